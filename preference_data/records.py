@@ -1,0 +1,168 @@
+"""Typed facts about prompts, pictures and taste.
+
+Nothing here knows about training: a prompt, a picture named by the hash of its pixels, and an answer that compares two
+pictures. Plain Python, so that a dashboard or a converter can import it in milliseconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import string
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+OUTCOMES = ("left", "right", "tie", "both_good", "both_bad")
+DECIDED = ("left", "right")
+
+# Opening mark -> closing mark. Single quotes are left out: in English they are mostly apostrophes.
+_QUOTES = {'"': '"', "\u201c": "\u201d", "\u300c": "\u300d", "\u300e": "\u300f", "\uff02": "\uff02", "\u300a": "\u300b"}
+_QUOTED = re.compile("|".join(f"{re.escape(o)}([^{re.escape(o + c)}]*){re.escape(c)}" for o, c in _QUOTES.items()))
+# `the word GLYPH in red`: the run of capitals after "word" or "words" is what must be readable.
+_BARE = re.compile(r"\bwords?[ \t]+([A-Z]+(?:[ \t]+[A-Z]+)*)(?![A-Za-z0-9])")
+_HEX = frozenset(string.hexdigits.lower())
+
+
+def quoted_spans(text: str) -> tuple[str, ...]:
+    """The texts a picture of this prompt must show, in reading order; () when it asks for none.
+
+    A span stands in ASCII, curly, corner or Chinese book-title quotes, or is a bare run of capital letters after "word"
+    (``the word GLYPH in red``). Empty quotes are no span, and an opening mark that is never closed quotes nothing.
+    """
+    found = [(m.start(), next(g for g in m.groups() if g is not None).strip()) for m in _QUOTED.finditer(text)]
+    covered = [m.span() for m in _QUOTED.finditer(text)]
+    for match in _BARE.finditer(text):
+        if not any(start <= match.start(1) < stop for start, stop in covered):
+            found.append((match.start(1), match.group(1)))
+    return tuple(span for _, span in sorted(found) if span)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A text to draw. ``spans`` are the texts that must be readable in the picture, in order; () when none must."""
+
+    id: str
+    text: str
+    spans: tuple[str, ...]
+    language: str = "en"
+    category: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("id", "text"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
+                raise ValueError(f"prompt {name} is {getattr(self, name)!r}; it must be a text that is not empty")
+        for name in ("spans", "category"):
+            value = getattr(self, name)
+            if not isinstance(value, tuple) or not all(isinstance(item, str) and item.strip() for item in value):
+                raise ValueError(f"prompt {self.id}: {name} is {value!r}; it must be a tuple of texts, none of them empty")
+
+    @classmethod
+    def from_text(cls, text: str, language: str = "en", category: Iterable[str] = ()) -> Prompt:
+        """Parse the spans out of ``text``; the id is the first 16 hex digits of its sha256, so equal texts are one."""
+        digest = hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+        return cls(digest, text, quoted_spans(text), language, tuple(category))
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a picture came from: enough to draw it again. ``step`` is the update of ``run`` its weights had."""
+
+    model: str
+    revision: str
+    seed: int
+    steps: int
+    guidance: float
+    run: str
+    step: int
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """A picture, named by the sha256 (64 hex digits) of its 8-bit pixels; ``path`` is where to find it. Sizes in pixels."""
+
+    sha256: str
+    path: str
+    width: int
+    height: int
+    provenance: Provenance
+
+    def __post_init__(self) -> None:
+        if len(self.sha256) != 64 or not set(self.sha256) <= _HEX:
+            raise ValueError(f"picture {self.path}: sha256 is {self.sha256!r}; it must be 64 lower-case hex digits")
+        if self.width < 1 or self.height < 1:
+            raise ValueError(f"picture {self.path}: its size is {self.width}x{self.height}; both must be at least 1 pixel")
+        if not isinstance(self.provenance, Provenance):
+            raise ValueError(f"picture {self.path} has no provenance; a preference about it could never be traced back")
+
+
+@dataclass(frozen=True)
+class PreferencePair:
+    """Two pictures of one prompt, the better one first.
+
+    ``source`` says who decided, such as ``machine:ocr`` or ``human:ada``. ``margin`` is how far apart the two were, in
+    the units of the source, None when it gave none. ``outcome`` is the answer as it was given: only "left" and "right"
+    decide, so only they make a pair; a tie is an answer too, but it has no better picture and cannot be one of these.
+    """
+
+    prompt: Prompt
+    chosen: ImageRef
+    rejected: ImageRef
+    source: str
+    margin: float | None
+    outcome: str
+
+    def __post_init__(self) -> None:
+        where = f"pair of prompt {self.prompt.id}"
+        if self.outcome not in OUTCOMES:
+            raise ValueError(f"{where}: outcome is {self.outcome!r}; choose one of {', '.join(OUTCOMES)}")
+        if self.outcome not in DECIDED:
+            raise ValueError(f"{where}: outcome {self.outcome!r} names no better picture; keep it out of the training pairs")
+        if not self.source:
+            raise ValueError(f"{where}: it has no source; say who decided, for example 'machine:ocr'")
+        if self.chosen.sha256 == self.rejected.sha256:
+            raise ValueError(f"{where}: both pictures are {self.chosen.sha256[:12]}; a picture cannot beat itself")
+        if self.margin is not None and not (math.isfinite(self.margin) and self.margin >= 0):
+            raise ValueError(f"{where}: margin is {self.margin}; it must be finite and not negative, or None")
+
+    @property
+    def machine_made(self) -> bool:
+        """True when a scorer decided and no person did."""
+        return self.source.startswith("machine:")
+
+
+def prompt_from_json(data: Mapping[str, Any]) -> Prompt:
+    """The prompt that ``dataclasses.asdict`` wrote. Missing or unknown fields -> ValueError naming them."""
+    known = _fields(Prompt, data)
+    for name in ("spans", "category"):
+        if not isinstance(known.get(name, ()), list | tuple):
+            raise ValueError(f"Prompt: {name} is {known[name]!r}; it must be a list of texts")
+    return Prompt(**{**known, "spans": tuple(known["spans"]), "category": tuple(known.get("category", ()))})
+
+
+def image_from_json(data: Mapping[str, Any]) -> ImageRef:
+    """The picture reference that ``dataclasses.asdict`` wrote. Missing or unknown fields -> ValueError naming them."""
+    known = _fields(ImageRef, data)
+    return ImageRef(**{**known, "provenance": Provenance(**_fields(Provenance, known["provenance"]))})
+
+
+def pair_from_json(data: Mapping[str, Any]) -> PreferencePair:
+    """The pair that ``dataclasses.asdict`` wrote. Missing or unknown fields -> ValueError naming them."""
+    known = dict(_fields(PreferencePair, data))
+    known["prompt"] = prompt_from_json(known["prompt"])
+    known["chosen"], known["rejected"] = image_from_json(known["chosen"]), image_from_json(known["rejected"])
+    return PreferencePair(**known)
+
+
+def _fields(kind: type, data: object) -> dict[str, Any]:
+    """``data`` as keyword arguments of the dataclass ``kind``, checked both ways: nothing missing, nothing unknown."""
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{kind.__name__}: expected an object with named fields, found {data!r}")
+    allowed = [field.name for field in fields(kind)]
+    optional = {"language", "category"} if kind is Prompt else set()
+    missing = [name for name in allowed if name not in data and name not in optional]
+    unknown = sorted(set(data) - set(allowed))
+    if missing or unknown:
+        raise ValueError(f"{kind.__name__}: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}; fields are {allowed}")
+    return dict(data)

@@ -1,0 +1,191 @@
+"""Does the picture show the words its prompt asks for? Known-crop text recognition, no detector.
+
+Each picture is one line of text somewhere on a plain ground. It is cropped to what differs from its border, scaled to
+the 48 pixels the engine reads, read, and compared with the spans of the prompt:
+
+    (1)  score = 1 - d(target, read) / max(|target|, |read|)        d = Levenshtein distance, both texts normalised
+
+Dividing by the longer of the two makes everything extra cost: repeated words and garbage around the right word do not
+score 1, as they do when any text containing the target counts. Nothing read scores 0; a picture that could not be
+judged is NaN. Source: normalised edit distance of Yujian and Bo 2007 in its plain form, as in ICDAR 2019 ReCTS.
+
+Shapes: B samples, 3HW pixels (H rows, W columns).
+"""
+
+from __future__ import annotations
+
+import logging
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image
+
+from preference_data.records import Prompt
+from rewards.recognisers import LINE_HEIGHT, V4, V6, OnnxRecogniser, Reading, Recogniser, find_weights
+from rewards.scores import Scores, to_uint8
+
+log = logging.getLogger(__name__)
+
+ENGINES = ("onnxruntime", "paddleocr")
+_FOLD = str.maketrans({"0": "O", "1": "I"})
+_MARGIN = 3  # pixels kept around the text of a crop
+_FAINT = 16  # 8-bit levels: a difference from the ground below this is noise
+_SHARE = 0.35  # of the strongest difference in the picture: below it a pixel belongs to the ground
+
+
+def edit_distance(a: str, b: str) -> int:
+    """Levenshtein distance: insertions, deletions and substitutions that turn ``a`` into ``b``."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        previous, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (x != y))
+    return row[-1]
+
+
+def normalise(text: str, target: str, ignore_case: bool = True) -> str:
+    """``text`` as it is compared: NFKC, single spaces, and capitals when case is ignored.
+
+    The digits 0 and 1 count as O and I when ``target`` has no digit: in many faces the glyphs are the same.
+    """
+    text = " ".join(unicodedata.normalize("NFKC", text).split())
+    if ignore_case:
+        text = text.upper()
+    return text if any(c.isdigit() for c in target) else text.translate(_FOLD)
+
+
+def ned_score(target: str, read: str, ignore_case: bool = True) -> float:
+    """Eq. (1), in [0, 1]: 1 = the same text, 0 = nothing in common or nothing read."""
+    a, b = normalise(target, target, ignore_case), normalise(read, target, ignore_case)
+    return 1.0 - edit_distance(a, b) / max(len(a), len(b), 1)
+
+
+def text_crop(picture_HW3: np.ndarray) -> np.ndarray | None:
+    """The part of a uint8 picture that differs from its border, with a margin; None when nothing does (blank)."""
+    border = np.concatenate([picture_HW3[0], picture_HW3[-1], picture_HW3[:, 0], picture_HW3[:, -1]])
+    ground = np.median(border, axis=0)
+    difference_HW = np.abs(picture_HW3.astype(np.float32) - ground).max(axis=2)
+    strongest = float(np.quantile(difference_HW, 0.99))
+    if difference_HW.max() < _FAINT:
+        return None
+    ink_HW = difference_HW > max(_SHARE * strongest, _FAINT)
+    rows, columns = np.flatnonzero(ink_HW.sum(1) >= 2), np.flatnonzero(ink_HW.sum(0) >= 2)
+    if len(rows) < 4 or len(columns) < 4:
+        return picture_HW3
+    top, bottom = rows[0] - _MARGIN, rows[-1] + 1 + _MARGIN
+    left, right = columns[0] - _MARGIN, columns[-1] + 1 + _MARGIN
+    height, width = ink_HW.shape
+    inside = picture_HW3[max(top, 0) : bottom, max(left, 0) : right]
+    beyond = ((max(-top, 0), max(bottom - height, 0)), (max(-left, 0), max(right - width, 0)), (0, 0))
+    return np.pad(inside, beyond, mode="edge")
+
+
+def line(picture_HW3: np.ndarray, crop: bool = True) -> np.ndarray | None:
+    """The picture as the engine reads it: uint8 RGB, ``LINE_HEIGHT`` high, shape kept; None when blank."""
+    found = text_crop(picture_HW3) if crop else picture_HW3
+    if found is None:
+        return None
+    width = max(round(found.shape[1] * LINE_HEIGHT / found.shape[0]), 8)
+    return np.asarray(Image.fromarray(np.ascontiguousarray(found)).resize((width, LINE_HEIGHT), Image.Resampling.BICUBIC))
+
+
+class OcrScorer:
+    """A loaded engine that scores pictures against the spans of their prompts. ``name`` says which engine and weights."""
+
+    def __init__(self, recogniser: Recogniser, reward: str, ignore_case: bool, crop: bool) -> None:
+        self._recogniser = recogniser
+        self._ignore_case = ignore_case
+        self._crop = crop
+        self.name = f"{reward}:{recogniser.name}"
+
+    def read(self, images_B3HW: np.ndarray) -> list[Reading]:
+        """What each picture says, in order. Pictures as in ``__call__``; an engine failure is raised here."""
+        return [self._read(picture) for picture in to_uint8(images_B3HW).transpose(0, 2, 3, 1)]
+
+    def _read(self, picture_HW3: np.ndarray) -> Reading:
+        found = line(picture_HW3, self._crop)
+        return Reading("", 0.0) if found is None else self._recogniser.read(found)
+
+    def __call__(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Scores:
+        """Value in [0, 1]: eq. (1). Parts: ``ned_score`` (the value), ``exact`` (0 or 1), ``confidence`` of the engine.
+
+        NaN, and a count in ``unjudged``: "no_spans" (the prompt asks for no text), "shape" (not B x 3 x H x W),
+        "not_finite" (NaN or infinite pixels), "engine" (it raised; the log says what).
+        """
+        if len(prompts) != len(images_B3HW):
+            raise ValueError(f"{len(prompts)} prompts but {len(images_B3HW)} pictures; score picture i against prompt i")
+        rows_B3 = np.full((len(prompts), 3), np.nan)
+        causes: Counter[str] = Counter()
+        shaped = images_B3HW.ndim == 4 and images_B3HW.shape[1] == 3 and min(images_B3HW.shape[2:]) > 0
+        for i, prompt in enumerate(prompts):
+            cause = "shape" if not shaped else self._judge(prompt, images_B3HW[i], rows_B3[i])
+            if cause:
+                causes[cause] += 1
+        parts = {name: rows_B3[:, k].copy() for k, name in enumerate(("ned_score", "exact", "confidence"))}
+        return Scores(parts["ned_score"].copy(), parts, dict(causes))
+
+    def _judge(self, prompt: Prompt, picture_3HW: np.ndarray, row_3: np.ndarray) -> str | None:
+        """Fill one row of results, or leave it NaN and return the cause."""
+        if not prompt.spans:
+            return "no_spans"
+        if not np.isfinite(picture_3HW).all():
+            return "not_finite"
+        try:
+            reading = self._read(to_uint8(picture_3HW).transpose(1, 2, 0))
+        except Exception:
+            log.exception("%s could not read the picture of prompt %s; it is not judged (NaN)", self.name, prompt.id)
+            return "engine"
+        target = " ".join(prompt.spans)
+        value = ned_score(target, reading.text, self._ignore_case)
+        row_3[:] = value, float(value == 1.0), reading.confidence
+        return None
+
+
+@dataclass(frozen=True)
+class Ocr:
+    """Reads the picture with PP-OCRv6_small and compares with the prompt's spans; range [0, 1], 1 = exactly those texts.
+
+    engine: "onnxruntime" runs the weights directly and is the faster; "paddleocr" runs the same weights through PaddleX
+    and is what the other is tested against. ignore_case: compare in capitals. crop: zoom in on the text first.
+    """
+
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    needs: ClassVar[tuple[str, ...]] = ("spans",)
+
+    engine: str = "onnxruntime"
+    ignore_case: bool = True
+    crop: bool = True
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise ValueError(f"OCR engine is {self.engine!r}; choose one of {', '.join(ENGINES)}")
+
+    def load(self, device: str = "cpu") -> OcrScorer:
+        """Open the engine (0.2 s, or several seconds for paddleocr). Always on the CPU, whatever ``device`` says.
+
+        FileNotFoundError or ImportError when the weights or the engine are not installed, saying what to run."""
+        return OcrScorer(OnnxRecogniser(find_weights(V6)), "ocr", self.ignore_case, self.crop)
+
+
+@dataclass(frozen=True)
+class OcrJudge:
+    """Reads with PP-OCRv4 instead, for evaluation only: never train on it; range [0, 1], as ``Ocr``.
+
+    An older generation with another architecture and its own training, so a model that learned to please ``Ocr``'s engine
+    and not to write pleases this one less. Both come from the PaddleOCR family and its data, so their agreement is weaker
+    evidence than that of engines with nothing in common.
+    """
+
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    needs: ClassVar[tuple[str, ...]] = ("spans",)
+
+    ignore_case: bool = True
+    crop: bool = True
+
+    def load(self, device: str = "cpu") -> OcrScorer:
+        """Open the engine (0.1 s), on the CPU whatever ``device`` says. Errors as ``Ocr.load``."""
+        return OcrScorer(OnnxRecogniser(find_weights(V4)), "ocr_judge", self.ignore_case, self.crop)
