@@ -1,0 +1,168 @@
+"""Sampling a flow, and turning it into a policy: the only place where a model becomes a distribution.
+
+A trajectory follows the ordinary differential equation except inside a short window of stochastic steps
+(MixGRPO, arXiv:2507.21802). `policy` gives the Gaussian of one step; `rollout` samples from it and a loss evaluates it
+again on the same slices, so the ratio before the first update is 1 by construction.
+
+When a group shares its first noise, everything before the window is the same for the whole group and is computed once;
+so is the network's answer at the window's first step, where the members only begin to differ by their noise.
+
+Shapes: B = P prompts x G samples each, members of a group side by side; S latent tokens, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from base_model import flow
+from base_model.interface import Conditioning, FlowModel
+from base_model.seeding import generator
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How pictures are drawn."""
+
+    steps: int = 10
+    """network evaluations (twice that with guidance)"""
+    guidance: float = 1.0
+    """classifier-free guidance; 1 = none"""
+    mu: float = 0.5
+    """schedule shift (F4)"""
+
+    def levels(self) -> list[float]:
+        """The `steps` + 1 noise levels."""
+        return flow.schedule(self.steps, self.mu)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How a trajectory explores."""
+
+    kernel: flow.StepKernel = flow.ddim
+    """the stochastic step: flow.ddim, flow.flow_sde, flow.cps or flow.dance"""
+    noise: float = 1.0
+    """the kernel's knob"""
+    window: int = 2
+    """stochastic steps in a trajectory"""
+    within: int = 4
+    """the window lies inside the first `within` steps and moves every update"""
+    shared_noise: bool = True
+    """members of a group start from one noise; prefix steps are then computed once a group"""
+
+    def __post_init__(self) -> None:
+        if self.noise <= 0.0:
+            raise ValueError(
+                f"noise is {self.noise}: a deterministic walk has no log-probability to reinforce; "
+                "use noise > 0 here, or `sample` for plain sampling"
+            )
+        if not 1 <= self.window <= self.within:
+            raise ValueError(f"a window of {self.window} steps does not fit the first {self.within}; lower `window`")
+
+    def start(self, seed: int, step: int) -> int:
+        """First stochastic step of update `step`: the same for every group and rank, another one every update."""
+        choices = self.within - self.window + 1
+        turn, place = divmod(step, choices)
+        order = torch.randperm(choices, generator=generator(seed, turn, 0, "window"))
+        return int(order[place])
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One stochastic step: enough to evaluate it again. `x_BSC` holds one row for every `copies` rows of `next_BSC`."""
+
+    x_BSC: Tensor
+    next_BSC: Tensor
+    sigma: float
+    sigma_next: float
+    copies: int
+    log_prob_B: Tensor
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What a rollout leaves behind."""
+
+    cond: Conditioning
+    """B rows"""
+    uncond: Conditioning
+    """B rows"""
+    transitions: tuple[Transition, ...]
+    x0_BSC: Tensor
+    """final latents"""
+
+
+def velocity(
+    model: FlowModel, x_BSC: Tensor, sigma: float, cond: Conditioning, uncond: Conditioning, scale: float
+) -> Tensor:
+    """Velocity with guidance, both halves in one batch. `uncond` is not read when scale is 1."""
+    B = x_BSC.shape[0]
+    sigma_B = torch.full((B,), sigma, dtype=torch.float32, device=x_BSC.device)
+    if scale == 1.0:
+        return model.velocity(x_BSC, sigma_B, cond)
+    both = model.velocity(torch.cat([x_BSC, x_BSC]), sigma_B.repeat(2), Conditioning.stack([cond, uncond]))
+    return flow.guided(both[:B], both[B:], scale)
+
+
+@torch.no_grad()
+def sample(
+    model: FlowModel, x_BSC: Tensor, cond: Conditioning, uncond: Conditioning, sampler: Sampler, levels: Sequence[float]
+) -> Tensor:
+    """Follow the ODE (F5) from `x_BSC` through `levels`, e.g. `sampler.levels()`."""
+    for sigma, sigma_next in zip(levels[:-1], levels[1:], strict=True):
+        v = velocity(model, x_BSC, sigma, cond, uncond, sampler.guidance)
+        x_BSC = flow.euler(x_BSC, v, sigma, sigma_next).mean_BSC
+    return x_BSC
+
+
+def policy(
+    model: FlowModel, t: Transition, cond: Conditioning, uncond: Conditioning, sampler: Sampler, walk: Walk
+) -> flow.Gaussian:
+    """The distribution of one stochastic step. `cond` has a row for every row of `t.x_BSC`."""
+    v = velocity(model, t.x_BSC, t.sigma, cond, uncond, sampler.guidance)
+    step = walk.kernel(t.x_BSC, v, t.sigma, t.sigma_next, walk.noise)
+    return flow.Gaussian(step.mean_BSC.repeat_interleave(t.copies, 0), step.std)
+
+
+def part(t: Transition, rows: slice) -> Transition:
+    """The transition of some of its samples; `rows` must cover whole groups when the step is shared."""
+    few = slice(rows.start // t.copies, rows.stop // t.copies)
+    return Transition(t.x_BSC[few], t.next_BSC[rows], t.sigma, t.sigma_next, t.copies, t.log_prob_B[rows])
+
+
+@torch.no_grad()
+def rollout(
+    model: FlowModel, texts: Sequence[str], group: int, sampler: Sampler, walk: Walk,
+    seed: int, step: int, rank: int, micro: int,
+) -> Trajectory:  # fmt: skip
+    """Sample `group` pictures for each text, exploring in the window of update `step`.
+
+    The stochastic steps run in slices of `micro` samples, the slices in which a loss will replay them.
+    """
+    P, levels, first = len(texts), sampler.levels(), walk.start(seed, step)
+    copies = group if walk.shared_noise else 1
+    cond = model.encode_text(texts).repeat(group // copies)
+    uncond = model.unconditional(len(cond))
+    random = generator(seed, step, rank, "rollout")
+    x = model.noise(len(cond), random)
+    x = sample(model, x, cond, uncond, sampler, levels[: first + 1])
+    full, full_uncond = cond.repeat(copies), uncond.repeat(copies)
+    transitions = []
+    for i in range(first, first + walk.window):
+        eps = model.noise(P * group, random)
+        slices = []
+        for rows in (slice(r, r + micro) for r in range(0, P * group, micro)):
+            few = slice(rows.start // copies, rows.stop // copies)
+            bare = Transition(x[few], eps[rows], levels[i], levels[i + 1], copies, eps[rows, 0, 0])
+            where = policy(model, bare, *((c.take(few) for c in (cond, uncond))), sampler, walk)
+            after = where.sample(eps[rows])
+            slices.append((after, where.log_prob(after)))
+        after, log_prob = (torch.cat(values) for values in zip(*slices, strict=True))
+        transitions.append(Transition(x, after, levels[i], levels[i + 1], copies, log_prob))
+        x, cond, uncond, copies = after, full, full_uncond, 1
+    x0 = sample(model, x, full, full_uncond, sampler, levels[first + walk.window :])
+    return Trajectory(full, full_uncond, tuple(transitions), x0)

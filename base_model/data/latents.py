@@ -1,0 +1,102 @@
+"""Pictures drawn and encoded ahead of the trainer, in other processes, in the trainer's order.
+
+The encoder is frozen, so a batch of latents is a pure function of (step, size) like the pictures themselves: producers
+may run any number of batches ahead, die and start again, and the trainer sees the same numbers. The producers compute
+on one thread each whatever the trainer uses, because sums depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from torch import Tensor
+
+from base_model.data.stream import TextStream
+from base_model.vae import QwenImageVAE
+from base_model.weights import load_vae
+
+
+def patchify(latent_BChw: Tensor, patch: int = 2) -> Tensor:
+    """[B, C, h, w] to tokens [B, (h/p)(w/p), C p p], channels ordered (C, row, column) as in the released model."""
+    B, C, H, W = latent_BChw.shape
+    x = latent_BChw.view(B, C, H // patch, patch, W // patch, patch)
+    return x.permute(0, 2, 4, 1, 3, 5).reshape(B, (H // patch) * (W // patch), C * patch * patch)
+
+
+def unpatchify(tokens_BSC: Tensor, grid: tuple[int, int], patch: int = 2) -> Tensor:
+    """The inverse of `patchify`; `grid` is (rows, columns) of tokens."""
+    B, _, C = tokens_BSC.shape
+    x = tokens_BSC.view(B, *grid, C // patch**2, patch, patch)
+    return x.permute(0, 3, 1, 4, 2, 5).reshape(B, C // patch**2, grid[0] * patch, grid[1] * patch)
+
+
+@torch.no_grad()
+def encode_pictures(vae: QwenImageVAE, images_B3HW: Tensor) -> Tensor:
+    """uint8 pictures to clean latent tokens [B, S, C]."""
+    return patchify(vae.encode(images_B3HW.float() / 127.5 - 1.0))
+
+
+@dataclass(frozen=True)
+class LatentStream:
+    """A stream of pictures seen through an autoencoder file."""
+
+    stream: TextStream
+    vae_file: Path
+
+    def batch(self, step: int, size: int) -> tuple[Tensor, list[str]]:
+        """Clean latents [size, S, C] and captions."""
+        images, captions = self.stream.batch(step, size)
+        return encode_pictures(load_vae(self.vae_file), images), captions
+
+
+_producer: tuple[TextStream, QwenImageVAE]
+
+
+def _begin(data: LatentStream) -> None:
+    global _producer
+    torch.set_num_threads(1)
+    _producer = data.stream, load_vae(data.vae_file)
+
+
+def _produce(step: int, size: int) -> tuple[object, list[str]]:
+    stream, vae = _producer
+    images, captions = stream.batch(step, size)
+    return encode_pictures(vae, images).numpy(), captions
+
+
+class Producers:
+    """`LatentStream.batch` from `workers` processes that stay `ahead` batches in front. Use as a context manager."""
+
+    def __init__(self, data: LatentStream, workers: int = 1, ahead: int = 8) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(data,))
+        self._ahead = ahead
+        self._futures: dict[tuple[int, int], Future[tuple[object, list[str]]]] = {}
+
+    def __enter__(self) -> Producers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def batch(self, step: int, size: int) -> tuple[Tensor, Sequence[str]]:
+        """Batch `step`; asks for the following ones at once. Raises RuntimeError when a producer died."""
+        try:
+            for later in range(step, step + self._ahead + 1):
+                if (later, size) not in self._futures:
+                    self._futures[later, size] = self._pool.submit(_produce, later, size)
+            latents, captions = self._futures.pop((step, size)).result()
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "a data producer process died (killed, or out of memory); resume the run to go on from its checkpoint"
+            ) from error
+        return torch.as_tensor(latents), captions

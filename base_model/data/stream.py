@@ -1,0 +1,108 @@
+"""An endless, seeded stream of captioned pictures, addressable by (step, size).
+
+Three things vary with the step: the mixture of curriculum levels, nothing else. Captions can carry the noise of web
+data: some are misspelt, some leave the text or an attribute out. That noise is what alignment has to work against.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from base_model.data.text import Scene, draw, scene
+from base_model.seeding import numpy_generator
+
+
+@dataclass(frozen=True)
+class CaptionNoise:
+    """Shares of captions that are wrong in a known way, each in [0, 1]."""
+
+    misspelt: float = 0.0
+    """one letter of the word replaced, dropped or doubled"""
+    textless: float = 0.0
+    """the word is not named: `a word in red serif, ...`"""
+    incomplete: float = 0.0
+    """one of the other attributes is left out"""
+
+    def __post_init__(self) -> None:
+        if min(self.misspelt, self.textless, self.incomplete) < 0 or self.misspelt + self.textless + self.incomplete > 1:
+            raise ValueError(f"caption noise needs shares >= 0 that sum to at most 1, got {self}")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """From update `start` on, pictures come from the levels of `text.scene` with these weights."""
+
+    start: int
+    weights: tuple[float, float, float, float, float]
+
+
+def misspell(word: str, rng: np.random.Generator) -> str:
+    """One letter replaced, dropped or doubled; never the word itself."""
+    i = int(rng.integers(len(word)))
+    kind = int(rng.integers(3))
+    if kind == 0 or len(word) == 1:
+        other = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c != word[i]]
+        return word[:i] + str(rng.choice(other)) + word[i + 1 :]
+    return word[:i] + word[i + 1 :] if kind == 1 else word[: i + 1] + word[i:]
+
+
+def noisy_caption(scene: Scene, noise: CaptionNoise, rng: np.random.Generator) -> str:
+    """The caption of a scene as a careless annotator would write it."""
+    u, caption = rng.random(), scene.caption
+    if scene.word and u < noise.misspelt:
+        return caption.replace(f'"{scene.word}"', f'"{misspell(scene.word, rng)}"')
+    if scene.word and u < noise.misspelt + noise.textless:
+        return caption.replace(f'the word "{scene.word}"', "a word")
+    if scene.word and u < noise.misspelt + noise.textless + noise.incomplete:
+        parts = [f" {scene.face}", f", {scene.size}", f", {scene.row} {scene.column}", f" in {scene.ink}"]
+        for part in rng.permutation(parts)[: int(rng.integers(1, len(parts) + 1))]:
+            caption = caption.replace(str(part), "", 1)
+    return caption
+
+
+@dataclass(frozen=True)
+class TextStream:
+    """Rendered text. `limit` > 0 makes it a finite set of that many pictures, repeated in a new order each pass."""
+
+    seed: int
+    stages: tuple[Stage, ...]
+    noise: CaptionNoise = CaptionNoise()
+    limit: int = 0
+
+    def __post_init__(self) -> None:
+        starts = [stage.start for stage in self.stages]
+        if not starts or starts[0] != 0 or starts != sorted(set(starts)):
+            raise ValueError(f"curriculum stages must start at 0 and rise, got starts {starts}")
+
+    def scenes(self, step: int, size: int) -> tuple[list[Scene], list[str]]:
+        """The scenes and captions of a batch: a pure function of (seed, step, size)."""
+        weights = np.asarray([s for s in self.stages if s.start <= step][-1].weights, dtype=float)
+        if self.limit:
+            drawn = [self._one(int(i), weights) for i in self._finite(step, size)]
+        else:
+            drawn = [self._one(step * size + i, weights) for i in range(size)]
+        return [s for s, _ in drawn], [c for _, c in drawn]
+
+    def _one(self, index: int, weights: np.ndarray) -> tuple[Scene, str]:
+        rng = numpy_generator(self.seed, index, 0, "scene")
+        drawn = scene(rng, int(rng.choice(len(weights), p=weights / weights.sum())))
+        return drawn, noisy_caption(drawn, self.noise, rng)
+
+    def _finite(self, step: int, size: int) -> np.ndarray:
+        first, last = step * size, (step + 1) * size
+        passes = range(first // self.limit, (last - 1) // self.limit + 1)
+        order = np.concatenate([numpy_generator(self.seed, p, 0, "order").permutation(self.limit) for p in passes])
+        return order[first - passes[0] * self.limit :][:size]
+
+    def batch(self, step: int, size: int) -> tuple[Tensor, list[str]]:
+        """uint8 pictures [size, 3, H, W] and their captions."""
+        scenes, captions = self.scenes(step, size)
+        return torch.from_numpy(np.stack([draw(s) for s in scenes])), captions
+
+    def images(self, step: int, size: int) -> Tensor:
+        """The pictures alone."""
+        return self.batch(step, size)[0]

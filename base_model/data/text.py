@@ -1,0 +1,181 @@
+"""Pictures of written words, and captions that name everything in them.
+
+A picture is a value: `Scene` says what is drawn, `caption` puts it in words, `draw` puts it in pixels. A scene is a pure
+function of (seed, index), so an endless stream is addressable, resumable and never stored.
+
+Words are capital strings that mostly alternate consonants and vowels, so that a recogniser trained on language is not
+asked to read noise, with enough clusters that any word can be asked for. A word belongs to the held-out tenth or to the training nine tenths by its hash alone, whatever the seed.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+HEIGHT, WIDTH = 32, 96
+
+FACES = {
+    "sans": "DejaVuSans-Bold.ttf",
+    "serif": "DejaVuSerif-Bold.ttf",
+    "mono": "DejaVuSansMono-Bold.ttf",
+    "roman": "STIXGeneralBol.ttf",
+}
+SIZES = {"small": 16, "medium": 19, "large": 22}
+"""Em size in pixels; a word that does not fit is set in the next smaller size that does."""
+
+COLOURS = {
+    "black": (16, 16, 16),
+    "white": (250, 250, 250),
+    "red": (214, 30, 36),
+    "green": (20, 130, 50),
+    "blue": (30, 60, 200),
+    "yellow": (250, 215, 50),
+    "pink": (250, 180, 200),
+    "grey": (190, 194, 198),
+}
+INKS = ("black", "red", "green", "blue", "white", "yellow")
+MIN_CONTRAST = 3.0
+"""Least contrast ratio of ink and background (WCAG 2.1, large text)."""
+
+ROWS = {"top": 0.0, "middle": 0.5, "bottom": 1.0}
+COLUMNS = {"left": 0.0, "centre": 0.5, "right": 1.0}
+SHAPES = ("circle", "square", "bar")
+MARGIN = 3
+"""Pixels kept free at every border."""
+
+CONSONANTS, VOWELS = "BCDFGHJKLMNPQRSTVWXYZ", "AEIOU"
+ALTERNATION = 0.75
+"""Chance that a vowel follows a consonant, and the other way round."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a picture shows. `word` is empty for a picture without text, which then shows `shape` (or nothing)."""
+
+    word: str
+    shape: str
+    face: str
+    size: str
+    ink: str
+    background: str
+    row: str
+    column: str
+
+    @property
+    def caption(self) -> str:
+        """A sentence that names every degree of freedom of the picture."""
+        place = f"{self.row} {self.column}, on {self.background}"
+        if self.word:
+            return f'the word "{self.word}" in {self.ink} {self.face}, {self.size}, {place}'
+        if self.shape:
+            return f"no text, a {self.size} {self.ink} {self.shape}, {place}"
+        return f"no text, on {self.background}"
+
+
+def is_heldout(word: str) -> bool:
+    """Whether a word is kept for evaluation: one word in ten, decided by its hash."""
+    return hashlib.sha256(word.encode()).digest()[0] % 10 == 0
+
+
+def draw_word(rng: np.random.Generator, low: int, high: int, heldout: bool) -> str:
+    """A word of `low` to `high` letters from the asked side of the split.
+
+    Words of one or two letters are too few to split and are never held out.
+    """
+    while True:
+        vowel = bool(rng.integers(2))
+        letters = []
+        for _ in range(int(rng.integers(low, high + 1))):
+            letters.append(str(rng.choice(list(VOWELS if vowel else CONSONANTS))))
+            vowel = vowel != (rng.random() < ALTERNATION)
+        word = "".join(letters)
+        if heldout == (len(word) > 2 and is_heldout(word)):
+            return word
+
+
+def contrast(a: str, b: str) -> float:
+    """Contrast ratio of two named colours, 1 to 21 (WCAG 2.1 relative luminance)."""
+
+    def luminance(name: str) -> float:
+        channel = np.asarray(COLOURS[name]) / 255.0
+        linear = np.where(channel <= 0.03928, channel / 12.92, ((channel + 0.055) / 1.055) ** 2.4)
+        return float(linear @ (0.2126, 0.7152, 0.0722))
+
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@functools.cache
+def backgrounds(ink: str) -> tuple[str, ...]:
+    """The backgrounds on which an ink is legible."""
+    return tuple(name for name in COLOURS if name != ink and contrast(ink, name) >= MIN_CONTRAST)
+
+
+@functools.cache
+def font(face: str, size: int) -> ImageFont.FreeTypeFont:
+    """A type face at an em size in pixels. The faces are the ones that matplotlib's distribution carries."""
+    spec = importlib.util.find_spec("matplotlib")
+    if spec is None or spec.origin is None:
+        raise ValueError("the type faces are missing: pip install matplotlib (it carries DejaVu and STIX)")
+    path = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / FACES[face]
+    return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
+
+
+def fitted(scene: Scene) -> Scene:
+    """The scene in the largest size, not above its own, in which the word stays inside the margins."""
+    sizes = list(SIZES)
+    for size in reversed(sizes[: sizes.index(scene.size) + 1]):
+        box = font(scene.face, SIZES[size]).getbbox(scene.word)
+        if box[2] - box[0] <= WIDTH - 2 * MARGIN and box[3] - box[1] <= HEIGHT - 2 * MARGIN:
+            return replace(scene, size=size)
+    raise ValueError(f"the word {scene.word!r} does not fit a {WIDTH}x{HEIGHT} picture in {scene.face}, even small")
+
+
+def scene(rng: np.random.Generator, level: int, *, heldout: bool = False) -> Scene:
+    """A random scene of a curriculum level.
+
+    0 no text, 1 single characters, 2 words in the centre, 3 words anywhere, 4 words anywhere in all faces and colours.
+    Levels 1 to 3 are black sans on white.
+    """
+    ink = str(rng.choice(INKS)) if level in (0, 4) else "black"
+    background = str(rng.choice(backgrounds(ink))) if level in (0, 4) else "white"
+    face = str(rng.choice(list(FACES))) if level == 4 else "sans"
+    size = str(rng.choice(list(SIZES)))
+    row, column = (str(rng.choice(list(names))) if level not in (1, 2) else name
+                   for names, name in ((ROWS, "middle"), (COLUMNS, "centre")))  # fmt: skip
+    if level == 0:
+        shape = str(rng.choice([*SHAPES, ""]))
+        return Scene("", shape, "", size if shape else "", ink, background, row, column)
+    word = draw_word(rng, *((1, 1) if level == 1 else (3, 5)), heldout=heldout)
+    return fitted(Scene(word, "", face, size, ink, background, row, column))
+
+
+def draw(scene: Scene) -> np.ndarray:
+    """The picture of a scene: uint8 [3, HEIGHT, WIDTH]."""
+    image = Image.new("RGB", (WIDTH, HEIGHT), COLOURS[scene.background])
+    pen = ImageDraw.Draw(image)
+    if scene.word:
+        face = font(scene.face, SIZES[scene.size])
+        left, top, right, bottom = face.getbbox(scene.word)
+        x, y = place(scene, right - left, bottom - top)
+        pen.text((x - left, y - top), scene.word, fill=COLOURS[scene.ink], font=face)
+    elif scene.shape:
+        side = SIZES[scene.size] // 2
+        wide = side * 3 if scene.shape == "bar" else side
+        x, y = place(scene, wide, side)
+        plot = pen.ellipse if scene.shape == "circle" else pen.rectangle
+        plot((x, y, x + wide, y + side), fill=COLOURS[scene.ink])
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def place(scene: Scene, width: int, height: int) -> tuple[int, int]:
+    """Top left corner of a box of that size at the scene's row and column."""
+    x = MARGIN + COLUMNS[scene.column] * (WIDTH - 2 * MARGIN - width)
+    y = MARGIN + ROWS[scene.row] * (HEIGHT - 2 * MARGIN - height)
+    return round(x), round(y)

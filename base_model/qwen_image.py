@@ -1,0 +1,84 @@
+"""The `FlowModel` made of the MMDiT, the autoencoder and a text encoder."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from base_model import conditioner
+from base_model.data.latents import patchify, unpatchify
+from base_model.interface import Conditioning
+from base_model.mmdit import MMDiT, MMDiTConfig
+from base_model.vae import QwenImageVAE
+
+
+class QwenImage:
+    """Text to picture. `picture` is (height, width) in pixels; the text encoder is the byte-level one.
+
+    Raises ValueError when the picture does not divide into latent tokens or the network's widths do not fit.
+    """
+
+    def __init__(self, network: MMDiT, vae: QwenImageVAE, picture: tuple[int, int], device: str = "cpu") -> None:
+        cfg, side = network.cfg, vae.cfg.factor * network.cfg.patch_size
+        if picture[0] % side or picture[1] % side:
+            raise ValueError(f"a picture of {picture[0]}x{picture[1]} does not divide into tokens of {side}x{side} pixels")
+        if cfg.in_channels != vae.cfg.z_dim * cfg.patch_size**2:
+            raise ValueError(
+                f"the network reads tokens of {cfg.in_channels} channels, the autoencoder makes "
+                f"{vae.cfg.z_dim} x {cfg.patch_size}^2 = {vae.cfg.z_dim * cfg.patch_size**2}"
+            )
+        self.trainable: nn.Module = network.to(device)
+        self.vae = vae.to(device).eval().requires_grad_(False)
+        self.device = torch.device(device)
+        self.grid = (picture[0] // side, picture[1] // side)
+        self.channels = cfg.in_channels
+        self._network = network
+        self._frozen: nn.Module | None = None
+
+    def encode_text(self, texts: Sequence[str]) -> Conditioning:
+        text, mask = conditioner.encode(texts)
+        return Conditioning(text.to(self.device), mask.to(self.device), self.grid)
+
+    def unconditional(self, size: int) -> Conditioning:
+        return self.encode_text([""]).repeat(size)
+
+    @torch.no_grad()
+    def encode_pixels(self, images_B3HW: Tensor) -> Tensor:
+        return patchify(self.vae.encode(images_B3HW.to(self.device) * 2.0 - 1.0))
+
+    @torch.no_grad()
+    def decode(self, x_BSC: Tensor) -> Tensor:
+        return self.vae.decode(unpatchify(x_BSC, self.grid)) * 0.5 + 0.5
+
+    def velocity(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
+        return self.trainable(x_BSC, sigma_B, cond.text_BLD, cond.mask_BL, [cond.grid] * len(cond))
+
+    def noise(self, size: int, generator: torch.Generator) -> Tensor:
+        shape = (size, self.grid[0] * self.grid[1], self.channels)
+        return torch.randn(shape, generator=generator).to(self.device)
+
+    def freeze_reference(self) -> None:
+        """Keep a copy of the network as it is now; `reference` returns to it."""
+        self._frozen = copy.deepcopy(self._network).eval().requires_grad_(False)
+
+    @contextlib.contextmanager
+    def reference(self) -> Iterator[QwenImage]:
+        """Inside, `velocity` is the frozen copy's. Raises ValueError when `freeze_reference` was never called."""
+        if self._frozen is None:
+            raise ValueError("no reference was frozen: call freeze_reference() before alignment begins")
+        learning, self.trainable = self.trainable, self._frozen
+        try:
+            yield self
+        finally:
+            self.trainable = learning
+
+
+def build(cfg: MMDiTConfig, vae: QwenImageVAE, picture: tuple[int, int], seed: int, device: str = "cpu") -> QwenImage:
+    """A model with freshly drawn weights, the same for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return QwenImage(MMDiT(cfg), vae, picture, device)
