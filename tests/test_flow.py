@@ -1,0 +1,176 @@
+"""The mathematics against closed forms: Gaussian data, where the exact velocity is known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from base_model import flow
+
+STEP_NOISES = [(flow.flow_sde, 0.7), (flow.dance, 0.3), (flow.cps, 0.8), (flow.ddim, 1.0)]
+
+
+def exact_velocity(x: torch.Tensor, sigma: float, tau: float) -> torch.Tensor:
+    """E[eps - x0 | x] for data N(0, tau^2)."""
+    return x * (sigma - (1 - sigma) * tau**2) / ((1 - sigma) ** 2 * tau**2 + sigma**2)
+
+
+def final_spread(kernel, noise: float, tau: float, steps: int, window: tuple[int, int] | None = None) -> float:
+    """Exact spread of the end of a walk over data of spread tau, divided by tau."""
+    levels = flow.schedule(steps, mu=math.log(3.0))
+    variance, one = 1.0, torch.ones(1, 1, 1, dtype=torch.float64)
+    for i, (sigma, sigma_next) in enumerate(zip(levels[:-1], levels[1:], strict=True)):
+        stochastic = window is None or window[0] <= i < window[1]
+        step = (kernel if stochastic else flow.euler)(one, exact_velocity(one, sigma, tau), sigma, sigma_next, noise)
+        variance = float(step.mean_BSC) ** 2 * variance + step.std**2
+    return math.sqrt(variance) / tau
+
+
+GOLDEN = [  # kernel, noise, {steps: {tau: final spread / tau}} with shift 3, from exact propagation of the variance
+    (flow.euler, 0.0, {10: {1.0: 0.833, 0.3: 0.617, 0.05: 0.148}, 40: {1.0: 0.956, 0.05: 0.521}}),
+    (flow.flow_sde, 0.7, {10: {1.0: 0.895, 0.3: 0.848, 0.05: 4.46}, 40: {1.0: 0.977, 0.05: 1.07}}),
+    (flow.flow_sde, 1.2, {10: {1.0: 0.932, 0.3: 1.159, 0.05: 10.6}, 40: {1.0: 0.981, 0.05: 1.87}}),
+    (flow.dance, 0.3, {10: {1.0: 0.839, 0.3: 0.732, 0.05: 3.10}, 40: {1.0: 0.957, 0.05: 1.62}}),
+    (flow.cps, 0.8, {10: {1.0: 0.683, 0.3: 0.557, 0.05: 0.147}, 40: {1.0: 0.764, 0.05: 0.486}}),
+    (flow.cps, 1.0, {10: {1.0: 0.602, 0.3: 0.521, 0.05: 0.147}, 40: {1.0: 0.666, 0.05: 0.465}}),
+    (flow.ddim, 1.0, {10: {1.0: 0.740, 0.3: 0.572, 0.05: 0.147}, 40: {1.0: 0.908, 0.05: 0.497}}),
+]
+
+
+@pytest.mark.parametrize(("kernel", "noise", "table"), GOLDEN)
+def test_residual_spread_on_gaussian_data(kernel, noise, table):
+    for steps, row in table.items():
+        for tau, expected in row.items():
+            assert final_spread(kernel, noise, tau, steps) == pytest.approx(expected, rel=6e-3), (steps, tau)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "noise", "coarse", "fine"),
+    [(flow.flow_sde, 1.2, 1.029, 0.183), (flow.cps, 0.8, 0.830, 0.148), (flow.ddim, 1.0, 0.832, 0.148)],
+)
+def test_an_early_window_leaves_fine_detail_alone(kernel, noise, coarse, fine):
+    assert final_spread(kernel, noise, 1.0, 10, (1, 3)) == pytest.approx(coarse, rel=2e-3)
+    assert final_spread(kernel, noise, 0.05, 10, (1, 3)) == pytest.approx(fine, rel=6e-3)
+
+
+@pytest.mark.parametrize(("kernel", "noise"), STEP_NOISES[:2] + STEP_NOISES[3:])
+def test_steps_keep_the_exact_marginal_in_the_limit(kernel, noise):
+    """All but CPS, whose noise does not shrink with the step, converge to the data."""
+    assert final_spread(kernel, noise, 0.5, 4000) == pytest.approx(1.0, abs=0.01)
+    assert final_spread(flow.cps, 0.8, 0.5, 4000) < 0.9
+
+
+@pytest.mark.parametrize(("kernel", "noise"), STEP_NOISES)
+def test_one_small_step_keeps_the_marginal(kernel, noise):
+    """From the exact marginal at sigma, a step lands on the exact marginal at sigma', mean and spread, to first order."""
+    tau, sigma, sigma_next = 0.6, 0.5, 0.499
+    one = torch.ones(1, 1, 1, dtype=torch.float64)
+
+    def spread(s: float) -> float:
+        return math.sqrt((1 - s) ** 2 * tau**2 + s**2)
+
+    step = kernel(one, exact_velocity(one, sigma, tau), sigma, sigma_next, noise if kernel is not flow.cps else 0.01)
+    after = math.sqrt(float(step.mean_BSC) ** 2 * spread(sigma) ** 2 + step.std**2)
+    assert after == pytest.approx(spread(sigma_next), rel=1e-4)
+    assert step.std > 0
+
+
+@pytest.mark.parametrize(("kernel", "_"), STEP_NOISES)
+def test_no_noise_is_the_ode(kernel, _):
+    x, v = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    for sigma, sigma_next in [(1.0, 0.9), (0.6, 0.5), (0.1, 0.0)]:
+        step = kernel(x, v, sigma, sigma_next, 0.0)
+        assert step.std == 0.0
+        torch.testing.assert_close(step.mean_BSC, flow.euler(x, v, sigma, sigma_next).mean_BSC, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", [flow.flow_sde, flow.dance])
+def test_diffusion_scales_with_the_root_of_the_step(kernel):
+    x, v = torch.randn(1, 2, 3), torch.randn(1, 2, 3)
+    whole, quarter = kernel(x, v, 0.6, 0.4, 0.7).std, kernel(x, v, 0.6, 0.55, 0.7).std
+    assert whole == pytest.approx(2.0 * quarter)
+
+
+def test_log_prob_and_kl_against_torch_distributions():
+    torch.manual_seed(0)
+    mean, other, x = (torch.randn(3, 4, 5) for _ in range(3))
+    a, b = flow.Gaussian(mean, 0.37), flow.Gaussian(other, 0.37)
+    reference = torch.distributions.Normal(mean, 0.37)
+    torch.testing.assert_close(a.log_prob(x), reference.log_prob(x).mean((1, 2)))
+    expected = torch.distributions.kl_divergence(reference, torch.distributions.Normal(other, 0.37)).mean((1, 2))
+    torch.testing.assert_close(a.kl(b), expected)
+    monte_carlo = torch.stack([a.log_prob(s) - b.log_prob(s) for s in (a.sample(torch.randn(3, 4, 5)) for _ in range(4000))])
+    torch.testing.assert_close(monte_carlo.mean(0), a.kl(b), rtol=0.03, atol=0.0)
+
+
+def test_kl_carries_its_step_size():
+    """The velocity form of the KL between two Flow-SDE steps: dt/2 (s (1 - sigma) / (2 sigma) + 1/s)^2 |dv|^2."""
+    torch.manual_seed(0)
+    x, v, w = (torch.randn(2, 3, 4, dtype=torch.float64) for _ in range(3))
+    sigma, sigma_next, a = 0.7, 0.6, 0.9
+    s, dt = a * math.sqrt(sigma / (1 - sigma)), sigma - sigma_next
+    expected = 0.5 * dt * (s * (1 - sigma) / (2 * sigma) + 1 / s) ** 2 * (v - w).square().mean((1, 2))
+    got = flow.flow_sde(x, v, sigma, sigma_next, a).kl(flow.flow_sde(x, w, sigma, sigma_next, a))
+    torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_log_prob_is_float32_under_half_precision():
+    step = flow.Gaussian(torch.randn(2, 3, 4).bfloat16(), 0.1)
+    assert step.log_prob(torch.randn(2, 3, 4).bfloat16()).dtype == torch.float32
+
+
+def test_no_noise_has_no_log_prob():
+    with pytest.raises(ValueError, match="no noise"):
+        flow.euler(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), 0.5, 0.4).log_prob(torch.zeros(1, 1, 1))
+
+
+def test_path_and_its_ends():
+    torch.manual_seed(0)
+    x0, eps = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    x = flow.add_noise(x0, eps, torch.tensor([0.3, 0.3]))
+    torch.testing.assert_close(x, 0.7 * x0 + 0.3 * eps)
+    back_x0, back_eps = flow.ends(x, eps - x0, 0.3)
+    torch.testing.assert_close(back_x0, x0)
+    torch.testing.assert_close(back_eps, eps)
+    assert torch.equal(flow.add_noise(x0, eps, torch.zeros(2)), x0)
+
+
+def test_schedule_is_the_released_one():
+    """FlowMatchEulerDiscreteScheduler with the released configuration is the oracle."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    oracle = FlowMatchEulerDiscreteScheduler(
+        shift=1.0, use_dynamic_shifting=True, time_shift_type="exponential", base_shift=0.5, max_shift=0.9,
+        base_image_seq_len=256, max_image_seq_len=8192, shift_terminal=0.02,
+    )  # fmt: skip
+    for steps, tokens in [(50, 4096), (10, 256), (7, 6889)]:
+        mu = flow.dynamic_mu(tokens)
+        oracle.set_timesteps(sigmas=torch.linspace(1.0, 1.0 / steps, steps).tolist(), mu=mu)
+        ours = flow.schedule(steps, mu, terminal=0.02)
+        assert ours == pytest.approx(oracle.sigmas.tolist(), abs=1e-6)
+    assert flow.dynamic_mu(256) == 0.5 and flow.dynamic_mu(4096) == pytest.approx(0.694, abs=1e-3)
+
+
+def test_schedule_without_terminal_ends_above_zero_then_zero():
+    levels = flow.schedule(8, 0.5)
+    assert levels[0] == 1.0 and levels[-1] == 0.0 and levels[-2] > 0.1
+    assert levels == sorted(levels, reverse=True)
+    with pytest.raises(ValueError, match="at least one step"):
+        flow.schedule(0, 0.5)
+
+
+def test_guidance_keeps_the_norm_of_every_token():
+    torch.manual_seed(0)
+    c, u = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    torch.testing.assert_close(flow.guided(c, u, 4.0, rescale=False), u + 4.0 * (c - u))
+    rescaled = flow.guided(c, u, 4.0)
+    torch.testing.assert_close(rescaled.norm(dim=-1), c.norm(dim=-1))
+    torch.testing.assert_close(flow.guided(c, u, 1.0), c)
+
+
+def test_logit_normal_leans_to_noise():
+    draws = flow.logit_normal(20000, 1.0, 1.0, torch.Generator().manual_seed(0))
+    assert float(torch.logit(draws).mean()) == pytest.approx(1.0, abs=0.03)
+    assert float(torch.logit(draws).std()) == pytest.approx(1.0, abs=0.03)
