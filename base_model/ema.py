@@ -1,0 +1,76 @@
+"""An exponential moving average of trainable weights.
+
+    (E1)  d_s = min(decay, (1 + s) / (10 + s)),  s = averages taken so far      the ramp forgets the random start
+    (E2)  shadow <- d_s shadow + (1 - d_s) weight                               Polyak & Juditsky 1992
+
+The shadow is float32, whatever the weights are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+def whole(parameter: nn.Parameter) -> Tensor:
+    """The storage of a parameter that lives whole on this process."""
+    return parameter.data
+
+
+class Ema:
+    """Averages what requires a gradient; frozen weights are their own average."""
+
+    def __init__(self, module: nn.Module, decay: float, storage: Callable[[nn.Parameter], Tensor] = whole) -> None:
+        """`storage` returns what this process holds of a parameter: all of it, or its shard under ZeRO-3."""
+        self.decay = decay
+        self.updates = 0
+        self._storage = storage
+        self._parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        self.shadow: dict[str, Tensor] = {}
+        self.capture()
+
+    def capture(self) -> None:
+        """Start over from the present weights."""
+        self.shadow = {name: self._storage(p).detach().float().clone() for name, p in self._parameters.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """(E1), (E2)."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))  # (E1)
+        weights = [self._storage(p).float() for p in self._parameters.values()]
+        torch._foreach_lerp_(list(self.shadow.values()), weights, 1.0 - decay)  # (E2)
+        self.updates += 1
+
+    @contextmanager
+    def swapped_in(self) -> Iterator[None]:
+        """The module holds the averages inside, and exactly its own weights again after, also after an error."""
+        own = {name: self._storage(p).detach().clone() for name, p in self._parameters.items()}
+        self._write(self.shadow)
+        try:
+            yield
+        finally:
+            self._write(own)
+
+    def state_dict(self) -> dict[str, object]:
+        return {"updates": self.updates, "shadow": dict(self.shadow)}
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Raises ValueError when names or shapes differ from this module's trainable weights."""
+        shadow, updates = state["shadow"], state["updates"]
+        if not isinstance(shadow, Mapping) or not isinstance(updates, int):
+            raise ValueError("this is not the state of a weight average: it needs `shadow` and `updates`")
+        if odd := sorted(set(shadow) ^ set(self.shadow)):
+            raise ValueError(f"averaged weights do not match the module, first of {len(odd)} names: {odd[:4]}")
+        for name, tensor in self.shadow.items():
+            if shadow[name].shape != tensor.shape:
+                raise ValueError(f"average of {name} is {tuple(shadow[name].shape)}, expected {tuple(tensor.shape)}")
+            tensor.copy_(shadow[name])
+        self.updates = updates
+
+    @torch.no_grad()
+    def _write(self, values: Mapping[str, Tensor]) -> None:
+        for name, parameter in self._parameters.items():
+            self._storage(parameter).copy_(values[name])

@@ -1,0 +1,346 @@
+"""One verb trains everything: `engine.update(micros, loss)`.
+
+    (U1)  g = mean over micro-batches and ranks of grad loss(micro)
+    (U2)  g <- g min(1, clip / ||g||)              one norm over all parameters that have a gradient
+    (U3)  lr_s = lr_0 w(s) d(s): warm-up, flat, then linear decay; the same share for AdamW and Muon
+    (U4)  one optimizer step, then one step of the weight average
+
+Nothing is touched unless every metric and the gradient norm are finite. A parameter that got no gradient keeps its
+value and its optimizer state.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from base_model.ema import Ema
+from base_model.muon import MuonAdamW, is_muon_weight
+
+MODULE_FILE = "module.safetensors"
+"""the module's whole state, the same file whichever engine wrote it"""
+AVERAGE_FILE = "ema.safetensors"
+"""the averaged trainable weights; absent when averaging is off"""
+OPTIMIZER_FILE = "optimizer.pt"
+META_FILE = "engine.json"
+OWN_METRICS = ("grad_norm", "loss", "lr")
+
+Micro = TypeVar("Micro")
+Loss = Callable[[Micro], tuple[Tensor, Mapping[str, "Tensor | float"]]]
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How weights move."""
+
+    steps: int
+    """updates the schedule is laid out for; later updates stay at its end"""
+    muon_lr: float = 0.02
+    """peak rate of Muon for matrices inside transformer blocks; 0 = AdamW for everything"""
+    adamw_lr: float = 2e-3
+    """peak rate of AdamW for everything else"""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's decay of the first and second moment"""
+    eps: float = 1e-8
+    """AdamW's divisor floor"""
+    weight_decay: float = 0.0
+    """decoupled, times the rate; matrices and kernels only, never vectors"""
+    muon_momentum: float = 0.95
+    clip: float = 1.0
+    """largest norm of the whole gradient (U2); 0 = no clipping"""
+    warmup: int = 50
+    """updates of linear warm-up"""
+    decay_from: float = 0.5
+    """share of `steps` after which the rate falls linearly; 1 = never"""
+    final_lr: float = 0.02
+    """share of the peak rate at the last update; 1 = constant"""
+    ema_decay: float = 0.0
+    """decay of the weight average; 0 = no average"""
+
+    def __post_init__(self) -> None:
+        ranges: list[tuple[str, float, bool, str]] = [
+            ("steps", self.steps, self.steps >= 1, "at least 1"),
+            ("muon_lr", self.muon_lr, 0 <= self.muon_lr < math.inf, "finite and >= 0 (0 = AdamW for everything)"),
+            ("adamw_lr", self.adamw_lr, 0 < self.adamw_lr < math.inf, "finite and > 0"),
+            ("betas[0]", self.betas[0], 0 <= self.betas[0] < 1, "in [0, 1)"),
+            ("betas[1]", self.betas[1], 0 <= self.betas[1] < 1, "in [0, 1)"),
+            ("eps", self.eps, 0 < self.eps < math.inf, "finite and > 0"),
+            ("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "finite and >= 0"),
+            ("muon_momentum", self.muon_momentum, 0 <= self.muon_momentum < 1, "in [0, 1)"),
+            ("clip", self.clip, 0 <= self.clip < math.inf, "finite and >= 0 (0 = no clipping)"),
+            ("warmup", self.warmup, self.warmup >= 0, "at least 0 (0 = no warm-up)"),
+            ("decay_from", self.decay_from, 0 <= self.decay_from <= 1, "a share of the run, in [0, 1]"),
+            ("final_lr", self.final_lr, 0 <= self.final_lr <= 1, "a share of the peak rate, in [0, 1]"),
+            ("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "in [0, 1) (0 = no average)"),
+        ]
+        for name, value, good, expected in ranges:
+            if not good:  # NaN fails every comparison and lands here too
+                raise ValueError(f"OptimConfig.{name}={value} must be {expected}")
+
+    def lr_share(self, update: int) -> float:
+        """(U3): the share of the peak rate at an update, counted from 0."""
+        warm = min(1.0, (update + 1) / self.warmup) if self.warmup else 1.0
+        flat = self.decay_from * self.steps
+        fallen = min(1.0, max(0.0, (update + 1 - flat) / (self.steps - flat))) if flat < self.steps else 0.0
+        return warm * (1.0 - fallen * (1.0 - self.final_lr))
+
+
+class Engine(Protocol):
+    """Training machinery, whatever it runs on. Models must call their network through `module`."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    module: nn.Module
+    updates: int
+    """updates done, also across save and load; the schedule follows it"""
+
+    def update(self, micros: Sequence[Micro], loss: Loss[Micro]) -> dict[str, float]:
+        """Minimise the mean of `loss(micro)` over micro-batches and ranks by one step (U1-U4).
+
+        Micro-batches are weighed equally, so make them equally large. `loss` returns a scalar and metrics; the answer
+        is those metrics averaged, plus "loss", "grad_norm" (before clipping) and "lr" (of AdamW).
+        Raises FloatingPointError, with weights and optimizer untouched, when any of them is not finite.
+        """
+        ...
+
+    def gather(self, x_B: Tensor) -> Tensor:
+        """The rows of all ranks in rank order; every rank brings as many."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write weights, optimizer, average and update count; called on every rank."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Continue exactly where `save` was called; called on every rank. Raises ValueError on any mismatch."""
+        ...
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Inside, the module holds the averaged weights; outside, its own. Does nothing when averaging is off."""
+        ...
+
+
+class LocalEngine:
+    """One process, one device."""
+
+    rank = 0
+    world_size = 1
+
+    def __init__(self, module: nn.Module, optim: OptimConfig, device: str | torch.device = "cpu") -> None:
+        """Moves `module` to `device` in place. Raises ValueError under a launcher with several processes."""
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        if world > 1:
+            raise ValueError(
+                f"LocalEngine trains in one process, but the launcher started {world}: each would train its own copy. "
+                "Use DeepSpeedEngine, or start without torchrun."
+            )
+        self.device = torch.device(device)
+        self.module = module.to(self.device)
+        self.optim = optim
+        self.updates = 0
+        self._optimizer = make_optimizer(module, optim)
+        self._ema = Ema(module, optim.ema_decay) if optim.ema_decay else None
+
+    def update(self, micros: Sequence[Micro], loss: Loss[Micro]) -> dict[str, float]:
+        """See `Engine.update`."""
+        if not micros:
+            raise ValueError("update() was given no micro-batches, so there is nothing to learn from")
+        self._optimizer.zero_grad(set_to_none=True)
+        try:
+            reports = []
+            for micro in micros:
+                value, metrics = loss(micro)
+                reports.append(checked_report(value, metrics))
+                (value / len(micros)).backward()  # (U1)
+            return self._finish(averages(reports))
+        finally:  # also after an error: half a gradient must not leak into the next update
+            self._optimizer.zero_grad(set_to_none=True)
+
+    def _finish(self, means: dict[str, Tensor]) -> dict[str, float]:
+        moved = [p for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if not moved:
+            raise ValueError(NO_GRADIENT)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in moved])
+        metrics = to_floats({**means, "grad_norm": norm})
+        require_finite(self.updates, metrics)
+        if self.optim.clip:
+            torch.nn.utils.clip_grads_with_norm_(moved, self.optim.clip, norm)  # (U2)
+        share = self.optim.lr_share(self.updates)
+        set_lr(self._optimizer, share)  # (U3)
+        self._optimizer.step()  # (U4)
+        self.updates += 1
+        if self._ema:
+            self._ema.update()
+        return {**metrics, "lr": self.optim.adamw_lr * share}
+
+    def gather(self, x_B: Tensor) -> Tensor:
+        """See `Engine.gather`."""
+        return x_B
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """See `Engine.averaged`."""
+        return self._ema.swapped_in() if self._ema else nullcontext()
+
+    def save(self, folder: Path) -> None:
+        """See `Engine.save`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_tensors(folder / MODULE_FILE, self.module.state_dict())
+        if self._ema:
+            write_tensors(folder / AVERAGE_FILE, self._ema.shadow)
+        names = group_names(self.module, self._optimizer)
+        torch.save({"names": names, "state": self._optimizer.state_dict()["state"]}, folder / OPTIMIZER_FILE)
+        write_meta(folder, self, "LocalEngine", self._ema.updates if self._ema else 0)
+
+    def load(self, folder: Path) -> None:
+        """See `Engine.load`. Rates, betas and decay are those of this engine's settings, not of the saved run."""
+        meta = read_meta(folder, "LocalEngine", self.world_size, bool(self._ema))
+        saved = torch.load(folder / OPTIMIZER_FILE, map_location=self.device, weights_only=True)
+        if saved["names"] != group_names(self.module, self._optimizer):
+            raise ValueError(
+                f"{folder}: the saved optimizer trains other parameters, or others with Muon, than this engine; "
+                "load with the module, the frozen parts and muon_lr (zero or not) of the saved run"
+            )
+        load_module(self.module, folder / MODULE_FILE)
+        if self._ema:
+            shadow = load_file(folder / AVERAGE_FILE, device=str(self.device))
+            self._ema.load_state_dict({"shadow": shadow, "updates": meta["ema_updates"]})
+        own = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": saved["state"], "param_groups": own})
+        self.updates = meta["updates"]
+
+
+# ------------------------------------------------------------------------------------- shared by all engines
+
+NO_GRADIENT = (
+    "no parameter of the engine's module got a gradient: the loss must be computed through engine.module, "
+    "outside torch.no_grad()"
+)
+
+
+def make_optimizer(module: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
+    """Muon for matrices inside blocks, AdamW for the rest; one group a kind. Raises ValueError if all is frozen."""
+    trainable = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    if not trainable:
+        raise ValueError("every parameter of the module is frozen (requires_grad is False): nothing can be trained")
+    muon = [p for name, p in trainable if optim.muon_lr and is_muon_weight(name, p)]
+    chosen = {id(p) for p in muon}
+    matrices = [p for _, p in trainable if p.ndim >= 2 and id(p) not in chosen]
+    vectors = [p for _, p in trainable if p.ndim < 2]
+    kinds = [
+        (muon, optim.muon_lr, optim.weight_decay, True),
+        (matrices, optim.adamw_lr, optim.weight_decay, False),
+        (vectors, optim.adamw_lr, 0.0, False),
+    ]
+    groups: list[dict[str, Any]] = [
+        {"params": params, "lr": lr, "base_lr": lr, "weight_decay": decay, "muon": is_muon}
+        for params, lr, decay, is_muon in kinds
+        if params
+    ]
+    if muon:
+        return MuonAdamW(groups, optim.betas, optim.eps, optim.muon_momentum)
+    return torch.optim.AdamW(groups, betas=optim.betas, eps=optim.eps, fused=True)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, share: float) -> None:
+    """(U3) for every group, relative to its own peak."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * share
+
+
+def checked_report(value: Tensor, metrics: Mapping[str, Tensor | float]) -> dict[str, Tensor]:
+    """What one call of a loss reports, as float64 scalars. Raises ValueError for a loss that cannot be minimised."""
+    if value.ndim:
+        raise ValueError(f"the loss of a micro-batch must be a scalar, but its shape is {tuple(value.shape)}")
+    if not value.requires_grad:
+        raise ValueError(NO_GRADIENT)
+    if taken := sorted(set(metrics) & set(OWN_METRICS)):
+        raise ValueError(f"metrics {taken} are the engine's own names; report yours under other names")
+    return {
+        name: torch.as_tensor(x, dtype=torch.float64, device=value.device).detach()
+        for name, x in {"loss": value.detach(), **metrics}.items()
+    }
+
+
+def averages(reports: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Means over micro-batches. Raises ValueError when they do not report the same metrics."""
+    if odd := sorted({name for r in reports for name in set(r) ^ set(reports[0])}):
+        raise ValueError(f"micro-batches report different metrics: {odd} are missing from some, so no mean exists")
+    return {name: torch.stack([r[name] for r in reports]).mean() for name in reports[0]}
+
+
+def to_floats(metrics: Mapping[str, Tensor]) -> dict[str, float]:
+    """All metrics with one transfer from the device."""
+    return dict(zip(metrics, torch.stack([m.double() for m in metrics.values()]).tolist(), strict=True))
+
+
+def require_finite(update: int, metrics: Mapping[str, float]) -> None:
+    """Raises FloatingPointError naming the update and what is NaN or infinite."""
+    if bad := {name: x for name, x in metrics.items() if not math.isfinite(x)}:
+        raise FloatingPointError(
+            f"update {update}: {', '.join(f'{name} = {x}' for name, x in bad.items())}. The update was not applied; "
+            "weights and optimizer are as before. Lower the learning rate, or look at this update's data."
+        )
+
+
+def group_names(module: nn.Module, optimizer: torch.optim.Optimizer) -> list[list[str]]:
+    """Parameter names of every optimizer group, in its order."""
+    names = {id(p): name for name, p in module.named_parameters()}
+    return [[names[id(p)] for p in group["params"]] for group in optimizer.param_groups]
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """A safetensors file."""
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def load_module(module: nn.Module, path: Path) -> None:
+    """Fill a module from `MODULE_FILE`, every name and shape exactly. Raises ValueError before touching a weight."""
+    saved, own = load_file(path), module.state_dict()
+    if odd := sorted(set(saved) ^ set(own)):
+        raise ValueError(f"{path} holds another module: {len(odd)} names are only on one side, first {odd[:4]}")
+    for name, tensor in own.items():
+        if saved[name].shape != tensor.shape:
+            raise ValueError(f"{path}: {name} is {tuple(saved[name].shape)}, the module has {tuple(tensor.shape)}")
+    module.load_state_dict(saved)
+
+
+def write_meta(folder: Path, engine: Any, kind: str, ema_updates: int) -> None:
+    """`META_FILE`: what a reader needs to know before loading the rest."""
+    meta = {
+        "engine": kind,
+        "world_size": engine.world_size,
+        "updates": engine.updates,
+        "ema_updates": ema_updates,
+        "averaged": engine.optim.ema_decay > 0,
+        "optim": asdict(engine.optim),
+    }
+    (folder / META_FILE).write_text(json.dumps(meta, indent=1) + "\n")
+
+
+def read_meta(folder: Path, kind: str, world_size: int, averaged: bool) -> dict[str, Any]:
+    """`META_FILE`, checked against the engine that loads. Raises ValueError saying what differs."""
+    path = folder / META_FILE
+    if not path.exists():
+        raise ValueError(f"{folder} is no engine checkpoint: it has no {META_FILE}")
+    meta = json.loads(path.read_text())
+    if (meta["engine"], meta["world_size"]) != (kind, world_size):
+        raise ValueError(
+            f"{folder} was written by {meta['engine']} on {meta['world_size']} process(es), this is {kind} on "
+            f"{world_size}: optimizer state cannot move between them. To start anew from the weights, "
+            f"load {MODULE_FILE}."
+        )
+    if meta["averaged"] != averaged:
+        had, has = ("with", "without") if meta["averaged"] else ("without", "with")
+        raise ValueError(f"{folder} was saved {had} a weight average, this engine is {has} one: match ema_decay")
+    return meta

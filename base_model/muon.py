@@ -1,0 +1,100 @@
+"""Muon: momentum whose update is made orthogonal (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/).
+
+For a weight matrix W of N rows and M columns with gradient G:
+
+    (M1)  B <- mu B + (1 - mu) G
+    (M2)  U  = (1 - mu) G + mu B                                         Nesterov
+    (M3)  X0 = U / ||U||_F;  A = X X^T;  X <- a X + (b A + c A A) X      five times, on the shorter side
+    (M4)  W <- W - lr wd W - lr sqrt(max(1, N / M)) X
+
+(M3) moves every singular value of U into about [0.7, 1.2]. Matrices of one shape are stacked, so a transformer's update
+is a handful of batched products, in float32.
+
+What gets Muon: weights of linear maps inside transformer blocks, where all directions of the map should be used. What
+keeps AdamW: vectors, the maps into and out of the stream, embeddings; the modulation maps `img_mod` and `txt_mod`,
+which read one vector a sample, start at zero and produce six stacked quantities of different meaning, so that one
+orthogonal update would mix their scales; and LoRA factors, whose product is the weight, not they.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""a, b, c of (M3): the steepest quintic at zero that keeps singular values near one"""
+ITERATIONS = 5
+
+
+def is_muon_weight(name: str, parameter: nn.Parameter) -> bool:
+    """Whether Muon should train this parameter; `name` as in `named_parameters()` of the transformer."""
+    inside = name.startswith("transformer_blocks.") and name.endswith(".weight") and parameter.ndim == 2
+    return inside and not any(part in name for part in ("img_mod.", "txt_mod.", "lora"))
+
+
+def newton_schulz(U_KNM: Tensor) -> Tensor:
+    """(M3) for K matrices of one shape at once: the same singular vectors, singular values near one."""
+    a, b, c = COEFFICIENTS
+    tall = U_KNM.shape[1] > U_KNM.shape[2]
+    X = U_KNM.mT if tall else U_KNM
+    X = X / X.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(ITERATIONS):
+        A = torch.bmm(X, X.mT)
+        X = torch.baddbmm(X, torch.baddbmm(A, A, A, beta=b, alpha=c), X, beta=a)
+    return X.mT if tall else X
+
+
+class MuonAdamW(torch.optim.AdamW):
+    """AdamW for ordinary parameter groups and Muon for those marked `muon=True`, behind one `step`.
+
+    One optimizer instead of two, because engines that wrap an optimizer wrap exactly one.
+    """
+
+    def __init__(self, groups: Iterable[dict[str, Any]], betas: tuple[float, float], eps: float, momentum: float):
+        """Each group: `params`, `lr`, `weight_decay`, `muon`. Raises ValueError for a Muon weight that is no matrix."""
+        groups = list(groups)
+        for group in groups:
+            bad = [tuple(p.shape) for p in group["params"] if group["muon"] and p.ndim != 2]
+            if bad:
+                raise ValueError(f"Muon orthogonalises matrices; it was given parameters of shapes {bad[:4]}")
+        self.momentum = momentum
+        super().__init__(groups, betas=betas, eps=eps, fused=True)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update; parameters without a gradient are left alone."""
+        groups = self.param_groups
+        try:
+            self.param_groups = [group for group in groups if not group["muon"]]
+            super().step()
+        finally:
+            self.param_groups = groups
+        for group in groups:
+            if group["muon"]:
+                self._muon(group)
+
+    def _muon(self, group: dict[str, Any]) -> None:
+        stacks: dict[tuple[torch.Size, torch.device], list[nn.Parameter]] = {}
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                stacks.setdefault((parameter.shape, parameter.device), []).append(parameter)
+        for (shape, _), parameters in stacks.items():
+            grads = [p.grad for p in parameters]
+            momenta = [self._momentum(p) for p in parameters]
+            torch._foreach_lerp_(momenta, grads, 1 - self.momentum)  # (M1)
+            U = torch.stack(torch._foreach_lerp(grads, momenta, self.momentum)).float()  # (M2)
+            X = newton_schulz(U).to(parameters[0].dtype)  # (M3)
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])  # (M4)
+            torch._foreach_add_(parameters, X.unbind(), alpha=-group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5)
+
+    def _momentum(self, parameter: nn.Parameter) -> Tensor:
+        state = self.state[parameter]
+        if not state:
+            # AdamW refuses to load a state without a step count, although Muon has no use for one
+            state["step"] = torch.zeros((), device=parameter.device)
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        state["step"] += 1
+        return state["momentum_buffer"]
