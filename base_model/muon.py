@@ -10,7 +10,7 @@ For a weight matrix W of N rows and M columns with gradient G:
 (M3) moves every singular value of U into about [0.7, 1.2]. Matrices of one shape are stacked, so a transformer's update
 is a handful of batched products, in float32.
 
-What gets Muon: weights of linear maps inside transformer blocks, where all directions of the map should be used. What
+What gets Muon: weights of linear maps inside transformer blocks, and kernels inside the autoencoder's blocks, where all directions of the map should be used. What
 keeps AdamW: vectors, the maps into and out of the stream, embeddings; the modulation maps `img_mod` and `txt_mod`,
 which read one vector a sample, start at zero and produce six stacked quantities of different meaning, so that one
 orthogonal update would mix their scales; and LoRA factors, whose product is the weight, not they.
@@ -30,7 +30,9 @@ ITERATIONS = 5
 
 
 def is_muon_weight(name: str, parameter: nn.Parameter) -> bool:
-    """Whether Muon should train this parameter; `name` as in `named_parameters()` of the transformer."""
+    """Whether Muon should train this parameter; `name` as in `named_parameters()` of the network."""
+    if parameter.ndim == 4:  # a kernel of the autoencoder: one row an output channel, its receptive field flattened
+        return any(part in name for part in ("down_blocks.", "mid_block.", "up_blocks."))
     inside = name.startswith("transformer_blocks.") and name.endswith(".weight") and parameter.ndim == 2
     return inside and not any(part in name for part in ("img_mod.", "txt_mod.", "lora"))
 
@@ -57,9 +59,9 @@ class MuonAdamW(torch.optim.AdamW):
         """Each group: `params`, `lr`, `weight_decay`, `muon`. Raises ValueError for a Muon weight that is no matrix."""
         groups = list(groups)
         for group in groups:
-            bad = [tuple(p.shape) for p in group["params"] if group["muon"] and p.ndim != 2]
+            bad = [tuple(p.shape) for p in group["params"] if group["muon"] and p.ndim not in (2, 4)]
             if bad:
-                raise ValueError(f"Muon orthogonalises matrices; it was given parameters of shapes {bad[:4]}")
+                raise ValueError(f"Muon orthogonalises matrices and kernels; it was given parameters of shapes {bad[:4]}")
         self.momentum = momentum
         super().__init__(groups, betas=betas, eps=eps, fused=True)
 
@@ -86,9 +88,10 @@ class MuonAdamW(torch.optim.AdamW):
             momenta = [self._momentum(p) for p in parameters]
             torch._foreach_lerp_(momenta, grads, 1 - self.momentum)  # (M1)
             U = torch.stack(torch._foreach_lerp(grads, momenta, self.momentum)).float()  # (M2)
-            X = newton_schulz(U).to(parameters[0].dtype)  # (M3)
+            rows = U.flatten(2)
+            X = newton_schulz(rows).to(parameters[0].dtype).view_as(U)  # (M3)
             torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])  # (M4)
-            torch._foreach_add_(parameters, X.unbind(), alpha=-group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5)
+            torch._foreach_add_(parameters, X.unbind(), alpha=-group["lr"] * max(1.0, shape[0] / rows.shape[2]) ** 0.5)
 
     def _momentum(self, parameter: nn.Parameter) -> Tensor:
         state = self.state[parameter]

@@ -7,7 +7,10 @@ the 48 pixels the engine reads, read, and compared with the spans of the prompt:
 
 Dividing by the longer of the two makes everything extra cost: repeated words and garbage around the right word do not
 score 1, as they do when any text containing the target counts. Nothing read scores 0; a picture that could not be
-judged is NaN. Source: normalised edit distance of Yujian and Bo 2007 in its plain form, as in ICDAR 2019 ReCTS.
+judged is NaN. Source: the 1 - NED of the ICDAR 2019 ReCTS challenge (Zhang et al. 2019), of one line.
+
+Cropping first costs 0.3 ms of about 11. It lets the judge read 99 % of clean words instead of 93 % on 32x96 pictures,
+and both engines read a word that fills a sixth of a 64x256 picture (judge: 99 % instead of 51 %).
 
 Shapes: B samples, 3HW pixels (H rows, W columns).
 """
@@ -25,7 +28,17 @@ import numpy as np
 from PIL import Image
 
 from preference_data.records import Prompt
-from rewards.recognisers import LINE_HEIGHT, V4, V6, OnnxRecogniser, Reading, Recogniser, find_weights
+from rewards.recognisers import (
+    LINE_HEIGHT,
+    MAX_WIDTH,
+    V4,
+    V6,
+    OnnxRecogniser,
+    PaddleRecogniser,
+    Reading,
+    Recogniser,
+    find_weights,
+)
 from rewards.scores import Scores, to_uint8
 
 log = logging.getLogger(__name__)
@@ -50,9 +63,12 @@ def edit_distance(a: str, b: str) -> int:
 def normalise(text: str, target: str, ignore_case: bool = True) -> str:
     """``text`` as it is compared: NFKC, single spaces, and capitals when case is ignored.
 
-    The digits 0 and 1 count as O and I when ``target`` has no digit: in many faces the glyphs are the same.
+    Two things recognisers cannot tell are no errors. Spaces are dropped when ``target`` is a single word: they read wide
+    letter spacing as spaces in up to a fifth of clean words. The digits 0 and 1 count as O and I when ``target`` has no
+    digit: in many faces the glyphs are the same.
     """
-    text = " ".join(unicodedata.normalize("NFKC", text).split())
+    single_word = len(target.split()) < 2
+    text = ("" if single_word else " ").join(unicodedata.normalize("NFKC", text).split())
     if ignore_case:
         text = text.upper()
     return text if any(c.isdigit() for c in target) else text.translate(_FOLD)
@@ -65,13 +81,17 @@ def ned_score(target: str, read: str, ignore_case: bool = True) -> float:
 
 
 def text_crop(picture_HW3: np.ndarray) -> np.ndarray | None:
-    """The part of a uint8 picture that differs from its border, with a margin; None when nothing does (blank)."""
+    """The part of a uint8 picture that differs from its border, with a margin; None when nothing does (blank).
+
+    The ground is the median colour of the outermost pixels; a row or a column holds ink when two of its pixels differ
+    from the ground by enough, so that single noisy pixels do not count. Less ink than 4x4: the whole picture.
+    """
     border = np.concatenate([picture_HW3[0], picture_HW3[-1], picture_HW3[:, 0], picture_HW3[:, -1]])
     ground = np.median(border, axis=0)
     difference_HW = np.abs(picture_HW3.astype(np.float32) - ground).max(axis=2)
-    strongest = float(np.quantile(difference_HW, 0.99))
     if difference_HW.max() < _FAINT:
         return None
+    strongest = float(np.quantile(difference_HW, 0.99))
     ink_HW = difference_HW > max(_SHARE * strongest, _FAINT)
     rows, columns = np.flatnonzero(ink_HW.sum(1) >= 2), np.flatnonzero(ink_HW.sum(0) >= 2)
     if len(rows) < 4 or len(columns) < 4:
@@ -89,12 +109,13 @@ def line(picture_HW3: np.ndarray, crop: bool = True) -> np.ndarray | None:
     found = text_crop(picture_HW3) if crop else picture_HW3
     if found is None:
         return None
-    width = max(round(found.shape[1] * LINE_HEIGHT / found.shape[0]), 8)
-    return np.asarray(Image.fromarray(np.ascontiguousarray(found)).resize((width, LINE_HEIGHT), Image.Resampling.BICUBIC))
+    width = min(max(round(found.shape[1] * LINE_HEIGHT / found.shape[0]), 8), MAX_WIDTH)
+    picture = Image.fromarray(np.ascontiguousarray(found))
+    return np.asarray(picture.resize((width, LINE_HEIGHT), Image.Resampling.BICUBIC))
 
 
 class OcrScorer:
-    """A loaded engine that scores pictures against the spans of their prompts. ``name`` says which engine and weights."""
+    """A loaded engine that scores pictures against their prompts' spans. ``name`` says which engine and weights."""
 
     def __init__(self, recogniser: Recogniser, reward: str, ignore_case: bool, crop: bool) -> None:
         self._recogniser = recogniser
@@ -117,7 +138,8 @@ class OcrScorer:
         "not_finite" (NaN or infinite pixels), "engine" (it raised; the log says what).
         """
         if len(prompts) != len(images_B3HW):
-            raise ValueError(f"{len(prompts)} prompts but {len(images_B3HW)} pictures; score picture i against prompt i")
+            count = len(images_B3HW)
+            raise ValueError(f"{len(prompts)} prompts but {count} pictures; picture i is judged by prompt i")
         rows_B3 = np.full((len(prompts), 3), np.nan)
         causes: Counter[str] = Counter()
         shaped = images_B3HW.ndim == 4 and images_B3HW.shape[1] == 3 and min(images_B3HW.shape[2:]) > 0
@@ -147,12 +169,14 @@ class OcrScorer:
 
 @dataclass(frozen=True)
 class Ocr:
-    """Reads the picture with PP-OCRv6_small and compares with the prompt's spans; range [0, 1], 1 = exactly those texts.
+    """Reads the picture with PP-OCRv6_small and compares with the prompt's spans; range [0, 1], 1 = exactly equal.
 
-    engine: "onnxruntime" runs the weights directly and is the faster; "paddleocr" runs the same weights through PaddleX
-    and is what the other is tested against. ignore_case: compare in capitals. crop: zoom in on the text first.
+    engine: "onnxruntime" runs the weights directly, 11 ms a crop; "paddleocr" runs the same weights through PaddleX,
+    25 ms because it pads every line to 320 pixels, and is what the other is tested against. ignore_case: compare in
+    capitals. crop: zoom in on the text first. Several spans are expected in order, with a space between.
     """
 
+    version: ClassVar[int] = 1  # raise it when the same settings would give another score
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("spans",)
 
@@ -165,21 +189,24 @@ class Ocr:
             raise ValueError(f"OCR engine is {self.engine!r}; choose one of {', '.join(ENGINES)}")
 
     def load(self, device: str = "cpu") -> OcrScorer:
-        """Open the engine (0.2 s, or several seconds for paddleocr). Always on the CPU, whatever ``device`` says.
+        """Open the engine (0.3 s; paddleocr 8 s, most of it its import), on the CPU whatever ``device`` says.
 
         FileNotFoundError or ImportError when the weights or the engine are not installed, saying what to run."""
-        return OcrScorer(OnnxRecogniser(find_weights(V6)), "ocr", self.ignore_case, self.crop)
+        weights = find_weights(V6)
+        recogniser = PaddleRecogniser(weights) if self.engine == "paddleocr" else OnnxRecogniser(weights)
+        return OcrScorer(recogniser, "ocr", self.ignore_case, self.crop)
 
 
 @dataclass(frozen=True)
 class OcrJudge:
     """Reads with PP-OCRv4 instead, for evaluation only: never train on it; range [0, 1], as ``Ocr``.
 
-    An older generation with another architecture and its own training, so a model that learned to please ``Ocr``'s engine
-    and not to write pleases this one less. Both come from the PaddleOCR family and its data, so their agreement is weaker
-    evidence than that of engines with nothing in common.
+    An older generation with another architecture and its own training, so a model that learned to please the engine of
+    ``Ocr`` and not to write pleases this one less. Both come from the PaddleOCR family and likely share training data,
+    and both see the same crop: their agreement is weaker evidence than that of engines with nothing in common.
     """
 
+    version: ClassVar[int] = 1
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("spans",)
 

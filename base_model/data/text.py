@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,12 @@ FACES = {
     "roman": "STIXGeneralBol.ttf",
 }
 SIZES = {"small": 16, "medium": 19, "large": 22}
-"""Em size in pixels; a word that does not fit is set in the next smaller size that does."""
+"""Em size in pixels."""
+
+CELL = 16
+"""Every letter stands in its own cell of this many pixels, as on a departure board; wider letters are condensed to it.
+A cell is as wide as a latent token, so that a letter is not spread over two of them: with free spacing the same budget
+of training left words illegible (experiments/reports)."""
 
 COLOURS = {
     "black": (16, 16, 16),
@@ -46,8 +51,8 @@ MIN_CONTRAST = 3.0
 ROWS = {"top": 0.0, "middle": 0.5, "bottom": 1.0}
 COLUMNS = {"left": 0.0, "centre": 0.5, "right": 1.0}
 SHAPES = ("circle", "square", "bar")
-MARGIN = 3
-"""Pixels kept free at every border."""
+MARGIN = 2
+"""Pixels kept free above and below."""
 
 CONSONANTS, VOWELS = "BCDFGHJKLMNPQRSTVWXYZ", "AEIOU"
 ALTERNATION = 0.75
@@ -127,14 +132,19 @@ def font(face: str, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
 
 
-def fitted(scene: Scene) -> Scene:
-    """The scene in the largest size, not above its own, in which the word stays inside the margins."""
-    sizes = list(SIZES)
-    for size in reversed(sizes[: sizes.index(scene.size) + 1]):
-        box = font(scene.face, SIZES[size]).getbbox(scene.word)
-        if box[2] - box[0] <= WIDTH - 2 * MARGIN and box[3] - box[1] <= HEIGHT - 2 * MARGIN:
-            return replace(scene, size=size)
-    raise ValueError(f"the word {scene.word!r} does not fit a {WIDTH}x{HEIGHT} picture in {scene.face}, even small")
+@functools.cache
+def glyph(letter: str, face: str, size: int) -> Image.Image:
+    """One letter as an 8-bit mask, `CELL` wide and as high as the face's capitals at that size, letter in the middle."""
+    type_face = font(face, size)
+    top, bottom = type_face.getbbox("H")[1], type_face.getbbox("HQJ")[3]
+    left, _, right, _ = type_face.getbbox(letter)
+    mask = Image.new("L", (right - left, bottom - top))
+    ImageDraw.Draw(mask).text((-left, -top), letter, fill=255, font=type_face)
+    if mask.width > CELL - 1:
+        mask = mask.resize((CELL - 1, mask.height), Image.Resampling.LANCZOS)
+    cell = Image.new("L", (CELL, mask.height))
+    cell.paste(mask, ((CELL - mask.width) // 2, 0))
+    return cell
 
 
 def scene(rng: np.random.Generator, level: int, *, heldout: bool = False) -> Scene:
@@ -153,29 +163,28 @@ def scene(rng: np.random.Generator, level: int, *, heldout: bool = False) -> Sce
         shape = str(rng.choice([*SHAPES, ""]))
         return Scene("", shape, "", size if shape else "", ink, background, row, column)
     word = draw_word(rng, *((1, 1) if level == 1 else (3, 5)), heldout=heldout)
-    return fitted(Scene(word, "", face, size, ink, background, row, column))
+    return Scene(word, "", face, size, ink, background, row, column)
 
 
 def draw(scene: Scene) -> np.ndarray:
-    """The picture of a scene: uint8 [3, HEIGHT, WIDTH]."""
+    """The picture of a scene: uint8 [3, HEIGHT, WIDTH]. Raises ValueError when the word has more letters than cells."""
     image = Image.new("RGB", (WIDTH, HEIGHT), COLOURS[scene.background])
-    pen = ImageDraw.Draw(image)
     if scene.word:
-        face = font(scene.face, SIZES[scene.size])
-        left, top, right, bottom = face.getbbox(scene.word)
-        x, y = place(scene, right - left, bottom - top)
-        pen.text((x - left, y - top), scene.word, fill=COLOURS[scene.ink], font=face)
+        if len(scene.word) * CELL > WIDTH:
+            raise ValueError(f"the word {scene.word!r} needs {len(scene.word)} cells, a picture has {WIDTH // CELL}")
+        letters = [glyph(letter, scene.face, SIZES[scene.size]) for letter in scene.word]
+        column = int(COLUMNS[scene.column] * (WIDTH // CELL - len(letters)))
+        for i, mask in enumerate(letters):
+            image.paste(COLOURS[scene.ink], ((column + i) * CELL, above(scene, mask.height)), mask)
     elif scene.shape:
         side = SIZES[scene.size] // 2
         wide = side * 3 if scene.shape == "bar" else side
-        x, y = place(scene, wide, side)
-        plot = pen.ellipse if scene.shape == "circle" else pen.rectangle
-        plot((x, y, x + wide, y + side), fill=COLOURS[scene.ink])
+        x, y = round(COLUMNS[scene.column] * (WIDTH - wide)), above(scene, side)
+        pen = ImageDraw.Draw(image)
+        (pen.ellipse if scene.shape == "circle" else pen.rectangle)((x, y, x + wide, y + side), fill=COLOURS[scene.ink])
     return np.asarray(image).transpose(2, 0, 1)
 
 
-def place(scene: Scene, width: int, height: int) -> tuple[int, int]:
-    """Top left corner of a box of that size at the scene's row and column."""
-    x = MARGIN + COLUMNS[scene.column] * (WIDTH - 2 * MARGIN - width)
-    y = MARGIN + ROWS[scene.row] * (HEIGHT - 2 * MARGIN - height)
-    return round(x), round(y)
+def above(scene: Scene, height: int) -> int:
+    """Pixels above something of that height in the scene's row."""
+    return round(MARGIN + ROWS[scene.row] * (HEIGHT - 2 * MARGIN - height))

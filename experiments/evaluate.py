@@ -1,0 +1,131 @@
+"""A model on held-out prompts at fixed noise, read by the rewarded engine and by the judge.
+
+The noise of prompt i depends on (seed, i) alone, so two models see the same noise and their difference can be paired by
+prompt. Shapes: P prompts, S latent tokens, C channels, 3HW pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alignment.trajectory import Sampler, sample
+from base_model.interface import FlowModel
+from base_model.seeding import generator
+from experiments.experiment import EvaluationPlan
+from experiments.intervals import bootstrap_ci, paired_ci
+from experiments.prompt_sets import make_prompts
+from experiments.record import write_json, write_png
+from preference_data.records import Prompt
+from rewards.ocr import normalise
+from rewards.workers import ScorerPool
+
+CHUNK = 64
+"""Pictures drawn at a time."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One held-out prompt: what was asked, what each engine read, how far that is. NaN = could not be judged."""
+
+    prompt: str
+    target: str
+    ned: float
+    exact: float
+    read: str
+    judge_ned: float
+    judge_exact: float
+    judge_read: str
+    picture: str = ""
+
+
+def fixed_noise(model: FlowModel, count: int, seed: int, copy: int = 0) -> Tensor:
+    """[count, S, C]; row i depends on (seed, copy, i) alone."""
+    return torch.cat([model.noise(1, generator(seed, i, copy, "evaluation")) for i in range(count)])
+
+
+def draw_pictures(
+    model: FlowModel, prompts: Sequence[Prompt], noise_PSC: Tensor, sampler: Sampler
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """(rows, uint8 [b, 3, H, W]) a chunk at a time, so that reading can begin before drawing ends."""
+    for i in range(0, len(prompts), CHUNK):
+        rows = slice(i, min(i + CHUNK, len(prompts)))
+        cond = model.encode_text([p.text for p in prompts[rows]])
+        x0 = sample(model, noise_PSC[rows], cond, model.unconditional(len(cond)), sampler, sampler.levels())
+        yield rows, (model.decode(x0) * 255.0).round().byte().cpu().numpy()
+
+
+def diversity(model: FlowModel, prompts: Sequence[Prompt], sampler: Sampler, seed: int, copies: int) -> float:
+    """Mean root-mean-square pixel distance, in [0, 1], of pictures of one prompt from different noise."""
+    drawn = [
+        np.concatenate([images for _, images in draw_pictures(model, prompts, noise, sampler)])
+        for noise in (fixed_noise(model, len(prompts), seed, copy) for copy in range(copies))
+    ]
+    images = np.stack(drawn).astype(np.float64).reshape(copies, len(prompts), -1) / 255.0
+    pairs = [(a, b) for a in range(copies) for b in range(a)]
+    return float(np.mean([np.sqrt(((images[a] - images[b]) ** 2).mean(-1)) for a, b in pairs]))
+
+
+def evaluate(model: FlowModel, plan: EvaluationPlan, folder: Path, reward: ScorerPool, judge: ScorerPool) -> None:
+    """Write `folder`/<sampler>.json (rows and diversity) and the pictures of the wall. Finished files are kept."""
+    prompts = make_prompts(plan.prompts)
+    for name, sampler in plan.samplers:
+        target = folder / f"{name}.json"
+        if target.exists():
+            continue
+        noise = fixed_noise(model, len(prompts), plan.seed)
+        waiting = [
+            (rows, images, reward.submit(prompts[rows], images), reward.submit_read(images),
+             judge.submit(prompts[rows], images), judge.submit_read(images))
+            for rows, images in draw_pictures(model, prompts, noise, sampler)
+        ]  # fmt: skip
+        table: list[Row] = []
+        for rows, images, mine, read, theirs, judge_read in waiting:
+            for i, prompt in enumerate(prompts[rows]):
+                a, b = mine.result().parts, theirs.result().parts
+                picture = ""
+                if len(table) < plan.wall:
+                    picture = f"{name}_{len(table):02d}.png"
+                    write_png(folder / picture, images[i])
+                word = " ".join(prompt.spans)
+                table.append(
+                    Row(prompt.text, word, float(a["ned_score"][i]), float(a["exact"][i]),
+                        normalise(read.result()[i].text, word), float(b["ned_score"][i]), float(b["exact"][i]),
+                        normalise(judge_read.result()[i].text, word), picture)
+                )  # fmt: skip
+        few = prompts[: plan.diversity_prompts]
+        spread = diversity(model, few, sampler, plan.seed + 1, plan.diversity_copies)
+        write_json(target, {"rows": [vars(row) for row in table], "diversity": spread})
+
+
+def column(result: dict, name: str) -> np.ndarray:
+    """One number a prompt; null in the file is NaN here."""
+    return np.array([np.nan if row[name] is None else row[name] for row in result["rows"]], dtype=np.float64)
+
+
+def summarise(result: dict, seconds: float) -> dict[str, object]:
+    """The stage's row of the summary: means and their bootstrap intervals by prompt."""
+    exact, ned = column(result, "exact"), column(result, "ned")
+    return {
+        "exact": float(np.nanmean(exact)),
+        "exact_ci": list(bootstrap_ci(exact, seed=0)),
+        "ned_score": float(np.nanmean(ned)),
+        "ned_score_ci": list(bootstrap_ci(ned, seed=0)),
+        "judge_exact": float(np.nanmean(column(result, "judge_exact"))),
+        "judge_ned_score": float(np.nanmean(column(result, "judge_ned"))),
+        "unjudged": int(np.isnan(ned).sum()),
+        "prompts": len(ned),
+        "diversity": result["diversity"],
+        "seconds": seconds,
+    }
+
+
+def compare(before: dict, after: dict, name: str = "ned") -> dict[str, object]:
+    """Mean difference after - before over the same prompts and noise, with its interval."""
+    delta, low, high = paired_ci(column(before, name), column(after, name), seed=0)
+    return {"delta": delta, "ci": [low, high]}

@@ -1,0 +1,75 @@
+"""An experiment is a value: what is learned, from what, with which settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from alignment.dpo import Dpo
+from alignment.grpo import Grpo
+from alignment.trajectory import Sampler
+from base_model.data.stream import TextStream
+from base_model.engine import OptimConfig
+from base_model.pretrain import Pretrain
+from base_model.sft import Sft
+from base_model.train_vae import TrainVAE
+
+Algorithm = TrainVAE | Pretrain | Sft | Dpo | Grpo
+
+
+@dataclass(frozen=True)
+class PromptPlan:
+    """Prompts without pictures: captions of scenes that are never drawn."""
+
+    count: int
+    """distinct prompts"""
+    seed: int
+    heldout: bool = False
+    """take words from the held-out tenth; only evaluation may"""
+
+
+@dataclass(frozen=True)
+class PairPlan:
+    """Machine-made preferences: draw `group` pictures a prompt, score them, keep the best and the worst."""
+
+    prompts: PromptPlan
+    group: int = 8
+    sampler: Sampler = field(default_factory=Sampler)
+    min_margin: float = 0.0
+    """least difference of scores for a pair; 0 keeps every pair that is no tie"""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One training run. `algorithm` says which loop; the fields a loop does not need stay None."""
+
+    name: str
+    algorithm: Algorithm
+    optim: OptimConfig
+    preset: str = "nano"
+    data: TextStream | None = None
+    """pictures, for autoencoder training, pretraining and fine-tuning"""
+    prompts: PromptPlan | None = None
+    """prompts, for GRPO"""
+    pairs: PairPlan | None = None
+    """how preferences are made, for DPO"""
+    save_every: int = 100
+    """updates between checkpoints"""
+    seed: int = 0
+    """of the initial weights"""
+    minutes: float = 1.0
+    """expected duration on two laptop cores; only for the remaining-time estimate"""
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """Held-out prompts at fixed noise, drawn with and without guidance and read by two engines."""
+
+    prompts: PromptPlan
+    samplers: tuple[tuple[str, Sampler], ...]
+    """(name, sampler): every stage is drawn in each of these ways"""
+    seed: int
+    diversity_prompts: int = 32
+    diversity_copies: int = 4
+    wall: int = 12
+    """prompts whose pictures are kept for the report"""
