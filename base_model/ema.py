@@ -27,14 +27,11 @@ class Ema:
         """`storage` returns what this process holds of a parameter: all of it, or its shard under ZeRO-3."""
         self.decay = decay
         self.updates = 0
+        self.inside = False
+        """whether the module holds the averages now"""
         self._storage = storage
         self._parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        self.shadow: dict[str, Tensor] = {}
-        self.capture()
-
-    def capture(self) -> None:
-        """Start over from the present weights."""
-        self.shadow = {name: self._storage(p).detach().float().clone() for name, p in self._parameters.items()}
+        self.shadow = {name: storage(p).detach().to(torch.float32, copy=True) for name, p in self._parameters.items()}
 
     @torch.no_grad()
     def update(self) -> None:
@@ -49,24 +46,17 @@ class Ema:
         """The module holds the averages inside, and exactly its own weights again after, also after an error."""
         own = {name: self._storage(p).detach().clone() for name, p in self._parameters.items()}
         self._write(self.shadow)
+        self.inside = True
         try:
             yield
         finally:
             self._write(own)
+            self.inside = False
 
-    def state_dict(self) -> dict[str, object]:
-        return {"updates": self.updates, "shadow": dict(self.shadow)}
-
-    def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Raises ValueError when names or shapes differ from this module's trainable weights."""
-        shadow, updates = state["shadow"], state["updates"]
-        if not isinstance(shadow, Mapping) or not isinstance(updates, int):
-            raise ValueError("this is not the state of a weight average: it needs `shadow` and `updates`")
-        if odd := sorted(set(shadow) ^ set(self.shadow)):
-            raise ValueError(f"averaged weights do not match the module, first of {len(odd)} names: {odd[:4]}")
+    @torch.no_grad()
+    def load(self, shadow: Mapping[str, Tensor], updates: int) -> None:
+        """Continue from saved averages; `shadow` holds exactly the names and shapes of `self.shadow`."""
         for name, tensor in self.shadow.items():
-            if shadow[name].shape != tensor.shape:
-                raise ValueError(f"average of {name} is {tuple(shadow[name].shape)}, expected {tuple(tensor.shape)}")
             tensor.copy_(shadow[name])
         self.updates = updates
 

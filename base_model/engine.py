@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -154,8 +155,7 @@ class LocalEngine:
 
     def update(self, micros: Sequence[Micro], loss: Loss[Micro]) -> dict[str, float]:
         """See `Engine.update`."""
-        if not micros:
-            raise ValueError("update() was given no micro-batches, so there is nothing to learn from")
+        require_updatable(micros, self._ema)
         self._optimizer.zero_grad(set_to_none=True)
         try:
             reports = []
@@ -194,30 +194,30 @@ class LocalEngine:
 
     def save(self, folder: Path) -> None:
         """See `Engine.save`."""
+        require_own_weights(self._ema)
         folder.mkdir(parents=True, exist_ok=True)
         write_tensors(folder / MODULE_FILE, self.module.state_dict())
         if self._ema:
             write_tensors(folder / AVERAGE_FILE, self._ema.shadow)
-        names = group_names(self.module, self._optimizer)
-        torch.save({"names": names, "state": self._optimizer.state_dict()["state"]}, folder / OPTIMIZER_FILE)
-        write_meta(folder, self, "LocalEngine", self._ema.updates if self._ema else 0)
+        torch.save(self._optimizer.state_dict()["state"], folder / OPTIMIZER_FILE)
+        write_meta(folder, self._meta())
 
     def load(self, folder: Path) -> None:
         """See `Engine.load`. Rates, betas and decay are those of this engine's settings, not of the saved run."""
-        meta = read_meta(folder, "LocalEngine", self.world_size, bool(self._ema))
-        saved = torch.load(folder / OPTIMIZER_FILE, map_location=self.device, weights_only=True)
-        if saved["names"] != group_names(self.module, self._optimizer):
-            raise ValueError(
-                f"{folder}: the saved optimizer trains other parameters, or others with Muon, than this engine; "
-                "load with the module, the frozen parts and muon_lr (zero or not) of the saved run"
-            )
-        load_module(self.module, folder / MODULE_FILE)
+        require_own_weights(self._ema)
+        saved = read_meta(folder, self._meta())
+        state = torch.load(folder / OPTIMIZER_FILE, map_location=self.device, weights_only=True)
+        require_same_tensors(folder / MODULE_FILE, shapes(self.module.state_dict()))
+        self.module.load_state_dict(load_file(folder / MODULE_FILE))
         if self._ema:
-            shadow = load_file(folder / AVERAGE_FILE, device=str(self.device))
-            self._ema.load_state_dict({"shadow": shadow, "updates": meta["ema_updates"]})
+            require_same_tensors(folder / AVERAGE_FILE, shapes(self._ema.shadow))
+            self._ema.load(load_file(folder / AVERAGE_FILE), saved["ema_updates"])
         own = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": saved["state"], "param_groups": own})
-        self.updates = meta["updates"]
+        self._optimizer.load_state_dict({"state": state, "param_groups": own})
+        self.updates = saved["updates"]
+
+    def _meta(self) -> dict[str, Any]:
+        return meta("LocalEngine", self, group_names(self.module, self._optimizer), self._ema)
 
 
 # ------------------------------------------------------------------------------------- shared by all engines
@@ -304,43 +304,68 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
 
 
-def load_module(module: nn.Module, path: Path) -> None:
-    """Fill a module from `MODULE_FILE`, every name and shape exactly. Raises ValueError before touching a weight."""
-    saved, own = load_file(path), module.state_dict()
-    if odd := sorted(set(saved) ^ set(own)):
+def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def require_same_tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises ValueError when a safetensors file does not hold exactly these names and shapes."""
+    with safe_open(path, "pt") as file:
+        saved = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no iterator)
+    if odd := sorted(set(saved) ^ set(expected)):
         raise ValueError(f"{path} holds another module: {len(odd)} names are only on one side, first {odd[:4]}")
-    for name, tensor in own.items():
-        if saved[name].shape != tensor.shape:
-            raise ValueError(f"{path}: {name} is {tuple(saved[name].shape)}, the module has {tuple(tensor.shape)}")
-    module.load_state_dict(saved)
+    for name, shape in expected.items():
+        if saved[name] != shape:
+            raise ValueError(f"{path}: {name} has shape {saved[name]}, this module needs {shape}")
 
 
-def write_meta(folder: Path, engine: Any, kind: str, ema_updates: int) -> None:
+def meta(kind: str, engine: Any, names: list[list[str]], ema: Ema | None) -> dict[str, Any]:
     """`META_FILE`: what a reader needs to know before loading the rest."""
-    meta = {
-        "engine": kind,
-        "world_size": engine.world_size,
+    return {
+        "engine": f"{kind} on {engine.world_size} process(es)",
         "updates": engine.updates,
-        "ema_updates": ema_updates,
-        "averaged": engine.optim.ema_decay > 0,
+        "ema_updates": ema.updates if ema else None,
+        "groups": names,
         "optim": asdict(engine.optim),
     }
+
+
+def write_meta(folder: Path, meta: Mapping[str, Any]) -> None:
+    """Written last, so that an engine folder without it is known to be unfinished."""
     (folder / META_FILE).write_text(json.dumps(meta, indent=1) + "\n")
 
 
-def read_meta(folder: Path, kind: str, world_size: int, averaged: bool) -> dict[str, Any]:
-    """`META_FILE`, checked against the engine that loads. Raises ValueError saying what differs."""
+def read_meta(folder: Path, own: Mapping[str, Any]) -> dict[str, Any]:
+    """`META_FILE` of a folder that fits the engine described by `own`. Raises ValueError saying what differs."""
     path = folder / META_FILE
     if not path.exists():
         raise ValueError(f"{folder} is no engine checkpoint: it has no {META_FILE}")
-    meta = json.loads(path.read_text())
-    if (meta["engine"], meta["world_size"]) != (kind, world_size):
+    saved = json.loads(path.read_text())
+    if saved["engine"] != own["engine"]:
         raise ValueError(
-            f"{folder} was written by {meta['engine']} on {meta['world_size']} process(es), this is {kind} on "
-            f"{world_size}: optimizer state cannot move between them. To start anew from the weights, "
-            f"load {MODULE_FILE}."
+            f"{folder} was written by {saved['engine']}, this is {own['engine']}: optimizer state cannot move between "
+            f"them. To start anew from its weights, load {MODULE_FILE} into the module before making the engine."
         )
-    if meta["averaged"] != averaged:
-        had, has = ("with", "without") if meta["averaged"] else ("without", "with")
+    if (saved["ema_updates"] is None) != (own["ema_updates"] is None):
+        had, has = ("without", "with") if saved["ema_updates"] is None else ("with", "without")
         raise ValueError(f"{folder} was saved {had} a weight average, this engine is {has} one: match ema_decay")
-    return meta
+    if saved["groups"] != own["groups"]:
+        raise ValueError(
+            f"{folder}: the saved optimizer trains other parameters, or others with Muon, than this engine; load with "
+            "the module, the frozen parts and muon_lr (zero or not) of the saved run"
+        )
+    return saved
+
+
+def require_updatable(micros: Sequence[Any], ema: Ema | None) -> None:
+    """Raises ValueError when there is nothing to learn from, or averaged weights would be trained."""
+    if not micros:
+        raise ValueError("update() was given no micro-batches, so there is nothing to learn from")
+    require_own_weights(ema)
+
+
+def require_own_weights(ema: Ema | None) -> None:
+    """Raises ValueError inside `averaged()`, whose weights are not the ones that are trained and saved."""
+    if ema and ema.inside:
+        raise ValueError("update, save and load work on the trained weights; leave engine.averaged() first")

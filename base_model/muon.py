@@ -1,6 +1,6 @@
 """Muon: momentum whose update is made orthogonal (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/).
 
-For a weight matrix W of N rows and M columns with gradient G:
+For a weight W of N rows and M columns with gradient G:
 
     (M1)  B <- mu B + (1 - mu) G
     (M2)  U  = (1 - mu) G + mu B                                         Nesterov
@@ -10,10 +10,11 @@ For a weight matrix W of N rows and M columns with gradient G:
 (M3) moves every singular value of U into about [0.7, 1.2]. Matrices of one shape are stacked, so a transformer's update
 is a handful of batched products, in float32.
 
-What gets Muon: weights of linear maps inside transformer blocks, and kernels inside the autoencoder's blocks, where all directions of the map should be used. What
-keeps AdamW: vectors, the maps into and out of the stream, embeddings; the modulation maps `img_mod` and `txt_mod`,
-which read one vector a sample, start at zero and produce six stacked quantities of different meaning, so that one
-orthogonal update would mix their scales; and LoRA factors, whose product is the weight, not they.
+What gets Muon: weights of linear maps inside transformer blocks, and kernels inside the autoencoder's blocks as one row
+an output channel, where all directions of the map should be used. What keeps AdamW: vectors, the maps into and out of
+the stream, embeddings; the modulation maps `img_mod` and `txt_mod`, which read one vector a sample, start at zero and
+produce six stacked quantities of different meaning, so that one orthogonal update would mix their scales; and LoRA
+factors, whose product is the weight, not they.
 """
 
 from __future__ import annotations
@@ -56,12 +57,12 @@ class MuonAdamW(torch.optim.AdamW):
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], betas: tuple[float, float], eps: float, momentum: float):
-        """Each group: `params`, `lr`, `weight_decay`, `muon`. Raises ValueError for a Muon weight that is no matrix."""
+        """Each group: `params`, `lr`, `weight_decay`, `muon`. Raises ValueError for a Muon vector."""
         groups = list(groups)
         for group in groups:
             bad = [tuple(p.shape) for p in group["params"] if group["muon"] and p.ndim not in (2, 4)]
             if bad:
-                raise ValueError(f"Muon orthogonalises matrices and kernels; it was given parameters of shapes {bad[:4]}")
+                raise ValueError(f"Muon orthogonalises matrices and kernels; it was given shapes {bad[:4]}")
         self.momentum = momentum
         super().__init__(groups, betas=betas, eps=eps, fused=True)
 
