@@ -56,7 +56,7 @@ class Prompt:
         for name in ("spans", "category"):
             value = getattr(self, name)
             if not isinstance(value, tuple) or not all(isinstance(item, str) and item.strip() for item in value):
-                raise ValueError(f"prompt {self.id}: {name} is {value!r}; it must be a tuple of texts, none of them empty")
+                raise ValueError(f"prompt {self.id}: {name} is {value!r}; it must be a tuple of texts, none empty")
 
     @classmethod
     def from_text(cls, text: str, language: str = "en", category: Iterable[str] = ()) -> Prompt:
@@ -80,7 +80,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class ImageRef:
-    """A picture, named by the sha256 (64 hex digits) of its 8-bit pixels; ``path`` is where to find it. Sizes in pixels."""
+    """A picture, named by the sha256 (64 hex digits) of its 8-bit pixels; ``path`` says where it is. Size in pixels."""
 
     sha256: str
     path: str
@@ -92,7 +92,7 @@ class ImageRef:
         if len(self.sha256) != 64 or not set(self.sha256) <= _HEX:
             raise ValueError(f"picture {self.path}: sha256 is {self.sha256!r}; it must be 64 lower-case hex digits")
         if self.width < 1 or self.height < 1:
-            raise ValueError(f"picture {self.path}: its size is {self.width}x{self.height}; both must be at least 1 pixel")
+            raise ValueError(f"picture {self.path}: its size is {self.width}x{self.height}; both must be at least 1")
         if not isinstance(self.provenance, Provenance):
             raise ValueError(f"picture {self.path} has no provenance; a preference about it could never be traced back")
 
@@ -118,7 +118,7 @@ class PreferencePair:
         if self.outcome not in OUTCOMES:
             raise ValueError(f"{where}: outcome is {self.outcome!r}; choose one of {', '.join(OUTCOMES)}")
         if self.outcome not in DECIDED:
-            raise ValueError(f"{where}: outcome {self.outcome!r} names no better picture; keep it out of the training pairs")
+            raise ValueError(f"{where}: outcome {self.outcome!r} names no better picture, so it makes no training pair")
         if not self.source:
             raise ValueError(f"{where}: it has no source; say who decided, for example 'machine:ocr'")
         if self.chosen.sha256 == self.rejected.sha256:
@@ -164,5 +164,6 @@ def _fields(kind: type, data: object) -> dict[str, Any]:
     missing = [name for name in allowed if name not in data and name not in optional]
     unknown = sorted(set(data) - set(allowed))
     if missing or unknown:
-        raise ValueError(f"{kind.__name__}: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}; fields are {allowed}")
+        found = f"missing {missing or 'nothing'}, unknown {unknown or 'nothing'}"
+        raise ValueError(f"{kind.__name__}: {found}; the fields are {allowed}")
     return dict(data)

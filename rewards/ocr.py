@@ -63,9 +63,9 @@ def edit_distance(a: str, b: str) -> int:
 def normalise(text: str, target: str, ignore_case: bool = True) -> str:
     """``text`` as it is compared: NFKC, single spaces, and capitals when case is ignored.
 
-    Two things recognisers cannot tell are no errors. Spaces are dropped when ``target`` is a single word: they read wide
-    letter spacing as spaces in up to a fifth of clean words. The digits 0 and 1 count as O and I when ``target`` has no
-    digit: in many faces the glyphs are the same.
+    Two things recognisers cannot tell are no errors. Spaces are dropped when ``target`` is a single word: they read
+    wide letter spacing as spaces in up to a fifth of clean words. The digits 0 and 1 count as O and I when ``target``
+    has no digit: in many faces the glyphs are the same.
     """
     single_word = len(target.split()) < 2
     text = ("" if single_word else " ").join(unicodedata.normalize("NFKC", text).split())

@@ -12,10 +12,13 @@ CTC: Graves et al. 2006; greedy decoding (best class per column, repeats merged,
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +29,7 @@ LINE_HEIGHT = 48  # pixels, fixed by the weights
 MAX_WIDTH = 3200  # pixels at that height; PaddleX squeezes longer lines to it
 PADDLE_MIN_WIDTH = 320  # pixels; PaddleX pads every line to it, which a short word does not need
 WIDTH_STEP = 8  # pixels per CTC column
+PADDLE_MODEL = "PP-OCRv6_small_rec"  # the name PaddleX knows these weights by
 
 V6 = ("rapidocr", "models/PP-OCRv6_rec_small.onnx", "pip install --no-deps rapidocr==3.10.0")
 V4 = ("rapidocr_onnxruntime", "models/ch_PP-OCRv4_rec_infer.onnx", "pip install --no-deps rapidocr-onnxruntime==1.4.4")
@@ -33,7 +37,7 @@ V4 = ("rapidocr_onnxruntime", "models/ch_PP-OCRv4_rec_infer.onnx", "pip install 
 
 @dataclass(frozen=True)
 class Reading:
-    """What an engine read. ``confidence`` in [0, 1] is the mean probability of the characters kept, 0 when there are none."""
+    """What an engine read. ``confidence`` in [0, 1] is the mean probability of its characters, 0 without any."""
 
     text: str
     confidence: float
@@ -48,14 +52,14 @@ class Recogniser(Protocol):
 
 
 def find_weights(source: tuple[str, str, str]) -> Path:
-    """The weights file inside an installed package, found without importing it. FileNotFoundError says what to install."""
+    """The weights file inside an installed package, which is not imported. FileNotFoundError says what to install."""
     package, inside, install = source
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(f"the OCR weights come in the package '{package}', which is not installed; run: {install}")
+        raise FileNotFoundError(f"the OCR weights are in the package '{package}', which is missing; run: {install}")
     path = Path(next(iter(spec.submodule_search_locations))) / inside
     if not path.is_file():
-        raise FileNotFoundError(f"the package '{package}' is installed but has no {inside} (another version?); run: {install}")
+        raise FileNotFoundError(f"the installed package '{package}' has no {inside} (another version?); run: {install}")
     return path
 
 
@@ -80,9 +84,9 @@ class OnnxRecogniser:
         self.name = f"onnxruntime/{weights.stem}"
 
     def read(self, line_HW3: np.ndarray) -> Reading:
-        pixels = line_HW3[:, :MAX_WIDTH, ::-1].astype(np.float32).transpose(2, 0, 1) / 127.5 - 1.0
+        pixels = line_HW3[:, :, ::-1].astype(np.float32).transpose(2, 0, 1) / 127.5 - 1.0
         width = max(self._min_width, -(-pixels.shape[2] // WIDTH_STEP) * WIDTH_STEP)
-        padded_13HW = np.zeros((1, 3, LINE_HEIGHT, width), dtype=np.float32)  # 0 = mid grey, what the weights saw as padding
+        padded_13HW = np.zeros((1, 3, LINE_HEIGHT, width), dtype=np.float32)  # 0 = mid grey, the padding of training
         padded_13HW[0, :, :, : pixels.shape[2]] = pixels
         return decode(self._session.run(None, {self._input: padded_13HW})[0][0], self._characters)
 
@@ -93,7 +97,7 @@ def characters(session: Any) -> list[str]:
     found = ["", *listed.splitlines(), " "]
     classes = session.get_outputs()[0].shape[-1]
     if len(found) != classes:
-        raise ValueError(f"the OCR weights tell {classes} characters apart but their metadata lists {len(found)}: damaged file?")
+        raise ValueError(f"the OCR weights have {classes} classes but their metadata lists {len(found)}: damaged file?")
     return found
 
 
@@ -105,3 +109,72 @@ def decode(probabilities_LK: np.ndarray, classes: list[str]) -> Reading:
         return Reading("", 0.0)
     confidence = float(probabilities_LK.max(axis=1)[kept_L].mean(dtype=np.float64))
     return Reading("".join(classes[k] for k in best_L[kept_L]), confidence)
+
+
+class PaddleRecogniser:
+    """The PP-OCRv6_small weights through ``paddleocr.TextRecognition`` on onnxruntime; nothing is downloaded."""
+
+    def __init__(self, weights: Path) -> None:
+        # Asked before the import: PaddleX looks for its model hosters when it is first imported otherwise.
+        os.environ.setdefault("PADDLE_PDX_DISABLE_MODEL_SOURCE_CHECK", "True")
+        try:
+            from paddleocr import TextRecognition
+        except ImportError as error:
+            raise ImportError("the engine 'paddleocr' needs its package; run: pip install paddleocr") from error
+        self._model = TextRecognition(
+            model_name=PADDLE_MODEL,
+            model_dir=str(paddle_folder(weights)),
+            device="cpu",
+            engine="onnxruntime",
+            engine_config={"intra_op_num_threads": 1, "inter_op_num_threads": 1},
+        )
+        self.name = f"paddleocr/{weights.stem}"
+
+    def read(self, line_HW3: np.ndarray) -> Reading:
+        found = self._model.predict(np.ascontiguousarray(line_HW3[:, :, ::-1]), batch_size=1)[0]  # PaddleX takes BGR
+        return Reading(found["rec_text"], float(found["rec_score"]) if found["rec_text"] else 0.0)
+
+
+def paddle_folder(weights: Path, cache: Path | None = None) -> Path:
+    """A folder with ``inference.onnx`` and ``inference.yml`` as PaddleX expects them, made once per weights file.
+
+    It lies in ``cache``, or the user's cache folder, or a temporary one when that cannot be written; it is renamed into
+    place when complete, so another process sees all of it or nothing.
+    """
+    import onnxruntime
+
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glyphlab" / "ocr"
+    content = weights.read_bytes()
+    name = f"{PADDLE_MODEL}-{hashlib.sha256(content).hexdigest()[:16]}"
+    for parent in [cache or home, Path(tempfile.gettempdir()) / f"glyphlab-ocr-{os.getuid()}"]:
+        if (parent / name).is_dir():
+            return parent / name
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            fresh = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=parent))
+        except OSError:
+            continue
+        try:
+            (fresh / "inference.onnx").write_bytes(content)
+            session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+            (fresh / "inference.yml").write_text(_paddle_config(characters(session)[1:-1]), encoding="utf-8")
+            with suppress(OSError):  # another process was first: its folder has the same content
+                fresh.rename(parent / name)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        return parent / name
+    raise OSError(f"neither {home} nor {tempfile.gettempdir()} can be written; paddleocr needs a model folder there")
+
+
+def _paddle_config(dictionary: list[str]) -> str:
+    """``inference.yml`` in PaddleX's schema, written as JSON, which YAML contains."""
+    operations = [
+        {"DecodeImage": {"channel_first": False, "img_mode": "BGR"}},
+        {"RecResizeImg": {"image_shape": [3, LINE_HEIGHT, PADDLE_MIN_WIDTH]}},
+    ]
+    config = {
+        "Global": {"model_name": PADDLE_MODEL},
+        "PreProcess": {"transform_ops": operations},
+        "PostProcess": {"name": "CTCLabelDecode", "character_dict": dictionary},
+    }
+    return json.dumps(config, ensure_ascii=False)

@@ -5,6 +5,7 @@ Shapes: B samples, 3HW pixels. A reward sees prompts and pixels, never latents.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, runtime_checkable
@@ -22,7 +23,8 @@ def to_uint8(images_B3HW: np.ndarray) -> np.ndarray:
     if images_B3HW.dtype == np.uint8:
         return images_B3HW
     finite = np.nan_to_num(images_B3HW, nan=0.0, posinf=1.0, neginf=0.0)
-    return np.rint(np.clip(finite, 0.0, 1.0) * 255.0).astype(np.uint8)
+    pixels: np.ndarray = np.rint(np.clip(finite, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return pixels
 
 
 def to_float(images_uint8_B3HW: np.ndarray) -> np.ndarray:
@@ -50,6 +52,18 @@ class Scores:
                 raise ValueError(f"{name} is {array.dtype} {array.shape}; every score is float64 {shape} with one axis")
 
 
+def concatenate(parts: Sequence[Scores]) -> Scores:
+    """Scores of consecutive pictures as one. All of one reward, so they have the same parts."""
+    if not parts:
+        return Scores(np.zeros(0), {})
+    causes: Counter[str] = Counter()
+    for scores in parts:
+        causes.update(scores.unjudged)
+    names = parts[0].parts
+    joined = {name: np.concatenate([scores.parts[name] for scores in parts]) for name in names}
+    return Scores(np.concatenate([scores.value_B for scores in parts]), joined, dict(causes))
+
+
 @runtime_checkable
 class Scorer(Protocol):
     """A loaded reward. ``name`` says exactly what is in use: reward, engine and weights."""
@@ -65,8 +79,13 @@ class Scorer(Protocol):
 
 @runtime_checkable
 class Reward(Protocol):
-    """Settings of a reward: a frozen dataclass, cheap to make, picklable, equal when its scores would be."""
+    """Settings of a reward: a frozen dataclass, cheap to make, picklable, equal when its scores would be.
 
+    version: raised when the same settings would give other scores. range: least and greatest value. needs: the fields
+    of the prompt that it reads.
+    """
+
+    version: ClassVar[int]
     range: ClassVar[tuple[float, float]]
     needs: ClassVar[tuple[str, ...]]
 

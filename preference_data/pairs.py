@@ -1,0 +1,152 @@
+"""Scores -> training pairs. A tie never becomes a win, and a picture that was not judged neither wins nor loses.
+
+Shapes: P prompts, G pictures of one prompt.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from preference_data.records import ImageRef, PreferencePair, Prompt, pair_from_json
+
+MACHINE = "machine:"
+
+
+@dataclass(frozen=True)
+class PairCounts:
+    """What became of P groups of pictures; groups = pairs + ties + too_close + unjudged_groups.
+
+    ties: best and worst score equal. too_close: they differ by less than the minimum. unjudged_groups: fewer than two
+    pictures with a score. unjudged_pictures: pictures without a score, in any group. margins: (from, to, count) bins of
+    best minus worst over the pairs, the last bin closed; () when there are none.
+    """
+
+    groups: int
+    pairs: int
+    ties: int
+    too_close: int
+    unjudged_groups: int
+    unjudged_pictures: int
+    margins: tuple[tuple[float, float, int], ...]
+
+
+def best_and_worst(
+    prompts: Sequence[Prompt],
+    scores_PG: Sequence[Sequence[float]],
+    images_PG: Sequence[Sequence[ImageRef]],
+    *,
+    source: str,
+    min_margin: float = 0.0,
+) -> list[PreferencePair]:
+    """At most one pair a prompt: the picture with the greatest score against the one with the least.
+
+    No pair where they are equal, closer than ``min_margin`` (in score units), or fewer than two pictures have a score.
+    Of several equally best (or worst) pictures the first counts. ``source`` names the scorer; "machine:" is put in
+    front when it lacks it, for no person was asked. ``outcome`` is "left" when the better picture came first in its
+    group. ValueError when the three lengths do not match.
+    """
+    _check(prompts, scores_PG, images_PG, min_margin)
+    label = source if source.startswith(MACHINE) else MACHINE + source
+    pairs = []
+    for prompt, scores_G, images_G in zip(prompts, scores_PG, images_PG, strict=True):
+        found = _extremes(scores_G)
+        if found is None:
+            continue
+        best, worst = found
+        margin = float(scores_G[best]) - float(scores_G[worst])
+        if margin > 0 and margin >= min_margin:
+            outcome = "left" if best < worst else "right"
+            pairs.append(PreferencePair(prompt, images_G[best], images_G[worst], label, margin, outcome))
+    return pairs
+
+
+def summary(scores_PG: Sequence[Sequence[float]], *, min_margin: float = 0.0, bins: int = 10) -> PairCounts:
+    """Count what ``best_and_worst`` does with these scores and why, with a histogram of the margins."""
+    margins: list[float] = []
+    ties = too_close = unjudged = 0
+    for scores_G in scores_PG:
+        found = _extremes(scores_G)
+        if found is None:
+            unjudged += 1
+            continue
+        margin = float(scores_G[found[0]]) - float(scores_G[found[1]])
+        if margin == 0:
+            ties += 1
+        elif margin < min_margin:
+            too_close += 1
+        else:
+            margins.append(margin)
+    missing = sum(not math.isfinite(float(score)) for scores_G in scores_PG for score in scores_G)
+    return PairCounts(len(scores_PG), len(margins), ties, too_close, unjudged, missing, _histogram(margins, bins))
+
+
+def save(pairs: Sequence[PreferencePair], path: Path) -> None:
+    """Write one JSON object a line; the file is replaced whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            for pair in pairs:
+                file.write(json.dumps(asdict(pair), ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(fresh, 0o644)  # mkstemp makes it private
+        os.replace(fresh, path)
+    except BaseException:
+        Path(fresh).unlink(missing_ok=True)
+        raise
+
+
+def load(path: Path) -> list[PreferencePair]:
+    """Read what ``save`` wrote. ValueError with the line number when a line is damaged or not a pair."""
+    pairs = []
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                pairs.append(pair_from_json(json.loads(line)))
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{path} line {number}: {error}") from error
+    return pairs
+
+
+def _extremes(scores_G: Sequence[float]) -> tuple[int, int] | None:
+    """Places of the greatest and the least finite score, the first of equals; None with fewer than two finite ones."""
+    judged = [i for i, score in enumerate(scores_G) if math.isfinite(float(score))]
+    if len(judged) < 2:
+        return None
+    return max(judged, key=lambda i: float(scores_G[i])), min(judged, key=lambda i: float(scores_G[i]))
+
+
+def _check(
+    prompts: Sequence[Prompt],
+    scores_PG: Sequence[Sequence[float]],
+    images_PG: Sequence[Sequence[ImageRef]],
+    min_margin: float,
+) -> None:
+    if not len(prompts) == len(scores_PG) == len(images_PG):
+        lengths = f"{len(prompts)} prompts, {len(scores_PG)} rows of scores, {len(images_PG)} rows of pictures"
+        raise ValueError(f"{lengths}; each prompt needs one row of both")
+    for prompt, scores_G, images_G in zip(prompts, scores_PG, images_PG, strict=True):
+        if len(scores_G) != len(images_G):
+            raise ValueError(f"prompt {prompt.id} has {len(scores_G)} scores but {len(images_G)} pictures")
+    if not min_margin >= 0:
+        raise ValueError(f"min_margin is {min_margin}; it is a least difference of scores and cannot be negative")
+
+
+def _histogram(values: Sequence[float], bins: int) -> tuple[tuple[float, float, int], ...]:
+    if not values:
+        return ()
+    low, high = min(values), max(values)
+    width = (high - low) / bins
+    counts = [0] * bins
+    for value in values:
+        counts[min(int((value - low) / width), bins - 1) if width else 0] += 1
+    if not width:
+        return ((low, high, len(values)),)
+    return tuple((low + i * width, low + (i + 1) * width, count) for i, count in enumerate(counts))
