@@ -1,0 +1,315 @@
+"""The Qwen-Image MMDiT (arXiv:2508.02324, section 2.3), a double-stream diffusion transformer.
+
+Text and image keep weights of their own in every block and meet in one joint attention over [text, image]:
+
+    (T1)  temb   = W2 silu(W1 sinusoid(1000 sigma))
+    (T2)  shift1, scale1, gate1, shift2, scale2, gate2 = Linear(silu(temb))          a stream and block, adaLN
+    (T3)  q, k, v = Linear(norm(x) (1 + scale1) + shift1);  q, k <- MSRoPE(RMSNorm(q), RMSNorm(k))
+    (T4)  x <- x + gate1 * Linear(attention over [text, image])
+    (T5)  x <- x + gate2 * MLP(norm(x) (1 + scale2) + shift2)
+    (T6)  v = Linear(norm(x_image) (1 + scale) + shift)                              v = eps - x0
+
+Parameter names are those of the released checkpoints. Two things differ from other implementations of it: sigma stays
+float32 up to the sinusoid, because in bfloat16 0.502 and 0.504 are one number; and samples of a batch may differ in
+text length and image size, each with its own positions, computed without padding.
+
+Nothing reads the text stream after the last block, so there `attn.to_add_out` and `txt_mlp` are dead: they exist for
+the sake of the checkpoints, are not computed, and get no gradient (None).
+
+Shapes: B samples, S image tokens, L text tokens, N real tokens of the batch, C channels, D width, H heads, E channels
+of a head. A stream is [B, S or L, D] or, when its samples differ in length, [N, D]: see base_model/packing.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from base_model.packing import Joint, Stream, full_stream, image_stream, join, masked_stream
+from base_model.positions import POSITIONS, image_table, rotate, text_origin, text_table
+
+EPS = 1e-6
+TIME_CHANNELS = 256
+MLP_RATIO = 4
+
+
+def sinusoid(sigma_B: Tensor) -> Tensor:
+    """(T1) float32 [B, 256]: cosines, then sines, of 1000 sigma at periods from 2 pi to 20000 pi."""
+    half = TIME_CHANNELS // 2
+    rate = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32, device=sigma_B.device) / half)
+    angle = 1000.0 * (sigma_B.float()[:, None] * rate)
+    return torch.cat([angle.cos(), angle.sin()], -1)
+
+
+def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Layer norm without weights, then (1 + scale) and shift."""
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=EPS), 1 + scale)
+
+
+@dataclass(frozen=True)
+class MMDiTConfig:
+    """Sizes of the network. The width is `attention_head_dim * num_attention_heads`."""
+
+    num_layers: int
+    attention_head_dim: int
+    num_attention_heads: int
+    joint_attention_dim: int
+    """width of the text encoder"""
+    in_channels: int = 64
+    """channels of a latent token: latent channels times patch_size squared"""
+    out_channels: int = 16
+    """latent channels"""
+    patch_size: int = 2
+    axes_dims_rope: tuple[int, int, int] = (16, 56, 56)
+    """channels of a head that encode frame, row and column"""
+
+    def __post_init__(self) -> None:
+        if sum(self.axes_dims_rope) != self.attention_head_dim or any(dim % 2 for dim in self.axes_dims_rope):
+            raise ValueError(
+                f"axes_dims_rope={self.axes_dims_rope} must be even and sum to attention_head_dim="
+                f"{self.attention_head_dim}: every pair of channels belongs to one axis"
+            )
+        if self.num_layers < 1:
+            raise ValueError(f"num_layers={self.num_layers} must be at least 1")
+
+    @property
+    def width(self) -> int:
+        """D"""
+        return self.attention_head_dim * self.num_attention_heads
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything is: the same for every block of a forward pass."""
+
+    txt: Stream
+    img: Stream
+    joint: Joint
+    table_NE2: Tensor
+    """rotations of the joint rows"""
+
+
+def lay_out(cfg: MMDiTConfig, mask_BL: Tensor | None, text_BLD: Tensor, x_BSC: Tensor, grids: list) -> Layout:
+    """Order the real tokens and look their positions up. Raises ValueError for text beyond the last position."""
+    device, (B, L) = x_BSC.device, text_BLD.shape[:2]
+    txt = full_stream(B, L, device) if mask_BL is None else masked_stream(mask_BL)
+    img = image_stream(tuple(h * w for h, w in grids), x_BSC.shape[1], device)
+    origins = [text_origin(grid) for grid in grids]
+    if max(origins) + L > POSITIONS:
+        raise ValueError(
+            f"{L} text tokens beside a grid of {grids[origins.index(max(origins))]} reach position {max(origins) + L - 1}, "
+            f"but positions end at {POSITIONS - 1}: shorten the prompt"
+        )
+    joint = join(txt, img)
+    place = torch.tensor(origins, device=device)[txt.sample_N] + txt.place_N
+    images = [image_table(grid, cfg.axes_dims_rope, device) for grid in grids]
+    table = torch.cat([text_table(cfg.axes_dims_rope, device)[place], *images])
+    return Layout(txt, img, joint, table[joint.order_N])
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * weight, statistics in float32 (Zhang & Sennrich, arXiv:1910.07467)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        rms = torch.rsqrt(x.float().square().mean(-1, keepdim=True) + EPS)
+        return (x * rms).to(x.dtype) * self.weight
+
+
+class TimestepEmbedder(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(TIME_CHANNELS, width)
+        self.linear_2 = nn.Linear(width, width)
+
+    def forward(self, waves: Tensor) -> Tensor:
+        return self.linear_2(F.silu(self.linear_1(waves)))
+
+
+class TimeEmbedding(nn.Module):
+    """(T1). The name of its only child is the checkpoints'."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.timestep_embedder = TimestepEmbedder(width)
+
+    def forward(self, sigma_B: Tensor, dtype: torch.dtype) -> Tensor:
+        return self.timestep_embedder(sinusoid(sigma_B).to(dtype))
+
+
+class GELUProjection(nn.Module):
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(width, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(self.proj(x), approximate="tanh")
+
+
+class MLP(nn.Module):
+    """Two linear layers around GELU. `net.1` is nothing: the checkpoints' numbering leaves room for a dropout."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            GELUProjection(width, MLP_RATIO * width), nn.Identity(), nn.Linear(MLP_RATIO * width, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class JointAttention(nn.Module):
+    """(T3) and the attention of (T4). `add_*` and `*_added_*` are the text stream's."""
+
+    def __init__(self, width: int, head_dim: int) -> None:
+        super().__init__()
+        self.head_dim = head_dim
+        self.norm_q, self.norm_k = RMSNorm(head_dim), RMSNorm(head_dim)
+        self.to_q, self.to_k, self.to_v = (nn.Linear(width, width) for _ in range(3))
+        self.add_q_proj, self.add_k_proj, self.add_v_proj = (nn.Linear(width, width) for _ in range(3))
+        self.norm_added_q, self.norm_added_k = RMSNorm(head_dim), RMSNorm(head_dim)
+        self.to_out = nn.ModuleList([nn.Linear(width, width)])
+        self.to_add_out = nn.Linear(width, width)
+
+    def heads(self, x: Tensor) -> Tensor:
+        """[N, H, E] from a stream of either shape."""
+        return x.reshape(-1, x.shape[-1] // self.head_dim, self.head_dim)
+
+    def forward(self, img: Tensor, txt: Tensor, layout: Layout) -> Tensor:
+        """Mixed rows [N, D]: all text rows, then all image rows."""
+        txt_q, img_q = self.norm_added_q(self.heads(self.add_q_proj(txt))), self.norm_q(self.heads(self.to_q(img)))
+        txt_k, img_k = self.norm_added_k(self.heads(self.add_k_proj(txt))), self.norm_k(self.heads(self.to_k(img)))
+        txt_v, img_v = self.heads(self.add_v_proj(txt)), self.heads(self.to_v(img))
+        order, inverse = layout.joint.order_N, layout.joint.inverse_N
+        q = rotate(torch.cat([txt_q, img_q]).index_select(0, order), layout.table_NE2)
+        k = rotate(torch.cat([txt_k, img_k]).index_select(0, order), layout.table_NE2)
+        v = torch.cat([txt_v, img_v]).index_select(0, order)
+        return layout.joint.attend(q, k, v).index_select(0, inverse)
+
+
+class Block(nn.Module):
+    """(T2) to (T5) for both streams; the last block's text stream ends in its keys and values."""
+
+    def __init__(self, width: int, head_dim: int, is_last: bool) -> None:
+        super().__init__()
+        self.is_last = is_last
+        self.img_mod = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.attn = JointAttention(width, head_dim)
+        self.img_mlp = MLP(width)
+        self.txt_mod = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.txt_mlp = MLP(width)
+
+    def forward(self, img: Tensor, txt: Tensor, temb_BD: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+        """Both streams, one block later."""
+        i_shift1, i_scale1, i_gate1, i_shift2, i_scale2, i_gate2 = layout.img.spread(self.img_mod(temb_BD)).chunk(6, -1)
+        t_shift1, t_scale1, t_gate1, t_shift2, t_scale2, t_gate2 = layout.txt.spread(self.txt_mod(temb_BD)).chunk(6, -1)
+        mixed = self.attn(modulated(img, i_shift1, i_scale1), modulated(txt, t_shift1, t_scale1), layout)
+        txt_mixed, img_mixed = mixed.split([mixed.shape[0] - img.shape[:-1].numel(), img.shape[:-1].numel()])
+        img = torch.addcmul(img, i_gate1, self.attn.to_out[0](img_mixed.view_as(img)))
+        img = torch.addcmul(img, i_gate2, self.img_mlp(modulated(img, i_shift2, i_scale2)))
+        if self.is_last:
+            return img, txt
+        txt = torch.addcmul(txt, t_gate1, self.attn.to_add_out(txt_mixed.view_as(txt)))
+        txt = torch.addcmul(txt, t_gate2, self.txt_mlp(modulated(txt, t_shift2, t_scale2)))
+        return img, txt
+
+
+class ModulatedNorm(nn.Module):
+    """The norm of (T6), whose linear gives scale before shift."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, 2 * width)
+
+    def forward(self, img: Tensor, temb_BD: Tensor, stream: Stream) -> Tensor:
+        scale, shift = stream.spread(self.linear(F.silu(temb_BD))).chunk(2, -1)
+        return modulated(img, shift, scale)
+
+
+class MMDiT(nn.Module):
+    """The velocity network. Weights are drawn from torch's global generator; see `reset_parameters`."""
+
+    def __init__(self, cfg: MMDiTConfig) -> None:
+        super().__init__()
+        self.cfg = cfg
+        D = cfg.width
+        self.time_text_embed = TimeEmbedding(D)
+        self.txt_norm = RMSNorm(cfg.joint_attention_dim)
+        self.img_in = nn.Linear(cfg.in_channels, D)
+        self.txt_in = nn.Linear(cfg.joint_attention_dim, D)
+        last = cfg.num_layers - 1
+        self.transformer_blocks = nn.ModuleList(
+            [Block(D, cfg.attention_head_dim, index == last) for index in range(cfg.num_layers)]
+        )
+        self.norm_out = ModulatedNorm(D)
+        self.proj_out = nn.Linear(D, cfg.patch_size**2 * cfg.out_channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """As in DiT (Peebles & Xie, arXiv:2212.09748, section 3.2): every block begins as the identity, the output as
+        zero; other matrices are Xavier-uniform, biases zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        for block in self.transformer_blocks:
+            nn.init.zeros_(block.img_mod[1].weight)
+            nn.init.zeros_(block.txt_mod[1].weight)
+        nn.init.zeros_(self.norm_out.linear.weight)
+        nn.init.zeros_(self.proj_out.weight)
+
+    def forward(
+        self,
+        x_BSC: Tensor,
+        sigma_B: Tensor,
+        text_BLD: Tensor,
+        mask_BL: Tensor | None,
+        grids: Sequence[tuple[int, int]],
+    ) -> Tensor:
+        """The velocity v = eps - x0, shaped and typed as `x_BSC`.
+
+        x_BSC: noisy latent tokens, row by row; S is the largest grid's, smaller grids end in padding, which is never
+        read and comes back as zeros. sigma_B: float32 noise level in [0, 1]. text_BLD, mask_BL: encoded text, bool True
+        for a real token (None: all are); what stands where the mask is False is never read. grids: (rows, columns) of
+        latent tokens of every sample. Raises ValueError when these do not fit together.
+        """
+        grids = [(int(h), int(w)) for h, w in grids]
+        check_inputs(self.cfg, x_BSC, sigma_B, text_BLD, mask_BL, grids)
+        layout = lay_out(self.cfg, mask_BL, text_BLD, x_BSC, grids)
+        dtype = self.proj_out.weight.dtype
+        img = self.img_in(layout.img.pack(x_BSC.to(dtype)))
+        txt = self.txt_in(self.txt_norm(layout.txt.pack(text_BLD.to(dtype))))
+        temb = self.time_text_embed(sigma_B, dtype)
+        for block in self.transformer_blocks:
+            img, txt = block(img, txt, temb, layout)
+        v = self.proj_out(self.norm_out(img, temb, layout.img))
+        return layout.img.unpack(v).to(x_BSC.dtype)
+
+
+def check_inputs(
+    cfg: MMDiTConfig, x_BSC: Tensor, sigma_B: Tensor, text_BLD: Tensor, mask_BL: Tensor | None, grids: list
+) -> None:
+    """Raises ValueError when the inputs of `MMDiT.forward` do not fit the network or one another."""
+    B, S, C = x_BSC.shape
+    if C != cfg.in_channels:
+        raise ValueError(f"x has {C} channels a token, the network reads {cfg.in_channels}")
+    if len(grids) != B or max(h * w for h, w in grids) != S:
+        raise ValueError(f"grids {grids} do not describe x of {B} samples of {S} tokens: give one (rows, columns) per "
+                         "sample, the largest with exactly as many tokens as x")
+    if sigma_B.shape != (B,) or sigma_B.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"sigma must be float32 of shape ({B},), got {sigma_B.dtype} {tuple(sigma_B.shape)}: 16 bits "
+                         "merge neighbouring noise levels")
+    if text_BLD.ndim != 3 or text_BLD.shape[0] != B or text_BLD.shape[2] != cfg.joint_attention_dim:
+        raise ValueError(f"text must be [{B}, L, {cfg.joint_attention_dim}], got {tuple(text_BLD.shape)}")
+    if mask_BL is not None and (mask_BL.shape != text_BLD.shape[:2] or mask_BL.dtype != torch.bool):
+        raise ValueError(f"the text mask must be bool of shape {tuple(text_BLD.shape[:2])}, got {mask_BL.dtype} "
+                         f"{tuple(mask_BL.shape)}")

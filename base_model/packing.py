@@ -1,0 +1,115 @@
+"""Batches whose samples differ in length, without computing on padding.
+
+A `Stream` holds the real tokens of the samples behind one another, so a linear layer sees no padding. A `Joint` says in
+which order text and image rows meet for attention: sample by sample, text before image, samples of one joint length
+side by side. Those attend together, so no attention mask exists anywhere and every attention kernel can be used.
+
+Shapes: B samples, L padded tokens, n tokens of each sample when all have the same number, N real tokens of the batch,
+D width, H heads, E channels of a head. A stream's tokens are [B, n, D] when all samples have the same number of them,
+[N, D] otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The real tokens of one stream."""
+
+    lengths: tuple[int, ...]
+    """real tokens of each sample"""
+    padded: int
+    """L"""
+    sample_N: Tensor
+    """which sample a real token belongs to"""
+    place_N: Tensor
+    """which of the L places it has"""
+
+    @property
+    def even(self) -> bool:
+        """All samples have the same number of tokens."""
+        return len(set(self.lengths)) == 1
+
+    @property
+    def full(self) -> bool:
+        """There is no padding."""
+        return self.sample_N.shape[0] == len(self.lengths) * self.padded
+
+    def pack(self, x_BLD: Tensor) -> Tensor:
+        """The real tokens."""
+        if self.full:
+            return x_BLD
+        packed = x_BLD.flatten(0, 1).index_select(0, self.sample_N * self.padded + self.place_N)
+        return packed.view(len(self.lengths), self.lengths[0], -1) if self.even else packed
+
+    def unpack(self, x: Tensor) -> Tensor:
+        """[B, L, D] with zeros for padding."""
+        if self.full:
+            return x
+        B, L, D = len(self.lengths), self.padded, x.shape[-1]
+        rows = self.sample_N * L + self.place_N
+        return x.new_zeros(B * L, D).index_copy(0, rows, x.reshape(-1, D)).view(B, L, D)
+
+    def spread(self, vector_BD: Tensor) -> Tensor:
+        """A vector a sample to something that broadcasts against the stream's tokens."""
+        return vector_BD[:, None] if self.even else vector_BD.index_select(0, self.sample_N)
+
+
+def full_stream(samples: int, length: int, device: torch.device) -> Stream:
+    """The stream without padding."""
+    place = torch.arange(length, device=device).repeat(samples)
+    sample = torch.arange(samples, device=device).repeat_interleave(length)
+    return Stream((length,) * samples, length, sample, place)
+
+
+def masked_stream(mask_BL: Tensor) -> Stream:
+    """The stream of the tokens whose bool mask is True; any pattern."""
+    sample, place = mask_BL.nonzero(as_tuple=True)
+    return Stream(tuple(mask_BL.sum(1).tolist()), mask_BL.shape[1], sample, place)
+
+
+def image_stream(lengths: tuple[int, ...], padded: int, device: torch.device) -> Stream:
+    """The stream whose samples have this many tokens, padding behind them."""
+    if all(length == padded for length in lengths):
+        return full_stream(len(lengths), padded, device)
+    return masked_stream(torch.arange(padded, device=device) < torch.tensor(lengths, device=device)[:, None])
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Text and image rows together."""
+
+    order_N: Tensor
+    """for every joint row, its place in [all text rows, all image rows]"""
+    inverse_N: Tensor
+    """for every row of [all text rows, all image rows], its joint row"""
+    groups: tuple[tuple[int, int], ...]
+    """(samples, tokens of each) of the runs of equal joint length"""
+
+    def attend(self, q_NHE: Tensor, k_NHE: Tensor, v_NHE: Tensor) -> Tensor:
+        """Full attention within every sample, on rows in joint order. Returns [N, H * E]."""
+        sizes = [samples * tokens for samples, tokens in self.groups]
+        runs = zip(self.groups, *(x.split(sizes) for x in (q_NHE, k_NHE, v_NHE)), strict=True)
+        mixed = []
+        for group, *qkv in runs:
+            q, k, v = (x.unflatten(0, group).transpose(1, 2) for x in qkv)
+            mixed.append(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(group[0] * group[1], -1))
+        return torch.cat(mixed) if len(mixed) > 1 else mixed[0]
+
+
+def join(txt: Stream, img: Stream) -> Joint:
+    """The joint order of two streams of the same samples."""
+    lengths = [a + b for a, b in zip(txt.lengths, img.lengths, strict=True)]
+    by_length = sorted(range(len(lengths)), key=lengths.__getitem__)
+    rank = torch.tensor(by_length, device=txt.sample_N.device).argsort()
+    # Stable: text rows come first in the concatenation, so they stay before the image rows of their sample.
+    order = rank[torch.cat([txt.sample_N, img.sample_N])].argsort(stable=True)
+    groups = tuple((len(list(run)), n) for n, run in groupby(lengths[i] for i in by_length))
+    return Joint(order, order.argsort(), groups)
