@@ -36,7 +36,7 @@ class QwenImage:
         self.device = torch.device(device)
         self.grid = (picture[0] // side, picture[1] // side)
         self.channels = cfg.in_channels
-        self._network = network
+        self.network, self.picture = network, picture
         self._frozen: nn.Module | None = None
 
     def encode_text(self, texts: Sequence[str]) -> Conditioning:
@@ -63,7 +63,7 @@ class QwenImage:
 
     def freeze_reference(self) -> None:
         """Keep a copy of the network as it is now; `reference` returns to it."""
-        self._frozen = copy.deepcopy(self._network).eval().requires_grad_(False)
+        self._frozen = copy.deepcopy(self.network).eval().requires_grad_(False)
 
     @contextlib.contextmanager
     def reference(self) -> Iterator[QwenImage]:

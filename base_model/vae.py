@@ -212,6 +212,13 @@ class QwenImageVAE(nn.Module):
         self.register_buffer("std", torch.tensor(cfg.latents_std).view(shape), persistent=False)
         self.to(memory_format=torch.channels_last)
 
+    @classmethod
+    def seeded(cls, cfg: VAEConfig, seed: int) -> QwenImageVAE:
+        """Freshly drawn weights, the same for the same seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(cfg)
+
     def moments(self, pixels_B3HW: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(z | pixels), each [B, C, h, w], not standardised.
 

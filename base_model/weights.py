@@ -1,15 +1,23 @@
-"""Weight files that explain themselves: safetensors with the module's configuration in the header."""
+"""Weight files that explain themselves: safetensors with the module's configuration in the header.
+
+A model folder holds transformer.safetensors and vae.safetensors; the size of its pictures is in the former's header.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
+from base_model.mmdit import MMDiT, MMDiTConfig
+from base_model.qwen_image import QwenImage
 from base_model.vae import QwenImageVAE, VAEConfig
 
 NANO_VAE = Path(__file__).parent / "nano_vae.safetensors"
@@ -18,11 +26,7 @@ NANO_VAE = Path(__file__).parent / "nano_vae.safetensors"
 
 def save_vae(vae: QwenImageVAE, path: Path) -> None:
     """Write weights and configuration to one file, whole or not at all."""
-    header = {"config": json.dumps(dataclasses.asdict(vae.cfg)), "format": "glyphlab-vae"}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in vae.state_dict().items()}
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata=header)
-    partial.replace(path)
+    write(vae, path, {"kind": "vae", "config": dataclasses.asdict(vae.cfg)})
 
 
 def load_vae(path: Path = NANO_VAE) -> QwenImageVAE:
@@ -30,16 +34,49 @@ def load_vae(path: Path = NANO_VAE) -> QwenImageVAE:
 
     Raises ValueError when the file is missing, damaged or not such a file.
     """
+    header, tensors = read(path, "vae")
+    vae = QwenImageVAE(VAEConfig(**tuples(header["config"])))
+    vae.load_state_dict(tensors, strict=True)
+    return vae.eval()
+
+
+def save_model(model: QwenImage, folder: Path) -> None:
+    """Write the network and the autoencoder of a model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    header = {"kind": "transformer", "config": dataclasses.asdict(model.network.cfg), "picture": model.picture}
+    write(model.network, folder / "transformer.safetensors", header)
+    save_vae(model.vae, folder / "vae.safetensors")
+
+
+def load_model(folder: Path, device: str = "cpu") -> QwenImage:
+    """The model of a folder written by `save_model`. Raises ValueError as `load_vae` does."""
+    header, tensors = read(folder / "transformer.safetensors", "transformer")
+    network = MMDiT(MMDiTConfig(**tuples(header["config"])))
+    network.load_state_dict(tensors, strict=True)
+    height, width = header["picture"]
+    return QwenImage(network, load_vae(folder / "vae.safetensors"), (height, width), device)
+
+
+def write(module: nn.Module, path: Path, header: Mapping[str, Any]) -> None:
+    tensors = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, metadata={"glyphlab": json.dumps(header)})
+    partial.replace(path)
+
+
+def read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Header and tensors. Raises ValueError naming the file and what is wrong with it."""
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+            header = json.loads((file.metadata() or {}).get("glyphlab", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"cannot read the autoencoder {path}: {error}; restore it from the repository") from error
-    if header.get("format") != "glyphlab-vae":
-        raise ValueError(f"{path} holds no Glyphlab autoencoder (its header says {header.get('format')!r})")
-    settings = json.loads(header["config"])
-    vae = QwenImageVAE(VAEConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}))
-    with torch.no_grad():
-        vae.load_state_dict(tensors, strict=True)
-    return vae.eval()
+        raise ValueError(f"cannot read {path}: {error}; restore it, or run again what made it") from error
+    if header.get("kind") != kind:
+        raise ValueError(f"{path} is no Glyphlab {kind} file (its header says {header.get('kind')!r})")
+    return header, tensors
+
+
+def tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no tuples; configurations have no lists."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}

@@ -72,12 +72,15 @@ def _produce(step: int, size: int) -> tuple[object, list[str]]:
 
 
 class Producers:
-    """`LatentStream.batch` from `workers` processes that stay `ahead` batches in front. Use as a context manager."""
+    """`LatentStream.batch` from `workers` processes that stay `ahead` batches in front. Use as a context manager.
 
-    def __init__(self, data: LatentStream, workers: int = 1, ahead: int = 8) -> None:
+    A rank that reads every `stride`-th batch says so, and only those are made.
+    """
+
+    def __init__(self, data: LatentStream, workers: int = 1, ahead: int = 8, stride: int = 1) -> None:
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(data,))
-        self._ahead = ahead
+        self._ahead, self._stride = ahead, stride
         self._futures: dict[tuple[int, int], Future[tuple[object, list[str]]]] = {}
 
     def __enter__(self) -> Producers:
@@ -91,7 +94,7 @@ class Producers:
     def batch(self, step: int, size: int) -> tuple[Tensor, Sequence[str]]:
         """Batch `step`; asks for the following ones at once. Raises RuntimeError when a producer died."""
         try:
-            for later in range(step, step + self._ahead + 1):
+            for later in range(step, step + self._ahead * self._stride + 1, self._stride):
                 if (later, size) not in self._futures:
                     self._futures[later, size] = self._pool.submit(_produce, later, size)
             latents, captions = self._futures.pop((step, size)).result()

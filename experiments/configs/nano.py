@@ -1,0 +1,101 @@
+"""The quickstart's chain on the nano preset: 32 x 96 pictures of one word, trained from nothing on a laptop.
+
+Run:     glyphlab quickstart        (or one stage: glyphlab train nano_pretrain)
+Takes:   see the README (about a quarter of an hour on two cores, without a GPU)
+Expect:  see experiments/reports, where every number comes from a run of this file
+
+Pretraining's captions carry the noise of web data; fine-tuning sees a small clean set; DPO and GRPO need prompts and no
+pictures; the control is fine-tuning continued for as long as GRPO takes. All prompts of alignment use training words.
+"""
+
+from __future__ import annotations
+
+from alignment.dpo import Dpo
+from alignment.grpo import Grpo
+from alignment.trajectory import Sampler, Walk
+from base_model.data.stream import CaptionNoise, Stage, TextStream
+from base_model.engine import OptimConfig
+from base_model.pretrain import Pretrain
+from base_model.sft import Sft
+from base_model.train_vae import TrainVAE
+from experiments.experiment import EvaluationPlan, Experiment, PairPlan, PromptPlan
+
+ALL = Stage(0, (0.05, 0.0, 0.0, 0.0, 0.95))
+WEB = CaptionNoise(misspelt=0.2, textless=0.1, incomplete=0.1)
+CLEAN = TextStream(seed=11, stages=(Stage(0, (0, 0, 0, 0, 1)),), limit=384)
+
+VAE_STEPS, PRETRAIN_STEPS, SFT_STEPS, DPO_STEPS, GRPO_STEPS, CONTROL_STEPS = 120, 800, 100, 120, 150, 400
+
+decoder = Experiment(
+    name="nano_decoder",
+    algorithm=TrainVAE(steps=VAE_STEPS, batch=16, frozen_encoder=True),
+    optim=OptimConfig(steps=VAE_STEPS, muon_lr=0.003, adamw_lr=2e-4, warmup=10, decay_from=0.2),
+    data=TextStream(seed=3, stages=(ALL,)),
+    save_every=60,
+    minutes=0.6,
+)
+
+pretrain = Experiment(
+    name="nano_pretrain",
+    algorithm=Pretrain(steps=PRETRAIN_STEPS, batch=64, micro=64),
+    optim=OptimConfig(steps=PRETRAIN_STEPS, ema_decay=0.995),
+    data=TextStream(
+        seed=7,
+        noise=WEB,
+        # no text, single characters, words, words anywhere, all faces and colours
+        stages=(
+            Stage(0, (1, 2, 6, 1, 0)),
+            Stage(PRETRAIN_STEPS // 8, (1, 1, 2, 4, 2)),
+            Stage(PRETRAIN_STEPS // 4, (0.5, 0.3, 0.5, 1, 6)),
+            Stage(PRETRAIN_STEPS // 2, (0.3, 0.1, 0.2, 0.4, 9)),
+        ),
+    ),
+    save_every=100,
+    minutes=4.5,
+)
+
+sft = Experiment(
+    name="nano_sft",
+    algorithm=Sft(steps=SFT_STEPS, batch=64, micro=64),
+    optim=OptimConfig(steps=SFT_STEPS, muon_lr=0.002, adamw_lr=2e-4, warmup=10, decay_from=0.5, ema_decay=0.98),
+    data=CLEAN,
+    save_every=50,
+    minutes=0.6,
+)
+
+dpo = Experiment(
+    name="nano_dpo",
+    algorithm=Dpo(steps=DPO_STEPS, batch=32, micro=32, beta=500.0),
+    optim=OptimConfig(
+        steps=DPO_STEPS, muon_lr=0.0, adamw_lr=5e-5, betas=(0.9, 0.99), eps=1e-10, warmup=5, decay_from=1.0
+    ),
+    pairs=PairPlan(PromptPlan(count=240, seed=21), group=8, sampler=Sampler(steps=10)),
+    save_every=40,
+    minutes=1.5,
+)
+
+grpo = Experiment(
+    name="nano_grpo",
+    algorithm=Grpo(steps=GRPO_STEPS, prompts=3, group=16, sampler=Sampler(steps=8), walk=Walk(window=2, within=4)),
+    optim=OptimConfig(
+        steps=GRPO_STEPS, muon_lr=0.0, adamw_lr=1e-4, betas=(0.9, 0.99), eps=1e-10, warmup=5, decay_from=1.0
+    ),
+    prompts=PromptPlan(count=2000, seed=31),
+    save_every=25,
+    minutes=3.0,
+)
+
+control = Experiment(
+    name="nano_control",
+    algorithm=Sft(steps=CONTROL_STEPS, batch=64, micro=64, seed=1),
+    optim=OptimConfig(steps=CONTROL_STEPS, muon_lr=0.0, adamw_lr=1e-4, warmup=10, decay_from=1.0),
+    data=CLEAN,
+    save_every=50,
+    minutes=3.0,
+)
+
+evaluation = EvaluationPlan(
+    prompts=PromptPlan(count=192, seed=41, heldout=True),
+    samplers=(("unguided", Sampler(steps=10)), ("guided", Sampler(steps=10, guidance=2.0))),
+    seed=51,
+)

@@ -1,0 +1,94 @@
+"""Machine-made preferences: draw several pictures a prompt, score them, keep the best and the worst.
+
+A stage folder gets pairs.jsonl, pictures/<sha256>.png for both sides of every pair, and groups/ with the scores of every
+chunk of prompts, so that work which was interrupted goes on with the next chunk.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from alignment.dpo import Pairs
+from alignment.trajectory import sample
+from base_model.interface import FlowModel
+from base_model.seeding import generator
+from experiments.experiment import PairPlan
+from experiments.progress import Progress
+from experiments.prompt_sets import make_prompts
+from experiments.record import read_png, write_json, write_png
+from preference_data import pairs as machine
+from preference_data.records import ImageRef, Prompt, Provenance
+from rewards.cache import picture_hash
+from rewards.workers import ScorerPool
+
+CHUNK = 8
+"""Prompts drawn at a time."""
+
+
+def make_pairs(model: FlowModel, plan: PairPlan, folder: Path, judge: ScorerPool, bar: Progress) -> Path:
+    """Write `folder`/pairs.jsonl unless it is there. Raises ValueError when no prompt gave a pair."""
+    target = folder / "pairs.jsonl"
+    if target.exists():
+        return target
+    prompts = make_prompts(plan.prompts)
+    found, scores_PG = [], []
+    waiting: list[tuple[int, list[Prompt], np.ndarray, object]] = []
+    for first in range(0, len(prompts), CHUNK):
+        few = prompts[first : first + CHUNK]
+        images = draw_group(model, few, plan, first)
+        members = [p for p in few for _ in range(plan.group)]
+        waiting.append((first, few, images, judge.submit(members, images)))
+        bar.note(f"pairs: {min(first + CHUNK, len(prompts))} of {len(prompts)} prompts drawn")
+    for first, few, images, scores in waiting:
+        score_PG = scores.result().value_B.reshape(len(few), plan.group)
+        scores_PG.extend(score_PG.tolist())
+        refs_PG = [
+            [reference(images[p * plan.group + g], plan, folder, first + p, g) for g in range(plan.group)]
+            for p in range(len(few))
+        ]
+        kept = machine.best_and_worst(few, score_PG, refs_PG, source=judge.name, min_margin=plan.min_margin)
+        shas = {r.sha256 for pair in kept for r in (pair.chosen, pair.rejected)}
+        for image in images:
+            if (sha := picture_hash(image)) in shas:
+                write_png(folder / "pictures" / f"{sha}.png", image)
+        found.extend(kept)
+    counts = machine.summary(scores_PG, min_margin=plan.min_margin)
+    if not found:
+        raise ValueError(f"none of {len(prompts)} prompts gave a pair ({counts}): the model's pictures all score alike")
+    write_json(folder / "pairs_summary.json", vars(counts))
+    machine.save(found, target)
+    return target
+
+
+def draw_group(model: FlowModel, prompts: list[Prompt], plan: PairPlan, first: int) -> np.ndarray:
+    """uint8 [len(prompts) * group, 3, H, W]; the noise of a picture depends on its prompt's place and its own alone."""
+    cond = model.encode_text([p.text for p in prompts]).repeat(plan.group)
+    noise = torch.cat([model.noise(plan.group, generator(plan.seed, first + i, 0, "pairs")) for i in range(len(prompts))])
+    x0 = sample(model, noise, cond, model.unconditional(len(cond)), plan.sampler, plan.sampler.levels())
+    return (model.decode(x0) * 255.0).round().byte().cpu().numpy()
+
+
+def reference(image: np.ndarray, plan: PairPlan, folder: Path, prompt: int, member: int) -> ImageRef:
+    sha = picture_hash(image)
+    made = Provenance(
+        model=folder.name, revision="", seed=plan.seed, steps=plan.sampler.steps, guidance=plan.sampler.guidance,
+        run=str(folder), step=prompt * plan.group + member,
+    )  # fmt: skip
+    return ImageRef(sha, f"pictures/{sha}.png", image.shape[2], image.shape[1], made)
+
+
+def load_pairs(model: FlowModel, folder: Path) -> Pairs:
+    """The pairs of a folder in latent space."""
+    pairs = machine.load(folder / "pairs.jsonl")
+
+    def latents(refs: list[ImageRef]) -> torch.Tensor:
+        pictures = torch.from_numpy(np.stack([read_png(folder / ref.path) for ref in refs])).float() / 255.0
+        return torch.cat([model.encode_pixels(few) for few in pictures.split(64)])
+
+    return Pairs(
+        latents([p.chosen for p in pairs]), latents([p.rejected for p in pairs]), tuple(p.prompt.text for p in pairs)
+    )

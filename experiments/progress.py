@@ -1,0 +1,73 @@
+"""Progress bars that know the whole run: how far this stage is, and when everything will be done.
+
+Stages declare what they are expected to take; the estimate for what is left scales those expectations by how fast the
+finished part went on this machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Mapping
+
+from tqdm import tqdm
+
+SHOWN = ("loss", "reward", "psnr", "ratio_first", "implicit_accuracy")
+"""Metrics worth a place on the line."""
+
+
+class Progress:
+    """`expected` maps a stage to its expected seconds, in order."""
+
+    def __init__(self, expected: Mapping[str, float]) -> None:
+        self._expected = dict(expected)
+        self._spent = 0.0
+        self._foreseen = 0.0
+        self._bar: tqdm | None = None
+        self._name = ""
+
+    @contextlib.contextmanager
+    def stage(self, name: str, total: int) -> Iterator[None]:
+        """A stage of `total` units; inside, call `advance`."""
+        began = time.monotonic()
+        self._name = name
+        self._bar = tqdm(total=total, desc=name, unit="", file=sys.stderr, dynamic_ncols=True, mininterval=0.5)
+        try:
+            yield
+        finally:
+            self._bar.close()
+            self._bar = None
+            self._spent += time.monotonic() - began
+            self._foreseen += self._expected.pop(name, 0.0)
+
+    def skip(self, name: str) -> None:
+        """A stage that was finished before."""
+        self._expected.pop(name, None)
+
+    def advance(self, units: int, metrics: Mapping[str, float] | None = None) -> None:
+        """Units done since the last call, and what they measured."""
+        if self._bar is None:
+            return
+        if metrics is None:  # resumed work: it counts for the bar, not for the speed
+            self._bar.initial += units
+            self._bar.n += units
+            self._bar.refresh()
+            return
+        shown = {name: f"{metrics[name]:.3f}" for name in SHOWN if name in metrics}
+        self._bar.set_postfix({**shown, "all": self.remaining()}, refresh=False)
+        self._bar.update(units)
+
+    def remaining(self) -> str:
+        """Time until every stage is done, as m:ss."""
+        bar = self._bar
+        here = self._expected.get(self._name, 0.0)
+        if bar is not None and bar.n > bar.initial and bar.total:
+            elapsed = bar.format_dict["elapsed"]
+            left = elapsed / (bar.n - bar.initial) * (bar.total - bar.n)
+            pace = (self._spent + elapsed) / max(self._foreseen + here * (bar.n - bar.initial) / bar.total, 1e-6)
+        else:
+            left, pace = here, self._spent / self._foreseen if self._foreseen else 1.0
+        later = sum(seconds for name, seconds in self._expected.items() if name != self._name)
+        total = round(left + later * (pace if self._foreseen + here else 1.0))
+        return f"{total // 60}:{total % 60:02d}"

@@ -1,0 +1,174 @@
+"""Runs one experiment in one folder: resume, log, save, stop. What is learned is in the loops; when to look is here.
+
+A stage folder holds run.json, metrics.jsonl, checkpoints/ (written whole or not at all) and, when finished, model/.
+Running it again goes on from the newest intact checkpoint, or does nothing when it is finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from alignment import dpo, grpo
+from base_model import pretrain, sft, train_vae
+from base_model.checkpoint import keep_last, latest, save_atomically
+from base_model.data.latents import LatentStream, Producers
+from base_model.engine import Engine, LocalEngine
+from base_model.presets import PICTURES, PRESETS, VAES
+from base_model.qwen_image import QwenImage, build
+from base_model.step import Step
+from base_model.vae import QwenImageVAE
+from base_model.weights import NANO_VAE, load_model, load_vae, save_model, save_vae
+from experiments.experiment import Experiment
+from experiments.preferences import load_pairs, make_pairs
+from experiments.progress import Progress
+from experiments.prompt_sets import make_prompts
+from experiments.record import RunRecord
+from preference_data.prompts import PromptSet
+from rewards.workers import ScorerPool
+
+CHECKPOINTS = 2
+"""Newest checkpoints kept."""
+
+T = TypeVar("T")
+
+
+def required(experiment: Experiment, value: T | None, what: str) -> T:
+    """The value. Raises ValueError when the experiment lacks something that its algorithm needs."""
+    if value is None:
+        raise ValueError(f"the experiment {experiment.name} has no {what}, and its algorithm needs it")
+    return value
+
+
+def vae_file(parent: Path | None) -> Path:
+    """The autoencoder of a finished stage, or the one that ships with the project."""
+    own = parent / "model" / "vae.safetensors" if parent else NANO_VAE
+    return own if own.exists() else NANO_VAE
+
+
+def open_model(experiment: Experiment, parent: Path | None) -> QwenImage:
+    """The model a stage starts from: the parent's, or fresh weights on the parent's (or the shipped) autoencoder.
+
+    Raises ValueError when a stage that needs a trained model has no parent.
+    """
+    if parent is not None and (parent / "model" / "transformer.safetensors").exists():
+        return load_model(parent / "model")
+    if type(experiment.algorithm) is not pretrain.Pretrain:
+        raise ValueError(
+            f"{experiment.name} starts from a trained model, and {parent or 'nothing'} is none; "
+            "name the folder of a finished run, e.g. one that `glyphlab train nano_pretrain` made"
+        )
+    vae = load_vae(vae_file(parent))
+    return build(PRESETS[experiment.preset], vae, PICTURES[experiment.preset], experiment.seed)
+
+
+def open_vae(experiment: Experiment, cfg: train_vae.TrainVAE, parent: Path | None) -> QwenImageVAE:
+    """The autoencoder a stage starts from: fresh weights, or the parent's (or shipped) one with its encoder frozen."""
+    if not cfg.frozen_encoder:
+        return QwenImageVAE.seeded(VAES[experiment.preset], experiment.seed)
+    vae = load_vae(vae_file(parent)).train()
+    train_vae.freeze_encoder(vae)
+    return vae
+
+
+@contextlib.contextmanager
+def updates(
+    experiment: Experiment, model: QwenImage | QwenImageVAE, engine: Engine, folder: Path, start: int,
+    pool: ScorerPool | None,
+) -> Iterator[Iterator[Step]]:  # fmt: skip
+    """The experiment's training loop as an iterator of updates, with what it reads from held open."""
+    cfg = experiment.algorithm
+    if isinstance(cfg, train_vae.TrainVAE):
+        assert isinstance(model, QwenImageVAE)
+        yield train_vae.train(model, engine, required(experiment, experiment.data, "data"), cfg, start)
+        return
+    assert isinstance(model, QwenImage)
+    if isinstance(cfg, pretrain.Pretrain):  # fine-tuning is a kind of it
+        save_vae(model.vae, folder / "encoder.safetensors")
+        data = LatentStream(required(experiment, experiment.data, "data"), folder / "encoder.safetensors")
+        loop = sft.train if isinstance(cfg, sft.Sft) else pretrain.train
+        with Producers(data, stride=engine.world_size) as producers:
+            yield loop(model, engine, producers, cfg, start)
+    elif isinstance(cfg, dpo.Dpo):
+        yield dpo.train(model, engine, load_pairs(model, folder), cfg, start)
+    else:
+        plan = required(experiment, experiment.prompts, "prompts")
+        prompts = PromptSet(make_prompts(plan), plan.seed)
+        yield grpo.train(model, engine, prompts, required(experiment, pool, "judge"), cfg, start)
+
+
+def run(
+    experiment: Experiment, folder: Path, parent: Path | None = None, pool: ScorerPool | None = None,
+    progress: Progress | None = None,
+) -> None:  # fmt: skip
+    """Train in `folder` until the experiment's last update, from wherever the folder says it is.
+
+    `parent` is a finished stage to start from, `pool` scores pictures for DPO's pairs and for GRPO.
+    """
+    record = RunRecord.open(folder, experiment)
+    if record.finished:
+        return
+    bar = progress or Progress({experiment.name: experiment.minutes * 60.0})
+    with record.running(), bar.stage(experiment.name, experiment.algorithm.steps):
+        cfg = experiment.algorithm
+        if isinstance(cfg, train_vae.TrainVAE):
+            model: QwenImage | QwenImageVAE = open_vae(experiment, cfg, parent)
+            module = model
+        else:
+            model = open_model(experiment, parent)
+            module = model.trainable
+        if isinstance(cfg, dpo.Dpo):
+            plan = required(experiment, experiment.pairs, "pairs")
+            make_pairs(model, plan, folder, required(experiment, pool, "judge"), bar)
+        if isinstance(cfg, dpo.Dpo | grpo.Grpo):
+            model.freeze_reference()
+        engine = LocalEngine(module, experiment.optim)
+        start = resume(engine, folder, record, bar)
+        with updates(experiment, model, engine, folder, start, pool) as loop:
+            follow(loop, experiment, engine, folder, record, bar)
+        with engine.averaged():
+            save_atomically(folder / "model", lambda place: save(model, experiment, place))
+
+
+def resume(engine: Engine, folder: Path, record: RunRecord, bar: Progress) -> int:
+    """Load the newest intact checkpoint; the next update's index. Metrics logged after it are dropped."""
+    newest = latest(folder / "checkpoints")
+    start = int(newest.name.removeprefix("update_")) if newest else 0
+    if newest:
+        engine.load(newest)
+    record.rewind(start)
+    bar.advance(start)
+    return start
+
+
+def follow(
+    loop: Iterator[Step], experiment: Experiment, engine: Engine, folder: Path, record: RunRecord, bar: Progress
+) -> None:
+    """Log every update, save every now and then."""
+    for step in loop:
+        record.log(step.index, step.metrics)
+        bar.advance(1, step.metrics)
+        done = step.index + 1
+        if done % experiment.save_every == 0 and done < experiment.algorithm.steps:
+            save_atomically(folder / "checkpoints" / f"update_{done:06d}", engine.save)
+            keep_last(folder / "checkpoints", CHECKPOINTS)
+
+
+def save(model: QwenImage | QwenImageVAE, experiment: Experiment, place: Path) -> None:
+    """The finished model, weights and configuration in one file each."""
+    cfg = experiment.algorithm
+    if isinstance(model, QwenImage):
+        save_model(model, place)
+        return
+    assert isinstance(cfg, train_vae.TrainVAE)
+    if not cfg.frozen_encoder:  # the latents of a new encoder have a new scale
+        data = required(experiment, experiment.data, "data")
+        mean, std = train_vae.latent_statistics(model, data, batches=32, size=64)
+        sizes = replace(model.cfg, latents_mean=tuple(mean), latents_std=tuple(std))
+        measured = QwenImageVAE(sizes)
+        measured.load_state_dict(model.state_dict())
+        model = measured
+    save_vae(model, place / "vae.safetensors")
