@@ -21,6 +21,7 @@ import traceback
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -160,8 +161,11 @@ class ScorerPool:
         self._fail_all(RuntimeError("the scorer pool was closed before this batch was judged"))
         for _ in self._threads:
             self._tasks.put(None)
+        if not self._threads:  # loading failed: nothing to wait for
+            for process in self._processes:
+                process.kill()
         until = time.monotonic() + _STOP_SECONDS
-        for thread, process in zip(self._threads, self._processes, strict=False):  # no threads when loading failed
+        for thread, process in zip(self._threads, self._processes, strict=False):
             thread.join(max(until - time.monotonic(), 0.1))
             if thread.is_alive():
                 process.kill()  # its worker hangs; its death ends the thread
@@ -195,20 +199,18 @@ class ScorerPool:
     def _receive(self, number: int, until: float | None = None) -> tuple[str, Any]:
         """The next message of a worker, waiting for it and for its death at once, so that neither hangs."""
         connection, process = self._connections[number], self._processes[number]
-        while True:
-            left = None if until is None else max(until - time.monotonic(), 0.0)
-            ready = wait([connection, process.sentinel], left)
-            if connection in ready:
-                try:
-                    message: tuple[str, Any] = connection.recv()
-                    return message
-                except (EOFError, OSError):
-                    process.join(_STOP_SECONDS)
-            elif not ready:
-                raise RuntimeError(f"{self._who(number)} did not load in time; raise start_timeout if it is only slow")
-            code = process.exitcode
-            why = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
-            raise RuntimeError(f"{self._who(number)} died ({why}); a killed worker is often one that ran out of memory")
+        left = None if until is None else max(until - time.monotonic(), 0.0)
+        ready = wait([connection, process.sentinel], left)
+        if not ready:
+            raise RuntimeError(f"{self._who(number)} did not load in time; raise start_timeout if it is only slow")
+        if connection in ready:
+            with suppress(EOFError, OSError):
+                message: tuple[str, Any] = connection.recv()
+                return message
+        process.join(_STOP_SECONDS)  # its end is visible a moment before its exit code is
+        code = process.exitcode
+        why = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
+        raise RuntimeError(f"{self._who(number)} died ({why}); a killed worker is often one that ran out of memory")
 
     def _who(self, number: int) -> str:
         return f"scorer worker {number + 1} of {len(self._processes)} (process {self._processes[number].pid})"
