@@ -80,12 +80,12 @@ class MuonAdamW(torch.optim.AdamW):
                 self._muon(group)
 
     def _muon(self, group: dict[str, Any]) -> None:
-        stacks: dict[tuple[torch.Size, torch.device], list[nn.Parameter]] = {}
+        stacks: dict[tuple[torch.Size, torch.device], list[Tensor]] = {}
         for parameter in group["params"]:
             if parameter.grad is not None:
                 stacks.setdefault((parameter.shape, parameter.device), []).append(parameter)
         for (shape, _), parameters in stacks.items():
-            grads = [p.grad for p in parameters]
+            grads = [p.grad for p in parameters if p.grad is not None]
             momenta = [self._momentum(p) for p in parameters]
             torch._foreach_lerp_(momenta, grads, 1 - self.momentum)  # (M1)
             U = torch.stack(torch._foreach_lerp(grads, momenta, self.momentum)).float()  # (M2)
@@ -94,7 +94,7 @@ class MuonAdamW(torch.optim.AdamW):
             torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])  # (M4)
             torch._foreach_add_(parameters, X.unbind(), alpha=-group["lr"] * max(1.0, shape[0] / rows.shape[2]) ** 0.5)
 
-    def _momentum(self, parameter: nn.Parameter) -> Tensor:
+    def _momentum(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]
         if not state:
             # AdamW refuses to load a state without a step count, although Muon has no use for one

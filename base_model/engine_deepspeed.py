@@ -1,0 +1,321 @@
+"""The engine contract over many processes, through DeepSpeed's ZeRO (Rajbhandari et al., arXiv:1910.02054).
+
+    stage 0   every process holds everything; gradients are averaged
+    stage 1   optimizer state is split among processes
+    stage 2   and gradients
+    stage 3   and weights: each process stores a slice of every parameter and gathers it while a layer runs
+
+All stages reach the weights of `LocalEngine` given the micro-batches of all ranks. Two differences remain: from stage 1
+on, a parameter that gets a gradient only now and then sees a zero gradient in between instead of being left alone, and
+Muon, which needs whole matrices, exists at stage 0 only. Start with `torchrun --nproc_per_node N`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from base_model.ema import Ema, whole
+from base_model.engine import (
+    AVERAGE_FILE,
+    MODULE_FILE,
+    NO_GRADIENT,
+    Loss,
+    Micro,
+    OptimConfig,
+    averages,
+    checked_report,
+    group_names,
+    make_optimizer,
+    meta,
+    read_meta,
+    require_finite,
+    require_own_weights,
+    require_same_tensors,
+    require_updatable,
+    set_lr,
+    shapes,
+    to_floats,
+    write_meta,
+    write_tensors,
+)
+
+SHARDS = "deepspeed"
+"""the folder of DeepSpeed's own files inside a checkpoint: every process's part of weights and optimizer"""
+
+
+class DeepSpeedEngine:
+    """Many processes, one model. `module` is DeepSpeed's wrapper; models must call their network through it."""
+
+    def __init__(self, module: nn.Module, optim: OptimConfig, zero_stage: int = 2) -> None:
+        """Called on every rank; rank 0's weights are everyone's. Raises ValueError for settings ZeRO cannot honour."""
+        if zero_stage not in (0, 1, 2, 3):
+            raise ValueError(f"zero_stage={zero_stage} must be 0, 1, 2 or 3")
+        optimizer = make_optimizer(module, optim)
+        if zero_stage and any(group["muon"] for group in optimizer.param_groups):
+            raise ValueError(
+                f"muon_lr={optim.muon_lr} with zero_stage={zero_stage}: DeepSpeed cuts matrices into flat slices, and "
+                "that breaks Muon's orthogonalisation. Use muon_lr=0 (AdamW for everything) or zero_stage=0."
+            )
+        _start_processes()
+        import deepspeed  # seconds to import, and only needed here
+
+        self.optim = optim
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        self.updates = 0
+        self._stage = zero_stage
+        self._inner = module
+        self._optimizer = optimizer
+        self._own_groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+        self._groups = group_names(module, optimizer)
+        self._shapes = shapes(module.state_dict())
+        self._buffers = set(module.state_dict()) - {name for name, _ in module.named_parameters()}
+        self._interrupted = False
+        self._touched = _watch_gradients(module)
+        self._ds = deepspeed.initialize(
+            model=module, optimizer=optimizer, config=_config(zero_stage, optim.clip), dist_init_required=False
+        )[0]
+        self.module: nn.Module = self._ds
+        self.device = torch.device(self._ds.device)
+        self._forwards = 0
+        self.module.register_forward_pre_hook(self._count_forward)
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)
+        storage = _slice if zero_stage == 3 else whole
+        self._ema = Ema(module, optim.ema_decay, storage) if optim.ema_decay else None
+
+    def update(self, micros: Sequence[Micro], loss: Loss[Micro]) -> dict[str, float]:
+        """See `Engine.update`. Every rank brings as many micro-batches and reports the same metrics."""
+        require_updatable(micros, self._ema)
+        if self._interrupted:
+            raise ValueError(
+                "an error cut an earlier update short, and DeepSpeed cannot drop its partial gradient; "
+                "make a new engine and load the last checkpoint"
+            )
+        self._require_agreement(len(micros), "the number of micro-batches")
+        self._interrupted = True
+        means = self._accumulate(micros, loss)
+        metrics = self._step(means)
+        self._interrupted = False  # a non-finite update was dropped properly
+        require_finite(self.updates, to_floats(means))  # before the norm, which a bad metric makes NaN as well
+        require_finite(self.updates, metrics)
+        self.updates += 1
+        if self._ema:
+            self._ema.update()
+        return {**metrics, "lr": self.optim.adamw_lr * self.optim.lr_share(self.updates - 1)}
+
+    def _accumulate(self, micros: Sequence[Micro], loss: Loss[Micro]) -> dict[str, Tensor]:
+        """All backward passes (U1); metrics averaged over micro-batches and ranks."""
+        self._touched.clear()
+        reports: list[dict[str, Tensor]] = []
+        for micro in micros:
+            last = len(reports) == len(micros) - 1
+            self._ds.set_gradient_accumulation_boundary(last)
+            self._forwards = 0
+            value, metrics = loss(micro)
+            self._require_forward()
+            reports.append(checked_report(value, metrics))
+            share = value / len(micros)  # (U1); DeepSpeed is told of no accumulation and averages over ranks only
+            if last:
+                means = self._mean_over_ranks(averages(reports))
+                if not all(torch.isfinite(mean) for mean in means.values()):
+                    # DeepSpeed drops a gradient that it has partly reduced only if its norm is not finite
+                    share = share * torch.nan
+            self._ds.backward(share, scale_wrt_gas=False)
+        return means
+
+    def _step(self, means: dict[str, Tensor]) -> dict[str, float]:
+        """(U2) to (U4) if everything is finite; the metrics with the norm either way."""
+        untouched = self._untouched()
+        set_lr(self._optimizer, self.optim.lr_share(self.updates))  # (U3)
+        norm = self._step_whole(means, untouched) if self._stage == 0 else self._step_split(untouched)
+        return to_floats({**means, "grad_norm": norm})
+
+    def _step_whole(self, means: Mapping[str, Tensor], untouched: set[str]) -> Tensor:
+        """Stage 0: gradients are whole and already averaged; DeepSpeed itself would step on NaN."""
+        for name, parameter in self._inner.named_parameters():
+            if name in untouched:
+                parameter.grad = None  # DeepSpeed filled in zeros
+        moved = [p for p in self._inner.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in moved if p.grad is not None])
+        if all(torch.isfinite(x) for x in (*means.values(), norm)):
+            if self.optim.clip:
+                torch.nn.utils.clip_grads_with_norm_(moved, self.optim.clip, norm)  # (U2)
+            self._ds.step()  # (U4)
+        self._ds.zero_grad()
+        return norm.double()
+
+    def _step_split(self, untouched: set[str]) -> Tensor:
+        """Stages 1 to 3: norm, clipping and the finite check are DeepSpeed's, over all ranks (U2), (U4)."""
+        if untouched and self.optim.weight_decay:
+            raise ValueError(
+                f"{len(untouched)} parameters got no gradient, first {sorted(untouched)[:4]}: ZeRO hands the optimizer "
+                "zeros for them and weight decay would shrink them. Freeze them (requires_grad_(False)) or set "
+                "weight_decay=0."
+            )
+        self._ds.step()
+        norm = self._ds.get_global_grad_norm() if self._ds.was_step_applied() else torch.nan
+        return torch.as_tensor(norm, dtype=torch.float64, device=self.device)
+
+    def gather(self, x_B: Tensor) -> Tensor:
+        """See `Engine.gather`."""
+        x_B = x_B.contiguous()
+        parts = [torch.empty_like(x_B) for _ in range(self.world_size)]
+        dist.all_gather(parts, x_B)
+        return torch.cat(parts)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """See `Engine.averaged`."""
+        if self._ema is None:
+            yield
+            return
+        self._forget_gathered()
+        with self._ema.swapped_in():
+            try:
+                yield
+            finally:
+                self._forget_gathered()
+
+    def save(self, folder: Path) -> None:
+        """See `Engine.save`. Every rank writes its part; the weights are also written whole."""
+        require_own_weights(self._ema)
+        dist.barrier()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._ds.save_checkpoint(str(folder), tag=SHARDS, save_latest=False)
+        self._write(folder / MODULE_FILE, self._shapes)
+        if self._ema:
+            with self.averaged():
+                self._write(folder / AVERAGE_FILE, self._ema.shadow)
+        if self.rank == 0:
+            write_meta(folder, self._meta())
+        dist.barrier()
+
+    def load(self, folder: Path) -> None:
+        """See `Engine.load`. Rates, betas and decay are those of this engine's settings, not of the saved run."""
+        require_own_weights(self._ema)
+        dist.barrier()
+        saved = read_meta(folder, self._meta())
+        require_same_tensors(folder / MODULE_FILE, self._shapes)
+        if self._ema:
+            require_same_tensors(folder / AVERAGE_FILE, {name: self._shapes[name] for name in self._ema.shadow})
+        self._forget_gathered()
+        path, _ = self._ds.load_checkpoint(str(folder), tag=SHARDS)
+        if path is None:
+            raise ValueError(f"{folder / SHARDS}: DeepSpeed found no checkpoint of this many processes there")
+        for group, own in zip(self._optimizer.param_groups, self._own_groups, strict=True):
+            group.update(own)
+        if self._ema:
+            shadow = load_file(folder / AVERAGE_FILE)
+            if self._stage == 3:
+                shadow = {name: self._cut(tensor, self._ema.shadow[name]) for name, tensor in shadow.items()}
+            self._ema.load(shadow, saved["ema_updates"])
+        self.updates = saved["updates"]
+        dist.barrier()
+
+    def _meta(self) -> dict[str, Any]:
+        return meta(f"DeepSpeedEngine (ZeRO-{self._stage})", self, self._groups, self._ema)
+
+    def _write(self, path: Path, names: Iterable[str]) -> None:
+        """Whole tensors by name, gathered by all ranks one at a time and written by rank 0."""
+        import deepspeed
+
+        wanted, tensors = set(names), {}
+        for name, parameter in self._inner.named_parameters():
+            if name in wanted:
+                with deepspeed.zero.GatheredParameters([parameter], enabled=self._stage == 3):
+                    if self.rank == 0:
+                        tensors[name] = parameter.detach().cpu().clone()
+        if self.rank == 0:
+            tensors |= {name: b for name, b in self._inner.named_buffers() if name in wanted & self._buffers}
+            write_tensors(path, tensors)
+
+    def _forget_gathered(self) -> None:
+        """Stage 3: drop gathered copies, which outlive a forward pass, so that the next one reads the slices."""
+        if self._stage == 3:
+            self._ds.empty_partition_cache()
+
+    def _cut(self, tensor: Tensor, part: Tensor) -> Tensor:
+        """This rank's slice of a whole tensor, padded as ZeRO-3 pads it: flat, equal lengths, zeros at the end."""
+        start = self.rank * part.numel()
+        mine = tensor.flatten()[start : start + part.numel()]
+        return nn.functional.pad(mine, (0, part.numel() - mine.numel())).view_as(part)
+
+    def _count_forward(self, *_: object) -> None:
+        self._forwards += torch.is_grad_enabled()
+
+    def _require_forward(self) -> None:
+        """Raises ValueError when a loss went behind the wrapper, after which ZeRO-3 forgets all but one micro-batch."""
+        if self._stage == 3 and not self._forwards:
+            raise ValueError(
+                "the loss did not call engine.module, only something inside it: under ZeRO-3 gradients of several "
+                "micro-batches would silently not add up. Give the model engine.module to call."
+            )
+
+    def _untouched(self) -> set[str]:
+        """Trainable parameters that no rank's loss reached. Raises ValueError when that is all of them."""
+        names = [name for group in self._groups for name in group]
+        mask = torch.tensor([name in self._touched for name in names], dtype=torch.int32, device=self.device)
+        dist.all_reduce(mask, op=dist.ReduceOp.MAX)
+        if not mask.any():
+            raise ValueError(NO_GRADIENT)
+        return {name for name, touched in zip(names, mask.tolist(), strict=True) if not touched}
+
+    def _mean_over_ranks(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
+        names = sorted(means)
+        self._require_agreement(crc32("\n".join(names).encode()), f"the names of the metrics, here {names}")
+        values = torch.stack([means[name] for name in names])
+        dist.all_reduce(values)
+        return dict(zip(names, (values / self.world_size).unbind(), strict=True))
+
+    def _require_agreement(self, value: int, what: str) -> None:
+        """Raises ValueError on every rank when ranks differ: going on would wait for each other forever."""
+        bounds = torch.tensor([value, -value], dtype=torch.int64, device=self.device)
+        dist.all_reduce(bounds, op=dist.ReduceOp.MAX)
+        if bounds[0] != -bounds[1]:
+            raise ValueError(f"ranks disagree on {what} (rank {self.rank}: {value}); every rank must bring the same")
+
+
+def _config(stage: int, clip: float) -> dict[str, Any]:
+    return {
+        "train_micro_batch_size_per_gpu": 1,  # only used for DeepSpeed's own throughput report
+        "gradient_accumulation_steps": 1,  # boundaries are set by hand: the number of micro-batches may change
+        "gradient_clipping": clip if stage else 0.0,
+        "zero_optimization": {"stage": stage},
+        "zero_allow_untested_optimizer": True,
+    }
+
+
+def _start_processes() -> None:
+    """Join the process group of the launcher. Raises ValueError when there is no launcher."""
+    if not dist.is_initialized() and "RANK" not in os.environ:
+        raise ValueError("DeepSpeedEngine needs its processes started: use `torchrun --nproc_per_node N ...`")
+    import deepspeed
+
+    # DeepSpeed compiles a shared-memory all-reduce on every CPU machine, a minute and a C++ compiler for nothing that
+    # gloo cannot do; declaring it incompatible is the only switch
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(verbose=False)
+
+
+def _slice(parameter: nn.Parameter) -> Tensor:
+    """What this process stores of a parameter under ZeRO-3."""
+    return parameter.ds_tensor.data  # type: ignore[attr-defined]
+
+
+def _watch_gradients(module: nn.Module) -> set[str]:
+    """A set that collects the names of parameters as backward passes reach them."""
+    touched: set[str] = set()
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(lambda _, name=name: touched.add(name))
+    return touched

@@ -1,0 +1,178 @@
+"""Every engine tells the story of `engine_story` with the same numbers.
+
+One `torchrun` of two gloo processes serves all DeepSpeed cases; each engine's story is then compared with that of
+`LocalEngine`, which got the micro-batches of both ranks.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.contracts.engine_story import RANKS, SAVED_AFTER, UPDATES, local_story
+
+ROOT = Path(__file__).parents[2]
+ENGINES = ["local", *(f"zero{stage}" for stage in range(4))]
+SPLIT = ["zero1", "zero2", "zero3"]
+WEIGHTS = 1e-6
+SECONDS = 240
+"""for a launch that takes about 25 on an idle machine"""
+Story = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    return local_story(tmp_path_factory.mktemp("local"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where two processes have told the story at all ZeRO stages."""
+    if importlib.util.find_spec("deepspeed") is None:
+        pytest.skip("deepspeed is not installed: `pip install deepspeed` to test the engines of several processes")
+    folder = tmp_path_factory.mktemp("deepspeed")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(RANKS)]
+    command += ["-m", "tests.contracts.engine_story", str(folder)]
+    quiet = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+    log = folder / "log.txt"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | quiet, stdout=out, stderr=out, start_new_session=True
+        )
+        try:
+            code: int | str = process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            code = f"still running after {SECONDS} s"
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    assert code == 0, f"the processes ended with {code}:\n{log.read_text()[-6000:]}"
+    return folder
+
+
+@pytest.fixture(params=ENGINES)
+def stories(request: pytest.FixtureRequest, local: Story) -> list[Story]:
+    """What each rank of one engine told."""
+    if request.param == "local":
+        return [local]
+    return split_stories(request.getfixturevalue("folder"), request.param)
+
+
+@pytest.fixture(params=SPLIT)
+def split(request: pytest.FixtureRequest, folder: Path) -> list[Story]:
+    return split_stories(folder, request.param)
+
+
+def split_stories(folder: Path, name: str) -> list[Story]:
+    return [torch.load(folder / f"stage_{name[-1]}_rank_{rank}.pt") for rank in range(RANKS)]
+
+
+def distance(a: Story, b: Story) -> float:
+    """Largest difference between two sets of trained and averaged weights."""
+    assert {kind: sorted(a[kind]) for kind in a} == {kind: sorted(b[kind]) for kind in b}
+    return max(float((a[kind][name] - b[kind][name]).abs().max()) for kind in a for name in a[kind])
+
+
+def test_weights_and_averages_agree(stories: list[Story], local: Story) -> None:
+    """Several micro-batches a rank, clipping, schedule, a forward between forward and backward, two dropped updates."""
+    for told in stories:
+        assert distance(told["end"], local["end"]) < WEIGHTS
+
+
+def test_weight_decay_agrees(stories: list[Story], local: Story) -> None:
+    for told in stories:
+        assert distance(told["decayed"], local["decayed"]) < WEIGHTS
+
+
+def test_metrics_agree(stories: list[Story], local: Story) -> None:
+    """The norm above all: Adam hides a wrong scale of the gradient, and clipping here hides it further."""
+    for told in stories:
+        assert len(told["metrics"]) == UPDATES
+        for mine, expected in zip(told["metrics"], local["metrics"], strict=True):
+            assert mine == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+def test_the_unused_layer_stays(stories: list[Story]) -> None:
+    for told in stories:
+        for name in ("unused.weight", "unused.bias"):
+            assert torch.equal(told["end"]["module"][name], told["end"]["average"][name])
+
+
+def test_everything_else_moves_and_what_is_frozen_does_not(local: Story) -> None:
+    """Guards the comparisons above against comparing standing weights."""
+    end, other = local["end"], local["decayed"]["module"]
+    for name, average in end["average"].items():
+        assert name.startswith("unused") or not torch.allclose(average, end["module"][name], atol=1e-4)
+    assert not [name for name in end["average"] if name.startswith("frozen")]
+    assert not torch.equal(other["frozen.weight"], end["module"]["frozen.weight"])
+
+
+def test_non_finite_updates_are_refused_by_all_ranks(stories: list[Story]) -> None:
+    """A metric or loss of one micro-batch of one rank; that nothing moved shows in the weights at the end."""
+    for told in stories:
+        assert told["bad_metric"].startswith("FloatingPointError: update 2: spoilt = nan. ")
+        assert told["bad_loss"].startswith("FloatingPointError: update 2: loss = inf")
+
+
+def test_resuming_is_exact(stories: list[Story]) -> None:
+    """A new engine made with other weights, and the engine that saved: both go on bit for bit."""
+    for told in stories:
+        assert distance(told["resumed"], told["end"]) == 0.0
+        assert distance(told["rolled_back"], told["end"]) == 0.0
+        assert told["resumed_metrics"] == told["metrics"][SAVED_AFTER:]
+
+
+def test_averaged_weights_answer_inside_and_own_weights_after(stories: list[Story], local: Story) -> None:
+    assert (local["averaged_answer"] - local["answer"]).abs().max() > 1e-3
+    for told in stories:
+        torch.testing.assert_close(told["averaged_answer"], local["averaged_answer"], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(told["answer"], local["answer"], rtol=1e-5, atol=1e-5)
+        assert told["restored"]
+        assert told["inside"].startswith("ValueError: update, save and load work on the trained weights")
+
+
+def test_gather_is_in_rank_order(stories: list[Story]) -> None:
+    for told in stories:
+        assert told["gathered"].tolist() == [[0.0, 0.5], [1.0, 1.5]]
+
+
+def test_a_wrong_checkpoint_is_named(stories: list[Story]) -> None:
+    for told in stories:
+        assert "trains other parameters" in told["wrong_groups"]
+        assert "nowhere is no engine checkpoint: it has no engine.json" in told["no_folder"]
+
+
+@pytest.mark.parametrize("name", ["local", "zero0"])
+def test_muon_agrees_and_resumes(name: str, local: Story, request: pytest.FixtureRequest) -> None:
+    told = local if name == "local" else split_stories(request.getfixturevalue("folder"), name)[1]
+    assert distance(told["muon"], local["muon"]) < 2 * WEIGHTS
+    assert distance(told["muon_resumed"], told["muon"]) == 0.0
+
+
+def test_zero_refuses_what_it_would_do_wrongly(split: list[Story]) -> None:
+    for told in split:
+        assert "breaks Muon's orthogonalisation. Use muon_lr=0" in told["muon_refused"]
+        assert "2 parameters got no gradient" in told["decay_refused"]
+
+
+def test_ranks_that_disagree_say_so_instead_of_waiting(folder: Path) -> None:
+    for told in split_stories(folder, "zero2") + split_stories(folder, "zero3"):
+        assert "ranks disagree on the number of micro-batches" in told["uneven"]
+        assert "ranks disagree on the names of the metrics" in told["other_names"]
+        assert "cut an earlier update short" in told["interrupted"]
+
+
+def test_going_behind_the_wrapper_is_refused_under_zero3(folder: Path) -> None:
+    """DeepSpeed 0.19 then keeps only one micro-batch's gradient and says nothing; below stage 3 it is right."""
+    for told in split_stories(folder, "zero3"):
+        assert "the loss did not call engine.module" in told["behind"]
+    assert split_stories(folder, "zero2")[0]["behind"] == ""
