@@ -30,6 +30,7 @@ def picture(name: str = "a") -> ImageRef:
         ("\u4e66\u540d\u300a\u7ea2\u697c\u68a6\u300b", ("\u7ea2\u697c\u68a6",)),
         ('"A" left of "B"', ("A", "B")),
         ("the word GLYPH in red on white", ("GLYPH",)),
+        ('a sign "the word CAT"', ("the word CAT",)),
         ("the words ON AIR in red", ("ON AIR",)),
         ('the word "GLYPH" in red', ("GLYPH",)),
         ("the word I", ("I",)),

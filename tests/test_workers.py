@@ -74,10 +74,10 @@ def alive(process: int) -> bool:
     return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
-def test_results_keep_their_order_over_many_chunks_and_batches() -> None:
-    before = os.environ.get("OMP_NUM_THREADS")
+def test_results_keep_their_order_over_many_chunks_and_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
     with ScorerPool(Mean(), workers=2, chunk=3) as pool:
-        assert os.environ.get("OMP_NUM_THREADS") == before and pool.name == "mean"
+        assert os.environ["OMP_NUM_THREADS"] == "3" and pool.name == "mean"  # the trainer's own stays as it was
         batches = [pictures(count, seed=count) for count in (7, 1, 20, 0, 3)]
         futures = [pool.submit([PROMPT] * len(batch), batch) for batch in batches]
         for batch, future in zip(batches, futures, strict=True):
@@ -91,10 +91,9 @@ def test_results_keep_their_order_over_many_chunks_and_batches() -> None:
 
 
 def test_scoring_overlaps_with_the_trainer_and_between_workers() -> None:
-    with ScorerPool(Mean(seconds=0.5), workers=2) as pool:
-        started = time.monotonic()
+    with ScorerPool(Mean(seconds=1.0), workers=2) as pool:
         future = pool.submit([PROMPT] * 4, pictures(4))
-        assert time.monotonic() - started < 0.4 and not future.done()
+        assert not future.done()  # the trainer goes on while they work
         processes = set(future.result(timeout=30).parts["process"])
     assert len(processes) == 2 and float(os.getpid()) not in processes
     assert not any(alive(int(process)) for process in processes)
@@ -136,6 +135,13 @@ def test_a_worker_killed_while_idle_is_noticed_at_the_next_batch() -> None:
         os.kill(process, signal.SIGKILL)
         with pytest.raises(RuntimeError, match=rf"process {process}\) died \(signal SIGKILL\)"):
             pool.submit([PROMPT] * 2, pictures(2)).result(timeout=30)
+
+
+def test_ctrl_c_is_left_to_the_trainer() -> None:
+    with ScorerPool(Mean(), workers=1) as pool:
+        process = int(pool.submit([PROMPT], pictures(1)).result(timeout=30).parts["process"][0])
+        os.kill(process, signal.SIGINT)
+        assert pool.submit([PROMPT] * 2, pictures(2)).result(timeout=30).value_B.shape == (2,)
 
 
 def test_a_scorer_that_raises_fails_its_batch_only() -> None:
