@@ -36,7 +36,7 @@ def save_atomically(folder: Path, write: Callable[[Path], None], rank: int = 0) 
     place.mkdir()
     try:
         write(place)
-        _seal(place, order=1 + max((_order(path) for path in _folders(parent)), default=0))
+        _seal(place, order=1 + max((_order(path) or 0 for path in _folders(parent)), default=0))
         _publish(place, folder)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
@@ -57,7 +57,7 @@ def verify(folder: Path, contents: bool = True) -> None:
 
 def latest(parent: Path) -> Path | None:
     """The checkpoint written last among the intact ones. Warns about every damaged one that it passes over."""
-    for folder in sorted(_folders(parent), key=lambda path: (_order(path), path.name), reverse=True):
+    for folder in sorted(_folders(parent), key=_age, reverse=True):
         try:
             verify(folder)
         except (ValueError, OSError) as error:
@@ -78,7 +78,7 @@ def keep_last(parent: Path, k: int) -> None:
         except (ValueError, OSError):
             continue
         whole.append(folder)
-    for folder in sorted(whole, key=lambda path: (_order(path), path.name))[:-k]:
+    for folder in sorted(whole, key=_age)[:-k]:
         # the manifest goes first: a deletion cut short leaves a folder that no reader takes for a checkpoint
         (folder / MANIFEST).unlink()
         shutil.rmtree(folder)
@@ -149,12 +149,18 @@ def _read_manifest(folder: Path) -> dict:
         raise ValueError(f"{folder}: {MANIFEST} cannot be read ({error})") from error
 
 
-def _order(folder: Path) -> int:
-    """How many checkpoints of its parent came before it; 0 if it cannot be told. Clocks and names play no part."""
+def _order(folder: Path) -> int | None:
+    """How many checkpoints of its parent came before it; None if it cannot be told. Clocks and names play no part."""
     try:
         return _read_manifest(folder)["order"]
     except (ValueError, OSError):
-        return 0
+        return None
+
+
+def _age(folder: Path) -> tuple[bool, int, str]:
+    """Sorts old to new; what has no readable manifest counts as newest, so that `latest` meets it and warns."""
+    order = _order(folder)
+    return order is None, order or 0, folder.name
 
 
 def _sha256(path: Path) -> str:
