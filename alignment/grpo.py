@@ -20,9 +20,10 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from alignment.trajectory import Sampler, Trajectory, Transition, Walk, part, policy, rollout
+from alignment.trajectory import Trajectory, Transition, Walk, part, policy, rollout
 from base_model.engine import Engine
 from base_model.interface import FlowModel
+from base_model.sample import Sampler
 from base_model.step import Step
 from preference_data.records import Prompt
 from rewards.scores import Scores

@@ -1,4 +1,4 @@
-"""Sampling a flow, and turning it into a policy: the only place where a model becomes a distribution.
+"""Turning a flow into a policy: the only place where a model becomes a distribution.
 
 A trajectory follows the ordinary differential equation except inside a short window of stochastic steps
 (MixGRPO, arXiv:2507.21802). `policy` gives the Gaussian of one step; `rollout` samples from it and a loss evaluates it
@@ -20,23 +20,8 @@ from torch import Tensor
 
 from base_model import flow
 from base_model.interface import Conditioning, FlowModel
+from base_model.sample import Sampler, sample, velocity
 from base_model.seeding import generator
-
-
-@dataclass(frozen=True)
-class Sampler:
-    """How pictures are drawn."""
-
-    steps: int = 10
-    """network evaluations (twice that with guidance)"""
-    guidance: float = 1.0
-    """classifier-free guidance; 1 = none"""
-    mu: float = 0.5
-    """schedule shift (F4)"""
-
-    def levels(self) -> list[float]:
-        """The `steps` + 1 noise levels."""
-        return flow.schedule(self.steps, self.mu)
 
 
 @dataclass(frozen=True)
@@ -96,29 +81,6 @@ class Trajectory:
     """final latents"""
 
 
-def velocity(
-    model: FlowModel, x_BSC: Tensor, sigma: float, cond: Conditioning, uncond: Conditioning, scale: float
-) -> Tensor:
-    """Velocity with guidance, both halves in one batch. `uncond` is not read when scale is 1."""
-    B = x_BSC.shape[0]
-    sigma_B = torch.full((B,), sigma, dtype=torch.float32, device=x_BSC.device)
-    if scale == 1.0:
-        return model.velocity(x_BSC, sigma_B, cond)
-    both = model.velocity(torch.cat([x_BSC, x_BSC]), sigma_B.repeat(2), Conditioning.stack([cond, uncond]))
-    return flow.guided(both[:B], both[B:], scale)
-
-
-@torch.no_grad()
-def sample(
-    model: FlowModel, x_BSC: Tensor, cond: Conditioning, uncond: Conditioning, sampler: Sampler, levels: Sequence[float]
-) -> Tensor:
-    """Follow the ODE (F5) from `x_BSC` through `levels`, e.g. `sampler.levels()`."""
-    for sigma, sigma_next in zip(levels[:-1], levels[1:], strict=True):
-        v = velocity(model, x_BSC, sigma, cond, uncond, sampler.guidance)
-        x_BSC = flow.euler(x_BSC, v, sigma, sigma_next).mean_BSC
-    return x_BSC
-
-
 def policy(
     model: FlowModel, t: Transition, cond: Conditioning, uncond: Conditioning, sampler: Sampler, walk: Walk
 ) -> flow.Gaussian:
@@ -158,7 +120,7 @@ def rollout(
         for rows in (slice(r, r + micro) for r in range(0, P * group, micro)):
             few = slice(rows.start // copies, rows.stop // copies)
             bare = Transition(x[few], eps[rows], levels[i], levels[i + 1], copies, eps[rows, 0, 0])
-            where = policy(model, bare, *((c.take(few) for c in (cond, uncond))), sampler, walk)
+            where = policy(model, bare, *(c.take(few) for c in (cond, uncond)), sampler, walk)
             after = where.sample(eps[rows])
             slices.append((after, where.log_prob(after)))
         after, log_prob = (torch.cat(values) for values in zip(*slices, strict=True))

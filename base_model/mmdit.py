@@ -112,18 +112,6 @@ def lay_out(cfg: MMDiTConfig, mask_BL: Tensor | None, text_BLD: Tensor, x_BSC: T
     return Layout(txt, img, joint, table[joint.order_N])
 
 
-class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * weight, statistics in float32 (Zhang & Sennrich, arXiv:1910.07467)."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        rms = torch.rsqrt(x.float().square().mean(-1, keepdim=True) + EPS)
-        return (x * rms).to(x.dtype) * self.weight
-
-
 class TimestepEmbedder(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -173,10 +161,10 @@ class JointAttention(nn.Module):
     def __init__(self, width: int, head_dim: int) -> None:
         super().__init__()
         self.head_dim = head_dim
-        self.norm_q, self.norm_k = RMSNorm(head_dim), RMSNorm(head_dim)
+        self.norm_q, self.norm_k = (nn.RMSNorm(head_dim, eps=EPS) for _ in range(2))
         self.to_q, self.to_k, self.to_v = (nn.Linear(width, width) for _ in range(3))
         self.add_q_proj, self.add_k_proj, self.add_v_proj = (nn.Linear(width, width) for _ in range(3))
-        self.norm_added_q, self.norm_added_k = RMSNorm(head_dim), RMSNorm(head_dim)
+        self.norm_added_q, self.norm_added_k = (nn.RMSNorm(head_dim, eps=EPS) for _ in range(2))
         self.to_out = nn.ModuleList([nn.Linear(width, width)])
         self.to_add_out = nn.Linear(width, width)
 
@@ -243,7 +231,7 @@ class MMDiT(nn.Module):
         self.cfg = cfg
         D = cfg.width
         self.time_text_embed = TimeEmbedding(D)
-        self.txt_norm = RMSNorm(cfg.joint_attention_dim)
+        self.txt_norm = nn.RMSNorm(cfg.joint_attention_dim, eps=EPS)
         self.img_in = nn.Linear(cfg.in_channels, D)
         self.txt_in = nn.Linear(cfg.joint_attention_dim, D)
         last = cfg.num_layers - 1

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from base_model import conditioner
-from base_model.data.latents import patchify, unpatchify
 from base_model.interface import Conditioning
 from base_model.mmdit import MMDiT, MMDiTConfig
+from base_model.tokens import patchify, unpatchify
 from base_model.vae import QwenImageVAE
 
 

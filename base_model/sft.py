@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from base_model.engine import Engine
 from base_model.interface import FlowModel
-from base_model.pretrain import Latents, Pretrain, train as flow_matching
+from base_model.pretrain import Latents, Pretrain
+from base_model.pretrain import train as flow_matching
 from base_model.step import Step
 
 

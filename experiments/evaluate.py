@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alignment.trajectory import Sampler, sample
 from base_model.interface import FlowModel
+from base_model.sample import Sampler, sample
 from base_model.seeding import generator
 from experiments.experiment import EvaluationPlan
 from experiments.intervals import bootstrap_ci, paired_ci

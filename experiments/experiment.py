@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from alignment.dpo import Dpo
 from alignment.grpo import Grpo
-from alignment.trajectory import Sampler
 from base_model.data.stream import TextStream
 from base_model.engine import OptimConfig
 from base_model.pretrain import Pretrain
+from base_model.sample import Sampler
 from base_model.sft import Sft
 from base_model.train_vae import TrainVAE
 

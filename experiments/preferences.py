@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from alignment.dpo import Pairs
-from alignment.trajectory import sample
 from base_model.interface import FlowModel
+from base_model.sample import sample
 from base_model.seeding import generator
 from experiments.experiment import PairPlan
 from experiments.progress import Progress

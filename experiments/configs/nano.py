@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from alignment.dpo import Dpo
 from alignment.grpo import Grpo
-from alignment.trajectory import Sampler, Walk
+from alignment.trajectory import Walk
 from base_model.data.stream import CaptionNoise, Stage, TextStream
 from base_model.engine import OptimConfig
 from base_model.pretrain import Pretrain
+from base_model.sample import Sampler
 from base_model.sft import Sft
 from base_model.train_vae import TrainVAE
 from experiments.experiment import EvaluationPlan, Experiment, PairPlan, PromptPlan

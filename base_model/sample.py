@@ -1,0 +1,54 @@
+"""Plain sampling: follow the ordinary differential equation from noise to a picture.
+
+Shapes: B samples, S latent tokens, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from base_model import flow
+from base_model.interface import Conditioning, FlowModel
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How pictures are drawn."""
+
+    steps: int = 10
+    """network evaluations (twice that with guidance)"""
+    guidance: float = 1.0
+    """classifier-free guidance; 1 = none"""
+    mu: float = 0.5
+    """schedule shift (F4)"""
+
+    def levels(self) -> list[float]:
+        """The `steps` + 1 noise levels."""
+        return flow.schedule(self.steps, self.mu)
+
+
+def velocity(
+    model: FlowModel, x_BSC: Tensor, sigma: float, cond: Conditioning, uncond: Conditioning, scale: float
+) -> Tensor:
+    """Velocity with guidance, both halves in one batch. `uncond` is not read when scale is 1."""
+    B = x_BSC.shape[0]
+    sigma_B = torch.full((B,), sigma, dtype=torch.float32, device=x_BSC.device)
+    if scale == 1.0:
+        return model.velocity(x_BSC, sigma_B, cond)
+    both = model.velocity(torch.cat([x_BSC, x_BSC]), sigma_B.repeat(2), Conditioning.stack([cond, uncond]))
+    return flow.guided(both[:B], both[B:], scale)
+
+
+@torch.no_grad()
+def sample(
+    model: FlowModel, x_BSC: Tensor, cond: Conditioning, uncond: Conditioning, sampler: Sampler, levels: Sequence[float]
+) -> Tensor:
+    """Follow the ODE (F5) from `x_BSC` through `levels`, e.g. `sampler.levels()`."""
+    for sigma, sigma_next in zip(levels[:-1], levels[1:], strict=True):
+        v = velocity(model, x_BSC, sigma, cond, uncond, sampler.guidance)
+        x_BSC = flow.euler(x_BSC, v, sigma, sigma_next).mean_BSC
+    return x_BSC

@@ -1,0 +1,47 @@
+"""Drawing pictures with the model of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from base_model.qwen_image import QwenImage
+from base_model.sample import Sampler, sample
+from base_model.weights import load_model
+from experiments.evaluate import fixed_noise
+from experiments.record import write_png
+
+STAGES = ("grpo", "dpo", "control", "sft", "pretrain")
+"""Of a run with several stages, the model that is meant when none is named: the first of these that is finished."""
+
+
+def model_folder(run: Path, stage: str = "") -> Path:
+    """The folder with the weights of a run or of one of its stages. Raises ValueError saying where it looked."""
+    places = [run / stage] if stage else [run, *(run / name for name in STAGES)]
+    for place in places:
+        if (place / "model" / "transformer.safetensors").exists():
+            return place / "model"
+    looked = ", ".join(str(place / "model") for place in places)
+    raise ValueError(f"no finished model in {looked}; finish the run with `glyphlab resume {run}`")
+
+
+def draw(model: QwenImage, prompt: str, count: int, seed: int, sampler: Sampler) -> np.ndarray:
+    """uint8 [count, 3, H, W]: `count` pictures of a prompt from different noise."""
+    cond = model.encode_text([prompt]).repeat(count)
+    noise = fixed_noise(model, count, seed)
+    x0 = sample(model, noise, cond, model.unconditional(count), sampler, sampler.levels())
+    return (model.decode(x0) * 255.0).round().byte().cpu().numpy()
+
+
+def draw_to_file(
+    run: Path, prompt: str, seed: int, out: Path, guidance: float, steps: int, count: int, stage: str = ""
+) -> Path:
+    """Write the pictures as one PNG, below one another, and return its path."""
+    if count < 1:
+        raise ValueError(f"count={count}: ask for at least one picture")
+    model = load_model(model_folder(run, stage))
+    images = draw(model, prompt, count, seed, Sampler(steps, guidance))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_png(out, np.concatenate(list(images), axis=1))
+    return out
