@@ -1,0 +1,95 @@
+"""JSON and PNG files, written whole or not at all.
+
+Shapes: 3HW pixels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from rewards.scores import to_uint8
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can hold it. Dataclasses become objects with their "class"; NaN becomes null, and inf a text.
+
+    Raises ValueError for what has no honest JSON form.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kind = type(value)
+        fields = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"class": f"{kind.__module__}.{kind.__qualname__}", **fields}
+    if isinstance(value, enum.Enum):
+        return plain(value.value)
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float | np.floating):
+        number = float(value)
+        return number if math.isfinite(number) else None if math.isnan(number) else str(number)
+    if isinstance(value, np.integer | np.bool_):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, Sequence | set | frozenset):
+        return [plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, type) or callable(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    raise ValueError(f"a {type(value).__name__} cannot be written as JSON: {value!r}")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Put a file in place, whole or not at all; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(fresh, 0o644)  # mkstemp makes it private
+        os.replace(fresh, path)
+    except BaseException:
+        Path(fresh).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write `plain(data)`, indented, whole or not at all."""
+    write_bytes(path, (json.dumps(plain(data), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def write_png(path: Path, image_3HW: np.ndarray) -> None:
+    """Write a picture: uint8, or float in [0, 1]. Raises ValueError when the shape is not 3 x H x W."""
+    if image_3HW.ndim != 3 or image_3HW.shape[0] != 3:
+        raise ValueError(f"{path}: a picture has shape 3 x height x width, this has {image_3HW.shape}")
+    pixels = np.ascontiguousarray(to_uint8(image_3HW).transpose(1, 2, 0))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}")
+    Image.fromarray(pixels).save(fresh, format="PNG")
+    os.replace(fresh, path)
+
+
+def read_png(path: Path) -> np.ndarray:
+    """uint8 [3, H, W]; transparency is dropped. Raises FileNotFoundError, or ValueError when it is no picture."""
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("RGB")).transpose(2, 0, 1).copy()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read as a picture: {error}") from error

@@ -1,0 +1,322 @@
+"""A run is a folder that `cat` can read. Nothing here imports torch, so a dashboard can read runs in milliseconds.
+
+    run.json        settings, command, environment, git revision, status, times
+    metrics.jsonl   one line an update: {"step": 0, "seconds": 1.25, "loss": 0.7, ...}
+    samples/        pictures with an index.json that says what each should show
+
+A JSON file is replaced whole or not at all. A process that is killed leaves at most half a line at the end of
+metrics.jsonl, which readers pass over and the next writer removes.
+
+Shapes: B samples, 3HW pixels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from experiments.environment import command, environment, revision
+from experiments.files import plain, read_png, write_bytes, write_json, write_png
+
+__all__ = ["Run", "RunRecord", "Sample", "plain", "read_metrics", "read_png", "read_run", "write_json", "write_png"]
+
+RUN, METRICS, SAMPLES, LOCK = "run.json", "metrics.jsonl", "samples", ".lock"
+STATUSES = ("created", "running", "finished", "failed", "interrupted")
+RESERVED = ("step", "seconds")
+"""Names in metrics.jsonl that a metric cannot have."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture that a run kept."""
+
+    step: int
+    """the update after which it was drawn"""
+    picture: Path
+    caption: str
+    """what it should show"""
+    reading: str | None
+    """what a reader made of it; None when none was asked"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything in a run folder as plain data."""
+
+    folder: Path
+    status: str
+    """one of `STATUSES`; "interrupted" also when its process was killed"""
+    command: str
+    """of its first session"""
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    git: dict[str, Any] | None
+    started: str
+    """ISO 8601, UTC"""
+    finished: str | None
+    seconds: float
+    """of work, over all sessions"""
+    error: str | None
+    sessions: tuple[dict[str, Any], ...]
+    """one for every time it was started"""
+    metrics: tuple[dict[str, float | None], ...] = field(repr=False)
+    """the lines of metrics.jsonl"""
+    samples: tuple[Sample, ...] = field(repr=False)
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder, whether it is finished, being written or was killed.
+
+    Raises FileNotFoundError when it is no run folder, ValueError when its run.json is damaged.
+    """
+    state = _read_state(folder)
+    status = state["status"]
+    if status == "running" and not _locked(folder):
+        status = "interrupted"
+    index = folder / SAMPLES / "index.json"
+    rows = json.loads(index.read_text(encoding="utf-8")) if index.exists() else []
+    samples = [Sample(r["step"], folder / SAMPLES / r["picture"], r["caption"], r["reading"]) for r in rows]
+    known = {name: state[name] for name in ("command", "config", "environment", "git", "started", "finished", "error")}
+    metrics = tuple(read_metrics(folder))
+    seconds = max(state["seconds"], metrics[-1]["seconds"] or 0.0 if metrics else 0.0)
+    return Run(folder, status, seconds=seconds, sessions=tuple(state["sessions"]), metrics=metrics,
+               samples=tuple(samples), **known)  # fmt: skip
+
+
+def read_metrics(folder: Path) -> list[dict[str, float | None]]:
+    """The lines of metrics.jsonl in order; [] without one. null stands for NaN.
+
+    An unfinished last line is passed over; a damaged line before it raises ValueError with its number.
+    """
+    path = folder / METRICS
+    if not path.exists():
+        return []
+    *whole, _unfinished = path.read_bytes().split(b"\n")
+    lines = []
+    for number, line in enumerate(whole, 1):
+        try:
+            lines.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"{path} line {number} is damaged ({error}); remove it to go on") from error
+    return lines
+
+
+class RunRecord:
+    """The writing side of a run folder. Make one with `open` (to work in it) or `read` (to look)."""
+
+    def __init__(self, folder: Path, state: dict[str, Any]) -> None:
+        self.folder = folder
+        self._state = state
+        lines = read_metrics(folder)
+        if lines:  # a killed process could not write its time into run.json, but every line has it
+            state["seconds"] = max(state["seconds"], lines[-1]["seconds"] or 0.0)
+        self._began: float | None = None
+        self._file: TextIO | None = None
+
+    @classmethod
+    def open(cls, folder: Path, config: Any) -> RunRecord:
+        """The run in `folder`, made when it is new. `config` is a dataclass, or a dictionary of them.
+
+        Raises ValueError when the folder holds something else, or a run with other settings: going on with it would
+        give a result that belongs to neither.
+        """
+        settings = plain(config)
+        if (folder / RUN).exists():
+            state = _read_state(folder)
+            if changed := differences(state["config"], settings):
+                shown = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
+                raise ValueError(
+                    f"{folder} holds a run with other settings ({shown}). Choose another folder, or delete this one"
+                )
+            return cls(folder, state)
+        if folder.exists() and (not folder.is_dir() or any(not p.name.startswith(".") for p in folder.iterdir())):
+            raise ValueError(f"{folder} exists and is no run (it has no {RUN}); choose another folder")
+        state = {
+            "format": 1, "status": "created", "command": command(), "config": settings, "environment": environment(),
+            "git": revision(), "started": _now(), "finished": None, "seconds": 0.0, "error": None, "sessions": [],
+        }  # fmt: skip
+        write_json(folder / RUN, state)
+        return cls(folder, state)
+
+    @classmethod
+    def read(cls, folder: Path) -> RunRecord:
+        """The run in `folder`. Raises as `read_run`."""
+        return cls(folder, _read_state(folder))
+
+    @property
+    def finished(self) -> bool:
+        return bool(self._state["status"] == "finished")
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings as `plain` gives them."""
+        return dict(self._state["config"])
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of work over all sessions, the present one included."""
+        now = time.monotonic() - self._began if self._began is not None else 0.0
+        return float(self._state["seconds"]) + now
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """One session of work: on leaving, the status says how it ended, and the time is added.
+
+        Raises ValueError when another process is working in the folder.
+        """
+        with _exclusive(self.folder):
+            session = {"command": command(), "started": _now(), "ended": None, "status": "running", "git": revision()}
+            if (now := environment()) != self._state["environment"]:
+                session["environment"] = now
+            self._state["sessions"].append(session)
+            self._began = time.monotonic()
+            self._put(session, "running", None)
+            try:
+                yield
+            except BaseException as error:
+                stopped = isinstance(error, KeyboardInterrupt | GeneratorExit)
+                self._put(session, "interrupted" if stopped else "failed", None if stopped else _brief(error))
+                raise
+            self._put(session, "finished", None)
+
+    def _put(self, session: dict[str, Any], status: str, error: str | None) -> None:
+        if status != "running":
+            self._state["seconds"] = self.seconds
+            self._began = None
+            session["ended"] = _now()
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+        session["status"] = self._state["status"] = status
+        self._state["error"] = error
+        self._state["finished"] = session["ended"] if status == "finished" else None
+        write_json(self.folder / RUN, self._state)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append one line, which a killed process cannot lose. Raises ValueError for a metric of a reserved name."""
+        if taken := [name for name in RESERVED if name in metrics]:
+            raise ValueError(f"metrics cannot be named {', '.join(taken)}: every line has its own; rename them")
+        if self._file is None:
+            _drop_unfinished_line(self.folder / METRICS)
+            self._file = (self.folder / METRICS).open("a", encoding="utf-8")
+        line = {"step": step, "seconds": round(self.seconds, 3), **plain(metrics)}
+        self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        self._file.flush()
+
+    def rewind(self, step: int) -> None:
+        """Forget what was logged and sampled at `step` and later: work resumes there and will be done again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        lines = read_metrics(self.folder)
+        kept = [line for line in lines if (line["step"] or 0) < step]
+        path = self.folder / METRICS
+        if path.exists():
+            write_bytes(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        index = self.folder / SAMPLES / "index.json"
+        if index.exists():
+            rows = json.loads(index.read_text(encoding="utf-8"))
+            write_json(index, [row for row in rows if row["step"] < step])
+            for row in rows:
+                if row["step"] >= step:
+                    (index.parent / row["picture"]).unlink(missing_ok=True)
+
+    def samples(
+        self, step: int, images_B3HW: np.ndarray, captions: Sequence[str], readings: Sequence[str] | None = None
+    ) -> None:
+        """Keep pictures (uint8, or float in [0, 1]) drawn after update `step`; those kept at it before are replaced.
+
+        Raises ValueError when pictures, captions and readings are not equally many.
+        """
+        read: Sequence[str | None] = [None] * len(captions) if readings is None else readings
+        if not len(images_B3HW) == len(captions) == len(read):
+            counts = f"{len(images_B3HW)} pictures, {len(captions)} captions, {len(read)} readings"
+            raise ValueError(f"{counts}: every picture needs one of each")
+        index = self.folder / SAMPLES / "index.json"
+        rows = json.loads(index.read_text(encoding="utf-8")) if index.exists() else []
+        rows = [row for row in rows if row["step"] != step]
+        for i, (image, caption, reading) in enumerate(zip(images_B3HW, captions, read, strict=True)):
+            name = f"step_{step:06d}_{i:02d}.png"
+            write_png(index.parent / name, image)
+            rows.append({"step": step, "picture": name, "caption": caption, "reading": reading})
+        write_json(index, sorted(rows, key=lambda row: (row["step"], row["picture"])))
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """What differs between two settings as `plain` gives them, as `a.b: 1 -> 2`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = [*old, *(name for name in new if name not in old)]
+        missing = "(absent)"
+        return [
+            text
+            for name in names
+            for text in differences(old.get(name, missing), new.get(name, missing), f"{path}.{name}".lstrip("."))
+        ]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [
+            text for i, pair in enumerate(zip(old, new, strict=True)) for text in differences(*pair, f"{path}[{i}]")
+        ]
+    return [] if old == new else [f"{path}: {json.dumps(old)} -> {json.dumps(new)}"]
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    path = folder / RUN
+    try:
+        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{folder} is no run folder: it has no {RUN}") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(state, dict) or state.get("status") not in STATUSES:
+        raise ValueError(f"{path} is no run record: its status is missing or unknown")
+    return state
+
+
+def _drop_unfinished_line(path: Path) -> None:
+    """Cut what follows the last line break, which a killed process left."""
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    if not content.endswith(b"\n") and content:
+        os.truncate(path, content.rfind(b"\n") + 1)
+
+
+@contextlib.contextmanager
+def _exclusive(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; the system lets go of it when a process dies, however it dies."""
+    with (folder / LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(f"another process is working in {folder}; wait for it, or stop it") from None
+        yield
+
+
+def _locked(folder: Path) -> bool:
+    """Whether a process is working in the folder."""
+    try:
+        with (folder / LOCK).open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _brief(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
