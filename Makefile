@@ -1,0 +1,54 @@
+# Needs Python 3.11 or newer, make and git. Everything is installed into .venv, once:
+# the set-up runs again only when pyproject.toml or constraints-cpu.txt change.
+#
+#   make quickstart    set up, then train and align an image model from nothing and write its report
+#   make test          set up, then run the tests
+#   make check         set up, then lint, formatting and types
+#
+# Where the default package index gives torch as a CUDA build of several GB and no GPU is to be used:
+#   make quickstart TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+
+PYTHON ?= python3
+TORCH_INDEX_URL ?=
+# options for `glyphlab quickstart` and for pytest, e.g. make test ARGS="-m 'not slow'"
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INPUTS := pyproject.toml constraints-cpu.txt
+HASH := $(shell cat $(INPUTS) | cksum | cut -d ' ' -f 1)
+STAMP := $(VENV)/installed-$(HASH)
+
+.PHONY: help setup quickstart test check
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n '/^# Needs/,/^$$/s/^# \{0,1\}//p' Makefile
+
+setup: $(STAMP)
+
+quickstart: $(STAMP)
+	$(BIN)/glyphlab quickstart $(ARGS)
+
+# one thread: on a shared machine two threads ran the same step several times slower than one
+test: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Glyphlab needs Python 3.11 or newer; name one with PYTHON=..., e.g. make test PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	# torch first and alone: whatever else asks for torch then finds it, and no other build of it is fetched
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints-cpu.txt \
+		$(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch==2.13.0
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints-cpu.txt -e '.[train,parity,deepspeed,dev]'
+	# only their OCR weights are used. Their own dependencies include two more builds of OpenCV, which would overwrite
+	# the files of the one paddleocr uses
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps rapidocr==3.10.0 rapidocr-onnxruntime==1.4.4
+	@rm -f $(VENV)/installed-*
+	@touch $@
