@@ -6,8 +6,8 @@ One sigma and one noise eps are shared by the preferred and the rejected picture
     (D2)  e_theta(x) = mean || v_theta(x, sigma, text) - (eps - x0) ||^2,  e_ref likewise with the frozen reference
     (D3)  L = - log sigmoid( -beta/2 [ (e_theta^w - e_ref^w) - (e_theta^l - e_ref^l) ] )
 
-Wallace et al., arXiv:2311.12908, on the flow-matching error as in Qwen-Image, arXiv:2508.02324, section 5.2. The error is
-a mean over latent dimensions; `beta` refers to that. At the reference the loss is log 2. Ties are no pairs.
+Wallace et al., arXiv:2311.12908, on the flow-matching error as in Qwen-Image, arXiv:2508.02324. The error is a mean
+over latent dimensions; `beta` refers to that. At the reference the loss is log 2. Ties are no pairs.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
     (G3)  L = - mean_i,t min(rho A, clip(rho, 1 - e, 1 + e) A) + beta KL(theta || reference)
     (G4)  KL = mean (mu_theta - mu_ref)^2 / (2 std^2), std = the step's own, so it carries the step size
 
-Samples that could not be judged (NaN), and groups whose rewards are all equal, teach nothing: they are left out of the
-mean (G3) and counted. Rollout and update use the same slices, so rho is exactly 1 before the first update; it is logged.
+Samples that could not be judged (NaN), and groups whose rewards are all equal, teach nothing: they are left out of
+the mean (G3) and counted. Rollout and update use the same slices, so rho is exactly 1 before the first update; it is logged.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ SEPARATORS = " \t\n,.;:!?'\"“”‘’「」()-"
 
 @functools.cache
 def word_code(word: str) -> Tensor:
-    """[CODE] unit-variance code: the sum of one fixed random vector for each (byte, place), so no vocabulary is kept."""
+    """[CODE] unit-variance code: the sum of a fixed random vector for each (byte, place), so no vocabulary is kept."""
     total = torch.zeros(CODE)
     for place, byte in enumerate(word.encode()):
         total += torch.randn(CODE, generator=torch.Generator().manual_seed(1009 * place + byte))

@@ -7,8 +7,8 @@ sigma in [0, 1] is the noise level, 1 = noise:
     (F3)  x0^ = x - sigma v,   eps^ = x + (1 - sigma) v                   both ends of the path seen from (x, v)
     (F4)  sigma <- e^mu / (e^mu + 1/sigma - 1)                            schedule shift (Esser et al., arXiv:2403.03206)
 
-A step from sigma to sigma' < sigma is a Gaussian over the next latent; with `dt = sigma - sigma'` and score
--eps^/sigma the steps below all keep the marginals of the ordinary differential equation (F5), up to discretisation:
+A step from sigma to sigma' < sigma is a Gaussian over the next latent; with dt = sigma - sigma' and score -eps^/sigma
+the steps below all keep the marginals of the ordinary differential equation (F5), up to discretisation:
 
     (F5)  Euler     mean = x - v dt                                       std = 0
     (F6)  Flow-SDE  s = a sqrt(sigma / (1 - sigma))                       std = s sqrt(dt)
@@ -54,7 +54,7 @@ class Gaussian:
         return (-0.5 * z.square() - math.log(self.std) - 0.5 * math.log(2.0 * math.pi)).mean((1, 2))
 
     def kl(self, other: Gaussian) -> Tensor:
-        """[B] KL(self || other) for two steps of one std, mean over S and C. `std` holds the step size, so it is exact."""
+        """[B] KL(self || other) for steps of one std, mean over S and C. `std` holds the step size, so it is exact."""
         difference = self.mean_BSC.float() - other.mean_BSC.float()
         return difference.square().mean((1, 2)) / (2.0 * self.std**2)
 

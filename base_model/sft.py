@@ -1,7 +1,7 @@
 """Supervised fine-tuning: the flow-matching loss on a small, clean, curated set.
 
-    (S1)  L = E || v_theta(x, sigma, text) - (eps - x0) ||^2,   (x0, text) from a finite set, seen for `steps * batch / N`
-          passes                                                           Qwen-Image, arXiv:2508.02324, section 5.1
+    (S1)  L = E || v_theta(x, sigma, text) - (eps - x0) ||^2,   (x0, text) from a finite set of N, seen for
+          steps * batch / N passes                                               Qwen-Image, arXiv:2508.02324
 
 It is pretraining's loss (P3) with other data and other settings: captions are right, so guidance dropout can be small,
 and noise levels spread evenly (mean 0), because what is left to learn is detail as well as letters.

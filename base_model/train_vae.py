@@ -2,7 +2,7 @@
 
     (V1)  x^ = D(z),  z = mean + std * noise,  (mean, std) = E(x)
     (V2)  L_rec  = mean |x^ - x|                                   on the *unclamped* decoder output
-    (V3)  L_edge = sum_j mean |Lap_j(x^) - Lap_j(x)|               Laplacian pyramid (Bojanowski et al., arXiv:1707.05776)
+    (V3)  L_edge = sum_j mean |Lap_j(x^) - Lap_j(x)|           Laplacian pyramid, Bojanowski et al., arXiv:1707.05776
     (V4)  L_kl   = 1/2 mean (mean^2 + std^2 - 1 - log std^2)       Kingma & Welling, arXiv:1312.6114
     (V5)  L = L_rec + edge * L_edge + kl * L_kl
 
@@ -50,7 +50,7 @@ class TrainVAE:
     edge: float = 1.0
     """weight of the Laplacian pyramid (V3)"""
     kl: float = 1e-3
-    """weight of the KL to a unit Gaussian (V4): its noise makes the decoder forgive small errors of a generated latent"""
+    """weight of the KL to a unit Gaussian (V4); its noise makes the decoder forgive small errors of a generated latent"""
     frozen_encoder: bool = False
     """train the decoder alone"""
     seed: int = 0

@@ -226,7 +226,7 @@ class QwenImageVAE(nn.Module):
         """
         H, W = pixels_B3HW.shape[-2:]
         if H % self.cfg.factor or W % self.cfg.factor:
-            raise ValueError(f"picture of {H}x{W} pixels: both sides must be multiples of {self.cfg.factor}; pad or resize it")
+            raise ValueError(f"picture of {H}x{W} pixels: its sides must be multiples of {self.cfg.factor}; pad or resize it")
         x = pixels_B3HW.contiguous(memory_format=torch.channels_last)
         mean, logvar = self.quant_conv(self.encoder(x)).chunk(2, dim=1)
         return mean, logvar.clamp(-30.0, 20.0)

@@ -104,8 +104,8 @@ def batch_arithmetic() -> Check:
     pictures = cfg.prompts * cfg.group
     micros = pictures // cfg.micro * cfg.walk.window
     lines = (
-        f"GRPO: {cfg.prompts} prompts x {cfg.group} = {pictures} pictures a rollout; {cfg.walk.window} stochastic steps in "
-        f"slices of {cfg.micro} = {micros} backward passes an update, {cfg.updates} update(s) a rollout; "
+        f"GRPO: {cfg.prompts} prompts x {cfg.group} = {pictures} pictures a rollout; {cfg.walk.window} stochastic steps "
+        f"in slices of {cfg.micro} = {micros} backward passes an update, {cfg.updates} update(s) a rollout; "
         f"{cfg.sampler.steps} steps a picture, of which those before the window are computed once a group"
     )
     return Check("batch arithmetic", pictures % cfg.micro == 0 and cfg.micro % cfg.group == 0, lines)

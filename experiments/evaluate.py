@@ -7,7 +7,6 @@ prompt. Shapes: P prompts, S latent tokens, C channels, 3HW pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,29 +18,16 @@ from base_model.sample import Sampler, sample
 from base_model.seeding import generator
 from experiments.experiment import EvaluationPlan
 from experiments.intervals import bootstrap_ci, paired_ci
+from experiments.progress import Progress
 from experiments.prompt_sets import make_prompts
 from experiments.record import write_json, write_png
 from preference_data.records import Prompt
-from rewards.ocr import normalise
+from rewards.ocr import Ocr, OcrJudge
+from rewards.scores import Scores
 from rewards.workers import ScorerPool
 
 CHUNK = 64
 """Pictures drawn at a time."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One held-out prompt: what was asked, what each engine read, how far that is. NaN = could not be judged."""
-
-    prompt: str
-    target: str
-    ned: float
-    exact: float
-    read: str
-    judge_ned: float
-    judge_exact: float
-    judge_read: str
-    picture: str = ""
 
 
 def fixed_noise(model: FlowModel, count: int, seed: int, copy: int = 0) -> Tensor:
@@ -71,36 +57,52 @@ def diversity(model: FlowModel, prompts: Sequence[Prompt], sampler: Sampler, see
     return float(np.mean([np.sqrt(((images[a] - images[b]) ** 2).mean(-1)) for a, b in pairs]))
 
 
-def evaluate(model: FlowModel, plan: EvaluationPlan, folder: Path, reward: ScorerPool, judge: ScorerPool) -> None:
+def evaluate(
+    model: FlowModel, plan: EvaluationPlan, folder: Path, reward: ScorerPool, judge: ScorerPool, bar: Progress
+) -> None:
     """Write `folder`/<sampler>.json (rows and diversity) and the pictures of the wall. Finished files are kept."""
     prompts = make_prompts(plan.prompts)
     for name, sampler in plan.samplers:
         target = folder / f"{name}.json"
-        if target.exists():
-            continue
-        noise = fixed_noise(model, len(prompts), plan.seed)
-        waiting = [
-            (rows, images, reward.submit(prompts[rows], images), reward.submit_read(images),
-             judge.submit(prompts[rows], images), judge.submit_read(images))
-            for rows, images in draw_pictures(model, prompts, noise, sampler)
-        ]  # fmt: skip
-        table: list[Row] = []
-        for rows, images, mine, read, theirs, judge_read in waiting:
-            for i, prompt in enumerate(prompts[rows]):
-                a, b = mine.result().parts, theirs.result().parts
-                picture = ""
-                if len(table) < plan.wall:
-                    picture = f"{name}_{len(table):02d}.png"
-                    write_png(folder / picture, images[i])
-                word = " ".join(prompt.spans)
-                table.append(
-                    Row(prompt.text, word, float(a["ned_score"][i]), float(a["exact"][i]),
-                        normalise(read.result()[i].text, word), float(b["ned_score"][i]), float(b["exact"][i]),
-                        normalise(judge_read.result()[i].text, word), picture)
-                )  # fmt: skip
-        few = prompts[: plan.diversity_prompts]
-        spread = diversity(model, few, sampler, plan.seed + 1, plan.diversity_copies)
-        write_json(target, {"rows": [vars(row) for row in table], "diversity": spread})
+        if not target.exists():
+            noise = fixed_noise(model, len(prompts), plan.seed)
+            drawn = [
+                (rows, images, reward.submit(prompts[rows], images), judge.submit(prompts[rows], images))
+                for rows, images in draw_pictures(model, prompts, noise, sampler)
+            ]
+            spread = diversity(
+                model, prompts[: plan.diversity_prompts], sampler, plan.seed + 1, plan.diversity_copies
+            )  # the engines read meanwhile
+            table = [
+                row(prompts[rows][i], mine.result(), theirs.result(), i)
+                for rows, _, mine, theirs in drawn
+                for i in range(rows.stop - rows.start)
+            ]
+            wall = np.concatenate([images for _, images, _, _ in drawn])[: plan.wall]
+            write_json(target, {"rows": hang(table, wall, folder, name), "diversity": spread})
+        bar.advance(1, {})
+
+
+def row(prompt: Prompt, mine: Scores, theirs: Scores, i: int) -> dict[str, object]:
+    """One held-out prompt: what was asked and how far what each engine read is from it. NaN = could not be judged."""
+    return {
+        "prompt": prompt.text,
+        "target": " ".join(prompt.spans),
+        "ned": float(mine.parts["ned_score"][i]),
+        "exact": float(mine.parts["exact"][i]),
+        "judge_ned": float(theirs.parts["ned_score"][i]),
+        "judge_exact": float(theirs.parts["exact"][i]),
+    }
+
+
+def hang(table: list[dict[str, object]], wall: np.ndarray, folder: Path, name: str) -> list[dict[str, object]]:
+    """Save the first pictures, and put them and what each engine reads in them into their rows."""
+    mine, theirs = Ocr().load().read(wall), OcrJudge().load().read(wall)
+    for i, image in enumerate(wall):
+        picture = f"{name}_{i:02d}.png"
+        write_png(folder / picture, image)
+        table[i] |= {"read": mine[i].text, "judge_read": theirs[i].text, "picture": picture}
+    return table
 
 
 def column(result: dict, name: str) -> np.ndarray:

@@ -1,12 +1,11 @@
 """Machine-made preferences: draw several pictures a prompt, score them, keep the best and the worst.
 
-A stage folder gets pairs.jsonl, pictures/<sha256>.png for both sides of every pair, and groups/ with the scores of every
-chunk of prompts, so that work which was interrupted goes on with the next chunk.
+A stage folder gets pairs.jsonl and pictures/<sha256>.png for both sides of every pair. The pairs are written last and
+whole; interrupted before that, the same pictures are drawn again.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +66,8 @@ def make_pairs(model: FlowModel, plan: PairPlan, folder: Path, judge: ScorerPool
 def draw_group(model: FlowModel, prompts: list[Prompt], plan: PairPlan, first: int) -> np.ndarray:
     """uint8 [len(prompts) * group, 3, H, W]; the noise of a picture depends on its prompt's place and its own alone."""
     cond = model.encode_text([p.text for p in prompts]).repeat(plan.group)
-    noise = torch.cat([model.noise(plan.group, generator(plan.seed, first + i, 0, "pairs")) for i in range(len(prompts))])
+    each = [model.noise(plan.group, generator(plan.seed, first + i, 0, "pairs")) for i in range(len(prompts))]
+    noise = torch.cat(each)
     x0 = sample(model, noise, cond, model.unconditional(len(cond)), plan.sampler, plan.sampler.levels())
     return (model.decode(x0) * 255.0).round().byte().cpu().numpy()
 

@@ -58,6 +58,11 @@ class Progress:
         self._bar.set_postfix({**shown, "all": self.remaining()}, refresh=False)
         self._bar.update(units)
 
+    def note(self, text: str) -> None:
+        """Say what is going on beside the bar."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{text}, all: {self.remaining()}")
+
     def remaining(self) -> str:
         """Time until every stage is done, as m:ss."""
         bar = self._bar

@@ -1,4 +1,4 @@
-"""The whole chain on one laptop: autoencoder, pretraining, fine-tuning, DPO, GRPO, and a control, each judged the same way.
+"""The whole chain on one laptop: autoencoder, pretraining, fine-tuning, DPO, GRPO and a control, all judged alike.
 
 Every stage is an experiment in its own folder; whatever is finished is skipped, whatever was interrupted goes on. The
 numbers of a run depend on the configuration alone, not on where it was interrupted.
@@ -62,7 +62,7 @@ def expected_seconds() -> dict[str, float]:
 
 
 def quickstart(folder: Path) -> Path:
-    """Run what is not done yet and return the path of the report. Raises ValueError when the folder is something else."""
+    """Run what is not done yet; the path of the report. Raises ValueError when the folder is something else."""
     torch.set_num_threads(THREADS)
     bar = Progress(expected_seconds())
     overall = RunRecord.open(folder, {"chain": {name: experiment for name, experiment, _ in CHAIN}})

@@ -28,7 +28,8 @@ class CaptionNoise:
     """one of the other attributes is left out"""
 
     def __post_init__(self) -> None:
-        if min(self.misspelt, self.textless, self.incomplete) < 0 or self.misspelt + self.textless + self.incomplete > 1:
+        shares = (self.misspelt, self.textless, self.incomplete)
+        if min(shares) < 0 or sum(shares) > 1:
             raise ValueError(f"caption noise needs shares >= 0 that sum to at most 1, got {self}")
 
 

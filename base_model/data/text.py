@@ -1,10 +1,11 @@
 """Pictures of written words, and captions that name everything in them.
 
-A picture is a value: `Scene` says what is drawn, `caption` puts it in words, `draw` puts it in pixels. A scene is a pure
-function of (seed, index), so an endless stream is addressable, resumable and never stored.
+A picture is a value: `Scene` says what is drawn, `caption` puts it in words, `draw` puts it in pixels. A scene is a
+pure function of (seed, index), so an endless stream is addressable, resumable and never stored.
 
 Words are capital strings that mostly alternate consonants and vowels, so that a recogniser trained on language is not
-asked to read noise, with enough clusters that any word can be asked for. A word belongs to the held-out tenth or to the training nine tenths by its hash alone, whatever the seed.
+asked to read noise, with enough clusters that any word can be asked for. A word belongs to the held-out tenth or to the
+training nine tenths by its hash alone, whatever the seed.
 """
 
 from __future__ import annotations
