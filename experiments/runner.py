@@ -109,7 +109,7 @@ def run(
 
     `parent` is a finished stage to start from, `pool` scores pictures for DPO's pairs and for GRPO.
     """
-    record = RunRecord.open(folder, experiment)
+    record = RunRecord.open(folder, {"experiment": experiment, "parent": str(parent) if parent else ""})
     if record.finished:
         return
     bar = progress or Progress({experiment.name: experiment.minutes * 60.0})
