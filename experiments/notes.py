@@ -30,7 +30,7 @@ def write_notes(folder: Path) -> None:
 - **GRPO against the control, 1 - NED:** {verdict(paired["grpo_vs_control"])}.
 - **DPO against the control, 1 - NED:** {verdict(paired["dpo_vs_control"])}.
 - **Guidance alone** moves the fine-tuned model by {guidance:+.3f} at no training cost (and twice the sampling cost).
-- **The judge engine** is another generation and architecture of recogniser, but of the same family. Its gain is
+- **The judge engine** is another generation and architecture of recogniser of the same family. Its gain is
   {paired["grpo_vs_sft"]["judge"]["delta"]:+.3f} for GRPO and {paired["dpo_vs_sft"]["judge"]["delta"]:+.3f} for DPO.
 - **Diversity** (mean pixel distance between pictures of one prompt): {stages["sft"]["diversity"]:.3f} after fine-tuning,
   {stages["dpo"]["diversity"]:.3f} after DPO, {stages["grpo"]["diversity"]:.3f} after GRPO. Captions name everything, so

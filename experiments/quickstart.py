@@ -29,7 +29,9 @@ from experiments.runner import run
 from rewards.ocr import Ocr, OcrJudge
 from rewards.workers import ScorerPool
 
-CHAIN: tuple[tuple[str, Experiment, str], ...] = (
+Chain = tuple[tuple[str, Experiment, str], ...]
+
+CHAIN: Chain = (
     ("decoder", nano.decoder, ""),
     ("pretrain", nano.pretrain, "decoder"),
     ("sft", nano.sft, "pretrain"),
@@ -51,33 +53,40 @@ THREADS = 1
 """Of the trainer. The other core draws pictures and reads them; sums depend on this number, so it is fixed."""
 
 
-def expected_seconds() -> dict[str, float]:
+def expected_seconds(chain: Chain) -> dict[str, float]:
     """What every stage and its evaluation are expected to take."""
     plan: dict[str, float] = {}
-    for name, experiment, _ in CHAIN:
+    for name, experiment, _ in chain:
         plan[name] = experiment.minutes * 60.0
         if name != "decoder":
             plan[f"{name} evaluation"] = EVALUATION_SECONDS
     return plan
 
 
-def quickstart(folder: Path) -> Path:
+def quickstart(folder: Path, chain: Chain = CHAIN, plan: EvaluationPlan = nano.evaluation) -> Path:
     """Run what is not done yet; the path of the report. Raises ValueError when the folder is something else."""
     torch.set_num_threads(THREADS)
-    bar = Progress(expected_seconds())
-    overall = RunRecord.open(folder, {"chain": {name: experiment for name, experiment, _ in CHAIN}})
-    with overall.running(), PeakMemory(folder / "memory.json"), ExitStack() as stack:
+    overall = RunRecord.open(folder, {"chain": {name: experiment for name, experiment, _ in chain}, "evaluation": plan})
+    if not overall.finished:
+        with overall.running(), PeakMemory(folder / "memory.json"):
+            run_chain(folder, chain, plan)
+            write_json(folder / "summary.json", summary(folder, chain, plan, overall.seconds))
+            write_notes(folder)
+    print_table(json.loads((folder / "summary.json").read_text()))
+    return write_report(folder)
+
+
+def run_chain(folder: Path, chain: Chain, plan: EvaluationPlan) -> None:
+    """Every stage and its evaluation, in order."""
+    bar = Progress(expected_seconds(chain))
+    with ExitStack() as stack:
         tqdm.write("starting the OCR engines", file=sys.stderr)
         reward = stack.enter_context(ScorerPool(Ocr(), workers=2))
         judge = stack.enter_context(ScorerPool(OcrJudge(), workers=1))
-        for name, experiment, parent in CHAIN:
+        for name, experiment, parent in chain:
             run(replace(experiment, name=name), folder / name, folder / parent if parent else None, reward, bar)
             if name != "decoder":
-                evaluate_stage(folder, name, nano.evaluation, reward, judge, bar)
-    write_json(folder / "summary.json", summary(folder, overall.seconds))
-    write_notes(folder)
-    print_table(json.loads((folder / "summary.json").read_text()))
-    return write_report(folder)
+                evaluate_stage(folder, name, plan, reward, judge, bar)
 
 
 def evaluate_stage(
@@ -92,15 +101,15 @@ def evaluate_stage(
         evaluate(load_model(folder / name / "model"), plan, place, reward, judge, bar)
 
 
-def summary(folder: Path, seconds: float) -> dict[str, object]:
+def summary(folder: Path, chain: Chain, plan: EvaluationPlan, seconds: float) -> dict[str, object]:
     """The content of summary.json: unguided numbers at the top of every entry, guided ones under "guided"."""
-    names = [name for name, _, _ in CHAIN if name != "decoder"]
+    names = [name for name, _, _ in chain if name != "decoder"]
     results = {
         (name, sampler): json.loads((folder / name / "evaluation" / f"{sampler}.json").read_text())
         for name in names
-        for sampler, _ in nano.evaluation.samplers
+        for sampler, _ in plan.samplers
     }
-    took = {name: RunRecord.read(folder / name).seconds for name, _, _ in CHAIN}
+    took = {name: RunRecord.read(folder / name).seconds for name, _, _ in chain}
     stages = {
         name: {
             **summarise(results[name, "unguided"], took[name]),

@@ -111,6 +111,8 @@ def run(
     """
     record = RunRecord.open(folder, {"experiment": experiment, "parent": str(parent) if parent else ""})
     if record.finished:
+        if progress:
+            progress.skip(experiment.name)
         return
     bar = progress or Progress({experiment.name: experiment.minutes * 60.0})
     with record.running(), bar.stage(experiment.name, experiment.algorithm.steps):
