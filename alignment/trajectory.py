@@ -51,9 +51,8 @@ class Walk:
     def start(self, seed: int, step: int) -> int:
         """First stochastic step of update `step`: the same for every group and rank, another one every update."""
         choices = self.within - self.window + 1
-        turn, place = divmod(step, choices)
-        order = torch.randperm(choices, generator=generator(seed, turn, 0, "window"))
-        return int(order[place])
+        order = torch.randperm(choices, generator=generator(seed, 0, 0, "window"))
+        return int(order[step % choices])
 
 
 @dataclass(frozen=True)
