@@ -1,15 +1,21 @@
 """Machine-made preferences: draw several pictures a prompt, score them, keep the best and the worst.
 
-A stage folder gets pairs.jsonl and pictures/<sha256>.png for both sides of every pair. The pairs are written last and
-whole; interrupted before that, the same pictures are drawn again.
+A stage folder gets pairs.jsonl, pictures/<sha256>.png for both sides of every pair, and the latents that they were
+decoded from. The pairs are written last and whole; interrupted before that, the same pictures are drawn again.
+
+Latents are kept because the model is to learn from what it did: encoding a drawn picture gives other latents than the
+ones it was drawn from, and pairs made of those taught the encoder's view (experiments/reports). Pictures without kept
+latents, such as annotated ones from elsewhere, are encoded.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 from alignment.dpo import Pairs
 from base_model.interface import FlowModel
@@ -22,10 +28,13 @@ from experiments.record import read_png, write_json, write_png
 from preference_data import pairs as machine
 from preference_data.records import ImageRef, Prompt, Provenance
 from rewards.cache import picture_hash
+from rewards.scores import Scores
 from rewards.workers import ScorerPool
 
-CHUNK = 8
+CHUNK = 16
 """Prompts drawn at a time."""
+
+LATENTS = "latents.safetensors"
 
 
 def make_pairs(model: FlowModel, plan: PairPlan, folder: Path, judge: ScorerPool, bar: Progress) -> Path:
@@ -35,14 +44,15 @@ def make_pairs(model: FlowModel, plan: PairPlan, folder: Path, judge: ScorerPool
         return target
     prompts = make_prompts(plan.prompts)
     found, scores_PG = [], []
-    waiting: list[tuple[int, list[Prompt], np.ndarray, object]] = []
+    waiting: list[tuple[int, list[Prompt], torch.Tensor, np.ndarray, Future[Scores]]] = []
+    kept_latents: dict[str, torch.Tensor] = {}
     for first in range(0, len(prompts), CHUNK):
         few = prompts[first : first + CHUNK]
-        images = draw_group(model, few, plan, first)
+        x0, images = draw_group(model, few, plan, first)
         members = [p for p in few for _ in range(plan.group)]
-        waiting.append((first, few, images, judge.submit(members, images)))
+        waiting.append((first, few, x0, images, judge.submit(members, images)))
         bar.note(f"pairs: {min(first + CHUNK, len(prompts))} of {len(prompts)} prompts drawn")
-    for first, few, images, scores in waiting:
+    for first, few, x0, images, scores in waiting:
         score_PG = scores.result().value_B.reshape(len(few), plan.group)
         scores_PG.extend(score_PG.tolist())
         refs_PG = [
@@ -51,25 +61,29 @@ def make_pairs(model: FlowModel, plan: PairPlan, folder: Path, judge: ScorerPool
         ]
         kept = machine.best_and_worst(few, score_PG, refs_PG, source=judge.name, min_margin=plan.min_margin)
         shas = {r.sha256 for pair in kept for r in (pair.chosen, pair.rejected)}
-        for image in images:
+        for latent, image in zip(x0, images, strict=True):
             if (sha := picture_hash(image)) in shas:
                 write_png(folder / "pictures" / f"{sha}.png", image)
+                kept_latents[sha] = latent.clone()
         found.extend(kept)
     counts = machine.summary(scores_PG, min_margin=plan.min_margin)
     if not found:
         raise ValueError(f"none of {len(prompts)} prompts gave a pair ({counts}): the model's pictures all score alike")
     write_json(folder / "pairs_summary.json", vars(counts))
+    save_file(kept_latents, folder / LATENTS)
     machine.save(found, target)
     return target
 
 
-def draw_group(model: FlowModel, prompts: list[Prompt], plan: PairPlan, first: int) -> np.ndarray:
-    """uint8 [len(prompts) * group, 3, H, W]; the noise of a picture depends on its prompt's place and its own alone."""
+def draw_group(
+    model: FlowModel, prompts: list[Prompt], plan: PairPlan, first: int
+) -> tuple[torch.Tensor, np.ndarray]:
+    """Latents [len(prompts) * group, S, C] and their uint8 pictures; noise depends on the prompt's place alone."""
     cond = model.encode_text([p.text for p in prompts]).repeat(plan.group)
     each = [model.noise(plan.group, generator(plan.seed, first + i, 0, "pairs")) for i in range(len(prompts))]
     noise = torch.cat(each)
     x0 = sample(model, noise, cond, model.unconditional(len(cond)), plan.sampler, plan.sampler.levels())
-    return (model.decode(x0) * 255.0).round().byte().cpu().numpy()
+    return x0, (model.decode(x0) * 255.0).round().byte().cpu().numpy()
 
 
 def reference(image: np.ndarray, plan: PairPlan, folder: Path, prompt: int, member: int) -> ImageRef:
@@ -82,12 +96,17 @@ def reference(image: np.ndarray, plan: PairPlan, folder: Path, prompt: int, memb
 
 
 def load_pairs(model: FlowModel, folder: Path) -> Pairs:
-    """The pairs of a folder in latent space."""
+    """The pairs of a folder in latent space: the kept latents where there are, the encoded pictures elsewhere."""
     pairs = machine.load(folder / "pairs.jsonl")
+    kept = load_file(folder / LATENTS) if (folder / LATENTS).exists() else {}
 
     def latents(refs: list[ImageRef]) -> torch.Tensor:
-        pictures = torch.from_numpy(np.stack([read_png(folder / ref.path) for ref in refs])).float() / 255.0
-        return torch.cat([model.encode_pixels(few) for few in pictures.split(64)])
+        for few in (refs[i : i + 64] for i in range(0, len(refs), 64)):
+            if unknown := [ref for ref in few if ref.sha256 not in kept]:
+                pictures = np.stack([read_png(folder / ref.path) for ref in unknown])
+                encoded = model.encode_pixels(torch.from_numpy(pictures).float() / 255.0)
+                kept.update((ref.sha256, latent) for ref, latent in zip(unknown, encoded, strict=True))
+        return torch.stack([kept[ref.sha256] for ref in refs])
 
     return Pairs(
         latents([p.chosen for p in pairs]), latents([p.rejected for p in pairs]), tuple(p.prompt.text for p in pairs)
