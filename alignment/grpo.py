@@ -7,7 +7,7 @@
     (G4)  KL = mean (mu_theta - mu_ref)^2 / (2 std^2), std = the step's own, so it carries the step size
 
 Samples that could not be judged (NaN), and groups whose rewards are all equal, teach nothing: they are left out of
-the mean (G3) and counted. Rollout and update use the same slices, so rho is exactly 1 before the first update; it is logged.
+the mean (G3) and counted. Rollout and update use the same slices: rho is exactly 1 before the first update, and logged.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ class Micro(NamedTuple):
 def advantages(reward_PG: Tensor, group_spread: bool, clip: float) -> tuple[Tensor, Tensor]:
     """(G1) -> (advantage_PG, teaches_PG). NaN rewards and groups without spread get 0 and False."""
     judged = ~reward_PG.isnan()
-    r = torch.where(judged, reward_PG, torch.zeros_like(reward_PG))
+    # float64 holds sums of float32 exactly, so that equal rewards differ from their mean by 0 and not by rounding.
+    r = torch.where(judged, reward_PG, torch.zeros_like(reward_PG)).double()
     count = judged.sum(1, keepdim=True).clamp_min(1)
     centred = torch.where(judged, r - r.sum(1, keepdim=True) / count, torch.zeros_like(r))
     teaches = judged & (centred.abs().amax(1, keepdim=True) > 1e-8)
@@ -99,7 +100,7 @@ def advantages(reward_PG: Tensor, group_spread: bool, clip: float) -> tuple[Tens
     else:
         spread = (centred.square().sum() / judged.sum().clamp_min(1)).sqrt()
     advantage = (centred / (spread + 1e-4)).clamp(-clip, clip)
-    return torch.where(teaches, advantage, torch.zeros_like(r)), teaches
+    return torch.where(teaches, advantage, torch.zeros_like(r)).float(), teaches
 
 
 def loss(model: FlowModel, trajectory: Trajectory, m: Micro, cfg: Grpo) -> tuple[Tensor, dict[str, Tensor]]:
