@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from base_model import conditioner
@@ -19,8 +21,13 @@ AUTOENCODER = VAEConfig(4, 4, (1, 2, 2, 2), 1, (0.0,) * 4, (1.0,) * 4)
 
 
 def tiny_vae(seed: int = 0) -> QwenImageVAE:
-    """An untrained autoencoder of 4 to 8 channels."""
-    return QwenImageVAE.seeded(AUTOENCODER, seed)
+    """An untrained autoencoder of 4 to 8 channels, loud enough for the latent to be seen in the picture."""
+    vae, random = QwenImageVAE.seeded(AUTOENCODER, seed), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in vae.parameters():
+            if weight.ndim == 4:
+                weight.normal_(std=1.2 / math.sqrt(weight[0].numel()), generator=random)
+    return vae
 
 
 def tiny_model(seed: int = 0, fresh: bool = False) -> QwenImage:
