@@ -1,0 +1,110 @@
+"""How stages, settings, metrics, numbers and times are called and written for a reader."""
+
+from __future__ import annotations
+
+import math
+
+from experiments.page.style import INKS
+from experiments.results import Interval, Result
+
+STAGES = {
+    "decoder": "Decoder", "pretrain": "Pretraining", "sft": "Fine-tuning", "dpo": "DPO", "grpo": "GRPO", "nft": "NFT",
+    "control": "Control",
+}  # fmt: skip
+SETTINGS = {"unguided": "Without guidance", "guided": "With guidance"}
+GROUPS = (
+    ("What is learned", ("loss", "flow_error", "psnr", "reconstruction", "edge", "reward", "implicit_accuracy",
+                         "margin")),
+    ("Health", ("ratio_first", "ratio_gap_first", "ratio", "ratio_gap", "clip_share", "kl", "chosen_drift",
+                "rejected_drift", "groups_without_spread", "unjudged")),
+    ("Optimizer", ("grad_norm", "lr")),
+)  # fmt: skip
+"""Metrics by what they tell, in the order they are shown. A metric not named here goes into a last group."""
+METRICS = {
+    "loss": "what the update minimises",
+    "flow_error": "squared error of the predicted velocity",
+    "psnr": "dB, of reconstructions; higher is better",
+    "reconstruction": "pixel error of reconstructions",
+    "edge": "error of reconstructed edges",
+    "reward": "mean over the pictures of the rollout; higher is better",
+    "implicit_accuracy": "share of pairs ranked as the data ranks them",
+    "margin": "of the implicit reward, chosen over rejected",
+    "ratio_first": "likelihood ratio before the first update; must be 1",
+    "ratio_gap_first": "largest distance of that ratio from 1; must be 0",
+    "ratio": "mean likelihood ratio, new policy over old",
+    "ratio_gap": "largest distance of a ratio from 1",
+    "clip_share": "share of samples outside of the clip range",
+    "kl": "divergence from the reference",
+    "chosen_drift": "how much better than the reference the chosen pictures are fitted",
+    "rejected_drift": "the same for the rejected pictures",
+    "groups_without_spread": "share of groups that taught nothing",
+    "unjudged": "share of pictures that could not be judged",
+    "grad_norm": "before clipping",
+    "lr": "learning rate of AdamW",
+    "window": "first stochastic step of the rollout",
+}
+
+
+def title(stage: str) -> str:
+    return STAGES.get(stage, stage)
+
+
+def in_sentence(stage: str) -> str:
+    """The name inside a sentence: lower case unless it is an abbreviation."""
+    name = title(stage)
+    return name if name.isupper() else name[:1].lower() + name[1:]
+
+
+def setting(name: str) -> str:
+    return SETTINGS.get(name, name)
+
+
+def inks(result: Result) -> dict[str, str]:
+    """One colour a stage, the same in every chart of the page."""
+    offset = 2 if len(result.stages) == 1 else 0
+    return {stage.name: f"ink-{(i + offset) % INKS}" for i, stage in enumerate(result.stages)}
+
+
+def grouped(names: list[str]) -> list[tuple[str, list[str]]]:
+    """Metric names in their groups; what no group names comes last."""
+    known = {name for _, members in GROUPS for name in members}
+    groups = [(group, [name for name in members if name in names]) for group, members in GROUPS]
+    groups.append(("Other", [name for name in names if name not in known]))
+    return [(group, members) for group, members in groups if members]
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A value for a table; an en dash when it is unknown."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else "–"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """A difference, with a true minus sign."""
+    return f"{value:+.{digits}f}".replace("-", "−") if math.isfinite(value) else "–"
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.0f} %" if math.isfinite(value) else "an unknown share"
+
+
+def span(low: float, high: float, digits: int = 3) -> str:
+    """An interval of differences; "" when unknown."""
+    return f"{signed(low, digits)} to {signed(high, digits)}" if math.isfinite(low) and math.isfinite(high) else ""
+
+
+def verdict(difference: Interval) -> str:
+    """What an interval shows, in one word or two."""
+    if not (math.isfinite(difference.low) and math.isfinite(difference.high)):
+        return "unknown"
+    return ("higher" if difference.value > 0 else "lower") if difference.excludes_zero else "not separable from 0"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if not math.isfinite(seconds):
+        return "unknown"
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
