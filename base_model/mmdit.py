@@ -33,6 +33,8 @@ from torch import Tensor, nn
 from base_model.packing import Joint, Stream, full_stream, image_stream, join, masked_stream
 from base_model.positions import POSITIONS, image_table, rotate, text_origin, text_table
 
+Grids = Sequence[tuple[int, int]]
+"""(rows, columns) of latent tokens, one a sample"""
 EPS = 1e-6
 TIME_CHANNELS = 256
 MLP_RATIO = 4
@@ -94,7 +96,7 @@ class Layout:
     """rotations of the joint rows"""
 
 
-def lay_out(cfg: MMDiTConfig, mask_BL: Tensor | None, text_BLD: Tensor, x_BSC: Tensor, grids: list) -> Layout:
+def lay_out(cfg: MMDiTConfig, mask_BL: Tensor | None, text_BLD: Tensor, x_BSC: Tensor, grids: Grids) -> Layout:
     """Order the real tokens and look their positions up. Raises ValueError for text beyond the last position."""
     device, (B, L) = x_BSC.device, text_BLD.shape[:2]
     txt = full_stream(B, L, device) if mask_BL is None else masked_stream(mask_BL)
@@ -102,8 +104,8 @@ def lay_out(cfg: MMDiTConfig, mask_BL: Tensor | None, text_BLD: Tensor, x_BSC: T
     origins = [text_origin(grid) for grid in grids]
     if max(origins) + L > POSITIONS:
         raise ValueError(
-            f"{L} text tokens beside a grid of {grids[origins.index(max(origins))]} reach position {max(origins) + L - 1}, "
-            f"but positions end at {POSITIONS - 1}: shorten the prompt"
+            f"{L} text tokens beside a grid of {grids[origins.index(max(origins))]} reach position "
+            f"{max(origins) + L - 1}, but positions end at {POSITIONS - 1}: shorten the prompt"
         )
     joint = join(txt, img)
     place = torch.tensor(origins, device=device)[txt.sample_N] + txt.place_N
@@ -261,7 +263,7 @@ class MMDiT(nn.Module):
         sigma_B: Tensor,
         text_BLD: Tensor,
         mask_BL: Tensor | None,
-        grids: Sequence[tuple[int, int]],
+        grids: Grids,
     ) -> Tensor:
         """The velocity v = eps - x0, shaped and typed as `x_BSC`.
 
@@ -270,7 +272,6 @@ class MMDiT(nn.Module):
         for a real token (None: all are); what stands where the mask is False is never read. grids: (rows, columns) of
         latent tokens of every sample. Raises ValueError when these do not fit together.
         """
-        grids = [(int(h), int(w)) for h, w in grids]
         check_inputs(self.cfg, x_BSC, sigma_B, text_BLD, mask_BL, grids)
         layout = lay_out(self.cfg, mask_BL, text_BLD, x_BSC, grids)
         dtype = self.proj_out.weight.dtype
@@ -284,20 +285,28 @@ class MMDiT(nn.Module):
 
 
 def check_inputs(
-    cfg: MMDiTConfig, x_BSC: Tensor, sigma_B: Tensor, text_BLD: Tensor, mask_BL: Tensor | None, grids: list
+    cfg: MMDiTConfig, x_BSC: Tensor, sigma_B: Tensor, text_BLD: Tensor, mask_BL: Tensor | None, grids: Grids
 ) -> None:
     """Raises ValueError when the inputs of `MMDiT.forward` do not fit the network or one another."""
-    B, S, C = x_BSC.shape
-    if C != cfg.in_channels:
-        raise ValueError(f"x has {C} channels a token, the network reads {cfg.in_channels}")
+    if x_BSC.ndim != 3 or x_BSC.shape[0] == 0 or x_BSC.shape[2] != cfg.in_channels:
+        raise ValueError(f"x must be [B, S, {cfg.in_channels}] with at least one sample, got {tuple(x_BSC.shape)}")
+    B, S = x_BSC.shape[:2]
+    if any(min(grid) < 1 for grid in grids):
+        raise ValueError(f"grids {grids}: rows and columns must be at least 1")
     if len(grids) != B or max(h * w for h, w in grids) != S:
-        raise ValueError(f"grids {grids} do not describe x of {B} samples of {S} tokens: give one (rows, columns) per "
-                         "sample, the largest with exactly as many tokens as x")
+        raise ValueError(
+            f"grids {grids} do not describe x of {B} samples of {S} tokens: give one (rows, columns) per sample, the "
+            "largest with exactly as many tokens as x"
+        )
     if sigma_B.shape != (B,) or sigma_B.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"sigma must be float32 of shape ({B},), got {sigma_B.dtype} {tuple(sigma_B.shape)}: 16 bits "
-                         "merge neighbouring noise levels")
+        raise ValueError(
+            f"sigma must be float32 of shape ({B},), got {sigma_B.dtype} of {tuple(sigma_B.shape)}: 16 bits merge "
+            "neighbouring noise levels"
+        )
     if text_BLD.ndim != 3 or text_BLD.shape[0] != B or text_BLD.shape[2] != cfg.joint_attention_dim:
         raise ValueError(f"text must be [{B}, L, {cfg.joint_attention_dim}], got {tuple(text_BLD.shape)}")
     if mask_BL is not None and (mask_BL.shape != text_BLD.shape[:2] or mask_BL.dtype != torch.bool):
-        raise ValueError(f"the text mask must be bool of shape {tuple(text_BLD.shape[:2])}, got {mask_BL.dtype} "
-                         f"{tuple(mask_BL.shape)}")
+        raise ValueError(
+            f"the text mask must be bool of shape {tuple(text_BLD.shape[:2])}, got {mask_BL.dtype} of "
+            f"{tuple(mask_BL.shape)}; True marks a real token"
+        )

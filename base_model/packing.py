@@ -47,7 +47,7 @@ class Stream:
         if self.full:
             return x_BLD
         packed = x_BLD.flatten(0, 1).index_select(0, self.sample_N * self.padded + self.place_N)
-        return packed.view(len(self.lengths), self.lengths[0], -1) if self.even else packed
+        return packed.unflatten(0, (len(self.lengths), self.lengths[0])) if self.even else packed
 
     def unpack(self, x: Tensor) -> Tensor:
         """[B, L, D] with zeros for padding."""

@@ -32,7 +32,8 @@ def text_origin(grid: tuple[int, int]) -> int:
 def image_positions(grid: tuple[int, int]) -> Tensor:
     """int64 [S, 3]: frame, row and column of every token of the grid, row by row."""
     rows, columns = (torch.arange(side) - (side - side // 2) for side in grid)
-    return torch.stack(torch.meshgrid(torch.zeros(1, dtype=torch.int64), rows, columns, indexing="ij"), -1).flatten(0, 2)
+    frame = torch.zeros(1, dtype=torch.int64)
+    return torch.stack(torch.meshgrid(frame, rows, columns, indexing="ij"), -1).flatten(0, 2)
 
 
 def rotations(positions_N3: Tensor, axes_dims: tuple[int, int, int]) -> Tensor:
