@@ -137,6 +137,16 @@ def tell(make: Callable[[OptimConfig, int, bool], Engine], ranks: range, folder:
     decayed = make(DECAY, 1, True)
     train(decayed, ranks, range(3))
     told["decayed"] = weights(decayed, folder / "decayed")
+
+    # one forward and one backward an update, always the same: only then does ZeRO-3 keep weights gathered afterwards
+    steady = make(OPTIM, 3, False)
+    for i in range(UPDATES):
+        steady.update(micros(i, ranks)[::MICROS], lambda m: ((steady.module(m[0]) - m[1]).square().mean(), {}))
+    with torch.no_grad():
+        told["steady"] = [steady.module(x).clone()]
+        with steady.averaged():
+            told["steady"] += [steady.module(x).clone()]
+        told["steady"] += [steady.module(x).clone()]
     told["wrong_groups"] = caught(lambda: decayed.load(folder / "saved"))
     told["no_folder"] = caught(lambda: decayed.load(folder / "nowhere"))
     return told
@@ -197,7 +207,7 @@ def deepspeed_story(stage: int, rank: int, folder: Path) -> dict[str, Any]:
 
 def main(folder: Path) -> None:
     """Tell the story at every stage; each rank writes what it saw."""
-    torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=60))
+    torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=180))
     rank = torch.distributed.get_rank()
     for stage in range(4):
         told = deepspeed_story(stage, rank, folder / f"stage_{stage}")
