@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from alignment.dpo import Dpo
 from alignment.grpo import Grpo
@@ -33,10 +33,17 @@ class PairPlan:
 
     prompts: PromptPlan
     group: int = 8
-    sampler: Sampler = field(default_factory=Sampler)
+    """pictures a prompt, in equal parts from each sampler"""
+    samplers: tuple[Sampler, ...] = (Sampler(),)
     min_margin: float = 0.0
     """least difference of scores for a pair; 0 keeps every pair that is no tie"""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.group < 2 or self.group % len(self.samplers):
+            raise ValueError(
+                f"group={self.group} pictures a prompt cannot be compared, or not be shared by {len(self.samplers)} samplers"
+            )
 
 
 @dataclass(frozen=True)

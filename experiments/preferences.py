@@ -79,17 +79,22 @@ def draw_group(
     model: FlowModel, prompts: list[Prompt], plan: PairPlan, first: int
 ) -> tuple[torch.Tensor, np.ndarray]:
     """Latents [len(prompts) * group, S, C] and their uint8 pictures; noise depends on the prompt's place alone."""
-    cond = model.encode_text([p.text for p in prompts]).repeat(plan.group)
-    each = [model.noise(plan.group, generator(plan.seed, first + i, 0, "pairs")) for i in range(len(prompts))]
-    noise = torch.cat(each)
-    x0 = sample(model, noise, cond, model.unconditional(len(cond)), plan.sampler, plan.sampler.levels())
+    each = plan.group // len(plan.samplers)
+    cond = model.encode_text([p.text for p in prompts]).repeat(each)
+    parts = []
+    for k, sampler in enumerate(plan.samplers):
+        noise = [model.noise(each, generator(plan.seed, first + i, k, "pairs")) for i in range(len(prompts))]
+        x0 = sample(model, torch.cat(noise), cond, model.unconditional(len(cond)), sampler, sampler.levels())
+        parts.append(x0.view(len(prompts), each, *x0.shape[1:]))
+    x0 = torch.cat(parts, dim=1).flatten(0, 1)  # members of a prompt side by side, one sampler after the other
     return x0, (model.decode(x0) * 255.0).round().byte().cpu().numpy()
 
 
 def reference(image: np.ndarray, plan: PairPlan, folder: Path, prompt: int, member: int) -> ImageRef:
-    sha = picture_hash(image)
+    """The record of a picture; `step` of its provenance is its place among all pictures that were drawn."""
+    sha, sampler = picture_hash(image), plan.samplers[member * len(plan.samplers) // plan.group]
     made = Provenance(
-        model=folder.name, revision="", seed=plan.seed, steps=plan.sampler.steps, guidance=plan.sampler.guidance,
+        model=folder.name, revision="", seed=plan.seed, steps=sampler.steps, guidance=sampler.guidance,
         run=str(folder), step=prompt * plan.group + member,
     )  # fmt: skip
     return ImageRef(sha, f"pictures/{sha}.png", image.shape[2], image.shape[1], made)

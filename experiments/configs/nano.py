@@ -70,7 +70,7 @@ dpo = Experiment(
     optim=OptimConfig(
         steps=DPO_STEPS, muon_lr=0.0, adamw_lr=5e-5, betas=(0.9, 0.99), eps=1e-10, warmup=5, decay_from=1.0
     ),
-    pairs=PairPlan(PromptPlan(count=240, seed=21), group=8, sampler=Sampler(steps=10)),
+    pairs=PairPlan(PromptPlan(count=240, seed=21), group=8, samplers=(Sampler(steps=10),)),
     save_every=40,
     minutes=1.5,
 )

@@ -1,0 +1,99 @@
+"""A stage in a folder: what is saved, what is logged, where it starts, and what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from base_model.checkpoint import latest
+from base_model.weights import load_model, load_vae
+from experiments.configs import CONFIGS, nano
+from experiments.files import plain
+from experiments.launch import find, rebuild
+from experiments.record import read_run
+from experiments.runner import open_model, run, vae_file
+from tests.tiny_chain import short
+
+
+def tiny_pretrain(ema: float = 0.5, steps: int = 5):
+    small = replace(nano.pretrain, algorithm=replace(nano.pretrain.algorithm, batch=8, micro=8))
+    experiment = short(small, steps)
+    return replace(experiment, optim=replace(experiment.optim, ema_decay=ema, warmup=0))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runner") / "pretrain"
+    run(tiny_pretrain(), folder)
+    return folder
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_model(folder / "model").network.state_dict()
+
+
+def test_a_finished_stage_holds_the_averaged_weights(trained, tmp_path):
+    run(tiny_pretrain(ema=0.0), tmp_path / "plain")
+    assert [m["loss"] for m in read_run(trained).metrics] == [m["loss"] for m in read_run(tmp_path / "plain").metrics]
+    a, b = weights(trained), weights(tmp_path / "plain")
+    assert any(not torch.equal(a[name], b[name]) for name in a), "the average was not saved"
+
+
+def test_every_update_is_logged_once_and_the_last_checkpoints_are_kept(trained):
+    assert [line["step"] for line in read_run(trained).metrics] == [0, 1, 2, 3, 4]
+    newest = latest(trained / "checkpoints")
+    assert newest is not None and newest.name == "update_000004"
+    assert sorted(p.name for p in (trained / "checkpoints").iterdir() if not p.name.startswith(".")) == [
+        "update_000002",
+        "update_000004",
+    ]
+
+
+def test_a_stage_starts_from_its_parents_weights_and_autoencoder(trained):
+    child = open_model(short(nano.sft, 1), trained)
+    for name, value in child.network.state_dict().items():
+        assert torch.equal(value, weights(trained)[name])
+    assert vae_file(trained) == trained / "model" / "vae.safetensors"
+
+
+def test_fresh_weights_follow_from_the_seed(trained):
+    a, b = (open_model(replace(nano.pretrain, seed=seed), None).network.state_dict() for seed in (0, 0))
+    c = open_model(replace(nano.pretrain, seed=1), None).network.state_dict()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert any(not torch.equal(a[name], c[name]) for name in a)
+
+
+def test_alignment_without_a_trained_parent_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="starts from a trained model"):
+        run(short(nano.grpo, 1), tmp_path / "grpo")
+
+
+def test_an_experiment_without_data_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="has no data"):
+        run(replace(tiny_pretrain(), data=None), tmp_path / "none")
+
+
+def test_a_decoder_stage_leaves_the_encoder_alone(tmp_path):
+    decoder = short(replace(nano.decoder, algorithm=replace(nano.decoder.algorithm, batch=2)), 2)
+    run(decoder, tmp_path / "decoder")
+    before, after = load_vae().state_dict(), load_vae(tmp_path / "decoder" / "model" / "vae.safetensors").state_dict()
+    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert "decoder" in moved and moved <= {"decoder", "post_quant_conv"}
+
+
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_settings_come_back_from_their_record(name):
+    assert rebuild(plain(CONFIGS[name])) == CONFIGS[name]
+
+
+def test_a_record_that_names_foreign_code_is_refused():
+    with pytest.raises(ValueError, match="no part of this project"):
+        rebuild({"class": "os.system", "command": "true"})
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(ValueError, match="nano_grpo"):
+        find("nano_gpro")
