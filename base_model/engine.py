@@ -312,7 +312,7 @@ def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 def require_same_tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> None:
     """Raises ValueError when a safetensors file does not hold exactly these names and shapes."""
     with safe_open(path, "pt") as file:
-        saved = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+        saved = {name: tuple(file.get_slice(name).get_shape()) for name in sorted(file.keys())}
     if odd := sorted(set(saved) ^ set(expected)):
         raise ValueError(f"{path} holds another module: {len(odd)} names are only on one side, first {odd[:4]}")
     for name, shape in expected.items():
