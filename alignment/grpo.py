@@ -62,6 +62,8 @@ class Grpo:
                 f"micro={self.micro} must be a multiple of group={self.group} and divide the "
                 f"{self.prompts} x {self.group} = {self.prompts * self.group} pictures of a rollout"
             )
+        if self.walk.within >= (steps := self.sampler.steps):
+            raise ValueError(f"within={self.walk.within} must be less than sampler.steps={steps}: the last has no noise")
 
 
 class Judge(Protocol):
@@ -95,10 +97,8 @@ def advantages(reward_PG: Tensor, group_spread: bool, clip: float) -> tuple[Tens
     count = judged.sum(1, keepdim=True).clamp_min(1)
     centred = torch.where(judged, r - r.sum(1, keepdim=True) / count, torch.zeros_like(r))
     teaches = judged & (centred.abs().amax(1, keepdim=True) > 1e-8)
-    if group_spread:
-        spread = (centred.square().sum(1, keepdim=True) / count).sqrt()
-    else:
-        spread = (centred.square().sum() / judged.sum().clamp_min(1)).sqrt()
+    axes = 1 if group_spread else (0, 1)
+    spread = (centred.square().sum(axes, keepdim=True) / judged.sum(axes, keepdim=True).clamp_min(1)).sqrt()
     advantage = (centred / (spread + 1e-4)).clamp(-clip, clip)
     return torch.where(teaches, advantage, torch.zeros_like(r)).float(), teaches
 
