@@ -1,0 +1,455 @@
+"""Flow-GRPO: advantages and loss by hand, what an update does seen from outside, and that it learns.
+
+Shapes: P prompts, G samples of each, B = P x G; S latent tokens, C channels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from alignment import grpo
+from alignment.grpo import Grpo, Micro, advantages, loss, train
+from alignment.trajectory import Trajectory, Transition, Walk, part, policy, rollout
+from base_model import flow
+from base_model.engine import LocalEngine, OptimConfig
+from base_model.interface import Conditioning
+from base_model.qwen_image import QwenImage
+from base_model.sample import Sampler
+from preference_data.prompts import PromptSet
+from preference_data.records import Prompt
+from rewards.scores import Scores
+from tests.tiny_model import gradient, same, tiny_model, weights
+
+G = 4
+WORDS = ("ABC", "DE", "F", "GHI", "JK", "L")
+PROMPTS = PromptSet.from_texts(f'the word "{word}" in red sans' for word in WORDS)
+KERNELS = [(flow.ddim, 1.0), (flow.flow_sde, 0.7), (flow.cps, 0.8), (flow.dance, 0.3)]
+GENTLE = OptimConfig(steps=100, muon_lr=0.0, adamw_lr=1e-4, clip=0.0, warmup=0, decay_from=1.0)
+TINY = Grpo(steps=1, prompts=3, group=G, micro=3 * G, sampler=Sampler(steps=6))
+
+
+@dataclass
+class Judged:
+    """A judge that answers at once with `reward(batch, prompts, pictures)`, and remembers what it was asked."""
+
+    reward: Callable[[int, Sequence[Prompt], np.ndarray], np.ndarray]
+    asked: list[tuple[tuple[Prompt, ...], np.ndarray]] = field(default_factory=list)
+
+    def submit(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Future[Scores]:
+        value_B = np.asarray(self.reward(len(self.asked), prompts, images_B3HW), dtype=np.float64)
+        self.asked.append((tuple(prompts), images_B3HW))
+        future: Future[Scores] = Future()
+        future.set_result(Scores(value_B, {}))
+        return future
+
+
+def listed(*groups: Sequence[float]) -> Judged:
+    """The same rewards for the first group, the second, and so on, whatever they show."""
+    return Judged(lambda batch, *_: np.asarray(groups[batch % len(groups)]))
+
+
+def redness(_: int, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> np.ndarray:
+    pixels = images_B3HW.astype(np.float64) / 255.0
+    return pixels[:, 0].mean((1, 2)) - pixels[:, 1:].mean((1, 2, 3))
+
+
+SPREAD = ([0.0, 1.0, 0.5, 0.25], [1.0, 0.0, 0.0, 0.0], [0.1, 0.2, 0.3, 0.9])
+
+
+class Watching(LocalEngine):
+    """Computes gradients and keeps them, with the micro-batches; moves nothing."""
+
+    def __init__(self, model: QwenImage, rank: int = 0, others: Tensor | None = None) -> None:
+        super().__init__(model.network, GENTLE)
+        self.rank, self.world_size = rank, 1 if others is None else 2
+        self.others, self.micros, self.calls = others, [], 0
+
+    def update(self, micros, loss):
+        self.module.zero_grad(set_to_none=True)
+        reports = []
+        for micro in micros:
+            value, metrics = loss(micro)
+            (value / len(micros)).backward()
+            reports.append({name: float(x) for name, x in metrics.items()})
+        self.micros, self.calls = list(micros), self.calls + 1
+        return {name: sum(r[name] for r in reports) / len(reports) for name in reports[0]}
+
+    def gather(self, x_B: Tensor) -> Tensor:
+        return x_B if self.others is None else torch.cat([self.others, x_B])
+
+
+def watched(cfg: Grpo, judge: Judged, model: QwenImage | None = None) -> tuple[QwenImage, Watching, dict[str, float]]:
+    """The gradient of one rollout's first update."""
+    model = model or tiny_model()
+    engine = Watching(model)
+    (step,) = train(model, engine, PROMPTS, judge, cfg)
+    return model, engine, step.metrics
+
+
+def rolled(model: QwenImage, cfg: Grpo, step: int = 0) -> Trajectory:
+    """The rollout that `train` makes."""
+    texts = [p.text for p in PROMPTS.batch(step, cfg.prompts)]
+    return rollout(model, texts, cfg.group, cfg.sampler, cfg.walk, cfg.seed, step, 0, cfg.micro)
+
+
+def log_probs(model: QwenImage, seen: Trajectory, cfg: Grpo) -> Tensor:
+    """[T, B] of the rollout's actions under the model as it is now."""
+    found = []
+    for t in seen.transitions:
+        cond, uncond = (c.take(slice(None, None, t.copies)) for c in (seen.cond, seen.uncond))
+        found.append(policy(model, t, cond, uncond, cfg.sampler, cfg.walk).log_prob(t.next_BSC))
+    return torch.stack(found)
+
+
+def close(a: dict[str, Tensor], b: dict[str, Tensor], scale: float = 1e-4) -> None:
+    """Gradients equal up to `scale` of the largest entry, which is not 0."""
+    assert a.keys() == b.keys()
+    largest = max(float(value.abs().max()) for value in b.values())
+    assert largest > 1e-6
+    for name, value in a.items():
+        torch.testing.assert_close(value, b[name], atol=scale * largest, rtol=scale, msg=lambda m, n=name: f"{n}: {m}")
+
+
+# --- (G1) advantages ----------------------------------------------------------------------------------------------
+
+
+def test_advantages_by_hand():
+    reward = torch.tensor([[1.0, 0.0, 0.0, 1.0], [3.0, 1.0, 1.0, 3.0]])
+    own, teaches = advantages(reward, True, 5.0)
+    size = torch.tensor([[0.5 / 0.5001], [1.0 / 1.0001]])
+    torch.testing.assert_close(own, torch.tensor([[1.0, -1.0, -1.0, 1.0]] * 2) * size)
+    assert teaches.all()
+    everyone, _ = advantages(reward, False, 5.0)
+    spread = math.sqrt((4 * 0.25 + 4 * 1.0) / 8)
+    expected = torch.tensor([[0.5, -0.5, -0.5, 0.5], [1.0, -1.0, -1.0, 1.0]]) / (spread + 1e-4)
+    torch.testing.assert_close(everyone, expected)
+
+
+def test_unjudged_pictures_are_left_out_of_mean_and_spread():
+    nan = math.nan
+    reward = torch.tensor([[1.0, nan, 3.0, nan], [nan, nan, nan, 5.0], [nan] * 4])
+    for own in (True, False):
+        advantage, teaches = advantages(reward, own, 5.0)
+        # Only the first group compares; with the update's spread the lonely picture of the second counts as spread 0.
+        spread = 1.0 if own else math.sqrt((1.0 + 1.0 + 0.0) / 3)
+        torch.testing.assert_close(advantage[0], torch.tensor([-1.0, 0.0, 1.0, 0.0]) / (spread + 1e-4))
+        assert not advantage[1:].any()
+        assert teaches.tolist() == [[True, False, True, False], [False] * 4, [False] * 4]
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("size", [3, 7, 12, 16])
+def test_equal_rewards_teach_nothing(own, size):
+    """Also where the mean of equal numbers is not that number in float32."""
+    for value in torch.rand(100, generator=torch.Generator().manual_seed(0)).tolist():
+        reward = torch.stack([torch.full((size,), value), torch.linspace(0, 1, size)])
+        advantage, teaches = advantages(reward, own, 5.0)
+        assert not advantage[0].any() and not teaches[0].any()
+        assert teaches[1].all() and advantage[1].abs().max() > 1.0
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_advantages_ignore_level_and_scale(own):
+    reward = torch.rand(3, 8, generator=torch.Generator().manual_seed(0))
+    before, _ = advantages(reward, own, 5.0)
+    level, _ = advantages(reward + torch.tensor([[5.0], [-3.0], [0.5]]), own, 5.0)
+    scale, _ = advantages(40.0 * reward, own, 5.0)
+    torch.testing.assert_close(level, before, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(scale, before, atol=2e-3, rtol=1e-3)
+    assert before.mean(1).abs().max() < 1e-6, "every group is centred on itself"
+
+
+def test_advantages_are_clipped():
+    reward = torch.zeros(1, 100)
+    reward[0, 0], reward[0, 1] = 1.0, -1.0
+    advantage, _ = advantages(reward, True, 2.5)
+    assert advantage.max() == 2.5 and advantage.min() == -2.5
+
+
+# --- (G2) to (G4) by hand -----------------------------------------------------------------------------------------
+
+
+class Line:
+    """A model whose velocity is one number: everything about its policy can be worked out on paper."""
+
+    def __init__(self, value: float, before: float) -> None:
+        self.trainable = nn.Module()
+        self.trainable.value = nn.Parameter(torch.tensor(value))
+        self.now, self.before = self.trainable.value, torch.tensor(before)
+
+    def velocity(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
+        return self.now.expand(x_BSC.shape)
+
+    @contextlib.contextmanager
+    def reference(self) -> Iterator[Line]:
+        self.now = self.before
+        try:
+            yield self
+        finally:
+            self.now = self.trainable.value
+
+
+# dance from 0.5 to 0.25 with eta 1 at x = 0: mean = -v dt - s^2 dt / (2 sigma) (1 - sigma) v = -v dt (1 + s^2 / 2).
+SIGMA, NEXT = 0.5, 0.25
+SLOPE, STD = -0.25 * 1.5, 0.5
+
+
+def on_paper(
+    ratio: Sequence[float], advantage: Sequence[float], weight: Sequence[float], beta: float = 0.0,
+    value: float = 0.4, before: float = 0.4, actions: Sequence[float] | None = None, clip: float = 0.1,
+) -> tuple[float, float, dict[str, float]]:  # fmt: skip
+    """Loss, its derivative by the velocity, and metrics, of actions whose old log-probabilities give these ratios."""
+    model, B = Line(value, before), len(ratio)
+    action = torch.tensor(actions or [0.1 * i for i in range(B)]).view(B, 1, 1)
+    now = flow.Gaussian(torch.full((B, 1, 1), SLOPE * value), STD).log_prob(action)
+    t = Transition(torch.zeros(B, 1, 1), action, SIGMA, NEXT, 1, now - torch.tensor(ratio).log())
+    cond = Conditioning(torch.zeros(B, 1, 1), torch.ones(B, 1, dtype=torch.bool), (1, 1))
+    trajectory = Trajectory(cond, cond, (t,), torch.zeros(B, 1, 1))
+    micro = Micro(t, slice(0, B), torch.tensor(advantage), torch.tensor(weight))
+    cfg = replace(TINY, clip=clip, beta=beta, walk=Walk(flow.dance, 1.0))
+    total, metrics = loss(model, trajectory, micro, cfg)
+    (slope,) = torch.autograd.grad(total, model.trainable.value)
+    return float(total.detach()), float(slope), {name: float(x) for name, x in metrics.items()}
+
+
+def test_loss_by_hand():
+    """min(rho A, clip(rho) A): what has moved too far the good way teaches nothing, what moved the bad way does."""
+    total, slope, metrics = on_paper([1.2, 1.2, 0.8, 0.8, 1.05], [1.0, -1.0, 2.0, -2.0, 3.0], [1.0, 2.0, 1.0, 1.0, 0.0])
+    terms = [1.1 * 1.0, 2.0 * -1.2, 0.8 * 2.0, 0.9 * -2.0, 0.0]
+    assert total == pytest.approx(-sum(terms) / 5, rel=1e-5)
+    # d rho / d v = rho * (action - mean) / std^2 * d mean / d v, for the second and the third alone.
+    score = [(0.1 * i - SLOPE * 0.4) / STD**2 * SLOPE for i in range(5)]
+    assert slope == pytest.approx(-(2.0 * -1.2 * score[1] + 0.8 * 2.0 * score[2]) / 5, rel=1e-4)
+    assert metrics["ratio"] == pytest.approx((1.2 + 1.2 + 0.8 + 0.8 + 1.05) / 5, rel=1e-5)
+    assert metrics["ratio_gap"] == pytest.approx(0.2, rel=1e-4) and metrics["clip_share"] == pytest.approx(0.8)
+    assert "kl" not in metrics
+
+
+def test_unclipped_loss_is_policy_gradient():
+    total, slope, _ = on_paper([1.0, 1.0], [1.0, -0.5], [1.0, 1.0], actions=[0.3, -0.2])
+    score = [(a - SLOPE * 0.4) / STD**2 * SLOPE for a in (0.3, -0.2)]
+    assert total == pytest.approx(-(1.0 - 0.5) / 2, rel=1e-5)
+    assert slope == pytest.approx(-(1.0 * score[0] - 0.5 * score[1]) / 2, rel=1e-4)
+
+
+def test_kl_by_hand():
+    """(SLOPE (v - v_ref))^2 / (2 std^2), weighed like the objective, pointing back to the reference."""
+    for value in (0.9, -0.1):
+        total, slope, metrics = on_paper([1.0, 1.0], [0.0, 0.0], [1.0, 0.5], beta=2.0, value=value)
+        kl = (SLOPE * (value - 0.4)) ** 2 / (2 * STD**2)
+        assert metrics["kl"] == pytest.approx(0.75 * kl, rel=1e-4)
+        assert total == pytest.approx(2.0 * 0.75 * kl, rel=1e-4)
+        assert slope == pytest.approx(2.0 * 0.75 * SLOPE**2 * (value - 0.4) / STD**2, rel=1e-4)
+    total, slope, metrics = on_paper([1.0, 1.0], [0.0, 0.0], [1.0, 1.0], beta=2.0)
+    assert metrics["kl"] == 0.0 and slope == 0.0
+
+
+# --- the first update ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kernel", "noise"), KERNELS)
+@pytest.mark.parametrize("shared", [True, False])
+def test_ratio_is_exactly_one_at_the_first_update(kernel, noise, shared):
+    """As the training loop sees it, through its own slices."""
+    walk = Walk(kernel, noise, shared_noise=shared)
+    for micro in (G, 3 * G):
+        for guidance in (1.0, 2.0):
+            cfg = replace(TINY, walk=walk, micro=micro, sampler=Sampler(steps=6, guidance=guidance))
+            _, engine, metrics = watched(cfg, listed(*SPREAD))
+            assert metrics["ratio_first"] == 1.0 and metrics["ratio_gap_first"] == 0.0
+            assert len(engine.micros) == 2 * (3 * G // micro)
+
+
+def test_gradient_is_that_of_the_mean_over_taught_samples():
+    """One group without spread, one picture that could not be judged: as if they had never been drawn.
+
+    The expectation is computed in one pass over the rollout, without `Micro`, weights, slices or clipping.
+    """
+    judge = listed(SPREAD[0], [0.7] * G, [1.0, math.nan, 0.0, 0.0])
+    taught = torch.tensor([1, 1, 1, 1, 0, 0, 0, 0, 1, 0, 1, 1], dtype=torch.bool)
+    r = torch.tensor([0.0, 1.0, 0.5, 0.25, 1.0, 0.0, 0.0]).split([4, 3])
+    centred = torch.cat([group - group.mean() for group in r])
+    # The group without spread counts in the update's spread, with 0.
+    advantage = centred / ((centred.square().sum() / 11).sqrt() + 1e-4)
+    for micro in (G, 3 * G):
+        cfg = replace(TINY, micro=micro)
+        model, _, metrics = watched(cfg, judge)
+        got = gradient(model)
+        model.network.zero_grad()
+        now = log_probs(model, rolled(model, cfg), cfg)[:, taught]
+        (-(torch.exp(now - now.detach()) * advantage).mean()).backward()
+        close(got, gradient(model))
+        assert metrics["unjudged"] == pytest.approx(1 / 12)
+        assert metrics["groups_without_spread"] == pytest.approx(1 / 3)
+        assert metrics["reward"] == pytest.approx((1.75 + 2.8 + 1.0) / 11)
+
+
+def test_rewards_reach_the_pictures_they_are_for():
+    """Prompts, conditionings, pictures, rewards and advantages of one sample stay together, group beside group."""
+    judge, model = listed(*SPREAD), tiny_model()
+    _, engine, _ = watched(replace(TINY, micro=G), judge, model)
+    chosen = PROMPTS.batch(0, 3)
+    assert [prompts for prompts, _ in judge.asked] == [(p,) * G for p in chosen]
+    seen = rolled(model, replace(TINY, micro=G))
+    assert torch.equal(seen.cond.text_BLD, model.encode_text([p.text for p in chosen for _ in range(G)]).text_BLD)
+    pictures = torch.cat([torch.from_numpy(images) for _, images in judge.asked])
+    expected = model.decode(seen.x0_BSC) * 255.0
+    assert pictures.dtype == torch.uint8 and float((pictures.float() - expected).abs().max()) < 0.51
+    advantage, _ = advantages(torch.tensor(SPREAD), False, 5.0)
+    assert len(engine.micros) == 2 * 3
+    for i, micro in enumerate(engine.micros):
+        t = seen.transitions[i // 3]
+        assert (micro.rows.start, micro.rows.stop) == (i % 3 * G, i % 3 * G + G)
+        assert torch.equal(micro.advantage_B, advantage[i % 3]) and micro.weight_B.tolist() == [1.0] * G
+        assert torch.equal(micro.transition.next_BSC, part(t, micro.rows).next_BSC)
+        assert torch.equal(micro.transition.x_BSC, part(t, micro.rows).x_BSC)
+
+
+def test_ranks_share_the_spread_and_keep_their_own_samples():
+    model = tiny_model()
+    elsewhere = torch.tensor(SPREAD[::-1]).flatten() * 9.0
+    engine = Watching(model, rank=1, others=elsewhere)
+    judge = listed(*SPREAD)
+    list(train(model, engine, PROMPTS, judge, TINY))
+    everyone, _ = advantages(torch.cat([elsewhere, torch.tensor(SPREAD).flatten()]).view(-1, G), False, 5.0)
+    assert torch.equal(engine.micros[0].advantage_B, everyone[3:].flatten())
+    assert [prompts[0] for prompts, _ in judge.asked] == PROMPTS.batch(1, 3), "rank 1 of 2 reads the second batch"
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_an_update_raises_what_was_better(guidance):
+    """Measured from outside: log-probabilities of the rollout's actions before and after a few small updates."""
+    model, cfg = tiny_model(), replace(TINY, sampler=Sampler(steps=6, guidance=guidance), clip=10.0)
+    seen = rolled(model, cfg)
+    before = log_probs(model, seen, cfg)
+    list(train(model, LocalEngine(model.network, GENTLE), PROMPTS, listed(*SPREAD), cfg))
+    gain_B = (log_probs(model, seen, cfg) - before).detach().sum(0)
+    advantage, _ = advantages(torch.tensor(SPREAD), False, 5.0)
+    assert float((gain_B * advantage.flatten()).mean()) > 1e-4
+    assert float(gain_B[advantage.flatten() > 0].mean()) > float(gain_B[advantage.flatten() < 0].mean()) + 1e-4
+
+
+# --- what must not happen -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "rewards", [([0.7] * G, [0.1] * G, [0.0] * G), ([math.nan] * G,), ([math.nan, 1.0, math.nan, math.nan],)]
+)
+def test_nothing_to_learn_moves_nothing(rewards):
+    model, judge = tiny_model(), listed(*rewards)
+    engine, before = LocalEngine(model.network, GENTLE), weights(model)
+    steps = list(train(model, engine, PROMPTS, judge, replace(TINY, steps=2)))
+    assert [s.index for s in steps] == [0, 1] and engine.updates == 0
+    assert same(weights(model), before)
+    assert steps[0].metrics["groups_without_spread"] == 1.0 and "loss" not in steps[0].metrics
+
+
+def test_kl_pulls_back_to_the_reference():
+    """0 where training begins; after the policy has moved, positive, and following its gradient lowers it."""
+    cfg = replace(TINY, beta=1e5, walk=Walk(window=2, within=2))
+    model, _, metrics = watched(cfg, listed(*SPREAD))
+    assert metrics["kl"] == 0.0
+    with torch.no_grad():
+        for weight in model.network.parameters():
+            weight.add_(0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
+    engine = LocalEngine(model.network, replace(GENTLE, adamw_lr=1e-3))
+    kl = [s.metrics["kl"] for s in train(model, engine, PROMPTS, listed(*SPREAD), replace(cfg, steps=12))]
+    assert kl[0] > 1e-6
+    assert kl[-1] < 0.5 * kl[0]
+
+
+def test_kl_needs_its_reference_only_when_it_counts():
+    model = tiny_model()
+    model._frozen = None
+    watched(TINY, listed(*SPREAD), model)
+    with pytest.raises(ValueError, match="freeze_reference"):
+        watched(replace(TINY, beta=0.1), listed(*SPREAD), model)
+
+
+def test_the_reference_never_learns():
+    model = tiny_model()
+    assert model._frozen is not None
+    before = {name: value.clone() for name, value in model._frozen.state_dict().items()}
+    fast = replace(GENTLE, adamw_lr=1e-2)
+    list(train(model, LocalEngine(model.network, fast), PROMPTS, listed(*SPREAD), replace(TINY, steps=2, beta=0.1)))
+    assert same(dict(model._frozen.state_dict()), before)
+    assert not same(weights(model), before)
+
+
+# --- over several updates -----------------------------------------------------------------------------------------
+
+
+def test_later_updates_of_a_rollout_use_the_ratio():
+    gaps: list[list[float]] = []
+
+    def listening(model: QwenImage, trajectory: Trajectory, m: Micro, cfg: Grpo) -> tuple[Tensor, dict[str, Tensor]]:
+        total, metrics = loss(model, trajectory, m, cfg)
+        gaps.append([float(metrics["ratio_gap"]), float(metrics["ratio"])])
+        return total, metrics
+
+    model = tiny_model()
+    engine = LocalEngine(model.network, replace(GENTLE, adamw_lr=1e-3))
+    (step,) = train(model, engine, PROMPTS, listed(*SPREAD), replace(TINY, updates=2), loss=listening)
+    assert engine.updates == 2
+    assert len(gaps) == 4
+    assert gaps[:2] == [[0.0, 1.0]] * 2 and min(gap for gap, _ in gaps[2:]) > 1e-5
+    assert step.metrics["ratio_gap_first"] == 0.0 and step.metrics["ratio_gap"] > 1e-5
+
+
+def test_training_goes_on_where_it_stopped(tmp_path):
+    cfg = replace(TINY, steps=4, micro=G)
+
+    def run(model: QwenImage, engine: LocalEngine, start: int, stop: int) -> list[dict[str, float]]:
+        return [s.metrics for s in train(model, engine, PROMPTS, Judged(redness), replace(cfg, steps=stop), start)]
+
+    whole = tiny_model()
+    expected = run(whole, LocalEngine(whole.network, GENTLE), 0, 4)
+    first, second = tiny_model(), tiny_model(seed=0)
+    engine = LocalEngine(first.network, GENTLE)
+    begun = run(first, engine, 0, 2)
+    engine.save(tmp_path)
+    engine = LocalEngine(second.network, GENTLE)
+    engine.load(tmp_path)
+    assert begun + run(second, engine, 2, 4) == expected
+    assert same(weights(second), weights(whole))
+    assert len({metrics["reward"] for metrics in expected}) == 4
+    assert [metrics["window"] for metrics in expected] == [cfg.walk.start(0, step) for step in range(4)]
+
+
+def test_learns_to_paint_red():
+    model = tiny_model(fresh=True)
+    cfg = Grpo(steps=40, prompts=2, group=12, micro=24, sampler=Sampler(steps=6), clip=1e-2)
+    optim = OptimConfig(steps=40, muon_lr=0.0, adamw_lr=3e-3, warmup=0, decay_from=1.0)
+    engine = LocalEngine(model.network, optim)
+    reward = [s.metrics["reward"] for s in train(model, engine, PROMPTS, Judged(redness), cfg)]
+    with torch.no_grad():
+        alone = redness(0, (), (model.decode(model.noise(200, torch.Generator().manual_seed(0))) * 255).numpy())
+    assert np.mean(reward[-5:]) > np.mean(reward[:5]) + 5.0 * alone.std()
+
+
+# --- settings -----------------------------------------------------------------------------------------------------
+
+
+def test_settings_that_cannot_work_are_refused():
+    with pytest.raises(ValueError, match="group=1: a group needs at least 2"):
+        Grpo(steps=1, group=1, micro=1)
+    for micro in (G + 1, 2 * G):
+        with pytest.raises(ValueError, match=f"micro={micro} must be a multiple of group={G}"):
+            replace(TINY, micro=micro)
+    for steps in (3, 4):
+        with pytest.raises(ValueError, match=f"within=4 must be less than sampler.steps={steps}"):
+            replace(TINY, sampler=Sampler(steps=steps))
+
+
+def test_a_variant_is_another_loss():
+    """`loss` is an argument of `train`, and its default is the module's own."""
+    assert train.__defaults__ is not None and grpo.loss in train.__defaults__
