@@ -63,7 +63,7 @@ class Grpo:
                 f"{self.prompts} x {self.group} = {self.prompts * self.group} pictures of a rollout"
             )
         if self.walk.within >= (steps := self.sampler.steps):
-            raise ValueError(f"within={self.walk.within} must be less than sampler.steps={steps}: the last has no noise")
+            raise ValueError(f"within={self.walk.within} must be below sampler.steps={steps}: the last has no noise")
 
 
 class Judge(Protocol):

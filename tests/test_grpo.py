@@ -446,7 +446,7 @@ def test_settings_that_cannot_work_are_refused():
         with pytest.raises(ValueError, match=f"micro={micro} must be a multiple of group={G}"):
             replace(TINY, micro=micro)
     for steps in (3, 4):
-        with pytest.raises(ValueError, match=f"within=4 must be less than sampler.steps={steps}"):
+        with pytest.raises(ValueError, match=f"within=4 must be below sampler.steps={steps}"):
             replace(TINY, sampler=Sampler(steps=steps))
 
 
