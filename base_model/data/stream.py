@@ -1,6 +1,6 @@
 """An endless, seeded stream of captioned pictures, addressable by (step, size).
 
-Three things vary with the step: the mixture of curriculum levels, nothing else. Captions can carry the noise of web
+One thing varies with the step: the mixture of curriculum levels. Captions can carry the noise of web
 data: some are misspelt, some leave the text or an attribute out. That noise is what alignment has to work against.
 """
 
@@ -25,7 +25,7 @@ class CaptionNoise:
     textless: float = 0.0
     """the word is not named: `a word in red serif, ...`"""
     incomplete: float = 0.0
-    """one of the other attributes is left out"""
+    """one to four of the other attributes (face, size, place, ink) are left out"""
 
     def __post_init__(self) -> None:
         shares = (self.misspelt, self.textless, self.incomplete)
