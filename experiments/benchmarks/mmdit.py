@@ -1,0 +1,201 @@
+"""One training step of the MMDiT on a ragged batch: ours beside diffusers', same weights, same samples, same loss.
+
+Run:     OMP_NUM_THREADS=1 python -m experiments.benchmarks.mmdit
+
+Half of the samples have one image size, half another; text lengths run from 8 to 200 tokens. Ours gets the whole batch
+at once and computes no padding. diffusers' QwenImageTransformer2DModel uses the first sample's image positions for
+every sample of a batch, so the largest batch that it answers correctly is one image size: it gets one sub-batch a size,
+text padded to the longest of the sub-batch and masked, and accumulates gradients. Both sides minimise the mean squared
+error over all image tokens of the batch; a step is forward and backward. The sides alternate within one process, and
+who goes first alternates too. Time is CPU time of the process, which waiting for other work on the machine does not
+lengthen; on one thread it is what a clock shows on an idle machine.
+
+Prints a table, then one JSON line; `ratio` is diffusers' median time over ours. Shapes: B samples, S image tokens,
+L text tokens, C channels.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from base_model.mmdit import MMDiT, MMDiTConfig
+
+Grid = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Sizes of the comparison."""
+
+    layers: int = 4
+    """blocks of the network"""
+    width: int = 256
+    """channels of the network, a multiple of 64"""
+    batch: int = 16
+    """samples, half of each image size"""
+    small: Grid = (4, 8)
+    """rows and columns of latent tokens of one half"""
+    large: Grid = (8, 16)
+    """and of the other"""
+    shortest: int = 8
+    """text tokens"""
+    longest: int = 200
+    repeats: int = 7
+    """timed steps of each side, after one that is not"""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.width % 64 or self.width < 64:
+            raise ValueError(f"width={self.width} must be a multiple of 64, the channels of a head")
+        if self.batch < 2 or self.repeats < 1:
+            raise ValueError(f"batch={self.batch} must be at least 2 and repeats={self.repeats} at least 1")
+        if not 1 <= self.shortest <= self.longest:
+            raise ValueError(f"shortest={self.shortest} must be from 1 to longest={self.longest}")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A ragged batch, padded: image tokens to the larger size, text to the longest."""
+
+    x_BSC: Tensor
+    target_BSC: Tensor
+    sigma_B: Tensor
+    text_BLD: Tensor
+    mask_BL: Tensor
+    grids: list[Grid]
+
+    @property
+    def tokens(self) -> int:
+        """Real image tokens."""
+        return sum(h * w for h, w in self.grids)
+
+
+def draw(cfg: Benchmark, network: MMDiTConfig) -> Samples:
+    """Random latents, noise levels and text; text lengths spread evenly and shuffled."""
+    random = torch.Generator().manual_seed(cfg.seed)
+    B, S = cfg.batch, max(cfg.small[0] * cfg.small[1], cfg.large[0] * cfg.large[1])
+    lengths = torch.linspace(cfg.shortest, cfg.longest, B).round().long()[torch.randperm(B, generator=random)]
+    mask_BL = torch.arange(int(lengths.max())) < lengths[:, None]
+    x, target = torch.randn(2, B, S, network.in_channels, generator=random)
+    text = torch.randn(*mask_BL.shape, network.joint_attention_dim, generator=random) * mask_BL[..., None]
+    grids = [cfg.small if i % 2 else cfg.large for i in range(B)]
+    return Samples(x, target, torch.rand(B, generator=random), text, mask_BL, grids)
+
+
+def our_step(model: nn.Module, batch: Samples) -> float:
+    """The whole ragged batch at once."""
+    model.zero_grad()
+    v = model(batch.x_BSC, batch.sigma_B, batch.text_BLD, batch.mask_BL, batch.grids)
+    sizes = torch.tensor([h * w for h, w in batch.grids])
+    real_BS = torch.arange(v.shape[1]) < sizes[:, None]
+    error_BS = (v - batch.target_BSC).square().mean(-1)
+    loss = torch.where(real_BS, error_BS, 0.0).sum() / batch.tokens
+    loss.backward()
+    return loss.item()
+
+
+def diffusers_step(model: nn.Module, batch: Samples) -> float:
+    """One padded sub-batch an image size, gradients accumulated."""
+    model.zero_grad()
+    total = 0.0
+    for grid in sorted(set(batch.grids)):
+        rows = [i for i, other in enumerate(batch.grids) if other == grid]
+        S, L = grid[0] * grid[1], int(batch.mask_BL[rows].sum(1).max())
+        v = model(
+            hidden_states=batch.x_BSC[rows, :S],
+            encoder_hidden_states=batch.text_BLD[rows, :L],
+            encoder_hidden_states_mask=batch.mask_BL[rows, :L],
+            timestep=batch.sigma_B[rows],
+            img_shapes=[[(1, *grid)]] * len(rows),
+        ).sample
+        loss = (v - batch.target_BSC[rows, :S]).square().mean(-1).sum() / batch.tokens
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+def models(network: MMDiTConfig, seed: int) -> tuple[nn.Module, nn.Module]:
+    """Ours and diffusers', with the same random weights: none zero, so that every gradient is compared."""
+    from diffusers import QwenImageTransformer2DModel
+
+    torch.manual_seed(seed)
+    ours, theirs = MMDiT(network), QwenImageTransformer2DModel(**asdict(network))
+    with torch.no_grad():
+        for weight in ours.parameters():
+            if weight.ndim == 2:
+                weight.normal_(std=0.5 * weight.shape[1] ** -0.5)
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    return ours.train(), theirs.train()
+
+
+def gradient_difference(ours: nn.Module, theirs: nn.Module) -> float:
+    """Largest difference of a gradient, as a share of the largest gradient of its tensor."""
+    worst = 0.0
+    peers = dict(theirs.named_parameters())
+    for name, weight in ours.named_parameters():
+        if weight.grad is not None and peers[name].grad is not None:
+            scale = peers[name].grad.abs().max().clamp(min=1e-4)
+            worst = max(worst, float((weight.grad - peers[name].grad).abs().max() / scale))
+    return worst
+
+
+def race(steps: dict[str, Callable[[], float]], repeats: int) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """CPU milliseconds of every repeat of every side, and the losses. One untimed round first; the order alternates."""
+    losses = {name: step() for name, step in steps.items()}
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for repeat in range(repeats):
+        for name in sorted(steps, reverse=bool(repeat % 2)):
+            start = time.process_time()
+            steps[name]()
+            times[name].append(1e3 * (time.process_time() - start))
+    return times, losses
+
+
+def measure(cfg: Benchmark) -> dict[str, Any]:
+    """The comparison's numbers."""
+    network = MMDiTConfig(
+        num_layers=cfg.layers, attention_head_dim=64, num_attention_heads=cfg.width // 64, joint_attention_dim=192,
+        in_channels=64, out_channels=16, patch_size=2, axes_dims_rope=(8, 28, 28),
+    )  # fmt: skip
+    ours, theirs = models(network, cfg.seed)
+    batch = draw(cfg, network)
+    steps = {"ours": lambda: our_step(ours, batch), "diffusers": lambda: diffusers_step(theirs, batch)}
+    times, losses = race(steps, cfg.repeats)
+    median = {name: statistics.median(values) for name, values in times.items()}
+    return {
+        "ratio": round(median["diffusers"] / median["ours"], 3),
+        "ratio_of_minima": round(min(times["diffusers"]) / min(times["ours"]), 3),
+        "ours_ms": round(median["ours"], 1),
+        "diffusers_ms": round(median["diffusers"], 1),
+        "ours_loss": losses["ours"],
+        "diffusers_loss": losses["diffusers"],
+        "loss_difference": abs(losses["ours"] - losses["diffusers"]),
+        "gradient_difference": gradient_difference(ours, theirs),
+        "padded_text_share": round(1 - float(batch.mask_BL.float().mean()), 3),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        **asdict(cfg),
+    }
+
+
+def main() -> None:
+    import tyro
+
+    numbers = measure(tyro.cli(Benchmark, description=__doc__))
+    print(f"{'':12}{'CPU ms':>12}{'loss':>14}")
+    for side in ("ours", "diffusers"):
+        print(f"{side:12}{numbers[f'{side}_ms']:12.1f}{numbers[f'{side}_loss']:14.8f}")
+    print("losses differ by {loss_difference:.1e}, gradients by {gradient_difference:.1e} (relative)".format(**numbers))
+    print(json.dumps(numbers))
+
+
+if __name__ == "__main__":
+    main()
