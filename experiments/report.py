@@ -60,8 +60,7 @@ def header(result: Result) -> str:
     how = "" if run.status == "finished" else f" · {escape(run.status)}{f': {escape(run.error)}' if run.error else ''}"
     meta = f"{escape(run.started[:10])} · {duration(result.total_seconds)} on {escape(machine(result))}{how}"
     first, rest = answer(result)
-    follow = f"<p>{rest}</p>" if rest else ""
-    return f'<h1>{escape(result.name)}</h1><div class="meta">{meta}</div><p class="answer">{first}</p>{follow}'
+    return f'<h1>{escape(result.name)}</h1><div class="meta">{meta}</div><p class="answer">{first}</p>{rest}'
 
 
 def machine(result: Result) -> str:
@@ -86,7 +85,7 @@ def answer(result: Result) -> tuple[str, str]:
             f"{escape(title(stage.name))} writes {percent(e.exact.value)} of {e.prompts} held-out words exactly"
             f"{within(e.exact)}, {setting(e.setting).lower()}."
         )
-        return sentence, training(stage)
+        return sentence, f"<p>{training(stage)}</p>"
     if result.stages:
         return training(result.stages[-1]) or f"{escape(result.name)} has not made an update yet.", ""
     return f"{escape(result.name)} has not begun.", ""
@@ -98,28 +97,31 @@ def chain_answer(result: Result, gains: Sequence[Paired]) -> tuple[str, str]:
     exact = {s.name: e.exact.value for s in result.evaluated if (e := s.evaluation(MAIN))}
     count = max(e.prompts for s in result.evaluated for e in s.evaluations)
     main = best.measures["ned"]
-    moved = "gained" if main.value > 0 else "lost"
     first = (
         f"The fine-tuned model writes {percent(exact.get('sft', math.nan))} of {count} held-out words exactly; "
-        f"{escape(title(best.after))} writes {percent(exact.get(best.after, math.nan))}. It {moved} "
-        f"{abs(main.value):.3f} of 1&nbsp;−&nbsp;NED (95&nbsp;% interval {span(main.low, main.high)})"
-        + (", which is beyond chance." if main.excludes_zero else ", which may be chance.")
+        f"{escape(title(best.after))} writes {percent(exact.get(best.after, math.nan))}, a change of "
+        f"{signed(main.value)} in 1&nbsp;−&nbsp;NED (95&nbsp;% interval {span(main.low, main.high)}"
+        + ("" if main.excludes_zero else ", which holds 0")
+        + ")."
     )
-    others = [
-        p for p in result.paired if p.before == "sft" and p is not best and p.after in {"dpo", "grpo", "nft", "control"}
+    known = {(p.after, p.before): p.measures["ned"] for p in result.paired}
+    points = [
+        (f"{title(after)} over {in_sentence(before)}", interval)
+        for (after, before), interval in known.items()
+        if before in ("sft", "control") and (after, before) != (best.after, best.before)
     ]
-    rest = [f"{escape(title(p.after))}: {plain_difference(p.measures['ned'])}." for p in others]
-    for pair in result.paired:
-        if pair.before == "control":
-            rest.append(f"{escape(title(pair.after))} over the control: {plain_difference(pair.measures['ned'])}.")
-    judge = best.measures.get("judge")
-    if judge is not None:
-        rest.append(f"The judge, which nothing was trained on, puts that gain at {plain_difference(judge)}.")
-    return first, " ".join(rest)
+    if "judge" in best.measures:
+        points.append(
+            (
+                f"{title(best.after)} over {in_sentence(best.before)}, read by the judge, on which nothing was trained",
+                best.measures["judge"],
+            )
+        )
+    return first, "<ul>" + "".join(f"<li>{escape(name)}: {in_words(i)}</li>" for name, i in points) + "</ul>"
 
 
-def plain_difference(interval: Interval) -> str:
-    return f"{signed(interval.value)} ({span(interval.low, interval.high)}, {verdict(interval)})"
+def in_words(interval: Interval) -> str:
+    return f"{signed(interval.value)}, {span(interval.low, interval.high)} ({verdict(interval)})"
 
 
 def within(interval: Interval) -> str:

@@ -229,3 +229,14 @@ def _json(path: Path, default: Any) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def evaluation_lines(stage: Stage) -> list[str]:
+    """The evaluations of a stage as lines of text."""
+    lines = [f"{'':10}{'exact':>7}{'95 %':>15}{'1-NED':>8}{'95 %':>15}{'judge':>8}{'diversity':>11}"]
+    for e in stage.evaluations:
+        exact, ned = (f"{i.low:.3f}-{i.high:.3f}" for i in (e.exact, e.ned))
+        lines.append(
+            f"{e.setting:10}{e.exact.value:7.3f}{exact:>15}{e.ned.value:8.3f}{ned:>15}{e.judge_ned:8.3f}{e.diversity:11.3f}"
+        )
+    return lines

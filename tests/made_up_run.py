@@ -1,4 +1,4 @@
-"""A run folder like the quickstart's, made up, for tests of the report. `python -m tests.made_up_run FOLDER` shows one."""
+"""A made-up run folder like that of the quickstart, to test the report: `python -m tests.made_up_run FOLDER`."""
 
 from __future__ import annotations
 

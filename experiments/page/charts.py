@@ -18,6 +18,8 @@ SMOOTHING = 0.06
 """Width of the moving average as a share of the curve."""
 POINTS = 240
 """Most points drawn of a curve; more cannot be seen."""
+BEYOND = 8
+"""Pixels that the lines of a forest plot reach beyond their row, so that those of the next row join them."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,11 @@ def thin(points: Sequence[Point], most: int = POINTS) -> list[Point]:
 
 
 def smooth(points: Sequence[Point], share: float = SMOOTHING) -> list[Point]:
-    """Centred moving average over a share of the curve; the window shrinks at the ends, so it adds no lag."""
+    """Centred moving average over a share of the curve; at the ends the window has one side only."""
     reach = int(len(points) * share / 2.0)
     result = []
     for i, (x, _) in enumerate(points):
-        near = min(reach, i, len(points) - 1 - i)
-        known = [y for _, y in points[i - near : i + near + 1] if math.isfinite(y)]
+        known = [y for _, y in points[max(i - reach, 0) : i + reach + 1] if math.isfinite(y)]
         result.append((x, sum(known) / len(known) if known else float("nan")))
     return result
 
@@ -136,7 +137,7 @@ def line_chart(title: str, curves: Sequence[Curve], width: int = 300, height: in
 
 
 def interval_row(
-    interval: Interval, low: float, high: float, ink: str, zero: bool, width: int = 260, height: int = 34
+    interval: Interval, low: float, high: float, ink: str, zero: bool, width: int = 220, height: int = 34
 ) -> str:
     """One row of a forest plot: a dot with its interval on the scale [low, high], and the line of no difference.
 
@@ -154,10 +155,12 @@ def interval_row(
         f'aria-label="{words}">',
         f"<title>{words}</title>",
     ]
-    parts += [f'<line class="grid" x1="{place(t):.1f}" x2="{place(t):.1f}" y1="0" y2="{height}"/>'
+    parts += [f'<line class="grid" x1="{place(t):.1f}" x2="{place(t):.1f}" y1="{-BEYOND}" y2="{height + BEYOND}"/>'
               for t in ticks(low, high, 5)]  # fmt: skip
     if zero:
-        parts.append(f'<line class="zero" x1="{place(0.0):.1f}" x2="{place(0.0):.1f}" y1="0" y2="{height}"/>')
+        parts.append(
+            f'<line class="zero" x1="{place(0.0):.1f}" x2="{place(0.0):.1f}" y1="{-BEYOND}" y2="{height + BEYOND}"/>'
+        )
     if math.isfinite(interval.value):
         if math.isfinite(interval.low) and math.isfinite(interval.high):
             a, b = place(interval.low), place(interval.high)
@@ -168,7 +171,7 @@ def interval_row(
     return "".join([*parts, "</svg>"])
 
 
-def interval_axis(low: float, high: float, width: int = 260, height: int = 16, sign: bool = True) -> str:
+def interval_axis(low: float, high: float, width: int = 220, height: int = 16, sign: bool = True) -> str:
     """The scale under the rows of `interval_row`."""
     labels = []
     for tick in ticks(low, high, 5):

@@ -37,7 +37,9 @@ def reading(read: str, exact: float) -> str:
     """What an engine read, marked right or wrong by a sign, by words and by colour."""
     kind = "unknown" if math.isnan(exact) else "right" if exact >= 1.0 else "wrong"
     sign, words = MARKS[kind]
-    text = "" if kind == "unknown" else f'<span class="was">{escape(read)}</span>' if read else "(nothing)"
+    text = f'<span class="was">{escape(read)}</span>' if read else "(nothing)"
+    if kind == "unknown":
+        return f'<span class="{kind}">{sign} {words}</span>'
     return f'<span class="{kind}"><span aria-hidden="true">{sign}</span><span class="sr">{words}</span> {text}</span>'
 
 

@@ -50,23 +50,26 @@ thead th { font-weight: 500; color: var(--soft); vertical-align: bottom; border-
 tbody th { font-weight: 600; white-space: nowrap; }
 tr.group th { padding-top: 1.25rem; font-weight: 500; color: var(--soft); }
 td.n, th.n { text-align: right; white-space: nowrap; }
+td.word { white-space: nowrap; color: var(--soft); }
 td.n + td, th.n + th { padding-left: .9rem; }
 td small, th small { color: var(--soft); font-weight: 400; font-size: .92em; }
 td small.ci { display: block; font-size: .86em; }
-td.plot { padding: 0 .9rem 0 0; width: 240px; border-bottom: 0; } td.plot svg { display: block; }
+td.plot { padding: 0 .9rem 0 0; width: 235px; border-bottom: 0; } td.plot svg { display: block; overflow: visible; }
 tr.axis td { border: 0; padding-top: 0; }
 .swatch { display: inline-block; width: .62em; height: .62em; border-radius: 50%; margin-right: .5em; }
-svg text { font-family: var(--sans); font-size: 10px; fill: var(--soft); font-variant-numeric: tabular-nums; }
+svg text { font-family: var(--sans); font-size: 10.5px; fill: var(--soft); font-variant-numeric: tabular-nums; }
 svg .grid { stroke: var(--rule); stroke-width: 1; } svg .zero { stroke: var(--ink); stroke-width: 1; }
 svg .raw { fill: none; stroke-width: 1; opacity: .32; } svg .mean { fill: none; stroke-width: 1.8; }
 svg .raw, svg .mean { stroke-linejoin: round; stroke-linecap: round; }
 svg .whisker { stroke-width: 1.8; } svg .track { fill: var(--track); }
-.forest { width: 240px; height: 34px; } .forest.axis { height: 15px; }
+.forest { width: 220px; height: 34px; } .forest.axis { height: 15px; }
 .share { width: 130px; height: 7px; display: block; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(270px, 1fr)); gap: 1.4rem 1.6rem;
   margin: 1rem 0; }
 .charts figure, .wall figure { margin: 0; } .charts svg { width: 100%; height: auto; display: block; }
-.charts figcaption b { color: var(--ink); font-weight: 600; } .charts figcaption .last { float: right; }
+.charts figure { display: flex; flex-direction: column; justify-content: space-between; }
+.charts figcaption { margin-bottom: .35rem; line-height: 1.35; } .charts figcaption .last { float: right; }
+.charts figcaption b { color: var(--ink); font-weight: 600; display: block; } .last { color: var(--ink); }
 .wall { border-spacing: 0; width: auto; min-width: 100%; }
 .wall th, .wall td { border: 0; padding: 0 .9rem .2rem 0; vertical-align: top; }
 .wall thead th { padding-bottom: .3rem; border-bottom: 1px solid var(--rule); }

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from experiments.page.charts import interval_axis, interval_row, share_bar
+from experiments.page.charts import interval_axis, interval_row, share_bar, short
 from experiments.page.style import swatch
 from experiments.page.words import duration, in_sentence, inks, number, setting, signed, span, title, verdict
 from experiments.record import Run
@@ -97,7 +97,7 @@ def paired_table(result: Result) -> str:
         body.append(
             f'<tr><th scope="row">{swatch(ink)}{name}</th>'
             f'<td class="plot">{interval_row(main, low, high, ink, zero=True)}</td>'
-            f"{difference(main)}<td>{verdict(main)}</td>{cells}</tr>"
+            f'{difference(main)}<td class="word">{verdict(main)}</td>{cells}</tr>'
         )
     axis = f'<tr class="axis"><td></td><td class="plot">{interval_axis(low, high)}</td></tr>'
     head = (
@@ -127,7 +127,7 @@ def timing_table(result: Result) -> str:
         run, ink = stage.run, colours[stage.name]
         trained += run.seconds
         updates = len(run.metrics)
-        each = f"{1000 * run.seconds / updates:,.0f} ms" if updates else "–"
+        each = f"{short(1000 * run.seconds / updates)} ms" if updates else "–"
         body.append(
             f'<tr>{stage_name(stage.name, ink)}<td class="n">{updates:,}</td><td class="n">{duration(run.seconds)}</td>'
             f'<td class="n">{each}</td><td>{share_bar(run.seconds / whole, ink)}</td>'
@@ -136,7 +136,8 @@ def timing_table(result: Result) -> str:
     rest = result.total_seconds - trained
     if len(result.stages) > 1 and rest > 0.5:
         body.append(
-            f'<tr><th scope="row">Evaluation, start, report</th><td></td><td class="n">{duration(rest)}</td><td></td>'
+            f'<tr><th scope="row">Evaluation, start, report</th><td></td><td class="n">{duration(rest)}</td>'
+            '<td class="n"></td>'
             f'<td>{share_bar(rest / whole, "ink-1")}</td><td class="n">{100 * rest / whole:.0f} %</td><td></td></tr>'
         )
     memory = f"{result.peak_memory_mb:,.0f} MB" if math.isfinite(result.peak_memory_mb) else "not measured"

@@ -16,8 +16,8 @@ GROUPS = (
     ("What is learned", ("loss", "flow_error", "psnr", "reconstruction", "edge", "reward", "implicit_accuracy",
                          "margin")),
     ("Health", ("ratio_first", "ratio_gap_first", "ratio", "ratio_gap", "clip_share", "kl", "chosen_drift",
-                "rejected_drift", "groups_without_spread", "unjudged")),
-    ("Optimizer", ("grad_norm", "lr")),
+                "rejected_drift", "groups_without_spread", "unjudged", "grad_norm")),
+    ("Optimizer", ("lr",)),
 )  # fmt: skip
 """Metrics by what they tell, in the order they are shown. A metric not named here goes into a last group."""
 METRICS = {
@@ -39,7 +39,7 @@ METRICS = {
     "rejected_drift": "the same for the rejected pictures",
     "groups_without_spread": "share of groups that taught nothing",
     "unjudged": "share of pictures that could not be judged",
-    "grad_norm": "before clipping",
+    "grad_norm": "norm of the whole gradient, before clipping",
     "lr": "learning rate of AdamW",
     "window": "first stochastic step of the rollout",
 }
@@ -96,7 +96,7 @@ def verdict(difference: Interval) -> str:
     """What an interval shows, in one word or two."""
     if not (math.isfinite(difference.low) and math.isfinite(difference.high)):
         return "unknown"
-    return ("higher" if difference.value > 0 else "lower") if difference.excludes_zero else "not separable from 0"
+    return ("higher" if difference.value > 0 else "lower") if difference.excludes_zero else "no difference shown"
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,32 @@
+"""The settings of an experiment as options of `glyphlab train NAME`, with its values as defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import AvoidSubcommands, SuppressFixed, arg
+
+from experiments.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class Training:
+    """Train in a folder. Every setting of the experiment is an option; the defaults are the experiment's own."""
+
+    experiment: Annotated[Experiment, arg(name="")]
+    out: Annotated[Path, arg(aliases=["-o"])]
+    """the run's folder"""
+    parent: Annotated[Path | None, arg(metavar="PATH")] = None
+    """folder of the finished run whose model this one starts from"""
+
+
+def parse(experiment: Experiment, out: Path, arguments: Sequence[str]) -> Training:
+    """The experiment with the options applied. A wrong option exits with the nearest names."""
+    return tyro.cli(
+        AvoidSubcommands[SuppressFixed[Training]], args=arguments, default=Training(experiment, out),
+        prog=f"glyphlab train {experiment.name}",
+    )  # fmt: skip
