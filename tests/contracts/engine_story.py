@@ -27,6 +27,7 @@ UPDATES = 6
 SAVED_AFTER = 3
 OPTIM = OptimConfig(steps=UPDATES, muon_lr=0.0, adamw_lr=1e-2, clip=0.2, warmup=2, decay_from=0.5, ema_decay=0.9)
 MUON = replace(OPTIM, muon_lr=0.02, weight_decay=0.1)
+OTHER = replace(OPTIM, adamw_lr=3e-2, betas=(0.5, 0.9), final_lr=1.0)
 DECAY = replace(OPTIM, weight_decay=0.1)
 Micro = tuple[Tensor, Tensor]
 
@@ -133,6 +134,11 @@ def tell(make: Callable[[OptimConfig, int, bool], Engine], ranks: range, folder:
     other.load(folder / "saved")
     told["resumed_metrics"] = train(other, ranks, range(SAVED_AFTER, UPDATES))
     told["resumed"] = weights(other, folder / "resumed")
+
+    third = make(OTHER, 6, False)  # and in one with other settings, which hold from then on
+    third.load(folder / "saved")
+    train(third, ranks, range(SAVED_AFTER, UPDATES))
+    told["taken_over"] = weights(third, folder / "taken_over")
 
     decayed = make(DECAY, 1, True)
     train(decayed, ranks, range(3))

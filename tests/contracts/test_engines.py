@@ -131,6 +131,12 @@ def test_resuming_is_exact(stories: list[Story]) -> None:
         assert told["resumed_metrics"] == told["metrics"][SAVED_AFTER:]
 
 
+def test_settings_of_the_loading_engine_hold(stories: list[Story], local: Story) -> None:
+    assert distance(local["taken_over"], local["end"]) > 1e-2
+    for told in stories:
+        assert distance(told["taken_over"], local["taken_over"]) < WEIGHTS
+
+
 def test_averaged_weights_answer_inside_and_own_weights_after(stories: list[Story], local: Story) -> None:
     assert (local["averaged_answer"] - local["answer"]).abs().max() > 1e-3
     for told in stories:
