@@ -1,0 +1,130 @@
+"""Encoding and decoding pictures: our autoencoder beside diffusers', same weights, same pictures.
+
+Run:     OMP_NUM_THREADS=1 python -m experiments.benchmarks.vae
+
+diffusers' AutoencoderKLQwenImage treats a picture as a video of one frame and convolves it with zeros in time; ours
+computes the picture alone. Both have the released sizes (base 96, 16 latent channels, multipliers 1 2 4 4, two residual
+blocks a level) and random weights, under which latents and pictures are compared too. The sides alternate within one
+process, and who goes first alternates. Time is CPU time of the process, which waiting for other work on the machine
+does not lengthen; with several threads, whose waiting counts as CPU time, it is the clock's.
+
+Prints a table, then one JSON line; `encode_ratio` and `decode_ratio` are diffusers' median time over ours.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from base_model.vae import QWEN_IMAGE_VAE, QwenImageVAE, image_weights
+
+SIDES = ("diffusers", "ours")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Sizes of the comparison."""
+
+    size: int = 256
+    """height and width of the picture in pixels"""
+    batch: int = 1
+    """pictures at once"""
+    repeats: int = 5
+    """timed passes of each side, after one that is not"""
+    threads: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size < 8 or self.size % QWEN_IMAGE_VAE.factor:
+            raise ValueError(f"size={self.size} must be a multiple of {QWEN_IMAGE_VAE.factor} pixels")
+        if min(self.batch, self.repeats, self.threads) < 1:
+            raise ValueError(f"batch={self.batch}, repeats={self.repeats}, threads={self.threads}: all at least 1")
+
+
+def models(seed: int) -> tuple[nn.Module, QwenImageVAE]:
+    """diffusers' and ours, with the same random weights, loud enough for the latent to be seen in the picture."""
+    from diffusers import AutoencoderKLQwenImage
+
+    torch.manual_seed(seed)
+    theirs = AutoencoderKLQwenImage()
+    with torch.no_grad():
+        for weight in theirs.parameters():
+            if weight.ndim == 5:
+                weight.normal_(std=1.0 / math.sqrt(weight[0, :, -1].numel()))
+    with torch.device("meta"):
+        ours = QwenImageVAE(QWEN_IMAGE_VAE)
+    ours.to_empty(device="cpu").to(memory_format=torch.channels_last)
+    ours.load_state_dict(image_weights(theirs.state_dict()), strict=True)
+    shape = (1, QWEN_IMAGE_VAE.z_dim, 1, 1)
+    ours.mean.copy_(torch.tensor(QWEN_IMAGE_VAE.latents_mean).view(shape))
+    ours.std.copy_(torch.tensor(QWEN_IMAGE_VAE.latents_std).view(shape))
+    return theirs.eval(), ours.eval()
+
+
+@torch.no_grad()
+def race(sides: dict[str, Callable[[], Tensor]], cfg: Benchmark) -> tuple[dict[str, list[float]], float]:
+    """Seconds of every repeat of every side, and the largest difference of their answers."""
+    clock = time.process_time if cfg.threads == 1 else time.perf_counter
+    answers = {name: run() for name, run in sides.items()}
+    difference = float((answers["ours"] - answers["diffusers"]).abs().max())
+    times: dict[str, list[float]] = {name: [] for name in SIDES}
+    for repeat in range(cfg.repeats):
+        for name in SIDES if repeat % 2 else SIDES[::-1]:
+            start = clock()
+            sides[name]()
+            times[name].append(clock() - start)
+    return times, difference
+
+
+def measure(cfg: Benchmark) -> dict[str, Any]:
+    """The comparison's numbers."""
+    torch.set_num_threads(cfg.threads)
+    theirs, ours = models(cfg.seed)
+    pixels = torch.rand(cfg.batch, 3, cfg.size, cfg.size) * 2.0 - 1.0
+    with torch.no_grad():
+        latents = ours.encode(pixels)
+        raw = latents * ours.std + ours.mean
+    ways: dict[str, dict[str, Callable[[], Tensor]]] = {
+        "encode": {
+            "ours": lambda: ours.moments(pixels)[0],
+            "diffusers": lambda: theirs.encode(pixels[:, :, None]).latent_dist.mode()[:, :, 0],
+        },
+        "decode": {
+            "ours": lambda: ours.decode(latents),
+            "diffusers": lambda: theirs.decode(raw[:, :, None]).sample[:, :, 0],
+        },
+    }
+    numbers: dict[str, Any] = {}
+    for way, sides in ways.items():
+        times, difference = race(sides, cfg)
+        median = {name: statistics.median(values) for name, values in times.items()}
+        numbers[f"{way}_ratio"] = round(median["diffusers"] / median["ours"], 3)
+        numbers[f"{way}_ratio_of_minima"] = round(min(times["diffusers"]) / min(times["ours"]), 3)
+        numbers |= {f"{way}_{name}_seconds": round(seconds, 3) for name, seconds in median.items()}
+        numbers[f"{way}_difference"] = difference
+    return numbers | {"clock": "CPU" if cfg.threads == 1 else "wall", "torch": torch.__version__, **asdict(cfg)}
+
+
+def main() -> None:
+    import tyro
+
+    numbers = measure(tyro.cli(Benchmark, description=__doc__))
+    print(f"{numbers['clock']} seconds{'diffusers':>14}{'ours':>12}{'ratio':>12}{'difference':>14}")
+    for way in ("encode", "decode"):
+        theirs, ours, ratio, difference = (
+            numbers[f"{way}_{name}"] for name in ("diffusers_seconds", "ours_seconds", "ratio", "difference")
+        )
+        print(f"{way:11}{theirs:14.3f}{ours:12.3f}{ratio:12.2f}{difference:14.1e}")
+    print(json.dumps(numbers))
+
+
+if __name__ == "__main__":
+    main()
