@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from alignment.dpo import Dpo
 from alignment.grpo import Grpo
+from alignment.trajectory import Walk
 from base_model.data.stream import TextStream
 from base_model.engine import OptimConfig
 from base_model.pretrain import Pretrain
@@ -29,21 +30,20 @@ class PromptPlan:
 
 @dataclass(frozen=True)
 class PairPlan:
-    """Machine-made preferences: draw `group` pictures a prompt, score them, keep the best and the worst."""
+    """Machine-made preferences: draw `group` pictures a prompt, score them, keep the best and the worst.
+
+    A group is drawn as GRPO draws one. When it shares its first noise, its pictures differ only by what happened in the
+    window, so a pair says what was better there and not which noise was luckier: with the same number of pictures DPO
+    then gained more than twice as much (experiments/reports).
+    """
 
     prompts: PromptPlan
     group: int = 8
-    """pictures a prompt, in equal parts from each sampler"""
-    samplers: tuple[Sampler, ...] = (Sampler(),)
+    sampler: Sampler = field(default_factory=lambda: Sampler(steps=8))
+    walk: Walk = field(default_factory=Walk)
     min_margin: float = 0.0
     """least difference of scores for a pair; 0 keeps every pair that is no tie"""
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.group < 2 or self.group % len(self.samplers):
-            raise ValueError(
-                f"group={self.group} pictures a prompt cannot be compared, or not be shared by {len(self.samplers)} samplers"
-            )
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from alignment.dpo import Pairs
+from alignment.trajectory import rollout
 from base_model.interface import FlowModel
-from base_model.sample import sample
-from base_model.seeding import generator
 from experiments.experiment import PairPlan
 from experiments.progress import Progress
 from experiments.prompt_sets import make_prompts
@@ -56,8 +55,8 @@ def make_pairs(model: FlowModel, plan: PairPlan, folder: Path, judge: ScorerPool
         score_PG = scores.result().value_B.reshape(len(few), plan.group)
         scores_PG.extend(score_PG.tolist())
         refs_PG = [
-            [reference(images[p * plan.group + g], plan, folder, first + p, g) for g in range(plan.group)]
-            for p in range(len(few))
+            [reference(images[i], plan, folder, first * plan.group + i) for i in range(k, k + plan.group)]
+            for k in range(0, len(images), plan.group)
         ]
         kept = machine.best_and_worst(few, score_PG, refs_PG, source=judge.name, min_margin=plan.min_margin)
         shas = {r.sha256 for pair in kept for r in (pair.chosen, pair.rejected)}
@@ -78,24 +77,18 @@ def make_pairs(model: FlowModel, plan: PairPlan, folder: Path, judge: ScorerPool
 def draw_group(
     model: FlowModel, prompts: list[Prompt], plan: PairPlan, first: int
 ) -> tuple[torch.Tensor, np.ndarray]:
-    """Latents [len(prompts) * group, S, C] and their uint8 pictures; noise depends on the prompt's place alone."""
-    each = plan.group // len(plan.samplers)
-    cond = model.encode_text([p.text for p in prompts]).repeat(each)
-    parts = []
-    for k, sampler in enumerate(plan.samplers):
-        noise = [model.noise(each, generator(plan.seed, first + i, k, "pairs")) for i in range(len(prompts))]
-        x0 = sample(model, torch.cat(noise), cond, model.unconditional(len(cond)), sampler, sampler.levels())
-        parts.append(x0.view(len(prompts), each, *x0.shape[1:]))
-    x0 = torch.cat(parts, dim=1).flatten(0, 1)  # members of a prompt side by side, one sampler after the other
+    """Latents [len(prompts) * group, S, C] and their uint8 pictures, a prompt's side by side. `first` seeds them."""
+    texts, count = [p.text for p in prompts], len(prompts) * plan.group
+    x0 = rollout(model, texts, plan.group, plan.sampler, plan.walk, plan.seed, first // CHUNK, 0, count).x0_BSC
     return x0, (model.decode(x0) * 255.0).round().byte().cpu().numpy()
 
 
-def reference(image: np.ndarray, plan: PairPlan, folder: Path, prompt: int, member: int) -> ImageRef:
-    """The record of a picture; `step` of its provenance is its place among all pictures that were drawn."""
-    sha, sampler = picture_hash(image), plan.samplers[member * len(plan.samplers) // plan.group]
+def reference(image: np.ndarray, plan: PairPlan, folder: Path, place: int) -> ImageRef:
+    """The record of a picture; `place` is its place among all pictures that were drawn."""
+    sha, sampler = picture_hash(image), plan.sampler
     made = Provenance(
         model=folder.name, revision="", seed=plan.seed, steps=sampler.steps, guidance=sampler.guidance,
-        run=str(folder), step=prompt * plan.group + member,
+        run=str(folder), step=place,
     )  # fmt: skip
     return ImageRef(sha, f"pictures/{sha}.png", image.shape[2], image.shape[1], made)
 

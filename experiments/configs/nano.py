@@ -25,7 +25,7 @@ ALL = Stage(0, (0.05, 0.0, 0.0, 0.0, 0.95))
 WEB = CaptionNoise(misspelt=0.2, textless=0.1, incomplete=0.1)
 CLEAN = TextStream(seed=11, stages=(Stage(0, (0, 0, 0, 0, 1)),), limit=384)
 
-VAE_STEPS, PRETRAIN_STEPS, SFT_STEPS, DPO_STEPS, GRPO_STEPS, CONTROL_STEPS = 120, 700, 100, 60, 120, 330
+VAE_STEPS, PRETRAIN_STEPS, SFT_STEPS, DPO_STEPS, GRPO_STEPS, CONTROL_STEPS = 100, 600, 40, 90, 140, 330
 
 decoder = Experiment(
     name="nano_decoder",
@@ -33,7 +33,7 @@ decoder = Experiment(
     optim=OptimConfig(steps=VAE_STEPS, muon_lr=0.003, adamw_lr=2e-4, warmup=10, decay_from=0.2),
     data=TextStream(seed=3, stages=(ALL,)),
     save_every=60,
-    minutes=0.6,
+    minutes=0.4,
 )
 
 pretrain = Experiment(
@@ -52,38 +52,39 @@ pretrain = Experiment(
         ),
     ),
     save_every=100,
-    minutes=4.5,
+    minutes=3.8,
 )
 
 sft = Experiment(
     name="nano_sft",
     algorithm=Sft(steps=SFT_STEPS, batch=64, micro=64),
-    optim=OptimConfig(steps=SFT_STEPS, muon_lr=0.002, adamw_lr=2e-4, warmup=10, decay_from=0.5, ema_decay=0.98),
+    optim=OptimConfig(steps=SFT_STEPS, muon_lr=1e-3, adamw_lr=1e-4, warmup=5, decay_from=0.5),
     data=CLEAN,
-    save_every=50,
-    minutes=0.6,
+    save_every=20,
+    minutes=0.3,
 )
 
 dpo = Experiment(
     name="nano_dpo",
-    algorithm=Dpo(steps=DPO_STEPS, batch=32, micro=32, beta=500.0),
+    algorithm=Dpo(steps=DPO_STEPS, batch=32, micro=32, beta=500.0, sigma_mean=1.5),
     optim=OptimConfig(
-        steps=DPO_STEPS, muon_lr=0.0, adamw_lr=5e-5, betas=(0.9, 0.99), eps=1e-10, warmup=5, decay_from=1.0
-    ),
-    pairs=PairPlan(PromptPlan(count=240, seed=21), group=8, samplers=(Sampler(steps=10),)),
+        steps=DPO_STEPS, muon_lr=0.0, adamw_lr=1e-4, betas=(0.9, 0.99), eps=1e-10, warmup=5, decay_from=0.5,
+        final_lr=0.1,
+    ),  # fmt: skip
+    pairs=PairPlan(PromptPlan(count=600, seed=21), group=6),
     save_every=40,
-    minutes=1.5,
+    minutes=1.7,
 )
 
 grpo = Experiment(
     name="nano_grpo",
-    algorithm=Grpo(steps=GRPO_STEPS, prompts=3, group=16, sampler=Sampler(steps=8), walk=Walk(window=2, within=4)),
+    algorithm=Grpo(steps=GRPO_STEPS, prompts=4, group=12, sampler=Sampler(steps=8), walk=Walk(window=2, within=4)),
     optim=OptimConfig(
-        steps=GRPO_STEPS, muon_lr=0.0, adamw_lr=1e-4, betas=(0.9, 0.99), eps=1e-10, warmup=5, decay_from=1.0
+        steps=GRPO_STEPS, muon_lr=0.0, adamw_lr=5e-5, betas=(0.9, 0.99), eps=1e-10, warmup=5, decay_from=1.0
     ),
     prompts=PromptPlan(count=2000, seed=31),
     save_every=25,
-    minutes=3.0,
+    minutes=2.4,
 )
 
 control = Experiment(
@@ -92,7 +93,7 @@ control = Experiment(
     optim=OptimConfig(steps=CONTROL_STEPS, muon_lr=0.0, adamw_lr=1e-4, warmup=10, decay_from=1.0),
     data=CLEAN,
     save_every=50,
-    minutes=3.0,
+    minutes=2.4,
 )
 
 evaluation = EvaluationPlan(
