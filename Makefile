@@ -5,8 +5,9 @@
 #   make test          set up, then run the tests
 #   make check         set up, then lint, formatting and types
 #
-# Where the default package index gives torch as a CUDA build of several GB and no GPU is to be used:
-#   make quickstart TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+# Where the default package index gives torch as a CUDA build of several GB and no GPU is to be used, name an index of
+# CPU builds:
+#   make quickstart TORCH_INDEX_URL=...
 
 PYTHON ?= python3
 TORCH_INDEX_URL ?=
