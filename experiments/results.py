@@ -218,8 +218,7 @@ def _number(value: Any) -> float:
 
 
 def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else NAN
+    return NAN if np.isnan(values).all() else float(np.nanmean(values))
 
 
 def _json(path: Path, default: Any) -> Any:
