@@ -164,7 +164,8 @@ def curves(result: Result) -> str:
 
 
 def stage_curves(stage: Stage, names: list[str], ink: str) -> str:
-    constant, parts = [], []
+    constant, shown, folded = [], [], []
+    drawn: dict[tuple[float, ...], str] = {}
     for group, members in grouped(names):
         figures = []
         for name in members:
@@ -172,15 +173,17 @@ def stage_curves(stage: Stage, names: list[str], ink: str) -> str:
             values = {y for _, y in points if math.isfinite(y)}
             if len(values) == 1:
                 constant.append(f"<code>{escape(name)}</code> was {short(values.pop())}")
+            elif (same := drawn.setdefault(tuple(y for _, y in points), name)) != name:
+                constant.append(f"<code>{escape(name)}</code> was equal to <code>{escape(same)}</code>")
             elif values:
                 figures.append(figure(name, points, ink))
-        if not figures:
-            continue
-        charts = f'<div class="charts">{"".join(figures)}</div>'
-        folded = f"<details><summary>{group}</summary>{charts}</details>"
-        parts.append(charts if group in OPEN_GROUPS else folded)
+        if group in OPEN_GROUPS:
+            shown += figures
+        elif figures:
+            charts = f'<div class="charts">{"".join(figures)}</div>'
+            folded.append(f"<details><summary>{group}</summary>{charts}</details>")
     unchanged = f'<p class="note">Throughout, {", ".join(constant)}.</p>' if constant else ""
-    return "".join(parts) + unchanged
+    return f'<div class="charts">{"".join(shown)}</div>{unchanged}{"".join(folded)}'
 
 
 def series(stage: Stage, name: str) -> tuple[tuple[float, float], ...]:

@@ -124,7 +124,7 @@ def test_paired_table_says_in_words_what_an_interval_shows(chain: Path, page: Pa
     rows = [row for row in page.rows if row and " over " in row[0]]
     for row, (key, numbers) in zip(rows, paired.items(), strict=True):
         low, high = numbers["ci"]
-        expected = "higher" if low > 0 else "lower" if high < 0 else "no difference shown"
+        expected = "higher" if low > 0 else "lower" if high < 0 else "undecided"
         assert row[3] == expected, key
         assert row[2].startswith(words.signed(numbers["delta"]))
     assert "control" in page.row("GRPO over control")[0]
@@ -278,6 +278,10 @@ def test_markdown_table_and_unclosed_code() -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert words.duration(seconds) == text
+
+
+def test_differences_have_a_true_minus_and_no_negative_zero() -> None:
+    assert [words.signed(x) for x in (-0.25, 0.25, -0.0001, math.nan)] == ["−0.250", "+0.250", "+0.000", "–"]
 
 
 def test_no_torch() -> None:

@@ -176,7 +176,7 @@ def interval_axis(low: float, high: float, width: int = 220, height: int = 16, s
     labels = []
     for tick in ticks(low, high, 5):
         x = 8.0 + (tick - low) / (high - low) * (width - 16.0)
-        text = signed(tick, 2) if sign and tick else f"{tick:.2f}".rstrip("0").rstrip(".")
+        text = f"+{short(tick)}" if sign and tick > 0 else short(tick)
         labels.append(f'<text class="tick" x="{x:.1f}" y="11" text-anchor="middle">{text}</text>')
     return f'<svg class="forest axis" viewBox="0 0 {width} {height}" aria-hidden="true">{"".join(labels)}</svg>'
 

@@ -62,7 +62,7 @@ svg .grid { stroke: var(--rule); stroke-width: 1; } svg .zero { stroke: var(--in
 svg .raw { fill: none; stroke-width: 1; opacity: .32; } svg .mean { fill: none; stroke-width: 1.8; }
 svg .raw, svg .mean { stroke-linejoin: round; stroke-linecap: round; }
 svg .whisker { stroke-width: 1.8; } svg .track { fill: var(--track); }
-.forest { width: 220px; height: 34px; } .forest.axis { height: 15px; }
+.forest { width: 220px; height: 34px; } .forest.axis { height: 16px; }
 .share { width: 130px; height: 7px; display: block; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(270px, 1fr)); gap: 1.4rem 1.6rem;
   margin: 1rem 0; }
@@ -71,7 +71,7 @@ svg .whisker { stroke-width: 1.8; } svg .track { fill: var(--track); }
 .charts figcaption { margin-bottom: .35rem; line-height: 1.35; } .charts figcaption .last { float: right; }
 .charts figcaption b { color: var(--ink); font-weight: 600; display: block; } .last { color: var(--ink); }
 .wall { border-spacing: 0; width: auto; min-width: 100%; }
-.wall th, .wall td { border: 0; padding: 0 .9rem .2rem 0; vertical-align: top; }
+.wall th, .wall td { border: 0; padding: 0 .9rem .2rem 1px; vertical-align: top; }
 .wall thead th { padding-bottom: .3rem; border-bottom: 1px solid var(--rule); }
 .wall tr.prompt th { padding-top: 1.05rem; padding-bottom: .3rem; font-weight: 400; color: var(--soft);
   white-space: normal; }
@@ -93,7 +93,8 @@ footer { margin-top: 4rem; border-top: 1px solid var(--rule); padding-top: 1rem;
   :root { color-scheme: light; } html { font-size: 10.5pt; background: #fff; } body { max-width: none; padding: 0; }
   nav, details:not([open]) { display: none; } h2 { margin-top: 2rem; break-after: avoid; }
   h3, thead { break-after: avoid; } tr, figure, .strip { break-inside: avoid; } .scroll { overflow: visible; }
-  .wall img { max-width: 2.9cm; } a { color: inherit; }
+  .wall img, .strip img { max-width: 2.9cm; } .strip { flex-wrap: nowrap; } tr.prompt { break-after: avoid; }
+  a { color: inherit; }
 }
 """
 

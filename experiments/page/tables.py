@@ -13,7 +13,7 @@ from experiments.page.words import duration, in_sentence, inks, number, setting,
 from experiments.record import Run
 from experiments.results import Evaluation, Interval, Result, Stage
 
-MEASURES = {"exact": "exact", "judge": "judge 1 − NED", "guided": "1 − NED, guided"}
+MEASURES = {"exact": "Exact", "judge": "Judge 1 − NED", "guided": "Guided 1 − NED"}
 """Further measures of a paired difference and their column heads."""
 TABLE_NOTE = """<div class="note"><p><b>Exact</b>: share of held-out prompts whose word the OCR engine of the reward
 read without an error. <b>1 − NED</b>: one minus the edit distance between the word asked for and the word read, divided
@@ -107,7 +107,7 @@ def paired_table(result: Result) -> str:
     note = (
         '<p class="note">Mean difference over the same prompts and the same starting noise, with its 95 % interval by '
         "prompt. Pairing takes out how hard a prompt is, so these intervals say more than the overlap of those above. "
-        "An interval that holds 0 shows no difference, and shows no equality either.</p>"
+        "Undecided: the interval holds 0, which shows no difference and no equality either.</p>"
     )
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}{axis}</tbody></table>"
     return f'<div class="scroll">{table}</div>{note}'

@@ -34,7 +34,7 @@ METRICS = {
     "ratio": "mean likelihood ratio, new policy over old",
     "ratio_gap": "largest distance of a ratio from 1",
     "clip_share": "share of samples outside of the clip range",
-    "kl": "divergence from the reference",
+    "kl": "divergence from the reference; of an autoencoder, from the normal distribution",
     "chosen_drift": "how much better than the reference the chosen pictures are fitted",
     "rejected_drift": "the same for the rejected pictures",
     "groups_without_spread": "share of groups that taught nothing",
@@ -80,7 +80,9 @@ def number(value: float, digits: int = 3) -> str:
 
 def signed(value: float, digits: int = 3) -> str:
     """A difference, with a true minus sign."""
-    return f"{value:+.{digits}f}".replace("-", "−") if math.isfinite(value) else "–"
+    if not math.isfinite(value):
+        return "–"
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")  # + 0.0: no "−0.000"
 
 
 def percent(value: float) -> str:
@@ -93,10 +95,10 @@ def span(low: float, high: float, digits: int = 3) -> str:
 
 
 def verdict(difference: Interval) -> str:
-    """What an interval shows, in one word or two."""
+    """What an interval shows, in one word."""
     if not (math.isfinite(difference.low) and math.isfinite(difference.high)):
         return "unknown"
-    return ("higher" if difference.value > 0 else "lower") if difference.excludes_zero else "no difference shown"
+    return ("higher" if difference.value > 0 else "lower") if difference.excludes_zero else "undecided"
 
 
 def duration(seconds: float) -> str:
