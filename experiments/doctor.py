@@ -93,7 +93,7 @@ def dpo_at_reference(model: QwenImage) -> Check:
     cond = model.encode_text([p.text for p in make_prompts(replace(nano.evaluation.prompts, count=4))])
     model.freeze_reference()
     micro = dpo.Micro(x0, eps.repeat(2, 1, 1), torch.full((8,), 0.5), type(cond).stack([cond, cond]))
-    value = float(dpo.loss(model, micro, cfg)[0])
+    value = float(dpo.loss(model, micro, cfg)[0].detach())
     return Check("DPO starts at log 2", abs(value - math.log(2.0)) < 1e-6, f"{value:.7f}")
 
 
@@ -106,7 +106,7 @@ def batch_arithmetic() -> Check:
     lines = (
         f"GRPO: {cfg.prompts} prompts x {cfg.group} = {pictures} pictures a rollout; {cfg.walk.window} stochastic steps "
         f"in slices of {cfg.micro} = {micros} backward passes an update, {cfg.updates} update(s) a rollout; "
-        f"{cfg.sampler.steps} steps a picture, of which those before the window are computed once a group"
+        f"{cfg.sampler.steps} steps a picture, those before the window computed once a group"
     )
     return Check("batch arithmetic", pictures % cfg.micro == 0 and cfg.micro % cfg.group == 0, lines)
 
