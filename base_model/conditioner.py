@@ -28,7 +28,7 @@ CODE = 96
 WIDTH = CODE + len(LETTERS) + 2 * PLACES + 1
 MAX_TOKENS = 64
 TOKEN = re.compile(r"[A-Z]+|[a-z]+")
-SEPARATORS = " \t\n,.;:!?'\"“”‘’「」()-"
+SEPARATORS = " \t\n,.;:!?'\"“”‘’「」()-"  # noqa: RUF001
 
 
 @functools.cache

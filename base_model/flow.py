@@ -5,7 +5,7 @@ sigma in [0, 1] is the noise level, 1 = noise:
     (F1)  x_sigma = (1 - sigma) x0 + sigma eps                            path (Lipman et al., arXiv:2210.02747)
     (F2)  v = eps - x0                                                    what the network predicts
     (F3)  x0^ = x - sigma v,   eps^ = x + (1 - sigma) v                   both ends of the path seen from (x, v)
-    (F4)  sigma <- e^mu / (e^mu + 1/sigma - 1)                            schedule shift (Esser et al., arXiv:2403.03206)
+    (F4)  sigma <- e^mu / (e^mu + 1/sigma - 1)                            shift (Esser et al., arXiv:2403.03206)
 
 A step from sigma to sigma' < sigma is a Gaussian over the next latent; with dt = sigma - sigma' and score -eps^/sigma
 the steps below all keep the marginals of the ordinary differential equation (F5), up to discretisation:

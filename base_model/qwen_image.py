@@ -25,7 +25,9 @@ class QwenImage:
     def __init__(self, network: MMDiT, vae: QwenImageVAE, picture: tuple[int, int], device: str = "cpu") -> None:
         cfg, side = network.cfg, vae.cfg.factor * network.cfg.patch_size
         if picture[0] % side or picture[1] % side:
-            raise ValueError(f"a picture of {picture[0]}x{picture[1]} does not divide into tokens of {side} pixels a side")
+            raise ValueError(
+                f"a picture of {picture[0]}x{picture[1]} does not divide into tokens of {side} pixels a side"
+            )
         if cfg.in_channels != vae.cfg.z_dim * cfg.patch_size**2:
             raise ValueError(
                 f"the network reads tokens of {cfg.in_channels} channels, the autoencoder makes "

@@ -5,6 +5,7 @@ Shapes: B samples, S latent tokens, C channels.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,7 +49,7 @@ def sample(
     model: FlowModel, x_BSC: Tensor, cond: Conditioning, uncond: Conditioning, sampler: Sampler, levels: Sequence[float]
 ) -> Tensor:
     """Follow the ODE (F5) from `x_BSC` through `levels`, e.g. `sampler.levels()`."""
-    for sigma, sigma_next in zip(levels[:-1], levels[1:], strict=True):
+    for sigma, sigma_next in itertools.pairwise(levels):
         v = velocity(model, x_BSC, sigma, cond, uncond, sampler.guidance)
         x_BSC = flow.euler(x_BSC, v, sigma, sigma_next).mean_BSC
     return x_BSC

@@ -16,9 +16,7 @@ _KEY_WORDS = 624
 """32-bit words of a Mersenne twister state (Matsumoto & Nishimura 1998)"""
 
 
-def generator(
-    seed: int, step: int, rank: int, purpose: str, device: str | torch.device = "cpu"
-) -> torch.Generator:
+def generator(seed: int, step: int, rank: int, purpose: str, device: str | torch.device = "cpu") -> torch.Generator:
     """A fresh torch generator for one address, on `device`.
 
     Streams of different addresses are independent. CPU and CUDA streams of one address differ, as torch's own do.

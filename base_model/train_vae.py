@@ -50,7 +50,7 @@ class TrainVAE:
     edge: float = 1.0
     """weight of the Laplacian pyramid (V3)"""
     kl: float = 1e-3
-    """weight of the KL to a unit Gaussian (V4); its noise makes the decoder forgive small errors of a generated latent"""
+    """weight of the KL to a unit Gaussian (V4); its noise makes the decoder forgive errors of a generated latent"""
     frozen_encoder: bool = False
     """train the decoder alone"""
     seed: int = 0
@@ -70,9 +70,7 @@ def loss(vae: torch.nn.Module, pixels: Tensor, noise: Tensor, cfg: TrainVAE) -> 
     """(V5) for pictures in [-1, 1]; `vae` is the autoencoder as the engine wraps it."""
     recon, mean, logvar = vae(pixels, noise)  # (V1)
     rec = (recon - pixels).abs().mean()  # (V2)
-    edge = sum(
-        (a - b).abs().mean() for a, b in zip(laplacian(recon), laplacian(pixels), strict=True)
-    )  # (V3)
+    edge = sum((a - b).abs().mean() for a, b in zip(laplacian(recon), laplacian(pixels), strict=True))  # (V3)
     kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()  # (V4)
     mse = (recon.detach().clamp(-1.0, 1.0) - pixels).square().mean() / 4.0
     total = rec + cfg.edge * edge + (0.0 if cfg.frozen_encoder else cfg.kl) * kl  # (V5)

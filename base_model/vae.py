@@ -11,6 +11,7 @@ Shapes: B samples, 3HW pixels in [-1, 1], C = z_dim latent channels, h = H / 8, 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -150,7 +151,7 @@ class Encoder(nn.Module):
         dims = [cfg.base_dim * m for m in (1, *cfg.dim_mult)]
         self.conv_in = conv3(3, dims[0])
         blocks: list[nn.Module] = []
-        for level, (in_dim, out_dim) in enumerate(zip(dims[:-1], dims[1:], strict=True)):
+        for level, (in_dim, out_dim) in enumerate(itertools.pairwise(dims)):
             for i in range(cfg.num_res_blocks):
                 blocks.append(ResidualBlock(in_dim if i == 0 else out_dim, out_dim))
             if level < len(cfg.dim_mult) - 1:
@@ -226,7 +227,9 @@ class QwenImageVAE(nn.Module):
         """
         H, W = pixels_B3HW.shape[-2:]
         if H % self.cfg.factor or W % self.cfg.factor:
-            raise ValueError(f"picture of {H}x{W} pixels: its sides must be multiples of {self.cfg.factor}; pad or resize it")
+            raise ValueError(
+                f"picture of {H}x{W} pixels: its sides must be multiples of {self.cfg.factor}; pad or resize it"
+            )
         x = pixels_B3HW.contiguous(memory_format=torch.channels_last)
         mean, logvar = self.quant_conv(self.encoder(x)).chunk(2, dim=1)
         return mean, logvar.clamp(-30.0, 20.0)

@@ -69,7 +69,7 @@ def read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("glyphlab", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise ValueError(f"cannot read {path}: {error}; restore it, or run again what made it") from error
     if header.get("kind") != kind:

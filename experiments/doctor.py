@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,7 +59,7 @@ def no_noise_is_ode(model: QwenImage) -> Check:
     worst = 0.0
     levels = nano.grpo.algorithm.sampler.levels() if isinstance(nano.grpo.algorithm, grpo.Grpo) else [1.0, 0.0]
     with torch.no_grad():
-        for sigma, sigma_next in zip(levels[:-1], levels[1:], strict=True):
+        for sigma, sigma_next in itertools.pairwise(levels):
             v = velocity(model, x, sigma, cond, cond, 1.0)
             after = flow.euler(x, v, sigma, sigma_next).mean_BSC
             for kernel in KERNELS.values():
@@ -104,8 +105,8 @@ def batch_arithmetic() -> Check:
     pictures = cfg.prompts * cfg.group
     micros = pictures // cfg.micro * cfg.walk.window
     lines = (
-        f"GRPO: {cfg.prompts} prompts x {cfg.group} = {pictures} pictures a rollout; {cfg.walk.window} stochastic steps "
-        f"in slices of {cfg.micro} = {micros} backward passes an update, {cfg.updates} update(s) a rollout; "
+        f"GRPO: {cfg.prompts} prompts x {cfg.group} = {pictures} pictures a rollout; {cfg.walk.window} stochastic "
+        f"steps in slices of {cfg.micro} = {micros} backward passes an update, {cfg.updates} update(s) a rollout; "
         f"{cfg.sampler.steps} steps a picture, those before the window computed once a group"
     )
     return Check("batch arithmetic", pictures % cfg.micro == 0 and cfg.micro % cfg.group == 0, lines)

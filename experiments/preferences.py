@@ -74,9 +74,7 @@ def make_pairs(model: FlowModel, plan: PairPlan, folder: Path, judge: ScorerPool
     return target
 
 
-def draw_group(
-    model: FlowModel, prompts: list[Prompt], plan: PairPlan, first: int
-) -> tuple[torch.Tensor, np.ndarray]:
+def draw_group(model: FlowModel, prompts: list[Prompt], plan: PairPlan, first: int) -> tuple[torch.Tensor, np.ndarray]:
     """Latents [len(prompts) * group, S, C] and their uint8 pictures, a prompt's side by side. `first` seeds them."""
     texts, count = [p.text for p in prompts], len(prompts) * plan.group
     x0 = rollout(model, texts, plan.group, plan.sampler, plan.walk, plan.seed, first // CHUNK, 0, count).x0_BSC

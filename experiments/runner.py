@@ -12,13 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from base_model.presets import PICTURES, PRESETS, VAES
-
 from alignment import dpo, grpo
 from base_model import pretrain, sft, train_vae
 from base_model.checkpoint import keep_last, latest, save_atomically
 from base_model.data.latents import LatentStream, Producers
 from base_model.engine import Engine, LocalEngine
+from base_model.presets import PICTURES, PRESETS, VAES
 from base_model.qwen_image import QwenImage, build
 from base_model.step import Step
 from base_model.vae import QwenImageVAE

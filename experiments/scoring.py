@@ -180,7 +180,7 @@ def pairs_lines(file: Path, count: int = 5) -> list[str]:
     pairs = preferences.load(file)
     sources = Counter(pair.source for pair in pairs)
     margins = sorted(pair.margin for pair in pairs if pair.margin is not None)
-    lines = [f"{file}: {len(pairs)} pairs of {len({p.prompt.id for p in pairs})} prompts"]
+    lines = [f"{file}: pairs: {len(pairs)}, prompts: {len({p.prompt.id for p in pairs})}"]
     lines += [f"decided by {source}: {number}" for source, number in sources.most_common()]
     if margins:
         middle = margins[len(margins) // 2]

@@ -295,5 +295,5 @@ def test_pairs_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(pairs, tmp_path / "pairs.jsonl")
     assert cli.main(["pairs", "show", str(tmp_path / "pairs.jsonl"), "--count", "1"]) == 0
     out = capsys.readouterr().out
-    assert "2 pairs of 2 prompts" in out and "decided by machine:ocr: 2" in out and "0.250 to 1.250" in out
+    assert "pairs: 2, prompts: 2" in out and "decided by machine:ocr: 2" in out and "0.250 to 1.250" in out
     assert "the word ONE: pictures/0.png beats pictures/1.png by 0.250" in out and "the word TWO" not in out

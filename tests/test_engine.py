@@ -145,7 +145,9 @@ def test_adamw_weights_after_three_updates() -> None:
     trained = [p for p in twin.module.parameters() if p.requires_grad]
     theirs = torch.optim.AdamW(
         [{"params": [p for p in trained if p.ndim == n], "weight_decay": 0.1 * (n == 2)} for n in (1, 2)],
-        lr=0.01, betas=PLAIN.betas, eps=PLAIN.eps,
+        lr=0.01,
+        betas=PLAIN.betas,
+        eps=PLAIN.eps,
     )
     for i in range(3):
         theirs.zero_grad()

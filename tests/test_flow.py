@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -21,7 +22,7 @@ def final_spread(kernel, noise: float, tau: float, steps: int, window: tuple[int
     """Exact spread of the end of a walk over data of spread tau, divided by tau."""
     levels = flow.schedule(steps, mu=math.log(3.0))
     variance, one = 1.0, torch.ones(1, 1, 1, dtype=torch.float64)
-    for i, (sigma, sigma_next) in enumerate(zip(levels[:-1], levels[1:], strict=True)):
+    for i, (sigma, sigma_next) in enumerate(itertools.pairwise(levels)):
         stochastic = window is None or window[0] <= i < window[1]
         step = (kernel if stochastic else flow.euler)(one, exact_velocity(one, sigma, tau), sigma, sigma_next, noise)
         variance = float(step.mean_BSC) ** 2 * variance + step.std**2
@@ -64,7 +65,7 @@ def test_steps_keep_the_exact_marginal_in_the_limit(kernel, noise):
 
 @pytest.mark.parametrize(("kernel", "noise"), STEP_NOISES)
 def test_one_small_step_keeps_the_marginal(kernel, noise):
-    """From the exact marginal at sigma, a step lands on the exact marginal at sigma', mean and spread, to first order."""
+    """From the exact marginal at sigma a step lands on the exact marginal at sigma', to first order."""
     tau, sigma, sigma_next = 0.6, 0.5, 0.499
     one = torch.ones(1, 1, 1, dtype=torch.float64)
 
@@ -101,7 +102,9 @@ def test_log_prob_and_kl_against_torch_distributions():
     torch.testing.assert_close(a.log_prob(x), reference.log_prob(x).mean((1, 2)))
     expected = torch.distributions.kl_divergence(reference, torch.distributions.Normal(other, 0.37)).mean((1, 2))
     torch.testing.assert_close(a.kl(b), expected)
-    monte_carlo = torch.stack([a.log_prob(s) - b.log_prob(s) for s in (a.sample(torch.randn(3, 4, 5)) for _ in range(4000))])
+    monte_carlo = torch.stack(
+        [a.log_prob(s) - b.log_prob(s) for s in (a.sample(torch.randn(3, 4, 5)) for _ in range(4000))]
+    )
     torch.testing.assert_close(monte_carlo.mean(0), a.kl(b), rtol=0.03, atol=0.0)
 
 

@@ -205,7 +205,9 @@ def test_other_groups_are_plain_adamw() -> None:
     rest = [[twin.out.weight], [twin.transformer_blocks[0].bias, twin.out.bias]]
     theirs = torch.optim.AdamW(
         [{"params": rest[0], "weight_decay": 0.1}, {"params": rest[1], "weight_decay": 0.0}],
-        lr=0.01, betas=cfg.betas, eps=cfg.eps,
+        lr=0.01,
+        betas=cfg.betas,
+        eps=cfg.eps,
     )
     for step in range(4):
         fill_gradients(list(net.parameters()), step)

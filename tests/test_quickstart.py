@@ -84,7 +84,9 @@ def test_alignment_changes_the_network_and_nothing_else(alone):
     moved = [n for (n, a), b in zip(before.network.named_parameters(), after.network.parameters(), strict=True)
              if not a.equal(b)]  # fmt: skip
     assert moved
-    assert all(a.equal(b) for a, b in zip(before.vae.state_dict().values(), after.vae.state_dict().values(), strict=True))
+    assert all(
+        a.equal(b) for a, b in zip(before.vae.state_dict().values(), after.vae.state_dict().values(), strict=True)
+    )
 
 
 def test_a_finished_run_is_left_alone(alone):

@@ -1,4 +1,6 @@
-"""A quickstart of seconds: the real chain, engines and files, a few updates a stage. `python -m tests.tiny_chain FOLDER`
+"""A quickstart of seconds: the real chain, engines and files, a few updates a stage.
+
+`python -m tests.tiny_chain FOLDER` runs it.
 
 With `--die-after N --signal S` the process sends itself a signal after N logged updates, wherever it then is.
 """

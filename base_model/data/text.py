@@ -135,7 +135,7 @@ def font(face: str, size: int) -> ImageFont.FreeTypeFont:
 
 @functools.cache
 def glyph(letter: str, face: str, size: int) -> Image.Image:
-    """One letter as an 8-bit mask, `CELL` wide and as high as the face's capitals at that size, letter in the middle."""
+    """One letter in the middle of an 8-bit mask, `CELL` wide and as high as the face's capitals at that size."""
     type_face = font(face, size)
     top, bottom = type_face.getbbox("H")[1], type_face.getbbox("HQJ")[3]
     left, _, right, _ = type_face.getbbox(letter)

@@ -8,6 +8,12 @@ from experiments.experiment import Experiment
 CONFIGS: dict[str, Experiment] = {
     config.name: config
     for config in (
-        nano_vae.config, nano.decoder, nano.pretrain, nano.sft, nano.dpo, nano.grpo, nano.control,
-    )  # fmt: skip
+        nano_vae.config,
+        nano.decoder,
+        nano.pretrain,
+        nano.sft,
+        nano.dpo,
+        nano.grpo,
+        nano.control,
+    )
 }

@@ -68,9 +68,15 @@ dpo = Experiment(
     name="nano_dpo",
     algorithm=Dpo(steps=DPO_STEPS, batch=32, micro=32, beta=500.0, sigma_mean=1.5),
     optim=OptimConfig(
-        steps=DPO_STEPS, muon_lr=0.0, adamw_lr=1e-4, betas=(0.9, 0.99), eps=1e-10, warmup=5, decay_from=0.5,
+        steps=DPO_STEPS,
+        muon_lr=0.0,
+        adamw_lr=1e-4,
+        betas=(0.9, 0.99),
+        eps=1e-10,
+        warmup=5,
+        decay_from=0.5,
         final_lr=0.1,
-    ),  # fmt: skip
+    ),
     pairs=PairPlan(PromptPlan(count=600, seed=21), group=6),
     save_every=40,
     minutes=1.7,
