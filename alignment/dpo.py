@@ -120,8 +120,8 @@ def train(model: FlowModel, engine: Engine, pairs: Pairs, cfg: Dpo, start: int =
         for rows in (slice(i, i + cfg.micro) for i in range(0, cfg.batch, cfg.micro)):
             twice = Conditioning.stack([cond.take(rows)] * 2)
             x0 = torch.cat([chosen[rows], rejected[rows]])
-            both = (x0, eps[rows].repeat(2, 1, 1), sigma[rows].repeat(2))  # one sigma and one noise for a pair
-            micros.append(Micro(*(t.to(engine.device) for t in both), twice))
+            noise, level = eps[rows].repeat(2, 1, 1), sigma[rows].repeat(2)  # one noise and one sigma for a pair
+            micros.append(Micro(x0.to(engine.device), noise.to(engine.device), level.to(engine.device), twice))
         yield Step(step, engine.update(micros, lambda m: loss(model, m, cfg)))
 
 

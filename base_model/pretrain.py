@@ -91,5 +91,6 @@ def train(model: FlowModel, engine: Engine, data: Latents, cfg: Pretrain, start:
         dropped = torch.rand(cfg.batch, generator=random) < cfg.dropout
         cond = drop_text(model.encode_text(captions), uncond, dropped)  # (P4)
         rows = [slice(i, i + cfg.micro) for i in range(0, cfg.batch, cfg.micro)]
-        micros = [Micro(*(t[r].to(engine.device) for t in (x0, eps, sigma)), cond.take(r)) for r in rows]
+        x0, eps, sigma = (t.to(engine.device) for t in (x0, eps, sigma))
+        micros = [Micro(x0[r], eps[r], sigma[r], cond.take(r)) for r in rows]
         yield Step(step, engine.update(micros, lambda m: loss(model, m)))

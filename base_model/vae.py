@@ -202,6 +202,9 @@ class Decoder(nn.Module):
 class QwenImageVAE(nn.Module):
     """pixels [-1, 1] <-> standardised latents. Stateless and re-entrant: no feature caches as a video needs them."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, cfg: VAEConfig) -> None:
         super().__init__()
         self.cfg = cfg

@@ -76,7 +76,7 @@ class EvaluationPlan:
     samplers: tuple[tuple[str, Sampler], ...]
     """(name, sampler): every stage is drawn in each of these ways"""
     seed: int
-    diversity_prompts: int = 32
-    diversity_copies: int = 4
+    diversity_prompts: int = 24
+    diversity_copies: int = 2
     wall: int = 12
     """prompts whose pictures are kept for the report"""

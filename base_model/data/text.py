@@ -139,7 +139,7 @@ def glyph(letter: str, face: str, size: int) -> Image.Image:
     type_face = font(face, size)
     top, bottom = type_face.getbbox("H")[1], type_face.getbbox("HQJ")[3]
     left, _, right, _ = type_face.getbbox(letter)
-    mask = Image.new("L", (right - left, bottom - top))
+    mask = Image.new("L", (round(right - left), round(bottom - top)))
     ImageDraw.Draw(mask).text((-left, -top), letter, fill=255, font=type_face)
     if mask.width > CELL - 1:
         mask = mask.resize((CELL - 1, mask.height), Image.Resampling.LANCZOS)

@@ -25,7 +25,7 @@ ALL = Stage(0, (0.05, 0.0, 0.0, 0.0, 0.95))
 WEB = CaptionNoise(misspelt=0.2, textless=0.1, incomplete=0.1)
 CLEAN = TextStream(seed=11, stages=(Stage(0, (0, 0, 0, 0, 1)),), limit=384)
 
-VAE_STEPS, PRETRAIN_STEPS, SFT_STEPS, DPO_STEPS, GRPO_STEPS, CONTROL_STEPS = 100, 600, 40, 90, 140, 330
+VAE_STEPS, PRETRAIN_STEPS, SFT_STEPS, DPO_STEPS, GRPO_STEPS, CONTROL_STEPS = 100, 600, 40, 90, 180, 600
 
 decoder = Experiment(
     name="nano_decoder",
@@ -86,11 +86,18 @@ grpo = Experiment(
     name="nano_grpo",
     algorithm=Grpo(steps=GRPO_STEPS, prompts=4, group=12, sampler=Sampler(steps=8), walk=Walk(window=2, within=4)),
     optim=OptimConfig(
-        steps=GRPO_STEPS, muon_lr=0.0, adamw_lr=5e-5, betas=(0.9, 0.99), eps=1e-10, warmup=5, decay_from=1.0
+        steps=GRPO_STEPS,
+        muon_lr=0.0,
+        adamw_lr=5e-5,
+        betas=(0.9, 0.99),
+        eps=1e-10,
+        warmup=5,
+        decay_from=1.0,
+        ema_decay=0.95,
     ),
     prompts=PromptPlan(count=2000, seed=31),
     save_every=25,
-    minutes=2.4,
+    minutes=3.2,
 )
 
 control = Experiment(
@@ -99,7 +106,7 @@ control = Experiment(
     optim=OptimConfig(steps=CONTROL_STEPS, muon_lr=0.0, adamw_lr=1e-4, warmup=10, decay_from=1.0),
     data=CLEAN,
     save_every=50,
-    minutes=2.4,
+    minutes=3.2,
 )
 
 evaluation = EvaluationPlan(
