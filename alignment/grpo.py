@@ -167,7 +167,7 @@ def train(
                 for rows in slices
             ]
             for update in range(cfg.updates):
-                done = engine.update(micros, lambda m, t=trajectory: loss(model, t, m, cfg))
+                done = engine.update(micros, lambda m, t=trajectory: loss(model, t, m, cfg))  # type: ignore[misc]
                 if update == 0:
                     metrics |= {"ratio_first": done["ratio"], "ratio_gap_first": done["ratio_gap"]}
             metrics |= done

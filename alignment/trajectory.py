@@ -119,7 +119,7 @@ def rollout(
         for rows in (slice(r, r + micro) for r in range(0, P * group, micro)):
             few = slice(rows.start // copies, rows.stop // copies)
             bare = Transition(x[few], eps[rows], levels[i], levels[i + 1], copies, eps[rows, 0, 0])
-            where = policy(model, bare, *(c.take(few) for c in (cond, uncond)), sampler, walk)
+            where = policy(model, bare, cond.take(few), uncond.take(few), sampler, walk)
             after = where.sample(eps[rows])
             slices.append((after, where.log_prob(after)))
         after, log_prob = (torch.cat(values) for values in zip(*slices, strict=True))

@@ -136,6 +136,7 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         conv = self.resample[1]
+        assert isinstance(conv, nn.Conv2d) and conv.bias is not None
         B, _, H, W = x.shape
         fold = torch.tensor(self.PHASES, dtype=conv.weight.dtype, device=x.device)
         # p, q: phase of the row and of the column; a, b: coarse taps; m, n: fine taps.
@@ -214,7 +215,7 @@ class QwenImageVAE(nn.Module):
         shape = (1, cfg.z_dim, 1, 1)
         self.register_buffer("mean", torch.tensor(cfg.latents_mean).view(shape), persistent=False)
         self.register_buffer("std", torch.tensor(cfg.latents_std).view(shape), persistent=False)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
     def seeded(cls, cfg: VAEConfig, seed: int) -> QwenImageVAE:
