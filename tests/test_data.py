@@ -353,6 +353,8 @@ def test_producers_give_the_stream_and_say_when_one_dies(tmp_path):
     finally:
         torch.set_num_threads(threads)
     with Producers(data, workers=1, ahead=2, stride=2) as producers:
+        producers.batch(1, 2)
+        assert set(producers._futures) == {(3, 2), (5, 2)}, "two batches ahead, and none that another rank reads"
         for step in (1, 3, 5, 0):  # in any order, also backwards as after a resume
             latents, captions = producers.batch(step, 2)
             assert torch.equal(latents, expected[step][0]) and captions == expected[step][1]

@@ -16,7 +16,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from alignment import grpo
 from alignment.grpo import Grpo, Micro, advantages, loss, train
 from alignment.trajectory import Trajectory, Transition, Walk, part, policy, rollout
 from base_model import flow
@@ -448,8 +447,3 @@ def test_settings_that_cannot_work_are_refused():
     for steps in (3, 4):
         with pytest.raises(ValueError, match=f"within=4 must be below sampler.steps={steps}"):
             replace(TINY, sampler=Sampler(steps=steps))
-
-
-def test_a_variant_is_another_loss():
-    """`loss` is an argument of `train`, and its default is the module's own."""
-    assert train.__defaults__ is not None and grpo.loss in train.__defaults__

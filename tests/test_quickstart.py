@@ -14,6 +14,7 @@ from base_model.weights import load_model
 from experiments.record import read_run
 from tests.tiny_chain import tiny_chain
 
+GOLDEN = Path(__file__).parent / "golden" / "tiny_chain.json"
 MEASURED = {"seconds", "total_seconds", "decoder_seconds", "peak_memory_mb"}
 
 
@@ -73,6 +74,16 @@ def test_the_first_ratio_is_exactly_one(alone):
     updated = [line for line in lines if "ratio_first" in line]
     assert all(line["ratio_first"] == 1.0 and line["ratio_gap_first"] == 0.0 for line in updated)
     assert {line["window"] for line in lines} <= {0.0, 1.0, 2.0} and len({line["window"] for line in lines}) > 1
+
+
+@pytest.mark.parametrize("stage", [stage for stage, _, _ in tiny_chain()])
+def test_losses_are_the_golden_ones(alone, stage):
+    """A refactoring leaves these alone. A change of science changes them, and brings a report (CONTRIBUTING.md).
+
+    `python -m tests.tiny_chain FOLDER` makes the run; the tolerance is for other processors, not for other code.
+    """
+    golden = json.loads(GOLDEN.read_text())[stage]
+    assert losses(alone / stage) == pytest.approx(golden, rel=2e-3, abs=1e-6)
 
 
 def test_dpo_starts_at_log_two(alone):
