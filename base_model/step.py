@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 
 @dataclass(frozen=True)
 class Step:
@@ -15,7 +13,3 @@ class Step:
     """0 is the first update of the run"""
     metrics: dict[str, float]
     """averaged over micro-batches and ranks"""
-    images_B3HW: np.ndarray | None = None
-    """float32 in [0, 1]: what the update learned from, where the loop makes pictures"""
-    captions: tuple[str, ...] = ()
-    """one for each picture"""

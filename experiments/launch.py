@@ -50,7 +50,7 @@ def resume(folder: Path) -> Path:
     if "chain" in config:
         return quickstart(folder)
     parent = config["parent"]
-    return train(rebuild(config["experiment"]), folder, Path(parent) if parent else None)
+    return train(rebuild(config["experiment"]), folder, folder / parent if parent else None)
 
 
 def evaluate_run(folder: Path) -> list[Path]:

@@ -7,10 +7,13 @@ Running it again goes on from the newest intact checkpoint, or does nothing when
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
+
+import numpy as np
 
 from alignment import dpo, grpo
 from base_model import pretrain, sft, train_vae
@@ -19,10 +22,12 @@ from base_model.data.latents import LatentStream, Producers
 from base_model.engine import Engine, LocalEngine
 from base_model.presets import PICTURES, PRESETS, VAES
 from base_model.qwen_image import QwenImage, build
+from base_model.sample import Sampler
 from base_model.step import Step
 from base_model.vae import QwenImageVAE
 from base_model.weights import NANO_VAE, load_model, load_vae, save_model, save_vae
-from experiments.experiment import Experiment
+from experiments.evaluate import draw_pictures, fixed_noise
+from experiments.experiment import Experiment, PromptPlan
 from experiments.preferences import load_pairs, make_pairs
 from experiments.progress import Progress
 from experiments.prompt_sets import make_prompts
@@ -32,6 +37,9 @@ from rewards.workers import ScorerPool
 
 CHECKPOINTS = 2
 """Newest checkpoints kept."""
+
+LOOK = PromptPlan(count=6, seed=61, heldout=True)
+"""What is drawn at every checkpoint, to be looked at."""
 
 T = TypeVar("T")
 
@@ -108,7 +116,9 @@ def run(
 
     `parent` is a finished stage to start from, `pool` scores pictures for DPO's pairs and for GRPO.
     """
-    record = RunRecord.open(folder, {"experiment": experiment, "parent": str(parent) if parent else ""})
+    record = RunRecord.open(
+        folder, {"experiment": experiment, "parent": os.path.relpath(parent, folder) if parent else ""}
+    )
     if record.finished:
         if progress:
             progress.skip(experiment.name)
@@ -130,7 +140,7 @@ def run(
         engine = LocalEngine(module, experiment.optim)
         start = resume(engine, folder, record, bar)
         with updates(experiment, model, engine, folder, start, pool) as loop:
-            follow(loop, experiment, engine, folder, record, bar)
+            follow(loop, experiment, model, engine, record, bar)
         with engine.averaged():
             save_atomically(folder / "model", lambda place: save(model, experiment, place))
 
@@ -147,16 +157,33 @@ def resume(engine: Engine, folder: Path, record: RunRecord, bar: Progress) -> in
 
 
 def follow(
-    loop: Iterator[Step], experiment: Experiment, engine: Engine, folder: Path, record: RunRecord, bar: Progress
+    loop: Iterator[Step],
+    experiment: Experiment,
+    model: QwenImage | QwenImageVAE,
+    engine: Engine,
+    record: RunRecord,
+    bar: Progress,
 ) -> None:
-    """Log every update, save every now and then."""
+    """Log every update; every now and then draw the same prompts from the same noise, and save."""
+    checkpoints = record.folder / "checkpoints"
     for step in loop:
         record.log(step.index, step.metrics)
         bar.advance(1, step.metrics)
         done = step.index + 1
         if done % experiment.save_every == 0 and done < experiment.algorithm.steps:
-            save_atomically(folder / "checkpoints" / f"update_{done:06d}", engine.save)
-            keep_last(folder / "checkpoints", CHECKPOINTS)
+            if isinstance(model, QwenImage):
+                with engine.averaged():
+                    record.samples(step.index, *look(model))
+            save_atomically(checkpoints / f"update_{done:06d}", engine.save)
+            keep_last(checkpoints, CHECKPOINTS)
+
+
+def look(model: QwenImage) -> tuple[np.ndarray, list[str]]:
+    """Pictures of a few held-out prompts, always from the same noise, and the prompts."""
+    prompts = make_prompts(LOOK)
+    noise = fixed_noise(model, len(prompts), LOOK.seed)
+    images = np.concatenate([images for _, images in draw_pictures(model, prompts, noise, Sampler())])
+    return images, [prompt.text for prompt in prompts]
 
 
 def save(model: QwenImage | QwenImageVAE, experiment: Experiment, place: Path) -> None:

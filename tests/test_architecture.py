@@ -33,8 +33,6 @@ TORCH_FREE = (
 HEAVY = {"torch", "paddleocr", "paddlex", "diffusers", "transformers", "deepspeed", "onnxruntime", "matplotlib", "cv2"}
 MAX_FILE, MAX_FUNCTION, MAX_ALGORITHM_FILES = 400, 60, 450
 MAX_TEST_FILE, MAX_TEST_FUNCTION = 700, 90
-MESSAGES = {"Step"}
-"""Dataclasses that carry results to whoever looks, and are no settings."""
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 
@@ -259,7 +257,7 @@ def test_every_setting_is_read_somewhere() -> None:
         f"{kind.__module__}.{kind.__qualname__}.{field.name}"
         for kind in config_classes()
         for field in dataclasses.fields(kind)
-        if field.name not in attributes_read() and kind.__name__ not in MESSAGES
+        if field.name not in attributes_read()
         if not kind.__module__.startswith("preference_data")  # facts on record, not settings
     ]
     assert not wrong, f"a setting that nothing reads misleads whoever sets it: {wrong}"
