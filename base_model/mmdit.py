@@ -263,9 +263,10 @@ class MMDiT(nn.Module):
         """Small matrices, open gates, zero output.
 
         As in DiT (Peebles & Xie, arXiv:2212.09748, section 3.2) modulations do not depend on sigma at first and the
-        output is zero. Unlike there the gates begin at 1, not 0, and matrices at a standard deviation of
-        1 / (4 sqrt(inputs)): the blocks take part from the first update, and an optimiser whose steps do not scale
-        with the weights turns small matrices quickly. On nano this halves the loss of the first updates that spell.
+        output is zero. Unlike there the gates begin at 1, not 0, so that blocks learn from the first update, and
+        matrices at a standard deviation of 1 / (4 sqrt(inputs)): Muon's steps do not scale with the weights and turn
+        small ones sooner. In nano's pretraining the loss over updates 51-100 was 0.63 instead of 0.68, over 101-150
+        0.44 instead of 0.47.
         """
         for module in self.modules():
             if isinstance(module, nn.Linear):

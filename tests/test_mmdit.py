@@ -209,6 +209,14 @@ def test_a_fresh_network_answers_zero_and_learns_at_once():
     assert not v.any()
     (v - x).square().mean().backward()
     assert model.proj_out.weight.grad.any()
+    with torch.no_grad():
+        model.proj_out.weight.sub_(model.proj_out.weight.grad)
+    model.zero_grad()
+    (model(x, sigma, text, None, [(4, 6)] * 3) - x).square().mean().backward()
+    blocks = model.transformer_blocks.named_parameters()
+    asleep = {name for name, p in blocks if p.grad is not None and not p.grad.any()}
+    unread = {"2.attn.add_q_proj.weight", "2.attn.add_q_proj.bias", "2.attn.norm_added_q.weight"}
+    assert asleep == unread, "from the second update on, every part of a block learns"
 
 
 def test_the_same_seed_draws_the_same_weights():
