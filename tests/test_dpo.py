@@ -65,20 +65,17 @@ class Line:
     def __init__(self, value: float, before: float) -> None:
         self.trainable = nn.Module()
         self.trainable.value = nn.Parameter(torch.tensor(value))
-        self.now, self.before = self.trainable.value, torch.tensor(before)
+        self.before = before
         self.read: list[Tensor] = []
 
     def velocity(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
         self.read.append(x_BSC)
-        return self.now.expand(x_BSC.shape)
+        return self.trainable.value.expand(x_BSC.shape)
 
     @contextlib.contextmanager
     def reference(self) -> Iterator[Line]:
-        self.now = self.before
-        try:
-            yield self
-        finally:
-            self.now = self.trainable.value
+        self.then = Line(self.before, self.before)
+        yield self.then
 
 
 def test_loss_by_hand():
@@ -97,7 +94,7 @@ def test_loss_by_hand():
     assert float(metrics["chosen_drift"]) == pytest.approx(gain_chosen, rel=1e-5)
     assert float(metrics["rejected_drift"]) == pytest.approx(gain_rejected, rel=1e-5)
     assert float(metrics["implicit_accuracy"]) == 0.0
-    for x in model.read:
+    for x in model.read + model.then.read:
         assert x.flatten().tolist() == pytest.approx([0.8 * 1.0 + 0.2 * 0.25, 0.8 * -0.5 + 0.2 * 0.25])
     total.backward()
     # d total / d v = sigmoid(beta inside / 2) beta / 2 (2 (v - target_w) - 2 (v - target_l))

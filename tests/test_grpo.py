@@ -100,13 +100,28 @@ def rolled(model: QwenImage, cfg: Grpo, step: int = 0) -> Trajectory:
     return rollout(model, texts, cfg.group, cfg.sampler, cfg.walk, cfg.seed, step, 0, cfg.micro)
 
 
-def log_probs(model: QwenImage, seen: Trajectory, cfg: Grpo) -> Tensor:
-    """[T, B] of the rollout's actions under the model as it is now."""
+def policies(model: QwenImage, seen: Trajectory, cfg: Grpo) -> list[flow.Gaussian]:
+    """The distributions of the rollout's stochastic steps under the model as it is now."""
     found = []
     for t in seen.transitions:
         cond, uncond = (c.take(slice(None, None, t.copies)) for c in (seen.cond, seen.uncond))
-        found.append(policy(model, t, cond, uncond, cfg.sampler, cfg.walk).log_prob(t.next_BSC))
-    return torch.stack(found)
+        found.append(policy(model, t, cond, uncond, cfg.sampler, cfg.walk))
+    return found
+
+
+def log_probs(model: QwenImage, seen: Trajectory, cfg: Grpo) -> Tensor:
+    """[T, B] of the rollout's actions under the model as it is now."""
+    now = policies(model, seen, cfg)
+    return torch.stack([p.log_prob(t.next_BSC) for p, t in zip(now, seen.transitions, strict=True)])
+
+
+def moved() -> QwenImage:
+    """A model that is no longer at its reference."""
+    model, random = tiny_model(), torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in model.network.parameters():
+            weight.add_(0.02 * torch.randn(weight.shape, generator=random))
+    return model
 
 
 def close(a: dict[str, Tensor], b: dict[str, Tensor], scale: float = 1e-4) -> None:
@@ -183,18 +198,14 @@ class Line:
     def __init__(self, value: float, before: float) -> None:
         self.trainable = nn.Module()
         self.trainable.value = nn.Parameter(torch.tensor(value))
-        self.now, self.before = self.trainable.value, torch.tensor(before)
+        self.before = before
 
     def velocity(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
-        return self.now.expand(x_BSC.shape)
+        return self.trainable.value.expand(x_BSC.shape)
 
     @contextlib.contextmanager
     def reference(self) -> Iterator[Line]:
-        self.now = self.before
-        try:
-            yield self
-        finally:
-            self.now = self.trainable.value
+        yield Line(self.before, self.before)
 
 
 # dance from 0.5 to 0.25 with eta 1 at x = 0: mean = -v dt - s^2 dt / (2 sigma) (1 - sigma) v = -v dt (1 + s^2 / 2).
@@ -268,7 +279,9 @@ def test_ratio_is_exactly_one_at_the_first_update(kernel, noise, shared):
             assert len(engine.micros) == 2 * (3 * G // micro)
 
 
-def test_gradient_is_that_of_the_mean_over_taught_samples():
+@pytest.mark.parametrize("beta", [0.0, 30.0])
+@pytest.mark.parametrize("micro", [G, 3 * G])
+def test_gradient_is_that_of_the_mean_over_taught_samples(micro, beta):
     """One group without spread, one picture that could not be judged: as if they had never been drawn.
 
     The expectation is computed in one pass over the rollout, without `Micro`, weights, slices or clipping.
@@ -279,26 +292,38 @@ def test_gradient_is_that_of_the_mean_over_taught_samples():
     centred = torch.cat([group - group.mean() for group in r])
     # The group without spread counts in the update's spread, with 0.
     advantage = centred / ((centred.square().sum() / 11).sqrt() + 1e-4)
-    for micro in (G, 3 * G):
-        cfg = replace(TINY, micro=micro)
-        model, _, metrics = watched(cfg, judge)
-        got = gradient(model)
-        model.network.zero_grad()
-        now = log_probs(model, rolled(model, cfg), cfg)[:, taught]
-        (-(torch.exp(now - now.detach()) * advantage).mean()).backward()
-        close(got, gradient(model))
-        assert metrics["unjudged"] == pytest.approx(1 / 12)
-        assert metrics["groups_without_spread"] == pytest.approx(1 / 3)
-        assert metrics["reward"] == pytest.approx((1.75 + 2.8 + 1.0) / 11)
+    cfg, model = replace(TINY, micro=micro, beta=beta), moved()
+    model, _, metrics = watched(cfg, judge, model)
+    got = gradient(model)
+    model.network.zero_grad()
+    seen = rolled(model, cfg)
+    now = log_probs(model, seen, cfg)
+    objective = (torch.exp(now - now.detach())[:, taught] * advantage).mean()
+    with torch.no_grad(), model.reference() as reference:
+        before = policies(reference, seen, cfg)
+    gaps = [
+        (a.mean_BSC - b.mean_BSC).square().mean((1, 2)) / (2 * a.std**2)
+        for a, b in zip(policies(model, seen, cfg), before, strict=True)
+    ]
+    kl = torch.stack(gaps)[:, taught].mean()
+    (beta * kl - objective).backward()
+    close(got, gradient(model))
+    assert metrics["unjudged"] == pytest.approx(1 / 12)
+    assert metrics["groups_without_spread"] == pytest.approx(1 / 3)
+    assert metrics["reward"] == pytest.approx((1.75 + 2.8 + 1.0) / 11)
+    assert float(kl.detach()) > 1e-4 and (not beta or metrics["kl"] == pytest.approx(float(kl.detach()), rel=1e-3))
 
 
-def test_rewards_reach_the_pictures_they_are_for():
+@pytest.mark.parametrize("step", [0, 1])
+def test_rewards_reach_the_pictures_they_are_for(step):
     """Prompts, conditionings, pictures, rewards and advantages of one sample stay together, group beside group."""
-    judge, model = listed(*SPREAD), tiny_model()
-    _, engine, _ = watched(replace(TINY, micro=G), judge, model)
-    chosen = PROMPTS.batch(0, 3)
+    judge, model, cfg = listed(*SPREAD), tiny_model(), replace(TINY, micro=G, steps=step + 1)
+    engine = Watching(model)
+    (done,) = train(model, engine, PROMPTS, judge, cfg, start=step)
+    assert done.index == step
+    chosen = PROMPTS.batch(step, 3)
     assert [prompts for prompts, _ in judge.asked] == [(p,) * G for p in chosen]
-    seen = rolled(model, replace(TINY, micro=G))
+    seen = rolled(model, cfg, step)
     assert torch.equal(seen.cond.text_BLD, model.encode_text([p.text for p in chosen for _ in range(G)]).text_BLD)
     pictures = torch.cat([torch.from_numpy(images) for _, images in judge.asked])
     expected = model.decode(seen.x0_BSC) * 255.0
@@ -355,11 +380,9 @@ def test_nothing_to_learn_moves_nothing(rewards):
 def test_kl_pulls_back_to_the_reference():
     """0 where training begins; after the policy has moved, positive, and following its gradient lowers it."""
     cfg = replace(TINY, beta=1e5, walk=Walk(window=2, within=2))
-    model, _, metrics = watched(cfg, listed(*SPREAD))
+    _, _, metrics = watched(cfg, listed(*SPREAD))
     assert metrics["kl"] == 0.0
-    with torch.no_grad():
-        for weight in model.network.parameters():
-            weight.add_(0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
+    model = moved()
     engine = LocalEngine(model.network, replace(GENTLE, adamw_lr=1e-3))
     kl = [s.metrics["kl"] for s in train(model, engine, PROMPTS, listed(*SPREAD), replace(cfg, steps=12))]
     assert kl[0] > 1e-6

@@ -61,6 +61,18 @@ def noises(model: QwenImage, monkeypatch: pytest.MonkeyPatch, given: list[Tensor
     monkeypatch.setattr(model, "noise", noise)
 
 
+def recorded(model: QwenImage) -> list[Tensor]:
+    """What the model's noise will have been, in order."""
+    asked, drawn = model.noise, []
+
+    def noise(size: int, generator: torch.Generator) -> Tensor:
+        drawn.append(asked(size, generator))
+        return drawn[-1]
+
+    model.noise = noise  # type: ignore[method-assign]
+    return drawn
+
+
 # --- the ratio ----------------------------------------------------------------------------------------------------
 
 
@@ -81,13 +93,18 @@ def test_ratio_is_exactly_one_before_the_first_update(kernel, noise, shared):
                         assert ratio.tolist() == [1.0] * (rows.stop - rows.start)
 
 
-def test_log_prob_is_that_of_the_noise():
-    """log p = mean over dimensions of -eps^2 / 2 - log std - log(2 pi) / 2."""
-    model, walk = tiny_model(), Walk()
+@pytest.mark.parametrize(("kernel", "noise"), [*KERNELS, (flow.ddim, 0.5), (flow.dance, 0.6)])
+def test_a_step_draws_from_its_kernel_and_says_how_likely_that_was(kernel, noise):
+    """next = mean + std eps;  log p = mean over dimensions of -eps^2 / 2 - log std - log(2 pi) / 2."""
+    model, walk = tiny_model(), Walk(kernel, noise, shared_noise=False)
+    drawn = recorded(model)
     seen = roll(model, walk)
-    for t, eps in zip(seen.transitions, implied_noise(model, seen, walk), strict=True):
-        std = flow.ddim(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), t.sigma, t.sigma_next, 1.0).std
-        expected = -0.5 * eps.square().mean((1, 2)) - math.log(std) - 0.5 * math.log(2 * math.pi)
+    for t, eps in zip(seen.transitions, drawn[1:], strict=True):
+        with torch.no_grad():
+            v = model.velocity(t.x_BSC, torch.full((P * G,), t.sigma), seen.cond)
+        where = kernel(t.x_BSC, v, t.sigma, t.sigma_next, noise)
+        torch.testing.assert_close(t.next_BSC, where.mean_BSC + where.std * eps, atol=1e-5, rtol=1e-5)
+        expected = -0.5 * eps.square().mean((1, 2)) - math.log(where.std) - 0.5 * math.log(2 * math.pi)
         torch.testing.assert_close(t.log_prob_B, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -112,29 +129,35 @@ def test_window_follows_from_the_seed():
     assert {Walk(window=4, within=4).start(0, step) for step in range(5)} == {0}
 
 
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
 @pytest.mark.parametrize("step", range(3))
-def test_noise_lies_in_the_window_and_nowhere_else(step):
+def test_noise_lies_in_the_window_and_nowhere_else(step, guidance):
     """Walk every sample by hand, one at a time: the ODE outside the window, the recorded noise inside."""
-    model, walk, first_noise = tiny_model(), Walk(shared_noise=False), []
-    asked = model.noise
-    model.noise = lambda size, generator: first_noise.append(asked(size, generator)) or first_noise[-1]
-    seen, first = roll(model, walk, step=step), walk.start(0, step)
-    assert [shape[0] for shape in map(torch.Tensor.size, first_noise)] == [P * G] * 3
+    model, walk = tiny_model(), Walk(shared_noise=False)
+    drawn = recorded(model)
+    seen, first = roll(model, walk, guidance, step=step), walk.start(0, step)
+    assert [len(eps) for eps in drawn] == [P * G] * 3
     levels = flow.schedule(STEPS, 0.5)
     assert [(t.sigma, t.sigma_next) for t in seen.transitions] == [
         (levels[first], levels[first + 1]), (levels[first + 1], levels[first + 2])
     ]  # fmt: skip
+
+    def guided(x: Tensor, sigma: float, text: str) -> Tensor:
+        v, nothing = (model.velocity(x, torch.tensor([sigma]), model.encode_text([t])) for t in (text, ""))
+        further = nothing + guidance * (v - nothing)
+        return further / further.norm(dim=-1, keepdim=True) * v.norm(dim=-1, keepdim=True)
+
     with torch.no_grad():
         for b in range(P * G):
-            x, cond = first_noise[0][b : b + 1], model.encode_text([TEXTS[b // G]])
+            x = drawn[0][b : b + 1]
             for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
-                v = model.velocity(x, torch.tensor([sigma]), cond)
+                v = guided(x, sigma, TEXTS[b // G])
                 if first <= i < first + 2:
                     torch.testing.assert_close(seen.transitions[i - first].x_BSC[b : b + 1], x, atol=1e-4, rtol=1e-4)
                     step_ = flow.ddim(x, v, sigma, sigma_next, 1.0)
-                    x = step_.sample(first_noise[1 + i - first][b : b + 1])
+                    x = step_.mean_BSC + step_.std * drawn[1 + i - first][b : b + 1]
                 else:
-                    x = flow.euler(x, v, sigma, sigma_next).mean_BSC
+                    x = x - (sigma - sigma_next) * v
             torch.testing.assert_close(seen.x0_BSC[b : b + 1], x, atol=1e-4, rtol=1e-4)
 
 

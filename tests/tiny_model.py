@@ -33,8 +33,8 @@ def tiny_vae(seed: int = 0) -> QwenImageVAE:
 def tiny_model(seed: int = 0, fresh: bool = False) -> QwenImage:
     """Two blocks of width 32 over 2 x 6 latent tokens, with the reference frozen where it begins.
 
-    A fresh network answers 0 whatever it is asked, because its output and its modulations begin at zero. Those get
-    random weights here unless `fresh`, so that sigma, text and latent all reach the answer.
+    A fresh network answers 0 whatever it is asked, because its output begins at zero, and its modulations do not depend
+    on sigma. Both get random weights here unless `fresh`, so that sigma, text and latent all reach the answer.
     """
     model = build(NETWORK, tiny_vae(seed), PICTURE, seed)
     if not fresh:
