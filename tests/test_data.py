@@ -6,12 +6,16 @@ import math
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from functools import cache
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -371,3 +375,32 @@ def test_producers_give_the_stream_and_say_when_one_dies(tmp_path):
         with pytest.raises(RuntimeError, match="data producer process died"):
             for step in range(100, 140, 2):
                 producers.batch(step, 2)
+
+
+TRAINER = """
+import sys, time
+from pathlib import Path
+from base_model.data.latents import LatentStream, Producers
+from base_model.data.stream import Stage, TextStream
+if __name__ == "__main__":
+    data = LatentStream(TextStream(0, (Stage(0, (0, 0, 0, 0, 1)),)), Path(sys.argv[1]))
+    with Producers(data, workers=1, ahead=2) as producers:
+        producers.batch(0, 2)
+        print(*producers._pool._processes, flush=True)
+        time.sleep(60)
+"""
+
+
+def test_producers_do_not_outlive_a_trainer_that_was_killed(tmp_path):
+    save_vae(tiny_vae(), tmp_path / "vae.safetensors")
+    (tmp_path / "trainer.py").write_text(TRAINER)
+    command = [sys.executable, str(tmp_path / "trainer.py"), str(tmp_path / "vae.safetensors")]
+    root = str(Path(__file__).parents[1])
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": root}
+    ) as trainer:
+        assert trainer.stdout is not None
+        producer = psutil.Process(int(trainer.stdout.readline()))
+        trainer.kill()
+    _, alive = psutil.wait_procs([producer], timeout=10)
+    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE], "a producer works on for nobody"

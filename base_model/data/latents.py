@@ -8,6 +8,8 @@ on one thread each whatever the trainer uses, because sums depend on the number 
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -46,8 +48,17 @@ class LatentStream:
 _producer: tuple[TextStream, QwenImageVAE]
 
 
+def _end_with_parent() -> None:
+    """A trainer that was killed cannot stop its producers; each waits for that and goes."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
 def _begin(data: LatentStream) -> None:
     global _producer
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     _producer = data.stream, load_vae(data.vae_file)
 
