@@ -40,8 +40,8 @@ def alone(tmp_path_factory) -> Path:
 
 def test_interrupted_anywhere_it_ends_with_the_same_numbers(alone, tmp_path):
     folder = tmp_path / "quickstart"
-    # updates: decoder 1-5, pretrain 6-12, sft 13-17, dpo 18-22, grpo 23-27, control 28-32; some are done again
-    plan = [("4", "SIGKILL"), ("4", "SIGINT"), ("7", "SIGKILL"), ("5", "SIGINT"), ("5", "SIGKILL"), ("5", "SIGINT")]
+    # updates a stage: 5, 7, 5, 5, 5, 5, with a checkpoint after every second; what came after it is done again
+    plan = [("4", "SIGKILL"), ("4", "SIGINT"), ("10", "SIGKILL"), ("5", "SIGINT"), ("8", "SIGKILL"), ("5", "SIGINT")]
     stopped = set()
     for updates, name in plan:
         done = start(folder, "--die-after", updates, "--signal", name)
