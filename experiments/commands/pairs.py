@@ -1,0 +1,74 @@
+"""Commands that make preference pairs, or look at them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg, subcommand
+
+from experiments.commands.arguments import RUNS, Out, RunFolder
+
+
+@dataclass(frozen=True)
+class FromScores:
+    """Make preferences by machine: draw several pictures a prompt, score them, keep the best and the worst.
+
+    Example: glyphlab pairs from-scores runs/nano_sft -o runs/pairs --count 240
+    """
+
+    run_folder: RunFolder
+    """folder of the finished run whose model draws"""
+    out: Out = RUNS / "pairs"
+    """folder for pairs.jsonl and the pictures"""
+    reward: str = "ocr"
+    """name of a reward in rewards.REWARDS"""
+    count: int = 240
+    """prompts; each gives one pair at most"""
+    group: int = 8
+    """pictures a prompt"""
+    min_margin: float = 0.0
+    """least difference of scores, in the reward's units; 0 keeps every pair that is no tie"""
+    seed: int = 0
+    """of the prompts and of the noise"""
+
+    def run(self) -> int:
+        from experiments.scoring import pairs_from_run, pairs_lines
+
+        file = pairs_from_run(
+            self.run_folder, self.out, self.reward, self.count, self.group, self.min_margin, self.seed
+        )
+        for line in pairs_lines(file):
+            print(line)
+        return 0
+
+
+@dataclass(frozen=True)
+class Show:
+    """Say what is in a file of preference pairs: how many, who decided, how far apart, and a few of them.
+
+    Example: glyphlab pairs show runs/quickstart/dpo/pairs.jsonl
+    """
+
+    file: Annotated[Positional[Path], arg(metavar="FILE")]
+    """a pairs.jsonl"""
+    count: int = 5
+    """pairs to print"""
+
+    def run(self) -> int:
+        from experiments.scoring import pairs_lines
+
+        for line in pairs_lines(self.file, self.count):
+            print(line)
+        return 0
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Make preference pairs, or look at them."""
+
+    action: Annotated[FromScores, subcommand("from-scores")] | Annotated[Show, subcommand("show")]
+
+    def run(self) -> int:
+        return self.action.run()

@@ -1,0 +1,69 @@
+"""Commands that train."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from experiments.commands.arguments import RUNS, MaybeOut, Out, RunFolder
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """Train an image model that writes words, align it, judge every stage, and write the report.
+
+    About a quarter of an hour on two cores without a GPU. Run again, it goes on where it was interrupted.
+
+    Example: glyphlab quickstart
+    """
+
+    out: Out = RUNS / "quickstart"
+    """the run's folder"""
+
+    def run(self) -> int:
+        from experiments.quickstart import quickstart
+
+        return finish(quickstart(self.out))
+
+
+@dataclass(frozen=True)
+class Train:
+    """Run one experiment by its name; `glyphlab train NAME --help` lists all of its settings.
+
+    Example: glyphlab train nano_sft --parent runs/quickstart/pretrain --algorithm.steps 200
+    """
+
+    name: Annotated[Positional[str], arg(metavar="NAME")]
+    """an experiment of experiments/configs, such as nano_pretrain"""
+    out: MaybeOut = None
+    """the run's folder; runs/NAME when not given"""
+    parent: Annotated[Path | None, arg(metavar="PATH")] = None
+    """folder of the finished run whose model this one starts from"""
+
+    def run(self) -> int:
+        raise AssertionError("`main` hands this command to `train`, which knows the experiment's settings")
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with an interrupted run, with the settings it was started with.
+
+    Example: glyphlab resume runs/quickstart
+    """
+
+    run_folder: RunFolder
+    """a folder that `quickstart` or `train` made"""
+
+    def run(self) -> int:
+        from experiments.launch import resume
+
+        return finish(resume(self.run_folder))
+
+
+def finish(report: Path) -> int:
+    """Tell where the report is."""
+    print(f"report: {report}")
+    return 0
