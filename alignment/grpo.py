@@ -7,7 +7,7 @@
     (G4)  KL = mean (mu_theta - mu_ref)^2 / (2 std^2), std = the step's own, so it carries the step size
 
 Samples that could not be judged (NaN), and groups whose rewards are all equal, teach nothing: they are left out of
-the mean (G3) and counted. Rollout and update use the same slices: rho is exactly 1 before the first update, and logged.
+the mean (G3) and counted. Rollout and update use the same batches: rho is exactly 1 before the first update (logged).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from alignment.trajectory import Trajectory, Transition, Walk, part, policy, rollout
+from alignment.trajectory import Trajectory, Transition, Walk, policy, rollout
 from base_model.engine import Engine
 from base_model.interface import FlowModel
 from base_model.sample import Sampler
@@ -41,8 +41,8 @@ class Grpo:
     """pictures a prompt (G)"""
     sampler: Sampler = field(default_factory=lambda: Sampler(steps=8))
     walk: Walk = field(default_factory=Walk)
-    micro: int = 48
-    """pictures a forward pass; whole groups"""
+    micro: int = 24
+    """pictures drawn, judged and learned from at a time, whole groups: while some are judged the next are drawn"""
     updates: int = 1
     """optimizer steps a rollout"""
     clip: float = 1e-3
@@ -83,8 +83,8 @@ class Prompts(Protocol):
 class Micro(NamedTuple):
     """One stochastic step of some samples; `weight_B` is 0 for samples that teach nothing, else total / taught."""
 
+    trajectory: Trajectory
     transition: Transition
-    rows: slice
     advantage_B: Tensor
     weight_B: Tensor
 
@@ -103,10 +103,10 @@ def advantages(reward_PG: Tensor, group_spread: bool, clip: float) -> tuple[Tens
     return torch.where(teaches, advantage, torch.zeros_like(r)).float(), teaches
 
 
-def loss(model: FlowModel, trajectory: Trajectory, m: Micro, cfg: Grpo) -> tuple[Tensor, dict[str, Tensor]]:
+def loss(model: FlowModel, m: Micro, cfg: Grpo) -> tuple[Tensor, dict[str, Tensor]]:
     """(G3) for one stochastic step of some samples."""
-    copies = m.transition.copies
-    cond, uncond = (c.take(m.rows).take(slice(None, None, copies)) for c in (trajectory.cond, trajectory.uncond))
+    one_a_row = slice(None, None, m.transition.copies)
+    cond, uncond = m.trajectory.cond.take(one_a_row), m.trajectory.uncond.take(one_a_row)
     now = policy(model, m.transition, cond, uncond, cfg.sampler, cfg.walk)
     ratio = torch.exp(now.log_prob(m.transition.next_BSC) - m.transition.log_prob_B)  # (G2)
     clipped = ratio.clamp(1.0 - cfg.clip, 1.0 + cfg.clip)
@@ -126,32 +126,42 @@ def loss(model: FlowModel, trajectory: Trajectory, m: Micro, cfg: Grpo) -> tuple
     return total, metrics
 
 
-def judge_all(model: FlowModel, judge: Judge, prompts: Sequence[Prompt], x0_BSC: Tensor, group: int) -> Tensor:
-    """[B] rewards; each group is sent to the judge as soon as it is decoded."""
+def send(model: FlowModel, judge: Judge, prompts: Sequence[Prompt], x0_BSC: Tensor, group: int) -> list[Future[Scores]]:
+    """Each group is sent to the judge as soon as it is decoded; one future a group."""
     waiting = []
     for i in range(0, len(prompts), group):
         pixels = model.decode(x0_BSC[i : i + group])
         waiting.append(judge.submit(prompts[i : i + group], (pixels * 255.0).round().byte().cpu().numpy()))
-    return torch.cat([torch.from_numpy(f.result().value_B) for f in waiting]).float()
+    return waiting
+
+
+def explore(
+    model: FlowModel, judge: Judge, chosen: Sequence[Prompt], cfg: Grpo, step: int, rank: int
+) -> tuple[list[Trajectory], Tensor]:
+    """The rollouts of an update, `micro` pictures each, and their rewards [P G]: judged while the next are drawn."""
+    trajectories, waiting = [], []
+    for part in range(0, cfg.prompts, cfg.micro // cfg.group):
+        few = chosen[part : part + cfg.micro // cfg.group]
+        texts = [prompt.text for prompt in few]
+        one = rollout(model, texts, cfg.group, cfg.sampler, cfg.walk, cfg.seed, step, rank, part)
+        waiting += send(model, judge, [prompt for prompt in few for _ in range(cfg.group)], one.x0_BSC, cfg.group)
+        trajectories.append(one)
+    return trajectories, torch.cat([torch.from_numpy(f.result().value_B) for f in waiting]).float()
 
 
 def train(
     model: FlowModel, engine: Engine, prompts: Prompts, judge: Judge, cfg: Grpo, start: int = 0,
-    loss: Callable[[FlowModel, Trajectory, Micro, Grpo], tuple[Tensor, dict[str, Tensor]]] = loss,
+    loss: Callable[[FlowModel, Micro, Grpo], tuple[Tensor, dict[str, Tensor]]] = loss,
 ) -> Iterator[Step]:  # fmt: skip
     """Yields after every rollout and its updates; a variant is another `loss`."""
     for step in range(start, cfg.steps):
         chosen = prompts.batch(step * engine.world_size + engine.rank, cfg.prompts)
-        members = [prompt for prompt in chosen for _ in range(cfg.group)]
-        trajectory = rollout(
-            model, [p.text for p in chosen], cfg.group, cfg.sampler, cfg.walk, cfg.seed, step, engine.rank, cfg.micro
-        )
-        reward_B = judge_all(model, judge, members, trajectory.x0_BSC, cfg.group).to(engine.device)
+        trajectories, reward_B = explore(model, judge, chosen, cfg, step, engine.rank)
         # Every rank sees all rewards, so that the global spread and the share that teaches are the same everywhere.
-        everyone = engine.gather(reward_B).view(-1, cfg.group)
+        everyone = engine.gather(reward_B.to(engine.device)).view(-1, cfg.group)
         advantage_PG, teaches_PG = advantages(everyone, cfg.group_spread, cfg.advantage_clip)
         mine = slice(engine.rank * cfg.prompts, (engine.rank + 1) * cfg.prompts)
-        advantage_B, taught = advantage_PG[mine].flatten(), teaches_PG.float().mean()
+        taught = teaches_PG.float().mean()
         metrics = {
             "reward": float(everyone.nanmean()),
             "unjudged": float(everyone.isnan().float().mean()),
@@ -159,15 +169,15 @@ def train(
             "window": float(cfg.walk.start(cfg.seed, step)),
         }
         if taught > 0:
-            weight_B = teaches_PG[mine].flatten().float() / taught
-            slices = [slice(i, i + cfg.micro) for i in range(0, len(members), cfg.micro)]
+            advantage_MB = advantage_PG[mine].reshape(-1, cfg.micro)
+            weight_MB = teaches_PG[mine].float().reshape(-1, cfg.micro) / taught
             micros = [
-                Micro(part(t, rows), rows, advantage_B[rows], weight_B[rows])
-                for t in trajectory.transitions
-                for rows in slices
+                Micro(one, transition, advantage_B, weight_B)
+                for one, advantage_B, weight_B in zip(trajectories, advantage_MB, weight_MB, strict=True)
+                for transition in one.transitions
             ]
             for update in range(cfg.updates):
-                done = engine.update(micros, lambda m, t=trajectory: loss(model, t, m, cfg))  # type: ignore[misc]
+                done = engine.update(micros, lambda m: loss(model, m, cfg))
                 if update == 0:
                     metrics |= {"ratio_first": done["ratio"], "ratio_gap_first": done["ratio_gap"]}
             metrics |= done

@@ -2,7 +2,7 @@
 
 A trajectory follows the ordinary differential equation except inside a short window of stochastic steps
 (MixGRPO, arXiv:2507.21802). `policy` gives the Gaussian of one step; `rollout` samples from it and a loss evaluates it
-again on the same slices, so the ratio before the first update is 1 by construction.
+again on the same batch, so the ratio before the first update is 1 by construction.
 
 When a group shares its first noise, everything before the window is the same for the whole group and is computed once;
 so is the network's answer at the window's first step, where the members only begin to differ by their noise.
@@ -89,41 +89,30 @@ def policy(
     return flow.Gaussian(step.mean_BSC.repeat_interleave(t.copies, 0), step.std)
 
 
-def part(t: Transition, rows: slice) -> Transition:
-    """The transition of some of its samples; `rows` must cover whole groups when the step is shared."""
-    few = slice(rows.start // t.copies, rows.stop // t.copies)
-    return Transition(t.x_BSC[few], t.next_BSC[rows], t.sigma, t.sigma_next, t.copies, t.log_prob_B[rows])
-
-
 @torch.no_grad()
 def rollout(
     model: FlowModel, texts: Sequence[str], group: int, sampler: Sampler, walk: Walk,
-    seed: int, step: int, rank: int, micro: int,
+    seed: int, step: int, rank: int, part: int = 0,
 ) -> Trajectory:  # fmt: skip
     """Sample `group` pictures for each text, exploring in the window of update `step`.
 
-    The stochastic steps run in slices of `micro` samples, the slices in which a loss will replay them.
+    Its noise belongs to (seed, step, rank, part): the parts of an update differ in noise and share the window.
     """
-    P, levels, first = len(texts), sampler.levels(), walk.start(seed, step)
+    levels, first = sampler.levels(), walk.start(seed, step)
     copies = group if walk.shared_noise else 1
     cond = model.encode_text(texts).repeat(group // copies)
     uncond = model.unconditional(len(cond))
-    random = generator(seed, step, rank, "rollout")
+    random = generator(seed, step, rank, f"rollout {part}")
     x = model.noise(len(cond), random)
     x = sample(model, x, cond, uncond, sampler, levels[: first + 1])
     full, full_uncond = cond.repeat(copies), uncond.repeat(copies)
     transitions = []
     for i in range(first, first + walk.window):
-        eps = model.noise(P * group, random)
-        slices = []
-        for rows in (slice(r, r + micro) for r in range(0, P * group, micro)):
-            few = slice(rows.start // copies, rows.stop // copies)
-            bare = Transition(x[few], eps[rows], levels[i], levels[i + 1], copies, eps[rows, 0, 0])
-            where = policy(model, bare, cond.take(few), uncond.take(few), sampler, walk)
-            after = where.sample(eps[rows])
-            slices.append((after, where.log_prob(after)))
-        after, log_prob = (torch.cat(values) for values in zip(*slices, strict=True))
-        transitions.append(Transition(x, after, levels[i], levels[i + 1], copies, log_prob))
+        eps = model.noise(len(full), random)
+        bare = Transition(x, eps, levels[i], levels[i + 1], copies, eps[:, 0, 0])
+        where = policy(model, bare, cond, uncond, sampler, walk)
+        after = where.sample(eps)
+        transitions.append(Transition(x, after, levels[i], levels[i + 1], copies, where.log_prob(after)))
         x, cond, uncond, copies = after, full, full_uncond, 1
     x0 = sample(model, x, full, full_uncond, sampler, levels[first + walk.window :])
     return Trajectory(full, full_uncond, tuple(transitions), x0)

@@ -76,8 +76,9 @@ def make_pairs(model: FlowModel, plan: PairPlan, folder: Path, judge: ScorerPool
 
 def draw_group(model: FlowModel, prompts: list[Prompt], plan: PairPlan, first: int) -> tuple[torch.Tensor, np.ndarray]:
     """Latents [len(prompts) * group, S, C] and their uint8 pictures, a prompt's side by side. `first` seeds them."""
-    texts, count = [p.text for p in prompts], len(prompts) * plan.group
-    x0 = rollout(model, texts, plan.group, plan.sampler, plan.walk, plan.seed, first // CHUNK, 0, count).x0_BSC
+    x0 = rollout(
+        model, [p.text for p in prompts], plan.group, plan.sampler, plan.walk, plan.seed, first // CHUNK, 0
+    ).x0_BSC
     return x0, (model.decode(x0) * 255.0).round().byte().cpu().numpy()
 
 

@@ -5,7 +5,7 @@
     samples/        pictures with an index.json that says what each should show
 
 A JSON file is replaced whole or not at all. A process that is killed leaves at most half a line at the end of
-metrics.jsonl, which readers pass over and the next writer removes.
+metrics.jsonl, which readers pass over and the next writer removes; of its time at most `TICK` seconds are lost.
 
 Shapes: B samples, 3HW pixels.
 """
@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,9 @@ from experiments.files import plain, read_png, write_bytes, write_json, write_pn
 
 __all__ = ["Run", "RunRecord", "Sample", "plain", "read_metrics", "read_png", "read_run", "write_json", "write_png"]
 
-RUN, METRICS, SAMPLES, LOCK = "run.json", "metrics.jsonl", "samples", ".lock"
+RUN, METRICS, SAMPLES, LOCK, CLOCK = "run.json", "metrics.jsonl", "samples", ".lock", ".seconds"
+TICK = 2.0
+"""Seconds between notes of how long the run has been worked on, for when its process is killed."""
 STATUSES = ("created", "running", "finished", "failed", "interrupted")
 RESERVED = ("step", "seconds")
 """Names in metrics.jsonl that a metric cannot have."""
@@ -88,7 +91,7 @@ def read_run(folder: Path) -> Run:
     samples = [Sample(r["step"], folder / SAMPLES / r["picture"], r["caption"], r["reading"]) for r in rows]
     known = {name: state[name] for name in ("command", "config", "environment", "git", "started", "finished", "error")}
     metrics = tuple(read_metrics(folder))
-    seconds = max(state["seconds"], metrics[-1]["seconds"] or 0.0 if metrics else 0.0)
+    seconds = _seconds(folder, state, metrics)
     return Run(folder, status, seconds=seconds, sessions=tuple(state["sessions"]), metrics=metrics,
                samples=tuple(samples), **known)  # fmt: skip
 
@@ -117,9 +120,7 @@ class RunRecord:
     def __init__(self, folder: Path, state: dict[str, Any]) -> None:
         self.folder = folder
         self._state = state
-        lines = read_metrics(folder)
-        if lines:  # a killed process could not write its time into run.json, but every line has it
-            state["seconds"] = max(state["seconds"], lines[-1]["seconds"] or 0.0)
+        state["seconds"] = _seconds(folder, state, read_metrics(folder))
         self._began: float | None = None
         self._file: TextIO | None = None
 
@@ -182,12 +183,30 @@ class RunRecord:
             self._began = time.monotonic()
             self._put(session, "running", None)
             try:
-                yield
+                with self._ticking():
+                    yield
             except BaseException as error:
                 stopped = isinstance(error, KeyboardInterrupt | GeneratorExit)
                 self._put(session, "interrupted" if stopped else "failed", None if stopped else _brief(error))
                 raise
             self._put(session, "finished", None)
+
+    @contextlib.contextmanager
+    def _ticking(self) -> Iterator[None]:
+        """Note the time spent every `TICK` seconds."""
+        stop, before, began = threading.Event(), float(self._state["seconds"]), time.monotonic()
+
+        def tick() -> None:
+            while not stop.wait(TICK):
+                write_bytes(self.folder / CLOCK, f"{before + time.monotonic() - began:.3f}".encode())
+
+        thread = threading.Thread(target=tick, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
 
     def _put(self, session: dict[str, Any], status: str, error: str | None) -> None:
         if status != "running":
@@ -280,6 +299,15 @@ def _read_state(folder: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("status") not in STATUSES:
         raise ValueError(f"{path} is no run record: its status is missing or unknown")
     return state
+
+
+def _seconds(folder: Path, state: Mapping[str, Any], metrics: Sequence[Mapping[str, float | None]]) -> float:
+    """Seconds of work: of run.json, or of the last metric or tick of a process that was killed before it could tell."""
+    try:
+        ticked = float((folder / CLOCK).read_text())
+    except (FileNotFoundError, ValueError):
+        ticked = 0.0
+    return max(state["seconds"], ticked, *(line["seconds"] or 0.0 for line in metrics[-1:]))
 
 
 def _drop_unfinished_line(path: Path) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from alignment.grpo import Grpo, Micro, advantages, loss, train
-from alignment.trajectory import Trajectory, Transition, Walk, part, policy, rollout
+from alignment.trajectory import Trajectory, Transition, Walk, policy, rollout
 from base_model import flow
 from base_model.engine import LocalEngine, OptimConfig
 from base_model.interface import Conditioning
@@ -95,9 +95,20 @@ def watched(cfg: Grpo, judge: Judged, model: QwenImage | None = None) -> tuple[Q
 
 
 def rolled(model: QwenImage, cfg: Grpo, step: int = 0) -> Trajectory:
-    """The rollout that `train` makes."""
-    texts = [p.text for p in PROMPTS.batch(step, cfg.prompts)]
-    return rollout(model, texts, cfg.group, cfg.sampler, cfg.walk, cfg.seed, step, 0, cfg.micro)
+    """The rollout that `train` makes, its parts put together."""
+    texts, few = [p.text for p in PROMPTS.batch(step, cfg.prompts)], cfg.micro // cfg.group
+    parts = [
+        rollout(model, texts[i : i + few], cfg.group, cfg.sampler, cfg.walk, cfg.seed, step, 0, i)
+        for i in range(0, len(texts), few)
+    ]
+    transitions = []
+    for steps in zip(*(one.transitions for one in parts), strict=True):
+        x, after, log_prob = (
+            torch.cat([getattr(t, name) for t in steps]) for name in ("x_BSC", "next_BSC", "log_prob_B")
+        )
+        transitions.append(replace(steps[0], x_BSC=x, next_BSC=after, log_prob_B=log_prob))
+    cond, uncond = (Conditioning.stack([getattr(one, name) for one in parts]) for name in ("cond", "uncond"))
+    return Trajectory(cond, uncond, tuple(transitions), torch.cat([one.x0_BSC for one in parts]))
 
 
 def policies(model: QwenImage, seen: Trajectory, cfg: Grpo) -> list[flow.Gaussian]:
@@ -224,9 +235,9 @@ def on_paper(
     t = Transition(torch.zeros(B, 1, 1), action, SIGMA, NEXT, 1, now - torch.tensor(ratio).log())
     cond = Conditioning(torch.zeros(B, 1, 1), torch.ones(B, 1, dtype=torch.bool), (1, 1))
     trajectory = Trajectory(cond, cond, (t,), torch.zeros(B, 1, 1))
-    micro = Micro(t, slice(0, B), torch.tensor(advantage), torch.tensor(weight))
+    micro = Micro(trajectory, t, torch.tensor(advantage), torch.tensor(weight))
     cfg = replace(TINY, clip=clip, beta=beta, walk=Walk(flow.dance, 1.0))
-    total, metrics = loss(model, trajectory, micro, cfg)
+    total, metrics = loss(model, micro, cfg)
     (slope,) = torch.autograd.grad(total, model.trainable.value)
     return float(total.detach()), float(slope), {name: float(x) for name, x in metrics.items()}
 
@@ -269,7 +280,7 @@ def test_kl_by_hand():
 @pytest.mark.parametrize(("kernel", "noise"), KERNELS)
 @pytest.mark.parametrize("shared", [True, False])
 def test_ratio_is_exactly_one_at_the_first_update(kernel, noise, shared):
-    """As the training loop sees it, through its own slices."""
+    """As the training loop sees it, through its own parts."""
     walk = Walk(kernel, noise, shared_noise=shared)
     for micro in (G, 3 * G):
         for guidance in (1.0, 2.0):
@@ -331,11 +342,16 @@ def test_rewards_reach_the_pictures_they_are_for(step):
     advantage, _ = advantages(torch.tensor(SPREAD), False, 5.0)
     assert len(engine.micros) == 2 * 3
     for i, micro in enumerate(engine.micros):
-        t = seen.transitions[i // 3]
-        assert (micro.rows.start, micro.rows.stop) == (i % 3 * G, i % 3 * G + G)
-        assert torch.equal(micro.advantage_B, advantage[i % 3]) and micro.weight_B.tolist() == [1.0] * G
-        assert torch.equal(micro.transition.next_BSC, part(t, micro.rows).next_BSC)
-        assert torch.equal(micro.transition.x_BSC, part(t, micro.rows).x_BSC)
+        t, group = seen.transitions[i % 2], i // 2
+        rows = slice(group * G, group * G + G)
+        assert torch.equal(micro.advantage_B, advantage[group]) and micro.weight_B.tolist() == [1.0] * G
+        assert torch.equal(micro.transition.next_BSC, t.next_BSC[rows])
+        assert torch.equal(micro.transition.x_BSC, t.x_BSC[rows.start // t.copies : rows.stop // t.copies])
+        text = micro.trajectory.cond.text_BLD
+        assert (
+            torch.equal(text, seen.cond.text_BLD[rows, : text.shape[1]])
+            and not seen.cond.mask_BL[rows, text.shape[1] :].any()
+        )
 
 
 def test_ranks_share_the_spread_and_keep_their_own_samples():
@@ -413,8 +429,8 @@ def test_the_reference_never_learns():
 def test_later_updates_of_a_rollout_use_the_ratio():
     gaps: list[list[float]] = []
 
-    def listening(model: QwenImage, trajectory: Trajectory, m: Micro, cfg: Grpo) -> tuple[Tensor, dict[str, Tensor]]:
-        total, metrics = loss(model, trajectory, m, cfg)
+    def listening(model: QwenImage, m: Micro, cfg: Grpo) -> tuple[Tensor, dict[str, Tensor]]:
+        total, metrics = loss(model, m, cfg)
         gaps.append([float(metrics["ratio_gap"]), float(metrics["ratio"])])
         return total, metrics
 

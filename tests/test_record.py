@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from experiments.environment import revision
-from experiments.record import RunRecord, plain, read_metrics, read_png, read_run, write_json, write_png
+from experiments.record import TICK, RunRecord, plain, read_metrics, read_png, read_run, write_json, write_png
 
 ROOT = Path(__file__).parents[1]
 
@@ -148,15 +148,18 @@ def test_damage_in_the_middle_is_an_error_with_its_line(tmp_path: Path) -> None:
 
 
 KILLED = """
-    import os, signal, sys
+    import os, signal, sys, time
     from pathlib import Path
-    from tests.test_record import RunRecord, Settings
+    from tests.test_record import TICK, RunRecord, Settings
     record = RunRecord.open(Path(sys.argv[1]), Settings())
     with record.running():
         for step in range(1000):
             record.log(step, {"loss": float(step)})
             print(step, flush=True)
             if step == 7 and sys.argv[2] == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if step == 7 and sys.argv[2] == "idle":
+                time.sleep(2.5 * TICK)
                 os.kill(os.getpid(), signal.SIGKILL)
             if step == 7:
                 sys.stdin.readline()
@@ -182,6 +185,14 @@ def test_killed_process_loses_no_line_and_its_run_counts_as_interrupted(tmp_path
         again.rewind(4)
         again.log(4, {"loss": 0.0})
     assert read_run(run.folder).metrics[-1]["seconds"] >= run.seconds
+
+
+def test_killed_process_loses_hardly_any_of_its_time(tmp_path: Path) -> None:
+    """A run whose work lies in other runs logs nothing itself, as the quickstart's."""
+    start(tmp_path / "run", "idle").communicate()
+    run = read_run(tmp_path / "run")
+    assert 1.5 * TICK < run.seconds < 60.0 and run.seconds > (run.metrics[-1]["seconds"] or 0.0) + TICK
+    assert RunRecord.open(run.folder, Settings()).seconds == run.seconds
 
 
 def test_two_processes_cannot_work_in_one_folder(tmp_path: Path) -> None:
