@@ -43,6 +43,8 @@ class PairPlan:
     walk: Walk = field(default_factory=Walk)
     min_margin: float = 0.0
     """least difference of scores for a pair; 0 keeps every pair that is no tie"""
+    per_prompt: int = 1
+    """pairs a prompt at most: best and worst, then second best and second worst, ..."""
     seed: int = 0
 
 

@@ -58,7 +58,9 @@ def make_pairs(model: FlowModel, plan: PairPlan, folder: Path, judge: ScorerPool
             [reference(images[i], plan, folder, first * plan.group + i) for i in range(k, k + plan.group)]
             for k in range(0, len(images), plan.group)
         ]
-        kept = machine.best_and_worst(few, score_PG, refs_PG, source=judge.name, min_margin=plan.min_margin)
+        kept = machine.best_and_worst(
+            few, score_PG, refs_PG, source=judge.name, min_margin=plan.min_margin, per_prompt=plan.per_prompt
+        )
         shas = {r.sha256 for pair in kept for r in (pair.chosen, pair.rejected)}
         for latent, image in zip(x0, images, strict=True):
             if (sha := picture_hash(image)) in shas:

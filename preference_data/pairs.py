@@ -43,39 +43,38 @@ def best_and_worst(
     *,
     source: str,
     min_margin: float = 0.0,
+    per_prompt: int = 1,
 ) -> list[PreferencePair]:
-    """At most one pair a prompt: the picture with the greatest score against the one with the least.
+    """The picture with the greatest score against the one with the least; then the second of both, and so on.
 
-    No pair where they are equal, closer than ``min_margin`` (in score units), or fewer than two pictures have a score.
-    Of several equally best (or worst) pictures the first counts. ``source`` names the scorer; "machine:" is put in
-    front when it lacks it, for no person was asked. ``outcome`` is "left" when the better picture came first in its
-    group. ValueError when the three lengths do not match.
+    At most ``per_prompt`` pairs a prompt, in which no picture stands twice. No pair where two are equal, closer than
+    ``min_margin`` (in score units), or not scored. Of equally good pictures the first in the group goes first.
+    ``source`` names the scorer; "machine:" is put in front when it lacks it, for no person was asked. ``outcome`` is
+    "left" when the better picture came first in its group. ValueError when the three lengths do not match.
     """
-    _check(prompts, scores_PG, images_PG, min_margin)
+    _check(prompts, scores_PG, images_PG, min_margin, per_prompt)
     label = source if source.startswith(MACHINE) else MACHINE + source
     pairs = []
     for prompt, scores_G, images_G in zip(prompts, scores_PG, images_PG, strict=True):
-        found = _extremes(scores_G)
-        if found is None:
-            continue
-        best, worst = found
-        margin = float(scores_G[best]) - float(scores_G[worst])
-        if margin > 0 and margin >= min_margin:
-            outcome = "left" if best < worst else "right"
-            pairs.append(PreferencePair(prompt, images_G[best], images_G[worst], label, margin, outcome))
+        for best, worst in _extremes(scores_G)[:per_prompt]:
+            margin = float(scores_G[best]) - float(scores_G[worst])
+            if margin > 0 and margin >= min_margin:
+                outcome = "left" if best < worst else "right"
+                pairs.append(PreferencePair(prompt, images_G[best], images_G[worst], label, margin, outcome))
     return pairs
 
 
 def summary(scores_PG: Sequence[Sequence[float]], *, min_margin: float = 0.0, bins: int = 10) -> PairCounts:
-    """Count what ``best_and_worst`` does with these scores and why, with a histogram of the margins."""
+    """Count what the best and the worst of each group become and why, with a histogram of their margins."""
     margins: list[float] = []
     ties = too_close = unjudged = 0
     for scores_G in scores_PG:
         found = _extremes(scores_G)
-        if found is None:
+        if not found:
             unjudged += 1
             continue
-        margin = float(scores_G[found[0]]) - float(scores_G[found[1]])
+        best, worst = found[0]
+        margin = float(scores_G[best]) - float(scores_G[worst])
         if margin == 0:
             ties += 1
         elif margin < min_margin:
@@ -115,12 +114,12 @@ def load(path: Path) -> list[PreferencePair]:
     return pairs
 
 
-def _extremes(scores_G: Sequence[float]) -> tuple[int, int] | None:
-    """Places of the greatest and the least finite score, the first of equals; None with fewer than two finite ones."""
+def _extremes(scores_G: Sequence[float]) -> list[tuple[int, int]]:
+    """Places of (best, worst), (second best, second worst), ... of finite scores; the first of equals goes first."""
     judged = [i for i, score in enumerate(scores_G) if math.isfinite(float(score))]
-    if len(judged) < 2:
-        return None
-    return max(judged, key=lambda i: float(scores_G[i])), min(judged, key=lambda i: float(scores_G[i]))
+    falling = sorted(judged, key=lambda i: -float(scores_G[i]))
+    rising = sorted(judged, key=lambda i: float(scores_G[i]))
+    return list(zip(falling, rising, strict=True))[: len(judged) // 2]
 
 
 def _check(
@@ -128,6 +127,7 @@ def _check(
     scores_PG: Sequence[Sequence[float]],
     images_PG: Sequence[Sequence[ImageRef]],
     min_margin: float,
+    per_prompt: int,
 ) -> None:
     if not len(prompts) == len(scores_PG) == len(images_PG):
         lengths = f"{len(prompts)} prompts, {len(scores_PG)} rows of scores, {len(images_PG)} rows of pictures"
@@ -137,6 +137,8 @@ def _check(
             raise ValueError(f"prompt {prompt.id} has {len(scores_G)} scores but {len(images_G)} pictures")
     if not min_margin >= 0:
         raise ValueError(f"min_margin is {min_margin}; it is a least difference of scores and cannot be negative")
+    if per_prompt < 1:
+        raise ValueError(f"per_prompt is {per_prompt}; ask for at least one pair a prompt")
 
 
 def _histogram(values: Sequence[float], bins: int) -> tuple[tuple[float, float, int], ...]:

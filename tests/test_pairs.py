@@ -49,6 +49,19 @@ def test_a_least_margin_drops_close_pairs() -> None:
     assert len(exact) == 1  # the least margin itself is enough
 
 
+def test_second_best_meets_second_worst_and_no_picture_stands_twice() -> None:
+    many = [[picture(0, g) for g in range(7)]]
+    scores = [[0.2, 0.9, 0.5, NAN, 0.9, 0.5, 0.1]]  # falling: 1, 4, 2, 5, 0, 6; rising: 6, 0, 2, 5, 1, 4
+    pairs = best_and_worst(PROMPTS[:1], scores, many, source="ocr", per_prompt=9)
+    assert [(pair.chosen, pair.rejected) for pair in pairs] == [
+        (picture(0, 1), picture(0, 6)), (picture(0, 4), picture(0, 0)),
+    ], "the third pair would be a tie"  # fmt: skip
+    assert [pair.margin for pair in pairs] == pytest.approx([0.8, 0.7])
+    assert best_and_worst(PROMPTS[:1], scores, many, source="ocr", per_prompt=1) == pairs[:1]
+    with pytest.raises(ValueError, match="per_prompt is 0"):
+        best_and_worst(PROMPTS[:1], scores, many, source="ocr", per_prompt=0)
+
+
 def test_every_pair_is_marked_as_machine_made() -> None:
     for source in ("ocr", "machine:ocr"):
         pairs = best_and_worst(PROMPTS, SCORES, PICTURES, source=source)
