@@ -10,6 +10,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -18,9 +19,10 @@ SHOWN = ("loss", "reward", "psnr", "ratio_first", "implicit_accuracy")
 
 
 class Progress:
-    """`expected` maps a stage to its expected seconds, in order."""
+    """`expected` maps a stage to its expected seconds, in order. Bars go to `file`, stderr when not given."""
 
-    def __init__(self, expected: Mapping[str, float]) -> None:
+    def __init__(self, expected: Mapping[str, float], file: TextIO | None = None) -> None:
+        self._file = file or sys.stderr
         self._expected = dict(expected)
         self._spent = 0.0
         self._foreseen = 0.0
@@ -32,7 +34,7 @@ class Progress:
         """A stage of `total` units; inside, call `advance`."""
         began = time.monotonic()
         self._name = name
-        self._bar = tqdm(total=total, desc=name, unit="", file=sys.stderr, dynamic_ncols=True, mininterval=0.5)
+        self._bar = tqdm(total=total, desc=name, unit="", file=self._file, dynamic_ncols=True, mininterval=0.5)
         try:
             yield
         finally:

@@ -2,21 +2,27 @@
 
 Every stage is an experiment in its own folder; whatever is finished is skipped, whatever was interrupted goes on. The
 numbers of a run depend on the configuration alone, not on where it was interrupted.
+
+Two processes share the work, one for each core: this one trains what builds on one another, the other judges finished
+stages and trains the control, which needs nothing but the fine-tuned model.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from base_model.weights import load_model
+from experiments.beside import Beside
 from experiments.configs import nano
 from experiments.evaluate import compare, evaluate, summarise
 from experiments.experiment import EvaluationPlan, Experiment
@@ -46,21 +52,19 @@ PAIRED = (
 )  # fmt: skip
 """(a, b): the table says how much a is above b"""
 
-EVALUATION_SECONDS = 25.0
-"""Expected for one stage; only for the remaining-time estimate."""
+CONTROL = "control"
+"""The stage that is trained beside the others."""
+
+REST_SECONDS = 40.0
+"""Expected between the last stage's end and the last evaluation's; only for the remaining-time estimate."""
 
 THREADS = 1
-"""Of the trainer. The other core draws pictures and reads them; sums depend on this number, so it is fixed."""
+"""Of each trainer: two threads were slower than one at this size, and sums depend on their number."""
 
 
 def expected_seconds(chain: Chain) -> dict[str, float]:
-    """What every stage and its evaluation are expected to take."""
-    plan: dict[str, float] = {}
-    for name, experiment, _ in chain:
-        plan[name] = experiment.minutes * 60.0
-        if name != "decoder":
-            plan[f"{name} evaluation"] = EVALUATION_SECONDS
-    return plan
+    """What the stages of this process are expected to take, and the rest of the other's."""
+    return {name: e.minutes * 60.0 for name, e, _ in chain if name != CONTROL} | {"control and judges": REST_SECONDS}
 
 
 def quickstart(folder: Path, chain: Chain = CHAIN, plan: EvaluationPlan = nano.evaluation) -> Path:
@@ -77,28 +81,57 @@ def quickstart(folder: Path, chain: Chain = CHAIN, plan: EvaluationPlan = nano.e
 
 
 def run_chain(folder: Path, chain: Chain, plan: EvaluationPlan) -> None:
-    """Every stage and its evaluation, in order."""
+    """Every stage in order, while the other process judges and trains the control."""
     bar = Progress(expected_seconds(chain))
-    with ExitStack() as stack:
+    with Beside(partial(work_beside, chain, plan), folder) as beside:
         tqdm.write("starting the OCR engines", file=sys.stderr)
-        reward = stack.enter_context(ScorerPool(Ocr(), workers=2))
-        judge = stack.enter_context(ScorerPool(OcrJudge(), workers=1))
-        for name, experiment, parent in chain:
-            run(replace(experiment, name=name), folder / name, folder / parent if parent else None, reward, bar)
-            if name != "decoder":
-                evaluate_stage(folder, name, plan, reward, judge, bar)
+        with ScorerPool(Ocr(), workers=2) as reward:
+            for name, experiment, parent in chain:
+                if name != CONTROL:
+                    run(replace(experiment, name=name), folder / name, folder / parent if parent else None, reward, bar)
+                    beside.check()
+        left = [name for name, _, _ in chain if name != "decoder" and not is_judged(folder / name, plan)]
+        with bar.stage("control and judges", len(left)):
+            while left:
+                done = beside.wait(1.0)
+                judged = [name for name in left if is_judged(folder / name, plan)]
+                bar.advance(len(judged), {})
+                left = [name for name in left if name not in judged]
+                if done and left:
+                    raise RuntimeError(f"the stages {left} were not judged, and nothing says why; start again to go on")
 
 
-def evaluate_stage(
-    folder: Path, name: str, plan: EvaluationPlan, reward: ScorerPool, judge: ScorerPool, bar: Progress
-) -> None:
-    """Judge a finished stage on the held-out prompts, unless it is done."""
-    place = folder / name / "evaluation"
-    if all((place / f"{sampler}.json").exists() for sampler, _ in plan.samplers):
-        bar.skip(f"{name} evaluation")
-        return
-    with bar.stage(f"{name} evaluation", len(plan.samplers)):
-        evaluate(load_model(folder / name / "model"), plan, place, reward, judge, bar)
+def work_beside(chain: Chain, plan: EvaluationPlan, folder: Path) -> None:
+    """Judge every stage when it is finished; the control is trained here first, as soon as its parent is there."""
+    torch.set_num_threads(THREADS)
+    with open(os.devnull, "w") as nowhere, ScorerPool(Ocr(), 1) as reward, ScorerPool(OcrJudge(), 1) as judge:
+        silent = Progress({}, nowhere)
+        for name, experiment, parent in sorted(chain, key=lambda stage: order_beside(stage[0], chain)):
+            if name == CONTROL:
+                wait_for(folder / parent)
+                run(replace(experiment, name=name), folder / name, folder / parent, reward, silent)
+            elif name != "decoder":
+                wait_for(folder / name)
+            if name != "decoder" and not is_judged(folder / name, plan):
+                evaluate(load_model(folder / name / "model"), plan, folder / name / "evaluation", reward, judge, silent)
+
+
+def order_beside(name: str, chain: Chain) -> float:
+    """The control comes right after the stage that it starts from."""
+    names = [stage for stage, _, _ in chain]
+    parents = {stage: parent for stage, _, parent in chain}
+    return names.index(parents[name]) + 0.5 if name == CONTROL else float(names.index(name))
+
+
+def wait_for(stage: Path) -> None:
+    """Until the stage is finished."""
+    while not ((stage / "run.json").exists() and RunRecord.read(stage).finished):
+        time.sleep(0.2)
+
+
+def is_judged(stage: Path, plan: EvaluationPlan) -> bool:
+    """Whether all evaluations of a stage are there."""
+    return all((stage / "evaluation" / f"{sampler}.json").exists() for sampler, _ in plan.samplers)
 
 
 def summary(folder: Path, chain: Chain, plan: EvaluationPlan, seconds: float) -> dict[str, object]:

@@ -18,7 +18,7 @@ import numpy as np
 from alignment import dpo, grpo
 from base_model import pretrain, sft, train_vae
 from base_model.checkpoint import keep_last, latest, save_atomically
-from base_model.data.latents import LatentStream, Producers
+from base_model.data.latents import KeptLatents, LatentStream, Producers
 from base_model.engine import Engine, LocalEngine
 from base_model.presets import PICTURES, PRESETS, VAES
 from base_model.qwen_image import QwenImage, build
@@ -98,6 +98,9 @@ def updates(
         save_vae(model.vae, folder / "encoder.safetensors")
         data = LatentStream(required(experiment, experiment.data, "data"), folder / "encoder.safetensors")
         loop = sft.train if isinstance(cfg, sft.Sft) else pretrain.train
+        if data.stream.limit:
+            yield loop(model, engine, KeptLatents(data), cfg, start)
+            return
         with Producers(data, stride=engine.world_size) as producers:
             yield loop(model, engine, producers, cfg, start)
     elif isinstance(cfg, dpo.Dpo):

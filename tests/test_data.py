@@ -20,12 +20,12 @@ import pytest
 import torch
 
 from base_model.data import text
-from base_model.data.latents import LatentStream, Producers, encode_pictures
+from base_model.data.latents import KeptLatents, LatentStream, Producers, encode_pictures
 from base_model.data.stream import CaptionNoise, Stage, TextStream, misspell
 from base_model.data.text import Scene, draw, draw_word, is_heldout, scene
 from base_model.qwen_image import QwenImage
 from base_model.tokens import unpatchify
-from base_model.weights import save_vae
+from base_model.weights import NANO_VAE, save_vae
 from tests.tiny_model import tiny_model, tiny_vae
 
 EVERYTHING = (Stage(0, (1.0, 1.0, 1.0, 1.0, 4.0)),)
@@ -62,6 +62,18 @@ def test_batches_of_any_size_cut_one_sequence(limit):
         assert list(chain.from_iterable(cut)) == whole
     pictures = torch.cat([stream.images(step, 4) for step in range(3)])
     assert torch.equal(pictures, stream.images(0, 12))
+
+
+def test_a_finite_set_is_encoded_once_and_comes_in_the_order_of_its_stream():
+    stream = replace(CLEAN, limit=20, noise=CaptionNoise(0.3, 0.3, 0.3))
+    data = LatentStream(stream, NANO_VAE)
+    kept = KeptLatents(data)
+    for step in range(4):  # the second batch crosses into the second pass
+        (latents, captions), (expected, others) = kept.batch(step, 12), data.batch(step, 12)
+        assert captions == others
+        torch.testing.assert_close(latents, expected, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="limit=0"):
+        KeptLatents(LatentStream(CLEAN, NANO_VAE))
 
 
 def test_a_finite_stream_repeats_its_pictures_in_a_new_order():

@@ -40,14 +40,16 @@ def alone(tmp_path_factory) -> Path:
 
 def test_interrupted_anywhere_it_ends_with_the_same_numbers(alone, tmp_path):
     folder = tmp_path / "quickstart"
-    # updates a stage: 5, 7, 5, 5, 5, 5, with a checkpoint after every second; what came after it is done again
-    plan = [("4", "SIGKILL"), ("4", "SIGINT"), ("10", "SIGKILL"), ("5", "SIGINT"), ("8", "SIGKILL"), ("5", "SIGINT")]
-    stopped = set()
-    for updates, name in plan:
-        done = start(folder, "--die-after", updates, "--signal", name)
+    # a checkpoint comes after every second update; what came after it is done again
+    plan = [("decoder", "4", "SIGKILL"), ("pretrain", "5", "SIGINT"), ("sft", "3", "SIGKILL"), ("dpo", "1", "SIGINT"),
+            ("grpo", "3", "SIGKILL"), ("control", "1", "SIGKILL"), ("control", "1", "SIGINT")]  # fmt: skip
+    for stage, updates, name in plan:
+        if status(folder / stage) == "finished":
+            assert stage == "control", "the process beside may have been quicker"
+            continue
+        done = start(folder, "--die-in", stage, updates, name)
         assert done.returncode != 0, "it should have been interrupted"
-        stopped |= {stage for stage, _, _ in tiny_chain() if status(folder / stage) == "interrupted"}
-    assert stopped == {stage for stage, _, _ in tiny_chain()}, f"the plan should stop every stage, it stopped {stopped}"
+        assert status(folder / stage) == "interrupted"
     done = start(folder)
     assert done.returncode == 0, done.stderr
     assert scores(summary(folder)) == scores(summary(alone))

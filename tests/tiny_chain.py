@@ -2,11 +2,12 @@
 
 `python -m tests.tiny_chain FOLDER` runs it.
 
-With `--die-after N --signal S` the process sends itself a signal after N logged updates, wherever it then is.
+With `--die-in STAGE N S` the run gets signal S after N logged updates of that stage, before they can be checkpointed.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -27,9 +28,9 @@ def short(experiment: Experiment, steps: int) -> Experiment:
 
 def tiny_chain() -> Chain:
     assert nano.dpo.pairs is not None and nano.grpo.prompts is not None
-    dpo = replace(nano.dpo, pairs=replace(nano.dpo.pairs, prompts=replace(nano.dpo.pairs.prompts, count=8), group=3))
+    dpo = replace(nano.dpo, pairs=replace(nano.dpo.pairs, prompts=replace(nano.dpo.pairs.prompts, count=8), group=4))
     grpo = replace(nano.grpo, prompts=replace(nano.grpo.prompts, count=20))
-    grpo = replace(grpo, algorithm=replace(grpo.algorithm, prompts=2, group=4, micro=8))
+    grpo = replace(grpo, algorithm=replace(grpo.algorithm, prompts=2, group=4, micro=4))
     small = {"batch": 16, "micro": 16}
     return (
         ("decoder", short(replace(nano.decoder, algorithm=replace(nano.decoder.algorithm, batch=4)), 5), ""),
@@ -46,20 +47,22 @@ def tiny_plan() -> EvaluationPlan:
     return replace(plan, prompts=replace(plan.prompts, count=6), diversity_prompts=2, diversity_copies=2, wall=3)
 
 
-def die_after(updates: int, number: int) -> None:
-    """Send this process a signal right after it logged that many updates, before it can checkpoint them."""
+def die_in(stage: str, updates: int, number: int) -> None:
+    """Send the run a signal right after the stage logged that many updates, whichever process trains it."""
     whole, left = RunRecord.log, [updates]
 
     def log(self: RunRecord, step: int, metrics: dict[str, float]) -> None:
         whole(self, step, metrics)
-        left[0] -= 1
+        left[0] -= self.folder.name == stage
         if left[0] == 0:
-            os.kill(os.getpid(), number)
+            left[0] = -1
+            os.kill(os.getpid() if multiprocessing.parent_process() is None else os.getppid(), number)
 
     RunRecord.log = log  # type: ignore[method-assign]
 
 
+if "--die-in" in sys.argv:  # also in the process beside, which imports this module again
+    die_in(sys.argv[3], int(sys.argv[4]), getattr(signal, sys.argv[5]))
+
 if __name__ == "__main__":
-    if "--die-after" in sys.argv:
-        die_after(int(sys.argv[3]), getattr(signal, sys.argv[5]))
     quickstart(Path(sys.argv[1]), tiny_chain(), tiny_plan())

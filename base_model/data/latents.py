@@ -13,7 +13,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -43,6 +43,27 @@ class LatentStream:
         """Clean latents [size, S, C] and captions."""
         images, captions = self.stream.batch(step, size)
         return encode_pictures(load_vae(self.vae_file), images), captions
+
+
+class KeptLatents:
+    """A finite stream whose pictures are all encoded once. Raises ValueError when the stream is endless or changes."""
+
+    def __init__(self, data: LatentStream) -> None:
+        stream = data.stream
+        if not stream.limit or len(stream.stages) > 1:
+            raise ValueError(f"only a finite stream of one stage can be kept, this has limit={stream.limit}")
+        vae = load_vae(data.vae_file)
+        everything = replace(stream, limit=0)  # picture i of an endless stream is picture i of the finite one
+        batches = [everything.batch(i, 1) for i in range(stream.limit)]
+        images = torch.cat([image for image, _ in batches]).split(64)
+        self._stream = stream
+        self._latents = torch.cat([encode_pictures(vae, few) for few in images])
+        self._captions = [caption for _, captions in batches for caption in captions]
+
+    def batch(self, step: int, size: int) -> tuple[Tensor, list[str]]:
+        """Clean latents [size, S, C] and captions."""
+        rows = self._stream.rows(step, size)
+        return self._latents[torch.from_numpy(rows)], [self._captions[i] for i in rows]
 
 
 _producer: tuple[TextStream, QwenImageVAE]

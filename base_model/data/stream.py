@@ -82,10 +82,8 @@ class TextStream:
     def scenes(self, step: int, size: int) -> tuple[list[Scene], list[str]]:
         """The scenes and captions of a batch: a pure function of (seed, step, size)."""
         weights = np.asarray([s for s in self.stages if s.start <= step][-1].weights, dtype=float)
-        if self.limit:
-            drawn = [self._one(int(i), weights) for i in self._finite(step, size)]
-        else:
-            drawn = [self._one(step * size + i, weights) for i in range(size)]
+        rows = self.rows(step, size) if self.limit else range(step * size, (step + 1) * size)
+        drawn = [self._one(int(i), weights) for i in rows]
         return [s for s, _ in drawn], [c for _, c in drawn]
 
     def _one(self, index: int, weights: np.ndarray) -> tuple[Scene, str]:
@@ -93,7 +91,8 @@ class TextStream:
         drawn = scene(rng, int(rng.choice(len(weights), p=weights / weights.sum())))
         return drawn, noisy_caption(drawn, self.noise, rng)
 
-    def _finite(self, step: int, size: int) -> np.ndarray:
+    def rows(self, step: int, size: int) -> np.ndarray:
+        """Which pictures of a finite set a batch shows."""
         first, last = step * size, (step + 1) * size
         passes = range(first // self.limit, (last - 1) // self.limit + 1)
         order = np.concatenate([numpy_generator(self.seed, p, 0, "order").permutation(self.limit) for p in passes])

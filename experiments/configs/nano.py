@@ -25,7 +25,7 @@ ALL = Stage(0, (0.05, 0.0, 0.0, 0.0, 0.95))
 WEB = CaptionNoise(misspelt=0.2, textless=0.1, incomplete=0.1)
 CLEAN = TextStream(seed=11, stages=(Stage(0, (0, 0, 0, 0, 1)),), limit=384)
 
-VAE_STEPS, PRETRAIN_STEPS, SFT_STEPS, DPO_STEPS, GRPO_STEPS, CONTROL_STEPS = 100, 600, 40, 90, 180, 600
+VAE_STEPS, PRETRAIN_STEPS, SFT_STEPS, DPO_STEPS, GRPO_STEPS, CONTROL_STEPS = 100, 600, 40, 120, 180, 600
 
 decoder = Experiment(
     name="nano_decoder",
@@ -66,7 +66,7 @@ sft = Experiment(
 
 dpo = Experiment(
     name="nano_dpo",
-    algorithm=Dpo(steps=DPO_STEPS, batch=32, micro=32, beta=500.0, sigma_mean=1.5),
+    algorithm=Dpo(steps=DPO_STEPS, batch=32, micro=32, beta=100.0, sigma_mean=1.0),
     optim=OptimConfig(
         steps=DPO_STEPS,
         muon_lr=0.0,
@@ -77,7 +77,7 @@ dpo = Experiment(
         decay_from=0.5,
         final_lr=0.1,
     ),
-    pairs=PairPlan(PromptPlan(count=600, seed=21), group=6),
+    pairs=PairPlan(PromptPlan(count=600, seed=21), group=6, per_prompt=2),
     save_every=40,
     minutes=1.7,
 )
