@@ -3,5 +3,11 @@
 from __future__ import annotations
 
 from rewards.ocr import Ocr, OcrJudge
+from rewards.ocr_page import OcrFlowGrpo, OcrPage
 
-REWARDS: dict[str, type] = {"ocr": Ocr, "ocr_judge": OcrJudge}
+REWARDS: dict[str, type] = {
+    "ocr": Ocr,
+    "ocr_judge": OcrJudge,
+    "ocr_page": OcrPage,
+    "ocr_flow_grpo": OcrFlowGrpo,
+}
