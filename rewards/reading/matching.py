@@ -7,7 +7,8 @@ A line may hold several spans (they stand beside each other) and a span may run 
    of Kuhn 1955);
 3. pieces that are left over are added to the span they continue, as long as that makes more of it right.
 
-What is left after that is extra. Each span is then aligned with its text, and all characters are counted:
+What is left after that is extra. (The same page is also taken as one running text, see ``judge``.) Each span is then
+aligned with its text, and all characters are counted:
 
     (1)  right   = characters of the spans that are there
     (2)  errors  = replaced + missing + slips + EXTRA * extra
@@ -48,6 +49,7 @@ SEEN = 0.02  # of the whole score
 ORDER = 0.2  # of the score, lost when all spans stand in the reverse order
 CHANCE = 1 / 3  # of a piece's characters: fewer right ones are no sign that it belongs to a span
 CUT = 0.34  # of a span's characters: with more errors it is not seen inside a line
+RUNNING = 0.5  # of the characters asked for: with fewer right ones a page is no running text of them
 REPEAT = 0.2  # of an extra text's characters: with at most so many errors it is something said before
 
 PARTS = ("value", "exact", "ned_score", "precision", "recall", "order", "duplicates", "extra", "confidence")
@@ -224,7 +226,7 @@ def compare(found: Match, lines: Sequence[Line], policy: Policy) -> dict[str, fl
     return {
         "value": 1.0 if exact else value,
         "exact": float(exact),
-        "ned_score": 1.0 - distance / max(target, read),
+        "ned_score": max(1.0 - distance / max(target, read), 0.0),
         "precision": matched / read if read else 0.0,
         "recall": matched / target,
         "order": order,
@@ -253,5 +255,17 @@ def _confidence(lines: Sequence[Line]) -> float:
 
 
 def judge(spans: Sequence[str], lines: Sequence[Line], policy: Policy) -> dict[str, float]:
-    """The parts of a picture on which ``lines`` were read and ``spans`` were asked for."""
-    return compare(match(spans, lines, policy), lines, policy)
+    """The parts of a picture on which ``lines`` were read and ``spans`` were asked for.
+
+    The page is understood in two ways, as pieces that belong to spans and as one running text, and the better one
+    counts: the first sees spans anywhere on the page, the second a span that runs over lines with other text between.
+    """
+    found = match(spans, lines, policy)
+    pieces = compare(found, lines, policy)
+    if pieces["exact"]:
+        return pieces
+    digits = has_digit("".join(spans))
+    read = "".join(normalise(line.text, policy, digits) for line in lines)
+    running = compare(Match(("".join(found.spans),), (read,), (0,), ()), lines, policy)
+    pieces["ned_score"] = max(pieces["ned_score"], running["ned_score"])
+    return running if running["recall"] >= RUNNING and running["value"] > pieces["value"] else pieces
