@@ -4,6 +4,7 @@
 #   make quickstart    set up, then train and align an image model from nothing and write its report
 #   make test          set up, then run the tests
 #   make check         set up, then lint, formatting and types
+#   make system        install tesseract, the judge of another family, with apt-get (as root)
 #
 # Where the default package index gives torch as a CUDA build of several GB and no GPU is to be used, name an index of
 # CPU builds:
@@ -16,11 +17,12 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
+SYSTEM := tesseract-ocr tesseract-ocr-chi-sim
 INPUTS := pyproject.toml constraints-cpu.txt
 HASH := $(shell cat $(INPUTS) | cksum | cut -d ' ' -f 1)
 STAMP := $(VENV)/installed-$(HASH)
 
-.PHONY: help setup quickstart test check
+.PHONY: help setup quickstart test check system
 .DEFAULT_GOAL := help
 
 help:
@@ -39,6 +41,9 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+system:
+	@command -v tesseract > /dev/null || { apt-get update && apt-get install -y --no-install-recommends $(SYSTEM); }
 
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -43,6 +43,7 @@ class Service:
     waiting: int = 4096
     restarts: int = 100
     body_seconds: float = 60.0
+    start_seconds: float = 600.0  # for a worker to load; large weights take minutes
 
     def __post_init__(self) -> None:
         if self.token is not None and len(self.token) < 16:
@@ -84,7 +85,7 @@ def application(name: str, reward: Reward, service: Service) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        pool = ScorerPool(reward, service.workers, restarts=service.restarts)
+        pool = ScorerPool(reward, service.workers, service.start_seconds, restarts=service.restarts)
         try:
             first = pool([Prompt.from_text('a sign "A"')], np.full((1, 3, 64, 64), 0.5, dtype=np.float32))
             app.state.pool, app.state.traffic, app.state.parts = pool, Traffic(), list(first.parts)
