@@ -30,7 +30,7 @@ Read = Sequence[str] | None
 LEVELS = {1: 3500, 2: 3000, 3: 1605}
 """Characters of each level of the Table of General Standard Chinese Characters (2013)."""
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-_SINGLE_QUOTED = re.compile(r"(?<!\w)['‘](.+?)['’](?!\w)")
+_SINGLE_QUOTED = re.compile(r"(?<!\w)['\u2018](.+?)['\u2019](?!\w)")
 _LONG_TEXT = re.compile(r"[^\u4e00-\u9fa5A-Za-z0-9\sàâäéèêëîïôöùûüçÀÂÄÉÈÊËÎÏÔÖÙÛÜÇ]")
 _NOT_CHINESE = re.compile(r"[^\u4e00-\u9fa5]")
 

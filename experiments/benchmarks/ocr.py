@@ -142,7 +142,7 @@ def race(pictures: list[tuple[str, np.ndarray]], sides: dict[str, Reader]) -> di
     """Median milliseconds a picture, pictures a second and share read exactly, of every side."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     right: dict[str, list[bool]] = {name: [] for name in sides}
-    for name, read in sides.items():
+    for read in sides.values():
         read(pictures[0][1])
     for number, (text, picture) in enumerate(pictures):
         names = list(sides)
