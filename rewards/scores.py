@@ -116,7 +116,7 @@ def judge_each(
     name: str, judge: Callable[[Prompt, np.ndarray], Mapping[str, float] | str], prompts: Sequence[Prompt],
     images_B3HW: np.ndarray, needs: Sequence[str], parts: Sequence[str],
 ) -> Scores:  # fmt: skip
-    """Scores of a judge that looks at one picture at a time: uint8 (H, W, 3) and its prompt in, the parts or a cause out.
+    """Scores of a judge of one picture at a time: uint8 (H, W, 3) and its prompt in, the parts or a cause out.
 
     A picture on which it raises is not judged ("engine"); the log says what happened. For the rest see ``obstacles``
     and ``tabulate``.
