@@ -17,20 +17,18 @@ Shapes: B samples, 3HW pixels (H rows, W columns).
 
 from __future__ import annotations
 
-import logging
 import unicodedata
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from PIL import Image
 
 from preference_data.records import Prompt
+from rewards.reading.page import as_line
+from rewards.reading.text import edit_distance
 from rewards.recognisers import (
     LINE_HEIGHT,
-    MAX_WIDTH,
     V4,
     V6,
     OnnxRecogniser,
@@ -39,25 +37,13 @@ from rewards.recognisers import (
     Recogniser,
     find_weights,
 )
-from rewards.scores import Scores, to_uint8
-
-log = logging.getLogger(__name__)
+from rewards.scores import Scores, View, judge_each, to_uint8
 
 ENGINES = ("onnxruntime", "paddleocr")
 _FOLD = str.maketrans({"0": "O", "1": "I"})
 _MARGIN = 3  # pixels kept around the text of a crop
 _FAINT = 16  # 8-bit levels: a difference from the ground below this is noise
 _SHARE = 0.35  # of the strongest difference in the picture: below it a pixel belongs to the ground
-
-
-def edit_distance(a: str, b: str) -> int:
-    """Levenshtein distance: insertions, deletions and substitutions that turn ``a`` into ``b``."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        previous, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (x != y))
-    return row[-1]
 
 
 def normalise(text: str, target: str, ignore_case: bool = True) -> str:
@@ -109,9 +95,7 @@ def line(picture_HW3: np.ndarray, crop: bool = True) -> np.ndarray | None:
     found = text_crop(picture_HW3) if crop else picture_HW3
     if found is None:
         return None
-    width = min(max(round(found.shape[1] * LINE_HEIGHT / found.shape[0]), 8), MAX_WIDTH)
-    picture = Image.fromarray(np.ascontiguousarray(found))
-    return np.asarray(picture.resize((width, LINE_HEIGHT), Image.Resampling.BICUBIC))
+    return as_line(found)
 
 
 class OcrScorer:
@@ -127,6 +111,10 @@ class OcrScorer:
         """What each picture says, in order. Pictures as in ``__call__``; an engine failure is raised here."""
         return [self._read(picture) for picture in to_uint8(images_B3HW).transpose(0, 2, 3, 1)]
 
+    def texts(self, images_B3HW: np.ndarray) -> list[str]:
+        """The texts of ``read``."""
+        return [reading.text for reading in self.read(images_B3HW)]
+
     def _read(self, picture_HW3: np.ndarray) -> Reading:
         found = line(picture_HW3, self._crop)
         return Reading("", 0.0) if found is None else self._recogniser.read(found)
@@ -137,34 +125,21 @@ class OcrScorer:
         NaN, and a count in ``unjudged``: "no_spans" (the prompt asks for no text), "shape" (not B x 3 x H x W),
         "not_finite" (NaN or infinite pixels), "engine" (it raised; the log says what).
         """
-        if len(prompts) != len(images_B3HW):
-            count = len(images_B3HW)
-            raise ValueError(f"{len(prompts)} prompts but {count} pictures; picture i is judged by prompt i")
-        rows_B3 = np.full((len(prompts), 3), np.nan)
-        causes: Counter[str] = Counter()
-        shaped = images_B3HW.ndim == 4 and images_B3HW.shape[1] == 3 and min(images_B3HW.shape[2:]) > 0
-        for i, prompt in enumerate(prompts):
-            cause = "shape" if not shaped else self._judge(prompt, images_B3HW[i], rows_B3[i])
-            if cause:
-                causes[cause] += 1
-        parts = {name: rows_B3[:, k].copy() for k, name in enumerate(("ned_score", "exact", "confidence"))}
-        return Scores(parts["ned_score"].copy(), parts, dict(causes))
+        return judge_each(
+            self.name, self._judge, prompts, images_B3HW, ("spans",), ("ned_score", "exact", "confidence")
+        )
 
-    def _judge(self, prompt: Prompt, picture_3HW: np.ndarray, row_3: np.ndarray) -> str | None:
-        """Fill one row of results, or leave it NaN and return the cause."""
-        if not prompt.spans:
-            return "no_spans"
-        if not np.isfinite(picture_3HW).all():
-            return "not_finite"
-        try:
-            reading = self._read(to_uint8(picture_3HW).transpose(1, 2, 0))
-        except Exception:
-            log.exception("%s could not read the picture of prompt %s; it is not judged (NaN)", self.name, prompt.id)
-            return "engine"
-        target = " ".join(prompt.spans)
-        value = ned_score(target, reading.text, self._ignore_case)
-        row_3[:] = value, float(value == 1.0), reading.confidence
-        return None
+    def _judge(self, prompt: Prompt, picture_HW3: np.ndarray) -> dict[str, float]:
+        reading = self._read(picture_HW3)
+        value = ned_score(" ".join(prompt.spans), reading.text, self._ignore_case)
+        return {"ned_score": value, "exact": float(value == 1.0), "confidence": reading.confidence}
+
+
+def sees_all(height: int, width: int, crop: bool) -> View:
+    """All of the picture; its text, or without ``crop`` the picture itself, is scaled to the height of a line."""
+    if crop:
+        return View(1.0, height, width, f"all of it, to find the text; that is scaled to {LINE_HEIGHT} pixels high")
+    return View(1.0, LINE_HEIGHT, max(round(width * LINE_HEIGHT / height), 1), "all of it, as one line")
 
 
 @dataclass(frozen=True)
@@ -187,6 +162,9 @@ class Ocr:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise ValueError(f"OCR engine is {self.engine!r}; choose one of {', '.join(ENGINES)}")
+
+    def sees(self, height: int, width: int) -> View:
+        return sees_all(height, width, self.crop)
 
     def load(self, device: str = "cpu") -> OcrScorer:
         """Open the engine (0.3 s; paddleocr 8 s, most of it its import), on the CPU whatever ``device`` says.
@@ -212,6 +190,9 @@ class OcrJudge:
 
     ignore_case: bool = True
     crop: bool = True
+
+    def sees(self, height: int, width: int) -> View:
+        return sees_all(height, width, self.crop)
 
     def load(self, device: str = "cpu") -> OcrScorer:
         """Open the engine (0.1 s), on the CPU whatever ``device`` says. Errors as ``Ocr.load``."""
