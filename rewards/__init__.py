@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from rewards.ocr import Ocr, OcrJudge
+from rewards.ocr_likelihood import OcrLikelihood
 from rewards.ocr_page import OcrFlowGrpo, OcrPage
 from rewards.remote import Remote
 
 REWARDS: dict[str, type] = {
     "ocr": Ocr,
     "ocr_judge": OcrJudge,
+    "ocr_likelihood": OcrLikelihood,
     "ocr_page": OcrPage,
     "ocr_flow_grpo": OcrFlowGrpo,
     "remote": Remote,

@@ -88,16 +88,21 @@ class OnnxRecogniser:
     def __init__(self, weights: Path, min_width: int = 0) -> None:
         self._session = one_thread(weights)
         self._input = self._session.get_inputs()[0].name
-        self._characters = characters(self._session)
+        self.characters = characters(self._session)
         self._min_width = min_width
         self.name = f"onnxruntime/{weights.stem}"
 
     def read(self, line_HW3: np.ndarray) -> Reading:
+        return decode(self.probabilities(line_HW3), self.characters)
+
+    def probabilities(self, line_HW3: np.ndarray) -> np.ndarray:
+        """[L, K] float32 for L columns of the line, K = len(self.characters) classes; class 0 is the blank."""
         pixels = line_HW3[:, :, ::-1].astype(np.float32).transpose(2, 0, 1) / 127.5 - 1.0
         width = max(self._min_width, -(-pixels.shape[2] // WIDTH_STEP) * WIDTH_STEP)
         padded_13HW = np.zeros((1, 3, LINE_HEIGHT, width), dtype=np.float32)  # 0 = mid grey, the padding of training
         padded_13HW[0, :, :, : pixels.shape[2]] = pixels
-        return decode(self._session.run(None, {self._input: padded_13HW})[0][0], self._characters)
+        probabilities_LK: np.ndarray = self._session.run(None, {self._input: padded_13HW})[0][0]
+        return probabilities_LK
 
 
 def characters(session: Any) -> list[str]:
