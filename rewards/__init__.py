@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rewards.learned import Learned
 from rewards.ocr import Ocr, OcrJudge
 
-REWARDS: dict[str, type] = {"ocr": Ocr, "ocr_judge": OcrJudge}
+REWARDS: dict[str, type] = {"ocr": Ocr, "ocr_judge": OcrJudge, "learned": Learned}

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
+import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from preference_data.records import Prompt
-from rewards.backbones import Backbone, Extractor, parse
-from rewards.scores import Scores, to_uint8
+from rewards.backbones import Extractor, parse
+from rewards.scores import Scores, View, obstacles, tabulate, to_uint8
+
+log = logging.getLogger(__name__)
 
 CONTENT, WEIGHTS, TRAINED_ON = "reward.json", "weights.safetensors", "trained_on.txt"
 FORMAT = 1
@@ -39,10 +42,15 @@ class Learned:
     """
 
     version: ClassVar[int] = 1
-    range: ClassVar[tuple[float, float]] = (-np.inf, np.inf)
+    range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     needs: ClassVar[tuple[str, ...]] = ()
 
-    path: Path = Path()
+    path: Path
+
+    def sees(self, height: int, width: int) -> View:
+        """The whole picture, at its own size or squashed to the backbone's square; never a crop."""
+        backbone = parse(_content(Path(self.path))["backbone"])
+        return View(1.0, backbone.side or height, backbone.side or width, f"{backbone.view} picture")
 
     def load(self, device: str = "cpu") -> LearnedScorer:
         """Open the folder. FileNotFoundError when it is none, ValueError when it is damaged or of another version."""
@@ -76,46 +84,52 @@ class LearnedScorer:
         self._centre, self._temperature = centre, temperature
 
     def __call__(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Scores:
-        """Eq. (1). NaN: "shape" (not B x 3 x H x W), "not_finite" pixels, "features" (the backbone could not)."""
-        if len(prompts) != len(images_B3HW):
-            count = len(images_B3HW)
-            raise ValueError(f"{len(prompts)} prompts but {count} pictures; picture i is judged by prompt i")
-        value_B, spread_B = np.full(len(prompts), np.nan), np.full(len(prompts), np.nan)
-        causes: Counter[str] = Counter()
-        shaped = images_B3HW.ndim == 4 and images_B3HW.shape[1] == 3 and min(images_B3HW.shape[2:]) > 0
-        for i, prompt in enumerate(prompts):
-            if not shaped:
-                causes["shape"] += 1
-            elif not np.isfinite(images_B3HW[i]).all():
-                causes["not_finite"] += 1
-            else:
-                features_F = self._extractor([prompt], [to_uint8(images_B3HW[i])])[0]
-                if not np.isfinite(features_F).all():
-                    causes["features"] += 1
-                    continue
-                value_B[i], spread_B[i] = self._judge(features_F)
-        return Scores(value_B, {"learned": value_B.copy(), "spread": spread_B}, dict(causes))
+        """Eq. (1). NaN: as `obstacles`, "features" (the backbone could not describe it) and "engine" (it raised)."""
+        rows: list[dict[str, float] | str] = []
+        for i, cause in enumerate(obstacles(prompts, images_B3HW)):
+            rows.append(cause or self._judge(prompts[i], images_B3HW[i]))
+        return tabulate(rows, ("learned", "spread"))
 
-    def _judge(self, features_F: np.ndarray) -> tuple[float, float]:
+    def _judge(self, prompt: Prompt, picture_3HW: np.ndarray) -> dict[str, float] | str:
+        try:
+            features_F = self._extractor([prompt], [to_uint8(picture_3HW)])[0]
+        except Exception:
+            log.exception("%s could not describe the picture of prompt %s; it is not judged (NaN)", self.name, prompt.id)
+            return "engine"
+        if not np.isfinite(features_F).all():
+            return "features"
         x_F = (features_F - self._mean_F) / self._std_F
         found = [head(x_F) for head in self._heads]
-        return (found[0] - self._centre) / self._temperature, float(np.std(found[1:] or [0.0])) / self._temperature
+        spread = float(np.std(found[1:] or [0.0])) / self._temperature
+        return {"learned": (found[0] - self._centre) / self._temperature, "spread": spread}
+
+
+def _content(folder: Path) -> dict[str, Any]:
+    """What reward.json says. FileNotFoundError when there is none, ValueError when it is damaged or of another format."""
+    if not (folder / CONTENT).exists():
+        raise FileNotFoundError(
+            f"{folder} is no reward model; make one with: glyphlab train-reward --pairs FILE -o {folder}"
+        )
+    try:
+        content: dict[str, Any] = json.loads((folder / CONTENT).read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{folder / CONTENT} is damaged ({error}); train the reward again") from error
+    if content.get("format") != FORMAT:
+        raise ValueError(f"{folder} has format {content.get('format')!r}, this version reads {FORMAT}; train it again")
+    return content
 
 
 def read(folder: Path, device: str = "cpu") -> LearnedScorer:
     """The scorer of a folder. Errors as `Learned.load`."""
+    from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    if not (folder / CONTENT).exists():
-        raise FileNotFoundError(f"{folder} is no reward model; make one with: glyphlab train-reward --pairs FILE -o {folder}")
+    content = _content(folder)
     try:
-        content = json.loads((folder / CONTENT).read_text("utf-8"))
         raw = (folder / WEIGHTS).read_bytes()
         arrays = load(raw)
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{folder} is damaged ({error}); train the reward again") from error
-    if content.get("format") != FORMAT:
-        raise ValueError(f"{folder} has format {content.get('format')!r}, this version reads {FORMAT}; train it again")
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{folder / WEIGHTS} is damaged ({error}); train the reward again") from error
     extractor = parse(content["backbone"]).load(device)
     heads = []
     for number in range(content["heads"]):
@@ -145,12 +159,7 @@ def as_files(backbone: str, names: Sequence[str], trained: Any, card: dict[str, 
 
 
 def trained_on(folder: Path) -> tuple[frozenset[str], frozenset[str]]:
-    """(prompt ids, picture hashes) that a reward model has seen in training."""
+    """(prompt ids, picture hashes) that a reward model has seen in training; FileNotFoundError without the list."""
     lines = (folder / TRAINED_ON).read_text("utf-8").split()
     prompts = frozenset(line.removeprefix("prompt:") for line in lines if line.startswith("prompt:"))
     return prompts, frozenset(line for line in lines if not line.startswith("prompt:"))
-
-
-def view_of(backbone: Backbone) -> tuple[str, int]:
-    """(how a picture is fitted, side in pixels or 0)."""
-    return backbone.view, backbone.side

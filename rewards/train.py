@@ -104,6 +104,7 @@ class Trained:
     held_out: dict[str, float]
     cross_fitted: dict[str, float]
     rows_held_out: np.ndarray
+    gap_held_out: np.ndarray
 
 
 def as_arrays(comparisons: Sequence[Comparison]) -> tuple[Answers, list[tuple[Comparison, str]]]:
@@ -244,7 +245,7 @@ def train(features_PF: np.ndarray, comparisons: Sequence[Comparison], answers: A
     gap_held = (value_P[held.left_N] - value_P[held.right_N]) / temperature
     return Trained(
         fitted, tuple(heads), mean_F, std_F, float(value_P[seen].mean()), temperature, decay, certain_A,
-        summary(gap_held, *_decided(held, certain_A)), summary(gap_N / temperature, *_decided(chosen, certain_A)), rest,
+        summary(gap_held, *_decided(held, certain_A)), summary(gap_N / temperature, *_decided(chosen, certain_A)), rest, gap_held,
     )  # fmt: skip
 
 
