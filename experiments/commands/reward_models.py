@@ -50,3 +50,40 @@ class TrainReward:
         for line in train_reward(self.pairs, self.out, self.backbone, cfg, print):
             print(line)
         return 0
+
+
+@dataclass(frozen=True)
+class CompareRewards:
+    """Compare rewards on people's answers: one page that says which to use for what and how sure that is.
+
+    Writes comparison.html, comparison.json, comparison.csv and scores.csv.
+
+    Example: glyphlab compare-rewards --pairs answers.jsonl --rewards ocr,ocr_judge,learned:runs/reward -o runs/comparison
+    """
+
+    pairs: PairsFile
+    """answers or training pairs, one JSON object a line, with their pictures beside it"""
+    rewards: str = ""
+    """the rewards, as in: ocr,brisque,learned:runs/reward,vlm:model=...,0.7*ocr+0.3*brisque"""
+    out: Out = Path("runs/comparison")
+    """folder of the report and of the scores that need not be judged again"""
+    scores: Annotated[Path | None, arg(metavar="CSV")] = None
+    """scores made elsewhere: sha256, perhaps prompt_id, and a column a reward"""
+    judged: Annotated[Path | None, arg(metavar="FILE")] = None
+    """answers of judges of pairs, in the form of --pairs; a pair with its sides exchanged is the other order"""
+    gold: str = "people"
+    """the judge that best-of-N is held against: people, or one of the rewards"""
+    probe_pictures: int = 12
+    """own pictures that every probe changes; 0 = no probes"""
+    seed: int = 0
+    """of the resamples, the splits and the probes"""
+
+    def run(self) -> int:
+        from experiments.reward_comparison import Plan, compare_rewards
+
+        plan = Plan(
+            self.pairs, self.rewards, self.out, self.scores, self.judged, self.gold, self.probe_pictures, self.seed
+        )
+        for line in compare_rewards(plan, print):
+            print(line)
+        return 0
