@@ -89,17 +89,18 @@ def bias(report: Report, inks: Mapping[str, str]) -> str:
     low, high = min([-0.05, *finite]) * 1.05, max([0.05, *finite]) * 1.05
     shown, folded = [], []
     for r in sorted(rows, key=lambda r: -abs(known(r["excess"]["value"]))):
-        e, strong = r["excess"], known(r["p_holm"]) < 0.05 and abs(known(r["excess"]["value"])) >= 0.1
+        e = r["excess"]
+        points = f"{100 * known(e['value']):+.0f}{spread(e)}".replace("-", "−")
         beta = r.get("coefficient")
         fitted = (
             f"{signed(known(beta['value']), 2)}<small class='ci'>{signed(known(beta['low']), 2)} to "
             f"{signed(known(beta['high']), 2)}</small>" if beta else "–"
         )  # fmt: skip
-        (shown if strong else folded).append(
+        (shown if r["leans"] else folded).append(
             f'<tr>{named(r["reward"], inks[r["reward"]])}<td>{escape(r["covariate"])}</td>'
             f'<td class="n">{percent(r["reward_share"]["value"], 0)}</td><td class="n">{percent(r["people_share"]["value"], 0)}'
-            f'</td><td class="n">{100 * known(e["value"]):+.0f}{spread(e)}</td>'.replace("-", "−")
-            + f'<td class="plot" style="width:280px">{forest(e, low, high, inks[r["reward"]], 0.0)}</td>'
+            f'</td><td class="n">{points}</td>'
+            f'<td class="plot" style="width:280px">{forest(e, low, high, inks[r["reward"]], 0.0)}</td>'
             f'<td class="n">{fitted}</td></tr>'
         )
     end = f'<tr class="axis"><td colspan="5"></td><td class="plot">{axis(low, high)}</td></tr>'

@@ -14,6 +14,8 @@ CSS = """
 .use { width: 100%; } .use td { vertical-align: top; padding-top: .6rem; padding-bottom: .6rem; }
 .use td:nth-child(2) { font-weight: 600; white-space: nowrap; }
 .use .sure { white-space: nowrap; } .sure-certain { color: var(--good); } .sure-open { color: var(--bad); }
+.each { columns: 2 26rem; column-gap: 3rem; } .each > div { break-inside: avoid; padding-bottom: .8rem; }
+.each h3 { margin-top: .4rem; }
 .found { margin: .2rem 0; padding-left: 1.1rem; font-family: var(--sans); font-size: .86rem; }
 .found .broken::marker, .broken b { color: var(--bad); } .found .broken b, .found .warning b { font-weight: 600; }
 .broken b { color: var(--bad); } .warning b { color: var(--c4); } .note-line b { color: var(--soft); font-weight: 500; }
@@ -100,13 +102,13 @@ def heat(value: float, neutral: float, reach: float, text: str, below: str = "",
 
 def reliability(name: str, bins: Sequence[Mapping[str, Any]], ink: str, side: int = 190) -> str:
     """Predicted against observed share of agreement, with Wilson intervals; the diagonal is a perfect judge."""
-    left, bottom, top, right = 34.0, side - 24.0, 8.0, side - 8.0
+    left, bottom, top, right = 34.0, side - 24.0, 8.0, side - 16.0
 
     def place(x: float, y: float) -> tuple[float, float]:
         return left + (x - 0.5) / 0.5 * (right - left), bottom - (min(max(y, 0.3), 1.0) - 0.3) / 0.7 * (bottom - top)
 
     words = "; ".join(f"{number(known(b['predicted']), 2)} said, {number(known(b['observed']), 2)} seen" for b in bins)
-    parts = [f'<svg class="chart" viewBox="0 0 {side} {side}" role="img" aria-label="{escape(name)}: {words}">']
+    parts = [f'<svg class="chart" style="max-width:{side}px" viewBox="0 0 {side} {side}" role="img" aria-label="{escape(name)}: {words}">']
     for tick in (0.4, 0.6, 0.8, 1.0):
         y = place(0.5, tick)[1]
         parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')

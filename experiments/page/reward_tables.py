@@ -88,11 +88,11 @@ def differences(report: Report) -> str:
     body = []
     for r in rows:
         e, p = r["difference"], known(r["p_holm"])
+        points = f"{100 * known(e['value']):+.1f}{spread(e)}".replace("-", "−")
         sure = "differ" if p < 0.05 else "not told apart"
         body.append(
             f'<tr><th scope="row">{escape(r["better"])} <small>over {escape(r["worse"])}</small></th>'
-            f'<td class="n">{100 * known(e["value"]):+.1f}'.replace("-", "−")
-            + f'{spread(e).replace("-", "−")}</td><td class="plot" style="width:280px">{forest(e, low, reach, "ink-2", 0.0)}</td>'
+            f'<td class="n">{points}</td><td class="plot" style="width:280px">{forest(e, low, reach, "ink-2", 0.0)}</td>'
             f'<td class="n">{_p(known(r["p"]))}</td><td class="n">{_p(p)}</td><td class="word">{sure}</td></tr>'
         )
     body.append(f'<tr class="axis"><td colspan="2"></td><td class="plot">{axis(low, reach)}</td></tr>')
@@ -130,7 +130,7 @@ def calibration(report: Report, inks: Mapping[str, str]) -> str:
     if not rows:
         return ""
     body = [
-        f'<tr>{named(r["reward"], inks[r["reward"]])}<td class="n">{known(r["temperature"]):.3g}</td>'
+        f'<tr>{named(r["reward"], inks[r["reward"]])}<td class="n">{_temperature(known(r["temperature"]))}</td>'
         f'<td class="n">{number(known(r["ece"]))}</td><td class="n">{number(known(r["ece_by_chance"]))}</td>'
         f'<td class="n">{number(known(r["brier"]["value"]))}<small class="ci">{number(known(r["brier"]["low"]))} to '
         f'{number(known(r["brier"]["high"]))}</small></td><td class="n">{number(known(r["log_loss"]))}</td>'
@@ -150,6 +150,11 @@ def calibration(report: Report, inks: Mapping[str, str]) -> str:
         "show with as many answers. A coin has a Brier score of 0.250 and a log loss of 0.693."
     )
     return f'{table(head, body)}<div class="charts" style="--w:190px">{plots}</div><p class="note">{note}</p>'
+
+
+def _temperature(value: float) -> str:
+    """A temperature that flattens everything stands for a reward whose gaps say nothing, or the opposite."""
+    return f"{value:.3g}" if value < 1e4 else "none"
 
 
 def _worst(rows: Sequence[Mapping[str, Any]]) -> str:

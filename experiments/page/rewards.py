@@ -93,8 +93,9 @@ def findings(report: Mapping[str, Any], inks: Mapping[str, str]) -> str:
             f'{escape(f["text"])} <span class="legend">({SECTIONS.get(f["section"], f["section"])})</span></li>'
             for f in reward["findings"]
         ) or "<li>nothing found</li>"  # fmt: skip
-        parts.append(f'<h3>{swatch(inks[name])}{escape(name)}</h3><ul class="found">{items}</ul>')
-    return "".join(parts)
+        parts.append(f'<div><h3>{swatch(inks[name])}{escape(name)}</h3><ul class="found">{items}</ul></div>')
+    return f'<div class="each">{"".join(parts)}</div>'
+
 
 
 def again(report: Mapping[str, Any]) -> str:

@@ -85,6 +85,8 @@ def by_slice(table: Table, clusters: Clusters) -> list[dict[str, Any]]:
     for name, rows_N in slices(table).items():
         cells = [asdict(clusters.estimate(np.where(rows_N, right_N, np.nan))) for right_N in right_RN]
         used = rows_N & (label_N != 0)
+        if not used.any():
+            continue
         prompts = len(np.unique(table.prompt_N[used]))
         few = bool(used.sum() < FEW_PAIRS or prompts < FEW_PROMPTS)
         found.append({"slice": name, "pairs": int(used.sum()), "prompts": prompts, "few": few, "accuracy": cells})

@@ -22,6 +22,8 @@ from rewards.comparison.correlation import PEOPLE, people_P
 from rewards.comparison.resample import Clusters, Estimate, interval
 from rewards.comparison.table import Table
 
+LEAST = 0.05
+"""Standard deviations of gold that a curve must gain somewhere before it can be said to bend."""
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 
@@ -136,5 +138,5 @@ def _bend(d: list[float], gain_S: np.ndarray, gain_SB: np.ndarray, clusters: int
     a, b = np.linalg.lstsq(x, gain_S[1:], rcond=None)[0]
     draws = np.linalg.lstsq(x, gain_SB[1:], rcond=None)[0]
     found: Estimate = interval(float(b), draws[1], len(d) - 1, clusters)
-    peak = float(a / (2 * b)) if b > 0 and found.low > 0 else None
+    peak = float(a / (2 * b)) if b > 0 and found.low > 0 and gain_S.max() > LEAST else None
     return {"slope": float(a), "bend": asdict(found), "peak_distance": peak}

@@ -25,6 +25,8 @@ from rewards.comparison.resample import Clusters, holm, interval, p_value
 from rewards.comparison.table import Table
 
 COVARIATES = ("brightness", "saturation", "contrast", "sharpness", "detail", "border", "aspect", "area")
+EXCESS = 0.10
+"""Share of pairs by which a preference for a covariate has to exceed people's before it is a bias worth a word."""
 RIDGE = 1e-3
 RESAMPLES = 300
 
@@ -76,7 +78,9 @@ def bias(table: Table, fact_KP: dict[str, np.ndarray], clusters: Clusters, seed:
                 **({"coefficient": fitted[k]} if k in fitted else {}),
             })  # fmt: skip
     for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
-        row["p_holm"] = adjusted
+        row["p_holm"], excess, own = adjusted, row["excess"]["value"], row["reward_share"]["value"] - 0.5
+        # A coin's half is less than people's two thirds, and no bias: the reward itself must lean that way.
+        row["leans"] = bool(adjusted < 0.05 and abs(excess) >= EXCESS and own * excess > 0 and abs(own) > 0.05)
     return {"rows": rows, "between_prompts": between_prompts(table, seed)}
 
 

@@ -10,8 +10,6 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-EXCESS = 0.10
-"""Share of pairs by which a preference for a covariate has to exceed people's before it is a bias worth a word."""
 LENGTH = 0.3
 """Rank correlation of score and prompt length from which on means over prompts are not to be compared."""
 CALIBRATION = 0.03
@@ -116,7 +114,7 @@ def _probes(report: Report, name: str) -> Found:
 def _bias(report: Report, name: str) -> Found:
     for r in report["bias"].get("rows", []):
         e = r["excess"]
-        if r["reward"] == name and r["p_holm"] < 0.05 and abs(e["value"]) >= EXCESS:
+        if r["reward"] == name and r["leans"]:
             more = "more" if e["value"] > 0 else "less"
             yield "warning", "bias", (
                 f"goes for {more} {r['covariate']} than people do: in {share(r['reward_share']['value'])} of pairs, people "
