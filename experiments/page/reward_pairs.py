@@ -14,6 +14,8 @@ from PIL import Image
 
 from experiments.page.reward_charts import known
 
+SHOWN = 24
+"""Pairs on the page; the dashboard has more."""
 MOST = 320
 """Pixels of the longer side of an embedded picture; smaller ones stay as they are."""
 
@@ -27,7 +29,7 @@ def gallery(report: Mapping[str, Any], folder: Path) -> str:
         '<p class="note">People’s choice has a green frame. Gaps are in units of each reward’s own typical gap, above 0 for '
         "the left picture. These pairs go to annotators again with the dashboard’s Rewards page.</p>"
     )
-    return note + f'<div class="pairs">{"".join(figure(item, folder) for item in items)}</div>'
+    return note + f'<div class="pairs">{"".join(figure(item, folder) for item in items[:SHOWN])}</div>'
 
 
 def figure(item: Mapping[str, Any], folder: Path) -> str:

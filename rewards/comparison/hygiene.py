@@ -7,6 +7,7 @@ about new ones. What a reward of our own has seen is on record; of others' weigh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def circles(table: Table) -> int:
     return found // 3
 
 
-def gallery(table: Table, most: int = 24) -> list[dict[str, Any]]:
+def gallery(table: Table, most: int = 120) -> list[dict[str, Any]]:
     """Pairs to look at: where a reward most firmly says the opposite of people, and where rewards split.
 
     Firmness is the gap in units of the reward's own spread of gaps. Rewards take turns, so that each has its worst.
@@ -92,6 +93,7 @@ def gallery(table: Table, most: int = 24) -> list[dict[str, Any]]:
 def _item(table: Table, n: int, why: str, scaled_RN: np.ndarray) -> dict[str, Any]:
     left, right = table.pictures[table.left_N[n]], table.pictures[table.right_N[n]]
     return {
+        "record": {"prompt": asdict(left.prompt), "left": asdict(left.image), "right": asdict(right.image)},
         "why": why, "prompt": left.prompt.text, "prompt_id": left.prompt.id, "spans": list(left.prompt.spans),
         "category": list(left.prompt.category), "left": left.image.sha256, "right": right.image.sha256,
         "left_path": left.image.path, "right_path": right.image.path, "votes": table.vote_N3[n].tolist(),
