@@ -4,5 +4,14 @@ from __future__ import annotations
 
 from rewards.learned import Learned
 from rewards.ocr import Ocr, OcrJudge
+from rewards.ocr_page import OcrFlowGrpo, OcrPage
+from rewards.remote import Remote
 
-REWARDS: dict[str, type] = {"ocr": Ocr, "ocr_judge": OcrJudge, "learned": Learned}
+REWARDS: dict[str, type] = {
+    "ocr": Ocr,
+    "ocr_judge": OcrJudge,
+    "ocr_page": OcrPage,
+    "ocr_flow_grpo": OcrFlowGrpo,
+    "learned": Learned,
+    "remote": Remote,
+}

@@ -23,8 +23,20 @@ from rewards.scores import Scores, View
 from tests.made_up_run import make_single
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("quickstart", "train", "resume", "sample", "evaluate", "report", "score", "pairs", "doctor",
-            "train-reward", "compare-rewards")  # fmt: skip
+COMMANDS = (
+    "quickstart",
+    "train",
+    "resume",
+    "sample",
+    "evaluate",
+    "report",
+    "score",
+    "serve-rewards",
+    "pairs",
+    "doctor",
+    "train-reward",
+    "compare-rewards",
+)
 HEAVY = ("torch", "numpy", "PIL", "onnxruntime", "paddleocr", "diffusers", "transformers", "deepspeed")
 
 

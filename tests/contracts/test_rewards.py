@@ -64,6 +64,10 @@ def break_part(patch: pytest.MonkeyPatch, scorer: Any) -> None:
     break_engine(patch, scorer._parts[1][1])
 
 
+def break_page(patch: pytest.MonkeyPatch, scorer: Any) -> None:
+    patch.setattr(scorer._reader, "read", fails)
+
+
 READING = Row(
     [Prompt.from_text(f'"{word}"') for word in WORDS],
     words_from_right_to_wrong,
@@ -73,6 +77,8 @@ READING = Row(
 ROWS = {
     "ocr": READING,
     "ocr_judge": READING,
+    "ocr_page": replace(READING, breaks=break_page),
+    "ocr_flow_grpo": replace(READING, breaks=break_page),
     "weighted": replace(READING, breaks=break_part, make=lambda folder: named_reward("0.7*ocr+0.3*ocr_judge")),
 }
 
