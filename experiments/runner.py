@@ -28,6 +28,7 @@ from base_model.vae import QwenImageVAE
 from base_model.weights import NANO_VAE, load_model, load_vae, save_model, save_vae
 from experiments.evaluate import draw_pictures, fixed_noise
 from experiments.experiment import Experiment, PromptPlan
+from experiments.mixture import Watched
 from experiments.preferences import load_pairs, make_pairs
 from experiments.progress import Progress
 from experiments.prompt_sets import make_prompts
@@ -85,7 +86,7 @@ def open_vae(experiment: Experiment, cfg: train_vae.TrainVAE, parent: Path | Non
 @contextlib.contextmanager
 def updates(
     experiment: Experiment, model: QwenImage | QwenImageVAE, engine: Engine, folder: Path, start: int,
-    pool: ScorerPool | None,
+    pool: ScorerPool | Watched | None,
 ) -> Iterator[Iterator[Step]]:  # fmt: skip
     """The experiment's training loop as an iterator of updates, with what it reads from held open."""
     cfg = experiment.algorithm
@@ -139,8 +140,9 @@ def run(
             model.freeze_reference()
         engine = LocalEngine(module, experiment.optim)
         start = resume(engine, folder, record, bar)
-        with updates(experiment, model, engine, folder, start, pool) as loop:
-            follow(loop, experiment, model, engine, record, bar)
+        judge = Watched(pool) if pool else None
+        with updates(experiment, model, engine, folder, start, judge) as loop:
+            follow(loop, experiment, model, engine, record, bar, judge)
         with engine.averaged():
             save_atomically(folder / "model", lambda place: save(model, experiment, place))
 
@@ -163,11 +165,12 @@ def follow(
     engine: Engine,
     record: RunRecord,
     bar: Progress,
+    judge: Watched | None = None,
 ) -> None:
-    """Log every update; every now and then draw the same prompts from the same noise, and save."""
+    """Log every update, with the parts of a mixed reward; every now and then draw the same prompts from the same noise, and save."""
     checkpoints = record.folder / "checkpoints"
     for step in loop:
-        record.log(step.index, step.metrics)
+        record.log(step.index, step.metrics | (judge.parts() if judge else {}))
         bar.advance(1, step.metrics)
         done = step.index + 1
         if done % experiment.save_every == 0 and done < experiment.algorithm.steps:
