@@ -38,7 +38,8 @@ class Watched:
         return future
 
     def parts(self) -> dict[str, float]:
-        """(1) of every reward in the mixture since the last call, NaN when none was judged; {} when it is no mixture."""
+        """(1) of every reward in the mixture since the last call, NaN when none was judged; {} when it is no
+        mixture."""
         asked, self._asked = self._asked, []
         scores = concatenate([future.result() for future in asked])
         names = {name: name.partition(":")[0] for name in scores.parts if "/" not in name.partition(":")[0]}

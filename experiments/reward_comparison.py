@@ -1,10 +1,10 @@
 """Compare rewards on a file of answers: score the pictures, probe the rewards, and write one page, JSON and CSV.
 
-    OUT/comparison.html   for people: one file, nothing to fetch
-    OUT/comparison.json   the same numbers, for the dashboard and for programs
-    OUT/comparison.csv    every estimate with its interval, one a line
-    OUT/scores.csv        every picture's scores
-    OUT/scores.sqlite     what need not be judged again
+OUT/comparison.html   for people: one file, nothing to fetch
+OUT/comparison.json   the same numbers, for the dashboard and for programs
+OUT/comparison.csv    every estimate with its interval, one a line
+OUT/scores.csv        every picture's scores
+OUT/scores.sqlite     what need not be judged again
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class Plan:
     scores: Path | None = None
     """CSV: sha256, perhaps prompt_id, and a column a reward: scores made elsewhere"""
     judged: Path | None = None
-    """answers of judges of pairs, as comparisons: the same pair with its sides exchanged is asked the other way round"""
+    """answers of judges of pairs, as comparisons: the same pair with its sides exchanged is asked the other way
+    round"""
     gold: str = PEOPLE
     probe_pictures: int = 12
     """own pictures that every probe changes; 0 = no probes at all"""
@@ -264,4 +265,8 @@ def lines(report: Mapping[str, Any], out: Path, seconds: float) -> list[str]:
         found.append(f"{r['reward']}: right in {e['value']:.3f} ({e['low']:.3f} to {e['high']:.3f}) of {e['n']} pairs")
     for r in report["advice"]["rewards"]:
         found += [f"  {r['reward']} {f['text']}" for f in r["findings"] if f["severity"] != "note"]
-    return [*found, "", f"written in {seconds:.0f} s: {out / 'comparison.html'}, comparison.json, comparison.csv, scores.csv"]
+    return [
+        *found,
+        "",
+        f"written in {seconds:.0f} s: {out / 'comparison.html'}, comparison.json, comparison.csv, scores.csv",
+    ]

@@ -1,6 +1,7 @@
 """From a file of answers to a folder that is a reward: read, describe the pictures, train, write everything at once.
 
-The features of a picture are kept beside the answers, in features/BACKBONE-HASH.npz, so that another head costs seconds.
+The features of a picture are kept beside the answers, in features/BACKBONE-HASH.npz, so that another head costs
+seconds.
 
 Shapes: P pictures, F features.
 """
@@ -145,7 +146,8 @@ def lines(out: Path, answers: Answers, trained: Trained, features_PF: np.ndarray
     low, high = held_out_interval(answers, trained)
     unknown = int((~np.isfinite(features_PF).all(1)).sum())
     found = [
-        f"{len(answers.left_N)} answers about {len(features_PF)} pictures, {features_PF.shape[1]} features, {seconds:.0f} s",
+        f"{len(answers.left_N)} answers about {len(features_PF)} pictures, {features_PF.shape[1]} features, "
+        f"{seconds:.0f} s",
         f"held out: {held['accuracy']:.3f} of {held['answers']:.0f} decided answers ({low:.3f} to {high:.3f}), "
         f"calibration error {held['ece']:.3f}",
     ]

@@ -167,7 +167,8 @@ def follow(
     bar: Progress,
     judge: Watched | None = None,
 ) -> None:
-    """Log every update, with the parts of a mixed reward; every now and then draw the same prompts from the same noise, and save."""
+    """Log every update, with the parts of a mixed reward; every now and then draw the same prompts from the same
+    noise, and save."""
     checkpoints = record.folder / "checkpoints"
     for step in loop:
         record.log(step.index, step.metrics | (judge.parts() if judge else {}))

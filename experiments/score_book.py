@@ -1,7 +1,7 @@
 """Scores by the hash of a picture, so that a comparison need not open 20,000 files to find what it knows already.
 
-One SQLite file holds scores with the time they took, facts about pixels, and results of probes. A picture that could not
-be judged is not remembered: the next call tries again.
+One SQLite file holds scores with the time they took, facts about pixels, and results of probes. A picture that could
+not be judged is not remembered: the next call tries again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class ScoreBook:
         try:
             self._file.execute("PRAGMA journal_mode = WAL")
             self._file.execute(
-                "CREATE TABLE IF NOT EXISTS score (identity TEXT, key TEXT, value REAL NOT NULL, ms REAL, batch INTEGER, "
+                "CREATE TABLE IF NOT EXISTS score (identity TEXT, key TEXT, value REAL NOT NULL, ms REAL, batch "
+                "INTEGER, "
                 "PRIMARY KEY (identity, key)) WITHOUT ROWID"
             )
             self._file.execute("CREATE TABLE IF NOT EXISTS note (key TEXT PRIMARY KEY, content TEXT NOT NULL)")

@@ -243,8 +243,8 @@ def _unit(output: Any) -> np.ndarray:
 class OtherRewards:
     """The parts of other rewards as features: a head on these is a mixture whose weights come from people's answers.
 
-    names: rewards of `rewards.REWARDS` joined by "+", such as "ocr+brisque", with their default settings. A picture that
-    one of them cannot judge has NaN features and is not judged.
+    names: rewards of `rewards.REWARDS` joined by "+", such as "ocr+brisque", with their default settings. A picture
+    that one of them cannot judge has NaN features and is not judged.
     """
 
     version: ClassVar[int] = 1
@@ -259,7 +259,9 @@ class OtherRewards:
 
         for name in self.names.split("+"):
             if name not in REWARDS:
-                raise ValueError(f"{name!r} in the backbone scores:{self.names} is no reward; there are {list(REWARDS)}")
+                raise ValueError(
+                    f"{name!r} in the backbone scores:{self.names} is no reward; there are {list(REWARDS)}"
+                )
         return _OtherRewards({name: REWARDS[name]().load(device) for name in self.names.split("+")})
 
 
@@ -287,7 +289,8 @@ BACKBONES: dict[str, Any] = {"pixels": Pixels, "efficientnet": EfficientNet, "cl
 
 
 def parse(text: str) -> Backbone:
-    """``pixels``, ``efficientnet``, ``clip:FOLDER`` (CLIP or SigLIP) or ``scores:ocr+brisque``. ValueError otherwise."""
+    """``pixels``, ``efficientnet``, ``clip:FOLDER`` (CLIP or SigLIP) or ``scores:ocr+brisque``. ValueError
+    otherwise."""
     name, _, detail = text.partition(":")
     if name not in BACKBONES:
         near = difflib.get_close_matches(name, BACKBONES, 1)

@@ -63,7 +63,8 @@ def _annotator(k: int, comparisons: Sequence[Comparison], answers: Answers, trai
     agree, of = _agreement(comparisons, mine, answers.annotators[k])
     shown = f"{agree / of:.2f} of {of}" if of else "nobody else answered"
     return (
-        f"| {answers.annotators[k]} | {int(mine.sum())} | {left:.0f} / {tie:.0f} / {other:.0f} | {low:.2f} to {high:.2f} "
+        f"| {answers.annotators[k]} | {int(mine.sum())} | {left:.0f} / {tie:.0f} / {other:.0f} | {low:.2f} to "
+        f"{high:.2f} "
         f"| {shown} | {trained.reliability_A[k]:.2f} |"
     )
 
@@ -100,7 +101,8 @@ def model_card(
         f"- likelihood: {cfg.ties} with learned ties"
         + (", annotators weighed by learned reliability" if cfg.annotators and len(answers.annotators) > 1 else "")
         + (f", margin {cfg.margin:g} a unit of strength" if cfg.margin else ""),
-        f"- weight decay {trained.decay:g} of {', '.join(f'{d:g}' for d in cfg.decays)} by {cfg.folds}-fold likelihood; "
+        f"- weight decay {trained.decay:g} of {', '.join(f'{d:g}' for d in cfg.decays)} by {cfg.folds}-fold "
+        f"likelihood; "
         f"temperature {trained.temperature:.3f}; seed {cfg.seed}",
         "- value: log-odds against an average training picture; the logistic function of a difference is the share of "
         "people expected to prefer the first picture", "",

@@ -44,7 +44,9 @@ def compare(
 ) -> dict[str, Any]:  # fmt: skip
     """Every section. `gold`: the held-out judge of best-of-N, "people" or a reward. ValueError when nothing decides."""
     if not (table.label_N != 0).any():
-        raise ValueError(f"none of the {len(table.left_N)} pairs has a preferred picture; there is nothing to compare by")
+        raise ValueError(
+            f"none of the {len(table.left_N)} pairs has a preferred picture; there is nothing to compare by"
+        )
     clusters = Clusters(table.prompt_N, seed, resamples)
     report: dict[str, Any] = {
         "rewards": list(table.rewards),

@@ -94,7 +94,9 @@ class LearnedScorer:
         try:
             features_F = self._extractor([prompt], [to_uint8(picture_3HW)])[0]
         except Exception:
-            log.exception("%s could not describe the picture of prompt %s; it is not judged (NaN)", self.name, prompt.id)
+            log.exception(
+                "%s could not describe the picture of prompt %s; it is not judged (NaN)", self.name, prompt.id
+            )
             return "engine"
         if not np.isfinite(features_F).all():
             return "features"
@@ -105,7 +107,8 @@ class LearnedScorer:
 
 
 def _content(folder: Path) -> dict[str, Any]:
-    """What reward.json says. FileNotFoundError when there is none, ValueError when it is damaged or of another format."""
+    """What reward.json says. FileNotFoundError when there is none, ValueError when it is damaged or of another
+    format."""
     if not (folder / CONTENT).exists():
         raise FileNotFoundError(
             f"{folder} is no reward model; make one with: glyphlab train-reward --pairs FILE -o {folder}"

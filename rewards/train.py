@@ -52,7 +52,8 @@ class TrainReward:
             raise ValueError(f"ties is {self.ties!r}; choose one of {', '.join(TIE_MODELS)}")
         if not 0 < self.held_out < 1 or self.folds < 2 or not self.decays or min(self.decays) < 0:
             raise ValueError(
-                f"held_out={self.held_out}, folds={self.folds}, decays={self.decays}: a share between 0 and 1, at least "
+                f"held_out={self.held_out}, folds={self.folds}, decays={self.decays}: a share between 0 and 1, at "
+                f"least "
                 "2 folds and at least one decay, none negative"
             )
 
@@ -222,7 +223,9 @@ def train(features_PF: np.ndarray, comparisons: Sequence[Comparison], answers: A
     usable = np.isfinite(features_PF).all(1)
     known_N = usable[answers.left_N] & usable[answers.right_N]
     if not (answers.label_N3[known_N][:, [0, 2]] > 0).any():
-        raise ValueError(f"{int(known_N.sum())} of {len(known_N)} answers have features and none names a better picture")
+        raise ValueError(
+            f"{int(known_N.sum())} of {len(known_N)} answers have features and none names a better picture"
+        )
     part_N = np.array(split(comparisons, (cfg.held_out, 1 - cfg.held_out), cfg.seed))
     mine = np.flatnonzero(known_N & (part_N == 1))
     seen = np.unique(np.concatenate([answers.left_N[mine], answers.right_N[mine]]))
@@ -245,7 +248,8 @@ def train(features_PF: np.ndarray, comparisons: Sequence[Comparison], answers: A
     gap_held = (value_P[held.left_N] - value_P[held.right_N]) / temperature
     return Trained(
         fitted, tuple(heads), mean_F, std_F, float(value_P[seen].mean()), temperature, decay, certain_A,
-        summary(gap_held, *_decided(held, certain_A)), summary(gap_N / temperature, *_decided(chosen, certain_A)), rest, gap_held,
+        summary(gap_held, *_decided(held, certain_A)), summary(gap_N / temperature, *_decided(chosen, certain_A)),
+        rest, gap_held,
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Pictures with a known beauty, and annotators with known faults: what a reward model should find again.
 
-A picture is a tinted ramp with some grain and a dark frame; its utility is a known function of tint, contrast, grain and
+A picture is a tinted ramp with some grain and a dark frame; its utility is a known function of tint, contrast, grain
+and
 frame. Annotators answer by Rao & Kupper's model with a known threshold; a bad one answers at random, a contrary one the
 opposite. Pure functions of a seed.
 """

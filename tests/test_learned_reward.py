@@ -87,7 +87,8 @@ def test_tie_models_are_distributions_and_mirror(model: object) -> None:
 
 
 def test_tie_models_match_their_published_forms() -> None:
-    """Rao & Kupper: P(i > j) = pi_i / (pi_i + k pi_j); Davidson: P(tie) = n sqrt(pi_i pi_j) / (pi_i + pi_j + n sqrt)."""
+    """Rao & Kupper: P(i > j) = pi_i / (pi_i + k pi_j); Davidson: P(tie) = n sqrt(pi_i pi_j) / (pi_i + pi_j + n
+    sqrt)."""
     a, b, k, n = 3.0, 1.7, 1.6, 0.8
     gap = torch.tensor([np.log(a / b)])
     raw = torch.tensor(np.log(np.expm1(np.log(k))))  # softplus(raw) = log k
@@ -166,7 +167,8 @@ def test_what_was_held_out_was_not_seen(tmp_path: Path) -> None:
 def test_comparisons_and_training_pairs_read_as_one_file(tmp_path: Path) -> None:
     c = simulate(4, seed=1).comparisons[0]
     row = {"prompt": vars(c.prompt), "chosen": json.loads(to_jsonl([c]))["right"],
-           "rejected": json.loads(to_jsonl([c]))["left"], "source": "human:z", "margin": None, "outcome": "right"}  # fmt: skip
+           "rejected": json.loads(to_jsonl([c]))["left"],
+           "source": "human:z", "margin": None, "outcome": "right"}  # fmt: skip
     path = tmp_path / "mixed.jsonl"
     soft = replace(c, outcome="left", shares=(0.6, 0.1, 0.3), strength=2.0)
     path.write_text(to_jsonl([soft, replace(c, outcome="both_bad")]) + json.dumps(row) + "\n", encoding="utf-8")
@@ -185,7 +187,11 @@ def test_comparisons_and_training_pairs_read_as_one_file(tmp_path: Path) -> None
 def test_mistakes_say_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     world = simulate(40, seed=2)
     path = write(world, tmp_path)
-    for backbone, words in (("pixel", "did you mean pixels"), ("clip:nowhere", "no CLIP"), ("scores:beauty", "no reward")):
+    for backbone, words in (
+        ("pixel", "did you mean pixels"),
+        ("clip:nowhere", "no CLIP"),
+        ("scores:beauty", "no reward"),
+    ):
         assert main(["train-reward", "--pairs", str(path), "--backbone", backbone, "-o", str(tmp_path / "r")]) == 2
         assert words in capsys.readouterr().err
     next((tmp_path / "pictures").iterdir()).unlink()

@@ -80,7 +80,8 @@ def test_a_pair_opens_with_its_pictures_and_what_each_reward_said(folder: Path) 
     app.toggle(key=f"open-{first.name}").set_value(True).run()
     assert not app.exception and len(app.dataframe) == shown + 1 and not app.warning
     assert set(app.dataframe[-1].value["reward"]) == {"truth", "opposite"}
-    assert len(app.get("imgs")) == 2
+    captions = [caption for image in app.get("image") for caption in image.captions]
+    assert len(captions) == 2 and sum("preferred by people" in c for c in captions) == 1
 
 
 def test_chosen_pairs_become_a_blind_campaign_once(folder: Path, tmp_path: Path) -> None:

@@ -109,7 +109,9 @@ def _pair(row: Disagreement, folder: Path) -> None:
     pick, body = st.columns([1, 12], vertical_alignment="top")
     pick.checkbox(f"Send {row.name}", key=f"pick-{row.name}", label_visibility="collapsed")
     with body.container(border=True):
-        st.text(f"{row.prompt.text}\n{row.why}; people: {row.votes[0]:g} left, {row.votes[1]:g} tie, {row.votes[2]:g} right")
+        st.text(
+            f"{row.prompt.text}\n{row.why}; people: {row.votes[0]:g} left, {row.votes[1]:g} tie, {row.votes[2]:g} right"
+        )
         if not st.toggle("Open", key=f"open-{row.name}"):
             return
         for column, image, side, won in zip(

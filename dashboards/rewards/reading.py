@@ -59,7 +59,9 @@ def read(folder: Path) -> dict[str, Any]:
     """The report. FileNotFoundError when the folder has none, ValueError when it is damaged."""
     place = folder / REPORT
     if not place.exists():
-        raise FileNotFoundError(f"{folder} has no {REPORT}; make it with: glyphlab compare-rewards --pairs FILE -o {folder}")
+        raise FileNotFoundError(
+            f"{folder} has no {REPORT}; make it with: glyphlab compare-rewards --pairs FILE -o {folder}"
+        )
     try:
         report = json.loads(place.read_text("utf-8"))
     except ValueError as error:
@@ -123,7 +125,9 @@ def accuracy_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for r in report["accuracy"]["rewards"]:
         e = r["accuracy"]
-        worst = next((x for x in report["advice"]["rewards"] if x["reward"] == r["reward"]), {"findings": []})["findings"]
+        worst = next((x for x in report["advice"]["rewards"] if x["reward"] == r["reward"]), {"findings": []})[
+            "findings"
+        ]
         rows.append({
             "reward": r["reward"], "right": number(e["value"]), "low": number(e["low"]), "high": number(e["high"]),
             "pairs": e["n"], "judged": number(r["judged"]), "equal scores": number(r["equal_scores"]),

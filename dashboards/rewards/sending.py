@@ -1,4 +1,5 @@
-"""Disagreements become a campaign: the pictures go into the store, the pairs into a blind campaign that starts at once."""
+"""Disagreements become a campaign: the pictures go into the store, the pairs into a blind campaign that starts at
+once."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ SETTINGS = CampaignSettings(policy={"uniform": 0.3, "reward_disagreement": 0.7},
 
 
 def send(store: Store, actor: int, name: str, rows: Sequence[Disagreement], folder: Path) -> tuple[int, bool]:
-    """(pairs added, made anew): put the pairs into the campaign of that name, which is made and opened when there is none.
+    """(pairs added, made anew): put the pairs into the campaign of that name, which is made and opened when there is
+    none.
 
     Raises ValueError without a pair, when a picture is missing, or when it is not the one that the report compared.
     """

@@ -58,7 +58,8 @@ class CompareRewards:
 
     Writes comparison.html, comparison.json, comparison.csv and scores.csv.
 
-    Example: glyphlab compare-rewards --pairs answers.jsonl --rewards ocr,ocr_judge,learned:runs/reward -o runs/comparison
+    Example: glyphlab compare-rewards --pairs answers.jsonl --rewards ocr,ocr_judge,learned:runs/reward -o
+    runs/comparison
     """
 
     pairs: PairsFile

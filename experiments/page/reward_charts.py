@@ -59,7 +59,8 @@ def forest(
         return 8.0 + (min(max(value, low), high) - low) / (high - low) * (width - 16.0)
 
     parts = [f'<svg class="forest" viewBox="0 0 {width} {height}" preserveAspectRatio="none" role="img" ',
-             f'style="width:{width}px;height:{height}px" aria-label="{in_words(e)}"><title>{in_words(e)}</title>']  # fmt: skip
+             f'style="width:{width}px;height:{height}px" '
+             f'aria-label="{in_words(e)}"><title>{in_words(e)}</title>']  # fmt: skip
     if band and all(math.isfinite(v) for v in band):
         a, b = place(band[0]), place(band[1])
         parts.append(f'<rect class="band" x="{a:.1f}" width="{max(b - a, 1):.1f}" y="-8" height="{height + 16}"/>')
@@ -73,7 +74,9 @@ def forest(
         if math.isfinite(below):
             a, b = place(below), place(above)
             parts.append(f'<line class="whisker {ink}" x1="{a:.1f}" x2="{b:.1f}" y1="{y}" y2="{y}"/>')
-            parts += [f'<line class="whisker {ink}" x1="{x:.1f}" x2="{x:.1f}" y1="{y - 4}" y2="{y + 4}"/>' for x in (a, b)]
+            parts += [
+                f'<line class="whisker {ink}" x1="{x:.1f}" x2="{x:.1f}" y1="{y - 4}" y2="{y + 4}"/>' for x in (a, b)
+            ]
         parts.append(f'<circle class="dot {ink}" cx="{place(value):.1f}" cy="{y}" r="4.5"/>')
     return "".join([*parts, "</svg>"])
 
@@ -108,7 +111,10 @@ def reliability(name: str, bins: Sequence[Mapping[str, Any]], ink: str, side: in
         return left + (x - 0.5) / 0.5 * (right - left), bottom - (min(max(y, 0.3), 1.0) - 0.3) / 0.7 * (bottom - top)
 
     words = "; ".join(f"{number(known(b['predicted']), 2)} said, {number(known(b['observed']), 2)} seen" for b in bins)
-    parts = [f'<svg class="chart" style="max-width:{side}px" viewBox="0 0 {side} {side}" role="img" aria-label="{escape(name)}: {words}">']
+    parts = [
+        f'<svg class="chart" style="max-width:{side}px" viewBox="0 0 {side} {side}" role="img" '
+        f'aria-label="{escape(name)}: {words}">'
+    ]
     for tick in (0.4, 0.6, 0.8, 1.0):
         y = place(0.5, tick)[1]
         parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')

@@ -1,4 +1,5 @@
-"""The gallery of a reward comparison: pairs on which rewards oppose people or each other, with their pictures inside."""
+"""The gallery of a reward comparison: pairs on which rewards oppose people or each other, with their pictures
+inside."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ def gallery(report: Mapping[str, Any], folder: Path) -> str:
     if not items:
         return ""
     note = (
-        '<p class="note">People’s choice has a green frame. Gaps are in units of each reward’s own typical gap, above 0 for '
+        '<p class="note">People’s choice has a green frame. Gaps are in units of each reward’s own typical gap, '
+        "above 0 for "
         "the left picture. These pairs go to annotators again with the dashboard’s Rewards page.</p>"
     )
     return note + f'<div class="pairs">{"".join(figure(item, folder) for item in items[:SHOWN])}</div>'
@@ -41,7 +43,8 @@ def figure(item: Mapping[str, Any], folder: Path) -> str:
         against = item["people"] != 0 and math.isfinite(gap) and gap * item["people"] < 0
         shown = f"{gap:+.1f}".replace("-", "−") if math.isfinite(gap) else "–"
         rows.append(
-            f'<tr><td>{escape(name)}</td><td class="{"wrong" if against else ""}">{side}</td><td class="n">{shown}</td></tr>'
+            f'<tr><td>{escape(name)}</td><td class="{"wrong" if against else ""}">{side}</td><td '
+            f'class="n">{shown}</td></tr>'
         )
     asks = f"asks for {', '.join(escape(s) for s in item['spans'])} · " if item["spans"] else ""
     pictures = "".join(
@@ -49,7 +52,7 @@ def figure(item: Mapping[str, Any], folder: Path) -> str:
         for side, won in (("left", item["people"] > 0), ("right", item["people"] < 0))
     )
     return (
-        f'<figure><figcaption><b>{escape(item["prompt"])}</b><br>{asks}{escape(item["why"])} · people: {left:g} left, '
+        f"<figure><figcaption><b>{escape(item['prompt'])}</b><br>{asks}{escape(item['why'])} · people: {left:g} left, "
         f'{tie:g} tie, {right:g} right</figcaption><div class="two">{pictures}</div>'
         f"<table>{''.join(rows)}</table></figure>"
     )

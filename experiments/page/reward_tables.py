@@ -1,4 +1,5 @@
-"""Tables of a reward comparison that hold it against people: accuracy, differences, slices, ties, calibration, order."""
+"""Tables of a reward comparison that hold it against people: accuracy, differences, slices, ties, calibration,
+order."""
 
 from __future__ import annotations
 
@@ -48,7 +49,7 @@ def agreement(report: Report, inks: Mapping[str, str]) -> str:
     body = []
     for r in rows:
         e, name = r["accuracy"], r["reward"]
-        person = f'{100 * known(same[name]["minus_person"]["value"]):+.1f}'.replace("-", "−") if name in same else "–"
+        person = f"{100 * known(same[name]['minus_person']['value']):+.1f}".replace("-", "−") if name in same else "–"
         body.append(
             f'<tr>{named(name, inks[name])}<td class="n">{percent(e["value"])}{spread(e)}</td>'
             f'<td class="plot" style="width:280px">{forest(e, low, high, inks[name], 0.5, band)}</td>'
@@ -57,12 +58,13 @@ def agreement(report: Report, inks: Mapping[str, str]) -> str:
             f'<td class="n">{e["n"]:,}</td></tr>'
         )
     body.append(f'<tr class="axis"><td colspan="2"></td><td class="plot">{axis(low, high)}</td></tr>')
-    head = [("", "Reward"), ("n", "Right"), ("", ""), ("n", "Best of all<br>in resamples"), ("n", "Minus<br>one person"),
-            ("n", "Equal<br>scores"), ("n", "Judged"), ("n", "Pairs")]  # fmt: skip
+    head = [("", "Reward"), ("n", "Right"), ("", ""), ("n", "Best of all<br>in resamples"),
+            ("n", "Minus<br>one person"), ("n", "Equal<br>scores"), ("n", "Judged"), ("n", "Pairs")]  # fmt: skip
     people = ""
     if ceiling:
         each = ", ".join(
-            f"{escape(p['annotator'])} {percent(p['value'], 0)} (n = {p['n']})" for p in report["ceiling"]["people"][:20]
+            f"{escape(p['annotator'])} {percent(p['value'], 0)} (n = {p['n']})"
+            for p in report["ceiling"]["people"][:20]
         )
         people = (
             f"The shaded band is one person against the plurality of the others: {percent(ceiling['value'])} "
@@ -72,7 +74,8 @@ def agreement(report: Report, inks: Mapping[str, str]) -> str:
     else:
         people = "No pair was answered by two people, so there is no human ceiling: ask for an overlap of two."
     note = (
-        "<b>Right</b>: share of decided pairs whose preferred picture has the greater score, an equal score counting half; "
+        "<b>Right</b>: share of decided pairs whose preferred picture has the greater score, an equal score counting "
+        "half; "
         f"the line is a coin. Intervals: bootstrap over prompts. {people}"
     )
     return f'{table(head, body)}<p class="note">{note}</p>'
@@ -84,7 +87,10 @@ def differences(report: Report) -> str:
         return ""
     reach = max([abs(known(r["difference"][k])) for r in rows for k in ("low", "high")
                  if math.isfinite(known(r["difference"][k]))] or [0.1]) * 1.05 or 0.1  # fmt: skip
-    low = min([0.0, *(known(r["difference"]["low"]) for r in rows if math.isfinite(known(r["difference"]["low"])))]) - 0.01
+    low = (
+        min([0.0, *(known(r["difference"]["low"]) for r in rows if math.isfinite(known(r["difference"]["low"])))])
+        - 0.01
+    )
     body = []
     for r in rows:
         e, p = r["difference"], known(r["p_holm"])
@@ -92,7 +98,8 @@ def differences(report: Report) -> str:
         sure = "differ" if p < 0.05 else "not told apart"
         body.append(
             f'<tr><th scope="row">{escape(r["better"])} <small>over {escape(r["worse"])}</small></th>'
-            f'<td class="n">{points}</td><td class="plot" style="width:280px">{forest(e, low, reach, "ink-2", 0.0)}</td>'
+            f'<td class="n">{points}</td><td class="plot" '
+            f'style="width:280px">{forest(e, low, reach, "ink-2", 0.0)}</td>'
             f'<td class="n">{_p(known(r["p"]))}</td><td class="n">{_p(p)}</td><td class="word">{sure}</td></tr>'
         )
     body.append(f'<tr class="axis"><td colspan="2"></td><td class="plot">{axis(low, reach)}</td></tr>')
@@ -116,10 +123,18 @@ def slices(report: Report) -> str:
                  s["few"])
             for e in s["accuracy"]
         )  # fmt: skip
-        body.append(f'<tr>{named(s["slice"])}<td class="n">{s["pairs"]:,}</td><td class="n">{s["prompts"]:,}</td>{cells}</tr>')
-    head = [("", "Pairs of prompts"), ("n", "Pairs"), ("n", "Prompts"), *(("top", escape(n)) for n in report["rewards"])]
+        body.append(
+            f'<tr>{named(s["slice"])}<td class="n">{s["pairs"]:,}</td><td class="n">{s["prompts"]:,}</td>{cells}</tr>'
+        )
+    head = [
+        ("", "Pairs of prompts"),
+        ("n", "Pairs"),
+        ("n", "Prompts"),
+        *(("top", escape(n)) for n in report["rewards"]),
+    ]
     note = (
-        "Share right, with its interval. Pale cells rest on fewer than 30 pairs or 10 prompts: do not decide by them. With "
+        "Share right, with its interval. Pale cells rest on fewer than 30 pairs or 10 prompts: do not decide by "
+        "them. With "
         "many cells some stand out by chance."
     )
     return f'{table(head, body)}<p class="note">{note}</p>'
@@ -134,19 +149,21 @@ def calibration(report: Report, inks: Mapping[str, str]) -> str:
         f'<td class="n">{number(known(r["ece"]))}</td><td class="n">{number(known(r["ece_by_chance"]))}</td>'
         f'<td class="n">{number(known(r["brier"]["value"]))}<small class="ci">{number(known(r["brier"]["low"]))} to '
         f'{number(known(r["brier"]["high"]))}</small></td><td class="n">{number(known(r["log_loss"]))}</td>'
-        f'<td>{_worst(r["slices"])}</td></tr>'
+        f"<td>{_worst(r['slices'])}</td></tr>"
         for r in rows
     ]
     head = [("", "Reward"), ("n", "T"), ("n", "ECE"), ("n", "ECE by<br>chance"), ("n", "Brier"), ("n", "Log loss"),
             ("", "Worst slices")]  # fmt: skip
     plots = "".join(
-        f'<figure><figcaption><b>{escape(r["reward"])}</b> {r["answers"]:,} pairs</figcaption>'
+        f"<figure><figcaption><b>{escape(r['reward'])}</b> {r['answers']:,} pairs</figcaption>"
         f"{reliability(r['reward'], r['bins'], inks[r['reward']])}</figure>"
         for r in rows
     )
     note = (
-        "The logistic function of gap / T against the share of people who agreed; T was fitted on the other half of the "
-        "prompts. <b>ECE</b>: mean distance of said from seen; <b>by chance</b>: what a perfectly calibrated judge would "
+        "The logistic function of gap / T against the share of people who agreed; T was fitted on the other half of "
+        "the "
+        "prompts. <b>ECE</b>: mean distance of said from seen; <b>by chance</b>: what a perfectly calibrated judge "
+        "would "
         "show with as many answers. A coin has a Brier score of 0.250 and a log loss of 0.693."
     )
     return f'{table(head, body)}<div class="charts" style="--w:190px">{plots}</div><p class="note">{note}</p>'
@@ -177,9 +194,12 @@ def ties(report: Report) -> str:
         )
     head = [("", "Reward"), ("n", "Left, tie or right"), ("n", "Threshold"), ("n", "Tie AUC"), ("n", "Both-bad AUC")]
     note = (
-        f"{found['ties']:,} of {found['pairs']:,} pairs are ties, {found['both_bad']:,} of all are both bad. Always giving "
-        f"the commonest answer is right in {percent(found['always_the_same_answer'])}. The threshold below which a gap is "
-        "called a tie was tuned on the other half of the prompts (– : in a half, calling nothing a tie was best). <b>Tie "
+        f"{found['ties']:,} of {found['pairs']:,} pairs are ties, {found['both_bad']:,} of all are both bad. Always "
+        f"giving "
+        f"the commonest answer is right in {percent(found['always_the_same_answer'])}. The threshold below which a "
+        f"gap is "
+        "called a tie was tuned on the other half of the prompts (– : in a half, calling nothing a tie was best). "
+        "<b>Tie "
         "AUC</b>: how often a decided pair has the larger gap, 0.5 = the size of a gap says nothing."
     )
     return f'{table(head, body)}<p class="note">{note}</p>'
@@ -218,12 +238,15 @@ def correlation(report: Report) -> str:
         parts.append(f"<h3>{title}</h3>{table([('', ''), *(('top', escape(n)) for n in names)], body)}")
     rows = [r for r in found["partial"] if math.isfinite(known(r["with_people"]))]
     listed = "".join(
-        f'<tr>{named(r["reward"])}<td>{escape(r["given"])}</td><td class="n">{signed(known(r["with_people"]), 2)}</td></tr>'
+        f"<tr>{named(r['reward'])}<td>{escape(r['given'])}</td><td "
+        f'class="n">{signed(known(r["with_people"]), 2)}</td></tr>'
         for r in rows
     )
     partial = (
-        '<details><summary>Partial correlation with people</summary><div class="scroll"><table><thead><tr><th>Reward</th>'
-        f'<th>with this held fixed</th><th class="n">rho</th></tr></thead><tbody>{listed}</tbody></table></div></details>'
+        '<details><summary>Partial correlation with people</summary><div '
+        'class="scroll"><table><thead><tr><th>Reward</th>'
+        f'<th>with this held fixed</th><th '
+        f'class="n">rho</th></tr></thead><tbody>{listed}</tbody></table></div></details>'
         if listed else ""
     )  # fmt: skip
     note = (
@@ -242,11 +265,14 @@ def win_rates(report: Report) -> str:
         body = []
         for i, model in enumerate(models):
             cells = "".join(
-                heat(known(rates["share"][i][j]), 0.5, 0.5, percent(rates["share"][i][j], 0), f"n = {rates['pairs'][i][j]:.0f}")
+                heat(known(rates["share"][i][j]), 0.5, 0.5, percent(rates["share"][i][j], 0),
+                     f"n = {rates['pairs'][i][j]:.0f}")
                 if i != j else "<td></td>"
                 for j in range(len(models))
             )  # fmt: skip
             body.append(f"<tr>{named(model)}{cells}</tr>")
         shown = table([("", "wins against"), *(("top", escape(m)) for m in models)], body)
-        parts.append(f"<details{' open' if judge == 'people' else ''}><summary>{escape(judge)}</summary>{shown}</details>")
+        parts.append(
+            f"<details{' open' if judge == 'people' else ''}><summary>{escape(judge)}</summary>{shown}</details>"
+        )
     return "".join(parts)

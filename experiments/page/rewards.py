@@ -52,13 +52,14 @@ def header(report: Mapping[str, Any], inks: Mapping[str, str]) -> str:
     names = " ".join(f"{swatch(inks[n])}{escape(n)}&nbsp;&nbsp;" for n in report["rewards"])
     people = "annotator" if clean["annotators"] == 1 else "annotators"
     meta = (
-        f"{escape(about['made'])} · {clean['answers']:,} answers of {clean['annotators']} {people} on {clean['pairs']:,} "
+        f"{escape(about['made'])} · {clean['answers']:,} answers of {clean['annotators']} {people} on "
+        f"{clean['pairs']:,} "
         f"pairs, {clean['prompts']:,} prompts, {clean['pictures']:,} pictures"
     )
     machine = ""
     if clean["machine_answers"]:
         machine = (
-            f'<p><strong>{clean["machine_answers"]:,} of the answers came from a machine.</strong> Agreement with them '
+            f"<p><strong>{clean['machine_answers']:,} of the answers came from a machine.</strong> Agreement with them "
             "says how alike two judges are, not how people see it.</p>"
         )
     return (
@@ -78,10 +79,12 @@ def uses(report: Mapping[str, Any]) -> str:
     head = '<th scope="col">To</th><th scope="col">use</th><th scope="col">This is</th><th scope="col">because</th>'
     note = (
         '<p class="note"><b>certain</b>: it beats every other candidate after correction for all comparisons. '
-        "<b>likely</b>: best in at least four of five resamples of the prompts. <b>open</b>: more answers may change it. "
+        "<b>likely</b>: best in at least four of five resamples of the prompts. <b>open</b>: more answers may change "
+        "it. "
         "Intervals are 95 %, over prompts.</p>"
     )
-    return f'<div class="scroll"><table class="use"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>{note}'
+    table = f'<table class="use"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return f'<div class="scroll">{table}</div>{note}'
 
 
 def findings(report: Mapping[str, Any], inks: Mapping[str, str]) -> str:
@@ -95,7 +98,6 @@ def findings(report: Mapping[str, Any], inks: Mapping[str, str]) -> str:
         ) or "<li>nothing found</li>"  # fmt: skip
         parts.append(f'<div><h3>{swatch(inks[name])}{escape(name)}</h3><ul class="found">{items}</ul></div>')
     return f'<div class="each">{"".join(parts)}</div>'
-
 
 
 def again(report: Mapping[str, Any]) -> str:
@@ -114,4 +116,6 @@ def again(report: Mapping[str, Any]) -> str:
 
 def footer(report: Mapping[str, Any]) -> str:
     seconds = report["about"]["seconds"]
-    return f"Made by glyphlab in {seconds:.0f} s. Every number is in comparison.json and comparison.csv beside this page."
+    return (
+        f"Made by glyphlab in {seconds:.0f} s. Every number is in comparison.json and comparison.csv beside this page."
+    )

@@ -100,7 +100,9 @@ def ceiling(table: Table, clusters: Clusters) -> dict[str, Any]:
     """
     others_A3 = table.vote_N3[table.answer_pair_A] - table.answer_A3
     left, tie, right_votes = others_A3.T
-    target_A = np.where((left > right_votes) & (left > tie), 1, np.where((right_votes > left) & (right_votes > tie), -1, 0))
+    target_A = np.where(
+        (left > right_votes) & (left > tie), 1, np.where((right_votes > left) & (right_votes > tie), -1, 0)
+    )
     own_A = np.sign(table.answer_A3[:, 0] - table.answer_A3[:, 2])
     used_A = target_A != 0
     if not used_A.any():
@@ -117,9 +119,7 @@ def ceiling(table: Table, clusters: Clusters) -> dict[str, Any]:
         same = np.where(used_A & ~np.isnan(gap_A), (np.sign(gap_A) * target_A + 1.0) / 2.0, np.nan)
         found = _over_answers(table, clusters, same)
         both = same - agrees_A
-        rewards.append(
-            {"reward": name, **asdict(found), "minus_person": asdict(_over_answers(table, clusters, both))}
-        )
+        rewards.append({"reward": name, **asdict(found), "minus_person": asdict(_over_answers(table, clusters, both))})
     return {"person": asdict(band), "people": people, "rewards": rewards}
 
 

@@ -80,7 +80,9 @@ def _rank(report: Report, sound: Sequence[str]) -> dict[str, str]:
     best = ranked[0]
     e = row(report["accuracy"], best)["accuracy"]
     text = f"{best} is right in {share(e['value'])} of decided pairs ({between(e)})."
-    rival = next((d for d in report["accuracy"]["differences"] if d["better"] == best and d["worse"] in ranked[1:2]), None)
+    rival = next(
+        (d for d in report["accuracy"]["differences"] if d["better"] == best and d["worse"] in ranked[1:2]), None
+    )
     if rival:
         d = rival["difference"]
         text += (
@@ -107,7 +109,9 @@ def _train(report: Report, sound: Sequence[str], against: Mapping[str, Sequence[
         text = f"{best} has the fewest gaps, and a policy will find them: {'; '.join(h['text'] for h in holes[best])}."
         return _use(use, best, OPEN, f"{text} Mix it with one that has not these, and hold a judge out.")
     sure = certainty(report, best, [n for n in ranked if not holes[n]])
-    return _use(use, best, sure, f"{best} follows people and no probe found a gap. Hold another judge out all the same.")
+    return _use(
+        use, best, sure, f"{best} follows people and no probe found a gap. Hold another judge out all the same."
+    )
 
 
 def _text(report: Report, sound: Sequence[str]) -> dict[str, str]:
@@ -124,7 +128,9 @@ def _text(report: Report, sound: Sequence[str]) -> dict[str, str]:
     best = max(rates, key=lambda n: rates[n][0])
     rate, of, worst = rates[best]
     if rate < 0.7:
-        return _use(use, "", LIKELY, f"None: the best, {best}, punishes {share(rate)} of {of} typos, copies and blanks.")
+        return _use(
+            use, "", LIKELY, f"None: the best, {best}, punishes {share(rate)} of {of} typos, copies and blanks."
+        )
     read = row(report["legibility"], best)
     smallest = read.get("smallest", math.nan)
     text = f"{best} punishes {share(rate)} of {of} typos, copies and blanks"
@@ -148,7 +154,9 @@ def _filter(report: Report, sound: Sequence[str]) -> dict[str, str]:
     second = max((v for n, v in fit.items() if n != best), default=-1.0)
     sure = LIKELY if fit[best] > 0.2 and fit[best] - second > 0.05 else OPEN
     text = f"Over all pictures {best} orders as people's shares of wins do with a rank correlation of {fit[best]:.2f}."
-    return _use(use, best, sure, f"{text} Shares of wins compare pictures of one prompt only, so this is a weak witness.")
+    return _use(
+        use, best, sure, f"{text} Shares of wins compare pictures of one prompt only, so this is a weak witness."
+    )
 
 
 def _probability(report: Report, sound: Sequence[str]) -> dict[str, str]:
@@ -161,7 +169,8 @@ def _probability(report: Report, sound: Sequence[str]) -> dict[str, str]:
     good.sort(key=lambda r: r["brier"]["value"])
     best = good[0]
     text = (
-        f"{best['reward']}, with the gap divided by {best['temperature']:.3g}: calibration error {best['ece']:.3f} (chance "
+        f"{best['reward']}, with the gap divided by {best['temperature']:.3g}: calibration error {best['ece']:.3f} "
+        f"(chance "
         f"gives {best['ece_by_chance']:.3f}), Brier score {best['brier']['value']:.3f} against 0.250 of a coin."
     )
     apart = len(good) < 2 or best["brier"]["high"] < good[1]["brier"]["low"]

@@ -1,12 +1,12 @@
 """What a reward goes for that people do not: brightness, colour, sharpness, size of the file, the side, the prompt.
 
-    (1)  excess = share of pairs in which the reward prefers the picture with more of a covariate
-                  - share in which people do, over the same decided pairs
-    (2)  contextual Bradley-Terry: logit P(people prefer left) = a gap / T + sum_k b_k x_k, x_k the standardised difference
-         of covariate k; b_k < 0 = with the reward's verdict known, people still like less of it: it over-pays for it.
-         Errors are clustered by prompt (sandwich, Liang & Zeger 1986).
-    (3)  between prompts: Spearman's rho of a prompt's mean score with the length of its text. Within a prompt it cannot
-         matter, but a filter or a mean over a data set then rewards long prompts.
+(1)  excess = share of pairs in which the reward prefers the picture with more of a covariate
+              - share in which people do, over the same decided pairs
+(2)  contextual Bradley-Terry: logit P(people prefer left) = a gap / T + sum_k b_k x_k, x_k the standardised difference
+     of covariate k; b_k < 0 = with the reward's verdict known, people still like less of it: it over-pays for it.
+     Errors are clustered by prompt (sandwich, Liang & Zeger 1986).
+(3)  between prompts: Spearman's rho of a prompt's mean score with the length of its text. Within a prompt it cannot
+     matter, but a filter or a mean over a data set then rewards long prompts.
 """
 
 from __future__ import annotations

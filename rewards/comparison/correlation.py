@@ -58,7 +58,8 @@ def tau_b(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def correlation(table: Table, seed: int) -> dict[str, Any]:
-    """Both matrices over the rewards that score single pictures and people, ordered so that alike ones are neighbours."""
+    """Both matrices over the rewards that score single pictures and people, ordered so that alike ones are
+    neighbours."""
     names = [r for r in table.rewards if r not in table.pairwise] + [PEOPLE]
     value_KP = np.array([*(table.score_RP[table.rewards.index(r)] for r in names[:-1]), people_P(table)])
     prompts = np.array([p.prompt.id for p in table.pictures])

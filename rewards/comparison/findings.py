@@ -62,8 +62,13 @@ def _order_of_pictures(report: Report, name: str) -> Found:
     if found["equal_scores"] > 0.9:
         yield "broken", "accuracy", f"gives both pictures the same score in {share(found['equal_scores'])} of pairs"
     elif e["high"] < 0.5:
-        yield "broken", "accuracy", (
-            f"prefers what people reject: right in {share(e['value'])} of pairs ({between(e)}); is its sign turned round?"
+        yield (
+            "broken",
+            "accuracy",
+            (
+                f"prefers what people reject: right in {share(e['value'])} of pairs ({between(e)}); is its sign "
+                f"turned round?"
+            ),
         )
     elif not e["low"] > 0.5:
         yield "warning", "accuracy", f"cannot be told from a coin: right in {share(e['value'])} of pairs ({between(e)})"
@@ -78,8 +83,10 @@ def _judged(report: Report, name: str) -> Found:
 def _sight(report: Report, name: str) -> Found:
     found = row(report["sight"], name)
     if found and found["seen"] < 0.95:
-        yield "warning", "sight", (
-            f"sees {share(found['seen'])} of a wide picture: nothing that happens in the rest changes its score"
+        yield (
+            "warning",
+            "sight",
+            (f"sees {share(found['seen'])} of a wide picture: nothing that happens in the rest changes its score"),
         )
     read = row(report["legibility"], name)
     if read.get("points"):
@@ -116,26 +123,40 @@ def _bias(report: Report, name: str) -> Found:
         e = r["excess"]
         if r["reward"] == name and r["leans"]:
             more = "more" if e["value"] > 0 else "less"
-            yield "warning", "bias", (
-                f"goes for {more} {r['covariate']} than people do: in {share(r['reward_share']['value'])} of pairs, people "
-                f"in {share(r['people_share']['value'])} ({points(e['value'])} points, {points(e['low'])} to "
-                f"{points(e['high'])})"
+            yield (
+                "warning",
+                "bias",
+                (
+                    f"goes for {more} {r['covariate']} than people do: in {share(r['reward_share']['value'])} of "
+                    f"pairs, people "
+                    f"in {share(r['people_share']['value'])} ({points(e['value'])} points, {points(e['low'])} to "
+                    f"{points(e['high'])})"
+                ),
             )
     for r in report["bias"].get("between_prompts", []):
         e = r["prompt_length"]
         if r["reward"] == name and (e["low"] > LENGTH or e["high"] < -LENGTH):
-            yield "warning", "bias", (
-                f"scores long prompts {'higher' if e['value'] > 0 else 'lower'} (rank correlation {e['value']:.2f}, "
-                f"{e['low']:.2f} to {e['high']:.2f}): never compare or average it over different prompts"
+            yield (
+                "warning",
+                "bias",
+                (
+                    f"scores long prompts {'higher' if e['value'] > 0 else 'lower'} (rank correlation "
+                    f"{e['value']:.2f}, "
+                    f"{e['low']:.2f} to {e['high']:.2f}): never compare or average it over different prompts"
+                ),
             )
 
 
 def _calibration(report: Report, name: str) -> Found:
     found = row(report["calibration"], name)
     if found and found["ece"] > found["ece_by_chance"] + CALIBRATION:
-        yield "note", "calibration", (
-            f"its gap is no probability even after scaling: calibration error {found['ece']:.3f}, chance gives "
-            f"{found['ece_by_chance']:.3f}"
+        yield (
+            "note",
+            "calibration",
+            (
+                f"its gap is no probability even after scaling: calibration error {found['ece']:.3f}, chance gives "
+                f"{found['ece_by_chance']:.3f}"
+            ),
         )
 
 
@@ -144,7 +165,11 @@ def _pairs(report: Report, name: str) -> Found:
     if not found:
         return
     if found["consistent"]["high"] < 0.9:
-        yield "warning", "order", f"answers the same both ways round in {share(found['consistent']['value'])} of pairs only"
+        yield (
+            "warning",
+            "order",
+            f"answers the same both ways round in {share(found['consistent']['value'])} of pairs only",
+        )
     first = found["prefers_first"]
     if first["low"] > 0.53 or first["high"] < 0.47:
         yield "warning", "order", f"prefers the picture shown first in {share(first['value'])} ({between(first)})"
@@ -153,8 +178,13 @@ def _pairs(report: Report, name: str) -> Found:
 def _climb(report: Report, name: str) -> Found:
     found = row(report["best_of_n"], name)
     if found.get("peak_distance"):
-        yield "warning", "best_of_n", (
-            f"pays less the harder it is climbed: the fitted gold value peaks at a distance of {found['peak_distance']:.1f}"
+        yield (
+            "warning",
+            "best_of_n",
+            (
+                f"pays less the harder it is climbed: the fitted gold value peaks at a distance of "
+                f"{found['peak_distance']:.1f}"
+            ),
         )
     last = found.get("points", [])[-1:]
     if last and last[0]["n"] > 1 and last[0]["gold"]["high"] < 0:
@@ -164,9 +194,14 @@ def _climb(report: Report, name: str) -> Found:
 def _leak(report: Report, name: str) -> Found:
     found = row({"rewards": report["hygiene"].get("leaks", [])}, name)
     if found and (found["pictures"] or found["prompts"]):
-        yield "broken", "hygiene", (
-            f"was trained on {found['prompts']} of the {found['of_prompts']} prompts and {found['pictures']} of the "
-            f"{found['of_pictures']} pictures: its numbers here are void"
+        yield (
+            "broken",
+            "hygiene",
+            (
+                f"was trained on {found['prompts']} of the {found['of_prompts']} prompts and {found['pictures']} of "
+                f"the "
+                f"{found['of_pictures']} pictures: its numbers here are void"
+            ),
         )
 
 
@@ -175,6 +210,14 @@ def _ceiling(report: Report, name: str) -> Found:
     if found:
         e = found["minus_person"]
         if e["low"] > 0:
-            yield "note", "ceiling", f"agrees with the majority more often than one person does ({points(e['value'])} points)"
+            yield (
+                "note",
+                "ceiling",
+                f"agrees with the majority more often than one person does ({points(e['value'])} points)",
+            )
         elif e["high"] < 0:
-            yield "note", "ceiling", f"agrees with the majority less often than one person does ({points(e['value'])} points)"
+            yield (
+                "note",
+                "ceiling",
+                f"agrees with the majority less often than one person does ({points(e['value'])} points)",
+            )

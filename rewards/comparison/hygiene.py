@@ -1,7 +1,8 @@
-"""Is the comparison itself sound? Leaks from training, pictures and pairs that are there twice, answers that contradict.
+"""Is the comparison itself sound? Leaks from training, pictures and pairs that are there twice, answers that
+contradict.
 
-A reward that was trained on a prompt or a picture of the comparison has seen the answers; its accuracy here says nothing
-about new ones. What a reward of our own has seen is on record; of others' weights only they know.
+A reward that was trained on a prompt or a picture of the comparison has seen the answers; its accuracy here says
+nothing about new ones. What a reward of our own has seen is on record; of others' weights only they know.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ LEAST = 100
 
 
 def calibration(table: Table, clusters: Clusters, seed: int) -> list[dict[str, Any]]:
-    """One row a reward: T, ECE beside what chance gives, Brier beside a constant half, log loss, the bins, the slices."""
+    """One row a reward: T, ECE beside what chance gives, Brier beside a constant half, log loss, the bins, the
+    slices."""
     random = np.random.default_rng(seed)
     half_N = random.permutation(int(table.prompt_N.max()) + 1)[table.prompt_N] % 2
     share_N = table.share_N
@@ -52,7 +53,8 @@ def calibration(table: Table, clusters: Clusters, seed: int) -> list[dict[str, A
         rows.append({
             "reward": name, "temperature": float(np.sqrt(temperatures[0] * temperatures[1])),
             "ece": expected_calibration_error(bins), "ece_by_chance": by_chance(p_N, table, weight_N, random),
-            "brier": asdict(clusters.estimate(each_N, weight_N)), "brier_of_a_half": brier(p_N * 0 + 0.5, share_N, weight_N),
+            "brier": asdict(clusters.estimate(each_N, weight_N)),
+            "brier_of_a_half": brier(p_N * 0 + 0.5, share_N, weight_N),
             "log_loss": log_loss(scaled_N, share_N, weight_N), "answers": int((weight_N > 0).sum()),
             "bins": [
                 {**asdict(b), "interval": list(wilson(b.observed * b.weight, b.weight))} for b in bins

@@ -119,12 +119,12 @@ def _typo_asked(prompt: Prompt, picture: np.ndarray, random: np.random.Generator
     k = int(random.integers(len(prompt.spans)))
     wrong = typo(prompt.spans[k], random)
     spans = (*prompt.spans[:k], wrong, *prompt.spans[k + 1 :])
-    return replace(prompt, id=f"{prompt.id}-typo", text=prompt.text.replace(prompt.spans[k], wrong), spans=spans), picture
+    return replace(
+        prompt, id=f"{prompt.id}-typo", text=prompt.text.replace(prompt.spans[k], wrong), spans=spans
+    ), picture
 
 
-def drawing(
-    lines: Sequence[str], size: tuple[int, int] = (160, 320), height: int = 34, seed: int = 0
-) -> np.ndarray:
+def drawing(lines: Sequence[str], size: tuple[int, int] = (160, 320), height: int = 34, seed: int = 0) -> np.ndarray:
     """uint8 3HW: lines of text on a soft two-coloured ground, the first on the optical middle. ASCII letters only."""
     random = np.random.default_rng(seed)
     rows, columns = size
@@ -226,9 +226,7 @@ def spread(value_B: np.ndarray) -> float:
     return float(known.std()) or abs(float(known.mean()))
 
 
-def verdict(
-    name: str, required: str, what: str, before: np.ndarray, after: np.ndarray, scale: float
-) -> dict[str, Any]:
+def verdict(name: str, required: str, what: str, before: np.ndarray, after: np.ndarray, scale: float) -> dict[str, Any]:
     """Pass rate with Wilson's interval, and the mean change in standard deviations of the unchanged scores."""
     known = ~np.isnan(before) & ~np.isnan(after)
     change = after[known] - before[known]

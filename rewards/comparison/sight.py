@@ -1,11 +1,11 @@
 """What a reward can see: which part of the picture moves its score, and how small letters may be.
 
-    (1)  sight: cover one cell of a grid after the other with static; a cell whose covering never moves the score of any
-         picture is not seen. The share of seen cells stands beside what the reward says of itself.
-    (2)  legibility: a word of height h on a large canvas, judged with the prompt that asks for it and with one that asks
-         for another word of the same length. The share of words that score higher with their own prompt is 0.5 for a
-         reward that cannot read, 1 for one that can; the smallest legible height is the least h from which on it
-         stays above `LEGIBLE`.
+(1)  sight: cover one cell of a grid after the other with static; a cell whose covering never moves the score of any
+     picture is not seen. The share of seen cells stands beside what the reward says of itself.
+(2)  legibility: a word of height h on a large canvas, judged with the prompt that asks for it and with one that asks
+     for another word of the same length. The share of words that score higher with their own prompt is 0.5 for a
+     reward that cannot read, 1 for one that can; the smallest legible height is the least h from which on it
+     stays above `LEGIBLE`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Can a reward tell that two pictures are equally good, or both bad? And is a judge of pairs the same both ways round?
 
-    (1)  three-way accuracy: "tie" when |gap| <= threshold; the threshold is tuned on one half of the prompts and applied
-         to the other, and the other way round, so every pair is judged by a threshold that never saw it (NaN in the result:
-         in a half, calling nothing a tie is best)
-    (2)  tie AUC: how often a decided pair has a larger |gap| than a tied one (0.5 = the size of the gap says nothing)
-    (3)  both-bad AUC: how often the mean score of a pair that people called both bad is below that of another pair
+(1)  three-way accuracy: "tie" when |gap| <= threshold; the threshold is tuned on one half of the prompts and applied
+     to the other, and the other way round, so every pair is judged by a threshold that never saw it (NaN in the result:
+     in a half, calling nothing a tie is best)
+(2)  tie AUC: how often a decided pair has a larger |gap| than a tied one (0.5 = the size of the gap says nothing)
+(3)  both-bad AUC: how often the mean score of a pair that people called both bad is below that of another pair
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def ties(table: Table, clusters: Clusters, seed: int) -> dict[str, Any]:
             right_N[judge] = verdict_N[judge] == label_N[judge]
         mean_N = (table.score_RP[r][table.left_N] + table.score_RP[r][table.right_N]) / 2
         rows.append({
-            "reward": name, "three_way": asdict(clusters.estimate(right_N)), "threshold": float(np.mean(thresholds)) if min(thresholds) >= 0 else float("nan"),
+            "reward": name, "three_way": asdict(clusters.estimate(right_N)),
+            "threshold": float(np.mean(thresholds)) if min(thresholds) >= 0 else float("nan"),
             "tie_auc": asdict(auc(np.abs(gap_N), label_N != 0, tied_N, table.prompt_N, seed)),
             "both_bad_auc": asdict(auc(mean_N, ~bad_N, bad_N, table.prompt_N, seed)),
         })  # fmt: skip
@@ -69,7 +70,9 @@ def tie_threshold(gap_N: np.ndarray, label_N: np.ndarray) -> float:
     return float((size[best] + size[best + 1]) / 2) if best + 1 < len(size) else float(size[best])
 
 
-def auc(value_N: np.ndarray, positive_N: np.ndarray, negative_N: np.ndarray, prompt_N: np.ndarray, seed: int) -> Estimate:
+def auc(
+    value_N: np.ndarray, positive_N: np.ndarray, negative_N: np.ndarray, prompt_N: np.ndarray, seed: int
+) -> Estimate:
     """P(a positive is above a negative) + half P(equal), with an interval over prompts; NaN without both kinds."""
     known = ~np.isnan(value_N) & (positive_N | negative_N)
     value, positive, prompt = value_N[known], positive_N[known], prompt_N[known]
@@ -111,7 +114,7 @@ def order(table: Table) -> list[dict[str, Any]]:
         same = both & (first == second)
         decided = same & (label_N != 0) & (first != 0)
         # Chosen because it came first: left when left stood first, right when right did.
-        chose_first = ((first[both] == 1).sum() + (second[both] == -1).sum())
+        chose_first = (first[both] == 1).sum() + (second[both] == -1).sum()
         chose = (first[both] != 0).sum() + (second[both] != 0).sum()
         rows.append({
             "reward": name, "pairs": int(both.sum()), "consistent": _share(same.sum(), both.sum()),

@@ -77,6 +77,8 @@ READING = Row(
     Prompt.from_text("a cat"),
     break_engine,
 )
+
+
 def tiny_learned(folder: Path) -> Reward:
     """A folder as train-reward writes it, with random weights on the pixels backbone."""
     rng, count = np.random.default_rng(0), len(PixelStatistics.names)
