@@ -191,7 +191,7 @@ def fit(
     likelihood = Likelihood(answers, cfg, weight_N)
     parameters = [*model.parameters(), *likelihood.parameters]
     optimizer = torch.optim.LBFGS(
-        parameters, max_iter=200, history_size=20, line_search_fn="strong_wolfe", tolerance_change=1e-8
+        parameters, max_iter=120, history_size=20, line_search_fn="strong_wolfe", tolerance_change=1e-7
     )
 
     def closure() -> Tensor:

@@ -31,6 +31,7 @@ def pixels(world: World, comparisons: list[Comparison]) -> np.ndarray:
     return PixelStatistics()([c.prompt for c, _ in shown], images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", ["random", "contrary"])
 def test_the_true_order_is_recovered_and_a_bad_annotator_weighs_little(bad: str, tmp_path: Path) -> None:
     world = simulate(2000, seed=1, bad=bad)

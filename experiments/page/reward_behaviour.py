@@ -192,7 +192,7 @@ def cost(report: Report) -> str:
         )
     head = [("", "Reward"), ("n", "ms, median"), ("n", "ms, 95 %"), ("n", "Pictures/s"), ("n", "Loads in s"),
             ("n", "Not judged"), ("", "Why"), ("", "Sees"), ("", "Exactly")]  # fmt: skip
-    note = "Single pictures: median and 95th percentile; pictures a second in batches of 32, as first judged on this machine."
+    note = "Single pictures: median and 95th percentile; pictures a second in batches of 32, as first judged here."
     return f'{table(head, body)}<p class="note">{note}</p>'
 
 
