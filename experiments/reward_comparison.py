@@ -25,6 +25,7 @@ import numpy as np
 from experiments.environment import environment
 from experiments.files import read_png, write_bytes, write_json
 from experiments.page.rewards import page
+from experiments.reward_people import leaderboard, people
 from experiments.reward_training import picture_file
 from experiments.score_book import ScoreBook, facts, score
 from preference_data.comparisons import Comparison, load
@@ -92,6 +93,7 @@ def compare_rewards(plan: Plan, say: Say = lambda line: None) -> list[str]:
         Measured(measured["probes"], measured["sight"], measured["legibility"], measured["cost"], known, seen),
         plan.gold, plan.seed,
     )  # fmt: skip
+    report["agreement"], report["leaderboard"] = people(comparisons), leaderboard(table)
     report["about"] = about(plan, comparisons, time.perf_counter() - start)
     write(plan.out, report, table.score_RP, table.rewards, pictures, plan.pairs.parent)
     return lines(report, plan.out, time.perf_counter() - start)

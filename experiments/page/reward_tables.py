@@ -78,7 +78,17 @@ def agreement(report: Report, inks: Mapping[str, str]) -> str:
         "half; "
         f"the line is a coin. Intervals: bootstrap over prompts. {people}"
     )
-    return f'{table(head, body)}<p class="note">{note}</p>'
+    return f'{table(head, body)}<p class="note">{note}</p>{coefficients(report)}'
+
+
+def coefficients(report: Report) -> str:
+    """How well people agree with each other, beyond chance."""
+    rows = []
+    for c in report.get("agreement", []):
+        value, low, high = (known(c[k]) for k in ("value", "low", "high"))
+        shown = f"{value:.2f} ({low:.2f} to {high:.2f})" if math.isfinite(value) else f"undefined: {c['why']}"
+        rows.append(f"<dt>{escape(c['name'])}</dt><dd>{escape(shown)}, {c['units']:,} pairs</dd>")
+    return f'<h3>Agreement between people</h3><dl class="facts">{"".join(rows)}</dl>' if rows else ""
 
 
 def differences(report: Report) -> str:
@@ -275,4 +285,29 @@ def win_rates(report: Report) -> str:
         parts.append(
             f"<details{' open' if judge == 'people' else ''}><summary>{escape(judge)}</summary>{shown}</details>"
         )
-    return "".join(parts)
+    return ranks(report) + "".join(parts)
+
+
+def ranks(report: Report) -> str:
+    """A row a model, a column a judge: rating with its interval, and the ranks that it can have."""
+    board = report.get("leaderboard", {})
+    if not board:
+        return ""
+    body = []
+    for model in report["win_rates"]["models"]:
+        cells = ""
+        for judge in board.values():
+            r = next((x for x in judge.get("ratings", []) if x["name"] == model), None)
+            if r is None:
+                cells += f'<td class="n" title="{escape(judge.get("why", ""))}">no finite rating</td>'
+                continue
+            place = str(r["rank_low"]) if r["rank_low"] == r["rank_high"] else f"{r['rank_low']} to {r['rank_high']}"
+            span = f"{signed(known(r['low']), 2)} to {signed(known(r['high']), 2)}"
+            cells += f'<td class="n">{signed(known(r["rating"]), 2)}<small class="ci">{span}; rank {place}</small></td>'
+        body.append(f"<tr>{named(model)}{cells}</tr>")
+    head = [("", "Model"), *(("n", escape(judge)) for judge in board)]
+    note = (
+        "Ratings of Davidson’s model (Bradley and Terry’s where nothing ties), in log-odds around a mean of 0, clustered "
+        "by prompt; ranks are those that a model can have at 95 %."
+    )
+    return f'{table(head, body)}<p class="note">{note}</p>'
