@@ -16,13 +16,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import save
 
 from experiments.files import read_png, write_bytes
-from preference_data.comparisons import Comparison, load
+from preference_data.comparisons import Comparison, load, split
 from preference_data.records import ImageRef, Prompt
 from rewards.backbones import Backbone, Extractor, parse
 from rewards.cards import data_card, held_out_interval, model_card
-from rewards.learned import TRAINED_ON, as_files
+from rewards.learned import NETWORK, TRAINED_ON, as_files
+from rewards.network import NetworkFeatures, train_network
 from rewards.train import Answers, Trained, TrainReward, as_arrays, train
 
 CHUNK = 64
@@ -83,38 +85,58 @@ def train_reward(pairs: Path, out: Path, backbone: str, cfg: TrainReward, say: S
     if out.exists() and any(out.iterdir()) and not (out / "reward.json").exists():
         raise ValueError(f"{out} is a folder with other files in it; name a new one with --out")
     start = time.perf_counter()
-    comparisons = load(pairs)
-    answers, shown = as_arrays(comparisons)
+    everything = comparisons = load(pairs)
     settings = parse(backbone)
-    extractor = settings.load()
+    extra: dict[str, bytes] = {}
+    if backbone == "network":
+        comparisons, weights = fit_network(everything, cfg, pairs.parent)
+        extractor: Extractor = NetworkFeatures(weights)
+        extra[NETWORK] = save(weights)
+    else:
+        extractor = settings.load()
+    answers, shown = as_arrays(comparisons)
     items = [(c.prompt, c.left if side == "left" else c.right) for c, side in shown]
-    features_PF = describe(settings, extractor, items, pairs.parent, say)
+    if extra:
+        features_PF = extractor([p for p, _ in items], [read_png(picture_file(pairs.parent, i)) for _, i in items])
+    else:
+        features_PF = describe(settings, extractor, items, pairs.parent, say)
     trained = train(features_PF, comparisons, answers, cfg)
     seconds = time.perf_counter() - start
     source = {
         "answers": f"{pairs.name}, sha256 {hashlib.sha256(pairs.read_bytes()).hexdigest()[:16]}",
         "made": time.strftime("%Y-%m-%d", time.gmtime()), "training took": f"{seconds:.0f} s",
     }  # fmt: skip
+    held = {(c.prompt.id, c.left.sha256, c.right.sha256) for c in (comparisons[i] for i in trained.rows_held_out)}
+    used = [c for c in everything if (c.prompt.id, c.left.sha256, c.right.sha256) not in held]
     files = content(backbone, settings, extractor, comparisons, answers, trained, cfg, source)
-    _write(out, files)
+    seen = {f"prompt:{c.prompt.id}" for c in used} | {i.sha256 for c in used for i in (c.left, c.right)}
+    files[TRAINED_ON] = ("\n".join(sorted(seen)) + "\n").encode()
+    _write(out, files | extra)
     return lines(out, answers, trained, features_PF, seconds)
+
+
+def fit_network(
+    comparisons: Sequence[Comparison], cfg: TrainReward, folder: Path
+) -> tuple[list[Comparison], dict[str, np.ndarray]]:
+    """(the answers left for the head, the network's weights): it is trained on six of ten answers, by prompt."""
+    part = split(comparisons, (0.6, 0.4), cfg.seed + 2)
+    mine = [c for c, k in zip(comparisons, part, strict=True) if k == 0]
+    answers, shown = as_arrays(mine)
+    images = [read_png(picture_file(folder, c.left if side == "left" else c.right)) for c, side in shown]
+    return [c for c, k in zip(comparisons, part, strict=True) if k == 1], train_network(images, answers, cfg)
 
 
 def content(
     backbone: str, settings: Backbone, extractor: Extractor, comparisons: Sequence[Comparison], answers: Answers,
     trained: Trained, cfg: TrainReward, source: dict[str, str],
 ) -> dict[str, bytes]:  # fmt: skip
-    """Every file of the folder, by name."""
+    """The files of the folder that say what it is, by name."""
     card = {
         "ties": cfg.ties, "tie": trained.fitted.tie, "seed": cfg.seed, "held_out": trained.held_out,
         "cross_fitted": trained.cross_fitted, "source": source,
         "annotators": dict(zip(answers.annotators, trained.reliability_A.tolist(), strict=True)),
     }  # fmt: skip
     files = as_files(backbone, extractor.names, trained, card)
-    held = set(trained.rows_held_out.tolist())
-    used = [c for i, c in enumerate(comparisons) if i not in held]
-    seen = {f"prompt:{c.prompt.id}" for c in used} | {i.sha256 for c in used for i in (c.left, c.right)}
-    files[TRAINED_ON] = ("\n".join(sorted(seen)) + "\n").encode()
     files["data_card.md"] = data_card(comparisons, answers, trained, source).encode()
     view = f"{settings.view} picture" + (f", scaled to {settings.side} x {settings.side}" if settings.side else "")
     files["model_card.md"] = model_card(backbone, view, cfg, answers, trained, source).encode()

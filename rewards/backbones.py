@@ -153,14 +153,14 @@ class _EfficientNet:
 
         rows = []
         for picture in pictures:  # one by one: a row does not depend on its neighbours, bit for bit
-            x = torch.from_numpy(_square(picture, self._side)).float().permute(2, 0, 1)[None].to(self._device)
+            x = torch.from_numpy(squared(picture, self._side)).float().permute(2, 0, 1)[None].to(self._device)
             with torch.inference_mode():
                 features = self._network.extract_features((x - 127.0) / 128.0)
             rows.append(features.mean((2, 3))[0].double().cpu().numpy())
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.names))
 
 
-def _square(picture_3HW: np.ndarray, side: int) -> np.ndarray:
+def squared(picture_3HW: np.ndarray, side: int) -> np.ndarray:
     """uint8 side x side x 3, squashed: nothing is cut off."""
     from PIL import Image
 
@@ -223,7 +223,7 @@ class _Clip:
 
         rows = []
         for prompt, picture in zip(prompts, pictures, strict=True):
-            pixels = _square(picture, self._side).astype(np.float32) / 255.0
+            pixels = squared(picture, self._side).astype(np.float32) / 255.0
             x = torch.from_numpy((pixels - self._mean) / self._std).float().permute(2, 0, 1)[None]
             with torch.inference_mode():
                 seen = _unit(self._model.get_image_features(pixel_values=x.to(self._device)))
@@ -285,7 +285,19 @@ class _OtherRewards:
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.names))
 
 
-BACKBONES: dict[str, Any] = {"pixels": Pixels, "efficientnet": EfficientNet, "clip": Clip, "scores": OtherRewards}
+def _network(path: str = "") -> Backbone:
+    from rewards.network import Network  # it needs torch, which a pixels reward does without
+
+    return Network(path)
+
+
+BACKBONES: dict[str, Any] = {
+    "pixels": Pixels,
+    "efficientnet": EfficientNet,
+    "clip": Clip,
+    "scores": OtherRewards,
+    "network": _network,
+}
 
 
 def parse(text: str) -> Backbone:
@@ -296,7 +308,7 @@ def parse(text: str) -> Backbone:
         near = difflib.get_close_matches(name, BACKBONES, 1)
         meant = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"there is no backbone {name!r}{meant} There are {', '.join(BACKBONES)}")
-    if detail and name not in ("clip", "scores"):
+    if detail and name not in ("clip", "scores", "network"):
         raise ValueError(f"the backbone {name} takes nothing after a colon, this has {detail!r}")
     found: Backbone = BACKBONES[name](detail) if detail else BACKBONES[name]()
     return found

@@ -2,6 +2,7 @@
 
     FOLDER/reward.json        what it is: backbone, feature names, temperature, annotators, the card's numbers
     FOLDER/weights.safetensors   mean and spread of the features, the head, and the heads that measure its uncertainty
+    FOLDER/network.safetensors   only where the backbone was trained too
     FOLDER/trained_on.txt     the prompts and pictures that it has seen, as hashes: no evaluation may use them
     FOLDER/model_card.md, data_card.md
 
@@ -30,6 +31,7 @@ from rewards.scores import Scores, View, obstacles, tabulate, to_uint8
 log = logging.getLogger(__name__)
 
 CONTENT, WEIGHTS, TRAINED_ON = "reward.json", "weights.safetensors", "trained_on.txt"
+NETWORK = "network.safetensors"
 FORMAT = 1
 
 
@@ -133,7 +135,9 @@ def read(folder: Path, device: str = "cpu") -> LearnedScorer:
         arrays = load(raw)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{folder / WEIGHTS} is damaged ({error}); train the reward again") from error
-    extractor = parse(content["backbone"]).load(device)
+    own = folder / NETWORK
+    extractor = parse(f"network:{folder}" if own.exists() else content["backbone"]).load(device)
+    raw += own.read_bytes() if own.exists() else b""
     heads = []
     for number in range(content["heads"]):
         start = f"head_{number}."

