@@ -301,8 +301,9 @@ BACKBONES: dict[str, Any] = {
 
 
 def parse(text: str) -> Backbone:
-    """``pixels``, ``efficientnet``, ``clip:FOLDER`` (CLIP or SigLIP) or ``scores:ocr+brisque``. ValueError
-    otherwise."""
+    """``pixels``, ``efficientnet``, ``clip:FOLDER`` (CLIP or SigLIP), ``scores:ocr+brisque`` or ``network``.
+
+    ValueError for anything else."""
     name, _, detail = text.partition(":")
     if name not in BACKBONES:
         near = difflib.get_close_matches(name, BACKBONES, 1)

@@ -3,8 +3,9 @@
     x -> three strided convolutions -> mean and spread over the picture -> 128 features -> r
 
 It is trained on its own part of the answers (`rewards.train`, eq. 1, by AdamW on minibatches); the head, the
-temperature and the annotators' reliability are then learned on answers that it has not seen, as for any frozen backbone. Without
-that split its features would know the answers they are tested on, and the temperature would be too sure.
+temperature and the annotators' reliability are then learned on answers that it has not seen, as for any frozen
+backbone. Without that split its features would know the answers they are tested on, and the temperature would be too
+sure.
 
 Shapes: P pictures, N answers, F features, 3HW pixels.
 """
