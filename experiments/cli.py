@@ -20,6 +20,7 @@ from experiments.commands.arguments import RUNS
 from experiments.commands.drawing import Sample
 from experiments.commands.judging import Doctor, Evaluate, Report, Score
 from experiments.commands.pairs import Pairs
+from experiments.commands.reward_models import CompareRewards, TrainReward
 from experiments.commands.serving import ServeRewards
 from experiments.commands.training import Quickstart, Resume, Train, finish
 
@@ -34,6 +35,8 @@ Command = (
     | Annotated[ServeRewards, subcommand("serve-rewards")]
     | Annotated[Pairs, subcommand("pairs")]
     | Annotated[Doctor, subcommand("doctor")]
+    | Annotated[TrainReward, subcommand("train-reward")]
+    | Annotated[CompareRewards, subcommand("compare-rewards")]
 )
 
 

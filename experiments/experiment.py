@@ -62,6 +62,8 @@ class Experiment:
     """prompts, for GRPO"""
     pairs: PairPlan | None = None
     """how preferences are made, for DPO"""
+    reward: str = "ocr"
+    """what DPO's pairs and GRPO are judged by, as a text: ocr, or a mixture such as 1.0*ocr+0.1*learned:runs/reward"""
     save_every: int = 100
     """updates between checkpoints"""
     seed: int = 0

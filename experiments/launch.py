@@ -22,6 +22,7 @@ from experiments.record import RunRecord
 from experiments.report import write_report
 from experiments.runner import run
 from experiments.sampling import model_folder
+from rewards.named import named_reward
 from rewards.ocr import Ocr, OcrJudge
 from rewards.workers import ScorerPool
 
@@ -39,7 +40,7 @@ def train(experiment: Experiment, folder: Path, parent: Path | None) -> Path:
     with ExitStack() as stack:
         pool = None
         if isinstance(experiment.algorithm, Dpo | Grpo):
-            pool = stack.enter_context(ScorerPool(Ocr(), workers=2))
+            pool = stack.enter_context(ScorerPool(named_reward(experiment.reward), workers=2))
         run(experiment, folder, parent, pool)
     return write_report(folder)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rewards.learned import Learned
 from rewards.ocr import Ocr, OcrJudge
 from rewards.ocr_likelihood import OcrLikelihood
 from rewards.ocr_page import OcrFlowGrpo, OcrPage
@@ -13,5 +14,6 @@ REWARDS: dict[str, type] = {
     "ocr_likelihood": OcrLikelihood,
     "ocr_page": OcrPage,
     "ocr_flow_grpo": OcrFlowGrpo,
+    "learned": Learned,
     "remote": Remote,
 }

@@ -10,6 +10,7 @@ Shapes: B samples, 3HW pixels.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -39,8 +40,7 @@ class Meter:
     def _clear(self) -> None:
         self._spent: dict[str, float] = {}
         self._unjudged: dict[str, int] = {}
-        self._sums: dict[str, float] = {}
-        self._counts: dict[str, int] = {}
+        self._parts: dict[str, list[float]] = {}
 
     def add(self, scores: Scores) -> None:
         """Count a call in."""
@@ -48,9 +48,7 @@ class Meter:
             self._spent = total((self._spent, scores.spent))
             self._unjudged = total((self._unjudged, scores.unjudged))
             for name, part_B in scores.parts.items():
-                judged_B = part_B[~np.isnan(part_B)]
-                self._sums[name] = self._sums.get(name, 0.0) + float(judged_B.sum())
-                self._counts[name] = self._counts.get(name, 0) + len(judged_B)
+                self._parts.setdefault(name, []).extend(part_B[~np.isnan(part_B)].tolist())
 
     def drain(self) -> dict[str, float]:
         """What was added since the last time, as metrics, and start again from nothing.
@@ -60,7 +58,10 @@ class Meter:
         """
         with self._lock:
             pictures = self._spent.get("pictures", 0.0)
-            metrics = {f"part/{name}": self._sums[name] / n for name, n in self._counts.items() if n}
+            # fsum is exact, so the mean does not depend on which worker answered first
+            metrics = {
+                f"part/{name}": math.fsum(values) / len(values) for name, values in self._parts.items() if values
+            }
             metrics |= {f"cost/{k}": v / pictures for k, v in self._spent.items() if k != "pictures" and pictures}
             metrics |= {f"unjudged/{cause}": float(count) for cause, count in self._unjudged.items()}
             self._clear()

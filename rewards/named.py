@@ -2,6 +2,7 @@
 
     ocr                                   its defaults
     ocr:engine=paddleocr,ignore_case=no   with settings
+    learned:runs/reward                   the first setting may go without its name
     0.7*ocr+0.3*learned:path=models/ours  a weighted mixture
     ocr,brisque,vlm:model=a,rubric=b      several: a comma not followed by ``key=`` separates them
 
@@ -67,8 +68,10 @@ def _one(text: str) -> Reward:
     known = {field.name: field for field in fields(kind)} if is_dataclass(kind) else {}
     hints = get_type_hints(kind)
     given: dict[str, Any] = {}
-    for piece in _pieces(rest):
+    for number, piece in enumerate(_pieces(rest)):
         key, equals, value = piece.partition("=")
+        if number == 0 and known and not _SETTING.match(piece):  # the first setting may go without its name
+            key, equals, value = next(iter(known)), "=", piece
         if not equals or key not in known:
             has = ", ".join(known) or "none"
             raise ValueError(f"the reward {name} has no setting {key!r}{_near(key, known)} It has {has}")

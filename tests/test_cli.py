@@ -34,6 +34,8 @@ COMMANDS = (
     "serve-rewards",
     "pairs",
     "doctor",
+    "train-reward",
+    "compare-rewards",
 )
 HEAVY = ("torch", "numpy", "PIL", "onnxruntime", "paddleocr", "diffusers", "transformers", "deepspeed")
 

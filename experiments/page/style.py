@@ -112,15 +112,15 @@ def ink_rules() -> str:
     return "\n".join(rules)
 
 
-def document(title: str, header: str, sections: list[tuple[str, str]], footer: str) -> str:
-    """A whole page. `sections` are (title, HTML); empty ones are left out."""
+def document(title: str, header: str, sections: list[tuple[str, str]], footer: str, css: str = "") -> str:
+    """A whole page. `sections` are (title, HTML); empty ones are left out. `css` comes after the common rules."""
     shown = [(name, f"s{i}", body) for i, (name, body) in enumerate(sections, 1) if body]
     links = "".join(f'<a href="#{anchor}">{escape(name)}</a>' for name, anchor, _ in shown)
     parts = [f'<section id="{anchor}"><h2>{escape(name)}</h2>{body}</section>' for name, anchor, body in shown]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{CSS}{ink_rules()}</style>\n</head>\n<body>\n"
+        f"<title>{escape(title)}</title>\n<style>{CSS}{ink_rules()}{css}</style>\n</head>\n<body>\n"
         f"<header>{header}<nav>{links}</nav></header>\n<main>\n"
         + "\n".join(parts)
         + f"\n</main>\n<footer>{footer}</footer>\n"

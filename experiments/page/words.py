@@ -20,6 +20,8 @@ GROUPS = (
     ("Optimizer", ("lr",)),
 )  # fmt: skip
 """Metrics by what they tell, in the order they are shown. A metric not named here goes into a last group."""
+PART = "part/"
+"""Before the name of a reward in a mixture: its own mean, unweighted."""
 METRICS = {
     "loss": "what the update minimises",
     "flow_error": "squared error of the predicted velocity",
@@ -69,7 +71,8 @@ def grouped(names: list[str]) -> list[tuple[str, list[str]]]:
     """Metric names in their groups; what no group names comes last."""
     known = {name for _, members in GROUPS for name in members}
     groups = [(group, [name for name in members if name in names]) for group, members in GROUPS]
-    groups.append(("Other", [name for name in names if name not in known]))
+    groups[0][1].extend(name for name in names if name.startswith(PART))  # what a mixed reward is made of
+    groups.append(("Other", [name for name in names if name not in known and not name.startswith(PART)]))
     return [(group, members) for group, members in groups if members]
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import FrozenInstanceError, dataclass, fields, is_dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ import pytest
 
 from preference_data.records import Prompt
 from rewards import REWARDS
+from rewards.backbones import PixelStatistics
 from rewards.cache import identity
+from rewards.learned import Learned, as_files
 from rewards.named import named_reward
 from rewards.remote import Remote
 from rewards.scores import Reward, Scorer, Scores, View, concatenate, obstacles, tabulate, to_float, to_uint8
@@ -101,12 +104,33 @@ READING = Row(
     Prompt.from_text("a cat"),
     break_engine,
 )
+
+
+def tiny_learned(folder: Path) -> Reward:
+    """A folder as train-reward writes it, with random weights on the pixels backbone."""
+    rng, count = np.random.default_rng(0), len(PixelStatistics.names)
+    head = SimpleNamespace(weights={"weight": rng.normal(size=(1, count))})
+    trained = SimpleNamespace(
+        fitted=head, heads=[head], mean_F=np.zeros(count), std_F=np.ones(count), centre=0.1, temperature=0.8, decay=0.1
+    )
+    for name, content in as_files("pixels", PixelStatistics.names, trained, {}).items():
+        (folder / name).write_bytes(content)
+    return Learned(folder)
+
+
 ROWS = {
     "ocr": READING,
     "ocr_judge": READING,
     "ocr_page": replace(READING, breaks=break_page),
     "ocr_flow_grpo": replace(READING, breaks=break_page),
     "remote": replace(READING, breaks=break_connection, make=served),
+    "learned": Row(
+        READING.prompts,
+        words_from_right_to_wrong,
+        None,
+        lambda patch, scorer: patch.setattr(scorer, "_extractor", fails),
+        make=tiny_learned,
+    ),
     "weighted": replace(READING, breaks=break_part, make=lambda folder: named_reward("0.7*ocr+0.3*ocr_judge")),
 }
 

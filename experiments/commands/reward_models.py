@@ -1,0 +1,91 @@
+"""Commands about rewards themselves: train one from answers, and compare several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
+
+from experiments.commands.arguments import Out
+
+PairsFile = Annotated[Path, arg(metavar="FILE")]
+
+
+@dataclass(frozen=True)
+class TrainReward:
+    """Train a reward model from answers: ties, annotators' reliability and calibration included, in minutes on a CPU.
+
+    Example: glyphlab train-reward --pairs answers.jsonl -o runs/reward
+    """
+
+    pairs: PairsFile
+    """answers or training pairs, one JSON object a line, with their pictures beside it"""
+    out: Out = Path("runs/reward")
+    """the reward's folder: use it as --reward learned:FOLDER"""
+    backbone: str = "pixels"
+    """what describes a picture: pixels, efficientnet, clip:FOLDER (CLIP or SigLIP), scores:ocr+ocr_judge; or
+    network, a small one trained whole"""
+    ties: str = "rao_kupper"
+    """likelihood of ties: rao_kupper or davidson"""
+    hidden: int = 0
+    """units of a hidden layer; 0 = a linear head"""
+    margin: float = 0.0
+    """how much larger a gap should be per unit of an answer's strength; 0 ignores strengths"""
+    same_annotators: bool = False
+    """trust every annotator alike instead of learning how reliable each is"""
+    held_out: float = 0.15
+    """share of the answers kept for the model card's numbers, by prompt and by picture"""
+    seed: int = 0
+    """of the split and the fit"""
+
+    def run(self) -> int:
+        from experiments.reward_training import train_reward
+        from rewards import train
+
+        cfg = train.TrainReward(
+            ties=self.ties, hidden=self.hidden, margin=self.margin, annotators=not self.same_annotators,
+            held_out=self.held_out, seed=self.seed,
+        )  # fmt: skip
+        for line in train_reward(self.pairs, self.out, self.backbone, cfg, print):
+            print(line)
+        return 0
+
+
+@dataclass(frozen=True)
+class CompareRewards:
+    """Compare rewards on people's answers: one page that says which to use for what and how sure that is.
+
+    Writes comparison.html, comparison.json, comparison.csv and scores.csv.
+
+    Example: glyphlab compare-rewards --pairs answers.jsonl --rewards ocr,ocr_judge,learned:runs/reward -o
+    runs/comparison
+    """
+
+    pairs: PairsFile
+    """answers or training pairs, one JSON object a line, with their pictures beside it"""
+    rewards: str = ""
+    """the rewards, as in: ocr,brisque,learned:runs/reward,vlm:model=...,0.7*ocr+0.3*brisque"""
+    out: Out = Path("runs/comparison")
+    """folder of the report and of the scores that need not be judged again"""
+    scores: Annotated[Path | None, arg(metavar="CSV")] = None
+    """scores made elsewhere: sha256, perhaps prompt_id, and a column a reward"""
+    judged: Annotated[Path | None, arg(metavar="FILE")] = None
+    """answers of judges of pairs, in the form of --pairs; a pair with its sides exchanged is the other order"""
+    gold: str = "people"
+    """the judge that best-of-N is held against: people, or one of the rewards"""
+    probe_pictures: int = 12
+    """own pictures that every probe changes; 0 = no probes"""
+    seed: int = 0
+    """of the resamples, the splits and the probes"""
+
+    def run(self) -> int:
+        from experiments.reward_comparison import Plan, compare_rewards
+
+        plan = Plan(
+            self.pairs, self.rewards, self.out, self.scores, self.judged, self.gold, self.probe_pictures, self.seed
+        )
+        for line in compare_rewards(plan, print):
+            print(line)
+        return 0

@@ -1,0 +1,68 @@
+"""People's side of a reward comparison: how well they agree, and how the models rank by their answers and by rewards.
+
+Agreement coefficients are those of `preference_data.agreement`, ratings those of `preference_data.ranking`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from preference_data import agreement, ranking
+from preference_data.comparisons import TIES, Comparison
+from rewards.comparison.table import Table
+
+MODELS = 12
+"""Most models that are rated."""
+
+
+def people(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """Krippendorff's alpha (nominal and ordinal) and Gwet's AC1 of the answers, with intervals or why undefined.
+
+    Answers are put in one order of the two pictures; a second answer of one person to a pair is left out.
+    """
+    given: dict[tuple[str, str], tuple[str, str, str]] = {}
+    for c in comparisons:
+        first = min(c.left.sha256, c.right.sha256)
+        winner = {"left": c.left.sha256, "right": c.right.sha256}.get(c.outcome)
+        category = c.outcome if c.outcome in TIES else "first" if winner == first else "second"
+        unit = "-".join([c.prompt.id, *sorted((c.left.sha256, c.right.sha256))])
+        given.setdefault((unit, c.annotator), (unit, c.annotator, category))
+    answers = list(given.values())
+    found = (
+        agreement.krippendorff_nominal(answers),
+        agreement.krippendorff_ordinal(answers),
+        agreement.gwet_ac1(answers),
+    )
+    return [asdict(coefficient) for coefficient in found]
+
+
+def leaderboard(table: Table) -> dict[str, Any]:
+    """Ratings of the models with intervals of ratings and ranks, by people and by every reward.
+
+    By Davidson's model where there are ties, else by Bradley & Terry's; clustered by prompt. A judge whose answers
+    admit no finite rating says why. {} with fewer than two models or more than `MODELS`.
+    """
+    model_P = [p.image.provenance.model for p in table.pictures]
+    if not 1 < len(set(model_P)) <= MODELS:
+        return {}
+    verdicts = {"people": np.where(table.vote_N3.sum(1) > 0, table.label_N, np.nan)}
+    verdicts |= {name: np.sign(table.gap_RN[r]) for r, name in enumerate(table.rewards)}
+    found = {}
+    for name, sign_N in verdicts.items():
+        rows = [
+            ranking.Comparison(model_P[a], model_P[b], int(s), cluster=str(c))
+            for a, b, s, c in zip(table.left_N, table.right_N, sign_N, table.prompt_N, strict=True)
+            if s == s and model_P[a] != model_P[b]
+        ]
+        try:
+            fit = ranking.davidson if 0 < sum(r.outcome == 0 for r in rows) < len(rows) else ranking.bradley_terry
+            fitted = fit(rows)
+        except ValueError as error:
+            found[name] = {"why": str(error)}
+            continue
+        found[name] = {"model": fitted.model, "ratings": [asdict(r) for r in fitted.ratings]}
+    return found

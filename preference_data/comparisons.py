@@ -1,0 +1,166 @@
+"""Answers to "which of these two pictures?": every outcome, who gave it, and how strongly. Ties stay ties.
+
+A `PreferencePair` is what training on winners needs and cannot hold a tie; a `Comparison` is what was answered. A file
+of either kind, or of both, reads as comparisons.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from preference_data.records import (
+    OUTCOMES,
+    ImageRef,
+    PreferencePair,
+    Prompt,
+    image_from_json,
+    pair_from_json,
+    prompt_from_json,
+)
+
+TIES = ("tie", "both_good", "both_bad")
+SHARES = ("left", "tie", "right")
+"""The order of the three shares of a soft label."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One answer about two pictures of one prompt.
+
+    annotator: who answered, such as ``human:ada`` or ``machine:ocr``. strength: how much better, at least 0 and in the
+    annotator's own units, None when it was not asked. shares: of left, tie and right answers, where only an aggregate
+    is known; they sum to 1, and ``outcome`` is then the most frequent one.
+    """
+
+    prompt: Prompt
+    left: ImageRef
+    right: ImageRef
+    outcome: str
+    annotator: str
+    strength: float | None = None
+    shares: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        where = f"comparison of prompt {self.prompt.id}"
+        if self.outcome not in OUTCOMES:
+            raise ValueError(f"{where}: outcome is {self.outcome!r}; choose one of {', '.join(OUTCOMES)}")
+        if not self.annotator:
+            raise ValueError(f"{where}: nobody is named as its annotator; say who answered, e.g. 'human:ada'")
+        if self.left.sha256 == self.right.sha256:
+            raise ValueError(f"{where}: both pictures are {self.left.sha256[:12]}; there was nothing to compare")
+        if self.strength is not None and not (math.isfinite(self.strength) and self.strength >= 0):
+            raise ValueError(f"{where}: strength is {self.strength}; it must be finite and not negative, or None")
+        if self.shares is not None and not (
+            len(self.shares) == 3 and min(self.shares) >= 0 and abs(sum(self.shares) - 1) < 1e-6
+        ):
+            raise ValueError(f"{where}: shares are {self.shares}; left, tie and right must sum to 1, none negative")
+
+    @property
+    def label(self) -> tuple[float, float, float]:
+        """Shares of left, tie and right: the aggregate where there is one, else 1 for the outcome."""
+        if self.shares is not None:
+            return self.shares
+        place = 1 if self.outcome in TIES else SHARES.index(self.outcome)
+        return (float(place == 0), float(place == 1), float(place == 2))
+
+
+def from_pair(pair: PreferencePair) -> Comparison:
+    """A training pair as the answer it came from; ``outcome`` says on which side the better picture stood."""
+    left, right = (pair.chosen, pair.rejected) if pair.outcome == "left" else (pair.rejected, pair.chosen)
+    return Comparison(pair.prompt, left, right, pair.outcome, pair.source, pair.margin)
+
+
+def comparison_from_json(data: Mapping[str, Any]) -> Comparison:
+    """A line of a file: a comparison, or a training pair. ValueError naming missing or unknown fields."""
+    if not isinstance(data, Mapping):
+        raise ValueError(f"expected an object with named fields, found {data!r}")
+    if "chosen" in data:
+        return from_pair(pair_from_json(data))
+    allowed = [field.name for field in fields(Comparison)]
+    missing = [name for name in allowed if name not in data and name not in ("strength", "shares")]
+    unknown = sorted(set(data) - set(allowed))
+    if missing or unknown:
+        raise ValueError(f"Comparison: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}; has {allowed}")
+    shares = data.get("shares")
+    return Comparison(
+        prompt_from_json(data["prompt"]), image_from_json(data["left"]), image_from_json(data["right"]),
+        data["outcome"], data["annotator"], data.get("strength"), None if shares is None else tuple(shares),
+    )  # fmt: skip
+
+
+def load(path: Path) -> list[Comparison]:
+    """Read a file of one comparison or training pair a line. ValueError with the line number when one is neither."""
+    found = []
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                found.append(comparison_from_json(json.loads(line)))
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{path} line {number}: {error}") from error
+    if not found:
+        raise ValueError(f"{path} holds no comparison; export answers or make pairs first")
+    return found
+
+
+def to_jsonl(comparisons: Iterable[Comparison]) -> str:
+    """One JSON object a line, which ``load`` reads back."""
+    return "".join(json.dumps(asdict(comparison), ensure_ascii=False) + "\n" for comparison in comparisons)
+
+
+def connected(comparisons: Sequence[Comparison]) -> list[str]:
+    """For every comparison the name of its island: comparisons that share a prompt or a picture have the same one.
+
+    Splitting by island keeps a prompt, and a picture that stands under several prompts, on one side of a split.
+    """
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        parent.setdefault(name, name)
+        while parent[name] != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    for c in comparisons:
+        first = root(f"prompt:{c.prompt.id}")
+        for sha in (c.left.sha256, c.right.sha256):
+            other = root(sha)
+            low, high = sorted((first, other))
+            parent[high] = low
+            first = low
+    return [root(f"prompt:{c.prompt.id}") for c in comparisons]
+
+
+def split(comparisons: Sequence[Comparison], shares: Sequence[float], seed: int) -> list[int]:
+    """The part (0, 1, ...) of every comparison; parts have about the given shares and no prompt or picture in common.
+
+    Islands are dealt out in the order of a hash of (seed, island), so a file that grows keeps most of its split.
+    Raises ValueError when a part would stay empty because too much hangs together.
+    """
+    islands = connected(comparisons)
+    sizes: dict[str, int] = {}
+    for island in islands:
+        sizes[island] = sizes.get(island, 0) + 1
+    order = sorted(sizes, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+    ends = [sum(shares[: i + 1]) / sum(shares) * len(comparisons) for i in range(len(shares))]
+    part, done, where = 0, 0, {}
+    for name in order:
+        while done >= ends[part] - 1e-9 and part < len(shares) - 1:
+            part += 1
+        where[name] = part
+        done += sizes[name]
+    found = [where[island] for island in islands]
+    if missing := set(range(len(shares))) - set(found):
+        raise ValueError(
+            f"part {min(missing)} of the split is empty: {len(comparisons)} comparisons form {len(sizes)} groups that "
+            "share a prompt or a picture; collect answers on more prompts"
+        )
+    return found

@@ -1,0 +1,77 @@
+"""Pictures of the store: checked when they come in, kept as SHA256.png, without anything but pixels.
+
+A file's metadata may name the model, the seed or the prompt, and would tell an annotator which picture is whose. So a
+picture is decoded and written again, and what it is called is the hash of its pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+MAX_BYTES = 64 * 2**20
+MAX_PIXELS = 64 * 2**20
+_NAME = re.compile(r"[0-9a-f]{64}")
+
+
+class PictureFolder:
+    """A folder of SHA256.png; made when the first picture comes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def path(self, sha256: str) -> Path:
+        """Where a picture is. Raises ValueError when the name is no hash, FileNotFoundError when it is not there."""
+        if not _NAME.fullmatch(sha256):
+            raise ValueError(f"{sha256!r} names no picture; a name is 64 lower-case hex digits")
+        place = self.root / f"{sha256}.png"
+        if not place.exists():
+            raise FileNotFoundError(f"the picture {sha256[:12]} is not in {self.root}; was the folder moved?")
+        return place
+
+    def add(self, content: bytes, name: str = "the upload") -> tuple[str, int, int]:
+        """Check and keep a picture file's bytes; (sha256, width, height). Raises ValueError as `decode`."""
+        pixels = decode(content, name)
+        sha = pixel_hash(pixels)
+        place = self.root / f"{sha}.png"
+        if not place.exists():
+            self.root.mkdir(parents=True, exist_ok=True)
+            handle, fresh = tempfile.mkstemp(prefix=".new.", dir=self.root)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    Image.fromarray(pixels).save(file, format="PNG", compress_level=3)
+                os.chmod(fresh, 0o644)
+                os.replace(fresh, place)
+            except BaseException:
+                Path(fresh).unlink(missing_ok=True)
+                raise
+        return sha, pixels.shape[1], pixels.shape[0]
+
+
+def decode(content: bytes, name: str) -> np.ndarray:
+    """uint8 [H, W, 3]. Raises ValueError when it is no PNG, JPEG or WebP, is damaged, animated or too large."""
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"{name} has {len(content)} bytes; at most {MAX_BYTES} are taken")
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise ValueError(f"{name} is {picture.width}x{picture.height}; at most {MAX_PIXELS} pixels are taken")
+            if getattr(picture, "n_frames", 1) != 1:
+                raise ValueError(f"{name} is animated; only still pictures can be compared")
+            return np.asarray(picture.convert("RGB"))
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{name} is no readable picture ({', '.join(FORMATS)}): {error}") from error
+
+
+def pixel_hash(pixels_HW3: np.ndarray) -> str:
+    """sha256 (64 hex digits) of the pixels and their shape in the order 3 x H x W, as everywhere in this project."""
+    pixels = np.ascontiguousarray(pixels_HW3.transpose(2, 0, 1))
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()

@@ -1,0 +1,225 @@
+"""How far a campaign is, for its annotators and for its lead. Sums are made by the database.
+
+An annotator sees their own pace and what is left for them; only a lead sees other people's numbers.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import median
+
+from sqlalchemy import Connection, func, select
+
+from preference_data import campaigns, schema
+from preference_data.assignment import RECENT, lease_seconds
+from preference_data.campaigns import Campaign
+from preference_data.roles import ANNOTATE, LEAD, authorise
+from preference_data.sampling import open_work
+from preference_data.schema import assignment, item
+from preference_data.store import Store
+
+BREAK = 600.0
+"""Seconds between two answers after which the annotator was away."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """An open campaign as an annotator sees it in a list."""
+
+    id: int
+    name: str
+    kind: str
+    guidelines: Mapping[str, str]
+    answered: int
+    """by this annotator, skips left out"""
+
+
+@dataclass(frozen=True)
+class Own:
+    """An annotator's progress: items answered and left for them, pace in seconds an item, seconds to the end.
+
+    `pace` and `eta` are None before the first answer.
+    """
+
+    answered: int
+    aside: int
+    left: int
+    pace: float | None
+    eta: float | None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A campaign in numbers. `outcomes` counts the answers to work as "first" and "second" in canonical order.
+
+    `items` counts (kind, state); `sides` counts decided answers to pairs by the side that won; `median_seconds` is of
+    the newest answers, None without any; `lease_seconds` is how long work is held now.
+    """
+
+    campaign: Campaign
+    items: Mapping[tuple[str, str], int]
+    wanted: int
+    """answers that open items still want"""
+    outcomes: Mapping[str, int]
+    sides: Mapping[str, int]
+    answers: int
+    """to work, counted ones"""
+    uncounted: int
+    """to work, that came when the item was full"""
+    skipped: int
+    flagged: int
+    held: int
+    """live leases"""
+    annotators: int
+    median_seconds: float | None
+    lease_seconds: float
+    last_hour: int
+    """answers of all kinds in the last hour"""
+
+
+@dataclass(frozen=True)
+class Wins:
+    """How often one maker's picture was preferred to another's; labels in alphabetical order."""
+
+    a: str
+    b: str
+    a_wins: int
+    b_wins: int
+    tie: int
+    both_good: int
+    both_bad: int
+
+
+def offers(store: Store, actor: int) -> list[Offer]:
+    """The open campaigns, oldest first, for any annotator."""
+
+    def work(db: Connection) -> list[Offer]:
+        authorise(db, actor, ANNOTATE)
+        mine = (
+            select(func.count()).where(assignment.c.campaign_id == schema.campaign.c.id,
+                                       assignment.c.account_id == actor, assignment.c.state == "answered")
+            .correlate(schema.campaign).scalar_subquery()
+        )  # fmt: skip
+        rows = db.execute(
+            select(schema.campaign, mine.label("answered")).where(schema.campaign.c.state == "open")
+            .order_by(schema.campaign.c.id)
+        )  # fmt: skip
+        return [Offer(r.id, r.name, r.kind, r.settings.get("guidelines", {}), r.answered) for r in rows]
+
+    return store.read(work)
+
+
+def own(store: Store, actor: int, campaign: int) -> Own:
+    """The annotator's own progress in a campaign."""
+
+    def work(db: Connection) -> Own:
+        authorise(db, actor, ANNOTATE)
+        mine = (assignment.c.campaign_id == campaign, assignment.c.account_id == actor)
+        states = select(assignment.c.state, func.count()).where(*mine).group_by(assignment.c.state)
+        counts: dict[str, int] = {row[0]: row[1] for row in db.execute(states)}
+        left = db.execute(
+            select(func.count()).select_from(item).where(open_work(campaign, actor), item.c.taken < item.c.wanted)
+        ).scalar_one()
+        left += counts.get("leased", 0)
+        times = db.execute(
+            select(assignment.c.answered_at).where(*mine, assignment.c.state.in_(("answered", "skipped")))
+            .order_by(assignment.c.answered_at.desc()).limit(50)
+        ).scalars().all()  # fmt: skip
+        gaps = [a - b for a, b in itertools.pairwise(times) if a - b < BREAK]
+        pace = median(gaps) if gaps else None
+        return Own(
+            counts.get("answered", 0), counts.get("skipped", 0), left, pace, None if pace is None else left * pace
+        )
+
+    return store.read(work)
+
+
+def overview(store: Store, actor: int, campaign: int | str) -> Overview:
+    """The campaign in numbers, for a lead."""
+
+    def work(db: Connection) -> Overview:
+        authorise(db, actor, LEAD)
+        found = campaigns.find(db, campaign)
+        here = assignment.c.campaign_id == found.id
+        items = db.execute(
+            select(item.c.kind, item.c.state, func.count(), func.sum(item.c.flags))
+            .where(item.c.campaign_id == found.id).group_by(item.c.kind, item.c.state)
+        ).all()  # fmt: skip
+        wanted = db.execute(select(func.sum(item.c.wanted - item.c.answered)).where(
+            item.c.campaign_id == found.id, item.c.kind == "work", item.c.state == "open")).scalar()  # fmt: skip
+        rows = db.execute(
+            select(assignment.c.state, assignment.c.outcome, assignment.c.counted, assignment.c.swapped, func.count())
+            .where(here, assignment.c.kind == "work")
+            .group_by(assignment.c.state, assignment.c.outcome, assignment.c.counted, assignment.c.swapped)
+        ).all()  # fmt: skip
+        recent = db.execute(select(assignment.c.duration_ms).where(here, assignment.c.state == "answered")
+                            .order_by(assignment.c.answered_at.desc()).limit(RECENT)).scalars().all()  # fmt: skip
+        since = assignment.c.answered_at > store.clock() - 3600.0
+        hour = db.execute(select(func.count()).where(here, assignment.c.state == "answered", since)).scalar_one()
+        people = db.execute(select(func.count()).where(schema.worker.c.campaign_id == found.id)).scalar_one()
+        answered = [row for row in rows if row.state == "answered"]
+        return Overview(
+            found, {(kind, state): count for kind, state, count, _ in items}, int(wanted or 0),
+            _summed((row.outcome, row[-1]) for row in answered if row.counted),
+            _summed((_side(row.outcome, row.swapped), row[-1]) for row in answered
+                    if row.outcome in ("first", "second")),
+            sum(row[-1] for row in answered if row.counted), sum(row[-1] for row in answered if not row.counted),
+            sum(row[-1] for row in rows if row.state == "skipped"), int(sum(flags for *_, flags in items)),
+            sum(row[-1] for row in rows if row.state == "leased"), people,
+            median(recent) / 1000.0 if recent else None, lease_seconds(db, found.id, found.settings), hour,
+        )  # fmt: skip
+
+    return store.read(work)
+
+
+def wins(store: Store, actor: int, campaign: int | str, policy: str | None = None) -> list[Wins]:
+    """Answers to pairs of pictures by different makers, by who made them; only those drawn by `policy` when given."""
+
+    def work(db: Connection) -> list[Wins]:
+        authorise(db, actor, LEAD)
+        found = campaigns.find(db, campaign)
+        chosen = [assignment.c.policy == policy] if policy else []
+        rows = db.execute(
+            select(item.c.first_label, item.c.second_label, assignment.c.outcome, func.count())
+            .join(item, item.c.id == assignment.c.item_id)
+            .where(assignment.c.campaign_id == found.id, assignment.c.kind == "work", assignment.c.state == "answered",
+                   item.c.first_label != item.c.second_label, *chosen)
+            .group_by(item.c.first_label, item.c.second_label, assignment.c.outcome)
+        ).all()  # fmt: skip
+        table: dict[tuple[str, str], dict[str, int]] = {}
+        for first, second, outcome, count in rows:
+            a, b = sorted((first, second))
+            won = {"first": first, "second": second}.get(outcome)
+            key = outcome if won is None else "a_wins" if won == a else "b_wins"
+            cells = table.setdefault((a, b), dict.fromkeys(("a_wins", "b_wins", "tie", "both_good", "both_bad"), 0))
+            cells[key] += count
+        return [Wins(a, b, *cells.values()) for (a, b), cells in sorted(table.items())]
+
+    return store.read(work)
+
+
+def ratings(store: Store, actor: int, campaign: int | str) -> list[tuple[int, int, str]]:
+    """(item, account, canonical outcome) of every answer to pairs of work, for agreement; accounts as numbers."""
+
+    def work(db: Connection) -> list[tuple[int, int, str]]:
+        authorise(db, actor, LEAD)
+        found = campaigns.find(db, campaign)
+        return [tuple(row) for row in db.execute(
+            select(assignment.c.item_id, assignment.c.account_id, assignment.c.outcome)
+            .where(assignment.c.campaign_id == found.id, assignment.c.kind == "work", assignment.c.state == "answered")
+        )]  # fmt: skip
+
+    return store.read(work)
+
+
+def _summed(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name, count in pairs:
+        found[name] = found.get(name, 0) + count
+    return found
+
+
+def _side(outcome: str, swapped: bool) -> str:
+    return "left" if (outcome == "first") != bool(swapped) else "right"

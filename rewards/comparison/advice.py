@@ -1,0 +1,177 @@
+"""The first page: which reward to use for what, and how sure that is, in words.
+
+Certainty follows from the resamples and not from a feeling: "certain" when the winner beats every other candidate after
+correction for all comparisons, "likely" when it is the best in at least four of five resamples, else "open".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rewards.comparison.findings import CALIBRATION, LENGTH, TEXT_PROBES, between, findings, points, row, share
+
+CERTAIN, LIKELY, OPEN = "certain", "likely", "open"
+BEST = 0.8
+
+Report = Mapping[str, Any]
+
+
+def advice(report: Report) -> dict[str, Any]:
+    """{"uses": [use, reward or "", certainty, text], "rewards": [reward, findings, summary], "answer": a sentence}."""
+    names = list(report["rewards"])
+    against = {name: findings(report, name) for name in names}
+    sound = [n for n in names if not any(f["severity"] == "broken" for f in against[n])]
+    uses = [_rank(report, sound), _train(report, sound, against), _text(report, sound), _filter(report, sound),
+            _probability(report, sound)]  # fmt: skip
+    return {
+        "answer": _answer(uses, names, sound), "uses": uses,
+        "rewards": [{"reward": n, "findings": against[n], "usable_for": [u["use"] for u in uses if u["reward"] == n]}
+                    for n in names],
+    }  # fmt: skip
+
+
+def _use(use: str, reward: str, certainty: str, text: str) -> dict[str, str]:
+    return {"use": use, "reward": reward, "certainty": certainty, "text": text}
+
+
+def _answer(uses: Sequence[Mapping[str, str]], names: Sequence[str], sound: Sequence[str]) -> str:
+    best, train = uses[0], uses[1]
+    if not best["reward"]:
+        return f"None of the {len(names)} rewards is fit to choose pictures by."
+    first = f"Choose pictures by {best['reward']}" + {
+        CERTAIN: "; that it is the best of these is certain.", LIKELY: ", which is likely the best of these.",
+        OPEN: "; whether it is the best of these the answers do not say yet.",
+    }[best["certainty"]]  # fmt: skip
+    second = f" Train against {train['reward']}." if train["reward"] else " Train against none of them yet."
+    out = [n for n in names if n not in sound]
+    return first + second + (f" Do not use {_listed(out)}." if out else "")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def _ranked(report: Report, candidates: Sequence[str]) -> list[str]:
+    rows = [r for r in report["accuracy"]["rewards"] if r["reward"] in candidates]
+    return [r["reward"] for r in sorted(rows, key=lambda r: -r["accuracy"]["value"]) if r["accuracy"]["low"] > 0.5]
+
+
+def certainty(report: Report, best: str, others: Sequence[str]) -> str:
+    """How sure it is that `best` is the most accurate of itself and the others."""
+    rivals = [o for o in others if o != best]
+    if not rivals:
+        return CERTAIN
+    beaten = {d["worse"] for d in report["accuracy"]["differences"] if d["better"] == best and d["p_holm"] < 0.05}
+    if all(rival in beaten for rival in rivals):
+        return CERTAIN
+    shares = {r["reward"]: r["best_share"] for r in report["accuracy"]["rewards"]}
+    total = sum(shares[n] for n in (best, *rivals))
+    return LIKELY if total and shares[best] / total >= BEST else OPEN
+
+
+def _rank(report: Report, sound: Sequence[str]) -> dict[str, str]:
+    """The most accurate sound reward."""
+    use = "Choose among pictures of one prompt (best of N, pairs for DPO)"
+    ranked = _ranked(report, sound)
+    if not ranked:
+        return _use(use, "", CERTAIN, "No sound reward agrees with people more often than a coin does.")
+    best = ranked[0]
+    e = row(report["accuracy"], best)["accuracy"]
+    text = f"{best} is right in {share(e['value'])} of decided pairs ({between(e)})."
+    rival = next(
+        (d for d in report["accuracy"]["differences"] if d["better"] == best and d["worse"] in ranked[1:2]), None
+    )
+    if rival:
+        d = rival["difference"]
+        text += (
+            f" The next, {rival['worse']}, is {points(-d['value'])} points from it (the difference lies between "
+            f"{points(d['low'])} and {points(d['high'])})."
+        )
+    person = report["ceiling"].get("person")
+    if person:
+        text += f" One person agrees with the others in {share(person['value'])} ({between(person)})."
+    return _use(use, best, certainty(report, best, sound), text)
+
+
+def _train(report: Report, sound: Sequence[str], against: Mapping[str, Sequence[Mapping[str, str]]]) -> dict[str, str]:
+    """Training climbs every gap: the most accurate reward without a warning, else the one with the fewest."""
+    use = "Train against (GRPO)"
+    ranked = _ranked(report, [n for n in sound if not row(report["order"], n)])
+    if not ranked:
+        return _use(use, "", CERTAIN, "A reward that does not follow people teaches a model something else.")
+    holes = {n: [f for f in against[n] if f["severity"] == "warning"] for n in ranked}
+    best = min(ranked, key=lambda n: (len(holes[n]), ranked.index(n)))
+    if not report["probes"]:
+        return _use(use, best, OPEN, f"{best} follows people, but no probe was run: its gaps are unknown.")
+    if holes[best]:
+        text = f"{best} has the fewest gaps, and a policy will find them: {'; '.join(h['text'] for h in holes[best])}."
+        return _use(use, best, OPEN, f"{text} Mix it with one that has not these, and hold a judge out.")
+    sure = certainty(report, best, [n for n in ranked if not holes[n]])
+    return _use(
+        use, best, sure, f"{best} follows people and no probe found a gap. Hold another judge out all the same."
+    )
+
+
+def _text(report: Report, sound: Sequence[str]) -> dict[str, str]:
+    """The reward that punishes the most text probes, if it punishes most of them."""
+    use = "Judge whether the text is right"
+    rates = {}
+    for name in sound:
+        rows = [r for r in row(report["probes"], name).get("rows", []) if r["probe"] in TEXT_PROBES and r["n"]]
+        if rows:
+            passed, of = sum(r["pass"] * r["n"] for r in rows), sum(r["n"] for r in rows)
+            rates[name] = (passed / of, of, min(r["pass"] for r in rows))
+    if not rates:
+        return _use(use, "", OPEN, "No probe with text was run.")
+    best = max(rates, key=lambda n: rates[n][0])
+    rate, of, worst = rates[best]
+    if rate < 0.7:
+        return _use(
+            use, "", LIKELY, f"None: the best, {best}, punishes {share(rate)} of {of} typos, copies and blanks."
+        )
+    read = row(report["legibility"], best)
+    smallest = read.get("smallest", math.nan)
+    text = f"{best} punishes {share(rate)} of {of} typos, copies and blanks"
+    text += f", and reads capitals from {smallest:.0f} px." if math.isfinite(smallest) else "."
+    second = max((v[0] for n, v in rates.items() if n != best), default=0.0)
+    sure = CERTAIN if worst > 0.8 and rate - second > 0.2 else LIKELY if rate - second > 0.05 else OPEN
+    return _use(use, best, sure, text)
+
+
+def _filter(report: Report, sound: Sequence[str]) -> dict[str, str]:
+    """The reward whose scores mean the same under every prompt: pooled correlation without a length bias."""
+    use = "Filter a data set over many prompts"
+    names = report["correlation"]["names"]
+    people = names.index("people")
+    long = {r["reward"]: r["prompt_length"]["value"] for r in report["bias"].get("between_prompts", [])}
+    fit = {n: report["correlation"]["pooled"][names.index(n)][people] for n in sound if n in names}
+    fit = {n: v for n, v in fit.items() if math.isfinite(v) and v > 0 and abs(long.get(n, 0.0)) <= LENGTH}
+    if not fit:
+        return _use(use, "", LIKELY, "None: no sound reward is comparable over different prompts here.")
+    best = max(fit, key=lambda n: fit[n])
+    second = max((v for n, v in fit.items() if n != best), default=-1.0)
+    sure = LIKELY if fit[best] > 0.2 and fit[best] - second > 0.05 else OPEN
+    text = f"Over all pictures {best} orders as people's shares of wins do with a rank correlation of {fit[best]:.2f}."
+    return _use(
+        use, best, sure, f"{text} Shares of wins compare pictures of one prompt only, so this is a weak witness."
+    )
+
+
+def _probability(report: Report, sound: Sequence[str]) -> dict[str, str]:
+    """The reward with the least Brier score whose calibration error is no more than chance explains."""
+    use = "Say how likely people agree (soft labels, stopping rules)"
+    good = [r for r in report["calibration"] if r["reward"] in sound and r["ece"] <= r["ece_by_chance"] + CALIBRATION]
+    good = [r for r in good if r["brier"]["high"] < r["brier_of_a_half"]]
+    if not good:
+        return _use(use, "", LIKELY, "None is calibrated and better than saying one half.")
+    good.sort(key=lambda r: r["brier"]["value"])
+    best = good[0]
+    text = (
+        f"{best['reward']}, with the gap divided by {best['temperature']:.3g}: calibration error {best['ece']:.3f} "
+        f"(chance "
+        f"gives {best['ece_by_chance']:.3f}), Brier score {best['brier']['value']:.3f} against 0.250 of a coin."
+    )
+    apart = len(good) < 2 or best["brier"]["high"] < good[1]["brier"]["low"]
+    return _use(use, best["reward"], CERTAIN if apart else OPEN, text)

@@ -1,0 +1,120 @@
+"""Is a reward's gap a probability? p = s(gap / T) against the share of people who chose the left picture.
+
+Shapes: N answers or pairs. Weights need not sum to anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+BINS = 15
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """The logistic function, without overflow."""
+    half = np.exp(-np.abs(x))
+    p: np.ndarray = np.where(x >= 0, 1.0 / (1.0 + half), half / (1.0 + half))
+    return p
+
+
+def log_loss(gap_N: np.ndarray, share_N: np.ndarray, weight_N: np.ndarray) -> float:
+    """Mean of -[y log s(gap) + (1 - y) log s(-gap)], in nats."""
+    each = np.logaddexp(0.0, -gap_N) * share_N + np.logaddexp(0.0, gap_N) * (1.0 - share_N)
+    return float((weight_N * each).sum() / weight_N.sum())
+
+
+def fit_temperature(gap_N: np.ndarray, share_N: np.ndarray, weight_N: np.ndarray) -> float:
+    """T > 0 that minimises the log loss of s(gap / T) (Guo et al. 2017), by golden section over 1 / T.
+
+    A reward whose gaps say nothing, or the opposite, gets a very large T: everything becomes a half. ValueError without
+    a decided answer.
+    """
+    if not weight_N.sum() > 0:
+        raise ValueError("no answer names a better picture, so there is nothing to calibrate against")
+    used = weight_N > 0
+    gap_N, share_N, weight_N = gap_N[used], share_N[used], weight_N[used]
+    size = float(np.sqrt((weight_N * gap_N**2).sum() / weight_N.sum()))
+    if size == 0.0:
+        return 1.0
+    low, high = np.log(1e-6 / size), np.log(1e3 / size)  # of 1 / T; convex in 1 / T, so unimodal in its logarithm
+    golden = (np.sqrt(5.0) - 1.0) / 2.0
+    a, b = high - golden * (high - low), low + golden * (high - low)
+    fa, fb = (log_loss(gap_N * np.exp(x), share_N, weight_N) for x in (a, b))
+    for _ in range(60):
+        if fa <= fb:
+            high, b, fb = b, a, fa
+            a = high - golden * (high - low)
+            fa = log_loss(gap_N * np.exp(a), share_N, weight_N)
+        else:
+            low, a, fa = a, b, fb
+            b = low + golden * (high - low)
+            fb = log_loss(gap_N * np.exp(b), share_N, weight_N)
+    return float(np.exp(-(low + high) / 2.0))
+
+
+@dataclass(frozen=True)
+class Bin:
+    """A bar of a reliability plot."""
+
+    predicted: float
+    observed: float
+    weight: float
+
+
+def reliability_bins(p_N: np.ndarray, share_N: np.ndarray, weight_N: np.ndarray, bins: int = BINS) -> list[Bin]:
+    """Equally heavy bins of confidence: p is turned round so that it is at least a half, and the label with it.
+
+    Which side a picture stood on carries no information, so both sides fill one bin.
+    """
+    used = weight_N > 0
+    turned = p_N[used] < 0.5
+    p = np.where(turned, 1.0 - p_N[used], p_N[used])
+    y = np.where(turned, 1.0 - share_N[used], share_N[used])
+    w = weight_N[used]
+    order = np.argsort(p, kind="stable")
+    p, y, w = p[order], y[order], w[order]
+    if not len(p):
+        return []
+    # Equal predictions stay in one bin, so that a constant reward has one.
+    place = np.minimum((bins * (np.cumsum(w) - w / 2) / w.sum()).astype(int), bins - 1)
+    first = np.concatenate([[True], p[1:] != p[:-1]])
+    place = place[np.flatnonzero(first)[np.cumsum(first) - 1]]
+    found = []
+    for k in np.unique(place):
+        m = place == k
+        total = float(w[m].sum())
+        found.append(Bin(float((w[m] * p[m]).sum() / total), float((w[m] * y[m]).sum() / total), total))
+    return found
+
+
+def expected_calibration_error(bins: list[Bin]) -> float:
+    """Mean distance of predicted from observed over the bins, by weight (ECE, Naeini et al. 2015); NaN without bins."""
+    total = sum(b.weight for b in bins)
+    return sum(b.weight * abs(b.predicted - b.observed) for b in bins) / total if total else float("nan")
+
+
+def brier(p_N: np.ndarray, share_N: np.ndarray, weight_N: np.ndarray) -> float:
+    """Mean squared distance of p from what was answered, 0 or 1; a shared answer counts as its parts."""
+    each = share_N * (1.0 - p_N) ** 2 + (1.0 - share_N) * p_N**2
+    return float((weight_N * each).sum() / weight_N.sum()) if weight_N.sum() else float("nan")
+
+
+def accuracy(gap_N: np.ndarray, share_N: np.ndarray, weight_N: np.ndarray) -> float:
+    """Share of decided answers that agree with the sign of the gap; a gap of 0 is half right."""
+    right = np.where(gap_N > 0, share_N, np.where(gap_N < 0, 1.0 - share_N, 0.5))
+    return float((weight_N * right).sum() / weight_N.sum()) if weight_N.sum() else float("nan")
+
+
+def summary(gap_N: np.ndarray, share_N: np.ndarray, weight_N: np.ndarray) -> dict[str, float]:
+    """Everything about calibrated gaps (T applied) in one go, for a card or a table."""
+    p = sigmoid(gap_N)
+    bins = reliability_bins(p, share_N, weight_N)
+    return {
+        "answers": float((weight_N > 0).sum()),
+        "accuracy": accuracy(gap_N, share_N, weight_N),
+        "ece": expected_calibration_error(bins),
+        "brier": brier(p, share_N, weight_N),
+        "log_loss": log_loss(gap_N, share_N, weight_N) if weight_N.sum() else float("nan"),
+    }

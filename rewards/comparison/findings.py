@@ -1,0 +1,223 @@
+"""What is wrong with a reward, one sentence each, read off the sections of a comparison.
+
+A finding names the section that shows it, so that a reader can look. "broken": not to be used; "warning": not for every
+use; "note": good to know.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+LENGTH = 0.3
+"""Rank correlation of score and prompt length from which on means over prompts are not to be compared."""
+CALIBRATION = 0.03
+"""ECE above what chance gives."""
+MISSING = 0.05
+TEXT_PROBES = ("typo asked", "typo drawn", "text twice", "text removed")
+
+Report = Mapping[str, Any]
+
+
+def row(section: Any, name: str) -> dict[str, Any]:
+    """The row of a reward in a section that is a list or has "rewards"; {} when it has none."""
+    rows = section.get("rewards", []) if isinstance(section, Mapping) else section or []
+    return next((dict(r) for r in rows if r.get("reward") == name), {})
+
+
+def points(value: float) -> str:
+    """A difference of shares as points, signed, with a true minus."""
+    return f"{100 * value:+.0f}".replace("-", "−")
+
+
+def share(value: float) -> str:
+    return f"{100 * value:.0f} %" if math.isfinite(value) else "an unknown share"
+
+
+def between(e: Mapping[str, float]) -> str:
+    """The interval of an estimate of a share."""
+    return f"{100 * e['low']:.0f} to {100 * e['high']:.0f} %" if math.isfinite(e["low"]) else "interval unknown"
+
+
+def findings(report: Report, name: str) -> list[dict[str, str]]:
+    """Everything that the sections say against a reward, worst first."""
+    sources = (_order_of_pictures, _judged, _sight, _probes, _bias, _calibration, _pairs, _climb, _leak, _ceiling)
+    found = [
+        {"severity": severity, "section": section, "text": text}
+        for source in sources for severity, section, text in source(report, name)
+    ]  # fmt: skip
+    rank = {"broken": 0, "warning": 1, "note": 2}
+    return sorted(found, key=lambda f: rank[f["severity"]])
+
+
+Found = Iterator[tuple[str, str, str]]
+
+
+def _order_of_pictures(report: Report, name: str) -> Found:
+    found = row(report["accuracy"], name)
+    if not found:
+        return
+    e = found["accuracy"]
+    if found["equal_scores"] > 0.9:
+        yield "broken", "accuracy", f"gives both pictures the same score in {share(found['equal_scores'])} of pairs"
+    elif e["high"] < 0.5:
+        yield (
+            "broken",
+            "accuracy",
+            (
+                f"prefers what people reject: right in {share(e['value'])} of pairs ({between(e)}); is its sign "
+                f"turned round?"
+            ),
+        )
+    elif not e["low"] > 0.5:
+        yield "warning", "accuracy", f"cannot be told from a coin: right in {share(e['value'])} of pairs ({between(e)})"
+
+
+def _judged(report: Report, name: str) -> Found:
+    found = row(report["accuracy"], name)
+    if found and found["judged"] < 1 - MISSING:
+        yield "warning", "accuracy", f"judges only {share(found['judged'])} of the decided pairs"
+
+
+def _sight(report: Report, name: str) -> Found:
+    found = row(report["sight"], name)
+    if found and found["seen"] < 0.95:
+        yield (
+            "warning",
+            "sight",
+            (f"sees {share(found['seen'])} of a wide picture: nothing that happens in the rest changes its score"),
+        )
+    read = row(report["legibility"], name)
+    if read.get("points"):
+        smallest = read["smallest"]
+        if math.isfinite(smallest):
+            height, _ = read["canvas"]
+            yield "note", "legibility", f"reads capitals from {smallest:.0f} px on a picture {height} px high"
+        elif not max(p["low"] for p in read["points"]) > 0.5:
+            yield "note", "legibility", "does not tell the word asked for from another one at any size"
+
+
+def _probes(report: Report, name: str) -> Found:
+    rows = row(report["probes"], name).get("rows", [])
+    missed = [r for r in rows if r["required"] == "falls" and r["n"] >= 6 and r["high"] < 0.6]
+    blind = [r["probe"] for r in missed if r["unmoved"] > 0.9]
+    text = [r["probe"] for r in missed if r["probe"] in TEXT_PROBES and r["probe"] not in blind]
+    other = [r["probe"] for r in missed if r["probe"] not in TEXT_PROBES and r["probe"] not in blind]
+    if "caption swap" in blind:
+        yield "note", "probes", "does not read the prompt: another picture's prompt gives the same score"
+        blind = [b for b in blind if b not in ("caption swap", "typo asked")]
+    if blind:
+        yield "warning", "probes", f"does not notice: {', '.join(blind)}"
+    if text:
+        yield "warning", "probes", f"often does not punish: {', '.join(text)}"
+    if other:
+        yield "warning", "probes", f"often likes a damaged picture as much: {', '.join(other)}"
+    moved = [r["probe"] for r in rows if r["required"] == "stays" and r["n"] >= 6 and r["high"] < 0.6]
+    if moved:
+        yield "note", "probes", f"is moved by what should not matter: {', '.join(moved)}"
+
+
+def _bias(report: Report, name: str) -> Found:
+    for r in report["bias"].get("rows", []):
+        e = r["excess"]
+        if r["reward"] == name and r["leans"]:
+            more = "more" if e["value"] > 0 else "less"
+            yield (
+                "warning",
+                "bias",
+                (
+                    f"goes for {more} {r['covariate']} than people do: in {share(r['reward_share']['value'])} of "
+                    f"pairs, people "
+                    f"in {share(r['people_share']['value'])} ({points(e['value'])} points, {points(e['low'])} to "
+                    f"{points(e['high'])})"
+                ),
+            )
+    for r in report["bias"].get("between_prompts", []):
+        e = r["prompt_length"]
+        if r["reward"] == name and (e["low"] > LENGTH or e["high"] < -LENGTH):
+            yield (
+                "warning",
+                "bias",
+                (
+                    f"scores long prompts {'higher' if e['value'] > 0 else 'lower'} (rank correlation "
+                    f"{e['value']:.2f}, "
+                    f"{e['low']:.2f} to {e['high']:.2f}): never compare or average it over different prompts"
+                ),
+            )
+
+
+def _calibration(report: Report, name: str) -> Found:
+    found = row(report["calibration"], name)
+    if found and found["ece"] > found["ece_by_chance"] + CALIBRATION:
+        yield (
+            "note",
+            "calibration",
+            (
+                f"its gap is no probability even after scaling: calibration error {found['ece']:.3f}, chance gives "
+                f"{found['ece_by_chance']:.3f}"
+            ),
+        )
+
+
+def _pairs(report: Report, name: str) -> Found:
+    found = row(report["order"], name)
+    if not found:
+        return
+    if found["consistent"]["high"] < 0.9:
+        yield (
+            "warning",
+            "order",
+            f"answers the same both ways round in {share(found['consistent']['value'])} of pairs only",
+        )
+    first = found["prefers_first"]
+    if first["low"] > 0.53 or first["high"] < 0.47:
+        yield "warning", "order", f"prefers the picture shown first in {share(first['value'])} ({between(first)})"
+
+
+def _climb(report: Report, name: str) -> Found:
+    found = row(report["best_of_n"], name)
+    if found.get("peak_distance"):
+        yield (
+            "warning",
+            "best_of_n",
+            (
+                f"pays less the harder it is climbed: the fitted gold value peaks at a distance of "
+                f"{found['peak_distance']:.1f}"
+            ),
+        )
+    last = found.get("points", [])[-1:]
+    if last and last[0]["n"] > 1 and last[0]["gold"]["high"] < 0:
+        yield "broken", "best_of_n", f"its best of {last[0]['n']} is worse than a picture drawn at random"
+
+
+def _leak(report: Report, name: str) -> Found:
+    found = row({"rewards": report["hygiene"].get("leaks", [])}, name)
+    if found and (found["pictures"] or found["prompts"]):
+        yield (
+            "broken",
+            "hygiene",
+            (
+                f"was trained on {found['prompts']} of the {found['of_prompts']} prompts and {found['pictures']} of "
+                f"the "
+                f"{found['of_pictures']} pictures: its numbers here are void"
+            ),
+        )
+
+
+def _ceiling(report: Report, name: str) -> Found:
+    found = row(report["ceiling"], name)
+    if found:
+        e = found["minus_person"]
+        if e["low"] > 0:
+            yield (
+                "note",
+                "ceiling",
+                f"agrees with the majority more often than one person does ({points(e['value'])} points)",
+            )
+        elif e["high"] < 0:
+            yield (
+                "note",
+                "ceiling",
+                f"agrees with the majority less often than one person does ({points(e['value'])} points)",
+            )

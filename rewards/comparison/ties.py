@@ -1,0 +1,129 @@
+"""Can a reward tell that two pictures are equally good, or both bad? And is a judge of pairs the same both ways round?
+
+(1)  three-way accuracy: "tie" when |gap| <= threshold; the threshold is tuned on one half of the prompts and applied
+     to the other, and the other way round, so every pair is judged by a threshold that never saw it (NaN in the result:
+     in a half, calling nothing a tie is best)
+(2)  tie AUC: how often a decided pair has a larger |gap| than a tied one (0.5 = the size of the gap says nothing)
+(3)  both-bad AUC: how often the mean score of a pair that people called both bad is below that of another pair
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from rewards.comparison.resample import Clusters, Estimate, interval, wilson
+from rewards.comparison.table import Table
+
+REPEATS = 200
+"""Resamples of an AUC, which has to be counted anew in each."""
+
+
+def ties(table: Table, clusters: Clusters, seed: int) -> dict[str, Any]:
+    """(1) to (3) of every reward; {} when nobody answered with a tie."""
+    label_N = table.label_N
+    tied_N = (label_N == 0) & (table.vote_N3[:, 1] > 0)
+    if not tied_N.any():
+        return {}
+    half_N = np.random.default_rng(seed).permutation(int(table.prompt_N.max()) + 1)[table.prompt_N] % 2
+    used_N = tied_N | (label_N != 0)
+    bad_N = table.both_bad_N * 2 > table.vote_N3.sum(1)
+    rows = []
+    for r, name in enumerate(table.rewards):
+        gap_N = table.gap_RN[r]
+        known_N = used_N & ~np.isnan(gap_N)
+        right_N, thresholds = np.full(len(gap_N), np.nan), []
+        for half in (0, 1):
+            fit, judge = known_N & (half_N != half), known_N & (half_N == half)
+            limit = tie_threshold(gap_N[fit], label_N[fit])
+            thresholds.append(limit)
+            verdict_N = np.where(np.abs(gap_N) <= limit, 0, np.sign(gap_N))
+            right_N[judge] = verdict_N[judge] == label_N[judge]
+        mean_N = (table.score_RP[r][table.left_N] + table.score_RP[r][table.right_N]) / 2
+        rows.append({
+            "reward": name, "three_way": asdict(clusters.estimate(right_N)),
+            "threshold": float(np.mean(thresholds)) if min(thresholds) >= 0 else float("nan"),
+            "tie_auc": asdict(auc(np.abs(gap_N), label_N != 0, tied_N, table.prompt_N, seed)),
+            "both_bad_auc": asdict(auc(mean_N, ~bad_N, bad_N, table.prompt_N, seed)),
+        })  # fmt: skip
+    shares = [float((used_N & (label_N == k)).sum() / used_N.sum()) for k in (-1, 0, 1)]
+    most_frequent = max(shares)
+    return {
+        "rewards": rows, "ties": int(tied_N.sum()), "both_bad": int(bad_N.sum()), "pairs": int(used_N.sum()),
+        "always_the_same_answer": most_frequent,
+    }  # fmt: skip
+
+
+def tie_threshold(gap_N: np.ndarray, label_N: np.ndarray) -> float:
+    """The |gap| up to which "tie" gives the most right answers; -1 when calling nothing a tie is best."""
+    if not len(gap_N):
+        return -1.0
+    order = np.argsort(np.abs(gap_N), kind="stable")
+    size, label, sign = np.abs(gap_N)[order], label_N[order], np.sign(gap_N)[order]
+    gained = np.cumsum((label == 0).astype(int) - (sign == label).astype(int))
+    last = np.append(size[1:] != size[:-1], True)  # equal gaps share a side of the threshold
+    best = int(np.argmax(np.where(last, gained, -len(gap_N))))
+    if gained[best] <= 0:
+        return -1.0
+    return float((size[best] + size[best + 1]) / 2) if best + 1 < len(size) else float(size[best])
+
+
+def auc(
+    value_N: np.ndarray, positive_N: np.ndarray, negative_N: np.ndarray, prompt_N: np.ndarray, seed: int
+) -> Estimate:
+    """P(a positive is above a negative) + half P(equal), with an interval over prompts; NaN without both kinds."""
+    known = ~np.isnan(value_N) & (positive_N | negative_N)
+    value, positive, prompt = value_N[known], positive_N[known], prompt_N[known]
+    if not positive.any() or positive.all():
+        return Estimate(float("nan"))
+    ids, place = np.unique(prompt, return_inverse=True)
+    random = np.random.default_rng(seed)
+    order = np.argsort(value, kind="stable")
+    first = np.concatenate([[True], np.diff(value[order]) != 0])
+    group = np.cumsum(first) - 1
+    draws = []
+    for k in range(REPEATS + 1):
+        weight = np.ones(len(value)) if k == 0 else np.bincount(
+            random.integers(len(ids), size=len(ids)), minlength=len(ids)
+        )[place].astype(float)  # fmt: skip
+        draws.append(_weighted_auc(positive[order], weight[order], group))
+    return interval(draws[0], np.array(draws[1:]), int(known.sum()), len(ids))
+
+
+def _weighted_auc(positive: np.ndarray, weight: np.ndarray, group: np.ndarray) -> float:
+    """Values come sorted; `group` numbers equal ones."""
+    up = np.bincount(group, weights=weight * positive)
+    down = np.bincount(group, weights=weight * ~positive)
+    total = up.sum() * down.sum()
+    below = np.cumsum(down) - down
+    return float((up * (below + down / 2)).sum() / total) if total else float("nan")
+
+
+def order(table: Table) -> list[dict[str, Any]]:
+    """Judges of pairs, asked both ways round: the same answer? and do they prefer the one that came first?"""
+    label_N = table.label_N
+    rows = []
+    for name, judge in table.pairwise.items():
+        first = np.sign(judge.left_first_N - 0.5)
+        second = np.sign(judge.left_second_N - 0.5)
+        both = ~np.isnan(first) & ~np.isnan(second)
+        if not both.any():
+            continue
+        same = both & (first == second)
+        decided = same & (label_N != 0) & (first != 0)
+        # Chosen because it came first: left when left stood first, right when right did.
+        chose_first = (first[both] == 1).sum() + (second[both] == -1).sum()
+        chose = (first[both] != 0).sum() + (second[both] != 0).sum()
+        rows.append({
+            "reward": name, "pairs": int(both.sum()), "consistent": _share(same.sum(), both.sum()),
+            "accuracy_when_consistent": _share((first[decided] == label_N[decided]).sum(), decided.sum()),
+            "prefers_first": _share(chose_first, chose),
+        })  # fmt: skip
+    return rows
+
+
+def _share(successes: float, n: float) -> dict[str, float]:
+    low, high = wilson(float(successes), float(n))
+    return asdict(Estimate(float(successes) / float(n) if n else float("nan"), low, high, int(n), int(n)))
