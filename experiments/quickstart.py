@@ -21,6 +21,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from alignment.dpo import Dpo
+from alignment.grpo import Grpo
 from base_model.weights import load_model
 from experiments.beside import Beside
 from experiments.configs import nano
@@ -32,6 +34,7 @@ from experiments.progress import Progress
 from experiments.record import RunRecord, write_json
 from experiments.report import write_report
 from experiments.runner import run
+from rewards.named import named_reward
 from rewards.ocr import Ocr, OcrJudge
 from rewards.workers import ScorerPool
 
@@ -84,12 +87,10 @@ def run_chain(folder: Path, chain: Chain, plan: EvaluationPlan) -> None:
     """Every stage in order, while the other process judges and trains the control."""
     bar = Progress(expected_seconds(chain))
     with Beside(partial(work_beside, chain, plan), folder) as beside:
-        tqdm.write("starting the OCR engines", file=sys.stderr)
-        with ScorerPool(Ocr(), workers=2) as reward:
-            for name, experiment, parent in chain:
-                if name != CONTROL:
-                    run(replace(experiment, name=name), folder / name, folder / parent if parent else None, reward, bar)
-                    beside.check()
+        for name, experiment, parent in chain:
+            if name != CONTROL:
+                train_stage(replace(experiment, name=name), folder / name, folder / parent if parent else None, bar)
+                beside.check()
         left = [name for name, _, _ in chain if name != "decoder" and not is_judged(folder / name, plan)]
         with bar.stage("control and judges", len(left)):
             while left:
@@ -99,6 +100,16 @@ def run_chain(folder: Path, chain: Chain, plan: EvaluationPlan) -> None:
                 left = [name for name in left if name not in judged]
                 if done and left:
                     raise RuntimeError(f"the stages {left} were not judged, and nothing says why; start again to go on")
+
+
+def train_stage(experiment: Experiment, folder: Path, parent: Path | None, bar: Progress) -> None:
+    """One stage, with the OCR engines of its reward where it needs them."""
+    if not isinstance(experiment.algorithm, Dpo | Grpo):
+        run(experiment, folder, parent, None, bar)
+        return
+    tqdm.write("starting the OCR engines", file=sys.stderr)
+    with ScorerPool(named_reward(experiment.reward), workers=2) as reward:
+        run(experiment, folder, parent, reward, bar)
 
 
 def work_beside(chain: Chain, plan: EvaluationPlan, folder: Path) -> None:
