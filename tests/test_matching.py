@@ -81,6 +81,10 @@ def test_lines_and_spans_need_not_be_the_same() -> None:
     assert value([long], "THE QUICK BROWN", "FOX JUMPS OVER", "THE LAZY DOG") == 1.0
     assert value(["SALE", "大减价"], "SALE大减价") == 1.0  # mixed languages in one line
     assert value(["A", "CAT"], "A", "CAT") == value(["A", "CAT"], "A CAT") == 1.0
+    columns = ["GOOD MORNING", "OPEN LATE"]
+    assert value(columns, "GOOD", "OPEN", "MORNING", "LATE") == 1.0  # two columns, read row by row
+    typo = judge(["CLOSED", "OPEN LATE"], [Line("OPEN LATF CLOZED")], POLICY)
+    assert typo["recall"] == pytest.approx(12 / 14) and typo["order"] == 0.0  # cut out in spite of the typos
     wrapped = judge(["GOOD MORNING"], [Line("KIP GOOD"), Line("MORNING XUV")], POLICY)
     assert wrapped["recall"] == 1.0 and 0.3 < wrapped["value"] < 0.8  # garbage in both lines of a wrapped span
 
@@ -108,6 +112,11 @@ def test_the_assignment_is_optimal() -> None:
         gains = np.array([[_gain(span, piece) for piece in pieces] for span in spans])
         best = max(sum(gains[i, p[i]] for i in range(3)) for p in itertools.permutations(range(3)))
         assert sum(gains[s, p] for s, p in assign(spans, pieces, POLICY)) == pytest.approx(best)
+
+
+def test_the_first_span_does_not_take_what_another_needs() -> None:
+    found = match(["ABCE", "ABCD"], [Line("ABCD"), Line("XBCE")], POLICY)
+    assert found.texts == ("XBCE", "ABCD") and found.places == (1, 0)
 
 
 def _gain(span: str, piece: str) -> float:
