@@ -1,18 +1,23 @@
 """What a reward is: settings (Reward) -> something loaded (Scorer) -> numbers (Scores).
 
+A scorer is little more than its arithmetic: ``obstacles`` says which pictures cannot be judged and why, ``tabulate``
+makes the Scores of rows that are either numbers or a cause.
+
 Shapes: B samples, 3HW pixels. A reward sees prompts and pixels, never latents.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from preference_data.records import Prompt
+
+_Number = TypeVar("_Number", int, float)
 
 
 def to_uint8(images_B3HW: np.ndarray) -> np.ndarray:
@@ -39,11 +44,14 @@ class Scores:
     value_B: float64 inside the reward's range; NaN = could not be judged, which is never the same as 0.
     parts: what the value is made of, each (B,) float64, NaN where the value is.
     unjudged: cause -> how many pictures of this call could not be judged for it; the counts sum to the NaNs.
+    spent: what the call cost, as amounts that add up over calls: "requests", "tokens_in", "tokens_out" of a judge that
+    is asked elsewhere; "pictures" and "seconds" are added by ``rewards.metering``, not by scorers.
     """
 
     value_B: np.ndarray
     parts: dict[str, np.ndarray]
     unjudged: Mapping[str, int] = field(default_factory=dict)
+    spent: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, array in (("value_B", self.value_B), *self.parts.items()):
@@ -56,12 +64,63 @@ def concatenate(parts: Sequence[Scores]) -> Scores:
     """Scores of consecutive pictures as one. All of one reward, so they have the same parts."""
     if not parts:
         return Scores(np.zeros(0), {})
-    causes: Counter[str] = Counter()
-    for scores in parts:
-        causes.update(scores.unjudged)
     names = parts[0].parts
     joined = {name: np.concatenate([scores.parts[name] for scores in parts]) for name in names}
-    return Scores(np.concatenate([scores.value_B for scores in parts]), joined, dict(causes))
+    value_B = np.concatenate([scores.value_B for scores in parts])
+    return Scores(value_B, joined, total(s.unjudged for s in parts), total(s.spent for s in parts))
+
+
+def total(amounts: Iterable[Mapping[str, _Number]]) -> dict[str, _Number]:
+    """Amounts of the same name added up."""
+    sums: dict[str, _Number] = {}
+    for each in amounts:
+        for name, amount in each.items():
+            sums[name] = sums[name] + amount if name in sums else amount
+    return sums
+
+
+def obstacles(prompts: Sequence[Prompt], images_B3HW: np.ndarray, needs: Sequence[str] = ()) -> list[str | None]:
+    """Why picture i cannot be judged, None when it can.
+
+    "shape" (not B x 3 x H x W), "not_finite" (NaN or infinite pixels), "no_spans" (a prompt without one of the fields
+    in ``needs``; likewise for other fields). ValueError when there are not as many prompts as pictures.
+    """
+    if len(prompts) != len(images_B3HW):
+        count = len(images_B3HW)
+        raise ValueError(f"{len(prompts)} prompts but {count} pictures; picture i is judged by prompt i")
+    if images_B3HW.ndim != 4 or images_B3HW.shape[1] != 3 or min(images_B3HW.shape[2:]) < 1:
+        return ["shape"] * len(prompts)
+    found: list[str | None] = []
+    for prompt, picture_3HW in zip(prompts, images_B3HW, strict=True):
+        missing = [f"no_{need}" for need in needs if not getattr(prompt, need)]
+        finite = picture_3HW.dtype == np.uint8 or np.isfinite(picture_3HW).all()
+        found.append(missing[0] if missing else None if finite else "not_finite")
+    return found
+
+
+def tabulate(rows: Sequence[Mapping[str, float] | str], names: Sequence[str]) -> Scores:
+    """Scores of rows that are either the parts of a picture, by name, or the cause why it could not be judged.
+
+    ``names`` are all parts; the first of them is the value.
+    """
+    judged = [row if not isinstance(row, str) else dict.fromkeys(names, np.nan) for row in rows]
+    parts = {name: np.array([row[name] for row in judged], dtype=np.float64) for name in names}
+    causes = Counter(row for row in rows if isinstance(row, str))
+    return Scores(parts[names[0]].copy(), parts, dict(causes))
+
+
+@dataclass(frozen=True)
+class View:
+    """Which part of a picture a reward looks at, and how finely.
+
+    share: of the picture's area that it sees at all, in (0, 1]. height, width: the pixels that part is scaled to; for
+    tiles, of all of them together. how: in words, such as "centre crop" or "letterbox".
+    """
+
+    share: float
+    height: int
+    width: int
+    how: str
 
 
 @runtime_checkable
@@ -81,13 +140,22 @@ class Scorer(Protocol):
 class Reward(Protocol):
     """Settings of a reward: a frozen dataclass, cheap to make, picklable, equal when its scores would be.
 
-    version: raised when the same settings would give other scores. range: least and greatest value. needs: the fields
-    of the prompt that it reads.
+    version: raised when the same settings would give other scores. range: least and greatest value (infinite where
+    there is no bound). needs: the fields of the prompt that it reads.
     """
 
-    version: ClassVar[int]
-    range: ClassVar[tuple[float, float]]
-    needs: ClassVar[tuple[str, ...]]
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def range(self) -> tuple[float, float]: ...
+
+    @property
+    def needs(self) -> tuple[str, ...]: ...
+
+    def sees(self, height: int, width: int) -> View:
+        """Which part of a picture of that size it looks at; costs nothing and needs no weights."""
+        ...
 
     def load(self, device: str = "cpu") -> Scorer:
         """Open the weights. An import or a file that is missing raises at once and says what to install."""
