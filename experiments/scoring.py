@@ -6,24 +6,25 @@ Shapes: B samples, 3HW pixels.
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import itertools
 import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from experiments.files import read_png, write_bytes, write_json
 from preference_data import pairs as preferences
 from preference_data.records import Prompt
-from rewards import REWARDS
+from rewards.metering import measured
+from rewards.named import named_reward
 from rewards.ocr import OcrScorer
-from rewards.scores import Reward, Scorer, Scores, concatenate, to_float
+from rewards.scores import Scorer, Scores, View, concatenate, to_float
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 CAPTIONS = "captions.jsonl"
@@ -35,16 +36,6 @@ class Captioned:
 
     picture: Path
     prompt: Prompt
-
-
-def find_reward(name: str) -> Reward:
-    """The reward of that name with its default settings. Raises ValueError naming what is near."""
-    if name not in REWARDS:
-        near = difflib.get_close_matches(name, REWARDS, 1)
-        meant = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"there is no reward {name!r}{meant} There are {', '.join(REWARDS)}")
-    reward: Reward = REWARDS[name]()
-    return reward
 
 
 def read_captions(folder: Path) -> list[Captioned]:
@@ -94,7 +85,7 @@ def score(captioned: Sequence[Captioned], scorer: Scorer) -> tuple[Scores, list[
     for _, group in itertools.groupby(loaded, key=lambda pair: pair[1].shape):
         for some in batches(group, 64):
             images = to_float(np.stack([picture for _, picture in some]))
-            parts.append(scorer([item.prompt for item, _ in some], images))
+            parts.append(measured(scorer, [item.prompt for item, _ in some], images))
             read = [r.text for r in scorer.read(images)] if isinstance(scorer, OcrScorer) else [""] * len(some)
             readings.extend(read)
     return concatenate(parts), readings
@@ -108,7 +99,7 @@ def batches(items: Iterator[tuple[Captioned, np.ndarray]], size: int) -> Iterato
 
 def score_folder(folder: Path, reward: str, out: Path) -> list[str]:
     """Score every picture and write `out`/scores.csv and scores.json; the table as lines. Raises as `read_captions`."""
-    settings = find_reward(reward)
+    settings = named_reward(reward)
     captioned = read_captions(folder)
     scorer = settings.load()
     scores, readings = score(captioned, scorer)
@@ -122,10 +113,16 @@ def score_folder(folder: Path, reward: str, out: Path) -> list[str]:
     ]  # fmt: skip
     judged = scores.value_B[~np.isnan(scores.value_B)]
     mean = float(judged.mean()) if len(judged) else math.nan
-    content = {"reward": scorer.name, "range": settings.range, "mean": mean, "unjudged": dict(scores.unjudged)}
+    with Image.open(captioned[0].picture) as picture:
+        view = settings.sees(picture.height, picture.width)
+    content = {
+        "reward": scorer.name, "range": settings.range, "mean": mean, "unjudged": dict(scores.unjudged),
+        "spent": dict(scores.spent), "sees": asdict(view),
+    }  # fmt: skip
     write_json(out / "scores.json", {**content, "rows": rows})
     write_bytes(out / "scores.csv", as_csv(rows).encode())
-    return [*score_lines(rows), *total_lines(scorer.name, scores, mean), f"written: {out / 'scores.csv'}, scores.json"]
+    total = total_lines(scorer.name, scores, mean, view)
+    return [*score_lines(rows), *total, f"written: {out / 'scores.csv'}, scores.json"]
 
 
 def as_csv(rows: Sequence[dict[str, object]]) -> str:
@@ -148,12 +145,17 @@ def score_lines(rows: Sequence[dict[str, object]]) -> Iterator[str]:
         yield f"{row['picture']:{width}}  {shown}  {read}{row['prompt']}"
 
 
-def total_lines(name: str, scores: Scores, mean: float) -> Iterator[str]:
+def total_lines(name: str, scores: Scores, mean: float, view: View) -> Iterator[str]:
     missing = int(np.isnan(scores.value_B).sum())
     causes = ", ".join(f"{count} {cause}" for cause, count in scores.unjudged.items())
     yield f"mean {mean:.3f} over {len(scores.value_B) - missing} pictures ({name})"
     if missing:
         yield f"{missing} could not be judged and count nowhere: {causes}"
+    asked = "".join(
+        f", {amount:g} {what}" for what, amount in scores.spent.items() if what not in ("pictures", "seconds")
+    )
+    yield f"{1000 * scores.spent['seconds'] / len(scores.value_B):.1f} ms a picture{asked}"
+    yield f"it sees {view.share:.0%} of the first picture, at {view.width}x{view.height} pixels: {view.how}"
 
 
 def pairs_from_run(run: Path, out: Path, reward: str, count: int, group: int, min_margin: float, seed: int) -> Path:
@@ -168,7 +170,7 @@ def pairs_from_run(run: Path, out: Path, reward: str, count: int, group: int, mi
     from experiments.sampling import model_folder
     from rewards.workers import ScorerPool
 
-    settings = find_reward(reward)
+    settings = named_reward(reward)
     plan = PairPlan(PromptPlan(count, seed), group=group, min_margin=min_margin, seed=seed)
     model = load_model(model_folder(run))
     with ScorerPool(settings, workers=1) as pool:

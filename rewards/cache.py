@@ -13,7 +13,7 @@ import json
 import math
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,15 @@ def picture_hash(picture_3HW: np.ndarray) -> str:
 
 def identity(name: str, reward: Reward) -> str:
     """The reward's name, version and settings as one text: rewards share remembered scores only when it is equal."""
-    settings: dict[str, Any] = asdict(reward)  # type: ignore[call-overload]  # every reward is a dataclass
-    return f"{name} v{reward.version} {json.dumps(settings, sort_keys=True, default=repr)}"
+    return f"{name} v{reward.version} {json.dumps(_described(reward), sort_keys=True, default=repr)}"
+
+
+def _described(value: Any) -> Any:
+    """Settings for JSON; a reward inside another keeps its kind and version, which its fields alone would lose."""
+    if is_dataclass(value) and not isinstance(value, type):
+        settings = {field.name: _described(getattr(value, field.name)) for field in fields(value)}
+        return {**settings, "": [type(value).__qualname__, getattr(value, "version", 0)]}
+    return [_described(each) for each in value] if isinstance(value, tuple | list) else value
 
 
 class CachedScorer:
@@ -73,7 +80,7 @@ class CachedScorer:
         self._keep({key: found[i] for i in new if (key := keys[i]) and not math.isnan(found[i]["value"])})
         names = [name for name in (found[0] if found else {}) if name != "value"]
         parts_B = {name: np.array([row[name] for row in found], dtype=np.float64) for name in names}
-        return Scores(np.array([row["value"] for row in found], dtype=np.float64), parts_B, fresh.unjudged)
+        return Scores(np.array([row["value"] for row in found], dtype=np.float64), parts_B, fresh.unjudged, fresh.spent)
 
     def close(self) -> None:
         """Close the file. Scores are safe on disk after every call, so forgetting this loses nothing."""
@@ -85,7 +92,7 @@ class CachedScorer:
         """None for a picture with NaN or infinite pixels: as 8-bit pixels it would pass for another picture."""
         if not np.isfinite(picture_3HW).all():
             return None
-        what = json.dumps([picture_hash(picture_3HW), prompt.id, prompt.spans, self._identity])
+        what = json.dumps([picture_hash(picture_3HW), prompt.id, prompt.text, prompt.spans, self._identity])
         return hashlib.sha256(what.encode()).hexdigest()
 
     def _find(self, key: str) -> _Row | None:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import logging
 import unicodedata
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -39,7 +38,7 @@ from rewards.recognisers import (
     Recogniser,
     find_weights,
 )
-from rewards.scores import Scores, to_uint8
+from rewards.scores import Scores, View, obstacles, tabulate, to_uint8
 
 log = logging.getLogger(__name__)
 
@@ -137,34 +136,30 @@ class OcrScorer:
         NaN, and a count in ``unjudged``: "no_spans" (the prompt asks for no text), "shape" (not B x 3 x H x W),
         "not_finite" (NaN or infinite pixels), "engine" (it raised; the log says what).
         """
-        if len(prompts) != len(images_B3HW):
-            count = len(images_B3HW)
-            raise ValueError(f"{len(prompts)} prompts but {count} pictures; picture i is judged by prompt i")
-        rows_B3 = np.full((len(prompts), 3), np.nan)
-        causes: Counter[str] = Counter()
-        shaped = images_B3HW.ndim == 4 and images_B3HW.shape[1] == 3 and min(images_B3HW.shape[2:]) > 0
-        for i, prompt in enumerate(prompts):
-            cause = "shape" if not shaped else self._judge(prompt, images_B3HW[i], rows_B3[i])
-            if cause:
-                causes[cause] += 1
-        parts = {name: rows_B3[:, k].copy() for k, name in enumerate(("ned_score", "exact", "confidence"))}
-        return Scores(parts["ned_score"].copy(), parts, dict(causes))
+        rows = [
+            cause or self._judge(prompt, picture)
+            for prompt, picture, cause in zip(
+                prompts, images_B3HW, obstacles(prompts, images_B3HW, ("spans",)), strict=True
+            )
+        ]
+        return tabulate(rows, ("ned_score", "exact", "confidence"))
 
-    def _judge(self, prompt: Prompt, picture_3HW: np.ndarray, row_3: np.ndarray) -> str | None:
-        """Fill one row of results, or leave it NaN and return the cause."""
-        if not prompt.spans:
-            return "no_spans"
-        if not np.isfinite(picture_3HW).all():
-            return "not_finite"
+    def _judge(self, prompt: Prompt, picture_3HW: np.ndarray) -> dict[str, float] | str:
+        """The parts of one picture, or the cause why it has none."""
         try:
             reading = self._read(to_uint8(picture_3HW).transpose(1, 2, 0))
         except Exception:
             log.exception("%s could not read the picture of prompt %s; it is not judged (NaN)", self.name, prompt.id)
             return "engine"
-        target = " ".join(prompt.spans)
-        value = ned_score(target, reading.text, self._ignore_case)
-        row_3[:] = value, float(value == 1.0), reading.confidence
-        return None
+        value = ned_score(" ".join(prompt.spans), reading.text, self._ignore_case)
+        return {"ned_score": value, "exact": float(value == 1.0), "confidence": reading.confidence}
+
+
+def sees_all(height: int, width: int, crop: bool) -> View:
+    """All of the picture; its text, or without ``crop`` the picture itself, is scaled to the height of a line."""
+    if crop:
+        return View(1.0, height, width, f"all of it, to find the text; that is scaled to {LINE_HEIGHT} pixels high")
+    return View(1.0, LINE_HEIGHT, max(round(width * LINE_HEIGHT / height), 1), "all of it, as one line")
 
 
 @dataclass(frozen=True)
@@ -187,6 +182,9 @@ class Ocr:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise ValueError(f"OCR engine is {self.engine!r}; choose one of {', '.join(ENGINES)}")
+
+    def sees(self, height: int, width: int) -> View:
+        return sees_all(height, width, self.crop)
 
     def load(self, device: str = "cpu") -> OcrScorer:
         """Open the engine (0.3 s; paddleocr 8 s, most of it its import), on the CPU whatever ``device`` says.
@@ -212,6 +210,9 @@ class OcrJudge:
 
     ignore_case: bool = True
     crop: bool = True
+
+    def sees(self, height: int, width: int) -> View:
+        return sees_all(height, width, self.crop)
 
     def load(self, device: str = "cpu") -> OcrScorer:
         """Open the engine (0.1 s), on the CPU whatever ``device`` says. Errors as ``Ocr.load``."""

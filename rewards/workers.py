@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from preference_data.records import Prompt
+from rewards.metering import Meter, measured
 from rewards.scores import Reward, Scores, concatenate, to_float, to_uint8
 
 _THREADS = "OMP_NUM_THREADS"
@@ -51,7 +52,7 @@ def _serve(reward: Reward, connection: Connection) -> None:
         except (EOFError, OSError):
             return
         try:
-            answer: tuple[str, Any] = ("scores", scorer(prompts, to_float(images_uint8)))
+            answer: tuple[str, Any] = ("scores", measured(scorer, prompts, to_float(images_uint8)))
         except Exception:
             answer = ("failed", traceback.format_exc())
         try:
@@ -90,13 +91,14 @@ class ScorerPool:
 
     Starting waits until all have loaded: RuntimeError with a worker's own error when one cannot, or after
     ``start_timeout`` seconds. The script that makes a pool needs the usual ``if __name__ == "__main__":`` guard, since
-    processes are spawned. ``chunk`` is the most pictures a worker takes at once.
+    processes are spawned. ``chunk`` is the most pictures a worker takes at once. ``meter`` knows what judging cost.
     """
 
     def __init__(self, reward: Reward, workers: int, start_timeout: float = 120.0, chunk: int = 16) -> None:
         if workers < 1 or chunk < 1:
             raise ValueError(f"workers is {workers} and chunk is {chunk}; both must be at least 1")
         self._chunk = chunk
+        self.meter = Meter()
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._open: set[_Job] = set()
@@ -152,7 +154,7 @@ class ScorerPool:
         parts = {name: np.where(finite_B, part_B, np.nan) for name, part_B in scores.parts.items()}
         causes = Counter(scores.unjudged)
         causes["not_finite"] += int((np.isfinite(scores.value_B) & ~finite_B).sum())
-        return Scores(np.where(finite_B, scores.value_B, np.nan), parts, dict(causes))
+        return Scores(np.where(finite_B, scores.value_B, np.nan), parts, dict(causes), scores.spent)
 
     def close(self) -> None:
         """Stop the workers. Batches still waiting fail with a RuntimeError; closing twice is allowed."""
@@ -228,6 +230,7 @@ class ScorerPool:
                 self._break(number, error)
                 return
             if kind == "scores":
+                self.meter.add(result)
                 job.finish(place, result)
             else:
                 job.fail(RuntimeError(f"{self._who(number)} could not judge a batch:\n{result}"))

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import cli, scoring
+from experiments import cli
 from experiments.files import write_png
 from preference_data.pairs import save
 from preference_data.records import ImageRef, PreferencePair, Prompt, Provenance
-from rewards.scores import Scores
+from rewards import REWARDS
+from rewards.scores import Scores, View
 from tests.made_up_run import make_single
 
 ROOT = Path(__file__).parents[1]
@@ -240,13 +241,16 @@ class MadeUpScorer:
 class MadeUp:
     range = (0.0, 1.0)
 
+    def sees(self, height: int, width: int) -> View:
+        return View(0.5, height, width // 2, "the left half")
+
     def load(self, device: str = "cpu") -> MadeUpScorer:
         return MadeUpScorer()
 
 
 @pytest.fixture
 def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setitem(scoring.REWARDS, "made_up", MadeUp)
+    monkeypatch.setitem(REWARDS, "made_up", MadeUp)
     for i, (name, height) in enumerate((("a", 8), ("b", 8), ("c", 12))):
         write_png(tmp_path / f"{name}.png", np.full((3, height, 16), i * 51, dtype=np.uint8))
     (tmp_path / "a.txt").write_text("the word A\nin red\n")
@@ -260,6 +264,7 @@ def test_score_writes_a_table_for_people_and_machines(pictures: Path, capsys: py
     assert cli.main(["score", str(pictures), "--reward", "made_up"]) == 0
     out = capsys.readouterr().out
     assert "mean 0.100 over 2 pictures (made_up:mean)" in out
+    assert "it sees 50% of the first picture, at 8x8 pixels: the left half" in out and " ms a picture" in out
     assert "1 could not be judged and count nowhere: 1 no_spans" in out
     assert (pictures / "scores.csv").read_text() == (
         "picture,prompt,score,mean,read\na.png,the word A in red,0.0,0.0,\nb.png,the word B,0.2,0.2,\nc.png,a cat,,,\n"

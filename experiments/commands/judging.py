@@ -67,7 +67,7 @@ class Score:
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
     """holds the pictures: png, jpg, webp"""
     reward: str = "ocr"
-    """name of a reward in rewards.REWARDS"""
+    """a reward, its settings or a mixture: ocr, ocr:engine=paddleocr, 0.7*ocr+0.3*ocr_judge"""
     out: MaybeOut = None
     """folder for scores.csv and scores.json; the pictures' folder when not given"""
 

@@ -23,7 +23,7 @@ class FromScores:
     out: Out = RUNS / "pairs"
     """folder for pairs.jsonl and the pictures"""
     reward: str = "ocr"
-    """name of a reward in rewards.REWARDS"""
+    """a reward, its settings or a mixture: ocr, ocr:ignore_case=no, 0.7*ocr+0.3*ocr_judge"""
     count: int = 240
     """prompts; each gives one pair at most"""
     group: int = 8

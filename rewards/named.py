@@ -1,0 +1,117 @@
+"""A reward as a text, as it is written on a command line.
+
+    ocr                                   its defaults
+    ocr:engine=paddleocr,ignore_case=no   with settings
+    0.7*ocr+0.3*learned:path=models/ours  a weighted mixture
+    ocr,brisque,vlm:model=a,rubric=b      several: a comma not followed by ``key=`` separates them
+
+A setting is read as its field in the reward's dataclass is annotated. What is misspelt is an error that names what is
+near.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from rewards.scores import Reward
+
+_SETTING = re.compile(r"[a-z_][a-z0-9_]*=")
+_PLUS = re.compile(r"\+(?=[0-9.]+\*)")
+_WEIGHTED = re.compile(r"([0-9.]+)\*(.+)", re.DOTALL)
+_YES, _NO = ("yes", "true", "1", "on"), ("no", "false", "0", "off")
+
+
+def named_rewards(text: str) -> dict[str, Reward]:
+    """The rewards of a list such as ``ocr,brisque``, by the text that names each. ValueError as ``named_reward``."""
+    texts: list[str] = []
+    for piece in text.split(","):
+        if texts and _SETTING.match(piece) and ":" in texts[-1]:
+            texts[-1] += f",{piece}"
+        else:
+            texts.append(piece.strip())
+    twice = [each for each in texts if texts.count(each) > 1]
+    if twice:
+        raise ValueError(f"the reward {twice[0]!r} is named twice in {text!r}; name each once")
+    return {each: named_reward(each) for each in texts}
+
+
+def named_reward(text: str) -> Reward:
+    """The reward that ``text`` names. ValueError says what there is and what is near."""
+    pieces = _PLUS.split(text.strip())
+    if len(pieces) == 1 and not _WEIGHTED.fullmatch(pieces[0]):
+        return _one(pieces[0])
+    from rewards.weighted import Part, Weighted
+
+    parts = []
+    for piece in pieces:
+        match = _WEIGHTED.fullmatch(piece)
+        if not match:
+            raise ValueError(f"{piece!r} in {text!r} has no weight; write 0.7*ocr+0.3*brisque")
+        parts.append(Part(match[2], _one(match[2]), _convert(float, match[1], f"the weight of {match[2]}")))
+    return Weighted(tuple(parts))
+
+
+def _one(text: str) -> Reward:
+    from rewards import REWARDS
+
+    name, _, rest = text.partition(":")
+    if name not in REWARDS:
+        raise ValueError(f"there is no reward {name!r}{_near(name, REWARDS)} There are {', '.join(REWARDS)}")
+    kind = REWARDS[name]
+    known = {field.name: field for field in fields(kind)} if is_dataclass(kind) else {}
+    hints = get_type_hints(kind)
+    given: dict[str, Any] = {}
+    for piece in _pieces(rest):
+        key, equals, value = piece.partition("=")
+        if not equals or key not in known:
+            has = ", ".join(known) or "none"
+            raise ValueError(f"the reward {name} has no setting {key!r}{_near(key, known)} It has {has}")
+        given[key] = _convert(hints[key], value, f"{name}:{key}")
+    empty = [n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING and n not in given]
+    if empty:
+        raise ValueError(f"the reward {name} must be told {empty[0]}; write {name}:{empty[0]}=...")
+    reward: Reward = kind(**given)
+    return reward
+
+
+def _pieces(text: str) -> list[str]:
+    """``a=1,b=2,3`` -> ["a=1", "b=2,3"]: only a comma before ``key=`` separates."""
+    found: list[str] = []
+    for piece in text.split(",") if text else []:
+        if found and not _SETTING.match(piece):
+            found[-1] += f",{piece}"
+        else:
+            found.append(piece)
+    return found
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {near[0]}?" if near else "."
+
+
+def _convert(kind: Any, text: str, where: str) -> Any:
+    """``text`` as a value of an annotation: str, int, float, bool, Path, a tuple (``a|b|c``), or ``... | None``."""
+    if get_origin(kind) in (Union, UnionType):
+        choices = [each for each in get_args(kind) if each is not NoneType]
+        return (
+            None if text.lower() in ("", "none") and NoneType in get_args(kind) else _convert(choices[0], text, where)
+        )
+    if get_origin(kind) is tuple:
+        return tuple(_convert(get_args(kind)[0], each, where) for each in text.split("|"))
+    if kind is bool:
+        if text.lower() not in _YES + _NO:
+            raise ValueError(f"{where} is {text!r}; it must be yes or no")
+        return text.lower() in _YES
+    if kind not in (str, int, float, Path):
+        raise ValueError(f"{where} is no text, number, path or yes/no; set it from Python")
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise ValueError(f"{where} is {text!r}; it must be a {kind.__name__}") from error
