@@ -138,9 +138,7 @@ class AestheticV25:
         embed, width, name = _siglip(place(self.weights, "weights", advice), self.size, device)
         path = head_file(self.head, "the head is aesthetic_predictor_v2_5.pth of aesthetic-predictor-v2-5")
         head, framing = AffineLayers(path, width), choose(self.view, SQUASH)
-        return head_scorer(
-            f"aesthetic_v25:{name}/{path.name}", embed, head, framing, self.size, self.batch_size
-        )
+        return head_scorer(f"aesthetic_v25:{name}/{path.name}", embed, head, framing, self.size, self.batch_size)
 
 
 def _siglip(weights: Path | str, size: int, device: str) -> tuple[Callable[[np.ndarray], torch.Tensor], int, str]:

@@ -85,7 +85,7 @@ class TransformersClip:
         self._device = device
         self._context = int(self._model.config.text_config.max_position_embeddings)
         self.size = int(self._model.config.vision_config.image_size)
-        self.scale = float(self._model.logit_scale.exp())
+        self.scale = float(self._model.logit_scale.detach().exp())
         self.name = f"transformers/{Path(weights).name}"
 
     def embed_squares(self, squares_N3SS: np.ndarray) -> torch.Tensor:
@@ -126,7 +126,7 @@ class OpenClip:
         self._device = device
         side = self._model.visual.image_size
         self.size = int(side if isinstance(side, int) else side[0])
-        self.scale = float(self._model.logit_scale.exp())
+        self.scale = float(self._model.logit_scale.detach().exp())
         self.name = f"open_clip/{architecture}" + ("" if weights is None else f"/{weights.name}")
 
     def embed_squares(self, squares_N3SS: np.ndarray) -> torch.Tensor:

@@ -115,7 +115,9 @@ class Brisque:
     def load(self, device: str = "cpu") -> PictureScorer:
         """Read the weights (20 ms); it runs on the CPU whatever ``device`` says. Errors as ``read_support_vectors``."""
         vectors = read_support_vectors()
-        features(np.zeros((LEAST, LEAST, 3), dtype=np.uint8))  # a missing OpenCV is said now, not as an unjudged picture
+        features(
+            np.zeros((LEAST, LEAST, 3), dtype=np.uint8)
+        )  # a missing OpenCV is said now, not as an unjudged picture
 
         def judge(prompts: Sequence[Prompt], pictures: Sequence[np.ndarray]) -> list[Mapping[str, float]]:
             return [_parts(vectors, picture) for picture in pictures]
