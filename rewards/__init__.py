@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
+from rewards.aesthetic import AestheticV25, LaionAesthetic
+from rewards.clip import ClipScore, HpsV21, PickScore
 from rewards.ocr import Ocr, OcrJudge
+from rewards.quality import Brisque
+from rewards.server_judge import ServerJudge
+from rewards.vlm import Vlm
 
-REWARDS: dict[str, type] = {"ocr": Ocr, "ocr_judge": OcrJudge}
+REWARDS: dict[str, type] = {
+    "ocr": Ocr,
+    "ocr_judge": OcrJudge,
+    "brisque": Brisque,
+    "clipscore": ClipScore,
+    "pickscore": PickScore,
+    "hpsv2": HpsV21,
+    "laion_aesthetic": LaionAesthetic,
+    "aesthetic_v25": AestheticV25,
+    "vlm": Vlm,
+    "server": ServerJudge,
+}

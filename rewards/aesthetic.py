@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -48,7 +49,7 @@ class AffineLayers:
             layers.setdefault(int(match[1]), {})[match[2]] = tensor.float()
         self._layers = [(layers[n]["weight"], layers[n]["bias"]) for n in sorted(layers) if len(layers[n]) == 2]
         sizes = [width, *(len(weight) for weight, _ in self._layers)]
-        expected = [(after, before) for before, after in zip(sizes, sizes[1:], strict=False)]
+        expected = [(after, before) for before, after in pairwise(sizes)]
         found = [tuple(weight.shape) for weight, _ in self._layers]
         if len(self._layers) != len(layers) or not found or found != expected or sizes[-1] != 1:
             raise ValueError(f"{path} has layers of shapes {found}; a head on {width} features chains them to 1")

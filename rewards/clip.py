@@ -5,9 +5,9 @@
     (3)  PickScore = exp(logit scale) c     Kirstain et al. 2023; about 17 to 25
     (4)  HPSv2.1   = c                      Wu et al. 2023; about 0.2 to 0.35, printed x 100 in the papers
 
-Each as published: its own framing, its own text. Three scales of (2) are in use, so compare like with like: torchmetrics
-gives 100 max(c, 0) of the bare prompt, which here is ``prefix=""`` and 40 times the value. Only differences within a
-prompt mean anything.
+Each as published: its own framing, its own text. Three scales of (2) are in use, so compare like with like:
+torchmetrics gives 100 max(c, 0) of the bare prompt, which here is ``prefix=""`` and 40 times the value. Only
+differences within a prompt mean anything.
 
 All three look at 224 pixels: a 1328-pixel picture is shrunk 6 times, and words in it can hardly be judged. Every reward
 has ``view``: "published", or "letterbox" or "tiles" (``rewards.framing``), whose scores are no longer the published

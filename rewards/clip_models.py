@@ -1,8 +1,8 @@
 """CLIP from either of its two homes: a folder or hub name of transformers, or anything open_clip can load.
 
-Both embed squares and texts; neither normalises, and preprocessing is ours (``rewards.framing``), so that a score is the
-same whether torchvision is installed or not. Radford et al., "Learning Transferable Visual Models From Natural Language
-Supervision", 2021.
+Both embed squares and texts; neither normalises, and preprocessing is ours (``rewards.framing``), so that a score is
+the same whether torchvision is installed or not. Radford et al., "Learning Transferable Visual Models From Natural
+Language Supervision", 2021.
 
 Shapes: N squares or texts, 3SS pixels in [0, 1], D width of the shared space.
 """

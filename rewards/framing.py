@@ -60,7 +60,8 @@ def shortest_side(height: int, width: int, size: int) -> tuple[int, int]:
 
 def _centre_crop(margin: Callable[[int], int]) -> Framing:
     def frame(picture_HW3: np.ndarray, size: int) -> np.ndarray:
-        whole = resized(picture_HW3, *shortest_side(*picture_HW3.shape[:2], size))
+        height, width = picture_HW3.shape[:2]
+        whole = resized(picture_HW3, *shortest_side(height, width, size))
         top, left = margin(whole.shape[0] - size), margin(whole.shape[1] - size)
         return to_squares([whole[top : top + size, left : left + size]])
 
@@ -85,7 +86,7 @@ def _pad_longest(picture_HW3: np.ndarray, size: int) -> np.ndarray:
     """HPSv2's: resized as float pixels, which may leave [0, 1] a little, then padded with black."""
     import torch
 
-    height, width = longest_side(*picture_HW3.shape[:2], size)
+    height, width = longest_side(picture_HW3.shape[0], picture_HW3.shape[1], size)
     pixels = torch.from_numpy(to_squares([picture_HW3]))
     if (height, width) != picture_HW3.shape[:2]:
         pixels = torch.nn.functional.interpolate(
@@ -98,7 +99,7 @@ def _pad_longest(picture_HW3: np.ndarray, size: int) -> np.ndarray:
 
 
 def _letterbox(picture_HW3: np.ndarray, size: int) -> np.ndarray:
-    height, width = longest_side(*picture_HW3.shape[:2], size)
+    height, width = longest_side(picture_HW3.shape[0], picture_HW3.shape[1], size)
     square = np.empty((size, size, 3), dtype=np.uint8)
     square[:] = PADDING
     top, left = (size - height) // 2, (size - width) // 2
@@ -120,7 +121,7 @@ def tile_boxes(height: int, width: int, size: int) -> Iterator[tuple[int, int, i
 
 
 def _tiles(picture_HW3: np.ndarray, size: int) -> np.ndarray:
-    boxes = tile_boxes(*picture_HW3.shape[:2], size)
+    boxes = tile_boxes(picture_HW3.shape[0], picture_HW3.shape[1], size)
     return to_squares(
         [resized(picture_HW3[top : top + side, left : left + side], size, size) for top, left, side in boxes]
     )

@@ -5,9 +5,9 @@ torch, and then fails to import at all: "operator torchvision::nms does not exis
 it is imported need only be declared. Everything but detection (nms) and its own file readers works then, and nothing
 here uses those.
 
-As long as it is installed, such a torchvision also breaks the CLIP and Qwen2-VL image processors of transformers and the
-pipelines of diffusers, which use it when it is there. So the Makefile puts open_clip and torchvision into a folder of
-their own, which only a process that asks for open_clip adds to its path.
+As long as it is installed, such a torchvision also breaks the CLIP and Qwen2-VL image processors of transformers and
+the pipelines of diffusers, which use it when it is there. So the Makefile puts open_clip and torchvision into a folder
+of their own, which only a process that asks for open_clip adds to its path.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def open_clip() -> Any:
         return importlib.import_module("open_clip")
     except (ImportError, RuntimeError) as error:
         raise ImportError(
-            f"open_clip could not be imported: {error}. Usually torchvision is a build for another torch; take the pair "
-            f"from one index, or keep this one apart: pip uninstall torchvision open_clip_torch timm, then {INSTALL}"
+            f"open_clip could not be imported: {error}. Usually torchvision is a build for another torch; take the "
+            f"pair from one index, or uninstall torchvision and open_clip_torch and keep them apart: {INSTALL}"
         ) from error
 
 
 def declare_operators() -> None:
-    """Declare torchvision's two operators when its own library cannot be loaded beside this torch. Harmless otherwise."""
+    """Declare torchvision's two operators when its own library cannot be loaded beside this torch."""
     import torch
 
     spec = importlib.util.find_spec("torchvision")
