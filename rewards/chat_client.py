@@ -92,8 +92,8 @@ class Client:
             wait = self._pause * 2.0**attempt
             try:
                 status, headers, found = self._once("POST", "/chat/completions", body)
-            except Unjudged:
-                if last:
+            except Unjudged as error:
+                if last or error.cause == "bad_response":
                     raise
             else:
                 if status == 200:
@@ -120,12 +120,16 @@ class Client:
     def _once(self, method: str, path: str, body: bytes | None) -> tuple[int, http.client.HTTPMessage, bytes]:
         """One request: status, headers, body. ``Unjudged``: "timeout", "connection", "bad_response"."""
         self._spend(requests=1)
+        until = time.monotonic() + self._timeout
         connection = self._make(self._host, self._port, timeout=self._timeout)
         late = threading.Event()
-        timer = threading.Timer(self._timeout, _cut, (connection, late))
-        timer.daemon = True
-        timer.start()
+        timer: threading.Timer | None = None
         try:
+            connection.connect()
+            # the socket itself: the connection forgets it as soon as a response without a length begins
+            timer = threading.Timer(until - time.monotonic(), _cut, (connection.sock, late))
+            timer.daemon = True
+            timer.start()
             connection.request(method, self._path + path, body, self._headers)
             response = connection.getresponse()
             found = response.read(MOST_BYTES + 1)
@@ -136,7 +140,8 @@ class Client:
                 raise Unjudged("timeout", f"{self.url} did not answer within {self._timeout:g} s") from error
             raise Unjudged("connection", f"{self.url}: {error!r}") from error
         finally:
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
             connection.close()
         if late.is_set():  # a body without a length looks complete when it is cut
             raise Unjudged("timeout", f"{self.url} did not answer within {self._timeout:g} s")
@@ -145,11 +150,10 @@ class Client:
         return response.status, response.headers, found
 
 
-def _cut(connection: http.client.HTTPConnection, late: threading.Event) -> None:
+def _cut(connected: socket.socket, late: threading.Event) -> None:
     late.set()
-    if connection.sock is not None:
-        with suppress(OSError):
-            connection.sock.shutdown(socket.SHUT_RDWR)
+    with suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)
 
 
 def _retry_after(headers: http.client.HTTPMessage) -> float:

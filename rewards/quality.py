@@ -19,6 +19,7 @@ Shapes: HW3 8-bit pixels.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import io
 import pickle
@@ -89,8 +90,8 @@ class _PlainUnpickler(pickle.Unpickler):
 def features(picture_HW3: np.ndarray) -> np.ndarray:
     """Eq. (1) and (2) of an 8-bit RGB picture: (36,) float64."""
     try:
-        from cv2 import quality
-    except ImportError as error:
+        quality: Any = importlib.import_module("cv2").quality
+    except (ImportError, AttributeError) as error:
         raise ImportError("BRISQUE needs OpenCV's quality module; run: pip install opencv-contrib-python") from error
     bgr = np.ascontiguousarray(picture_HW3[:, :, ::-1])
     found: np.ndarray = quality.QualityBRISQUE_computeFeatures(bgr)[0].astype(np.float64)

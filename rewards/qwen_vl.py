@@ -49,8 +49,9 @@ class QwenInputs:
         local = isinstance(weights, Path)
         size = {"shortest_edge": least, "longest_edge": most}
         self._processor = Qwen2VLImageProcessorPil.from_pretrained(weights, size=size, local_files_only=local)
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(weights, local_files_only=local)
-        self.picture_token = int(self.tokenizer.convert_tokens_to_ids(PICTURE))
+        tokenizer: Any = AutoTokenizer.from_pretrained(weights, local_files_only=local)
+        self.tokenizer = tokenizer
+        self.picture_token = int(tokenizer.convert_tokens_to_ids(PICTURE))
 
     def __call__(self, question: str, pictures_HW3: Sequence[np.ndarray], device: str) -> dict[str, Any]:
         """A model's inputs: the pictures in order, then the question, then the start of the answer; a batch of one.

@@ -45,9 +45,9 @@ class ServerScorer:
         if len(prompts) < 2 or len(prompts) != len(images_B3HW):
             scores = self._inner(prompts, images_B3HW)
         else:
+            singles = [[prompt] for prompt in prompts]
             with ThreadPoolExecutor(self._workers) as pool:
-                one = (slice(i, i + 1) for i in range(len(prompts)))
-                scores = concatenate(list(pool.map(lambda some: self._inner(prompts[some], images_B3HW[some]), one)))
+                scores = concatenate(list(pool.map(self._inner, singles, images_B3HW[:, None])))
         return replace(scores, spent=self._client.drain())
 
 
