@@ -23,8 +23,7 @@ from preference_data import pairs as preferences
 from preference_data.records import Prompt
 from rewards.metering import measured
 from rewards.named import named_reward
-from rewards.ocr import OcrScorer
-from rewards.scores import Scorer, Scores, View, concatenate, to_float
+from rewards.scores import Reads, Scorer, Scores, View, concatenate, to_float
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 CAPTIONS = "captions.jsonl"
@@ -86,8 +85,7 @@ def score(captioned: Sequence[Captioned], scorer: Scorer) -> tuple[Scores, list[
         for some in batches(group, 64):
             images = to_float(np.stack([picture for _, picture in some]))
             parts.append(measured(scorer, [item.prompt for item, _ in some], images))
-            read = [r.text for r in scorer.read(images)] if isinstance(scorer, OcrScorer) else [""] * len(some)
-            readings.extend(read)
+            readings.extend(scorer.texts(images) if isinstance(scorer, Reads) else [""] * len(some))
     return concatenate(parts), readings
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rewards.aesthetic import AestheticV25, LaionAesthetic
 from rewards.clip import ClipScore, HpsV21, PickScore
 from rewards.ocr import Ocr, OcrJudge
+from rewards.ocr_page import OcrFlowGrpo, OcrPage
 from rewards.quality import Brisque
 from rewards.server_judge import ServerJudge
 from rewards.vlm import Vlm
@@ -12,6 +13,8 @@ from rewards.vlm import Vlm
 REWARDS: dict[str, type] = {
     "ocr": Ocr,
     "ocr_judge": OcrJudge,
+    "ocr_page": OcrPage,
+    "ocr_flow_grpo": OcrFlowGrpo,
     "brisque": Brisque,
     "clipscore": ClipScore,
     "pickscore": PickScore,

@@ -24,12 +24,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from PIL import Image
 
 from preference_data.records import Prompt
+from rewards.reading.page import as_line
+from rewards.reading.text import edit_distance
 from rewards.recognisers import (
     LINE_HEIGHT,
-    MAX_WIDTH,
     V4,
     V6,
     OnnxRecogniser,
@@ -47,16 +47,6 @@ _FOLD = str.maketrans({"0": "O", "1": "I"})
 _MARGIN = 3  # pixels kept around the text of a crop
 _FAINT = 16  # 8-bit levels: a difference from the ground below this is noise
 _SHARE = 0.35  # of the strongest difference in the picture: below it a pixel belongs to the ground
-
-
-def edit_distance(a: str, b: str) -> int:
-    """Levenshtein distance: insertions, deletions and substitutions that turn ``a`` into ``b``."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        previous, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (x != y))
-    return row[-1]
 
 
 def normalise(text: str, target: str, ignore_case: bool = True) -> str:
@@ -108,9 +98,7 @@ def line(picture_HW3: np.ndarray, crop: bool = True) -> np.ndarray | None:
     found = text_crop(picture_HW3) if crop else picture_HW3
     if found is None:
         return None
-    width = min(max(round(found.shape[1] * LINE_HEIGHT / found.shape[0]), 8), MAX_WIDTH)
-    picture = Image.fromarray(np.ascontiguousarray(found))
-    return np.asarray(picture.resize((width, LINE_HEIGHT), Image.Resampling.BICUBIC))
+    return as_line(found)
 
 
 class OcrScorer:
@@ -125,6 +113,10 @@ class OcrScorer:
     def read(self, images_B3HW: np.ndarray) -> list[Reading]:
         """What each picture says, in order. Pictures as in ``__call__``; an engine failure is raised here."""
         return [self._read(picture) for picture in to_uint8(images_B3HW).transpose(0, 2, 3, 1)]
+
+    def texts(self, images_B3HW: np.ndarray) -> list[str]:
+        """The texts of ``read``."""
+        return [reading.text for reading in self.read(images_B3HW)]
 
     def _read(self, picture_HW3: np.ndarray) -> Reading:
         found = line(picture_HW3, self._crop)

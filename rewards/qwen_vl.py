@@ -53,19 +53,19 @@ class QwenInputs:
         self.tokenizer = tokenizer
         self.picture_token = int(tokenizer.convert_tokens_to_ids(PICTURE))
 
-    def __call__(self, question: str, pictures_HW3: Sequence[np.ndarray], device: str) -> dict[str, Any]:
-        """A model's inputs: the pictures in order, then the question, then the start of the answer; a batch of one.
-
-        ``Unjudged``: "special_token" when the question holds one of the model's own, "shape" for a picture more than
-        200 times as long as wide, which the model cannot take.
-        """
-        import torch
-
+    def check(self, text: str, pictures_HW3: Sequence[np.ndarray]) -> None:
+        """``Unjudged`` "special_token" for a text from outside that holds one of the model's own tokens, "shape" for a
+        picture more than 200 times as long as wide, which the model cannot take."""
         own = set(self.tokenizer.all_special_tokens) | set(self.tokenizer.get_added_vocab())
-        if held := [token for token in own if token in question]:
+        if held := [token for token in own if token in text]:
             raise Unjudged("special_token", f"the prompt holds {held[0]!r}, which the model reads as a command")
         if any(max(p.shape[:2]) > 200 * min(p.shape[:2]) for p in pictures_HW3):
             raise Unjudged("shape", "a picture is more than 200 times as long as wide")
+
+    def __call__(self, question: str, pictures_HW3: Sequence[np.ndarray], device: str) -> dict[str, Any]:
+        """A model's inputs: the pictures in order, then the question, then the start of the answer; a batch of one."""
+        import torch
+
         content = [*({"type": "image"} for _ in pictures_HW3), {"type": "text", "text": question}]
         text = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
@@ -115,6 +115,7 @@ class QwenVl:
         """Word -> probability of its first token as the first of the answer, over the whole vocabulary."""
         import torch
 
+        self._inputs.check(question, pictures_HW3)
         with torch.inference_mode():
             found = self._model(**self._inputs(question, pictures_HW3, self._device), logits_to_keep=1, use_cache=False)
             p_V = found.logits[0, -1].double().softmax(-1).cpu()

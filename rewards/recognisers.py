@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +30,13 @@ LINE_HEIGHT = 48  # pixels, fixed by the weights
 MAX_WIDTH = 3200  # pixels at that height; PaddleX squeezes longer lines to it
 PADDLE_MIN_WIDTH = 320  # pixels; PaddleX pads every line to it, which a short word does not need
 WIDTH_STEP = 8  # pixels per CTC column
-PADDLE_MODEL = "PP-OCRv6_small_rec"  # the name PaddleX knows these weights by
+PADDLE_MODEL = "PP-OCRv6_small_rec"  # the names PaddleX knows these weights by
+PADDLE_DETECTION = "PP-OCRv6_small_det"
 
 V6 = ("rapidocr", "models/PP-OCRv6_rec_small.onnx", "pip install --no-deps rapidocr==3.10.0")
+V6_DETECTION = ("rapidocr", "models/PP-OCRv6_det_small.onnx", V6[2])
 V4 = ("rapidocr_onnxruntime", "models/ch_PP-OCRv4_rec_infer.onnx", "pip install --no-deps rapidocr-onnxruntime==1.4.4")
+V4_DETECTION = ("rapidocr_onnxruntime", "models/ch_PP-OCRv4_det_infer.onnx", V4[2])
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,18 @@ def find_weights(source: tuple[str, str, str]) -> Path:
     return path
 
 
+def one_thread(weights: Path) -> Any:
+    """The weights loaded into onnxruntime. One thread: under load two are slower."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError("reading text needs onnxruntime; run: pip install onnxruntime") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
+
+
 class OnnxRecogniser:
     """Recognition weights run directly by onnxruntime, one thread, one crop at a time.
 
@@ -70,14 +86,7 @@ class OnnxRecogniser:
     """
 
     def __init__(self, weights: Path, min_width: int = 0) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ImportError("reading text needs onnxruntime; run: pip install onnxruntime") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
+        self._session = one_thread(weights)
         self._input = self._session.get_inputs()[0].name
         self._characters = characters(self._session)
         self._min_width = min_width
@@ -136,16 +145,26 @@ class PaddleRecogniser:
 
 
 def paddle_folder(weights: Path, cache: Path | None = None) -> Path:
+    """PaddleX's model folder of recognition weights, which hold their dictionary in their metadata."""
+    return _model_folder(
+        weights, PADDLE_MODEL, lambda: _recognition_config(characters(one_thread(weights))[1:-1]), cache
+    )
+
+
+def paddle_detection_folder(weights: Path, cache: Path | None = None) -> Path:
+    """PaddleX's model folder of detection weights."""
+    return _model_folder(weights, PADDLE_DETECTION, _detection_config, cache)
+
+
+def _model_folder(weights: Path, model: str, config: Callable[[], str], cache: Path | None) -> Path:
     """A folder with ``inference.onnx`` and ``inference.yml`` as PaddleX expects them, made once per weights file.
 
     It lies in ``cache``, or the user's cache folder, or a temporary one when that cannot be written; it is renamed into
     place when complete, so another process sees all of it or nothing.
     """
-    import onnxruntime
-
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glyphlab" / "ocr"
     content = weights.read_bytes()
-    name = f"{PADDLE_MODEL}-{hashlib.sha256(content).hexdigest()[:16]}"
+    name = f"{model}-{hashlib.sha256(content).hexdigest()[:16]}"
     for parent in [cache or home, Path(tempfile.gettempdir()) / f"glyphlab-ocr-{os.getuid()}"]:
         if (parent / name).is_dir():
             return parent / name
@@ -156,8 +175,7 @@ def paddle_folder(weights: Path, cache: Path | None = None) -> Path:
             continue
         try:
             (fresh / "inference.onnx").write_bytes(content)
-            session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-            (fresh / "inference.yml").write_text(_paddle_config(characters(session)[1:-1]), encoding="utf-8")
+            (fresh / "inference.yml").write_text(config(), encoding="utf-8")
             with suppress(OSError):  # another process was first: its folder has the same content
                 fresh.rename(parent / name)
         finally:
@@ -166,7 +184,7 @@ def paddle_folder(weights: Path, cache: Path | None = None) -> Path:
     raise OSError(f"neither {home} nor {tempfile.gettempdir()} can be written; paddleocr needs a model folder there")
 
 
-def _paddle_config(dictionary: list[str]) -> str:
+def _recognition_config(dictionary: list[str]) -> str:
     """``inference.yml`` in PaddleX's schema, written as JSON, which YAML contains."""
     operations = [
         {"DecodeImage": {"channel_first": False, "img_mode": "BGR"}},
@@ -178,3 +196,21 @@ def _paddle_config(dictionary: list[str]) -> str:
         "PostProcess": {"name": "CTCLabelDecode", "character_dict": dictionary},
     }
     return json.dumps(config, ensure_ascii=False)
+
+
+def _detection_config() -> str:
+    """As ``_recognition_config``, with the constants of PaddleX's own file for this model."""
+    normalise = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "scale": "1./255.", "order": "hwc"}
+    operations = [
+        {"DecodeImage": {"channel_first": False, "img_mode": "BGR"}},
+        {"DetResizeForTest": {"resize_long": 960}},
+        {"NormalizeImage": normalise},
+        {"ToCHWImage": None},
+    ]
+    thresholds = {"thresh": 0.3, "box_thresh": 0.6, "unclip_ratio": 1.5, "max_candidates": 1000}
+    config = {
+        "Global": {"model_name": PADDLE_DETECTION},
+        "PreProcess": {"transform_ops": operations},
+        "PostProcess": {"name": "DBPostProcess", **thresholds},
+    }
+    return json.dumps(config)

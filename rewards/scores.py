@@ -137,6 +137,15 @@ class Scorer(Protocol):
 
 
 @runtime_checkable
+class Reads(Protocol):
+    """A scorer that reads text can say what it read."""
+
+    def texts(self, images_B3HW: np.ndarray) -> list[str]:
+        """What each picture says, in order."""
+        ...
+
+
+@runtime_checkable
 class Reward(Protocol):
     """Settings of a reward: a frozen dataclass, cheap to make, picklable, equal when its scores would be.
 

@@ -8,7 +8,8 @@ import pytest
 
 from preference_data.records import Prompt
 from rewards import recognisers
-from rewards.ocr import Ocr, OcrJudge, OcrScorer, edit_distance, line, ned_score, normalise, text_crop
+from rewards.ocr import Ocr, OcrJudge, OcrScorer, line, ned_score, normalise, text_crop
+from rewards.reading.text import edit_distance
 from rewards.recognisers import (
     PADDLE_MIN_WIDTH,
     V4,

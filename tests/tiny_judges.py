@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def aesthetic_head(path: Path, width: int, prefix: str = "layers.") -> torch.nn.
     """A head of the published shape and names; v2's by default. The module it is the state of is returned."""
     sizes = (width, 1024, 128, 64, 16, 1)
     modules: list[torch.nn.Module] = []
-    for i, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (before, after) in enumerate(pairwise(sizes)):
         modules.append(torch.nn.Linear(before, after))
         if i < 3 or (i == 3 and prefix != "layers."):
             modules.append(torch.nn.Dropout(0.2))

@@ -1,0 +1,176 @@
+"""Texts as they are compared: what counts as the same character, and how far two texts are apart.
+
+    (1)  d(a, b) = least total cost of insertions, deletions and substitutions that turn a into b
+
+Punctuation costs less than other characters: engines take specks for it, and a comma too much is a small fault.
+
+Sources: Unicode Standard Annex 15 (NFKC and NFC); Levenshtein 1966; Wagner and Fischer 1974 for the alignment.
+
+Legend: N characters of the first text, M of the second.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+_FOLD = str.maketrans({"0": "O", "1": "I"})
+_MARKS = str.maketrans(
+    {"\u201c": '"', "\u201d": '"', "\u2018": "'", "\u2019": "'", "\u300c": '"', "\u300d": '"', "\u3001": ",",
+     "\u3002": ".",
+     "\u2013": "-", "\u2014": "-", "\u2015": "-", "\u2212": "-", "\u00b7": ".", "\u30fb": "."}
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is no fault. The defaults forgive what a person would not notice and an engine cannot tell."""
+
+    case: bool = False
+    """capitals and small letters differ"""
+    width: bool = False
+    """full-width and other compatibility forms differ from plain ones (NFC instead of NFKC)"""
+    script: bool = False
+    """traditional and simplified Chinese characters differ"""
+    spaces: bool = False
+    """spaces count: engines read wide letter spacing as spaces, and a new line ends a word anyway"""
+    punctuation: float = 0.3
+    """what a wrong punctuation mark costs, in characters: 0 ignores them, 1 counts them as any character"""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.punctuation <= 1.0:
+            raise ValueError(f"punctuation is {self.punctuation}; a mark costs between 0 and 1 characters")
+
+
+def normalise(text: str, policy: Policy, digits: bool = True) -> str:
+    """``text`` as it is compared. ``digits``: whether digits were asked for; without, 0 and 1 pass as O and I."""
+    text = unicodedata.normalize("NFC" if policy.width else "NFKC", text)
+    if not policy.width:
+        text = text.translate(_MARKS)
+    if not policy.script and not text.isascii():
+        text = simplified(text)
+    text = (" " if policy.spaces else "").join(text.split())
+    if not policy.case:
+        text = text.upper()
+        if not digits:
+            text = text.translate(_FOLD)
+    return "".join(c for c in text if not is_mark(c)) if policy.punctuation == 0.0 else text
+
+
+def has_digit(text: str) -> bool:
+    return any(c.isdigit() for c in text)
+
+
+def simplified(text: str) -> str:
+    """Traditional Chinese characters as simplified ones, one by one (OpenCC's t2s)."""
+    converted: str = _converter().convert(text)
+    return converted if len(converted) == len(text) else text
+
+
+@cache
+def _converter() -> Any:
+    try:
+        from opencc import OpenCC
+    except ImportError as error:
+        raise ImportError(
+            "comparing traditional with simplified Chinese needs OpenCC; run: pip install opencc-python-reimplemented, "
+            "or set script=yes so that they differ"
+        ) from error
+    return OpenCC("t2s")
+
+
+def is_mark(character: str) -> bool:
+    """Punctuation and symbols."""
+    return unicodedata.category(character)[0] in "PS"
+
+
+def is_wide(character: str) -> bool:
+    """Chinese characters and others of their width, two of which are as much text as a short word."""
+    return unicodedata.east_asian_width(character) in "WF"
+
+
+def weights(text: str, policy: Policy) -> np.ndarray:
+    """What each character costs: 1, less for punctuation. [N]"""
+    return np.array([policy.punctuation if is_mark(c) else 1.0 for c in text], dtype=np.float64)
+
+
+def edit_distance(a: str, b: str) -> int:
+    """Levenshtein distance: insertions, deletions and substitutions that turn ``a`` into ``b``."""
+    if len(a) * len(b) < 400:  # faster in plain Python than the start of numpy
+        row = list(range(len(b) + 1))
+        for i, x in enumerate(a, 1):
+            previous, row[0] = row[0], i
+            for j, y in enumerate(b, 1):
+                previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (x != y))
+        return row[-1]
+    return int(distances(a, b, np.ones(len(a)), np.ones(len(b)))[-1, -1])
+
+
+def distances(a: str, b: str, weight_N: np.ndarray, weight_M: np.ndarray, anywhere: bool = False) -> np.ndarray:
+    """Eq. (1) for all prefixes, [N + 1, M + 1]. A substitution costs the dearer of the two.
+
+    ``anywhere``: what stands in ``b`` before costs nothing (the last row then ends a match of ``a`` inside ``b``).
+    """
+    code_M = np.array([ord(c) for c in b], dtype=np.int64)
+    inserted_M = np.zeros(len(b)) if anywhere else weight_M
+    upto = np.concatenate(([0.0], np.cumsum(weight_M)))
+    rows = np.empty((len(a) + 1, len(b) + 1))
+    rows[0] = np.concatenate(([0.0], np.cumsum(inserted_M)))
+    for i, (character, weight) in enumerate(zip(a, weight_N, strict=True), 1):
+        replaced = rows[i - 1, :-1] + np.where(code_M == ord(character), 0.0, np.maximum(weight_M, weight))
+        best = rows[i - 1] + weight
+        best[1:] = np.minimum(best[1:], replaced)
+        rows[i] = np.minimum.accumulate(best - upto) + upto  # insertions after the best place
+    return rows
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The cheapest way from a text to another. ``matched``: pairs of equal characters (place in a, place in b), rising.
+
+    replaced, missing, added: places of characters that were replaced (in a), left out (of a), put in (in b).
+    """
+
+    matched: tuple[tuple[int, int], ...]
+    replaced: tuple[int, ...]
+    missing: tuple[int, ...]
+    added: tuple[int, ...]
+
+
+def align(a: str, b: str, policy: Policy) -> Alignment:
+    """Trace eq. (1) back from its end."""
+    weight_N, weight_M = weights(a, policy), weights(b, policy)
+    rows = distances(a, b, weight_N, weight_M)
+    matched, replaced, missing, added = [], [], [], []
+    i, j = len(a), len(b)
+    while i or j:
+        cost = 0.0 if i and j and a[i - 1] == b[j - 1] else max(weight_N[i - 1], weight_M[j - 1]) if i and j else np.inf
+        ways = (
+            rows[i - 1, j - 1] + cost if i and j else np.inf,
+            rows[i - 1, j] + weight_N[i - 1] if i else np.inf,
+            rows[i, j - 1] + weight_M[j - 1] if j else np.inf,
+        )
+        way = int(np.argmin(ways))
+        if way == 0:
+            i, j = i - 1, j - 1
+            (matched.append((i, j)) if cost == 0.0 and a[i] == b[j] else replaced.append(i))
+        elif way == 1:
+            i -= 1
+            missing.append(i)
+        else:
+            j -= 1
+            added.append(j)
+    return Alignment(tuple(matched[::-1]), tuple(replaced[::-1]), tuple(missing[::-1]), tuple(added[::-1]))
+
+
+def find(a: str, b: str, policy: Policy) -> tuple[float, int, int]:
+    """Where ``a`` stands in ``b`` best: (cost, start, stop), stop exclusive. Of equal places the first."""
+    rows = distances(a, b, weights(a, policy), weights(b, policy), anywhere=True)
+    stop = int(np.argmin(rows[-1]))
+    back = distances(a[::-1], b[:stop][::-1], weights(a[::-1], policy), weights(b[:stop][::-1], policy))
+    length = int(np.argmin(back[-1]))
+    return float(rows[-1, stop]), stop - length, stop
