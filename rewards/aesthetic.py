@@ -26,6 +26,7 @@ from preference_data.records import Prompt
 from rewards.clip import unit
 from rewards.clip_models import load_clip, pixels
 from rewards.framing import CENTRE_CROP, SQUASH, Framing, choose
+from rewards.open_clip_import import declare_operators
 from rewards.picture_scorer import PictureScorer
 from rewards.scores import View
 from rewards.weights import place, read_state
@@ -145,6 +146,8 @@ class AestheticV25:
 def _siglip(weights: Path | str, size: int, device: str) -> tuple[Callable[[np.ndarray], torch.Tensor], int, str]:
     """SigLIP's vision tower as a function of squares, its width, its name. Zhai et al. 2023."""
     import torch
+
+    declare_operators()
     from transformers import SiglipVisionModel
 
     model: Any = SiglipVisionModel.from_pretrained(weights, local_files_only=isinstance(weights, Path)).float()

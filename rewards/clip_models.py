@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from rewards.open_clip_import import declare_operators
 from rewards.weights import place
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class TransformersClip:
     """``CLIPModel`` of transformers."""
 
     def __init__(self, weights: Path | str, device: str, tokenizer: str = "") -> None:
+        declare_operators()
         from transformers import AutoTokenizer, CLIPModel
 
         self._model = CLIPModel.from_pretrained(weights, local_files_only=isinstance(weights, Path)).float()

@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from preference_data.records import Prompt
+from rewards.open_clip_import import declare_operators
 from rewards.picture_scorer import PictureScorer
 from rewards.qwen_vl import QwenInputs, sees
 from rewards.scores import View
@@ -99,6 +100,8 @@ def _hidden(model: Any, inputs: dict[str, Any], token: int) -> Any:
 def _load(file: Path, base: Path | str, dtype: str, device: str) -> tuple[Any, Any]:
     """The transformer and the head, eq. (2), from the one file that holds both, strictly."""
     import torch
+
+    declare_operators()
     from transformers import AutoConfig, Qwen2VLModel
 
     body, layers = _split(read_state(file))

@@ -26,6 +26,7 @@ import numpy as np
 from preference_data.records import Prompt
 from rewards.clip_models import pixels
 from rewards.framing import CENTRE_CROP, choose
+from rewards.open_clip_import import declare_operators
 from rewards.picture_scorer import PictureScorer
 from rewards.scores import View
 from rewards.weights import place, read_state
@@ -67,6 +68,7 @@ class ImageReward:
 
     def load(self, device: str = "cpu") -> PictureScorer:
         """Open the model. FileNotFoundError for missing weights, ValueError when the file is not ImageReward's."""
+        declare_operators()
         from transformers import AutoTokenizer
 
         framing = choose(self.view, CENTRE_CROP)
@@ -101,6 +103,7 @@ class _Model:
     """The vision tower, the text encoder and the head of a file, their sizes read from its tensors."""
 
     def __init__(self, state: Mapping[str, Any], file: Path, size: int, device: str) -> None:
+        declare_operators()
         from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 
         vision = _renamed(_under(state, "blip.visual_encoder."), _VISION)

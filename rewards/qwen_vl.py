@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from rewards.open_clip_import import declare_operators
 from rewards.picture_scorer import Unjudged
 from rewards.scores import View
 
@@ -44,6 +45,7 @@ class QwenInputs:
     """Tokenizer and picture processor of a folder or hub name; ``least`` and ``most`` bound a picture's area."""
 
     def __init__(self, weights: Path | str, least: int, most: int) -> None:
+        declare_operators()
         from transformers import AutoTokenizer, Qwen2VLImageProcessorPil
 
         local = isinstance(weights, Path)
@@ -90,6 +92,8 @@ class QwenVl:
 
     def __init__(self, weights: Path | str, device: str, dtype: str, least: int, most: int) -> None:
         import torch
+
+        declare_operators()
         from transformers import AutoModelForImageTextToText
 
         if not hasattr(torch, dtype) or not getattr(getattr(torch, dtype), "is_floating_point", False):
