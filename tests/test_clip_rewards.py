@@ -1,4 +1,4 @@
-"""CLIP-type rewards and aesthetic heads: the same preprocessing and the same score as transformers, on real pictures."""
+"""CLIP-type rewards and aesthetic heads: the preprocessing and the scores of transformers, on real pictures."""
 
 from __future__ import annotations
 

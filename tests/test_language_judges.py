@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,7 @@ def imagereward_files(folder: Path) -> tuple[Any, Any, Any]:
         add_pooling_layer=False,
     )  # fmt: skip
     sizes = (64, 1024, 128, 64, 16, 1)
-    linears = [torch.nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    linears = [torch.nn.Linear(a, b) for a, b in pairwise(sizes)]
     head = torch.nn.Sequential(*linears)
     for seed, module in enumerate((vision, text, head)):
         scatter(module, seed=seed, scale=0.15)
@@ -236,13 +237,13 @@ def test_imagereward_is_blip_of_transformers(tmp_path: Path) -> None:
         scores = scorer([Prompt.from_text(caption)], as_batch(picture))
         assert scores.value_B[0] == pytest.approx(expected, abs=1e-4)
         values.append(expected)
-        assert (scores.parts["text_share"][0] < 1) is (caption != "the cat")
+        assert bool(scores.parts["text_share"][0] < 1) == (caption != "the cat")
     assert abs(values[0] - values[1]) > 1e-3
     chinese = scorer([Prompt.from_text("咖啡 cat")], as_batch(photographs()[3]))
     assert chinese.parts["text_known"][0] == pytest.approx(1 / 3)
     with pytest.raises(FileNotFoundError, match="THUDM/ImageReward"):
         ImageReward().load()
-    with pytest.raises(ValueError, match="missing|size"):
+    with pytest.raises(ValueError, match=r"missing|size"):
         ImageReward(weights=str(tmp_path / "ImageReward.pt"), tokenizer=str(tmp_path / "bert"), size=64).load()
 
 
@@ -259,5 +260,6 @@ def test_inputs_are_those_of_the_processor_of_transformers(qwen: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {
-        "input_ids": True, "attention_mask": True, "mm_token_type_ids": True, "image_grid_thw": True, "pixel_values": True,
+        "input_ids": True, "attention_mask": True, "mm_token_type_ids": True, "image_grid_thw": True,
+        "pixel_values": True,
     }  # fmt: skip
