@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from rewards.aesthetic import AestheticV25, LaionAesthetic
 from rewards.clip import ClipScore, HpsV21, PickScore
+from rewards.hpsv3 import HpsV3
+from rewards.imagereward import ImageReward
 from rewards.ocr import Ocr, OcrJudge
 from rewards.ocr_page import OcrFlowGrpo, OcrPage
 from rewards.quality import Brisque
@@ -19,6 +21,8 @@ REWARDS: dict[str, type] = {
     "clipscore": ClipScore,
     "pickscore": PickScore,
     "hpsv2": HpsV21,
+    "hpsv3": HpsV3,
+    "imagereward": ImageReward,
     "laion_aesthetic": LaionAesthetic,
     "aesthetic_v25": AestheticV25,
     "vlm": Vlm,

@@ -109,9 +109,10 @@ def _load(file: Path, base: Path | str, dtype: str, device: str) -> tuple[Any, A
         raise ValueError(f"{file} has no head rm_head.0, .3, .5: it is not HPSv3 (found {sorted(layers)})")
     config = AutoConfig.from_pretrained(base, local_files_only=isinstance(base, Path))
     config.get_text_config().vocab_size = len(body["language_model.embed_tokens.weight"])
-    model, info = Qwen2VLModel.from_pretrained(
+    loaded: Any = Qwen2VLModel.from_pretrained(
         None, config=config, state_dict=body, dtype=getattr(torch, dtype), output_loading_info=True
     )
+    model, info = loaded
     wrong = {
         kind: sorted(info[kind])[:3] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[kind]
     }

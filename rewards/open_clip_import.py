@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 SIDE_FOLDER = Path(sys.prefix) / "open_clip"
-PACKAGES = "torchvision==0.28.0 open_clip_torch==3.3.0 timm==1.0.31 ftfy==6.3.1 wcwidth"
+PACKAGES = "torchvision==0.28.0 open_clip_torch==3.3.0 timm==1.0.31 ftfy==6.3.1 wcwidth==0.9.4"
 INSTALL = f"pip install --no-deps --target {SIDE_FOLDER} {PACKAGES}"
 
 _declared: list[Any] = []  # a library's schemas are withdrawn when it is collected

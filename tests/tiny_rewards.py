@@ -12,9 +12,12 @@ from PIL import Image, ImageFilter
 
 from rewards.aesthetic import AestheticV25, LaionAesthetic
 from rewards.clip import ClipScore, HpsV21, PickScore
+from rewards.hpsv3 import HpsV3
+from rewards.imagereward import ImageReward
 from rewards.server_judge import ServerJudge
 from rewards.vlm import Vlm
 from tests.chat_server import MODEL, Said, chat_server, completion, pictures_of
+from tests.tiny_files import hpsv3_files, imagereward_files
 from tests.tiny_judges import aesthetic_head, as_batch, clip_folder, siglip_folder
 from tests.tiny_vlm import qwen_folder
 
@@ -48,6 +51,16 @@ def laion_aesthetic(folder: Path) -> LaionAesthetic:
 def aesthetic_v25(folder: Path) -> AestheticV25:
     aesthetic_head(folder / "head.pth", 24, "scoring_head.")
     return AestheticV25(weights=str(siglip_folder(folder / "siglip")), head=str(folder / "head.pth"), size=56)
+
+
+def hpsv3(folder: Path) -> HpsV3:
+    base, _, _ = hpsv3_files(folder)
+    return HpsV3(weights=str(folder / "HPSv3.safetensors"), base=str(base))
+
+
+def imagereward(folder: Path) -> ImageReward:
+    imagereward_files(folder)
+    return ImageReward(weights=str(folder / "ImageReward.pt"), tokenizer=str(folder / "bert"), size=32)
 
 
 def vlm(folder: Path) -> Vlm:
