@@ -25,7 +25,7 @@ import numpy as np
 from preference_data.records import Prompt
 from rewards.open_clip_import import declare_operators
 from rewards.picture_scorer import PictureScorer
-from rewards.qwen_vl import QwenInputs, sees
+from rewards.qwen_vl import QwenInputs, float_kind, sees
 from rewards.scores import View
 from rewards.weights import place, read_state
 
@@ -99,7 +99,6 @@ def _hidden(model: Any, inputs: dict[str, Any], token: int) -> Any:
 
 def _load(file: Path, base: Path | str, dtype: str, device: str) -> tuple[Any, Any]:
     """The transformer and the head, eq. (2), from the one file that holds both, strictly."""
-    import torch
 
     declare_operators()
     from transformers import AutoConfig, Qwen2VLModel
@@ -110,7 +109,7 @@ def _load(file: Path, base: Path | str, dtype: str, device: str) -> tuple[Any, A
     config = AutoConfig.from_pretrained(base, local_files_only=isinstance(base, Path))
     config.get_text_config().vocab_size = len(body["language_model.embed_tokens.weight"])
     loaded: Any = Qwen2VLModel.from_pretrained(
-        None, config=config, state_dict=body, dtype=getattr(torch, dtype), output_loading_info=True
+        None, config=config, state_dict=body, dtype=float_kind(dtype), output_loading_info=True
     )
     model, info = loaded
     wrong = {

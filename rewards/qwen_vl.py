@@ -41,6 +41,16 @@ def sees(height: int, width: int, least: int, most: int) -> View:
     return View(1.0, *seen_size(height, width, least, most), "all of it, sides rounded to multiples of 28")
 
 
+def float_kind(dtype: str) -> Any:
+    """torch's floating-point type of that name. ValueError for anything else."""
+    import torch
+
+    kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype not in kinds:
+        raise ValueError(f"dtype is {dtype!r}; choose one of {', '.join(kinds)}")
+    return kinds[dtype]
+
+
 class QwenInputs:
     """Tokenizer and picture processor of a folder or hub name; ``least`` and ``most`` bound a picture's area."""
 
@@ -91,16 +101,14 @@ class QwenVl:
     """A whole model that answers one question about pictures with the probabilities of words."""
 
     def __init__(self, weights: Path | str, device: str, dtype: str, least: int, most: int) -> None:
-        import torch
 
         declare_operators()
         from transformers import AutoModelForImageTextToText
 
-        if not hasattr(torch, dtype) or not getattr(getattr(torch, dtype), "is_floating_point", False):
-            raise ValueError(f"dtype is {dtype!r}; choose float32, bfloat16 or float16")
+        kind = float_kind(dtype)
         self._inputs = QwenInputs(weights, least, most)
         model: Any = AutoModelForImageTextToText.from_pretrained(
-            weights, dtype=getattr(torch, dtype), local_files_only=isinstance(weights, Path)
+            weights, dtype=kind, local_files_only=isinstance(weights, Path)
         )
         if getattr(model.config, "image_token_id", None) != self._inputs.picture_token:
             raise ValueError(f"{weights} is no Qwen2-VL or Qwen2.5-VL model; serve others and ask them with 'server'")
