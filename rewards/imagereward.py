@@ -131,10 +131,13 @@ class _Model:
             add_pooling_layer=False,
         )  # fmt: skip
         for module, tensors in ((self._vision, vision), (self._text, text)):
-            missing, unexpected = module.load_state_dict(tensors, strict=False)
+            try:
+                missing, unexpected = module.load_state_dict(tensors, strict=False)
+            except RuntimeError as error:
+                raise ValueError(f"{file} does not fit pictures of {size} pixels: {error}") from error
             unexpected = [name for name in unexpected if not name.endswith("position_ids")]  # a constant of old files
             if missing or unexpected:
-                raise ValueError(f"{file}: missing {missing[:3]}, unknown {unexpected[:3]}; is the size {size} right?")
+                raise ValueError(f"{file} is not ImageReward's: missing {missing[:3]}, unknown {unexpected[:3]}")
             module.float().to(device).eval()
         self._device = device
 
