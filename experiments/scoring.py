@@ -23,7 +23,8 @@ from preference_data import pairs as preferences
 from preference_data.records import Prompt
 from rewards.metering import measured
 from rewards.named import named_reward
-from rewards.scores import Reads, Scorer, Scores, View, concatenate, to_float
+from rewards.scores import Reads, Scorer, Scores, View, to_float
+from rewards.sizes import in_order
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 CAPTIONS = "captions.jsonl"
@@ -77,22 +78,31 @@ def _listed(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def score(captioned: Sequence[Captioned], scorer: Scorer) -> tuple[Scores, list[str]]:
-    """Scores and, where the scorer reads text, what it read ("" where it does not). Pictures may differ in size."""
+    """Scores and, where the scorer reads text, what it read ("" where it does not), in the order of the pictures.
+
+    Pictures may differ in size; those of one size are judged together, and few are in memory at a time."""
+    places: list[list[int]] = []
     parts: list[Scores] = []
-    readings: list[str] = []
-    loaded = ((item, read_png(item.picture)) for item in captioned)
-    for _, group in itertools.groupby(loaded, key=lambda pair: pair[1].shape):
-        for some in batches(group, 64):
-            images = to_float(np.stack([picture for _, picture in some]))
-            parts.append(measured(scorer, [item.prompt for item, _ in some], images))
-            readings.extend(scorer.texts(images) if isinstance(scorer, Reads) else [""] * len(some))
-    return concatenate(parts), readings
+    readings = [""] * len(captioned)
+    sizes = [picture_size(item.picture) for item in captioned]
+    by_size = sorted(range(len(captioned)), key=sizes.__getitem__)
+    for _, group in itertools.groupby(by_size, key=sizes.__getitem__):
+        while some := list(itertools.islice(group, 64)):
+            images = to_float(np.stack([read_png(captioned[i].picture) for i in some]))
+            places.append(some)
+            parts.append(measured(scorer, [captioned[i].prompt for i in some], images))
+            for i, text in zip(some, scorer.texts(images) if isinstance(scorer, Reads) else [], strict=False):
+                readings[i] = text
+    return in_order(places, parts), readings
 
 
-def batches(items: Iterator[tuple[Captioned, np.ndarray]], size: int) -> Iterator[list[tuple[Captioned, np.ndarray]]]:
-    """Lists of at most `size` items."""
-    while some := list(itertools.islice(items, size)):
-        yield some
+def picture_size(path: Path) -> tuple[int, int]:
+    """(height, width) from the file's head. ValueError when it is no picture."""
+    try:
+        with Image.open(path) as picture:
+            return picture.height, picture.width
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read as a picture: {error}") from error
 
 
 def score_folder(folder: Path, reward: str, out: Path) -> list[str]:
@@ -111,8 +121,7 @@ def score_folder(folder: Path, reward: str, out: Path) -> list[str]:
     ]  # fmt: skip
     judged = scores.value_B[~np.isnan(scores.value_B)]
     mean = float(judged.mean()) if len(judged) else math.nan
-    with Image.open(captioned[0].picture) as picture:
-        view = settings.sees(picture.height, picture.width)
+    view = settings.sees(*picture_size(captioned[0].picture))
     content = {
         "reward": scorer.name, "range": settings.range, "mean": mean, "unjudged": dict(scores.unjudged),
         "spent": dict(scores.spent), "sees": asdict(view),

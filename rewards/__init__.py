@@ -9,6 +9,7 @@ from rewards.imagereward import ImageReward
 from rewards.ocr import Ocr, OcrJudge
 from rewards.ocr_page import OcrFlowGrpo, OcrPage
 from rewards.quality import Brisque
+from rewards.remote import Remote
 from rewards.server_judge import ServerJudge
 from rewards.vlm import Vlm
 
@@ -27,4 +28,5 @@ REWARDS: dict[str, type] = {
     "aesthetic_v25": AestheticV25,
     "vlm": Vlm,
     "server": ServerJudge,
+    "remote": Remote,
 }

@@ -17,7 +17,6 @@ Shapes: B samples, 3HW pixels (H rows, W columns).
 
 from __future__ import annotations
 
-import logging
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,9 +37,7 @@ from rewards.recognisers import (
     Recogniser,
     find_weights,
 )
-from rewards.scores import Scores, View, obstacles, tabulate, to_uint8
-
-log = logging.getLogger(__name__)
+from rewards.scores import Scores, View, judge_each, to_uint8
 
 ENGINES = ("onnxruntime", "paddleocr")
 _FOLD = str.maketrans({"0": "O", "1": "I"})
@@ -128,21 +125,12 @@ class OcrScorer:
         NaN, and a count in ``unjudged``: "no_spans" (the prompt asks for no text), "shape" (not B x 3 x H x W),
         "not_finite" (NaN or infinite pixels), "engine" (it raised; the log says what).
         """
-        rows = [
-            cause or self._judge(prompt, picture)
-            for prompt, picture, cause in zip(
-                prompts, images_B3HW, obstacles(prompts, images_B3HW, ("spans",)), strict=True
-            )
-        ]
-        return tabulate(rows, ("ned_score", "exact", "confidence"))
+        return judge_each(
+            self.name, self._judge, prompts, images_B3HW, ("spans",), ("ned_score", "exact", "confidence")
+        )
 
-    def _judge(self, prompt: Prompt, picture_3HW: np.ndarray) -> dict[str, float] | str:
-        """The parts of one picture, or the cause why it has none."""
-        try:
-            reading = self._read(to_uint8(picture_3HW).transpose(1, 2, 0))
-        except Exception:
-            log.exception("%s could not read the picture of prompt %s; it is not judged (NaN)", self.name, prompt.id)
-            return "engine"
+    def _judge(self, prompt: Prompt, picture_HW3: np.ndarray) -> dict[str, float]:
+        reading = self._read(picture_HW3)
         value = ned_score(" ".join(prompt.spans), reading.text, self._ignore_case)
         return {"ned_score": value, "exact": float(value == 1.0), "confidence": reading.confidence}
 

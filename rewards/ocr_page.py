@@ -9,7 +9,6 @@ Shapes: B samples, 3HW pixels (H rows, W columns).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -21,9 +20,7 @@ from rewards.reading.matching import PARTS, Line, judge
 from rewards.reading.page import OnnxPage, PaddlePage, PageReader
 from rewards.reading.text import Policy, edit_distance
 from rewards.recognisers import V4, V4_DETECTION, V6, V6_DETECTION, OnnxRecogniser, find_weights
-from rewards.scores import Scores, View, obstacles, tabulate, to_uint8
-
-log = logging.getLogger(__name__)
+from rewards.scores import Scores, View, judge_each, to_uint8
 
 ENGINES = ("onnxruntime", "onnxruntime_v4", "paddleocr", "tesseract")
 Rule = Callable[[Prompt, Sequence[Line]], Mapping[str, float] | str]
@@ -69,20 +66,10 @@ class PageScorer:
 
     def __call__(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Scores:
         """``unjudged``: "no_spans", "shape", "not_finite", "engine" (it raised; the log says what)."""
-        causes = obstacles(prompts, images_B3HW, self._needs)
-        rows = [
-            cause or self._judge(prompt, picture)
-            for prompt, picture, cause in zip(prompts, images_B3HW, causes, strict=True)
-        ]
-        return tabulate(rows, self._parts)
+        return judge_each(self.name, self._judge, prompts, images_B3HW, self._needs, self._parts)
 
-    def _judge(self, prompt: Prompt, picture_3HW: np.ndarray) -> Mapping[str, float] | str:
-        try:
-            found = self._reader.read(np.ascontiguousarray(to_uint8(picture_3HW).transpose(1, 2, 0)))
-        except Exception:
-            log.exception("%s could not read the picture of prompt %s; it is not judged (NaN)", self.name, prompt.id)
-            return "engine"
-        return self._rule(prompt, found)
+    def _judge(self, prompt: Prompt, picture_HW3: np.ndarray) -> Mapping[str, float] | str:
+        return self._rule(prompt, self._reader.read(picture_HW3))
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,17 @@ Shapes: B samples, 3HW pixels. A reward sees prompts and pixels, never latents.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from preference_data.records import Prompt
+
+log = logging.getLogger(__name__)
 
 _Number = TypeVar("_Number", int, float)
 
@@ -107,6 +110,28 @@ def tabulate(rows: Sequence[Mapping[str, float] | str], names: Sequence[str]) ->
     parts = {name: np.array([row[name] for row in judged], dtype=np.float64) for name in names}
     causes = Counter(row for row in rows if isinstance(row, str))
     return Scores(parts[names[0]].copy(), parts, dict(causes))
+
+
+def judge_each(
+    name: str, judge: Callable[[Prompt, np.ndarray], Mapping[str, float] | str], prompts: Sequence[Prompt],
+    images_B3HW: np.ndarray, needs: Sequence[str], parts: Sequence[str],
+) -> Scores:  # fmt: skip
+    """Scores of a judge of one picture at a time: uint8 (H, W, 3) and its prompt in, the parts or a cause out.
+
+    A picture on which it raises is not judged ("engine"); the log says what happened. For the rest see ``obstacles``
+    and ``tabulate``.
+    """
+    rows: list[Mapping[str, float] | str] = []
+    for prompt, picture_3HW, cause in zip(prompts, images_B3HW, obstacles(prompts, images_B3HW, needs), strict=True):
+        if cause is not None:
+            rows.append(cause)
+            continue
+        try:
+            rows.append(judge(prompt, np.ascontiguousarray(to_uint8(picture_3HW).transpose(1, 2, 0))))
+        except Exception:
+            log.exception("%s could not judge the picture of prompt %s; it is NaN", name, prompt.id)
+            rows.append("engine")
+    return tabulate(rows, parts)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ A pool has N processes, each with its own loaded scorer and one thread; in the t
 thread a worker, which waits for answers. Pictures travel as uint8. Results keep the order they were submitted in.
 
 A worker that dies (killed, out of memory) breaks the pool: every waiting future gets a RuntimeError that names it,
-because a score that silently never comes, or comes as 0, would teach the policy something false.
+because a score that silently never comes, or comes as 0, would teach the policy something false. With ``restarts`` it
+is replaced instead, that many times in all, and its pictures are judged again by whoever is free; pictures that have
+killed two workers fail with that error.
 
 Shapes: B samples, 3HW pixels.
 """
@@ -83,7 +85,7 @@ class _Job:
                 self.future.set_exception(error)
 
 
-_Task = tuple[_Job, int, list[Prompt], np.ndarray]
+_Task = tuple[_Job, int, list[Prompt], np.ndarray, int]  # the last: how many workers died of it
 
 
 class ScorerPool:
@@ -94,13 +96,18 @@ class ScorerPool:
     processes are spawned. ``chunk`` is the most pictures a worker takes at once. ``meter`` knows what judging cost.
     """
 
-    def __init__(self, reward: Reward, workers: int, start_timeout: float = 120.0, chunk: int = 16) -> None:
+    def __init__(
+        self, reward: Reward, workers: int, start_timeout: float = 120.0, chunk: int = 16, restarts: int = 0
+    ) -> None:
         if workers < 1 or chunk < 1:
             raise ValueError(f"workers is {workers} and chunk is {chunk}; both must be at least 1")
         self._chunk = chunk
         self.meter = Meter()
+        self.restarted = 0
+        self._reward, self._restarts, self._start_timeout = reward, restarts, start_timeout
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
+        self._spawning = threading.Lock()  # starting a process changes the environment for a moment
         self._open: set[_Job] = set()
         self._broken: RuntimeError | None = None
         self._closed = False
@@ -142,7 +149,7 @@ class ScorerPool:
         job.future.add_done_callback(lambda _: self._forget(job))
         for place, start in enumerate(starts):
             pictures = images_uint8_B3HW[start : start + size].copy()
-            self._tasks.put((job, place, list(prompts[start : start + size]), pictures))
+            self._tasks.put((job, place, list(prompts[start : start + size]), pictures, 0))
         return job.future
 
     def __call__(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Scores:
@@ -220,20 +227,55 @@ class ScorerPool:
     def _feed(self, number: int) -> None:
         """The thread of one worker: hand over a chunk, wait for its scores, again."""
         while (task := self._tasks.get()) is not None:
-            job, place, prompts, images_uint8 = task
+            job, place, prompts, images_uint8, deaths = task
             if job.future.done():
                 continue
             try:
                 self._connections[number].send((prompts, images_uint8))
                 kind, result = self._receive(number)
             except (RuntimeError, OSError) as error:
-                self._break(number, error)
-                return
+                if not self._replace(number):
+                    self._break(number, error)
+                    return
+                if deaths:
+                    job.fail(RuntimeError(f"the same pictures killed two workers; {self._who(number)} replaces one"))
+                else:
+                    self._tasks.put((job, place, prompts, images_uint8, deaths + 1))
+                continue
             if kind == "scores":
                 self.meter.add(result)
                 job.finish(place, result)
             else:
                 job.fail(RuntimeError(f"{self._who(number)} could not judge a batch:\n{result}"))
+
+    def waiting(self) -> int:
+        """Chunks that no worker has begun."""
+        return self._tasks.qsize()
+
+    def broken(self) -> str | None:
+        """Why it cannot judge any more, None while it can."""
+        return None if self._broken is None else str(self._broken)
+
+    def processes(self) -> list[int]:
+        """The process numbers of the workers."""
+        return [process.pid or 0 for process in self._processes]
+
+    def _replace(self, number: int) -> bool:
+        """Start another process in the place of a dead one; False when that is not allowed or fails too."""
+        with self._lock:
+            if self._closed or self.restarted >= self._restarts:
+                return False
+            self.restarted += 1
+        self._processes[number].kill()  # it may only have closed its pipe
+        self._processes[number].join()
+        self._connections[number].close()
+        with self._spawning:
+            processes, connections = _start(self._reward, 1)
+        self._processes[number], self._connections[number] = processes[0], connections[0]
+        try:
+            return self._receive(number, time.monotonic() + self._start_timeout)[0] == "ready"
+        except RuntimeError:
+            return False
 
     def _break(self, number: int, error: Exception) -> None:
         if self._closed:

@@ -23,7 +23,18 @@ from rewards.scores import Scores, View
 from tests.made_up_run import make_single
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("quickstart", "train", "resume", "sample", "evaluate", "report", "score", "pairs", "doctor")
+COMMANDS = (
+    "quickstart",
+    "train",
+    "resume",
+    "sample",
+    "evaluate",
+    "report",
+    "score",
+    "serve-rewards",
+    "pairs",
+    "doctor",
+)
 HEAVY = ("torch", "numpy", "PIL", "onnxruntime", "paddleocr", "diffusers", "transformers", "deepspeed")
 
 

@@ -28,7 +28,8 @@ FAULTS = {
     },
     "zh": {
         "exact": "欢迎光临北京", "extra punctuation": "欢迎光临北京！", "one typo": "欢迎光监北京",
-        "missing word": "欢迎光临", "duplicated word": "欢迎光临北京北京", "garbage around": "天气欢迎光临北京很好吗", "wrong text": "今日特价水果",
+        "missing word": "欢迎光临", "duplicated word": "欢迎光临北京北京",
+        "garbage around": "天气欢迎光临北京很好吗", "wrong text": "今日特价水果",
         "blank": "",
     },
 }  # fmt: skip

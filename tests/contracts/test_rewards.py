@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import FrozenInstanceError, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ from preference_data.records import Prompt
 from rewards import REWARDS
 from rewards.cache import identity
 from rewards.named import named_reward
+from rewards.remote import Remote
 from rewards.scores import Reward, Scorer, Scores, View, concatenate, obstacles, tabulate, to_float, to_uint8
+from rewards.server import Service
 from tests import tiny_rewards
+from tests.serving import serving
 from tests.writing import written
 
 HERE = ("127.0.0.1", "::1", "localhost")
@@ -88,6 +92,31 @@ def break_server(patch: pytest.MonkeyPatch, scorer: Any) -> None:
 
 SCENES = [Prompt.from_text(f"a {word.lower()} on a table") for word in WORDS]
 COMMAND = Prompt.from_text("a <|image_pad|> on a table")
+
+
+def break_connection(patch: pytest.MonkeyPatch, scorer: Any) -> None:
+    patch.setattr(scorer, "_ask", fails_to_connect)
+    patch.setattr("rewards.remote.time.sleep", lambda seconds: None)
+
+
+def fails_to_connect(*arguments: object) -> None:
+    raise ConnectionRefusedError("nobody listens")
+
+
+_SERVERS = ExitStack()
+
+
+def served(folder: Path) -> Reward:
+    url, _ = _SERVERS.enter_context(serving(REWARDS["ocr"](), Service()))
+    return Remote(url)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def servers_stop() -> Iterator[None]:
+    with _SERVERS:
+        yield
+
+
 READING = Row(
     [Prompt.from_text(f'"{word}"') for word in WORDS],
     words_from_right_to_wrong,
@@ -109,6 +138,7 @@ ROWS = {
     "aesthetic_v25": Row(SCENES, photographs, None, break_model, tiny_rewards.aesthetic_v25, ordered=False),
     "vlm": Row(SCENES, photographs, COMMAND, break_model, tiny_rewards.vlm, ordered=False),
     "server": Row(SCENES, photographs, None, break_server, tiny_rewards.served),
+    "remote": replace(READING, breaks=break_connection, make=served),
     "weighted": replace(READING, breaks=break_part, make=lambda folder: named_reward("0.7*ocr+0.3*ocr_judge")),
 }
 

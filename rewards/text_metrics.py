@@ -1,0 +1,214 @@
+"""Text rendering metrics of published benchmarks, by their own definitions, each beside a strict twin.
+
+A published number can only be compared with the same rule, defects included; each function names its rule's defects.
+The strict twins share one idea: what is extra, repeated or out of order costs, and a failed reading is left out and
+counted, never 0.
+
+    CVTG-2K          word accuracy and NED                    Du et al. 2025
+    LongText-Bench   recall of words or characters            Geng et al. 2025 (X-Omni)
+    OneIG            score of edit distance, completion rate and word accuracy   Chang et al. 2025
+    ChineseWord      accuracy by level of character           Wu et al. 2025 (Qwen-Image)
+
+Every function takes what was asked for and what was read, one entry a picture; None = the reading failed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from preference_data.records import quoted_spans
+from rewards.reading.text import edit_distance
+
+Read = Sequence[str] | None
+"""The lines on a picture, in reading order."""
+
+LEVELS = {1: 3500, 2: 3000, 3: 1605}
+"""Characters of each level of the Table of General Standard Chinese Characters (2013)."""
+_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_SINGLE_QUOTED = re.compile(r"(?<!\w)['\u2018](.+?)['\u2019](?!\w)")
+_LONG_TEXT = re.compile(r"[^\u4e00-\u9fa5A-Za-z0-9\sàâäéèêëîïôöùûüçÀÂÄÉÈÊËÎÏÔÖÙÛÜÇ]")
+_NOT_CHINESE = re.compile(r"[^\u4e00-\u9fa5]")
+
+
+def cvtg_2k(prompts: Sequence[str], readings: Sequence[Read]) -> dict[str, float]:
+    """CVTG-2K's word accuracy and NED (a similarity; higher is better), both micro averages over words.
+
+    Words stand in single quotes in the prompt; both sides in small letters, split at white space. A word is right when
+    it is among the words read; its NED is that of the word that difflib finds closest.
+
+    Defects: one word read satisfies all its repetitions; extra words and word order cost nothing; an apostrophe in a
+    text ends its quotes; punctuation sticks to words; a failed reading scores 0.
+    """
+    hits, similarities = 0, []
+    for prompt, reading in zip(prompts, readings, strict=True):
+        wanted = [word for quoted in re.findall(r"'(.*?)'", prompt) for word in quoted.lower().split()]
+        read = sorted({word for line in reading or () for word in line.lower().split()} or {""})
+        hits += sum(word in read for word in wanted)
+        for word in wanted:
+            closest = difflib.get_close_matches(word, read, n=1, cutoff=0.0)
+            similarities.append(_similarity(word, closest[0]) if closest and reading is not None else 0.0)
+    count = len(similarities)
+    return {"word_accuracy": hits / count if count else np.nan, "ned": _mean(similarities), "words": float(count)}
+
+
+def _similarity(a: str, b: str) -> float:
+    return 1.0 - edit_distance(a, b) / (max(len(a), len(b)) + 1e-5)
+
+
+def cvtg_2k_strict(prompts: Sequence[str], readings: Sequence[Read]) -> dict[str, float]:
+    """The twin: words as a multiset without punctuation, quotes of any kind, apostrophes allowed; F1 punishes extras.
+
+    ``ned`` is the mean over pictures of 1 - normalised edit distance of the whole text, order included.
+    """
+    right = wanted = read = failed = 0
+    similarities = []
+    for prompt, reading in zip(prompts, readings, strict=True):
+        if reading is None:
+            failed += 1
+            continue
+        spans = quoted_spans(prompt) or tuple(match[1] for match in _SINGLE_QUOTED.finditer(prompt))
+        asked, found = words(" ".join(spans)), words(" ".join(reading))
+        right += sum((Counter(asked) & Counter(found)).values())
+        wanted, read = wanted + len(asked), read + len(found)
+        similarities.append(one_minus_ned(" ".join(asked), " ".join(found)))
+    precision, recall = right / max(read, 1), right / max(wanted, 1)
+    f1 = 2 * precision * recall / (precision + recall) if right else 0.0
+    unjudged = float(failed)
+    return {"f1": f1, "precision": precision, "recall": recall, "ned": _mean(similarities), "unjudged": unjudged}
+
+
+def words(text: str) -> list[str]:
+    """Words in small letters, without the punctuation around them."""
+    return [match[0].lower() for match in _WORD.finditer(text)]
+
+
+def one_minus_ned(a: str, b: str) -> float:
+    """1 - d / max(|a|, |b|), in [0, 1]; 1 for two empty texts."""
+    return 1.0 - edit_distance(a, b) / max(len(a), len(b), 1)
+
+
+def long_text(texts: Sequence[Sequence[str]], readings: Sequence[Read], chinese: bool) -> dict[str, float]:
+    """LongText-Bench's recall: words (English) or characters (Chinese) asked for that were read, a micro average.
+
+    English: everything but letters, digits and spaces is dropped, spaces are joined, small letters. Chinese: everything
+    but Chinese characters is dropped.
+
+    Defects: order, extra text and most repetition cost nothing; a failed reading scores 0.
+    """
+    found = wanted = 0
+    for text, reading in zip(texts, readings, strict=True):
+        asked = Counter(long_text_tokens(" ".join(text), chinese))
+        read = Counter(long_text_tokens(" ".join(reading or ()), chinese))
+        found, wanted = found + sum((asked & read).values()), wanted + sum(asked.values())
+    return {"recall": found / wanted if wanted else np.nan}
+
+
+def long_text_tokens(text: str, chinese: bool) -> list[str]:
+    kept = _LONG_TEXT.sub("", text)
+    return list(_NOT_CHINESE.sub("", kept)) if chinese else kept.lower().split()
+
+
+def long_text_strict(texts: Sequence[Sequence[str]], readings: Sequence[Read], chinese: bool) -> dict[str, float]:
+    """The twin: F1 of the same tokens, and 1 - normalised edit distance over tokens, which order and extras lower."""
+    found = wanted = read = failed = 0
+    similarities = []
+    for text, reading in zip(texts, readings, strict=True):
+        if reading is None:
+            failed += 1
+            continue
+        asked, seen = (long_text_tokens(" ".join(each), chinese) for each in (text, reading))
+        found += sum((Counter(asked) & Counter(seen)).values())
+        wanted, read = wanted + len(asked), read + len(seen)
+        similarities.append(one_minus_ned(*as_letters(asked, seen)))
+    f1 = 2 * found / (wanted + read) if found else 0.0
+    return {"f1": f1, "ned": _mean(similarities), "unjudged": float(failed)}
+
+
+def as_letters(a: Sequence[str], b: Sequence[str]) -> tuple[str, str]:
+    """Two lists of tokens as texts with one character a token, so that the edit distance counts tokens."""
+    codes = {token: chr(0xE000 + i) for i, token in enumerate(dict.fromkeys([*a, *b]))}
+    return "".join(codes[token] for token in a), "".join(codes[token] for token in b)
+
+
+def one_ig(texts: Sequence[str], readings: Sequence[Read], chinese: bool) -> dict[str, float]:
+    """OneIG's text score of edit distance ED, completion rate CR and word (character) accuracy WAC:
+
+        score = 1 - min(M, ED) (1 - CR) (1 - WAC) / M        M = 100, 50 for Chinese
+
+    ED is the mean Levenshtein distance, CR the share of pictures with distance 0, WAC the share of words found.
+
+    Defects: a product, so that a perfect third alone gives 1; ED is in characters and not relative to the text's
+    length; extra words cost in ED alone, and nothing beyond M; a failed reading counts as an empty one.
+    """
+    distances, found, wanted = [], 0, 0
+    for text, reading in zip(texts, readings, strict=True):
+        asked, read = (_one_ig_text(each, chinese) for each in (text, " ".join(reading or ())))
+        distances.append(edit_distance(asked, read))
+        asked_tokens, read_tokens = (list(each) if chinese else each.split() for each in (asked, read))
+        found += sum((Counter(asked_tokens) & Counter(read_tokens)).values())
+        wanted += len(asked_tokens)
+    most = 50.0 if chinese else 100.0
+    ed, cr = _mean(distances), _mean([float(distance == 0) for distance in distances])
+    wac = found / wanted if wanted else np.nan
+    score = 1.0 - min(most, ed) * (1.0 - cr) * (1.0 - wac) / most
+    return {"score": score, "edit_distance": ed, "completion_rate": cr, "word_accuracy": wac}
+
+
+def _one_ig_text(text: str, chinese: bool) -> str:
+    tokens = long_text_tokens(text, chinese)
+    return "".join(tokens) if chinese else " ".join(tokens)
+
+
+def one_ig_strict(texts: Sequence[str], readings: Sequence[Read], chinese: bool) -> dict[str, float]:
+    """The twin: the mean over pictures of 1 - normalised edit distance, which no other term can lift to 1."""
+    judged = [(text, reading) for text, reading in zip(texts, readings, strict=True) if reading is not None]
+    pairs = [(_one_ig_text(text, chinese), _one_ig_text(" ".join(reading), chinese)) for text, reading in judged]
+    exact = [float(a == b) for a, b in pairs]
+    failed = float(len(texts) - len(judged))
+    return {
+        "score": _mean([one_minus_ned(a, b) for a, b in pairs]),
+        "completion_rate": _mean(exact),
+        "unjudged": failed,
+    }
+
+
+def chinese_word(characters: Sequence[str], levels: Sequence[int], readings: Sequence[Read]) -> dict[str, float]:
+    """ChineseWord: share of characters rendered right by level, and overall, weighted by the size of the levels.
+
+    The report publishes neither recogniser nor rule; here a character is right when it is among what was read.
+
+    Defects: other characters beside the right one cost nothing; a failed reading is wrong.
+    """
+    right = [
+        bool(reading) and wanted in "".join(reading or ()) for wanted, reading in zip(characters, readings, strict=True)
+    ]
+    return _by_level(levels, [float(each) for each in right])
+
+
+def chinese_word_strict(characters: Sequence[str], levels: Sequence[int], readings: Sequence[Read]) -> dict[str, float]:
+    """The twin: the character alone, in that very form, is all that was read."""
+    right = [
+        np.nan if reading is None else float("".join("".join(reading).split()) == wanted)
+        for wanted, reading in zip(characters, readings, strict=True)
+    ]
+    return {**_by_level(levels, right), "unjudged": float(np.isnan(right).sum())}
+
+
+def _by_level(levels: Sequence[int], right: Sequence[float]) -> dict[str, float]:
+    unknown = set(levels) - set(LEVELS)
+    if unknown:
+        raise ValueError(f"levels {sorted(unknown)}: a character's level is 1, 2 or 3")
+    shares = {n: _mean([r for level, r in zip(levels, right, strict=True) if level == n]) for n in LEVELS}
+    overall = sum(LEVELS[n] * shares[n] for n in LEVELS) / sum(LEVELS.values())  # NaN when a level has no picture
+    return {**{f"level_{n}": share for n, share in shares.items()}, "overall": overall}
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    """Of those that are not NaN; NaN when none is left."""
+    judged = [number for number in numbers if not np.isnan(number)]
+    return float(np.mean(judged)) if judged else float("nan")

@@ -1,0 +1,170 @@
+"""What travels between a reward server and its clients: JSON with PNG pictures in base64. Nothing is ever unpickled.
+
+    request   {"pictures": [{"prompt": "a sign \\"CAT\\"", "png": "iVBORw0..."}, ...]}
+    answer    {"value": [0.9, null], "parts": {"exact": [0.0, null]}, "unjudged": {"engine": 1}, "spent": {}}
+    refusal   {"error": "picture 3 is 20000x20000 pixels; ..."} with a 4xx or 5xx status
+
+A prompt is a text or an object with the fields of ``Prompt``. null is NaN: not judged. Numbers keep all their digits.
+
+Shapes: 3HW pixels.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from preference_data.records import Prompt, prompt_from_json
+from rewards.scores import Scores
+
+_END = b"IEND\xaeB`\x82"  # a PNG's last chunk; PIL would do without it
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a server accepts. More is refused before memory is spent on it."""
+
+    bytes: int = 64 * 2**20
+    """of a request's body"""
+    pictures: int = 64
+    """in a request"""
+    side: int = 8192
+    """pixels of a picture's longer side"""
+    pixels: int = 64 * 2**20
+    """of all pictures of a request together, as they are when unpacked"""
+
+    def __post_init__(self) -> None:
+        if min(self.bytes, self.pictures, self.side, self.pixels) < 1:
+            raise ValueError(f"{self}: every limit must be at least 1")
+
+
+class Refused(ValueError):
+    """A request that is wrong. ``status`` is the HTTP status that says so."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def encode_request(prompts: Sequence[Prompt], pictures_3HW: Sequence[np.ndarray]) -> bytes:
+    """A request about uint8 pictures."""
+    rows = [
+        {"prompt": asdict(prompt), "png": base64.b64encode(to_png(picture)).decode("ascii")}
+        for prompt, picture in zip(prompts, pictures_3HW, strict=True)
+    ]
+    return json.dumps({"pictures": rows}).encode("utf-8")
+
+
+def decode_request(body: bytes, limits: Limits) -> tuple[list[Prompt], list[np.ndarray]]:
+    """Prompts and uint8 pictures of a request. Refused says what is wrong with which picture."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, f"the body is no JSON: {error}") from error
+    rows = document.get("pictures") if isinstance(document, dict) else None
+    if not isinstance(rows, list):
+        raise Refused(422, 'the body must be {"pictures": [{"prompt": "...", "png": "..."}, ...]}')
+    if len(rows) > limits.pictures:
+        raise Refused(413, f"{len(rows)} pictures in one request; at most {limits.pictures}, send them in several")
+    prompts, pictures, left = [], [], limits.pixels
+    for i, row in enumerate(rows):
+        if not isinstance(row, dict) or set(row) != {"prompt", "png"} or not isinstance(row["png"], str):
+            raise Refused(422, f'picture {i} must be {{"prompt": ..., "png": "base64"}} and nothing else')
+        prompts.append(_prompt(row["prompt"], i))
+        pictures.append(from_png(row["png"], i, limits, left))
+        left -= pictures[-1].shape[1] * pictures[-1].shape[2]
+    return prompts, pictures
+
+
+def _prompt(given: Any, number: int) -> Prompt:
+    try:
+        return Prompt.from_text(given) if isinstance(given, str) else prompt_from_json(given)
+    except (ValueError, TypeError) as error:
+        raise Refused(422, f"the prompt of picture {number}: {error}") from error
+
+
+def to_png(picture_3HW: np.ndarray) -> bytes:
+    """A uint8 picture as PNG, packed quickly rather than tightly."""
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture_3HW.transpose(1, 2, 0))).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def from_png(text: str, number: int, limits: Limits, pixels: int) -> np.ndarray:
+    """The uint8 picture (3, H, W) of a base64 PNG; transparency is dropped. Its size is checked first."""
+    try:
+        content = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Refused(422, f"picture {number} is no base64: {error}") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limits below are the narrower ones
+            with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+                _check_size(picture.width, picture.height, number, limits, pixels)
+                picture.verify()  # every chunk's checksum
+            if not content.endswith(_END):
+                raise Refused(422, f"picture {number} is no readable PNG: it is cut off, or something follows it")
+            with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+                return np.asarray(picture.convert("RGB")).transpose(2, 0, 1).copy()
+    except Refused:
+        raise
+    except Image.DecompressionBombError as error:
+        raise Refused(413, f"picture {number} is far too large: {error}") from error
+    except Exception as error:  # PIL raises many kinds for damaged files
+        raise Refused(422, f"picture {number} is no readable PNG: {error}") from error
+
+
+def _check_size(width: int, height: int, number: int, limits: Limits, pixels: int) -> None:
+    if max(width, height) > limits.side:
+        raise Refused(413, f"picture {number} is {width}x{height} pixels; at most {limits.side} on a side")
+    if width * height > pixels:
+        most = limits.pixels
+        raise Refused(413, f"the pictures up to number {number} have more than {most} pixels; send them in several")
+
+
+def encode_scores(scores: Scores) -> bytes:
+    """An answer."""
+    document = {
+        "value": _numbers(scores.value_B),
+        "parts": {name: _numbers(part) for name, part in scores.parts.items()},
+        "unjudged": dict(scores.unjudged),
+        "spent": dict(scores.spent),
+    }
+    return json.dumps(document, allow_nan=False).encode("utf-8")
+
+
+def decode_scores(body: bytes, count: int) -> Scores:
+    """The scores of an answer about ``count`` pictures. ValueError when it is something else."""
+    try:
+        document = json.loads(body)
+        value_B = _array(document["value"])
+        parts = {str(name): _array(part) for name, part in document["parts"].items()}
+        causes = {str(cause): int(number) for cause, number in document["unjudged"].items()}
+        scores = Scores(value_B, parts, causes, _amounts(document["spent"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"the server's answer is no scores: {error!r}") from error
+    if len(value_B) != count:
+        raise ValueError(f"the server answered {len(value_B)} scores to {count} pictures")
+    return scores
+
+
+def _numbers(array_B: np.ndarray) -> list[float | None]:
+    return [None if math.isnan(number) else number for number in array_B.tolist()]
+
+
+def _array(numbers: Sequence[float | None]) -> np.ndarray:
+    return np.array([math.nan if number is None else float(number) for number in numbers], dtype=np.float64)
+
+
+def _amounts(document: Mapping[str, Any]) -> dict[str, float]:
+    return {str(name): float(amount) for name, amount in document.items()}
