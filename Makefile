@@ -52,9 +52,15 @@ $(STAMP):
 	# torch first and alone: whatever else asks for torch then finds it, and no other build of it is fetched
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints-cpu.txt \
 		$(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch==2.13.0
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints-cpu.txt -e '.[train,serve,parity,deepspeed,annotate,rewards,dev]'
-	# only their OCR weights are used. Their own dependencies include two more builds of OpenCV, which would overwrite
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints-cpu.txt \
+		-e '.[train,serve,parity,judges,rewards,deepspeed,annotate,dev]'
+	# only the weights inside are used. Their own dependencies include two more builds of OpenCV, which would overwrite
 	# the files of the one paddleocr uses
-	$(BIN)/python -m pip install --disable-pip-version-check --no-deps rapidocr==3.10.0 rapidocr-onnxruntime==1.4.4
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps rapidocr==3.10.0 rapidocr-onnxruntime==1.4.4 \
+		brisque==0.2.0
+	# for open_clip. In a folder of their own, because beside a CPU build of torch this torchvision breaks the image
+	# processors of transformers and the pipelines of diffusers (rewards/open_clip_import.py)
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --upgrade --target $(VENV)/open_clip \
+		torchvision==0.28.0 open_clip_torch==3.3.0 timm==1.0.31 ftfy==6.3.1 wcwidth==0.9.4
 	@rm -f $(VENV)/installed-*
 	@touch $@

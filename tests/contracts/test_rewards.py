@@ -29,6 +29,7 @@ from rewards.named import named_reward
 from rewards.remote import Remote
 from rewards.scores import Reward, Scorer, Scores, View, concatenate, obstacles, tabulate, to_float, to_uint8
 from rewards.server import Service
+from tests import tiny_rewards
 from tests.serving import serving
 from tests.writing import written
 
@@ -73,6 +74,27 @@ def break_part(patch: pytest.MonkeyPatch, scorer: Any) -> None:
 
 def break_page(patch: pytest.MonkeyPatch, scorer: Any) -> None:
     patch.setattr(scorer._reader, "read", fails)
+
+
+def photographs() -> np.ndarray:
+    """From clean to spoilt: (5, 3, 48, 80)."""
+    return tiny_rewards.spoilt_photographs()
+
+
+def break_brisque(patch: pytest.MonkeyPatch, scorer: Any) -> None:
+    patch.setattr("rewards.quality.features", fails)
+
+
+def break_model(patch: pytest.MonkeyPatch, scorer: Any) -> None:
+    patch.setattr("torch.nn.Module.__call__", fails)
+
+
+def break_server(patch: pytest.MonkeyPatch, scorer: Any) -> None:
+    patch.setattr("http.client.HTTPConnection.request", fails)
+
+
+SCENES = [Prompt.from_text(f"a {word.lower()} on a table") for word in WORDS]
+COMMAND = Prompt.from_text("a <|image_pad|> on a table")
 
 
 def break_connection(patch: pytest.MonkeyPatch, scorer: Any) -> None:
@@ -123,6 +145,16 @@ ROWS = {
     "ocr_judge": READING,
     "ocr_page": replace(READING, breaks=break_page),
     "ocr_flow_grpo": replace(READING, breaks=break_page),
+    "brisque": Row(SCENES, photographs, None, break_brisque),
+    "clipscore": Row(SCENES, photographs, None, break_model, tiny_rewards.clipscore, ordered=False),
+    "pickscore": Row(SCENES, photographs, None, break_model, tiny_rewards.pickscore, ordered=False),
+    "hpsv2": Row(SCENES, photographs, None, break_model, tiny_rewards.hpsv2, ordered=False),
+    "hpsv3": Row(SCENES, photographs, COMMAND, break_model, tiny_rewards.hpsv3, ordered=False),
+    "imagereward": Row(SCENES, photographs, None, break_model, tiny_rewards.imagereward, ordered=False),
+    "laion_aesthetic": Row(SCENES, photographs, None, break_model, tiny_rewards.laion_aesthetic, ordered=False),
+    "aesthetic_v25": Row(SCENES, photographs, None, break_model, tiny_rewards.aesthetic_v25, ordered=False),
+    "vlm": Row(SCENES, photographs, COMMAND, break_model, tiny_rewards.vlm, ordered=False),
+    "server": Row(SCENES, photographs, None, break_server, tiny_rewards.served),
     "remote": replace(READING, breaks=break_connection, make=served),
     "learned": Row(
         READING.prompts,
@@ -172,7 +204,7 @@ def test_settings_are_a_frozen_picklable_dataclass(loaded: tuple[str, Reward, Sc
     name, reward, scorer, _ = loaded
     assert is_dataclass(reward) and isinstance(reward, Reward) and isinstance(scorer, Scorer)
     with pytest.raises((FrozenInstanceError, AttributeError)):
-        setattr(reward, fields(reward)[0].name, None)
+        reward.version = 2
     assert pickle.loads(pickle.dumps(reward)) == reward and hash(reward) == hash(replace(reward))
     assert identity(name, reward) == identity(name, replace(reward)) and str(reward.version) in identity(name, reward)
 

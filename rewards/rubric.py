@@ -1,0 +1,77 @@
+"""What a vision language model is asked: a rubric is a text file with one question for each way of reading the answer.
+
+    # Title
+    Source: shown            only where the picture that was edited is shown first
+    ## yes                   a question to answer with Yes or No
+    ## rating                a question to answer with one of ``RATINGS``
+    ## json                  a question to answer with {"reason": ..., "score": 0 to 10}
+    ## pair                  a question to answer with A or B
+
+``{prompt}`` in a question becomes the prompt's text and ``{spans}`` the texts it must show, each in quotes. A rubric
+may leave ways out. Ours are in ``rewards/rubrics``; a path names any other.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from preference_data.records import Prompt
+
+FOLDER = Path(__file__).parent / "rubrics"
+RATINGS = {"excellent": 5.0, "good": 4.0, "fair": 3.0, "poor": 2.0, "bad": 1.0}
+"""The words of Q-Align (Wu et al. 2023) and DeQA-Score (You et al. 2025), with DeQA's values."""
+WAYS = ("yes", "rating", "json", "pair")
+_SLOT = re.compile(r"\{(prompt|spans)\}")
+_NEEDS = {"prompt": "text", "spans": "spans"}
+
+
+@dataclass(frozen=True)
+class Rubric:
+    """name and questions by way; shows_source: the question is about a source picture too; digest: of the file."""
+
+    name: str
+    questions: dict[str, str]
+    shows_source: bool
+    digest: str
+
+    def question(self, way: str, prompt: Prompt) -> str:
+        """The question about a picture of ``prompt``. Slots are filled once: a prompt with braces stays text."""
+        spans = ", ".join(f'"{span}"' for span in prompt.spans)
+        return _SLOT.sub(lambda slot: prompt.text if slot[1] == "prompt" else spans, self.questions[way])
+
+    def needs(self, way: str) -> tuple[str, ...]:
+        """The fields of a prompt that the question is made of."""
+        return tuple(_NEEDS[slot] for slot in dict.fromkeys(_SLOT.findall(self.questions[way])))
+
+    def check(self, way: str) -> None:
+        """ValueError when it has no question for that way of reading."""
+        if way not in self.questions:
+            raise ValueError(f"rubric {self.name} has no '## {way}'; it has {', '.join(self.questions)}")
+
+
+def read_rubric(name: str) -> Rubric:
+    """One of ours by name, or a file by its path. FileNotFoundError names what is near, ValueError what is wrong."""
+    path = FOLDER / f"{name}.md"
+    if not re.fullmatch(r"\w+", name) or not path.is_file():
+        path = Path(name).expanduser()
+    if not path.is_file():
+        ours = sorted(file.stem for file in FOLDER.glob("*.md"))
+        near = difflib.get_close_matches(name, ours, 1)
+        meant = f" Did you mean {near[0]}?" if near else ""
+        raise FileNotFoundError(f"there is no rubric {name!r}, nor such a file.{meant} There are {', '.join(ours)}")
+    text = path.read_text("utf-8")
+    head, *sections = re.split(r"^## +", text, flags=re.MULTILINE)
+    questions = {}
+    for section in sections:
+        way, _, question = section.partition("\n")
+        if way.strip() not in WAYS or not question.strip():
+            raise ValueError(f"{path}: '## {way.strip()}' must be one of {', '.join(WAYS)} and hold a question")
+        questions[way.strip()] = question.strip()
+    if not questions:
+        raise ValueError(f"{path} asks nothing; it needs at least one of {', '.join('## ' + way for way in WAYS)}")
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return Rubric(path.stem, questions, bool(re.search(r"^Source: shown$", head, re.MULTILINE)), digest)

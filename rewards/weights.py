@@ -1,0 +1,50 @@
+"""Where the weights of a model are: a path, or the name of a repository on the Hugging Face hub.
+
+Nothing is fetched unless a hub name was given, and an empty setting says what is missing and where to get it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+def place(given: str, setting: str, advice: str) -> Path | str:
+    """The existing path, or the hub name as it is. FileNotFoundError with ``advice`` when ``given`` is neither.
+
+    A path that exists wins over a hub name, and a name with more or fewer than one slash can only be a path.
+    """
+    if not given:
+        raise FileNotFoundError(f"{setting} is not set, and nothing is downloaded by itself; {advice}")
+    path = Path(given).expanduser()
+    if path.exists():
+        return path
+    if _HUB_NAME.fullmatch(given) and path.suffix not in (".pt", ".pth", ".bin", ".safetensors"):
+        return given
+    raise FileNotFoundError(f"{setting} is {given!r}: there is no such file or folder; {advice}")
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The tensors of a .safetensors file or of a torch one; a nested "state_dict" or "model" is unwrapped.
+
+    Only tensors are read, so that a file cannot run code. ValueError when it holds something else.
+    """
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return dict(load_file(path))
+    import torch
+
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} is no file of tensors that can be read safely: {error}") from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
+            found = found[wrapper]
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds a {type(found).__name__}; expected tensors by name (a state dict)")
+    return {name: tensor for name, tensor in found.items() if isinstance(tensor, torch.Tensor)}
