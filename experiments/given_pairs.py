@@ -1,6 +1,6 @@
 """Preferences that people gave, put where DPO looks for pairs: pairs.jsonl, the pictures, and their latents if kept.
 
-Latents are kept beside the pictures that `glyphlab campaign create --prompts` draws (experiments/preferences.py says why
+Latents are kept beside the pictures that `glyphlab campaign create --prompts` draws (see experiments/preferences.py why
 they matter); other pictures are encoded.
 """
 
