@@ -16,6 +16,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import ConsolidateSubcommandArgs, OmitSubcommandPrefixes, subcommand
 
+from experiments.commands.accounts import Accounts
 from experiments.commands.arguments import RUNS
 from experiments.commands.campaigns import Campaign
 from experiments.commands.drawing import Sample
@@ -34,6 +35,7 @@ Command = (
     | Annotated[Pairs, subcommand("pairs")]
     | Annotated[Doctor, subcommand("doctor")]
     | Annotated[Campaign, subcommand("campaign")]
+    | Annotated[Accounts, subcommand("account")]
 )
 
 

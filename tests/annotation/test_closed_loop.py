@@ -85,7 +85,5 @@ def test_dpo_on_peoples_answers_makes_pictures_that_they_prefer(tmp_path: Path) 
         drawn.append(np.concatenate([images for _, images in draw_pictures(model, prompts, noise, Sampler(steps=10))]))
     wins = [brightness(b) > brightness(a) for a, b in zip(*drawn, strict=True)]
     share = wilson(sum(wins), len(wins))
-    print(
-        f"the new model wins {share.value:.3f} ({share.low:.3f} to {share.high:.3f}) of {share.count}"
-    )
+    print(f"the new model wins {share.value:.3f} ({share.low:.3f} to {share.high:.3f}) of {share.count}")
     assert share.low > 0.5
