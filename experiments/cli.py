@@ -16,7 +16,9 @@ from typing import Annotated
 import tyro
 from tyro.conf import ConsolidateSubcommandArgs, OmitSubcommandPrefixes, subcommand
 
+from experiments.commands.accounts import Accounts
 from experiments.commands.arguments import RUNS
+from experiments.commands.campaigns import Campaign
 from experiments.commands.drawing import Sample
 from experiments.commands.judging import Doctor, Evaluate, Report, Score
 from experiments.commands.pairs import Pairs
@@ -37,6 +39,8 @@ Command = (
     | Annotated[Doctor, subcommand("doctor")]
     | Annotated[TrainReward, subcommand("train-reward")]
     | Annotated[CompareRewards, subcommand("compare-rewards")]
+    | Annotated[Campaign, subcommand("campaign")]
+    | Annotated[Accounts, subcommand("account")]
 )
 
 
@@ -48,6 +52,10 @@ def train(arguments: Sequence[str]) -> int:
 
     name, *options = arguments
     chosen = parse(find(name), RUNS / name, options)
+    if chosen.pairs:
+        from experiments.given_pairs import install
+
+        print(f"pairs: {install(chosen.experiment, chosen.pairs, chosen.store, chosen.out)}")
     return finish(launch(chosen.experiment, chosen.out, chosen.parent))
 
 
