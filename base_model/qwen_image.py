@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from base_model import conditioner
-from base_model.interface import Conditioning
+from base_model.interface import Conditioning, Grid, Pictures, padded_together
 from base_model.mmdit import MMDiT, MMDiTConfig
 from base_model.tokens import patchify, unpatchify
 from base_model.vae import QwenImageVAE
@@ -23,11 +23,10 @@ class QwenImage:
     """
 
     def __init__(self, network: MMDiT, vae: QwenImageVAE, picture: tuple[int, int], device: str = "cpu") -> None:
-        cfg, side = network.cfg, vae.cfg.factor * network.cfg.patch_size
-        if picture[0] % side or picture[1] % side:
-            raise ValueError(
-                f"a picture of {picture[0]}x{picture[1]} does not divide into tokens of {side} pixels a side"
-            )
+        cfg = network.cfg
+        self.side = vae.cfg.factor * cfg.patch_size
+        """pixels that a latent token covers on each side"""
+        self.grid = token_grid(picture, self.side)
         if cfg.in_channels != vae.cfg.z_dim * cfg.patch_size**2:
             raise ValueError(
                 f"the network reads tokens of {cfg.in_channels} channels, the autoencoder makes "
@@ -36,17 +35,26 @@ class QwenImage:
         self.trainable: nn.Module = network.to(device)
         self.vae = vae.to(device).eval().requires_grad_(False)
         self.device = torch.device(device)
-        self.grid = (picture[0] // side, picture[1] // side)
         self.channels = cfg.in_channels
         self.network, self.picture = network, picture
         self._frozen: nn.Module | None = None
 
-    def encode_text(self, texts: Sequence[str]) -> Conditioning:
+    def encode_text(self, texts: Sequence[str], pictures: Pictures = ()) -> Conditioning:
         text, mask = conditioner.encode(texts)
-        return Conditioning(text.to(self.device), mask.to(self.device), self.grid)
+        grids = (self.grid,) * len(texts)
+        return Conditioning(text.to(self.device), mask.to(self.device), grids, *self.encode_pictures(pictures))
 
-    def unconditional(self, size: int) -> Conditioning:
-        return self.encode_text([""]).repeat(size)
+    def unconditional(self, size: int, pictures: Pictures = ()) -> Conditioning:
+        return self.encode_text([""] * size, pictures)
+
+    def encode_pictures(self, pictures: Pictures) -> tuple[Tensor | None, tuple[tuple[Grid, ...], ...]]:
+        """`Conditioning.pictures_BRC` and `.picture_grids`: every picture in its own size."""
+        if not any(pictures):
+            return None, ()
+        grids = tuple(tuple(token_grid((p.shape[1], p.shape[2]), self.side) for p in own) for own in pictures)
+        empty = torch.zeros(1, 0, self.channels, device=self.device)
+        rows = [torch.cat([empty, *(self.encode_pixels(p[None]) for p in own)], 1) for own in pictures]
+        return padded_together(rows), grids
 
     @torch.no_grad()
     def encode_pixels(self, images_B3HW: Tensor) -> Tensor:
@@ -57,7 +65,9 @@ class QwenImage:
         return self.vae.decode(unpatchify(x_BSC, self.grid)) * 0.5 + 0.5
 
     def velocity(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
-        return self.trainable(x_BSC, sigma_B, cond.text_BLD, cond.mask_BL, [cond.grid] * len(cond))
+        return self.trainable(
+            x_BSC, sigma_B, cond.text_BLD, cond.mask_BL, cond.grids, cond.pictures_BRC, cond.picture_grids
+        )
 
     def noise(self, size: int, generator: torch.Generator) -> Tensor:
         shape = (size, self.grid[0] * self.grid[1], self.channels)
@@ -77,6 +87,13 @@ class QwenImage:
             yield self
         finally:
             self.trainable = learning
+
+
+def token_grid(picture: tuple[int, int], side: int) -> Grid:
+    """Rows and columns of tokens of a (height, width). Raises ValueError when it does not divide into tokens."""
+    if picture[0] % side or picture[1] % side:
+        raise ValueError(f"a picture of {picture[0]}x{picture[1]} does not divide into tokens of {side} pixels a side")
+    return picture[0] // side, picture[1] // side
 
 
 def build(cfg: MMDiTConfig, vae: QwenImageVAE, picture: tuple[int, int], seed: int, device: str = "cpu") -> QwenImage:
