@@ -14,7 +14,9 @@ float32 up to the sinusoid, because in bfloat16 0.502 and 0.504 are one number; 
 text length and image size, each with its own positions, computed without padding.
 
 Nothing reads the text stream after the last block, so there `attn.to_add_out` and `txt_mlp` are dead: they exist for
-the sake of the checkpoints, are not computed, and get no gradient (None).
+the sake of the checkpoints, are not computed, and are frozen from the start, because optimizers that split weights
+among processes do not tell "no gradient" from zero. So are the last text queries (`attn.add_q_proj`,
+`attn.norm_added_q`), which are computed but reach nothing: their gradient is exactly zero.
 
 Shapes: B samples, S image tokens, L text tokens, N real tokens of the batch, C channels, D width, H heads, E channels
 of a head. A stream is [B, S or L, D] or, when its samples differ in length, [N, D]: see base_model/packing.py.
@@ -38,6 +40,8 @@ Grids = Sequence[tuple[int, int]]
 EPS = 1e-6
 TIME_CHANNELS = 256
 MLP_RATIO = 4
+DEAD = ("attn.to_add_out", "txt_mlp", "attn.add_q_proj", "attn.norm_added_q")
+"""parts of the last block that nothing reads"""
 
 
 def sinusoid(sigma_B: Tensor) -> Tensor:
@@ -212,6 +216,9 @@ class Block(nn.Module):
         self.img_mlp = MLP(width)
         self.txt_mod = Modulation(width)
         self.txt_mlp = MLP(width)
+        if is_last:
+            for part in DEAD:
+                self.get_submodule(part).requires_grad_(False)
 
     def forward(self, img: Tensor, txt: Tensor, temb_BD: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
         """Both streams, one block later."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from base_model import conditioner
 from base_model.interface import Conditioning
+from base_model.lora import adapter_off, adapter_weights, has_adapter
 from base_model.mmdit import MMDiT, MMDiTConfig
 from base_model.tokens import patchify, unpatchify
 from base_model.vae import QwenImageVAE
@@ -64,12 +65,26 @@ class QwenImage:
         return torch.randn(shape, generator=generator).to(self.device)
 
     def freeze_reference(self) -> None:
-        """Keep a copy of the network as it is now; `reference` returns to it."""
+        """Keep the network as it is now; `reference` returns to it. With an adapter that is the base, and no copy.
+
+        Raises ValueError when the adapter has learned already: the base is then not the network as it is now.
+        """
+        if has_adapter(self.network):
+            if any(value.any() for name, value in adapter_weights(self.network).items() if ".lora_B." in name):
+                raise ValueError("the adapter is not new, so switching it off is no reference: merge it, add another")
+            return
         self._frozen = copy.deepcopy(self.network).eval().requires_grad_(False)
 
     @contextlib.contextmanager
     def reference(self) -> Iterator[QwenImage]:
-        """Inside, `velocity` is the frozen copy's. Raises ValueError when `freeze_reference` was never called."""
+        """Inside, `velocity` is the frozen copy's, or the network's without its adapter.
+
+        Raises ValueError when there is no adapter and `freeze_reference` was never called.
+        """
+        if has_adapter(self.network):
+            with adapter_off(self.network):
+                yield self
+            return
         if self._frozen is None:
             raise ValueError("no reference was frozen: call freeze_reference() before alignment begins")
         learning, self.trainable = self.trainable, self._frozen
