@@ -18,7 +18,9 @@ float32 up to the sinusoid, because in bfloat16 0.502 and 0.504 are one number; 
 text length, image size and pictures, each with its own positions, computed without padding.
 
 Nothing reads the text stream after the last block, so there `attn.to_add_out` and `txt_mlp` are dead: they exist for
-the sake of the checkpoints, are not computed, and get no gradient (None).
+the sake of the checkpoints, are not computed, and are frozen from the start, because optimizers that split weights
+among processes do not tell "no gradient" from zero. So are the last text queries (`attn.add_q_proj`,
+`attn.norm_added_q`), which are computed but reach nothing: their gradient is exactly zero.
 
 Shapes: B samples, S target tokens, R tokens of condition pictures, L text tokens, N real tokens of the batch, C
 channels, D width, H heads, E channels of a head, K = B, or 2B when there are vectors for sigma = 0, too. A stream is
@@ -41,6 +43,8 @@ from base_model.positions import rotate
 EPS = 1e-6
 TIME_CHANNELS = 256
 MLP_RATIO = 4
+DEAD = ("attn.to_add_out", "txt_mlp", "attn.add_q_proj", "attn.norm_added_q")
+"""parts of the last block that nothing reads"""
 
 
 def sinusoid(sigma_B: Tensor) -> Tensor:
@@ -188,6 +192,9 @@ class Block(nn.Module):
         self.img_mlp = MLP(width)
         self.txt_mod = Modulation(width)
         self.txt_mlp = MLP(width)
+        if is_last:
+            for part in DEAD:
+                self.get_submodule(part).requires_grad_(False)
 
     def forward(self, img: Tensor, txt: Tensor, temb_KD: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
         """Both streams, one block later."""

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from base_model.lora import has_adapter, merged_weights, save_adapter
 from base_model.mmdit import MMDiT, MMDiTConfig
 from base_model.qwen_image import QwenImage
 from base_model.vae import QwenImageVAE, VAEConfig
@@ -41,10 +42,12 @@ def load_vae(path: Path = NANO_VAE) -> QwenImageVAE:
 
 
 def save_model(model: QwenImage, folder: Path) -> None:
-    """Write the network and the autoencoder of a model."""
+    """Write the network and the autoencoder of a model. An adapter is merged, and also written by itself."""
     folder.mkdir(parents=True, exist_ok=True)
     header = {"kind": "transformer", "config": dataclasses.asdict(model.network.cfg), "picture": model.picture}
     write(model.network, folder / "transformer.safetensors", header)
+    if has_adapter(model.network):
+        save_adapter(model.network, folder / "adapter.safetensors")
     save_vae(model.vae, folder / "vae.safetensors")
 
 
@@ -58,7 +61,7 @@ def load_model(folder: Path, device: str = "cpu") -> QwenImage:
 
 
 def write(module: nn.Module, path: Path, header: Mapping[str, Any]) -> None:
-    tensors = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in merged_weights(module).items()}
     partial = path.with_name(path.name + ".partial")
     save_file(tensors, partial, metadata={"glyphlab": json.dumps(header)})
     partial.replace(path)
