@@ -18,7 +18,7 @@ from base_model import vlm
 from base_model.released import Released, load_base, read_base
 from base_model.sample import Sampler, sample
 from experiments.released import read_picture
-from tests.tiny_released import EDIT, PLUS, T2I, make, open_pipeline, tell_picture_tokens
+from tests.tiny_released import EDIT, PLUS, open_pipeline, tell_picture_tokens
 
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
@@ -27,21 +27,6 @@ STEPS, GUIDANCE = 4, 4.0
 AREA, SEEN_AREA = 128 * 128, 96 * 96
 """instead of 1024 x 1024 and 384 x 384, on both sides"""
 PROMPT = "a red word 'AB' on a white wall, photographed at night"
-
-
-@pytest.fixture(scope="module")
-def t2i(tmp_path_factory) -> Path:
-    return make(tmp_path_factory.mktemp("released") / "t2i", T2I, shard="400KB")
-
-
-@pytest.fixture(scope="module")
-def edit(tmp_path_factory) -> Path:
-    return make(tmp_path_factory.mktemp("released") / "edit", EDIT)
-
-
-@pytest.fixture(scope="module", params=[False, True], ids=["2509", "2511"])
-def plus(request, tmp_path_factory) -> Path:
-    return make(tmp_path_factory.mktemp("released") / "plus", PLUS, zero_cond_t=request.param)
 
 
 @pytest.fixture(autouse=True)
@@ -149,7 +134,7 @@ def test_editing_two_pictures_is_the_pipelines(plus, tmp_path):
 
 
 def test_where_diffusers_forgets_which_tokens_are_pictures_we_follow_the_training(edit, tmp_path, monkeypatch):
-    """Untold, the pipeline numbers picture tokens in one line (diffusers issue 14194): then, and only then, so do we."""
+    """Untold, its pipeline numbers picture tokens in one line (issue 14194): then, and only then, so do we."""
     pipe, model = open_pipeline(edit, EDIT), editor(edit)
     picture = read_picture(drawn(tmp_path / "a.png", (128, 128), 1))
     from base_model.templates import to_pil
