@@ -43,7 +43,7 @@ def test_only_what_is_new_is_encoded_and_repetitions_once(t2i, tmp_path, monkeyp
     run = ours._run
     monkeypatch.setattr(ours, "_run", lambda prompts, shown: ran.append(len(prompts)) or run(prompts, shown))
     ours.encode(["a", "b", "a"])
-    text, mask = ours.encode(["c", "b", "a", "c"])
+    text, _ = ours.encode(["c", "b", "a", "c"])
     assert ran == [2, 1]
     assert torch.equal(text[0], text[3])
     assert (text[1] - encoder(t2i).encode(["b"])[0][0]).abs().max() < 1e-5
