@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from base_model.sample import Sampler
 
 Grid = tuple[int, int]
 """rows and columns of latent tokens"""
@@ -136,6 +139,10 @@ class FlowModel(Protocol):
 
     def velocity(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
         """v [B, S, C]; `sigma_B` is float32 in [0, 1]."""
+        ...
+
+    def levels(self, sampler: Sampler) -> list[float]:
+        """Noise levels to sample through: the sampler's, or the model's own where it was released with some."""
         ...
 
     def noise(self, size: int, generator: torch.Generator) -> Tensor:

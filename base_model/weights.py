@@ -64,10 +64,13 @@ def holds_model(folder: Path) -> bool:
     return (folder / "transformer.safetensors").exists() or is_derived(folder)
 
 
-def load_model(folder: Path, device: str = "cpu") -> QwenImage:
-    """The model of a folder written by `save_model`. Raises ValueError as `load_vae` does."""
+def load_model(folder: Path, device: str = "cpu", cache: Path | None = None) -> QwenImage:
+    """The model of a folder written by `save_model`. Raises ValueError as `load_vae` does.
+
+    `cache` is where a language model's embeddings are kept; small presets need none.
+    """
     if is_derived(folder):
-        return load_derived(folder, device)
+        return load_derived(folder, device, cache)
     header, tensors = read(folder / "transformer.safetensors", "transformer")
     network = MMDiT(MMDiTConfig(**tuples(header["config"])))
     network.load_state_dict(tensors, strict=True)

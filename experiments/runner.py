@@ -14,16 +14,19 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import torch
 
 from alignment import dpo, grpo
 from base_model import pretrain, sft, train_vae
 from base_model.checkpoint import keep_last, latest, save_atomically
 from base_model.data.latents import LatentStream, Producers
+from base_model.data.stream import TextStream
+from base_model.derived import is_derived
 from base_model.engine import Engine, LocalEngine
 from base_model.lora import add_adapter
 from base_model.presets import PICTURES, PRESETS, VAES
 from base_model.qwen_image import QwenImage, build
-from base_model.released import load_base, read_base
+from base_model.released import Released, load_base, read_base
 from base_model.sample import Sampler
 from base_model.step import Step
 from base_model.vae import QwenImageVAE
@@ -74,9 +77,12 @@ def open_model(experiment: Experiment, parent: Path | None, cache: Path | None =
 
 
 def starting_model(experiment: Experiment, parent: Path | None, cache: Path | None) -> QwenImage:
-    """See `open_model`."""
+    """See `open_model`. Small presets train on the CPU, which is quicker for them; released ones where there is a GPU."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     if experiment.base:
-        return load_base(read_base(experiment.base), PICTURES[experiment.preset], cache=cache)
+        return load_base(read_base(experiment.base), PICTURES[experiment.preset], device, cache=cache)
+    if parent is not None and is_derived(parent / "model"):
+        return load_model(parent / "model", device, cache)
     if parent is not None and holds_model(parent / "model"):
         return load_model(parent / "model")
     if type(experiment.algorithm) is not pretrain.Pretrain:
@@ -112,6 +118,8 @@ def updates(
     if isinstance(cfg, pretrain.Pretrain):  # fine-tuning is a kind of it
         save_vae(model.vae, folder / "encoder.safetensors")
         data = LatentStream(required(experiment, experiment.data, "data"), folder / "encoder.safetensors")
+        if isinstance(model, Released):
+            encode_ahead(model, data.stream)
         loop = sft.train if isinstance(cfg, sft.Sft) else pretrain.train
         with Producers(data, stride=engine.world_size) as producers:
             yield loop(model, engine, producers, cfg, start)
@@ -121,6 +129,19 @@ def updates(
         plan = required(experiment, experiment.prompts, "prompts")
         prompts = PromptSet(make_prompts(plan), plan.seed)
         yield grpo.train(model, engine, prompts, required(experiment, pool, "judge"), cfg, start)
+
+
+def encode_ahead(model: Released, data: TextStream, chunk: int = 64) -> None:
+    """Encode every caption of a finite set once, and what is drawn at checkpoints, and let the language model go.
+
+    Its memory is then free for training. An endless stream keeps it, and meets the cache where captions repeat.
+    """
+    if not data.limit or len(data.stages) > 1:
+        return
+    texts = [*data.scenes(0, data.limit)[1], *(prompt.text for prompt in make_prompts(LOOK)), model.text.nothing]
+    for i in range(0, len(texts), chunk):
+        model.text.encode(texts[i : i + chunk])
+    model.text.unload()
 
 
 def run(
@@ -143,16 +164,16 @@ def run(
         cfg = experiment.algorithm
         if isinstance(cfg, train_vae.TrainVAE):
             model: QwenImage | QwenImageVAE = open_vae(experiment, cfg, parent)
-            module = model
+            module, device = model, torch.device("cpu")
         else:
             model = open_model(experiment, parent, folder / "embeddings")
-            module = model.trainable
+            module, device = model.trainable, model.device
         if isinstance(cfg, dpo.Dpo):
             plan = required(experiment, experiment.pairs, "pairs")
             make_pairs(model, plan, folder, required(experiment, pool, "judge"), bar)
         if isinstance(cfg, dpo.Dpo | grpo.Grpo):
             model.freeze_reference()
-        engine = LocalEngine(module, experiment.optim)
+        engine = LocalEngine(module, experiment.optim, device)
         start = resume(engine, folder, record, bar)
         with updates(experiment, model, engine, folder, start, pool) as loop:
             follow(loop, experiment, model, engine, record, bar)
