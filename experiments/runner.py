@@ -77,7 +77,7 @@ def open_model(experiment: Experiment, parent: Path | None, cache: Path | None =
 
 
 def starting_model(experiment: Experiment, parent: Path | None, cache: Path | None) -> QwenImage:
-    """See `open_model`. Small presets train on the CPU, which is quicker for them; released ones where there is a GPU."""
+    """See `open_model`. Small presets are quicker on the CPU; released checkpoints go where there is a GPU."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if experiment.base:
         return load_base(read_base(experiment.base), PICTURES[experiment.preset], device, cache=cache)
