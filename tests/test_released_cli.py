@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from base_model.derived import ADAPTER, is_derived, load_derived
 from base_model.released import load_base, load_transformer, read_base
-from base_model.sample import Sampler
+from base_model.sample import Sampler, sample
 from base_model.weights import load_model
 from experiments import cli, runner
 from experiments.files import read_png
@@ -100,9 +100,15 @@ def test_a_trained_run_draws_and_comes_back_as_diffusers_folder(trained, tmp_pat
         glyphlab("sample", "--base", tmp_path / kind, TEXT, *DRAW, "-o", tmp_path / f"{kind}_again.png")
         a, b = (read_png(tmp_path / f"{name}.png").astype(int) for name in (kind, f"{kind}_again"))
         assert np.abs(a - b).max() <= 1, "merged weights are rounded once"
-        pipe = open_pipeline(tmp_path / kind)
-        made = pipe(prompt=TEXT, height=32, width=32, num_inference_steps=1, output_type="np").images
-        assert np.isfinite(made).all()
+        model = load_derived(run / "model").sized((32, 48))
+        noise = model.noise(1, torch.Generator().manual_seed(0))
+        theirs = open_pipeline(tmp_path / kind)(
+            prompt=TEXT, negative_prompt=" ", height=32, width=48, num_inference_steps=2, latents=noise, output_type="pt"
+        ).images  # fmt: skip
+        sampler = Sampler(2, 4.0)
+        cond, uncond = model.encode_text([TEXT]), model.unconditional(1)
+        ours = model.decode(sample(model, noise, cond, uncond, sampler, model.levels(sampler)))
+        assert (ours - theirs).abs().max() < 1e-4
         assert not list((tmp_path / kind).glob("*lora*"))
 
 
