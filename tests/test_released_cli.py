@@ -103,7 +103,8 @@ def test_a_trained_run_draws_and_comes_back_as_diffusers_folder(trained, tmp_pat
         model = load_derived(run / "model").sized((32, 48))
         noise = model.noise(1, torch.Generator().manual_seed(0))
         theirs = open_pipeline(tmp_path / kind)(
-            prompt=TEXT, negative_prompt=" ", height=32, width=48, num_inference_steps=2, latents=noise, output_type="pt"
+            prompt=TEXT, negative_prompt=" ", height=32, width=48, num_inference_steps=2, latents=noise,
+            output_type="pt",
         ).images  # fmt: skip
         sampler = Sampler(2, 4.0)
         cond, uncond = model.encode_text([TEXT]), model.unconditional(1)
