@@ -27,10 +27,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from base_model.packing import Joint, Stream, full_stream, image_stream, join, masked_stream
 from base_model.positions import POSITIONS, image_table, rotate, text_origin, text_table
@@ -253,6 +255,8 @@ class MMDiT(nn.Module):
     def __init__(self, cfg: MMDiTConfig) -> None:
         super().__init__()
         self.cfg = cfg
+        self.recompute = False
+        """keep what enters each block and compute the rest again in the backward pass (arXiv:1604.06174)"""
         D = cfg.width
         self.time_text_embed = TimeEmbedding(D)
         self.txt_norm = nn.RMSNorm(cfg.joint_attention_dim, eps=EPS)
@@ -306,8 +310,10 @@ class MMDiT(nn.Module):
         img = self.img_in(layout.img.pack(x_BSC.to(dtype)))
         txt = self.txt_in(self.txt_norm(layout.txt.pack(text_BLD.to(dtype))))
         temb = self.time_text_embed(sigma_B, dtype)
+        recompute = self.recompute and torch.is_grad_enabled()
         for block in self.transformer_blocks:
-            img, txt = block(img, txt, temb, layout)
+            run = partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False) if recompute else block
+            img, txt = run(img, txt, temb, layout)
         v = self.proj_out(self.norm_out(img, temb, layout.img))
         return layout.img.unpack(v).to(x_BSC.dtype)
 

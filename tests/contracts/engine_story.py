@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from base_model.engine import AVERAGE_FILE, MODULE_FILE, Engine, LocalEngine, OptimConfig
+from base_model.engine import Engine, LocalEngine, OptimConfig
+from base_model.engine_files import AVERAGE_FILE, MODULE_FILE
 from base_model.seeding import generator
 
 RANKS = 2
