@@ -24,7 +24,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from base_model.ema import Ema
+from base_model.ema import Ema, whole
 from base_model.engine import (
     NO_GRADIENT,
     Loss,

@@ -1,8 +1,8 @@
 """What an engine writes into a checkpoint, and how it tells that a checkpoint is not its own.
 
 MODULE_FILE holds the module's state whichever engine wrote it, trained weights in the precision they are trained in.
-With `keep_frozen=False` frozen weights stay out: an adapter's checkpoint is then as small as the adapter, and a checksum
-makes sure that it comes back to the weights it was trained on.
+With `keep_frozen=False` frozen weights stay out: an adapter's checkpoint is then as small as the adapter, and a
+checksum makes sure that it comes back to the weights it was trained on.
 """
 
 from __future__ import annotations

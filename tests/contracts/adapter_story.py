@@ -1,7 +1,7 @@
 """A second story that every engine must tell with the same numbers: an adapter, and what is traded for memory.
 
-The tiny model learns through an adapter beside its own base as the reference, and in full with bfloat16 weights, float32
-masters, host memory and recomputation. `engine_story` tells it in the processes that it has started.
+The tiny model learns through an adapter beside its own base as the reference, and in full with bfloat16 weights,
+float32 masters, host memory and recomputation. `engine_story` tells it in the processes that it has started.
 """
 
 from __future__ import annotations
