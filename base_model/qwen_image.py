@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from base_model.conditioner import ByteEncoder
 from base_model.interface import Conditioning, Grid, Pictures, padded_together
 from base_model.lora import adapter_off, adapter_weights, has_adapter
 from base_model.mmdit import MMDiT, MMDiTConfig
+from base_model.sample import Sampler
 from base_model.tokens import patchify, unpatchify
 from base_model.vae import QwenImageVAE
 
@@ -73,7 +74,11 @@ class QwenImage:
     def unconditional(self, size: int, pictures: Pictures = ()) -> Conditioning:
         return self.encode_text([self.text.nothing] * size, pictures)
 
-    def sized(self, picture: tuple[int, int]) -> QwenImage:
+    def levels(self, sampler: Sampler) -> list[float]:
+        """The noise levels that the sampler asks for."""
+        return sampler.levels()
+
+    def sized(self, picture: tuple[int, int]) -> Self:
         """The same model, same weights, for pictures of another (height, width)."""
         other = copy.copy(self)
         other.picture, other.grid = picture, token_grid(picture, self.side)

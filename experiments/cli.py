@@ -20,6 +20,7 @@ from experiments.commands.arguments import RUNS
 from experiments.commands.drawing import Sample
 from experiments.commands.judging import Doctor, Evaluate, Report, Score
 from experiments.commands.pairs import Pairs
+from experiments.commands.released import Edit, Export, ImportLora
 from experiments.commands.training import Quickstart, Resume, Train, finish
 
 Command = (
@@ -27,6 +28,9 @@ Command = (
     | Annotated[Train, subcommand("train")]
     | Annotated[Resume, subcommand("resume")]
     | Annotated[Sample, subcommand("sample")]
+    | Annotated[Edit, subcommand("edit")]
+    | Annotated[Export, subcommand("export")]
+    | Annotated[ImportLora, subcommand("import-lora")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Score, subcommand("score")]

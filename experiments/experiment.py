@@ -9,6 +9,7 @@ from alignment.grpo import Grpo
 from alignment.trajectory import Walk
 from base_model.data.stream import TextStream
 from base_model.engine import OptimConfig
+from base_model.lora import Lora
 from base_model.pretrain import Pretrain
 from base_model.sample import Sampler
 from base_model.sft import Sft
@@ -54,6 +55,11 @@ class Experiment:
     algorithm: Algorithm
     optim: OptimConfig
     preset: str = "nano"
+    base: str = ""
+    """released checkpoint to start from, a folder or a name on the hub; the preset then says only how large pictures
+    are"""
+    lora: Lora = field(default_factory=Lora)
+    """adapter that learns instead of the weights"""
     data: TextStream | None = None
     """pictures, for autoencoder training, pretraining and fine-tuning"""
     prompts: PromptPlan | None = None

@@ -20,12 +20,14 @@ from base_model import pretrain, sft, train_vae
 from base_model.checkpoint import keep_last, latest, save_atomically
 from base_model.data.latents import LatentStream, Producers
 from base_model.engine import Engine, LocalEngine
+from base_model.lora import add_adapter
 from base_model.presets import PICTURES, PRESETS, VAES
 from base_model.qwen_image import QwenImage, build
+from base_model.released import load_base, read_base
 from base_model.sample import Sampler
 from base_model.step import Step
 from base_model.vae import QwenImageVAE
-from base_model.weights import NANO_VAE, load_model, load_vae, save_model, save_vae
+from base_model.weights import NANO_VAE, holds_model, load_model, load_vae, save_model, save_vae
 from experiments.evaluate import draw_pictures, fixed_noise
 from experiments.experiment import Experiment, PromptPlan
 from experiments.preferences import load_pairs, make_pairs
@@ -57,12 +59,25 @@ def vae_file(parent: Path | None) -> Path:
     return own if own.exists() else NANO_VAE
 
 
-def open_model(experiment: Experiment, parent: Path | None) -> QwenImage:
-    """The model a stage starts from: the parent's, or fresh weights on the parent's (or the shipped) autoencoder.
+def open_model(experiment: Experiment, parent: Path | None, cache: Path | None = None) -> QwenImage:
+    """The model a stage starts from, with the adapter that is to learn.
 
-    Raises ValueError when a stage that needs a trained model has no parent.
+    That is a released checkpoint, or the parent's, or fresh weights on the parent's (or the shipped) autoencoder.
+    Raises ValueError when a stage that needs a trained model has none, or two.
     """
-    if parent is not None and (parent / "model" / "transformer.safetensors").exists():
+    if experiment.base and parent is not None:
+        raise ValueError(f"{experiment.name} can start from base {experiment.base} or from parent {parent}, not both")
+    model = starting_model(experiment, parent, cache)
+    if experiment.lora.rank:
+        add_adapter(model.network, experiment.lora, experiment.seed)
+    return model
+
+
+def starting_model(experiment: Experiment, parent: Path | None, cache: Path | None) -> QwenImage:
+    """See `open_model`."""
+    if experiment.base:
+        return load_base(read_base(experiment.base), PICTURES[experiment.preset], cache=cache)
+    if parent is not None and holds_model(parent / "model"):
         return load_model(parent / "model")
     if type(experiment.algorithm) is not pretrain.Pretrain:
         raise ValueError(
@@ -130,7 +145,7 @@ def run(
             model: QwenImage | QwenImageVAE = open_vae(experiment, cfg, parent)
             module = model
         else:
-            model = open_model(experiment, parent)
+            model = open_model(experiment, parent, folder / "embeddings")
             module = model.trainable
         if isinstance(cfg, dpo.Dpo):
             plan = required(experiment, experiment.pairs, "pairs")
