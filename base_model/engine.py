@@ -152,7 +152,7 @@ class LocalEngine:
         memory: Memory | None = None,
         keep_frozen: bool = True,
     ) -> None:
-        """Moves `module` to `device` in place. Without `keep_frozen` checkpoints hold no frozen weights, as an adapter's do.
+        """Moves `module` to `device` in place. Without `keep_frozen` checkpoints hold no frozen weights.
 
         Raises ValueError under a launcher with several processes.
         """

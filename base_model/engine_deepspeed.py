@@ -58,6 +58,10 @@ SHARDS = "deepspeed"
 """the folder of DeepSpeed's own files inside a checkpoint: every process's part of weights and optimizer"""
 
 
+BUCKET = 200_000_000
+"""gradients that ZeRO collects at most before it sends them"""
+
+
 class DeepSpeedEngine:
     """Many processes, one model. `module` is DeepSpeed's wrapper; models must call their network through it."""
 
@@ -69,9 +73,9 @@ class DeepSpeedEngine:
         memory: Memory | None = None,
         keep_frozen: bool = True,
     ) -> None:
-        """Called on every rank; rank 0's weights are everyone's. Without `keep_frozen` checkpoints hold no frozen weights.
+        """Called on every rank; rank 0's weights are everyone's.
 
-        Raises ValueError for settings ZeRO cannot honour.
+        Without `keep_frozen` checkpoints hold no frozen weights. Raises ValueError for settings ZeRO cannot honour.
         """
         memory = memory or Memory()
         require_possible(zero_stage, memory)
@@ -98,8 +102,12 @@ class DeepSpeedEngine:
         self._buffers = set(module.state_dict()) - {name for name, _ in module.named_parameters()}
         self._interrupted = False
         self._touched = _watch_gradients(module)
+        trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
         self._ds = deepspeed.initialize(
-            model=module, optimizer=optimizer, config=_config(zero_stage, optim.clip, memory), dist_init_required=False
+            model=module,
+            optimizer=optimizer,
+            config=_config(zero_stage, optim.clip, memory, trained),
+            dist_init_required=False,
         )[0]
         self.module: nn.Module = self._ds
         self.device = torch.device(self._ds.device)
@@ -208,7 +216,9 @@ class DeepSpeedEngine:
         require_own_weights(self._ema)
         dist.barrier()
         folder.mkdir(parents=True, exist_ok=True)
-        self._ds.save_checkpoint(str(folder), tag=SHARDS, save_latest=False, exclude_frozen_parameters=not self._keep_frozen)
+        self._ds.save_checkpoint(
+            str(folder), tag=SHARDS, save_latest=False, exclude_frozen_parameters=not self._keep_frozen
+        )
         self._write(folder / MODULE_FILE, self._shapes)
         if self._ema:
             with self.averaged():
@@ -313,8 +323,8 @@ def require_possible(stage: int, memory: Memory) -> None:
         )
 
 
-def _config(stage: int, clip: float, memory: Memory) -> dict[str, Any]:
-    zero: dict[str, Any] = {"stage": stage}
+def _config(stage: int, clip: float, memory: Memory, trained: int) -> dict[str, Any]:
+    zero: dict[str, Any] = {"stage": stage, "reduce_bucket_size": min(trained, BUCKET)}
     if memory.offload:
         zero["offload_optimizer"] = {"device": "cpu"}
     sums = {"data_types": {"grad_accum_dtype": "fp32"}} if memory.bf16 else {}

@@ -1,9 +1,9 @@
 """What one training pass of a network needs, counted on its own modules without allocating any of it.
 
-The network is built and run on torch's meta device, whose tensors have shapes and no memory: parameters, what autograd
-keeps for the backward pass, and the products of linear layers are counted where they happen, so counts follow code. Deep
-networks are counted at two and at three blocks and continued in a straight line, which is exact, because all blocks but
-the last are alike.
+The network is built and run on torch's meta device, whose tensors have shapes and no memory: parameters, what
+autograd keeps for the backward pass, and the products of linear layers are counted where they happen, so the counts
+follow the code. Deep networks are counted at two and at three blocks and continued in a straight line, which is exact,
+because all blocks but the last are alike.
 
 Shapes: B samples, S image tokens, L text tokens, D width.
 """
@@ -97,7 +97,11 @@ def trace(cfg: MMDiTConfig, lora: Lora, micro: Pass, bf16: bool) -> Footprint:
             block.register_forward_pre_hook(lambda _, x: add(entering, e * (x[0].numel() + x[1].numel())))
         B, S = micro.samples, micro.grid[0] * micro.grid[1]
         work[0] = cfg.num_layers * 4.0 * cfg.width * B * micro.tokens**2  # q k^T and p v
-        inputs = (torch.randn(B, S, cfg.in_channels), torch.rand(B), torch.randn(B, micro.text, cfg.joint_attention_dim))
+        inputs = (
+            torch.randn(B, S, cfg.in_channels),
+            torch.rand(B),
+            torch.randn(B, micro.text, cfg.joint_attention_dim),
+        )
         inside = watch(network, inputs, [micro.grid] * B)
         network.recompute = True
         outside = watch(network, inputs, [micro.grid] * B)

@@ -26,7 +26,8 @@ def lines(name: str, micro: Pass, accounts: Sequence[Account], chosen: Account) 
     setup, need, work, card = chosen.setup, chosen.need, chosen.work, find_card(chosen.setup.card)
     learns = f"LoRA of rank {setup.rank}" if setup.rank else "all weights"
     yield f"{name}: {need.parameters:,.0f} parameters; {learns}: {need.trained:,.0f} learn"
-    yield f"on {setup.gpus} x {setup.card} ({card.memory_gb:.0f} GB), {'bfloat16 + float32 masters' if setup.bf16 else 'float32'}"
+    precision = "bfloat16 + float32 masters" if setup.bf16 else "float32"
+    yield f"on {setup.gpus} x {setup.card} ({card.memory_gb:.0f} GB), {precision}"
     yield ""
     yield from batch_lines(micro, chosen)
     yield ""
@@ -67,7 +68,7 @@ def part_lines(chosen: Account) -> Iterator[str]:
         if gb:
             yield f"  {part:22}{gb:10.4g} GB"
     yield f"  {'together':22}{chosen.total:10.4g} GB of {limit_gb(card):.4g}"
-    yield f"    ({card.memory_gb:.0f} GB less {SPARE:.0%} for fragments and {RESERVE_GB:.0f} GB for driver and workspace)"
+    yield f"  ({card.memory_gb:.0f} GB less {SPARE:.0%} for fragments and {RESERVE_GB:.0f} GB for driver and workspace)"
     peak = card.bf16_tflops if setup.bf16 else card.fp32_tflops
     yield f"  {'work of an update':22}{flops(chosen.need, setup, work) / 1e12:10.4g} TFLOP a card"
     times = seconds(chosen.need, setup, work)

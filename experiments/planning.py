@@ -46,8 +46,7 @@ def plan(asked: Asked) -> tuple[int, list[str]]:
     ways = [costed(need, way, work) for way in alternatives(setup)]
     if asked.stage is not None:
         wanted = -1 if setup.gpus == 1 and asked.stage == 0 else asked.stage
-        ways.append(costed(need, replace(setup, zero=wanted), work))
-        chosen = ways.pop()
+        chosen = costed(need, replace(setup, zero=wanted), work)
         ways = [chosen if way.setup == chosen.setup else way for way in ways]
     else:
         chosen = next((way for way in ways if way.fits), min(ways, key=lambda way: (bool(way.refused), way.total)))

@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from alignment import dpo, grpo
-from base_model import pretrain, sft, train_vae
+from base_model import pretrain, released, sft, train_vae
 from base_model.checkpoint import keep_last, latest, save_atomically
 from base_model.data.latents import LatentStream, Producers
 from base_model.engine import Engine, LocalEngine
@@ -89,11 +89,21 @@ def starting_model(experiment: Experiment, parent: Path | None, cache: Path | No
 
 
 def open_vae(experiment: Experiment, cfg: train_vae.TrainVAE, parent: Path | None) -> QwenImageVAE:
-    """The autoencoder a stage starts from: fresh weights, or the parent's (or shipped) one with its encoder frozen."""
-    if not cfg.frozen_encoder:
+    """The autoencoder a stage starts from: a released one, fresh weights, or the parent's (or the shipped) one.
+
+    Raises ValueError for what is traded for memory in transformers only.
+    """
+    lean = experiment.memory
+    if experiment.lora.rank or lean.bf16 or lean.recompute:
+        raise ValueError(f"{experiment.name}: lora, memory.bf16 and memory.recompute are the transformer's alone")
+    if experiment.base:
+        vae = released.load_vae(read_base(experiment.base)).train()
+    elif cfg.frozen_encoder:
+        vae = load_vae(vae_file(parent)).train()
+    else:
         return QwenImageVAE.seeded(VAES[experiment.preset], experiment.seed)
-    vae = load_vae(vae_file(parent)).train()
-    train_vae.freeze_encoder(vae)
+    if cfg.frozen_encoder:
+        train_vae.freeze_encoder(vae)
     return vae
 
 
@@ -146,13 +156,14 @@ def run(
             module = model
         else:
             model = open_model(experiment, parent, folder / "embeddings")
-            module = model.trainable
+            module, model.network.recompute = model.trainable, experiment.memory.recompute
         if isinstance(cfg, dpo.Dpo):
             plan = required(experiment, experiment.pairs, "pairs")
             make_pairs(model, plan, folder, required(experiment, pool, "judge"), bar)
         if isinstance(cfg, dpo.Dpo | grpo.Grpo):
             model.freeze_reference()
-        engine = LocalEngine(module, experiment.optim)
+        adapter = experiment.lora.rank > 0
+        engine = LocalEngine(module, experiment.optim, memory=experiment.memory, keep_frozen=not adapter)
         start = resume(engine, folder, record, bar)
         with updates(experiment, model, engine, folder, start, pool) as loop:
             follow(loop, experiment, model, engine, record, bar)

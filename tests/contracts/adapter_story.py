@@ -76,9 +76,7 @@ def weights(engine: Engine, folder: Path) -> dict[str, dict[str, Tensor]]:
     return {"module": load_file(folder / MODULE_FILE), "average": load_file(folder / AVERAGE_FILE)}
 
 
-def tell_one(
-    make: Making, ranks: range, folder: Path, memory: Memory, lora: bool
-) -> dict[str, Any]:
+def tell_one(make: Making, ranks: range, folder: Path, memory: Memory, lora: bool) -> dict[str, Any]:
     """Train, save half-way, go on; then load into a new engine and go on from there."""
     model, engine = open_model(make, memory, lora)
     x, sigma, _ = micros(model, 99, range(1))[0]
