@@ -31,10 +31,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from base_model.layout import Grids, Layout, PictureGrids, check_pictures, lay_out
 from base_model.packing import Stream
@@ -230,6 +232,8 @@ class MMDiT(nn.Module):
     def __init__(self, cfg: MMDiTConfig) -> None:
         super().__init__()
         self.cfg = cfg
+        self.recompute = False
+        """keep what enters each block and compute the rest again in the backward pass (arXiv:1604.06174)"""
         D = cfg.width
         self.time_text_embed = TimeEmbedding(D)
         self.txt_norm = nn.RMSNorm(cfg.joint_attention_dim, eps=EPS)
@@ -290,8 +294,10 @@ class MMDiT(nn.Module):
         img = self.img_in(layout.img.pack(latents.to(dtype)))
         txt = self.txt_in(self.txt_norm(layout.txt.pack(text_BLD.to(dtype))))
         temb = self.time_text_embed(torch.cat([sigma_B, 0.0 * sigma_B]) if clean else sigma_B, dtype)
+        recompute = self.recompute and torch.is_grad_enabled()
         for block in self.transformer_blocks:
-            img, txt = block(img, txt, temb, layout)
+            run = partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False) if recompute else block
+            img, txt = run(img, txt, temb, layout)
         v = self.proj_out(self.norm_out(layout.targets(img), layout.own(temb), layout.target))
         return layout.target.unpack(v).to(x_BSC.dtype)
 

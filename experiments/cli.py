@@ -17,9 +17,11 @@ import tyro
 from tyro.conf import ConsolidateSubcommandArgs, OmitSubcommandPrefixes, subcommand
 
 from experiments.commands.arguments import RUNS
+from experiments.commands.autoencoders import EvaluateVae, ExportVae
 from experiments.commands.drawing import Sample
 from experiments.commands.judging import Doctor, Evaluate, Report, Score
 from experiments.commands.pairs import Pairs
+from experiments.commands.planning import Plan
 from experiments.commands.released import Edit, Export, ImportLora
 from experiments.commands.training import Quickstart, Resume, Train, finish
 
@@ -32,6 +34,9 @@ Command = (
     | Annotated[Export, subcommand("export")]
     | Annotated[ImportLora, subcommand("import-lora")]
     | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[EvaluateVae, subcommand("evaluate-vae")]
+    | Annotated[ExportVae, subcommand("export-vae")]
+    | Annotated[Plan, subcommand("plan")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Score, subcommand("score")]
     | Annotated[Pairs, subcommand("pairs")]

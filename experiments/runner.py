@@ -17,13 +17,13 @@ import numpy as np
 import torch
 
 from alignment import dpo, grpo
-from base_model import pretrain, sft, train_vae
+from base_model import pretrain, released, sft, train_vae
 from base_model.checkpoint import keep_last, latest, save_atomically
 from base_model.data.latents import LatentStream, Producers
 from base_model.data.stream import TextStream
 from base_model.derived import is_derived
 from base_model.engine import Engine, LocalEngine
-from base_model.lora import add_adapter
+from base_model.lora import add_adapter, has_adapter
 from base_model.presets import PICTURES, PRESETS, VAES
 from base_model.qwen_image import QwenImage, build
 from base_model.released import Released, load_base, read_base
@@ -95,11 +95,21 @@ def starting_model(experiment: Experiment, parent: Path | None, cache: Path | No
 
 
 def open_vae(experiment: Experiment, cfg: train_vae.TrainVAE, parent: Path | None) -> QwenImageVAE:
-    """The autoencoder a stage starts from: fresh weights, or the parent's (or shipped) one with its encoder frozen."""
-    if not cfg.frozen_encoder:
+    """The autoencoder a stage starts from: a released one, fresh weights, or the parent's (or the shipped) one.
+
+    Raises ValueError for what is traded for memory in transformers only.
+    """
+    lean = experiment.memory
+    if experiment.lora.rank or lean.bf16 or lean.recompute:
+        raise ValueError(f"{experiment.name}: lora, memory.bf16 and memory.recompute are the transformer's alone")
+    if experiment.base:
+        vae = released.load_vae(read_base(experiment.base)).train()
+    elif cfg.frozen_encoder:
+        vae = load_vae(vae_file(parent)).train()
+    else:
         return QwenImageVAE.seeded(VAES[experiment.preset], experiment.seed)
-    vae = load_vae(vae_file(parent)).train()
-    train_vae.freeze_encoder(vae)
+    if cfg.frozen_encoder:
+        train_vae.freeze_encoder(vae)
     return vae
 
 
@@ -168,12 +178,14 @@ def run(
         else:
             model = open_model(experiment, parent, folder / "embeddings")
             module, device = model.trainable, model.device
+            model.network.recompute = experiment.memory.recompute
         if isinstance(cfg, dpo.Dpo):
             plan = required(experiment, experiment.pairs, "pairs")
             make_pairs(model, plan, folder, required(experiment, pool, "judge"), bar)
         if isinstance(cfg, dpo.Dpo | grpo.Grpo):
             model.freeze_reference()
-        engine = LocalEngine(module, experiment.optim, device)
+        adapter = isinstance(model, QwenImage) and has_adapter(model.network)
+        engine = LocalEngine(module, experiment.optim, device, experiment.memory, keep_frozen=not adapter)
         start = resume(engine, folder, record, bar)
         with updates(experiment, model, engine, folder, start, pool) as loop:
             follow(loop, experiment, model, engine, record, bar)
