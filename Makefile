@@ -47,7 +47,7 @@ $(STAMP):
 	# torch first and alone: whatever else asks for torch then finds it, and no other build of it is fetched
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints-cpu.txt \
 		$(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch==2.13.0
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints-cpu.txt -e '.[train,parity,deepspeed,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints-cpu.txt -e '.[train,parity,lora,released,deepspeed,dev]'
 	# only their OCR weights are used. Their own dependencies include two more builds of OpenCV, which would overwrite
 	# the files of the one paddleocr uses
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps rapidocr==3.10.0 rapidocr-onnxruntime==1.4.4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -88,33 +89,52 @@ def read_picture(path: Path) -> Tensor:
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255.0
 
 
-def export_run(run: Path, folder: Path) -> list[Path]:
-    """Write a run's model as a released folder, and beside its parts the adapter, if it learned one, as a LoRA file.
-
-    Returns what was written, the folder first.
-    """
-    place = derived_folder(run)
-    model = load_derived(place)
+def export_run(run: Path, folder: Path) -> Path:
+    """Write a run's model as a released folder, an adapter merged; the folder."""
+    model = load_derived(derived_folder(run))
     export(model.network, model.base, folder)
-    return [folder]
+    return folder
 
 
-def export_lora(run: Path, folder: Path) -> list[Path]:
+def export_lora(run: Path, folder: Path) -> Path:
     """Write the adapter that a run learned as a LoRA file; the file. Raises ValueError when it learned all weights."""
     place = derived_folder(run)
     if not (place / ADAPTER).exists():
         raise ValueError(f"{run} trained all weights and has no adapter; export it whole, without --only-lora")
     with written_aside(folder) as aside:
         (aside / LORA_FILE).write_bytes((place / ADAPTER).read_bytes())
-    return [folder / LORA_FILE]
+    return folder / LORA_FILE
+
+
+def in_diffusers_names(file: Path, place: Path) -> Path:
+    """The LoRA file itself, or a copy of one that another trainer wrote, under diffusers' names and with its strength
+    in the weights. Raises ValueError when it cannot be read, or is no LoRA of this transformer."""
+    try:
+        read_adapter(file)
+        return file
+    except ValueError as error:
+        if not str(error).startswith(f"{file} is no LoRA"):
+            raise
+        foreign = error
+    from diffusers import QwenImagePipeline
+    from safetensors.torch import save_file
+
+    try:
+        state = QwenImagePipeline.lora_state_dict(str(file.resolve().parent), weight_name=file.name)
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, place / LORA_FILE)
+        read_adapter(place / LORA_FILE)
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{foreign}; nor in those of trainers that diffusers knows ({error})") from error
+    return place / LORA_FILE
 
 
 def import_lora(file: Path, name: str, run: Path) -> Path:
     """Make a run of a checkpoint with somebody's LoRA, to sample, edit with, or train on; its folder."""
     base = read_base(name)
-    read_adapter(file)  # complain before 20 billion weights are read, and before there is a run
-    model = load_base(base)
-    load_adapter(model.network, file)
+    with TemporaryDirectory() as place:
+        known = in_diffusers_names(file, Path(place))  # complain before 20 billion weights are read
+        model = load_base(base)
+        load_adapter(model.network, known)
     record = RunRecord.open(run, {"imported": str(file), "base": name})
     if record.finished:
         raise ValueError(f"{run} holds this import already")

@@ -174,7 +174,7 @@ def learned(network: MMDiT, scale: float = 0.3) -> None:
                 p.copy_(scale * torch.randn(p.shape, generator=random))
 
 
-def ask(network: Any, pictures: bool = False) -> torch.Tensor:
+def ask(network: Any) -> torch.Tensor:
     """The velocity for fixed inputs, from our network or from diffusers'."""
     random = torch.Generator().manual_seed(2)
     x, text = torch.randn(2, 24, 16, generator=random), torch.randn(2, 9, 32, generator=random)

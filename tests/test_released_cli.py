@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from base_model.derived import ADAPTER, is_derived, load_derived
 from base_model.released import load_base, load_transformer, read_base
@@ -21,6 +21,7 @@ from experiments import cli, runner
 from experiments.files import read_png
 from experiments.record import read_run
 from experiments.sampling import draw
+from tests.test_released import ask
 from tests.tiny_released import open_pipeline
 
 DRAW = ("--size", "64", "48", "--steps", "2", "--device", "cpu")
@@ -124,6 +125,25 @@ def test_a_runs_adapter_goes_to_diffusers_and_back(trained, t2i, tmp_path):
     glyphlab("sample", "--base", tmp_path / "back", TEXT, *DRAW, "-o", tmp_path / "b.png")
     glyphlab("sample", "--base", trained["lora"], TEXT, *DRAW, "-o", tmp_path / "a.png")
     assert np.array_equal(read_png(tmp_path / "a.png"), read_png(tmp_path / "b.png"))
+
+
+@pytest.mark.parametrize("style", ["lora_unet_", "diffusion_model."])
+def test_a_lora_of_another_trainer_draws_as_diffusers_draws_it(style, t2i, tmp_path):
+    """Names with underscores and an alpha a layer, or ComfyUI's prefix."""
+    random, state = torch.Generator().manual_seed(0), {}
+    for layer in ("transformer_blocks.0.attn.to_q", "transformer_blocks.1.img_mlp.net.2"):
+        module = load_transformer(read_base(t2i)).get_submodule(layer)
+        name = style + (layer.replace(".", "_") if style == "lora_unet_" else layer)
+        state[f"{name}.lora_down.weight"] = torch.randn(3, module.in_features, generator=random)
+        state[f"{name}.lora_up.weight"] = torch.randn(module.out_features, 3, generator=random) * 0.3
+        state[f"{name}.alpha"] = torch.tensor(1.5)
+    save_file(state, tmp_path / "foreign.safetensors")
+    glyphlab("import-lora", tmp_path / "foreign.safetensors", "--base", t2i, "-o", tmp_path / "run")
+    model, pipe = load_derived(tmp_path / "run" / "model"), open_pipeline(t2i)
+    plain = ask(pipe.transformer)
+    pipe.load_lora_weights(str(tmp_path), weight_name="foreign.safetensors")
+    assert (ask(pipe.transformer) - plain).abs().max() > 0.01
+    assert (ask(model.network) - ask(pipe.transformer)).abs().max() < 1e-5
 
 
 def test_a_finished_run_is_a_parent(trained, tmp_path, monkeypatch, capsys):

@@ -65,8 +65,7 @@ class Export:
     def run(self) -> int:
         from experiments.released import export_lora, export_run
 
-        for path in (export_lora if self.only_lora else export_run)(self.run_folder, self.folder):
-            print(path)
+        print((export_lora if self.only_lora else export_run)(self.run_folder, self.folder))
         return 0
 
 
@@ -78,7 +77,7 @@ class ImportLora:
     """
 
     file: Annotated[Positional[Path], arg(metavar="FILE")]
-    """a LoRA of the transformer in diffusers' names"""
+    """a LoRA of the transformer, in diffusers' names or, where diffusers is installed, those of trainers it knows"""
     base: Annotated[str, arg(metavar="BASE")]
     """the released checkpoint that it was trained on, a folder or a name on the hub"""
     out: Out
