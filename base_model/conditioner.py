@@ -20,6 +20,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from base_model.interface import Pictures
+
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 PLACES = 12
 """Longest spelled word; also the length of the two place codes."""
@@ -74,3 +76,16 @@ def encode(texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     text_BLD = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     lengths = torch.tensor([len(row) for row in rows])
     return text_BLD, torch.arange(text_BLD.shape[1])[None] < lengths[:, None]
+
+
+class ByteEncoder:
+    """The encoder of small presets. It sees no pictures; those reach the network as latents alone."""
+
+    nothing = ""
+
+    def encode(self, texts: Sequence[str], pictures: Pictures = ()) -> tuple[Tensor, Tensor]:
+        return encode(texts)
+
+    def fitted(self, pictures: Pictures) -> Pictures:
+        """As they are."""
+        return pictures

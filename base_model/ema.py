@@ -23,21 +23,35 @@ def whole(parameter: nn.Parameter) -> Tensor:
 class Ema:
     """Averages what requires a gradient; frozen weights are their own average."""
 
-    def __init__(self, module: nn.Module, decay: float, storage: Callable[[nn.Parameter], Tensor] = whole) -> None:
-        """`storage` returns what this process holds of a parameter: all of it, or its shard under ZeRO-3."""
+    def __init__(
+        self,
+        module: nn.Module,
+        decay: float,
+        storage: Callable[[nn.Parameter], Tensor] = whole,
+        masters: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """`storage` returns what this process holds of a parameter: all of it, or its shard under ZeRO-3.
+
+        `masters` are averaged in place of the parameters of these names: float32 beside 16-bit weights.
+        """
         self.decay = decay
         self.updates = 0
         self.inside = False
         """whether the module holds the averages now"""
         self._storage = storage
         self._parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        self.shadow = {name: storage(p).detach().to(torch.float32, copy=True) for name, p in self._parameters.items()}
+        self._masters = masters or {}
+        self.shadow = {name: weight.detach().to(torch.float32, copy=True) for name, weight in self._weights().items()}
+
+    def _weights(self) -> dict[str, Tensor]:
+        """What is averaged."""
+        return {name: self._masters.get(name, self._storage(p)).data for name, p in self._parameters.items()}
 
     @torch.no_grad()
     def update(self) -> None:
         """(E1), (E2)."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))  # (E1)
-        weights = [self._storage(p).float() for p in self._parameters.values()]
+        weights = [weight.float() for weight in self._weights().values()]
         torch._foreach_lerp_(list(self.shadow.values()), weights, 1.0 - decay)  # (E2)
         self.updates += 1
 

@@ -11,7 +11,6 @@ value and its optimizer state.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -21,19 +20,26 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from base_model.ema import Ema
+from base_model.engine_files import (
+    AVERAGE_FILE,
+    MODULE_FILE,
+    OPTIMIZER_FILE,
+    frozen_checksum,
+    group_names,
+    read_meta,
+    require_same_tensors,
+    saved_state,
+    shapes,
+    write_meta,
+    write_tensors,
+)
+from base_model.masters import Masters, Memory
 from base_model.muon import MuonAdamW, is_muon_weight
 
-MODULE_FILE = "module.safetensors"
-"""the module's whole state, the same file whichever engine wrote it"""
-AVERAGE_FILE = "ema.safetensors"
-"""the averaged trainable weights; absent when averaging is off"""
-OPTIMIZER_FILE = "optimizer.pt"
-META_FILE = "engine.json"
 OWN_METRICS = ("grad_norm", "loss", "lr")
 
 Micro = TypeVar("Micro")
@@ -138,8 +144,18 @@ class LocalEngine:
     rank = 0
     world_size = 1
 
-    def __init__(self, module: nn.Module, optim: OptimConfig, device: str | torch.device = "cpu") -> None:
-        """Moves `module` to `device` in place. Raises ValueError under a launcher with several processes."""
+    def __init__(
+        self,
+        module: nn.Module,
+        optim: OptimConfig,
+        device: str | torch.device = "cpu",
+        memory: Memory | None = None,
+        keep_frozen: bool = True,
+    ) -> None:
+        """Moves `module` to `device` in place. Without `keep_frozen` checkpoints hold no frozen weights.
+
+        Raises ValueError under a launcher with several processes.
+        """
         world = int(os.environ.get("WORLD_SIZE", "1"))
         if world > 1:
             raise ValueError(
@@ -150,8 +166,13 @@ class LocalEngine:
         self.module = module.to(self.device)
         self.optim = optim
         self.updates = 0
-        self._optimizer = make_optimizer(module, optim)
-        self._ema = Ema(module, optim.ema_decay) if optim.ema_decay else None
+        self._frozen = None if keep_frozen else frozen_checksum(module)
+        self._masters: Masters | None = None
+        if memory and (memory.bf16 or memory.offload):
+            self._masters = Masters(module, torch.device("cpu") if memory.offload else self.device, memory.bf16)
+        self._weights = self._masters.weights if self._masters else dict(module.named_parameters())
+        self._optimizer = make_optimizer(self._weights, optim)
+        self._ema = Ema(module, optim.ema_decay, masters=self._weights) if optim.ema_decay else None
 
     def update(self, micros: Sequence[Micro], loss: Loss[Micro]) -> dict[str, float]:
         """See `Engine.update`."""
@@ -179,6 +200,8 @@ class LocalEngine:
         share = self.optim.lr_share(self.updates)
         set_lr(self._optimizer, share)  # (U3)
         self._optimizer.step()  # (U4)
+        if self._masters:
+            self._masters.publish()
         self.updates += 1
         if self._ema:
             self._ema.update()
@@ -196,7 +219,7 @@ class LocalEngine:
         """See `Engine.save`."""
         require_own_weights(self._ema)
         folder.mkdir(parents=True, exist_ok=True)
-        write_tensors(folder / MODULE_FILE, self.module.state_dict())
+        write_tensors(folder / MODULE_FILE, self._state())
         if self._ema:
             write_tensors(folder / AVERAGE_FILE, self._ema.shadow)
         torch.save(self._optimizer.state_dict()["state"], folder / OPTIMIZER_FILE)
@@ -207,8 +230,11 @@ class LocalEngine:
         require_own_weights(self._ema)
         saved = read_meta(folder, self._meta())
         state = torch.load(folder / OPTIMIZER_FILE, map_location=self.device, weights_only=True)
-        require_same_tensors(folder / MODULE_FILE, shapes(self.module.state_dict()))
-        self.module.load_state_dict(load_file(folder / MODULE_FILE))
+        require_same_tensors(folder / MODULE_FILE, shapes(self._state()))
+        tensors = load_file(folder / MODULE_FILE)
+        self.module.load_state_dict(tensors, strict=False)  # the names are known to be right
+        if self._masters:
+            self._masters.load(tensors)
         if self._ema:
             require_same_tensors(folder / AVERAGE_FILE, shapes(self._ema.shadow))
             self._ema.load(load_file(folder / AVERAGE_FILE), saved["ema_updates"])
@@ -216,8 +242,13 @@ class LocalEngine:
         self._optimizer.load_state_dict({"state": state, "param_groups": own})
         self.updates = saved["updates"]
 
+    def _state(self) -> dict[str, Tensor]:
+        """What is saved of the module: masters where there are any."""
+        return {name: self._weights.get(name, x) for name, x in saved_state(self.module, self._frozen is None).items()}
+
     def _meta(self) -> dict[str, Any]:
-        return meta("LocalEngine", self, group_names(self.module, self._optimizer), self._ema)
+        groups = group_names(self._weights.items(), self._optimizer)
+        return meta("LocalEngine", self, groups, self._ema, self._frozen)
 
 
 # ------------------------------------------------------------------------------------- shared by all engines
@@ -228,9 +259,9 @@ NO_GRADIENT = (
 )
 
 
-def make_optimizer(module: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
+def make_optimizer(weights: Mapping[str, nn.Parameter], optim: OptimConfig) -> torch.optim.AdamW:
     """Muon for matrices inside blocks, AdamW for the rest; one group a kind. Raises ValueError if all is frozen."""
-    trainable = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    trainable = [(name, p) for name, p in weights.items() if p.requires_grad]
     if not trainable:
         raise ValueError("every parameter of the module is frozen (requires_grad is False): nothing can be trained")
     muon = [p for name, p in trainable if optim.muon_lr and is_muon_weight(name, p)]
@@ -293,69 +324,16 @@ def require_finite(update: int, metrics: Mapping[str, float]) -> None:
         )
 
 
-def group_names(module: nn.Module, optimizer: torch.optim.Optimizer) -> list[list[str]]:
-    """Parameter names of every optimizer group, in its order."""
-    names = {id(p): name for name, p in module.named_parameters()}
-    return [[names[id(p)] for p in group["params"]] for group in optimizer.param_groups]
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """A safetensors file."""
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
-
-
-def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor."""
-    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-
-
-def require_same_tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises ValueError when a safetensors file does not hold exactly these names and shapes."""
-    with safe_open(path, "pt") as file:
-        saved = {name: tuple(file.get_slice(name).get_shape()) for name in sorted(file.keys())}
-    if odd := sorted(set(saved) ^ set(expected)):
-        raise ValueError(f"{path} holds another module: {len(odd)} names are only on one side, first {odd[:4]}")
-    for name, shape in expected.items():
-        if saved[name] != shape:
-            raise ValueError(f"{path}: {name} has shape {saved[name]}, this module needs {shape}")
-
-
-def meta(kind: str, engine: Any, names: list[list[str]], ema: Ema | None) -> dict[str, Any]:
-    """`META_FILE`: what a reader needs to know before loading the rest."""
+def meta(kind: str, engine: Any, names: list[list[str]], ema: Ema | None, frozen: int | None) -> dict[str, Any]:
+    """`META_FILE`: what a reader needs to know before loading the rest. `frozen`: checksum of what is left out."""
     return {
         "engine": f"{kind} on {engine.world_size} process(es)",
         "updates": engine.updates,
         "ema_updates": ema.updates if ema else None,
         "groups": names,
+        "frozen": frozen,
         "optim": asdict(engine.optim),
     }
-
-
-def write_meta(folder: Path, meta: Mapping[str, Any]) -> None:
-    """Written last, so that an engine folder without it is known to be unfinished."""
-    (folder / META_FILE).write_text(json.dumps(meta, indent=1) + "\n")
-
-
-def read_meta(folder: Path, own: Mapping[str, Any]) -> dict[str, Any]:
-    """`META_FILE` of a folder that fits the engine described by `own`. Raises ValueError saying what differs."""
-    path = folder / META_FILE
-    if not path.exists():
-        raise ValueError(f"{folder} is no engine checkpoint: it has no {META_FILE}")
-    saved = json.loads(path.read_text())
-    if saved["engine"] != own["engine"]:
-        raise ValueError(
-            f"{folder} was written by {saved['engine']}, this is {own['engine']}: optimizer state cannot move between "
-            f"them. To start anew from its weights, load {MODULE_FILE} into the module before making the engine."
-        )
-    if (saved["ema_updates"] is None) != (own["ema_updates"] is None):
-        had, has = ("without", "with") if saved["ema_updates"] is None else ("with", "without")
-        raise ValueError(f"{folder} was saved {had} a weight average, this engine is {has} one: match ema_decay")
-    if saved["groups"] != own["groups"]:
-        raise ValueError(
-            f"{folder}: the saved optimizer trains other parameters, or others with Muon, than this engine; load with "
-            "the module, the frozen parts and muon_lr (zero or not) of the saved run"
-        )
-    return saved
 
 
 def require_updatable(micros: Sequence[Any], ema: Ema | None) -> None:

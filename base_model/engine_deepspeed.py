@@ -26,41 +26,60 @@ from torch import Tensor, nn
 
 from base_model.ema import Ema, whole
 from base_model.engine import (
-    AVERAGE_FILE,
-    MODULE_FILE,
     NO_GRADIENT,
     Loss,
     Micro,
     OptimConfig,
     averages,
     checked_report,
-    group_names,
     make_optimizer,
     meta,
-    read_meta,
     require_finite,
     require_own_weights,
-    require_same_tensors,
     require_updatable,
     set_lr,
-    shapes,
     to_floats,
+)
+from base_model.engine_files import (
+    AVERAGE_FILE,
+    MODULE_FILE,
+    frozen_checksum,
+    group_names,
+    read_meta,
+    require_same_tensors,
+    saved_state,
+    shapes,
     write_meta,
     write_tensors,
 )
+from base_model.masters import Memory
 
 SHARDS = "deepspeed"
 """the folder of DeepSpeed's own files inside a checkpoint: every process's part of weights and optimizer"""
 
 
+BUCKET = 200_000_000
+"""gradients that ZeRO collects at most before it sends them"""
+
+
 class DeepSpeedEngine:
     """Many processes, one model. `module` is DeepSpeed's wrapper; models must call their network through it."""
 
-    def __init__(self, module: nn.Module, optim: OptimConfig, zero_stage: int = 2) -> None:
-        """Called on every rank; rank 0's weights are everyone's. Raises ValueError for settings ZeRO cannot honour."""
-        if zero_stage not in (0, 1, 2, 3):
-            raise ValueError(f"zero_stage={zero_stage} must be 0, 1, 2 or 3")
-        optimizer = make_optimizer(module, optim)
+    def __init__(
+        self,
+        module: nn.Module,
+        optim: OptimConfig,
+        zero_stage: int = 2,
+        memory: Memory | None = None,
+        keep_frozen: bool = True,
+    ) -> None:
+        """Called on every rank; rank 0's weights are everyone's.
+
+        Without `keep_frozen` checkpoints hold no frozen weights. Raises ValueError for settings ZeRO cannot honour.
+        """
+        memory = memory or Memory()
+        require_possible(zero_stage, memory)
+        optimizer = make_optimizer(dict(module.named_parameters()), optim)
         if zero_stage and any(group["muon"] for group in optimizer.param_groups):
             raise ValueError(
                 f"muon_lr={optim.muon_lr} with zero_stage={zero_stage}: DeepSpeed cuts matrices into flat slices, and "
@@ -75,14 +94,20 @@ class DeepSpeedEngine:
         self._stage = zero_stage
         self._inner = module
         self._optimizer = optimizer
+        self._frozen = None if keep_frozen else _of_rank_0(frozen_checksum(module))
         self._own_groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-        self._groups = group_names(module, optimizer)
-        self._shapes = shapes(module.state_dict())
+        self._groups = group_names(module.named_parameters(), optimizer)
+        self._shapes = shapes(saved_state(module, keep_frozen))
+        self._keep_frozen = keep_frozen
         self._buffers = set(module.state_dict()) - {name for name, _ in module.named_parameters()}
         self._interrupted = False
         self._touched = _watch_gradients(module)
+        trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
         self._ds = deepspeed.initialize(
-            model=module, optimizer=optimizer, config=_config(zero_stage, optim.clip), dist_init_required=False
+            model=module,
+            optimizer=optimizer,
+            config=_config(zero_stage, optim.clip, memory, trained),
+            dist_init_required=False,
         )[0]
         self.module: nn.Module = self._ds
         self.device = torch.device(self._ds.device)
@@ -191,7 +216,9 @@ class DeepSpeedEngine:
         require_own_weights(self._ema)
         dist.barrier()
         folder.mkdir(parents=True, exist_ok=True)
-        self._ds.save_checkpoint(str(folder), tag=SHARDS, save_latest=False)
+        self._ds.save_checkpoint(
+            str(folder), tag=SHARDS, save_latest=False, exclude_frozen_parameters=not self._keep_frozen
+        )
         self._write(folder / MODULE_FILE, self._shapes)
         if self._ema:
             with self.averaged():
@@ -209,7 +236,7 @@ class DeepSpeedEngine:
         if self._ema:
             require_same_tensors(folder / AVERAGE_FILE, {name: self._shapes[name] for name in self._ema.shadow})
         self._forget_gathered()
-        path, _ = self._ds.load_checkpoint(str(folder), tag=SHARDS)
+        path, _ = self._ds.load_checkpoint(str(folder), tag=SHARDS, load_module_strict=self._keep_frozen)
         if path is None:
             raise ValueError(f"{folder / SHARDS}: DeepSpeed found no checkpoint of this many processes there")
         for group, own in zip(self._optimizer.param_groups, self._own_groups, strict=True):
@@ -223,7 +250,7 @@ class DeepSpeedEngine:
         dist.barrier()
 
     def _meta(self) -> dict[str, Any]:
-        return meta(f"DeepSpeedEngine (ZeRO-{self._stage})", self, self._groups, self._ema)
+        return meta(f"DeepSpeedEngine (ZeRO-{self._stage})", self, self._groups, self._ema, self._frozen)
 
     def _write(self, path: Path, names: Iterable[str]) -> None:
         """Whole tensors by name, gathered by all ranks one at a time and written by rank 0."""
@@ -285,12 +312,29 @@ class DeepSpeedEngine:
             raise ValueError(f"ranks disagree on {what} (rank {self.rank}: {value}); every rank must bring the same")
 
 
-def _config(stage: int, clip: float) -> dict[str, Any]:
-    return {
+def require_possible(stage: int, memory: Memory) -> None:
+    """Raises ValueError for a stage that does not exist or cannot do what is asked of it."""
+    if stage not in (0, 1, 2, 3):
+        raise ValueError(f"zero_stage={stage} must be 0, 1, 2 or 3")
+    if stage == 0 and (memory.bf16 or memory.offload):
+        raise ValueError(
+            "zero_stage=0 keeps one set of weights, in float32 on the device: for bf16 with float32 masters, or for "
+            "optimizer state in host memory, use zero_stage=1, which is the same with less memory"
+        )
+
+
+def _config(stage: int, clip: float, memory: Memory, trained: int) -> dict[str, Any]:
+    zero: dict[str, Any] = {"stage": stage, "reduce_bucket_size": min(trained, BUCKET)}
+    if memory.offload:
+        zero["offload_optimizer"] = {"device": "cpu"}
+    sums = {"data_types": {"grad_accum_dtype": "fp32"}} if memory.bf16 else {}
+    return sums | {
+        "bf16": {"enabled": memory.bf16},
+        "zero_force_ds_cpu_optimizer": False,  # torch's AdamW is fused on CPU too, and needs no compiler
         "train_micro_batch_size_per_gpu": 1,  # only used for DeepSpeed's own throughput report
         "gradient_accumulation_steps": 1,  # boundaries are set by hand: the number of micro-batches may change
         "gradient_clipping": clip if stage else 0.0,
-        "zero_optimization": {"stage": stage},
+        "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
     }
 
@@ -305,6 +349,12 @@ def _start_processes() -> None:
     # gloo cannot do; declaring it incompatible is the only switch
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(verbose=False)
+
+
+def _of_rank_0(value: int) -> int:
+    shared = torch.tensor([value], dtype=torch.int64)
+    dist.broadcast(shared, 0)
+    return int(shared)
 
 
 def _slice(parameter: nn.Parameter) -> Tensor:

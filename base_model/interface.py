@@ -1,8 +1,8 @@
 """What anyone may ask of a base model.
 
 Training loops and alignment know a model only through `FlowModel`. Adding one is one file and a row in its contract
-test. Shapes: B samples, S latent tokens, C channels of a latent token, L text tokens, D width of the text encoder,
-3HW pixels in [0, 1].
+test. Shapes: B samples, S latent tokens, R tokens of condition pictures, C channels of a latent token, L text tokens,
+D width of the text encoder, 3HW pixels in [0, 1].
 """
 
 from __future__ import annotations
@@ -10,63 +10,123 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
 
+if TYPE_CHECKING:
+    from base_model.sample import Sampler
+
+Grid = tuple[int, int]
+"""rows and columns of latent tokens"""
+
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Everything the network reads besides the noisy latent and its noise level."""
+    """Everything the network reads besides the noisy latent and its noise level.
+
+    A picture to be edited is known twice (dual encoding, Qwen-Image, arXiv:2508.02324): what it shows, as
+    text tokens of an encoder that saw it, and how it looks, as its clean latents.
+    """
 
     text_BLD: Tensor
-    """encoded text, zeros where the mask is False"""
+    """encoded text, and what the encoder saw of the pictures; zeros where the mask is False"""
     mask_BL: Tensor
     """bool, True for a real token"""
-    grid: tuple[int, int]
-    """rows and columns of latent tokens; S is their product"""
+    grids: tuple[Grid, ...]
+    """of the picture to be made, one a sample; S is the largest product"""
+    pictures_BRC: Tensor | None = None
+    """clean latents of the condition pictures of a sample, one behind the other, then zeros; None: no sample has any"""
+    picture_grids: tuple[tuple[Grid, ...], ...] = ()
+    """the grid of every condition picture, for every sample; () when no sample has any"""
+
+    def __post_init__(self) -> None:
+        B = self.text_BLD.shape[0]
+        if len(self.grids) != B or not all(isinstance(grid, tuple) for grid in self.grids):
+            raise ValueError(f"grids must hold one (rows, columns) for each of the {B} samples, got {self.grids}")
+        if (self.pictures_BRC is None) != (not any(self.picture_grids)):
+            raise ValueError("pictures_BRC and picture_grids belong together: give both, or neither")
+        if self.pictures_BRC is not None and (
+            len(self.picture_grids) != B
+            or self.pictures_BRC.shape[:2] != (B, max(map(token_count, self.picture_grids)))
+        ):
+            raise ValueError(
+                f"condition pictures of grids {self.picture_grids} do not fit latents {tuple(self.pictures_BRC.shape)} "
+                f"of {B} samples: one row of tokens a sample, as long as the longest"
+            )
 
     def __len__(self) -> int:
         return self.text_BLD.shape[0]
 
     def take(self, rows: slice | Sequence[int] | Tensor) -> Conditioning:
         """The chosen samples."""
-        return Conditioning(self.text_BLD[rows], self.mask_BL[rows], self.grid)
+        chosen = torch.arange(len(self))[rows.cpu() if isinstance(rows, Tensor) else rows].tolist()
+        return self._with(self.text_BLD[rows], self.mask_BL[rows], chosen)
 
     def repeat(self, copies: int) -> Conditioning:
         """Every sample `copies` times, copies side by side."""
-        return Conditioning(
-            self.text_BLD.repeat_interleave(copies, 0), self.mask_BL.repeat_interleave(copies, 0), self.grid
-        )
+        chosen = [i for i in range(len(self)) for _ in range(copies)]
+        return self._with(self.text_BLD.repeat_interleave(copies, 0), self.mask_BL.repeat_interleave(copies, 0), chosen)
+
+    def _with(self, text_BLD: Tensor, mask_BL: Tensor, chosen: list[int]) -> Conditioning:
+        """The text given, with the grids and pictures of the chosen samples."""
+        grids = tuple(self.grids[i] for i in chosen)
+        picture_grids = tuple(self.picture_grids[i] for i in chosen) if self.picture_grids else ()
+        if self.pictures_BRC is None or not any(picture_grids):
+            return Conditioning(text_BLD, mask_BL, grids)
+        longest = max(map(token_count, picture_grids))
+        return Conditioning(text_BLD, mask_BL, grids, self.pictures_BRC[chosen, :longest], picture_grids)
 
     @staticmethod
     def stack(parts: Sequence[Conditioning]) -> Conditioning:
-        """Samples of several conditionings of one grid, padded to the longest text.
+        """Samples of several conditionings, padded to the longest text and the most picture tokens."""
+        grids = tuple(grid for part in parts for grid in part.grids)
+        text = padded_together([part.text_BLD for part in parts])
+        mask = padded_together([part.mask_BL[..., None] for part in parts])[..., 0]
+        shown = [part.pictures_BRC for part in parts if part.pictures_BRC is not None]
+        if not shown:
+            return Conditioning(text, mask, grids)
+        pictures = padded_together(
+            [
+                shown[0].new_zeros(len(part), 0, shown[0].shape[2]) if part.pictures_BRC is None else part.pictures_BRC
+                for part in parts
+            ]
+        )
+        picture_grids = tuple(own for part in parts for own in part.picture_grids or ((),) * len(part))
+        return Conditioning(text, mask, grids, pictures, picture_grids)
 
-        Raises ValueError when the grids differ.
-        """
-        if len({part.grid for part in parts}) != 1:
-            raise ValueError(f"cannot stack conditionings of different grids {[part.grid for part in parts]}")
-        length = max(part.mask_BL.shape[1] for part in parts)
-        pad = [length - part.mask_BL.shape[1] for part in parts]
-        text = [nn.functional.pad(part.text_BLD, (0, 0, 0, n)) for part, n in zip(parts, pad, strict=True)]
-        mask = [nn.functional.pad(part.mask_BL, (0, n)) for part, n in zip(parts, pad, strict=True)]
-        return Conditioning(torch.cat(text), torch.cat(mask), parts[0].grid)
+
+def token_count(grids: Sequence[Grid]) -> int:
+    """Latent tokens of several pictures."""
+    return sum(h * w for h, w in grids)
+
+
+def padded_together(parts_BND: Sequence[Tensor]) -> Tensor:
+    """Rows of several batches in one, zeros behind the shorter ones."""
+    longest = max(part.shape[1] for part in parts_BND)
+    return torch.cat([nn.functional.pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts_BND])
+
+
+Pictures = Sequence[Sequence[Tensor]]
+"""condition pictures [3, H, W] in [0, 1], any number for every sample; () when no sample has any"""
 
 
 class FlowModel(Protocol):
-    """A flow-matching text-to-image model: v = eps - x0 at x = (1 - sigma) x0 + sigma eps."""
+    """A flow-matching model, text (and pictures) to picture: v = eps - x0 at x = (1 - sigma) x0 + sigma eps."""
 
     trainable: nn.Module
     """what an engine wraps; after wrapping, set it to `engine.module` so that `velocity` calls through the wrapper"""
 
-    def encode_text(self, texts: Sequence[str]) -> Conditioning:
-        """Prompts to conditioning. Raises ValueError naming the characters that the model cannot know."""
+    def encode_text(self, texts: Sequence[str], pictures: Pictures = ()) -> Conditioning:
+        """Prompts, or instructions with the pictures that they are about, to conditioning.
+
+        Raises ValueError naming the characters that the model cannot know, or what it cannot do with the pictures.
+        """
         ...
 
-    def unconditional(self, size: int) -> Conditioning:
-        """The conditioning of no prompt, for guidance and for its training dropout."""
+    def unconditional(self, size: int, pictures: Pictures = ()) -> Conditioning:
+        """The conditioning of no prompt, for guidance and for its training dropout; what the pictures show stays."""
         ...
 
     def encode_pixels(self, images_B3HW: Tensor) -> Tensor:
@@ -79,6 +139,10 @@ class FlowModel(Protocol):
 
     def velocity(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
         """v [B, S, C]; `sigma_B` is float32 in [0, 1]."""
+        ...
+
+    def levels(self, sampler: Sampler) -> list[float]:
+        """Noise levels to sample through: the sampler's, or the model's own where it was released with some."""
         ...
 
     def noise(self, size: int, generator: torch.Generator) -> Tensor:

@@ -7,37 +7,46 @@ Text and image keep weights of their own in every block and meet in one joint at
     (T3)  q, k, v = Linear(norm(x) (1 + scale1) + shift1);  q, k <- MSRoPE(RMSNorm(q), RMSNorm(k))
     (T4)  x <- x + gate1 * Linear(attention over [text, image])
     (T5)  x <- x + gate2 * MLP(norm(x) (1 + scale2) + shift2)
-    (T6)  v = Linear(norm(x_image) (1 + scale) + shift)                              v = eps - x0
+    (T6)  v = Linear(norm(x_target) (1 + scale) + shift)                             v = eps - x0
+
+To edit, the clean latents of one to three pictures follow the noisy latent, the *target*, in the image stream. They
+share its weights and its modulation, or with `zero_cond_t` (Qwen-Image-Edit-2511) take that of sigma = 0, which is what
+they are. Only the target is predicted.
 
 Parameter names are those of the released checkpoints. Two things differ from other implementations of it: sigma stays
 float32 up to the sinusoid, because in bfloat16 0.502 and 0.504 are one number; and samples of a batch may differ in
-text length and image size, each with its own positions, computed without padding.
+text length, image size and pictures, each with its own positions, computed without padding.
 
 Nothing reads the text stream after the last block, so there `attn.to_add_out` and `txt_mlp` are dead: they exist for
-the sake of the checkpoints, are not computed, and get no gradient (None).
+the sake of the checkpoints, are not computed, and are frozen from the start, because optimizers that split weights
+among processes do not tell "no gradient" from zero. So are the last text queries (`attn.add_q_proj`,
+`attn.norm_added_q`), which are computed but reach nothing: their gradient is exactly zero.
 
-Shapes: B samples, S image tokens, L text tokens, N real tokens of the batch, C channels, D width, H heads, E channels
-of a head. A stream is [B, S or L, D] or, when its samples differ in length, [N, D]: see base_model/packing.py.
+Shapes: B samples, S target tokens, R tokens of condition pictures, L text tokens, N real tokens of the batch, C
+channels, D width, H heads, E channels of a head, K = B, or 2B when there are vectors for sigma = 0, too. A stream is
+[B, S + R or L, D] or, when its samples differ in length, [N, D]: see base_model/packing.py.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from base_model.packing import Joint, Stream, full_stream, image_stream, join, masked_stream
-from base_model.positions import POSITIONS, image_table, rotate, text_origin, text_table
+from base_model.layout import Grids, Layout, PictureGrids, check_pictures, lay_out
+from base_model.packing import Stream
+from base_model.positions import rotate
 
-Grids = Sequence[tuple[int, int]]
-"""(rows, columns) of latent tokens, one a sample"""
 EPS = 1e-6
 TIME_CHANNELS = 256
 MLP_RATIO = 4
+DEAD = ("attn.to_add_out", "txt_mlp", "attn.add_q_proj", "attn.norm_added_q")
+"""parts of the last block that nothing reads"""
 
 
 def sinusoid(sigma_B: Tensor) -> Tensor:
@@ -69,6 +78,8 @@ class MMDiTConfig:
     patch_size: int = 2
     axes_dims_rope: tuple[int, int, int] = (16, 56, 56)
     """channels of a head that encode frame, row and column"""
+    zero_cond_t: bool = False
+    """condition pictures are modulated as sigma = 0; True for Qwen-Image-Edit-2511 alone. No weight tells"""
 
     def __post_init__(self) -> None:
         if sum(self.axes_dims_rope) != self.attention_head_dim or any(dim % 2 for dim in self.axes_dims_rope):
@@ -83,35 +94,6 @@ class MMDiTConfig:
     def width(self) -> int:
         """D"""
         return self.attention_head_dim * self.num_attention_heads
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where everything is: the same for every block of a forward pass."""
-
-    txt: Stream
-    img: Stream
-    joint: Joint
-    table_NE2: Tensor
-    """rotations of the joint rows"""
-
-
-def lay_out(cfg: MMDiTConfig, mask_BL: Tensor | None, text_BLD: Tensor, x_BSC: Tensor, grids: Grids) -> Layout:
-    """Order the real tokens and look their positions up. Raises ValueError for text beyond the last position."""
-    device, (B, L) = x_BSC.device, text_BLD.shape[:2]
-    txt = full_stream(B, L, device) if mask_BL is None else masked_stream(mask_BL)
-    img = image_stream(tuple(h * w for h, w in grids), x_BSC.shape[1], device)
-    origins = [text_origin(grid) for grid in grids]
-    if max(origins) + L > POSITIONS:
-        raise ValueError(
-            f"{L} text tokens beside a grid of {grids[origins.index(max(origins))]} reach position "
-            f"{max(origins) + L - 1}, but positions end at {POSITIONS - 1}: shorten the prompt"
-        )
-    joint = join(txt, img)
-    place = torch.tensor(origins, device=device)[txt.sample_N] + txt.place_N
-    images = [image_table(grid, cfg.axes_dims_rope, device) for grid in grids]
-    table = torch.cat([text_table(cfg.axes_dims_rope, device)[place], *images])
-    return Layout(txt, img, joint, table[joint.order_N])
 
 
 class TimestepEmbedder(nn.Module):
@@ -212,10 +194,14 @@ class Block(nn.Module):
         self.img_mlp = MLP(width)
         self.txt_mod = Modulation(width)
         self.txt_mlp = MLP(width)
+        if is_last:
+            for part in DEAD:
+                self.get_submodule(part).requires_grad_(False)
 
-    def forward(self, img: Tensor, txt: Tensor, temb_BD: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+    def forward(self, img: Tensor, txt: Tensor, temb_KD: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
         """Both streams, one block later."""
-        i_shift1, i_scale1, i_gate1, i_shift2, i_scale2, i_gate2 = layout.img.spread(self.img_mod(temb_BD)).chunk(6, -1)
+        temb_BD = layout.own(temb_KD)
+        i_shift1, i_scale1, i_gate1, i_shift2, i_scale2, i_gate2 = layout.img.spread(self.img_mod(temb_KD)).chunk(6, -1)
         t_shift1, t_scale1, t_gate1, t_shift2, t_scale2, t_gate2 = layout.txt.spread(self.txt_mod(temb_BD)).chunk(6, -1)
         mixed = self.attn(modulated(img, i_shift1, i_scale1), modulated(txt, t_shift1, t_scale1), layout)
         txt_mixed, img_mixed = mixed.split([mixed.shape[0] - img.shape[:-1].numel(), img.shape[:-1].numel()])
@@ -246,6 +232,8 @@ class MMDiT(nn.Module):
     def __init__(self, cfg: MMDiTConfig) -> None:
         super().__init__()
         self.cfg = cfg
+        self.recompute = False
+        """keep what enters each block and compute the rest again in the backward pass (arXiv:1604.06174)"""
         D = cfg.width
         self.time_text_embed = TimeEmbedding(D)
         self.txt_norm = nn.RMSNorm(cfg.joint_attention_dim, eps=EPS)
@@ -285,24 +273,33 @@ class MMDiT(nn.Module):
         text_BLD: Tensor,
         mask_BL: Tensor | None,
         grids: Grids,
+        pictures_BRC: Tensor | None = None,
+        picture_grids: PictureGrids = (),
     ) -> Tensor:
         """The velocity v = eps - x0, shaped and typed as `x_BSC`.
 
         x_BSC: noisy latent tokens, row by row; S is the largest grid's, smaller grids end in padding, which is never
         read and comes back as zeros. sigma_B: float32 noise level in [0, 1]. text_BLD, mask_BL: encoded text, bool True
         for a real token (None: all are); what stands where the mask is False is never read. grids: (rows, columns) of
-        latent tokens of every sample. Raises ValueError when these do not fit together.
+        latent tokens of every sample. pictures_BRC, picture_grids: clean latents of the condition pictures of every
+        sample, one behind the other and then padding, and their (rows, columns); samples may have different numbers of
+        them, or none. Raises ValueError when these do not fit together.
         """
         check_inputs(self.cfg, x_BSC, sigma_B, text_BLD, mask_BL, grids)
-        layout = lay_out(self.cfg, mask_BL, text_BLD, x_BSC, grids)
+        check_pictures(x_BSC, pictures_BRC, picture_grids)
+        clean = self.cfg.zero_cond_t and pictures_BRC is not None
+        layout = lay_out(text_BLD, mask_BL, x_BSC, grids, picture_grids, self.cfg.axes_dims_rope, clean)
         dtype = self.proj_out.weight.dtype
-        img = self.img_in(layout.img.pack(x_BSC.to(dtype)))
+        latents = x_BSC if pictures_BRC is None else torch.cat([x_BSC, pictures_BRC.to(x_BSC.dtype)], 1)
+        img = self.img_in(layout.img.pack(latents.to(dtype)))
         txt = self.txt_in(self.txt_norm(layout.txt.pack(text_BLD.to(dtype))))
-        temb = self.time_text_embed(sigma_B, dtype)
+        temb = self.time_text_embed(torch.cat([sigma_B, 0.0 * sigma_B]) if clean else sigma_B, dtype)
+        recompute = self.recompute and torch.is_grad_enabled()
         for block in self.transformer_blocks:
-            img, txt = block(img, txt, temb, layout)
-        v = self.proj_out(self.norm_out(img, temb, layout.img))
-        return layout.img.unpack(v).to(x_BSC.dtype)
+            run = partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False) if recompute else block
+            img, txt = run(img, txt, temb, layout)
+        v = self.proj_out(self.norm_out(layout.targets(img), layout.own(temb), layout.target))
+        return layout.target.unpack(v).to(x_BSC.dtype)
 
 
 def check_inputs(

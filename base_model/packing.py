@@ -11,6 +11,7 @@ D width, H heads, E channels of a head. A stream's tokens are [B, n, D] when all
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -31,6 +32,8 @@ class Stream:
     """which sample a real token belongs to"""
     place_N: Tensor
     """which of the L places it has"""
+    vector_N: Tensor | None = None
+    """which vector of `spread` belongs to a real token; None: its sample's"""
 
     @property
     def even(self) -> bool:
@@ -57,9 +60,12 @@ class Stream:
         rows = self.sample_N * L + self.place_N
         return x.new_zeros(B * L, D).index_copy(0, rows, x.reshape(-1, D)).view(B, L, D)
 
-    def spread(self, vector_BD: Tensor) -> Tensor:
-        """A vector a sample to something that broadcasts against the stream's tokens."""
-        return vector_BD[:, None] if self.even else vector_BD.index_select(0, self.sample_N)
+    def spread(self, vector_KD: Tensor) -> Tensor:
+        """Vectors, one a sample unless `vector_N` says otherwise, to what broadcasts against the stream's tokens."""
+        if self.vector_N is None:
+            return vector_KD[:, None] if self.even else vector_KD.index_select(0, self.sample_N)
+        spread = vector_KD.index_select(0, self.vector_N)
+        return spread.unflatten(0, (len(self.lengths), self.lengths[0])) if self.even else spread
 
 
 def full_stream(samples: int, length: int, device: torch.device) -> Stream:
@@ -79,7 +85,12 @@ def image_stream(lengths: tuple[int, ...], padded: int, device: torch.device) ->
     """The stream whose samples have this many tokens, padding behind them."""
     if all(length == padded for length in lengths):
         return full_stream(len(lengths), padded, device)
-    return masked_stream(torch.arange(padded, device=device) < torch.tensor(lengths, device=device)[:, None])
+    return masked_stream(leading(lengths, padded, device))
+
+
+def leading(lengths: Sequence[int], padded: int, device: torch.device) -> Tensor:
+    """[B, padded] bool: True for the first tokens of every sample."""
+    return torch.arange(padded, device=device) < torch.tensor(lengths, device=device)[:, None]
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ Three axes (frame, row, column) share the channels of a head: `axes_dims` channe
 d channels turns by `position * 10000^(-2j/d)`, j = 0 .. d/2 - 1 (Su et al., arXiv:2104.09864). Positions are those of
 Qwen-Image (arXiv:2508.02324, section 3.2 and figure 8):
 
-- image token (row i, column j) of an h x w grid: (0, i - ceil(h/2), j - ceil(w/2)), so the origin is the centre and
-  another resolution keeps the middle of the picture where it was;
-- text token i: (p, p, p) with p = M + i, M = max(h // 2, w // 2): the diagonal that begins just outside the image.
+- image token (row i, column j) of an h x w grid: (k, i - ceil(h/2), j - ceil(w/2)), so the origin is the centre and
+  another resolution keeps the middle of the picture where it was. k is 0 for the picture to be made, 1, 2, ... for the
+  pictures that it is made from;
+- text token i: (p, p, p) with p = M + i, M = max(h // 2, w // 2) over all pictures of the sample: the diagonal that
+  begins just outside the largest.
 
 Tables are float32, built once per grid and device, never inside autograd. Shapes: S image tokens, N tokens,
 E channels of a head.
@@ -24,16 +26,15 @@ POSITIONS = 4096
 """Released weights know the positions -4096 .. 4095 of every axis."""
 
 
-def text_origin(grid: tuple[int, int]) -> int:
-    """M: the position of text token 0 beside an image of this grid."""
-    return max(grid[0] // 2, grid[1] // 2)
+def text_origin(*grids: tuple[int, int]) -> int:
+    """M: the position of text token 0 beside images of these grids."""
+    return max(side // 2 for grid in grids for side in grid)
 
 
-def image_positions(grid: tuple[int, int]) -> Tensor:
+def image_positions(grid: tuple[int, int], frame: int = 0) -> Tensor:
     """int64 [S, 3]: frame, row and column of every token of the grid, row by row."""
     rows, columns = (torch.arange(side) - (side - side // 2) for side in grid)
-    frame = torch.zeros(1, dtype=torch.int64)
-    return torch.stack(torch.meshgrid(frame, rows, columns, indexing="ij"), -1).flatten(0, 2)
+    return torch.stack(torch.meshgrid(torch.tensor([frame]), rows, columns, indexing="ij"), -1).flatten(0, 2)
 
 
 def rotations(positions_N3: Tensor, axes_dims: tuple[int, int, int]) -> Tensor:
@@ -49,9 +50,9 @@ def rotations(positions_N3: Tensor, axes_dims: tuple[int, int, int]) -> Tensor:
 # A table first asked for inside torch.inference_mode() would be refused by a later training step, hence the decorator.
 @lru_cache(maxsize=256)
 @torch.inference_mode(False)
-def image_table(grid: tuple[int, int], axes_dims: tuple[int, int, int], device: torch.device) -> Tensor:
+def image_table(grid: tuple[int, int], axes_dims: tuple[int, int, int], device: torch.device, frame: int = 0) -> Tensor:
     """float32 [S, E/2, 2]: the rotations of an image's tokens. Do not write into it: it is shared."""
-    return rotations(image_positions(grid), axes_dims).to(device)
+    return rotations(image_positions(grid, frame), axes_dims).to(device)
 
 
 @lru_cache(maxsize=16)

@@ -5,29 +5,54 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator, Sequence
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
-from base_model import conditioner
-from base_model.interface import Conditioning
+from base_model.conditioner import ByteEncoder
+from base_model.interface import Conditioning, Grid, Pictures, padded_together
+from base_model.lora import adapter_off, adapter_weights, has_adapter
 from base_model.mmdit import MMDiT, MMDiTConfig
+from base_model.sample import Sampler
 from base_model.tokens import patchify, unpatchify
 from base_model.vae import QwenImageVAE
 
 
+class TextEncoder(Protocol):
+    """Frozen; turns prompts, and what it sees in the pictures that they are about, into vectors."""
+
+    nothing: str
+    """the prompt that says nothing"""
+
+    def encode(self, texts: Sequence[str], pictures: Pictures = ()) -> tuple[Tensor, Tensor]:
+        """(text_BLD, mask_BL bool), right-padded with zeros."""
+        ...
+
+    def fitted(self, pictures: Pictures) -> Pictures:
+        """Condition pictures in the sizes that the autoencoder should see them in."""
+        ...
+
+
 class QwenImage:
-    """Text to picture. `picture` is (height, width) in pixels; the text encoder is the byte-level one.
+    """Text, and pictures, to picture. `picture` is the (height, width) in pixels of what is made.
 
     Raises ValueError when the picture does not divide into latent tokens or the network's widths do not fit.
     """
 
-    def __init__(self, network: MMDiT, vae: QwenImageVAE, picture: tuple[int, int], device: str = "cpu") -> None:
-        cfg, side = network.cfg, vae.cfg.factor * network.cfg.patch_size
-        if picture[0] % side or picture[1] % side:
-            raise ValueError(
-                f"a picture of {picture[0]}x{picture[1]} does not divide into tokens of {side} pixels a side"
-            )
+    def __init__(
+        self,
+        network: MMDiT,
+        vae: QwenImageVAE,
+        picture: tuple[int, int],
+        device: str = "cpu",
+        text: TextEncoder | None = None,
+    ) -> None:
+        """`text` is the byte-level encoder when not given."""
+        cfg = network.cfg
+        self.side = vae.cfg.factor * cfg.patch_size
+        """pixels that a latent token covers on each side"""
+        self.grid = token_grid(picture, self.side)
         if cfg.in_channels != vae.cfg.z_dim * cfg.patch_size**2:
             raise ValueError(
                 f"the network reads tokens of {cfg.in_channels} channels, the autoencoder makes "
@@ -36,17 +61,37 @@ class QwenImage:
         self.trainable: nn.Module = network.to(device)
         self.vae = vae.to(device).eval().requires_grad_(False)
         self.device = torch.device(device)
-        self.grid = (picture[0] // side, picture[1] // side)
         self.channels = cfg.in_channels
         self.network, self.picture = network, picture
+        self.text: TextEncoder = text or ByteEncoder()
         self._frozen: nn.Module | None = None
 
-    def encode_text(self, texts: Sequence[str]) -> Conditioning:
-        text, mask = conditioner.encode(texts)
-        return Conditioning(text.to(self.device), mask.to(self.device), self.grid)
+    def encode_text(self, texts: Sequence[str], pictures: Pictures = ()) -> Conditioning:
+        text, mask = self.text.encode(texts, pictures)
+        grids, shown = (self.grid,) * len(texts), self.encode_pictures(self.text.fitted(pictures))
+        return Conditioning(text.to(self.device), mask.to(self.device), grids, *shown)
 
-    def unconditional(self, size: int) -> Conditioning:
-        return self.encode_text([""]).repeat(size)
+    def unconditional(self, size: int, pictures: Pictures = ()) -> Conditioning:
+        return self.encode_text([self.text.nothing] * size, pictures)
+
+    def levels(self, sampler: Sampler) -> list[float]:
+        """The noise levels that the sampler asks for."""
+        return sampler.levels()
+
+    def sized(self, picture: tuple[int, int]) -> Self:
+        """The same model, same weights, for pictures of another (height, width)."""
+        other = copy.copy(self)
+        other.picture, other.grid = picture, token_grid(picture, self.side)
+        return other
+
+    def encode_pictures(self, pictures: Pictures) -> tuple[Tensor | None, tuple[tuple[Grid, ...], ...]]:
+        """`Conditioning.pictures_BRC` and `.picture_grids`: every picture in its own size."""
+        if not any(pictures):
+            return None, ()
+        grids = tuple(tuple(token_grid((p.shape[1], p.shape[2]), self.side) for p in own) for own in pictures)
+        empty = torch.zeros(1, 0, self.channels, device=self.device)
+        rows = [torch.cat([empty, *(self.encode_pixels(p[None]) for p in own)], 1) for own in pictures]
+        return padded_together(rows), grids
 
     @torch.no_grad()
     def encode_pixels(self, images_B3HW: Tensor) -> Tensor:
@@ -57,19 +102,35 @@ class QwenImage:
         return self.vae.decode(unpatchify(x_BSC, self.grid)) * 0.5 + 0.5
 
     def velocity(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
-        return self.trainable(x_BSC, sigma_B, cond.text_BLD, cond.mask_BL, [cond.grid] * len(cond))
+        return self.trainable(
+            x_BSC, sigma_B, cond.text_BLD, cond.mask_BL, cond.grids, cond.pictures_BRC, cond.picture_grids
+        )
 
     def noise(self, size: int, generator: torch.Generator) -> Tensor:
         shape = (size, self.grid[0] * self.grid[1], self.channels)
         return torch.randn(shape, generator=generator).to(self.device)
 
     def freeze_reference(self) -> None:
-        """Keep a copy of the network as it is now; `reference` returns to it."""
+        """Keep the network as it is now; `reference` returns to it. With an adapter that is the base, and no copy.
+
+        Raises ValueError when the adapter has learned already: the base is then not the network as it is now.
+        """
+        if has_adapter(self.network):
+            if any(value.any() for name, value in adapter_weights(self.network).items() if ".lora_B." in name):
+                raise ValueError("the adapter is not new, so switching it off is no reference: merge it, add another")
+            return
         self._frozen = copy.deepcopy(self.network).eval().requires_grad_(False)
 
     @contextlib.contextmanager
     def reference(self) -> Iterator[QwenImage]:
-        """Inside, `velocity` is the frozen copy's. Raises ValueError when `freeze_reference` was never called."""
+        """Inside, `velocity` is the frozen copy's, or the network's without its adapter.
+
+        Raises ValueError when there is no adapter and `freeze_reference` was never called.
+        """
+        if has_adapter(self.network):
+            with adapter_off(self.network):
+                yield self
+            return
         if self._frozen is None:
             raise ValueError("no reference was frozen: call freeze_reference() before alignment begins")
         learning, self.trainable = self.trainable, self._frozen
@@ -77,6 +138,13 @@ class QwenImage:
             yield self
         finally:
             self.trainable = learning
+
+
+def token_grid(picture: tuple[int, int], side: int) -> Grid:
+    """Rows and columns of tokens of a (height, width). Raises ValueError when it does not divide into tokens."""
+    if picture[0] % side or picture[1] % side:
+        raise ValueError(f"a picture of {picture[0]}x{picture[1]} does not divide into tokens of {side} pixels a side")
+    return picture[0] // side, picture[1] // side
 
 
 def build(cfg: MMDiTConfig, vae: QwenImageVAE, picture: tuple[int, int], seed: int, device: str = "cpu") -> QwenImage:

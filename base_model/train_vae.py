@@ -4,11 +4,14 @@
     (V2)  L_rec  = mean |x^ - x|                                   on the *unclamped* decoder output
     (V3)  L_edge = sum_j mean |Lap_j(x^) - Lap_j(x)|           Laplacian pyramid, Bojanowski et al., arXiv:1707.05776
     (V4)  L_kl   = 1/2 mean (mean^2 + std^2 - 1 - log std^2)       Kingma & Welling, arXiv:1312.6114
-    (V5)  L = L_rec + edge * L_edge + kl * L_kl
+    (V5)  L = L_rec + edge_s * L_edge + kl * L_kl
+    (V6)  edge_s: from `edge` at the first update in a straight line to `edge_end` at the last
 
 The perceptual-style term is the Laplacian pyramid, not a pretrained network: what a reader loses first in a blurred
 letter is its edges, and the pyramid's fine bands are those edges, while a network trained on photographs is nearly
-blind to ten-pixel letters and would be a download. There is no discriminator: Qwen-Image (arXiv:2508.02324, section
+blind to ten-pixel letters and would be a download. The ratio of
+the two is a schedule (V6), as in Qwen-Image, which publishes no numbers: means first, edges later, or the other way.
+There is no discriminator: Qwen-Image (arXiv:2508.02324, section
 2.3) found its signal useless once reconstruction is good.
 
 With `frozen_encoder` only the decoder learns, which is how the released image decoder was made from a video
@@ -48,12 +51,24 @@ class TrainVAE:
     batch: int = 32
     """pictures an update"""
     edge: float = 1.0
-    """weight of the Laplacian pyramid (V3)"""
+    """weight of the Laplacian pyramid (V3) at the first update"""
+    edge_end: float | None = None
+    """and at the last (V6); None = as at the first"""
     kl: float = 1e-3
     """weight of the KL to a unit Gaussian (V4); its noise makes the decoder forgive errors of a generated latent"""
     frozen_encoder: bool = False
     """train the decoder alone"""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.edge < 0.0 or (self.edge_end or 0.0) < 0.0:
+            raise ValueError(f"edge={self.edge} and edge_end={self.edge_end} must be at least 0: they weigh an error")
+
+    def edge_at(self, step: int) -> float:
+        """(V6)"""
+        if self.edge_end is None:
+            return self.edge
+        return self.edge + (self.edge_end - self.edge) * min(1.0, step / max(1, self.steps - 1))
 
 
 def laplacian(x_B3HW: Tensor, levels: int = 3) -> list[Tensor]:
@@ -66,14 +81,16 @@ def laplacian(x_B3HW: Tensor, levels: int = 3) -> list[Tensor]:
     return [*bands, x_B3HW]
 
 
-def loss(vae: torch.nn.Module, pixels: Tensor, noise: Tensor, cfg: TrainVAE) -> tuple[Tensor, dict[str, Tensor]]:
+def loss(
+    vae: torch.nn.Module, pixels: Tensor, noise: Tensor, cfg: TrainVAE, step: int = 0
+) -> tuple[Tensor, dict[str, Tensor]]:
     """(V5) for pictures in [-1, 1]; `vae` is the autoencoder as the engine wraps it."""
     recon, mean, logvar = vae(pixels, noise)  # (V1)
     rec = (recon - pixels).abs().mean()  # (V2)
     edge = sum((a - b).abs().mean() for a, b in zip(laplacian(recon), laplacian(pixels), strict=True))  # (V3)
     kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()  # (V4)
     mse = (recon.detach().clamp(-1.0, 1.0) - pixels).square().mean() / 4.0
-    total = rec + cfg.edge * edge + (0.0 if cfg.frozen_encoder else cfg.kl) * kl  # (V5)
+    total = rec + cfg.edge_at(step) * edge + (0.0 if cfg.frozen_encoder else cfg.kl) * kl  # (V5)
     return total, {"reconstruction": rec, "edge": edge, "kl": kl, "psnr": -10.0 * mse.log10()}
 
 
@@ -104,5 +121,7 @@ def train(vae: QwenImageVAE, engine: Engine, data: Pictures, cfg: TrainVAE, star
         noise = torch.zeros(shape) if cfg.frozen_encoder else torch.randn(
             shape, generator=generator(cfg.seed, step, engine.rank, "vae")
         )  # fmt: skip
-        metrics = engine.update([(pixels, noise.to(engine.device))], lambda m: loss(engine.module, *m, cfg))
+        metrics = engine.update(
+            [(pixels, noise.to(engine.device))], lambda m, step=step: loss(engine.module, *m, cfg, step)
+        )
         yield Step(step, metrics)

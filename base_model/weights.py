@@ -16,8 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from base_model.derived import is_derived, load_derived, save_derived
+from base_model.lora import has_adapter, merged_weights, save_adapter
 from base_model.mmdit import MMDiT, MMDiTConfig
 from base_model.qwen_image import QwenImage
+from base_model.released import Released
 from base_model.vae import QwenImageVAE, VAEConfig
 
 NANO_VAE = Path(__file__).parent / "nano_vae.safetensors"
@@ -41,15 +44,33 @@ def load_vae(path: Path = NANO_VAE) -> QwenImageVAE:
 
 
 def save_model(model: QwenImage, folder: Path) -> None:
-    """Write the network and the autoencoder of a model."""
+    """Write the network and the autoencoder of a model. An adapter is merged, and also written by itself.
+
+    Of a model that began from a released checkpoint only what it learned is written: see derived.py.
+    """
+    if isinstance(model, Released):
+        save_derived(model, folder)
+        return
     folder.mkdir(parents=True, exist_ok=True)
     header = {"kind": "transformer", "config": dataclasses.asdict(model.network.cfg), "picture": model.picture}
     write(model.network, folder / "transformer.safetensors", header)
+    if has_adapter(model.network):
+        save_adapter(model.network, folder / "adapter.safetensors")
     save_vae(model.vae, folder / "vae.safetensors")
 
 
-def load_model(folder: Path, device: str = "cpu") -> QwenImage:
-    """The model of a folder written by `save_model`. Raises ValueError as `load_vae` does."""
+def holds_model(folder: Path) -> bool:
+    """Whether there is something for `load_model`."""
+    return (folder / "transformer.safetensors").exists() or is_derived(folder)
+
+
+def load_model(folder: Path, device: str = "cpu", cache: Path | None = None) -> QwenImage:
+    """The model of a folder written by `save_model`. Raises ValueError as `load_vae` does.
+
+    `cache` is where a language model's embeddings are kept; small presets need none.
+    """
+    if is_derived(folder):
+        return load_derived(folder, device, cache)
     header, tensors = read(folder / "transformer.safetensors", "transformer")
     network = MMDiT(MMDiTConfig(**tuples(header["config"])))
     network.load_state_dict(tensors, strict=True)
@@ -58,7 +79,7 @@ def load_model(folder: Path, device: str = "cpu") -> QwenImage:
 
 
 def write(module: nn.Module, path: Path, header: Mapping[str, Any]) -> None:
-    tensors = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in merged_weights(module).items()}
     partial = path.with_name(path.name + ".partial")
     save_file(tensors, partial, metadata={"glyphlab": json.dumps(header)})
     partial.replace(path)

@@ -18,10 +18,13 @@ from tyro.conf import ConsolidateSubcommandArgs, OmitSubcommandPrefixes, subcomm
 
 from experiments.commands.accounts import Accounts
 from experiments.commands.arguments import RUNS
+from experiments.commands.autoencoders import EvaluateVae, ExportVae
 from experiments.commands.campaigns import Campaign
 from experiments.commands.drawing import Sample
 from experiments.commands.judging import Doctor, Evaluate, Report, Score
 from experiments.commands.pairs import Pairs
+from experiments.commands.planning import Plan
+from experiments.commands.released import Edit, Export, ImportLora
 from experiments.commands.reward_models import CompareRewards, TrainReward
 from experiments.commands.serving import ServeRewards
 from experiments.commands.training import Quickstart, Resume, Train, finish
@@ -31,7 +34,13 @@ Command = (
     | Annotated[Train, subcommand("train")]
     | Annotated[Resume, subcommand("resume")]
     | Annotated[Sample, subcommand("sample")]
+    | Annotated[Edit, subcommand("edit")]
+    | Annotated[Export, subcommand("export")]
+    | Annotated[ImportLora, subcommand("import-lora")]
     | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[EvaluateVae, subcommand("evaluate-vae")]
+    | Annotated[ExportVae, subcommand("export-vae")]
+    | Annotated[Plan, subcommand("plan")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Score, subcommand("score")]
     | Annotated[ServeRewards, subcommand("serve-rewards")]

@@ -42,7 +42,7 @@ def draw_pictures(
     for i in range(0, len(prompts), CHUNK):
         rows = slice(i, min(i + CHUNK, len(prompts)))
         cond = model.encode_text([p.text for p in prompts[rows]])
-        x0 = sample(model, noise_PSC[rows], cond, model.unconditional(len(cond)), sampler, sampler.levels())
+        x0 = sample(model, noise_PSC[rows], cond, model.unconditional(len(cond)), sampler, model.levels(sampler))
         yield rows, (model.decode(x0) * 255.0).round().byte().cpu().numpy()
 
 

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from alignment.dpo import Dpo
 from alignment.grpo import Grpo
 from alignment.trajectory import Walk
+from base_model.data.pages import PageStream
 from base_model.data.stream import TextStream
 from base_model.engine import OptimConfig
+from base_model.lora import Lora
+from base_model.masters import Memory
 from base_model.pretrain import Pretrain
 from base_model.sample import Sampler
 from base_model.sft import Sft
@@ -56,7 +59,14 @@ class Experiment:
     algorithm: Algorithm
     optim: OptimConfig
     preset: str = "nano"
-    data: TextStream | None = None
+    base: str = ""
+    """released checkpoint to start from, a folder or a name on the hub; the preset then says only how large pictures
+    are"""
+    lora: Lora = field(default_factory=Lora)
+    """adapter that learns instead of the weights"""
+    memory: Memory = field(default_factory=Memory)
+    """what is traded for memory"""
+    data: TextStream | PageStream | None = None
     """pictures, for autoencoder training, pretraining and fine-tuning"""
     prompts: PromptPlan | None = None
     """prompts, for GRPO"""

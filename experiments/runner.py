@@ -14,18 +14,23 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import torch
 
 from alignment import dpo, grpo
-from base_model import pretrain, sft, train_vae
+from base_model import pretrain, released, sft, train_vae
 from base_model.checkpoint import keep_last, latest, save_atomically
 from base_model.data.latents import KeptLatents, LatentStream, Producers
+from base_model.data.stream import TextStream
+from base_model.derived import is_derived
 from base_model.engine import Engine, LocalEngine
+from base_model.lora import add_adapter, has_adapter
 from base_model.presets import PICTURES, PRESETS, VAES
 from base_model.qwen_image import QwenImage, build
+from base_model.released import Released, load_base, read_base
 from base_model.sample import Sampler
 from base_model.step import Step
 from base_model.vae import QwenImageVAE
-from base_model.weights import NANO_VAE, load_model, load_vae, save_model, save_vae
+from base_model.weights import NANO_VAE, holds_model, load_model, load_vae, save_model, save_vae
 from experiments.evaluate import draw_pictures, fixed_noise
 from experiments.experiment import Experiment, PromptPlan
 from experiments.preferences import load_pairs, make_pairs
@@ -57,12 +62,28 @@ def vae_file(parent: Path | None) -> Path:
     return own if own.exists() else NANO_VAE
 
 
-def open_model(experiment: Experiment, parent: Path | None) -> QwenImage:
-    """The model a stage starts from: the parent's, or fresh weights on the parent's (or the shipped) autoencoder.
+def open_model(experiment: Experiment, parent: Path | None, cache: Path | None = None) -> QwenImage:
+    """The model a stage starts from, with the adapter that is to learn.
 
-    Raises ValueError when a stage that needs a trained model has no parent.
+    That is a released checkpoint, or the parent's, or fresh weights on the parent's (or the shipped) autoencoder.
+    Raises ValueError when a stage that needs a trained model has none, or two.
     """
-    if parent is not None and (parent / "model" / "transformer.safetensors").exists():
+    if experiment.base and parent is not None:
+        raise ValueError(f"{experiment.name} can start from base {experiment.base} or from parent {parent}, not both")
+    model = starting_model(experiment, parent, cache)
+    if experiment.lora.rank:
+        add_adapter(model.network, experiment.lora, experiment.seed)
+    return model
+
+
+def starting_model(experiment: Experiment, parent: Path | None, cache: Path | None) -> QwenImage:
+    """See `open_model`. Small presets are quicker on the CPU; released checkpoints go where there is a GPU."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if experiment.base:
+        return load_base(read_base(experiment.base), PICTURES[experiment.preset], device, cache=cache)
+    if parent is not None and is_derived(parent / "model"):
+        return load_model(parent / "model", device, cache)
+    if parent is not None and holds_model(parent / "model"):
         return load_model(parent / "model")
     if type(experiment.algorithm) is not pretrain.Pretrain:
         raise ValueError(
@@ -74,11 +95,21 @@ def open_model(experiment: Experiment, parent: Path | None) -> QwenImage:
 
 
 def open_vae(experiment: Experiment, cfg: train_vae.TrainVAE, parent: Path | None) -> QwenImageVAE:
-    """The autoencoder a stage starts from: fresh weights, or the parent's (or shipped) one with its encoder frozen."""
-    if not cfg.frozen_encoder:
+    """The autoencoder a stage starts from: a released one, fresh weights, or the parent's (or the shipped) one.
+
+    Raises ValueError for what is traded for memory in transformers only.
+    """
+    lean = experiment.memory
+    if experiment.lora.rank or lean.bf16 or lean.recompute:
+        raise ValueError(f"{experiment.name}: lora, memory.bf16 and memory.recompute are the transformer's alone")
+    if experiment.base:
+        vae = released.load_vae(read_base(experiment.base)).train()
+    elif cfg.frozen_encoder:
+        vae = load_vae(vae_file(parent)).train()
+    else:
         return QwenImageVAE.seeded(VAES[experiment.preset], experiment.seed)
-    vae = load_vae(vae_file(parent)).train()
-    train_vae.freeze_encoder(vae)
+    if cfg.frozen_encoder:
+        train_vae.freeze_encoder(vae)
     return vae
 
 
@@ -97,6 +128,8 @@ def updates(
     if isinstance(cfg, pretrain.Pretrain):  # fine-tuning is a kind of it
         save_vae(model.vae, folder / "encoder.safetensors")
         data = LatentStream(required(experiment, experiment.data, "data"), folder / "encoder.safetensors")
+        if isinstance(model, Released):
+            encode_ahead(model, data.stream)
         loop = sft.train if isinstance(cfg, sft.Sft) else pretrain.train
         if data.stream.limit:
             yield loop(model, engine, KeptLatents(data), cfg, start)
@@ -109,6 +142,19 @@ def updates(
         plan = required(experiment, experiment.prompts, "prompts")
         prompts = PromptSet(make_prompts(plan), plan.seed)
         yield grpo.train(model, engine, prompts, required(experiment, pool, "judge"), cfg, start)
+
+
+def encode_ahead(model: Released, data: TextStream, chunk: int = 64) -> None:
+    """Encode every caption of a finite set once, and what is drawn at checkpoints, and let the language model go.
+
+    Its memory is then free for training. An endless stream keeps it, and meets the cache where captions repeat.
+    """
+    if not data.limit or len(data.stages) > 1:
+        return
+    texts = [*data.scenes(0, data.limit)[1], *(prompt.text for prompt in make_prompts(LOOK)), model.text.nothing]
+    for i in range(0, len(texts), chunk):
+        model.text.encode(texts[i : i + chunk])
+    model.text.unload()
 
 
 def run(
@@ -133,16 +179,18 @@ def run(
         cfg = experiment.algorithm
         if isinstance(cfg, train_vae.TrainVAE):
             model: QwenImage | QwenImageVAE = open_vae(experiment, cfg, parent)
-            module = model
+            module, device = model, torch.device("cpu")
         else:
-            model = open_model(experiment, parent)
-            module = model.trainable
+            model = open_model(experiment, parent, folder / "embeddings")
+            module, device = model.trainable, model.device
+            model.network.recompute = experiment.memory.recompute
         if isinstance(cfg, dpo.Dpo) and not (folder / "pairs.jsonl").exists():
             plan = required(experiment, experiment.pairs, "pairs")
             make_pairs(model, plan, folder, required(experiment, pool, "judge"), bar)
         if isinstance(cfg, dpo.Dpo | grpo.Grpo):
             model.freeze_reference()
-        engine = LocalEngine(module, experiment.optim)
+        adapter = isinstance(model, QwenImage) and has_adapter(model.network)
+        engine = LocalEngine(module, experiment.optim, device, experiment.memory, keep_frozen=not adapter)
         start = resume(engine, folder, record, bar)
         with updates(experiment, model, engine, folder, start, pool) as loop:
             follow(loop, experiment, model, engine, record, bar, pool)

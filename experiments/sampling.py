@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from base_model.qwen_image import QwenImage
 from base_model.sample import Sampler, sample
-from base_model.weights import load_model
+from base_model.weights import holds_model, load_model
 from experiments.evaluate import fixed_noise
 from experiments.record import write_png
 
@@ -20,17 +22,21 @@ def model_folder(run: Path, stage: str = "") -> Path:
     """The folder with the weights of a run or of one of its stages. Raises ValueError saying where it looked."""
     places = [run / stage] if stage else [run, *(run / name for name in STAGES)]
     for place in places:
-        if (place / "model" / "transformer.safetensors").exists():
+        if holds_model(place / "model"):
             return place / "model"
     looked = ", ".join(str(place / "model") for place in places)
     raise ValueError(f"no finished model in {looked}; finish the run with `glyphlab resume {run}`")
 
 
-def draw(model: QwenImage, prompt: str, count: int, seed: int, sampler: Sampler) -> np.ndarray:
-    """uint8 [count, 3, H, W]: `count` pictures of a prompt from different noise."""
-    cond = model.encode_text([prompt]).repeat(count)
+def draw(
+    model: QwenImage, prompt: str, count: int, seed: int, sampler: Sampler, pictures: Sequence[Tensor] = ()
+) -> np.ndarray:
+    """uint8 [count, 3, H, W]: `count` pictures of a prompt, or edits of pictures, from different noise."""
+    shown = [pictures] if pictures else []
+    cond = model.encode_text([prompt], shown).repeat(count)
+    uncond = model.unconditional(1, shown).repeat(count)
     noise = fixed_noise(model, count, seed)
-    x0 = sample(model, noise, cond, model.unconditional(count), sampler, sampler.levels())
+    x0 = sample(model, noise, cond, uncond, sampler, model.levels(sampler))
     return (model.decode(x0) * 255.0).round().byte().cpu().numpy()
 
 
@@ -41,7 +47,11 @@ def draw_to_file(
     if count < 1:
         raise ValueError(f"count={count}: ask for at least one picture")
     model = load_model(model_folder(run, stage))
-    images = draw(model, prompt, count, seed, Sampler(steps, guidance))
+    return write_pictures(draw(model, prompt, count, seed, Sampler(steps, guidance)), out)
+
+
+def write_pictures(images_B3HW: np.ndarray, out: Path) -> Path:
+    """One PNG, the pictures below one another."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_png(out, np.concatenate(list(images), axis=1))
+    write_png(out, np.concatenate(list(images_B3HW), axis=1))
     return out

@@ -81,7 +81,7 @@ class Line:
 def test_loss_by_hand():
     """One latent number: chosen 1.0, rejected -0.5, noise 0.25, so the targets eps - x0 are -0.75 and 0.75."""
     model = Line(0.4, before=0.1)
-    cond = Conditioning(torch.zeros(2, 1, 1), torch.ones(2, 1, dtype=torch.bool), (1, 1))
+    cond = Conditioning(torch.zeros(2, 1, 1), torch.ones(2, 1, dtype=torch.bool), ((1, 1),) * 2)
     x0, eps, sigma = torch.tensor([1.0, -0.5]), torch.full((2, 1, 1), 0.25), torch.full((2,), 0.2)
     total, metrics = loss(model, Micro(x0.view(2, 1, 1), eps, sigma, cond), replace(TINY, beta=3.0))
     gain_chosen = (0.4 + 0.75) ** 2 - (0.1 + 0.75) ** 2
@@ -107,7 +107,8 @@ def test_loss_is_a_mean_over_pairs_and_dimensions():
     model = Line(0.4, before=0.1)
     totals = []
     for copies, size in [(1, 1), (2, 1), (1, 6)]:
-        cond = Conditioning(torch.zeros(2 * copies, 1, 1), torch.ones(2 * copies, 1, dtype=torch.bool), (1, size))
+        mask = torch.ones(2 * copies, 1, dtype=torch.bool)
+        cond = Conditioning(torch.zeros(2 * copies, 1, 1), mask, ((1, size),) * 2 * copies)
         x0 = torch.tensor([1.0, -0.5]).repeat_interleave(copies).view(-1, 1, 1).expand(-1, size, 1)
         micro = Micro(x0, torch.full_like(x0, 0.25), torch.full((2 * copies,), 0.2), cond)
         totals.append(float(loss(model, micro, TINY)[0].detach()))

@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from base_model.ema import Ema
-from base_model.engine import META_FILE, MODULE_FILE, OPTIMIZER_FILE, LocalEngine, OptimConfig
+from base_model.engine import LocalEngine, OptimConfig
+from base_model.engine_files import META_FILE, MODULE_FILE, OPTIMIZER_FILE
 
 PLAIN = OptimConfig(steps=20, muon_lr=0.0, adamw_lr=0.01, clip=0.0, warmup=0, decay_from=1.0)
 FULL = OptimConfig(steps=12, clip=0.3, warmup=3, ema_decay=0.8, weight_decay=0.1)

@@ -233,7 +233,7 @@ def on_paper(
     action = torch.tensor(actions or [0.1 * i for i in range(B)]).view(B, 1, 1)
     now = flow.Gaussian(torch.full((B, 1, 1), SLOPE * value), STD).log_prob(action)
     t = Transition(torch.zeros(B, 1, 1), action, SIGMA, NEXT, 1, now - torch.tensor(ratio).log())
-    cond = Conditioning(torch.zeros(B, 1, 1), torch.ones(B, 1, dtype=torch.bool), (1, 1))
+    cond = Conditioning(torch.zeros(B, 1, 1), torch.ones(B, 1, dtype=torch.bool), ((1, 1),) * B)
     trajectory = Trajectory(cond, cond, (t,), torch.zeros(B, 1, 1))
     micro = Micro(trajectory, t, torch.tensor(advantage), torch.tensor(weight))
     cfg = replace(TINY, clip=clip, beta=beta, walk=Walk(flow.dance, 1.0))

@@ -176,7 +176,9 @@ class Net(nn.Module):
 
 def test_every_weight_is_in_one_group_with_its_rate() -> None:
     net = Net()
-    made = make_optimizer(net, OptimConfig(steps=1, muon_lr=0.03, adamw_lr=0.004, weight_decay=0.1))
+    made = make_optimizer(
+        dict(net.named_parameters()), OptimConfig(steps=1, muon_lr=0.03, adamw_lr=0.004, weight_decay=0.1)
+    )
     groups = {
         name: (group["base_lr"], group["weight_decay"], group["muon"])
         for group in made.param_groups
@@ -190,7 +192,7 @@ def test_every_weight_is_in_one_group_with_its_rate() -> None:
         "out.weight": (0.004, 0.1, False),
         "out.bias": (0.004, 0.0, False),
     }
-    off = make_optimizer(net, OptimConfig(steps=1, muon_lr=0.0))
+    off = make_optimizer(dict(net.named_parameters()), OptimConfig(steps=1, muon_lr=0.0))
     assert not any(group["muon"] for group in off.param_groups)
 
 
@@ -201,7 +203,7 @@ def test_other_groups_are_plain_adamw() -> None:
         net, twin = Net(), Net()
     twin.load_state_dict(net.state_dict())
     cfg = OptimConfig(steps=1, adamw_lr=0.01, weight_decay=0.1)
-    mine = make_optimizer(net, cfg)
+    mine = make_optimizer(dict(net.named_parameters()), cfg)
     rest = [[twin.out.weight], [twin.transformer_blocks[0].bias, twin.out.bias]]
     theirs = torch.optim.AdamW(
         [{"params": rest[0], "weight_decay": 0.1}, {"params": rest[1], "weight_decay": 0.0}],

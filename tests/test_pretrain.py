@@ -74,7 +74,7 @@ class Line:
 def test_loss_by_hand():
     """x0 = (1, -2), eps = (0.5, 3): targets eps - x0 are -0.5 and 5; the answer is 0.25."""
     model = Line(0.25)
-    cond = Conditioning(torch.zeros(2, 1, 1), torch.ones(2, 1, dtype=torch.bool), (1, 1))
+    cond = Conditioning(torch.zeros(2, 1, 1), torch.ones(2, 1, dtype=torch.bool), ((1, 1),) * 2)
     x0, eps = torch.tensor([1.0, -2.0]).view(2, 1, 1), torch.tensor([0.5, 3.0]).view(2, 1, 1)
     total, metrics = loss(model, Micro(x0, eps, torch.tensor([0.2, 0.9]), cond))
     assert float(total.detach()) == pytest.approx((0.75**2 + 4.75**2) / 2)
@@ -90,7 +90,7 @@ def test_loss_is_a_mean():
     """Wider pictures of the same content cost the same."""
     totals = []
     for size in (1, 6):
-        cond = Conditioning(torch.zeros(1, 1, 1), torch.ones(1, 1, dtype=torch.bool), (1, size))
+        cond = Conditioning(torch.zeros(1, 1, 1), torch.ones(1, 1, dtype=torch.bool), ((1, size),))
         x0 = torch.ones(1, size, 2)
         totals.append(float(loss(Line(0.25), Micro(x0, 0.5 * x0, torch.tensor([0.5]), cond))[0].detach()))
     assert totals[0] == pytest.approx(totals[1]) == pytest.approx(0.75**2)
@@ -100,7 +100,7 @@ def test_dropped_text_by_hand():
     model = tiny_model()
     cond, uncond = model.encode_text(["a red word", 'the word "AB"', "blue"]), model.unconditional(1)
     mixed = drop_text(cond, uncond, torch.tensor([False, True, False]))
-    assert len(mixed) == 3 and mixed.grid == cond.grid
+    assert len(mixed) == 3 and mixed.grids == cond.grids
     assert torch.equal(mixed.text_BLD[[0, 2]], cond.text_BLD[[0, 2]])
     assert torch.equal(mixed.mask_BL[[0, 2]], cond.mask_BL[[0, 2]])
     assert mixed.mask_BL[1].tolist() == [True] + [False] * (mixed.mask_BL.shape[1] - 1)

@@ -8,39 +8,59 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from experiments.commands.arguments import Out, RunFolder
+from experiments.commands.arguments import Out
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Draw pictures of a prompt with the model of a run.
+    """Draw pictures of a prompt with the model of a run, or with a released checkpoint.
 
     Example: glyphlab sample runs/quickstart "the word GLYPH in red on white" --seed 7 -o out.png
+
+    Example: glyphlab sample --base Qwen/Qwen-Image "a shop sign that says GLYPH" --size 1328 1328
     """
 
-    run_folder: RunFolder
-    """folder of a finished run"""
-    prompt: Annotated[Positional[str], arg(metavar="PROMPT")]
-    """what the picture should show, in words like those of the training captions"""
+    words: Annotated[Positional[tuple[str, ...]], arg(metavar="[RUN] PROMPT", help_behavior_hint="(required)")]
+    """folder of a finished run (not with --base), and what the picture should show, in words like those of the training
+    captions"""
+    base: Annotated[str, arg(metavar="BASE")] = ""
+    """released checkpoint, a folder or a name on the hub, or the folder of a run that began from one"""
     out: Out = Path("sample.png")
     """the picture's file (PNG)"""
     seed: int = 0
     """of the starting noise: the same seed draws the same picture"""
-    guidance: float = 2.0
-    """weight of the prompt: 1 = as trained, more follows the prompt more closely at twice the time"""
-    steps: int = 10
-    """steps from noise to picture; more are finer and slower"""
+    guidance: float | None = None
+    """weight of the prompt: 1 = as trained, more follows the prompt more closely at twice the time; when not given 2,
+    with --base 4"""
+    steps: int | None = None
+    """steps from noise to picture; more are finer and slower; when not given 10, with --base 50"""
     count: int = 1
     """pictures, from different noise, one below the other"""
     stage: str = ""
     """of a run with several stages, the one whose model draws, such as sft; the last aligned one when not given"""
+    size: tuple[int, int] = (1024, 1024)
+    """with --base: height and width in pixels, multiples of 16"""
+    device: str = ""
+    """with --base: cpu or cuda; the GPU where there is one, when not given"""
 
     def run(self) -> int:
+        if len(self.words) != (1 if self.base else 2):
+            raise ValueError(
+                "name a run and a prompt: glyphlab sample RUN PROMPT, or glyphlab sample --base BASE PROMPT"
+            )
+        print(self.draw_base() if self.base else self.draw_run())
+        return 0
+
+    def draw_base(self) -> Path:
+        from base_model.sample import Sampler
+        from experiments.released import draw_released
+
+        sampler = Sampler(50 if self.steps is None else self.steps, 4.0 if self.guidance is None else self.guidance)
+        return draw_released(self.base, self.words[0], self.seed, self.out, sampler, self.count, self.size, self.device)
+
+    def draw_run(self) -> Path:
         from experiments.sampling import draw_to_file
 
-        print(
-            draw_to_file(
-                self.run_folder, self.prompt, self.seed, self.out, self.guidance, self.steps, self.count, self.stage
-            )
-        )
-        return 0
+        guidance, steps = 2.0 if self.guidance is None else self.guidance, 10 if self.steps is None else self.steps
+        run, prompt = self.words
+        return draw_to_file(Path(run), prompt, self.seed, self.out, guidance, steps, self.count, self.stage)

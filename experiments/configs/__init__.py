@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from experiments.configs import nano, nano_mixed, nano_vae
+from experiments.configs import nano, nano_mixed, nano_vae, text_decoder
 from experiments.experiment import Experiment
 
 CONFIGS: dict[str, Experiment] = {
     config.name: config
     for config in (
         nano_vae.config,
+        text_decoder.config,
         nano.decoder,
         nano.pretrain,
         nano.sft,

@@ -17,8 +17,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from base_model.engine import AVERAGE_FILE, MODULE_FILE, Engine, LocalEngine, OptimConfig
+from base_model.engine import Engine, LocalEngine, OptimConfig
+from base_model.engine_files import AVERAGE_FILE, MODULE_FILE
 from base_model.seeding import generator
+from tests.contracts import adapter_story
 
 RANKS = 2
 MICROS = 3
@@ -218,6 +220,8 @@ def main(folder: Path) -> None:
     for stage in range(4):
         told = deepspeed_story(stage, rank, folder / f"stage_{stage}")
         torch.save(told, folder / f"stage_{stage}_rank_{rank}.pt")
+        told = adapter_story.deepspeed(stage, range(rank, rank + 1), folder / f"adapter_{stage}")
+        torch.save(told, folder / f"adapter_stage_{stage}_rank_{rank}.pt")
     torch.distributed.destroy_process_group()
 
 

@@ -1,0 +1,99 @@
+"""What an engine writes into a checkpoint, and how it tells that a checkpoint is not its own.
+
+MODULE_FILE holds the module's state whichever engine wrote it, trained weights in the precision they are trained in.
+With `keep_frozen=False` frozen weights stay out: an adapter's checkpoint is then as small as the adapter, and a
+checksum makes sure that it comes back to the weights it was trained on.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+MODULE_FILE = "module.safetensors"
+AVERAGE_FILE = "ema.safetensors"
+"""the averaged trainable weights; absent when averaging is off"""
+OPTIMIZER_FILE = "optimizer.pt"
+META_FILE = "engine.json"
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """A safetensors file."""
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def saved_state(module: nn.Module, keep_frozen: bool) -> dict[str, Tensor]:
+    """The module's state; without its frozen parameters unless `keep_frozen`."""
+    frozen = set() if keep_frozen else {name for name, p in module.named_parameters() if not p.requires_grad}
+    return {name: value for name, value in module.state_dict().items() if name not in frozen}
+
+
+def frozen_checksum(module: nn.Module) -> int:
+    """CRC-32 of every frozen parameter's bytes, in order."""
+    value = 0
+    for p in module.parameters():
+        if not p.requires_grad:
+            value = zlib.crc32(p.detach().cpu().contiguous().flatten().view(torch.uint8).numpy(), value)
+    return value
+
+
+def require_same_tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises ValueError when a safetensors file does not hold exactly these names and shapes."""
+    with safe_open(path, "pt") as file:
+        saved = {name: tuple(file.get_slice(name).get_shape()) for name in sorted(file.keys())}
+    if odd := sorted(set(saved) ^ set(expected)):
+        raise ValueError(f"{path} holds another module: {len(odd)} names are only on one side, first {odd[:4]}")
+    for name, shape in expected.items():
+        if saved[name] != shape:
+            raise ValueError(f"{path}: {name} has shape {saved[name]}, this module needs {shape}")
+
+
+def group_names(named: Iterable[tuple[str, nn.Parameter]], optimizer: torch.optim.Optimizer) -> list[list[str]]:
+    """Parameter names of every optimizer group, in its order."""
+    names = {id(p): name for name, p in named}
+    return [[names[id(p)] for p in group["params"]] for group in optimizer.param_groups]
+
+
+def write_meta(folder: Path, meta: Mapping[str, Any]) -> None:
+    """Written last, so that an engine folder without it is known to be unfinished."""
+    (folder / META_FILE).write_text(json.dumps(meta, indent=1) + "\n")
+
+
+def read_meta(folder: Path, own: Mapping[str, Any]) -> dict[str, Any]:
+    """`META_FILE` of a folder that fits the engine described by `own`. Raises ValueError saying what differs."""
+    path = folder / META_FILE
+    if not path.exists():
+        raise ValueError(f"{folder} is no engine checkpoint: it has no {META_FILE}")
+    saved = json.loads(path.read_text())
+    if saved["engine"] != own["engine"]:
+        raise ValueError(
+            f"{folder} was written by {saved['engine']}, this is {own['engine']}: optimizer state cannot move between "
+            f"them. To start anew from its weights, load {MODULE_FILE} into the module before making the engine."
+        )
+    if (saved["ema_updates"] is None) != (own["ema_updates"] is None):
+        had, has = ("without", "with") if saved["ema_updates"] is None else ("with", "without")
+        raise ValueError(f"{folder} was saved {had} a weight average, this engine is {has} one: match ema_decay")
+    if saved["groups"] != own["groups"]:
+        raise ValueError(
+            f"{folder}: the saved optimizer trains other parameters, or others with Muon, than this engine; load with "
+            "the module, the frozen parts and muon_lr (zero or not) of the saved run"
+        )
+    if saved["frozen"] != own["frozen"]:
+        raise ValueError(
+            f"{folder}: the checkpoint leaves frozen weights out or was trained on other ones (checksum "
+            f"{saved['frozen']}, here {own['frozen']}): start from the model that the run started from"
+        )
+    return saved

@@ -1,0 +1,51 @@
+"""From a name to a folder: released checkpoints lie on disk or on the Hugging Face hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+INDEX = "model_index.json"
+"""what makes a folder a released checkpoint"""
+
+
+def released_folder(name: str | Path) -> Path:
+    """The folder of a checkpoint named by its path, or by its name on the hub (`Qwen/Qwen-Image`), which is fetched
+    once and kept in huggingface_hub's cache.
+
+    Raises ValueError when there is no such folder, when it is something else, or when the hub cannot be reached.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        if not (folder / INDEX).is_file():
+            raise ValueError(
+                f"{folder} is no released checkpoint: it has no {INDEX}. Name the folder that holds {INDEX}, "
+                "transformer/, vae/, text_encoder/, tokenizer/ and scheduler/"
+            )
+        return folder
+    if not looks_like_a_hub_name(str(name)):
+        raise ValueError(f"there is no folder {folder}, and it is no name on the hub (those are OWNER/NAME)")
+    return fetch(str(name))
+
+
+def looks_like_a_hub_name(name: str) -> bool:
+    """OWNER/NAME without anything that only paths have."""
+    owner, slash, rest = name.partition("/")
+    return bool(slash and owner and rest) and "/" not in rest and owner not in (".", "..", "~") and "\\" not in name
+
+
+def fetch(name: str) -> Path:
+    """The hub's snapshot. Raises ValueError saying what to do when it is neither in the cache nor within reach."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        return Path(snapshot_download(name, ignore_patterns=["*.bin", "*.gguf", "*.md"]))
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        if isinstance(error, HfHubHTTPError) and not isinstance(error, LocalEntryNotFoundError):
+            raise ValueError(
+                f"the hub refuses {name!r} ({error}): is the name right, and does it need `hf auth login`?"
+            ) from error
+        raise ValueError(
+            f"there is no folder {name!r} here, and the hub cannot be reached for it. With a network: "
+            f"`hf download {name}`; without: copy the checkpoint here and give its folder"
+        ) from error

@@ -1,0 +1,161 @@
+"""Weights in safetensors files, one or many with an index, read and written one tensor at a time.
+
+Reading fills a module that was built on the meta device, so the most memory ever used is the module and one tensor:
+two copies of 20 billion parameters would not fit where one does. Nothing is read before every file has opened and all
+names and shapes are known to fit.
+
+A component's folder holds STEM.safetensors, or STEM-00001-of-0000N.safetensors with STEM.safetensors.index.json.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+STEM = "diffusion_pytorch_model"
+MAX_SHARD = 10 * 10**9
+"""bytes of a shard, as diffusers writes them"""
+
+Translate = Callable[[str, Tensor], Tensor | None]
+"""(released name, released tensor) -> ours, or None when the module has no use for it"""
+
+
+def as_it_is(_name: str, tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def weight_files(folder: Path, stem: str = STEM) -> list[Path]:
+    """The weight files of a component. Raises ValueError naming the one that is missing."""
+    index = folder / f"{stem}.safetensors.index.json"
+    if not index.exists():
+        names = [f"{stem}.safetensors"]
+    else:
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ValueError(f"{index} is damaged ({error!r}); fetch it again") from error
+    if lost := [name for name in names if not (folder / name).is_file()]:
+        raise ValueError(
+            f"{folder} lacks {', '.join(lost)}, {len(lost)} of its {len(names)} weight files; fetch it again"
+        )
+    return [folder / name for name in names]
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Open weight files, and which of them holds what."""
+
+    place: Mapping[str, Any]
+    """the open file of every tensor"""
+
+    def get(self, name: str) -> Tensor:
+        """One tensor, read now."""
+        return self.place[name].get_tensor(name)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Without reading it."""
+        return tuple(self.place[name].get_slice(name).get_shape())
+
+
+def open_shards(files: Iterable[Path], stack: ExitStack) -> Shards:
+    """Open all files until `stack` closes. Raises ValueError naming one that is cut short or damaged."""
+    place: dict[str, Any] = {}
+    for path in files:
+        try:
+            file = stack.enter_context(safe_open(path, framework="pt"))
+        except (OSError, SafetensorError) as error:
+            raise ValueError(
+                f"{path} ({path.stat().st_size:,} bytes) is cut short or damaged: {error}; fetch this file again"
+            ) from error
+        place.update(dict.fromkeys(file.keys(), file))
+    return Shards(place)
+
+
+def read_all(folder: Path, stem: str = STEM) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of a component. Raises ValueError as `weight_files` and `open_shards`."""
+    with ExitStack() as stack:
+        shards = open_shards(weight_files(folder, stem), stack)
+        for name in shards.place:
+            yield name, shards.get(name)
+
+
+@torch.no_grad()
+def load_into(
+    module: nn.Module,
+    folder: Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    translate: Translate = as_it_is,
+    explain: Callable[[list[str], list[str]], str] | None = None,
+) -> None:
+    """Give the module the component's weights, on `device`, in `dtype` (None: as they are stored).
+
+    Parameters on the meta device come into being here; others are overwritten. `explain` says what missing and
+    unexpected names usually mean. Raises ValueError, with the module as it was, when files or names do not fit.
+    """
+    with ExitStack() as stack:
+        shards = open_shards(weight_files(folder), stack)
+        check_fit(module, shards, folder, translate, explain)
+        for name, parameter in list(module.named_parameters()):
+            value = translate(name, shards.get(name))
+            assert value is not None
+            if parameter.is_meta:
+                fresh = torch.empty(value.shape, dtype=dtype or value.dtype, device=device)
+                parent, _, leaf = name.rpartition(".")
+                holder = module.get_submodule(parent)
+                setattr(holder, leaf, nn.Parameter(fresh.copy_(value), requires_grad=parameter.requires_grad))
+            else:
+                parameter.copy_(value)
+
+
+def check_fit(
+    module: nn.Module,
+    shards: Shards,
+    folder: Path,
+    translate: Translate,
+    explain: Callable[[list[str], list[str]], str] | None,
+) -> None:
+    """Raises ValueError when the files do not hold exactly the module's parameters."""
+    own = {name: tuple(p.shape) for name, p in module.named_parameters()}
+    seen = {name: translate(name, torch.empty(shards.shape(name), device="meta")) for name in shards.place}
+    found = {name: tuple(value.shape) for name, value in seen.items() if value is not None}
+    missing, unexpected = sorted(own.keys() - found.keys()), sorted(found.keys() - own.keys())
+    if missing or unexpected:
+        listed = "; ".join(
+            f"{len(names)} {what}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+            for what, names in (("missing", missing), ("unexpected", unexpected))
+            if names
+        )
+        meaning = explain(missing, unexpected) if explain else ""
+        raise ValueError(f"the weights in {folder} do not fit its config.json ({listed}). {meaning}".strip())
+    for name, shape in own.items():
+        if found[name] != shape:
+            raise ValueError(
+                f"{folder}: {name} has shape {found[name]}, but config.json asks for {shape}: config.json and weights "
+                "are not of one checkpoint"
+            )
+
+
+def write_shards(tensors: Mapping[str, Tensor], folder: Path, stem: str = STEM, most: int = MAX_SHARD) -> list[Path]:
+    """Write a component's weights as diffusers lays them out; the files. `folder` must exist and be the caller's."""
+    from huggingface_hub import split_torch_state_dict_into_shards
+
+    plan = split_torch_state_dict_into_shards(
+        dict(tensors), filename_pattern=f"{stem}{{suffix}}.safetensors", max_shard_size=most
+    )
+    for file, names in plan.filename_to_tensors.items():
+        save_file({n: tensors[n].detach().cpu().contiguous() for n in names}, folder / file, metadata={"format": "pt"})
+    if plan.is_sharded:
+        index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
+        text = json.dumps(index, indent=2, sort_keys=True) + "\n"
+        (folder / f"{stem}.safetensors.index.json").write_text(text, encoding="utf-8")
+    return [folder / file for file in plan.filename_to_tensors]

@@ -1,0 +1,114 @@
+"""What each released pipeline asks the language model, and in which sizes it shows pictures.
+
+The first tokens of a template say the same for every prompt, so their vectors are dropped; how many is fixed by the
+template's words. The words are the released code's: figure 7 of arXiv:2508.02324 has them in another order. Editing
+models of 2509 and later number their pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+PICTURE_PLACE = "<|vision_start|><|image_pad|><|vision_end|>"
+DESCRIBE = (
+    "Describe the image by detailing the color, shape, size, texture, quantity, text, spatial relationships of the "
+    "objects and background:"
+)
+ALTER = (
+    "Describe the key features of the input image (color, shape, size, texture, objects, background), then explain how "
+    "the user's text instruction should alter or modify the image. Generate a new image that meets the user's "
+    "requirements while maintaining consistency with the original input where appropriate."
+)
+STEP = 32
+"""sides of resized pictures are multiples of this many pixels"""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a released checkpoint is for."""
+
+    pipeline: str
+    """diffusers' class, which model_index.json names"""
+    system: str
+    """what the language model is told to do"""
+    dropped: int
+    """tokens in front of the user's turn"""
+    fewest_pictures: int
+    most_pictures: int
+    numbered: bool = False
+    """pictures are announced as `Picture 1: ` and so on"""
+    seen_area: int | None = None
+    """pixels of the copy that the language model sees; None: it sees the autoencoder's"""
+    area: int = 1024 * 1024
+    """pixels of the copy that the autoencoder sees, and of the picture that is made"""
+
+    def prompt(self, text: str, pictures: int) -> str:
+        """The whole conversation. Raises ValueError for a number of pictures that the checkpoint cannot take."""
+        if not self.fewest_pictures <= pictures <= self.most_pictures:
+            raise ValueError(f"{pictures} pictures given, but {self.takes()}")
+        for marker in ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"):
+            if marker in text:
+                raise ValueError(f"the prompt contains {marker}, which would change the conversation; remove it")
+        places = [f"Picture {i + 1}: {PICTURE_PLACE}" if self.numbered else PICTURE_PLACE for i in range(pictures)]
+        shown = "".join(places)
+        return (
+            f"<|im_start|>system\n{self.system}<|im_end|>\n<|im_start|>user\n{shown}{text}<|im_end|>\n"
+            "<|im_start|>assistant\n"
+        )
+
+    def takes(self) -> str:
+        """Which pictures the checkpoint takes, in words."""
+        if not self.most_pictures:
+            return f"a {self.pipeline} checkpoint draws from text alone; pictures need Qwen-Image-Edit"
+        most = f" to {self.most_pictures}" if self.most_pictures > self.fewest_pictures else ""
+        return f"a {self.pipeline} checkpoint takes {self.fewest_pictures}{most}"
+
+    def fitted(self, picture_3HW: Tensor) -> Tensor:
+        """The copy for the autoencoder."""
+        return resized(picture_3HW, fitted_size(self.area, tuple(picture_3HW.shape[1:])))
+
+    def seen(self, picture_3HW: Tensor) -> Tensor:
+        """The copy for the language model."""
+        if self.seen_area is None:
+            return self.fitted(picture_3HW)
+        return resized(picture_3HW, fitted_size(self.seen_area, tuple(picture_3HW.shape[1:])))
+
+    def made_size(self, pictures: Sequence[Tensor]) -> tuple[int, int]:
+        """(height, width) of an edit: the shape of the last picture."""
+        return fitted_size(self.area, tuple(pictures[-1].shape[1:]))
+
+
+TASKS = {
+    task.pipeline: task
+    for task in (
+        Task("QwenImagePipeline", DESCRIBE, 34, 0, 0),
+        Task("QwenImageEditPipeline", ALTER, 64, 1, 1),
+        Task("QwenImageEditPlusPipeline", ALTER, 64, 1, 3, numbered=True, seen_area=384 * 384),
+    )
+}
+
+
+def fitted_size(area: int, size: tuple[int, ...]) -> tuple[int, int]:
+    """(height, width) of about `area` pixels with the sides of `size` in proportion, in multiples of `STEP`."""
+    ratio = size[1] / size[0]
+    width = math.sqrt(area * ratio)
+    height = width / ratio
+    return max(1, round(height / STEP)) * STEP, max(1, round(width / STEP)) * STEP
+
+
+def to_pil(picture_3HW: Tensor) -> Image.Image:
+    """Of values in [0, 1]."""
+    return Image.fromarray((picture_3HW.clamp(0, 1) * 255.0).round().byte().permute(1, 2, 0).cpu().numpy())
+
+
+def resized(picture_3HW: Tensor, size: tuple[int, int]) -> Tensor:
+    """In 8 bits by Lanczos, as the pipelines resize."""
+    image = to_pil(picture_3HW).resize((size[1], size[0]), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.asarray(image).astype(np.float32) / 255.0).permute(2, 0, 1)

@@ -1,0 +1,41 @@
+"""Accelerators by name, with the numbers of their makers' data sheets (dense, without sparsity)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Card:
+    """One accelerator. Bandwidths count one direction."""
+
+    memory_gb: float
+    """in 10^9 bytes"""
+    bf16_tflops: float
+    """peak of bfloat16 matrix products with float32 sums"""
+    fp32_tflops: float
+    """peak of float32 without TF32, which torch leaves off"""
+    link_gb_s: float
+    """to the other cards of the machine"""
+    host_gb_s: float
+    """to host memory"""
+
+
+CARDS: dict[str, Card] = {
+    "a100-40gb": Card(40, 312, 19.5, 300, 32),
+    "a100-80gb": Card(80, 312, 19.5, 300, 32),
+    "h100-80gb": Card(80, 989, 67, 450, 64),
+    "h200-141gb": Card(141, 989, 67, 450, 64),
+    "b200-180gb": Card(180, 2250, 75, 900, 64),
+    "l40s-48gb": Card(48, 362, 91.6, 32, 32),
+    "rtx4090-24gb": Card(24, 165, 82.6, 32, 32),
+    "rtx5090-32gb": Card(32, 210, 104.8, 64, 64),
+}
+"""A100, H100, H200, B200: SXM, NVLink; the others speak to one another over PCI Express."""
+
+
+def find_card(name: str) -> Card:
+    """Raises ValueError listing the cards there are."""
+    if name not in CARDS:
+        raise ValueError(f"there is no card {name!r} in the table; there are {', '.join(CARDS)}")
+    return CARDS[name]

@@ -1,0 +1,62 @@
+"""The command that works out what a training run would need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Work out memory, work and time of a training run before anything is allocated; exit status 1 if it cannot fit.
+
+    Example: glyphlab plan qwen_image --rank 64 --gpus 8 --card h100-80gb
+    """
+
+    name: Annotated[Positional[str], arg(metavar="CONFIG")]
+    """a preset, such as qwen_image, or an experiment, such as nano_grpo"""
+    card: str = "h100-80gb"
+    """of the table in experiments/cards.py"""
+    gpus: int = 8
+    """cards, one process each"""
+    zero: int | None = None
+    """ZeRO stage; all are compared and the first that fits is chosen when not given"""
+    rank: int = 0
+    """of LoRA; 0 = all weights learn"""
+    bf16: bool = True
+    """bfloat16 weights with float32 masters; otherwise float32"""
+    offload: bool = False
+    """with --zero: optimizer state in host memory"""
+    recompute: bool = True
+    """activation checkpointing of every block"""
+    ema: bool = False
+    """an average of the trained weights"""
+    batch: int = 0
+    """samples an update and card; the experiment's, or one pass, when 0"""
+    micro: int = 0
+    """samples a pass; the experiment's, or 1, when 0"""
+    size: tuple[int, int] = (0, 0)
+    """height and width in pixels; the preset's when 0 0"""
+    text: int = 512
+    """text tokens of a sample"""
+    updates: int = 1000
+    """of a preset's run; an experiment has its own"""
+    share: float = 0.4
+    """part of the card's peak that products reach; 0.3 to 0.5 is usual for transformers of this width"""
+    frozen_gb: float = 0.0
+    """memory of other models on every card, in GB: reward models, Qwen2.5-VL in bfloat16 (16.6), autoencoder (0.3)"""
+
+    def run(self) -> int:
+        from experiments.plan import Setup
+        from experiments.planning import Asked, plan
+
+        setup = Setup(
+            self.card, self.gpus, -1 if self.zero is None else self.zero, self.bf16, self.offload, self.recompute,
+            self.rank, self.share, self.ema, False, self.frozen_gb,
+        )  # fmt: skip
+        asked = Asked(self.name, setup, self.zero, self.micro, self.batch, self.size, self.text, self.updates)
+        status, told = plan(asked)
+        print("\n".join(told))
+        return status

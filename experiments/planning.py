@@ -1,0 +1,121 @@
+"""From a name and options to an account: presets, experiments, and what an update of each algorithm does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from alignment.dpo import Dpo
+from alignment.grpo import Grpo
+from base_model.lora import Lora
+from base_model.presets import PICTURES, PRESETS, VAES
+from base_model.pretrain import Pretrain
+from experiments.configs import CONFIGS
+from experiments.experiment import Experiment
+from experiments.footprint import Pass, footprint
+from experiments.plan import Setup, Work, alternatives, costed
+from experiments.plan_text import lines, refused_lines
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says."""
+
+    name: str
+    setup: Setup
+    stage: int | None
+    """ZeRO stage; None compares all and takes the first that fits"""
+    micro: int
+    """samples a pass; 0 = the experiment's, or 1"""
+    batch: int
+    """samples an update and card; 0 = the experiment's, or one pass"""
+    size: tuple[int, int]
+    """height and width in pixels; (0, 0) = the preset's"""
+    text: int
+    """text tokens"""
+    updates: int
+    """of a preset's run"""
+
+
+def plan(asked: Asked) -> tuple[int, list[str]]:
+    """The exit status, 1 when the plan cannot be, and the account in lines. Raises ValueError for unknown names."""
+    experiment, preset = find(asked.name)
+    work = work_of(experiment, asked)
+    setup = replace(asked.setup, muon=bool(experiment and experiment.optim.muon_lr) and not asked.setup.rank)
+    micro = Pass(work.micro, grid(preset, asked.size), asked.text)
+    need = footprint(PRESETS[preset], Lora(setup.rank), micro, setup.bf16)
+    ways = [costed(need, way, work) for way in alternatives(setup)]
+    if asked.stage is not None:
+        wanted = -1 if setup.gpus == 1 and asked.stage == 0 else asked.stage
+        chosen = costed(need, replace(setup, zero=wanted), work)
+        ways = [chosen if way.setup == chosen.setup else way for way in ways]
+    else:
+        chosen = next((way for way in ways if way.fits), min(ways, key=lambda way: (bool(way.refused), way.total)))
+    told = list(lines(asked.name, micro, ways, chosen))
+    if chosen.fits:
+        return 0, told
+    return 1, [*told, "", *refused_lines(chosen)]
+
+
+def find(name: str) -> tuple[Experiment | None, str]:
+    """The experiment of that name, if it is one, and the preset."""
+    if name in PRESETS:
+        return None, name
+    if name not in CONFIGS:
+        raise ValueError(
+            f"there is no preset and no experiment {name!r}; presets are {', '.join(PRESETS)}, "
+            f"experiments {', '.join(CONFIGS)}"
+        )
+    return CONFIGS[name], CONFIGS[name].preset
+
+
+def grid(preset: str, size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of latent tokens. Raises ValueError when the picture does not divide into them."""
+    height, width = size if any(size) else PICTURES[preset]
+    side = VAES[preset].factor * PRESETS[preset].patch_size
+    if height < side or width < side or height % side or width % side:
+        raise ValueError(f"a picture of {height}x{width} does not divide into tokens of {side} pixels a side")
+    return height // side, width // side
+
+
+def work_of(experiment: Experiment | None, asked: Asked) -> Work:
+    """What an update does. Raises ValueError for the autoencoder's experiments, which have another network."""
+    if experiment is None:
+        micro = max(1, asked.micro)
+        batch = asked.batch or micro
+        words = (f"{asked.name} is a preset: {batch} samples an update and card, {micro} a pass",)
+        return checked(Work("training", batch, 0, micro, False, words, asked.updates))
+    cfg = experiment.algorithm
+    if isinstance(cfg, Pretrain):
+        words = (f"{experiment.name}: {cfg.batch} pictures an update and card, {cfg.micro} a pass",)
+        made = Work("flow matching", cfg.batch, 0, cfg.micro, False, words, cfg.steps)
+    elif isinstance(cfg, Dpo):
+        words = (f"{experiment.name}: {cfg.batch} pairs = {2 * cfg.batch} pictures, each also asked of the reference",)
+        made = Work("DPO", 2 * cfg.batch, 2 * cfg.batch, 2 * cfg.micro, True, words, cfg.steps)
+    elif isinstance(cfg, Grpo):
+        made = grpo_work(experiment.name, cfg)
+    else:
+        raise ValueError(
+            f"{experiment.name} trains an autoencoder of at most 45 million weights; plans are made for the transformer"
+        )
+    return checked(replace(made, micro=asked.micro or made.micro, trained=asked.batch or made.trained))
+
+
+def checked(work: Work) -> Work:
+    if work.trained % work.micro:
+        raise ValueError(f"{work.micro} samples a pass must divide the {work.trained} of an update and card")
+    return work
+
+
+def grpo_work(name: str, cfg: Grpo) -> Work:
+    """Flow-GRPO draws whole trajectories and learns from the stochastic steps of each."""
+    pictures, guided = cfg.prompts * cfg.group, 2 if cfg.sampler.guidance != 1.0 else 1
+    learned = pictures * cfg.walk.window * guided
+    asked = learned if cfg.beta > 0.0 else 0
+    drawn = pictures * cfg.sampler.steps * guided
+    words = (
+        f"{name}: {cfg.prompts} prompts x {cfg.group} pictures = {pictures} a rollout and card; drawn in "
+        f"{cfg.sampler.steps} steps{' with guidance (twice the work)' if guided == 2 else ''}",
+        f"learned from: {cfg.walk.window} stochastic steps of each = {learned}"
+        + (", each also asked of the reference" if asked else ""),
+    )
+    return Work("Flow-GRPO", learned, drawn + asked, min(cfg.micro, learned), cfg.beta > 0.0, words, cfg.steps)

@@ -1,0 +1,34 @@
+"""Released folders made once for all tests of a process: making them imports diffusers and transformers, which is slow.
+Nobody writes into them; copy what is to be changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+def made(tmp_path_factory: pytest.TempPathFactory, name: str, *settings: object) -> Path:
+    pytest.importorskip("diffusers")
+    pytest.importorskip("transformers")
+    from tests.tiny_released import make
+
+    return make(tmp_path_factory.mktemp("released") / name, *settings)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def t2i(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text-to-image checkpoint in several shards."""
+    return made(tmp_path_factory, "t2i", "QwenImagePipeline", False, 2, "400KB")
+
+
+@pytest.fixture(scope="session")
+def edit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An editing checkpoint of the first kind."""
+    return made(tmp_path_factory, "edit", "QwenImageEditPipeline")
+
+
+@pytest.fixture(scope="session", params=[False, True], ids=["2509", "2511"])
+def plus(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An editing checkpoint of the second kind, without and with zero_cond_t."""
+    return made(tmp_path_factory, "plus", "QwenImageEditPlusPipeline", request.param)

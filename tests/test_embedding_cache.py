@@ -1,0 +1,134 @@
+"""The text encoder and its cache on disk: what is a hit, what is not, and that a hit needs no encoder.
+
+Shapes: B samples, L text tokens, D width.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from base_model import embedding_cache
+from base_model.embedding_cache import EmbeddingCache, encoder_identity, entry_name
+from base_model.released import read_base
+from base_model.templates import TASKS, fitted_size
+from base_model.vlm import VisionLanguageEncoder
+
+TEXTS = ["a red word", " ", "寫字 'GLYPH'"]
+
+
+def encoder(folder: Path, cache: Path | None = None) -> VisionLanguageEncoder:
+    return VisionLanguageEncoder(folder, read_base(folder).task, cache=cache)
+
+
+def test_what_is_in_the_cache_needs_no_encoder(t2i, tmp_path, monkeypatch):
+    first = encoder(t2i, tmp_path / "cache")
+    plain, mask = first.encode(TEXTS)
+    assert first.loaded
+    first.unload()
+    assert not first.loaded
+    again = [first.encode(TEXTS), encoder(t2i, tmp_path / "cache").encode(TEXTS)]
+    assert not first.loaded
+    for text, known in again:
+        assert torch.equal(text, plain) and torch.equal(known, mask)
+    assert (encoder(t2i).encode(TEXTS)[0] - plain).abs().max() < 1e-6, "as without a cache"
+    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 3
+
+
+def test_only_what_is_new_is_encoded_and_repetitions_once(t2i, tmp_path, monkeypatch):
+    ours, ran = encoder(t2i, tmp_path), []
+    run = ours._run
+    monkeypatch.setattr(ours, "_run", lambda prompts, shown: ran.append(len(prompts)) or run(prompts, shown))
+    ours.encode(["a", "b", "a"])
+    text, _ = ours.encode(["c", "b", "a", "c"])
+    assert ran == [2, 1]
+    assert torch.equal(text[0], text[3])
+    assert (text[1] - encoder(t2i).encode(["b"])[0][0]).abs().max() < 1e-5
+
+
+def test_pictures_and_their_order_are_part_of_the_key(plus, tmp_path):
+    ours, random = encoder(plus, tmp_path), torch.Generator().manual_seed(0)
+    a, b = torch.rand(2, 3, 64, 64, generator=random)
+    shown = [[a], [b], [a, b], [b, a]]
+    first, _ = ours.encode(["x"] * 4, shown)
+    ours.unload()
+    again, _ = ours.encode(["x"] * 4, shown)
+    assert not ours.loaded and torch.equal(first, again)
+    assert len({row.sum().item() for row in first}) == 4
+
+
+def test_another_encoder_template_or_type_is_another_key(t2i, tmp_path):
+    folder = shutil.copytree(t2i / "text_encoder", tmp_path / "encoder")
+    names = {encoder_identity([folder], "a"), encoder_identity([folder], "b")}
+    weights = sorted(folder.glob("*.safetensors"))[0]
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+    names.add(encoder_identity([folder], "a"))
+    assert len(names) == 3
+    templates = [task.prompt("x", task.fewest_pictures) for task in TASKS.values()]
+    assert len({entry_name("i", template, []) for template in templates}) == 3
+
+
+def test_large_files_are_told_apart_by_both_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedding_cache, "SAMPLE", 4)
+    seen = set()
+    for content in (b"aaaa....bbbb", b"xaaa....bbbb", b"aaaa....bbbx", b"aaaa.....bbbb"):
+        (tmp_path / "w").write_bytes(content)
+        seen.add(encoder_identity([tmp_path], ""))
+    assert len(seen) == 4
+
+
+def test_a_damaged_entry_is_written_anew(tmp_path):
+    cache = EmbeddingCache(tmp_path)
+    cache.write("abcd", torch.ones(2, 3), "x")
+    (entry,) = tmp_path.rglob("*.safetensors")
+    entry.write_bytes(entry.read_bytes()[:20])
+    assert cache.read("abcd") is None
+    cache.write("abcd", torch.ones(2, 3), "x")
+    assert torch.equal(cache.read("abcd"), torch.ones(2, 3))
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == [entry.name], "nothing half-written stays"
+
+
+def test_templates_drop_exactly_what_stands_before_the_user(plus, t2i):
+    """34 and 64 tokens, and the first that is kept is the user's."""
+    for folder in (t2i, plus):
+        ours = encoder(folder)
+        ours._load()
+        task = ours.task
+        prompt = task.prompt("WORD", task.fewest_pictures)
+        head = ours._tokenizer(prompt[: prompt.index("user\n") + 5]).input_ids
+        assert len(head) == task.dropped
+
+
+def test_the_vectors_are_those_after_the_last_norm(t2i):
+    ours = encoder(t2i)
+    text, _ = ours.encode(["a red word"])
+    tokens = ours._tokenizer(ours.task.prompt("a red word", 0), return_tensors="pt")
+    out = ours._model(**tokens, output_hidden_states=True)
+    assert (out.hidden_states[-1][0, 34:] - text[0]).abs().max() < 1e-5
+    assert (out.hidden_states[-2][0, 34:] - text[0]).abs().max() > 1e-2
+    assert not any(p.requires_grad for p in ours._model.parameters())
+
+
+@pytest.mark.parametrize("size", [(70, 110), (90, 50), (1000, 1000), (64, 640), (1080, 1920)])
+def test_pictures_are_resized_as_the_pipelines_do(size):
+    pytest.importorskip("diffusers")
+    from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus import calculate_dimensions
+
+    for area in (384 * 384, 1024 * 1024):
+        width, height = calculate_dimensions(area, size[1] / size[0])
+        assert fitted_size(area, size) == (height, width)
+
+
+def test_pictures_that_a_checkpoint_cannot_take_are_refused(t2i, plus, edit):
+    picture = torch.zeros(3, 64, 64)
+    with pytest.raises(ValueError, match="from text alone"):
+        encoder(t2i).encode(["x"], [[picture]])
+    with pytest.raises(ValueError, match="2 pictures given, but a QwenImageEditPipeline checkpoint takes 1"):
+        encoder(edit).encode(["x"], [[picture, picture]])
+    with pytest.raises(ValueError, match="0 pictures given"):
+        encoder(plus).encode(["x"])
