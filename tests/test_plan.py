@@ -27,7 +27,7 @@ WORK = Work("training", 1, 0, 1, False, (), 10)
 WITHIN = 0.15
 
 
-def network(cfg: MMDiTConfig, lora: Lora = Lora()) -> MMDiT:
+def network(cfg: MMDiTConfig, lora: Lora) -> MMDiT:
     """With no weight at zero, so that all gradients are there."""
     torch.manual_seed(0)
     made = MMDiT(cfg)
