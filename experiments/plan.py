@@ -7,8 +7,8 @@
     (A5)  time of products = FLOPs / (peak * share);   of ZeRO's exchange and of the host = bytes / bandwidth
 
 Stage 3 gathers up to `LIVE` weights while a pass runs, and a bucket of gradients is on its way at any moment. Host
-memory takes (A2) and (A3) with offload. Parts that overlap are not known beforehand, so an update's time is given as a range:
-from the longest part alone to all of them one after the other.
+memory takes (A2) and (A3) with offload. Which parts overlap is not known beforehand, so an update's
+time is a range: from the longest part alone to all of them one after the other.
 """
 
 from __future__ import annotations

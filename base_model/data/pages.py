@@ -116,4 +116,6 @@ def cjk(size: int) -> ImageFont.FreeTypeFont:
     spec = importlib.util.find_spec("manimgx_fonts_cjk")
     if spec is None or spec.origin is None:
         raise ValueError("the Chinese type face is missing: pip install manimgx-fonts-cjk (Noto Sans CJK, OFL)")
-    return ImageFont.truetype(str(Path(spec.origin).parent / "NotoSansCJK-VF.otf.ttc"), size, index=2)
+    face = ImageFont.truetype(str(Path(spec.origin).parent / "NotoSansCJK-VF.otf.ttc"), size, index=2)
+    face.set_variation_by_name("Medium")
+    return face

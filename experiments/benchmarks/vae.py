@@ -2,13 +2,15 @@
 
 Run:     OMP_NUM_THREADS=1 python -m experiments.benchmarks.vae
 
+`cache` is what filling a latent cache does: a set of pictures of several sizes, each to its standardised latent.
 diffusers' AutoencoderKLQwenImage treats a picture as a video of one frame and convolves it with zeros in time; ours
 computes the picture alone. Both have the released sizes (base 96, 16 latent channels, multipliers 1 2 4 4, two residual
 blocks a level) and random weights, under which latents and pictures are compared too. The sides alternate within one
 process, and who goes first alternates. Time is CPU time of the process, which waiting for other work on the machine
 does not lengthen; with several threads, whose waiting counts as CPU time, it is the clock's.
 
-Prints a table, then one JSON line; `encode_ratio` and `decode_ratio` are diffusers' median time over ours.
+Prints a table, then one JSON line; `encode_ratio`, `decode_ratio` and `cache_ratio` are diffusers' median time
+over ours.
 """
 
 from __future__ import annotations
@@ -37,16 +39,21 @@ class Benchmark:
     """height and width of the picture in pixels"""
     batch: int = 1
     """pictures at once"""
+    pictures: int = 4
+    """of the cached set, in four shapes by turns"""
     repeats: int = 5
     """timed passes of each side, after one that is not"""
     threads: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.size < 8 or self.size % QWEN_IMAGE_VAE.factor:
-            raise ValueError(f"size={self.size} must be a multiple of {QWEN_IMAGE_VAE.factor} pixels")
-        if min(self.batch, self.repeats, self.threads) < 1:
-            raise ValueError(f"batch={self.batch}, repeats={self.repeats}, threads={self.threads}: all at least 1")
+        if self.size < 16 or self.size % (2 * QWEN_IMAGE_VAE.factor):
+            raise ValueError(f"size={self.size} must be a multiple of {2 * QWEN_IMAGE_VAE.factor} pixels")
+        if min(self.batch, self.pictures, self.repeats, self.threads) < 1:
+            raise ValueError(
+                f"batch={self.batch}, pictures={self.pictures}, repeats={self.repeats}, threads={self.threads}: "
+                "all at least 1"
+            )
 
 
 def models(seed: int) -> tuple[nn.Module, QwenImageVAE]:
@@ -92,7 +99,22 @@ def measure(cfg: Benchmark) -> dict[str, Any]:
     with torch.no_grad():
         latents = ours.encode(pixels)
         raw = latents * ours.std + ours.mean
+    shapes = [
+        (cfg.size, cfg.size),
+        (cfg.size // 2, cfg.size),
+        (cfg.size, cfg.size // 2),
+        (cfg.size // 2, cfg.size // 2),
+    ]
+    pictures = [torch.rand(1, 3, *shapes[i % len(shapes)]) * 2.0 - 1.0 for i in range(cfg.pictures)]
+
+    def their_latents(x: Tensor) -> Tensor:
+        return (theirs.encode(x[:, :, None]).latent_dist.mode()[:, :, 0] - ours.mean) / ours.std
+
     ways: dict[str, dict[str, Callable[[], Tensor]]] = {
+        "cache": {
+            "ours": lambda: torch.cat([ours.encode(x).flatten() for x in pictures]),
+            "diffusers": lambda: torch.cat([their_latents(x).flatten() for x in pictures]),
+        },
         "encode": {
             "ours": lambda: ours.moments(pixels)[0],
             "diffusers": lambda: theirs.encode(pixels[:, :, None]).latent_dist.mode()[:, :, 0],
@@ -118,7 +140,7 @@ def main() -> None:
 
     numbers = measure(tyro.cli(Benchmark, description=__doc__))
     print(f"{numbers['clock']} seconds{'diffusers':>14}{'ours':>12}{'ratio':>12}{'difference':>14}")
-    for way in ("encode", "decode"):
+    for way in ("cache", "encode", "decode"):
         theirs, ours, ratio, difference = (
             numbers[f"{way}_{name}"] for name in ("diffusers_seconds", "ours_seconds", "ratio", "difference")
         )
