@@ -38,7 +38,7 @@ from torch import Tensor, nn
 
 from base_model.layout import Grids, Layout, PictureGrids, check_pictures, lay_out
 from base_model.packing import Stream
-from base_model.positions import rotate
+from base_model.positions import Scheme, msrope, rotate
 
 EPS = 1e-6
 TIME_CHANNELS = 256
@@ -230,6 +230,8 @@ class MMDiT(nn.Module):
     def __init__(self, cfg: MMDiTConfig) -> None:
         super().__init__()
         self.cfg = cfg
+        self.scheme: Scheme = msrope
+        """where tokens stand; no weight depends on it"""
         D = cfg.width
         self.time_text_embed = TimeEmbedding(D)
         self.txt_norm = nn.RMSNorm(cfg.joint_attention_dim, eps=EPS)

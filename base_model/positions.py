@@ -16,6 +16,7 @@ E channels of a head.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import torch
@@ -35,6 +36,39 @@ def image_positions(grid: tuple[int, int], frame: int = 0) -> Tensor:
     """int64 [S, 3]: frame, row and column of every token of the grid, row by row."""
     rows, columns = (torch.arange(side) - (side - side // 2) for side in grid)
     return torch.stack(torch.meshgrid(torch.tensor([frame]), rows, columns, indexing="ij"), -1).flatten(0, 2)
+
+
+Scheme = Callable[[Sequence[tuple[int, int]], int], tuple[Tensor, list[Tensor]]]
+"""(grids of what is made and of its condition pictures, L) -> int64 positions of L text tokens [L, 3] and of the tokens
+of every picture [S, 3]"""
+
+
+def msrope(grids: Sequence[tuple[int, int]], length: int) -> tuple[Tensor, list[Tensor]]:
+    """Text on the diagonal that begins just outside of the largest picture; pictures centred, one a frame."""
+    text = text_origin(*grids) + torch.arange(length)
+    return text[:, None].expand(-1, 3), [image_positions(grid, frame) for frame, grid in enumerate(grids)]
+
+
+def row_text(grids: Sequence[tuple[int, int]], length: int) -> tuple[Tensor, list[Tensor]]:
+    """Plain 2-D RoPE: pictures as in `msrope`, text a picture of one row, 0, beginning right of the widest.
+
+    Row 0 is the middle row of every picture, so text and that row look alike to the row axis; so in Seedream 2.0
+    (arXiv:2503.07703).
+    """
+    text = torch.zeros(length, 3, dtype=torch.int64)
+    text[:, 2] = max(w // 2 for _, w in grids) + torch.arange(length)
+    return text, [image_positions(grid, frame) for frame, grid in enumerate(grids)]
+
+
+def flat(grids: Sequence[tuple[int, int]], length: int) -> tuple[Tensor, list[Tensor]]:
+    """One sequence: pictures row by row, one behind the other, then text; token n at (n, n, n).
+
+    Where a picture's token stands depends on the width of its grid, and where the text begins on all sizes.
+    """
+    counts = [h * w for h, w in grids]
+    line = torch.arange(sum(counts) + length)[:, None].expand(-1, 3)
+    *pictures, text = line.split([*counts, length])
+    return text, pictures
 
 
 def rotations(positions_N3: Tensor, axes_dims: tuple[int, int, int]) -> Tensor:

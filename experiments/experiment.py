@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from alignment.dpo import Dpo
 from alignment.grpo import Grpo
 from alignment.trajectory import Walk
+from base_model.data.mixture import TaskStream
 from base_model.data.stream import TextStream
 from base_model.engine import OptimConfig
+from base_model.positions import Scheme, msrope
 from base_model.pretrain import Pretrain
+from base_model.qwen_image import TextEncoder
 from base_model.sample import Sampler
 from base_model.sft import Sft
+from base_model.sight import CoarseEncoder
 from base_model.train_vae import TrainVAE
+from base_model.vae import QwenImageVAE
 
 Algorithm = TrainVAE | Pretrain | Sft | Dpo | Grpo
 
@@ -54,8 +60,8 @@ class Experiment:
     algorithm: Algorithm
     optim: OptimConfig
     preset: str = "nano"
-    data: TextStream | None = None
-    """pictures, for autoencoder training, pretraining and fine-tuning"""
+    data: TextStream | TaskStream | None = None
+    """pictures, for autoencoder training (without tasks), pretraining and fine-tuning"""
     prompts: PromptPlan | None = None
     """prompts, for GRPO"""
     pairs: PairPlan | None = None
@@ -64,6 +70,10 @@ class Experiment:
     """updates between checkpoints"""
     seed: int = 0
     """of the initial weights"""
+    sight: Callable[[QwenImageVAE], TextEncoder] = CoarseEncoder
+    """what the text encoder of a small preset sees of condition pictures: a class or function of base_model/sight.py"""
+    positions: Scheme = msrope
+    """where tokens stand: a function of base_model/positions.py"""
     minutes: float = 1.0
     """expected duration on two laptop cores; only for the remaining-time estimate"""
 
@@ -80,3 +90,16 @@ class EvaluationPlan:
     diversity_copies: int = 2
     wall: int = 12
     """prompts whose pictures are kept for the report"""
+
+
+@dataclass(frozen=True)
+class EditPlan:
+    """Held-out edits at fixed noise, a third of every kind: a word, its ink, its place."""
+
+    count: int
+    seed: int
+    """of the edits"""
+    noise_seed: int
+    sampler: Sampler
+    wall: int = 12
+    """edits whose pictures are kept to be looked at"""

@@ -19,6 +19,7 @@ from alignment import dpo, grpo
 from base_model import pretrain, sft, train_vae
 from base_model.checkpoint import keep_last, latest, save_atomically
 from base_model.data.latents import LatentStream, Producers
+from base_model.data.stream import TextStream
 from base_model.engine import Engine, LocalEngine
 from base_model.presets import PICTURES, PRESETS, VAES
 from base_model.qwen_image import QwenImage, build
@@ -51,6 +52,14 @@ def required(experiment: Experiment, value: T | None, what: str) -> T:
     return value
 
 
+def pictures(experiment: Experiment) -> TextStream:
+    """The experiment's stream of pictures. Raises ValueError when it has none, or one of tasks."""
+    data = required(experiment, experiment.data, "data")
+    if not isinstance(data, TextStream):
+        raise ValueError(f"{experiment.name}: an autoencoder learns from a TextStream, not from a {type(data).__name__}")
+    return data
+
+
 def vae_file(parent: Path | None) -> Path:
     """The autoencoder of a finished stage, or the one that ships with the project."""
     own = parent / "model" / "vae.safetensors" if parent else NANO_VAE
@@ -63,14 +72,20 @@ def open_model(experiment: Experiment, parent: Path | None) -> QwenImage:
     Raises ValueError when a stage that needs a trained model has no parent.
     """
     if parent is not None and (parent / "model" / "transformer.safetensors").exists():
-        return load_model(parent / "model")
+        return equip(load_model(parent / "model"), experiment)
     if type(experiment.algorithm) is not pretrain.Pretrain:
         raise ValueError(
             f"{experiment.name} starts from a trained model, and {parent or 'nothing'} is none; "
             "name the folder of a finished run, e.g. one that `glyphlab train nano_pretrain` made"
         )
     vae = load_vae(vae_file(parent))
-    return build(PRESETS[experiment.preset], vae, PICTURES[experiment.preset], experiment.seed)
+    return equip(build(PRESETS[experiment.preset], vae, PICTURES[experiment.preset], experiment.seed), experiment)
+
+
+def equip(model: QwenImage, experiment: Experiment) -> QwenImage:
+    """The model with the sight and the positions of the experiment, which no weight file tells."""
+    model.text, model.network.scheme = experiment.sight(model.vae), experiment.positions
+    return model
 
 
 def open_vae(experiment: Experiment, cfg: train_vae.TrainVAE, parent: Path | None) -> QwenImageVAE:
@@ -91,7 +106,7 @@ def updates(
     cfg = experiment.algorithm
     if isinstance(cfg, train_vae.TrainVAE):
         assert isinstance(model, QwenImageVAE)
-        yield train_vae.train(model, engine, required(experiment, experiment.data, "data"), cfg, start)
+        yield train_vae.train(model, engine, pictures(experiment), cfg, start)
         return
     assert isinstance(model, QwenImage)
     if isinstance(cfg, pretrain.Pretrain):  # fine-tuning is a kind of it
@@ -194,8 +209,7 @@ def save(model: QwenImage | QwenImageVAE, experiment: Experiment, place: Path) -
         return
     assert isinstance(cfg, train_vae.TrainVAE)
     if not cfg.frozen_encoder:  # the latents of a new encoder have a new scale
-        data = required(experiment, experiment.data, "data")
-        mean, std = train_vae.latent_statistics(model, data, batches=32, size=64)
+        mean, std = train_vae.latent_statistics(model, pictures(experiment), batches=32, size=64)
         sizes = replace(model.cfg, latents_mean=tuple(mean), latents_std=tuple(std))
         measured = QwenImageVAE(sizes)
         measured.load_state_dict(model.state_dict())

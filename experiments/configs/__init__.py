@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.configs import nano, nano_vae
+from experiments.configs import nano, nano_edit, nano_vae
 from experiments.experiment import Experiment
 
 CONFIGS: dict[str, Experiment] = {
@@ -15,5 +15,6 @@ CONFIGS: dict[str, Experiment] = {
         nano.dpo,
         nano.grpo,
         nano.control,
+        nano_edit.config,
     )
 }
