@@ -286,7 +286,7 @@ class MMDiT(nn.Module):
         check_inputs(self.cfg, x_BSC, sigma_B, text_BLD, mask_BL, grids)
         check_pictures(x_BSC, pictures_BRC, picture_grids)
         clean = self.cfg.zero_cond_t and pictures_BRC is not None
-        layout = lay_out(text_BLD, mask_BL, x_BSC, grids, picture_grids, self.cfg.axes_dims_rope, clean)
+        layout = lay_out(text_BLD, mask_BL, x_BSC, grids, picture_grids, self.cfg.axes_dims_rope, clean, self.scheme)
         dtype = self.proj_out.weight.dtype
         latents = x_BSC if pictures_BRC is None else torch.cat([x_BSC, pictures_BRC.to(x_BSC.dtype)], 1)
         img = self.img_in(layout.img.pack(latents.to(dtype)))

@@ -37,7 +37,7 @@ MARK = -8.0
 
 @functools.cache
 def frame(channels: int) -> Tensor:
-    """(V2): F [CODE, channels], columns of length sqrt(CODE / channels), orthogonal when there are no more than CODE."""
+    """(V2): F [CODE, channels], columns of length sqrt(CODE / channels), orthogonal when there are at most CODE."""
     random = torch.randn(conditioner.CODE, channels, generator=torch.Generator().manual_seed(2508))
     columns = torch.linalg.qr(random).Q if channels <= conditioner.CODE else random / conditioner.CODE**0.5
     return columns * (conditioner.CODE / channels) ** 0.5

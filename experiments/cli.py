@@ -16,6 +16,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import ConsolidateSubcommandArgs, OmitSubcommandPrefixes, subcommand
 
+from experiments.commands.ablating import Ablate, EvaluateEdits
 from experiments.commands.arguments import RUNS
 from experiments.commands.drawing import Sample
 from experiments.commands.judging import Doctor, Evaluate, Report, Score
@@ -28,6 +29,8 @@ Command = (
     | Annotated[Resume, subcommand("resume")]
     | Annotated[Sample, subcommand("sample")]
     | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[EvaluateEdits, subcommand("evaluate-edits")]
+    | Annotated[Ablate, subcommand("ablate")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Score, subcommand("score")]
     | Annotated[Pairs, subcommand("pairs")]

@@ -103,3 +103,16 @@ class EditPlan:
     sampler: Sampler
     wall: int = 12
     """edits whose pictures are kept to be looked at"""
+
+
+@dataclass(frozen=True)
+class SizePlan:
+    """Held-out prompts at several sizes of the picture, at fixed noise."""
+
+    prompts: PromptPlan
+    sizes: tuple[tuple[int, int], ...]
+    """(height, width) in pixels"""
+    levels: tuple[float, ...]
+    """noise levels at which the flow error is measured"""
+    noise_seed: int
+    sampler: Sampler

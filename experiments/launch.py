@@ -25,7 +25,6 @@ from experiments.sampling import model_folder
 from rewards.ocr import Ocr, OcrJudge
 from rewards.workers import ScorerPool
 
-
 FUNCTIONS = ("base_model.flow.", "base_model.positions.", "base_model.sight.")
 """Where settings that are functions live."""
 

@@ -56,7 +56,9 @@ def pictures(experiment: Experiment) -> TextStream:
     """The experiment's stream of pictures. Raises ValueError when it has none, or one of tasks."""
     data = required(experiment, experiment.data, "data")
     if not isinstance(data, TextStream):
-        raise ValueError(f"{experiment.name}: an autoencoder learns from a TextStream, not from a {type(data).__name__}")
+        raise ValueError(
+            f"{experiment.name}: an autoencoder learns from a TextStream, not from a {type(data).__name__}"
+        )
     return data
 
 

@@ -1,7 +1,7 @@
 """What a sample of training may ask for: a picture from a caption, the same picture again, or an edit of it.
 
-A task is a function that turns a scene into an `Example`. An edit changes one thing of the word of a scene (its letters,
-its ink, its place) and nothing else; what was changed where is known to the pixel, so that both can be measured: the
+A task is a function that turns a scene into an `Example`. An edit changes one thing of the word of a scene (its
+letters, its ink, its place) and nothing else. What was changed is known to the pixel, so that both can be measured: the
 edit inside of the region, and that the rest stayed outside of it.
 
 Edited pictures carry, where there is room, a *mark*: a small coloured shape in a cell of its own that no caption and no

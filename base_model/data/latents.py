@@ -28,7 +28,6 @@ from base_model.tokens import patchify
 from base_model.vae import QwenImageVAE
 from base_model.weights import load_vae
 
-
 Stream = TextStream | TaskStream
 
 

@@ -94,7 +94,5 @@ class TaskStream:
         """The examples as pixels."""
         examples = self.examples(step, size)
         targets = [torch.from_numpy(example.target.draw().copy()) for example in examples]
-        sources = [
-            [torch.from_numpy(example.source.draw().copy())] if example.source else [] for example in examples
-        ]
+        sources = [[torch.from_numpy(example.source.draw().copy())] if example.source else [] for example in examples]
         return Drawn(targets, [example.text for example in examples], sources if any(sources) else ())
