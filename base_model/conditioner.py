@@ -72,14 +72,18 @@ def token_vectors(text: str) -> Tensor:
 
 def encode(texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Prompts to (text_BLD float32, mask_BL bool), right-padded with zeros."""
-    rows = [token_vectors(text) for text in texts]
-    text_BLD = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    return padded([token_vectors(text) for text in texts])
+
+
+def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Token vectors [L, WIDTH] of every prompt to (text_BLD, mask_BL), right-padded with zeros."""
+    text_BLD = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
     lengths = torch.tensor([len(row) for row in rows])
     return text_BLD, torch.arange(text_BLD.shape[1])[None] < lengths[:, None]
 
 
 class ByteEncoder:
-    """The encoder of small presets. It sees no pictures; those reach the network as latents alone."""
+    """Bytes alone: it sees no pictures, which then reach the network as latents only. `sight.CoarseEncoder` does."""
 
     nothing = ""
 

@@ -93,7 +93,7 @@ def dynamic_mu(tokens: int) -> float:
     return 0.5 + (0.9 - 0.5) * (tokens - 256) / (8192 - 256)
 
 
-def logit_normal(size: int, mean: float, std: float, generator: torch.Generator) -> Tensor:
+def logit_normal(size: int, mean: float | Tensor, std: float, generator: torch.Generator) -> Tensor:
     """[size] noise levels, sigmoid of a normal (Esser et al., arXiv:2403.03206); mean > 0 leans to noise."""
     return torch.sigmoid(mean + std * torch.randn(size, generator=generator))
 

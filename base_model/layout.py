@@ -17,7 +17,7 @@ from torch import Tensor
 
 from base_model.interface import Grid, token_count
 from base_model.packing import Joint, Stream, full_stream, image_stream, join, leading, masked_stream
-from base_model.positions import POSITIONS, image_table, text_origin, text_table
+from base_model.positions import POSITIONS, Scheme, msrope, picture_table, text_table
 
 Grids = Sequence[Grid]
 """(rows, columns) of latent tokens, one a sample"""
@@ -54,7 +54,7 @@ class Layout:
 
 def lay_out(
     text_BLD: Tensor, mask_BL: Tensor | None, x_BSC: Tensor, grids: Grids, picture_grids: PictureGrids,
-    axes_dims: tuple[int, int, int], clean_pictures: bool,
+    axes_dims: tuple[int, int, int], clean_pictures: bool, scheme: Scheme = msrope,
 ) -> Layout:  # fmt: skip
     """Order the real tokens and look their positions up.
 
@@ -72,16 +72,14 @@ def lay_out(
         target_N = (~is_picture_N).nonzero()[:, 0]
         if clean_pictures:
             img = replace(img, vector_N=img.sample_N + B * is_picture_N)
-    origins = [text_origin(grid, *own) for grid, own in zip(grids, shown, strict=True)]
+    samples = [(grid, *own) for grid, own in zip(grids, shown, strict=True)]
+    places = {sample: scheme(sample) for sample in set(samples)}
+    origins = [places[sample].origin for sample in samples]
     check_positions(origins, L, grids, shown)
     joint = join(txt, img)
     place = torch.tensor(origins, device=device)[txt.sample_N] + txt.place_N
-    images = [
-        image_table(one, axes_dims, device, frame)
-        for grid, own in zip(grids, shown, strict=True)
-        for frame, one in enumerate((grid, *own))
-    ]
-    table = torch.cat([text_table(axes_dims, device)[place], *images])
+    text = text_table(axes_dims, device, places[samples[0]].line)
+    table = torch.cat([text[place], *(picture_table(scheme, sample, axes_dims, device) for sample in samples)])
     return Layout(txt, img, target, target_N, joint, table[joint.order_N])
 
 

@@ -40,7 +40,7 @@ from torch.utils.checkpoint import checkpoint
 
 from base_model.layout import Grids, Layout, PictureGrids, check_pictures, lay_out
 from base_model.packing import Stream
-from base_model.positions import rotate
+from base_model.positions import Scheme, msrope, rotate
 
 EPS = 1e-6
 TIME_CHANNELS = 256
@@ -234,6 +234,8 @@ class MMDiT(nn.Module):
         self.cfg = cfg
         self.recompute = False
         """keep what enters each block and compute the rest again in the backward pass (arXiv:1604.06174)"""
+        self.scheme: Scheme = msrope
+        """where tokens stand; no weight depends on it"""
         D = cfg.width
         self.time_text_embed = TimeEmbedding(D)
         self.txt_norm = nn.RMSNorm(cfg.joint_attention_dim, eps=EPS)
@@ -288,7 +290,7 @@ class MMDiT(nn.Module):
         check_inputs(self.cfg, x_BSC, sigma_B, text_BLD, mask_BL, grids)
         check_pictures(x_BSC, pictures_BRC, picture_grids)
         clean = self.cfg.zero_cond_t and pictures_BRC is not None
-        layout = lay_out(text_BLD, mask_BL, x_BSC, grids, picture_grids, self.cfg.axes_dims_rope, clean)
+        layout = lay_out(text_BLD, mask_BL, x_BSC, grids, picture_grids, self.cfg.axes_dims_rope, clean, self.scheme)
         dtype = self.proj_out.weight.dtype
         latents = x_BSC if pictures_BRC is None else torch.cat([x_BSC, pictures_BRC.to(x_BSC.dtype)], 1)
         img = self.img_in(layout.img.pack(latents.to(dtype)))

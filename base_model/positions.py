@@ -10,12 +10,17 @@ Qwen-Image (arXiv:2508.02324, section 3.2 and figure 8):
 - text token i: (p, p, p) with p = M + i, M = max(h // 2, w // 2) over all pictures of the sample: the diagonal that
   begins just outside the largest.
 
-Tables are float32, built once per grid and device, never inside autograd. Shapes: S image tokens, N tokens,
-E channels of a head.
+That is the scheme `msrope`. A scheme is a function from the grids of a sample to the places of its tokens; the others
+here are what it is compared with (experiments/reports/2026-11-25-positions.md).
+
+Tables are float32, built once per grids and device, never inside autograd. Shapes: S image tokens, R tokens of
+condition pictures, N tokens, E channels of a head.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -37,6 +42,51 @@ def image_positions(grid: tuple[int, int], frame: int = 0) -> Tensor:
     return torch.stack(torch.meshgrid(torch.tensor([frame]), rows, columns, indexing="ij"), -1).flatten(0, 2)
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where the tokens of one sample stand."""
+
+    pictures: tuple[Tensor, ...]
+    """int64 [S, 3] for what is made and for every condition picture"""
+    origin: int
+    """place of text token 0 on its line; token i is at origin + i"""
+    line: tuple[int, int, int] = (1, 1, 1)
+    """0 or 1 an axis: place p of the line is at p times this"""
+
+
+Scheme = Callable[[Sequence[tuple[int, int]]], Places]
+"""grids of what is made and of its condition pictures -> where the tokens stand"""
+
+
+def msrope(grids: Sequence[tuple[int, int]]) -> Places:
+    """Text on the diagonal that begins just outside of the largest picture; pictures centred, one a frame."""
+    return Places(centred(grids), text_origin(*grids))
+
+
+def row_text(grids: Sequence[tuple[int, int]]) -> Places:
+    """Plain 2-D RoPE: pictures as in `msrope`, text a picture of one row that begins right of the widest.
+
+    That row is row 0, the middle one of every picture, and text is told from a picture by its columns alone (Seedream
+    2.0, arXiv:2503.07703).
+    """
+    return Places(centred(grids), max(w // 2 for _, w in grids), (0, 0, 1))
+
+
+def flat(grids: Sequence[tuple[int, int]]) -> Places:
+    """One sequence: pictures row by row, one behind the other, then text; token n at (n, n, n).
+
+    Which place a picture's token has depends on the width of its grid, and where text begins on all sizes.
+    """
+    counts = [h * w for h, w in grids]
+    line = torch.arange(sum(counts))[:, None].expand(-1, 3)
+    return Places(line.split(counts), sum(counts))
+
+
+def centred(grids: Sequence[tuple[int, int]]) -> tuple[Tensor, ...]:
+    """Positions of pictures whose middles are the origin, each on a frame of its own."""
+    return tuple(image_positions(grid, frame) for frame, grid in enumerate(grids))
+
+
 def rotations(positions_N3: Tensor, axes_dims: tuple[int, int, int]) -> Tensor:
     """float32 [N, E/2, 2]: cosine and sine of the angle of every channel pair."""
     angles = [
@@ -50,16 +100,21 @@ def rotations(positions_N3: Tensor, axes_dims: tuple[int, int, int]) -> Tensor:
 # A table first asked for inside torch.inference_mode() would be refused by a later training step, hence the decorator.
 @lru_cache(maxsize=256)
 @torch.inference_mode(False)
-def image_table(grid: tuple[int, int], axes_dims: tuple[int, int, int], device: torch.device, frame: int = 0) -> Tensor:
-    """float32 [S, E/2, 2]: the rotations of an image's tokens. Do not write into it: it is shared."""
-    return rotations(image_positions(grid, frame), axes_dims).to(device)
+def picture_table(
+    scheme: Scheme, grids: tuple[tuple[int, int], ...], axes_dims: tuple[int, int, int], device: torch.device
+) -> Tensor:
+    """float32 [S + R, E/2, 2]: rotations of the tokens of what is made and of its condition pictures.
+
+    Do not write into it: it is shared.
+    """
+    return torch.cat([rotations(positions, axes_dims) for positions in scheme(grids).pictures]).to(device)
 
 
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)
-def text_table(axes_dims: tuple[int, int, int], device: torch.device) -> Tensor:
-    """float32 [POSITIONS, E/2, 2]: row p holds the rotations of the diagonal position (p, p, p)."""
-    return rotations(torch.arange(POSITIONS)[:, None].expand(-1, 3), axes_dims).to(device)
+def text_table(axes_dims: tuple[int, int, int], device: torch.device, line: tuple[int, int, int] = (1, 1, 1)) -> Tensor:
+    """float32 [POSITIONS, E/2, 2]: row p holds the rotations of place p of a line of text, the diagonal by default."""
+    return rotations(torch.arange(POSITIONS)[:, None] * torch.tensor(line), axes_dims).to(device)
 
 
 def rotate(x_NHE: Tensor, table_NE2: Tensor) -> Tensor:

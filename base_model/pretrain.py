@@ -1,34 +1,62 @@
-"""Flow-matching pretraining.
+"""Flow-matching pretraining, from captions and from pictures with instructions.
 
-    (P1)  sigma = sigmoid(m + s n),  n ~ N(0, 1)                          logit-normal, Esser et al., arXiv:2403.03206
+    (P1)  sigma = sigmoid(m + mu(S) - mu(S0) + s n),  n ~ N(0, 1)         logit-normal, Esser et al., arXiv:2403.03206
     (P2)  x = (1 - sigma) x0 + sigma eps
-    (P3)  L = E || v_theta(x, sigma, text) - (eps - x0) ||^2              Lipman et al., arXiv:2210.02747
+    (P3)  L = E || v_theta(x, sigma, text, pictures) - (eps - x0) ||^2    Lipman et al., arXiv:2210.02747
     (P4)  text is replaced by the unconditional template with probability `dropout`
                                                                           Ho & Salimans, arXiv:2207.12598
 
+Samples of a batch may differ in size, and some may have pictures that they are made from. Every sample weighs the same
+in (P3), whatever its size, and only what is to be made is predicted. mu (`flow.dynamic_mu`) is the shift with which the
+released scheduler draws S tokens, S0 the tokens of the model's own picture: more tokens of one signal hide noise
+better, so larger pictures are trained at noise as much higher as they are sampled at; at the own size m stands alone.
+
+(P4) drops the text of a sample alone: the pictures stay, in both of their encodings, because guidance of an edit asks
+what the instruction adds to them. What is dropped is replaced by what guidance will later ask (`unconditional`), never
+by zeros, which no sampler asks.
+
 Noise, sigma and dropout of an update are functions of (seed, step, rank), so a resumed run is the same run.
+Shapes: B samples, S latent tokens of the largest, C channels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from base_model.engine import Engine
-from base_model.flow import add_noise, logit_normal
-from base_model.interface import Conditioning, FlowModel
+from base_model.flow import add_noise, dynamic_mu, logit_normal
+from base_model.interface import Conditioning, FlowModel, Grid, Pictures, token_count
+from base_model.packing import leading
 from base_model.seeding import generator
 from base_model.step import Step
 
 
-class Latents(Protocol):
-    """Clean latents with captions, addressable by (step, size)."""
+class Batch(NamedTuple):
+    """What is learned from: clean latents and what asks for them."""
 
-    def batch(self, step: int, size: int) -> tuple[Tensor, Sequence[str]]: ...
+    x0_BSC: Tensor
+    """zeros behind the shorter ones"""
+    texts: Sequence[str]
+    """captions or instructions"""
+    grids: tuple[Grid, ...] = ()
+    """one a sample; () when all are of the model's own size"""
+    sources: Pictures = ()
+    """pictures that a sample is made from, 8-bit levels [3, H, W]; () when none is"""
+
+    def pictures(self) -> Pictures:
+        """The sources in [0, 1]."""
+        return [[picture.float() / 255.0 for picture in own] for own in self.sources]
+
+
+class Latents(Protocol):
+    """Batches addressable by (step, size)."""
+
+    def batch(self, step: int, size: int) -> Batch: ...
 
 
 @dataclass(frozen=True)
@@ -42,7 +70,7 @@ class Pretrain:
     micro: int = 64
     """pictures a backward pass"""
     sigma_mean: float = 1.0
-    """m of (P1); > 0 leans to noise, where letters are decided"""
+    """m of (P1), at the model's own size; > 0 leans to noise, where letters are decided"""
     sigma_std: float = 1.0
     """s of (P1)"""
     dropout: float = 0.1
@@ -66,31 +94,56 @@ class Micro(NamedTuple):
 
 
 def drop_text(cond: Conditioning, uncond: Conditioning, dropped_B: Tensor) -> Conditioning:
-    """(P4): the conditioning with some samples replaced by the unconditional one."""
-    both = Conditioning.stack([cond, uncond])
-    B = len(cond)
-    return both.take(torch.where(dropped_B, torch.full((B,), B), torch.arange(B)))
+    """(P4): the conditioning with the dropped samples replaced by the rows of `uncond`, which has one for each."""
+    rows = torch.arange(len(cond))
+    rows[dropped_B] = len(cond) + torch.arange(len(uncond))
+    return Conditioning.stack([cond, uncond]).take(rows)
+
+
+def condition(model: FlowModel, batch: Batch, dropped_B: Tensor) -> Conditioning:
+    """What the network reads beside the noisy latent, with (P4)."""
+    pictures = batch.pictures()
+    cond = model.encode_text(batch.texts, pictures)
+    if chosen := dropped_B.nonzero()[:, 0].tolist():
+        kept = [pictures[i] for i in chosen] if pictures else ()
+        cond = drop_text(cond, model.unconditional(len(chosen), kept), dropped_B)
+    return replace(cond, grids=batch.grids) if batch.grids else cond
 
 
 def loss(model: FlowModel, micro: Micro) -> tuple[Tensor, dict[str, Tensor]]:
-    """(P3), and its two halves by noise level."""
+    """(P3): the mean over samples of their means over tokens. Padding has neither noise nor data, so no error."""
     x = add_noise(micro.x0_BSC, micro.eps_BSC, micro.sigma_B)  # (P2)
     v = model.velocity(x, micro.sigma_B, micro.cond)
-    error_B = (v - (micro.eps_BSC - micro.x0_BSC)).square().mean((1, 2))  # (P3)
+    padding_B = micro.x0_BSC.shape[1] / token_counts(micro.cond).to(x.device)
+    error_B = (v - (micro.eps_BSC - micro.x0_BSC)).square().mean((1, 2)) * padding_B  # (P3)
     return error_B.mean(), {"flow_error": error_B.detach().mean()}
+
+
+def token_counts(cond: Conditioning) -> Tensor:
+    """[B] latent tokens of what is to be made."""
+    return torch.tensor([token_count([grid]) for grid in cond.grids])
+
+
+def micro_batch(x0_BSC: Tensor, eps_BSC: Tensor, sigma_B: Tensor, cond: Conditioning, rows: slice) -> Micro:
+    """Some samples, without the padding that none of them needs."""
+    own = cond.take(rows)
+    S = int(token_counts(own).max())
+    return Micro(x0_BSC[rows, :S], eps_BSC[rows, :S], sigma_B[rows], own)
 
 
 def train(model: FlowModel, engine: Engine, data: Latents, cfg: Pretrain, start: int = 0) -> Iterator[Step]:
     """Yields after every update."""
-    uncond = model.unconditional(1)
+    own = dynamic_mu(token_count(model.unconditional(1).grids))
     for step in range(start, cfg.steps):
-        x0, captions = data.batch(step * engine.world_size + engine.rank, cfg.batch)
+        batch = data.batch(step * engine.world_size + engine.rank, cfg.batch)
         random = generator(cfg.seed, step, engine.rank, "flow")
-        eps = torch.randn(x0.shape, generator=random)
-        sigma = logit_normal(cfg.batch, cfg.sigma_mean, cfg.sigma_std, random)  # (P1)
+        eps = torch.randn(batch.x0_BSC.shape, generator=random)
+        shift = torch.tensor([dynamic_mu(token_count([g])) - own for g in batch.grids]) if batch.grids else 0.0
+        sigma = logit_normal(cfg.batch, cfg.sigma_mean + shift, cfg.sigma_std, random)  # (P1)
         dropped = torch.rand(cfg.batch, generator=random) < cfg.dropout
-        cond = drop_text(model.encode_text(captions), uncond, dropped)  # (P4)
+        cond = condition(model, batch, dropped)  # (P4)
+        eps = eps * leading(token_counts(cond).tolist(), eps.shape[1], eps.device)[..., None]
+        x0, eps, sigma = (t.to(engine.device) for t in (batch.x0_BSC, eps, sigma))
         rows = [slice(i, i + cfg.micro) for i in range(0, cfg.batch, cfg.micro)]
-        x0, eps, sigma = (t.to(engine.device) for t in (x0, eps, sigma))
-        micros = [Micro(x0[r], eps[r], sigma[r], cond.take(r)) for r in rows]
+        micros = [micro_batch(x0, eps, sigma, cond, r) for r in rows]
         yield Step(step, engine.update(micros, lambda m: loss(model, m)))

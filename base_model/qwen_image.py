@@ -10,11 +10,11 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from base_model.conditioner import ByteEncoder
 from base_model.interface import Conditioning, Grid, Pictures, padded_together
 from base_model.lora import adapter_off, adapter_weights, has_adapter
 from base_model.mmdit import MMDiT, MMDiTConfig
 from base_model.sample import Sampler
+from base_model.sight import CoarseEncoder
 from base_model.tokens import patchify, unpatchify
 from base_model.vae import QwenImageVAE
 
@@ -48,7 +48,7 @@ class QwenImage:
         device: str = "cpu",
         text: TextEncoder | None = None,
     ) -> None:
-        """`text` is the byte-level encoder when not given."""
+        """`text` is the byte-level encoder with its coarse sight when not given."""
         cfg = network.cfg
         self.side = vae.cfg.factor * cfg.patch_size
         """pixels that a latent token covers on each side"""
@@ -63,7 +63,7 @@ class QwenImage:
         self.device = torch.device(device)
         self.channels = cfg.in_channels
         self.network, self.picture = network, picture
-        self.text: TextEncoder = text or ByteEncoder()
+        self.text: TextEncoder = text or CoarseEncoder(self.vae)
         self._frozen: nn.Module | None = None
 
     def encode_text(self, texts: Sequence[str], pictures: Pictures = ()) -> Conditioning:
@@ -89,8 +89,14 @@ class QwenImage:
         if not any(pictures):
             return None, ()
         grids = tuple(tuple(token_grid((p.shape[1], p.shape[2]), self.side) for p in own) for own in pictures)
-        empty = torch.zeros(1, 0, self.channels, device=self.device)
-        rows = [torch.cat([empty, *(self.encode_pixels(p[None]) for p in own)], 1) for own in pictures]
+        flat = [picture for own in pictures for picture in own]
+        encoded: dict[int, Tensor] = {}
+        for shape in dict.fromkeys(picture.shape for picture in flat):  # those of one size together
+            chosen = [i for i, picture in enumerate(flat) if picture.shape == shape]
+            tokens = self.encode_pixels(torch.stack([flat[i] for i in chosen]))
+            encoded |= zip(chosen, tokens.split(1), strict=True)
+        empty, in_order = torch.zeros(1, 0, self.channels, device=self.device), iter(range(len(flat)))
+        rows = [torch.cat([empty, *(encoded[next(in_order)] for _ in own)], 1) for own in pictures]
         return padded_together(rows), grids
 
     @torch.no_grad()

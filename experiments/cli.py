@@ -16,6 +16,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import ConsolidateSubcommandArgs, OmitSubcommandPrefixes, subcommand
 
+from experiments.commands.ablating import Ablate, EvaluateEdits
 from experiments.commands.accounts import Accounts
 from experiments.commands.arguments import RUNS
 from experiments.commands.autoencoders import EvaluateVae, ExportVae
@@ -41,6 +42,8 @@ Command = (
     | Annotated[EvaluateVae, subcommand("evaluate-vae")]
     | Annotated[ExportVae, subcommand("export-vae")]
     | Annotated[Plan, subcommand("plan")]
+    | Annotated[EvaluateEdits, subcommand("evaluate-edits")]
+    | Annotated[Ablate, subcommand("ablate")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Score, subcommand("score")]
     | Annotated[ServeRewards, subcommand("serve-rewards")]

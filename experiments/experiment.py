@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from alignment.dpo import Dpo
 from alignment.grpo import Grpo
 from alignment.trajectory import Walk
+from base_model.data.mixture import TaskStream
 from base_model.data.pages import PageStream
 from base_model.data.stream import TextStream
 from base_model.engine import OptimConfig
 from base_model.lora import Lora
 from base_model.masters import Memory
+from base_model.positions import Scheme, msrope
 from base_model.pretrain import Pretrain
+from base_model.qwen_image import TextEncoder
 from base_model.sample import Sampler
 from base_model.sft import Sft
+from base_model.sight import CoarseEncoder
 from base_model.train_vae import TrainVAE
+from base_model.vae import QwenImageVAE
 
 Algorithm = TrainVAE | Pretrain | Sft | Dpo | Grpo
 
@@ -66,7 +72,7 @@ class Experiment:
     """adapter that learns instead of the weights"""
     memory: Memory = field(default_factory=Memory)
     """what is traded for memory"""
-    data: TextStream | PageStream | None = None
+    data: TextStream | PageStream | TaskStream | None = None
     """pictures, for autoencoder training, pretraining and fine-tuning"""
     prompts: PromptPlan | None = None
     """prompts, for GRPO"""
@@ -78,6 +84,10 @@ class Experiment:
     """updates between checkpoints"""
     seed: int = 0
     """of the initial weights"""
+    sight: Callable[[QwenImageVAE], TextEncoder] = CoarseEncoder
+    """what the text encoder of a small preset sees of condition pictures: a class or function of base_model/sight.py"""
+    positions: Scheme = msrope
+    """where tokens stand: a function of base_model/positions.py"""
     minutes: float = 1.0
     """expected duration on two laptop cores; only for the remaining-time estimate"""
 
@@ -94,3 +104,29 @@ class EvaluationPlan:
     diversity_copies: int = 2
     wall: int = 12
     """prompts whose pictures are kept for the report"""
+
+
+@dataclass(frozen=True)
+class EditPlan:
+    """Held-out edits at fixed noise, a third of every kind: a word, its ink, its place."""
+
+    count: int
+    seed: int
+    """of the edits"""
+    noise_seed: int
+    sampler: Sampler
+    wall: int = 12
+    """edits whose pictures are kept to be looked at"""
+
+
+@dataclass(frozen=True)
+class SizePlan:
+    """Held-out prompts at several sizes of the picture, at fixed noise."""
+
+    prompts: PromptPlan
+    sizes: tuple[tuple[int, int], ...]
+    """(height, width) in pixels"""
+    levels: tuple[float, ...]
+    """noise levels at which the flow error is measured"""
+    noise_seed: int
+    sampler: Sampler

@@ -26,6 +26,9 @@ from rewards.named import named_reward
 from rewards.ocr import Ocr, OcrJudge
 from rewards.workers import ScorerPool
 
+FUNCTIONS = ("base_model.flow.", "base_model.positions.", "base_model.sight.")
+"""Where settings that are functions live."""
+
 
 def find(name: str) -> Experiment:
     """The experiment of that name. Raises ValueError listing the names there are."""
@@ -77,7 +80,7 @@ def rebuild(settings: Any) -> Any:
     """
     if isinstance(settings, list):
         return tuple(rebuild(item) for item in settings)
-    if isinstance(settings, str) and settings.startswith("base_model.flow."):
+    if isinstance(settings, str) and settings.startswith(FUNCTIONS):
         return named(settings)
     if not isinstance(settings, Mapping):
         return settings

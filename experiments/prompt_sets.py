@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base_model.data.text import scene
+from base_model.data.text import Scene, scene
 from base_model.seeding import numpy_generator
 from experiments.experiment import PromptPlan
 from preference_data.records import Prompt
@@ -11,12 +11,17 @@ LEVEL = 4
 """All faces, sizes, colours and places."""
 
 
-def make_prompts(plan: PromptPlan) -> list[Prompt]:
-    """`plan.count` prompts with distinct words: a pure function of the plan."""
-    prompts: dict[str, Prompt] = {}
+def make_scenes(plan: PromptPlan) -> list[Scene]:
+    """`plan.count` scenes with distinct words: a pure function of the plan."""
+    scenes: dict[str, Scene] = {}
     index = 0
-    while len(prompts) < plan.count:
+    while len(scenes) < plan.count:
         drawn = scene(numpy_generator(plan.seed, index, 0, "prompt"), LEVEL, heldout=plan.heldout)
-        prompts.setdefault(drawn.word, Prompt.from_text(drawn.caption))
+        scenes.setdefault(drawn.word, drawn)
         index += 1
-    return list(prompts.values())
+    return list(scenes.values())
+
+
+def make_prompts(plan: PromptPlan) -> list[Prompt]:
+    """Their captions."""
+    return [Prompt.from_text(drawn.caption) for drawn in make_scenes(plan)]

@@ -20,6 +20,8 @@ from alignment import dpo, grpo
 from base_model import pretrain, released, sft, train_vae
 from base_model.checkpoint import keep_last, latest, save_atomically
 from base_model.data.latents import KeptLatents, LatentStream, Producers
+from base_model.data.mixture import TaskStream
+from base_model.data.pages import PageStream
 from base_model.data.stream import TextStream
 from base_model.derived import is_derived
 from base_model.engine import Engine, LocalEngine
@@ -56,6 +58,14 @@ def required(experiment: Experiment, value: T | None, what: str) -> T:
     return value
 
 
+def pictures(experiment: Experiment) -> TextStream | PageStream:
+    """The experiment's stream of pictures. Raises ValueError when it has none, or one of tasks."""
+    data = required(experiment, experiment.data, "data")
+    if isinstance(data, TaskStream):
+        raise ValueError(f"{experiment.name}: an autoencoder learns from pictures, not from a {type(data).__name__}")
+    return data
+
+
 def vae_file(parent: Path | None) -> Path:
     """The autoencoder of a finished stage, or the one that ships with the project."""
     own = parent / "model" / "vae.safetensors" if parent else NANO_VAE
@@ -71,6 +81,8 @@ def open_model(experiment: Experiment, parent: Path | None, cache: Path | None =
     if experiment.base and parent is not None:
         raise ValueError(f"{experiment.name} can start from base {experiment.base} or from parent {parent}, not both")
     model = starting_model(experiment, parent, cache)
+    if not isinstance(model, Released):  # no weight file of ours tells how its network sees pictures and places
+        model.text, model.network.scheme = experiment.sight(model.vae), experiment.positions
     if experiment.lora.rank:
         add_adapter(model.network, experiment.lora, experiment.seed)
     return model
@@ -122,7 +134,7 @@ def updates(
     cfg = experiment.algorithm
     if isinstance(cfg, train_vae.TrainVAE):
         assert isinstance(model, QwenImageVAE)
-        yield train_vae.train(model, engine, required(experiment, experiment.data, "data"), cfg, start)
+        yield train_vae.train(model, engine, pictures(experiment), cfg, start)
         return
     assert isinstance(model, QwenImage)
     if isinstance(cfg, pretrain.Pretrain):  # fine-tuning is a kind of it
@@ -131,7 +143,7 @@ def updates(
         if isinstance(model, Released):
             encode_ahead(model, data.stream)
         loop = sft.train if isinstance(cfg, sft.Sft) else pretrain.train
-        if data.stream.limit:
+        if isinstance(data.stream, TextStream) and data.stream.limit:
             yield loop(model, engine, KeptLatents(data), cfg, start)
             return
         with Producers(data, stride=engine.world_size) as producers:
@@ -249,8 +261,7 @@ def save(model: QwenImage | QwenImageVAE, experiment: Experiment, place: Path) -
         return
     assert isinstance(cfg, train_vae.TrainVAE)
     if not cfg.frozen_encoder:  # the latents of a new encoder have a new scale
-        data = required(experiment, experiment.data, "data")
-        mean, std = train_vae.latent_statistics(model, data, batches=32, size=64)
+        mean, std = train_vae.latent_statistics(model, pictures(experiment), batches=32, size=64)
         sizes = replace(model.cfg, latents_mean=tuple(mean), latents_std=tuple(std))
         measured = QwenImageVAE(sizes)
         measured.load_state_dict(model.state_dict())

@@ -44,6 +44,8 @@ COMMANDS = (
     "evaluate-vae",
     "export-vae",
     "plan",
+    "evaluate-edits",
+    "ablate",
 )
 HEAVY = ("torch", "numpy", "PIL", "onnxruntime", "paddleocr", "diffusers", "transformers", "deepspeed")
 
@@ -94,11 +96,13 @@ def test_help_imports_nothing_heavy_and_is_quick() -> None:
         "campaign open",
         "campaign close",
         "campaign export",
+        "ablate editing",
+        "ablate positions",
     ],
 )
 def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = help_text(capsys, *command.split())
-    if command not in ("pairs", "campaign", "account"):
+    if command not in ("pairs", "campaign", "account", "ablate"):
         assert f"Example: glyphlab {command}" in text
 
 

@@ -379,9 +379,10 @@ def test_producers_give_the_stream_and_say_when_one_dies(tmp_path):
         producers.batch(1, 2)
         assert set(producers._futures) == {(3, 2), (5, 2)}, "two batches ahead, and none that another rank reads"
         for step in (1, 3, 5, 0):  # in any order, also backwards as after a resume
-            latents, captions = producers.batch(step, 2)
-            assert torch.equal(latents, expected[step][0]) and captions == expected[step][1]
-        assert not torch.equal(expected[1][0], expected[3][0])
+            batch = producers.batch(step, 2)
+            assert torch.equal(batch.x0_BSC, expected[step].x0_BSC) and batch.texts == expected[step].texts
+            assert batch.grids == expected[step].grids == ((2, 6),) * 2 and not batch.sources
+        assert not torch.equal(expected[1].x0_BSC, expected[3].x0_BSC)
         (worker,) = producers._pool._processes
         os.kill(worker, signal.SIGKILL)
         with pytest.raises(RuntimeError, match="data producer process died"):

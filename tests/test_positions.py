@@ -11,7 +11,8 @@ import torch
 from base_model.positions import (
     POSITIONS,
     image_positions,
-    image_table,
+    msrope,
+    picture_table,
     rotate,
     rotations,
     text_origin,
@@ -49,7 +50,7 @@ def test_tables_are_those_of_the_reference(grid):
 
     image, text = QwenEmbedRope(10000, list(AXES), scale_rope=True)([(1, *grid)], device=CPU, max_txt_seq_len=50)
     origin = text_origin(grid)
-    assert (torch.view_as_real(image) - image_table(grid, AXES, CPU)).abs().max() < 1e-6
+    assert (torch.view_as_real(image) - picture_table(msrope, (grid,), AXES, CPU)).abs().max() < 1e-6
     assert (torch.view_as_real(text) - text_table(AXES, CPU)[origin : origin + 50]).abs().max() < 1e-6
 
 
@@ -76,7 +77,7 @@ def test_every_axis_turns_channels_of_its_own():
 
 
 def test_rotation_keeps_length_and_dtype_and_its_gradient_turns_back():
-    table = image_table((2, 3), AXES, CPU)
+    table = picture_table(msrope, ((2, 3),), AXES, CPU)
     x = torch.randn(6, 2, sum(AXES), generator=torch.Generator().manual_seed(0)).requires_grad_()
     turned = rotate(x, table)
     torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
@@ -87,11 +88,11 @@ def test_rotation_keeps_length_and_dtype_and_its_gradient_turns_back():
 
 def test_tables_are_built_once_and_serve_training_after_inference():
     with torch.inference_mode():
-        first = image_table((5, 9), AXES, CPU)
-    assert image_table((5, 9), AXES, CPU) is first
+        first = picture_table(msrope, ((5, 9),), AXES, CPU)
+    assert picture_table(msrope, ((5, 9),), AXES, CPU) is first
     assert not first.is_inference() and not first.requires_grad
     assert text_table(AXES, CPU).shape == (POSITIONS, sum(AXES) // 2, 2)
 
 
 def test_tables_stand_on_the_device_asked_for():
-    assert image_table((2, 3), AXES, torch.device("meta")).is_meta
+    assert picture_table(msrope, ((2, 3),), AXES, torch.device("meta")).is_meta

@@ -6,7 +6,6 @@ Shapes: B samples, S latent tokens, C channels.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from base_model import sft
 from base_model.engine import LocalEngine, OptimConfig
 from base_model.interface import Conditioning
-from base_model.pretrain import Micro, Pretrain, drop_text, loss, train
+from base_model.pretrain import Batch, Micro, Pretrain, drop_text, loss, train
 from base_model.qwen_image import QwenImage
 from base_model.sample import Sampler, sample
 from base_model.seeding import generator
@@ -30,9 +29,9 @@ TINY = Pretrain(steps=1, batch=8, micro=8, dropout=0.25)
 class Random:
     """Random latents with captions of different lengths, addressable as any data."""
 
-    def batch(self, step: int, size: int) -> tuple[Tensor, Sequence[str]]:
+    def batch(self, step: int, size: int) -> Batch:
         x0 = torch.randn(size, 12, 16, generator=generator(0, step, 0, "latents"))
-        return x0, [f'the word "{WORDS[(3 * step + i) % len(WORDS)]}" in red' for i in range(size)]
+        return Batch(x0, [f'the word "{WORDS[(3 * step + i) % len(WORDS)]}" in red' for i in range(size)])
 
 
 def engine_of(model: QwenImage, optim: OptimConfig = OPTIM) -> LocalEngine:
@@ -117,7 +116,7 @@ def test_captions_reach_the_model_in_order_with_their_latents():
     assert [len(x) for x in spy.x] == [2] * 12
     drawn = []
     for call, cond in enumerate(spy.cond):
-        x0, captions = Random().batch(call // 4, 8)
+        x0, captions, *_ = Random().batch(call // 4, 8)
         rows = slice(2 * (call % 4), 2 * (call % 4) + 2)
         expected = model.encode_text(captions).take(rows)
         assert torch.equal(cond.text_BLD, expected.text_BLD) and torch.equal(cond.mask_BL, expected.mask_BL)
@@ -192,8 +191,8 @@ def test_circle():
     x0 = (x0 - x0.mean()) / x0.std()
 
     class One:
-        def batch(self, step: int, size: int) -> tuple[Tensor, Sequence[str]]:
-            return x0.expand(size, -1, -1), ['the word "ABC" in red'] * size
+        def batch(self, step: int, size: int) -> Batch:
+            return Batch(x0.expand(size, -1, -1), ['the word "ABC" in red'] * size)
 
     optim = OptimConfig(steps=250, muon_lr=0.02, adamw_lr=5e-3, warmup=5)
     cfg = Pretrain(steps=250, batch=16, micro=16, dropout=0.0, sigma_mean=0.0)

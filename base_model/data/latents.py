@@ -13,36 +13,59 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from base_model.data.stream import TextStream
+from base_model.data.mixture import TaskStream
+from base_model.data.stream import Drawn, TextStream
+from base_model.data.text import draw
+from base_model.interface import Grid, padded_together
+from base_model.pretrain import Batch
 from base_model.tokens import patchify
 from base_model.vae import QwenImageVAE
 from base_model.weights import load_vae
 
+Stream = TextStream | TaskStream
+
 
 @torch.no_grad()
 def encode_pictures(vae: QwenImageVAE, images_B3HW: Tensor) -> Tensor:
-    """uint8 pictures to clean latent tokens [B, S, C]."""
+    """uint8 pictures of one size to clean latent tokens [B, S, C]."""
     return patchify(vae.encode(images_B3HW.float() / 127.5 - 1.0))
+
+
+def encode_sizes(vae: QwenImageVAE, images: Sequence[Tensor]) -> tuple[Tensor, tuple[Grid, ...]]:
+    """uint8 pictures [3, H, W] of any sizes to tokens [B, S, C], zeros behind the shorter ones, and their grids."""
+    shapes = [(image.shape[1], image.shape[2]) for image in images]
+    rows: dict[int, Tensor] = {}
+    for shape in dict.fromkeys(shapes):
+        chosen = [i for i, own in enumerate(shapes) if own == shape]
+        rows |= zip(chosen, encode_pictures(vae, torch.stack([images[i] for i in chosen])).split(1), strict=True)
+    side = vae.cfg.factor * 2
+    return padded_together([rows[i] for i in range(len(images))]), tuple((h // side, w // side) for h, w in shapes)
+
+
+def encoded(vae: QwenImageVAE, drawn: Drawn) -> Batch:
+    """What the trainer reads. Sources stay pixels: the model encodes them in its own ways."""
+    latents, grids = encode_sizes(vae, drawn.images)
+    return Batch(latents, drawn.texts, grids, drawn.sources)
 
 
 @dataclass(frozen=True)
 class LatentStream:
     """A stream of pictures seen through an autoencoder file."""
 
-    stream: TextStream
+    stream: Stream
     vae_file: Path
 
-    def batch(self, step: int, size: int) -> tuple[Tensor, list[str]]:
-        """Clean latents [size, S, C] and captions."""
-        images, captions = self.stream.batch(step, size)
-        return encode_pictures(load_vae(self.vae_file), images), captions
+    def batch(self, step: int, size: int) -> Batch:
+        """Clean latents with captions, their grids and the pictures that they are made from."""
+        return encoded(load_vae(self.vae_file), Drawn(*self.stream.batch(step, size)))
 
 
 class KeptLatents:
@@ -50,23 +73,23 @@ class KeptLatents:
 
     def __init__(self, data: LatentStream) -> None:
         stream = data.stream
-        if not stream.limit or len(stream.stages) > 1:
-            raise ValueError(f"only a finite stream of one stage can be kept, this has limit={stream.limit}")
-        vae = load_vae(data.vae_file)
-        everything = replace(stream, limit=0)  # picture i of an endless stream is picture i of the finite one
-        batches = [everything.batch(i, 1) for i in range(stream.limit)]
-        images = torch.cat([image for image, _ in batches]).split(64)
+        if not isinstance(stream, TextStream) or not stream.limit or len(stream.stages) > 1:
+            raise ValueError(f"only a finite TextStream of one stage can be kept, not {stream}")
+        drawn = [stream.one(0, index) for index in range(stream.limit)]
         self._stream = stream
-        self._latents = torch.cat([encode_pictures(vae, few) for few in images])
-        self._captions = [caption for _, captions in batches for caption in captions]
+        self._captions = [caption for _, caption in drawn]
+        few = [drawn[i : i + 64] for i in range(0, len(drawn), 64)]
+        pictures = (torch.from_numpy(np.stack([draw(scene) for scene, _ in part])) for part in few)
+        vae = load_vae(data.vae_file)
+        self._latents = torch.cat([encode_pictures(vae, images) for images in pictures])
 
-    def batch(self, step: int, size: int) -> tuple[Tensor, list[str]]:
+    def batch(self, step: int, size: int) -> Batch:
         """Clean latents [size, S, C] and captions."""
-        rows = self._stream.rows(step, size)
-        return self._latents[torch.from_numpy(rows)], [self._captions[i] for i in rows]
+        rows = [index for _, index in self._stream.indices(step, size)]
+        return Batch(self._latents[rows], [self._captions[i] for i in rows])
 
 
-_producer: tuple[TextStream, QwenImageVAE]
+_producer: tuple[Stream, QwenImageVAE]
 
 
 def _end_with_parent() -> None:
@@ -84,10 +107,12 @@ def _begin(data: LatentStream) -> None:
     _producer = data.stream, load_vae(data.vae_file)
 
 
-def _produce(step: int, size: int) -> tuple[object, list[str]]:
+def _produce(step: int, size: int) -> Batch:
+    """With arrays for tensors, which would travel as open files."""
     stream, vae = _producer
-    images, captions = stream.batch(step, size)
-    return encode_pictures(vae, images).numpy(), captions
+    batch = encoded(vae, Drawn(*stream.batch(step, size)))
+    sources = [[source.numpy() for source in own] for own in batch.sources]
+    return batch._replace(x0_BSC=batch.x0_BSC.numpy(), sources=sources)
 
 
 class Producers:
@@ -100,7 +125,7 @@ class Producers:
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(data,))
         self._ahead, self._stride = ahead, stride
-        self._futures: dict[tuple[int, int], Future[tuple[object, list[str]]]] = {}
+        self._futures: dict[tuple[int, int], Future[Batch]] = {}
 
     def __enter__(self) -> Producers:
         return self
@@ -110,15 +135,16 @@ class Producers:
     ) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def batch(self, step: int, size: int) -> tuple[Tensor, Sequence[str]]:
+    def batch(self, step: int, size: int) -> Batch:
         """Batch `step`; asks for the following ones at once. Raises RuntimeError when a producer died."""
         try:
             for later in range(step, step + self._ahead * self._stride + 1, self._stride):
                 if (later, size) not in self._futures:
                     self._futures[later, size] = self._pool.submit(_produce, later, size)
-            latents, captions = self._futures.pop((step, size)).result()
+            batch = self._futures.pop((step, size)).result()
         except BrokenProcessPool as error:
             raise RuntimeError(
                 "a data producer process died (killed, or out of memory); resume the run to go on from its checkpoint"
             ) from error
-        return torch.as_tensor(latents), captions
+        sources = [[torch.as_tensor(source) for source in own] for own in batch.sources]
+        return batch._replace(x0_BSC=torch.as_tensor(batch.x0_BSC), sources=sources)

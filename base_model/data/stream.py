@@ -6,14 +6,28 @@ data: some are misspelt, some leave the text or an attribute out. That noise is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from base_model.data.text import Scene, draw, scene
+from base_model.interface import Pictures
 from base_model.seeding import numpy_generator
+
+
+class Drawn(NamedTuple):
+    """Pictures with what asks for them."""
+
+    images: Sequence[Tensor] | Tensor
+    """uint8 [3, H, W] each, of any sizes"""
+    texts: list[str]
+    """captions or instructions"""
+    sources: Pictures = ()
+    """uint8 pictures that each is made from; () when none is"""
 
 
 @dataclass(frozen=True)
@@ -81,13 +95,19 @@ class TextStream:
 
     def scenes(self, step: int, size: int) -> tuple[list[Scene], list[str]]:
         """The scenes and captions of a batch: a pure function of (seed, step, size)."""
-        weights = np.asarray([s for s in self.stages if s.start <= step][-1].weights, dtype=float)
-        rows = self.rows(step, size) if self.limit else range(step * size, (step + 1) * size)
-        drawn = [self._one(int(i), weights) for i in rows]
+        drawn = [self.one(step, index) for _, index in self.indices(step, size)]
         return [s for s, _ in drawn], [c for _, c in drawn]
 
-    def _one(self, index: int, weights: np.ndarray) -> tuple[Scene, str]:
-        rng = numpy_generator(self.seed, index, 0, "scene")
+    def indices(self, step: int, size: int) -> list[tuple[int, int]]:
+        """(place in the stream, index of the scene) of every sample of a batch; different with a limit alone."""
+        places = range(step * size, (step + 1) * size)
+        return list(zip(places, self._finite(step, size) if self.limit else places, strict=True))
+
+    def one(self, step: int, index: int, with_word: bool = False) -> tuple[Scene, str]:
+        """The scene of an index at the levels of a step, and its caption. `with_word` leaves level 0 out."""
+        weights = np.asarray([s for s in self.stages if s.start <= step][-1].weights, dtype=float)
+        weights = weights * ([not with_word] + [True] * (len(weights) - 1))
+        rng = numpy_generator(self.seed, int(index), 0, "scene")
         drawn = scene(rng, int(rng.choice(len(weights), p=weights / weights.sum())))
         return drawn, noisy_caption(drawn, self.noise, rng)
 

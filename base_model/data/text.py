@@ -167,25 +167,35 @@ def scene(rng: np.random.Generator, level: int, *, heldout: bool = False) -> Sce
     return Scene(word, "", face, size, ink, background, row, column)
 
 
-def draw(scene: Scene) -> np.ndarray:
-    """The picture of a scene: uint8 [3, HEIGHT, WIDTH]. Raises ValueError when the word has more letters than cells."""
-    image = Image.new("RGB", (WIDTH, HEIGHT), COLOURS[scene.background])
+def draw(scene: Scene, picture: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
+    """The picture of a scene on a canvas of that (height, width): uint8 [3, height, width].
+
+    Raises ValueError when the word has more letters than the canvas has cells.
+    """
+    height, width = picture
+    image = Image.new("RGB", (width, height), COLOURS[scene.background])
     if scene.word:
-        if len(scene.word) * CELL > WIDTH:
-            raise ValueError(f"the word {scene.word!r} needs {len(scene.word)} cells, a picture has {WIDTH // CELL}")
-        letters = [glyph(letter, scene.face, SIZES[scene.size]) for letter in scene.word]
-        column = int(COLUMNS[scene.column] * (WIDTH // CELL - len(letters)))
-        for i, mask in enumerate(letters):
-            image.paste(COLOURS[scene.ink], ((column + i) * CELL, above(scene, mask.height)), mask)
+        column = first_cell(scene, width)
+        for i, letter in enumerate(scene.word):
+            mask = glyph(letter, scene.face, SIZES[scene.size])
+            image.paste(COLOURS[scene.ink], ((column + i) * CELL, above(scene, mask.height, height)), mask)
     elif scene.shape:
         side = SIZES[scene.size] // 2
         wide = side * 3 if scene.shape == "bar" else side
-        x, y = round(COLUMNS[scene.column] * (WIDTH - wide)), above(scene, side)
+        x, y = round(COLUMNS[scene.column] * (width - wide)), above(scene, side, height)
         pen = ImageDraw.Draw(image)
         (pen.ellipse if scene.shape == "circle" else pen.rectangle)((x, y, x + wide, y + side), fill=COLOURS[scene.ink])
     return np.asarray(image).transpose(2, 0, 1)
 
 
-def above(scene: Scene, height: int) -> int:
-    """Pixels above something of that height in the scene's row."""
-    return round(MARGIN + ROWS[scene.row] * (HEIGHT - 2 * MARGIN - height))
+def first_cell(scene: Scene, width: int = WIDTH) -> int:
+    """The column of cells in which a scene's word begins. Raises ValueError when the word does not fit the canvas."""
+    free = width // CELL - len(scene.word)
+    if free < 0:
+        raise ValueError(f"the word {scene.word!r} needs {len(scene.word)} cells, a picture has {width // CELL}")
+    return int(COLUMNS[scene.column] * free)
+
+
+def above(scene: Scene, tall: int, height: int = HEIGHT) -> int:
+    """Pixels above something that tall in the scene's row of a canvas."""
+    return round(MARGIN + ROWS[scene.row] * (height - 2 * MARGIN - tall))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.configs import nano, nano_mixed, nano_vae, text_decoder
+from experiments.configs import nano, nano_edit, nano_mixed, nano_vae, text_decoder
 from experiments.experiment import Experiment
 
 CONFIGS: dict[str, Experiment] = {
@@ -17,5 +17,6 @@ CONFIGS: dict[str, Experiment] = {
         nano.grpo,
         nano.control,
         nano_mixed.config,
+        nano_edit.config,
     )
 }

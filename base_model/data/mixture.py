@@ -1,0 +1,98 @@
+"""Several tasks in one run: a seeded stream in which every sample has a task and a canvas of its own.
+
+The scenes are those of a `TextStream` with its curriculum; the shares of the tasks are a second curriculum. Sample i is
+a function of (seed, i) and of the stages at its step, so a batch is a function of (seed, step, size) and resuming needs
+a step number. With one task, one canvas and no mark the samples are the `TextStream`'s own, pixel by pixel.
+
+Canvases are mixed within a batch (ragged: `pretrain.Batch` says how many tokens each sample has, and the network
+computes no padding), so that neither the order of sizes nor their share in a batch drifts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from base_model.data.edits import (
+    Example,
+    Size,
+    Task,
+    change_ink,
+    change_place,
+    change_word,
+    picture_from_caption,
+    reconstruct,
+)
+from base_model.data.stream import Drawn, TextStream
+from base_model.data.text import HEIGHT, WIDTH
+from base_model.seeding import numpy_generator
+
+
+@dataclass(frozen=True)
+class Mix:
+    """From update `start` on, tasks have these shares; they need not sum to 1."""
+
+    start: int = 0
+    t2i: float = 1.0
+    """a picture from its caption"""
+    i2i: float = 0.0
+    """the source again"""
+    word: float = 0.0
+    """the source with another word"""
+    ink: float = 0.0
+    """the source with the word in another colour"""
+    place: float = 0.0
+    """the source with the word at another place"""
+
+    def __post_init__(self) -> None:
+        if min(self.shares()) < 0 or sum(self.shares()) <= 0:
+            raise ValueError(f"shares of tasks must be >= 0 and not all 0, got {self}")
+
+    def shares(self) -> tuple[float, ...]:
+        """In the order of `TASKS`."""
+        return tuple(getattr(self, field.name) for field in fields(self)[1:])
+
+
+TASKS: tuple[Task, ...] = (picture_from_caption, reconstruct, change_word, change_ink, change_place)
+"""in the order of the fields of `Mix`"""
+EDITS = TASKS[1:]
+"""those with a source, which shows a word"""
+
+
+@dataclass(frozen=True)
+class TaskStream:
+    """Examples of mixed tasks on canvases of mixed sizes."""
+
+    scenes: TextStream
+    mixes: tuple[Mix, ...] = (Mix(),)
+    sizes: tuple[Size, ...] = ((HEIGHT, WIDTH),)
+    """canvases; one that stands here twice is drawn twice as often"""
+
+    def __post_init__(self) -> None:
+        starts = [mix.start for mix in self.mixes]
+        if not starts or starts[0] != 0 or starts != sorted(set(starts)):
+            raise ValueError(f"the mixes of tasks must start at 0 and rise, got starts {starts}")
+        if not self.sizes:
+            raise ValueError("a stream needs at least one canvas (height, width)")
+
+    def examples(self, step: int, size: int) -> list[Example]:
+        """A batch: a pure function of (seed, step, size)."""
+        shares = np.asarray([mix for mix in self.mixes if mix.start <= step][-1].shares())
+        return [self._one(step, place, index, shares) for place, index in self.scenes.indices(step, size)]
+
+    def _one(self, step: int, place: int, index: int, shares: np.ndarray) -> Example:
+        """The task and the canvas belong to the place in the stream; the scene to its index, which a limit repeats."""
+        rng = numpy_generator(self.scenes.seed, place, 0, "task")
+        task = TASKS[int(rng.choice(len(TASKS), p=shares / shares.sum()))]
+        canvas = self.sizes[int(rng.integers(len(self.sizes)))]
+        scene, caption = self.scenes.one(step, index, with_word=task in EDITS)
+        return task(scene, caption, canvas, rng, False)
+
+    def batch(self, step: int, size: int) -> Drawn:
+        """The examples as pixels."""
+        examples = self.examples(step, size)
+        targets = [torch.from_numpy(example.target.draw().copy()) for example in examples]
+        sources = [[torch.from_numpy(example.source.draw().copy())] if example.source else [] for example in examples]
+        return Drawn(targets, [example.text for example in examples], sources if any(sources) else ())

@@ -1,0 +1,79 @@
+"""Commands that judge edits, and that compare arms which differ in one setting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg, subcommand
+
+from experiments.commands.arguments import RUNS, Out, RunFolder
+
+
+@dataclass(frozen=True)
+class EvaluateEdits:
+    """Judge the edits of a run on held-out words: OCR of the new word, PSNR outside and inside of what is edited.
+
+    Beside it: the input copied, the model that the run began from on the target's caption, and the autoencoder.
+
+    Example: glyphlab evaluate-edits runs/nano_edit
+    """
+
+    run_folder: RunFolder
+    """folder of a finished run with edits in its data, such as nano_edit"""
+
+    def run(self) -> int:
+        from experiments.ablations import evaluate_run
+
+        for line in evaluate_run(self.run_folder):
+            print(line)
+        return 0
+
+
+@dataclass(frozen=True)
+class Editing:
+    """Dual encoding of the edited picture against its halves: semantic only, autoencoder only.
+
+    Example: glyphlab ablate editing --parent runs/nano_pretrain -o runs/ablate_editing
+    """
+
+    parent: Annotated[Path, arg(metavar="PATH")]
+    """folder of a finished T2I run, which every arm starts from"""
+    out: Out = RUNS / "ablate_editing"
+    """folder of the arms' runs and of table.md"""
+
+    def run(self) -> int:
+        from experiments.ablations import ablate_editing
+
+        for line in ablate_editing(self.parent, self.out):
+            print(line)
+        return 0
+
+
+@dataclass(frozen=True)
+class Positions:
+    """MSRoPE against plain 2-D RoPE with text on row 0 and against text after the flattened picture.
+
+    Example: glyphlab ablate positions -o runs/ablate_positions
+    """
+
+    out: Out = RUNS / "ablate_positions"
+    """folder of the arms' runs and of table.md"""
+
+    def run(self) -> int:
+        from experiments.ablations import ablate_positions
+
+        for line in ablate_positions(self.out):
+            print(line)
+        return 0
+
+
+@dataclass(frozen=True)
+class Ablate:
+    """Train arms that differ in one setting, judge them on the same held-out set, and print a table."""
+
+    what: Annotated[Editing, subcommand("editing")] | Annotated[Positions, subcommand("positions")]
+
+    def run(self) -> int:
+        return self.what.run()

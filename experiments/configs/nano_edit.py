@@ -1,0 +1,50 @@
+"""Editing on the nano preset: T2I, I2I and TI2I mixed in one run, from a nano model that already writes.
+
+Run:     glyphlab train nano_edit --parent runs/nano_pretrain       (then: glyphlab evaluate-edits runs/nano_edit)
+Ablate:  glyphlab ablate editing --parent runs/nano_pretrain -o runs/ablate_editing
+Takes:   see experiments/reports/2026-11-25-editing.md, where every number comes from a run of this file
+Expect:  see there
+
+A fifth of the samples are captions without a picture, so that the model goes on drawing from captions; at first many
+ask for the source again, because copying is what every edit consists of outside of its region. Three canvases, of which
+the preset's own is as frequent as the two others together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from base_model.data.mixture import Mix, TaskStream
+from base_model.data.stream import Stage, TextStream
+from base_model.engine import OptimConfig
+from base_model.sample import Sampler
+from base_model.sft import Sft
+from base_model.sight import SemanticEncoder, blind
+from experiments.experiment import EditPlan, Experiment
+
+STEPS = 160
+
+config = Experiment(
+    name="nano_edit",
+    algorithm=Sft(steps=STEPS, batch=32, micro=32, sigma_mean=0.5),
+    optim=OptimConfig(steps=STEPS, muon_lr=0.02, adamw_lr=2e-3, warmup=10, decay_from=0.4, ema_decay=0.97),
+    data=TaskStream(
+        TextStream(seed=17, stages=(Stage(0, (0.05, 0.0, 0.0, 0.0, 0.95)),)),
+        mixes=(
+            Mix(0, t2i=0.2, i2i=0.4, word=0.15, ink=0.1, place=0.15),
+            Mix(STEPS // 5, t2i=0.2, i2i=0.1, word=0.35, ink=0.1, place=0.25),
+        ),
+        sizes=((32, 96), (32, 96), (32, 80), (32, 112)),
+    ),
+    save_every=20,
+    minutes=2.0,
+)
+
+ARMS = {
+    "dual": config,
+    "semantic_only": replace(config, name="nano_edit_semantic_only", sight=SemanticEncoder),
+    "vae_only": replace(config, name="nano_edit_vae_only", sight=blind),
+}
+"""dual encoding and its halves; everything else is equal"""
+
+evaluation = EditPlan(count=144, seed=43, noise_seed=53, sampler=Sampler(steps=10, guidance=2.0))

@@ -1,0 +1,53 @@
+"""Where should text stand? MSRoPE against two other schemes, on the nano preset, trained from nothing.
+
+Run:     glyphlab ablate positions -o runs/ablate_positions
+Takes:   see experiments/reports/2026-11-25-positions.md, where every number comes from a run of this file
+Expect:  see there
+
+Trained at 32 x 96 alone, on clean captions; judged there and at 48 x 128, a size that no arm has seen. Everything but
+the places of tokens is equal: weights at the start, data, noise, held-out prompts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from base_model.data.stream import Stage, TextStream
+from base_model.engine import OptimConfig
+from base_model.positions import flat, msrope, row_text
+from base_model.pretrain import Pretrain
+from base_model.sample import Sampler
+from experiments.experiment import Experiment, PromptPlan, SizePlan
+
+STEPS = 320
+
+config = Experiment(
+    name="nano_positions",
+    algorithm=Pretrain(steps=STEPS, batch=32, micro=32),
+    optim=OptimConfig(steps=STEPS, ema_decay=0.98, warmup=20),
+    data=TextStream(
+        seed=19,
+        # no text, single characters, words, words anywhere, all faces and colours
+        stages=(
+            Stage(0, (0.5, 1, 4, 2, 0)),
+            Stage(STEPS // 4, (0.5, 0.5, 1, 3, 2)),
+            Stage(STEPS // 2, (0.3, 0.2, 0.5, 1, 4)),
+        ),
+    ),
+    save_every=80,
+    minutes=2.5,
+)
+
+ARMS = {
+    "msrope": replace(config, positions=msrope),
+    "row_text": replace(config, name="nano_positions_row_text", positions=row_text),
+    "flat": replace(config, name="nano_positions_flat", positions=flat),
+}
+
+evaluation = SizePlan(
+    prompts=PromptPlan(count=128, seed=47, heldout=True),
+    sizes=((32, 96), (48, 128)),
+    levels=(0.3, 0.6, 0.9),
+    noise_seed=57,
+    sampler=Sampler(steps=10, guidance=2.0),
+)
