@@ -51,13 +51,13 @@ def test_only_what_is_new_is_encoded_and_repetitions_once(t2i, tmp_path, monkeyp
 
 def test_pictures_and_their_order_are_part_of_the_key(plus, tmp_path):
     ours, random = encoder(plus, tmp_path), torch.Generator().manual_seed(0)
-    a, b = torch.rand(2, 3, 64, 64, generator=random)
-    shown = [[a], [b], [a, b], [b, a]]
-    first, _ = ours.encode(["x"] * 4, shown)
+    a, b, c = torch.rand(3, 3, 64, 64, generator=random)
+    shown = [[a], [b], [a, b], [b, a], [a, c]]
+    first, _ = ours.encode(["x"] * 5, shown)
     ours.unload()
-    again, _ = ours.encode(["x"] * 4, shown)
+    again, _ = ours.encode(["x"] * 5, shown)
     assert not ours.loaded and torch.equal(first, again)
-    assert len({row.sum().item() for row in first}) == 4
+    assert len({row.sum().item() for row in first}) == 5
 
 
 def test_another_encoder_template_or_type_is_another_key(t2i, tmp_path):
