@@ -236,9 +236,8 @@ def test_only_changes_that_fit_are_offered() -> None:
     done = costed(need, replace(SETUP, gpus=4, zero=3, recompute=False, ema=True), replace(WORK, trained=4, micro=4))
     assert not done.fits
     assert changes(done, lambda setup, micro: micro == 1)[-1] == "fewer samples a pass than 4: --micro 1"
-    assert [t for t in changes(done, lambda setup, micro: setup.gpus >= 16) if "cards" in t] == [
-        "more cards: --gpus 16"
-    ]
+    cards = [text for text in changes(done, lambda setup, micro: setup.gpus >= 16) if "cards" in text]
+    assert cards == ["more cards: --gpus 16"]
     assert changes(done, lambda setup, micro: False)[-1].startswith("a card with more memory")
     assert changes(done, lambda setup, micro: setup.gpus == 64 and setup.rank == 64)[-1].startswith("all of these")
 
