@@ -24,6 +24,7 @@ from tests.made_up_run import make_single
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("quickstart", "train", "resume", "sample", "evaluate", "report", "score", "pairs", "doctor")
 COMMANDS += ("edit", "export", "import-lora")
+COMMANDS += ("plan", "evaluate-vae", "export-vae")
 HEAVY = ("torch", "numpy", "PIL", "onnxruntime", "paddleocr", "diffusers", "transformers", "deepspeed")
 
 
