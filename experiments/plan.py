@@ -13,7 +13,7 @@ time is a range: from the longest part alone to all of them one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -212,28 +212,23 @@ def alternatives(setup: Setup) -> Iterator[Setup]:
         yield from (replace(setup, zero=zero, offload=offload) for zero in range(4))
 
 
-def changes(done: Account) -> list[str]:
-    """What would make it fit, smallest change first; each was worked out."""
-    setup, found = done.setup, []
-
-    def fits(other: Setup) -> bool:
-        return any(costed(done.need, way, done.work).fits for way in alternatives(other))
-
-    if fits(setup):
-        way = next(w for w in alternatives(setup) if costed(done.need, w, done.work).fits)
-        found.append(f"use {way.label}")
-    if not setup.recompute and fits(replace(setup, recompute=True)):
-        found.append("keep less for the backward pass: --recompute")
-    if not setup.bf16:
-        found.append("bfloat16 weights with float32 masters: --bf16")
-    if setup.ema and fits(replace(setup, ema=False)):
-        found.append("no weight average: --no-ema")
-    for gpus in (2, 4, 8, 16, 32, 64, 128, 256):
-        if gpus > setup.gpus and fits(replace(setup, gpus=gpus)):
-            found.append(f"more cards: --gpus {gpus}")
-            break
-    if not setup.rank:
-        found.append("an adapter instead of all weights: --rank 64")
-    if done.work.micro > 1:
-        found.append(f"fewer samples a pass than {done.work.micro}: --micro 1")
+def changes(done: Account, fits: Callable[[Setup, int], bool]) -> list[str]:
+    """What would make it fit, smallest change first. `fits` works a setup and a number of samples a pass out."""
+    setup, micro = done.setup, done.work.micro
+    found = [f"use {way.label}" for way in alternatives(setup) if costed(done.need, way, done.work).fits][:1]
+    tries = [
+        ("keep less for the backward pass: --recompute", replace(setup, recompute=True), micro),
+        ("bfloat16 weights with float32 masters: --bf16", replace(setup, bf16=True), micro),
+        ("no weight average: --no-ema", replace(setup, ema=False), micro),
+        (f"fewer samples a pass than {micro}: --micro 1", setup, 1),
+        *((f"more cards: --gpus {n}", replace(setup, gpus=n), micro) for n in (2, 4, 8, 16, 32, 64) if n > setup.gpus),
+        ("an adapter instead of all weights: --rank 64", replace(setup, rank=setup.rank or 64, muon=False), micro),
+        ("all of these: --recompute --bf16 --no-ema --micro 1 --rank 64 --gpus 64",
+         replace(setup, recompute=True, bf16=True, ema=False, rank=setup.rank or 64, muon=False, gpus=64), 1),
+    ]  # fmt: skip
+    for text, other, samples in tries:
+        settled = text.startswith("more cards") and any(t.startswith("more cards") for t in found)
+        last_resort = text.startswith("all of these") and found
+        if (other, samples) != (setup, micro) and not settled and not last_resort and fits(other, samples):
+            found.append(text)
     return found or ["a card with more memory, smaller pictures, or a smaller preset"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from experiments.cards import find_card
@@ -10,6 +10,7 @@ from experiments.plan import (
     RESERVE_GB,
     SPARE,
     Account,
+    Setup,
     changes,
     flops,
     host_gb,
@@ -85,7 +86,7 @@ def part_lines(chosen: Account) -> Iterator[str]:
     yield f"  {'the run':22}{low * work.updates / 3600:10.4g} to {high * work.updates / 3600:.4g} hours"
 
 
-def refused_lines(chosen: Account) -> Iterator[str]:
+def refused_lines(chosen: Account, fits: Callable[[Setup, int], bool]) -> Iterator[str]:
     """Why it cannot be, and what to change."""
     card = find_card(chosen.setup.card)
     if chosen.refused:
@@ -96,4 +97,4 @@ def refused_lines(chosen: Account) -> Iterator[str]:
             f"{limit_gb(card):.4g} for tensors; the largest part is {max(chosen.memory, key=chosen.memory.__getitem__)}"
         )
     yield "change one of these:"
-    yield from (f"  {change}" for change in changes(chosen))
+    yield from (f"  {change}" for change in changes(chosen, fits))

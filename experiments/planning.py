@@ -53,7 +53,14 @@ def plan(asked: Asked) -> tuple[int, list[str]]:
     told = list(lines(asked.name, micro, ways, chosen))
     if chosen.fits:
         return 0, told
-    return 1, [*told, "", *refused_lines(chosen)]
+
+    def fits(other: Setup, samples: int) -> bool:
+        """Whether any way of the changed run fits."""
+        changed = footprint(PRESETS[preset], Lora(other.rank), replace(micro, samples=samples), other.bf16)
+        smaller = replace(work, micro=samples)
+        return any(costed(changed, way, smaller).fits for way in alternatives(other))
+
+    return 1, [*told, "", *refused_lines(chosen, fits)]
 
 
 def find(name: str) -> tuple[Experiment | None, str]:

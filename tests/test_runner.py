@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from base_model.checkpoint import latest
+from base_model.lora import Lora
+from base_model.masters import Memory
 from base_model.weights import load_model, load_vae
 from experiments.configs import CONFIGS, nano
 from experiments.files import plain
 from experiments.launch import find, rebuild
-from experiments.record import read_run
+from experiments.record import RunRecord, read_run
 from experiments.runner import open_model, run, vae_file
 from tests.tiny_chain import short
 
@@ -97,3 +100,35 @@ def test_a_record_that_names_foreign_code_is_refused():
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(ValueError, match="nano_grpo"):
         find("nano_gpro")
+
+
+def test_an_adapter_learns_in_lean_memory_and_its_run_goes_on_exactly(trained, tmp_path):
+    """bfloat16, recomputation and host memory from the settings; a checkpoint holds the adapter alone."""
+    small = replace(nano.sft, algorithm=replace(nano.sft.algorithm, batch=8, micro=8), lora=Lora(rank=2))
+    lean = replace(short(small, 5), memory=Memory(bf16=True, offload=True, recompute=True))
+    run(lean, tmp_path / "whole", trained)
+    with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
+        log, seen = RunRecord.log, []
+
+        def cut(self: RunRecord, step: int, metrics: dict[str, float]) -> None:
+            if len(seen) == 3:
+                raise KeyboardInterrupt
+            seen.append(step)
+            log(self, step, metrics)
+
+        patch.setattr(RunRecord, "log", cut)
+        run(lean, tmp_path / "cut", trained)
+    saved = load_file(latest(tmp_path / "cut" / "checkpoints") / "module.safetensors")
+    assert saved and all(".lora_" in name for name in saved)
+    run(lean, tmp_path / "cut", trained)
+    a, b = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    base = weights(trained)
+    moved = {name for name in a if not torch.equal(a[name], base[name].bfloat16().to(a[name].dtype))}
+    assert moved and all(".attn." in name for name in moved)
+    assert (tmp_path / "whole" / "model" / "adapter.safetensors").exists()
+
+
+def test_what_only_transformers_can_trade_is_refused_for_autoencoders(tmp_path):
+    with pytest.raises(ValueError, match="are the transformer's alone"):
+        run(replace(short(nano.decoder, 1), memory=Memory(bf16=True)), tmp_path / "vae")
