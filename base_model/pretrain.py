@@ -105,7 +105,7 @@ def condition(model: FlowModel, batch: Batch, dropped_B: Tensor) -> Conditioning
     pictures = batch.pictures()
     cond = model.encode_text(batch.texts, pictures)
     if chosen := dropped_B.nonzero()[:, 0].tolist():
-        kept = [pictures[i] for i in chosen] if pictures else ()
+        kept: Pictures = [pictures[i] for i in chosen] if pictures else ()
         cond = drop_text(cond, model.unconditional(len(chosen), kept), dropped_B)
     return replace(cond, grids=batch.grids) if batch.grids else cond
 

@@ -55,7 +55,8 @@ class CoarseEncoder:
         if not any(pictures):
             return conditioner.encode(texts)
         seen = self.look([picture for own in pictures for picture in own])
-        rows, place = [], 0
+        rows: list[Tensor] = []
+        place = 0
         for text, own in zip(texts, pictures, strict=True):
             rows.append(torch.cat([*seen[place : place + len(own)], conditioner.token_vectors(text)]))
             place += len(own)

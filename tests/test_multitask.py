@@ -120,7 +120,7 @@ def test_a_dropped_text_keeps_its_pictures_and_becomes_what_guidance_asks(data):
     dropped = torch.tensor([True, False] * 4)
     cond, whole = condition(model, batch, dropped), model.encode_text(batch.texts, batch.pictures())
     assert cond.picture_grids == whole.picture_grids and cond.grids == batch.grids
-    assert torch.equal(cond.pictures_BRC, whole.pictures_BRC)
+    torch.testing.assert_close(cond.pictures_BRC, whole.pictures_BRC, atol=1e-5, rtol=1e-5)
     for i in range(8):
         asked = model.unconditional(1, [batch.pictures()[i]]) if dropped[i] else whole.take([i])
         L = int(asked.mask_BL.sum())
@@ -154,6 +154,7 @@ def test_producers_give_the_mixed_stream_and_training_on_it_resumes_exactly(tmp_
     cfg = replace(CFG, steps=4, batch=6, micro=3)
     try:
         whole, first, second = tiny_model(), tiny_model(), tiny_model(seed=3)
+        second.vae, second.text = first.vae, first.text  # sources are encoded by the model; no checkpoint holds these
         with Producers(data, workers=1, ahead=2) as producers:
             there, here = producers.batch(3, 6), data.batch(3, 6)
             assert torch.equal(there.x0_BSC, here.x0_BSC) and there[1:3] == here[1:3]

@@ -8,13 +8,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+from base_model.layout import lay_out
 from base_model.positions import (
     POSITIONS,
+    flat,
     image_positions,
     msrope,
     picture_table,
     rotate,
     rotations,
+    row_text,
     text_origin,
     text_table,
 )
@@ -96,3 +99,57 @@ def test_tables_are_built_once_and_serve_training_after_inference():
 
 def test_tables_stand_on_the_device_asked_for():
     assert picture_table(msrope, ((2, 3),), AXES, torch.device("meta")).is_meta
+
+
+# --- the schemes --------------------------------------------------------------------------------------------------
+
+GRIDS = ((2, 6), (3, 4))
+"""what is made, and one condition picture"""
+
+
+def test_msrope_puts_pictures_on_frames_and_text_on_the_diagonal_beyond_both():
+    places = msrope(GRIDS)
+    assert torch.equal(places.pictures[0], image_positions((2, 6), 0))
+    assert torch.equal(places.pictures[1], image_positions((3, 4), 1))
+    assert (places.origin, places.line) == (3, (1, 1, 1))
+
+
+def test_text_on_row_0_begins_right_of_the_widest_picture_and_differs_in_columns_alone():
+    places = row_text(GRIDS)
+    assert all(torch.equal(a, b) for a, b in zip(places.pictures, msrope(GRIDS).pictures, strict=True))
+    assert (places.origin, places.line) == (3, (0, 0, 1))
+    assert places.origin == int(torch.cat(places.pictures)[:, 2].max()) + 1
+    assert row_text(((9, 2),)).origin == 1, "rows do not count"
+
+
+def test_the_flat_scheme_counts_tokens():
+    places = flat(GRIDS)
+    assert torch.cat(places.pictures).tolist() == [[n, n, n] for n in range(24)]
+    assert [len(p) for p in places.pictures] == [12, 12]
+    assert (places.origin, places.line) == (24, (1, 1, 1))
+
+
+@pytest.mark.parametrize("scheme", [msrope, row_text, flat])
+def test_the_rotations_of_a_batch_are_those_of_its_samples_places(scheme):
+    """Mixed sizes, one sample with a condition picture; row by row against the scheme."""
+    grids, pictures = [(2, 6), (3, 4)], [[(1, 2)], []]
+    text, mask = torch.zeros(2, 4, 8), torch.tensor([[True] * 4, [True, True, False, False]])
+    layout = lay_out(text, mask, torch.zeros(2, 12, 16), grids, pictures, AXES, False, scheme)
+    first, second = scheme(((2, 6), (1, 2))), scheme(((3, 4),))
+
+    def words(places, count: int) -> torch.Tensor:
+        return (places.origin + torch.arange(count))[:, None] * torch.tensor(places.line)
+
+    expected = torch.cat([words(first, 4), words(second, 2), *first.pictures, *second.pictures])
+    assert torch.equal(layout.table_NE2[layout.joint.inverse_N], rotations(expected, AXES))
+
+
+def test_schemes_differ_where_they_should():
+    """On a larger picture MSRoPE and row text keep the places of the middle; the flat scheme does not."""
+    small, large = (2, 6), (4, 8)
+    for scheme, kept in ((msrope, True), (row_text, True), (flat, False)):
+        places = {tuple(p) for p in scheme((large,)).pictures[0].tolist()}
+        middle = [tuple(p) for p in scheme((small,)).pictures[0].tolist()]
+        at = [scheme((large,)).pictures[0].tolist().index(list(p)) if p in places else -1 for p in middle]
+        expected = [8 * row + column for row in (1, 2) for column in range(1, 7)]
+        assert (at == expected) == kept

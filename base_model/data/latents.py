@@ -16,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ def encode_pictures(vae: QwenImageVAE, images_B3HW: Tensor) -> Tensor:
     return patchify(vae.encode(images_B3HW.float() / 127.5 - 1.0))
 
 
-def encode_sizes(vae: QwenImageVAE, images: Sequence[Tensor]) -> tuple[Tensor, tuple[Grid, ...]]:
+def encode_sizes(vae: QwenImageVAE, images: Sequence[Tensor] | Tensor) -> tuple[Tensor, tuple[Grid, ...]]:
     """uint8 pictures [3, H, W] of any sizes to tokens [B, S, C], zeros behind the shorter ones, and their grids."""
     shapes = [(image.shape[1], image.shape[2]) for image in images]
     rows: dict[int, Tensor] = {}
@@ -107,12 +108,15 @@ def _begin(data: LatentStream) -> None:
     _producer = data.stream, load_vae(data.vae_file)
 
 
-def _produce(step: int, size: int) -> Batch:
-    """With arrays for tensors, which would travel as open files."""
+Sent = tuple[Any, Sequence[str], tuple[Grid, ...], list[list[Any]]]
+"""a `Batch` with arrays for tensors, which would travel as open files"""
+
+
+def _produce(step: int, size: int) -> Sent:
     stream, vae = _producer
     batch = encoded(vae, Drawn(*stream.batch(step, size)))
     sources = [[source.numpy() for source in own] for own in batch.sources]
-    return batch._replace(x0_BSC=batch.x0_BSC.numpy(), sources=sources)
+    return batch.x0_BSC.numpy(), batch.texts, batch.grids, sources
 
 
 class Producers:
@@ -125,7 +129,7 @@ class Producers:
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(data,))
         self._ahead, self._stride = ahead, stride
-        self._futures: dict[tuple[int, int], Future[Batch]] = {}
+        self._futures: dict[tuple[int, int], Future[Sent]] = {}
 
     def __enter__(self) -> Producers:
         return self
@@ -141,10 +145,10 @@ class Producers:
             for later in range(step, step + self._ahead * self._stride + 1, self._stride):
                 if (later, size) not in self._futures:
                     self._futures[later, size] = self._pool.submit(_produce, later, size)
-            batch = self._futures.pop((step, size)).result()
+            latents, texts, grids, sources = self._futures.pop((step, size)).result()
         except BrokenProcessPool as error:
             raise RuntimeError(
                 "a data producer process died (killed, or out of memory); resume the run to go on from its checkpoint"
             ) from error
-        sources = [[torch.as_tensor(source) for source in own] for own in batch.sources]
-        return batch._replace(x0_BSC=torch.as_tensor(batch.x0_BSC), sources=sources)
+        shown = [[torch.as_tensor(source) for source in own] for own in sources]
+        return Batch(torch.as_tensor(latents), texts, grids, shown)

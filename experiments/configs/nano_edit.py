@@ -22,12 +22,12 @@ from base_model.sft import Sft
 from base_model.sight import SemanticEncoder, blind
 from experiments.experiment import EditPlan, Experiment
 
-STEPS = 160
+STEPS = 500
 
 config = Experiment(
     name="nano_edit",
-    algorithm=Sft(steps=STEPS, batch=32, micro=32, sigma_mean=0.5),
-    optim=OptimConfig(steps=STEPS, muon_lr=0.02, adamw_lr=2e-3, warmup=10, decay_from=0.4, ema_decay=0.97),
+    algorithm=Sft(steps=STEPS, batch=32, micro=32, sigma_mean=1.0),
+    optim=OptimConfig(steps=STEPS, muon_lr=0.01, adamw_lr=1e-3, warmup=20, decay_from=0.4, ema_decay=0.99),
     data=TaskStream(
         TextStream(seed=17, stages=(Stage(0, (0.05, 0.0, 0.0, 0.0, 0.95)),)),
         mixes=(
@@ -36,8 +36,8 @@ config = Experiment(
         ),
         sizes=((32, 96), (32, 96), (32, 80), (32, 112)),
     ),
-    save_every=20,
-    minutes=2.0,
+    save_every=50,
+    minutes=4.5,
 )
 
 ARMS = {
