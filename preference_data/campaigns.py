@@ -189,19 +189,23 @@ def _check_fit(campaign: Campaign, item: Item) -> None:
 
 def _insert(db: Connection, campaign: Campaign, items: Sequence[Item], chance: random.Random) -> int:
     """Insert the items that are new, and their pictures."""
-    rows, pictures = [], {}
+    rows, pictures, makers = [], {}, {}
     for item in items:
         order = sorted(range(len(item.pictures)), key=lambda i: item.pictures[i].sha256)
         refs = [item.pictures[i] for i in order]
         labels = [item.labels[i] for i in order] if item.labels else [label(p) for p in refs]
         key = item_key(item.prompt.id, [p.sha256 for p in refs])
-        pictures[key] = [p.sha256 for p in refs]
+        pictures[key], makers[key] = [p.sha256 for p in refs], labels
         rows.append(_row(campaign, item, key, pictures[key], labels, chance))
     table = schema.item
     last = db.execute(select(table.c.id).order_by(table.c.id.desc()).limit(1)).scalar() or 0
     insert_new(db, table, rows)
     new = db.execute(select(table.c.id, table.c.key).where(table.c.campaign_id == campaign.id, table.c.id > last)).all()
-    places = [{"item_id": n.id, "place": i, "sha256": sha} for n in new for i, sha in enumerate(pictures[n.key])]
+    places = [
+        {"item_id": n.id, "place": i, "sha256": sha, "label": makers[n.key][i]}
+        for n in new
+        for i, sha in enumerate(pictures[n.key])
+    ]
     insert_new(db, schema.item_picture, places)
     return len(new)
 

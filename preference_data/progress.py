@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from preference_data import campaigns, schema
 from preference_data.assignment import RECENT, lease_seconds
@@ -81,7 +81,7 @@ class Overview:
 
 @dataclass(frozen=True)
 class Wins:
-    """How often one maker's picture was preferred to another's; labels in alphabetical order."""
+    """How often one maker's picture of a prompt was preferred to another's; labels in alphabetical order."""
 
     a: str
     b: str
@@ -90,6 +90,7 @@ class Wins:
     tie: int
     both_good: int
     both_bad: int
+    prompt: str
 
 
 def offers(store: Store, actor: int) -> list[Offer]:
@@ -175,41 +176,84 @@ def overview(store: Store, actor: int, campaign: int | str) -> Overview:
 
 
 def wins(store: Store, actor: int, campaign: int | str, policy: str | None = None) -> list[Wins]:
-    """Answers to pairs of pictures by different makers, by who made them; only those drawn by `policy` when given."""
+    """Preferences between pictures by different makers, by maker and prompt; only what `policy` drew when given.
+
+    An answer best-and-worst of N is its 2 N - 3 implied preferences: the best over every other, every other over the
+    worst.
+    """
 
     def work(db: Connection) -> list[Wins]:
         authorise(db, actor, LEAD)
         found = campaigns.find(db, campaign)
-        chosen = [assignment.c.policy == policy] if policy else []
-        rows = db.execute(
-            select(item.c.first_label, item.c.second_label, assignment.c.outcome, func.count())
-            .join(item, item.c.id == assignment.c.item_id)
-            .where(assignment.c.campaign_id == found.id, assignment.c.kind == "work", assignment.c.state == "answered",
-                   item.c.first_label != item.c.second_label, *chosen)
-            .group_by(item.c.first_label, item.c.second_label, assignment.c.outcome)
-        ).all()  # fmt: skip
-        table: dict[tuple[str, str], dict[str, int]] = {}
-        for first, second, outcome, count in rows:
-            a, b = sorted((first, second))
-            won = {"first": first, "second": second}.get(outcome)
-            key = outcome if won is None else "a_wins" if won == a else "b_wins"
-            cells = table.setdefault((a, b), dict.fromkeys(("a_wins", "b_wins", "tie", "both_good", "both_bad"), 0))
-            cells[key] += count
-        return [Wins(a, b, *cells.values()) for (a, b), cells in sorted(table.items())]
+        chosen = [assignment.c.campaign_id == found.id, assignment.c.kind == "work", assignment.c.state == "answered"]
+        if policy:
+            chosen.append(assignment.c.policy == policy)
+        counts = _pair_wins(db, chosen) if found.settings.kind == "pair" else _ranked_wins(db, chosen)
+        return [
+            Wins(a, b, *(cells[name] for name in CELLS), prompt=prompt)
+            for (a, b, prompt), cells in sorted(counts.items())
+        ]
 
     return store.read(work)
 
 
+Counts = dict[tuple[str, str, str], dict[str, int]]
+CELLS = ("a_wins", "b_wins", "tie", "both_good", "both_bad")
+
+
+def _pair_wins(db: Connection, chosen: list[ColumnElement[bool]]) -> Counts:
+    found: Counts = {}
+    groups = (item.c.first_label, item.c.second_label, assignment.c.outcome, item.c.prompt_id)
+    for first, second, outcome, prompt, count in db.execute(
+        select(*groups, func.count()).join(item, item.c.id == assignment.c.item_id)
+        .where(*chosen, item.c.first_label != item.c.second_label).group_by(*groups)
+    ):  # fmt: skip
+        winner = {"first": first, "second": second}.get(outcome)
+        _add(found, first, second, prompt, winner, outcome, count)
+    return found
+
+
+def _ranked_wins(db: Connection, chosen: list[ColumnElement[bool]]) -> Counts:
+    found: Counts = {}
+    answered = db.execute(
+        select(assignment.c.item_id, assignment.c.best, assignment.c.worst, item.c.prompt_id)
+        .join(item, item.c.id == assignment.c.item_id).where(*chosen, assignment.c.outcome == "ranked")
+    ).all()  # fmt: skip
+    makers: dict[int, list[str]] = {}
+    table = schema.item_picture
+    for row in db.execute(
+        select(table.c.item_id, table.c.label)
+        .where(table.c.item_id.in_(select(assignment.c.item_id).where(*chosen)))
+        .order_by(table.c.item_id, table.c.place)
+    ):  # fmt: skip
+        makers.setdefault(row.item_id, []).append(row.label)
+    for item_id, best, worst, prompt in answered:
+        labels = makers[item_id]
+        implied = {(best, other) for other in range(len(labels)) if other != best}
+        implied |= {(other, worst) for other in range(len(labels)) if other != worst}
+        for winner, loser in implied:
+            if labels[winner] != labels[loser]:
+                _add(found, labels[winner], labels[loser], prompt, labels[winner], "", 1)
+    return found
+
+
+def _add(found: Counts, one: str, other: str, prompt: str, winner: str | None, outcome: str, count: int) -> None:
+    a, b = sorted((one, other))
+    cells = found.setdefault((a, b, prompt), dict.fromkeys(CELLS, 0))
+    cells[outcome if winner is None else "a_wins" if winner == a else "b_wins"] += count
+
+
 def ratings(store: Store, actor: int, campaign: int | str) -> list[tuple[int, int, str]]:
-    """(item, account, canonical outcome) of every answer to pairs of work, for agreement; accounts as numbers."""
+    """(item, account id, answer) of all work, for agreement: the canonical outcome, "best 2" for a ranked one."""
 
     def work(db: Connection) -> list[tuple[int, int, str]]:
         authorise(db, actor, LEAD)
         found = campaigns.find(db, campaign)
-        return [tuple(row) for row in db.execute(
-            select(assignment.c.item_id, assignment.c.account_id, assignment.c.outcome)
+        rows = db.execute(
+            select(assignment.c.item_id, assignment.c.account_id, assignment.c.outcome, assignment.c.best)
             .where(assignment.c.campaign_id == found.id, assignment.c.kind == "work", assignment.c.state == "answered")
-        )]  # fmt: skip
+        )  # fmt: skip
+        return [(row[0], row[1], row[2] if row[3] is None else f"best {row[3]}") for row in rows]
 
     return store.read(work)
 

@@ -120,8 +120,8 @@ def fit(
     """Maximum likelihood of one of the models, with intervals of this level.
 
     Where an item never loses (or never wins) against some group, the estimate is infinite: ValueError names it.
-    `prior`, the standard deviation of a normal prior of each rating, makes everything finite; then the intervals are those of
-    the posterior's normal approximation. `seed` is of the draws behind the rank intervals.
+    `prior`, the standard deviation of a normal prior of each rating, makes everything finite; then the intervals are
+    those of the posterior's normal approximation. `seed` is of the draws behind the rank intervals.
     """
     if not 0.0 < level < 1.0 or (prior is not None and not prior > 0):
         raise ValueError(f"level={level}, prior={prior}: level lies between 0 and 1, and prior is positive or None")

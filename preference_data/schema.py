@@ -191,6 +191,7 @@ item_picture = Table(
     Column("item_id", ForeignKey("item.id"), primary_key=True),
     Column("place", Integer, primary_key=True, comment="in canonical order, from 0"),
     Column("sha256", ForeignKey("picture.sha256"), nullable=False),
+    Column("label", String(255), nullable=False, comment="who made it, for rating models"),
     Index(None, "sha256"),
 )  # fmt: skip
 

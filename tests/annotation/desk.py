@@ -48,9 +48,9 @@ def person(store: Store, name: str, role: str = "annotator") -> int:
     return accounts.create(store, store.operator, name, role, identity=("test", name)).id
 
 
-def open_store(folder: Path, clock: Clock | None = None, seed: int | None = 0) -> Store:
+def open_store(place: str | Path, pictures: Path, clock: Clock | None = None, seed: int | None = 0) -> Store:
     chance = None if seed is None else random.Random(seed)
-    return Store.open(folder, clock=clock or Clock(), chance=chance)
+    return Store.open(place, pictures, clock or Clock(), chance)
 
 
 def campaign(store: Store, items: list[Item], settings: CampaignSettings = PLAIN, name: str = "c") -> int:

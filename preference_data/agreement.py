@@ -1,0 +1,235 @@
+"""How far annotators agree beyond chance, with intervals, and a sentence where a coefficient is undefined.
+
+With n_uc answers c about unit u, m_u = sum_c n_uc, and n_c = sum_u n_uc over units with m_u >= 2, n = sum_c n_c:
+
+    (A1) Krippendorff's alpha   1 - D_o / D_e,  D_o = sum_u sum_ck n_uc (n_uk - [c=k]) d_ck / (m_u - 1),
+         (2011)                 D_e = sum_ck n_c (n_k - [c=k]) d_ck / (n - 1);  d nominal: [c != k],
+                                ordinal: (sum_{g=c..k} n_g - (n_c + n_k) / 2)^2
+    (A2) Cohen's kappa (1960)   (p_o - p_e) / (1 - p_e), p_e from each of two raters' own shares
+    (A3) Gwet's AC1 (2008)      (p_a - p_g) / (1 - p_g), p_g = sum_c pi_c (1 - pi_c) / (Q - 1), Q categories
+
+1 is perfect, 0 is chance, and whoever always disagrees is below 0. Alpha and kappa fall when nearly all answers are
+alike, AC1 does not; reading them together tells disagreement from a lopsided scale. Intervals are percentile bootstraps
+over units (Efron & Tibshirani 1993): units with the same counts are exchangeable, so whole groups of them are drawn.
+
+Shapes: U units, C categories, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+RESAMPLES = 2000
+LEVEL = 0.95
+NAN = float("nan")
+ORDER = {"first": 0, "tie": 1, "both_good": 1, "both_bad": 1, "second": 2}
+"""Outcomes of pairs as an ordinal scale: from one picture through no preference to the other."""
+
+Answer = tuple[Hashable, Hashable, str]
+"""(unit, rater, category)"""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A coefficient with its interval. Where it is undefined all three are NaN and `why` says why.
+
+    `units` with at least two answers, `answers` about them. `observed` is the share of agreeing pairs of answers, which
+    needs no chance model; NaN without any pair.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    observed: float
+    units: int
+    answers: int
+    why: str = ""
+
+
+def krippendorff_nominal(answers: Iterable[Answer], seed: int = 0) -> Agreement:
+    """(A1) with categories that are equal or not."""
+    counts, categories = table(answers)
+    return _coefficient("Krippendorff's alpha, nominal", counts, categories, _alpha(_nominal), seed)
+
+
+def krippendorff_ordinal(answers: Iterable[Answer], order: dict[str, int] | None = None, seed: int = 0) -> Agreement:
+    """(A1) with categories in an order; `order` gives each category's place, categories with one place are equal.
+
+    Raises ValueError for a category without a place. The default order is that of two pictures.
+    """
+    places = ORDER if order is None else order
+    given = list(answers)
+    if unknown := sorted({category for *_, category in given} - set(places)):
+        raise ValueError(f"the categories {unknown} have no place in the order {places}")
+    counts, categories = table((unit, rater, f"{places[category]:06d}") for unit, rater, category in given)
+    return _coefficient("Krippendorff's alpha, ordinal", counts, categories, _alpha(_ordinal), seed)
+
+
+def gwet_ac1(answers: Iterable[Answer], categories: int | None = None, seed: int = 0) -> Agreement:
+    """(A3). `categories` is how many an annotator could choose from; those that were used when not given."""
+    counts, names = table(answers)
+    Q = max(categories or 0, len(names))
+    return _coefficient("Gwet's AC1", counts, names, _ac1(Q), seed)
+
+
+def cohen_kappa(answers: Iterable[Answer], seed: int = 0) -> Agreement:
+    """(A2) for two raters; for more, the mean over all pairs of raters that share units (Light 1971).
+
+    Raters are compared on the units that both answered.
+    """
+    given = list(answers)
+    names = sorted({category for *_, category in given})
+    tables = [cross for cross in _crossings(given, names) if cross.any()]
+    units, observed = int(sum(t.sum() for t in tables)), _mean([float(np.trace(t) / t.sum()) for t in tables])
+    why = ""
+    if not tables:
+        why = "undefined: no two annotators answered the same item"
+    defined = [_kappa(t[None])[0] for t in tables]
+    defined = [k for k in defined if np.isfinite(k)]
+    if tables and not defined:
+        why = "undefined: every annotator gave one and the same answer, so nothing differs from chance"
+    if why:
+        return Agreement("Cohen's kappa", NAN, NAN, NAN, observed, units, 2 * units, why)
+    random = np.random.default_rng(seed)
+    drawn = np.stack([_kappa(_resample(t.reshape(-1), random).reshape(-1, *t.shape)) for t in tables])
+    missing = np.isnan(drawn)
+    kept = ~missing.all(axis=0)
+    means = np.where(missing, 0.0, drawn).sum(axis=0)[kept] / (~missing).sum(axis=0)[kept]
+    low, high, why = _interval(means, RESAMPLES)
+    return Agreement("Cohen's kappa", float(np.mean(defined)), low, high, observed, units, 2 * units, why)
+
+
+def table(answers: Iterable[Answer]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(counts [U, C], categories in alphabetical order). Raises ValueError when one rater answered a unit twice."""
+    given = list(answers)
+    if len({(unit, rater) for unit, rater, _ in given}) != len(given):
+        raise ValueError("an annotator has two answers about one item; keep the newest revision")
+    names = tuple(sorted({category for *_, category in given}))
+    column = {name: i for i, name in enumerate(names)}
+    row: dict[Hashable, int] = {}
+    places = np.array([(row.setdefault(unit, len(row)), column[category]) for unit, _, category in given], dtype=int)
+    counts = np.zeros((len(row), len(names)))
+    if given:
+        np.add.at(counts, (places[:, 0], places[:, 1]), 1.0)
+    return counts, names
+
+
+Coefficient = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(patterns [G, C], how often each occurs [R, G]) -> values [R], NaN where undefined."""
+
+
+def _coefficient(name: str, counts: np.ndarray, names: Sequence[str], of: Coefficient, seed: int) -> Agreement:
+    answers_U = counts.sum(axis=1)
+    paired = counts[answers_U >= 2]
+    units, answers = len(paired), int(paired.sum())
+    if not units:
+        why = "undefined: no item has two answers"
+        return Agreement(name, NAN, NAN, NAN, NAN, 0, 0, why)
+    pairs = answers_U[answers_U >= 2]
+    observed = float(((paired * (paired - 1)).sum(axis=1) / (pairs * (pairs - 1))).mean())
+    patterns, often = np.unique(counts[answers_U >= 1], axis=0, return_counts=True)
+    value = float(of(patterns, often[None].astype(float))[0])
+    if not np.isfinite(value):
+        only = f"every answer is {names[0]!r}" if len(names) == 1 else "the paired answers are all alike"
+        why = f"undefined: {only}, so agreement cannot be told from chance"
+        return Agreement(name, NAN, NAN, NAN, observed, units, answers, why)
+    drawn = of(patterns, _resample(often, np.random.default_rng(seed)))
+    low, high, why = _interval(drawn[np.isfinite(drawn)], RESAMPLES)
+    return Agreement(name, value, low, high, observed, units, answers, why)
+
+
+def _alpha(distance: Callable[[np.ndarray], np.ndarray]) -> Coefficient:
+    """(A1) with d [R, C, C] from the totals n_c [R, C]."""
+
+    def of(patterns_GC: np.ndarray, often_RG: np.ndarray) -> np.ndarray:
+        m_G = patterns_GC.sum(axis=1)
+        used = m_G >= 2
+        patterns, often, m = patterns_GC[used], often_RG[:, used], m_G[used]
+        C = patterns.shape[1]
+        pairs = patterns[:, :, None] * (patterns[:, None, :] - np.eye(C)) / (m - 1)[:, None, None]
+        o_RCC = np.einsum("rg,gck->rck", often, pairs)
+        n_RC = often @ patterns
+        n_R = n_RC.sum(axis=1)
+        e_RCC = n_RC[:, :, None] * (n_RC[:, None, :] - np.eye(C)) / np.maximum(n_R - 1, 1e-300)[:, None, None]
+        d = distance(n_RC)
+        expected = (e_RCC * d).sum(axis=(1, 2))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(expected > 0, 1.0 - (o_RCC * d).sum(axis=(1, 2)) / expected, np.nan)
+
+    return of
+
+
+def _nominal(n_RC: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(1.0 - np.eye(n_RC.shape[1]), (len(n_RC), n_RC.shape[1], n_RC.shape[1]))
+
+
+def _ordinal(n_RC: np.ndarray) -> np.ndarray:
+    """(sum of n_g from c to k, ends included, minus half of both ends)^2"""
+    upto = np.cumsum(n_RC, axis=1)
+    middle = upto - n_RC / 2
+    return (middle[:, :, None] - middle[:, None, :]) ** 2
+
+
+def _ac1(Q: int) -> Coefficient:
+    def of(patterns_GC: np.ndarray, often_RG: np.ndarray) -> np.ndarray:
+        m_G = patterns_GC.sum(axis=1)
+        used = m_G >= 2
+        m = np.maximum(m_G, 2)
+        agree_G = (patterns_GC * (patterns_GC - 1)).sum(axis=1) / (m * (m - 1))
+        both = often_RG[:, used].sum(axis=1)
+        pi_RC = often_RG @ (patterns_GC / m_G[:, None]) / often_RG.sum(axis=1)[:, None]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            p_a = often_RG[:, used] @ agree_G[used] / both
+            p_g = (pi_RC * (1 - pi_RC)).sum(axis=1) / (Q - 1)
+            return np.where((both > 0) & (Q > 1), (p_a - p_g) / (1 - p_g), np.nan)
+
+    return of
+
+
+def _crossings(answers: Sequence[Answer], names: Sequence[str]) -> list[np.ndarray]:
+    """For every two raters their table [C, C] of answers to the units that both answered."""
+    column = {name: i for i, name in enumerate(names)}
+    by_unit: dict[Hashable, list[tuple[Hashable, int]]] = {}
+    for unit, rater, category in answers:
+        by_unit.setdefault(unit, []).append((rater, column[category]))
+    tables: dict[tuple[Hashable, Hashable], np.ndarray] = {}
+    for said in by_unit.values():
+        for (one, x), (other, y) in combinations(said, 2):
+            swap = (other, one) in tables
+            key = (other, one) if swap else (one, other)
+            cross = tables.setdefault(key, np.zeros((len(names), len(names))))
+            cross[(y, x) if swap else (x, y)] += 1
+    return list(tables.values())
+
+
+def _kappa(tables_RCC: np.ndarray) -> np.ndarray:
+    """(A2) of each table; NaN where chance alone agrees always."""
+    n = tables_RCC.sum(axis=(1, 2))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = tables_RCC / n[:, None, None]
+        observed = np.trace(p, axis1=1, axis2=2)
+        chance = (p.sum(axis=2) * p.sum(axis=1)).sum(axis=1)
+        return np.where(chance < 1.0 - 1e-12, (observed - chance) / (1.0 - chance), np.nan)
+
+
+def _resample(often_G: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """[R, G]: how often each group of equal units is drawn when as many units as there are are drawn again."""
+    total = often_G.sum()
+    return random.multinomial(int(total), often_G / total, size=RESAMPLES).astype(float)
+
+
+def _interval(values: np.ndarray, asked: int) -> tuple[float, float, str]:
+    """(low, high, why not): the percentiles, unless most resamples were undefined."""
+    if len(values) < asked / 2:
+        return NAN, NAN, "no interval: most resamples of the items leave the coefficient undefined"
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high), ""
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else NAN

@@ -1,0 +1,1 @@
+"""Other people's file formats for preferences between pictures: one file each, both ways."""

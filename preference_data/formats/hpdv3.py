@@ -1,0 +1,48 @@
+"""HPDv3 (Ma et al., arXiv:2508.03789): one entry a pair of pictures, the better one first as path1, with vote counts.
+
+The better picture always comes first: shuffle the sides before any judge that sees both. There is no place for a tie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from preference_data.campaigns import label
+from preference_data.formats.interface import Format, Row, Said, carried, extra, file, place, said
+from preference_data.judgements import Judgement
+from preference_data.records import ImageRef
+
+
+def encode(judgements: Sequence[Judgement], _: Callable[[ImageRef], bytes]) -> list[dict[str, Any]]:
+    """`choice_dist` counts votes for path1 and path2, `confidence` is path1's share; 1 and 0 votes without any."""
+    rows = []
+    for j in judgements:
+        won = j.outcome == "first"
+        better, worse = (j.first, j.second) if won else (j.second, j.first)
+        votes = [j.votes[0], j.votes[1]] if won else [j.votes[1], j.votes[0]]
+        votes = votes if sum(votes) else [1, 0]
+        rows.append({
+            "path1": place(better), "path2": place(worse), "prompt": j.prompt.text, "choice_dist": votes,
+            "confidence": votes[0] / sum(votes), "model1": label(better), "model2": label(worse),
+            "glyphlab": carried(j),
+        })  # fmt: skip
+    return rows
+
+
+def decode(row: Row) -> Said | None:
+    """path1 won."""
+    kept = extra(row)
+    better = file(row, "path1", row.get("model1") or "unknown")
+    worse = file(row, "path2", row.get("model2") or "unknown")
+    if kept.get("outcome") == "second":
+        return said(row["prompt"], worse, better, "second", kept)
+    found = said(row["prompt"], better, worse, "first", kept)
+    dist = row.get("choice_dist") or [1, 0]
+    if len(dist) != 2 or min(dist) < 0:
+        raise ValueError(f"choice_dist is {dist!r}; it counts the votes for path1 and for path2")
+    return found if kept else Said(found.prompt, found.first, found.second, "first",
+                                   {"votes": [*dist, 0], "decided_by": "majority"})  # fmt: skip
+
+
+HPDV3 = Format("hpdv3", "json", False, encode, decode, "HPDv3; the better picture first, no ties")

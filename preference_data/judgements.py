@@ -1,0 +1,168 @@
+"""One judgement: two pictures of a prompt and what was said about them. What leaves the store, and what comes in.
+
+Outcomes are canonical: "first" and "second" name the pictures, whatever side they were on; tie, both_good and both_bad
+stay apart. People are pseudonyms. A judgement of an item (not of one person) has no annotator.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, Row, select
+
+from preference_data import campaigns, facts, schema
+from preference_data.records import ImageRef, PreferencePair, Prompt
+from preference_data.roles import LEAD, authorise
+from preference_data.schema import assignment, item
+from preference_data.store import Store, record
+
+OUTCOMES = ("first", "second", "tie", "both_good", "both_bad")
+DECIDED = ("first", "second")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was said about two pictures. `votes` counts how many people said first, second and neither about them.
+
+    `strength` 1 to 5 or None; `axes` as {axis: first, second, tie or na}; `at` in seconds since 1970, None when not
+    known; `propensity` of having been drawn, None when nothing was sampled. `decided_by` is "answer", "majority" or
+    "adjudication".
+    """
+
+    prompt: Prompt
+    first: ImageRef
+    second: ImageRef
+    outcome: str
+    annotator: str = ""
+    strength: int | None = None
+    axes: Mapping[str, str] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    rationale: str = ""
+    at: float | None = None
+    propensity: float | None = None
+    votes: tuple[int, int, int] = (0, 0, 0)
+    decided_by: str = "answer"
+
+    def __post_init__(self) -> None:
+        if self.outcome not in OUTCOMES:
+            raise ValueError(f"outcome is {self.outcome!r}; choose one of {', '.join(OUTCOMES)}")
+        if self.first.sha256 == self.second.sha256:
+            raise ValueError(f"both pictures are {self.first.sha256[:12]}; a picture cannot be compared with itself")
+        if self.strength is not None and self.strength not in (1, 2, 3, 4, 5):
+            raise ValueError(f"strength is {self.strength}; it goes from 1 to 5, or null")
+
+
+def of_answers(store: Store, actor: int, campaign: int | str) -> list[Judgement]:
+    """Every answer to work, one judgement a person and pair, for a lead. Skips and flags judge nothing."""
+    return _export(store, actor, campaign, "answers")
+
+
+def of_items(store: Store, actor: int, campaign: int | str) -> list[Judgement]:
+    """One judgement for every settled or adjudicated item, for a lead."""
+    return _export(store, actor, campaign, "items")
+
+
+def training_pairs(judgements: Iterable[Judgement], source: str) -> list[PreferencePair]:
+    """The decided judgements as training pairs; a tie is none. `source` says where they come from, as in "human:c".
+
+    The margin is how many more people chose the winner, as a share of those who answered; None without votes.
+    """
+    pairs = []
+    for j in judgements:
+        if j.outcome not in DECIDED:
+            continue
+        won = j.outcome == "first"
+        best, worst = (j.first, j.second) if won else (j.second, j.first)
+        cast = sum(j.votes)
+        margin = max((j.votes[0] - j.votes[1]) * (1 if won else -1) / cast, 0.0) if cast else None
+        pairs.append(PreferencePair(j.prompt, best, worst, source, margin, "left" if won else "right"))
+    return pairs
+
+
+def _export(store: Store, actor: int, campaign: int | str, rows: str) -> list[Judgement]:
+    def work(db: Connection) -> list[Judgement]:
+        authorise(db, actor, LEAD)
+        found = campaigns.find(db, campaign)
+        answers = list(db.execute(
+            select(assignment.c.item_id, assignment.c.id, assignment.c.outcome, assignment.c.best, assignment.c.worst,
+                   assignment.c.slots, assignment.c.propensity, assignment.c.answered_at, schema.account.c.pseudonym)
+            .join(schema.account, schema.account.c.id == assignment.c.account_id)
+            .where(assignment.c.campaign_id == found.id, assignment.c.kind == "work", assignment.c.state == "answered")
+            .order_by(assignment.c.id)
+        ))  # fmt: skip
+        items = {r.id: r for r in db.execute(select(item).where(item.c.campaign_id == found.id, item.c.kind == "work"))}
+        places: dict[int, list[str]] = defaultdict(list)
+        table = schema.item_picture
+        for r in db.execute(
+            select(table.c.item_id, table.c.sha256).join(item, item.c.id == table.c.item_id)
+            .where(item.c.campaign_id == found.id).order_by(table.c.item_id, table.c.place)
+        ):  # fmt: skip
+            places[r.item_id].append(r.sha256)
+        prompts = facts.prompts(db, {r.prompt_id for r in items.values()})
+        pictures = facts.pictures(db, {sha for shas in places.values() for sha in shas}, str(store.pictures.root))
+        votes = _votes(answers)
+        details = _details(db, [r.id for r in answers]) if rows == "answers" else {}
+        record(db, store.clock(), actor, "export", f"campaign:{found.id}", new={"rows": rows})
+        judged = []
+        for row in answers if rows == "answers" else items.values():
+            current = items[row.item_id] if rows == "answers" else row
+            refs = [pictures[sha] for sha in places[current.id]]
+            for i, j, outcome in _implied(row.outcome, row.best, row.worst if rows == "answers" else None, len(refs)):
+                said = Judgement(prompts[current.prompt_id], refs[i], refs[j], outcome, votes=votes[current.id, i, j])
+                judged.append(_detailed(said, row, details[row.id]) if rows == "answers" else _of_item(said, current))
+        return judged
+
+    return store.write(work)
+
+
+def _implied(outcome: str | None, best: int | None, worst: int | None, count: int) -> list[tuple[int, int, str]]:
+    """(place, place, outcome) of every pair that an answer judges: one for a pair, up to 2 N - 3 for a ranked one."""
+    if outcome in OUTCOMES and count == 2:
+        return [(0, 1, outcome)]
+    if outcome != "ranked" or best is None:
+        return []
+    won = {(best, other) for other in range(count) if other != best}
+    won |= {(other, worst) for other in range(count) if worst is not None and other != worst}
+    return [(min(a, b), max(a, b), "first" if a < b else "second") for a, b in sorted(won)]
+
+
+def _votes(answers: Sequence[Row]) -> dict[tuple[int, int, int], tuple[int, int, int]]:
+    """(item, place, place): how many said first, second, neither"""
+    counts: dict[tuple[int, int, int], Counter[str]] = defaultdict(Counter)
+    for row in answers:
+        for i, j, outcome in _implied(
+            row.outcome, row.best, row.worst, 2 if row.outcome in OUTCOMES else len(row.slots)
+        ):
+            counts[row.item_id, i, j][outcome] += 1
+    found = defaultdict(lambda: (0, 0, 0), {
+        key: (c["first"], c["second"], sum(c.values()) - c["first"] - c["second"]) for key, c in counts.items()
+    })  # fmt: skip
+    return found
+
+
+def _details(db: Connection, assignments: Sequence[int]) -> dict[int, Row]:
+    """The newest answer of each assignment."""
+    table = schema.answer
+    found = {}
+    for few in facts.chunks(assignments):
+        rows = db.execute(select(table).where(table.c.assignment_id.in_(few)).order_by(table.c.revision))
+        found.update({row.assignment_id: row for row in rows})
+    return found
+
+
+def _detailed(said: Judgement, row: Row, answer: Row) -> Judgement:
+    from dataclasses import replace
+
+    from preference_data.answers import canonical
+
+    axes = {name: canonical(value, row.slots) for name, value in answer.axes.items()}
+    return replace(said, annotator=row.pseudonym, strength=answer.strength, axes=axes, tags=tuple(answer.tags),
+                   rationale=answer.rationale, at=row.answered_at, propensity=row.propensity)  # fmt: skip
+
+
+def _of_item(said: Judgement, current: Row) -> Judgement:
+    from dataclasses import replace
+
+    return replace(said, decided_by="adjudication" if current.state == "adjudicated" else "majority")

@@ -1,0 +1,176 @@
+"""Whose answers can be relied on: checks, repeats, side bias, and agreement with everybody else.
+
+    known answers       share right on gold items and attention checks, with Wilson's interval (1927)
+    repeats             share of items answered alike when they came again with the sides swapped
+    sides               share of decided answers for the left, and the exact binomial test of one half: sides are
+                        random, so a preference for one is the annotator's and not the pictures'
+    others              kappa of the annotator against all others on the items they share, with a bootstrap over items
+
+Nobody is punished here: the result names who should be looked at, and says why in a sentence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, median
+
+import numpy as np
+
+from preference_data.agreement import LEVEL, NAN, RESAMPLES, Answer
+from preference_data.annotators import Person
+
+ALPHA = 0.01
+"""Level of the side test over all annotators together (Holm 1979)."""
+FEWEST = 20
+"""Answers below which nothing is said about an annotator."""
+HASTE = 0.25
+"""Of the others' median duration; whoever is faster is named."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share with its interval; NaN when nothing was counted."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Conduct:
+    """One annotator. `left_p` is the side test's p-value, `kappa` agreement with the others beyond chance.
+
+    `spammer` and `position_biased` name whom to look at; `why` says it in sentences.
+    """
+
+    person: Person
+    gold: Share
+    attention: Share
+    repeats: Share
+    left: Share
+    left_p: float
+    kappa: Share
+    spammer: bool
+    position_biased: bool
+    why: tuple[str, ...]
+
+
+def conduct(people: Sequence[Person], answers: Iterable[Answer], seed: int = 0) -> list[Conduct]:
+    """What is known about each annotator. `answers` are (item, account id, canonical outcome) of the work."""
+    against = kappa_against_others(answers, seed)
+    tests = [binomial_p(p.left, p.left + p.right) for p in people]
+    biased = holm(tests, ALPHA)
+    nothing = Share(NAN, NAN, NAN, 0)
+    found = []
+    for person, p_value, side in zip(people, tests, biased, strict=True):
+        kappa = against.get(person.account, nothing)
+        others = [against[o.account].value for o in people if o.account != person.account and o.account in against]
+        spam = _spam(person, kappa, [k for k in others if math.isfinite(k)], people)
+        why = list(spam)
+        if side and person.left + person.right >= FEWEST:
+            share = person.left / (person.left + person.right)
+            count = person.left + person.right
+            why.append(f"chose the left side in {share:.0%} of {count} decided answers, where half is expected "
+                       f"(p = {p_value:.1g})")  # fmt: skip
+        found.append(Conduct(
+            person, wilson(person.gold_right, person.gold), wilson(person.attention_right, person.attention),
+            wilson(person.repeats_same, person.repeats), wilson(person.left, person.left + person.right), p_value,
+            kappa, bool(spam), len(why) > len(spam), tuple(why),
+        ))  # fmt: skip
+    return found
+
+
+def _spam(person: Person, kappa: Share, others: Sequence[float], people: Sequence[Person]) -> list[str]:
+    """Sentences that speak for answers without looking; [] when none does."""
+    why = []
+    usual = median(others) if others else NAN
+    if kappa.count >= FEWEST and usual > 0.1 and kappa.high < usual / 2:
+        why.append(f"agrees with the others hardly more than chance does (kappa {kappa.value:.2f}, at most "
+                   f"{kappa.high:.2f}), while they agree among each other (median {usual:.2f})")  # fmt: skip
+    for name, right, count in (("gold items", person.gold_right, person.gold),
+                               ("attention checks", person.attention_right, person.attention)):  # fmt: skip
+        if count >= 5 and wilson(right, count).high < 0.75:
+            why.append(f"answered {right} of {count} {name} as expected")
+    speeds = [p.median_seconds for p in people if p.account != person.account and p.median_seconds]
+    own = person.median_seconds
+    if person.answers >= FEWEST and speeds and own is not None and own < HASTE * median(speeds):
+        why.append(f"takes {own:.1f} s an answer where the others take {median(speeds):.1f} s")
+    return why
+
+
+def kappa_against_others(answers: Iterable[Answer], seed: int = 0) -> dict[Hashable, Share]:
+    """For each rater the kappa between their answers and every other's on shared units; `count` is of shared units.
+
+    Chance is what the two sides' own shares of categories would give. Units are resampled for the interval.
+    """
+    given = list(answers)
+    names = sorted({category for *_, category in given})
+    column = {name: i for i, name in enumerate(names)}
+    units: dict[Hashable, list[tuple[Hashable, int]]] = defaultdict(list)
+    for unit, rater, category in given:
+        units[unit].append((rater, column[category]))
+    rows: dict[Hashable, list[tuple[int, np.ndarray]]] = defaultdict(list)
+    for said in units.values():
+        counts = np.bincount([c for _, c in said], minlength=len(names))
+        for rater, mine in said:
+            if len(said) > 1:
+                rest = counts.copy()
+                rest[mine] -= 1
+                rows[rater].append((mine, rest))
+    return {rater: _kappa(found, len(names), np.random.default_rng(seed)) for rater, found in rows.items()}
+
+
+def _kappa(rows: Sequence[tuple[int, np.ndarray]], C: int, random: np.random.Generator) -> Share:
+    """A unit weighs 1, spread over the others who answered it."""
+    table = np.zeros((len(rows), C, C))
+    for i, (mine, rest) in enumerate(rows):
+        table[i, mine] = rest / rest.sum()
+    patterns, often = np.unique(table.reshape(len(rows), -1), axis=0, return_counts=True)
+    drawn = random.multinomial(len(rows), often / len(rows), size=RESAMPLES)
+    values = _of(((np.vstack([often, drawn]) @ patterns) / len(rows)).reshape(-1, C, C))
+    kept = values[1:][np.isfinite(values[1:])]
+    if not math.isfinite(values[0]) or len(kept) < RESAMPLES / 2:
+        return Share(NAN, NAN, NAN, len(rows))
+    low, high = np.quantile(kept, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Share(float(values[0]), float(low), float(high), len(rows))
+
+
+def _of(p_RCC: np.ndarray) -> np.ndarray:
+    observed = np.trace(p_RCC, axis1=1, axis2=2)
+    chance = (p_RCC.sum(axis=2) * p_RCC.sum(axis=1)).sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(chance < 1 - 1e-12, (observed - chance) / (1 - chance), np.nan)
+
+
+def wilson(right: int, count: int) -> Share:
+    """A share with Wilson's score interval; NaN when `count` is 0."""
+    if not count:
+        return Share(NAN, NAN, NAN, 0)
+    z, p = NormalDist().inv_cdf(0.5 + LEVEL / 2), right / count
+    middle = (p + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
+    return Share(p, max(middle - half, 0.0), min(middle + half, 1.0), count)
+
+
+def binomial_p(hits: int, count: int) -> float:
+    """Exact two-sided p-value of `hits` in `count` throws of a fair coin; 1 when there was none."""
+    if not count:
+        return 1.0
+    fewer = min(hits, count - hits)
+    logs = [math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1) for k in range(fewer + 1)]
+    return min(2.0 * math.fsum(math.exp(value - count * math.log(2.0)) for value in logs), 1.0)
+
+
+def holm(p_values: Sequence[float], alpha: float) -> list[bool]:
+    """Which hypotheses are rejected at `alpha` for all together (Holm 1979)."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    rejected = [False] * len(p_values)
+    for step, i in enumerate(order):
+        if p_values[i] > alpha / (len(p_values) - step):
+            break
+        rejected[i] = True
+    return rejected
