@@ -17,6 +17,7 @@ import tyro
 from tyro.conf import ConsolidateSubcommandArgs, OmitSubcommandPrefixes, subcommand
 
 from experiments.commands.arguments import RUNS
+from experiments.commands.campaigns import Campaign
 from experiments.commands.drawing import Sample
 from experiments.commands.judging import Doctor, Evaluate, Report, Score
 from experiments.commands.pairs import Pairs
@@ -32,6 +33,7 @@ Command = (
     | Annotated[Score, subcommand("score")]
     | Annotated[Pairs, subcommand("pairs")]
     | Annotated[Doctor, subcommand("doctor")]
+    | Annotated[Campaign, subcommand("campaign")]
 )
 
 
@@ -43,6 +45,10 @@ def train(arguments: Sequence[str]) -> int:
 
     name, *options = arguments
     chosen = parse(find(name), RUNS / name, options)
+    if chosen.pairs:
+        from experiments.given_pairs import install
+
+        print(f"pairs: {install(chosen.experiment, chosen.pairs, chosen.store, chosen.out)}")
     return finish(launch(chosen.experiment, chosen.out, chosen.parent))
 
 

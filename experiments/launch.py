@@ -38,7 +38,8 @@ def train(experiment: Experiment, folder: Path, parent: Path | None) -> Path:
     torch.set_num_threads(THREADS)
     with ExitStack() as stack:
         pool = None
-        if isinstance(experiment.algorithm, Dpo | Grpo):
+        given = isinstance(experiment.algorithm, Dpo) and (folder / "pairs.jsonl").exists()
+        if isinstance(experiment.algorithm, Dpo | Grpo) and not given:
             pool = stack.enter_context(ScorerPool(Ocr(), workers=2))
         run(experiment, folder, parent, pool)
     return write_report(folder)

@@ -99,6 +99,7 @@ def load_pairs(model: FlowModel, folder: Path) -> Pairs:
     def latents(refs: list[ImageRef]) -> torch.Tensor:
         for few in (refs[i : i + 64] for i in range(0, len(refs), 64)):
             if unknown := [ref for ref in few if ref.sha256 not in kept]:
+                _check_sizes(unknown)
                 pictures = np.stack([read_png(folder / ref.path) for ref in unknown])
                 encoded = model.encode_pixels(torch.from_numpy(pictures).float() / 255.0)
                 kept.update((ref.sha256, latent) for ref, latent in zip(unknown, encoded, strict=True))
@@ -107,3 +108,9 @@ def load_pairs(model: FlowModel, folder: Path) -> Pairs:
     return Pairs(
         latents([p.chosen for p in pairs]), latents([p.rejected for p in pairs]), tuple(p.prompt.text for p in pairs)
     )
+
+
+def _check_sizes(refs: list[ImageRef]) -> None:
+    """Raises ValueError when pictures that are to be encoded together differ in size."""
+    if len(sizes := {(ref.width, ref.height) for ref in refs}) > 1:
+        raise ValueError(f"the pairs' pictures have the sizes {sorted(sizes)}; DPO here needs one size, the model's")

@@ -132,7 +132,7 @@ def run(
         else:
             model = open_model(experiment, parent)
             module = model.trainable
-        if isinstance(cfg, dpo.Dpo):
+        if isinstance(cfg, dpo.Dpo) and not (folder / "pairs.jsonl").exists():
             plan = required(experiment, experiment.pairs, "pairs")
             make_pairs(model, plan, folder, required(experiment, pool, "judge"), bar)
         if isinstance(cfg, dpo.Dpo | grpo.Grpo):

@@ -22,6 +22,10 @@ class Training:
     """the run's folder"""
     parent: Annotated[Path | None, arg(metavar="PATH")] = None
     """folder of the finished run whose model this one starts from"""
+    pairs: Annotated[str, arg(metavar="FILE|store:CAMPAIGN")] = ""
+    """for DPO: a pairs.jsonl, or store: and a campaign whose settled answers to learn from, instead of a machine's"""
+    store: str = "annotations"
+    """the store of that campaign: its folder, or a postgresql:// URL with its pictures in ./pictures"""
 
 
 def parse(experiment: Experiment, out: Path, arguments: Sequence[str]) -> Training:

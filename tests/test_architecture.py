@@ -22,14 +22,14 @@ FLOORS = {
     "rewards": {"preference_data"},
     "alignment": {"preference_data", "base_model", "rewards"},
     "experiments": {"preference_data", "base_model", "rewards", "alignment"},
-    "dashboards": {"preference_data", "experiments.record", "experiments.results", "experiments.drawn"},
+    "dashboards": {"preference_data", "experiments.record", "experiments.results"},
 }
 """What each floor may import of ours. `rewards` further: prompts and pixels only."""
 LIBRARY = ("preference_data", "base_model", "rewards", "alignment")
 TORCH_FREE = (
     "preference_data", "dashboards", "experiments.record", "experiments.results", "experiments.intervals",
     "experiments.report", "experiments.page", "experiments.cli", "experiments.commands", "experiments.files",
-    "experiments.environment", "experiments.drawn",
+    "experiments.environment", "experiments.campaigns",
 )  # fmt: skip
 HEAVY = {"torch", "paddleocr", "paddlex", "diffusers", "transformers", "deepspeed", "onnxruntime", "matplotlib", "cv2"}
 MAX_FILE, MAX_FUNCTION, MAX_ALGORITHM_FILES = 400, 60, 450

@@ -22,7 +22,7 @@ from rewards.scores import Scores
 from tests.made_up_run import make_single
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("quickstart", "train", "resume", "sample", "evaluate", "report", "score", "pairs", "doctor")
+COMMANDS = ("quickstart", "train", "resume", "sample", "evaluate", "report", "score", "pairs", "doctor", "campaign")
 HEAVY = ("torch", "numpy", "PIL", "onnxruntime", "paddleocr", "diffusers", "transformers", "deepspeed")
 
 
@@ -58,10 +58,25 @@ def test_help_imports_nothing_heavy_and_is_quick() -> None:
     assert used.ru_utime + used.ru_stime < 1.0, f"--help took {used.ru_utime + used.ru_stime:.2f} s of processor time"
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "pairs from-scores", "pairs show"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *COMMANDS,
+        "pairs from-scores",
+        "pairs show",
+        "pairs import",
+        "pairs export",
+        "campaign create",
+        "campaign list",
+        "campaign status",
+        "campaign open",
+        "campaign close",
+        "campaign export",
+    ],
+)
 def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = help_text(capsys, *command.split())
-    if command != "pairs":
+    if command not in ("pairs", "campaign"):
         assert f"Example: glyphlab {command}" in text
 
 

@@ -19,6 +19,7 @@ CSS = """
   white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; }
 [class*="st-key-numbers"] { color: #5b6470; font-size: .85rem; }
 [class*="st-key-numbers"] [data-testid="stText"] { font-family: inherit; font-size: .85rem; font-variant-numeric: tabular-nums; }
+[data-testid="stSidebar"] { min-width: 210px !important; max-width: 250px !important; }
 button:focus-visible { outline: 3px solid #1f5fbf !important; outline-offset: 2px; }
 @media (prefers-reduced-motion: reduce) { * { transition: none !important; animation: none !important; } }
 </style>

@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 MOVES = (
     ("zoom_in", "Z"), ("zoom_out", "Shift+Z"), ("pixels", "O"), ("fit", "A"), ("flicker", "V"), ("jump", "N"),
 )  # fmt: skip
-PANS = (("pan_left", "←", "Left"), ("pan_up", "↑", "Up"), ("pan_down", "↓", "Down"), ("pan_right", "→", "Right"))
+PANS = (("pan_left", "Left"), ("pan_up", "Up"), ("pan_down", "Down"), ("pan_right", "Right"))
 
 
 @st.cache_resource
@@ -71,8 +71,8 @@ def buttons(language: str) -> None:
         for name, key in MOVES:
             st.button(say(language, name), key=f"viewer_{name}", shortcut=key, on_click=_command, args=(name,),
                       help=say(language, "viewer_help") if name == "zoom_in" else None)  # fmt: skip
-        for name, arrow, key in PANS:
-            st.button(arrow, key=f"viewer_{name}", shortcut=key, on_click=_command, args=(name,))
+        for name, key in PANS:
+            st.button(say(language, "pan"), key=f"viewer_{name}", shortcut=key, on_click=_command, args=(name,))
 
 
 def boxes(view: View, readings: tuple[tuple[Reading, ...], ...]) -> list[list[float]]:

@@ -100,6 +100,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "fit": ("Fit", "适应"),
     "pixels": ("1:1 pixels", "1:1 像素"),
     "flicker": ("Flicker", "闪烁对比"),
+    "pan": ("Pan", "平移"),
     "jump": ("Next text", "下一处文字"),
     "viewer_help": ("Wheel or + − zooms, drag or the arrows pan; both pictures move together.",
                     "滚轮或 + − 缩放，拖动或方向键平移；两图同步。"),

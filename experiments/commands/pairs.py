@@ -9,6 +9,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg, subcommand
 
 from experiments.commands.arguments import RUNS, Out, RunFolder
+from experiments.commands.campaigns import Export, Import
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,23 @@ class Show:
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Make preference pairs, or look at them."""
+class ExportPairs(Export):
+    """Write the answers of a campaign, or its items' outcomes, to a file in one of the formats that others read.
 
-    action: Annotated[FromScores, subcommand("from-scores")] | Annotated[Show, subcommand("show")]
+    Example: glyphlab pairs export words -o words.parquet --format pickapic
+    """
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Make preference pairs, look at them, or exchange them with others."""
+
+    action: (
+        Annotated[FromScores, subcommand("from-scores")]
+        | Annotated[Show, subcommand("show")]
+        | Annotated[Import, subcommand("import")]
+        | Annotated[ExportPairs, subcommand("export")]
+    )
 
     def run(self) -> int:
         return self.action.run()

@@ -1,0 +1,226 @@
+"""Commands about campaigns of annotation, their store and its accounts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg, subcommand
+
+if TYPE_CHECKING:
+    from preference_data.store import Store
+
+Name = Annotated[Positional[str], arg(metavar="CAMPAIGN")]
+FormatName = Literal[
+    "jsonl", "parquet", "pickapic", "hpdv3", "imagereward", "diffusion-dpo", "trl", "kto", "label-studio"
+]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the store is."""
+
+    store: str = "annotations"
+    """its folder (SQLite), or postgresql://user@host/database"""
+    pictures: Annotated[Path | None, arg(metavar="PATH")] = None
+    """folder of its pictures; STORE/pictures when not given, needed for PostgreSQL"""
+
+    def show(self, work: Callable[[Store], list[str]]) -> int:
+        """Open the store and print what `work` tells."""
+        from experiments.campaigns import open_store
+
+        store = open_store(self.store, self.pictures)
+        try:
+            for line in work(store):
+                print(line)
+        finally:
+            store.close()
+        return 0
+
+
+@dataclass(frozen=True)
+class Create:
+    """Make a campaign from folders of pictures or runs, from a prompt file, or from a list of disagreements.
+
+    Several folders are compared on the prompts that they share; pictures of one folder are compared with each other.
+
+    Example: glyphlab campaign create words runs/quickstart/sft runs/quickstart/dpo
+    """
+
+    name: Name
+    """what the campaign is called"""
+    folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="[FOLDER ...]")] = ()
+    """runs with samples, or folders of pictures with captions.jsonl or NAME.txt"""
+    disagreements: Annotated[Path | None, arg(metavar="FILE")] = None
+    """JSON lines with prompt, left, right and disagreement; sets the sampling policy to reward_disagreement"""
+    prompts: Annotated[Path | None, arg(metavar="FILE")] = None
+    """prompts, one a line, whose pictures are drawn now"""
+    models: tuple[Path, ...] = ()
+    """with --prompts: the runs whose models draw"""
+    per_prompt: int = 3
+    """comparisons a prompt at most; with one model of --models, its pictures a prompt"""
+    overlap: int = 2
+    """answers wanted for every item, by different people"""
+    cap: int = 3
+    """most answers an item can get while its answers disagree"""
+    gold_share: float = 0.05
+    """share of what is shown that has a known answer"""
+    repeat_share: float = 0.05
+    """share that comes a second time with the sides swapped"""
+    axes: tuple[str, ...] = ()
+    """what else is asked, such as text prompt aesthetics realism"""
+    seed: int = 0
+    """of the noise, with --prompts"""
+    draft: bool = False
+    """do not open it for annotators yet"""
+    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+
+    def run(self) -> int:
+        from experiments.campaigns import create, source_items
+        from preference_data.settings import CampaignSettings
+
+        policy = {"uniform": 1.0} if self.disagreements is None else {"uniform": 0.3, "reward_disagreement": 0.7}
+        settings = CampaignSettings(overlap=self.overlap, cap=max(self.cap, self.overlap), gold_share=self.gold_share,
+                                    repeat_share=self.repeat_share, axes=self.axes, policy=policy)  # fmt: skip
+
+        def work(store: Store) -> list[str]:
+            items, source = source_items(
+                store, self.folders, self.disagreements, self.prompts, self.models, self.seed, self.per_prompt
+            )
+            return create(store, self.name, settings, items, source, not self.draft)
+
+        return self.at.show(work)
+
+
+@dataclass(frozen=True)
+class List:
+    """List the campaigns of a store.
+
+    Example: glyphlab campaign list
+    """
+
+    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+
+    def run(self) -> int:
+        from experiments.campaigns import list_lines
+
+        return self.at.show(list_lines)
+
+
+@dataclass(frozen=True)
+class Status:
+    """Say how far a campaign is, how far people agree, whom to look at, and who makes the better pictures.
+
+    Example: glyphlab campaign status words
+    """
+
+    name: Name
+    """a campaign of the store"""
+    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+
+    def run(self) -> int:
+        from experiments.campaigns import status_lines
+
+        return self.at.show(lambda store: status_lines(store, self.name))
+
+
+@dataclass(frozen=True)
+class Open:
+    """Open a campaign for annotators, for the first time or again.
+
+    Example: glyphlab campaign open words
+    """
+
+    name: Name
+    """a campaign of the store"""
+    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+
+    def run(self) -> int:
+        return self.at.show(lambda store: change_state(store, self.name, "open"))
+
+
+@dataclass(frozen=True)
+class Close:
+    """Close a campaign: no more answers are taken.
+
+    Example: glyphlab campaign close words
+    """
+
+    name: Name
+    """a campaign of the store"""
+    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+
+    def run(self) -> int:
+        return self.at.show(lambda store: change_state(store, self.name, "closed"))
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a campaign's answers, or its items' outcomes, to a file in one of the formats that others read.
+
+    Example: glyphlab campaign export words -o words.jsonl
+    """
+
+    name: Name
+    """a campaign of the store"""
+    out: Annotated[Path, arg(aliases=["-o"])]
+    """the file; its pictures go into the folder `pictures` beside it"""
+    format: FormatName = "jsonl"
+    """jsonl and parquet lose nothing; see docs/preferences.md for the others"""
+    rows: Literal["answers", "items"] = "answers"
+    """every answer, or one row for each item that is settled or adjudicated"""
+    ties: Literal["refuse", "drop", "aside"] = "refuse"
+    """for formats without ties: write nothing, leave ties out, or put them into FILE.ties.jsonl"""
+    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+
+    def run(self) -> int:
+        from experiments.campaigns import export_lines
+
+        return self.at.show(lambda store: export_lines(store, self.name, self.out, self.format, self.rows, self.ties))
+
+
+@dataclass(frozen=True)
+class Import:
+    """Read a file of preferences into a new campaign, all of it or nothing; malformed rows are named.
+
+    Example: glyphlab pairs import words.jsonl words-again
+    """
+
+    file: Annotated[Positional[Path], arg(metavar="FILE")]
+    """in one of the formats"""
+    name: Name
+    """what the new campaign is called"""
+    format: FormatName = "jsonl"
+    """jsonl, parquet, pickapic, hpdv3, imagereward, diffusion-dpo, trl, kto or label-studio"""
+    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+
+    def run(self) -> int:
+        from experiments.campaigns import import_lines
+
+        return self.at.show(lambda store: import_lines(store, self.file, self.format, self.name))
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """Make, watch and close campaigns of annotation, and take their answers out."""
+
+    action: (
+        Annotated[Create, subcommand("create")]
+        | Annotated[List, subcommand("list")]
+        | Annotated[Status, subcommand("status")]
+        | Annotated[Open, subcommand("open")]
+        | Annotated[Close, subcommand("close")]
+        | Annotated[Export, subcommand("export")]
+    )
+
+    def run(self) -> int:
+        return self.action.run()
+
+
+def change_state(store: Store, name: str, state: str) -> list[str]:
+    """Open or close a campaign."""
+    from preference_data.campaigns import set_state
+
+    return [f"campaign {name}: {set_state(store, store.operator, name, state).state}"]

@@ -1,0 +1,93 @@
+"""Preferences that people gave, put where DPO looks for pairs: pairs.jsonl, the pictures, and their latents if kept.
+
+Latents are kept beside the pictures that `glyphlab campaign create --prompts` draws (see experiments/preferences.py why
+they matter); other pictures are encoded.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from alignment.dpo import Dpo
+from experiments.campaigns import open_store, write_pairs
+from experiments.experiment import Experiment
+from experiments.preferences import LATENTS
+from preference_data import pairs as preferences
+from preference_data.records import ImageRef, PreferencePair
+
+FROM_STORE = "store:"
+KEPT = "latents"
+"""Folder of latents in the store's folder of pictures: SHA256.safetensors with one tensor, x0."""
+
+
+def install(experiment: Experiment, source: str, place: str, folder: Path) -> Path:
+    """`folder`/pairs.jsonl with its pictures, from a file or from "store:CAMPAIGN"; kept when it is there.
+
+    Raises ValueError when the experiment is not DPO or nothing is decided, FileNotFoundError for a missing file.
+    """
+    if not isinstance(experiment.algorithm, Dpo):
+        raise ValueError(f"{experiment.name} does not learn from pairs; choose a DPO experiment such as nano_dpo")
+    target = folder / "pairs.jsonl"
+    if target.exists():
+        return target
+    if source.startswith(FROM_STORE):
+        store = open_store(place, Path("pictures") if "://" in place else None)
+        try:
+            fresh = write_pairs(store, source.removeprefix(FROM_STORE), folder / ".fresh")
+            found, latents = preferences.load(fresh), store.pictures.root / KEPT
+        finally:
+            store.close()
+            shutil.rmtree(folder / ".fresh", ignore_errors=True)
+    else:
+        found, latents = preferences.load(Path(source)), Path(source).parent / KEPT
+        found = [_beside(pair, Path(source).parent) for pair in found]
+    if not found:
+        raise ValueError(f"{source} holds no pair")
+    refs = {ref.sha256: ref for pair in found for ref in (pair.chosen, pair.rejected)}
+    for ref in refs.values():
+        _copy(ref, folder)
+    _keep_latents(latents, list(refs), folder)
+    preferences.save([_moved(pair) for pair in found], target)
+    return target
+
+
+def keep_latent(root: Path, sha256: str, x0: object) -> None:
+    """Remember what a picture was decoded from."""
+    from safetensors.torch import save_file
+
+    (root / KEPT).mkdir(parents=True, exist_ok=True)
+    save_file({"x0": x0}, root / KEPT / f"{sha256}.safetensors")  # type: ignore[dict-item]
+
+
+def _keep_latents(kept: Path, hashes: list[str], folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    found = {sha: load_file(kept / f"{sha}.safetensors")["x0"] for sha in hashes
+             if (kept / f"{sha}.safetensors").exists()}  # fmt: skip
+    if found:
+        save_file(found, folder / LATENTS)
+
+
+def _copy(ref: ImageRef, folder: Path) -> None:
+    if not Path(ref.path).exists():
+        raise FileNotFoundError(f"the picture {ref.path} of a pair is not there")
+    place = folder / "pictures" / f"{ref.sha256}.png"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    fresh = place.with_name(f".{place.name}")
+    shutil.copyfile(ref.path, fresh)
+    os.replace(fresh, place)
+
+
+def _moved(pair: PreferencePair) -> PreferencePair:
+    """With the paths that the pictures have in the run's folder."""
+    return replace(pair, chosen=replace(pair.chosen, path=f"pictures/{pair.chosen.sha256}.png"),
+                   rejected=replace(pair.rejected, path=f"pictures/{pair.rejected.sha256}.png"))  # fmt: skip
+
+
+def _beside(pair: PreferencePair, folder: Path) -> PreferencePair:
+    """With paths that are not relative to the file any more."""
+    return replace(pair, chosen=replace(pair.chosen, path=str(folder / pair.chosen.path)),
+                   rejected=replace(pair.rejected, path=str(folder / pair.rejected.path)))  # fmt: skip
