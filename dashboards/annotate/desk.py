@@ -74,7 +74,7 @@ def _desk(sitting: Shift) -> None:
         st.rerun()
     _numbers(sitting, language)
     _notices(sitting, view, language)
-    _prompt(view, language)
+    prompt(view, language)
     readings = sitting.evidence(view)
     viewer.show(view, sitting.ahead, readings, language)
     viewer.buttons(language)
@@ -109,7 +109,7 @@ def _notices(sitting: Shift, view: View, language: str) -> None:
         st.info(say(language, sitting.notice), icon=":material/info:")
 
 
-def _prompt(view: View, language: str) -> None:
+def prompt(view: View, language: str) -> None:
     """The prompt as text and nothing but text: markup in it stays what it is."""
     with st.container(key=f"prompt_{view.token}"):
         st.text(view.prompt)

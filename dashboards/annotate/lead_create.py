@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import random
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path, PurePath
@@ -12,9 +15,9 @@ import streamlit as st
 from dashboards.annotate import place, who
 from dashboards.annotate.words import say
 from dashboards.annotate.words_lead import lead
-from experiments import drawn as drawn_pictures
-from preference_data import campaigns, gathering
-from preference_data.gathering import Drawn
+from preference_data import campaigns, sources
+from preference_data.campaigns import Item
+from preference_data.prompts import PromptSet
 from preference_data.roles import LEAD
 from preference_data.settings import AXES, EVIDENCE, POLICIES, CampaignSettings
 
@@ -22,6 +25,8 @@ SOURCES = ("from_run", "from_folders", "from_uploads", "from_disagreement")
 UNIFORM_SHARE = 0.2
 """Of work is drawn uniformly whatever policy is chosen, so that estimates can be made unbiased."""
 MAX_UPLOADS = 2000
+PER_PROMPT = 10
+"""Pairs of one prompt at most."""
 
 
 def page() -> None:
@@ -51,79 +56,114 @@ def make(actor: int, name: str, source: str, given: dict[str, Any], settings: Ca
     Raises ValueError or FileNotFoundError, before anything is made, when the pictures cannot be gathered.
     """
     store = place.store()
-    texts = gathering.prompt_texts(*given["prompts"]) if given["prompts"] else None
     with tempfile.TemporaryDirectory() as scratch:
-        found = uploaded(given["uploads"], Path(scratch)) if source == "from_uploads" else gather(source, given)
-        weights = disagreements(found) if source == "from_disagreement" else None
-        items, read = gathering.items(store.pictures, found, settings.kind, texts, given["limit"], 0, weights)
+        items = gather(source, given, Path(scratch))
+    if given["prompts"]:
+        wanted = prompt_texts(*given["prompts"])
+        items = [item for item in items if item.prompt.text in wanted]
+    if 0 < given["limit"] < len(items):
+        items = random.Random(0).sample(items, given["limit"])
+    if settings.kind == "best_worst":
+        items = all_at_once(items)
+    if not items:
+        raise ValueError("nothing is left to compare; are these the prompts that the pictures show?")
     made = campaigns.create(store, actor, name, settings)
     campaigns.add_items(store, actor, made.id, items, source=f"{source}: {given['place'] or 'uploads'}"[:250])
-    gathering.add_readings(store, actor, read)
     campaigns.set_state(store, actor, made.id, "open")
     return len(items)
 
 
-def gather(source: str, given: dict[str, Any]) -> list[Drawn]:
-    """Pictures of a run or of folders, only below the folder that this server was told to look in."""
+def gather(source: str, given: dict[str, Any], scratch: Path) -> list[Item]:
+    """Pairs from folders and runs below the folder that this server was told to look in, or from uploads."""
+    pictures = place.store().pictures
+    if source == "from_uploads":
+        return sources.from_folders(uploaded(given["uploads"], scratch), pictures, PER_PROMPT)
     places = [allowed(line.strip()) for line in given["place"].splitlines() if line.strip()]
     if not places:
-        raise ValueError("name a folder")
-    if source == "from_folders":
-        return [one for folder in places for one in gathering.folder(folder)]
-    return [one for folder in places for one in drawn_pictures.of_run(folder)]
+        raise ValueError("name a folder or a file")
+    if source == "from_disagreement":
+        return [item for file in places for item in sources.from_disagreements(file, pictures)]
+    if source == "from_run":
+        places = [stage for run in places for stage in stages(run)]
+    return sources.from_folders(places, pictures, PER_PROMPT)
+
+
+def stages(run: Path) -> list[Path]:
+    """The folders of a run that kept samples: its stages, or itself. Raises ValueError when there are none."""
+    found = [index.parents[1] for index in sorted(run.glob("*/samples/index.json"))]
+    if (run / "samples" / "index.json").exists():
+        found.append(run)
+    if not found:
+        raise ValueError(f"{run.name} kept no samples; is it the folder of a run?")
+    return found
+
+
+def all_at_once(items: Sequence[Item]) -> list[Item]:
+    """One item a prompt with all its pictures, out of pairs."""
+    by_prompt: dict[str, dict[str, tuple[Any, str]]] = {}
+    for item in items:
+        for picture, label in zip(item.pictures, item.labels, strict=True):
+            by_prompt.setdefault(item.prompt.id, {})[picture.sha256] = (picture, label)
+    prompts = {item.prompt.id: item.prompt for item in items}
+    return [
+        Item(prompts[key], tuple(p for p, _ in there.values()), labels=tuple(name for _, name in there.values()))
+        for key, there in by_prompt.items()
+    ]
+
+
+def prompt_texts(content: str, name: str) -> set[str]:
+    """The prompts of a file: one a line, or JSON objects in NAME.jsonl. Raises ValueError naming the line."""
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / ("prompts.jsonl" if name.endswith(".jsonl") else "prompts.txt")
+        file.write_text(content, encoding="utf-8")
+        return {p.text for p in PromptSet.load(file)}
 
 
 def allowed(text: str) -> Path:
-    """A folder below the runs folder. Raises ValueError for any other: a form must not open every file of a machine."""
+    """A path below the runs folder. Raises ValueError for any other: a form must not open every file of a machine."""
     root = place.here().runs.resolve()
     found = (root / text).resolve() if not Path(text).is_absolute() else Path(text).resolve()
     if not found.is_relative_to(root):
         raise ValueError(f"{text} lies outside of {root.name}/, the folder that this server was told to look in")
-    if not found.is_dir():
-        raise FileNotFoundError(f"there is no folder {text} in {root.name}/")
+    if not found.exists():
+        raise FileNotFoundError(f"there is no {text} in {root.name}/")
     return found
 
 
-def uploaded(files: Sequence[tuple[str, Sequence[Any]]], scratch: Path) -> list[Drawn]:
-    """Pictures by maker from uploads, each maker a folder with captions. Names are reduced to their last part."""
+def uploaded(files: Sequence[tuple[str, Sequence[Any]]], scratch: Path) -> list[Path]:
+    """A folder for each maker with what was uploaded. Names are reduced to their last part.
+
+    Raises ValueError without makers or pictures, for too many files, and for captions that point out of the folder.
+    """
     found = []
-    for i, (maker, uploads) in enumerate(files):
-        if not maker.strip() or not uploads:
+    for maker, uploads in files:
+        name = re.sub(r"[^\w .@-]", "_", maker.strip()).strip(". ")
+        if not name or not uploads:
             raise ValueError("name both makers and upload pictures of each")
         if len(uploads) > MAX_UPLOADS:
             raise ValueError(f"{len(uploads)} files at once; at most {MAX_UPLOADS} are taken")
-        folder = scratch / str(i)
+        folder = scratch / name
+        if folder.exists():
+            raise ValueError(f"both makers are called {name!r}")
         folder.mkdir()
         for upload in uploads:
-            (folder / (PurePath(upload.name).name or "unnamed")).write_bytes(upload.getvalue())
-        found += gathering.folder(folder, maker.strip())
+            plain = PurePath(upload.name.replace("\\", "/")).name or "unnamed"
+            content = upload.getvalue()
+            if plain == sources.CAPTIONS:
+                _check_captions(content)
+            (folder / plain).write_bytes(content)
+        found.append(folder)
     return found
 
 
-def disagreements(found: Sequence[Drawn]) -> dict[tuple[str, str, str], float]:
-    """How far two readers are apart about each pair: who of the two reads it better, by one and by the other.
-
-    With q(picture, reader) the similarity of what was read to what was asked, |(q_a1 - q_b1) - (q_a2 - q_b2)|.
-    """
-    import difflib
-
-    from preference_data.records import quoted_spans
-
-    def qualities(one: Drawn) -> tuple[float, ...]:
-        asked = " ".join(quoted_spans(one.prompt))
-        return tuple(difflib.SequenceMatcher(None, asked, text or "").ratio() for _, text in one.readings)
-
-    by_prompt: dict[str, list[Drawn]] = {}
-    for one in found:
-        by_prompt.setdefault(one.prompt, []).append(one)
-    weights = {}
-    for prompt, group in by_prompt.items():
-        for a in group:
-            for b in group:
-                qa, qb = qualities(a), qualities(b)
-                if a.label < b.label and len(qa) > 1 and len(qb) > 1:
-                    weights[prompt, a.label, b.label] = abs((qa[0] - qb[0]) - (qa[1] - qb[1]))
-    return weights
+def _check_captions(content: bytes) -> None:
+    for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
+        try:
+            name = json.loads(line)["picture"]
+        except (ValueError, KeyError, TypeError):
+            continue  # reported with its line when the folder is read
+        if not isinstance(name, str) or PurePath(name).name != name:
+            raise ValueError(f"{sources.CAPTIONS} line {number}: {name!r} is no plain file name")
 
 
 def _what(source: str, language: str) -> dict[str, Any]:
@@ -137,6 +177,8 @@ def _what(source: str, language: str) -> dict[str, Any]:
             given["uploads"].append((maker, files))
     elif source == "from_folders":
         given["place"] = st.text_area(lead(language, "folders"), key="folders")
+    elif source == "from_disagreement":
+        given["place"] = st.text_input(lead(language, "disagreement_file"), key="disagreement_file")
     else:
         given["place"] = st.text_input(lead(language, "run_folder"), "quickstart", key="run_folder")
     prompts = st.file_uploader(lead(language, "prompt_file"), type=["txt", "jsonl"], key="prompt_file")

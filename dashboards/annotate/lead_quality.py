@@ -74,7 +74,7 @@ def people(found: Quality, language: str) -> list[dict[str, object]]:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """"–" where there is none: never 0."""
+    """ "–" where there is none: never 0."""
     return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 

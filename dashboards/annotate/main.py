@@ -7,7 +7,7 @@ import streamlit as st
 from dashboards.annotate import pages, signing, style, who
 from dashboards.annotate.words import say
 
-st.set_page_config(page_title=say(who.language(), "title"), page_icon=":material/compare:", layout="wide")
+st.set_page_config(page_title=say(who.language(), "title"), layout="wide")
 style.apply()
 person = who.account()
 if "who" in st.session_state and "language" not in st.session_state and person is not None:

@@ -6,7 +6,7 @@ import datetime
 
 import streamlit as st
 
-from dashboards.annotate import desk, pages, place, who
+from dashboards.annotate import desk, place, who
 from dashboards.annotate.words import guidelines, say
 from preference_data import accounts, answering, progress
 from preference_data.roles import ANNOTATE
@@ -32,7 +32,7 @@ def history() -> None:
             st.text(entry.prompt[:300], width="stretch")
             if st.button(say(language, "change"), key=f"change_{entry.token}"):
                 sitting.reopen(entry.token)
-                st.switch_page(pages.known()["annotate"])
+                st.switch_page(st.session_state["pages"]["annotate"])
 
 
 def rules() -> None:

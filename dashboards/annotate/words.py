@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# ruff: noqa: RUF001 (full-width punctuation is meant)
+
 LANGUAGES = {"en": "English", "zh": "中文"}
 
 WORDS: dict[str, tuple[str, str]] = {
@@ -29,7 +31,10 @@ WORDS: dict[str, tuple[str, str]] = {
     # the desk
     "campaign": ("Campaign", "任务"),
     "no_campaigns": ("No campaign is open at the moment.", "目前没有开放的任务。"),
-    "waiting": ("Others hold what is left. New work appears here by itself.", "剩余的内容正由他人处理，有新任务时会自动显示。"),
+    "waiting": (
+        "Others hold what is left. New work appears here by itself.",
+        "剩余的内容正由他人处理，有新任务时会自动显示。",
+    ),
     "finished": ("You have done everything there is for you. Thank you!", "您已完成全部内容，谢谢！"),
     "closed": ("This campaign is closed.", "此任务已关闭。"),
     "prompt": ("Prompt", "提示词"),
@@ -60,7 +65,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "strength_1": ("barely", "略"),
     "strength_3": ("clearly", "明显"),
     "strength_5": ("vastly", "悬殊"),
-    "axes": ("One by one (optional; each press: left, right, tie, n/a)", "分项（可选；每按一次：左、右、相当、不适用）"),
+    "axes": (
+        "One by one (optional; each press: left, right, tie, n/a)",
+        "分项（可选；每按一次：左、右、相当、不适用）",
+    ),
     "tags": ("Reasons (optional)", "原因（可选）"),
     "more": ("Details: strength, reasons, note", "详情：程度、原因、备注"),
     "note": ("Note (optional)", "备注（可选）"),
@@ -84,14 +92,21 @@ WORDS: dict[str, tuple[str, str]] = {
     "tag_unsafe": ("Unsafe", "不安全"),
     "undo": ("Undo", "撤销"),
     "cancel": ("Back to work", "返回"),
-    "revising": ("You are changing an earlier answer: {outcome}. Answer again, or go back.",
-                 "正在修改之前的答案：{outcome}。请重新作答或返回。"),
+    "revising": (
+        "You are changing an earlier answer: {outcome}. Answer again, or go back.",
+        "正在修改之前的答案：{outcome}。请重新作答或返回。",
+    ),
     "nothing_to_undo": ("There is no earlier answer.", "没有更早的答案。"),
     "last": ("Your last answer", "上一个答案"),
-    "too_quick": ("That was quicker than anybody can look. The answer was not taken.", "过快，未看清图片，答案未提交。"),
+    "too_quick": (
+        "That was quicker than anybody can look. The answer was not taken.",
+        "过快，未看清图片，答案未提交。",
+    ),
     "repeated": ("This was answered already.", "此题已作答。"),
-    "changed_elsewhere": ("This was answered in another window. Here is your work as it is now.",
-                          "此题已在其他窗口作答，以下为最新内容。"),
+    "changed_elsewhere": (
+        "This was answered in another window. Here is your work as it is now.",
+        "此题已在其他窗口作答，以下为最新内容。",
+    ),
     "thanks_flag": ("Flagged. Somebody will look at it.", "已报告，将有人查看。"),
     "plain": ("Plain pictures (no viewer)", "普通图片（不用查看器）"),
     # viewer
@@ -102,8 +117,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "flicker": ("Flicker", "闪烁对比"),
     "pan": ("Pan", "平移"),
     "jump": ("Next text", "下一处文字"),
-    "viewer_help": ("Wheel or + − zooms, drag or the arrows pan; both pictures move together.",
-                    "滚轮或 + − 缩放，拖动或方向键平移；两图同步。"),
+    "viewer_help": (
+        "Wheel or + − zooms, drag or the arrows pan; both pictures move together.",
+        "滚轮或 + − 缩放，拖动或方向键平移；两图同步。",
+    ),
     # progress
     "done": ("Done", "已完成"),
     "remaining": ("Left", "剩余"),

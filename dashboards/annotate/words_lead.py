@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# ruff: noqa: RUF001 (full-width punctuation is meant)
+
 WORDS: dict[str, tuple[str, str]] = {
     "overview": ("Progress", "进度"),
     "quality": ("Quality", "质量"),
@@ -75,6 +77,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "from_folders": ("Folders of pictures", "图片文件夹"),
     "from_uploads": ("Uploaded pictures", "上传图片"),
     "from_disagreement": ("Where rewards disagree", "奖励分歧处"),
+    "disagreement_file": ("File of disagreements (JSON lines: prompt, left, right, disagreement)",
+                          "分歧文件（JSONL：prompt、left、right、disagreement）"),
     "run_folder": ("Run folder", "运行目录"),
     "folders": ("One folder a line; each is a maker", "每行一个文件夹，即一个模型"),
     "prompt_file": ("Only these prompts (a file, one a line or JSONL)", "仅这些提示词（文件，每行一个或 JSONL）"),
@@ -111,6 +115,14 @@ WORDS: dict[str, tuple[str, str]] = {
     "name": ("Name", "名称"),
     "add": ("Add", "添加"),
     "not_yet": ("Not enough answers yet.", "答案还不够。"),
+    "ties": ("Ties, where a format has none", "格式不支持平局时"),
+    "ties_refuse": ("refuse", "拒绝导出"),
+    "ties_drop": ("leave out", "略去"),
+    "ties_aside": ("in a file beside it", "另存文件"),
+    "rows": ("Rows", "行"),
+    "rows_answers": ("every answer", "每个答案"),
+    "rows_items": ("settled items", "已定的题"),
+    "prepare": ("Prepare", "准备"),
     "exports_tables": ("Tables", "表格"),
     "exports_pairs": ("Training data", "训练数据"),
 }  # fmt: skip
