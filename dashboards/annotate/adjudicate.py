@@ -79,7 +79,8 @@ def told(given: Given, language: str) -> str:
     """An answer in words."""
     words = say(language, given.outcome)
     if given.best is not None and given.worst is not None:
-        words += f" ({say(language, 'best_n').format(n=given.best + 1)}, {say(language, 'worst_n').format(n=given.worst + 1)})"
+        best = say(language, "best_n").format(n=given.best + 1)
+        words += f" ({best}, {say(language, 'worst_n').format(n=given.worst + 1)})"
     return words if given.strength is None else f"{words} · {given.strength}"
 
 

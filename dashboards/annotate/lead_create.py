@@ -24,6 +24,7 @@ from preference_data.settings import AXES, EVIDENCE, POLICIES, CampaignSettings
 SOURCES = ("from_run", "from_folders", "from_uploads", "from_disagreement")
 UNIFORM_SHARE = 0.2
 """Of work is drawn uniformly whatever policy is chosen, so that estimates can be made unbiased."""
+UPLOADS = ["png", "jpg", "jpeg", "webp", "txt", "jsonl"]
 MAX_UPLOADS = 2000
 PER_PROMPT = 10
 """Pairs of one prompt at most."""
@@ -173,7 +174,7 @@ def _what(source: str, language: str) -> dict[str, Any]:
         for column, side in zip(st.columns(2), "AB", strict=True):
             maker = column.text_input(f"{lead(language, 'uploads_maker')} {side}", max_chars=120, key=f"maker_{side}")
             files = column.file_uploader(f"{lead(language, 'from_uploads')} {side}", accept_multiple_files=True,
-                                         type=["png", "jpg", "jpeg", "webp", "txt", "jsonl"], key=f"files_{side}")  # fmt: skip
+                                         type=UPLOADS, key=f"files_{side}")  # fmt: skip
             given["uploads"].append((maker, files))
     elif source == "from_folders":
         given["place"] = st.text_area(lead(language, "folders"), key="folders")

@@ -61,7 +61,8 @@ def people(found: Quality, language: str) -> list[dict[str, object]]:
     """One row an annotator."""
     return [
         {
-            lead(language, "annotator"): c.person.name or c.person.pseudonym, lead(language, "answers"): c.person.answers,
+            lead(language, "annotator"): c.person.name or c.person.pseudonym,
+            lead(language, "answers"): c.person.answers,
             lead(language, "gold"): share(c.gold), lead(language, "attention"): share(c.attention),
             lead(language, "repeats"): share(c.repeats), lead(language, "kappa"): share(c.kappa, as_percent=False),
             lead(language, "left_share"): share(c.left), lead(language, "seconds"): number(c.person.median_seconds, 1),

@@ -83,8 +83,9 @@ def _enter_by_provider(language: str) -> None:
     told = st.user.to_dict()
     where = place.here()
     try:
-        found = accounts.log_in_oidc(where.store, str(told.get("iss", "")), str(told.get("sub", "")),
-                                     str(told.get("name") or told.get("email") or ""), language, where.new_role)  # fmt: skip
+        issuer, subject = str(told.get("iss", "")), str(told.get("sub", ""))
+        name = str(told.get("name") or told.get("email") or "")
+        found = accounts.log_in_oidc(where.store, issuer, subject, name, language, where.new_role)
     except (Forbidden, ValueError):
         st.error(say(language, "no_account"), icon=":material/error:")
         st.button(say(language, "sign_out"), on_click=st.logout)

@@ -41,7 +41,8 @@ WORDS: dict[str, tuple[str, str]] = {
                  "{n} 个有胜负的答案中，{left:.1%} 选左（95 % {low:.1%} 至 {high:.1%}，p = {p:.3f}），未见位置偏差。"),
     "sides_bad": ("Of {n} decided answers, {left:.1%} chose the left side (95 % {low:.1%} to {high:.1%}, p = {p:.4f}). "
                   "This is not chance: look at the annotators below.",
-                  "{n} 个有胜负的答案中，{left:.1%} 选左（95 % {low:.1%} 至 {high:.1%}，p = {p:.4f}），并非偶然，请查看下方标注员。"),
+                  "{n} 个有胜负的答案中，{left:.1%} 选左（95 % {low:.1%} 至 {high:.1%}，p = {p:.4f}），"
+                  "并非偶然，请查看下方标注员。"),
     "sides_none": ("No decided answer yet, so no side can be preferred.", "尚无有胜负的答案。"),
     "annotator": ("Annotator", "标注员"),
     "gold": ("Gold right", "金标准正确率"),
@@ -66,7 +67,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "only_uniform": ("Only what was drawn uniformly", "仅均匀抽样部分"),
     "download": ("Download {name}", "下载 {name}"),
     "nothing_waits": ("Nothing waits for you.", "没有待您裁决的内容。"),
-    "blind_first": ("First blind: answer by yourself. Then you see what the others said.", "先独立作答，随后显示他人意见。"),
+    "blind_first": ("First blind: answer by yourself. Then you see what the others said.",
+                    "先独立作答，随后显示他人意见。"),
     "your_blind": ("Your blind answer: {outcome}", "您的独立答案：{outcome}"),
     "opinions": ("What the others said, on your sides", "他人的答案（按您的左右）"),
     "reason": ("Reason", "理由"),
@@ -104,12 +106,14 @@ WORDS: dict[str, tuple[str, str]] = {
     "make": ("Create and open", "创建并开放"),
     "made": ("The campaign {name} is open with {n} items.", "任务 {name} 已开放，共 {n} 题。"),
     "uploads_maker": ("Maker", "模型名"),
-    "uploads_help": ("Name files alike: a file of the same name from another maker shows the same prompt. captions.jsonl says "
-                     "what they show.", "不同模型的同名文件对应同一提示词；captions.jsonl 说明内容。"),
+    "uploads_help": ("Pictures of both makers, with captions.jsonl (picture, prompt) or a .txt beside each. Equal "
+                     "prompts are compared.",
+                     "两个模型的图片，附 captions.jsonl（picture、prompt）或同名 .txt；相同提示词者相互比较。"),
     "role": ("Role", "角色"),
     "annotator_role": ("annotator", "标注员"),
     "new_account": ("New account", "新账号"),
-    "one_time": ("One-time password of {name}: {password}. It is shown once.", "{name} 的一次性密码：{password}，仅显示一次。"),
+    "one_time": ("One-time password of {name}: {password}. It is shown once.",
+                 "{name} 的一次性密码：{password}，仅显示一次。"),
     "deactivate": ("Deactivate", "停用"),
     "reset": ("New password", "重设密码"),
     "name": ("Name", "名称"),
