@@ -17,6 +17,7 @@ import tyro
 from tyro.conf import ConsolidateSubcommandArgs, OmitSubcommandPrefixes, subcommand
 
 from experiments.commands.arguments import RUNS
+from experiments.commands.annotating import Annotate
 from experiments.commands.campaigns import Campaign
 from experiments.commands.drawing import Sample
 from experiments.commands.judging import Doctor, Evaluate, Report, Score
@@ -34,6 +35,7 @@ Command = (
     | Annotated[Pairs, subcommand("pairs")]
     | Annotated[Doctor, subcommand("doctor")]
     | Annotated[Campaign, subcommand("campaign")]
+    | Annotated[Annotate, subcommand("annotate")]
 )
 
 

@@ -22,7 +22,8 @@ from rewards.scores import Scores
 from tests.made_up_run import make_single
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("quickstart", "train", "resume", "sample", "evaluate", "report", "score", "pairs", "doctor", "campaign")
+COMMANDS = ("quickstart", "train", "resume", "sample", "evaluate", "report", "score", "pairs", "doctor", "campaign",
+            "annotate")
 HEAVY = ("torch", "numpy", "PIL", "onnxruntime", "paddleocr", "diffusers", "transformers", "deepspeed")
 
 
