@@ -16,8 +16,8 @@ from typing import Annotated
 import tyro
 from tyro.conf import ConsolidateSubcommandArgs, OmitSubcommandPrefixes, subcommand
 
-from experiments.commands.arguments import RUNS
 from experiments.commands.annotating import Annotate
+from experiments.commands.arguments import RUNS
 from experiments.commands.campaigns import Campaign
 from experiments.commands.drawing import Sample
 from experiments.commands.judging import Doctor, Evaluate, Report, Score

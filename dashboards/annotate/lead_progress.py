@@ -14,7 +14,7 @@ from preference_data.campaigns import Campaign
 from preference_data.roles import LEAD
 
 
-def choose(actor: int, leads: bool = True) -> Campaign | None:
+def choose(actor: int) -> Campaign | None:
     """The campaign that a page is about, chosen at its top; None when there is none yet, and the page says so."""
     there = {c.id: c for c in campaigns.listed(place.store(), actor)}
     language = who.language()

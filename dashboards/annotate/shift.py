@@ -120,6 +120,10 @@ class Shift:
             self.notice = "repeated" if done.repeated else "thanks_flag" if outcome == "flag" else ""
         except Conflict:
             self.notice = "changed_elsewhere"
+        except ValueError:  # the campaign was closed meanwhile
+            self.notice, self.revising, self.held = "closed", None, ()
+            self.claim()
+            return
         self._go_on(view)
 
     def _go_on(self, answered: View) -> None:

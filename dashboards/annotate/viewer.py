@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import streamlit as st
 
@@ -48,7 +49,9 @@ def show(
     alts = [say(language, "alt").format(which=n, width=p.width, height=p.height) for n, p in titled]
     if st.session_state.get("plain"):
         for column, (name, shown), alt in zip(st.columns(len(titled)), titled, alts, strict=True):
-            column.image(address(shown), caption=name, width="stretch", alt=alt)
+            column.image(
+                urljoin(st.context.url or "http://localhost", address(shown)), caption=name, width="stretch", alt=alt
+            )
         return
     serial, action = st.session_state.get("viewer_command", (0, ""))
     _mount()(key="viewer", data={

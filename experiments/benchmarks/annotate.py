@@ -160,8 +160,13 @@ def shift(page: Any, answers: int, until: float | None = None) -> list[float]:
 def summary(times: Sequence[float]) -> dict[str, float]:
     """Count, median, 95th percentile and maximum."""
     order = sorted(times)
-    return {"n": len(order), "p50": round(statistics.median(order), 1),
-            "p95": round(order[min(int(0.95 * len(order)), len(order) - 1)], 1), "max": round(order[-1], 1)}  # fmt: skip
+    late = order[min(int(0.95 * len(order)), len(order) - 1)]
+    return {
+        "n": len(order),
+        "p50": round(statistics.median(order), 1),
+        "p95": round(late, 1),
+        "max": round(order[-1], 1),
+    }
 
 
 def sign_in(browser: Any, port: int) -> Any:

@@ -49,20 +49,19 @@ def test_a_shift_by_keyboard_alone(tmp_path: Path, language: str) -> None:
         assert answers(store) == 6
         for i in range(6, SHIFT):
             at = press(page, KEYS[i % len(KEYS)], at)
-        assert answers(store) == SHIFT
+        assert answers(store) == SHIFT  # one of them a revision
         seen = chromium.sides(page)
         page.reload(wait_until="commit")
         assert chromium.painted(page) == at and chromium.sides(page) == seen, "a reload: same pair, same sides"
-        context.set_offline(True)
-        context.set_offline(False)
-        process.send_signal(signal.SIGKILL)  # after an answer: nothing is lost
+        process.send_signal(signal.SIGKILL)  # after an answer: nothing is lost, and the page finds its way back
         process.wait()
         assert answers(store) == SHIFT
         chromium.restart(tmp_path, address)
-        page.reload(wait_until="commit")
-        assert chromium.painted(page) == at and chromium.sides(page) == seen
-        press(page, "f", at)
-        assert answers(store) == SHIFT + 1
+        until = time.monotonic() + chromium.PATIENCE / 1000
+        while answers(store) == SHIFT and time.monotonic() < until:
+            page.keyboard.press("f")  # pressed in vain until the connection is there again
+            page.wait_for_timeout(1000)
+        assert SHIFT < answers(store) <= SHIFT + 2
 
 
 def test_two_browsers_never_see_the_same_leased_pair(tmp_path: Path) -> None:
@@ -72,8 +71,8 @@ def test_two_browsers_never_see_the_same_leased_pair(tmp_path: Path) -> None:
         pages = [chromium.sign_in(found.new_context(), address, name, PASSWORD) for name in ("ann", "bob")]
         at = [chromium.painted(page) for page in pages]
         for _ in range(4):
-            held = store.read(lambda db: db.execute(
-                select(schema.assignment.c.item_id).where(schema.assignment.c.state == "leased")).scalars().all())  # fmt: skip
+            asked = select(schema.assignment.c.item_id).where(schema.assignment.c.state == "leased")
+            held = store.read(lambda db, asked=asked: db.execute(asked).scalars().all())
             assert len(held) == len(set(held)) > 2
             at = [press(page, "f", before) for page, before in zip(pages, at, strict=True)]
 

@@ -49,8 +49,8 @@ def test_a_picture_is_its_annotators_alone_and_says_nothing(store: Store) -> Non
     assert answer.status_code == 200 and answer.content.startswith(b"\x89PNG")
     assert {"last-modified", "etag", "content-disposition"}.isdisjoint(answer.headers), "a date is an order hint"
     assert not any(word.encode() in answer.content for word in SECRETS)
-    refused = [browser(store).get(address), browser(store, "bob").get(address), browser(store, "root").get(address),
-               browser(store, "ann").get("/picture/unknown"), browser(store, "ann").get("/picture/..%2Fstore.sqlite")]  # fmt: skip
+    refused = [browser(store).get(address), browser(store, "bob").get(address), browser(store, "root").get(address)]
+    refused += [browser(store, "ann").get(f"/picture/{name}") for name in ("unknown", "..%2Fstore.sqlite")]
     assert [r.status_code for r in refused] == [404] * 5
     assert len({r.text for r in refused[:4]}) == 1, "unknown and somebody else's look alike"
 
