@@ -16,6 +16,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import ConsolidateSubcommandArgs, OmitSubcommandPrefixes, subcommand
 
+from experiments.commands.accounts import Accounts
 from experiments.commands.annotating import Annotate
 from experiments.commands.arguments import RUNS
 from experiments.commands.campaigns import Campaign
@@ -36,6 +37,7 @@ Command = (
     | Annotated[Doctor, subcommand("doctor")]
     | Annotated[Campaign, subcommand("campaign")]
     | Annotated[Annotate, subcommand("annotate")]
+    | Annotated[Accounts, subcommand("account")]
 )
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, delete, func, select, update
 
 from preference_data import schema
 from preference_data.roles import ADMINISTER, ANNOTATE, Account, Forbidden, authorise
-from preference_data.store import OPERATOR, Store, insert_new, record
+from preference_data.store import OPERATOR, Store, insert_if_new, insert_new, record
 
 WINDOW = 15 * 60.0
 """Seconds over which failed log-ins are counted."""
@@ -57,7 +57,7 @@ def create(
 
     def work(db: Connection) -> Account:
         authorise(db, actor, ADMINISTER)
-        if not insert_new(db, schema.account, [row]):
+        if not insert_if_new(db, schema.account, row):
             raise ValueError(f"there is an account {name!r} (or with this identity) already")
         made = by_name(db, name)
         record(db, store.clock(), actor, "account.create", f"account:{made.id}", new={"role": role})

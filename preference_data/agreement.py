@@ -19,11 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 
 RESAMPLES = 2000
+FEWEST = 400
+"""Resamples of each pair of raters, however many pairs there are."""
 LEVEL = 0.95
 NAN = float("nan")
 ORDER = {"first": 0, "tie": 1, "both_good": 1, "both_bad": 1, "second": 2}
@@ -83,8 +84,7 @@ def cohen_kappa(answers: Iterable[Answer], seed: int = 0) -> Agreement:
     Raters are compared on the units that both answered.
     """
     given = list(answers)
-    names = sorted({category for *_, category in given})
-    tables = [cross for cross in _crossings(given, names) if cross.any()]
+    tables = _crossings(given)
     units, observed = int(sum(t.sum() for t in tables)), _mean([float(np.trace(t) / t.sum()) for t in tables])
     why = ""
     if not tables:
@@ -96,27 +96,37 @@ def cohen_kappa(answers: Iterable[Answer], seed: int = 0) -> Agreement:
     if why:
         return Agreement("Cohen's kappa", NAN, NAN, NAN, observed, units, 2 * units, why)
     random = np.random.default_rng(seed)
-    drawn = np.stack([_kappa(_resample(t.reshape(-1), random).reshape(-1, *t.shape)) for t in tables])
+    count = max(RESAMPLES // len(tables), FEWEST)  # the mean over many pairs of raters needs fewer of each
+    drawn = np.stack([_kappa(_resample(t.reshape(-1), random, count).reshape(-1, *t.shape)) for t in tables])
     missing = np.isnan(drawn)
     kept = ~missing.all(axis=0)
     means = np.where(missing, 0.0, drawn).sum(axis=0)[kept] / (~missing).sum(axis=0)[kept]
-    low, high, why = _interval(means, RESAMPLES)
+    low, high, why = _interval(means, count)
     return Agreement("Cohen's kappa", float(np.mean(defined)), low, high, observed, units, 2 * units, why)
 
 
 def table(answers: Iterable[Answer]) -> tuple[np.ndarray, tuple[str, ...]]:
     """(counts [U, C], categories in alphabetical order). Raises ValueError when one rater answered a unit twice."""
+    units, _, columns, names = coded(answers)
+    counts = np.zeros((int(units.max(initial=-1)) + 1, len(names)))
+    np.add.at(counts, (units, columns), 1.0)
+    return counts, names
+
+
+def coded(answers: Iterable[Answer]) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]]:
+    """(unit, rater and category of each answer as numbers from 0, categories in alphabetical order)."""
     given = list(answers)
-    if len({(unit, rater) for unit, rater, _ in given}) != len(given):
-        raise ValueError("an annotator has two answers about one item; keep the newest revision")
     names = tuple(sorted({category for *_, category in given}))
     column = {name: i for i, name in enumerate(names)}
-    row: dict[Hashable, int] = {}
-    places = np.array([(row.setdefault(unit, len(row)), column[category]) for unit, _, category in given], dtype=int)
-    counts = np.zeros((len(row), len(names)))
-    if given:
-        np.add.at(counts, (places[:, 0], places[:, 1]), 1.0)
-    return counts, names
+    unit_of: dict[Hashable, int] = {}
+    rater_of: dict[Hashable, int] = {}
+    rows = np.array(
+        [(unit_of.setdefault(u, len(unit_of)), rater_of.setdefault(r, len(rater_of)), column[c]) for u, r, c in given],
+        dtype=np.int64,
+    ).reshape(-1, 3)
+    if len(np.unique(rows[:, 0] * max(len(rater_of), 1) + rows[:, 1])) != len(rows):
+        raise ValueError("an annotator has two answers about one item; keep the newest revision")
+    return rows[:, 0], rows[:, 1], rows[:, 2], names
 
 
 Coefficient = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -191,20 +201,18 @@ def _ac1(Q: int) -> Coefficient:
     return of
 
 
-def _crossings(answers: Sequence[Answer], names: Sequence[str]) -> list[np.ndarray]:
-    """For every two raters their table [C, C] of answers to the units that both answered."""
-    column = {name: i for i, name in enumerate(names)}
-    by_unit: dict[Hashable, list[tuple[Hashable, int]]] = {}
-    for unit, rater, category in answers:
-        by_unit.setdefault(unit, []).append((rater, column[category]))
-    tables: dict[tuple[Hashable, Hashable], np.ndarray] = {}
-    for said in by_unit.values():
-        for (one, x), (other, y) in combinations(said, 2):
-            swap = (other, one) in tables
-            key = (other, one) if swap else (one, other)
-            cross = tables.setdefault(key, np.zeros((len(names), len(names))))
-            cross[(y, x) if swap else (x, y)] += 1
-    return list(tables.values())
+def _crossings(answers: Sequence[Answer]) -> list[np.ndarray]:
+    """For every two raters that share units their table [C, C] of answers to those."""
+    units, raters, columns, names = coded(answers)
+    R, C = int(raters.max(initial=-1)) + 1, len(names)
+    order = np.lexsort((raters, units))
+    units, raters, columns = units[order], raters[order], columns[order]
+    tables = np.zeros((R * R, C, C))
+    for step in range(1, int(np.bincount(units).max(initial=0))):  # each answer with the one `step` further on
+        same = units[step:] == units[:-step]
+        pair = raters[:-step][same] * R + raters[step:][same]
+        np.add.at(tables, (pair, columns[:-step][same], columns[step:][same]), 1.0)
+    return [cross for cross in tables if cross.any()]
 
 
 def _kappa(tables_RCC: np.ndarray) -> np.ndarray:
@@ -217,10 +225,10 @@ def _kappa(tables_RCC: np.ndarray) -> np.ndarray:
         return np.where(chance < 1.0 - 1e-12, (observed - chance) / (1.0 - chance), np.nan)
 
 
-def _resample(often_G: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def _resample(often_G: np.ndarray, random: np.random.Generator, count: int = RESAMPLES) -> np.ndarray:
     """[R, G]: how often each group of equal units is drawn when as many units as there are are drawn again."""
     total = often_G.sum()
-    return random.multinomial(int(total), often_G / total, size=RESAMPLES).astype(float)
+    return random.multinomial(int(total), often_G / total, size=count).astype(float)
 
 
 def _interval(values: np.ndarray, asked: int) -> tuple[float, float, str]:

@@ -137,7 +137,7 @@ def release(store: Store, actor: int, campaign: int | str) -> int:
         found = campaigns.find(db, campaign)
         asked = select(assignment.c.id, assignment.c.item_id, assignment.c.kind).where(*_live(found.id, actor))
         rows = db.execute(asked.order_by(assignment.c.id).with_for_update()).all()
-        _end_leases(db, rows)
+        end_leases(db, rows)
         return len(rows)
 
     return store.write(work)
@@ -150,7 +150,7 @@ def reclaim(db: Connection, campaign: int, now: float) -> int:
         .where(assignment.c.campaign_id == campaign, assignment.c.state == "leased", assignment.c.expires_at < now)
         .order_by(assignment.c.id).with_for_update(skip_locked=True)
     ).all()  # fmt: skip
-    _end_leases(db, rows)
+    end_leases(db, rows)
     return len(rows)
 
 
@@ -165,7 +165,8 @@ def lease_seconds(db: Connection, campaign: int, settings: CampaignSettings) -> 
     return min(max(typical, settings.lease_min), settings.lease_max)
 
 
-def _end_leases(db: Connection, rows: Sequence[Row]) -> None:
+def end_leases(db: Connection, rows: Sequence[Row]) -> None:
+    """Expire these assignments (id, item_id, kind) and free their places."""
     if not rows:
         return
     ids = [row.id for row in rows]

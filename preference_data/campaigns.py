@@ -18,7 +18,7 @@ from preference_data import facts, schema
 from preference_data.records import ImageRef, Prompt
 from preference_data.roles import LEAD, authorise
 from preference_data.settings import CampaignSettings
-from preference_data.store import Store, insert_new, record
+from preference_data.store import Store, insert_if_new, insert_new, record
 
 CHECK_CAP = 1_000_000
 """How many people can see a gold item or an attention check: everybody."""
@@ -83,7 +83,7 @@ def create(store: Store, actor: int, name: str, settings: CampaignSettings) -> C
         now = store.clock()
         row = {"name": name, "kind": settings.kind, "state": "draft", "settings": settings.to_json(),
                "created_at": now, "created_by": actor}  # fmt: skip
-        if not insert_new(db, schema.campaign, [row]):
+        if not insert_if_new(db, schema.campaign, row):
             raise ValueError(f"there is a campaign {name!r} already; choose another name")
         found = find(db, name)
         record(db, now, actor, "campaign.create", f"campaign:{found.id}", new=row)

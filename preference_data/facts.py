@@ -52,36 +52,36 @@ class Reading:
     lines: tuple[Line, ...] = ()
 
 
-def add_prompts(db: Connection, prompts: Iterable[Prompt], source: str, licence: str = "") -> int:
-    """Keep prompts; how many were new."""
-    return insert_new(db, schema.prompt, [
+def add_prompts(db: Connection, prompts: Iterable[Prompt], source: str, licence: str = "") -> None:
+    """Keep prompts."""
+    insert_new(db, schema.prompt, [
         {"id": p.id, "text": p.text, "spans": list(p.spans), "language": p.language, "category": list(p.category),
          "source": source, "licence": licence}
         for p in prompts
     ])  # fmt: skip
 
 
-def add_pictures(db: Connection, pictures: Iterable[ImageRef], at: float) -> int:
-    """Keep where pictures come from; how many were new."""
-    return insert_new(db, schema.picture, [
+def add_pictures(db: Connection, pictures: Iterable[ImageRef], at: float) -> None:
+    """Keep where pictures come from."""
+    insert_new(db, schema.picture, [
         {"sha256": p.sha256, "width": p.width, "height": p.height, "origin": p.path, "created_at": at,
          **{name: getattr(p.provenance, name) for name in PROVENANCE}}
         for p in pictures
     ])  # fmt: skip
 
 
-def add_scores(db: Connection, scores: Iterable[Score], at: float) -> int:
-    """Keep scores; how many were new. One that is not finite is stored as NULL, never as 0."""
-    return insert_new(db, schema.score, [
+def add_scores(db: Connection, scores: Iterable[Score], at: float) -> None:
+    """Keep scores. One that is not finite is stored as NULL, never as 0."""
+    insert_new(db, schema.score, [
         {"sha256": s.sha256, "prompt_id": s.prompt_id, "reward": s.reward, "version": s.version, "created_at": at,
          "value": _finite(s.value), "parts": {name: _finite(part) for name, part in s.parts.items()}}
         for s in scores
     ])  # fmt: skip
 
 
-def add_readings(db: Connection, readings: Iterable[Reading], at: float) -> int:
-    """Keep what engines read; how many were new."""
-    return insert_new(db, schema.reading, [
+def add_readings(db: Connection, readings: Iterable[Reading], at: float) -> None:
+    """Keep what engines read."""
+    insert_new(db, schema.reading, [
         {"sha256": r.sha256, "engine": r.engine, "text": r.text, "lines": [asdict(line) for line in r.lines],
          "created_at": at}
         for r in readings

@@ -19,7 +19,7 @@ from preference_data.roles import LEAD, authorise
 from preference_data.schema import assignment, item
 from preference_data.settings import CampaignSettings
 from preference_data.settling import settle
-from preference_data.store import Store, insert, insert_new, record
+from preference_data.store import Store, insert, insert_if_new, insert_new, record
 
 FLIPPED = {"first": "second", "second": "first"}
 
@@ -41,7 +41,7 @@ def store_judgements(store: Store, actor: int, name: str, judgements: Sequence[J
                                     attention_share=0.0, axes=_axes(judgements), tags=_tags(judgements))  # fmt: skip
         row = {"name": name, "kind": "pair", "state": "closed", "settings": settings.to_json(), "created_at": now,
                "created_by": actor, "closed_at": now}  # fmt: skip
-        if not insert_new(db, schema.campaign, [row]):
+        if not insert_if_new(db, schema.campaign, row):
             raise ValueError(f"there is a campaign {name!r} already; choose another name")
         campaign = find(db, name)
         facts.add_prompts(db, {j.prompt.id: j.prompt for j in judgements}.values(), source)

@@ -190,8 +190,8 @@ def wins(store: Store, actor: int, campaign: int | str, policy: str | None = Non
             chosen.append(assignment.c.policy == policy)
         counts = _pair_wins(db, chosen) if found.settings.kind == "pair" else _ranked_wins(db, chosen)
         return [
-            Wins(a, b, *(cells[name] for name in CELLS), prompt=prompt)
-            for (a, b, prompt), cells in sorted(counts.items())
+            Wins(a, b, c["a_wins"], c["b_wins"], c["tie"], c["both_good"], c["both_bad"], prompt)
+            for (a, b, prompt), c in sorted(counts.items())
         ]
 
     return store.read(work)

@@ -132,8 +132,9 @@ def fit(
         _check_connected(data)
     ridge = np.zeros(len(data.names) + with_ties)
     ridge[: len(data.names)] = 0.0 if prior is None else prior**-2
-    found, information, scores, value = _newton(data, terms, with_ties, ridge)
-    covariance = _covariance(information, scores, data, centred=prior is None)
+    kinds, which = _equal(data)
+    found, information, scores, value = _newton(kinds, terms, with_ties, ridge)
+    covariance = _covariance(information, scores[which], data, centred=prior is None)
     return _ranking(name, data, found, covariance, value, level, with_ties, seed)
 
 
@@ -145,6 +146,14 @@ class _Data:
     outcome: np.ndarray
     weight: np.ndarray
     cluster: np.ndarray | None
+
+
+def _equal(data: _Data) -> tuple[_Data, np.ndarray]:
+    """The data with equal comparisons together, and for each comparison which of them it is: fitting reads the few."""
+    keys = np.stack([data.a, data.b, data.outcome], axis=1)
+    kinds, which = np.unique(keys, axis=0, return_inverse=True)
+    weight = np.bincount(which.ravel(), data.weight, len(kinds))
+    return _Data(data.names, kinds[:, 0], kinds[:, 1], kinds[:, 2], weight, None), which.ravel()
 
 
 Terms = Callable[[np.ndarray, np.ndarray, float], tuple[np.ndarray, np.ndarray, np.ndarray]]

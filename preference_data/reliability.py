@@ -12,20 +12,21 @@ Nobody is punished here: the result names who should be looked at, and says why 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, median
 
 import numpy as np
 
-from preference_data.agreement import LEVEL, NAN, RESAMPLES, Answer
+from preference_data.agreement import LEVEL, NAN, Answer, coded
 from preference_data.annotators import Person
 
 ALPHA = 0.01
 """Level of the side test over all annotators together (Holm 1979)."""
 FEWEST = 20
 """Answers below which nothing is said about an annotator."""
+FEW = 400
+"""Resamples for each annotator; there can be many."""
 HASTE = 0.25
 """Of the others' median duration; whoever is faster is named."""
 
@@ -108,35 +109,34 @@ def kappa_against_others(answers: Iterable[Answer], seed: int = 0) -> dict[Hasha
     Chance is what the two sides' own shares of categories would give. Units are resampled for the interval.
     """
     given = list(answers)
-    names = sorted({category for *_, category in given})
-    column = {name: i for i, name in enumerate(names)}
-    units: dict[Hashable, list[tuple[Hashable, int]]] = defaultdict(list)
-    for unit, rater, category in given:
-        units[unit].append((rater, column[category]))
-    rows: dict[Hashable, list[tuple[int, np.ndarray]]] = defaultdict(list)
-    for said in units.values():
-        counts = np.bincount([c for _, c in said], minlength=len(names))
-        for rater, mine in said:
-            if len(said) > 1:
-                rest = counts.copy()
-                rest[mine] -= 1
-                rows[rater].append((mine, rest))
-    return {rater: _kappa(found, len(names), np.random.default_rng(seed)) for rater, found in rows.items()}
+    units, raters, columns, names = coded(given)
+    counts = np.zeros((int(units.max(initial=-1)) + 1, len(names)))
+    np.add.at(counts, (units, columns), 1.0)
+    rest = counts[units]
+    rest[np.arange(len(units)), columns] -= 1.0
+    shared = rest.sum(axis=1) > 0
+    found = {}
+    for number, rater in enumerate(dict.fromkeys(r for _, r, _ in given)):
+        mine = shared & (raters == number)
+        if mine.any():
+            found[rater] = _kappa(columns[mine], rest[mine], np.random.default_rng(seed))
+    return found
 
 
-def _kappa(rows: Sequence[tuple[int, np.ndarray]], C: int, random: np.random.Generator) -> Share:
-    """A unit weighs 1, spread over the others who answered it."""
-    table = np.zeros((len(rows), C, C))
-    for i, (mine, rest) in enumerate(rows):
-        table[i, mine] = rest / rest.sum()
-    patterns, often = np.unique(table.reshape(len(rows), -1), axis=0, return_counts=True)
-    drawn = random.multinomial(len(rows), often / len(rows), size=RESAMPLES)
-    values = _of(((np.vstack([often, drawn]) @ patterns) / len(rows)).reshape(-1, C, C))
+def _kappa(mine_N: np.ndarray, rest_NC: np.ndarray, random: np.random.Generator) -> Share:
+    """Of one rater's N answers and the counts of what the others said; a unit weighs 1, spread over the others."""
+    N, C = rest_NC.shape
+    kinds, often = np.unique(np.column_stack([mine_N, rest_NC]), axis=0, return_counts=True)
+    patterns = np.zeros((len(kinds), C, C))
+    others = kinds[:, 1:]
+    patterns[np.arange(len(kinds)), kinds[:, 0].astype(int)] = others / others.sum(axis=1, keepdims=True)
+    drawn = np.vstack([often, random.multinomial(N, often / N, size=FEW)])
+    values = _of((drawn @ patterns.reshape(len(kinds), -1) / N).reshape(-1, C, C))
     kept = values[1:][np.isfinite(values[1:])]
-    if not math.isfinite(values[0]) or len(kept) < RESAMPLES / 2:
-        return Share(NAN, NAN, NAN, len(rows))
+    if not math.isfinite(values[0]) or len(kept) < FEW / 2:
+        return Share(NAN, NAN, NAN, N)
     low, high = np.quantile(kept, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Share(float(values[0]), float(low), float(high), len(rows))
+    return Share(float(values[0]), float(low), float(high), N)
 
 
 def _of(p_RCC: np.ndarray) -> np.ndarray:

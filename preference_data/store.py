@@ -136,12 +136,17 @@ def connect(url: URL) -> Engine:
     return engine
 
 
-def insert_new(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Insert the rows that are not there yet (by any unique key); how many those were."""
-    if not rows:
-        return 0
+def insert_new(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert the rows that are not there yet, by any unique key."""
+    if rows:
+        make = postgresql.insert if db.dialect.name == "postgresql" else sqlite.insert
+        db.execute(make(table).on_conflict_do_nothing(), list(rows))
+
+
+def insert_if_new(db: Connection, table: Table, row: Mapping[str, Any]) -> bool:
+    """Insert a row unless it is there, by any unique key; whether it was inserted."""
     make = postgresql.insert if db.dialect.name == "postgresql" else sqlite.insert
-    return db.execute(make(table).on_conflict_do_nothing(), list(rows)).rowcount
+    return bool(db.execute(make(table).values(**row).on_conflict_do_nothing()).rowcount == 1)
 
 
 def insert(db: Connection, table: Table, values: Mapping[str, Any]) -> int:

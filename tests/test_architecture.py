@@ -29,7 +29,7 @@ LIBRARY = ("preference_data", "base_model", "rewards", "alignment")
 TORCH_FREE = (
     "preference_data", "dashboards", "experiments.record", "experiments.results", "experiments.intervals",
     "experiments.report", "experiments.page", "experiments.cli", "experiments.commands", "experiments.files",
-    "experiments.environment", "experiments.campaigns",
+    "experiments.environment", "experiments.campaigns", "experiments.accounts",
 )  # fmt: skip
 HEAVY = {"torch", "paddleocr", "paddlex", "diffusers", "transformers", "deepspeed", "onnxruntime", "matplotlib", "cv2"}
 MAX_FILE, MAX_FUNCTION, MAX_ALGORITHM_FILES = 400, 60, 450

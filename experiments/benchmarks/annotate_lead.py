@@ -71,7 +71,8 @@ def item(
     """The row of a settled pair."""
     return {
         "id": number, "campaign_id": campaign, "key": f"k{number}", "kind": "work", "state": "settled",
-        "prompt_id": prompt, "first_label": first, "second_label": second, "shuffle": chance.random(), "uncertainty": 1.0, "closeness": 1.0,
+        "prompt_id": prompt, "first_label": first, "second_label": second, "shuffle": chance.random(),
+        "uncertainty": 1.0, "closeness": 1.0,
         "disagreement": 1.0, "overlap": 2, "cap": 3, "wanted": 2, "taken": 2, "answered": 2, "skips": 0, "flags": 0,
         "outcome": truth,
     }  # fmt: skip

@@ -31,7 +31,7 @@ def encode(judgements: Sequence[Judgement], _: Callable[[ImageRef], bytes]) -> l
         result = [{"from_name": "outcome", "to_name": "left", "type": "choices", "value": {"choices": [shown]}}]
         if j.outcome in SIDES:
             result.append({"from_name": "pairwise", "to_name": "left,right", "type": "pairwise",
-                           "value": {"selected": shown}})  # type: ignore[dict-item]  # fmt: skip
+                           "value": {"selected": shown}})  # fmt: skip
         tasks.append({
             "id": i, "data": {"prompt": j.prompt.text, "left": place(j.first), "right": place(j.second)},
             "annotations": [{"completed_by": {"email": j.annotator or "majority"}, "result": result}],

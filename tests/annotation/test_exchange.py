@@ -198,7 +198,7 @@ def test_an_import_is_one_transaction_and_exports_again(store: Store, judged: li
         importing.store_judgements(store, store.operator, "double", [*found, found[0]], "file.jsonl")
     count = store.read(lambda db: db.execute(select(func.count()).select_from(schema.answer)).scalar_one())
     assert count == 10 and [c.name for c in campaigns.listed(store, store.operator)] == ["again"]
-    assert len(of_items(store, store.operator, made.id)) == 5
+    assert len(of_items(store, store.operator, made.id)) == 10
 
 
 def test_the_datasets_package_loads_every_format(

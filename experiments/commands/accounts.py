@@ -1,0 +1,132 @@
+"""Commands about the accounts of annotators, and about what is forgotten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg, subcommand
+
+from experiments.commands.campaigns import Place
+
+if TYPE_CHECKING:
+    from preference_data.store import Store
+
+Name = Annotated[Positional[str], arg(metavar="NAME")]
+Role = Literal["annotator", "adjudicator", "researcher", "admin"]
+
+
+@dataclass(frozen=True)
+class Add:
+    """Make an account; asks for its password.
+
+    Example: glyphlab account add ada --role annotator
+    """
+
+    name: Name
+    """what they log in with"""
+    role: Role = "annotator"
+    """annotator, adjudicator, researcher (leads campaigns) or admin"""
+    issuer: str = ""
+    """of an OpenID Connect log-in instead of a password: the provider (iss)"""
+    subject: str = ""
+    """and who it is there (sub)"""
+    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+
+    def run(self) -> int:
+        from experiments.accounts import add
+
+        return self.at.show(lambda store: add(store, self.name, self.role, self.issuer, self.subject))
+
+
+@dataclass(frozen=True)
+class Change:
+    """Change an account's role or password, or let nobody in with it; its sessions end.
+
+    Example: glyphlab account change ada --role adjudicator
+    """
+
+    name: Name
+    """the account"""
+    role: Role | None = None
+    """its new role"""
+    password: bool = False
+    """ask for a new password"""
+    active: bool | None = None
+    """--no-active closes the account, --active opens it again"""
+    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+
+    def run(self) -> int:
+        from experiments.accounts import change
+
+        return self.at.show(lambda store: change(store, self.name, self.role, self.password, self.active))
+
+
+@dataclass(frozen=True)
+class ListAccounts:
+    """List the accounts of a store with their roles and pseudonyms.
+
+    Example: glyphlab account list
+    """
+
+    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+
+    def run(self) -> int:
+        from experiments.accounts import lines
+
+        return self.at.show(lines)
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Forget who somebody is; their answers stay under a pseudonym, or go too.
+
+    Example: glyphlab account delete ada
+    """
+
+    name: Name
+    """the account"""
+    answers: bool = False
+    """remove their answers as well; the items are open again"""
+    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+
+    def run(self) -> int:
+        from experiments.accounts import forget
+
+        return self.at.show(lambda store: forget(store, self.name, self.answers))
+
+
+@dataclass(frozen=True)
+class Retain:
+    """Remove drafts, failed log-ins, audit events and typed words that are older than some days.
+
+    Example: glyphlab account retain --days 180
+    """
+
+    days: float
+    """what is older goes; answers and pictures stay"""
+    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+
+    def run(self) -> int:
+        from experiments.accounts import retain
+
+        def work(store: Store) -> list[str]:
+            return retain(store, self.days)
+
+        return self.at.show(work)
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """Make, change, list and delete accounts, and forget what is old."""
+
+    action: (
+        Annotated[Add, subcommand("add")]
+        | Annotated[Change, subcommand("change")]
+        | Annotated[ListAccounts, subcommand("list")]
+        | Annotated[Delete, subcommand("delete")]
+        | Annotated[Retain, subcommand("retain")]
+    )
+
+    def run(self) -> int:
+        return self.action.run()
