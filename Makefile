@@ -2,6 +2,7 @@
 # the set-up runs again only when pyproject.toml or constraints-cpu.txt change.
 #
 #   make quickstart    set up, then train and align an image model from nothing and write its report
+#   make annotate      set up, then compare pictures in a browser: a run's, or a few drawn ones without a run
 #   make test          set up, then run the tests
 #   make check         set up, then lint, formatting and types
 #   make system        install tesseract, the judge of another family, with apt-get (as root)
@@ -22,7 +23,7 @@ INPUTS := pyproject.toml constraints-cpu.txt
 HASH := $(shell cat $(INPUTS) | cksum | cut -d ' ' -f 1)
 STAMP := $(VENV)/installed-$(HASH)
 
-.PHONY: help setup quickstart test check system
+.PHONY: help setup quickstart annotate test check system
 .DEFAULT_GOAL := help
 
 help:
@@ -32,6 +33,9 @@ setup: $(STAMP)
 
 quickstart: $(STAMP)
 	$(BIN)/glyphlab quickstart $(ARGS)
+
+annotate: $(STAMP)
+	$(BIN)/glyphlab annotate $(ARGS)
 
 # one thread: on a shared machine two threads ran the same step several times slower than one
 test: $(STAMP)

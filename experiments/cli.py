@@ -18,6 +18,7 @@ from tyro.conf import ConsolidateSubcommandArgs, OmitSubcommandPrefixes, subcomm
 
 from experiments.commands.ablating import Ablate, EvaluateEdits
 from experiments.commands.accounts import Accounts
+from experiments.commands.annotating import Annotate
 from experiments.commands.arguments import RUNS
 from experiments.commands.autoencoders import EvaluateVae, ExportVae
 from experiments.commands.campaigns import Campaign
@@ -52,6 +53,7 @@ Command = (
     | Annotated[TrainReward, subcommand("train-reward")]
     | Annotated[CompareRewards, subcommand("compare-rewards")]
     | Annotated[Campaign, subcommand("campaign")]
+    | Annotated[Annotate, subcommand("annotate")]
     | Annotated[Accounts, subcommand("account")]
 )
 

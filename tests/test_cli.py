@@ -46,6 +46,7 @@ COMMANDS = (
     "plan",
     "evaluate-edits",
     "ablate",
+    "annotate",
 )
 HEAVY = ("torch", "numpy", "PIL", "onnxruntime", "paddleocr", "diffusers", "transformers", "deepspeed")
 

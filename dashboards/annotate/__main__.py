@@ -1,0 +1,31 @@
+"""`python -m dashboards.annotate`: serve a store. People start it with `glyphlab annotate`, which also fills one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from dashboards.annotate import place
+from dashboards.annotate.server import serve
+from preference_data.store import Store
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Open the store and serve it; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m dashboards.annotate", description=__doc__)
+    parser.add_argument("--store", required=True, help="folder of the store, or postgresql://user@host/database")
+    parser.add_argument("--pictures", type=Path, help="folder of the pictures, where the store is on PostgreSQL")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where forms look for runs and pictures")
+    parser.add_argument("--address", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8501)
+    parser.add_argument("--new-role", choices=["annotator"], help="let unknown OIDC identities in, with this role")
+    given = parser.parse_args(arguments)
+    sys.argv = sys.argv[:1]  # Streamlit reads it too
+    place.use(Store.open(given.store, given.pictures), given.runs, given.new_role)
+    serve(given.address, given.port)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,219 @@
+"""The annotation page: a prompt, the pictures, and everything one can say about them on a button with its key."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboards.annotate import evidence, place, viewer, who
+from dashboards.annotate.shift import Shift
+from dashboards.annotate.words import duration, say
+from preference_data import progress
+from preference_data.roles import ANNOTATE
+from preference_data.views import View
+
+OUTCOMES = (
+    ("left", "F", ":material/arrow_back:"), ("right", "J", ":material/arrow_forward:"), ("tie", "T", None),
+    ("both_good", "G", None), ("both_bad", "B", None),
+)  # fmt: skip
+ASIDE = (("skip", "S", ":material/skip_next:"), ("flag", "X", ":material/flag:"))
+AXIS_KEYS = {"text": "Q", "prompt": "W", "aesthetics": "E", "realism": "D"}
+TAG_KEYS = ("Q", "W", "E", "T", "Y", "A", "S", "D", "F", "G")
+WORST_KEYS = ("Q", "W", "E", "D", "T", "Y", "H", "I", "K")
+
+
+def page() -> None:
+    """The page of whoever annotates."""
+    person = who.require(ANNOTATE)
+    campaign = pick(person.id)
+    if campaign is None:
+        st.info(say(who.language(), "no_campaigns"), icon=":material/inbox:")
+        return
+    sitting = shift(person.id, campaign)
+    if sitting.current is None:
+        sitting.claim()
+    if sitting.current is None:
+        _nothing_to_do(sitting)
+    else:
+        _desk(sitting)
+        _alive(sitting)
+
+
+def pick(actor: int) -> int | None:
+    """The open campaign to work on: the address's, else the session's, else the oldest; None when none is open."""
+    offers = progress.offers(place.store(), actor)
+    ids = [o.id for o in offers]
+    if not ids:
+        return None
+    asked = st.query_params.get("campaign", "")
+    wanted = int(asked) if asked.isdecimal() else st.session_state.get("campaign")
+    chosen = wanted if wanted in ids else ids[0]
+    if len(ids) > 1:
+        labels = {o.id: o.name for o in offers}
+        chosen = st.sidebar.selectbox(say(who.language(), "campaign"), ids, ids.index(chosen), labels.__getitem__)
+    st.session_state["campaign"] = chosen
+    st.query_params["campaign"] = str(chosen)
+    return int(chosen)
+
+
+def shift(actor: int, campaign: int) -> Shift:
+    """This session's sitting at the campaign."""
+    sitting = st.session_state.get("shift")
+    if sitting is None or (sitting.actor, sitting.campaign) != (actor, campaign):
+        sitting = st.session_state["shift"] = Shift(place.store(), actor, campaign)
+    return sitting
+
+
+@st.fragment
+def _desk(sitting: Shift) -> None:
+    """Everything that changes with an answer; an answer reruns this and nothing else."""
+    language, view = who.language(), sitting.current
+    if view is None:
+        st.rerun()
+        return
+    if who.account() is None:
+        st.rerun()
+    _numbers(sitting, language)
+    _notices(sitting, view, language)
+    prompt(view, language)
+    readings = sitting.evidence(view)
+    viewer.show(view, sitting.ahead, readings, language)
+    viewer.buttons(language)
+    if view.kind == "pair":
+        _outcomes(sitting, view, language)
+    else:
+        _ranks(sitting, view, language)
+    _details(sitting, view, language)
+    if readings is not None:
+        evidence.show(view, readings, language)
+    elif sitting.last is not None:
+        evidence.last(sitting.last, sitting.evidence(sitting.last), language)
+
+
+def _numbers(sitting: Shift, language: str) -> None:
+    own = sitting.progress()
+    parts = [f"{say(language, 'done')} {own.answered}", f"{say(language, 'remaining')} {own.left}"]
+    if own.pace is not None and own.eta is not None:
+        parts.append(f"{say(language, 'pace')} {say(language, 'per_item').format(seconds=own.pace)}")
+        parts.append(f"{say(language, 'eta')} {duration(language, own.eta)}")
+    with st.container(horizontal=True, key="numbers", vertical_alignment="center"):
+        total = max(own.answered + own.left, 1)
+        st.progress(min(own.answered / total, 1.0), width=220)
+        st.text("  ·  ".join(parts))
+
+
+def _notices(sitting: Shift, view: View, language: str) -> None:
+    if sitting.revising is not None and view.previous is not None:
+        outcome = say(language, view.previous.given.outcome)
+        st.warning(say(language, "revising").format(outcome=outcome), icon=":material/edit:")
+    if sitting.notice:
+        st.info(say(language, sitting.notice), icon=":material/info:")
+
+
+def prompt(view: View, language: str) -> None:
+    """The prompt as text and nothing but text: markup in it stays what it is."""
+    with st.container(key=f"prompt_{view.token}"):
+        st.text(view.prompt)
+    if view.spans:
+        with st.container(key="as_text_spans"):
+            st.text(f"{say(language, 'must_show')}:  " + "   ".join(f"«{s}»" for s in view.spans))
+
+
+def _outcomes(sitting: Shift, view: View, language: str) -> None:
+    with st.container(horizontal=True, key=f"outcomes_{view.token}"):
+        for outcome, key, icon in (*OUTCOMES, *ASIDE):
+            st.button(say(language, outcome), key=f"say_{outcome}_{view.token}", shortcut=key, icon=icon,
+                      type="primary" if outcome in ("left", "right") else "secondary", width="stretch",
+                      on_click=sitting.answer, args=(view.token, outcome))  # fmt: skip
+        _undo(sitting, language)
+
+
+def _ranks(sitting: Shift, view: View, language: str) -> None:
+    """Best and worst of several: one row of buttons each, then submit."""
+    rows = (("best", [str(i + 1) for i in range(9)]), ("worst", list(WORST_KEYS)))
+    for which, keys in rows:
+        with st.container(horizontal=True, key=f"outcomes_{which}_{view.token}"):
+            for slot in range(len(view.pictures)):
+                chosen = sitting.draft[which] == slot
+                label = say(language, f"{which}_n").format(n=slot + 1)
+                st.button(f"✓ {label}" if chosen else label, key=f"{which}_{slot}_{view.token}", shortcut=keys[slot],
+                          type="primary" if chosen else "secondary", width="stretch", on_click=sitting.fill,
+                          args=(which, slot))  # fmt: skip
+    with st.container(horizontal=True, key=f"outcomes_{view.token}"):
+        for outcome, key in (("ranked", "Enter"), ("none_acceptable", "B"), *(o[:2] for o in ASIDE)):
+            st.button(say(language, "submit" if outcome == "ranked" else outcome), key=f"say_{outcome}_{view.token}",
+                      shortcut=key, type="primary" if outcome == "ranked" else "secondary", width="stretch",
+                      on_click=sitting.answer, args=(view.token, outcome))  # fmt: skip
+        _undo(sitting, language)
+
+
+def _undo(sitting: Shift, language: str) -> None:
+    st.button(say(language, "undo"), key="undo", shortcut="U", icon=":material/undo:", on_click=sitting.undo)
+    if sitting.revising is not None:
+        st.button(say(language, "cancel"), key="cancel", shortcut="Escape", on_click=sitting.cancel)
+
+
+def _details(sitting: Shift, view: View, language: str) -> None:
+    """Everything optional, before the outcome, which sends it all."""
+    draft = sitting.draft
+    with st.container(horizontal=True, key="details_a", vertical_alignment="center", gap="small"):
+        if view.strength and view.kind == "pair":
+            st.caption(say(language, "strength"), width="content")
+            for n in (1, 2, 3, 4, 5):
+                word = f" {say(language, f'strength_{n}')}" if n in (1, 3, 5) else ""
+                _toggle(f"{n}{word}", f"strength_{n}_{view.token}", str(n), draft["strength"] == n, sitting.fill,
+                        ("strength", None if draft["strength"] == n else n))  # fmt: skip
+        if view.axes and view.kind == "pair":
+            st.caption(say(language, "axes"), width="content")
+            for axis in view.axes:
+                value = draft["axes"].get(axis)
+                label = say(language, f"axis_{axis}") if axis in AXIS_KEYS else axis
+                label += ": " + ("–" if value is None else say(language, f"value_{value}"))
+                _toggle(label, f"axis_{axis}_{view.token}", AXIS_KEYS.get(axis), value is not None,
+                        sitting.turn_axis, (axis,), mark=False)  # fmt: skip
+    with st.container(horizontal=True, key="details_b", vertical_alignment="center", gap="small"):
+        st.caption(say(language, "tags"), width="content")
+        for i, tag in enumerate(view.tags):
+            key = f"Shift+{TAG_KEYS[i]}" if i < len(TAG_KEYS) else None
+            words = say(language, f"tag_{tag}") if f"tag_{tag}" in _known() else tag
+            _toggle(words, f"tag_{tag}_{view.token}", key, tag in draft["tags"], sitting.toggle_tag, (tag,))
+        name = f"note_{view.token}"
+        st.text_input(say(language, "note"), draft["rationale"], key=name, max_chars=2000, width=260,
+                      label_visibility="collapsed", placeholder=say(language, "note"), on_change=_note,
+                      args=(sitting, name))  # fmt: skip
+
+
+def _known() -> frozenset[str]:
+    from dashboards.annotate.words import WORDS
+
+    return frozenset(WORDS)
+
+
+def _note(sitting: Shift, name: str) -> None:
+    sitting.fill("rationale", st.session_state[name])
+
+
+def _toggle(label: str, key: str, shortcut: str | None, on: bool, do: object, args: tuple, mark: bool = True) -> None:
+    """A small button that is on or off; a tick says so beside the colour."""
+    st.button(f"✓ {label}" if on and mark else label, key=key, shortcut=shortcut, type="primary" if on else "secondary",
+              on_click=do, args=args)  # type: ignore[arg-type]  # fmt: skip
+
+
+@st.fragment(run_every=30)
+def _alive(sitting: Shift) -> None:
+    """The heartbeat: what is held stays this annotator's while the page is open and somebody works."""
+    sitting.alive()
+
+
+@st.fragment(run_every=10)
+def _nothing_to_do(sitting: Shift) -> None:
+    """Why there is no work, and a look for new work now and then."""
+    sitting.claim()
+    if sitting.current is not None:
+        st.rerun()
+    language = who.language()
+    st.success(say(language, sitting.status), icon=":material/done_all:") if sitting.status == "finished" else st.info(
+        say(language, sitting.status), icon=":material/hourglass:"
+    )
+    st.button(say(language, "undo"), key="undo_done", shortcut="U", icon=":material/undo:", on_click=sitting.undo)
+    if sitting.last is not None:
+        evidence.last(sitting.last, sitting.evidence(sitting.last), language)

@@ -1,0 +1,54 @@
+"""What a machine read in the pictures against what was asked, letter by letter; shown when the campaign allows it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboards.annotate import viewer
+from dashboards.annotate.difference import exact, of_spans, spelled
+from dashboards.annotate.words import say
+from preference_data.facts import Reading
+from preference_data.views import View
+
+Readings = tuple[tuple[Reading, ...], ...]
+
+
+def show(view: View, readings: Readings, language: str, title: str = "evidence") -> None:
+    """One column a picture, in the order of the pictures."""
+    if not any(readings):
+        return
+    st.caption(f"**{say(language, title)}** · {say(language, 'diff_key')}")
+    columns = st.columns(len(view.pictures))
+    for i, (column, name, engines) in enumerate(zip(columns, viewer.names(view, language), readings, strict=True)):
+        with column, st.container(key=f"spelled_{title}_{i}"):
+            for engine in engines:
+                for line in lines(view.spans, engine, language):
+                    st.text(f"{name}: {line}")
+
+
+def lines(spans: tuple[str, ...], engine: Reading, language: str) -> list[str]:
+    """What an engine read, in plain text: each text that was asked for, with what is missing and what is too much."""
+    if engine.text is None:
+        return [say(language, "not_read")]
+    read = [line.text for line in engine.lines] or ([engine.text] if engine.text else [])
+    if not spans:
+        return [" / ".join(read) or say(language, "nothing_read")]
+    if not read:
+        return [f"{say(language, 'nothing_read')}: " + " ".join(f"[−{s}−]" for s in spans)]
+    found = []
+    for _, pieces in of_spans(spans, read):
+        found.append(spelled(pieces) + (f"  ✓ {say(language, 'exactly')}" if exact(pieces) else "  ✗"))
+    return found
+
+
+def last(view: View, readings: Readings | None, language: str) -> None:
+    """The answer before, with what was read, so that a slip is seen while it can be undone."""
+    if view.previous is None:
+        return
+    st.divider()
+    outcome = say(language, view.previous.given.outcome)
+    with st.container(key="as_text_last"):
+        prompt = view.prompt if len(view.prompt) <= 160 else view.prompt[:160] + " …"
+        st.text(f"{say(language, 'last')}: {outcome}  ·  {prompt}")
+    if readings:
+        show(view, readings, language, "read")

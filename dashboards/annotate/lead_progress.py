@@ -1,0 +1,76 @@
+"""The lead's first page: how far a campaign is, live, and whether it is open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from dashboards.annotate import place, who
+from dashboards.annotate.words import say
+from dashboards.annotate.words_lead import lead
+from preference_data import adjudication, campaigns, progress
+from preference_data.campaigns import Campaign
+from preference_data.roles import LEAD
+
+
+def choose(actor: int) -> Campaign | None:
+    """The campaign that a page is about, chosen at its top; None when there is none yet, and the page says so."""
+    there = {c.id: c for c in campaigns.listed(place.store(), actor)}
+    language = who.language()
+    if not there:
+        st.info(lead(language, "none_yet"), icon=":material/add_circle:")
+        return None
+    ids = list(there)
+    now = st.session_state.get("lead_campaign")
+    index = ids.index(now) if now in ids else 0
+    st.session_state["lead_campaign"] = st.selectbox(
+        lead(language, "campaign"), ids, index, format_func=lambda i: f"{there[i].name}  ({there[i].state})"
+    )
+    return there[st.session_state["lead_campaign"]]
+
+
+def page() -> None:
+    """Progress of one campaign."""
+    person, language = who.require(LEAD), who.language()
+    st.subheader(lead(language, "overview"))
+    chosen = choose(person.id)
+    if chosen is None:
+        return
+    target = "closed" if chosen.state == "open" else "open"
+    st.button(lead(language, "close" if chosen.state == "open" else "open"), key="set_state",
+              icon=":material/lock:" if chosen.state == "open" else ":material/lock_open:",
+              on_click=campaigns.set_state, args=(place.store(), person.id, chosen.id, target))  # fmt: skip
+    _numbers(person.id, chosen.id)
+
+
+@st.fragment(run_every=5)
+def _numbers(actor: int, campaign: int) -> None:
+    language = who.language()
+    who.require(LEAD)
+    found = progress.overview(place.store(), actor, campaign)
+    work = {state: n for (kind, state), n in found.items.items() if kind == "work"}
+    total = sum(work.values())
+    done = total - work.get("open", 0)
+    waits = adjudication.waiting(place.store(), actor, campaign)
+    st.progress(done / total if total else 0.0, f"{lead(language, 'items')}: {done} / {total}")
+    shown = (
+        ("answers", f"{found.answers:,}"), ("wanted", f"{found.wanted:,}"), ("held", str(found.held)),
+        ("annotators", str(found.annotators)), ("last_hour", f"{found.last_hour:,}"),
+        ("median", "–" if found.median_seconds is None else f"{found.median_seconds:.1f} s"),
+        ("aside", f"{found.skipped} · {found.flagged}"), ("waiting", str(waits)),
+    )  # fmt: skip
+    for row in (shown[:4], shown[4:]):
+        for column, (name, value) in zip(st.columns(4), row, strict=True):
+            column.metric(lead(language, name), value, border=True)
+    if found.outcomes:
+        st.caption(lead(language, "outcomes"))
+        st.bar_chart(outcomes(found, language), horizontal=True, height=240)
+    st.caption(lead(language, "live"))
+
+
+def outcomes(found: progress.Overview, language: str) -> dict[str, Any]:
+    """Counts by answer as the annotators saw it: left and right by side, the others as they are."""
+    counts = {say(language, side): n for side, n in found.sides.items()}
+    counts |= {say(language, name): n for name, n in found.outcomes.items() if name not in ("first", "second")}
+    return counts

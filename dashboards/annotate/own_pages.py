@@ -1,0 +1,73 @@
+"""The annotator's other pages: own answers, guidelines, account."""
+
+from __future__ import annotations
+
+import datetime
+
+import streamlit as st
+
+from dashboards.annotate import desk, place, who
+from dashboards.annotate.words import guidelines, say
+from preference_data import accounts, answering, progress
+from preference_data.roles import ANNOTATE
+
+SHOWN = 50
+
+
+def history() -> None:
+    """One's own newest answers, each of which can be changed."""
+    person, language = who.require(ANNOTATE), who.language()
+    st.subheader(say(language, "history"))
+    campaign = desk.pick(person.id)
+    past = answering.history(place.store(), person.id, campaign, SHOWN) if campaign is not None else []
+    if campaign is None or not past:
+        st.info(say(language, "no_history"))
+        return
+    sitting = desk.shift(person.id, campaign)
+    for entry in past:
+        with st.container(border=True), st.container(key=f"as_text_{entry.token}", horizontal=True,
+                                                     vertical_alignment="center"):  # fmt: skip
+            at = datetime.datetime.fromtimestamp(entry.at).strftime("%m-%d %H:%M")
+            st.text(f"{at}   {say(language, entry.given.outcome)}", width=170)
+            st.text(entry.prompt[:300], width="stretch")
+            if st.button(say(language, "change"), key=f"change_{entry.token}"):
+                sitting.reopen(entry.token)
+                st.switch_page(st.session_state["pages"]["annotate"])
+
+
+def rules() -> None:
+    """What to go by, and the keys."""
+    person, language = who.require(ANNOTATE), who.language()
+    st.subheader(say(language, "guidelines"))
+    campaign = desk.pick(person.id)
+    offers = {o.id: o for o in progress.offers(place.store(), person.id)}
+    own = offers[campaign].guidelines if campaign is not None else {}
+    # a lead's own text: Markdown without HTML, and no picture or link that a prompt could bring in
+    st.markdown(own.get(language) or own.get("en") or guidelines(language), unsafe_allow_html=False)
+    st.subheader(say(language, "shortcuts"))
+    st.table(
+        {say(language, name): key for name, key, _ in (*desk.OUTCOMES, *desk.ASIDE)}
+        | {say(language, "undo"): "U", say(language, "cancel"): "Esc"}
+        | {say(language, name): key for name, key in desk.viewer.MOVES}
+    )
+
+
+def account() -> None:
+    """One's own password."""
+    person, language = who.require(ANNOTATE), who.language()
+    st.subheader(say(language, "account"))
+    st.text(f"{person.name} · {person.role} · {person.pseudonym}")
+    with st.form("password", clear_on_submit=True):
+        fresh = st.text_input(say(language, "new_password"), type="password", help=say(language, "password_rule"),
+                              autocomplete="new-password")  # fmt: skip
+        sent = st.form_submit_button(say(language, "save"))
+    if sent:
+        try:
+            accounts.change(place.store(), person.id, person.name, password=fresh)
+        except ValueError:
+            st.error(say(language, "password_rule"))
+            return
+        # other sessions end with the old password; this one goes on
+        who.remember(accounts.log_in(place.store(), person.name, fresh))
+        st.toast(say(language, "saved"))
+        st.rerun()

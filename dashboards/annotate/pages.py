@@ -1,0 +1,49 @@
+"""Which pages there are, and whose. A page asks for the role again: the list is a courtesy, not the lock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+from dashboards.annotate import (
+    adjudicate,
+    desk,
+    lead_create,
+    lead_export,
+    lead_progress,
+    lead_quality,
+    lead_wins,
+    own_pages,
+    people,
+    who,
+)
+from dashboards.annotate.words import say
+from dashboards.annotate.words_lead import lead
+from preference_data.roles import ADJUDICATE, ADMINISTER, ANNOTATE, LEAD, Account
+
+Row = tuple[str, Callable[[], None], str, tuple[str, ...], Callable[[str, str], str]]
+PAGES: tuple[Row, ...] = (
+    ("annotate", desk.page, "compare", ANNOTATE, say), ("history", own_pages.history, "history", ANNOTATE, say),
+    ("guidelines", own_pages.rules, "menu_book", ANNOTATE, say),
+    ("adjudicate", adjudicate.page, "gavel", ADJUDICATE, lead),
+    ("overview", lead_progress.page, "monitoring", LEAD, lead), ("quality", lead_quality.page, "verified", LEAD, lead),
+    ("standings", lead_wins.page, "leaderboard", LEAD, lead), ("create", lead_create.page, "add_circle", LEAD, lead),
+    ("export", lead_export.page, "download", LEAD, lead), ("people", people.page, "group", ADMINISTER, lead),
+    ("account", own_pages.account, "person", ANNOTATE, say),
+)  # fmt: skip
+
+
+def navigation(person: Account) -> Any:
+    """The pages of this account; the one that was asked for, or the first."""
+    language = who.language()
+    found, sections = {}, {say(language, "work"): [], say(language, "lead"): []}
+    for name, page, icon, roles, words in PAGES:
+        if person.role not in roles:
+            continue
+        found[name] = st.Page(page, title=words(language, name), icon=f":material/{icon}:", url_path=name,
+                              default=name == "annotate")  # fmt: skip
+        sections[say(language, "work" if words is say or name == "adjudicate" else "lead")].append(found[name])
+    st.session_state["pages"] = found
+    return st.navigation({title: pages for title, pages in sections.items() if pages})

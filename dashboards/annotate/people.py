@@ -1,0 +1,64 @@
+"""The administrator's page: who has an account, with which role."""
+
+from __future__ import annotations
+
+import secrets
+
+import streamlit as st
+
+from dashboards.annotate import place, who
+from dashboards.annotate.words_lead import lead
+from preference_data import accounts, schema
+from preference_data.roles import ADMINISTER
+
+
+def page() -> None:
+    """Make accounts, change roles, give new passwords, close accounts."""
+    person, language = who.require(ADMINISTER), who.language()
+    st.subheader(lead(language, "people"))
+    told = st.session_state.pop("one_time", None)
+    if told is not None:
+        st.warning(lead(language, "one_time").format(name=told[0], password=told[1]), icon=":material/key:")
+    problem = st.session_state.pop("people_problem", None)
+    if problem is not None:
+        st.error(problem, icon=":material/error:")
+    for found in accounts.listed(place.store(), person.id):
+        with st.container(horizontal=True, border=True, vertical_alignment="center", key=f"as_text_{found.id}"):
+            st.text(found.name, width="stretch")
+            st.text(found.pseudonym, width=140)
+            st.selectbox(lead(language, "role"), schema.ROLES, schema.ROLES.index(found.role), key=f"role_{found.id}",
+                         label_visibility="collapsed", width=160, disabled=found.id == person.id, on_change=_role,
+                         args=(person.id, found.id, found.name))  # fmt: skip
+            st.button(lead(language, "reset"), key=f"reset_{found.id}", on_click=_reset, args=(person.id, found.name))
+            st.button(lead(language, "deactivate"), key=f"close_{found.id}", disabled=found.id == person.id,
+                      on_click=_change, args=(person.id, found.name))  # fmt: skip
+    with st.form("new_account", clear_on_submit=True):
+        st.markdown(f"**{lead(language, 'new_account')}**")
+        name = st.text_input(lead(language, "name"), max_chars=120)
+        role = st.selectbox(lead(language, "role"), schema.ROLES)
+        sent = st.form_submit_button(lead(language, "add"), type="primary")
+    if sent:
+        password = secrets.token_urlsafe(12)
+        try:
+            accounts.create(place.store(), person.id, name.strip(), role, password, language)
+            st.session_state["one_time"] = (name.strip(), password)
+        except ValueError as error:
+            st.session_state["people_problem"] = str(error)
+        st.rerun()
+
+
+def _role(actor: int, account: int, name: str) -> None:
+    accounts.change(place.store(), actor, name, role=st.session_state[f"role_{account}"])
+
+
+def _reset(actor: int, name: str) -> None:
+    password = secrets.token_urlsafe(12)
+    try:
+        accounts.change(place.store(), actor, name, password=password)
+        st.session_state["one_time"] = (name, password)
+    except ValueError as error:
+        st.session_state["people_problem"] = str(error)
+
+
+def _change(actor: int, name: str) -> None:
+    accounts.change(place.store(), actor, name, active=False)

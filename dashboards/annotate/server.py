@@ -1,0 +1,129 @@
+"""The process that serves the pages: Streamlit under one roof with a few routes of our own.
+
+    GET    /picture/HANDLE    the pixels behind a handle, to the account whose assignment it belongs to
+    POST   /painted           the pictures of an assignment are on the screen: its time begins
+    POST   /session           an `enter` ticket for a session cookie; DELETE /session ends it
+    GET    /health            "ok" when the store answers
+
+A picture comes without a name, a date or any metadata; its address is good for one assignment of one account.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from dashboards.annotate import place, tickets
+from preference_data import accounts, assignment, views
+from preference_data.roles import Account, Forbidden
+
+SCRIPT = Path(__file__).with_name("main.py")
+CONFIG = {
+    "server.headless": True,
+    "server.fileWatcherType": "none",
+    "server.disconnectedSessionTTL": 600,
+    "server.maxUploadSize": 64,
+    "browser.gatherUsageStats": False,
+    "client.showErrorDetails": "none",
+    "client.toolbarMode": "minimal",
+    "theme.primaryColor": "#1f5fbf",
+    "theme.baseFontSize": 15,
+    "theme.buttonRadius": "6px",
+    "logger.level": "warning",
+}
+MAX_BODY = 512
+"""Bytes of a ticket or a token; nothing longer is read."""
+
+
+def signed_in(request: Request) -> Account:
+    """The account of the request's cookie, looked up anew. Raises Forbidden without one."""
+    where = place.here()
+    found = tickets.read(where.key, "session", request.cookies.get(tickets.COOKIE, ""), time.time())
+    if found is None:
+        raise Forbidden("log in first")
+    return accounts.current(where.store, *found)
+
+
+def picture(request: Request) -> Response:
+    """The bytes of a picture. Unknown, somebody else's and gone look alike."""
+    try:
+        file = views.picture_file(place.store(), signed_in(request).id, request.path_params["handle"])
+        content = file.read_bytes()
+    except (Forbidden, FileNotFoundError, ValueError):
+        return PlainTextResponse("not found", 404)
+    # no Last-Modified, no ETag: when a file was made would say which of two models is the newer one
+    kept = {"Cache-Control": "private, max-age=3600, immutable", "X-Content-Type-Options": "nosniff"}
+    return Response(content, media_type="image/png", headers=kept)
+
+
+async def painted(request: Request) -> Response:
+    """Note when an assignment was painted; only the first time counts."""
+    from starlette.concurrency import run_in_threadpool
+
+    token = (await body(request)).decode("utf-8", "replace")
+
+    def note() -> Response:
+        try:
+            assignment.shown(place.store(), signed_in(request).id, token)
+        except Forbidden:
+            return PlainTextResponse("not found", 404)
+        return Response(status_code=204)
+
+    return await run_in_threadpool(note)
+
+
+async def enter(request: Request) -> Response:
+    """Change a fresh ticket into a session cookie."""
+    where, ticket = place.here(), (await body(request)).decode("utf-8", "replace")
+    found = tickets.read(where.key, "enter", ticket, time.time())
+    if found is None:
+        return PlainTextResponse("log in again", 403)
+    response = Response(status_code=204)
+    seconds = tickets.HOURS * 3600
+    token = tickets.sign(where.key, "session", *found, time.time() + seconds)
+    response.set_cookie(tickets.COOKIE, token, max_age=seconds, httponly=True, samesite="strict",
+                        secure=request.url.scheme == "https")  # fmt: skip
+    return response
+
+
+def leave(request: Request) -> Response:
+    """Forget the cookie."""
+    response = Response(status_code=204)
+    response.delete_cookie(tickets.COOKIE, httponly=True, samesite="strict")
+    return response
+
+
+def health(request: Request) -> Response:
+    """Whether the store answers."""
+    place.store().read(lambda db: db.exec_driver_sql("SELECT 1").scalar())
+    return PlainTextResponse("ok")
+
+
+async def body(request: Request) -> bytes:
+    """The request's body, cut off where none of ours would go on."""
+    content = b""
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > MAX_BODY:
+            return b""
+    return content
+
+
+ROUTES = (
+    Route("/picture/{handle}", picture),
+    Route("/painted", painted, methods=["POST"]),
+    Route("/session", enter, methods=["POST"]),
+    Route("/session", leave, methods=["DELETE"]),
+    Route("/health", health),
+)
+
+
+def serve(address: str, port: int) -> None:
+    """Serve until stopped. `place.use` comes first."""
+    import streamlit as st
+
+    st.App(SCRIPT, routes=ROUTES).run(config={**CONFIG, "server.address": address, "server.port": port})

@@ -1,0 +1,211 @@
+// The viewer: pictures side by side with one zoom and one place for all of them, flicker, 1:1 pixels, and the next
+// pictures loaded and decoded ahead. It only shows: every answer is a native button of the page.
+// Pictures are known by handles; texts come as data and become text nodes.
+
+const decoded = new Map(); // url -> Promise<HTMLImageElement>, of what is shown and what comes next
+
+function load(url) {
+  if (!decoded.has(url)) {
+    const image = new Image();
+    image.draggable = false;
+    image.decoding = "async";
+    image.src = url;
+    decoded.set(url, image.decode().then(() => image, () => null));
+  }
+  return decoded.get(url);
+}
+
+function keepOnly(urls) {
+  for (const url of decoded.keys()) if (!urls.has(url)) decoded.delete(url);
+}
+
+function typing() {
+  const at = document.activeElement;
+  return at && (at.isContentEditable || ["INPUT", "TEXTAREA", "SELECT"].includes(at.tagName));
+}
+
+class Viewer {
+  constructor(root) {
+    this.root = root;
+    this.token = null;
+    this.panes = [];
+    this.look = { zoom: 1, x: 0.5, y: 0.5 }; // zoom over "fit"; centre in parts of the picture, the same for all
+    this.flickering = null;
+    this.visited = -1;
+    this.command = 0;
+    this.off = new AbortController();
+    const on = { capture: true, signal: this.off.signal };
+    document.addEventListener("click", (event) => this.clicked(event), on);
+    document.addEventListener("keydown", (event) => this.pressed(event), on);
+    this.watch = new ResizeObserver(() => this.draw());
+    this.watch.observe(root);
+  }
+
+  // the page's own buttons do the same through the server; here it is done at once, and the press goes no further
+  clicked(event) {
+    const holder = event.target.closest && event.target.closest('[class*="st-key-viewer_"]');
+    if (!holder || !event.target.closest("button")) return;
+    const name = [...holder.classList].find((c) => c.startsWith("st-key-viewer_")).slice("st-key-viewer_".length);
+    if (this.act(name)) event.stopImmediatePropagation();
+  }
+
+  pressed(event) {
+    if (typing() || event.ctrlKey || event.metaKey || event.altKey || !this.data) return;
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    const name = key === "z" ? (event.shiftKey ? "zoom_out" : "zoom_in")
+      : { "+": "zoom_in", "=": "zoom_in", "-": "zoom_out" }[key] || (event.shiftKey ? null
+      : { o: "pixels", a: "fit", v: "flicker", n: "jump", ArrowLeft: "pan_left", ArrowRight: "pan_right",
+          ArrowUp: "pan_up", ArrowDown: "pan_down" }[key]);
+    if (name && this.act(name)) { event.preventDefault(); event.stopImmediatePropagation(); }
+  }
+
+  act(name) {
+    const look = this.look, step = 0.2 / look.zoom;
+    if (name === "zoom_in") this.zoom(look.zoom * 1.5);
+    else if (name === "zoom_out") this.zoom(look.zoom / 1.5);
+    else if (name === "fit") this.go(1, 0.5, 0.5);
+    else if (name === "pixels") this.go(this.pixelZoom(), look.x, look.y);
+    else if (name === "pan_left") this.go(look.zoom, look.x - step, look.y);
+    else if (name === "pan_right") this.go(look.zoom, look.x + step, look.y);
+    else if (name === "pan_up") this.go(look.zoom, look.x, look.y - step);
+    else if (name === "pan_down") this.go(look.zoom, look.x, look.y + step);
+    else if (name === "flicker") this.flicker();
+    else if (name === "jump") this.jump();
+    else return false;
+    return true;
+  }
+
+  pixelZoom() { // one pixel of the picture on one pixel of the screen
+    const pane = this.panes[0];
+    return pane && pane.image ? 1 / (window.devicePixelRatio * this.fit(pane)) : 1;
+  }
+
+  fit(pane) { return Math.min(pane.frame.clientWidth / pane.width, pane.frame.clientHeight / pane.height); }
+
+  zoom(value, x = this.look.x, y = this.look.y) { this.go(value, x, y); }
+
+  go(zoom, x, y) {
+    const half = 0.5 / Math.max(zoom, 1);
+    this.look = { zoom: Math.min(Math.max(zoom, 0.25), 64), x: Math.min(Math.max(x, half), 1 - half),
+                  y: Math.min(Math.max(y, half), 1 - half) };
+    this.draw();
+  }
+
+  jump() { // from text to text where its places are known, else over the quarters of the picture
+    const boxes = this.data.boxes.length ? this.data.boxes
+      : [[0, 0, 0.5, 0.5], [0.5, 0, 1, 0.5], [0, 0.5, 0.5, 1], [0.5, 0.5, 1, 1]];
+    this.visited = (this.visited + 1) % (boxes.length + 1);
+    if (this.visited === boxes.length) return this.go(1, 0.5, 0.5);
+    const [left, top, right, bottom] = boxes[this.visited];
+    const zoom = Math.min(0.8 / Math.max(right - left, 0.02), 0.8 / Math.max(bottom - top, 0.02), 12);
+    this.go(Math.max(zoom, 1), (left + right) / 2, (top + bottom) / 2);
+  }
+
+  flicker(on = this.flickering === null) {
+    clearInterval(this.flickering);
+    this.flickering = null;
+    this.box.classList.toggle("flicker", on);
+    if (on) {
+      let turn = 0;
+      const show = () => { this.panes.forEach((p, i) => p.figure.classList.toggle("on", i === turn % this.panes.length)); turn += 1; };
+      const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+      show();
+      this.flickering = setInterval(show, still ? 2000 : 600);
+    }
+    this.draw();
+  }
+
+  draw() {
+    for (const pane of this.panes) {
+      if (!pane.image) continue;
+      const fit = this.fit(pane), scale = fit * this.look.zoom;
+      const dx = pane.frame.clientWidth / 2 - this.look.x * pane.width * scale;
+      const dy = pane.frame.clientHeight / 2 - this.look.y * pane.height * scale;
+      pane.image.style.width = `${pane.width}px`;
+      pane.image.style.height = `${pane.height}px`;
+      pane.image.style.transform = `translate(${dx}px, ${dy}px) scale(${scale})`;
+      pane.image.classList.toggle("sharp", scale * window.devicePixelRatio > 1.5);
+      pane.zoomed.textContent = `${Math.round(scale * window.devicePixelRatio * 100)} %`;
+    }
+  }
+
+  pane(picture) {
+    const figure = document.createElement("figure"), caption = document.createElement("figcaption");
+    const name = document.createElement("span"), zoomed = document.createElement("span"), frame = document.createElement("div");
+    figure.className = "pane"; frame.className = "frame"; zoomed.className = "zoom";
+    name.textContent = picture.name;
+    caption.append(name, zoomed);
+    figure.append(caption, frame);
+    const made = { figure, frame, zoomed, width: picture.width, height: picture.height, image: null };
+    frame.addEventListener("wheel", (event) => {
+      event.preventDefault();
+      const at = frame.getBoundingClientRect(), scale = this.fit(made) * this.look.zoom;
+      const x = this.look.x + (event.clientX - at.left - at.width / 2) / (made.width * scale);
+      const y = this.look.y + (event.clientY - at.top - at.height / 2) / (made.height * scale);
+      const factor = Math.exp(-event.deltaY / 400), back = 1 / factor;
+      this.go(this.look.zoom * factor, x + (this.look.x - x) * back, y + (this.look.y - y) * back);
+    }, { passive: false });
+    frame.addEventListener("dblclick", () => this.act(this.look.zoom > 1.01 ? "fit" : "pixels"));
+    frame.addEventListener("pointerdown", (event) => { frame.setPointerCapture(event.pointerId); made.drag = [event.clientX, event.clientY]; });
+    frame.addEventListener("pointerup", () => { made.drag = null; });
+    frame.addEventListener("pointermove", (event) => {
+      if (!made.drag) return;
+      const scale = this.fit(made) * this.look.zoom;
+      this.go(this.look.zoom, this.look.x - (event.clientX - made.drag[0]) / (made.width * scale),
+              this.look.y - (event.clientY - made.drag[1]) / (made.height * scale));
+      made.drag = [event.clientX, event.clientY];
+    });
+    return made;
+  }
+
+  async show(data) {
+    const fresh = data.token !== this.token;
+    this.data = data;
+    if (data.command > this.command) { this.command = data.command; if (!fresh) this.act(data.action); }
+    if (!fresh) return;
+    this.token = data.token;
+    this.command = data.command;
+    keepOnly(new Set([...data.pictures.map((p) => p.url), ...data.ahead]));
+    const images = await Promise.all(data.pictures.map((p) => load(p.url)));
+    if (this.token !== data.token) return; // answered meanwhile
+    if (this.flickering !== null) this.flicker(false);
+    this.look = { zoom: 1, x: 0.5, y: 0.5 };
+    this.visited = -1;
+    const panes = data.pictures.map((p) => this.pane(p));
+    panes.forEach((pane, i) => {
+      if (images[i]) { pane.image = images[i]; images[i].alt = data.pictures[i].alt; pane.frame.append(images[i]); }
+      else { const failed = document.createElement("div"); failed.className = "failed"; failed.textContent = data.failed; pane.frame.append(failed); }
+    });
+    this.panes = panes;
+    this.box.classList.toggle("many", panes.length > 3);
+    this.box.replaceChildren(...panes.map((p) => p.figure));
+    this.draw();
+    requestAnimationFrame(() => requestAnimationFrame(() => {
+      if (this.token !== data.token) return;
+      this.box.dataset.painted = data.token;
+      this.box.dataset.paintedAt = String(performance.now());
+      if (data.tell) fetch("/painted", { method: "POST", body: data.token, keepalive: true }).catch(() => {});
+      data.ahead.forEach((url) => load(url));
+    }));
+  }
+
+  end() { clearInterval(this.flickering); this.watch.disconnect(); this.off.abort(); }
+}
+
+export default function ({ data, parentElement }) {
+  let viewer = parentElement.__viewer;
+  if (!viewer) {
+    const desk = document.createElement("div"), box = document.createElement("div");
+    desk.className = "desk";
+    box.className = "panes";
+    desk.append(box);
+    parentElement.append(desk);
+    viewer = parentElement.__viewer = new Viewer(parentElement.host || parentElement);
+    viewer.box = box;
+  }
+  viewer.show(data);
+  return () => {
+    // Streamlit may call this between two calls for the same element; the viewer ends only when its element is gone
+    setTimeout(() => { if (!viewer.box.isConnected) { viewer.end(); parentElement.__viewer = undefined; } }, 1000);
+  };
+}

@@ -1,0 +1,235 @@
+"""The annotator's page: what is said reaches the store, what may not be seen is not sent, and nothing is lost."""
+
+from __future__ import annotations
+
+import time
+import unicodedata
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+from streamlit.testing.v1 import AppTest
+
+from dashboards.annotate import place, tickets
+from dashboards.annotate.difference import difference, exact, of_spans, spelled
+from dashboards.annotate.shift import MIN_LOOK, Shift
+from preference_data import accounts, answering, campaigns, schema, views
+from preference_data.roles import Forbidden
+from preference_data.settings import CampaignSettings
+from preference_data.store import Store
+from tests.dashboards.desk_of_pictures import SECRETS, button, fill, open_pages, staffed, texts
+
+HOSTILE = (
+    "<script>alert(1)</script> **bold** ![x](http://evil.example/a.png) $x^2$ [link](javascript:1) "
+    "\u202eright to left\u202c"
+)
+PAGE = "from dashboards.annotate import {0} as module\nmodule.{1}()\n"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return staffed(tmp_path)
+
+
+def number(store: Store, name: str) -> int:
+    return int(store.read(lambda db: accounts.by_name(db, name)).id)
+
+
+def stored(store: Store) -> list[str]:
+    return list(
+        store.read(lambda db: db.execute(select(schema.answer.c.outcome).order_by(schema.answer.c.id)).scalars().all())
+    )
+
+
+def test_six_outcomes_stay_apart_and_each_has_its_key(store: Store) -> None:
+    fill(store, [f"a wall, {i}" for i in range(8)])
+    at = open_pages(store, "ann")
+    said = ["left", "right", "tie", "both_good", "both_bad", "skip", "flag"]
+    for outcome in said:
+        found = button(at, f"say_{outcome}_")
+        assert found.proto.shortcut, f"{outcome} cannot be said by keyboard"
+        time.sleep(MIN_LOOK)
+        found.click().run()
+        assert not at.exception
+    assert stored(store) == said
+    keys = [b.proto.shortcut for b in at.button if b.proto.shortcut]
+    assert len(keys) == len(set(keys)), f"two buttons share a key: {sorted(keys)}"
+
+
+def test_strength_axes_tags_go_with_the_answer_and_come_back_after_a_reload(store: Store) -> None:
+    fill(store, ["a wall", "a door"])
+    at = open_pages(store, "ann")
+    before = texts(at)
+    button(at, "strength_4_").click().run()
+    button(at, "axis_text_").click().run()
+    button(at, "tag_typo_").click().run()
+    again = open_pages(store, "ann")  # another session, as after a reload: same pair, same draft
+    assert texts(again)[1] == before[1] and "✓ Typo" in [b.label for b in again.button]
+    time.sleep(MIN_LOOK)
+    button(again, "say_left_").click().run()
+    said = store.read(lambda db: db.execute(select(schema.answer)).one())
+    assert (said.outcome, said.strength, said.axes, said.tags) == ("left", 4, {"text": "left"}, ["typo"])
+
+
+def test_undo_revises_and_a_press_for_the_pair_before_answers_nothing(store: Store) -> None:
+    campaign = fill(store, ["a wall", "a door", "a roof"])
+    sitting = Shift(store, number(store, "ann"), campaign)
+    sitting.claim()
+    first = sitting.current
+    assert first is not None
+    sitting.answer(first.token, "left")
+    assert sitting.notice == "too_quick" and stored(store) == []
+    sitting.seen_at -= 1
+    sitting.answer(first.token, "left")
+    sitting.seen_at -= 1
+    sitting.answer(first.token, "right")  # the key is pressed again, meant for the pair that is gone
+    assert stored(store) == ["left"]
+    sitting.undo()
+    assert sitting.current is not None and sitting.current.token == first.token
+    assert sitting.current.pictures == first.pictures, "an undone pair comes back on the same sides"
+    sitting.cancel()
+    assert stored(store) == ["left"], "an undo that is abandoned changes nothing"
+    sitting.undo()
+    sitting.seen_at -= 1
+    sitting.answer(first.token, "both_bad")
+    assert stored(store) == ["left", "both_bad"]
+    past = answering.history(store, number(store, "ann"), campaign)
+    assert [p.given.outcome for p in past] == ["both_bad"] and past[0].revision == 1
+
+
+def test_nothing_identifying_is_sent_before_the_answer(store: Store) -> None:
+    fill(store, [f"a wall, {i}" for i in range(3)])
+    at = open_pages(store, "ann")
+    sent = b"".join(delta.SerializeToString() for delta in _deltas(at))
+    shas = store.read(lambda db: list(db.execute(select(schema.picture.c.sha256)).scalars()))
+    for word in [*SECRETS, *shas, "WORD"]:
+        assert word.encode() not in sent, f"{word} was sent before the answer"
+    at.session_state["plain"] = True
+    at.run()
+    urls = [image.proto.imgs[0].url for image in at.get("imgs")]
+    assert len(urls) == 2 and all("/picture/" in url for url in urls)
+    handle = urls[0].rpartition("/")[2]
+    content = views.picture_file(store, number(store, "ann"), handle).read_bytes()
+    assert not any(word.encode() in content for word in SECRETS) and b"tEXt" not in content
+    with pytest.raises(Forbidden):
+        views.picture_file(store, number(store, "bob"), handle)
+
+
+def _deltas(at: AppTest) -> list:
+    return [node.proto for node in at.main if getattr(node, "proto", None) is not None]
+
+
+def test_what_was_read_is_shown_after_the_answer_and_not_before(store: Store) -> None:
+    fill(store, ['the word "WORLD" on a wall', "a door", "a roof"])
+    at = open_pages(store, "ann")
+    for _ in range(3):
+        answered = any('"WORLD"' in t and "last answer" in t for t in texts(at))
+        assert any("WOR[−L−]D" in t for t in texts(at)) == answered
+        if answered:
+            return
+        time.sleep(MIN_LOOK)
+        button(at, "say_tie_").click().run()
+    assert any("WOR[−L−]D" in t for t in texts(at))
+
+
+def test_a_campaign_that_is_closed_meanwhile_says_so(store: Store) -> None:
+    campaign = fill(store, ["a wall", "a door"])
+    at = open_pages(store, "ann")
+    campaigns.set_state(store, store.operator, campaign, "closed")
+    time.sleep(MIN_LOOK)
+    button(at, "say_tie_").click().run()
+    assert not at.exception and stored(store) == []
+
+
+def test_a_campaign_can_show_what_was_read_before(store: Store) -> None:
+    fill(store, ['the word "WORLD"'], CampaignSettings(overlap=1, cap=1, evidence="before", gold_share=0.0,
+                                                       attention_share=0.0, repeat_share=0.0))  # fmt: skip
+    assert any("WOR[−L−]D" in t for t in texts(open_pages(store, "ann")))
+
+
+@pytest.mark.parametrize("prompt", [HOSTILE, "x" * 20_000, "\u0645\u0631\u062d\u0628\u0627 \u05e9\u05dc\u05d5\u05dd"])
+def test_a_hostile_prompt_is_text(store: Store, prompt: str) -> None:
+    fill(store, [prompt])
+    at = open_pages(store, "ann")
+    assert not at.exception and prompt in texts(at)
+    assert all(prompt not in m.value for m in at.markdown), "a prompt is never Markdown"
+    assert all("<script>" not in h.proto.body for h in at.get("html"))
+
+
+def test_both_languages_name_everything(store: Store) -> None:
+    from dashboards.annotate.words import WORDS
+    from dashboards.annotate.words_lead import WORDS as LEAD_WORDS
+
+    fill(store, ["a wall"])
+    for key, (en, zh) in {**WORDS, **LEAD_WORDS}.items():
+        assert en.strip() and zh.strip(), key
+        assert sorted(_fields(en)) == sorted(_fields(zh)), f"{key}: both languages fill in the same"
+    labels = [b.label for b in open_pages(store, "ann", "zh").button]
+    assert {"左边", "右边", "相当", "都好", "都差", "跳过", "报告问题", "撤销"} <= set(labels)
+
+
+def _fields(text: str) -> list[str]:
+    import string
+
+    return [name for _, name, _, _ in string.Formatter().parse(text) if name]
+
+
+def test_best_and_worst_of_several(store: Store) -> None:
+    settings = CampaignSettings("best_worst", 1, 1, gold_share=0.0, attention_share=0.0, repeat_share=0.0)
+    fill(store, ["a wall", "a door"], settings, per_item=4)
+    at = open_pages(store, "ann")
+    time.sleep(MIN_LOOK)
+    button(at, "say_ranked_").click().run()
+    assert "Choose a best" in at.info[0].value and stored(store) == []
+    button(at, "best_2_").click().run()
+    button(at, "worst_0_").click().run()
+    time.sleep(MIN_LOOK)
+    button(at, "say_ranked_").click().run()
+    said = store.read(lambda db: db.execute(select(schema.answer)).one())
+    assert (said.outcome, said.best, said.worst) == ("ranked", 2, 0)
+
+
+@pytest.mark.parametrize(("who", "closed"), [("ann", 7), ("judy", 6), ("lea", 2), ("root", 0)])
+def test_a_page_asks_for_the_role_itself(store: Store, who: str, closed: int) -> None:
+    """The pages run alone here, as an address that the list of pages does not hold would run them."""
+    fill(store, ["a wall"])
+    shut = 0
+    for module in ("adjudicate", "lead_progress", "lead_quality", "lead_wins", "lead_create", "lead_export", "people"):
+        at = AppTest.from_string(PAGE.format(module, "page"), default_timeout=60)
+        row = store.read(lambda db: accounts.by_name(db, who))
+        at.session_state["who"], at.session_state["language"] = (row.id, row.session), "en"
+        at.run()
+        assert not at.exception, (who, module, [e.value for e in at.exception])
+        shut += [e.value for e in at.error] == ["There is nothing here for your account."]
+    assert shut == closed
+
+
+def test_a_session_ends_with_its_account(store: Store) -> None:
+    fill(store, ["a wall"])
+    at = open_pages(store, "ann")
+    accounts.change(store, store.operator, "ann", role="researcher")
+    at.run()
+    assert [b.label for b in at.button if b.key == "sign_out"] == [] and not texts(at)
+
+
+def test_tickets_are_genuine_or_nothing() -> None:
+    token = tickets.sign(b"k" * 32, "session", 3, 1, 1000.0)
+    assert tickets.read(b"k" * 32, "session", token, 999.0) == (3, 1)
+    assert tickets.read(b"k" * 32, "session", token, 1000.0) is None
+    assert tickets.read(b"k" * 32, "enter", token, 1.0) is None
+    assert tickets.read(b"x" * 32, "session", token, 1.0) is None
+    assert tickets.read(b"k" * 32, "session", token.replace(".3.", ".4."), 1.0) is None
+    assert tickets.read(b"k" * 32, "session", "", 1.0) is None
+    assert place.here().key not in token.encode()
+
+
+def test_differences_spell_both_texts() -> None:
+    for asked, read in (("GLYPH", "GLYH"), ("新年快乐", "新年快快乐"), ("", "x"), ("abc", ""), ("cafe\u0301", "cafe")):
+        pieces = difference(asked, read)
+        assert "".join(p.text for p in pieces if p.kind != "extra") == "".join(unicodedata.normalize("NFC", asked))
+        assert "".join(p.text for p in pieces if p.kind != "missing") == read
+        assert exact(pieces) == (asked == read)
+    assert spelled(difference("新年快乐", "新年快快乐")).count("{+快+}") == 1
+    assert spelled(difference("OPEN NOW", "OPEN  NOW")) == "OPEN NOW", "white space is folded"
+    found = dict(of_spans(("OPEN", "CLOSED"), ["CLOSD", "OPEN", "zzzz"]))
+    assert exact(found["OPEN"]) and spelled(found["CLOSED"]) == "CLOS[−E−]D" and spelled(found[""]) == "{+zzzz+}"

@@ -1,0 +1,121 @@
+"""The routes beside the pages: pictures, cookies, and uploads that mean harm."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from dashboards.annotate import lead_create, place, tickets
+from dashboards.annotate.server import ROUTES
+from preference_data import accounts, assignment, campaigns
+from preference_data.roles import Account
+from preference_data.settings import CampaignSettings
+from preference_data.store import Store
+from tests.dashboards.desk_of_pictures import SECRETS, fill, staffed
+
+ALONE = CampaignSettings(gold_share=0.0, attention_share=0.0, repeat_share=0.0)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return staffed(tmp_path)
+
+
+def person(store: Store, name: str) -> Account:
+    row = store.read(lambda db: accounts.by_name(db, name))
+    return Account(row.id, row.name, row.role, row.pseudonym, row.language, row.session)
+
+
+def browser(store: Store, name: str = "") -> TestClient:
+    """A browser; signed in as somebody by a ticket, as the page does it."""
+    client = TestClient(Starlette(routes=list(ROUTES)))
+    if name:
+        who = person(store, name)
+        ticket = tickets.sign(place.here().key, "enter", who.id, who.session, time.time() + 60)
+        assert client.post("/session", content=ticket).status_code == 204
+    return client
+
+
+def test_a_picture_is_its_annotators_alone_and_says_nothing(store: Store) -> None:
+    campaign = fill(store, ["a wall"])
+    view = assignment.claim(store, person(store, "ann").id, campaign).views[0]
+    address = f"/picture/{view.pictures[0].handle}"
+    answer = browser(store, "ann").get(address)
+    assert answer.status_code == 200 and answer.content.startswith(b"\x89PNG")
+    assert {"last-modified", "etag", "content-disposition"}.isdisjoint(answer.headers), "a date is an order hint"
+    assert not any(word.encode() in answer.content for word in SECRETS)
+    refused = [browser(store).get(address), browser(store, "bob").get(address), browser(store, "root").get(address)]
+    refused += [browser(store, "ann").get(f"/picture/{name}") for name in ("unknown", "..%2Fstore.sqlite")]
+    assert [r.status_code for r in refused] == [404] * 5
+    assert len({r.text for r in refused[:4]}) == 1, "unknown and somebody else's look alike"
+
+
+def test_the_time_of_an_assignment_begins_when_it_is_painted(store: Store) -> None:
+    campaign = fill(store, ["a wall"])
+    view = assignment.claim(store, person(store, "ann").id, campaign).views[0]
+    assert browser(store, "bob").post("/painted", content=view.token).status_code == 404
+    assert browser(store, "ann").post("/painted", content=view.token).status_code == 204
+    assert browser(store, "ann").post("/painted", content="x" * 10_000).status_code == 404
+
+
+def test_a_cookie_cannot_be_made_read_or_outlived(store: Store) -> None:
+    client = browser(store, "ann")
+    cookie = client.cookies.get(tickets.COOKIE)
+    said = TestClient(Starlette(routes=list(ROUTES)))
+    assert said.post("/session", content=str(cookie)).status_code == 403, "a session is no ticket"
+    assert said.post("/session", content="enter.1.0.99999999999.00").status_code == 403
+    assert said.post("/session", content="\xff".encode("latin-1")).status_code == 403
+    who = person(store, "ann")
+    ticket = tickets.sign(place.here().key, "enter", who.id, who.session, time.time() + 60)
+    header = said.post("/session", content=ticket).headers["set-cookie"].lower()
+    assert "httponly" in header and "samesite=strict" in header
+    campaign = fill(store, ["a wall"])
+    handle = assignment.claim(store, who.id, campaign).views[0].pictures[0].handle
+    assert client.get(f"/picture/{handle}").status_code == 200
+    accounts.change(store, store.operator, "ann", password="another good password")
+    assert client.get(f"/picture/{handle}").status_code == 404, "a changed password ends the cookie's session"
+
+
+def upload(name: str, content: bytes) -> SimpleNamespace:
+    return SimpleNamespace(name=name, getvalue=lambda: content)
+
+
+def given(*files: tuple[str, list[SimpleNamespace]]) -> dict:
+    return {"place": "", "uploads": list(files), "prompts": None, "limit": 0}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.png", b"<svg xmlns='http://www.w3.org/2000/svg'><script/></svg>", "no readable picture"),
+        ("a.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "no readable picture"),
+        ("a.png", b"GIF89a" + b"\0" * 50, "no readable picture"),
+        ("captions.jsonl", b'{"picture": "../../store.sqlite", "prompt": "x"}', "no plain file name"),
+        ("captions.jsonl", b"not json", "line 1"),
+    ],
+)
+def test_a_hostile_upload_is_refused_and_leaves_nothing(
+    store: Store, tmp_path: Path, name: str, content: bytes, told: str
+) -> None:
+    bad = [upload(name, content), upload("a.txt", b"a wall")]
+    files = given(("one", bad), ("two", bad))
+    with pytest.raises(ValueError, match=told):
+        lead_create.make(person(store, "lea").id, "c", "from_uploads", files, ALONE)
+    assert campaigns.listed(store, store.operator) == []
+
+
+def test_uploads_and_paths_cannot_leave_their_folders(store: Store, tmp_path: Path) -> None:
+    outside = tmp_path.parent / "outside.png"
+    lead_create.uploaded([("../../one", [upload("..\\..\\../../outside.png", b"x")])], tmp_path)
+    assert not outside.exists() and [p.name for p in tmp_path.rglob("outside.png")] == ["outside.png"]
+    (tmp_path / "runs").mkdir()
+    for path in ("../", "/etc", "../pictures"):
+        with pytest.raises(ValueError, match="lies outside"):
+            lead_create.allowed(path)
+    with pytest.raises(ValueError, match="both makers"):
+        lead_create.uploaded([("a", [upload("x.png", b"x")]), ("a", [upload("x.png", b"x")])], tmp_path / "runs")
