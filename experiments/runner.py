@@ -81,10 +81,16 @@ def open_model(experiment: Experiment, parent: Path | None, cache: Path | None =
     if experiment.base and parent is not None:
         raise ValueError(f"{experiment.name} can start from base {experiment.base} or from parent {parent}, not both")
     model = starting_model(experiment, parent, cache)
-    if not isinstance(model, Released):  # no weight file of ours tells how its network sees pictures and places
-        model.text, model.network.scheme = experiment.sight(model.vae), experiment.positions
+    if not isinstance(model, Released):
+        equip(model, experiment)
     if experiment.lora.rank:
         add_adapter(model.network, experiment.lora, experiment.seed)
+    return model
+
+
+def equip(model: QwenImage, experiment: Experiment) -> QwenImage:
+    """The model with the sight and the positions of the experiment, which no weight file tells."""
+    model.text, model.network.scheme = experiment.sight(model.vae), experiment.positions
     return model
 
 
