@@ -1,0 +1,118 @@
+"""The lead's and the adjudicator's pages: right numbers, sentences where there are none, exports, blind first."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+from streamlit.testing.v1 import AppTest
+
+from dashboards.annotate import lead_create, lead_export, lead_wins
+from preference_data import accounts, answering, assignment, campaigns, schema
+from preference_data.answers import Given
+from preference_data.progress import Wins
+from preference_data.settings import CampaignSettings
+from preference_data.store import Store
+from tests.dashboards.desk_of_pictures import PLAIN, fill, picture, staffed
+
+TWO = CampaignSettings(overlap=2, cap=2, gold_share=0.0, repeat_share=0.0, attention_share=0.0)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return staffed(tmp_path)
+
+
+def number(store: Store, name: str) -> int:
+    return int(store.read(lambda db: accounts.by_name(db, name)).id)
+
+
+def page(store: Store, module: str, name: str) -> AppTest:
+    at = AppTest.from_string(f"from dashboards.annotate import {module} as m\nm.page()\n", default_timeout=60)
+    row = store.read(lambda db: accounts.by_name(db, name))
+    at.session_state["who"], at.session_state["language"] = (row.id, row.session), "en"
+    at.run()
+    assert not at.exception, [e.value for e in at.exception]
+    return at
+
+
+def disagree(store: Store, campaign: int) -> None:
+    """Ann and Bob prefer different pictures of the only pair."""
+    for name, first in (("ann", True), ("bob", False)):
+        actor = number(store, name)
+        view = assignment.claim(store, actor, campaign).views[0]
+        row = store.read(lambda db, v=view: db.execute(
+            select(schema.assignment.c.slots).where(schema.assignment.c.token == v.token)).scalar_one())  # fmt: skip
+        outcome = "left" if (row[0] == 0) == first else "right"
+        answering.answer(store, actor, view.token, Given(outcome, rationale=f"{name} thinks so"), f"{view.token}:0")
+
+
+def test_an_adjudicator_answers_blind_then_sees_then_decides(store: Store) -> None:
+    campaign = fill(store, ["a wall"], TWO)
+    disagree(store, campaign)
+    at = page(store, "adjudicate", "judy")
+    assert not at.dataframe and not any("thinks so" in str(e) for e in at.main), "the others' answers are not there yet"
+    next(b for b in at.button if b.key.startswith("blind_left")).click().run()
+    assert not at.exception and len(at.dataframe[0].value) == 2
+    next(b for b in at.button if b.key == "why_matter_of_taste").click().run()
+    next(b for b in at.button if b.key.startswith("final_right")).click().run()
+    assert not at.exception and [s.value for s in at.success] == ["Nothing waits for you."]
+    stages = store.read(lambda db: db.execute(select(schema.answer.c.stage, schema.answer.c.outcome)).all())
+    assert [tuple(s) for s in stages][2:] == [("blind", "left"), ("revealed", "right")]
+
+
+def test_quality_says_why_there_is_no_number(store: Store) -> None:
+    fill(store, ["a wall"])
+    shown = page(store, "lead_quality", "lea")
+    table = shown.dataframe[0].value
+    assert set(table["Value"]) == {"–"} and all(table["Why undefined"].str.len() > 10)
+    assert shown.info[0].value.startswith("No decided answer yet")
+
+
+def test_opposite_answers_agree_less_than_chance(store: Store) -> None:
+    campaign = fill(store, ["a wall"], TWO)
+    disagree(store, campaign)
+    table = page(store, "lead_quality", "lea").dataframe[0].value
+    assert all(value == "–" or float(value) < 0.01 for value in table["Value"])
+    assert next(iter(page(store, "lead_progress", "lea").metric)).value == "2"
+
+
+def test_win_rates_count_decided_answers_only() -> None:
+    rows = lead_wins.matrix([Wins("a", "b", 3, 1, 5, 0, 2, "p"), Wins("a", "b", 1, 1, 0, 0, 0, "q")], "en")
+    assert rows == [{"Maker": "a", "a": "–", "b": "67% (6)"}, {"Maker": "b", "a": "33% (6)", "b": "–"}]
+
+
+def test_exports_hold_what_was_said_and_no_names(store: Store) -> None:
+    campaign = fill(store, ["=1+1"], TWO)
+    disagree(store, campaign)
+    content, _ = lead_export.archive(number(store, "lea"), campaign, "jsonl", "aside", "answers")
+    with zipfile.ZipFile(io.BytesIO(content)) as file:
+        told = file.read("jsonl.jsonl").decode()
+        assert told.count('"outcome"') >= 2 and '"ann"' not in told and len(file.namelist()) == 3
+    for make in lead_export.TABLES.values():
+        assert lead_export.csv_text(make(number(store, "lea"), campaign, "en")) is not None
+    assert "'=1+1" in lead_export.csv_text([{"prompt": "=1+1"}]), "a spreadsheet must not run what a prompt says"
+    page(store, "lead_export", "lea")
+    page(store, "lead_wins", "lea")
+
+
+@pytest.mark.parametrize("kind", ["pair", "best_worst"])
+def test_a_campaign_from_folders(store: Store, tmp_path: Path, kind: str) -> None:
+    for i, maker in enumerate(("one", "two", "three")):
+        folder = tmp_path / "runs" / maker
+        folder.mkdir(parents=True)
+        ref = picture(store, 100 + i, maker)
+        (folder / "a.png").write_bytes(store.pictures.path(ref.sha256).read_bytes())
+        (folder / "a.txt").write_text("a wall")
+    settings = PLAIN if kind == "pair" else CampaignSettings("best_worst", 1, 1, gold_share=0, attention_share=0)
+    given = {"place": "one\ntwo\nthree", "uploads": [], "prompts": ("a wall\na door\n", "p.txt"), "limit": 0}
+    made = lead_create.make(number(store, "lea"), "c", "from_folders", given, settings)
+    assert made == (3 if kind == "pair" else 1)
+    views = assignment.claim(store, number(store, "ann"), "c").views
+    assert len(views[0].pictures) == (2 if kind == "pair" else 3) and views[0].prompt == "a wall"
+    with pytest.raises(ValueError, match="nothing is left"):
+        lead_create.make(number(store, "lea"), "d", "from_folders", {**given, "prompts": ("else", "p.txt")}, settings)
+    assert [c.name for c in campaigns.listed(store, store.operator)] == ["c"]

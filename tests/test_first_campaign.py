@@ -1,0 +1,35 @@
+"""`glyphlab annotate` finds something to work on, and makes it once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import select
+
+from experiments.first_campaign import FIRST, ITEMS, prepare
+from preference_data import accounts, assignment, schema, views
+from preference_data.store import Store
+from tests.made_up_run import make_chain
+
+
+def test_without_a_run_there_is_a_handful_and_one_account(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "s")
+    made = prepare(store, tmp_path / "no_such_run")
+    assert made.items >= 20 and len(made.password) >= 10
+    account = accounts.log_in(store, FIRST, made.password)
+    assert account.role == "admin"
+    view = assignment.claim(store, account.id, made.campaign).views[0]
+    assert view.spans and views.picture_file(store, account.id, view.pictures[0].handle).exists()
+    again = prepare(store, tmp_path / "no_such_run")
+    assert (again.items, again.password, again.campaign) == (0, "", made.campaign)
+
+
+def test_a_runs_stages_are_compared_with_what_was_read_in_them(tmp_path: Path) -> None:
+    run = make_chain(tmp_path / "quickstart", count=6)
+    store = Store.open(tmp_path / "s")
+    made = prepare(store, run)
+    assert made.campaign == "stages of quickstart" and 6 <= made.items <= ITEMS
+    labels = store.read(lambda db: db.execute(select(schema.item.c.first_label, schema.item.c.second_label)).all())
+    assert all(first != second for first, second in labels)
+    engines = store.read(lambda db: set(db.execute(select(schema.reading.c.engine)).scalars()))
+    assert engines == {"reward", "judge"}
