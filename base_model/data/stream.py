@@ -111,7 +111,7 @@ class TextStream:
         drawn = scene(rng, int(rng.choice(len(weights), p=weights / weights.sum())))
         return drawn, noisy_caption(drawn, self.noise, rng)
 
-    def rows(self, step: int, size: int) -> np.ndarray:
+    def _finite(self, step: int, size: int) -> np.ndarray:
         """Which pictures of a finite set a batch shows."""
         first, last = step * size, (step + 1) * size
         passes = range(first // self.limit, (last - 1) // self.limit + 1)
