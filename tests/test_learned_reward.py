@@ -270,13 +270,15 @@ def test_clip_features_are_those_of_transformers(tmp_path: Path) -> None:
 
 def tiny_clip(folder: Path, transformers: object) -> Path:
     """A CLIP checkpoint of random weights with a word tokenizer, as save_pretrained writes it."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedTokenizerFast
 
     torch.manual_seed(0)
     words = {w: i for i, w in enumerate(["<pad>", "<unk>", "a", "cat", "dog", "on", "boat", "<eos>"])}
     backend = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    # a text is read at its end
+    backend.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 7)])
     small = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1,
              "projection_dim": 16}  # fmt: skip
     config = CLIPConfig(

@@ -7,14 +7,23 @@ import streamlit as st
 from dashboards.annotate import pages, signing, style, who
 from dashboards.annotate.words import say
 
-st.set_page_config(page_title=say(who.language(), "title"), layout="wide")
-style.apply()
-person = who.account()
-if "who" in st.session_state and "language" not in st.session_state and person is not None:
-    st.session_state["language"] = person.language
-if person is None or signing.unfinished():
-    st.navigation([st.Page(signing.page, title=say(who.language(), "sign_in"), default=True)], position="hidden").run()
-else:
-    chosen = pages.navigation(person)
-    signing.corner(person)
-    chosen.run()
+
+def main() -> None:
+    """One run of the script, as Streamlit does after every action."""
+    st.set_page_config(page_title=say(who.language(), "title"), layout="wide")
+    style.apply()
+    person = who.account()
+    if "who" in st.session_state and "language" not in st.session_state and person is not None:
+        st.session_state["language"] = person.language
+    if person is None or signing.unfinished():
+        st.navigation(
+            [st.Page(signing.page, title=say(who.language(), "sign_in"), default=True)], position="hidden"
+        ).run()
+    else:
+        chosen = pages.navigation(person)
+        signing.corner(person)
+        chosen.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -72,6 +72,10 @@ def break_part(patch: pytest.MonkeyPatch, scorer: Any) -> None:
     break_engine(patch, scorer._parts[1][1])
 
 
+def break_probabilities(patch: pytest.MonkeyPatch, scorer: Any) -> None:
+    patch.setattr(scorer._recogniser, "probabilities", fails)
+
+
 def break_page(patch: pytest.MonkeyPatch, scorer: Any) -> None:
     patch.setattr(scorer._reader, "read", fails)
 
@@ -143,6 +147,7 @@ def tiny_learned(folder: Path) -> Reward:
 ROWS = {
     "ocr": READING,
     "ocr_judge": READING,
+    "ocr_likelihood": replace(READING, breaks=break_probabilities),
     "ocr_page": replace(READING, breaks=break_page),
     "ocr_flow_grpo": replace(READING, breaks=break_page),
     "brisque": Row(SCENES, photographs, None, break_brisque),
