@@ -69,10 +69,10 @@ def test_a_finite_set_is_encoded_once_and_comes_in_the_order_of_its_stream():
     data = LatentStream(stream, NANO_VAE)
     kept = KeptLatents(data)
     for step in range(4):  # the second batch crosses into the second pass
-        (latents, captions), (expected, others) = kept.batch(step, 12), data.batch(step, 12)
-        assert captions == others
-        torch.testing.assert_close(latents, expected, atol=1e-4, rtol=1e-4)
-    with pytest.raises(ValueError, match="limit=0"):
+        batch, expected = kept.batch(step, 12), data.batch(step, 12)
+        assert list(batch.texts) == list(expected.texts)
+        torch.testing.assert_close(batch.x0_BSC, expected.x0_BSC, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="only a finite TextStream"):
         KeptLatents(LatentStream(CLEAN, NANO_VAE))
 
 

@@ -106,7 +106,7 @@ def test_nothing_identifying_is_sent_before_the_answer(store: Store) -> None:
         assert word.encode() not in sent, f"{word} was sent before the answer"
     at.session_state["plain"] = True
     at.run()
-    urls = [image.proto.imgs[0].url for image in at.get("imgs")]
+    urls = [image.proto.imgs[0].url for image in at.get("image")]
     assert len(urls) == 2 and all("/picture/" in url for url in urls)
     handle = urls[0].rpartition("/")[2]
     content = views.picture_file(store, number(store, "ann"), handle).read_bytes()
