@@ -13,7 +13,7 @@
 
 PYTHON ?= python3
 TORCH_INDEX_URL ?=
-# options for `glyphlab quickstart` and for pytest, e.g. make test ARGS="-m 'not slow'"
+# options for `glyphlab quickstart` and for pytest, e.g. make test ARGS="-m slow"
 ARGS ?=
 
 VENV := .venv
@@ -37,9 +37,9 @@ quickstart: $(STAMP)
 annotate: $(STAMP)
 	$(BIN)/glyphlab annotate $(ARGS)
 
-# one thread: on a shared machine two threads ran the same step several times slower than one
+# two processes of one thread: two threads ran the same step several times slower than one
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

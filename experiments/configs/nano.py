@@ -33,7 +33,7 @@ decoder = Experiment(
     optim=OptimConfig(steps=VAE_STEPS, muon_lr=0.003, adamw_lr=2e-4, warmup=10, decay_from=0.2),
     data=TextStream(seed=3, stages=(ALL,)),
     save_every=60,
-    minutes=0.4,
+    minutes=0.5,
 )
 
 pretrain = Experiment(
@@ -52,7 +52,7 @@ pretrain = Experiment(
         ),
     ),
     save_every=100,
-    minutes=3.8,
+    minutes=5.8,
 )
 
 sft = Experiment(
@@ -61,7 +61,7 @@ sft = Experiment(
     optim=OptimConfig(steps=SFT_STEPS, muon_lr=1e-3, adamw_lr=1e-4, warmup=5, decay_from=0.5),
     data=CLEAN,
     save_every=20,
-    minutes=0.3,
+    minutes=0.6,
 )
 
 dpo = Experiment(
@@ -79,7 +79,7 @@ dpo = Experiment(
     ),
     pairs=PairPlan(PromptPlan(count=600, seed=21), group=6, per_prompt=2),
     save_every=40,
-    minutes=1.7,
+    minutes=3.2,
 )
 
 grpo = Experiment(
@@ -101,7 +101,7 @@ grpo = Experiment(
     ),
     prompts=PromptPlan(count=2000, seed=31),
     save_every=25,
-    minutes=3.2,
+    minutes=7.0,
 )
 
 control = Experiment(
@@ -110,7 +110,7 @@ control = Experiment(
     optim=OptimConfig(steps=CONTROL_STEPS, muon_lr=0.0, adamw_lr=1e-4, warmup=10, decay_from=1.0),
     data=CLEAN,
     save_every=50,
-    minutes=3.2,
+    minutes=5.1,
 )
 
 evaluation = EvaluationPlan(
