@@ -12,6 +12,7 @@ Muon, which needs whole matrices, exists at stage 0 only. Start with `torchrun -
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -221,8 +222,7 @@ class DeepSpeedEngine:
         )
         self._write(folder / MODULE_FILE, self._shapes)
         if self._ema:
-            with self.averaged():
-                self._write(folder / AVERAGE_FILE, self._ema.shadow)
+            self._write_average(folder / AVERAGE_FILE, self._ema.shadow)
         if self.rank == 0:
             write_meta(folder, self._meta())
         dist.barrier()
@@ -264,6 +264,17 @@ class DeepSpeedEngine:
                         tensors[name] = parameter.detach().cpu().clone()
         if self.rank == 0:
             tensors |= {name: b for name, b in self._inner.named_buffers() if name in wanted & self._buffers}
+            write_tensors(path, tensors)
+
+    def _write_average(self, path: Path, shadow: Mapping[str, Tensor]) -> None:
+        """The float32 average itself: through the module's weights it would be rounded to bfloat16."""
+        tensors = {}
+        for name, part in shadow.items():
+            shape = self._shapes[name]
+            average = self.gather(part.flatten())[: math.prod(shape)].view(shape) if self._stage == 3 else part
+            if self.rank == 0:
+                tensors[name] = average.cpu()
+        if self.rank == 0:
             write_tensors(path, tensors)
 
     def _forget_gathered(self) -> None:

@@ -10,9 +10,10 @@ Shapes: B samples, S image tokens, L text tokens, D width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -91,10 +92,10 @@ def trace(cfg: MMDiTConfig, lora: Lora, micro: Pass, bf16: bool) -> Footprint:
             if lora.rank:
                 add_adapter(network, lora)
         named = [(name, p.numel(), p.requires_grad, is_muon_weight(name, p)) for name, p in network.named_parameters()]
-        flops, entering, work = count_calls(network), [0], [0.0]
-        e = 2 if bf16 else 4
+        flops, work = count_calls(network), [0.0]
+        entering: dict[int, Any] = {}
         for block in network.transformer_blocks:
-            block.register_forward_pre_hook(lambda _, x: add(entering, e * (x[0].numel() + x[1].numel())))
+            block.register_forward_pre_hook(lambda _, x: hold(entering, x[0], x[1]))
         B, S = micro.samples, micro.grid[0] * micro.grid[1]
         work[0] = cfg.num_layers * 4.0 * cfg.width * B * micro.tokens**2  # q k^T and p v
         inputs = (
@@ -104,7 +105,9 @@ def trace(cfg: MMDiTConfig, lora: Lora, micro: Pass, bf16: bool) -> Footprint:
         )
         inside = watch(network, inputs, [micro.grid] * B)
         network.recompute = True
-        outside = watch(network, inputs, [micro.grid] * B)
+        entering.clear()
+        # torch's checkpoint keeps what enters a block through the same hooks as layers do, hence `without`
+        outside = watch(network, inputs, [micro.grid] * B, without=entering)
     sizes = sorted(inside.values())
     kept = float(sum(sizes))
     return Footprint(
@@ -113,7 +116,7 @@ def trace(cfg: MMDiTConfig, lora: Lora, micro: Pass, bf16: bool) -> Footprint:
         muon=sum(n for _, n, learns, muon in named if learns and muon),
         kept=kept,
         outside=float(sum(outside.values())),
-        entering=entering[0] / 2,  # both runs counted
+        entering=float(sum(storage.nbytes() for storage in entering.values())),
         forward=flops["forward"] / 2 + work[0],
         in_blocks=flops["in_blocks"] / 2 + work[0],
         backward=flops["backward"] / 2 + 2 * work[0],
@@ -142,25 +145,32 @@ def storing(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def add(total: list[int], more: int) -> None:
-    total[0] += more
+def hold(held: dict[int, Any], *tensors: Tensor) -> None:
+    """Collect storages by their address; held, so that it is not given to another."""
+    for tensor in tensors:
+        storage = tensor.untyped_storage()
+        held[storage._cdata] = storage
 
 
-def watch(network: nn.Module, inputs: tuple[Tensor, Tensor, Tensor], grids: list[tuple[int, int]]) -> dict[int, int]:
-    """Bytes of every storage that autograd keeps in a forward pass, without weights."""
+def watch(
+    network: nn.Module,
+    inputs: tuple[Tensor, Tensor, Tensor],
+    grids: list[tuple[int, int]],
+    without: Mapping[int, Any] = MappingProxyType({}),
+) -> dict[int, int]:
+    """Bytes of every storage that autograd keeps in a forward pass, without weights and what `without` has then."""
     own = {p.untyped_storage()._cdata for p in network.parameters()}
     kept: dict[int, Any] = {}
 
     def keep(x: Tensor) -> Tensor:
-        storage = x.untyped_storage()  # held, so that its address is not given to another
-        if storage._cdata not in own:
-            kept[storage._cdata] = storage
+        if x.untyped_storage()._cdata not in own:
+            hold(kept, x)
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
         v = network(*inputs[:3], None, grids)
         (v - torch.zeros_like(v)).square().mean()
-    return {place: storage.nbytes() for place, storage in kept.items()}
+    return {place: storage.nbytes() for place, storage in kept.items() if place not in without}
 
 
 def count_calls(network: nn.Module) -> dict[str, float]:
