@@ -46,7 +46,7 @@ def frozen_checksum(module: nn.Module) -> int:
     value = 0
     for p in module.parameters():
         if not p.requires_grad:
-            value = zlib.crc32(p.detach().cpu().contiguous().flatten().view(torch.uint8).numpy(), value)
+            value = zlib.crc32(p.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes(), value)
     return value
 
 

@@ -122,6 +122,7 @@ def train(vae: QwenImageVAE, engine: Engine, data: Pictures, cfg: TrainVAE, star
             shape, generator=generator(cfg.seed, step, engine.rank, "vae")
         )  # fmt: skip
         metrics = engine.update(
-            [(pixels, noise.to(engine.device))], lambda m, step=step: loss(engine.module, *m, cfg, step)
+            [(pixels, noise.to(engine.device))],
+            lambda m, step=step: loss(engine.module, m[0], m[1], cfg, step),  # type: ignore[misc]
         )
         yield Step(step, metrics)

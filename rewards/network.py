@@ -76,7 +76,7 @@ def train_network(
         value_P = torch.zeros(len(x), dtype=torch.float64).index_put((shown,), net(x[shown]).double())
         loss = likelihood(value_P, rows)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         schedule.step()
     return {name: weight.detach().numpy().copy() for name, weight in net.state_dict().items()}

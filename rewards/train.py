@@ -72,8 +72,10 @@ class Answers:
     annotators: tuple[str, ...]
 
     def take(self, rows: np.ndarray) -> Answers:
-        arrays = (self.left_N, self.right_N, self.label_N3, self.annotator_N, self.strength_N, self.island_N)
-        return Answers(*(a[rows] for a in arrays), self.annotators)
+        return Answers(
+            self.left_N[rows], self.right_N[rows], self.label_N3[rows], self.annotator_N[rows],
+            self.strength_N[rows], self.island_N[rows], self.annotators,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -198,10 +200,10 @@ def fit(
         optimizer.zero_grad()
         loss: Tensor = likelihood(model(x).squeeze(-1))
         loss = loss + 0.5 * decay * torch.stack([w.square().sum() for w in model.parameters()]).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
-    loss = float(optimizer.step(closure).detach())  # type: ignore[arg-type, union-attr]
+    loss = float(optimizer.step(closure).detach())
     if not math.isfinite(loss):
         raise FloatingPointError(f"the loss became {loss} with decay {decay}; raise the least decay")
     weights = {name: p.detach().numpy().copy() for name, p in model.state_dict().items()}

@@ -62,7 +62,7 @@ def overall(table: Table, clusters: Clusters) -> dict[str, Any]:
 
 def differences(table: Table, right_RN: np.ndarray, clusters: Clusters) -> list[dict[str, Any]]:
     """Every two rewards over the pairs that both judged; p is corrected over all of these comparisons."""
-    found = []
+    found: list[dict[str, Any]] = []
     for a, b in itertools.combinations(range(len(table.rewards)), 2):
         delta_N = right_RN[a] - right_RN[b]
         value, draws_B, n, count = clusters.ratio(delta_N, (~np.isnan(delta_N)).astype(float))

@@ -59,7 +59,7 @@ def bias(table: Table, fact_KP: dict[str, np.ndarray], clusters: Clusters, seed:
     names = [k for k, value_P in fact_KP.items() if len(np.unique(value_P[~np.isnan(value_P)])) > 1]
     delta_KN = {k: fact_KP[k][table.left_N] - fact_KP[k][table.right_N] for k in names}
     delta_KN["left side"] = np.ones(len(label_N))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for r, name in enumerate(table.rewards):
         gap_N = table.gap_RN[r]
         fitted = contextual(gap_N, {k: delta_KN[k] for k in names}, table)
