@@ -146,7 +146,9 @@ def insert_new(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) 
 def insert_if_new(db: Connection, table: Table, row: Mapping[str, Any]) -> bool:
     """Insert a row unless it is there, by any unique key; whether it was inserted."""
     make = postgresql.insert if db.dialect.name == "postgresql" else sqlite.insert
-    return bool(db.execute(make(table).values(**row).on_conflict_do_nothing()).rowcount == 1)
+    # what is returned, and not the row count, which PostgreSQL's driver leaves at -1 here
+    asked = make(table).values(**row).on_conflict_do_nothing().returning(*table.primary_key)
+    return db.execute(asked).first() is not None
 
 
 def insert(db: Connection, table: Table, values: Mapping[str, Any]) -> int:
