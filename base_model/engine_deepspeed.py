@@ -338,7 +338,9 @@ def _config(stage: int, clip: float, memory: Memory, trained: int) -> dict[str, 
     zero: dict[str, Any] = {"stage": stage, "reduce_bucket_size": min(trained, BUCKET)}
     if memory.offload:
         zero["offload_optimizer"] = {"device": "cpu"}
-    sums = {"data_types": {"grad_accum_dtype": "fp32"}} if memory.bf16 else {}
+    sums: dict[str, Any] = {"data_types": {"grad_accum_dtype": "fp32"}} if memory.bf16 else {}
+    if memory.bf16 and stage == 1:
+        sums["communication_data_type"] = "fp32"  # else stage 1 rounds the float32 sums again on their way
     return sums | {
         "bf16": {"enabled": memory.bf16},
         "zero_force_ds_cpu_optimizer": False,  # torch's AdamW is fused on CPU too, and needs no compiler
