@@ -39,7 +39,7 @@ annotate: $(STAMP)
 
 # two processes of one thread: two threads ran the same step several times slower than one
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -32,3 +32,8 @@ def edit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plus(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An editing checkpoint of the second kind, without and with zero_cond_t."""
     return made(tmp_path_factory, "plus", "QwenImageEditPlusPipeline", request.param)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file goes first, so that one of two processes does not end with it alone."""
+    items.sort(key=lambda item: "test_quickstart" not in item.nodeid)
