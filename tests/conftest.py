@@ -3,9 +3,19 @@ Nobody writes into them; copy what is to be changed."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def main_module() -> Iterator[None]:
+    """A page run by AppTest stays behind as the main module, which processes started later would import."""
+    before = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = before
 
 
 def made(tmp_path_factory: pytest.TempPathFactory, name: str, *settings: object) -> Path:
