@@ -59,7 +59,9 @@ def test_a_finished_run_reads_back(tmp_path: Path) -> None:
     assert run.config["inner"]["names"] == ["a", "b"] and run.config["place"] == "x"
     assert run.environment["packages"]["numpy"] == np.__version__
     assert run.environment["python"] == sys.version.split()[0] and run.environment["cpus"] == os.cpu_count()
-    assert run.command.startswith(("python -m pytest", "pytest", "-c"))  # -c: in a worker of a parallel run
+    # a worker of a parallel run is started as `python -c`
+    started = ("-c",) if "PYTEST_XDIST_WORKER" in os.environ else ("python -m pytest", "pytest")
+    assert run.command.startswith(started)
     assert 0.0 < run.seconds <= time.monotonic() - before
     assert run.started <= (run.finished or "")
 
