@@ -44,10 +44,31 @@ def newton_schulz(U_KNM: Tensor) -> Tensor:
     tall = U_KNM.shape[1] > U_KNM.shape[2]
     X = U_KNM.mT if tall else U_KNM
     X = X / X.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    short, long = X.shape[1:]
+    if long >= 2 * short:
+        X = torch.bmm(polynomial(torch.bmm(X, X.mT)), X)
+        return X.mT if tall else X
     for _ in range(ITERATIONS):
         A = torch.bmm(X, X.mT)
         X = torch.baddbmm(X, torch.baddbmm(A, A, A, beta=b, alpha=c), X, beta=a)
     return X.mT if tall else X
+
+
+def polynomial(A_KNN: Tensor) -> Tensor:
+    """(M3) as one factor Q of X, from A = X X^T alone: every step multiplies X by P = a + b A + c A A, and A by P P.
+
+    All of these commute, so long matrices are met twice instead of ten times.
+    """
+    a, b, c = COEFFICIENTS
+    Q = None
+    for left in reversed(range(ITERATIONS)):
+        P = torch.baddbmm(A_KNN, A_KNN, A_KNN, beta=b, alpha=c)
+        P.diagonal(dim1=1, dim2=2).add_(a)
+        Q = P if Q is None else torch.bmm(P, Q)
+        if left:
+            A_KNN = torch.bmm(torch.bmm(P, A_KNN), P)
+    assert Q is not None
+    return Q
 
 
 class MuonAdamW(torch.optim.AdamW):
