@@ -45,6 +45,20 @@ def test_singular_values_come_near_one(shape: tuple[int, int]) -> None:
     assert (rotated - torch.diag_embed(torch.diagonal(rotated, dim1=1, dim2=2))).abs().max() < 1e-3
 
 
+@pytest.mark.parametrize("shape", [(16, 32), (48, 16), (16, 31), (16, 16)])
+def test_long_matrices_through_their_gram_matrix_are_the_same_iteration(shape: tuple[int, int]) -> None:
+    """Also where singular values span six orders of magnitude, of which squares would span twelve."""
+    random = torch.Generator().manual_seed(1)
+    u, _, v = torch.linalg.svd(torch.randn(3, *shape, generator=random), full_matrices=False)
+    U = u * torch.logspace(0, -6, u.shape[2]) @ v
+    X = U.double() / U.double().norm(dim=(1, 2), keepdim=True)
+    a, b, c = muon.COEFFICIENTS
+    for _ in range(muon.ITERATIONS):
+        A = X @ X.mT
+        X = a * X + (b * A + c * A @ A) @ X
+    assert (newton_schulz(U) - X).abs().max() < 1e-3  # of values up to 1.2
+
+
 def test_parity_with_torch() -> None:
     """torch iterates in bfloat16, so updates agree to that precision; its momentum and scaling are the same."""
     ours, theirs = matrices(0), matrices(0)
