@@ -70,7 +70,7 @@ def no_noise_is_ode(model: QwenImage) -> Check:
 
 def ground_truth_scores(model: QwenImage) -> list[Check]:
     """Rendered pictures must satisfy the reward; what the autoencoder keeps of them bounds every later score."""
-    scenes = [scene(numpy_generator(0, i, 0, "doctor"), 4, heldout=True) for i in range(64)]
+    scenes = [scene(numpy_generator(0, i, 0, "doctor"), 5, heldout=True) for i in range(64)]
     prompts = [Prompt.from_text(s.caption) for s in scenes]
     images = np.stack([draw(s) for s in scenes]).astype(np.float32) / 255.0
     scorer = Ocr().load()

@@ -8,7 +8,7 @@ from experiments.experiment import PromptPlan
 from preference_data.records import Prompt
 
 LEVEL = 4
-"""All faces, sizes, colours and places."""
+"""All faces, sizes and places, dark inks on light paper."""
 
 
 def make_scenes(plan: PromptPlan) -> list[Scene]:

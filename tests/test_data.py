@@ -28,8 +28,8 @@ from base_model.tokens import unpatchify
 from base_model.weights import NANO_VAE, save_vae
 from tests.tiny_model import tiny_model, tiny_vae
 
-EVERYTHING = (Stage(0, (1.0, 1.0, 1.0, 1.0, 4.0)),)
-ANYWHERE = (Stage(0, (0.0, 0.0, 0.0, 0.0, 1.0)),)
+EVERYTHING = (Stage(0, (1.0, 1.0, 1.0, 1.0, 2.0, 2.0)),)
+ANYWHERE = (Stage(0, (0.0, 0.0, 0.0, 0.0, 0.0, 1.0)),)
 CLEAN = TextStream(seed=3, stages=EVERYTHING)
 
 
@@ -120,7 +120,7 @@ def test_heldout_words_are_never_drawn_for_training():
     words = {s.word for s, _ in many()} | {draw_word(np.random.default_rng(i), 3, 5, False) for i in range(2000)}
     assert len(words) > 3000
     assert not [word for word in words if len(word) > 2 and is_heldout(word)]
-    for level in range(5):
+    for level in range(text.LEVELS):
         drawn = [scene(np.random.default_rng(i), level).word for i in range(1000)]
         assert not [word for word in drawn if len(word) > 2 and is_heldout(word)]
 
@@ -173,6 +173,19 @@ def luminance(rgb: tuple[int, int, int]) -> float:
     """WCAG 2.1, written out."""
     linear = [c / 255 / 12.92 if c / 255 <= 0.03928 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in rgb]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_dark_letters_on_light_paper_come_before_all_colours():
+    drawn = [scene(np.random.default_rng(i), 4) for i in range(500)]
+    assert {s.ink for s in drawn} == set(text.DARK)
+    assert {s.background for s in drawn} == set(text.PAPER)
+    assert {s.face for s in drawn} == set(text.FACES)
+
+
+@pytest.mark.parametrize("weights", [(), (0, 0), (1, -0.5), (1,) * 7])
+def test_weights_of_levels_are_checked(weights: tuple[float, ...]):
+    with pytest.raises(ValueError, match=r"must be 1 to 6 shares"):
+        Stage(0, weights)
 
 
 def test_ink_is_legible_on_its_background():

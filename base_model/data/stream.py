@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from base_model.data.text import Scene, draw, scene
+from base_model.data.text import LEVELS, Scene, draw, scene
 from base_model.interface import Pictures
 from base_model.seeding import numpy_generator
 
@@ -52,7 +52,12 @@ class Stage:
     """From update `start` on, pictures come from the levels of `text.scene` with these weights."""
 
     start: int
-    weights: tuple[float, float, float, float, float]
+    weights: tuple[float, ...]
+    """of level 0, 1, ...; levels that are not named get none"""
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.weights) <= LEVELS or min(self.weights) < 0 or sum(self.weights) <= 0:
+            raise ValueError(f"weights {self.weights} must be 1 to {LEVELS} shares >= 0 of levels, one above 0")
 
 
 def misspell(word: str, rng: np.random.Generator) -> str:

@@ -46,6 +46,9 @@ COLOURS = {
     "grey": (190, 194, 198),
 }
 INKS = ("black", "red", "green", "blue", "white", "yellow")
+DARK, PAPER = ("black", "red", "green", "blue"), ("white", "yellow", "pink", "grey")
+"""Inks and backgrounds of dark letters on light paper. Light letters on dark are learned a hundred updates later, and
+both together from the first update on are learned later than either (experiments/reports)."""
 MIN_CONTRAST = 3.0
 """Least contrast ratio of ink and background (WCAG 2.1, large text)."""
 
@@ -54,6 +57,9 @@ COLUMNS = {"left": 0.0, "centre": 0.5, "right": 1.0}
 SHAPES = ("circle", "square", "bar")
 MARGIN = 2
 """Pixels kept free above and below."""
+
+LEVELS = 6
+"""Of the curriculum; see `scene`."""
 
 CONSONANTS, VOWELS = "BCDFGHJKLMNPQRSTVWXYZ", "AEIOU"
 ALTERNATION = 0.75
@@ -151,12 +157,14 @@ def glyph(letter: str, face: str, size: int) -> Image.Image:
 def scene(rng: np.random.Generator, level: int, *, heldout: bool = False) -> Scene:
     """A random scene of a curriculum level.
 
-    0 no text, 1 single characters, 2 words in the centre, 3 words anywhere, 4 words anywhere in all faces and colours.
-    Levels 1 to 3 are black sans on white.
+    0 no text, 1 single characters, 2 words in the centre, 3 words anywhere, 4 words anywhere in all faces and dark inks
+    on light paper, 5 in all inks on all backgrounds. Levels 1 to 3 are black sans on white.
     """
-    ink = str(rng.choice(INKS)) if level in (0, 4) else "black"
-    background = str(rng.choice(backgrounds(ink))) if level in (0, 4) else "white"
-    face = str(rng.choice(list(FACES))) if level == 4 else "sans"
+    colourful = level in (0, 5)
+    ink = str(rng.choice(INKS if colourful else DARK)) if colourful or level == 4 else "black"
+    grounds = [name for name in backgrounds(ink) if colourful or name in PAPER]
+    background = str(rng.choice(grounds)) if colourful or level == 4 else "white"
+    face = str(rng.choice(list(FACES))) if level >= 4 else "sans"
     size = str(rng.choice(list(SIZES)))
     row, column = (str(rng.choice(list(names))) if level not in (1, 2) else name
                    for names, name in ((ROWS, "middle"), (COLUMNS, "centre")))  # fmt: skip

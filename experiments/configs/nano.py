@@ -21,7 +21,7 @@ from base_model.sft import Sft
 from base_model.train_vae import TrainVAE
 from experiments.experiment import EvaluationPlan, Experiment, PairPlan, PromptPlan
 
-ALL = Stage(0, (0.05, 0.0, 0.0, 0.0, 0.95))
+ALL = Stage(0, (0.05, 0, 0, 0, 0, 0.95))
 WEB = CaptionNoise(misspelt=0.2, textless=0.1, incomplete=0.1)
 CLEAN = TextStream(seed=11, stages=(Stage(0, (0, 0, 0, 0, 1)),), limit=384)
 
