@@ -25,7 +25,7 @@ ALL = Stage(0, (0.05, 0, 0, 0, 0, 0.95))
 WEB = CaptionNoise(misspelt=0.2, textless=0.1, incomplete=0.1)
 CLEAN = TextStream(seed=11, stages=(Stage(0, (0, 0, 0, 0, 1)),), limit=384)
 
-VAE_STEPS, PRETRAIN_STEPS, SFT_STEPS, DPO_STEPS, GRPO_STEPS, CONTROL_STEPS = 80, 560, 40, 120, 160, 560
+VAE_STEPS, PRETRAIN_STEPS, SFT_STEPS, DPO_STEPS, GRPO_STEPS, CONTROL_STEPS = 80, 305, 40, 120, 140, 600
 
 decoder = Experiment(
     name="nano_decoder",
@@ -52,7 +52,7 @@ pretrain = Experiment(
         ),
     ),
     save_every=100,
-    minutes=5.8,
+    minutes=2.6,
 )
 
 sft = Experiment(
@@ -101,7 +101,7 @@ grpo = Experiment(
     ),
     prompts=PromptPlan(count=2000, seed=31),
     save_every=25,
-    minutes=7.0,
+    minutes=5.5,
 )
 
 control = Experiment(
