@@ -25,7 +25,7 @@ ALL = Stage(0, (0.05, 0, 0, 0, 0, 0.95))
 WEB = CaptionNoise(misspelt=0.2, textless=0.1, incomplete=0.1)
 CLEAN = TextStream(seed=11, stages=(Stage(0, (0, 0, 0, 0, 1)),), limit=384)
 
-VAE_STEPS, PRETRAIN_STEPS, SFT_STEPS, DPO_STEPS, GRPO_STEPS, CONTROL_STEPS = 80, 305, 40, 120, 140, 600
+VAE_STEPS, PRETRAIN_STEPS, SFT_STEPS, DPO_STEPS, GRPO_STEPS, CONTROL_STEPS = 80, 295, 40, 120, 125, 560
 
 decoder = Experiment(
     name="nano_decoder",
@@ -70,14 +70,14 @@ dpo = Experiment(
     optim=OptimConfig(
         steps=DPO_STEPS,
         muon_lr=0.0,
-        adamw_lr=1e-4,
+        adamw_lr=3e-5,
         betas=(0.9, 0.99),
         eps=1e-10,
         warmup=5,
-        decay_from=0.5,
+        decay_from=0.3,
         final_lr=0.1,
     ),
-    pairs=PairPlan(PromptPlan(count=600, seed=21), group=6, per_prompt=2),
+    pairs=PairPlan(PromptPlan(count=800, seed=21), group=6, per_prompt=2),
     save_every=40,
     minutes=3.2,
 )
