@@ -8,7 +8,7 @@
     (G5)  K = sum_t KL_t / sum_t (sigma_t - sigma_t+1), over the stochastic steps
 
 KL_t shrinks with the step, so its mean over steps depends on how many there are. (G5) is the divergence gathered along
-the path by unit of noise level: as steps grow finer it tends to an integral, and one beta serves every schedule.
+the path by unit of noise level: as steps through the same levels grow finer it tends to an integral, so beta stays.
 
 Samples that could not be judged (NaN), and groups whose rewards are all equal, teach nothing: they are left out of
 the mean (G3) and counted. Rollout and update use the same batches: rho is exactly 1 before the first update (logged).

@@ -7,8 +7,9 @@
               + g mean || v_theta - v_ref ||^2
     (N5)  old <- d old + (1 - d) theta after every update: the engine's weight average (OptimConfig.ema_decay)
 
-Zheng et al., arXiv:2509.16117. A picture with A = 0 has r = 1/2, and then v_theta = v_old is the minimum: good and bad
-pull equally. At v_theta = v_old the gradient of (N4) is (2 r - 1) times that of the flow error over w.
+Zheng et al., arXiv:2509.16117. At v_theta = v_old the gradient of (N4) is (2 r - 1) times that of the picture's error
+over w. A picture with A = 0 has r = 1/2: the old policy is then stationary, and what moves across the error is pulled
+back (what moves along it is not: w takes the size of the error out).
 
 The old policy draws the pictures. It is the average that the engine keeps, saves and shards, so a run that goes on has
 the same one; without an average the old policy is the present one. The published loss is A_max times (N4).
