@@ -1,4 +1,4 @@
-"""DPO from answers with ties, weights and margins, and learning from pictures called good or bad: by hand and as limits.
+"""DPO from answers with ties, weights and margins, and learning from good and bad pictures: by hand, and as limits.
 
 Shapes: N answers or pictures, B of a batch, S latent tokens, C channels.
 """
