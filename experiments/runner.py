@@ -190,6 +190,13 @@ def encode_ahead(model: Released, data: TextStream, chunk: int = 64) -> None:
     model.text.unload()
 
 
+def open_record(experiment: Experiment, folder: Path, parent: Path | None) -> RunRecord:
+    """The run of these settings in `folder`, made when it is new: before anything else is put there."""
+    return RunRecord.open(
+        folder, {"experiment": experiment, "parent": os.path.relpath(parent, folder) if parent else ""}
+    )
+
+
 def run(
     experiment: Experiment, folder: Path, parent: Path | None = None, pool: ScorerPool | None = None,
     progress: Progress | None = None,
@@ -198,9 +205,7 @@ def run(
 
     `parent` is a finished stage to start from, `pool` scores made pairs and pictures that are drawn while training.
     """
-    record = RunRecord.open(
-        folder, {"experiment": experiment, "parent": os.path.relpath(parent, folder) if parent else ""}
-    )
+    record = open_record(experiment, folder, parent)
     if record.finished:
         if progress:
             progress.skip(experiment.name)
