@@ -24,6 +24,7 @@ from base_model.qwen_image import build
 from base_model.sample import Sampler
 from base_model.weights import load_model, load_vae, save_model
 from experiments.answers import load_answers, load_verdicts
+from experiments.cli import main
 from experiments.configs import CONFIGS, nano_algorithms
 from experiments.experiment import Experiment
 from experiments.files import plain, write_png
@@ -190,3 +191,13 @@ def test_a_walk_without_a_window_draws_for_algorithms_on_pictures(parent, tmp_pa
     walk = Walk(window=0, within=2, shared_noise=False)
     run(replace(experiment, algorithm=replace(experiment.algorithm, walk=walk)), tmp_path / "run", parent, Pool())
     assert read_run(tmp_path / "run").status == "finished"
+
+
+def test_answers_start_a_run_from_the_command_line(parent, tmp_path):
+    """In a new folder: what is installed there beforehand must not make it look like something else."""
+    (tmp_path / "people").mkdir()
+    answered(tmp_path / "people", ["left", "tie"])
+    asked = ["--pairs", str(tmp_path / "people" / "answers.jsonl"), "--parent", str(parent)]
+    few = ["--algorithm.steps", "2", "--algorithm.batch", "2", "--algorithm.micro", "2", "--optim.steps", "2"]
+    assert main(["train", "nano_tied_dpo", "--out", str(tmp_path / "run"), *asked, *few]) == 0
+    assert [line["ties"] for line in read_run(tmp_path / "run").metrics] == [0.5, 0.5]
