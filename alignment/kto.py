@@ -111,6 +111,6 @@ def train(model: FlowModel, engine: Engine, verdicts: Verdicts, cfg: Kto, start:
         cond, good = model.encode_text([verdicts.texts[int(i)] for i in rows]), verdicts.good_N[rows]
         batches = []
         for part in (slice(i, i + cfg.micro) for i in range(0, cfg.batch, cfg.micro)):
-            tensors = (x.to(engine.device) for x in (x0[part], eps[part], sigma[part]))
-            batches.append((dpo.Micro(*tensors, cond.take(part)), good[part].to(engine.device)))
+            clean, noise, level, verdict = (x[part].to(engine.device) for x in (x0, eps, sigma, good))
+            batches.append((dpo.Micro(clean, noise, level, cond.take(part)), verdict))
         yield Step(step, engine.update(prepared(model, engine, batches, cfg), lambda m: loss(model, m, cfg)))

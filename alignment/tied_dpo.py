@@ -143,9 +143,9 @@ def train(model: FlowModel, engine: Engine, answers: Answers, cfg: TiedDpo, star
         micros = []
         for part in (slice(i, i + cfg.micro) for i in range(0, cfg.batch, cfg.micro)):
             few = rows[part]
-            x0 = torch.cat([answers.first_NSC[few], answers.second_NSC[few]])
-            tensors = (x0, eps[part].repeat(2, 1, 1), sigma[part].repeat(2))
-            pairs = dpo.Micro(*(x.to(engine.device) for x in tensors), Conditioning.stack([cond.take(part)] * 2))
-            about = (answers.tie_N[few], answers.margin_N[few], weight_N[few])
-            micros.append(Micro(pairs, *(x.to(engine.device) for x in about)))
+            x0 = torch.cat([answers.first_NSC[few], answers.second_NSC[few]]).to(engine.device)
+            noise, level = eps[part].repeat(2, 1, 1).to(engine.device), sigma[part].repeat(2).to(engine.device)
+            pairs = dpo.Micro(x0, noise, level, Conditioning.stack([cond.take(part)] * 2))
+            tie, margin, weight = (x[few].to(engine.device) for x in (answers.tie_N, answers.margin_N, weight_N))
+            micros.append(Micro(pairs, tie, margin, weight))
         yield Step(step, engine.update(micros, lambda m: loss(model, m, cfg)))
