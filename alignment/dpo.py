@@ -52,6 +52,13 @@ class Dpo:
             raise ValueError(f"beta={self.beta} must be positive; the loss is constant at 0")
 
 
+def shuffled_rows(N: int, step: int, size: int, seed: int) -> Tensor:
+    """[size] rows of batch `step` of an endless sequence of shuffled passes: a pure function of its arguments."""
+    places = range(step * size, (step + 1) * size)
+    orders = {p: torch.randperm(N, generator=generator(seed, p, 0, "pairs")) for p in {i // N for i in places}}
+    return torch.stack([orders[i // N][i % N] for i in places])
+
+
 @dataclass(frozen=True)
 class Pairs:
     """Decided pairs in latent space: row i of each belongs to text i."""
@@ -68,11 +75,8 @@ class Pairs:
             )
 
     def batch(self, step: int, size: int, seed: int) -> tuple[Tensor, Tensor, Sequence[str]]:
-        """Batch `step` of an endless sequence of shuffled passes: a pure function of its arguments."""
-        N = len(self.texts)
-        places = range(step * size, (step + 1) * size)
-        orders = {p: torch.randperm(N, generator=generator(seed, p, 0, "pairs")) for p in {i // N for i in places}}
-        rows = torch.stack([orders[i // N][i % N] for i in places])
+        """Batch `step` of shuffled passes: see `shuffled_rows`."""
+        rows = shuffled_rows(len(self.texts), step, size, seed)
         return self.chosen_NSC[rows], self.rejected_NSC[rows], [self.texts[int(i)] for i in rows]
 
 

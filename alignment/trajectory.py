@@ -1,8 +1,9 @@
 """Turning a flow into a policy: the only place where a model becomes a distribution.
 
-A trajectory follows the ordinary differential equation except inside a short window of stochastic steps
-(MixGRPO, arXiv:2507.21802). `policy` gives the Gaussian of one step; `rollout` samples from it and a loss evaluates it
-again on the same batch, so the ratio before the first update is 1 by construction.
+A trajectory follows the ordinary differential equation except inside a window of stochastic steps (MixGRPO,
+arXiv:2507.21802). A window of all steps but the last is Flow-GRPO's full trajectory: the last has no noise under CPS
+and DDIM, and under the others would leave it in the picture. `policy` gives the Gaussian of one step; `rollout` samples
+from it and a loss evaluates it again on the same batch, so the ratio before the first update is 1 by construction.
 
 When a group shares its first noise, everything before the window is the same for the whole group and is computed once;
 so is the network's answer at the window's first step, where the members only begin to differ by their noise.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -33,11 +35,17 @@ class Walk:
     noise: float = 1.0
     """the kernel's knob"""
     window: int = 2
-    """stochastic steps in a trajectory"""
+    """stochastic steps in a trajectory; 0 = none, for algorithms that learn from the picture alone"""
     within: int = 4
-    """the window lies inside the first `within` steps and moves every update"""
+    """the window lies inside the first `within` steps and moves through them"""
+    stay: int = 1
+    """updates that the window stays at a place"""
+    in_order: bool = False
+    """the window slides from noise to picture and begins again, instead of visiting its places in a drawn order"""
     shared_noise: bool = True
     """members of a group start from one noise; prefix steps are then computed once a group"""
+    storage: Literal["float32", "bfloat16", "float16"] = "float32"
+    """what latents are kept in; they are rounded to it before their likelihood is taken, so the ratio begins at 1"""
 
     def __post_init__(self) -> None:
         if self.noise <= 0.0:
@@ -45,14 +53,20 @@ class Walk:
                 f"noise is {self.noise}: a deterministic walk has no log-probability to reinforce; "
                 "use noise > 0 here, or `sample` for plain sampling"
             )
-        if not 1 <= self.window <= self.within:
-            raise ValueError(f"a window of {self.window} steps does not fit the first {self.within}; lower `window`")
+        if not 0 <= self.window <= self.within or self.stay < 1:
+            raise ValueError(
+                f"a window of {self.window} steps does not fit the first {self.within}, or stay={self.stay} is below 1"
+            )
+        if not self.window and self.shared_noise:
+            raise ValueError("window=0 with shared_noise makes every picture of a group the same; unset shared_noise")
 
     def start(self, seed: int, step: int) -> int:
-        """First stochastic step of update `step`: the same for every group and rank, another one every update."""
+        """First stochastic step of update `step`: the same for every group and rank, another one every `stay`."""
         choices = self.within - self.window + 1
-        order = torch.randperm(choices, generator=generator(seed, 0, 0, "window"))
-        return int(order[step % choices])
+        place = step // self.stay % choices
+        return (
+            place if self.in_order else int(torch.randperm(choices, generator=generator(seed, 0, 0, "window"))[place])
+        )
 
 
 @dataclass(frozen=True)
@@ -65,6 +79,8 @@ class Transition:
     sigma_next: float
     copies: int
     log_prob_B: Tensor
+    mean_BSC: Tensor
+    """where the step pointed before its noise"""
 
 
 @dataclass(frozen=True)
@@ -84,8 +100,9 @@ def policy(
     model: FlowModel, t: Transition, cond: Conditioning, uncond: Conditioning, sampler: Sampler, walk: Walk
 ) -> flow.Gaussian:
     """The distribution of one stochastic step. `cond` has a row for every row of `t.x_BSC`."""
-    v = velocity(model, t.x_BSC, t.sigma, cond, uncond, sampler.guidance)
-    step = walk.kernel(t.x_BSC, v, t.sigma, t.sigma_next, walk.noise)
+    x = t.x_BSC.float()
+    v = velocity(model, x, t.sigma, cond, uncond, sampler.guidance)
+    step = walk.kernel(x, v, t.sigma, t.sigma_next, walk.noise)
     return flow.Gaussian(step.mean_BSC.repeat_interleave(t.copies, 0), step.std)
 
 
@@ -104,15 +121,16 @@ def rollout(
     uncond = model.unconditional(len(cond))
     random = generator(seed, step, rank, f"rollout {part}")
     x = model.noise(len(cond), random)
-    x = sample(model, x, cond, uncond, sampler, levels[: first + 1])
+    x = sample(model, x, cond, uncond, sampler, levels[: first + 1]).to(dtype := getattr(torch, walk.storage))
     full, full_uncond = cond.repeat(copies), uncond.repeat(copies)
     transitions = []
     for i in range(first, first + walk.window):
         eps = model.noise(len(full), random)
-        bare = Transition(x, eps, levels[i], levels[i + 1], copies, eps[:, 0, 0])
+        bare = Transition(x, eps, levels[i], levels[i + 1], copies, eps[:, 0, 0], eps)
         where = policy(model, bare, cond, uncond, sampler, walk)
-        after = where.sample(eps)
-        transitions.append(Transition(x, after, levels[i], levels[i + 1], copies, where.log_prob(after)))
+        after = where.sample(eps).to(dtype)
+        log_prob = where.log_prob(after)
+        transitions.append(Transition(x, after, levels[i], levels[i + 1], copies, log_prob, where.mean_BSC))
         x, cond, uncond, copies = after, full, full_uncond, 1
-    x0 = sample(model, x, full, full_uncond, sampler, levels[first + walk.window :])
+    x0 = sample(model, x.float(), full, full_uncond, sampler, levels[first + walk.window :])
     return Trajectory(full, full_uncond, tuple(transitions), x0)

@@ -68,7 +68,9 @@ def train(arguments: Sequence[str]) -> int:
     chosen = parse(find(name), RUNS / name, options)
     if chosen.pairs:
         from experiments.given_pairs import install
+        from experiments.runner import open_record
 
+        open_record(chosen.experiment, chosen.out, chosen.parent)
         print(f"pairs: {install(chosen.experiment, chosen.pairs, chosen.store, chosen.out)}")
     return finish(launch(chosen.experiment, chosen.out, chosen.parent))
 

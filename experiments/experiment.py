@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from alignment.awm import Awm
+from alignment.best_of_n import BestOfN
 from alignment.dpo import Dpo
+from alignment.dppo import Dppo
 from alignment.grpo import Grpo
+from alignment.guard import Guard
+from alignment.kto import Kto
+from alignment.nft import Nft
+from alignment.online_dpo import OnlineDpo
+from alignment.rwr import Rwr
+from alignment.tied_dpo import TiedDpo
 from alignment.trajectory import Walk
 from base_model.data.mixture import TaskStream
 from base_model.data.pages import PageStream
@@ -23,7 +32,10 @@ from base_model.sight import CoarseEncoder
 from base_model.train_vae import TrainVAE
 from base_model.vae import QwenImageVAE
 
-Algorithm = TrainVAE | Pretrain | Sft | Dpo | Grpo
+Algorithm = (
+    TrainVAE | Pretrain | Sft | Dpo | TiedDpo | Kto | Grpo | Guard | Dppo | Nft | Awm | Rwr | BestOfN | OnlineDpo
+)
+"""Settings of a training loop; experiments/runner.py says which loop."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +87,11 @@ class Experiment:
     data: TextStream | PageStream | TaskStream | None = None
     """pictures, for autoencoder training, pretraining and fine-tuning"""
     prompts: PromptPlan | None = None
-    """prompts, for GRPO"""
+    """prompts, for algorithms that draw their own pictures"""
     pairs: PairPlan | None = None
     """how preferences are made, for DPO"""
     reward: str = "ocr"
-    """what DPO's pairs and GRPO are judged by, as a text: ocr, or a mixture such as 1.0*ocr+0.1*learned:runs/reward"""
+    """what drawn pictures are judged by, as a text: ocr, or a mixture such as 1.0*ocr+0.1*learned:runs/reward"""
     save_every: int = 100
     """updates between checkpoints"""
     seed: int = 0

@@ -1,4 +1,5 @@
-"""Preferences that people gave, put where DPO looks for pairs: pairs.jsonl, the pictures, and their latents if kept.
+"""Preferences that people gave, put where training looks for them: pairs.jsonl, or comparisons.jsonl for algorithms
+that know ties, the pictures, and their latents if kept.
 
 Latents are kept beside the pictures that `glyphlab campaign create --prompts` draws (see experiments/preferences.py why
 they matter); other pictures are encoded.
@@ -8,14 +9,21 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from alignment.dpo import Dpo
+from alignment.kto import Kto
+from alignment.tied_dpo import TiedDpo
+from experiments.answers import COMPARISONS
 from experiments.campaigns import open_store, write_pairs
 from experiments.experiment import Experiment
+from experiments.files import write_bytes
 from experiments.preferences import LATENTS
+from preference_data import comparisons, judgements
 from preference_data import pairs as preferences
+from preference_data.comparisons import Comparison
 from preference_data.records import ImageRef, PreferencePair
 
 FROM_STORE = "store:"
@@ -30,6 +38,8 @@ def install(experiment: Experiment, source: str, place: str, folder: Path) -> Pa
     """
     if not isinstance(experiment.algorithm, Dpo):
         raise ValueError(f"{experiment.name} does not learn from pairs; choose a DPO experiment such as nano_dpo")
+    if isinstance(experiment.algorithm, TiedDpo | Kto):
+        return install_answers(source, place, folder)
     target = folder / "pairs.jsonl"
     if target.exists():
         return target
@@ -52,6 +62,37 @@ def install(experiment: Experiment, source: str, place: str, folder: Path) -> Pa
     _keep_latents(latents, list(refs), folder)
     preferences.save([_moved(pair) for pair in found], target)
     return target
+
+
+def install_answers(source: str, place: str, folder: Path) -> Path:
+    """`folder`/comparisons.jsonl with its pictures, ties included: of a campaign, or a file of comparisons or pairs."""
+    target = folder / COMPARISONS
+    if target.exists():
+        return target
+    if source.startswith(FROM_STORE):
+        store, name = open_store(place, Path("pictures") if "://" in place else None), source.removeprefix(FROM_STORE)
+        try:
+            said = judgements.of_items(store, store.operator, name)
+            found, latents = judgements.compared(said, f"human:{name}"), store.pictures.root / KEPT
+        finally:
+            store.close()
+    else:
+        found, latents = comparisons.load(Path(source)), Path(source).parent / KEPT
+        found = [_at(one, lambda ref: str(Path(source).parent / ref.path)) for one in found]
+    if not found:
+        raise ValueError(f"{source} holds no answer")
+    refs = {ref.sha256: ref for one in found for ref in (one.left, one.right)}
+    for ref in refs.values():
+        _copy(ref, folder)
+    _keep_latents(latents, list(refs), folder)
+    moved = [_at(one, lambda ref: f"pictures/{ref.sha256}.png") for one in found]
+    write_bytes(target, comparisons.to_jsonl(moved).encode())
+    return target
+
+
+def _at(one: Comparison, path: Callable[[ImageRef], str]) -> Comparison:
+    """With other paths of its pictures."""
+    return replace(one, left=replace(one.left, path=path(one.left)), right=replace(one.right, path=path(one.right)))
 
 
 def keep_latent(root: Path, sha256: str, x0: object) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from alignment.dpo import Dpo
-from alignment.grpo import Grpo
+from alignment.groups import Groups
 from base_model.weights import load_model
+from experiments.answers import has_answers
 from experiments.configs import CONFIGS, nano
 from experiments.evaluate import evaluate
 from experiments.experiment import Experiment
@@ -26,7 +27,7 @@ from rewards.named import named_reward
 from rewards.ocr import Ocr, OcrJudge
 from rewards.workers import ScorerPool
 
-FUNCTIONS = ("base_model.flow.", "base_model.positions.", "base_model.sight.")
+FUNCTIONS = ("alignment.tied_dpo.", "base_model.flow.", "base_model.positions.", "base_model.sight.")
 """Where settings that are functions live."""
 
 
@@ -42,8 +43,8 @@ def train(experiment: Experiment, folder: Path, parent: Path | None) -> Path:
     torch.set_num_threads(THREADS)
     with ExitStack() as stack:
         pool = None
-        given = isinstance(experiment.algorithm, Dpo) and (folder / "pairs.jsonl").exists()
-        if isinstance(experiment.algorithm, Dpo | Grpo) and not given:
+        given = isinstance(experiment.algorithm, Dpo) and has_answers(folder)
+        if isinstance(experiment.algorithm, Dpo | Groups) and not given:
             pool = stack.enter_context(ScorerPool(named_reward(experiment.reward), workers=2))
         run(experiment, folder, parent, pool)
     return write_report(folder)

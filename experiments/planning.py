@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from alignment.awm import Awm
+from alignment.best_of_n import BestOfN
 from alignment.dpo import Dpo
 from alignment.grpo import Grpo
+from alignment.kto import Kto
+from alignment.nft import Nft
+from alignment.online_dpo import OnlineDpo
+from alignment.points import Forward
 from base_model.lora import Lora
 from base_model.presets import PICTURES, PRESETS, VAES
 from base_model.pretrain import Pretrain
@@ -95,11 +101,16 @@ def work_of(experiment: Experiment | None, asked: Asked) -> Work:
     if isinstance(cfg, Pretrain):
         words = (f"{experiment.name}: {cfg.batch} pictures an update and card, {cfg.micro} a pass",)
         made = Work("flow matching", cfg.batch, 0, cfg.micro, False, words, cfg.steps)
+    elif isinstance(cfg, Kto):
+        words = (f"{experiment.name}: {cfg.batch} pictures, each also asked twice without learning",)
+        made = Work("KTO", cfg.batch, 2 * cfg.batch, cfg.micro, True, words, cfg.steps)
     elif isinstance(cfg, Dpo):
         words = (f"{experiment.name}: {cfg.batch} pairs = {2 * cfg.batch} pictures, each also asked of the reference",)
         made = Work("DPO", 2 * cfg.batch, 2 * cfg.batch, 2 * cfg.micro, True, words, cfg.steps)
     elif isinstance(cfg, Grpo):
         made = grpo_work(experiment.name, cfg)
+    elif isinstance(cfg, Forward):
+        made = forward_work(experiment.name, cfg)
     else:
         raise ValueError(
             f"{experiment.name} trains an autoencoder of at most 45 million weights; plans are made for the transformer"
@@ -126,3 +137,20 @@ def grpo_work(name: str, cfg: Grpo) -> Work:
         + (", each also asked of the reference" if asked else ""),
     )
     return Work("Flow-GRPO", learned, drawn + asked, min(cfg.micro, learned), cfg.beta > 0.0, words, cfg.steps)
+
+
+def forward_work(name: str, cfg: Forward) -> Work:
+    """Algorithms on finished pictures draw whole trajectories and learn from pictures at a few noise levels."""
+    pictures, guided = cfg.prompts * cfg.group, 2 if cfg.sampler.guidance != 1.0 else 1
+    each = 1 if isinstance(cfg, BestOfN) else 2 if isinstance(cfg, OnlineDpo) else cfg.group
+    learned, micro = cfg.prompts * each * cfg.levels, cfg.micro // cfg.group * each
+    anchored = (isinstance(cfg, Nft) and cfg.beta > 0.0) or (isinstance(cfg, OnlineDpo) and not cfg.follow)
+    asked = 2 if isinstance(cfg, Awm) or (isinstance(cfg, Nft) and anchored) else int(isinstance(cfg, Nft | OnlineDpo))
+    words = (
+        f"{name}: {cfg.prompts} prompts x {cfg.group} pictures = {pictures} a rollout and card; drawn in "
+        f"{cfg.sampler.steps} steps{' with guidance (twice the work)' if guided == 2 else ''}",
+        f"learned from: {each} of a prompt at {cfg.levels} noise level(s) = {learned}"
+        + (f", asked {asked} time(s) without learning" if asked else ""),
+    )
+    drawn = pictures * cfg.sampler.steps * guided
+    return Work(type(cfg).__name__, learned, drawn + asked * learned, micro, anchored, words, cfg.steps)

@@ -10,6 +10,7 @@ latents, such as annotated ones from elsewhere, are encoded.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -33,12 +34,12 @@ from rewards.workers import ScorerPool
 CHUNK = 16
 """Prompts drawn at a time."""
 
-LATENTS = "latents.safetensors"
+PAIRS, LATENTS = "pairs.jsonl", "latents.safetensors"
 
 
 def make_pairs(model: FlowModel, plan: PairPlan, folder: Path, judge: ScorerPool, bar: Progress) -> Path:
     """Write `folder`/pairs.jsonl unless it is there. Raises ValueError when no prompt gave a pair."""
-    target = folder / "pairs.jsonl"
+    target = folder / PAIRS
     if target.exists():
         return target
     prompts = make_prompts(plan.prompts)
@@ -96,21 +97,21 @@ def reference(image: np.ndarray, plan: PairPlan, folder: Path, place: int) -> Im
 
 def load_pairs(model: FlowModel, folder: Path) -> Pairs:
     """The pairs of a folder in latent space: the kept latents where there are, the encoded pictures elsewhere."""
-    pairs = machine.load(folder / "pairs.jsonl")
+    pairs = machine.load(folder / PAIRS)
+    both = latents_of(model, folder, [p.chosen for p in pairs] + [p.rejected for p in pairs])
+    return Pairs(both[: len(pairs)], both[len(pairs) :], tuple(p.prompt.text for p in pairs))
+
+
+def latents_of(model: FlowModel, folder: Path, refs: Sequence[ImageRef]) -> torch.Tensor:
+    """[len(refs), S, C]: kept latents where there are, encoded pictures elsewhere."""
     kept = load_file(folder / LATENTS) if (folder / LATENTS).exists() else {}
-
-    def latents(refs: list[ImageRef]) -> torch.Tensor:
-        for few in (refs[i : i + 64] for i in range(0, len(refs), 64)):
-            if unknown := [ref for ref in few if ref.sha256 not in kept]:
-                _check_sizes(unknown)
-                pictures = np.stack([read_png(folder / ref.path) for ref in unknown])
-                encoded = model.encode_pixels(torch.from_numpy(pictures).float() / 255.0)
-                kept.update((ref.sha256, latent) for ref, latent in zip(unknown, encoded, strict=True))
-        return torch.stack([kept[ref.sha256] for ref in refs])
-
-    return Pairs(
-        latents([p.chosen for p in pairs]), latents([p.rejected for p in pairs]), tuple(p.prompt.text for p in pairs)
-    )
+    for few in (refs[i : i + 64] for i in range(0, len(refs), 64)):
+        if unknown := [ref for ref in few if ref.sha256 not in kept]:
+            _check_sizes(unknown)
+            pictures = np.stack([read_png(folder / ref.path) for ref in unknown])
+            encoded = model.encode_pixels(torch.from_numpy(pictures).float() / 255.0)
+            kept.update((ref.sha256, latent) for ref, latent in zip(unknown, encoded, strict=True))
+    return torch.stack([kept[ref.sha256] for ref in refs])
 
 
 def _check_sizes(refs: list[ImageRef]) -> None:

@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from alignment.dpo import Dpo
-from alignment.grpo import Grpo
+from alignment.groups import Groups
 from base_model.weights import load_model
 from experiments.beside import Beside
 from experiments.configs import nano
@@ -104,7 +104,7 @@ def run_chain(folder: Path, chain: Chain, plan: EvaluationPlan) -> None:
 
 def train_stage(experiment: Experiment, folder: Path, parent: Path | None, bar: Progress) -> None:
     """One stage, with the OCR engines of its reward where it needs them."""
-    if not isinstance(experiment.algorithm, Dpo | Grpo):
+    if not isinstance(experiment.algorithm, Dpo | Groups):
         run(experiment, folder, parent, None, bar)
         return
     tqdm.write("starting the OCR engines", file=sys.stderr)

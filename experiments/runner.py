@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from alignment import dpo, grpo
+from alignment import awm, best_of_n, dpo, dppo, grpo, guard, kto, nft, online_dpo, rwr, tied_dpo
+from alignment.groups import Groups
 from base_model import pretrain, released, sft, train_vae
 from base_model.checkpoint import keep_last, latest, save_atomically
 from base_model.data.latents import KeptLatents, LatentStream, Producers
@@ -33,6 +34,7 @@ from base_model.sample import Sampler
 from base_model.step import Step
 from base_model.vae import QwenImageVAE
 from base_model.weights import NANO_VAE, holds_model, load_model, load_vae, save_model, save_vae
+from experiments.answers import has_answers, load_answers, load_verdicts
 from experiments.evaluate import draw_pictures, fixed_noise
 from experiments.experiment import Experiment, PromptPlan
 from experiments.preferences import load_pairs, make_pairs
@@ -47,6 +49,18 @@ CHECKPOINTS = 2
 
 LOOK = PromptPlan(count=6, seed=61, heldout=True)
 """What is drawn at every checkpoint, to be looked at."""
+
+ONLINE: Mapping[type, Callable[..., Iterator[Step]]] = {
+    grpo.Grpo: grpo.train, guard.Guard: guard.train, dppo.Dppo: dppo.train, nft.Nft: nft.train, awm.Awm: awm.train,
+    rwr.Rwr: rwr.train, best_of_n.BestOfN: best_of_n.train, online_dpo.OnlineDpo: online_dpo.train,
+}  # fmt: skip
+"""The loops that draw their own pictures, by their settings."""
+
+FROM_ANSWERS: Mapping[type, tuple[Callable[..., Any], Callable[..., Iterator[Step]]]] = {
+    dpo.Dpo: (load_pairs, dpo.train), tied_dpo.TiedDpo: (load_answers, tied_dpo.train),
+    kto.Kto: (load_verdicts, kto.train),
+}  # fmt: skip
+"""What reads the answers in a folder, and the loop that learns from them, by its settings."""
 
 T = TypeVar("T")
 
@@ -155,11 +169,12 @@ def updates(
         with Producers(data, stride=engine.world_size) as producers:
             yield loop(model, engine, producers, cfg, start)
     elif isinstance(cfg, dpo.Dpo):
-        yield dpo.train(model, engine, load_pairs(model, folder), cfg, start)
+        load, train = FROM_ANSWERS[type(cfg)]
+        yield train(model, engine, load(model, folder), cfg, start)
     else:
         plan = required(experiment, experiment.prompts, "prompts")
         prompts = PromptSet(make_prompts(plan), plan.seed)
-        yield grpo.train(model, engine, prompts, required(experiment, pool, "judge"), cfg, start)
+        yield ONLINE[type(cfg)](model, engine, prompts, required(experiment, pool, "judge"), cfg, start)
 
 
 def encode_ahead(model: Released, data: TextStream, chunk: int = 64) -> None:
@@ -175,17 +190,22 @@ def encode_ahead(model: Released, data: TextStream, chunk: int = 64) -> None:
     model.text.unload()
 
 
+def open_record(experiment: Experiment, folder: Path, parent: Path | None) -> RunRecord:
+    """The run of these settings in `folder`, made when it is new: before anything else is put there."""
+    return RunRecord.open(
+        folder, {"experiment": experiment, "parent": os.path.relpath(parent, folder) if parent else ""}
+    )
+
+
 def run(
     experiment: Experiment, folder: Path, parent: Path | None = None, pool: ScorerPool | None = None,
     progress: Progress | None = None,
 ) -> None:  # fmt: skip
     """Train in `folder` until the experiment's last update, from wherever the folder says it is.
 
-    `parent` is a finished stage to start from, `pool` scores pictures for DPO's pairs and for GRPO.
+    `parent` is a finished stage to start from, `pool` scores made pairs and pictures that are drawn while training.
     """
-    record = RunRecord.open(
-        folder, {"experiment": experiment, "parent": os.path.relpath(parent, folder) if parent else ""}
-    )
+    record = open_record(experiment, folder, parent)
     if record.finished:
         if progress:
             progress.skip(experiment.name)
@@ -202,10 +222,10 @@ def run(
             model = open_model(experiment, parent, folder / "embeddings")
             module, device = model.trainable, model.device
             model.network.recompute = experiment.memory.recompute
-        if isinstance(cfg, dpo.Dpo) and not (folder / "pairs.jsonl").exists():
+        if isinstance(cfg, dpo.Dpo) and not has_answers(folder):
             plan = required(experiment, experiment.pairs, "pairs")
             make_pairs(model, plan, folder, required(experiment, pool, "judge"), bar)
-        if isinstance(cfg, dpo.Dpo | grpo.Grpo):
+        if isinstance(cfg, dpo.Dpo | Groups):
             model.freeze_reference()
         adapter = isinstance(model, QwenImage) and has_adapter(model.network)
         engine = LocalEngine(module, experiment.optim, device, experiment.memory, keep_frozen=not adapter)

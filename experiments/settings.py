@@ -23,7 +23,7 @@ class Training:
     parent: Annotated[Path | None, arg(metavar="PATH")] = None
     """folder of the finished run whose model this one starts from"""
     pairs: Annotated[str, arg(metavar="FILE|store:CAMPAIGN")] = ""
-    """for DPO: a pairs.jsonl, or store: and a campaign whose settled answers to learn from, instead of a machine's"""
+    """for DPO and KTO: a file of pairs or comparisons, or store: and a campaign whose settled answers to learn from"""
     store: str = "annotations"
     """the store of that campaign: its folder, or a postgresql:// URL with its pictures in ./pictures"""
 

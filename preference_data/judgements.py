@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, Row, select
 
 from preference_data import campaigns, facts, schema
+from preference_data.comparisons import Comparison
 from preference_data.records import ImageRef, PreferencePair, Prompt
 from preference_data.roles import LEAD, authorise
 from preference_data.schema import assignment, item
@@ -79,6 +80,16 @@ def training_pairs(judgements: Iterable[Judgement], source: str) -> list[Prefere
         margin = max((j.votes[0] - j.votes[1]) * (1 if won else -1) / cast, 0.0) if cast else None
         pairs.append(PreferencePair(j.prompt, best, worst, source, margin, "left" if won else "right"))
     return pairs
+
+
+def compared(judgements: Iterable[Judgement], source: str) -> list[Comparison]:
+    """All judgements as comparisons, ties as what they are. `source` and the margin, of decided ones, as above."""
+    side = {"first": "left", "second": "right"}
+    found = []
+    for j in judgements:
+        margin = abs(j.votes[0] - j.votes[1]) / sum(j.votes) if sum(j.votes) and j.outcome in DECIDED else None
+        found.append(Comparison(j.prompt, j.first, j.second, side.get(j.outcome, j.outcome), source, margin))
+    return found
 
 
 def _export(store: Store, actor: int, campaign: int | str, rows: str) -> list[Judgement]:

@@ -119,6 +119,26 @@ def test_kl_carries_its_step_size():
     torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("kernel", "noise"), STEP_NOISES)
+def test_three_forms_of_a_divergence_agree(kernel, noise):
+    """Closed form of two steps, the same from their velocities alone, and the mean of log-ratios of drawn actions."""
+    random, sigma, sigma_next = torch.Generator().manual_seed(0), 0.6, 0.45
+    x, v, w = (torch.randn(1, 3, 2, generator=random, dtype=torch.float64) for _ in range(3))
+    one, other = kernel(x, v, sigma, sigma_next, noise), kernel(x, v + 0.3 * w, sigma, sigma_next, noise)
+    closed = float(one.kl(other))
+    zero = torch.zeros_like(x)
+    slope = float(kernel(zero, zero + 1.0, sigma, sigma_next, noise).mean_BSC.mean())  # d mean / d v
+    assert closed == pytest.approx(slope**2 * float((0.3 * w).square().mean()) / (2 * one.std**2), rel=1e-5)
+    if kernel in (flow.flow_sde, flow.dance):
+        dt = sigma - sigma_next
+        s = one.std / math.sqrt(dt)
+        rate = 0.5 * dt * (s * (1 - sigma) / (2 * sigma) + 1 / s) ** 2
+        assert closed == pytest.approx(rate * float((0.3 * w).square().mean()), rel=1e-5)
+    drawn = one.sample(torch.randn(200_000, 3, 2, generator=random, dtype=torch.float64))
+    ratio = one.log_prob(drawn) - other.log_prob(drawn)
+    assert closed == pytest.approx(float(ratio.mean()), abs=5 * float(ratio.std()) / math.sqrt(len(drawn)))
+
+
 def test_log_prob_is_float32_under_half_precision():
     step = flow.Gaussian(torch.randn(2, 3, 4).bfloat16(), 0.1)
     assert step.log_prob(torch.randn(2, 3, 4).bfloat16()).dtype == torch.float32

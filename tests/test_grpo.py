@@ -5,85 +5,28 @@ Shapes: P prompts, G samples of each, B = P x G; S latent tokens, C channels.
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from alignment.grpo import Grpo, Micro, advantages, loss, train
+from alignment.advantages import advantages
+from alignment.grpo import Grpo, Micro, loss, train
 from alignment.trajectory import Trajectory, Transition, Walk, policy, rollout
 from base_model import flow
 from base_model.engine import LocalEngine, OptimConfig
 from base_model.interface import Conditioning
 from base_model.qwen_image import QwenImage
 from base_model.sample import Sampler
-from preference_data.prompts import PromptSet
-from preference_data.records import Prompt
-from rewards.scores import Scores
 from tests.tiny_model import gradient, same, tiny_model, weights
+from tests.toy_alignment import GENTLE, PROMPTS, SPREAD, G, Judged, Line, Watching, listed, moved, redness
 
-G = 4
-WORDS = ("ABC", "DE", "F", "GHI", "JK", "L")
-PROMPTS = PromptSet.from_texts(f'the word "{word}" in red sans' for word in WORDS)
 KERNELS = [(flow.ddim, 1.0), (flow.flow_sde, 0.7), (flow.cps, 0.8), (flow.dance, 0.3)]
-GENTLE = OptimConfig(steps=100, muon_lr=0.0, adamw_lr=1e-4, clip=0.0, warmup=0, decay_from=1.0)
 TINY = Grpo(steps=1, prompts=3, group=G, micro=3 * G, sampler=Sampler(steps=6))
-
-
-@dataclass
-class Judged:
-    """A judge that answers at once with `reward(batch, prompts, pictures)`, and remembers what it was asked."""
-
-    reward: Callable[[int, Sequence[Prompt], np.ndarray], np.ndarray]
-    asked: list[tuple[tuple[Prompt, ...], np.ndarray]] = field(default_factory=list)
-
-    def submit(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Future[Scores]:
-        value_B = np.asarray(self.reward(len(self.asked), prompts, images_B3HW), dtype=np.float64)
-        self.asked.append((tuple(prompts), images_B3HW))
-        future: Future[Scores] = Future()
-        future.set_result(Scores(value_B, {}))
-        return future
-
-
-def listed(*groups: Sequence[float]) -> Judged:
-    """The same rewards for the first group, the second, and so on, whatever they show."""
-    return Judged(lambda batch, *_: np.asarray(groups[batch % len(groups)]))
-
-
-def redness(_: int, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> np.ndarray:
-    pixels = images_B3HW.astype(np.float64) / 255.0
-    return pixels[:, 0].mean((1, 2)) - pixels[:, 1:].mean((1, 2, 3))
-
-
-SPREAD = ([0.0, 1.0, 0.5, 0.25], [1.0, 0.0, 0.0, 0.0], [0.1, 0.2, 0.3, 0.9])
-
-
-class Watching(LocalEngine):
-    """Computes gradients and keeps them, with the micro-batches; moves nothing."""
-
-    def __init__(self, model: QwenImage, rank: int = 0, others: Tensor | None = None) -> None:
-        super().__init__(model.network, GENTLE)
-        self.rank, self.world_size = rank, 1 if others is None else 2
-        self.others, self.micros, self.calls = others, [], 0
-
-    def update(self, micros, loss):
-        self.module.zero_grad(set_to_none=True)
-        reports = []
-        for micro in micros:
-            value, metrics = loss(micro)
-            (value / len(micros)).backward()
-            reports.append({name: float(x) for name, x in metrics.items()})
-        self.micros, self.calls = list(micros), self.calls + 1
-        return {name: sum(r[name] for r in reports) / len(reports) for name in reports[0]}
-
-    def gather(self, x_B: Tensor) -> Tensor:
-        return x_B if self.others is None else torch.cat([self.others, x_B])
 
 
 def watched(cfg: Grpo, judge: Judged, model: QwenImage | None = None) -> tuple[QwenImage, Watching, dict[str, float]]:
@@ -126,15 +69,6 @@ def log_probs(model: QwenImage, seen: Trajectory, cfg: Grpo) -> Tensor:
     return torch.stack([p.log_prob(t.next_BSC) for p, t in zip(now, seen.transitions, strict=True)])
 
 
-def moved() -> QwenImage:
-    """A model that is no longer at its reference."""
-    model, random = tiny_model(), torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for weight in model.network.parameters():
-            weight.add_(0.02 * torch.randn(weight.shape, generator=random))
-    return model
-
-
 def close(a: dict[str, Tensor], b: dict[str, Tensor], scale: float = 1e-4) -> None:
     """Gradients equal up to `scale` of the largest entry, which is not 0."""
     assert a.keys() == b.keys()
@@ -144,79 +78,7 @@ def close(a: dict[str, Tensor], b: dict[str, Tensor], scale: float = 1e-4) -> No
         torch.testing.assert_close(value, b[name], atol=scale * largest, rtol=scale, msg=lambda m, n=name: f"{n}: {m}")
 
 
-# --- (G1) advantages ----------------------------------------------------------------------------------------------
-
-
-def test_advantages_by_hand():
-    reward = torch.tensor([[1.0, 0.0, 0.0, 1.0], [3.0, 1.0, 1.0, 3.0]])
-    own, teaches = advantages(reward, True, 5.0)
-    size = torch.tensor([[0.5 / 0.5001], [1.0 / 1.0001]])
-    torch.testing.assert_close(own, torch.tensor([[1.0, -1.0, -1.0, 1.0]] * 2) * size)
-    assert teaches.all()
-    everyone, _ = advantages(reward, False, 5.0)
-    spread = math.sqrt((4 * 0.25 + 4 * 1.0) / 8)
-    expected = torch.tensor([[0.5, -0.5, -0.5, 0.5], [1.0, -1.0, -1.0, 1.0]]) / (spread + 1e-4)
-    torch.testing.assert_close(everyone, expected)
-
-
-def test_unjudged_pictures_are_left_out_of_mean_and_spread():
-    nan = math.nan
-    reward = torch.tensor([[1.0, nan, 3.0, nan], [nan, nan, nan, 5.0], [nan] * 4])
-    for own in (True, False):
-        advantage, teaches = advantages(reward, own, 5.0)
-        # Only the first group compares; with the update's spread the lonely picture of the second counts as spread 0.
-        spread = 1.0 if own else math.sqrt((1.0 + 1.0 + 0.0) / 3)
-        torch.testing.assert_close(advantage[0], torch.tensor([-1.0, 0.0, 1.0, 0.0]) / (spread + 1e-4))
-        assert not advantage[1:].any()
-        assert teaches.tolist() == [[True, False, True, False], [False] * 4, [False] * 4]
-
-
-@pytest.mark.parametrize("own", [True, False])
-@pytest.mark.parametrize("size", [3, 7, 12, 16])
-def test_equal_rewards_teach_nothing(own, size):
-    """Also where the mean of equal numbers is not that number in float32."""
-    for value in torch.rand(100, generator=torch.Generator().manual_seed(0)).tolist():
-        reward = torch.stack([torch.full((size,), value), torch.linspace(0, 1, size)])
-        advantage, teaches = advantages(reward, own, 5.0)
-        assert not advantage[0].any() and not teaches[0].any()
-        assert teaches[1].all() and advantage[1].abs().max() > 1.0
-
-
-@pytest.mark.parametrize("own", [True, False])
-def test_advantages_ignore_level_and_scale(own):
-    reward = torch.rand(3, 8, generator=torch.Generator().manual_seed(0))
-    before, _ = advantages(reward, own, 5.0)
-    level, _ = advantages(reward + torch.tensor([[5.0], [-3.0], [0.5]]), own, 5.0)
-    scale, _ = advantages(40.0 * reward, own, 5.0)
-    torch.testing.assert_close(level, before, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(scale, before, atol=2e-3, rtol=1e-3)
-    assert before.mean(1).abs().max() < 1e-6, "every group is centred on itself"
-
-
-def test_advantages_are_clipped():
-    reward = torch.zeros(1, 100)
-    reward[0, 0], reward[0, 1] = 1.0, -1.0
-    advantage, _ = advantages(reward, True, 2.5)
-    assert advantage.max() == 2.5 and advantage.min() == -2.5
-
-
 # --- (G2) to (G4) by hand -----------------------------------------------------------------------------------------
-
-
-class Line:
-    """A model whose velocity is one number: everything about its policy can be worked out on paper."""
-
-    def __init__(self, value: float, before: float) -> None:
-        self.trainable = nn.Module()
-        self.trainable.value = nn.Parameter(torch.tensor(value))
-        self.before = before
-
-    def velocity(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
-        return self.trainable.value.expand(x_BSC.shape)
-
-    @contextlib.contextmanager
-    def reference(self) -> Iterator[Line]:
-        yield Line(self.before, self.before)
 
 
 # dance from 0.5 to 0.25 with eta 1 at x = 0: mean = -v dt - s^2 dt / (2 sigma) (1 - sigma) v = -v dt (1 + s^2 / 2).
@@ -232,7 +94,7 @@ def on_paper(
     model, B = Line(value, before), len(ratio)
     action = torch.tensor(actions or [0.1 * i for i in range(B)]).view(B, 1, 1)
     now = flow.Gaussian(torch.full((B, 1, 1), SLOPE * value), STD).log_prob(action)
-    t = Transition(torch.zeros(B, 1, 1), action, SIGMA, NEXT, 1, now - torch.tensor(ratio).log())
+    t = Transition(torch.zeros(B, 1, 1), action, SIGMA, NEXT, 1, now - torch.tensor(ratio).log(), action)
     cond = Conditioning(torch.zeros(B, 1, 1), torch.ones(B, 1, dtype=torch.bool), ((1, 1),) * B)
     trajectory = Trajectory(cond, cond, (t,), torch.zeros(B, 1, 1))
     micro = Micro(trajectory, t, torch.tensor(advantage), torch.tensor(weight))
@@ -268,8 +130,10 @@ def test_kl_by_hand():
         total, slope, metrics = on_paper([1.0, 1.0], [0.0, 0.0], [1.0, 0.5], beta=2.0, value=value)
         kl = (SLOPE * (value - 0.4)) ** 2 / (2 * STD**2)
         assert metrics["kl"] == pytest.approx(0.75 * kl, rel=1e-4)
-        assert total == pytest.approx(2.0 * 0.75 * kl, rel=1e-4)
-        assert slope == pytest.approx(2.0 * 0.75 * SLOPE**2 * (value - 0.4) / STD**2, rel=1e-4)
+        rate = 1.0 / (SIGMA - NEXT)  # (G5): per unit of noise level
+        assert metrics["kl_rate"] == pytest.approx(0.75 * kl * rate, rel=1e-4)
+        assert total == pytest.approx(2.0 * 0.75 * kl * rate, rel=1e-4)
+        assert slope == pytest.approx(2.0 * 0.75 * rate * SLOPE**2 * (value - 0.4) / STD**2, rel=1e-4)
     total, slope, metrics = on_paper([1.0, 1.0], [0.0, 0.0], [1.0, 1.0], beta=2.0)
     assert metrics["kl"] == 0.0 and slope == 0.0
 
@@ -317,7 +181,9 @@ def test_gradient_is_that_of_the_mean_over_taught_samples(micro, beta):
         for a, b in zip(policies(model, seen, cfg), before, strict=True)
     ]
     kl = torch.stack(gaps)[:, taught].mean()
-    (beta * kl - objective).backward()
+    levels, first = cfg.sampler.levels(), cfg.walk.start(0, 0)
+    rate = cfg.walk.window / (levels[first] - levels[first + cfg.walk.window])
+    (beta * rate * kl - objective).backward()
     close(got, gradient(model))
     assert metrics["unjudged"] == pytest.approx(1 / 12)
     assert metrics["groups_without_spread"] == pytest.approx(1 / 3)
@@ -486,3 +352,82 @@ def test_settings_that_cannot_work_are_refused():
     for steps in (3, 4):
         with pytest.raises(ValueError, match=f"within=4 must be below sampler.steps={steps}"):
             replace(TINY, sampler=Sampler(steps=steps))
+
+
+# --- walks and the unit of beta -----------------------------------------------------------------------------------
+
+WALKS = [Walk(window=2, within=4), Walk(window=5, within=5), Walk(window=2, within=4, stay=2, in_order=True)]
+
+
+@pytest.mark.parametrize(("kernel", "noise"), KERNELS)
+@pytest.mark.parametrize("walk", WALKS, ids=["moving", "full", "sliding"])
+def test_every_kernel_learns_along_every_walk(kernel, noise, walk):
+    cfg = replace(TINY, walk=replace(walk, kernel=kernel, noise=noise), clip=10.0)
+    model = tiny_model()
+    seen = rolled(model, cfg)
+    before = log_probs(model, seen, cfg)
+    assert len(before) == walk.window
+    (step,) = train(model, LocalEngine(model.network, GENTLE), PROMPTS, listed(*SPREAD), cfg)
+    assert step.metrics["ratio_gap_first"] == 0.0
+    gain_B = (log_probs(model, seen, cfg) - before).detach().mean(0)
+    advantage, _ = advantages(torch.tensor(SPREAD), False, 5.0)
+    assert float((gain_B * advantage.flatten()).mean()) > 0.0
+
+
+@pytest.mark.parametrize("storage", ["bfloat16", "float16"])
+def test_ratio_is_exactly_one_whatever_latents_are_stored_in(storage):
+    _, _, metrics = watched(replace(TINY, walk=Walk(window=5, within=5, storage=storage)), listed(*SPREAD))
+    assert metrics["ratio_first"] == 1.0 and metrics["ratio_gap_first"] == 0.0
+
+
+def kl_metrics(steps: int, paper: bool = False) -> dict[str, float]:
+    """Of a network that answers a constant other than the reference's, from sigma 1 to 0.3."""
+    noisy = round(0.7 * steps)
+    walk = Walk(flow.dance, 0.5, window=noisy, within=noisy, shared_noise=False)
+    sampler = Sampler(steps=steps, mu=0.0)
+    levels = sampler.levels()
+    model, B, reports = Line(0.6, 0.4), 2, []
+    cond = Conditioning(torch.zeros(B, 1, 1), torch.ones(B, 1, dtype=torch.bool), ((1, 1),) * B)
+    zero = torch.zeros(B, 1, 1)
+    path = tuple(Transition(zero, zero, levels[i], levels[i + 1], 1, zero[:, 0, 0], zero) for i in range(noisy))
+    cfg = Grpo(steps=1, prompts=1, group=2, micro=2, sampler=sampler, walk=walk, beta=1.0, paper_compat=paper)
+    for t in path:
+        one = torch.ones(B)
+        reports.append(loss(model, Micro(Trajectory(cond, cond, path, zero), t, one, one), cfg)[1])
+    return {name: float(torch.stack([r[name] for r in reports]).mean()) for name in ("kl", "kl_rate")}
+
+
+def test_beta_does_not_depend_on_the_number_of_steps():
+    """(G5) tends to the integral of (s (1 - sigma) / (2 sigma) + 1 / s)^2 / 2 |v - v_ref|^2; KL_t itself halves."""
+    few, many = kl_metrics(100), kl_metrics(200)
+    assert many["kl_rate"] == pytest.approx(few["kl_rate"], rel=0.02)
+    assert many["kl"] == pytest.approx(few["kl"] / 2, rel=0.03)
+    sigma = np.linspace(0.3, 1.0, 10001)
+    rate = 0.5 * (0.5 * (1 - sigma) / (2 * sigma) + 1 / 0.5) ** 2 * 0.2**2
+    assert many["kl_rate"] == pytest.approx(float(rate.mean()), rel=0.02)
+
+
+def test_paper_compat_leaves_the_step_size_out():
+    """mean (mu - mu_ref)^2 / (2 s^2) of one step, s without the root of the step size."""
+    steps, eta = 50, 0.5
+    levels = np.linspace(1, 0, steps + 1)[: round(0.7 * steps)]
+    slope = (1 / steps) * (1 + eta**2 * (1 - levels) / (2 * levels))
+    assert kl_metrics(steps, paper=True)["kl_rate"] == pytest.approx(
+        float(((slope * 0.2) ** 2 / (2 * eta**2)).mean()), rel=1e-3
+    )
+    with pytest.raises(ValueError, match=r"paper_compat is for walk.kernel flow.flow_sde or flow.dance"):
+        replace(TINY, paper_compat=True)
+
+
+def test_kl_is_zero_at_the_start_and_has_a_gradient():
+    """A divergence that is cut off from the policy is 0 too: a step away it must pull, in proportion."""
+    for away in (0.0, 1e-3, 2e-3):
+        total, slope, metrics = on_paper([1.0], [0.0], [1.0], beta=1.0, value=0.4 + away)
+        assert (metrics["kl"] == 0.0) == (away == 0.0)
+        assert slope == pytest.approx(SLOPE**2 * away / STD**2 / (SIGMA - NEXT), rel=1e-3)
+        assert total == pytest.approx(0.5 * slope * away, abs=1e-9)
+
+
+def test_without_a_stochastic_step_nothing_can_be_reinforced():
+    with pytest.raises(ValueError, match=r"walk.window=0"):
+        replace(TINY, walk=Walk(window=0, shared_noise=False))

@@ -16,7 +16,7 @@ from torch import Tensor
 from alignment.trajectory import Trajectory, Transition, Walk, policy, rollout
 from base_model import flow
 from base_model.qwen_image import QwenImage
-from base_model.sample import Sampler
+from base_model.sample import Sampler, sample
 from tests.tiny_model import Spy, tiny_model
 
 TEXTS = ('the word "ABC" in red sans', 'the word "HELLO" in blue mono, top left')
@@ -261,6 +261,71 @@ def test_a_rollout_leaves_no_graph():
 def test_walks_that_cannot_learn_are_refused():
     with pytest.raises(ValueError, match="deterministic walk has no log-probability"):
         Walk(noise=0.0)
-    for window in (0, 5):
+    for window in (-1, 5):
         with pytest.raises(ValueError, match=f"window of {window} steps does not fit the first 4"):
             Walk(window=window, within=4)
+    with pytest.raises(ValueError, match="every picture of a group the same"):
+        Walk(window=0)
+    with pytest.raises(ValueError, match="stay=0 is below 1"):
+        Walk(stay=0)
+
+
+# --- kinds of walks -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kernel", "noise"), KERNELS)
+def test_a_full_trajectory_is_the_window_over_every_step_with_noise(kernel, noise):
+    """All steps but the last, one after the other, each from where the last one led; the last is the ODE."""
+    model, levels = tiny_model(), flow.schedule(STEPS, 0.5)
+    walk = Walk(kernel, noise, window=STEPS - 1, within=STEPS - 1)
+    seen = roll(model, walk)
+    assert [(t.sigma, t.sigma_next) for t in seen.transitions] == list(pairwise(levels))[:-1]
+    for a, b in pairwise(seen.transitions):
+        assert torch.equal(a.next_BSC, b.x_BSC)
+    with torch.no_grad():
+        x = seen.transitions[-1].next_BSC
+        v = model.velocity(x, torch.full((P * G,), levels[-2]), seen.cond)
+    torch.testing.assert_close(seen.x0_BSC, x - levels[-2] * v, atol=1e-5, rtol=1e-5)
+    # What the last step would have been: without noise, so without a likelihood, or with noise left in the picture.
+    last = kernel(x, v, levels[-2], 0.0, noise)
+    if kernel in (flow.ddim, flow.cps):
+        assert last.std == 0.0
+        with pytest.raises(ValueError, match="no action has a log-probability"):
+            last.log_prob(x)
+    else:
+        assert last.std > 0.0
+
+
+@pytest.mark.parametrize(("kernel", "noise"), KERNELS)
+@pytest.mark.parametrize("storage", ["float32", "bfloat16", "float16"])
+def test_storage_does_not_move_the_ratio(kernel, noise, storage):
+    """Latents are rounded before their likelihood is taken: 1 exactly, where rounding afterwards is off."""
+    model, walk = tiny_model(), Walk(kernel, noise, window=3, within=3, storage=storage)
+    seen = roll(model, walk)
+    after = []
+    with torch.no_grad():
+        for t in seen.transitions:
+            assert t.x_BSC.dtype == t.next_BSC.dtype == getattr(torch, storage)
+            where = replay(model, seen, t, 1.0, walk)
+            assert torch.equal(torch.exp(where.log_prob(t.next_BSC) - t.log_prob_B), torch.ones(P * G))
+            assert torch.equal(where.mean_BSC, t.mean_BSC)
+            exact = where.mean_BSC + where.std * torch.randn(where.mean_BSC.shape)
+            after.append((where.log_prob(exact.to(t.x_BSC.dtype)) - where.log_prob(exact)).abs().max())
+    assert seen.x0_BSC.dtype == torch.float32
+    assert (float(torch.stack(after).max()) > 0.0) == (storage != "float32")
+
+
+def test_a_window_may_stay_and_may_slide():
+    order = [Walk(window=2, within=5).start(0, step) for step in range(4)]
+    assert [Walk(window=2, within=5, stay=3).start(0, step) for step in range(12)] == [p for p in order for _ in "abc"]
+    sliding = Walk(window=2, within=5, stay=2, in_order=True)
+    assert [sliding.start(7, step) for step in range(10)] == [0, 0, 1, 1, 2, 2, 3, 3, 0, 0]
+
+
+def test_without_a_window_the_walk_is_the_ode():
+    model, walk = tiny_model(), Walk(window=0, within=3, shared_noise=False)
+    drawn = recorded(model)
+    seen = roll(model, walk, 2.0, step=1)
+    assert not seen.transitions and len(drawn) == 1
+    whole = sample(model, drawn[0], seen.cond, seen.uncond, Sampler(STEPS, 2.0), flow.schedule(STEPS, 0.5))
+    torch.testing.assert_close(seen.x0_BSC, whole, atol=1e-6, rtol=1e-6)

@@ -15,8 +15,9 @@ SETTINGS = {"unguided": "Without guidance", "guided": "With guidance"}
 GROUPS = (
     ("What is learned", ("loss", "flow_error", "psnr", "reconstruction", "edge", "reward", "implicit_accuracy",
                          "margin")),
-    ("Health", ("ratio_first", "ratio_gap_first", "ratio", "ratio_gap", "clip_share", "kl", "chosen_drift",
-                "rejected_drift", "groups_without_spread", "unjudged", "grad_norm")),
+    ("Health", ("ratio_first", "ratio_gap_first", "ratio", "ratio_gap", "clip_share", "kl", "kl_rate", "log_ratio",
+                "divergence", "moved", "drift", "tie_gap", "chosen_drift", "rejected_drift", "tries",
+                "groups_without_spread", "unjudged", "grad_norm")),
     ("Optimizer", ("lr",)),
 )  # fmt: skip
 """Metrics by what they tell, in the order they are shown. A metric not named here goes into a last group."""
@@ -37,6 +38,15 @@ METRICS = {
     "ratio_gap": "largest distance of a ratio from 1",
     "clip_share": "share of samples outside of the clip range",
     "kl": "divergence from the reference; of an autoencoder, from the normal distribution",
+    "kl_rate": "the same by unit of noise level, which beta weighs",
+    "log_ratio": "mean centred log-ratio; near 0 while actions are the old policy's",
+    "divergence": "from the policy that drew the pictures",
+    "moved": "squared distance of the velocity from the old policy's",
+    "drift": "squared distance of the velocity, or change of the error, from the reference",
+    "tie_gap": "how far apart the model holds what people called equal",
+    "good_reward": "implicit reward of pictures that were called good",
+    "bad_reward": "the same of those called bad",
+    "tries": "rollouts until every group of the update taught something",
     "chosen_drift": "how much better than the reference the chosen pictures are fitted",
     "rejected_drift": "the same for the rejected pictures",
     "groups_without_spread": "share of groups that taught nothing",

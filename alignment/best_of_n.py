@@ -1,0 +1,59 @@
+"""Best-of-n fine-tuning: the best picture of every group is fitted, the others are forgotten.
+
+    (H1)  i* = argmax_i r_i within a group; of equally good ones the first that was drawn
+    (H2)  L = mean over groups of mean || v_theta(x, sigma, text) - (eps - x0_i*) ||^2                   x as (X1)
+
+Also known as rejection-sampling fine-tuning or RAFT (Dong et al., arXiv:2304.06767). A baseline, cheap to learn from:
+one picture a group instead of all, so it can be seen at several noise levels. A group without spread has no best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alignment.groups import Judge, Part, Prompts, draw
+from alignment.points import Forward, Pictures, noised
+from alignment.rwr import loss
+from base_model.engine import Engine
+from base_model.interface import FlowModel
+from base_model.step import Step
+
+
+@dataclass(frozen=True)
+class BestOfN(Forward):
+    """Settings of best-of-n fine-tuning."""
+
+    levels: int = 4
+    """noise levels at which a best picture is learned from in an update"""
+
+
+def best_rows(advantage_B: Tensor, weight_B: Tensor, group: int) -> Tensor:
+    """(H1) [P]: the row of each group's best picture among the judged; of a group that teaches nothing, any row."""
+    candidates = torch.where(weight_B > 0.0, advantage_B, -torch.inf).view(-1, group)
+    first = torch.arange(len(candidates), device=candidates.device) * group
+    return first + (candidates == candidates.amax(1, keepdim=True)).int().argmax(1)
+
+
+def best(part: Part, group: int) -> Pictures:
+    """The best pictures of a micro-batch, one a group; a group that teaches nothing weighs 0."""
+    rows = best_rows(part.advantage_B, part.weight_B, group)
+    x0 = part.trajectory.x0_BSC[rows]
+    return Pictures(x0, part.trajectory.cond.take(rows), part.advantage_B[rows], part.weight_B[rows])
+
+
+def train(
+    model: FlowModel, engine: Engine, prompts: Prompts, judge: Judge, cfg: BestOfN, start: int = 0
+) -> Iterator[Step]:
+    """Yields after every rollout and its updates."""
+    for step in range(start, cfg.steps):
+        drawn = draw(model, engine, prompts, judge, cfg, step)
+        metrics = dict(drawn.metrics)
+        if drawn.teaches:
+            points = noised([best(part, cfg.group) for part in drawn.parts], cfg, step, engine.rank)
+            for _ in range(cfg.updates):
+                metrics |= engine.update(points, lambda p: loss(model, p))  # (H2)
+        yield Step(step, metrics)

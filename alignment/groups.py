@@ -1,0 +1,172 @@
+"""Groups of pictures that the model drew itself, judged and compared: where every online algorithm begins.
+
+For each of P prompts G pictures are drawn (alignment/trajectory.py), each group is sent to the judge as soon as it is
+decoded, and what came out better than the rest of its group is worth more (alignment/advantages.py). With `tries` above
+1 further prompts are drawn, within that bound, while too many groups of an update have no spread.
+
+What an algorithm makes of it is its own file: grpo.py, nft.py, awm.py, rwr.py, best_of_n.py, online_dpo.py.
+Shapes: B = P prompts x G samples; M micro-batches of `micro` samples, whole groups each; W ranks, K rewards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from alignment.advantages import advantages, fullest, mixed, reward_table
+from alignment.trajectory import Trajectory, Walk, rollout
+from base_model.engine import Engine
+from base_model.interface import FlowModel
+from base_model.sample import Sampler
+from preference_data.records import Prompt
+from rewards.scores import Scores, concatenate
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Settings of drawing, judging and comparing."""
+
+    steps: int
+    """rollouts"""
+    prompts: int = 3
+    """groups a rollout and rank (P)"""
+    group: int = 16
+    """pictures a prompt (G)"""
+    sampler: Sampler = field(default_factory=lambda: Sampler(steps=8))
+    walk: Walk = field(default_factory=Walk)
+    micro: int = 24
+    """pictures drawn, judged and learned from at a time, whole groups: while some are judged the next are drawn"""
+    updates: int = 1
+    """optimizer steps a rollout"""
+    group_spread: bool = False
+    """divide by the group's own spread instead of the update's"""
+    advantage_clip: float = 5.0
+    parts: tuple[tuple[str, float], ...] = ()
+    """(part of the reward, weight): each normalised in its group before they are mixed; () = the reward's own value"""
+    tries: int = 1
+    """rollouts of new prompts at most, until every group of the update teaches; 1 = what does not is left out"""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.group < 2:
+            raise ValueError(f"group={self.group}: a group needs at least 2 pictures to be compared")
+        if self.micro % self.group or (self.prompts * self.group) % self.micro:
+            raise ValueError(
+                f"micro={self.micro} must be a multiple of group={self.group} and divide the "
+                f"{self.prompts} x {self.group} = {self.prompts * self.group} pictures of a rollout"
+            )
+        if self.walk.within >= (steps := self.sampler.steps):
+            raise ValueError(f"within={self.walk.within} must be below sampler.steps={steps}: the last has no noise")
+        if self.tries < 1 or self.updates < 1:
+            raise ValueError(f"tries={self.tries} and updates={self.updates} must be at least 1")
+
+
+class Judge(Protocol):
+    """Scores pictures elsewhere while the trainer goes on."""
+
+    def submit(self, prompts: Sequence[Prompt], images_B3HW: object) -> Future[Scores]:
+        """uint8 pictures, in the order of the prompts."""
+        ...
+
+
+class Prompts(Protocol):
+    """Prompts addressable by (step, size)."""
+
+    def batch(self, step: int, size: int) -> Sequence[Prompt]: ...
+
+
+class Part(NamedTuple):
+    """A micro-batch of pictures; `weight_B` is 0 for samples that teach nothing, else total / taught."""
+
+    trajectory: Trajectory
+    advantage_B: Tensor
+    weight_B: Tensor
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """An update's pictures on this rank, and what is worth telling about everybody's."""
+
+    parts: tuple[Part, ...]
+    metrics: dict[str, float]
+    teaches: bool
+    """whether anything does, on any rank"""
+
+
+def send(model: FlowModel, judge: Judge, prompts: Sequence[Prompt], x0_BSC: Tensor, group: int) -> list[Future[Scores]]:
+    """Each group is sent to the judge as soon as it is decoded; one future a group."""
+    waiting = []
+    for i in range(0, len(prompts), group):
+        pixels = model.decode(x0_BSC[i : i + group])
+        waiting.append(judge.submit(prompts[i : i + group], (pixels * 255.0).round().byte().cpu().numpy()))
+    return waiting
+
+
+def explore(
+    model: FlowModel, judge: Judge, chosen: Sequence[Prompt], cfg: Groups, step: int, rank: int, first: int = 0
+) -> tuple[list[Trajectory], Tensor]:
+    """Rollouts of `micro` pictures each and their rewards [B, K]: judged while the next are drawn.
+
+    `first` is the number of groups of the update that were drawn before; it seeds the noise.
+    """
+    trajectories, waiting = [], []
+    for part in range(0, cfg.prompts, cfg.micro // cfg.group):
+        few = chosen[part : part + cfg.micro // cfg.group]
+        texts = [prompt.text for prompt in few]
+        one = rollout(model, texts, cfg.group, cfg.sampler, cfg.walk, cfg.seed, step, rank, first + part)
+        waiting += send(model, judge, [prompt for prompt in few for _ in range(cfg.group)], one.x0_BSC, cfg.group)
+        trajectories.append(one)
+    return trajectories, reward_table(concatenate([future.result() for future in waiting]), cfg.parts)
+
+
+def draw(model: FlowModel, engine: Engine, prompts: Prompts, judge: Judge, cfg: Groups, step: int) -> Drawn:
+    """The pictures of update `step`: a pure function of it and of the weights.
+
+    Every rank sees all rewards, so that spread, share that teaches and number of tries are the same everywhere.
+    """
+    W, few, keep = engine.world_size, cfg.micro // cfg.group, cfg.prompts * cfg.group // cfg.micro
+    weights = [weight for _, weight in cfg.parts]
+    found: list[Trajectory] = []
+    tables: list[Tensor] = []
+    while True:
+        place = (step * W + engine.rank) * cfg.tries + len(tables)
+        chosen = prompts.batch(place, cfg.prompts)
+        trajectories, reward_BK = explore(model, judge, chosen, cfg, step, engine.rank, len(tables) * cfg.prompts)
+        found += trajectories
+        tables.append(engine.gather(reward_BK.to(engine.device)).view(W, keep, cfg.micro, -1))
+        reward_BK = torch.cat(tables, 1).flatten(0, 2)
+        reward_PG = mixed(reward_BK, weights, cfg.group)
+        spread_PG = advantages(reward_PG, cfg.group_spread, cfg.advantage_clip)[1]
+        teaching_WN = spread_PG.any(1).view(W, -1, few).sum(2)
+        kept_WM = fullest(teaching_WN, keep)
+        if len(tables) == cfg.tries or bool((teaching_WN.gather(1, kept_WM) == few).all()):
+            break
+    of_kept = torch.stack([r[rows] for r, rows in zip(reward_PG.view(W, -1, cfg.micro), kept_WM, strict=True)])
+    advantage_PG, teaches_PG = advantages(of_kept.view(-1, cfg.group), cfg.group_spread, cfg.advantage_clip)
+    taught = teaches_PG.float().mean()
+    weight_PG = teaches_PG.float() / taught.clamp_min(1e-12)
+    mine = zip(
+        (found[i] for i in kept_WM[engine.rank].tolist()),
+        advantage_PG.view(W, keep, cfg.micro)[engine.rank],
+        weight_PG.view(W, keep, cfg.micro)[engine.rank],
+        strict=True,
+    )
+    metrics = told(cfg, step, reward_BK, spread_PG, len(tables))
+    return Drawn(tuple(Part(*one) for one in mine), metrics, bool(taught > 0))
+
+
+def told(cfg: Groups, step: int, reward_BK: Tensor, teaches_PG: Tensor, tries: int) -> dict[str, float]:
+    """What is logged of everything that was drawn: rewards of the kept groups alone would flatter."""
+    value_B = reward_BK[:, 0] if not cfg.parts else (reward_BK * reward_BK.new_tensor([w for _, w in cfg.parts])).sum(1)
+    return {
+        "reward": float(value_B.view(-1, cfg.group).nanmean()),
+        "unjudged": float(value_B.isnan().float().mean()),
+        "groups_without_spread": float((~teaches_PG.any(1)).float().mean()),
+        "window": float(cfg.walk.start(cfg.seed, step)),
+        **({"tries": float(tries)} if cfg.tries > 1 else {}),
+    }

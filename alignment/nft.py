@@ -1,0 +1,101 @@
+"""DiffusionNFT: learn from good and bad pictures at once, on the forward process.
+
+    (N1)  r_i = 1/2 + 1/2 clip(A_i / A_max, -1, 1)                                       how good, in [0, 1]
+    (N2)  v+ = v_old + b (v_theta - v_old),   v- = v_old - b (v_theta - v_old)           towards, and the mirror image
+    (N3)  x0^(v) = x - sigma v,   w(v) = mean |x0^(v) - x0|, without gradient            error in the picture
+    (N4)  L = mean [ r mean (x0^(v+) - x0)^2 / w(v+) + (1 - r) mean (x0^(v-) - x0)^2 / w(v-) ] / b
+              + g mean || v_theta - v_ref ||^2
+    (N5)  old <- d old + (1 - d) theta after every update: the engine's weight average (OptimConfig.ema_decay)
+
+Zheng et al., arXiv:2509.16117. At v_theta = v_old the gradient of (N4) is (2 r - 1) times that of the picture's error
+over w. A picture with A = 0 has r = 1/2: the old policy is then stationary, and what moves across the error is pulled
+back (what moves along it is not: w takes the size of the error out).
+
+The old policy draws the pictures. It is the average that the engine keeps, saves and shards, so a run that goes on has
+the same one; without an average the old policy is the present one. The published loss is A_max times (N4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from alignment.groups import Judge, Prompts, draw
+from alignment.points import Forward, Pictures, Point, apart, asked, noised
+from base_model.engine import Engine
+from base_model.interface import FlowModel
+from base_model.step import Step
+
+
+@dataclass(frozen=True)
+class Nft(Forward):
+    """Settings of DiffusionNFT."""
+
+    mix: float = 1.0
+    """b of (N2), in (0, 1]: smaller ones take larger steps away from the old policy"""
+    beta: float = 0.0
+    """g of (N4), weight of the squared distance to the reference's velocity; 0 needs no reference"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 < self.mix <= 1.0:
+            raise ValueError(f"mix={self.mix} must be in (0, 1]; at 0 the new velocity plays no part")
+
+
+class Micro(NamedTuple):
+    """Pictures at one noise level each, and the old policy's velocity there."""
+
+    point: Point
+    old_BSC: Tensor
+
+
+def goodness(advantage_B: Tensor, most: float) -> Tensor:
+    """(N1) [B]"""
+    return 0.5 + 0.5 * (advantage_B / most).clamp(-1.0, 1.0)
+
+
+def picture_error(v_BSC: Tensor, point: Point) -> Tensor:
+    """(N3), one term of (N4) [B]. x - sigma v - x0 is sigma times the velocity's error."""
+    missed = point.sigma_B.view(-1, 1, 1) * (point.target_BSC - v_BSC)
+    scale = missed.detach().double().abs().mean((1, 2)).clamp_min(1e-5).float()
+    return missed.square().mean((1, 2)) / scale
+
+
+def loss(model: FlowModel, m: Micro, cfg: Nft) -> tuple[Tensor, dict[str, Tensor]]:
+    """(N4)"""
+    p = m.point
+    v = model.velocity(p.x_BSC, p.sigma_B, p.cond)
+    moved = cfg.mix * (v - m.old_BSC)
+    r = goodness(p.advantage_B, cfg.advantage_clip)
+    towards, mirrored = picture_error(m.old_BSC + moved, p), picture_error(m.old_BSC - moved, p)  # (N2)
+    total = (p.weight_B * (r * towards + (1.0 - r) * mirrored)).mean() / cfg.mix  # (N4)
+    metrics = {
+        "towards": (p.weight_B * r * towards).detach().mean(),
+        "mirrored": (p.weight_B * (1.0 - r) * mirrored).detach().mean(),
+        "moved": apart(v.detach(), m.old_BSC, p),
+    }
+    if cfg.beta > 0.0:
+        with model.reference() as reference:
+            (before,) = asked(reference, [p])
+        distance = apart(v, before, p)
+        total = total + cfg.beta * distance
+        metrics["drift"] = distance.detach()
+    return total, metrics
+
+
+def train(model: FlowModel, engine: Engine, prompts: Prompts, judge: Judge, cfg: Nft, start: int = 0) -> Iterator[Step]:
+    """Yields after every rollout and its updates."""
+    for step in range(start, cfg.steps):
+        with engine.averaged():  # the old policy (N5)
+            drawn = draw(model, engine, prompts, judge, cfg, step)
+            pictures = [Pictures(one.x0_BSC, one.cond, advantage, w) for one, advantage, w in drawn.parts]
+            points = noised(pictures, cfg, step, engine.rank)
+            micros = [Micro(*both) for both in zip(points, asked(model, points), strict=True)]
+        metrics = dict(drawn.metrics)
+        if drawn.teaches:
+            for _ in range(cfg.updates):
+                metrics |= engine.update(micros, lambda m: loss(model, m, cfg))
+        yield Step(step, metrics)

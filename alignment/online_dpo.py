@@ -1,0 +1,115 @@
+"""Online DPO: the best and the worst of every group the model has just drawn are a pair.
+
+    (L1)  (w, l) = (argmax_i r_i, argmin_i r_i) of a group, both judged; a group without spread makes no pair
+    (L2)  L = - log sigmoid( -beta/2 [ (e_theta^w - e_ref^w) - (e_theta^l - e_ref^l) ] )           e as (D2), (D3)
+
+One noise eps and one sigma are shared by both pictures of a pair. Offline pairs are those of a model that the policy
+leaves behind; these are its own. The reference is the model where training began, or, with `follow`, the engine's
+weight average: then the loss stays near log 2, and each update is a step away from where the policy has been of late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from alignment import dpo
+from alignment.best_of_n import best_rows
+from alignment.groups import Judge, Part, Prompts, draw
+from alignment.points import Forward
+from base_model.engine import Engine
+from base_model.flow import logit_normal
+from base_model.interface import FlowModel
+from base_model.seeding import generator
+from base_model.step import Step
+
+
+@dataclass(frozen=True)
+class OnlineDpo(Forward):
+    """Settings of online DPO."""
+
+    levels: int = 4
+    """noise levels at which a pair is learned from in an update"""
+    beta: float = 100.0
+    """how fast a pair saturates, per unit of mean squared velocity error"""
+    follow: bool = False
+    """the reference is the run's weight average instead of the model where training began"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.beta <= 0.0:
+            raise ValueError(f"beta={self.beta} must be positive; the loss is constant at 0")
+
+
+class Micro(NamedTuple):
+    """Pairs at one noise level each, the reference's errors there, and what each pair weighs."""
+
+    pairs: dpo.Micro
+    before_2B: Tensor
+    weight_B: Tensor
+
+
+def extremes(part: Part, group: int) -> tuple[Tensor, Tensor]:
+    """(L1): rows of the best and of the worst picture of every group."""
+    best = best_rows(part.advantage_B, part.weight_B, group)
+    return best, best_rows(-part.advantage_B, part.weight_B, group)
+
+
+def paired(parts: Sequence[Part], cfg: OnlineDpo, step: int, rank: int) -> list[tuple[dpo.Micro, Tensor]]:
+    """The pairs of every micro-batch at `levels` noise levels, and their weights."""
+    random, found = generator(cfg.seed, step, rank, "online dpo"), []
+    for part in parts:
+        best, worst = extremes(part, cfg.group)
+        rows = torch.cat([best, worst])
+        x0, cond = part.trajectory.x0_BSC[rows], part.trajectory.cond.take(rows)
+        for _ in range(cfg.levels):
+            eps = torch.randn(x0[: len(best)].shape, generator=random).repeat(2, 1, 1)
+            sigma = logit_normal(len(best), cfg.sigma_mean, cfg.sigma_std, random).repeat(2)
+            micro = dpo.Micro(x0, eps.to(x0.device), sigma.to(x0.device), cond)
+            found.append((micro, part.weight_B[best]))
+    return found
+
+
+def loss(model: FlowModel, m: Micro, cfg: OnlineDpo) -> tuple[Tensor, dict[str, Tensor]]:
+    """(L2), over the pairs there are."""
+    gain_w, gain_l = (dpo.errors(model, m.pairs) - m.before_2B).chunk(2)
+    inside = gain_w - gain_l
+    total = -(m.weight_B * F.logsigmoid(-0.5 * cfg.beta * inside)).mean()  # (L2)
+    weight, inside = m.weight_B, inside.detach()
+    return total, {
+        "implicit_accuracy": (weight * (inside < 0.0)).mean(),
+        "margin": (weight * (-0.5 * cfg.beta * inside)).mean(),
+        "chosen_drift": (weight * gain_w.detach()).mean(),
+        "rejected_drift": (weight * gain_l.detach()).mean(),
+    }
+
+
+@torch.no_grad()
+def before(model: FlowModel, engine: Engine, pairs: Sequence[dpo.Micro], follow: bool) -> list[Tensor]:
+    """Errors of the reference."""
+    if follow:
+        with engine.averaged():
+            return [dpo.errors(model, micro) for micro in pairs]
+    with model.reference() as reference:
+        return [dpo.errors(reference, micro) for micro in pairs]
+
+
+def train(
+    model: FlowModel, engine: Engine, prompts: Prompts, judge: Judge, cfg: OnlineDpo, start: int = 0
+) -> Iterator[Step]:
+    """Yields after every rollout and its updates."""
+    for step in range(start, cfg.steps):
+        drawn = draw(model, engine, prompts, judge, cfg, step)
+        metrics = dict(drawn.metrics)
+        if drawn.teaches:
+            pairs = paired(drawn.parts, cfg, step, engine.rank)
+            then = before(model, engine, [micro for micro, _ in pairs], cfg.follow)
+            micros = [Micro(micro, b, weight) for (micro, weight), b in zip(pairs, then, strict=True)]
+            for _ in range(cfg.updates):
+                metrics |= engine.update(micros, lambda m: loss(model, m, cfg))
+        yield Step(step, metrics)

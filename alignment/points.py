@@ -1,0 +1,89 @@
+"""Learning from finished pictures at noise levels of one's own: what the algorithms on the forward process share.
+
+    (X1)  x = (1 - sigma) x0 + sigma eps,  sigma = sigmoid(m + s n),  n ~ N(0, 1)      of pictures x0 that were drawn
+    (X2)  e_theta = mean || v_theta(x, sigma, text) - (eps - x0) ||^2                  a mean over latent dimensions
+
+How a picture was drawn plays no part: any solver, any number of steps, guided or not. Guidance is used to draw alone;
+what learns is the conditional velocity, so that what guidance adds becomes the model's own.
+Shapes: B samples, S latent tokens, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from alignment.groups import Groups
+from base_model.flow import add_noise, logit_normal
+from base_model.interface import Conditioning, FlowModel
+from base_model.seeding import generator
+
+
+@dataclass(frozen=True)
+class Forward(Groups):
+    """Settings of learning from finished pictures."""
+
+    levels: int = 1
+    """noise levels at which a picture is learned from in an update"""
+    sigma_mean: float = 0.0
+    """m of (X1)"""
+    sigma_std: float = 1.0
+    """s of (X1)"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.levels < 1:
+            raise ValueError(f"levels={self.levels} must be at least 1: a picture is learned from at a noise level")
+
+
+class Pictures(NamedTuple):
+    """Finished pictures with what they are worth; `weight_B` is 0 for those that teach nothing, else total / taught."""
+
+    x0_BSC: Tensor
+    cond: Conditioning
+    advantage_B: Tensor
+    weight_B: Tensor
+
+
+class Point(NamedTuple):
+    """Pictures at one noise level each."""
+
+    x_BSC: Tensor
+    sigma_B: Tensor
+    target_BSC: Tensor
+    """eps - x0"""
+    cond: Conditioning
+    advantage_B: Tensor
+    weight_B: Tensor
+
+
+def noised(given: Sequence[Pictures], cfg: Forward, step: int, rank: int) -> list[Point]:
+    """(X1): every batch of pictures at `levels` noise levels, one after the other."""
+    random, found = generator(cfg.seed, step, rank, "forward"), []
+    for few in given:
+        for _ in range(cfg.levels):
+            eps = torch.randn(few.x0_BSC.shape, generator=random).to(few.x0_BSC.device)
+            sigma = logit_normal(len(few.x0_BSC), cfg.sigma_mean, cfg.sigma_std, random).to(eps.device)
+            x = add_noise(few.x0_BSC, eps, sigma)
+            found.append(Point(x, sigma, eps - few.x0_BSC, few.cond, few.advantage_B, few.weight_B))
+    return found
+
+
+@torch.no_grad()
+def asked(model: FlowModel, points: Sequence[Point]) -> list[Tensor]:
+    """What the model, as it is now, answers at every point; in the same batches, so that asking again is exact."""
+    return [model.velocity(point.x_BSC, point.sigma_B, point.cond) for point in points]
+
+
+def error(v_BSC: Tensor, point: Point) -> Tensor:
+    """(X2) [B]"""
+    return (v_BSC - point.target_BSC).square().mean((1, 2))
+
+
+def apart(v_BSC: Tensor, other_BSC: Tensor, point: Point) -> Tensor:
+    """Mean squared distance of two velocities over the samples that teach."""
+    return (point.weight_B * (v_BSC - other_BSC).square().mean((1, 2))).mean()
