@@ -1,4 +1,4 @@
-"""What the monitors of a run saw: whether a rule was broken, when, and the pictures that show it; then every measure."""
+"""What the monitors of a run saw: which rule was broken, when, the pictures that show it, and every measure."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def section(result: Result) -> str:
     if not parts:
         return ""
     note = (
-        "The same held-out prompts from the same noise, before training and every so many updates. A rule is broken when "
-        "the mean change since the start exceeds its threshold, and three of its standard errors over prompts."
+        "The same held-out prompts from the same noise, before training and every so many updates. A rule is broken "
+        "when the mean change since the start exceeds its threshold, and three of its standard errors over prompts."
     )
     return f'<p class="note">{note}</p>' + "".join(parts)
 
@@ -83,7 +83,8 @@ def alarm_table(looks: Sequence[Mapping[str, Any]]) -> str:
         body.append(
             f'<tr><th scope="row">{escape(rule)}</th><td class="n">{times[0][0]}</td><td class="n">{len(times)}</td>'
             f'<td class="n">{signed(most["change"])}<small class="ci">± {number(most["error"])}</small></td>'
-            f'<td class="n">{short(most["threshold"])}</td><td>{escape(most["unit"])}: {escape(most["reason"])}</td></tr>'
+            f'<td class="n">{short(most["threshold"])}</td><td>{escape(most["unit"])}: '
+            f"{escape(most['reason'])}</td></tr>"
         )
     heads = ("First update", "Looks", "Most", "Threshold")
     head = '<th scope="col">Rule</th>' + "".join(f'<th class="n" scope="col">{text}</th>' for text in heads)
