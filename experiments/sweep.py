@@ -63,28 +63,39 @@ class Arm:
     """what went wrong, for every run that failed"""
 
 
+def axis(text: str) -> list[dict[str, str]]:
+    """The choices of one `--over`: `SETTING=A,B`, or settings that change together, `SETTING/OTHER=A/X,B/Y`.
+
+    Raises ValueError for what is written otherwise.
+    """
+    names, equals, values = text.partition("=")
+    if not equals or not values:
+        raise ValueError(f"--over {text!r} has no values; write SETTING=A,B, such as optim.adamw_lr=1e-4,5e-5")
+    paths = names.split("/")
+    choices = [value.split("/") if len(paths) > 1 else [value] for value in values.split(",")]
+    if odd := next((choice for choice in choices if len(choice) != len(paths)), None):
+        raise ValueError(f"--over {text!r}: {'/'.join(odd)} is {len(odd)} values for the {len(paths)} settings {names}")
+    return [dict(zip(paths, choice, strict=True)) for choice in choices]
+
+
 def grid(experiment: Experiment, over: Sequence[str]) -> dict[str, Experiment]:
     """Every combination of the settings, by name. Without settings, the experiment alone.
 
     Raises ValueError for a setting that does not exist or a value that is refused, before anything runs.
     """
-    axes = []
-    for text in over:
-        path, equals, values = text.partition("=")
-        if not equals or not values:
-            raise ValueError(f"--over {text!r} has no values; write SETTING=A,B, such as optim.adamw_lr=1e-4,5e-5")
-        axes.append([(path, value) for value in values.split(",")])
-    paths = [axis[0][0] for axis in axes]
+    axes = [axis(text) for text in over]
+    paths = [path for choices in axes for path in choices[0]]
     if twice := [path for path in paths if paths.count(path) > 1]:
         raise ValueError(f"{twice[0]} is given twice; write all of its values behind one name")
     last = [path.rpartition(".")[2] for path in paths]
     found: dict[str, Experiment] = {}
-    for chosen in itertools.product(*axes):
+    for combination in itertools.product(*axes):
+        chosen = {path: value for choice in combination for path, value in choice.items()}
         shown = [end if last.count(end) == 1 else path for path, end in zip(paths, last, strict=True)]
-        name = " ".join(f"{end}={value}" for end, (_, value) in zip(shown, chosen, strict=True)) or experiment.name
+        name = " ".join(f"{end}={chosen[path]}" for end, path in zip(shown, paths, strict=True)) or experiment.name
         if name in found:
             raise ValueError(f"{name} comes twice; give every value once")
-        found[name] = override(experiment, dict(chosen))
+        found[name] = override(experiment, chosen)
     return found
 
 

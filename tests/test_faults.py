@@ -8,11 +8,9 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -30,53 +28,9 @@ from preference_data.records import Prompt
 from rewards.scores import Scores, checked
 from rewards.weighted import WeightedScorer
 from rewards.workers import ScorerPool, ScoringError
+from tests.faulty_reward import BRIGHT, Faulty
 from tests.test_runner import tiny_pretrain
 from tests.tiny_chain import short
-
-BRIGHT = (0.0, 1.0)
-
-
-class FaultyScorer:
-    """The mean pixel; does `fault` at its call number `at`, once in all where a file `once` tells workers apart."""
-
-    name = "faulty"
-
-    def __init__(self, fault: str, at: int, once: str) -> None:
-        self.fault, self.at, self.once, self.calls = fault, at, once, 0
-
-    def __call__(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Scores:
-        self.calls += 1
-        value_B = images_B3HW.reshape(len(prompts), -1).mean(axis=1, dtype=np.float64)
-        if self.calls != self.at or (self.once and Path(self.once).exists()):
-            return Scores(value_B, {"mean": value_B})
-        if self.once:
-            Path(self.once).touch()
-        if self.fault == "raises":
-            raise ArithmeticError("too bright")
-        if self.fault == "hangs":
-            time.sleep(600)
-        if self.fault == "dies":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if self.fault == "short":
-            value_B = value_B[:-1]
-        if self.fault == "infinite":
-            value_B[0] = np.inf
-        if self.fault == "nan":
-            value_B[:] = np.nan
-        return Scores(value_B, {"mean": value_B})
-
-
-@dataclass(frozen=True)
-class Faulty:
-    version: ClassVar[int] = 1
-    range: ClassVar[tuple[float, float]] = BRIGHT
-    needs: ClassVar[tuple[str, ...]] = ()
-    fault: str = ""
-    at: int = 4
-    once: str = ""
-
-    def load(self, device: str = "cpu") -> FaultyScorer:
-        return FaultyScorer(self.fault, self.at, self.once)
 
 
 def tiny_grpo(steps: int = 4) -> Experiment:
@@ -120,7 +74,7 @@ def same_run(a: Path, b: Path) -> bool:
     ("fault", "message"),
     [
         ("raises", r"scorer worker 1 of 1 .* could not judge[\s\S]*too bright"),
-        ("hangs", r"scorer worker 1 of 1 .* did not answer about 4 pictures within 2 s"),
+        ("hangs", r"scorer worker 1 of 1 .* did not answer about 4 pictures within 5 s"),
         ("dies", r"scorer worker 1 of 1 .* died \(signal SIGKILL\)"),
         ("short", r"the reward faulty gave 3 scores for 4 pictures"),
         ("infinite", r"the reward faulty gave an infinite score"),
@@ -131,7 +85,7 @@ def test_a_faulty_reward_ends_the_run_and_costs_no_finished_step(
 ) -> None:
     folder = tmp_path / "grpo"
     with (
-        ScorerPool(Faulty(fault), workers=1, answer_timeout=2.0) as pool,
+        ScorerPool(Faulty(fault), workers=1, answer_timeout=5.0) as pool,
         pytest.raises(ScoringError, match=message),
     ):
         run(tiny_grpo(), folder, parent, pool)
@@ -280,7 +234,8 @@ KILLED = """
 import sys
 from pathlib import Path
 from rewards.workers import ScorerPool
-from tests.test_faults import Faulty, die_at, run, tiny_grpo
+from tests.faulty_reward import Faulty
+from tests.test_faults import die_at, run, tiny_grpo
 if __name__ == "__main__":
     die_at(2)
     with ScorerPool(Faulty(), workers=1) as pool:

@@ -51,8 +51,8 @@ class Train:
 class Sweep:
     """Run an experiment with every combination of some settings and seeds, and compare them in one table.
 
-    A setting is written as for `train`, with its values behind it; a tuple's parts are joined by |. Run again, it goes
-    on where it was interrupted.
+    A setting is written as for `train`, with its values behind it; a tuple's parts are joined by |, and settings that
+    change together by /, as in algorithm.group/algorithm.micro=8/32,12/48. Run again, it goes on where it stopped.
 
     Example: glyphlab sweep nano_grpo --over optim.adamw_lr=1e-4,5e-5 algorithm.beta=0,0.01 --parent runs/quickstart/sft
     """
