@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +22,8 @@ NOTED = ("ratio", "clip_share")
 class ByStep:
     """`engine`, and the means of `NOTED` by denoising step; `levels` are the sampler's noise levels, which number them.
 
-    Micro-batches without a `transition`, and losses without these metrics, leave nothing.
+    It answers what loops ask; the engine itself saves and loads. Micro-batches without a `transition`, and losses
+    without these metrics, leave nothing.
     """
 
     def __init__(self, engine: Engine, levels: Sequence[float]) -> None:
@@ -61,14 +61,6 @@ class ByStep:
     def gather(self, x_B: Tensor) -> Tensor:
         """See `Engine.gather`."""
         return self._engine.gather(x_B)
-
-    def save(self, folder: Path) -> None:
-        """See `Engine.save`."""
-        self._engine.save(folder)
-
-    def load(self, folder: Path) -> None:
-        """See `Engine.load`."""
-        self._engine.load(folder)
 
     def averaged(self) -> AbstractContextManager[None]:
         """See `Engine.averaged`."""
