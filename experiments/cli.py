@@ -1,8 +1,9 @@
 """The command line. A command is a frozen dataclass in `experiments/commands`; what it needs is imported when it runs,
 so `--help` is quick. Adding one is a class there and a line in `Command`.
 
-Mistakes of the user (ValueError, FileNotFoundError) are one line on stderr and exit status 2; `--traceback` anywhere in
-the command shows where they arose. Ctrl-C ends with status 130 and says how to go on.
+Mistakes of the user (ValueError, FileNotFoundError) are one line on stderr and exit status 2; a full disk or a failing
+reward one line and exit status 1; `--traceback` anywhere in the command shows where they arose. Ctrl-C ends with status
+130 and says how to go on.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ from experiments.commands.planning import Plan
 from experiments.commands.released import Edit, Export, ImportLora
 from experiments.commands.reward_models import CompareRewards, TrainReward
 from experiments.commands.serving import ServeRewards
-from experiments.commands.training import Quickstart, Resume, Train, finish
+from experiments.commands.training import Quickstart, Resume, Sweep, Train, finish
 
 Command = (
     Annotated[Quickstart, subcommand("quickstart")]
     | Annotated[Train, subcommand("train")]
+    | Annotated[Sweep, subcommand("sweep")]
     | Annotated[Resume, subcommand("resume")]
     | Annotated[Sample, subcommand("sample")]
     | Annotated[Edit, subcommand("edit")]
@@ -108,16 +110,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\ninterrupted; go on with: {hint(given)}", file=sys.stderr)
         return 130
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
-        if traceback:
+    except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
+        if traceback or is_bug(error):
             raise
         print(f"glyphlab: {error}", file=sys.stderr)
-        return 1 if isinstance(error, FloatingPointError) else 2
+        return 2 if isinstance(error, ValueError | FileNotFoundError) else 1
     except ModuleNotFoundError as error:
         if traceback:
             raise
         print(f"glyphlab: {error}; the command needs it: pip install 'glyphlab[train]'", file=sys.stderr)
         return 2
+
+
+def is_bug(error: Exception) -> bool:
+    """A RuntimeError that no reward is to blame for deserves its traceback."""
+    if not isinstance(error, RuntimeError):
+        return False
+    from rewards.workers import ScoringError
+
+    return not isinstance(error, ScoringError)
 
 
 def hint(arguments: Sequence[str]) -> str:

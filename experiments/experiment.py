@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from alignment.awm import Awm
 from alignment.best_of_n import BestOfN
@@ -70,6 +71,45 @@ class PairPlan:
 
 
 @dataclass(frozen=True)
+class MonitorPlan:
+    """How a run is watched for over-optimisation: held-out prompts at fixed noise, every so many updates.
+
+    The rules, their thresholds and reasons are `rules` of alignment/monitors.py. Raises ValueError for settings that
+    cannot work.
+    """
+
+    every: int = 25
+    """updates between looks; there is one before the first update, and one after the last"""
+    prompts: PromptPlan = field(default_factory=lambda: PromptPlan(count=48, seed=91, heldout=True))
+    copies: int = 2
+    """pictures a prompt, from different noise"""
+    seed: int = 93
+    """of the noise"""
+    sampler: Sampler = field(default_factory=Sampler)
+    readers: tuple[str, str] = ("ocr", "ocr_judge")
+    """two rewards that read: one with the engine of the trained reward, and one that nothing is trained on, whose
+    1 - NED is the first gold reward"""
+    gold: tuple[str, ...] = ()
+    """further held-out rewards, as texts"""
+    text_boxes: bool = False
+    """find text by a detector, for pictures of more than one line on a plain ground"""
+    on_alarm: Literal["report", "stop", "raise_beta"] = "report"
+    """go on and say so; end training there; or hold the policy closer to its start (GRPO and DPO)"""
+    beta_first: float = 0.01
+    """what beta is raised to from 0"""
+    beta_factor: float = 2.0
+    """by how much it is multiplied afterwards"""
+    evidence: int = 6
+    """pictures kept for an alarm, those that changed most, each beside its start"""
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.copies < 2:
+            raise ValueError(f"every={self.every} must be at least 1, and copies={self.copies} 2: diversity needs two")
+        if self.beta_first <= 0.0 or self.beta_factor <= 1.0:
+            raise ValueError(f"beta_first={self.beta_first} must be above 0, beta_factor={self.beta_factor} above 1")
+
+
+@dataclass(frozen=True)
 class Experiment:
     """One training run. `algorithm` says which loop; the fields a loop does not need stay None."""
 
@@ -92,6 +132,8 @@ class Experiment:
     """how preferences are made, for DPO"""
     reward: str = "ocr"
     """what drawn pictures are judged by, as a text: ocr, or a mixture such as 1.0*ocr+0.1*learned:runs/reward"""
+    monitors: MonitorPlan | None = None
+    """how over-optimisation is watched for; None: not at all"""
     save_every: int = 100
     """updates between checkpoints"""
     seed: int = 0

@@ -16,7 +16,7 @@ from base_model.weights import load_model
 from experiments.answers import has_answers
 from experiments.configs import CONFIGS, nano
 from experiments.evaluate import evaluate
-from experiments.experiment import Experiment
+from experiments.experiment import EvaluationPlan, Experiment
 from experiments.progress import Progress
 from experiments.quickstart import THREADS, quickstart
 from experiments.record import RunRecord
@@ -27,6 +27,8 @@ from rewards.named import named_reward
 from rewards.ocr import Ocr, OcrJudge
 from rewards.workers import ScorerPool
 
+RESTARTS = 2
+"""Workers that are replaced when they die or hang, in all; what they were judging is judged again."""
 FUNCTIONS = ("alignment.tied_dpo.", "base_model.flow.", "base_model.positions.", "base_model.sight.")
 """Where settings that are functions live."""
 
@@ -45,7 +47,7 @@ def train(experiment: Experiment, folder: Path, parent: Path | None) -> Path:
         pool = None
         given = isinstance(experiment.algorithm, Dpo) and has_answers(folder)
         if isinstance(experiment.algorithm, Dpo | Groups) and not given:
-            pool = stack.enter_context(ScorerPool(named_reward(experiment.reward), workers=2))
+            pool = stack.enter_context(ScorerPool(named_reward(experiment.reward), workers=2, restarts=RESTARTS))
         run(experiment, folder, parent, pool)
     return write_report(folder)
 
@@ -55,15 +57,19 @@ def resume(folder: Path) -> Path:
     config = RunRecord.read(folder).config
     if "chain" in config:
         return quickstart(folder)
+    if "variants" in config:
+        from experiments.sweep import resume_sweep
+
+        return resume_sweep(folder)
     parent = config["parent"]
     return train(rebuild(config["experiment"]), folder, folder / parent if parent else None)
 
 
-def evaluate_run(folder: Path) -> list[Path]:
+def evaluate_run(folder: Path, plan: EvaluationPlan = nano.evaluation) -> list[Path]:
     """Judge the model of a run on the held-out prompts; the files written. Finished evaluations are kept."""
     torch.set_num_threads(THREADS)
     place = model_folder(folder)
-    target, plan = place.parent / "evaluation", nano.evaluation
+    target = place.parent / "evaluation"
     bar = Progress({"evaluation": 30.0})
     with (
         ScorerPool(Ocr(), workers=2) as reward,

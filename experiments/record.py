@@ -2,6 +2,7 @@
 
     run.json        settings, command, environment, git revision, status, times
     metrics.jsonl   one line an update: {"step": 0, "seconds": 1.25, "loss": 0.7, ...}
+    monitors.jsonl  one line a look at the held-out prompts, with its alarms; monitors/ has their pictures
     samples/        pictures with an index.json that says what each should show
 
 A JSON file is replaced whole or not at all. A process that is killed leaves at most half a line at the end of
@@ -29,9 +30,21 @@ import numpy as np
 from experiments.environment import command, environment, revision
 from experiments.files import plain, read_png, write_bytes, write_json, write_png
 
-__all__ = ["Run", "RunRecord", "Sample", "plain", "read_metrics", "read_png", "read_run", "write_json", "write_png"]
+__all__ = [
+    "Run",
+    "RunRecord",
+    "Sample",
+    "plain",
+    "read_metrics",
+    "read_monitors",
+    "read_png",
+    "read_run",
+    "write_json",
+    "write_png",
+]
 
 RUN, METRICS, SAMPLES, LOCK, CLOCK = "run.json", "metrics.jsonl", "samples", ".lock", ".seconds"
+MONITORS, EVIDENCE = "monitors.jsonl", "monitors"
 TICK = 2.0
 """Seconds between notes of how long the run has been worked on, for when its process is killed."""
 STATUSES = ("created", "running", "finished", "failed", "interrupted")
@@ -75,6 +88,8 @@ class Run:
     metrics: tuple[dict[str, float | None], ...] = field(repr=False)
     """the lines of metrics.jsonl"""
     samples: tuple[Sample, ...] = field(repr=False)
+    monitors: tuple[dict[str, Any], ...] = field(repr=False, default=())
+    """the lines of monitors.jsonl"""
 
 
 def read_run(folder: Path) -> Run:
@@ -93,7 +108,7 @@ def read_run(folder: Path) -> Run:
     metrics = tuple(read_metrics(folder))
     seconds = _seconds(folder, state, metrics)
     return Run(folder, status, seconds=seconds, sessions=tuple(state["sessions"]), metrics=metrics,
-               samples=tuple(samples), **known)  # fmt: skip
+               samples=tuple(samples), monitors=tuple(read_monitors(folder)), **known)  # fmt: skip
 
 
 def read_metrics(folder: Path) -> list[dict[str, float | None]]:
@@ -101,7 +116,15 @@ def read_metrics(folder: Path) -> list[dict[str, float | None]]:
 
     An unfinished last line is passed over; a damaged line before it raises ValueError with its number.
     """
-    path = folder / METRICS
+    return _read_lines(folder / METRICS)
+
+
+def read_monitors(folder: Path) -> list[dict[str, Any]]:
+    """The lines of monitors.jsonl in order; [] without one. Otherwise as `read_metrics`."""
+    return _read_lines(folder / MONITORS)
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     *whole, _unfinished = path.read_bytes().split(b"\n")
@@ -122,7 +145,7 @@ class RunRecord:
         self._state = state
         state["seconds"] = _seconds(folder, state, read_metrics(folder))
         self._began: float | None = None
-        self._file: TextIO | None = None
+        self._files: dict[str, TextIO] = {}
 
     @classmethod
     def open(cls, folder: Path, config: Any) -> RunRecord:
@@ -187,7 +210,8 @@ class RunRecord:
                     yield
             except BaseException as error:
                 stopped = isinstance(error, KeyboardInterrupt | GeneratorExit)
-                self._put(session, "interrupted" if stopped else "failed", None if stopped else _brief(error))
+                with contextlib.suppress(OSError):  # on a full disk the error itself matters more
+                    self._put(session, "interrupted" if stopped else "failed", None if stopped else _brief(error))
                 raise
             self._put(session, "finished", None)
 
@@ -213,9 +237,7 @@ class RunRecord:
             self._state["seconds"] = self.seconds
             self._began = None
             session["ended"] = _now()
-            if self._file is not None:
-                self._file.close()
-                self._file = None
+            self._close()
         session["status"] = self._state["status"] = status
         self._state["error"] = error
         self._state["finished"] = session["ended"] if status == "finished" else None
@@ -225,23 +247,38 @@ class RunRecord:
         """Append one line, which a killed process cannot lose. Raises ValueError for a metric of a reserved name."""
         if taken := [name for name in RESERVED if name in metrics]:
             raise ValueError(f"metrics cannot be named {', '.join(taken)}: every line has its own; rename them")
-        if self._file is None:
-            _drop_unfinished_line(self.folder / METRICS)
-            self._file = (self.folder / METRICS).open("a", encoding="utf-8")
-        line = {"step": step, "seconds": round(self.seconds, 3), **plain(metrics)}
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
-        self._file.flush()
+        self._append(METRICS, {"step": step, "seconds": round(self.seconds, 3), **plain(metrics)})
+
+    def look(self, step: int, line: Mapping[str, Any]) -> None:
+        """Append one line to monitors.jsonl: what was seen after update `step` (-1: before the first)."""
+        self._append(MONITORS, {"step": step, "seconds": round(self.seconds, 3), **plain(line)})
+
+    def _append(self, name: str, line: Mapping[str, Any]) -> None:
+        if name not in self._files:
+            _drop_unfinished_line(self.folder / name)
+            self._files[name] = (self.folder / name).open("a", encoding="utf-8")
+        try:
+            self._files[name].write(json.dumps(line, allow_nan=False, ensure_ascii=False) + "\n")
+            self._files[name].flush()
+        except OSError:  # a full disk: what did not fit must not be tried again at closing
+            with contextlib.suppress(OSError):
+                self._files.pop(name).close()
+            raise
+
+    def _close(self) -> None:
+        while self._files:
+            self._files.popitem()[1].close()
 
     def rewind(self, step: int) -> None:
-        """Forget what was logged and sampled at `step` and later: work resumes there and will be done again."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        lines = read_metrics(self.folder)
-        kept = [line for line in lines if (line["step"] or 0) < step]
-        path = self.folder / METRICS
-        if path.exists():
-            write_bytes(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        """Forget what was logged, seen and sampled at `step` and later: work resumes there and will be done again."""
+        self._close()
+        for name in (METRICS, MONITORS):
+            if (path := self.folder / name).exists():
+                kept = [line for line in _read_lines(path) if (line["step"] or 0) < step]
+                write_bytes(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept).encode())
+        for picture in (self.folder / EVIDENCE).glob("step_*.png"):
+            if int(picture.name.split("_")[1]) >= step:
+                picture.unlink()
         index = self.folder / SAMPLES / "index.json"
         if index.exists():
             rows = json.loads(index.read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 
 from experiments.files import write_bytes
-from experiments.page import markdown, pictures, tables
+from experiments.page import markdown, over_optimisation, pictures, tables
 from experiments.page.charts import Curve, line_chart, short
 from experiments.page.style import document, swatch
 from experiments.page.words import (
@@ -44,6 +44,7 @@ def write_report(run: Path) -> Path:
         ("Notes", markdown.render(result.notes) if result.notes.strip() else ""),
         ("Pictures", pictures.wall(result)),
         ("Samples during training", pictures.samples(result.stages)),
+        ("Over-optimisation", over_optimisation.section(result)),
         ("Learning curves", curves(result)),
         ("Time and memory", tables.timing_table(result)),
         ("Command and environment", tables.environment(result.run, result.stages)),

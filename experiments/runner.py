@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from alignment import awm, best_of_n, dpo, dppo, grpo, guard, kto, nft, online_dpo, rwr, tied_dpo
+from alignment.by_step import ByStep
 from alignment.groups import Groups
 from base_model import pretrain, released, sft, train_vae
 from base_model.checkpoint import keep_last, latest, save_atomically
@@ -41,7 +43,9 @@ from experiments.preferences import load_pairs, make_pairs
 from experiments.progress import Progress
 from experiments.prompt_sets import make_prompts
 from experiments.record import RunRecord
+from experiments.watch import Watch, in_force
 from preference_data.prompts import PromptSet
+from rewards.spread import SpreadMeter
 from rewards.workers import ScorerPool
 
 CHECKPOINTS = 2
@@ -225,13 +229,12 @@ def run(
         if isinstance(cfg, dpo.Dpo) and not has_answers(folder):
             plan = required(experiment, experiment.pairs, "pairs")
             make_pairs(model, plan, folder, required(experiment, pool, "judge"), bar)
-        if isinstance(cfg, dpo.Dpo | Groups):
+        if isinstance(cfg, dpo.Dpo | Groups) or (experiment.monitors and isinstance(model, QwenImage)):
             model.freeze_reference()
         adapter = isinstance(model, QwenImage) and has_adapter(model.network)
         engine = LocalEngine(module, experiment.optim, device, experiment.memory, keep_frozen=not adapter)
         start = resume(engine, folder, record, bar)
-        with updates(experiment, model, engine, folder, start, pool) as loop:
-            follow(loop, experiment, model, engine, record, bar, pool)
+        train(experiment, model, engine, record, start, bar, pool)
         with engine.averaged():
             save_atomically(folder / "model", lambda place: save(model, experiment, place))
 
@@ -247,28 +250,76 @@ def resume(engine: Engine, folder: Path, record: RunRecord, bar: Progress) -> in
     return start
 
 
+def train(
+    experiment: Experiment, model: QwenImage | QwenImageVAE, engine: Engine, record: RunRecord, start: int,
+    bar: Progress, pool: ScorerPool | None,
+) -> None:  # fmt: skip
+    """Follow the loop to its end. Where monitors changed the settings, a loop with the new ones goes on from there."""
+    watch = open_watch(experiment, model, record, pool)
+    steps = ByStep(engine, experiment.algorithm.sampler.levels()) if watch and is_sampled(experiment) else None
+    groups = SpreadMeter(pool) if watch and pool else None
+    meters = [meter.drain for meter in (steps, groups, pool and pool.meter) if meter]
+    now: Experiment | None = in_force(experiment, record) if watch else experiment
+    while now is not None and start < experiment.algorithm.steps:
+        with updates(now, model, steps or engine, record.folder, start, groups or pool) as loop:
+            start, now = follow(loop, now, model, engine, record, bar, meters, watch)
+
+
+def open_watch(
+    experiment: Experiment, model: QwenImage | QwenImageVAE, record: RunRecord, pool: ScorerPool | None
+) -> Watch | None:
+    """What the experiment's monitors see, begun. Raises ValueError for an autoencoder, which draws no prompts."""
+    if experiment.monitors is None:
+        return None
+    if not isinstance(model, QwenImage):
+        raise ValueError(f"{experiment.name}: monitors look at pictures of prompts, which an autoencoder does not draw")
+    watch = Watch(experiment, experiment.monitors, model, record, pool)
+    watch.begin()
+    return watch
+
+
+def is_sampled(experiment: Experiment) -> bool:
+    """Whether the algorithm learns from steps of its own rollouts."""
+    return isinstance(getattr(experiment.algorithm, "sampler", None), Sampler)
+
+
 def follow(
-    loop: Iterator[Step],
-    experiment: Experiment,
-    model: QwenImage | QwenImageVAE,
-    engine: Engine,
-    record: RunRecord,
-    bar: Progress,
-    pool: ScorerPool | None = None,
-) -> None:
-    """Log every update, with what judging gave and cost meanwhile; every now and then draw the same prompts from the
-    same noise, and save."""
-    checkpoints = record.folder / "checkpoints"
+    loop: Iterator[Step], experiment: Experiment, model: QwenImage | QwenImageVAE, engine: Engine, record: RunRecord,
+    bar: Progress, meters: Sequence[Callable[[], dict[str, float]]] = (), watch: Watch | None = None,
+) -> tuple[int, Experiment | None]:  # fmt: skip
+    """Log every update, with what was metered meanwhile; every now and then draw the same prompts from the same noise,
+    and save. The next update, and the settings to go on with: others, or None, where an alarm says so."""
+    checkpoints, steps, done = record.folder / "checkpoints", experiment.algorithm.steps, 0
     for step in loop:
-        record.log(step.index, {**step.metrics, **(pool.meter.drain() if pool else {})})
+        record.log(step.index, dict(step.metrics) | {name: x for drain in meters for name, x in drain().items()})
         bar.advance(1, step.metrics)
-        done = step.index + 1
-        if done % experiment.save_every == 0 and done < experiment.algorithm.steps:
+        done, after = step.index + 1, experiment
+        if watch and watch.due(step.index):
+            bar.note("looking at held-out prompts")
+            with engine.averaged():
+                after = watch.look(step.index, experiment)
+        if (done % experiment.save_every == 0 and done < steps) or after is None:
             if isinstance(model, QwenImage):
                 with engine.averaged():
                     record.samples(step.index, *look(model))
-            save_atomically(checkpoints / f"update_{done:06d}", engine.save)
-            keep_last(checkpoints, CHECKPOINTS)
+            save_checkpoint(engine, checkpoints / f"update_{done:06d}")
+        if after is not experiment:
+            return done, after
+    return steps, experiment
+
+
+def save_checkpoint(engine: Engine, folder: Path) -> None:
+    """Write a checkpoint and delete those that are too old. Raises OSError when it does not fit."""
+    try:
+        save_atomically(folder, engine.save)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
+        before = latest(folder.parent)
+        kept = f"the one before, {before.name}, is whole" if before else "there is none before it"
+        raise OSError(
+            f"the checkpoint {folder} could not be written ({error}); {kept}. Make room on the disk and run it again: "
+            "it goes on from there"
+        ) from error
+    keep_last(folder.parent, CHECKPOINTS)
 
 
 def look(model: QwenImage) -> tuple[np.ndarray, list[str]]:

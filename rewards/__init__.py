@@ -8,6 +8,7 @@ from rewards.hpsv3 import HpsV3
 from rewards.imagereward import ImageReward
 from rewards.learned import Learned
 from rewards.ocr import Ocr, OcrJudge
+from rewards.ocr_contains import OcrContains
 from rewards.ocr_likelihood import OcrLikelihood
 from rewards.ocr_page import OcrFlowGrpo, OcrPage
 from rewards.quality import Brisque
@@ -19,6 +20,7 @@ REWARDS: dict[str, type] = {
     "ocr": Ocr,
     "ocr_judge": OcrJudge,
     "ocr_likelihood": OcrLikelihood,
+    "ocr_contains": OcrContains,
     "ocr_page": OcrPage,
     "ocr_flow_grpo": OcrFlowGrpo,
     "learned": Learned,

@@ -19,13 +19,13 @@ from dataclasses import replace
 import numpy as np
 
 from preference_data.records import Prompt
-from rewards.scores import Scorer, Scores, total
+from rewards.scores import Scorer, Scores, checked, total
 
 
 def measured(scorer: Scorer, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Scores:
-    """As the scorer's own call, with "pictures" and "seconds" (of the clock) in ``spent``."""
+    """As the scorer's own call, with "pictures" and "seconds" (of the clock) in ``spent``. Raises as ``checked``."""
     start = time.perf_counter()
-    scores = scorer(prompts, images_B3HW)
+    scores = checked(scorer(prompts, images_B3HW), len(prompts), scorer.name)
     spent = {"pictures": float(len(prompts)), "seconds": time.perf_counter() - start}
     return replace(scores, spent=total((scores.spent, spent)))
 

@@ -63,6 +63,17 @@ class Scores:
                 raise ValueError(f"{name} is {array.dtype} {array.shape}; every score is float64 {shape} with one axis")
 
 
+def checked(scores: Scores, count: int, name: str) -> Scores:
+    """The scores. Raises ValueError when they are not ``count``, or one is infinite: nobody could learn from them."""
+    if len(scores.value_B) != count:
+        raise ValueError(
+            f"the reward {name} gave {len(scores.value_B)} scores for {count} pictures; it must give each one"
+        )
+    if np.isinf(scores.value_B).any():
+        raise ValueError(f"the reward {name} gave an infinite score; what cannot be judged is NaN")
+    return scores
+
+
 def concatenate(parts: Sequence[Scores]) -> Scores:
     """Scores of consecutive pictures as one. All of one reward, so they have the same parts."""
     if not parts:

@@ -23,7 +23,7 @@ from typing import ClassVar
 import numpy as np
 
 from preference_data.records import Prompt
-from rewards.scores import Reward, Scorer, Scores, View, obstacles, total
+from rewards.scores import Reward, Scorer, Scores, View, checked, obstacles, total
 
 NORMALISATIONS = ("none", "range")
 
@@ -125,7 +125,7 @@ class WeightedScorer:
         spent: list[Mapping[str, float]] = []
         for name, scorer, (slope, offset) in self._parts:
             left = np.flatnonzero(~np.isnan(value_B))
-            scores = scorer([prompts[i] for i in left], images_B3HW[left])
+            scores = checked(scorer([prompts[i] for i in left], images_B3HW[left]), len(left), name)
             for inner, array in ((name, scores.value_B), *((f"{name}/{n}", each) for n, each in scores.parts.items())):
                 parts[inner] = np.full(len(prompts), np.nan)
                 parts[inner][left] = array

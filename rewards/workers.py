@@ -3,10 +3,10 @@
 A pool has N processes, each with its own loaded scorer and one thread; in the trainer's process there is one light
 thread a worker, which waits for answers. Pictures travel as uint8. Results keep the order they were submitted in.
 
-A worker that dies (killed, out of memory) breaks the pool: every waiting future gets a RuntimeError that names it,
-because a score that silently never comes, or comes as 0, would teach the policy something false. With ``restarts`` it
-is replaced instead, that many times in all, and its pictures are judged again by whoever is free; pictures that have
-killed two workers fail with that error.
+A worker that dies (killed, out of memory), or does not answer within ``answer_timeout`` seconds, breaks the pool: every
+waiting future gets a ScoringError that names it, because a score that silently never comes, or comes as 0, would teach
+the policy something false. With ``restarts`` it is replaced instead, that many times in all, and its pictures are
+judged again by whoever is free; pictures that have cost two workers fail with that error.
 
 Shapes: B samples, 3HW pixels.
 """
@@ -88,19 +88,28 @@ class _Job:
 _Task = tuple[_Job, int, list[Prompt], np.ndarray, int]  # the last: how many workers died of it
 
 
+class ScoringError(RuntimeError):
+    """Pictures were not judged, and the message says by whom and why."""
+
+
 class ScorerPool:
     """``workers`` processes with a loaded scorer each; use it as a context manager, and as a scorer if you like.
 
-    Starting waits until all have loaded: RuntimeError with a worker's own error when one cannot, or after
+    Starting waits until all have loaded: ScoringError with a worker's own error when one cannot, or after
     ``start_timeout`` seconds. The script that makes a pool needs the usual ``if __name__ == "__main__":`` guard, since
-    processes are spawned. ``chunk`` is the most pictures a worker takes at once. ``meter`` knows what judging cost.
+    processes are spawned. ``chunk`` is the most pictures a worker takes at once, and ``answer_timeout`` the most
+    seconds for them: far beyond any reward here, so that only what hangs meets it. ``meter`` knows what judging cost.
     """
 
     def __init__(
-        self, reward: Reward, workers: int, start_timeout: float = 120.0, chunk: int = 16, restarts: int = 0
-    ) -> None:
+        self, reward: Reward, workers: int, start_timeout: float = 120.0, chunk: int = 16, restarts: int = 0,
+        answer_timeout: float = 900.0,
+    ) -> None:  # fmt: skip
         if workers < 1 or chunk < 1:
             raise ValueError(f"workers is {workers} and chunk is {chunk}; both must be at least 1")
+        if answer_timeout <= 0.0:
+            raise ValueError(f"answer_timeout is {answer_timeout}; a worker needs some seconds to answer")
+        self._answer_timeout = answer_timeout
         self._chunk = chunk
         self.meter = Meter()
         self.restarted = 0
@@ -109,7 +118,7 @@ class ScorerPool:
         self._lock = threading.Lock()
         self._spawning = threading.Lock()  # starting a process changes the environment for a moment
         self._open: set[_Job] = set()
-        self._broken: RuntimeError | None = None
+        self._broken: ScoringError | None = None
         self._closed = False
         self._threads: list[threading.Thread] = []
         self._processes, self._connections = _start(reward, workers)
@@ -126,8 +135,8 @@ class ScorerPool:
     def submit(self, prompts: Sequence[Prompt], images_uint8_B3HW: np.ndarray) -> Future[Scores]:
         """Judge picture i against prompt i elsewhere; returns at once. The pictures are copied.
 
-        ValueError when they are not uint8 or the lengths differ. RuntimeError when the pool is closed or broken; the
-        future raises RuntimeError when the scorer raised or its worker died.
+        ValueError when they are not uint8 or the lengths differ. RuntimeError when the pool is closed, ScoringError
+        when it is broken; the future raises ScoringError when the scorer raised, or its worker died or hung.
         """
         if images_uint8_B3HW.dtype != np.uint8:
             raise ValueError(f"pictures are {images_uint8_B3HW.dtype}; workers take uint8 (rewards.scores.to_uint8)")
@@ -142,7 +151,7 @@ class ScorerPool:
             return job.future
         with self._lock:
             if self._broken is not None:
-                raise RuntimeError(str(self._broken)) from self._broken
+                raise ScoringError(str(self._broken)) from self._broken
             if self._closed:
                 raise RuntimeError("the scorer pool is closed; open a new one")
             self._open.add(job)
@@ -201,17 +210,19 @@ class ScorerPool:
             kind, detail = self._receive(number, until)
             if kind != "ready":
                 who = self._who(number)
-                raise RuntimeError(f"{who} could not load {reward!r}:\n{detail}")
+                raise ScoringError(f"{who} could not load {reward!r}:\n{detail}")
             name = detail
         return name
 
-    def _receive(self, number: int, until: float | None = None) -> tuple[str, Any]:
+    def _receive(
+        self, number: int, until: float, late: str = "did not load in time; raise start_timeout if it is only slow"
+    ) -> tuple[str, Any]:
         """The next message of a worker, waiting for it and for its death at once, so that neither hangs."""
         connection, process = self._connections[number], self._processes[number]
-        left = None if until is None else max(until - time.monotonic(), 0.0)
+        left = max(until - time.monotonic(), 0.0)
         ready = wait([connection, process.sentinel], left)
         if not ready:
-            raise RuntimeError(f"{self._who(number)} did not load in time; raise start_timeout if it is only slow")
+            raise ScoringError(f"{self._who(number)} {late}")
         if connection in ready:
             with suppress(EOFError, OSError):
                 message: tuple[str, Any] = connection.recv()
@@ -219,7 +230,13 @@ class ScorerPool:
         process.join(_STOP_SECONDS)  # its end is visible a moment before its exit code is
         code = process.exitcode
         why = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
-        raise RuntimeError(f"{self._who(number)} died ({why}); a killed worker is often one that ran out of memory")
+        raise ScoringError(f"{self._who(number)} died ({why}); a killed worker is often one that ran out of memory")
+
+    def _late(self, count: int) -> str:
+        return (
+            f"did not answer about {count} pictures within {self._answer_timeout:g} s and was stopped; if it is only "
+            "slow, raise answer_timeout"
+        )
 
     def _who(self, number: int) -> str:
         return f"scorer worker {number + 1} of {len(self._processes)} (process {self._processes[number].pid})"
@@ -232,13 +249,14 @@ class ScorerPool:
                 continue
             try:
                 self._connections[number].send((prompts, images_uint8))
-                kind, result = self._receive(number)
+                until = time.monotonic() + self._answer_timeout
+                kind, result = self._receive(number, until, self._late(len(prompts)))
             except (RuntimeError, OSError) as error:
                 if not self._replace(number):
                     self._break(number, error)
                     return
                 if deaths:
-                    job.fail(RuntimeError(f"the same pictures killed two workers; {self._who(number)} replaces one"))
+                    job.fail(ScoringError(f"the same pictures killed two workers; {self._who(number)} replaces one"))
                 else:
                     self._tasks.put((job, place, prompts, images_uint8, deaths + 1))
                 continue
@@ -246,7 +264,7 @@ class ScorerPool:
                 self.meter.add(result)
                 job.finish(place, result)
             else:
-                job.fail(RuntimeError(f"{self._who(number)} could not judge a batch:\n{result}"))
+                job.fail(ScoringError(f"{self._who(number)} could not judge a batch:\n{result}"))
 
     def waiting(self) -> int:
         """Chunks that no worker has begun."""
@@ -286,8 +304,9 @@ class ScorerPool:
             except RuntimeError as reason:
                 error = reason
         with self._lock:
-            self._broken = error if isinstance(error, RuntimeError) else RuntimeError(f"{self._who(number)}: {error}")
+            self._broken = error if isinstance(error, ScoringError) else ScoringError(f"{self._who(number)}: {error}")
         self._fail_all(self._broken)
+        self._processes[number].kill()  # it may hang
 
     def _fail_all(self, error: RuntimeError) -> None:
         with self._lock:

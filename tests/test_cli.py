@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 COMMANDS = (
     "quickstart",
     "train",
+    "sweep",
     "resume",
     "sample",
     "evaluate",

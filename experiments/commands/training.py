@@ -48,6 +48,33 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Sweep:
+    """Run an experiment with every combination of some settings and seeds, and compare them in one table.
+
+    A setting is written as for `train`, with its values behind it; a tuple's parts are joined by |, and settings that
+    change together by /, as in algorithm.group/algorithm.micro=8/32,12/48. Run again, it goes on where it stopped.
+
+    Example: glyphlab sweep nano_grpo --over optim.adamw_lr=1e-4,5e-5 algorithm.beta=0,0.01 --parent runs/quickstart/sft
+    """
+
+    name: Annotated[Positional[str], arg(metavar="NAME")]
+    """an experiment of experiments/configs, such as nano_grpo"""
+    over: Annotated[tuple[str, ...], arg(metavar="SETTING=A,B")] = ()
+    """settings and their values"""
+    seeds: Annotated[str, arg(metavar="A,B")] = "0"
+    """every combination is run with each of them"""
+    out: MaybeOut = None
+    """the sweep's folder; runs/sweep_NAME when not given"""
+    parent: Annotated[Path | None, arg(metavar="PATH")] = None
+    """folder of the finished run whose model every run starts from"""
+
+    def run(self) -> int:
+        from experiments.sweep import sweep
+
+        return finish(sweep(self.name, self.over, self.seeds, self.out or RUNS / f"sweep_{self.name}", self.parent))
+
+
+@dataclass(frozen=True)
 class Resume:
     """Go on with an interrupted run, with the settings it was started with.
 

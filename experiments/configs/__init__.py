@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.configs import nano, nano_algorithms, nano_edit, nano_mixed, nano_vae, text_decoder
+from experiments.configs import nano, nano_algorithms, nano_edit, nano_hacking, nano_mixed, nano_vae, text_decoder
 from experiments.experiment import Experiment
 
 CONFIGS: dict[str, Experiment] = {
@@ -19,5 +19,9 @@ CONFIGS: dict[str, Experiment] = {
         nano_mixed.config,
         nano_edit.config,
         *nano_algorithms.configs,
+        nano_hacking.config,
+        nano_hacking.grpo,
+        nano_hacking.dpo,
+        nano_hacking.sft,
     )
 }

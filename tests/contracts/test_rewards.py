@@ -148,6 +148,7 @@ ROWS = {
     "ocr": READING,
     "ocr_judge": READING,
     "ocr_likelihood": replace(READING, breaks=break_probabilities),
+    "ocr_contains": READING,
     "ocr_page": replace(READING, breaks=break_page),
     "ocr_flow_grpo": replace(READING, breaks=break_page),
     "brisque": Row(SCENES, photographs, None, break_brisque),
