@@ -25,7 +25,7 @@ ALL = Stage(0, (0.05, 0, 0, 0, 0, 0.95))
 WEB = CaptionNoise(misspelt=0.2, textless=0.1, incomplete=0.1)
 CLEAN = TextStream(seed=11, stages=(Stage(0, (0, 0, 0, 0, 1)),), limit=384)
 
-VAE_STEPS, PRETRAIN_STEPS, SFT_STEPS, DPO_STEPS, GRPO_STEPS, CONTROL_STEPS = 80, 295, 40, 120, 125, 560
+VAE_STEPS, PRETRAIN_STEPS, SFT_STEPS, DPO_STEPS, GRPO_STEPS, CONTROL_STEPS = 80, 285, 40, 110, 150, 560
 
 decoder = Experiment(
     name="nano_decoder",
@@ -77,7 +77,7 @@ dpo = Experiment(
         decay_from=0.3,
         final_lr=0.1,
     ),
-    pairs=PairPlan(PromptPlan(count=800, seed=21), group=6, per_prompt=2),
+    pairs=PairPlan(PromptPlan(count=700, seed=21), group=6, per_prompt=2),
     save_every=40,
     minutes=3.2,
 )
