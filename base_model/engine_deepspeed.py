@@ -86,7 +86,7 @@ class DeepSpeedEngine:
                 f"muon_lr={optim.muon_lr} with zero_stage={zero_stage}: DeepSpeed cuts matrices into flat slices, and "
                 "that breaks Muon's orthogonalisation. Use muon_lr=0 (AdamW for everything) or zero_stage=0."
             )
-        _start_processes()
+        start_processes()
         import deepspeed  # seconds to import, and only needed here
 
         self.optim = optim
@@ -352,7 +352,7 @@ def _config(stage: int, clip: float, memory: Memory, trained: int) -> dict[str, 
     }
 
 
-def _start_processes() -> None:
+def start_processes() -> None:
     """Join the process group of the launcher. Raises ValueError when there is no launcher."""
     if not dist.is_initialized() and "RANK" not in os.environ:
         raise ValueError("DeepSpeedEngine needs its processes started: use `torchrun --nproc_per_node N ...`")

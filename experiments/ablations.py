@@ -30,7 +30,8 @@ from experiments.progress import Progress
 from experiments.prompt_sets import make_scenes
 from experiments.quickstart import THREADS
 from experiments.record import RunRecord
-from experiments.runner import equip, run
+from experiments.runner import run
+from experiments.starting import equip
 from preference_data.records import Prompt
 from rewards.ocr import Ocr
 from rewards.scores import Scorer, to_float

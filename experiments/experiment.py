@@ -136,6 +136,10 @@ class Experiment:
     """how over-optimisation is watched for; None: not at all"""
     save_every: int = 100
     """updates between checkpoints"""
+    engine: Literal["local", "deepspeed"] = "local"
+    """local: one process; deepspeed: as many as the launcher starts, through ZeRO"""
+    zero_stage: int = 2
+    """what deepspeed splits among processes: 0 nothing, 1 optimizer state, 2 gradients as well, 3 weights as well"""
     seed: int = 0
     """of the initial weights"""
     sight: Callable[[QwenImageVAE], TextEncoder] = CoarseEncoder
@@ -144,6 +148,10 @@ class Experiment:
     """where tokens stand: a function of base_model/positions.py"""
     minutes: float = 1.0
     """expected duration on two laptop cores; only for the remaining-time estimate"""
+
+    def __post_init__(self) -> None:
+        if self.engine not in ("local", "deepspeed"):
+            raise ValueError(f"engine={self.engine!r} must be local or deepspeed")
 
 
 @dataclass(frozen=True)

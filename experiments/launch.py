@@ -19,8 +19,9 @@ from experiments.evaluate import evaluate
 from experiments.experiment import EvaluationPlan, Experiment
 from experiments.progress import Progress
 from experiments.quickstart import THREADS, quickstart
+from experiments.ranks import rank_of
 from experiments.record import RunRecord
-from experiments.report import write_report
+from experiments.report import REPORT, write_report
 from experiments.runner import run
 from experiments.sampling import model_folder
 from rewards.named import named_reward
@@ -49,7 +50,7 @@ def train(experiment: Experiment, folder: Path, parent: Path | None) -> Path:
         if isinstance(experiment.algorithm, Dpo | Groups) and not given:
             pool = stack.enter_context(ScorerPool(named_reward(experiment.reward), workers=2, restarts=RESTARTS))
         run(experiment, folder, parent, pool)
-    return write_report(folder)
+    return folder / REPORT if rank_of(experiment) else write_report(folder)
 
 
 def resume(folder: Path) -> Path:

@@ -7,11 +7,12 @@ Running it again goes on from the newest intact checkpoint, or does nothing when
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import numpy as np
 import torch
@@ -20,29 +21,29 @@ from safetensors import SafetensorError
 from alignment import awm, best_of_n, dpo, dppo, grpo, guard, kto, nft, online_dpo, rwr, tied_dpo
 from alignment.by_step import ByStep
 from alignment.groups import Groups
-from base_model import pretrain, released, sft, train_vae
+from base_model import pretrain, sft, train_vae
 from base_model.checkpoint import keep_last, latest, save_atomically
 from base_model.data.latents import KeptLatents, LatentStream, Producers
 from base_model.data.mixture import TaskStream
 from base_model.data.pages import PageStream
 from base_model.data.stream import TextStream
-from base_model.derived import is_derived
-from base_model.engine import Engine, LocalEngine
-from base_model.lora import add_adapter, has_adapter
-from base_model.presets import PICTURES, PRESETS, VAES
-from base_model.qwen_image import QwenImage, build
-from base_model.released import Released, load_base, read_base
+from base_model.engine import Engine
+from base_model.lora import has_adapter
+from base_model.qwen_image import QwenImage
+from base_model.released import Released
 from base_model.sample import Sampler
 from base_model.step import Step
 from base_model.vae import QwenImageVAE
-from base_model.weights import NANO_VAE, holds_model, load_model, load_vae, save_model, save_vae
+from base_model.weights import save_model, save_vae
 from experiments.answers import has_answers, load_answers, load_verdicts
 from experiments.evaluate import draw_pictures, fixed_noise
 from experiments.experiment import Experiment, PromptPlan
 from experiments.preferences import load_pairs, make_pairs
 from experiments.progress import Progress
 from experiments.prompt_sets import make_prompts
+from experiments.ranks import Onlooker, Termination, make_engine, meet, rank_of, trained_weights
 from experiments.record import RunRecord
+from experiments.starting import open_either
 from experiments.watch import Watch, in_force
 from preference_data.prompts import PromptSet
 from rewards.spread import SpreadMeter
@@ -84,71 +85,6 @@ def pictures(experiment: Experiment) -> TextStream | PageStream:
     return data
 
 
-def vae_file(parent: Path | None) -> Path:
-    """The autoencoder of a finished stage, or the one that ships with the project."""
-    own = parent / "model" / "vae.safetensors" if parent else NANO_VAE
-    return own if own.exists() else NANO_VAE
-
-
-def open_model(experiment: Experiment, parent: Path | None, cache: Path | None = None) -> QwenImage:
-    """The model a stage starts from, with the adapter that is to learn.
-
-    That is a released checkpoint, or the parent's, or fresh weights on the parent's (or the shipped) autoencoder.
-    Raises ValueError when a stage that needs a trained model has none, or two.
-    """
-    if experiment.base and parent is not None:
-        raise ValueError(f"{experiment.name} can start from base {experiment.base} or from parent {parent}, not both")
-    model = starting_model(experiment, parent, cache)
-    if not isinstance(model, Released):
-        equip(model, experiment)
-    if experiment.lora.rank:
-        add_adapter(model.network, experiment.lora, experiment.seed)
-    return model
-
-
-def equip(model: QwenImage, experiment: Experiment) -> QwenImage:
-    """The model with the sight and the positions of the experiment, which no weight file tells."""
-    model.text, model.network.scheme = experiment.sight(model.vae), experiment.positions
-    return model
-
-
-def starting_model(experiment: Experiment, parent: Path | None, cache: Path | None) -> QwenImage:
-    """See `open_model`. Small presets are quicker on the CPU; released checkpoints go where there is a GPU."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if experiment.base:
-        return load_base(read_base(experiment.base), PICTURES[experiment.preset], device, cache=cache)
-    if parent is not None and is_derived(parent / "model"):
-        return load_model(parent / "model", device, cache)
-    if parent is not None and holds_model(parent / "model"):
-        return load_model(parent / "model")
-    if type(experiment.algorithm) is not pretrain.Pretrain:
-        raise ValueError(
-            f"{experiment.name} starts from a trained model, and {parent or 'nothing'} is none; "
-            "name the folder of a finished run, e.g. one that `glyphlab train nano_pretrain` made"
-        )
-    vae = load_vae(vae_file(parent))
-    return build(PRESETS[experiment.preset], vae, PICTURES[experiment.preset], experiment.seed)
-
-
-def open_vae(experiment: Experiment, cfg: train_vae.TrainVAE, parent: Path | None) -> QwenImageVAE:
-    """The autoencoder a stage starts from: a released one, fresh weights, or the parent's (or the shipped) one.
-
-    Raises ValueError for what is traded for memory in transformers only.
-    """
-    lean = experiment.memory
-    if experiment.lora.rank or lean.bf16 or lean.recompute:
-        raise ValueError(f"{experiment.name}: lora, memory.bf16 and memory.recompute are the transformer's alone")
-    if experiment.base:
-        vae = released.load_vae(read_base(experiment.base)).train()
-    elif cfg.frozen_encoder:
-        vae = load_vae(vae_file(parent)).train()
-    else:
-        return QwenImageVAE.seeded(VAES[experiment.preset], experiment.seed)
-    if cfg.frozen_encoder:
-        train_vae.freeze_encoder(vae)
-    return vae
-
-
 @contextlib.contextmanager
 def updates(
     experiment: Experiment, model: QwenImage | QwenImageVAE, engine: Engine, folder: Path, start: int,
@@ -162,7 +98,9 @@ def updates(
         return
     assert isinstance(model, QwenImage)
     if isinstance(cfg, pretrain.Pretrain):  # fine-tuning is a kind of it
-        save_vae(model.vae, folder / "encoder.safetensors")
+        if engine.rank == 0:
+            save_vae(model.vae, folder / "encoder.safetensors")
+        meet(experiment)
         data = LatentStream(required(experiment, experiment.data, "data"), folder / "encoder.safetensors")
         if isinstance(model, Released):
             encode_ahead(model, data.stream)
@@ -195,10 +133,17 @@ def encode_ahead(model: Released, data: TextStream, chunk: int = 64) -> None:
 
 
 def open_record(experiment: Experiment, folder: Path, parent: Path | None) -> RunRecord:
-    """The run of these settings in `folder`, made when it is new: before anything else is put there."""
-    return RunRecord.open(
-        folder, {"experiment": experiment, "parent": os.path.relpath(parent, folder) if parent else ""}
-    )
+    """The run of these settings in `folder`, made when it is new: before anything else is put there.
+
+    Rank 0 makes it; the others wait for it and only read.
+    """
+    settings = {"experiment": experiment, "parent": os.path.relpath(parent, folder) if parent else ""}
+    if rank_of(experiment):
+        meet(experiment)
+        return Onlooker.read(folder)
+    record = RunRecord.open(folder, settings)
+    meet(experiment)
+    return record
 
 
 def run(
@@ -214,29 +159,54 @@ def run(
         if progress:
             progress.skip(experiment.name)
         return
-    bar = progress or Progress({experiment.name: experiment.minutes * 60.0})
+    bar = progress or Progress({experiment.name: experiment.minutes * 60.0}, audience(experiment))
     if pool:
         pool.meter.drain()  # what was judged before this run is none of its cost
-    with record.running(), bar.stage(experiment.name, experiment.algorithm.steps):
-        cfg = experiment.algorithm
-        if isinstance(cfg, train_vae.TrainVAE):
-            model: QwenImage | QwenImageVAE = open_vae(experiment, cfg, parent)
-            module, device = model, torch.device("cpu")
-        else:
-            model = open_model(experiment, parent, folder / "embeddings")
-            module, device = model.trainable, model.device
-            model.network.recompute = experiment.memory.recompute
-        if isinstance(cfg, dpo.Dpo) and not has_answers(folder):
-            plan = required(experiment, experiment.pairs, "pairs")
-            make_pairs(model, plan, folder, required(experiment, pool, "judge"), bar)
-        if isinstance(cfg, dpo.Dpo | Groups) or (experiment.monitors and isinstance(model, QwenImage)):
-            model.freeze_reference()
-        adapter = isinstance(model, QwenImage) and has_adapter(model.network)
-        engine = LocalEngine(module, experiment.optim, device, experiment.memory, keep_frozen=not adapter)
+    with Termination() as termination, record.running(), bar.stage(experiment.name, experiment.algorithm.steps):
+        model = open_either(experiment, parent, folder)
+        if isinstance(experiment.algorithm, dpo.Dpo):
+            if not has_answers(folder) and not rank_of(experiment):
+                plan = required(experiment, experiment.pairs, "pairs")
+                make_pairs(model, plan, folder, required(experiment, pool, "judge"), bar)
+            meet(experiment)
+        engine = equip_engine(experiment, model)
         start = resume(engine, folder, record, bar)
-        train(experiment, model, engine, record, start, bar, pool)
+        train(experiment, model, engine, record, start, bar, pool, termination)
+        finish(experiment, model, engine, folder, parent)
+
+
+def audience(experiment: Experiment) -> TextIO | None:
+    """Where progress goes: one rank's to the terminal."""
+    return io.StringIO() if rank_of(experiment) else None
+
+
+def equip_engine(experiment: Experiment, model: QwenImage | QwenImageVAE) -> Engine:
+    """The engine around what learns; the model calls its network through it."""
+    if not isinstance(model, QwenImage):
+        return make_engine(experiment, model, torch.device("cpu"), keep_frozen=True)
+    if isinstance(experiment.algorithm, dpo.Dpo | Groups) or experiment.monitors:
+        model.freeze_reference()
+    engine = make_engine(experiment, model.trainable, model.device, keep_frozen=not has_adapter(model.network))
+    model.trainable = engine.module
+    return engine
+
+
+def finish(
+    experiment: Experiment, model: QwenImage | QwenImageVAE, engine: Engine, folder: Path, parent: Path | None
+) -> None:
+    """Save the finished model. Weights that are split among ranks are put together in a last checkpoint first."""
+    if experiment.engine == "local":
         with engine.averaged():
             save_atomically(folder / "model", lambda place: save(model, experiment, place))
+        return
+    last = folder / "checkpoints" / f"update_{engine.updates:06d}"
+    save_checkpoint(engine, last)
+    if engine.rank == 0:
+        whole = open_either(experiment, parent, folder)
+        module = whole.network if isinstance(whole, QwenImage) else whole
+        module.load_state_dict(trained_weights(last), strict=False)  # frozen weights are the parent's
+        save_atomically(folder / "model", lambda place: save(whole, experiment, place))
+    meet(experiment)
 
 
 def resume(engine: Engine, folder: Path, record: RunRecord, bar: Progress) -> int:
@@ -252,7 +222,7 @@ def resume(engine: Engine, folder: Path, record: RunRecord, bar: Progress) -> in
 
 def train(
     experiment: Experiment, model: QwenImage | QwenImageVAE, engine: Engine, record: RunRecord, start: int,
-    bar: Progress, pool: ScorerPool | None,
+    bar: Progress, pool: ScorerPool | None, termination: Termination,
 ) -> None:  # fmt: skip
     """Follow the loop to its end. Where monitors changed the settings, a loop with the new ones goes on from there."""
     watch = open_watch(experiment, model, record, pool)
@@ -262,7 +232,7 @@ def train(
     now: Experiment | None = in_force(experiment, record) if watch else experiment
     while now is not None and start < experiment.algorithm.steps:
         with updates(now, model, steps or engine, record.folder, start, groups or pool) as loop:
-            start, now = follow(loop, now, model, engine, record, bar, meters, watch)
+            start, now = follow(loop, now, model, engine, record, bar, termination, meters, watch)
 
 
 def open_watch(
@@ -285,7 +255,8 @@ def is_sampled(experiment: Experiment) -> bool:
 
 def follow(
     loop: Iterator[Step], experiment: Experiment, model: QwenImage | QwenImageVAE, engine: Engine, record: RunRecord,
-    bar: Progress, meters: Sequence[Callable[[], dict[str, float]]] = (), watch: Watch | None = None,
+    bar: Progress, termination: Termination, meters: Sequence[Callable[[], dict[str, float]]] = (),
+    watch: Watch | None = None,
 ) -> tuple[int, Experiment | None]:  # fmt: skip
     """Log every update, with what was metered meanwhile; every now and then draw the same prompts from the same noise,
     and save. The next update, and the settings to go on with: others, or None, where an alarm says so."""
@@ -298,11 +269,14 @@ def follow(
             bar.note("looking at held-out prompts")
             with engine.averaged():
                 after = watch.look(step.index, experiment)
-        if (done % experiment.save_every == 0 and done < steps) or after is None:
+        told = termination.asked(engine) and done < steps
+        if (done % experiment.save_every == 0 and done < steps) or after is None or told:
             if isinstance(model, QwenImage):
                 with engine.averaged():
                     record.samples(step.index, *look(model))
             save_checkpoint(engine, checkpoints / f"update_{done:06d}")
+        if told:
+            raise KeyboardInterrupt(f"terminated after update {step.index}; its checkpoint is saved")
         if after is not experiment:
             return done, after
     return steps, experiment
@@ -311,7 +285,7 @@ def follow(
 def save_checkpoint(engine: Engine, folder: Path) -> None:
     """Write a checkpoint and delete those that are too old. Raises OSError when it does not fit."""
     try:
-        save_atomically(folder, engine.save)
+        save_atomically(folder, engine.save, engine.rank)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
         before = latest(folder.parent)
         kept = f"the one before, {before.name}, is whole" if before else "there is none before it"
@@ -319,7 +293,8 @@ def save_checkpoint(engine: Engine, folder: Path) -> None:
             f"the checkpoint {folder} could not be written ({error}); {kept}. Make room on the disk and run it again: "
             "it goes on from there"
         ) from error
-    keep_last(folder.parent, CHECKPOINTS)
+    if engine.rank == 0:
+        keep_last(folder.parent, CHECKPOINTS)
 
 
 def look(model: QwenImage) -> tuple[np.ndarray, list[str]]:

@@ -99,6 +99,23 @@ def grid(experiment: Experiment, over: Sequence[str]) -> dict[str, Experiment]:
     return found
 
 
+def grids(experiments: Sequence[Experiment], over: Sequence[str]) -> dict[str, Experiment]:
+    """The combinations of every experiment; of several, with the experiment's name before its settings.
+
+    Raises as `grid`, and ValueError for an experiment that comes twice.
+    """
+    if len(experiments) == 1:
+        return grid(experiments[0], over)
+    names = [experiment.name for experiment in experiments]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"{twice} is given twice; name every experiment once")
+    return {
+        name if name == experiment.name else f"{experiment.name} {name}": variant
+        for experiment in experiments
+        for name, variant in grid(experiment, over).items()
+    }
+
+
 def seeded(experiment: Experiment, seed: int) -> Experiment:
     """The experiment with the seed of its weights and of its loop."""
     cfg = experiment.algorithm
@@ -126,8 +143,11 @@ def place(out: Path, name: str, seed: int) -> Path:
 def sweep(
     name: str, over: Sequence[str], seeds: str, out: Path, parent: Path | None, plan: EvaluationPlan = nano.evaluation
 ) -> Path:
-    """Run what is not done yet of the grid around a named experiment; the page of its table. Raises as `grid`."""
-    return run_variants(grid(find(name), over), parse_seeds(seeds), out, parent, plan)
+    """Run what is not done yet of the grid around named experiments (`A` or `A,B`); the page of its table.
+
+    Raises as `grids`.
+    """
+    return run_variants(grids([find(each) for each in name.split(",")], over), parse_seeds(seeds), out, parent, plan)
 
 
 def resume_sweep(out: Path) -> Path:

@@ -23,7 +23,7 @@ from experiments.editing import ROUNDING, comparison, judge, kept, make_edits, p
 from experiments.experiment import EditPlan, SizePlan
 from experiments.launch import rebuild
 from experiments.record import plain
-from experiments.runner import equip
+from experiments.starting import equip
 from preference_data.records import Prompt
 from rewards.scores import Scores
 from tests.tiny_chain import short

@@ -17,7 +17,8 @@ from experiments.configs import CONFIGS, nano
 from experiments.files import plain
 from experiments.launch import find, rebuild
 from experiments.record import RunRecord, read_run
-from experiments.runner import open_model, run, vae_file
+from experiments.runner import run
+from experiments.starting import open_model, vae_file
 from tests.tiny_chain import short
 
 

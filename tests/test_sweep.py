@@ -23,6 +23,15 @@ from tests.tiny_chain import tiny_plan
 # --- settings -----------------------------------------------------------------------------------------------------
 
 
+def test_several_experiments_share_a_grid():
+    variants = sweep.grids([nano.grpo, nano.sft], ["algorithm.steps=3,4"])
+    assert list(variants) == ["nano_grpo steps=3", "nano_grpo steps=4", "nano_sft steps=3", "nano_sft steps=4"]
+    assert [v.algorithm.steps for v in variants.values()] == [3, 4, 3, 4]
+    assert list(sweep.grids([nano.grpo, nano.sft], [])) == ["nano_grpo", "nano_sft"]
+    with pytest.raises(ValueError, match="nano_sft is given twice"):
+        sweep.grids([nano.sft, nano.grpo, nano.sft], [])
+
+
 def test_settings_are_typed_as_their_fields() -> None:
     changed = override(
         nano_hacking.grpo,

@@ -54,11 +54,13 @@ class Sweep:
     A setting is written as for `train`, with its values behind it; a tuple's parts are joined by |, and settings that
     change together by /, as in algorithm.group/algorithm.micro=8/32,12/48. Run again, it goes on where it stopped.
 
+    Several experiments are compared with one another: glyphlab sweep nano_grpo,nano_nft --over algorithm.steps=60 ...
+
     Example: glyphlab sweep nano_grpo --over optim.adamw_lr=1e-4,5e-5 algorithm.beta=0,0.01 --parent runs/quickstart/sft
     """
 
-    name: Annotated[Positional[str], arg(metavar="NAME")]
-    """an experiment of experiments/configs, such as nano_grpo"""
+    name: Annotated[Positional[str], arg(metavar="NAME,NAME")]
+    """experiments of experiments/configs, such as nano_grpo"""
     over: Annotated[tuple[str, ...], arg(metavar="SETTING=A,B")] = ()
     """settings and their values"""
     seeds: Annotated[str, arg(metavar="A,B")] = "0"

@@ -25,7 +25,7 @@ ALL = Stage(0, (0.05, 0, 0, 0, 0, 0.95))
 WEB = CaptionNoise(misspelt=0.2, textless=0.1, incomplete=0.1)
 CLEAN = TextStream(seed=11, stages=(Stage(0, (0, 0, 0, 0, 1)),), limit=384)
 
-VAE_STEPS, PRETRAIN_STEPS, SFT_STEPS, DPO_STEPS, GRPO_STEPS, CONTROL_STEPS = 80, 285, 40, 110, 150, 560
+VAE_STEPS, PRETRAIN_STEPS, SFT_STEPS, DPO_STEPS, GRPO_STEPS, CONTROL_STEPS = 80, 285, 40, 105, 142, 500
 
 decoder = Experiment(
     name="nano_decoder",
@@ -52,7 +52,7 @@ pretrain = Experiment(
         ),
     ),
     save_every=100,
-    minutes=2.6,
+    minutes=2.8,
 )
 
 sft = Experiment(
@@ -77,7 +77,7 @@ dpo = Experiment(
         decay_from=0.3,
         final_lr=0.1,
     ),
-    pairs=PairPlan(PromptPlan(count=700, seed=21), group=6, per_prompt=2),
+    pairs=PairPlan(PromptPlan(count=660, seed=21), group=6, per_prompt=2),
     save_every=40,
     minutes=3.2,
 )
@@ -101,7 +101,7 @@ grpo = Experiment(
     ),
     prompts=PromptPlan(count=2000, seed=31),
     save_every=25,
-    minutes=5.5,
+    minutes=5.2,
 )
 
 control = Experiment(
@@ -110,7 +110,7 @@ control = Experiment(
     optim=OptimConfig(steps=CONTROL_STEPS, muon_lr=0.0, adamw_lr=1e-4, warmup=10, decay_from=1.0),
     data=CLEAN,
     save_every=50,
-    minutes=5.1,
+    minutes=5.0,
 )
 
 evaluation = EvaluationPlan(

@@ -1,0 +1,91 @@
+"""What a run starts from: a released checkpoint, the model of a finished run, or fresh weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from base_model import pretrain, released, train_vae
+from base_model.derived import is_derived
+from base_model.lora import add_adapter
+from base_model.presets import PICTURES, PRESETS, VAES
+from base_model.qwen_image import QwenImage, build
+from base_model.released import Released, load_base, read_base
+from base_model.vae import QwenImageVAE
+from base_model.weights import NANO_VAE, holds_model, load_model, load_vae
+from experiments.experiment import Experiment
+
+
+def vae_file(parent: Path | None) -> Path:
+    """The autoencoder of a finished stage, or the one that ships with the project."""
+    own = parent / "model" / "vae.safetensors" if parent else NANO_VAE
+    return own if own.exists() else NANO_VAE
+
+
+def open_model(experiment: Experiment, parent: Path | None, cache: Path | None = None) -> QwenImage:
+    """The model a stage starts from, with the adapter that is to learn.
+
+    That is a released checkpoint, or the parent's, or fresh weights on the parent's (or the shipped) autoencoder.
+    Raises ValueError when a stage that needs a trained model has none, or two.
+    """
+    if experiment.base and parent is not None:
+        raise ValueError(f"{experiment.name} can start from base {experiment.base} or from parent {parent}, not both")
+    model = starting_model(experiment, parent, cache)
+    if not isinstance(model, Released):
+        equip(model, experiment)
+    if experiment.lora.rank:
+        add_adapter(model.network, experiment.lora, experiment.seed)
+    return model
+
+
+def equip(model: QwenImage, experiment: Experiment) -> QwenImage:
+    """The model with the sight and the positions of the experiment, which no weight file tells."""
+    model.text, model.network.scheme = experiment.sight(model.vae), experiment.positions
+    return model
+
+
+def starting_model(experiment: Experiment, parent: Path | None, cache: Path | None) -> QwenImage:
+    """See `open_model`. Small presets are quicker on the CPU; released checkpoints go where there is a GPU."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if experiment.base:
+        return load_base(read_base(experiment.base), PICTURES[experiment.preset], device, cache=cache)
+    if parent is not None and is_derived(parent / "model"):
+        return load_model(parent / "model", device, cache)
+    if parent is not None and holds_model(parent / "model"):
+        return load_model(parent / "model")
+    if type(experiment.algorithm) is not pretrain.Pretrain:
+        raise ValueError(
+            f"{experiment.name} starts from a trained model, and {parent or 'nothing'} is none; "
+            "name the folder of a finished run, e.g. one that `glyphlab train nano_pretrain` made"
+        )
+    vae = load_vae(vae_file(parent))
+    return build(PRESETS[experiment.preset], vae, PICTURES[experiment.preset], experiment.seed)
+
+
+def open_vae(experiment: Experiment, cfg: train_vae.TrainVAE, parent: Path | None) -> QwenImageVAE:
+    """The autoencoder a stage starts from: a released one, fresh weights, or the parent's (or the shipped) one.
+
+    Raises ValueError for what is traded for memory in transformers only.
+    """
+    lean = experiment.memory
+    if experiment.lora.rank or lean.bf16 or lean.recompute:
+        raise ValueError(f"{experiment.name}: lora, memory.bf16 and memory.recompute are the transformer's alone")
+    if experiment.base:
+        vae = released.load_vae(read_base(experiment.base)).train()
+    elif cfg.frozen_encoder:
+        vae = load_vae(vae_file(parent)).train()
+    else:
+        return QwenImageVAE.seeded(VAES[experiment.preset], experiment.seed)
+    if cfg.frozen_encoder:
+        train_vae.freeze_encoder(vae)
+    return vae
+
+
+def open_either(experiment: Experiment, parent: Path | None, folder: Path) -> QwenImage | QwenImageVAE:
+    """What is to be trained: a diffusion model or an autoencoder."""
+    if isinstance(experiment.algorithm, train_vae.TrainVAE):
+        return open_vae(experiment, experiment.algorithm, parent)
+    model = open_model(experiment, parent, folder / "embeddings")
+    model.network.recompute = experiment.memory.recompute
+    return model

@@ -1,0 +1,48 @@
+"""A run of seconds on several processes: `torchrun --nproc_per_node 2 -m tests.tiny_ranks NAME FOLDER ZERO_STAGE`.
+
+With `--die-after N` rank 1 is killed after that many updates, with `--ask-after N` it gets SIGTERM.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from experiments.configs import nano
+from experiments.experiment import Experiment
+from experiments.launch import train
+from experiments.ranks import Termination
+from tests.tiny_chain import short, tiny_chain
+
+
+def ranked(name: str, zero_stage: int) -> Experiment:
+    """A few updates of a stage through ZeRO. Muon needs whole matrices, so AdamW does everything."""
+    by_name = {stage: experiment for stage, experiment, _ in tiny_chain()}
+    experiment = by_name[name]
+    if name == "sft":
+        experiment = short(replace(nano.sft, algorithm=replace(nano.sft.algorithm, batch=4, micro=4)), 5)
+    optim = replace(experiment.optim, muon_lr=0.0, ema_decay=0.5)
+    return replace(experiment, optim=optim, engine="deepspeed", zero_stage=zero_stage)
+
+
+def tell(number: int, after: int) -> None:
+    """Send this process a signal after that many updates, if it is rank 1."""
+    asked, left = Termination.asked, [after]
+
+    def counted(self: Termination, engine: object) -> bool:
+        left[0] -= 1
+        if left[0] == 0 and os.environ["RANK"] == "1":
+            os.kill(os.getpid(), number)
+        return asked(self, engine)
+
+    Termination.asked = counted
+
+
+if __name__ == "__main__":
+    name, folder, stage = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    if len(sys.argv) > 4:
+        tell(signal.SIGKILL if sys.argv[4] == "--die-after" else signal.SIGTERM, int(sys.argv[5]))
+    train(ranked(name, stage), folder, folder.parent / "parent")
