@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
+from base_model.data.text import complete
 from base_model.qwen_image import QwenImage
+from base_model.released import Released
 from base_model.sample import Sampler, sample
 from base_model.weights import holds_model, load_model
 from experiments.evaluate import fixed_noise
@@ -43,10 +46,16 @@ def draw(
 def draw_to_file(
     run: Path, prompt: str, seed: int, out: Path, guidance: float, steps: int, count: int, stage: str = ""
 ) -> Path:
-    """Write the pictures as one PNG, below one another, and return its path."""
+    """Write the pictures as one PNG, below one another, and return its path.
+
+    A short prompt for a small preset is completed, and the caption told on stderr.
+    """
     if count < 1:
         raise ValueError(f"count={count}: ask for at least one picture")
     model = load_model(model_folder(run, stage))
+    if not isinstance(model, Released) and (caption := complete(prompt)) != prompt:
+        print(f"drawn as: {caption}", file=sys.stderr)
+        prompt = caption
     return write_pictures(draw(model, prompt, count, seed, Sampler(steps, guidance)), out)
 
 

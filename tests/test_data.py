@@ -175,6 +175,28 @@ def luminance(rgb: tuple[int, int, int]) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
+@pytest.mark.parametrize(
+    ("prompt", "caption"),
+    [
+        ("the word GLYPH in red on white", 'the word "GLYPH" in red sans, large, middle centre, on white'),
+        ('the word "GLYPH"', 'the word "GLYPH" in black sans, large, middle centre, on white'),
+        ("the word ABC in white, small, top left", 'the word "ABC" in white sans, small, top left, on black'),
+        ("ABC in blue serif, bottom", 'the word "ABC" in blue serif, large, bottom centre, on white'),
+        ("the word ABC in a red balloon", "the word ABC in a red balloon"),
+        ("no text, on green", "no text, on green"),
+        ("the word ABC and DEF", "the word ABC and DEF"),
+    ],
+)
+def test_short_prompts_are_completed(prompt: str, caption: str):
+    assert text.complete(prompt) == caption
+    assert text.complete(caption) == caption
+
+
+def test_captions_are_complete():
+    for drawn in (scene(np.random.default_rng(i), i % text.LEVELS) for i in range(300)):
+        assert text.complete(drawn.caption) == drawn.caption
+
+
 def test_dark_letters_on_light_paper_come_before_all_colours():
     drawn = [scene(np.random.default_rng(i), 4) for i in range(500)]
     assert {s.ink for s in drawn} == set(text.DARK)

@@ -13,6 +13,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
+import itertools
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +90,28 @@ class Scene:
         if self.shape:
             return f"no text, a {self.size} {self.ink} {self.shape}, {place}"
         return f"no text, on {self.background}"
+
+
+def complete(prompt: str) -> str:
+    """A prompt that asks for a word and no more than a caption says, with what it leaves open filled in; any other as
+    it is.
+
+    Captions of training name everything, so a short prompt asks for the average of many pictures and gets a blur. Large
+    models have another model rewrite prompts for the same reason (arXiv:2508.02324, section 3).
+    """
+    bare = prompt.replace(",", " ").replace('"', " ").split()
+    words = [part for part in bare if part.isupper() and part.isalpha()]
+    attributes: list[tuple[str, Collection[str]]] = [
+        ("sans", FACES), ("large", SIZES), ("middle", ROWS), ("centre", COLUMNS),
+    ]  # fmt: skip
+    named = [next((part for part in bare if part in known), default) for default, known in attributes]
+    colours = {place: colour for place, colour in itertools.pairwise(bare) if colour in COLOURS}
+    known = {"the", "word", "in", "on", *colours.values(), *named, *words}
+    if len(words) != 1 or not set(bare) <= known or not set(colours) <= {"in", "on"}:
+        return prompt
+    ink = colours.get("in", "black")
+    ground = colours.get("on", "white" if ink != "white" else "black")
+    return Scene(words[0], "", *named[:2], ink, ground, *named[2:]).caption
 
 
 def is_heldout(word: str) -> bool:
