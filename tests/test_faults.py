@@ -164,10 +164,10 @@ def test_a_full_disk_at_a_checkpoint(
     folder, saved = tmp_path / "grpo", [0]
     atomically = runner.save_atomically
 
-    def fill(place: Path, write: Callable[[Path], None]) -> None:
+    def fill(place: Path, write: Callable[[Path], None], rank: int = 0) -> None:
         saved[0] += 1
         small_disk(room if saved[0] == 3 else resource.RLIM_INFINITY)
-        atomically(place, write)
+        atomically(place, write, rank)
 
     monkeypatch.setattr(runner, "save_atomically", fill)
     with ScorerPool(Faulty(), workers=1) as pool:

@@ -211,6 +211,7 @@ def test_ties_alone_teach_nothing() -> None:
         train(pixels(world, tied), tied, answers, CUT)
 
 
+@pytest.mark.slow
 def test_a_network_trained_whole_beats_a_coin_and_its_answers_are_on_record(tmp_path: Path) -> None:
     world = simulate(500, seed=7, bad="")
     path = write(world, tmp_path)

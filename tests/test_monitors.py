@@ -262,6 +262,7 @@ def cut_after(updates: int, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(RunRecord, "log", cut)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("on_alarm", ["report", "raise_beta"])
 def test_interrupted_anywhere_it_sees_the_same(on_alarm: str, parent: Path, pool: ScorerPool, tmp_path: Path) -> None:

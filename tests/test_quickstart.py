@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,8 @@ def test_interrupted_anywhere_it_ends_with_the_same_numbers(alone, tmp_path):
             continue
         done = start(folder, "--die-in", stage, updates, name)
         assert done.returncode != 0, "it should have been interrupted"
+        while status(folder / "control") == "running":  # the process beside needs a moment to see that it is alone
+            time.sleep(0.1)
         assert status(folder / stage) == "interrupted"
     done = start(folder)
     assert done.returncode == 0, done.stderr

@@ -37,7 +37,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alignment.grpo import Grpo, advantages
+from alignment.advantages import advantages
+from alignment.grpo import Grpo
 from alignment.grpo import train as grpo_train
 from alignment.trajectory import Walk
 from base_model import flow
