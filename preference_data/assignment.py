@@ -24,7 +24,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, exists, func, select, update
 
-from preference_data import campaigns, schema
+from preference_data import campaigns, closeness, schema
 from preference_data.roles import ANNOTATE, authorise
 from preference_data.sampling import Drawn, open_work, take
 from preference_data.schema import assignment, item
@@ -69,6 +69,7 @@ def claim(store: Store, actor: int, campaign: int | str, hold: int = 1) -> Claim
         if found.state != "open":
             return Claimed((), "closed")
         reclaim(db, found.id, now)
+        closeness.refresh_if_due(db, found.id, found.settings)
         worker = _lock_worker(db, found.id, actor)
         until = now + lease_seconds(db, found.id, found.settings)
         held = _held(db, found.id, actor)
