@@ -63,6 +63,8 @@ def _form(language: str) -> None:
             _enter_by_provider(language)
         st.button(say(language, "sign_in_oidc"), type="primary", on_click=st.login)
         return
+    if st.session_state.get("ended"):
+        st.info(say(language, "session_ended"), icon=":material/lock_clock:")
     with st.form("sign_in"):
         name = st.text_input(say(language, "name"), autocomplete="username")
         password = st.text_input(say(language, "password"), type="password", autocomplete="current-password")

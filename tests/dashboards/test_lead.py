@@ -88,12 +88,14 @@ def test_win_rates_count_decided_answers_only() -> None:
 def test_exports_hold_what_was_said_and_no_names(store: Store) -> None:
     campaign = fill(store, ["=1+1"], TWO)
     disagree(store, campaign)
-    content, _ = lead_export.archive(number(store, "lea"), campaign, "jsonl", "aside", "answers")
+    content, *_ = lead_export.archive(number(store, "lea"), campaign, "jsonl", "aside", "answers")
     with zipfile.ZipFile(io.BytesIO(content)) as file:
         told = file.read("jsonl.jsonl").decode()
         assert told.count('"outcome"') >= 2 and '"ann"' not in told and len(file.namelist()) == 3
     for make in lead_export.TABLES.values():
-        assert lead_export.csv_text(make(number(store, "lea"), campaign, "en")) is not None
+        table = lead_export.csv_text(make(number(store, "lea"), campaign, "en"))
+        assert not {"ann", "bob"} & set(table.replace("\r\n", ",").split(",")), "files hold pseudonyms"
+    assert "ann" in str(page(store, "lead_quality", "lea").dataframe[-1].value), "a lead sees who it is"
     assert "'=1+1" in lead_export.csv_text([{"prompt": "=1+1"}]), "a spreadsheet must not run what a prompt says"
     page(store, "lead_export", "lea")
     page(store, "lead_wins", "lea")
