@@ -32,7 +32,8 @@ def page() -> None:
                          args=(person.id, found.id, found.name))  # fmt: skip
             st.button(lead(language, "reset"), key=f"reset_{found.id}", on_click=_reset, args=(person.id, found.name))
             st.button(lead(language, "deactivate" if found.active else "activate"), key=f"close_{found.id}",
-                      disabled=found.id == person.id, on_click=_activate, args=(person.id, found.name, not found.active))  # fmt: skip
+                      disabled=found.id == person.id, on_click=_activate,
+                      args=(person.id, found.name, not found.active))  # fmt: skip
     with st.form("new_account", clear_on_submit=True):
         st.markdown(f"**{lead(language, 'new_account')}**")
         name = st.text_input(lead(language, "name"), max_chars=120)
