@@ -72,7 +72,7 @@ def make(actor: int, name: str, source: str, given: dict[str, Any], settings: Ca
     known += checks.attention(items, store.pictures, settings.attention_share)
     made = campaigns.create(store, actor, name, settings)
     campaigns.add_items(
-        store, actor, made.id, [*items, *known], source=f"{source}: {given['place'] or 'uploads'}"[:250]
+        store, actor, made.id, [*known, *items], source=f"{source}: {given['place'] or 'uploads'}"[:250]
     )
     campaigns.set_state(store, actor, made.id, "open")
     return len(items)

@@ -96,7 +96,7 @@ class Create:
                 store, self.folders, self.disagreements, self.prompts, self.models, self.seed, self.per_prompt
             )
             known = known_items(store, items, self.gold, self.attention_share, self.seed)
-            return create(store, self.name, settings, [*items, *known], source, not self.draft)
+            return create(store, self.name, settings, [*known, *items], source, not self.draft)
 
         return self.at.show(work)
 
