@@ -1,7 +1,7 @@
 """Items whose answer is known: gold from a file, and attention checks, which are work with one picture spoilt.
 
-Both are shown like any other item. Put them into a campaign before its work: a pair that is gold is then no work. Gold asks for judgement and needs somebody who judged it before; an attention check
-asks only whether anybody looked.
+Both are shown like any other item. Put them into a campaign before its work: a pair that is gold is then no work. Gold
+asks for judgement and needs somebody who judged it before; an attention check asks only whether anybody looked.
 """
 
 from __future__ import annotations
