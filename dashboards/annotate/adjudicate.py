@@ -77,7 +77,8 @@ def _revealed(actor: int, case: Case, language: str) -> None:
     st.caption(lead(language, "opinions"))
     st.dataframe([
         {lead(language, "annotator"): o.pseudonym, say(language, "answer"): told(o.given, language),
-         say(language, "tags"): ", ".join(o.given.tags), say(language, "note"): o.given.rationale}
+         say(language, "reasons"): ", ".join(desk.reason(tag, language) for tag in o.given.tags),
+         say(language, "note_said"): o.given.rationale}
         for o in case.opinions
     ], hide_index=True, width="stretch")  # fmt: skip
     try:

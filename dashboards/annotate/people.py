@@ -7,6 +7,7 @@ import secrets
 import streamlit as st
 
 from dashboards.annotate import place, who
+from dashboards.annotate.words import say
 from dashboards.annotate.words_lead import lead
 from preference_data import accounts, schema
 from preference_data.roles import ADMINISTER
@@ -28,7 +29,8 @@ def page() -> None:
             st.text(f"{found.name}{closed}", width="stretch")
             st.text(found.pseudonym, width=140)
             st.selectbox(lead(language, "role"), schema.ROLES, schema.ROLES.index(found.role), key=f"role_{found.id}",
-                         label_visibility="collapsed", width=160, disabled=found.id == person.id, on_change=_role,
+                         format_func=lambda r: say(language, f"role_{r}"), label_visibility="collapsed", width=160,
+                         disabled=found.id == person.id, on_change=_role,
                          args=(person.id, found.id, found.name))  # fmt: skip
             st.button(lead(language, "reset"), key=f"reset_{found.id}", on_click=_reset, args=(person.id, found.name))
             st.button(lead(language, "deactivate" if found.active else "activate"), key=f"close_{found.id}",
@@ -37,7 +39,7 @@ def page() -> None:
     with st.form("new_account", clear_on_submit=True):
         st.markdown(f"**{lead(language, 'new_account')}**")
         name = st.text_input(lead(language, "name"), max_chars=120)
-        role = st.selectbox(lead(language, "role"), schema.ROLES)
+        role = st.selectbox(lead(language, "role"), schema.ROLES, format_func=lambda r: say(language, f"role_{r}"))
         sent = st.form_submit_button(lead(language, "add"), type="primary")
     if sent:
         password = secrets.token_urlsafe(12)

@@ -52,7 +52,7 @@ def page() -> None:
 def corner(person: Account) -> None:
     """Who is signed in, the language and the way out, at the foot of the sidebar."""
     with st.sidebar:
-        st.text(f"{person.name} · {person.role}")
+        st.text(f"{person.name} · {say(who.language(), f'role_{person.role}')}")
         _choose_language("corner_language")
         st.button(say(who.language(), "sign_out"), key="sign_out", icon=":material/logout:", on_click=_leave)
 

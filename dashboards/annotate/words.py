@@ -122,7 +122,7 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     # progress
     "done": ("Done", "已完成"),
-    "remaining": ("Left", "剩余"),
+    "remaining": ("Remaining", "剩余"),
     "pace": ("Pace", "速度"),
     "eta": ("Time left", "预计剩余"),
     "per_item": ("{seconds:.0f} s each", "每题 {seconds:.0f} 秒"),
@@ -138,6 +138,12 @@ WORDS: dict[str, tuple[str, str]] = {
     # history, guidelines, account
     "change": ("Change", "修改"),
     "answer": ("Answer", "答案"),
+    "role_annotator": ("annotator", "标注员"),
+    "role_adjudicator": ("adjudicator", "裁决员"),
+    "role_researcher": ("researcher", "研究员"),
+    "role_admin": ("admin", "管理员"),
+    "reasons": ("Reasons", "原因"),
+    "note_said": ("Note", "备注"),
     "no_history": ("You have not answered anything in this campaign yet.", "您在此任务中尚未作答。"),
     "shortcuts": ("Keys", "快捷键"),
     "language": ("Language", "语言"),
