@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection, Row, and_, exists, func, select, update
 
 from preference_data import campaigns, schema
-from preference_data.answering import Conflict, Receipt, append, known
+from preference_data.answering import Conflict, Receipt, append, first_duration, known
 from preference_data.answers import SET_ASIDE, Given, as_shown, canonical, check
 from preference_data.assignment import hand_out, lease_seconds, reclaim
 from preference_data.roles import ADJUDICATE, LEAD, Forbidden, authorise
@@ -144,7 +144,7 @@ def decide(store: Store, actor: int, token: str, said: Given, reason: str, key: 
         worst = None if said.worst is None else slots[said.worst]
         db.execute(update(assignment).where(assignment.c.id == row.id).values(
             state="answered", outcome=outcome, best=best, worst=worst, strength=said.strength, answered_at=now,
-            duration_ms=said.duration_ms))  # fmt: skip
+            duration_ms=first_duration(db, row.id)))  # fmt: skip
         before = db.execute(select(item.c.state, item.c.outcome).where(item.c.id == row.item_id)).one()
         db.execute(update(item).where(item.c.id == row.item_id).values(
             state="undecided" if aside else "adjudicated", outcome=None if aside else outcome, best=best))  # fmt: skip

@@ -159,7 +159,8 @@ def lease_seconds(db: Connection, campaign: int, settings: CampaignSettings) -> 
     """Three times the median duration of the campaign's newest answers, within the campaign's bounds."""
     found = db.execute(
         select(assignment.c.duration_ms)
-        .where(assignment.c.campaign_id == campaign, assignment.c.state == "answered")
+        .where(assignment.c.campaign_id == campaign, assignment.c.state == "answered",
+               assignment.c.duration_ms.is_not(None))
         .order_by(assignment.c.answered_at.desc()).limit(RECENT)
     ).scalars().all()  # fmt: skip
     typical = 3.0 * median(found) / 1000.0 if found else 0.0

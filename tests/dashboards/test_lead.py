@@ -11,9 +11,10 @@ from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
 from dashboards.annotate import lead_create, lead_export, lead_wins
-from preference_data import accounts, answering, assignment, campaigns, schema
+from preference_data import accounts, adjudication, answering, assignment, campaigns, progress, schema
 from preference_data.answers import Given
 from preference_data.progress import Wins
+from preference_data.roles import Forbidden
 from preference_data.settings import CampaignSettings
 from preference_data.store import Store
 from tests.dashboards.desk_of_pictures import PLAIN, fill, picture, staffed
@@ -62,6 +63,27 @@ def test_an_adjudicator_answers_blind_then_sees_then_decides(store: Store) -> No
     assert not at.exception and [s.value for s in at.success] == ["Nothing waits for you."]
     stages = store.read(lambda db: db.execute(select(schema.answer.c.stage, schema.answer.c.outcome)).all())
     assert [tuple(s) for s in stages][2:] == [("blind", "left"), ("revealed", "right")]
+
+
+def test_a_case_is_held_while_its_page_is_used(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    beats: list[tuple] = []
+    monkeypatch.setattr(adjudication, "heartbeat", lambda *told: beats.append(told))
+    disagree(store, fill(store, ["a wall"], TWO))
+    page(store, "adjudicate", "judy")
+    assert [told[1] for told in beats] == [number(store, "judy")]
+
+
+def test_a_closed_account_can_be_opened_again(store: Store) -> None:
+    at = page(store, "people", "root")
+    close = f"close_{number(store, 'ann')}"
+    next(b for b in at.button if b.key == close).click().run()
+    with pytest.raises(Forbidden):
+        progress.offers(store, number(store, "ann"))
+    assert any(t.value == "ann  (closed)" for t in at.text)
+    button = next(b for b in at.button if b.key == close)
+    assert button.label == "Activate"
+    button.click().run()
+    assert progress.offers(store, number(store, "ann")) == [] and any(t.value == "ann" for t in at.text)
 
 
 def test_quality_says_why_there_is_no_number(store: Store) -> None:
