@@ -68,6 +68,8 @@ def make(actor: int, name: str, source: str, given: dict[str, Any], settings: Ca
         items = all_at_once(items)
     if not items:
         raise ValueError("nothing is left to compare; are these the prompts that the pictures show?")
+    if given.get("gold") and settings.kind != "pair":
+        raise ValueError("items with a known answer compare two pictures; leave the file out for more pictures")
     known = checks.gold(allowed(given["gold"]), store.pictures) if given.get("gold") else []
     known += checks.attention(items, store.pictures, settings.attention_share)
     made = campaigns.create(store, actor, name, settings)

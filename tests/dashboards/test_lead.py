@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -137,6 +139,29 @@ def test_a_campaign_from_folders(store: Store, tmp_path: Path, kind: str) -> Non
     assert made == (3 if kind == "pair" else 1)
     views = assignment.claim(store, number(store, "ann"), "c").views
     assert len(views[0].pictures) == (2 if kind == "pair" else 3) and views[0].prompt == "a wall"
+    if kind == "best_worst":
+        with pytest.raises(ValueError, match="compare two pictures"):
+            lead_create.make(number(store, "lea"), "e", "from_folders", {**given, "gold": "gold.jsonl"}, settings)
     with pytest.raises(ValueError, match="nothing is left"):
         lead_create.make(number(store, "lea"), "d", "from_folders", {**given, "prompts": ("else", "p.txt")}, settings)
+    assert [c.name for c in campaigns.listed(store, store.operator)] == ["c"]
+
+
+def test_a_form_can_add_what_is_known(store: Store, tmp_path: Path) -> None:
+    for i, maker in enumerate(("one", "two")):
+        folder = tmp_path / "runs" / maker
+        folder.mkdir(parents=True)
+        for n in range(3):
+            ref = picture(store, 200 + 10 * i + n, maker)
+            (folder / f"{n}.png").write_bytes(store.pictures.path(ref.sha256).read_bytes())
+            (folder / f"{n}.txt").write_text(f"a wall {n}")
+    line = {"prompt": "a wall 0", "left": "one/0.png", "right": "two/0.png", "expected": "left"}
+    (tmp_path / "runs" / "gold.jsonl").write_text(json.dumps(line))
+    given = {"place": "one\ntwo", "uploads": [], "prompts": None, "limit": 0, "gold": "gold.jsonl"}
+    settings = CampaignSettings(overlap=1, cap=1, gold_share=0.1, attention_share=0.1)
+    assert lead_create.make(number(store, "lea"), "c", "from_folders", given, settings) == 3
+    kinds = store.read(lambda db: list(db.execute(select(schema.item.c.kind)).scalars()))
+    assert Counter(kinds) == {"work": 2, "gold": 1, "attention": 3}, "what is gold is no work"
+    with pytest.raises(ValueError, match="lies outside"):
+        lead_create.make(number(store, "lea"), "d", "from_folders", {**given, "gold": "../x.jsonl"}, settings)
     assert [c.name for c in campaigns.listed(store, store.operator)] == ["c"]
