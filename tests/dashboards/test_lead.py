@@ -34,7 +34,7 @@ def number(store: Store, name: str) -> int:
 
 
 def page(store: Store, module: str, name: str) -> AppTest:
-    at = AppTest.from_string(f"from dashboards.annotate import {module} as m\nm.page()\n", default_timeout=60)
+    at = AppTest.from_string(f"from dashboards.annotate import {module} as m\nm.page()\n", default_timeout=600)
     row = store.read(lambda db: accounts.by_name(db, name))
     at.session_state["who"], at.session_state["language"] = (row.id, row.session), "en"
     at.run()
