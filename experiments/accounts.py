@@ -32,7 +32,9 @@ def change(store: Store, name: str, role: str | None, password: bool, active: bo
 def lines(store: Store) -> list[str]:
     """All accounts, one a line."""
     found = accounts.listed(store, store.operator)
-    return [f"{a.id:4} {a.role:11} {a.pseudonym:12} {a.name}" for a in found] or ["no account yet"]
+    return [f"{a.id:4} {a.role:11} {a.pseudonym:12} {a.name}{'' if a.active else ' (closed)'}" for a in found] or [
+        "no account yet"
+    ]
 
 
 def forget(store: Store, name: str, answers: bool) -> list[str]:

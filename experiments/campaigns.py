@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from preference_data import campaigns, exchange, importing, judgements, pairs, progress, sources
+from preference_data import campaigns, checks, exchange, importing, judgements, pairs, progress, sources
 from preference_data.campaigns import Item
 from preference_data.quality import quality, standings
 from preference_data.settings import CampaignSettings
@@ -110,6 +110,12 @@ def write_pairs(store: Store, name: str, folder: Path) -> Path:
     target = folder / "pairs.jsonl"
     pairs.save(found, target)
     return target
+
+
+def known_items(store: Store, items: Sequence[Item], gold: Path | None, attention: float, seed: int) -> list[Item]:
+    """What a campaign checks its annotators with: the gold items of a file, and spoilt copies of its work."""
+    given = checks.gold(gold, store.pictures) if gold is not None else []
+    return given + checks.attention(items, store.pictures, attention, seed)
 
 
 def source_items(

@@ -141,14 +141,18 @@ def current(store: Store, account: int, session: int) -> Account:
 
 
 def listed(store: Store, actor: int) -> list[Account]:
-    """All accounts that were not deleted, for an administrator; the operator's is left out."""
+    """All accounts that were not deleted, closed ones too, for an administrator; the operator's is left out."""
 
     def work(db: Connection) -> list[Account]:
         authorise(db, actor, ADMINISTER)
         rows = db.execute(
             select(schema.account).where(schema.account.c.name.is_not(None)).order_by(schema.account.c.id)
         )
-        return [Account(r.id, r.name, r.role, r.pseudonym, r.language, r.session) for r in rows if r.name != OPERATOR]
+        return [
+            Account(r.id, r.name, r.role, r.pseudonym, r.language, r.session, r.active)
+            for r in rows
+            if r.name != OPERATOR
+        ]
 
     return store.read(work)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection, Row, and_, exists, func, select, update
 
 from preference_data import campaigns, schema
-from preference_data.answering import Conflict, Receipt, append, known
+from preference_data.answering import Conflict, Receipt, append, first_duration, known
 from preference_data.answers import SET_ASIDE, Given, as_shown, canonical, check
 from preference_data.assignment import hand_out, lease_seconds, reclaim
 from preference_data.roles import ADJUDICATE, LEAD, Forbidden, authorise
@@ -74,6 +74,22 @@ def next_case(store: Store, actor: int, campaign: int | str) -> Case | None:
     return store.write(work)
 
 
+def heartbeat(store: Store, actor: int, campaign: int | str) -> float:
+    """A sign of life: the case that this adjudicator holds is theirs for the returned number of seconds."""
+
+    def work(db: Connection) -> float:
+        authorise(db, actor, ADJUDICATE)
+        found = campaigns.find(db, campaign)
+        seconds = lease_seconds(db, found.id, found.settings)
+        row = _held(db, found.id, actor)
+        if row is not None:
+            until = store.clock() + seconds
+            db.execute(update(assignment).where(assignment.c.id == row.id).values(expires_at=until))
+        return seconds
+
+    return store.write(work)
+
+
 def answer_blind(store: Store, actor: int, token: str, said: Given, key: str) -> Receipt:
     """Keep what the adjudicator thinks before seeing the others. Raises as `answering.answer`."""
 
@@ -83,6 +99,7 @@ def answer_blind(store: Store, actor: int, token: str, said: Given, key: str) ->
             return done
         if newest_answer(db, row.id) is not None:
             raise Conflict("the blind answer was given already; now decide")
+        _check_undecided(db, row)
         settings = settings_of(db, row.campaign_id)
         check(said, settings.kind, len(row.slots), settings.axes, settings.tags)
         return Receipt(append(db, row, said, key, "blind", None, store.clock()), 0, False, False)
@@ -117,6 +134,7 @@ def decide(store: Store, actor: int, token: str, said: Given, reason: str, key: 
         newest = newest_answer(db, row.id)
         if newest is None:
             raise Forbidden("answer blind first; then decide")
+        _check_undecided(db, row)
         settings, now = settings_of(db, row.campaign_id), store.clock()
         check(said, settings.kind, len(row.slots), settings.axes, settings.tags)
         made = append(db, row, said, key, "revealed", newest, now)
@@ -126,7 +144,7 @@ def decide(store: Store, actor: int, token: str, said: Given, reason: str, key: 
         worst = None if said.worst is None else slots[said.worst]
         db.execute(update(assignment).where(assignment.c.id == row.id).values(
             state="answered", outcome=outcome, best=best, worst=worst, strength=said.strength, answered_at=now,
-            duration_ms=said.duration_ms))  # fmt: skip
+            duration_ms=first_duration(db, row.id)))  # fmt: skip
         before = db.execute(select(item.c.state, item.c.outcome).where(item.c.id == row.item_id)).one()
         db.execute(update(item).where(item.c.id == row.item_id).values(
             state="undecided" if aside else "adjudicated", outcome=None if aside else outcome, best=best))  # fmt: skip
@@ -135,6 +153,13 @@ def decide(store: Store, actor: int, token: str, said: Given, reason: str, key: 
         return Receipt(made, newest.revision + 1, False, False)
 
     return store.write(work)
+
+
+def _check_undecided(db: Connection, row: Row) -> None:
+    """Raises Conflict when somebody decided the case after this adjudicator's lease had run out."""
+    state = db.execute(select(item.c.state).where(item.c.id == row.item_id).with_for_update()).scalar_one()
+    if state != "adjudicate":
+        raise Conflict("this case was decided meanwhile; here is the next one")
 
 
 def _own_case(db: Connection, actor: int, token: str) -> Row:

@@ -100,11 +100,12 @@ def _compared(db: Connection, campaign: int) -> dict[int, tuple[int, int]]:
 
 
 def _median_seconds(db: Connection, campaign: int) -> dict[int, float]:
-    """Median duration by account, over all answers."""
+    """Median duration by account, over all answers whose time was taken."""
     found: dict[int, list[int]] = defaultdict(list)
     for who, duration in db.execute(
         select(assignment.c.account_id, assignment.c.duration_ms)
-        .where(assignment.c.campaign_id == campaign, assignment.c.state == "answered")
+        .where(assignment.c.campaign_id == campaign, assignment.c.state == "answered",
+               assignment.c.kind != "adjudication", assignment.c.duration_ms.is_not(None))
     ):  # fmt: skip
         found[who].append(duration)
     return {who: median(durations) / 1000.0 for who, durations in found.items()}

@@ -178,11 +178,11 @@ def _project(db: Connection, row: Row, said: Given, counted: bool, now: float) -
     db.execute(update(assignment).where(assignment.c.id == row.id).values(**values))
 
 
-def first_duration(db: Connection, assignment_id: int) -> int:
-    """Of the first answer: a revision's time says nothing about the work."""
+def first_duration(db: Connection, assignment_id: int) -> int | None:
+    """Of the first answer: a revision's time says nothing about the work. None when it was not taken."""
     table = schema.answer
     asked = select(table.c.duration_ms).where(table.c.assignment_id == assignment_id, table.c.revision == 0)
-    return int(db.execute(asked).scalar_one())
+    return int(db.execute(asked).scalar_one()) or None
 
 
 def _check_open(db: Connection, campaign: int) -> None:

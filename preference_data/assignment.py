@@ -24,7 +24,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, exists, func, select, update
 
-from preference_data import campaigns, schema
+from preference_data import campaigns, closeness, schema
 from preference_data.roles import ANNOTATE, authorise
 from preference_data.sampling import Drawn, open_work, take
 from preference_data.schema import assignment, item
@@ -69,6 +69,7 @@ def claim(store: Store, actor: int, campaign: int | str, hold: int = 1) -> Claim
         if found.state != "open":
             return Claimed((), "closed")
         reclaim(db, found.id, now)
+        closeness.refresh_if_due(db, found.id, found.settings)
         worker = _lock_worker(db, found.id, actor)
         until = now + lease_seconds(db, found.id, found.settings)
         held = _held(db, found.id, actor)
@@ -158,7 +159,8 @@ def lease_seconds(db: Connection, campaign: int, settings: CampaignSettings) -> 
     """Three times the median duration of the campaign's newest answers, within the campaign's bounds."""
     found = db.execute(
         select(assignment.c.duration_ms)
-        .where(assignment.c.campaign_id == campaign, assignment.c.state == "answered")
+        .where(assignment.c.campaign_id == campaign, assignment.c.state == "answered",
+               assignment.c.duration_ms.is_not(None))
         .order_by(assignment.c.answered_at.desc()).limit(RECENT)
     ).scalars().all()  # fmt: skip
     typical = 3.0 * median(found) / 1000.0 if found else 0.0

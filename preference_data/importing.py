@@ -136,7 +136,7 @@ def _answer(db: Connection, campaign: int, item_id: int, account: int, j: Judgem
         "token": secrets.token_urlsafe(16), "campaign_id": campaign, "item_id": item_id, "account_id": account,
         "kind": "work", "state": "answered", "slots": [0, 1], "swapped": False, "policy": "import",
         "propensity": j.propensity, "leased_at": at, "expires_at": at, "counted": True, "answered_at": at,
-        "outcome": outcome, "strength": j.strength, "duration_ms": 0,
+        "outcome": outcome, "strength": j.strength, "duration_ms": None,
     })  # fmt: skip
     sides = {"first": "left", "second": "right"}
     axes = {name: sides.get(FLIPPED.get(value, value) if turned else value, value) for name, value in j.axes.items()}

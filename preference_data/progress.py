@@ -155,7 +155,8 @@ def overview(store: Store, actor: int, campaign: int | str) -> Overview:
             .where(here, assignment.c.kind == "work")
             .group_by(assignment.c.state, assignment.c.outcome, assignment.c.counted, assignment.c.swapped)
         ).all()  # fmt: skip
-        recent = db.execute(select(assignment.c.duration_ms).where(here, assignment.c.state == "answered")
+        timed = assignment.c.duration_ms.is_not(None)
+        recent = db.execute(select(assignment.c.duration_ms).where(here, assignment.c.state == "answered", timed)
                             .order_by(assignment.c.answered_at.desc()).limit(RECENT)).scalars().all()  # fmt: skip
         since = assignment.c.answered_at > store.clock() - 3600.0
         hour = db.execute(select(func.count()).where(here, assignment.c.state == "answered", since)).scalar_one()

@@ -33,6 +33,7 @@ class Account:
     pseudonym: str
     language: str
     session: int
+    active: bool = True
 
 
 def authorise(db: Connection, account: int, roles: tuple[str, ...]) -> Account:

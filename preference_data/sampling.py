@@ -4,7 +4,7 @@ Work is drawn by a mixture of policies, each of which weighs an item by one numb
 
     uniform               1
     uncertainty           entropy of its answers so far
-    close_ratings         4 p (1 - p), p = probability that the first maker beats the second by the newest ratings
+    close_ratings         4 p (1 - p), p = probability that the first maker beats the second (closeness.py)
     reward_disagreement   how far apart rewards are about it
 
 A pool of up to POOL items that this annotator can still get is taken as a window of the items in a random order that

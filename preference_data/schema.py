@@ -146,6 +146,7 @@ campaign = Table(
     Column("created_at", Double, nullable=False),
     Column("created_by", ForeignKey("account.id"), nullable=False),
     Column("closed_at", Double),
+    Column("rated_claims", Integer, comment="claims when the closeness of its items was worked out; NULL = never"),
     one_of("kind", CAMPAIGN_KINDS),
     one_of("state", CAMPAIGN_STATES),
 )  # fmt: skip

@@ -10,9 +10,10 @@ from __future__ import annotations
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from preference_data.campaigns import Item
 from preference_data.formats.interface import UNKNOWN
@@ -77,6 +78,14 @@ def from_disagreements(path: Path, pictures: PictureFolder) -> list[Item]:
     Paths are relative to the file; "labels", two names, is optional. The greater the number, the more often the policy
     reward_disagreement draws the item. Raises ValueError with the line number of what is wrong.
     """
+    return from_lines(path, pictures, lambda item, row: replace(item, disagreement=float(row["disagreement"])))
+
+
+def from_lines(path: Path, pictures: PictureFolder, finish: Callable[[Item, Mapping[str, Any]], Item]) -> list[Item]:
+    """Pairs from JSON lines with prompt, left and right (paths relative to the file), and labels, which is optional.
+
+    `finish` adds what else a line says. Raises ValueError with the line number of what is wrong.
+    """
     items = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
@@ -96,7 +105,7 @@ def from_disagreements(path: Path, pictures: PictureFolder) -> list[Item]:
             item = _item(row["prompt"], sides[0], sides[1], pictures)
             if item is None:
                 raise ValueError("both pictures are the same")
-            items.append(replace(item, disagreement=float(row["disagreement"])))
+            items.append(finish(item, row))
         except KeyError as error:
             raise ValueError(f"{path} line {number}: the field {error} is missing") from error
         except (ValueError, TypeError, OSError, AttributeError) as error:

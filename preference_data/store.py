@@ -58,6 +58,12 @@ class Store:
         self._writing: contextlib.AbstractContextManager = (
             threading.Lock() if engine.dialect.name == "sqlite" else contextlib.nullcontext()
         )
+        # PostgreSQL would else show every statement of a transaction another moment; SQLite shows one anyhow
+        self._reading: dict[str, Any] = (
+            {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+            if engine.dialect.name == "postgresql"
+            else {}
+        )
 
     @classmethod
     def open(
@@ -102,7 +108,7 @@ class Store:
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """What `work` returns; it sees one moment of the database and changes nothing."""
-        with self.engine.connect() as db, db.begin():
+        with self.engine.connect().execution_options(**self._reading) as db, db.begin():
             return work(db)
 
     @property

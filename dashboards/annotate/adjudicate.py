@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import streamlit as st
 
 from dashboards.annotate import desk, evidence, place, viewer, who
+from dashboards.annotate.shift import IDLE
 from dashboards.annotate.words import say
 from dashboards.annotate.words_lead import REASONS, lead
 from preference_data import adjudication, views
@@ -25,7 +28,16 @@ def page() -> None:
     if campaign is None:
         st.info(say(language, "no_campaigns"))
         return
+    st.session_state["case_acted_at"] = time.monotonic()
     _case(person.id, campaign)
+    _alive(person.id, campaign)
+
+
+@st.fragment(run_every=30)
+def _alive(actor: int, campaign: int) -> None:
+    """The heartbeat: a case stays its adjudicator's while the page is open and somebody works."""
+    if time.monotonic() - st.session_state.get("case_acted_at", 0.0) < IDLE:
+        adjudication.heartbeat(place.store(), actor, campaign)
 
 
 @st.fragment
@@ -65,7 +77,8 @@ def _revealed(actor: int, case: Case, language: str) -> None:
     st.caption(lead(language, "opinions"))
     st.dataframe([
         {lead(language, "annotator"): o.pseudonym, say(language, "answer"): told(o.given, language),
-         say(language, "tags"): ", ".join(o.given.tags), say(language, "note"): o.given.rationale}
+         say(language, "reasons"): ", ".join(desk.reason(tag, language) for tag in o.given.tags),
+         say(language, "note_said"): o.given.rationale}
         for o in case.opinions
     ], hide_index=True, width="stretch")  # fmt: skip
     try:
@@ -109,10 +122,12 @@ def _ranks(view: View, language: str, stage: str) -> None:
 
 
 def _choose(name: str, value: object) -> None:
+    st.session_state["case_acted_at"] = time.monotonic()
     st.session_state[name] = value
 
 
 def _answer(actor: int, view: View, outcome: str, reason: str | None) -> None:
+    st.session_state["case_acted_at"] = time.monotonic()
     ranked = outcome == "ranked"
     best, worst = (st.session_state.get(f"{which}_{view.token}") if ranked else None for which in ("best", "worst"))
     given = Given(outcome, best=best, worst=worst)

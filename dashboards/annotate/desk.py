@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboards.annotate import evidence, place, viewer, who
 from dashboards.annotate.shift import Shift
-from dashboards.annotate.words import duration, say
+from dashboards.annotate.words import WORDS, duration, say
 from preference_data import progress
 from preference_data.roles import ANNOTATE
 from preference_data.views import View
@@ -72,7 +72,7 @@ def _desk(sitting: Shift) -> None:
         return
     if who.account() is None:
         st.rerun()
-    _numbers(sitting, language)
+    _numbers(sitting, view, language)
     _notices(sitting, view, language)
     prompt(view, language)
     readings = sitting.evidence(view)
@@ -89,13 +89,16 @@ def _desk(sitting: Shift) -> None:
         evidence.last(sitting.last, sitting.evidence(sitting.last), language)
 
 
-def _numbers(sitting: Shift, language: str) -> None:
+def _numbers(sitting: Shift, view: View, language: str) -> None:
+    """What is asked, and how far one is."""
     own = sitting.progress()
     parts = [f"{say(language, 'done')} {own.answered}", f"{say(language, 'remaining')} {own.left}"]
     if own.pace is not None and own.eta is not None:
         parts.append(f"{say(language, 'pace')} {say(language, 'per_item').format(seconds=own.pace)}")
         parts.append(f"{say(language, 'eta')} {duration(language, own.eta)}")
     with st.container(horizontal=True, key="numbers", vertical_alignment="center"):
+        with st.container(key="question", width="content"):
+            st.text(say(language, "question" if view.kind == "pair" else "question_n"))
         total = max(own.answered + own.left, 1)
         st.progress(min(own.answered / total, 1.0), width=220)
         st.text("  ·  ".join(parts))
@@ -111,7 +114,7 @@ def _notices(sitting: Shift, view: View, language: str) -> None:
 
 def prompt(view: View, language: str) -> None:
     """The prompt as text and nothing but text: markup in it stays what it is."""
-    with st.container(key=f"prompt_{view.token}"):
+    with st.container(key=f"asked_{view.token}"):
         st.text(view.prompt)
     if view.spans:
         with st.container(key="as_text_spans"):
@@ -174,18 +177,18 @@ def _details(sitting: Shift, view: View, language: str) -> None:
         st.caption(say(language, "tags"), width="content")
         for i, tag in enumerate(view.tags):
             key = f"Shift+{TAG_KEYS[i]}" if i < len(TAG_KEYS) else None
-            words = say(language, f"tag_{tag}") if f"tag_{tag}" in _known() else tag
-            _toggle(words, f"tag_{tag}_{view.token}", key, tag in draft["tags"], sitting.toggle_tag, (tag,))
+            _toggle(
+                reason(tag, language), f"tag_{tag}_{view.token}", key, tag in draft["tags"], sitting.toggle_tag, (tag,)
+            )
         name = f"note_{view.token}"
         st.text_input(say(language, "note"), draft["rationale"], key=name, max_chars=2000, width=260,
                       label_visibility="collapsed", placeholder=say(language, "note"), on_change=_note,
                       args=(sitting, name))  # fmt: skip
 
 
-def _known() -> frozenset[str]:
-    from dashboards.annotate.words import WORDS
-
-    return frozenset(WORDS)
+def reason(tag: str, language: str) -> str:
+    """A tag in words; a campaign's own tags are their own words."""
+    return say(language, f"tag_{tag}") if f"tag_{tag}" in WORDS else tag
 
 
 def _note(sitting: Shift, name: str) -> None:

@@ -15,7 +15,7 @@ import streamlit as st
 from dashboards.annotate import place, who
 from dashboards.annotate.words import say
 from dashboards.annotate.words_lead import lead
-from preference_data import campaigns, sources
+from preference_data import campaigns, checks, sources
 from preference_data.campaigns import Item
 from preference_data.prompts import PromptSet
 from preference_data.roles import LEAD
@@ -52,7 +52,7 @@ def page() -> None:
 
 
 def make(actor: int, name: str, source: str, given: dict[str, Any], settings: CampaignSettings) -> int:
-    """Gather the pictures, then make, fill and open the campaign; how many items it has.
+    """Gather the pictures, then make, fill and open the campaign; how many items it has, checks left out.
 
     Raises ValueError or FileNotFoundError, before anything is made, when the pictures cannot be gathered.
     """
@@ -68,8 +68,14 @@ def make(actor: int, name: str, source: str, given: dict[str, Any], settings: Ca
         items = all_at_once(items)
     if not items:
         raise ValueError("nothing is left to compare; are these the prompts that the pictures show?")
+    if given.get("gold") and settings.kind != "pair":
+        raise ValueError("items with a known answer compare two pictures; leave the file out for more pictures")
+    known = checks.gold(allowed(given["gold"]), store.pictures) if given.get("gold") else []
+    known += checks.attention(items, store.pictures, settings.attention_share)
     made = campaigns.create(store, actor, name, settings)
-    campaigns.add_items(store, actor, made.id, items, source=f"{source}: {given['place'] or 'uploads'}"[:250])
+    campaigns.add_items(
+        store, actor, made.id, [*known, *items], source=f"{source}: {given['place'] or 'uploads'}"[:250]
+    )
     campaigns.set_state(store, actor, made.id, "open")
     return len(items)
 
@@ -185,6 +191,7 @@ def _what(source: str, language: str) -> dict[str, Any]:
     prompts = st.file_uploader(lead(language, "prompt_file"), type=["txt", "jsonl"], key="prompt_file")
     if prompts is not None:
         given["prompts"] = (prompts.getvalue().decode("utf-8", "replace"), prompts.name)
+    given["gold"] = st.text_input(lead(language, "gold_file"), key="gold_file").strip()
     given["limit"] = st.number_input(lead(language, "limit"), 0, 1_000_000, 200, key="limit")
     return given
 
@@ -199,12 +206,14 @@ def _settings(source: str, language: str) -> Any:
     policy = a.selectbox(lead(language, "policy"), policies, len(policies) - 1 if source == "from_disagreement" else 0,
                          format_func=lambda p: lead(language, p))  # fmt: skip
     shown = b.selectbox(lead(language, "show_evidence"), EVIDENCE, format_func=lambda e: lead(language, e))
-    repeat = c.number_input(lead(language, "repeat_share"), 0.0, 0.5, 0.05, 0.01)
+    repeat = c.number_input(lead(language, "repeat_share"), 0.0, 0.3, 0.05, 0.01)
+    gold = a.number_input(lead(language, "gold_share"), 0.0, 0.3, 0.05, 0.01)
+    attention = b.number_input(lead(language, "attention_share"), 0.0, 0.3, 0.02, 0.01)
     axes = st.pills(lead(language, "ask_axes"), AXES, selection_mode="multi", default=["text"],
                     format_func=lambda x: say(language, f"axis_{x}"))  # fmt: skip
     texts = {"en": st.text_area(lead(language, "guidelines_en")), "zh": st.text_area(lead(language, "guidelines_zh"))}
     shares = {"uniform": 1.0} if policy == "uniform" else {"uniform": UNIFORM_SHARE, policy: 1 - UNIFORM_SHARE}
     return lambda: CampaignSettings(
-        kind, int(overlap), int(cap), policy=shares, gold_share=0.0, attention_share=0.0, repeat_share=repeat,
-        axes=tuple(axes), evidence=shown, guidelines={k: v for k, v in texts.items() if v.strip()},
+        kind, int(overlap), int(cap), policy=shares, gold_share=gold, attention_share=attention,
+        repeat_share=repeat, axes=tuple(axes), evidence=shown, guidelines={k: v for k, v in texts.items() if v.strip()},
     )  # fmt: skip

@@ -35,22 +35,22 @@ def page() -> None:
             )  # fmt: skip
     st.markdown(f"#### {lead(language, 'exports_pairs')}")
     a, b, c = st.columns(3)
-    kind = a.selectbox("Format", list(exchange.FORMATS))
+    kind = a.selectbox(lead(language, "format"), list(exchange.FORMATS))
     ties = b.selectbox(lead(language, "ties"), exchange.TIES, 2, format_func=lambda t: lead(language, f"ties_{t}"))
     rows = c.selectbox(lead(language, "rows"), ("answers", "items"), format_func=lambda r: lead(language, f"rows_{r}"))
     if st.button(lead(language, "prepare"), icon=":material/inventory_2:"):
         try:
-            content, told = archive(person.id, chosen.id, kind, ties, rows)
+            content, written, dropped = archive(person.id, chosen.id, kind, ties, rows)
         except ValueError as error:
             st.error(str(error), icon=":material/error:")
             return
-        st.text(told)
+        st.text(lead(language, "written").format(rows=written, dropped=dropped))
         st.download_button(lead(language, "download").format(name=f"{kind}.zip"), content,
                            f"{chosen.name}-{kind}.zip", "application/zip", on_click="ignore")  # fmt: skip
 
 
-def archive(actor: int, campaign: int, kind: str, ties: str, rows: str) -> tuple[bytes, str]:
-    """A ZIP of the campaign in a format, pictures included where the format names them; and what is in it.
+def archive(actor: int, campaign: int, kind: str, ties: str, rows: str) -> tuple[bytes, int, int]:
+    """A ZIP of the campaign in a format, pictures included where the format names them; rows written and left out.
 
     Raises ValueError when the format holds no ties and they are to be refused, or there is nothing to write.
     """
@@ -64,7 +64,7 @@ def archive(actor: int, campaign: int, kind: str, ties: str, rows: str) -> tuple
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as file:
             for path in sorted(p for p in folder.rglob("*") if p.is_file()):
                 file.write(path, path.relative_to(folder))
-    return packed.getvalue(), f"{done.rows} + {done.dropped} dropped"
+    return packed.getvalue(), done.rows, done.dropped
 
 
 def _lazily(name: str, actor: int, campaign: int, language: str) -> Any:
@@ -82,7 +82,8 @@ def _agreement(actor: int, campaign: int, language: str) -> list[dict[str, Any]]
 
 
 def _annotators(actor: int, campaign: int, language: str) -> list[dict[str, Any]]:
-    return [dict(row) for row in lead_quality.people(quality.quality(place.store(), actor, campaign), language)]
+    found = quality.quality(place.store(), actor, campaign)
+    return [dict(row) for row in lead_quality.people(found, language, names=False)]
 
 
 def _wins(actor: int, campaign: int, language: str) -> list[dict[str, Any]]:
@@ -114,4 +115,4 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "@", "\t") else value
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

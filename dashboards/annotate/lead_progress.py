@@ -22,11 +22,16 @@ def choose(actor: int) -> Campaign | None:
         st.info(lead(language, "none_yet"), icon=":material/add_circle:")
         return None
     ids = list(there)
-    now = st.session_state.get("lead_campaign")
+    asked = st.query_params.get("campaign", "")  # in the address, so that a reload stays where it was
+    now = int(asked) if asked.isdecimal() else st.session_state.get("lead_campaign")
     index = ids.index(now) if now in ids else 0
     st.session_state["lead_campaign"] = st.selectbox(
-        lead(language, "campaign"), ids, index, format_func=lambda i: f"{there[i].name}  ({there[i].state})"
+        lead(language, "campaign"),
+        ids,
+        index,
+        format_func=lambda i: f"{there[i].name}  ({lead(language, f'state_{there[i].state}')})",
     )
+    st.query_params["campaign"] = str(st.session_state["lead_campaign"])
     return there[st.session_state["lead_campaign"]]
 
 

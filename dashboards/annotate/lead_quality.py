@@ -57,11 +57,12 @@ def _sides(found: Quality, language: str) -> None:
     (st.warning if biased else st.success)(told, icon=":material/balance:")
 
 
-def people(found: Quality, language: str) -> list[dict[str, object]]:
-    """One row an annotator."""
+def people(found: Quality, language: str, names: bool = True) -> list[dict[str, object]]:
+    """One row an annotator: pseudonyms, and beside them names, which belong on the page and in no file."""
     return [
         {
-            lead(language, "annotator"): c.person.name or c.person.pseudonym,
+            lead(language, "annotator"): c.person.pseudonym,
+            **({lead(language, "name"): c.person.name or "–"} if names else {}),
             lead(language, "answers"): c.person.answers,
             lead(language, "gold"): share(c.gold), lead(language, "attention"): share(c.attention),
             lead(language, "repeats"): share(c.repeats), lead(language, "kappa"): share(c.kappa, as_percent=False),

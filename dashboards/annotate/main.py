@@ -21,8 +21,10 @@ def main() -> None:
         ).run()
     else:
         chosen = pages.navigation(person)
-        signing.corner(person)
-        chosen.run()
+        try:
+            chosen.run()
+        finally:  # below what the page puts into the sidebar, and there however the page ends
+            signing.corner(person)
 
 
 if __name__ == "__main__":

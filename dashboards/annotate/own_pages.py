@@ -45,18 +45,32 @@ def rules() -> None:
     # a lead's own text: Markdown without HTML, and no picture or link that a prompt could bring in
     st.markdown(own.get(language) or own.get("en") or guidelines(language), unsafe_allow_html=False)
     st.subheader(say(language, "shortcuts"))
-    st.table(
-        {say(language, name): key for name, key, _ in (*desk.OUTCOMES, *desk.ASIDE)}
-        | {say(language, "undo"): "U", say(language, "cancel"): "Esc"}
-        | {say(language, name): key for name, key in desk.viewer.MOVES}
-    )
+    kind = offers[campaign].kind if campaign is not None else "pair"
+    rows = "".join(f"| {words} | {keys} |\n" for words, keys in shortcuts(kind, language))
+    st.markdown(f"| {say(language, 'answer')} | {say(language, 'shortcuts')} |\n|---|---|\n{rows}")
+
+
+def shortcuts(kind: str, language: str) -> list[tuple[str, str]]:
+    """(what it does, its keys) of everything that the page of this kind of task can do."""
+    if kind == "pair":
+        answers = [(say(language, name), f"`{key}`") for name, key, _ in (*desk.OUTCOMES, *desk.ASIDE)]
+        answers.append((say(language, "strength"), "`1` … `5`"))
+        answers += [(say(language, f"axis_{name}"), f"`{key}`") for name, key in desk.AXIS_KEYS.items()]
+    else:
+        answers = [(say(language, "best"), "`1` … `9`"), (say(language, "worst"), f"`{'` `'.join(desk.WORST_KEYS)}`"),
+                   (say(language, "submit"), "`Enter`"), (say(language, "none_acceptable"), "`B`")]  # fmt: skip
+        answers += [(say(language, name), f"`{key}`") for name, key, _ in desk.ASIDE]
+    answers.append((say(language, "tags"), f"`Shift` + `{'` `'.join(desk.TAG_KEYS)}`"))
+    answers += [(say(language, "undo"), "`U`"), (say(language, "cancel"), "`Esc`")]
+    answers += [(say(language, name), f"`{key}`") for name, key in desk.viewer.MOVES]
+    return [*answers, (say(language, "pan"), "`←` `↑` `↓` `→`")]
 
 
 def account() -> None:
     """One's own password."""
     person, language = who.require(ANNOTATE), who.language()
     st.subheader(say(language, "account"))
-    st.text(f"{person.name} · {person.role} · {person.pseudonym}")
+    st.text(f"{person.name} · {say(language, f'role_{person.role}')} · {person.pseudonym}")
     with st.form("password", clear_on_submit=True):
         fresh = st.text_input(say(language, "new_password"), type="password", help=say(language, "password_rule"),
                               autocomplete="new-password")  # fmt: skip

@@ -7,6 +7,7 @@ import secrets
 import streamlit as st
 
 from dashboards.annotate import place, who
+from dashboards.annotate.words import say
 from dashboards.annotate.words_lead import lead
 from preference_data import accounts, schema
 from preference_data.roles import ADMINISTER
@@ -24,18 +25,21 @@ def page() -> None:
         st.error(problem, icon=":material/error:")
     for found in accounts.listed(place.store(), person.id):
         with st.container(horizontal=True, border=True, vertical_alignment="center", key=f"as_text_{found.id}"):
-            st.text(found.name, width="stretch")
+            closed = "" if found.active else f"  ({lead(language, 'inactive')})"
+            st.text(f"{found.name}{closed}", width="stretch")
             st.text(found.pseudonym, width=140)
             st.selectbox(lead(language, "role"), schema.ROLES, schema.ROLES.index(found.role), key=f"role_{found.id}",
-                         label_visibility="collapsed", width=160, disabled=found.id == person.id, on_change=_role,
+                         format_func=lambda r: say(language, f"role_{r}"), label_visibility="collapsed", width=160,
+                         disabled=found.id == person.id, on_change=_role,
                          args=(person.id, found.id, found.name))  # fmt: skip
             st.button(lead(language, "reset"), key=f"reset_{found.id}", on_click=_reset, args=(person.id, found.name))
-            st.button(lead(language, "deactivate"), key=f"close_{found.id}", disabled=found.id == person.id,
-                      on_click=_change, args=(person.id, found.name))  # fmt: skip
+            st.button(lead(language, "deactivate" if found.active else "activate"), key=f"close_{found.id}",
+                      disabled=found.id == person.id, on_click=_activate,
+                      args=(person.id, found.name, not found.active))  # fmt: skip
     with st.form("new_account", clear_on_submit=True):
         st.markdown(f"**{lead(language, 'new_account')}**")
         name = st.text_input(lead(language, "name"), max_chars=120)
-        role = st.selectbox(lead(language, "role"), schema.ROLES)
+        role = st.selectbox(lead(language, "role"), schema.ROLES, format_func=lambda r: say(language, f"role_{r}"))
         sent = st.form_submit_button(lead(language, "add"), type="primary")
     if sent:
         password = secrets.token_urlsafe(12)
@@ -60,5 +64,5 @@ def _reset(actor: int, name: str) -> None:
         st.session_state["people_problem"] = str(error)
 
 
-def _change(actor: int, name: str) -> None:
-    accounts.change(place.store(), actor, name, active=False)
+def _activate(actor: int, name: str, active: bool) -> None:
+    accounts.change(place.store(), actor, name, active=active)

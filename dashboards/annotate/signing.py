@@ -52,7 +52,7 @@ def page() -> None:
 def corner(person: Account) -> None:
     """Who is signed in, the language and the way out, at the foot of the sidebar."""
     with st.sidebar:
-        st.text(f"{person.name} · {person.role}")
+        st.text(f"{person.name} · {say(who.language(), f'role_{person.role}')}")
         _choose_language("corner_language")
         st.button(say(who.language(), "sign_out"), key="sign_out", icon=":material/logout:", on_click=_leave)
 
@@ -63,6 +63,8 @@ def _form(language: str) -> None:
             _enter_by_provider(language)
         st.button(say(language, "sign_in_oidc"), type="primary", on_click=st.login)
         return
+    if st.session_state.get("ended"):
+        st.info(say(language, "session_ended"), icon=":material/lock_clock:")
     with st.form("sign_in"):
         name = st.text_input(say(language, "name"), autocomplete="username")
         password = st.text_input(say(language, "password"), type="password", autocomplete="current-password")

@@ -10,20 +10,24 @@ CSS = """
 [data-testid="stVerticalBlock"] { gap: .55rem; }
 [class*="st-key-viewer_bar"] button, [class*="st-key-details_"] button {
   min-height: 1.75rem; padding: 0 .5rem; font-size: .82rem; }
+[class*="st-key-viewer_bar"], [class*="st-key-details_"] { gap: .35rem !important; }
+[class*="st-key-outcomes_"] { gap: .5rem !important; }
 [class*="st-key-outcomes_"] button { min-height: 2.7rem; font-weight: 600; }
-[class*="st-key-prompt_"] { max-height: 8.5rem; overflow: auto; border-left: 4px solid var(--st-primary-color, #1f5fbf);
+[class*="st-key-asked_"] { max-height: 8.5rem; overflow: auto; border-left: 4px solid var(--st-primary-color, #1f5fbf);
   padding: .1rem .8rem; }
-[class*="st-key-prompt_"] [data-testid="stText"], [class*="st-key-as_text"] [data-testid="stText"] {
+[class*="st-key-asked_"] [data-testid="stText"], [class*="st-key-as_text"] [data-testid="stText"] {
   font-family: inherit;
   white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; text-align: start; }
-[class*="st-key-prompt_"] [data-testid="stText"] { font-size: 1.12rem; line-height: 1.5; }
+[class*="st-key-asked_"] [data-testid="stText"] { font-size: 1.12rem; line-height: 1.5; }
 [class*="st-key-spelled"] [data-testid="stText"] { font-family: ui-monospace, "Noto Sans Mono CJK SC", monospace;
   white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; }
 [class*="st-key-numbers"] { color: #5b6470; font-size: .85rem; }
 [class*="st-key-numbers"] [data-testid="stText"] { font-family: inherit; font-size: .85rem;
   font-variant-numeric: tabular-nums; }
+[class*="st-key-question"] [data-testid="stText"] { font-weight: 600; font-size: .95rem; }
 [data-testid="stSidebar"] { min-width: 210px !important; max-width: 250px !important; }
 button:focus-visible { outline: 3px solid #1f5fbf !important; outline-offset: 2px; }
+@media (max-width: 768px) { .block-container, [data-testid="stMainBlockContainer"] { padding: 4rem .9rem 1rem; } }
 @media (prefers-reduced-motion: reduce) { * { transition: none !important; animation: none !important; } }
 </style>
 """

@@ -178,6 +178,7 @@ class Viewer {
     });
     this.panes = panes;
     this.box.classList.toggle("many", panes.length > 3);
+    this.box.style.setProperty("--tall", String(Math.max(...panes.map((p) => p.height / p.width))));
     this.box.replaceChildren(...panes.map((p) => p.figure));
     this.draw();
     requestAnimationFrame(() => requestAnimationFrame(() => {

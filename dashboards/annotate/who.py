@@ -22,6 +22,7 @@ def account() -> Account | None:
         who = accounts.current(where.store, *found)
     except Forbidden:
         st.session_state.pop("who", None)
+        st.session_state["ended"] = True  # the sign-in page then says why it is there
         return None
     st.session_state["who"] = found
     return who

@@ -65,8 +65,12 @@ class Create:
     """answers wanted for every item, by different people"""
     cap: int = 3
     """most answers an item can get while its answers disagree"""
+    gold: Annotated[Path | None, arg(metavar="FILE")] = None
+    """items with a known answer: JSON lines with prompt, left, right and expected (left, right, tie, ...)"""
     gold_share: float = 0.05
-    """share of what is shown that has a known answer"""
+    """share of what is shown that is one of --gold"""
+    attention_share: float = 0.02
+    """share where one picture is spoilt beyond doubt; such items are made from the others"""
     repeat_share: float = 0.05
     """share that comes a second time with the sides swapped"""
     axes: tuple[str, ...] = ()
@@ -78,18 +82,21 @@ class Create:
     at: Annotated[Place, arg(name="")] = field(default_factory=Place)
 
     def run(self) -> int:
-        from experiments.campaigns import create, source_items
+        from experiments.campaigns import create, known_items, source_items
         from preference_data.settings import CampaignSettings
 
         policy = {"uniform": 1.0} if self.disagreements is None else {"uniform": 0.3, "reward_disagreement": 0.7}
-        settings = CampaignSettings(overlap=self.overlap, cap=max(self.cap, self.overlap), gold_share=self.gold_share,
-                                    repeat_share=self.repeat_share, axes=self.axes, policy=policy)  # fmt: skip
+        settings = CampaignSettings(
+            overlap=self.overlap, cap=max(self.cap, self.overlap), gold_share=self.gold_share if self.gold else 0.0,
+            repeat_share=self.repeat_share, attention_share=self.attention_share, axes=self.axes, policy=policy,
+        )  # fmt: skip
 
         def work(store: Store) -> list[str]:
             items, source = source_items(
                 store, self.folders, self.disagreements, self.prompts, self.models, self.seed, self.per_prompt
             )
-            return create(store, self.name, settings, items, source, not self.draft)
+            known = known_items(store, items, self.gold, self.attention_share, self.seed)
+            return create(store, self.name, settings, [*known, *items], source, not self.draft)
 
         return self.at.show(work)
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from preference_data import answering, assignment, schema, views
+from preference_data import annotators, answering, assignment, progress, schema, views
 from preference_data.answering import Conflict, answer, history, reopen
 from preference_data.answers import Given
 from preference_data.assignment import claim, heartbeat, release, save_draft
@@ -126,6 +126,22 @@ def test_a_sign_of_life_keeps_a_lease_and_its_length_follows_the_median(store: S
     assert heartbeat(store, ada, c) == 300  # the median of 40, 90, 100 and two of hours is 100
     answer(store, bo, claim(store, bo, c).views[0].token, Given("left", duration_ms=8_000_000), key(10))
     assert heartbeat(store, ada, c) == 900
+
+
+def test_a_time_that_was_not_taken_is_no_time(store: Store, clock: Clock) -> None:
+    c = campaign(store, [pair_item(i) for i in range(3)], settings(overlap=1, cap=1))
+    ada = person(store, "ada")
+    answer(store, ada, claim(store, ada, c).views[0].token, Given("left"), key(1))  # never painted: no begin, no time
+    assert assignments(store)[0].duration_ms is None
+    seen = progress.overview(store, store.operator, c)
+    assert (seen.median_seconds, seen.lease_seconds) == (None, 120)
+    view = claim(store, ada, c).views[0]
+    assignment.shown(store, ada, view.token)
+    clock.now += 50
+    answer(store, ada, view.token, Given("left"), key(2))
+    seen = progress.overview(store, store.operator, c)
+    assert (seen.median_seconds, seen.lease_seconds) == (50, 150)
+    assert [p.median_seconds for p in annotators.people(store, store.operator, c)] == [50]
 
 
 def test_skip_and_flag_free_the_place_and_do_not_count(store: Store) -> None:

@@ -137,5 +137,5 @@ def test_the_leads_numbers_take_less_than_two_seconds_at_a_hundred_thousand_answ
         ask(store, store.operator, c)
         spent[ask.__name__] = (time.process_time() - before[0], time.perf_counter() - before[1])
     print(spent)  # shown with -s
-    assert sum(cpu for cpu, _ in spent.values()) < 4.0
+    assert max(cpu for cpu, _ in spent.values()) < 2.0, spent  # each is a page; CPU, because others work here too
     store.close()

@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[2]
 BROWSERS = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
          "--disable-sync", "--no-proxy-server"]  # fmt: skip
-PATIENCE = 240_000
-"""Milliseconds for anything to appear: a crowded machine needs a minute for what takes a second."""
+PATIENCE = 900_000
+"""Milliseconds for anything to appear: a crowded machine needs minutes for what takes a second."""
 
 # the viewer lives in a shadow root; its list of panes says which assignment is painted
 PANES = """() => { for (const e of document.querySelectorAll('*')) { const p = e.shadowRoot

@@ -74,7 +74,7 @@ def staffed(folder: Path, passwords: bool = False) -> Store:
 def open_pages(store: Store, name: str, language: str = "en", page: str = "") -> Any:
     """The pages as that person opens them, already signed in; `page` is the one of that address."""
     who = store.read(lambda db: accounts.by_name(db, name))
-    at = AppTest.from_file(MAIN, default_timeout=60)
+    at = AppTest.from_file(MAIN, default_timeout=600)
     at.session_state["who"] = (who.id, who.session)
     at.session_state["language"] = language
     at.run()

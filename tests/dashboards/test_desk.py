@@ -195,7 +195,7 @@ def test_a_page_asks_for_the_role_itself(store: Store, who: str, closed: int) ->
     fill(store, ["a wall"])
     shut = 0
     for module in ("adjudicate", "lead_progress", "lead_quality", "lead_wins", "lead_create", "lead_export", "people"):
-        at = AppTest.from_string(PAGE.format(module, "page"), default_timeout=60)
+        at = AppTest.from_string(PAGE.format(module, "page"), default_timeout=600)
         row = store.read(lambda db: accounts.by_name(db, who))
         at.session_state["who"], at.session_state["language"] = (row.id, row.session), "en"
         at.run()

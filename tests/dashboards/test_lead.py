@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,10 @@ from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
 from dashboards.annotate import lead_create, lead_export, lead_wins
-from preference_data import accounts, answering, assignment, campaigns, schema
+from preference_data import accounts, adjudication, answering, assignment, campaigns, progress, schema
 from preference_data.answers import Given
 from preference_data.progress import Wins
+from preference_data.roles import Forbidden
 from preference_data.settings import CampaignSettings
 from preference_data.store import Store
 from tests.dashboards.desk_of_pictures import PLAIN, fill, picture, staffed
@@ -31,7 +34,7 @@ def number(store: Store, name: str) -> int:
 
 
 def page(store: Store, module: str, name: str) -> AppTest:
-    at = AppTest.from_string(f"from dashboards.annotate import {module} as m\nm.page()\n", default_timeout=60)
+    at = AppTest.from_string(f"from dashboards.annotate import {module} as m\nm.page()\n", default_timeout=600)
     row = store.read(lambda db: accounts.by_name(db, name))
     at.session_state["who"], at.session_state["language"] = (row.id, row.session), "en"
     at.run()
@@ -64,6 +67,27 @@ def test_an_adjudicator_answers_blind_then_sees_then_decides(store: Store) -> No
     assert [tuple(s) for s in stages][2:] == [("blind", "left"), ("revealed", "right")]
 
 
+def test_a_case_is_held_while_its_page_is_used(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    beats: list[tuple] = []
+    monkeypatch.setattr(adjudication, "heartbeat", lambda *told: beats.append(told))
+    disagree(store, fill(store, ["a wall"], TWO))
+    page(store, "adjudicate", "judy")
+    assert [told[1] for told in beats] == [number(store, "judy")]
+
+
+def test_a_closed_account_can_be_opened_again(store: Store) -> None:
+    at = page(store, "people", "root")
+    close = f"close_{number(store, 'ann')}"
+    next(b for b in at.button if b.key == close).click().run()
+    with pytest.raises(Forbidden):
+        progress.offers(store, number(store, "ann"))
+    assert any(t.value == "ann  (closed)" for t in at.text)
+    button = next(b for b in at.button if b.key == close)
+    assert button.label == "Activate"
+    button.click().run()
+    assert progress.offers(store, number(store, "ann")) == [] and any(t.value == "ann" for t in at.text)
+
+
 def test_quality_says_why_there_is_no_number(store: Store) -> None:
     fill(store, ["a wall"])
     shown = page(store, "lead_quality", "lea")
@@ -88,12 +112,14 @@ def test_win_rates_count_decided_answers_only() -> None:
 def test_exports_hold_what_was_said_and_no_names(store: Store) -> None:
     campaign = fill(store, ["=1+1"], TWO)
     disagree(store, campaign)
-    content, _ = lead_export.archive(number(store, "lea"), campaign, "jsonl", "aside", "answers")
+    content, *_ = lead_export.archive(number(store, "lea"), campaign, "jsonl", "aside", "answers")
     with zipfile.ZipFile(io.BytesIO(content)) as file:
         told = file.read("jsonl.jsonl").decode()
         assert told.count('"outcome"') >= 2 and '"ann"' not in told and len(file.namelist()) == 3
     for make in lead_export.TABLES.values():
-        assert lead_export.csv_text(make(number(store, "lea"), campaign, "en")) is not None
+        table = lead_export.csv_text(make(number(store, "lea"), campaign, "en"))
+        assert not {"ann", "bob"} & set(table.replace("\r\n", ",").split(",")), "files hold pseudonyms"
+    assert "ann" in str(page(store, "lead_quality", "lea").dataframe[-1].value), "a lead sees who it is"
     assert "'=1+1" in lead_export.csv_text([{"prompt": "=1+1"}]), "a spreadsheet must not run what a prompt says"
     page(store, "lead_export", "lea")
     page(store, "lead_wins", "lea")
@@ -113,6 +139,29 @@ def test_a_campaign_from_folders(store: Store, tmp_path: Path, kind: str) -> Non
     assert made == (3 if kind == "pair" else 1)
     views = assignment.claim(store, number(store, "ann"), "c").views
     assert len(views[0].pictures) == (2 if kind == "pair" else 3) and views[0].prompt == "a wall"
+    if kind == "best_worst":
+        with pytest.raises(ValueError, match="compare two pictures"):
+            lead_create.make(number(store, "lea"), "e", "from_folders", {**given, "gold": "gold.jsonl"}, settings)
     with pytest.raises(ValueError, match="nothing is left"):
         lead_create.make(number(store, "lea"), "d", "from_folders", {**given, "prompts": ("else", "p.txt")}, settings)
+    assert [c.name for c in campaigns.listed(store, store.operator)] == ["c"]
+
+
+def test_a_form_can_add_what_is_known(store: Store, tmp_path: Path) -> None:
+    for i, maker in enumerate(("one", "two")):
+        folder = tmp_path / "runs" / maker
+        folder.mkdir(parents=True)
+        for n in range(3):
+            ref = picture(store, 200 + 10 * i + n, maker)
+            (folder / f"{n}.png").write_bytes(store.pictures.path(ref.sha256).read_bytes())
+            (folder / f"{n}.txt").write_text(f"a wall {n}")
+    line = {"prompt": "a wall 0", "left": "one/0.png", "right": "two/0.png", "expected": "left"}
+    (tmp_path / "runs" / "gold.jsonl").write_text(json.dumps(line))
+    given = {"place": "one\ntwo", "uploads": [], "prompts": None, "limit": 0, "gold": "gold.jsonl"}
+    settings = CampaignSettings(overlap=1, cap=1, gold_share=0.1, attention_share=0.1)
+    assert lead_create.make(number(store, "lea"), "c", "from_folders", given, settings) == 3
+    kinds = store.read(lambda db: list(db.execute(select(schema.item.c.kind)).scalars()))
+    assert Counter(kinds) == {"work": 2, "gold": 1, "attention": 3}, "what is gold is no work"
+    with pytest.raises(ValueError, match="lies outside"):
+        lead_create.make(number(store, "lea"), "d", "from_folders", {**given, "gold": "../x.jsonl"}, settings)
     assert [c.name for c in campaigns.listed(store, store.operator)] == ["c"]
