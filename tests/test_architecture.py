@@ -159,6 +159,7 @@ def test_torch_free_modules_do_not_load_torch() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported_alone_and_leaves_no_file(tmp_path: Path) -> None:
     """Each in a fork of one process without any of ours, so that no module leans on what another loaded."""
     code = f"""
