@@ -121,12 +121,18 @@ def test_recomputation_keeps_less_and_gives_the_same_gradients(frozen: bool) -> 
 
 
 def test_no_recomputation_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sampling pays nothing for it."""
-    model = tiny_model()
+    """Sampling pays nothing for it: blocks are recomputed where gradients are wanted, and nowhere else."""
+    model, recomputed = tiny_model(), []
     model.network.recompute = True
-    monkeypatch.setattr("base_model.mmdit.checkpoint", None)
+    monkeypatch.setattr(
+        "base_model.mmdit.checkpoint", lambda block, *given, **_: (recomputed.append(block), block(*given))[1]
+    )
+    x, sigma, cond = model.noise(1, torch.Generator().manual_seed(0)), torch.tensor([0.5]), model.encode_text(["one"])
     with torch.no_grad():
-        model.velocity(model.noise(1, torch.Generator()), torch.tensor([0.5]), model.encode_text(["one"]))
+        model.velocity(x, sigma, cond)
+    assert recomputed == []
+    model.velocity(x, sigma, cond)
+    assert recomputed == list(model.network.transformer_blocks)
 
 
 @pytest.mark.parametrize("memory", [Memory(bf16=True), Memory(bf16=True, offload=True), Memory(offload=True)])

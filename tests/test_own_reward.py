@@ -51,6 +51,8 @@ def test_the_command_line_scores_with_it_at_once(own: Any, tmp_path: Path, capsy
 
 
 def test_the_contract_suite_accepts_it(own: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test of the suite that its row can be given to; they hold the assertions."""
+
     def pictures() -> np.ndarray:
         return np.stack([written("ZEBRA", ink=ink) for ink in ("black", "dimgray", "gray", "silver", "white")])
 
