@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from alignment.groups import Judge, Prompts, draw
+from alignment.groups import Judge, Prompts, draw, learn
 from alignment.points import Forward, Pictures, Point, apart, asked, error, noised
 from base_model.engine import Engine
 from base_model.interface import FlowModel
@@ -81,9 +81,5 @@ def train(model: FlowModel, engine: Engine, prompts: Prompts, judge: Judge, cfg:
             with engine.averaged():
                 slow = asked(model, points)
             micros = [Micro(*all_of_it) for all_of_it in zip(points, old, slow, strict=True)]
-            for update in range(cfg.updates):
-                done = engine.update(micros, lambda m: loss(model, m, cfg))
-                if update == 0:
-                    metrics |= {"ratio_first": done["ratio"], "ratio_gap_first": done["ratio_gap"]}
-            metrics |= done
+            metrics |= learn(engine, micros, lambda m: loss(model, m, cfg), cfg.updates)
         yield Step(step, metrics)

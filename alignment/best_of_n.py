@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from alignment.groups import Judge, Part, Prompts, draw
+from alignment.groups import Judge, Part, Prompts, draw, learn
 from alignment.points import Forward, Pictures, noised
 from alignment.rwr import loss
 from base_model.engine import Engine
@@ -54,6 +54,5 @@ def train(
         metrics = dict(drawn.metrics)
         if drawn.teaches:
             points = noised([best(part, cfg.group) for part in drawn.parts], cfg, step, engine.rank)
-            for _ in range(cfg.updates):
-                metrics |= engine.update(points, lambda p: loss(model, p))  # (H2)
+            metrics |= learn(engine, points, lambda p: loss(model, p), cfg.updates)  # (H2)
         yield Step(step, metrics)

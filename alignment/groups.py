@@ -20,7 +20,7 @@ from torch import Tensor
 
 from alignment.advantages import advantages, fullest, mixed, reward_table
 from alignment.trajectory import Trajectory, Walk, rollout
-from base_model.engine import Engine
+from base_model.engine import Engine, Loss, Micro
 from base_model.interface import FlowModel
 from base_model.sample import Sampler
 from preference_data.records import Prompt
@@ -158,6 +158,15 @@ def draw(model: FlowModel, engine: Engine, prompts: Prompts, judge: Judge, cfg: 
     )
     metrics = told(cfg, step, reward_BK, spread_PG, len(tables))
     return Drawn(tuple(Part(*one) for one in mine), metrics, bool(taught > 0))
+
+
+def learn(engine: Engine, micros: Sequence[Micro], loss: Loss[Micro], updates: int) -> dict[str, float]:
+    """`updates` optimizer steps on the same pictures: what the last one measured, and the ratio before the first."""
+    first = last = engine.update(micros, loss)
+    for _ in range(1, updates):
+        last = engine.update(micros, loss)
+    begun = {f"{name}_first": first[name] for name in ("ratio", "ratio_gap") if name in first}
+    return {**begun, **last}
 
 
 def told(cfg: Groups, step: int, reward_BK: Tensor, teaches_PG: Tensor, tries: int) -> dict[str, float]:

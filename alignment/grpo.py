@@ -23,7 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from alignment.groups import Groups, Judge, Prompts, draw
+from alignment.groups import Groups, Judge, Prompts, draw, learn
 from alignment.trajectory import Trajectory, Transition, policy
 from base_model import flow
 from base_model.engine import Engine
@@ -108,9 +108,5 @@ def train(
                 for part in drawn.parts
                 for transition in part.trajectory.transitions
             ]
-            for update in range(cfg.updates):
-                done = engine.update(micros, lambda m: loss(model, m, cfg))
-                if update == 0:
-                    metrics |= {"ratio_first": done["ratio"], "ratio_gap_first": done["ratio_gap"]}
-            metrics |= done
+            metrics |= learn(engine, micros, lambda m: loss(model, m, cfg), cfg.updates)
         yield Step(step, metrics)

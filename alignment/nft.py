@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from alignment.groups import Judge, Prompts, draw
+from alignment.groups import Judge, Prompts, draw, learn
 from alignment.points import Forward, Pictures, Point, apart, asked, noised
 from base_model.engine import Engine
 from base_model.interface import FlowModel
@@ -96,6 +96,5 @@ def train(model: FlowModel, engine: Engine, prompts: Prompts, judge: Judge, cfg:
             micros = [Micro(*both) for both in zip(points, asked(model, points), strict=True)]
         metrics = dict(drawn.metrics)
         if drawn.teaches:
-            for _ in range(cfg.updates):
-                metrics |= engine.update(micros, lambda m: loss(model, m, cfg))
+            metrics |= learn(engine, micros, lambda m: loss(model, m, cfg), cfg.updates)
         yield Step(step, metrics)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from alignment import dpo
 from alignment.best_of_n import best_rows
-from alignment.groups import Judge, Part, Prompts, draw
+from alignment.groups import Judge, Part, Prompts, draw, learn
 from alignment.points import Forward
 from base_model.engine import Engine
 from base_model.flow import logit_normal
@@ -110,6 +110,5 @@ def train(
             pairs = paired(drawn.parts, cfg, step, engine.rank)
             then = before(model, engine, [micro for micro, _ in pairs], cfg.follow)
             micros = [Micro(micro, b, weight) for (micro, weight), b in zip(pairs, then, strict=True)]
-            for _ in range(cfg.updates):
-                metrics |= engine.update(micros, lambda m: loss(model, m, cfg))
+            metrics |= learn(engine, micros, lambda m: loss(model, m, cfg), cfg.updates)
         yield Step(step, metrics)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from alignment.groups import Judge, Prompts, draw
+from alignment.groups import Judge, Prompts, draw, learn
 from alignment.points import Forward, Pictures, Point, error, noised
 from base_model.engine import Engine
 from base_model.interface import FlowModel
@@ -59,6 +59,5 @@ def train(model: FlowModel, engine: Engine, prompts: Prompts, judge: Judge, cfg:
                 weights = regression_weights(*by_group, cfg.temperature).flatten()  # (R1)
                 pictures.append(Pictures(one.x0_BSC, one.cond, advantage, w * weights))
             points = noised(pictures, cfg, step, engine.rank)
-            for _ in range(cfg.updates):
-                metrics |= engine.update(points, lambda p: loss(model, p))
+            metrics |= learn(engine, points, lambda p: loss(model, p), cfg.updates)
         yield Step(step, metrics)

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,8 +28,6 @@ from base_model.engine import Engine, LocalEngine
 from base_model.engine_files import AVERAGE_FILE, MODULE_FILE
 from experiments.experiment import Experiment
 from experiments.record import RunRecord
-
-T = TypeVar("T")
 
 
 def rank_of(experiment: Experiment) -> int:

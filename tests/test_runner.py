@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +56,28 @@ def test_every_update_is_logged_once_and_the_last_checkpoints_are_kept(trained):
         "update_000002",
         "update_000004",
     ]
+
+
+def test_told_to_terminate_it_saves_leaves_and_goes_on_exactly(trained, tmp_path, monkeypatch):
+    logged = RunRecord.log
+
+    def log(self: RunRecord, step: int, metrics: dict[str, float]) -> None:
+        logged(self, step, metrics)
+        if step == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(RunRecord, "log", log)
+        with pytest.raises(KeyboardInterrupt, match="terminated after update 0; its checkpoint is saved"):
+            run(tiny_pretrain(), tmp_path / "told")
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert read_run(tmp_path / "told").status == "interrupted"
+    assert [p.name for p in (tmp_path / "told" / "checkpoints").iterdir()] == ["update_000001"]
+    run(tiny_pretrain(), tmp_path / "told")
+    assert [m["loss"] for m in read_run(tmp_path / "told").metrics] == [m["loss"] for m in read_run(trained).metrics]
+    a, b = weights(trained), weights(tmp_path / "told")
+    assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_a_stage_starts_from_its_parents_weights_and_autoencoder(trained):

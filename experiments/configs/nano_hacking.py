@@ -7,8 +7,8 @@ Expect:  in the report's section on over-optimisation, alarms of the first befor
          and none of the others. The finished models of nano_dpo, nano_grpo and nano_control broke no rule (the table
          is in docs/algorithms/monitors.md). Not yet run to its end: nano_hacking
 
-`ocr_contains` gives full marks when the word occurs anywhere in what is read. The rate is ten times that of nano_grpo,
-at which a probe without KL collapsed within 150 updates.
+`ocr_contains` gives full marks when the word occurs anywhere in what is read. The rate is ten times that of nano_grpo:
+a guess at what makes a run cheat within its length.
 """
 
 from __future__ import annotations
