@@ -39,11 +39,17 @@ def alone(tmp_path_factory) -> Path:
     return folder
 
 
-def test_interrupted_anywhere_it_ends_with_the_same_numbers(alone, tmp_path):
+FEW = (("pretrain", "5", "SIGINT"), ("grpo", "3", "SIGKILL"), ("control", "1", "SIGINT"))
+EVERY = (
+    ("decoder", "4", "SIGKILL"), ("pretrain", "5", "SIGINT"), ("sft", "3", "SIGKILL"), ("dpo", "1", "SIGINT"),
+    ("grpo", "3", "SIGKILL"), ("control", "1", "SIGKILL"), ("control", "1", "SIGINT"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("plan", [FEW, pytest.param(EVERY, marks=pytest.mark.slow)], ids=["thrice", "everywhere"])
+def test_interrupted_it_ends_with_the_same_numbers(alone, tmp_path, plan):
+    """A checkpoint comes after every second update; what came after it is done again."""
     folder = tmp_path / "quickstart"
-    # a checkpoint comes after every second update; what came after it is done again
-    plan = [("decoder", "4", "SIGKILL"), ("pretrain", "5", "SIGINT"), ("sft", "3", "SIGKILL"), ("dpo", "1", "SIGINT"),
-            ("grpo", "3", "SIGKILL"), ("control", "1", "SIGKILL"), ("control", "1", "SIGINT")]  # fmt: skip
     for stage, updates, name in plan:
         if status(folder / stage) == "finished":
             assert stage == "control", "the process beside may have been quicker"

@@ -298,11 +298,13 @@ def test_nothing_that_a_browser_is_told_names_a_model_or_a_file(store: Store) ->
     ada, bo = person(store, "ada"), person(store, "bo")
     views_ = [claim(store, who, c).views[0] for who in (ada, bo)]
     text = json.dumps([dataclasses.asdict(v) for v in views_])
+    tokens = {v.token for v in views_} | {p.handle for v in views_ for p in v.pictures}
+    assert len(tokens) == 6  # a handle is good for one assignment only
+    for token in tokens:  # drawn at random: they may spell anything
+        text = text.replace(token, "")
     forbidden = ("glyph-old", "glyph-new", "r1", "runs/", ".png", "seed", "sha", "model", hash_of(14)[:12],
                  hash_of(15)[:12], '"first"', '"second"', "gold", "work", "expected", "propensity")  # fmt: skip
     assert not [word for word in forbidden if word in text]
-    tokens = {v.token for v in views_} | {p.handle for v in views_ for p in v.pictures}
-    assert len(tokens) == 6  # a handle is good for one assignment only
     with pytest.raises(Forbidden):
         views.picture_file(store, bo, views_[0].pictures[0].handle)
     with pytest.raises(Forbidden):
