@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -75,6 +76,7 @@ class Footprint:
         return kept + 2 * self.largest
 
 
+@lru_cache(maxsize=64)  # a plan asks again for every number of cards and stage
 def footprint(cfg: MMDiTConfig, lora: Lora, micro: Pass, bf16: bool) -> Footprint:
     """Counts for a network of any depth."""
     if cfg.num_layers <= 3:
