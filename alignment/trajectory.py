@@ -115,7 +115,7 @@ def rollout(
 
     Its noise belongs to (seed, step, rank, part): the parts of an update differ in noise and share the window.
     """
-    levels, first = sampler.levels(), walk.start(seed, step)
+    levels, first = model.levels(sampler), walk.start(seed, step)
     copies = group if walk.shared_noise else 1
     cond = model.encode_text(texts).repeat(group // copies)
     uncond = model.unconditional(len(cond))

@@ -35,7 +35,7 @@ def save_derived(model: Released, folder: Path) -> None:
         save_adapter(model.network, folder / ADAPTER)
     else:
         write_shards(model.network.state_dict(), folder)
-    (folder / BASE).write_text(json.dumps({"base": name, "picture": model.picture}, indent=1) + "\n", encoding="utf-8")
+    (folder / BASE).write_text(json.dumps({"base": name, "picture": model.native}, indent=1) + "\n", encoding="utf-8")
 
 
 def base_of(folder: Path) -> Base:

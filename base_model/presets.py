@@ -61,6 +61,17 @@ PRESETS: dict[str, MMDiTConfig] = {
         patch_size=2,
         axes_dims_rope=(16, 56, 56),
     ),
+    # width 1536, the size of Stable Diffusion 3.5 medium: 2,392,660,544 parameters
+    "sd35_medium": MMDiTConfig(
+        num_layers=28,
+        attention_head_dim=128,
+        num_attention_heads=12,
+        joint_attention_dim=3584,
+        in_channels=64,
+        out_channels=16,
+        patch_size=2,
+        axes_dims_rope=(16, 56, 56),
+    ),
     # width 2048
     "large": MMDiTConfig(
         num_layers=36,
@@ -90,6 +101,7 @@ VAES: dict[str, VAEConfig] = {
     "micro": NANO_VAE,
     "small": NANO_VAE,
     "medium": QWEN_IMAGE_VAE,
+    "sd35_medium": QWEN_IMAGE_VAE,
     "large": QWEN_IMAGE_VAE,
     "qwen_image": QWEN_IMAGE_VAE,
 }
@@ -99,6 +111,7 @@ PICTURES: dict[str, tuple[int, int]] = {
     "micro": (64, 192),
     "small": (128, 256),
     "medium": (256, 256),
+    "sd35_medium": (512, 512),
     "large": (512, 512),
     "qwen_image": (1024, 1024),
 }

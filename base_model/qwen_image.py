@@ -63,6 +63,8 @@ class QwenImage:
         self.device = torch.device(device)
         self.channels = cfg.in_channels
         self.network, self.picture = network, picture
+        self.native = picture
+        """size of what the model is for, which its folder tells; `picture` may be another"""
         self.text: TextEncoder = text or CoarseEncoder(self.vae)
         self._frozen: nn.Module | None = None
 

@@ -52,7 +52,7 @@ def save_model(model: QwenImage, folder: Path) -> None:
         save_derived(model, folder)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    header = {"kind": "transformer", "config": dataclasses.asdict(model.network.cfg), "picture": model.picture}
+    header = {"kind": "transformer", "config": dataclasses.asdict(model.network.cfg), "picture": model.native}
     write(model.network, folder / "transformer.safetensors", header)
     if has_adapter(model.network):
         save_adapter(model.network, folder / "adapter.safetensors")

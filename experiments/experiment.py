@@ -48,6 +48,9 @@ class PromptPlan:
     seed: int
     heldout: bool = False
     """take words from the held-out tenth; only evaluation may"""
+    file: str = ""
+    """a text file with a prompt a line, or a .jsonl of prompts: its first `count` are used, in an order that `seed`
+    says"""
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,9 @@ class Experiment:
     algorithm: Algorithm
     optim: OptimConfig
     preset: str = "nano"
+    size: tuple[int, int] = (0, 0)
+    """height and width in pixels of what alignment draws and learns from, (0, 0) = the model's own; looks, monitors
+    and judges always draw the latter"""
     base: str = ""
     """released checkpoint to start from, a folder or a name on the hub; the preset then says only how large pictures
     are"""

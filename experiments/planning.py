@@ -28,6 +28,10 @@ class Asked:
 
     name: str
     setup: Setup
+    rank: int | None
+    """of LoRA; None = the experiment's"""
+    ema: bool | None
+    """an average of the weights; None = as the experiment has it"""
     stage: int | None
     """ZeRO stage; None compares all and takes the first that fits"""
     micro: int
@@ -46,8 +50,9 @@ def plan(asked: Asked) -> tuple[int, list[str]]:
     """The exit status, 1 when the plan cannot be, and the account in lines. Raises ValueError for unknown names."""
     experiment, preset = find(asked.name)
     work = work_of(experiment, asked)
-    setup = replace(asked.setup, muon=bool(experiment and experiment.optim.muon_lr) and not asked.setup.rank)
-    micro = Pass(work.micro, grid(preset, asked.size), asked.text)
+    setup = setup_of(experiment, asked)
+    size = asked.size if any(asked.size) or experiment is None else experiment.size
+    micro = Pass(work.micro, grid(preset, size), asked.text)
     need = footprint(PRESETS[preset], Lora(setup.rank), micro, setup.bf16)
     ways = [costed(need, way, work) for way in alternatives(setup)]
     if asked.stage is not None:
@@ -79,6 +84,13 @@ def find(name: str) -> tuple[Experiment | None, str]:
             f"experiments {', '.join(CONFIGS)}"
         )
     return CONFIGS[name], CONFIGS[name].preset
+
+
+def setup_of(experiment: Experiment | None, asked: Asked) -> Setup:
+    """Where and how, with what the experiment says where the command line is silent."""
+    rank = asked.rank if asked.rank is not None else experiment.lora.rank if experiment else 0
+    ema = asked.ema if asked.ema is not None else bool(experiment and experiment.optim.ema_decay)
+    return replace(asked.setup, rank=rank, ema=ema, muon=bool(experiment and experiment.optim.muon_lr) and not rank)
 
 
 def grid(preset: str, size: tuple[int, int]) -> tuple[int, int]:

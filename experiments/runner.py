@@ -226,7 +226,7 @@ def train(
 ) -> None:  # fmt: skip
     """Follow the loop to its end. Where monitors changed the settings, a loop with the new ones goes on from there."""
     watch = open_watch(experiment, model, record, pool)
-    steps = ByStep(engine, experiment.algorithm.sampler.levels()) if watch and is_sampled(experiment) else None
+    steps = ByStep(engine, model.levels(experiment.algorithm.sampler)) if watch and is_sampled(experiment) else None
     groups = SpreadMeter(pool) if watch and pool else None
     meters = [meter.drain for meter in (steps, groups, pool and pool.meter) if meter]
     now: Experiment | None = in_force(experiment, record) if watch else experiment
@@ -243,7 +243,7 @@ def open_watch(
         return None
     if not isinstance(model, QwenImage):
         raise ValueError(f"{experiment.name}: monitors look at pictures of prompts, which an autoencoder does not draw")
-    watch = Watch(experiment, experiment.monitors, model, record, pool)
+    watch = Watch(experiment, experiment.monitors, model.sized(model.native), record, pool)
     watch.begin()
     return watch
 
@@ -273,7 +273,7 @@ def follow(
         if (done % experiment.save_every == 0 and done < steps) or after is None or told:
             if isinstance(model, QwenImage):
                 with engine.averaged():
-                    record.samples(step.index, *look(model))
+                    record.samples(step.index, *look(model.sized(model.native)))
             save_checkpoint(engine, checkpoints / f"update_{done:06d}")
         if told:
             raise KeyboardInterrupt(f"terminated after update {step.index}; its checkpoint is saved")

@@ -36,7 +36,7 @@ def open_model(experiment: Experiment, parent: Path | None, cache: Path | None =
         equip(model, experiment)
     if experiment.lora.rank:
         add_adapter(model.network, experiment.lora, experiment.seed)
-    return model
+    return model.sized(experiment.size) if any(experiment.size) else model
 
 
 def equip(model: QwenImage, experiment: Experiment) -> QwenImage:

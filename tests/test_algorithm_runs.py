@@ -181,7 +181,7 @@ def test_settings_that_are_functions_come_back():
 
 @pytest.mark.parametrize("config", nano_algorithms.configs, ids=[c.name for c in nano_algorithms.configs])
 def test_a_plan_counts_its_work(config):
-    asked = Asked(config.name, ONE_CARD, None, 0, 0, (0, 0), 64, 100)
+    asked = Asked(config.name, ONE_CARD, None, None, None, 0, 0, (0, 0), 64, 100)
     status, lines = plan(asked)
     assert status == 0 and any(config.name in line for line in lines)
 

@@ -195,7 +195,7 @@ def test_time_is_work_over_speed() -> None:
 
 
 def asked(name: str, **changed: object) -> Asked:
-    made = Asked(name, replace(SETUP, zero=-1), None, 0, 0, (0, 0), 512, 1000)
+    made = Asked(name, replace(SETUP, zero=-1), None, None, None, 0, 0, (0, 0), 512, 1000)
     return replace(made, **changed)  # type: ignore[arg-type]
 
 
@@ -206,7 +206,7 @@ def test_the_20b_model_on_eight_cards(card: str) -> None:
     chosen = next(line for line in told if line.endswith("<"))
     assert status == 0 and chosen.startswith("ZeRO-3" if card == "h100-80gb" else "ZeRO-2"), told
     assert any(line.startswith("ZeRO-1 ") and " no " in line for line in told)
-    status, told = plan(asked("qwen_image", setup=replace(setup, rank=64)))
+    status, told = plan(asked("qwen_image", setup=setup, rank=64))
     assert status == 0 and next(line for line in told if line.endswith("<")).startswith("ZeRO-1")
 
 
@@ -270,3 +270,13 @@ def test_bad_requests_are_named() -> None:
         work_of(None, asked("qwen_image", micro=3, batch=4))
     with pytest.raises(ValueError, match="plans are made for the transformer"):
         plan(asked("nano_vae"))
+
+
+def test_an_experiment_plans_with_its_own_settings() -> None:
+    """Adapter, size and weight average are the experiment's where the command line is silent."""
+    _, told = plan(asked("qwen_grpo_lora"))
+    assert "LoRA of rank 64" in told[0] and any("32 x 32 = 1024 latent tokens" in line for line in told), told
+    assert any("weight average" in line for line in told)
+    _, told = plan(asked("qwen_grpo_lora", rank=16, size=(256, 256), ema=False))
+    assert "LoRA of rank 16" in told[0] and any("16 x 16 = 256 latent tokens" in line for line in told), told
+    assert not any("weight average" in line for line in told)

@@ -23,16 +23,16 @@ class Plan:
     """cards, one process each"""
     zero: int | None = None
     """ZeRO stage; all are compared and the first that fits is chosen when not given"""
-    rank: int = 0
-    """of LoRA; 0 = all weights learn"""
+    rank: int | None = None
+    """of LoRA, 0 = all weights learn; the experiment's, or 0, when not given"""
     bf16: bool = True
     """bfloat16 weights with float32 masters; otherwise float32"""
     offload: bool = False
     """with --zero: optimizer state in host memory"""
     recompute: bool = True
     """activation checkpointing of every block"""
-    ema: bool = False
-    """an average of the trained weights"""
+    ema: bool | None = None
+    """an average of the trained weights; the experiment's, or none, when not given"""
     batch: int = 0
     """samples an update and card; the experiment's, or one pass, when 0"""
     micro: int = 0
@@ -54,9 +54,11 @@ class Plan:
 
         setup = Setup(
             self.card, self.gpus, -1 if self.zero is None else self.zero, self.bf16, self.offload, self.recompute,
-            self.rank, self.share, self.ema, False, self.frozen_gb,
+            self.rank or 0, self.share, bool(self.ema), False, self.frozen_gb,
         )  # fmt: skip
-        asked = Asked(self.name, setup, self.zero, self.micro, self.batch, self.size, self.text, self.updates)
+        asked = Asked(
+            self.name, setup, self.rank, self.ema, self.zero, self.micro, self.batch, self.size, self.text, self.updates
+        )
         status, told = plan(asked)
         print("\n".join(told))
         return status

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from experiments.configs import nano, nano_algorithms, nano_edit, nano_hacking, nano_mixed, nano_vae, text_decoder
+from experiments.configs import (
+    large_grpo,
+    nano,
+    nano_algorithms,
+    nano_edit,
+    nano_hacking,
+    nano_mixed,
+    nano_vae,
+    text_decoder,
+)
 from experiments.experiment import Experiment
 
 CONFIGS: dict[str, Experiment] = {
@@ -23,5 +32,6 @@ CONFIGS: dict[str, Experiment] = {
         nano_hacking.grpo,
         nano_hacking.dpo,
         nano_hacking.sft,
+        *large_grpo.configs,
     )
 }

@@ -1,0 +1,36 @@
+"""Prompts of an experiment: captions of seeded scenes, or lines of a file; and the size that they are drawn in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from base_model.weights import load_model, save_model
+from experiments.configs import nano
+from experiments.experiment import PromptPlan
+from experiments.prompt_sets import make_prompts
+from experiments.runner import run
+from experiments.starting import open_model
+from tests.test_runner import tiny_pretrain
+
+
+def test_prompts_come_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text('a shop sign "OPEN"\n\na mug with "早安"\na wall\n', encoding="utf-8")
+    found = make_prompts(PromptPlan(count=2, seed=0, file=str(file)))
+    assert [prompt.spans for prompt in found] == [("OPEN",), ("早安",)]
+    with pytest.raises(ValueError, match=r"prompts\.txt has 3 prompts and 4 are asked for"):
+        make_prompts(PromptPlan(count=4, seed=0, file=str(file)))
+    with pytest.raises(ValueError, match=r"nowhere\.txt cannot be read"):
+        make_prompts(PromptPlan(count=4, seed=0, file=str(tmp_path / "nowhere.txt")))
+
+
+def test_a_run_in_another_size_leaves_a_model_of_its_parents_size(tmp_path: Path) -> None:
+    """Latents of training are of the size asked for; what is saved and judged is of the model's own."""
+    run(tiny_pretrain(steps=1), tmp_path / "first")
+    model = open_model(replace(nano.grpo, size=(32, 48)), tmp_path / "first")
+    assert model.picture == (32, 48) and model.grid == (2, 3) and model.native == (32, 96)
+    save_model(model, tmp_path / "saved")
+    assert load_model(tmp_path / "saved").picture == (32, 96)
