@@ -104,14 +104,16 @@ def complete(prompt: str) -> str:
     attributes: list[tuple[str, Collection[str]]] = [
         ("sans", FACES), ("large", SIZES), ("middle", ROWS), ("centre", COLUMNS),
     ]  # fmt: skip
-    named = [next((part for part in bare if part in known), default) for default, known in attributes]
+    face, size, row, column = named = [
+        next((part for part in bare if part in known), default) for default, known in attributes
+    ]
     colours = {place: colour for place, colour in itertools.pairwise(bare) if colour in COLOURS}
     known = {"the", "word", "in", "on", *colours.values(), *named, *words}
     if len(words) != 1 or not set(bare) <= known or not set(colours) <= {"in", "on"}:
         return prompt
     ink = colours.get("in", "black")
     ground = colours.get("on", "white" if ink != "white" else "black")
-    return Scene(words[0], "", *named[:2], ink, ground, *named[2:]).caption
+    return Scene(words[0], "", face, size, ink, ground, row, column).caption
 
 
 def is_heldout(word: str) -> bool:
