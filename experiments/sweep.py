@@ -4,6 +4,8 @@
     FOLDER/VARIANT-seedN/      a run folder like any other, with its evaluation
     FOLDER/table.md            the comparison; sweep.html has the curves beside it
 
+Runs that were watched (monitors) are also compared along the way, by time and by pictures scored.
+
 A run that is finished is not trained again, one that was interrupted goes on. A run whose numbers are no longer finite
 has failed: the table says so, and the others go on.
 
@@ -28,6 +30,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from experiments import held_out
 from experiments.configs import nano
 from experiments.experiment import EvaluationPlan, Experiment
 from experiments.files import write_bytes
@@ -35,7 +38,7 @@ from experiments.intervals import bootstrap_ci, paired_ci
 from experiments.launch import evaluate_run, find, rebuild, train
 from experiments.overrides import override
 from experiments.page import markdown
-from experiments.page.style import INKS, document
+from experiments.page.style import INKS, document, swatch
 from experiments.page.words import duration, number, signed
 from experiments.quickstart import is_judged
 from experiments.record import RunRecord, read_run
@@ -43,6 +46,8 @@ from experiments.report import comparison_curves
 from experiments.results import MAIN, column, read_result, read_stage
 
 TABLE, PAGE = "table.md", "sweep.html"
+UNGUIDED = replace(nano.evaluation, samplers=nano.evaluation.samplers[:1])
+"""What runs are judged by: without guidance, which is all that the table tells."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,7 @@ def place(out: Path, name: str, seed: int) -> Path:
 
 
 def sweep(
-    name: str, over: Sequence[str], seeds: str, out: Path, parent: Path | None, plan: EvaluationPlan = nano.evaluation
+    name: str, over: Sequence[str], seeds: str, out: Path, parent: Path | None, plan: EvaluationPlan = UNGUIDED
 ) -> Path:
     """Run what is not done yet of the grid around named experiments (`A` or `A,B`); the page of its table.
 
@@ -248,20 +253,35 @@ def mean(values_P: np.ndarray) -> float:
 
 def write_table(variants: Mapping[str, Experiment], seeds: Sequence[int], out: Path) -> Path:
     """Write table.md and sweep.html; the path of the page."""
-    lines = table([arm(name, [place(out, name, seed) for seed in seeds]) for name in variants])
-    write_bytes(out / TABLE, "\n".join([*lines, ""]).encode())
-    kept = [(name, seed) for name in variants for seed in seeds if read_run(place(out, name, seed)).metrics]
-    results = [read_result(place(out, name, seed)) for name, seed in kept]
-    inks = [f"ink-{(list(variants).index(name) + 2) % INKS}" for name, _ in kept]
+    folders = {name: [place(out, name, seed) for seed in seeds] for name in variants}
+    lines = table([arm(name, of_name) for name, of_name in folders.items()])
+    inks = {name: f"ink-{(i + 2) % INKS}" for i, name in enumerate(variants)}
+    watched = [found for name in variants if (found := held_out.variant(name, folders[name]))]
+    course = held_out.table(watched)
+    write_bytes(out / TABLE, "\n".join([*lines, "", *course, *([""] if course else [])]).encode())
+    kept = [(name, folder) for name in variants for folder in folders[name] if read_run(folder).metrics]
+    curves = comparison_curves(
+        [read_result(folder) for _, folder in kept],
+        [folder.name for _, folder in kept],
+        [inks[name] for name, _ in kept],
+    )
     note = (
         "1 − NED on held-out words, without guidance, with 95 % intervals by prompt; differences are paired by prompt, "
         "after averaging over seeds."
     )
+    legend = " ".join(f"{swatch(inks[each.name])}{escape(each.name)}&nbsp;" for each in watched)
+    along = f'{held_out.charts(watched, inks)}<p class="note">{legend}</p>{shown(course)}' if watched else ""
     sections = [
-        ("Results", f'{markdown.render(chr(10).join(lines))}<p class="note">{note}</p>'),
-        ("Learning curves", comparison_curves(results, [f"{name}, seed {seed}" for name, seed in kept], inks)),
+        ("Results", f'{shown(lines)}<p class="note">{note}</p>'),
+        ("While training", along),
+        ("Learning curves", curves),
     ]
     head = f'<h1>Sweep</h1><p class="answer">{len(variants)} variants, {len(seeds)} seeds each: {escape(out.name)}.</p>'
     target = out / PAGE
     write_bytes(target, document("Glyphlab: sweep", head, sections, "Made by glyphlab.").encode())
     return target
+
+
+def shown(lines: Sequence[str]) -> str:
+    """A Markdown table as HTML."""
+    return markdown.render("\n".join(lines))

@@ -9,6 +9,7 @@ from experiments.configs import (
     nano_edit,
     nano_hacking,
     nano_mixed,
+    nano_race,
     nano_vae,
     text_decoder,
 )
@@ -32,6 +33,8 @@ CONFIGS: dict[str, Experiment] = {
         nano_hacking.grpo,
         nano_hacking.dpo,
         nano_hacking.sft,
+        *nano_race.configs,
+        *nano_race.configs,
         *large_grpo.configs,
     )
 }

@@ -101,39 +101,79 @@ def path(points: Sequence[Point]) -> str:
     return "".join(parts)
 
 
+@dataclass(frozen=True)
+class Band:
+    """A line with what lies around it."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    ink: str = "ink-0"
+    """CSS class that gives the colour"""
+
+
+class Frame:
+    """The axes of a chart: ranges in data, margins in pixels."""
+
+    def __init__(self, xs: Sequence[float], ys: Sequence[float], width: int, height: int) -> None:
+        self._x, self._x_high = min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1.0
+        self._y, self._y_high = padded(min(ys), max(ys))
+        self._width, self._height = width, height
+        self._left, self._right, self._top, self._bottom = 44.0, width - 8.0, 8.0, height - 20.0
+
+    def place(self, point: Point) -> Point:
+        """Where a point is drawn."""
+        x, y = point
+        return (
+            self._left + (x - self._x) / (self._x_high - self._x) * (self._right - self._left),
+            self._bottom - (y - self._y) / (self._y_high - self._y) * (self._bottom - self._top),
+        )
+
+    def svg(self, title: str, inside: Sequence[str]) -> str:
+        """The chart with its grid."""
+        size = f'viewBox="0 0 {self._width} {self._height}"'
+        parts = [f'<svg class="chart" {size} role="img" aria-label="{escape(title)}">']
+        for tick in ticks(self._y, self._y_high, 4):
+            y = self.place((self._x, tick))[1]
+            parts.append(f'<line class="grid" x1="{self._left}" x2="{self._right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+            label = f'<text class="tick" x="{self._left - 6}" y="{y + 3.5:.1f}" text-anchor="end">{short(tick)}</text>'
+            parts.append(label)
+        for tick in ticks(self._x, self._x_high, 4):
+            x, y = self.place((tick, self._y))[0], self._height - 5
+            parts.append(f'<text class="tick" x="{x:.1f}" y="{y}" text-anchor="middle">{short(tick)}</text>')
+        return "".join([*parts, *inside, "</svg>"])
+
+
 def line_chart(title: str, curves: Sequence[Curve], width: int = 300, height: int = 150) -> str:
     """Curves over updates: the measured values pale, their moving average strong. "" without a finite value."""
     everything = [p for curve in curves for p in curve.points if math.isfinite(p[1])]
     if not everything:
         return ""
-    x_low, x_high = min(x for x, _ in everything), max(x for x, _ in everything)
-    x_high = x_high if x_high > x_low else x_low + 1.0
     shown = [y for curve in curves for _, y in thin(curve.points) if math.isfinite(y)]
-    y_low, y_high = padded(min(shown), max(shown))
-    left, right, top, bottom = 44.0, width - 8.0, 8.0, height - 20.0
-
-    def place(point: Point) -> Point:
-        x, y = point
-        return (
-            left + (x - x_low) / (x_high - x_low) * (right - left),
-            bottom - (y - y_low) / (y_high - y_low) * (bottom - top),
-        )
-
-    parts = [f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">']
-    for tick in ticks(y_low, y_high, 4):
-        y = place((x_low, tick))[1]
-        parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick" x="{left - 6}" y="{y + 3.5:.1f}" text-anchor="end">{short(tick)}</text>')
-    for tick in ticks(x_low, x_high, 4):
-        x = place((tick, y_low))[0]
-        parts.append(f'<text class="tick" x="{x:.1f}" y="{height - 5}" text-anchor="middle">{short(tick)}</text>')
+    frame = Frame([x for x, _ in everything], shown, width, height)
+    parts = []
     for curve in curves:
-        few = thin(curve.points)
-        mean = smooth(curve.points)
+        few, mean = thin(curve.points), thin(smooth(curve.points))
         label = f"<title>{escape(curve.name)}</title>"
-        parts.append(f'<path class="raw {curve.ink}" d="{path([place(p) for p in few])}"/>')
-        parts.append(f'<path class="mean {curve.ink}" d="{path([place(p) for p in thin(mean)])}">{label}</path>')
-    return "".join([*parts, "</svg>"])
+        parts.append(f'<path class="raw {curve.ink}" d="{path([frame.place(p) for p in few])}"/>')
+        parts.append(f'<path class="mean {curve.ink}" d="{path([frame.place(p) for p in mean])}">{label}</path>')
+    return frame.svg(title, parts)
+
+
+def band_chart(title: str, bands: Sequence[Band], width: int = 460, height: int = 260) -> str:
+    """Lines with the bands around them."""
+    ys = [y for band in bands for y in (*band.low, *band.high)]
+    frame = Frame([x for band in bands for x in band.x], ys, width, height)
+    areas, lines = [], []
+    for band in bands:
+        there = [frame.place(p) for p in zip(band.x, band.high, strict=True)]
+        back = [frame.place(p) for p in zip(band.x, band.low, strict=True)][::-1]
+        areas.append(f'<path class="band {band.ink}" d="{path([*there, *back])}Z"/>')
+        line = path([frame.place(p) for p in zip(band.x, band.y, strict=True)])
+        lines.append(f'<path class="mean {band.ink}" d="{line}"><title>{escape(band.name)}</title></path>')
+    return frame.svg(title, [*areas, *lines])
 
 
 def interval_row(

@@ -10,6 +10,7 @@ CSS = """
   --paper: #fcfbf8; --raised: #f5f3ee; --ink: #23211d; --soft: #6a665d; --rule: #dedad0; --track: #ebe8e0;
   --good: #17694a; --bad: #a63a22;
   --c0: #8d7b5f; --c1: #6b7788; --c2: #2463a6; --c3: #14806a; --c4: #c04c1c; --c5: #7b53b0; --c6: #a13670;
+  --c7: #1f1f1f; --c8: #b08a00;
   --serif: "Iowan Old Style", "Palatino Linotype", Palatino, "URW Palladio L", P052, "Book Antiqua", Georgia, serif;
   --sans: system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Helvetica Neue", Arial, sans-serif;
   --mono: ui-monospace, "SF Mono", "Cascadia Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
@@ -19,6 +20,7 @@ CSS = """
     --paper: #17181b; --raised: #1f2124; --ink: #e8e5de; --soft: #a09b91; --rule: #36383c; --track: #2b2d31;
     --good: #63c79b; --bad: #f0896b;
     --c0: #c2ac86; --c1: #9aa7ba; --c2: #6aa9ea; --c3: #4fc3a7; --c4: #f28a57; --c5: #b794ea; --c6: #e282b4;
+    --c7: #f2f2f2; --c8: #e8cf5a;
   }
 }
 * { box-sizing: border-box; }
@@ -59,6 +61,7 @@ tr.axis td { border: 0; padding-top: 0; }
 .swatch { display: inline-block; width: .62em; height: .62em; border-radius: 50%; margin-right: .5em; }
 svg text { font-family: var(--sans); font-size: 10.5px; fill: var(--soft); font-variant-numeric: tabular-nums; }
 svg .grid { stroke: var(--rule); stroke-width: 1; } svg .zero { stroke: var(--ink); stroke-width: 1; }
+svg .band { opacity: .14; }
 svg .raw { fill: none; stroke-width: 1; opacity: .32; } svg .mean { fill: none; stroke-width: 1.8; }
 svg .raw, svg .mean { stroke-linejoin: round; stroke-linecap: round; }
 svg .whisker { stroke-width: 1.8; } svg .track { fill: var(--track); }
@@ -98,7 +101,7 @@ footer { margin-top: 4rem; border-top: 1px solid var(--rule); padding-top: 1rem;
 }
 """
 
-INKS = 7
+INKS = 9
 
 
 def ink_rules() -> str:
@@ -106,6 +109,7 @@ def ink_rules() -> str:
     rules = []
     for i in range(INKS):
         rules.append(f"path.ink-{i}, line.ink-{i} {{ stroke: var(--c{i}); }}")
+        rules.append(f"path.band.ink-{i} {{ fill: var(--c{i}); stroke: none; }}")
         rules.append(
             f"circle.ink-{i}, rect.ink-{i} {{ fill: var(--c{i}); }} .swatch.ink-{i} {{ background: var(--c{i}); }}"
         )

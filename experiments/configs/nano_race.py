@@ -1,0 +1,51 @@
+"""Online algorithms side by side: same start, same prompts, pictures a rollout, reward and optimizer; three seeds.
+
+Run:     glyphlab sweep race_full,race_window,race_shared,race_guard,race_nft,race_awm,race_online_dpo,race_best_of_n,\\
+         race_sft --seeds 0,1,2 --parent runs/quickstart/sft
+Takes:   see experiments/reports, where its table and curves are
+Expect:  the same
+
+Held-out prompts are looked at every third of a run, so that the arms can be compared at equal time (looks left out) and
+at equal pictures scored; the first, Flow-GRPO's full trajectory, is what the others are measured against.
+
+    race_full          every step but the last is stochastic and learned from
+    race_window        a moving window of 2 of the first 4 steps, a first noise for every picture
+    race_shared        the same, and a group starts from one noise: nano_grpo
+    race_sft           no reward and no rollout: fine-tuning goes on, on its own pictures, for about as long
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from experiments.configs import nano, nano_algorithms
+from experiments.experiment import Experiment, MonitorPlan, PromptPlan
+
+ROLLOUTS, SFT_UPDATES = 45, 225
+LOOKS = 3
+EYES = MonitorPlan(prompts=PromptPlan(count=64, seed=91, heldout=True))
+
+
+def entered(experiment: Experiment, name: str, steps: int = ROLLOUTS) -> Experiment:
+    """The experiment as long as the race is, watched."""
+    return replace(
+        experiment,
+        name=f"race_{name}",
+        algorithm=replace(experiment.algorithm, steps=steps),
+        optim=replace(experiment.optim, steps=steps),
+        monitors=replace(EYES, every=steps // LOOKS),
+        minutes=3.0,
+    )
+
+
+configs = (
+    entered(nano_algorithms.grpo_full, "full"),
+    entered(nano_algorithms.grpo_alone, "window"),
+    entered(nano.grpo, "shared"),
+    entered(nano_algorithms.guard, "guard"),
+    entered(nano_algorithms.nft, "nft"),
+    entered(nano_algorithms.awm, "awm"),
+    entered(nano_algorithms.online_dpo, "online_dpo"),
+    entered(nano_algorithms.best_of_n, "best_of_n"),
+    entered(nano.control, "sft", SFT_UPDATES),
+)
