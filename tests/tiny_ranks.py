@@ -1,6 +1,7 @@
 """A run of seconds on several processes: `torchrun --nproc_per_node 2 -m tests.tiny_ranks NAME FOLDER ZERO_STAGE`.
 
-With `--die-after N` rank 1 is killed after that many updates, with `--ask-after N` it gets SIGTERM.
+With `--die-after N` rank 1 is killed after that many updates, with `--ask-after N` it gets SIGTERM. Every process that
+judges pictures imports this module again, so nothing heavy is imported at its top.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from experiments.configs import nano
-from experiments.experiment import Experiment
-from experiments.launch import train
-from experiments.ranks import Termination
-from tests.tiny_chain import short, tiny_chain
+if TYPE_CHECKING:
+    from experiments.experiment import Experiment
 
 
 def ranked(name: str, zero_stage: int) -> Experiment:
     """A few updates of a stage through ZeRO. Muon needs whole matrices, so AdamW does everything."""
+    from experiments.configs import nano
+    from tests.tiny_chain import short, tiny_chain
+
     by_name = {stage: experiment for stage, experiment, _ in tiny_chain()}
     experiment = by_name[name]
     if name == "sft":
@@ -30,6 +32,8 @@ def ranked(name: str, zero_stage: int) -> Experiment:
 
 def tell(number: int, after: int) -> None:
     """Send this process a signal after that many updates, if it is rank 1."""
+    from experiments.ranks import Termination
+
     asked, left = Termination.asked, [after]
 
     def counted(self: Termination, engine: object) -> bool:
@@ -42,6 +46,8 @@ def tell(number: int, after: int) -> None:
 
 
 if __name__ == "__main__":
+    from experiments.launch import train
+
     name, folder, stage = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     if len(sys.argv) > 4:
         tell(signal.SIGKILL if sys.argv[4] == "--die-after" else signal.SIGTERM, int(sys.argv[5]))
