@@ -248,7 +248,7 @@ class LocalEngine:
 
     def _meta(self) -> dict[str, Any]:
         groups = group_names(self._weights.items(), self._optimizer)
-        return meta("LocalEngine", self, groups, self._ema, self._frozen)
+        return meta("LocalEngine on 1 process(es)", self, groups, self._ema, self._frozen)
 
 
 # ------------------------------------------------------------------------------------- shared by all engines
@@ -325,9 +325,13 @@ def require_finite(update: int, metrics: Mapping[str, float]) -> None:
 
 
 def meta(kind: str, engine: Any, names: list[list[str]], ema: Ema | None, frozen: int | None) -> dict[str, Any]:
-    """`META_FILE`: what a reader needs to know before loading the rest. `frozen`: checksum of what is left out."""
+    """`META_FILE`: what a reader needs to know before loading the rest. `frozen`: checksum of what is left out.
+
+    Engines of one `kind` can load each other's checkpoints.
+    """
     return {
-        "engine": f"{kind} on {engine.world_size} process(es)",
+        "engine": kind,
+        "processes": engine.world_size,
         "updates": engine.updates,
         "ema_updates": ema.updates if ema else None,
         "groups": names,

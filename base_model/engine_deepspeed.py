@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,20 +44,21 @@ from base_model.engine import (
 from base_model.engine_files import (
     AVERAGE_FILE,
     MODULE_FILE,
+    OPTIMIZER_FILE,
     frozen_checksum,
     group_names,
+    like,
     read_meta,
+    read_one_by_one,
     require_same_tensors,
     saved_state,
     shapes,
     write_meta,
+    write_one_by_one,
     write_tensors,
 )
 from base_model.masters import Memory
-
-SHARDS = "deepspeed"
-"""the folder of DeepSpeed's own files inside a checkpoint: every process's part of weights and optimizer"""
-
+from base_model.zero_state import ZeroState, cut, stored
 
 BUCKET = 200_000_000
 """gradients that ZeRO collects at most before it sends them"""
@@ -96,11 +97,9 @@ class DeepSpeedEngine:
         self._inner = module
         self._optimizer = optimizer
         self._frozen = None if keep_frozen else _of_rank_0(frozen_checksum(module))
-        self._own_groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
         self._groups = group_names(module.named_parameters(), optimizer)
         self._shapes = shapes(saved_state(module, keep_frozen))
         self._keep_frozen = keep_frozen
-        self._buffers = set(module.state_dict()) - {name for name, _ in module.named_parameters()}
         self._interrupted = False
         self._touched = _watch_gradients(module)
         trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
@@ -112,11 +111,12 @@ class DeepSpeedEngine:
         )[0]
         self.module: nn.Module = self._ds
         self.device = torch.device(self._ds.device)
+        self._zero = ZeroState(self._ds, module, zero_stage, self._shapes) if zero_stage else None
         self._forwards = 0
         self.module.register_forward_pre_hook(self._count_forward)
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
-        storage = _slice if zero_stage == 3 else whole
+        storage = stored if zero_stage == 3 else whole
         self._ema = Ema(module, optim.ema_decay, storage) if optim.ema_decay else None
 
     def update(self, micros: Sequence[Micro], loss: Loss[Micro]) -> dict[str, float]:
@@ -213,16 +213,18 @@ class DeepSpeedEngine:
                 self._forget_gathered()
 
     def save(self, folder: Path) -> None:
-        """See `Engine.save`. Every rank writes its part; the weights are also written whole."""
+        """See `Engine.save`. All tensors are written whole, so that any number of processes can go on from them."""
         require_own_weights(self._ema)
         dist.barrier()
         folder.mkdir(parents=True, exist_ok=True)
-        self._ds.save_checkpoint(
-            str(folder), tag=SHARDS, save_latest=False, exclude_frozen_parameters=not self._keep_frozen
-        )
-        self._write(folder / MODULE_FILE, self._shapes)
+        if self._zero:
+            self._zero.save(folder, writes=self.rank == 0)
+        elif self.rank == 0:
+            write_tensors(folder / MODULE_FILE, saved_state(self._inner, self._keep_frozen))
+            torch.save(self._optimizer.state_dict()["state"], folder / OPTIMIZER_FILE)
         if self._ema:
-            self._write_average(folder / AVERAGE_FILE, self._ema.shadow)
+            layout = {name: like(self._shapes[name]) for name in self._ema.shadow}
+            write_one_by_one(folder / AVERAGE_FILE, layout, self._average, writes=self.rank == 0)
         if self.rank == 0:
             write_meta(folder, self._meta())
         dist.barrier()
@@ -232,61 +234,45 @@ class DeepSpeedEngine:
         require_own_weights(self._ema)
         dist.barrier()
         saved = read_meta(folder, self._meta())
-        require_same_tensors(folder / MODULE_FILE, self._shapes)
         if self._ema:
             require_same_tensors(folder / AVERAGE_FILE, {name: self._shapes[name] for name in self._ema.shadow})
-        self._forget_gathered()
-        path, _ = self._ds.load_checkpoint(str(folder), tag=SHARDS, load_module_strict=self._keep_frozen)
-        if path is None:
-            raise ValueError(f"{folder / SHARDS}: DeepSpeed found no checkpoint of this many processes there")
-        for group, own in zip(self._optimizer.param_groups, self._own_groups, strict=True):
-            group.update(own)
+        if self._zero:
+            self._zero.require_fitting(folder)
+            self._forget_gathered()
+            self._zero.load(folder)
+        else:
+            state = torch.load(folder / OPTIMIZER_FILE, map_location=self.device, weights_only=True)
+            require_same_tensors(folder / MODULE_FILE, self._shapes)
+            self._inner.load_state_dict(
+                load_file(folder / MODULE_FILE), strict=False
+            )  # the names are known to be right
+            own = self._optimizer.state_dict()["param_groups"]
+            self._optimizer.load_state_dict({"state": state, "param_groups": own})
         if self._ema:
-            shadow = load_file(folder / AVERAGE_FILE)
-            if self._stage == 3:
-                shadow = {name: self._cut(tensor, self._ema.shadow[name]) for name, tensor in shadow.items()}
+            shadow = {name: self._mine(x, self._ema.shadow[name]) for name, x in read_one_by_one(folder / AVERAGE_FILE)}
             self._ema.load(shadow, saved["ema_updates"])
         self.updates = saved["updates"]
         dist.barrier()
 
     def _meta(self) -> dict[str, Any]:
-        return meta(f"DeepSpeedEngine (ZeRO-{self._stage})", self, self._groups, self._ema, self._frozen)
+        # at stage 0 each parameter has its own count of steps, above it all share one
+        kind = f"DeepSpeedEngine ({'ZeRO-1 to 3' if self._zero else 'ZeRO-0'})"
+        return meta(kind, self, self._groups, self._ema, self._frozen)
 
-    def _write(self, path: Path, names: Iterable[str]) -> None:
-        """Whole tensors by name, gathered by all ranks one at a time and written by rank 0."""
-        import deepspeed
+    def _average(self, name: str) -> Tensor:
+        """The float32 average itself, whole: through the module's weights it would be rounded to bfloat16."""
+        assert self._ema
+        part, shape = self._ema.shadow[name], self._shapes[name]
+        return self.gather(part.flatten())[: math.prod(shape)].view(shape) if self._stage == 3 else part
 
-        wanted, tensors = set(names), {}
-        for name, parameter in self._inner.named_parameters():
-            if name in wanted:
-                with deepspeed.zero.GatheredParameters([parameter], enabled=self._stage == 3):
-                    if self.rank == 0:
-                        tensors[name] = parameter.detach().cpu().clone()
-        if self.rank == 0:
-            tensors |= {name: b for name, b in self._inner.named_buffers() if name in wanted & self._buffers}
-            write_tensors(path, tensors)
-
-    def _write_average(self, path: Path, shadow: Mapping[str, Tensor]) -> None:
-        """The float32 average itself: through the module's weights it would be rounded to bfloat16."""
-        tensors = {}
-        for name, part in shadow.items():
-            shape = self._shapes[name]
-            average = self.gather(part.flatten())[: math.prod(shape)].view(shape) if self._stage == 3 else part
-            if self.rank == 0:
-                tensors[name] = average.cpu()
-        if self.rank == 0:
-            write_tensors(path, tensors)
+    def _mine(self, whole: Tensor, part: Tensor) -> Tensor:
+        """What this process keeps of an average."""
+        return cut(whole, part) if self._stage == 3 else whole
 
     def _forget_gathered(self) -> None:
         """Stage 3: drop gathered copies, which outlive a forward pass, so that the next one reads the slices."""
         if self._stage == 3:
             self._ds.empty_partition_cache()
-
-    def _cut(self, tensor: Tensor, part: Tensor) -> Tensor:
-        """This rank's slice of a whole tensor, padded as ZeRO-3 pads it: flat, equal lengths, zeros at the end."""
-        start = self.rank * part.numel()
-        mine = tensor.flatten()[start : start + part.numel()]
-        return nn.functional.pad(mine, (0, part.numel() - mine.numel())).view_as(part)
 
     def _count_forward(self, *_: object) -> None:
         self._forwards += torch.is_grad_enabled()
@@ -368,11 +354,6 @@ def _of_rank_0(value: int) -> int:
     shared = torch.tensor([value], dtype=torch.int64)
     dist.broadcast(shared, 0)
     return int(shared)
-
-
-def _slice(parameter: nn.Parameter) -> Tensor:
-    """What this process stores of a parameter under ZeRO-3."""
-    return parameter.ds_tensor.data  # type: ignore[attr-defined]
 
 
 def _watch_gradients(module: nn.Module) -> set[str]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,54 @@ AVERAGE_FILE = "ema.safetensors"
 """the averaged trainable weights; absent when averaging is off"""
 OPTIMIZER_FILE = "optimizer.pt"
 META_FILE = "engine.json"
+DTYPES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
+    torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+"""names of types in a safetensors file"""
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """A safetensors file."""
     save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def like(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+    """Stands for a tensor of this shape and type, and holds nothing."""
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def write_one_by_one(path: Path, layout: Mapping[str, Tensor], make: Callable[[str], Tensor], writes: bool) -> None:
+    """A safetensors file of tensors that are made one after the other, so that never more than one is in memory.
+
+    `make(name)` returns what `layout` says. Where not `writes` the tensors are made and dropped: processes that make
+    them together all take part, and one writes.
+    """
+    # wide types first, as the format's own writer sorts them: then each tensor begins at a multiple of its type's size
+    names = sorted(layout, key=lambda name: -layout[name].element_size())
+    header, end = {}, 0
+    for name in names:
+        start, end = end, end + layout[name].nbytes
+        kind = {"dtype": DTYPES[layout[name].dtype], "shape": list(layout[name].shape)}
+        header[name] = kind | {"data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") if writes else nullcontext() as file:
+        if file:
+            file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            tensor = make(name)
+            if (tensor.shape, tensor.dtype) != (layout[name].shape, layout[name].dtype):
+                raise ValueError(f"{path}: {name} became {tensor.dtype} {tuple(tensor.shape)}, not as laid out")
+            if file:
+                file.write(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+
+
+def read_one_by_one(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """Name and tensor, each read when it is asked for."""
+    with safe_open(path, "pt") as file:
+        for name in file.keys():  # noqa: SIM118  it is no dictionary
+            yield name, file.get_tensor(name)
 
 
 def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -1,0 +1,148 @@
+"""Two updates of the tiny model on any number of gloo processes, whole and from the checkpoints of another number.
+
+`torchrun --nproc_per_node N -m tests.contracts.any_ranks_story FOLDER WHOLE [M ...]` trains at every ZeRO stage; with WHOLE
+1 from the start, saving after the first update, and from what the launch of each M processes saved then.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from base_model.engine import Engine, LocalEngine
+from base_model.masters import Memory
+from base_model.qwen_image import QwenImage
+from base_model.seeding import generator
+from tests.contracts.adapter_story import OPTIM, open_model
+
+MICROS = 12
+"""in all, whatever the number of processes; smallest ones, which are joined to larger ones"""
+JOINED = {1: 2, 2: 1, 4: 3}
+"""how many are joined to one, on a number of processes"""
+UPDATES, SAVED_AFTER = 2, 1
+KINDS = {
+    "full": (Memory(), False),
+    "adapter": (Memory(), True),
+    "bf16": (Memory(bf16=True), False),
+    "lean": (Memory(bf16=True, offload=True), True),
+}
+"""what is traded for memory, and whether an adapter is trained"""
+EXACT = ("full", "adapter")
+"""kinds whose sums are float32 throughout, so that it matters little how they are split"""
+STAGES = {kind: range(4) if kind in EXACT else range(1, 4) for kind in KINDS}
+SETTINGS = replace(OPTIM, steps=UPDATES)
+Micro = tuple[Tensor, Tensor, Tensor]
+
+
+def micros(model: QwenImage, update: int) -> list[Micro]:
+    """All micro-batches of an update: noisy latents, noise levels and targets of one picture each."""
+    made = []
+    for i in range(MICROS):
+        random = generator(0, update, i, "any ranks")
+        x, target = model.noise(1, random), model.noise(1, random)
+        made.append((x, torch.rand(1, generator=random), target))
+    return made
+
+
+def join(parts: list[Micro], size: int) -> list[Micro]:
+    """Every `size` micro-batches in one: a mean of means is the mean."""
+    groups = [parts[i : i + size] for i in range(0, len(parts), size)]
+    return [(torch.cat([p[0] for p in g]), torch.cat([p[1] for p in g]), torch.cat([p[2] for p in g])) for g in groups]
+
+
+def train(model: QwenImage, engine: Engine, updates: range, joined: int) -> None:
+    """This rank's share of every update."""
+
+    def loss(micro: Micro) -> tuple[Tensor, dict[str, Tensor]]:
+        x, sigma, target = micro
+        cond = model.encode_text(["two words"] * len(x))
+        return (model.velocity(x, sigma, cond) - target).square().mean(), {}
+
+    share = MICROS // engine.world_size
+    for update in updates:
+        mine = micros(model, update)[engine.rank * share : (engine.rank + 1) * share]
+        engine.update(join(mine, joined), loss)
+
+
+@torch.no_grad()
+def answer(model: QwenImage) -> Tensor:
+    """What the network says, to see with which weights it computes."""
+    x, sigma, _ = micros(model, 99)[0]
+    return model.velocity(x, sigma, model.encode_text(["two words"])).clone()
+
+
+def local(kind: str, joined: int, folder: Path) -> None:
+    """One process with everything."""
+
+    def make(module: torch.nn.Module, memory: Memory, keep_frozen: bool) -> Engine:
+        return LocalEngine(module, SETTINGS, memory=memory, keep_frozen=keep_frozen)
+
+    model, engine = open_model(make, *KINDS[kind])
+    train(model, engine, range(UPDATES), joined)
+    engine.save(folder)
+
+
+def through_zero(kind: str, stage: int, other: bool) -> tuple[QwenImage, Engine]:
+    """A model at a stage; an `other` one begins with weights of its own, but for those that an adapter leaves alone."""
+    from base_model.engine_deepspeed import DeepSpeedEngine
+
+    def make(module: torch.nn.Module, memory: Memory, keep_frozen: bool) -> Engine:
+        return DeepSpeedEngine(module, SETTINGS, zero_stage=stage, memory=memory, keep_frozen=keep_frozen)
+
+    memory, lora = KINDS[kind]
+    return open_model(make, memory, lora, seed=int(other), base=int(other and not lora))
+
+
+def whole(kind: str, stage: int, folder: Path) -> None:
+    """All updates, and a checkpoint in between."""
+    model, engine = through_zero(kind, stage, other=False)
+    ranks = engine.world_size
+    train(model, engine, range(SAVED_AFTER), JOINED[ranks])
+    engine.save(folder / "saved")
+    said = answer(model)
+    train(model, engine, range(SAVED_AFTER, UPDATES), JOINED[ranks])
+    engine.save(folder / "end")
+    if engine.rank == 0:
+        torch.save(said, folder / "said.pt")
+
+
+def resumed(kind: str, stage: int, before: Path, folder: Path) -> None:
+    """From a checkpoint of another number of processes to the end, with a look at what was loaded."""
+    model, engine = through_zero(kind, stage, other=True)
+    engine.load(before / "saved")
+    engine.save(folder / "saved")
+    said = answer(model)
+    train(model, engine, range(SAVED_AFTER, UPDATES), JOINED[engine.world_size])
+    engine.save(folder / "end")
+    if engine.rank == 0:
+        torch.save(said, folder / "said.pt")
+
+
+def resumed_stage(ranks: int, stage: int) -> int:
+    """Where what a stage saved goes on: on one process at another stage, otherwise at its own."""
+    return stage % 3 + 1 if ranks == 1 and stage else stage
+
+
+def main(folder: Path, from_the_start: bool, others: list[int]) -> None:
+    torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=300))
+    ranks = torch.distributed.get_world_size()
+    gc.freeze()  # DeepSpeed collects garbage with every engine, and most of what it looks through is what was imported
+    for kind, stages in STAGES.items():
+        for stage in stages:
+            if from_the_start:
+                whole(kind, stage, folder / f"{kind}_{stage}_on_{ranks}")
+            for other in others:
+                before = folder / f"{kind}_{stage}_on_{other}"
+                after = folder / f"{kind}_{stage}_on_{other}_then_{ranks}"
+                resumed(kind, resumed_stage(ranks, stage), before, after)
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2] == "1", [int(other) for other in sys.argv[3:]])
