@@ -157,7 +157,8 @@ def one_rank(rank: int, ranks: int, folder: Path, from_the_start: bool, others: 
 
 
 def main(folder: Path) -> None:
-    import deepspeed  # noqa: F401  so that no process has to
+    import deepspeed  # noqa: F401  once here instead of once a process
+    import peft  # noqa: F401
     from torch.multiprocessing import start_processes
 
     gc.freeze()  # DeepSpeed collects garbage with every engine, and most of what it looks through is what was imported
