@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,6 +20,9 @@ from experiments.record import read_run
 from experiments.runner import run
 from tests.test_runner import tiny_pretrain
 
+SECONDS = 1800
+"""for a launch of half a minute on an idle machine, and many times that on a shared one"""
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
@@ -29,7 +34,14 @@ def home(tmp_path_factory) -> Path:
 def launch(name: str, folder: Path, stage: int, *more: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += ["-m", "tests.tiny_ranks", name, str(folder), str(stage), *more]
-    return subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+        try:
+            out, err = process.communicate(timeout=SECONDS)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)  # the launcher alone would leave its ranks behind
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def losses(folder: Path) -> list[float | None]:
