@@ -135,7 +135,10 @@ class ZeroState:
                 zeros = {moment: torch.zeros_like(flat) for moment in MOMENTS}
                 self._states[flat] = {STEP: torch.zeros((), device=flat.device), **zeros}
         if self._stage < 3:
-            self._wrapper.optimizer._lazy_init_hp_params_optimizer_state()  # lets DeepSpeed find it by parameter
+            # lets DeepSpeed find it by parameter; its own link, made when the first group has stepped, misses the others
+            zero = self._wrapper.optimizer
+            zero._hp_optimizer_states_linked = False
+            zero._lazy_init_hp_params_optimizer_state()
 
 
 def stored(parameter: nn.Parameter) -> Tensor:
