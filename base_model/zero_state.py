@@ -135,7 +135,7 @@ class ZeroState:
                 zeros = {moment: torch.zeros_like(flat) for moment in MOMENTS}
                 self._states[flat] = {STEP: torch.zeros((), device=flat.device), **zeros}
         if self._stage < 3:
-            # so that DeepSpeed finds it by parameter; its own link is made when the first group has stepped, for that alone
+            # DeepSpeed finds moments by parameter only once linked, and links when just the first group has stepped
             zero = self._wrapper.optimizer
             zero._hp_optimizer_states_linked = False
             zero._lazy_init_hp_params_optimizer_state()
