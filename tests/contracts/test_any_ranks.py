@@ -69,8 +69,9 @@ def tensors(folder: Path, *names: str) -> dict[str, Tensor]:
 
 
 def distance(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+    """The largest difference; NaN if there is a NaN, which is below no bound."""
     assert sorted(a) == sorted(b)
-    return max(float((a[name] - b[name]).abs().max()) for name in a)
+    return float(torch.stack([(a[name] - b[name]).abs().max() for name in a]).max())
 
 
 CUT_STAGES = [(kind, stage) for kind, stages in STAGES.items() for stage in stages]
