@@ -47,7 +47,8 @@ LAUNCHES: list[tuple[int, bool, tuple[int, ...]]] = [
     (2, False, (4, 1)),
 ]
 """number of processes, whether they train from the start, and whose checkpoints they go on from"""
-SECONDS = 900
+SECONDS = 3600
+"""for all launches together: some minutes on an idle machine, and many times that on a shared one"""
 Micro = tuple[Tensor, Tensor, Tensor]
 
 
