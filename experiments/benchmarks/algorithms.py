@@ -2,7 +2,7 @@
 
 Run:     OMP_NUM_THREADS=1 python -m experiments.benchmarks.algorithms --parent runs/quickstart/sft
 
-Every algorithm has a model of its own and takes one update after another in turn, so what else the machine does slows all
+Every algorithm has a model of its own, and they take their updates in turn, so what else the machine does slows all
 alike; they share the OCR workers. The first update of each is left out. Fine-tuning, the last, judges nothing.
 
 Prints a table, then one JSON line with the median seconds an update of each.
