@@ -142,6 +142,9 @@ class Experiment:
     """how over-optimisation is watched for; None: not at all"""
     save_every: int = 100
     """updates between checkpoints"""
+    compile: bool = False
+    """compile the transformer's block with torch.compile, once for all layers; rollout and update are then different
+    kernels, so that the ratio before the first update is 1 only as far as they round alike"""
     engine: Literal["local", "deepspeed"] = "local"
     """local: one process; deepspeed: as many as the launcher starts, through ZeRO"""
     zero_stage: int = 2

@@ -88,4 +88,7 @@ def open_either(experiment: Experiment, parent: Path | None, folder: Path) -> Qw
         return open_vae(experiment, experiment.algorithm, parent)
     model = open_model(experiment, parent, folder / "embeddings")
     model.network.recompute = experiment.memory.recompute
+    if experiment.compile:
+        for block in model.network.transformer_blocks:
+            block.compile()
     return model

@@ -172,8 +172,9 @@ def run_variants(
     )
     if not record.finished:
         with record.running():
-            runs = list(itertools.product(variants.items(), seeds))
-            for i, ((name, experiment), seed) in enumerate(runs, 1):
+            # all variants of a seed first: what else the machine does then slows all of them alike
+            runs = list(itertools.product(seeds, variants.items()))
+            for i, (seed, (name, experiment)) in enumerate(runs, 1):
                 tqdm.write(f"{i} of {len(runs)}: {name}, seed {seed}", file=sys.stderr)
                 run_one(seeded(experiment, seed), place(out, name, seed), parent, plan)
     return write_table(variants, seeds, out)

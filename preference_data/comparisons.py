@@ -1,7 +1,7 @@
 """Answers to "which of these two pictures?": every outcome, who gave it, and how strongly. Ties stay ties.
 
 A `PreferencePair` is what training on winners needs and cannot hold a tie; a `Comparison` is what was answered. A file
-of either kind, or of both, reads as comparisons.
+of either kind, or of judgements exported from a store, or of all of them, reads as comparisons.
 """
 
 from __future__ import annotations
@@ -27,6 +27,13 @@ from preference_data.records import (
 TIES = ("tie", "both_good", "both_bad")
 SHARES = ("left", "tie", "right")
 """The order of the three shares of a soft label."""
+SIDES = {"first": "left", "second": "right"}
+"""What a judgement's outcomes are called here."""
+JUDGED = (
+    "prompt", "first", "second", "outcome", "annotator", "strength", "axes", "tags", "rationale", "at", "propensity",
+    "votes", "decided_by",
+)  # fmt: skip
+"""Fields of an exported judgement; the first five are always there."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +83,35 @@ def from_pair(pair: PreferencePair) -> Comparison:
     return Comparison(pair.prompt, left, right, pair.outcome, pair.source, pair.margin)
 
 
+def from_judgement(data: Mapping[str, Any]) -> Comparison:
+    """An exported judgement (preference_data/judgements.py): of one person, or an item's, which has its votes instead.
+
+    ValueError naming missing or unknown fields.
+    """
+    missing = [name for name in JUDGED[:5] if name not in data]
+    unknown = sorted(set(data) - set(JUDGED))
+    if missing or unknown:
+        raise ValueError(f"judgement: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}; has {JUDGED}")
+    outcome = SIDES.get(data["outcome"], data["outcome"])
+    first, second = image_from_json(data["first"]), image_from_json(data["second"])
+    strength, cast = data.get("strength"), data.get("votes") or (0, 0, 0)
+    shares = None
+    if not data["annotator"] and sum(cast):
+        shares = (cast[0] / sum(cast), cast[2] / sum(cast), cast[1] / sum(cast))
+    return Comparison(
+        prompt_from_json(data["prompt"]), first, second, outcome, f"human:{data['annotator'] or 'everybody'}",
+        None if strength is None else float(strength), shares,
+    )  # fmt: skip
+
+
 def comparison_from_json(data: Mapping[str, Any]) -> Comparison:
-    """A line of a file: a comparison, or a training pair. ValueError naming missing or unknown fields."""
+    """A line of a file: a comparison, a training pair or a judgement. ValueError naming missing or unknown fields."""
     if not isinstance(data, Mapping):
         raise ValueError(f"expected an object with named fields, found {data!r}")
     if "chosen" in data:
         return from_pair(pair_from_json(data))
+    if "first" in data:
+        return from_judgement(data)
     allowed = [field.name for field in fields(Comparison)]
     missing = [name for name in allowed if name not in data and name not in ("strength", "shares")]
     unknown = sorted(set(data) - set(allowed))
@@ -95,7 +125,7 @@ def comparison_from_json(data: Mapping[str, Any]) -> Comparison:
 
 
 def load(path: Path) -> list[Comparison]:
-    """Read a file of one comparison or training pair a line. ValueError with the line number when one is neither."""
+    """Read a file of one comparison, pair or judgement a line. ValueError with the line number when one is neither."""
     found = []
     with path.open(encoding="utf-8", newline="\n") as file:
         for number, line in enumerate(file, 1):

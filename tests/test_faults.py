@@ -99,7 +99,7 @@ def test_a_faulty_reward_ends_the_run_and_costs_no_finished_step(
     assert same_run(folder, healthy)
 
 
-@pytest.mark.parametrize("fault", ["hangs", "dies"])
+@pytest.mark.parametrize("fault", [pytest.param("hangs", marks=pytest.mark.slow), "dies"])
 def test_with_restarts_the_run_goes_on_as_if_nothing_had_happened(
     fault: str, parent: Path, healthy: Path, tmp_path: Path
 ) -> None:
@@ -153,7 +153,7 @@ def small_disk() -> Iterator[Callable[[int], None]]:
     signal.signal(signal.SIGXFSZ, handler)
 
 
-@pytest.mark.parametrize("room", [100_000, 12_000_000])
+@pytest.mark.parametrize("room", [100_000, pytest.param(12_000_000, marks=pytest.mark.slow)])
 def test_a_full_disk_at_a_checkpoint(
     room: int, parent: Path, healthy: Path, tmp_path: Path, small_disk: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,

@@ -40,6 +40,7 @@ def test_rewards_equal_open_clip_s_own_pipeline(tmp_path: Path) -> None:
     assert min(spreads.values()) > 0.01, spreads  # equal because computed alike, not because all scores are one
 
 
+@pytest.mark.slow
 @needs_open_clip
 def test_the_import_works_whatever_torchvision_was_built_for() -> None:
     code = """

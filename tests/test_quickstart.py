@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,17 +41,8 @@ def alone(tmp_path_factory) -> Path:
     return folder
 
 
-ONCE = (("grpo", "3", "SIGKILL"),)
-EVERY = (
-    ("decoder", "4", "SIGKILL"), ("pretrain", "5", "SIGINT"), ("sft", "3", "SIGKILL"), ("dpo", "1", "SIGINT"),
-    ("grpo", "3", "SIGKILL"), ("control", "1", "SIGKILL"), ("control", "1", "SIGINT"),
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("plan", [ONCE, pytest.param(EVERY, marks=pytest.mark.slow)], ids=["once", "everywhere"])
-def test_interrupted_it_ends_with_the_same_numbers(alone, tmp_path, plan):
-    """A checkpoint comes after every second update; what came after it is done again."""
-    folder = tmp_path / "quickstart"
+def check_interrupted(folder: Path, alone: Path, plan: Sequence[tuple[str, str, str]]) -> None:
+    """Signals arrive after an update, and checkpoints come after every second: what came after one is done again."""
     for stage, updates, name in plan:
         if status(folder / stage) == "finished":
             assert stage == "control", "the process beside may have been quicker"
@@ -64,6 +57,23 @@ def test_interrupted_it_ends_with_the_same_numbers(alone, tmp_path, plan):
     assert scores(summary(folder)) == scores(summary(alone))
     for stage, _, _ in tiny_chain():
         assert losses(folder / stage) == losses(alone / stage)
+
+
+def test_killed_while_it_aligns_it_ends_with_the_same_numbers(alone, tmp_path):
+    """From where DPO was finished, and nothing judged yet."""
+    folder = tmp_path / "quickstart"
+    later = shutil.ignore_patterns("grpo", "control", "evaluation", "summary.json", "report.html")
+    shutil.copytree(alone, folder, ignore=later)
+    settings = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**settings, "status": "interrupted"}))
+    check_interrupted(folder, alone, [("grpo", "3", "SIGKILL")])
+
+
+@pytest.mark.slow
+def test_interrupted_in_every_stage_it_ends_with_the_same_numbers(alone, tmp_path):
+    plan = [("decoder", "4", "SIGKILL"), ("pretrain", "5", "SIGINT"), ("sft", "3", "SIGKILL"), ("dpo", "1", "SIGINT"),
+            ("grpo", "3", "SIGKILL"), ("control", "1", "SIGKILL"), ("control", "1", "SIGINT")]  # fmt: skip
+    check_interrupted(tmp_path / "quickstart", alone, plan)
 
 
 def test_every_stage_leaves_what_the_report_needs(alone):

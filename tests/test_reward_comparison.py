@@ -122,6 +122,18 @@ def test_a_picky_reward_and_a_leak_are_named(broken: dict[str, Any]) -> None:
     assert said(broken, "good", "hygiene") == ""
 
 
+def test_a_reward_that_gave_the_answers_itself_is_named() -> None:
+    """By the name of its scorer, settings included; another engine's answers are not its own."""
+    comparisons, utility = made_up(40, 2, seed=2, people=1)
+    own = [replace(c, annotator="machine:ocr:some/engine") for c in comparisons]
+    u = in_order(comparisons, utility, 2)
+    cost = [{"reward": "ocr", "scorer": "ocr:some/engine"}, {"reward": "other", "scorer": "ocr:another/engine"}]
+    report = compare(own, build(own, {"ocr": u, "other": u}), Measured(cost=cost), resamples=200)
+    assert "gave 40 of the 40 answers itself" in said(report, "ocr", "hygiene", "broken")
+    assert said(report, "other", "hygiene") == "" and "Do not use ocr" in report["advice"]["answer"]
+    assert report["hygiene"]["machine_answers"] == 40
+
+
 def test_the_first_page_says_what_to_use_and_how_sure(broken: dict[str, Any]) -> None:
     first = broken["advice"]["uses"][0]
     assert first["reward"] in ("length", "good")  # length's order within a prompt is perfect

@@ -81,9 +81,8 @@ def test_told_to_terminate_it_saves_leaves_and_goes_on_exactly(trained, tmp_path
 
 
 def test_a_stage_starts_from_its_parents_weights_and_autoencoder(trained):
-    child = open_model(short(nano.sft, 1), trained)
-    for name, value in child.network.state_dict().items():
-        assert torch.equal(value, weights(trained)[name])
+    child, parents = open_model(short(nano.sft, 1), trained).network.state_dict(), weights(trained)
+    assert set(child) == set(parents) and all(torch.equal(child[name], parents[name]) for name in child)
     assert vae_file(trained) == trained / "model" / "vae.safetensors"
 
 

@@ -42,7 +42,19 @@ def between(e: Mapping[str, float]) -> str:
 
 def findings(report: Report, name: str) -> list[dict[str, str]]:
     """Everything that the sections say against a reward, worst first."""
-    sources = (_order_of_pictures, _judged, _sight, _probes, _bias, _calibration, _pairs, _climb, _leak, _ceiling)
+    sources = (
+        _order_of_pictures,
+        _judged,
+        _sight,
+        _probes,
+        _bias,
+        _calibration,
+        _pairs,
+        _climb,
+        _leak,
+        _own_answers,
+        _ceiling,
+    )
     found = [
         {"severity": severity, "section": section, "text": text}
         for source in sources for severity, section, text in source(report, name)
@@ -203,6 +215,16 @@ def _leak(report: Report, name: str) -> Found:
                 f"{found['of_pictures']} pictures: its numbers here are void"
             ),
         )
+
+
+def _own_answers(report: Report, name: str) -> Found:
+    scorer = row(report["cost"], name).get("scorer", name)
+    given = report["hygiene"].get("machines", {}).get(scorer, 0)
+    if given:
+        yield (
+            "broken", "hygiene",
+            f"gave {given} of the {report['hygiene']['answers']} answers itself: that it agrees with them says nothing",
+        )  # fmt: skip
 
 
 def _ceiling(report: Report, name: str) -> Found:

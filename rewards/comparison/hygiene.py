@@ -7,6 +7,7 @@ nothing about new ones. What a reward of our own has seen is on record; of other
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -15,6 +16,9 @@ import numpy as np
 
 from preference_data.comparisons import Comparison
 from rewards.comparison.table import Table
+
+MACHINE = "machine:"
+"""What the names of annotators begin with that are rewards themselves."""
 
 
 def hygiene(
@@ -39,13 +43,14 @@ def hygiene(
     texts: dict[str, set[str]] = {}
     for p in table.pictures:
         texts.setdefault(" ".join(p.prompt.text.lower().split()), set()).add(p.prompt.id)
+    machines = Counter(c.annotator.removeprefix(MACHINE) for c in comparisons if c.annotator.startswith(MACHINE))
     return {
         "leaks": leaks, "answers": len(comparisons), "pairs": len(table.left_N), "prompts": len(prompts),
         "pictures": len(hashes), "annotators": len(table.annotators),
         "same_person_twice": sum(count - 1 for count in asked.values()),
         "pictures_under_several_prompts": sum(len(ids) > 1 for ids in under.values()),
         "prompts_alike": sum(len(ids) - 1 for ids in texts.values()),
-        "circles": circles(table), "machine_answers": sum(c.annotator.startswith("machine:") for c in comparisons),
+        "circles": circles(table), "machine_answers": sum(machines.values()), "machines": machines,
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import func, select
 
-from preference_data import campaigns, importing, schema
+from preference_data import campaigns, comparisons, importing, schema
 from preference_data.exchange import FORMATS, Malformed, read, write
 from preference_data.judgements import Judgement, of_answers, of_items, training_pairs
 from preference_data.pictures import PictureFolder
@@ -62,6 +62,29 @@ def same(one: Judgement, other: Judgement) -> bool:
                                    second=dataclasses.replace(j.second, path="-"))  # fmt: skip
 
     return plain(one) == plain(other)
+
+
+def test_exported_answers_read_as_what_rewards_learn_from(
+    judged: list[Judgement], folder: PictureFolder, tmp_path: Path
+) -> None:
+    """Of one person: an outcome and a strength. Of an item: the shares of its votes, ties between the sides."""
+    item = dataclasses.replace(judged[0], annotator="", strength=None, votes=(3, 1, 4), decided_by="majority")
+    write([*judged, item], tmp_path / "answers.jsonl", "jsonl", folder)
+    found = comparisons.load(tmp_path / "answers.jsonl")
+    assert [c.outcome for c in found[:5]] == ["left", "right", "tie", "both_good", "both_bad"]
+    assert [c.annotator for c in found] == ["human:p0"] * 5 + ["human:p1"] * 5 + ["human:everybody"]
+    assert [c.strength for c in found[:5]] == [1.0, 2.0, 3.0, 4.0, 5.0] and found[0].shares is None
+    assert found[-1].shares == (0.375, 0.5, 0.125)
+    assert [(c.left.sha256, c.right.sha256) for c in found[:-1]] == [(j.first.sha256, j.second.sha256) for j in judged]
+    assert all((tmp_path / c.left.path).exists() for c in found)
+    assert set(comparisons.JUDGED) == {field.name for field in dataclasses.fields(Judgement)}
+    line = json.loads((tmp_path / "answers.jsonl").read_text("utf-8").splitlines()[0])
+    for broken, said in (({**line, "best": 1}, r"unknown \['best'\]"), ({**line, "outcome": "left_"}, "outcome is")):
+        with pytest.raises(ValueError, match=said):
+            comparisons.comparison_from_json(broken)
+    del line["outcome"]
+    with pytest.raises(ValueError, match=r"missing \['outcome'\]"):
+        comparisons.comparison_from_json(line)
 
 
 @pytest.mark.parametrize("kind", list(FORMATS))
