@@ -227,7 +227,7 @@ def test_kto_by_hand():
 
 
 def test_ktos_baseline_by_hand():
-    """(K1): what the model gained over the reference, over all micro-batches, and never below 0. The target is -0.75."""
+    """(K1): what the model gained over the reference, over all micro-batches, never below 0. The target is -0.75."""
     cfg, engine = Kto(steps=1, beta=3.0), Watching(tiny_model())
     batches = [(m.pictures, m.good_B) for m in (kto_micro([True, False], 0.0), kto_micro([False, True], 0.0))]
     for now, before in ((0.4, 0.1), (-0.5, 0.1)):
