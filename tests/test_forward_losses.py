@@ -6,7 +6,9 @@ Shapes: B samples, S latent tokens, C channels; P prompts, G samples of each.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from alignment.rwr import Rwr, regression_weights
 from alignment.trajectory import Walk
 from base_model.engine import LocalEngine, OptimConfig
 from base_model.interface import Conditioning
+from base_model.qwen_image import QwenImage
 from base_model.sample import Sampler
 from tests.tiny_model import gradient, same, tiny_model, weights
 from tests.toy_alignment import GENTLE, PROMPTS, SPREAD, G, Judged, Line, Watching, listed, moved, redness
@@ -97,21 +100,34 @@ def test_nft_at_the_old_policy_follows_the_flow_error_by_how_good_it_was():
             assert slope(total, model) == pytest.approx(factor * -2 * SIGMA[0] * missed / abs(missed), rel=1e-4)
 
 
-def test_nfts_old_policy_is_the_average_and_draws_the_pictures():
-    """Without an average it is the present one; with one, the average of the updates so far."""
-    model = tiny_model()
-    optim = replace(GENTLE, adamw_lr=1e-2, ema_decay=0.9)
-    engine, seen = LocalEngine(model.network, optim), []
+def noting(model: QwenImage, average: Callable[[Any], Tensor], decay: float = 0.9) -> tuple[LocalEngine, list[bool]]:
+    """An engine that learns, and whether what every micro-batch holds is what the weight average answers there."""
+    engine, seen = LocalEngine(model.network, replace(GENTLE, adamw_lr=1e-2, ema_decay=decay)), []
     original = engine.update
 
     def update(micros, loss):
         with torch.no_grad(), engine.averaged():
-            seen.append([torch.equal(m.old_BSC, model.velocity(*m.point[:2], m.point.cond)) for m in micros])
+            seen.extend(torch.equal(average(m), model.velocity(*m.point[:2], m.point.cond)) for m in micros)
         return original(micros, loss)
 
     engine.update = update
+    return engine, seen
+
+
+def test_nfts_old_policy_is_the_average_and_draws_the_pictures():
+    """Without an average it is the present one; with one, the average of the updates so far."""
+    model = tiny_model()
+    engine, seen = noting(model, lambda m: m.old_BSC)
     steps = list(nft.train(model, engine, PROMPTS, listed(*SPREAD), Nft(**{**SETTINGS, "steps": 3})))
-    assert seen == [[True]] * 3
+    assert seen == [True] * 3
+    assert steps[0].metrics["moved"] == 0.0 and steps[2].metrics["moved"] > 1e-6, "the average lags behind"
+
+
+def test_awm_is_held_to_the_average():
+    model = tiny_model()
+    engine, seen = noting(model, lambda m: m.slow_BSC)
+    steps = list(awm.train(model, engine, PROMPTS, listed(*SPREAD), Awm(**{**SETTINGS, "steps": 3})))
+    assert seen == [True] * 3
     assert steps[0].metrics["moved"] == 0.0 and steps[2].metrics["moved"] > 1e-6, "the average lags behind"
 
 

@@ -226,6 +226,17 @@ def test_kto_by_hand():
     assert float(found) == pytest.approx((-slope + 2 * slope) / 2, rel=1e-4)
 
 
+def test_ktos_baseline_by_hand():
+    """(K1): what the model gained over the reference, over all micro-batches, never below 0. The target is -0.75."""
+    cfg, engine = Kto(steps=1, beta=3.0), Watching(tiny_model())
+    batches = [(m.pictures, m.good_B) for m in (kto_micro([True, False], 0.0), kto_micro([False, True], 0.0))]
+    for now, before in ((0.4, 0.1), (-0.5, 0.1)):
+        away = (now + 0.75) ** 2 - (before + 0.75) ** 2
+        for m in kto.prepared(Line(now, before), engine, batches, cfg):
+            assert float(m.baseline) == pytest.approx(max(-1.5 * away, 0.0), rel=1e-5)
+            assert m.before_B.tolist() == pytest.approx([(before + 0.75) ** 2] * 2, rel=1e-5)
+
+
 def test_kto_starts_at_one_half_and_moves_good_and_bad_apart():
     model = tiny_model()
     engine = LocalEngine(model.network, replace(GENTLE, adamw_lr=1e-3))
