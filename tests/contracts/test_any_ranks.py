@@ -94,7 +94,7 @@ def test_an_update_is_the_same_on_any_number_of_processes(
 ) -> None:
     run = folder / f"{kind}_{stage}_on_{ranks}"
     assert distance(tensors(run / "end"), alone[kind]) < WEIGHTS
-    assert distance(tensors(run / "saved"), alone[kind]) > 1e-3  # the second update is seen
+    assert distance(tensors(run / "saved"), alone[kind]) > 5e-4  # the second update is seen
 
 
 @pytest.mark.parametrize(("before", "after"), PASSED_ON)
