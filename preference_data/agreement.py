@@ -22,6 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from preference_data.sentences import Sentence
+
 RESAMPLES = 2000
 FEWEST = 400
 """Resamples of each pair of raters, however many pairs there are."""
@@ -86,13 +88,13 @@ def cohen_kappa(answers: Iterable[Answer], seed: int = 0) -> Agreement:
     given = list(answers)
     tables = _crossings(given)
     units, observed = int(sum(t.sum() for t in tables)), _mean([float(np.trace(t) / t.sum()) for t in tables])
-    why = ""
+    why: str = ""
     if not tables:
-        why = "undefined: no two annotators answered the same item"
+        why = Sentence("undefined: no two annotators answered the same item")
     defined = [_kappa(t[None])[0] for t in tables]
     defined = [k for k in defined if np.isfinite(k)]
     if tables and not defined:
-        why = "undefined: every annotator gave one and the same answer, so nothing differs from chance"
+        why = Sentence("undefined: every annotator gave one and the same answer, so nothing differs from chance")
     if why:
         return Agreement("Cohen's kappa", NAN, NAN, NAN, observed, units, 2 * units, why)
     random = np.random.default_rng(seed)
@@ -138,15 +140,17 @@ def _coefficient(name: str, counts: np.ndarray, names: Sequence[str], of: Coeffi
     paired = counts[answers_U >= 2]
     units, answers = len(paired), int(paired.sum())
     if not units:
-        why = "undefined: no item has two answers"
+        why = Sentence("undefined: no item has two answers")
         return Agreement(name, NAN, NAN, NAN, NAN, 0, 0, why)
     pairs = answers_U[answers_U >= 2]
     observed = float(((paired * (paired - 1)).sum(axis=1) / (pairs * (pairs - 1))).mean())
     patterns, often = np.unique(counts[answers_U >= 1], axis=0, return_counts=True)
     value = float(of(patterns, often[None].astype(float))[0])
     if not np.isfinite(value):
-        only = f"every answer is {names[0]!r}" if len(names) == 1 else "the paired answers are all alike"
-        why = f"undefined: {only}, so agreement cannot be told from chance"
+        why = Sentence("undefined: the paired answers are all alike, so agreement cannot be told from chance")
+        if len(names) == 1:
+            why = Sentence("undefined: every answer is {only!r}, so agreement cannot be told from chance",
+                           {"only": names[0]})  # fmt: skip
         return Agreement(name, NAN, NAN, NAN, observed, units, answers, why)
     drawn = of(patterns, _resample(often, np.random.default_rng(seed)))
     low, high, why = _interval(drawn[np.isfinite(drawn)], RESAMPLES)
@@ -234,7 +238,7 @@ def _resample(often_G: np.ndarray, random: np.random.Generator, count: int = RES
 def _interval(values: np.ndarray, asked: int) -> tuple[float, float, str]:
     """(low, high, why not): the percentiles, unless most resamples were undefined."""
     if len(values) < asked / 2:
-        return NAN, NAN, "no interval: most resamples of the items leave the coefficient undefined"
+        return NAN, NAN, Sentence("no interval: most resamples of the items leave the coefficient undefined")
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high), ""
 

@@ -82,5 +82,5 @@ def standings(
         try:
             found.append(Standing(name, model(rows)))
         except ValueError as error:
-            found.append(Standing(name, None, str(error)))
+            found.append(Standing(name, None, error.args[0]))
     return found

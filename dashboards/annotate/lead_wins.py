@@ -9,6 +9,7 @@ import streamlit as st
 from dashboards.annotate import place, who
 from dashboards.annotate.lead_progress import choose
 from dashboards.annotate.lead_quality import interval
+from dashboards.annotate.translation import translated
 from dashboards.annotate.words import say
 from dashboards.annotate.words_lead import lead
 from preference_data import progress, quality
@@ -36,7 +37,7 @@ def page() -> None:
     for standing in quality.standings(place.store(), person.id, chosen.id, ties, policy):
         st.markdown(f"#### {standing.model}")
         if standing.ranking is None:
-            st.info(standing.why)
+            st.info(translated(language, standing.why))
         else:
             _ranking(standing.ranking, language)
 

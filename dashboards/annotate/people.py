@@ -7,6 +7,7 @@ import secrets
 import streamlit as st
 
 from dashboards.annotate import place, who
+from dashboards.annotate.translation import translated
 from dashboards.annotate.words import say
 from dashboards.annotate.words_lead import lead
 from preference_data import accounts, schema
@@ -22,7 +23,7 @@ def page() -> None:
         st.warning(lead(language, "one_time").format(name=told[0], password=told[1]), icon=":material/key:")
     problem = st.session_state.pop("people_problem", None)
     if problem is not None:
-        st.error(problem, icon=":material/error:")
+        st.error(translated(language, problem), icon=":material/error:")
     for found in accounts.listed(place.store(), person.id):
         with st.container(horizontal=True, border=True, vertical_alignment="center", key=f"as_text_{found.id}"):
             closed = "" if found.active else f"  ({lead(language, 'inactive')})"
@@ -47,7 +48,7 @@ def page() -> None:
             accounts.create(place.store(), person.id, name.strip(), role, password, language)
             st.session_state["one_time"] = (name.strip(), password)
         except ValueError as error:
-            st.session_state["people_problem"] = str(error)
+            st.session_state["people_problem"] = error.args[0]
         st.rerun()
 
 
@@ -61,7 +62,7 @@ def _reset(actor: int, name: str) -> None:
         accounts.change(place.store(), actor, name, password=password)
         st.session_state["one_time"] = (name, password)
     except ValueError as error:
-        st.session_state["people_problem"] = str(error)
+        st.session_state["people_problem"] = error.args[0]
 
 
 def _activate(actor: int, name: str, active: bool) -> None:

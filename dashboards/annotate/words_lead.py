@@ -70,6 +70,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "your_blind": ("Your blind answer: {outcome}", "您的独立答案：{outcome}"),
     "opinions": ("What the others said, on your sides", "他人的答案（按您的左右）"),
     "reason": ("Reason", "理由"),
+    "and": ("; ", "；"),
     "decide": ("Now decide", "请裁决"),
     "source": ("What to compare", "比较什么"),
     "from_run": ("Stages of a run", "一次运行的各阶段"),

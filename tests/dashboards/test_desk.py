@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import copy
 import time
 import unicodedata
 from pathlib import Path
@@ -23,6 +25,7 @@ HOSTILE = (
     "<script>alert(1)</script> **bold** ![x](http://evil.example/a.png) $x^2$ [link](javascript:1) "
     "\u202eright to left\u202c"
 )
+ROOT = Path(__file__).parents[2]
 PAGE = "from dashboards.annotate import {0} as module\nmodule.{1}()\n"
 
 
@@ -233,3 +236,24 @@ def test_differences_spell_both_texts() -> None:
     assert spelled(difference("OPEN NOW", "OPEN  NOW")) == "OPEN NOW", "white space is folded"
     found = dict(of_spans(("OPEN", "CLOSED"), ["CLOSD", "OPEN", "zzzz"]))
     assert exact(found["OPEN"]) and spelled(found["CLOSED"]) == "CLOS[−E−]D" and spelled(found[""]) == "{+zzzz+}"
+
+
+def test_every_sentence_of_the_service_has_chinese_words_with_the_same_fields() -> None:
+    from dashboards.annotate.translation import CHINESE, translated
+    from preference_data.sentences import Sentence
+
+    found = set()
+    for folder in ("preference_data", "dashboards/annotate"):
+        for file in (ROOT / folder).rglob("*.py"):
+            for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Sentence":
+                    found.add(ast.literal_eval(call.args[0]))
+    assert len(found) > 20
+    for pattern in found:
+        assert sorted(_fields(pattern)) == sorted(_fields(CHINESE[pattern])), pattern
+    said = Sentence("answered {right} of {count} gold items as expected", {"right": 3, "count": 8})
+    assert said == "answered 3 of 8 gold items as expected" == translated("en", said)
+    assert translated("zh", said) == "8 道金标准题中答对 3 道"
+    assert translated("zh", ValueError(said)) == translated("zh", said)
+    assert translated("zh", FileNotFoundError(2, "not there")) == str(FileNotFoundError(2, "not there"))
+    assert copy.deepcopy(said).pattern == said.pattern
