@@ -76,12 +76,13 @@ def _desk(sitting: Shift) -> None:
     _notices(sitting, view, language)
     prompt(view, language)
     readings = sitting.evidence(view)
-    viewer.show(view, sitting.ahead, readings, language)
-    viewer.buttons(language)
-    if view.kind == "pair":
-        _outcomes(sitting, view, language)
-    else:
-        _ranks(sitting, view, language)
+    pictures, answers = st.container(key="pictures"), st.container(key="answers")
+    # sent before the pictures: whoever sees a pair presses its buttons, not those of the pair before
+    with answers:
+        (_outcomes if view.kind == "pair" else _ranks)(sitting, view, language)
+    with pictures:
+        viewer.show(view, sitting.ahead, readings, language)
+        viewer.buttons(language)
     _details(sitting, view, language)
     if readings is not None:
         evidence.show(view, readings, language)

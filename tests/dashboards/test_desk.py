@@ -9,10 +9,11 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+import streamlit as st
 from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
-from dashboards.annotate import place, tickets
+from dashboards.annotate import desk, place, tickets
 from dashboards.annotate.difference import difference, exact, of_spans, spelled
 from dashboards.annotate.shift import MIN_LOOK, Shift
 from preference_data import accounts, answering, campaigns, schema, views
@@ -100,6 +101,25 @@ def test_undo_revises_and_a_press_for_the_pair_before_answers_nothing(store: Sto
     assert [p.given.outcome for p in past] == ["both_bad"] and past[0].revision == 1
 
 
+def test_the_buttons_of_a_pair_are_sent_before_its_pictures(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever answers at the first sight of a pair must not press a button that is still the pair before's."""
+    sent: list[str] = []
+
+    def show(*args: object) -> None:
+        sent.append("pictures")
+        st.text("the pictures are here")
+
+    outcomes = desk._outcomes
+    monkeypatch.setattr(desk.viewer, "show", show)
+    monkeypatch.setattr(desk, "_outcomes", lambda *args: (sent.append("buttons"), outcomes(*args)))
+    fill(store, ["a wall"])
+    at = open_pages(store, "ann")
+    assert sent == ["buttons", "pictures"]
+    shown = [e.value if e.type == "text" else e.key for e in at.main if e.type in ("text", "button")]
+    left = next(i for i, name in enumerate(shown) if name.startswith("say_left_"))
+    assert shown.index("the pictures are here") < left, "though the pictures stand above the buttons"
+
+
 def test_nothing_identifying_is_sent_before_the_answer(store: Store) -> None:
     fill(store, [f"a wall, {i}" for i in range(3)])
     at = open_pages(store, "ann")
@@ -151,9 +171,10 @@ def test_a_campaign_can_show_what_was_read_before(store: Store) -> None:
 
 
 @pytest.mark.parametrize("prompt", [HOSTILE, "x" * 20_000, "\u0645\u0631\u062d\u0628\u0627 \u05e9\u05dc\u05d5\u05dd"])
-def test_a_hostile_prompt_is_text(store: Store, prompt: str) -> None:
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_hostile_prompt_is_text(store: Store, prompt: str, language: str) -> None:
     fill(store, [prompt])
-    at = open_pages(store, "ann")
+    at = open_pages(store, "ann", language)
     assert not at.exception and prompt in texts(at)
     assert all(prompt not in m.value for m in at.markdown), "a prompt is never Markdown"
     assert all("<script>" not in h.proto.body for h in at.get("html"))

@@ -129,7 +129,8 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from dashboards.annotate.server import started
 with TestClient(Starlette(lifespan=started)):
-    print(gc.get_freeze_count(), len(gc.get_objects()), "pandas" in sys.modules, "dashboards.annotate.desk" in sys.modules)
+    loaded = [name in sys.modules for name in ("pandas", "dashboards.annotate.desk")]
+    print(gc.get_freeze_count(), len(gc.get_objects()), *loaded)
 """
 
 
