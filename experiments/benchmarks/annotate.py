@@ -48,7 +48,7 @@ PANES = """() => { for (const e of document.querySelectorAll('*')) { const p = e
 NEXT = f"""before => {{ const p = ({PANES})(); return p && p.dataset.painted && p.dataset.painted !== before
   ? [p.dataset.painted, Number(p.dataset.paintedAt)] : false; }}"""
 POLL = 50
-"""Milliseconds between two looks at the page, which takes its times itself. Looking at every frame keeps a core busy."""
+"""Milliseconds between two looks at the page, which takes its times itself. A look at every frame keeps a core busy."""
 CLOCK = "() => document.addEventListener('keydown', () => { window.pressedAt = performance.now(); }, true)"
 
 

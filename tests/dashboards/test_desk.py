@@ -64,9 +64,9 @@ def test_strength_axes_tags_go_with_the_answer_and_come_back_after_a_reload(stor
     fill(store, ["a wall", "a door"])
     at = open_pages(store, "ann")
     before = texts(at)
-    button(at, "strength_4_").click().run()
-    button(at, "axis_text_").click().run()
-    button(at, "tag_typo_").click().run()
+    button(at, "strength_4").click().run()
+    button(at, "axis_text").click().run()
+    button(at, "tag_typo").click().run()
     again = open_pages(store, "ann")  # another session, as after a reload: same pair, same draft
     assert texts(again)[1] == before[1] and "✓ Typo" in [b.label for b in again.button]
     time.sleep(MIN_LOOK)
