@@ -157,8 +157,8 @@ def _undo(sitting: Shift, language: str) -> None:
 
 
 def _details(sitting: Shift, view: View, language: str) -> None:
-    """Everything optional, before the outcome, which sends it all. These buttons stay from pair to pair: new ones take a
-    browser long, and a late press of one fills in a draft, which is no answer.
+    """Everything optional, before the outcome, which sends it all. These buttons stay from pair to pair: new ones take
+    a browser long, and a late press of one fills in a draft, which is no answer.
     """
     draft = sitting.draft
     with st.container(horizontal=True, key="details_a", vertical_alignment="center", gap="small"):
