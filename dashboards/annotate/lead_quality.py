@@ -66,13 +66,13 @@ def people(found: Quality, language: str, names: bool = True) -> list[dict[str, 
         {
             lead(language, "annotator"): c.person.pseudonym,
             **({lead(language, "name"): c.person.name or "–"} if names else {}),
+            lead(language, "look_at"): ", ".join(
+                lead(language, name) for name, on in (("spammer", c.spammer), ("biased", c.position_biased)) if on
+            ) or lead(language, "fine"),
             lead(language, "answers"): c.person.answers,
             lead(language, "gold"): share(c.gold), lead(language, "attention"): share(c.attention),
             lead(language, "repeats"): share(c.repeats), lead(language, "kappa"): share(c.kappa, as_percent=False),
             lead(language, "left_share"): share(c.left), lead(language, "seconds"): number(c.person.median_seconds, 1),
-            lead(language, "look_at"): ", ".join(
-                lead(language, name) for name, on in (("spammer", c.spammer), ("biased", c.position_biased)) if on
-            ) or lead(language, "fine"),
         }
         for c in found.conduct
     ]  # fmt: skip

@@ -24,19 +24,6 @@ def page() -> None:
     problem = st.session_state.pop("people_problem", None)
     if problem is not None:
         st.error(translated(language, problem), icon=":material/error:")
-    for found in accounts.listed(place.store(), person.id):
-        with st.container(horizontal=True, border=True, vertical_alignment="center", key=f"as_text_{found.id}"):
-            closed = "" if found.active else f"  ({lead(language, 'inactive')})"
-            st.text(f"{found.name}{closed}", width="stretch")
-            st.text(found.pseudonym, width=140)
-            st.selectbox(lead(language, "role"), schema.ROLES, schema.ROLES.index(found.role), key=f"role_{found.id}",
-                         format_func=lambda r: say(language, f"role_{r}"), label_visibility="collapsed", width=160,
-                         disabled=found.id == person.id, on_change=_role,
-                         args=(person.id, found.id, found.name))  # fmt: skip
-            st.button(lead(language, "reset"), key=f"reset_{found.id}", on_click=_reset, args=(person.id, found.name))
-            st.button(lead(language, "deactivate" if found.active else "activate"), key=f"close_{found.id}",
-                      disabled=found.id == person.id, on_click=_activate,
-                      args=(person.id, found.name, not found.active))  # fmt: skip
     with st.form("new_account", clear_on_submit=True):
         st.markdown(f"**{lead(language, 'new_account')}**")
         name = st.text_input(lead(language, "name"), max_chars=120)
@@ -50,6 +37,19 @@ def page() -> None:
         except ValueError as error:
             st.session_state["people_problem"] = error.args[0]
         st.rerun()
+    for found in accounts.listed(place.store(), person.id):
+        with st.container(horizontal=True, border=True, vertical_alignment="center", key=f"as_text_{found.id}"):
+            closed = "" if found.active else f"  ({lead(language, 'inactive')})"
+            st.text(f"{found.name}{closed}", width="stretch")
+            st.text(found.pseudonym, width=140)
+            st.selectbox(lead(language, "role"), schema.ROLES, schema.ROLES.index(found.role), key=f"role_{found.id}",
+                         format_func=lambda r: say(language, f"role_{r}"), label_visibility="collapsed", width=160,
+                         disabled=found.id == person.id, on_change=_role,
+                         args=(person.id, found.id, found.name))  # fmt: skip
+            st.button(lead(language, "reset"), key=f"reset_{found.id}", on_click=_reset, args=(person.id, found.name))
+            st.button(lead(language, "deactivate" if found.active else "activate"), key=f"close_{found.id}",
+                      disabled=found.id == person.id, on_click=_activate,
+                      args=(person.id, found.name, not found.active))  # fmt: skip
 
 
 def _role(actor: int, account: int, name: str) -> None:

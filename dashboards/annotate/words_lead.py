@@ -86,7 +86,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "pair": ("Two pictures", "两图比较"),
     "best_worst": ("Best and worst of N", "多图选优劣"),
     "overlap": ("Answers an item", "每题答案数"),
-    "cap": ("At most", "最多"),
+    "cap": ("Answers an item, at most", "每题答案数上限"),
     "limit": ("Items (0 = all)", "题数（0 为全部）"),
     "policy": ("How work is drawn", "抽样方式"),
     "uniform": ("Uniformly", "均匀"),

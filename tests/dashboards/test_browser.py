@@ -112,8 +112,14 @@ def test_an_annotator_cannot_open_the_leads_pages_by_address(tmp_path: Path, lan
         for name in ("overview", "quality", "standings", "people"):
             page.goto(f"{address}/{name}", wait_until="commit")
             page.get_by_text("退出" if language == "zh" else "Sign out").wait_for()
+            page.get_by_text("您的账号无权查看" if language == "zh" else "nothing here for your account").wait_for()
             shown = page.inner_text("body")
+            assert "Page not found" not in shown
             assert not [word for word in ("secretmodel", "Rating model", "Bradley", "judy") if word in shown]
+        for name in ("annotate", ""):  # both are the address of the first page
+            page.goto(f"{address}/{name}", wait_until="commit")
+            chromium.painted(page)
+            assert "Page not found" not in page.inner_text("body")
 
 
 def _body(response: Any) -> bytes:
