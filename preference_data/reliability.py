@@ -12,13 +12,13 @@ Nobody is punished here: the result names who should be looked at, and says why 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, median
 
 import numpy as np
 
-from preference_data.agreement import LEVEL, NAN, Answer, coded
+from preference_data.agreement import LEVEL, NAN, Answers, coded, table
 from preference_data.annotators import Person
 from preference_data.sentences import Sentence
 
@@ -61,7 +61,7 @@ class Conduct:
     why: tuple[Sentence, ...]
 
 
-def conduct(people: Sequence[Person], answers: Iterable[Answer], seed: int = 0) -> list[Conduct]:
+def conduct(people: Sequence[Person], answers: Answers, seed: int = 0) -> list[Conduct]:
     """What is known about each annotator. `answers` are (item, account id, canonical outcome) of the work."""
     against = kappa_against_others(answers, seed)
     tests = [binomial_p(p.left, p.left + p.right) for p in people]
@@ -112,20 +112,19 @@ def _spam(person: Person, kappa: Share, others: Sequence[float], people: Sequenc
     return why
 
 
-def kappa_against_others(answers: Iterable[Answer], seed: int = 0) -> dict[Hashable, Share]:
+def kappa_against_others(answers: Answers, seed: int = 0) -> dict[Hashable, Share]:
     """For each rater the kappa between their answers and every other's on shared units; `count` is of shared units.
 
     Chance is what the two sides' own shares of categories would give. Units are resampled for the interval.
     """
-    given = list(answers)
-    units, raters, columns, names = coded(given)
-    counts = np.zeros((int(units.max(initial=-1)) + 1, len(names)))
-    np.add.at(counts, (units, columns), 1.0)
+    given = coded(answers)
+    units, raters, columns = given.units, given.raters, given.columns
+    counts, _ = table(given)
     rest = counts[units]
     rest[np.arange(len(units)), columns] -= 1.0
     shared = rest.sum(axis=1) > 0
     found = {}
-    for number, rater in enumerate(dict.fromkeys(r for _, r, _ in given)):
+    for number, rater in enumerate(given.people):
         mine = shared & (raters == number)
         if mine.any():
             found[rater] = _kappa(columns[mine], rest[mine], np.random.default_rng(seed))

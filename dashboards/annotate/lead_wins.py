@@ -34,7 +34,7 @@ def page() -> None:
         return
     st.caption(lead(language, "matrix"))
     st.dataframe(matrix(wins, language), hide_index=True, width="stretch")
-    for standing in quality.standings(place.store(), person.id, chosen.id, ties, policy):
+    for standing in quality.rated(wins, ties):
         st.markdown(f"#### {standing.model}")
         if standing.ranking is None:
             st.info(translated(language, standing.why))
