@@ -163,7 +163,7 @@ def _coefficient(name: str, counts: np.ndarray, names: Sequence[str], of: Coeffi
     paired = counts[answers_U >= 2]
     units, answers = len(paired), int(paired.sum())
     if not units:
-        why = Sentence("undefined: no item has two answers")
+        why: str = Sentence("undefined: no item has two answers")
         return Agreement(name, NAN, NAN, NAN, NAN, 0, 0, why)
     pairs = answers_U[answers_U >= 2]
     observed = float(((paired * (paired - 1)).sum(axis=1) / (pairs * (pairs - 1))).mean())
