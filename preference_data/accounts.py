@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, delete, func, select, update
 
 from preference_data import schema
 from preference_data.roles import ADMINISTER, ANNOTATE, Account, Forbidden, authorise
+from preference_data.sentences import Sentence
 from preference_data.store import OPERATOR, Store, insert_if_new, insert_new, record
 
 WINDOW = 15 * 60.0
@@ -46,7 +47,7 @@ def create(
     if role not in schema.ROLES:
         raise ValueError(f"role is {role!r}; choose one of {', '.join(schema.ROLES)}")
     if not name.strip() or len(name) > 120 or not name.isprintable():
-        raise ValueError(f"the name {name!r} must have 1 to 120 printable characters")
+        raise ValueError(Sentence("the name {name!r} must have 1 to 120 printable characters", {"name": name}))
     if (password is None) == (identity is None):
         raise ValueError("an account has either a password or an identity of an OIDC provider")
     row = {
@@ -58,7 +59,7 @@ def create(
     def work(db: Connection) -> Account:
         authorise(db, actor, ADMINISTER)
         if not insert_if_new(db, schema.account, row):
-            raise ValueError(f"there is an account {name!r} (or with this identity) already")
+            raise ValueError(Sentence("there is an account {name!r} (or with this identity) already", {"name": name}))
         made = by_name(db, name)
         record(db, store.clock(), actor, "account.create", f"account:{made.id}", new={"role": role})
         return authorise(db, made.id, ANNOTATE)

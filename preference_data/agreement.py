@@ -18,9 +18,11 @@ Shapes: U units, C categories, R resamples.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from preference_data.sentences import Sentence
 
 RESAMPLES = 2000
 FEWEST = 400
@@ -32,6 +34,23 @@ ORDER = {"first": 0, "tie": 1, "both_good": 1, "both_bad": 1, "second": 2}
 
 Answer = tuple[Hashable, Hashable, str]
 """(unit, rater, category)"""
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Answers as numbers from 0, made once for several coefficients: arrays [A] of unit, rater and category of each.
+
+    `names` of the categories, `people` the raters, each by its number.
+    """
+
+    units: np.ndarray
+    raters: np.ndarray
+    columns: np.ndarray
+    names: tuple[str, ...]
+    people: tuple[Hashable, ...]
+
+
+Answers = Iterable[Answer] | Coded
 
 
 @dataclass(frozen=True)
@@ -52,47 +71,48 @@ class Agreement:
     why: str = ""
 
 
-def krippendorff_nominal(answers: Iterable[Answer], seed: int = 0) -> Agreement:
+def krippendorff_nominal(answers: Answers, seed: int = 0) -> Agreement:
     """(A1) with categories that are equal or not."""
     counts, categories = table(answers)
     return _coefficient("Krippendorff's alpha, nominal", counts, categories, _alpha(_nominal), seed)
 
 
-def krippendorff_ordinal(answers: Iterable[Answer], order: dict[str, int] | None = None, seed: int = 0) -> Agreement:
+def krippendorff_ordinal(answers: Answers, order: dict[str, int] | None = None, seed: int = 0) -> Agreement:
     """(A1) with categories in an order; `order` gives each category's place, categories with one place are equal.
 
     Raises ValueError for a category without a place. The default order is that of two pictures.
     """
     places = ORDER if order is None else order
-    given = list(answers)
-    if unknown := sorted({category for *_, category in given} - set(places)):
+    given = coded(answers)
+    if unknown := sorted(set(given.names) - set(places)):
         raise ValueError(f"the categories {unknown} have no place in the order {places}")
-    counts, categories = table((unit, rater, f"{places[category]:06d}") for unit, rater, category in given)
+    there = sorted({places[name] for name in given.names})
+    column = np.array([there.index(places[name]) for name in given.names], dtype=np.int64)
+    counts, categories = table(replace(given, columns=column[given.columns], names=tuple(map(str, there))))
     return _coefficient("Krippendorff's alpha, ordinal", counts, categories, _alpha(_ordinal), seed)
 
 
-def gwet_ac1(answers: Iterable[Answer], categories: int | None = None, seed: int = 0) -> Agreement:
+def gwet_ac1(answers: Answers, categories: int | None = None, seed: int = 0) -> Agreement:
     """(A3). `categories` is how many an annotator could choose from; those that were used when not given."""
     counts, names = table(answers)
     Q = max(categories or 0, len(names))
     return _coefficient("Gwet's AC1", counts, names, _ac1(Q), seed)
 
 
-def cohen_kappa(answers: Iterable[Answer], seed: int = 0) -> Agreement:
+def cohen_kappa(answers: Answers, seed: int = 0) -> Agreement:
     """(A2) for two raters; for more, the mean over all pairs of raters that share units (Light 1971).
 
     Raters are compared on the units that both answered.
     """
-    given = list(answers)
-    tables = _crossings(given)
+    tables = _crossings(coded(answers))
     units, observed = int(sum(t.sum() for t in tables)), _mean([float(np.trace(t) / t.sum()) for t in tables])
-    why = ""
+    why: str = ""
     if not tables:
-        why = "undefined: no two annotators answered the same item"
+        why = Sentence("undefined: no two annotators answered the same item")
     defined = [_kappa(t[None])[0] for t in tables]
     defined = [k for k in defined if np.isfinite(k)]
     if tables and not defined:
-        why = "undefined: every annotator gave one and the same answer, so nothing differs from chance"
+        why = Sentence("undefined: every annotator gave one and the same answer, so nothing differs from chance")
     if why:
         return Agreement("Cohen's kappa", NAN, NAN, NAN, observed, units, 2 * units, why)
     random = np.random.default_rng(seed)
@@ -105,16 +125,21 @@ def cohen_kappa(answers: Iterable[Answer], seed: int = 0) -> Agreement:
     return Agreement("Cohen's kappa", float(np.mean(defined)), low, high, observed, units, 2 * units, why)
 
 
-def table(answers: Iterable[Answer]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(counts [U, C], categories in alphabetical order). Raises ValueError when one rater answered a unit twice."""
-    units, _, columns, names = coded(answers)
-    counts = np.zeros((int(units.max(initial=-1)) + 1, len(names)))
-    np.add.at(counts, (units, columns), 1.0)
-    return counts, names
+def table(answers: Answers) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(counts [U, C], categories in their order). Raises ValueError when one rater answered a unit twice."""
+    given = coded(answers)
+    counts = np.zeros((int(given.units.max(initial=-1)) + 1, len(given.names)))
+    np.add.at(counts, (given.units, given.columns), 1.0)
+    return counts, given.names
 
 
-def coded(answers: Iterable[Answer]) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]]:
-    """(unit, rater and category of each answer as numbers from 0, categories in alphabetical order)."""
+def coded(answers: Answers) -> Coded:
+    """The answers as numbers, categories in alphabetical order; what is coded already stays as it is.
+
+    Raises ValueError when one rater answered a unit twice.
+    """
+    if isinstance(answers, Coded):
+        return answers
     given = list(answers)
     names = tuple(sorted({category for *_, category in given}))
     column = {name: i for i, name in enumerate(names)}
@@ -126,7 +151,7 @@ def coded(answers: Iterable[Answer]) -> tuple[np.ndarray, np.ndarray, np.ndarray
     ).reshape(-1, 3)
     if len(np.unique(rows[:, 0] * max(len(rater_of), 1) + rows[:, 1])) != len(rows):
         raise ValueError("an annotator has two answers about one item; keep the newest revision")
-    return rows[:, 0], rows[:, 1], rows[:, 2], names
+    return Coded(rows[:, 0], rows[:, 1], rows[:, 2], names, tuple(rater_of))
 
 
 Coefficient = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -138,15 +163,17 @@ def _coefficient(name: str, counts: np.ndarray, names: Sequence[str], of: Coeffi
     paired = counts[answers_U >= 2]
     units, answers = len(paired), int(paired.sum())
     if not units:
-        why = "undefined: no item has two answers"
+        why: str = Sentence("undefined: no item has two answers")
         return Agreement(name, NAN, NAN, NAN, NAN, 0, 0, why)
     pairs = answers_U[answers_U >= 2]
     observed = float(((paired * (paired - 1)).sum(axis=1) / (pairs * (pairs - 1))).mean())
     patterns, often = np.unique(counts[answers_U >= 1], axis=0, return_counts=True)
     value = float(of(patterns, often[None].astype(float))[0])
     if not np.isfinite(value):
-        only = f"every answer is {names[0]!r}" if len(names) == 1 else "the paired answers are all alike"
-        why = f"undefined: {only}, so agreement cannot be told from chance"
+        why = Sentence("undefined: the paired answers are all alike, so agreement cannot be told from chance")
+        if len(names) == 1:
+            why = Sentence("undefined: every answer is {only!r}, so agreement cannot be told from chance",
+                           {"only": names[0]})  # fmt: skip
         return Agreement(name, NAN, NAN, NAN, observed, units, answers, why)
     drawn = of(patterns, _resample(often, np.random.default_rng(seed)))
     low, high, why = _interval(drawn[np.isfinite(drawn)], RESAMPLES)
@@ -201,10 +228,10 @@ def _ac1(Q: int) -> Coefficient:
     return of
 
 
-def _crossings(answers: Sequence[Answer]) -> list[np.ndarray]:
+def _crossings(given: Coded) -> list[np.ndarray]:
     """For every two raters that share units their table [C, C] of answers to those."""
-    units, raters, columns, names = coded(answers)
-    R, C = int(raters.max(initial=-1)) + 1, len(names)
+    units, raters, columns = given.units, given.raters, given.columns
+    R, C = len(given.people), len(given.names)
     order = np.lexsort((raters, units))
     units, raters, columns = units[order], raters[order], columns[order]
     tables = np.zeros((R * R, C, C))
@@ -234,7 +261,7 @@ def _resample(often_G: np.ndarray, random: np.random.Generator, count: int = RES
 def _interval(values: np.ndarray, asked: int) -> tuple[float, float, str]:
     """(low, high, why not): the percentiles, unless most resamples were undefined."""
     if len(values) < asked / 2:
-        return NAN, NAN, "no interval: most resamples of the items leave the coefficient undefined"
+        return NAN, NAN, Sentence("no interval: most resamples of the items leave the coefficient undefined")
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high), ""
 

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, select, update
 from preference_data import facts, schema
 from preference_data.records import ImageRef, Prompt
 from preference_data.roles import LEAD, authorise
+from preference_data.sentences import Sentence
 from preference_data.settings import CampaignSettings
 from preference_data.store import Store, insert_if_new, insert_new, record
 
@@ -79,12 +80,12 @@ def create(store: Store, actor: int, name: str, settings: CampaignSettings) -> C
     def work(db: Connection) -> Campaign:
         authorise(db, actor, LEAD)
         if not name.strip() or len(name) > 120:
-            raise ValueError(f"the name {name!r} must have 1 to 120 characters")
+            raise ValueError(Sentence("the name {name!r} must have 1 to 120 characters", {"name": name}))
         now = store.clock()
         row = {"name": name, "kind": settings.kind, "state": "draft", "settings": settings.to_json(),
                "created_at": now, "created_by": actor}  # fmt: skip
         if not insert_if_new(db, schema.campaign, row):
-            raise ValueError(f"there is a campaign {name!r} already; choose another name")
+            raise ValueError(Sentence("there is a campaign {name!r} already; choose another name", {"name": name}))
         found = find(db, name)
         record(db, now, actor, "campaign.create", f"campaign:{found.id}", new=row)
         return found

@@ -32,6 +32,7 @@ from preference_data.formats.trl import KTO, TRL
 from preference_data.judgements import DECIDED, Judgement
 from preference_data.pictures import PictureFolder, decode, pixel_hash
 from preference_data.records import ImageRef
+from preference_data.sentences import Sentence
 
 FORMATS = {f.name: f for f in (JSONL, PARQUET, PICKAPIC, HPDV3, IMAGEREWARD, DIFFUSION_DPO, TRL, KTO, LABEL_STUDIO)}
 TIES = ("refuse", "drop", "aside")
@@ -82,10 +83,14 @@ def write(
     fit = [j for j in judgements if _fits(chosen, j)]
     left = [j for j in judgements if not _fits(chosen, j)]
     if left and ties == "refuse":
-        raise ValueError(f"{len(left)} of {len(judgements)} judgements are ties, which {kind} cannot hold; say "
-                         "ties=drop, or ties=aside to keep them in a file beside it")  # fmt: skip
+        raise ValueError(Sentence(
+            "{left} of {all} judgements are ties, which {kind} cannot hold; say ties=drop, or ties=aside to keep them "
+            "in a file beside it",
+            {"left": len(left), "all": len(judgements), "kind": kind},
+        ))  # fmt: skip
     if not fit:
-        raise ValueError(f"there is nothing to write as {kind}: {len(judgements)} judgements, {len(left)} of them ties")
+        raise ValueError(Sentence("there is nothing to write as {kind}: {all} judgements, {left} of them ties",
+                                  {"kind": kind, "all": len(judgements), "left": len(left)}))  # fmt: skip
     named = fit if chosen.container != "parquet" or chosen is PARQUET else []  # the others hold the pictures themselves
     aside = path.with_name(f"{path.name}.ties.jsonl") if left and ties == "aside" else None
     _copy([*named, *(left if aside else [])], path.parent, pictures)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from preference_data import campaigns, progress
 from preference_data.agreement import (
     Agreement,
+    coded,
     cohen_kappa,
     gwet_ac1,
     krippendorff_nominal,
@@ -46,7 +47,7 @@ class Standing:
 
 def quality(store: Store, actor: int, campaign: int | str) -> Quality:
     """How good a campaign's answers are, for a lead. Best-and-worst campaigns have no ordinal scale."""
-    answers = progress.ratings(store, actor, campaign)
+    answers = coded(progress.ratings(store, actor, campaign))
     persons = people(store, actor, campaign)
     pair = campaigns.get(store, actor, campaign).settings.kind == "pair"
     agreement = [krippendorff_nominal(answers)]
@@ -76,11 +77,16 @@ def standings(
     policy: str | None = None,
 ) -> list[Standing]:  # fmt: skip
     """Who makes the better pictures by each rating model, for a lead; `policy` keeps only what it drew."""
-    rows = comparisons(progress.wins(store, actor, campaign, policy), as_tie)
+    return rated(progress.wins(store, actor, campaign, policy), as_tie)
+
+
+def rated(wins: Sequence[Wins], as_tie: Sequence[str] = ("tie", "both_good")) -> list[Standing]:
+    """Standings of wins that were counted already."""
+    rows = comparisons(wins, as_tie)
     found = []
     for name, model in MODELS.items():
         try:
             found.append(Standing(name, model(rows)))
         except ValueError as error:
-            found.append(Standing(name, None, str(error)))
+            found.append(Standing(name, None, error.args[0]))
     return found

@@ -24,6 +24,8 @@ from statistics import NormalDist
 
 import numpy as np
 
+from preference_data.sentences import Sentence
+
 ITERATIONS = 200
 TOLERANCE = 1e-11
 DRAWS = 4000
@@ -127,7 +129,9 @@ def fit(
         raise ValueError(f"level={level}, prior={prior}: level lies between 0 and 1, and prior is positive or None")
     data = _arrays(comparisons)
     if with_ties and not (0 < data.weight[data.outcome == 0].sum() < data.weight.sum()):
-        raise ValueError("the tie parameter needs ties and decided comparisons; use bradley_terry without ties")
+        raise ValueError(
+            Sentence("the tie parameter needs ties and decided comparisons; use bradley_terry without ties")
+        )
     if prior is None:
         _check_connected(data)
     ridge = np.zeros(len(data.names) + with_ties)
@@ -236,7 +240,8 @@ def _newton(
         goal, slope, information, scores, value = trial
         if np.abs(slope).max() < TOLERANCE * max(data.weight.sum(), 1.0):
             return found, information, scores, value
-    raise ValueError(f"the ratings did not settle in {ITERATIONS} steps; some item may win everything, try a prior")
+    raise ValueError(Sentence("the ratings did not settle in {steps} steps; some item may win everything, try a prior",
+                              {"steps": ITERATIONS}))  # fmt: skip
 
 
 def _definite(information: np.ndarray) -> np.ndarray:
@@ -336,7 +341,7 @@ def rank_intervals(
 
 def _arrays(comparisons: Sequence[Comparison]) -> _Data:
     if not comparisons:
-        raise ValueError("there is no comparison to learn from")
+        raise ValueError(Sentence("there is no comparison to learn from"))
     names = tuple(sorted({name for c in comparisons for name in (c.a, c.b)}))
     place = {name: i for i, name in enumerate(names)}
     groups: dict[str, int] = {}
@@ -363,10 +368,11 @@ def _check_connected(data: _Data) -> None:
     if mutual.all():
         return
     group = [data.names[i] for i in np.flatnonzero(mutual[int(reach.sum(axis=1).argmax())])]
-    raise ValueError(
-        f"{', '.join(map(repr, group))} never lost to or tied with the rest of {M}, or was never compared with it: the "
-        "difference has no finite estimate; compare more, or give a prior such as 2.0"
-    )
+    raise ValueError(Sentence(
+        "{group} never lost to or tied with the rest of {M}, or was never compared with it: the difference has no "
+        "finite estimate; compare more, or give a prior such as 2.0",
+        {"group": ", ".join(map(repr, group)), "M": M},
+    ))  # fmt: skip
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

@@ -12,14 +12,15 @@ Nobody is punished here: the result names who should be looked at, and says why 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, median
 
 import numpy as np
 
-from preference_data.agreement import LEVEL, NAN, Answer, coded
+from preference_data.agreement import LEVEL, NAN, Answers, coded, table
 from preference_data.annotators import Person
+from preference_data.sentences import Sentence
 
 ALPHA = 0.01
 """Level of the side test over all annotators together (Holm 1979)."""
@@ -57,10 +58,10 @@ class Conduct:
     kappa: Share
     spammer: bool
     position_biased: bool
-    why: tuple[str, ...]
+    why: tuple[Sentence, ...]
 
 
-def conduct(people: Sequence[Person], answers: Iterable[Answer], seed: int = 0) -> list[Conduct]:
+def conduct(people: Sequence[Person], answers: Answers, seed: int = 0) -> list[Conduct]:
     """What is known about each annotator. `answers` are (item, account id, canonical outcome) of the work."""
     against = kappa_against_others(answers, seed)
     tests = [binomial_p(p.left, p.left + p.right) for p in people]
@@ -75,8 +76,10 @@ def conduct(people: Sequence[Person], answers: Iterable[Answer], seed: int = 0) 
         if side and person.left + person.right >= FEWEST:
             share = person.left / (person.left + person.right)
             count = person.left + person.right
-            why.append(f"chose the left side in {share:.0%} of {count} decided answers, where half is expected "
-                       f"(p = {p_value:.1g})")  # fmt: skip
+            why.append(Sentence(
+                "chose the left side in {share:.0%} of {count} decided answers, where half is expected (p = {p:.1g})",
+                {"share": share, "count": count, "p": p_value},
+            ))  # fmt: skip
         found.append(Conduct(
             person, wilson(person.gold_right, person.gold), wilson(person.attention_right, person.attention),
             wilson(person.repeats_same, person.repeats), wilson(person.left, person.left + person.right), p_value,
@@ -85,38 +88,43 @@ def conduct(people: Sequence[Person], answers: Iterable[Answer], seed: int = 0) 
     return found
 
 
-def _spam(person: Person, kappa: Share, others: Sequence[float], people: Sequence[Person]) -> list[str]:
+def _spam(person: Person, kappa: Share, others: Sequence[float], people: Sequence[Person]) -> list[Sentence]:
     """Sentences that speak for answers without looking; [] when none does."""
-    why = []
+    why: list[Sentence] = []
     usual = median(others) if others else NAN
     if kappa.count >= FEWEST and usual > 0.1 and kappa.high < usual / 2:
-        why.append(f"agrees with the others hardly more than chance does (kappa {kappa.value:.2f}, at most "
-                   f"{kappa.high:.2f}), while they agree among each other (median {usual:.2f})")  # fmt: skip
-    for name, right, count in (("gold items", person.gold_right, person.gold),
-                               ("attention checks", person.attention_right, person.attention)):  # fmt: skip
-        if count >= 5 and wilson(right, count).high < 0.75:
-            why.append(f"answered {right} of {count} {name} as expected")
+        why.append(Sentence(
+            "agrees with the others hardly more than chance does (kappa {kappa:.2f}, at most {high:.2f}), while they "
+            "agree among each other (median {usual:.2f})",
+            {"kappa": kappa.value, "high": kappa.high, "usual": usual},
+        ))  # fmt: skip
+    if person.gold >= 5 and wilson(person.gold_right, person.gold).high < 0.75:
+        why.append(Sentence("answered {right} of {count} gold items as expected",
+                            {"right": person.gold_right, "count": person.gold}))  # fmt: skip
+    if person.attention >= 5 and wilson(person.attention_right, person.attention).high < 0.75:
+        why.append(Sentence("answered {right} of {count} attention checks as expected",
+                            {"right": person.attention_right, "count": person.attention}))  # fmt: skip
     speeds = [p.median_seconds for p in people if p.account != person.account and p.median_seconds]
     own = person.median_seconds
     if person.answers >= FEWEST and speeds and own is not None and own < HASTE * median(speeds):
-        why.append(f"takes {own:.1f} s an answer where the others take {median(speeds):.1f} s")
+        why.append(Sentence("takes {own:.1f} s an answer where the others take {others:.1f} s",
+                            {"own": own, "others": median(speeds)}))  # fmt: skip
     return why
 
 
-def kappa_against_others(answers: Iterable[Answer], seed: int = 0) -> dict[Hashable, Share]:
+def kappa_against_others(answers: Answers, seed: int = 0) -> dict[Hashable, Share]:
     """For each rater the kappa between their answers and every other's on shared units; `count` is of shared units.
 
     Chance is what the two sides' own shares of categories would give. Units are resampled for the interval.
     """
-    given = list(answers)
-    units, raters, columns, names = coded(given)
-    counts = np.zeros((int(units.max(initial=-1)) + 1, len(names)))
-    np.add.at(counts, (units, columns), 1.0)
+    given = coded(answers)
+    units, raters, columns = given.units, given.raters, given.columns
+    counts, _ = table(given)
     rest = counts[units]
     rest[np.arange(len(units)), columns] -= 1.0
     shared = rest.sum(axis=1) > 0
     found = {}
-    for number, rater in enumerate(dict.fromkeys(r for _, r, _ in given)):
+    for number, rater in enumerate(given.people):
         mine = shared & (raters == number)
         if mine.any():
             found[rater] = _kappa(columns[mine], rest[mine], np.random.default_rng(seed))

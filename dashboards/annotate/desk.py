@@ -76,12 +76,13 @@ def _desk(sitting: Shift) -> None:
     _notices(sitting, view, language)
     prompt(view, language)
     readings = sitting.evidence(view)
-    viewer.show(view, sitting.ahead, readings, language)
-    viewer.buttons(language)
-    if view.kind == "pair":
-        _outcomes(sitting, view, language)
-    else:
-        _ranks(sitting, view, language)
+    pictures, answers = st.container(key="pictures"), st.container(key="answers")
+    # sent before the pictures: whoever sees a pair presses its buttons, not those of the pair before
+    with answers:
+        (_outcomes if view.kind == "pair" else _ranks)(sitting, view, language)
+    with pictures:
+        viewer.show(view, sitting.ahead, readings, language)
+        viewer.buttons(language)
     _details(sitting, view, language)
     if readings is not None:
         evidence.show(view, readings, language)
@@ -156,14 +157,16 @@ def _undo(sitting: Shift, language: str) -> None:
 
 
 def _details(sitting: Shift, view: View, language: str) -> None:
-    """Everything optional, before the outcome, which sends it all."""
+    """Everything optional, before the outcome, which sends it all. These buttons stay from pair to pair: new ones take
+    a browser long, and a late press of one fills in a draft, which is no answer.
+    """
     draft = sitting.draft
     with st.container(horizontal=True, key="details_a", vertical_alignment="center", gap="small"):
         if view.strength and view.kind == "pair":
             st.caption(say(language, "strength"), width="content")
             for n in (1, 2, 3, 4, 5):
                 word = f" {say(language, f'strength_{n}')}" if n in (1, 3, 5) else ""
-                _toggle(f"{n}{word}", f"strength_{n}_{view.token}", str(n), draft["strength"] == n, sitting.fill,
+                _toggle(f"{n}{word}", f"strength_{n}", str(n), draft["strength"] == n, sitting.fill,
                         ("strength", None if draft["strength"] == n else n))  # fmt: skip
         if view.axes and view.kind == "pair":
             st.caption(say(language, "axes"), width="content")
@@ -171,15 +174,13 @@ def _details(sitting: Shift, view: View, language: str) -> None:
                 value = draft["axes"].get(axis)
                 label = say(language, f"axis_{axis}") if axis in AXIS_KEYS else axis
                 label += ": " + ("–" if value is None else say(language, f"value_{value}"))
-                _toggle(label, f"axis_{axis}_{view.token}", AXIS_KEYS.get(axis), value is not None,
+                _toggle(label, f"axis_{axis}", AXIS_KEYS.get(axis), value is not None,
                         sitting.turn_axis, (axis,), mark=False)  # fmt: skip
     with st.container(horizontal=True, key="details_b", vertical_alignment="center", gap="small"):
         st.caption(say(language, "tags"), width="content")
         for i, tag in enumerate(view.tags):
             key = f"Shift+{TAG_KEYS[i]}" if i < len(TAG_KEYS) else None
-            _toggle(
-                reason(tag, language), f"tag_{tag}_{view.token}", key, tag in draft["tags"], sitting.toggle_tag, (tag,)
-            )
+            _toggle(reason(tag, language), f"tag_{tag}", key, tag in draft["tags"], sitting.toggle_tag, (tag,))
         name = f"note_{view.token}"
         st.text_input(say(language, "note"), draft["rationale"], key=name, max_chars=2000, width=260,
                       label_visibility="collapsed", placeholder=say(language, "note"), on_change=_note,

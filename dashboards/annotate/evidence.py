@@ -22,8 +22,9 @@ def show(view: View, readings: Readings, language: str, title: str = "evidence")
     for i, (column, name, engines) in enumerate(zip(columns, viewer.names(view, language), readings, strict=True)):
         with column, st.container(key=f"spelled_{title}_{i}"):
             for engine in engines:
+                which = f"{name} ({engine.engine})" if len(engines) > 1 else name
                 for line in lines(view.spans, engine, language):
-                    st.text(f"{name}: {line}")
+                    st.text(f"{which}: {line}")
 
 
 def lines(spans: tuple[str, ...], engine: Reading, language: str) -> list[str]:
@@ -45,7 +46,6 @@ def last(view: View, readings: Readings | None, language: str) -> None:
     """The answer before, with what was read, so that a slip is seen while it can be undone."""
     if view.previous is None:
         return
-    st.divider()
     outcome = say(language, view.previous.given.outcome)
     with st.container(key="as_text_last"):
         prompt = view.prompt if len(view.prompt) <= 160 else view.prompt[:160] + " …"

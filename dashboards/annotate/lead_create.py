@@ -13,12 +13,14 @@ from typing import Any
 import streamlit as st
 
 from dashboards.annotate import place, who
+from dashboards.annotate.translation import translated
 from dashboards.annotate.words import say
 from dashboards.annotate.words_lead import lead
 from preference_data import campaigns, checks, sources
 from preference_data.campaigns import Item
 from preference_data.prompts import PromptSet
 from preference_data.roles import LEAD
+from preference_data.sentences import Sentence
 from preference_data.settings import AXES, EVIDENCE, POLICIES, CampaignSettings
 
 SOURCES = ("from_run", "from_folders", "from_uploads", "from_disagreement")
@@ -46,7 +48,7 @@ def page() -> None:
     try:
         count = make(person.id, name, source, given, settings())
     except (ValueError, FileNotFoundError) as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(translated(language, error), icon=":material/error:")
         return
     st.success(lead(language, "made").format(name=name, n=count), icon=":material/check_circle:")
 
@@ -67,9 +69,11 @@ def make(actor: int, name: str, source: str, given: dict[str, Any], settings: Ca
     if settings.kind == "best_worst":
         items = all_at_once(items)
     if not items:
-        raise ValueError("nothing is left to compare; are these the prompts that the pictures show?")
+        raise ValueError(Sentence("nothing is left to compare; are these the prompts that the pictures show?"))
     if given.get("gold") and settings.kind != "pair":
-        raise ValueError("items with a known answer compare two pictures; leave the file out for more pictures")
+        raise ValueError(
+            Sentence("items with a known answer compare two pictures; leave the file out for more pictures")
+        )
     known = checks.gold(allowed(given["gold"]), store.pictures) if given.get("gold") else []
     known += checks.attention(items, store.pictures, settings.attention_share)
     made = campaigns.create(store, actor, name, settings)
@@ -87,7 +91,7 @@ def gather(source: str, given: dict[str, Any], scratch: Path) -> list[Item]:
         return sources.from_folders(uploaded(given["uploads"], scratch), pictures, PER_PROMPT)
     places = [allowed(line.strip()) for line in given["place"].splitlines() if line.strip()]
     if not places:
-        raise ValueError("name a folder or a file")
+        raise ValueError(Sentence("name a folder or a file"))
     if source == "from_disagreement":
         return [item for file in places for item in sources.from_disagreements(file, pictures)]
     if source == "from_run":
@@ -101,7 +105,7 @@ def stages(run: Path) -> list[Path]:
     if (run / "samples" / "index.json").exists():
         found.append(run)
     if not found:
-        raise ValueError(f"{run.name} kept no samples; is it the folder of a run?")
+        raise ValueError(Sentence("{run} kept no samples; is it the folder of a run?", {"run": run.name}))
     return found
 
 
@@ -131,9 +135,10 @@ def allowed(text: str) -> Path:
     root = place.here().runs.resolve()
     found = (root / text).resolve() if not Path(text).is_absolute() else Path(text).resolve()
     if not found.is_relative_to(root):
-        raise ValueError(f"{text} lies outside of {root.name}/, the folder that this server was told to look in")
+        raise ValueError(Sentence("{text} lies outside of {root}/, the folder that this server was told to look in",
+                                  {"text": text, "root": root.name}))  # fmt: skip
     if not found.exists():
-        raise FileNotFoundError(f"there is no {text} in {root.name}/")
+        raise FileNotFoundError(Sentence("there is no {text} in {root}/", {"text": text, "root": root.name}))
     return found
 
 
@@ -146,12 +151,13 @@ def uploaded(files: Sequence[tuple[str, Sequence[Any]]], scratch: Path) -> list[
     for maker, uploads in files:
         name = re.sub(r"[^\w .@-]", "_", maker.strip()).strip(". ")
         if not name or not uploads:
-            raise ValueError("name both makers and upload pictures of each")
+            raise ValueError(Sentence("name both makers and upload pictures of each"))
         if len(uploads) > MAX_UPLOADS:
-            raise ValueError(f"{len(uploads)} files at once; at most {MAX_UPLOADS} are taken")
+            raise ValueError(Sentence("{n} files at once; at most {most} are taken",
+                                      {"n": len(uploads), "most": MAX_UPLOADS}))  # fmt: skip
         folder = scratch / name
         if folder.exists():
-            raise ValueError(f"both makers are called {name!r}")
+            raise ValueError(Sentence("both makers are called {name!r}", {"name": name}))
         folder.mkdir()
         for upload in uploads:
             plain = PurePath(upload.name.replace("\\", "/")).name or "unnamed"

@@ -14,6 +14,7 @@ import streamlit as st
 
 from dashboards.annotate import lead_quality, lead_wins, place, who
 from dashboards.annotate.lead_progress import choose, outcomes
+from dashboards.annotate.translation import translated
 from dashboards.annotate.words_lead import lead
 from preference_data import exchange, judgements, progress, quality
 from preference_data.roles import LEAD
@@ -42,7 +43,7 @@ def page() -> None:
         try:
             content, written, dropped = archive(person.id, chosen.id, kind, ties, rows)
         except ValueError as error:
-            st.error(str(error), icon=":material/error:")
+            st.error(translated(language, error), icon=":material/error:")
             return
         st.text(lead(language, "written").format(rows=written, dropped=dropped))
         st.download_button(lead(language, "download").format(name=f"{kind}.zip"), content,

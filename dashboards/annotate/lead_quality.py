@@ -8,6 +8,7 @@ import streamlit as st
 
 from dashboards.annotate import place, who
 from dashboards.annotate.lead_progress import choose
+from dashboards.annotate.translation import translated
 from dashboards.annotate.words_lead import lead
 from preference_data import quality
 from preference_data.quality import Quality
@@ -28,9 +29,10 @@ def page() -> None:
     found = quality.quality(place.store(), person.id, chosen.id)
     st.markdown(f"#### {lead(language, 'agreement')}")
     agreement = [
-        {lead(language, "coefficient"): a.name, lead(language, "value"): number(a.value),
+        {lead(language, "coefficient"): translated(language, a.name), lead(language, "value"): number(a.value),
          lead(language, "interval"): interval(a.low, a.high), lead(language, "observed"): percent(a.observed),
-         lead(language, "units"): a.units, lead(language, "answers"): a.answers, lead(language, "why"): a.why}
+         lead(language, "units"): a.units, lead(language, "answers"): a.answers,
+         lead(language, "why"): translated(language, a.why)}
         for a in found.agreement
     ]  # fmt: skip
     st.dataframe(agreement, hide_index=True, width="stretch")
@@ -43,7 +45,8 @@ def page() -> None:
     st.dataframe(people(found, language), hide_index=True, width="stretch")
     for c in found.conduct:
         if c.why:
-            st.warning(f"**{c.person.pseudonym}**: " + " ".join(c.why), icon=":material/person_alert:")
+            said = lead(language, "and").join(translated(language, why) for why in c.why)
+            st.warning(f"**{c.person.pseudonym}** {said}", icon=":material/person_alert:")
 
 
 def _sides(found: Quality, language: str) -> None:
@@ -63,13 +66,13 @@ def people(found: Quality, language: str, names: bool = True) -> list[dict[str, 
         {
             lead(language, "annotator"): c.person.pseudonym,
             **({lead(language, "name"): c.person.name or "–"} if names else {}),
+            lead(language, "look_at"): ", ".join(
+                lead(language, name) for name, on in (("spammer", c.spammer), ("biased", c.position_biased)) if on
+            ) or lead(language, "fine"),
             lead(language, "answers"): c.person.answers,
             lead(language, "gold"): share(c.gold), lead(language, "attention"): share(c.attention),
             lead(language, "repeats"): share(c.repeats), lead(language, "kappa"): share(c.kappa, as_percent=False),
             lead(language, "left_share"): share(c.left), lead(language, "seconds"): number(c.person.median_seconds, 1),
-            lead(language, "look_at"): ", ".join(
-                lead(language, name) for name, on in (("spammer", c.spammer), ("biased", c.position_biased)) if on
-            ) or lead(language, "fine"),
         }
         for c in found.conduct
     ]  # fmt: skip

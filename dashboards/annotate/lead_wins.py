@@ -9,6 +9,7 @@ import streamlit as st
 from dashboards.annotate import place, who
 from dashboards.annotate.lead_progress import choose
 from dashboards.annotate.lead_quality import interval
+from dashboards.annotate.translation import translated
 from dashboards.annotate.words import say
 from dashboards.annotate.words_lead import lead
 from preference_data import progress, quality
@@ -33,10 +34,10 @@ def page() -> None:
         return
     st.caption(lead(language, "matrix"))
     st.dataframe(matrix(wins, language), hide_index=True, width="stretch")
-    for standing in quality.standings(place.store(), person.id, chosen.id, ties, policy):
+    for standing in quality.rated(wins, ties):
         st.markdown(f"#### {standing.model}")
         if standing.ranking is None:
-            st.info(standing.why)
+            st.info(translated(language, standing.why))
         else:
             _ranking(standing.ranking, language)
 

@@ -39,11 +39,17 @@ def navigation(person: Account) -> Any:
     """The pages of this account; the one that was asked for, or the first."""
     language = who.language()
     found, sections = {}, {say(language, "work"): [], say(language, "lead"): []}
+    # Streamlit serves the first page at "/" alone, and would say of its own address that there is no such page
+    sections[say(language, "work")].append(st.Page(desk.page, title=say(language, "annotate"), url_path="annotate",
+                                                   visibility="hidden"))  # fmt: skip
     for name, page, icon, roles, words in PAGES:
-        if person.role not in roles:
-            continue
-        found[name] = st.Page(page, title=words(language, name), icon=f":material/{icon}:", url_path=name,
-                              default=name == "annotate")  # fmt: skip
-        sections[say(language, "work" if words is say or name == "adjudicate" else "lead")].append(found[name])
+        first = name == "annotate"
+        # another role's page is in no menu; who asks for its address is told by the page that it is not theirs
+        own = person.role in roles
+        found[name] = st.Page(page, title=words(language, name), icon=f":material/{icon}:",
+                              url_path="start" if first else name, default=first,
+                              visibility="visible" if own else "hidden")  # fmt: skip
+        section = "work" if words is say or name == "adjudicate" or not own else "lead"
+        sections[say(language, section)].append(found[name])
     st.session_state["pages"] = found
     return st.navigation({title: pages for title, pages in sections.items() if pages})

@@ -7,6 +7,7 @@ import secrets
 import streamlit as st
 
 from dashboards.annotate import place, who
+from dashboards.annotate.translation import translated
 from dashboards.annotate.words import say
 from dashboards.annotate.words_lead import lead
 from preference_data import accounts, schema
@@ -22,7 +23,20 @@ def page() -> None:
         st.warning(lead(language, "one_time").format(name=told[0], password=told[1]), icon=":material/key:")
     problem = st.session_state.pop("people_problem", None)
     if problem is not None:
-        st.error(problem, icon=":material/error:")
+        st.error(translated(language, problem), icon=":material/error:")
+    with st.form("new_account", clear_on_submit=True):
+        st.markdown(f"**{lead(language, 'new_account')}**")
+        name = st.text_input(lead(language, "name"), max_chars=120)
+        role = st.selectbox(lead(language, "role"), schema.ROLES, format_func=lambda r: say(language, f"role_{r}"))
+        sent = st.form_submit_button(lead(language, "add"), type="primary")
+    if sent:
+        password = secrets.token_urlsafe(12)
+        try:
+            accounts.create(place.store(), person.id, name.strip(), role, password, language)
+            st.session_state["one_time"] = (name.strip(), password)
+        except ValueError as error:
+            st.session_state["people_problem"] = error.args[0]
+        st.rerun()
     for found in accounts.listed(place.store(), person.id):
         with st.container(horizontal=True, border=True, vertical_alignment="center", key=f"as_text_{found.id}"):
             closed = "" if found.active else f"  ({lead(language, 'inactive')})"
@@ -36,19 +50,6 @@ def page() -> None:
             st.button(lead(language, "deactivate" if found.active else "activate"), key=f"close_{found.id}",
                       disabled=found.id == person.id, on_click=_activate,
                       args=(person.id, found.name, not found.active))  # fmt: skip
-    with st.form("new_account", clear_on_submit=True):
-        st.markdown(f"**{lead(language, 'new_account')}**")
-        name = st.text_input(lead(language, "name"), max_chars=120)
-        role = st.selectbox(lead(language, "role"), schema.ROLES, format_func=lambda r: say(language, f"role_{r}"))
-        sent = st.form_submit_button(lead(language, "add"), type="primary")
-    if sent:
-        password = secrets.token_urlsafe(12)
-        try:
-            accounts.create(place.store(), person.id, name.strip(), role, password, language)
-            st.session_state["one_time"] = (name.strip(), password)
-        except ValueError as error:
-            st.session_state["people_problem"] = str(error)
-        st.rerun()
 
 
 def _role(actor: int, account: int, name: str) -> None:
@@ -61,7 +62,7 @@ def _reset(actor: int, name: str) -> None:
         accounts.change(place.store(), actor, name, password=password)
         st.session_state["one_time"] = (name, password)
     except ValueError as error:
-        st.session_state["people_problem"] = str(error)
+        st.session_state["people_problem"] = error.args[0]
 
 
 def _activate(actor: int, name: str, active: bool) -> None:

@@ -10,7 +10,11 @@ A picture comes without a name, a date or any metadata; its address is good for 
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import importlib
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from starlette.requests import Request
@@ -122,8 +126,33 @@ ROUTES = (
 )
 
 
+FIRST_USED = ("dashboards.annotate.pages", "pandas", "pyarrow", "PIL.Image")
+"""What the first visitors would else import while they wait; pandas and pyarrow are Streamlit's."""
+
+
+def warm() -> None:
+    """Import what the pages import, and take all of it out of the garbage collector's rounds for good.
+
+    Streamlit collects garbage of every generation after every run of a script, with the interpreter's lock held: some
+    200 ms after each answer of anybody, and nearly all of it spent on modules, which never become garbage.
+    """
+    for name in FIRST_USED:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
+@contextlib.asynccontextmanager
+async def started(app: object) -> AsyncIterator[None]:
+    """Streamlit is loaded as well by now."""
+    warm()
+    yield
+
+
 def serve(address: str, port: int) -> None:
     """Serve until stopped. `place.use` comes first."""
     import streamlit as st
 
-    st.App(SCRIPT, routes=ROUTES).run(config={**CONFIG, "server.address": address, "server.port": port})
+    st.App(SCRIPT, routes=ROUTES, lifespan=started).run(
+        config={**CONFIG, "server.address": address, "server.port": port}
+    )

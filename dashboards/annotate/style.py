@@ -25,6 +25,7 @@ CSS = """
 [class*="st-key-numbers"] [data-testid="stText"] { font-family: inherit; font-size: .85rem;
   font-variant-numeric: tabular-nums; }
 [class*="st-key-question"] [data-testid="stText"] { font-weight: 600; font-size: .95rem; }
+[data-testid="InputInstructions"] { display: none; } /* English whatever the language; forms have their buttons */
 [data-testid="stSidebar"] { min-width: 210px !important; max-width: 250px !important; }
 button:focus-visible { outline: 3px solid #1f5fbf !important; outline-offset: 2px; }
 @media (max-width: 768px) { .block-container, [data-testid="stMainBlockContainer"] { padding: 4rem .9rem 1rem; } }

@@ -47,6 +47,8 @@ PANES = """() => { for (const e of document.querySelectorAll('*')) { const p = e
   && e.shadowRoot.querySelector('.panes'); if (p) return p; } return null; }"""
 NEXT = f"""before => {{ const p = ({PANES})(); return p && p.dataset.painted && p.dataset.painted !== before
   ? [p.dataset.painted, Number(p.dataset.paintedAt)] : false; }}"""
+POLL = 50
+"""Milliseconds between two looks at the page, which takes its times itself. A look at every frame keeps a core busy."""
 CLOCK = "() => document.addEventListener('keydown', () => { window.pressedAt = performance.now(); }, true)"
 
 
@@ -148,11 +150,11 @@ class Visitor:
 
 def shift(page: Any, answers: int, until: float | None = None) -> list[float]:
     """Waits of one browser at work, until `answers` are given or that time is reached."""
-    times, at = [], page.wait_for_function(NEXT, arg="", timeout=240_000).json_value()[0]
+    times, at = [], page.wait_for_function(NEXT, arg="", timeout=240_000, polling=POLL).json_value()[0]
     while len(times) < answers or (until is not None and time.monotonic() < until):
         time.sleep(0.8)
         page.keyboard.press(random.choice("fjtgb"))
-        at, painted = page.wait_for_function(NEXT, arg=at, timeout=240_000).json_value()
+        at, painted = page.wait_for_function(NEXT, arg=at, timeout=240_000, polling=POLL).json_value()
         times.append(painted - page.evaluate("() => window.pressedAt"))
     return times
 
@@ -177,7 +179,7 @@ def sign_in(browser: Any, port: int) -> Any:
     page.locator("input[autocomplete=username]").fill("browser")
     page.locator("input[type=password]").fill(PASSWORD)
     page.keyboard.press("Enter")
-    page.wait_for_function(NEXT, arg="", timeout=240_000)
+    page.wait_for_function(NEXT, arg="", timeout=240_000, polling=POLL)
     page.evaluate(CLOCK)
     return page
 

@@ -113,8 +113,7 @@ def main() -> int:
             "answers": given.answers,
             "overview": seconds(lambda: progress.overview(store, actor, campaign)),
             "quality": seconds(lambda: quality.quality(store, actor, campaign)),
-            "win_rates": seconds(lambda: (progress.wins(store, actor, campaign),
-                                          quality.standings(store, actor, campaign))),
+            "win_rates": seconds(lambda: quality.standings(store, actor, campaign)),
         }  # fmt: skip
         print(json.dumps(found))
         store.close()

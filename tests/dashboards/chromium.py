@@ -111,7 +111,8 @@ def sign_in(context: Any, address: str, name: str, password: str, language: str 
 
 def painted(page: Any, before: str = "") -> str:
     """Wait until another assignment than `before` is painted; which."""
-    return str(page.wait_for_function(NEXT, arg=before, timeout=PATIENCE).json_value()[0])
+    # at every frame, which is playwright's default, looking would keep a core busy
+    return str(page.wait_for_function(NEXT, arg=before, timeout=PATIENCE, polling=100).json_value()[0])
 
 
 def sides(page: Any) -> list[str]:

@@ -102,16 +102,24 @@ def test_no_payload_before_the_answer_names_anything(tmp_path: Path) -> None:
     assert assignment.claim(store, store.read(lambda db: accounts.by_name(db, "ann")).id, campaign).views
 
 
-def test_an_annotator_cannot_open_the_leads_pages_by_address(tmp_path: Path) -> None:
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_an_annotator_cannot_open_the_leads_pages_by_address(tmp_path: Path, language: str) -> None:
     store = staffed(tmp_path, passwords=True)
+    accounts.change(store, store.operator, "ann", language=language)
     fill(store, ["a wall"])
     with chromium.server(tmp_path) as (address, _), chromium.browser() as found:
         page = chromium.sign_in(found.new_context(), address, "ann", PASSWORD)
         for name in ("overview", "quality", "standings", "people"):
             page.goto(f"{address}/{name}", wait_until="commit")
-            page.get_by_text("Sign out").wait_for()
+            page.get_by_text("退出" if language == "zh" else "Sign out").wait_for()
+            page.get_by_text("您的账号无权查看" if language == "zh" else "nothing here for your account").wait_for()
             shown = page.inner_text("body")
-            assert "secretmodel" not in shown and "Rating model" not in shown and "judy" not in shown
+            assert "Page not found" not in shown
+            assert not [word for word in ("secretmodel", "Rating model", "Bradley", "judy") if word in shown]
+        for name in ("annotate", ""):  # both are the address of the first page
+            page.goto(f"{address}/{name}", wait_until="commit")
+            chromium.painted(page)
+            assert "Page not found" not in page.inner_text("body")
 
 
 def _body(response: Any) -> bytes:

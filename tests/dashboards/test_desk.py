@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import copy
 import time
 import unicodedata
 from pathlib import Path
 
 import pytest
+import streamlit as st
 from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
-from dashboards.annotate import place, tickets
+from dashboards.annotate import desk, place, tickets
 from dashboards.annotate.difference import difference, exact, of_spans, spelled
 from dashboards.annotate.shift import MIN_LOOK, Shift
 from preference_data import accounts, answering, campaigns, schema, views
@@ -23,6 +26,7 @@ HOSTILE = (
     "<script>alert(1)</script> **bold** ![x](http://evil.example/a.png) $x^2$ [link](javascript:1) "
     "\u202eright to left\u202c"
 )
+ROOT = Path(__file__).parents[2]
 PAGE = "from dashboards.annotate import {0} as module\nmodule.{1}()\n"
 
 
@@ -60,9 +64,9 @@ def test_strength_axes_tags_go_with_the_answer_and_come_back_after_a_reload(stor
     fill(store, ["a wall", "a door"])
     at = open_pages(store, "ann")
     before = texts(at)
-    button(at, "strength_4_").click().run()
-    button(at, "axis_text_").click().run()
-    button(at, "tag_typo_").click().run()
+    button(at, "strength_4").click().run()
+    button(at, "axis_text").click().run()
+    button(at, "tag_typo").click().run()
     again = open_pages(store, "ann")  # another session, as after a reload: same pair, same draft
     assert texts(again)[1] == before[1] and "✓ Typo" in [b.label for b in again.button]
     time.sleep(MIN_LOOK)
@@ -95,6 +99,25 @@ def test_undo_revises_and_a_press_for_the_pair_before_answers_nothing(store: Sto
     assert stored(store) == ["left", "both_bad"]
     past = answering.history(store, number(store, "ann"), campaign)
     assert [p.given.outcome for p in past] == ["both_bad"] and past[0].revision == 1
+
+
+def test_the_buttons_of_a_pair_are_sent_before_its_pictures(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever answers at the first sight of a pair must not press a button that is still the pair before's."""
+    sent: list[str] = []
+
+    def show(*args: object) -> None:
+        sent.append("pictures")
+        st.text("the pictures are here")
+
+    outcomes = desk._outcomes
+    monkeypatch.setattr(desk.viewer, "show", show)
+    monkeypatch.setattr(desk, "_outcomes", lambda *args: (sent.append("buttons"), outcomes(*args)))
+    fill(store, ["a wall"])
+    at = open_pages(store, "ann")
+    assert sent == ["buttons", "pictures"]
+    shown = [e.value if e.type == "text" else e.key for e in at.main if e.type in ("text", "button")]
+    left = next(i for i, name in enumerate(shown) if name.startswith("say_left_"))
+    assert shown.index("the pictures are here") < left, "though the pictures stand above the buttons"
 
 
 def test_nothing_identifying_is_sent_before_the_answer(store: Store) -> None:
@@ -148,9 +171,10 @@ def test_a_campaign_can_show_what_was_read_before(store: Store) -> None:
 
 
 @pytest.mark.parametrize("prompt", [HOSTILE, "x" * 20_000, "\u0645\u0631\u062d\u0628\u0627 \u05e9\u05dc\u05d5\u05dd"])
-def test_a_hostile_prompt_is_text(store: Store, prompt: str) -> None:
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_hostile_prompt_is_text(store: Store, prompt: str, language: str) -> None:
     fill(store, [prompt])
-    at = open_pages(store, "ann")
+    at = open_pages(store, "ann", language)
     assert not at.exception and prompt in texts(at)
     assert all(prompt not in m.value for m in at.markdown), "a prompt is never Markdown"
     assert all("<script>" not in h.proto.body for h in at.get("html"))
@@ -233,3 +257,24 @@ def test_differences_spell_both_texts() -> None:
     assert spelled(difference("OPEN NOW", "OPEN  NOW")) == "OPEN NOW", "white space is folded"
     found = dict(of_spans(("OPEN", "CLOSED"), ["CLOSD", "OPEN", "zzzz"]))
     assert exact(found["OPEN"]) and spelled(found["CLOSED"]) == "CLOS[−E−]D" and spelled(found[""]) == "{+zzzz+}"
+
+
+def test_every_sentence_of_the_service_has_chinese_words_with_the_same_fields() -> None:
+    from dashboards.annotate.translation import CHINESE, translated
+    from preference_data.sentences import Sentence
+
+    found = set()
+    for folder in ("preference_data", "dashboards/annotate"):
+        for file in (ROOT / folder).rglob("*.py"):
+            for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Sentence":
+                    found.add(ast.literal_eval(call.args[0]))
+    assert len(found) > 20
+    for pattern in found:
+        assert sorted(_fields(pattern)) == sorted(_fields(CHINESE[pattern])), pattern
+    said = Sentence("answered {right} of {count} gold items as expected", {"right": 3, "count": 8})
+    assert said == "answered 3 of 8 gold items as expected" == translated("en", said)
+    assert translated("zh", said) == "8 道金标准题中答对 3 道"
+    assert translated("zh", ValueError(said)) == translated("zh", said)
+    assert translated("zh", FileNotFoundError(2, "not there")) == str(FileNotFoundError(2, "not there"))
+    assert copy.deepcopy(said).pattern == said.pattern

@@ -33,10 +33,10 @@ def number(store: Store, name: str) -> int:
     return int(store.read(lambda db: accounts.by_name(db, name)).id)
 
 
-def page(store: Store, module: str, name: str) -> AppTest:
+def page(store: Store, module: str, name: str, language: str = "en") -> AppTest:
     at = AppTest.from_string(f"from dashboards.annotate import {module} as m\nm.page()\n", default_timeout=600)
     row = store.read(lambda db: accounts.by_name(db, name))
-    at.session_state["who"], at.session_state["language"] = (row.id, row.session), "en"
+    at.session_state["who"], at.session_state["language"] = (row.id, row.session), language
     at.run()
     assert not at.exception, [e.value for e in at.exception]
     return at
@@ -94,6 +94,9 @@ def test_quality_says_why_there_is_no_number(store: Store) -> None:
     table = shown.dataframe[0].value
     assert set(table["Value"]) == {"–"} and all(table["Why undefined"].str.len() > 10)
     assert shown.info[0].value.startswith("No decided answer yet")
+    chinese = page(store, "lead_quality", "lea", "zh").dataframe[0].value
+    assert [name.split()[0] for name in chinese["系数"]] == ["Krippendorff", "Krippendorff", "Cohen", "Gwet"]
+    assert all(why.startswith("未定义") for why in chinese["未定义的原因"])
 
 
 def test_opposite_answers_agree_less_than_chance(store: Store) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -119,3 +121,22 @@ def test_uploads_and_paths_cannot_leave_their_folders(store: Store, tmp_path: Pa
             lead_create.allowed(path)
     with pytest.raises(ValueError, match="both makers"):
         lead_create.uploaded([("a", [upload("x.png", b"x")]), ("a", [upload("x.png", b"x")])], tmp_path / "runs")
+
+
+WARM = """
+import gc, sys
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+from dashboards.annotate.server import started
+with TestClient(Starlette(lifespan=started)):
+    loaded = [name in sys.modules for name in ("pandas", "dashboards.annotate.desk")]
+    print(gc.get_freeze_count(), len(gc.get_objects()), *loaded)
+"""
+
+
+def test_what_never_becomes_garbage_is_not_looked_through_after_every_answer() -> None:
+    done = subprocess.run([sys.executable, "-c", WARM], cwd=Path(__file__).parents[2], capture_output=True, text=True,
+                          check=True)  # fmt: skip
+    frozen, left, *loaded = done.stdout.split()
+    assert loaded == ["True", "True"], "the first visitor waits for no import"
+    assert int(frozen) > 100_000 and int(left) < int(frozen) / 4, done.stdout
