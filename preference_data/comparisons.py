@@ -94,10 +94,11 @@ def from_judgement(data: Mapping[str, Any]) -> Comparison:
         raise ValueError(f"judgement: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}; has {JUDGED}")
     outcome = SIDES.get(data["outcome"], data["outcome"])
     first, second = image_from_json(data["first"]), image_from_json(data["second"])
-    strength, cast = data.get("strength"), data.get("votes") or (0, 0, 0)
-    shares = None
-    if not data["annotator"] and sum(cast):
-        shares = (cast[0] / sum(cast), cast[2] / sum(cast), cast[1] / sum(cast))
+    strength, shares = data.get("strength"), None
+    cast: Sequence[int] = data.get("votes") or (0, 0, 0)
+    total = sum(cast)
+    if not data["annotator"] and total:
+        shares = (cast[0] / total, cast[2] / total, cast[1] / total)
     return Comparison(
         prompt_from_json(data["prompt"]), first, second, outcome, f"human:{data['annotator'] or 'everybody'}",
         None if strength is None else float(strength), shares,
