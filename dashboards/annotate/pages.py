@@ -44,9 +44,9 @@ def navigation(person: Account) -> Any:
                                                    visibility="hidden"))  # fmt: skip
     for name, page, icon, roles, words in PAGES:
         first = name == "annotate"
-        # another role's page is in no menu; who asks for its address is told by the page that it is not theirs
+        # another role's page is in no menu; who asks for its address is told that it is not theirs, and can sign out
         own = person.role in roles
-        found[name] = st.Page(page, title=words(language, name), icon=f":material/{icon}:",
+        found[name] = st.Page(page if own else who.refuse, title=words(language, name), icon=f":material/{icon}:",
                               url_path="start" if first else name, default=first,
                               visibility="visible" if own else "hidden")  # fmt: skip
         section = "work" if words is say or name == "adjudicate" or not own else "lead"

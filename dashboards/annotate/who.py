@@ -37,9 +37,14 @@ def require(roles: tuple[str, ...]) -> Account:
     """The account, when it has one of the roles; else the page says that there is nothing here, and ends."""
     found = account()
     if found is None or found.role not in roles:
-        st.error(say(language(), "not_here"))
+        refuse()
         st.stop()
     return found
+
+
+def refuse() -> None:
+    """The page of those whose page it is not."""
+    st.error(say(language(), "not_here"))
 
 
 def language() -> str:
