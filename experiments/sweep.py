@@ -260,12 +260,12 @@ def write_table(variants: Mapping[str, Experiment], seeds: Sequence[int], out: P
     watched = [found for name in variants if (found := held_out.variant(name, folders[name]))]
     course = held_out.table(watched)
     write_bytes(out / TABLE, "\n".join([*lines, "", *course, *([""] if course else [])]).encode())
-    kept = [(name, folder) for name in variants for folder in folders[name] if read_run(folder).metrics]
+    runs = [(name, seed, place(out, name, seed)) for name in variants for seed in seeds]
+    kept = [(name, seed, folder) for name, seed, folder in runs if read_run(folder).metrics]
     curves = comparison_curves(
-        [read_result(folder) for _, folder in kept],
-        [folder.name for _, folder in kept],
-        [inks[name] for name, _ in kept],
-    )
+        [read_result(folder) for _, _, folder in kept], [f"{name}, seed {seed}" for name, seed, _ in kept],
+        [inks[name] for name, _, _ in kept],
+    )  # fmt: skip
     note = (
         "1 − NED on held-out words, without guidance, with 95 % intervals by prompt; differences are paired by prompt, "
         "after averaging over seeds."
