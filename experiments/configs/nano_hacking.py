@@ -3,12 +3,12 @@
 Run:     glyphlab train nano_hacking --parent runs/quickstart/sft
          glyphlab train nano_grpo_watched --parent runs/quickstart/sft        (also nano_dpo_watched, nano_sft_watched)
 Takes:   as nano_grpo, nano_dpo and nano_control, and 10 s a look (48 prompts, two pictures each, two engines)
-Expect:  in the report's section on over-optimisation, alarms of the first before its gold reward has fallen by 0.05,
-         and none of the others. The finished models of nano_dpo, nano_grpo and nano_control broke no rule (the table
-         is in docs/algorithms/monitors.md). Not yet run to its end: nano_hacking
+Expect:  wanted are alarms of the first before its gold reward has fallen by 0.05, and none of the others. Not reached:
+         at this rate the model is destroyed instead, the trained reward with it, and at 1.5e-4 the first alarm came at
+         a fall of 0.07 (docs/algorithms/monitors.md)
 
-`ocr_contains` gives full marks when the word occurs anywhere in what is read. The rate is ten times that of nano_grpo:
-a guess at what makes a run cheat within its length.
+`ocr_contains` gives full marks when the word occurs anywhere in what is read. The rate is ten times that of nano_grpo,
+which was a guess at what makes a run cheat within its length, and a wrong one.
 """
 
 from __future__ import annotations
