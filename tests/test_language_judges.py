@@ -183,6 +183,7 @@ def test_imagereward_is_blip_of_transformers(tmp_path: Path) -> None:
 here = importlib.util.find_spec("torchvision") is not None or (SIDE_FOLDER / "torchvision").is_dir()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not here, reason=f"transformers' own Qwen-VL processor needs torchvision; run: {INSTALL}")
 def test_inputs_are_those_of_the_processor_of_transformers(qwen: Path) -> None:
     """In a process of its own: torchvision would make other libraries of this one choose other image processors."""

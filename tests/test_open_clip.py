@@ -28,6 +28,7 @@ def run(*arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @needs_open_clip
 def test_rewards_equal_open_clip_s_own_pipeline(tmp_path: Path) -> None:
     done = run("-m", "tests.open_clip_story", str(tmp_path))
