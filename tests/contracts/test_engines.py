@@ -36,7 +36,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Story:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where two processes have told the story at all ZeRO stages."""
+    """Where two processes have told the story at `STAGES`."""
     if importlib.util.find_spec("deepspeed") is None:
         pytest.skip("deepspeed is not installed: `pip install deepspeed` to test the engines of several processes")
     folder = tmp_path_factory.mktemp("deepspeed")
