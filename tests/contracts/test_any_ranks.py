@@ -6,11 +6,6 @@ each number. Checkpoints go from 2 to 4, from 4 to 1 and 2, and from 1 to 2. `Lo
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,8 +16,8 @@ from torch import Tensor
 from base_model.engine_files import AVERAGE_FILE, MODULE_FILE
 from base_model.zero_state import MOMENTS_FILE
 from tests.contracts.any_ranks_story import EXACT, KINDS, LAUNCHES, SECONDS, STAGES, local
+from tests.contracts.launching import launch
 
-ROOT = Path(__file__).parents[2]
 PASSED_ON = [(before, after) for after, _, others in LAUNCHES for before in others]
 WEIGHTS = 1e-6
 pytestmark = pytest.mark.slow
@@ -31,26 +26,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where all launches left their checkpoints."""
-    if importlib.util.find_spec("deepspeed") is None:
-        pytest.skip("deepspeed is not installed: `pip install deepspeed` to test the engines of several processes")
-    folder = tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, "-m", "tests.contracts.any_ranks_story", str(folder)]
-    quiet = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
-    log = folder / "log.txt"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | quiet, stdout=out, stderr=out, start_new_session=True
-        )
-        try:
-            code: int | str = process.wait(SECONDS)
-        except subprocess.TimeoutExpired:
-            code = f"still running after {SECONDS} s"
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-    assert code == 0, f"the processes ended with {code}:\n{log.read_text()[-6000:]}"
-    return folder
+    return launch(["-m", "tests.contracts.any_ranks_story"], tmp_path_factory.mktemp("ranks"), SECONDS)
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,6 @@ One `torchrun` of two gloo processes serves all DeepSpeed cases; each engine's s
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +14,8 @@ import torch
 
 from tests.contracts import adapter_story
 from tests.contracts.engine_story import RANKS, SAVED_AFTER, STAGES, UPDATES, local_story
+from tests.contracts.launching import launch
 
-ROOT = Path(__file__).parents[2]
 ENGINES = ["local", *(f"zero{stage}" for stage in STAGES)]
 SPLIT = [f"zero{stage}" for stage in STAGES if stage]
 WEIGHTS = 1e-6
@@ -37,27 +32,9 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Story:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where two processes have told the story at `STAGES`."""
-    if importlib.util.find_spec("deepspeed") is None:
-        pytest.skip("deepspeed is not installed: `pip install deepspeed` to test the engines of several processes")
-    folder = tmp_path_factory.mktemp("deepspeed")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(RANKS)]
-    command += ["-m", "tests.contracts.engine_story", str(folder)]
-    quiet = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
-    log = folder / "log.txt"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | quiet, stdout=out, stderr=out, start_new_session=True
-        )
-        try:
-            code: int | str = process.wait(SECONDS)
-        except subprocess.TimeoutExpired:
-            code = f"still running after {SECONDS} s"
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-    assert code == 0, f"the processes ended with {code}:\n{log.read_text()[-6000:]}"
-    return folder
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(RANKS)]
+    command += ["-m", "tests.contracts.engine_story"]
+    return launch(command, tmp_path_factory.mktemp("deepspeed"), SECONDS)
 
 
 @pytest.fixture(params=ENGINES)
