@@ -7,8 +7,12 @@ at once and computes no padding. diffusers' QwenImageTransformer2DModel uses the
 every sample of a batch, so the largest batch that it answers correctly is one image size: it gets one sub-batch a size,
 text padded to the longest of the sub-batch and masked, and accumulates gradients. Both sides minimise the mean squared
 error over all image tokens of the batch; a step is forward and backward. The sides alternate within one process, and
-who goes first alternates too. Time is CPU time of the process, which waiting for other work on the machine does not
-lengthen; on one thread it is what a clock shows on an idle machine.
+who goes first alternates too. On a CPU, time is CPU time of the process, which waiting for other work on the machine
+does not lengthen; on one thread it is what a clock shows on an idle machine. On a GPU it is the clock's, until the card
+is done:
+
+    python -m experiments.benchmarks.mmdit --device cuda --dtype bfloat16 --preset qwen_image --layers 6 \\
+        --small 32 32 --large 64 64
 
 Prints a table, then one JSON line; `ratio` is diffusers' median time over ours. Shapes: B samples, S image tokens,
 L text tokens, C channels.
@@ -20,13 +24,14 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from base_model.mmdit import MMDiT, MMDiTConfig
+from base_model.presets import PRESETS
 
 Grid = tuple[int, int]
 
@@ -39,6 +44,11 @@ class Benchmark:
     """blocks of the network"""
     width: int = 256
     """channels of the network, a multiple of 64"""
+    preset: str = ""
+    """take every size but `layers` from this preset, e.g. qwen_image, instead of `width`"""
+    device: str = "cpu"
+    """cpu or cuda"""
+    dtype: Literal["float32", "bfloat16"] = "float32"
     batch: int = 16
     """samples, half of each image size"""
     small: Grid = (4, 8)
@@ -55,6 +65,8 @@ class Benchmark:
     def __post_init__(self) -> None:
         if self.width % 64 or self.width < 64:
             raise ValueError(f"width={self.width} must be a multiple of 64, the channels of a head")
+        if self.preset and self.preset not in PRESETS:
+            raise ValueError(f"preset={self.preset!r} must be one of {', '.join(PRESETS)}")
         if self.batch < 2 or self.repeats < 1:
             raise ValueError(f"batch={self.batch} must be at least 2 and repeats={self.repeats} at least 1")
         if not 1 <= self.shortest <= self.longest:
@@ -77,6 +89,11 @@ class Samples:
         """Real image tokens."""
         return sum(h * w for h, w in self.grids)
 
+    def on(self, device: str) -> Samples:
+        """The same on a device."""
+        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "grids"}
+        return replace(self, **moved)
+
 
 def draw(cfg: Benchmark, network: MMDiTConfig) -> Samples:
     """Random latents, noise levels and text; text lengths spread evenly and shuffled."""
@@ -95,7 +112,7 @@ def our_step(model: nn.Module, batch: Samples) -> float:
     model.zero_grad()
     v = model(batch.x_BSC, batch.sigma_B, batch.text_BLD, batch.mask_BL, batch.grids)
     sizes = torch.tensor([h * w for h, w in batch.grids])
-    real_BS = torch.arange(v.shape[1]) < sizes[:, None]
+    real_BS = (torch.arange(v.shape[1]) < sizes[:, None]).to(v.device)
     error_BS = (v - batch.target_BSC).square().mean(-1)
     loss = torch.where(real_BS, error_BS, 0.0).sum() / batch.tokens
     loss.backward()
@@ -105,29 +122,41 @@ def our_step(model: nn.Module, batch: Samples) -> float:
 def diffusers_step(model: nn.Module, batch: Samples) -> float:
     """One padded sub-batch an image size, gradients accumulated."""
     model.zero_grad()
-    total = 0.0
+    total, kind = 0.0, next(model.parameters()).dtype
     for grid in sorted(set(batch.grids)):
         rows = [i for i, other in enumerate(batch.grids) if other == grid]
         S, L = grid[0] * grid[1], int(batch.mask_BL[rows].sum(1).max())
         v = model(
-            hidden_states=batch.x_BSC[rows, :S],
-            encoder_hidden_states=batch.text_BLD[rows, :L],
+            hidden_states=batch.x_BSC[rows, :S].to(kind),
+            encoder_hidden_states=batch.text_BLD[rows, :L].to(kind),
             encoder_hidden_states_mask=batch.mask_BL[rows, :L],
-            timestep=batch.sigma_B[rows],
+            timestep=batch.sigma_B[rows].to(kind),
             img_shapes=[[(1, *grid)]] * len(rows),
         ).sample
-        loss = (v - batch.target_BSC[rows, :S]).square().mean(-1).sum() / batch.tokens
+        loss = (v.float() - batch.target_BSC[rows, :S]).square().mean(-1).sum() / batch.tokens
         loss.backward()
         total += loss.item()
     return total
 
 
-def models(network: MMDiTConfig, seed: int) -> tuple[nn.Module, nn.Module]:
+def sizes(cfg: Benchmark) -> MMDiTConfig:
+    """The network."""
+    if cfg.preset:
+        return replace(PRESETS[cfg.preset], num_layers=cfg.layers)
+    return MMDiTConfig(
+        num_layers=cfg.layers, attention_head_dim=64, num_attention_heads=cfg.width // 64, joint_attention_dim=192,
+        in_channels=64, out_channels=16, patch_size=2, axes_dims_rope=(8, 28, 28),
+    )  # fmt: skip
+
+
+def models(network: MMDiTConfig, cfg: Benchmark) -> tuple[nn.Module, nn.Module]:
     """Ours and diffusers', with the same random weights: none zero, so that every gradient is compared."""
     from diffusers import QwenImageTransformer2DModel
 
-    torch.manual_seed(seed)
-    ours, theirs = MMDiT(network), QwenImageTransformer2DModel(**asdict(network))
+    torch.manual_seed(cfg.seed)
+    kind = getattr(torch, cfg.dtype)
+    with torch.device(cfg.device):
+        ours, theirs = MMDiT(network).to(kind), QwenImageTransformer2DModel(**asdict(network)).to(kind)
     with torch.no_grad():
         for weight in ours.parameters():
             if weight.ndim == 2:
@@ -137,38 +166,53 @@ def models(network: MMDiTConfig, seed: int) -> tuple[nn.Module, nn.Module]:
 
 
 def gradient_difference(ours: nn.Module, theirs: nn.Module) -> float:
-    """Largest difference of a gradient, as a share of the largest gradient of its tensor."""
-    worst = 0.0
+    """Norm of the difference of all gradients, as a share of the norm of diffusers'."""
+    off = total = 0.0
     peers = dict(theirs.named_parameters())
     for name, weight in ours.named_parameters():
-        if weight.grad is not None and peers[name].grad is not None:
-            scale = peers[name].grad.abs().max().clamp(min=1e-4)
-            worst = max(worst, float((weight.grad - peers[name].grad).abs().max() / scale))
-    return worst
+        if weight.grad is not None and (other := peers[name].grad) is not None:
+            off += float((weight.grad.float() - other.float()).square().sum())
+            total += float(other.float().square().sum())
+    return (off / total) ** 0.5
 
 
-def race(steps: dict[str, Callable[[], float]], repeats: int) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """CPU milliseconds of every repeat of every side, and the losses. One untimed round first; the order alternates."""
+def race(
+    steps: dict[str, Callable[[], float]], repeats: int, clock: Callable[[], float]
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Milliseconds of every repeat of every side, and the losses. One untimed round first; the order alternates."""
     losses = {name: step() for name, step in steps.items()}
     times: dict[str, list[float]] = {name: [] for name in steps}
     for repeat in range(repeats):
         for name in sorted(steps, reverse=bool(repeat % 2)):
-            start = time.process_time()
+            start = clock()
             steps[name]()
-            times[name].append(1e3 * (time.process_time() - start))
+            times[name].append(1e3 * (clock() - start))
     return times, losses
 
 
+def clock_of(device: str) -> Callable[[], float]:
+    """Seconds: of this process on a CPU; on a clock, once the card has done what it was asked, on a GPU."""
+    if device == "cpu":
+        return time.process_time
+
+    def finished() -> float:
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    return finished
+
+
 def measure(cfg: Benchmark) -> dict[str, Any]:
-    """The comparison's numbers."""
-    network = MMDiTConfig(
-        num_layers=cfg.layers, attention_head_dim=64, num_attention_heads=cfg.width // 64, joint_attention_dim=192,
-        in_channels=64, out_channels=16, patch_size=2, axes_dims_rope=(8, 28, 28),
-    )  # fmt: skip
-    ours, theirs = models(network, cfg.seed)
+    """The comparison's numbers. Raises ValueError when there is no such device."""
+    if cfg.device != "cpu" and not torch.cuda.is_available():
+        raise ValueError(f"device={cfg.device!r}: torch sees no GPU; use cpu")
+    network = sizes(cfg)
+    ours, theirs = models(network, cfg)
     batch = draw(cfg, network)
+    padding = 1 - float(batch.mask_BL.float().mean())
+    batch = batch.on(cfg.device)
     steps = {"ours": lambda: our_step(ours, batch), "diffusers": lambda: diffusers_step(theirs, batch)}
-    times, losses = race(steps, cfg.repeats)
+    times, losses = race(steps, cfg.repeats, clock_of(cfg.device))
     median = {name: statistics.median(values) for name, values in times.items()}
     return {
         "ratio": round(median["diffusers"] / median["ours"], 3),
@@ -179,8 +223,9 @@ def measure(cfg: Benchmark) -> dict[str, Any]:
         "diffusers_loss": losses["diffusers"],
         "loss_difference": abs(losses["ours"] - losses["diffusers"]),
         "gradient_difference": gradient_difference(ours, theirs),
-        "padded_text_share": round(1 - float(batch.mask_BL.float().mean()), 3),
+        "padded_text_share": round(padding, 3),
         "threads": torch.get_num_threads(),
+        "card": "" if cfg.device == "cpu" else torch.cuda.get_device_name(),
         "torch": torch.__version__,
         **asdict(cfg),
     }
@@ -190,7 +235,7 @@ def main() -> None:
     import tyro
 
     numbers = measure(tyro.cli(Benchmark, description=__doc__))
-    print(f"{'':12}{'CPU ms':>12}{'loss':>14}")
+    print(f"{'':12}{'ms':>12}{'loss':>14}")
     for side in ("ours", "diffusers"):
         print(f"{side:12}{numbers[f'{side}_ms']:12.1f}{numbers[f'{side}_loss']:14.8f}")
     print("losses differ by {loss_difference:.1e}, gradients by {gradient_difference:.1e} (relative)".format(**numbers))

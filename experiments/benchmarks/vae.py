@@ -7,7 +7,10 @@ diffusers' AutoencoderKLQwenImage treats a picture as a video of one frame and c
 computes the picture alone. Both have the released sizes (base 96, 16 latent channels, multipliers 1 2 4 4, two residual
 blocks a level) and random weights, under which latents and pictures are compared too. The sides alternate within one
 process, and who goes first alternates. Time is CPU time of the process, which waiting for other work on the machine
-does not lengthen; with several threads, whose waiting counts as CPU time, it is the clock's.
+does not lengthen; with several threads, whose waiting counts as CPU time, it is the clock's, and on a GPU it is the
+clock's until the card is done:
+
+    python -m experiments.benchmarks.vae --device cuda --dtype bfloat16 --size 1024 --pictures 16
 
 Prints a table, then one JSON line; `encode_ratio`, `decode_ratio` and `cache_ratio` are diffusers' median time
 over ours.
@@ -21,7 +24,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +47,9 @@ class Benchmark:
     repeats: int = 5
     """timed passes of each side, after one that is not"""
     threads: int = 1
+    device: str = "cpu"
+    """cpu or cuda"""
+    dtype: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -56,11 +62,11 @@ class Benchmark:
             )
 
 
-def models(seed: int) -> tuple[nn.Module, QwenImageVAE]:
+def models(cfg: Benchmark) -> tuple[nn.Module, QwenImageVAE]:
     """diffusers' and ours, with the same random weights, loud enough for the latent to be seen in the picture."""
     from diffusers import AutoencoderKLQwenImage
 
-    torch.manual_seed(seed)
+    torch.manual_seed(cfg.seed)
     theirs = AutoencoderKLQwenImage()
     with torch.no_grad():
         for weight in theirs.parameters():
@@ -73,13 +79,26 @@ def models(seed: int) -> tuple[nn.Module, QwenImageVAE]:
     shape = (1, QWEN_IMAGE_VAE.z_dim, 1, 1)
     ours.mean.copy_(torch.tensor(QWEN_IMAGE_VAE.latents_mean).view(shape))
     ours.std.copy_(torch.tensor(QWEN_IMAGE_VAE.latents_std).view(shape))
-    return theirs.eval(), ours.eval()
+    kind = getattr(torch, cfg.dtype)
+    return theirs.eval().to(cfg.device, kind), ours.eval().to(cfg.device, kind)
+
+
+def clock_of(cfg: Benchmark) -> Callable[[], float]:
+    """Seconds, of the process or on a clock; on a GPU once the card has done what it was asked."""
+    if cfg.device == "cpu":
+        return time.process_time if cfg.threads == 1 else time.perf_counter
+
+    def finished() -> float:
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    return finished
 
 
 @torch.no_grad()
 def race(sides: dict[str, Callable[[], Tensor]], cfg: Benchmark) -> tuple[dict[str, list[float]], float]:
     """Seconds of every repeat of every side, and the largest difference of their answers."""
-    clock = time.process_time if cfg.threads == 1 else time.perf_counter
+    clock = clock_of(cfg)
     answers = {name: run() for name, run in sides.items()}
     difference = float((answers["ours"] - answers["diffusers"]).abs().max())
     times: dict[str, list[float]] = {name: [] for name in SIDES}
@@ -92,10 +111,17 @@ def race(sides: dict[str, Callable[[], Tensor]], cfg: Benchmark) -> tuple[dict[s
 
 
 def measure(cfg: Benchmark) -> dict[str, Any]:
-    """The comparison's numbers."""
+    """The comparison's numbers. Raises ValueError when there is no such device."""
+    if cfg.device != "cpu" and not torch.cuda.is_available():
+        raise ValueError(f"device={cfg.device!r}: torch sees no GPU; use cpu")
     torch.set_num_threads(cfg.threads)
-    theirs, ours = models(cfg.seed)
-    pixels = torch.rand(cfg.batch, 3, cfg.size, cfg.size) * 2.0 - 1.0
+    theirs, ours = models(cfg)
+
+    def noise(pictures: int, height: int, width: int) -> Tensor:
+        drawn = torch.rand(pictures, 3, height, width) * 2.0 - 1.0
+        return drawn.to(cfg.device, getattr(torch, cfg.dtype))
+
+    pixels = noise(cfg.batch, cfg.size, cfg.size)
     with torch.no_grad():
         latents = ours.encode(pixels)
         raw = latents * ours.std + ours.mean
@@ -105,7 +131,7 @@ def measure(cfg: Benchmark) -> dict[str, Any]:
         (cfg.size, cfg.size // 2),
         (cfg.size // 2, cfg.size // 2),
     ]
-    pictures = [torch.rand(1, 3, *shapes[i % len(shapes)]) * 2.0 - 1.0 for i in range(cfg.pictures)]
+    pictures = [noise(1, *shapes[i % len(shapes)]) for i in range(cfg.pictures)]
 
     def their_latents(x: Tensor) -> Tensor:
         return (theirs.encode(x[:, :, None]).latent_dist.mode()[:, :, 0] - ours.mean) / ours.std
@@ -132,7 +158,13 @@ def measure(cfg: Benchmark) -> dict[str, Any]:
         numbers[f"{way}_ratio_of_minima"] = round(min(times["diffusers"]) / min(times["ours"]), 3)
         numbers |= {f"{way}_{name}_seconds": round(seconds, 3) for name, seconds in median.items()}
         numbers[f"{way}_difference"] = difference
-    return numbers | {"clock": "CPU" if cfg.threads == 1 else "wall", "torch": torch.__version__, **asdict(cfg)}
+    on_cpu = cfg.device == "cpu"
+    return numbers | {
+        "clock": "CPU" if on_cpu and cfg.threads == 1 else "wall",
+        "card": "" if on_cpu else torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        **asdict(cfg),
+    }
 
 
 def main() -> None:
