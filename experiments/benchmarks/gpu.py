@@ -40,6 +40,8 @@ class Benchmark:
     rank: int = 0
     """of LoRA; 0 = all weights get gradients"""
     recompute: bool = True
+    compile: bool = False
+    """compile the blocks with torch.compile"""
     repeats: int = 10
     """timed steps, after two that are not"""
     product: int = 8192
@@ -98,6 +100,9 @@ def measure(cfg: Benchmark) -> dict[str, Any]:
     if cfg.rank:
         add_adapter(network, Lora(cfg.rank))
     network.recompute = cfg.recompute
+    if cfg.compile:
+        for block in network.transformer_blocks:
+            block.compile()
     B, S = cfg.batch, cfg.grid[0] * cfg.grid[1]
     x = torch.randn(B, S, sizes.in_channels, device="cuda")
     sigma, text = torch.rand(B, device="cuda"), torch.randn(B, cfg.text, sizes.joint_attention_dim, device="cuda")
