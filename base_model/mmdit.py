@@ -161,11 +161,10 @@ class JointAttention(nn.Module):
         txt_q, img_q = self.norm_added_q(self.heads(self.add_q_proj(txt))), self.norm_q(self.heads(self.to_q(img)))
         txt_k, img_k = self.norm_added_k(self.heads(self.add_k_proj(txt))), self.norm_k(self.heads(self.to_k(img)))
         txt_v, img_v = self.heads(self.add_v_proj(txt)), self.heads(self.to_v(img))
-        order, inverse = layout.joint.order_N, layout.joint.inverse_N
-        q = rotate(torch.cat([txt_q, img_q]).index_select(0, order), layout.table_NE2)
-        k = rotate(torch.cat([txt_k, img_k]).index_select(0, order), layout.table_NE2)
-        v = torch.cat([txt_v, img_v]).index_select(0, order)
-        return layout.joint.attend(q, k, v).index_select(0, inverse)
+        joint = layout.joint
+        q = rotate(joint.sorted(txt_q, img_q), layout.table_NE2)
+        k = rotate(joint.sorted(txt_k, img_k), layout.table_NE2)
+        return joint.unsorted(joint.attend(q, k, joint.sorted(txt_v, img_v)))
 
 
 class Modulation(nn.Sequential):

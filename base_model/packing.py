@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -93,6 +94,20 @@ def leading(lengths: Sequence[int], padded: int, device: torch.device) -> Tensor
     return torch.arange(padded, device=device) < torch.tensor(lengths, device=device)[:, None]
 
 
+class Permuted(torch.autograd.Function):
+    """Rows in another order. The gradient is a gather as well, where that of `index_select` adds row by row."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, order_N: Tensor, inverse_N: Tensor) -> Tensor:
+        ctx.save_for_backward(order_N, inverse_N)
+        return x.index_select(0, order_N)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        _, inverse_N = ctx.saved_tensors
+        return grad.index_select(0, inverse_N), None, None
+
+
 @dataclass(frozen=True)
 class Joint:
     """Text and image rows together."""
@@ -104,8 +119,22 @@ class Joint:
     groups: tuple[tuple[int, int], ...]
     """(samples, tokens of each) of the runs of equal joint length"""
 
+    @property
+    def single(self) -> bool:
+        """There is one sample, so both orders are the same."""
+        return self.groups[0][0] == len(self.groups) == 1
+
+    def sorted(self, txt: Tensor, img: Tensor) -> Tensor:
+        """Joint rows of text rows and image rows."""
+        rows = torch.cat([txt, img])
+        return rows if self.single else Permuted.apply(rows, self.order_N, self.inverse_N)
+
+    def unsorted(self, rows: Tensor) -> Tensor:
+        """All text rows, then all image rows, of joint rows."""
+        return rows if self.single else Permuted.apply(rows, self.inverse_N, self.order_N)
+
     def attend(self, q_NHE: Tensor, k_NHE: Tensor, v_NHE: Tensor) -> Tensor:
-        """Full attention within every sample, on rows in joint order. Returns [N, H * E]."""
+        """Full attention within every sample, on joint rows. Returns [N, H * E]."""
         sizes = [samples * tokens for samples, tokens in self.groups]
         runs = zip(self.groups, *(x.split(sizes) for x in (q_NHE, k_NHE, v_NHE)), strict=True)
         mixed = []

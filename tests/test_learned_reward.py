@@ -167,6 +167,39 @@ def test_what_was_held_out_was_not_seen(tmp_path: Path) -> None:
         assert (c.prompt.id in prompts) == (c.left.sha256 in pictures) == (c.right.sha256 in pictures)
 
 
+def test_held_out_answers_move_no_weight_and_their_gaps_are_calibrated() -> None:
+    world = simulate(240, seed=6)
+    answers, _ = as_arrays(world.comparisons)
+    x = pixels(world, world.comparisons)
+    first = train(x, world.comparisons, answers, replace(CUT, heads=0))
+    swapped = answers.label_N3.copy()
+    swapped[first.rows_held_out] = swapped[first.rows_held_out][:, ::-1]
+    second = train(x, world.comparisons, replace(answers, label_N3=swapped), replace(CUT, heads=0))
+    for name, weight in first.fitted.weights.items():
+        np.testing.assert_array_equal(weight, second.fitted.weights[name])
+    assert second.held_out["accuracy"] == pytest.approx(1.0 - first.held_out["accuracy"], abs=0.02)
+    value = first.fitted.values((x - first.mean_F) / first.std_F)
+    held = answers.take(first.rows_held_out)
+    gap = value[held.left_N] - value[held.right_N]
+    np.testing.assert_allclose(first.gap_held_out, gap / first.temperature, rtol=1e-9)
+    assert not 0.98 < first.temperature < 1.02
+
+
+def test_cross_fitted_numbers_are_out_of_fold() -> None:
+    """Answers at random, and features enough to learn them by heart: what was seen is right, what was not is a coin."""
+    world = simulate(200, seed=8)
+    coin = np.random.default_rng(0).integers(0, 2, len(world.comparisons))
+    answers, _ = as_arrays(world.comparisons)
+    answers = replace(answers, label_N3=np.eye(3)[2 * coin])
+    x = np.random.default_rng(1).normal(size=(len(world.pictures), 150))
+    trained = train(x, world.comparisons, answers, replace(CUT, heads=0, annotators=False, decays=(1e-3,)))
+    value = trained.fitted.values((x - trained.mean_F) / trained.std_F)
+    mine = np.setdiff1d(np.arange(len(world.comparisons)), trained.rows_held_out)
+    seen = (value[answers.left_N[mine]] > value[answers.right_N[mine]]) == (coin[mine] == 0)
+    assert seen.mean() > 0.9
+    assert trained.cross_fitted["accuracy"] < 0.65
+
+
 def test_comparisons_and_training_pairs_read_as_one_file(tmp_path: Path) -> None:
     c = simulate(4, seed=1).comparisons[0]
     row = {"prompt": vars(c.prompt), "chosen": json.loads(to_jsonl([c]))["right"],

@@ -23,8 +23,8 @@ from rewards import REWARDS
 from rewards.cache import picture_hash
 from rewards.compare import Measured, compare
 from rewards.comparison import accuracy, bias, probes, sight, ties
-from rewards.comparison.best_of_n import weights
-from rewards.comparison.calibration import expected_calibration_error, fit_temperature, reliability_bins, sigmoid
+from rewards.comparison.best_of_n import distance, weights
+from rewards.comparison.calibration import Bin, expected_calibration_error, fit_temperature, reliability_bins, sigmoid
 from rewards.comparison.correlation import spearman, tau_b
 from rewards.comparison.findings import findings
 from rewards.comparison.resample import Clusters, holm, p_value, t_quantile, wilson
@@ -261,6 +261,8 @@ def test_calibration_finds_its_temperature_and_a_perfect_judge_has_no_error() ->
     assert expected_calibration_error(reliability_bins(sigmoid(gap / 2.5), share, ones)) < 0.01
     assert expected_calibration_error(reliability_bins(sigmoid(gap), share, ones)) > 0.08
     assert fit_temperature(-gap, share, ones) > 1e3  # the opposite of the truth is flattened to a half
+    too_sure_and_too_shy = [Bin(0.9, 0.7, 1.0), Bin(0.5, 0.7, 3.0)]  # their signed distances cancel
+    assert expected_calibration_error(too_sure_and_too_shy) == pytest.approx(0.2)
     assert len(reliability_bins(np.full(100, 0.5), np.ones(100), np.ones(100))) == 1
 
 
@@ -274,6 +276,7 @@ def test_best_of_n_is_the_mean_over_all_subsets() -> None:
         assert float(weights(proxy[None], n)[0] @ gold) == pytest.approx(np.mean(every))
     equal = weights(np.zeros((1, 5)), 3)[0]
     np.testing.assert_allclose(equal, 0.2)
+    assert distance(1) == 0.0 and distance(4) == pytest.approx((math.log(4) - 0.75) ** 0.5)
 
 
 def test_ties_have_a_threshold_of_their_own_and_an_order() -> None:

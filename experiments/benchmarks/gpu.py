@@ -93,7 +93,7 @@ def measure(cfg: Benchmark) -> dict[str, Any]:
     need = footprint(sizes, Lora(cfg.rank), micro, True)
     with torch.device("meta"):
         network = MMDiT(sizes)
-    network = network.to_empty(device="cuda").to(torch.bfloat16)
+    network = network.to(torch.bfloat16).to_empty(device="cuda")  # in this order no float32 copy ever exists
     with torch.no_grad():
         for p in network.parameters():
             p.normal_(std=0.02)
