@@ -63,10 +63,8 @@ class ChannelNorm(nn.Module):
         self.gamma = nn.Parameter(torch.ones(dim))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        x_BHWC = x_BCHW.permute(0, 2, 3, 1)
         # The released norm is x / max(|x|, 1e-12) * sqrt(C): the same number, with the floor inside the root.
-        scale = torch.rsqrt(x_BHWC.square().mean(-1, keepdim=True) + 1e-24)
-        return (x_BHWC * scale * self.gamma).permute(0, 3, 1, 2)
+        return F.rms_norm(x_BCHW.permute(0, 2, 3, 1), self.gamma.shape, self.gamma, 1e-24).permute(0, 3, 1, 2)
 
 
 def conv3(in_dim: int, out_dim: int) -> nn.Conv2d:
