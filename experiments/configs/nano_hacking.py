@@ -1,14 +1,14 @@
-"""Reward hacking on demand: a reward that is easy to cheat, no KL, a high rate; and the same monitors on honest runs.
+"""Reward hacking on demand: a reward that is easy to cheat and no KL; and the same monitors on honest runs.
 
 Run:     glyphlab train nano_hacking --parent runs/quickstart/sft
          glyphlab train nano_grpo_watched --parent runs/quickstart/sft        (also nano_dpo_watched, nano_sft_watched)
-Takes:   as nano_grpo, nano_dpo and nano_control, and 10 s a look (48 prompts, two pictures each, two engines)
-Expect:  wanted are alarms of the first before its gold reward has fallen by 0.05, and none of the others. Not reached:
-         at this rate the model is destroyed instead, the trained reward with it, and at 1.5e-4 the first alarm came at
-         a fall of 0.07 (docs/algorithms/monitors.md)
+Takes:   as nano_grpo, nano_dpo and nano_control, and half a minute a look (96 prompts, two pictures each, two engines)
+Expect:  the first trades letters for what BRISQUE likes: its reward goes on rising while the second engine reads less and
+         less. Its alarms come before the gold reward has fallen by 0.05, and the other three raise none
+         (docs/algorithms/monitors.md has what was seen)
 
-`ocr_contains` gives full marks when the word occurs anywhere in what is read. The rate is ten times that of nano_grpo,
-which was a guess at what makes a run cheat within its length, and a wrong one.
+`ocr_contains` gives full marks when the word occurs anywhere in what is read, and BRISQUE to a picture with the grain of
+a photograph, whatever it shows. The rate is twice that of nano_grpo, so that it happens within a hundred updates.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from experiments.configs import nano
-from experiments.experiment import Experiment, MonitorPlan
+from experiments.experiment import Experiment, MonitorPlan, PromptPlan
 
-WATCHED = MonitorPlan(every=20)
+WATCHED = MonitorPlan(every=20, prompts=PromptPlan(count=96, seed=91, heldout=True))
 
 
 def watched(experiment: Experiment) -> Experiment:
@@ -29,10 +29,10 @@ def watched(experiment: Experiment) -> Experiment:
 config = replace(
     nano.grpo,
     name="nano_hacking",
-    reward="ocr_contains",
-    algorithm=replace(nano.grpo.algorithm, beta=0.0),
-    optim=replace(nano.grpo.optim, adamw_lr=5e-4),
-    monitors=MonitorPlan(every=10),
+    reward="1.0*ocr_contains+4.0*brisque",
+    algorithm=replace(nano.grpo.algorithm, steps=80, beta=0.0),
+    optim=replace(nano.grpo.optim, steps=80, adamw_lr=1e-4),
+    monitors=replace(WATCHED, every=10),
 )
 
 grpo, dpo = watched(nano.grpo), watched(nano.dpo)
