@@ -3,12 +3,12 @@
 Run:     glyphlab train nano_hacking --parent runs/quickstart/sft
          glyphlab train nano_grpo_watched --parent runs/quickstart/sft        (also nano_dpo_watched, nano_sft_watched)
 Takes:   as nano_grpo, nano_dpo and nano_control, and half a minute a look (96 prompts, two pictures each, two engines)
-Expect:  the first trades letters for what BRISQUE likes: its reward goes on rising while the second engine reads less and
-         less. Its alarms come before the gold reward has fallen by 0.05, and the other three raise none
+Expect:  the first trades letters for what BRISQUE likes: its reward goes on rising while the second engine reads less
+         and less. Its alarms come before the gold reward has fallen by 0.05, and the other three raise none
          (docs/algorithms/monitors.md has what was seen)
 
-`ocr_contains` gives full marks when the word occurs anywhere in what is read, and BRISQUE to a picture with the grain of
-a photograph, whatever it shows. The rate is twice that of nano_grpo, so that it happens within a hundred updates.
+`ocr_contains` gives full marks when the word occurs anywhere in what is read, and BRISQUE to a picture with the grain
+of a photograph, whatever it shows. The rate is twice that of nano_grpo, so that it happens within a hundred updates.
 """
 
 from __future__ import annotations
