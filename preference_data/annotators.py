@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -49,14 +49,38 @@ def people(store: Store, actor: int, campaign: int | str) -> list[Person]:
     def work(db: Connection) -> list[Person]:
         authorise(db, actor, LEAD)
         found = campaigns.find(db, campaign).id
-        again, compared, speed = _repeats(db, found), _compared(db, found), _median_seconds(db, found)
-        nothing = (0, 0)
-        return [
-            Person(*(*row, *again.get(row[0], nothing), *compared.get(row[0], nothing), speed.get(row[0])))
-            for row in _counts(db, found)
-        ]
+        return of_answers(db, found, answers(db, found))
 
     return store.read(work)
+
+
+def of_answers(db: Connection, campaign: int, given: Sequence[Row]) -> list[Person]:
+    """Everybody who was given work; `given` is what `answers` found."""
+    again, compared, speed = _repeats(db, campaign), _compared(db, campaign, given), _median_seconds(given)
+    nothing = (0, 0)
+    return [
+        Person(*(*row, *again.get(row[0], nothing), *compared.get(row[0], nothing), speed.get(row[0])))
+        for row in _counts(db, campaign)
+    ]
+
+
+def answers(db: Connection, campaign: int) -> Sequence[Row]:
+    """(item, account, outcome, best, kind, milliseconds) of every answer but an adjudicator's, read once for all."""
+    return db.execute(
+        select(assignment.c.item_id, assignment.c.account_id, assignment.c.outcome, assignment.c.best,
+               assignment.c.kind, assignment.c.duration_ms)
+        .where(assignment.c.campaign_id == campaign, assignment.c.state == "answered",
+               assignment.c.kind != "adjudication")
+    ).all()  # fmt: skip
+
+
+def ratings(given: Sequence[Row]) -> list[tuple[int, int, str]]:
+    """(item, account, answer) of the work among `answers`: the canonical outcome, "best 2" for a ranked one."""
+    return [
+        (unit, who, outcome if best is None else f"best {best}")
+        for unit, who, outcome, best, kind, _ in given
+        if kind == "work"
+    ]
 
 
 def _counts(db: Connection, campaign: int) -> list[Row]:
@@ -79,35 +103,40 @@ def _counts(db: Connection, campaign: int) -> list[Row]:
 def _repeats(db: Connection, campaign: int) -> dict[int, tuple[int, int]]:
     """account: (repeats, of them with the same answer)"""
     first = assignment.alias()
-    return _pairs(db.execute(
+    rows = db.execute(
         select(assignment.c.account_id, func.count(), _count(_same(first, assignment)))
         .join(first, first.c.id == assignment.c.repeats)
         .where(assignment.c.campaign_id == campaign, assignment.c.kind == "repeat", assignment.c.state == "answered",
                first.c.state == "answered")
         .group_by(assignment.c.account_id)
-    ))  # fmt: skip
+    )  # fmt: skip
+    return {row[0]: (row[1], row[2]) for row in rows}
 
 
-def _compared(db: Connection, campaign: int) -> dict[int, tuple[int, int]]:
+def _compared(db: Connection, campaign: int, given: Sequence[Row]) -> dict[int, tuple[int, int]]:
     """account: (answers to items with an outcome, of them equal to it)"""
-    return _pairs(db.execute(
-        select(assignment.c.account_id, func.count(), _count(_same(item, assignment)))
-        .join(item, item.c.id == assignment.c.item_id)
-        .where(assignment.c.campaign_id == campaign, assignment.c.kind == "work", assignment.c.state == "answered",
-               item.c.outcome.is_not(None))
-        .group_by(assignment.c.account_id)
-    ))  # fmt: skip
+    settled = {
+        row[0]: (row[1], row[2])
+        for row in db.execute(
+            select(item.c.id, item.c.outcome, item.c.best)
+            .where(item.c.campaign_id == campaign, item.c.outcome.is_not(None))
+        ).all()
+    }  # fmt: skip
+    compared: Counter[int] = Counter()
+    agreed: Counter[int] = Counter()
+    for unit, who, outcome, best, kind, _ in given:
+        if kind == "work" and unit in settled:
+            compared[who] += 1
+            agreed[who] += settled[unit] == (outcome, best)
+    return {who: (count, agreed[who]) for who, count in compared.items()}
 
 
-def _median_seconds(db: Connection, campaign: int) -> dict[int, float]:
+def _median_seconds(given: Sequence[Row]) -> dict[int, float]:
     """Median duration by account, over all answers whose time was taken."""
     found: dict[int, list[int]] = defaultdict(list)
-    for who, duration in db.execute(
-        select(assignment.c.account_id, assignment.c.duration_ms)
-        .where(assignment.c.campaign_id == campaign, assignment.c.state == "answered",
-               assignment.c.kind != "adjudication", assignment.c.duration_ms.is_not(None))
-    ):  # fmt: skip
-        found[who].append(duration)
+    for _, who, _, _, _, duration in given:
+        if duration is not None:
+            found[who].append(duration)
     return {who: median(durations) / 1000.0 for who, durations in found.items()}
 
 
@@ -119,7 +148,3 @@ def _same(one: Any, other: Any) -> ColumnElement[bool]:
 
 def _count(*when: ColumnElement[bool]) -> ColumnElement[int]:
     return func.coalesce(func.sum(case((and_(*when), 1), else_=0)), 0)
-
-
-def _pairs(rows: Iterable[Row]) -> dict[int, tuple[int, int]]:
-    return {row[0]: (row[1], row[2]) for row in rows}

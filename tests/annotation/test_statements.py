@@ -1,4 +1,4 @@
-"""How often the store is asked for one answer: an annotator waits for every statement, and twenty wait for each other's.
+"""How often the store is asked for one answer: its annotator waits for every statement, and twenty for each other's.
 
 The bounds are what is needed today. Whoever raises one should know what the new statement is for.
 """
