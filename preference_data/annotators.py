@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, select
 
@@ -43,6 +43,19 @@ class Person:
     median_seconds: float | None
 
 
+class Answers(NamedTuple):
+    """Answers as columns, in one order, read once for everything that is worked out from them."""
+
+    items: Sequence[int]
+    accounts: Sequence[int]
+    outcomes: Sequence[str]
+    """canonical"""
+    best: Sequence[int | None]
+    """place of the best picture, of a ranked answer"""
+    kinds: Sequence[str]
+    milliseconds: Sequence[int | None]
+
+
 def people(store: Store, actor: int, campaign: int | str) -> list[Person]:
     """Everybody who was given work in the campaign, for a lead."""
 
@@ -54,7 +67,7 @@ def people(store: Store, actor: int, campaign: int | str) -> list[Person]:
     return store.read(work)
 
 
-def of_answers(db: Connection, campaign: int, given: Sequence[Row]) -> list[Person]:
+def of_answers(db: Connection, campaign: int, given: Answers) -> list[Person]:
     """Everybody who was given work; `given` is what `answers` found."""
     again, compared, speed = _repeats(db, campaign), _compared(db, campaign, given), _median_seconds(given)
     nothing = (0, 0)
@@ -64,21 +77,22 @@ def of_answers(db: Connection, campaign: int, given: Sequence[Row]) -> list[Pers
     ]
 
 
-def answers(db: Connection, campaign: int) -> Sequence[Row]:
-    """(item, account, outcome, best, kind, milliseconds) of every answer but an adjudicator's, read once for all."""
-    return db.execute(
+def answers(db: Connection, campaign: int) -> Answers:
+    """Every answer but an adjudicator's."""
+    rows = db.execute(
         select(assignment.c.item_id, assignment.c.account_id, assignment.c.outcome, assignment.c.best,
                assignment.c.kind, assignment.c.duration_ms)
         .where(assignment.c.campaign_id == campaign, assignment.c.state == "answered",
                assignment.c.kind != "adjudication")
     ).all()  # fmt: skip
+    return Answers(*zip(*rows, strict=True)) if rows else Answers((), (), (), (), (), ())
 
 
-def ratings(given: Sequence[Row]) -> list[tuple[int, int, str]]:
-    """(item, account, answer) of the work among `answers`: the canonical outcome, "best 2" for a ranked one."""
+def ratings(given: Answers) -> list[tuple[int, int, str]]:
+    """(item, account, answer) of the work: the canonical outcome, "best 2" for a ranked one."""
     return [
         (unit, who, outcome if best is None else f"best {best}")
-        for unit, who, outcome, best, kind, _ in given
+        for unit, who, outcome, best, kind in zip(*given[:5], strict=True)
         if kind == "work"
     ]
 
@@ -113,28 +127,24 @@ def _repeats(db: Connection, campaign: int) -> dict[int, tuple[int, int]]:
     return {row[0]: (row[1], row[2]) for row in rows}
 
 
-def _compared(db: Connection, campaign: int, given: Sequence[Row]) -> dict[int, tuple[int, int]]:
+def _compared(db: Connection, campaign: int, given: Answers) -> dict[int, tuple[int, int]]:
     """account: (answers to items with an outcome, of them equal to it)"""
-    settled = {
-        row[0]: (row[1], row[2])
-        for row in db.execute(
-            select(item.c.id, item.c.outcome, item.c.best)
-            .where(item.c.campaign_id == campaign, item.c.outcome.is_not(None))
-        ).all()
-    }  # fmt: skip
-    compared: Counter[int] = Counter()
-    agreed: Counter[int] = Counter()
-    for unit, who, outcome, best, kind, _ in given:
-        if kind == "work" and unit in settled:
-            compared[who] += 1
-            agreed[who] += settled[unit] == (outcome, best)
-    return {who: (count, agreed[who]) for who, count in compared.items()}
+    asked = select(item.c.id, item.c.outcome, item.c.best).where(item.c.campaign_id == campaign,
+                                                                 item.c.outcome.is_not(None))  # fmt: skip
+    settled = {unit: (outcome, best) for unit, outcome, best in db.execute(asked).all()}
+    said = zip(given.outcomes, given.best, strict=True)
+    counts = Counter(
+        (who, settled[unit] == what)
+        for unit, who, what, kind in zip(given.items, given.accounts, said, given.kinds, strict=True)
+        if kind == "work" and unit in settled
+    )
+    return {who: (counts[who, True] + counts[who, False], counts[who, True]) for who, _ in counts}
 
 
-def _median_seconds(given: Sequence[Row]) -> dict[int, float]:
+def _median_seconds(given: Answers) -> dict[int, float]:
     """Median duration by account, over all answers whose time was taken."""
     found: dict[int, list[int]] = defaultdict(list)
-    for _, who, _, _, _, duration in given:
+    for who, duration in zip(given.accounts, given.milliseconds, strict=True):
         if duration is not None:
             found[who].append(duration)
     return {who: median(durations) / 1000.0 for who, durations in found.items()}
