@@ -73,6 +73,23 @@ def test_a_spammer_and_a_position_biased_annotator_are_named(tmp_path: Path) -> 
     store.close()
 
 
+def test_answers_to_work_are_compared_with_what_was_settled(store: Store) -> None:
+    c = campaign(store, [pair_item(i) for i in range(4)], dataclasses.replace(PLAIN, overlap=2, cap=2))
+    ada, bo = person(store, "ada"), person(store, "bo")
+    label(store, c, ada, lambda left: "left" if left else "right", random.Random(0))
+    label(store, c, bo, lambda left: "right" if left else "left", random.Random(1))
+    item, table = schema.item, schema.assignment
+    mine = store.read(lambda db: db.execute(select(table).where(table.c.account_id == ada)).all())
+    for row, best in zip(mine[:3], (None, None, 1), strict=True):  # the third is alike but for the best
+        store.write(lambda db, r=row, b=best: db.execute(
+            item.update().where(item.c.id == r.item_id).values(state="settled", outcome=r.outcome, best=b)))  # fmt: skip
+    again = {**ANSWERED, "kind": "repeat", "token": "again", "campaign_id": c, "item_id": mine[0].item_id,
+             "account_id": ada, "slots": [0, 1], "swapped": False, "outcome": "tie", "repeats": mine[0].id}  # fmt: skip
+    store.write(lambda db: db.execute(schema.assignment.insert(), [again]))
+    found = {p.name: (p.compared, p.agreed, p.repeats) for p in annotators.people(store, store.operator, c)}
+    assert found == {"ada": (3, 2, 1), "bo": (3, 0, 0)}
+
+
 def test_an_honest_annotator_is_rarely_accused_of_a_side() -> None:
     chance = random.Random(0)
     wrong = sum(binomial_p(sum(chance.random() < 0.5 for _ in range(200)), 200) < 0.05 for _ in range(1000))
