@@ -81,8 +81,9 @@ def test_answers_to_work_are_compared_with_what_was_settled(store: Store) -> Non
     item, table = schema.item, schema.assignment
     mine = store.read(lambda db: db.execute(select(table).where(table.c.account_id == ada)).all())
     for row, best in zip(mine[:3], (None, None, 1), strict=True):  # the third is alike but for the best
-        store.write(lambda db, r=row, b=best: db.execute(
-            item.update().where(item.c.id == r.item_id).values(state="settled", outcome=r.outcome, best=b)))  # fmt: skip
+        changed = item.update().where(item.c.id == row.item_id)
+        changed = changed.values(state="settled", outcome=row.outcome, best=best)
+        store.write(lambda db, q=changed: db.execute(q))
     again = {**ANSWERED, "kind": "repeat", "token": "again", "campaign_id": c, "item_id": mine[0].item_id,
              "account_id": ada, "slots": [0, 1], "swapped": False, "outcome": "tie", "repeats": mine[0].id}  # fmt: skip
     store.write(lambda db: db.execute(schema.assignment.insert(), [again]))
