@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, Row, and_, exists, func, select, update
 
-from preference_data import campaigns, schema
-from preference_data.answering import Conflict, Receipt, append, first_duration, known
+from preference_data import campaigns
+from preference_data.answering import Conflict, Receipt, append, first_duration, revisions
 from preference_data.answers import SET_ASIDE, Given, as_shown, canonical, check
-from preference_data.assignment import hand_out, lease_seconds, reclaim
+from preference_data.assignment import hand_out, lease_seconds, places, reclaim
 from preference_data.roles import ADJUDICATE, LEAD, Forbidden, authorise
 from preference_data.schema import account, assignment, item
+from preference_data.settings import CampaignSettings
 from preference_data.store import Store, record
 from preference_data.views import View, given, newest_answer, own, settings_of, view
 
@@ -69,7 +70,7 @@ def next_case(store: Store, actor: int, campaign: int | str) -> Case | None:
                 return None
             row = _lease(db, chosen, actor, now, until, store.chance.random() < 0.5)
         db.execute(update(assignment).where(assignment.c.id == row.id).values(expires_at=until))
-        return _case(db, row, now)
+        return _case(db, row, found.settings, now)
 
     return store.write(work)
 
@@ -95,12 +96,13 @@ def answer_blind(store: Store, actor: int, token: str, said: Given, key: str) ->
 
     def work(db: Connection) -> Receipt:
         row = _own_case(db, actor, token)
-        if (done := known(db, row, key)) is not None:
+        done, past = revisions(db, row, key)
+        if done is not None:
             return done
-        if newest_answer(db, row.id) is not None:
+        if past:
             raise Conflict("the blind answer was given already; now decide")
         _check_undecided(db, row)
-        settings = settings_of(db, row.campaign_id)
+        settings = settings_of(row)
         check(said, settings.kind, len(row.slots), settings.axes, settings.tags)
         return Receipt(append(db, row, said, key, "blind", None, store.clock()), 0, False, False)
 
@@ -111,10 +113,10 @@ def reveal(store: Store, actor: int, token: str) -> Case:
     """The case with everybody's answers. Raises Forbidden before the blind answer."""
 
     def work(db: Connection) -> Case:
-        row = _own_case(db, actor, token)
+        row = _own_case(db, actor, token, lock=False)  # a read may lock nothing, and PostgreSQL says so
         if newest_answer(db, row.id) is None:
             raise Forbidden("answer blind first; then the others' answers are shown")
-        return _case(db, row, store.clock())
+        return _case(db, row, settings_of(row), store.clock())
 
     return store.read(work)
 
@@ -129,13 +131,14 @@ def decide(store: Store, actor: int, token: str, said: Given, reason: str, key: 
 
     def work(db: Connection) -> Receipt:
         row = _own_case(db, actor, token)
-        if (done := known(db, row, key)) is not None:
+        done, past = revisions(db, row, key)
+        if done is not None:
             return done
-        newest = newest_answer(db, row.id)
-        if newest is None:
+        if not past:
             raise Forbidden("answer blind first; then decide")
+        newest = past[-1]
         _check_undecided(db, row)
-        settings, now = settings_of(db, row.campaign_id), store.clock()
+        settings, now = settings_of(row), store.clock()
         check(said, settings.kind, len(row.slots), settings.axes, settings.tags)
         made = append(db, row, said, key, "revealed", newest, now)
         slots = list(row.slots)
@@ -144,7 +147,7 @@ def decide(store: Store, actor: int, token: str, said: Given, reason: str, key: 
         worst = None if said.worst is None else slots[said.worst]
         db.execute(update(assignment).where(assignment.c.id == row.id).values(
             state="answered", outcome=outcome, best=best, worst=worst, strength=said.strength, answered_at=now,
-            duration_ms=first_duration(db, row.id)))  # fmt: skip
+            duration_ms=first_duration(past, 0)))  # fmt: skip
         before = db.execute(select(item.c.state, item.c.outcome).where(item.c.id == row.item_id)).one()
         db.execute(update(item).where(item.c.id == row.item_id).values(
             state="undecided" if aside else "adjudicated", outcome=None if aside else outcome, best=best))  # fmt: skip
@@ -162,9 +165,9 @@ def _check_undecided(db: Connection, row: Row) -> None:
         raise Conflict("this case was decided meanwhile; here is the next one")
 
 
-def _own_case(db: Connection, actor: int, token: str) -> Row:
+def _own_case(db: Connection, actor: int, token: str, lock: bool = True) -> Row:
     authorise(db, actor, ADJUDICATE)
-    row = own(db, actor, token, lock=True)
+    row = own(db, actor, token, lock)
     if row.kind != "adjudication":
         raise ValueError("this assignment is no case for adjudication")
     return row
@@ -198,15 +201,16 @@ def _lease(db: Connection, chosen: int, actor: int, now: float, until: float, sw
         db.execute(update(assignment).where(assignment.c.id == before.id).values(**lease))
         return db.execute(mine).one()
     current = db.execute(select(item).where(item.c.id == chosen)).one()
-    count = db.execute(select(func.count()).where(schema.item_picture.c.item_id == chosen)).scalar_one()
-    slots = list(range(count))[:: -1 if swap else 1]
-    hand_out(db, current, actor, slots, {"kind": "adjudication", "policy": "adjudication", "counted": False, **lease})
+    hashes = places(db, chosen)
+    slots = list(range(len(hashes)))[:: -1 if swap else 1]
+    log = {"kind": "adjudication", "policy": "adjudication", "counted": False}
+    hand_out(db, current, actor, hashes, slots, {**log, **lease})
     return db.execute(mine).one()
 
 
-def _case(db: Connection, row: Row, now: float) -> Case:
+def _case(db: Connection, row: Row, settings: CampaignSettings, now: float) -> Case:
     """With the opinions only when the blind answer is there."""
-    seen = view(db, row, settings_of(db, row.campaign_id), now)
+    seen = view(db, row.id, settings, now)
     blind = newest_answer(db, row.id)
     if blind is None:
         return Case(seen, None, ())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, select
 
@@ -43,20 +43,58 @@ class Person:
     median_seconds: float | None
 
 
+class Answers(NamedTuple):
+    """Answers as columns, in one order, read once for everything that is worked out from them."""
+
+    items: Sequence[int]
+    accounts: Sequence[int]
+    outcomes: Sequence[str]
+    """canonical"""
+    best: Sequence[int | None]
+    """place of the best picture, of a ranked answer"""
+    kinds: Sequence[str]
+    milliseconds: Sequence[int | None]
+
+
 def people(store: Store, actor: int, campaign: int | str) -> list[Person]:
     """Everybody who was given work in the campaign, for a lead."""
 
     def work(db: Connection) -> list[Person]:
         authorise(db, actor, LEAD)
         found = campaigns.find(db, campaign).id
-        again, compared, speed = _repeats(db, found), _compared(db, found), _median_seconds(db, found)
-        nothing = (0, 0)
-        return [
-            Person(*(*row, *again.get(row[0], nothing), *compared.get(row[0], nothing), speed.get(row[0])))
-            for row in _counts(db, found)
-        ]
+        return of_answers(db, found, answers(db, found))
 
     return store.read(work)
+
+
+def of_answers(db: Connection, campaign: int, given: Answers) -> list[Person]:
+    """Everybody who was given work; `given` is what `answers` found."""
+    again, compared, speed = _repeats(db, campaign), _compared(db, campaign, given), _median_seconds(given)
+    nothing = (0, 0)
+    return [
+        Person(*(*row, *again.get(row[0], nothing), *compared.get(row[0], nothing), speed.get(row[0])))
+        for row in _counts(db, campaign)
+    ]
+
+
+def answers(db: Connection, campaign: int) -> Answers:
+    """Every answer but an adjudicator's."""
+    rows = db.execute(
+        select(assignment.c.item_id, assignment.c.account_id, assignment.c.outcome, assignment.c.best,
+               assignment.c.kind, assignment.c.duration_ms)
+        .where(assignment.c.campaign_id == campaign, assignment.c.state == "answered",
+               assignment.c.kind != "adjudication")
+    ).all()  # fmt: skip
+    return Answers(*zip(*rows, strict=True)) if rows else Answers((), (), (), (), (), ())
+
+
+def ratings(given: Answers) -> list[tuple[int, int, str]]:
+    """(item, account, answer) of the work: the canonical outcome, "best 2" for a ranked one."""
+    return [
+        (unit, who, outcome if best is None else f"best {best}")
+        for unit, who, outcome, best, kind in zip(*given[:5], strict=True)
+        if kind == "work"
+    ]
 
 
 def _counts(db: Connection, campaign: int) -> list[Row]:
@@ -79,35 +117,36 @@ def _counts(db: Connection, campaign: int) -> list[Row]:
 def _repeats(db: Connection, campaign: int) -> dict[int, tuple[int, int]]:
     """account: (repeats, of them with the same answer)"""
     first = assignment.alias()
-    return _pairs(db.execute(
+    rows = db.execute(
         select(assignment.c.account_id, func.count(), _count(_same(first, assignment)))
         .join(first, first.c.id == assignment.c.repeats)
         .where(assignment.c.campaign_id == campaign, assignment.c.kind == "repeat", assignment.c.state == "answered",
                first.c.state == "answered")
         .group_by(assignment.c.account_id)
-    ))  # fmt: skip
+    )  # fmt: skip
+    return {row[0]: (row[1], row[2]) for row in rows}
 
 
-def _compared(db: Connection, campaign: int) -> dict[int, tuple[int, int]]:
+def _compared(db: Connection, campaign: int, given: Answers) -> dict[int, tuple[int, int]]:
     """account: (answers to items with an outcome, of them equal to it)"""
-    return _pairs(db.execute(
-        select(assignment.c.account_id, func.count(), _count(_same(item, assignment)))
-        .join(item, item.c.id == assignment.c.item_id)
-        .where(assignment.c.campaign_id == campaign, assignment.c.kind == "work", assignment.c.state == "answered",
-               item.c.outcome.is_not(None))
-        .group_by(assignment.c.account_id)
-    ))  # fmt: skip
+    asked = select(item.c.id, item.c.outcome, item.c.best).where(item.c.campaign_id == campaign,
+                                                                 item.c.outcome.is_not(None))  # fmt: skip
+    settled = {unit: (outcome, best) for unit, outcome, best in db.execute(asked).all()}
+    said = zip(given.outcomes, given.best, strict=True)
+    counts = Counter(
+        (who, settled[unit] == what)
+        for unit, who, what, kind in zip(given.items, given.accounts, said, given.kinds, strict=True)
+        if kind == "work" and unit in settled
+    )
+    return {who: (counts[who, True] + counts[who, False], counts[who, True]) for who, _ in counts}
 
 
-def _median_seconds(db: Connection, campaign: int) -> dict[int, float]:
+def _median_seconds(given: Answers) -> dict[int, float]:
     """Median duration by account, over all answers whose time was taken."""
     found: dict[int, list[int]] = defaultdict(list)
-    for who, duration in db.execute(
-        select(assignment.c.account_id, assignment.c.duration_ms)
-        .where(assignment.c.campaign_id == campaign, assignment.c.state == "answered",
-               assignment.c.kind != "adjudication", assignment.c.duration_ms.is_not(None))
-    ):  # fmt: skip
-        found[who].append(duration)
+    for who, duration in zip(given.accounts, given.milliseconds, strict=True):
+        if duration is not None:
+            found[who].append(duration)
     return {who: median(durations) / 1000.0 for who, durations in found.items()}
 
 
@@ -119,7 +158,3 @@ def _same(one: Any, other: Any) -> ColumnElement[bool]:
 
 def _count(*when: ColumnElement[bool]) -> ColumnElement[int]:
     return func.coalesce(func.sum(case((and_(*when), 1), else_=0)), 0)
-
-
-def _pairs(rows: Iterable[Row]) -> dict[int, tuple[int, int]]:
-    return {row[0]: (row[1], row[2]) for row in rows}

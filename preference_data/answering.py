@@ -7,18 +7,19 @@ lost, is stored once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, or_, select, update
 
 from preference_data import schema
 from preference_data.answers import SET_ASIDE, Given, canonical, check
 from preference_data.roles import ANNOTATE, authorise
 from preference_data.schema import assignment, item
-from preference_data.settling import move, settle
+from preference_data.settling import locked, settle
 from preference_data.store import Store, insert, record
-from preference_data.views import View, given, newest_answer, own, settings_of, view
+from preference_data.views import View, given, own, settings_of, view
 
 
 class Conflict(ValueError):
@@ -27,12 +28,16 @@ class Conflict(ValueError):
 
 @dataclass(frozen=True)
 class Receipt:
-    """What was stored. `repeated`: this key was there already, and nothing changed."""
+    """What was stored. `repeated`: this key was there already, and nothing changed.
+
+    `ready`: the assignment that was named to come next is still this annotator's.
+    """
 
     answer: int
     revision: int
     repeated: bool
     counted: bool
+    ready: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,12 +52,15 @@ class Past:
     revises: int
 
 
-def answer(store: Store, actor: int, token: str, said: Given, key: str, revises: int | None = None) -> Receipt:
+def answer(
+    store: Store, actor: int, token: str, said: Given, key: str, revises: int | None = None, then: str = ""
+) -> Receipt:  # fmt: skip
     """Store an answer, in one transaction with everything that follows from it.
 
-    `revises` is the id of the own answer that this one replaces. Raises Forbidden when the assignment is not this
-    account's, Conflict when it is answered and `revises` does not name its newest answer, ValueError when the answer
-    does not fit the campaign, the campaign is not open, or the key was used for something else.
+    `revises` is the id of the own answer that this one replaces. `then` is the token of the assignment that would come
+    next: whether it can be shown at once is in the receipt. Raises Forbidden when the assignment is not this account's,
+    Conflict when it is answered and `revises` does not name its newest answer, ValueError when the answer does not fit
+    the campaign, the campaign is not open, or the key was used for something else.
     """
     if not 8 <= len(key) <= 80:
         raise ValueError(f"the idempotency key has {len(key)} characters; it needs 8 to 80")
@@ -60,28 +68,34 @@ def answer(store: Store, actor: int, token: str, said: Given, key: str, revises:
     def work(db: Connection) -> Receipt:
         authorise(db, actor, ANNOTATE)
         row = own(db, actor, token, lock=True)
-        if (done := known(db, row, key)) is not None:
+        done, past = revisions(db, row, key)
+        if done is not None:
             return done
-        settings = settings_of(db, row.campaign_id)
+        settings = settings_of(row)
         check(said, settings.kind, len(row.slots), settings.axes, settings.tags)
-        _check_open(db, row.campaign_id)
+        if row.campaign_state != "open":
+            raise ValueError(f"the campaign is {row.campaign_state}; answers are taken while it is open")
         if row.kind == "adjudication":
             raise ValueError("this is a case for adjudication; answer it there")
-        newest = newest_answer(db, row.id)
+        newest = past[-1] if past else None
         if (newest.id if newest is not None else None) != revises:
             raise Conflict("this was answered already; go back to it to change the answer")
         now = store.clock()
         made = append(db, row, said, key, "answer", newest, now)
-        counted = _count(db, row, said, newest)
-        _project(db, row, said, counted, now)
-        if row.kind == "work":
-            settle(db, row.item_id, settings)
+        counts = row.kind == "work"
+        current = locked(db, row.item_id) if counts else db.execute(select(item).where(item.c.id == row.item_id)).one()
+        counted = counts and said.outcome not in SET_ASIDE and (row.counted or current.taken < current.cap)
+        _project(db, row, said, current, counted, first_duration(past, duration(row, said, now)), now)
+        if counts:
+            before = newest.outcome if newest is not None else None
+            settle(db, current, settings, counted - row.counted, (said.outcome == "skip") - (before == "skip"),
+                   (said.outcome == "flag") - (before == "flag"))  # fmt: skip
         if newest is not None:
             record(db, now, actor, "answer.revise", f"assignment:{row.id}", {"outcome": newest.outcome},
                    {"outcome": said.outcome})  # fmt: skip
         if said.outcome == "flag":
             record(db, now, actor, "answer.flag", f"item:{row.item_id}", new={"tags": list(said.tags)})
-        return Receipt(made, 0 if newest is None else newest.revision + 1, False, counted)
+        return Receipt(made, 0 if newest is None else newest.revision + 1, False, counted, _ready(db, actor, then, now))
 
     return store.write(work)
 
@@ -98,11 +112,15 @@ def history(store: Store, actor: int, campaign: int, limit: int = 20) -> list[Pa
                    assignment.c.state.in_(("answered", "skipped")), assignment.c.kind != "adjudication")
             .order_by(assignment.c.answered_at.desc(), assignment.c.id.desc()).limit(limit)
         ).all()  # fmt: skip
+        table = schema.answer
+        said = db.execute(
+            select(table).where(table.c.assignment_id.in_([row.id for row in rows])).order_by(table.c.revision)
+        )
+        newest = {one.assignment_id: one for one in said}
         found = []
         for row in rows:
-            newest = newest_answer(db, row.id)
-            assert newest is not None  # an answered assignment has an answer
-            found.append(Past(row.token, row.prompt, given(newest), newest.created_at, newest.revision, newest.id))
+            last = newest[row.id]  # an answered assignment has an answer
+            found.append(Past(row.token, row.prompt, given(last), last.created_at, last.revision, last.id))
         return found
 
     return store.read(work)
@@ -117,49 +135,50 @@ def reopen(store: Store, actor: int, token: str) -> View:
     def work(db: Connection) -> View:
         authorise(db, actor, ANNOTATE)
         row = own(db, actor, token)
-        return view(db, row, settings_of(db, row.campaign_id), store.clock())
+        return view(db, row.id, settings_of(row), store.clock())
 
     return store.read(work)
 
 
-def known(db: Connection, row: Row, key: str) -> Receipt | None:
-    """The receipt of the answer that has this key; None when the key is new."""
+def revisions(db: Connection, row: Row, key: str) -> tuple[Receipt | None, list[Row]]:
+    """(the receipt of the answer that has this key, None when the key is new; the assignment's answers, oldest first).
+
+    Raises ValueError when the key belongs to another assignment's answer.
+    """
     table = schema.answer
-    done = db.execute(select(table).where(table.c.key == key)).first()
-    if done is None:
-        return None
-    if done.assignment_id != row.id:
+    asked = select(table).where(or_(table.c.assignment_id == row.id, table.c.key == key)).order_by(table.c.revision)
+    found = db.execute(asked).all()
+    if any(one.assignment_id != row.id for one in found):
         raise ValueError("this idempotency key was used for another assignment; make a new one for each")
-    return Receipt(done.id, done.revision, True, row.counted)
+    done = next((one for one in found if one.key == key), None)
+    return None if done is None else Receipt(done.id, done.revision, True, row.counted), list(found)
 
 
 def append(db: Connection, row: Row, said: Given, key: str, stage: str, newest: Row | None, now: float) -> int:
     """Add an answer's row after `newest`; its id."""
-    elapsed = 0 if row.shown_at is None else round((now - row.shown_at) * 1000)
     return insert(db, schema.answer, {
         "assignment_id": row.id, "revision": 0 if newest is None else newest.revision + 1,
         "revises": None if newest is None else newest.id, "key": key, "stage": stage, "outcome": said.outcome,
         "best": said.best, "worst": said.worst, "strength": said.strength, "axes": dict(said.axes),
-        "tags": list(said.tags), "rationale": said.rationale, "duration_ms": said.duration_ms or max(elapsed, 0),
+        "tags": list(said.tags), "rationale": said.rationale, "duration_ms": duration(row, said, now),
         "created_at": now,
     })  # fmt: skip
 
 
-def _count(db: Connection, row: Row, said: Given, newest: Row | None) -> bool:
-    """Move the item's counters for an answer that follows `newest`; whether the answer takes one of its places."""
-    if row.kind != "work":
-        return False
-    current = db.execute(select(item).where(item.c.id == row.item_id).with_for_update()).one()
-    counts = said.outcome not in SET_ASIDE and (row.counted or current.taken < current.cap)
-    before = newest.outcome if newest is not None else None
-    move(db, row.item_id, counts - row.counted, (said.outcome == "skip") - (before == "skip"),
-         (said.outcome == "flag") - (before == "flag"))  # fmt: skip
-    return counts
+def duration(row: Row, said: Given, now: float) -> int:
+    """Milliseconds that an answer took: what the page says, else the time since the pictures were painted."""
+    return said.duration_ms or (0 if row.shown_at is None else max(round((now - row.shown_at) * 1000), 0))
 
 
-def _project(db: Connection, row: Row, said: Given, counted: bool, now: float) -> None:
-    """Put what the newest answer says into the assignment."""
-    expected = db.execute(select(item.c.expected, item.c.expected_best).where(item.c.id == row.item_id)).one()
+def first_duration(past: Sequence[Row], latest: int) -> int | None:
+    """Of the first answer: a revision's time says nothing about the work. None when it was not taken."""
+    return (past[0].duration_ms if past else latest) or None
+
+
+def _project(
+    db: Connection, row: Row, said: Given, current: Row, counted: bool, took: int | None, now: float
+) -> None:  # fmt: skip
+    """Put what the newest answer says into the assignment; `current` is its item, `took` the first answer's time."""
     aside = said.outcome in SET_ASIDE
     slots: list[int] = list(row.slots)
     outcome = canonical(said.outcome, slots)
@@ -169,24 +188,21 @@ def _project(db: Connection, row: Row, said: Given, counted: bool, now: float) -
         "worst": None if said.worst is None else slots[said.worst],
         "strength": said.strength, "draft": None, "correct": None,
         "answered_at": now if row.answered_at is None else row.answered_at,
-        "duration_ms": first_duration(db, row.id),
+        "duration_ms": took,
     }  # fmt: skip
-    if expected.expected is not None and not aside:
-        values["correct"] = (outcome, values["best"]) == (expected.expected, expected.expected_best) or (
-            outcome == expected.expected and outcome != "ranked"
+    if current.expected is not None and not aside:
+        values["correct"] = (outcome, values["best"]) == (current.expected, current.expected_best) or (
+            outcome == current.expected and outcome != "ranked"
         )
     db.execute(update(assignment).where(assignment.c.id == row.id).values(**values))
 
 
-def first_duration(db: Connection, assignment_id: int) -> int | None:
-    """Of the first answer: a revision's time says nothing about the work. None when it was not taken."""
-    table = schema.answer
-    asked = select(table.c.duration_ms).where(table.c.assignment_id == assignment_id, table.c.revision == 0)
-    return int(db.execute(asked).scalar_one()) or None
-
-
-def _check_open(db: Connection, campaign: int) -> None:
-    table = schema.campaign
-    state = db.execute(select(table.c.state).where(table.c.id == campaign)).scalar_one()
-    if state != "open":
-        raise ValueError(f"the campaign is {state}; answers are taken while it is open")
+def _ready(db: Connection, actor: int, token: str, now: float) -> bool:
+    """Whether the assignment of that token is leased to this account, and its lease has not run out."""
+    if not token:
+        return False
+    asked = select(assignment.c.id).where(
+        assignment.c.token == token, assignment.c.account_id == actor, assignment.c.state == "leased",
+        assignment.c.expires_at >= now,
+    )  # fmt: skip
+    return db.execute(asked).first() is not None

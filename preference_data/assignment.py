@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, func, select, update
+from sqlalchemy import Connection, Row, exists, select, update
 
 from preference_data import campaigns, closeness, schema
 from preference_data.roles import ANNOTATE, authorise
@@ -31,7 +31,7 @@ from preference_data.schema import assignment, item
 from preference_data.settings import CampaignSettings
 from preference_data.settling import move
 from preference_data.store import Store, insert, insert_new
-from preference_data.views import REFERENCE, View, own, view
+from preference_data.views import REFERENCE, View, own, views
 
 RECENT = 201
 """Newest answers whose median duration sets the length of a lease."""
@@ -70,7 +70,7 @@ def claim(store: Store, actor: int, campaign: int | str, hold: int = 1) -> Claim
             return Claimed((), "closed")
         reclaim(db, found.id, now)
         closeness.refresh_if_due(db, found.id, found.settings)
-        worker = _lock_worker(db, found.id, actor)
+        worker = _lock_worker(db, found.id, actor)  # before looking at what is held
         until = now + lease_seconds(db, found.id, found.settings)
         held = _held(db, found.id, actor)
         while len(held) < hold:
@@ -78,12 +78,12 @@ def claim(store: Store, actor: int, campaign: int | str, hold: int = 1) -> Claim
             if fresh is None:
                 break
             held.append(fresh)
-            worker = _lock_worker(db, found.id, actor)
+            if len(held) < hold:
+                worker = _lock_worker(db, found.id, actor)
+        if not held:
+            return Claimed((), _why_nothing(db, found.id, actor))
         db.execute(update(assignment).where(assignment.c.id.in_(held)).values(expires_at=until))
-        asked = select(assignment).where(assignment.c.id.in_(held))
-        rows = db.execute(asked.order_by(assignment.c.leased_at, assignment.c.id)).all()
-        views = tuple(view(db, row, found.settings, now) for row in rows)
-        return Claimed(views, "work" if views else _why_nothing(db, found.id, actor))
+        return Claimed(tuple(views(db, held, found.settings, now)), "work")
 
     return store.write(work)
 
@@ -205,34 +205,44 @@ def _next(
 ) -> int | None:
     """Draw one more assignment; None when no work is left for this annotator at this moment."""
     campaign, account = worker.campaign_id, worker.account_id
-    if (
-        db.execute(select(item.c.id).where(open_work(campaign, account), item.c.taken < item.c.wanted).limit(1)).first()
-        is None
-    ):
-        return None
-    x = chance.random()
-    for kind, share in (("attention", settings.attention_share), ("gold", settings.gold_share)):
-        if x < share:
-            if (check := _check_item(db, campaign, account, kind, chance)) is not None:
-                return _assign(db, worker, Drawn(check, kind, 1.0), kind, now, until, chance)
-            break
-        x -= share
-    else:
-        if x < settings.repeat_share and (before := _to_repeat(db, campaign, account, settings.repeat_gap, chance)):
-            return _assign(db, worker, Drawn(before.item_id, "repeat", 1.0), "repeat", now, until, chance, before)
+    kind = _kind(settings, chance.random())
+    if kind != "work" and not _is_left(db, campaign, account):
+        return None  # who has no work left gets no checks either
+    if kind == "repeat":
+        if before := _to_repeat(db, campaign, account, settings.repeat_gap, chance):
+            current = db.execute(select(item).where(item.c.id == before.item_id)).one()
+            return _assign(db, worker, Drawn(current, kind, 1.0), kind, now, until, chance, before)
+    elif kind != "work" and (check := _check_item(db, campaign, account, kind, chance)) is not None:
+        return _assign(db, worker, Drawn(check, kind, 1.0), kind, now, until, chance)
     drawn = take(db, campaign, account, settings.policy, chance)
     if drawn is None:
         return None
-    move(db, drawn.item, taken=+1)
+    move(db, drawn.item.id, taken=+1)
     return _assign(db, worker, drawn, "work", now, until, chance)
 
 
-def _check_item(db: Connection, campaign: int, account: int, kind: str, chance: random.Random) -> int | None:
+def _kind(settings: CampaignSettings, x: float) -> str:
+    """What comes next at a place `x` in [0, 1): a check, a repeat, or work."""
+    shares = (("attention", settings.attention_share), ("gold", settings.gold_share), ("repeat", settings.repeat_share))
+    for kind, share in shares:
+        if x < share:
+            return kind
+        x -= share
+    return "work"
+
+
+def _is_left(db: Connection, campaign: int, account: int) -> bool:
+    """Whether there is work that this annotator could be given at this moment."""
+    asked = select(item.c.id).where(open_work(campaign, account), item.c.taken < item.c.wanted).limit(1)
+    return db.execute(asked).first() is not None
+
+
+def _check_item(db: Connection, campaign: int, account: int, kind: str, chance: random.Random) -> Row | None:
     """A gold item or attention check that this annotator has not had; None when they had all."""
     had = exists().where(assignment.c.item_id == item.c.id, assignment.c.account_id == account)
-    asked = select(item.c.id).where(item.c.campaign_id == campaign, item.c.kind == kind, ~had).order_by(item.c.shuffle)
+    asked = select(item).where(item.c.campaign_id == campaign, item.c.kind == kind, ~had).order_by(item.c.shuffle)
     start = chance.random()
-    return db.execute(asked.where(item.c.shuffle >= start).limit(1)).scalar() or db.execute(asked.limit(1)).scalar()
+    return db.execute(asked.where(item.c.shuffle >= start).limit(1)).first() or db.execute(asked.limit(1)).first()
 
 
 def _to_repeat(db: Connection, campaign: int, account: int, gap: int, chance: random.Random) -> Row | None:
@@ -255,34 +265,42 @@ def _assign(
     """Lease an item to an annotator; the assignment's id. One that expired comes back as it was, sides included."""
     log = {"policy": drawn.policy, "propensity": drawn.propensity if kind == "work" else None}
     lease = {"state": "leased", "leased_at": now, "expires_at": until, "counted": kind == "work"}
+    current = drawn.item
     expired = db.execute(select(assignment.c.id).where(
-        assignment.c.item_id == drawn.item, assignment.c.account_id == worker.account_id, assignment.c.kind == kind,
+        assignment.c.item_id == current.id, assignment.c.account_id == worker.account_id, assignment.c.kind == kind,
     )).scalar()  # fmt: skip
     if expired is not None:
         db.execute(update(assignment).where(assignment.c.id == expired).values(**log, **lease))
         return int(expired)
-    current = db.execute(select(item).where(item.c.id == drawn.item)).one()
-    count = db.execute(select(func.count()).where(schema.item_picture.c.item_id == drawn.item)).scalar_one()
-    slots = _slots(worker, current, count, chance) if before is None else list(before.slots)[::-1]
-    pair = count == 2
+    hashes = places(db, current.id)
+    slots = _slots(worker, current, len(hashes), chance) if before is None else list(before.slots)[::-1]
+    pair = len(hashes) == 2
     plain = pair and (slots[0] == 0) == _in_order(current)
     db.execute(update(schema.worker).where(schema.worker.c.campaign_id == worker.campaign_id,
                                            schema.worker.c.account_id == worker.account_id)
                .values(claims=worker.claims + 1, sided=worker.sided + pair, plain=worker.plain + plain))  # fmt: skip
     repeats = before.id if before is not None else None
-    return hand_out(db, current, worker.account_id, slots, {"kind": kind, "repeats": repeats, **log, **lease})
+    return hand_out(db, current, worker.account_id, hashes, slots, {"kind": kind, "repeats": repeats, **log, **lease})
 
 
-def hand_out(db: Connection, current: Row, account: int, slots: Sequence[int], values: Mapping[str, Any]) -> int:
-    """A new assignment of an item (a row of that table) with these sides, and fresh names for it and its pictures."""
+def places(db: Connection, item_id: int) -> Sequence[str]:
+    """The hashes of an item's pictures, by their places."""
+    table = schema.item_picture
+    return db.execute(select(table.c.sha256).where(table.c.item_id == item_id).order_by(table.c.place)).scalars().all()
+
+
+def hand_out(
+    db: Connection, current: Row, account: int, hashes: Sequence[str], slots: Sequence[int], values: Mapping[str, Any]
+) -> int:
+    """A new assignment of an item (a row of that table) with these sides, and fresh names for it and its pictures.
+
+    `hashes` are its pictures by their places.
+    """
     made = insert(db, assignment, {
         "token": secrets.token_urlsafe(16), "campaign_id": current.campaign_id, "item_id": current.id,
         "account_id": account, "slots": list(slots), "swapped": slots[0] == 1 if len(slots) == 2 else None, **values,
     })  # fmt: skip
-    table = schema.item_picture
-    asked = select(table.c.sha256).where(table.c.item_id == current.id).order_by(table.c.place)
-    places = db.execute(asked).scalars().all()
-    sides = [(slot, places[place]) for slot, place in enumerate(slots)]
+    sides = [(slot, hashes[place]) for slot, place in enumerate(slots)]
     if current.reference:
         sides.append((REFERENCE, current.reference))
     db.execute(schema.handle.insert(), [

@@ -18,7 +18,7 @@ from preference_data.judgements import Judgement
 from preference_data.roles import LEAD, authorise
 from preference_data.schema import assignment, item
 from preference_data.settings import CampaignSettings
-from preference_data.settling import settle
+from preference_data.settling import locked, settle
 from preference_data.store import Store, insert, insert_if_new, insert_new, record
 
 FLIPPED = {"first": "second", "second": "first"}
@@ -50,7 +50,7 @@ def store_judgements(store: Store, actor: int, name: str, judgements: Sequence[J
         for j in judgements:
             _answer(db, campaign.id, items[_key(j)], people[j.annotator], j, now)
         for one in items.values():
-            settle(db, one, settings)
+            settle(db, locked(db, one), settings)
         record(db, now, actor, "campaign.import", f"campaign:{campaign.id}",
                new={"judgements": len(judgements), "source": source})  # fmt: skip
         return campaign

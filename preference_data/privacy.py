@@ -10,14 +10,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, select, update
 
-from preference_data import schema
+from preference_data import campaigns, schema
 from preference_data.accounts import by_name
 from preference_data.assignment import end_leases
 from preference_data.roles import ADMINISTER, authorise
 from preference_data.schema import assignment
-from preference_data.settling import move, settle
+from preference_data.settling import locked, settle
 from preference_data.store import OPERATOR, Store, record
-from preference_data.views import settings_of
 
 DAY = 86_400.0
 
@@ -108,7 +107,6 @@ def _remove_answers(db: Connection, account: int) -> int:
     for row in sorted(mine, key=lambda r: r.item_id):
         if row.kind != "work":
             continue
-        move(db, row.item_id, taken=-1 if row.counted else 0, skips=-1 if row.outcome == "skip" else 0,
-             flags=-1 if row.outcome == "flag" else 0)  # fmt: skip
-        settle(db, row.item_id, settings_of(db, row.campaign_id))
+        settle(db, locked(db, row.item_id), campaigns.find(db, row.campaign_id).settings, -1 if row.counted else 0,
+               -1 if row.outcome == "skip" else 0, -1 if row.outcome == "flag" else 0)  # fmt: skip
     return int(count)

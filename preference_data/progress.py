@@ -244,21 +244,6 @@ def _add(found: Counts, one: str, other: str, prompt: str, winner: str | None, o
     cells[outcome if winner is None else "a_wins" if winner == a else "b_wins"] += count
 
 
-def ratings(store: Store, actor: int, campaign: int | str) -> list[tuple[int, int, str]]:
-    """(item, account id, answer) of all work, for agreement: the canonical outcome, "best 2" for a ranked one."""
-
-    def work(db: Connection) -> list[tuple[int, int, str]]:
-        authorise(db, actor, LEAD)
-        found = campaigns.find(db, campaign)
-        rows = db.execute(
-            select(assignment.c.item_id, assignment.c.account_id, assignment.c.outcome, assignment.c.best)
-            .where(assignment.c.campaign_id == found.id, assignment.c.kind == "work", assignment.c.state == "answered")
-        )  # fmt: skip
-        return [(row[0], row[1], row[2] if row[3] is None else f"best {row[3]}") for row in rows]
-
-    return store.read(work)
-
-
 def _summed(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
     found: dict[str, int] = {}
     for name, count in pairs:

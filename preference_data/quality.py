@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from preference_data import campaigns, progress
+from sqlalchemy import Connection
+
+from preference_data import annotators, campaigns, progress
 from preference_data.agreement import (
     Agreement,
     coded,
@@ -14,11 +16,12 @@ from preference_data.agreement import (
     krippendorff_nominal,
     krippendorff_ordinal,
 )
-from preference_data.annotators import people
+from preference_data.annotators import Person, of_answers, ratings
 from preference_data.answers import PAIR
 from preference_data.progress import Wins
 from preference_data.ranking import Comparison, Ranking, bradley_terry, davidson, rao_kupper
 from preference_data.reliability import Conduct, Share, binomial_p, conduct, wilson
+from preference_data.roles import LEAD, authorise
 from preference_data.store import Store
 
 MODELS = {"Bradley-Terry": bradley_terry, "Davidson": davidson, "Rao-Kupper": rao_kupper}
@@ -47,9 +50,15 @@ class Standing:
 
 def quality(store: Store, actor: int, campaign: int | str) -> Quality:
     """How good a campaign's answers are, for a lead. Best-and-worst campaigns have no ordinal scale."""
-    answers = coded(progress.ratings(store, actor, campaign))
-    persons = people(store, actor, campaign)
-    pair = campaigns.get(store, actor, campaign).settings.kind == "pair"
+
+    def work(db: Connection) -> tuple[bool, list[tuple[int, int, str]], list[Person]]:
+        authorise(db, actor, LEAD)
+        found = campaigns.find(db, campaign)
+        given = annotators.answers(db, found.id)
+        return found.settings.kind == "pair", ratings(given), of_answers(db, found.id, given)
+
+    pair, rows, persons = store.read(work)
+    answers = coded(rows)
     agreement = [krippendorff_nominal(answers)]
     if pair:
         agreement.append(krippendorff_ordinal(answers))

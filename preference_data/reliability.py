@@ -18,7 +18,7 @@ from statistics import NormalDist, median
 
 import numpy as np
 
-from preference_data.agreement import LEVEL, NAN, Answers, coded, table
+from preference_data.agreement import LEVEL, NAN, Answers, coded, grouped, table
 from preference_data.annotators import Person
 from preference_data.sentences import Sentence
 
@@ -134,7 +134,7 @@ def kappa_against_others(answers: Answers, seed: int = 0) -> dict[Hashable, Shar
 def _kappa(mine_N: np.ndarray, rest_NC: np.ndarray, random: np.random.Generator) -> Share:
     """Of one rater's N answers and the counts of what the others said; a unit weighs 1, spread over the others."""
     N, C = rest_NC.shape
-    kinds, often = np.unique(np.column_stack([mine_N, rest_NC]), axis=0, return_counts=True)
+    kinds, often = grouped(np.column_stack([mine_N, rest_NC]))
     patterns = np.zeros((len(kinds), C, C))
     others = kinds[:, 1:]
     patterns[np.arange(len(kinds)), kinds[:, 0].astype(int)] = others / others.sum(axis=1, keepdims=True)
@@ -168,9 +168,9 @@ def binomial_p(hits: int, count: int) -> float:
     """Exact two-sided p-value of `hits` in `count` throws of a fair coin; 1 when there was none."""
     if not count:
         return 1.0
-    fewer = min(hits, count - hits)
-    logs = [math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1) for k in range(fewer + 1)]
-    return min(2.0 * math.fsum(math.exp(value - count * math.log(2.0)) for value in logs), 1.0)
+    k = np.arange(1, min(hits, count - hits) + 1)
+    logs = np.concatenate([[0.0], np.cumsum(np.log((count - k + 1) / k))])  # of the binomial coefficients, from 0
+    return min(2.0 * float(np.exp(logs - count * math.log(2.0)).sum()), 1.0)
 
 
 def holm(p_values: Sequence[float], alpha: float) -> list[bool]:

@@ -35,9 +35,9 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Drawn:
-    """An item, the policy that drew it and the probability that it was drawn."""
+    """An item (its row), the policy that drew it and the probability that it was drawn."""
 
-    item: int
+    item: Row
     policy: str
     propensity: float
 
@@ -63,12 +63,12 @@ def take(
         chosen = pool.pop(place)
         # somebody may hold the row or have just taken its last place: then it is left out and drawn again
         locked = db.execute(
-            select(item.c.id).where(item.c.id == chosen.id, item.c.state == "open", item.c.taken < item.c.wanted)
+            select(item).where(item.c.id == chosen.id, item.c.state == "open", item.c.taken < item.c.wanted)
             .with_for_update(skip_locked=True)
         ).first()  # fmt: skip
         if locked is not None:
             reach = 1.0 if whole else inclusion(db, free, chosen.shuffle)
-            return Drawn(chosen.id, policy, min(reach * probability, 1.0))
+            return Drawn(locked, policy, min(reach * probability, 1.0))
     return None
 
 

@@ -44,12 +44,12 @@ def entropy(found: Votes) -> float:
 
 
 def verdict(
-    found: Votes, current: Row, settings: CampaignSettings
+    found: Votes, current: Row, settings: CampaignSettings, skips: int, flags: int
 ) -> tuple[str, int, str | None, int | None]:  # fmt: skip
-    """(state, wanted, outcome, best) of a work item with these votes."""
+    """(state, wanted, outcome, best) of a work item with these votes, skips and flags."""
     answered = sum(n for *_, n in found)
     doubt = "adjudicate" if settings.adjudicate else "undecided"
-    if current.flags or current.skips >= settings.skips:
+    if flags or skips >= settings.skips:
         return doubt, current.wanted, None, None
     if answered < current.overlap:
         return "open", current.overlap, None, None
@@ -61,17 +61,27 @@ def verdict(
     return doubt, current.cap, None, None
 
 
-def settle(db: Connection, item_id: int, settings: CampaignSettings) -> str:
-    """Bring a work item in line with its answers; its new state. The caller holds the item's row."""
-    current = db.execute(select(item).where(item.c.id == item_id)).one()
-    if current.kind != "work" or current.state == "adjudicated":
-        return str(current.state)
-    found = votes(db, item_id)
-    state, wanted, outcome, best = verdict(found, current, settings)
-    db.execute(update(item).where(item.c.id == item_id).values(
+def locked(db: Connection, item_id: int) -> Row:
+    """An item's row, locked to the end of the transaction."""
+    return db.execute(select(item).where(item.c.id == item_id).with_for_update()).one()
+
+
+def settle(
+    db: Connection, current: Row, settings: CampaignSettings, taken: int = 0, skips: int = 0, flags: int = 0
+) -> None:  # fmt: skip
+    """Bring a work item in line with its answers, after its counters changed by these numbers, in one statement.
+
+    `current` is its row, as `locked` gave it, so what is written here counts what everybody else wrote.
+    """
+    if current.state == "adjudicated":
+        move(db, current.id, taken, skips, flags)
+        return
+    found = votes(db, current.id)
+    skips, flags = current.skips + skips, current.flags + flags
+    state, wanted, outcome, best = verdict(found, current, settings, skips, flags)
+    db.execute(update(item).where(item.c.id == current.id).values(
         state=state, wanted=wanted, outcome=outcome, best=best, uncertainty=entropy(found),
-        answered=sum(n for *_, n in found)))  # fmt: skip
-    return state
+        taken=current.taken + taken, skips=skips, flags=flags, answered=sum(n for *_, n in found)))  # fmt: skip
 
 
 def move(db: Connection, item_id: int, taken: int = 0, skips: int = 0, flags: int = 0) -> None:

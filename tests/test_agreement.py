@@ -121,6 +121,21 @@ def test_two_people_with_fixed_opposite_answers_are_below_0_too() -> None:
     assert nominal.value == pytest.approx(-1 + 1 / 8) and ordinal.value < 0 and ac1.value == pytest.approx(-1.0)
 
 
+def test_two_opposite_answers_to_the_only_item_are_no_more_than_chance() -> None:
+    """Alpha and kappa take chance from these two answers, and one of each makes 0; Gwet's chance is another one.
+
+    Alpha is below 0 from the second item on, kappa from the second that is opposite the other way.
+    """
+    only: list[Answer] = [(0, "a", "first"), (0, "b", "second")]
+    nominal, ordinal, kappa, ac1 = coefficients(only)
+    assert nominal.value == ordinal.value == kappa.value == 0.0 and ac1.value == pytest.approx(-1.0)
+    assert all(found.observed == 0.0 for found in (nominal, ordinal, kappa, ac1))
+    nominal, ordinal, kappa, ac1 = coefficients([*only, (1, "a", "second"), (1, "b", "first")])
+    assert nominal.value == ordinal.value == pytest.approx(-0.5) and kappa.value == pytest.approx(-1.0)
+    nominal, ordinal, kappa, _ = coefficients([*only, (1, "a", "first"), (1, "b", "second")])
+    assert nominal.value == ordinal.value == pytest.approx(-0.5) and kappa.value == 0.0
+
+
 def test_random_answers_agree_as_chance_does_and_intervals_hold_it() -> None:
     random = np.random.default_rng(2)
     held = []

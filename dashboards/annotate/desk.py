@@ -82,6 +82,8 @@ def _desk(sitting: Shift) -> None:
         (_outcomes if view.kind == "pair" else _ranks)(sitting, view, language)
     with pictures:
         viewer.show(view, sitting.ahead, readings, language)
+        if not sitting.replenish():  # while the browser paints
+            st.rerun()
         viewer.buttons(language)
     _details(sitting, view, language)
     if readings is not None:

@@ -7,7 +7,7 @@ server that was killed, comes back to the same pictures on the same sides.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from preference_data import answering, assignment, progress, views
@@ -17,10 +17,14 @@ from preference_data.facts import Reading
 from preference_data.progress import Own
 from preference_data.roles import Forbidden
 from preference_data.store import Store
-from preference_data.views import View
+from preference_data.views import Previous, View
 
-HOLD = 3
-"""Assignments held: the one on the screen and two whose pictures are loaded ahead."""
+AHEAD = 2
+"""Assignments whose pictures are loaded before they are shown."""
+HOLD = 2 + AHEAD
+"""Assignments held: the one on the screen, those ahead, and one more, because the place of the one that was answered is
+filled only when the page has been told what to show and to load (`replenish`).
+"""
 MIN_LOOK = 0.15
 """Seconds below which nobody has looked: a key that is held down, or a press that was meant for the item before."""
 RECOUNT = 20.0
@@ -51,6 +55,8 @@ class Shift:
     acted_at: float = field(default_factory=time.monotonic)
     counted_at: float = -1e9
     own: Own | None = None
+    short: bool = False
+    """fewer are held than could be"""
 
     @property
     def current(self) -> View | None:
@@ -60,15 +66,25 @@ class Shift:
     @property
     def ahead(self) -> tuple[View, ...]:
         """What comes next, for loading its pictures now."""
-        return self.held if self.revising else self.held[1:]
+        return self.held[:AHEAD] if self.revising else self.held[1 : 1 + AHEAD]
 
     def claim(self) -> None:
         """Hold work again: what is held already comes first, drafts and sides as they were."""
-        before = self.current
+        before, self.short = self.current, False
         claimed = assignment.claim(self.store, self.actor, self.campaign, HOLD)
         self.held, self.status = claimed.views, claimed.status
         if self.current is not None and (before is None or before.token != self.current.token):
             self._turn_to(self.current)
+
+    def replenish(self) -> bool:
+        """Hold as much work again as before the last answer, once the page knows what to show next.
+
+        Whether the page shows what is still held; if not, it must be run again.
+        """
+        before = self.current
+        if self.short:
+            self.claim()
+        return self.current is not None and before is not None and before.token == self.current.token
 
     def _turn_to(self, view: View) -> None:
         said = view.previous.given if view.previous else None
@@ -115,26 +131,36 @@ class Shift:
         if ranked and (said.best is None or said.worst is None or said.best == said.worst):
             self.notice = "best_first"
             return
+        rest = () if self.revising else self.held[1:]
+        then = rest[0].token if rest else ""
         try:
-            done = answering.answer(self.store, self.actor, token, said, f"{token}:{revises or 0}", revises)
+            done = answering.answer(self.store, self.actor, token, said, f"{token}:{revises or 0}", revises, then)
             self.notice = "repeated" if done.repeated else "thanks_flag" if outcome == "flag" else ""
         except Conflict:
-            self.notice = "changed_elsewhere"
+            done, self.notice = None, "changed_elsewhere"
         except ValueError:  # the campaign was closed meanwhile
             self.notice, self.revising, self.held = "closed", None, ()
             self.claim()
             return
-        self._go_on(view)
+        if done is None or done.repeated:
+            self.last = answering.reopen(self.store, self.actor, token)
+        else:
+            self.last = replace(view, draft=None, previous=Previous(done.answer, said, self.store.clock()))
+        self._go_on(rest if done is not None and done.ready else ())
 
-    def _go_on(self, answered: View) -> None:
+    def _go_on(self, rest: tuple[View, ...]) -> None:
+        """Show the first of `rest`, which is held for sure, and claim more later; without any, claim now."""
         self.acted_at = time.monotonic()
         if self.own is not None and self.revising is None:
             fewer = max(self.own.left - 1, 0)
             eta = None if self.own.pace is None else fewer * self.own.pace
             self.own = Own(self.own.answered + 1, self.own.aside, fewer, self.own.pace, eta)
-        self.revising, self.back, self.held = None, 0, ()
-        self.last = answering.reopen(self.store, self.actor, answered.token)
-        self.claim()
+        self.revising, self.back, self.held = None, 0, rest
+        if not rest:
+            self.claim()
+            return
+        self.short = True
+        self._turn_to(rest[0])
 
     def undo(self) -> None:
         """Reopen the answer before: once more goes one further back. Nothing changes until it is answered again."""

@@ -293,6 +293,18 @@ def test_gold_repeats_and_attention_checks_look_like_work(store: Store) -> None:
     assert gold.correct == (gold.outcome == item.expected)
 
 
+def test_who_has_no_work_left_gets_no_checks(store: Store) -> None:
+    """Known answers measure people at work; with nothing left to measure they would only keep somebody busy."""
+    known = [pair_item(100 + i, "gold") for i in range(40)]
+    c = campaign(store, [pair_item(1), *known], settings(gold_share=0.9, overlap=1, cap=1))
+    ada, bo = person(store, "ada"), person(store, "bo")
+    while views_ := claim(store, ada, c).views:
+        answer(store, ada, views_[0].token, LEFT, f"key of {views_[0].token}")
+    kinds = Counter(row.kind for row in assignments(store))
+    assert kinds["work"] == 1 and 0 < kinds["gold"] < 40, kinds
+    assert all(claim(store, who, c).status == "finished" for who in (ada, bo) for _ in range(5))
+
+
 def test_nothing_that_a_browser_is_told_names_a_model_or_a_file(store: Store) -> None:
     c = campaign(store, [pair_item(7, models=("glyph-old", "glyph-new"))])
     ada, bo = person(store, "ada"), person(store, "bo")

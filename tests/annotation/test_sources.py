@@ -117,7 +117,8 @@ def test_what_is_known_never_counts_as_work(store: Store, folder: Path) -> None:
     kinds = Counter(store.read(lambda db: db.execute(select(schema.assignment.c.kind)).scalars().all()))
     assert all(kinds[kind] for kind in ("gold", "attention", "repeat")), kinds
     lead = store.operator
-    assert len(progress.ratings(store, lead, c)) == kinds["work"] == 8
+    given = store.read(lambda db: annotators.answers(db, c))
+    assert len(annotators.ratings(given)) == kinds["work"] == 8
     assert sum(w.a_wins + w.b_wins for w in progress.wins(store, lead, c)) == 8
     assert len(of_answers(store, lead, c)) == 8 and {j.prompt.text for j in of_items(store, lead, c)} <= {
         f"prompt {i}" for i in range(4)}  # fmt: skip

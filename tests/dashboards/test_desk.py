@@ -15,8 +15,8 @@ from streamlit.testing.v1 import AppTest
 
 from dashboards.annotate import desk, place, tickets
 from dashboards.annotate.difference import difference, exact, of_spans, spelled
-from dashboards.annotate.shift import MIN_LOOK, Shift
-from preference_data import accounts, answering, campaigns, schema, views
+from dashboards.annotate.shift import HOLD, MIN_LOOK, Shift
+from preference_data import accounts, answering, assignment, campaigns, schema, views
 from preference_data.roles import Forbidden
 from preference_data.settings import CampaignSettings
 from preference_data.store import Store
@@ -99,6 +99,54 @@ def test_undo_revises_and_a_press_for_the_pair_before_answers_nothing(store: Sto
     assert stored(store) == ["left", "both_bad"]
     past = answering.history(store, number(store, "ann"), campaign)
     assert [p.given.outcome for p in past] == ["both_bad"] and past[0].revision == 1
+
+
+def answered(sitting: Shift) -> None:
+    """Answer what is on the screen."""
+    assert sitting.current is not None
+    sitting.seen_at -= 1
+    sitting.answer(sitting.current.token, "left")
+
+
+def test_what_was_loaded_ahead_is_not_shown_once_somebody_else_holds_it(store: Store) -> None:
+    campaign = fill(store, ["a wall", "a door", "a roof"])
+    sitting = Shift(store, number(store, "ann"), campaign)
+    sitting.claim()
+    assert len(sitting.held) == 3
+    store.clock = lambda: time.time() + 10_000  # ann's leases run out
+    assert len(assignment.claim(store, number(store, "bob"), campaign, 3).views) == 3
+    answered(sitting)
+    assert stored(store) == ["left"], "nothing that a person did is thrown away"
+    assert sitting.current is None and sitting.status == "waiting", "and nothing of bob's is shown to ann"
+
+
+def test_a_lease_that_ran_out_unseen_is_renewed_before_its_pair_is_shown(store: Store) -> None:
+    campaign = fill(store, ["a wall", "a door", "a roof"])
+    sitting = Shift(store, number(store, "ann"), campaign)
+    sitting.claim()
+    now = time.time() + 10_000
+    store.clock = lambda: now
+    answered(sitting)
+    assert sitting.current is not None and sitting.current.seconds_left == 120 and not sitting.short
+
+
+def test_a_second_window_of_the_same_person_is_noticed(store: Store) -> None:
+    campaign = fill(store, [f"a wall, {i}" for i in range(8)])
+    ann = number(store, "ann")
+    one, other = Shift(store, ann, campaign), Shift(store, ann, campaign)
+    one.claim()
+    second, third = one.held[1:3]
+    answered(one)
+    assert one.current == second and one.replenish() and len(one.held) == HOLD, "the place is filled"
+    other.claim()
+    assert other.current is not None and other.current.token == second.token, "both windows show the same pair"
+    answered(one)
+    assert one.current is not None and one.current.token == third.token
+    answered(other)  # the same key: once more the same answer
+    assert other.notice == "repeated" and other.current is not None and other.current.token == third.token
+    answered(other)
+    assert one.current.token == third.token and not one.replenish(), "answered in the other window: run the page again"
+    assert one.current.token == other.current.token and stored(store) == ["left"] * 3
 
 
 def test_the_buttons_of_a_pair_are_sent_before_its_pictures(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,14 +43,16 @@ def page(store: Store, module: str, name: str, language: str = "en") -> AppTest:
 
 
 def disagree(store: Store, campaign: int) -> None:
-    """Ann and Bob prefer different pictures of the only pair."""
-    for name, first in (("ann", True), ("bob", False)):
+    """Ann and Bob prefer different pictures of every pair; of every second pair Ann prefers the first."""
+    for name, turn in (("ann", 1), ("bob", 0)):
         actor = number(store, name)
-        view = assignment.claim(store, actor, campaign).views[0]
-        row = store.read(lambda db, v=view: db.execute(
-            select(schema.assignment.c.slots).where(schema.assignment.c.token == v.token)).scalar_one())  # fmt: skip
-        outcome = "left" if (row[0] == 0) == first else "right"
-        answering.answer(store, actor, view.token, Given(outcome, rationale=f"{name} thinks so"), f"{view.token}:0")
+        while views := assignment.claim(store, actor, campaign).views:
+            view = views[0]
+            row = store.read(lambda db, v=view: db.execute(
+                select(schema.assignment).where(schema.assignment.c.token == v.token)).one())  # fmt: skip
+            first = row.item_id % 2 == turn
+            outcome = "left" if (row.slots[0] == 0) == first else "right"
+            answering.answer(store, actor, view.token, Given(outcome, rationale=f"{name} thinks so"), f"{view.token}:0")
 
 
 def test_an_adjudicator_answers_blind_then_sees_then_decides(store: Store) -> None:
@@ -100,11 +102,12 @@ def test_quality_says_why_there_is_no_number(store: Store) -> None:
 
 
 def test_opposite_answers_agree_less_than_chance(store: Store) -> None:
-    campaign = fill(store, ["a wall"], TWO)
+    campaign = fill(store, [f"wall {i}" for i in range(6)], TWO)
     disagree(store, campaign)
     table = page(store, "lead_quality", "lea").dataframe[0].value
-    assert all(value == "–" or float(value) < 0.01 for value in table["Value"])
-    assert next(iter(page(store, "lead_progress", "lea").metric)).value == "2"
+    assert len(table) == 4 and all(float(value) < -0.1 for value in table["Value"]), table
+    assert set(table["Observed agreement"]) == {"0.0%"}
+    assert next(iter(page(store, "lead_progress", "lea").metric)).value == "12"
 
 
 def test_win_rates_count_decided_answers_only() -> None:
