@@ -1,11 +1,11 @@
 """Where should text stand? MSRoPE against two other schemes, on the nano preset, trained from nothing.
 
 Run:     glyphlab ablate positions -o runs/ablate_positions
-Takes:   see experiments/reports/2026-11-25-positions.md, where every number comes from a run of this file
+Takes:   see experiments/reports/2026-11-26-positions.md, where every number comes from a run of this file
 Expect:  see there
 
-Trained at 32 x 96 alone, on clean captions; judged there and at 48 x 128, a size that no arm has seen. Everything but
-the places of tokens is equal: weights at the start, data, noise, held-out prompts.
+Trained at 32 x 96 alone, on clean captions; judged there and at 48 x 128, a size that no arm has seen. Updates, stages and
+rates are those of nano's pretraining. Everything but the places of tokens is equal: weights at the start, data, noise, held-out prompts.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ from base_model.pretrain import Pretrain
 from base_model.sample import Sampler
 from experiments.experiment import Experiment, PromptPlan, SizePlan
 
-STEPS = 320
+STEPS = 285
 
 config = Experiment(
     name="nano_positions",
-    algorithm=Pretrain(steps=STEPS, batch=32, micro=32),
-    optim=OptimConfig(steps=STEPS, ema_decay=0.98, warmup=20),
+    algorithm=Pretrain(steps=STEPS, batch=64, micro=64),
+    optim=OptimConfig(steps=STEPS, ema_decay=0.995),
     data=TextStream(
         seed=19,
         # no text, single characters, words, words anywhere, all faces and colours
         stages=(
-            Stage(0, (0.5, 1, 4, 2, 0)),
-            Stage(STEPS // 4, (0.5, 0.5, 1, 3, 2)),
-            Stage(STEPS // 2, (0.3, 0.2, 0.5, 1, 4)),
+            Stage(0, (1, 2, 6, 1, 0)),
+            Stage(STEPS // 8, (1, 1, 2, 4, 2)),
+            Stage(STEPS // 4, (0.5, 0.3, 0.5, 1, 6)),
+            Stage(STEPS // 2, (0.3, 0.1, 0.2, 0.4, 9)),
         ),
     ),
     save_every=80,
-    minutes=2.5,
+    minutes=2.8,
 )
 
 ARMS = {
