@@ -4,8 +4,9 @@ Run:     glyphlab ablate positions -o runs/ablate_positions
 Takes:   see experiments/reports/2026-11-26-positions.md, where every number comes from a run of this file
 Expect:  see there
 
-Trained at 32 x 96 alone, on clean captions; judged there and at 48 x 128, a size that no arm has seen. Updates, stages and
-rates are those of nano's pretraining. Everything but the places of tokens is equal: weights at the start, data, noise, held-out prompts.
+Trained at 32 x 96 alone, on clean captions; judged there and at 48 x 128, a size that no arm has seen. Updates, stages
+and rates are those of nano's pretraining. Everything but the places of tokens is equal: weights at the start, data,
+noise, held-out prompts.
 """
 
 from __future__ import annotations
