@@ -11,7 +11,7 @@ Qwen-Image (arXiv:2508.02324, section 3.2 and figure 8):
   begins just outside the largest.
 
 That is the scheme `msrope`. A scheme is a function from the grids of a sample to the places of its tokens; the others
-here are what it is compared with (experiments/reports/2026-11-25-positions.md).
+here are what it is compared with (experiments/reports/2026-11-26-positions.md).
 
 Tables are float32, built once per grids and device, never inside autograd. Shapes: S image tokens, R tokens of
 condition pictures, N tokens, E channels of a head.
