@@ -158,7 +158,8 @@ def seconds(need: Footprint, setup: Setup, work: Work) -> dict[str, float]:
     peak = (card.bf16_tflops if setup.bf16 else card.fp32_tflops) * 1e12
     passes = work.trained / work.micro
     part = (N - 1) / N
-    moved = 2.0 * w * need.trained * part if setup.zero < 3 else 0.0
+    summed = 4 if setup.zero == 1 else w  # stage 1 exchanges float32 sums (base_model/engine_deepspeed.py)
+    moved = (summed + w) * need.trained * part if setup.zero < 3 else 0.0
     if setup.zero == 3:
         moved = passes * (PASSES_OF_ZERO_3 - 1 + setup.recompute) * w * need.parameters * part
         moved += passes * w * need.trained * part + work.drawn / work.micro * w * need.parameters * part

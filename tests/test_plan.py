@@ -192,6 +192,8 @@ def test_time_is_work_over_speed() -> None:
     assert seconds(need, SETUP, replace(WORK, trained=6))["products"] == pytest.approx(6 * times["products"])
     assert seconds(need, SETUP, replace(WORK, drawn=4))["products"] > times["products"]
     assert seconds(need, replace(SETUP, gpus=1), WORK)["exchange"] == 0.0
+    sent = {zero: seconds(need, replace(SETUP, zero=zero), WORK)["exchange"] for zero in (1, 2)}
+    assert sent[1] == pytest.approx(1.5 * sent[2])  # float32 sums there and 16-bit weights back; 16 bits both ways
 
 
 def asked(name: str, **changed: object) -> Asked:
