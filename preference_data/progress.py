@@ -208,7 +208,7 @@ def _pair_wins(db: Connection, chosen: list[ColumnElement[bool]]) -> Counts:
     for first, second, outcome, prompt, count in db.execute(
         select(*groups, func.count()).join(item, item.c.id == assignment.c.item_id)
         .where(*chosen, item.c.first_label != item.c.second_label).group_by(*groups)
-    ):  # fmt: skip
+    ).all():  # fmt: skip
         winner = {"first": first, "second": second}.get(outcome)
         _add(found, first, second, prompt, winner, outcome, count)
     return found

@@ -154,10 +154,10 @@ class _Data:
 
 def _equal(data: _Data) -> tuple[_Data, np.ndarray]:
     """The data with equal comparisons together, and for each comparison which of them it is: fitting reads the few."""
-    keys = np.stack([data.a, data.b, data.outcome], axis=1)
-    kinds, which = np.unique(keys, axis=0, return_inverse=True)
-    weight = np.bincount(which.ravel(), data.weight, len(kinds))
-    return _Data(data.names, kinds[:, 0], kinds[:, 1], kinds[:, 2], weight, None), which.ravel()
+    M = len(data.names)
+    keys, which = np.unique((data.a * M + data.b) * 3 + data.outcome + 1, return_inverse=True)
+    weight = np.bincount(which, data.weight, len(keys))
+    return _Data(data.names, keys // 3 // M, keys // 3 % M, keys % 3 - 1, weight, None), which
 
 
 Terms = Callable[[np.ndarray, np.ndarray, float], tuple[np.ndarray, np.ndarray, np.ndarray]]
