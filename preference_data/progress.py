@@ -204,10 +204,11 @@ CELLS = ("a_wins", "b_wins", "tie", "both_good", "both_bad")
 
 def _pair_wins(db: Connection, chosen: list[ColumnElement[bool]]) -> Counts:
     found: Counts = {}
-    groups = (item.c.first_label, item.c.second_label, assignment.c.outcome, item.c.prompt_id)
+    groups = (assignment.c.item_id, assignment.c.outcome)  # numbers first: grouping by names takes twice as long
+    given = select(*groups, func.count().label("count")).where(*chosen).group_by(*groups).subquery()
     for first, second, outcome, prompt, count in db.execute(
-        select(*groups, func.count()).join(item, item.c.id == assignment.c.item_id)
-        .where(*chosen, item.c.first_label != item.c.second_label).group_by(*groups)
+        select(item.c.first_label, item.c.second_label, given.c.outcome, item.c.prompt_id, given.c.count)
+        .join(item, item.c.id == given.c.item_id).where(item.c.first_label != item.c.second_label)
     ).all():  # fmt: skip
         winner = {"first": first, "second": second}.get(outcome)
         _add(found, first, second, prompt, winner, outcome, count)

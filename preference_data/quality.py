@@ -19,7 +19,7 @@ from preference_data.agreement import (
 from preference_data.annotators import Person, of_answers, ratings
 from preference_data.answers import PAIR
 from preference_data.progress import Wins
-from preference_data.ranking import Comparison, Ranking, bradley_terry, davidson, rao_kupper
+from preference_data.ranking import Comparison, Ranking, arrays, bradley_terry, davidson, rao_kupper
 from preference_data.reliability import Conduct, Share, binomial_p, conduct, wilson
 from preference_data.roles import LEAD, authorise
 from preference_data.store import Store
@@ -91,7 +91,10 @@ def standings(
 
 def rated(wins: Sequence[Wins], as_tie: Sequence[str] = ("tie", "both_good")) -> list[Standing]:
     """Standings of wins that were counted already."""
-    rows = comparisons(wins, as_tie)
+    try:
+        rows = arrays(comparisons(wins, as_tie))
+    except ValueError as error:
+        return [Standing(name, None, error.args[0]) for name in MODELS]
     found = []
     for name, model in MODELS.items():
         try:

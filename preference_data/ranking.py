@@ -95,29 +95,29 @@ class Ranking:
 
 
 def bradley_terry(
-    comparisons: Iterable[Comparison], level: float = 0.95, prior: float | None = None, seed: int = 0
+    comparisons: Iterable[Comparison] | Arrays, level: float = 0.95, prior: float | None = None, seed: int = 0
 ) -> Ranking:
     """(R1). See `fit`."""
-    return fit("bradley_terry", _bradley_terry, False, list(comparisons), level, prior, seed)
+    return fit("bradley_terry", _bradley_terry, False, comparisons, level, prior, seed)
 
 
 def davidson(
-    comparisons: Iterable[Comparison], level: float = 0.95, prior: float | None = None, seed: int = 0
+    comparisons: Iterable[Comparison] | Arrays, level: float = 0.95, prior: float | None = None, seed: int = 0
 ) -> Ranking:
     """(R2). See `fit`. Raises ValueError when nothing is tied or everything is: nu would be 0 or infinite."""
-    return fit("davidson", _davidson, True, list(comparisons), level, prior, seed)
+    return fit("davidson", _davidson, True, comparisons, level, prior, seed)
 
 
 def rao_kupper(
-    comparisons: Iterable[Comparison], level: float = 0.95, prior: float | None = None, seed: int = 0
+    comparisons: Iterable[Comparison] | Arrays, level: float = 0.95, prior: float | None = None, seed: int = 0
 ) -> Ranking:
     """(R3). See `fit`. Raises ValueError when nothing is tied or everything is."""
-    return fit("rao_kupper", _rao_kupper, True, list(comparisons), level, prior, seed)
+    return fit("rao_kupper", _rao_kupper, True, comparisons, level, prior, seed)
 
 
 def fit(
-    name: str, terms: Terms, with_ties: bool, comparisons: Sequence[Comparison], level: float, prior: float | None,
-    seed: int,
+    name: str, terms: Terms, with_ties: bool, comparisons: Iterable[Comparison] | Arrays, level: float,
+    prior: float | None, seed: int,
 ) -> Ranking:  # fmt: skip
     """Maximum likelihood of one of the models, with intervals of this level.
 
@@ -127,7 +127,7 @@ def fit(
     """
     if not 0.0 < level < 1.0 or (prior is not None and not prior > 0):
         raise ValueError(f"level={level}, prior={prior}: level lies between 0 and 1, and prior is positive or None")
-    data = _arrays(comparisons)
+    data = comparisons if isinstance(comparisons, Arrays) else arrays(list(comparisons))
     if with_ties and not (0 < data.weight[data.outcome == 0].sum() < data.weight.sum()):
         raise ValueError(
             Sentence("the tie parameter needs ties and decided comparisons; use bradley_terry without ties")
@@ -143,7 +143,9 @@ def fit(
 
 
 @dataclass(frozen=True)
-class _Data:
+class Arrays:
+    """Comparisons as columns, for several models to read."""
+
     names: tuple[str, ...]
     a: np.ndarray
     b: np.ndarray
@@ -152,12 +154,12 @@ class _Data:
     cluster: np.ndarray | None
 
 
-def _equal(data: _Data) -> tuple[_Data, np.ndarray]:
+def _equal(data: Arrays) -> tuple[Arrays, np.ndarray]:
     """The data with equal comparisons together, and for each comparison which of them it is: fitting reads the few."""
     M = len(data.names)
     keys, which = np.unique((data.a * M + data.b) * 3 + data.outcome + 1, return_inverse=True)
     weight = np.bincount(which, data.weight, len(keys))
-    return _Data(data.names, keys // 3 // M, keys // 3 % M, keys % 3 - 1, weight, None), which
+    return Arrays(data.names, keys // 3 // M, keys // 3 % M, keys % 3 - 1, weight, None), which
 
 
 Terms = Callable[[np.ndarray, np.ndarray, float], tuple[np.ndarray, np.ndarray, np.ndarray]]
@@ -210,7 +212,7 @@ def _rao_kupper(D: np.ndarray, outcome: np.ndarray, log_kappa: float) -> tuple[n
 
 
 def _newton(
-    data: _Data, terms: Terms, with_ties: bool, ridge: np.ndarray
+    data: Arrays, terms: Terms, with_ties: bool, ridge: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """(parameters [K], information [K, K], score of each comparison [N, K], log-likelihood) at the maximum."""
     M = len(data.names)
@@ -250,7 +252,7 @@ def _definite(information: np.ndarray) -> np.ndarray:
     return information if values[0] > -1e-9 * values[-1] else (vectors * np.abs(values)) @ vectors.T
 
 
-def _spread(data: _Data, gradient_N2: np.ndarray, M: int, with_ties: bool) -> np.ndarray:
+def _spread(data: Arrays, gradient_N2: np.ndarray, M: int, with_ties: bool) -> np.ndarray:
     """Gradients in (D, tie) -> scores [N, K] in the parameters."""
     N = len(data.a)
     scores = np.zeros((N, M + with_ties))
@@ -261,7 +263,7 @@ def _spread(data: _Data, gradient_N2: np.ndarray, M: int, with_ties: bool) -> np
     return scores
 
 
-def _information(data: _Data, hessian_N22: np.ndarray, M: int, with_ties: bool) -> np.ndarray:
+def _information(data: Arrays, hessian_N22: np.ndarray, M: int, with_ties: bool) -> np.ndarray:
     """Minus the weighted sum of Hessians [K, K] in the parameters."""
     found = np.zeros((M + with_ties, M + with_ties))
     bend = -data.weight * hessian_N22[:, 0, 0]
@@ -278,7 +280,7 @@ def _information(data: _Data, hessian_N22: np.ndarray, M: int, with_ties: bool) 
     return found
 
 
-def _covariance(information: np.ndarray, scores: np.ndarray, data: _Data, centred: bool) -> np.ndarray:
+def _covariance(information: np.ndarray, scores: np.ndarray, data: Arrays, centred: bool) -> np.ndarray:
     """[K, K]; ratings relative to their mean when `centred`."""
     inverse = np.linalg.pinv(information, rcond=1e-12, hermitian=True)
     if data.cluster is not None:
@@ -295,7 +297,7 @@ def _covariance(information: np.ndarray, scores: np.ndarray, data: _Data, centre
 
 
 def _ranking(
-    name: str, data: _Data, found: np.ndarray, covariance: np.ndarray, value: float, level: float, with_ties: bool,
+    name: str, data: Arrays, found: np.ndarray, covariance: np.ndarray, value: float, level: float, with_ties: bool,
     seed: int,
 ) -> Ranking:  # fmt: skip
     M = len(data.names)
@@ -339,7 +341,8 @@ def rank_intervals(
     return lows, highs
 
 
-def _arrays(comparisons: Sequence[Comparison]) -> _Data:
+def arrays(comparisons: Sequence[Comparison]) -> Arrays:
+    """Comparisons as columns. Raises ValueError when there is none."""
     if not comparisons:
         raise ValueError(Sentence("there is no comparison to learn from"))
     names = tuple(sorted({name for c in comparisons for name in (c.a, c.b)}))
@@ -349,13 +352,13 @@ def _arrays(comparisons: Sequence[Comparison]) -> _Data:
     if any(c.cluster is not None for c in comparisons):
         marks = [c.cluster if c.cluster is not None else f"\0{i}" for i, c in enumerate(comparisons)]
         cluster = np.array([groups.setdefault(mark, len(groups)) for mark in marks])
-    return _Data(
+    return Arrays(
         names, np.array([place[c.a] for c in comparisons]), np.array([place[c.b] for c in comparisons]),
         np.array([c.outcome for c in comparisons]), np.array([c.weight for c in comparisons], dtype=float), cluster,
     )  # fmt: skip
 
 
-def _check_connected(data: _Data) -> None:
+def _check_connected(data: Arrays) -> None:
     """A finite estimate needs, between any two groups, a win (or a tie) in each direction (Ford 1957)."""
     M = len(data.names)
     beats = np.zeros((M, M), dtype=bool)
