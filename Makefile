@@ -62,6 +62,9 @@ $(STAMP):
 	# the files of the one paddleocr uses
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps rapidocr==3.10.0 rapidocr-onnxruntime==1.4.4 \
 		brisque==0.2.0
+	# paddleocr asks for 4.10.0.84 exactly, whose JPEG 2000 decoder can be made to write out of bounds (CVE-2025-53644).
+	# Nothing here reads files with OpenCV, and what it is used for works with later ones
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps opencv-contrib-python==4.14.0.94
 	# for open_clip. In a folder of their own, because beside a CPU build of torch this torchvision breaks the image
 	# processors of transformers and the pipelines of diffusers (rewards/open_clip_import.py)
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --upgrade --target $(VENV)/open_clip \
