@@ -112,6 +112,17 @@ def test_without_answers_every_number_says_why(store: Store) -> None:
     assert progress.overview(store, store.operator, c).median_seconds is None
 
 
+def test_every_answer_to_a_pair_is_a_win_or_a_tie(store: Store) -> None:
+    c = campaign(store, [pair_item(i) for i in range(2)], dataclasses.replace(PLAIN, overlap=5, cap=5))
+    chance = random.Random(3)
+    for i in range(3):
+        label(store, c, person(store, f"a{i}"), lambda left: "left" if left else "right", chance)
+    label(store, c, person(store, "t"), lambda _: "tie", chance)
+    wins = progress.wins(store, store.operator, c)
+    new = [w.a_wins if w.a == "new@r1" else w.b_wins for w in wins]
+    assert sum(new) == 6 and sum(w.a_wins + w.b_wins for w in wins) == 6 and sum(w.tie for w in wins) == 2
+
+
 def test_best_and_worst_imply_their_preferences_and_no_more(store: Store) -> None:
     from preference_data.campaigns import Item
     from preference_data.records import Prompt
