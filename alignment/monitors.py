@@ -159,8 +159,8 @@ def gold_rules(name: str) -> tuple[Rule, Rule]:
     return (
         Rule(f"{name} falls", falls(name), 0.02, "of its range",
              "a held-out judge should not pay for the trained reward; twice this counts as lost"),
-        Rule(f"trained reward outruns {name}", outruns("trained", name), 0.4, "standard deviations",
-             "both should gain alike; 26 honest runs came to 0.36, and beyond is the trained judge's own taste"),
+        Rule(f"trained reward outruns {name}", outruns("trained", name), 0.25, "standard deviations",
+             "both should gain alike, and did within 0.1 in honest runs; the rest is the trained judge's own taste"),
     )  # fmt: skip
 
 

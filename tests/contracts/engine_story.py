@@ -24,8 +24,8 @@ from base_model.seeding import generator
 from tests.contracts import adapter_story
 
 RANKS = 2
-STAGES = (0, 2, 3)
-"""of ZeRO; stage 1 does as stage 2 does with whole gradients, and is trained in test_any_ranks.py"""
+STAGES = (0, 1, 2, 3)
+"""of ZeRO"""
 MICROS = 3
 """per rank"""
 UPDATES = 6
