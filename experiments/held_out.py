@@ -9,12 +9,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from experiments.page.charts import Band, band_chart
+from experiments.page.style import INKS
 from experiments.page.words import duration, number, signed
 from experiments.record import read_run
 
@@ -26,6 +27,7 @@ SCORE = "read/ocr"
 class Course:
     """One run, or the mean of several: a point a look, the first before training."""
 
+    updates: tuple[float, ...]
     seconds: tuple[float, ...]
     pictures: tuple[float, ...]
     """drawn and scored; all 0 when training draws none"""
@@ -52,14 +54,15 @@ def course(folder: Path) -> Course | None:
     logged = {int(line["step"] or 0): float(line["seconds"] or 0.0) for line in run.metrics}
     first, *looks = run.monitors
     looking = float(first["seconds"])  # and what came before the first update
-    seconds, pictures, scores = [0.0], [0.0], [float(first[SCORE])]
+    updates, seconds, pictures, scores = [0.0], [0.0], [0.0], [float(first[SCORE])]
     for look in looks:
         step = int(look["step"])
+        updates.append(float(step + 1))
         seconds.append(logged[step] - looking)
         looking += float(look["seconds"]) - logged[step]
         pictures.append(float((step + 1) * each))
         scores.append(float(look[SCORE]))
-    return Course(tuple(seconds), tuple(pictures), tuple(scores))
+    return Course(tuple(updates), tuple(seconds), tuple(pictures), tuple(scores))
 
 
 def variant(name: str, folders: Sequence[Path]) -> Variant | None:
@@ -68,10 +71,14 @@ def variant(name: str, folders: Sequence[Path]) -> Variant | None:
     if not runs:
         return None
     scores = np.array([run.scores for run in runs])
-    mean = Course(
-        tuple(np.mean([run.seconds for run in runs], 0).tolist()), runs[0].pictures, tuple(scores.mean(0).tolist())
-    )
+    seconds = tuple(np.mean([run.seconds for run in runs], 0).tolist())
+    mean = Course(runs[0].updates, seconds, runs[0].pictures, tuple(scores.mean(0).tolist()))
     return Variant(name, mean, tuple(scores.min(0).tolist()), tuple(scores.max(0).tolist()))
+
+
+def at_pace(found: Variant, seconds: float) -> Variant:
+    """The variant as if every update had taken these seconds: when its own clock ran beside other work."""
+    return replace(found, mean=replace(found.mean, seconds=tuple(seconds * n for n in found.mean.updates)))
 
 
 def at(places: Sequence[float], scores: Sequence[float], place: float) -> float:
@@ -88,11 +95,15 @@ def reached(places: Sequence[float], scores: Sequence[float], score: float) -> f
 
 
 def table(variants: Sequence[Variant]) -> list[str]:
-    """Everything against the first: at the same time, at the same pictures, and what its last score costs."""
+    """Everything against the first: at the same time, at the same pictures, and what its last score costs.
+
+    That score is dated where each variant reached it first, the first one itself not excepted.
+    """
     if not variants:
         return []
     first = variants[0]
-    target, last = first.mean.scores[-1], first.mean.seconds[-1]
+    target = first.mean.scores[-1]
+    cost = reached(first.mean.seconds, first.mean.scores, target)
     time = min(each.mean.seconds[-1] for each in variants)
     drawn = min((each.mean.pictures[-1] for each in variants if each.mean.pictures[-1]), default=0.0)
     heads = [
@@ -109,7 +120,7 @@ def table(variants: Sequence[Variant]) -> list[str]:
             gained(own, at(own.seconds, own.scores, time)),
             gained(own, at(own.pictures, own.scores, drawn)) if own.pictures[-1] else "–",
             duration(needed) if math.isfinite(needed) else "not reached",
-            f"{last / needed:.2f}" if math.isfinite(needed) else "–", duration(own.seconds[-1]),
+            f"{cost / needed:.2f}" if math.isfinite(cost / needed) else "–", duration(own.seconds[-1]),
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return lines
@@ -120,15 +131,28 @@ def gained(own: Course, score: float) -> str:
     return signed(score - own.scores[0]) if math.isfinite(score) else "–"
 
 
-def charts(variants: Sequence[Variant], inks: Mapping[str, str]) -> str:
-    """Held-out score by time and by pictures, as figures."""
-    figures = []
+def figures(variants: Sequence[Variant], inks: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(title, chart) of the held-out score by time and by pictures."""
+    found = []
     for title, axis in (("seconds of training", "seconds"), ("pictures scored", "pictures")):
         bands = [
             Band(each.name, getattr(each.mean, axis), each.mean.scores, each.low, each.high, inks[each.name])
             for each in variants if getattr(each.mean, axis)[-1] > 0
         ]  # fmt: skip
         if bands:
-            caption = f"<figcaption><b>1 − NED, held out</b> by {title}; bands: all seeds</figcaption>"
-            figures.append(f"<figure>{caption}{band_chart(f'1 − NED by {title}', bands)}</figure>")
-    return f'<div class="charts">{"".join(figures)}</div>' if figures else ""
+            found.append((f"1 − NED, held out, by {title}", band_chart(f"1 − NED by {title}", bands)))
+    return found
+
+
+def charts(variants: Sequence[Variant], inks: Mapping[str, str]) -> str:
+    """The charts as a part of a page."""
+    shown = [
+        f"<figure><figcaption><b>{title}</b>; bands: all seeds</figcaption>{chart}</figure>"
+        for title, chart in figures(variants, inks)
+    ]
+    return f'<div class="charts">{"".join(shown)}</div>' if shown else ""
+
+
+def ink_of(variants: Sequence[str]) -> dict[str, str]:
+    """A colour class for each name."""
+    return {name: f"ink-{(i + 2) % INKS}" for i, name in enumerate(variants)}

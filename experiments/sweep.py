@@ -38,7 +38,7 @@ from experiments.intervals import bootstrap_ci, paired_ci
 from experiments.launch import evaluate_run, find, rebuild, train
 from experiments.overrides import override
 from experiments.page import markdown
-from experiments.page.style import INKS, document, swatch
+from experiments.page.style import document, swatch
 from experiments.page.words import duration, number, signed
 from experiments.quickstart import is_judged
 from experiments.record import RunRecord, read_run
@@ -256,7 +256,7 @@ def write_table(variants: Mapping[str, Experiment], seeds: Sequence[int], out: P
     """Write table.md and sweep.html; the path of the page."""
     folders = {name: [place(out, name, seed) for seed in seeds] for name in variants}
     lines = table([arm(name, of_name) for name, of_name in folders.items()])
-    inks = {name: f"ink-{(i + 2) % INKS}" for i, name in enumerate(variants)}
+    inks = held_out.ink_of(variants)
     watched = [found for name in variants if (found := held_out.variant(name, folders[name]))]
     course = held_out.table(watched)
     write_bytes(out / TABLE, "\n".join([*lines, "", *course, *([""] if course else [])]).encode())

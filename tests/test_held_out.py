@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments import held_out
-from experiments.held_out import Course, Variant, at, course, reached, table, variant
+from experiments.held_out import Course, Variant, at, at_pace, course, reached, table, variant
 from experiments.record import RunRecord
 
 
@@ -29,7 +29,7 @@ def watched_run(folder: Path, scores: list[float], clock: list[float], looking: 
 def test_time_is_trainings_own(tmp_path: Path) -> None:
     """Neither opening the model nor looking counts."""
     found = course(watched_run(tmp_path / "a", [0.5, 0.6, 0.8], [2.0, 3.0]))
-    assert found == Course(pytest.approx((0.0, 2.0, 5.0)), (0.0, 12.0, 24.0), (0.5, 0.6, 0.8))
+    assert found == Course((0.0, 1.0, 2.0), pytest.approx((0.0, 2.0, 5.0)), (0.0, 12.0, 24.0), (0.5, 0.6, 0.8))
     assert course(watched_run(tmp_path / "b", [0.5, 0.6, 0.8], [2.0, 3.0], looking=99.0)).seconds == found.seconds
 
 
@@ -59,7 +59,7 @@ def test_scores_between_looks_are_on_a_straight_line() -> None:
 
 def test_everything_is_measured_against_the_first() -> None:
     def one(name: str, seconds: tuple[float, ...], scores: tuple[float, ...], drawn: float = 10.0) -> Variant:
-        return Variant(name, Course(seconds, (0.0, drawn, 2 * drawn), scores), scores, scores)
+        return Variant(name, Course((0.0, 1.0, 2.0), seconds, (0.0, drawn, 2 * drawn), scores), scores, scores)
 
     lines = table(
         [
@@ -72,5 +72,9 @@ def test_everything_is_measured_against_the_first() -> None:
     assert quick[6] == "5.00" and "not reached" in never[5] and slow[6] == "1.00"
     assert quick[3] == "+0.200" and slow[3] == "+0.040", "at 40 s, the shortest run"
     assert quick[4] == "+0.200" and slow[4] == "+0.100" and never[4] == "–", "at 20 pictures"
+    early = one("early", (0.0, 50.0, 100.0), (0.5, 0.7, 0.6))
+    assert [line.split("|")[7].strip() for line in table([early, early])[2:]] == ["1.00", "1.00"], "its own first time"
+    paced = at_pace(early, 3.0)
+    assert paced.mean.seconds == (0.0, 3.0, 6.0) and paced.mean.scores == early.mean.scores
     page = held_out.charts([one("a", (0.0, 1.0, 2.0), (0.1, 0.2, 0.3), 0.0)], {"a": "ink-3"})
     assert page.count("<svg") == 1 and 'class="band ink-3"' in page, "nothing to say by pictures"

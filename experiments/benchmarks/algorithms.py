@@ -1,11 +1,14 @@
 """What an update of every online algorithm of the race costs: rollout, judging and learning.
 
 Run:     OMP_NUM_THREADS=1 python -m experiments.benchmarks.algorithms --parent runs/quickstart/sft
+         and with --sweep runs/race --picture race.svg, once the race was run
 
 Every algorithm has a model of its own, and they take their updates in turn, so what else the machine does slows all
 alike; they share the OCR workers. The first update of each is left out. Fine-tuning, the last, judges nothing.
 
-Prints a table, then one JSON line with the median seconds an update of each.
+Prints a table, then one JSON line with the median seconds an update of each. With the folder of a finished race, whose
+own clocks ran beside whatever else the machine did, its held-out scores are told by these times, in a table and a
+picture.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +28,15 @@ import tyro
 from tyro.conf import arg
 
 from base_model.step import Step
+from experiments import held_out
 from experiments.configs import nano_race
 from experiments.experiment import Experiment
+from experiments.files import write_bytes
 from experiments.launch import THREADS
+from experiments.page.style import picture
 from experiments.runner import equip_engine, updates
 from experiments.starting import open_either
+from experiments.sweep import place
 from rewards.named import named_reward
 from rewards.workers import ScorerPool
 
@@ -42,6 +49,12 @@ class Options:
     """folder of the finished run whose model every algorithm starts from"""
     repeats: int = 6
     """updates of each that count"""
+    sweep: Annotated[Path | None, arg(metavar="PATH")] = None
+    """folder of the race, to tell its held-out scores by these times"""
+    seeds: str = "0,1,2"
+    """of the race"""
+    picture: Annotated[Path | None, arg(metavar="PATH")] = None
+    """where to put its curves, an SVG file"""
 
 
 def loop(experiment: Experiment, parent: Path, folder: Path, pool: ScorerPool, stack: ExitStack) -> Iterator[Step]:
@@ -70,13 +83,32 @@ def measure(options: Options) -> dict[str, list[float]]:
     return took
 
 
+def told(options: Options, medians: Mapping[str, float]) -> list[str]:
+    """The table of the race by these times; its curves go to `options.picture`."""
+    assert options.sweep is not None
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    variants = []
+    for name, median in medians.items():
+        found = held_out.variant(name, [place(options.sweep, name, seed) for seed in seeds])
+        if found is None:
+            raise ValueError(f"{options.sweep} holds no finished run of {name} with the seeds {options.seeds}")
+        variants.append(held_out.at_pace(found, median))
+    if options.picture:
+        inks = held_out.ink_of(list(medians))
+        write_bytes(options.picture, picture(held_out.figures(variants, inks), inks).encode())
+    return held_out.table(variants)
+
+
 def main() -> None:
-    took = measure(tyro.cli(Options, prog="python -m experiments.benchmarks.algorithms"))
+    options = tyro.cli(Options, prog="python -m experiments.benchmarks.algorithms", description=__doc__)
+    took = measure(options)
     medians = {name: statistics.median(values) for name, values in took.items()}
     first = next(iter(medians.values()))
     print(f"{'':24s} seconds an update   least   most   first / this")
     for name, median in medians.items():
         print(f"{name:24s} {median:17.2f} {min(took[name]):7.2f} {max(took[name]):6.2f} {first / median:14.2f}")
+    if options.sweep:
+        print("\n".join(told(options, medians)))
     print(json.dumps({"seconds": medians}))
 
 
