@@ -6,8 +6,8 @@ Takes:   see experiments/reports/2026-11-26-editing.md, where every number comes
 Expect:  see there
 
 A few samples are captions without a picture, so that the model goes on drawing from captions, and a few ask for the
-source again. Rates are pretraining's: with half of them new words were right less often after as many updates, and with
-a third of the samples spent on captions and copies, too (the report has the settings that were tried).
+source again. Rates are pretraining's: with a quarter of them new words were right less often after as many updates, and
+with a third of the samples spent on captions and copies, too (the report has the settings that were tried).
 """
 
 from __future__ import annotations
