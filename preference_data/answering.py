@@ -19,7 +19,7 @@ from preference_data.roles import ANNOTATE, authorise
 from preference_data.schema import assignment, item
 from preference_data.settling import locked, settle
 from preference_data.store import Store, insert, record
-from preference_data.views import View, given, own, settings_of, view
+from preference_data.views import View, given, newest_answers, own, settings_of, view
 
 
 class Conflict(ValueError):
@@ -112,11 +112,7 @@ def history(store: Store, actor: int, campaign: int, limit: int = 20) -> list[Pa
                    assignment.c.state.in_(("answered", "skipped")), assignment.c.kind != "adjudication")
             .order_by(assignment.c.answered_at.desc(), assignment.c.id.desc()).limit(limit)
         ).all()  # fmt: skip
-        table = schema.answer
-        said = db.execute(
-            select(table).where(table.c.assignment_id.in_([row.id for row in rows])).order_by(table.c.revision)
-        )
-        newest = {one.assignment_id: one for one in said}
+        newest = newest_answers(db, [row.id for row in rows])
         found = []
         for row in rows:
             last = newest[row.id]  # an answered assignment has an answer

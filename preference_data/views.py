@@ -86,9 +86,7 @@ def views(db: Connection, assignments: Sequence[int], settings: CampaignSettings
         .order_by(handle.c.slot)
     ):  # fmt: skip
         pictures[h.assignment_id][h.slot] = Shown(h.token, h.width, h.height)
-    answer = schema.answer
-    said = db.execute(select(answer).where(answer.c.assignment_id.in_(assignments)).order_by(answer.c.revision))
-    newest = {row.assignment_id: row for row in said}
+    newest = newest_answers(db, assignments)
     found = []
     for row in rows:
         reference, last = pictures[row.id].pop(REFERENCE, None), newest.get(row.id)
@@ -101,12 +99,16 @@ def views(db: Connection, assignments: Sequence[int], settings: CampaignSettings
     return found
 
 
-def newest_answer(db: Connection, assignment: int) -> Row | None:
-    """Its row."""
+def newest_answers(db: Connection, assignments: Sequence[int]) -> dict[int, Row]:
+    """The newest answer of every assignment that has one."""
     table = schema.answer
-    return db.execute(
-        select(table).where(table.c.assignment_id == assignment).order_by(table.c.revision.desc()).limit(1)
-    ).first()
+    asked = select(table).where(table.c.assignment_id.in_(assignments)).order_by(table.c.revision)
+    return {row.assignment_id: row for row in db.execute(asked)}
+
+
+def newest_answer(db: Connection, assignment: int) -> Row | None:
+    """None before the first."""
+    return newest_answers(db, [assignment]).get(assignment)
 
 
 def given(row: Row) -> Given:
