@@ -12,9 +12,11 @@ scaling come inside the Python package ``brisque``, whose files are read and who
 features than the ones its support vectors were trained on (another grey, a border of zeros, another fit of (2)).
 
 It was trained on photographs: a flat drawing or a rendered text on a plain ground is far from what it knows, and it is
-blind to what a picture shows. On plain grounds (1) divides rounding by nearly nothing, so there the value depends on how
-OpenCV rounds: 12 pictures of the nano preset differed by up to 0.04 between OpenCV 4.10 and 4.14, whose features of
-textured pictures are equal. The version is in the scorer's name, so that scores of two are never mixed in a cache. All of the picture is seen, at full and at half size.
+blind to what a picture shows. All of the picture is seen, at full and at half size.
+
+On plain grounds (1) divides rounding by nearly nothing, so there the value depends on how OpenCV rounds: 12 pictures of
+the nano preset differed by up to 0.04 between OpenCV 4.10 and 4.14, whose features of textured pictures are equal. The
+version is in the scorer's name, so that scores of two are never mixed in a cache.
 
 Shapes: HW3 8-bit pixels.
 """
