@@ -117,7 +117,8 @@ def test_formats_without_ties_refuse_or_drop_them_as_they_are_told(
 def test_no_reader_of_another_format_can_take_a_tie_for_a_win(
     judged: list[Judgement], folder: PictureFolder, tmp_path: Path
 ) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
+    from pyarrow import parquet
+
     ties = [j for j in judged if j.outcome not in ("first", "second")]
     write(ties, tmp_path / "a", "pickapic", folder)
     rows = parquet.read_table(tmp_path / "a").to_pylist()
@@ -227,7 +228,8 @@ def test_an_import_is_one_transaction_and_exports_again(store: Store, judged: li
 def test_the_datasets_package_loads_every_format(
     judged: list[Judgement], folder: PictureFolder, tmp_path: Path
 ) -> None:
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     for kind, f in FORMATS.items():
         out = tmp_path / kind / f"file.{f.container}"
         done = write(judged, out, kind, folder, ties="drop")
@@ -241,7 +243,8 @@ def test_the_datasets_package_loads_every_format(
 def test_trl_takes_its_formats_for_what_they_are(
     judged: list[Judgement], folder: PictureFolder, tmp_path: Path
 ) -> None:
-    data_utils = pytest.importorskip("trl.data_utils")
+    from trl import data_utils
+
     write(judged, tmp_path / "t.jsonl", "trl", folder, ties="drop")
     write(judged, tmp_path / "k.jsonl", "kto", folder, ties="drop")
     preference, unpaired = (
