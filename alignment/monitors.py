@@ -37,6 +37,8 @@ Measures = Mapping[str, np.ndarray]
 Change = Callable[[Measures, Measures], np.ndarray]
 """(start, now) -> how much worse every prompt is, up is bad; [] when the rule's measures are not there"""
 
+ROUNDING = 1e-6
+"""What float32 alone makes of a ratio of 1: a few units in the last place of its log-probabilities."""
 SURE = 3.0
 """Standard errors that a change must exceed: at two, some twenty rules at eight looks would call wolf in every run."""
 
@@ -115,8 +117,8 @@ def reaches(name: str) -> Change:
     return lambda _, now: now[name] if name in now else np.zeros(0)
 
 
-def rules(gold: Sequence[str]) -> tuple[Rule, ...]:
-    """The table, with three rows for every gold measure."""
+def rules(gold: Sequence[str], clip: float = 1e-3) -> tuple[Rule, ...]:
+    """The table, with two rows for every gold measure. `clip` is the range that the run clips its ratios to."""
     return (
         *(row for name in gold for row in gold_rules(name)),
         Rule("engines disagree", rises("disagreement"), 0.05, "share of letters",
@@ -145,13 +147,19 @@ def rules(gold: Sequence[str]) -> tuple[Rule, ...]:
              "what cannot be judged is left out of the mean, so failing on purpose would pay"),
         Rule("far from the start", reaches("drift"), 0.60, "squared velocity, of about 2",
              "a third of the velocity's own square is no longer the model that was trained; honest runs moved 0.23"),
-        Rule("ratio is not 1 before an update", reaches("loop/ratio_gap_first"), 1e-4, "ratio",
-             "rollout and update disagree about the policy, so every later ratio is wrong", True),
+        Rule("ratio is not 1 before an update", reaches("loop/ratio_gap_first"), ratio_gap(clip), "ratio",
+             "rollout and update disagree about the policy by a tenth of the clip range, so every later ratio is wrong",
+             True),
         Rule("everything is clipped", reaches("loop/clip_share"), 0.9, "share of samples",
              "hardly a sample still has a gradient: the rate is too high for the clip range", True),
         Rule("groups without spread", reaches("loop/groups_without_spread"), 0.9, "share of groups",
              "hardly a group still teaches: the reward is used up, or has broken", True),
     )  # fmt: skip
+
+
+def ratio_gap(clip: float) -> float:
+    """The largest distance from 1 of a ratio before an update that is no alarm: a tenth of the clip range."""
+    return max(0.1 * clip, ROUNDING)
 
 
 def gold_rules(name: str) -> tuple[Rule, Rule]:

@@ -13,6 +13,7 @@ Shapes: B = P prompts x G samples each, members of a group side by side; S laten
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -48,10 +49,15 @@ class Walk:
     """what latents are kept in; they are rounded to it before their likelihood is taken, so the ratio begins at 1"""
 
     def __post_init__(self) -> None:
-        if self.noise <= 0.0:
+        if not 0.0 < self.noise < math.inf:
             raise ValueError(
                 f"noise is {self.noise}: a deterministic walk has no log-probability to reinforce; "
-                "use noise > 0 here, or `sample` for plain sampling"
+                "use finite noise > 0 here, or `sample` for plain sampling"
+            )
+        if self.noise > (most := flow.LARGEST_NOISE.get(self.kernel, math.inf)):
+            raise ValueError(
+                f"noise={self.noise} is more than flow.{self.kernel.__name__} can add, which is {most:g}: a step would "
+                "have to be noisier than its noise level. Lower it, or choose kernel flow.flow_sde or flow.dance"
             )
         if not 0 <= self.window <= self.within or self.stay < 1:
             raise ValueError(

@@ -41,18 +41,18 @@ class Ema:
         self._storage = storage
         self._parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self._masters = masters or {}
-        self.shadow = {name: weight.detach().to(torch.float32, copy=True) for name, weight in self._weights().items()}
+        self.shadow = {name: self._weight(name, p).to(torch.float32, copy=True) for name, p in self._parameters.items()}
 
-    def _weights(self) -> dict[str, Tensor]:
+    def _weight(self, name: str, parameter: nn.Parameter) -> Tensor:
         """What is averaged."""
-        return {name: self._masters.get(name, self._storage(p)).data for name, p in self._parameters.items()}
+        return self._masters[name].detach() if name in self._masters else self._storage(parameter).detach()
 
     @torch.no_grad()
     def update(self) -> None:
         """(E1), (E2)."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))  # (E1)
-        weights = [weight.float() for weight in self._weights().values()]
-        torch._foreach_lerp_(list(self.shadow.values()), weights, 1.0 - decay)  # (E2)
+        for name, parameter in self._parameters.items():  # one at a time: of 16-bit weights a float32 copy is made
+            self.shadow[name].lerp_(self._weight(name, parameter).float(), 1.0 - decay)  # (E2)
         self.updates += 1
 
     @contextmanager

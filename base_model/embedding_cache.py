@@ -7,10 +7,10 @@ several processes may share a folder.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
+from uuid import uuid4
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -62,9 +62,13 @@ class EmbeddingCache:
         """Whole or not at all."""
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        save_file({"text": text_LD.detach().cpu().contiguous()}, partial, metadata={"conversation": conversation})
-        partial.replace(path)
+        # drawn and not the process's number, which two containers that share the folder may have in common
+        partial = path.with_name(f".{path.name}.{uuid4().hex}")
+        try:
+            save_file({"text": text_LD.detach().cpu().contiguous()}, partial, metadata={"conversation": conversation})
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.safetensors"

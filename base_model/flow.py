@@ -59,6 +59,11 @@ class Gaussian:
         return difference.square().mean((1, 2)) / (2.0 * self.std**2)
 
 
+LARGEST_SHIFT = 16.0
+"""of mu, either way; e^-16 is what float32 can still tell from 0 beside 1"""
+ROUNDED = 1e-6
+"""A noise level that is closer to 1 than this is 1."""
+
 StepKernel = Callable[[Tensor, Tensor, float, float, float], Gaussian]
 """(x_BSC, v_BSC, sigma, sigma_next, noise) -> Gaussian; `noise` is the kernel's own knob (a or eta), 0 = the ODE."""
 
@@ -81,7 +86,14 @@ def schedule(steps: int, mu: float, terminal: float = 0.0) -> list[float]:
     """
     if steps < 1:
         raise ValueError(f"a schedule needs at least one step, got {steps}")
-    sigmas = [math.exp(mu) / (math.exp(mu) + 1.0 / s - 1.0) for s in (1.0 - i / steps for i in range(steps))]
+    if not abs(mu) <= LARGEST_SHIFT:
+        raise ValueError(
+            f"mu={mu} must be from -{LARGEST_SHIFT} to {LARGEST_SHIFT}: beyond, noise levels fall together. "
+            "The released model uses 0.5 to about 2"
+        )
+    shift = math.exp(mu)
+    # summed in this order it is exactly 1 at s = 1: (shift + 1 / s) - 1 is not, for one mu in four
+    sigmas = [shift / (shift + (1.0 / s - 1.0)) for s in (1.0 - i / steps for i in range(steps))]
     if terminal > 0.0 and steps > 1:
         stretch = (1.0 - sigmas[-1]) / (1.0 - terminal)
         sigmas = [1.0 - (1.0 - s) / stretch for s in sigmas]
@@ -111,8 +123,12 @@ def _sde(x: Tensor, v: Tensor, sigma: float, sigma_next: float, s: float) -> Gau
 
 
 def flow_sde(x: Tensor, v: Tensor, sigma: float, sigma_next: float, noise: float) -> Gaussian:
-    """(F6). At sigma = 1, where s is infinite, the denominator uses the next level, as the reference code does."""
-    return _sde(x, v, sigma, sigma_next, noise * math.sqrt(sigma / (1.0 - (sigma if sigma < 1.0 else sigma_next))))
+    """(F6). At sigma = 1, where s is infinite, the denominator uses the next level, as the reference code does.
+
+    So it does for a level that rounding alone keeps from 1 (`ROUNDED`).
+    """
+    below = sigma if sigma < 1.0 - ROUNDED else sigma_next
+    return _sde(x, v, sigma, sigma_next, noise * math.sqrt(sigma / (1.0 - below)))
 
 
 def dance(x: Tensor, v: Tensor, sigma: float, sigma_next: float, noise: float) -> Gaussian:
@@ -134,6 +150,10 @@ def ddim(x: Tensor, v: Tensor, sigma: float, sigma_next: float, noise: float) ->
     """(F9). Noise 1 is the ancestral step. Keeps the coefficients and scales with the step."""
     kept = (1.0 - sigma) * sigma_next / ((1.0 - sigma_next) * sigma)
     return _coefficients_preserving(x, v, sigma, sigma_next, noise * sigma_next * math.sqrt(max(0.0, 1.0 - kept**2)))
+
+
+LARGEST_NOISE: dict[StepKernel, float] = {cps: 1.0, ddim: 1.0}
+"""The most noise that a kernel can take, which replaces all of the old one; the others have no bound."""
 
 
 def guided(v_cond: Tensor, v_uncond: Tensor, scale: float, rescale: bool = True) -> Tensor:

@@ -73,7 +73,8 @@ class Watch:
         self._detector = Detector(find_weights(V6_DETECTION)) if plan.text_boxes else None
         self._prompts = make_prompts(plan.prompts)
         self._first = f"gold/{plan.readers[1]}"
-        self._table = rules([self._first, *self._gold])
+        clip = getattr(experiment.algorithm, "clip", Grpo.clip)  # loops without ratios have none
+        self._table = rules([self._first, *self._gold], clip)
         self._start: dict[str, np.ndarray] | None = None
 
     def begin(self) -> None:

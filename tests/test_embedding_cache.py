@@ -93,6 +93,32 @@ def test_a_damaged_entry_is_written_anew(tmp_path):
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == [entry.name], "nothing half-written stays"
 
 
+def test_two_machines_may_write_one_entry_at_once(tmp_path, monkeypatch):
+    """Processes of two containers have the same number, and one folder."""
+    cache, written = EmbeddingCache(tmp_path), embedding_cache.save_file
+
+    def beside_another(tensors, path, **rest):
+        written(tensors, path, **rest)
+        monkeypatch.setattr(embedding_cache, "save_file", written)
+        cache.write("abcd", torch.ones(2, 3), "x")  # another machine's, from start to end
+
+    monkeypatch.setattr(embedding_cache, "save_file", beside_another)
+    cache.write("abcd", torch.ones(2, 3), "x")
+    assert torch.equal(cache.read("abcd"), torch.ones(2, 3))
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["abcd.safetensors"]
+
+
+def test_an_entry_that_could_not_be_written_leaves_nothing(tmp_path, monkeypatch):
+    def full(tensors, path, **_):
+        path.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(embedding_cache, "save_file", full)
+    with pytest.raises(OSError, match="no space"):
+        EmbeddingCache(tmp_path).write("abcd", torch.ones(2, 3), "x")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def test_templates_drop_exactly_what_stands_before_the_user(plus, t2i):
     """34 and 64 tokens, and the first that is kept is the user's."""
     for folder in (t2i, plus):

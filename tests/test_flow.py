@@ -197,3 +197,50 @@ def test_logit_normal_leans_to_noise():
     draws = flow.logit_normal(20000, 1.0, 1.0, torch.Generator().manual_seed(0))
     assert float(torch.logit(draws).mean()) == pytest.approx(1.0, abs=0.03)
     assert float(torch.logit(draws).std()) == pytest.approx(1.0, abs=0.03)
+
+
+# --- the first noise level ----------------------------------------------------------------------------------------
+
+
+def test_every_schedule_begins_at_exactly_one():
+    """Of every picture between 256 and 1792 pixels a side that divides into tokens of 16, and of any shift."""
+    sides = range(256, 1793, 16)
+    tokens = {(height // 16) * (width // 16) for height in sides for width in sides}
+    assert len(tokens) > 1900
+    shifts = [flow.dynamic_mu(n) for n in tokens] + [i / 100 for i in range(-400, 801)]
+    off = [mu for mu in shifts for terminal in (0.0, 0.02) if flow.schedule(10, mu, terminal)[0] != 1.0]
+    assert not off, f"{len(off)} shifts begin elsewhere, e.g. {off[:4]}"
+
+
+def test_the_shift_of_large_pictures_is_not_clamped():
+    assert flow.dynamic_mu(8192) == pytest.approx(0.9)
+    assert flow.dynamic_mu(8192 + 7936) == pytest.approx(1.3), "two-thousand-pixel pictures lie on the same line"
+    assert flow.dynamic_mu(112 * 112) == pytest.approx(0.5 + 0.4 * (12544 - 256) / 7936)
+
+
+@pytest.mark.parametrize("off", [0.0, 2.0**-53, -(2.0**-52), 1e-12, 1e-7])
+def test_flow_sde_takes_a_level_that_rounding_moved_for_one(off):
+    x, v = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    exact, near = flow.flow_sde(x, v, 1.0, 0.9, 1.2), flow.flow_sde(x, v, 1.0 - off, 0.9, 1.2)
+    assert exact.std == pytest.approx(1.2)
+    assert near.std == pytest.approx(exact.std, rel=1e-5)
+    torch.testing.assert_close(near.mean_BSC, exact.mean_BSC, rtol=1e-5, atol=1e-5)
+
+
+def test_levels_below_one_keep_their_own_spread():
+    x = torch.zeros(1, 1, 1)
+    for sigma in (0.999, 0.99, 0.7):
+        expected = 0.7 * math.sqrt(sigma / (1 - sigma)) * math.sqrt(0.1)
+        assert flow.flow_sde(x, x, sigma, sigma - 0.1, 0.7).std == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("mu", [17.0, -40.0, 1000.0, math.nan, math.inf])
+def test_shifts_that_leave_no_steps_are_refused(mu):
+    with pytest.raises(ValueError, match="must be from -16"):
+        flow.schedule(10, mu)
+
+
+@pytest.mark.parametrize("mu", [-16.0, 0.0, 16.0])
+def test_levels_of_every_shift_fall(mu):
+    levels = flow.schedule(50, mu)
+    assert all(a > b for a, b in itertools.pairwise(levels)) and levels[0] == 1.0

@@ -129,6 +129,14 @@ def test_measures_that_are_not_there_break_nothing() -> None:
     assert reaches("none")({}, {}).size == 0 and math.isnan(mean(np.array([math.nan]))) and spread(np.ones(1)) == 0
 
 
+@pytest.mark.parametrize(("clip", "most"), [(1e-3, 1e-4), (1e-4, 1e-5), (1e-5, 1e-6), (1e-9, 1e-6)])
+def test_the_alarm_of_the_first_ratio_follows_the_clip_range(clip: float, most: float) -> None:
+    table = rules([GOLD], clip)
+    for gap, raised in ((2.0 * most, True), (0.5 * most, False)):
+        broken = alarms(table, seen(), {**seen(), "loop/ratio_gap_first": np.array([gap])})
+        assert bool(broken) == raised, f"clip {clip}, gap {gap}"
+
+
 def test_every_rule_says_why() -> None:
     for rule in rules([GOLD]):
         assert rule.reason and rule.unit and rule.threshold > 0

@@ -15,11 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from base_model import released
+from alignment.trajectory import Walk, rollout
+from base_model import flow, released
 from base_model.hub import released_folder
 from base_model.lora import Lora, add_adapter, load_adapter, save_adapter
 from base_model.mmdit import MMDiT
 from base_model.released import export, load_base, load_transformer, load_vae, read_base
+from base_model.sample import Sampler
 from base_model.schedule import Schedule, read_schedule
 from base_model.shards import load_into, read_all, weight_files, write_shards
 from base_model.vae import QWEN_IMAGE_VAE, QwenImageVAE, image_weights
@@ -380,3 +382,17 @@ def test_a_folder_that_is_no_checkpoint_and_a_hub_out_of_reach_are_said_so(tmp_p
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match=r"'Owner/Name' here, and the hub cannot be reached.*hf download Owner/Name"):
         released_folder("Owner/Name")
+
+
+@pytest.mark.parametrize("side", [512, 768])
+def test_the_first_step_of_a_walk_is_as_wide_as_its_noise(t2i, side):
+    """From pure noise the step's own spread is `noise`; at these sizes rounding puts the first level beside 1."""
+    walk = Walk(flow.flow_sde, noise=1.2, window=2, within=5)
+    step = next(step for step in range(20) if walk.start(0, step) == 0)
+    model = load_base(read_base(t2i), (side, side), dtype=torch.float32)
+    seen = rollout(model, ["a word"], 2, Sampler(steps=4), walk, 0, step, 0)
+    first = seen.transitions[0]
+    assert first.sigma == 1.0
+    spread = float((first.next_BSC - first.mean_BSC).std())
+    assert spread == pytest.approx(1.2, rel=0.02) and float(seen.x0_BSC.abs().max()) < 100
+    assert first.log_prob_B == pytest.approx([-0.5 - 0.9189 - 0.1823] * 2, abs=0.02), "of a normal of spread 1.2"

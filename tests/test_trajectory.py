@@ -268,6 +268,20 @@ def test_walks_that_cannot_learn_are_refused():
         Walk(window=0)
     with pytest.raises(ValueError, match="stay=0 is below 1"):
         Walk(stay=0)
+    for noise in (math.nan, math.inf, -1.0):
+        with pytest.raises(ValueError, match=f"noise is {noise}"):
+            Walk(noise=noise)
+
+
+@pytest.mark.parametrize("kernel", [flow.ddim, flow.cps])
+def test_noise_that_a_kernel_cannot_take_is_refused_when_the_walk_is_made(kernel):
+    with pytest.raises(ValueError, match=f"noise=1.2 is more than flow.{kernel.__name__} can add, which is 1"):
+        Walk(kernel, noise=1.2)
+    for sigma, below in pairwise(flow.schedule(10, 0.5)):
+        if below:
+            assert kernel(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), sigma, below, Walk(kernel, 1.0).noise).std > 0
+    for other in (flow.flow_sde, flow.dance):
+        assert Walk(other, noise=1.2).noise == 1.2
 
 
 # --- kinds of walks -----------------------------------------------------------------------------------------------
