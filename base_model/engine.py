@@ -50,8 +50,8 @@ Loss = Callable[[Micro], tuple[Tensor, Mapping[str, "Tensor | float"]]]
 class OptimConfig:
     """How weights move."""
 
-    steps: int
-    """updates the schedule is laid out for; later updates stay at its end"""
+    steps: int = 0
+    """updates the schedule is laid out for; later updates stay at its end. 0 = all updates of the run"""
     muon_lr: float = 0.02
     """peak rate of Muon for matrices inside transformer blocks; 0 = AdamW for everything"""
     adamw_lr: float = 2e-3
@@ -76,7 +76,7 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         ranges: list[tuple[str, float, bool, str]] = [
-            ("steps", self.steps, self.steps >= 1, "at least 1"),
+            ("steps", self.steps, self.steps >= 0, "at least 0 (0 = all updates of the run)"),
             ("muon_lr", self.muon_lr, 0 <= self.muon_lr < math.inf, "finite and >= 0 (0 = AdamW for everything)"),
             ("adamw_lr", self.adamw_lr, 0 < self.adamw_lr < math.inf, "finite and > 0"),
             ("betas[0]", self.betas[0], 0 <= self.betas[0] < 1, "in [0, 1)"),
@@ -95,7 +95,9 @@ class OptimConfig:
                 raise ValueError(f"OptimConfig.{name}={value} must be {expected}")
 
     def lr_share(self, update: int) -> float:
-        """(U3): the share of the peak rate at an update, counted from 0."""
+        """(U3): the share of the peak rate at an update, counted from 0. Raises ValueError without a length."""
+        if not self.steps and self.decay_from < 1.0:
+            raise ValueError("OptimConfig.steps=0 leaves the length of the schedule to a run; set it to use it alone")
         warm = min(1.0, (update + 1) / self.warmup) if self.warmup else 1.0
         flat = self.decay_from * self.steps
         fallen = min(1.0, max(0.0, (update + 1 - flat) / (self.steps - flat))) if flat < self.steps else 0.0
@@ -261,6 +263,7 @@ NO_GRADIENT = (
 
 def make_optimizer(weights: Mapping[str, nn.Parameter], optim: OptimConfig) -> torch.optim.AdamW:
     """Muon for matrices inside blocks, AdamW for the rest; one group a kind. Raises ValueError if all is frozen."""
+    optim.lr_share(0)  # a schedule without a length is refused before the first batch
     trainable = [(name, p) for name, p in weights.items() if p.requires_grad]
     if not trainable:
         raise ValueError("every parameter of the module is frozen (requires_grad is False): nothing can be trained")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from alignment.awm import Awm
@@ -161,6 +161,19 @@ class Experiment:
     def __post_init__(self) -> None:
         if self.engine not in ("local", "deepspeed"):
             raise ValueError(f"engine={self.engine!r} must be local or deepspeed")
+        least = [("algorithm.steps", self.algorithm.steps, 1), ("save_every", self.save_every, 1)]
+        least += [("minutes", self.minutes, 0), *((f"size[{i}]", side, 0) for i, side in enumerate(self.size))]
+        for name, value, bound in least:
+            if not value >= bound:
+                raise ValueError(f"{name}={value} must be at least {bound}")
+
+
+def laid_out(experiment: Experiment) -> Experiment:
+    """The experiment with its schedule laid out over all of its updates, unless `optim.steps` says otherwise."""
+    if experiment.optim.steps:
+        return experiment
+    updates = experiment.algorithm.steps * getattr(experiment.algorithm, "updates", 1)
+    return replace(experiment, optim=replace(experiment.optim, steps=updates))
 
 
 @dataclass(frozen=True)

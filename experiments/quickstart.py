@@ -27,7 +27,7 @@ from base_model.weights import load_model
 from experiments.beside import Beside
 from experiments.configs import nano
 from experiments.evaluate import compare, evaluate, summarise
-from experiments.experiment import EvaluationPlan, Experiment
+from experiments.experiment import EvaluationPlan, Experiment, laid_out
 from experiments.memory import PeakMemory
 from experiments.notes import write_notes
 from experiments.progress import Progress
@@ -73,7 +73,9 @@ def expected_seconds(chain: Chain) -> dict[str, float]:
 def quickstart(folder: Path, chain: Chain = CHAIN, plan: EvaluationPlan = nano.evaluation) -> Path:
     """Run what is not done yet; the path of the report. Raises ValueError when the folder is something else."""
     torch.set_num_threads(THREADS)
-    overall = RunRecord.open(folder, {"chain": {name: experiment for name, experiment, _ in chain}, "evaluation": plan})
+    overall = RunRecord.open(
+        folder, {"chain": {name: laid_out(experiment) for name, experiment, _ in chain}, "evaluation": plan}
+    )
     if not overall.finished:
         with overall.running(), PeakMemory(folder / "memory.json"):
             run_chain(folder, chain, plan)

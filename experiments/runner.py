@@ -37,7 +37,7 @@ from base_model.vae import QwenImageVAE
 from base_model.weights import save_model, save_vae
 from experiments.answers import has_answers, load_answers, load_verdicts
 from experiments.evaluate import draw_pictures, fixed_noise
-from experiments.experiment import Experiment, PromptPlan
+from experiments.experiment import Experiment, PromptPlan, laid_out
 from experiments.preferences import load_pairs, make_pairs
 from experiments.progress import Progress
 from experiments.prompt_sets import make_prompts
@@ -137,7 +137,7 @@ def open_record(experiment: Experiment, folder: Path, parent: Path | None) -> Ru
 
     Rank 0 makes it; the others wait for it and only read.
     """
-    settings = {"experiment": experiment, "parent": os.path.relpath(parent, folder) if parent else ""}
+    settings = {"experiment": laid_out(experiment), "parent": os.path.relpath(parent, folder) if parent else ""}
     if rank_of(experiment):
         meet(experiment)
         return Onlooker.read(folder)
@@ -154,6 +154,7 @@ def run(
 
     `parent` is a finished stage to start from, `pool` scores made pairs and pictures that are drawn while training.
     """
+    experiment = laid_out(experiment)
     record = open_record(experiment, folder, parent)
     if record.finished:
         if progress:

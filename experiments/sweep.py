@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from experiments import held_out
 from experiments.configs import nano
-from experiments.experiment import EvaluationPlan, Experiment
+from experiments.experiment import EvaluationPlan, Experiment, laid_out
 from experiments.files import write_bytes
 from experiments.intervals import bootstrap_ci, paired_ci
 from experiments.launch import evaluate_run, find, rebuild, train
@@ -166,10 +166,8 @@ def run_variants(
     variants: Mapping[str, Experiment], seeds: Sequence[int], out: Path, parent: Path | None, plan: EvaluationPlan
 ) -> Path:
     """Train, judge and compare."""
-    relative = os.path.relpath(parent, out) if parent else ""
-    record = RunRecord.open(
-        out, {"variants": dict(variants), "seeds": list(seeds), "parent": relative, "evaluation": plan}
-    )
+    relative, settled = os.path.relpath(parent, out) if parent else "", {n: laid_out(e) for n, e in variants.items()}
+    record = RunRecord.open(out, {"variants": settled, "seeds": list(seeds), "parent": relative, "evaluation": plan})
     if not record.finished:
         with record.running():
             # all variants of a seed first: what else the machine does then slows all of them alike

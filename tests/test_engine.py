@@ -359,7 +359,7 @@ def test_a_frozen_module_and_a_launcher_are_refused(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("steps", 0), ("muon_lr", -0.1), ("muon_lr", math.nan), ("adamw_lr", 0.0), ("adamw_lr", math.inf),
+        ("steps", -1), ("muon_lr", -0.1), ("muon_lr", math.nan), ("adamw_lr", 0.0), ("adamw_lr", math.inf),
         ("betas", (1.0, 0.9)), ("betas", (0.9, -0.1)), ("eps", 0.0), ("weight_decay", -1.0), ("muon_momentum", 1.0),
         ("clip", -1.0), ("warmup", -1), ("decay_from", 1.5), ("final_lr", 1.1), ("ema_decay", 1.0),
     ],

@@ -34,7 +34,6 @@ CONFIGS: dict[str, Experiment] = {
         nano_hacking.dpo,
         nano_hacking.sft,
         *nano_race.configs,
-        *nano_race.configs,
         *large_grpo.configs,
     )
 }

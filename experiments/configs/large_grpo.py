@@ -49,7 +49,7 @@ STEPS = 300
 def optim(lr: float) -> OptimConfig:
     """AdamW at a constant rate, with a weight average."""
     return OptimConfig(
-        steps=STEPS, muon_lr=0.0, adamw_lr=lr, betas=(0.9, 0.999), eps=1e-15, weight_decay=1e-4, warmup=0,
+        muon_lr=0.0, adamw_lr=lr, betas=(0.9, 0.999), eps=1e-15, weight_decay=1e-4, warmup=0,
         decay_from=1.0, ema_decay=0.99,
     )  # fmt: skip
 

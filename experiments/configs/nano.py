@@ -30,7 +30,7 @@ VAE_STEPS, PRETRAIN_STEPS, SFT_STEPS, DPO_STEPS, GRPO_STEPS, CONTROL_STEPS = 80,
 decoder = Experiment(
     name="nano_decoder",
     algorithm=TrainVAE(steps=VAE_STEPS, batch=16, frozen_encoder=True),
-    optim=OptimConfig(steps=VAE_STEPS, muon_lr=0.003, adamw_lr=2e-4, warmup=10, decay_from=0.2),
+    optim=OptimConfig(muon_lr=0.003, adamw_lr=2e-4, warmup=10, decay_from=0.2),
     data=TextStream(seed=3, stages=(ALL,)),
     save_every=60,
     minutes=0.5,
@@ -39,7 +39,7 @@ decoder = Experiment(
 pretrain = Experiment(
     name="nano_pretrain",
     algorithm=Pretrain(steps=PRETRAIN_STEPS, batch=64, micro=64),
-    optim=OptimConfig(steps=PRETRAIN_STEPS, ema_decay=0.995),
+    optim=OptimConfig(ema_decay=0.995),
     data=TextStream(
         seed=7,
         noise=WEB,
@@ -58,7 +58,7 @@ pretrain = Experiment(
 sft = Experiment(
     name="nano_sft",
     algorithm=Sft(steps=SFT_STEPS, batch=64, micro=64),
-    optim=OptimConfig(steps=SFT_STEPS, muon_lr=1e-3, adamw_lr=1e-4, warmup=5, decay_from=0.5),
+    optim=OptimConfig(muon_lr=1e-3, adamw_lr=1e-4, warmup=5, decay_from=0.5),
     data=CLEAN,
     save_every=20,
     minutes=0.6,
@@ -68,7 +68,6 @@ dpo = Experiment(
     name="nano_dpo",
     algorithm=Dpo(steps=DPO_STEPS, batch=32, micro=32, beta=100.0, sigma_mean=1.0),
     optim=OptimConfig(
-        steps=DPO_STEPS,
         muon_lr=0.0,
         adamw_lr=3e-5,
         betas=(0.9, 0.99),
@@ -90,7 +89,6 @@ grpo = Experiment(
         steps=GRPO_STEPS, prompts=4, group=12, micro=48, sampler=Sampler(steps=8), walk=Walk(window=2, within=4)
     ),
     optim=OptimConfig(
-        steps=GRPO_STEPS,
         muon_lr=0.0,
         adamw_lr=5e-5,
         betas=(0.9, 0.99),
@@ -107,7 +105,7 @@ grpo = Experiment(
 control = Experiment(
     name="nano_control",
     algorithm=Sft(steps=CONTROL_STEPS, batch=64, micro=64, seed=1),
-    optim=OptimConfig(steps=CONTROL_STEPS, muon_lr=0.0, adamw_lr=1e-4, warmup=10, decay_from=1.0),
+    optim=OptimConfig(muon_lr=0.0, adamw_lr=1e-4, warmup=10, decay_from=1.0),
     data=CLEAN,
     save_every=50,
     minutes=5.0,

@@ -27,7 +27,7 @@ STEPS = 720
 config = Experiment(
     name="nano_edit",
     algorithm=Sft(steps=STEPS, batch=32, micro=32, sigma_mean=1.0),
-    optim=OptimConfig(steps=STEPS, muon_lr=0.02, adamw_lr=2e-3, warmup=20, decay_from=0.4, ema_decay=0.99),
+    optim=OptimConfig(muon_lr=0.02, adamw_lr=2e-3, warmup=20, decay_from=0.4, ema_decay=0.99),
     data=TaskStream(
         TextStream(seed=17, stages=(Stage(0, (0.05, 0.0, 0.0, 0.0, 0.95)),)),
         mixes=(Mix(0, t2i=0.08, i2i=0.1, word=0.4, ink=0.12, place=0.3),),

@@ -31,7 +31,7 @@ config = replace(
     name="nano_hacking",
     reward="1.0*ocr_contains+4.0*brisque",
     algorithm=replace(nano.grpo.algorithm, steps=80, beta=0.0),
-    optim=replace(nano.grpo.optim, steps=80, adamw_lr=1e-4),
+    optim=replace(nano.grpo.optim, adamw_lr=1e-4),
     monitors=replace(WATCHED, every=10),
 )
 

@@ -25,7 +25,7 @@ STEPS = 285
 config = Experiment(
     name="nano_positions",
     algorithm=Pretrain(steps=STEPS, batch=64, micro=64),
-    optim=OptimConfig(steps=STEPS, ema_decay=0.995),
+    optim=OptimConfig(ema_decay=0.995),
     data=TextStream(
         seed=19,
         # no text, single characters, words, words anywhere, all faces and colours

@@ -32,7 +32,6 @@ def entered(experiment: Experiment, name: str, steps: int = ROLLOUTS) -> Experim
         experiment,
         name=f"race_{name}",
         algorithm=replace(experiment.algorithm, steps=steps),
-        optim=replace(experiment.optim, steps=steps),
         monitors=replace(EYES, every=steps // LOOKS),
         minutes=3.0,
     )

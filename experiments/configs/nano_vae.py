@@ -17,7 +17,7 @@ STEPS = 8_000
 config = Experiment(
     name="nano_vae",
     algorithm=TrainVAE(steps=STEPS, batch=16),
-    optim=OptimConfig(steps=STEPS, muon_lr=0.03, adamw_lr=2e-3, decay_from=0.3, final_lr=0.01),
+    optim=OptimConfig(muon_lr=0.03, adamw_lr=2e-3, decay_from=0.3, final_lr=0.01),
     data=TextStream(seed=0, stages=(Stage(0, (0.1, 0.05, 0.05, 0.05, 0, 0.75)),)),
     save_every=500,
     minutes=60.0,

@@ -18,7 +18,7 @@ STEPS = 300
 config = Experiment(
     name="text_decoder",
     algorithm=TrainVAE(steps=STEPS, batch=8, frozen_encoder=True, edge=0.5, edge_end=2.0),
-    optim=OptimConfig(steps=STEPS, muon_lr=0.003, adamw_lr=2e-4, warmup=10, decay_from=0.3),
+    optim=OptimConfig(muon_lr=0.003, adamw_lr=2e-4, warmup=10, decay_from=0.3),
     data=PageStream(seed=5),
     save_every=100,
     minutes=3.0,
