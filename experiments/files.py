@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from preference_data.image_files import read_image
 from rewards.scores import to_uint8
 
 
@@ -85,11 +86,5 @@ def write_png(path: Path, image_3HW: np.ndarray) -> None:
 
 
 def read_png(path: Path) -> np.ndarray:
-    """uint8 [3, H, W]; transparency is dropped. Raises FileNotFoundError, or ValueError when it is no picture."""
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB")).transpose(2, 0, 1).copy()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read as a picture: {error}") from error
+    """uint8 [3, H, W], as `read_image` shows it. Raises FileNotFoundError, or ValueError when it is no picture."""
+    return read_image(path).transpose(2, 0, 1).copy()

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from base_model.checkpoint import save_atomically
@@ -18,6 +16,7 @@ from base_model.released import PICTURE, Base, Released, export, load_base, read
 from base_model.sample import Sampler
 from experiments.record import RUN, RunRecord
 from experiments.sampling import draw, model_folder, write_pictures
+from preference_data.image_files import read_image
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 """the name that diffusers looks for in a folder"""
@@ -76,16 +75,13 @@ def edit_to_file(
 
 
 def read_picture(path: Path) -> Tensor:
-    """float32 [3, H, W] in [0, 1], upright. Raises ValueError when it cannot be read."""
+    """float32 [3, H, W] in [0, 1], as `read_image` shows it. Raises ValueError when it cannot be read."""
     try:
-        with Image.open(path) as image:
-            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        pixels = read_image(path)
     except FileNotFoundError:
         raise ValueError(f"there is no picture {path}") from None
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
-        raise ValueError(
-            f"cannot read the picture {path}: {error}; give a PNG, JPEG or WebP file that opens"
-        ) from error
+    except ValueError as error:
+        raise ValueError(f"cannot read the picture {path}: {error}") from error
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255.0
 
 

@@ -7,7 +7,6 @@ picture is decoded and written again, and what it is called is the hash of its p
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
 import tempfile
@@ -16,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-FORMATS = ("PNG", "JPEG", "WEBP")
-MAX_BYTES = 64 * 2**20
-MAX_PIXELS = 64 * 2**20
+from preference_data.image_files import decode_image
+
 _NAME = re.compile(r"[0-9a-f]{64}")
+decode = decode_image
 
 
 class PictureFolder:
@@ -38,8 +37,8 @@ class PictureFolder:
         return place
 
     def add(self, content: bytes, name: str = "the upload") -> tuple[str, int, int]:
-        """Check and keep a picture file's bytes; (sha256, width, height). Raises ValueError as `decode`."""
-        pixels = decode(content, name)
+        """Check and keep a picture file's bytes; (sha256, width, height). Raises ValueError as `decode_image`."""
+        pixels = decode_image(content, name)
         sha = pixel_hash(pixels)
         place = self.root / f"{sha}.png"
         if not place.exists():
@@ -54,21 +53,6 @@ class PictureFolder:
                 Path(fresh).unlink(missing_ok=True)
                 raise
         return sha, pixels.shape[1], pixels.shape[0]
-
-
-def decode(content: bytes, name: str) -> np.ndarray:
-    """uint8 [H, W, 3]. Raises ValueError when it is no PNG, JPEG or WebP, is damaged, animated or too large."""
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"{name} has {len(content)} bytes; at most {MAX_BYTES} are taken")
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise ValueError(f"{name} is {picture.width}x{picture.height}; at most {MAX_PIXELS} pixels are taken")
-            if getattr(picture, "n_frames", 1) != 1:
-                raise ValueError(f"{name} is animated; only still pictures can be compared")
-            return np.asarray(picture.convert("RGB"))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{name} is no readable picture ({', '.join(FORMATS)}): {error}") from error
 
 
 def pixel_hash(pixels_HW3: np.ndarray) -> str:

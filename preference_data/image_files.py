@@ -1,0 +1,159 @@
+"""The one reader of image files: pixels as a viewer shows them, whoever asks for them.
+
+    turned        by the orientation that a camera wrote into the file
+    composed      over a ground where pixels are transparent, white unless another colour is given
+    8 bits        16 bits are scaled by keeping the upper eight, as Pillow does for colour
+    one image     animations are refused; of a phone's JPEG with several images (MPO) the first is taken
+
+Every error names the file. Shapes: HW3 pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+"""Pillow reads a phone's MPO as a JPEG."""
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+"""Of files in a folder that are taken for images, in small letters."""
+MAX_BYTES = 64 * 2**20
+MAX_PIXELS = 64 * 2**20
+WHITE = (255, 255, 255)
+ORIENTATION = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+"""What undoes each value of the orientation tag; from 5 on width and height change places."""
+UNSEEN = 8
+"""Levels below which nobody sees a difference from the ground."""
+_BROKEN = (
+    OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, EOFError,
+    RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+"""What Pillow's decoders raise on damaged files."""
+
+
+def read_image(path: Path, ground: tuple[int, int, int] = WHITE) -> np.ndarray:
+    """uint8 [H, W, 3]. Raises FileNotFoundError, or ValueError as `decode_image`."""
+    return decode_image(_content(path), str(path), ground)
+
+
+def decode_image(content: bytes, name: str, ground: tuple[int, int, int] = WHITE) -> np.ndarray:
+    """uint8 [H, W, 3] of a file's bytes; `name` is what errors call it.
+
+    Raises ValueError when it is no PNG, JPEG or WebP, is damaged, animated or too large, or when everything visible in
+    it has the colour of the ground.
+    """
+    with _opened(content, name) as image:
+        try:
+            image.load()
+            turn = TURNS.get(_orientation(image))
+            pixels = _composed(image, name, ground)
+        except _Refused as error:
+            raise ValueError(str(error)) from None
+        except _BROKEN as error:
+            raise ValueError(f"{name} is no readable picture ({', '.join(FORMATS)}): {error}") from error
+    return pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) as shown, from the head of the file. Raises as `read_image`, not for damage behind the head."""
+    content = _content(path)
+    with _opened(content, str(path)) as image:
+        # Pillow decodes a whole PNG to look for an orientation, so it is asked only where there can be one.
+        asks = image.format != "PNG" or any(mark in content for mark in (b"eXIf", b"exif", b"xmp"))
+        turned = asks and _orientation(image) >= 5
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+class _Refused(ValueError):
+    """A message that is complete as it is."""
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{path} is no readable picture: {error}") from error
+
+
+def _opened(content: bytes, name: str) -> Image.Image:
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"{name} has {len(content)} bytes; at most {MAX_BYTES} are taken")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{name} is too large; at most {MAX_PIXELS} pixels are taken: {error}") from error
+    except _BROKEN as error:
+        told = f"{name} is no readable picture ({', '.join(FORMATS)})"
+        raise ValueError(told if isinstance(error, UnidentifiedImageError) else f"{told}: {error}") from error
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"{name} is {image.width}x{image.height}; at most {MAX_PIXELS} pixels are taken")
+    if getattr(image, "n_frames", 1) != 1 and image.format != "MPO":
+        raise ValueError(f"{name} is animated; only still pictures are taken: save one of its frames")
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 (as stored) where the file does not say, or says nonsense."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of damaged metadata
+            value = image.getexif().get(ORIENTATION, 1)
+    except _BROKEN:
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _composed(image: Image.Image, name: str, ground: tuple[int, int, int]) -> np.ndarray:
+    """uint8 [H, W, 3], as stored, over the ground."""
+    if image.mode.startswith(("I", "F")):
+        pixels, alpha = _deep(image, name)
+    elif image.has_transparency_data:
+        with_alpha = np.asarray(_eight_bit_key(image).convert("RGBA"))
+        pixels, alpha = with_alpha[..., :3], with_alpha[..., 3:]
+    else:
+        return np.asarray(image.convert("RGB"))
+    if alpha is None or alpha.min() == 255:
+        return np.ascontiguousarray(pixels)
+    # 32 bits: a product of two bytes does not fit into 8, and a sum of two such products not into 16.
+    behind = np.asarray(ground, np.uint32)
+    over = ((pixels * alpha.astype(np.uint32) + behind * (255 - alpha.astype(np.uint32)) + 127) // 255).astype(np.uint8)
+    if np.abs(over.astype(np.int16) - behind.astype(np.int16)).max() <= UNSEEN:
+        raise _Refused(
+            f"{name} is transparent, and on the ground {ground} nothing of it can be seen; save it without "
+            "transparency, on a ground of another colour"
+        )
+    return over
+
+
+def _deep(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Grey of more than 8 bits: pixels and, where one value is declared transparent, alpha."""
+    values = np.asarray(image)
+    if image.mode.startswith("F") or values.min() < 0 or values.max() > 0xFFFF:
+        raise _Refused(f"{name} has pixels of the kind {image.mode}, whose range is unknown; save it with 8 or 16 bits")
+    pixels = np.repeat((values.astype(np.uint32) >> 8).astype(np.uint8)[..., None], 3, axis=-1)
+    key = image.info.get("transparency")
+    alpha = None if not isinstance(key, int) else np.where(values == key, 0, 255).astype(np.uint8)[..., None]
+    return pixels, alpha
+
+
+def _eight_bit_key(image: Image.Image) -> Image.Image:
+    """A colour declared transparent in 16 bits, in the 8 that its pixels have now."""
+    key = image.info.get("transparency")
+    if isinstance(key, tuple) and max(key) > 255:
+        image.info["transparency"] = tuple(part >> 8 for part in key)
+    return image
