@@ -60,7 +60,7 @@ _AFTER = frozenset(
 SIGN = 12  # characters without capitals, such as Chinese, up to which a prompt in quotes as a whole is a text
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Mark:
     """A quotation mark: where it begins and ends, its family, and what it can be by its shape and its neighbours."""
 
