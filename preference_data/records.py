@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from preference_data.quotations import quoted_spans as quoted_spans  # a prompt's spans are part of its facts
-from preference_data.visible import visible
+from preference_data.visible import visible as visible
 
 OUTCOMES = ("left", "right", "tie", "both_good", "both_bad")
 DECIDED = ("left", "right")
