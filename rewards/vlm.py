@@ -56,7 +56,7 @@ class Vlm:
     defaults show a 1664x928 picture as it is.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     weights: str = ""
@@ -94,7 +94,8 @@ class Vlm:
             rows: list[Mapping[str, float]] = []
             for prompt, picture in zip(prompts, pictures, strict=True):
                 shown = [source_picture(self.sources, prompt), picture] if rubric.shows_source else [picture]
-                rows.append(read(model.odds(rubric.question(self.reading, prompt), shown, tokens), self.least_mass))
+                odds = model.odds(rubric.question(self.reading, prompt), shown, tokens, self.least_mass)
+                rows.append(read(odds, self.least_mass))
             return rows
 
         name = f"vlm:{model.name}/{rubric.name}-{rubric.digest}/{self.reading}"
@@ -112,7 +113,8 @@ class Vlm:
             shown = [first, second]
             if rubric.shows_source:
                 shown.insert(0, source_picture(self.sources, prompt))
-            return read_pair(model.odds(rubric.question("pair", prompt), shown, tokens), self.least_mass)
+            odds = model.odds(rubric.question("pair", prompt), shown, tokens, self.least_mass)
+            return read_pair(odds, self.least_mass)
 
         name = f"vlm:{model.name}/{rubric.name}-{rubric.digest}/pair"
         return PairJudge(name, ask, needs=rubric.needs("pair"))
