@@ -89,11 +89,14 @@ def parse_json(text: str, where: str) -> Any:
             text, object_pairs_hook=_object, parse_constant=_no_number, parse_float=_finite, parse_int=_whole
         )
     except RecursionError:
-        raise ValueError(f"{where} is nested too deeply to be read") from None
+        raise ValueError(f"{where}: this JSON is nested too deeply to be read") from None
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if "\n" in text else ""
+        raise ValueError(f"{where}: no JSON: {error.msg} ({line}column {error.colno})") from error
     except ValueError as error:
-        raise ValueError(f"{where} is no JSON: {error}") from error
+        raise ValueError(f"{where}: {error}") from error
     if "\\u" in text and (half := _half_surrogate(value)):
-        raise ValueError(f"{where} holds \\u{ord(half):04x}, one half of a character of two; write both halves")
+        raise ValueError(f"{where}: there is \\u{ord(half):04x}, one half of a character of two; write both halves")
     return value
 
 

@@ -86,9 +86,9 @@ def test_what_is_no_text_is_named_with_file_and_line(content: bytes, line: int, 
     ],
 )
 def test_json_that_cannot_be_meant_is_named_with_file_and_line(text: str, what: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=rf"a\.txt line 3 .*{what}"):
+    with pytest.raises(ValueError, match=rf"a\.txt line 3: .*{what}"):
         list(read_json_lines(file_of(tmp_path, f"1\n\n{text}\n")))
-    with pytest.raises(ValueError, match=rf"a\.txt .*{what}"):
+    with pytest.raises(ValueError, match=rf"a\.txt: .*{what}"):
         read_json(file_of(tmp_path, text))
 
 
@@ -141,6 +141,6 @@ def test_the_cases_of_other_peoples_text() -> None:
         read_text(CASES / "score/cp1252_txt/a.txt")
     ((number, row),) = read_json_lines(CASES / "score/jsonl_ls2028/captions.jsonl")
     assert number == 1 and "\u2028" in row["prompt"]
-    with pytest.raises(ValueError, match=r"captions\.jsonl line 1 holds \\ud83d"):
+    with pytest.raises(ValueError, match=r"captions\.jsonl line 1: there is \\ud83d"):
         list(read_json_lines(CASES / "score/jsonl_surrogate/captions.jsonl"))
     assert decode_text(b"", "x") == ""
