@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
+from preference_data.line_files import read_text
 from rewards.answers import LEAST_MASS, add_up
 from rewards.picture_scorer import Unjudged
 
@@ -207,4 +208,4 @@ def read_key(key_file: str) -> str:
     path = Path(key_file).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"key_file is {key_file!r}: there is no such file; it holds the server's key, one line")
-    return path.read_text("utf-8").strip()
+    return read_text(path).strip()

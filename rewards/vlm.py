@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from preference_data.image_files import read_image
 from preference_data.records import Prompt
 from rewards.answers import LEAST_MASS, PAIR_WORDS, READINGS, read_pair
 from rewards.pairwise import PairJudge
@@ -27,13 +28,10 @@ ADVICE = "vlm needs the folder of a Qwen2.5-VL model, or a hub name such as Qwen
 
 def source_picture(folder: str, prompt: Prompt) -> np.ndarray:
     """The picture that was edited, ``folder``/PROMPT_ID.png, as (H, W, 3) 8-bit; ``Unjudged`` "no_source" without."""
-    from PIL import Image, UnidentifiedImageError
-
     path = Path(folder).expanduser() / f"{prompt.id}.png"
     try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        return read_image(path)
+    except (FileNotFoundError, ValueError) as error:
         raise Unjudged("no_source", f"the source picture {path} cannot be read: {error}") from error
 
 
