@@ -9,10 +9,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from preference_data import campaigns, checks, exchange, importing, judgements, pairs, progress, sources
+from preference_data import campaigns, checks, exchange, importing, incoming, judgements, pairs, progress, sources
 from preference_data.campaigns import Item
 from preference_data.quality import quality, standings
 from preference_data.settings import CampaignSettings
+from preference_data.staging import Staged
 from preference_data.store import Store
 
 STORE = "annotations"
@@ -94,11 +95,34 @@ def export_lines(store: Store, name: str, out: Path, kind: str, rows: str, ties:
     return lines
 
 
-def import_lines(store: Store, file: Path, kind: str, name: str) -> list[str]:
-    """Read a file of preferences into a new, closed campaign; all of it or nothing."""
-    found = exchange.read(file, kind, into=store.pictures)
-    made = importing.store_judgements(store, store.operator, name, found, str(file))
-    return [f"campaign {made.name}: {len(found)} judgements from {file}"]
+def import_lines(store: Store, file: Path, kind: str, name: str, options: incoming.Options) -> list[str]:
+    """Read a file of preferences into a new, closed campaign; all of it or nothing.
+
+    Malformed rows are left out and named when the options say so. Raises ValueError for a name that is taken before
+    anything is read.
+    """
+    campaigns.check_new(store, store.operator, name)
+    with Staged(store.pictures) as staged:
+        found = incoming.read_rows(file, kind, staged, options)
+        made = importing.store_judgements(store, store.operator, name, found.judgements, str(file), staged)
+    lines = [f"campaign {made.name}: {len(found.judgements)} judgements from {file}"]
+    if found.passed:
+        lines.append(f"{found.passed} rows judge nothing and were passed over: skips, and rows without an answer")
+    if found.left_out:
+        lines.append(f"{len({number for number, _ in found.left_out})} malformed rows were left out:")
+        lines += [f"  {line}" for line in incoming.problem_lines(found.left_out, found.unit)]
+    return lines
+
+
+def fields_of(given: Sequence[str]) -> dict[str, str]:
+    """{our name: the file's name} of OURS=THEIRS. Raises ValueError for anything else."""
+    found = {}
+    for one in given:
+        ours, equals, theirs = one.partition("=")
+        if not (equals and ours and theirs) or ours in found:
+            raise ValueError(f"--fields {one}: write OURS=THEIRS, each of our names once, such as left=image1")
+        found[ours] = theirs
+    return found
 
 
 def write_pairs(store: Store, name: str, folder: Path) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, select, update
@@ -79,8 +79,7 @@ def create(store: Store, actor: int, name: str, settings: CampaignSettings) -> C
 
     def work(db: Connection) -> Campaign:
         authorise(db, actor, LEAD)
-        if not name.strip() or len(name) > 120:
-            raise ValueError(Sentence("the name {name!r} must have 1 to 120 characters", {"name": name}))
+        check_name(name)
         now = store.clock()
         row = {"name": name, "kind": settings.kind, "state": "draft", "settings": settings.to_json(),
                "created_at": now, "created_by": actor}  # fmt: skip
@@ -91,6 +90,24 @@ def create(store: Store, actor: int, name: str, settings: CampaignSettings) -> C
         return found
 
     return store.write(work)
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError when a campaign cannot be called so."""
+    if not name.strip() or len(name) > 120 or not name.isprintable():
+        raise ValueError(Sentence("the name {name!r} must have 1 to 120 characters", {"name": name}))
+
+
+def check_new(store: Store, actor: int, name: str) -> None:
+    """Raises ValueError when a lead cannot make a campaign of that name, so that nobody waits for work in vain."""
+
+    def work(db: Connection) -> None:
+        authorise(db, actor, LEAD)
+        check_name(name)
+        if db.execute(select(schema.campaign.c.id).where(schema.campaign.c.name == name)).first():
+            raise ValueError(Sentence("there is a campaign {name!r} already; choose another name", {"name": name}))
+
+    store.read(work)
 
 
 def get(store: Store, actor: int, name: str | int) -> Campaign:
@@ -157,10 +174,11 @@ def add_items(store: Store, actor: int, name: str | int, items: Sequence[Item], 
             raise ValueError(f"the campaign {campaign.name!r} is closed; open it again or make a new one")
         for item in items:
             _check_fit(campaign, item)
-        facts.add_prompts(db, {i.prompt.id: i.prompt for i in items}.values(), source, licence)
+        stored = facts.add_prompts(db, (i.prompt for i in items), source, licence)
+        kept = [replace(i, prompt=stored[i.prompt]) for i in items]
         refs = {p.sha256: p for i in items for p in (*i.pictures, *([i.reference] if i.reference else []))}
         facts.add_pictures(db, refs.values(), now)
-        added = _insert(db, campaign, items, store.chance)
+        added = _insert(db, campaign, kept, store.chance)
         record(db, now, actor, "campaign.add_items", f"campaign:{campaign.id}", new={"items": added, "source": source})
         return added
 
@@ -202,8 +220,9 @@ def _insert(db: Connection, campaign: Campaign, items: Sequence[Item], chance: r
     last = db.execute(select(table.c.id).order_by(table.c.id.desc()).limit(1)).scalar() or 0
     insert_new(db, table, rows)
     new = db.execute(select(table.c.id, table.c.key).where(table.c.campaign_id == campaign.id, table.c.id > last)).all()
+    made = facts.told_otherwise(db, (p for i in items for p in i.pictures))
     places = [
-        {"item_id": n.id, "place": i, "sha256": sha, "label": makers[n.key][i]}
+        {"item_id": n.id, "place": i, "sha256": sha, "label": makers[n.key][i], "made": made.get(sha)}
         for n in new
         for i, sha in enumerate(pictures[n.key])
     ]

@@ -1,22 +1,27 @@
 """Facts that the store keeps about prompts and pictures: what they are, what scored them, what was read in them.
 
-The first record of a prompt, a picture or a score stays; adding it again changes nothing.
+The first record of a prompt, a picture or a score stays; adding it again changes nothing. A prompt is its text: where
+an id is known with another text already, the new prompt gets the id of its own text, so that no answer ever moves to
+another prompt. A picture is its pixels, which two sources may tell different things about: its record keeps what the
+first one said, and each campaign keeps what it was told where that differs.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, select
 
 from preference_data import schema
-from preference_data.records import ImageRef, Prompt, Provenance
+from preference_data.records import ImageRef, Prompt, Provenance, text_id
 from preference_data.store import insert_new
 
 PROVENANCE = ("model", "revision", "seed", "steps", "guidance", "run", "step")
+SOURCE = 255
+"""Characters of a source that are kept, the last ones."""
 CHUNK = 500
 """Names in one query; databases bound the number of parameters."""
 
@@ -52,13 +57,36 @@ class Reading:
     lines: tuple[Line, ...] = ()
 
 
-def add_prompts(db: Connection, prompts: Iterable[Prompt], source: str, licence: str = "") -> None:
-    """Keep prompts."""
+def add_prompts(db: Connection, prompts: Iterable[Prompt], source: str, licence: str = "") -> dict[Prompt, Prompt]:
+    """Keep prompts; each with the prompt that it is in the store.
+
+    That is itself, or, where its id is known with another text, the same under the id of its text. Raises ValueError
+    when even that id is taken, which only a forged id can do.
+    """
+    stored: dict[Prompt, Prompt] = {}
+    for few in chunks(list(dict.fromkeys(prompts))):
+        named = {prompt: prompt for prompt in few}
+        moved = _insert_prompts(db, named, source, licence)
+        again = {prompt: replace(prompt, id=text_id(prompt.text)) for prompt in moved}
+        for prompt, known in _insert_prompts(db, again, source, licence).items():
+            raise ValueError(f"the prompt {prompt.text!r} has the id {prompt.id!r}, which is known with another text, "
+                             f"and the id of its text belongs to {known!r}; give it another id")  # fmt: skip
+        stored |= named | again
+    return stored
+
+
+def _insert_prompts(db: Connection, named: Mapping[Prompt, Prompt], source: str, licence: str) -> dict[Prompt, str]:
+    """Insert the prompts `named` stands for where their ids are free; {prompt: text that its id is known with}."""
     insert_new(db, schema.prompt, [
         {"id": p.id, "text": p.text, "spans": list(p.spans), "language": p.language, "category": list(p.category),
-         "source": source, "licence": licence}
-        for p in prompts
+         "source": source[-SOURCE:], "licence": licence}
+        for p in named.values()
     ])  # fmt: skip
+    asked = select(schema.prompt.c.id, schema.prompt.c.text).where(
+        schema.prompt.c.id.in_([p.id for p in named.values()])
+    )
+    texts = {row.id: row.text for row in db.execute(asked)} if named else {}
+    return {prompt: texts[p.id] for prompt, p in named.items() if texts[p.id] != p.text}
 
 
 def add_pictures(db: Connection, pictures: Iterable[ImageRef], at: float) -> None:
@@ -68,6 +96,17 @@ def add_pictures(db: Connection, pictures: Iterable[ImageRef], at: float) -> Non
          **{name: getattr(p.provenance, name) for name in PROVENANCE}}
         for p in pictures
     ])  # fmt: skip
+
+
+def told_otherwise(db: Connection, pictures: Iterable[ImageRef]) -> dict[str, dict[str, Any]]:
+    """By hash, what is said of these pictures where their records say something else; call after `add_pictures`."""
+    said = {p.sha256: p.provenance for p in pictures}
+    found = {}
+    for few in chunks(sorted(said)):
+        for row in db.execute(select(schema.picture).where(schema.picture.c.sha256.in_(few))):
+            if Provenance(*(getattr(row, name) for name in PROVENANCE)) != said[row.sha256]:
+                found[row.sha256] = asdict(said[row.sha256])
+    return found
 
 
 def add_scores(db: Connection, scores: Iterable[Score], at: float) -> None:

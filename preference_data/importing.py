@@ -1,147 +1,228 @@
 """Judgements from elsewhere into the store: one closed campaign, in one transaction, or nothing.
 
 Their annotators become accounts that nobody can log in to, named CAMPAIGN/ANNOTATOR; the campaign can be looked at,
-exported and trained on like any other.
+exported and trained on like any other. Pictures are decoded and written before the transaction, into a folder of their
+own, and move into the store's folder as its last step; so a refused import leaves none, and the transaction itself only
+takes a fraction of a millisecond a judgement.
 """
 
 from __future__ import annotations
 
+import hashlib
 import secrets
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.exc import DataError, IntegrityError, StatementError
 
 from preference_data import facts, schema
-from preference_data.campaigns import Campaign, find, item_key, label
+from preference_data.campaigns import Campaign, check_name, find, item_key, label
 from preference_data.judgements import Judgement
 from preference_data.roles import LEAD, authorise
 from preference_data.schema import assignment, item
 from preference_data.settings import CampaignSettings
-from preference_data.settling import locked, settle
-from preference_data.store import Store, insert, insert_if_new, insert_new, record
+from preference_data.settling import ADJUDICATED, settle_all
+from preference_data.staging import Staged
+from preference_data.store import Store, insert_if_new, insert_new, record
+from preference_data.store import insert as insert_one
 
 FLIPPED = {"first": "second", "second": "first"}
+SIDES = {"first": "left", "second": "right"}
+CHUNK = 500
+"""Judgements that are inserted together."""
+NAME = 120
+"""Characters of an account's name."""
 
 
-def store_judgements(store: Store, actor: int, name: str, judgements: Sequence[Judgement], source: str) -> Campaign:
-    """A new campaign of pairs with these answers. The pictures must be in the store's folder already.
+class Summary:
+    """What a campaign must know about judgements before the first of them is stored.
 
-    Raises ValueError when the name is taken, nothing is to be imported, or somebody judged a pair twice.
+    `answers` counts the judgements of each pair of pictures under one text.
+    """
+
+    def __init__(self) -> None:
+        self.axes: set[str] = set()
+        self.tags: set[str] = set()
+        self.answers: Counter[bytes] = Counter()
+
+
+def store_judgements(
+    store: Store, actor: int, name: str, judgements: Collection[Judgement], source: str, staged: Staged | None = None
+) -> Campaign:
+    """Make a closed campaign of pairs with these answers.
+
+    Pictures are in the store's folder already, or wait in `staged` and move there when everything else is done. Raises
+    ValueError when the name is taken, nothing is to be imported, somebody judged a pair twice, or a value does not fit.
     """
     if not judgements:
         raise ValueError(f"{source} holds no judgement")
-    _check_once(judgements)
+    summary = summarised(judgements)
 
     def work(db: Connection) -> Campaign:
         authorise(db, actor, LEAD)
         now = store.clock()
-        most = _most(judgements)
-        settings = CampaignSettings(overlap=1, cap=most, adjudicate=False, gold_share=0.0, repeat_share=0.0,
-                                    attention_share=0.0, axes=_axes(judgements), tags=_tags(judgements))  # fmt: skip
+        settings = CampaignSettings(overlap=1, cap=max(summary.answers.values()), adjudicate=False, gold_share=0.0,
+                                    repeat_share=0.0, attention_share=0.0, axes=tuple(sorted(summary.axes)),
+                                    tags=tuple(sorted(summary.tags)))  # fmt: skip
+        check_name(name)
         row = {"name": name, "kind": "pair", "state": "closed", "settings": settings.to_json(), "created_at": now,
                "created_by": actor, "closed_at": now}  # fmt: skip
         if not insert_if_new(db, schema.campaign, row):
             raise ValueError(f"there is a campaign {name!r} already; choose another name")
         campaign = find(db, name)
-        facts.add_prompts(db, {j.prompt.id: j.prompt for j in judgements}.values(), source)
-        facts.add_pictures(db, {p.sha256: p for j in judgements for p in (j.first, j.second)}.values(), now)
-        people, items = _people(db, campaign, judgements, now), _items(db, campaign, judgements, store)
-        for j in judgements:
-            _answer(db, campaign.id, items[_key(j)], people[j.annotator], j, now)
-        for one in items.values():
-            settle(db, locked(db, one), settings)
+        filling = _Filling(db, store, campaign, source, now)
+        for few in _batches(judgements):
+            filling.add(few)
+        settle_all(db, campaign.id, settings)
         record(db, now, actor, "campaign.import", f"campaign:{campaign.id}",
                new={"judgements": len(judgements), "source": source})  # fmt: skip
+        if staged is not None:
+            staged.place()
         return campaign
 
-    return store.write(work)
+    try:
+        return store.write(work)
+    except BaseException as error:
+        if staged is not None:
+            staged.withdraw(lambda hashes: store.read(lambda db: set(facts.pictures(db, hashes))))
+        if isinstance(error, DataError | IntegrityError | StatementError) and not isinstance(error, ValueError):
+            told = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+            raise ValueError(f"{source} holds a value that the store cannot keep, and nothing was stored: "
+                             f"{told}") from error  # fmt: skip
+        raise
+
+
+def summarised(judgements: Iterable[Judgement]) -> Summary:
+    """Look through the judgements once. Raises ValueError when a named annotator judged a pair twice."""
+    found = Summary()
+    seen: set[tuple[str, bytes]] = set()
+    for number, j in enumerate(judgements, 1):
+        found.axes.update(j.axes)
+        found.tags.update(j.tags)
+        found.answers[pair := pair_key(j)] += 1
+        if j.annotator:
+            if (j.annotator, pair) in seen:
+                raise ValueError(f"judgement {number}: {j.annotator} judged these two pictures before; keep one of the "
+                                 "answers")  # fmt: skip
+            seen.add((j.annotator, pair))
+    return found
+
+
+def pair_key(j: Judgement) -> bytes:
+    """The same for two judgements of the same pictures under the same text, whatever the ids and the order."""
+    told = "\n".join([j.prompt.text, *sorted((j.first.sha256, j.second.sha256))])
+    return hashlib.sha256(told.encode()).digest()[:16]
+
+
+def account_name(campaign: str, annotator: str) -> str:
+    """CAMPAIGN/ANNOTATOR; one that is too long is cut and ends in a hash, so that two never become one."""
+    whole = f"{campaign}/{annotator}"
+    if len(whole) <= NAME:
+        return whole
+    return f"{whole[: NAME - 9]}~{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+
+
+def _batches(judgements: Iterable[Judgement]) -> Iterator[list[Judgement]]:
+    rest = iter(judgements)
+    while few := list(islice(rest, CHUNK)):
+        yield few
+
+
+class _Filling:
+    """A campaign that is being filled, batch by batch, inside one transaction."""
+
+    def __init__(self, db: Connection, store: Store, campaign: Campaign, source: str, now: float) -> None:
+        self.db, self.store, self.campaign, self.source, self.now = db, store, campaign, source, now
+        self.people: dict[tuple[bool, str], int] = {}
+        self.unnamed: Counter[bytes] = Counter()
+
+    def add(self, judgements: Sequence[Judgement]) -> None:
+        """Insert the prompts, pictures, pairs, people and answers of a batch."""
+        stored = facts.add_prompts(self.db, (j.prompt for j in judgements), self.source)
+        kept = [replace(j, prompt=stored[j.prompt]) for j in judgements]
+        refs = {p.sha256: p for j in kept for p in (j.first, j.second)}
+        facts.add_pictures(self.db, refs.values(), self.now)
+        items = self._items(kept)
+        given = [self._given(j, items[_key(j)], self._account(j)) for j in kept]
+        ids = self.db.execute(
+            insert(assignment).returning(assignment.c.id, sort_by_parameter_order=True), [g for g, _ in given]
+        ).scalars()
+        self.db.execute(
+            insert(schema.answer), [{**a, "assignment_id": made} for made, (_, a) in zip(ids, given, strict=True)]
+        )
+
+    def _items(self, judgements: Sequence[Judgement]) -> dict[str, int]:
+        """Ids of the pairs by key; new pairs are inserted, their pictures in canonical order."""
+        rows: dict[str, dict[str, Any]] = {}
+        pictures = {}
+        for j in judgements:
+            pair = sorted((j.first, j.second), key=lambda p: p.sha256)
+            key = _key(j)
+            if key in rows:
+                continue
+            pictures[key] = pair
+            rows[key] = {
+                "campaign_id": self.campaign.id, "key": key, "kind": "work", "state": "open",
+                "prompt_id": j.prompt.id, "first_label": label(pair[0]), "second_label": label(pair[1]),
+                "shuffle": self.store.chance.random(), "uncertainty": 1.0, "closeness": 1.0, "disagreement": 1.0,
+                "overlap": 1, "cap": self.campaign.settings.cap, "wanted": 1, "taken": 0, "answered": 0, "skips": 0,
+                "flags": 0,
+            }  # fmt: skip
+        insert_new(self.db, item, list(rows.values()))
+        asked = select(item.c.id, item.c.key).where(item.c.campaign_id == self.campaign.id, item.c.key.in_(list(rows)))
+        found = {row.key: row.id for row in self.db.execute(asked)}
+        told = facts.told_otherwise(self.db, (p for pair in pictures.values() for p in pair))
+        insert_new(self.db, schema.item_picture, [
+            {"item_id": found[key], "place": place, "sha256": p.sha256, "label": label(p), "made": told.get(p.sha256)}
+            for key, pair in pictures.items() for place, p in enumerate(pair)
+        ])  # fmt: skip
+        return found
+
+    def _account(self, j: Judgement) -> int:
+        """Who said it. Answers of nobody named to one pair are of different people: the second of "majority 2"."""
+        name = j.annotator
+        if not name:
+            self.unnamed[pair := pair_key(j)] += 1
+            name = "majority" if (count := self.unnamed[pair]) == 1 else f"majority {count}"
+        if (mark := (bool(j.annotator), name)) not in self.people:
+            # taken: an annotator called "majority", or an account of the same name
+            whole = account_name(self.campaign.name, name)
+            taken = self.db.execute(select(schema.account.c.id).where(schema.account.c.name == whole)).first()
+            if taken:
+                whole = account_name(self.campaign.name, f"{name} {secrets.token_hex(4)}")
+            self.people[mark] = insert_one(self.db, schema.account, {
+                "name": whole, "pseudonym": f"p{secrets.token_hex(5)}", "role": "annotator", "language": "en",
+                "active": False, "session": 0, "created_at": self.now,
+            })  # fmt: skip
+        return self.people[mark]
+
+    def _given(self, j: Judgement, item_id: int, account: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The rows of an answered assignment and of its answer, as if the first picture in canonical order was left."""
+        turned = j.first.sha256 > j.second.sha256
+        outcome = FLIPPED.get(j.outcome, j.outcome) if turned else j.outcome
+        first, second, neither = j.votes
+        counted = [second, first, neither] if turned else [first, second, neither]
+        at = self.now if j.at is None else j.at
+        given = {
+            "token": secrets.token_urlsafe(16), "campaign_id": self.campaign.id, "item_id": item_id,
+            "account_id": account, "kind": "work", "state": "answered", "slots": [0, 1], "swapped": False,
+            "policy": ADJUDICATED if j.decided_by == "adjudication" else "import", "propensity": j.propensity,
+            "leased_at": at, "expires_at": at, "counted": True, "answered_at": at, "outcome": outcome,
+            "strength": j.strength, "duration_ms": None,
+            "votes": counted if not j.annotator and sum(j.votes) > 0 else None,
+        }  # fmt: skip
+        axes = {name: FLIPPED.get(value, value) if turned else value for name, value in j.axes.items()}
+        answer = {
+            "revision": 0, "key": secrets.token_urlsafe(16), "stage": "answer", "outcome": SIDES.get(outcome, outcome),
+            "strength": j.strength, "axes": {name: SIDES.get(value, value) for name, value in axes.items()},
+            "tags": list(j.tags), "rationale": j.rationale, "duration_ms": 0, "created_at": at,
+        }  # fmt: skip
+        return given, answer
 
 
 def _key(j: Judgement) -> str:
     return item_key(j.prompt.id, [j.first.sha256, j.second.sha256])
-
-
-def _check_once(judgements: Sequence[Judgement]) -> None:
-    seen: set[tuple[str, str]] = set()
-    for number, j in enumerate(judgements, 1):
-        if (mark := (j.annotator, _key(j))) in seen:
-            who = j.annotator or "nobody named"
-            raise ValueError(f"judgement {number}: {who} judged these two pictures before; keep one of the answers")
-        seen.add(mark)
-
-
-def _most(judgements: Sequence[Judgement]) -> int:
-    """The most answers that one pair has."""
-    counts: dict[str, int] = {}
-    for j in judgements:
-        counts[_key(j)] = counts.get(_key(j), 0) + 1
-    return max(counts.values())
-
-
-def _axes(judgements: Sequence[Judgement]) -> tuple[str, ...]:
-    return tuple(sorted({name for j in judgements for name in j.axes}))
-
-
-def _tags(judgements: Sequence[Judgement]) -> tuple[str, ...]:
-    return tuple(sorted({name for j in judgements for name in j.tags}))
-
-
-def _people(db: Connection, campaign: Campaign, judgements: Sequence[Judgement], now: float) -> dict[str, int]:
-    """Account ids by annotator."""
-    found = {}
-    for annotator in sorted({j.annotator for j in judgements}):
-        found[annotator] = insert(db, schema.account, {
-            "name": f"{campaign.name}/{annotator or 'majority'}"[:120], "pseudonym": f"p{secrets.token_hex(5)}",
-            "role": "annotator", "language": "en", "active": False, "session": 0, "created_at": now,
-        })  # fmt: skip
-    return found
-
-
-def _items(db: Connection, campaign: Campaign, judgements: Sequence[Judgement], store: Store) -> dict[str, int]:
-    """Item ids by key, with their pictures in canonical order."""
-    rows: dict[str, dict[str, Any]] = {}
-    pictures: dict[str, list[tuple[str, str]]] = {}
-    for j in judgements:
-        one, other = sorted((j.first, j.second), key=lambda p: p.sha256)
-        key = _key(j)
-        pictures[key] = [(one.sha256, label(one)), (other.sha256, label(other))]
-        rows[key] = {
-            "campaign_id": campaign.id, "key": key, "kind": "work", "state": "open", "prompt_id": j.prompt.id,
-            "first_label": label(one), "second_label": label(other), "shuffle": store.chance.random(),
-            "uncertainty": 1.0, "closeness": 1.0, "disagreement": 1.0, "overlap": 1, "cap": campaign.settings.cap,
-            "wanted": 1, "taken": 0, "answered": 0, "skips": 0, "flags": 0,
-        }  # fmt: skip
-    for j in judgements:
-        rows[_key(j)]["taken"] += 1
-    insert_new(db, item, list(rows.values()))
-    found = {
-        row.key: row.id for row in db.execute(select(item.c.id, item.c.key).where(item.c.campaign_id == campaign.id))
-    }
-    places = [
-        {"item_id": found[key], "place": place, "sha256": sha, "label": made}
-        for key, pair in pictures.items()
-        for place, (sha, made) in enumerate(pair)
-    ]
-    insert_new(db, schema.item_picture, places)
-    return found
-
-
-def _answer(db: Connection, campaign: int, item_id: int, account: int, j: Judgement, now: float) -> None:
-    """An answered assignment and its answer; as if the first picture in canonical order had been on the left."""
-    turned = j.first.sha256 > j.second.sha256
-    outcome = FLIPPED.get(j.outcome, j.outcome) if turned else j.outcome
-    at = now if j.at is None else j.at
-    made = insert(db, assignment, {
-        "token": secrets.token_urlsafe(16), "campaign_id": campaign, "item_id": item_id, "account_id": account,
-        "kind": "work", "state": "answered", "slots": [0, 1], "swapped": False, "policy": "import",
-        "propensity": j.propensity, "leased_at": at, "expires_at": at, "counted": True, "answered_at": at,
-        "outcome": outcome, "strength": j.strength, "duration_ms": None,
-    })  # fmt: skip
-    sides = {"first": "left", "second": "right"}
-    axes = {name: sides.get(FLIPPED.get(value, value) if turned else value, value) for name, value in j.axes.items()}
-    insert(db, schema.answer, {
-        "assignment_id": made, "revision": 0, "key": secrets.token_urlsafe(16), "stage": "answer",
-        "outcome": sides.get(outcome, outcome), "strength": j.strength, "axes": axes, "tags": list(j.tags),
-        "rationale": j.rationale, "duration_ms": 0, "created_at": at,
-    })  # fmt: skip

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection, Row, select
 
 from preference_data import campaigns, facts, schema
 from preference_data.comparisons import Comparison
-from preference_data.records import ImageRef, PreferencePair, Prompt
+from preference_data.records import ImageRef, PreferencePair, Prompt, Provenance
 from preference_data.roles import LEAD, authorise
 from preference_data.schema import assignment, item
+from preference_data.settling import ADJUDICATED
 from preference_data.store import Store, record
 
 OUTCOMES = ("first", "second", "tie", "both_good", "both_bad")
@@ -98,34 +99,43 @@ def _export(store: Store, actor: int, campaign: int | str, rows: str) -> list[Ju
         found = campaigns.find(db, campaign)
         answers = list(db.execute(
             select(assignment.c.item_id, assignment.c.id, assignment.c.outcome, assignment.c.best, assignment.c.worst,
-                   assignment.c.slots, assignment.c.propensity, assignment.c.answered_at, schema.account.c.pseudonym)
+                   assignment.c.slots, assignment.c.propensity, assignment.c.answered_at, assignment.c.votes,
+                   assignment.c.policy, schema.account.c.pseudonym)
             .join(schema.account, schema.account.c.id == assignment.c.account_id)
             .where(assignment.c.campaign_id == found.id, assignment.c.kind == "work", assignment.c.state == "answered")
             .order_by(assignment.c.id)
         ))  # fmt: skip
         items = {r.id: r for r in db.execute(select(item).where(item.c.campaign_id == found.id, item.c.kind == "work"))}
-        places: dict[int, list[str]] = defaultdict(list)
-        table = schema.item_picture
-        for r in db.execute(
-            select(table.c.item_id, table.c.sha256).join(item, item.c.id == table.c.item_id)
-            .where(item.c.campaign_id == found.id).order_by(table.c.item_id, table.c.place)
-        ):  # fmt: skip
-            places[r.item_id].append(r.sha256)
+        places = _places(db, found.id, str(store.pictures.root))
         prompts = facts.prompts(db, {r.prompt_id for r in items.values()})
-        pictures = facts.pictures(db, {sha for shas in places.values() for sha in shas}, str(store.pictures.root))
         votes = _votes(answers)
         details = _details(db, [r.id for r in answers]) if rows == "answers" else {}
         record(db, store.clock(), actor, "export", f"campaign:{found.id}", new={"rows": rows})
         judged = []
         for row in answers if rows == "answers" else items.values():
             current = items[row.item_id] if rows == "answers" else row
-            refs = [pictures[sha] for sha in places[current.id]]
+            refs = places[current.id]
             for i, j, outcome in _implied(row.outcome, row.best, row.worst if rows == "answers" else None, len(refs)):
                 said = Judgement(prompts[current.prompt_id], refs[i], refs[j], outcome, votes=votes[current.id, i, j])
                 judged.append(_detailed(said, row, details[row.id]) if rows == "answers" else _of_item(said, current))
         return judged
 
     return store.write(work)
+
+
+def _places(db: Connection, campaign: int, folder: str) -> dict[int, list[ImageRef]]:
+    """The pictures of every item in canonical order, each with what the campaign was told about it."""
+    table = schema.item_picture
+    rows = db.execute(
+        select(table.c.item_id, table.c.sha256, table.c.made).join(item, item.c.id == table.c.item_id)
+        .where(item.c.campaign_id == campaign).order_by(table.c.item_id, table.c.place)
+    ).all()  # fmt: skip
+    pictures = facts.pictures(db, {row.sha256 for row in rows}, folder)
+    found: dict[int, list[ImageRef]] = defaultdict(list)
+    for row in rows:
+        ref = pictures[row.sha256]
+        found[row.item_id].append(replace(ref, provenance=Provenance(**row.made)) if row.made else ref)
+    return found
 
 
 def _implied(outcome: str | None, best: int | None, worst: int | None, count: int) -> list[tuple[int, int, str]]:
@@ -146,7 +156,10 @@ def _votes(answers: Sequence[Row]) -> dict[tuple[int, int, int], tuple[int, int,
         for i, j, outcome in _implied(
             row.outcome, row.best, row.worst, 2 if row.outcome in OUTCOMES else len(row.slots)
         ):
-            counts[row.item_id, i, j][outcome] += 1
+            if row.votes is None:
+                counts[row.item_id, i, j][outcome] += 1
+            else:
+                counts[row.item_id, i, j].update(dict(zip(("first", "second", "neither"), row.votes, strict=True)))
     found = defaultdict(lambda: (0, 0, 0), {
         key: (c["first"], c["second"], sum(c.values()) - c["first"] - c["second"]) for key, c in counts.items()
     })  # fmt: skip
@@ -164,16 +177,16 @@ def _details(db: Connection, assignments: Sequence[int]) -> dict[int, Row]:
 
 
 def _detailed(said: Judgement, row: Row, answer: Row) -> Judgement:
-    from dataclasses import replace
-
     from preference_data.answers import canonical
 
     axes = {name: canonical(value, row.slots) for name, value in answer.axes.items()}
-    return replace(said, annotator=row.pseudonym, strength=answer.strength, axes=axes, tags=tuple(answer.tags),
-                   rationale=answer.rationale, at=row.answered_at, propensity=row.propensity)  # fmt: skip
+    detailed = replace(said, annotator=row.pseudonym, strength=answer.strength, axes=axes, tags=tuple(answer.tags),
+                       rationale=answer.rationale, at=row.answered_at, propensity=row.propensity)  # fmt: skip
+    if row.votes is None:
+        return detailed
+    decided_by = "adjudication" if row.policy == ADJUDICATED else "majority"
+    return replace(detailed, annotator="", votes=tuple(row.votes), decided_by=decided_by)  # many people, none named
 
 
 def _of_item(said: Judgement, current: Row) -> Judgement:
-    from dataclasses import replace
-
     return replace(said, decided_by="adjudication" if current.state == "adjudicated" else "majority")

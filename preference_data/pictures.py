@@ -1,7 +1,8 @@
 """Pictures of the store: checked when they come in, kept as SHA256.png, without anything but pixels.
 
 A file's metadata may name the model, the seed or the prompt, and would tell an annotator which picture is whose. So a
-picture is decoded and written again, and what it is called is the hash of its pixels.
+picture is decoded and written again, or, where it is a plain PNG, its pixel data is taken over and all else left out.
+What it is called is the hash of its pixels.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from preference_data.image_files import decode_image
+from preference_data.png import only_pixels
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 decode = decode_image
@@ -36,17 +38,29 @@ class PictureFolder:
             raise FileNotFoundError(f"the picture {sha256[:12]} is not in {self.root}; was the folder moved?")
         return place
 
-    def add(self, content: bytes, name: str = "the upload") -> tuple[str, int, int]:
-        """Check and keep a picture file's bytes; (sha256, width, height). Raises ValueError as `decode_image`."""
+    def has(self, sha256: str) -> bool:
+        """Whether the picture is here."""
+        return (self.root / f"{sha256}.png").exists()
+
+    def add(
+        self, content: bytes, name: str = "the upload", beside: PictureFolder | None = None
+    ) -> tuple[str, int, int]:  # fmt: skip
+        """Check and keep a picture file's bytes; (sha256, width, height). Raises ValueError as `decode_image`.
+
+        What the folder `beside` has already is not kept a second time.
+        """
         pixels = decode_image(content, name)
         sha = pixel_hash(pixels)
         place = self.root / f"{sha}.png"
-        if not place.exists():
+        if not self.has(sha) and not (beside is not None and beside.has(sha)):
             self.root.mkdir(parents=True, exist_ok=True)
             handle, fresh = tempfile.mkstemp(prefix=".new.", dir=self.root)
             try:
                 with os.fdopen(handle, "wb") as file:
-                    Image.fromarray(pixels).save(file, format="PNG", compress_level=3)
+                    if (plain := only_pixels(content)) is not None:
+                        file.write(plain)
+                    else:
+                        Image.fromarray(pixels).save(file, format="PNG", compress_level=3)
                 os.chmod(fresh, 0o644)
                 os.replace(fresh, place)
             except BaseException:
@@ -58,4 +72,6 @@ class PictureFolder:
 def pixel_hash(pixels_HW3: np.ndarray) -> str:
     """sha256 (64 hex digits) of the pixels and their shape in the order 3 x H x W, as everywhere in this project."""
     pixels = np.ascontiguousarray(pixels_HW3.transpose(2, 0, 1))
-    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+    digest = hashlib.sha256(repr(pixels.shape).encode())
+    digest.update(pixels.data)
+    return digest.hexdigest()

@@ -193,6 +193,8 @@ item_picture = Table(
     Column("place", Integer, primary_key=True, comment="in canonical order, from 0"),
     Column("sha256", ForeignKey("picture.sha256"), nullable=False),
     Column("label", String(255), nullable=False, comment="who made it, for rating models"),
+    Column("made", JSON(none_as_null=True),
+           comment="provenance, where this campaign was told another one than the picture's record has"),
     Index(None, "sha256"),
 )  # fmt: skip
 
@@ -233,6 +235,8 @@ assignment = Table(
     Column("strength", Integer),
     Column("duration_ms", Integer),
     Column("correct", Boolean, comment="against the expected answer; NULL where none is expected"),
+    Column("votes", JSON(none_as_null=True),
+           comment="[first, second, neither], canonical: votes that were counted elsewhere; NULL = one answer"),
     UniqueConstraint("item_id", "account_id", "kind"),
     one_of("kind", ASSIGNMENT_KINDS),
     one_of("state", ASSIGNMENT_STATES),

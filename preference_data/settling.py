@@ -11,14 +11,18 @@ Always worked out anew from the counted answers, so a revision can also unsettle
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, Row, case, func, select, update
+from sqlalchemy import Connection, Row, bindparam, case, func, select, update
 
 from preference_data.schema import assignment, item
 from preference_data.settings import CampaignSettings
 
+ADJUDICATED = "import:adjudication"
+"""The policy of an imported answer that an adjudicator gave elsewhere."""
 Votes = Sequence[tuple[str, int | None, int]]
 """(canonical outcome, best place, answers)"""
 
@@ -82,6 +86,48 @@ def settle(
     db.execute(update(item).where(item.c.id == current.id).values(
         state=state, wanted=wanted, outcome=outcome, best=best, uncertainty=entropy(found),
         taken=current.taken + taken, skips=skips, flags=flags, answered=sum(n for *_, n in found)))  # fmt: skip
+
+
+def settle_all(db: Connection, campaign: int, settings: CampaignSettings) -> None:
+    """Bring all work items of a campaign that nobody works on in line with their answers, in two statements.
+
+    Votes that were counted elsewhere weigh what they counted. An outcome that stands alone, or that an adjudicator
+    decided elsewhere, is the item's.
+    """
+    rows = db.execute(
+        select(assignment.c.item_id, assignment.c.outcome, assignment.c.votes, assignment.c.policy, item.c.overlap,
+               item.c.cap, item.c.wanted)
+        .join(item, item.c.id == assignment.c.item_id)
+        .where(item.c.campaign_id == campaign, assignment.c.kind == "work", assignment.c.state == "answered",
+               assignment.c.counted)
+        .order_by(assignment.c.item_id)
+    )  # fmt: skip
+    values = []
+    for item_id, group in itertools.groupby(rows, key=lambda row: row.item_id):
+        cast: Counter[str] = Counter()
+        answers = list(group)
+        for row in answers:
+            cast.update({row.outcome: 1} if row.votes is None else _named(row.outcome, row.votes))
+        found = [(o, None, n) for o, n in sorted(cast.items(), key=lambda pair: (-pair[1], pair[0]))]
+        state, wanted, outcome, best = verdict(found, answers[0], settings, 0, 0)
+        final = next((row.outcome for row in answers if row.policy == ADJUDICATED), None)
+        if final is not None:
+            state, outcome = "adjudicated", final
+        elif len(answers) == 1:
+            state, outcome = "settled", answers[0].outcome
+        wanted = min(wanted, answers[0].cap) if state == "open" else len(answers)
+        values.append({"one": item_id, "state": state, "wanted": wanted, "outcome": outcome, "best": best,
+                       "uncertainty": entropy(found), "taken": len(answers), "answered": len(answers)})  # fmt: skip
+    names = ("state", "wanted", "outcome", "best", "uncertainty", "taken", "answered")
+    change = update(item).where(item.c.id == bindparam("one")).values({name: bindparam(name) for name in names})
+    for start in range(0, len(values), 1000):
+        db.execute(change, values[start : start + 1000])
+
+
+def _named(outcome: str, votes: Sequence[int]) -> dict[str, int]:
+    """Counted votes by outcome; those for neither picture are ties, of the answer's own kind where it is one."""
+    neither = outcome if outcome not in ("first", "second") else "tie"
+    return {name: n for name, n in zip(("first", "second", neither), votes, strict=True) if n}
 
 
 def move(db: Connection, item_id: int, taken: int = 0, skips: int = 0, flags: int = 0) -> None:

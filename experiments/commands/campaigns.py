@@ -190,7 +190,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Import:
-    """Read a file of preferences into a new campaign, all of it or nothing; malformed rows are named.
+    """Read a file of preferences into a new campaign, all of it or nothing; malformed rows are named, all of them.
 
     Example: glyphlab pairs import words.jsonl words-again
     """
@@ -201,12 +201,23 @@ class Import:
     """what the new campaign is called"""
     format: FormatName = "jsonl"
     """jsonl, parquet, pickapic, hpdv3, imagereward, diffusion-dpo, trl, kto or label-studio"""
+    skip_malformed: bool = False
+    """leave malformed rows out, count and name them, instead of refusing the file"""
+    fields: tuple[str, ...] = ()
+    """where the file calls its fields otherwise: OURS=THEIRS, such as prompt=caption left=image1 right=image2; of Label
+    Studio also outcome=TAG, the tag that holds the answer"""
+    root: Annotated[Path | None, arg(metavar="PATH")] = None
+    """folder that the paths of pictures are relative to; the file's own when not given"""
     at: Annotated[Place, arg(name="")] = field(default_factory=Place)
 
     def run(self) -> int:
-        from experiments.campaigns import import_lines
+        from experiments.campaigns import fields_of, import_lines
+        from preference_data.incoming import Options
 
-        return self.at.show(lambda store: import_lines(store, self.file, self.format, self.name))
+        if not self.file.is_file():
+            raise FileNotFoundError(f"{self.file} is not there, or no file")
+        options = Options(self.skip_malformed, fields_of(self.fields), self.root)
+        return self.at.show(lambda store: import_lines(store, self.file, self.format, self.name, options))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from preference_data.formats.interface import Format, Row, Said, carried, content, extra, said
+from preference_data.formats.values import number
 from preference_data.judgements import Judgement
 from preference_data.records import ImageRef
 
@@ -24,7 +25,10 @@ def encode(judgements: Sequence[Judgement], read: Callable[[ImageRef], bytes]) -
 
 def decode(row: Row) -> Said | None:
     """0.5 is read as what it is, a tie."""
-    value = float(row["label_0"])
+    value = number(row["label_0"], "label_0")
+    other = row.get("label_1")
+    if other is not None and number(other, "label_1") != 1.0 - value:
+        raise ValueError(f"label_0 is {value} and label_1 is {other}; together they are 1")
     outcome = {1.0: "first", 0.0: "second", 0.5: "tie"}.get(value)
     if outcome is None:
         raise ValueError(f"label_0 is {value}; it is 1, 0 or 0.5")

@@ -1,6 +1,7 @@
 """HPDv3 (Ma et al., arXiv:2508.03789): one entry a pair of pictures, the better one first as path1, with vote counts.
 
 The better picture always comes first: shuffle the sides before any judge that sees both. There is no place for a tie.
+Both a JSON list and JSON lines are read.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 
 from preference_data.campaigns import label
 from preference_data.formats.interface import Format, Row, Said, carried, extra, file, place, said
+from preference_data.formats.values import counts, number
 from preference_data.judgements import Judgement
 from preference_data.records import ImageRef
 
@@ -31,18 +33,30 @@ def encode(judgements: Sequence[Judgement], _: Callable[[ImageRef], bytes]) -> l
 
 
 def decode(row: Row) -> Said | None:
-    """path1 won."""
+    """Read path1 as the better one; equal counts are a tie. Raises ValueError when the counts prefer path2."""
     kept = extra(row)
     better = file(row, "path1", row.get("model1") or "unknown")
     worse = file(row, "path2", row.get("model2") or "unknown")
     if kept.get("outcome") == "second":
         return said(row["prompt"], worse, better, "second", kept)
-    found = said(row["prompt"], better, worse, "first", kept)
-    dist = row.get("choice_dist") or [1, 0]
-    if len(dist) != 2 or min(dist) < 0:
-        raise ValueError(f"choice_dist is {dist!r}; it counts the votes for path1 and for path2")
-    return found if kept else Said(found.prompt, found.first, found.second, "first",
-                                   {"votes": [*dist, 0], "decided_by": "majority"})  # fmt: skip
+    if kept:
+        return said(row["prompt"], better, worse, "first", kept)
+    votes = _votes(row)
+    if votes[0] < votes[1]:
+        raise ValueError(f"choice_dist is {list(votes)}: it counts more votes for path2, and path1 is the better one")
+    outcome = "tie" if sum(votes) and votes[0] == votes[1] else "first"
+    found = said(row["prompt"], better, worse, outcome, kept)
+    return Said(found.prompt, found.first, found.second, outcome, {"votes": (*votes, 0), "decided_by": "majority"})
+
+
+def _votes(row: Row) -> tuple[int, ...]:
+    """Votes for path1 and path2; none where only a share is known. Raises ValueError when they disagree."""
+    share = row.get("confidence")
+    share = None if share is None else number(share, "confidence", 0.0, 1.0)
+    votes = (0, 0) if row.get("choice_dist") is None else counts(row["choice_dist"], "choice_dist", 2)
+    if not sum(votes) and share is not None and share < 0.5:
+        raise ValueError(f"confidence is {share}: it is path1's share of the votes, and path1 is the better one")
+    return votes
 
 
 HPDV3 = Format("hpdv3", "json", False, encode, decode, "HPDv3; the better picture first, no ties")

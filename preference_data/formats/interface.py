@@ -8,13 +8,16 @@ judgement comes back as it was; rows from elsewhere lack them, and what is not k
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from preference_data.formats.containers import Problems
+from preference_data.formats.values import known_picture
 from preference_data.judgements import Judgement
-from preference_data.records import ImageRef, Prompt, Provenance, image_from_json
+from preference_data.line_files import parse_json
+from preference_data.records import ImageRef, Prompt, Provenance
 
 UNKNOWN = Provenance(model="unknown", revision="", seed=-1, steps=0, guidance=0.0, run="import", step=0)
 """Of pictures from files that do not say; the seed -1 and 0 steps are no values of a real one."""
@@ -42,12 +45,42 @@ class Said:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
+def renamed(row: Any, fields: Mapping[str, str]) -> Row:
+    """A row whose fields have our names; `fields` is {ours: theirs}. Raises ValueError for one that is not there."""
+    if not isinstance(row, Mapping):
+        raise ValueError(f"found {str(row)[:40]!r} where an object with named fields should be")
+    if missing := [theirs for theirs in fields.values() if theirs not in row]:
+        raise ValueError(f"there is no field {missing[0]!r}; the fields are {', '.join(map(repr, sorted(row)))}")
+    return {**row, **{ours: row[theirs] for ours, theirs in fields.items()}}
+
+
+def one_each(
+    rows: Iterable[tuple[int, Any]], problems: Problems, fields: Mapping[str, str]
+) -> Iterator[tuple[int, Row]]:  # fmt: skip
+    """Rows that hold one judgement each, under our names."""
+    for number, row in rows:
+        try:
+            yield number, renamed(row, fields)
+        except ValueError as error:
+            problems.append((number, str(error)))
+
+
+def told(error: Exception) -> str:
+    """What is wrong with a row, in words."""
+    if isinstance(error, KeyError):
+        return f"the field {error} is missing"
+    if isinstance(error, TypeError | AttributeError | IndexError):
+        return f"a field is of another kind than the format has: {error}"
+    return str(error)
+
+
 @dataclass(frozen=True)
 class Format:
     """`container` is jsonl, json or parquet. `ties`: readers of the format know ties.
 
     `encode` makes the rows of the judgements, given a function that reads a picture's PNG; `decode` reads one row, and
-    returns None for a row that judges nothing. ValueError or KeyError says that a row is malformed.
+    returns None for a row that judges nothing. ValueError or KeyError says that a row is malformed. `spread` makes rows
+    of one judgement of a file's rows, under our names; what it cannot read it adds to the problems.
     """
 
     name: str
@@ -56,6 +89,7 @@ class Format:
     encode: Callable[[Sequence[Judgement], Callable[[ImageRef], bytes]], list[dict[str, Any]]]
     decode: Callable[[Row], Said | None]
     about: str
+    spread: Callable[[Iterable[tuple[int, Any]], Problems, Mapping[str, str]], Iterator[tuple[int, Row]]] = one_each
 
 
 def carried(j: Judgement) -> str:
@@ -69,9 +103,9 @@ def carried(j: Judgement) -> str:
 def extra(row: Row) -> dict[str, Any]:
     """What `carried` wrote; {} for a row from elsewhere. Raises ValueError when it is damaged."""
     text = row.get("glyphlab")
-    found = json.loads(text) if isinstance(text, str) else {}
-    if not isinstance(found, dict):
-        raise ValueError(f"the field glyphlab is {text!r}; it is a JSON object")
+    found = parse_json(text, "the field glyphlab") if isinstance(text, str) else {}
+    if not isinstance(found, dict) or (found and not {"outcome", "prompt", "first", "second"} <= set(found)):
+        raise ValueError(f"the field glyphlab is {str(text)[:60]!r}; it is a JSON object with a whole judgement")
     return found
 
 
@@ -91,7 +125,7 @@ def said(
                 f"the row says {outcome!r} and its field glyphlab {mine!r}; remove the field or correct it"
             )
         outcome = mine
-    known = {name: image_from_json(kept[name]) for name in ("first", "second") if name in kept}
+    known = {name: known_picture(kept[name], name) for name in ("first", "second") if name in kept}
     one = Incoming(first.content, first.path, known.get("first"), first.model)
     other = Incoming(second.content, second.path, known.get("second"), second.model)
     prompt = prompt_of(text, kept)
@@ -128,6 +162,13 @@ def content(row: Row, name: str, model: str = "unknown") -> Incoming:
     if not isinstance(value, bytes) or not value:
         raise ValueError(f"{name} holds no picture's bytes")
     return Incoming(value, name, None, model)
+
+
+def either(value: Any, name: str) -> Incoming:
+    """A picture given by path or by its bytes."""
+    if isinstance(value, Mapping) and not value.get("bytes"):
+        value = value.get("path")
+    return file({name: value}, name) if isinstance(value, str) else content({name: value}, name)
 
 
 def place(ref: ImageRef) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from preference_data.campaigns import label
 from preference_data.formats.interface import Format, Row, Said, carried, content, extra, said
+from preference_data.formats.values import moment, number, who
 from preference_data.judgements import Judgement
 from preference_data.records import ImageRef
 
@@ -43,15 +44,19 @@ def decode(row: Row) -> Said | None:
     """None for a row without a label."""
     if not row["has_label"]:
         return None
-    labels = (float(row["label_0"]), float(row["label_1"]))
+    labels = (number(row["label_0"], "label_0"), number(row["label_1"], "label_1"))
     outcome = {(1.0, 0.0): "first", (0.0, 1.0): "second", (0.5, 0.5): "tie"}.get(labels)
     if outcome is None:
         raise ValueError(f"labels are {labels}; they are 1 and 0, 0 and 1, or 0.5 twice")
-    kept = extra(row) or {}
+    best, uids = row.get("best_image_uid"), (row.get("image_0_uid"), row.get("image_1_uid"))
+    if outcome != "tie" and best in uids and uids[0] != uids[1] and best != uids[outcome == "second"]:
+        raise ValueError(f"the labels are {labels}, but best_image_uid is {best!r}, the other picture")
+    kept = extra(row)
     found = said(row["caption"], content(row, "jpg_0", row.get("model_0") or "unknown"),
                  content(row, "jpg_1", row.get("model_1") or "unknown"), outcome, kept)  # fmt: skip
     return found if kept else Said(found.prompt, found.first, found.second, found.outcome,
-                                   {"annotator": str(row.get("user_id", ""))})  # fmt: skip
+                                   {"annotator": who(row.get("user_id"), "user_id"),
+                                    "at": moment(row.get("created_at"))})  # fmt: skip
 
 
 PICKAPIC = Format("pickapic", "parquet", True, encode, decode, "Pick-a-Pic v2; ties are 0.5 and 0.5")

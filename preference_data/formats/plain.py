@@ -8,8 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 from preference_data.formats.interface import Format, Incoming, Row, Said, place
+from preference_data.formats.values import known_picture
 from preference_data.judgements import Judgement
-from preference_data.records import ImageRef, image_from_json, prompt_from_json
+from preference_data.line_files import parse_json
+from preference_data.records import ImageRef, prompt_from_json
 
 FIELDS = ("annotator", "strength", "axes", "tags", "rationale", "at", "propensity", "votes", "decided_by")
 
@@ -27,7 +29,7 @@ def encode(judgements: Sequence[Judgement], _: Callable[[ImageRef], bytes]) -> l
 
 def decode(row: Row) -> Said | None:
     """The inverse."""
-    first, second = image_from_json(row["first"]), image_from_json(row["second"])
+    first, second = known_picture(row["first"], "first"), known_picture(row["second"], "second")
     kept = {name: row[name] for name in FIELDS if name in row}
     return Said(prompt_from_json(row["prompt"]), Incoming(None, first.path, first), Incoming(None, second.path, second),
                 row["outcome"], kept)  # fmt: skip
@@ -50,7 +52,10 @@ def encode_flat(judgements: Sequence[Judgement], read: Callable[[ImageRef], byte
 def decode_flat(row: Row) -> Said | None:
     """The inverse."""
     nested = ("prompt", "first", "second", "axes", "tags", "votes")
-    return decode({name: json.loads(value) if name in nested else value for name, value in row.items()})
+    return decode({
+        name: parse_json(value, name) if name in nested and isinstance(value, str) else value
+        for name, value in row.items()
+    })  # fmt: skip
 
 
 JSONL = Format("jsonl", "jsonl", True, encode, decode, "our own rows, one JSON object a line; loses nothing")

@@ -77,6 +77,16 @@ def decode_kto(row: Row) -> Said | None:
     )
 
 
+def _check_conversation(messages: Any, what: str) -> None:
+    """Raises ValueError unless it is a list of messages with lists of parts, as in TRL's vision sets."""
+    if not isinstance(messages, list) or not messages or not isinstance(messages[0], dict):
+        raise ValueError(f"{what} is {str(messages)[:40]!r}; only conversations about two pictures, in the form "
+                         "that is exported here, compare pictures")  # fmt: skip
+    content = messages[0].get("content")
+    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content) or not content:
+        raise ValueError(f"the content of {what} is {str(content)[:40]!r}; it must be a list of parts with a type each")
+
+
 def place_of(kept: dict[str, Any], side: str) -> str:
     """Where the other picture of a pair is in the exported folder."""
     return f"pictures/{kept[side]['sha256']}.png"
@@ -92,14 +102,16 @@ def _reply(text: str) -> list[dict[str, Any]]:
     return [{"role": "assistant", "content": [{"type": "text", "text": text}]}]
 
 
-def _asked(messages: Sequence[Any], question: str) -> str:
+def _asked(messages: Any, question: str) -> str:
+    _check_conversation(messages, "the prompt")
     text = str(messages[0]["content"][-1]["text"])
     if not text.startswith(question):
         raise ValueError(f"the prompt does not begin with {question!r}")
     return text.removeprefix(question)
 
 
-def _replied(messages: Sequence[Any]) -> str:
+def _replied(messages: Any) -> str:
+    _check_conversation(messages, "an answer")
     return str(messages[0]["content"][0]["text"])
 
 

@@ -1,0 +1,94 @@
+"""The rows of a file, whatever holds them: Parquet, a JSON list, or JSON lines. What it is, the file itself says.
+
+Parquet is read a few rows at a time, so that a file of any size needs the memory of those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from preference_data.line_files import parse_json, read_text, text_lines
+
+BATCH = 32
+"""Rows of a Parquet file in memory; each may hold several pictures."""
+BUFFER = 2**18
+"""Bytes of a column that are read at a time."""
+WHERE = "the row"
+
+Problems = list[tuple[int, str]]
+"""(number, what is wrong)"""
+
+
+def unit(path: Path, container: str) -> str:
+    """What a number counts in this file: lines, or entries of a list or a table."""
+    if _is_parquet(path):
+        return "row"
+    return "entry" if _is_list(read_text(path), container) else "line"
+
+
+def rows(path: Path, container: str, problems: Problems) -> Iterator[tuple[int, Any]]:
+    """(number from 1, row). A line that is no JSON is a problem of its own; `container` is what the format writes.
+
+    Raises FileNotFoundError, or ValueError for a file that is none of the three.
+    """
+    if _is_parquet(path):
+        yield from _parquet(path)
+        return
+    if container == "parquet":
+        try:
+            text = read_text(path)
+        except ValueError as error:
+            raise ValueError(f"{path} is no Parquet file: {error}") from error
+    else:
+        text = read_text(path)
+    if _is_list(text, container):
+        found = parse_json(text, str(path))
+        if not isinstance(found, list):
+            raise ValueError(f"{path} holds one {type(found).__name__} where a list of entries, or one JSON object a "
+                             "line, should be")  # fmt: skip
+        yield from enumerate(found, 1)
+        return
+    for number, line in text_lines(text):
+        try:
+            yield number, parse_json(line, WHERE)
+        except ValueError as error:
+            problems.append((number, str(error).removeprefix(f"{WHERE} is ")))
+
+
+def _is_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
+def _is_list(text: str, container: str) -> bool:
+    """Whether the text is one JSON document; else it is one a line."""
+    first = next((line for _, line in text_lines(text)), "")
+    if first.lstrip().startswith("["):
+        return True
+    if container != "json":
+        return False
+    try:
+        parse_json(first, WHERE)
+    except ValueError:
+        return True  # an object over several lines
+    return False
+
+
+def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    try:
+        file = parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
+        names: Sequence[str] = file.schema_arrow.names
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"{path} has the column {twice[0]!r} twice")
+        number = 0
+        for batch in file.iter_batches(batch_size=BATCH, use_threads=False):
+            for place in range(batch.num_rows):
+                number += 1
+                yield number, {name: batch.column(i)[place].as_py() for i, name in enumerate(names)}
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(f"{path} is no Parquet file that can be read: {error}") from error

@@ -1,0 +1,21 @@
+"""The formats that there are."""
+
+from __future__ import annotations
+
+from preference_data.formats.diffusion_dpo import DIFFUSION_DPO
+from preference_data.formats.hpdv3 import HPDV3
+from preference_data.formats.imagereward import IMAGEREWARD
+from preference_data.formats.interface import Format
+from preference_data.formats.label_studio import LABEL_STUDIO
+from preference_data.formats.pickapic import PICKAPIC
+from preference_data.formats.plain import JSONL, PARQUET
+from preference_data.formats.trl import KTO, TRL
+
+FORMATS = {f.name: f for f in (JSONL, PARQUET, PICKAPIC, HPDV3, IMAGEREWARD, DIFFUSION_DPO, TRL, KTO, LABEL_STUDIO)}
+
+
+def find(name: str) -> Format:
+    """The format of that name. Raises ValueError listing those there are."""
+    if name not in FORMATS:
+        raise ValueError(f"there is no format {name!r}; there are {', '.join(FORMATS)}")
+    return FORMATS[name]

@@ -1,0 +1,44 @@
+"""PNG files without decoding them: what of a file is pixels, and nothing else."""
+
+from __future__ import annotations
+
+import struct
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PLAIN = bytes([8, 2, 0, 0])
+"""Of the header: 8 bits, red green blue, and the only compression and filter methods there are."""
+CHANGES_PIXELS = (b"tRNS", b"eXIf", b"iTXt", b"zTXt", b"tEXt", b"acTL", b"CgBI")
+"""Chunks that can make the shown pixels others than the stored ones: transparency, an orientation, an animation."""
+
+
+def only_pixels(content: bytes) -> bytes | None:
+    """The file with its header and its pixel data only; None when it must be decoded and written anew for that.
+
+    Pixel data is taken over only from plain files of 8-bit RGB whose chunks cannot turn or compose what is stored.
+    """
+    if not content.startswith(SIGNATURE):
+        return None
+    kept, place = [SIGNATURE], len(SIGNATURE)
+    while place + 12 <= len(content):
+        (length,) = struct.unpack_from(">I", content, place)
+        kind, end = content[place + 4 : place + 8], place + 12 + length
+        if end > len(content):
+            return None
+        if kind == b"IHDR" and content[place + 16 : place + 20] != PLAIN:
+            return None
+        if kind in CHANGES_PIXELS and _turns(kind, content[place + 8 : end - 4]):
+            return None
+        if kind in (b"IHDR", b"IDAT", b"IEND"):
+            kept.append(content[place:end])
+        if kind == b"IEND":
+            return b"".join(kept)
+        place = end
+    return None
+
+
+def _turns(kind: bytes, body: bytes) -> bool:
+    """Whether a chunk may change what is shown; texts do only when they carry a camera's metadata."""
+    if kind not in (b"iTXt", b"zTXt", b"tEXt"):
+        return True
+    name = body.split(b"\0", 1)[0].lower()
+    return b"exif" in name or b"xmp" in name
