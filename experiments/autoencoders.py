@@ -24,6 +24,7 @@ from base_model.vae import QwenImageVAE, released_weights
 from base_model.weights import NANO_VAE, load_vae
 from experiments.files import write_json
 from experiments.intervals import bootstrap_ci, paired_ci
+from preference_data.image_files import read_image
 
 PHOTOGRAPHS = ("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 HEIGHTS = (8, 12, 16, 24)
@@ -89,7 +90,7 @@ def photographs(side: int) -> np.ndarray:
         raise ValueError("the photographs are missing: pip install scikit-image")
     squares = []
     for name in PHOTOGRAPHS:
-        picture = Image.open(Path(spec.origin).parent / "data" / name).convert("RGB")
+        picture = Image.fromarray(read_image(Path(spec.origin).parent / "data" / name))
         if min(picture.size) >= 4 * side:
             picture = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.LANCZOS)
         pixels = np.asarray(picture).transpose(2, 0, 1)

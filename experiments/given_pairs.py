@@ -24,6 +24,7 @@ from experiments.preferences import LATENTS
 from preference_data import comparisons, judgements
 from preference_data import pairs as preferences
 from preference_data.comparisons import Comparison
+from preference_data.line_files import existing
 from preference_data.records import ImageRef, PreferencePair
 
 FROM_STORE = "store:"
@@ -113,12 +114,14 @@ def _keep_latents(kept: Path, hashes: list[str], folder: Path) -> None:
 
 
 def _copy(ref: ImageRef, folder: Path) -> None:
-    if not Path(ref.path).exists():
-        raise FileNotFoundError(f"the picture {ref.path} of a pair is not there")
+    try:
+        source = existing(Path(ref.path))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"the picture {ref.path} of a pair is not there") from None
     place = folder / "pictures" / f"{ref.sha256}.png"
     place.parent.mkdir(parents=True, exist_ok=True)
     fresh = place.with_name(f".{place.name}")
-    shutil.copyfile(ref.path, fresh)
+    shutil.copyfile(source, fresh)
     os.replace(fresh, place)
 
 

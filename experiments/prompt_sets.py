@@ -39,7 +39,7 @@ def read_prompts(file: Path, count: int) -> list[Prompt]:
     """The first `count` prompts of a file. Raises as `make_prompts`."""
     try:
         found = PromptSet.load(file)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ValueError(
             f"the prompts in {file} cannot be read: {error}; name a text file with a prompt a line"
         ) from error

@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import math
 import shlex
 import sys
 import time
@@ -29,6 +30,7 @@ from experiments.reward_people import leaderboard, people
 from experiments.reward_training import picture_file
 from experiments.score_book import ScoreBook, facts, score
 from preference_data.comparisons import Comparison, load
+from preference_data.line_files import read_csv
 from rewards.cache import identity
 from rewards.compare import Measured, compare
 from rewards.comparison import probes, sight
@@ -166,18 +168,17 @@ def read_scores(path: Path, pictures: Sequence[Picture]) -> dict[str, np.ndarray
     ValueError with the line number when a cell is no number, or when not a single picture is known.
     """
     found: dict[str, dict[tuple[str, str], float]] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        names = [n for n in reader.fieldnames or () if n not in ("sha256", "prompt_id", "prompt", "picture")]
-        if "sha256" not in (reader.fieldnames or ()) or not names:
-            raise ValueError(f"{path} has the columns {reader.fieldnames}; it needs sha256 and one a reward")
-        for line in reader:
-            for name in names:
-                try:
-                    value = float(line[name]) if line[name] else float("nan")
-                except (TypeError, ValueError) as error:
-                    raise ValueError(f"{path} line {reader.line_num}: {name} is {line[name]!r}, no number") from error
-                found.setdefault(name, {})[line["sha256"], line.get("prompt_id") or ""] = value
+    header, rows = read_csv(path)
+    names = [n for n in header if n not in ("sha256", "prompt_id", "prompt", "picture")]
+    if "sha256" not in header or not names:
+        raise ValueError(f"{path} has the columns {header}; it needs sha256 and one a reward")
+    lines: dict[tuple[str, str], int] = {}
+    for number, row in rows:
+        key = row["sha256"].strip(), row.get("prompt_id", "").strip()
+        if lines.setdefault(key, number) != number:
+            raise ValueError(f"{path} line {number}: {key[0]} has scores in line {lines[key]} already; keep one")
+        for name in names:
+            found.setdefault(name, {})[key] = _score(row[name].strip(), f"{path} line {number}: {name}")
     scores = {}
     for name, values in found.items():
         keys = [(p.image.sha256, p.prompt.id) for p in pictures]
@@ -185,6 +186,17 @@ def read_scores(path: Path, pictures: Sequence[Picture]) -> dict[str, np.ndarray
         if np.isnan(scores[name]).all():
             raise ValueError(f"{path} has no score of {name} for any of the {len(pictures)} pictures")
     return scores
+
+
+def _score(cell: str, where: str) -> float:
+    """The number in a cell; NaN, "not judged", when it is empty or says so. Raises ValueError for any other."""
+    try:
+        value = float(cell) if cell else float("nan")
+    except ValueError as error:
+        raise ValueError(f"{where} is {cell!r}, no number") from error
+    if math.isinf(value):
+        raise ValueError(f"{where} is {cell!r}; a score is finite, and an empty cell says that there is none")
+    return value
 
 
 def read_judges(path: Path, comparisons: Sequence[Comparison]) -> dict[str, Pairwise]:

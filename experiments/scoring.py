@@ -8,26 +8,24 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import json
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from experiments.files import read_png, write_bytes, write_json
 from preference_data import pairs as preferences
+from preference_data.captions import captioned
+from preference_data.image_files import image_size
 from preference_data.records import Prompt
 from rewards.metering import measured
 from rewards.named import named_reward
 from rewards.scores import Reads, Scorer, Scores, View, to_float
 from rewards.sizes import in_order
-
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-CAPTIONS = "captions.jsonl"
 
 
 @dataclass(frozen=True)
@@ -39,89 +37,46 @@ class Captioned:
 
 
 def read_captions(folder: Path) -> list[Captioned]:
-    """The pictures of a folder and their prompts, by name.
-
-    A prompt stands in captions.jsonl, {"picture": "a.png", "prompt": "..."} a line, or in a.txt beside a.png. Raises
-    FileNotFoundError when the folder or a listed picture is missing, ValueError when there is no picture, a picture has
-    no prompt, or a line is damaged.
-    """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder")
-    listed = dict(_listed(folder / CAPTIONS)) if (folder / CAPTIONS).exists() else {}
-    if missing := [name for name in listed if not (folder / name).exists()]:
-        raise FileNotFoundError(f"{folder / CAPTIONS} names {missing[0]!r}, which is not in {folder}")
-    found = sorted({folder / name for name in listed} | {p for p in folder.iterdir() if p.suffix.lower() in PICTURES})
-    if not found:
-        raise ValueError(f"{folder} holds no pictures ({', '.join(PICTURES)})")
-    captioned = []
-    for picture in found:
-        beside = picture.with_suffix(".txt")
-        text = listed.get(str(picture.relative_to(folder)), "") or (
-            beside.read_text("utf-8") if beside.exists() else ""
-        )
-        if not text.strip():
-            raise ValueError(f"{picture} has no prompt; put it into {beside.name} or a line of {CAPTIONS}")
-        captioned.append(Captioned(picture, Prompt.from_text(" ".join(text.split()))))
-    return captioned
+    """The pictures of a folder and their prompts, by name. Raises as `preference_data.captions.captioned`."""
+    return [Captioned(path, Prompt.from_text(prompt)) for path, prompt in captioned(folder)]
 
 
-def _listed(path: Path) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            yield str(row["picture"]), str(row["prompt"])
-        except (ValueError, KeyError, TypeError) as error:
-            example = '{"picture": "a.png", "prompt": "the word A in red"}'
-            raise ValueError(f"{path} line {number} is not like {example}: {error!r}") from error
-
-
-def score(captioned: Sequence[Captioned], scorer: Scorer) -> tuple[Scores, list[str]]:
+def score(items: Sequence[Captioned], scorer: Scorer) -> tuple[Scores, list[str]]:
     """Scores and, where the scorer reads text, what it read ("" where it does not), in the order of the pictures.
 
     Pictures may differ in size; those of one size are judged together, and few are in memory at a time."""
     places: list[list[int]] = []
     parts: list[Scores] = []
-    readings = [""] * len(captioned)
-    sizes = [picture_size(item.picture) for item in captioned]
-    by_size = sorted(range(len(captioned)), key=sizes.__getitem__)
+    readings = [""] * len(items)
+    sizes = [image_size(item.picture) for item in items]
+    by_size = sorted(range(len(items)), key=sizes.__getitem__)
     for _, group in itertools.groupby(by_size, key=sizes.__getitem__):
         while some := list(itertools.islice(group, 64)):
-            images = to_float(np.stack([read_png(captioned[i].picture) for i in some]))
+            images = to_float(np.stack([read_png(items[i].picture) for i in some]))
             places.append(some)
-            parts.append(measured(scorer, [captioned[i].prompt for i in some], images))
+            parts.append(measured(scorer, [items[i].prompt for i in some], images))
             for i, text in zip(some, scorer.texts(images) if isinstance(scorer, Reads) else [], strict=False):
                 readings[i] = text
     return in_order(places, parts), readings
 
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """(height, width) from the file's head. ValueError when it is no picture."""
-    try:
-        with Image.open(path) as picture:
-            return picture.height, picture.width
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read as a picture: {error}") from error
-
-
 def score_folder(folder: Path, reward: str, out: Path) -> list[str]:
     """Score every picture and write `out`/scores.csv and scores.json; the table as lines. Raises as `read_captions`."""
     settings = named_reward(reward)
-    captioned = read_captions(folder)
+    items = read_captions(folder)
     scorer = settings.load()
-    scores, readings = score(captioned, scorer)
+    scores, readings = score(items, scorer)
     rows = [
         {
-            "picture": str(item.picture.relative_to(folder)), "prompt": item.prompt.text,
+            "picture": os.path.relpath(item.picture, folder), "prompt": item.prompt.text,
             "score": float(scores.value_B[i]), **{name: float(part[i]) for name, part in scores.parts.items()},
             "read": readings[i],
         }
-        for i, item in enumerate(captioned)
+        for i, item in enumerate(items)
     ]  # fmt: skip
     judged = scores.value_B[~np.isnan(scores.value_B)]
     mean = float(judged.mean()) if len(judged) else math.nan
-    view = settings.sees(*picture_size(captioned[0].picture))
+    view = settings.sees(*image_size(items[0].picture))
     content = {
         "reward": scorer.name, "range": settings.range, "mean": mean, "unjudged": dict(scores.unjudged),
         "spent": dict(scores.spent), "sees": asdict(view),

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from preference_data.campaigns import Item
+from preference_data.image_files import read_image
 from preference_data.pictures import PictureFolder
 from preference_data.records import ImageRef, Provenance
 from preference_data.sources import from_lines
@@ -71,8 +72,7 @@ def attention(items: Sequence[Item], pictures: PictureFolder, share: float, seed
 def spoilt(picture: ImageRef, pictures: PictureFolder, seed: int) -> ImageRef:
     """A copy whose tiles are moved about and mixed with noise: nobody who looks prefers it."""
     random_ = np.random.default_rng(seed)
-    with Image.open(pictures.path(picture.sha256)) as file:
-        pixels = np.asarray(file.convert("RGB"))
+    pixels = read_image(pictures.path(picture.sha256))
     high, wide = (max(size // TILES, 1) for size in pixels.shape[:2])
     rows, columns = pixels.shape[0] // high, pixels.shape[1] // wide
     tiles = pixels[: rows * high, : columns * wide].reshape(rows, high, columns, wide, 3).swapaxes(1, 2)

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from preference_data.line_files import read_json_lines
 from preference_data.records import (
     OUTCOMES,
     ImageRef,
@@ -128,14 +129,11 @@ def comparison_from_json(data: Mapping[str, Any]) -> Comparison:
 def load(path: Path) -> list[Comparison]:
     """Read a file of one comparison, pair or judgement a line. ValueError with the line number when one is neither."""
     found = []
-    with path.open(encoding="utf-8", newline="\n") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                found.append(comparison_from_json(json.loads(line)))
-            except (ValueError, TypeError) as error:
-                raise ValueError(f"{path} line {number}: {error}") from error
+    for number, row in read_json_lines(path):
+        try:
+            found.append(comparison_from_json(row))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path} line {number}: {error}") from error
     if not found:
         raise ValueError(f"{path} holds no comparison; export answers or make pairs first")
     return found

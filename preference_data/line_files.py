@@ -89,27 +89,24 @@ def parse_json(text: str, where: str) -> Any:
             text, object_pairs_hook=_object, parse_constant=_no_number, parse_float=_finite, parse_int=_whole
         )
     except RecursionError:
-        raise ValueError(f"{where} is nested too deeply to be read") from None
+        raise ValueError(f"{where}: this JSON is nested too deeply to be read") from None
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if "\n" in text else ""
+        raise ValueError(f"{where}: no JSON: {error.msg} ({line}column {error.colno})") from error
     except ValueError as error:
-        raise ValueError(f"{where} is no JSON: {error}") from error
+        raise ValueError(f"{where}: {error}") from error
     if "\\u" in text and (half := _half_surrogate(value)):
-        raise ValueError(f"{where} holds \\u{ord(half):04x}, one half of a character of two; write both halves")
+        raise ValueError(f"{where}: there is \\u{ord(half):04x}, one half of a character of two; write both halves")
     return value
 
 
-def read_csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number from 1, cells by the header's names) of every row.
+def read_csv(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+    """The header, and (line number from 1, cells by the header's names) of every row.
 
     Cells are parted by commas, or by semicolons or tabs where the header has no comma, as spreadsheets write them.
     Raises as `read_text`, and ValueError without a header, for a name twice in it, and for a row of another length.
     """
-    header, rows = csv_rows(read_text(path), str(path))
-    for number, cells in rows:
-        yield number, dict(zip(header, cells, strict=True))
-
-
-def csv_rows(text: str, name: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    """The header, and (line number, cells) of every row. Raises ValueError as `read_csv`."""
+    text, name = read_text(path), str(path)
     file = io.StringIO(text, newline="")
     first = next((line for _, line in text_lines(text)), "")
     delimiter = next((mark for mark in (",", ";", "\t") if mark in first), ",")
@@ -134,11 +131,11 @@ def _filled(reader: Any, name: str) -> Iterator[tuple[int, list[str]]]:
 
 def _checked(
     rows: Iterator[tuple[int, list[str]]], header: Sequence[str], name: str
-) -> Iterator[tuple[int, list[str]]]:
+) -> Iterator[tuple[int, dict[str, str]]]:
     for number, cells in rows:
         if len(cells) != len(header):
             raise ValueError(f"{name} line {number} has {len(cells)} cells, its header {len(header)}")
-        yield number, cells
+        yield number, dict(zip(header, cells, strict=True))
 
 
 def is_hidden(path: Path) -> bool:

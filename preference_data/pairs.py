@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from preference_data.line_files import read_json_lines
 from preference_data.records import ImageRef, PreferencePair, Prompt, pair_from_json
 
 MACHINE = "machine:"
@@ -105,12 +106,11 @@ def save(pairs: Sequence[PreferencePair], path: Path) -> None:
 def load(path: Path) -> list[PreferencePair]:
     """Read what ``save`` wrote. ValueError with the line number when a line is damaged or not a pair."""
     pairs = []
-    with path.open(encoding="utf-8", newline="\n") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                pairs.append(pair_from_json(json.loads(line)))
-            except (ValueError, TypeError) as error:
-                raise ValueError(f"{path} line {number}: {error}") from error
+    for number, row in read_json_lines(path):
+        try:
+            pairs.append(pair_from_json(row))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path} line {number}: {error}") from error
     return pairs
 
 

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
+from preference_data.line_files import decode_text, json_lines, read_json_lines, read_lines, text_lines
 from preference_data.records import Prompt, prompt_from_json, quoted_spans
 
 __all__ = ["PromptSet", "quoted_spans"]
@@ -47,15 +48,24 @@ class PromptSet(Sequence[Prompt]):
         """Read one prompt a line: plain text, or JSON objects in a file named ``*.jsonl``. Empty lines are skipped.
 
         ValueError with the line number when a line is not a prompt."""
+        is_json = path.suffix.lower() == ".jsonl"
+        return cls._of_rows(read_json_lines(path) if is_json else read_lines(path), is_json, str(path), seed)
+
+    @classmethod
+    def decode(cls, content: bytes, name: str, seed: int = 0) -> PromptSet:
+        """``load`` of a file's bytes, called ``name``."""
+        is_json = name.lower().endswith(".jsonl")
+        rows = json_lines(content, name) if is_json else text_lines(decode_text(content, name))
+        return cls._of_rows(rows, is_json, name, seed)
+
+    @classmethod
+    def _of_rows(cls, rows: Iterable[tuple[int, Any]], is_json: bool, name: str, seed: int) -> PromptSet:
         prompts = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            if not line.strip():
-                continue
+        for number, row in rows:
             try:
-                is_json = path.suffix == ".jsonl"
-                prompts.append(prompt_from_json(json.loads(line)) if is_json else Prompt.from_text(line.strip()))
+                prompts.append(prompt_from_json(row) if is_json else Prompt.from_text(row.strip()))
             except (ValueError, TypeError) as error:
-                raise ValueError(f"{path} line {number}: {error}") from error
+                raise ValueError(f"{name} line {number}: {error}") from error
         return cls(prompts, seed)
 
     def to_jsonl(self) -> str:

@@ -8,35 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 import string
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from preference_data.quotations import quoted_spans as quoted_spans  # a prompt's spans are part of its facts
+from preference_data.visible import visible as visible
+
 OUTCOMES = ("left", "right", "tie", "both_good", "both_bad")
 DECIDED = ("left", "right")
 
-# Opening mark -> closing mark. Single quotes are left out: in English they are mostly apostrophes.
-_QUOTES = {'"': '"', "\u201c": "\u201d", "\u300c": "\u300d", "\u300e": "\u300f", "\uff02": "\uff02", "\u300a": "\u300b"}
-_QUOTED = re.compile("|".join(f"{re.escape(o)}([^{re.escape(o + c)}]*){re.escape(c)}" for o, c in _QUOTES.items()))
-# `the word GLYPH in red`: the run of capitals after "word" or "words" is what must be readable.
-_BARE = re.compile(r"\bwords?[ \t]+([A-Z]+(?:[ \t]+[A-Z]+)*)(?![A-Za-z0-9])")
 _HEX = frozenset(string.hexdigits.lower())
-
-
-def quoted_spans(text: str) -> tuple[str, ...]:
-    """The texts a picture of this prompt must show, in reading order; () when it asks for none.
-
-    A span stands in ASCII, curly, corner or Chinese book-title quotes, or is a bare run of capital letters after "word"
-    (``the word GLYPH in red``). Empty quotes are no span, and an opening mark that is never closed quotes nothing.
-    """
-    found = [(m.start(), next(g for g in m.groups() if g is not None).strip()) for m in _QUOTED.finditer(text)]
-    covered = [m.span() for m in _QUOTED.finditer(text)]
-    for match in _BARE.finditer(text):
-        if not any(start <= match.start(1) < stop for start, stop in covered):
-            found.append((match.start(1), match.group(1)))
-    return tuple(span for _, span in sorted(found) if span)
 
 
 def text_id(text: str) -> str:
@@ -60,8 +43,12 @@ class Prompt:
                 raise ValueError(f"prompt {name} is {getattr(self, name)!r}; it must be a text that is not empty")
         for name in ("spans", "category"):
             value = getattr(self, name)
-            if not isinstance(value, tuple) or not all(isinstance(item, str) and item.strip() for item in value):
-                raise ValueError(f"prompt {self.id}: {name} is {value!r}; it must be a tuple of texts, none empty")
+            if not isinstance(value, tuple) or not all(
+                isinstance(item, str) and visible(item).strip() for item in value
+            ):
+                raise ValueError(
+                    f"prompt {self.id}: {name} is {value!r}; it must be a tuple of texts, none empty or invisible"
+                )
 
     @classmethod
     def from_text(cls, text: str, language: str = "en", category: Iterable[str] = ()) -> Prompt:

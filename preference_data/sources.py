@@ -8,7 +8,6 @@ pictures of a prompt.
 from __future__ import annotations
 
 import itertools
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from preference_data.campaigns import Item
+from preference_data.captions import captioned
 from preference_data.formats.interface import UNKNOWN
+from preference_data.line_files import existing, read_json, read_json_lines
 from preference_data.pictures import PictureFolder
 from preference_data.records import ImageRef, Prompt, Provenance
-
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-CAPTIONS = "captions.jsonl"
 
 
 @dataclass(frozen=True)
@@ -87,16 +85,17 @@ def from_lines(path: Path, pictures: PictureFolder, finish: Callable[[Item, Mapp
     `finish` adds what else a line says. Raises ValueError with the line number of what is wrong.
     """
     items = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, row in read_json_lines(path):
         try:
-            row = json.loads(line)
+            if not isinstance(row, Mapping):
+                raise ValueError(f"found {str(row)[:40]!r} where an object with named fields should be")
+            if wrong := [n for n in ("prompt", "left", "right") if not isinstance(row[n], str) or not row[n].strip()]:
+                raise ValueError(f"{wrong[0]} is {row[wrong[0]]!r}; it must be a text that is not empty")
             labels = row.get("labels") or [Path(row[side]).parent.name or "unknown" for side in ("left", "right")]
             sides = [
                 Found(
                     row["prompt"],
-                    path.parent / row[side],
+                    existing(path.parent / row[side]),
                     replace(UNKNOWN, model=name, run=str(path), step=number),
                     name,
                 )
@@ -139,7 +138,7 @@ def _item(text: str, one: Found, other: Found, pictures: PictureFolder) -> Item 
 
 
 def _run(folder: Path, index: Path, name: str) -> Iterator[Found]:
-    rows = json.loads(index.read_text(encoding="utf-8"))
+    rows = read_json(index)
     last = max((row["step"] for row in rows), default=0)
     for place, row in enumerate(row for row in rows if row["step"] == last):
         made = Provenance(name, f"update {last}", place, 0, 0.0, str(folder), last)
@@ -147,21 +146,6 @@ def _run(folder: Path, index: Path, name: str) -> Iterator[Found]:
 
 
 def _captioned(folder: Path, name: str) -> Iterator[Found]:
-    """Captions stand in captions.jsonl, {"picture": "a.png", "prompt": "..."} a line, or in a.txt beside a.png."""
-    listed: dict[str, str] = {}
-    if (folder / CAPTIONS).exists():
-        for number, line in enumerate((folder / CAPTIONS).read_text("utf-8").splitlines(), 1):
-            try:
-                row = json.loads(line)
-                listed[row["picture"]] = row["prompt"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{folder / CAPTIONS} line {number}: {error!r}") from error
-    files = sorted({folder / p for p in listed} | {p for p in folder.iterdir() if p.suffix.lower() in PICTURES})
-    if not files:
-        raise ValueError(f"{folder} holds no pictures ({', '.join(PICTURES)}) and no samples of a run")
-    for place, file in enumerate(files):
-        beside = file.with_suffix(".txt")
-        text = listed.get(str(file.relative_to(folder))) or (beside.read_text("utf-8") if beside.exists() else "")
-        if not text.strip():
-            raise ValueError(f"{file} has no prompt; put it into {beside.name} or a line of {CAPTIONS}")
-        yield Found(" ".join(text.split()), file, replace(UNKNOWN, model=name, run=str(folder), step=place), name)
+    """The files of a folder, see `preference_data.captions`."""
+    for place, (file, prompt) in enumerate(captioned(folder)):
+        yield Found(prompt, file, replace(UNKNOWN, model=name, run=str(folder), step=place), name)

@@ -6,15 +6,20 @@
     (4)  pair   = P("A") / (P("A") + P("B"))
 
 P is the model's own probability of the next token, from its logits or from a server's log-probabilities, not the share
-of sampled answers. Each reading says how much probability its words have together (``mass``): where that is next to
-nothing, the model wanted to say something else, and (2) and (4) would be the shape of its noise.
+of sampled answers. A word counts in every spelling that is one token: with a space before it or not, in small letters,
+with a capital or in capitals; their probabilities add up. Only the first token is seen, so a word that the model writes
+in pieces ("ex" + "cellent" in Qwen's vocabulary) is lost, and what is left would be the rating of a model that cannot
+say it: that is no answer ("split_word"), never the rest made up to 1.
+
+Each reading says how much probability its words have together (``mass``): where that is next to nothing, the model
+wanted to say something else, and (2) and (4) would be the shape of its noise.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rewards.picture_scorer import Unjudged
@@ -24,6 +29,34 @@ Odds = Mapping[str, float]
 """Answer word -> its probability as the next token."""
 LEAST_MASS = 0.05  # the default below which there is no answer; with 0 every answer counts, as VQAScore and DeQA do
 MOST = 10.0  # the top of the JSON scale
+
+
+def spellings(word: str) -> tuple[str, ...]:
+    """How an answer may be written; a single letter only as it is, because "a" is an article."""
+    return (word,) if len(word) == 1 else tuple(dict.fromkeys((word, word.lower(), word.capitalize(), word.upper())))
+
+
+def add_up(tokens: Iterable[tuple[str, float]], words: Sequence[str], least: float = LEAST_MASS) -> dict[str, float]:
+    """Word -> probability, from the text and the probability of first tokens; a word that none of them spells has 0.
+
+    ``Unjudged`` "split_word" when tokens that only begin a word have probability ``least`` or more together while the
+    words have as much; with ``least`` 0 every answer counts.
+    """
+    spelled = {form: word for word in words for form in spellings(word)}
+    odds = dict.fromkeys(words, 0.0)
+    pieces: dict[str, float] = {}
+    for token, p in tokens:
+        said = token.strip()
+        if said in spelled:
+            odds[spelled[said]] += p
+        elif said and (begun := next((word for form, word in spelled.items() if form.startswith(said)), None)):
+            pieces[begun] = pieces.get(begun, 0.0) + p
+    if 0.0 < least <= sum(pieces.values()) and sum(odds.values()) >= least:
+        shares = ", ".join(f"{word!r} with {p:.2f}" for word, p in pieces.items())
+        raise Unjudged(
+            "split_word", f"the model begins words in pieces, so that their probability is unknown: {shares}"
+        )
+    return odds
 
 
 def read_yes(odds: Odds, least: float = LEAST_MASS) -> dict[str, float]:

@@ -29,6 +29,8 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
+from preference_data.line_files import read_text
+from rewards.answers import LEAST_MASS, add_up
 from rewards.picture_scorer import Unjudged
 
 MOST_BYTES = 4 << 20  # of a response; an answer has a few thousand
@@ -177,11 +179,11 @@ def _png(picture_HW3: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def token_odds(choice: dict[str, Any], words: Sequence[str]) -> dict[str, float]:
+def token_odds(choice: dict[str, Any], words: Sequence[str], least: float = LEAST_MASS) -> dict[str, float]:
     """Word -> its probability as the first token of the answer, from the log-probabilities of a choice.
 
-    A token counts for a word with or without spaces around it. A word outside of the listed tokens has 0: less than the
-    least of them. ``Unjudged`` "no_logprobs" when the server sent none, "bad_logprobs" when they are no probabilities.
+    Spellings add up, see ``answers.add_up``. A word outside of the listed tokens has 0: less than the least of them.
+    ``Unjudged`` "no_logprobs" when the server sent none, "bad_logprobs" when they are no probabilities, "split_word".
     """
     try:
         listed = choice["logprobs"]["content"][0]["top_logprobs"]
@@ -190,17 +192,13 @@ def token_odds(choice: dict[str, Any], words: Sequence[str]) -> dict[str, float]
         raise Unjudged("no_logprobs", "the server sent no log-probabilities of the first token") from error
     if not pairs:
         raise Unjudged("no_logprobs", "the list of log-probabilities of the first token is empty")
-    odds = dict.fromkeys(words, 0.0)
-    total = 0.0
     for token, logprob in pairs:
         if isinstance(logprob, bool) or not isinstance(logprob, int | float) or not logprob <= 1e-6:
             raise Unjudged("bad_logprobs", f"the log-probability of {token!r} is {logprob!r}")
-        total += math.exp(logprob)
-        if token.strip() in odds:
-            odds[token.strip()] += math.exp(logprob)
-    if total > 1.001:
+    tokens = [(token, math.exp(logprob)) for token, logprob in pairs]
+    if (total := sum(p for _, p in tokens)) > 1.001:
         raise Unjudged("bad_logprobs", f"the probabilities of the first token add up to {total:.3f}")
-    return odds
+    return add_up(tokens, words, least)
 
 
 def read_key(key_file: str) -> str:
@@ -210,4 +208,4 @@ def read_key(key_file: str) -> str:
     path = Path(key_file).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"key_file is {key_file!r}: there is no such file; it holds the server's key, one line")
-    return path.read_text("utf-8").strip()
+    return read_text(path).strip()

@@ -17,16 +17,17 @@ Shapes: B samples, 3HW pixels (H rows, W columns).
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from preference_data.records import Prompt
+from rewards.reading.alphabet import MOST, SCRIPT, alphabet_of
 from rewards.reading.page import as_line
-from rewards.reading.text import edit_distance
+from rewards.reading.text import FOLD, Policy, edit_distance, has_digit
+from rewards.reading.text import normalise as comparable
 from rewards.recognisers import (
     LINE_HEIGHT,
     V4,
@@ -40,24 +41,21 @@ from rewards.recognisers import (
 from rewards.scores import Scores, View, judge_each, to_uint8
 
 ENGINES = ("onnxruntime", "paddleocr")
-_FOLD = str.maketrans({"0": "O", "1": "I"})
 _MARGIN = 3  # pixels kept around the text of a crop
 _FAINT = 16  # 8-bit levels: a difference from the ground below this is noise
 _SHARE = 0.35  # of the strongest difference in the picture: below it a pixel belongs to the ground
 
 
 def normalise(text: str, target: str, ignore_case: bool = True) -> str:
-    """``text`` as it is compared: NFKC, single spaces, and capitals when case is ignored.
+    """``text`` as it is compared: ``rewards.reading.text.normalise``, and capitals when case is ignored.
 
     Two things recognisers cannot tell are no errors. Spaces are dropped when ``target`` is a single word: they read
     wide letter spacing as spaces in up to a fifth of clean words. The digits 0 and 1 count as O and I when ``target``
     has no digit: in many faces the glyphs are the same.
     """
-    single_word = len(target.split()) < 2
-    text = ("" if single_word else " ").join(unicodedata.normalize("NFKC", text).split())
-    if ignore_case:
-        text = text.upper()
-    return text if any(c.isdigit() for c in target) else text.translate(_FOLD)
+    policy = Policy(case=not ignore_case, spaces=len(target.split()) > 1, punctuation=1.0)
+    text = comparable(text, policy)
+    return text if has_digit(target) else text.translate(FOLD)
 
 
 def ned_score(target: str, read: str, ignore_case: bool = True) -> float:
@@ -105,6 +103,7 @@ class OcrScorer:
         self._recogniser = recogniser
         self._ignore_case = ignore_case
         self._crop = crop
+        self._alphabet = alphabet_of(recogniser, Policy(case=not ignore_case))
         self.name = f"{reward}:{recogniser.name}"
 
     def read(self, images_B3HW: np.ndarray) -> list[Reading]:
@@ -120,19 +119,29 @@ class OcrScorer:
         return Reading("", 0.0) if found is None else self._recogniser.read(found)
 
     def __call__(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Scores:
-        """Value in [0, 1]: eq. (1). Parts: ``ned_score`` (the value), ``exact`` (0 or 1), ``confidence`` of the engine.
+        """Value in [0, 1]: eq. (1). Parts: ``ned_score`` (the value), ``exact`` (0 or 1), ``confidence`` of the engine,
+        ``unwritable``: the share of the text that the engine has no characters for; only the rest is compared.
 
-        NaN, and a count in ``unjudged``: "no_spans" (the prompt asks for no text), "shape" (not B x 3 x H x W),
-        "not_finite" (NaN or infinite pixels), "engine" (it raised; the log says what).
+        NaN, and a count in ``unjudged``: "no_spans" (the prompt asks for no text), "script" (the engine has no
+        characters for half of it or more), "shape" (not B x 3 x H x W), "not_finite" (NaN or infinite pixels),
+        "engine" (it raised; the log says what).
         """
-        return judge_each(
-            self.name, self._judge, prompts, images_B3HW, ("spans",), ("ned_score", "exact", "confidence")
-        )
+        parts = ("ned_score", "exact", "confidence", "unwritable")
+        return judge_each(self.name, self._judge, prompts, images_B3HW, ("spans",), parts)
 
-    def _judge(self, prompt: Prompt, picture_HW3: np.ndarray) -> dict[str, float]:
+    def _judge(self, prompt: Prompt, picture_HW3: np.ndarray) -> Mapping[str, float] | str:
+        target, unwritable = self._target(prompt)
+        if unwritable >= MOST:
+            return SCRIPT
         reading = self._read(picture_HW3)
-        value = ned_score(" ".join(prompt.spans), reading.text, self._ignore_case)
-        return {"ned_score": value, "exact": float(value == 1.0), "confidence": reading.confidence}
+        value = ned_score(target, reading.text, self._ignore_case)
+        exact, confidence = float(value == 1.0), reading.confidence
+        return {"ned_score": value, "exact": exact, "confidence": confidence, "unwritable": unwritable}
+
+    def _target(self, prompt: Prompt) -> tuple[str, float]:
+        """The text to compare with, and the share of it that the engine cannot write."""
+        texts, unwritable = self._alphabet.known_part(prompt.spans)
+        return " ".join(text for text in texts if text), unwritable
 
 
 def sees_all(height: int, width: int, crop: bool) -> View:
@@ -151,7 +160,7 @@ class Ocr:
     capitals. crop: zoom in on the text first. Several spans are expected in order, with a space between.
     """
 
-    version: ClassVar[int] = 1  # raise it when the same settings would give another score
+    version: ClassVar[int] = 2  # raise it when the same settings would give another score
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("spans",)
 
@@ -184,7 +193,7 @@ class OcrJudge:
     and both see the same crop: their agreement is weaker evidence than that of engines with nothing in common.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("spans",)
 

@@ -10,7 +10,7 @@ Shapes: B samples, 3HW pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from preference_data.records import Prompt
 from rewards.ocr import OcrScorer, normalise, sees_all
+from rewards.reading.alphabet import MOST, SCRIPT
 from rewards.reading.text import distances
 from rewards.recognisers import V6, OnnxRecogniser, find_weights
 from rewards.scores import Scores, View, judge_each
@@ -34,18 +35,21 @@ class OcrContainsScorer(OcrScorer):
     """Reads as ``OcrScorer``, judges by (1)."""
 
     def __call__(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Scores:
-        """Value in [0, 1]: (1), also as part ``contained``. NaN as ``Ocr``."""
-        return judge_each(self.name, self._judge, prompts, images_B3HW, ("spans",), ("contained",))
+        """Value in [0, 1]: (1), also as part ``contained``. NaN, and part ``unwritable``, as ``Ocr``."""
+        return judge_each(self.name, self._judge, prompts, images_B3HW, ("spans",), ("contained", "unwritable"))
 
-    def _judge(self, prompt: Prompt, picture_HW3: np.ndarray) -> dict[str, float]:
-        return {"contained": contained(" ".join(prompt.spans), self._read(picture_HW3).text)}
+    def _judge(self, prompt: Prompt, picture_HW3: np.ndarray) -> Mapping[str, float] | str:
+        target, unwritable = self._target(prompt)
+        if unwritable >= MOST:
+            return SCRIPT
+        return {"contained": contained(target, self._read(picture_HW3).text), "unwritable": unwritable}
 
 
 @dataclass(frozen=True)
 class OcrContains:
     """Full marks when the word occurs anywhere in what is read, without precision; range [0, 1]. Easy to cheat."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("spans",)
 

@@ -15,7 +15,7 @@ Reading a picture twice would double the cost; one pass gives both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,6 +23,8 @@ import numpy as np
 
 from preference_data.records import Prompt
 from rewards.ocr import line, ned_score, normalise, sees_all
+from rewards.reading.alphabet import MOST, SCRIPT, alphabet_of
+from rewards.reading.text import Policy, has_digit
 from rewards.recognisers import V6, OnnxRecogniser, decode, find_weights
 from rewards.scores import Scores, View, judge_each
 
@@ -57,26 +59,34 @@ class OcrLikelihoodScorer:
 
     def __init__(self, recogniser: OnnxRecogniser, ignore_case: bool, crop: bool) -> None:
         self._recogniser, self._ignore_case, self._crop = recogniser, ignore_case, crop
+        self._alphabet = alphabet_of(recogniser, Policy(case=not ignore_case))
         self._equal: dict[tuple[bool, bool], dict[str, list[int]]] = {}
         self.name = f"ocr_likelihood:{recogniser.name}"
 
     def __call__(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Scores:
-        """Value in [0, 1]: (3). Parts: the value, ``ned_score``, ``exact`` (0 or 1), ``likelihood``. NaN as ``Ocr``."""
-        parts = ("ocr_likelihood", "ned_score", "exact", "likelihood")
+        """Value in [0, 1]: (3). Parts: the value, ``ned_score``, ``exact`` (0 or 1), ``likelihood``, ``unwritable``.
+        NaN as ``Ocr``."""
+        parts = ("ocr_likelihood", "ned_score", "exact", "likelihood", "unwritable")
         return judge_each(self.name, self._judge, prompts, images_B3HW, ("spans",), parts)
 
-    def _judge(self, prompt: Prompt, picture_HW3: np.ndarray) -> dict[str, float]:
-        target, found = " ".join(prompt.spans), line(picture_HW3, self._crop)
+    def _judge(self, prompt: Prompt, picture_HW3: np.ndarray) -> Mapping[str, float] | str:
+        texts, unwritable = self._alphabet.known_part(prompt.spans)
+        if unwritable >= MOST:
+            return SCRIPT
+        target, found = " ".join(text for text in texts if text), line(picture_HW3, self._crop)
+        row = {"ocr_likelihood": 0.0, "ned_score": 0.0, "exact": 0.0, "likelihood": 0.0, "unwritable": unwritable}
         if found is None:
-            return {"ocr_likelihood": 0.0, "ned_score": 0.0, "exact": 0.0, "likelihood": 0.0}
+            return row
         probabilities_LK = self._recogniser.probabilities(found)
         read = decode(probabilities_LK, self._recogniser.characters).text
         ned = ned_score(target, read, self._ignore_case)
-        equal = self._equal_classes(any(c.isdigit() for c in target), len(prompt.spans) > 1 or " " in target)
+        equal = self._equal_classes(has_digit(target), " " in target)
         letters = normalise(target, target, self._ignore_case)
         likelihood = ctc_likelihood(probabilities_LK, [equal.get(letter, []) for letter in letters], equal[""])
         value = 0.5 * (ned + likelihood)  # (3)
-        return {"ocr_likelihood": value, "ned_score": ned, "exact": float(ned == 1.0), "likelihood": likelihood}
+        return row | {
+            "ocr_likelihood": value, "ned_score": ned, "exact": float(ned == 1.0), "likelihood": likelihood
+        }  # fmt: skip
 
     def _equal_classes(self, digits: bool, words: bool) -> dict[str, list[int]]:
         """Character -> the classes that count as it, for targets with or without digits, of one or of several words.
@@ -96,7 +106,7 @@ class OcrLikelihoodScorer:
 class OcrLikelihood:
     """(3) by PP-OCRv6_small; range [0, 1], 1 = read exactly and without doubt. Settings as `Ocr`'s."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("spans",)
 

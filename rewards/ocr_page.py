@@ -10,12 +10,13 @@ Shapes: B samples, 3HW pixels (H rows, W columns).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 
-from preference_data.records import Prompt
+from preference_data.records import Prompt, visible
+from rewards.reading.alphabet import MOST, SCRIPT, alphabet_of
 from rewards.reading.matching import PARTS, Line, judge
 from rewards.reading.page import OnnxPage, PaddlePage, PageReader
 from rewards.reading.text import Policy, edit_distance
@@ -50,26 +51,45 @@ def check_engine(engine: str, models: Sequence[str]) -> None:
 
 
 class PageScorer:
-    """A loaded engine and a rule that turns lines into parts. ``name`` says reward, engine and weights."""
+    """A loaded engine and a rule that turns lines into parts. ``name`` says reward, engine and weights.
 
-    def __init__(self, reader: PageReader, reward: str, rule: Rule, parts: Sequence[str], needs: Sequence[str]) -> None:
+    ``asked``: the texts that a prompt asks for. The rule is given the prompt with those parts of them as its spans that
+    the engine can write; a part named ``unwritable`` is the share of the rest.
+    """
+
+    def __init__(
+        self, reader: PageReader, reward: str, rule: Rule, parts: Sequence[str], needs: Sequence[str],
+        asked: Callable[[Prompt], Sequence[str]] = lambda prompt: prompt.spans, policy: Policy | None = None,
+    ) -> None:  # fmt: skip
         self._reader = reader
         self._rule = rule
         self._parts = parts
         self._needs = needs
+        self._asked = asked
+        self._alphabet = alphabet_of(reader, policy)
         self.name = f"{reward}:{reader.name}"
 
     def texts(self, images_B3HW: np.ndarray) -> list[str]:
         """What each picture says, its lines apart by " / "; an engine failure is raised here."""
         pictures = to_uint8(images_B3HW).transpose(0, 2, 3, 1)
-        return [" / ".join(line.text for line in self._reader.read(picture)) for picture in pictures]
+        return [_as_text(self._reader.read(picture)) for picture in pictures]
 
     def __call__(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Scores:
-        """``unjudged``: "no_spans", "shape", "not_finite", "engine" (it raised; the log says what)."""
+        """``unjudged``: "no_spans", "script" (the engine has no characters for half of the text or more), "shape",
+        "not_finite", "engine" (it raised; the log says what)."""
         return judge_each(self.name, self._judge, prompts, images_B3HW, self._needs, self._parts)
 
     def _judge(self, prompt: Prompt, picture_HW3: np.ndarray) -> Mapping[str, float] | str:
-        return self._rule(prompt, self._reader.read(picture_HW3))
+        texts, unwritable = self._alphabet.known_part(self._asked(prompt))
+        if unwritable >= MOST:
+            return SCRIPT
+        spans = tuple(text for text in texts if visible(text).strip())
+        row = self._rule(replace(prompt, spans=spans), self._reader.read(picture_HW3))
+        return row if isinstance(row, str) or "unwritable" not in self._parts else {**row, "unwritable": unwritable}
+
+
+def _as_text(lines: Sequence[Line]) -> str:
+    return " / ".join(line.text for line in lines)
 
 
 @dataclass(frozen=True)
@@ -82,10 +102,11 @@ class OcrPage:
     them. least_confidence: lines read with less are taken for decoration. policy: what is no fault.
 
     Parts: value, exact (0 or 1), ned_score (1 - normalised edit distance), precision and recall of characters, order of
-    the spans, duplicates and extra (characters per character asked for), confidence of the engine.
+    the spans, duplicates and extra (characters per character asked for), confidence of the engine, unwritable (share
+    of the characters asked for that the engine does not have; only the others are compared).
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("spans",)
 
@@ -103,7 +124,7 @@ class OcrPage:
     def load(self, device: str = "cpu") -> PageScorer:
         """Open the engine, on the CPU whatever ``device`` says. FileNotFoundError or ImportError: what to install."""
         reader = page_reader(self.engine, self.models, self.least_confidence)
-        return PageScorer(reader, "ocr_page", self._rule, PARTS, self.needs)
+        return PageScorer(reader, "ocr_page", self._rule, (*PARTS, "unwritable"), self.needs, policy=self.policy)
 
     def _rule(self, prompt: Prompt, found: Sequence[Line]) -> Mapping[str, float]:
         return judge(prompt.spans, found, self.policy)
@@ -121,7 +142,7 @@ class OcrFlowGrpo:
     prompt without ASCII quotes, on which theirs fails, is NaN too ("no_quotes").
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("text",)
 
@@ -135,12 +156,18 @@ class OcrFlowGrpo:
 
     def load(self, device: str = "cpu") -> PageScorer:
         """As ``OcrPage.load``."""
-        return PageScorer(page_reader(self.engine, (), 0.0), "ocr_flow_grpo", _flow_grpo, ("score",), self.needs)
+        reader = page_reader(self.engine, (), 0.0)
+        return PageScorer(reader, "ocr_flow_grpo", _flow_grpo, ("score",), self.needs, lambda p: (_flow_target(p),))
+
+
+def _flow_target(prompt: Prompt) -> str:
+    """What stands between the first two ASCII quotes, without spaces and in small letters; "" without."""
+    pieces = prompt.text.split('"')
+    return pieces[1].replace(" ", "").lower() if len(pieces) > 2 else ""
 
 
 def _flow_grpo(prompt: Prompt, found: Sequence[Line]) -> Mapping[str, float] | str:
-    pieces = prompt.text.split('"')
-    target = pieces[1].replace(" ", "").lower() if len(pieces) > 2 else ""
+    target = _flow_target(prompt)
     if not target:
         return "no_quotes"
     return {"score": flow_grpo_score(target, [line.text for line in found])}

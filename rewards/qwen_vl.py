@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rewards.answers import LEAST_MASS, add_up, spellings
 from rewards.open_clip_import import declare_operators
 from rewards.picture_scorer import Unjudged
 from rewards.scores import View
@@ -97,6 +99,14 @@ class QwenInputs:
         return {name: tensor.to(device) for name, tensor in inputs.items()}
 
 
+@dataclass(frozen=True)
+class AnswerTokens:
+    """The tokens that answer a question: ``texts`` by id, of those that spell one of ``words`` or begin one."""
+
+    words: tuple[str, ...]
+    texts: dict[int, str]
+
+
 class QwenVl:
     """A whole model that answers one question about pictures with the probabilities of words."""
 
@@ -116,19 +126,36 @@ class QwenVl:
         self._device = device
         self.name = f"transformers/{Path(weights).name}"
 
-    def tokens_of(self, words: Sequence[str]) -> dict[str, int]:
-        """The first token of each word. ValueError when two words begin alike, so that it could not tell them apart."""
-        ids = {word: self._inputs.tokenizer(word, add_special_tokens=False).input_ids[0] for word in words}
-        if len(set(ids.values())) != len(ids):
-            raise ValueError(f"the tokenizer begins some of the words {', '.join(words)} with the same token: {ids}")
-        return ids
+    def tokens_of(self, words: Sequence[str]) -> AnswerTokens:
+        """The tokens that spell one of the words, or only begin one. ValueError naming a word that is no single token
+        in any spelling: its probability could not be seen."""
+        texts: dict[int, str] = {}
+        for word in words:
+            for form in spellings(word):
+                for end in range(len(form), 0, -1):
+                    for text in (form[:end], " " + form[:end]):
+                        ids = self._inputs.tokenizer(text, add_special_tokens=False).input_ids
+                        if len(ids) == 1:
+                            texts.setdefault(int(ids[0]), text)
+        single = {text.strip() for text in texts.values()}
+        for word in words:
+            if single.isdisjoint(spellings(word)):
+                raise ValueError(
+                    f"the tokenizer of {self.name} writes the answer {word!r} in pieces in every spelling, so its "
+                    "probability cannot be read from one token; ask a model that has it as one token, or reading=json"
+                )
+        return AnswerTokens(tuple(words), texts)
 
-    def odds(self, question: str, pictures_HW3: Sequence[np.ndarray], tokens: dict[str, int]) -> dict[str, float]:
-        """Word -> probability of its first token as the first of the answer, over the whole vocabulary."""
+    def odds(
+        self, question: str, pictures_HW3: Sequence[np.ndarray], tokens: AnswerTokens, least: float = LEAST_MASS
+    ) -> dict[str, float]:
+        """Word -> probability of its spellings as the first token of the answer, over the whole vocabulary.
+
+        ``Unjudged`` "split_word" as ``answers.add_up`` says."""
         import torch
 
         self._inputs.check(question, pictures_HW3)
         with torch.inference_mode():
             found = self._model(**self._inputs(question, pictures_HW3, self._device), logits_to_keep=1, use_cache=False)
             p_V = found.logits[0, -1].double().softmax(-1).cpu()
-        return {word: float(p_V[token]) for word, token in tokens.items()}
+        return add_up([(text, float(p_V[token])) for token, text in tokens.texts.items()], tokens.words, least)

@@ -142,6 +142,7 @@ class PaddleRecogniser:
             engine="onnxruntime",
             engine_config={"intra_op_num_threads": 1, "inter_op_num_threads": 1},
         )
+        self.characters = characters(one_thread(weights))
         self.name = f"paddleocr/{weights.stem}"
 
     def read(self, line_HW3: np.ndarray) -> Reading:

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from preference_data.line_files import read_text
 from preference_data.records import Prompt
 from rewards.scores import Scores, View, concatenate, obstacles, tabulate, to_uint8
 from rewards.wire import decode_scores, encode_request
@@ -70,7 +71,7 @@ class RemoteScorer:
 
     def __init__(self, settings: Remote) -> None:
         self._settings = settings
-        token = settings.token_file.read_text("utf-8").strip() if settings.token_file else ""
+        token = read_text(settings.token_file).strip() if settings.token_file else ""
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
             status, body = self._ask("GET", "/health")

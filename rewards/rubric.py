@@ -19,6 +19,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from preference_data.line_files import read_text
 from preference_data.records import Prompt
 
 FOLDER = Path(__file__).parent / "rubrics"
@@ -63,7 +64,7 @@ def read_rubric(name: str) -> Rubric:
         near = difflib.get_close_matches(name, ours, 1)
         meant = f" Did you mean {near[0]}?" if near else ""
         raise FileNotFoundError(f"there is no rubric {name!r}, nor such a file.{meant} There are {', '.join(ours)}")
-    text = path.read_text("utf-8")
+    text = read_text(path)
     head, *sections = re.split(r"^## +", text, flags=re.MULTILINE)
     questions = {}
     for section in sections:

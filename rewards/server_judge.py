@@ -60,7 +60,7 @@ class ServerJudge:
     one request; attempts, pause: of what may pass by itself, see ``rewards.chat_client``.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     url: str = ""
@@ -102,7 +102,7 @@ class ServerJudge:
             if read is None:
                 return read_json(_text(client.ask(self._request(question, shown, JSON_TOKENS))))
             choice = client.ask(self._request(question, shown, 1))
-            return read(token_odds(choice, words), self.least_mass)
+            return read(token_odds(choice, words, self.least_mass), self.least_mass)
 
         def judge(prompts: Sequence[Prompt], pictures: Sequence[np.ndarray]) -> list[Mapping[str, float]]:
             return [judge_one(prompt, picture) for prompt, picture in zip(prompts, pictures, strict=True)]
@@ -117,7 +117,7 @@ class ServerJudge:
         def ask(prompt: Prompt, first: np.ndarray, second: np.ndarray) -> float:
             shown = self._shown(rubric, prompt, [first, second])
             choice = client.ask(self._request(rubric.question("pair", prompt), shown, 1))
-            return read_pair(token_odds(choice, PAIR_WORDS), self.least_mass)
+            return read_pair(token_odds(choice, PAIR_WORDS, self.least_mass), self.least_mass)
 
         return PairJudge(self._name(rubric, "pair"), ask, rubric.needs("pair"), self.workers)
 

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from preference_data.image_files import read_image
 from preference_data.records import Prompt
 from rewards.answers import LEAST_MASS, PAIR_WORDS, READINGS, read_pair
 from rewards.pairwise import PairJudge
@@ -27,13 +28,10 @@ ADVICE = "vlm needs the folder of a Qwen2.5-VL model, or a hub name such as Qwen
 
 def source_picture(folder: str, prompt: Prompt) -> np.ndarray:
     """The picture that was edited, ``folder``/PROMPT_ID.png, as (H, W, 3) 8-bit; ``Unjudged`` "no_source" without."""
-    from PIL import Image, UnidentifiedImageError
-
     path = Path(folder).expanduser() / f"{prompt.id}.png"
     try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        return read_image(path)
+    except (FileNotFoundError, ValueError) as error:
         raise Unjudged("no_source", f"the source picture {path} cannot be read: {error}") from error
 
 
@@ -56,7 +54,7 @@ class Vlm:
     defaults show a 1664x928 picture as it is.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     weights: str = ""
@@ -94,7 +92,8 @@ class Vlm:
             rows: list[Mapping[str, float]] = []
             for prompt, picture in zip(prompts, pictures, strict=True):
                 shown = [source_picture(self.sources, prompt), picture] if rubric.shows_source else [picture]
-                rows.append(read(model.odds(rubric.question(self.reading, prompt), shown, tokens), self.least_mass))
+                odds = model.odds(rubric.question(self.reading, prompt), shown, tokens, self.least_mass)
+                rows.append(read(odds, self.least_mass))
             return rows
 
         name = f"vlm:{model.name}/{rubric.name}-{rubric.digest}/{self.reading}"
@@ -112,7 +111,8 @@ class Vlm:
             shown = [first, second]
             if rubric.shows_source:
                 shown.insert(0, source_picture(self.sources, prompt))
-            return read_pair(model.odds(rubric.question("pair", prompt), shown, tokens), self.least_mass)
+            odds = model.odds(rubric.question("pair", prompt), shown, tokens, self.least_mass)
+            return read_pair(odds, self.least_mass)
 
         name = f"vlm:{model.name}/{rubric.name}-{rubric.digest}/pair"
         return PairJudge(name, ask, needs=rubric.needs("pair"))

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from preference_data.image_files import decode_image
 from preference_data.records import Prompt, prompt_from_json
 from rewards.scores import Scores
 
@@ -101,7 +102,7 @@ def to_png(picture_3HW: np.ndarray) -> bytes:
 
 
 def from_png(text: str, number: int, limits: Limits, pixels: int) -> np.ndarray:
-    """The uint8 picture (3, H, W) of a base64 PNG; transparency is dropped. Its size is checked first."""
+    """The uint8 picture (3, H, W) of a base64 PNG, as `decode_image` shows it. Its size is checked first."""
     try:
         content = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
@@ -114,8 +115,7 @@ def from_png(text: str, number: int, limits: Limits, pixels: int) -> np.ndarray:
                 picture.verify()  # every chunk's checksum
             if not content.endswith(_END):
                 raise Refused(422, f"picture {number} is no readable PNG: it is cut off, or something follows it")
-            with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
-                return np.asarray(picture.convert("RGB")).transpose(2, 0, 1).copy()
+        return decode_image(content, f"picture {number}").transpose(2, 0, 1).copy()
     except Refused:
         raise
     except Image.DecompressionBombError as error:

@@ -114,7 +114,15 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     assert [entry.name for entry in tmp_path.iterdir()] == ["pairs.jsonl"]
 
 
-@pytest.mark.parametrize("damage", ["{", "[]", '{"prompt": null}', ""])
+def test_marks_and_blank_lines_are_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    pairs = best_and_worst(PROMPTS, SCORES, PICTURES, source="ocr")
+    save(pairs, path)
+    path.write_text("\n" + path.read_text("utf-8").replace("\n", "\r\n\r\n"), encoding="utf-8-sig")
+    assert load(path) == pairs
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"prompt": null}', "\\ud83d"])
 def test_a_damaged_line_is_named(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "pairs.jsonl"
     save(best_and_worst(PROMPTS, SCORES, PICTURES, source="ocr"), path)

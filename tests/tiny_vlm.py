@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.tiny_judges import scatter
@@ -18,18 +19,34 @@ TEMPLATE = (
 WORDS = ("Yes", "No", "excellent", "good", "fair", "poor", "bad", "A", "B")
 
 
-def tokenizer(folder: Path) -> int:
-    """Bytes, and merges that make each of ``WORDS`` one token. Returns the size of the vocabulary."""
+_MERGES = """
+e n, o r, l e, Ġ p, Ġ f, e s, Ġ b, e l, en t, Ġ n, e x, a d, Ġ g, c e, o d, Ġ A, Ġ y, Ġ e, Ġ P, i r, n t, Ġ B, Ġ F,
+Ġ N, Ġ E, Ġ G, Ġ ex, el l, l l, Ġg o, Ġ Y, E x, L E, O R, Ġn o, E N, a ir, ĠE x, o od, E S, Ġgo od, A D, EN T, P O,
+O D, C E, a i, n o, Ġf a, ĠN o, o o, E L, N o, I R, l en, Ġp o, E X, g o, Ġex c, F A, f a, c el, Ġb ad, ĠE X, L L, b
+a, p o, ĠN O, c ell, ĠG o, N T, Ġf air, el le, B A, ĠY es, ĠG ood, Ġpo or, x c, Ġexc ell, N O, y e, Ġexcell ent, Y
+es, y es, Ġy es, o or, G o, ĠB ad, ĠG O, Ġb a, ĠP O, ĠP o, b ad, Y ES, ĠY ES, ĠB a, ĠF air, ĠF A, G ood, A I, G O,
+ell en, B ad, ĠF a, g ood, EL L, Ġy e, O O, Ex cel, ĠEx cel, ĠGO OD, Ġexc el, cell ent, LE N, ĠY e, P o, ĠB A, ĠEx
+cellent, X C, ĠEx c, ex c, ex cel, f air, CE L, Ex c, ĠP oor, F a, ĠB AD, Ex cellent, ĠEx cell, B AD, O OD, x ce, A
+IR, B a, Y E, F air, g oo, CE LL, l le, GO OD, ĠY E, Ġgo o, ll en, Ġp oo, P oor, Y e, Ġex ce
+"""
+QWEN_MERGES = tuple(tuple(pair.split()) for pair in _MERGES.split(","))
+"""Of Qwen's own merges those inside the answer words, in their order: " excellent" and "Excellent" are one token,
+"excellent" is "ex" and "cellent", and "poor" is "po" and "or"."""
+
+
+def whole_words() -> list[tuple[str, str]]:
+    """Merges that make each of ``WORDS`` one token."""
+    merges = [(word[: end - 1], word[end - 1]) for word in WORDS for end in range(2, len(word) + 1)]
+    return list(dict.fromkeys(merges))
+
+
+def tokenizer(folder: Path, merges: Sequence[tuple[str, ...]] | None = None) -> int:
+    """Bytes, and merges; without any, those of ``whole_words``. Returns the size of the vocabulary."""
     from transformers import Qwen2Tokenizer
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    vocabulary = list(bytes_to_unicode().values())
-    merges = []
-    for word in WORDS:
-        for end in range(2, len(word) + 1):
-            if (pair := (word[: end - 1], word[end - 1])) not in merges:
-                merges.append(pair)
-                vocabulary.append(word[:end])
+    merges = whole_words() if merges is None else list(merges)
+    vocabulary = [*bytes_to_unicode().values(), *("".join(pair) for pair in merges)]
     made = Qwen2Tokenizer(
         vocab={token: i for i, token in enumerate(dict.fromkeys(vocabulary))},
         merges=merges,
@@ -65,7 +82,7 @@ def config(kind: str, size: int, ids: dict[str, int]) -> object:
     return Qwen2_5_VLConfig(vision_config=vision, **shared)
 
 
-def qwen_folder(folder: Path, kind: str = "qwen2_5_vl") -> Path:
+def qwen_folder(folder: Path, kind: str = "qwen2_5_vl", merges: Sequence[tuple[str, ...]] | None = None) -> Path:
     from transformers import (
         AutoTokenizer,
         Qwen2_5_VLForConditionalGeneration,
@@ -73,7 +90,7 @@ def qwen_folder(folder: Path, kind: str = "qwen2_5_vl") -> Path:
         Qwen2VLImageProcessorPil,
     )
 
-    size = tokenizer(folder)
+    size = tokenizer(folder, merges)
     made = AutoTokenizer.from_pretrained(folder)
     ids = {token: made.convert_tokens_to_ids(token) for token in SPECIAL}
     classes = {"qwen2_5_vl": Qwen2_5_VLForConditionalGeneration, "qwen2_vl": Qwen2VLForConditionalGeneration}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import tempfile
@@ -18,6 +17,8 @@ from dashboards.annotate.words import say
 from dashboards.annotate.words_lead import lead
 from preference_data import campaigns, checks, sources
 from preference_data.campaigns import Item
+from preference_data.captions import CAPTIONS
+from preference_data.line_files import json_lines, text_lines
 from preference_data.prompts import PromptSet
 from preference_data.roles import LEAD
 from preference_data.sentences import Sentence
@@ -89,7 +90,7 @@ def gather(source: str, given: dict[str, Any], scratch: Path) -> list[Item]:
     pictures = place.store().pictures
     if source == "from_uploads":
         return sources.from_folders(uploaded(given["uploads"], scratch), pictures, PER_PROMPT)
-    places = [allowed(line.strip()) for line in given["place"].splitlines() if line.strip()]
+    places = [allowed(line.strip()) for _, line in text_lines(given["place"])]
     if not places:
         raise ValueError(Sentence("name a folder or a file"))
     if source == "from_disagreement":
@@ -122,12 +123,9 @@ def all_at_once(items: Sequence[Item]) -> list[Item]:
     ]
 
 
-def prompt_texts(content: str, name: str) -> set[str]:
+def prompt_texts(content: bytes, name: str) -> set[str]:
     """The prompts of a file: one a line, or JSON objects in NAME.jsonl. Raises ValueError naming the line."""
-    with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / ("prompts.jsonl" if name.endswith(".jsonl") else "prompts.txt")
-        file.write_text(content, encoding="utf-8")
-        return {p.text for p in PromptSet.load(file)}
+    return {p.text for p in PromptSet.decode(content, name)}
 
 
 def allowed(text: str) -> Path:
@@ -162,7 +160,7 @@ def uploaded(files: Sequence[tuple[str, Sequence[Any]]], scratch: Path) -> list[
         for upload in uploads:
             plain = PurePath(upload.name.replace("\\", "/")).name or "unnamed"
             content = upload.getvalue()
-            if plain == sources.CAPTIONS:
+            if plain == CAPTIONS:
                 _check_captions(content)
             (folder / plain).write_bytes(content)
         found.append(folder)
@@ -170,13 +168,10 @@ def uploaded(files: Sequence[tuple[str, Sequence[Any]]], scratch: Path) -> list[
 
 
 def _check_captions(content: bytes) -> None:
-    for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
-        try:
-            name = json.loads(line)["picture"]
-        except (ValueError, KeyError, TypeError):
-            continue  # reported with its line when the folder is read
-        if not isinstance(name, str) or PurePath(name).name != name:
-            raise ValueError(f"{sources.CAPTIONS} line {number}: {name!r} is no plain file name")
+    for number, row in json_lines(content, CAPTIONS):
+        name = row.get("picture") if isinstance(row, dict) else None  # what is missing is told when the folder is read
+        if isinstance(name, str) and PurePath(name).name != name:
+            raise ValueError(f"{CAPTIONS} line {number}: {name!r} is no plain file name")
 
 
 def _what(source: str, language: str) -> dict[str, Any]:
@@ -196,7 +191,7 @@ def _what(source: str, language: str) -> dict[str, Any]:
         given["place"] = st.text_input(lead(language, "run_folder"), "quickstart", key="run_folder")
     prompts = st.file_uploader(lead(language, "prompt_file"), type=["txt", "jsonl"], key="prompt_file")
     if prompts is not None:
-        given["prompts"] = (prompts.getvalue().decode("utf-8", "replace"), prompts.name)
+        given["prompts"] = (prompts.getvalue(), prompts.name)
     given["gold"] = st.text_input(lead(language, "gold_file"), key="gold_file").strip()
     given["limit"] = st.number_input(lead(language, "limit"), 0, 1_000_000, 200, key="limit")
     return given

@@ -28,11 +28,12 @@ class ServeRewards:
     """pixels of a picture's longer side; more is refused before it is unpacked"""
 
     def run(self) -> int:
+        from preference_data.line_files import read_text
         from rewards.named import named_reward
         from rewards.server import Service, serve
         from rewards.wire import Limits
 
-        token = self.token_file.read_text("utf-8").strip() if self.token_file else None
+        token = read_text(self.token_file).strip() if self.token_file else None
         limits = Limits(bytes=self.max_megabytes * 2**20, side=self.max_side)
         service = Service(self.workers, token, limits)
         print(f"serving {self.reward} at http://{self.host}:{self.port} (POST /score, GET /health, GET /metrics)")

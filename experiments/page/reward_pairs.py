@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image
 
 from experiments.page.reward_charts import known
+from preference_data.image_files import read_image
 
 SHOWN = 24
 """Pairs on the page; the dashboard has more."""
@@ -64,14 +65,13 @@ def thumbnail(folder: Path, path: str, sha256: str, alt: str, won: bool) -> str:
     if place is None:
         return f'<span class="unknown">{alt} is not here</span>'
     try:
-        with Image.open(place) as picture:
-            small = picture.convert("RGB")
-            small.thumbnail((MOST, MOST))
-            file = io.BytesIO()
-            lossless = small.width * small.height < 20_000
-            small.save(file, format="PNG") if lossless else small.save(file, format="JPEG", quality=88)
-    except OSError:
+        small = Image.fromarray(read_image(place))
+    except (OSError, ValueError):
         return f'<span class="unknown">{alt} cannot be read</span>'
+    small.thumbnail((MOST, MOST))
+    file = io.BytesIO()
+    lossless = small.width * small.height < 20_000
+    small.save(file, format="PNG") if lossless else small.save(file, format="JPEG", quality=88)
     kind = "png" if lossless else "jpeg"
     data = base64.b64encode(file.getvalue()).decode()
     chosen = ' class="won"' if won else ""

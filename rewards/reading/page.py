@@ -26,6 +26,8 @@ from rewards.recognisers import (
     PADDLE_MODEL,
     Reading,
     Recogniser,
+    characters,
+    one_thread,
     paddle_detection_folder,
     paddle_folder,
 )
@@ -34,6 +36,8 @@ UNSURE = 0.9  # confidence below which a line is also read upside down
 
 
 class PageReader(Protocol):
+    """``name`` says which engine and weights. A reader that knows its alphabet has it in ``characters``."""
+
     name: str
 
     def read(self, picture_HW3: np.ndarray) -> list[Line]:
@@ -56,6 +60,7 @@ class OnnxPage:
         self._detector = detector
         self._recogniser = recogniser
         self._least = least_confidence
+        self.characters: Sequence[str] | None = getattr(recogniser, "characters", None)
         self.name = f"{recogniser.name}+{detector.name}"
 
     def read(self, picture_HW3: np.ndarray) -> list[Line]:
@@ -91,6 +96,7 @@ class PaddlePage:
             raise ValueError(f"models are {tuple(models)}; name a detection and a recognition model, or none")
         self._least = least_confidence
         detection, recognition = weights
+        self.characters = None if models else characters(one_thread(recognition))
         self._model = PaddleOCR(
             text_detection_model_name=models[0] if models else PADDLE_DETECTION,
             text_detection_model_dir=None if models else str(paddle_detection_folder(detection)),

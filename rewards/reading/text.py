@@ -11,19 +11,34 @@ Legend: N characters of the first text, M of the second.
 
 from __future__ import annotations
 
+import re
 import unicodedata
+import zlib
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-_FOLD = str.maketrans({"0": "O", "1": "I"})
+from preference_data.records import visible
+
+FOLD = str.maketrans({"0": "O", "1": "I"})
 _MARKS = str.maketrans(
-    {"\u201c": '"', "\u201d": '"', "\u2018": "'", "\u2019": "'", "\u300c": '"', "\u300d": '"', "\u3001": ",",
-     "\u3002": ".",
-     "\u2013": "-", "\u2014": "-", "\u2015": "-", "\u2212": "-", "\u00b7": ".", "\u30fb": "."}
+    {"\u201c": '"', "\u201d": '"', "\u201e": '"', "\u201f": '"', "\u300c": '"', "\u300d": '"', "\u300e": '"',
+     "\u300f": '"', "\u00ab": '"', "\u00bb": '"', "\u2033": '"', "\u2018": "'", "\u2019": "'", "\u201a": "'",
+     "\u201b": "'", "\u2032": "'", "\u2039": "'", "\u203a": "'", "\u3001": ",", "\u3002": ".",
+     "\u2010": "-", "\u2011": "-", "\u2012": "-", "\u2013": "-", "\u2014": "-", "\u2015": "-", "\u2212": "-",
+     "\u00b7": ".", "\u2022": ".", "\u2027": ".", "\u30fb": "."}
 )  # fmt: skip
+_KEYCAP = "\u20e3"  # the frame around a digit; the digit inside is what is read
+_EMOJI = "[\u203c-\u3299\U0001f000-\U0001faff]"
+_ADDED = "(?:\ufe0f|[\U0001f3fb-\U0001f3ff])*"
+_SEQUENCE = re.compile(
+    f"[\U0001f1e6-\U0001f1ff]{{2}}|{_EMOJI}[\U000e0020-\U000e007f]+"
+    f"|{_EMOJI}{_ADDED}(?:\u200d{_EMOJI}{_ADDED})+|{_EMOJI}\ufe0f?[\U0001f3fb-\U0001f3ff]"
+)
+"""flags, and emoji joined or coloured: several code points that a person sees as one"""
+_UNITS = 0xF0000  # where the private characters begin that stand for them
 
 
 @dataclass(frozen=True)
@@ -48,17 +63,38 @@ class Policy:
 
 def normalise(text: str, policy: Policy, digits: bool = True) -> str:
     """``text`` as it is compared. ``digits``: whether digits were asked for; without, 0 and 1 pass as O and I."""
-    text = unicodedata.normalize("NFC" if policy.width else "NFKC", text)
-    if not policy.width:
-        text = text.translate(_MARKS)
-    if not policy.script and not text.isascii():
-        text = simplified(text)
+    text = folded(text, policy)
     text = (" " if policy.spaces else "").join(text.split())
-    if not policy.case:
-        text = text.upper()
-        if not digits:
-            text = text.translate(_FOLD)
+    if not policy.case and not digits:
+        text = text.translate(FOLD)
     return "".join(c for c in text if not is_mark(c)) if policy.punctuation == 0.0 else text
+
+
+def folded(text: str, policy: Policy) -> str:
+    """``text`` with the characters that count as the same made the same; its spaces stay.
+
+    What cannot be seen is no character, and a family of emoji, a flag or an emoji with a colour of skin is one.
+    """
+    if not text.isascii():
+        text = seen(text)
+        text = unicodedata.normalize("NFC" if policy.width else "NFKC", text)
+        if not policy.width:
+            text = text.translate(_MARKS)
+        if not policy.script:
+            text = simplified(text)
+    else:
+        text = visible(text)
+    return text if policy.case else text.upper()
+
+
+def seen(text: str) -> str:
+    """``text`` with one character for each that a person sees, and none for what cannot be seen."""
+    return visible(_SEQUENCE.sub(_unit, text)).replace(_KEYCAP, "")
+
+
+def _unit(found: re.Match[str]) -> str:
+    """The private character that stands for a sequence of emoji."""
+    return chr(_UNITS + zlib.crc32(visible(found[0]).encode() or found[0].encode()) % 0xFFFE)
 
 
 def has_digit(text: str) -> bool:
@@ -84,8 +120,8 @@ def _converter() -> Any:
 
 
 def is_mark(character: str) -> bool:
-    """Punctuation and symbols."""
-    return unicodedata.category(character)[0] in "PS"
+    """Punctuation and symbols, sequences of emoji among them."""
+    return unicodedata.category(character)[0] in "PS" or _UNITS <= ord(character) < _UNITS + 0xFFFE
 
 
 def is_wide(character: str) -> bool:

@@ -140,7 +140,7 @@ def test_a_campaign_from_folders(store: Store, tmp_path: Path, kind: str) -> Non
         (folder / "a.png").write_bytes(store.pictures.path(ref.sha256).read_bytes())
         (folder / "a.txt").write_text("a wall")
     settings = PLAIN if kind == "pair" else CampaignSettings("best_worst", 1, 1, gold_share=0, attention_share=0)
-    given = {"place": "one\ntwo\nthree", "uploads": [], "prompts": ("a wall\na door\n", "p.txt"), "limit": 0}
+    given = {"place": "one\ntwo\nthree", "uploads": [], "prompts": (b"a wall\na door\n", "p.txt"), "limit": 0}
     made = lead_create.make(number(store, "lea"), "c", "from_folders", given, settings)
     assert made == (3 if kind == "pair" else 1)
     views = assignment.claim(store, number(store, "ann"), "c").views
@@ -149,7 +149,7 @@ def test_a_campaign_from_folders(store: Store, tmp_path: Path, kind: str) -> Non
         with pytest.raises(ValueError, match="compare two pictures"):
             lead_create.make(number(store, "lea"), "e", "from_folders", {**given, "gold": "gold.jsonl"}, settings)
     with pytest.raises(ValueError, match="nothing is left"):
-        lead_create.make(number(store, "lea"), "d", "from_folders", {**given, "prompts": ("else", "p.txt")}, settings)
+        lead_create.make(number(store, "lea"), "d", "from_folders", {**given, "prompts": (b"else", "p.txt")}, settings)
     assert [c.name for c in campaigns.listed(store, store.operator)] == ["c"]
 
 

@@ -1,0 +1,78 @@
+"""The images of a folder and what each should show, for everybody who reads such folders.
+
+A prompt stands in captions.jsonl, {"picture": "a.png", "prompt": "..."} a line, or in a.txt beside a.png. Names are
+compared as files, not as text: ./a.png is a.png, and an accent counts the same whether it is one character or two.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from preference_data.image_files import SUFFIXES
+from preference_data.line_files import existing, is_hidden, read_json_lines, read_text, same_name
+
+CAPTIONS = "captions.jsonl"
+EXAMPLE = {"picture": "a.png", "prompt": "the word A in red"}
+
+
+def captioned(folder: Path) -> list[tuple[Path, str]]:
+    """(image, prompt) of every image of a folder that captions.jsonl names or that lies in it, sorted by name.
+
+    Raises FileNotFoundError when the folder or a named image is missing, ValueError when there is no image, an image
+    has no prompt or two, or a line is damaged.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder")
+    listed = _listed(folder)
+    found = {name: path for name, (_, path, _) in listed.items()}
+    for path in folder.iterdir():
+        if path.suffix.lower() in SUFFIXES and not is_hidden(path):
+            found.setdefault(_key(path.name), path)
+    if not found:
+        raise ValueError(f"{folder} holds no pictures ({', '.join(SUFFIXES)})")
+    return sorted((path, listed[name][2] if name in listed else _beside(path)) for name, path in found.items())
+
+
+def _listed(folder: Path) -> dict[str, tuple[int, Path, str]]:
+    """Line number, file and prompt of what captions.jsonl names; {} without one."""
+    index = folder / CAPTIONS
+    found: dict[str, tuple[int, Path, str]] = {}
+    for number, row in read_json_lines(index) if index.exists() else ():
+        name, prompt = _texts(row, f"{index} line {number}")
+        try:
+            path = existing(folder / os.path.normpath(name))
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{index} line {number} names {name!r}, which is not in {folder}") from None
+        key = _key(os.path.relpath(path, folder))
+        if key in found:
+            raise ValueError(f"{index} line {number}: {name} has a prompt in line {found[key][0]} already; keep one")
+        found[key] = (number, path, prompt)
+    return found
+
+
+def _texts(row: Any, where: str) -> tuple[str, str]:
+    name, prompt = (row.get(key) if isinstance(row, Mapping) else None for key in EXAMPLE)
+    if not (isinstance(name, str) and name.strip() and isinstance(prompt, str) and prompt.strip()):
+        raise ValueError(
+            f"{where} is not like {json.dumps(EXAMPLE)}: it is {json.dumps(row, ensure_ascii=False)[:200]}"
+        )
+    return name, " ".join(prompt.split())
+
+
+def _beside(image: Path) -> str:
+    place = image.with_suffix(".txt")
+    try:
+        text = read_text(existing(place))
+    except FileNotFoundError:
+        text = ""
+    if not text.strip():
+        raise ValueError(f"{image} has no prompt; put it into {place.name} or a line of {CAPTIONS}")
+    return " ".join(text.split())
+
+
+def _key(name: str) -> str:
+    return same_name(os.path.normpath(name))
