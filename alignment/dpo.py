@@ -45,6 +45,11 @@ class Dpo:
     """noise levels are logit-normal"""
     seed: int = 0
 
+    @property
+    def needs_reference(self) -> bool:
+        """The loss compares with the model as it was when training began."""
+        return True
+
     def __post_init__(self) -> None:
         if self.batch % self.micro:
             raise ValueError(f"micro={self.micro} must divide batch={self.batch}: the engine averages equal micros")

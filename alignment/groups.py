@@ -52,6 +52,11 @@ class Groups:
     """rollouts of new prompts at most, until every group of the update teaches; 1 = what does not is left out"""
     seed: int = 0
 
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the loss asks the model as it was when training began."""
+        return False
+
     def __post_init__(self) -> None:
         if self.group < 2:
             raise ValueError(f"group={self.group}: a group needs at least 2 pictures to be compared")

@@ -42,6 +42,11 @@ class Grpo(Groups):
     paper_compat: bool = False
     """KL_t without its step size, mean (mu - mu_ref)^2 / (2 s^2), as in the published code, to use its beta"""
 
+    @property
+    def needs_reference(self) -> bool:
+        """See `Groups.needs_reference`."""
+        return self.beta > 0.0
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.walk.window:

@@ -39,6 +39,11 @@ class Nft(Forward):
     beta: float = 0.0
     """g of (N4), weight of the squared distance to the reference's velocity; 0 needs no reference"""
 
+    @property
+    def needs_reference(self) -> bool:
+        """See `Groups.needs_reference`."""
+        return self.beta > 0.0
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0.0 < self.mix <= 1.0:

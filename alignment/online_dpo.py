@@ -40,6 +40,11 @@ class OnlineDpo(Forward):
     follow: bool = False
     """the reference is the run's weight average instead of the model where training began"""
 
+    @property
+    def needs_reference(self) -> bool:
+        """See `Groups.needs_reference`."""
+        return not self.follow
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.beta <= 0.0:

@@ -121,17 +121,31 @@ def rollout(
 
     Its noise belongs to (seed, step, rank, part): the parts of an update differ in noise and share the window.
     """
-    levels, first = model.levels(sampler), walk.start(seed, step)
+    noise = drawn_noise(model, len(texts), group, walk, generator(seed, step, rank, f"rollout {part}"))
+    return walked(model, texts, group, sampler, walk, walk.start(seed, step), noise)
+
+
+def drawn_noise(model: FlowModel, texts: int, group: int, walk: Walk, random: torch.Generator) -> list[Tensor]:
+    """The noise that a rollout starts from, a row a text when it is shared and B rows otherwise, and [B, S, C] of every
+    stochastic step."""
+    first = model.noise(texts * (1 if walk.shared_noise else group), random)
+    return [first, *(model.noise(texts * group, random) for _ in range(walk.window))]
+
+
+def walked(
+    model: FlowModel, texts: Sequence[str], group: int, sampler: Sampler, walk: Walk, first: int,
+    noise: Sequence[Tensor],
+) -> Trajectory:  # fmt: skip
+    """Follow the noise to images, exploring from step `first` on."""
+    levels = model.levels(sampler)
     copies = group if walk.shared_noise else 1
     cond = model.encode_text(texts).repeat(group // copies)
     uncond = model.unconditional(len(cond))
-    random = generator(seed, step, rank, f"rollout {part}")
-    x = model.noise(len(cond), random)
-    x = sample(model, x, cond, uncond, sampler, levels[: first + 1]).to(dtype := getattr(torch, walk.storage))
+    x = sample(model, noise[0], cond, uncond, sampler, levels[: first + 1]).to(dtype := getattr(torch, walk.storage))
     full, full_uncond = cond.repeat(copies), uncond.repeat(copies)
     transitions = []
     for i in range(first, first + walk.window):
-        eps = model.noise(len(full), random)
+        eps = noise[1 + i - first]
         bare = Transition(x, eps, levels[i], levels[i + 1], copies, eps[:, 0, 0], eps)
         where = policy(model, bare, cond, uncond, sampler, walk)
         after = where.sample(eps).to(dtype)

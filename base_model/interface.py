@@ -40,11 +40,16 @@ class Conditioning:
     """clean latents of the condition pictures of a sample, one behind the other, then zeros; None: no sample has any"""
     picture_grids: tuple[tuple[Grid, ...], ...] = ()
     """the grid of every condition picture, for every sample; () when no sample has any"""
+    lengths: tuple[int, ...] = ()
+    """real text tokens of every sample, which all come first in its row; () when that is not known. With them nobody
+    has to ask the device, which would wait for all that it still has to do"""
 
     def __post_init__(self) -> None:
         B = self.text_BLD.shape[0]
         if len(self.grids) != B or not all(isinstance(grid, tuple) for grid in self.grids):
             raise ValueError(f"grids must hold one (rows, columns) for each of the {B} samples, got {self.grids}")
+        if self.lengths and len(self.lengths) != B:
+            raise ValueError(f"lengths {self.lengths} must hold the text tokens of each of the {B} samples, or be ()")
         if (self.pictures_BRC is None) != (not any(self.picture_grids)):
             raise ValueError("pictures_BRC and picture_grids belong together: give both, or neither")
         if self.pictures_BRC is not None and (
@@ -73,10 +78,11 @@ class Conditioning:
         """The text given, with the grids and pictures of the chosen samples."""
         grids = tuple(self.grids[i] for i in chosen)
         picture_grids = tuple(self.picture_grids[i] for i in chosen) if self.picture_grids else ()
+        lengths = tuple(self.lengths[i] for i in chosen) if self.lengths else ()
         if self.pictures_BRC is None or not any(picture_grids):
-            return Conditioning(text_BLD, mask_BL, grids)
+            return Conditioning(text_BLD, mask_BL, grids, lengths=lengths)
         longest = max(map(token_count, picture_grids))
-        return Conditioning(text_BLD, mask_BL, grids, self.pictures_BRC[chosen, :longest], picture_grids)
+        return Conditioning(text_BLD, mask_BL, grids, self.pictures_BRC[chosen, :longest], picture_grids, lengths)
 
     @staticmethod
     def stack(parts: Sequence[Conditioning]) -> Conditioning:
@@ -85,8 +91,9 @@ class Conditioning:
         text = padded_together([part.text_BLD for part in parts])
         mask = padded_together([part.mask_BL[..., None] for part in parts])[..., 0]
         shown = [part.pictures_BRC for part in parts if part.pictures_BRC is not None]
+        lengths = tuple(n for part in parts for n in part.lengths) if all(part.lengths for part in parts) else ()
         if not shown:
-            return Conditioning(text, mask, grids)
+            return Conditioning(text, mask, grids, lengths=lengths)
         pictures = padded_together(
             [
                 shown[0].new_zeros(len(part), 0, shown[0].shape[2]) if part.pictures_BRC is None else part.pictures_BRC
@@ -94,7 +101,7 @@ class Conditioning:
             ]
         )
         picture_grids = tuple(own for part in parts for own in part.picture_grids or ((),) * len(part))
-        return Conditioning(text, mask, grids, pictures, picture_grids)
+        return Conditioning(text, mask, grids, pictures, picture_grids, lengths)
 
 
 def token_count(grids: Sequence[Grid]) -> int:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from base_model.interface import Grid, token_count
-from base_model.packing import Joint, Stream, full_stream, image_stream, join, leading, masked_stream
+from base_model.packing import Joint, Stream, full_stream, image_stream, join, leading, leading_stream, masked_stream
 from base_model.positions import POSITIONS, Scheme, msrope, picture_table, text_table
 
 Grids = Sequence[Grid]
@@ -54,16 +54,20 @@ class Layout:
 
 def lay_out(
     text_BLD: Tensor, mask_BL: Tensor | None, x_BSC: Tensor, grids: Grids, picture_grids: PictureGrids,
-    axes_dims: tuple[int, int, int], clean_pictures: bool, scheme: Scheme = msrope,
+    axes_dims: tuple[int, int, int], clean_pictures: bool, scheme: Scheme = msrope, lengths: Sequence[int] = (),
 ) -> Layout:  # fmt: skip
     """Order the real tokens and look their positions up.
 
     With `clean_pictures` the tokens of condition pictures take the vectors B .. 2B - 1 of `Stream.spread`, those of
-    noise level 0, instead of their sample's. Raises ValueError for text beyond the last position.
+    noise level 0, instead of their sample's. `lengths` are the real text tokens where they are known to come first:
+    the mask is then not asked. Raises ValueError for text beyond the last position.
     """
     device, (B, L), S = x_BSC.device, text_BLD.shape[:2], x_BSC.shape[1]
     shown = picture_grids or [()] * B
-    txt = full_stream(B, L, device) if mask_BL is None else masked_stream(mask_BL)
+    if mask_BL is None:
+        txt = full_stream(B, L, device)
+    else:
+        txt = leading_stream(lengths, L, device) if lengths else masked_stream(mask_BL)
     img = target = image_stream(tuple(h * w for h, w in grids), S, device)
     target_N = None
     if any(shown):
@@ -77,7 +81,7 @@ def lay_out(
     origins = [places[sample].origin for sample in samples]
     check_positions(origins, L, grids, shown)
     joint = join(txt, img)
-    place = torch.tensor(origins, device=device)[txt.sample_N] + txt.place_N
+    place = torch.tensor(origins).to(device, non_blocking=True)[txt.sample_N] + txt.place_N
     text = text_table(axes_dims, device, places[samples[0]].line)
     table = torch.cat([text[place], *(picture_table(scheme, sample, axes_dims, device) for sample in samples)])
     return Layout(txt, img, target, target_N, joint, table[joint.order_N])

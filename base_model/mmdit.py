@@ -30,6 +30,7 @@ channels, D width, H heads, E channels of a head, K = B, or 2B when there are ve
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -276,6 +277,7 @@ class MMDiT(nn.Module):
         grids: Grids,
         pictures_BRC: Tensor | None = None,
         picture_grids: PictureGrids = (),
+        lengths: Sequence[int] = (),
     ) -> Tensor:
         """The velocity v = eps - x0, shaped and typed as `x_BSC`.
 
@@ -284,12 +286,14 @@ class MMDiT(nn.Module):
         for a real token (None: all are); what stands where the mask is False is never read. grids: (rows, columns) of
         latent tokens of every sample. pictures_BRC, picture_grids: clean latents of the condition pictures of every
         sample, one behind the other and then padding, and their (rows, columns); samples may have different numbers of
-        them, or none. Raises ValueError when these do not fit together.
+        them, or none. lengths: real text tokens of every sample, which then come first; () when only the mask knows.
+        Raises ValueError when these do not fit together.
         """
         check_inputs(self.cfg, x_BSC, sigma_B, text_BLD, mask_BL, grids)
         check_pictures(x_BSC, pictures_BRC, picture_grids)
         clean = self.cfg.zero_cond_t and pictures_BRC is not None
-        layout = lay_out(text_BLD, mask_BL, x_BSC, grids, picture_grids, self.cfg.axes_dims_rope, clean, self.scheme)
+        axes = self.cfg.axes_dims_rope
+        layout = lay_out(text_BLD, mask_BL, x_BSC, grids, picture_grids, axes, clean, self.scheme, lengths)
         dtype = self.proj_out.weight.dtype
         latents = x_BSC if pictures_BRC is None else torch.cat([x_BSC, pictures_BRC.to(x_BSC.dtype)], 1)
         img = self.img_in(layout.img.pack(latents.to(dtype)))

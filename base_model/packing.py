@@ -82,11 +82,18 @@ def masked_stream(mask_BL: Tensor) -> Stream:
     return Stream(tuple(mask_BL.sum(1).tolist()), mask_BL.shape[1], sample, place)
 
 
+def leading_stream(lengths: Sequence[int], padded: int, device: torch.device) -> Stream:
+    """The stream of the first tokens of every sample: `masked_stream` of `leading`, without asking the device."""
+    stream = masked_stream(leading(lengths, padded, torch.device("cpu")))
+    sample, place = (x.to(device, non_blocking=True) for x in (stream.sample_N, stream.place_N))
+    return Stream(stream.lengths, padded, sample, place)
+
+
 def image_stream(lengths: tuple[int, ...], padded: int, device: torch.device) -> Stream:
     """The stream whose samples have this many tokens, padding behind them."""
     if all(length == padded for length in lengths):
         return full_stream(len(lengths), padded, device)
-    return masked_stream(leading(lengths, padded, device))
+    return leading_stream(lengths, padded, device)
 
 
 def leading(lengths: Sequence[int], padded: int, device: torch.device) -> Tensor:
@@ -148,7 +155,7 @@ def join(txt: Stream, img: Stream) -> Joint:
     """The joint order of two streams of the same samples."""
     lengths = [a + b for a, b in zip(txt.lengths, img.lengths, strict=True)]
     by_length = sorted(range(len(lengths)), key=lengths.__getitem__)
-    rank = torch.tensor(by_length, device=txt.sample_N.device).argsort()
+    rank = torch.tensor(by_length).argsort().to(txt.sample_N.device, non_blocking=True)
     # Stable: text rows come first in the concatenation, so they stay before the image rows of their sample.
     order = rank[torch.cat([txt.sample_N, img.sample_N])].argsort(stable=True)
     groups = tuple((len(list(run)), n) for n, run in groupby(lengths[i] for i in by_length))

@@ -13,10 +13,13 @@ from torch import Tensor, nn
 from base_model.interface import Conditioning, Grid, Pictures, padded_together
 from base_model.lora import adapter_off, adapter_weights, has_adapter
 from base_model.mmdit import MMDiT, MMDiTConfig
-from base_model.sample import Sampler
+from base_model.sample import Sampler, at_once
 from base_model.sight import CoarseEncoder
 from base_model.tokens import patchify, unpatchify
 from base_model.vae import QwenImageVAE
+
+MOST = 1024
+"""images that the autoencoder sees at once at most, however small they are"""
 
 
 class TextEncoder(Protocol):
@@ -71,7 +74,8 @@ class QwenImage:
     def encode_text(self, texts: Sequence[str], pictures: Pictures = ()) -> Conditioning:
         text, mask = self.text.encode(texts, pictures)
         grids, shown = (self.grid,) * len(texts), self.encode_pictures(self.text.fitted(pictures))
-        return Conditioning(text.to(self.device), mask.to(self.device), grids, *shown)
+        lengths = tuple(mask.sum(1).tolist())  # asked once here, and not in every pass
+        return Conditioning(text.to(self.device), mask.to(self.device), grids, *shown, lengths)
 
     def unconditional(self, size: int, pictures: Pictures = ()) -> Conditioning:
         return self.encode_text([self.text.nothing] * size, pictures)
@@ -103,15 +107,17 @@ class QwenImage:
 
     @torch.no_grad()
     def encode_pixels(self, images_B3HW: Tensor) -> Tensor:
-        return patchify(self.vae.encode(images_B3HW.to(self.device) * 2.0 - 1.0))
+        few = images_B3HW.split(at_once(images_B3HW.shape[2] * images_B3HW.shape[3] // self.side**2 or 1, MOST))
+        return torch.cat([patchify(self.vae.encode(part.to(self.device) * 2.0 - 1.0)) for part in few])
 
     @torch.no_grad()
     def decode(self, x_BSC: Tensor) -> Tensor:
-        return self.vae.decode(unpatchify(x_BSC, self.grid)) * 0.5 + 0.5
+        few = x_BSC.split(at_once(x_BSC.shape[1], MOST))
+        return torch.cat([self.vae.decode(unpatchify(part, self.grid)) * 0.5 + 0.5 for part in few])
 
     def velocity(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
         return self.trainable(
-            x_BSC, sigma_B, cond.text_BLD, cond.mask_BL, cond.grids, cond.pictures_BRC, cond.picture_grids
+            x_BSC, sigma_B, cond.text_BLD, cond.mask_BL, cond.grids, cond.pictures_BRC, cond.picture_grids, cond.lengths
         )
 
     def noise(self, size: int, generator: torch.Generator) -> Tensor:

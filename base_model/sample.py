@@ -15,6 +15,14 @@ from torch import Tensor
 from base_model import flow
 from base_model.interface import Conditioning, FlowModel
 
+AT_ONCE = 16 * 1024
+"""latent tokens that are sampled, decoded or encoded together: 16 images of 512 x 512, 4 of 1024 x 1024"""
+
+
+def at_once(tokens: int, most: int) -> int:
+    """How many images of so many latent tokens each go through a network together, 1 to `most`."""
+    return max(1, min(most, AT_ONCE // tokens))
+
 
 @dataclass(frozen=True)
 class Sampler:

@@ -41,6 +41,7 @@ class VisionLanguageEncoder:
         self.folder, self.task, self.device, self.dtype = folder, task, device, dtype
         self._cache = EmbeddingCache(cache) if cache else None
         self._identity: str | None = None
+        self._closed = False
         self._model: Any = None
         self._tokenizer: Any = None
 
@@ -58,6 +59,7 @@ class VisionLanguageEncoder:
         new = {key: i for i, key in reversed(list(enumerate(keys))) if found[key] is None}
         if new:
             rows = sorted(new.values())
+            self._require_open([texts[i] for i in rows])
             for i, text_LD in zip(rows, self._run([prompts[i] for i in rows], [shown[i] for i in rows]), strict=True):
                 self._cache.write(keys[i], text_LD, prompts[i])
                 found[keys[i]] = text_LD.cpu()
@@ -77,6 +79,27 @@ class VisionLanguageEncoder:
         self._model = None
         if self.device != "cpu":
             torch.cuda.empty_cache()
+
+    def encode_ahead(self, texts: Sequence[str], chunk: int = 64) -> None:
+        """Put the vectors of these texts into the cache, a chunk at a time; none is kept in memory."""
+        for i in range(0, len(texts), chunk):
+            self.encode(texts[i : i + chunk])
+
+    def close(self) -> None:
+        """Let the language model go for good: from here on a prompt that is not in the cache is an error.
+
+        Without a cache nothing would be left to answer from, and the model stays.
+        """
+        if self._cache is not None:
+            self.unload()
+            self._closed = True
+
+    def _require_open(self, texts: Sequence[str]) -> None:
+        if self._closed:
+            raise ValueError(
+                f"the prompt {texts[0]!r} was not encoded before training began, and the language model was let go to "
+                "free its memory: name every prompt in the experiment's prompts, pairs, data or monitors"
+            )
 
     @torch.no_grad()
     def _run(self, prompts: Sequence[str], shown: Pictures) -> list[Tensor]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from base_model.interface import FlowModel
-from base_model.sample import Sampler, sample
+from base_model.sample import Sampler, at_once, sample
 from base_model.seeding import generator
 from experiments.experiment import EvaluationPlan
 from experiments.intervals import bootstrap_ci, paired_ci
@@ -27,7 +27,7 @@ from rewards.scores import Scores
 from rewards.workers import ScorerPool
 
 CHUNK = 64
-"""Pictures drawn at a time."""
+"""Images sampled at a time at most; large ones are fewer (`at_once`)."""
 
 
 def fixed_noise(model: FlowModel, count: int, seed: int, copy: int = 0) -> Tensor:
@@ -39,8 +39,9 @@ def draw_pictures(
     model: FlowModel, prompts: Sequence[Prompt], noise_PSC: Tensor, sampler: Sampler
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """(rows, uint8 [b, 3, H, W]) a chunk at a time, so that reading can begin before drawing ends."""
-    for i in range(0, len(prompts), CHUNK):
-        rows = slice(i, min(i + CHUNK, len(prompts)))
+    few = at_once(noise_PSC.shape[1], CHUNK)
+    for i in range(0, len(prompts), few):
+        rows = slice(i, min(i + few, len(prompts)))
         cond = model.encode_text([p.text for p in prompts[rows]])
         x0 = sample(model, noise_PSC[rows], cond, model.unconditional(len(cond)), sampler, model.levels(sampler))
         yield rows, (model.decode(x0) * 255.0).round().byte().cpu().numpy()

@@ -19,8 +19,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from alignment.dpo import Pairs
-from alignment.trajectory import rollout
+from alignment.trajectory import drawn_noise, walked
 from base_model.interface import FlowModel
+from base_model.sample import at_once
+from base_model.seeding import generator
 from experiments.experiment import PairPlan
 from experiments.progress import Progress
 from experiments.prompt_sets import make_prompts
@@ -79,10 +81,17 @@ def make_pairs(model: FlowModel, plan: PairPlan, folder: Path, judge: ScorerPool
 
 def draw_group(model: FlowModel, prompts: list[Prompt], plan: PairPlan, first: int) -> tuple[torch.Tensor, np.ndarray]:
     """Latents [len(prompts) * group, S, C] and their uint8 pictures, a prompt's side by side. `first` seeds them."""
-    x0 = rollout(
-        model, [p.text for p in prompts], plan.group, plan.sampler, plan.walk, plan.seed, first // CHUNK, 0
-    ).x0_BSC
-    return x0, (model.decode(x0) * 255.0).round().byte().cpu().numpy()
+    texts, walk, G = [p.text for p in prompts], plan.walk, plan.group
+    noise = drawn_noise(model, len(texts), G, walk, generator(plan.seed, first // CHUNK, 0, "rollout 0"))
+    start = walk.start(plan.seed, first // CHUNK)
+    few = max(1, at_once(noise[0].shape[1], len(texts) * G) // G)
+    latents, images = [], []
+    for rows in (slice(i, i + few) for i in range(0, len(texts), few)):  # the noise is that of all, whatever the parts
+        own = [x.unflatten(0, (len(texts), -1))[rows].flatten(0, 1) for x in noise]
+        x0 = walked(model, texts[rows], G, plan.sampler, walk, start, own).x0_BSC
+        images.append((model.decode(x0) * 255.0).round().byte().cpu().numpy())
+        latents.append(x0.cpu())  # all wait for their scores, so they wait where there is room
+    return torch.cat(latents), np.concatenate(images)
 
 
 def reference(image: np.ndarray, plan: PairPlan, folder: Path, place: int) -> ImageRef:
@@ -103,13 +112,13 @@ def load_pairs(model: FlowModel, folder: Path) -> Pairs:
 
 
 def latents_of(model: FlowModel, folder: Path, refs: Sequence[ImageRef]) -> torch.Tensor:
-    """[len(refs), S, C]: kept latents where there are, encoded pictures elsewhere."""
+    """[len(refs), S, C] in host memory: kept latents where there are, encoded pictures elsewhere."""
     kept = load_file(folder / LATENTS) if (folder / LATENTS).exists() else {}
     for few in (refs[i : i + 64] for i in range(0, len(refs), 64)):
         if unknown := [ref for ref in few if ref.sha256 not in kept]:
             _check_sizes(unknown)
             pictures = np.stack([read_png(folder / ref.path) for ref in unknown])
-            encoded = model.encode_pixels(torch.from_numpy(pictures).float() / 255.0)
+            encoded = model.encode_pixels(torch.from_numpy(pictures).float() / 255.0).cpu()
             kept.update((ref.sha256, latent) for ref, latent in zip(unknown, encoded, strict=True))
     return torch.stack([kept[ref.sha256] for ref in refs])
 

@@ -36,6 +36,7 @@ from base_model.step import Step
 from base_model.vae import QwenImageVAE
 from base_model.weights import save_model, save_vae
 from experiments.answers import has_answers, load_answers, load_verdicts
+from experiments.answers import load as load_comparisons
 from experiments.evaluate import draw_pictures, fixed_noise
 from experiments.experiment import Experiment, PromptPlan, laid_out
 from experiments.preferences import load_pairs, make_pairs
@@ -102,8 +103,6 @@ def updates(
             save_vae(model.vae, folder / "encoder.safetensors")
         meet(experiment)
         data = LatentStream(required(experiment, experiment.data, "data"), folder / "encoder.safetensors")
-        if isinstance(model, Released):
-            encode_ahead(model, data.stream)
         loop = sft.train if isinstance(cfg, sft.Sft) else pretrain.train
         if isinstance(data.stream, TextStream) and data.stream.limit:
             yield loop(model, engine, KeptLatents(data), cfg, start)
@@ -119,17 +118,33 @@ def updates(
         yield ONLINE[type(cfg)](model, engine, prompts, required(experiment, pool, "judge"), cfg, start)
 
 
-def encode_ahead(model: Released, data: TextStream, chunk: int = 64) -> None:
-    """Encode every caption of a finite set once, and what is drawn at checkpoints, and let the language model go.
+def encode_ahead(model: QwenImage | QwenImageVAE, experiment: Experiment, folder: Path) -> None:
+    """Encode every text of a run once, where all are known before it begins, and let the language model go.
 
-    Its memory is then free for training. An endless stream keeps it, and meets the cache where captions repeat.
+    Its memory is then free for training. An endless stream keeps it, and meets the cache where captions repeat. Each
+    rank encodes its part; where the ranks share no folder, each then encodes the rest as well.
     """
-    if not data.limit or len(data.stages) > 1:
+    if not isinstance(model, Released) or (known := texts_of(experiment, folder)) is None:
         return
-    texts = [*data.scenes(0, data.limit)[1], *(prompt.text for prompt in make_prompts(LOOK)), model.text.nothing]
-    for i in range(0, len(texts), chunk):
-        model.text.encode(texts[i : i + chunk])
-    model.text.unload()
+    looked_at = [prompt.text for plan in (LOOK, experiment.monitors and experiment.monitors.prompts) if plan
+                 for prompt in make_prompts(plan)]  # fmt: skip
+    texts = [*dict.fromkeys([*known, *looked_at, model.text.nothing])]
+    if experiment.engine == "deepspeed":
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        model.text.encode_ahead(texts[rank_of(experiment) :: world])
+        meet(experiment)
+    model.text.encode_ahead(texts)
+    model.text.close()
+
+
+def texts_of(experiment: Experiment, folder: Path) -> list[str] | None:
+    """The captions or prompts that a run learns from; None when they are not known before it begins."""
+    if isinstance(data := experiment.data, TextStream):
+        return data.scenes(0, data.limit)[1] if data.limit and len(data.stages) == 1 else None
+    if isinstance(experiment.algorithm, dpo.Dpo) and has_answers(folder):
+        return [answer.prompt.text for answer in load_comparisons(folder)]
+    plan = experiment.prompts or (experiment.pairs and experiment.pairs.prompts)
+    return [prompt.text for prompt in make_prompts(plan)] if plan else None
 
 
 def open_record(experiment: Experiment, folder: Path, parent: Path | None) -> RunRecord:
@@ -148,11 +163,12 @@ def open_record(experiment: Experiment, folder: Path, parent: Path | None) -> Ru
 
 def run(
     experiment: Experiment, folder: Path, parent: Path | None = None, pool: ScorerPool | None = None,
-    progress: Progress | None = None,
+    progress: Progress | None = None, device: str | None = None,
 ) -> None:  # fmt: skip
     """Train in `folder` until the experiment's last update, from wherever the folder says it is.
 
-    `parent` is a finished stage to start from, `pool` scores made pairs and pictures that are drawn while training.
+    `parent` is a finished stage to start from, `pool` scores made pairs and pictures that are drawn while training,
+    `device` is where a released checkpoint goes (None: a GPU where there is one).
     """
     experiment = laid_out(experiment)
     record = open_record(experiment, folder, parent)
@@ -164,7 +180,8 @@ def run(
     if pool:
         pool.meter.drain()  # what was judged before this run is none of its cost
     with Termination() as termination, record.running(), bar.stage(experiment.name, experiment.algorithm.steps):
-        model = open_either(experiment, parent, folder)
+        model = open_either(experiment, parent, folder, device)
+        encode_ahead(model, experiment, folder)
         if isinstance(experiment.algorithm, dpo.Dpo):
             if not has_answers(folder) and not rank_of(experiment):
                 plan = required(experiment, experiment.pairs, "pairs")
@@ -185,7 +202,7 @@ def equip_engine(experiment: Experiment, model: QwenImage | QwenImageVAE) -> Eng
     """The engine around what learns; the model calls its network through it."""
     if not isinstance(model, QwenImage):
         return make_engine(experiment, model, torch.device("cpu"), keep_frozen=True)
-    if isinstance(experiment.algorithm, dpo.Dpo | Groups) or experiment.monitors:
+    if experiment.monitors or (isinstance(cfg := experiment.algorithm, dpo.Dpo | Groups) and cfg.needs_reference):
         model.freeze_reference()
     engine = make_engine(experiment, model.trainable, model.device, keep_frozen=not has_adapter(model.network))
     model.trainable = engine.module

@@ -23,15 +23,18 @@ def vae_file(parent: Path | None) -> Path:
     return own if own.exists() else NANO_VAE
 
 
-def open_model(experiment: Experiment, parent: Path | None, cache: Path | None = None) -> QwenImage:
+def open_model(
+    experiment: Experiment, parent: Path | None, cache: Path | None = None, device: str | None = None
+) -> QwenImage:
     """The model a stage starts from, with the adapter that is to learn.
 
     That is a released checkpoint, or the parent's, or fresh weights on the parent's (or the shipped) autoencoder.
-    Raises ValueError when a stage that needs a trained model has none, or two.
+    `device` is where a released checkpoint goes; None: see `starting_model`. Raises ValueError when a stage that needs
+    a trained model has none, or two.
     """
     if experiment.base and parent is not None:
         raise ValueError(f"{experiment.name} can start from base {experiment.base} or from parent {parent}, not both")
-    model = starting_model(experiment, parent, cache)
+    model = starting_model(experiment, parent, cache, device)
     if not isinstance(model, Released):
         equip(model, experiment)
     if experiment.lora.rank:
@@ -45,9 +48,11 @@ def equip(model: QwenImage, experiment: Experiment) -> QwenImage:
     return model
 
 
-def starting_model(experiment: Experiment, parent: Path | None, cache: Path | None) -> QwenImage:
+def starting_model(
+    experiment: Experiment, parent: Path | None, cache: Path | None, device: str | None = None
+) -> QwenImage:
     """See `open_model`. Small presets are quicker on the CPU; released checkpoints go where there is a GPU."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if experiment.base:
         return load_base(read_base(experiment.base), PICTURES[experiment.preset], device, cache=cache)
     if parent is not None and is_derived(parent / "model"):
@@ -82,11 +87,13 @@ def open_vae(experiment: Experiment, cfg: train_vae.TrainVAE, parent: Path | Non
     return vae
 
 
-def open_either(experiment: Experiment, parent: Path | None, folder: Path) -> QwenImage | QwenImageVAE:
-    """What is to be trained: a diffusion model or an autoencoder."""
+def open_either(
+    experiment: Experiment, parent: Path | None, folder: Path, device: str | None = None
+) -> QwenImage | QwenImageVAE:
+    """What is to be trained: a diffusion model or an autoencoder. `device`: see `open_model`."""
     if isinstance(experiment.algorithm, train_vae.TrainVAE):
         return open_vae(experiment, experiment.algorithm, parent)
-    model = open_model(experiment, parent, folder / "embeddings")
+    model = open_model(experiment, parent, folder / "embeddings", device)
     model.network.recompute = experiment.memory.recompute
     if experiment.compile:
         for block in model.network.transformer_blocks:

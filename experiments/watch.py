@@ -26,7 +26,7 @@ from alignment.dpo import Dpo
 from alignment.grpo import Grpo
 from alignment.monitors import Alarm, alarms, drift, mean, rules
 from base_model.interface import FlowModel
-from base_model.sample import sample
+from base_model.sample import at_once, sample
 from experiments.evaluate import CHUNK, fixed_noise
 from experiments.experiment import Experiment, MonitorPlan
 from experiments.files import write_png
@@ -116,10 +116,11 @@ class Watch:
         """Latents [P S C] and uint8 pictures [P 3 H W] of those prompts, from their noise."""
         noise = fixed_noise(model, len(self._prompts), self._plan.seed, copy)[list(rows)]
         latents, images = [], []
-        for i in range(0, len(rows), CHUNK):
-            cond = model.encode_text([self._prompts[row].text for row in rows[i : i + CHUNK]])
+        few = at_once(noise.shape[1], CHUNK)
+        for i in range(0, len(rows), few):
+            cond = model.encode_text([self._prompts[row].text for row in rows[i : i + few]])
             sampler, nothing = self._plan.sampler, model.unconditional(len(cond))
-            latents.append(sample(model, noise[i : i + CHUNK], cond, nothing, sampler, model.levels(sampler)))
+            latents.append(sample(model, noise[i : i + few], cond, nothing, sampler, model.levels(sampler)))
             images.append((model.decode(latents[-1]) * 255.0).round().byte().cpu().numpy())
         return torch.cat(latents), np.concatenate(images)
 
@@ -127,7 +128,8 @@ class Watch:
         """(M3) of every prompt."""
         eps = fixed_noise(self._model, len(x0_PSC), self._plan.seed + 1)
         parts = []
-        for rows in (slice(i, i + CHUNK) for i in range(0, len(x0_PSC), CHUNK)):
+        few = at_once(eps.shape[1], CHUNK)
+        for rows in (slice(i, i + few) for i in range(0, len(x0_PSC), few)):
             cond = self._model.encode_text([prompt.text for prompt in self._prompts[rows]])
             parts.append(drift(self._model, x0_PSC[rows], eps[rows], cond))
         return np.concatenate(parts)
