@@ -54,7 +54,7 @@ def rows(path: Path, container: str, problems: Problems) -> Iterator[tuple[int, 
         try:
             yield number, parse_json(line, WHERE)
         except ValueError as error:
-            problems.append((number, str(error).removeprefix(f"{WHERE} is ")))
+            problems.append((number, str(error).removeprefix(f"{WHERE}: ")))
 
 
 def _is_parquet(path: Path) -> bool:
