@@ -16,6 +16,8 @@ from preference_data.settings import CampaignSettings
 from preference_data.staging import Staged
 from preference_data.store import Store
 
+MAKERS = 8
+"""Makers of pictures that a line names."""
 STORE = "annotations"
 """The folder of the store when none is named."""
 
@@ -34,7 +36,16 @@ def create(
     if start:
         campaigns.set_state(store, store.operator, made.id, "open")
     state = "open" if start else "draft; open it with: glyphlab campaign open " + name
-    return [f"campaign {name}: {added} items from {source}, {state}"]
+    makers = sorted({label for item in items if item.kind == "work" for label in item.labels})
+    lines = [f"campaign {name}: {added} items from {source}, {state}"]
+    if makers:
+        lines.append(f"compared: {', '.join(makers[:MAKERS])}{', ...' if len(makers) > MAKERS else ''}")
+    lines += [
+        f"{label}: these are samples from the middle of its training, because its finished model was never evaluated; "
+        "let it draw now with --prompts FILE --models RUN RUN"
+        for label in sources.unfinished(makers)
+    ]
+    return lines
 
 
 def draw_items(store: Store, file: Path, models: Sequence[Path], seed: int, per_model: int) -> list[Item]:

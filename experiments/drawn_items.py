@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -15,6 +16,7 @@ from experiments.evaluate import fixed_noise
 from experiments.given_pairs import keep_latent
 from preference_data.campaigns import Item
 from preference_data.records import ImageRef, Prompt, Provenance
+from preference_data.sources import finished, last_update
 from preference_data.store import Store
 
 SAMPLER = Sampler(steps=10)
@@ -42,8 +44,18 @@ def draw(
                 for (a, *_), (b, *_) in itertools.combinations(models, 2)
                 for couple in zip(drawn[a, place], drawn[b, place], strict=True)
             ]
-        items += [Item(prompt, couple) for couple in couples if couple[0].sha256 != couple[1].sha256]
+        items += [
+            Item(prompt, couple, labels=tuple(_label(ref) for ref in couple))
+            for couple in couples
+            if couple[0].sha256 != couple[1].sha256
+        ]
     return items
+
+
+def _label(ref: ImageRef) -> str:
+    """The maker's name with the update of its run, where there is a run."""
+    made = ref.provenance
+    return finished(made.model, made.step) if (Path(made.run) / "metrics.jsonl").exists() else made.model
 
 
 def _pictures(
@@ -53,12 +65,12 @@ def _pictures(
     noise = fixed_noise(model, copies, seed)
     x0 = sample(model, noise, cond, model.unconditional(copies), SAMPLER, SAMPLER.levels())
     images = (model.decode(x0) * 255.0).round().byte().cpu().numpy()
-    refs = []
-    for copy, (latent, image) in enumerate(zip(x0, images, strict=True)):
+    refs, last = [], last_update(Path(run))
+    for latent, image in zip(x0, images, strict=True):
         content = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(content, format="PNG")
         sha, width, height = store.pictures.add(content.getvalue(), f"a picture by {name}")
         keep_latent(store.pictures.root, sha, latent.clone())
-        made = Provenance(name, "", seed, SAMPLER.steps, SAMPLER.guidance, run, copy)
+        made = Provenance(name, "", seed, SAMPLER.steps, SAMPLER.guidance, run, last)
         refs.append(ImageRef(sha, str(store.pictures.path(sha)), width, height, made))
     return refs

@@ -20,7 +20,7 @@ from preference_data.campaigns import Item
 from preference_data.facts import Reading
 from preference_data.records import ImageRef, Prompt, Provenance
 from preference_data.settings import CampaignSettings
-from preference_data.sources import Found, keep
+from preference_data.sources import Found, finished, keep
 from preference_data.store import Store
 
 ITEMS = 120
@@ -80,7 +80,7 @@ def of_run(store: Store, run: Path) -> tuple[list[Item], list[Reading]]:
         for place, row in enumerate(evaluation.rows if evaluation else ()):
             if row.picture is not None and row.picture.exists():
                 made = Provenance(f"{result.name}/{stage.name}", MAIN, place, 0, 0.0, str(stage.run.folder), last)
-                found = Found(row.prompt, row.picture, made, stage.name)
+                found = Found(row.prompt, row.picture, made, finished(stage.name, last))
                 there.setdefault(row.prompt, []).append((found, (row.read, row.judge_read)))
     couples = [two for _, drawn in sorted(there.items()) for two in itertools.combinations(drawn, 2)]
     items: list[Item] = []

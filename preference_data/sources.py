@@ -1,7 +1,8 @@
 """Where a campaign's items come from: folders of pictures, run folders, and a list of disagreements.
 
 Nothing is drawn here and no model is loaded; pictures are checked, copied into the store's folder and named by their
-pixels. Two sources are compared on the prompts that both have; one source is compared with itself where it has several
+pixels. A run's pictures are those of its finished model where it was evaluated, and labels say of which update they
+are. Two sources are compared on the prompts that both have; one source is compared with itself where it has several
 pictures of a prompt.
 """
 
@@ -9,17 +10,22 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from re import compile as pattern
 from typing import Any
 
 from preference_data.campaigns import Item
 from preference_data.captions import captioned
 from preference_data.formats.interface import UNKNOWN
-from preference_data.line_files import existing, read_json, read_json_lines
+from preference_data.line_files import existing, parse_json, read_json, read_json_lines, read_text, text_lines
 from preference_data.pictures import PictureFolder
 from preference_data.records import ImageRef, Prompt, Provenance
+
+MAIN = "unguided"
+"""The setting of an evaluation whose pictures are taken first, as everywhere its numbers stand first."""
+_HALFWAY = pattern(r" \(update \d+ of \d+\)$")
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Found:
 
 
 def from_folders(folders: Sequence[Path], pictures: PictureFolder, per_prompt: int = 3) -> list[Item]:
-    """Items from folders of pictures or from run folders, each labelled with its folder's name.
+    """Items from folders of pictures or of runs, labelled with the folder's name and, of a run, the update.
 
     At most `per_prompt` items a prompt. Raises FileNotFoundError for a folder that is not there, ValueError when it has
     no pictures, a picture has no prompt, or nothing can be compared.
@@ -63,11 +69,32 @@ def from_folders(folders: Sequence[Path], pictures: PictureFolder, per_prompt: i
 
 
 def look(folder: Path, name: str) -> Iterator[Found]:
-    """The pictures of a folder: the last samples of a run, or the files with their captions."""
+    """The pictures of a folder: of a run those of its finished model, else the files with their captions.
+
+    A run that was never evaluated has samples from training only. The last of them are taken then, and their label says
+    of which update they are.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder")
+    if kept := list(_evaluated(folder, name)):
+        return iter(kept)
     index = folder / "samples" / "index.json"
-    return _run(folder, index, name) if index.exists() else _captioned(folder, name)
+    return _sampled(folder, index, name) if index.exists() else _captioned(folder, name)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run, or of one of its stages, which kept pictures."""
+    return (folder / "samples" / "index.json").exists() or any((folder / "evaluation").glob("*.json"))
+
+
+def finished(name: str, last: int) -> str:
+    """The label of what a run's finished model made; `last` is the run's last update."""
+    return f"{name} (finished, update {last})"
+
+
+def unfinished(labels: Iterable[str]) -> list[str]:
+    """Those labels that are of a model in the middle of its training."""
+    return [label for label in labels if _HALFWAY.search(label)]
 
 
 def from_disagreements(path: Path, pictures: PictureFolder) -> list[Item]:
@@ -137,12 +164,49 @@ def _item(text: str, one: Found, other: Found, pictures: PictureFolder) -> Item 
     return Item(Prompt.from_text(text), refs, labels=(one.label, other.label))
 
 
-def _run(folder: Path, index: Path, name: str) -> Iterator[Found]:
+def _evaluated(folder: Path, name: str) -> Iterator[Found]:
+    """What the finished model made when it was evaluated, in the setting that counts, or in another one."""
+    files = sorted((folder / "evaluation").glob("*.json"), key=lambda file: (file.stem != MAIN, file.name))
+    for file in files:
+        content = read_json(file)
+        rows = content["rows"] if isinstance(content, Mapping) else content
+        shown = [(place, row) for place, row in enumerate(rows) if row.get("picture")]
+        if not shown:
+            continue
+        last = last_update(folder)
+        for place, row in shown:
+            picture = file.parent / row["picture"]
+            if not picture.resolve().is_relative_to(file.parent.resolve()):
+                raise ValueError(f"{file}: the picture {row['picture']!r} lies outside of the evaluation's folder")
+            if picture.exists():
+                made = Provenance(name, file.stem, place, 0, 0.0, str(folder), last)
+                yield Found(str(row["prompt"]), picture, made, finished(name, last))
+        return
+
+
+def _sampled(folder: Path, index: Path, name: str) -> Iterator[Found]:
+    """The last samples that a run made while it trained."""
     rows = read_json(index)
-    last = max((row["step"] for row in rows), default=0)
-    for place, row in enumerate(row for row in rows if row["step"] == last):
-        made = Provenance(name, f"update {last}", place, 0, 0.0, str(folder), last)
-        yield Found(row["caption"], folder / "samples" / row["picture"], made, name)
+    step = max((row["step"] for row in rows), default=0)
+    last = last_update(folder)
+    done = step >= last and (folder / "model").is_dir()
+    label = finished(name, last) if done else f"{name} (update {step} of {max(step, last)})"
+    for place, row in enumerate(row for row in rows if row["step"] == step):
+        made = Provenance(name, f"update {step}", place, 0, 0.0, str(folder), step)
+        yield Found(row["caption"], folder / "samples" / row["picture"], made, label)
+
+
+def last_update(folder: Path) -> int:
+    """The last update that a run recorded; 0 without any."""
+    file, last = folder / "metrics.jsonl", 0
+    for _, line in text_lines(read_text(file)) if file.exists() else ():
+        try:
+            row = parse_json(line, str(file))
+        except ValueError:
+            continue  # a line that is being written
+        if isinstance(row, Mapping) and isinstance(row.get("step"), int):
+            last = max(last, row["step"])
+    return last
 
 
 def _captioned(folder: Path, name: str) -> Iterator[Found]:

@@ -101,9 +101,9 @@ def gather(source: str, given: dict[str, Any], scratch: Path) -> list[Item]:
 
 
 def stages(run: Path) -> list[Path]:
-    """The folders of a run that kept samples: its stages, or itself. Raises ValueError when there are none."""
-    found = [index.parents[1] for index in sorted(run.glob("*/samples/index.json"))]
-    if (run / "samples" / "index.json").exists():
+    """The folders of a run that kept pictures: its stages, or itself. Raises ValueError when there are none."""
+    found = [folder for folder in sorted(run.iterdir()) if sources.is_run(folder)] if run.is_dir() else []
+    if sources.is_run(run):
         found.append(run)
     if not found:
         raise ValueError(Sentence("{run} kept no samples; is it the folder of a run?", {"run": run.name}))

@@ -73,7 +73,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "and": ("; ", "；"),
     "decide": ("Now decide", "请裁决"),
     "source": ("What to compare", "比较什么"),
-    "from_run": ("Stages of a run", "一次运行的各阶段"),
+    "from_run": ("Stages of a run, as finished", "一次运行的各阶段（训练完成的模型）"),
     "from_folders": ("Folders of pictures", "图片文件夹"),
     "from_uploads": ("Uploaded pictures", "上传图片"),
     "from_disagreement": ("Where rewards disagree", "奖励分歧处"),

@@ -45,6 +45,8 @@ class Create:
     """Make a campaign from folders of pictures or runs, from a prompt file, or from a list of disagreements.
 
     Several folders are compared on the prompts that they share; pictures of one folder are compared with each other.
+    Of a run, the pictures are those that its finished model made when it was evaluated; of one that was never
+    evaluated, the last samples of its training. Their labels say of which update they are.
 
     Example: glyphlab campaign create words runs/quickstart/sft runs/quickstart/dpo
     """
@@ -52,7 +54,7 @@ class Create:
     name: Name
     """what the campaign is called"""
     folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="[FOLDER ...]")] = ()
-    """runs with samples, or folders of pictures with captions.jsonl or NAME.txt"""
+    """stages of a run, or folders of pictures with captions.jsonl or NAME.txt"""
     disagreements: Annotated[Path | None, arg(metavar="FILE")] = None
     """JSON lines with prompt, left, right and disagreement; sets the sampling policy to reward_disagreement"""
     prompts: Annotated[Path | None, arg(metavar="FILE")] = None

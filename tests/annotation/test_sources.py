@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import select
 
+from experiments.campaigns import create
 from preference_data import annotators, campaigns, checks, progress, schema, sources
 from preference_data.answering import answer
 from preference_data.answers import Given
@@ -126,3 +127,44 @@ def test_what_is_known_never_counts_as_work(store: Store, folder: Path) -> None:
     people = annotators.people(store, lead, c)
     assert sum(p.gold + p.attention for p in people) == kinds["gold"] + kinds["attention"]
     assert sum(p.answers for p in people) == sum(kinds.values())
+
+
+def run_folder(place: Path, last: int, sampled: int, evaluated: bool, number: int, model: bool = True) -> Path:
+    """A stage that made updates 0 to `last`, samples after one of them, and perhaps pictures of its finished model."""
+    (place / "samples").mkdir(parents=True)
+    rows = [{"step": step, "loss": 0.5} for step in range(last + 1)]
+    (place / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows) + '{"step": ')  # one half written
+    picture(place / "samples" / "0.png", number)
+    early = {"step": 0, "caption": "a wall", "picture": "0.png"}
+    (place / "samples" / "index.json").write_text(json.dumps([early, {**early, "step": sampled}]))
+    if model:
+        (place / "model").mkdir()
+    if evaluated:
+        for setting, shift in (("guided", 100), ("unguided", 50)):
+            picture(place / "evaluation" / f"{setting}_0.png", number + shift)
+            content = {"rows": [{"prompt": "a wall", "picture": f"{setting}_0.png"}, {"prompt": "b", "picture": ""}]}
+            (place / "evaluation" / f"{setting}.json").write_text(json.dumps(content))
+    return place
+
+
+def test_of_a_run_the_finished_model_is_compared_and_labels_say_the_update(store: Store, tmp_path: Path) -> None:
+    sft, dpo = (run_folder(tmp_path / name, 39, 19, True, i) for i, name in enumerate(("sft", "dpo")))
+    (item,) = sources.from_folders([sft, dpo], store.pictures)
+    assert item.labels == ("sft (finished, update 39)", "dpo (finished, update 39)")
+    assert [p.path for p in item.pictures] == [str(f / "evaluation" / "unguided_0.png") for f in (sft, dpo)]
+    assert {p.provenance.step for p in item.pictures} == {39} and sources.unfinished(item.labels) == []
+    half, whole = run_folder(tmp_path / "half", 39, 19, False, 2), run_folder(tmp_path / "whole", 39, 39, False, 3)
+    killed = run_folder(tmp_path / "killed", 39, 39, False, 4, model=False)
+    items = sources.from_folders([half, whole, killed], store.pictures)
+    labels = {label for item in items for label in item.labels}
+    assert labels == {"half (update 19 of 39)", "whole (finished, update 39)", "killed (update 39 of 39)"}
+    lines = create(store, "c", PLAIN, items, "runs", True)
+    assert "half (update 19 of 39)" in lines[1] and len(lines) == 4
+    assert [line.split(":")[0] for line in lines[2:]] == ["half (update 19 of 39)", "killed (update 39 of 39)"]
+    asked = select(schema.item.c.first_label, schema.item.c.second_label)
+    stored = store.read(lambda db: {label for row in db.execute(asked) for label in row})
+    assert stored == labels
+    outside = run_folder(tmp_path / "outside", 1, 1, True, 5)
+    (outside / "evaluation" / "unguided.json").write_text('[{"prompt": "a wall", "picture": "../../sft/x.png"}]')
+    with pytest.raises(ValueError, match="outside"):
+        list(sources.look(outside, "outside"))
