@@ -15,16 +15,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from base_model.lora_files import HEADER, PREFIX, read_factors
 from base_model.mmdit import DEAD
 
 ATTENTION = (
@@ -34,8 +34,6 @@ ATTENTION = (
 """Every linear map of the joint attention, both streams."""
 NAME = "default"
 """what peft calls our only adapter"""
-PREFIX = "transformer."
-HEADER = "lora_adapter_metadata"
 
 
 @dataclass(frozen=True)
@@ -96,8 +94,7 @@ def inject(network: nn.Module, rank: int, alpha: float, layers: Sequence[str], s
 
     if rank < 1:
         raise ValueError(f"an adapter of rank {rank} would learn nothing: set rank to 1 or more")
-    if lost := sorted(set(layers) - set(linear_layers(network))):
-        raise ValueError(f"{len(lost)} of the adapter's layers are not in the network, first {lost[:3]}")
+    require_layers(network, layers)
     settings = LoraConfig(r=rank, lora_alpha=alpha, init_lora_weights="gaussian", target_modules=list(layers))  # type: ignore[arg-type]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -170,6 +167,7 @@ def load_adapter(network: nn.Module, path: Path) -> None:
     """Give the network the adapter of a LoRA file. Raises ValueError as `read_adapter`, or when it does not fit."""
     require_no_adapter(network)
     lora, tensors = read_adapter(path)
+    check_adapter(network, tensors)
     inject(network, lora.rank, lora.alpha, sorted({name.rsplit(".lora_", 1)[0] for name in tensors}))
     load_adapter_weights(network, tensors)
 
@@ -201,27 +199,43 @@ def save_adapter(network: nn.Module, path: Path) -> None:
 
 
 def read_adapter(path: Path) -> tuple[Lora, dict[str, Tensor]]:
-    """Settings and weights of a LoRA file; without settings in its header the strength is the rank's (alpha = rank).
+    """Settings and weights of a LoRA file, in the layout of any trainer (`lora_files`).
 
-    Raises ValueError when the file cannot be read or is no LoRA of this transformer.
+    Layers of one rank and alpha keep their weights as they are. Otherwise a layer's strength goes into its B, in
+    float32, and smaller ranks are filled up with zeros, which change nothing and learn nothing: one rank and one alpha
+    are what the network's adapter has. Raises ValueError as `read_factors`.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError) as error:
-        raise ValueError(f"cannot read {path}: {error}; restore it, or export it again") from error
-    foreign = [n for n in tensors if not (n.startswith(PREFIX) and n.endswith((".lora_A.weight", ".lora_B.weight")))]
-    if foreign or not tensors:
-        raise ValueError(
-            f"{path} is no LoRA of the transformer in diffusers' names ({PREFIX}transformer_blocks.0.attn.to_q."
-            f"lora_A.weight, ...): {len(foreign)} other names, first {foreign[:3]}"
-        )
-    tensors = {name.removeprefix(PREFIX): value for name, value in tensors.items()}
-    ranks = {value.shape[0] for name, value in tensors.items() if name.endswith(".lora_A.weight")}
-    if len(ranks) != 1:
-        raise ValueError(f"{path} mixes adapters of ranks {sorted(ranks)}; one rank is supported")
+    factors = read_factors(path)
+    rank = max(f.rank for f in factors.values())
+    alphas = {(f.rank, f.alpha) for f in factors.values()}
+    alpha = next(iter(alphas))[1] if len(alphas) == 1 else 0.0
+    tensors: dict[str, Tensor] = {}
+    for layer, f in factors.items():
+        A, B = f.A, f.B
+        if alpha <= 0:
+            more = rank - f.rank
+            A = torch.nn.functional.pad(A.float(), (0, 0, 0, more))
+            B = torch.nn.functional.pad(B.float() * (f.alpha / f.rank), (0, more))
+        tensors |= {f"{layer}.lora_A.weight": A, f"{layer}.lora_B.weight": B}
+    targets = tuple(sorted({layer.split(".", 2)[2] for layer in factors}))
+    return Lora(rank, alpha if alpha > 0 else float(rank), targets), tensors
+
+
+def check_adapter(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Raises ValueError when weights of `read_adapter` do not fit the network, which may be on the meta device."""
     layers = {name.rsplit(".lora_", 1)[0] for name in tensors}
-    rank = ranks.pop()
-    alpha = float(header.get(f"{PREFIX}lora_alpha", rank))
-    return Lora(rank, alpha, tuple(sorted({name.split(".", 2)[2] for name in layers}))), tensors
+    require_layers(network, layers)
+    for layer in sorted(layers):
+        A, B = (tensors[f"{layer}.lora_{part}.weight"] for part in "AB")
+        high, wide = network.get_submodule(layer).weight.shape  # type: ignore[misc]
+        if (B.shape[0], A.shape[1]) != (high, wide):
+            raise ValueError(
+                f"the adapter's {layer} is for a layer of {A.shape[1]} inputs and {B.shape[0]} outputs, and this has "
+                f"{wide} and {high}: it is for another checkpoint"
+            )
+
+
+def require_layers(network: nn.Module, layers: Collection[str]) -> None:
+    """Raises ValueError when an adapter is for layers that the network does not have."""
+    if lost := sorted(set(layers) - set(linear_layers(network))):
+        raise ValueError(f"{len(lost)} of the adapter's layers are not in the network, first {lost[:3]}")

@@ -10,7 +10,7 @@ A component's folder holds STEM.safetensors, or STEM-00001-of-0000N.safetensors 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,9 @@ STEM = "diffusion_pytorch_model"
 MAX_SHARD = 10 * 10**9
 """bytes of a shard, as diffusers writes them"""
 
+KINDS = ("F64", "F32", "BF16", "F16")
+"""Types of weights that are read, as safetensors calls them."""
+
 Translate = Callable[[str, Tensor], Tensor | None]
 """(released name, released tensor) -> ours, or None when the module has no use for it"""
 
@@ -33,16 +36,23 @@ def as_it_is(_name: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
-def weight_files(folder: Path, stem: str = STEM) -> list[Path]:
-    """The weight files of a component. Raises ValueError naming the one that is missing."""
+def weight_map(folder: Path, stem: str = STEM) -> dict[str, str]:
+    """The file of every tensor, as the index has it; {} without one. Raises ValueError when it is damaged."""
     index = folder / f"{stem}.safetensors.index.json"
     if not index.exists():
-        names = [f"{stem}.safetensors"]
-    else:
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise ValueError(f"{index} is damaged ({error!r}); fetch it again") from error
+        return {}
+    try:
+        found: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+        if not found or not all(isinstance(file, str) and file == Path(file).name for file in found.values()):
+            raise ValueError("weight_map must name a file of this folder for every tensor")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"{index} is damaged ({error!r}); fetch it again") from error
+    return found
+
+
+def weight_files(folder: Path, stem: str = STEM) -> list[Path]:
+    """The weight files of a component. Raises ValueError naming the one that is missing."""
+    names = sorted(set(weight_map(folder, stem).values())) or [f"{stem}.safetensors"]
     if lost := [name for name in names if not (folder / name).is_file()]:
         raise ValueError(
             f"{folder} lacks {', '.join(lost)}, {len(lost)} of its {len(names)} weight files; fetch it again"
@@ -61,29 +71,40 @@ class Shards:
         """One tensor, read now."""
         return self.place[name].get_tensor(name)
 
+    def kind(self, name: str) -> str:
+        """The type in which it is stored, as safetensors calls it."""
+        return str(self.place[name].get_slice(name).get_dtype())
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Without reading it."""
         return tuple(self.place[name].get_slice(name).get_shape())
 
 
-def open_shards(files: Iterable[Path], stack: ExitStack) -> Shards:
-    """Open all files until `stack` closes. Raises ValueError naming one that is cut short or damaged."""
+def open_shards(folder: Path, stack: ExitStack, stem: str = STEM) -> Shards:
+    """Open a component's files until `stack` closes; a tensor that is in two is read from the one that the index names.
+
+    Raises ValueError as `weight_files`, or naming a file that is cut short or damaged, or lacks one of its tensors.
+    """
     place: dict[str, Any] = {}
-    for path in files:
+    named = weight_map(folder, stem)
+    for path in weight_files(folder, stem):
         try:
             file = stack.enter_context(safe_open(path, framework="pt"))
         except (OSError, SafetensorError) as error:
             raise ValueError(
                 f"{path} ({path.stat().st_size:,} bytes) is cut short or damaged: {error}; fetch this file again"
             ) from error
-        place.update(dict.fromkeys(file.keys(), file))
+        there = list(file.keys())
+        if lost := sorted({name for name, own in named.items() if own == path.name}.difference(there)):
+            raise ValueError(f"{path} lacks {lost[0]}, which the index beside it says is there; fetch it again")
+        place.update({name: file for name in there if named.get(name, path.name) == path.name})
     return Shards(place)
 
 
 def read_all(folder: Path, stem: str = STEM) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of a component. Raises ValueError as `weight_files` and `open_shards`."""
     with ExitStack() as stack:
-        shards = open_shards(weight_files(folder, stem), stack)
+        shards = open_shards(folder, stack, stem)
         for name in shards.place:
             yield name, shards.get(name)
 
@@ -100,14 +121,17 @@ def load_into(
     """Give the module the component's weights, on `device`, in `dtype` (None: as they are stored).
 
     Parameters on the meta device come into being here; others are overwritten. `explain` says what missing and
-    unexpected names usually mean. Raises ValueError, with the module as it was, when files or names do not fit.
+    unexpected names usually mean. Raises ValueError, with the module as it was, when files, names or types do not fit;
+    and when a weight is not finite.
     """
     with ExitStack() as stack:
-        shards = open_shards(weight_files(folder), stack)
+        shards = open_shards(folder, stack)
         check_fit(module, shards, folder, translate, explain)
         for name, parameter in list(module.named_parameters()):
             value = translate(name, shards.get(name))
             assert value is not None
+            if not torch.isfinite(value).all():
+                raise ValueError(f"{folder}: {name} holds numbers that are not finite; fetch the checkpoint again")
             if parameter.is_meta:
                 fresh = torch.empty(value.shape, dtype=dtype or value.dtype, device=device)
                 parent, _, leaf = name.rpartition(".")
@@ -124,7 +148,7 @@ def check_fit(
     translate: Translate,
     explain: Callable[[list[str], list[str]], str] | None,
 ) -> None:
-    """Raises ValueError when the files do not hold exactly the module's parameters."""
+    """Raises ValueError when the files do not hold exactly the module's parameters, in floating point."""
     own = {name: tuple(p.shape) for name, p in module.named_parameters()}
     seen = {name: translate(name, torch.empty(shards.shape(name), device="meta")) for name in shards.place}
     found = {name: tuple(value.shape) for name, value in seen.items() if value is not None}
@@ -138,6 +162,11 @@ def check_fit(
         meaning = explain(missing, unexpected) if explain else ""
         raise ValueError(f"the weights in {folder} do not fit its config.json ({listed}). {meaning}".strip())
     for name, shape in own.items():
+        if shards.kind(name) not in KINDS:
+            raise ValueError(
+                f"{folder}: {name} is stored as {shards.kind(name)}: these are quantised weights, which are not "
+                "supported; take the bfloat16 checkpoint"
+            )
         if found[name] != shape:
             raise ValueError(
                 f"{folder}: {name} has shape {found[name]}, but config.json asks for {shape}: config.json and weights "

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
 
 from base_model.checkpoint import save_atomically
 from base_model.derived import ADAPTER, base_of, is_derived, load_derived, save_derived
-from base_model.lora import load_adapter, read_adapter
+from base_model.lora import check_adapter, load_adapter, read_adapter
+from base_model.mmdit import MMDiT
 from base_model.released import PICTURE, Base, Released, export, load_base, read_base, written_aside
 from base_model.sample import Sampler
 from experiments.record import RUN, RunRecord
@@ -102,35 +102,13 @@ def export_lora(run: Path, folder: Path) -> Path:
     return folder / LORA_FILE
 
 
-def in_diffusers_names(file: Path, place: Path) -> Path:
-    """The LoRA file itself, or a copy of one that another trainer wrote, under diffusers' names and with its strength
-    in the weights. Raises ValueError when it cannot be read, or is no LoRA of this transformer."""
-    try:
-        read_adapter(file)
-        return file
-    except ValueError as error:
-        if not str(error).startswith(f"{file} is no LoRA"):
-            raise
-        foreign = error
-    from diffusers import QwenImagePipeline
-    from safetensors.torch import save_file
-
-    try:
-        state = QwenImagePipeline.lora_state_dict(str(file.resolve().parent), weight_name=file.name)
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, place / LORA_FILE)
-        read_adapter(place / LORA_FILE)
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{foreign}; nor in those of trainers that diffusers knows ({error})") from error
-    return place / LORA_FILE
-
-
 def import_lora(file: Path, name: str, run: Path) -> Path:
     """Make a run of a checkpoint with somebody's LoRA, to sample, edit with, or train on; its folder."""
     base = read_base(name)
-    with TemporaryDirectory() as place:
-        known = in_diffusers_names(file, Path(place))  # complain before 20 billion weights are read
-        model = load_base(base)
-        load_adapter(model.network, known)
+    with torch.device("meta"):
+        check_adapter(MMDiT(base.transformer), read_adapter(file)[1])  # complain before 20 billion weights are read
+    model = load_base(base)
+    load_adapter(model.network, file)
     record = RunRecord.open(run, {"imported": str(file), "base": name})
     if record.finished:
         raise ValueError(f"{run} holds this import already")
