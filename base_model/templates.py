@@ -8,7 +8,7 @@ models of 2509 and later number their pictures.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,13 @@ ALTER = (
     "the user's text instruction should alter or modify the image. Generate a new image that meets the user's "
     "requirements while maintaining consistency with the original input where appropriate."
 )
+MARKERS = (
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>",
+    "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
+    "<|image_pad|>", "<|video_pad|>", "<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>",
+    "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>",
+)  # fmt: skip
+"""What Qwen2.5-VL's tokenizer takes for one of its own tokens wherever it stands."""
 STEP = 32
 """sides of resized pictures are multiples of this many pixels"""
 
@@ -50,12 +57,10 @@ class Task:
     """pixels of the copy that the autoencoder sees, and of the picture that is made"""
 
     def prompt(self, text: str, pictures: int) -> str:
-        """The whole conversation. Raises ValueError for a number of pictures that the checkpoint cannot take."""
+        """The whole conversation. Raises ValueError as `check_text`, or for more or fewer pictures than it takes."""
         if not self.fewest_pictures <= pictures <= self.most_pictures:
             raise ValueError(f"{pictures} pictures given, but {self.takes()}")
-        for marker in ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"):
-            if marker in text:
-                raise ValueError(f"the prompt contains {marker}, which would change the conversation; remove it")
+        check_text(text, MARKERS)
         places = [f"Picture {i + 1}: {PICTURE_PLACE}" if self.numbered else PICTURE_PLACE for i in range(pictures)]
         shown = "".join(places)
         return (
@@ -93,6 +98,17 @@ TASKS = {
         Task("QwenImageEditPlusPipeline", ALTER, 64, 1, 3, numbered=True, seen_area=384 * 384),
     )
 }
+
+
+def check_text(text: str, markers: Iterable[str]) -> None:
+    """Raises ValueError when a prompt is no text, or contains a token of the tokenizer's own."""
+    if not isinstance(text, str):
+        raise ValueError(f"the prompt is {text!r}; it must be a text")
+    if half := next((c for c in text if "\ud800" <= c <= "\udfff"), ""):
+        raise ValueError(f"the prompt contains \\u{ord(half):04x}, one half of a character of two; it is no text")
+    for marker in markers:
+        if marker in text:
+            raise ValueError(f"the prompt contains {marker}, which would change the conversation; remove it")
 
 
 def fitted_size(area: int, size: tuple[int, ...]) -> tuple[int, int]:

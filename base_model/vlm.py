@@ -12,7 +12,9 @@ Shapes: B samples, L text tokens, D width.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from base_model.embedding_cache import EmbeddingCache, encoder_identity, entry_name
 from base_model.interface import Pictures
-from base_model.templates import Task, to_pil
+from base_model.templates import Task, check_text, to_pil
 
 LONGEST = 1024
 """tokens of a prompt, the end of the template included, pictures not: what the released tokenizer call keeps"""
@@ -49,6 +51,8 @@ class VisionLanguageEncoder:
         """See `TextEncoder.encode`. Raises ValueError for a prompt that is too long, or pictures that do not fit."""
         shown = list(pictures) if any(pictures) else [()] * len(texts)
         prompts = [self.task.prompt(text, len(own)) for text, own in zip(texts, shown, strict=True)]
+        for text in texts:
+            check_text(text, self._added)
         if self._cache is None:
             return padded(self._run(prompts, shown))
         if self._identity is None:
@@ -68,6 +72,21 @@ class VisionLanguageEncoder:
     def fitted(self, pictures: Pictures) -> Pictures:
         """See `TextEncoder.fitted`."""
         return [[self.task.fitted(picture) for picture in own] for own in pictures]
+
+    @cached_property
+    def _added(self) -> list[str]:
+        """What this folder's tokenizer takes for tokens of its own, beside the usual ones."""
+        found: set[str] = set()
+        for name in ("tokenizer.json", "tokenizer_config.json", "added_tokens.json"):
+            path = self.folder / "tokenizer" / name
+            try:
+                content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+                listed = content.get("added_tokens") or list((content.get("added_tokens_decoder") or {}).values())
+                found |= {token["content"] for token in listed}
+                found |= set(content) if name == "added_tokens.json" else set()
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise ValueError(f"cannot read {path}: {error!r}; fetch the checkpoint again") from error
+        return sorted(token for token in found if token.strip())
 
     @property
     def loaded(self) -> bool:

@@ -5,6 +5,8 @@ Shapes: B samples, L text tokens, D width.
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,9 +15,10 @@ import torch
 
 from base_model import embedding_cache
 from base_model.embedding_cache import EmbeddingCache, encoder_identity, entry_name
-from base_model.released import read_base
-from base_model.templates import TASKS, fitted_size
+from base_model.released import load_base, read_base
+from base_model.templates import MARKERS, TASKS, fitted_size
 from base_model.vlm import VisionLanguageEncoder
+from tests.tiny_released import tokenizer
 
 TEXTS = ["a red word", " ", "寫字 'GLYPH'"]
 
@@ -138,6 +141,44 @@ def test_the_vectors_are_those_after_the_last_norm(t2i):
     assert (out.hidden_states[-1][0, 34:] - text[0]).abs().max() < 1e-5
     assert (out.hidden_states[-2][0, 34:] - text[0]).abs().max() > 1e-2
     assert not any(p.requires_grad for p in ours._model.parameters())
+
+
+def test_tokens_of_the_tokenizers_own_and_what_is_no_text_are_refused(t2i, plus, tmp_path):
+    model = load_base(read_base(t2i), (64, 64))
+    own = set(tokenizer().get_added_vocab())
+    assert own <= set(MARKERS) and {"<|video_pad|>", "<|endoftext|>", "<tool_call>"} <= set(MARKERS)
+    for marker in MARKERS:
+        with pytest.raises(ValueError, match=rf"contains {re.escape(marker)}, which would change the conversation"):
+            model.encode_text([f"a {marker} cat"])
+        with pytest.raises(ValueError, match=re.escape(marker)):
+            TASKS["QwenImageEditPlusPipeline"].prompt(f"a {marker} cat", 1)
+    for text in ("a \ud83d cat", "\udcff"):
+        with pytest.raises(ValueError, match="one half of a character of two"):
+            model.encode_text([text])
+    with pytest.raises(ValueError, match="must be a text"):
+        model.encode_text([None])
+    assert not model.text.loaded, "it is said before the language model is read"
+    for text in ("a < b | c > d", "<|no such token|>", "\U0001f600 cat"):
+        model.base.task.prompt(text, 0)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "added_tokens.json"])
+def test_tokens_that_only_this_folders_tokenizer_has_are_refused(name, t2i, tmp_path):
+    folder = shutil.copytree(t2i, tmp_path / "copy")
+    path = folder / "tokenizer" / name
+    content = json.loads(path.read_text()) if path.exists() else {}
+    if name == "tokenizer.json":
+        content["added_tokens"].append({**content["added_tokens"][0], "content": "<|mine|>", "id": 9999})
+    elif name == "tokenizer_config.json":
+        content["added_tokens_decoder"] = {"9999": {"content": "<|mine|>"}, "9998": {"content": ""}}
+    else:
+        content["<|mine|>"] = 9999
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"contains <\|mine\|>"):
+        load_base(read_base(folder), (64, 64)).encode_text(["a <|mine|> cat"])
+    path.write_text("{")
+    with pytest.raises(ValueError, match=rf"cannot read .*{name}"):
+        load_base(read_base(folder), (64, 64)).encode_text(["a cat"])
 
 
 @pytest.mark.parametrize("size", [(70, 110), (90, 50), (1000, 1000), (64, 640), (1080, 1920)])

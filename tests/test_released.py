@@ -109,6 +109,49 @@ def test_shards_are_cut_and_put_together(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_tensor_in_two_shards_is_taken_from_the_file_of_the_index(t2i, copied):
+    files = weight_files(copied / "transformer")
+    states = [load_file(path) for path in files]
+    for holder, state in enumerate(states):
+        name, other = next(iter(state)), (holder + 1) % len(files)
+        save_file(load_file(files[other]) | {name: torch.full_like(state[name], 9.0)}, files[other])
+    assert same(
+        dict(load_transformer(read_base(copied)).state_dict()), dict(load_transformer(read_base(t2i)).state_dict())
+    )
+    save_file({n: v for n, v in load_file(files[0]).items() if n != next(iter(states[0]))}, files[0])
+    with pytest.raises(ValueError, match=rf"{files[0].name} lacks .*index beside it"):
+        load_transformer(read_base(copied))
+    index = copied / "transformer" / "diffusion_pytorch_model.safetensors.index.json"
+    for damage in ("{", "[]", '{"weight_map": []}', '{"weight_map": {}}', '{"weight_map": {"a": 5}}',
+                   '{"weight_map": {"a": "../x.safetensors"}}'):  # fmt: skip
+        index.write_text(damage)
+        with pytest.raises(ValueError, match=r"index\.json is damaged"):
+            load_transformer(read_base(copied))
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2, torch.int8, torch.uint8])
+def test_a_quantised_checkpoint_is_refused_before_anything_is_read(kind, copied):
+    for path in weight_files(copied / "transformer")[1:2]:
+        save_file({name: value.to(kind) for name, value in load_file(path).items()}, path)
+    with torch.device("meta"):
+        network = MMDiT(read_base(copied).transformer)
+    with pytest.raises(ValueError, match="quantised weights, which are not supported"):
+        load_into(network, copied / "transformer")
+    assert all(p.is_meta for p in network.parameters())
+
+
+@pytest.mark.parametrize(("part", "load"), [("transformer", load_transformer), ("vae", load_vae)])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named(part, load, value, copied):
+    end = "attn.to_q.bias" if part == "transformer" else "decoder.conv_in.bias"
+    states = [(path, load_file(path)) for path in weight_files(copied / part)]
+    path, state, name = next((path, state, n) for path, state in states for n in state if n.endswith(end))
+    state[name].view(-1)[0] = value
+    save_file(state, path)
+    with pytest.raises(ValueError, match=rf"{name} holds numbers that are not finite"):
+        load(read_base(copied))
+
+
 def test_reading_needs_the_memory_of_one_copy(tmp_path):
     """80 MB of weights in shards of 20 MB. Anonymous memory is what the process itself holds; files that are mapped can
     be dropped by the system at any time."""
