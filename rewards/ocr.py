@@ -25,8 +25,9 @@ import numpy as np
 
 from preference_data.records import Prompt
 from rewards.reading.alphabet import MOST, SCRIPT, alphabet_of
+from rewards.reading.ink import text_crop as text_crop
 from rewards.reading.page import as_line
-from rewards.reading.text import FOLD, Policy, edit_distance, has_digit
+from rewards.reading.text import FOLD, Policy, edit_distance, has_digit, is_bar
 from rewards.reading.text import normalise as comparable
 from rewards.recognisers import (
     LINE_HEIGHT,
@@ -41,9 +42,6 @@ from rewards.recognisers import (
 from rewards.scores import Scores, View, judge_each, to_uint8
 
 ENGINES = ("onnxruntime", "paddleocr")
-_MARGIN = 3  # pixels kept around the text of a crop
-_FAINT = 16  # 8-bit levels: a difference from the ground below this is noise
-_SHARE = 0.35  # of the strongest difference in the picture: below it a pixel belongs to the ground
 
 
 def normalise(text: str, target: str, ignore_case: bool = True) -> str:
@@ -51,10 +49,10 @@ def normalise(text: str, target: str, ignore_case: bool = True) -> str:
 
     Two things recognisers cannot tell are no errors. Spaces are dropped when ``target`` is a single word: they read
     wide letter spacing as spaces in up to a fifth of clean words. The digits 0 and 1 count as O and I when ``target``
-    has no digit: in many faces the glyphs are the same.
+    has no digit: in many faces the glyphs are the same. So are I, l and a bar where one of them is the whole target.
     """
     policy = Policy(case=not ignore_case, spaces=len(target.split()) > 1, punctuation=1.0)
-    text = comparable(text, policy)
+    text = comparable(text, policy, bar=is_bar(target))
     return text if has_digit(target) else text.translate(FOLD)
 
 
@@ -62,30 +60,6 @@ def ned_score(target: str, read: str, ignore_case: bool = True) -> float:
     """Eq. (1), in [0, 1]: 1 = the same text, 0 = nothing in common or nothing read."""
     a, b = normalise(target, target, ignore_case), normalise(read, target, ignore_case)
     return 1.0 - edit_distance(a, b) / max(len(a), len(b), 1)
-
-
-def text_crop(picture_HW3: np.ndarray) -> np.ndarray | None:
-    """The part of a uint8 picture that differs from its border, with a margin; None when nothing does (blank).
-
-    The ground is the median colour of the outermost pixels; a row or a column holds ink when two of its pixels differ
-    from the ground by enough, so that single noisy pixels do not count. Less ink than 4x4: the whole picture.
-    """
-    border = np.concatenate([picture_HW3[0], picture_HW3[-1], picture_HW3[:, 0], picture_HW3[:, -1]])
-    ground = np.median(border, axis=0)
-    difference_HW = np.abs(picture_HW3.astype(np.float32) - ground).max(axis=2)
-    if difference_HW.max() < _FAINT:
-        return None
-    strongest = float(np.quantile(difference_HW, 0.99))
-    ink_HW = difference_HW > max(_SHARE * strongest, _FAINT)
-    rows, columns = np.flatnonzero(ink_HW.sum(1) >= 2), np.flatnonzero(ink_HW.sum(0) >= 2)
-    if len(rows) < 4 or len(columns) < 4:
-        return picture_HW3
-    top, bottom = rows[0] - _MARGIN, rows[-1] + 1 + _MARGIN
-    left, right = columns[0] - _MARGIN, columns[-1] + 1 + _MARGIN
-    height, width = ink_HW.shape
-    inside = picture_HW3[max(top, 0) : bottom, max(left, 0) : right]
-    beyond = ((max(-top, 0), max(bottom - height, 0)), (max(-left, 0), max(right - width, 0)), (0, 0))
-    return np.pad(inside, beyond, mode="edge")
 
 
 def line(picture_HW3: np.ndarray, crop: bool = True) -> np.ndarray | None:

@@ -39,13 +39,17 @@ class Detector:
         self._least, self._most = least, most
         self.name = weights.stem
 
-    def find(self, picture_HW3: np.ndarray) -> list[np.ndarray]:
-        """Boxes of a uint8 RGB picture in reading order: rows from the top, each from the left."""
+    def scale(self, height: int, width: int) -> float:
+        """How much a picture of that size is enlarged, or reduced, before the network sees it."""
+        return min(max(self._least / min(height, width), 1.0), self._most / max(height, width))
+
+    def find(self, picture_HW3: np.ndarray, scale: float | None = None) -> list[np.ndarray]:
+        """Boxes of a uint8 RGB picture in reading order: rows from the top, each from the left. ``scale``: another one
+        than that of its size."""
         import cv2
 
         height, width = picture_HW3.shape[:2]
-        scale = max(self._least / min(height, width), 1.0)
-        scale = min(scale, self._most / max(height, width))
+        scale = self.scale(height, width) if scale is None else scale
         size = tuple(max(round(side * scale / STRIDE), 1) * STRIDE for side in (width, height))
         scaled = cv2.resize(np.ascontiguousarray(picture_HW3[:, :, ::-1]), size)
         pixels_HW3 = (scaled.astype(np.float32) / 255.0 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
@@ -84,12 +88,12 @@ def _mean_inside(core_HW: np.ndarray, corners_42: np.ndarray) -> float:
 
 
 def _clockwise(corners_42: np.ndarray) -> np.ndarray:
-    """Upper left, upper right, lower right, lower left: of the two corners furthest left the upper one is the first."""
-    by_column = corners_42[np.argsort(corners_42[:, 0], kind="stable")]
-    left, right = by_column[:2], by_column[2:]
-    top_left, low_left = left[np.argsort(left[:, 1], kind="stable")]
-    top_right, low_right = right[np.argsort(right[:, 1], kind="stable")]
-    return np.array([top_left, top_right, low_right, low_left])
+    """Upper left, upper right, lower right, lower left: the upper side is the one that points to the right most."""
+    about_42 = corners_42 - corners_42.mean(axis=0)
+    around = corners_42[np.argsort(np.arctan2(about_42[:, 1], about_42[:, 0]), kind="stable")]
+    sides_42 = np.roll(around, -1, axis=0) - around
+    lengths = np.maximum(np.linalg.norm(sides_42, axis=1), 1e-9)
+    return np.roll(around, -int(np.argmax(sides_42[:, 0] / lengths)), axis=0)
 
 
 def in_reading_order(found: list[np.ndarray]) -> list[np.ndarray]:
@@ -113,6 +117,17 @@ def _height(corners_42: np.ndarray) -> float:
 
 def straightened(picture_HW3: np.ndarray, corners_42: np.ndarray) -> np.ndarray:
     """What stands between the corners, upright. What is much taller than wide is turned by a quarter, to the left."""
+    flat = cut_out(picture_HW3, corners_42)
+    return np.rot90(flat) if is_tall(flat) else flat
+
+
+def is_tall(crop_HW3: np.ndarray) -> bool:
+    """Whether a crop is so much taller than wide that it holds a turned line, or a single letter."""
+    return crop_HW3.shape[0] >= TALL * crop_HW3.shape[1]
+
+
+def cut_out(picture_HW3: np.ndarray, corners_42: np.ndarray) -> np.ndarray:
+    """What stands between the corners, its upper side up."""
     import cv2
 
     corners = corners_42.astype(np.float32)
@@ -123,4 +138,4 @@ def straightened(picture_HW3: np.ndarray, corners_42: np.ndarray) -> np.ndarray:
     flat: np.ndarray = cv2.warpPerspective(
         picture_HW3, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE, flags=cv2.INTER_CUBIC
     )
-    return np.rot90(flat) if height >= TALL * width else flat
+    return flat

@@ -39,6 +39,7 @@ from rewards.reading.text import (
     edit_distance,
     find,
     has_digit,
+    is_bar,
     is_wide,
     normalise,
     weights,
@@ -80,8 +81,9 @@ class Match:
 def match(spans: Sequence[str], lines: Sequence[Line], policy: Policy) -> Match:
     """Assign what was read to the spans (steps 1 to 3)."""
     digits = has_digit("".join(spans))
-    wanted = [normalise(span, policy, digits) for span in spans]
-    read = [text for line in lines if (text := normalise(line.text, policy, digits))]
+    bar = len(spans) == 1 and is_bar(spans[0])
+    wanted = [normalise(span, policy, digits, bar) for span in spans]
+    read = [text for line in lines if (text := normalise(line.text, policy, digits, bar))]
     pieces = [piece for text in read for piece in cut(text, wanted, policy)]
     owned: list[list[int]] = [[] for _ in wanted]
     for span, piece in assign(wanted, pieces, policy):

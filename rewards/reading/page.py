@@ -17,8 +17,10 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from rewards.reading.detector import Detector, straightened
+from rewards.reading.detector import Detector, cut_out, in_reading_order, is_tall
+from rewards.reading.ink import LEAST, box_of, ink, places, text_crop
 from rewards.reading.matching import Line
+from rewards.reading.text import is_wide
 from rewards.recognisers import (
     LINE_HEIGHT,
     MAX_WIDTH,
@@ -33,6 +35,12 @@ from rewards.recognisers import (
 )
 
 UNSURE = 0.9  # confidence below which a line is also read upside down
+LETTER = 0.4  # confidence from which ink that is no line is a letter
+WIDEST_LETTER = 1.6  # width / height up to which a crop may be a single letter
+FRAMES = ((0.0, 0.0), (0.0, 1.0), (0.3, 1.6), (0.5, 2.0))  # see ``_framed``
+CLOSER = 2.0  # how much what was overlooked is enlarged at least
+NEARER = 1.25  # times the page's own scale: with less there is nothing new to see
+CLOSE_AREA = 2.0e6  # pixels of an enlarged part at most
 
 
 class PageReader(Protocol):
@@ -54,7 +62,11 @@ def as_line(crop_HW3: np.ndarray) -> np.ndarray:
 
 
 class OnnxPage:
-    """Detection and recognition by onnxruntime. ``least_confidence``: less sure lines are taken for decoration."""
+    """Detection and recognition by onnxruntime. ``least_confidence``: less sure lines are taken for decoration.
+
+    Ink on a plain ground that stands in no box is looked at again, enlarged, so that how small a text may be does not
+    depend on the blank around it. A page on which hardly anything is found is read as a single letter too.
+    """
 
     def __init__(self, detector: Detector, recogniser: Recogniser, least_confidence: float) -> None:
         self._detector = detector
@@ -64,17 +76,93 @@ class OnnxPage:
         self.name = f"{recogniser.name}+{detector.name}"
 
     def read(self, picture_HW3: np.ndarray) -> list[Line]:
-        crops = [straightened(picture_HW3, box) for box in self._detector.find(picture_HW3)]
-        return kept([self._line(crop) for crop in crops], self._least)
+        boxes = self._detector.find(picture_HW3)
+        ink_HW = ink(picture_HW3)
+        if ink_HW is not None:
+            boxes = in_reading_order([*boxes, *self._overlooked(picture_HW3, ink_HW, boxes)])
+        readings = [self._line(cut_out(picture_HW3, box)) for box in boxes]
+        if ink_HW is not None and sum(len(reading.text) for reading in readings) <= 2:
+            readings = self._letter(picture_HW3, ink_HW, readings)
+        return kept(readings, self._least)
+
+    def _overlooked(self, picture_HW3: np.ndarray, ink_HW: np.ndarray, found: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Boxes of what the detector finds when it looks closer at ink that stands in no box."""
+        seen = self._detector.scale(*picture_HW3.shape[:2])
+        boxes: list[np.ndarray] = []
+        for left, top, right, bottom in places(ink_HW, found):
+            around = max(8, min(right - left, bottom - top))
+            x, y = max(left - around, 0), max(top - around, 0)
+            part_HW3 = picture_HW3[y : bottom + around, x : right + around]
+            height, width = part_HW3.shape[:2]
+            closer = min(max(self._detector.scale(height, width), CLOSER), (CLOSE_AREA / (height * width)) ** 0.5)
+            if closer > NEARER * seen:
+                boxes += [box + np.array([x, y]) for box in self._detector.find(part_HW3, closer)]
+        return boxes
 
     def _line(self, crop_HW3: np.ndarray) -> Reading:
-        """One line; what is hardly legible is tried upside down too, and the surer reading counts."""
-        scaled = as_line(crop_HW3)
-        upright = self._recogniser.read(scaled)
-        if upright.confidence >= UNSURE:
-            return upright
-        turned = self._recogniser.read(np.ascontiguousarray(scaled[::-1, ::-1]))
-        return turned if turned.confidence > upright.confidence + 0.1 else upright
+        """One line, its upper side up. A tall one is read turned to the left. What is hardly legible is tried upside
+        down too, and as a single letter where it has the shape of one."""
+        tall = is_tall(crop_HW3)
+        scaled = as_line(np.rot90(crop_HW3) if tall else crop_HW3)
+        first = self._recogniser.read(scaled)
+        if first.confidence >= UNSURE and not (tall and _letters(first) < 2):
+            return first
+        line = first
+        if first.confidence < UNSURE:
+            line = _better(first, self._recogniser.read(np.ascontiguousarray(scaled[::-1, ::-1])))
+        if crop_HW3.shape[1] > WIDEST_LETTER * crop_HW3.shape[0] or _letters(line) > 1:
+            return line
+        letter = self._as_letter(crop_HW3)
+        if tall:  # a bar lying down is a dash to the recogniser: of one sign the upright reading counts
+            return letter if letter.confidence >= max(self._least, LETTER) else line
+        return letter if letter.confidence > line.confidence else line
+
+    def _as_letter(self, crop_HW3: np.ndarray) -> Reading:
+        """A crop as a single letter, the surest of several frames: engines want letters in lines, with blank around."""
+        inner = text_crop(crop_HW3)
+        if inner is None:
+            return Reading("", 0.0)
+        readings = [self._recogniser.read(as_line(_framed(inner, above, wide))) for above, wide in FRAMES]
+        return max((r for r in readings if len(r.text.strip()) == 1), key=_confidence, default=Reading("", 0.0))
+
+    def _letter(self, picture_HW3: np.ndarray, ink_HW: np.ndarray, readings: list[Reading]) -> list[Reading]:
+        """The readings, or the one letter that all ink of the page makes, whichever is surer: an i is two boxes."""
+        left, top, right, bottom = box_of(ink_HW)
+        sure = float(np.mean([r.confidence if _letters(r) else 0.0 for r in readings])) if readings else 0.0
+        whole = len(readings) == 1 and sure >= UNSURE
+        if whole or right - left > WIDEST_LETTER * (bottom - top) or bottom - top < LEAST:
+            return readings
+        beyond = bottom - top
+        around = picture_HW3[max(top - beyond, 0) : bottom + beyond, max(left - beyond, 0) : right + beyond]
+        letter = self._as_letter(around)
+        return [letter] if letter.confidence >= max(self._least, LETTER) and letter.confidence > sure else readings
+
+
+def _framed(crop_HW3: np.ndarray, above: float, wide: float) -> np.ndarray:
+    """A crop in a line: blank of ``above`` times its height over and under it, and ``wide`` times as wide as high."""
+    height, width = crop_HW3.shape[:2]
+    rows = round(above * height)
+    columns = max(round(wide * (height + 2 * rows)) - width, 0) // 2
+    return np.pad(crop_HW3, ((rows, rows), (columns, columns), (0, 0)), mode="edge")
+
+
+def _confidence(reading: Reading) -> float:
+    return reading.confidence
+
+
+def _letters(reading: Reading) -> int:
+    return sum(c.isalnum() for c in reading.text)
+
+
+def _better(upright: Reading, turned: Reading) -> Reading:
+    """The reading upside down only when it is surer and explains no less: more sure characters altogether."""
+    surer = turned.confidence > upright.confidence + 0.1
+    return turned if surer and _amount(turned) > _amount(upright) else upright
+
+
+def _amount(reading: Reading) -> float:
+    """How much of a line is read, in letters: wide characters count twice, and each as far as it is sure."""
+    return reading.confidence * sum(1 + is_wide(c) for c in reading.text if not c.isspace())
 
 
 def kept(readings: Sequence[Reading], least: float) -> list[Line]:

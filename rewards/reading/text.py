@@ -38,6 +38,7 @@ _SEQUENCE = re.compile(
     f"|{_EMOJI}{_ADDED}(?:\u200d{_EMOJI}{_ADDED})+|{_EMOJI}\ufe0f?[\U0001f3fb-\U0001f3ff]"
 )
 """flags, and emoji joined or coloured: several code points that a person sees as one"""
+_BARS = str.maketrans({"l": "I", "|": "I", "1": "I"})
 _UNITS = 0xF0000  # where the private characters begin that stand for them
 
 
@@ -61,9 +62,11 @@ class Policy:
             raise ValueError(f"punctuation is {self.punctuation}; a mark costs between 0 and 1 characters")
 
 
-def normalise(text: str, policy: Policy, digits: bool = True) -> str:
-    """``text`` as it is compared. ``digits``: whether digits were asked for; without, 0 and 1 pass as O and I."""
-    text = folded(text, policy)
+def normalise(text: str, policy: Policy, digits: bool = True, bar: bool = False) -> str:
+    """``text`` as it is compared. ``digits``: whether digits were asked for; without, 0 and 1 pass as O and I.
+
+    ``bar``: whether a single upright bar was asked for, see ``is_bar``; then every letter that is drawn as one is I."""
+    text = folded(text.translate(_BARS) if bar else text, policy)
     text = (" " if policy.spaces else "").join(text.split())
     if not policy.case and not digits:
         text = text.translate(FOLD)
@@ -95,6 +98,11 @@ def seen(text: str) -> str:
 def _unit(found: re.Match[str]) -> str:
     """The private character that stands for a sequence of emoji."""
     return chr(_UNITS + zlib.crc32(visible(found[0]).encode() or found[0].encode()) % 0xFFFE)
+
+
+def is_bar(text: str) -> bool:
+    """Whether a text is one letter that many faces draw as a plain bar: I, l or |. Alone they cannot be told apart."""
+    return visible(text).strip() in ("I", "l", "|")
 
 
 def has_digit(text: str) -> bool:
