@@ -37,6 +37,7 @@ from rewards.recognisers import (
 UNSURE = 0.9  # confidence below which a line is also read upside down
 LETTER = 0.4  # confidence from which ink that is no line is a letter
 WIDEST_LETTER = 1.6  # width / height up to which a crop may be a single letter
+DOT = 0.6  # height of a box, in that of another, below which it is no letter beside it
 FRAMES = ((0.0, 0.0), (0.0, 1.0), (0.3, 1.6), (0.5, 2.0))  # see ``_framed``
 CLOSER = 2.0  # how much what was overlooked is enlarged at least
 NEARER = 1.25  # times the page's own scale: with less there is nothing new to see
@@ -82,7 +83,7 @@ class OnnxPage:
             boxes = in_reading_order([*boxes, *self._overlooked(picture_HW3, ink_HW, boxes)])
         readings = [self._line(cut_out(picture_HW3, box)) for box in boxes]
         if ink_HW is not None and sum(len(reading.text) for reading in readings) <= 2:
-            readings = self._letter(picture_HW3, ink_HW, readings)
+            readings = self._letter(picture_HW3, ink_HW, boxes, readings)
         return kept(readings, self._least)
 
     def _overlooked(self, picture_HW3: np.ndarray, ink_HW: np.ndarray, found: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -100,22 +101,22 @@ class OnnxPage:
         return boxes
 
     def _line(self, crop_HW3: np.ndarray) -> Reading:
-        """One line, its upper side up. A tall one is read turned to the left. What is hardly legible is tried upside
-        down too, and as a single letter where it has the shape of one."""
+        """One line, its upper side up; a tall one is read turned to the left.
+
+        What is hardly legible is tried as a single letter where it has the shape of one, else upside down: of a single
+        letter nobody can say which side is up (W and M, 6 and 9)."""
         tall = is_tall(crop_HW3)
         scaled = as_line(np.rot90(crop_HW3) if tall else crop_HW3)
-        first = self._recogniser.read(scaled)
-        if first.confidence >= UNSURE and not (tall and _letters(first) < 2):
-            return first
-        line = first
-        if first.confidence < UNSURE:
-            line = _better(first, self._recogniser.read(np.ascontiguousarray(scaled[::-1, ::-1])))
-        if crop_HW3.shape[1] > WIDEST_LETTER * crop_HW3.shape[0] or _letters(line) > 1:
+        line = self._recogniser.read(scaled)
+        # a bar that lies down is a dash to the recogniser: of one sign the upright reading counts
+        lone = crop_HW3.shape[1] <= WIDEST_LETTER * crop_HW3.shape[0] and _letters(line) < 2
+        if line.confidence >= UNSURE and not (tall and lone):
             return line
-        letter = self._as_letter(crop_HW3)
-        if tall:  # a bar lying down is a dash to the recogniser: of one sign the upright reading counts
-            return letter if letter.confidence >= max(self._least, LETTER) else line
-        return letter if letter.confidence > line.confidence else line
+        if lone:
+            letter = self._as_letter(crop_HW3)
+            if letter.confidence >= (max(self._least, LETTER) if tall else line.confidence):
+                return letter
+        return _better(line, self._recogniser.read(np.ascontiguousarray(scaled[::-1, ::-1])))
 
     def _as_letter(self, crop_HW3: np.ndarray) -> Reading:
         """A crop as a single letter, the surest of several frames: engines want letters in lines, with blank around."""
@@ -125,17 +126,24 @@ class OnnxPage:
         readings = [self._recogniser.read(as_line(_framed(inner, above, wide))) for above, wide in FRAMES]
         return max((r for r in readings if len(r.text.strip()) == 1), key=_confidence, default=Reading("", 0.0))
 
-    def _letter(self, picture_HW3: np.ndarray, ink_HW: np.ndarray, readings: list[Reading]) -> list[Reading]:
-        """The readings, or the one letter that all ink of the page makes, whichever is surer: an i is two boxes."""
+    def _letter(
+        self, picture_HW3: np.ndarray, ink_HW: np.ndarray, boxes: Sequence[np.ndarray], readings: list[Reading]
+    ) -> list[Reading]:
+        """The readings, or the one letter that all ink of the page makes, whichever is surer. A box that is much
+        smaller than another is the dot of an i: it says nothing by itself."""
         left, top, right, bottom = box_of(ink_HW)
         sure = float(np.mean([r.confidence if _letters(r) else 0.0 for r in readings])) if readings else 0.0
-        whole = len(readings) == 1 and sure >= UNSURE
-        if whole or right - left > WIDEST_LETTER * (bottom - top) or bottom - top < LEAST:
+        high = [float(np.ptp(box[:, 1])) for box in boxes]
+        if len(readings) == 1 and sure >= UNSURE:
+            return readings
+        if right - left > WIDEST_LETTER * (bottom - top) or bottom - top < LEAST:
             return readings
         beyond = bottom - top
         around = picture_HW3[max(top - beyond, 0) : bottom + beyond, max(left - beyond, 0) : right + beyond]
         letter = self._as_letter(around)
-        return [letter] if letter.confidence >= max(self._least, LETTER) and letter.confidence > sure else readings
+        dotted = len(high) > 1 and min(high) < DOT * max(high)
+        enough = max(self._least, LETTER, 0.0 if dotted else sure)
+        return [letter] if letter.confidence >= enough else readings
 
 
 def _framed(crop_HW3: np.ndarray, above: float, wide: float) -> np.ndarray:
