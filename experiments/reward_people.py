@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from preference_data import agreement, ranking
-from preference_data.comparisons import TIES, Comparison
+from preference_data.comparisons import TIES, Comparison, by_machine
 from rewards.comparison.table import Table
 
 MODELS = 12
@@ -22,10 +22,13 @@ MODELS = 12
 def people(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
     """Krippendorff's alpha (nominal and ordinal) and Gwet's AC1 of the answers, with intervals or why undefined.
 
+    A machine's answers are nobody's and stay out.
     Answers are put in one order of the two pictures; a second answer of one person to a pair is left out.
     """
     given: dict[tuple[str, str], tuple[str, str, str]] = {}
     for c in comparisons:
+        if by_machine(c.annotator):
+            continue
         first = min(c.left.sha256, c.right.sha256)
         winner = {"left": c.left.sha256, "right": c.right.sha256}.get(c.outcome)
         category = c.outcome if c.outcome in TIES else "first" if winner == first else "second"
@@ -43,20 +46,29 @@ def people(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
 def leaderboard(table: Table) -> dict[str, Any]:
     """Ratings of the models with intervals of ratings and ranks, by people and by every reward.
 
-    By Davidson's model where there are ties, else by Bradley & Terry's; clustered by prompt. A judge whose answers
-    admit no finite rating says why. {} with fewer than two models or more than `MODELS`.
+    People's ratings rest on every answer, so 3 to 2 is not 5 to 0, and two who disagree are no tie; without
+    people there are none. By Davidson's model where there are ties, else by Bradley & Terry's; clustered by
+    prompt. A judge whose answers admit no finite rating says why. {} with fewer than two models or more than `MODELS`.
     """
     model_P = [p.image.provenance.model for p in table.pictures]
     if not 1 < len(set(model_P)) <= MODELS:
         return {}
-    verdicts = {"people": np.where(table.vote_N3.sum(1) > 0, table.label_N, np.nan)}
-    verdicts |= {name: np.sign(table.gap_RN[r]) for r, name in enumerate(table.rewards)}
-    found = {}
-    for name, sign_N in verdicts.items():
+    verdicts = {}
+    if any(not by_machine(name) for name in table.annotators):
+        verdicts["people"] = [
+            (n, outcome, float(share))
+            for n, label in zip(table.answer_pair_A.tolist(), table.answer_A3, strict=True)
+            for outcome, share in zip((1, 0, -1), label, strict=True)
+            if share > 0
+        ]
+    for r, name in enumerate(table.rewards):
+        verdicts[name] = [(n, int(s), 1.0) for n, s in enumerate(np.sign(table.gap_RN[r]).tolist()) if s == s]
+    found: dict[str, Any] = {}
+    for name, said in verdicts.items():
         rows = [
-            ranking.Comparison(model_P[a], model_P[b], int(s), cluster=str(c))
-            for a, b, s, c in zip(table.left_N, table.right_N, sign_N, table.prompt_N, strict=True)
-            if s == s and model_P[a] != model_P[b]
+            ranking.Comparison(model_P[a], model_P[b], outcome, weight, str(table.prompt_N[n]))
+            for n, outcome, weight in said
+            if model_P[a := table.left_N[n]] != model_P[b := table.right_N[n]]
         ]
         try:
             fit = ranking.davidson if 0 < sum(r.outcome == 0 for r in rows) < len(rows) else ranking.bradley_terry

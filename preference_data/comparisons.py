@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -25,6 +26,8 @@ from preference_data.records import (
     prompt_from_json,
 )
 
+MACHINE = "machine:"
+"""What the names of annotators begin with that are rewards or other programs."""
 TIES = ("tie", "both_good", "both_bad")
 SHARES = ("left", "tie", "right")
 """The order of the three shares of a soft label."""
@@ -78,6 +81,16 @@ class Comparison:
         return (float(place == 0), float(place == 1), float(place == 2))
 
 
+def by_machine(annotator: str) -> bool:
+    """Whether a reward or another program answered. It is nobody, however well it agrees."""
+    return annotator.startswith(MACHINE)
+
+
+def people_only(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """What people answered; everything when no person did, so that two machines can be compared."""
+    return [c for c in comparisons if not by_machine(c.annotator)] or list(comparisons)
+
+
 def from_pair(pair: PreferencePair) -> Comparison:
     """A training pair as the answer it came from; ``outcome`` says on which side the better picture stood."""
     left, right = (pair.chosen, pair.rejected) if pair.outcome == "left" else (pair.rejected, pair.chosen)
@@ -98,7 +111,10 @@ def from_judgement(data: Mapping[str, Any]) -> Comparison:
     strength, shares = data.get("strength"), None
     cast: Sequence[int] = data.get("votes") or (0, 0, 0)
     total = sum(cast)
-    if not data["annotator"] and total:
+    settled = data.get("decided_by") == "adjudication"  # whoever adjudicated saw the votes and decided
+    if outcome in ("left", "right"):
+        settled = settled or cast[outcome == "right"] < cast[outcome == "left"]
+    if not data["annotator"] and total and not settled:
         shares = (cast[0] / total, cast[2] / total, cast[1] / total)
     return Comparison(
         prompt_from_json(data["prompt"]), first, second, outcome, f"human:{data['annotator'] or 'everybody'}",
@@ -144,10 +160,22 @@ def to_jsonl(comparisons: Iterable[Comparison]) -> str:
     return "".join(json.dumps(asdict(comparison), ensure_ascii=False) + "\n" for comparison in comparisons)
 
 
+def plain_words(text: str) -> str:
+    """A prompt's text without what does not make it another prompt: case, punctuation, spaces, invisible characters.
+
+    The text itself where nothing else is in it.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    left = "".join(" " if (kind := unicodedata.category(c))[0] in "PZ" or kind == "Cc" else c
+                   for c in folded if unicodedata.category(c) != "Cf")  # fmt: skip
+    return " ".join(left.split()) or text
+
+
 def connected(comparisons: Sequence[Comparison]) -> list[str]:
     """For every comparison the name of its island: comparisons that share a prompt or a picture have the same one.
 
-    Splitting by island keeps a prompt, and a picture that stands under several prompts, on one side of a split.
+    A prompt is its id and its words (`plain_words`). Splitting by island keeps a prompt, and a picture that stands
+    under several prompts, on one side of a split.
     """
     parent: dict[str, str] = {}
 
@@ -160,36 +188,69 @@ def connected(comparisons: Sequence[Comparison]) -> list[str]:
 
     for c in comparisons:
         first = root(f"prompt:{c.prompt.id}")
-        for sha in (c.left.sha256, c.right.sha256):
-            other = root(sha)
+        for shared in (f"words:{plain_words(c.prompt.text)}", c.left.sha256, c.right.sha256):
+            other = root(shared)
             low, high = sorted((first, other))
             parent[high] = low
             first = low
     return [root(f"prompt:{c.prompt.id}") for c in comparisons]
 
 
+SLACK, EXCESS = 0.05, 0.2
+"""Of all comparisons: by how much an island may overfill a part of a split, and from where on a split is refused."""
+
+
 def split(comparisons: Sequence[Comparison], shares: Sequence[float], seed: int) -> list[int]:
     """The part (0, 1, ...) of every comparison; parts have about the given shares and no prompt or picture in common.
 
-    Islands are dealt out in the order of a hash of (seed, island), so a file that grows keeps most of its split.
-    Raises ValueError when a part would stay empty because too much hangs together.
+    Islands are dealt out in the order of a hash of (seed, island), so a file that grows keeps most of its split; one
+    that is far too large for the part whose turn it is goes to the part with most room. Raises ValueError when a part
+    would stay empty, or get `EXCESS` more than its share, because too much hangs together.
     """
     islands = connected(comparisons)
     sizes: dict[str, int] = {}
     for island in islands:
         sizes[island] = sizes.get(island, 0) + 1
     order = sorted(sizes, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
-    ends = [sum(shares[: i + 1]) / sum(shares) * len(comparisons) for i in range(len(shares))]
-    part, done, where = 0, 0, {}
+    asked = [share / sum(shares) * len(comparisons) for share in shares]
+    slack = max(SLACK * len(comparisons), sorted(sizes.values())[len(sizes) // 2])
+    filled, part, where = [0] * len(shares), 0, {}
     for name in order:
-        while done >= ends[part] - 1e-9 and part < len(shares) - 1:
+        while part < len(shares) - 1 and filled[part] >= asked[part] - 1e-9:
             part += 1
-        where[name] = part
-        done += sizes[name]
-    found = [where[island] for island in islands]
-    if missing := set(range(len(shares))) - set(found):
-        raise ValueError(
-            f"part {min(missing)} of the split is empty: {len(comparisons)} comparisons form {len(sizes)} groups that "
-            "share a prompt or a picture; collect answers on more prompts"
+        place = part
+        if filled[part] + sizes[name] > asked[part] + slack:
+            place = max(range(len(shares)), key=lambda k: asked[k] - filled[k])
+        where[name] = place
+        filled[place] += sizes[name]
+    if 0 in filled or any(f > a + EXCESS * len(comparisons) for f, a in zip(filled, asked, strict=True)):
+        empty = f"part {filled.index(0)} of the split is empty: " if 0 in filled else ""
+        raise ValueError(empty + _unsplittable(comparisons, islands, sizes, shares))
+    return [where[island] for island in islands]
+
+
+def _unsplittable(
+    comparisons: Sequence[Comparison], islands: Sequence[str], sizes: Mapping[str, int], shares: Sequence[float]
+) -> str:
+    """Why no split into these shares is possible, and what would help."""
+    largest = max(sizes, key=lambda name: sizes[name])
+    inside = [c for c, island in zip(comparisons, islands, strict=True) if island == largest]
+    words = {plain_words(c.prompt.text) for c in inside}
+    under: dict[str, set[str]] = {}
+    for c in inside:
+        for image in (c.left, c.right):
+            under.setdefault(image.sha256, set()).add(plain_words(c.prompt.text))
+    shared = max(under, key=lambda sha: len(under[sha]))
+    parts = " and ".join(f"{share / sum(shares):.0%}" for share in shares)
+    found = (
+        f"{len(comparisons)} comparisons cannot be split into {parts}: they form {len(sizes)} groups that share a "
+        f"prompt or a picture, and the largest has {sizes[largest]}"
+    )
+    if len(words) > 1 and sizes[largest] * 2 > len(comparisons):
+        return (
+            f"{found}, because the picture {shared[:12]} stands under {len(under[shared])} of its {len(words)} prompts"
+            "; more prompts cannot help while they share pictures: leave out the answers about it"
         )
-    return found
+    if sizes[largest] * 2 > len(comparisons):
+        return f"{found}, all about one prompt; collect answers on other prompts, or leave some of these out"
+    return f"{found}; collect answers on more prompts"

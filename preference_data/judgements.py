@@ -77,9 +77,7 @@ def training_pairs(judgements: Iterable[Judgement], source: str) -> list[Prefere
             continue
         won = j.outcome == "first"
         best, worst = (j.first, j.second) if won else (j.second, j.first)
-        cast = sum(j.votes)
-        margin = max((j.votes[0] - j.votes[1]) * (1 if won else -1) / cast, 0.0) if cast else None
-        pairs.append(PreferencePair(j.prompt, best, worst, source, margin, "left" if won else "right"))
+        pairs.append(PreferencePair(j.prompt, best, worst, source, _margin(j), "left" if won else "right"))
     return pairs
 
 
@@ -88,9 +86,15 @@ def compared(judgements: Iterable[Judgement], source: str) -> list[Comparison]:
     side = {"first": "left", "second": "right"}
     found = []
     for j in judgements:
-        margin = abs(j.votes[0] - j.votes[1]) / sum(j.votes) if sum(j.votes) and j.outcome in DECIDED else None
+        margin = _margin(j) if j.outcome in DECIDED else None
         found.append(Comparison(j.prompt, j.first, j.second, side.get(j.outcome, j.outcome), source, margin))
     return found
+
+
+def _margin(j: Judgement) -> float | None:
+    """How many more people chose the winner, as a share; 0 where an adjudicator overruled them, None without votes."""
+    ahead, cast = j.votes[0] - j.votes[1], sum(j.votes)
+    return max(ahead if j.outcome == "first" else -ahead, 0) / cast if cast else None
 
 
 def _export(store: Store, actor: int, campaign: int | str, rows: str) -> list[Judgement]:

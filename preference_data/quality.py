@@ -20,8 +20,9 @@ from preference_data.annotators import Person, of_answers, ratings
 from preference_data.answers import PAIR
 from preference_data.progress import Wins
 from preference_data.ranking import Comparison, Ranking, arrays, bradley_terry, davidson, rao_kupper
-from preference_data.reliability import Conduct, Share, binomial_p, conduct, wilson
+from preference_data.reliability import Conduct, Share, conduct, counted
 from preference_data.roles import LEAD, authorise
+from preference_data.statistics.shares import binomial_p
 from preference_data.store import Store
 
 MODELS = {"Bradley-Terry": bradley_terry, "Davidson": davidson, "Rao-Kupper": rao_kupper}
@@ -64,7 +65,9 @@ def quality(store: Store, actor: int, campaign: int | str) -> Quality:
         agreement.append(krippendorff_ordinal(answers))
     agreement += [cohen_kappa(answers), gwet_ac1(answers, len(PAIR) if pair else None)]
     left, decided = sum(p.left for p in persons), sum(p.left + p.right for p in persons)
-    return Quality(tuple(agreement), tuple(conduct(persons, answers)), wilson(left, decided), binomial_p(left, decided))
+    return Quality(
+        tuple(agreement), tuple(conduct(persons, answers)), counted(left, decided), binomial_p(left, decided)
+    )
 
 
 def comparisons(wins: Sequence[Wins], as_tie: Sequence[str] = ("tie", "both_good")) -> list[Comparison]:

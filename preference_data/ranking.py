@@ -7,10 +7,13 @@ With D = theta_i - theta_j and s(x) = 1 / (1 + exp(-x)):
     (R3) Rao & Kupper (1967)       P(i beats j) = s(D - kappa), P(tie) = (e^(2 kappa) - 1) s(D - kappa) s(-D - kappa)
 
 Ratings are maximum-likelihood estimates with mean 0, found by Newton steps; log nu and log kappa are estimated with
-them. The covariance is the inverse information, or, when comparisons come in clusters (several answers about one
-prompt), the sandwich of White (1982) over clusters. Rank intervals invert simultaneous intervals of the differences to
-each item's rivals (Mogstad, Romano, Shaikh & Wilhelm 2024): an item's rank is between 1 + how many are surely better
-and n - how many are surely worse.
+them. The covariance is the inverse information H^-1, or, when comparisons come in G clusters (several answers about one
+prompt), the sandwich of White (1982) over clusters plus H^-1 / G, with quantiles of Student's t with G - 1 degrees of
+freedom: a few clusters that happen to be alike are not certainty, and of a single one no interval is known.
+
+Where the likelihood has no maximum, `preference_data.statistics.existence` says so. Rank intervals invert simultaneous
+intervals of the differences to each item's rivals (Mogstad, Romano, Shaikh & Wilhelm 2024): an item's rank is between
+1 + how many are surely better and n - how many are surely worse.
 
 Plain numpy. Shapes: N comparisons, M items, K = M (+ 1 with ties) parameters.
 """
@@ -20,11 +23,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
 from preference_data.sentences import Sentence
+from preference_data.statistics.existence import check_finite
+from preference_data.statistics.shares import quantile_t, quantile_z
 
 ITERATIONS = 200
 TOLERANCE = 1e-11
@@ -85,12 +89,14 @@ class Ranking:
     names: tuple[str, ...]
     theta: tuple[float, ...]
     covariance: np.ndarray
+    freedom: float = math.inf
+    """degrees of freedom of the intervals: clusters - 1, infinite without clusters"""
 
     def difference(self, a: str, b: str) -> tuple[float, float, float]:
         """(estimate, low, high) of a's rating minus b's."""
         i, j = self.names.index(a), self.names.index(b)
         spread = math.sqrt(max(self.covariance[i, i] + self.covariance[j, j] - 2 * self.covariance[i, j], 0.0))
-        value, half = self.theta[i] - self.theta[j], _z(self.level) * spread
+        value, half = self.theta[i] - self.theta[j], _reach(self.level, self.freedom) * spread
         return value, value - half, value + half
 
 
@@ -133,7 +139,7 @@ def fit(
             Sentence("the tie parameter needs ties and decided comparisons; use bradley_terry without ties")
         )
     if prior is None:
-        _check_connected(data)
+        check_finite(data.names, data.a, data.b, data.outcome, with_ties)
     ridge = np.zeros(len(data.names) + with_ties)
     ridge[: len(data.names)] = 0.0 if prior is None else prior**-2
     kinds, which = _equal(data)
@@ -287,7 +293,7 @@ def _covariance(information: np.ndarray, scores: np.ndarray, data: Arrays, centr
         groups = int(data.cluster.max()) + 1
         sums = np.zeros((groups, scores.shape[1]))
         np.add.at(sums, data.cluster, scores * data.weight[:, None])
-        inverse = inverse @ (sums.T @ sums) @ inverse * groups / max(groups - 1, 1)
+        inverse = inverse @ (sums.T @ sums) @ inverse * groups / max(groups - 1, 1) + inverse / groups
     if centred:
         K, M = len(inverse), len(data.names)
         centre = np.eye(K)
@@ -302,9 +308,10 @@ def _ranking(
 ) -> Ranking:  # fmt: skip
     M = len(data.names)
     theta = found[:M] - found[:M].mean()
-    half = _z(level) * np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    freedom = math.inf if data.cluster is None else float(data.cluster.max())
+    half = _reach(level, freedom) * np.sqrt(np.maximum(np.diag(covariance), 0.0))
     order = sorted(range(M), key=lambda i: (-theta[i], data.names[i]))
-    lows, highs = rank_intervals(theta, covariance[:M, :M], level, seed)
+    lows, highs = rank_intervals(theta, covariance[:M, :M], level, seed, freedom)
     count = np.bincount(data.a, data.weight, M) + np.bincount(data.b, data.weight, M)
     ratings = tuple(
         Rating(data.names[i], float(theta[i]), float(theta[i] - half[i]), float(theta[i] + half[i]), rank,
@@ -313,22 +320,29 @@ def _ranking(
     )  # fmt: skip
     tie = None
     if with_ties:
-        grow: Callable[[float], float] = (lambda x: math.exp(math.exp(x))) if name == "rao_kupper" else math.exp
-        tie = (grow(found[-1]), grow(found[-1] - half[-1]), grow(found[-1] + half[-1]))
+        with np.errstate(over="ignore"):  # nothing bounds kappa from above where few comparisons are tied
+            grown = np.exp(found[-1] + half[-1] * np.array([0.0, -1.0, 1.0]))
+            grown = np.exp(grown) if name == "rao_kupper" else grown
+        tie = (float(grown[0]), float(grown[1]), float(grown[2]))
     return Ranking(name, ratings, tie, value, float(data.weight.sum()), level, data.names, tuple(map(float, theta)),
-                   covariance[:M, :M])  # fmt: skip
+                   covariance[:M, :M], freedom)  # fmt: skip
 
 
 def rank_intervals(
-    theta_M: np.ndarray, covariance_MM: np.ndarray, level: float = 0.95, seed: int = 0
+    theta_M: np.ndarray, covariance_MM: np.ndarray, level: float = 0.95, seed: int = 0, freedom: float = math.inf
 ) -> tuple[np.ndarray, np.ndarray]:
     """(lowest, highest) rank of each item, 1 is best; each holds the item's true rank with this probability."""
     M = len(theta_M)
     variance = np.diag(covariance_MM)[:, None] + np.diag(covariance_MM)[None] - 2 * covariance_MM
     spread = np.sqrt(np.maximum(variance, 0.0)) + np.eye(M)
     values, vectors = np.linalg.eigh(covariance_MM)
-    draws = np.random.default_rng(seed).standard_normal((DRAWS, M)) @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
     lows, highs = np.ones(M, dtype=int), np.full(M, M)
+    if freedom < 1:
+        return lows, highs
+    random = np.random.default_rng(seed)
+    draws = random.standard_normal((DRAWS, M)) @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
+    if math.isfinite(freedom):
+        draws = draws * np.sqrt(freedom / random.chisquare(freedom, size=(DRAWS, 1)))
     for i in range(M):
         rivals = np.arange(M) != i
         if not rivals.any():
@@ -358,29 +372,12 @@ def arrays(comparisons: Sequence[Comparison]) -> Arrays:
     )  # fmt: skip
 
 
-def _check_connected(data: Arrays) -> None:
-    """A finite estimate needs, between any two groups, a win (or a tie) in each direction (Ford 1957)."""
-    M = len(data.names)
-    beats = np.zeros((M, M), dtype=bool)
-    for winner, loser, when in ((data.a, data.b, data.outcome >= 0), (data.b, data.a, data.outcome <= 0)):
-        beats[winner[when], loser[when]] = True
-    reach = beats | np.eye(M, dtype=bool)
-    for _ in range(max(M - 1, 1).bit_length()):
-        reach = reach @ reach
-    mutual = reach & reach.T
-    if mutual.all():
-        return
-    group = [data.names[i] for i in np.flatnonzero(mutual[int(reach.sum(axis=1).argmax())])]
-    raise ValueError(Sentence(
-        "{group} never lost to or tied with the rest of {M}, or was never compared with it: the difference has no "
-        "finite estimate; compare more, or give a prior such as 2.0",
-        {"group": ", ".join(map(repr, group)), "M": M},
-    ))  # fmt: skip
-
-
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     return np.exp(-np.logaddexp(0.0, -x))
 
 
-def _z(level: float) -> float:
-    return NormalDist().inv_cdf(0.5 + level / 2)
+def _reach(level: float, freedom: float) -> float:
+    """How many standard errors an interval reaches; NaN without a degree of freedom."""
+    if freedom < 1:
+        return math.nan
+    return quantile_t(0.5 + level / 2, freedom) if math.isfinite(freedom) else quantile_z(0.5 + level / 2)

@@ -1,6 +1,6 @@
 """Whose answers can be relied on: checks, repeats, side bias, and agreement with everybody else.
 
-    known answers       share right on gold items and attention checks, with Wilson's interval (1927)
+    known answers       share right on gold items and attention checks, with Clopper and Pearson's interval (1934)
     repeats             share of items answered alike when they came again with the sides swapped
     sides               share of decided answers for the left, and the exact binomial test of one half: sides are
                         random, so a preference for one is the annotator's and not the pictures'
@@ -14,13 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, median
+from statistics import median
 
 import numpy as np
 
 from preference_data.agreement import LEVEL, NAN, Answers, coded, grouped, table
 from preference_data.annotators import Person
 from preference_data.sentences import Sentence
+from preference_data.statistics.shares import adjusted, binomial_p, exact
 
 ALPHA = 0.01
 """Level of the side test over all annotators together (Holm 1979)."""
@@ -81,8 +82,8 @@ def conduct(people: Sequence[Person], answers: Answers, seed: int = 0) -> list[C
                 {"share": share, "count": count, "p": p_value},
             ))  # fmt: skip
         found.append(Conduct(
-            person, wilson(person.gold_right, person.gold), wilson(person.attention_right, person.attention),
-            wilson(person.repeats_same, person.repeats), wilson(person.left, person.left + person.right), p_value,
+            person, counted(person.gold_right, person.gold), counted(person.attention_right, person.attention),
+            counted(person.repeats_same, person.repeats), counted(person.left, person.left + person.right), p_value,
             kappa, bool(spam), len(why) > len(spam), tuple(why),
         ))  # fmt: skip
     return found
@@ -154,31 +155,21 @@ def _of(p_RCC: np.ndarray) -> np.ndarray:
         return np.where(chance < 1 - 1e-12, (observed - chance) / (1 - chance), np.nan)
 
 
+def counted(right: int, count: int) -> Share:
+    """A share with its exact interval (Clopper & Pearson 1934); NaN when `count` is 0."""
+    return Share(right / count, *exact(right, count), count) if count else Share(NAN, NAN, NAN, 0)
+
+
 def wilson(right: int, count: int) -> Share:
-    """A share with Wilson's score interval; NaN when `count` is 0."""
+    """A share with Wilson's score interval (1927), which suspects sooner than the exact one; NaN when `count` is 0."""
+    from scipy.stats import binomtest
+
     if not count:
         return Share(NAN, NAN, NAN, 0)
-    z, p = NormalDist().inv_cdf(0.5 + LEVEL / 2), right / count
-    middle = (p + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
-    return Share(p, max(middle - half, 0.0), min(middle + half, 1.0), count)
-
-
-def binomial_p(hits: int, count: int) -> float:
-    """Exact two-sided p-value of `hits` in `count` throws of a fair coin; 1 when there was none."""
-    if not count:
-        return 1.0
-    k = np.arange(1, min(hits, count - hits) + 1)
-    logs = np.concatenate([[0.0], np.cumsum(np.log((count - k + 1) / k))])  # of the binomial coefficients, from 0
-    return min(2.0 * float(np.exp(logs - count * math.log(2.0)).sum()), 1.0)
+    found = binomtest(right, count).proportion_ci(LEVEL, method="wilson")
+    return Share(right / count, float(found.low), float(found.high), count)
 
 
 def holm(p_values: Sequence[float], alpha: float) -> list[bool]:
     """Which hypotheses are rejected at `alpha` for all together (Holm 1979)."""
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    rejected = [False] * len(p_values)
-    for step, i in enumerate(order):
-        if p_values[i] > alpha / (len(p_values) - step):
-            break
-        rejected[i] = True
-    return rejected
+    return [p <= alpha for p in adjusted(p_values)]

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from preference_data.comparisons import Comparison
+from preference_data.comparisons import Comparison, by_machine
+from preference_data.statistics.shares import exact
 from rewards.comparison.accuracy import right
-from rewards.comparison.resample import Clusters, wilson
+from rewards.comparison.resample import Clusters
 from rewards.train import Answers, Trained, TrainReward
-
-MACHINE = "machine:"
 
 
 def data_card(comparisons: Sequence[Comparison], answers: Answers, trained: Trained, source: Mapping[str, str]) -> str:
@@ -24,7 +23,7 @@ def data_card(comparisons: Sequence[Comparison], answers: Answers, trained: Trai
     outcomes = Counter(c.outcome for c in comparisons)
     images = {i.sha256: i for c in comparisons for i in (c.left, c.right)}
     prompts = {c.prompt.id: c.prompt for c in comparisons}
-    machine = sum(c.annotator.startswith(MACHINE) for c in comparisons)
+    machine = sum(by_machine(c.annotator) for c in comparisons)
     sizes = Counter(f"{i.width} x {i.height}" for i in images.values()).most_common(5)
     lines = [
         "# Data card", "", *(f"- {name}: {value}" for name, value in source.items()),
@@ -45,7 +44,7 @@ def data_card(comparisons: Sequence[Comparison], answers: Answers, trained: Trai
         "Reliability is learned with the model: 1 answers as the model says, 0 at random, -1 the opposite.", "",
         "| annotator | answers | left / tie / right | chose left, 95 % | agrees with the others | reliability |",
         "|---|---:|---:|---:|---:|---:|",
-        *(_annotator(k, comparisons, answers, trained) for k in range(len(answers.annotators))), "",
+        *_annotators(comparisons, answers, trained), "",
     ]  # fmt: skip
     return "\n".join(lines)
 
@@ -55,35 +54,40 @@ def _counts(names: Any) -> str:
     return ", ".join(f"{name} ({count})" for name, count in found) or "none"
 
 
-def _annotator(k: int, comparisons: Sequence[Comparison], answers: Answers, trained: Trained) -> str:
-    """A row of the table; the name is as the file has it."""
-    mine = answers.annotator_N == k
-    left, tie, other = answers.label_N3[mine].sum(0)
-    low, high = wilson(float(left), float(left + other))
-    agree, of = _agreement(comparisons, mine, answers.annotators[k])
-    shown = f"{agree / of:.2f} of {of}" if of else "nobody else answered"
-    return (
-        f"| {answers.annotators[k]} | {int(mine.sum())} | {left:.0f} / {tie:.0f} / {other:.0f} | {low:.2f} to "
-        f"{high:.2f} "
-        f"| {shown} | {trained.reliability_A[k]:.2f} |"
-    )
+def _annotators(comparisons: Sequence[Comparison], answers: Answers, trained: Trained) -> list[str]:
+    """The rows of the table; names are as the file has them. Everything is counted once, for there can be thousands."""
+    count_A = np.bincount(answers.annotator_N, minlength=len(answers.annotators))
+    said_A3 = np.zeros((len(answers.annotators), 3))
+    np.add.at(said_A3, answers.annotator_N, answers.label_N3)
+    agreement = _agreement(comparisons)
+    rows = []
+    for k, name in enumerate(answers.annotators):
+        left, tie, other = said_A3[k]
+        low, high = exact(float(left), float(left + other))
+        agree, of = agreement.get(name, (0, 0))
+        shown = f"{agree / of:.2f} of {of}" if of else "nobody else answered"
+        rows.append(
+            f"| {name} | {count_A[k]} | {left:.0f} / {tie:.0f} / {other:.0f} | {low:.2f} to {high:.2f} "
+            f"| {shown} | {trained.reliability_A[k]:.2f} |"
+        )
+    return rows
 
 
-def _agreement(comparisons: Sequence[Comparison], mine: np.ndarray, name: str) -> tuple[int, int]:
-    """(agreeing, compared): this annotator's decided answers against each decided answer of others on the same pair."""
-    by_pair: dict[tuple[str, str], list[tuple[str, str]]] = {}
+def _agreement(comparisons: Sequence[Comparison]) -> dict[str, tuple[int, int]]:
+    """annotator -> (agreeing, compared): their decided answers against each of the others' about the same pair."""
+    by_pair: dict[tuple[str, str, str], list[Comparison]] = {}
     for c in comparisons:
         if c.outcome in ("left", "right"):
             low, high = sorted((c.left.sha256, c.right.sha256))
-            winner = c.left.sha256 if c.outcome == "left" else c.right.sha256
-            by_pair.setdefault((low, high), []).append((c.annotator, winner))
-    agree = of = 0
-    for given in by_pair.values():
-        own = [winner for who, winner in given if who == name]
-        others = [winner for who, winner in given if who != name]
-        agree += sum(a == b for a in own for b in others)
-        of += len(own) * len(others)
-    return agree, of
+            by_pair.setdefault((c.prompt.id, low, high), []).append(c)
+    found: dict[str, tuple[int, int]] = {}
+    for answered in by_pair.values():
+        winners = [(c.annotator, c.left.sha256 if c.outcome == "left" else c.right.sha256) for c in answered]
+        same, own, alike = Counter(winners), Counter(who for who, _ in winners), Counter(sha for _, sha in winners)
+        for (who, winner), count in same.items():
+            agree, of = found.get(who, (0, 0))
+            found[who] = agree + count * (alike[winner] - count), of + count * (len(winners) - own[who])
+    return found
 
 
 def model_card(
@@ -111,14 +115,17 @@ def model_card(
         "| | held out | out of fold |", "|---|---:|---:|",
         f"| accuracy on decided answers | {held['accuracy']:.3f} ({low:.3f} to {high:.3f}) | {cross['accuracy']:.3f} |",
         *(f"| {title} | {held[name]:.3f} | {cross[name]:.3f} |"
-          for name, title in (("ece", "calibration error (ECE)"), ("brier", "Brier score"), ("log_loss", "log loss"))),
+          for name, title in (("ece", "calibration error (ECE)"),
+                              ("ece_by_chance", "calibration error that chance alone gives"),
+                              ("brier", "Brier score"), ("log_loss", "log loss"))),
         "", "An accuracy below the agreement between people is expected: compare with the human ceiling of "
         "`glyphlab compare-rewards`, not with 1.", "",
         "## What to know before use", "",
         "- It has learned these annotators' taste on these prompts and models; on others it is a guess, and `spread` "
         "says how much its heads disagree.",
         "- Optimising a model against it finds its gaps: keep a second judge out of training, and watch `spread`.",
-        "- Its training prompts and pictures are in trained_on.txt; an evaluation on them is void.",
+        "- Its training prompts and pictures are in trained_on.txt; an evaluation on them is void. "
+        "The answers held out are in held_out.jsonl, which `glyphlab compare-rewards` finds there.",
         *([f"- Answers of {', '.join(worst)} said little or the opposite and weigh accordingly."] if worst else []),
         "", "Use: `glyphlab score FOLDER --reward learned:PATH`, or `1.0*ocr+0.3*learned:PATH` as a mixture.", "",
     ]  # fmt: skip

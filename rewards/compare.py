@@ -54,7 +54,7 @@ def compare(
         "ceiling": accuracy.ceiling(table, clusters),
         "slices": accuracy.by_slice(table, clusters),
         "ties": ties.ties(table, clusters, seed),
-        "order": ties.order(table),
+        "order": ties.order(table, clusters),
         "calibration": calibration(table, clusters, seed),
         "correlation": correlation(table, seed),
         "probes": list(measured.probes),

@@ -124,13 +124,14 @@ def as_arrays(comparisons: Sequence[Comparison]) -> tuple[Answers, list[tuple[Co
                 places[key] = len(places)
                 shown.append((c, side))
     names = tuple(sorted({c.annotator for c in comparisons}))
+    who = {name: k for k, name in enumerate(names)}
     islands = connected(comparisons)
     number = {name: i for i, name in enumerate(dict.fromkeys(islands))}
     return Answers(
         np.array([places[c.prompt.id, c.left.sha256] for c in comparisons]),
         np.array([places[c.prompt.id, c.right.sha256] for c in comparisons]),
         np.array([c.label for c in comparisons], dtype=np.float64),
-        np.array([names.index(c.annotator) for c in comparisons]),
+        np.array([who[c.annotator] for c in comparisons]),
         np.array([c.strength or 0.0 for c in comparisons], dtype=np.float64),
         np.array([number[island] for island in islands]),
         names,

@@ -41,6 +41,10 @@ CHINESE: dict[str, str] = {
     "{group} never lost to or tied with the rest of {M}, or was never compared with it: the difference has no "
     "finite estimate; compare more, or give a prior such as 2.0":
         "{group} 对其余模型（共 {M} 个）从未负或平，或从未与之比较：差距没有有限的估计，请收集更多比较",
+    "{best} never lost, and no win contradicts a tie among the {M}: with a parameter for ties the difference has "
+    "no finite estimate; compare more, give a prior such as 2.0, or count a tie as half a win (Bradley-Terry)":
+        "{best} 从未落败，且全部 {M} 个模型的胜负与平局互不矛盾：含平局参数时差距没有有限的估计，"
+        "请收集更多比较，或将平局计为半胜（Bradley-Terry）",
     # accounts and campaigns
     "the name {name!r} must have 1 to 120 characters": "名称 {name!r} 须为 1 至 120 个字符",
     "the name {name!r} must have 1 to 120 printable characters": "用户名 {name!r} 须为 1 至 120 个可见字符",

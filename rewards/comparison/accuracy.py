@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from rewards.comparison.resample import Clusters, Estimate, holm, interval, p_value
+from preference_data.comparisons import by_machine
+from preference_data.statistics.shares import adjusted
+from rewards.comparison.resample import Clusters
 from rewards.comparison.table import Table, slices
 
 FEW_PAIRS, FEW_PROMPTS = 30, 10
@@ -36,10 +38,10 @@ def overall(table: Table, clusters: Clusters) -> dict[str, Any]:
     decided = label_N != 0
     judged_RN = ~np.isnan(right_RN)
     common_N = judged_RN.all(0).astype(float)
-    draws_RB, rows = [], []
+    draws_RB: list[np.ndarray] = []
+    rows: list[dict[str, Any]] = []
     for r, name in enumerate(table.rewards):
-        value, draws_B, n, count = clusters.ratio(right_RN[r], common_N)
-        draws_RB.append(draws_B)
+        draws_RB.append(clusters.ratio(right_RN[r], common_N)[1])
         gap = table.gap_RN[r]
         rows.append({
             "reward": name,
@@ -49,15 +51,25 @@ def overall(table: Table, clusters: Clusters) -> dict[str, Any]:
                 clusters.estimate(np.where(decided & ~judged_RN[r], 0.5, right_RN[r]))
             ),
             "equal_scores": float((gap[~np.isnan(gap)] == 0).mean()) if (~np.isnan(gap)).any() else float("nan"),
-            "on_common_pairs": asdict(interval(value, draws_B, n, count)),
+            "on_common_pairs": asdict(clusters.estimate(right_RN[r], common_N)),
+            "p_coin": clusters.difference(right_RN[r] - 0.5)[1],
         })  # fmt: skip
-    best_B = np.argmax(np.nan_to_num(np.array(draws_RB), nan=-1.0), axis=0)
-    for r, row in enumerate(rows):
-        row["best_share"] = float((best_B == r).mean()) if common_N.any() else float("nan")
+    share_R = first_places(np.array(draws_RB))
+    for row, share, p in zip(rows, share_R, adjusted([row["p_coin"] for row in rows]), strict=True):
+        row["best_share"] = float(share) if common_N.any() else float("nan")
+        row["p_coin_holm"] = p
     return {
         "rewards": rows, "differences": differences(table, right_RN, clusters),
         "decided_pairs": int(decided.sum()), "common_pairs": int(common_N.sum()),
     }  # fmt: skip
+
+
+def first_places(draws_RB: np.ndarray) -> np.ndarray:
+    """[R]: the share of resamples in which each reward comes first; those that come first together share the place."""
+    value_RB = np.nan_to_num(draws_RB, nan=-1.0)
+    first_RB = value_RB >= value_RB.max(0) - 1e-12
+    share_R: np.ndarray = (first_RB / first_RB.sum(0)).mean(1)
+    return share_R
 
 
 def differences(table: Table, right_RN: np.ndarray, clusters: Clusters) -> list[dict[str, Any]]:
@@ -65,15 +77,18 @@ def differences(table: Table, right_RN: np.ndarray, clusters: Clusters) -> list[
     found: list[dict[str, Any]] = []
     for a, b in itertools.combinations(range(len(table.rewards)), 2):
         delta_N = right_RN[a] - right_RN[b]
-        value, draws_B, n, count = clusters.ratio(delta_N, (~np.isnan(delta_N)).astype(float))
-        if value < 0 or (value == 0 and table.rewards[a] > table.rewards[b]):
-            a, b, value, draws_B = b, a, -value, -draws_B
+        mean = np.nanmean(delta_N) if (~np.isnan(delta_N)).any() else 0.0
+        if mean < 0 or (mean == 0 and table.rewards[a] > table.rewards[b]):
+            a, b, delta_N = b, a, -delta_N
+        estimate, p = clusters.difference(delta_N)
+        known_N = ~np.isnan(delta_N)
         found.append({
-            "better": table.rewards[a], "worse": table.rewards[b],
-            "difference": asdict(interval(value, draws_B, n, count)), "p": p_value(value, draws_B, count),
+            "better": table.rewards[a], "worse": table.rewards[b], "difference": asdict(estimate), "p": p,
+            "pairs_apart": int((delta_N[known_N] != 0).sum()), "variance": float(delta_N[known_N].var())
+            if known_N.any() else float("nan"),
         })  # fmt: skip
-    for row, adjusted in zip(found, holm([row["p"] for row in found]), strict=True):
-        row["p_holm"] = adjusted
+    for row, p in zip(found, adjusted([row["p"] for row in found]), strict=True):
+        row["p_holm"] = p
     return found
 
 
@@ -96,8 +111,10 @@ def by_slice(table: Table, clusters: Clusters) -> list[dict[str, Any]]:
 def ceiling(table: Table, clusters: Clusters) -> dict[str, Any]:
     """(2): how well one person agrees with the others, each person, and the rewards on the same targets.
 
-    {} when no pair was answered by two people.
+    {} when no pair was answered by two people: a machine's answers are nobody's.
     """
+    if all(by_machine(name) for name in table.annotators):
+        return {}
     others_A3 = table.vote_N3[table.answer_pair_A] - table.answer_A3
     left, tie, right_votes = others_A3.T
     target_A = np.where(
@@ -108,26 +125,16 @@ def ceiling(table: Table, clusters: Clusters) -> dict[str, Any]:
     if not used_A.any():
         return {}
     agrees_A = np.where(used_A, (own_A * target_A + 1.0) / 2.0, np.nan)
-    band = _over_answers(table, clusters, agrees_A)
+    answers = clusters.at(table.answer_pair_A)
+    band = answers.estimate(agrees_A)
     people = []
     for k, name in enumerate(table.annotators):
         mine = np.where(table.answer_who_A == k, agrees_A, np.nan)
-        people.append({"annotator": name, **asdict(_over_answers(table, clusters, mine))})
+        people.append({"annotator": name, **asdict(answers.estimate(mine))})
     rewards = []
     for r, name in enumerate(table.rewards):
         gap_A = table.gap_RN[r][table.answer_pair_A]
         same = np.where(used_A & ~np.isnan(gap_A), (np.sign(gap_A) * target_A + 1.0) / 2.0, np.nan)
-        found = _over_answers(table, clusters, same)
-        both = same - agrees_A
-        rewards.append({"reward": name, **asdict(found), "minus_person": asdict(_over_answers(table, clusters, both))})
+        both = answers.difference(same - agrees_A)[0]
+        rewards.append({"reward": name, **asdict(answers.estimate(same)), "minus_person": asdict(both)})
     return {"person": asdict(band), "people": people, "rewards": rewards}
-
-
-def _over_answers(table: Table, clusters: Clusters, value_A: np.ndarray) -> Estimate:
-    """The mean over answers with the interval over prompts."""
-    used = ~np.isnan(value_A)
-    pair = table.answer_pair_A
-    top_N = np.bincount(pair, weights=np.where(used, value_A, 0.0), minlength=len(table.left_N))
-    weight_N = np.bincount(pair, weights=used.astype(float), minlength=len(table.left_N))
-    estimate = clusters.estimate(top_N / np.maximum(weight_N, 1e-12), weight_N)
-    return Estimate(estimate.value, estimate.low, estimate.high, int(used.sum()), estimate.clusters)

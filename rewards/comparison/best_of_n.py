@@ -13,6 +13,7 @@ prompt, n = 2.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -113,21 +114,31 @@ def _curves(
         return found
 
     base_C, proxy_C = chosen(gold_P, 1, gold_P), chosen(gold_P, 1, score[name])
-    others = [np.nan_to_num(score[r]) for r in score if r != name]
+    others = [score[r] for r in score if r != name]
     points, gains, draws = [], [], []
     for n in sizes:
         gain, gain_B, count, c = clusters.ratio(chosen(score[name], n, gold_P) - base_C, np.ones(len(members)))
         gains.append(gain)
         draws.append(gain_B)
-        means = [float(chosen(score[name], n, other).mean()) for other in others]
+        means = [_known_mean(chosen, score[name], n, other) for other in others]
+        gold = interval(gain, gain_B, count, c) if n > 1 else Estimate(0.0, 0.0, 0.0, count, c)
         points.append({
-            "n": n, "distance": distance(n), "gold": asdict(interval(gain, gain_B, count, c)),
+            "n": n, "distance": distance(n), "gold": asdict(gold),
             "proxy": float((chosen(score[name], n, score[name]) - proxy_C).mean()),
-            "spread_of_others": float(np.std(means)) if len(means) > 1 else float("nan"),
+            "spread_of_others": float(np.nanstd(means)) if np.isfinite(means).sum() > 1 else float("nan"),
         })  # fmt: skip
     oracle = float((chosen(gold_P, sizes[-1], gold_P) - base_C).mean())
     return {"points": points, "oracle": oracle, **_bend([distance(n) for n in sizes], np.array(gains), np.array(draws),
                                                         len(members))}  # fmt: skip
+
+
+def _known_mean(
+    chosen: Callable[[np.ndarray, int, np.ndarray], np.ndarray], by: np.ndarray, n: int, other_P: np.ndarray
+) -> float:
+    """What another reward gives the best of n, over the pictures that it judged; NaN when it judged none of them."""
+    known_P = ~np.isnan(other_P)
+    weight = float(chosen(by, n, known_P.astype(float)).sum())
+    return float(chosen(by, n, np.where(known_P, other_P, 0.0)).sum()) / weight if weight > 0 else math.nan
 
 
 def _bend(d: list[float], gain_S: np.ndarray, gain_SB: np.ndarray, clusters: int) -> dict[str, Any]:

@@ -14,14 +14,14 @@ from __future__ import annotations
 import math
 import zlib
 from dataclasses import asdict
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
+from preference_data.statistics.shares import adjusted, quantile_t
 from rewards.comparison.calibration import fit_temperature, sigmoid
 from rewards.comparison.correlation import spearman
-from rewards.comparison.resample import Clusters, holm, interval, p_value
+from rewards.comparison.resample import Clusters, interval
 from rewards.comparison.table import Table
 
 COVARIATES = ("brightness", "saturation", "contrast", "sharpness", "detail", "border", "aspect", "area")
@@ -70,17 +70,17 @@ def bias(table: Table, fact_KP: dict[str, np.ndarray], clusters: Clusters, seed:
             sign = np.sign(delta_N)
             reward_N = np.where(used, (np.sign(gap_N) * sign + 1) / 2, np.nan)
             person_N = np.where(used, (label_N * sign + 1) / 2, np.nan)
-            value, draws_B, n, count = clusters.ratio(reward_N - person_N, used.astype(float))
+            excess, p = clusters.difference(reward_N - person_N)
             rows.append({
                 "reward": name, "covariate": k, "reward_share": asdict(clusters.estimate(reward_N)),
                 "people_share": asdict(clusters.estimate(person_N)),
-                "excess": asdict(interval(value, draws_B, n, count)), "p": p_value(value, draws_B, count),
+                "excess": asdict(excess), "p": p,
                 **({"coefficient": fitted[k]} if k in fitted else {}),
             })  # fmt: skip
-    for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
-        row["p_holm"], excess, own = adjusted, row["excess"]["value"], row["reward_share"]["value"] - 0.5
+    for row, p in zip(rows, adjusted([row["p"] for row in rows]), strict=True):
+        row["p_holm"], excess, own = p, row["excess"]["value"], row["reward_share"]["value"] - 0.5
         # A coin's half is less than people's two thirds, and no bias: the reward itself must lean that way.
-        row["leans"] = bool(adjusted < 0.05 and abs(excess) >= EXCESS and own * excess > 0 and abs(own) > 0.05)
+        row["leans"] = bool(p < 0.05 and abs(excess) >= EXCESS and own * excess > 0 and abs(own) > 0.05)
     return {"rows": rows, "between_prompts": between_prompts(table, seed)}
 
 
@@ -110,7 +110,7 @@ def contextual(gap_N: np.ndarray, delta_KN: dict[str, np.ndarray], table: Table)
     np.add.at(sums, place, score)
     inverse = np.linalg.inv(curvature)
     error = np.sqrt(np.diag(inverse @ (sums.T @ sums) @ inverse) * len(ids) / max(len(ids) - 1, 1))
-    z = NormalDist().inv_cdf(0.975)
+    z = quantile_t(0.975, max(len(ids) - 1, 1))  # a sandwich of few prompts is too sure by itself
     return {
         k: {"value": float(beta[i]), "low": float(beta[i] - z * error[i]), "high": float(beta[i] + z * error[i])}
         for i, k in enumerate(delta_KN, 1)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 BINS = 15
+DRAWS = 50
+"""Simulated sets of answers behind the ECE of a perfectly calibrated judge."""
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -107,6 +109,17 @@ def accuracy(gap_N: np.ndarray, share_N: np.ndarray, weight_N: np.ndarray) -> fl
     return float((weight_N * right).sum() / weight_N.sum()) if weight_N.sum() else float("nan")
 
 
+def by_chance(
+    p_N: np.ndarray, answers_N: np.ndarray, weight_N: np.ndarray, random: np.random.Generator
+) -> float:  # fmt: skip
+    """The mean ECE when answers come true exactly as often as predicted, with as many answers a pair as there were."""
+    found = []
+    for _ in range(DRAWS):
+        share_N = random.binomial(answers_N, p_N) / answers_N
+        found.append(expected_calibration_error(reliability_bins(p_N, share_N, weight_N)))
+    return float(np.mean(found))
+
+
 def summary(gap_N: np.ndarray, share_N: np.ndarray, weight_N: np.ndarray) -> dict[str, float]:
     """Everything about calibrated gaps (T applied) in one go, for a card or a table."""
     p = sigmoid(gap_N)
@@ -115,6 +128,7 @@ def summary(gap_N: np.ndarray, share_N: np.ndarray, weight_N: np.ndarray) -> dic
         "answers": float((weight_N > 0).sum()),
         "accuracy": accuracy(gap_N, share_N, weight_N),
         "ece": expected_calibration_error(bins),
+        "ece_by_chance": by_chance(p, np.ones(len(p), dtype=int), weight_N, np.random.default_rng(0)),
         "brier": brier(p, share_N, weight_N),
         "log_loss": log_loss(gap_N, share_N, weight_N) if weight_N.sum() else float("nan"),
     }

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from rewards.comparison.resample import interval
 from rewards.comparison.table import Table
 
 PEOPLE = "people"
@@ -83,9 +84,10 @@ def correlation(table: Table, seed: int) -> dict[str, Any]:
             within[a, b] = within[b, a] = tau_C[defined].mean()
             if a != b:
                 weights = draws_BC[:, index[defined]]
-                spread = (weights @ tau_C[defined]) / np.maximum(weights.sum(1), 1e-12)
-                low[a, b], high[a, b] = np.quantile(spread, [0.025, 0.975])
-                low[b, a], high[b, a] = low[a, b], high[a, b]
+                with np.errstate(invalid="ignore"):  # a resample without a defined prompt says nothing, and not 0
+                    spread = (weights @ tau_C[defined]) / weights.sum(1)
+                found = interval(within[a, b], spread, int(defined.sum()), int(defined.sum()))
+                low[a, b], high[a, b] = low[b, a], high[b, a] = found.low, found.high
     order = neighbours(pooled)
     shuffle = np.ix_(order, order)
     return {

@@ -14,11 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from preference_data.comparisons import Comparison
+from preference_data.comparisons import MACHINE, Comparison, by_machine
 from rewards.comparison.table import Table
-
-MACHINE = "machine:"
-"""What the names of annotators begin with that are rewards themselves."""
 
 
 def hygiene(
@@ -43,7 +40,7 @@ def hygiene(
     texts: dict[str, set[str]] = {}
     for p in table.pictures:
         texts.setdefault(" ".join(p.prompt.text.lower().split()), set()).add(p.prompt.id)
-    machines = Counter(c.annotator.removeprefix(MACHINE) for c in comparisons if c.annotator.startswith(MACHINE))
+    machines = Counter(c.annotator.removeprefix(MACHINE) for c in comparisons if by_machine(c.annotator))
     return {
         "leaks": leaks, "answers": len(comparisons), "pairs": len(table.left_N), "prompts": len(prompts),
         "pictures": len(hashes), "annotators": len(table.annotators),
@@ -120,9 +117,9 @@ def _spread(gap_N: np.ndarray) -> float:
 
 
 def win_rates(table: Table) -> dict[str, Any]:
-    """Model against model, by people and by every reward: the share of pairs that the row's model wins, equal half.
+    """Model against model: the share of people's answers, and of every reward's verdicts, that the row's model wins.
 
-    {} when the pictures come from one model, or no pair compares two.
+    A tie, or an equal score, is half a win for each. {} when the pictures come from one model, or no pair compares two.
     """
     model_P = [p.image.provenance.model for p in table.pictures]
     names = sorted(set(model_P))
@@ -130,17 +127,18 @@ def win_rates(table: Table) -> dict[str, Any]:
         return {}
     where = {name: i for i, name in enumerate(names)}
     place_P = np.array([where[m] for m in model_P])
-    verdicts = {"people": np.where(table.vote_N3.sum(1) > 0, table.label_N.astype(float), np.nan)}
-    verdicts |= {name: np.sign(table.gap_RN[r]) for r, name in enumerate(table.rewards)}
+    votes = {"people": table.vote_N3}
+    for r, name in enumerate(table.rewards):
+        votes[name] = np.stack([table.gap_RN[r] > 0, table.gap_RN[r] == 0, table.gap_RN[r] < 0], 1).astype(float)
     found = {}
-    for name, sign_N in verdicts.items():
+    for name, vote_N3 in votes.items():
         won, count = np.zeros((len(names),) * 2), np.zeros((len(names),) * 2)
-        known = ~np.isnan(sign_N) & (place_P[table.left_N] != place_P[table.right_N])
-        a, b = place_P[table.left_N[known]], place_P[table.right_N[known]]
-        np.add.at(won, (a, b), (sign_N[known] + 1) / 2)
-        np.add.at(won, (b, a), (1 - sign_N[known]) / 2)
-        np.add.at(count, (a, b), 1)
-        np.add.at(count, (b, a), 1)
+        known = (vote_N3.sum(1) > 0) & (place_P[table.left_N] != place_P[table.right_N])
+        a, b, vote = place_P[table.left_N[known]], place_P[table.right_N[known]], vote_N3[known]
+        np.add.at(won, (a, b), vote[:, 0] + vote[:, 1] / 2)
+        np.add.at(won, (b, a), vote[:, 2] + vote[:, 1] / 2)
+        np.add.at(count, (a, b), vote.sum(1))
+        np.add.at(count, (b, a), vote.sum(1))
         with np.errstate(invalid="ignore"):
             found[name] = {"share": (won / count).tolist(), "pairs": count.tolist()}
     return {"models": names, "judges": found} if np.array(found["people"]["pairs"]).any() else {}

@@ -11,19 +11,19 @@ from typing import Any
 
 import numpy as np
 
+from preference_data.statistics.shares import exact
 from rewards.comparison.calibration import (
     brier,
+    by_chance,
     expected_calibration_error,
     fit_temperature,
     log_loss,
     reliability_bins,
     sigmoid,
 )
-from rewards.comparison.resample import Clusters, wilson
+from rewards.comparison.resample import Clusters
 from rewards.comparison.table import Table, slices
 
-DRAWS = 50
-"""Simulated sets of answers behind the ECE of a perfectly calibrated judge."""
 LEAST = 100
 """Decided pairs that a slice needs for an ECE of its own."""
 
@@ -34,6 +34,7 @@ def calibration(table: Table, clusters: Clusters, seed: int) -> list[dict[str, A
     random = np.random.default_rng(seed)
     half_N = random.permutation(int(table.prompt_N.max()) + 1)[table.prompt_N] % 2
     share_N = table.share_N
+    answers_N = np.maximum(np.rint(table.vote_N3[:, 0] + table.vote_N3[:, 2]), 1).astype(int)
     rows = []
     for r, name in enumerate(table.rewards):
         gap_N = table.gap_RN[r]
@@ -52,12 +53,12 @@ def calibration(table: Table, clusters: Clusters, seed: int) -> list[dict[str, A
         bins = reliability_bins(p_N, share_N, weight_N)
         rows.append({
             "reward": name, "temperature": float(np.sqrt(temperatures[0] * temperatures[1])),
-            "ece": expected_calibration_error(bins), "ece_by_chance": by_chance(p_N, table, weight_N, random),
+            "ece": expected_calibration_error(bins), "ece_by_chance": by_chance(p_N, answers_N, weight_N, random),
             "brier": asdict(clusters.estimate(each_N, weight_N)),
             "brier_of_a_half": brier(p_N * 0 + 0.5, share_N, weight_N),
             "log_loss": log_loss(scaled_N, share_N, weight_N), "answers": int((weight_N > 0).sum()),
             "bins": [
-                {**asdict(b), "interval": list(wilson(b.observed * b.weight, b.weight))} for b in bins
+                {**asdict(b), "interval": list(exact(b.observed * b.weight, b.weight))} for b in bins
             ],
             "slices": [
                 {"slice": label, "pairs": int(used.sum()), "ece": expected_calibration_error(reliability_bins(
@@ -67,13 +68,3 @@ def calibration(table: Table, clusters: Clusters, seed: int) -> list[dict[str, A
             ],
         })  # fmt: skip
     return rows
-
-
-def by_chance(p_N: np.ndarray, table: Table, weight_N: np.ndarray, random: np.random.Generator) -> float:
-    """The mean ECE when answers come true exactly as often as predicted, with as many answers a pair as there were."""
-    answers_N = np.maximum(np.rint(table.vote_N3[:, 0] + table.vote_N3[:, 2]), 1).astype(int)
-    found = []
-    for _ in range(DRAWS):
-        share_N = random.binomial(answers_N, p_N) / answers_N
-        found.append(expected_calibration_error(reliability_bins(p_N, share_N, weight_N)))
-    return float(np.mean(found))

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from preference_data.records import Prompt
-from rewards.comparison.resample import wilson
+from preference_data.statistics.shares import exact
 from rewards.scores import Scorer, to_float
 
 NOISE = 0.05
@@ -227,14 +227,14 @@ def spread(value_B: np.ndarray) -> float:
 
 
 def verdict(name: str, required: str, what: str, before: np.ndarray, after: np.ndarray, scale: float) -> dict[str, Any]:
-    """Pass rate with Wilson's interval, and the mean change in standard deviations of the unchanged scores."""
+    """Pass rate with its exact interval, and the mean change in standard deviations of the unchanged scores."""
     known = ~np.isnan(before) & ~np.isnan(after)
     change = after[known] - before[known]
     limit = NOISE * scale
     passed = change < -limit if required == FALLS else np.abs(change) <= max(limit, 1e-12)
     if scale == 0.0 and required == FALLS:
         passed = change < 0
-    low, high = wilson(float(passed.sum()), len(change))
+    low, high = exact(float(passed.sum()), len(change))
     return {
         "probe": name, "required": required, "what": what, "n": len(change), "not_judged": int((~known).sum()),
         "pass": float(passed.mean()) if len(change) else float("nan"), "low": low, "high": high,

@@ -4,7 +4,9 @@
     (2)  the percentile interval of the bootstrap, expanded for few prompts: its tails are those of a t distribution
          (Hesterberg 2015, "What teachers should know about the bootstrap", section 4)
 
-The same resamples serve all rewards, so that differences between them are paired.
+(2) is for what is measured. What is counted (right, half right or wrong) has the intervals and tests of
+`preference_data.statistics.shares`, because resamples of five right answers are five right answers. The same resamples
+serve all rewards, so that differences between them are paired.
 
 Shapes: N pairs, C clusters (prompts), B resamples, R rewards.
 """
@@ -12,14 +14,15 @@ Shapes: N pairs, C clusters (prompts), B resamples, R rewards.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from functools import cached_property
 
 import numpy as np
 
-NAN = float("nan")
-_NORMAL = NormalDist()
+from preference_data.statistics.shares import NAN, Counted, difference, quantile_t, share, sign_flip
+
+HALVES = (-1.0, -0.5, 0.0, 0.5, 1.0)
+"""Values of what is counted: a pair is right, half right or wrong; negative in differences of two rewards."""
 
 
 @dataclass(frozen=True)
@@ -31,19 +34,30 @@ class Estimate:
     high: float = NAN
     n: int = 0
     clusters: int = 0
+    worth: float = NAN
+    """independent pairs that it is worth, where it was counted"""
 
 
 class Clusters:
-    """Resamples of the prompts that pairs belong to; a pure function of the ids and the seed."""
+    """The prompts that pairs belong to, and resamples of them; a pure function of the ids and the seed."""
 
     def __init__(self, cluster_N: np.ndarray, seed: int, resamples: int = 2000) -> None:
         if resamples < 1:
             raise ValueError(f"resamples is {resamples}; it must be at least 1")
         ids, self._place_N = np.unique(cluster_N, return_inverse=True)
         self.count = len(ids)
-        random = np.random.default_rng(seed)
-        share = np.full(self.count, 1.0 / self.count) if self.count else np.zeros(0)
-        self.draws_BC = random.multinomial(self.count, share, size=resamples).astype(np.float64)
+        self._seed, self._resamples = seed, resamples
+
+    @cached_property
+    def draws_BC(self) -> np.ndarray:
+        """How often each cluster is drawn in each resample."""
+        random = np.random.default_rng(self._seed)
+        even = np.full(self.count, 1.0 / self.count) if self.count else np.zeros(0)
+        return random.multinomial(self.count, even, size=self._resamples).astype(np.float64)
+
+    def at(self, row_A: np.ndarray) -> Clusters:
+        """The clusters of rows that stand for others, such as of several answers about a pair."""
+        return Clusters(self._place_N[row_A], self._seed, self._resamples)
 
     def sums(self, value_N: np.ndarray) -> np.ndarray:
         """[C]: sums over the pairs of every cluster."""
@@ -61,66 +75,40 @@ class Clusters:
         return value, draws_B, int(used.sum()), int((below_C > 0).sum())
 
     def estimate(self, value_N: np.ndarray, weight_N: np.ndarray | None = None) -> Estimate:
-        """The weighted mean with its interval; without weights every pair that is not NaN counts once."""
+        """The weighted mean with its interval; without weights every pair that is not NaN counts once.
+
+        Of counts (`HALVES`) the interval of a share, or of a difference where some are negative; else (2).
+        """
         weight_N = (~np.isnan(value_N)).astype(np.float64) if weight_N is None else weight_N
-        value, draws_B, n, clusters = self.ratio(value_N, weight_N)
-        return interval(value, draws_B, n, clusters)
+        used = weight_N > 0
+        if not np.isin(value_N[used], HALVES).all():
+            return interval(*self.ratio(value_N, weight_N))
+        of = difference if (value_N[used] < 0).any() else share
+        return self._counted(of(value_N, weight_N, self._place_N), used)
+
+    def difference(self, value_N: np.ndarray, weight_N: np.ndarray | None = None) -> tuple[Estimate, float]:
+        """(the mean difference of two rewards' counts with its interval, p of "they do not differ"); NaN is no pair."""
+        weight_N = (~np.isnan(value_N)).astype(np.float64) if weight_N is None else weight_N
+        used = weight_N > 0
+        found = self._counted(difference(value_N, weight_N, self._place_N), used)
+        return found, sign_flip(self.sums(np.where(used, value_N, 0.0) * weight_N)) if used.any() else NAN
+
+    def _counted(self, found: Counted, used: np.ndarray) -> Estimate:
+        clusters = len(np.unique(self._place_N[used]))
+        return Estimate(found.value, found.low, found.high, int(used.sum()), clusters, found.worth)
 
 
 def interval(value: float, draws_B: np.ndarray, n: int, clusters: int, level: float = 0.95) -> Estimate:
-    """(2); without an interval when fewer than two clusters carry the value."""
+    """(2); without an interval when fewer than two clusters carry the value, or when the resamples are all alike."""
     draws = draws_B[np.isfinite(draws_B)]
-    if clusters < 2 or len(draws) < 2 or not math.isfinite(value):
+    if clusters < 2 or len(draws) < 2 or not math.isfinite(value) or not np.ptp(draws) > 1e-12:
         return Estimate(value, NAN, NAN, n, clusters)
-    tail = _NORMAL.cdf(-math.sqrt(clusters / (clusters - 1)) * t_quantile(0.5 + level / 2, clusters - 1))
+    tail = _tail(clusters, level)
     low, high = np.quantile(draws, [tail, 1 - tail])
     return Estimate(value, float(low), float(high), n, clusters)
 
 
-def t_quantile(p: float, freedom: int) -> float:
-    """Quantile of Student's t by Cornish and Fisher's expansion; within 0.5 % of the truth from 4 degrees on."""
-    z, v = _NORMAL.inv_cdf(p), float(freedom)
-    return (
-        z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
-    )  # fmt: skip
+def _tail(clusters: int, level: float) -> float:
+    from scipy.special import ndtr
 
-
-def p_value(value: float, draws_B: np.ndarray, clusters: int) -> float:
-    """Two-sided p of "the number is 0": value over the standard deviation of its resamples, for few clusters too.
-
-    1 when value and resamples are all 0: two rewards that agree everywhere do not differ.
-    """
-    draws = draws_B[np.isfinite(draws_B)]
-    if clusters < 2 or len(draws) < 2 or not math.isfinite(value):
-        return NAN
-    error = float(draws.std(ddof=1)) * math.sqrt(clusters / (clusters - 1))
-    if error == 0.0:
-        return 1.0 if value == 0.0 else 0.0
-    t = abs(value) / error
-    v = float(clusters - 1)
-    # Wallace's normal approximation of Student's t (1959): exact in the limit, good to 0.02 % from 5 degrees on
-    z = (8 * v + 1) / (8 * v + 3) * math.sqrt(v * math.log1p(t * t / v))
-    return 2.0 * _NORMAL.cdf(-z)
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values (1979): all comparisons together keep their error rate. NaN stays NaN, uncounted."""
-    known = sorted((value, i) for i, value in enumerate(p) if not math.isnan(value))
-    adjusted = list(p)
-    running = 0.0
-    for rank, (value, i) in enumerate(known):
-        running = max(running, min((len(known) - rank) * value, 1.0))
-        adjusted[i] = running
-    return adjusted
-
-
-def wilson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval (1927) of a share of independent trials; (nan, nan) without any."""
-    if n <= 0:
-        return NAN, NAN
-    z = _NORMAL.inv_cdf(0.5 + level / 2)
-    p = successes / n
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(middle - half, 0.0), min(middle + half, 1.0)
+    return float(ndtr(-math.sqrt(clusters / (clusters - 1)) * quantile_t(0.5 + level / 2, clusters - 1)))

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from preference_data.records import Prompt
+from preference_data.statistics.shares import exact
 from rewards.comparison.probes import WORDS, drawing, judge
-from rewards.comparison.resample import wilson
 from rewards.scores import Scorer
 
 ROWS, COLUMNS = 4, 8
@@ -74,7 +74,7 @@ def legibility(scorer: Scorer, heights: Sequence[int] = HEIGHTS, canvas: tuple[i
         own_W, other_W = judge(scorer, items), judge(scorer, wrong)
         known = ~np.isnan(own_W) & ~np.isnan(other_W)
         better = np.where(own_W > other_W, 1.0, np.where(own_W == other_W, 0.5, 0.0))[known]
-        low, high = wilson(float(better.sum()), len(better))
+        low, high = exact(float(better.sum()), len(better))
         share = float(better.mean()) if len(better) else float("nan")
         points.append({"height": height, "share": share, "low": low, "high": high, "n": len(better)})
     smallest = float("nan")

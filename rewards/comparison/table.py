@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from preference_data.comparisons import Comparison
+from preference_data.comparisons import Comparison, people_only
 from preference_data.records import ImageRef, Prompt
 
 LONG, WIDE, SMALL_TEXT = 200, 1.4, 12
@@ -92,8 +92,9 @@ class Table:
 def build(
     comparisons: Sequence[Comparison], scores: Mapping[str, np.ndarray], pairwise: Mapping[str, Pairwise] | None = None
 ) -> Table:
-    """Gather answers into pairs, whichever side a picture stood on. `scores`: reward -> [P] in the order of `pictures`.
+    """Gather people's answers into pairs, whichever side a picture stood on; machines' only where no person answered.
 
+    `scores`: reward -> [P] in the order of `pictures`.
     `pairwise`: further judges, over the pairs in the order of `pairs_of`. ValueError when a length does not fit.
     """
     shown = pictures_of(comparisons)
@@ -101,10 +102,11 @@ def build(
     pairs = pairs_of(comparisons)
     number = {key: i for i, key in enumerate(pairs)}
     vote_N3, bad_N = np.zeros((len(pairs), 3)), np.zeros(len(pairs))
-    names = tuple(sorted({c.annotator for c in comparisons}))
+    said = people_only(comparisons)
+    names = tuple(sorted({c.annotator for c in said}))
     who = {name: i for i, name in enumerate(names)}
     pair_A, answer_A3, who_A = [], [], []
-    for c in comparisons:
+    for c in said:
         left, right = place[c.prompt.id, c.left.sha256], place[c.prompt.id, c.right.sha256]
         turned = (left, right) not in number
         row = number[(right, left) if turned else (left, right)]

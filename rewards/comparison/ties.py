@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from rewards.comparison.resample import Clusters, Estimate, interval, wilson
+from preference_data.statistics.shares import exact
+from rewards.comparison.resample import Clusters, Estimate, interval
 from rewards.comparison.table import Table
 
 REPEATS = 200
@@ -89,7 +90,11 @@ def auc(
             random.integers(len(ids), size=len(ids)), minlength=len(ids)
         )[place].astype(float)  # fmt: skip
         draws.append(_weighted_auc(positive[order], weight[order], group))
-    return interval(draws[0], np.array(draws[1:]), int(known.sum()), len(ids))
+    found = interval(draws[0], np.array(draws[1:]), int(known.sum()), len(ids))
+    if found.value == found.value and found.low != found.low:  # no resample differs: as a share of the rarer kind
+        few = min(len(np.unique(prompt[positive])), len(np.unique(prompt[~positive])))
+        found = Estimate(found.value, *exact(found.value * few, few), found.n, found.clusters)
+    return found
 
 
 def _weighted_auc(positive: np.ndarray, weight: np.ndarray, group: np.ndarray) -> float:
@@ -101,7 +106,7 @@ def _weighted_auc(positive: np.ndarray, weight: np.ndarray, group: np.ndarray) -
     return float((up * (below + down / 2)).sum() / total) if total else float("nan")
 
 
-def order(table: Table) -> list[dict[str, Any]]:
+def order(table: Table, clusters: Clusters) -> list[dict[str, Any]]:
     """Judges of pairs, asked both ways round: the same answer? and do they prefer the one that came first?"""
     label_N = table.label_N
     rows = []
@@ -114,16 +119,15 @@ def order(table: Table) -> list[dict[str, Any]]:
         same = both & (first == second)
         decided = same & (label_N != 0) & (first != 0)
         # Chosen because it came first: left when left stood first, right when right did.
-        chose_first = (first[both] == 1).sum() + (second[both] == -1).sum()
-        chose = (first[both] != 0).sum() + (second[both] != 0).sum()
+        chose_first = (first == 1).astype(float) + (second == -1) - (first == -1) - (second == 1)
+        chose = np.where(both, (first != 0).astype(float) + (second != 0), 0.0)
+        lead = clusters.difference(chose_first / np.maximum(chose, 1.0), chose)[0]
         rows.append({
-            "reward": name, "pairs": int(both.sum()), "consistent": _share(same.sum(), both.sum()),
-            "accuracy_when_consistent": _share((first[decided] == label_N[decided]).sum(), decided.sum()),
-            "prefers_first": _share(chose_first, chose),
+            "reward": name, "pairs": int(both.sum()),
+            "consistent": asdict(clusters.estimate(same.astype(float), both.astype(float))),
+            "accuracy_when_consistent": asdict(
+                clusters.estimate((first == label_N).astype(float), decided.astype(float))
+            ),
+            "prefers_first": {**asdict(lead), **{k: 0.5 + getattr(lead, k) / 2 for k in ("value", "low", "high")}},
         })  # fmt: skip
     return rows
-
-
-def _share(successes: float, n: float) -> dict[str, float]:
-    low, high = wilson(float(successes), float(n))
-    return asdict(Estimate(float(successes) / float(n) if n else float("nan"), low, high, int(n), int(n)))
