@@ -23,6 +23,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from base_model.shards import is_finite
+
 PREFIX = "transformer."
 HEADER = "lora_adapter_metadata"
 CONFIG = "adapter_config.json"
@@ -110,10 +112,10 @@ def _opened(path: Path) -> tuple[str, dict[str, Tensor]]:
         if not whole and value.dtype not in (*KEPT_TYPES, *_FLOAT8, torch.float64):
             raise ValueError(f"{path}: {name} is of the type {value.dtype}: quantised weights are not supported")
     kinds = {value.dtype for name, value in tensors.items() if not name.endswith(".alpha")}
-    if len(kinds) > 1 or not kinds <= set(KEPT_TYPES):
-        tensors = {name: value.float() for name, value in tensors.items()}
+    exact = len(kinds) == 1 and kinds <= set(KEPT_TYPES)
+    tensors = {n: value if exact and not n.endswith(".alpha") else value.float() for n, value in tensors.items()}
     for name, value in tensors.items():
-        if not torch.isfinite(value.float()).all():
+        if not is_finite(value):
             raise ValueError(f"{path}: {name} holds numbers that are not finite; its training had failed")
     return header, tensors
 

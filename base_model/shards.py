@@ -130,7 +130,7 @@ def load_into(
         for name, parameter in list(module.named_parameters()):
             value = translate(name, shards.get(name))
             assert value is not None
-            if not torch.isfinite(value).all():
+            if not is_finite(value):
                 raise ValueError(f"{folder}: {name} holds numbers that are not finite; fetch the checkpoint again")
             if parameter.is_meta:
                 fresh = torch.empty(value.shape, dtype=dtype or value.dtype, device=device)
@@ -139,6 +139,11 @@ def load_into(
                 setattr(holder, leaf, nn.Parameter(fresh.copy_(value), requires_grad=parameter.requires_grad))
             else:
                 parameter.copy_(value)
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all numbers are; a piece at a time, because torch makes copies of what it is asked about."""
+    return all(bool(torch.isfinite(piece).all()) for piece in tensor.flatten().split(2**18))
 
 
 def check_fit(

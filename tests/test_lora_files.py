@@ -343,6 +343,9 @@ def test_other_types_are_read_exactly_or_refused(tmp_path: Path) -> None:
         assert all(torch.equal(read[n.removeprefix("transformer.")].float(), v.float()) for n, v in tensors.items())
     mixed = {n: v.to(torch.bfloat16 if "lora_A" in n else torch.float32) for n, v in plain.items()}
     assert {v.dtype for v in read_adapter(written(path, mixed))[1].values()} == {torch.float32}
+    for kind in (torch.float8_e4m3fn, torch.float16, torch.int32):  # of the alpha alone
+        alpha = {f"transformer.{layer}.alpha": torch.tensor(8).to(kind) for layer in SIZES}
+        assert read_adapter(written(path, plain | alpha))[0].alpha == 8.0
     for kind in (torch.int8, torch.uint8, torch.bool, torch.int64):
         with pytest.raises(ValueError, match=r"lora_A\.weight is of the type .*quantised"):
             read_adapter(written(path, {n: (v.to(kind) if "lora_A" in n else v) for n, v in plain.items()}))
