@@ -24,7 +24,7 @@ from preference_data.image_files import image_size
 from preference_data.records import Prompt
 from rewards.metering import measured
 from rewards.named import named_reward
-from rewards.scores import Reads, Scorer, Scores, View, to_float
+from rewards.scores import Scorer, Scores, View, to_float
 from rewards.sizes import in_order
 
 
@@ -44,7 +44,8 @@ def read_captions(folder: Path) -> list[Captioned]:
 def score(items: Sequence[Captioned], scorer: Scorer) -> tuple[Scores, list[str]]:
     """Scores and, where the scorer reads text, what it read ("" where it does not), in the order of the pictures.
 
-    Pictures may differ in size; those of one size are judged together, and few are in memory at a time."""
+    Pictures may differ in size; those of one size are judged together, and few are in memory at a time. Each is read
+    once. What could not be read is NaN, and the others keep their scores."""
     places: list[list[int]] = []
     parts: list[Scores] = []
     readings = [""] * len(items)
@@ -55,7 +56,7 @@ def score(items: Sequence[Captioned], scorer: Scorer) -> tuple[Scores, list[str]
             images = to_float(np.stack([read_png(items[i].picture) for i in some]))
             places.append(some)
             parts.append(measured(scorer, [items[i].prompt for i in some], images))
-            for i, text in zip(some, scorer.texts(images) if isinstance(scorer, Reads) else [], strict=False):
+            for i, text in zip(some, parts[-1].read, strict=False):
                 readings[i] = text
     return in_order(places, parts), readings
 

@@ -22,7 +22,9 @@ import numpy as np
 from preference_data.records import Prompt
 from rewards.scores import Reward, Scorer, Scores, to_uint8
 
-_Row = dict[str, float]  # "value" and the parts
+_Row = dict[str, float]  # `VALUE` and the parts by their names
+VALUE = ""  # the value's key: no part has this name
+FORMAT = 2  # of a row in the file; rows of another are never found
 
 
 def picture_hash(picture_3HW: np.ndarray) -> str:
@@ -75,12 +77,12 @@ class CachedScorer:
         fresh = self._scorer([prompts[i] for i in new], images_B3HW[new]) if new else Scores(np.zeros(0), {})
         for place, i in enumerate(new):
             parts = {part: float(array[place]) for part, array in fresh.parts.items()}
-            rows[i] = {"value": float(fresh.value_B[place]), **parts}
+            rows[i] = {VALUE: float(fresh.value_B[place]), **parts}
         found = [row for row in rows if row is not None]
-        self._keep({key: found[i] for i in new if (key := keys[i]) and not math.isnan(found[i]["value"])})
-        names = [name for name in (found[0] if found else {}) if name != "value"]
+        self._keep({key: found[i] for i in new if (key := keys[i]) and not math.isnan(found[i][VALUE])})
+        names = [name for name in (found[0] if found else {}) if name != VALUE]
         parts_B = {name: np.array([row[name] for row in found], dtype=np.float64) for name in names}
-        return Scores(np.array([row["value"] for row in found], dtype=np.float64), parts_B, fresh.unjudged, fresh.spent)
+        return Scores(np.array([row[VALUE] for row in found], dtype=np.float64), parts_B, fresh.unjudged, fresh.spent)
 
     def close(self) -> None:
         """Close the file. Scores are safe on disk after every call, so forgetting this loses nothing."""
@@ -92,7 +94,7 @@ class CachedScorer:
         """None for a picture with NaN or infinite pixels: as 8-bit pixels it would pass for another picture."""
         if not np.isfinite(picture_3HW).all():
             return None
-        what = json.dumps([picture_hash(picture_3HW), prompt.id, prompt.text, prompt.spans, self._identity])
+        what = json.dumps([FORMAT, picture_hash(picture_3HW), prompt.id, prompt.text, prompt.spans, self._identity])
         return hashlib.sha256(what.encode()).hexdigest()
 
     def _find(self, key: str) -> _Row | None:

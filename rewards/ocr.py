@@ -17,7 +17,7 @@ Shapes: B samples, 3HW pixels (H rows, W columns).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -39,7 +39,7 @@ from rewards.recognisers import (
     Recogniser,
     find_weights,
 )
-from rewards.scores import Scores, View, judge_each, to_uint8
+from rewards.scores import Read, Row, Scores, View, judge_each, to_uint8
 
 ENGINES = ("onnxruntime", "paddleocr")
 
@@ -103,14 +103,15 @@ class OcrScorer:
         parts = ("ned_score", "exact", "confidence", "unwritable")
         return judge_each(self.name, self._judge, prompts, images_B3HW, ("spans",), parts)
 
-    def _judge(self, prompt: Prompt, picture_HW3: np.ndarray) -> Mapping[str, float] | str:
+    def _judge(self, prompt: Prompt, picture_HW3: np.ndarray) -> Row:
         target, unwritable = self._target(prompt)
         if unwritable >= MOST:
             return SCRIPT
         reading = self._read(picture_HW3)
         value = ned_score(target, reading.text, self._ignore_case)
         exact, confidence = float(value == 1.0), reading.confidence
-        return {"ned_score": value, "exact": exact, "confidence": confidence, "unwritable": unwritable}
+        parts = {"ned_score": value, "exact": exact, "confidence": confidence, "unwritable": unwritable}
+        return Read(parts, reading.text)
 
     def _target(self, prompt: Prompt) -> tuple[str, float]:
         """The text to compare with, and the share of it that the engine cannot write."""

@@ -10,7 +10,7 @@ Shapes: B samples, 3HW pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,7 +21,7 @@ from rewards.ocr import OcrScorer, normalise, sees_all
 from rewards.reading.alphabet import MOST, SCRIPT
 from rewards.reading.text import distances
 from rewards.recognisers import V6, OnnxRecogniser, find_weights
-from rewards.scores import Scores, View, judge_each
+from rewards.scores import Read, Row, Scores, View, judge_each
 
 
 def contained(target: str, read: str) -> float:
@@ -38,11 +38,12 @@ class OcrContainsScorer(OcrScorer):
         """Value in [0, 1]: (1), also as part ``contained``. NaN, and part ``unwritable``, as ``Ocr``."""
         return judge_each(self.name, self._judge, prompts, images_B3HW, ("spans",), ("contained", "unwritable"))
 
-    def _judge(self, prompt: Prompt, picture_HW3: np.ndarray) -> Mapping[str, float] | str:
+    def _judge(self, prompt: Prompt, picture_HW3: np.ndarray) -> Row:
         target, unwritable = self._target(prompt)
         if unwritable >= MOST:
             return SCRIPT
-        return {"contained": contained(target, self._read(picture_HW3).text), "unwritable": unwritable}
+        read = self._read(picture_HW3).text
+        return Read({"contained": contained(target, read), "unwritable": unwritable}, read)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from rewards.reading.matching import PARTS, Line, judge
 from rewards.reading.page import OnnxPage, PaddlePage, PageReader
 from rewards.reading.text import Policy, edit_distance
 from rewards.recognisers import V4, V4_DETECTION, V6, V6_DETECTION, OnnxRecogniser, find_weights
-from rewards.scores import Scores, View, judge_each, to_uint8
+from rewards.scores import Read, Row, Scores, View, judge_each, to_uint8
 
 ENGINES = ("onnxruntime", "onnxruntime_v4", "paddleocr", "tesseract")
 Rule = Callable[[Prompt, Sequence[Line]], Mapping[str, float] | str]
@@ -79,13 +79,16 @@ class PageScorer:
         "not_finite", "engine" (it raised; the log says what)."""
         return judge_each(self.name, self._judge, prompts, images_B3HW, self._needs, self._parts)
 
-    def _judge(self, prompt: Prompt, picture_HW3: np.ndarray) -> Mapping[str, float] | str:
+    def _judge(self, prompt: Prompt, picture_HW3: np.ndarray) -> Row:
         texts, unwritable = self._alphabet.known_part(self._asked(prompt))
         if unwritable >= MOST:
             return SCRIPT
         spans = tuple(text for text in texts if visible(text).strip())
-        row = self._rule(replace(prompt, spans=spans), self._reader.read(picture_HW3))
-        return row if isinstance(row, str) or "unwritable" not in self._parts else {**row, "unwritable": unwritable}
+        lines = self._reader.read(picture_HW3)
+        row = self._rule(replace(prompt, spans=spans), lines)
+        if isinstance(row, str):
+            return row
+        return Read({**row, "unwritable": unwritable} if "unwritable" in self._parts else row, _as_text(lines))
 
 
 def _as_text(lines: Sequence[Line]) -> str:

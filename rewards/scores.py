@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -49,12 +49,14 @@ class Scores:
     unjudged: cause -> how many pictures of this call could not be judged for it; the counts sum to the NaNs.
     spent: what the call cost, as amounts that add up over calls: "requests", "tokens_in", "tokens_out" of a judge that
     is asked elsewhere; "pictures" and "seconds" are added by ``rewards.metering``, not by scorers.
+    read: what a scorer that reads text read in each picture, "" where it judged none; () of other scorers.
     """
 
     value_B: np.ndarray
     parts: dict[str, np.ndarray]
     unjudged: Mapping[str, int] = field(default_factory=dict)
     spent: Mapping[str, float] = field(default_factory=dict)
+    read: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, array in (("value_B", self.value_B), *self.parts.items()):
@@ -81,7 +83,9 @@ def concatenate(parts: Sequence[Scores]) -> Scores:
     names = parts[0].parts
     joined = {name: np.concatenate([scores.parts[name] for scores in parts]) for name in names}
     value_B = np.concatenate([scores.value_B for scores in parts])
-    return Scores(value_B, joined, total(s.unjudged for s in parts), total(s.spent for s in parts))
+    read = tuple(text for scores in parts for text in scores.read)
+    kept = read if len(read) == len(value_B) else ()
+    return Scores(value_B, joined, total(s.unjudged for s in parts), total(s.spent for s in parts), kept)
 
 
 def total(amounts: Iterable[Mapping[str, _Number]]) -> dict[str, _Number]:
@@ -123,16 +127,28 @@ def tabulate(rows: Sequence[Mapping[str, float] | str], names: Sequence[str]) ->
     return Scores(parts[names[0]].copy(), parts, dict(causes))
 
 
+@dataclass(frozen=True)
+class Read:
+    """The parts of a picture, by name, from a judge that also says what it read there."""
+
+    parts: Mapping[str, float]
+    text: str
+
+
+Row = Mapping[str, float] | Read | str
+"""What a judge of one picture gives: its parts, those with what was read, or the cause why there are none."""
+
+
 def judge_each(
-    name: str, judge: Callable[[Prompt, np.ndarray], Mapping[str, float] | str], prompts: Sequence[Prompt],
+    name: str, judge: Callable[[Prompt, np.ndarray], Row], prompts: Sequence[Prompt],
     images_B3HW: np.ndarray, needs: Sequence[str], parts: Sequence[str],
 ) -> Scores:  # fmt: skip
-    """Scores of a judge of one picture at a time: uint8 (H, W, 3) and its prompt in, the parts or a cause out.
+    """Scores of a judge of one picture at a time: uint8 (H, W, 3) and its prompt in, a row out.
 
     A picture on which it raises is not judged ("engine"); the log says what happened. For the rest see ``obstacles``
     and ``tabulate``.
     """
-    rows: list[Mapping[str, float] | str] = []
+    rows: list[Row] = []
     for prompt, picture_3HW, cause in zip(prompts, images_B3HW, obstacles(prompts, images_B3HW, needs), strict=True):
         if cause is not None:
             rows.append(cause)
@@ -142,7 +158,10 @@ def judge_each(
         except Exception:
             log.exception("%s could not judge the picture of prompt %s; it is NaN", name, prompt.id)
             rows.append("engine")
-    return tabulate(rows, parts)
+    scores = tabulate([row.parts if isinstance(row, Read) else row for row in rows], parts)
+    if not any(isinstance(row, Read) for row in rows):
+        return scores
+    return replace(scores, read=tuple(row.text if isinstance(row, Read) else "" for row in rows))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pytest
 from preference_data.records import Prompt
 from rewards.cache import CachedScorer, identity, picture_hash
 from rewards.ocr import Ocr
+from rewards.quality import Brisque
 from rewards.scores import Scores, to_float, to_uint8
 
 PROMPTS = [Prompt.from_text(f'write "{word}"') for word in ("ONE", "TWO", "SIX", "TEN")]
@@ -164,3 +165,29 @@ def test_empty_and_unequal_batches() -> None:
     assert cached([], pictures(0, 0)).value_B.shape == (0,)
     with pytest.raises(ValueError, match="3 prompts but 4 pictures"):
         cached(PROMPTS[:3], pictures(0))
+
+
+def test_a_part_may_be_called_value() -> None:
+    class Both:
+        name = "both"
+
+        def __call__(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Scores:
+            value_B = images_B3HW.reshape(len(prompts), -1).mean(axis=1, dtype=np.float64)
+            return Scores(value_B, {"value": value_B + 1.0})
+
+    cached, images = CachedScorer(Both(), "both v1"), pictures(3)
+    expected = Both()(PROMPTS, images)
+    for scores in (cached(PROMPTS, images), cached(PROMPTS, images)):
+        np.testing.assert_array_equal(scores.value_B, expected.value_B)
+        assert list(scores.parts) == ["value"]
+        np.testing.assert_array_equal(scores.parts["value"], expected.parts["value"])
+
+
+def test_brisque_keeps_its_parts_through_the_cache(tmp_path: Path) -> None:
+    images = to_float(np.random.default_rng(4).integers(0, 256, (2, 3, 64, 64), dtype=np.uint8))
+    scorer = Brisque().load()
+    for _ in range(2):
+        cached = CachedScorer(scorer, identity("brisque", Brisque()), tmp_path / "scores.sqlite")
+        scores = cached(PROMPTS[:2], images)
+        cached.close()
+        assert set(scores.parts) == set(scorer(PROMPTS[:2], images).parts)
