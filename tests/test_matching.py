@@ -194,3 +194,17 @@ def test_nothing_to_compare_is_no_error() -> None:
     assert match(["CAT"], [], POLICY).texts == ("",)
     marks = judge(["?!"], [Line("?!")], Policy(punctuation=0.0))
     assert all(np.isfinite(list(marks.values())))
+
+
+def test_confidence_is_the_mean_over_characters_and_not_over_lines() -> None:
+    lines = [Line("HELLO WORLD", 0.9), Line("!", 0.5)]
+    expected = (11 * 0.9 + 1 * 0.5) / 12
+    assert judge(["HELLO WORLD!"], lines, POLICY)["confidence"] == pytest.approx(expected)
+    assert judge(["HELLO"], [], POLICY)["confidence"] == 0.0
+
+
+def test_one_bar_asked_for_is_any_bar_and_two_are_letters() -> None:
+    for asked in ("I", "l", "|"):
+        assert all(value([asked], read) == 1.0 for read in ("I", "l", "|", "1")), asked
+    assert value(["1"], "l") < 0.1 and value(["L"], "I") < 0.1 and value(["ILL"], "lLL") < 1.0
+    assert value(["I", "L"], "L") < 0.6

@@ -297,6 +297,20 @@ def test_a_failure_of_what_it_asks_is_nan_and_never_a_score(
     assert after.value_B.tobytes() == before.value_B.tobytes()  # a failure leaves nothing behind
 
 
+READERS = [name for name, row in ROWS.items() if row.pictures is words_from_right_to_wrong and name != "learned"]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_reward_that_reads_does_not_judge_a_script_it_cannot_write(name: str, tmp_path: Path) -> None:
+    """Never 0: its engine would read another text in a picture that is right."""
+    row = ROWS[name]
+    scorer = (row.make(tmp_path) if row.make else REWARDS[name]()).load("cpu")
+    foreign = [Prompt.from_text(f'a sign "{text}"') for text in ("\u0416\u0418\u0417\u041d\u042c", "\ud55c\uad6d")]
+    scores = scorer([*foreign, row.prompts[0]], row.pictures()[[0, 1, 0]])
+    assert np.isnan(scores.value_B).tolist() == [True, True, False]
+    assert sum(scores.unjudged.values()) == 2 and all(cause.endswith("script") for cause in scores.unjudged)
+
+
 def test_empty_and_unequal_batches(loaded: tuple[str, Reward, Scorer, Row]) -> None:
     _, _, scorer, row = loaded
     empty = scorer([], row.pictures()[:0])
