@@ -155,7 +155,11 @@ class Watch:
         return now, *drawn[0]
 
     def _texts(self, ours: Sequence[str], theirs: Sequence[str]) -> dict[str, np.ndarray]:
-        """What can be said of two engines' readings, [P] each."""
+        """What can be said of two engines' readings, [P] each; NaN where one of them has no characters for the text."""
+        known = [
+            all(getattr(reader, "can_write", lambda _: True)(prompt) for reader in self._readers)
+            for prompt in self._prompts
+        ]
         targets = [" ".join(prompt.spans) for prompt in self._prompts]
         rows = [
             {
@@ -167,7 +171,7 @@ class Watch:
             }
             for target, our, their in zip(targets, ours, theirs, strict=True)
         ]
-        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+        return {name: np.where(known, np.array([row[name] for row in rows]), np.nan) for name in rows[0]}
 
     def _evidence(self, step: int, alarm: Alarm, images: np.ndarray, read: Sequence[str]) -> dict[str, Any]:
         """The alarm for monitors.jsonl, with the pictures that changed most and how they began."""

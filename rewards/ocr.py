@@ -113,6 +113,10 @@ class OcrScorer:
         parts = {"ned_score": value, "exact": exact, "confidence": confidence, "unwritable": unwritable}
         return Read(parts, reading.text)
 
+    def can_write(self, prompt: Prompt) -> bool:
+        """Whether the engine has every character of the texts that a prompt asks for."""
+        return self._target(prompt)[1] == 0.0
+
     def _target(self, prompt: Prompt) -> tuple[str, float]:
         """The text to compare with, and the share of it that the engine cannot write."""
         texts, unwritable = self._alphabet.known_part(prompt.spans)

@@ -79,6 +79,10 @@ class PageScorer:
         "not_finite", "engine" (it raised; the log says what)."""
         return judge_each(self.name, self._judge, prompts, images_B3HW, self._needs, self._parts)
 
+    def can_write(self, prompt: Prompt) -> bool:
+        """Whether the engine has every character of the texts that a prompt asks for."""
+        return self._alphabet.known_part(self._asked(prompt))[1] == 0.0
+
     def _judge(self, prompt: Prompt, picture_HW3: np.ndarray) -> Row:
         texts, unwritable = self._alphabet.known_part(self._asked(prompt))
         if unwritable >= MOST:

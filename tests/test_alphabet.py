@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from experiments.watch import Watch
 from preference_data.records import Prompt
 from rewards.named import named_reward
 from rewards.ocr import ned_score
@@ -100,3 +102,13 @@ def test_a_right_picture_with_typographic_marks_is_exact() -> None:
     for name in ("ocr", "ocr_judge", "ocr_page", "ocr_contains"):
         assert named_reward(name).load()(prompts, pictures).value_B[0] == 1.0, name
     assert named_reward("ocr_likelihood").load()(prompts, pictures).value_B[0] > 0.9
+
+
+def test_two_engines_do_not_disagree_about_what_one_cannot_write() -> None:
+    readers = [named_reward(name).load() for name in ("ocr", "ocr_judge")]
+    watch = SimpleNamespace(
+        _prompts=[Prompt.from_text('a sign "OPEN"'), Prompt.from_text('a sign "\u3042\u308a"')], _readers=readers,
+        _first="gold/ocr_judge", _plan=SimpleNamespace(readers=("ocr", "ocr_judge")),
+    )  # fmt: skip
+    said = Watch._texts(watch, ["OPEN", "\u3042\u308a"], ["OPEM", "8"])  # type: ignore[arg-type]
+    assert said["disagreement"][0] == 0.25 and all(np.isnan(values[1]) for values in said.values())
