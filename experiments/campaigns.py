@@ -9,12 +9,14 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from sqlalchemy.engine import make_url
+
 from preference_data import campaigns, checks, exchange, importing, incoming, judgements, pairs, progress, sources
 from preference_data.campaigns import Item
 from preference_data.quality import quality, standings
 from preference_data.settings import CampaignSettings
 from preference_data.staging import Staged
-from preference_data.store import Store
+from preference_data.store import Store, exists
 
 MAKERS = 8
 """Makers of pictures that a line names."""
@@ -22,8 +24,13 @@ STORE = "annotations"
 """The folder of the store when none is named."""
 
 
-def open_store(place: str, pictures: Path | None) -> Store:
-    """The store at a folder or a postgresql:// URL."""
+def open_store(place: str, pictures: Path | None, make: bool = False) -> Store:
+    """The store at a folder or a postgresql:// URL. Raises ValueError when none is there and none is to be made."""
+    if not make and not exists(place):
+        shown = make_url(place).render_as_string() if "://" in place else place  # without a password
+        raise ValueError(
+            f"there is no store at {shown}; name one with --store, or make one with: glyphlab campaign create"
+        )
     return Store.open(place, pictures)
 
 

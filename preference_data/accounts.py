@@ -46,8 +46,7 @@ def create(
     """
     if role not in schema.ROLES:
         raise ValueError(f"role is {role!r}; choose one of {', '.join(schema.ROLES)}")
-    if not name.strip() or len(name) > 120 or not name.isprintable():
-        raise ValueError(Sentence("the name {name!r} must have 1 to 120 printable characters", {"name": name}))
+    check_name(name)
     if (password is None) == (identity is None):
         raise ValueError("an account has either a password or an identity of an OIDC provider")
     row = {
@@ -65,6 +64,24 @@ def create(
         return authorise(db, made.id, ANNOTATE)
 
     return store.write(work)
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError when nobody can be called so."""
+    if not name.strip() or len(name) > 120 or not name.isprintable():
+        raise ValueError(Sentence("the name {name!r} must have 1 to 120 printable characters", {"name": name}))
+
+
+def check_new(store: Store, actor: int, name: str) -> None:
+    """Raises ValueError when an administrator cannot make an account of that name, before a password is asked for."""
+    check_name(name)
+
+    def work(db: Connection) -> None:
+        authorise(db, actor, ADMINISTER)
+        if db.execute(select(schema.account.c.id).where(schema.account.c.name == name)).first():
+            raise ValueError(Sentence("there is an account {name!r} (or with this identity) already", {"name": name}))
+
+    store.read(work)
 
 
 def hashed(password: str) -> str:

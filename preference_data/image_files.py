@@ -126,7 +126,7 @@ def _composed(image: Image.Image, name: str, ground: tuple[int, int, int]) -> np
         with_alpha = np.asarray(_eight_bit_key(image).convert("RGBA"))
         pixels, alpha = with_alpha[..., :3], with_alpha[..., 3:]
     else:
-        return np.asarray(image.convert("RGB"))
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     if alpha is None or alpha.min() == 255:
         return np.ascontiguousarray(pixels)
     # 32 bits: a product of two bytes does not fit into 8, and a sum of two such products not into 16.

@@ -12,6 +12,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image
@@ -42,31 +43,31 @@ class PictureFolder:
         """Whether the picture is here."""
         return (self.root / f"{sha256}.png").exists()
 
-    def add(
-        self, content: bytes, name: str = "the upload", beside: PictureFolder | None = None
-    ) -> tuple[str, int, int]:  # fmt: skip
-        """Check and keep a picture file's bytes; (sha256, width, height). Raises ValueError as `decode_image`.
-
-        What the folder `beside` has already is not kept a second time.
-        """
+    def add(self, content: bytes, name: str = "the upload") -> tuple[str, int, int]:
+        """Check and keep a picture file's bytes; (sha256, width, height). Raises ValueError as `decode_image`."""
         pixels = decode_image(content, name)
         sha = pixel_hash(pixels)
         place = self.root / f"{sha}.png"
-        if not self.has(sha) and not (beside is not None and beside.has(sha)):
+        if not self.has(sha):
             self.root.mkdir(parents=True, exist_ok=True)
             handle, fresh = tempfile.mkstemp(prefix=".new.", dir=self.root)
             try:
                 with os.fdopen(handle, "wb") as file:
-                    if (plain := only_pixels(content)) is not None:
-                        file.write(plain)
-                    else:
-                        Image.fromarray(pixels).save(file, format="PNG", compress_level=3)
+                    write_plain(file, content, pixels)
                 os.chmod(fresh, 0o644)
                 os.replace(fresh, place)
             except BaseException:
                 Path(fresh).unlink(missing_ok=True)
                 raise
         return sha, pixels.shape[1], pixels.shape[0]
+
+
+def write_plain(file: IO[bytes], content: bytes, pixels_HW3: np.ndarray) -> None:
+    """Write a PNG with nothing but pixels; `content` is the file that they were decoded from."""
+    if (plain := only_pixels(content)) is not None:
+        file.write(plain)
+    else:
+        Image.fromarray(pixels_HW3).save(file, format="PNG", compress_level=3)
 
 
 def pixel_hash(pixels_HW3: np.ndarray) -> str:

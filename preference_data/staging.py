@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from preference_data.pictures import PictureFolder
+from preference_data.image_files import decode_image
+from preference_data.pictures import PictureFolder, pixel_hash, write_plain
 
 PREFIX = ".import-"
 FORGOTTEN = 86_400.0
@@ -25,7 +26,7 @@ class Staged:
 
     def __init__(self, folder: PictureFolder) -> None:
         self.folder = folder
-        self.waiting: PictureFolder | None = None
+        self.waiting: str | None = None
         self.placed: list[str] = []
         self._made_root = False
 
@@ -34,7 +35,7 @@ class Staged:
 
     def __exit__(self, *_: object) -> None:
         if self.waiting is not None:
-            shutil.rmtree(self.waiting.root, ignore_errors=True)
+            shutil.rmtree(self.waiting, ignore_errors=True)
         if self._made_root and not any(self.folder.root.iterdir()):
             self.folder.root.rmdir()
 
@@ -44,19 +45,25 @@ class Staged:
             self._made_root = not self.folder.root.exists()
             self.folder.root.mkdir(parents=True, exist_ok=True)
             _forget(self.folder.root)
-            self.waiting = PictureFolder(Path(tempfile.mkdtemp(prefix=PREFIX, dir=self.folder.root)))
-        return self.waiting.add(content, name, beside=self.folder)
+            self.waiting = tempfile.mkdtemp(prefix=PREFIX, dir=self.folder.root)
+        pixels = decode_image(content, name)
+        sha = pixel_hash(pixels)
+        place = os.path.join(self.waiting, f"{sha}.png")  # a Path each would cost more than the rest of this
+        if not os.path.exists(place) and not self.folder.has(sha):
+            with open(place, "wb") as file:  # nobody else looks into this folder, so it may be seen half written
+                write_plain(file, content, pixels)
+        return sha, pixels.shape[1], pixels.shape[0]
 
     def place(self) -> None:
         """Move what waits into the folder. Calling it again moves what came since."""
-        if self.waiting is None or not self.waiting.root.exists():
+        if self.waiting is None:
             return
-        with os.scandir(self.waiting.root) as found:
+        with os.scandir(self.waiting) as found:
             names = [entry.name for entry in found]
         for name in names:
-            target = self.folder.root / name
-            fresh = not target.exists()
-            os.replace(self.waiting.root / name, target)
+            target = os.path.join(self.folder.root, name)
+            fresh = not os.path.exists(target)
+            os.replace(os.path.join(self.waiting, name), target)
             if fresh:
                 self.placed.append(name)
 

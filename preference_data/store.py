@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, select
+from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -120,6 +120,21 @@ class Store:
     def close(self) -> None:
         """Give the connections back."""
         self.engine.dispose()
+
+
+def exists(place: str | Path) -> bool:
+    """Whether a store was made there, without making one. Raises ValueError as `Store.open` for another database."""
+    if "://" not in str(place):
+        return (Path(place) / "store.sqlite").is_file()
+    url = make_url(str(place))
+    if url.get_backend_name() != "postgresql":
+        raise ValueError(f"{url.get_backend_name()} is no database for the store; name a folder (SQLite) or "
+                         "postgresql://user@host/database")  # fmt: skip
+    engine = create_engine(url.set(drivername="postgresql+psycopg"))
+    try:
+        return inspect(engine).has_table("alembic_version")
+    finally:
+        engine.dispose()
 
 
 def connect(url: URL) -> Engine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
@@ -18,7 +19,7 @@ Role = Literal["annotator", "adjudicator", "researcher", "admin"]
 
 @dataclass(frozen=True)
 class Add:
-    """Make an account; asks for its password.
+    """Make an account; asks for its password, or reads it from standard input where nobody can be asked.
 
     Example: glyphlab account add ada --role annotator
     """
@@ -36,7 +37,29 @@ class Add:
     def run(self) -> int:
         from experiments.accounts import add
 
-        return self.at.show(lambda store: add(store, self.name, self.role, self.issuer, self.subject))
+        return self.at.show(lambda store: add(store, self.name, self.role, self.issuer, self.subject), make=True)
+
+
+@dataclass(frozen=True)
+class AddMany:
+    """Make an account for every line of a CSV file with the columns name and, if wanted, role; all of them or none.
+
+    Each gets a password of its own, and they are written into a file that nobody else may read.
+
+    Example: glyphlab account add-many people.csv -o passwords.csv
+    """
+
+    file: Annotated[Positional[Path], arg(metavar="FILE")]
+    """who gets an account"""
+    out: Annotated[Path, arg(aliases=["-o"])]
+    """where the names and passwords go: a new file; hand them out, then delete it"""
+    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+
+    def run(self) -> int:
+        from experiments.accounts import add_many, people
+
+        found = people(self.file, self.out)
+        return self.at.show(lambda store: add_many(store, found, self.out), make=True)
 
 
 @dataclass(frozen=True)
@@ -122,6 +145,7 @@ class Accounts:
 
     action: (
         Annotated[Add, subcommand("add")]
+        | Annotated[AddMany, subcommand("add-many")]
         | Annotated[Change, subcommand("change")]
         | Annotated[ListAccounts, subcommand("list")]
         | Annotated[Delete, subcommand("delete")]

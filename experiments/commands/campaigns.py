@@ -27,11 +27,11 @@ class Place:
     pictures: Annotated[Path | None, arg(metavar="PATH")] = None
     """folder of its pictures; STORE/pictures when not given, needed for PostgreSQL"""
 
-    def show(self, work: Callable[[Store], list[str]]) -> int:
-        """Open the store and print what `work` tells."""
+    def show(self, work: Callable[[Store], list[str]], make: bool = False) -> int:
+        """Open the store, which is made where there is none if `make`, and print what `work` tells."""
         from experiments.campaigns import open_store
 
-        store = open_store(self.store, self.pictures)
+        store = open_store(self.store, self.pictures, make)
         try:
             for line in work(store):
                 print(line)
@@ -100,7 +100,7 @@ class Create:
             known = known_items(store, items, self.gold, self.attention_share, self.seed)
             return create(store, self.name, settings, [*known, *items], source, not self.draft)
 
-        return self.at.show(work)
+        return self.at.show(work, make=True)
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ class Import:
         if not self.file.is_file():
             raise FileNotFoundError(f"{self.file} is not there, or no file")
         options = Options(self.skip_malformed, fields_of(self.fields), self.root)
-        return self.at.show(lambda store: import_lines(store, self.file, self.format, self.name, options))
+        return self.at.show(lambda store: import_lines(store, self.file, self.format, self.name, options), make=True)
 
 
 @dataclass(frozen=True)

@@ -530,11 +530,11 @@ def test_plain_png_keeps_its_pixel_data_and_nothing_else(tmp_path: Path) -> None
 def test_pictures_are_decoded_once_and_what_waits_is_not_kept_twice(
     there: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from preference_data import pictures
+    from preference_data import staging
 
     count: list[str] = []
-    decode = pictures.decode_image
-    monkeypatch.setattr(pictures, "decode_image", lambda content, name: count.append(name) or decode(content, name))
+    decode = staging.decode_image
+    monkeypatch.setattr(staging, "decode_image", lambda content, name: count.append(name) or decode(content, name))
     rows = [{"prompt": "a", "generations": [f"p/{i}.png" for i in range(6)], "ranking": [1, 2, 3, 4, 5, 6]}]
     stored(store, write(there, rows), "imagereward")
     assert len(count) == 6

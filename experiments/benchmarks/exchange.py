@@ -1,0 +1,210 @@
+"""Importing pairs of 512-pixel PNG pictures from Parquet, as Pick-a-Pic has them.
+
+Run:     OMP_NUM_THREADS=1 python -m experiments.benchmarks.exchange --pairs 10000
+
+A file of that many pairs, with two pictures of its own each, is written first (by a process of its own, so that its
+memory does not count), then imported into a fresh store by `glyphlab pairs import`'s own functions. Pictures are
+photograph-like: smooth colours with noise, about 380 KB each as PNG; `--distinct` of them are drawn, and each copy is
+made another picture by its first pixels, so that every picture is decoded, hashed and kept.
+
+    ms_a_pair       CPU milliseconds of the import's process, system time included, a pair
+    peak_mb         its peak memory; `quarter_peak_mb`: of an import of a quarter of the pairs in a process of its own
+    decode_ms       CPU milliseconds to decode two of these pictures with Pillow and hash their pixels: what no import
+                    can do without
+
+The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import multiprocessing
+import resource
+import statistics
+import tempfile
+import time
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+from PIL import Image
+
+BATCH = 50
+"""Pairs in a row group, as in files of the hub."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Sizes of the import."""
+
+    pairs: int = 10_000
+    size: int = 512
+    """pixels of a picture's sides"""
+    distinct: int = 40
+    """pictures that are drawn"""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.pairs < 4 or self.size < 8 or self.distinct < 2:
+            raise ValueError(f"pairs={self.pairs}, size={self.size}, distinct={self.distinct}: at least 4, 8 and 2")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one import took."""
+
+    pairs: int
+    ms_a_pair: float
+    wall_ms_a_pair: float
+    peak_mb: float
+    kept: int
+    """pictures in the store's folder afterwards"""
+
+
+def photograph(size: int, seed: int) -> np.ndarray:
+    """uint8 [size, size, 3]: smooth colours with the noise of a camera."""
+    random = np.random.default_rng(seed)
+    colours = random.integers(0, 256, size=(12, 12, 3), dtype=np.uint8)
+    smooth = np.asarray(Image.fromarray(colours).resize((size, size), Image.Resampling.BICUBIC), np.float32)
+    return (smooth + random.normal(0.0, 2.5, smooth.shape)).clip(0, 255).astype(np.uint8)
+
+
+def png(pixels_HW3: np.ndarray) -> bytes:
+    """The picture as PNG."""
+    content = io.BytesIO()
+    Image.fromarray(pixels_HW3).save(content, "PNG", compress_level=6)
+    return content.getvalue()
+
+
+def variants(pixels_HW3: np.ndarray, count: int) -> list[bytes]:
+    """PNG files that differ in the first row only, for little more work than one.
+
+    Each is the drawn file with its pixel data packed anew quickly; decoding costs what it costs for the drawn one.
+    """
+    first = png(pixels_HW3)
+    width, height = pixels_HW3.shape[1], pixels_HW3.shape[0]
+    body = first[first.index(b"IDAT") - 4 : first.rindex(b"IEND") - 4]
+    rows = bytearray(zlib.decompress(_data(body)))
+    head, end = first[: first.index(b"IDAT") - 4], first[first.rindex(b"IEND") - 4 :]
+    assert len(rows) == height * (3 * width + 1)
+    made = []
+    for number in range(count):
+        rows[1:5] = number.to_bytes(4, "big")
+        made.append(head + _chunk(zlib.compress(bytes(rows), 1)) + end)
+    return made
+
+
+def _data(chunks: bytes) -> bytes:
+    """The pixel data of IDAT chunks."""
+    found, place = b"", 0
+    while place < len(chunks):
+        length = int.from_bytes(chunks[place : place + 4], "big")
+        found += chunks[place + 8 : place + 8 + length]
+        place += 12 + length
+    return found
+
+
+def _chunk(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + b"IDAT" + data + zlib.crc32(b"IDAT" + data).to_bytes(4, "big")
+
+
+def write_file(given: Benchmark, pairs: int, path: Path) -> None:
+    """A Parquet file in the columns of Pick-a-Pic, every picture another one."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    drawn = [photograph(given.size, given.seed + n) for n in range(given.distinct)]
+    each = -(-2 * pairs // given.distinct)
+    stock: list[bytes] = []
+    with parquet.ParquetWriter(path, _schema(pyarrow), compression="none") as file:
+        number = 0
+        for start in range(0, given.distinct, 2):
+            stock += [
+                one for two in zip(*(variants(p, each) for p in drawn[start : start + 2]), strict=True) for one in two
+            ]
+            while len(stock) >= 2 * BATCH or (start + 2 >= given.distinct and stock):
+                few = min(BATCH, len(stock) // 2, pairs - number)
+                if few == 0:
+                    return
+                rows = [_row(number + i, stock[2 * i], stock[2 * i + 1]) for i in range(few)]
+                file.write_table(pyarrow.Table.from_pylist(rows, schema=_schema(pyarrow)))
+                stock, number = stock[2 * few :], number + few
+
+
+def _schema(pyarrow):  # type: ignore[no-untyped-def]
+    text, real = pyarrow.string(), pyarrow.float64()
+    return pyarrow.schema([
+        ("caption", text), ("jpg_0", pyarrow.binary()), ("jpg_1", pyarrow.binary()), ("label_0", real),
+        ("label_1", real), ("has_label", pyarrow.bool_()), ("user_id", pyarrow.int64()), ("model_0", text),
+        ("model_1", text),
+    ])  # fmt: skip
+
+
+def _row(number: int, first: bytes, second: bytes) -> dict[str, object]:
+    won = (number * 7) % 3
+    return {"caption": f"a photograph of scene {number // 3}", "jpg_0": first, "jpg_1": second,
+            "label_0": (1.0, 0.0, 0.5)[won], "label_1": (0.0, 1.0, 0.5)[won], "has_label": True,
+            "user_id": number % 200, "model_0": "one", "model_1": "two"}  # fmt: skip
+
+
+def imported(file: Path, folder: Path, pairs: int) -> Measured:
+    """Import the file into a fresh store, in this process; what that took."""
+    from experiments.campaigns import import_lines
+    from preference_data.incoming import Options
+    from preference_data.store import Store
+
+    store = Store.open(folder / f"store{pairs}")
+    wall, cpu = time.perf_counter(), time.process_time()
+    import_lines(store, file, "pickapic", "benchmark", Options())
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    kept = sum(1 for _ in store.pictures.root.iterdir())
+    store.close()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return Measured(pairs, 1e3 * cpu / pairs, 1e3 * wall / pairs, peak, kept)
+
+
+def floor_ms(file: Path) -> float:
+    """CPU milliseconds to decode two pictures of the file and hash their pixels, the median of 20 pairs."""
+    import pyarrow.parquet as parquet
+
+    from preference_data.image_files import decode_image
+    from preference_data.pictures import pixel_hash
+
+    batch = next(parquet.ParquetFile(file).iter_batches(batch_size=20))
+    taken = []
+    for row in batch.to_pylist():
+        start = time.process_time()
+        for side in ("jpg_0", "jpg_1"):
+            pixel_hash(decode_image(row[side], side))
+        taken.append(time.process_time() - start)
+    return 1e3 * statistics.median(taken)
+
+
+def alone(work, *given):  # type: ignore[no-untyped-def]
+    """What `work` returns in a fresh process, so that its peak of memory is its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(work, given)
+
+
+def run(given: Benchmark, folder: Path) -> dict[str, object]:
+    """Write, import, and say what it took."""
+    quarter = given.pairs // 4
+    results: dict[int, Measured] = {}
+    for pairs in (quarter, given.pairs):
+        file = folder / "pairs.parquet"
+        alone(write_file, given, pairs, file)
+        results[pairs] = alone(imported, file, folder, pairs)
+        if results[pairs].kept != 2 * pairs:
+            raise ValueError(f"{results[pairs].kept} pictures were kept of {2 * pairs}")
+        floor = alone(floor_ms, file)
+        print(results[pairs], f"decoding and hashing alone: {floor:.1f} ms")
+    whole = asdict(results[given.pairs])
+    return whole | {"quarter_peak_mb": results[quarter].peak_mb, "decode_ms": floor, "size": given.size}
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as scratch:
+        print(json.dumps(run(tyro.cli(Benchmark), Path(scratch))))
