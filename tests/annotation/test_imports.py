@@ -541,3 +541,33 @@ def test_pictures_are_decoded_once_and_what_waits_is_not_kept_twice(
     held = [{"prompt_id": "1", "prompt": "b", "rank": i, "image": png(i)} for i in range(6)]
     stored(store, parquet(there, held), "imagereward", "d")
     assert len(count) == 12 and len(list(store.pictures.root.iterdir())) == 6
+
+
+def test_a_large_file_needs_the_memory_of_a_few_rows_and_few_statements(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few statements: PostgreSQL may be on another machine, and each is a round trip."""
+    import pyarrow
+    from sqlalchemy import event
+
+    from experiments.benchmarks.exchange import Benchmark, write_file
+    from preference_data.formats import containers
+
+    monkeypatch.setattr(containers, "BATCH", 2)
+    monkeypatch.setattr(incoming.Judgements, "CHUNK", 16)
+    write_file(Benchmark(size=128, distinct=4), 600, tmp_path / "large.parquet")
+    before, held = pyarrow.total_allocated_bytes(), []
+    for _ in containers.rows(tmp_path / "large.parquet", "parquet", []):
+        held.append(pyarrow.total_allocated_bytes() - before)
+    assert len(held) == 600 and max(held) < (tmp_path / "large.parquet").stat().st_size / 6
+    write_file(Benchmark(size=16, distinct=4), 120, tmp_path / "f.parquet")
+    statements: list[str] = []
+    event.listen(store.engine, "before_cursor_execute", lambda *told: statements.append(told[2]))
+    stored(store, tmp_path / "f.parquet", "pickapic")
+    answers = of_answers(store, store.operator, "c")
+    assert len(answers) == 120 and len(list(store.pictures.root.iterdir())) == 240
+    accounts = sum("INSERT INTO account" in s for s in statements)
+    assert accounts == 120 and len(statements) - 2 * accounts < 60  # of 120 answers in one batch
+    read = incoming.read_rows(tmp_path / "f.parquet", "pickapic", None, Options()).judgements
+    assert len(read) == 120 and list(read) == list(read)
+    assert [j.annotator for j in read] == [str(i) for i in range(120)]
