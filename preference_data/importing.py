@@ -148,11 +148,14 @@ class _Filling:
         facts.add_pictures(self.db, refs.values(), self.now)
         items = self._items(kept)
         given = [self._given(j, items[_key(j)], self._account(j)) for j in kept]
-        ids = self.db.execute(
-            insert(assignment).returning(assignment.c.id, sort_by_parameter_order=True), [g for g, _ in given]
-        ).scalars()
+        self.db.execute(insert(assignment), [assigned for assigned, _ in given])
+        # asked for by token: SQLite gives ids back for one row at a time only
+        asked = select(assignment.c.token, assignment.c.id).where(
+            assignment.c.token.in_([a["token"] for a, _ in given])
+        )
+        ids = {row.token: row.id for row in self.db.execute(asked)}
         self.db.execute(
-            insert(schema.answer), [{**a, "assignment_id": made} for made, (_, a) in zip(ids, given, strict=True)]
+            insert(schema.answer), [{**said, "assignment_id": ids[assigned["token"]]} for assigned, said in given]
         )
 
     def _items(self, judgements: Sequence[Judgement]) -> dict[str, int]:
