@@ -13,7 +13,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from safetensors.numpy import save
 
 from experiments.files import read_png, write_bytes
 from preference_data.comparisons import Comparison, load, split
-from preference_data.line_files import existing
+from preference_data.line_files import first_existing
 from preference_data.records import ImageRef, Prompt
 from rewards.backbones import Backbone, Extractor, parse
 from rewards.cards import data_card, held_out_interval, model_card
@@ -41,10 +40,10 @@ def picture_file(folder: Path, image: ImageRef) -> Path:
     Raises FileNotFoundError naming both places.
     """
     named, by_hash = folder / image.path, folder / "pictures" / f"{image.sha256}.png"
-    for place in (named, by_hash):
-        with suppress(FileNotFoundError):
-            return existing(place)
-    raise FileNotFoundError(f"the picture {image.sha256[:12]} is neither {named} nor {by_hash}")
+    try:
+        return first_existing(named, by_hash)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"the picture {image.sha256[:12]} is neither {named} nor {by_hash}") from None
 
 
 def describe(

@@ -23,8 +23,9 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 """Pillow reads a phone's MPO as a JPEG."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 """Of files in a folder that are taken for images, in small letters."""
-MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 64 * 2**20
+MAX_BYTES = 4 * MAX_PIXELS
+"""Of a file, which is refused before it is read; what is no larger than the pixels that it may have fits."""
 WHITE = (255, 255, 255)
 ORIENTATION = 0x0112
 TURNS = {
@@ -81,6 +82,8 @@ class _Refused(ValueError):
 
 def _content(path: Path) -> bytes:
     try:
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise _Refused(f"{path} has {size} bytes; at most {MAX_BYTES} are taken")
         return path.read_bytes()
     except FileNotFoundError:
         raise

@@ -17,6 +17,7 @@ import json
 import math
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -162,6 +163,14 @@ def existing(path: Path) -> Path:
     if not found.exists():
         raise FileNotFoundError(f"{path} is not there")
     return found
+
+
+def first_existing(*paths: Path) -> Path:
+    """The first of these that is there, as `existing`. Raises FileNotFoundError when none is."""
+    for path in paths:
+        with suppress(FileNotFoundError):
+            return existing(path)
+    raise FileNotFoundError(f"none of these is there: {', '.join(map(str, paths))}")
 
 
 def _content(path: Path) -> bytes:

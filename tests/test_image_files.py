@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from experiments.files import read_png
 from experiments.released import read_picture
+from preference_data import image_files
 from preference_data.image_files import MAX_BYTES, decode_image, image_size, read_image
 from preference_data.pictures import PictureFolder, pixel_hash
 
@@ -167,15 +168,20 @@ def test_a_phones_jpeg_of_several_images_is_its_first(tmp_path: Path) -> None:
     assert PictureFolder(tmp_path / "s").add(path.read_bytes())[1:] == (24, 16)
 
 
-def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for side in (9000, 13000, 20000, 100000):  # below, at and above where Pillow warns and refuses
         path = tmp_path / f"{side}.png"
         path.write_bytes(png(struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0), b""))
         for read in (read_image, image_size, read_png, read_picture):
             with pytest.raises(ValueError, match=rf"{side}\.png is .*at most 67108864 pixels"):
                 read(path)
-    with pytest.raises(ValueError, match=r"a has \d+ bytes; at most"):
-        decode_image(b"\0" * (MAX_BYTES + 1), "a")
+    with path.open("r+b") as file:
+        file.truncate(MAX_BYTES + 1)  # a hole, which takes no room on the disk
+    with pytest.raises(ValueError, match=r"\.png has \d+ bytes; at most"):
+        read_image(path)
+    monkeypatch.setattr(image_files, "MAX_BYTES", 100)
+    with pytest.raises(ValueError, match="a has 101 bytes; at most"):
+        decode_image(b"\0" * 101, "a")
 
 
 def test_damage_names_the_file_wherever_it_is(tmp_path: Path) -> None:

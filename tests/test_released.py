@@ -108,7 +108,6 @@ def test_shards_are_cut_and_put_together(tmp_path):
     assert same(tensors(tmp_path), drawn)
 
 
-@pytest.mark.slow
 def test_a_tensor_in_two_shards_is_taken_from_the_file_of_the_index(t2i, copied):
     files = weight_files(copied / "transformer")
     states = [load_file(path) for path in files]
@@ -152,6 +151,7 @@ def test_weights_that_are_not_finite_are_named(part, load, value, copied):
         load(read_base(copied))
 
 
+@pytest.mark.slow
 def test_reading_needs_the_memory_of_one_copy(tmp_path):
     """80 MB of weights in shards of 20 MB. Anonymous memory is what the process itself holds; files that are mapped can
     be dropped by the system at any time."""

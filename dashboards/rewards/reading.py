@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from preference_data.comparisons import Comparison, to_jsonl
+from preference_data.line_files import existing
 from preference_data.records import ImageRef, Prompt, image_from_json, prompt_from_json
 
 REPORT = "comparison.json"
@@ -109,9 +111,11 @@ def chosen(
 def file_of(folder: Path, image: ImageRef) -> Path | None:
     """The picture's file below the folder of the answers, None when it is not there (or would lie outside)."""
     root = folder.resolve()
-    for place in (root / image.path, root / "pictures" / f"{image.sha256}.png"):
-        if place.is_file() and (place.resolve().is_relative_to(root)):
-            return place
+    for named in (root / image.path, root / "pictures" / f"{image.sha256}.png"):
+        with suppress(FileNotFoundError):
+            place = existing(named)
+            if place.is_file() and place.resolve().is_relative_to(root):
+                return place
     return None
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from experiments.page.reward_charts import known
 from preference_data.image_files import read_image
+from preference_data.line_files import first_existing
 
 SHOWN = 24
 """Pairs on the page; the dashboard has more."""
@@ -61,11 +62,10 @@ def figure(item: Mapping[str, Any], folder: Path) -> str:
 
 def thumbnail(folder: Path, path: str, sha256: str, alt: str, won: bool) -> str:
     """The picture as a data URI, at most `MOST` pixels; a note where it cannot be read."""
-    place = next((p for p in (folder / path, folder / "pictures" / f"{sha256}.png") if p.is_file()), None)
-    if place is None:
-        return f'<span class="unknown">{alt} is not here</span>'
     try:
-        small = Image.fromarray(read_image(place))
+        small = Image.fromarray(read_image(first_existing(folder / path, folder / "pictures" / f"{sha256}.png")))
+    except FileNotFoundError:
+        return f'<span class="unknown">{alt} is not here</span>'
     except (OSError, ValueError):
         return f'<span class="unknown">{alt} cannot be read</span>'
     small.thumbnail((MOST, MOST))

@@ -99,16 +99,30 @@ def given(*files: tuple[str, list[SimpleNamespace]]) -> dict:
         ("a.png", b"GIF89a" + b"\0" * 50, "no readable picture"),
         ("captions.jsonl", b'{"picture": "../../store.sqlite", "prompt": "x"}', "no plain file name"),
         ("captions.jsonl", b"not json", "line 1"),
+        ("captions.jsonl", b"\xef\xbb\xbf" + b'{"picture": "../../store.sqlite", "prompt": "x"}', "no plain file name"),
+        ("captions.jsonl", '{"picture": "../x.png", "prompt": "x"}'.encode("utf-16"), "no plain file name"),
+        ("captions.jsonl", b'\n{"picture": "a.png", "prompt": "caf\xe9"}', "line 2 is no UTF-8"),
+        ("captions.jsonl", b'["../x.png", "x"]', "line 1 is not like"),
+        ("a.txt", b"caf\xe9", "line 1 is no UTF-8"),
     ],
 )
 def test_a_hostile_upload_is_refused_and_leaves_nothing(
     store: Store, tmp_path: Path, name: str, content: bytes, told: str
 ) -> None:
-    bad = [upload(name, content), upload("a.txt", b"a wall")]
+    others = [upload("a.txt", b"a wall")] if name != "a.txt" else [upload("a.png", b"")]
+    bad = [upload(name, content), *others]
     files = given(("one", bad), ("two", bad))
     with pytest.raises(ValueError, match=told):
         lead_create.make(person(store, "lea").id, "c", "from_uploads", files, ALONE)
     assert campaigns.listed(store, store.operator) == []
+
+
+def test_uploaded_prompts_are_read_as_prompt_files_are() -> None:
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        content = "a wall\r\n\r\na\u2028door".encode(encoding)
+        assert lead_create.prompt_texts(content, "p.txt") == {"a wall", "a\u2028door"}
+    with pytest.raises(ValueError, match=r"p\.txt line 2 is no UTF-8"):
+        lead_create.prompt_texts(b"a wall\ncaf\xe9", "p.txt")
 
 
 def test_uploads_and_paths_cannot_leave_their_folders(store: Store, tmp_path: Path) -> None:
