@@ -16,6 +16,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -338,8 +339,11 @@ def _config(stage: int, clip: float, memory: Memory, trained: int) -> dict[str, 
     }
 
 
-def start_processes() -> None:
-    """Join the process group of the launcher. Raises ValueError when there is no launcher."""
+def start_processes(minutes: float = 60.0) -> None:
+    """Join the process group of the launcher, in which ranks wait for one another for `minutes` at most.
+
+    The first call says how long. Raises ValueError when there is no launcher.
+    """
     if not dist.is_initialized() and "RANK" not in os.environ:
         raise ValueError("DeepSpeedEngine needs its processes started: use `torchrun --nproc_per_node N ...`")
     import deepspeed
@@ -347,7 +351,7 @@ def start_processes() -> None:
     # DeepSpeed compiles a shared-memory all-reduce on every CPU machine, a minute and a C++ compiler for nothing that
     # gloo cannot do; declaring it incompatible is the only switch
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(verbose=False)
+    deepspeed.init_distributed(verbose=False, timeout=timedelta(minutes=minutes))
 
 
 def _of_rank_0(value: int) -> int:

@@ -149,6 +149,11 @@ class Experiment:
     """local: one process; deepspeed: as many as the launcher starts, through ZeRO"""
     zero_stage: int = 2
     """what deepspeed splits among processes: 0 nothing, 1 optimizer state, 2 gradients as well, 3 weights as well"""
+    judge_minutes: float = 15.0
+    """the most that a judge may take for its pictures before it is replaced"""
+    wait_minutes: float = 60.0
+    """the most that ranks wait for one another, e.g. while one checks a checkpoint; more than `judge_minutes`, or a
+    judge that stalls on one rank ends the run of all"""
     seed: int = 0
     """of the initial weights"""
     sight: Callable[[QwenImageVAE], TextEncoder] = CoarseEncoder
@@ -166,6 +171,11 @@ class Experiment:
         for name, value, bound in least:
             if not value >= bound:
                 raise ValueError(f"{name}={value} must be at least {bound}")
+        if not 0.0 < self.judge_minutes < self.wait_minutes:
+            raise ValueError(
+                f"judge_minutes={self.judge_minutes} must be above 0 and below wait_minutes={self.wait_minutes}: a "
+                "rank whose judge stalls must be able to replace it while the others wait"
+            )
 
 
 def laid_out(experiment: Experiment) -> Experiment:

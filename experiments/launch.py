@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,10 +15,11 @@ from base_model.weights import load_model
 from experiments.answers import has_answers
 from experiments.configs import CONFIGS, nano
 from experiments.evaluate import evaluate
-from experiments.experiment import EvaluationPlan, Experiment
+from experiments.experiment import EvaluationPlan, Experiment, laid_out
 from experiments.progress import Progress
 from experiments.quickstart import THREADS, quickstart
 from experiments.ranks import rank_of
+from experiments.rebuilding import rebuild
 from experiments.record import RunRecord
 from experiments.report import REPORT, write_report
 from experiments.runner import run
@@ -30,8 +30,6 @@ from rewards.workers import ScorerPool
 
 RESTARTS = 2
 """Workers that are replaced when they die or hang, in all; what they were judging is judged again."""
-FUNCTIONS = ("alignment.tied_dpo.", "base_model.flow.", "base_model.positions.", "base_model.sight.")
-"""Where settings that are functions live."""
 
 
 def find(name: str) -> Experiment:
@@ -48,14 +46,28 @@ def train(experiment: Experiment, folder: Path, parent: Path | None) -> Path:
         pool = None
         given = isinstance(experiment.algorithm, Dpo) and has_answers(folder)
         if isinstance(experiment.algorithm, Dpo | Groups) and not given:
-            pool = stack.enter_context(ScorerPool(named_reward(experiment.reward), workers=2, restarts=RESTARTS))
+            pool = stack.enter_context(
+                ScorerPool(
+                    named_reward(experiment.reward),
+                    workers=2,
+                    restarts=RESTARTS,
+                    answer_timeout=60.0 * experiment.judge_minutes,
+                )
+            )
         run(experiment, folder, parent, pool)
     return folder / REPORT if rank_of(experiment) else write_report(folder)
 
 
-def resume(folder: Path) -> Path:
-    """Go on with whatever run is in `folder`, with the settings it was started with; the path of its report."""
+def resume(folder: Path, changes: Sequence[str] = ()) -> Path:
+    """Go on with whatever run is in `folder`, with the settings it was started with; the path of its report.
+
+    `changes` are settings that hold from here on, as SETTING=VALUE. Raises ValueError for one that cannot change.
+    """
     config = RunRecord.read(folder).config
+    if changes and "experiment" not in config:
+        raise ValueError(
+            f"{folder} is a run of several stages, whose settings stay; change those of one stage's folder"
+        )
     if "chain" in config:
         return quickstart(folder)
     if "variants" in config:
@@ -63,7 +75,20 @@ def resume(folder: Path) -> Path:
 
         return resume_sweep(folder)
     parent = config["parent"]
-    return train(rebuild(config["experiment"]), folder, folder / parent if parent else None)
+    experiment = changed(rebuild(config["experiment"]), changes)
+    return train(experiment, folder, folder / parent if parent else None)
+
+
+def changed(experiment: Experiment, changes: Sequence[str]) -> Experiment:
+    """The experiment with settings given as SETTING=VALUE; a schedule as long as the run stays so."""
+    from experiments.overrides import override
+
+    if odd := [text for text in changes if "=" not in text]:
+        raise ValueError(f"--set {odd[0]!r} has no value; write SETTING=VALUE, such as optim.adamw_lr=1e-5")
+    optim = experiment.optim
+    if laid_out(replace(experiment, optim=replace(optim, steps=0))).optim == optim:
+        experiment = replace(experiment, optim=replace(optim, steps=0))
+    return override(experiment, dict(text.split("=", 1) for text in changes))
 
 
 def evaluate_run(folder: Path, plan: EvaluationPlan = nano.evaluation) -> list[Path]:
@@ -79,34 +104,3 @@ def evaluate_run(folder: Path, plan: EvaluationPlan = nano.evaluation) -> list[P
     ):
         evaluate(load_model(place), plan, target, reward, judge, bar)
     return [target / f"{name}.json" for name, _ in plan.samplers]
-
-
-def rebuild(settings: Any) -> Any:
-    """Settings as run.json has them, back to the dataclasses and functions that they were.
-
-    Raises ValueError when a class or a field no longer exists.
-    """
-    if isinstance(settings, list):
-        return tuple(rebuild(item) for item in settings)
-    if isinstance(settings, str) and settings.startswith(FUNCTIONS):
-        return named(settings)
-    if not isinstance(settings, Mapping):
-        return settings
-    fields = {name: rebuild(value) for name, value in settings.items() if name != "class"}
-    if "class" not in settings:
-        return fields
-    try:
-        return named(settings["class"])(**fields)
-    except TypeError as error:
-        raise ValueError(f"the run was made with another version of {settings['class']}: {error}") from error
-
-
-def named(path: str) -> Any:
-    """The object of a dotted path. Raises ValueError when it is gone, or not ours."""
-    module, _, name = path.rpartition(".")
-    if module.split(".")[0] not in {"base_model", "alignment", "experiments"}:
-        raise ValueError(f"run.json names {path!r}, which is no part of this project")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"the run was made with a version that had {path}, which is gone") from error

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from experiments.launch import FUNCTIONS, named
+from experiments.rebuilding import FUNCTIONS, named
 
 T = TypeVar("T")
 YES, NO = ("true", "yes"), ("false", "no")

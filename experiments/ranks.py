@@ -15,17 +15,14 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from base_model.engine import Engine, LocalEngine
-from base_model.engine_files import AVERAGE_FILE, MODULE_FILE
 from experiments.experiment import Experiment
 from experiments.record import RunRecord
 
@@ -42,7 +39,7 @@ def meet(experiment: Experiment) -> None:
 
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        start_processes()
+        start_processes(experiment.wait_minutes)
         torch.distributed.barrier()
 
 
@@ -80,13 +77,6 @@ def make_engine(experiment: Experiment, module: nn.Module, device: torch.device,
     from base_model.engine_deepspeed import DeepSpeedEngine
 
     return DeepSpeedEngine(module, experiment.optim, experiment.zero_stage, experiment.memory, keep_frozen)
-
-
-def trained_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """What was learned, whole, from a checkpoint of any engine: the average where one was kept."""
-    weights = load_file(checkpoint / MODULE_FILE)
-    average = checkpoint / AVERAGE_FILE
-    return weights | (load_file(average) if average.exists() else {})
 
 
 class Termination:

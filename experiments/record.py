@@ -19,7 +19,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from experiments.changes import differences, note, require_changeable
 from experiments.environment import command, environment, revision
 from experiments.files import plain, read_png, write_bytes, write_json, write_png
 
@@ -48,6 +49,8 @@ MONITORS, EVIDENCE = "monitors.jsonl", "monitors"
 TICK = 2.0
 """Seconds between notes of how long the run has been worked on, for when its process is killed."""
 STATUSES = ("created", "running", "finished", "failed", "interrupted")
+SCRATCH = ("embeddings", "encoder.safetensors")
+"""What a run makes before its first update, and makes again where it is missing."""
 RESERVED = ("step", "seconds")
 """Names in metrics.jsonl that a metric cannot have."""
 
@@ -145,25 +148,31 @@ class RunRecord:
         self._state = state
         state["seconds"] = _seconds(folder, state, read_metrics(folder))
         self._began: float | None = None
+        self._pending: tuple[list[str], Any] = ([], None)
         self._files: dict[str, TextIO] = {}
 
     @classmethod
-    def open(cls, folder: Path, config: Any) -> RunRecord:
+    def open(
+        cls, folder: Path, config: Any, changeable: Sequence[str] = (), up_to_date: Callable[[Any], Any] = plain
+    ) -> RunRecord:
         """The run in `folder`, made when it is new. `config` is a dataclass, or a dictionary of them.
 
-        Raises ValueError when the folder holds something else, or a run with other settings: going on with it would
-        give a result that belongs to neither.
+        Settings whose names begin like one of `changeable` may differ: see `adopt`. `up_to_date` gives settings of an
+        older version what was added since. A run that failed before it did anything is begun anew. Raises ValueError
+        when the folder holds something else, or a run with other settings: going on with it would give a result that
+        belongs to neither.
         """
         settings = plain(config)
         if (folder / RUN).exists():
             state = _read_state(folder)
-            if changed := differences(state["config"], settings):
-                shown = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
-                raise ValueError(
-                    f"{folder} holds a run with other settings ({shown}). Choose another folder, or delete this one"
-                )
-            return cls(folder, state)
-        if folder.exists() and (not folder.is_dir() or any(not p.name.startswith(".") for p in folder.iterdir())):
+            changed = differences(state["config"], settings)
+            changed = changed and differences(up_to_date(state["config"]), settings)
+            if not (changed and _has_done_nothing(folder, state)):
+                require_changeable(folder, changed, state["status"] == "finished", changeable)
+                record = cls(folder, state)
+                record._pending = changed, settings
+                return record
+        elif folder.exists() and (not folder.is_dir() or any(not p.name.startswith(".") for p in folder.iterdir())):
             raise ValueError(f"{folder} exists and is no run (it has no {RUN}); choose another folder")
         state = {
             "format": 1, "status": "created", "command": command(), "config": settings, "environment": environment(),
@@ -176,6 +185,15 @@ class RunRecord:
     def read(cls, folder: Path) -> RunRecord:
         """The run in `folder`. Raises as `read_run`."""
         return cls(folder, _read_state(folder))
+
+    def adopt(self, update: int) -> None:
+        """Note that the settings it was opened with hold from `update` on, where they differ from before."""
+        changed, settings = self._pending
+        if changed:
+            self._state.setdefault("changes", []).append(note(update, _now(), changed))
+            self._state["config"] = settings
+            self._pending = [], None
+            write_json(self.folder / RUN, self._state)
 
     @property
     def finished(self) -> bool:
@@ -308,23 +326,6 @@ class RunRecord:
         write_json(index, sorted(rows, key=lambda row: (row["step"], row["picture"])))
 
 
-def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """What differs between two settings as `plain` gives them, as `a.b: 1 -> 2`."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        names = [*old, *(name for name in new if name not in old)]
-        missing = "(absent)"
-        return [
-            text
-            for name in names
-            for text in differences(old.get(name, missing), new.get(name, missing), f"{path}.{name}".lstrip("."))
-        ]
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        return [
-            text for i, pair in enumerate(zip(old, new, strict=True)) for text in differences(*pair, f"{path}[{i}]")
-        ]
-    return [] if old == new else [f"{path}: {json.dumps(old)} -> {json.dumps(new)}"]
-
-
 def _read_state(folder: Path) -> dict[str, Any]:
     path = folder / RUN
     try:
@@ -336,6 +337,13 @@ def _read_state(folder: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("status") not in STATUSES:
         raise ValueError(f"{path} is no run record: its status is missing or unknown")
     return state
+
+
+def _has_done_nothing(folder: Path, state: Mapping[str, Any]) -> bool:
+    """Whether the run ended before its first update, and left nothing that anything could be made of."""
+    left = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    ended = state["status"] != "finished" and bool(state["sessions"]) and not _locked(folder)
+    return ended and not read_metrics(folder) and left <= {RUN, METRICS, "report.html", *SCRATCH}
 
 
 def _seconds(folder: Path, state: Mapping[str, Any], metrics: Sequence[Mapping[str, float | None]]) -> float:

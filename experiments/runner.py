@@ -37,12 +37,16 @@ from base_model.vae import QwenImageVAE
 from base_model.weights import save_model, save_vae
 from experiments.answers import has_answers, load_answers, load_verdicts
 from experiments.answers import load as load_comparisons
+from experiments.changes import CHANGEABLE
 from experiments.evaluate import draw_pictures, fixed_noise
 from experiments.experiment import Experiment, PromptPlan, laid_out
+from experiments.files import plain
+from experiments.finishing import agreed_checkpoint, finished_model
 from experiments.preferences import load_pairs, make_pairs
 from experiments.progress import Progress
 from experiments.prompt_sets import make_prompts
-from experiments.ranks import Onlooker, Termination, make_engine, meet, rank_of, trained_weights
+from experiments.ranks import Onlooker, Termination, make_engine, meet, rank_of
+from experiments.rebuilding import rebuild
 from experiments.record import RunRecord
 from experiments.starting import open_either
 from experiments.watch import Watch, in_force
@@ -156,7 +160,7 @@ def open_record(experiment: Experiment, folder: Path, parent: Path | None) -> Ru
     if rank_of(experiment):
         meet(experiment)
         return Onlooker.read(folder)
-    record = RunRecord.open(folder, settings)
+    record = RunRecord.open(folder, settings, CHANGEABLE, lambda config: plain(rebuild(config)))
     meet(experiment)
     return record
 
@@ -217,23 +221,22 @@ def finish(
         with engine.averaged():
             save_atomically(folder / "model", lambda place: save(model, experiment, place))
         return
-    last = folder / "checkpoints" / f"update_{engine.updates:06d}"
+    last = folder / "checkpoints" / f"update_{experiment.algorithm.steps:06d}"  # the loop's step: some make no update
     save_checkpoint(engine, last)
     if engine.rank == 0:
-        whole = open_either(experiment, parent, folder)
-        module = whole.network if isinstance(whole, QwenImage) else whole
-        module.load_state_dict(trained_weights(last), strict=False)  # frozen weights are the parent's
+        whole = finished_model(model, last, lambda: open_either(experiment, parent, folder, "cpu"))
         save_atomically(folder / "model", lambda place: save(whole, experiment, place))
     meet(experiment)
 
 
 def resume(engine: Engine, folder: Path, record: RunRecord, bar: Progress) -> int:
     """Load the newest intact checkpoint; the next update's index. Metrics logged after it are dropped."""
-    newest = latest(folder / "checkpoints")
+    newest = agreed_checkpoint(engine, folder / "checkpoints")
     start = int(newest.name.removeprefix("update_")) if newest else 0
     if newest:
         engine.load(newest)
     record.rewind(start)
+    record.adopt(start)
     bar.advance(start)
     return start
 

@@ -15,6 +15,7 @@ from base_model.released import Released, load_base, read_base
 from base_model.vae import QwenImageVAE
 from base_model.weights import NANO_VAE, holds_model, load_model, load_vae
 from experiments.experiment import Experiment
+from experiments.record import RUN
 
 
 def vae_file(parent: Path | None) -> Path:
@@ -61,11 +62,25 @@ def starting_model(
         return load_model(parent / "model")
     if type(experiment.algorithm) is not pretrain.Pretrain:
         raise ValueError(
-            f"{experiment.name} starts from a trained model, and {parent or 'nothing'} is none; "
-            "name the folder of a finished run, e.g. one that `glyphlab train nano_pretrain` made"
+            f"{experiment.name} starts from a trained model, and {missing(parent)}; name a finished run with --parent, "
+            "e.g. one that `glyphlab train nano_pretrain` made"
         )
     vae = load_vae(vae_file(parent))
     return build(PRESETS[experiment.preset], vae, PICTURES[experiment.preset], experiment.seed)
+
+
+def missing(parent: Path | None) -> str:
+    """Why there is no model to start from."""
+    if parent is None:
+        return "none is named"
+    if not parent.exists():
+        return f"there is no folder {parent}"
+    if not (parent / RUN).exists():
+        return f"{parent} is no run"
+    return (
+        f"the run in {parent} is not finished. Its checkpoints hold half-trained weights with their optimizer, and the "
+        f"average that a stage starts from is made at the end: finish it with `glyphlab resume {parent}`"
+    )
 
 
 def open_vae(experiment: Experiment, cfg: train_vae.TrainVAE, parent: Path | None) -> QwenImageVAE:

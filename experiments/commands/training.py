@@ -81,15 +81,19 @@ class Resume:
     """Go on with an interrupted run, with the settings it was started with.
 
     Example: glyphlab resume runs/quickstart
+
+    Example: glyphlab resume runs/nano_grpo --set optim.adamw_lr=1e-5 save_every=10
     """
 
     run_folder: RunFolder
     """a folder that `quickstart` or `train` made"""
+    set: Annotated[tuple[str, ...], arg(metavar="SETTING=VALUE")] = ()
+    """settings that hold from here on: rates, clipping, how often it saves and looks; run.json keeps what was before"""
 
     def run(self) -> int:
         from experiments.launch import resume
 
-        return finish(resume(self.run_folder))
+        return finish(resume(self.run_folder, self.set) if self.set else resume(self.run_folder))
 
 
 def finish(report: Path) -> int:
