@@ -101,14 +101,18 @@ def heartbeat(store: Store, actor: int, campaign: int | str) -> float:
     return store.write(work)
 
 
-def shown(store: Store, actor: int, token: str) -> None:
-    """The pictures were painted: from here on the annotator's time counts. Only the first time is kept."""
+def shown(store: Store, actor: int, token: str, at: float | None = None) -> None:
+    """The pictures were painted, at a time of the store's clock (None: now): from here on the annotator's time counts.
+
+    Only the first time of a lease is kept.
+    """
 
     def work(db: Connection) -> None:
         authorise(db, actor, ANNOTATE)
         row = own(db, actor, token, lock=True)
         if row.shown_at is None:
-            db.execute(update(assignment).where(assignment.c.id == row.id).values(shown_at=store.clock()))
+            when = store.clock() if at is None else at
+            db.execute(update(assignment).where(assignment.c.id == row.id).values(shown_at=when))
 
     store.write(work)
 
@@ -270,7 +274,8 @@ def _assign(
         assignment.c.item_id == current.id, assignment.c.account_id == worker.account_id, assignment.c.kind == kind,
     )).scalar()  # fmt: skip
     if expired is not None:
-        db.execute(update(assignment).where(assignment.c.id == expired).values(**log, **lease))
+        # it was seen in another lease, perhaps yesterday: its time begins anew when it is painted
+        db.execute(update(assignment).where(assignment.c.id == expired).values(**log, **lease, shown_at=None))
         return int(expired)
     hashes = places(db, current.id)
     slots = _slots(worker, current, len(hashes), chance) if before is None else list(before.slots)[::-1]

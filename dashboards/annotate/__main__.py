@@ -19,10 +19,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where forms look for runs and pictures")
     parser.add_argument("--address", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8501)
+    parser.add_argument("--base-path", default="", help="path under which a proxy shows the pages, such as /annotate")
     parser.add_argument("--new-role", choices=["annotator"], help="let unknown OIDC identities in, with this role")
     given = parser.parse_args(arguments)
     sys.argv = sys.argv[:1]  # Streamlit reads it too
-    place.use(Store.open(given.store, given.pictures), given.runs, given.new_role)
+    place.base_path(given.base_path)  # before anything is opened
+    place.use(Store.open(given.store, given.pictures), given.runs, given.new_role, given.base_path)
     serve(given.address, given.port)
     return 0
 

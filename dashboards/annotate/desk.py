@@ -81,7 +81,7 @@ def _desk(sitting: Shift) -> None:
     with answers:
         (_outcomes if view.kind == "pair" else _ranks)(sitting, view, language)
     with pictures:
-        viewer.show(view, sitting.ahead, readings, language)
+        viewer.show(view, sitting.ahead, readings, language, None if view.kind == "pair" else sitting.draft)
         if not sitting.replenish():  # while the browser paints
             st.rerun()
         viewer.buttons(language)

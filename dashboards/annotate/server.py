@@ -5,6 +5,8 @@
     POST   /session           an `enter` ticket for a session cookie; DELETE /session ends it
     GET    /health            "ok" when the store answers
 
+All of them lie below the base path where a proxy shows the pages under one (`--base-path`).
+
 A picture comes without a name, a date or any metadata; its address is good for one assignment of one account.
 """
 
@@ -14,14 +16,16 @@ import contextlib
 import gc
 import importlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from dashboards.annotate import place, tickets
+from dashboards.annotate import paints, place, tickets
 from preference_data import accounts, assignment, views
 from preference_data.roles import Account, Forbidden
 
@@ -34,6 +38,7 @@ CONFIG = {
     "browser.gatherUsageStats": False,
     "client.showErrorDetails": "none",
     "client.toolbarMode": "minimal",
+    "runner.magicEnabled": False,
     "theme.primaryColor": "#1f5fbf",
     "theme.baseFontSize": 15,
     "theme.buttonRadius": "6px",
@@ -65,14 +70,25 @@ def picture(request: Request) -> Response:
 
 
 async def painted(request: Request) -> Response:
-    """Note when an assignment was painted; only the first time counts."""
+    """Note when an assignment was painted: the first time begins its time, the newest is when it can be judged from.
+
+    The body is `TOKEN/ANSWER` (`paints`), the answer being the one that would be revised, 0 for none.
+    """
     from starlette.concurrency import run_in_threadpool
 
-    token = (await body(request)).decode("utf-8", "replace")
+    where = place.here()
+    at = where.store.clock()
+    found = paints.split((await body(request)).decode("utf-8", "replace"))
+    cookie = tickets.read(where.key, "session", request.cookies.get(tickets.COOKIE, ""), time.time())
+    if found is not None and cookie is not None:  # at once: the answer may come while the database is busy
+        paints.note(cookie[0], paints.name(*found), at)
 
     def note() -> Response:
         try:
-            assignment.shown(place.store(), signed_in(request).id, token)
+            if found is None:
+                raise Forbidden("this names no assignment")
+            account = signed_in(request).id
+            assignment.shown(where.store, account, found[0], at)  # a revision finds the first time taken already
         except Forbidden:
             return PlainTextResponse("not found", 404)
         return Response(status_code=204)
@@ -90,14 +106,14 @@ async def enter(request: Request) -> Response:
     seconds = tickets.HOURS * 3600
     token = tickets.sign(where.key, "session", *found, time.time() + seconds)
     response.set_cookie(tickets.COOKIE, token, max_age=seconds, httponly=True, samesite="strict",
-                        secure=request.url.scheme == "https")  # fmt: skip
+                        path=where.base or "/", secure=request.url.scheme == "https")  # fmt: skip
     return response
 
 
 def leave(request: Request) -> Response:
     """Forget the cookie."""
     response = Response(status_code=204)
-    response.delete_cookie(tickets.COOKIE, httponly=True, samesite="strict")
+    response.delete_cookie(tickets.COOKIE, path=place.here().base or "/", httponly=True, samesite="strict")
     return response
 
 
@@ -149,10 +165,37 @@ async def started(app: object) -> AsyncIterator[None]:
     yield
 
 
-def serve(address: str, port: int) -> None:
-    """Serve until stopped. `place.use` comes first."""
+class BasePath:
+    """Lets pages be asked for with the base path and, by a proxy that takes it away, without."""
+
+    def __init__(self, app: Any, base: str) -> None:
+        self.app, self.base = app, base
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] in ("http", "websocket"):
+            path = scope["path"]
+            if path == self.base and scope["type"] == "http":
+                # relative to this host, whatever a proxy calls it; the page's own addresses are relative to the slash
+                query = f"?{scope['query_string'].decode('latin-1')}" if scope.get("query_string") else ""
+                await RedirectResponse(f"{self.base}/{query}", 307)(scope, receive, send)
+                return
+            if not path.startswith(f"{self.base}/"):
+                raw = scope.get("raw_path")
+                scope = {**scope, "path": self.base + path, "raw_path": raw and self.base.encode() + raw}
+        await self.app(scope, receive, send)
+
+
+def under(base: str, routes: Sequence[Route]) -> list[Route]:
+    """The routes below a base path."""
+    return [Route(base + r.path, r.endpoint, methods=list(r.methods or ())) for r in routes]
+
+
+def serve(address: str, port: int, script: Path = SCRIPT, routes: Sequence[Route] = ROUTES) -> None:
+    """Serve a script's pages until stopped. `place.use` comes first, and says the base path."""
     import streamlit as st
 
-    st.App(SCRIPT, routes=ROUTES, lifespan=started).run(
-        config={**CONFIG, "server.address": address, "server.port": port}
+    base = place.here().base
+    middleware = [Middleware(BasePath, base=base)] if base else []
+    st.App(script, routes=under(base, routes), lifespan=started, middleware=middleware).run(
+        config={**CONFIG, "server.address": address, "server.port": port, "server.baseUrlPath": base.strip("/")}
     )

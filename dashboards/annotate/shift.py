@@ -10,9 +10,11 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from dashboards.annotate import paints
+from dashboards.annotate.viewer import MIN_LOOK
 from preference_data import answering, assignment, progress, views
 from preference_data.answering import Conflict
-from preference_data.answers import Given
+from preference_data.answers import MAX_HOURS, Given
 from preference_data.facts import Reading
 from preference_data.progress import Own
 from preference_data.roles import Forbidden
@@ -25,8 +27,8 @@ HOLD = 2 + AHEAD
 """Assignments held: the one on the screen, those ahead, and one more, because the place of the one that was answered is
 filled only when the page has been told what to show and to load (`replenish`).
 """
-MIN_LOOK = 0.15
-"""Seconds below which nobody has looked: a key that is held down, or a press that was meant for the item before."""
+UNPAINTED = 0.5
+"""Seconds for which a pair that was sent is taken to be unseen, in a browser that reports what it paints."""
 RECOUNT = 20.0
 """Seconds after which remaining work is counted anew; in between it is reckoned."""
 IDLE = 900.0
@@ -57,6 +59,8 @@ class Shift:
     own: Own | None = None
     short: bool = False
     """fewer are held than could be"""
+    reports: bool = False
+    """the browser says when it has painted a pair"""
 
     @property
     def current(self) -> View | None:
@@ -99,6 +103,9 @@ class Shift:
         """Fill in something beside the outcome, and keep it as a draft."""
         self.acted_at = time.monotonic()
         self.draft = {**self.draft, name: value}
+        other = {"best": "worst", "worst": "best"}.get(name)
+        if other is not None and self.draft[other] == value:
+            self.draft[other] = None  # one picture is not both
         if self.current is not None and self.revising is None:
             assignment.save_draft(self.store, self.actor, self.current.token, self.draft)
 
@@ -121,13 +128,14 @@ class Shift:
         view, self.notice = self.current, ""
         if view is None or view.token != token:
             return
-        if time.monotonic() - self.seen_at < MIN_LOOK:
+        revises = view.previous.revises if view.previous else None
+        if self.looked(view) < MIN_LOOK:
             self.notice = "too_quick"
             return
-        revises = view.previous.revises if view.previous else None
         ranked = outcome == "ranked"
         said = Given(outcome, self.draft["strength"], self.draft["axes"], self.draft["tags"], self.draft["rationale"],
-                     self.draft["best"] if ranked else None, self.draft["worst"] if ranked else None)  # fmt: skip
+                     self.draft["best"] if ranked else None, self.draft["worst"] if ranked else None,
+                     self._revised_in(view))  # fmt: skip
         if ranked and (said.best is None or said.worst is None or said.best == said.worst):
             self.notice = "best_first"
             return
@@ -147,6 +155,28 @@ class Shift:
         else:
             self.last = replace(view, draft=None, previous=Previous(done.answer, said, self.store.clock()))
         self._go_on(rest if done is not None and done.ready else ())
+
+    def looked(self, view: View) -> float:
+        """Seconds for which the pictures have been on the screen: since this showing's newest paint.
+
+        A browser that never reported a paint is counted from the sending. One that did, and has not reported this one,
+        still loads the pictures, and nobody can have looked.
+        """
+        sent = time.monotonic() - self.seen_at
+        paint = paints.find(self.actor, paints.name(view.token, view.previous.revises if view.previous else None))
+        age = sent + 1.0 if paint is None else self.store.clock() - paint
+        if age <= sent + 0.05:  # painted since it was sent here, not by an earlier page
+            self.reports = True
+            return age
+        return 0.0 if self.reports and sent < UNPAINTED else sent
+
+    def _revised_in(self, view: View) -> int:
+        """Milliseconds that a revision took, from its own paint; 0 for a first answer, whose time the store keeps."""
+        if view.previous is None:
+            return 0
+        paint = paints.find(self.actor, paints.name(view.token, view.previous.revises))
+        took = 0.0 if paint is None else self.store.clock() - paint
+        return max(round(1000 * took), 0) if took < MAX_HOURS * 3600 else 0
 
     def _go_on(self, rest: tuple[View, ...]) -> None:
         """Show the first of `rest`, which is held for sure, and claim more later; without any, claim now."""

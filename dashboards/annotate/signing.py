@@ -18,7 +18,7 @@ export default function ({ data, setTriggerValue }) {
   if (window.__glyphlabCarried === data.serial) return;
   window.__glyphlabCarried = data.serial;
   const told = data.ticket ? { method: "POST", body: data.ticket } : { method: "DELETE" };
-  fetch("/session", told).then(() => setTriggerValue("done", data.serial));
+  fetch(data.address, told).then(() => setTriggerValue("done", data.serial));
 }
 """
 
@@ -43,7 +43,11 @@ def page() -> None:
         if unfinished():
             _finish(language)
         elif st.session_state.get("left"):
-            _carry()(key="leave", data={"serial": "leave"}, on_done_change=_nothing)
+            _carry()(
+                key="leave",
+                data={"serial": "leave", "address": f"{place.here().base}/session"},
+                on_done_change=_nothing,
+            )
             _form(language)
         else:
             _form(language)
@@ -100,7 +104,8 @@ def _finish(language: str) -> None:
     """Hand the ticket to the browser, which changes it into a cookie; then the pages open."""
     st.text(say(language, "opening"))
     ticket = st.session_state["ticket"]
-    _carry()(key="enter", data={"ticket": ticket, "serial": ticket[-16:]}, on_done_change=_entered)
+    told = {"ticket": ticket, "serial": ticket[-16:], "address": f"{place.here().base}/session"}
+    _carry()(key="enter", data=told, on_done_change=_entered)
     st.button(say(language, "continue"), key="continue", on_click=_entered)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
 import streamlit as st
 
+from dashboards.annotate import paints, place
 from dashboards.annotate.words import say
 from preference_data.facts import Reading
 from preference_data.views import Shown, View
@@ -18,6 +19,10 @@ MOVES = (
     ("zoom_in", "Z"), ("zoom_out", "Shift+Z"), ("pixels", "O"), ("fit", "A"), ("flicker", "V"), ("jump", "N"),
 )  # fmt: skip
 PANS = (("pan_left", "Left"), ("pan_up", "Up"), ("pan_down", "Down"), ("pan_right", "Right"))
+MIN_LOOK = 0.15
+"""Seconds after the paint below which nobody has looked: a press that was meant for the item before."""
+KEYS = {"pair": ("f", "j", "t", "g", "b", "s", "x"), "best_worst": ("Enter", "b", "s", "x")}
+"""Keys that answer, by kind of task: the browser lets them through once the pictures can have been looked at."""
 
 
 @st.cache_resource
@@ -29,7 +34,7 @@ def _mount() -> Callable[..., Any]:
 
 def address(shown: Shown) -> str:
     """Where a picture is fetched: a handle that is good for one assignment of one account."""
-    return f"/picture/{shown.handle}"
+    return f"{place.here().base}/picture/{shown.handle}"
 
 
 def names(view: View, language: str) -> list[str]:
@@ -40,9 +45,13 @@ def names(view: View, language: str) -> list[str]:
 
 
 def show(
-    view: View, ahead: tuple[View, ...], readings: tuple[tuple[Reading, ...], ...] | None, language: str
+    view: View, ahead: tuple[View, ...], readings: tuple[tuple[Reading, ...], ...] | None, language: str,
+    chosen: Mapping[str, int | None] | None = None,
 ) -> None:  # fmt: skip
-    """Paint the pictures; those of `ahead` are loaded without being shown. `readings` only when they may be seen."""
+    """Paint the pictures; those of `ahead` are loaded without being shown. `readings` only when they may be seen.
+
+    `chosen`: the slots chosen so far as "best" and "worst", to be marked on the pictures.
+    """
     titled = list(zip(names(view, language), view.pictures, strict=True))
     if view.reference is not None:
         titled.insert(0, (say(language, "reference"), view.reference))
@@ -54,16 +63,30 @@ def show(
             )
         return
     serial, action = st.session_state.get("viewer_command", (0, ""))
+    base, first = place.here().base, len(titled) - len(view.pictures)
     _mount()(key="viewer", data={
-        "token": f"{view.token}/{view.previous.revises if view.previous else 0}",
+        "token": paints.name(view.token, view.previous.revises if view.previous else None),
         "pictures": [
-            {"url": address(p), "width": p.width, "height": p.height, "name": n, "alt": alt}
-            for (n, p), alt in zip(titled, alts, strict=True)
+            {"url": address(p), "width": p.width, "height": p.height, "name": n, "alt": alt,
+             "marks": marks(view, i - first, chosen, language)}
+            for i, ((n, p), alt) in enumerate(zip(titled, alts, strict=True))
         ],
         "ahead": [address(p) for other in ahead for p in (*other.pictures, *filter(None, [other.reference]))],
-        "boxes": boxes(view, readings or ()), "tell": view.previous is None, "failed": say(language, "not_here"),
-        "command": serial, "action": action,
+        "boxes": boxes(view, readings or ()), "failed": say(language, "not_here"), "command": serial, "action": action,
+        "report": f"{base}/painted", "health": f"{base}/health", "look": 1000 * MIN_LOOK, "keys": KEYS[view.kind],
+        "away": say(language, "away"), "lost": say(language, "lost"),
     })  # fmt: skip
+
+
+def marks(view: View, slot: int, chosen: Mapping[str, int | None] | None, language: str) -> list[dict[str, Any]]:
+    """What can be chosen on a picture of several, each with the key of the page's button that does it."""
+    if chosen is None or slot < 0:
+        return []
+    return [
+        {"which": which, "key": f"{which}_{slot}_{view.token}", "text": say(language, which),
+         "on": chosen.get(which) == slot}
+        for which in ("best", "worst")
+    ]  # fmt: skip
 
 
 def buttons(language: str) -> None:
@@ -75,7 +98,7 @@ def buttons(language: str) -> None:
             st.button(say(language, name), key=f"viewer_{name}", shortcut=key, on_click=_command, args=(name,),
                       help=say(language, "viewer_help") if name == "zoom_in" else None)  # fmt: skip
         for name, key in PANS:
-            st.button(say(language, "pan"), key=f"viewer_{name}", shortcut=key, on_click=_command, args=(name,))
+            st.button(say(language, name), key=f"viewer_{name}", shortcut=key, on_click=_command, args=(name,))
 
 
 def boxes(view: View, readings: tuple[tuple[Reading, ...], ...]) -> list[list[float]]:

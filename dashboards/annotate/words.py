@@ -115,6 +115,18 @@ WORDS: dict[str, tuple[str, str]] = {
     "pixels": ("1:1 pixels", "1:1 像素"),
     "flicker": ("Flicker", "闪烁对比"),
     "pan": ("Pan", "平移"),
+    "pan_left": ("Pan left", "左移"),
+    "pan_up": ("Pan up", "上移"),
+    "pan_down": ("Pan down", "下移"),
+    "pan_right": ("Pan right", "右移"),
+    "away": (
+        "The server does not answer. What is answered now is not kept; the page goes on by itself.",
+        "服务器没有响应，此时作答不会保存；恢复后页面会自动继续。",
+    ),
+    "lost": (
+        "The server does not answer, and your last answer was not taken. Once it is back, answer again.",
+        "服务器没有响应，您的上一个答案未保存。恢复后页面会自动继续，请重新作答。",
+    ),
     "jump": ("Next text", "下一处文字"),
     "viewer_help": (
         "Wheel or + − zooms, drag or the arrows pan; both pictures move together.",

@@ -44,12 +44,10 @@ def executable() -> str:
 
 
 @contextlib.contextmanager
-def server(store: Path) -> Iterator[tuple[str, subprocess.Popen]]:
+def server(store: Path, *more: str) -> Iterator[tuple[str, subprocess.Popen]]:
     """The pages of a store in a process of their own: (address, process). Ended, however the test ends."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = start(store, port)
+    port = free_port()
+    process = start(store, port, *more)
     try:
         yield f"http://127.0.0.1:{port}", process
     finally:
@@ -59,13 +57,20 @@ def server(store: Path) -> Iterator[tuple[str, subprocess.Popen]]:
         _restarted.clear()
 
 
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 _restarted: list[subprocess.Popen] = []
 
 
-def start(store: Path, port: int) -> subprocess.Popen:
+def start(store: Path, port: int, *more: str, module: str = "dashboards.annotate") -> subprocess.Popen:
     """Start the server and wait until it answers."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "dashboards.annotate", "--store", str(store), "--port", str(port)], cwd=ROOT,
+        [sys.executable, "-m", module, "--store", str(store), "--port", str(port), *more], cwd=ROOT,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     for _ in range(PATIENCE // 500):

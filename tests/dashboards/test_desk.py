@@ -13,7 +13,7 @@ import streamlit as st
 from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
-from dashboards.annotate import desk, place, tickets
+from dashboards.annotate import desk, paints, place, tickets
 from dashboards.annotate.difference import difference, exact, of_spans, spelled
 from dashboards.annotate.shift import HOLD, MIN_LOOK, Shift
 from preference_data import accounts, answering, assignment, campaigns, schema, views
@@ -99,6 +99,37 @@ def test_undo_revises_and_a_press_for_the_pair_before_answers_nothing(store: Sto
     assert stored(store) == ["left", "both_bad"]
     past = answering.history(store, number(store, "ann"), campaign)
     assert [p.given.outcome for p in past] == ["both_bad"] and past[0].revision == 1
+
+
+def test_a_look_is_counted_from_the_paint_and_not_from_the_sending(store: Store) -> None:
+    campaign, ann = fill(store, ["a wall", "a door", "a roof"]), number(store, "ann")
+    sitting = Shift(store, ann, campaign)
+    sitting.claim()
+    sitting.seen_at -= 5  # sent long ago
+    first = sitting.current
+    assert first is not None
+    paints.note(ann, paints.name(first.token, None), store.clock())
+    sitting.answer(first.token, "left")
+    assert sitting.notice == "too_quick" and stored(store) == [], "painted just now"
+    paints.note(ann, paints.name(first.token, None), store.clock() - 1)
+    sitting.answer(first.token, "left")
+    assert stored(store) == ["left"]
+    second = sitting.current
+    assert second is not None
+    sitting.seen_at -= 0.3
+    sitting.answer(second.token, "left")
+    assert sitting.notice == "too_quick", "this browser reports its paints, and this pair is not painted yet"
+    sitting.undo()
+    assert sitting.current is not None and sitting.current.previous is not None
+    sitting.seen_at -= 5
+    showing = paints.name(first.token, sitting.current.previous.revises)
+    paints.note(ann, showing, store.clock())
+    sitting.answer(first.token, "right")
+    assert sitting.notice == "too_quick" and stored(store) == ["left"], "an undone pair is looked at again"
+    paints.note(ann, showing, store.clock() - 2)
+    sitting.answer(first.token, "right")
+    took = store.read(lambda db: db.execute(select(schema.answer.c.duration_ms)).scalars().all())
+    assert stored(store) == ["left", "right"] and abs(took[1] - 2000) < 200, "and its time is its own"
 
 
 def answered(sitting: Shift) -> None:

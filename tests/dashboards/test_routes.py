@@ -9,12 +9,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from sqlalchemy import select
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from dashboards.annotate import lead_create, place, tickets
-from dashboards.annotate.server import ROUTES
-from preference_data import accounts, assignment, campaigns
+from dashboards.annotate import lead_create, paints, place, tickets, viewer
+from dashboards.annotate.server import ROUTES, BasePath, under
+from preference_data import accounts, answering, assignment, campaigns, schema
+from preference_data.answers import Given
 from preference_data.roles import Account
 from preference_data.settings import CampaignSettings
 from preference_data.store import Store
@@ -59,10 +61,40 @@ def test_a_picture_is_its_annotators_alone_and_says_nothing(store: Store) -> Non
 
 def test_the_time_of_an_assignment_begins_when_it_is_painted(store: Store) -> None:
     campaign = fill(store, ["a wall"])
-    view = assignment.claim(store, person(store, "ann").id, campaign).views[0]
-    assert browser(store, "bob").post("/painted", content=view.token).status_code == 404
-    assert browser(store, "ann").post("/painted", content=view.token).status_code == 204
-    assert browser(store, "ann").post("/painted", content="x" * 10_000).status_code == 404
+    ann = person(store, "ann")
+    view = assignment.claim(store, ann.id, campaign).views[0]
+    shown = paints.name(view.token, None)  # what the viewer is given to report
+    store.clock = lambda: 1000.0
+    assert browser(store, "bob").post("/painted", content=shown).status_code == 404
+    assert browser(store).post("/painted", content=shown).status_code == 404
+    assert browser(store, "ann").post("/painted", content=shown).status_code == 204
+    store.clock = lambda: 1002.5
+    assert browser(store, "ann").post("/painted", content=shown).status_code == 204  # as after a reload
+    for other in ("x" * 10_000, "", "/0", f"{view.token}/-1", f"{view.token}/0/0", f"{view.token}/x", "unknown/0"):
+        assert browser(store, "ann").post("/painted", content=other).status_code == 404, other
+    assert paints.find(ann.id, shown) == 1002.5, "the newest paint is when it can be judged from"
+    store.clock = lambda: 1004.0
+    done = answering.answer(store, ann.id, view.token, Given("tie"), "key-12345678", None)
+    took = store.read(lambda db: db.execute(select(schema.answer.c.duration_ms, schema.assignment.c.duration_ms)
+                                            .join(schema.assignment)).one())  # fmt: skip
+    assert tuple(took) == (4000, 4000), "and the time of an answer begins with the first"
+    assert browser(store, "ann").post("/painted", content=f"{view.token}/{done.answer}").status_code == 204
+    assert paints.find(ann.id, paints.name(view.token, done.answer)) == 1004.0
+
+
+def test_a_pair_that_comes_back_after_its_lease_has_a_time_of_its_own(store: Store) -> None:
+    campaign = fill(store, ["a wall"])
+    ann, now = person(store, "ann").id, time.time()
+    view = assignment.claim(store, ann, campaign).views[0]
+    store.clock = lambda: now
+    assignment.shown(store, ann, view.token)
+    store.clock = lambda: now + 50_000
+    again = assignment.claim(store, ann, campaign).views[0]
+    assert again.token == view.token
+    assignment.shown(store, ann, view.token, now + 50_001)
+    store.clock = lambda: now + 50_003
+    answering.answer(store, ann, view.token, Given("tie"), "key-12345678")
+    assert store.read(lambda db: db.execute(select(schema.answer.c.duration_ms)).scalar_one()) == 2000
 
 
 def test_a_cookie_cannot_be_made_read_or_outlived(store: Store) -> None:
@@ -135,6 +167,28 @@ def test_uploads_and_paths_cannot_leave_their_folders(store: Store, tmp_path: Pa
             lead_create.allowed(path)
     with pytest.raises(ValueError, match="both makers"):
         lead_create.uploaded([("a", [upload("x.png", b"x")]), ("a", [upload("x.png", b"x")])], tmp_path / "runs")
+
+
+def test_pages_below_a_base_path_answer_with_and_without_it(store: Store) -> None:
+    place.use(store, base="annotate/")
+    assert place.here().base == "/annotate"
+    app = BasePath(Starlette(routes=under("/annotate", ROUTES)), "/annotate")
+    client = TestClient(app)
+    assert [client.get(path).text for path in ("/annotate/health", "/health")] == ["ok", "ok"]
+    moved = client.get("/annotate?campaign=1", follow_redirects=False)
+    assert (moved.status_code, moved.headers["location"]) == (307, "/annotate/?campaign=1"), (
+        "whatever the host is called"
+    )
+    who = person(store, "ann")
+    ticket = tickets.sign(place.here().key, "enter", who.id, who.session, time.time() + 60)
+    assert "path=/annotate;" in client.post("/annotate/session", content=ticket).headers["set-cookie"].lower()
+    view = assignment.claim(store, who.id, fill(store, ["a wall"])).views[0]
+    assert client.get(viewer.address(view.pictures[0])).status_code == 200
+    assert viewer.address(view.pictures[0]).startswith("/annotate/picture/")
+    for bad in ("a b", "/../x", "http://x/y", "a//b", "/é"):
+        with pytest.raises(ValueError, match="base path"):
+            place.base_path(bad)
+    assert [place.base_path(x) for x in ("", "/", "/a/b/", "a")] == ["", "", "/a/b", "/a"]
 
 
 WARM = """
