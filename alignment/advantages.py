@@ -1,10 +1,17 @@
 """From rewards to advantages: what was better than the rest of its group, by how much, and what can be compared at all.
 
     (V1)  A_i = (r_i - mean_group r) / (std + 1e-4), clamped to +-`clip`                    Liu et al., arXiv:2505.05470
-          std over all groups of the update ("global") or over the sample's own group
+          std  of r - mean_group r over all groups of the update,
+               with `group_spread` of r over the sample's own group,
+               with `raw_spread` of r over all groups of the update, as the published code divides
     (V2)  r_i = sum_k w_k (r_i,k - mean_group r_k) / (std_group r_k + 1e-4)                        several rewards
           (V2) then goes through (V1): normalise in the group, mix, normalise over the update (arXiv:2601.05242)
     (V3)  of all groups drawn the ones that teach are kept, as many as an update takes                arXiv:2503.14476
+
+Some prompts are harder than others. The spread of raw rewards counts that as well, so advantages are smaller the more
+prompts differ: 3 times for prompt means uniform in [0, 1] and a spread of 0.1 within groups. The default does not count
+it, so that a clip range and the weight of a KL mean the same whatever prompts are mixed; with weights of a KL from
+publications belongs `raw_spread`.
 
 A raw sum of rewards is decided by the one with the widest scale. Under (V2) every reward speaks with its weight,
 whatever its unit, and one that does not tell the members of a group apart says nothing about that group.
@@ -69,11 +76,12 @@ def mixed(reward_BK: Tensor, weights: Sequence[float], group: int) -> Tensor:
     return total.float()
 
 
-def advantages(reward_PG: Tensor, group_spread: bool, clip: float) -> tuple[Tensor, Tensor]:
+def advantages(reward_PG: Tensor, group_spread: bool, clip: float, raw_spread: bool = False) -> tuple[Tensor, Tensor]:
     """(V1) -> (advantage_PG, teaches_PG). NaN rewards and groups without spread get 0 and False."""
     r, judged = centred(reward_PG)
     teaches = judged & (r.abs().amax(1, keepdim=True) > EQUAL)
-    advantage = (r / (spread(r, judged, 1 if group_spread else (0, 1)) + FLOOR)).clamp(-clip, clip)
+    distance = centred(reward_PG.reshape(1, -1))[0].view_as(r) if raw_spread else r
+    advantage = (r / (spread(distance, judged, 1 if group_spread else (0, 1)) + FLOOR)).clamp(-clip, clip)
     return torch.where(teaches, advantage, torch.zeros_like(r)).float(), teaches
 
 

@@ -75,7 +75,7 @@ def train(model: FlowModel, engine: Engine, prompts: Prompts, judge: Judge, cfg:
         drawn = draw(model, engine, prompts, judge, cfg, step)
         metrics = dict(drawn.metrics)
         if drawn.teaches:
-            pictures = [Pictures(one.x0_BSC, one.cond, advantage, w) for one, advantage, w in drawn.parts]
+            pictures = [Pictures(one.x0_BSC, one.cond, advantage, w) for one, advantage, w, _ in drawn.parts]
             points = noised(pictures, cfg, step, engine.rank)
             old = [log_prob(v, p, cfg.power) for v, p in zip(asked(model, points), points, strict=True)]
             with engine.averaged():

@@ -1,7 +1,7 @@
 """Best-of-n fine-tuning: the best picture of every group is fitted, the others are forgotten.
 
     (H1)  i* = argmax_i r_i within a group; of equally good ones the first that was drawn
-    (H2)  L = mean over groups of mean || v_theta(x, sigma, text) - (eps - x0_i*) ||^2                   x as (X1)
+    (H2)  L = mean over groups that teach of mean || v_theta(x, sigma, text) - (eps - x0_i*) ||^2        x as (X1)
 
 Also known as rejection-sampling fine-tuning or RAFT (Dong et al., arXiv:2304.06767). A baseline, cheap to learn from:
 one picture a group instead of all, so it can be seen at several noise levels. A group without spread has no best.
@@ -42,7 +42,7 @@ def best(part: Part, group: int) -> Pictures:
     """The best pictures of a micro-batch, one a group; a group that teaches nothing weighs 0."""
     rows = best_rows(part.advantage_B, part.weight_B, group)
     x0 = part.trajectory.x0_BSC[rows]
-    return Pictures(x0, part.trajectory.cond.take(rows), part.advantage_B[rows], part.weight_B[rows])
+    return Pictures(x0, part.trajectory.cond.take(rows), part.advantage_B[rows], part.weight_P)
 
 
 def train(

@@ -45,6 +45,8 @@ class Groups:
     """optimizer steps a rollout"""
     group_spread: bool = False
     """divide by the group's own spread instead of the update's"""
+    raw_spread: bool = False
+    """divide by the update's spread of the rewards themselves, differences between prompts included, as published"""
     advantage_clip: float = 5.0
     parts: tuple[tuple[str, float], ...] = ()
     """(part of the reward, weight): each normalised in its group before they are mixed; () = the reward's own value"""
@@ -69,6 +71,9 @@ class Groups:
             raise ValueError(f"within={self.walk.within} must be below sampler.steps={steps}: the last has no noise")
         if self.tries < 1 or self.updates < 1:
             raise ValueError(f"tries={self.tries} and updates={self.updates} must be at least 1")
+        if self.raw_spread and (self.group_spread or self.parts):
+            other = "group_spread" if self.group_spread else "parts, which are normalised in their group"
+            raise ValueError(f"raw_spread divides by one spread of raw rewards: it does not go with {other}")
 
 
 class Judge(Protocol):
@@ -86,11 +91,14 @@ class Prompts(Protocol):
 
 
 class Part(NamedTuple):
-    """A micro-batch of pictures; `weight_B` is 0 for samples that teach nothing, else total / taught."""
+    """A micro-batch of pictures, and what each weighs, so that a mean over all is one over what teaches."""
 
     trajectory: Trajectory
     advantage_B: Tensor
     weight_B: Tensor
+    """0 for samples that teach nothing, else samples / samples that teach, over all ranks"""
+    weight_P: Tensor
+    """0 for groups in which nothing teaches, else groups / groups that teach, over all ranks"""
 
 
 @dataclass(frozen=True)
@@ -146,23 +154,33 @@ def draw(model: FlowModel, engine: Engine, prompts: Prompts, judge: Judge, cfg: 
         tables.append(engine.gather(reward_BK.to(engine.device)).view(W, keep, cfg.micro, -1))
         reward_BK = torch.cat(tables, 1).flatten(0, 2)
         reward_PG = mixed(reward_BK, weights, cfg.group)
-        spread_PG = advantages(reward_PG, cfg.group_spread, cfg.advantage_clip)[1]
+        spread_PG = compared(reward_PG, cfg)[1]
         teaching_WN = spread_PG.any(1).view(W, -1, few).sum(2)
         kept_WM = fullest(teaching_WN, keep)
         if len(tables) == cfg.tries or bool((teaching_WN.gather(1, kept_WM) == few).all()):
             break
     of_kept = torch.stack([r[rows] for r, rows in zip(reward_PG.view(W, -1, cfg.micro), kept_WM, strict=True)])
-    advantage_PG, teaches_PG = advantages(of_kept.view(-1, cfg.group), cfg.group_spread, cfg.advantage_clip)
-    taught = teaches_PG.float().mean()
-    weight_PG = teaches_PG.float() / taught.clamp_min(1e-12)
+    advantage_PG, teaches_PG = compared(of_kept.view(-1, cfg.group), cfg)
     mine = zip(
         (found[i] for i in kept_WM[engine.rank].tolist()),
         advantage_PG.view(W, keep, cfg.micro)[engine.rank],
-        weight_PG.view(W, keep, cfg.micro)[engine.rank],
+        shares(teaches_PG).view(W, keep, cfg.micro)[engine.rank],
+        shares(teaches_PG.any(1)).view(W, keep, few)[engine.rank],
         strict=True,
     )
     metrics = told(cfg, step, reward_BK, spread_PG, len(tables))
-    return Drawn(tuple(Part(*one) for one in mine), metrics, bool(taught > 0))
+    return Drawn(tuple(Part(*one) for one in mine), metrics, bool(teaches_PG.any()))
+
+
+def compared(reward_PG: Tensor, cfg: Groups) -> tuple[Tensor, Tensor]:
+    """(advantage_PG, teaches_PG) as the settings say."""
+    return advantages(reward_PG, cfg.group_spread, cfg.advantage_clip, cfg.raw_spread)
+
+
+def shares(teaches: Tensor) -> Tensor:
+    """Weights with which a mean over everything is one over what teaches; all 0 where nothing does."""
+    counts = teaches.float()
+    return counts / counts.mean().clamp_min(1e-12)
 
 
 def learn(engine: Engine, micros: Sequence[Micro], loss: Loss[Micro], updates: int) -> dict[str, float]:

@@ -96,7 +96,7 @@ def train(model: FlowModel, engine: Engine, prompts: Prompts, judge: Judge, cfg:
     for step in range(start, cfg.steps):
         with engine.averaged():  # the old policy (N5)
             drawn = draw(model, engine, prompts, judge, cfg, step)
-            pictures = [Pictures(one.x0_BSC, one.cond, advantage, w) for one, advantage, w in drawn.parts]
+            pictures = [Pictures(one.x0_BSC, one.cond, advantage, w) for one, advantage, w, _ in drawn.parts]
             points = noised(pictures, cfg, step, engine.rank)
             micros = [Micro(*both) for both in zip(points, asked(model, points), strict=True)]
         metrics = dict(drawn.metrics)

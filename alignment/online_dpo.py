@@ -76,7 +76,7 @@ def paired(parts: Sequence[Part], cfg: OnlineDpo, step: int, rank: int) -> list[
             eps = torch.randn(x0[: len(best)].shape, generator=random).repeat(2, 1, 1)
             sigma = logit_normal(len(best), cfg.sigma_mean, cfg.sigma_std, random).repeat(2)
             micro = dpo.Micro(x0, eps.to(x0.device), sigma.to(x0.device), cond)
-            found.append((micro, part.weight_B[best]))
+            found.append((micro, part.weight_P))
     return found
 
 

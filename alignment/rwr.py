@@ -54,7 +54,7 @@ def train(model: FlowModel, engine: Engine, prompts: Prompts, judge: Judge, cfg:
         metrics = dict(drawn.metrics)
         if drawn.teaches:
             pictures = []
-            for one, advantage, w in drawn.parts:
+            for one, advantage, w, _ in drawn.parts:
                 by_group = advantage.view(-1, cfg.group), w.view(-1, cfg.group) > 0.0
                 weights = regression_weights(*by_group, cfg.temperature).flatten()  # (R1)
                 pictures.append(Pictures(one.x0_BSC, one.cond, advantage, w * weights))

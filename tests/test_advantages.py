@@ -65,6 +65,27 @@ def test_advantages_are_clipped():
     assert advantage.max() == 2.5 and advantage.min() == -2.5
 
 
+def test_the_published_spread_is_that_of_raw_rewards():
+    """`stat_tracking.py` of Flow-GRPO divides by numpy's std of all rewards of an update."""
+    random = np.random.default_rng(0)
+    raw = random.random((12, 1)) + 0.1 * random.normal(size=(12, 24))
+    published = (raw - raw.mean(1, keepdims=True)) / (raw.std() + 1e-4)
+    ours, teaches = advantages(torch.from_numpy(raw).float(), False, 5.0, raw_spread=True)
+    torch.testing.assert_close(ours, torch.from_numpy(published).float(), rtol=1e-4, atol=1e-5)
+    default, _ = advantages(torch.from_numpy(raw).float(), False, 5.0)
+    assert teaches.all() and 2.5 < float(default.std() / ours.std()) < 3.5
+
+
+def test_the_published_spread_leaves_out_what_was_not_judged():
+    nan = math.nan
+    reward = torch.tensor([[0.0, 1.0, nan, nan], [5.0, 6.0, 5.0, 6.0], [nan] * 4])
+    advantage, teaches = advantages(reward, False, 5.0, raw_spread=True)
+    std = np.std([0.0, 1.0, 5.0, 6.0, 5.0, 6.0]) + 1e-4
+    assert advantage[0].tolist() == pytest.approx([-0.5 / std, 0.5 / std, 0.0, 0.0])
+    assert advantage[1].tolist() == pytest.approx([-0.5 / std, 0.5 / std] * 2)
+    assert not teaches[2].any() and not advantage[2].any()
+
+
 # --- several rewards ----------------------------------------------------------------------------------------------
 
 

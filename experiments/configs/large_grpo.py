@@ -13,8 +13,8 @@ Prompts are lines with the text to draw in double quotes. Settings count a rank;
     qwen_grpo_*      4 x 16 x 8 = 512     512
 
 Kept as published: 10 steps at 512 px, judged at full size; Flow-SDE with a = 0.7 (SD3.5-M) and 1.2 (Qwen-Image), group
-and rate of LoRA (3e-4) and of all weights (3e-5), clip range 1e-4 and 1e-5, advantages by the spread of the whole
-update, clipped at 5; LoRA 32/64 and 64/128; guidance 4.5 and 4, none with all weights; KL 0.04 for SD3.5-M, in the
+and rate of LoRA (3e-4) and of all weights (3e-5), clip range 1e-4 and 1e-5, advantages by the spread of the update's
+raw rewards (`raw_spread`), clipped at 5; LoRA 32/64 and 64/128; guidance 4.5 and 4, none with all weights; KL 0.04 for SD3.5-M, in the
 published unit (`paper_compat`), and none for Qwen-Image.
 
 Ours differ in
@@ -61,6 +61,7 @@ sd35m_lora = Experiment(
     algorithm=Grpo(
         STEPS, prompts=3, group=24, micro=24, sampler=Sampler(steps=10, guidance=4.5),
         walk=Walk(flow.flow_sde, noise=0.7, window=2, within=5), clip=1e-4, beta=0.04, paper_compat=True,
+        raw_spread=True,
     ),
     optim=optim(3e-4),
     lora=Lora(rank=32, alpha=64.0),
@@ -83,6 +84,7 @@ qwen_lora = replace(
     algorithm=Grpo(
         STEPS, prompts=4, group=16, micro=16, sampler=Sampler(steps=10, guidance=4.0),
         walk=Walk(flow.flow_sde, noise=1.2, window=2, within=5), clip=1e-5,
+        raw_spread=True,
     ),
     lora=Lora(rank=64, alpha=128.0),
 )  # fmt: skip
