@@ -54,9 +54,9 @@ class Batch(NamedTuple):
 
 
 class Latents(Protocol):
-    """Batches addressable by (step, size)."""
+    """Batches addressable by (step, size) and by who of how many ranks reads them."""
 
-    def batch(self, step: int, size: int) -> Batch: ...
+    def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Batch: ...
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def train(model: FlowModel, engine: Engine, data: Latents, cfg: Pretrain, start:
     """Yields after every update."""
     own = dynamic_mu(token_count(model.unconditional(1).grids))
     for step in range(start, cfg.steps):
-        batch = data.batch(step * engine.world_size + engine.rank, cfg.batch)
+        batch = data.batch(step, cfg.batch, engine.rank, engine.world_size)
         random = generator(cfg.seed, step, engine.rank, "flow")
         eps = torch.randn(batch.x0_BSC.shape, generator=random)
         shift = torch.tensor([dynamic_mu(token_count([g])) - own for g in batch.grids]) if batch.grids else 0.0

@@ -37,7 +37,7 @@ from base_model.vae import QwenImageVAE
 class Pictures(Protocol):
     """An endless stream of pictures."""
 
-    def images(self, step: int, size: int) -> Tensor:
+    def images(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Tensor:
         """uint8 [size, 3, H, W], a pure function of its arguments."""
         ...
 
@@ -49,7 +49,7 @@ class TrainVAE:
     steps: int
     """updates"""
     batch: int = 32
-    """pictures an update"""
+    """pictures an update and rank"""
     edge: float = 1.0
     """weight of the Laplacian pyramid (V3) at the first update"""
     edge_end: float | None = None
@@ -115,7 +115,7 @@ def to_signed(images: Tensor) -> Tensor:
 def train(vae: QwenImageVAE, engine: Engine, data: Pictures, cfg: TrainVAE, start: int = 0) -> Iterator[Step]:
     """Yields after every update. `vae` is what `engine.module` wraps."""
     for step in range(start, cfg.steps):
-        pixels = to_signed(data.images(step, cfg.batch)).to(engine.device)
+        pixels = to_signed(data.images(step, cfg.batch, engine.rank, engine.world_size)).to(engine.device)
         shape = (cfg.batch, vae.cfg.z_dim, pixels.shape[2] // vae.cfg.factor, pixels.shape[3] // vae.cfg.factor)
         # A frozen encoder is used through its mode, as the diffusion model will use it.
         noise = torch.zeros(shape) if cfg.frozen_encoder else torch.randn(

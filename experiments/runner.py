@@ -111,7 +111,7 @@ def updates(
         if isinstance(data.stream, TextStream) and data.stream.limit:
             yield loop(model, engine, KeptLatents(data), cfg, start)
             return
-        with Producers(data, stride=engine.world_size) as producers:
+        with Producers(data) as producers:
             yield loop(model, engine, producers, cfg, start)
     elif isinstance(cfg, dpo.Dpo):
         load, train = FROM_ANSWERS[type(cfg)]

@@ -21,6 +21,8 @@ import torch
 
 from base_model.data import text
 from base_model.data.latents import KeptLatents, LatentStream, Producers, encode_pictures
+from base_model.data.mixture import Mix, TaskStream
+from base_model.data.pages import PageStream
 from base_model.data.stream import CaptionNoise, Stage, TextStream, misspell
 from base_model.data.text import Scene, draw, draw_word, is_heldout, scene
 from base_model.qwen_image import QwenImage
@@ -99,6 +101,36 @@ def test_curriculum_switches_at_its_step():
     lengths = [{len(s.word) for s in stream.scenes(step, 60)[0]} for step in range(9)]
     assert lengths[:3] == [{0}] * 3 and lengths[3:7] == [{1}] * 4
     assert all(found == {3, 4, 5} for found in lengths[7:])
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 8])
+@pytest.mark.parametrize("limit", [0, 5])
+def test_a_curriculum_follows_the_updates_of_every_rank(ranks, limit):
+    """And together the ranks of an update read one stretch of the stream, none of it twice."""
+    stream = TextStream(7, (Stage(0, (1.0,)), Stage(40, (0.0, 0.0, 0.0, 0.0, 1.0))), limit=limit)
+    for step, level in ((39, 0), (40, 4), (41, 4)):
+        whole = [stream.one(step, index) for _, index in stream.indices(step, 6 * ranks)]
+        split = [pair for rank in range(ranks) for pair in zip(*stream.scenes(step, 6, rank, ranks), strict=True)]
+        assert split == whole
+        assert all(bool(scene.word) == (level > 0) for scene, _ in split), f"update {step} of {ranks} ranks"
+    with pytest.raises(ValueError, match="rank=2 must be from 0"):
+        stream.batch(0, 4, 2, 2)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 8])
+def test_tasks_follow_the_updates_of_every_rank(ranks):
+    stream = TaskStream(CLEAN, (Mix(), Mix(start=40, t2i=0.0, word=1.0)))
+    for rank in (0, ranks - 1):
+        assert not any(example.source for example in stream.examples(39, 4, rank, ranks))
+        assert all(example.source for example in stream.examples(40, 4, rank, ranks))
+    texts = [tuple(e.text for e in stream.examples(40, 4, rank, ranks)) for rank in range(ranks)]
+    assert len(set(texts)) == ranks
+
+
+@pytest.mark.parametrize("stream", [CLEAN, PageStream(3, size=(16, 32), heights=(8,))])
+def test_ranks_see_different_pictures(stream):
+    own = [stream.images(2, 2, rank, 3) for rank in range(3)]
+    assert torch.equal(torch.cat(own), stream.images(2, 6))
 
 
 def test_weights_are_shares():
@@ -407,21 +439,22 @@ def test_producers_give_the_stream_and_say_when_one_dies(tmp_path):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as producers do: sums depend on it
     try:
-        expected = {step: data.batch(step, 2) for step in (1, 3, 5, 0)}
+        expected = {step: data.batch(step, 2, 1, 2) for step in (1, 3, 5, 0)}
     finally:
         torch.set_num_threads(threads)
-    with Producers(data, workers=1, ahead=2, stride=2) as producers:
-        producers.batch(1, 2)
-        assert set(producers._futures) == {(3, 2), (5, 2)}, "two batches ahead, and none that another rank reads"
+    with Producers(data, workers=1, ahead=2) as producers:
+        producers.batch(1, 2, 1, 2)
+        ahead = {(2, 2, 1, 2), (3, 2, 1, 2)}
+        assert set(producers._futures) == ahead, "two batches ahead, and none that another rank reads"
         for step in (1, 3, 5, 0):  # in any order, also backwards as after a resume
-            batch = producers.batch(step, 2)
+            batch = producers.batch(step, 2, 1, 2)
             assert torch.equal(batch.x0_BSC, expected[step].x0_BSC) and batch.texts == expected[step].texts
             assert batch.grids == expected[step].grids == ((2, 6),) * 2 and not batch.sources
         assert not torch.equal(expected[1].x0_BSC, expected[3].x0_BSC)
         (worker,) = producers._pool._processes
         os.kill(worker, signal.SIGKILL)
         with pytest.raises(RuntimeError, match="data producer process died"):
-            for step in range(100, 140, 2):
+            for step in range(100, 120):
                 producers.batch(step, 2)
 
 

@@ -187,7 +187,7 @@ def test_circle_of_an_edit():
     class Two:
         """The edit and the reconstruction of one source: only the instruction tells them apart."""
 
-        def batch(self, step: int, size: int) -> Batch:
+        def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Batch:
             texts = [example.text, other] * (size // 2)
             return Batch(x0.flip(0).repeat(size // 2, 1, 1), texts, ((2, 6),) * size, [[source.float()]] * size)
 

@@ -29,9 +29,9 @@ TINY = Pretrain(steps=1, batch=8, micro=8, dropout=0.25)
 class Random:
     """Random latents with captions of different lengths, addressable as any data."""
 
-    def batch(self, step: int, size: int) -> Batch:
-        x0 = torch.randn(size, 12, 16, generator=generator(0, step, 0, "latents"))
-        return Batch(x0, [f'the word "{WORDS[(3 * step + i) % len(WORDS)]}" in red' for i in range(size)])
+    def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Batch:
+        x0 = torch.randn(size, 12, 16, generator=generator(0, step, rank, "latents"))
+        return Batch(x0, [f'the word "{WORDS[(3 * step + rank + i) % len(WORDS)]}" in red' for i in range(size)])
 
 
 def engine_of(model: QwenImage, optim: OptimConfig = OPTIM) -> LocalEngine:
@@ -158,8 +158,8 @@ def test_ranks_and_seeds_have_their_own_data_and_noise():
     seen = []
     for rank, seed in ((0, 0), (1, 0), (0, 1)):
         spy = spied(replace(cfg, seed=seed), rank, world_size=2)
-        seen.append(noise_of(spy, 0, Random().batch(rank, 8)[0]))
-        assert abs(float(seen[-1].std()) - 1.0) < 0.1, "rank r of 2 reads batch r"
+        seen.append(noise_of(spy, 0, Random().batch(0, 8, rank, 2)[0]))
+        assert abs(float(seen[-1].std()) - 1.0) < 0.1, "rank r reads its own batch"
     assert all(float((seen[i] - seen[j]).std()) > 1.0 for i, j in ((0, 1), (0, 2), (1, 2)))
 
 
@@ -191,7 +191,7 @@ def test_circle():
     x0 = (x0 - x0.mean()) / x0.std()
 
     class One:
-        def batch(self, step: int, size: int) -> Batch:
+        def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Batch:
             return Batch(x0.expand(size, -1, -1), ['the word "ABC" in red'] * size)
 
     optim = OptimConfig(steps=250, muon_lr=0.02, adamw_lr=5e-3, warmup=5)

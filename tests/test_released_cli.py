@@ -42,7 +42,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 
 @contextmanager
-def at_once(data: object, stride: int) -> Iterator[object]:
+def at_once(data: object) -> Iterator[object]:
     """Latents made in this process instead of in another, which would import everything again."""
     yield data
 

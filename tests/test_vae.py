@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from base_model.data.pages import PageStream
 from base_model.engine import LocalEngine, OptimConfig
 from base_model.seeding import generator
 from base_model.train_vae import TrainVAE, freeze_encoder, laplacian, latent_statistics, loss, to_signed, train
@@ -225,8 +226,8 @@ def test_the_seed_decides_the_weights_and_nothing_else_is_drawn():
 class Noise:
     """Random pictures, a new batch for every step."""
 
-    def images(self, step: int, size: int) -> Tensor:
-        return (torch.rand(size, 3, 16, 16, generator=generator(0, step, 0, "pictures")) * 255.0).byte()
+    def images(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Tensor:
+        return (torch.rand(size, 3, 16, 16, generator=generator(0, step, rank, "pictures")) * 255.0).byte()
 
 
 class Answers(nn.Module):
@@ -386,3 +387,27 @@ def test_latent_statistics_standardise_the_latents():
         latents = torch.cat([standard.encode(to_signed(Noise().images(i, 8))) for i in range(3)])
     assert latents.mean((0, 2, 3)).tolist() == pytest.approx([0.0] * 4, abs=1e-4)
     assert latents.std((0, 2, 3)).tolist() == pytest.approx([1.0] * 4, abs=1e-4)
+
+
+@pytest.mark.parametrize("frozen_encoder", [False, True])
+def test_every_rank_trains_on_its_own_pictures(frozen_encoder):
+    """Two ranks see what one of twice the batch would, so their mean is its gradient."""
+    seen: dict[tuple[int, int], list[Tensor]] = {}
+
+    class Recording:
+        device, module = torch.device("cpu"), None
+
+        def __init__(self, rank: int, world_size: int) -> None:
+            self.rank, self.world_size = rank, world_size
+
+        def update(self, micros, loss):
+            seen.setdefault((self.rank, self.world_size), []).append(micros[0][0])
+            return {}
+
+    vae, stream = QwenImageVAE.seeded(AUTOENCODER, 0), PageStream(0, size=(16, 32), heights=(8,))
+    for rank, ranks, batch in ((0, 1, 4), (0, 2, 2), (1, 2, 2)):
+        cfg = TrainVAE(steps=2, batch=batch, frozen_encoder=frozen_encoder)
+        list(train(vae, Recording(rank, ranks), stream, cfg))
+    for step in range(2):
+        assert torch.equal(torch.cat([seen[0, 2][step], seen[1, 2][step]]), seen[0, 1][step])
+        assert not torch.equal(seen[0, 2][step], seen[1, 2][step])

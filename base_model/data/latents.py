@@ -1,6 +1,6 @@
 """Pictures drawn and encoded ahead of the trainer, in other processes, in the trainer's order.
 
-The encoder is frozen, so a batch of latents is a pure function of (step, size) like the pictures themselves: producers
+The encoder is frozen, so a batch of latents is a pure function of its address like the pictures themselves: producers
 may run any number of batches ahead, die and start again, and the trainer sees the same numbers. The producers compute
 on one thread each whatever the trainer uses, because sums depend on the number of threads.
 """
@@ -64,9 +64,9 @@ class LatentStream:
     stream: Stream
     vae_file: Path
 
-    def batch(self, step: int, size: int) -> Batch:
+    def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Batch:
         """Clean latents with captions, their grids and the pictures that they are made from."""
-        return encoded(load_vae(self.vae_file), Drawn(*self.stream.batch(step, size)))
+        return encoded(load_vae(self.vae_file), Drawn(*self.stream.batch(step, size, rank, ranks)))
 
 
 class KeptLatents:
@@ -84,9 +84,9 @@ class KeptLatents:
         vae = load_vae(data.vae_file)
         self._latents = torch.cat([encode_pictures(vae, images) for images in pictures])
 
-    def batch(self, step: int, size: int) -> Batch:
+    def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Batch:
         """Clean latents [size, S, C] and captions."""
-        rows = [index for _, index in self._stream.indices(step, size)]
+        rows = [index for _, index in self._stream.indices(step, size, rank, ranks)]
         return Batch(self._latents[rows], [self._captions[i] for i in rows])
 
 
@@ -112,24 +112,21 @@ Sent = tuple[Any, Sequence[str], tuple[Grid, ...], list[list[Any]]]
 """a `Batch` with arrays for tensors, which would travel as open files"""
 
 
-def _produce(step: int, size: int) -> Sent:
+def _produce(step: int, size: int, rank: int, ranks: int) -> Sent:
     stream, vae = _producer
-    batch = encoded(vae, Drawn(*stream.batch(step, size)))
+    batch = encoded(vae, Drawn(*stream.batch(step, size, rank, ranks)))
     sources = [[source.numpy() for source in own] for own in batch.sources]
     return batch.x0_BSC.numpy(), batch.texts, batch.grids, sources
 
 
 class Producers:
-    """`LatentStream.batch` from `workers` processes that stay `ahead` batches in front. Use as a context manager.
+    """`LatentStream.batch` from `workers` processes that stay `ahead` batches in front. Use as a context manager."""
 
-    A rank that reads every `stride`-th batch says so, and only those are made.
-    """
-
-    def __init__(self, data: LatentStream, workers: int = 1, ahead: int = 8, stride: int = 1) -> None:
+    def __init__(self, data: LatentStream, workers: int = 1, ahead: int = 8) -> None:
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(data,))
-        self._ahead, self._stride = ahead, stride
-        self._futures: dict[tuple[int, int], Future[Sent]] = {}
+        self._ahead = ahead
+        self._futures: dict[tuple[int, int, int, int], Future[Sent]] = {}
 
     def __enter__(self) -> Producers:
         return self
@@ -139,13 +136,13 @@ class Producers:
     ) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def batch(self, step: int, size: int) -> Batch:
-        """Batch `step`; asks for the following ones at once. Raises RuntimeError when a producer died."""
+    def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Batch:
+        """A rank's batch of `step`; asks for its following ones at once. Raises RuntimeError when a producer died."""
         try:
-            for later in range(step, step + self._ahead * self._stride + 1, self._stride):
-                if (later, size) not in self._futures:
-                    self._futures[later, size] = self._pool.submit(_produce, later, size)
-            latents, texts, grids, sources = self._futures.pop((step, size)).result()
+            for later in range(step, step + self._ahead + 1):
+                if (address := (later, size, rank, ranks)) not in self._futures:
+                    self._futures[address] = self._pool.submit(_produce, *address)
+            latents, texts, grids, sources = self._futures.pop((step, size, rank, ranks)).result()
         except BrokenProcessPool as error:
             raise RuntimeError(
                 "a data producer process died (killed, or out of memory); resume the run to go on from its checkpoint"

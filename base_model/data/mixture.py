@@ -1,8 +1,9 @@
 """Several tasks in one run: a seeded stream in which every sample has a task and a canvas of its own.
 
 The scenes are those of a `TextStream` with its curriculum; the shares of the tasks are a second curriculum. Sample i is
-a function of (seed, i) and of the stages at its step, so a batch is a function of (seed, step, size) and resuming needs
-a step number. With one task, one canvas and no mark the samples are the `TextStream`'s own, pixel by pixel.
+a function of (seed, i) and of the stages at its step, so a batch is a function of (seed, step, size, rank, ranks) and
+resuming needs a step number. With one task, one canvas and no mark the samples are the `TextStream`'s own, pixel by
+pixel.
 
 Canvases are mixed within a batch (ragged: `pretrain.Batch` says how many tokens each sample has, and the network
 computes no padding), so that neither the order of sizes nor their share in a batch drifts.
@@ -77,10 +78,10 @@ class TaskStream:
         if not self.sizes:
             raise ValueError("a stream needs at least one canvas (height, width)")
 
-    def examples(self, step: int, size: int) -> list[Example]:
-        """A batch: a pure function of (seed, step, size)."""
+    def examples(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> list[Example]:
+        """A batch: a pure function of (seed, step, size, rank, ranks)."""
         shares = np.asarray([mix for mix in self.mixes if mix.start <= step][-1].shares())
-        return [self._one(step, place, index, shares) for place, index in self.scenes.indices(step, size)]
+        return [self._one(step, place, index, shares) for place, index in self.scenes.indices(step, size, rank, ranks)]
 
     def _one(self, step: int, place: int, index: int, shares: np.ndarray) -> Example:
         """The task and the canvas belong to the place in the stream; the scene to its index, which a limit repeats."""
@@ -90,9 +91,9 @@ class TaskStream:
         scene, caption = self.scenes.one(step, index, with_word=task in EDITS)
         return task(scene, caption, canvas, rng, False)
 
-    def batch(self, step: int, size: int) -> Drawn:
+    def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Drawn:
         """The examples as pixels."""
-        examples = self.examples(step, size)
+        examples = self.examples(step, size, rank, ranks)
         targets = [torch.from_numpy(example.target.draw().copy()) for example in examples]
         sources = [[torch.from_numpy(example.source.draw().copy())] if example.source else [] for example in examples]
         return Drawn(targets, [example.text for example in examples], sources if any(sources) else ())

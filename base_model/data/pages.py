@@ -17,6 +17,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from base_model.data.stream import places_of
 from base_model.data.text import COLOURS, FACES, INKS, backgrounds, font
 from base_model.seeding import numpy_generator
 
@@ -59,9 +60,9 @@ class PageStream:
         if not self.languages or set(self.languages) - set(LANGUAGES):
             raise ValueError(f"languages={self.languages} must be chosen from {LANGUAGES}")
 
-    def images(self, step: int, size: int) -> Tensor:
-        """uint8 [size, 3, H, W]: a pure function of (seed, step, size)."""
-        return torch.from_numpy(np.stack([self.page(step * size + i) for i in range(size)]))
+    def images(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Tensor:
+        """uint8 [size, 3, H, W]: a pure function of (seed, step, size, rank, ranks)."""
+        return torch.from_numpy(np.stack([self.page(place) for place in places_of(step, size, rank, ranks)]))
 
     def page(self, index: int) -> np.ndarray:
         """uint8 [3, H, W]"""

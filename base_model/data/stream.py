@@ -1,7 +1,9 @@
-"""An endless, seeded stream of captioned pictures, addressable by (step, size).
+"""An endless, seeded stream of captioned pictures, addressable by (step, size, rank, ranks).
 
-One thing varies with the step: the mixture of curriculum levels. Captions can carry the noise of web
-data: some are misspelt, some leave the text or an attribute out. That noise is what alignment has to work against.
+At every step each of `ranks` processes takes `size` samples, one after the other from the stream, so samples follow
+from the place that a rank reads at. One thing varies with the step: the mixture of curriculum levels. Captions can
+carry the noise of web data: some are misspelt, some leave the text or an attribute out. That noise is what alignment
+has to work against.
 """
 
 from __future__ import annotations
@@ -60,6 +62,14 @@ class Stage:
             raise ValueError(f"weights {self.weights} must be 1 to {LEVELS} shares >= 0 of levels, one above 0")
 
 
+def places_of(step: int, size: int, rank: int, ranks: int) -> range:
+    """The places in a stream that a rank reads at a step. Raises ValueError for a rank that there is not."""
+    if not 0 <= rank < ranks:
+        raise ValueError(f"rank={rank} must be from 0 to ranks - 1 = {ranks - 1}")
+    first = (step * ranks + rank) * size
+    return range(first, first + size)
+
+
 def misspell(word: str, rng: np.random.Generator) -> str:
     """One letter replaced, dropped or doubled; never the word itself."""
     i = int(rng.integers(len(word)))
@@ -98,15 +108,15 @@ class TextStream:
         if not starts or starts[0] != 0 or starts != sorted(set(starts)):
             raise ValueError(f"curriculum stages must start at 0 and rise, got starts {starts}")
 
-    def scenes(self, step: int, size: int) -> tuple[list[Scene], list[str]]:
-        """The scenes and captions of a batch: a pure function of (seed, step, size)."""
-        drawn = [self.one(step, index) for _, index in self.indices(step, size)]
+    def scenes(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> tuple[list[Scene], list[str]]:
+        """The scenes and captions of a batch: a pure function of (seed, step, size, rank, ranks)."""
+        drawn = [self.one(step, index) for _, index in self.indices(step, size, rank, ranks)]
         return [s for s, _ in drawn], [c for _, c in drawn]
 
-    def indices(self, step: int, size: int) -> list[tuple[int, int]]:
+    def indices(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> list[tuple[int, int]]:
         """(place in the stream, index of the scene) of every sample of a batch; different with a limit alone."""
-        places = range(step * size, (step + 1) * size)
-        return list(zip(places, self._finite(step, size) if self.limit else places, strict=True))
+        places = places_of(step, size, rank, ranks)
+        return list(zip(places, self._finite(places) if self.limit else places, strict=True))
 
     def one(self, step: int, index: int, with_word: bool = False) -> tuple[Scene, str]:
         """The scene of an index at the levels of a step, and its caption. `with_word` leaves level 0 out."""
@@ -116,18 +126,17 @@ class TextStream:
         drawn = scene(rng, int(rng.choice(len(weights), p=weights / weights.sum())))
         return drawn, noisy_caption(drawn, self.noise, rng)
 
-    def _finite(self, step: int, size: int) -> np.ndarray:
-        """Which pictures of a finite set a batch shows."""
-        first, last = step * size, (step + 1) * size
-        passes = range(first // self.limit, (last - 1) // self.limit + 1)
+    def _finite(self, places: range) -> np.ndarray:
+        """Which pictures of a finite set these places show."""
+        passes = range(places.start // self.limit, (places.stop - 1) // self.limit + 1)
         order = np.concatenate([numpy_generator(self.seed, p, 0, "order").permutation(self.limit) for p in passes])
-        return order[first - passes[0] * self.limit :][:size]
+        return order[places.start - passes[0] * self.limit :][: len(places)]
 
-    def batch(self, step: int, size: int) -> tuple[Tensor, list[str]]:
+    def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> tuple[Tensor, list[str]]:
         """uint8 pictures [size, 3, H, W] and their captions."""
-        scenes, captions = self.scenes(step, size)
+        scenes, captions = self.scenes(step, size, rank, ranks)
         return torch.from_numpy(np.stack([draw(s) for s in scenes])), captions
 
-    def images(self, step: int, size: int) -> Tensor:
+    def images(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Tensor:
         """The pictures alone."""
-        return self.batch(step, size)[0]
+        return self.batch(step, size, rank, ranks)[0]

@@ -14,8 +14,8 @@ Prompts are lines with the text to draw in double quotes. Settings count a rank;
 
 Kept as published: 10 steps at 512 px, judged at full size; Flow-SDE with a = 0.7 (SD3.5-M) and 1.2 (Qwen-Image), group
 and rate of LoRA (3e-4) and of all weights (3e-5), clip range 1e-4 and 1e-5, advantages by the spread of the update's
-raw rewards (`raw_spread`), clipped at 5; LoRA 32/64 and 64/128; guidance 4.5 and 4, none with all weights; KL 0.04 for SD3.5-M, in the
-published unit (`paper_compat`), and none for Qwen-Image.
+raw rewards (`raw_spread`), clipped at 5; LoRA 32/64 and 64/128; guidance 4.5 and 4, none with all weights; KL 0.04 for
+SD3.5-M, in the published unit (`paper_compat`), and none for Qwen-Image.
 
 Ours differ in
 
