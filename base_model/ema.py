@@ -28,11 +28,12 @@ class Ema:
         module: nn.Module,
         decay: float,
         storage: Callable[[nn.Parameter], Tensor] = whole,
-        masters: Mapping[str, Tensor] | None = None,
+        master: Callable[[str], Tensor] | None = None,
     ) -> None:
         """`storage` returns what this process holds of a parameter: all of it, or its shard under ZeRO-3.
 
-        `masters` are averaged in place of the parameters of these names: float32 beside 16-bit weights.
+        `master` returns what is averaged in place of the parameter of a name, of the storage's shape: float32 beside
+        16-bit weights. It is asked in the order of the parameters, by all ranks together.
         """
         self.decay = decay
         self.updates = 0
@@ -40,12 +41,12 @@ class Ema:
         """whether the module holds the averages now"""
         self._storage = storage
         self._parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        self._masters = masters or {}
+        self._master = master
         self.shadow = {name: self._weight(name, p).to(torch.float32, copy=True) for name, p in self._parameters.items()}
 
     def _weight(self, name: str, parameter: nn.Parameter) -> Tensor:
         """What is averaged."""
-        return self._masters[name].detach() if name in self._masters else self._storage(parameter).detach()
+        return (self._master(name) if self._master else self._storage(parameter)).detach()
 
     @torch.no_grad()
     def update(self) -> None:

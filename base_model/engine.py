@@ -5,8 +5,12 @@
     (U3)  lr_s = lr_0 w(s) d(s): warm-up, flat, then linear decay; the same share for AdamW and Muon
     (U4)  one optimizer step, then one step of the weight average
 
-Nothing is touched unless every metric and the gradient norm are finite. A parameter that got no gradient keeps its
-value and its optimizer state.
+Nothing is touched unless every metric and the gradient norm are finite: else an update is skipped and says so, and
+after several in a row training stops (skips.py). A parameter that got no gradient keeps its value and its optimizer
+state.
+
+Where a trained weight is stored in 16 bits the optimizer moves a float32 master of it (masters.py). Averages and
+checkpoints hold what the masters hold, never its roundings.
 """
 
 from __future__ import annotations
@@ -37,10 +41,11 @@ from base_model.engine_files import (
     write_meta,
     write_tensors,
 )
-from base_model.masters import Masters, Memory
+from base_model.masters import Masters, Memory, trains_16_bits
 from base_model.muon import MuonAdamW, is_muon_weight
+from base_model.skips import Skips
 
-OWN_METRICS = ("grad_norm", "loss", "lr")
+OWN_METRICS = ("grad_norm", "loss", "lr", "skipped")
 
 Micro = TypeVar("Micro")
 Loss = Callable[[Micro], tuple[Tensor, Mapping[str, "Tensor | float"]]]
@@ -112,14 +117,17 @@ class Engine(Protocol):
     device: torch.device
     module: nn.Module
     updates: int
-    """updates done, also across save and load; the schedule follows it"""
+    """updates done, also across save and load, without skipped ones; the schedule follows it"""
+    rounded: bool
+    """whether the module holds roundings of the weights that are trained, which a checkpoint has in full"""
 
     def update(self, micros: Sequence[Micro], loss: Loss[Micro]) -> dict[str, float]:
         """Minimise the mean of `loss(micro)` over micro-batches and ranks by one step (U1-U4).
 
         Micro-batches are weighed equally, so make them equally large. `loss` returns a scalar and metrics; the answer
-        is those metrics averaged, plus "loss", "grad_norm" (before clipping) and "lr" (of AdamW).
-        Raises FloatingPointError, with weights and optimizer untouched, when any of them is not finite.
+        is those metrics averaged, plus "loss", "grad_norm" (before clipping), "lr" (of AdamW) and "skipped".
+        When any of them is not finite on any rank, "skipped" is 1 and weights and optimizer are untouched on all.
+        Raises FloatingPointError after several such updates in a row (skips.py).
         """
         ...
 
@@ -170,11 +178,14 @@ class LocalEngine:
         self.updates = 0
         self._frozen = None if keep_frozen else frozen_checksum(module)
         self._masters: Masters | None = None
-        if memory and (memory.bf16 or memory.offload):
+        memory = memory or Memory()
+        if memory.bf16 or memory.offload or trains_16_bits(module):
             self._masters = Masters(module, torch.device("cpu") if memory.offload else self.device, memory.bf16)
+        self.rounded = memory.bf16 or trains_16_bits(module)
+        self._skips = Skips()
         self._weights = self._masters.weights if self._masters else dict(module.named_parameters())
         self._optimizer = make_optimizer(self._weights, optim)
-        self._ema = Ema(module, optim.ema_decay, masters=self._weights) if optim.ema_decay else None
+        self._ema = Ema(module, optim.ema_decay, master=self._weights.__getitem__) if optim.ema_decay else None
 
     def update(self, micros: Sequence[Micro], loss: Loss[Micro]) -> dict[str, float]:
         """See `Engine.update`."""
@@ -195,11 +206,12 @@ class LocalEngine:
         if not moved:
             raise ValueError(NO_GRADIENT)
         norm = torch.nn.utils.get_total_norm([p.grad for p in moved])
-        metrics = to_floats({**means, "grad_norm": norm})
-        require_finite(self.updates, metrics)
+        share = self.optim.lr_share(self.updates)
+        metrics = to_floats({**means, "grad_norm": norm}) | {"lr": self.optim.adamw_lr * share}
+        if self._skips.skip(self.updates, metrics):
+            return {**metrics, "skipped": 1.0}
         if self.optim.clip:
             torch.nn.utils.clip_grads_with_norm_(moved, self.optim.clip, norm)  # (U2)
-        share = self.optim.lr_share(self.updates)
         set_lr(self._optimizer, share)  # (U3)
         self._optimizer.step()  # (U4)
         if self._masters:
@@ -207,7 +219,7 @@ class LocalEngine:
         self.updates += 1
         if self._ema:
             self._ema.update()
-        return {**metrics, "lr": self.optim.adamw_lr * share}
+        return {**metrics, "skipped": 0.0}
 
     def gather(self, x_B: Tensor) -> Tensor:
         """See `Engine.gather`."""
@@ -242,7 +254,7 @@ class LocalEngine:
             self._ema.load(load_file(folder / AVERAGE_FILE), saved["ema_updates"])
         own = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": state, "param_groups": own})
-        self.updates = saved["updates"]
+        self.updates, self._skips.in_a_row = saved["updates"], saved.get("skipped", 0)
 
     def _state(self) -> dict[str, Tensor]:
         """What is saved of the module: masters where there are any."""
@@ -250,7 +262,7 @@ class LocalEngine:
 
     def _meta(self) -> dict[str, Any]:
         groups = group_names(self._weights.items(), self._optimizer)
-        return meta("LocalEngine on 1 process(es)", self, groups, self._ema, self._frozen)
+        return meta("LocalEngine on 1 process(es)", self, groups, self._ema, self._frozen, self._skips)
 
 
 # ------------------------------------------------------------------------------------- shared by all engines
@@ -318,16 +330,9 @@ def to_floats(metrics: Mapping[str, Tensor]) -> dict[str, float]:
     return dict(zip(metrics, torch.stack([m.double() for m in metrics.values()]).tolist(), strict=True))
 
 
-def require_finite(update: int, metrics: Mapping[str, float]) -> None:
-    """Raises FloatingPointError naming the update and what is NaN or infinite."""
-    if bad := {name: x for name, x in metrics.items() if not math.isfinite(x)}:
-        raise FloatingPointError(
-            f"update {update}: {', '.join(f'{name} = {x}' for name, x in bad.items())}. The update was not applied; "
-            "weights and optimizer are as before. Lower the learning rate, or look at this update's data."
-        )
-
-
-def meta(kind: str, engine: Any, names: list[list[str]], ema: Ema | None, frozen: int | None) -> dict[str, Any]:
+def meta(
+    kind: str, engine: Any, names: list[list[str]], ema: Ema | None, frozen: int | None, skips: Skips
+) -> dict[str, Any]:
     """`META_FILE`: what a reader needs to know before loading the rest. `frozen`: checksum of what is left out.
 
     Engines of one `kind` can load each other's checkpoints.
@@ -337,6 +342,7 @@ def meta(kind: str, engine: Any, names: list[list[str]], ema: Ema | None, frozen
         "processes": engine.world_size,
         "updates": engine.updates,
         "ema_updates": ema.updates if ema else None,
+        "skipped": skips.in_a_row,
         "groups": names,
         "frozen": frozen,
         "optim": asdict(engine.optim),

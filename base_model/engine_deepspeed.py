@@ -36,7 +36,6 @@ from base_model.engine import (
     checked_report,
     make_optimizer,
     meta,
-    require_finite,
     require_own_weights,
     require_updatable,
     set_lr,
@@ -58,7 +57,8 @@ from base_model.engine_files import (
     write_one_by_one,
     write_tensors,
 )
-from base_model.masters import Memory
+from base_model.masters import Memory, trains_16_bits
+from base_model.skips import Skips
 from base_model.zero_state import ZeroState, cut, stored
 
 BUCKET = 200_000_000
@@ -82,6 +82,11 @@ class DeepSpeedEngine:
         """
         memory = memory or Memory()
         require_possible(zero_stage, memory)
+        if trains_16_bits(module) and not memory.bf16:
+            raise ValueError(
+                "the weights that are trained are stored in 16 bits, which alone forget most of what they are taught: "
+                "use memory.bf16 (and zero_stage 1 to 3), which keeps float32 masters of them"
+            )
         optimizer = make_optimizer(dict(module.named_parameters()), optim)
         if zero_stage and any(group["muon"] for group in optimizer.param_groups):
             raise ValueError(
@@ -97,7 +102,7 @@ class DeepSpeedEngine:
         self._stage = zero_stage
         self._inner = module
         self._optimizer = optimizer
-        self._frozen = None if keep_frozen else _of_rank_0(frozen_checksum(module))
+        checksum = 0 if keep_frozen else frozen_checksum(module)  # before the weights are cut
         self._groups = group_names(module.named_parameters(), optimizer)
         self._shapes = shapes(saved_state(module, keep_frozen))
         self._keep_frozen = keep_frozen
@@ -112,13 +117,17 @@ class DeepSpeedEngine:
         )[0]
         self.module: nn.Module = self._ds
         self.device = torch.device(self._ds.device)
+        self._frozen = None if keep_frozen else _of_rank_0(checksum, self.device)
         self._zero = ZeroState(self._ds, module, zero_stage, self._shapes) if zero_stage else None
         self._forwards = 0
         self.module.register_forward_pre_hook(self._count_forward)
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
         storage = stored if zero_stage == 3 else whole
-        self._ema = Ema(module, optim.ema_decay, storage) if optim.ema_decay else None
+        self.rounded = memory.bf16
+        self._skips = Skips()
+        master = self._zero.master if self._zero and self.rounded else None
+        self._ema = Ema(module, optim.ema_decay, storage, master) if optim.ema_decay else None
 
     def update(self, micros: Sequence[Micro], loss: Loss[Micro]) -> dict[str, float]:
         """See `Engine.update`. Every rank brings as many micro-batches and reports the same metrics."""
@@ -130,15 +139,15 @@ class DeepSpeedEngine:
             )
         self._require_agreement(len(micros), "the number of micro-batches")
         self._interrupted = True
-        means = self._accumulate(micros, loss)
-        metrics = self._step(means)
+        lr = self.optim.adamw_lr * self.optim.lr_share(self.updates)
+        metrics = self._step(self._accumulate(micros, loss)) | {"lr": lr}
         self._interrupted = False  # a non-finite update was dropped properly
-        require_finite(self.updates, to_floats(means))  # before the norm, which a bad metric makes NaN as well
-        require_finite(self.updates, metrics)
+        if self._skips.skip(self.updates, metrics):  # on all ranks: metrics and norm are those of all
+            return {**metrics, "skipped": 1.0}
         self.updates += 1
         if self._ema:
             self._ema.update()
-        return {**metrics, "lr": self.optim.adamw_lr * self.optim.lr_share(self.updates - 1)}
+        return {**metrics, "skipped": 0.0}
 
     def _accumulate(self, micros: Sequence[Micro], loss: Loss[Micro]) -> dict[str, Tensor]:
         """All backward passes (U1); metrics averaged over micro-batches and ranks."""
@@ -195,10 +204,10 @@ class DeepSpeedEngine:
 
     def gather(self, x_B: Tensor) -> Tensor:
         """See `Engine.gather`."""
-        x_B = x_B.contiguous()
-        parts = [torch.empty_like(x_B) for _ in range(self.world_size)]
-        dist.all_gather(parts, x_B)
-        return torch.cat(parts)
+        mine = x_B.to(self.device).contiguous()  # a process group of GPUs takes no tensor of the host
+        parts = [torch.empty_like(mine) for _ in range(self.world_size)]
+        dist.all_gather(parts, mine)
+        return torch.cat(parts).to(x_B.device)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -252,13 +261,13 @@ class DeepSpeedEngine:
         if self._ema:
             shadow = {name: self._mine(x, self._ema.shadow[name]) for name, x in read_one_by_one(folder / AVERAGE_FILE)}
             self._ema.load(shadow, saved["ema_updates"])
-        self.updates = saved["updates"]
+        self.updates, self._skips.in_a_row = saved["updates"], saved.get("skipped", 0)
         dist.barrier()
 
     def _meta(self) -> dict[str, Any]:
         # at stage 0 each parameter has its own count of steps, above it all share one
         kind = f"DeepSpeedEngine ({'ZeRO-1 to 3' if self._zero else 'ZeRO-0'})"
-        return meta(kind, self, self._groups, self._ema, self._frozen)
+        return meta(kind, self, self._groups, self._ema, self._frozen, self._skips)
 
     def _average(self, name: str) -> Tensor:
         """The float32 average itself, whole: through the module's weights it would be rounded to bfloat16."""
@@ -354,8 +363,8 @@ def start_processes(minutes: float = 60.0) -> None:
     deepspeed.init_distributed(verbose=False, timeout=timedelta(minutes=minutes))
 
 
-def _of_rank_0(value: int) -> int:
-    shared = torch.tensor([value], dtype=torch.int64)
+def _of_rank_0(value: int, device: torch.device) -> int:
+    shared = torch.tensor([value], dtype=torch.int64, device=device)
     dist.broadcast(shared, 0)
     return int(shared)
 

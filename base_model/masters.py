@@ -1,12 +1,12 @@
 """Trading time for memory: 16-bit weights beside float32 masters, optimizer state in host memory, recomputation.
 
 In bfloat16 a weight of 1 cannot move by less than 1/256, so updates of a usual size are rounded away: 16-bit weights
-alone forget most of what they are taught. Here the network computes with 16-bit weights, and the optimizer moves
-float32 masters of them:
+alone forget most of what they are taught. Here the network computes with 16-bit weights, because memory.bf16 asks for
+it or because a released checkpoint stores them so, and the optimizer moves float32 masters of them:
 
     (W1)  g_master += float32(g)           after every backward pass; the 16-bit gradient is dropped at once
     (W2)  optimizer step on the masters, (U2) to (U4) of base_model/engine.py
-    (W3)  w = bfloat16(master)
+    (W3)  w = master, rounded to the type of w
 
 With masters, gradients and optimizer state in host memory (Ren et al., ZeRO-Offload, arXiv:2101.06840) the device keeps
 16-bit weights and, for a moment, one gradient.
@@ -31,6 +31,11 @@ class Memory:
     """masters, accumulated gradients and optimizer state in host memory; the optimizer steps there"""
     recompute: bool = False
     """keep what enters each block and compute the rest again in the backward pass (Chen et al., arXiv:1604.06174)"""
+
+
+def trains_16_bits(module: nn.Module) -> bool:
+    """Whether some weight that is trained is stored in less than float32, as those of released checkpoints are."""
+    return any(p.requires_grad and p.dtype.itemsize < 4 for p in module.parameters())
 
 
 class Masters:

@@ -39,6 +39,15 @@ class ZeroState:
         write_one_by_one(folder / MODULE_FILE, self._weights_layout(), self._weight, writes)
         write_one_by_one(folder / MOMENTS_FILE, self._moments_layout(), self._moment, writes)
 
+    def master(self, name: str) -> Tensor:
+        """The float32 master of a trained weight: whole, or at stage 3 this process's slice of it."""
+        import deepspeed
+
+        if self._stage == 3:
+            master = deepspeed.utils.safe_get_local_fp32_param(self._trained[name])
+            return master.view_as(stored(self._trained[name]))
+        return deepspeed.utils.safe_get_full_fp32_param(self._trained[name])
+
     def require_fitting(self, folder: Path) -> None:
         """Raises ValueError when a checkpoint holds other tensors."""
         require_same_tensors(folder / MODULE_FILE, self._shape_of)

@@ -217,7 +217,7 @@ def finish(
     experiment: Experiment, model: QwenImage | QwenImageVAE, engine: Engine, folder: Path, parent: Path | None
 ) -> None:
     """Save the finished model. Weights that are split among ranks are put together in a last checkpoint first."""
-    if experiment.engine == "local":
+    if experiment.engine == "local" and not engine.rounded:  # else the checkpoint alone has all digits
         with engine.averaged():
             save_atomically(folder / "model", lambda place: save(model, experiment, place))
         return

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from base_model.ema import Ema
 from base_model.engine import LocalEngine, OptimConfig
 from base_model.engine_files import META_FILE, MODULE_FILE, OPTIMIZER_FILE
+from base_model.skips import MOST
 
 PLAIN = OptimConfig(steps=20, muon_lr=0.0, adamw_lr=0.01, clip=0.0, warmup=0, decay_from=1.0)
 FULL = OptimConfig(steps=12, clip=0.3, warmup=3, ema_decay=0.8, weight_decay=0.1)
@@ -93,7 +94,7 @@ def test_the_gradient_is_that_of_the_mean() -> None:
     assert metrics["size"] == pytest.approx(float(torch.cat(batches(0)).abs().mean()), rel=1e-5)
     assert metrics["rows"] == 4
     assert metrics["lr"] == pytest.approx(0.01)
-    assert set(metrics) == {"loss", "grad_norm", "lr", "size", "rows"}
+    assert set(metrics) == {"loss", "grad_norm", "lr", "size", "rows", "skipped"} and metrics["skipped"] == 0.0
 
 
 def test_splitting_a_batch_changes_nothing() -> None:
@@ -299,12 +300,49 @@ def test_non_finite_updates_leave_everything_alone(bad, named: str) -> None:  # 
         good = error(engine.module, x), ({"reward": 1.0} if bad is break_metric else {})
         return bad(engine, x) if third[0] == 2 else good
 
-    with pytest.raises(FloatingPointError, match=f"update 3: .*{named}.*The update was not applied"):
-        engine.update(batches(3), sometimes)
+    metrics = engine.update(batches(3), sometimes)
+    name, value = named.split(" = ")
+    assert metrics["skipped"] == 1.0 and str(metrics[name]) == value
     assert same(state(engine), before)
-    train(engine, 3, 6)
+    assert [m["skipped"] for m in train(engine, 3, 6)] == [0.0] * 3
     train(twin, 0, 6)
     assert same(state(engine), state(twin))
+
+
+def spoilt(engine: LocalEngine) -> dict[str, float]:
+    return engine.update(batches(0), lambda x: break_loss(engine, x))
+
+
+def test_several_non_finite_updates_in_a_row_end_training() -> None:
+    engine = make(FULL)
+    for _ in range(MOST - 1):
+        assert spoilt(engine)["skipped"] == 1.0
+    train(engine, 0, 1)  # a good one: counting begins again
+    before = state(engine)
+    for _ in range(MOST - 1):
+        spoilt(engine)
+    with pytest.raises(FloatingPointError, match=r"update 1: loss = inf.*not applied.*5 in a row.*lower learning rate"):
+        spoilt(engine)
+    assert same(state(engine), before)
+
+
+def test_a_resumed_run_remembers_how_many_were_skipped(tmp_path: Path) -> None:
+    engine, other = make(FULL), make(FULL, seed=1)
+    train(engine, 0, 2)
+    for _ in range(MOST - 2):
+        spoilt(engine)
+    engine.save(tmp_path)
+    other.load(tmp_path)
+    for each in (engine, other):
+        assert spoilt(each)["skipped"] == 1.0
+        with pytest.raises(FloatingPointError, match="in a row"):
+            spoilt(each)
+    assert same(state(engine), state(other))
+    meta = json.loads((tmp_path / "engine.json").read_text())
+    del meta["skipped"]  # checkpoints of older versions
+    (tmp_path / "engine.json").write_text(json.dumps(meta))
+    other.load(tmp_path)
+    assert spoilt(other)["skipped"] == 1.0
 
 
 def test_an_error_inside_the_loss_leaves_no_gradient_behind() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from base_model.ema import Ema
 from base_model.engine import LocalEngine, OptimConfig
-from base_model.engine_files import MODULE_FILE
+from base_model.engine_files import AVERAGE_FILE, MODULE_FILE
 from base_model.lora import Lora, add_adapter
 from base_model.masters import Masters, Memory
 from tests.tiny_model import tiny_model
@@ -36,11 +38,47 @@ def pull(engine: LocalEngine, updates: int) -> float:
 
 
 def test_small_updates_are_not_lost() -> None:
-    """The same updates on weights that are stored in bfloat16 only move nothing at all."""
+    """Weights that are stored in 16 bits get masters as well, whatever is asked of memory; alone they would stand."""
     exact = pull(LocalEngine(Line(), SMALL), 300)
     assert exact == pytest.approx(1.03, abs=1e-3)
     assert pull(LocalEngine(Line(), SMALL, memory=Memory(bf16=True)), 300) == pytest.approx(exact, abs=1e-6)
-    assert pull(LocalEngine(Line().to(torch.bfloat16), SMALL), 300) == 1.0
+    for stored in (torch.bfloat16, torch.float16):
+        engine = LocalEngine(Line().to(stored), SMALL)
+        assert pull(engine, 300) == pytest.approx(exact, abs=1e-6)
+        assert engine.module.weight.dtype == stored and engine.rounded
+        assert all(x.dtype == torch.float32 for s in engine._optimizer.state.values() for x in s.values())
+    assert not LocalEngine(Line(), SMALL).rounded
+
+
+def test_averages_are_those_of_the_masters(tmp_path: Path) -> None:
+    """An average of 16-bit weights would not move here: a hundred steps are below their spacing."""
+    for line, memory in ((Line(), Memory(bf16=True)), (Line().to(torch.bfloat16), Memory()), (Line(), Memory())):
+        engine = LocalEngine(line, replace(SMALL, ema_decay=0.9), memory=memory)
+        average = torch.ones(3)
+        for i in range(20):
+            pull(engine, 1)
+            decay = min(0.9, (1 + i) / (10 + i))
+            average = decay * average + (1 - decay) * next(iter(engine._weights.values())).detach()
+        engine.save(tmp_path)
+        saved = load_file(tmp_path / AVERAGE_FILE)["weight"]
+        assert float(average[0]) > 1.0005 and saved.dtype == torch.float32
+        torch.testing.assert_close(saved, average, rtol=0, atol=1e-6)
+
+
+def test_averaging_copies_one_tensor_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = nn.Sequential(*[nn.Linear(8, 8) for _ in range(6)]).to(torch.bfloat16)
+    ema, alive, most = Ema(net, 0.9), [], [0]
+    widened = Tensor.float
+
+    def counted(self: Tensor) -> Tensor:
+        wide = widened(self)
+        alive.append(weakref.ref(wide))
+        most[0] = max(most[0], sum(ref() is not None for ref in alive))
+        return wide
+
+    monkeypatch.setattr(Tensor, "float", counted)
+    ema.update()
+    assert len(alive) == 12 and most[0] <= 2
 
 
 def test_the_network_computes_with_rounded_masters() -> None:

@@ -84,8 +84,9 @@ def tell_one(make: Making, ranks: range, folder: Path, memory: Memory, lora: boo
     told: dict[str, Any] = {}
     with torch.no_grad():
         told["before"] = model.velocity(x, sigma, cond).clone()
+    told["start"] = weights(engine, folder / "start")
     told["metrics"] = train(model, engine, ranks, range(SAVED_AFTER), lora)
-    engine.save(folder / "saved")
+    told["saved"] = weights(engine, folder / "saved")
     told["metrics"] += train(model, engine, ranks, range(SAVED_AFTER, UPDATES), lora)
     told["end"] = weights(engine, folder / "end")
     with torch.no_grad():

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,8 +20,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from base_model.engine import Engine, LocalEngine, OptimConfig
-from base_model.engine_files import AVERAGE_FILE, MODULE_FILE
+from base_model.engine_files import AVERAGE_FILE, META_FILE, MODULE_FILE
 from base_model.seeding import generator
+from base_model.skips import MOST
 from tests.contracts import adapter_story
 
 RANKS = 2
@@ -101,6 +103,17 @@ def caught(action: Callable[[], object]) -> str:
     return ""
 
 
+def bad_of(engine: Engine, micro: Micro, ranks: range) -> tuple[Tensor, dict[str, Tensor]]:
+    """A loss that is NaN on the last rank alone."""
+    value, metrics = loss(engine, micro)
+    return value * (float("nan") if ranks[-1] == RANKS - 1 else 1.0), metrics
+
+
+def read_count(folder: Path) -> int:
+    """How many skipped updates in a row a checkpoint remembers."""
+    return int(json.loads((folder / META_FILE).read_text())["skipped"])
+
+
 def tell(make: Callable[[OptimConfig, int, bool], Engine], ranks: range, folder: Path) -> dict[str, Any]:
     """The story. `make(optim, seed, freeze)` builds an engine round a new `Toy`."""
     engine = make(OPTIM, 0, False)
@@ -116,8 +129,13 @@ def tell(make: Callable[[OptimConfig, int, bool], Engine], ranks: range, folder:
         mine = any(micro[0] is x for x, _ in spoilt[-3:-2]) and ranks[-1] == RANKS - 1
         return value * (float("inf") if mine else 1.0), metrics
 
-    told["bad_metric"] = caught(lambda: engine.update(spoilt, bad_metric))
-    told["bad_loss"] = caught(lambda: engine.update(spoilt, bad_loss))
+    def bad_gradient(micro: Micro) -> tuple[Tensor, dict[str, Tensor]]:
+        value, metrics = loss(engine, micro)
+        mine = any(micro[0] is x for x, _ in spoilt[-3:-2]) and ranks[-1] == RANKS - 1
+        nothing = engine.module(micro[0]).sum() * 0.0  # on all ranks, which gather weights for it together
+        return value + (nothing.abs().sqrt() if mine else nothing), metrics  # a root has no slope at 0
+
+    told["bad"] = {b.__name__: engine.update(spoilt, b) for b in (bad_metric, bad_loss, bad_gradient)}
     told["metrics"] += train(engine, ranks, range(2, SAVED_AFTER))
     engine.save(folder / "saved")
     told["metrics"] += train(engine, ranks, range(SAVED_AFTER, UPDATES))
@@ -144,6 +162,11 @@ def tell(make: Callable[[OptimConfig, int, bool], Engine], ranks: range, folder:
     third.load(folder / "saved")
     train(third, ranks, range(SAVED_AFTER, UPDATES))
     told["taken_over"] = weights(third, folder / "taken_over")
+
+    stopped = make(OPTIM, 6, False)
+    told["stops"] = [caught(lambda: stopped.update(spoilt, lambda m: bad_of(stopped, m, ranks))) for _ in range(MOST)]
+    stopped.save(folder / "stopped")
+    told["stopped_count"] = read_count(folder / "stopped")
 
     decayed = make(DECAY, 1, True)
     train(decayed, ranks, range(3))

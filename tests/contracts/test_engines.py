@@ -6,12 +6,14 @@ One `torchrun` of two gloo processes serves all DeepSpeed cases; each engine's s
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from base_model.skips import MOST
 from tests.contracts import adapter_story
 from tests.contracts.engine_story import RANKS, SAVED_AFTER, STAGES, UPDATES, local_story
 from tests.contracts.launching import launch
@@ -109,10 +111,21 @@ def test_everything_else_moves_and_what_is_frozen_does_not(local: Story) -> None
 
 
 def test_non_finite_updates_are_refused_by_all_ranks(stories: list[Story]) -> None:
-    """A metric or loss of one micro-batch of one rank; that nothing moved shows in the weights at the end."""
+    """A metric, loss or gradient of one micro-batch of one rank; that nothing moved shows in the weights at the end."""
     for told in stories:
-        assert told["bad_metric"].startswith("FloatingPointError: update 2: spoilt = nan. ")
-        assert told["bad_loss"].startswith("FloatingPointError: update 2: loss = inf")
+        bad = told["bad"]
+        assert all(metrics["skipped"] == 1.0 for metrics in bad.values())
+        assert math.isnan(bad["bad_metric"]["spoilt"]) and math.isinf(bad["bad_loss"]["loss"])
+        assert math.isfinite(bad["bad_gradient"]["loss"]) and not math.isfinite(bad["bad_gradient"]["grad_norm"])
+        assert all(metrics["skipped"] == 0.0 for metrics in told["metrics"])
+
+
+def test_all_ranks_stop_after_several_non_finite_updates_in_a_row(stories: list[Story]) -> None:
+    for told in stories:
+        *before, last = told["stops"]
+        assert not any(before), "one bad update is no end"
+        assert last.startswith("FloatingPointError: update 0: ") and f"{MOST} in a row" in last
+        assert told["stopped_count"] == MOST
 
 
 def test_resuming_is_exact(stories: list[Story]) -> None:
@@ -211,6 +224,17 @@ def test_an_adapters_checkpoint_holds_the_adapter_and_resumes_exactly(adapters: 
         learned = sum(x.numel() for x in told["adapter"]["end"]["module"].values())
         # a weight, its average and two moments, in whole and in the processes' own files, and the files' overhead
         assert told["adapter"]["bytes"] < 8 * 4 * learned + 100_000
+
+
+def test_averages_beside_16_bit_weights_are_those_of_the_masters(adapters: list[Story]) -> None:
+    """After one update: a tenth of the start and the rest of where the masters are, to the last digits of float32."""
+    for told in adapters:
+        for kind in {"adapter", "adapter_lean", "lean"} & told.keys():
+            start, saved = told[kind]["start"]["average"], told[kind]["saved"]
+            for name, average in saved["average"].items():
+                expected = torch.lerp(start[name], saved["module"][name].float(), 0.9)
+                torch.testing.assert_close(average, expected, rtol=1e-6, atol=1e-8)
+            assert any(not torch.equal(average, average.bfloat16().float()) for average in saved["average"].values())
 
 
 def test_lean_training_agrees_and_resumes_exactly(adapters: list[Story], local_adapters: Story) -> None:
