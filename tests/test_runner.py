@@ -50,7 +50,7 @@ def test_a_finished_stage_holds_the_averaged_weights(trained, tmp_path):
 
 @pytest.mark.parametrize("ema", [0.0, 0.5])
 def test_a_model_trained_in_16_bits_is_finished_with_all_digits(tmp_path, ema):
-    """It is what the masters, or their average, hold: rounded, small steps would be lost where the next stage begins."""
+    """It is what the masters, or their average, hold: rounded, small steps would be lost to the next stage."""
     experiment = tiny_pretrain(ema=ema, steps=3)
     experiment = replace(experiment, optim=replace(experiment.optim, muon_lr=0.0, adamw_lr=3e-6))
     run(replace(experiment, memory=Memory(bf16=True)), tmp_path / "run")
