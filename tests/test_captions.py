@@ -5,7 +5,9 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import struct
 import unicodedata
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments import cli
 from experiments.given_pairs import _copy
 from experiments.reward_comparison import read_scores
 from experiments.reward_training import picture_file
@@ -21,8 +24,10 @@ from preference_data.pictures import PictureFolder
 from preference_data.prompts import PromptSet
 from preference_data.records import ImageRef, Prompt, Provenance
 from preference_data.sources import from_disagreements, look
+from rewards import REWARDS
 from rewards.comparison.table import Picture
-from tests.test_cli import MadeUpScorer
+from rewards.ocr import Ocr
+from tests.test_cli import MadeUp, MadeUpScorer
 
 CASES = Path(__file__).parent / "cases"
 NFC, NFD = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
@@ -161,6 +166,27 @@ def test_images_are_scored_in_the_size_in_which_they_are_shown(tmp_path: Path) -
 
     values, _ = score(read_captions(tmp_path), Sees())
     assert seen == [(4, 3, 40, 20)] and np.allclose(values.value_B, 0.4, atol=0.02)
+
+
+def test_black_letters_on_transparency_are_read(tmp_path: Path) -> None:
+    scores, *_ = score(read_captions(CASES / "score" / "modes"), Ocr().load())
+    assert (scores.value_B == 1.0).all()
+
+
+def test_one_bad_file_of_a_folder_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(REWARDS, "made_up", MadeUp)
+    captions(tmp_path, row("a.png"), row("b.png"))
+    image(tmp_path / "a.png")
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", 20000, 20000, 1, 0, 0, 0, 0)
+    head = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    whole = image(tmp_path / "b.png", size=(40, 40)).read_bytes()
+    for content in (head, whole[:60], b"text", b""):
+        (tmp_path / "b.png").write_bytes(content)
+        assert cli.main(["score", str(tmp_path), "--reward", "made_up"]) == 2
+        assert "b.png" in (said := capsys.readouterr().err) and "Traceback" not in said
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.png", "captions.jsonl"]
 
 
 def test_a_list_of_pairs_is_read_as_strictly(tmp_path: Path) -> None:
