@@ -97,8 +97,9 @@ def test_ink_in_no_box_is_found_on_plain_grounds_only() -> None:
     mask = ink(page)
     assert mask is not None and mask.sum() == 20 * 80 + 6 * 30 + 1
     title = np.array([[18, 18], [102, 18], [102, 42], [18, 42]], dtype=float)
-    assert places(mask, [title]) == [(200, 150, 230, 156)]
-    assert sorted(places(mask, [])) == [(20, 20, 100, 40), (200, 150, 230, 156)]
+    assert places(mask, [title], 40) == [(200, 150, 230, 156)]
+    assert sorted(places(mask, [], 40)) == [(20, 20, 100, 40), (200, 150, 230, 156)]
+    assert places(mask, [], 10) == [(200, 150, 230, 156)]  # what is higher is no small print
     assert ink(np.full((40, 40, 3), 9, np.uint8)) is None
     noisy = np.clip(128 + 60 * np.random.default_rng(0).standard_normal((200, 300, 3)), 0, 255).astype(np.uint8)
     assert ink(noisy) is None  # no plain ground
@@ -106,7 +107,33 @@ def test_ink_in_no_box_is_found_on_plain_grounds_only() -> None:
     scattered[20::60, 20::60] = scattered[21::60, 20::60] = scattered[22::60, 20::60] = 0
     scattered[23::60, 20::60] = scattered[24::60, 20::60] = 0
     texture = ink(scattered)
-    assert texture is not None and places(texture, []) == []
+    assert texture is not None and places(texture, [], 40) == []
+
+
+def test_a_frame_around_a_page_is_no_character(ocr: PageScorer) -> None:
+    picture = Image.new("RGB", (512, 512), "white")
+    ImageDraw.Draw(picture).rectangle((20, 20, 492, 492), outline="black", width=6)
+    assert ocr.texts(np.asarray(picture).transpose(2, 0, 1)[None]) == [""]
+
+
+@pytest.mark.parametrize("shape", ["frame", "circle", "heart", "arrow", "line"])
+def test_shapes_beside_a_text_are_no_text(ocr: PageScorer, shape: str) -> None:
+    picture = Image.fromarray(letters("OPEN LATE", size=48, middle=(0.5, 0.25)))
+    pen = ImageDraw.Draw(picture)
+    if shape == "frame":
+        pen.rectangle((20, 20, 492, 492), outline="black", width=6)
+    elif shape == "circle":
+        pen.ellipse((170, 270, 350, 450), outline="red", width=8)
+    elif shape == "heart":
+        pen.ellipse((270, 270, 330, 330), fill="red")
+        pen.ellipse((330, 270, 390, 330), fill="red")
+        pen.polygon([(275, 318), (385, 318), (330, 390)], fill="red")
+    elif shape == "arrow":
+        pen.line((250, 330, 390, 330), fill="black", width=10)
+        pen.polygon([(390, 305), (390, 355), (430, 330)], fill="black")
+    else:
+        pen.line((60, 330, 452, 330), fill="black", width=5)
+    assert ocr.texts(np.asarray(picture).transpose(2, 0, 1)[None]) == ["OPEN LATE"]
 
 
 @pytest.mark.parametrize("wide", [True, False])

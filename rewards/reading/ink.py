@@ -70,14 +70,16 @@ def box_of(ink_HW: np.ndarray) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def places(ink_HW: np.ndarray, found: Sequence[np.ndarray]) -> list[tuple[int, int, int, int]]:
+def places(ink_HW: np.ndarray, found: Sequence[np.ndarray], highest: float) -> list[tuple[int, int, int, int]]:
     """left, top, right, bottom of each piece of ink that stands in none of the boxes ``found``.
 
-    Letters that stand as near to each other as they are large are one piece. [] when there are so many that it is
-    texture."""
+    Strokes higher than ``highest`` pixels are shapes, or letters that nobody overlooks for being small: they are left
+    out. Letters that stand near to each other are one piece. [] when there are so many that it is texture."""
     import cv2
 
     left_HW = ink_HW.astype(np.uint8)
+    _, stroke_HW, strokes, _ = cv2.connectedComponentsWithStats(left_HW)
+    left_HW[(strokes[:, cv2.CC_STAT_HEIGHT] > highest)[stroke_HW]] = 0
     for box in found:  # a little more than the box: strokes reach out of it
         centre = box.mean(axis=0)
         cv2.fillPoly(left_HW, [np.rint(centre + 1.15 * (box - centre)).astype(np.int32)], (0.0,))

@@ -37,8 +37,10 @@ from rewards.recognisers import (
 UNSURE = 0.9  # confidence below which a line is also read upside down
 LETTER = 0.4  # confidence from which ink that is no line is a letter
 WIDEST_LETTER = 1.6  # width / height up to which a crop may be a single letter
+FRAME = 0.85  # of both sides of a page: ink that reaches further is a frame around it
 DOT = 0.6  # height of a box, in that of another, below which it is no letter beside it
 FRAMES = ((0.0, 0.0), (0.0, 1.0), (0.3, 1.6), (0.5, 2.0))  # see ``_framed``
+SMALL = 40  # pixels as the detector sees them: higher strokes are not overlooked for being small
 CLOSER = 2.0  # how much what was overlooked is enlarged at least
 NEARER = 1.25  # times the page's own scale: with less there is nothing new to see
 CLOSE_AREA = 2.0e6  # pixels of an enlarged part at most
@@ -90,14 +92,16 @@ class OnnxPage:
         """Boxes of what the detector finds when it looks closer at ink that stands in no box."""
         seen = self._detector.scale(*picture_HW3.shape[:2])
         boxes: list[np.ndarray] = []
-        for left, top, right, bottom in places(ink_HW, found):
+        for left, top, right, bottom in places(ink_HW, found, SMALL / seen):
             around = max(8, min(right - left, bottom - top))
             x, y = max(left - around, 0), max(top - around, 0)
             part_HW3 = picture_HW3[y : bottom + around, x : right + around]
             height, width = part_HW3.shape[:2]
             closer = min(max(self._detector.scale(height, width), CLOSER), (CLOSE_AREA / (height * width)) ** 0.5)
             if closer > NEARER * seen:
-                boxes += [box + np.array([x, y]) for box in self._detector.find(part_HW3, closer)]
+                near = [box + np.array([x, y]) for box in self._detector.find(part_HW3, closer)]
+                place = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], dtype=float)
+                boxes += [box for box in near if _holds(place, box) and not any(_holds(each, box) for each in found)]
         return boxes
 
     def _line(self, crop_HW3: np.ndarray) -> Reading:
@@ -138,12 +142,22 @@ class OnnxPage:
             return readings
         if right - left > WIDEST_LETTER * (bottom - top) or bottom - top < LEAST:
             return readings
+        if right - left > FRAME * ink_HW.shape[1] and bottom - top > FRAME * ink_HW.shape[0]:
+            return readings
         beyond = bottom - top
         around = picture_HW3[max(top - beyond, 0) : bottom + beyond, max(left - beyond, 0) : right + beyond]
         letter = self._as_letter(around)
         dotted = len(high) > 1 and min(high) < DOT * max(high)
         enough = max(self._least, LETTER, 0.0 if dotted else sure)
         return [letter] if letter.confidence >= enough else readings
+
+
+def _holds(around_42: np.ndarray, box_42: np.ndarray) -> bool:
+    """Whether the middle of a box lies in another."""
+    import cv2
+
+    x, y = box_42.mean(axis=0)
+    return cv2.pointPolygonTest(around_42.astype(np.float32), (float(x), float(y)), False) >= 0.0
 
 
 def _framed(crop_HW3: np.ndarray, above: float, wide: float) -> np.ndarray:
