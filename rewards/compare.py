@@ -21,6 +21,7 @@ from rewards.comparison.correlation import PEOPLE, correlation
 from rewards.comparison.hygiene import gallery, hygiene, win_rates
 from rewards.comparison.probability import calibration
 from rewards.comparison.resample import Clusters
+from rewards.comparison.sufficiency import sufficiency
 from rewards.comparison.table import Table
 
 
@@ -36,6 +37,8 @@ class Measured:
     """covariate -> [P]"""
     seen: Mapping[str, tuple[frozenset[str], frozenset[str]]] = field(default_factory=dict)
     """reward -> (prompt ids, picture hashes) of its training"""
+    judges: frozenset[str] = frozenset()
+    """rewards that nothing may be trained on, because they judge what was trained"""
 
 
 def compare(
@@ -68,4 +71,6 @@ def compare(
         "hygiene": hygiene(comparisons, table, measured.seen),
         "seed": seed, "resamples": resamples,
     }  # fmt: skip
+    report["answers"] = sufficiency(report)
+    report["judges"] = sorted(measured.judges)
     return {"advice": advice(report), **report}

@@ -29,7 +29,13 @@ def probes(report: Report) -> str:
             r = rows[name]
             change = signed(known(r["change"]), 2)
             text = percent(r["pass"], 0) if r["n"] else "not judged"
-            cells += heat(known(r["pass"]), 0.5, 0.5, text, f"{change} sd · n {r['n']}" if r["n"] else "")
+            cells += heat(
+                known(r["pass"]),
+                0.5,
+                0.5,
+                text,
+                (f"{change} sd · " if math.isfinite(known(r["change"])) else "") + f"n {r['n']}" if r["n"] else "",
+            )
         body.append(
             f"<tr>{named(name)}<td>{escape(first['what'])}</td><td class='word'>{first['required']}</td>{cells}</tr>"
         )
@@ -52,11 +58,14 @@ def sight(report: Report, inks: Mapping[str, str]) -> str:
     for r in report["sight"]:
         name = r["reward"]
         own = (
-            f"; it says {percent(says[name]['says_it_sees'], 0)} ({escape(says[name]['view'])})" if name in says else ""
+            f"; it is given {percent(says[name]['says_it_sees'], 0)} of it ({escape(says[name]['view'])})"
+            if name in says
+            else ""
         )
         words = f"{name} sees {percent(r['seen'], 0)} of a wide picture"
         grids.append(
-            f"<figure><figcaption><b>{escape(name)}</b> sees {percent(r['seen'], 0)}{own}</figcaption>"
+            f"<figure><figcaption><b>{escape(name)}</b> reacts to {percent(r['seen'], 0)} of the picture{own}"
+            "</figcaption>"
             f"{grid(r['cells'], words)}</figure>"
         )
     curves, sizes = [], []

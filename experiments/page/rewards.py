@@ -58,9 +58,10 @@ def header(report: Mapping[str, Any], inks: Mapping[str, str]) -> str:
     )
     machine = ""
     if clean["machine_answers"]:
-        machine = (
-            f"<p><strong>{clean['machine_answers']:,} of the answers came from a machine.</strong> Agreement with them "
-            "says how alike two judges are, not how people see it.</p>"
+        machine = f"<p><strong>{clean['machine_answers']:,} of the answers came from a machine.</strong> " + (
+            "They count for nobody: everything here is about people's answers.</p>"
+            if clean["people_answered"]
+            else "Agreement with them says how alike two judges are, not how people see it.</p>"
         )
     return (
         f'<h1>Reward comparison</h1><div class="meta">{meta}</div>'
@@ -78,8 +79,9 @@ def uses(report: Mapping[str, Any]) -> str:
         )
     head = '<th scope="col">To</th><th scope="col">use</th><th scope="col">This is</th><th scope="col">because</th>'
     note = (
-        '<p class="note"><b>certain</b>: it beats every other candidate after correction for all comparisons. '
-        "<b>likely</b>: best in at least four of five resamples of the prompts. <b>open</b>: more answers may change "
+        '<p class="note"><b>certain</b>: it beats a coin and every other candidate after correction for all '
+        "comparisons, on 30 pairs of 10 prompts or more. <b>likely</b>: best in at least four of five resamples of the "
+        "prompts. <b>open</b>: more answers may change "
         "it. "
         "Intervals are 95 %, over prompts.</p>"
     )

@@ -19,10 +19,8 @@ import numpy as np
 from preference_data.comparisons import by_machine
 from preference_data.statistics.shares import adjusted
 from rewards.comparison.resample import Clusters
+from rewards.comparison.sufficiency import FEW_PAIRS, FEW_PROMPTS
 from rewards.comparison.table import Table, slices
-
-FEW_PAIRS, FEW_PROMPTS = 30, 10
-"""A cell of the slices below either is shown grey: its interval is wide, and its bootstrap not to be trusted."""
 
 
 def right(gap_N: np.ndarray, label_N: np.ndarray) -> np.ndarray:

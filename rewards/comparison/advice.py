@@ -1,7 +1,8 @@
 """The first page: which reward to use for what, and how sure that is, in words.
 
 Certainty follows from the resamples and not from a feeling: "certain" when the winner beats every other candidate after
-correction for all comparisons, "likely" when it is the best in at least four of five resamples, else "open".
+correction for all comparisons and a coin besides, on answers that are not few, "likely" when it is the best in at least
+four of five resamples, else "open". That no reward is fit is certain when the intervals of all say so.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from preference_data.statistics.shares import exact
 from rewards.comparison.findings import CALIBRATION, LENGTH, TEXT_PROBES, between, findings, points, row, share
+from rewards.comparison.sufficiency import USELESS
 
 CERTAIN, LIKELY, OPEN = "certain", "likely", "open"
 BEST = 0.8
+COIN = 0.02
+"""Level at which the best must beat a coin, over all rewards together: one in a hundred random ones is above it."""
 
 Report = Mapping[str, Any]
 
@@ -26,7 +31,7 @@ def advice(report: Report) -> dict[str, Any]:
     uses = [_rank(report, sound), _train(report, sound, against), _text(report, sound), _filter(report, sound),
             _probability(report, sound)]  # fmt: skip
     return {
-        "answer": _answer(uses, names, sound), "uses": uses,
+        "answer": _answer(report, uses, names, sound), "uses": uses,
         "rewards": [{"reward": n, "findings": against[n], "usable_for": [u["use"] for u in uses if u["reward"] == n]}
                     for n in names],
     }  # fmt: skip
@@ -36,17 +41,28 @@ def _use(use: str, reward: str, certainty: str, text: str) -> dict[str, str]:
     return {"use": use, "reward": reward, "certainty": certainty, "text": text}
 
 
-def _answer(uses: Sequence[Mapping[str, str]], names: Sequence[str], sound: Sequence[str]) -> str:
+def _answer(report: Report, uses: Sequence[Mapping[str, str]], names: Sequence[str], sound: Sequence[str]) -> str:
     best, train = uses[0], uses[1]
+    enough = " ".join(report["answers"]["sentences"])
     if not best["reward"]:
-        return f"None of the {len(names)} rewards is fit to choose pictures by."
-    first = f"Choose pictures by {best['reward']}" + {
-        CERTAIN: "; that it is the best of these is certain.", LIKELY: ", which is likely the best of these.",
-        OPEN: "; whether it is the best of these the answers do not say yet.",
+        if best["certainty"] == CERTAIN:
+            return f"None of the {len(names)} rewards is fit to choose pictures by."
+        which = f"which of the {len(names)} rewards" if len(names) > 1 else "whether the reward"
+        return f"The answers do not say yet {which} is fit to choose pictures by. {enough}".strip()
+    alike = [best["reward"], *twins(report, best["reward"], sound)]
+    first = f"Choose pictures by {_listed(alike)}"
+    if len(alike) > 1:
+        first += ", which order every pair alike and share the first place"
+    alone = not [n for n in sound if n not in alike]
+    first += {
+        CERTAIN: "; that it follows people is certain." if alone else "; that it is the best of these is certain.",
+        LIKELY: "; that it follows people is likely." if alone else ", which is likely the best of these.",
+        OPEN: "; whether it follows people the answers do not say yet." if alone
+        else "; whether it is the best of these the answers do not say yet.",
     }[best["certainty"]]  # fmt: skip
     second = f" Train against {train['reward']}." if train["reward"] else " Train against none of them yet."
     out = [n for n in names if n not in sound]
-    return first + second + (f" Do not use {_listed(out)}." if out else "")
+    return first + second + (f" Do not use {_listed(out)}." if out else "") + (f" {enough}" if enough else "")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -58,49 +74,79 @@ def _ranked(report: Report, candidates: Sequence[str]) -> list[str]:
     return [r["reward"] for r in sorted(rows, key=lambda r: -r["accuracy"]["value"]) if r["accuracy"]["low"] > 0.5]
 
 
+def twins(report: Report, name: str, others: Sequence[str]) -> list[str]:
+    """Those of the others that are right and wrong in the same pairs: no answer can tell them apart."""
+    rows = report["accuracy"]["differences"]
+    judged = {r["reward"]: r["accuracy"]["n"] for r in report["accuracy"]["rewards"]}
+    same = {frozenset((d["better"], d["worse"])) for d in rows if d["pairs_apart"] == 0 and d["difference"]["n"]}
+    return [o for o in others if o != name and frozenset((name, o)) in same and judged[o] == judged[name]]
+
+
 def certainty(report: Report, best: str, others: Sequence[str]) -> str:
-    """How sure it is that `best` is the most accurate of itself and the others."""
-    rivals = [o for o in others if o != best]
+    """How sure it is that `best` follows people, and is the most accurate of itself and the others.
+
+    Rewards without a difference share their place and are no rivals.
+    """
+    alike = twins(report, best, others)
+    rivals = [o for o in others if o != best and o not in alike]
+    found = row(report["accuracy"], best)
+    follows = not report["answers"]["few"] and found["p_coin_holm"] < COIN and found["accuracy"]["low"] > 0.5
     if not rivals:
-        return CERTAIN
+        return CERTAIN if follows else LIKELY if found["accuracy"]["low"] > 0.5 else OPEN
     beaten = {d["worse"] for d in report["accuracy"]["differences"] if d["better"] == best and d["p_holm"] < 0.05}
-    if all(rival in beaten for rival in rivals):
+    if follows and all(rival in beaten for rival in rivals):
         return CERTAIN
     shares = {r["reward"]: r["best_share"] for r in report["accuracy"]["rewards"]}
-    total = sum(shares[n] for n in (best, *rivals))
-    return LIKELY if total and shares[best] / total >= BEST else OPEN
+    own = sum(shares[n] for n in (best, *alike))
+    total = own + sum(shares[n] for n in rivals)
+    return LIKELY if total and own / total >= BEST and found["accuracy"]["low"] > 0.5 else OPEN
+
+
+def undecided(report: Report, sound: Sequence[str]) -> bool:
+    """Whether a sound reward may still turn out to follow people."""
+    return not sound or any(not row(report["accuracy"], n)["accuracy"]["high"] < USELESS for n in sound)
 
 
 def _rank(report: Report, sound: Sequence[str]) -> dict[str, str]:
-    """The most accurate sound reward."""
+    """The most accurate sound reward that is not kept for judging."""
     use = "Choose among pictures of one prompt (best of N, pairs for DPO)"
-    ranked = _ranked(report, sound)
+    judges = report["judges"]
+    ranked = _ranked(report, [n for n in sound if n not in judges])
+    aside = [n for n in _ranked(report, sound) if n in judges]
+    kept = f" {_listed(aside)} is kept for judging: pairs chosen by it would leave no judge." if aside else ""
     if not ranked:
-        return _use(use, "", CERTAIN, "No sound reward agrees with people more often than a coin does.")
+        if undecided(report, sound):
+            said = "No sound reward agrees with people surely more often than a coin does, and none surely does not."
+            return _use(use, "", OPEN, said if sound else "No sound reward is among them." + kept)
+        text = f"Every sound reward surely agrees with people in less than {share(USELESS)} of pairs."
+        return _use(use, "", CERTAIN, text + kept)
     best = ranked[0]
     e = row(report["accuracy"], best)["accuracy"]
     text = f"{best} is right in {share(e['value'])} of decided pairs ({between(e)})."
-    rival = next(
-        (d for d in report["accuracy"]["differences"] if d["better"] == best and d["worse"] in ranked[1:2]), None
-    )
-    if rival:
+    alike = twins(report, best, sound)
+    if alike:
+        text += f" {_listed(alike)} is right and wrong in the same pairs."
+    after = next((n for n in ranked[1:] if n not in alike), "")
+    rival = next((d for d in report["accuracy"]["differences"] if {d["better"], d["worse"]} == {best, after}), None)
+    if rival and rival["better"] == best:
         d = rival["difference"]
         text += (
-            f" The next, {rival['worse']}, is {points(-d['value'])} points from it (the difference lies between "
-            f"{points(d['low'])} and {points(d['high'])})."
+            f" It leads the next, {after}, by {points(d['value'])} points (between {points(d['low'])} and "
+            f"{points(d['high'])})."
         )
     person = report["ceiling"].get("person")
     if person:
         text += f" One person agrees with the others in {share(person['value'])} ({between(person)})."
-    return _use(use, best, certainty(report, best, sound), text)
+    return _use(use, best, certainty(report, best, [n for n in sound if n not in judges]), text + kept)
 
 
 def _train(report: Report, sound: Sequence[str], against: Mapping[str, Sequence[Mapping[str, str]]]) -> dict[str, str]:
     """Training climbs every gap: the most accurate reward without a warning, else the one with the fewest."""
     use = "Train against (GRPO)"
-    ranked = _ranked(report, [n for n in sound if not row(report["order"], n)])
+    ranked = _ranked(report, [n for n in sound if not row(report["order"], n) and n not in report["judges"]])
     if not ranked:
-        return _use(use, "", CERTAIN, "A reward that does not follow people teaches a model something else.")
+        sure = OPEN if undecided(report, sound) else CERTAIN
+        return _use(use, "", sure, "A reward that does not follow people teaches a model something else.")
     holes = {n: [f for f in against[n] if f["severity"] == "warning"] for n in ranked}
     best = min(ranked, key=lambda n: (len(holes[n]), ranked.index(n)))
     if not report["probes"]:
@@ -136,7 +182,8 @@ def _text(report: Report, sound: Sequence[str]) -> dict[str, str]:
     text = f"{best} punishes {share(rate)} of {of} typos, copies and blanks"
     text += f", and reads capitals from {smallest:.0f} px." if math.isfinite(smallest) else "."
     second = max((v[0] for n, v in rates.items() if n != best), default=0.0)
-    sure = CERTAIN if worst > 0.8 and rate - second > 0.2 else LIKELY if rate - second > 0.05 else OPEN
+    firm = worst > 0.8 and rate - second > 0.2 and exact(rate * of, of)[0] > 0.5
+    sure = CERTAIN if firm else LIKELY if rate - second > 0.05 else OPEN
     return _use(use, best, sure, text)
 
 
@@ -174,4 +221,5 @@ def _probability(report: Report, sound: Sequence[str]) -> dict[str, str]:
         f"gives {best['ece_by_chance']:.3f}), Brier score {best['brier']['value']:.3f} against 0.250 of a coin."
     )
     apart = len(good) < 2 or best["brier"]["high"] < good[1]["brier"]["low"]
-    return _use(use, best["reward"], CERTAIN if apart else OPEN, text)
+    sure = apart and certainty(report, best["reward"], [best["reward"]]) == CERTAIN
+    return _use(use, best["reward"], CERTAIN if sure else OPEN, text)

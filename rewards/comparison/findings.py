@@ -28,7 +28,7 @@ def row(section: Any, name: str) -> dict[str, Any]:
 
 def points(value: float) -> str:
     """A difference of shares as points, signed, with a true minus."""
-    return f"{100 * value:+.0f}".replace("-", "−")
+    return f"{round(100 * value) + 0:+d}".replace("-", "−") if math.isfinite(value) else "an unknown number of"
 
 
 def share(value: float) -> str:
@@ -94,7 +94,14 @@ def _judged(report: Report, name: str) -> Found:
 
 def _sight(report: Report, name: str) -> Found:
     found = row(report["sight"], name)
-    if found and found["seen"] < 0.95:
+    given = row(report["cost"], name).get("says_it_sees", 0.0)
+    if found and found["seen"] < 0.95 and given >= 0.95:
+        yield (
+            "note",
+            "sight",
+            f"is given the whole picture, and {share(found['seen'])} of a wide one moves its score: it looks at a part",
+        )
+    elif found and found["seen"] < 0.95:
         yield (
             "warning",
             "sight",

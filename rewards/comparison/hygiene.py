@@ -47,7 +47,9 @@ def hygiene(
         "same_person_twice": sum(count - 1 for count in asked.values()),
         "pictures_under_several_prompts": sum(len(ids) > 1 for ids in under.values()),
         "prompts_alike": sum(len(ids) - 1 for ids in texts.values()),
-        "circles": circles(table), "machine_answers": sum(machines.values()), "machines": machines,
+        "circles": circles(table),
+        "people_answered": any(not by_machine(c.annotator) for c in comparisons),
+        "machine_answers": sum(machines.values()), "machines": machines,
     }  # fmt: skip
 
 

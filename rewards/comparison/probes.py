@@ -185,6 +185,8 @@ def run(scorer: Scorer, prompts: Sequence[Prompt], pictures: Sequence[np.ndarray
         prompt = Prompt.from_text(f'a sign that says "{word}"', category=(str(k),))
         words.append((prompt, drawing([word], height=26, seed=k)))
     bases = {False: (own, judge(scorer, own)), True: (words, judge(scorer, words))}
+    # of all unchanged pictures: words that all are read rightly hardly differ, and no change is thousands of spreads
+    scale = spread(np.concatenate([before for _, before in bases.values()]))
     rows = []
     for probe in PROBES:
         items, before = bases[probe.drawn]
@@ -192,13 +194,13 @@ def run(scorer: Scorer, prompts: Sequence[Prompt], pictures: Sequence[np.ndarray
         changed = [probe.change(p, picture, random) for p, picture in items]
         applies = [i for i, item in enumerate(changed) if item is not None]
         after = judge(scorer, [item for item in changed if item is not None])
-        rows.append(verdict(probe.name, probe.required, probe.what, before[applies], after, spread(before)))
+        rows.append(verdict(probe.name, probe.required, probe.what, before[applies], after, scale))
     items, before = bases[False]
     swap = swapped([p for p, _ in items])
     applies = [i for i, j in enumerate(swap) if j is not None]
     after = judge(scorer, [(items[j][0], items[i][1]) for i, j in enumerate(swap) if j is not None])
     what = "the prompt of another picture"
-    return [*rows, verdict(SWAP, FALLS, what, before[applies], after, spread(before))]
+    return [*rows, verdict(SWAP, FALLS, what, before[applies], after, scale)]
 
 
 def swapped(prompts: Sequence[Prompt]) -> list[int | None]:
