@@ -227,7 +227,7 @@ def _check(settings: Mapping[str, Any], where: str, alphas: bool) -> None:
 
 
 def _number(value: Any, name: str, where: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not value:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < abs(value) < 1e30:
         raise ValueError(f"{where} says {name}={value!r}; it must be a finite number other than 0")
     return float(value)
 

@@ -54,7 +54,7 @@ def decode_image(content: bytes, name: str, ground: tuple[int, int, int] = WHITE
     Raises ValueError when it is no PNG, JPEG or WebP, is damaged, animated or too large, or when everything visible in
     it has the colour of the ground.
     """
-    with _opened(content, name) as image:
+    with warnings.catch_warnings(action="ignore"), _opened(content, name) as image:  # of metadata and sizes
         try:
             image.load()
             turn = TURNS.get(_orientation(image))
@@ -69,7 +69,7 @@ def decode_image(content: bytes, name: str, ground: tuple[int, int, int] = WHITE
 def image_size(path: Path) -> tuple[int, int]:
     """(height, width) as shown, from the head of the file. Raises as `read_image`, not for damage behind the head."""
     content = _content(path)
-    with _opened(content, str(path)) as image:
+    with warnings.catch_warnings(action="ignore"), _opened(content, str(path)) as image:
         # Pillow decodes a whole PNG to look for an orientation, so it is asked only where there can be one.
         asks = image.format != "PNG" or any(mark in content for mark in (b"eXIf", b"exif", b"xmp"))
         turned = asks and _orientation(image) >= 5
@@ -95,9 +95,7 @@ def _opened(content: bytes, name: str) -> Image.Image:
     if len(content) > MAX_BYTES:
         raise ValueError(f"{name} has {len(content)} bytes; at most {MAX_BYTES} are taken")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name} is too large; at most {MAX_PIXELS} pixels are taken: {error}") from error
     except _BROKEN as error:
@@ -113,9 +111,7 @@ def _opened(content: bytes, name: str) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     """1 (as stored) where the file does not say, or says nonsense."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of damaged metadata
-            value = image.getexif().get(ORIENTATION, 1)
+        value = image.getexif().get(ORIENTATION, 1)
     except _BROKEN:
         return 1
     return value if isinstance(value, int) else 1
