@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +33,8 @@ ATTENTION = (
     "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out",
 )  # fmt: skip
 """Every linear map of the joint attention, both streams."""
-NAME = "default"
-"""what peft calls our only adapter"""
+NAME, START = "default", "start"
+"""what peft calls the adapter that learns, and a frozen copy of it as it was when a stage began"""
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,46 @@ def adapter_off(network: nn.Module) -> Iterator[None]:
             layer.requires_grad_(False)
         for p in learning:
             p.requires_grad_(True)
+
+
+def keep_adapter(network: nn.Module) -> None:
+    """Keep a frozen copy of the adapter as it is now, for `adapter_as_kept`; a copy kept before is replaced."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    layers = adapter_layers(network)
+    lora = adapter_settings(network)
+    if not any(START in layer.lora_A for layer in layers.values()):
+        settings = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(layers))  # type: ignore[arg-type]
+        learning = {name for name, p in network.named_parameters() if p.requires_grad}
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # the second one is meant
+            inject_adapter_in_model(settings, network, START)
+        for name, p in network.named_parameters():
+            p.requires_grad_(name in learning)
+    for layer in layers.values():
+        layer._active_adapter = [NAME]
+        for part in (layer.lora_A, layer.lora_B):
+            part[START].to(part[NAME].weight.device, part[NAME].weight.dtype)
+            part[START].load_state_dict(part[NAME].state_dict())
+
+
+@contextlib.contextmanager
+def adapter_as_kept(network: nn.Module) -> Iterator[None]:
+    """Inside, the network answers as it did at `keep_adapter`. Can be nested."""
+    layers = list(adapter_layers(network).values())
+    before = [layer._active_adapter for layer in layers]
+    try:
+        for layer in layers:  # peft's own setter would also change what learns
+            layer._active_adapter = [START]
+        yield
+    finally:
+        for layer, active in zip(layers, before, strict=True):
+            layer._active_adapter = active
+
+
+def is_kept(network: nn.Module) -> bool:
+    """Whether `keep_adapter` has been called."""
+    return any(START in layer.lora_A for layer in adapter_layers(network).values())
 
 
 def adapter_settings(network: nn.Module) -> Lora:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from base_model.interface import Conditioning, Grid, Pictures, padded_together
-from base_model.lora import adapter_off, adapter_weights, has_adapter
+from base_model.lora import adapter_as_kept, adapter_off, adapter_weights, has_adapter, is_kept, keep_adapter
 from base_model.mmdit import MMDiT, MMDiTConfig
 from base_model.sample import Sampler, at_once
 from base_model.sight import CoarseEncoder
@@ -125,24 +125,24 @@ class QwenImage:
         return torch.randn(shape, generator=generator).to(self.device)
 
     def freeze_reference(self) -> None:
-        """Keep the network as it is now; `reference` returns to it. With an adapter that is the base, and no copy.
+        """Keep the network as it is now; `reference` returns to it.
 
-        Raises ValueError when the adapter has learned already: the base is then not the network as it is now.
+        With a new adapter that is the base, and needs no copy; of an adapter that has learned, it alone is copied.
         """
         if has_adapter(self.network):
             if any(value.any() for name, value in adapter_weights(self.network).items() if ".lora_B." in name):
-                raise ValueError("the adapter is not new, so switching it off is no reference: merge it, add another")
+                keep_adapter(self.network)
             return
         self._frozen = copy.deepcopy(self.network).eval().requires_grad_(False)
 
     @contextlib.contextmanager
     def reference(self) -> Iterator[QwenImage]:
-        """Inside, `velocity` is the frozen copy's, or the network's without its adapter.
+        """Inside, `velocity` is the frozen copy's, or the network's with its adapter as it was, or without.
 
         Raises ValueError when there is no adapter and `freeze_reference` was never called.
         """
         if has_adapter(self.network):
-            with adapter_off(self.network):
+            with adapter_as_kept(self.network) if is_kept(self.network) else adapter_off(self.network):
                 yield self
             return
         if self._frozen is None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from base_model import pretrain, released, train_vae
 from base_model.derived import is_derived
-from base_model.lora import add_adapter
+from base_model.lora import adapter_settings, add_adapter, has_adapter
 from base_model.presets import PICTURES, PRESETS, VAES
 from base_model.qwen_image import QwenImage, build
 from base_model.released import Released, load_base, read_base
@@ -38,9 +39,26 @@ def open_model(
     model = starting_model(experiment, parent, cache, device)
     if not isinstance(model, Released):
         equip(model, experiment)
-    if experiment.lora.rank:
+    if has_adapter(model.network):
+        require_same_adapter(experiment, model.network, parent)
+    elif experiment.lora.rank:
         add_adapter(model.network, experiment.lora, experiment.seed)
     return model.sized(experiment.size) if any(experiment.size) else model
+
+
+def require_same_adapter(experiment: Experiment, network: nn.Module, parent: Path | None) -> None:
+    """Raises ValueError unless the experiment goes on with the adapter that its parent learned."""
+    lora, own = experiment.lora, adapter_settings(network)
+    if (lora.rank, lora.alpha, set(lora.targets)) == (own.rank, own.alpha, set(own.targets)):
+        return
+    asked = (
+        f"lora.rank={lora.rank}, alpha={lora.alpha:g}, targets {', '.join(lora.targets)}" if lora.rank else "no adapter"
+    )
+    raise ValueError(
+        f"{parent} learned an adapter (rank {own.rank}, alpha {own.alpha:g}, targets {', '.join(own.targets)}), "
+        f"which the next stage goes on with, and {experiment.name} asks for {asked}. Set lora.rank, lora.alpha and lora.targets "
+        f"to those; or merge it first, with `glyphlab export {parent} FOLDER`, and start from --base FOLDER"
+    )
 
 
 def equip(model: QwenImage, experiment: Experiment) -> QwenImage:

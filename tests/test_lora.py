@@ -107,9 +107,16 @@ def test_the_adapter_comes_back_as_it_was_after_an_error():
     assert {n for n, p in model.network.named_parameters() if p.requires_grad} == learning
 
 
-def test_a_trained_adapter_is_no_reference():
-    with pytest.raises(ValueError, match=r"the adapter is not new.*merge it"):
-        adapted().freeze_reference()
+def test_a_trained_adapter_is_its_own_reference():
+    model = adapted()
+    before = answer(model)
+    model.freeze_reference()
+    with torch.no_grad():
+        for p in model.network.parameters():
+            p += 0.1 * p.requires_grad
+    assert not torch.equal(answer(model), before)
+    with model.reference():
+        assert torch.equal(answer(model), before)
 
 
 def test_merging_answers_the_same_and_is_the_formula(tmp_path: Path):
