@@ -56,8 +56,8 @@ def require_same_adapter(experiment: Experiment, network: nn.Module, parent: Pat
     )
     raise ValueError(
         f"{parent} learned an adapter (rank {own.rank}, alpha {own.alpha:g}, targets {', '.join(own.targets)}), "
-        f"which the next stage goes on with, and {experiment.name} asks for {asked}. Set lora.rank, lora.alpha and lora.targets "
-        f"to those; or merge it first, with `glyphlab export {parent} FOLDER`, and start from --base FOLDER"
+        f"which the next stage goes on with, and {experiment.name} asks for {asked}. Set lora.rank, lora.alpha and "
+        f"lora.targets to those; or merge it first, with `glyphlab export {parent} FOLDER`, and start from it"
     )
 
 
