@@ -138,6 +138,14 @@ def test_no_reader_of_another_format_can_take_a_tie_for_a_win(
     assert [(p.chosen.provenance.model, p.outcome) for p in won] == [("old", "left"), ("new", "right")] * 2
 
 
+def test_margins_are_of_the_winner_whichever_picture_won(judged: list[Judgement]) -> None:
+    votes = [("first", (3, 1, 0), 0.5), ("second", (1, 3, 0), 0.5), ("second", (0, 2, 0), 1.0),
+             ("first", (1, 1, 2), 0.0),
+             ("second", (2, 1, 1), 0.0), ("second", (0, 0, 0), None)]  # fmt: skip
+    said = [dataclasses.replace(judged[0], outcome=outcome, votes=cast) for outcome, cast, _ in votes]
+    assert [pair.margin for pair in training_pairs(said, "human:c")] == [margin for *_, margin in votes]
+
+
 def test_hpdv3_puts_the_better_picture_first(judged: list[Judgement], folder: PictureFolder, tmp_path: Path) -> None:
     write(judged[:2], tmp_path / "h.json", "hpdv3", folder)
     rows = json.loads((tmp_path / "h.json").read_text())
