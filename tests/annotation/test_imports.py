@@ -219,7 +219,8 @@ def test_rows_that_contradict_themselves_are_refused(there: Path) -> None:
     wrong = [{"choice_dist": [7, 12]}, {"choice_dist": [1]}, {"choice_dist": [-1, 0]}, {"choice_dist": ["a", 1]},
              {"choice_dist": [1.5, 1]}, {"choice_dist": [True, 0]}, {"confidence": 0.3}, {"confidence": "high"},
              {"path2": "p/0.png"}]  # fmt: skip
-    assert sorted(problems(write(there, [base | w for w in wrong]), "hpdv3")) == list(range(1, len(wrong) + 1))
+    found = problems(write(there, [base | w for w in wrong]), "hpdv3")
+    assert sorted(found) == list(range(1, len(wrong) + 1)) and "choice_dist is [7, 12]" in found[1]
     good = {"jpg_0": png(0), "jpg_1": png(1), "caption": "a cat", "has_label": True, "user_id": 1,
             "image_0_uid": "u0", "image_1_uid": "u1"}  # fmt: skip
     rows = [{**good, "label_0": 1.0, "label_1": 0.0, "best_image_uid": best} for best in ("u0", "u1", "tie")]
@@ -508,12 +509,15 @@ def test_plain_png_keeps_its_pixel_data_and_nothing_else(tmp_path: Path) -> None
     data = content[content.index(b"IDAT") :][:200]
     assert b"secret" in content and b"secret" not in kept and data in kept  # not encoded again
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(kept))), np.asarray(Image.open(io.BytesIO(content))))
+    upright = PngImagePlugin.PngInfo()
+    upright.add_itxt("XML:com.adobe.xmp", '<x:xmpmeta tiff:Orientation="6"></x:xmpmeta>')
     turned = Image.Exif()
     turned[0x0112] = 6
     pixels = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(2, 4, 3) * 10)
     for image, options in (
         (pixels, {"exif": turned}), (pixels.convert("L"), {}), (pixels.convert("P"), {}),
         (pixels, {"transparency": (0, 10, 20)}),
+(pixels, {"pnginfo": upright}),
         (pixels.convert("RGBA"), {}),
     ):  # fmt: skip
         out = io.BytesIO()
