@@ -1,7 +1,7 @@
 """A working campaign for whoever has none: pictures that a run drew, or a handful that our own renderer draws now.
 
 Both are pairs of makers on the same prompts. A run's evaluation also says what two recognisers read in its pictures,
-which annotators then see against the prompt after they have answered.
+which a campaign can show beside the prompt when it is told to.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def prepare(store: Store, run: Path) -> Opened:
     password = ""
     if not accounts.listed(store, actor):
         password = secrets.token_urlsafe(9)
-        accounts.create(store, actor, FIRST, "admin", password)
+        accounts.create(store, actor, FIRST, "admin", password, one_time=True)
     return Opened(name, count, password)
 
 

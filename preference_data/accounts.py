@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
+from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -38,10 +39,11 @@ class TooManyAttempts(Forbidden):
 
 def create(
     store: Store, actor: int, name: str, role: str, password: str | None = None, language: str = "en",
-    identity: tuple[str, str] | None = None,
+    identity: tuple[str, str] | None = None, one_time: bool = False,
 ) -> Account:  # fmt: skip
     """A new account, by an administrator, with a password or with an OIDC `identity` (issuer, subject).
 
+    `one_time`: the password is only for the first log-in, and the pages then ask for another.
     Raises ValueError when the name is taken, the password too short, or there is neither password nor identity.
     """
     if role not in schema.ROLES:
@@ -51,7 +53,8 @@ def create(
         raise ValueError("an account has either a password or an identity of an OIDC provider")
     row = {
         "name": name, "pseudonym": f"p{secrets.token_hex(5)}", "role": role, "language": language, "active": True,
-        "session": 0, "created_at": store.clock(), "password": None if password is None else hashed(password),
+        "session": 0, "created_at": store.clock(), "one_time": one_time,
+        "password": None if password is None else hashed(password),
         "issuer": identity[0] if identity else None, "subject": identity[1] if identity else None,
     }  # fmt: skip
 
@@ -177,28 +180,35 @@ def listed(store: Store, actor: int) -> list[Account]:
 
 def change(
     store: Store, actor: int, name: str, role: str | None = None, password: str | None = None,
-    active: bool | None = None, language: str | None = None,
+    active: bool | None = None, language: str | None = None, one_time: bool = False,
 ) -> None:  # fmt: skip
     """Change an account, by an administrator, and end its sessions when its role, password or activity changed.
 
-    Anybody may change their own password and language.
+    Anybody may change their own password and language. A password that was `one_time` must become another one, or
+    ValueError is raised.
     """
     if role is not None and role not in schema.ROLES:
         raise ValueError(f"role is {role!r}; choose one of {', '.join(schema.ROLES)}")
     values = {"role": role, "active": active, "language": language,
               "password": None if password is None else hashed(password)}  # fmt: skip
-    changed = {key: value for key, value in values.items() if value is not None}
+    changed: dict[str, Any] = {key: value for key, value in values.items() if value is not None}
 
     def work(db: Connection) -> None:
         own = authorise(db, actor, ANNOTATE)
         row = by_name(db, name)
         if own.id != row.id or role is not None or active is not None:
             authorise(db, actor, ADMINISTER)
+        if password is not None:
+            if row.one_time and not one_time and _fits(row, password):
+                raise ValueError("this is the one-time password; choose another")
+            changed["one_time"] = one_time
         if row.name == OPERATOR:
             raise ValueError("the operator's account belongs to this machine and cannot be changed")
         ends = {"session": row.session + 1} if set(changed) - {"language"} else {}
         db.execute(update(schema.account).where(schema.account.c.id == row.id).values(**changed, **ends))
-        told = {k: v for k, v in changed.items() if k != "password"} | ({"password": "changed"} if password else {})
+        told = {k: v for k, v in changed.items() if k not in ("password", "one_time")} | (
+            {"password": "changed"} if password else {}
+        )
         record(db, store.clock(), actor, "account.change", f"account:{row.id}", {"role": row.role}, told)
 
     store.write(work)

@@ -157,7 +157,7 @@ def append(db: Connection, row: Row, said: Given, key: str, stage: str, newest: 
         "revises": None if newest is None else newest.id, "key": key, "stage": stage, "outcome": said.outcome,
         "best": said.best, "worst": said.worst, "strength": said.strength, "axes": dict(said.axes),
         "tags": list(said.tags), "rationale": said.rationale, "duration_ms": duration(row, said, now),
-        "created_at": now,
+        "reading_shown": row.read_at is not None, "created_at": now,
     })  # fmt: skip
 
 

@@ -222,7 +222,8 @@ class _Filling:
         answer = {
             "revision": 0, "key": secrets.token_urlsafe(16), "stage": "answer", "outcome": SIDES.get(outcome, outcome),
             "strength": j.strength, "axes": {name: SIDES.get(value, value) for name, value in axes.items()},
-            "tags": list(j.tags), "rationale": j.rationale, "duration_ms": 0, "created_at": at,
+            "tags": list(j.tags), "rationale": j.rationale, "duration_ms": 0,
+            "reading_shown": j.reading_shown, "created_at": at,
         }  # fmt: skip
         return given, answer
 

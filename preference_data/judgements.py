@@ -30,7 +30,8 @@ class Judgement:
 
     `strength` 1 to 5 or None; `axes` as {axis: first, second, tie or na}; `at` in seconds since 1970, None when not
     known; `propensity` of having been drawn, None when nothing was sampled. `decided_by` is "answer", "majority" or
-    "adjudication".
+    "adjudication". `reading_shown`: what a machine read in these pictures was shown before the answer (of an item:
+    before one of its answers); None when that is not known.
     """
 
     prompt: Prompt
@@ -46,6 +47,7 @@ class Judgement:
     propensity: float | None = None
     votes: tuple[int, int, int] = (0, 0, 0)
     decided_by: str = "answer"
+    reading_shown: bool | None = None
 
     def __post_init__(self) -> None:
         if self.outcome not in OUTCOMES:
@@ -113,7 +115,8 @@ def _export(store: Store, actor: int, campaign: int | str, rows: str) -> list[Ju
         places = _places(db, found.id, str(store.pictures.root))
         prompts = facts.prompts(db, {r.prompt_id for r in items.values()})
         votes = _votes(answers)
-        details = _details(db, [r.id for r in answers]) if rows == "answers" else {}
+        details = _details(db, [r.id for r in answers])
+        shown = _shown(answers, details)
         record(db, store.clock(), actor, "export", f"campaign:{found.id}", new={"rows": rows})
         judged = []
         for row in answers if rows == "answers" else items.values():
@@ -121,7 +124,11 @@ def _export(store: Store, actor: int, campaign: int | str, rows: str) -> list[Ju
             refs = places[current.id]
             for i, j, outcome in _implied(row.outcome, row.best, row.worst if rows == "answers" else None, len(refs)):
                 said = Judgement(prompts[current.prompt_id], refs[i], refs[j], outcome, votes=votes[current.id, i, j])
-                judged.append(_detailed(said, row, details[row.id]) if rows == "answers" else _of_item(said, current))
+                judged.append(
+                    _detailed(said, row, details[row.id])
+                    if rows == "answers"
+                    else _of_item(said, current, shown.get(current.id))
+                )
         return judged
 
     return store.write(work)
@@ -185,12 +192,22 @@ def _detailed(said: Judgement, row: Row, answer: Row) -> Judgement:
 
     axes = {name: canonical(value, row.slots) for name, value in answer.axes.items()}
     detailed = replace(said, annotator=row.pseudonym, strength=answer.strength, axes=axes, tags=tuple(answer.tags),
-                       rationale=answer.rationale, at=row.answered_at, propensity=row.propensity)  # fmt: skip
+                       rationale=answer.rationale, at=row.answered_at, propensity=row.propensity,
+                   reading_shown=answer.reading_shown)  # fmt: skip
     if row.votes is None:
         return detailed
     decided_by = "adjudication" if row.policy == ADJUDICATED else "majority"
     return replace(detailed, annotator="", votes=tuple(row.votes), decided_by=decided_by)  # many people, none named
 
 
-def _of_item(said: Judgement, current: Row) -> Judgement:
-    return replace(said, decided_by="adjudication" if current.state == "adjudicated" else "majority")
+def _shown(answers: Sequence[Row], details: Mapping[int, Row]) -> dict[int, bool | None]:
+    """item: whether what a machine read was shown before one of its answers; None when that is not known of all."""
+    found: dict[int, list[bool | None]] = defaultdict(list)
+    for row in answers:
+        found[row.item_id].append(details[row.id].reading_shown)
+    return {unit: True if True in told else None if None in told else False for unit, told in found.items()}
+
+
+def _of_item(said: Judgement, current: Row, shown: bool | None) -> Judgement:
+    decided = "adjudication" if current.state == "adjudicated" else "majority"
+    return replace(said, decided_by=decided, reading_shown=shown)

@@ -34,6 +34,8 @@ class Account:
     language: str
     session: int
     active: bool = True
+    one_time: bool = False
+    """its password was given to it: until it is changed, nothing else can be done with the account"""
 
 
 def authorise(db: Connection, account: int, roles: tuple[str, ...]) -> Account:
@@ -43,4 +45,4 @@ def authorise(db: Connection, account: int, roles: tuple[str, ...]) -> Account:
         raise Forbidden(f"account {account} does not exist or was closed; log in again")
     if row.role not in roles:
         raise Forbidden(f"the role {row.role} may not do this; it takes {' or '.join(roles)}")
-    return Account(row.id, row.name, row.role, row.pseudonym, row.language, row.session)
+    return Account(row.id, row.name, row.role, row.pseudonym, row.language, row.session, True, bool(row.one_time))

@@ -68,6 +68,7 @@ account = Table(
     Column("session", Integer, nullable=False, comment="raised to end the account's sessions"),
     Column("created_at", Double, nullable=False),
     Column("seen_at", Double),
+    Column("one_time", Boolean, comment="its password was given to it, and must be changed"),
     UniqueConstraint("issuer", "subject"),
     one_of("role", ROLES),
 )  # fmt: skip
@@ -234,6 +235,7 @@ assignment = Table(
     Column("worst", Integer),
     Column("strength", Integer),
     Column("duration_ms", Integer),
+    Column("read_at", Double, comment="when what a machine read was first sent; NULL = never"),
     Column("correct", Boolean, comment="against the expected answer; NULL where none is expected"),
     Column("votes", JSON(none_as_null=True),
            comment="[first, second, neither], canonical: votes that were counted elsewhere; NULL = one answer"),
@@ -277,6 +279,7 @@ answer = Table(
     Column("tags", JSON, nullable=False),
     Column("rationale", Text, nullable=False),
     Column("duration_ms", Integer, nullable=False),
+    Column("reading_shown", Boolean, comment="what a machine read had been sent before it"),
     Column("created_at", Double, nullable=False),
     UniqueConstraint("assignment_id", "revision"),
     one_of("outcome", SHOWN),

@@ -12,7 +12,7 @@ MIN_UNIFORM = 0.05
 AXES = ("text", "prompt", "aesthetics", "realism")
 TAGS = ("typo", "missing_text", "duplicate_text", "garbled_text", "wrong_content", "hands", "faces", "artefacts",
         "composition", "unsafe")  # fmt: skip
-EVIDENCE = ("after", "before", "never")
+EVIDENCE = ("never", "after", "before")
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,9 @@ class CampaignSettings:
     """what else is asked for both sides, such as text, prompt, aesthetics, realism"""
     tags: tuple[str, ...] = TAGS
     """reasons that can be ticked"""
-    evidence: str = "after"
-    """when the annotator sees what was read in the pictures: after the first answer, before it, or never"""
+    evidence: str = "never"
+    """when the annotator sees what a machine read in the pictures: never, after the first answer, or before it. Whoever
+    sees it may follow it, and answers that follow a reward cannot say how good it is; exports say when it was shown"""
     guidelines: Mapping[str, str] = field(default_factory=dict)
     """Markdown by language: en, zh"""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, select, update
 
 from preference_data import schema
 from preference_data.answers import SET_ASIDE, Given
@@ -160,10 +160,11 @@ def evidence(store: Store, actor: int, token: str) -> tuple[tuple[Reading, ...],
     """What OCR engines read in each picture, from left to right; () where none was asked.
 
     Raises Forbidden before the first answer, unless the campaign shows readings before it, and always when it never
-    does: what a machine read would anchor the answer.
+    does: what a machine read would anchor the answer. The first time is remembered, so that later answers say of
+    themselves that they were given after it.
     """
 
-    def work(db: Connection) -> tuple[tuple[Reading, ...], ...]:
+    def work(db: Connection) -> tuple[bool, tuple[tuple[Reading, ...], ...]]:
         authorise(db, actor, ANNOTATE)
         row = own(db, actor, token)
         when = settings_of(row).evidence
@@ -176,9 +177,14 @@ def evidence(store: Store, actor: int, token: str) -> tuple[tuple[Reading, ...],
             select(table.c.sha256).where(table.c.assignment_id == row.id, table.c.slot >= 0).order_by(table.c.slot)
         ).scalars().all()  # fmt: skip
         found = readings(db, hashes)
-        return tuple(tuple(_nameless(r) for r in found[sha]) for sha in hashes)
+        return row.read_at is None, tuple(tuple(_nameless(r) for r in found[sha]) for sha in hashes)
 
-    return store.read(work)
+    fresh, read = store.read(work)
+    if fresh and any(read):
+        table, now = schema.assignment, store.clock()
+        mark = update(table).where(table.c.token == token, table.c.read_at.is_(None)).values(read_at=now)
+        store.write(lambda db: db.execute(mark))
+    return read
 
 
 def _nameless(found: Reading) -> Reading:

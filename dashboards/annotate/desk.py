@@ -88,7 +88,7 @@ def _desk(sitting: Shift) -> None:
     _details(sitting, view, language)
     if readings is not None:
         evidence.show(view, readings, language)
-    elif sitting.last is not None:
+    elif sitting.last is not None and sitting.revising is None:
         evidence.last(sitting.last, sitting.evidence(sitting.last), language)
 
 
@@ -220,6 +220,26 @@ def _nothing_to_do(sitting: Shift) -> None:
     st.success(say(language, sitting.status), icon=":material/done_all:") if sitting.status == "finished" else st.info(
         say(language, sitting.status), icon=":material/hourglass:"
     )
+    if sitting.status != "waiting":
+        _elsewhere(sitting, language)
     st.button(say(language, "undo"), key="undo_done", shortcut="U", icon=":material/undo:", on_click=sitting.undo)
     if sitting.last is not None:
         evidence.last(sitting.last, sitting.evidence(sitting.last), language)
+
+
+def _elsewhere(sitting: Shift, language: str) -> None:
+    """Other open campaigns that have work for this annotator, each a press away."""
+    store = place.store()
+    others = [o for o in progress.offers(store, sitting.actor) if o.id != sitting.campaign]
+    there = [o for o in others if progress.own(store, sitting.actor, o.id).left]
+    if not there:
+        return
+    st.info(say(language, "elsewhere").format(names=", ".join(o.name for o in there)), icon=":material/arrow_forward:")
+    for other in there:
+        st.button(say(language, "go_to").format(name=other.name), key=f"go_to_{other.id}", on_click=_go_to,
+                  args=(other.id,))  # fmt: skip
+
+
+def _go_to(campaign: int) -> None:
+    st.session_state["campaign"] = campaign
+    st.query_params["campaign"] = str(campaign)

@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboards.annotate import viewer
 from dashboards.annotate.difference import exact, of_spans, spelled
-from dashboards.annotate.words import say
+from dashboards.annotate.words import WORDS, say
 from preference_data.facts import Reading
 from preference_data.views import View
 
@@ -22,9 +22,14 @@ def show(view: View, readings: Readings, language: str, title: str = "evidence")
     for i, (column, name, engines) in enumerate(zip(columns, viewer.names(view, language), readings, strict=True)):
         with column, st.container(key=f"spelled_{title}_{i}"):
             for engine in engines:
-                which = f"{name} ({engine.engine})" if len(engines) > 1 else name
+                which = f"{name} ({engine_name(engine.engine, language)})" if len(engines) > 1 else name
                 for line in lines(view.spans, engine, language):
                     st.text(f"{which}: {line}")
+
+
+def engine_name(engine: str, language: str) -> str:
+    """A recogniser in words; one that is not ours has its own name."""
+    return say(language, f"engine_{engine}") if f"engine_{engine}" in WORDS else engine
 
 
 def lines(spans: tuple[str, ...], engine: Reading, language: str) -> list[str]:

@@ -19,6 +19,10 @@ def main() -> None:
         st.navigation(
             [st.Page(signing.page, title=say(who.language(), "sign_in"), default=True)], position="hidden"
         ).run()
+    elif person.one_time:
+        title = say(who.language(), "new_password")
+        st.navigation([st.Page(signing.first_password, title=title, default=True)], position="hidden").run()
+        signing.corner(person)
     else:
         chosen = pages.navigation(person)
         try:

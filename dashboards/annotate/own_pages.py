@@ -9,7 +9,7 @@ import streamlit as st
 from dashboards.annotate import desk, place, who
 from dashboards.annotate.words import guidelines, say
 from preference_data import accounts, answering, progress
-from preference_data.roles import ANNOTATE
+from preference_data.roles import ANNOTATE, Account
 
 SHOWN = 50
 
@@ -70,6 +70,11 @@ def account() -> None:
     """One's own password."""
     person, language = who.require(ANNOTATE), who.language()
     st.subheader(say(language, "account"))
+    password_form(person, language)
+
+
+def password_form(person: Account, language: str) -> None:
+    """Whose account it is, and a new password for it."""
     st.text(f"{person.name} · {say(language, f'role_{person.role}')} · {person.pseudonym}")
     with st.form("password", clear_on_submit=True):
         fresh = st.text_input(say(language, "new_password"), type="password", help=say(language, "password_rule"),
@@ -79,7 +84,7 @@ def account() -> None:
         try:
             accounts.change(place.store(), person.id, person.name, password=fresh)
         except ValueError:
-            st.error(say(language, "password_rule"))
+            st.error(say(language, "password_new" if person.one_time else "password_rule"))
             return
         # other sessions end with the old password; this one goes on
         who.remember(accounts.log_in(place.store(), person.name, fresh))

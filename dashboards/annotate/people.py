@@ -32,7 +32,7 @@ def page() -> None:
     if sent:
         password = secrets.token_urlsafe(12)
         try:
-            accounts.create(place.store(), person.id, name.strip(), role, password, language)
+            accounts.create(place.store(), person.id, name.strip(), role, password, language, one_time=True)
             st.session_state["one_time"] = (name.strip(), password)
         except ValueError as error:
             st.session_state["people_problem"] = error.args[0]
@@ -59,7 +59,7 @@ def _role(actor: int, account: int, name: str) -> None:
 def _reset(actor: int, name: str) -> None:
     password = secrets.token_urlsafe(12)
     try:
-        accounts.change(place.store(), actor, name, password=password)
+        accounts.change(place.store(), actor, name, password=password, one_time=True)
         st.session_state["one_time"] = (name, password)
     except ValueError as error:
         st.session_state["people_problem"] = error.args[0]

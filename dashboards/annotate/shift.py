@@ -227,7 +227,12 @@ class Shift:
         return self.own
 
     def evidence(self, view: View) -> tuple[tuple[Reading, ...], ...] | None:
-        """What was read in the pictures, from left to right; None while that may not be seen."""
+        """What was read in the pictures, from left to right; None while that may not be seen.
+
+        An answer that is being changed is changed without it, as it was given.
+        """
+        if view.evidence != "before" and self.revising is not None and view.token == self.revising.token:
+            return None
         if view.evidence == "never" or (view.evidence == "after" and view.previous is None):
             return None  # what the store would say, without asking it at every answer
         try:

@@ -53,6 +53,19 @@ def page() -> None:
             _form(language)
 
 
+def first_password() -> None:
+    """The page of whoever signed in with a password that was given to them: they choose their own, before all else."""
+    from dashboards.annotate import own_pages
+
+    person, language = who.account(), who.language()
+    if person is None:
+        st.rerun()
+        return
+    st.title(say(language, "new_password"))
+    st.info(say(language, "password_first"), icon=":material/key:")
+    own_pages.password_form(person, language)
+
+
 def corner(person: Account) -> None:
     """Who is signed in, the language and the way out, at the foot of the sidebar."""
     with st.sidebar:

@@ -36,7 +36,7 @@ def cookie() -> str:
 def require(roles: tuple[str, ...]) -> Account:
     """The account, when it has one of the roles; else the page says that there is nothing here, and ends."""
     found = account()
-    if found is None or found.role not in roles:
+    if found is None or found.role not in roles or found.one_time:
         refuse()
         st.stop()
     return found

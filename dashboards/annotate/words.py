@@ -27,7 +27,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "guidelines": ("Guidelines", "标注指南"),
     "account": ("Account", "账号"),
     "work": ("Work", "工作"),
-    "lead": ("Lead", "管理"),
+    "lead": ("Lead", "负责人"),
     # the desk
     "campaign": ("Campaign", "任务"),
     "no_campaigns": ("No campaign is open at the moment.", "目前没有开放的任务。"),
@@ -36,6 +36,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "剩余的内容正由他人处理，有新任务时会自动显示。",
     ),
     "finished": ("You have done everything there is for you. Thank you!", "您已完成全部内容，谢谢！"),
+    "elsewhere": ("There is work for you in: {names}", "以下任务仍有待您完成的内容：{names}"),
+    "go_to": ("Go to {name}", "前往 {name}"),
     "closed": ("This campaign is closed.", "此任务已关闭。"),
     "prompt": ("Prompt", "提示词"),
     "must_show": ("Text that must appear", "必须出现的文字"),
@@ -146,13 +148,16 @@ WORDS: dict[str, tuple[str, str]] = {
     "nothing_read": ("no text was found", "未识别到文字"),
     "not_read": ("could not be read", "无法识别"),
     "diff_key": ("[−x−] is missing, {+y+} is too much", "[−x−] 表示缺少，{+y+} 表示多余"),
+    "engine_reward": ("reward", "奖励模型"),
+    "engine_judge": ("second recogniser", "第二识别器"),
+    "engine_drawn": ("as rendered", "渲染文字"),
     "exactly": ("as asked", "完全一致"),
     # history, guidelines, account
     "change": ("Change", "修改"),
     "answer": ("Answer", "答案"),
     "role_annotator": ("annotator", "标注员"),
     "role_adjudicator": ("adjudicator", "裁决员"),
-    "role_researcher": ("researcher", "研究员"),
+    "role_researcher": ("lead", "负责人"),
     "role_admin": ("admin", "管理员"),
     "reasons": ("Reasons", "原因"),
     "note_said": ("Note", "备注"),
@@ -162,6 +167,11 @@ WORDS: dict[str, tuple[str, str]] = {
     "new_password": ("New password", "新密码"),
     "save": ("Save", "保存"),
     "saved": ("Saved.", "已保存。"),
+    "password_first": (
+        "You signed in with a one-time password. Choose a password of your own; then the pages open.",
+        "您使用的是一次性密码。请先设置自己的密码，然后即可使用。",
+    ),
+    "password_new": ("10 to 256 characters, and not the one-time password", "10 至 256 个字符，且不能与一次性密码相同"),
     "password_rule": ("10 to 256 characters", "10 至 256 个字符"),
 }
 

@@ -28,22 +28,46 @@ class Annotate:
     port: int = 8501
     """to listen on"""
 
+    base_path: str = ""
+    """path under which a proxy shows the pages, such as /annotate"""
+
     def run(self) -> int:
-        import subprocess
+        import os
         import sys
 
         from experiments.first_campaign import FIRST, prepare
         from preference_data.store import Store
 
+        require_free(self.address, self.port)
         store = Store.open(self.store, self.pictures)
         ready = prepare(store, self.run_folder)
         store.close()
         made = f", {ready.items} new pairs" if ready.items else ""
         print(f"campaign: {ready.campaign}{made}")
         if ready.password:
-            print(f"sign in as {FIRST} with the one-time password {ready.password} (change it under Account)")
-        print(f"open http://{self.address}:{self.port}", flush=True)
+            print(f"sign in as {FIRST} with the one-time password {ready.password}; the page then asks for your own")
+        below = self.base_path.strip("/")
+        print(f"open http://{self.address}:{self.port}/{below}".rstrip("/"), flush=True)
         pictures = [] if self.pictures is None else ["--pictures", str(self.pictures)]
         command = [sys.executable, "-m", "dashboards.annotate", "--store", self.store, *pictures, "--runs",
-                   str(self.runs), "--address", self.address, "--port", str(self.port)]  # fmt: skip
-        return subprocess.run(command, check=False).returncode
+                   str(self.runs), "--address", self.address, "--port", str(self.port), "--base-path",
+                   below]  # fmt: skip
+        sys.stderr.flush()
+        # this process becomes the server, so that whatever ends it ends the server
+        os.execv(sys.executable, command)
+
+
+def require_free(address: str, port: int) -> None:
+    """Raise ValueError when nothing can listen there: the port is taken, not allowed or none, or no such address."""
+    import socket
+
+    if not 0 < port < 65536:
+        raise ValueError(f"--port {port}: a port lies between 1 and 65535")
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port whose connections just ended is free
+            probe.bind(place)
+    except OSError as error:
+        raise ValueError(f"cannot listen on {address}:{port} ({error.strerror}): end what listens there, or name "
+                         "another with --port or --address") from error  # fmt: skip

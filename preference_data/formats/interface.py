@@ -129,7 +129,18 @@ def said(
     one = Incoming(first.content, first.path, known.get("first"), first.model)
     other = Incoming(second.content, second.path, known.get("second"), second.model)
     prompt = prompt_of(text, kept)
-    names = ("annotator", "strength", "axes", "tags", "rationale", "at", "propensity", "votes", "decided_by")
+    names = (
+        "annotator",
+        "strength",
+        "axes",
+        "tags",
+        "rationale",
+        "at",
+        "propensity",
+        "votes",
+        "decided_by",
+        "reading_shown",
+    )
     return Said(prompt, one, other, outcome, {name: kept[name] for name in names if name in kept})
 
 

@@ -13,7 +13,18 @@ from preference_data.judgements import Judgement
 from preference_data.line_files import parse_json
 from preference_data.records import ImageRef, prompt_from_json
 
-FIELDS = ("annotator", "strength", "axes", "tags", "rationale", "at", "propensity", "votes", "decided_by")
+FIELDS = (
+    "annotator",
+    "strength",
+    "axes",
+    "tags",
+    "rationale",
+    "at",
+    "propensity",
+    "votes",
+    "decided_by",
+    "reading_shown",
+)
 
 
 def encode(judgements: Sequence[Judgement], _: Callable[[ImageRef], bytes]) -> list[dict[str, Any]]:

@@ -117,6 +117,10 @@ def details(extra: Mapping[str, Any]) -> dict[str, Any]:
             found[name] = None if value is None else number(value, name, 1e-300, 1.0)
         elif name == "votes":
             found[name] = counts(value, name, 3)
+        elif name == "reading_shown":
+            if value is not None and not isinstance(value, bool):
+                raise ValueError(f"reading_shown is {value!r}; it is true, false or null")
+            found[name] = value
         elif name == "decided_by":
             found[name] = _one_of(value, name, DECIDED_BY)
         else:

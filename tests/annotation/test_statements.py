@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from preference_data.answers import Given
 from preference_data.assignment import claim
 from preference_data.store import Store
 from preference_data.views import evidence
-from tests.annotation.desk import campaign, pair_item, person
+from tests.annotation.desk import PLAIN, campaign, pair_item, person
 
 FEW = 80
 """More items than a draw weighs, so that its propensity takes the query that it takes in a real campaign."""
@@ -53,7 +54,8 @@ def most(store: Store, work: Callable[[], object], times: int = 5) -> int:
 @pytest.fixture
 def place_of_work(store: Store) -> tuple[int, int]:
     """(campaign, annotator), who has answered once: rows that are made once are there."""
-    c, ada = campaign(store, [pair_item(i) for i in range(FEW)]), person(store, "ada")
+    c = campaign(store, [pair_item(i) for i in range(FEW)], replace(PLAIN, evidence="after"))
+    ada = person(store, "ada")
     answer(store, ada, claim(store, ada, c).views[0].token, Given("left", duration_ms=900), "key-of-the-first")
     return c, ada
 
@@ -104,4 +106,5 @@ def test_looking_back_takes_no_more_statements_for_more_answers(store: Store, pl
         answer(store, ada, view.token, Given("tie", duration_ms=900), f"{view.token}:0")
     assert len(history(store, ada, c)) == 5 and most(store, lambda: history(store, ada, c)) == short <= 3
     token = history(store, ada, c)[0].token
+    evidence(store, ada, token)  # the first time is written down
     assert most(store, lambda: evidence(store, ada, token)) <= 5

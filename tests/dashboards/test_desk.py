@@ -6,6 +6,7 @@ import ast
 import copy
 import time
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,11 @@ from streamlit.testing.v1 import AppTest
 from dashboards.annotate import desk, paints, place, tickets
 from dashboards.annotate.difference import difference, exact, of_spans, spelled
 from dashboards.annotate.shift import HOLD, MIN_LOOK, Shift
-from preference_data import accounts, answering, assignment, campaigns, schema, views
+from preference_data import accounts, answering, assignment, campaigns, judgements, schema, views
 from preference_data.roles import Forbidden
 from preference_data.settings import CampaignSettings
 from preference_data.store import Store
-from tests.dashboards.desk_of_pictures import SECRETS, button, fill, open_pages, staffed, texts
+from tests.dashboards.desk_of_pictures import PASSWORD, PLAIN, SECRETS, button, fill, open_pages, staffed, texts
 
 HOSTILE = (
     "<script>alert(1)</script> **bold** ![x](http://evil.example/a.png) $x^2$ [link](javascript:1) "
@@ -222,7 +223,8 @@ def _deltas(at: AppTest) -> list:
 
 
 def test_what_was_read_is_shown_after_the_answer_and_not_before(store: Store) -> None:
-    fill(store, ['the word "WORLD" on a wall', "a door", "a roof"])
+    after = replace(PLAIN, evidence="after")
+    fill(store, ['the word "WORLD" on a wall', "a door", "a roof"], after)
     at = open_pages(store, "ann")
     for _ in range(3):
         answered = any('"WORLD"' in t and "last answer" in t for t in texts(at))
@@ -232,6 +234,39 @@ def test_what_was_read_is_shown_after_the_answer_and_not_before(store: Store) ->
         time.sleep(MIN_LOOK)
         button(at, "say_tie_").click().run()
     assert any("WOR[−L−]D" in t for t in texts(at))
+
+
+def shown_before(store: Store) -> list[bool | None]:
+    asked = select(schema.answer.c.reading_shown).order_by(schema.answer.c.id)
+    return list(store.read(lambda db: db.execute(asked).scalars().all()))
+
+
+def test_by_default_nothing_that_was_read_is_shown_and_the_export_says_so(store: Store) -> None:
+    campaign = fill(store, ['the word "WORLD" on a wall', "a door"])
+    at = open_pages(store, "ann")
+    for _ in range(2):
+        time.sleep(MIN_LOOK)
+        button(at, "say_tie_").click().run()
+        assert not any("WOR" in t and "[−" in t for t in texts(at))
+    button(at, "undo").click().run()
+    assert not at.exception and not any("[−" in t for t in texts(at))
+    assert shown_before(store) == [False, False]
+    assert [j.reading_shown for j in judgements.of_answers(store, store.operator, campaign)] == [False, False]
+    assert [j.reading_shown for j in judgements.of_items(store, store.operator, campaign)] == [False, False]
+
+
+def test_an_answer_that_is_changed_is_changed_without_the_reading_and_says_that_it_was_seen(store: Store) -> None:
+    campaign = fill(store, ['the word "WORLD" on a wall', "a door"], replace(PLAIN, evidence="after"))
+    sitting = Shift(store, number(store, "ann"), campaign)
+    sitting.claim()
+    answered(sitting)
+    assert sitting.last is not None and sitting.evidence(sitting.last), "after the answer"
+    sitting.undo()
+    assert sitting.current is not None and sitting.evidence(sitting.current) is None, "not while answering again"
+    answered(sitting)
+    assert shown_before(store) == [False, True]
+    judged = judgements.of_answers(store, store.operator, campaign)
+    assert [j.reading_shown for j in judged] == [True]
 
 
 def test_a_campaign_that_is_closed_meanwhile_says_so(store: Store) -> None:
@@ -275,6 +310,32 @@ def _fields(text: str) -> list[str]:
     import string
 
     return [name for _, name, _, _ in string.Formatter().parse(text) if name]
+
+
+def test_a_one_time_password_opens_nothing_but_the_choice_of_another(store: Store) -> None:
+    fill(store, ["a wall"])
+    accounts.create(store, store.operator, "new", "researcher", PASSWORD, one_time=True)
+    at = open_pages(store, "new")
+    assert not any(b.key.startswith("say_") for b in at.button) and any("one-time" in i.value for i in at.info)
+    with pytest.raises(ValueError, match="one-time"):
+        accounts.change(store, number(store, "new"), "new", password=PASSWORD)
+    at.text_input[0].input("a password of my own")
+    next(b for b in at.button if b.label == "Save").click().run()
+    assert not at.exception and not accounts.log_in(store, "new", "a password of my own").one_time
+    assert any(b.key.startswith("say_") for b in open_pages(store, "new").button)
+    with pytest.raises(Forbidden):
+        accounts.log_in(store, "new", PASSWORD)
+
+
+def test_who_has_finished_is_told_of_other_work(store: Store) -> None:
+    first = fill(store, ["a wall"])
+    second = fill(store, ["a door"], name="doors")
+    sitting = open_pages(store, "ann")
+    time.sleep(MIN_LOOK)
+    button(sitting, "say_tie_").click().run()
+    assert any("doors" in i.value for i in sitting.info), [i.value for i in sitting.info]
+    button(sitting, f"go_to_{second}").click().run()
+    assert "a door" in texts(sitting) and first != second
 
 
 def test_best_and_worst_of_several(store: Store) -> None:
