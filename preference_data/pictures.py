@@ -22,6 +22,7 @@ from preference_data.png import only_pixels
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 decode = decode_image
+"""The store decodes images as everybody does."""
 
 
 class PictureFolder:
