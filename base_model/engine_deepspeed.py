@@ -307,7 +307,7 @@ class DeepSpeedEngine:
     def _mean_over_ranks(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
         names = sorted(means)
         self._require_agreement(crc32("\n".join(names).encode()), f"the names of the metrics, here {names}")
-        values = torch.stack([means[name] for name in names])
+        values = torch.stack([means[name] for name in names]).to(self.device)
         dist.all_reduce(values)
         return dict(zip(names, (values / self.world_size).unbind(), strict=True))
 

@@ -237,6 +237,19 @@ def test_ktos_baseline_by_hand():
             assert m.before_B.tolist() == pytest.approx([(before + 0.75) ** 2] * 2, rel=1e-5)
 
 
+def test_ktos_baseline_is_that_of_all_ranks():
+    """The other rank's pictures gained nothing, or lost as much: half of this rank's gain, or none."""
+    batches = [(m.pictures, m.good_B) for m in (kto_micro([True, False], 0.0),)]
+    cfg = Kto(steps=1, batch=2, micro=2, beta=2.0)
+    (alone,) = kto.prepared(Line(-0.5, 0.1), Watching(tiny_model()), batches, cfg)
+    mine, gained = alone.baseline, -alone.baseline / (0.5 * cfg.beta)
+    for share, expected in ((0.0, mine / 2), (1.0, mine), (-1.0, 0.0 * mine)):
+        engine = Watching(tiny_model(), 1, gained.expand(2) * share)
+        (both,) = kto.prepared(Line(-0.5, 0.1), engine, batches, cfg)
+        assert float(both.baseline) == pytest.approx(float(expected), abs=1e-6)
+    assert float(mine) > 0.0, "a sign that this line gains, or nothing above is tested"
+
+
 def test_kto_starts_at_one_half_and_moves_good_and_bad_apart():
     model = tiny_model()
     engine = LocalEngine(model.network, replace(GENTLE, adamw_lr=1e-3))

@@ -117,6 +117,14 @@ def test_window_moves_every_update_and_visits_every_place(window, within):
             assert set(starts[i : i + choices]) == set(range(choices))
 
 
+@pytest.mark.parametrize("step", range(4))
+def test_the_window_is_the_same_on_every_rank_and_in_every_part(step):
+    walk = Walk(window=1, within=3)
+    places = {(rank, part): roll(tiny_model(), walk, step=step, rank=rank, part=part).transitions[0].sigma
+              for rank in range(3) for part in (0, 4)}  # fmt: skip
+    assert set(places.values()) == {Sampler(steps=STEPS).levels()[walk.start(0, step)]}, places
+
+
 def test_window_follows_from_the_seed():
     walk = Walk(window=1, within=6)
     orders = {seed: tuple(walk.start(seed, step) for step in range(12)) for seed in range(20)}
