@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ Measures = Mapping[str, np.ndarray]
 Change = Callable[[Measures, Measures], np.ndarray]
 """(start, now) -> how much worse every prompt is, up is bad; [] when the rule's measures are not there"""
 
+FIRST_RATIO = "ratio is not 1 before an update"
 ROUNDING = 1e-6
 """What float32 alone makes of a ratio of 1: a few units in the last place of its log-probabilities."""
 SURE = 3.0
@@ -117,8 +118,8 @@ def reaches(name: str) -> Change:
     return lambda _, now: now[name] if name in now else np.zeros(0)
 
 
-def rules(gold: Sequence[str], clip: float = 1e-3) -> tuple[Rule, ...]:
-    """The table, with two rows for every gold measure. `clip` is the range that the run clips its ratios to."""
+def rules(gold: Sequence[str]) -> tuple[Rule, ...]:
+    """The table, with two rows for every gold measure. See `of_clip` for another clip range than 1e-3."""
     return (
         *(row for name in gold for row in gold_rules(name)),
         Rule("engines disagree", rises("disagreement"), 0.05, "share of letters",
@@ -147,7 +148,7 @@ def rules(gold: Sequence[str], clip: float = 1e-3) -> tuple[Rule, ...]:
              "what cannot be judged is left out of the mean, so failing on purpose would pay"),
         Rule("far from the start", reaches("drift"), 0.60, "squared velocity, of about 2",
              "a third of the velocity's own square is no longer the model that was trained; honest runs moved 0.23"),
-        Rule("ratio is not 1 before an update", reaches("loop/ratio_gap_first"), ratio_gap(clip), "ratio",
+        Rule(FIRST_RATIO, reaches("loop/ratio_gap_first"), 1e-4, "ratio",
              "rollout and update disagree about the policy by a tenth of the clip range, so every later ratio is wrong",
              True),
         Rule("everything is clipped", reaches("loop/clip_share"), 0.9, "share of samples",
@@ -157,9 +158,10 @@ def rules(gold: Sequence[str], clip: float = 1e-3) -> tuple[Rule, ...]:
     )  # fmt: skip
 
 
-def ratio_gap(clip: float) -> float:
-    """The largest distance from 1 of a ratio before an update that is no alarm: a tenth of the clip range."""
-    return max(0.1 * clip, ROUNDING)
+def of_clip(table: Sequence[Rule], clip: float) -> tuple[Rule, ...]:
+    """The table for a run that clips its ratios to `clip`: a first ratio may be off by a tenth of that, or rounding."""
+    most = max(0.1 * clip, ROUNDING)
+    return tuple(replace(rule, threshold=most) if rule.name == FIRST_RATIO else rule for rule in table)
 
 
 def gold_rules(name: str) -> tuple[Rule, Rule]:

@@ -11,6 +11,7 @@ rank), so a run of N ranks is one run, whatever order they finish in.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import threading
@@ -69,14 +70,19 @@ def make_engine(experiment: Experiment, module: nn.Module, device: torch.device,
     """The engine that the experiment names, around `module`. Raises ValueError for what it cannot do."""
     if experiment.engine == "local":
         return LocalEngine(module, experiment.optim, device, experiment.memory, keep_frozen)
-    if experiment.monitors:
-        raise ValueError(
-            f"{experiment.name}: monitors change the settings of a run while it goes on, which only engine=local does; "
-            "set monitors to None, or train in one process"
-        )
     from base_model.engine_deepspeed import DeepSpeedEngine
 
     return DeepSpeedEngine(module, experiment.optim, experiment.zero_stage, experiment.memory, keep_frozen)
+
+
+def of_rank_0(engine: Engine, value: Any) -> Any:
+    """What rank 0 brings, on every rank; numbers, texts and lists of them. All ranks call it together."""
+    text = json.dumps(value).encode()
+    size = int(engine.gather(torch.tensor([len(text)], device=engine.device))[0])
+    mine = torch.zeros(size, dtype=torch.uint8)
+    if engine.rank == 0:
+        mine = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+    return json.loads(bytes(engine.gather(mine.to(engine.device))[:size].cpu().tolist()))
 
 
 class Termination:

@@ -246,7 +246,7 @@ def train(
     bar: Progress, pool: ScorerPool | None, termination: Termination,
 ) -> None:  # fmt: skip
     """Follow the loop to its end. Where monitors changed the settings, a loop with the new ones goes on from there."""
-    watch = open_watch(experiment, model, record, pool)
+    watch = open_watch(experiment, model, record, pool, engine)
     steps = ByStep(engine, model.levels(experiment.algorithm.sampler)) if watch and is_sampled(experiment) else None
     groups = SpreadMeter(pool) if watch and pool else None
     meters = [meter.drain for meter in (steps, groups, pool and pool.meter) if meter]
@@ -257,14 +257,14 @@ def train(
 
 
 def open_watch(
-    experiment: Experiment, model: QwenImage | QwenImageVAE, record: RunRecord, pool: ScorerPool | None
+    experiment: Experiment, model: QwenImage | QwenImageVAE, record: RunRecord, pool: ScorerPool | None, engine: Engine
 ) -> Watch | None:
     """What the experiment's monitors see, begun. Raises ValueError for an autoencoder, which draws no prompts."""
     if experiment.monitors is None:
         return None
     if not isinstance(model, QwenImage):
         raise ValueError(f"{experiment.name}: monitors look at pictures of prompts, which an autoencoder does not draw")
-    watch = Watch(experiment, experiment.monitors, model.sized(model.native), record, pool)
+    watch = Watch(experiment, experiment.monitors, model.sized(model.native), record, pool, engine)
     watch.begin()
     return watch
 

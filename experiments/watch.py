@@ -8,6 +8,9 @@ monitors.jsonl, and for every alarm the pictures that changed most beside those 
 
 Everything is a function of the weights and the plan, so a run that was interrupted sees what it would have seen.
 
+Of several ranks all draw the same pictures, because a network that is cut among them can only be asked by all together;
+rank 0 alone loads the judges, measures and writes, and says which rules were broken, so that all go on alike.
+
 Shapes: K pictures of a prompt, P prompts, S latent tokens, C channels, 3HW pixels.
 """
 
@@ -24,13 +27,15 @@ from torch import Tensor
 
 from alignment.dpo import Dpo
 from alignment.grpo import Grpo
-from alignment.monitors import Alarm, alarms, drift, mean, rules
+from alignment.monitors import Alarm, alarms, drift, mean, of_clip, rules
+from base_model.engine import Engine
 from base_model.interface import FlowModel
 from base_model.sample import at_once, sample
 from experiments.evaluate import CHUNK, fixed_noise
 from experiments.experiment import Experiment, MonitorPlan
 from experiments.files import write_png
 from experiments.prompt_sets import make_prompts
+from experiments.ranks import of_rank_0
 from experiments.record import EVIDENCE, RunRecord, read_metrics, read_monitors
 from rewards import traits
 from rewards.named import named_reward
@@ -62,28 +67,31 @@ class Watch:
     """
 
     def __init__(self, experiment: Experiment, plan: MonitorPlan, model: FlowModel, record: RunRecord,
-                 pool: ScorerPool | None) -> None:  # fmt: skip
+                 pool: ScorerPool | None, engine: Engine | None = None) -> None:  # fmt: skip
         check(experiment, plan)
-        self._plan, self._model, self._record = plan, model, record
+        self._plan, self._model, self._record, self._engine = plan, model, record, engine
+        self._measures = engine is None or engine.rank == 0
         self._total = experiment.algorithm.steps
         self._pool = pool
-        self._trained: Scorer = pool or named_reward(experiment.reward).load()
-        self._readers = [reading_scorer(name) for name in plan.readers]
-        self._gold = {f"gold/{name}": named_reward(name).load() for name in plan.gold}
-        self._detector = Detector(find_weights(V6_DETECTION)) if plan.text_boxes else None
         self._prompts = make_prompts(plan.prompts)
         self._first = f"gold/{plan.readers[1]}"
-        clip = getattr(experiment.algorithm, "clip", Grpo.clip)  # loops without ratios have none
-        self._table = rules([self._first, *self._gold], clip)
         self._start: dict[str, np.ndarray] | None = None
+        if self._measures:
+            self._trained: Scorer = pool or named_reward(experiment.reward).load()
+            self._readers = [reading_scorer(name) for name in plan.readers]
+            self._gold = {f"gold/{name}": named_reward(name).load() for name in plan.gold}
+            self._detector = Detector(find_weights(V6_DETECTION)) if plan.text_boxes else None
+            clip = getattr(experiment.algorithm, "clip", Grpo.clip)  # loops without ratios have none
+            self._table = of_clip(rules([self._first, *self._gold]), clip)
 
     def begin(self) -> None:
         """Look at the start, and note it unless it is noted. The model's reference must be frozen, or switched off."""
         with self._model.reference() as start:
             self._start, _, _, _ = self._measure(start)
         self._start["drift"] = np.zeros(len(self._prompts))
-        if not read_monitors(self._record.folder):
+        if self._measures and not read_monitors(self._record.folder):
             self._record.look(START, {**{name: mean(values) for name, values in self._start.items()}, "alarms": []})
+        self._agree([])  # no rank goes on to read what was seen before it stands there
 
     def due(self, step: int) -> bool:
         """Whether to look after update `step`."""
@@ -94,22 +102,45 @@ class Watch:
         assert self._start is not None, "begin() comes first"
         now, x0, images, read = self._measure(self._model)
         now["drift"] = self._drift(x0)
+        raised, loop = self._alarms(step, now) if self._measures else ([], {})
+        # on other ranks than 0 the worst pictures are all that is known of an alarm
+        worst = self._agree([list(alarm.worst[: self._plan.evidence]) for alarm in raised])
+        after = acted(experiment, self._plan) if worst else experiment
+        starts = [self._drawn_at_start(rows) for rows in worst]
+        if self._measures:
+            line: dict[str, Any] = {name: mean(values) for name, values in {**now, **loop}.items()}
+            line["alarms"] = [
+                self._evidence(step, alarm, images, before, read) for alarm, before in zip(raised, starts, strict=True)
+            ]
+            if worst and after is None:
+                line["stopped"] = True
+            elif after is not experiment and after is not None:
+                line["beta"] = after.algorithm.beta  # type: ignore[union-attr]
+            self._record.look(step, line)
+        if self._pool:
+            self._pool.meter.drain()  # looking is none of training's cost
+        return after
+
+    def _agree(self, worst: list[list[int]]) -> list[list[int]]:
+        """Rank 0's list of alarms, on all ranks."""
+        agreed: list[list[int]] = of_rank_0(self._engine, worst) if self._engine else worst
+        return agreed
+
+    def _alarms(self, step: int, now: dict[str, np.ndarray]) -> tuple[list[Alarm], dict[str, np.ndarray]]:
+        """The rules that are broken, and the metrics of the loop since the last look that some of them read."""
+        assert self._start is not None
         looked = self._record.folder
         last = max((line["step"] for line in read_monitors(looked)), default=START)
         recent = [line for line in read_metrics(looked) if last < (line["step"] or 0) <= step]
         loop = {f"loop/{name}": column(recent, name) for name in KEPT if any(name in line for line in recent)}
-        raised = alarms(self._table, self._start, {**now, **loop})
-        after = acted(experiment, self._plan) if raised else experiment
-        line: dict[str, Any] = {name: mean(values) for name, values in {**now, **loop}.items()}
-        line["alarms"] = [self._evidence(step, alarm, images, read) for alarm in raised]
-        if raised and after is None:
-            line["stopped"] = True
-        elif after is not experiment and after is not None:
-            line["beta"] = after.algorithm.beta  # type: ignore[union-attr]
-        self._record.look(step, line)
-        if self._pool:
-            self._pool.meter.drain()  # looking is none of training's cost
-        return after
+        return alarms(self._table, self._start, {**now, **loop}), loop
+
+    def _drawn_at_start(self, rows: Sequence[int]) -> np.ndarray | None:
+        """How the pictures of these prompts began; None of none."""
+        if not rows:
+            return None
+        with self._model.reference() as start:
+            return self._draw(start, rows, 0)[1]
 
     @torch.no_grad()
     def _draw(self, model: FlowModel, rows: Sequence[int], copy: int) -> tuple[Tensor, np.ndarray]:
@@ -140,19 +171,25 @@ class Watch:
         rows, drawn, found = range(len(self._prompts)), [], []
         for copy in range(self._plan.copies):
             x0, images = self._draw(model, rows, copy)
-            judged = self._pool.submit(self._prompts, images) if self._pool else None
-            theirs, ours = (reader.texts(to_float(images)) for reader in (self._readers[1], self._readers[0]))
-            scores = judged.result() if judged else self._trained(self._prompts, to_float(images))
-            one = {"trained": scores.value_B, "unjudged": np.isnan(scores.value_B).astype(np.float64)}
-            one |= self._texts(ours, theirs) | traits.looks(images)
-            one |= {name: scorer(self._prompts, to_float(images)).value_B for name, scorer in self._gold.items()}
-            if self._detector:
-                one["text_area"] = np.array([traits.boxed_area(self._detector, image) for image in images])
+            one, theirs = self._judge(images) if self._measures else ({}, [])
             drawn.append((x0, images, theirs))
             found.append(one)
         now = {name: known_mean(np.stack([one[name] for one in found])) for name in found[0]}
-        now["diversity"] = traits.diversity(np.stack([images for _, images, _ in drawn]))
+        if self._measures:
+            now["diversity"] = traits.diversity(np.stack([images for _, images, _ in drawn]))
         return now, *drawn[0]
+
+    def _judge(self, images: np.ndarray) -> tuple[dict[str, np.ndarray], list[str]]:
+        """What is measured of one picture a prompt, [P] each, and what the second engine reads in them."""
+        judged = self._pool.submit(self._prompts, images) if self._pool else None
+        theirs, ours = (reader.texts(to_float(images)) for reader in (self._readers[1], self._readers[0]))
+        scores = judged.result() if judged else self._trained(self._prompts, to_float(images))
+        one = {"trained": scores.value_B, "unjudged": np.isnan(scores.value_B).astype(np.float64)}
+        one |= self._texts(ours, theirs) | traits.looks(images)
+        one |= {name: scorer(self._prompts, to_float(images)).value_B for name, scorer in self._gold.items()}
+        if self._detector:
+            one["text_area"] = np.array([traits.boxed_area(self._detector, image) for image in images])
+        return one, list(theirs)
 
     def _texts(self, ours: Sequence[str], theirs: Sequence[str]) -> dict[str, np.ndarray]:
         """What can be said of two engines' readings, [P] each; NaN where one of them has no characters for the text."""
@@ -173,13 +210,13 @@ class Watch:
         ]
         return {name: np.where(known, np.array([row[name] for row in rows]), np.nan) for name in rows[0]}
 
-    def _evidence(self, step: int, alarm: Alarm, images: np.ndarray, read: Sequence[str]) -> dict[str, Any]:
+    def _evidence(
+        self, step: int, alarm: Alarm, images: np.ndarray, before: np.ndarray | None, read: Sequence[str]
+    ) -> dict[str, Any]:
         """The alarm for monitors.jsonl, with the pictures that changed most and how they began."""
         rows = alarm.worst[: self._plan.evidence]
         pictures, slug = [], "".join(c if c.isalnum() else "_" for c in alarm.rule.name)
-        if rows:
-            with self._model.reference() as start:
-                _, before = self._draw(start, rows, 0)
+        if before is not None:
             for i, row in enumerate(rows):
                 names = [f"step_{step:06d}_{slug}_{i:02d}{end}.png" for end in ("", "_start")]
                 for name, image in zip(names, (images[row], before[i]), strict=True):

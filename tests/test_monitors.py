@@ -15,12 +15,13 @@ import torch
 
 from alignment.by_step import ByStep
 from alignment.grpo import Grpo, train
-from alignment.monitors import Rule, alarms, drift, gold_rules, mean, reaches, rises, rules, spread
+from alignment.monitors import Rule, alarms, drift, gold_rules, mean, of_clip, reaches, rises, rules, spread
 from base_model.engine import LocalEngine
 from base_model.sample import Sampler
 from base_model.weights import load_model
 from experiments.configs import nano, nano_hacking
 from experiments.experiment import Experiment, MonitorPlan, PromptPlan
+from experiments.ranks import Onlooker, of_rank_0
 from experiments.record import RunRecord, read_metrics, read_monitors, read_run
 from experiments.report import write_report
 from experiments.runner import run
@@ -32,7 +33,7 @@ from rewards.workers import ScorerPool
 from tests.test_grpo import GENTLE, PROMPTS, SPREAD, TINY, listed, moved
 from tests.test_runner import tiny_pretrain
 from tests.tiny_chain import short
-from tests.tiny_model import tiny_model
+from tests.tiny_model import Spy, tiny_model
 
 P = 48
 GOLD = "gold/ocr_judge"
@@ -131,7 +132,7 @@ def test_measures_that_are_not_there_break_nothing() -> None:
 
 @pytest.mark.parametrize(("clip", "most"), [(1e-3, 1e-4), (1e-4, 1e-5), (1e-5, 1e-6), (1e-9, 1e-6)])
 def test_the_alarm_of_the_first_ratio_follows_the_clip_range(clip: float, most: float) -> None:
-    table = rules([GOLD], clip)
+    table = of_clip(rules([GOLD]), clip)
     for gap, raised in ((2.0 * most, True), (0.5 * most, False)):
         broken = alarms(table, seen(), {**seen(), "loop/ratio_gap_first": np.array([gap])})
         assert bool(broken) == raised, f"clip {clip}, gap {gap}"
@@ -354,3 +355,61 @@ def test_what_was_seen_is_forgotten_where_work_goes_back(tmp_path: Path) -> None
     text = (tmp_path / "run" / "monitors.jsonl").read_text()
     assert json.loads(text.splitlines()[1])["alarms"] == [{"rule": "ü"}]
     assert in_force(nano.grpo, record) is nano.grpo
+
+
+# --- several ranks ------------------------------------------------------------------------------------------------
+
+
+class Ranks:
+    """One of two ranks. Rank 0 comes first and leaves what it sent, which rank 1 then finds."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, rank: int, sent: list[torch.Tensor]) -> None:
+        self.rank, self.world_size, self.sent = rank, 2, sent
+
+    def gather(self, x_B: torch.Tensor) -> torch.Tensor:
+        if self.rank == 0:
+            self.sent.append(x_B)
+            return torch.cat([x_B, torch.zeros_like(x_B)])
+        first = self.sent.pop(0)
+        assert first.shape == x_B.shape, "ranks must bring tensors of one shape"
+        return torch.cat([first, x_B])
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("on_alarm", ["report", "stop", "raise_beta"])
+def test_other_ranks_follow_the_alarms_of_rank_0(
+    on_alarm: str, parent: Path, pool: ScorerPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = replace(PLAN, on_alarm=on_alarm, evidence=1)  # type: ignore[arg-type]
+    experiment, sent, asked = tiny_hacking(plan=plan), [], []
+    RunRecord.open(tmp_path, {"experiment": experiment, "parent": ""})
+    after = []
+    for rank in (0, 1):
+        record = Onlooker.read(tmp_path) if rank else RunRecord.read(tmp_path)
+        model = load_model(parent / "model")
+        model.freeze_reference()
+        if rank:
+            monkeypatch.setattr("experiments.watch.named_reward", lambda name: pytest.fail("rank 1 judges nothing"))
+        with Spy(model) as spy:
+            watch = Watch(experiment, plan, model, record, pool if rank == 0 else None, Ranks(rank, sent))
+            watch.begin()
+            with torch.no_grad():
+                for p in model.network.parameters():
+                    p.add_(0.01)
+            after.append(watch.look(1, experiment))
+        asked.append(len(spy.x))
+    assert after[0] == after[1] and (after[0] is None) == (on_alarm == "stop")
+    assert asked[0] == asked[1], "a network that is cut among ranks is asked by all of them together"
+    assert not sent, "rank 1 took part in everything that rank 0 sent"
+    (_, line) = read_monitors(tmp_path)
+    assert [alarm["rule"] for alarm in line["alarms"]] == ["moved <at all>"]
+    assert len(list((tmp_path / "monitors").iterdir())) == 2, "the picture and its start, written once"
+
+
+def test_what_rank_0_brings_reaches_all_ranks() -> None:
+    for value in ([], [[1, 2], []], {"a": "ä" * 300, "b": 1.5}, None):
+        sent: list[torch.Tensor] = []
+        assert of_rank_0(Ranks(0, sent), value) == value
+        assert of_rank_0(Ranks(1, sent), "something else") == value

@@ -14,8 +14,6 @@ import torch
 
 from base_model.weights import load_model
 from experiments.configs import nano
-from experiments.experiment import MonitorPlan
-from experiments.ranks import make_engine
 from experiments.record import read_run
 from experiments.runner import run
 from tests.test_runner import tiny_pretrain
@@ -101,10 +99,19 @@ def test_alignment_runs_on_two_ranks(home, name):
         assert first["loss"] == pytest.approx(0.6931472, abs=1e-6)
 
 
-def test_monitors_are_for_one_process():
-    experiment = replace(nano.grpo, engine="deepspeed", monitors=MonitorPlan())
-    with pytest.raises(ValueError, match="monitors change the settings of a run"):
-        make_engine(experiment, torch.nn.Linear(1, 1), torch.device("cpu"), True)
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [2, 3])
+def test_monitors_watch_a_run_of_two_ranks(home, stage):
+    """Every look raises an alarm: all ranks go on with a higher beta, and the record is that of one run."""
+    folder = home / f"watched_{stage}"
+    done = launch("watched", folder, stage)
+    assert done.returncode == 0, done.stderr[-3000:]
+    check_whole(folder)
+    looks = read_run(folder).monitors
+    assert [look["step"] for look in looks] == [-1, 1, 3, 4]
+    betas = [look["beta"] for look in looks[1:]]
+    assert betas == sorted(set(betas)), "raised at every look, once"
+    assert all(len(look["alarms"]) == 1 for look in looks[1:])
 
 
 def test_an_engine_that_does_not_exist_is_named():

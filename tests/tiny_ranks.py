@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from experiments.experiment import Experiment
+    from experiments.experiment import Experiment, MonitorPlan
 
 
 def ranked(name: str, zero_stage: int) -> Experiment:
@@ -23,11 +23,27 @@ def ranked(name: str, zero_stage: int) -> Experiment:
     from tests.tiny_chain import short, tiny_chain
 
     by_name = {stage: experiment for stage, experiment, _ in tiny_chain()}
-    experiment = by_name[name]
+    experiment = by_name["grpo" if name == "watched" else name]
     if name == "sft":
         experiment = short(replace(nano.sft, algorithm=replace(nano.sft.algorithm, batch=4, micro=4)), 5)
+    if name == "watched":
+        experiment = replace(experiment, monitors=watched())
     optim = replace(experiment.optim, muon_lr=0.0, ema_decay=0.5)
     return replace(experiment, optim=optim, engine="deepspeed", zero_stage=zero_stage)
+
+
+def watched() -> MonitorPlan:
+    """A plan with a rule that any movement breaks, instead of the table."""
+    from alignment import monitors
+    from base_model.sample import Sampler
+    from experiments import watch
+    from experiments.experiment import MonitorPlan, PromptPlan
+
+    monitors.SURE = 0.0
+    rule = monitors.Rule("moved", monitors.rises("drift"), -1.0, "squared velocity", "to see an alarm")
+    watch.rules = lambda gold: (rule,)
+    few = PromptPlan(4, seed=5, heldout=True)
+    return MonitorPlan(every=2, prompts=few, sampler=Sampler(steps=3), evidence=1, on_alarm="raise_beta")
 
 
 def tell(number: int, after: int) -> None:
