@@ -510,14 +510,14 @@ def test_plain_png_keeps_its_pixel_data_and_nothing_else(tmp_path: Path) -> None
     assert b"secret" in content and b"secret" not in kept and data in kept  # not encoded again
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(kept))), np.asarray(Image.open(io.BytesIO(content))))
     upright = PngImagePlugin.PngInfo()
-    upright.add_itxt("XML:com.adobe.xmp", '<x:xmpmeta tiff:Orientation="6"></x:xmpmeta>')
+    upright.add_itxt("XML:com.adobe.xmp", '<x:xmpmeta tiff:Orientation="3"></x:xmpmeta>')
     turned = Image.Exif()
     turned[0x0112] = 6
     pixels = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(2, 4, 3) * 10)
     for image, options in (
         (pixels, {"exif": turned}), (pixels.convert("L"), {}), (pixels.convert("P"), {}),
         (pixels, {"transparency": (0, 10, 20)}),
-(pixels, {"pnginfo": upright}),
+        (pixels, {"pnginfo": upright}),
         (pixels.convert("RGBA"), {}),
     ):  # fmt: skip
         out = io.BytesIO()
