@@ -132,6 +132,7 @@ def drawn_noise(model: FlowModel, texts: int, group: int, walk: Walk, random: to
     return [first, *(model.noise(texts * group, random) for _ in range(walk.window))]
 
 
+@torch.no_grad()
 def walked(
     model: FlowModel, texts: Sequence[str], group: int, sampler: Sampler, walk: Walk, first: int,
     noise: Sequence[Tensor],

@@ -1,0 +1,226 @@
+"""One experiment through the runner on a card that is none: open, encode, rollout, score, update, checkpoint, finish.
+
+Everything is the project's own; what is replaced is named in `without_numbers`. Two updates are made, because the
+optimizer's moments come into being with the first.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiments.benchmarks.card.card import Card
+from experiments.benchmarks.card.ranks import joined
+from experiments.benchmarks.card.release import language_model, make_release, read_hollow, write_hollow
+from experiments.benchmarks.card.torch_patches import opened
+from experiments.experiment import Experiment
+from preference_data.records import Prompt
+from rewards.metering import Meter
+from rewards.scores import Scores
+
+LETTERS = 96
+"""of a made-up prompt: as many tokens, since the tokenizer here knows bytes alone"""
+
+
+class Judge:
+    """Scores that differ by place: nothing to look at, and no group without a spread."""
+
+    name = "places"
+
+    def __init__(self) -> None:
+        self.meter = Meter()
+
+    def submit(self, prompts: Sequence[Prompt], images_uint8_B3HW: np.ndarray) -> Future[Scores]:
+        """Raises AssertionError when images are not 8-bit arrays of the host, one a prompt."""
+        assert images_uint8_B3HW.dtype == np.uint8 and len(images_uint8_B3HW) == len(prompts)
+        answer: Future[Scores] = Future()
+        answer.set_result(Scores(np.arange(len(prompts), dtype=np.float64) / len(prompts), {}))
+        return answer
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a run took."""
+
+    peaks: Mapping[str, int]
+    """most bytes alive on the card, by phase"""
+    at_peak: Mapping[str, Counter[str]]
+    """what they were, by line"""
+    syncs: Mapping[tuple[str, str], int]
+    """(phase, line) -> how often the host waited for the card"""
+    said: Mapping[str, int]
+    """collectives by line"""
+    mixings: Mapping[str, int]
+    text_tokens: int
+    """of the longest prompt"""
+
+    @property
+    def peak(self) -> int:
+        return max(self.peaks.values())
+
+
+def prompts_file(path: Path, count: int) -> Path:
+    """Prompts of `LETTERS` letters that ask for a text in quotes."""
+    path.write_text(
+        "".join(f'A page of plain paper with the word "N{i:05d}"'.ljust(LETTERS, "x") + "\n" for i in range(count))
+    )
+    return path
+
+
+def shrunk(experiment: Experiment, folder: Path, prompts: int) -> Experiment:
+    """The experiment with made-up prompts, as few as `prompts`, and two updates, a checkpoint between them."""
+    steps = replace(experiment.algorithm, steps=2)
+    changed: dict[str, Any] = {"algorithm": steps, "save_every": 1}
+    file = str(prompts_file(folder / "prompts.txt", prompts))
+    if experiment.prompts:
+        changed["prompts"] = replace(experiment.prompts, count=prompts, file=file)
+    if experiment.pairs:
+        changed["pairs"] = replace(
+            experiment.pairs, prompts=replace(experiment.pairs.prompts, count=prompts, file=file)
+        )
+    if getattr(experiment.data, "limit", 0):
+        changed["data"] = replace(experiment.data, limit=prompts)  # type: ignore[type-var]
+    return replace(experiment, **changed)
+
+
+def count_recipe(experiment: Experiment, folder: Path, layers: int = 0, ranks: int = 8, prompts: int = 16) -> Counted:
+    """Run the experiment in `folder` as rank 0 of `ranks`, with so many blocks (0: all). Raises `Mixed` for what CUDA
+    or NCCL would refuse."""
+    from experiments import runner
+    from experiments.progress import Progress
+
+    folder.mkdir(parents=True, exist_ok=True)
+    base = make_release(folder / "base", experiment.preset, layers)
+    own = shrunk(replace(experiment, base=str(base)), folder, prompts)
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        said: Mapping[str, int] = {}
+        card = stack.enter_context(opened())
+        if experiment.engine == "deepspeed":
+            said = stack.enter_context(joined(ranks))
+        lengths = stack.enter_context(without_numbers(card))
+        judge: Any = Judge()
+        runner.run(own, folder / "run", None, judge, Progress({own.name: 60.0}, io.StringIO()), "meta")
+    return Counted(card.peaks, card.at_peak, card.syncs, said, card.mixings, max(lengths, default=0))
+
+
+@contextmanager
+def without_numbers(card: Card) -> Iterator[list[int]]:
+    """Weights are read as zeros and written as holes, what stands for nothing is not counted, phases have names.
+
+    Yields the token counts of the prompts that are encoded.
+    """
+    from base_model import (
+        checkpoint,
+        engine,
+        engine_deepspeed,
+        engine_files,
+        lora,
+        released,
+        shards,
+        vlm,
+        weights,
+        zero_state,
+    )
+    from experiments import ranks
+
+    lengths: list[int] = []
+    with ExitStack() as stack:
+        swap = lambda owner, name, value: stack.enter_context(mock.patch.object(owner, name, value))  # noqa: E731
+        swap(torch.cuda, "is_available", lambda: False)
+        for module, name in ((released, "MMDiT"), (shards, "check_fit"), (engine_files, "like"), (zero_state, "like"),
+                             (engine_deepspeed, "like")):  # fmt: skip
+            swap(module, name, card.placeholders(getattr(module, name)))
+        swap(shards.Shards, "get", hollow_tensor)
+        swap(vlm.VisionLanguageEncoder, "_load", load_language_model)
+        for module in (engine, engine_deepspeed):
+            swap(module, "frozen_checksum", lambda _: 0)
+        for module in (engine_files, shards, lora, weights):
+            if hasattr(module, "save_file"):
+                swap(module, "save_file", write_hollow)
+        for module in (engine, engine_deepspeed, ranks):
+            if hasattr(module, "load_file"):
+                swap(module, "load_file", read_hollow)
+        for module in (engine_files, engine_deepspeed, zero_state):
+            swap(module, "write_one_by_one", write_hollow_one_by_one)
+        swap(checkpoint, "_sha256", lambda path: f"{path.stat().st_size}")
+        heard = vlm.padded
+
+        def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+            lengths.extend(len(row) for row in rows)
+            return heard(rows)
+
+        swap(vlm, "padded", padded)
+        for owner, name, phase in phases():
+            swap(owner, name, phased(card, getattr(owner, name), phase))
+        yield lengths
+
+
+def phases() -> Iterator[tuple[Any, str, str]]:
+    """Functions of the project, and what their time is called."""
+    from alignment import groups
+    from base_model.engine import LocalEngine
+    from base_model.engine_deepspeed import DeepSpeedEngine
+    from base_model.qwen_image import QwenImage
+    from base_model.vlm import VisionLanguageEncoder
+    from experiments import preferences, runner
+
+    yield runner, "open_either", "open"
+    yield runner, "encode_ahead", "encode"
+    yield VisionLanguageEncoder, "_run", "encode"
+    yield runner, "equip_engine", "equip"
+    yield groups, "rollout", "rollout"
+    yield preferences, "walked", "rollout"
+    yield QwenImage, "decode", "decode"
+    yield runner, "look", "look"
+    yield LocalEngine, "update", "update"
+    yield DeepSpeedEngine, "update", "update"
+    yield LocalEngine, "save", "checkpoint"
+    yield DeepSpeedEngine, "save", "checkpoint"
+    yield runner, "finish", "finish"
+
+
+def phased(card: Card, inner: Any, phase: str) -> Any:
+    def outer(*args: Any, **kwargs: Any) -> Any:
+        with card.phase(phase if card.name != "look" else "look"):
+            return inner(*args, **kwargs)
+
+    return outer
+
+
+def hollow_tensor(self: Any, name: str) -> Tensor:
+    """`Shards.get`."""
+    from experiments.benchmarks.card.release import TYPES
+
+    return torch.zeros((), dtype=TYPES[self.place[name].get_slice(name).get_dtype()]).expand(self.shape(name))
+
+
+def load_language_model(self: Any) -> None:
+    """`VisionLanguageEncoder._load`."""
+    from transformers import Qwen2Tokenizer
+
+    self._tokenizer = Qwen2Tokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
+    self._model = language_model()
+
+
+def write_hollow_one_by_one(path: Path, layout: Mapping[str, Tensor], make: Any, writes: bool) -> None:
+    """`engine_files.write_one_by_one`: every tensor is made, as ranks do together, and a hole is written."""
+    for name in layout:
+        tensor = make(name)
+        assert (tensor.shape, tensor.dtype) == (layout[name].shape, layout[name].dtype), name
+        del tensor
+    if writes:
+        write_hollow(layout, path)
