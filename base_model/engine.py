@@ -207,7 +207,8 @@ class LocalEngine:
             raise ValueError(NO_GRADIENT)
         norm = torch.nn.utils.get_total_norm([p.grad for p in moved])
         share = self.optim.lr_share(self.updates)
-        metrics = to_floats({**means, "grad_norm": norm}) | {"lr": self.optim.adamw_lr * share}
+        metrics = to_floats({**means, "grad_norm": norm.to(self.device)})  # that of offloaded gradients is on the host
+        metrics["lr"] = self.optim.adamw_lr * share
         if self._skips.skip(self.updates, metrics):
             return {**metrics, "skipped": 1.0}
         if self.optim.clip:

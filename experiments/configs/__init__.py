@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from experiments.configs import (
     large_grpo,
+    large_tuning,
     nano,
     nano_algorithms,
     nano_edit,
@@ -35,5 +36,6 @@ CONFIGS: dict[str, Experiment] = {
         nano_hacking.sft,
         *nano_race.configs,
         *large_grpo.configs,
+        *large_tuning.configs,
     )
 }

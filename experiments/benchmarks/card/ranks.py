@@ -26,6 +26,10 @@ COLLECTIVES = (
     "all_gather_coalesced",
 )  # fmt: skip
 
+MAKERS = {"FloatTensor": torch.float32, "DoubleTensor": torch.float64, "HalfTensor": torch.float16,
+          "BFloat16Tensor": torch.bfloat16, "IntTensor": torch.int32, "LongTensor": torch.int64,
+          "ByteTensor": torch.uint8}  # fmt: skip
+
 
 def launched(ranks: int) -> dict[str, str]:
     """What a launcher would tell rank 0. DeepSpeed's CPU accelerator is the one that can be told another device."""
@@ -65,10 +69,12 @@ def joined(ranks: int) -> Iterator[Counter[str]]:
     said: Counter[str] = Counter()
     with ExitStack() as stack:
         stack.enter_context(mock.patch.dict(os.environ, launched(ranks)))
-        import deepspeed  # noqa: F401  before the patches: it takes names from torch.distributed
+        import deepspeed  # before the patches: it takes names from torch.distributed
         from deepspeed.accelerator import get_accelerator
 
         kind = type(get_accelerator())
+        for module in (deepspeed.utils.groups, deepspeed.comm.comm):  # they remember the groups of a former entry
+            stack.enter_context(mock.patch.dict(vars(module)))
         dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=ranks)
         stack.callback(dist.destroy_process_group)
         for name in COLLECTIVES:
@@ -80,6 +86,9 @@ def joined(ranks: int) -> Iterator[Counter[str]]:
             "on_accelerator": lambda self, x: x.is_meta, "is_synchronized_device": lambda self: True,
         }.items():  # fmt: skip
             stack.enter_context(mock.patch.object(kind, name, value))
+        for name, dtype in MAKERS.items():  # torch.cuda.FloatTensor([1.0]) is a tensor on the card
+            make = property(lambda self, dtype=dtype: lambda data: torch.tensor(data, dtype=dtype, device="meta"))
+            stack.enter_context(mock.patch.object(kind, name, make))
         for name in ("get_autocast_dtype", "is_autocast_enabled"):  # ZeRO-3's linear layers ask them for the device
             ask = getattr(torch, name)
             stack.enter_context(

@@ -21,9 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alignment.groups import Groups
+from alignment.trajectory import Walk
+from base_model.sample import Sampler
 from experiments.benchmarks.card.card import Card
 from experiments.benchmarks.card.ranks import joined
-from experiments.benchmarks.card.release import language_model, make_release, read_hollow, write_hollow
+from experiments.benchmarks.card.release import LANGUAGE, language_model, make_release, read_hollow, write_hollow
 from experiments.benchmarks.card.torch_patches import opened
 from experiments.experiment import Experiment
 from preference_data.records import Prompt
@@ -80,24 +83,40 @@ def prompts_file(path: Path, count: int) -> Path:
 
 
 def shrunk(experiment: Experiment, folder: Path, prompts: int) -> Experiment:
-    """The experiment with made-up prompts, as few as `prompts`, and two updates, a checkpoint between them."""
-    steps = replace(experiment.algorithm, steps=2)
-    changed: dict[str, Any] = {"algorithm": steps, "save_every": 1}
+    """The experiment with made-up prompts, as few as `prompts`, and two updates, a checkpoint between them.
+
+    Counts that change no peak are small: an update learns from two micro-batches or one rollout of one, and a
+    trajectory has one step behind the window's farthest place.
+    """
+    cfg: Any = experiment.algorithm
+    cfg = replace(cfg, steps=2)
+    if isinstance(cfg, Groups):
+        sampler = replace(cfg.sampler, steps=cfg.walk.within + 1)
+        cfg = replace(cfg, prompts=cfg.micro // cfg.group, sampler=sampler)
+    else:
+        cfg = replace(cfg, batch=min(cfg.batch, 2 * cfg.micro))
+    changed: dict[str, Any] = {"algorithm": cfg, "save_every": 1}
     file = str(prompts_file(folder / "prompts.txt", prompts))
     if experiment.prompts:
         changed["prompts"] = replace(experiment.prompts, count=prompts, file=file)
     if experiment.pairs:
-        changed["pairs"] = replace(
-            experiment.pairs, prompts=replace(experiment.pairs.prompts, count=prompts, file=file)
-        )
+        plan = experiment.pairs
+        asked = replace(plan.prompts, count=prompts, file=file)
+        changed["pairs"] = replace(plan, prompts=asked, sampler=replace(plan.sampler, steps=plan.walk.within + 1))
     if getattr(experiment.data, "limit", 0):
         changed["data"] = replace(experiment.data, limit=prompts)  # type: ignore[type-var]
     return replace(experiment, **changed)
 
 
-def count_recipe(experiment: Experiment, folder: Path, layers: int = 0, ranks: int = 8, prompts: int = 16) -> Counted:
-    """Run the experiment in `folder` as rank 0 of `ranks`, with so many blocks (0: all). Raises `Mixed` for what CUDA
-    or NCCL would refuse."""
+def count_recipe(
+    experiment: Experiment, folder: Path, layers: int = 0, ranks: int = 8, prompts: int = 16, whole: bool = True
+) -> Counted:
+    """Run the experiment in `folder` as rank 0 of `ranks`, with so many blocks (0: all).
+
+    Without `whole` nothing is run but opening, rollouts and updates: what depends on the engine. The language model is
+    then never there, a rollout has no steps but those that are learned from, and nothing is saved. Raises `Mixed` for
+    what CUDA or NCCL would refuse.
+    """
     from experiments import runner
     from experiments.progress import Progress
 
@@ -112,9 +131,39 @@ def count_recipe(experiment: Experiment, folder: Path, layers: int = 0, ranks: i
         if experiment.engine == "deepspeed":
             said = stack.enter_context(joined(ranks))
         lengths = stack.enter_context(without_numbers(card))
+        if not whole:
+            own = only_updates(own, stack)
         judge: Any = Judge()
         runner.run(own, folder / "run", None, judge, Progress({own.name: 60.0}, io.StringIO()), "meta")
     return Counted(card.peaks, card.at_peak, card.syncs, said, card.mixings, max(lengths, default=0))
+
+
+def only_updates(experiment: Experiment, stack: ExitStack) -> Experiment:
+    """The experiment without what is the same whatever the engine."""
+    from base_model.vlm import VisionLanguageEncoder
+    from experiments import runner
+
+    def run(self: Any, prompts: Sequence[str], shown: Any) -> list[Tensor]:
+        self._load_tokenizer()
+        counts = [len(self._tokenizer(prompt).input_ids) - self.task.dropped for prompt in prompts]
+        return [torch.zeros(count, LANGUAGE["hidden_size"], dtype=torch.bfloat16) for count in counts]
+
+    stack.enter_context(mock.patch.object(VisionLanguageEncoder, "_run", run))
+    stack.enter_context(mock.patch.object(VisionLanguageEncoder, "_load_tokenizer", load_tokenizer, create=True))
+    stack.enter_context(mock.patch.object(runner, "finish", lambda *_: None))
+    cfg: Any = experiment.algorithm
+    if isinstance(cfg, Groups):
+        walk, sampler = short(cfg.walk, cfg.sampler)
+        return replace(experiment, save_every=9, algorithm=replace(cfg, walk=walk, sampler=sampler))
+    if experiment.pairs:
+        walk, sampler = short(experiment.pairs.walk, experiment.pairs.sampler)
+        return replace(experiment, save_every=9, pairs=replace(experiment.pairs, walk=walk, sampler=sampler))
+    return replace(experiment, save_every=9)
+
+
+def short(walk: Walk, sampler: Sampler) -> tuple[Walk, Sampler]:
+    """The window alone, and one step behind it."""
+    return replace(walk, within=walk.window), replace(sampler, steps=walk.window + 1)
 
 
 @contextmanager
@@ -135,12 +184,13 @@ def without_numbers(card: Card) -> Iterator[list[int]]:
         weights,
         zero_state,
     )
-    from experiments import ranks
+    from experiments import ranks, runner
 
     lengths: list[int] = []
     with ExitStack() as stack:
         swap = lambda owner, name, value: stack.enter_context(mock.patch.object(owner, name, value))  # noqa: E731
         swap(torch.cuda, "is_available", lambda: False)
+        swap(runner, "LOOK", replace(runner.LOOK, count=4))  # as many as are sampled together
         for module, name in ((released, "MMDiT"), (shards, "check_fit"), (engine_files, "like"), (zero_state, "like"),
                              (engine_deepspeed, "like")):  # fmt: skip
             swap(module, name, card.placeholders(getattr(module, name)))
@@ -208,11 +258,15 @@ def hollow_tensor(self: Any, name: str) -> Tensor:
     return torch.zeros((), dtype=TYPES[self.place[name].get_slice(name).get_dtype()]).expand(self.shape(name))
 
 
-def load_language_model(self: Any) -> None:
-    """`VisionLanguageEncoder._load`."""
+def load_tokenizer(self: Any) -> None:
     from transformers import Qwen2Tokenizer
 
     self._tokenizer = Qwen2Tokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
+
+
+def load_language_model(self: Any) -> None:
+    """`VisionLanguageEncoder._load`."""
+    load_tokenizer(self)
     self._model = language_model()
 
 
