@@ -10,9 +10,9 @@ qwen_sft_*: the flow-matching loss on 384 rendered words (`nano.CLEAN`) in the s
 That is enough to teach a checkpoint a face or a language of letters, and little enough for one card.
 
 qwen_dpo_*: preferences are made first: 8 images of each of 1,000 prompts at 512 px, scored by the page reward, and the
-best and the worst of a prompt become a pair. An update and rank learns from 32 pairs (LoRA) or 8 (all weights; there the
-reference is a frozen copy of the network, 41 GB on every card). beta is nano_dpo's; nobody has published one for this
-model and this form of the loss.
+best and the worst of a prompt become a pair. An update and rank learns from 32 pairs (LoRA) or 8 (all weights; there
+the reference is a frozen copy of the network, 41 GB on every card). beta is nano_dpo's; nobody has published one for
+this model and this form of the loss.
 """
 
 from __future__ import annotations
