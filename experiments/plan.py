@@ -6,6 +6,13 @@
     (A4)  ZeRO over N processes: stage 1 divides (A3) by N, stage 2 also (A2), stage 3 also (A1)
     (A5)  time of products = FLOPs / (peak * share);   of ZeRO's exchange and of the host = bytes / bandwidth
 
+    (A6)  peak = the most over phases of what stands and what the phase adds:
+          encoding      weights whole, language model; before the engine is made, and gone after it
+          sampling      what stands, and one forward pass
+          decoding      what stands, and `DECODE` bytes a pixel of the images that are decoded together
+          update        what stands, the gradients' sum, and a forward and backward pass
+          checkpoint samples   decoding of the model's own size; the average takes the weights' place, which wait aside
+
 Stage 3 gathers up to `LIVE` weights while a pass runs, and a bucket of gradients is on its way at any moment. Host
 memory takes (A2) and (A3) with offload. Which parts overlap is not known beforehand, so an update's
 time is a range: from the longest part alone to all of them one after the other.
@@ -54,6 +61,32 @@ class Work:
     """where these numbers come from, a line each"""
     updates: int
     """of the whole run"""
+    passes: float = 0.0
+    """backward passes an update; 0 = `trained` / `micro`"""
+
+    @property
+    def backward_passes(self) -> float:
+        return self.passes or self.trained / self.micro
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a released checkpoint's run has on the card beside the network and its training, in 10^9 bytes."""
+
+    autoencoder: float = 0.0
+    language: float = 0.0
+    """while texts are encoded"""
+    sampling: float = 0.0
+    """a forward pass of a rollout"""
+    decoding: float = 0.0
+    """of the images of a rollout that are decoded together"""
+    samples: float = 0.0
+    """decoding of checkpoint samples"""
+    stays: bool = False
+    """the language model is needed while training: the texts are not known beforehand"""
+
+
+NOTHING = Beside()
 
 
 @dataclass(frozen=True)
@@ -109,14 +142,32 @@ def memory_gb(need: Footprint, setup: Setup, reference: bool) -> dict[str, float
     bucket = min(bucket_size(need.trained), need.trained) * w if setup.zero > 0 else 0.0
     on_card = 0.0 if setup.offload else 1.0
     copy = need.parameters * w if reference and not setup.rank else 0.0
+    summed = 1.0 if setup.zero == 1 else on_card  # stage 1 sums whole gradients on the card before it sends them
+    averaged_on_card = on_card if setup.zero < 0 else 1.0  # DeepSpeed's optimizer alone goes to host memory
     return {
         "weights": (need.parameters * w / slices[2] + gathered) / GB,
-        "gradients": (on_card * 4.0 * need.trained / slices[1] + bucket) / GB,
+        "gradients": (summed * 4.0 * need.trained / slices[1] + bucket) / GB,
         "optimizer": on_card * optimizer_bytes(need, setup) / slices[0] / GB,
-        "weight average": 4.0 * need.trained / slices[2] * setup.ema * on_card / GB,
+        "weight average": 4.0 * need.trained / slices[2] * setup.ema * averaged_on_card / GB,
         "activations": need.activations(setup.recompute) / GB,
         "frozen copy": copy / GB,
         "other models": setup.frozen_gb,
+    }
+
+
+def phases_gb(memory: dict[str, float], need: Footprint, setup: Setup, beside: Beside) -> dict[str, float]:
+    """(A6)"""
+    w = 2 if setup.bf16 else 4
+    language = beside.language * beside.stays
+    stands = sum(memory.values()) - memory["gradients"] - memory["activations"] + beside.autoencoder + language
+    loaded = need.parameters * w / GB + beside.autoencoder
+    aside = setup.ema * w * need.trained / (setup.gpus if setup.zero == 3 else 1) / GB
+    return {
+        "encoding": (loaded + beside.language) * bool(beside.language),
+        "sampling": stands + beside.sampling,
+        "decoding": stands + beside.decoding,
+        "update": stands + memory["gradients"] + memory["activations"],
+        "checkpoint samples": (stands + aside + beside.samples) * bool(beside.samples),
     }
 
 
@@ -131,10 +182,12 @@ def optimizer_bytes(need: Footprint, setup: Setup) -> float:
     return masters + 8.0 * need.trained - 4.0 * need.muon * setup.muon
 
 
-def host_gb(need: Footprint, setup: Setup) -> float:
-    """Host memory of the whole machine: one copy of the weights a process while they load, or what is offloaded."""
-    N, w = setup.gpus, 2 if setup.bf16 else 4
-    loading = N * need.parameters * w
+def host_gb(need: Footprint, setup: Setup, beside: Beside = NOTHING) -> float:
+    """Host memory of the whole machine: what passes through a process while a checkpoint loads, or what is offloaded.
+
+    Weights come to the card tensor by tensor; the language model comes whole.
+    """
+    N, loading = setup.gpus, setup.gpus * beside.language * GB
     if not setup.offload:
         return loading / GB
     kept = 4.0 * need.trained + optimizer_bytes(need, setup)
@@ -156,7 +209,7 @@ def seconds(need: Footprint, setup: Setup, work: Work) -> dict[str, float]:
     """(A5), by part, of an update."""
     card, N, w = find_card(setup.card), setup.gpus, 2 if setup.bf16 else 4
     peak = (card.bf16_tflops if setup.bf16 else card.fp32_tflops) * 1e12
-    passes = work.trained / work.micro
+    passes = work.backward_passes
     part = (N - 1) / N
     summed = 4 if setup.zero == 1 else w  # stage 1 exchanges float32 sums (base_model/engine_deepspeed.py)
     moved = (summed + w) * need.trained * part if setup.zero < 3 else 0.0
@@ -183,10 +236,14 @@ class Account:
     memory: dict[str, float]
     refused: str
     """why the engine would not do it"""
+    phases: dict[str, float]
+    """(A6)"""
+    beside: Beside
 
     @property
     def total(self) -> float:
-        return sum(self.memory.values())
+        """The peak."""
+        return max(self.phases.values())
 
     @property
     def fits(self) -> bool:
@@ -200,8 +257,9 @@ def account(cfg: MMDiTConfig, micro: Pass, lora: Lora, setup: Setup, work: Work)
     return costed(footprint(cfg, lora, micro, setup.bf16), setup, work)
 
 
-def costed(need: Footprint, setup: Setup, work: Work) -> Account:
-    return Account(setup, work, need, memory_gb(need, setup, work.reference), refusal(setup))
+def costed(need: Footprint, setup: Setup, work: Work, beside: Beside = NOTHING) -> Account:
+    memory = memory_gb(need, setup, work.reference)
+    return Account(setup, work, need, memory, refusal(setup), phases_gb(memory, need, setup, beside), beside)
 
 
 def alternatives(setup: Setup) -> Iterator[Setup]:

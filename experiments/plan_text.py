@@ -40,7 +40,7 @@ def lines(name: str, micro: Pass, accounts: Sequence[Account], chosen: Account) 
         times = seconds(one.need, one.setup, work)
         mark = " <" if one is chosen else ""
         between = f"{max(times.values()):.3g} to {sum(times.values()):.3g}"
-        fits, host = "yes" if one.fits else "no", host_gb(one.need, one.setup)
+        fits, host = "yes" if one.fits else "no", host_gb(one.need, one.setup, one.beside)
         yield f"{one.setup.label:24}{one.total:10.3g}{fits:>6}{host:12.3g}{between:>24}{mark}"
     yield ""
     yield from part_lines(chosen)
@@ -51,10 +51,11 @@ def batch_lines(micro: Pass, chosen: Account) -> Iterator[str]:
     yield from work.arithmetic
     h, w = micro.grid
     yield f"a sample: {h} x {w} = {h * w} latent tokens + {micro.text} text tokens = {micro.tokens}"
-    passes = work.trained / work.micro
+    passes = work.backward_passes
     yield (
-        f"an update: {setup.gpus} cards x {passes:.4g} passes x {work.micro} samples = {setup.gpus * work.trained} "
-        f"samples, {setup.gpus * work.trained * micro.tokens:,} tokens that are learned from"
+        f"an update: {setup.gpus} cards x {passes:.4g} passes of at most {work.micro} samples = "
+        f"{setup.gpus * work.trained} samples, {setup.gpus * work.trained * micro.tokens:,} tokens that are learned "
+        "from"
     )
     if work.drawn:
         yield f"           and {setup.gpus * work.drawn} samples that only go forward"
@@ -68,7 +69,10 @@ def part_lines(chosen: Account) -> Iterator[str]:
     for part, gb in chosen.memory.items():
         if gb:
             yield f"  {part:22}{gb:10.4g} GB"
-    yield f"  {'together':22}{chosen.total:10.4g} GB of {limit_gb(card):.4g}"
+    for phase, gb in chosen.phases.items():
+        if gb:
+            yield f"  {phase + ', in all':22}{gb:10.4g} GB"
+    yield f"  {'peak':22}{chosen.total:10.4g} GB of {limit_gb(card):.4g}"
     yield f"  ({card.memory_gb:.0f} GB less {SPARE:.0%} for fragments and {RESERVE_GB:.0f} GB for driver and workspace)"
     peak = card.bf16_tflops if setup.bf16 else card.fp32_tflops
     yield f"  {'work of an update':22}{flops(chosen.need, setup, work) / 1e12:10.4g} TFLOP a card"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from alignment.awm import Awm
 from alignment.best_of_n import BestOfN
 from alignment.dpo import Dpo
+from alignment.groups import Groups
 from alignment.grpo import Grpo
 from alignment.kto import Kto
 from alignment.nft import Nft
@@ -15,10 +16,11 @@ from alignment.points import Forward
 from base_model.lora import Lora
 from base_model.presets import PICTURES, PRESETS, VAES
 from base_model.pretrain import Pretrain
+from base_model.sample import at_once
 from experiments.configs import CONFIGS
 from experiments.experiment import Experiment
 from experiments.footprint import Pass, footprint
-from experiments.plan import Setup, Work, alternatives, costed
+from experiments.plan import GB, NOTHING, Account, Beside, Setup, Work, alternatives, costed
 from experiments.plan_text import lines, refused_lines
 
 
@@ -52,12 +54,13 @@ def plan(asked: Asked) -> tuple[int, list[str]]:
     work = work_of(experiment, asked)
     setup = setup_of(experiment, asked)
     size = asked.size if any(asked.size) or experiment is None else experiment.size
-    micro = Pass(work.micro, grid(preset, size), asked.text)
+    micro = Pass(work.micro, grid(preset, size), text_of(experiment, asked.text))
     need = footprint(PRESETS[preset], Lora(setup.rank), micro, setup.bf16)
-    ways = [costed(need, way, work) for way in alternatives(setup)]
+    beside = beside_of(experiment, preset, size)
+    ways = [costed(need, way, work, beside) for way in alternatives(setup)]
     if asked.stage is not None:
         wanted = -1 if setup.gpus == 1 and asked.stage == 0 else asked.stage
-        chosen = costed(need, replace(setup, zero=wanted), work)
+        chosen = costed(need, replace(setup, zero=wanted), work, beside)
         ways = [chosen if way.setup == chosen.setup else way for way in ways]
     else:
         chosen = next((way for way in ways if way.fits), min(ways, key=lambda way: (bool(way.refused), way.total)))
@@ -69,9 +72,19 @@ def plan(asked: Asked) -> tuple[int, list[str]]:
         """Whether any way of the changed run fits."""
         changed = footprint(PRESETS[preset], Lora(other.rank), replace(micro, samples=samples), other.bf16)
         smaller = replace(work, micro=samples)
-        return any(costed(changed, way, smaller).fits for way in alternatives(other))
+        return any(costed(changed, way, smaller, beside).fits for way in alternatives(other))
 
     return 1, [*told, "", *refused_lines(chosen, fits)]
+
+
+def accounts(experiment: Experiment, asked: Asked) -> list[Account]:
+    """Every way to train the experiment on so many cards, worked out."""
+    work, setup = work_of(experiment, asked), setup_of(experiment, asked)
+    size = asked.size if any(asked.size) else experiment.size
+    micro = Pass(work.micro, grid(experiment.preset, size), text_of(experiment, asked.text))
+    need = footprint(PRESETS[experiment.preset], Lora(setup.rank), micro, setup.bf16)
+    beside = beside_of(experiment, experiment.preset, size)
+    return [costed(need, way, work, beside) for way in alternatives(setup)]
 
 
 def find(name: str) -> tuple[Experiment | None, str]:
@@ -102,6 +115,48 @@ def grid(preset: str, size: tuple[int, int]) -> tuple[int, int]:
     return height // side, width // side
 
 
+def guided(experiment: Experiment | None) -> bool:
+    """Whether a pass holds every sample twice, with its prompt and with none."""
+    cfg = experiment and experiment.algorithm
+    return isinstance(cfg, Grpo) and cfg.sampler.guidance != 1.0
+
+
+def text_of(experiment: Experiment | None, text: int) -> int:
+    """Text tokens of a sample of a backward pass: with guidance half of them are of no prompt."""
+    return (text + NO_PROMPT + 1) // 2 if guided(experiment) else text
+
+
+def beside_of(experiment: Experiment | None, preset: str, size: tuple[int, int]) -> Beside:
+    """What a run of a released checkpoint has on the card beside what learns; nothing for a preset or a small model."""
+    if experiment is None or not (experiment.base or PRESETS[preset].joint_attention_dim == LANGUAGE_WIDTH):
+        return NOTHING
+    cfg, width = experiment.algorithm, 2.0 * PRESETS[preset].width
+    rows, drawer = 0, experiment.pairs or (cfg if isinstance(cfg, Groups) else None)
+    image, native = (tokens(preset, one) for one in (size, (0, 0)))
+    if drawer is not None:
+        G = drawer.group
+        own = cfg.micro if isinstance(cfg, Groups) else max(1, at_once(image, PROMPTS_AT_ONCE * G) // G) * G
+        rows = own * (2 if drawer.sampler.guidance != 1.0 else 1)
+    decoded = at_once(image, drawer.group if isinstance(cfg, Groups) else own) if drawer else 0
+    side = (VAES[preset].factor * PRESETS[preset].patch_size) ** 2
+    looked = at_once(native, LOOKED_AT)
+    return Beside(
+        AUTOENCODER_GB, LANGUAGE_GB, rows * (image + NO_PROMPT) * FORWARD * width / GB,
+        decoded * image * side * DECODE / GB, looked * native * side * DECODE / GB, texts_unknown(experiment),
+    )  # fmt: skip
+
+
+def tokens(preset: str, size: tuple[int, int]) -> int:
+    """Latent tokens of an image."""
+    rows, columns = grid(preset, size)
+    return rows * columns
+
+
+def texts_unknown(experiment: Experiment) -> bool:
+    """Whether the language model stays, because captions are drawn without end (see `encode_ahead` of the runner)."""
+    return experiment.data is not None and not getattr(experiment.data, "limit", 0)
+
+
 def work_of(experiment: Experiment | None, asked: Asked) -> Work:
     """What an update does. Raises ValueError for the autoencoder's experiments, which have another network."""
     if experiment is None:
@@ -127,28 +182,54 @@ def work_of(experiment: Experiment | None, asked: Asked) -> Work:
         raise ValueError(
             f"{experiment.name} trains an autoencoder of at most 45 million weights; plans are made for the transformer"
         )
-    return checked(replace(made, micro=asked.micro or made.micro, trained=asked.batch or made.trained))
+    if asked.micro or asked.batch:
+        made = replace(made, micro=asked.micro or made.micro, trained=asked.batch or made.trained, passes=0.0)
+    return checked(made)
 
 
 def checked(work: Work) -> Work:
-    if work.trained % work.micro:
+    if not work.passes and work.trained % work.micro:
         raise ValueError(f"{work.micro} samples a pass must divide the {work.trained} of an update and card")
     return work
+
+
+LOOKED_AT = 6
+"""checkpoint samples"""
+PROMPTS_AT_ONCE = 16
+"""of made pairs"""
+LANGUAGE_WIDTH = 3584
+"""of Qwen2.5-VL's vectors"""
+LANGUAGE_GB = 17.1
+"""Qwen2.5-VL-7B in bfloat16, and a pass over a chunk of prompts"""
+AUTOENCODER_GB = 0.18
+NO_PROMPT = 6
+"""text tokens of no prompt"""
+FORWARD = 12.0
+"""activations of a forward pass without gradients that are alive at once, in widths of a token"""
+DECODE = 1900.0
+"""bytes of float32 activations that the decoder holds at once for a pixel"""
 
 
 def grpo_work(name: str, cfg: Grpo) -> Work:
     """Flow-GRPO draws whole trajectories and learns from the stochastic steps of each."""
     pictures, guided = cfg.prompts * cfg.group, 2 if cfg.sampler.guidance != 1.0 else 1
-    learned = pictures * cfg.walk.window * guided
+    walk = cfg.walk
+    first = cfg.prompts if walk.shared_noise else pictures  # rows up to the window's first step, it included
+    learned = (first + pictures * (walk.window - 1)) * guided
     asked = learned if cfg.beta > 0.0 else 0
-    drawn = pictures * cfg.sampler.steps * guided
+    before = (walk.within - walk.window) / 2 + 1  # steps, the mean over the window's places
+    drawn = round((first * before + pictures * (cfg.sampler.steps - before)) * guided)
+    shared = f", of the first one a group, as they share it: {learned // guided}" if walk.shared_noise else ""
     words = (
         f"{name}: {cfg.prompts} prompts x {cfg.group} pictures = {pictures} a rollout and card; drawn in "
         f"{cfg.sampler.steps} steps{' with guidance (twice the work)' if guided == 2 else ''}",
-        f"learned from: {cfg.walk.window} stochastic steps of each = {learned}"
+        f"learned from: {walk.window} stochastic steps of each = {pictures * walk.window}{shared}"
+        + (" rows, and as many without a prompt" if guided == 2 else "")
         + (", each also asked of the reference" if asked else ""),
     )
-    return Work("Flow-GRPO", learned, drawn + asked, min(cfg.micro, learned), cfg.beta > 0.0, words, cfg.steps)
+    passes = walk.window * pictures / cfg.micro
+    micro = cfg.micro * guided
+    return Work("Flow-GRPO", learned, drawn + asked, micro, cfg.beta > 0.0, words, cfg.steps, passes)
 
 
 def forward_work(name: str, cfg: Forward) -> Work:

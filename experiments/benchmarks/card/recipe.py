@@ -63,8 +63,6 @@ class Counted:
     """what they were, by line"""
     syncs: Mapping[tuple[str, str], int]
     """(phase, line) -> how often the host waited for the card"""
-    said: Mapping[str, int]
-    """collectives by line"""
     mixings: Mapping[str, int]
     text_tokens: int
     """of the longest prompt"""
@@ -126,16 +124,15 @@ def count_recipe(
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
-        said: Mapping[str, int] = {}
         card = stack.enter_context(opened())
         if experiment.engine == "deepspeed":
-            said = stack.enter_context(joined(ranks))
+            stack.enter_context(joined(ranks))
         lengths = stack.enter_context(without_numbers(card))
         if not whole:
             own = only_updates(own, stack)
         judge: Any = Judge()
         runner.run(own, folder / "run", None, judge, Progress({own.name: 60.0}, io.StringIO()), "meta")
-    return Counted(card.peaks, card.at_peak, card.syncs, said, card.mixings, max(lengths, default=0))
+    return Counted(card.peaks, card.at_peak, card.syncs, card.mixings, max(lengths, default=0))
 
 
 def only_updates(experiment: Experiment, stack: ExitStack) -> Experiment:
