@@ -11,14 +11,15 @@ import pytest
 pytest.importorskip("streamlit")
 from streamlit.testing.v1 import AppTest
 
-from dashboards.rewards import reading
+from dashboards.rewards import reading, served
 from dashboards.rewards.sending import send
 from experiments.files import write_json
-from preference_data import campaigns
+from preference_data import accounts, campaigns
 from preference_data.comparisons import load
 from preference_data.store import Store
 from rewards.compare import Measured, compare
 from rewards.comparison.table import build, pictures_of
+from tests.dashboards.desk_of_pictures import staffed
 from tests.simulated_taste import simulate, write
 
 
@@ -38,8 +39,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def page(folder: str, store: str) -> None:
     from dashboards.rewards.app import show
+    from preference_data.store import Store
 
-    show(folder, store)
+    place = Store.open(store) if store else None
+    show(folder, place, place.operator if place is not None else None)
 
 
 def opened(folder: Path, store: str = "") -> AppTest:
@@ -73,15 +76,46 @@ def test_the_page_shows_the_answer_and_filters(folder: Path) -> None:
     assert app.caption[0].value.startswith("0 of") and not listed(app)
 
 
-def test_a_pair_opens_with_its_pictures_and_what_each_reward_said(folder: Path) -> None:
+def test_a_pair_has_its_pictures_side_by_side_and_what_each_reward_said(folder: Path) -> None:
     app = opened(folder)
     first = reading.chosen(reading.disagreements(reading.read(folder)))[0]
-    shown = len(app.dataframe)
-    app.toggle(key=f"open-{first.name}").set_value(True).run()
-    assert not app.exception and len(app.dataframe) == shown + 1 and not app.warning
-    assert set(app.dataframe[-1].value["reward"]) == {"truth", "opposite"}
-    captions = [caption for image in app.get("image") for caption in image.captions]
-    assert len(captions) == 2 and sum("preferred by people" in c for c in captions) == 1
+    assert not app.warning and set(app.dataframe[-1].value["reward"]) == {"truth", "opposite"}
+    captions = [caption for image in app.get("image")[:2] for caption in image.captions]
+    assert len(captions) == 2 and sum("preferred by people" in c for c in captions) == (first.people != 0)
+
+
+SCRIPT = str(Path(__file__).parents[1] / "dashboards" / "rewards" / "app.py")
+
+
+@pytest.mark.parametrize(
+    ("name", "sees"), [("", False), ("ann", False), ("judy", False), ("lea", True), ("root", True)]
+)
+def test_the_page_asks_for_a_leads_account(
+    folder: Path, tmp_path: Path, name: str, sees: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboards.annotate.who.cookie", lambda: "")
+    store = staffed(tmp_path)
+    served.use(folder)
+    app = AppTest.from_file(SCRIPT, default_timeout=60)
+    if name:
+        who = store.read(lambda db: accounts.by_name(db, name))
+        app.session_state["who"] = (who.id, who.session)
+    app.run()
+    assert not app.exception and bool(app.subheader) == bool(app.dataframe) == bool(app.get("image")) == sees
+    assert [b for b in app.button if b.key == "send"] != [] if sees else True
+
+
+def test_without_its_own_server_the_script_shows_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served, "_folder", [])
+    app = AppTest.from_file(SCRIPT, default_timeout=60).run()
+    assert "python -m dashboards.rewards" in app.error[0].value and not app.dataframe and not app.markdown
+
+
+def test_numbers_are_written_for_people() -> None:
+    from dashboards.rewards.app import written
+
+    assert written("right", 0.7542) == "75.4 %" and written("p, Holm", 0.00000000005) == "5e-11"
+    assert written("pairs", 80) == 80 and written("gap", float("nan")) == "–" and written("few", True) is True
 
 
 def test_chosen_pairs_become_a_blind_campaign_once(folder: Path, tmp_path: Path) -> None:

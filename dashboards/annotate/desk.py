@@ -112,7 +112,7 @@ def _notices(sitting: Shift, view: View, language: str) -> None:
         outcome = say(language, view.previous.given.outcome)
         st.warning(say(language, "revising").format(outcome=outcome), icon=":material/edit:")
     if sitting.notice:
-        st.info(say(language, sitting.notice), icon=":material/info:")
+        st.container(key="notice").info(say(language, sitting.notice), icon=":material/info:")
 
 
 def prompt(view: View, language: str) -> None:

@@ -25,6 +25,7 @@ def main() -> None:
         signing.corner(person)
     else:
         chosen = pages.navigation(person)
+        st.html(pages.icons())
         try:
             chosen.run()
         finally:  # below what the page puts into the sidebar, and there however the page ends

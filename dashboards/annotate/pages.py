@@ -23,6 +23,7 @@ from dashboards.annotate.words import say
 from dashboards.annotate.words_lead import lead
 from preference_data.roles import ADJUDICATE, ADMINISTER, ANNOTATE, LEAD, Account
 
+# Streamlit would fetch a page's own icon from a third party, to show it in the browser's tab
 Row = tuple[str, Callable[[], None], str, tuple[str, ...], Callable[[str, str], str]]
 PAGES: tuple[Row, ...] = (
     ("annotate", desk.page, "compare", ANNOTATE, say), ("history", own_pages.history, "history", ANNOTATE, say),
@@ -42,14 +43,26 @@ def navigation(person: Account) -> Any:
     # Streamlit serves the first page at "/" alone, and would say of its own address that there is no such page
     sections[say(language, "work")].append(st.Page(desk.page, title=say(language, "annotate"), url_path="annotate",
                                                    visibility="hidden"))  # fmt: skip
-    for name, page, icon, roles, words in PAGES:
+    for name, page, _, roles, words in PAGES:
         first = name == "annotate"
         # another role's page is in no menu; who asks for its address is told that it is not theirs, and can sign out
         own = person.role in roles
-        found[name] = st.Page(page if own else who.refuse, title=words(language, name), icon=f":material/{icon}:",
+        found[name] = st.Page(page if own else who.refuse, title=words(language, name),
                               url_path="start" if first else name, default=first,
                               visibility="visible" if own else "hidden")  # fmt: skip
         section = "work" if words is say or name == "adjudicate" or not own else "lead"
         sections[say(language, section)].append(found[name])
     st.session_state["pages"] = found
     return st.navigation({title: pages for title, pages in sections.items() if pages})
+
+
+def icons() -> str:
+    """The style that puts an icon before each page of the menu, from the font that Streamlit brings along."""
+    rules = [
+        f'[data-testid="stSidebarNavLink"][href$="/{"start" if name == "annotate" else name}"] span::before '
+        f'{{ content: "{icon}"; }}'
+        for name, _, icon, _, _ in PAGES
+    ]
+    look = """[data-testid="stSidebarNavLink"] span::before { font-family: "Material Symbols Rounded"; font-weight: 400;
+  font-size: 1.1rem; display: inline-block; vertical-align: middle; width: 1.6rem; font-feature-settings: "liga"; }"""
+    return "<style>" + look + "".join(rules) + "</style>"

@@ -1,27 +1,35 @@
-"""The Rewards page: `streamlit run dashboards/rewards/app.py -- runs/comparison [--store annotations]`.
+"""The Rewards page, served by `python -m dashboards.rewards` to the leads of an annotation store.
 
 It shows what comparison.json says, lets one look through the disagreements, and sends chosen pairs to annotators.
 """
 
 from __future__ import annotations
 
-import argparse
+import math
 from pathlib import Path
 from typing import Any
 
 from dashboards.rewards import reading
 from dashboards.rewards.reading import SORTS, Disagreement
+from preference_data.store import Store
 
-PAGE = 10
-"""Pairs in the list at a time."""
+PAGE = 10  # pairs in the list at a time
+SHARES = ("right", "low", "high", "judged", "equal scores", "difference")
 COLOURS = {"broken": "red", "warning": "orange", "note": "gray"}
 
 
-def show(folder: str, store: str = "") -> None:
-    """The whole page. `store`: folder or URL of the annotation store; "" = pairs can only be saved as a file."""
+STYLE = """<style>
+[class*="st-key-pair_"] [data-testid="stHorizontalBlock"] { flex-wrap: nowrap; }
+[class*="st-key-pair_"] [data-testid="stColumn"] { min-width: 0; flex: 1 1 0; width: 50%; }
+[class*="st-key-pair_"] [data-testid="stImage"] img { max-height: 60vh; object-fit: contain; }
+</style>"""
+
+
+def show(folder: str, store: Store | None = None, actor: int | None = None) -> None:
+    """Everything below the sign-in. `store` and `actor`: where chosen pairs are sent, and who sends them."""
     import streamlit as st
 
-    st.set_page_config("Rewards", layout="wide")
+    st.html(STYLE)
     st.title("Rewards")
     try:
         report = reading.read(Path(folder))
@@ -35,17 +43,39 @@ def show(folder: str, store: str = "") -> None:
     with numbers:
         _numbers(report)
     with pairs:
-        _disagreements(report, store)
+        _disagreements(report, store, actor)
+
+
+def percent(value: float) -> str:
+    """A share in per cent; a dash where there is none."""
+    return f"{100 * value:.1f} %" if math.isfinite(value) else "–"
+
+
+def written(name: str, value: Any) -> Any:
+    """A number as it is read best: shares in per cent, p-values with two digits, others with three."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "–" if value is None else value
+    if name in SHARES:
+        return percent(float(value))
+    if isinstance(value, int):
+        return value
+    return f"{value:.2g}" if name.startswith("p,") else f"{value:.3g}" if math.isfinite(value) else "–"
+
+
+def table(rows: list[dict[str, Any]]) -> None:
+    """Rows of a report as a table."""
+    import streamlit as st
+
+    st.dataframe([{k: written(k, v) for k, v in row.items()} for row in rows], width="stretch", hide_index=True)
 
 
 def _advice(report: dict[str, Any]) -> None:
     import streamlit as st
 
-    st.dataframe(
-        [{"to": u["use"], "use": u["reward"] or "none", "this is": u["certainty"], "because": u["text"]}
-         for u in report["advice"]["uses"]],
-        width="stretch", hide_index=True,
-    )  # fmt: skip
+    for use in report["advice"]["uses"]:  # whole sentences: a table would cut them off
+        with st.container(border=True):
+            st.markdown(f"**{_plain(use['use'])}**: {_plain(use['reward'] or 'none')} ({_plain(use['certainty'])})")
+            st.markdown(_plain(use["text"]))
     for reward in report["advice"]["rewards"]:
         with st.expander(f"{reward['reward']}: {len(reward['findings'])} findings", expanded=bool(reward["findings"])):
             for f in reward["findings"]:
@@ -64,25 +94,25 @@ def _numbers(report: dict[str, Any]) -> None:
 
     shown = st.multiselect("Rewards", report["rewards"], default=report["rewards"], key="shown")
     rows = [row for row in reading.accuracy_rows(report) if row["reward"] in shown]
-    st.dataframe(rows, width="stretch", hide_index=True)
+    table(rows)
     few = st.toggle("Show slices of fewer than 30 pairs or 10 prompts", key="few")
     slices = [row for row in reading.slice_rows(report) if few or not row["few"]]
     if slices:
         kept = ("slice", "pairs", "few", *shown)
-        st.dataframe([{k: row[k] for k in kept} for row in slices], width="stretch", hide_index=True)
+        table([{k: percent(row[k]) if k in shown else row[k] for k in kept} for row in slices])
     differences = [
         {"better": d["better"], "worse": d["worse"], "difference": d["difference"]["value"],
          "low": d["difference"]["low"], "high": d["difference"]["high"], "p, Holm": d["p_holm"]}
         for d in report["accuracy"]["differences"] if {d["better"], d["worse"]} <= set(shown)
     ]  # fmt: skip
     if differences:
-        st.dataframe(differences, width="stretch", hide_index=True)
+        table(differences)
     probes = [{"reward": r["reward"], **row} for r in report["probes"] for row in r["rows"] if r["reward"] in shown]
     if probes:
-        st.dataframe(probes, width="stretch", hide_index=True)
+        table(probes)
 
 
-def _disagreements(report: dict[str, Any], store: str) -> None:
+def _disagreements(report: dict[str, Any], store: Store | None, actor: int | None) -> None:
     import streamlit as st
 
     everything = reading.disagreements(report)
@@ -99,21 +129,19 @@ def _disagreements(report: dict[str, Any], store: str) -> None:
     folder = Path(report["about"]["pictures"])
     for row in rows[(page - 1) * PAGE : page * PAGE]:
         _pair(row, folder)
-    _send([row for row in rows if st.session_state.get(f"pick-{row.name}")], folder, store)
+    _send([row for row in rows if st.session_state.get(f"pick-{row.name}")], folder, store, actor)
 
 
 def _pair(row: Disagreement, folder: Path) -> None:
-    """A pair, closed; its pictures are read when it is opened."""
+    """A pair with both pictures side by side, and what each reward says."""
     import streamlit as st
 
     pick, body = st.columns([1, 12], vertical_alignment="top")
     pick.checkbox(f"Send {row.name}", key=f"pick-{row.name}", label_visibility="collapsed")
-    with body.container(border=True):
+    with body.container(border=True, key=f"pair_{row.name}"):
         st.text(
             f"{row.prompt.text}\n{row.why}; people: {row.votes[0]:g} left, {row.votes[1]:g} tie, {row.votes[2]:g} right"
         )
-        if not st.toggle("Open", key=f"open-{row.name}"):
-            return
         for column, image, side, won in zip(
             st.columns(2), (row.left, row.right), ("left", "right"), (row.people > 0, row.people < 0), strict=True
         ):
@@ -122,32 +150,26 @@ def _pair(row: Disagreement, folder: Path) -> None:
             if place is None:
                 column.warning(f"the {side} picture is not below {folder}")
             else:
-                column.image(str(place), caption=label, alt=label)
-        st.dataframe(
-            [{"reward": name, "prefers": "left" if g > 0 else "right" if g < 0 else "neither", "gap": g}
-             for name, g in row.gap.items()],
-            hide_index=True,
-        )  # fmt: skip
+                column.image(str(place), caption=label, alt=label, width="stretch")
+        table([{"reward": name, "prefers": "left" if g > 0 else "right" if g < 0 else "neither", "gap": g}
+               for name, g in row.gap.items()])  # fmt: skip
 
 
-def _send(rows: list[Disagreement], folder: Path, store: str) -> None:
+def _send(rows: list[Disagreement], folder: Path, store: Store | None, actor: int | None) -> None:
     """Chosen pairs to a campaign, or to a file."""
     import streamlit as st
 
     st.divider()
     st.write(f"{len(rows)} chosen")
     st.download_button("Save as JSONL", reading.as_jsonl(rows), "pairs.jsonl", disabled=not rows, key="save")
-    if not store:
-        st.caption("Start the page with --store to send pairs to annotators directly.")
+    if store is None or actor is None:
         return
     name = st.text_input("Campaign", "reward disagreements", key="campaign")
     if st.button("Send to annotators", disabled=not rows, key="send"):
         from dashboards.rewards.sending import send
-        from preference_data.store import Store
 
         try:
-            opened = Store.open(store)
-            added, new = send(opened, opened.operator, name, rows, folder)
+            added, new = send(store, actor, name, rows, folder)
         except ValueError as error:
             st.error(str(error))
             return
@@ -156,12 +178,28 @@ def _send(rows: list[Disagreement], folder: Path, store: str) -> None:
 
 
 def main() -> None:
-    """Arguments after `--` on Streamlit's command line."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", help="what glyphlab compare-rewards wrote")
-    parser.add_argument("--store", default="", help="folder or URL of the annotation store")
-    given = parser.parse_args()
-    show(given.folder, given.store)
+    """One run of the script: who are you, may you see this, and then the page."""
+    import streamlit as st
+
+    from dashboards.annotate import place, signing, style, who
+    from dashboards.rewards import served
+    from preference_data.roles import LEAD
+
+    st.set_page_config("Rewards", layout="wide")
+    folder = served.folder()
+    if folder is None:
+        st.error("Start this page with: python -m dashboards.rewards FOLDER --store STORE")
+        st.stop()
+    style.apply()
+    person = who.account()
+    if person is None or signing.unfinished():
+        signing.page()
+    elif person.one_time:
+        signing.first_password()
+    else:
+        signing.corner(person)
+        who.require(LEAD)
+        show(str(folder), place.store(), person.id)
 
 
 if __name__ == "__main__":
