@@ -64,7 +64,7 @@ def revision(root: Path = ROOT) -> dict[str, object] | None:
     # an installed copy may lie inside someone else's checkout, whose revision says nothing about ours
     if top is None or commit is None or Path(top).resolve() != root.resolve():
         return None
-    return {"revision": commit, "dirty": bool(_git(root, "status", "--porcelain"))}
+    return {"revision": commit, "dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -15,7 +15,7 @@ from base_model.released import Released
 from base_model.sample import Sampler, sample
 from base_model.weights import holds_model, load_model
 from experiments.evaluate import fixed_noise
-from experiments.record import write_png
+from experiments.record import RUN, write_png
 
 STAGES = ("grpo", "dpo", "control", "sft", "pretrain")
 """Of a run with several stages, the model that is meant when none is named: the first of these that is finished."""
@@ -28,6 +28,11 @@ def model_folder(run: Path, stage: str = "") -> Path:
         if holds_model(place / "model"):
             return place / "model"
     looked = ", ".join(str(place / "model") for place in places)
+    if not (run / RUN).exists():
+        raise ValueError(f"there is no run in {run}; name the folder of one, such as runs/quickstart")
+    if stage and not (run / stage / RUN).exists():
+        stages = ", ".join(name for name in STAGES if (run / name / RUN).exists()) or "none"
+        raise ValueError(f"{run} has no stage {stage!r}; it has {stages}")
     raise ValueError(f"no finished model in {looked}; finish the run with `glyphlab resume {run}`")
 
 
@@ -52,11 +57,20 @@ def draw_to_file(
     """
     if count < 1:
         raise ValueError(f"count={count}: ask for at least one picture")
+    if not prompt.strip():
+        raise ValueError("the prompt is empty; say what the image should show, such as 'the word GLYPH in red'")
+    require_png(out)
     model = load_model(model_folder(run, stage))
     if not isinstance(model, Released) and (caption := complete(prompt)) != prompt:
         print(f"drawn as: {caption}", file=sys.stderr)
         prompt = caption
     return write_pictures(draw(model, prompt, count, seed, Sampler(steps, guidance)), out)
+
+
+def require_png(out: Path) -> None:
+    """Raises ValueError for a file whose name promises another format than the one that is written."""
+    if out.suffix.lower() not in ("", ".png"):
+        raise ValueError(f"{out} would hold a PNG under the name of another format; name a .png file")
 
 
 def write_pictures(images_B3HW: np.ndarray, out: Path) -> Path:

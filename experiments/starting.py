@@ -84,6 +84,13 @@ def starting_model(
             "e.g. one that `glyphlab train nano_pretrain` made"
         )
     vae = load_vae(vae_file(parent))
+    reads = experiment.sight(vae).encode(["a"])[0].shape[-1]
+    if (needs := PRESETS[experiment.preset].joint_attention_dim) != reads:
+        raise ValueError(
+            f"preset={experiment.preset} reads the text encoder of Qwen2.5-VL ({needs} wide), and there is "
+            f"only the byte-level one ({reads} wide): name a released folder with such an encoder by --base, or choose "
+            "preset nano, micro or small"
+        )
     return build(PRESETS[experiment.preset], vae, PICTURES[experiment.preset], experiment.seed)
 
 
