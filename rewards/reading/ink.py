@@ -53,14 +53,15 @@ def ink(picture_HW3: np.ndarray) -> np.ndarray | None:
     ground = np.median(border, axis=0).astype(np.int16)
     if (np.abs(border - ground).max(axis=1) < FAINT).mean() < PLAIN:
         return None
-    below, above = picture_HW3.min(axis=(0, 1)) - ground, picture_HW3.max(axis=(0, 1)) - ground
-    strongest = float(max(abs(below).max(), abs(above).max()))
+    import cv2
+
+    ends = [(int(each.min()), int(each.max())) for each in cv2.split(picture_HW3)]
+    strongest = float(max(max(g - low, high - g) for g, (low, high) in zip(ground.tolist(), ends, strict=True)))
     if strongest < FAINT:
         return None
     limit = max(SHARE * strongest, FAINT)
-    low = np.clip(ground - limit, -1, 255)
-    high = np.clip(ground + limit, 0, 256)
-    found_HW: np.ndarray = ((picture_HW3 < low) | (picture_HW3 > high)).any(axis=2)
+    low, high = np.clip(np.ceil(ground - limit), 0, 255), np.clip(np.floor(ground + limit), 0, 255)
+    found_HW: np.ndarray = cv2.inRange(picture_HW3, low, high) == 0
     return found_HW if found_HW.any() and found_HW.mean() <= FULL else None
 
 
@@ -78,11 +79,11 @@ def places(ink_HW: np.ndarray, found: Sequence[np.ndarray], highest: float) -> l
     import cv2
 
     left_HW = ink_HW.astype(np.uint8)
+    if not _outside(left_HW.copy(), found).any():
+        return []
     _, stroke_HW, strokes, _ = cv2.connectedComponentsWithStats(left_HW)
     left_HW[(strokes[:, cv2.CC_STAT_HEIGHT] > highest)[stroke_HW]] = 0
-    for box in found:  # a little more than the box: strokes reach out of it
-        centre = box.mean(axis=0)
-        cv2.fillPoly(left_HW, [np.rint(centre + 1.15 * (box - centre)).astype(np.int32)], (0.0,))
+    left_HW = _outside(left_HW, found)
     reach = max(9, max(ink_HW.shape) // 60) | 1
     joined_HW = cv2.dilate(left_HW, np.ones((reach, reach), np.uint8))
     count, label_HW, stats, _ = cv2.connectedComponentsWithStats(joined_HW)
@@ -96,3 +97,13 @@ def places(ink_HW: np.ndarray, found: Sequence[np.ndarray], highest: float) -> l
         if max(x1 - x0, y1 - y0) >= LEAST:
             kept.append((x + x0, y + y0, x + x1, y + y1))
     return kept
+
+
+def _outside(ink_HW: np.ndarray, found: Sequence[np.ndarray]) -> np.ndarray:
+    """The ink without what stands in boxes, or a little beyond them: strokes reach out. Changes ``ink_HW``."""
+    import cv2
+
+    for box in found:
+        centre = box.mean(axis=0)
+        cv2.fillPoly(ink_HW, [np.rint(centre + 1.15 * (box - centre)).astype(np.int32)], (0.0,))
+    return ink_HW
