@@ -27,7 +27,7 @@ from experiments.environment import environment
 from experiments.files import read_png, write_bytes, write_json
 from experiments.page.rewards import page
 from experiments.reward_people import leaderboard, people
-from experiments.reward_training import picture_file
+from experiments.reward_training import looks_of, picture_file
 from experiments.score_book import ScoreBook, facts, score
 from preference_data.comparisons import Comparison, load
 from preference_data.line_files import read_csv
@@ -35,8 +35,9 @@ from rewards.cache import identity
 from rewards.compare import Measured, compare
 from rewards.comparison import probes, sight
 from rewards.comparison.correlation import PEOPLE
+from rewards.comparison.hygiene import Seen
 from rewards.comparison.table import Pairwise, Picture, build, pairs_of, pictures_of
-from rewards.learned import Learned, trained_on
+from rewards.learned import HELD_OUT, learned_in, trained_on, training_of
 from rewards.named import named_rewards
 from rewards.scores import Reward, Scorer
 
@@ -62,14 +63,20 @@ class Plan:
     probe_pictures: int = 12
     """own pictures that every probe changes; 0 = no probes at all"""
     seed: int = 0
+    held_out: Path | None = None
+    """answers of `pairs` that are compared, as train-reward writes them; None = where a reward was trained on `pairs`,
+    what it held out itself"""
 
 
 def compare_rewards(plan: Plan, say: Say = lambda line: None) -> list[str]:
     """Do it all; what to tell the user. Raises ValueError or FileNotFoundError as its parts."""
     start = time.perf_counter()
     comparisons = load(plan.pairs)
-    pictures = pictures_of(comparisons)
     rewards = named_rewards(plan.rewards) if plan.rewards else {}
+    seen = {n: _training(r) for n, r in rewards.items() if learned_in(r)}
+    comparisons = unseen(plan, comparisons, rewards, say)
+    pictures = pictures_of(comparisons)
+    looks = looks_of(plan.pairs.parent, [i for c in comparisons for i in (c.left, c.right)]) if rewards else {}
 
     def find(picture: Picture) -> Path:
         return picture_file(plan.pairs.parent, picture.image)
@@ -89,16 +96,53 @@ def compare_rewards(plan: Plan, say: Say = lambda line: None) -> list[str]:
     if twice := set(scores) & set(pairwise):
         raise ValueError(f"{min(twice)!r} is a reward of single pictures and a judge of pairs; rename one")
     table = build(comparisons, scores, pairwise)
-    seen = {n: trained_on(Path(r.path)) for n, r in rewards.items() if isinstance(r, Learned)}
     report = compare(
         comparisons, table,
-        Measured(measured["probes"], measured["sight"], measured["legibility"], measured["cost"], known, seen),
+        Measured(measured["probes"], measured["sight"], measured["legibility"], measured["cost"], known, seen, looks,
+                 frozenset(n for n, r in rewards.items() if getattr(r, "for_judging", False))),
         plan.gold, plan.seed,
     )  # fmt: skip
     report["agreement"], report["leaderboard"] = people(comparisons), leaderboard(table)
     report["about"] = about(plan, comparisons, time.perf_counter() - start)
     write(plan.out, report, table.score_RP, table.rewards, pictures, plan.pairs.parent)
     return lines(report, plan.out, time.perf_counter() - start)
+
+
+def _training(reward: Reward) -> Seen:
+    """What all reward models inside a reward have seen."""
+    all_seen = [training_of(Path(r.path)) for r in learned_in(reward)]
+    looks = [s.looks for s in all_seen if s.looks is not None]
+    return Seen(
+        frozenset().union(*(s.prompts for s in all_seen)), frozenset().union(*(s.pictures for s in all_seen)),
+        frozenset().union(*(s.words for s in all_seen)), np.concatenate(looks) if looks else None,
+    )  # fmt: skip
+
+
+def unseen(
+    plan: Plan, comparisons: list[Comparison], rewards: Mapping[str, Reward], say: Say
+) -> list[Comparison]:  # fmt: skip
+    """The answers that no reward was trained on, where one was trained on this file; all of them otherwise."""
+    files = [plan.held_out] if plan.held_out else []
+    if not files:
+        ids = {c.prompt.id for c in comparisons}
+        models = {Path(m.path) for r in rewards.values() for m in learned_in(r)}
+        files = [m / HELD_OUT for m in sorted(models) if (m / HELD_OUT).exists() and trained_on(m)[0] & ids]
+    kept = comparisons
+    for file in files:
+        held = {_asked(c) for c in load(file)}
+        some = [c for c in kept if _asked(c) in held]
+        if not any(c.outcome in ("left", "right") for c in some):
+            if plan.held_out:
+                raise ValueError(f"{file} holds no decided answer about the pairs of {plan.pairs}")
+            say(f"{file} has no decided answer of {plan.pairs.name} that is left: compared on what was trained on")
+            return comparisons
+        kept = some
+        say(f"compared on the {len(kept)} of {len(comparisons)} answers that {file} held out of training")
+    return kept
+
+
+def _asked(c: Comparison) -> tuple[str, frozenset[str]]:
+    return c.prompt.id, frozenset((c.left.sha256, c.right.sha256))
 
 
 def _measure(

@@ -9,22 +9,28 @@ Shapes: P pictures, F features.
 from __future__ import annotations
 
 import hashlib
+import io
+import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save
 
 from experiments.files import read_png, write_bytes
-from preference_data.comparisons import Comparison, load, split
+from preference_data.comparisons import Comparison, load, split, to_jsonl
 from preference_data.line_files import first_existing
 from preference_data.records import ImageRef, Prompt
 from rewards.backbones import Backbone, Extractor, parse
+from rewards.cache import picture_hash
 from rewards.cards import data_card, held_out_interval, model_card
-from rewards.learned import NETWORK, TRAINED_ON, as_files
+from rewards.comparison.hygiene import words_hash
+from rewards.comparison.likeness import look
+from rewards.learned import HELD_OUT, LOOKS, NETWORK, TRAINED_ON, as_files
 from rewards.network import NetworkFeatures, train_network
 from rewards.train import Answers, Trained, TrainReward, as_arrays, train
 
@@ -44,6 +50,30 @@ def picture_file(folder: Path, image: ImageRef) -> Path:
         return first_existing(named, by_hash)
     except FileNotFoundError:
         raise FileNotFoundError(f"the picture {image.sha256[:12]} is neither {named} nor {by_hash}") from None
+
+
+def opened(folder: Path, image: ImageRef) -> np.ndarray:
+    """The pixels of a picture, which are those that its row names; ValueError where hash or size say otherwise."""
+    path = picture_file(folder, image)
+    pixels = read_png(path)
+    height, width = pixels.shape[1:]
+    if (width, height) != (image.width, image.height):
+        raise ValueError(
+            f"{path} is {width} x {height} and its row says {image.width} x {image.height}; the answers were given to "
+            "another picture: export them again"
+        )
+    if (found := picture_hash(pixels)) != image.sha256:
+        raise ValueError(
+            f"{path} has the hash {found[:12]} and its row says {image.sha256[:12]}; the answers were given to another "
+            "picture: export them again"
+        )
+    return pixels
+
+
+def looks_of(folder: Path, images: Sequence[ImageRef]) -> dict[str, np.ndarray]:
+    """hash -> look of every picture, each opened and checked before anything that takes long."""
+    rows = {(i.path, i.sha256, i.width, i.height): i for i in images}  # each row, for one of two may be wrong
+    return {image.sha256: look(opened(folder, image)) for image in rows.values()}
 
 
 def describe(
@@ -95,6 +125,7 @@ def train_reward(pairs: Path, out: Path, backbone: str, cfg: TrainReward, say: S
         extra[NETWORK] = save(weights)
     else:
         extractor = settings.load()
+    looks = looks_of(pairs.parent, [i for c in everything for i in (c.left, c.right)])
     answers, shown = as_arrays(comparisons)
     items = [(c.prompt, c.left if side == "left" else c.right) for c, side in shown]
     if extra:
@@ -111,9 +142,27 @@ def train_reward(pairs: Path, out: Path, backbone: str, cfg: TrainReward, say: S
     used = [c for c in everything if (c.prompt.id, c.left.sha256, c.right.sha256) not in held]
     files = content(backbone, settings, extractor, comparisons, answers, trained, cfg, source)
     seen = {f"prompt:{c.prompt.id}" for c in used} | {i.sha256 for c in used for i in (c.left, c.right)}
+    seen |= {f"words:{words_hash(c.prompt.text)}" for c in used}
     files[TRAINED_ON] = ("\n".join(sorted(seen)) + "\n").encode()
+    files[LOOKS] = _array([looks[sha] for sha in sorted({i.sha256 for c in used for i in (c.left, c.right)})])
+    rest = [_from(out, pairs.parent, comparisons[i]) for i in trained.rows_held_out]
+    files[HELD_OUT] = to_jsonl(rest).encode()
     _write(out, files | extra)
     return lines(out, answers, trained, features_PF, seconds)
+
+
+def _array(rows: Sequence[np.ndarray]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.array(rows), allow_pickle=False)
+    return file.getvalue()
+
+
+def _from(out: Path, folder: Path, c: Comparison) -> Comparison:
+    """The answer with paths of its pictures as seen from `out`."""
+    left, right = (
+        replace(i, path=os.path.relpath(picture_file(folder, i).resolve(), out.resolve())) for i in (c.left, c.right)
+    )
+    return replace(c, left=left, right=right)
 
 
 def fit_network(
@@ -172,7 +221,7 @@ def lines(out: Path, answers: Answers, trained: Trained, features_PF: np.ndarray
         f"{len(answers.left_N)} answers about {len(features_PF)} pictures, {features_PF.shape[1]} features, "
         f"{seconds:.0f} s",
         f"held out: {held['accuracy']:.3f} of {held['answers']:.0f} decided answers ({low:.3f} to {high:.3f}), "
-        f"calibration error {held['ece']:.3f}",
+        f"calibration error {held['ece']:.3f} (chance alone gives {held['ece_by_chance']:.3f})",
     ]
     if unknown:
         found.append(f"{unknown} pictures could not be described; answers about them were left out")

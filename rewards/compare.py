@@ -18,7 +18,7 @@ from rewards.comparison.advice import advice
 from rewards.comparison.best_of_n import best_of_n
 from rewards.comparison.bias import bias
 from rewards.comparison.correlation import PEOPLE, correlation
-from rewards.comparison.hygiene import gallery, hygiene, win_rates
+from rewards.comparison.hygiene import Seen, gallery, hygiene, win_rates
 from rewards.comparison.probability import calibration
 from rewards.comparison.resample import Clusters
 from rewards.comparison.sufficiency import sufficiency
@@ -35,8 +35,10 @@ class Measured:
     cost: Sequence[Mapping[str, Any]] = ()
     facts: Mapping[str, np.ndarray] = field(default_factory=dict)
     """covariate -> [P]"""
-    seen: Mapping[str, tuple[frozenset[str], frozenset[str]]] = field(default_factory=dict)
+    seen: Mapping[str, tuple[frozenset[str], frozenset[str]] | Seen] = field(default_factory=dict)
     """reward -> (prompt ids, picture hashes) of its training"""
+    looks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """picture hash -> its look, of those that were opened"""
     judges: frozenset[str] = frozenset()
     """rewards that nothing may be trained on, because they judge what was trained"""
 
@@ -68,7 +70,7 @@ def compare(
         "cost": list(measured.cost),
         "gallery": gallery(table),
         "win_rates": win_rates(table),
-        "hygiene": hygiene(comparisons, table, measured.seen),
+        "hygiene": hygiene(comparisons, table, measured.seen, measured.looks),
         "seed": seed, "resamples": resamples,
     }  # fmt: skip
     report["answers"] = sufficiency(report)

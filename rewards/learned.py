@@ -4,6 +4,8 @@
     FOLDER/weights.safetensors   mean and spread of the features, the head, and the heads that measure its uncertainty
     FOLDER/network.safetensors   only where the backbone was trained too
     FOLDER/trained_on.txt     the prompts and pictures that it has seen, as hashes: no evaluation may use them
+    FOLDER/trained_on_looks.npy   how those pictures look (rewards/comparison/likeness.py), to know them re-encoded
+    FOLDER/held_out.jsonl     the answers that it has not seen: what it may be compared on
     FOLDER/model_card.md, data_card.md
 
     (1)  value = (r - centre) / T        in log-odds: s(value gap) is the share of people who would choose the left one
@@ -18,7 +20,7 @@ import json
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,11 +28,13 @@ import numpy as np
 
 from preference_data.records import Prompt
 from rewards.backbones import Extractor, parse
+from rewards.comparison.hygiene import Seen
 from rewards.scores import Scores, View, obstacles, tabulate, to_uint8
 
 log = logging.getLogger(__name__)
 
 CONTENT, WEIGHTS, TRAINED_ON = "reward.json", "weights.safetensors", "trained_on.txt"
+LOOKS, HELD_OUT = "trained_on_looks.npy", "held_out.jsonl"
 NETWORK = "network.safetensors"
 FORMAT = 1
 
@@ -169,4 +173,24 @@ def trained_on(folder: Path) -> tuple[frozenset[str], frozenset[str]]:
     """(prompt ids, picture hashes) that a reward model has seen in training; FileNotFoundError without the list."""
     lines = (folder / TRAINED_ON).read_text("utf-8").split()
     prompts = frozenset(line.removeprefix("prompt:") for line in lines if line.startswith("prompt:"))
-    return prompts, frozenset(line for line in lines if not line.startswith("prompt:"))
+    return prompts, frozenset(line for line in lines if ":" not in line)
+
+
+def training_of(folder: Path) -> Seen:
+    """Everything on record of what a reward model has seen; one of an older version has no words and no looks."""
+    prompts, pictures = trained_on(folder)
+    lines = (folder / TRAINED_ON).read_text("utf-8").split()
+    words = frozenset(line.removeprefix("words:") for line in lines if line.startswith("words:"))
+    looks = np.load(folder / LOOKS, allow_pickle=False) if (folder / LOOKS).exists() else None
+    return Seen(prompts, pictures, words, looks)
+
+
+def learned_in(reward: object) -> list[Learned]:
+    """The reward models inside a reward, however deep in mixtures."""
+    if isinstance(reward, Learned):
+        return [reward]
+    if isinstance(reward, tuple | list):
+        return [one for part in reward for one in learned_in(part)]
+    if is_dataclass(reward):
+        return [one for field in fields(reward) for one in learned_in(getattr(reward, field.name))]
+    return []

@@ -175,6 +175,7 @@ class OcrJudge:
     version: ClassVar[int] = 2
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("spans",)
+    for_judging: ClassVar[bool] = True
 
     ignore_case: bool = True
     crop: bool = True

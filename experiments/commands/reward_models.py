@@ -79,12 +79,23 @@ class CompareRewards:
     """own pictures that every probe changes; 0 = no probes"""
     seed: int = 0
     """of the resamples, the splits and the probes"""
+    held_out: Annotated[Path | None, arg(metavar="FILE")] = None
+    """compare only on these answers, such as runs/reward/held_out.jsonl; found by itself where a reward was trained on
+    --pairs"""
 
     def run(self) -> int:
         from experiments.reward_comparison import Plan, compare_rewards
 
         plan = Plan(
-            self.pairs, self.rewards, self.out, self.scores, self.judged, self.gold, self.probe_pictures, self.seed
+            self.pairs,
+            self.rewards,
+            self.out,
+            self.scores,
+            self.judged,
+            self.gold,
+            self.probe_pictures,
+            self.seed,
+            self.held_out,
         )
         for line in compare_rewards(plan, print):
             print(line)

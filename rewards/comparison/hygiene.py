@@ -7,28 +7,53 @@ nothing about new ones. What a reward of our own has seen is on record; of other
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from preference_data.comparisons import MACHINE, Comparison, by_machine
+from preference_data.comparisons import MACHINE, Comparison, by_machine, plain_words
+from rewards.comparison.likeness import CHANCE, alike
 from rewards.comparison.table import Table
 
 
+class Seen(NamedTuple):
+    """What a reward saw in training: prompts by id and by the hash of their words, pictures by hash and by look."""
+
+    prompts: frozenset[str]
+    pictures: frozenset[str]
+    words: frozenset[str] = frozenset()
+    looks: np.ndarray | None = None
+
+
+def words_hash(text: str) -> str:
+    """Of a prompt's words, the same for another id, other capitals, punctuation or spaces."""
+    return hashlib.sha256(plain_words(text).encode()).hexdigest()[:32]
+
+
 def hygiene(
-    comparisons: Sequence[Comparison], table: Table, seen: Mapping[str, tuple[frozenset[str], frozenset[str]]]
-) -> dict[str, Any]:
-    """Counts. `seen`: reward -> (prompt ids, picture hashes) of its training."""
+    comparisons: Sequence[Comparison], table: Table, seen: Mapping[str, tuple[frozenset[str], frozenset[str]] | Seen],
+    looks: Mapping[str, np.ndarray],
+) -> dict[str, Any]:  # fmt: skip
+    """Counts. `seen`: reward -> its training. `looks`: picture hash -> `likeness.look`, of those that were opened."""
     prompts = {p.prompt.id for p in table.pictures}
     hashes = {p.image.sha256 for p in table.pictures}
     leaks = []
-    for name, (trained_prompts, trained_pictures) in seen.items():
+    texts_of = {p.prompt.id: words_hash(p.prompt.text) for p in table.pictures}
+    known = sorted(looks)
+    look_PK = np.array([looks[sha] for sha in known])
+    for name, given in seen.items():
+        trained = Seen(*given)
+        same = hashes & trained.pictures
+        near = np.zeros(len(known), bool) if trained.looks is None else alike(look_PK, trained.looks)
+        alike_only = {sha for sha, is_near in zip(known, near, strict=True) if is_near} - same
         leaks.append({
-            "reward": name, "prompts": len(prompts & trained_prompts), "of_prompts": len(prompts),
-            "pictures": len(hashes & trained_pictures), "of_pictures": len(hashes),
+            "reward": name, "of_prompts": len(prompts), "of_pictures": len(hashes), "alike": len(alike_only),
+            "prompts": sum(i in trained.prompts or w in trained.words for i, w in texts_of.items()),
+            "pictures": len(same) + (len(alike_only) if len(alike_only) > CHANCE * len(hashes) else 0),
         })  # fmt: skip
     asked: dict[tuple[str, frozenset[str], str], int] = {}
     for c in comparisons:
@@ -39,7 +64,7 @@ def hygiene(
         under.setdefault(p.image.sha256, set()).add(p.prompt.id)
     texts: dict[str, set[str]] = {}
     for p in table.pictures:
-        texts.setdefault(" ".join(p.prompt.text.lower().split()), set()).add(p.prompt.id)
+        texts.setdefault(plain_words(p.prompt.text), set()).add(p.prompt.id)
     machines = Counter(c.annotator.removeprefix(MACHINE) for c in comparisons if by_machine(c.annotator))
     return {
         "leaks": leaks, "answers": len(comparisons), "pairs": len(table.left_N), "prompts": len(prompts),
