@@ -59,10 +59,10 @@ def navigation(person: Account) -> Any:
 def icons() -> str:
     """The style that puts an icon before each page of the menu, from the font that Streamlit brings along."""
     rules = [
-        f'[data-testid="stSidebarNavLink"][href$="/{"start" if name == "annotate" else name}"] span::before '
+        f'[data-testid="stSidebarNavLink"][href$="/{"start" if name == "annotate" else name}"]::before '
         f'{{ content: "{icon}"; }}'
         for name, _, icon, _, _ in PAGES
     ]
-    look = """[data-testid="stSidebarNavLink"] span::before { font-family: "Material Symbols Rounded"; font-weight: 400;
-  font-size: 1.1rem; display: inline-block; vertical-align: middle; width: 1.6rem; font-feature-settings: "liga"; }"""
+    look = """[data-testid="stSidebarNavLink"]::before { font-family: "Material Symbols Rounded"; font-weight: 400;
+  font-size: 1.1rem; line-height: 1; flex: none; width: 1.3rem; font-feature-settings: "liga"; }"""
     return "<style>" + look + "".join(rules) + "</style>"

@@ -35,10 +35,12 @@ button[kind="primary"] kbd { color: #fff !important; }
 .st-key-notice { position: fixed; left: 50%; top: 3.4rem; transform: translateX(-50%); z-index: 999;
   width: min(560px, 92vw) !important; background: var(--st-background-color, #fff); border-radius: 8px;
   box-shadow: 0 2px 12px #0003; }
-[class*="st-key-outcomes_"] { display: grid !important; grid-template-columns: repeat(auto-fit, minmax(7.5rem, 1fr)); }
-[class*="st-key-outcomes_"] > div, [class*="st-key-outcomes_"] button { width: 100% !important; min-width: 0; }
-@media (max-width: 1024px) { [data-testid="stSidebar"][aria-expanded="true"] { min-width: 160px !important;
-  max-width: 176px !important; } [data-testid="stSidebar"] [data-testid="stSidebarUserContent"] { padding: 0 .6rem; } }
+[class*="st-key-outcomes_"] { display: grid !important; grid-template-columns: repeat(auto-fit, minmax(8.4rem, 1fr)); }
+[class*="st-key-outcomes_"] > div, [class*="st-key-outcomes_"] button { width: 100% !important; min-width: 0;
+  padding-inline: .4rem; }
+@media (max-width: 1024px) { [data-testid="stSidebar"] { min-width: 160px !important;
+  max-width: 176px !important; width: 176px !important; }
+  [data-testid="stSidebar"] [data-testid="stSidebarUserContent"] { padding: 0 .6rem; } }
 button:focus-visible { outline: 3px solid #1f5fbf !important; outline-offset: 2px; }
 @media (max-width: 768px) { .block-container, [data-testid="stMainBlockContainer"] { padding: 4rem .9rem 1rem; } }
 @media (prefers-reduced-motion: reduce) { * { transition: none !important; animation: none !important; } }
