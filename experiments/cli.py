@@ -9,6 +9,8 @@ reward one line and exit status 1; `--traceback` anywhere in the command shows w
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -64,10 +66,14 @@ def train(arguments: Sequence[str]) -> int:
     """`glyphlab train NAME ...`: the settings of the named experiment are options, with its values as defaults."""
     from experiments.launch import find
     from experiments.launch import train as launch
+    from experiments.record import RUN
     from experiments.settings import parse
 
     name, *options = arguments
     chosen = parse(find(name), RUNS / name, options)
+    before = chosen.out / RUN
+    if before.exists() and json.loads(before.read_text(encoding="utf-8")).get("status") == "finished":
+        print(f"{chosen.out} is finished already; name another folder with --out to train again")
     if chosen.pairs:
         from experiments.given_pairs import install
         from experiments.runner import open_record
@@ -110,6 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\ninterrupted; go on with: {hint(given)}", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
         if traceback or is_bug(error):
             raise

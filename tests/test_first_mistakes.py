@@ -43,3 +43,23 @@ def test_an_image_in_the_clone_is_no_change_of_the_code(tmp_path):
     assert (revision(tmp_path) or {})["dirty"] is False
     (tmp_path / "code.py").write_text("a = 2\n")
     assert (revision(tmp_path) or {})["dirty"] is True
+
+
+def test_a_second_train_says_that_the_run_is_finished(tmp_path, capsys, monkeypatch):
+    from experiments import launch
+    from experiments.runner import open_record
+
+    open_record(nano.pretrain, tmp_path / "run", None)
+    state = (tmp_path / "run" / "run.json").read_text()
+    (tmp_path / "run" / "run.json").write_text(state.replace('"created"', '"finished"'))
+    monkeypatch.setattr(launch, "train", lambda experiment, folder, parent: folder / "report.html")
+    assert main(["train", "nano_pretrain", "-o", str(tmp_path / "run")]) == 0
+    assert "is finished already" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    import sys
+
+    line = f"{sys.executable} -m experiments.cli plan qwen_grpo_lora --gpus 8 | head -c 1"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {line}"], capture_output=True, text=True)
+    assert "Broken pipe" not in done.stderr and done.returncode in (0, 120)
