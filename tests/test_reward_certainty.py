@@ -213,3 +213,16 @@ def test_temperature_and_threshold_judge_the_half_they_never_saw() -> None:
     row = calibration(build(comparisons, {"r": score}), Clusters(plain.prompt_N, 0), 0)[0]
     right_half = half_N == 1
     assert row["log_loss"] > 0.69 and right_half.any()
+
+
+@pytest.mark.parametrize(("outcome", "votes", "margin"), [
+    ("first", (3, 1, 0), 0.5), ("second", (1, 3, 0), 0.5), ("second", (2, 1, 0), 0.0), ("second", (0, 0, 0), None),
+])  # fmt: skip
+def test_a_margin_is_the_winner_s_lead_on_either_side(
+    outcome: str, votes: tuple[int, int, int], margin: float | None
+) -> None:
+    from preference_data.judgements import Judgement, compared, training_pairs
+
+    c = answered(1, 1, 1)[0][0]
+    said = [Judgement(c.prompt, c.left, c.right, outcome, votes=votes)]
+    assert training_pairs(said, "human:c")[0].margin == compared(said, "human:c")[0].strength == margin
