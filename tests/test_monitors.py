@@ -240,7 +240,7 @@ def whole(parent: Path, pool: ScorerPool, tmp_path_factory: pytest.TempPathFacto
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rule that any movement breaks, instead of the table."""
     table = (Rule("moved <at all>", rises("drift"), 0.0, "squared velocity", "to see an alarm"),)
-    monkeypatch.setattr("experiments.watch.rules", lambda gold, clip: table)
+    monkeypatch.setattr("experiments.watch.rules", lambda gold: table)
     monkeypatch.setattr("alignment.monitors.SURE", 0.0)
 
 
