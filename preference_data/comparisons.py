@@ -61,6 +61,8 @@ class Comparison:
         where = f"comparison of prompt {self.prompt.id}"
         if self.outcome not in OUTCOMES:
             raise ValueError(f"{where}: outcome is {self.outcome!r}; choose one of {', '.join(OUTCOMES)}")
+        if self.annotator is not None and not isinstance(self.annotator, str):
+            raise ValueError(f"{where}: annotator is {self.annotator!r}; it must be a text such as 'human:ada'")
         if not self.annotator:
             raise ValueError(f"{where}: nobody is named as its annotator; say who answered, e.g. 'human:ada'")
         if self.left.sha256 == self.right.sha256:
@@ -79,6 +81,15 @@ class Comparison:
             return self.shares
         place = 1 if self.outcome in TIES else SHARES.index(self.outcome)
         return (float(place == 0), float(place == 1), float(place == 2))
+
+
+def named(who: Any, field: str) -> Any:
+    """Who answered, as text: other tools number people. ValueError for what names nobody, such as true or a list."""
+    if isinstance(who, int) and not isinstance(who, bool):
+        return str(who)
+    if who is not None and not isinstance(who, str):
+        raise ValueError(f"{field} is {who!r}; it must be a text or a whole number that says who answered")
+    return who
 
 
 def by_machine(annotator: str) -> bool:
@@ -114,10 +125,11 @@ def from_judgement(data: Mapping[str, Any]) -> Comparison:
     settled = data.get("decided_by") == "adjudication"  # whoever adjudicated saw the votes and decided
     if outcome in ("left", "right"):
         settled = settled or cast[outcome == "right"] < cast[outcome == "left"]
-    if not data["annotator"] and total and not settled:
+    who = named(data["annotator"], "annotator")
+    if not who and total and not settled:
         shares = (cast[0] / total, cast[2] / total, cast[1] / total)
     return Comparison(
-        prompt_from_json(data["prompt"]), first, second, outcome, f"human:{data['annotator'] or 'everybody'}",
+        prompt_from_json(data["prompt"]), first, second, outcome, f"human:{who or 'everybody'}",
         None if strength is None else float(strength), shares,
     )  # fmt: skip
 
@@ -127,7 +139,9 @@ def comparison_from_json(data: Mapping[str, Any]) -> Comparison:
     if not isinstance(data, Mapping):
         raise ValueError(f"expected an object with named fields, found {data!r}")
     if "chosen" in data:
-        return from_pair(pair_from_json(data))
+        return from_pair(
+            pair_from_json({**data, "source": named(data["source"], "source")} if "source" in data else data)
+        )
     if "first" in data:
         return from_judgement(data)
     allowed = [field.name for field in fields(Comparison)]
@@ -138,7 +152,8 @@ def comparison_from_json(data: Mapping[str, Any]) -> Comparison:
     shares = data.get("shares")
     return Comparison(
         prompt_from_json(data["prompt"]), image_from_json(data["left"]), image_from_json(data["right"]),
-        data["outcome"], data["annotator"], data.get("strength"), None if shares is None else tuple(shares),
+        data["outcome"], named(data["annotator"], "annotator"), data.get("strength"),
+        None if shares is None else tuple(shares),
     )  # fmt: skip
 
 

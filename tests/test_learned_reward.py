@@ -154,6 +154,12 @@ def test_no_prompt_and_no_picture_is_on_two_sides_of_a_split() -> None:
         sides = [{n for c, k in zip(comparisons, part, strict=True) if k == side for n in names(c)} for side in (0, 1)]
         assert not sides[0] & sides[1]
     assert part[0] == part[40] == part[-1] and 0.2 < part.count(0) / len(part) < 0.4
+    for side in ("left", "right"):  # also when one image alone stands under two prompts, on either side
+        linked = replace(world.comparisons[0], prompt=Prompt.from_text(f"a prompt of its own, {side}"))
+        alone = replace(linked, **{"left" if side == "right" else "right": replace(linked.left, sha256="f" * 64)})
+        for seed in range(8):
+            part = split([*world.comparisons, alone], (0.3, 0.7), seed=seed)
+            assert part[0] == part[-1]
     with pytest.raises(ValueError, match="part 1 of the split is empty"):
         split(comparisons[:4], (0.5, 0.5), seed=0)
 
@@ -324,3 +330,33 @@ def tiny_clip(folder: Path, transformers: object) -> Path:
                             ).save_pretrained(folder)  # fmt: skip
     CLIPImageProcessor(size={"shortest_edge": 224}).save_pretrained(folder)
     return folder
+
+
+@pytest.mark.parametrize("who", [5, 0])
+def test_people_with_numbers_for_names_are_people(who: int, tmp_path: Path) -> None:
+    world = simulate(20, seed=5)
+    rows = [json.loads(line) for line in to_jsonl(world.comparisons).splitlines()]
+    rows[0]["annotator"] = who
+    judged = {"prompt": rows[1]["prompt"], "first": rows[1]["left"], "second": rows[1]["right"], "outcome": "first",
+              "annotator": who}  # fmt: skip
+    pair = {"prompt": rows[2]["prompt"], "chosen": rows[2]["left"], "rejected": rows[2]["right"], "source": who,
+            "margin": None, "outcome": "left"}  # fmt: skip
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (rows[0], judged, pair)))
+    assert [c.annotator for c in load(tmp_path / "a.jsonl")] == [f"{who}", f"human:{who}", f"{who}"]
+
+
+@pytest.mark.parametrize("who", [None, ["ada"], True, False, 1.5, {"id": 5}, ""])
+@pytest.mark.parametrize("kind", ["comparison", "judgement", "pair"])
+def test_what_names_nobody_is_refused_with_its_row(who: object, kind: str, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in to_jsonl(simulate(20, seed=5).comparisons).splitlines()]
+    row, images = dict(rows[1]), (rows[1]["left"], rows[1]["right"])
+    if kind == "judgement":
+        if not who and who is not False:
+            return  # a judgement of an item has no annotator
+        row = {"prompt": row["prompt"], "first": images[0], "second": images[1], "outcome": "first"}
+    if kind == "pair":
+        row = {"prompt": row["prompt"], "chosen": images[0], "rejected": images[1], "margin": None, "outcome": "left"}
+    row["source" if kind == "pair" else "annotator"] = who
+    (tmp_path / "a.jsonl").write_text(json.dumps(rows[0]) + "\n" + json.dumps(row) + "\n")
+    with pytest.raises(ValueError, match=r"line 2: .*(nobody is named|no source|it must be a text)"):
+        load(tmp_path / "a.jsonl")

@@ -15,6 +15,7 @@ from rewards.compare import Measured, compare
 from rewards.comparison import accuracy, ties
 from rewards.comparison.advice import advice
 from rewards.comparison.best_of_n import best_of_n
+from rewards.comparison.calibration import fit_temperature, log_loss
 from rewards.comparison.correlation import correlation
 from rewards.comparison.probability import calibration
 from rewards.comparison.probes import FALLS, verdict
@@ -203,7 +204,7 @@ def test_temperature_and_threshold_judge_the_half_they_never_saw() -> None:
         expected[mine] = (verdicts == table.label_N)[mine]
     found = ties.ties(table, Clusters(table.prompt_N, 0), 0)["rewards"][0]
     assert found["three_way"]["value"] == pytest.approx(expected.mean())
-    # the two halves disagree about the sign, so each half's temperature flattens what it was not fitted on
+    # the two halves disagree about the sign, so a temperature fitted on either misleads in the other
     plain = build(comparisons, {"r": np.zeros(80)})
     label = plain.label_N
     gap = np.where(half_N == 0, label, -label).astype(float) * 2
@@ -211,8 +212,20 @@ def test_temperature_and_threshold_judge_the_half_they_never_saw() -> None:
     score = np.zeros(80)
     score[left], score[right] = gap, 0.0
     row = calibration(build(comparisons, {"r": score}), Clusters(plain.prompt_N, 0), 0)[0]
-    right_half = half_N == 1
-    assert row["log_loss"] > 0.69 and right_half.any()
+    assert row["log_loss"] > 0.69
+    # one half has large gaps and many wrong answers, the other small and right ones: T of all, or of its own, differs
+    rng = np.random.default_rng(5)
+    scale = np.where(half_N == 0, 6.0, 0.5)
+    gap = scale * np.where(rng.uniform(size=40) < np.where(half_N == 0, 0.6, 0.8), plain.label_N, -plain.label_N)
+    score[left], score[right] = gap, 0.0
+    uneven = build(comparisons, {"r": score})
+    found = calibration(uneven, Clusters(uneven.prompt_N, 0), 0)[0]
+    scaled, ones = np.zeros(40), np.ones(40)
+    for half in (0, 1):
+        other, mine = half_N != half, half_N == half
+        t = fit_temperature(uneven.gap_RN[0][other], uneven.share_N[other], ones[other])
+        scaled[mine] = uneven.gap_RN[0][mine] / t
+    assert found["log_loss"] == pytest.approx(log_loss(scaled, uneven.share_N, ones), rel=1e-9)
 
 
 @pytest.mark.parametrize(("outcome", "votes", "margin"), [

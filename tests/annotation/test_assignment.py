@@ -377,6 +377,24 @@ def test_the_window_over_many_items_has_the_probability_that_is_logged(tmp_path:
         assert counts[i] / 1500 == pytest.approx(p, abs=4 * (p * (1 - p) / 1500) ** 0.5 + 1e-9)
 
 
+def test_a_draw_logs_the_chance_of_its_window_times_that_within_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("preference_data.sampling.POOL", 4)
+    from preference_data import sampling
+
+    store = open_store(tmp_path / "s", tmp_path / "p")
+    c, ada = campaign(store, [pair_item(i, disagreement=1.0 + i) for i in range(12)]), person(store, "ada")
+    free, chance = sampling.open_work(c, ada), random.Random(1)
+    shares = {"uniform": 0.5, "reward_disagreement": 0.5}
+    with store.engine.connect() as db, db.begin():
+        reach = {row.id: inclusion(db, free, row.shuffle) for row in items(store)}
+        drawn = [sampling.take(db, c, ada, {"uniform": 1.0}, chance) for _ in range(40)]
+        weighed = [sampling.take(db, c, ada, shares, chance) for _ in range(3000)]
+    for one in drawn:
+        assert one is not None and one.propensity == pytest.approx(reach[one.item.id] / 4) and one.propensity < 0.25
+    # the mean of 1 / propensity over draws is the number of items
+    assert sum(1 / d.propensity for d in weighed if d) / 3000 == pytest.approx(12, rel=0.1)
+
+
 def test_best_and_worst_of_four_with_a_reference(store: Store) -> None:
     from preference_data.campaigns import Item
     from preference_data.records import Prompt
