@@ -1,4 +1,9 @@
-"""How sure a mean over prompts is: percentile bootstrap intervals (Efron & Tibshirani 1993, chapter 13).
+"""How sure a mean over prompts is, also when the prompts are few or nearly all of them came out alike.
+
+    (1)  values from 0 to 1, and differences of such: the intervals of `preference_data.statistics.scores`
+    (2)  others, such as decibels: the percentile bootstrap (Efron & Tibshirani 1993, chapter 13), expanded for few
+         prompts to the tails of a t distribution (Hesterberg 2015, section 4); below `FEW` prompts, of which there are
+         too few different resamples, Student's interval
 
 Prompts are resampled, never pictures: two pictures of one prompt are not independent. A prompt that could not be judged
 (NaN) is left out, in a paired comparison when either side lacks it; `unjudged` says how many that were.
@@ -8,10 +13,17 @@ Shapes: P prompts.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+
+from preference_data.statistics.scores import bounded_difference, bounded_mean
+from preference_data.statistics.shares import quantile_t
 
 CHUNK = 2**20
 """Resampled values held at a time."""
+FEW = 20
+"""Prompts from which on (2) resamples."""
 
 
 def unjudged(*values_P: np.ndarray) -> int:
@@ -22,7 +34,8 @@ def unjudged(*values_P: np.ndarray) -> int:
 def bootstrap_ci(values_P: np.ndarray, seed: int, n: int = 2000, level: float = 0.95) -> tuple[float, float]:
     """(low, high) of the mean over prompts, in the units of the values; `n` is the number of resamples.
 
-    A pure function of its arguments. (nan, nan) when fewer than two prompts were judged. Raises ValueError when `level`
+    A pure function of its arguments. (nan, nan) when fewer than two prompts were judged. `seed` and `n` are for (2); in
+    it, values that are all alike give an interval without width. Raises ValueError when `level`
     is not between 0 and 1, `n` is below 1 or a value is infinite.
     """
     if not 0.0 < level < 1.0 or n < 1:
@@ -33,13 +46,27 @@ def bootstrap_ci(values_P: np.ndarray, seed: int, n: int = 2000, level: float = 
         raise ValueError("an infinite value has no mean; a picture that could not be judged is NaN")
     if len(values) < 2:
         return float("nan"), float("nan")
+    if ((values >= 0.0) & (values <= 1.0)).all():
+        return bounded_mean(values, level)
+    return _resampled(values, seed, n, level)
+
+
+def _resampled(values: np.ndarray, seed: int, n: int, level: float) -> tuple[float, float]:
+    """(2) of at least two finite values."""
+    from scipy.special import ndtr
+
+    freedom = len(values) - 1
+    reach = quantile_t(0.5 + level / 2.0, freedom)
+    if len(values) < FEW:
+        mean, half = float(values.mean()), reach * float(values.std(ddof=1)) / math.sqrt(len(values))
+        return mean - half, mean + half
     random = np.random.default_rng(seed)
     rows = max(CHUNK // len(values), 1)
     means = [
         values[random.integers(len(values), size=(min(rows, n - i), len(values)))].mean(axis=1)
         for i in range(0, n, rows)
     ]
-    tail = (1.0 - level) / 2.0
+    tail = float(ndtr(-math.sqrt(len(values) / freedom) * reach))
     low, high = np.quantile(np.concatenate(means), [tail, 1.0 - tail])
     return float(low), float(high)
 
@@ -57,5 +84,11 @@ def paired_ci(
     if before.shape != after.shape:
         raise ValueError(f"{before.shape} values before and {after.shape} after: row i of both must be the same prompt")
     difference = after - before
-    low, high = bootstrap_ci(difference, seed, n, level)
-    return (float("nan") if np.isnan(low) else float(np.nanmean(difference))), low, high
+    both = ~np.isnan(difference)
+    sides = np.concatenate([before[both], after[both]])
+    bootstrap_ci(sides, seed, 1, level)  # refuses what is infinite, and a level that is none
+    if both.sum() < 2:
+        return float("nan"), float("nan"), float("nan")
+    bounded = ((sides >= 0.0) & (sides <= 1.0)).all()
+    inside = bounded_difference(difference[both], level) if bounded else _resampled(difference[both], seed, n, level)
+    return float(difference[both].mean()), *inside

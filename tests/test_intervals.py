@@ -42,13 +42,61 @@ def test_coverage_of_a_paired_difference() -> None:
     assert width < 0.6 * unpaired_width, "pairing must take the difficulty of prompts out of the interval"
 
 
+def few(kind: str, rng: np.random.Generator, prompts: int) -> tuple[np.ndarray, float]:
+    """Scores of so many prompts, and their mean in truth: words that are right or wrong, or how much of each is."""
+    p = float(kind.split()[1])
+    right = rng.random(prompts) < p
+    if kind.startswith("exact"):
+        return right.astype(float), p
+    return np.where(right, 1.0, rng.beta(2, 2, prompts)), p + (1 - p) / 2
+
+
+def coverage(kind: str, prompts: int, trials: int) -> tuple[float, float]:
+    """(of the mean, of the paired difference of two such): how often the interval holds the truth."""
+    rng, mean, paired = np.random.default_rng([prompts, len(kind), round(100 * float(kind.split()[1]))]), 0, 0
+    for _ in range(trials):
+        before, truth = few(kind, rng, prompts)
+        after = np.where(rng.random(prompts) < 0.5, before, few(kind, rng, prompts)[0])  # half come out as before
+        low, high = bootstrap_ci(before, 0)
+        mean += low - 1e-12 <= truth <= high + 1e-12
+        delta, low, high = paired_ci(before, after, 0)
+        assert low <= delta <= high and low < high
+        paired += low <= 0.0 <= high
+    return mean / trials, paired / trials
+
+
+@pytest.mark.parametrize(("kind", "prompts"), [("exact .95", 5), ("exact .9", 10), ("ned .9", 5), ("ned .8", 20)])
+def test_few_prompts_are_covered(kind: str, prompts: int) -> None:
+    assert min(coverage(kind, prompts, 300)) >= 0.92
+
+
+@pytest.mark.slow
+def test_every_mean_and_difference_is_covered_at_any_number_of_prompts() -> None:
+    kinds = [f"{name} {p}" for name in ("exact", "ned") for p in (0.3, 0.6, 0.8, 0.9, 0.95)]
+    found = {(kind, n): coverage(kind, n, 1000) for kind in kinds for n in (2, 5, 10, 20, 30, 60)}
+    assert all(min(held) >= 0.92 for held in found.values()), {k: v for k, v in found.items() if min(v) < 0.92}
+
+
+def test_decibels_of_few_prompts_are_covered() -> None:
+    rng = np.random.default_rng(2)
+    for prompts in (5, 10, 20):
+        held = 0
+        for trial in range(400):
+            low, high = bootstrap_ci(rng.normal(25.0, 3.0, prompts), seed=trial, n=400)
+            held += low <= 25.0 <= high
+        assert held / 400 >= 0.92
+
+
 def test_hand_cases() -> None:
-    assert bootstrap_ci(np.full(10, 0.25), seed=0) == (0.25, 0.25)
-    # the mean of two values resampled is 0, 1/2 or 1 with probability 1/4, 1/2, 1/4: both ends are reached at 95 %
-    assert bootstrap_ci(np.array([0.0, 1.0]), seed=0) == (0.0, 1.0)
-    assert bootstrap_ci(np.array([0.0, 1.0]), seed=0, level=0.4) == (0.5, 0.5)
-    delta, low, high = paired_ci(np.array([0.1, 0.9, 0.4]), np.array([0.3, 1.1, 0.6]), seed=0)
-    assert (delta, low, high) == pytest.approx((0.2, 0.2, 0.2)), "after - before, and every prompt gained the same"
+    low, high = bootstrap_ci(np.ones(5), seed=0)  # five right words: Clopper & Pearson
+    assert high == 1.0 and low == pytest.approx(0.025 ** (1 / 5))
+    assert bootstrap_ci(np.zeros(5), seed=0) == pytest.approx((0.0, 1 - low))
+    low, high = bootstrap_ci(np.full(10, 0.25), seed=0)
+    assert 0.1 < low < 0.25 < high < 0.45
+    delta, low, high = paired_ci(np.full(6, 0.5), np.full(6, 0.5), seed=0)
+    assert delta == 0.0 and low == pytest.approx(-high) and -0.7 < low < -0.3  # six prompts do not show that none moves
+    delta, low, high = paired_ci(np.array([10.0, 9.0, 4.0]), np.array([12.0, 11.0, 6.0]), seed=0)
+    assert (delta, low, high) == pytest.approx((2.0, 2.0, 2.0)), "after - before, in decibels"
 
 
 def test_large_inputs_use_the_same_distribution_in_pieces() -> None:
@@ -75,7 +123,7 @@ def test_undefined_is_nan_and_never_zero(values: list[float]) -> None:
 
 
 def test_seeded() -> None:
-    values = np.random.default_rng(0).random(50)
+    values = np.random.default_rng(0).normal(size=50)
     assert bootstrap_ci(values, seed=1) == bootstrap_ci(values, seed=1)
     assert bootstrap_ci(values, seed=1) != bootstrap_ci(values, seed=2)
 
