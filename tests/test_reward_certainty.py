@@ -13,7 +13,7 @@ from preference_data.comparisons import Comparison, comparison_from_json
 from preference_data.records import ImageRef, Prompt, Provenance
 from rewards.compare import Measured, compare
 from rewards.comparison import accuracy, ties
-from rewards.comparison.advice import advice
+from rewards.comparison.advice import advice, certainty
 from rewards.comparison.best_of_n import best_of_n
 from rewards.comparison.calibration import fit_temperature, log_loss
 from rewards.comparison.correlation import correlation
@@ -239,3 +239,19 @@ def test_a_margin_is_the_winner_s_lead_on_either_side(
     c = answered(1, 1, 1)[0][0]
     said = [Judgement(c.prompt, c.left, c.right, outcome, votes=votes)]
     assert training_pairs(said, "human:c")[0].margin == compared(said, "human:c")[0].strength == margin
+
+
+@pytest.mark.parametrize("pairs", [2, 3, 4, 6, 12, 40, 100])
+def test_a_random_reward_follows_people_certainly_in_under_two_percent_of_all_outcomes(pairs: int) -> None:
+    """One pair a prompt and one reward: the rate is a sum over how many pairs it gets right by luck."""
+    certain = 0.0
+    for hits in range(pairs + 1):
+        comparisons, truth = answered(pairs, 1, 1, agree=1.0)
+        score = truth.copy()
+        score[2 * hits :] = 1.0 - score[2 * hits :]
+        table = build(comparisons, {"r": score})
+        found = accuracy.overall(table, Clusters(table.prompt_N, 0, 2))
+        report = {"rewards": ["r"], "accuracy": found, "ceiling": {}}
+        report["answers"] = sufficiency(report)
+        certain += math.comb(pairs, hits) / 2**pairs * (certainty(report, "r", ["r"]) == "certain")
+    assert certain < 0.02 and (certain > 0.0) == (pairs >= 30)
