@@ -8,13 +8,15 @@ reward one line and exit status 1; `--traceback` anywhere in the command shows w
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import json
 import os
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, get_args
 
 import tyro
 from tyro.conf import ConsolidateSubcommandArgs, OmitSubcommandPrefixes, subcommand
@@ -62,6 +64,10 @@ Command = (
 )
 
 
+NAMES = tuple(get_args(each)[1].name for each in get_args(Command))
+"""What a command line may begin with."""
+
+
 def train(arguments: Sequence[str]) -> int:
     """`glyphlab train NAME ...`: the settings of the named experiment are options, with its values as defaults."""
     from experiments.launch import find
@@ -96,6 +102,8 @@ def run_folder(arguments: Sequence[str]) -> str:
 
 def execute(arguments: Sequence[str]) -> int:
     """Parse and run a command; its exit status. A wrong command line exits by itself, naming what is near."""
+    if "--help" in arguments[1:] or "-h" in arguments[1:]:  # tyro would show the general help and call it a success
+        require_command(arguments[0])
     if arguments[:1] == ["train"] and arguments[1:] and not arguments[1].startswith("-"):
         return train(arguments[1:])
     command = tyro.cli(
@@ -104,6 +112,14 @@ def execute(arguments: Sequence[str]) -> int:
         description="Train image models that write, and align them with preferences and rewards.",
     )  # fmt: skip
     return command.run()
+
+
+def require_command(name: str) -> None:
+    """Raises ValueError naming what is near where there is no such command."""
+    if name not in NAMES and not name.startswith("-"):
+        near = difflib.get_close_matches(name, NAMES, 1)
+        meant = f"; did you mean {near[0]}?" if near else "."
+        raise ValueError(f"there is no command {name!r}{meant} There are {', '.join(NAMES)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -143,7 +159,11 @@ def is_bug(error: Exception) -> bool:
 def hint(arguments: Sequence[str]) -> str:
     """The command that goes on after Ctrl-C."""
     if arguments[:1] and arguments[0] in ("quickstart", "train", "resume"):
-        return f"glyphlab resume {shlex.quote(run_folder(arguments))}"
+        from experiments.record import RUN
+
+        folder = run_folder(arguments)
+        if (Path(folder) / RUN).exists():  # interrupted before that, there is nothing to resume
+            return f"glyphlab resume {shlex.quote(folder)}"
     return shlex.join(["glyphlab", *arguments])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -35,7 +36,9 @@ RESTARTS = 2
 def find(name: str) -> Experiment:
     """The experiment of that name. Raises ValueError listing the names there are."""
     if name not in CONFIGS:
-        raise ValueError(f"there is no experiment {name!r}; there are {', '.join(CONFIGS)}")
+        near = difflib.get_close_matches(name, CONFIGS, 1)
+        meant = f"; did you mean {near[0]}?" if near else "."
+        raise ValueError(f"there is no experiment {name!r}{meant} There are {', '.join(CONFIGS)}")
     return CONFIGS[name]
 
 

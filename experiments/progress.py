@@ -56,14 +56,14 @@ class Progress:
             self._bar.n += units
             self._bar.refresh()
             return
-        shown = {name: f"{metrics[name]:.3f}" for name in SHOWN if name in metrics}
-        self._bar.set_postfix({**shown, "all": self.remaining()}, refresh=False)
+        shown = {name: f"{metrics[name]:z.3f}" for name in SHOWN if name in metrics}
+        self._bar.set_postfix({**shown, "whole run": f"{self.remaining()} left"}, refresh=False)
         self._bar.update(units)
 
     def note(self, text: str) -> None:
         """Say what is going on beside the bar."""
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{text}, all: {self.remaining()}")
+            self._bar.set_postfix_str(f"{text}, whole run: {self.remaining()} left")
 
     def remaining(self) -> str:
         """Time until every stage is done, as m:ss."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,10 @@ from experiments.record import RUN, write_png
 
 STAGES = ("grpo", "dpo", "control", "sft", "pretrain")
 """Of a run with several stages, the model that is meant when none is named: the first of these that is finished."""
+
+CAPTION = re.compile(r"\bthe word [A-Z]+\b")
+"""What every caption that the small presets are trained on says."""
+UNLIKE = "the prompt is unlike the captions of training, which name a word in capitals: the word GLYPH in red on white"
 
 
 def model_folder(run: Path, stage: str = "") -> Path:
@@ -61,8 +66,12 @@ def draw_to_file(
         raise ValueError("the prompt is empty; say what the image should show, such as 'the word GLYPH in red'")
     require_png(out)
     model = load_model(model_folder(run, stage))
-    if not isinstance(model, Released) and (caption := complete(prompt)) != prompt:
-        print(f"drawn as: {caption}", file=sys.stderr)
+    if not isinstance(model, Released):
+        caption = complete(prompt)
+        if caption != prompt:
+            print(f"drawn as: {caption}", file=sys.stderr)
+        elif not CAPTION.search(prompt):
+            print(f"drawn as: {prompt}\n{UNLIKE}", file=sys.stderr)
         prompt = caption
     return write_pictures(draw(model, prompt, count, seed, Sampler(steps, guidance)), out)
 

@@ -275,10 +275,16 @@ def write_table(variants: Mapping[str, Experiment], seeds: Sequence[int], out: P
         ("While training", along),
         ("Learning curves", curves),
     ]
-    head = f'<h1>Sweep</h1><p class="answer">{len(variants)} variants, {len(seeds)} seeds each: {escape(out.name)}.</p>'
+    size = f"{counted(len(variants), 'variant')}, {counted(len(seeds), 'seed')} each"
+    head = f'<h1>Sweep</h1><p class="answer">{size}: {escape(out.name)}.</p>'
     target = out / PAGE
     write_bytes(target, document("Glyphlab: sweep", head, sections, "Made by glyphlab.").encode())
     return target
+
+
+def counted(number: int, what: str) -> str:
+    """`1 seed`, `2 seeds`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def shown(lines: Sequence[str]) -> str:

@@ -24,6 +24,7 @@ from preference_data.records import (
     image_from_json,
     pair_from_json,
     prompt_from_json,
+    wrong_fields,
 )
 
 MACHINE = "machine:"
@@ -116,7 +117,7 @@ def from_judgement(data: Mapping[str, Any]) -> Comparison:
     missing = [name for name in JUDGED[:5] if name not in data]
     unknown = sorted(set(data) - set(JUDGED))
     if missing or unknown:
-        raise ValueError(f"judgement: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}; has {JUDGED}")
+        raise ValueError(f"judgement {wrong_fields(missing, unknown)}; the fields are {', '.join(JUDGED)}")
     outcome = SIDES.get(data["outcome"], data["outcome"])
     first, second = image_from_json(data["first"]), image_from_json(data["second"])
     strength, shares = data.get("strength"), None
@@ -148,7 +149,7 @@ def comparison_from_json(data: Mapping[str, Any]) -> Comparison:
     missing = [name for name in allowed if name not in data and name not in ("strength", "shares")]
     unknown = sorted(set(data) - set(allowed))
     if missing or unknown:
-        raise ValueError(f"Comparison: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}; has {allowed}")
+        raise ValueError(f"Comparison {wrong_fields(missing, unknown)}; the fields are {', '.join(allowed)}")
     shares = data.get("shares")
     return Comparison(
         prompt_from_json(data["prompt"]), image_from_json(data["left"]), image_from_json(data["right"]),

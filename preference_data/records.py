@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -146,6 +146,12 @@ def pair_from_json(data: Mapping[str, Any]) -> PreferencePair:
     return PreferencePair(**known)
 
 
+def wrong_fields(missing: Sequence[str], unknown: Sequence[str]) -> str:
+    """Say which fields are missing and which ones nobody knows, naming only what there is to name."""
+    said = [f"{verb} {', '.join(names)}" for verb, names in (("lacks", missing), ("has the unknown", unknown)) if names]
+    return " and ".join(said)
+
+
 def _fields(kind: type, data: object) -> dict[str, Any]:
     """``data`` as keyword arguments of the dataclass ``kind``, checked both ways: nothing missing, nothing unknown."""
     if not isinstance(data, Mapping):
@@ -155,6 +161,5 @@ def _fields(kind: type, data: object) -> dict[str, Any]:
     missing = [name for name in allowed if name not in data and name not in optional]
     unknown = sorted(set(data) - set(allowed))
     if missing or unknown:
-        found = f"missing {missing or 'nothing'}, unknown {unknown or 'nothing'}"
-        raise ValueError(f"{kind.__name__}: {found}; the fields are {allowed}")
+        raise ValueError(f"{kind.__name__} {wrong_fields(missing, unknown)}; the fields are {', '.join(allowed)}")
     return dict(data)

@@ -307,7 +307,7 @@ def parse(text: str) -> Backbone:
     name, _, detail = text.partition(":")
     if name not in BACKBONES:
         near = difflib.get_close_matches(name, BACKBONES, 1)
-        meant = f"; did you mean {near[0]}?" if near else ""
+        meant = f"; did you mean {near[0]}?" if near else "."
         raise ValueError(f"there is no backbone {name!r}{meant} There are {', '.join(BACKBONES)}")
     if detail and name not in ("clip", "scores", "network"):
         raise ValueError(f"the backbone {name} takes nothing after a colon, this has {detail!r}")

@@ -232,8 +232,17 @@ def test_defects_are_not_taken_for_mistakes(stand_in: Stand) -> None:
     ],
 )
 def test_ctrl_c_says_how_to_go_on(
-    line: list[str], advice: str, stand_in: Stand, capsys: pytest.CaptureFixture[str]
+    line: list[str],
+    advice: str,
+    stand_in: Stand,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("runs/quickstart", "my runs/q", "runs/x", "runs/nano_sft", "runs/y"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "run.json").write_text('{"status": "running"}')
     stopped = Calls(error=KeyboardInterrupt())
     for module, name in (("quickstart", "quickstart"), ("launch", "resume"), ("launch", "train")):
         stand_in(f"experiments.{module}", name, stopped)

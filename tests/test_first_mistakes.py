@@ -63,3 +63,72 @@ def test_a_reader_that_has_enough_is_no_error():
     line = f"{sys.executable} -m experiments.cli plan qwen_grpo_lora --gpus 8 | head -c 1"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {line}"], capture_output=True, text=True)
     assert "Broken pipe" not in done.stderr and done.returncode in (0, 120)
+
+
+def test_help_of_no_command_names_the_nearest(capsys):
+    assert "did you mean train?" in refused(capsys, "trian", "--help")
+    assert "There are quickstart" in refused(capsys, "nonsense", "-h")
+
+
+@pytest.mark.parametrize(("wrong", "right"), [("nano_stf", "nano_sft"), ("nano_grop", "nano_grpo")])
+def test_a_misspelt_experiment_names_the_nearest(wrong, right, capsys):
+    assert f"did you mean {right}?" in refused(capsys, "train", wrong)
+
+
+def test_a_size_is_refused_where_a_run_draws(tmp_path, capsys):
+    text = refused(capsys, "sample", tmp_path, "the word A", "--size", 512, 256)
+    assert "--size 512 256" in text and "leave --size out" in text
+
+
+def test_a_prompt_unlike_the_captions_is_told(tmp_path, capsys, monkeypatch):
+    from experiments import sampling
+
+    monkeypatch.setattr(sampling, "model_folder", lambda run, stage: run)
+    monkeypatch.setattr(sampling, "load_model", lambda folder: object())
+    monkeypatch.setattr(sampling, "draw", lambda model, prompt, *rest: prompt)
+    monkeypatch.setattr(sampling, "write_pictures", lambda pictures, out: pictures)
+    for prompt, unlike in (("an elephant on a bike", True), ("the word GLYPH", False)):
+        drawn = sampling.draw_to_file(tmp_path, prompt, 0, tmp_path / "x.png", 1.0, 2, 1)
+        told = capsys.readouterr().err
+        assert f"drawn as: {drawn}" in told and ("unlike the captions" in told) is unlike
+
+
+def test_an_early_ctrl_c_names_the_same_command_again(tmp_path, capsys, monkeypatch):
+    from experiments import launch
+
+    def stop(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch, "train", stop)
+    folder = tmp_path / "run"
+    line = ["train", "nano_pretrain", "-o", str(folder)]
+    assert main(line) == 130
+    assert f"go on with: glyphlab {' '.join(line)}" in capsys.readouterr().err
+    folder.mkdir()
+    (folder / "run.json").write_text('{"status": "running"}')
+    assert main(line) == 130
+    assert f"go on with: glyphlab resume {folder}" in capsys.readouterr().err
+
+
+def test_fields_are_named_only_where_there_are_some():
+    from preference_data.comparisons import comparison_from_json
+    from preference_data.records import prompt_from_json
+
+    with pytest.raises(ValueError, match="lacks") as lacking:
+        comparison_from_json({"prompt": {}, "left": {}})
+    with pytest.raises(ValueError, match="has the unknown colour") as unknown:
+        prompt_from_json({"id": "a", "text": "b", "spans": [], "colour": 1})
+    assert "nothing" not in f"{lacking.value}{unknown.value}" and "lacks" not in str(unknown.value).split(";")[0]
+
+
+def test_a_misspelt_backbone_ends_its_sentence():
+    from rewards.backbones import parse
+
+    with pytest.raises(ValueError, match=r"no backbone 'resnet'\. There are"):
+        parse("resnet")
+
+
+def test_a_sweep_counts_in_words():
+    from experiments.sweep import counted
+
+    assert (counted(1, "seed"), counted(3, "seed"), counted(0, "seed")) == ("1 seed", "3 seeds", "0 seeds")

@@ -38,8 +38,9 @@ class Sample:
     """pictures, from different noise, one below the other"""
     stage: str = ""
     """of a run with several stages, the one whose model draws, such as sft; the last aligned one when not given"""
-    size: tuple[int, int] = (1024, 1024)
-    """with --base: height and width in pixels, multiples of 16"""
+    size: tuple[int, int] | None = None
+    """with --base: height and width in pixels, multiples of 16; 1024 1024 when not given. A run draws
+    in the size it was trained on"""
     device: str = ""
     """with --base: cpu or cuda; the GPU where there is one, when not given"""
 
@@ -56,11 +57,18 @@ class Sample:
         from experiments.released import draw_released
 
         sampler = Sampler(50 if self.steps is None else self.steps, 4.0 if self.guidance is None else self.guidance)
-        return draw_released(self.base, self.words[0], self.seed, self.out, sampler, self.count, self.size, self.device)
+        return draw_released(
+            self.base, self.words[0], self.seed, self.out, sampler, self.count, self.size or (1024, 1024), self.device
+        )
 
     def draw_run(self) -> Path:
         from experiments.sampling import draw_to_file
 
         guidance, steps = 2.0 if self.guidance is None else self.guidance, 10 if self.steps is None else self.steps
         run, prompt = self.words
+        if self.size:
+            raise ValueError(
+                f"--size {self.size[0]} {self.size[1]}: a run draws in the size it was trained on; "
+                "leave --size out, or name a released checkpoint with --base"
+            )
         return draw_to_file(Path(run), prompt, self.seed, self.out, guidance, steps, self.count, self.stage)
