@@ -1,7 +1,8 @@
 """Machine-made preferences: draw several pictures a prompt, score them, keep the best and the worst.
 
 A stage folder gets pairs.jsonl, pictures/<sha256>.png for both sides of every pair, and the latents that they were
-decoded from. The pairs are written last and whole; interrupted before that, the same pictures are drawn again.
+decoded from. Every chunk of prompts is kept in a part of its own until all are
+there; interrupted, only what no part holds is drawn again.
 
 Latents are kept because the model is to learn from what it did: encoding a drawn picture gives other latents than the
 ones it was drawn from, and pairs made of those taught the encoder's view (experiments/reports). Pictures without kept
@@ -10,7 +11,9 @@ latents, such as annotated ones from elsewhere, are encoded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import shutil
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -37,46 +40,101 @@ CHUNK = 16
 """Prompts drawn at a time."""
 
 PAIRS, LATENTS = "pairs.jsonl", "latents.safetensors"
+PARTS, SCORES = "pairs_parts", "scores.json"
 
 
-def make_pairs(model: FlowModel, plan: PairPlan, folder: Path, judge: ScorerPool, bar: Progress) -> Path:
-    """Write `folder`/pairs.jsonl unless it is there. Raises ValueError when no prompt gave a pair."""
+def make_pairs(
+    model: FlowModel, plan: PairPlan, folder: Path, judge: ScorerPool, bar: Progress, origin: str = "",
+    rank: int = 0, ranks: int = 1, meet: Callable[[], None] = lambda: None,
+) -> Path:  # fmt: skip
+    """Write `folder`/pairs.jsonl unless it is there. Raises ValueError when no prompt gave a pair.
+
+    With several processes call it on every rank, with a `meet` that waits for all: each draws its share of the chunks
+    into the folder that all share. Parts of an interrupted call are used again if plan, judge and `origin`, which
+    names the model, are the same.
+    """
     target = folder / PAIRS
-    if target.exists():
+    done = target.exists()
+    meet()  # nobody may write the pairs before all have looked
+    if done:
         return target
     prompts = make_prompts(plan.prompts)
-    found, scores_PG = [], []
+    mark = {"plan": repr(plan), "judge": judge.name, "origin": origin}
+    parts = [folder / PARTS / f"{first:06d}" for first in range(0, len(prompts), CHUNK)]
+    missing = [chunk for chunk, part in enumerate(parts) if not _is_whole(part, mark)]
+    meet()  # nobody may write a part before all have listed what is missing
     waiting: list[tuple[int, list[Prompt], torch.Tensor, np.ndarray, Future[Scores]]] = []
-    kept_latents: dict[str, torch.Tensor] = {}
-    for first in range(0, len(prompts), CHUNK):
-        few = prompts[first : first + CHUNK]
-        x0, images = draw_group(model, few, plan, first)
-        members = [p for p in few for _ in range(plan.group)]
-        waiting.append((first, few, x0, images, judge.submit(members, images)))
-        bar.note(f"pairs: {min(first + CHUNK, len(prompts))} of {len(prompts)} prompts drawn")
-    for first, few, x0, images, scores in waiting:
-        score_PG = scores.result().value_B.reshape(len(few), plan.group)
-        scores_PG.extend(score_PG.tolist())
-        refs_PG = [
-            [reference(images[i], plan, folder, first * plan.group + i) for i in range(k, k + plan.group)]
-            for k in range(0, len(images), plan.group)
-        ]
-        kept = machine.best_and_worst(
-            few, score_PG, refs_PG, source=judge.name, min_margin=plan.min_margin, per_prompt=plan.per_prompt
-        )
-        shas = {r.sha256 for pair in kept for r in (pair.chosen, pair.rejected)}
-        for latent, image in zip(x0, images, strict=True):
-            if (sha := picture_hash(image)) in shas:
-                write_png(folder / "pictures" / f"{sha}.png", image)
-                kept_latents[sha] = latent.clone()
-        found.extend(kept)
+    for turn in range(0, len(missing), ranks):  # all meet after each, so nobody waits longer than for a chunk
+        for chunk in missing[turn : turn + ranks][rank : rank + 1]:
+            first = chunk * CHUNK
+            few = prompts[first : first + CHUNK]
+            x0, images = draw_group(model, few, plan, first)
+            members = [p for p in few for _ in range(plan.group)]
+            waiting.append((first, few, x0, images, judge.submit(members, images)))
+            bar.note(f"pairs: {min(first + CHUNK, len(prompts))} of {len(prompts)} prompts drawn")
+        while len(waiting) > 1:  # the judge works on one chunk while the next is drawn
+            _write_part(plan, folder, judge, mark, *waiting.pop(0))
+        meet()
+    for one in waiting:
+        _write_part(plan, folder, judge, mark, *one)
+    meet()
+    if rank == 0:
+        _merge(plan, folder, parts, len(prompts))
+    meet()
+    return target
+
+
+def _is_whole(part: Path, mark: dict[str, str]) -> bool:
+    """Whether this part was written to its end, for the same pairs."""
+    try:
+        saved = json.loads((part / SCORES).read_text())
+    except (FileNotFoundError, ValueError):  # never written, or not to its end
+        return False
+    return {name: saved.get(name) for name in mark} == mark
+
+
+def _write_part(
+    plan: PairPlan, folder: Path, judge: ScorerPool, mark: dict[str, str],
+    first: int, few: list[Prompt], x0: torch.Tensor, images: np.ndarray, scores: Future[Scores],
+) -> None:  # fmt: skip
+    """Keep the pairs of one chunk with their pictures and latents. The scores come last and say that it is whole."""
+    part = folder / PARTS / f"{first:06d}"
+    part.mkdir(parents=True, exist_ok=True)
+    (part / SCORES).unlink(missing_ok=True)
+    score_PG = scores.result().value_B.reshape(len(few), plan.group)
+    refs_PG = [
+        [reference(images[i], plan, folder, first * plan.group + i) for i in range(k, k + plan.group)]
+        for k in range(0, len(images), plan.group)
+    ]
+    kept = machine.best_and_worst(
+        few, score_PG, refs_PG, source=judge.name, min_margin=plan.min_margin, per_prompt=plan.per_prompt
+    )
+    shas = {r.sha256 for pair in kept for r in (pair.chosen, pair.rejected)}
+    latents = {}
+    for latent, image in zip(x0, images, strict=True):
+        if (sha := picture_hash(image)) in shas:
+            write_png(folder / "pictures" / f"{sha}.png", image)
+            latents[sha] = latent.clone()
+    save_file(latents, part / LATENTS)
+    machine.save(kept, part / PAIRS)
+    write_json(part / SCORES, mark | {"scores": score_PG.tolist()})
+
+
+def _merge(plan: PairPlan, folder: Path, parts: list[Path], prompts: int) -> None:
+    """Put the parts together, in the order of their prompts, and delete them. The pairs are written last."""
+    found, scores_PG = [], []
+    latents: dict[str, torch.Tensor] = {}
+    for part in parts:
+        scores_PG.extend(json.loads((part / SCORES).read_text())["scores"])
+        found.extend(machine.load(part / PAIRS))
+        latents.update(load_file(part / LATENTS))
     counts = machine.summary(scores_PG, min_margin=plan.min_margin)
     if not found:
-        raise ValueError(f"none of {len(prompts)} prompts gave a pair ({counts}): the model's pictures all score alike")
+        raise ValueError(f"none of {prompts} prompts gave a pair ({counts}): the model's pictures all score alike")
     write_json(folder / "pairs_summary.json", vars(counts))
-    save_file(kept_latents, folder / LATENTS)
-    machine.save(found, target)
-    return target
+    save_file(latents, folder / LATENTS)
+    machine.save(found, folder / PAIRS)
+    shutil.rmtree(folder / PARTS)
 
 
 def draw_group(model: FlowModel, prompts: list[Prompt], plan: PairPlan, first: int) -> tuple[torch.Tensor, np.ndarray]:

@@ -187,14 +187,21 @@ def run(
         model = open_either(experiment, parent, folder, device)
         encode_ahead(model, experiment, folder)
         if isinstance(experiment.algorithm, dpo.Dpo):
-            if not has_answers(folder) and not rank_of(experiment):
-                plan = required(experiment, experiment.pairs, "pairs")
-                make_pairs(model, plan, folder, required(experiment, pool, "judge"), bar)
-            meet(experiment)
+            answered = has_answers(folder)
+            meet(experiment)  # rank 0 may write the pairs only when all have looked
+            if not answered:
+                draw_pairs(model, experiment, folder, pool, bar)
         engine = equip_engine(experiment, model)
         start = resume(engine, folder, record, bar)
         train(experiment, model, engine, record, start, bar, pool, termination)
         finish(experiment, model, engine, folder, parent)
+
+
+def draw_pairs(model: QwenImage, experiment: Experiment, folder: Path, pool: ScorerPool | None, bar: Progress) -> None:
+    """Draw the pairs of a DPO stage, each rank its share."""
+    plan, judge = required(experiment, experiment.pairs, "pairs"), required(experiment, pool, "judge")
+    ranks = int(os.environ.get("WORLD_SIZE", "1")) if experiment.engine == "deepspeed" else 1
+    make_pairs(model, plan, folder, judge, bar, "", rank_of(experiment), ranks, lambda: meet(experiment))
 
 
 def audience(experiment: Experiment) -> TextIO | None:

@@ -137,7 +137,7 @@ def pairs_from_run(run: Path, out: Path, reward: str, count: int, group: int, mi
     plan = PairPlan(PromptPlan(count, seed), group=group, min_margin=min_margin, seed=seed)
     model = load_model(model_folder(run))
     with ScorerPool(settings, workers=1) as pool:
-        return make_pairs(model, plan, out, pool, Progress({}))
+        return make_pairs(model, plan, out, pool, Progress({}), origin=str(run.resolve()))
 
 
 def pairs_lines(file: Path, count: int = 5) -> list[str]:
