@@ -287,3 +287,16 @@ def test_differences_have_a_true_minus_and_no_negative_zero() -> None:
 def test_no_torch() -> None:
     code = "import sys, experiments.report, experiments.results; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_times_say_that_stages_overlap_and_show_no_empty_column(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from experiments.page.tables import timing_table
+
+    result = read_result(make_chain(tmp_path / "run"))
+    trained = sum(stage.run.seconds for stage in result.stages)
+    assert "more than 100 %" in timing_table(replace(result, total_seconds=trained / 2))
+    assert "more than 100 %" not in timing_table(replace(result, total_seconds=trained * 2))
+    finished = [replace(s, run=replace(s.run, sessions=[], status="finished")) for s in result.stages]
+    assert "Sessions" not in timing_table(replace(result, stages=finished))

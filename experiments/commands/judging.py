@@ -28,6 +28,7 @@ class Evaluate:
         files = evaluate_run(self.run_folder)
         for line in evaluation_lines(read_stage(files[0].parents[1], {})):
             print(line)
+        print(f"written: {', '.join(str(file) for file in files)}")
         return 0
 
 

@@ -123,6 +123,7 @@ def timing_table(result: Result) -> str:
     """Where the time went."""
     colours, body, trained = inks(result), [], 0.0
     whole = max(result.total_seconds, 1e-9)
+    told = any(sessions(stage.run) for stage in result.stages)  # a column without a word in it is none
     for stage in result.stages:
         run, ink = stage.run, colours[stage.name]
         trained += run.seconds
@@ -131,23 +132,26 @@ def timing_table(result: Result) -> str:
         body.append(
             f'<tr>{stage_name(stage.name, ink)}<td class="n">{updates:,}</td><td class="n">{duration(run.seconds)}</td>'
             f'<td class="n">{each}</td><td>{share_bar(run.seconds / whole, ink)}</td>'
-            f'<td class="n">{100 * run.seconds / whole:.0f} %</td><td>{escape(sessions(run))}</td></tr>'
+            f'<td class="n">{100 * run.seconds / whole:.0f} %</td>'
+            + (f"<td>{escape(sessions(run))}</td></tr>" if told else "</tr>")
         )
     rest = result.total_seconds - trained
     if len(result.stages) > 1 and rest > 0.5:
         body.append(
             f'<tr><th scope="row">Evaluation, start, report</th><td></td><td class="n">{duration(rest)}</td>'
             '<td class="n"></td>'
-            f'<td>{share_bar(rest / whole, "ink-1")}</td><td class="n">{100 * rest / whole:.0f} %</td><td></td></tr>'
+            f'<td>{share_bar(rest / whole, "ink-1")}</td><td class="n">{100 * rest / whole:.0f} %</td>'
+            + ("<td></td></tr>" if told else "</tr>")
         )
     memory = f"{result.peak_memory_mb:,.0f} MB" if math.isfinite(result.peak_memory_mb) else "not measured"
     head = (
         '<th scope="col">Stage</th><th class="n" scope="col">Updates</th><th class="n" scope="col">Time</th>'
         '<th class="n" scope="col">An update</th><th scope="col" colspan="2">Share of the whole</th>'
-        '<th scope="col">Sessions</th>'
+        + ('<th scope="col">Sessions</th>' if told else "")
     )
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-    facts = f"<p>{duration(result.total_seconds)} in all; most memory in use at once: {memory}.</p>"
+    overlap = " Stages ran beside one another, so the shares add up to more than 100 %." if trained > whole else ""
+    facts = f"<p>{duration(result.total_seconds)} in all; most memory in use at once: {memory}.{overlap}</p>"
     return f'{facts}<div class="scroll">{table}</div>'
 
 
