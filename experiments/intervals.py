@@ -24,6 +24,8 @@ CHUNK = 2**20
 """Resampled values held at a time."""
 FEW = 20
 """Prompts from which on (2) resamples."""
+ALIKE = 1e-12
+"""Of the largest value: values no further apart are alike but for rounding."""
 
 
 def unjudged(*values_P: np.ndarray) -> int:
@@ -34,9 +36,9 @@ def unjudged(*values_P: np.ndarray) -> int:
 def bootstrap_ci(values_P: np.ndarray, seed: int, n: int = 2000, level: float = 0.95) -> tuple[float, float]:
     """(low, high) of the mean over prompts, in the units of the values; `n` is the number of resamples.
 
-    A pure function of its arguments. (nan, nan) when fewer than two prompts were judged. `seed` and `n` are for (2); in
-    it, values that are all alike give an interval without width. Raises ValueError when `level`
-    is not between 0 and 1, `n` is below 1 or a value is infinite.
+    A pure function of its arguments. (nan, nan) when fewer than two prompts were judged, and where (2) gets values that
+    are all alike, for they do not show how far the next one may lie. `seed` and `n` are for (2). Raises ValueError when
+    `level` is not between 0 and 1, `n` is below 1 or a value is infinite.
     """
     if not 0.0 < level < 1.0 or n < 1:
         raise ValueError(f"level={level}, n={n}: level must lie between 0 and 1 and n be at least 1")
@@ -55,6 +57,8 @@ def _resampled(values: np.ndarray, seed: int, n: int, level: float) -> tuple[flo
     """(2) of at least two finite values."""
     from scipy.special import ndtr
 
+    if np.ptp(values) <= ALIKE * max(1.0, float(np.abs(values).max())):
+        return float("nan"), float("nan")
     freedom = len(values) - 1
     reach = quantile_t(0.5 + level / 2.0, freedom)
     if len(values) < FEW:

@@ -92,11 +92,22 @@ def test_hand_cases() -> None:
     assert high == 1.0 and low == pytest.approx(0.025 ** (1 / 5))
     assert bootstrap_ci(np.zeros(5), seed=0) == pytest.approx((0.0, 1 - low))
     low, high = bootstrap_ci(np.full(10, 0.25), seed=0)
-    assert 0.1 < low < 0.25 < high < 0.45
+    assert 0.1 < low < 0.2 and 0.3 < high < 0.45
     delta, low, high = paired_ci(np.full(6, 0.5), np.full(6, 0.5), seed=0)
     assert delta == 0.0 and low == pytest.approx(-high) and -0.7 < low < -0.3  # six prompts do not show that none moves
     delta, low, high = paired_ci(np.array([10.0, 9.0, 4.0]), np.array([12.0, 11.0, 6.0]), seed=0)
-    assert (delta, low, high) == pytest.approx((2.0, 2.0, 2.0)), "after - before, in decibels"
+    assert delta == pytest.approx(2.0) and math.isnan(low) and math.isnan(high), "after - before, in decibels"
+
+
+@pytest.mark.parametrize("prompts", [2, 3, 10, 19, 20, 60])
+def test_equal_decibels_have_no_interval_instead_of_one_without_width(prompts: int) -> None:
+    same, shift = np.full(prompts, 25.1), np.random.default_rng(prompts).normal(25.0, 3.0, prompts)
+    assert all(math.isnan(x) for x in bootstrap_ci(same, seed=0))
+    for after in (shift, shift + 0.3):  # equal but for rounding
+        delta, low, high = paired_ci(shift, after, seed=0)
+        assert delta == pytest.approx(after[0] - shift[0]) and math.isnan(low) and math.isnan(high)
+    low, high = bootstrap_ci(np.append(same, 25.2), seed=0)
+    assert low < high
 
 
 def test_large_inputs_use_the_same_distribution_in_pieces() -> None:
