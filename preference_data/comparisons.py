@@ -36,7 +36,7 @@ SIDES = {"first": "left", "second": "right"}
 """What a judgement's outcomes are called here."""
 JUDGED = (
     "prompt", "first", "second", "outcome", "annotator", "strength", "axes", "tags", "rationale", "at", "propensity",
-    "votes", "decided_by", "reading_shown",
+    "votes", "decided_by", "reading_shown", "seconds",
 )  # fmt: skip
 """Fields of an exported judgement; the first five are always there."""
 

@@ -210,19 +210,20 @@ class _Filling:
         first, second, neither = j.votes
         counted = [second, first, neither] if turned else [first, second, neither]
         at = self.now if j.at is None else j.at
+        took = round((j.seconds or 0.0) * 1000)
         given = {
             "token": secrets.token_urlsafe(16), "campaign_id": self.campaign.id, "item_id": item_id,
             "account_id": account, "kind": "work", "state": "answered", "slots": [0, 1], "swapped": False,
             "policy": ADJUDICATED if j.decided_by == "adjudication" else "import", "propensity": j.propensity,
             "leased_at": at, "expires_at": at, "counted": True, "answered_at": at, "outcome": outcome,
-            "strength": j.strength, "duration_ms": None,
+            "strength": j.strength, "duration_ms": took or None,
             "votes": counted if not j.annotator and sum(j.votes) > 0 else None,
         }  # fmt: skip
         axes = {name: FLIPPED.get(value, value) if turned else value for name, value in j.axes.items()}
         answer = {
             "revision": 0, "key": secrets.token_urlsafe(16), "stage": "answer", "outcome": SIDES.get(outcome, outcome),
             "strength": j.strength, "axes": {name: SIDES.get(value, value) for name, value in axes.items()},
-            "tags": list(j.tags), "rationale": j.rationale, "duration_ms": 0,
+            "tags": list(j.tags), "rationale": j.rationale, "duration_ms": took,
             "reading_shown": j.reading_shown, "created_at": at,
         }  # fmt: skip
         return given, answer

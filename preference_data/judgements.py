@@ -31,7 +31,7 @@ class Judgement:
     `strength` 1 to 5 or None; `axes` as {axis: first, second, tie or na}; `at` in seconds since 1970, None when not
     known; `propensity` of having been drawn, None when nothing was sampled. `decided_by` is "answer", "majority" or
     "adjudication". `reading_shown`: what a machine read in these pictures was shown before the answer (of an item:
-    before one of its answers); None when that is not known.
+    before one of its answers); None when that is not known. `seconds`: how long the answer took, None when not known.
     """
 
     prompt: Prompt
@@ -48,6 +48,7 @@ class Judgement:
     votes: tuple[int, int, int] = (0, 0, 0)
     decided_by: str = "answer"
     reading_shown: bool | None = None
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
         if self.outcome not in OUTCOMES:
@@ -106,7 +107,7 @@ def _export(store: Store, actor: int, campaign: int | str, rows: str) -> list[Ju
         answers = list(db.execute(
             select(assignment.c.item_id, assignment.c.id, assignment.c.outcome, assignment.c.best, assignment.c.worst,
                    assignment.c.slots, assignment.c.propensity, assignment.c.answered_at, assignment.c.votes,
-                   assignment.c.policy, schema.account.c.pseudonym)
+                   assignment.c.policy, assignment.c.duration_ms, schema.account.c.pseudonym)
             .join(schema.account, schema.account.c.id == assignment.c.account_id)
             .where(assignment.c.campaign_id == found.id, assignment.c.kind == "work", assignment.c.state == "answered")
             .order_by(assignment.c.id)
@@ -193,7 +194,8 @@ def _detailed(said: Judgement, row: Row, answer: Row) -> Judgement:
     axes = {name: canonical(value, row.slots) for name, value in answer.axes.items()}
     detailed = replace(said, annotator=row.pseudonym, strength=answer.strength, axes=axes, tags=tuple(answer.tags),
                        rationale=answer.rationale, at=row.answered_at, propensity=row.propensity,
-                   reading_shown=answer.reading_shown)  # fmt: skip
+                       reading_shown=answer.reading_shown,
+                       seconds=row.duration_ms / 1000 if row.duration_ms else None)  # fmt: skip
     if row.votes is None:
         return detailed
     decided_by = "adjudication" if row.policy == ADJUDICATED else "majority"

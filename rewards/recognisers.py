@@ -108,7 +108,8 @@ class OnnxRecogniser:
 def characters(session: Any) -> list[str]:
     """The classes of a recognition model in order: blank, then the dictionary in its metadata, then the space."""
     listed = session.get_modelmeta().custom_metadata_map.get("character", "")
-    found = ["", *listed.splitlines(), " "]
+    # a dictionary may hold characters that end a line elsewhere, such as U+2028 or U+0085
+    found = ["", *listed.removesuffix("\n").split("\n"), " "]
     classes = session.get_outputs()[0].shape[-1]
     if len(found) != classes:
         raise ValueError(f"the OCR weights have {classes} classes but their metadata lists {len(found)}: damaged file?")

@@ -5,6 +5,8 @@ Parquet is read a few rows at a time, so that a file of any size needs the memor
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ BATCH = 32
 BUFFER = 2**18
 """Bytes of a column that are read at a time."""
 WHERE = "the row"
+SPACE = re.compile(r"[ \t\n\r]*")
 
 Problems = list[tuple[int, str]]
 """(number, what is wrong)"""
@@ -44,7 +47,11 @@ def rows(path: Path, container: str, problems: Problems) -> Iterator[tuple[int, 
     else:
         text = read_text(path)
     if _is_list(text, container):
-        found = parse_json(text, str(path))
+        try:
+            found = parse_json(text, str(path))
+        except ValueError as error:
+            yield from _entries(text, problems, error)
+            return
         if not isinstance(found, list):
             raise ValueError(f"{path} holds one {type(found).__name__} where a list of entries, or one JSON object a "
                              "line, should be")  # fmt: skip
@@ -55,6 +62,30 @@ def rows(path: Path, container: str, problems: Problems) -> Iterator[tuple[int, 
             yield number, parse_json(line, WHERE)
         except ValueError as error:
             problems.append((number, str(error).removeprefix(f"{WHERE}: ")))
+
+
+def _entries(text: str, problems: Problems, error: ValueError) -> Iterator[tuple[int, Any]]:
+    """The entries of a list one by one, so that what no JSON file should hold costs the entry that holds it.
+
+    Raises `error` when the text is no list, or no JSON at all: then nobody can say where an entry ends.
+    """
+    loose = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
+    try:
+        if not isinstance(loose.decode(text), list):
+            raise error
+    except (json.JSONDecodeError, RecursionError):
+        raise error from None
+    place = text.index("[") + 1
+    number = 0
+    while text[start := SPACE.match(text, place).end()] != "]":  # type: ignore[union-attr]  # it matches nothing too
+        number += 1
+        _, end = loose.raw_decode(text, start)
+        try:
+            yield number, parse_json(text[start:end], WHERE)
+        except ValueError as wrong:
+            problems.append((number, str(wrong).removeprefix(f"{WHERE}: ")))
+        after = SPACE.match(text, end).end()  # type: ignore[union-attr]
+        place = after + (text[after] == ",")
 
 
 def _is_parquet(path: Path) -> bool:

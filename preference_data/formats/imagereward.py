@@ -1,8 +1,9 @@
 """ImageRewardDB (Xu et al., arXiv:2304.05977): a prompt, its pictures, and their ranks; equal ranks are a tie.
 
-Two layouts are read: an entry a prompt with lists of `generations` and of their `ranking`, and the one of the hub, a
-row a picture with `prompt_id`, `prompt`, `rank` and the picture as `image_path` or, in Parquet, as `image`. 1 is the
-best rank. Nobody is named, so two rankings of one prompt are those of two people.
+Three layouts are read: an entry a prompt with lists of `generations` and of their `ranking`, and the two of the hub.
+Its subsets have a row a picture with `prompt_id`, `prompt`, `rank` and the picture as `image_path` or, in Parquet, as
+`image`; those called `group` have a row a prompt, with lists of both. 1 is the best rank. Nobody is named, so two
+rankings of one prompt are those of two people.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def spread(
     done: set[str] = set()
     for number, row in rows:
         try:
-            row = renamed(row, fields)
+            row = _grouped(renamed(row, fields))
             if "generations" in row or "rank" not in row:
                 for pair in pairs(row):
                     yield number, pair
@@ -105,6 +106,16 @@ def _ranked(members: Sequence[tuple[int, Row]], problems: Problems) -> Iterator[
         for number, other, below in good[place_ + 1 :]:
             pictures = [next(r[n] for n in PICTURES if r.get(n)) for r in (one, other)]
             yield number, {"prompt": one["prompt"], "generations": pictures, "ranking": [rank, below]}
+
+
+def _grouped(row: Row) -> Row:
+    """A row of a subset called `group` under the names of an entry; any other as it is."""
+    if not isinstance(row.get("rank"), list) or "generations" in row:
+        return row
+    lists = [row[name] for name in PICTURES if isinstance(row.get(name), list)]
+    if not lists:
+        raise ValueError(f"its rank is a list, and none of {', '.join(PICTURES)} is one")
+    return {**row, "generations": lists[0], "ranking": row["rank"]}
 
 
 def _holds_picture(row: Row) -> bool:

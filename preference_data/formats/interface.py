@@ -140,6 +140,7 @@ def said(
         "votes",
         "decided_by",
         "reading_shown",
+        "seconds",
     )
     return Said(prompt, one, other, outcome, {name: kept[name] for name in names if name in kept})
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from preference_data.formats.containers import Problems
 from preference_data.formats.interface import Format, Row, Said, carried, extra, file, place, renamed, said, told
-from preference_data.formats.values import moment, who
+from preference_data.formats.values import duration, moment, who, written
 from preference_data.judgements import Judgement
 from preference_data.records import ImageRef
 
@@ -45,7 +45,8 @@ def encode(judgements: Sequence[Judgement], _: Callable[[ImageRef], bytes]) -> l
                            "value": {"selected": shown}})  # fmt: skip
         tasks.append({
             "id": i, "data": {"prompt": j.prompt.text, "left": place(j.first), "right": place(j.second)},
-            "annotations": [{"completed_by": {"email": j.annotator or "majority"}, "result": result}],
+            "annotations": [{"completed_by": {"email": j.annotator or "majority"}, "result": result,
+                             "lead_time": j.seconds, "created_at": written(j.at)}],
             "glyphlab": carried(j),
         })  # fmt: skip
     return tasks
@@ -69,7 +70,8 @@ def decode(row: Row) -> Said | None:
         return made
     at = moment(annotation.get("updated_at")) or moment(annotation.get("created_at"))
     return Said(made.prompt, made.first, made.second, made.outcome,
-                {"annotator": _person(annotation.get("completed_by")), "at": at})  # fmt: skip
+                {"annotator": _person(annotation.get("completed_by")), "at": at,
+                 "seconds": duration(annotation.get("lead_time"))})  # fmt: skip
 
 
 def spread(
@@ -148,7 +150,7 @@ def _from_minimal(row: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str
             result.append({"from_name": name, "type": kind,
                            "value": {"selected" if kind == "pairwise" else "choices": words}})  # fmt: skip
     annotation = {"completed_by": row.get("annotator"), "result": result, "updated_at": row.get("updated_at"),
-                  "created_at": row.get("created_at")}  # fmt: skip
+                  "created_at": row.get("created_at"), "lead_time": row.get("lead_time")}  # fmt: skip
     return {"data": dict(row), "annotations": [annotation]}
 
 

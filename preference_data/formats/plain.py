@@ -24,6 +24,7 @@ FIELDS = (
     "votes",
     "decided_by",
     "reading_shown",
+    "seconds",
 )
 
 

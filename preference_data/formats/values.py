@@ -17,6 +17,8 @@ ANNOTATOR, ID, LANGUAGE, MODEL, WORD = 120, 64, 16, 120, 80
 """Most characters of each."""
 LAST = 253_402_300_799.0
 """The end of the year 9999, in seconds since 1970."""
+LONGEST = 1_000_000.0
+"""Seconds of the longest answer that is kept, eleven days."""
 WHOLE = 2**31 - 1
 SEED = 2**63 - 1
 AXIS = ("first", "second", "tie", "na")
@@ -88,6 +90,18 @@ def moment(value: Any) -> float | None:
     return seconds if 0 < seconds <= LAST else None  # 0 stands for "not known" in some files
 
 
+def written(at: float | None) -> str | None:
+    """Seconds since 1970 as ISO 8601, which `moment` reads back; None for None."""
+    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat()
+
+
+def duration(value: Any) -> float | None:
+    """Seconds that an answer took, as another tool counted them; None for anything that is no such number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 < value <= LONGEST else None  # a page left open for weeks says nothing about an answer
+
+
 def who(value: Any, name: str = "annotator") -> str:
     """An annotator: a text, or a number that somebody's database gave them; "" for nobody. Raises ValueError."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -113,6 +127,8 @@ def details(extra: Mapping[str, Any]) -> dict[str, Any]:
             found[name] = text(value, name)
         elif name == "at":
             found[name] = None if value is None else number(value, name, 0.0, LAST)
+        elif name == "seconds":
+            found[name] = None if value is None else number(value, name, 0.0, LONGEST)
         elif name == "propensity":
             found[name] = None if value is None else number(value, name, 1e-300, 1.0)
         elif name == "votes":
