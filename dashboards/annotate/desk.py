@@ -73,8 +73,12 @@ def _desk(sitting: Shift) -> None:
     if who.account() is None:
         st.rerun()
     _numbers(sitting, view, language)
-    _notices(sitting, view, language)
-    prompt(view, language)
+    # in containers that are always there: what moves the pictures' place in the page makes the browser draw the pair
+    # before once more, and meanwhile it takes no answer
+    with st.container(key="notices"):
+        _notices(sitting, view, language)
+    with st.container(key="prompt"):
+        prompt(view, language)
     readings = sitting.evidence(view)
     pictures, answers = st.container(key="pictures"), st.container(key="answers")
     # sent before the pictures: whoever sees a pair presses its buttons, not those of the pair before
