@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 MANIFEST = "manifest.json"
@@ -20,9 +20,11 @@ _WRITING = ".writing"
 _REPLACED = ".replaced"
 
 
-def save_atomically(folder: Path, write: Callable[[Path], None], rank: int = 0) -> None:
+def save_atomically(folder: Path, write: Callable[[Path], Mapping[str, str] | None], rank: int = 0) -> None:
     """Call `write` with an empty folder and put the result at `folder`, replacing what was there.
 
+    `write` may return the SHA-256 of files that it hashed while it wrote them, by their paths in the folder; the others
+    are read again for theirs. Large files should be hashed so: the other processes wait meanwhile.
     With several processes call it on every rank: `write` must then meet a barrier at its start and its end, as
     `Engine.save` does, so that rank 0 clears the place before and publishes it after all have written. A folder must
     have one writer. Raises ValueError if nothing was written; whatever `write` raises passes through.
@@ -35,8 +37,8 @@ def save_atomically(folder: Path, write: Callable[[Path], None], rank: int = 0) 
     _recover(parent)
     place.mkdir()
     try:
-        write(place)
-        _seal(place, order=1 + max((_order(path) or 0 for path in _folders(parent)), default=0))
+        known = write(place) or {}
+        _seal(place, known, order=1 + max((_order(path) or 0 for path in _folders(parent)), default=0))
         _publish(place, folder)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
@@ -84,15 +86,16 @@ def keep_last(parent: Path, k: int) -> None:
         shutil.rmtree(folder)
 
 
-def _seal(folder: Path, order: int) -> None:
-    """Flush every file, then write the manifest."""
+def _seal(folder: Path, known: Mapping[str, str], order: int) -> None:
+    """Flush every file, then write the manifest. `known` are hashes by path."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     if not files:
         raise ValueError(f"nothing was written into the checkpoint {folder}")
     entries = {}
     for path in files:
         _sync(path)
-        entries[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        name = path.relative_to(folder).as_posix()
+        entries[name] = {"bytes": path.stat().st_size, "sha256": known.get(name) or _sha256(path)}
     for path in folder.rglob("*"):
         if path.is_dir():
             _sync(path)

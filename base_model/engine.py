@@ -39,6 +39,7 @@ from base_model.engine_files import (
     saved_state,
     shapes,
     write_meta,
+    write_object,
     write_tensors,
 )
 from base_model.masters import Masters, Memory, trains_16_bits
@@ -135,8 +136,11 @@ class Engine(Protocol):
         """The rows of all ranks in rank order; every rank brings as many."""
         ...
 
-    def save(self, folder: Path) -> None:
-        """Write weights, optimizer, average and update count; called on every rank."""
+    def save(self, folder: Path) -> dict[str, str]:
+        """Write weights, optimizer, average and update count; called on every rank.
+
+        Returns the SHA-256 of the files that this rank hashed while it wrote them, by name.
+        """
         ...
 
     def load(self, folder: Path) -> None:
@@ -230,15 +234,16 @@ class LocalEngine:
         """See `Engine.averaged`."""
         return self._ema.swapped_in() if self._ema else nullcontext()
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> dict[str, str]:
         """See `Engine.save`."""
         require_own_weights(self._ema)
         folder.mkdir(parents=True, exist_ok=True)
-        write_tensors(folder / MODULE_FILE, self._state())
+        hashes = {MODULE_FILE: write_tensors(folder / MODULE_FILE, self._state())}
         if self._ema:
-            write_tensors(folder / AVERAGE_FILE, self._ema.shadow)
-        torch.save(self._optimizer.state_dict()["state"], folder / OPTIMIZER_FILE)
+            hashes[AVERAGE_FILE] = write_tensors(folder / AVERAGE_FILE, self._ema.shadow)
+        hashes[OPTIMIZER_FILE] = write_object(folder / OPTIMIZER_FILE, self._optimizer.state_dict()["state"])
         write_meta(folder, self._meta())
+        return hashes
 
     def load(self, folder: Path) -> None:
         """See `Engine.load`. Rates, betas and decay are those of this engine's settings, not of the saved run."""

@@ -54,6 +54,7 @@ from base_model.engine_files import (
     saved_state,
     shapes,
     write_meta,
+    write_object,
     write_one_by_one,
     write_tensors,
 )
@@ -222,22 +223,26 @@ class DeepSpeedEngine:
             finally:
                 self._forget_gathered()
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> dict[str, str]:
         """See `Engine.save`. All tensors are written whole, so that any number of processes can go on from them."""
         require_own_weights(self._ema)
         dist.barrier()
         folder.mkdir(parents=True, exist_ok=True)
+        hashes: dict[str, str] = {}
         if self._zero:
-            self._zero.save(folder, writes=self.rank == 0)
+            hashes = self._zero.save(folder, writes=self.rank == 0)
         elif self.rank == 0:
-            write_tensors(folder / MODULE_FILE, saved_state(self._inner, self._keep_frozen))
-            torch.save(self._optimizer.state_dict()["state"], folder / OPTIMIZER_FILE)
+            state = self._optimizer.state_dict()["state"]
+            hashes[MODULE_FILE] = write_tensors(folder / MODULE_FILE, saved_state(self._inner, self._keep_frozen))
+            hashes[OPTIMIZER_FILE] = write_object(folder / OPTIMIZER_FILE, state)
         if self._ema:
             layout = {name: like(self._shapes[name]) for name in self._ema.shadow}
-            write_one_by_one(folder / AVERAGE_FILE, layout, self._average, writes=self.rank == 0)
+            sha256 = write_one_by_one(folder / AVERAGE_FILE, layout, self._average, writes=self.rank == 0)
+            hashes[AVERAGE_FILE] = sha256
         if self.rank == 0:
             write_meta(folder, self._meta())
         dist.barrier()
+        return hashes
 
     def load(self, folder: Path) -> None:
         """See `Engine.load`. Rates, betas and decay are those of this engine's settings, not of the saved run."""

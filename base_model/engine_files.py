@@ -7,16 +7,16 @@ checksum makes sure that it comes back to the weights it was trained on.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 MODULE_FILE = "module.safetensors"
@@ -31,9 +31,47 @@ DTYPES = {
 """names of types in a safetensors file"""
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """A safetensors file."""
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+class HashingFile:
+    """A file to write, whose SHA-256 is known when it is closed: a thread hashes each piece while the disk takes it."""
+
+    def __init__(self, path: Path) -> None:
+        self._file, self._sha = path.open("wb"), hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1)
+
+    def __enter__(self) -> HashingFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+        self._file.close()
+
+    def write(self, piece: bytes | bytearray | memoryview) -> int:
+        """Write and hash; the caller may change `piece` afterwards."""
+        hashed = self._thread.submit(self._sha.update, piece)
+        try:
+            return self._file.write(piece)
+        finally:
+            hashed.result()
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    @property
+    def sha256(self) -> str:
+        """Of all that was written so far."""
+        return self._sha.hexdigest()
+
+
+def write_object(path: Path, value: Any) -> str:
+    """A file of `torch.save`; its SHA-256."""
+    with HashingFile(path) as file:
+        torch.save(value, cast(IO[bytes], file))  # it writes from front to back and asks for no more
+    return file.sha256
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """A safetensors file; its SHA-256."""
+    return write_one_by_one(path, tensors, tensors.__getitem__, writes=True)
 
 
 def like(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
@@ -41,8 +79,11 @@ def like(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.empty(shape, dtype=dtype, device="meta")
 
 
-def write_one_by_one(path: Path, layout: Mapping[str, Tensor], make: Callable[[str], Tensor], writes: bool) -> None:
+def write_one_by_one(path: Path, layout: Mapping[str, Tensor], make: Callable[[str], Tensor], writes: bool) -> str:
     """A safetensors file of tensors that are made one after the other, so that never more than one is in memory.
+
+    Returns its SHA-256; "" where not `writes`. Each tensor is hashed as it is written: processes that make them
+    together then wait for one tensor at a time, and nobody reads a whole checkpoint again while the others wait.
 
     `make(name)` returns what `layout` says. Where not `writes` the tensors are made and dropped: processes that make
     them together all take part, and one writes.
@@ -56,15 +97,23 @@ def write_one_by_one(path: Path, layout: Mapping[str, Tensor], make: Callable[[s
         header[name] = kind | {"data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with path.open("wb") if writes else nullcontext() as file:
-        if file:
-            file.write(len(text).to_bytes(8, "little") + text)
+
+    def made() -> Iterator[Tensor]:
         for name in names:
             tensor = make(name)
             if (tensor.shape, tensor.dtype) != (layout[name].shape, layout[name].dtype):
                 raise ValueError(f"{path}: {name} became {tensor.dtype} {tuple(tensor.shape)}, not as laid out")
-            if file:
-                file.write(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+            yield tensor
+
+    if not writes:
+        for _ in made():
+            pass
+        return ""
+    with HashingFile(path) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in made():
+            file.write(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return file.sha256
 
 
 def read_one_by_one(path: Path) -> Iterator[tuple[str, Tensor]]:

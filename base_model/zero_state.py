@@ -33,11 +33,15 @@ class ZeroState:
         self._frozen = {name: p for name, p in parameters.items() if name in shape_of and not p.requires_grad}
         self._buffers = {name: buffer for name, buffer in buffers.items() if name in shape_of}
 
-    def save(self, folder: Path, writes: bool) -> None:
-        """Write `MODULE_FILE`, trained weights in float32, and `MOMENTS_FILE`, in the one process that `writes`."""
+    def save(self, folder: Path, writes: bool) -> dict[str, str]:
+        """Write `MODULE_FILE`, trained weights in float32, and `MOMENTS_FILE`, in the one process that `writes`.
+
+        Returns their SHA-256 by name; "" where nothing was written.
+        """
         self._make_moments()
-        write_one_by_one(folder / MODULE_FILE, self._weights_layout(), self._weight, writes)
-        write_one_by_one(folder / MOMENTS_FILE, self._moments_layout(), self._moment, writes)
+        weights = write_one_by_one(folder / MODULE_FILE, self._weights_layout(), self._weight, writes)
+        moments = write_one_by_one(folder / MOMENTS_FILE, self._moments_layout(), self._moment, writes)
+        return {MODULE_FILE: weights, MOMENTS_FILE: moments}
 
     def master(self, name: str) -> Tensor:
         """The float32 master of a trained weight: whole, or at stage 3 this process's slice of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -11,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from base_model import checkpoint
 from base_model.checkpoint import MANIFEST, keep_last, latest, save_atomically, verify
+from base_model.engine import LocalEngine, OptimConfig
 
 
 def writing(text: str) -> Callable[[Path], None]:
@@ -226,3 +229,48 @@ def test_other_ranks_only_write(tmp_path: Path) -> None:
     save_atomically(tmp_path / "step_1", write)
     verify(tmp_path / "step_1")
     assert names(tmp_path / "step_1") == [MANIFEST, "rank_0.bin", "rank_1.bin"]
+
+
+def test_what_was_hashed_while_it_was_written_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    real = checkpoint._sha256
+
+    def counted(path: Path) -> str:
+        read.append(path.name)
+        return real(path)
+
+    def write(place: Path) -> dict[str, str]:
+        writing("abc")(place)
+        return {"deep/state.bin": hashlib.sha256(b"abc" * 100).hexdigest()}
+
+    monkeypatch.setattr(checkpoint, "_sha256", counted)
+    save_atomically(tmp_path / "step_1", write)
+    assert read == ["weights.bin"], "the other one was hashed already"
+    verify(tmp_path / "step_1")
+    flip(tmp_path / "step_1")
+    with pytest.raises(ValueError, match=r"the content of deep/state.bin has changed"):
+        verify(tmp_path / "step_1")
+
+
+def test_an_engine_hashes_its_large_files_while_it_writes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    real = checkpoint._sha256
+
+    def counted(path: Path) -> str:
+        read.append(path.name)
+        return real(path)
+
+    module = torch.nn.Linear(300, 300)
+    engine = LocalEngine(module, OptimConfig(steps=2, ema_decay=0.5))
+    engine.update([torch.ones(2, 300)], lambda x: (engine.module(x).square().mean(), {}))
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_sha256", counted)
+        save_atomically(tmp_path / "step_1", engine.save)
+    assert read == ["engine.json"]
+    verify(tmp_path / "step_1")
+    assert len(names(tmp_path / "step_1")) == 5
+    other = LocalEngine(torch.nn.Linear(300, 300), OptimConfig(steps=2, ema_decay=0.5))
+    other.load(tmp_path / "step_1")
+    assert torch.equal(other.module.weight, module.weight)

@@ -267,11 +267,12 @@ def load_language_model(self: Any) -> None:
     self._model = language_model()
 
 
-def write_hollow_one_by_one(path: Path, layout: Mapping[str, Tensor], make: Any, writes: bool) -> None:
-    """`engine_files.write_one_by_one`: every tensor is made, as ranks do together, and a hole is written."""
+def write_hollow_one_by_one(path: Path, layout: Mapping[str, Tensor], make: Any, writes: bool) -> str:
+    """`engine_files.write_one_by_one`: every tensor is made, as ranks do together, and a hole is written, unhashed."""
     for name in layout:
         tensor = make(name)
         assert (tensor.shape, tensor.dtype) == (layout[name].shape, layout[name].dtype), name
         del tensor
     if writes:
         write_hollow(layout, path)
+    return ""
