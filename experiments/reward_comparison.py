@@ -27,7 +27,7 @@ from experiments.environment import environment
 from experiments.files import read_png, write_bytes, write_json
 from experiments.page.rewards import page
 from experiments.reward_people import leaderboard, people
-from experiments.reward_training import looks_of, picture_file
+from experiments.reward_training import check_those_here, looks_of, picture_file
 from experiments.score_book import ScoreBook, facts, score
 from preference_data.comparisons import Comparison, load
 from preference_data.line_files import read_csv
@@ -76,7 +76,10 @@ def compare_rewards(plan: Plan, say: Say = lambda line: None) -> list[str]:
     seen = {n: _training(r) for n, r in rewards.items() if learned_in(r)}
     comparisons = unseen(plan, comparisons, rewards, say)
     pictures = pictures_of(comparisons)
-    looks = looks_of(plan.pairs.parent, [i for c in comparisons for i in (c.left, c.right)]) if rewards else {}
+    shown = [i for c in comparisons for i in (c.left, c.right)]
+    if not rewards:
+        check_those_here(plan.pairs.parent, shown)  # given scores need no pictures, but facts and the page show them
+    looks = looks_of(plan.pairs.parent, shown) if rewards else {}
 
     def find(picture: Picture) -> Path:
         return picture_file(plan.pairs.parent, picture.image)

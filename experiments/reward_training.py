@@ -15,6 +15,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,8 +73,19 @@ def opened(folder: Path, image: ImageRef) -> np.ndarray:
 
 def looks_of(folder: Path, images: Sequence[ImageRef]) -> dict[str, np.ndarray]:
     """hash -> look of every picture, each opened and checked before anything that takes long."""
-    rows = {(i.path, i.sha256, i.width, i.height): i for i in images}  # each row, for one of two may be wrong
-    return {image.sha256: look(opened(folder, image)) for image in rows.values()}
+    return {image.sha256: look(opened(folder, image)) for image in _different(images)}
+
+
+def check_those_here(folder: Path, images: Sequence[ImageRef]) -> None:
+    """Refuse, as `opened` does, rows that name other pixels; pictures that are not there are left out."""
+    for image in _different(images):
+        with suppress(FileNotFoundError):
+            opened(folder, image)
+
+
+def _different(images: Sequence[ImageRef]) -> list[ImageRef]:
+    """Every different row about a picture, for one of two rows may be wrong."""
+    return list({(i.path, i.sha256, i.width, i.height): i for i in images}.values())
 
 
 def describe(

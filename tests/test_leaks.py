@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.cli import main
 from experiments.reward_comparison import Plan, compare_rewards
 from experiments.reward_training import train_reward
 from preference_data.comparisons import Comparison, load, plain_words, split, to_jsonl
@@ -115,6 +116,63 @@ def test_a_row_with_another_hash_or_size_is_refused(trained: tuple[Path, Path], 
         ):
             with pytest.raises(ValueError, match=said):
                 run()
+
+
+@pytest.mark.parametrize("given", ["scores", "judged"])
+def test_given_scores_and_answers_too_are_about_the_pictures_of_the_rows(
+    trained: tuple[Path, Path], tmp_path: Path, given: str
+) -> None:
+    """A picture that is not there is no mistake, for such scores need none; one with other pixels is."""
+    pairs, _ = trained
+    found = load(pairs)
+    (tmp_path / "s.csv").write_text(
+        "sha256,a\n" + "".join(f"{sha},{k % 7}\n" for k, sha in enumerate({c.left.sha256 for c in found}))
+    )
+    (tmp_path / "j.jsonl").write_text(to_jsonl([replace(c, annotator="machine:j") for c in found]))
+    own = {"scores": tmp_path / "s.csv"} if given == "scores" else {"judged": tmp_path / "j.jsonl"}
+    last = found[-1]
+    for wrong, said in (
+        (replace(last.right, sha256="0" * 64), "hash"), (replace(last.right, width=7), "7 x"),
+        (replace(last.right, height=9), "x 9"), (replace(last.right, path=last.left.path), "hash"),
+    ):  # fmt: skip
+        file = pairs.parent / "wrong.jsonl"
+        file.write_text(to_jsonl([*found[:-1], replace(last, right=wrong)]))
+        with pytest.raises(ValueError, match=said):
+            compare_rewards(Plan(file, "", tmp_path / "o", **own))
+        assert not (tmp_path / "o" / "comparison.json").exists()
+    (tmp_path / "answers.jsonl").write_text(to_jsonl(found))  # no picture is beside it
+    compare_rewards(Plan(tmp_path / "answers.jsonl", "", tmp_path / "o", **own))
+    assert (tmp_path / "o" / "comparison.json").exists()
+
+
+def test_the_command_compares_on_the_file_that_it_is_given(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs, reward = trained
+    found, held = load(pairs), load(reward / HELD_OUT)
+    some = tmp_path / "some.jsonl"  # sides exchanged, paths of another folder, and a pair that --pairs has not
+    turn = {"left": "right", "right": "left"}
+    mine = [replace(c, left=replace(c.right, path="x.png"), right=c.left, outcome=turn.get(c.outcome, c.outcome))
+            for c in found[:40]]  # fmt: skip
+    some.write_text(to_jsonl([*mine, *simulate(8, seed=77).comparisons]))
+    common = ["compare-rewards", "--pairs", str(pairs), "--probe-pictures", "0", "-o", str(tmp_path / "o")]
+    assert main([*common, "--rewards", "brisque", "--held-out", str(some)]) == 0
+    report = json.loads((tmp_path / "o/comparison.json").read_text())
+    assert report["hygiene"]["answers"] == 40 and "compared on the 40 of 240" in capsys.readouterr().out
+    assert main([*common, "--rewards", "brisque"]) == 0  # neither given nor trained on: all of them
+    assert json.loads((tmp_path / "o/comparison.json").read_text())["hygiene"]["answers"] == 240
+    # what was given comes before what the reward held out, and a leak in it is named
+    assert main([*common, "--rewards", f"learned:{reward}", "--held-out", str(some)]) == 0
+    report = json.loads((tmp_path / "o/comparison.json").read_text())
+    left = {(c.prompt.id, c.left.sha256, c.right.sha256) for c in held}
+    assert any((c.prompt.id, c.left.sha256, c.right.sha256) not in left for c in found[:40])
+    assert report["hygiene"]["answers"] == 40 and report["hygiene"]["leaks"][0]["prompts"] > 0
+    some.write_text(to_jsonl(simulate(8, seed=77).comparisons))
+    capsys.readouterr()
+    assert main([*common, "--rewards", "brisque", "--held-out", str(some)]) == 2
+    assert "holds no decided answer about the pairs of" in capsys.readouterr().err
+    assert main([*common, "--rewards", "brisque", "--held-out", str(tmp_path / "none.jsonl")]) == 2
+    assert "none.jsonl" in capsys.readouterr().err
 
 
 def test_prompts_with_the_same_words_stay_together() -> None:

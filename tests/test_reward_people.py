@@ -47,7 +47,16 @@ def lead(comparisons: list[Comparison]) -> tuple[str, float]:
 def test_ratings_rest_on_answers_and_do_not_grow_with_answers_a_pair(votes: tuple[int, int, int]) -> None:
     model, gap = lead(two_models(12, votes))
     assert model == lead(two_models(12, (3, 0, 2)))[0] != lead(two_models(12, (3, 1, 2)))[0]
-    assert gap == pytest.approx(math.log(votes[0] / votes[2]), abs=1e-4)  # two who disagree said no tie
+    assert gap == pytest.approx(math.log(votes[0] / votes[2]), abs=1e-4)
+
+
+def test_two_who_disagree_said_no_tie() -> None:
+    """Of twelve pairs with two answers each six go to A, two to B, and over four people disagree: A has 16 of 24."""
+    split = [replace(c, prompt=replace(c.prompt, id=f"{n}-{c.prompt.id}"))
+             for n, (prompts, votes) in enumerate([(6, (2, 0, 0)), (2, (0, 0, 2)), (4, (1, 0, 1))])
+             for c in two_models(prompts, votes)]  # fmt: skip
+    model, gap = lead(split)
+    assert model == lead(two_models(12, (3, 0, 2)))[0] and gap == pytest.approx(math.log(2), abs=1e-4)
 
 
 def test_only_what_people_called_a_tie_is_one() -> None:
