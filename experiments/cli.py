@@ -9,6 +9,7 @@ reward one line and exit status 1; `--traceback` anywhere in the command shows w
 from __future__ import annotations
 
 import difflib
+import errno
 import itertools
 import json
 import os
@@ -72,11 +73,14 @@ def train(arguments: Sequence[str]) -> int:
     """`glyphlab train NAME ...`: the settings of the named experiment are options, with its values as defaults."""
     from experiments.launch import find
     from experiments.launch import train as launch
+    from experiments.prompt_sets import fitted
     from experiments.record import RUN
     from experiments.settings import parse
 
     name, *options = arguments
     chosen = parse(find(name), RUNS / name, options)
+    experiment, said = fitted(chosen.experiment, {o.split("=")[0].lstrip("-").replace("_", "-") for o in options})
+    print(*said, sep="\n", end="\n" if said else "")
     before = chosen.out / RUN
     if before.exists() and json.loads(before.read_text(encoding="utf-8")).get("status") == "finished":
         print(f"{chosen.out} is finished already; name another folder with --out to train again")
@@ -84,9 +88,9 @@ def train(arguments: Sequence[str]) -> int:
         from experiments.given_pairs import install
         from experiments.runner import open_record
 
-        open_record(chosen.experiment, chosen.out, chosen.parent)
-        print(f"pairs: {install(chosen.experiment, chosen.pairs, chosen.store, chosen.out)}")
-    return finish(launch(chosen.experiment, chosen.out, chosen.parent))
+        open_record(experiment, chosen.out, chosen.parent)
+        print(f"pairs: {install(experiment, chosen.pairs, chosen.store, chosen.out)}")
+    return finish(launch(experiment, chosen.out, chosen.parent))
 
 
 def run_folder(arguments: Sequence[str]) -> str:
@@ -138,13 +142,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
         if traceback or is_bug(error):
             raise
-        print(f"glyphlab: {error}", file=sys.stderr)
+        print(f"glyphlab: {sentence(error)}", file=sys.stderr)
         return 2 if isinstance(error, ValueError | FileNotFoundError) else 1
     except ModuleNotFoundError as error:
         if traceback:
             raise
         print(f"glyphlab: {error}; the command needs it: pip install 'glyphlab[train]'", file=sys.stderr)
         return 2
+
+
+REMEDIES = (
+    (FileNotFoundError, "there is no file or folder {path}; check how it is spelt and where the command runs"),
+    (FileExistsError, "{path} exists already and is in the way; name another place, or move it away"),
+    (NotADirectoryError, "{path} cannot be reached: a part of it is a file, not a folder; name another place"),
+    (IsADirectoryError, "{path} is a folder and a file is needed; name the file"),
+    (PermissionError, "you may not read or write {path}; change its permissions, or name another place"),
+)
+"""What the system refused, in words."""
+FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "your share of the disk is full"}
+
+
+def sentence(error: Exception) -> str:
+    """An error as a sentence with the path and the remedy, where the system gave only a number and a word."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return str(error)
+    path = next((str(each) for each in (error.filename2, error.filename) if each not in (None, "")), "")
+    if error.errno in FULL:
+        return f"{FULL[error.errno]}{path and f', so {path} cannot be written'}; make room and run the command again"
+    if path:
+        for kind, text in REMEDIES:
+            if isinstance(error, kind):
+                return text.format(path=error.filename if kind is FileNotFoundError else path)
+    return f"{path}: {error.strerror}" if path else str(error.strerror)
 
 
 def is_bug(error: Exception) -> bool:

@@ -28,7 +28,7 @@ from experiments.files import read_png, write_bytes, write_json
 from experiments.page.rewards import page
 from experiments.reward_people import leaderboard, people
 from experiments.reward_training import check_those_here, looks_of, picture_file
-from experiments.score_book import ScoreBook, facts, score
+from experiments.score_book import ScoreBook, facts, key_of, score
 from preference_data.comparisons import Comparison, load
 from preference_data.line_files import read_csv
 from rewards.cache import identity
@@ -84,12 +84,14 @@ def compare_rewards(plan: Plan, say: Say = lambda line: None) -> list[str]:
     def find(picture: Picture) -> Path:
         return picture_file(plan.pairs.parent, picture.image)
 
+    opened = {name: Opened.of(name, reward) for name, reward in rewards.items()}  # what lacks its weights fails here
     scores: dict[str, np.ndarray] = {}
     measured: dict[str, list[dict[str, Any]]] = {"probes": [], "sight": [], "legibility": [], "cost": []}
     with ScoreBook(plan.out / "scores.sqlite") as book:
         for name, reward in rewards.items():
-            say(f"{name}: judging {len(pictures)} pictures")
-            scores[name] = _measure(book, name, reward, pictures, find, plan, measured)
+            known_keys = book.known(opened[name].who)
+            say(_to_do(name, sum(key_of(p) not in known_keys for p in pictures), len(pictures)))
+            scores[name] = _measure(book, name, reward, opened.pop(name), pictures, find, plan, measured)
         if plan.scores:
             scores |= read_scores(plan.scores, pictures)
         known = _facts(book, pictures, find)
@@ -148,15 +150,36 @@ def _asked(c: Comparison) -> tuple[str, frozenset[str]]:
     return c.prompt.id, frozenset((c.left.sha256, c.right.sha256))
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A reward that is loaded, so that a mistake in a later one costs no judging by the earlier ones."""
+
+    scorer: Scorer
+    seconds: float
+    """that loading took"""
+    who: str
+    """under which its scores are remembered"""
+
+    @classmethod
+    def of(cls, name: str, reward: Reward) -> Opened:
+        """Load it. Raises as its `load`."""
+        start = time.perf_counter()
+        scorer = reward.load()
+        return cls(scorer, time.perf_counter() - start, f"{identity(name, reward)} {scorer.name}")
+
+
+def _to_do(name: str, new: int, count: int) -> str:
+    if new == 0:
+        return f"{name}: the scores of all {count} images are known already"
+    return f"{name}: judging {new} images" + (f"; {count - new} are known already" if new < count else "")
+
+
 def _measure(
-    book: ScoreBook, name: str, reward: Reward, pictures: Sequence[Picture], find: Callable[[Picture], Path],
-    plan: Plan, measured: dict[str, list[dict[str, Any]]],
+    book: ScoreBook, name: str, reward: Reward, opened: Opened, pictures: Sequence[Picture],
+    find: Callable[[Picture], Path], plan: Plan, measured: dict[str, list[dict[str, Any]]],
 ) -> np.ndarray:  # fmt: skip
     """Scores [P] of a reward; its probes, sight and cost are added to `measured`."""
-    start = time.perf_counter()
-    scorer = reward.load()
-    loading = time.perf_counter() - start
-    who = f"{identity(name, reward)} {scorer.name}"
+    scorer, who, loading = opened.scorer, opened.who, opened.seconds
     value_P, causes = score(book, who, scorer, pictures, find)
     single, batched = book.times(who)
     view = reward.sees(pictures[0].image.height, pictures[0].image.width)

@@ -40,6 +40,7 @@ from experiments.overrides import override
 from experiments.page import markdown
 from experiments.page.style import document, swatch
 from experiments.page.words import duration, number, signed
+from experiments.prompt_sets import fitted
 from experiments.quickstart import is_judged
 from experiments.record import RunRecord, read_run
 from experiments.report import comparison_curves
@@ -100,7 +101,7 @@ def grid(experiment: Experiment, over: Sequence[str]) -> dict[str, Experiment]:
         name = " ".join(f"{end}={chosen[path]}" for end, path in zip(shown, paths, strict=True)) or experiment.name
         if name in found:
             raise ValueError(f"{name} comes twice; give every value once")
-        found[name] = override(experiment, chosen)
+        found[name] = fitted(override(experiment, chosen), chosen)[0]
     return found
 
 

@@ -132,3 +132,97 @@ def test_a_sweep_counts_in_words():
     from experiments.sweep import counted
 
     assert (counted(1, "seed"), counted(3, "seed"), counted(0, "seed")) == ("1 seed", "3 seeds", "0 seeds")
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """What `train` would train, without training it."""
+    from experiments import launch
+
+    given = []
+    monkeypatch.setattr(launch, "train", lambda experiment, folder, parent: given.append(experiment) or folder / "r")
+    return given
+
+
+def test_a_file_of_few_prompts_is_used_whole_unless_a_count_is_asked_for(tmp_path, capsys, trained):
+    from experiments.prompt_sets import make_prompts
+    from experiments.sweep import grid
+
+    file = tmp_path / "mine.txt"
+    file.write_text("".join(f'a sign "W{i}"\n' for i in range(10)))
+    line = ["train", "nano_grpo", "-o", str(tmp_path / "run"), "--prompts.file", str(file)]
+    assert main(line) == 0
+    assert f"{file} has 10 prompts: all of them are used, instead of 2000" in capsys.readouterr().out
+    assert main([*line, "--prompts.count", "4"]) == 0 and main([*line, "--prompts.count=11"]) == 0
+    assert [experiment.prompts.count for experiment in trained] == [10, 4, 11]
+    with pytest.raises(ValueError, match=r"has 10 prompts and 11 are asked for; lower prompts\.count"):
+        make_prompts(trained[2].prompts)
+    assert [e.prompts.count for e in grid(nano.grpo, [f"prompts.file={file}"]).values()] == [10]
+
+
+@pytest.mark.parametrize("experiment", [nano.grpo, nano.dpo], ids=["prompts", "pairs.prompts"])
+def test_prompts_that_pairs_are_drawn_for_are_counted_too(experiment, tmp_path):
+    from experiments.prompt_sets import fitted
+
+    file = tmp_path / "mine.txt"
+    file.write_text('a "A"\na "B"\n')
+    where = "prompts" if experiment.prompts else "pairs"
+    plan = experiment.prompts or experiment.pairs.prompts
+    own = replace(plan, file=str(file))
+    given = replace(experiment, **{where: own if where == "prompts" else replace(experiment.pairs, prompts=own)})
+    small, said = fitted(given, ())
+    assert (small.prompts or small.pairs.prompts).count == 2 and len(said) == 1
+    setting = "prompts.count" if where == "prompts" else "pairs.prompts.count"
+    assert fitted(given, {setting}) == (given, [])
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "a/b.txt"), "there is no file or folder a/b.txt; check"),
+        (FileExistsError(17, "File exists", "runs/x"), "runs/x exists already and is in the way; name another"),
+        (NotADirectoryError(20, "Not a directory", "f/x"), "f/x cannot be reached: a part of it is a file"),
+        (IsADirectoryError(21, "Is a directory", "runs"), "runs is a folder and a file is needed"),
+        (PermissionError(13, "Permission denied", "/root/x"), "you may not read or write /root/x; change"),
+        (OSError(28, "No space left on device", "w.bin"), "the disk is full, so w.bin cannot be written; make room"),
+        (OSError(5, "Input/output error", "w.bin"), "w.bin: Input/output error"),
+        (OSError(28, "No space left on device"), "the disk is full; make room"),
+        (FileNotFoundError("weights is not set"), "weights is not set"),
+        (ValueError("bad"), "bad"),
+    ],
+)
+def test_what_the_system_refuses_is_a_sentence(error, words, capsys, monkeypatch):
+    from experiments import cli
+
+    def fail(arguments):
+        raise error
+
+    monkeypatch.setattr(cli, "execute", fail)
+    status = main(["report"])
+    text = capsys.readouterr().err
+    assert text.startswith(f"glyphlab: {words}") and "Errno" not in text
+    assert status == (2 if isinstance(error, ValueError | FileNotFoundError) else 1)
+
+
+def test_a_missing_file_and_a_file_in_the_way_name_the_path(tmp_path, capsys):
+    assert f"no file or folder {tmp_path / 'no.jsonl'}" in refused(
+        capsys, "compare-rewards", "--pairs", tmp_path / "no.jsonl", "--rewards", "brisque", "-o", tmp_path / "o"
+    )
+
+
+def test_no_reward_judges_before_all_have_their_weights(tmp_path, capsys, monkeypatch):
+    from experiments import reward_comparison
+    from tests.simulated_taste import simulate, write
+
+    monkeypatch.setattr(reward_comparison, "score", lambda *given: pytest.fail("judged"))
+    pairs = write(simulate(6, seed=2), tmp_path)
+    text = refused(capsys, "compare-rewards", "--pairs", pairs, "--rewards", "brisque,pickscore", "-o", tmp_path / "o")
+    assert "pickscore needs a folder" in text
+
+
+def test_a_comparison_says_how_many_images_are_new():
+    from experiments.reward_comparison import _to_do
+
+    assert _to_do("ocr", 58, 58) == "ocr: judging 58 images"
+    assert _to_do("ocr", 8, 58) == "ocr: judging 8 images; 50 are known already"
+    assert _to_do("ocr", 0, 58) == "ocr: the scores of all 58 images are known already"

@@ -379,6 +379,8 @@ def test_the_command_writes_one_page_json_and_csv(tmp_path: Path, monkeypatch: p
     assert main(["compare-rewards", "--pairs", str(pairs), "--rewards", "contrast", "-o", str(out), "--probe-pictures",
                  "6"]) == 0  # fmt: skip
     assert ContrastReward.calls == calls  # everything was known
+    told = capsys.readouterr().out
+    assert "contrast: judging" in told and told.count("images are known already") == 1
 
 
 class ContrastReward(HalfBlind):
