@@ -54,6 +54,7 @@ class Viewer {
 
   // the page's own buttons do the same through the server; here it is done at once, and the press goes no further
   clicked(event) {
+    if (!this.box.isConnected) return; // the page has put another viewer in this one's place, and asks that one
     if (!this.data || !event.target.closest || !event.target.closest("button")) return;
     if (event.target.closest('[class*="st-key-outcomes_"]') && !event.target.closest(ASIDE)) this.gate(event);
     const holder = event.target.closest('[class*="st-key-viewer_"]');
@@ -63,7 +64,8 @@ class Viewer {
   }
 
   pressed(event) {
-    if (typing() || event.ctrlKey || event.metaKey || event.altKey || !this.data) return;
+    if (!this.box.isConnected || !this.data) return;
+    if (typing() || event.ctrlKey || event.metaKey || event.altKey) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     if (event.repeat && !MAY_REPEAT.has(key)) { event.preventDefault(); event.stopImmediatePropagation(); return; }
     if (!event.shiftKey && this.data.keys.includes(key)) { if (!this.gate(event)) return; }
