@@ -24,7 +24,7 @@ from experiments.editing import baselines, comparison, evaluate_edits, interval,
 from experiments.evaluate import CHUNK, fixed_noise
 from experiments.experiment import EditPlan, Experiment, SizePlan
 from experiments.files import write_bytes, write_json
-from experiments.intervals import paired_ci
+from experiments.intervals import in_brackets, paired_ci
 from experiments.launch import rebuild
 from experiments.progress import Progress
 from experiments.prompt_sets import make_scenes
@@ -177,4 +177,4 @@ def size_table(rows: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]], plan:
 def signed(before_P: np.ndarray, after_P: np.ndarray) -> str:
     """after - before over the same prompts, with its interval."""
     delta, low, high = paired_ci(before_P, after_P, seed=0)
-    return f"{delta:+.3f} ({low:+.3f} to {high:+.3f})"
+    return f"{delta:+.3f} {in_brackets(low, high, '+.3f')}"

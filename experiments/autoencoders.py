@@ -23,7 +23,7 @@ from base_model.shards import load_into, read_all, write_shards
 from base_model.vae import QwenImageVAE, released_weights
 from base_model.weights import NANO_VAE, load_vae
 from experiments.files import write_json
-from experiments.intervals import bootstrap_ci, paired_ci
+from experiments.intervals import bootstrap_ci, in_brackets, paired_ci
 from preference_data.image_files import read_image
 
 PHOTOGRAPHS = ("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
@@ -155,9 +155,9 @@ def evaluate(sources: Sequence[Path], pages: int, side: int, out: Path | None) -
         cells = "".join(f" {one.psnr_P.mean():9.2f} {one.ssim_P.mean():9.4f}" for one in row)
         if len(row) > 1:
             delta, low, high = paired_ci(row[0].psnr_P, row[-1].psnr_P, SEED)
-            end = f"  {delta:+.2f} [{low:+.2f}, {high:+.2f}]"
+            end = f"  {delta:+.2f} {in_brackets(low, high, '+.2f')}"
         else:
             low, high = bootstrap_ci(row[0].psnr_P, SEED)
-            end = f"  [{low:.2f}, {high:.2f}]"
+            end = f"  {in_brackets(low, high, '.2f')}"
         lines.append(f"{row[0].set:14}{len(row[0].psnr_P):9}{cells}{end}")
     return lines

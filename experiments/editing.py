@@ -33,7 +33,7 @@ from base_model.seeding import numpy_generator
 from experiments.evaluate import CHUNK, fixed_noise
 from experiments.experiment import EditPlan
 from experiments.files import write_json, write_png
-from experiments.intervals import bootstrap_ci, paired_ci
+from experiments.intervals import bootstrap_ci, in_brackets, paired_ci
 from experiments.prompt_sets import LEVEL
 from preference_data.records import Prompt
 from rewards.scores import Scorer, to_float
@@ -160,7 +160,7 @@ def interval(values: np.ndarray) -> str:
     """Mean and its interval."""
     low, high = bootstrap_ci(values, seed=0)
     places = 1 if np.nanmax(values) > 1.0 else 3
-    return f"{np.nanmean(values):.{places}f} ({low:.{places}f} to {high:.{places}f})"
+    return f"{np.nanmean(values):.{places}f} {in_brackets(low, high, f'.{places}f')}"
 
 
 COMPARED = (
@@ -178,7 +178,7 @@ def comparison(systems: Mapping[str, Sequence[Row]], name: str, others: Sequence
         for metric, kind, _ in COMPARED:
             before, after = (column(systems[who], metric, kind) for who in (other, name))
             delta, low, high = paired_ci(before, after, seed=0)
-            cells.append(f"{delta:+.3f} ({low:+.3f} to {high:+.3f})")
+            cells.append(f"{delta:+.3f} {in_brackets(low, high, '+.3f')}")
         lines.append(f"| {other} | " + " | ".join(cells) + " |")
     return lines
 

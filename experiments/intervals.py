@@ -53,6 +53,13 @@ def bootstrap_ci(values_P: np.ndarray, seed: int, n: int = 2000, level: float = 
     return _resampled(values, seed, n, level)
 
 
+def in_brackets(low: float, high: float, form: str) -> str:
+    """An interval in a table, its ends written in the format `form`; says so where there is none (NaN)."""
+    if math.isnan(low) or math.isnan(high):
+        return "(no interval)"
+    return f"({low:{form}} to {high:{form}})"
+
+
 def _resampled(values: np.ndarray, seed: int, n: int, level: float) -> tuple[float, float]:
     """(2) of at least two finite values."""
     from scipy.special import ndtr

@@ -113,7 +113,7 @@ def test_tables_hold_means_and_paired_differences():
     lines = table(systems)
     assert len(lines) == 4 and lines[2].startswith("| a | 0.050 ") and "| 21.5 (" in lines[2] and "| 10.0 (" in lines[2]
     assert comparison(systems, "b", ["a"])[2] == (
-        "| a | +0.500 (-0.446 to +0.932) | +0.500 (+0.500 to +0.500) | +0.500 (+0.500 to +0.500) |"
+        "| a | +0.500 (-0.446 to +0.932) | +0.500 (no interval) | +0.500 (no interval) |"
     )
 
 

@@ -269,17 +269,19 @@ def test_killed_in_the_middle_of_a_step(parent: Path, healthy: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(ScoringError("worker 1 died"), 1), (OSError(28, "No space left on device"), 1)]
-)
+    ("error", "said", "status"),
+    [(ScoringError("worker 1 died"), "worker 1 died", 1),
+     (OSError(28, "No space left on device"), "the disk is full; make room and run the command again", 1)],
+)  # fmt: skip
 def test_the_command_line_says_it_in_one_line(
-    error: Exception, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception, said: str, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(arguments: Sequence[str]) -> int:
         raise error
 
     monkeypatch.setattr(cli, "execute", fail)
     assert cli.main(["doctor", "x"]) == status
-    assert capsys.readouterr().err == f"glyphlab: {error}\n"
+    assert capsys.readouterr().err == f"glyphlab: {said}\n"
     with pytest.raises(type(error)):
         cli.main(["doctor", "x", "--traceback"])
 

@@ -99,7 +99,7 @@ def test_a_run_of_a_version_with_fewer_settings_goes_on_as_it_was(cut, tmp_path)
 
 def test_a_failure_that_did_nothing_blocks_no_next_try(tmp_path, capsys):
     prompts = tmp_path / "p.txt"
-    prompts.write_text('the word "RUN" in red on white\n' * 3)
+    prompts.write_text("".join(f'the word "{word}" in red on white\n' for word in ("RUN", "SUN", "FUN")))
     line = ["train", "nano_grpo", "-o", str(tmp_path / "own"), "--prompts.file", str(prompts)]
     assert main(line) == 2
     assert "--parent" in (text := capsys.readouterr().err) and "nothing is none" not in text

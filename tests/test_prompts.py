@@ -60,7 +60,7 @@ def test_a_set_reads_text_and_json_lines(tmp_path: Path) -> None:
 def test_errors_say_what_and_where(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     path.write_text(PromptSet.from_texts(["a cat"]).to_jsonl() + '{"id": "x"}\n', encoding="utf-8")
-    with pytest.raises(ValueError, match="line 2: Prompt: missing"):
+    with pytest.raises(ValueError, match="line 2: Prompt lacks text, spans"):
         PromptSet.load(path)
     with pytest.raises(ValueError, match="twice"):
         PromptSet.from_texts(["a cat", "a cat"])

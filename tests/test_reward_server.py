@@ -88,7 +88,7 @@ WRONG = {
     "too many": (json.dumps({"pictures": [{}] * 9}).encode(), 413, "9 pictures in one request; at most 8"),
     "extra field": (b'{"pictures": [{"prompt": "a", "png": "", "path": "/etc/passwd"}]}', 422, "and nothing else"),
     "empty prompt": (one(GOOD, ""), 422, "the prompt of picture 0"),
-    "odd prompt": (one(GOOD, {"id": "x"}), 422, "the prompt of picture 0: Prompt: missing"),
+    "odd prompt": (one(GOOD, {"id": "x"}), 422, "the prompt of picture 0: Prompt lacks text, spans"),
     "no base64": (one("%%%"), 422, "picture 0 is no base64"),
     "no png": (one(b"\x80\x04\x95pickle"), 422, "picture 0 is no readable PNG"),
     "jpeg": (one(other_format("JPEG")), 422, "picture 0 is no readable PNG"),
