@@ -171,6 +171,41 @@ def test_a_crop_blind_reward_is_exposed_by_what_it_sees() -> None:
     assert "does not read the prompt" in said(report, "blind", "probes")
 
 
+@pytest.mark.parametrize(("given", "severity", "words"), [
+    (0.34, "warning", "sees 50 % of a wide picture: nothing that happens in the rest changes its score"),
+    (1.0, "note", "is given the whole picture, and 50 % of a wide one moves its score: it looks at a part"),
+])  # fmt: skip
+def test_a_part_that_moves_the_score_is_told_beside_what_the_reward_is_given(
+    given: float, severity: str, words: str
+) -> None:
+    from experiments.page.reward_behaviour import sight as drawn_sight
+
+    wide = [probes.drawn(word, k, (48, 96), 12) for k, word in enumerate(probes.WORDS[:2])]
+    found = sight.sight(HalfBlind(True), [p for p, _ in wide], [image for _, image in wide], 0)
+    comparisons, utility = made_up(20, 3, 2)
+    cost = [{"reward": "r", "scorer": "half", "says_it_sees": given, "view": "everything, 48 x 96"}]
+    table = build(comparisons, {"r": in_order(comparisons, utility, 3)})
+    report = compare(comparisons, table, Measured(sight=[{"reward": "r", **found}], cost=cost), resamples=100)
+    assert said(report, "r", "sight", severity) == words and said(report, "r", "sight") == words
+    page = drawn_sight(report, {"r": "#000"})
+    assert f"reacts to 50 % of the picture; it is given {100 * given:.0f} % of it" in page
+
+
+def test_probes_are_told_in_spreads_of_all_pictures_own_and_drawn() -> None:
+    """Own pictures that are nearly alike: their own spread is tiny, and every change would be thousands of it."""
+    own = [np.full((3, 48, 96), 128, np.uint8) for _ in range(6)]
+    for k, image in enumerate(own):
+        image[0, : k + 1, 10] = 129
+    prompts = [Prompt.from_text(f"a wall {k}") for k in range(6)]
+    rows = {r["probe"]: r for r in probes.run(HalfBlind(False), prompts, own, 0)}
+    before = probes.judge(HalfBlind(False), list(zip(prompts, own, strict=True)))
+    after = probes.judge(HalfBlind(False), [(p, probes._noisy(p, i, np.random.default_rng(k))[1])
+                                            for k, (p, i) in enumerate(zip(prompts, own, strict=True))])  # fmt: skip
+    assert (after - before).mean() / before.std() > 1000  # so many spreads of their own
+    assert 1.0 < rows["noise"]["change"] < 100.0
+    assert all(abs(r["change"]) < 100.0 for r in rows.values() if r["n"])
+
+
 class Oracle:
     """Reads the drawn word from the picture's own hash: a perfect text reward for pictures that it was shown."""
 
