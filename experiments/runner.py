@@ -172,7 +172,7 @@ def run(
     """Train in `folder` until the experiment's last update, from wherever the folder says it is.
 
     `parent` is a finished stage to start from, `pool` scores made pairs and pictures that are drawn while training,
-    `device` is where a released checkpoint goes (None: a GPU where there is one).
+    `device` is where a diffusion model goes (None: a GPU where there is one).
     """
     experiment = laid_out(experiment)
     record = open_record(experiment, folder, parent)

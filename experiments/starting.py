@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from base_model import pretrain, released, train_vae
-from base_model.derived import is_derived
 from base_model.lora import adapter_settings, add_adapter, has_adapter
 from base_model.presets import PICTURES, PRESETS, VAES
 from base_model.qwen_image import QwenImage, build
@@ -31,7 +30,7 @@ def open_model(
     """The model a stage starts from, with the adapter that is to learn.
 
     That is a released checkpoint, or the parent's, or fresh weights on the parent's (or the shipped) autoencoder.
-    `device` is where a released checkpoint goes; None: see `starting_model`. Raises ValueError when a stage that needs
+    `device` is where the model goes; None: a GPU where there is one. Raises ValueError when a stage that needs
     a trained model has none, or two.
     """
     if experiment.base and parent is not None:
@@ -70,14 +69,12 @@ def equip(model: QwenImage, experiment: Experiment) -> QwenImage:
 def starting_model(
     experiment: Experiment, parent: Path | None, cache: Path | None, device: str | None = None
 ) -> QwenImage:
-    """See `open_model`. Small presets are quicker on the CPU; released checkpoints go where there is a GPU."""
+    """See `open_model`. Network, autoencoder and what feeds them are on one device: engines train where a GPU is."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if experiment.base:
         return load_base(read_base(experiment.base), PICTURES[experiment.preset], device, cache=cache)
-    if parent is not None and is_derived(parent / "model"):
-        return load_model(parent / "model", device, cache)
     if parent is not None and holds_model(parent / "model"):
-        return load_model(parent / "model")
+        return load_model(parent / "model", device, cache)
     if type(experiment.algorithm) is not pretrain.Pretrain:
         raise ValueError(
             f"{experiment.name} starts from a trained model, and {missing(parent)}; name a finished run with --parent, "
@@ -91,7 +88,7 @@ def starting_model(
             f"only the byte-level one ({reads} wide): name a released folder with such an encoder by --base, or choose "
             "preset nano, micro or small"
         )
-    return build(PRESETS[experiment.preset], vae, PICTURES[experiment.preset], experiment.seed)
+    return build(PRESETS[experiment.preset], vae, PICTURES[experiment.preset], experiment.seed, device)
 
 
 def missing(parent: Path | None) -> str:
