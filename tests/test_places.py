@@ -44,6 +44,7 @@ def test_a_gpu_is_used_where_there_is_one(parent: Path, monkeypatch: pytest.Monk
     assert told == ["cuda", "cuda"]
 
 
+@pytest.mark.slow  # all of a run on a card that is none
 @pytest.mark.parametrize("experiment", [tiny_pretrain(steps=2), tiny_grpo(2)], ids=["pretrain", "grpo"])
 def test_nothing_of_a_run_is_left_on_the_host(experiment: Experiment, parent: Path, tmp_path: Path) -> None:
     """On a card that is none: mixing raises."""
