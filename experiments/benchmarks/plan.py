@@ -29,8 +29,10 @@ from experiments.planning import Asked, accounts
 
 RECIPES = {experiment.name: experiment for experiment in (*grpo, *tuning)}
 RANKS = 8
-DEPTHS, DEPTHS_OF_ZERO_3 = (2, 3), (5, 6)
-"""below five blocks stage 3 holds all weights gathered"""
+DEPTHS, DEPTHS_OF_OFFLOAD = (2, 3), (1, 2)
+"""one process with offload keeps real masters and moments of all weights in this machine's memory"""
+DEPTHS_OF_ZERO_3 = {"qwen_image": (8, 10), "sd35_medium": (28,)}
+"""by preset: with less than about 2.5 billion weights stage 3 holds all of them gathered, and no line can be continued"""
 PHASES = {"encoding": "encode", "sampling": "rollout", "decoding": "decode", "update": "update",
           "checkpoint samples": "look"}  # fmt: skip
 """planned phase -> counted phase"""
@@ -64,10 +66,17 @@ def in_way(experiment: Experiment, way: Setup) -> Experiment:
     return replace(experiment, engine="deepspeed", zero_stage=way.zero, memory=memory)
 
 
+def depths_of(preset: str, way: Setup) -> tuple[int, ...]:
+    """Numbers of blocks at which a way is counted, to be continued from the last two."""
+    if way.zero == 3:
+        return DEPTHS_OF_ZERO_3[preset]
+    return DEPTHS_OF_OFFLOAD if way.zero < 0 and way.offload else DEPTHS
+
+
 def counted(experiment: Experiment, way: Setup, whole_run: bool, whole_depth: bool) -> tuple[dict[str, float], int]:
     """Peaks by phase in GB at the whole depth, and the prompts' tokens."""
     depth = PRESETS[experiment.preset].num_layers
-    depths = (depth,) if whole_depth else DEPTHS_OF_ZERO_3 if way.zero == 3 else DEPTHS
+    depths = (depth,) if whole_depth else depths_of(experiment.preset, way)
     seen: list[Counted] = []
     for layers in depths:
         with tempfile.TemporaryDirectory() as folder:
@@ -75,7 +84,7 @@ def counted(experiment: Experiment, way: Setup, whole_run: bool, whole_depth: bo
     last, first = seen[-1], seen[0]
     peaks = {}
     for name in last.peaks:
-        slope = last.peaks[name] - first.peaks[name]
+        slope = (last.peaks[name] - first.peaks[name]) / max(1, depths[-1] - depths[0])
         peaks[name] = (last.peaks[name] + slope * (depth - depths[-1])) / 1e9
     return peaks, last.text_tokens
 
@@ -107,7 +116,8 @@ def main() -> None:
     parser.add_argument("--own", action="store_true", help="each recipe in its own way alone")
     parser.add_argument("--whole", action="store_true", help="at whole depth instead of continuing a straight line")
     said = parser.parse_args()
-    how = "run at whole depth" if said.whole else f"continued from {DEPTHS} blocks, ZeRO-3 from {DEPTHS_OF_ZERO_3}"
+    how = "run at whole depth" if said.whole else f"continued from {DEPTHS} blocks, ZeRO-3 from {DEPTHS_OF_ZERO_3}, "
+    how += "" if said.whole else f"one process with offload from {DEPTHS_OF_OFFLOAD}"
     print(f"bytes alive on a card, rank 0 of {RANKS}, GB = 10^9; counted: {how}", flush=True)
     print(f"{'recipe':18}{'way':24}{'':20}{'planned':>10}{'counted':>10}{'ratio':>8}")
     rows: list[dict[str, object]] = []
