@@ -32,7 +32,7 @@ RANKS = 8
 DEPTHS, DEPTHS_OF_OFFLOAD = (2, 3), (1, 2)
 """one process with offload keeps real masters and moments of all weights in this machine's memory"""
 DEPTHS_OF_ZERO_3 = {"qwen_image": (8, 10), "sd35_medium": (28,)}
-"""by preset: with less than about 2.5 billion weights stage 3 holds all of them gathered, and no line can be continued"""
+"""by preset: with less than about 2.5 billion weights stage 3 holds all of them gathered, which no line continues"""
 PHASES = {"encoding": "encode", "sampling": "rollout", "decoding": "decode", "update": "update",
           "checkpoint samples": "look"}  # fmt: skip
 """planned phase -> counted phase"""

@@ -22,6 +22,11 @@ from preference_data.records import ImageRef, Prompt, Provenance
 UNKNOWN = Provenance(model="unknown", revision="", seed=-1, steps=0, guidance=0.0, run="import", step=0)
 """Of pictures from files that do not say; the seed -1 and 0 steps are no values of a real one."""
 Row = Mapping[str, Any]
+FIELDS = (
+    "annotator", "strength", "axes", "tags", "rationale", "at", "propensity", "votes", "decided_by", "reading_shown",
+    "seconds",
+)  # fmt: skip
+"""Of `Judgement`, what every row carries beside the prompt, the two images and the outcome."""
 
 
 @dataclass(frozen=True)
@@ -129,20 +134,7 @@ def said(
     one = Incoming(first.content, first.path, known.get("first"), first.model)
     other = Incoming(second.content, second.path, known.get("second"), second.model)
     prompt = prompt_of(text, kept)
-    names = (
-        "annotator",
-        "strength",
-        "axes",
-        "tags",
-        "rationale",
-        "at",
-        "propensity",
-        "votes",
-        "decided_by",
-        "reading_shown",
-        "seconds",
-    )
-    return Said(prompt, one, other, outcome, {name: kept[name] for name in names if name in kept})
+    return Said(prompt, one, other, outcome, {name: kept[name] for name in FIELDS if name in kept})
 
 
 def prompt_of(text: str, kept: Mapping[str, Any]) -> Prompt:

@@ -7,25 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from preference_data.formats.interface import Format, Incoming, Row, Said, place
+from preference_data.formats.interface import FIELDS, Format, Incoming, Row, Said, place
 from preference_data.formats.values import known_picture
 from preference_data.judgements import Judgement
 from preference_data.line_files import parse_json
 from preference_data.records import ImageRef, prompt_from_json
-
-FIELDS = (
-    "annotator",
-    "strength",
-    "axes",
-    "tags",
-    "rationale",
-    "at",
-    "propensity",
-    "votes",
-    "decided_by",
-    "reading_shown",
-    "seconds",
-)
 
 
 def encode(judgements: Sequence[Judgement], _: Callable[[ImageRef], bytes]) -> list[dict[str, Any]]:
