@@ -33,6 +33,11 @@ def rank_of(experiment: Experiment) -> int:
     return int(os.environ.get("RANK", "0")) if experiment.engine == "deepspeed" else 0
 
 
+def ranks_of(experiment: Experiment) -> int:
+    """How many processes the launcher started; 1 in a run of one process."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if experiment.engine == "deepspeed" else 1
+
+
 def meet(experiment: Experiment) -> None:
     """Wait for all ranks; nothing in a run of one process."""
     if experiment.engine == "deepspeed":

@@ -84,14 +84,16 @@ def compare_rewards(plan: Plan, say: Say = lambda line: None) -> list[str]:
     def find(picture: Picture) -> Path:
         return picture_file(plan.pairs.parent, picture.image)
 
-    opened = {name: Opened.of(name, reward) for name, reward in rewards.items()}  # what lacks its weights fails here
+    require_weights(rewards)
     scores: dict[str, np.ndarray] = {}
     measured: dict[str, list[dict[str, Any]]] = {"probes": [], "sight": [], "legibility": [], "cost": []}
     with ScoreBook(plan.out / "scores.sqlite") as book:
         for name, reward in rewards.items():
-            known_keys = book.known(opened[name].who)
+            opened = Opened.of(name, reward)
+            known_keys = book.known(opened.who)
             say(_to_do(name, sum(key_of(p) not in known_keys for p in pictures), len(pictures)))
-            scores[name] = _measure(book, name, reward, opened.pop(name), pictures, find, plan, measured)
+            scores[name] = _measure(book, name, reward, opened, pictures, find, plan, measured)
+            del opened  # before the next is loaded
         if plan.scores:
             scores |= read_scores(plan.scores, pictures)
         known = _facts(book, pictures, find)
@@ -150,9 +152,18 @@ def _asked(c: Comparison) -> tuple[str, frozenset[str]]:
     return c.prompt.id, frozenset((c.left.sha256, c.right.sha256))
 
 
+def require_weights(rewards: Mapping[str, Reward]) -> None:
+    """Load every reward but the first, which is loaded next anyway: what lacks its weights costs no judging by others.
+
+    Each is let go before the next, because two large judges may not fit beside each other. Raises as `load` does.
+    """
+    for reward in list(rewards.values())[1:]:
+        reward.load()
+
+
 @dataclass(frozen=True)
 class Opened:
-    """A reward that is loaded, so that a mistake in a later one costs no judging by the earlier ones."""
+    """A reward that is loaded."""
 
     scorer: Scorer
     seconds: float

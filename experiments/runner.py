@@ -45,7 +45,7 @@ from experiments.finishing import agreed_checkpoint, finished_model
 from experiments.preferences import load_pairs, make_pairs
 from experiments.progress import Progress
 from experiments.prompt_sets import make_prompts
-from experiments.ranks import Onlooker, Termination, make_engine, meet, rank_of
+from experiments.ranks import Onlooker, Termination, make_engine, meet, rank_of, ranks_of
 from experiments.rebuilding import rebuild
 from experiments.record import RunRecord
 from experiments.starting import open_either
@@ -134,8 +134,7 @@ def encode_ahead(model: QwenImage | QwenImageVAE, experiment: Experiment, folder
                  for prompt in make_prompts(plan)]  # fmt: skip
     texts = [*dict.fromkeys([*known, *looked_at, model.text.nothing])]
     if experiment.engine == "deepspeed":
-        world = int(os.environ.get("WORLD_SIZE", "1"))
-        model.text.encode_ahead(texts[rank_of(experiment) :: world])
+        model.text.encode_ahead(texts[rank_of(experiment) :: ranks_of(experiment)])
         meet(experiment)
     model.text.encode_ahead(texts)
     model.text.close()
@@ -200,8 +199,7 @@ def run(
 def draw_pairs(model: QwenImage, experiment: Experiment, folder: Path, pool: ScorerPool | None, bar: Progress) -> None:
     """Draw the pairs of a DPO stage, each rank its share."""
     plan, judge = required(experiment, experiment.pairs, "pairs"), required(experiment, pool, "judge")
-    ranks = int(os.environ.get("WORLD_SIZE", "1")) if experiment.engine == "deepspeed" else 1
-    make_pairs(model, plan, folder, judge, bar, "", rank_of(experiment), ranks, lambda: meet(experiment))
+    make_pairs(model, plan, folder, judge, bar, "", rank_of(experiment), ranks_of(experiment), lambda: meet(experiment))
 
 
 def audience(experiment: Experiment) -> TextIO | None:

@@ -220,6 +220,32 @@ def test_no_reward_judges_before_all_have_their_weights(tmp_path, capsys, monkey
     assert "pickscore needs a folder" in text
 
 
+def test_weights_are_looked_for_one_reward_at_a_time():
+    from experiments.reward_comparison import require_weights
+
+    alive, most, loaded = set(), [], []
+
+    class Loaded:
+        def __init__(self, name: str) -> None:
+            self.name = name
+            alive.add(name)
+            most.append(len(alive))
+
+        def __del__(self) -> None:
+            alive.discard(self.name)
+
+    class Large:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def load(self, device: str = "cpu") -> Loaded:
+            loaded.append(self.name)
+            return Loaded(self.name)
+
+    require_weights({name: Large(name) for name in "abc"})
+    assert loaded == ["b", "c"] and max(most) == 1 and not alive
+
+
 def test_a_comparison_says_how_many_images_are_new():
     from experiments.reward_comparison import _to_do
 
