@@ -45,7 +45,12 @@ nav a { color: inherit; text-decoration: none; border-bottom: 1px solid var(--ru
 code, pre, .read, kbd { font-family: var(--mono); font-size: .88em; }
 pre { background: var(--raised); border: 1px solid var(--rule); border-radius: 6px; padding: .8rem 1rem;
   overflow-x: auto; line-height: 1.5; font-size: .78rem; }
-.scroll { overflow-x: auto; margin: .9rem 0; }
+/* a shadow at the side to which a table goes on: the paper over it moves with the table, the shadow does not */
+.scroll { overflow-x: auto; margin: .9rem 0; position: relative; /* holds what only screen readers see */
+  background: linear-gradient(to right, var(--paper) 35%, transparent) left / 2.5rem 100% no-repeat local,
+    linear-gradient(to left, var(--paper) 35%, transparent) right / 2.5rem 100% no-repeat local,
+    linear-gradient(to right, var(--rule), transparent) left / .8rem 100% no-repeat scroll,
+    linear-gradient(to left, var(--rule), transparent) right / .8rem 100% no-repeat scroll; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums lining-nums; line-height: 1.35; width: 100%; }
 th, td { padding: .42rem .7rem .42rem 0; text-align: left; vertical-align: middle;
   border-bottom: 1px solid var(--rule); }
@@ -76,6 +81,7 @@ svg .whisker { stroke-width: 1.8; } svg .track { fill: var(--track); }
 .charts figcaption b { color: var(--ink); font-weight: 600; display: block; } .last { color: var(--ink); }
 .wall { border-spacing: 0; width: auto; min-width: 100%; }
 .wall th, .wall td { border: 0; padding: 0 .9rem .2rem 1px; vertical-align: top; }
+.wall td { min-width: 7rem; } /* images of a row are of one width, however short the words under them */
 .wall thead th { padding-bottom: .3rem; border-bottom: 1px solid var(--rule); }
 .wall tr.prompt th { padding-top: 1.05rem; padding-bottom: .3rem; font-weight: 400; color: var(--soft);
   white-space: normal; }
@@ -89,7 +95,7 @@ svg .whisker { stroke-width: 1.8; } svg .track { fill: var(--track); }
 .strip { display: flex; flex-wrap: wrap; gap: 1rem 1.1rem; margin: 1.7rem 0 .4rem; } .strip figure { margin: 0; }
 .strip figcaption { margin-bottom: .3rem; }
 details { margin: .8rem 0; } summary { cursor: pointer; color: var(--soft); } summary:hover { color: var(--ink); }
-dl.facts { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.4rem; margin: .8rem 0; }
+dl.facts { display: grid; grid-template-columns: fit-content(60%) 1fr; gap: .3rem 1.4rem; margin: .8rem 0; }
 dl.facts dt { color: var(--soft); } dl.facts dd { margin: 0; overflow-wrap: anywhere; }
 .sr { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 footer { margin-top: 4rem; border-top: 1px solid var(--rule); padding-top: 1rem; }
