@@ -25,8 +25,9 @@ def write_notes(folder: Path) -> None:
     text = f"""
 - **Reinforcement learning needs prompts and no pictures; that is the comparison.** Pretraining's captions are noisy on
   purpose ({noise.misspelt:.0%} misspelt, {noise.textless:.0%} without their text, {noise.incomplete:.0%} incomplete)
-  and the clean fine-tuning set has {nano.CLEAN.limit} pictures. The control goes on with that set for about as long as
-  GRPO took ({stages["control"]["seconds"]:.0f} s against {stages["grpo"]["seconds"]:.0f} s).
+  and the clean fine-tuning set has {nano.CLEAN.limit} pictures. The control goes on with that set
+  for a fixed number of updates, which took {stages["control"]["seconds"]:.0f} s in this run; GRPO took
+  {stages["grpo"]["seconds"]:.0f} s.
 - **GRPO against the control, 1 - NED:** {verdict(paired["grpo_vs_control"])}.
 - **DPO against the control, 1 - NED:** {verdict(paired["dpo_vs_control"])}.
 - **Guidance alone** moves the fine-tuned model by {guidance:+.3f} at no training cost (and twice the sampling cost).

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from experiments.page import charts, markdown, words
-from experiments.page.charts import Curve, interval_row, line_chart, smooth, thin, ticks
+from experiments.page.charts import Curve, interval_row, line_chart, path, short, smooth, thin, ticks
 from experiments.record import RunRecord
 from experiments.report import write_comparison, write_report
 from experiments.results import Interval, compare, read_result
@@ -215,6 +215,20 @@ def test_pictures_outside_of_the_folder_are_refused(tmp_path: Path) -> None:
     (folder / "evaluation" / "unguided.json").write_text(json.dumps({"rows": [row], "diversity": 0.1}))
     with pytest.raises(ValueError, match="outside"):
         write_report(folder)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(-7.4e-9, -6.6e-9), (0.0, 2.5e-5), (1.5e-13, 4e-13), (0.0, 1.0), (9_000.0, 42_000.0)]
+)
+def test_no_two_ticks_have_the_same_label(low: float, high: float) -> None:
+    values = ticks(low, high)
+    assert len(values) > 1 and len({short(value) for value in values}) == len(values)
+
+
+def test_a_point_alone_is_drawn() -> None:
+    nan = math.nan
+    assert path([(1.0, 2.0)]) == "M1.0 2.0h0"
+    assert path([(0.0, nan), (1.0, 2.0), (2.0, 3.0), (3.0, nan), (4.0, 5.0)]) == "M1.0 2.0L2.0 3.0M4.0 5.0h0"
 
 
 def test_ticks_are_round_and_inside() -> None:

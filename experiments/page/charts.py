@@ -40,7 +40,8 @@ def short(value: float) -> str:
     if size >= 10_000:
         text = f"{value / 1000:.3g}k"
     elif size < 1e-3:
-        text = f"{value:.0e}".replace("e-0", "e-")
+        digits, power = f"{value:.2e}".split("e")
+        text = f"{float(digits):g}e{int(power)}"
     else:
         text = f"{value:.4g}"
     return text.replace("-", "−")
@@ -55,7 +56,8 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     step = next(power * m for m in (1.0, 2.0, 2.5, 5.0, 10.0, 20.0) if (high - low) / (power * m) <= most)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    places = 2 - math.floor(math.log10(step))  # as many as a step has digits
+    return [round(i * step, places) for i in range(first, last + 1)]
 
 
 def padded(low: float, high: float, share: float = 0.06) -> tuple[float, float]:
@@ -90,15 +92,14 @@ def smooth(points: Sequence[Point], share: float = SMOOTHING) -> list[Point]:
 
 
 def path(points: Sequence[Point]) -> str:
-    """The `d` of a line; NaN breaks it."""
-    parts, pen = [], "M"
+    """The `d` of a line; NaN breaks it. A point alone is a line of no length, which round ends make a dot."""
+    parts: list[list[str]] = [[]]
     for x, y in points:
-        if not math.isfinite(y):
-            pen = "M"
-            continue
-        parts.append(f"{pen}{x:.1f} {y:.1f}")
-        pen = "L"
-    return "".join(parts)
+        if math.isfinite(y):
+            parts[-1].append(f"{x:.1f} {y:.1f}")
+        else:
+            parts.append([])
+    return "".join("M" + "L".join(part) + ("h0" if len(part) == 1 else "") for part in parts if part)
 
 
 @dataclass(frozen=True)
