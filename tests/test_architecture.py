@@ -8,7 +8,6 @@ import importlib
 import inspect
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -285,15 +284,6 @@ def test_annotations_are_lazy_and_modules_say_what_they_are() -> None:
         code = [n for n in body if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant))]
         future = code and isinstance(code[0], ast.ImportFrom) and code[0].module == "__future__"
         assert not code or future, f"{path.relative_to(ROOT)} lacks `from __future__ import annotations`"
-
-
-def test_distribution_has_every_package_and_no_test() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    listed = set(project["tool"]["setuptools"]["packages"])
-    there = {module_name(path) for path in SOURCES if path.name == "__init__.py"}
-    assert listed == there, (listed - there, there - listed)
-    folders = {module_name(path / "__init__.py") for p in SOURCES for path in [p.parent]}
-    assert folders == there, f"folders without __init__.py: {folders - there}"
 
 
 @pytest.mark.parametrize("path", ["base_model/flow.py", "base_model/interface.py", "alignment/trajectory.py",
