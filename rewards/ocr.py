@@ -22,12 +22,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
 
 from preference_data.records import Prompt
 from rewards.reading.alphabet import MOST, SCRIPT, alphabet_of
 from rewards.reading.ink import text_crop as text_crop
 from rewards.reading.page import as_line
-from rewards.reading.text import FOLD, Policy, edit_distance, has_digit, is_bar
+from rewards.reading.text import FOLD, Policy, has_digit, is_bar
 from rewards.reading.text import normalise as comparable
 from rewards.recognisers import (
     LINE_HEIGHT,
@@ -59,7 +60,7 @@ def normalise(text: str, target: str, ignore_case: bool = True) -> str:
 def ned_score(target: str, read: str, ignore_case: bool = True) -> float:
     """Eq. (1), in [0, 1]: 1 = the same text, 0 = nothing in common or nothing read."""
     a, b = normalise(target, target, ignore_case), normalise(read, target, ignore_case)
-    return 1.0 - edit_distance(a, b) / max(len(a), len(b), 1)
+    return Levenshtein.normalized_similarity(a, b)
 
 
 def line(picture_HW3: np.ndarray, crop: bool = True) -> np.ndarray | None:

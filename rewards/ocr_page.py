@@ -14,12 +14,13 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
 
 from preference_data.records import Prompt, visible
 from rewards.reading.alphabet import MOST, SCRIPT, alphabet_of
 from rewards.reading.matching import PARTS, Line, judge
 from rewards.reading.page import OnnxPage, PaddlePage, PageReader
-from rewards.reading.text import Policy, edit_distance
+from rewards.reading.text import Policy
 from rewards.recognisers import V4, V4_DETECTION, V6, V6_DETECTION, OnnxRecogniser, find_weights
 from rewards.scores import Read, Row, Scores, View, judge_each, to_uint8
 
@@ -184,5 +185,5 @@ def flow_grpo_score(target: str, texts: Sequence[str]) -> float:
     """The rule of ``OcrFlowGrpo`` on what was read. ``target`` is not empty."""
     wanted = target.replace(" ", "").lower()
     read = "".join(texts).replace(" ", "").lower()
-    distance = 0 if wanted in read else edit_distance(read, wanted)
+    distance = 0 if wanted in read else Levenshtein.distance(read, wanted)
     return 1.0 - min(distance, len(wanted)) / len(wanted)

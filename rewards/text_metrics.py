@@ -20,9 +20,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
 
 from preference_data.records import quoted_spans
-from rewards.reading.text import edit_distance
 
 Read = Sequence[str] | None
 """The lines on a picture, in reading order."""
@@ -57,7 +57,7 @@ def cvtg_2k(prompts: Sequence[str], readings: Sequence[Read]) -> dict[str, float
 
 
 def _similarity(a: str, b: str) -> float:
-    return 1.0 - edit_distance(a, b) / (max(len(a), len(b)) + 1e-5)
+    return 1.0 - Levenshtein.distance(a, b) / (max(len(a), len(b)) + 1e-5)
 
 
 def cvtg_2k_strict(prompts: Sequence[str], readings: Sequence[Read]) -> dict[str, float]:
@@ -75,7 +75,7 @@ def cvtg_2k_strict(prompts: Sequence[str], readings: Sequence[Read]) -> dict[str
         asked, found = words(" ".join(spans)), words(" ".join(reading))
         right += sum((Counter(asked) & Counter(found)).values())
         wanted, read = wanted + len(asked), read + len(found)
-        similarities.append(one_minus_ned(" ".join(asked), " ".join(found)))
+        similarities.append(Levenshtein.normalized_similarity(" ".join(asked), " ".join(found)))
     precision, recall = right / max(read, 1), right / max(wanted, 1)
     f1 = 2 * precision * recall / (precision + recall) if right else 0.0
     unjudged = float(failed)
@@ -85,11 +85,6 @@ def cvtg_2k_strict(prompts: Sequence[str], readings: Sequence[Read]) -> dict[str
 def words(text: str) -> list[str]:
     """Words in small letters, without the punctuation around them."""
     return [match[0].lower() for match in _WORD.finditer(text)]
-
-
-def one_minus_ned(a: str, b: str) -> float:
-    """1 - d / max(|a|, |b|), in [0, 1]; 1 for two empty texts."""
-    return 1.0 - edit_distance(a, b) / max(len(a), len(b), 1)
 
 
 def long_text(texts: Sequence[Sequence[str]], readings: Sequence[Read], chinese: bool) -> dict[str, float]:
@@ -124,15 +119,9 @@ def long_text_strict(texts: Sequence[Sequence[str]], readings: Sequence[Read], c
         asked, seen = (long_text_tokens(" ".join(each), chinese) for each in (text, reading))
         found += sum((Counter(asked) & Counter(seen)).values())
         wanted, read = wanted + len(asked), read + len(seen)
-        similarities.append(one_minus_ned(*as_letters(asked, seen)))
+        similarities.append(Levenshtein.normalized_similarity(asked, seen))
     f1 = 2 * found / (wanted + read) if found else 0.0
     return {"f1": f1, "ned": _mean(similarities), "unjudged": float(failed)}
-
-
-def as_letters(a: Sequence[str], b: Sequence[str]) -> tuple[str, str]:
-    """Two lists of tokens as texts with one character a token, so that the edit distance counts tokens."""
-    codes = {token: chr(0xE000 + i) for i, token in enumerate(dict.fromkeys([*a, *b]))}
-    return "".join(codes[token] for token in a), "".join(codes[token] for token in b)
 
 
 def one_ig(texts: Sequence[str], readings: Sequence[Read], chinese: bool) -> dict[str, float]:
@@ -148,7 +137,7 @@ def one_ig(texts: Sequence[str], readings: Sequence[Read], chinese: bool) -> dic
     distances, found, wanted = [], 0, 0
     for text, reading in zip(texts, readings, strict=True):
         asked, read = (_one_ig_text(each, chinese) for each in (text, " ".join(reading or ())))
-        distances.append(edit_distance(asked, read))
+        distances.append(Levenshtein.distance(asked, read))
         asked_tokens, read_tokens = (list(each) if chinese else each.split() for each in (asked, read))
         found += sum((Counter(asked_tokens) & Counter(read_tokens)).values())
         wanted += len(asked_tokens)
@@ -171,7 +160,7 @@ def one_ig_strict(texts: Sequence[str], readings: Sequence[Read], chinese: bool)
     exact = [float(a == b) for a, b in pairs]
     failed = float(len(texts) - len(judged))
     return {
-        "score": _mean([one_minus_ned(a, b) for a, b in pairs]),
+        "score": _mean([Levenshtein.normalized_similarity(a, b) for a, b in pairs]),
         "completion_rate": _mean(exact),
         "unjudged": failed,
     }

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from rapidfuzz.distance import Levenshtein
 
-from rewards.reading.text import edit_distance
 from tests.writing import CONSONANTS, FACES, VOWELS
 
 HANZI = "天地人和平安乐大小上下左右东西南北春夏秋冬风花雪月山水火木金土日星云雨电车船飞机学校医院商店"
@@ -143,7 +143,7 @@ def drawn(count: int, seed: int) -> list[Drawn]:
         degrade = DEGRADED[int(rng.integers(len(DEGRADED)))]
         picture = degrade(page(lines, face, size, (224, 384), float(rng.integers(-4, 5)), ink, ground))
         joined, asked = "".join(shown), "".join(target)
-        distance = edit_distance(asked, joined) / max(len(asked), len(joined))
+        distance = Levenshtein.normalized_distance(asked, joined)
         text = ("" if chinese else " ").join(target)
         made.append(Drawn(f'a sign that says "{text}"', pixels(picture), distance, f"{what}, {degrade.__name__}"))
     return made

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from preference_data.records import Prompt
 from rewards import recognisers
 from rewards.ocr import Ocr, OcrJudge, OcrScorer, line, ned_score, normalise, text_crop
-from rewards.reading.text import edit_distance
+from rewards.ocr_page import flow_grpo_score
 from rewards.recognisers import (
     PADDLE_MIN_WIDTH,
     V4,
@@ -36,12 +37,28 @@ def judge() -> OcrScorer:
     return OcrJudge().load()
 
 
-@pytest.mark.parametrize(
-    ("a", "b", "distance"),
-    [("", "", 0), ("AB", "", 2), ("", "AB", 2), ("KITTEN", "SITTING", 3), ("ABC", "ACB", 2), ("ABC", "ABC", 0)],
-)
-def test_edit_distance(a: str, b: str, distance: int) -> None:
-    assert edit_distance(a, b) == distance == edit_distance(b, a)
+def distance_by_recursion(a: Sequence[str], b: Sequence[str]) -> int:
+    """Levenshtein's distance as the textbooks have it, row by row."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        before, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (x != y))
+    return row[-1]
+
+
+def test_scores_are_those_of_the_textbook_distance() -> None:
+    rng = np.random.default_rng(4)
+    letters = list("ABCÄ好\u0301\U0001f600")
+    assert distance_by_recursion("KITTEN", "SITTING") == 3 and distance_by_recursion("ABC", "ACB") == 2
+    for longest in (4, 30, 200):  # one machine word of letters, and several
+        for _ in range(60):
+            target, read = ("".join(rng.choice(letters, rng.integers(0, longest))) for _ in range(2))
+            a, b = normalise(target, target), normalise(read, target)
+            assert ned_score(target, read) == 1.0 - distance_by_recursion(a, b) / max(len(a), len(b), 1)
+            if wanted := target.lower():
+                apart = 0 if wanted in read.lower() else distance_by_recursion(read.lower(), wanted)
+                assert flow_grpo_score(target, [read]) == 1.0 - min(apart, len(wanted)) / len(wanted)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import math
 import pytest
 
 from rewards.text_metrics import (
-    as_letters,
     chinese_word,
     chinese_word_strict,
     cvtg_2k,
@@ -73,7 +72,8 @@ def test_what_long_text_does_not_see_its_twin_does() -> None:
         "ned": 1.0,
         "unjudged": 1.0,
     }
-    assert as_letters(["ab", "c"], ["c", "ab"]) == ("\ue000\ue001", "\ue001\ue000")
+    swapped = long_text_strict([["one two"]], [["two one"]], False)
+    assert swapped["ned"] == 0.0  # distances count tokens, of which both are wrong; in letters it would be 1 - 4 / 7
 
 
 def test_one_ig_by_hand() -> None:

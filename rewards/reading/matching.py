@@ -30,13 +30,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
 
 from rewards.reading.text import (
     Alignment,
     Policy,
     align,
     distances,
-    edit_distance,
     find,
     has_digit,
     is_bar,
@@ -220,7 +220,7 @@ def compare(found: Match, lines: Sequence[Line], policy: Policy) -> dict[str, fl
     read = sum(len(each) for each in (*found.texts, *found.extra))
     pairs = [(span, each) for span, each in zip(found.spans, found.texts, strict=True) if each]
     missing = sum(len(span) for span, each in zip(found.spans, found.texts, strict=True) if not each)
-    distance = sum(edit_distance(a, b) for a, b in pairs) + max(missing, sum(len(each) for each in found.extra))
+    distance = sum(Levenshtein.distance(a, b) for a, b in pairs) + max(missing, sum(len(each) for each in found.extra))
     matched = sum(len(align(a, b, Policy(punctuation=1.0)).matched) for a, b in pairs)
     repeats = sum(len(each) for each in extras if _repeats(each, found.spans, policy))
     value = (1.0 - SEEN) * text * (1.0 - ORDER * (1.0 - order)) + SEEN * (read > 0)
