@@ -8,7 +8,6 @@ reward one line and exit status 1; `--traceback` anywhere in the command shows w
 
 from __future__ import annotations
 
-import difflib
 import errno
 import itertools
 import json
@@ -16,8 +15,9 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, get_args, get_type_hints
 
 import tyro
 from tyro.conf import ConsolidateSubcommandArgs, OmitSubcommandPrefixes, subcommand
@@ -30,12 +30,14 @@ from experiments.commands.autoencoders import EvaluateVae, ExportVae
 from experiments.commands.campaigns import Campaign
 from experiments.commands.drawing import Sample
 from experiments.commands.judging import Doctor, Evaluate, Report, Score
+from experiments.commands.listing import ListNames
 from experiments.commands.pairs import Pairs
 from experiments.commands.planning import Plan
 from experiments.commands.released import Edit, Export, ImportLora
 from experiments.commands.reward_models import CompareRewards, TrainReward
 from experiments.commands.serving import ServeRewards
 from experiments.commands.training import Quickstart, Resume, Sweep, Train, finish
+from preference_data.spelling import unknown
 
 Command = (
     Annotated[Quickstart, subcommand("quickstart")]
@@ -62,11 +64,21 @@ Command = (
     | Annotated[Campaign, subcommand("campaign")]
     | Annotated[Annotate, subcommand("annotate")]
     | Annotated[Accounts, subcommand("account")]
+    | Annotated[ListNames, subcommand("list")]
 )
 
 
-NAMES = tuple(get_args(each)[1].name for each in get_args(Command))
+COMMANDS = {get_args(each)[1].name: get_args(each)[0] for each in get_args(Command)}
 """What a command line may begin with."""
+
+
+def inner_commands(command: type) -> tuple[str, ...]:
+    """What may follow a command that has commands of its own, such as `campaign create`; () for the others."""
+    for hint in get_type_hints(command, include_extras=True).values():
+        names = [get_args(each)[1].name for each in get_args(hint) if hasattr(each, "__metadata__")]
+        if names:
+            return tuple(names)
+    return ()
 
 
 def train(arguments: Sequence[str]) -> int:
@@ -106,8 +118,10 @@ def run_folder(arguments: Sequence[str]) -> str:
 
 def execute(arguments: Sequence[str]) -> int:
     """Parse and run a command; its exit status. A wrong command line exits by itself, naming what is near."""
-    if "--help" in arguments[1:] or "-h" in arguments[1:]:  # tyro would show the general help and call it a success
-        require_command(arguments[0])
+    if arguments[:1] in (["--version"], ["-V"]):
+        print(version())
+        return 0
+    require_command(arguments)  # before a `--help`, tyro would show the general help and call it a success
     if arguments[:1] == ["train"] and arguments[1:] and not arguments[1].startswith("-"):
         return train(arguments[1:])
     command = tyro.cli(
@@ -118,12 +132,28 @@ def execute(arguments: Sequence[str]) -> int:
     return command.run()
 
 
-def require_command(name: str) -> None:
+def require_command(arguments: Sequence[str]) -> None:
     """Raises ValueError naming what is near where there is no such command."""
-    if name not in NAMES and not name.startswith("-"):
-        near = difflib.get_close_matches(name, NAMES, 1)
-        meant = f"; did you mean {near[0]}?" if near else "."
-        raise ValueError(f"there is no command {name!r}{meant} There are {', '.join(NAMES)}")
+    if not arguments or arguments[0].startswith("-"):
+        return
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise ValueError(unknown("command", name, COMMANDS))
+    inner = inner_commands(COMMANDS[name])
+    if inner and rest and not rest[0].startswith("-") and rest[0] not in inner:
+        raise ValueError(unknown(f"{name} command", rest[0], inner))
+
+
+def version() -> str:
+    """Name and version of the installed package, and the git revision where it runs from a checkout."""
+    from experiments.environment import revision
+
+    try:
+        number = metadata.version("glyphlab")
+    except metadata.PackageNotFoundError:
+        number = "(not installed)"
+    checkout = revision()
+    return f"glyphlab {number}" + (f" at {str(checkout['revision'])[:7]}" if checkout else "")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

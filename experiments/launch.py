@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -25,6 +24,7 @@ from experiments.record import RunRecord
 from experiments.report import REPORT, write_report
 from experiments.runner import run
 from experiments.sampling import model_folder
+from preference_data.spelling import unknown
 from rewards.named import named_reward
 from rewards.ocr import Ocr, OcrJudge
 from rewards.workers import ScorerPool
@@ -36,9 +36,7 @@ RESTARTS = 2
 def find(name: str) -> Experiment:
     """The experiment of that name. Raises ValueError listing the names there are."""
     if name not in CONFIGS:
-        near = difflib.get_close_matches(name, CONFIGS, 1)
-        meant = f"; did you mean {near[0]}?" if near else "."
-        raise ValueError(f"there is no experiment {name!r}{meant} There are {', '.join(CONFIGS)}")
+        raise ValueError(unknown("experiment", name, CONFIGS))
     return CONFIGS[name]
 
 

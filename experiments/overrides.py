@@ -6,13 +6,13 @@ What is misspelt or of the wrong kind is a ValueError that names it and lists wh
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from experiments.rebuilding import FUNCTIONS, named
+from preference_data.spelling import nearest
 
 T = TypeVar("T")
 YES, NO = ("true", "yes"), ("false", "no")
@@ -46,8 +46,8 @@ def _applied(value: Any, tree: Mapping[str, Any], where: str) -> Any:
     new = {}
     for name, given in tree.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
+            near = nearest(name, known)
+            hint = f"did you mean {near}? " if near else ""
             raise ValueError(f"there is no setting {where}{name}; {hint}{type(value).__name__} has {', '.join(known)}")
         if isinstance(given, Mapping):
             new[name] = _applied(getattr(value, name), given, f"{where}{name}.")

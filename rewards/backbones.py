@@ -8,7 +8,6 @@ Shapes: B pictures, F features, 3HW pixels.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -16,6 +15,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from preference_data.records import Prompt
+from preference_data.spelling import unknown
 from rewards.scores import to_uint8
 
 
@@ -306,9 +306,7 @@ def parse(text: str) -> Backbone:
     ValueError for anything else."""
     name, _, detail = text.partition(":")
     if name not in BACKBONES:
-        near = difflib.get_close_matches(name, BACKBONES, 1)
-        meant = f"; did you mean {near[0]}?" if near else "."
-        raise ValueError(f"there is no backbone {name!r}{meant} There are {', '.join(BACKBONES)}")
+        raise ValueError(unknown("backbone", name, BACKBONES))
     if detail and name not in ("clip", "scores", "network"):
         raise ValueError(f"the backbone {name} takes nothing after a colon, this has {detail!r}")
     found: Backbone = BACKBONES[name](detail) if detail else BACKBONES[name]()

@@ -67,7 +67,7 @@ def cosine_scorer(
 
 @dataclass(frozen=True)
 class ClipScore:
-    """CLIPScore, eq. (2); range [0, 2.5], in practice 0.5 to 0.9.
+    """CLIPScore: how near picture and prompt are in CLIP's space, eq. (2); range [0, 2.5], in practice 0.5 to 0.9.
 
     The paper's model is OpenAI's ViT-B/32: ``weights`` is its folder or hub name (openai/clip-vit-base-patch32), or a
     checkpoint for open_clip's ``architecture``. size: pixels of the model's input.
@@ -98,7 +98,7 @@ class ClipScore:
 
 @dataclass(frozen=True)
 class PickScore:
-    """PickScore v1, eq. (3); range [-100, 100], in practice 17 to 25.
+    """PickScore v1: a CLIP trained on people's choices, eq. (3); range [-100, 100], in practice 17 to 25.
 
     ``weights``: folder or hub name yuvalkirstain/PickScore_v1; ``tokenizer``: where its tokenizer is, when not in the
     same place (hub name laion/CLIP-ViT-H-14-laion2B-s32B-b79K). size: pixels of the model's input.
@@ -127,7 +127,9 @@ class PickScore:
 
 @dataclass(frozen=True)
 class HpsV21:
-    """HPSv2.1, eq. (4); range [-1, 1], in practice 0.2 to 0.35. Scores of v2.0 weights are not comparable with it.
+    """HPSv2.1: a CLIP trained on people's preferences, eq. (4); range [-1, 1], in practice 0.2 to 0.35.
+
+    Scores of v2.0 weights are not comparable with it.
 
     ``weights``: the file HPS_v2.1_compressed.pt of hub repository xswu/HPSv2, run by open_clip as ``architecture``. The
     package that published it resizes float pixels, with antialiasing from torchvision 0.17 on, which is done here;

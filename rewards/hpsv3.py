@@ -37,7 +37,9 @@ _HEAD = ("0", "3", "5")  # places of the affine layers in the head; between them
 
 @dataclass(frozen=True)
 class HpsV3:
-    """HPSv3, eq. (2); range [-inf, inf], in practice -5 to 15. Part ``log_sigma``: how unsure the model is.
+    """HPSv3: a Qwen2-VL trained on people's preferences, eq. (2); range [-inf, inf], in practice -5 to 15.
+
+    Part ``log_sigma``: how unsure the model is.
 
     ``weights``: the file HPSv3.safetensors of hub repository MizzenAI/HPSv3. ``base``: folder or hub name of the model
     it was made from, Qwen/Qwen2-VL-7B-Instruct, for its settings, tokenizer and chat template. ``dtype``: bfloat16 as

@@ -48,7 +48,7 @@ _VISION = (  # the authors' names, transformers' names
 
 @dataclass(frozen=True)
 class ImageReward:
-    """ImageReward v1.0, eq. (2); range [-inf, inf], in practice -2 to 2.
+    """ImageReward v1.0: a BLIP trained on people's rankings, eq. (2); range [-inf, inf], in practice -2 to 2.
 
     ``weights``: the file ImageReward.pt of hub repository THUDM/ImageReward. ``tokenizer``: folder or hub name of
     bert-base-uncased (google-bert/bert-base-uncased). size: pixels of the model's input. ``view``: as ``rewards.clip``.

@@ -12,14 +12,13 @@ near.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from preference_data.spelling import nearest, unknown
 from rewards.scores import Reward
 
 _SETTING = re.compile(r"[a-z_][a-z0-9_]*=")
@@ -63,7 +62,7 @@ def _one(text: str) -> Reward:
 
     name, _, rest = text.partition(":")
     if name not in REWARDS:
-        raise ValueError(f"there is no reward {name!r}{_near(name, REWARDS)} There are {', '.join(REWARDS)}")
+        raise ValueError(unknown("reward", name, REWARDS))
     kind = REWARDS[name]
     known = {field.name: field for field in fields(kind)} if is_dataclass(kind) else {}
     hints = get_type_hints(kind)
@@ -74,7 +73,9 @@ def _one(text: str) -> Reward:
             key, equals, value = next(iter(known)), "=", piece
         if not equals or key not in known:
             has = ", ".join(known) or "none"
-            raise ValueError(f"the reward {name} has no setting {key!r}{_near(key, known)} It has {has}")
+            near = nearest(key, known)
+            meant = f"; did you mean {near}?" if near else "."
+            raise ValueError(f"the reward {name} has no setting {key!r}{meant} It has {has}")
         given[key] = _convert(hints[key], value, f"{name}:{key}")
     empty = [n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING and n not in given]
     if empty:
@@ -92,11 +93,6 @@ def _pieces(text: str) -> list[str]:
         else:
             found.append(piece)
     return found
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {near[0]}?" if near else "."
 
 
 def _convert(kind: Any, text: str, where: str) -> Any:

@@ -104,7 +104,7 @@ class OcrLikelihoodScorer:
 
 @dataclass(frozen=True)
 class OcrLikelihood:
-    """(3) by PP-OCRv6_small; range [0, 1], 1 = read exactly and without doubt. Settings as `Ocr`'s."""
+    """How surely PP-OCRv6_small reads the prompt's spans, eq. (3); range [0, 1], 1 = without doubt. Set as `Ocr`."""
 
     version: ClassVar[int] = 2
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)

@@ -13,7 +13,6 @@ may leave ways out. Ours are in ``rewards/rubrics``; a path names any other.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from preference_data.line_files import read_text
 from preference_data.records import Prompt
+from preference_data.spelling import nearest
 
 FOLDER = Path(__file__).parent / "rubrics"
 RATINGS = {"excellent": 5.0, "good": 4.0, "fair": 3.0, "poor": 2.0, "bad": 1.0}
@@ -61,8 +61,8 @@ def read_rubric(name: str) -> Rubric:
         path = Path(name).expanduser()
     if not path.is_file():
         ours = sorted(file.stem for file in FOLDER.glob("*.md"))
-        near = difflib.get_close_matches(name, ours, 1)
-        meant = f" Did you mean {near[0]}?" if near else ""
+        near = nearest(name, ours)
+        meant = f" Did you mean {near}?" if near else ""
         raise FileNotFoundError(f"there is no rubric {name!r}, nor such a file.{meant} There are {', '.join(ours)}")
     text = read_text(path)
     head, *sections = re.split(r"^## +", text, flags=re.MULTILINE)

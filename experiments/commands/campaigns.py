@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from preference_data.store import Store
 
 Name = Annotated[Positional[str], arg(metavar="CAMPAIGN")]
-FormatName = Literal[
-    "jsonl", "parquet", "pickapic", "hpdv3", "imagereward", "diffusion-dpo", "trl", "kto", "label-studio"
-]
+FormatName = Annotated[str, arg(metavar="FORMAT")]
 
 
 @dataclass(frozen=True)
@@ -177,7 +175,8 @@ class Export:
     out: Annotated[Path, arg(aliases=["-o"])]
     """the file; its pictures go into the folder `pictures` beside it"""
     format: FormatName = "jsonl"
-    """jsonl and parquet lose nothing; see docs/preferences.md for the others"""
+    """jsonl, parquet, pickapic, hpdv3, imagereward, diffusion-dpo, trl, kto or label-studio; the first two lose
+    nothing, see docs/preferences.md for the others"""
     rows: Literal["answers", "items"] = "answers"
     """every answer, or one row for each item that is settled or adjudicated"""
     ties: Literal["refuse", "drop", "aside"] = "refuse"
@@ -186,7 +185,9 @@ class Export:
 
     def run(self) -> int:
         from experiments.campaigns import export_lines
+        from preference_data.formats.table import find
 
+        find(self.format)
         return self.at.show(lambda store: export_lines(store, self.name, self.out, self.format, self.rows, self.ties))
 
 
@@ -214,8 +215,10 @@ class Import:
 
     def run(self) -> int:
         from experiments.campaigns import fields_of, import_lines
+        from preference_data.formats.table import find
         from preference_data.incoming import Options
 
+        find(self.format)
         if not self.file.is_file():
             raise FileNotFoundError(f"{self.file} is not there, or no file")
         options = Options(self.skip_malformed, fields_of(self.fields), self.root)

@@ -28,6 +28,11 @@ Ours differ in
 
 sd35m_* are of the size of Stable Diffusion 3.5 medium in Qwen-Image's architecture: --base names a folder in the
 released layout with a transformer of the preset sd35_medium (`glyphlab export`), as nobody has published one.
+
+    sd35m_grpo_lora    Flow-GRPO of a LoRA at the size of SD 3.5 medium, against the page reward; many GPUs
+    sd35m_grpo_full    the same with all weights
+    qwen_grpo_lora     Flow-GRPO of a LoRA of the released Qwen-Image, against the page reward; many GPUs
+    qwen_grpo_full     the same with all weights
 """
 
 from __future__ import annotations

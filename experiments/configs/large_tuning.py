@@ -13,6 +13,11 @@ qwen_dpo_*: preferences are made first: 8 images of each of 1,000 prompts at 512
 best and the worst of a prompt become a pair. An update and rank learns from 32 pairs (LoRA) or 8 (all weights; there
 the reference is a frozen copy of the network, 41 GB on every card). beta is nano_dpo's; nobody has published one for
 this model and this form of the loss.
+
+    qwen_sft_lora    fine-tuning of a LoRA of the released Qwen-Image on rendered words; one GPU
+    qwen_sft_full    the same with all weights; many GPUs
+    qwen_dpo_lora    DPO of a LoRA on pairs that the page reward makes; many GPUs
+    qwen_dpo_full    the same with all weights
 """
 
 from __future__ import annotations

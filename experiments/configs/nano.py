@@ -6,6 +6,13 @@ Expect:  see experiments/reports, where every number comes from a run of this fi
 
 Pretraining's captions carry the noise of web data; fine-tuning sees a small clean set; DPO and GRPO need prompts and no
 pictures; the control is fine-tuning continued for as long as GRPO takes. All prompts of alignment use training words.
+
+    nano_decoder     the decoder of the autoencoder, refined on rendered words; latents stay as they are
+    nano_pretrain    pretraining from nothing on rendered words with noisy captions
+    nano_sft         fine-tuning on a small clean set; needs --parent
+    nano_dpo         DPO on pairs made by OCR, or on --pairs of people; needs --parent
+    nano_grpo        GRPO against the likelihood of the words under OCR; needs --parent
+    nano_control     fine-tuning continued for as long as GRPO takes; needs --parent
 """
 
 from __future__ import annotations

@@ -8,9 +8,8 @@ nano_grpo moves a window of 2 steps through the first 4. Against it:
 
     nano_grpo_full       every step but the last is stochastic and learned from: Flow-GRPO's full trajectory
     nano_grpo_alone      the same window as nano_grpo, but a first noise for every picture: no prefix is shared
-    nano_guard           GRPO-Guard's centred ratio, two updates a rollout so that there is something to clip: at the
-                         second one ratios are up to 7e-4 away from 1 with a spread of about half of that
-    nano_dppo            masked by divergence, two updates a rollout; at the second one it is 1e-6 to 3e-5
+    nano_guard           GRPO-Guard's centred ratio, two updates a rollout so that there is something to clip
+    nano_dppo            masked by divergence, two updates a rollout
     nano_nft             DiffusionNFT; the weight average is its old policy
     nano_awm             advantage-weighted matching
     nano_online_dpo      best and worst of each group
@@ -18,6 +17,9 @@ nano_grpo moves a window of 2 steps through the first 4. Against it:
     nano_best_of_n       fine-tuning on the best of each group
     nano_tied_dpo        DPO that knows ties, for --pairs of people; machine-made pairs without it
     nano_kto             pictures called good or bad, for --pairs of people
+
+At nano_guard's second update ratios are up to 7e-4 away from 1 with a spread of about half of that; at nano_dppo's the
+divergence is 1e-6 to 3e-5.
 """
 
 from __future__ import annotations

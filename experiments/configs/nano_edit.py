@@ -8,6 +8,8 @@ Expect:  see there
 A few samples are captions without a picture, so that the model goes on drawing from captions, and a few ask for the
 source again. Rates are pretraining's: with a quarter of them new words were right less often after as many updates, and
 with a third of the samples spent on captions and copies, too (the report has the settings that were tried).
+
+    nano_edit    text to image, image to image, and edits of a word, its ink or its place; needs --parent
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ Expect:  metrics.jsonl and the report's curves have `reward`, the weighted sum, 
 
 Any other reward folder: --reward 1.0*ocr+0.1*learned:PATH. The learned part is in log-odds with a spread of a few units
 within a group where OCR's is a few tenths, so a weight of 0.05 lets it decide between words that are equally right.
+
+    nano_grpo_mixed    nano_grpo against OCR plus a reward learned from answers; needs --parent
 """
 
 from __future__ import annotations

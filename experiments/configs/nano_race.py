@@ -11,6 +11,11 @@ at equal pictures scored; the first, Flow-GRPO's full trajectory, is what the ot
     race_full          every step but the last is stochastic and learned from
     race_window        a moving window of 2 of the first 4 steps, a first noise for every picture
     race_shared        the same, and a group starts from one noise: nano_grpo
+    race_guard         nano_guard at the length of the race
+    race_nft           nano_nft at the length of the race
+    race_awm           nano_awm at the length of the race
+    race_online_dpo    nano_online_dpo at the length of the race
+    race_best_of_n     nano_best_of_n at the length of the race
     race_sft           no reward and no rollout: fine-tuning goes on, on its own pictures, for about as long
 """
 

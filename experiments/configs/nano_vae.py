@@ -3,6 +3,8 @@
 Run:     glyphlab train nano_vae
 Takes:   see experiments/reports (an hour and more on one laptop core)
 Expect:  see experiments/reports: PSNR, and the share of held-out words that are read rightly from reconstructions
+
+    nano_vae    the autoencoder, encoder and decoder, from nothing
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Run:     glyphlab train text_decoder
          glyphlab evaluate-vae base_model/nano_vae.safetensors runs/text_decoder
 Takes:   13 minutes beside other work on two cores
 Expect:  experiments/reports/2026-11-26-text-decoder.md: 2.5 dB more at 8 and 12 px
+
+    text_decoder    the decoder on pages of small English and Chinese text
 """
 
 from __future__ import annotations

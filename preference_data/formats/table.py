@@ -10,6 +10,7 @@ from preference_data.formats.label_studio import LABEL_STUDIO
 from preference_data.formats.pickapic import PICKAPIC
 from preference_data.formats.plain import JSONL, PARQUET
 from preference_data.formats.trl import KTO, TRL
+from preference_data.spelling import unknown
 
 FORMATS = {f.name: f for f in (JSONL, PARQUET, PICKAPIC, HPDV3, IMAGEREWARD, DIFFUSION_DPO, TRL, KTO, LABEL_STUDIO)}
 
@@ -17,5 +18,5 @@ FORMATS = {f.name: f for f in (JSONL, PARQUET, PICKAPIC, HPDV3, IMAGEREWARD, DIF
 def find(name: str) -> Format:
     """The format of that name. Raises ValueError listing those there are."""
     if name not in FORMATS:
-        raise ValueError(f"there is no format {name!r}; there are {', '.join(FORMATS)}")
+        raise ValueError(unknown("format", name, FORMATS))
     return FORMATS[name]
