@@ -1,7 +1,7 @@
 """Questions to a server with OpenAI's chat interface (vLLM, SGLang, llama.cpp, a hosted model), over plain HTTP.
 
-One question is one POST to ``/chat/completions``. It ends within ``timeout`` seconds whatever the server does: a timer
-closes the connection, so that a body sent byte by byte cannot hold a worker. What may pass by itself (no connection, a
+One question is one POST to ``/chat/completions``. It ends within ``timeout`` seconds whatever the server does: headers
+or a body sent byte by byte cannot hold a worker. What may pass by itself (no connection, a
 timeout, 408, 429, 5xx) is tried again, ``attempts`` times in all, after 1, 2, 4 ... times ``pause`` seconds or what
 Retry-After asks for; anything else is not. Every end without an answer is ``Unjudged`` with its cause:
 
@@ -12,19 +12,18 @@ No proxy is used and no environment variable is read. Redirects are not followed
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import http.client
 import io
 import json
 import math
-import socket
+import ssl
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
@@ -45,15 +44,12 @@ class Client:
     """
 
     def __init__(self, url: str, key: str, timeout: float, attempts: int, pause: float) -> None:
-        place = urlsplit(url)
-        if place.scheme not in ("http", "https") or not place.hostname or place.query or place.username:
-            raise ValueError(f"url is {url!r}; give the base of an OpenAI-compatible server: http://localhost:8000/v1")
+        check_url(url, "give the base of an OpenAI-compatible server: http://localhost:8000/v1")
         if attempts < 1 or not timeout > 0:
             raise ValueError(f"attempts is {attempts}, timeout {timeout}; give at least one attempt and some seconds")
-        self._make = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection
-        self._host, self._port = place.hostname, place.port
-        self._path = place.path.rstrip("/")
-        self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        self._base = url.rstrip("/")
+        self._verify = ssl.create_default_context()  # the machine's certificates, read once
+        self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
         self._timeout, self._attempts, self._pause = timeout, attempts, pause
@@ -119,52 +115,61 @@ class Client:
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
             raise Unjudged("bad_response", f"status 200 but no chat completion ({error!r}): {body[:300]!r}") from error
 
-    def _once(self, method: str, path: str, body: bytes | None) -> tuple[int, http.client.HTTPMessage, bytes]:
+    def _once(self, method: str, path: str, body: bytes | None) -> tuple[int, Mapping[str, str], bytes]:
         """One request: status, headers, body. ``Unjudged``: "timeout", "connection", "bad_response"."""
+        import httpx
+
         self._spend(requests=1)
-        until = time.monotonic() + self._timeout
-        connection = self._make(self._host, self._port, timeout=self._timeout)
-        late = threading.Event()
-        timer: threading.Timer | None = None
         try:
-            connection.connect()
-            # the socket itself: the connection forgets it as soon as a response without a length begins
-            timer = threading.Timer(until - time.monotonic(), _cut, (connection.sock, late))
-            timer.daemon = True
-            timer.start()
-            connection.request(method, self._path + path, body, self._headers)
-            response = connection.getresponse()
-            found = response.read(MOST_BYTES + 1)
-        except TimeoutError as error:
+            # in a thread of its own, because a notebook's cell already runs in a loop
+            with ThreadPoolExecutor(1) as thread:
+                status, headers, found = thread.submit(asyncio.run, self._exchange(method, path, body)).result()
+        except (TimeoutError, httpx.TimeoutException) as error:
             raise Unjudged("timeout", f"{self.url} did not answer within {self._timeout:g} s") from error
-        except (OSError, http.client.HTTPException) as error:
-            if late.is_set():
-                raise Unjudged("timeout", f"{self.url} did not answer within {self._timeout:g} s") from error
+        except (OSError, httpx.HTTPError) as error:
             raise Unjudged("connection", f"{self.url}: {error!r}") from error
-        finally:
-            if timer is not None:
-                timer.cancel()
-            connection.close()
-        if late.is_set():  # a body without a length looks complete when it is cut
-            raise Unjudged("timeout", f"{self.url} did not answer within {self._timeout:g} s")
         if len(found) > MOST_BYTES:
             raise Unjudged("bad_response", f"{self.url} answers with more than {MOST_BYTES} bytes")
-        return response.status, response.headers, found
+        return status, headers, found
+
+    async def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, Mapping[str, str], bytes]:
+        """The deadline is asyncio's: httpx's own timeouts begin anew with every byte."""
+        import httpx
+
+        found = bytearray()
+        async with (
+            asyncio.timeout(self._timeout),
+            httpx.AsyncClient(verify=self._verify, trust_env=False, timeout=None) as client,
+            client.stream(method, self._base + path, content=body, headers=self._headers) as response,
+        ):
+            async for piece in response.aiter_raw():
+                found += piece
+                if len(found) > MOST_BYTES:
+                    break
+        return response.status_code, response.headers, bytes(found)
 
 
-def _cut(connected: socket.socket, late: threading.Event) -> None:
-    late.set()
-    with suppress(OSError):
-        connected.shutdown(socket.SHUT_RDWR)
-
-
-def _retry_after(headers: http.client.HTTPMessage) -> float:
+def _retry_after(headers: Mapping[str, str]) -> float:
     """Seconds that Retry-After asks for; 0 without it or when it is a date."""
     try:
         seconds = float(headers.get("Retry-After", "0"))
     except ValueError:
         return 0.0
     return seconds if math.isfinite(seconds) and seconds > 0 else 0.0
+
+
+def check_url(url: str, remedy: str) -> None:
+    """ValueError for an address that is not one of HTTP, or that holds a password or a query."""
+    import httpx
+
+    try:
+        place = httpx.URL(url)
+        good = place.scheme in ("http", "https") and place.host and (place.port or 80) < 65536
+        good = good and not place.query and not place.userinfo
+    except httpx.InvalidURL:
+        good = False
+    if not good:
+        raise ValueError(f"url is {url!r}; {remedy}")
 
 
 def message(question: str, pictures_HW3: Sequence[np.ndarray]) -> list[dict[str, Any]]:

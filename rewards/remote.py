@@ -8,22 +8,21 @@ Shapes: B samples, 3HW pixels.
 
 from __future__ import annotations
 
-import http.client
-import json
 import logging
 import math
+import ssl
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from preference_data.line_files import read_text
 from preference_data.records import Prompt
+from rewards.chat_client import check_url
 from rewards.scores import Scores, View, concatenate, obstacles, tabulate, to_uint8
 from rewards.wire import decode_scores, encode_request
 
@@ -52,9 +51,7 @@ class Remote:
     seconds: float = 120.0
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"url is {self.url!r}; it must be like http://127.0.0.1:8100")
+        check_url(self.url, "it must be like http://127.0.0.1:8100")
         if min(self.batch, self.connections, self.tries) < 1 or self.seconds <= 0:
             raise ValueError(f"{self}: batch, connections and tries are at least 1, seconds is positive")
 
@@ -70,21 +67,27 @@ class RemoteScorer:
     """A server that answered. ``name`` says which reward it has; ``server_range`` is that reward's range."""
 
     def __init__(self, settings: Remote) -> None:
+        import httpx
+
         self._settings = settings
         token = read_text(settings.token_file).strip() if settings.token_file else ""
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._http = httpx.Client(
+            base_url=settings.url, timeout=settings.seconds, trust_env=False,
+            headers={"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {}),
+            verify=ssl.create_default_context(),  # the machine's certificates
+            limits=httpx.Limits(keepalive_expiry=2.0),  # sooner than the server would close an idle connection
+        )  # fmt: skip
         try:
-            status, body = self._ask("GET", "/health")
-            about: dict[str, Any] = json.loads(body)
+            about: dict[str, Any] = self._http.get("/health").json()
             self.name = f"remote:{about['reward']}"
             self._parts: list[str] = list(about["parts"])
             low, high = about["range"]
-        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+            status = self._http.post("/score", content=encode_request([], [])).status_code
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
             raise ConnectionError(
                 f"no reward server answers at {settings.url} ({error!r}); start one: glyphlab serve-rewards"
             ) from error
         self.server_range = (-math.inf if low is None else low, math.inf if high is None else high)
-        status, body = self._ask("POST", "/score", encode_request([], []))
         if status == 401:
             raise PermissionError(f"the reward server at {settings.url} wants another token; give token_file")
 
@@ -116,6 +119,8 @@ class RemoteScorer:
 
     def _judge(self, work: tuple[list[Prompt], np.ndarray]) -> Scores:
         """One request, tried a few times; what fails for good is not judged."""
+        import httpx
+
         prompts, pictures = work
         body = encode_request(prompts, list(pictures))
         why = ""
@@ -123,30 +128,18 @@ class RemoteScorer:
             if attempt:
                 time.sleep(min(0.2 * 2**attempt, 5.0))
             try:
-                status, answer = self._ask("POST", "/score", body)
-                if status == 200:
-                    scores = decode_scores(answer, len(prompts))
+                answer = self._http.post("/score", content=body)
+                if answer.status_code == 200:
+                    scores = decode_scores(answer.content, len(prompts))
                     spent = {
                         name: amount for name, amount in scores.spent.items() if name not in ("pictures", "seconds")
                     }
                     return Scores(scores.value_B, scores.parts, scores.unjudged, {**spent, "requests": attempt + 1.0})
-                why = f"{status} {answer[:300].decode('utf-8', 'replace')}"
-                if status not in _AGAIN:
+                why = f"{answer.status_code} {answer.text[:300]}"
+                if answer.status_code not in _AGAIN:
                     break
-            except (OSError, http.client.HTTPException, ValueError) as error:
+            except (httpx.HTTPError, ValueError) as error:
                 why = repr(error)
         log.error("the reward server at %s judged none of %d pictures: %s", self._settings.url, len(prompts), why)
         lost = tabulate(["remote"] * len(prompts), self._parts)
         return Scores(lost.value_B, lost.parts, lost.unjudged, {"requests": float(self._settings.tries)})
-
-    def _ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-        parts = urlsplit(self._settings.url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=self._settings.seconds)
-        try:
-            headers = {**self._headers, **({"Content-Type": "application/json"} if body is not None else {})}
-            connection.request(method, parts.path.rstrip("/") + path, body, headers)
-            response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()

@@ -20,7 +20,9 @@ MODEL = "tiny-vlm"
 
 @dataclass
 class Said:
-    """A response: status, headers, body; ``stall`` is called before the body is sent, ``drip`` sends it by bytes."""
+    """A response: status, headers, body; ``stall`` is called before the body is sent, ``drip`` sends it by bytes.
+
+    ``trickle`` sends a header without end instead."""
 
     body: bytes
     status: int = 200
@@ -28,6 +30,7 @@ class Said:
     stall: Callable[[], None] | None = None
     drip: bool = False
     drop: bool = False
+    trickle: bool = False
 
 
 Reply = Callable[[dict[str, Any]], Said]
@@ -106,6 +109,11 @@ def chat_server(reply: Reply) -> Iterator[ChatServer]:
                 self.send_response(said.status)
                 for name, value in said.headers.items():
                     self.send_header(name, value)
+                if said.trickle:
+                    self.flush_headers()
+                while said.trickle:
+                    self.wfile.write(b"x")
+                    threading.Event().wait(0.02)
                 self.end_headers()  # no length: the body ends with the connection
                 if said.stall:
                     said.stall()

@@ -251,7 +251,7 @@ def test_a_server_that_is_gone_is_nan_and_never_0(caplog: pytest.LogCaptureFixtu
     assert list(scores.parts) == ["process", "threads"]
     with pytest.raises(ConnectionError, match=r"no reward server answers at .*; start one: glyphlab serve-rewards"):
         Remote(url).load()
-    for wrong in ("localhost:8100", "ftp://x"):
+    for wrong in ("localhost:8100", "ftp://x", "http://me:pw@localhost:8100"):
         with pytest.raises(ValueError, match="it must be like"):
             Remote(wrong)
 

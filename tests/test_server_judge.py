@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -15,8 +16,8 @@ from PIL import Image
 
 from preference_data.records import Prompt
 from rewards.chat_client import Client
-from rewards.scores import to_float
-from rewards.server_judge import ServerJudge
+from rewards.scores import Scores, to_float
+from rewards.server_judge import ServerJudge, ServerScorer
 from tests.chat_server import MODEL, ChatServer, Said, chat_server, completion, pictures_of, question_of
 
 PROMPTS = [Prompt.from_text(f'the word "{word}"') for word in ("CAT", "DOG", "FOX", "OWL", "BEE")]
@@ -152,11 +153,15 @@ def test_a_server_that_recovers_costs_nothing_but_time() -> None:
     assert scores.spent["requests"] == 4 and waited >= 0.05  # Retry-After was kept
 
 
-@pytest.mark.parametrize("how", ["before the body", "byte by byte"])
+@pytest.mark.parametrize("how", ["before the body", "byte by byte", "header without end"])
 def test_a_server_that_hangs_is_left_after_the_timeout(how: str) -> None:
     gone = threading.Event()
     whole = completion(SURE).body
-    said = Said(whole, stall=lambda: gone.wait(20) and None) if how == "before the body" else Said(whole, drip=True)
+    said = {
+        "before the body": Said(whole, stall=lambda: gone.wait(20) and None),
+        "byte by byte": Said(whole, drip=True),
+        "header without end": Said(whole, trickle=True),
+    }[how]
 
     with chat_server(lambda request: said if level(request) == 99 else completion(SURE)) as chat:
         start = time.monotonic()
@@ -165,6 +170,17 @@ def test_a_server_that_hangs_is_left_after_the_timeout(how: str) -> None:
         gone.set()
     assert scores.unjudged == {"timeout": 1} and np.isnan(scores.value_B[1]) and took < 4.0
     np.testing.assert_allclose(scores.value_B[[0, 2]], 0.75)
+
+
+def test_a_notebook_can_ask_and_no_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+    async def cell(scorer: ServerScorer) -> Scores:  # what a notebook runs is inside a loop already
+        return scorer(PROMPTS[:1], greys(10))
+
+    with chat_server(lambda request: completion(SURE)) as chat:
+        assert asyncio.run(cell(judge(chat).load())).value_B[0] == pytest.approx(0.75)
 
 
 def test_questions_are_asked_at_once_and_answers_keep_their_order() -> None:
@@ -239,7 +255,7 @@ def test_what_is_wrong_with_the_settings_is_said_at_once(tmp_path: Path) -> None
         ServerJudge().load()
     with pytest.raises(ValueError, match="choose one of yes, rating, json"):
         ServerJudge(reading="stars")
-    for url in ("localhost:8000", "ftp://localhost/v1", "http:///v1", "http://me:pw@localhost/v1"):
+    for url in ("localhost:8000", "ftp://localhost/v1", "http:///v1", "http://me:pw@localhost/v1", "http://a:999999"):
         with pytest.raises(ValueError, match="OpenAI-compatible"):
             Client(url, "", 1.0, 1, 0.0)
 
