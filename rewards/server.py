@@ -15,13 +15,16 @@ import asyncio
 import hmac
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
 
 from preference_data.records import Prompt
 from rewards.scores import Reward, Scores
@@ -51,32 +54,37 @@ class Service:
 
 
 class Traffic:
-    """What happened so far. Only the event loop touches it."""
+    """Counts what happened so far, for Prometheus to collect. Only the event loop touches it."""
 
-    def __init__(self) -> None:
+    def __init__(self, pool: ScorerPool) -> None:
         self.answers: Counter[int] = Counter()  # by status
         self.pictures = 0
         self.unjudged: Counter[str] = Counter()
         self.waiting = 0  # pictures accepted and not yet judged
         self.seconds: deque[float] = deque(maxlen=_REMEMBERED)
+        self._pool = pool
 
     def count(self, scores: Scores) -> None:
         self.pictures += len(scores.value_B)
         self.unjudged.update(scores.unjudged)
 
-    def lines(self, pool: ScorerPool) -> list[str]:
-        """Prometheus's text format."""
-        p50, p95 = np.quantile(self.seconds, [0.5, 0.95]) if self.seconds else (0.0, 0.0)
-        return [
-            *(f'glyphlab_requests_total{{status="{status}"}} {n}' for status, n in sorted(self.answers.items())),
-            f"glyphlab_pictures_total {self.pictures}",
-            *(f'glyphlab_unjudged_total{{cause="{cause}"}} {n}' for cause, n in sorted(self.unjudged.items())),
-            f"glyphlab_pictures_waiting {self.waiting}",
-            f"glyphlab_chunks_queued {pool.waiting()}",
-            f"glyphlab_worker_restarts_total {pool.restarted}",
-            f'glyphlab_request_seconds{{quantile="0.5"}} {p50:.6f}',
-            f'glyphlab_request_seconds{{quantile="0.95"}} {p95:.6f}',
-        ]
+    def collect(self) -> Iterator[Metric]:
+        """Yields every metric, as ``prometheus_client`` asks a collector for them."""
+        requests = CounterMetricFamily("glyphlab_requests", "Requests answered, by status", labels=["status"])
+        for status, number in sorted(self.answers.items()):
+            requests.add_metric([str(status)], number)
+        unjudged = CounterMetricFamily("glyphlab_unjudged", "Pictures not judged, by cause", labels=["cause"])
+        for cause, number in sorted(self.unjudged.items()):
+            unjudged.add_metric([cause], number)
+        seconds = GaugeMetricFamily("glyphlab_request_seconds", "Seconds of recent requests", labels=["quantile"])
+        for share in (0.5, 0.95):
+            seconds.add_metric([str(share)], float(np.quantile(self.seconds or [0.0], share)))
+        restarts = self._pool.restarted
+        yield from (requests, unjudged, seconds)
+        yield CounterMetricFamily("glyphlab_pictures", "Pictures answered", self.pictures)
+        yield CounterMetricFamily("glyphlab_worker_restarts", "Workers that died and were replaced", restarts)
+        yield GaugeMetricFamily("glyphlab_pictures_waiting", "Pictures accepted and not yet judged", self.waiting)
+        yield GaugeMetricFamily("glyphlab_chunks_queued", "Chunks that wait for a worker", self._pool.waiting())
 
 
 def application(name: str, reward: Reward, service: Service) -> FastAPI:
@@ -88,7 +96,9 @@ def application(name: str, reward: Reward, service: Service) -> FastAPI:
         pool = ScorerPool(reward, service.workers, service.start_seconds, restarts=service.restarts)
         try:
             first = pool([Prompt.from_text('a sign "A"')], np.full((1, 3, 64, 64), 0.5, dtype=np.float32))
-            app.state.pool, app.state.traffic, app.state.parts = pool, Traffic(), list(first.parts)
+            app.state.pool, app.state.traffic, app.state.parts = pool, Traffic(pool), list(first.parts)
+            app.state.registry = CollectorRegistry()
+            app.state.registry.register(app.state.traffic)
             yield
         finally:
             pool.close()
@@ -132,9 +142,9 @@ async def health(request: Request) -> JSONResponse:
     return JSONResponse(content, 503 if broken else 200)
 
 
-async def metrics(request: Request) -> PlainTextResponse:
+async def metrics(request: Request) -> Response:
     authorise(request)
-    return PlainTextResponse("\n".join(request.app.state.traffic.lines(request.app.state.pool)) + "\n")
+    return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 async def score(request: Request) -> Response:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
 
 from preference_data.records import Prompt
 from rewards.remote import Remote
@@ -213,7 +214,15 @@ def test_the_token_is_needed_and_the_client_sends_it(tmp_path: Path) -> None:
             Remote(url).load()
         assert Remote(url, file).load()([PROMPT], pictures(1)).value_B[0] > 0
         text = ask(url, "/metrics", method="GET", token=TOKEN)[1]["text"]
-    assert 'glyphlab_requests_total{status="401"}' in text and "glyphlab_pictures_waiting 0" in text
+    values = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert values["glyphlab_requests_total", "401"] == 4 and values["glyphlab_pictures_waiting",] == 0
+    assert values["glyphlab_pictures_total",] == 2 and values["glyphlab_worker_restarts_total",] == 0
+    assert values["glyphlab_chunks_queued",] == 0
+    assert 0 < values["glyphlab_request_seconds", "0.5"] < values["glyphlab_request_seconds", "0.95"]
     with pytest.raises(ValueError, match="at least 16"):
         Service(token="short")
     with pytest.raises(ValueError, match=r"open to other machines; give --token-file"):
