@@ -8,7 +8,7 @@ The shadow is float32, whatever the weights are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -69,10 +69,10 @@ class Ema:
             self.inside = False
 
     @torch.no_grad()
-    def load(self, shadow: Mapping[str, Tensor], updates: int) -> None:
-        """Continue from saved averages; `shadow` holds exactly the names and shapes of `self.shadow`."""
-        for name, tensor in self.shadow.items():
-            tensor.copy_(shadow[name])
+    def load(self, shadow: Iterable[tuple[str, Tensor]], updates: int) -> None:
+        """Continue from saved averages; `shadow` holds exactly the names and shapes of `self.shadow`, in any order."""
+        for name, tensor in shadow:
+            self.shadow[name].copy_(tensor)
         self.updates = updates
 
     @torch.no_grad()

@@ -257,7 +257,7 @@ class LocalEngine:
             self._masters.load(tensors)
         if self._ema:
             require_same_tensors(folder / AVERAGE_FILE, shapes(self._ema.shadow))
-            self._ema.load(load_file(folder / AVERAGE_FILE), saved["ema_updates"])
+            self._ema.load(load_file(folder / AVERAGE_FILE).items(), saved["ema_updates"])
         own = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": state, "param_groups": own})
         self.updates, self._skips.in_a_row = saved["updates"], saved.get("skipped", 0)

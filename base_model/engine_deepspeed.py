@@ -23,9 +23,9 @@ from zlib import crc32
 
 import torch
 import torch.distributed as dist
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from base_model.broadcasting import load_on_all, read_on_all
 from base_model.ema import Ema, whole
 from base_model.engine import (
     NO_GRADIENT,
@@ -49,7 +49,6 @@ from base_model.engine_files import (
     group_names,
     like,
     read_meta,
-    read_one_by_one,
     require_same_tensors,
     saved_state,
     shapes,
@@ -58,7 +57,7 @@ from base_model.engine_files import (
     write_one_by_one,
     write_tensors,
 )
-from base_model.masters import Memory, trains_16_bits
+from base_model.masters import Memory, in_float32, rounded_in_bf16, trains_16_bits
 from base_model.skips import Skips
 from base_model.zero_state import ZeroState, cut, stored
 
@@ -83,11 +82,7 @@ class DeepSpeedEngine:
         """
         memory = memory or Memory()
         require_possible(zero_stage, memory)
-        if trains_16_bits(module) and not memory.bf16:
-            raise ValueError(
-                "the weights that are trained are stored in 16 bits, which alone forget most of what they are taught: "
-                "use memory.bf16 (and zero_stage 1 to 3), which keeps float32 masters of them"
-            )
+        require_masters(module, memory)
         optimizer = make_optimizer(dict(module.named_parameters()), optim)
         if zero_stage and any(group["muon"] for group in optimizer.param_groups):
             raise ValueError(
@@ -101,8 +96,7 @@ class DeepSpeedEngine:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.updates = 0
         self._stage = zero_stage
-        self._inner = module
-        self._optimizer = optimizer
+        self._inner, self._optimizer = module, optimizer
         checksum = 0 if keep_frozen else frozen_checksum(module)  # before the weights are cut
         self._groups = group_names(module.named_parameters(), optimizer)
         self._shapes = shapes(saved_state(module, keep_frozen))
@@ -110,6 +104,8 @@ class DeepSpeedEngine:
         self._interrupted = False
         self._touched = _watch_gradients(module)
         trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
+        rounded = rounded_in_bf16(module) if memory.bf16 else []
+        full = in_float32(module, rounded) if self.rank == 0 else {}  # the other ranks take them from rank 0
         self._ds = deepspeed.initialize(
             model=module,
             optimizer=optimizer,
@@ -120,6 +116,8 @@ class DeepSpeedEngine:
         self.device = torch.device(self._ds.device)
         self._frozen = None if keep_frozen else _of_rank_0(checksum, self.device)
         self._zero = ZeroState(self._ds, module, zero_stage, self._shapes) if zero_stage else None
+        if self._zero:
+            self._zero.start_from(full, rounded)
         self._forwards = 0
         self.module.register_forward_pre_hook(self._count_forward)
         for buffer in module.buffers():
@@ -245,7 +243,10 @@ class DeepSpeedEngine:
         return hashes
 
     def load(self, folder: Path) -> None:
-        """See `Engine.load`. Rates, betas and decay are those of this engine's settings, not of the saved run."""
+        """See `Engine.load`. Rank 0 reads, and all take from it what is theirs.
+
+        Rates, betas and decay are those of this engine's settings, not of the saved run.
+        """
         require_own_weights(self._ema)
         dist.barrier()
         saved = read_meta(folder, self._meta())
@@ -256,16 +257,15 @@ class DeepSpeedEngine:
             self._forget_gathered()
             self._zero.load(folder)
         else:
-            state = torch.load(folder / OPTIMIZER_FILE, map_location=self.device, weights_only=True)
             require_same_tensors(folder / MODULE_FILE, self._shapes)
-            self._inner.load_state_dict(
-                load_file(folder / MODULE_FILE), strict=False
-            )  # the names are known to be right
+            state = load_on_all(folder / OPTIMIZER_FILE, self.device)
+            for name, tensor in read_on_all(folder / MODULE_FILE, self.device):
+                self._inner.load_state_dict({name: tensor}, strict=False)  # the names are known to be right
             own = self._optimizer.state_dict()["param_groups"]
             self._optimizer.load_state_dict({"state": state, "param_groups": own})
         if self._ema:
-            shadow = {name: self._mine(x, self._ema.shadow[name]) for name, x in read_one_by_one(folder / AVERAGE_FILE)}
-            self._ema.load(shadow, saved["ema_updates"])
+            wholes = read_on_all(folder / AVERAGE_FILE, self.device)
+            self._ema.load(((n, self._mine(x, self._ema.shadow[n])) for n, x in wholes), saved["ema_updates"])
         self.updates, self._skips.in_a_row = saved["updates"], saved.get("skipped", 0)
         dist.barrier()
 
@@ -332,6 +332,15 @@ def require_possible(stage: int, memory: Memory) -> None:
         raise ValueError(
             "zero_stage=0 keeps one set of weights, in float32 on the device: for bf16 with float32 masters, or for "
             "optimizer state in host memory, use zero_stage=1, which is the same with less memory"
+        )
+
+
+def require_masters(module: nn.Module, memory: Memory) -> None:
+    """Raises ValueError when weights that are trained have 16 bits and nothing keeps the digits that they learn."""
+    if trains_16_bits(module) and not memory.bf16:
+        raise ValueError(
+            "the weights that are trained are stored in 16 bits, which alone forget most of what they are taught: "
+            "use memory.bf16 (and zero_stage 1 to 3), which keeps float32 masters of them"
         )
 
 

@@ -123,6 +123,14 @@ def read_one_by_one(path: Path) -> Iterator[tuple[str, Tensor]]:
             yield name, file.get_tensor(name)
 
 
+def layout_of(path: Path) -> dict[str, Tensor]:
+    """What a safetensors file holds, without its values, in the order of `read_one_by_one`."""
+    types = {name: dtype for dtype, name in DTYPES.items()}
+    with safe_open(path, "pt") as file:
+        pieces = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  it is no dictionary
+        return {name: like(tuple(piece.get_shape()), types[piece.get_dtype()]) for name, piece in pieces.items()}
+
+
 def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     """The shape of every tensor."""
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}

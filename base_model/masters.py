@@ -14,7 +14,7 @@ With masters, gradients and optimizer state in host memory (Ren et al., ZeRO-Off
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +36,17 @@ class Memory:
 def trains_16_bits(module: nn.Module) -> bool:
     """Whether some weight that is trained is stored in less than float32, as those of released checkpoints are."""
     return any(p.requires_grad and p.dtype.itemsize < 4 for p in module.parameters())
+
+
+def rounded_in_bf16(module: nn.Module) -> list[str]:
+    """Names of the weights that are trained and lose digits when the network becomes bfloat16."""
+    return [name for name, p in module.named_parameters() if p.requires_grad and p.dtype != torch.bfloat16]
+
+
+def in_float32(module: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
+    """Those parameters in float32 and host memory, also after the module has got other tensors in their place."""
+    parameters = dict(module.named_parameters())
+    return {name: parameters[name].detach().to("cpu", torch.float32) for name in names}
 
 
 class Masters:

@@ -7,14 +7,15 @@ cuts, goes on from it (DeepSpeed calls the idea a universal checkpoint: Lian et 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from base_model.engine_files import MODULE_FILE, like, read_one_by_one, require_same_tensors, shapes, write_one_by_one
+from base_model.broadcasting import of_rank_0, read_on_all
+from base_model.engine_files import MODULE_FILE, like, require_same_tensors, shapes, write_one_by_one
 
 MOMENTS_FILE = "optimizer.safetensors"
 """AdamW's state: "step", and every moment of every trained weight as "MOMENT.NAME" """
@@ -28,6 +29,7 @@ class ZeroState:
     def __init__(self, wrapper: Any, module: nn.Module, stage: int, shape_of: Mapping[str, tuple[int, ...]]) -> None:
         """`wrapper` is DeepSpeed's, around `module`; `shape_of` are the whole tensors that a checkpoint keeps."""
         self._wrapper, self._stage, self._shape_of = wrapper, stage, shape_of
+        self._device = torch.device(wrapper.device)
         parameters, buffers = dict(module.named_parameters()), dict(module.named_buffers())
         self._trained = {name: p for name, p in parameters.items() if p.requires_grad}
         self._frozen = {name: p for name, p in parameters.items() if name in shape_of and not p.requires_grad}
@@ -57,10 +59,19 @@ class ZeroState:
         require_same_tensors(folder / MODULE_FILE, self._shape_of)
         require_same_tensors(folder / MOMENTS_FILE, shapes(self._moments_layout()))
 
+    def start_from(self, weights: Mapping[str, Tensor], names: Iterable[str]) -> None:
+        """Give the masters of `names` the digits that `weights` of rank 0 hold; the others bring none.
+
+        DeepSpeed makes masters of the 16-bit weights that the network computes with.
+        """
+        for name in names:
+            tensor = of_rank_0(weights.get(name), like(self._shape_of[name]), self._device)
+            self._set_sliced(self._trained[name], tensor)
+
     def load(self, folder: Path) -> None:
-        """Take this process's slices from what `save` wrote."""
+        """Take this process's slices from what `save` wrote, which rank 0 reads."""
         self._make_moments()
-        for name, tensor in read_one_by_one(folder / MODULE_FILE):
+        for name, tensor in read_on_all(folder / MODULE_FILE, self._device):
             if name in self._buffers:
                 self._buffers[name].copy_(tensor)
             elif name in self._frozen:
@@ -68,7 +79,7 @@ class ZeroState:
             else:
                 self._set_weight(self._trained[name], tensor)
                 self._set_sliced(self._trained[name], tensor)
-        for name, tensor in read_one_by_one(folder / MOMENTS_FILE):
+        for name, tensor in read_on_all(folder / MOMENTS_FILE, self._device):
             if name == STEP:
                 for flat in self._flats():
                     self._states[flat][STEP].copy_(tensor)

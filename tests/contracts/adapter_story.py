@@ -6,14 +6,18 @@ float32 masters, host memory and recomputation. `engine_story` tells it in the p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from base_model import broadcasting
+from base_model import engine as engines
 from base_model.engine import Engine, LocalEngine, OptimConfig
 from base_model.engine_files import AVERAGE_FILE, MODULE_FILE
 from base_model.lora import Lora, add_adapter
@@ -59,16 +63,43 @@ def train(model: QwenImage, engine: Engine, ranks: range, updates: range, anchor
     return [engine.update(micros(model, i, ranks), loss) for i in updates]
 
 
-def open_model(make: Making, memory: Memory, lora: bool, seed: int = 0, base: int = 0) -> tuple[QwenImage, Engine]:
+def untrained(lora: bool, seed: int = 0, base: int = 0) -> QwenImage:
+    """The model as every engine gets it."""
     model = tiny_model(base)
     model._frozen = None
     if lora:
         add_adapter(model.network, LORA, seed)
         model.freeze_reference()
+    return model
+
+
+def open_model(make: Making, memory: Memory, lora: bool, seed: int = 0, base: int = 0) -> tuple[QwenImage, Engine]:
+    model = untrained(lora, seed, base)
     model.network.recompute = memory.recompute
     engine = make(model.network, memory, not lora)
     model.trainable = engine.module
     return model, engine
+
+
+@contextmanager
+def reading() -> Iterator[list[str]]:
+    """The names of the files whose tensors this process reads meanwhile."""
+    read: list[str] = []
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Path, *more: Any, **named: Any) -> Any:
+            read.append(path.name)
+            return function(path, *more, **named)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "load", counted(torch.load))
+        for module in (engines, broadcasting):
+            for name in ("read_one_by_one", "load_file"):
+                if hasattr(module, name):
+                    patch.setattr(module, name, counted(getattr(module, name)))
+        yield read
 
 
 def weights(engine: Engine, folder: Path) -> dict[str, dict[str, Tensor]]:
@@ -95,7 +126,9 @@ def tell_one(make: Making, ranks: range, folder: Path, memory: Memory, lora: boo
             with model.reference() as reference:
                 told["reference"] = reference.velocity(x, sigma, cond).clone()
     other, second = open_model(make, memory, lora, seed=5)
-    second.load(folder / "saved")
+    with reading() as read:
+        second.load(folder / "saved")
+    told["read"] = read
     told["resumed_metrics"] = train(other, second, ranks, range(SAVED_AFTER, UPDATES), lora)
     told["resumed"] = weights(second, folder / "resumed")
     if lora:

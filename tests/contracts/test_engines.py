@@ -237,6 +237,25 @@ def test_averages_beside_16_bit_weights_are_those_of_the_masters(adapters: list[
             assert any(not torch.equal(average, average.bfloat16().float()) for average in saved["average"].values())
 
 
+def test_masters_start_from_all_digits_of_the_weights(adapters: list[Story]) -> None:
+    """The network computes with roundings from its first pass on; what is trained does not begin at them."""
+    for told in adapters:
+        for kind, lora in {"lean": False, "adapter_lean": True}.items():
+            if kind in told:
+                network = adapter_story.untrained(lora).network
+                expected = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
+                assert any(not torch.equal(x, x.bfloat16().float()) for x in expected.values())
+                start = told[kind]["start"]
+                assert all(torch.equal(start["module"][name], x) for name, x in expected.items())
+                assert all(torch.equal(start["average"][name], x) for name, x in expected.items())
+
+
+def test_rank_0_alone_reads_checkpoints(adapters: list[Story]) -> None:
+    for rank, told in enumerate(adapters):
+        for kind in {"adapter", "adapter_lean", "lean"} & told.keys():
+            assert bool(told[kind]["read"]) is (rank == 0)
+
+
 def test_lean_training_agrees_and_resumes_exactly(adapters: list[Story], local_adapters: Story) -> None:
     """bfloat16 weights, float32 masters and optimizer in host memory, blocks recomputed."""
     for told in adapters:
