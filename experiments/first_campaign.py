@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import random
 import secrets
 from collections.abc import Iterator
@@ -73,7 +74,7 @@ def of_run(store: Store, run: Path) -> tuple[list[Item], list[Reading]]:
     Raises ValueError when no two stages kept pictures of one prompt.
     """
     result = read_result(run)
-    there: dict[str, list[tuple[Found, tuple[str, str]]]] = {}
+    there: dict[str, list[tuple[Found, tuple[str | None, ...]]]] = {}
     for stage in result.evaluated:
         evaluation = stage.evaluation(MAIN)
         last = max((int(row.get("step") or 0) for row in stage.run.metrics), default=0)
@@ -81,7 +82,9 @@ def of_run(store: Store, run: Path) -> tuple[list[Item], list[Reading]]:
             if row.picture is not None and row.picture.exists():
                 made = Provenance(f"{result.name}/{stage.name}", MAIN, place, 0, 0.0, str(stage.run.folder), last)
                 found = Found(row.prompt, row.picture, made, finished(stage.name, last))
-                there.setdefault(row.prompt, []).append((found, (row.read, row.judge_read)))
+                judged = ((row.read, row.exact), (row.judge_read, row.judge_exact))
+                read_of = tuple(None if math.isnan(exact) else text for text, exact in judged)
+                there.setdefault(row.prompt, []).append((found, read_of))
     couples = [two for _, drawn in sorted(there.items()) for two in itertools.combinations(drawn, 2)]
     items: list[Item] = []
     read: dict[tuple[str, str], Reading] = {}

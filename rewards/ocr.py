@@ -28,8 +28,7 @@ from preference_data.records import Prompt
 from rewards.reading.alphabet import MOST, SCRIPT, alphabet_of
 from rewards.reading.ink import text_crop as text_crop
 from rewards.reading.page import as_line
-from rewards.reading.text import FOLD, Policy, has_digit, is_bar
-from rewards.reading.text import normalise as comparable
+from rewards.reading.text import Policy, as_compared, read_right
 from rewards.recognisers import (
     LINE_HEIGHT,
     V4,
@@ -45,21 +44,9 @@ from rewards.scores import Read, Row, Scores, View, judge_each, to_uint8
 ENGINES = ("onnxruntime", "paddleocr")
 
 
-def normalise(text: str, target: str, ignore_case: bool = True) -> str:
-    """``text`` as it is compared: ``rewards.reading.text.normalise``, and capitals when case is ignored.
-
-    Two things recognisers cannot tell are no errors. Spaces are dropped when ``target`` is a single word: they read
-    wide letter spacing as spaces in up to a fifth of clean words. The digits 0 and 1 count as O and I when ``target``
-    has no digit: in many faces the glyphs are the same. So are I, l and a bar where one of them is the whole target.
-    """
-    policy = Policy(case=not ignore_case, spaces=len(target.split()) > 1, punctuation=1.0)
-    text = comparable(text, policy, bar=is_bar(target))
-    return text if has_digit(target) else text.translate(FOLD)
-
-
 def ned_score(target: str, read: str, ignore_case: bool = True) -> float:
     """Eq. (1), in [0, 1]: 1 = the same text, 0 = nothing in common or nothing read."""
-    a, b = normalise(target, target, ignore_case), normalise(read, target, ignore_case)
+    a, b = as_compared(target, target, ignore_case), as_compared(read, target, ignore_case)
     return Levenshtein.normalized_similarity(a, b)
 
 
@@ -110,7 +97,7 @@ class OcrScorer:
             return SCRIPT
         reading = self._read(picture_HW3)
         value = ned_score(target, reading.text, self._ignore_case)
-        exact, confidence = float(value == 1.0), reading.confidence
+        exact, confidence = float(read_right(target, reading.text, self._ignore_case)), reading.confidence
         parts = {"ned_score": value, "exact": exact, "confidence": confidence, "unwritable": unwritable}
         return Read(parts, reading.text)
 

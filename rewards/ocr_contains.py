@@ -17,16 +17,16 @@ from typing import ClassVar
 import numpy as np
 
 from preference_data.records import Prompt
-from rewards.ocr import OcrScorer, normalise, sees_all
+from rewards.ocr import OcrScorer, sees_all
 from rewards.reading.alphabet import MOST, SCRIPT
-from rewards.reading.text import distances
+from rewards.reading.text import as_compared, distances
 from rewards.recognisers import V6, OnnxRecogniser, find_weights
 from rewards.scores import Read, Row, Scores, View, judge_each
 
 
 def contained(target: str, read: str) -> float:
     """(1), in [0, 1]; both texts normalised as in ``rewards.ocr``. The target is not empty."""
-    a, b = normalise(target, target), normalise(read, target)
+    a, b = as_compared(target, target), as_compared(read, target)
     least = distances(a, b, np.ones(len(a)), np.ones(len(b)), anywhere=True)[-1].min()
     return 1.0 - min(float(least), len(a)) / len(a)
 

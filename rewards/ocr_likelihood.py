@@ -22,9 +22,9 @@ from typing import ClassVar
 import numpy as np
 
 from preference_data.records import Prompt
-from rewards.ocr import line, ned_score, normalise, sees_all
+from rewards.ocr import line, ned_score, sees_all
 from rewards.reading.alphabet import MOST, SCRIPT, alphabet_of
-from rewards.reading.text import Policy, has_digit
+from rewards.reading.text import Policy, as_compared, has_digit
 from rewards.recognisers import V6, OnnxRecogniser, decode, find_weights
 from rewards.scores import Scores, View, judge_each
 
@@ -81,7 +81,7 @@ class OcrLikelihoodScorer:
         read = decode(probabilities_LK, self._recogniser.characters).text
         ned = ned_score(target, read, self._ignore_case)
         equal = self._equal_classes(has_digit(target), " " in target)
-        letters = normalise(target, target, self._ignore_case)
+        letters = as_compared(target, target, self._ignore_case)
         likelihood = ctc_likelihood(probabilities_LK, [equal.get(letter, []) for letter in letters], equal[""])
         value = 0.5 * (ned + likelihood)  # (3)
         return row | {
@@ -96,7 +96,7 @@ class OcrLikelihoodScorer:
         if (digits, words) not in self._equal:
             table: dict[str, list[int]] = {}
             for k, character in enumerate(self._recogniser.characters):
-                like = normalise(character, ("1" if digits else "A") + (" A" if words else ""), self._ignore_case)
+                like = as_compared(character, ("1" if digits else "A") + (" A" if words else ""), self._ignore_case)
                 table.setdefault(" " if words and character == " " else like, []).append(k)
             self._equal[digits, words] = table
         return self._equal[digits, words]

@@ -19,8 +19,9 @@ from collections import Counter
 
 import numpy as np
 
-from rewards.ocr import ned_score, normalise, text_crop
+from rewards.ocr import ned_score, text_crop
 from rewards.reading.detector import Detector
+from rewards.reading.text import as_compared
 
 DARK = 0.25
 """luma below which a pixel is dark: ink and grounds that are called black, navy or dark red lie below, colours above"""
@@ -102,16 +103,16 @@ def repetition(text: str) -> float:
 
 def duplicate_text(target: str, read: str) -> float:
     """How much more what was read repeats itself than the target does, in [0, 1]."""
-    return max(repetition(normalise(read, target)) - repetition(normalise(target, target)), 0.0)
+    return max(repetition(as_compared(read, target)) - repetition(as_compared(target, target)), 0.0)
 
 
 def extra_text(target: str, read: str) -> float:
     """Letters read beyond the number asked for, a share of that number; 0 when there are fewer."""
-    asked, found = (len(normalise(text, target)) for text in (target, read))
+    asked, found = (len(as_compared(text, target)) for text in (target, read))
     return max(found - asked, 0) / max(asked, 1)
 
 
 def disagreement(target: str, read: str, other: str) -> float:
     """1 - (1 - NED) of what two engines read, compared as the target is, in [0, 1]; 0 when neither read anything."""
-    a, b = (normalise(text, target) for text in (read, other))
+    a, b = (as_compared(text, target) for text in (read, other))
     return 1.0 - ned_score(a, b) if a or b else 0.0

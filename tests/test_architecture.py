@@ -21,9 +21,10 @@ FLOORS = {
     "rewards": {"preference_data"},
     "alignment": {"preference_data", "base_model", "rewards"},
     "experiments": {"preference_data", "base_model", "rewards", "alignment"},
-    "dashboards": {"preference_data", "experiments.record", "experiments.results"},
+    "dashboards": {"preference_data", "experiments.record", "experiments.results", "rewards.reading.text"},
 }
-"""What each floor may import of ours. `rewards` further: prompts and pixels only, and the readers of their files."""
+"""What each floor may import of ours. `rewards` further: prompts and pixels only, and the readers of their files. Pages
+call a reading right by the rule of the rewards."""
 LIBRARY = ("preference_data", "base_model", "rewards", "alignment")
 TORCH_FREE = (
     "preference_data", "dashboards", "experiments.record", "experiments.results", "experiments.intervals",

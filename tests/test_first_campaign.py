@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from sqlalchemy import select
@@ -33,3 +34,18 @@ def test_a_runs_stages_are_compared_with_what_was_read_in_them(tmp_path: Path) -
     assert all(first != second for first, second in labels)
     engines = store.read(lambda db: set(db.execute(select(schema.reading.c.engine)).scalars()))
     assert engines == {"reward", "judge"}
+
+
+def test_what_the_report_does_not_judge_is_no_reading_of_the_campaign(tmp_path: Path) -> None:
+    run = make_chain(tmp_path / "quickstart", count=6)
+    for file in run.glob("*/evaluation/*.json"):
+        data = json.loads(file.read_text())
+        for row in data["rows"]:
+            row["judge_exact"] = row["judge_ned"] = None
+        file.write_text(json.dumps(data))
+    store = Store.open(tmp_path / "s")
+    prepare(store, run)
+    asked = select(schema.reading.c.engine, schema.reading.c.text)
+    found = store.read(lambda db: db.execute(asked).all())
+    assert all(text is None for engine, text in found if engine == "judge")
+    assert any(text is not None for engine, text in found if engine == "reward")

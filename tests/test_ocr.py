@@ -9,8 +9,9 @@ import pytest
 
 from preference_data.records import Prompt
 from rewards import recognisers
-from rewards.ocr import Ocr, OcrJudge, OcrScorer, line, ned_score, normalise, text_crop
+from rewards.ocr import Ocr, OcrJudge, OcrScorer, line, ned_score, text_crop
 from rewards.ocr_page import flow_grpo_score
+from rewards.reading.text import as_compared
 from rewards.recognisers import (
     PADDLE_MIN_WIDTH,
     V4,
@@ -54,7 +55,7 @@ def test_scores_are_those_of_the_textbook_distance() -> None:
     for longest in (4, 30, 200):  # one machine word of letters, and several
         for _ in range(60):
             target, read = ("".join(rng.choice(letters, rng.integers(0, longest))) for _ in range(2))
-            a, b = normalise(target, target), normalise(read, target)
+            a, b = as_compared(target, target), as_compared(read, target)
             assert ned_score(target, read) == 1.0 - distance_by_recursion(a, b) / max(len(a), len(b), 1)
             if wanted := target.lower():
                 apart = 0 if wanted in read.lower() else distance_by_recursion(read.lower(), wanted)
@@ -84,7 +85,7 @@ def test_the_score_of_a_reading(target: str, read: str, score: float) -> None:
 
 def test_case_counts_when_asked() -> None:
     assert ned_score("Cat", "CAT", ignore_case=False) == pytest.approx(1 / 3)
-    assert normalise(" caf\u0065\u0301 ", "x y", ignore_case=False) == "caf\u00e9"
+    assert as_compared(" caf\u0065\u0301 ", "x y", ignore_case=False) == "caf\u00e9"
 
 
 @pytest.mark.parametrize("reward", [Ocr(), OcrJudge()])
@@ -232,7 +233,9 @@ def test_the_direct_engine_reads_as_paddleocr_does_and_nothing_is_downloaded(
     assert [reading.text for reading in found] == [reading.text for reading in expected]
     np.testing.assert_allclose([r.confidence for r in found], [r.confidence for r in expected], atol=1e-5)
     fast = OnnxRecogniser(find_weights(V6))  # the same without padding to 320 pixels
-    same = [normalise(fast.read(x).text, "A") == normalise(r.text, "A") for x, r in zip(lines, expected, strict=True)]
+    same = [
+        as_compared(fast.read(x).text, "A") == as_compared(r.text, "A") for x, r in zip(lines, expected, strict=True)
+    ]
     assert np.mean(same) >= 0.975  # one letter may fall the other way; 995 of 1000 words are equal
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboards.annotate import viewer
-from dashboards.annotate.difference import exact, of_spans, spelled
+from dashboards.annotate.difference import of_spans
 from dashboards.annotate.words import WORDS, say
 from preference_data.facts import Reading
 from preference_data.views import View
@@ -40,11 +40,12 @@ def lines(spans: tuple[str, ...], engine: Reading, language: str) -> list[str]:
     if not spans:
         return [" / ".join(read) or say(language, "nothing_read")]
     if not read:
-        return [f"{say(language, 'nothing_read')}: " + " ".join(f"[−{s}−]" for s in spans)]
-    found = []
-    for _, pieces in of_spans(spans, read):
-        found.append(spelled(pieces) + (f"  ✓ {say(language, 'exactly')}" if exact(pieces) else "  ✗"))
-    return found
+        missing = " ".join(f"[−{s}−]" for s in spans)
+        return [f"{say(language, 'nothing_read')}: {missing}  ✗ {say(language, 'read_wrong')}"]
+    return [
+        f"{spelled}  {'✓' if right else '✗'} {say(language, 'read_right' if right else 'read_wrong')}"
+        for _, spelled, right in of_spans(spans, read)
+    ]
 
 
 def last(view: View, readings: Readings | None, language: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rewards.reading.text import RIGHT, UNKNOWN, WRONG
+
 # ruff: noqa: RUF001 (full-width punctuation is meant)
 
 LANGUAGES = {"en": "English", "zh": "中文"}
@@ -146,12 +148,13 @@ WORDS: dict[str, tuple[str, str]] = {
     "evidence": ("What a machine read, against the prompt", "机器识别与提示词对照"),
     "read": ("Read", "识别"),
     "nothing_read": ("no text was found", "未识别到文字"),
-    "not_read": ("could not be read", "无法识别"),
+    "not_read": (f"? {UNKNOWN}", "? 未能判断"),
     "diff_key": ("[−x−] is missing, {+y+} is too much", "[−x−] 表示缺少，{+y+} 表示多余"),
     "engine_reward": ("reward", "奖励模型"),
     "engine_judge": ("second recogniser", "第二识别器"),
     "engine_drawn": ("as rendered", "渲染文字"),
-    "exactly": ("as asked", "完全一致"),
+    "read_right": (RIGHT, "识别一致"),
+    "read_wrong": (WRONG, "识别不一致"),
     # history, guidelines, account
     "change": ("Change", "修改"),
     "answer": ("Answer", "答案"),

@@ -13,10 +13,11 @@ from experiments.page.style import swatch
 from experiments.page.words import inks, setting, title
 from experiments.record import Sample
 from experiments.results import Evaluation, Result, Row, Stage
+from rewards.reading.text import RIGHT, UNKNOWN, WRONG
 
 WIDTH = 192
 """Pixels a picture is shown wide, at most; small ones are doubled, so that every pixel stays a square."""
-MARKS = {"right": ("✓", "read rightly: "), "wrong": ("✗", "read wrongly: "), "unknown": ("?", "not judged")}
+MARKS = {"right": ("✓", f"{RIGHT}: "), "wrong": ("✗", f"{WRONG}: "), "unknown": ("?", UNKNOWN)}
 STEPS = 6
 """Columns of the sample table."""
 

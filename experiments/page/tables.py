@@ -16,10 +16,10 @@ from experiments.results import Evaluation, Interval, Result, Stage
 MEASURES = {"exact": "Exact", "judge": "Judge 1 − NED", "guided": "Guided 1 − NED"}
 """Further measures of a paired difference and their column heads."""
 TABLE_NOTE = """<div class="note"><p><b>Exact</b>: share of held-out prompts whose word the OCR engine of the reward
-read without an error. <b>1 − NED</b>: one minus the edit distance between the word asked for and the word read, divided
-by the longer of the two. <b>Judge</b>: the same from a second engine that nothing was trained on. <b>Diversity</b>:
-mean root-mean-square pixel distance between pictures of one prompt. Small figures are 95 % intervals: percentile
-bootstrap over prompts, 2,000 resamples.</p></div>"""
+read right; capitals, spaces inside a word, and 0 and 1 for O and I are no errors. <b>1 − NED</b>: one minus the edit
+distance between the word asked for and the word read, divided by the longer of the two. <b>Judge</b>: the same from a
+second engine that nothing was trained on. <b>Diversity</b>: mean root-mean-square pixel distance between pictures of
+one prompt. Small figures are 95 % intervals: percentile bootstrap over prompts, 2,000 resamples.</p></div>"""
 
 
 def stage_name(name: str, ink: str) -> str:

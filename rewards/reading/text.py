@@ -25,6 +25,8 @@ import numpy as np
 from preference_data.records import visible
 
 FOLD = str.maketrans({"0": "O", "1": "I"})
+RIGHT, WRONG, UNKNOWN = "read right", "read wrong", "not judged"
+"""What every page says of a reading, by `read_right`."""
 _MARKS = str.maketrans(
     {"\u201c": '"', "\u201d": '"', "\u201e": '"', "\u201f": '"', "\u300c": '"', "\u300d": '"', "\u300e": '"',
      "\u300f": '"', "\u00ab": '"', "\u00bb": '"', "\u2033": '"', "\u2018": "'", "\u2019": "'", "\u201a": "'",
@@ -73,6 +75,23 @@ def normalise(text: str, policy: Policy, digits: bool = True, bar: bool = False)
     if not policy.case and not digits:
         text = text.translate(FOLD)
     return "".join(c for c in text if not is_mark(c)) if policy.punctuation == 0.0 else text
+
+
+def as_compared(text: str, target: str, ignore_case: bool = True) -> str:
+    """``text`` as a line of text is compared with its ``target``: ``normalise``, and capitals when case is ignored.
+
+    Two things recognisers cannot tell are no errors. Spaces are dropped when ``target`` is a single word: they read
+    wide letter spacing as spaces in up to a fifth of clean words. The digits 0 and 1 count as O and I when ``target``
+    has no digit: in many faces the glyphs are the same. So are I, l and a bar where one of them is the whole target.
+    """
+    policy = Policy(case=not ignore_case, spaces=len(target.split()) > 1, punctuation=1.0)
+    found = normalise(text, policy, bar=is_bar(target))
+    return found if has_digit(target) else found.translate(FOLD)
+
+
+def read_right(target: str, read: str, ignore_case: bool = True) -> bool:
+    """Whether what was read is what was asked for. Rewards, reports and annotation pages all go by this one rule."""
+    return as_compared(read, target, ignore_case) == as_compared(target, target, ignore_case)
 
 
 def folded(text: str, policy: Policy) -> str:
