@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import json
 import os
 import shlex
 import sys
@@ -36,7 +35,7 @@ from experiments.commands.planning import Plan
 from experiments.commands.released import Edit, Export, ImportLora
 from experiments.commands.reward_models import CompareRewards, TrainReward
 from experiments.commands.serving import ServeRewards
-from experiments.commands.training import Quickstart, Resume, Sweep, Train, finish
+from experiments.commands.training import Quickstart, Resume, Sweep, Train, tell
 from preference_data.spelling import unknown
 
 Command = (
@@ -83,26 +82,25 @@ def inner_commands(command: type) -> tuple[str, ...]:
 
 def train(arguments: Sequence[str]) -> int:
     """`glyphlab train NAME ...`: the settings of the named experiment are options, with its values as defaults."""
-    from experiments.launch import find
+    from experiments.launch import conclude, find
     from experiments.launch import train as launch
+    from experiments.outcome import already_finished
     from experiments.prompt_sets import fitted
-    from experiments.record import RUN
     from experiments.settings import parse
 
     name, *options = arguments
     chosen = parse(find(name), RUNS / name, options)
     experiment, said = fitted(chosen.experiment, {o.split("=")[0].lstrip("-").replace("_", "-") for o in options})
     print(*said, sep="\n", end="\n" if said else "")
-    before = chosen.out / RUN
-    if before.exists() and json.loads(before.read_text(encoding="utf-8")).get("status") == "finished":
-        print(f"{chosen.out} is finished already; name another folder with --out to train again")
+    before = already_finished(chosen.out)
     if chosen.pairs:
         from experiments.given_pairs import install
         from experiments.runner import open_record
 
         open_record(experiment, chosen.out, chosen.parent)
         print(f"pairs: {install(experiment, chosen.pairs, chosen.store, chosen.out)}")
-    return finish(launch(experiment, chosen.out, chosen.parent))
+    report = launch(experiment, chosen.out, chosen.parent)
+    return tell([*before, *conclude(chosen.out, report, chosen.evaluate)])
 
 
 def run_folder(arguments: Sequence[str]) -> str:

@@ -11,13 +11,15 @@ import torch
 
 from alignment.dpo import Dpo
 from alignment.groups import Groups
-from base_model.weights import load_model
+from base_model.derived import is_derived
+from base_model.weights import holds_model, load_model
 from experiments.answers import has_answers
 from experiments.configs import CONFIGS, nano
 from experiments.evaluate import evaluate
 from experiments.experiment import EvaluationPlan, Experiment, laid_out
+from experiments.outcome import outcome_lines
 from experiments.progress import Progress
-from experiments.quickstart import THREADS, quickstart
+from experiments.quickstart import THREADS, is_judged, quickstart
 from experiments.ranks import rank_of
 from experiments.rebuilding import rebuild
 from experiments.record import RunRecord
@@ -57,6 +59,33 @@ def train(experiment: Experiment, folder: Path, parent: Path | None) -> Path:
             )
         run(experiment, folder, parent, pool)
     return folder / REPORT if rank_of(experiment) else write_report(folder)
+
+
+def conclude(folder: Path, report: Path, judged: bool = True) -> list[str]:
+    """What came out of the run in `folder`, as lines; judged on held-out words first where it is to be and can be.
+
+    Of several ranks, the first one does it. A run of several stages was judged by itself: then only its `report`.
+    """
+    config = RunRecord.read(folder).config
+    if "experiment" not in config:
+        return [f"report: {report}"]
+    if rank_of(rebuild(config["experiment"])):
+        return []
+    notes = reasons_not_to_judge(folder) if judged else []
+    if judged and not notes and not is_judged(folder, nano.evaluation):
+        evaluate_run(folder)
+    write_report(folder)
+    return [*outcome_lines(folder), *notes]
+
+
+def reasons_not_to_judge(folder: Path) -> list[str]:
+    """Why `train` does not draw held-out words with a run's model by itself, and what does; [] where it does."""
+    model = folder / "model"
+    if not holds_model(model):
+        return [f"an autoencoder draws no words; for PSNR and SSIM: glyphlab evaluate-vae {folder}"]
+    if is_derived(model):
+        return [f"not evaluated, which takes long at this size; to do it: glyphlab evaluate {folder}"]
+    return []
 
 
 def resume(folder: Path, changes: Sequence[str] = ()) -> Path:

@@ -26,6 +26,8 @@ class Training:
     """for DPO and KTO: a file of pairs or comparisons, or store: and a campaign whose settled answers to learn from"""
     store: str = "annotations"
     """the store of that campaign: its folder, or a postgresql:// URL with its pictures in ./pictures"""
+    evaluate: bool = True
+    """draw held-out words with the finished model and tell how many are written exactly, beside its parent's"""
 
 
 def parse(experiment: Experiment, out: Path, arguments: Sequence[str]) -> Training:

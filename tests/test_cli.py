@@ -172,7 +172,10 @@ def test_options_reach_the_implementation(stand_in: Stand, capsys: pytest.Captur
     assert cli.main(["quickstart"]) == 0 and quick.got == (Path("runs/quickstart"),)
     assert "report: report.html" in capsys.readouterr().out
     resume = stand_in("experiments.launch", "resume", Calls(Path("report.html")))
+    conclude = stand_in("experiments.launch", "conclude", Calls(["came out"]))
     assert cli.main(["resume", "runs/b"]) == 0 and resume.got == (Path("runs/b"),)
+    assert conclude.got == (Path("runs/b"), Path("report.html"), True) and "came out" in capsys.readouterr().out
+    assert cli.main(["resume", "runs/b", "--no-evaluate"]) == 0 and conclude.got[2] is False
     pairs = stand_in("experiments.scoring", "pairs_from_run", Calls(Path("p.jsonl")))
     stand_in("experiments.scoring", "pairs_lines", Calls(["3 pairs"]))
     assert cli.main(["pairs", "from-scores", "runs/c", "--group", "4", "--min-margin", "0.1", "-o", "x"]) == 0
@@ -183,6 +186,7 @@ def test_settings_of_an_experiment_are_options(stand_in: Stand, capsys: pytest.C
     from experiments.configs import nano
 
     launch = stand_in("experiments.launch", "train", Calls(Path("report.html")))
+    conclude = stand_in("experiments.launch", "conclude", Calls([]))
     line = ["train", "nano_sft", "--algorithm.steps", "7", "--optim.adamw-lr", "1e-5", "--parent", "runs/p"]
     assert cli.main(line) == 0
     experiment, folder, parent = launch.got
@@ -191,6 +195,8 @@ def test_settings_of_an_experiment_are_options(stand_in: Stand, capsys: pytest.C
     assert experiment.data == nano.sft.data, "what was not given stays"  # type: ignore[attr-defined]
     assert cli.main(["train", "nano_sft"]) == 0
     assert launch.got == (nano.sft, Path("runs/nano_sft"), None)
+    assert conclude.got == (Path("runs/nano_sft"), Path("report.html"), True)
+    assert cli.main(["train", "nano_sft", "--no-evaluate"]) == 0 and conclude.got[2] is False
     capsys.readouterr()
     assert "--algorithm.steps" in mistake(capsys, "train", "nano_sft", "--algorithm.stepz", "7")
     assert "--algorithm.steps INT" in help_text(capsys, "train", "nano_sft")

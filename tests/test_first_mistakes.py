@@ -53,8 +53,12 @@ def test_a_second_train_says_that_the_run_is_finished(tmp_path, capsys, monkeypa
     state = (tmp_path / "run" / "run.json").read_text()
     (tmp_path / "run" / "run.json").write_text(state.replace('"created"', '"finished"'))
     monkeypatch.setattr(launch, "train", lambda experiment, folder, parent: folder / "report.html")
-    assert main(["train", "nano_pretrain", "-o", str(tmp_path / "run")]) == 0
-    assert "is finished already" in capsys.readouterr().out
+    folder = str(tmp_path / "run")
+    assert main(["train", "nano_pretrain", "-o", folder]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"already finished: {folder}; nothing is trained again\n")
+    assert f"go on from its model: glyphlab train nano_pretrain --parent {folder} --out" in out
+    assert f"start anew: name another folder with --out, or remove {folder} first" in out
 
 
 def test_a_reader_that_has_enough_is_no_error():
@@ -141,6 +145,7 @@ def trained(monkeypatch):
 
     given = []
     monkeypatch.setattr(launch, "train", lambda experiment, folder, parent: given.append(experiment) or folder / "r")
+    monkeypatch.setattr(launch, "conclude", lambda folder, report, judged: [])
     return given
 
 

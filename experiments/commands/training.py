@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -24,14 +25,16 @@ class Quickstart:
     """the run's folder"""
 
     def run(self) -> int:
+        from experiments.outcome import already_finished
         from experiments.quickstart import quickstart
 
-        return finish(quickstart(self.out))
+        before = already_finished(self.out)
+        return tell([*before, f"report: {quickstart(self.out)}"])
 
 
 @dataclass(frozen=True)
 class Train:
-    """Run one experiment by its name; `glyphlab train NAME --help` lists all of its settings.
+    """Run one experiment by its name, and tell what came out; `glyphlab train NAME --help` lists all of its settings.
 
     Example: glyphlab train nano_sft --parent runs/quickstart/pretrain --algorithm.steps 200
     """
@@ -42,6 +45,8 @@ class Train:
     """the run's folder; runs/NAME when not given"""
     parent: Annotated[Path | None, arg(metavar="PATH")] = None
     """folder of the finished run whose model this one starts from"""
+    evaluate: bool = True
+    """draw held-out words with the finished model and tell how many are written exactly, beside its parent's"""
 
     def run(self) -> int:
         raise AssertionError("`main` hands this command to `train`, which knows the experiment's settings")
@@ -71,9 +76,12 @@ class Sweep:
     """folder of the finished run whose model every run starts from"""
 
     def run(self) -> int:
+        from experiments.outcome import already_finished
         from experiments.sweep import sweep
 
-        return finish(sweep(self.name, self.over, self.seeds, self.out or RUNS / f"sweep_{self.name}", self.parent))
+        out = self.out or RUNS / f"sweep_{self.name}"
+        before = already_finished(out)
+        return tell([*before, f"report: {sweep(self.name, self.over, self.seeds, out, self.parent)}"])
 
 
 @dataclass(frozen=True)
@@ -90,13 +98,19 @@ class Resume:
     set: Annotated[tuple[str, ...], arg(metavar="SETTING=VALUE")] = ()
     """settings that hold from here on: rates, clipping, how often it saves and looks; run.json keeps what was before"""
 
+    evaluate: bool = True
+    """of a run that `train` made: tell at its end how many held-out words it writes exactly, beside its parent's"""
+
     def run(self) -> int:
-        from experiments.launch import resume
+        from experiments.launch import conclude, resume
+        from experiments.outcome import already_finished
 
-        return finish(resume(self.run_folder, self.set) if self.set else resume(self.run_folder))
+        before = already_finished(self.run_folder)
+        report = resume(self.run_folder, self.set) if self.set else resume(self.run_folder)
+        return tell([*before, *conclude(self.run_folder, report, self.evaluate)])
 
 
-def finish(report: Path) -> int:
-    """Tell where the report is."""
-    print(f"report: {report}")
+def tell(lines: Sequence[str]) -> int:
+    """Print what came out; the exit status."""
+    print(*lines, sep="\n", end="\n" if lines else "")
     return 0

@@ -72,7 +72,8 @@ def test_dpo_on_peoples_answers_makes_pictures_that_they_prefer(tmp_path: Path) 
     store.close()
     assert main(["train", "nano_dpo", "--parent", str(tmp_path / "old"), "--out", str(tmp_path / "new"),
                  "--pairs", "store:loop", "--store", str(tmp_path / "store"), "--algorithm.steps", "24",
-                 "--algorithm.batch", "16", "--algorithm.micro", "16", "--optim.steps", "24"]) == 0  # fmt: skip
+                 "--algorithm.batch", "16", "--algorithm.micro", "16", "--optim.steps", "24",
+                 "--no-evaluate"]) == 0  # fmt: skip
     pairs = load(tmp_path / "new" / "pairs.jsonl")
     assert len(pairs) > 30 and {p.source for p in pairs} == {"human:loop"}
     shown = [[brightness(read_png(tmp_path / "new" / ref.path)) for ref in (p.chosen, p.rejected)] for p in pairs]
