@@ -23,26 +23,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
 from experiments.changes import differences, note, require_changeable
 from experiments.environment import command, environment, revision
-from experiments.files import plain, read_png, write_bytes, write_json, write_png
+from experiments.files import plain, write_bytes, write_json, write_png
+from experiments.files import read_png as read_png
 
-__all__ = [
-    "Run",
-    "RunRecord",
-    "Sample",
-    "plain",
-    "read_metrics",
-    "read_monitors",
-    "read_png",
-    "read_run",
-    "write_json",
-    "write_png",
-]
+if TYPE_CHECKING:
+    import pandas
 
 RUN, METRICS, SAMPLES, LOCK, CLOCK = "run.json", "metrics.jsonl", "samples", ".lock", ".seconds"
 MONITORS, EVIDENCE = "monitors.jsonl", "monitors"
@@ -194,6 +185,14 @@ class RunRecord:
             self._state["config"] = settings
             self._pending = [], None
             write_json(self.folder / RUN, self._state)
+
+    def metrics(self) -> pandas.DataFrame:
+        """The lines of metrics.jsonl as a table: a row an update, indexed by "step"; NaN = unknown, or not logged."""
+        import pandas
+
+        lines = read_metrics(self.folder)
+        names = dict.fromkeys([*RESERVED, *(name for line in lines for name in line)])
+        return pandas.DataFrame(lines, columns=list(names), dtype=float).astype({"step": int}).set_index("step")
 
     @property
     def finished(self) -> bool:

@@ -12,11 +12,14 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from preference_data.records import Prompt
+
+if TYPE_CHECKING:
+    import pandas
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +66,13 @@ class Scores:
             if array.shape != self.value_B.shape or array.ndim != 1 or array.dtype != np.float64:
                 shape = self.value_B.shape
                 raise ValueError(f"{name} is {array.dtype} {array.shape}; every score is float64 {shape} with one axis")
+
+    def table(self) -> pandas.DataFrame:
+        """A row a picture: "value", every part, and "read" of a scorer that reads text; NaN = not judged."""
+        import pandas
+
+        columns: dict[str, Any] = {"value": self.value_B, **self.parts, **({"read": self.read} if self.read else {})}
+        return pandas.DataFrame(columns)
 
 
 def checked(scores: Scores, count: int, name: str) -> Scores:

@@ -23,6 +23,7 @@ from rewards.recognisers import (
     find_weights,
     paddle_folder,
 )
+from rewards.scores import Scores
 from tests.writing import words_and_pictures, written
 
 WIDE = (40, 400)
@@ -146,6 +147,17 @@ def test_what_cannot_be_judged_is_nan_with_a_cause_and_never_0(ocr: OcrScorer) -
     for shape in [(2, 1, 32, 96), (2, 32, 96, 3), (2, 32, 96), (2, 3, 0, 96)]:
         scores = ocr([asks, asks], np.ones(shape, dtype=np.float32))
         assert np.isnan(scores.value_B).all() and scores.unjudged == {"shape": 2}
+
+
+def test_scores_are_a_table(ocr: OcrScorer) -> None:
+    prompts = [Prompt.from_text(text) for text in ('"CAT"', '"DOG"', "no text")]
+    scores = ocr(prompts, np.stack([written("CAT")] * 3))
+    table = scores.table()
+    assert list(table) == ["value", *scores.parts, "read"] and table["read"].tolist() == list(scores.read)
+    np.testing.assert_array_equal(table["value"], scores.value_B)
+    np.testing.assert_array_equal(table["exact"], scores.parts["exact"])
+    assert table["value"].isna().tolist() == [False, False, True]
+    assert list(Scores(scores.value_B, scores.parts).table()) == ["value", *scores.parts]
 
 
 def test_a_failing_engine_is_nan_for_its_picture_only(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -64,6 +65,19 @@ def test_a_finished_run_reads_back(tmp_path: Path) -> None:
     assert run.command.startswith(started)
     assert 0.0 < run.seconds <= time.monotonic() - before
     assert run.started <= (run.finished or "")
+
+
+def test_metrics_are_a_table(tmp_path: Path) -> None:
+    record = RunRecord.open(tmp_path / "run", Settings())
+    assert RunRecord.read(tmp_path / "run").metrics().empty
+    with record.running():
+        record.log(0, {"loss": 0.5})
+        record.log(1, {"loss": math.nan, "kl": 1})
+    table = RunRecord.read(tmp_path / "run").metrics()
+    assert table.index.name == "step" and table.index.tolist() == [0, 1] and table.index.dtype == int
+    assert list(table) == ["seconds", "loss", "kl"] and set(table.dtypes) == {np.dtype(float)}
+    np.testing.assert_array_equal(table[["loss", "kl"]], [[0.5, math.nan], [math.nan, 1.0]])
+    assert table["seconds"].tolist() == [line["seconds"] for line in read_metrics(tmp_path / "run")]
 
 
 def test_git_revision_of_this_checkout_and_of_no_other(tmp_path: Path) -> None:
