@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import torch.nn.functional as F
@@ -109,6 +110,23 @@ def test_bytes_are_counted_from_birth_to_death() -> None:
         assert any(line.startswith("tests/test_card.py") for line in card.at_peak["large"])
         assert card.placeholders(lambda: torch.empty(9, 9, device="meta"))().shape == (9, 9)
         assert card.now - start == 512, "what stands for nothing is not counted"
+
+
+def test_large_tensors_of_the_host_take_no_memory() -> None:
+    """Masters and moments of all weights on the host would be more than a laptop has."""
+    size = 1 << 31  # 8 GiB in float32
+    before = psutil.Process().memory_info().rss
+    with opened():
+        weights = torch.empty(size, dtype=torch.bfloat16, device="meta")
+        masters, moments = weights.to("cpu", torch.float32), torch.zeros(size)
+        assert masters.shape == (size,) and masters.dtype == torch.float32
+        again = torch.zeros_like(masters)
+        torch._foreach_mul_([moments, again], torch.tensor(2.0))
+        torch._foreach_add_([moments, torch.zeros(3)], [again, torch.ones(3)])
+        assert moments.copy_(again) is moments and moments.addcmul_(again, again) is moments
+        weights.copy_(masters)
+        masters.copy_(weights)
+    assert psutil.Process().memory_info().rss - before < 1 << 28
 
 
 def test_waiting_for_the_card_is_counted_by_line() -> None:

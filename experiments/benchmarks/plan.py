@@ -1,12 +1,14 @@
 """Planned bytes beside counted ones, for every full-size recipe and every way to train it.
 
-    python -m experiments.benchmarks.plan [--only NAME ...] [--own] [--whole]
+    python -m experiments.benchmarks.plan [--only NAME ...] [--resume FILE] [--own] [--whole]
 
 A recipe runs on a card that is none (experiments/benchmarks/card): at few blocks, whose peaks are continued in a
 straight line to the whole depth, or with --whole at its own depth. In its own way it runs whole, in the others opening,
 rollouts and updates alone, because the rest does not depend on the engine. Counts that change no peak are small. --own
-leaves the other ways out. The last line is one JSON object; `worst_ratio` is planned / counted where that is farthest
-from 1.
+leaves the other ways out. With --resume every count is a line of that JSON-lines file as soon as it is made, and counts
+that are there are not made again: the table can be made in pieces, and again when the plan alone has changed; a file of
+other code's counts is to be deleted. The last line is one JSON object; `worst_ratio` is planned / counted where that is
+farthest from 1.
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ import argparse
 import json
 import math
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from base_model.presets import PRESETS
-from experiments.benchmarks.card.recipe import Counted, count_recipe
+from experiments.benchmarks.card.recipe import count_recipe
 from experiments.configs.large_grpo import configs as grpo
 from experiments.configs.large_tuning import configs as tuning
 from experiments.experiment import Experiment
@@ -29,8 +33,7 @@ from experiments.planning import Asked, accounts
 
 RECIPES = {experiment.name: experiment for experiment in (*grpo, *tuning)}
 RANKS = 8
-DEPTHS, DEPTHS_OF_OFFLOAD = (2, 3), (1, 2)
-"""one process with offload keeps real masters and moments of all weights in this machine's memory"""
+DEPTHS = (2, 3)
 DEPTHS_OF_ZERO_3 = {"qwen_image": (8, 10), "sd35_medium": (28,)}
 """by preset: with less than about 2.5 billion weights stage 3 holds all of them gathered, which no line continues"""
 PHASES = {"encoding": "encode", "sampling": "rollout", "decoding": "decode", "update": "update",
@@ -70,23 +73,52 @@ def depths_of(preset: str, way: Setup) -> tuple[int, ...]:
     """Numbers of blocks at which a way is counted, to be continued from the last two."""
     if way.zero == 3:
         return DEPTHS_OF_ZERO_3[preset]
-    return DEPTHS_OF_OFFLOAD if way.zero < 0 and way.offload else DEPTHS
+    return DEPTHS
 
 
-def counted(experiment: Experiment, way: Setup, whole_run: bool, whole_depth: bool) -> tuple[dict[str, float], int]:
+class Book:
+    """Counts, a line each in a file of JSON lines, so that none is made twice. Without a file they are not kept."""
+
+    def __init__(self, file: Path | None) -> None:
+        self.file = file
+        lines = file.read_text().splitlines() if file and file.exists() else []
+        self.rows = {self.key(row): row for row in map(json.loads, lines)}
+
+    def key(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
+        """What a count depends on."""
+        return tuple(row[name] for name in ("recipe", "way", "layers", "ranks", "whole"))
+
+    def count(self, experiment: Experiment, way: Setup, layers: int, whole_run: bool) -> dict[str, Any]:
+        """The peaks by phase in bytes and the prompts' tokens of one run at so many blocks."""
+        row: dict[str, Any] = {"recipe": experiment.name, "way": way.label, "layers": layers, "ranks": way.gpus,
+                               "whole": whole_run}  # fmt: skip
+        if self.key(row) in self.rows:
+            return self.rows[self.key(row)]
+        begun = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            seen = count_recipe(in_way(experiment, way), Path(folder), layers, way.gpus, whole=whole_run)
+        row |= {"peaks": dict(seen.peaks), "text": seen.text_tokens, "seconds": round(time.perf_counter() - begun, 1)}
+        row["made_of"] = {phase: dict(lines.most_common(8)) for phase, lines in seen.at_peak.items()}
+        self.rows[self.key(row)] = row
+        if self.file:
+            with self.file.open("a") as out:
+                out.write(json.dumps(row) + "\n")
+        return row
+
+
+def counted(
+    book: Book, experiment: Experiment, way: Setup, whole_run: bool, whole_depth: bool
+) -> tuple[dict[str, float], int]:
     """Peaks by phase in GB at the whole depth, and the prompts' tokens."""
     depth = PRESETS[experiment.preset].num_layers
     depths = (depth,) if whole_depth else depths_of(experiment.preset, way)
-    seen: list[Counted] = []
-    for layers in depths:
-        with tempfile.TemporaryDirectory() as folder:
-            seen.append(count_recipe(in_way(experiment, way), Path(folder), layers, way.gpus, whole=whole_run))
+    seen = [book.count(experiment, way, layers, whole_run) for layers in depths]
     last, first = seen[-1], seen[0]
     peaks = {}
-    for name in last.peaks:
-        slope = (last.peaks[name] - first.peaks[name]) / max(1, depths[-1] - depths[0])
-        peaks[name] = (last.peaks[name] + slope * (depth - depths[-1])) / 1e9
-    return peaks, last.text_tokens
+    for name, peak in last["peaks"].items():
+        slope = (peak - first["peaks"][name]) / max(1, depths[-1] - depths[0])
+        peaks[name] = (peak + slope * (depth - depths[-1])) / 1e9
+    return peaks, last["text"]
 
 
 def planned(experiment: Experiment, way: Setup, text: int) -> Account:
@@ -95,9 +127,11 @@ def planned(experiment: Experiment, way: Setup, text: int) -> Account:
     return next(one for one in accounts(experiment, asked) if one.setup.label == way.label)
 
 
-def compare(experiment: Experiment, way: Setup, whole_run: bool, whole_depth: bool) -> list[dict[str, object]]:
+def compare(
+    book: Book, experiment: Experiment, way: Setup, whole_run: bool, whole_depth: bool
+) -> list[dict[str, object]]:
     """A row for the peak and one for every phase that was both planned and counted."""
-    peaks, text = counted(experiment, way, whole_run, whole_depth)
+    peaks, text = counted(book, experiment, way, whole_run, whole_depth)
     account = planned(experiment, way, text)
     shared = {phase: peaks[name] for phase, name in PHASES.items() if name in peaks and account.phases[phase]}
     if not whole_run:
@@ -115,9 +149,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], choices=[*RECIPES, []])
     parser.add_argument("--own", action="store_true", help="each recipe in its own way alone")
     parser.add_argument("--whole", action="store_true", help="at whole depth instead of continuing a straight line")
+    parser.add_argument("--resume", type=Path, help="a file of counts: those there are taken, others are appended")
     said = parser.parse_args()
-    how = "run at whole depth" if said.whole else f"continued from {DEPTHS} blocks, ZeRO-3 from {DEPTHS_OF_ZERO_3}, "
-    how += "" if said.whole else f"one process with offload from {DEPTHS_OF_OFFLOAD}"
+    book = Book(said.resume)
+    how = "run at whole depth" if said.whole else f"continued from {DEPTHS} blocks, ZeRO-3 from {DEPTHS_OF_ZERO_3}"
     print(f"bytes alive on a card, rank 0 of {RANKS}, GB = 10^9; counted: {how}", flush=True)
     print(f"{'recipe':18}{'way':24}{'':20}{'planned':>10}{'counted':>10}{'ratio':>8}")
     rows: list[dict[str, object]] = []
@@ -125,7 +160,7 @@ def main() -> None:
         for i, way in enumerate(ways(RECIPES[name])):
             if said.own and i:
                 break
-            for row in compare(RECIPES[name], way, i == 0, said.whole):
+            for row in compare(book, RECIPES[name], way, i == 0, said.whole):
                 rows.append(row)
                 text = "{recipe:18}{way:24}{of:20}{planned:10.2f}{counted:10.2f}{ratio:8.3f}"
                 print(text.format(**row), flush=True)

@@ -9,7 +9,9 @@ Three things make it more than `device="meta"`:
    the host; a shape that would depend on it is an error (`Unknown`).
 2. *Mixing.* An operation with tensors of both places is an error (`Mixed`) with the project's file and line, except
    where CUDA allows it: 0-dim host tensors in pointwise operations, host indices into card tensors, copies.
-3. *Bytes.* Every storage on the card is counted from birth to death, in blocks of 512 bytes as CUDA's allocator does,
+3. *The host's weights.* Host tensors of floats above `HOLLOW` elements are made and never written: masters and moments
+   that are kept on the host take no memory, and no time, of this machine.
+4. *Bytes.* Every storage on the card is counted from birth to death, in blocks of 512 bytes as CUDA's allocator does,
    by the project's line that made it. `phase("decode")` gives peaks by phase.
 
 Not seen: numbers, kernels' workspace, fragmentation, time, streams, and which types a CUDA kernel takes.
@@ -17,6 +19,7 @@ Not seen: numbers, kernels' workspace, fragmentation, time, streams, and which t
 
 from __future__ import annotations
 
+import math
 import sys
 import weakref
 from collections import Counter
@@ -26,6 +29,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -33,6 +37,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 KEEP = 1 << 16
 """elements of a tensor whose numbers are kept"""
+HOLLOW = 1 << 20
+"""elements from which on a host tensor of floats is never written: its numbers are those of weights, i.e. unknown"""
+COPIES = {"aten::clone", "aten::_to_copy", "aten::zeros_like", "aten::ones_like", "aten::empty_like"}
 BLOCK = 512
 ROOT = Path(__file__).parents[3]
 OWN = str(Path(__file__).parent)
@@ -70,6 +77,31 @@ def deepspeed_placeholder() -> bool:
     while frame is not None and not frame.f_code.co_filename.endswith("runtime/zero/stage_1_and_2.py"):
         frame = frame.f_back
     return frame is not None and "meta_tensors" in frame.f_locals
+
+
+def large(func: Any, args: Any) -> bool:
+    """Whether an operation on tensors of the host alone makes or writes large ones, of floats."""
+    name = func._schema.name
+    if name == "aten::zeros":
+        return math.prod(args[0]) > HOLLOW
+    given = args[0] if args and isinstance(args[0], list | tuple) else args[:1]
+    big = any(isinstance(x, Tensor) and x.is_floating_point() and x.numel() > HOLLOW for x in given)
+    return big and (func._schema.is_mutable or name in COPIES)
+
+
+def hollow(func: Any, args: Any, kwargs: Any) -> Any:
+    """What such an operation gives: memory that nobody has written to, which the host does not take."""
+    if func._schema.is_mutable:
+        return args[0] if func._schema.returns else None
+    shape, dtype = (
+        (args[0].shape, args[0].dtype) if isinstance(args[0], Tensor) else (args[0], torch.get_default_dtype())
+    )
+    return hollow_host(shape, kwargs.get("dtype") or dtype)
+
+
+def hollow_host(shape: Any, dtype: torch.dtype) -> Tensor:
+    """Zeros that take no memory until somebody writes to them."""
+    return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(tuple(shape))
 
 
 def whole(x: Tensor) -> bool:
@@ -205,15 +237,16 @@ class Card(TorchDispatchMode):
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         card = [x for x in tensors if x.is_meta]
         to = torch.device(kwargs["device"]).type if kwargs.get("device") is not None else None
-        if not card and to != "meta":
-            return func(*args, **kwargs)  # the host's own business
+        if not card and to != "meta":  # the host's own business
+            return hollow(func, args, kwargs) if large(func, args) else func(*args, **kwargs)
         host = [x for x in tensors if not x.is_meta]
         if name == "aten::_local_scalar_dense":
             return self.read(card[0]).item()
         if name == "aten::equal" and not host:
             return self.equal(*card)
         if name == "aten::_to_copy" and card and to == "cpu":
-            return self.read(args[0]).to(kwargs.get("dtype") or args[0].dtype, copy=True)
+            value, dtype = self.read(args[0]), kwargs.get("dtype") or args[0].dtype
+            return hollow_host(value.shape, dtype) if value.numel() > HOLLOW else value.to(dtype, copy=True)
         if name == "aten::copy_":
             return self.copy(*args[:2])
         if name == "aten::_to_copy" and not card:
@@ -266,7 +299,8 @@ class Card(TorchDispatchMode):
     def copy(self, target: Tensor, source: Tensor) -> Tensor:
         """`target.copy_(source)` between or within places."""
         if not target.is_meta:
-            return target.copy_(self.read(source))
+            value = self.read(source)
+            return target if target.numel() > HOLLOW else target.copy_(value)
         self.count(target)
         value, twin = source if not source.is_meta else self.twin(source), self.twin(target)
         if value is None:
