@@ -2,6 +2,7 @@
 
     turned        by the orientation that a camera wrote into the file
     composed      over a ground where pixels are transparent, white unless another colour is given
+    in sRGB       by the colour profile that the file carries (preference_data/colour_profiles.py)
     8 bits        16 bits are scaled by keeping the upper eight, as Pillow does for colour
     one image     animations are refused; of a phone's JPEG with several images (MPO) the first is taken
 
@@ -18,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from preference_data.colour_profiles import in_srgb
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 """Pillow reads a phone's MPO as a JPEG."""
@@ -119,15 +122,10 @@ def _orientation(image: Image.Image) -> int:
 
 def _composed(image: Image.Image, name: str, ground: tuple[int, int, int]) -> np.ndarray:
     """uint8 [H, W, 3], as stored, over the ground."""
-    if image.mode.startswith(("I", "F")):
-        pixels, alpha = _deep(image, name)
-    elif image.has_transparency_data:
-        with_alpha = np.asarray(_eight_bit_key(image).convert("RGBA"))
-        pixels, alpha = with_alpha[..., :3], with_alpha[..., 3:]
-    else:
-        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    colours, alpha = _colours(image, name)
+    pixels = np.asarray(in_srgb(colours, image.info.get("icc_profile"), name))
     if alpha is None or alpha.min() == 255:
-        return np.ascontiguousarray(pixels)
+        return pixels
     # 32 bits: a product of two bytes does not fit into 8, and a sum of two such products not into 16.
     behind = np.asarray(ground, np.uint32)
     over = ((pixels * alpha.astype(np.uint32) + behind * (255 - alpha.astype(np.uint32)) + 127) // 255).astype(np.uint8)
@@ -139,15 +137,29 @@ def _composed(image: Image.Image, name: str, ground: tuple[int, int, int]) -> np
     return over
 
 
-def _deep(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Grey of more than 8 bits: pixels and, where one value is declared transparent, alpha."""
+def _colours(image: Image.Image, name: str) -> tuple[Image.Image, np.ndarray | None]:
+    """The colours as L, RGB or CMYK, and alpha [H, W, 1] of an image that has transparent pixels."""
+    if image.mode.startswith(("I", "F")):
+        return _deep(image, name)
+    alpha = None
+    if image.has_transparency_data:
+        image = _eight_bit_key(image)
+        with_alpha = image.convert("RGBA")
+        alpha = np.asarray(with_alpha)[..., 3:]
+        image = image if image.mode == "L" else image.getchannel("L") if image.mode == "LA" else with_alpha
+    if image.mode == "1":
+        return image.convert("L"), alpha
+    return image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB"), alpha
+
+
+def _deep(image: Image.Image, name: str) -> tuple[Image.Image, np.ndarray | None]:
+    """Grey of more than 8 bits: its upper eight and, where one value is declared transparent, alpha."""
     values = np.asarray(image)
     if image.mode.startswith("F") or values.min() < 0 or values.max() > 0xFFFF:
         raise _Refused(f"{name} has pixels of the kind {image.mode}, whose range is unknown; save it with 8 or 16 bits")
-    pixels = np.repeat((values.astype(np.uint32) >> 8).astype(np.uint8)[..., None], 3, axis=-1)
     key = image.info.get("transparency")
     alpha = None if not isinstance(key, int) else np.where(values == key, 0, 255).astype(np.uint8)[..., None]
-    return pixels, alpha
+    return Image.fromarray((values.astype(np.uint32) >> 8).astype(np.uint8)), alpha
 
 
 def _eight_bit_key(image: Image.Image) -> Image.Image:

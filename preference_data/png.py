@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import struct
+import zlib
+
+from preference_data.colour_profiles import conversion
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PLAIN = bytes([8, 2, 0, 0])
 """Of the header: 8 bits, red green blue, and the only compression and filter methods there are."""
-CHANGES_PIXELS = (b"tRNS", b"eXIf", b"iTXt", b"zTXt", b"tEXt", b"acTL", b"CgBI")
-"""Chunks that can make the shown pixels others than the stored ones: transparency, an orientation, an animation."""
+CHANGES_PIXELS = (b"tRNS", b"eXIf", b"iTXt", b"zTXt", b"tEXt", b"acTL", b"CgBI", b"iCCP")
+"""Chunks that can make the shown pixels others than the stored ones: transparency, orientation, animation, profile."""
 
 
 def only_pixels(content: bytes) -> bytes | None:
@@ -38,7 +41,18 @@ def only_pixels(content: bytes) -> bytes | None:
 
 def _turns(kind: bytes, body: bytes) -> bool:
     """Whether a chunk may change what is shown; texts do only when they carry a camera's metadata."""
+    if kind == b"iCCP":
+        return _recolours(body)
     if kind not in (b"iTXt", b"zTXt", b"tEXt"):
         return True
     name = body.split(b"\0", 1)[0].lower()
     return b"exif" in name or b"xmp" in name
+
+
+def _recolours(body: bytes) -> bool:
+    """Whether an embedded profile is another than sRGB; one that cannot be read changes nothing."""
+    _, _, packed = body.partition(b"\0")
+    try:
+        return conversion(zlib.decompress(packed[1:]), "RGB") is not None
+    except (ValueError, zlib.error):
+        return False
