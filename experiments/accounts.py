@@ -12,7 +12,7 @@ from pathlib import Path
 
 from preference_data import accounts, privacy
 from preference_data.line_files import read_csv
-from preference_data.schema import ROLES
+from preference_data.roles import role_word, stored_role
 from preference_data.store import Store
 
 
@@ -37,16 +37,27 @@ def ask_password() -> str:
     return first
 
 
+def named_role(word: str) -> str:
+    """The stored role that a word names; says so on standard error when it is the old word for a lead.
+
+    Raises ValueError for what is no role.
+    """
+    role = stored_role(word)
+    if word != role_word(role):
+        print(f"warning: the role {word} is called {role_word(role)} now; write {role_word(role)}", file=sys.stderr)
+    return role
+
+
 def add(store: Store, name: str, role: str, issuer: str, subject: str) -> list[str]:
     """Make an account, with a password that is asked for or with an OIDC identity."""
-    identity = (issuer, subject) if issuer or subject else None
+    role, identity = named_role(role), (issuer, subject) if issuer or subject else None
     accounts.check_new(store, store.operator, name)
     made = accounts.create(store, store.operator, name, role, None if identity else ask_password(), identity=identity)
-    return [f"account {made.name}: {made.role}, pseudonym {made.pseudonym}"]
+    return [f"account {made.name}: {role_word(made.role)}, pseudonym {made.pseudonym}"]
 
 
 def people(file: Path, out: Path) -> list[tuple[str, str]]:
-    """(name, role) of every line of a CSV file.
+    """(name, stored role) of every line of a CSV file.
 
     Raises ValueError with the line of what is wrong, or when `out` is there already.
     """
@@ -60,8 +71,7 @@ def people(file: Path, out: Path) -> list[tuple[str, str]]:
         name, role = row["name"].strip(), (row.get("role") or "annotator").strip()
         try:
             accounts.check_name(name)
-            if role not in ROLES:
-                raise ValueError(f"role is {role!r}; choose one of {', '.join(ROLES)}")
+            role = named_role(role)
             if name in dict(found):
                 raise ValueError(f"{name!r} stands in the file twice")
         except ValueError as error:
@@ -80,7 +90,7 @@ def add_many(store: Store, found: Sequence[tuple[str, str]], out: Path) -> list[
     out.parent.mkdir(parents=True, exist_ok=True)
     with open(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerows([("name", "role", "password"), *made])
+        writer.writerows([("name", "role", "password"), *((n, role_word(r), p) for n, r, p in made)])
     for name, role, password in made:
         accounts.create(store, store.operator, name, role, password)
     return [f"{len(made)} accounts made; their passwords are in {out}: hand them out, then delete it"]
@@ -88,6 +98,7 @@ def add_many(store: Store, found: Sequence[tuple[str, str]], out: Path) -> list[
 
 def change(store: Store, name: str, role: str | None, password: bool, active: bool | None) -> list[str]:
     """Change an account."""
+    role = None if role is None else named_role(role)
     store.read(lambda db: accounts.by_name(db, name))
     accounts.change(store, store.operator, name, role, ask_password() if password else None, active)
     return [f"account {name}: changed, its sessions are ended"]
@@ -96,9 +107,9 @@ def change(store: Store, name: str, role: str | None, password: bool, active: bo
 def lines(store: Store) -> list[str]:
     """All accounts, one a line."""
     found = accounts.listed(store, store.operator)
-    return [f"{a.id:4} {a.role:11} {a.pseudonym:12} {a.name}{'' if a.active else ' (closed)'}" for a in found] or [
-        "no account yet"
-    ]
+    return [
+        f"{a.id:4} {role_word(a.role):11} {a.pseudonym:12} {a.name}{'' if a.active else ' (closed)'}" for a in found
+    ] or ["no account yet"]
 
 
 def forget(store: Store, name: str, answers: bool) -> list[str]:

@@ -17,7 +17,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import Connection, Row, delete, func, select, update
 
 from preference_data import schema
-from preference_data.roles import ADMINISTER, ANNOTATE, Account, Forbidden, authorise
+from preference_data.roles import ADMINISTER, ANNOTATE, Account, Forbidden, authorise, stored_role
 from preference_data.sentences import Sentence
 from preference_data.store import OPERATOR, Store, insert_if_new, insert_new, record
 
@@ -46,8 +46,7 @@ def create(
     `one_time`: the password is only for the first log-in, and the pages then ask for another.
     Raises ValueError when the name is taken, the password too short, or there is neither password nor identity.
     """
-    if role not in schema.ROLES:
-        raise ValueError(f"role is {role!r}; choose one of {', '.join(schema.ROLES)}")
+    role = stored_role(role)
     check_name(name)
     if (password is None) == (identity is None):
         raise ValueError("an account has either a password or an identity of an OIDC provider")
@@ -187,8 +186,7 @@ def change(
     Anybody may change their own password and language. A password that was `one_time` must become another one, or
     ValueError is raised.
     """
-    if role is not None and role not in schema.ROLES:
-        raise ValueError(f"role is {role!r}; choose one of {', '.join(schema.ROLES)}")
+    role = None if role is None else stored_role(role)
     values = {"role": role, "active": active, "language": language,
               "password": None if password is None else hashed(password)}  # fmt: skip
     changed: dict[str, Any] = {key: value for key, value in values.items() if value is not None}

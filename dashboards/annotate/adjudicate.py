@@ -6,7 +6,7 @@ import time
 
 import streamlit as st
 
-from dashboards.annotate import desk, evidence, place, viewer, who
+from dashboards.annotate import desk, evidence, paints, place, viewer, who
 from dashboards.annotate.shift import IDLE
 from dashboards.annotate.words import say
 from dashboards.annotate.words_lead import REASONS, lead
@@ -45,6 +45,8 @@ def _case(actor: int, campaign: int) -> None:
     language = who.language()
     who.require(ADJUDICATE)
     case = adjudication.next_case(place.store(), actor, campaign)
+    if case is not None and st.session_state.get("case_sent", ("",))[0] != viewer.showing(case.view):
+        st.session_state["case_sent"] = (viewer.showing(case.view), time.monotonic())
     waits = adjudication.waiting(place.store(), actor, campaign)
     st.caption(f"{lead(language, 'waiting')}: {waits}")
     if case is None:
@@ -53,8 +55,8 @@ def _case(actor: int, campaign: int) -> None:
     desk.prompt(case.view, language)
     viewer.show(case.view, (), None, language)
     viewer.buttons(language)
-    if st.session_state.pop("adjudicated", None) == "conflict":
-        st.info(say(language, "repeated"))
+    if notice := st.session_state.pop("adjudicated", None):
+        st.info(say(language, notice))
     if case.blind is None:
         st.info(lead(language, "blind_first"), icon=":material/visibility_off:")
         _buttons(actor, case.view, language, None)
@@ -126,8 +128,22 @@ def _choose(name: str, value: object) -> None:
     st.session_state[name] = value
 
 
+def _looked(actor: int, view: View) -> float:
+    """Seconds for which the case has been on the screen, blind or with the others' answers."""
+    showing, sent_at = st.session_state.get("case_sent", ("", 0.0))
+    if showing != viewer.showing(view):
+        return 0.0  # a button of the case, or of the stage, before
+    reports = st.session_state.get("case_reports", False)
+    seconds, painted = paints.looked(actor, showing, sent_at, place.store().clock(), reports)
+    st.session_state["case_reports"] = reports or painted
+    return seconds
+
+
 def _answer(actor: int, view: View, outcome: str, reason: str | None) -> None:
     st.session_state["case_acted_at"] = time.monotonic()
+    if _looked(actor, view) < viewer.MIN_LOOK:
+        st.session_state["adjudicated"] = "too_quick"
+        return
     ranked = outcome == "ranked"
     best, worst = (st.session_state.get(f"{which}_{view.token}") if ranked else None for which in ("best", "worst"))
     given = Given(outcome, best=best, worst=worst)
@@ -137,4 +153,4 @@ def _answer(actor: int, view: View, outcome: str, reason: str | None) -> None:
         else:
             adjudication.decide(place.store(), actor, view.token, given, reason, f"{view.token}:final")
     except (Conflict, ValueError):
-        st.session_state["adjudicated"] = "conflict"
+        st.session_state["adjudicated"] = "repeated"

@@ -8,11 +8,13 @@ anything waits for the database.
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 
 KEPT = 4096
 """Showings that are remembered; the oldest are forgotten first."""
-
+UNPAINTED = 0.5
+"""Seconds for which a pair that was sent is taken to be unseen, in a browser that reports what it paints."""
 
 _paints: OrderedDict[tuple[int, str], float] = OrderedDict()
 _lock = threading.Lock()
@@ -44,3 +46,18 @@ def find(account: int, showing: str) -> float | None:
     """When a showing was last painted; None when nothing was reported."""
     with _lock:
         return _paints.get((account, showing))
+
+
+def looked(account: int, showing: str, sent_at: float, now: float, reports: bool) -> tuple[float, bool]:
+    """Seconds for which a showing has been on the screen, since its newest paint; and whether that paint was reported.
+
+    `sent_at` by `time.monotonic`, `now` by the store's clock. A browser that never reported a paint is counted from
+    the sending. One that did before (`reports`), and has not reported this one, still loads the pictures, and nobody
+    can have looked.
+    """
+    sent = time.monotonic() - sent_at
+    paint = find(account, showing)
+    age = sent + 1.0 if paint is None else now - paint
+    if age <= sent + 0.05:  # painted since it was sent here, not by an earlier page
+        return age, True
+    return (0.0 if reports and sent < UNPAINTED else sent), False

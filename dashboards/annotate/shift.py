@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dashboards.annotate import paints
-from dashboards.annotate.viewer import MIN_LOOK
+from dashboards.annotate.viewer import MIN_LOOK, showing
 from preference_data import answering, assignment, progress, views
 from preference_data.answering import Conflict
 from preference_data.answers import MAX_HOURS, Given
@@ -27,8 +27,6 @@ HOLD = 2 + AHEAD
 """Assignments held: the one on the screen, those ahead, and one more, because the place of the one that was answered is
 filled only when the page has been told what to show and to load (`replenish`).
 """
-UNPAINTED = 0.5
-"""Seconds for which a pair that was sent is taken to be unseen, in a browser that reports what it paints."""
 RECOUNT = 20.0
 """Seconds after which remaining work is counted anew; in between it is reckoned."""
 IDLE = 900.0
@@ -157,24 +155,16 @@ class Shift:
         self._go_on(rest if done is not None and done.ready else ())
 
     def looked(self, view: View) -> float:
-        """Seconds for which the pictures have been on the screen: since this showing's newest paint.
-
-        A browser that never reported a paint is counted from the sending. One that did, and has not reported this one,
-        still loads the pictures, and nobody can have looked.
-        """
-        sent = time.monotonic() - self.seen_at
-        paint = paints.find(self.actor, paints.name(view.token, view.previous.revises if view.previous else None))
-        age = sent + 1.0 if paint is None else self.store.clock() - paint
-        if age <= sent + 0.05:  # painted since it was sent here, not by an earlier page
-            self.reports = True
-            return age
-        return 0.0 if self.reports and sent < UNPAINTED else sent
+        """Seconds for which the pictures have been on the screen."""
+        seconds, painted = paints.looked(self.actor, showing(view), self.seen_at, self.store.clock(), self.reports)
+        self.reports = self.reports or painted
+        return seconds
 
     def _revised_in(self, view: View) -> int:
         """Milliseconds that a revision took, from its own paint; 0 for a first answer, whose time the store keeps."""
         if view.previous is None:
             return 0
-        paint = paints.find(self.actor, paints.name(view.token, view.previous.revises))
+        paint = paints.find(self.actor, showing(view))
         took = 0.0 if paint is None else self.store.clock() - paint
         return max(round(1000 * took), 0) if took < MAX_HOURS * 3600 else 0
 

@@ -37,6 +37,11 @@ def address(shown: Shown) -> str:
     return f"{place.here().base}/picture/{shown.handle}"
 
 
+def showing(view: View) -> str:
+    """What the browser calls this showing of an assignment when it reports the paint."""
+    return paints.name(view.token, view.previous.revises if view.previous else None)
+
+
 def names(view: View, language: str) -> list[str]:
     """What the pictures are called, from left to right."""
     if view.kind == "pair":
@@ -65,7 +70,7 @@ def show(
     serial, action = st.session_state.get("viewer_command", (0, ""))
     base, first = place.here().base, len(titled) - len(view.pictures)
     _mount()(key="viewer", data={
-        "token": paints.name(view.token, view.previous.revises if view.previous else None),
+        "token": showing(view),
         "pictures": [
             {"url": address(p), "width": p.width, "height": p.height, "name": n, "alt": alt,
              "marks": marks(view, i - first, chosen, language)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg, subcommand
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from preference_data.store import Store
 
 Name = Annotated[Positional[str], arg(metavar="NAME")]
-Role = Literal["annotator", "adjudicator", "researcher", "admin"]
+Role = Annotated[str, arg(metavar="{annotator,adjudicator,lead,admin}")]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Add:
     name: Name
     """what they log in with"""
     role: Role = "annotator"
-    """annotator, adjudicator, researcher (leads campaigns) or admin"""
+    """annotator, adjudicator (decides where annotators disagree), lead (of campaigns) or admin"""
     issuer: str = ""
     """of an OpenID Connect log-in instead of a password: the provider (iss)"""
     subject: str = ""

@@ -16,6 +16,7 @@ from experiments import accounts as commands
 from experiments.campaigns import open_store
 from experiments.cli import main
 from preference_data import accounts, campaigns
+from preference_data.roles import Forbidden
 from preference_data.store import Store, exists
 
 PASSWORD = "correct horse battery"
@@ -85,16 +86,18 @@ def test_a_terminal_is_asked_twice_and_may_end(monkeypatch: pytest.MonkeyPatch) 
 
 def test_many_accounts_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     here, file, out = str(tmp_path / "s"), tmp_path / "people.csv", tmp_path / "out" / "passwords.csv"
-    file.write_text("\ufeffname;role\nada;researcher\nbo;\n李雷;annotator\n", encoding="utf-8")
+    file.write_text("\ufeffname;role\nada;lead\nbo;\n李雷;annotator\n", encoding="utf-8")
     assert main(["account", "add-many", str(file), "-o", str(out), "--store", here]) == 0
+    assert "warning" not in capsys.readouterr().err
     assert out.stat().st_mode & 0o777 == 0o600
     store = Store.open(here)
     lines = [line.split(",") for line in out.read_text(encoding="utf-8").splitlines()[1:]]
     assert [(name, role) for name, role, _ in lines] == [
-        ("ada", "researcher"),
+        ("ada", "lead"),
         ("bo", "annotator"),
         ("李雷", "annotator"),
     ]
+    assert accounts.log_in(store, "ada", lines[0][2]).role == "researcher", "as stores have it from the start"
     assert accounts.log_in(store, "李雷", lines[2][2]).role == "annotator" and len({p for *_, p in lines}) == 3
     for text, said in (("name\nada\nnew\n", "already"),
                        ("name,role\nx,boss\n", "line 2: role is 'boss'"),
@@ -106,6 +109,35 @@ def test_many_accounts_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert said in capsys.readouterr().err and not (tmp_path / "p.csv").exists()
     assert len(accounts.listed(store, store.operator)) == 3
     store.close()
+
+
+def test_a_lead_is_called_lead_and_the_old_word_goes_on_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = str(tmp_path / "s")
+    monkeypatch.setattr(commands, "ask_password", lambda: PASSWORD)
+    for name, word in (("ada", "lead"), ("bo", "researcher"), ("cy", "annotator")):
+        assert main(["account", "add", name, "--role", word, "--store", here]) == 0
+        said = capsys.readouterr()
+        assert (": annotator," if word == "annotator" else ": lead,") in said.out
+        assert ("the role researcher is called lead now" in said.err) == (word == "researcher")
+    for word in ("lead", "researcher"):
+        assert main(["account", "change", "cy", "--role", word, "--store", here]) == 0
+        assert ("write lead" in capsys.readouterr().err) == (word == "researcher")
+    assert main(["account", "list", "--store", here]) == 0
+    listed = capsys.readouterr().out
+    assert listed.count(" lead ") == 3 and "researcher" not in listed
+    assert main(["account", "change", "cy", "--role", "boss", "--store", here]) == 2
+    assert "choose one of annotator, adjudicator, lead, admin" in capsys.readouterr().err
+    store = Store.open(here)
+    assert {a.role for a in accounts.listed(store, store.operator)} == {"researcher"}
+    number = accounts.listed(store, store.operator)[0].id
+    with pytest.raises(Forbidden, match="the role lead may not do this; it takes admin"):
+        accounts.listed(store, number)
+    store.close()
+    with pytest.raises(SystemExit):
+        main(["account", "add", "--help"])
+    assert "lead" in (shown := capsys.readouterr().out) and "researcher" not in shown
 
 
 def test_an_import_from_the_command_line(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
-from dashboards.annotate import lead_create, lead_export, lead_wins
+from dashboards.annotate import lead_create, lead_export, lead_wins, paints
 from preference_data import accounts, adjudication, answering, assignment, campaigns, progress, schema
 from preference_data.answers import Given
 from preference_data.progress import Wins
@@ -55,15 +56,61 @@ def disagree(store: Store, campaign: int) -> None:
             answering.answer(store, actor, view.token, Given(outcome, rationale=f"{name} thinks so"), f"{view.token}:0")
 
 
+def press(at: AppTest, start: str) -> None:
+    next(b for b in at.button if b.key.startswith(start)).click().run()
+
+
+def look(at: AppTest, seconds: float = 1.0) -> None:
+    """Let the case have been on the screen for so long."""
+    showing, sent_at = at.session_state["case_sent"]
+    at.session_state["case_sent"] = (showing, sent_at - seconds)
+
+
+def test_a_case_is_decided_only_after_a_look_at_it_and_at_the_others_answers(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paints, "UNPAINTED", 60.0)  # however slow this machine is
+    now = time.time()
+    store.clock = lambda: now
+    disagree(store, fill(store, ["a wall"], TWO))
+    judy, at = number(store, "judy"), page(store, "adjudicate", "judy")
+
+    def stages() -> list[str]:
+        asked = select(schema.answer.c.stage).order_by(schema.answer.c.id)
+        return store.read(lambda db: list(db.execute(asked).scalars()))[2:]
+
+    def painted(seconds: float) -> None:
+        paints.note(judy, at.session_state["case_sent"][0], store.clock() - seconds)
+
+    def pressed(start: str) -> bool:
+        press(at, start)
+        return not [i for i in at.info if "quicker than anybody" in i.value]
+
+    look(at, 5.0)
+    painted(0.0)
+    assert not pressed("blind_left") and stages() == [], "sent long ago and painted just now"
+    painted(1.0)
+    assert pressed("blind_left") and stages() == ["blind"]
+    for start in ("final_left", "final_flag"):
+        assert not pressed(start) and stages() == ["blind"], "a second press was meant for the blind answer"
+    look(at)
+    assert not pressed("final_left"), "this browser reports its paints, and what the others said is not painted yet"
+    look(at, 100.0)
+    painted(1.0)
+    assert pressed("final_left") and stages() == ["blind", "revealed"]
+
+
 def test_an_adjudicator_answers_blind_then_sees_then_decides(store: Store) -> None:
     campaign = fill(store, ["a wall"], TWO)
     disagree(store, campaign)
     at = page(store, "adjudicate", "judy")
     assert not at.dataframe and not any("thinks so" in str(e) for e in at.main), "the others' answers are not there yet"
-    next(b for b in at.button if b.key.startswith("blind_left")).click().run()
+    look(at)
+    press(at, "blind_left")
     assert not at.exception and len(at.dataframe[0].value) == 2
-    next(b for b in at.button if b.key == "why_matter_of_taste").click().run()
-    next(b for b in at.button if b.key.startswith("final_right")).click().run()
+    look(at)
+    press(at, "why_matter_of_taste")
+    press(at, "final_right")
     assert not at.exception and [s.value for s in at.success] == ["Nothing waits for you."]
     stages = store.read(lambda db: db.execute(select(schema.answer.c.stage, schema.answer.c.outcome)).all())
     assert [tuple(s) for s in stages][2:] == [("blind", "left"), ("revealed", "right")]
