@@ -103,7 +103,8 @@ def freeze_encoder(vae: QwenImageVAE) -> None:
 @torch.no_grad()
 def latent_statistics(vae: QwenImageVAE, data: Pictures, batches: int, size: int) -> tuple[list[float], list[float]]:
     """Per-channel mean and spread of the posterior mode, for `VAEConfig.latents_mean` and `latents_std`."""
-    modes = torch.cat([vae.moments(to_signed(data.images(i, size)))[0] for i in range(batches)])
+    device = next(vae.parameters()).device
+    modes = torch.cat([vae.moments(to_signed(data.images(i, size)).to(device))[0].cpu() for i in range(batches)])
     return modes.mean((0, 2, 3)).tolist(), modes.std((0, 2, 3)).tolist()
 
 

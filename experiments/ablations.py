@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from base_model.data.text import draw
+from base_model.devices import best_device
 from base_model.flow import add_noise
 from base_model.qwen_image import QwenImage
 from base_model.sample import sample
@@ -46,7 +47,7 @@ def finished(folder: Path) -> QwenImage:
     if not record.finished:
         raise ValueError(f"the run in {folder} is not finished; go on with `glyphlab resume {folder}`")
     experiment = rebuild(record.config["experiment"])
-    return equip(load_model(folder / "model"), experiment)
+    return equip(load_model(folder / "model", best_device()), experiment)
 
 
 def train_arms(arms: Mapping[str, Experiment], out: Path, parent: Path | None) -> None:
@@ -67,7 +68,7 @@ def evaluate_run(folder: Path, plan: EditPlan = nano_edit.evaluation) -> list[st
     if not parent:
         raise ValueError(f"the run in {folder} began from nothing, so there is no T2I model to compare its edits with")
     scorer = Ocr().load()
-    systems = baselines(load_model(folder / parent / "model"), plan, scorer)
+    systems = baselines(load_model(folder / parent / "model", best_device()), plan, scorer)
     name = RunRecord.read(folder).config["experiment"]["name"]
     systems[name] = evaluate_edits(finished(folder), plan, folder / "evaluation", scorer)
     return [*table(systems), "", *comparison(systems, name, list(systems)[:2])]
@@ -79,7 +80,7 @@ def ablate_editing(
     """Dual encoding against its halves, from one T2I model; lines of a Markdown report, also in `out`/table.md."""
     train_arms(arms, out, parent)
     scorer = Ocr().load()
-    systems = kept(out / "baselines.json", lambda: baselines(load_model(parent / "model"), plan, scorer))
+    systems = kept(out / "baselines.json", lambda: baselines(load_model(parent / "model", best_device()), plan, scorer))
     for name in arms:
         place = out / name / "evaluation"
         systems |= kept(

@@ -61,6 +61,7 @@ def draw_items(store: Store, file: Path, models: Sequence[Path], seed: int, per_
     The latents are kept beside the pictures, for DPO. Raises ValueError unless there are two models, or one with at
     least two pictures a prompt.
     """
+    from base_model.devices import best_device
     from base_model.weights import load_model
     from experiments.drawn_items import draw
     from experiments.sampling import model_folder
@@ -69,7 +70,9 @@ def draw_items(store: Store, file: Path, models: Sequence[Path], seed: int, per_
     if len(models) * per_model < 2:
         raise ValueError("one picture of a prompt compares with nothing; name two models, or more pictures a prompt")
     prompts = list(PromptSet.load(file))
-    return draw(store, prompts, [(m.name, load_model(model_folder(m)), str(m)) for m in models], seed, per_model)
+    return draw(
+        store, prompts, [(m.name, load_model(model_folder(m), best_device()), str(m)) for m in models], seed, per_model
+    )
 
 
 def list_lines(store: Store) -> list[str]:

@@ -22,6 +22,7 @@ from alignment.groups import Groups
 from alignment.trajectory import rollout
 from base_model import flow
 from base_model.data.text import COLOURS, COLUMNS, FACES, ROWS, SIZES, draw, scene
+from base_model.devices import best_device
 from base_model.qwen_image import QwenImage
 from base_model.released import Released
 from base_model.sample import velocity
@@ -228,7 +229,7 @@ def doctor(run: Path) -> list[Check]:
     except ValueError:
         return found
     if (place / "transformer.safetensors").exists() or not small:
-        model = load_model(place, cache=stage / "embeddings")
+        model = load_model(place, best_device(), cache=stage / "embeddings")
         if small:
             model.text, model.network.scheme = experiment.sight(model.vae), experiment.positions
         found += checks_of_model(experiment, model)

@@ -12,6 +12,7 @@ import torch
 from alignment.dpo import Dpo
 from alignment.groups import Groups
 from base_model.derived import is_derived
+from base_model.devices import best_device
 from base_model.weights import holds_model, load_model
 from experiments.answers import has_answers
 from experiments.configs import CONFIGS, nano
@@ -132,5 +133,5 @@ def evaluate_run(folder: Path, plan: EvaluationPlan = nano.evaluation) -> list[P
         ScorerPool(OcrJudge(), workers=1) as judge,
         bar.stage("evaluation", len(plan.samplers)),
     ):
-        evaluate(load_model(place), plan, target, reward, judge, bar)
+        evaluate(load_model(place, best_device()), plan, target, reward, judge, bar)
     return [target / f"{name}.json" for name, _ in plan.samplers]

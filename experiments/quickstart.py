@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from alignment.dpo import Dpo
 from alignment.groups import Groups
+from base_model.devices import best_device
 from base_model.weights import load_model
 from experiments.beside import Beside
 from experiments.configs import nano
@@ -126,7 +127,8 @@ def work_beside(chain: Chain, plan: EvaluationPlan, folder: Path) -> None:
             elif name != "decoder":
                 wait_for(folder / name)
             if name != "decoder" and not is_judged(folder / name, plan):
-                evaluate(load_model(folder / name / "model"), plan, folder / name / "evaluation", reward, judge, silent)
+                model = load_model(folder / name / "model", best_device())
+                evaluate(model, plan, folder / name / "evaluation", reward, judge, silent)
 
 
 def order_beside(name: str, chain: Chain) -> float:

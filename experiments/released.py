@@ -10,6 +10,7 @@ from torch import Tensor
 
 from base_model.checkpoint import save_atomically
 from base_model.derived import ADAPTER, base_of, is_derived, load_derived, save_derived
+from base_model.devices import best_device
 from base_model.lora import check_adapter, load_adapter, read_adapter
 from base_model.mmdit import MMDiT
 from base_model.released import PICTURE, Base, Released, export, load_base, read_base, written_aside
@@ -20,11 +21,6 @@ from preference_data.image_files import read_image
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 """the name that diffusers looks for in a folder"""
-
-
-def best_device(device: str) -> str:
-    """The device asked for; without one the GPU where there is one."""
-    return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def base_behind(name: str) -> Base:

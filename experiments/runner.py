@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
 
 from alignment import awm, best_of_n, dpo, dppo, grpo, guard, kto, nft, online_dpo, rwr, tied_dpo
@@ -210,7 +209,7 @@ def audience(experiment: Experiment) -> TextIO | None:
 def equip_engine(experiment: Experiment, model: QwenImage | QwenImageVAE) -> Engine:
     """The engine around what learns; the model calls its network through it."""
     if not isinstance(model, QwenImage):
-        return make_engine(experiment, model, torch.device("cpu"), keep_frozen=True)
+        return make_engine(experiment, model, next(model.parameters()).device, keep_frozen=True)
     if experiment.monitors or (isinstance(cfg := experiment.algorithm, dpo.Dpo | Groups) and cfg.needs_reference):
         model.freeze_reference()
     engine = make_engine(experiment, model.trainable, model.device, keep_frozen=not has_adapter(model.network))

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from base_model.data.text import complete
+from base_model.devices import best_device
 from base_model.qwen_image import QwenImage
 from base_model.released import Released
 from base_model.sample import Sampler, sample
@@ -65,7 +66,7 @@ def draw_to_file(
     if not prompt.strip():
         raise ValueError("the prompt is empty; say what the image should show, such as 'the word GLYPH in red'")
     require_png(out)
-    model = load_model(model_folder(run, stage))
+    model = load_model(model_folder(run, stage), best_device())
     if not isinstance(model, Released):
         caption = complete(prompt)
         if caption != prompt:

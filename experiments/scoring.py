@@ -126,6 +126,7 @@ def pairs_from_run(run: Path, out: Path, reward: str, count: int, group: int, mi
 
     Writes `out`/pairs.jsonl with its pictures, and returns its path; it is kept when it is there.
     """
+    from base_model.devices import best_device
     from base_model.weights import load_model
     from experiments.experiment import PairPlan, PromptPlan
     from experiments.preferences import make_pairs
@@ -135,7 +136,7 @@ def pairs_from_run(run: Path, out: Path, reward: str, count: int, group: int, mi
 
     settings = named_reward(reward)
     plan = PairPlan(PromptPlan(count, seed), group=group, min_margin=min_margin, seed=seed)
-    model = load_model(model_folder(run))
+    model = load_model(model_folder(run), best_device())
     with ScorerPool(settings, workers=1) as pool:
         return make_pairs(model, plan, out, pool, Progress({}), origin=str(run.resolve()))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from base_model import pretrain, released, train_vae
+from base_model.devices import best_device
 from base_model.lora import adapter_settings, add_adapter, has_adapter
 from base_model.presets import PICTURES, PRESETS, VAES
 from base_model.qwen_image import QwenImage, build
@@ -70,7 +70,7 @@ def starting_model(
     experiment: Experiment, parent: Path | None, cache: Path | None, device: str | None = None
 ) -> QwenImage:
     """See `open_model`. Network, autoencoder and what feeds them are on one device: engines train where a GPU is."""
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device(device)
     if experiment.base:
         return load_base(read_base(experiment.base), PICTURES[experiment.preset], device, cache=cache)
     if parent is not None and holds_model(parent / "model"):
@@ -105,7 +105,9 @@ def missing(parent: Path | None) -> str:
     )
 
 
-def open_vae(experiment: Experiment, cfg: train_vae.TrainVAE, parent: Path | None) -> QwenImageVAE:
+def open_vae(
+    experiment: Experiment, cfg: train_vae.TrainVAE, parent: Path | None, device: str | None = None
+) -> QwenImageVAE:
     """The autoencoder a stage starts from: a released one, fresh weights, or the parent's (or the shipped) one.
 
     Raises ValueError for what is traded for memory in transformers only.
@@ -114,14 +116,14 @@ def open_vae(experiment: Experiment, cfg: train_vae.TrainVAE, parent: Path | Non
     if experiment.lora.rank or lean.bf16 or lean.recompute:
         raise ValueError(f"{experiment.name}: lora, memory.bf16 and memory.recompute are the transformer's alone")
     if experiment.base:
-        vae = released.load_vae(read_base(experiment.base)).train()
+        vae = released.load_vae(read_base(experiment.base))
     elif cfg.frozen_encoder:
-        vae = load_vae(vae_file(parent)).train()
+        vae = load_vae(vae_file(parent))
     else:
-        return QwenImageVAE.seeded(VAES[experiment.preset], experiment.seed)
+        return QwenImageVAE.seeded(VAES[experiment.preset], experiment.seed).to(best_device(device))
     if cfg.frozen_encoder:
         train_vae.freeze_encoder(vae)
-    return vae
+    return vae.train().to(best_device(device))
 
 
 def open_either(
@@ -129,7 +131,7 @@ def open_either(
 ) -> QwenImage | QwenImageVAE:
     """What is to be trained: a diffusion model or an autoencoder. `device`: see `open_model`."""
     if isinstance(experiment.algorithm, train_vae.TrainVAE):
-        return open_vae(experiment, experiment.algorithm, parent)
+        return open_vae(experiment, experiment.algorithm, parent, device)
     model = open_model(experiment, parent, folder / "embeddings", device)
     model.network.recompute = experiment.memory.recompute
     if experiment.compile:
