@@ -49,7 +49,8 @@ class Annotate:
         below = self.base_path.strip("/")
         print(f"open http://{self.address}:{self.port}/{below}".rstrip("/"), flush=True)
         pictures = [] if self.pictures is None else ["--pictures", str(self.pictures)]
-        command = [sys.executable, "-m", "dashboards.annotate", "--store", self.store, *pictures, "--runs",
+        # -P: a folder called `experiments` where the command runs is not ours
+        command = [sys.executable, "-P", "-m", "dashboards.annotate", "--store", self.store, *pictures, "--runs",
                    str(self.runs), "--address", self.address, "--port", str(self.port), "--base-path",
                    below]  # fmt: skip
         sys.stderr.flush()
