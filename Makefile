@@ -66,7 +66,7 @@ $(STAMP):
 	# Nothing here reads files with OpenCV, and what it is used for works with later ones
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps opencv-contrib-python==4.14.0.94
 	# for open_clip. In a folder of their own, because beside a CPU build of torch this torchvision breaks the image
-	# processors of transformers and the pipelines of diffusers (rewards/open_clip_import.py)
+	# processors of transformers and the pipelines of diffusers (rewards/published/open_clip_import.py)
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --upgrade --target $(VENV)/open_clip \
 		torchvision==0.28.0 open_clip_torch==3.3.0 timm==1.0.31 ftfy==6.3.1 wcwidth==0.9.4
 	@rm -f $(VENV)/installed-*

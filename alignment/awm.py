@@ -18,11 +18,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from alignment.forward_process import Forward, Pictures, Point, apart, asked, error, noised
 from alignment.groups import Judge, Prompts, draw, learn
-from alignment.points import Forward, Pictures, Point, apart, asked, error, noised
-from base_model.engine import Engine
+from base_model.engine.engine import Engine
+from base_model.engine.step import Step
 from base_model.interface import FlowModel
-from base_model.step import Step
 
 
 @dataclass(frozen=True)

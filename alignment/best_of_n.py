@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from alignment.forward_process import Forward, Pictures, noised
 from alignment.groups import Judge, Part, Prompts, draw, learn
-from alignment.points import Forward, Pictures, noised
 from alignment.rwr import loss
-from base_model.engine import Engine
+from base_model.engine.engine import Engine
+from base_model.engine.step import Step
 from base_model.interface import FlowModel
-from base_model.step import Step
 
 
 @dataclass(frozen=True)

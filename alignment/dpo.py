@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from base_model.engine import Engine
+from base_model.engine.engine import Engine
+from base_model.engine.step import Step
 from base_model.flow import add_noise, logit_normal
 from base_model.interface import Conditioning, FlowModel
 from base_model.seeding import generator
-from base_model.step import Step
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from torch import Tensor
 from alignment import grpo
 from alignment.groups import Judge, Prompts
 from alignment.grpo import Grpo, Micro, anchored, asked_again
-from base_model.engine import Engine
+from base_model.engine.engine import Engine
+from base_model.engine.step import Step
 from base_model.flow import Gaussian
 from base_model.interface import FlowModel
-from base_model.step import Step
 
 
 @dataclass(frozen=True)

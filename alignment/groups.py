@@ -20,7 +20,7 @@ from torch import Tensor
 
 from alignment.advantages import advantages, fullest, mixed, reward_table
 from alignment.trajectory import Trajectory, Walk, rollout
-from base_model.engine import Engine, Loss, Micro
+from base_model.engine.engine import Engine, Loss, Micro
 from base_model.interface import FlowModel
 from base_model.sample import Sampler
 from preference_data.records import Prompt

@@ -26,9 +26,9 @@ from torch import Tensor
 from alignment.groups import Groups, Judge, Prompts, draw, learn
 from alignment.trajectory import Trajectory, Transition, policy
 from base_model import flow
-from base_model.engine import Engine
+from base_model.engine.engine import Engine
+from base_model.engine.step import Step
 from base_model.interface import FlowModel
-from base_model.step import Step
 
 
 @dataclass(frozen=True)

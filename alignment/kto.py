@@ -23,11 +23,11 @@ from torch import Tensor
 
 from alignment import dpo
 from alignment.dpo import Dpo, errors, shuffled_rows
-from base_model.engine import Engine
+from base_model.engine.engine import Engine
+from base_model.engine.step import Step
 from base_model.flow import logit_normal
 from base_model.interface import FlowModel
 from base_model.seeding import generator
-from base_model.step import Step
 
 
 @dataclass(frozen=True)

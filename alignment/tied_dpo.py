@@ -9,9 +9,9 @@ far apart people held the two and c how much of that the model must show (Amini 
                        Z = e^(D/2) + e^(-D/2) + nu
     (T3)  L = - mean_i w_i log P(answer_i),   w_i of mean 1 over all answers
 
-Rao & Kupper 1967, Davidson 1970, as in preference_data/ranking.py; for DPO Chen et al., arXiv:2409.17431. A tie pulls
-the two together: its likelihood is greatest at D = 0. With `tie_weight` 0 ties are left out; never is one a win.
-Without ties, and with kappa or nu towards 0, (T3) is (D3).
+Rao & Kupper 1967, Davidson 1970, as in preference_data/statistics/ranking.py; for DPO Chen et al., arXiv:2409.17431. A
+tie pulls the two together: its likelihood is greatest at D = 0. With `tie_weight` 0 ties are left out; never is one a
+win. Without ties, and with kappa or nu towards 0, (T3) is (D3).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from torch.nn import functional as F
 
 from alignment import dpo
 from alignment.dpo import Dpo, errors, shuffled_rows
-from base_model.engine import Engine
+from base_model.engine.engine import Engine
+from base_model.engine.step import Step
 from base_model.flow import logit_normal
 from base_model.interface import Conditioning, FlowModel
 from base_model.seeding import generator
-from base_model.step import Step
 
 Likelihood = Callable[[Tensor, Tensor, float], Tensor]
 """(D [B], whether a tie [B], kappa or nu) -> log-likelihood of the answers [B]"""

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from base_model.engine_files import layout_of, like, read_one_by_one
+from base_model.engine.engine_files import layout_of, like, read_one_by_one
 
 
 def of_rank_0(mine: Tensor | None, layout: Tensor, device: torch.device) -> Tensor:

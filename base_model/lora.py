@@ -25,8 +25,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from base_model.lora_files import HEADER, PREFIX, read_factors
-from base_model.mmdit import DEAD
+from base_model.files.lora_files import HEADER, PREFIX, read_factors
+from base_model.qwen.mmdit import DEAD
 
 ATTENTION = (
     "attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0",

@@ -28,12 +28,12 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from base_model.engine import Engine
+from base_model.engine.engine import Engine
+from base_model.engine.step import Step
 from base_model.flow import add_noise, dynamic_mu, logit_normal
 from base_model.interface import Conditioning, FlowModel, Grid, Pictures, token_count
-from base_model.packing import leading
+from base_model.qwen.packing import leading
 from base_model.seeding import generator
-from base_model.step import Step
 
 
 class Batch(NamedTuple):

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from base_model.engine import Engine
+from base_model.engine.engine import Engine
+from base_model.engine.step import Step
 from base_model.interface import FlowModel
 from base_model.pretrain import Latents, Pretrain
 from base_model.pretrain import train as flow_matching
-from base_model.step import Step
 
 
 @dataclass(frozen=True)

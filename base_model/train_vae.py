@@ -28,10 +28,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from base_model.engine import Engine
+from base_model.engine.engine import Engine
+from base_model.engine.step import Step
+from base_model.qwen.vae import QwenImageVAE
 from base_model.seeding import generator
-from base_model.step import Step
-from base_model.vae import QwenImageVAE
 
 
 class Pictures(Protocol):

@@ -82,11 +82,11 @@ def inner_commands(command: type) -> tuple[str, ...]:
 
 def train(arguments: Sequence[str]) -> int:
     """`glyphlab train NAME ...`: the settings of the named experiment are options, with its values as defaults."""
-    from experiments.launch import conclude, find
-    from experiments.launch import train as launch
-    from experiments.outcome import already_finished
-    from experiments.prompt_sets import fitted
+    from experiments.evaluation.outcome import already_finished
+    from experiments.evaluation.prompts_of_plan import fitted
     from experiments.settings import parse
+    from experiments.training.launch import conclude, find
+    from experiments.training.launch import train as launch
 
     name, *options = arguments
     chosen = parse(find(name), RUNS / name, options)
@@ -94,8 +94,8 @@ def train(arguments: Sequence[str]) -> int:
     print(*said, sep="\n", end="\n" if said else "")
     before = already_finished(chosen.out)
     if chosen.pairs:
-        from experiments.given_pairs import install
-        from experiments.runner import open_record
+        from experiments.preferences.from_people import install
+        from experiments.training.runner import open_record
 
         open_record(experiment, chosen.out, chosen.parent)
         print(f"pairs: {install(experiment, chosen.pairs, chosen.store, chosen.out)}")
@@ -144,7 +144,7 @@ def require_command(arguments: Sequence[str]) -> None:
 
 def version() -> str:
     """Name and version of the installed package, and the git revision where it runs from a checkout."""
-    from experiments.environment import revision
+    from experiments.record.environment import revision
 
     try:
         number = metadata.version("glyphlab")
@@ -208,7 +208,7 @@ def is_bug(error: Exception) -> bool:
     """A RuntimeError that no reward is to blame for deserves its traceback."""
     if not isinstance(error, RuntimeError):
         return False
-    from rewards.workers import ScoringError
+    from rewards.serving.workers import ScoringError
 
     return not isinstance(error, ScoringError)
 
@@ -216,7 +216,7 @@ def is_bug(error: Exception) -> bool:
 def hint(arguments: Sequence[str]) -> str:
     """The command that goes on after Ctrl-C."""
     if arguments[:1] and arguments[0] in ("quickstart", "train", "resume"):
-        from experiments.record import RUN
+        from experiments.record.record import RUN
 
         folder = run_folder(arguments)
         if (Path(folder) / RUN).exists():  # interrupted before that, there is nothing to resume

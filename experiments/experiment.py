@@ -19,24 +19,24 @@ from alignment.rwr import Rwr
 from alignment.tied_dpo import TiedDpo
 from alignment.trajectory import Walk
 from base_model.data.mixture import TaskStream
-from base_model.data.pages import PageStream
+from base_model.data.rendered_pages import PageStream
 from base_model.data.stream import TextStream
-from base_model.engine import OptimConfig
+from base_model.engine.engine import OptimConfig
+from base_model.engine.mixed_precision import Memory
 from base_model.lora import Lora
-from base_model.masters import Memory
-from base_model.positions import Scheme, msrope
 from base_model.pretrain import Pretrain
-from base_model.qwen_image import TextEncoder
+from base_model.qwen.coarse_encoder import CoarseEncoder
+from base_model.qwen.model import TextEncoder
+from base_model.qwen.positions import Scheme, msrope
+from base_model.qwen.vae import QwenImageVAE
 from base_model.sample import Sampler
 from base_model.sft import Sft
-from base_model.sight import CoarseEncoder
 from base_model.train_vae import TrainVAE
-from base_model.vae import QwenImageVAE
 
 Algorithm = (
     TrainVAE | Pretrain | Sft | Dpo | TiedDpo | Kto | Grpo | Guard | Dppo | Nft | Awm | Rwr | BestOfN | OnlineDpo
 )
-"""Settings of a training loop; experiments/runner.py says which loop."""
+"""Settings of a training loop; experiments/training/runner.py says which loop."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class PairPlan:
 class MonitorPlan:
     """How a run is watched for over-optimisation: held-out prompts at fixed noise, every so many updates.
 
-    The rules, their thresholds and reasons are `rules` of alignment/monitors.py. Raises ValueError for settings that
-    cannot work.
+    The rules, their thresholds and reasons are `rules` of alignment/monitoring/monitors.py. Raises ValueError for
+    settings that cannot work.
     """
 
     every: int = 25
@@ -157,9 +157,11 @@ class Experiment:
     seed: int = 0
     """of the initial weights"""
     sight: Callable[[QwenImageVAE], TextEncoder] = CoarseEncoder
-    """what the text encoder of a small preset sees of condition pictures: a class or function of base_model/sight.py"""
+    """what the text encoder of a small preset sees of condition pictures: a class or function of
+    base_model/qwen/coarse_encoder.py
+    """
     positions: Scheme = msrope
-    """where tokens stand: a function of base_model/positions.py"""
+    """where tokens stand: a function of base_model/qwen/positions.py"""
     minutes: float = 1.0
     """expected duration on two laptop cores; only for the remaining-time estimate"""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from experiments.rebuilding import FUNCTIONS, named
+from experiments.record.recorded_settings import FUNCTIONS, named
 from preference_data.spelling import nearest
 
 T = TypeVar("T")

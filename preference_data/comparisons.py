@@ -110,7 +110,8 @@ def from_pair(pair: PreferencePair) -> Comparison:
 
 
 def from_judgement(data: Mapping[str, Any]) -> Comparison:
-    """An exported judgement (preference_data/judgements.py): of one person, or an item's, which has its votes instead.
+    """An exported judgement (preference_data/exchange/judgements.py): of one person, or an item's, which has its votes
+    instead.
 
     ValueError naming missing or unknown fields.
     """

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from rewards.aesthetic import AestheticV25, LaionAesthetic
-from rewards.clip import ClipScore, HpsV21, PickScore
-from rewards.hpsv3 import HpsV3
-from rewards.imagereward import ImageReward
-from rewards.learned import Learned
-from rewards.ocr import Ocr, OcrJudge
-from rewards.ocr_contains import OcrContains
-from rewards.ocr_likelihood import OcrLikelihood
-from rewards.ocr_page import OcrFlowGrpo, OcrPage
-from rewards.quality import Brisque
-from rewards.remote import Remote
-from rewards.server_judge import ServerJudge
-from rewards.vlm import Vlm
+from rewards.language.chat_judge import ServerJudge
+from rewards.language.hpsv3 import HpsV3
+from rewards.language.local_judge import Vlm
+from rewards.learned.reward import Learned
+from rewards.published.aesthetic import AestheticV25, LaionAesthetic
+from rewards.published.brisque import Brisque
+from rewards.published.clip import ClipScore, HpsV21, PickScore
+from rewards.published.imagereward import ImageReward
+from rewards.serving.remote import Remote
+from rewards.text.ocr import Ocr, OcrJudge
+from rewards.text.ocr_contains import OcrContains
+from rewards.text.ocr_likelihood import OcrLikelihood
+from rewards.text.ocr_page import OcrFlowGrpo, OcrPage
 
 REWARDS: dict[str, type] = {
     "ocr": Ocr,

@@ -51,7 +51,7 @@ class Scores:
     parts: what the value is made of, each (B,) float64, NaN where the value is.
     unjudged: cause -> how many pictures of this call could not be judged for it; the counts sum to the NaNs.
     spent: what the call cost, as amounts that add up over calls: "requests", "tokens_in", "tokens_out" of a judge that
-    is asked elsewhere; "pictures" and "seconds" are added by ``rewards.metering``, not by scorers.
+    is asked elsewhere; "pictures" and "seconds" are added by ``rewards.serving.metering``, not by scorers.
     read: what a scorer that reads text read in each picture, "" where it judged none; () of other scorers.
     """
 

@@ -21,7 +21,7 @@ def main_module() -> Iterator[None]:
 def made(tmp_path_factory: pytest.TempPathFactory, name: str, *settings: object) -> Path:
     pytest.importorskip("diffusers")
     pytest.importorskip("transformers")
-    from tests.tiny_released import make
+    from tests.fixtures.tiny.tiny_released import make
 
     return make(tmp_path_factory.mktemp("released") / name, *settings)  # type: ignore[arg-type]
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageDraw
 
-from base_model.data.text import (
+from base_model.data.rendered_text import (
     CELL,
     COLOURS,
     COLUMNS,

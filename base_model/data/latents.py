@@ -23,13 +23,13 @@ import torch
 from torch import Tensor
 
 from base_model.data.mixture import TaskStream
+from base_model.data.rendered_text import draw
 from base_model.data.stream import Drawn, TextStream
-from base_model.data.text import draw
+from base_model.files.weights import load_vae
 from base_model.interface import Grid, padded_together
 from base_model.pretrain import Batch
-from base_model.tokens import patchify
-from base_model.vae import QwenImageVAE
-from base_model.weights import load_vae
+from base_model.qwen.tokens import patchify
+from base_model.qwen.vae import QwenImageVAE
 
 Stream = TextStream | TaskStream
 

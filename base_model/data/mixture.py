@@ -26,8 +26,8 @@ from base_model.data.edits import (
     picture_from_caption,
     reconstruct,
 )
+from base_model.data.rendered_text import HEIGHT, WIDTH
 from base_model.data.stream import Drawn, TextStream
-from base_model.data.text import HEIGHT, WIDTH
 from base_model.seeding import numpy_generator
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from base_model.data.text import LEVELS, Scene, draw, scene
+from base_model.data.rendered_text import LEVELS, Scene, draw, scene
 from base_model.interface import Pictures
 from base_model.seeding import numpy_generator
 

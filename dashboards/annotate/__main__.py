@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from dashboards.annotate import place
+from dashboards.annotate import served_store
 from dashboards.annotate.server import serve
-from preference_data.store import Store
+from preference_data.store.store import Store
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,8 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--new-role", choices=["annotator"], help="let unknown OIDC identities in, with this role")
     given = parser.parse_args(arguments)
     sys.argv = sys.argv[:1]  # Streamlit reads it too
-    place.base_path(given.base_path)  # before anything is opened
-    place.use(Store.open(given.store, given.pictures), given.runs, given.new_role, given.base_path)
+    served_store.base_path(given.base_path)  # before anything is opened
+    served_store.use(Store.open(given.store, given.pictures), given.runs, given.new_role, given.base_path)
     serve(given.address, given.port)
     return 0
 

@@ -7,47 +7,47 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards.annotate import (
-    adjudicate,
-    desk,
-    lead_create,
-    lead_export,
-    lead_progress,
-    lead_quality,
-    lead_wins,
-    own_pages,
-    people,
-    who,
+from dashboards.annotate import annotation_page, current_user, history_pages
+from dashboards.annotate.lead import (
+    adjudicate_page,
+    create_page,
+    export_page,
+    people_page,
+    progress_page,
+    quality_page,
+    wins_page,
 )
+from dashboards.annotate.lead.lead_words import lead
 from dashboards.annotate.words import say
-from dashboards.annotate.words_lead import lead
-from preference_data.roles import ADJUDICATE, ADMINISTER, ANNOTATE, LEAD, Account
+from preference_data.store.roles import ADJUDICATE, ADMINISTER, ANNOTATE, LEAD, Account
 
 # Streamlit would fetch a page's own icon from a third party, to show it in the browser's tab
 Row = tuple[str, Callable[[], None], str, tuple[str, ...], Callable[[str, str], str]]
 PAGES: tuple[Row, ...] = (
-    ("annotate", desk.page, "compare", ANNOTATE, say), ("history", own_pages.history, "history", ANNOTATE, say),
-    ("guidelines", own_pages.rules, "menu_book", ANNOTATE, say),
-    ("adjudicate", adjudicate.page, "gavel", ADJUDICATE, lead),
-    ("overview", lead_progress.page, "monitoring", LEAD, lead), ("quality", lead_quality.page, "verified", LEAD, lead),
-    ("standings", lead_wins.page, "leaderboard", LEAD, lead), ("create", lead_create.page, "add_circle", LEAD, lead),
-    ("export", lead_export.page, "download", LEAD, lead), ("people", people.page, "group", ADMINISTER, lead),
-    ("account", own_pages.account, "person", ANNOTATE, say),
+    ("annotate", annotation_page.page, "compare", ANNOTATE, say), ("history", history_pages.history, "history",
+    ANNOTATE, say),
+    ("guidelines", history_pages.rules, "menu_book", ANNOTATE, say),
+    ("adjudicate", adjudicate_page.page, "gavel", ADJUDICATE, lead),
+    ("overview", progress_page.page, "monitoring", LEAD, lead), ("quality", quality_page.page, "verified", LEAD, lead),
+    ("standings", wins_page.page, "leaderboard", LEAD, lead), ("create", create_page.page, "add_circle", LEAD, lead),
+    ("export", export_page.page, "download", LEAD, lead), ("people", people_page.page, "group", ADMINISTER, lead),
+    ("account", history_pages.account, "person", ANNOTATE, say),
 )  # fmt: skip
 
 
 def navigation(person: Account) -> Any:
     """The pages of this account; the one that was asked for, or the first."""
-    language = who.language()
+    language = current_user.language()
     found, sections = {}, {say(language, "work"): [], say(language, "lead"): []}
     # Streamlit serves the first page at "/" alone, and would say of its own address that there is no such page
-    sections[say(language, "work")].append(st.Page(desk.page, title=say(language, "annotate"), url_path="annotate",
+    sections[say(language, "work")].append(st.Page(annotation_page.page, title=say(language, "annotate"),
+    url_path="annotate",
                                                    visibility="hidden"))  # fmt: skip
     for name, page, _, roles, words in PAGES:
         first = name == "annotate"
         # another role's page is in no menu; who asks for its address is told that it is not theirs, and can sign out
         own = person.role in roles
-        found[name] = st.Page(page if own else who.refuse, title=words(language, name),
+        found[name] = st.Page(page if own else current_user.refuse, title=words(language, name),
                               url_path="start" if first else name, default=first,
                               visibility="visible" if own else "hidden")  # fmt: skip
         section = "work" if words is say or name == "adjudicate" or not own else "lead"

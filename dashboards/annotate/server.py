@@ -25,9 +25,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from dashboards.annotate import paints, place, tickets
-from preference_data import accounts, assignment, views
-from preference_data.roles import Account, Forbidden
+from dashboards.annotate import served_store, signed_tokens
+from dashboards.annotate.viewer import paint_times
+from preference_data.campaign import assignment, assignment_view
+from preference_data.store import accounts
+from preference_data.store.roles import Account, Forbidden
 
 SCRIPT = Path(__file__).with_name("main.py")
 CONFIG = {
@@ -50,8 +52,8 @@ MAX_BODY = 512
 
 def signed_in(request: Request) -> Account:
     """The account of the request's cookie, looked up anew. Raises Forbidden without one."""
-    where = place.here()
-    found = tickets.read(where.key, "session", request.cookies.get(tickets.COOKIE, ""), time.time())
+    where = served_store.here()
+    found = signed_tokens.read(where.key, "session", request.cookies.get(signed_tokens.COOKIE, ""), time.time())
     if found is None:
         raise Forbidden("log in first")
     return accounts.current(where.store, *found)
@@ -60,7 +62,7 @@ def signed_in(request: Request) -> Account:
 def picture(request: Request) -> Response:
     """The bytes of a picture. Unknown, somebody else's and gone look alike."""
     try:
-        file = views.picture_file(place.store(), signed_in(request).id, request.path_params["handle"])
+        file = assignment_view.picture_file(served_store.store(), signed_in(request).id, request.path_params["handle"])
         content = file.read_bytes()
     except (Forbidden, FileNotFoundError, ValueError):
         return PlainTextResponse("not found", 404)
@@ -76,12 +78,12 @@ async def painted(request: Request) -> Response:
     """
     from starlette.concurrency import run_in_threadpool
 
-    where = place.here()
+    where = served_store.here()
     at = where.store.clock()
-    found = paints.split((await body(request)).decode("utf-8", "replace"))
-    cookie = tickets.read(where.key, "session", request.cookies.get(tickets.COOKIE, ""), time.time())
+    found = paint_times.split((await body(request)).decode("utf-8", "replace"))
+    cookie = signed_tokens.read(where.key, "session", request.cookies.get(signed_tokens.COOKIE, ""), time.time())
     if found is not None and cookie is not None:  # at once: the answer may come while the database is busy
-        paints.note(cookie[0], paints.name(*found), at)
+        paint_times.note(cookie[0], paint_times.name(*found), at)
 
     def note() -> Response:
         try:
@@ -98,14 +100,14 @@ async def painted(request: Request) -> Response:
 
 async def enter(request: Request) -> Response:
     """Change a fresh ticket into a session cookie."""
-    where, ticket = place.here(), (await body(request)).decode("utf-8", "replace")
-    found = tickets.read(where.key, "enter", ticket, time.time())
+    where, ticket = served_store.here(), (await body(request)).decode("utf-8", "replace")
+    found = signed_tokens.read(where.key, "enter", ticket, time.time())
     if found is None:
         return PlainTextResponse("log in again", 403)
     response = Response(status_code=204)
-    seconds = tickets.HOURS * 3600
-    token = tickets.sign(where.key, "session", *found, time.time() + seconds)
-    response.set_cookie(tickets.COOKIE, token, max_age=seconds, httponly=True, samesite="strict",
+    seconds = signed_tokens.HOURS * 3600
+    token = signed_tokens.sign(where.key, "session", *found, time.time() + seconds)
+    response.set_cookie(signed_tokens.COOKIE, token, max_age=seconds, httponly=True, samesite="strict",
                         path=where.base or "/", secure=request.url.scheme == "https")  # fmt: skip
     return response
 
@@ -113,13 +115,13 @@ async def enter(request: Request) -> Response:
 def leave(request: Request) -> Response:
     """Forget the cookie."""
     response = Response(status_code=204)
-    response.delete_cookie(tickets.COOKIE, path=place.here().base or "/", httponly=True, samesite="strict")
+    response.delete_cookie(signed_tokens.COOKIE, path=served_store.here().base or "/", httponly=True, samesite="strict")
     return response
 
 
 def health(request: Request) -> Response:
     """Whether the store answers."""
-    place.store().read(lambda db: db.exec_driver_sql("SELECT 1").scalar())
+    served_store.store().read(lambda db: db.exec_driver_sql("SELECT 1").scalar())
     return PlainTextResponse("ok")
 
 
@@ -194,7 +196,7 @@ def serve(address: str, port: int, script: Path = SCRIPT, routes: Sequence[Route
     """Serve a script's pages until stopped. `place.use` comes first, and says the base path."""
     import streamlit as st
 
-    base = place.here().base
+    base = served_store.here().base
     middleware = [Middleware(BasePath, base=base)] if base else []
     st.App(script, routes=under(base, routes), lifespan=started, middleware=middleware).run(
         config={**CONFIG, "server.address": address, "server.port": port, "server.baseUrlPath": base.strip("/")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rewards.reading.text import RIGHT, UNKNOWN, WRONG
+from rewards.text.reading.normalised_text import RIGHT, UNKNOWN, WRONG
 
 # ruff: noqa: RUF001 (full-width punctuation is meant)
 

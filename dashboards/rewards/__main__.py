@@ -6,10 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from dashboards.annotate import place
+from dashboards.annotate import served_store
 from dashboards.annotate.server import ROUTES, serve
-from dashboards.rewards import reading, served
-from preference_data.store import Store
+from dashboards.rewards import comparison_rows, served_comparison
+from preference_data.store.store import Store
 
 SCRIPT = Path(__file__).with_name("app.py")
 OWN = ("/session", "/health")
@@ -27,17 +27,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--base-path", default="", help="path under which a proxy shows the page, such as /rewards")
     given = parser.parse_args(arguments)
     try:
-        reading.read(given.folder)
-        place.base_path(given.base_path)
+        comparison_rows.read(given.folder)
+        served_store.base_path(given.base_path)
         if "://" not in given.store and not (Path(given.store) / "store.sqlite").exists():
             raise ValueError(f"there is no annotation store in {given.store}, so nobody could sign in; make one with "
                              "glyphlab annotate, or name another with --store")  # fmt: skip
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
     sys.argv = sys.argv[:1]  # Streamlit reads it too
-    place.use(Store.open(given.store, given.pictures), base=given.base_path)
-    served.use(given.folder)
-    print(f"open http://{given.address}:{given.port}{place.here().base}", flush=True)
+    served_store.use(Store.open(given.store, given.pictures), base=given.base_path)
+    served_comparison.use(given.folder)
+    print(f"open http://{given.address}:{given.port}{served_store.here().base}", flush=True)
     serve(given.address, given.port, SCRIPT, [r for r in ROUTES if r.path in OWN])
     return 0
 

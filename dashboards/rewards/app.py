@@ -9,9 +9,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from dashboards.rewards import reading
-from dashboards.rewards.reading import SORTS, Disagreement
-from preference_data.store import Store
+from dashboards.rewards import comparison_rows
+from dashboards.rewards.comparison_rows import SORTS, Disagreement
+from preference_data.store.store import Store
 
 PAGE = 10  # pairs in the list at a time
 SHARES = ("right", "low", "high", "judged", "equal scores", "difference")
@@ -32,7 +32,7 @@ def show(folder: str, store: Store | None = None, actor: int | None = None) -> N
     st.html(STYLE)
     st.title("Rewards")
     try:
-        report = reading.read(Path(folder))
+        report = comparison_rows.read(Path(folder))
     except (FileNotFoundError, ValueError) as error:
         st.error(str(error))
         return
@@ -93,10 +93,10 @@ def _numbers(report: dict[str, Any]) -> None:
     import streamlit as st
 
     shown = st.multiselect("Rewards", report["rewards"], default=report["rewards"], key="shown")
-    rows = [row for row in reading.accuracy_rows(report) if row["reward"] in shown]
+    rows = [row for row in comparison_rows.accuracy_rows(report) if row["reward"] in shown]
     table(rows)
     few = st.toggle("Show slices of fewer than 30 pairs or 10 prompts", key="few")
-    slices = [row for row in reading.slice_rows(report) if few or not row["few"]]
+    slices = [row for row in comparison_rows.slice_rows(report) if few or not row["few"]]
     if slices:
         kept = ("slice", "pairs", "few", *shown)
         table([{k: percent(row[k]) if k in shown else row[k] for k in kept} for row in slices])
@@ -115,14 +115,14 @@ def _numbers(report: dict[str, Any]) -> None:
 def _disagreements(report: dict[str, Any], store: Store | None, actor: int | None) -> None:
     import streamlit as st
 
-    everything = reading.disagreements(report)
+    everything = comparison_rows.disagreements(report)
     categories = sorted({c for row in everything for c in row.prompt.category})
     left, middle, right, last = st.columns(4)
     reward = left.selectbox("Against people", ["", *report["rewards"]], format_func=lambda v: v or "any", key="reward")
     category = middle.selectbox("Category", ["", *categories], format_func=lambda v: v or "any", key="category")
     words = right.text_input("Prompt has", key="words")
     sort = last.selectbox("Order", SORTS, key="sort")
-    rows = reading.chosen(everything, reward or "", category or "", words, sort or SORTS[0])
+    rows = comparison_rows.chosen(everything, reward or "", category or "", words, sort or SORTS[0])
     st.caption(f"{len(rows)} of {len(everything)} pairs")
     pages = max(-(-len(rows) // PAGE), 1)
     page = int(st.number_input("Page", 1, pages, 1, key="page")) if pages > 1 else 1
@@ -145,7 +145,7 @@ def _pair(row: Disagreement, folder: Path) -> None:
         for column, image, side, won in zip(
             st.columns(2), (row.left, row.right), ("left", "right"), (row.people > 0, row.people < 0), strict=True
         ):
-            place = reading.file_of(folder, image)
+            place = comparison_rows.file_of(folder, image)
             label = f"{side}{', preferred by people' if won else ''}"
             if place is None:
                 column.warning(f"the {side} picture is not below {folder}")
@@ -161,12 +161,12 @@ def _send(rows: list[Disagreement], folder: Path, store: Store | None, actor: in
 
     st.divider()
     st.write(f"{len(rows)} chosen")
-    st.download_button("Save as JSONL", reading.as_jsonl(rows), "pairs.jsonl", disabled=not rows, key="save")
+    st.download_button("Save as JSONL", comparison_rows.as_jsonl(rows), "pairs.jsonl", disabled=not rows, key="save")
     if store is None or actor is None:
         return
     name = st.text_input("Campaign", "reward disagreements", key="campaign")
     if st.button("Send to annotators", disabled=not rows, key="send"):
-        from dashboards.rewards.sending import send
+        from dashboards.rewards.send_campaign import send
 
         try:
             added, new = send(store, actor, name, rows, folder)
@@ -181,24 +181,25 @@ def main() -> None:
     """One run of the script: who are you, may you see this, and then the page."""
     import streamlit as st
 
-    from dashboards.annotate import place, signing, style, who
-    from dashboards.rewards import served
-    from preference_data.roles import LEAD
+    from dashboards.annotate import current_user, sign_in, style
+    from dashboards.annotate import served_store as place
+    from dashboards.rewards import served_comparison
+    from preference_data.store.roles import LEAD
 
     st.set_page_config("Rewards", layout="wide")
-    folder = served.folder()
+    folder = served_comparison.folder()
     if folder is None:
         st.error("Start this page with: python -m dashboards.rewards FOLDER --store STORE")
         st.stop()
     style.apply()
-    person = who.account()
-    if person is None or signing.unfinished():
-        signing.page()
+    person = current_user.account()
+    if person is None or sign_in.unfinished():
+        sign_in.page()
     elif person.one_time:
-        signing.first_password()
+        sign_in.first_password()
     else:
-        signing.corner(person)
-        who.require(LEAD)
+        sign_in.corner(person)
+        current_user.require(LEAD)
         show(str(folder), place.store(), person.id)
 
 

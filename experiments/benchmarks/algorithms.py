@@ -27,18 +27,18 @@ import torch
 import tyro
 from tyro.conf import arg
 
-from base_model.step import Step
-from experiments import held_out
+from base_model.engine.step import Step
 from experiments.configs import nano_race
 from experiments.experiment import Experiment
-from experiments.files import write_bytes
-from experiments.launch import THREADS
-from experiments.page.style import picture
-from experiments.runner import equip_engine, updates
-from experiments.starting import open_either
-from experiments.sweep import place
-from rewards.named import named_reward
-from rewards.workers import ScorerPool
+from experiments.record.whole_files import write_bytes
+from experiments.report.page_style import picture
+from experiments.studies import watched_runs
+from experiments.studies.sweep import place
+from experiments.training.launch import THREADS
+from experiments.training.runner import equip_engine, updates
+from experiments.training.start_from import open_either
+from rewards.parse import named_reward
+from rewards.serving.workers import ScorerPool
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,14 @@ def told(options: Options, medians: Mapping[str, float]) -> list[str]:
     seeds = [int(seed) for seed in options.seeds.split(",")]
     variants = []
     for name, median in medians.items():
-        found = held_out.variant(name, [place(options.sweep, name, seed) for seed in seeds])
+        found = watched_runs.variant(name, [place(options.sweep, name, seed) for seed in seeds])
         if found is None:
             raise ValueError(f"{options.sweep} holds no finished run of {name} with the seeds {options.seeds}")
-        variants.append(held_out.at_pace(found, median))
+        variants.append(watched_runs.at_pace(found, median))
     if options.picture:
-        inks = held_out.ink_of(list(medians))
-        write_bytes(options.picture, picture(held_out.figures(variants, inks), inks).encode())
-    return held_out.table(variants)
+        inks = watched_runs.ink_of(list(medians))
+        write_bytes(options.picture, picture(watched_runs.figures(variants, inks), inks).encode())
+    return watched_runs.table(variants)
 
 
 def main() -> None:

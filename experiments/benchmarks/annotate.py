@@ -32,11 +32,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from preference_data import accounts, campaigns, schema
-from preference_data.campaigns import Item
+from preference_data.campaign import campaigns
+from preference_data.campaign.campaign_settings import CampaignSettings
+from preference_data.campaign.campaigns import Item
 from preference_data.records import ImageRef, Prompt, Provenance
-from preference_data.settings import CampaignSettings
-from preference_data.store import Store
+from preference_data.store import accounts, schema
+from preference_data.store.store import Store
 
 SIDE = 1328
 PASSWORD = "a benchmark's password"

@@ -22,10 +22,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from preference_data import accounts, campaigns, facts, progress, quality, schema
+from preference_data.campaign import campaigns
+from preference_data.campaign.campaign_settings import CampaignSettings
+from preference_data.campaign.quality import campaign_progress, overview
 from preference_data.records import ImageRef, Prompt, Provenance
-from preference_data.settings import CampaignSettings
-from preference_data.store import Store
+from preference_data.store import accounts, facts, schema
+from preference_data.store.store import Store
 
 MAKERS = ("a", "b", "c", "d")
 PROMPTS = 1000
@@ -111,9 +113,9 @@ def main() -> int:
         campaign, actor = fill(store, given.answers), store.operator
         found = {
             "answers": given.answers,
-            "overview": seconds(lambda: progress.overview(store, actor, campaign)),
-            "quality": seconds(lambda: quality.quality(store, actor, campaign)),
-            "win_rates": seconds(lambda: quality.standings(store, actor, campaign)),
+            "overview": seconds(lambda: campaign_progress.overview(store, actor, campaign)),
+            "quality": seconds(lambda: overview.quality(store, actor, campaign)),
+            "win_rates": seconds(lambda: overview.standings(store, actor, campaign)),
         }  # fmt: skip
         print(json.dumps(found))
         store.close()

@@ -157,9 +157,9 @@ def _row(number: int, first: bytes, second: bytes) -> dict[str, object]:
 
 def imported(file: Path, folder: Path, pairs: int) -> Measured:
     """Import the file into a fresh store, in this process; what that took."""
-    from experiments.campaigns import import_lines
-    from preference_data.incoming import Options
-    from preference_data.store import Store
+    from experiments.preferences.run_campaigns import import_lines
+    from preference_data.exchange.incoming import Options
+    from preference_data.store.store import Store
 
     store = Store.open(folder / f"store{pairs}")
     wall, cpu = time.perf_counter(), time.process_time()
@@ -176,7 +176,7 @@ def floor_ms(file: Path) -> float:
     import pyarrow.parquet as parquet
 
     from preference_data.image_files import decode_image
-    from preference_data.pictures import pixel_hash
+    from preference_data.store.image_store import pixel_hash
 
     batch = next(parquet.ParquetFile(file).iter_batches(batch_size=20))
     taken = []

@@ -2,8 +2,8 @@
 
 Run:     python -m experiments.benchmarks.gpu
 
-The depth is what experiments/footprint.py says the card's free memory holds: weights, gradients and activations. The
-rate achieved is the step's work, counted there too, over the median of its times; the card's own rate is measured
+The depth is what experiments/planning/dry_run.py says the card's free memory holds: weights, gradients and activations.
+The rate achieved is the step's work, counted there too, over the median of its times; the card's own rate is measured
 beside it, with one square bfloat16 product. Nothing is compared with a data sheet. Raises ValueError without a GPU.
 
 Prints one JSON line: TFLOP/s of the step, of the bare product, and their ratio.
@@ -21,9 +21,9 @@ from typing import Any
 import torch
 
 from base_model.lora import Lora, add_adapter
-from base_model.mmdit import MMDiT
-from base_model.presets import PRESETS
-from experiments.footprint import Footprint, Pass, footprint
+from base_model.qwen.mmdit import MMDiT
+from base_model.qwen.presets import PRESETS
+from experiments.planning.dry_run import Footprint, Pass, footprint
 
 
 @dataclass(frozen=True)

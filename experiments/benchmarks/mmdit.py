@@ -29,8 +29,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from base_model.mmdit import MMDiT, MMDiTConfig
-from base_model.presets import PRESETS
+from base_model.qwen.mmdit import MMDiT, MMDiTConfig
+from base_model.qwen.presets import PRESETS
 from experiments.benchmarks.clock import clock_of
 
 Grid = tuple[int, int]

@@ -32,12 +32,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from base_model.data.text import FACES, font
-from rewards.ocr import text_crop
-from rewards.ocr_page import page_reader
-from rewards.reading.page import PaddlePage, as_line
-from rewards.reading.text import Policy, normalise
-from rewards.recognisers import V6, V6_DETECTION, OnnxRecogniser, PaddleRecogniser, find_weights
+from base_model.data.rendered_text import FACES, font
+from rewards.text.ocr import text_crop
+from rewards.text.ocr_page import page_reader
+from rewards.text.reading.normalised_text import Policy, normalise
+from rewards.text.reading.page import PaddlePage, as_line
+from rewards.text.recognisers import V6, V6_DETECTION, OnnxRecogniser, PaddleRecogniser, find_weights
 
 Reader = Callable[[np.ndarray], str]
 PEERS = ("paddleocr", "rapidocr")

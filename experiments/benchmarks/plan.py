@@ -23,13 +23,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from base_model.presets import PRESETS
+from base_model.qwen.presets import PRESETS
 from experiments.benchmarks.card.recipe import count_recipe
 from experiments.configs.large_grpo import configs as grpo
 from experiments.configs.large_tuning import configs as tuning
 from experiments.experiment import Experiment
-from experiments.plan import Account, Setup, alternatives
-from experiments.planning import Asked, accounts
+from experiments.planning.estimate import Account, Setup, alternatives
+from experiments.planning.from_experiment import Asked, accounts
 
 RECIPES = {experiment.name: experiment for experiment in (*grpo, *tuning)}
 RANKS = 8

@@ -42,20 +42,20 @@ from alignment.grpo import Grpo
 from alignment.grpo import train as grpo_train
 from alignment.trajectory import Walk
 from base_model import flow
-from base_model.engine import LocalEngine, Loss, Micro, OptimConfig
+from base_model.engine.engine import LocalEngine, Loss, Micro, OptimConfig
+from base_model.files.weights import NANO_VAE, load_vae
 from base_model.interface import Conditioning
-from base_model.presets import PICTURES, PRESETS
-from base_model.qwen_image import QwenImage, build
+from base_model.qwen.model import QwenImage, build
+from base_model.qwen.presets import PICTURES, PRESETS
 from base_model.sample import Sampler
 from base_model.seeding import generator
-from base_model.weights import NANO_VAE, load_vae
+from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import PromptPlan
-from experiments.prompt_sets import make_prompts
 from preference_data.prompts import PromptSet
 from preference_data.records import Prompt
-from rewards.named import named_reward
+from rewards.parse import named_reward
 from rewards.scores import Scorer, Scores, to_float
-from rewards.workers import ScorerPool
+from rewards.serving.workers import ScorerPool
 
 SIDES = ("ours", "common")
 PARTS = ("rollout", "reward", "update")

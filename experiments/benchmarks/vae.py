@@ -28,7 +28,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from base_model.vae import QWEN_IMAGE_VAE, QwenImageVAE, image_weights
+from base_model.qwen.vae import QWEN_IMAGE_VAE, QwenImageVAE, image_weights
 from experiments.benchmarks.clock import clock_of
 
 SIDES = ("diffusers", "ours")

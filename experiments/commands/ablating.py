@@ -24,7 +24,7 @@ class EvaluateEdits:
     """folder of a finished run with edits in its data, such as nano_edit"""
 
     def run(self) -> int:
-        from experiments.ablations import evaluate_run
+        from experiments.studies.ablations import evaluate_run
 
         for line in evaluate_run(self.run_folder):
             print(line)
@@ -44,7 +44,7 @@ class Editing:
     """folder of the arms' runs and of table.md"""
 
     def run(self) -> int:
-        from experiments.ablations import ablate_editing
+        from experiments.studies.ablations import ablate_editing
 
         for line in ablate_editing(self.parent, self.out):
             print(line)
@@ -62,7 +62,7 @@ class Positions:
     """folder of the arms' runs and of table.md"""
 
     def run(self) -> int:
-        from experiments.ablations import ablate_positions
+        from experiments.studies.ablations import ablate_positions
 
         for line in ablate_positions(self.out):
             print(line)

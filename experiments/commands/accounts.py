@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg, subcommand
 from experiments.commands.campaigns import Place
 
 if TYPE_CHECKING:
-    from preference_data.store import Store
+    from preference_data.store.store import Store
 
 Name = Annotated[Positional[str], arg(metavar="NAME")]
 Role = Annotated[str, arg(metavar="{annotator,adjudicator,lead,admin}")]
@@ -35,7 +35,7 @@ class Add:
     at: Annotated[Place, arg(name="")] = field(default_factory=Place)
 
     def run(self) -> int:
-        from experiments.accounts import add
+        from experiments.preferences.manage_accounts import add
 
         return self.at.show(lambda store: add(store, self.name, self.role, self.issuer, self.subject), make=True)
 
@@ -56,7 +56,7 @@ class AddMany:
     at: Annotated[Place, arg(name="")] = field(default_factory=Place)
 
     def run(self) -> int:
-        from experiments.accounts import add_many, people
+        from experiments.preferences.manage_accounts import add_many, people
 
         found = people(self.file, self.out)
         return self.at.show(lambda store: add_many(store, found, self.out), make=True)
@@ -80,7 +80,7 @@ class Change:
     at: Annotated[Place, arg(name="")] = field(default_factory=Place)
 
     def run(self) -> int:
-        from experiments.accounts import change
+        from experiments.preferences.manage_accounts import change
 
         return self.at.show(lambda store: change(store, self.name, self.role, self.password, self.active))
 
@@ -95,7 +95,7 @@ class ListAccounts:
     at: Annotated[Place, arg(name="")] = field(default_factory=Place)
 
     def run(self) -> int:
-        from experiments.accounts import lines
+        from experiments.preferences.manage_accounts import lines
 
         return self.at.show(lines)
 
@@ -114,7 +114,7 @@ class Delete:
     at: Annotated[Place, arg(name="")] = field(default_factory=Place)
 
     def run(self) -> int:
-        from experiments.accounts import forget
+        from experiments.preferences.manage_accounts import forget
 
         return self.at.show(lambda store: forget(store, self.name, self.answers))
 
@@ -131,7 +131,7 @@ class Retain:
     at: Annotated[Place, arg(name="")] = field(default_factory=Place)
 
     def run(self) -> int:
-        from experiments.accounts import retain
+        from experiments.preferences.manage_accounts import retain
 
         def work(store: Store) -> list[str]:
             return retain(store, self.days)

@@ -35,8 +35,8 @@ class Annotate:
         import os
         import sys
 
-        from experiments.first_campaign import FIRST, prepare
-        from preference_data.store import Store
+        from experiments.preferences.first_campaign import FIRST, prepare
+        from preference_data.store.store import Store
 
         require_free(self.address, self.port)
         store = Store.open(self.store, self.pictures)

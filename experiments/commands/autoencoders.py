@@ -28,7 +28,7 @@ class EvaluateVae:
     """file for every picture's numbers (JSON)"""
 
     def run(self) -> int:
-        from experiments.autoencoders import evaluate
+        from experiments.evaluation.autoencoders import evaluate
 
         for line in evaluate(self.vae, self.pages, self.side, self.out):
             print(line)
@@ -50,7 +50,7 @@ class ExportVae:
     """new folder to write"""
 
     def run(self) -> int:
-        from experiments.autoencoders import export_autoencoder
+        from experiments.evaluation.autoencoders import export_autoencoder
 
         print(export_autoencoder(self.vae, self.base, self.out))
         return 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg, subcommand
 
 if TYPE_CHECKING:
-    from preference_data.store import Store
+    from preference_data.store.store import Store
 
 Name = Annotated[Positional[str], arg(metavar="CAMPAIGN")]
 FormatName = Annotated[str, arg(metavar="FORMAT")]
@@ -27,7 +27,7 @@ class Place:
 
     def show(self, work: Callable[[Store], list[str]], make: bool = False) -> int:
         """Open the store, which is made where there is none if `make`, and print what `work` tells."""
-        from experiments.campaigns import open_store
+        from experiments.preferences.run_campaigns import open_store
 
         store = open_store(self.store, self.pictures, make)
         try:
@@ -82,8 +82,8 @@ class Create:
     at: Annotated[Place, arg(name="")] = field(default_factory=Place)
 
     def run(self) -> int:
-        from experiments.campaigns import create, known_items, source_items
-        from preference_data.settings import CampaignSettings
+        from experiments.preferences.run_campaigns import create, known_items, source_items
+        from preference_data.campaign.campaign_settings import CampaignSettings
 
         policy = {"uniform": 1.0} if self.disagreements is None else {"uniform": 0.3, "reward_disagreement": 0.7}
         settings = CampaignSettings(
@@ -111,7 +111,7 @@ class List:
     at: Annotated[Place, arg(name="")] = field(default_factory=Place)
 
     def run(self) -> int:
-        from experiments.campaigns import list_lines
+        from experiments.preferences.run_campaigns import list_lines
 
         return self.at.show(list_lines)
 
@@ -128,7 +128,7 @@ class Status:
     at: Annotated[Place, arg(name="")] = field(default_factory=Place)
 
     def run(self) -> int:
-        from experiments.campaigns import status_lines
+        from experiments.preferences.run_campaigns import status_lines
 
         return self.at.show(lambda store: status_lines(store, self.name))
 
@@ -184,8 +184,8 @@ class Export:
     at: Annotated[Place, arg(name="")] = field(default_factory=Place)
 
     def run(self) -> int:
-        from experiments.campaigns import export_lines
-        from preference_data.formats.table import find
+        from experiments.preferences.run_campaigns import export_lines
+        from preference_data.exchange.formats.table import find
 
         find(self.format)
         return self.at.show(lambda store: export_lines(store, self.name, self.out, self.format, self.rows, self.ties))
@@ -214,9 +214,9 @@ class Import:
     at: Annotated[Place, arg(name="")] = field(default_factory=Place)
 
     def run(self) -> int:
-        from experiments.campaigns import fields_of, import_lines
-        from preference_data.formats.table import find
-        from preference_data.incoming import Options
+        from experiments.preferences.run_campaigns import fields_of, import_lines
+        from preference_data.exchange.formats.table import find
+        from preference_data.exchange.incoming import Options
 
         find(self.format)
         if not self.file.is_file():
@@ -244,6 +244,6 @@ class Campaign:
 
 def change_state(store: Store, name: str, state: str) -> list[str]:
     """Open or close a campaign."""
-    from preference_data.campaigns import set_state
+    from preference_data.campaign.campaigns import set_state
 
     return [f"campaign {name}: {set_state(store, store.operator, name, state).state}"]

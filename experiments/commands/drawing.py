@@ -54,7 +54,7 @@ class Sample:
 
     def draw_base(self) -> Path:
         from base_model.sample import Sampler
-        from experiments.released import draw_released
+        from experiments.evaluation.sample_released import draw_released
 
         sampler = Sampler(50 if self.steps is None else self.steps, 4.0 if self.guidance is None else self.guidance)
         return draw_released(
@@ -62,7 +62,7 @@ class Sample:
         )
 
     def draw_run(self) -> Path:
-        from experiments.sampling import draw_to_file
+        from experiments.evaluation.sample_run import draw_to_file
 
         guidance, steps = 2.0 if self.guidance is None else self.guidance, 10 if self.steps is None else self.steps
         run, prompt = self.words

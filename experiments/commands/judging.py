@@ -22,8 +22,8 @@ class Evaluate:
     """folder of a finished run"""
 
     def run(self) -> int:
-        from experiments.launch import evaluate_run
-        from experiments.results import evaluation_lines, read_stage
+        from experiments.record.results import evaluation_lines, read_stage
+        from experiments.training.launch import evaluate_run
 
         files = evaluate_run(self.run_folder)
         for line in evaluation_lines(read_stage(files[0].parents[1], {})):
@@ -45,7 +45,7 @@ class Report:
     """the comparison's file; comparison.html beside the first run when not given"""
 
     def run(self) -> int:
-        from experiments.report import write_comparison, write_report
+        from experiments.report.report import write_comparison, write_report
 
         if not self.runs:
             raise ValueError("name at least one run folder, e.g. glyphlab report runs/quickstart")
@@ -73,7 +73,7 @@ class Score:
     """folder for scores.csv and scores.json; the pictures' folder when not given"""
 
     def run(self) -> int:
-        from experiments.scoring import score_folder
+        from experiments.reward_models.score_folder import score_folder
 
         for line in score_folder(self.folder, self.reward, self.out or self.folder):
             print(line)
@@ -91,7 +91,7 @@ class Doctor:
     """folder of a finished run"""
 
     def run(self) -> int:
-        from experiments.doctor import doctor
+        from experiments.evaluation.doctor import doctor
 
         checks = doctor(self.run_folder)
         for check in checks:

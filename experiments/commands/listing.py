@@ -43,7 +43,7 @@ def rewards() -> dict[str, str]:
 
 def formats() -> dict[str, str]:
     """name -> what `glyphlab pairs import` and `export` read and write under it."""
-    from preference_data.formats.table import FORMATS
+    from preference_data.exchange.formats.table import FORMATS
 
     return {name: kind.about for name, kind in FORMATS.items()}
 

@@ -35,7 +35,7 @@ class FromScores:
     """of the prompts and of the noise"""
 
     def run(self) -> int:
-        from experiments.scoring import pairs_from_run, pairs_lines
+        from experiments.reward_models.score_folder import pairs_from_run, pairs_lines
 
         file = pairs_from_run(
             self.run_folder, self.out, self.reward, self.count, self.group, self.min_margin, self.seed
@@ -58,7 +58,7 @@ class Show:
     """pairs to print"""
 
     def run(self) -> int:
-        from experiments.scoring import pairs_lines
+        from experiments.reward_models.score_folder import pairs_lines
 
         for line in pairs_lines(self.file, self.count):
             print(line)

@@ -18,7 +18,7 @@ class Plan:
     name: Annotated[Positional[str], arg(metavar="CONFIG")]
     """a preset, such as qwen_image, or an experiment, such as nano_grpo"""
     card: str = "h100-80gb"
-    """of the table in experiments/cards.py"""
+    """of the table in experiments/planning/accelerators.py"""
     gpus: int = 8
     """cards, one process each"""
     zero: int | None = None
@@ -49,8 +49,8 @@ class Plan:
     """memory of other models on every card, in GB: reward models, Qwen2.5-VL in bfloat16 (16.6), autoencoder (0.3)"""
 
     def run(self) -> int:
-        from experiments.plan import Setup
-        from experiments.planning import Asked, plan
+        from experiments.planning.estimate import Setup
+        from experiments.planning.from_experiment import Asked, plan
 
         setup = Setup(
             self.card, self.gpus, -1 if self.zero is None else self.zero, self.bf16, self.offload, self.recompute,

@@ -39,7 +39,7 @@ class Edit:
 
     def run(self) -> int:
         from base_model.sample import Sampler
-        from experiments.released import edit_to_file
+        from experiments.evaluation.sample_released import edit_to_file
 
         sampler = Sampler(self.steps, self.guidance)
         print(
@@ -63,7 +63,7 @@ class Export:
     """write only the adapter that the run learned, as a LoRA file for `load_lora_weights`"""
 
     def run(self) -> int:
-        from experiments.released import export_lora, export_run
+        from experiments.evaluation.sample_released import export_lora, export_run
 
         print((export_lora if self.only_lora else export_run)(self.run_folder, self.folder))
         return 0
@@ -84,7 +84,7 @@ class ImportLora:
     """the run's folder"""
 
     def run(self) -> int:
-        from experiments.released import import_lora
+        from experiments.evaluation.sample_released import import_lora
 
         print(import_lora(self.file, self.base, self.out))
         return 0

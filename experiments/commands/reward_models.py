@@ -41,8 +41,8 @@ class TrainReward:
     """of the split and the fit"""
 
     def run(self) -> int:
-        from experiments.reward_training import train_reward
-        from rewards import train
+        from experiments.reward_models.train_reward import train_reward
+        from rewards.learned import train
 
         cfg = train.TrainReward(
             ties=self.ties, hidden=self.hidden, margin=self.margin, annotators=not self.same_annotators,
@@ -84,7 +84,7 @@ class CompareRewards:
     --pairs"""
 
     def run(self) -> int:
-        from experiments.reward_comparison import Plan, compare_rewards
+        from experiments.reward_models.compare_rewards import Plan, compare_rewards
 
         plan = Plan(
             self.pairs,

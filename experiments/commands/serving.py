@@ -29,9 +29,9 @@ class ServeRewards:
 
     def run(self) -> int:
         from preference_data.line_files import read_text
-        from rewards.named import named_reward
-        from rewards.server import Service, serve
-        from rewards.wire import Limits
+        from rewards.parse import named_reward
+        from rewards.serving.reward_server import Service, serve
+        from rewards.serving.wire import Limits
 
         token = read_text(self.token_file).strip() if self.token_file else None
         limits = Limits(bytes=self.max_megabytes * 2**20, side=self.max_side)

@@ -25,8 +25,8 @@ class Quickstart:
     """the run's folder"""
 
     def run(self) -> int:
-        from experiments.outcome import already_finished
-        from experiments.quickstart import quickstart
+        from experiments.evaluation.outcome import already_finished
+        from experiments.quickstart.quickstart import quickstart
 
         before = already_finished(self.out)
         return tell([*before, f"report: {quickstart(self.out)}"])
@@ -76,8 +76,8 @@ class Sweep:
     """folder of the finished run whose model every run starts from"""
 
     def run(self) -> int:
-        from experiments.outcome import already_finished
-        from experiments.sweep import sweep
+        from experiments.evaluation.outcome import already_finished
+        from experiments.studies.sweep import sweep
 
         out = self.out or RUNS / f"sweep_{self.name}"
         before = already_finished(out)
@@ -102,8 +102,8 @@ class Resume:
     """of a run that `train` made: tell at its end how many held-out words it writes exactly, beside its parent's"""
 
     def run(self) -> int:
-        from experiments.launch import conclude, resume
-        from experiments.outcome import already_finished
+        from experiments.evaluation.outcome import already_finished
+        from experiments.training.launch import conclude, resume
 
         before = already_finished(self.run_folder)
         report = resume(self.run_folder, self.set) if self.set else resume(self.run_folder)

@@ -42,9 +42,9 @@ from dataclasses import replace
 from alignment.grpo import Grpo
 from alignment.trajectory import Walk
 from base_model import flow
-from base_model.engine import OptimConfig
+from base_model.engine.engine import OptimConfig
+from base_model.engine.mixed_precision import Memory
 from base_model.lora import Lora
-from base_model.masters import Memory
 from base_model.sample import Sampler
 from experiments.experiment import Experiment, PromptPlan
 

@@ -27,8 +27,8 @@ from dataclasses import replace
 from alignment.dpo import Dpo
 from alignment.trajectory import Walk
 from base_model import flow
+from base_model.engine.mixed_precision import Memory
 from base_model.lora import Lora
-from base_model.masters import Memory
 from base_model.sample import Sampler
 from base_model.sft import Sft
 from experiments.configs.large_grpo import optim

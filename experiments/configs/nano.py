@@ -21,7 +21,7 @@ from alignment.dpo import Dpo
 from alignment.grpo import Grpo
 from alignment.trajectory import Walk
 from base_model.data.stream import CaptionNoise, Stage, TextStream
-from base_model.engine import OptimConfig
+from base_model.engine.engine import OptimConfig
 from base_model.pretrain import Pretrain
 from base_model.sample import Sampler
 from base_model.sft import Sft

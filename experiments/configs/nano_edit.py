@@ -18,10 +18,10 @@ from dataclasses import replace
 
 from base_model.data.mixture import Mix, TaskStream
 from base_model.data.stream import Stage, TextStream
-from base_model.engine import OptimConfig
+from base_model.engine.engine import OptimConfig
+from base_model.qwen.coarse_encoder import SemanticEncoder, blind
 from base_model.sample import Sampler
 from base_model.sft import Sft
-from base_model.sight import SemanticEncoder, blind
 from experiments.experiment import EditPlan, Experiment
 
 STEPS = 720

@@ -14,9 +14,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from base_model.data.stream import Stage, TextStream
-from base_model.engine import OptimConfig
-from base_model.positions import flat, msrope, row_text
+from base_model.engine.engine import OptimConfig
 from base_model.pretrain import Pretrain
+from base_model.qwen.positions import flat, msrope, row_text
 from base_model.sample import Sampler
 from experiments.experiment import Experiment, PromptPlan, SizePlan
 

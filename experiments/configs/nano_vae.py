@@ -10,7 +10,7 @@ Expect:  see experiments/reports: PSNR, and the share of held-out words that are
 from __future__ import annotations
 
 from base_model.data.stream import Stage, TextStream
-from base_model.engine import OptimConfig
+from base_model.engine.engine import OptimConfig
 from base_model.train_vae import TrainVAE
 from experiments.experiment import Experiment
 

@@ -1,7 +1,7 @@
 """The decoder alone, on pages of small English and Chinese text: latents stay what every trained model knows.
 
 Run:     glyphlab train text_decoder
-         glyphlab evaluate-vae base_model/nano_vae.safetensors runs/text_decoder
+         glyphlab evaluate-vae base_model/files/nano_vae.safetensors runs/text_decoder
 Takes:   13 minutes beside other work on two cores
 Expect:  experiments/reports/2026-11-26-text-decoder.md: 2.5 dB more at 8 and 12 px
 
@@ -10,8 +10,8 @@ Expect:  experiments/reports/2026-11-26-text-decoder.md: 2.5 dB more at 8 and 12
 
 from __future__ import annotations
 
-from base_model.data.pages import PageStream
-from base_model.engine import OptimConfig
+from base_model.data.rendered_pages import PageStream
+from base_model.engine.engine import OptimConfig
 from base_model.train_vae import TrainVAE
 from experiments.experiment import Experiment
 

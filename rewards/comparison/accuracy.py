@@ -19,8 +19,8 @@ import numpy as np
 from preference_data.comparisons import by_machine
 from preference_data.statistics.shares import adjusted
 from rewards.comparison.resample import Clusters
+from rewards.comparison.score_table import Table, slices
 from rewards.comparison.sufficiency import FEW_PAIRS, FEW_PROMPTS
-from rewards.comparison.table import Table, slices
 
 
 def right(gap_N: np.ndarray, label_N: np.ndarray) -> np.ndarray:

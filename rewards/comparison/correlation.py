@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rewards.comparison.resample import interval
-from rewards.comparison.table import Table
+from rewards.comparison.score_table import Table
 
 PEOPLE = "people"
 RESAMPLES = 200

@@ -22,7 +22,7 @@ from rewards.comparison.calibration import (
     sigmoid,
 )
 from rewards.comparison.resample import Clusters
-from rewards.comparison.table import Table, slices
+from rewards.comparison.score_table import Table, slices
 
 LEAST = 100
 """Decided pairs that a slice needs for an ECE of its own."""

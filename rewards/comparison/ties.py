@@ -16,7 +16,7 @@ import numpy as np
 
 from preference_data.statistics.shares import exact
 from rewards.comparison.resample import Clusters, Estimate, interval
-from rewards.comparison.table import Table
+from rewards.comparison.score_table import Table
 
 REPEATS = 200
 """Resamples of an AUC, which has to be counted anew in each."""

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from base_model.engine_files import AVERAGE_FILE, MODULE_FILE
-from base_model.zero_state import MOMENTS_FILE
-from tests.contracts.any_ranks_story import EXACT, KINDS, LAUNCHES, SECONDS, STAGES, local
-from tests.contracts.launching import launch
+from base_model.engine.engine_files import AVERAGE_FILE, MODULE_FILE
+from base_model.engine.zero_state import MOMENTS_FILE
+from tests.fixtures.processes.any_ranks_story import EXACT, KINDS, LAUNCHES, SECONDS, STAGES, local
+from tests.fixtures.processes.launching import launch
 
 PASSED_ON = [(before, after) for after, _, others in LAUNCHES for before in others]
 WEIGHTS = 1e-6
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where all launches left their checkpoints."""
-    return launch(["-m", "tests.contracts.any_ranks_story"], tmp_path_factory.mktemp("ranks"), SECONDS)
+    return launch(["-m", "tests.fixtures.processes.any_ranks_story"], tmp_path_factory.mktemp("ranks"), SECONDS)
 
 
 @pytest.fixture(scope="module")

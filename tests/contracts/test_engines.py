@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from base_model.skips import MOST
-from tests.contracts import adapter_story
-from tests.contracts.engine_story import RANKS, SAVED_AFTER, STAGES, UPDATES, local_story
-from tests.contracts.launching import launch
+from base_model.engine.skipped_updates import MOST
+from tests.fixtures.processes import adapter_story
+from tests.fixtures.processes.engine_story import RANKS, SAVED_AFTER, STAGES, UPDATES, local_story
+from tests.fixtures.processes.launching import launch
 
 ENGINES = ["local", *(f"zero{stage}" for stage in STAGES)]
 SPLIT = [f"zero{stage}" for stage in STAGES if stage]
@@ -35,7 +35,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Story:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where two processes have told the story at `STAGES`."""
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(RANKS)]
-    command += ["-m", "tests.contracts.engine_story"]
+    command += ["-m", "tests.fixtures.processes.engine_story"]
     return launch(command, tmp_path_factory.mktemp("deepspeed"), SECONDS)
 
 

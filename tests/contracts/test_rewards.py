@@ -22,16 +22,16 @@ import pytest
 
 from preference_data.records import Prompt
 from rewards import REWARDS
-from rewards.backbones import PixelStatistics
-from rewards.cache import identity
-from rewards.learned import Learned, as_files
-from rewards.named import named_reward
-from rewards.remote import Remote
+from rewards.learned.backbones import PixelStatistics
+from rewards.learned.reward import Learned, as_files
+from rewards.parse import named_reward
 from rewards.scores import Reward, Scorer, Scores, View, concatenate, obstacles, tabulate, to_float, to_uint8
-from rewards.server import Service
-from tests import tiny_rewards
-from tests.serving import serving
-from tests.writing import written
+from rewards.serving.cache import identity
+from rewards.serving.remote import Remote
+from rewards.serving.reward_server import Service
+from tests.fixtures.serving import serving
+from tests.fixtures.tiny import tiny_rewards
+from tests.fixtures.writing import written
 
 HERE = ("127.0.0.1", "::1", "localhost")
 WORDS = ("ZEBRA", "KIWI", "LEMON", "TULIP", "ROBIN")
@@ -86,7 +86,7 @@ def photographs() -> np.ndarray:
 
 
 def break_brisque(patch: pytest.MonkeyPatch, scorer: Any) -> None:
-    patch.setattr("rewards.quality.features", fails)
+    patch.setattr("rewards.published.brisque.features", fails)
 
 
 def break_model(patch: pytest.MonkeyPatch, scorer: Any) -> None:
@@ -103,7 +103,7 @@ COMMAND = Prompt.from_text("a <|image_pad|> on a table")
 
 def break_connection(patch: pytest.MonkeyPatch, scorer: Any) -> None:
     patch.setattr(scorer, "_ask", fails_to_connect)
-    patch.setattr("rewards.remote.time.sleep", lambda seconds: None)
+    patch.setattr("rewards.serving.remote.time.sleep", lambda seconds: None)
 
 
 def fails_to_connect(*arguments: object) -> None:

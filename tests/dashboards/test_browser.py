@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from preference_data import accounts, assignment, schema
-from preference_data.store import Store
-from tests.dashboards import chromium
-from tests.dashboards.desk_of_pictures import PASSWORD, SECRETS, fill, staffed
+from preference_data.campaign import assignment
+from preference_data.store import accounts, schema
+from preference_data.store.store import Store
+from tests.fixtures import chromium
+from tests.fixtures.desk_of_pictures import PASSWORD, SECRETS, fill, staffed
 
 pytestmark = pytest.mark.slow
 SHIFT = 40

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from preference_data import schema
-from preference_data.store import Store
-from tests.dashboards import chromium
-from tests.dashboards.desk_of_pictures import PASSWORD, fill, staffed
+from preference_data.store import schema
+from preference_data.store.store import Store
+from tests.fixtures import chromium
+from tests.fixtures.desk_of_pictures import PASSWORD, fill, staffed
 
 pytestmark = pytest.mark.slow
 HOLD = """([key, ms]) => new Promise(done => { const begun = performance.now(); let repeat = false;

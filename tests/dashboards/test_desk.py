@@ -15,22 +15,25 @@ import streamlit as st
 from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
-from dashboards.annotate import desk, evidence, paints, place, tickets
-from dashboards.annotate.difference import difference, of_spans, spelled
-from dashboards.annotate.shift import HOLD, MIN_LOOK, Shift
-from preference_data import accounts, answering, assignment, campaigns, judgements, schema, views
-from preference_data.facts import Reading
-from preference_data.roles import Forbidden
-from preference_data.settings import CampaignSettings
-from preference_data.store import Store
-from tests.dashboards.desk_of_pictures import PASSWORD, PLAIN, SECRETS, button, fill, open_pages, staffed, texts
+from dashboards.annotate import annotation_page, served_store, signed_tokens
+from dashboards.annotate.session import HOLD, MIN_LOOK, Shift
+from dashboards.annotate.viewer import ocr_evidence, paint_times
+from dashboards.annotate.viewer.text_diff import difference, of_spans, spelled
+from preference_data.campaign import answering, assignment, assignment_view, campaigns
+from preference_data.campaign.campaign_settings import CampaignSettings
+from preference_data.exchange import judgements
+from preference_data.store import accounts, schema
+from preference_data.store.facts import Reading
+from preference_data.store.roles import Forbidden
+from preference_data.store.store import Store
+from tests.fixtures.desk_of_pictures import PASSWORD, PLAIN, SECRETS, button, fill, open_pages, staffed, texts
 
 HOSTILE = (
     "<script>alert(1)</script> **bold** ![x](http://evil.example/a.png) $x^2$ [link](javascript:1) "
     "\u202eright to left\u202c"
 )
 ROOT = Path(__file__).parents[2]
-PAGE = "from dashboards.annotate import {0} as module\nmodule.{1}()\n"
+PAGE = "import importlib\nimportlib.import_module('dashboards.annotate.{0}').{1}()\n"
 
 
 @pytest.fixture
@@ -111,10 +114,10 @@ def test_a_look_is_counted_from_the_paint_and_not_from_the_sending(store: Store)
     sitting.seen_at -= 5  # sent long ago
     first = sitting.current
     assert first is not None
-    paints.note(ann, paints.name(first.token, None), store.clock())
+    paint_times.note(ann, paint_times.name(first.token, None), store.clock())
     sitting.answer(first.token, "left")
     assert sitting.notice == "too_quick" and stored(store) == [], "painted just now"
-    paints.note(ann, paints.name(first.token, None), store.clock() - 1)
+    paint_times.note(ann, paint_times.name(first.token, None), store.clock() - 1)
     sitting.answer(first.token, "left")
     assert stored(store) == ["left"]
     second = sitting.current
@@ -125,11 +128,11 @@ def test_a_look_is_counted_from_the_paint_and_not_from_the_sending(store: Store)
     sitting.undo()
     assert sitting.current is not None and sitting.current.previous is not None
     sitting.seen_at -= 5
-    showing = paints.name(first.token, sitting.current.previous.revises)
-    paints.note(ann, showing, store.clock())
+    showing = paint_times.name(first.token, sitting.current.previous.revises)
+    paint_times.note(ann, showing, store.clock())
     sitting.answer(first.token, "right")
     assert sitting.notice == "too_quick" and stored(store) == ["left"], "an undone pair is looked at again"
-    paints.note(ann, showing, store.clock() - 2)
+    paint_times.note(ann, showing, store.clock() - 2)
     sitting.answer(first.token, "right")
     took = store.read(lambda db: db.execute(select(schema.answer.c.duration_ms)).scalars().all())
     assert stored(store) == ["left", "right"] and abs(took[1] - 2000) < 200, "and its time is its own"
@@ -191,9 +194,9 @@ def test_the_buttons_of_a_pair_are_sent_before_its_pictures(store: Store, monkey
         sent.append("pictures")
         st.text("the pictures are here")
 
-    outcomes = desk._outcomes
-    monkeypatch.setattr(desk.viewer, "show", show)
-    monkeypatch.setattr(desk, "_outcomes", lambda *args: (sent.append("buttons"), outcomes(*args)))
+    outcomes = annotation_page._outcomes
+    monkeypatch.setattr(annotation_page.viewer, "show", show)
+    monkeypatch.setattr(annotation_page, "_outcomes", lambda *args: (sent.append("buttons"), outcomes(*args)))
     fill(store, ["a wall"])
     at = open_pages(store, "ann")
     assert sent == ["buttons", "pictures"]
@@ -214,10 +217,10 @@ def test_nothing_identifying_is_sent_before_the_answer(store: Store) -> None:
     urls = [image.proto.imgs[0].url for image in at.get("image")]
     assert len(urls) == 2 and all("/picture/" in url for url in urls)
     handle = urls[0].rpartition("/")[2]
-    content = views.picture_file(store, number(store, "ann"), handle).read_bytes()
+    content = assignment_view.picture_file(store, number(store, "ann"), handle).read_bytes()
     assert not any(word.encode() in content for word in SECRETS) and b"tEXt" not in content
     with pytest.raises(Forbidden):
-        views.picture_file(store, number(store, "bob"), handle)
+        assignment_view.picture_file(store, number(store, "bob"), handle)
 
 
 def _deltas(at: AppTest) -> list:
@@ -297,8 +300,8 @@ def test_a_hostile_prompt_is_text(store: Store, prompt: str, language: str) -> N
 
 
 def test_both_languages_name_everything(store: Store) -> None:
+    from dashboards.annotate.lead.lead_words import WORDS as LEAD_WORDS
     from dashboards.annotate.words import WORDS
-    from dashboards.annotate.words_lead import WORDS as LEAD_WORDS
 
     fill(store, ["a wall"])
     for key, (en, zh) in {**WORDS, **LEAD_WORDS}.items():
@@ -360,7 +363,15 @@ def test_a_page_asks_for_the_role_itself(store: Store, who: str, closed: int) ->
     """The pages run alone here, as an address that the list of pages does not hold would run them."""
     fill(store, ["a wall"])
     shut = 0
-    for module in ("adjudicate", "lead_progress", "lead_quality", "lead_wins", "lead_create", "lead_export", "people"):
+    for module in (
+        "lead.adjudicate_page",
+        "lead.progress_page",
+        "lead.quality_page",
+        "lead.wins_page",
+        "lead.create_page",
+        "lead.export_page",
+        "lead.people_page",
+    ):
         at = AppTest.from_string(PAGE.format(module, "page"), default_timeout=600)
         row = store.read(lambda db: accounts.by_name(db, who))
         at.session_state["who"], at.session_state["language"] = (row.id, row.session), "en"
@@ -379,14 +390,14 @@ def test_a_session_ends_with_its_account(store: Store) -> None:
 
 
 def test_tickets_are_genuine_or_nothing() -> None:
-    token = tickets.sign(b"k" * 32, "session", 3, 1, 1000.0)
-    assert tickets.read(b"k" * 32, "session", token, 999.0) == (3, 1)
-    assert tickets.read(b"k" * 32, "session", token, 1000.0) is None
-    assert tickets.read(b"k" * 32, "enter", token, 1.0) is None
-    assert tickets.read(b"x" * 32, "session", token, 1.0) is None
-    assert tickets.read(b"k" * 32, "session", token.replace(".3.", ".4."), 1.0) is None
-    assert tickets.read(b"k" * 32, "session", "", 1.0) is None
-    assert place.here().key not in token.encode()
+    token = signed_tokens.sign(b"k" * 32, "session", 3, 1, 1000.0)
+    assert signed_tokens.read(b"k" * 32, "session", token, 999.0) == (3, 1)
+    assert signed_tokens.read(b"k" * 32, "session", token, 1000.0) is None
+    assert signed_tokens.read(b"k" * 32, "enter", token, 1.0) is None
+    assert signed_tokens.read(b"x" * 32, "session", token, 1.0) is None
+    assert signed_tokens.read(b"k" * 32, "session", token.replace(".3.", ".4."), 1.0) is None
+    assert signed_tokens.read(b"k" * 32, "session", "", 1.0) is None
+    assert served_store.here().key not in token.encode()
 
 
 def test_differences_spell_both_texts() -> None:
@@ -415,23 +426,23 @@ READINGS = (
 
 @pytest.mark.parametrize(("asked", "read"), READINGS)
 def test_report_reward_and_annotation_page_call_the_same_readings_right(asked: str, read: str) -> None:
-    from experiments.page.pictures import reading
-    from rewards.ocr import ned_score
-    from rewards.reading.text import read_right
+    from experiments.report.image_grids import reading
+    from rewards.text.ocr import ned_score
+    from rewards.text.reading.normalised_text import read_right
 
     right = read_right(asked, read)
     assert right == (ned_score(asked, read) == 1.0)
     said = "read right" if right else "read wrong"
     assert f"{said}: " in reading(read, float(right)) and ("✓" in reading(read, float(right))) == right
-    (line,) = evidence.lines((asked,), Reading("a" * 64, "ocr", read), "en")
+    (line,) = ocr_evidence.lines((asked,), Reading("a" * 64, "ocr", read), "en")
     assert line.endswith(f"{'✓' if right else '✗'} {said}")
     assert ("[−" in line or "{+" in line) != right, "what is wrong is marked, and what is forgiven is not"
 
 
 def test_what_the_report_does_not_judge_the_annotation_page_does_not_judge_either() -> None:
-    from experiments.page.pictures import reading
+    from experiments.report.image_grids import reading
 
-    assert evidence.lines(("GLYPH",), Reading("a" * 64, "ocr", None), "en") == ["? not judged"]
+    assert ocr_evidence.lines(("GLYPH",), Reading("a" * 64, "ocr", None), "en") == ["? not judged"]
     assert "? not judged" in reading("GLYPH", math.nan)
 
 

@@ -13,14 +13,17 @@ import pytest
 from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
-from dashboards.annotate import lead_create, lead_export, lead_wins, paints
-from preference_data import accounts, adjudication, answering, assignment, campaigns, progress, schema
-from preference_data.answers import Given
-from preference_data.progress import Wins
-from preference_data.roles import Forbidden
-from preference_data.settings import CampaignSettings
-from preference_data.store import Store
-from tests.dashboards.desk_of_pictures import PLAIN, fill, picture, staffed
+from dashboards.annotate.lead import create_page, export_page, wins_page
+from dashboards.annotate.viewer import paint_times
+from preference_data.campaign import adjudication, answering, assignment, campaigns
+from preference_data.campaign.campaign_settings import CampaignSettings
+from preference_data.campaign.outcomes import Given
+from preference_data.campaign.quality import campaign_progress
+from preference_data.campaign.quality.campaign_progress import Wins
+from preference_data.store import accounts, schema
+from preference_data.store.roles import Forbidden
+from preference_data.store.store import Store
+from tests.fixtures.desk_of_pictures import PLAIN, fill, picture, staffed
 
 TWO = CampaignSettings(overlap=2, cap=2, gold_share=0.0, repeat_share=0.0, attention_share=0.0)
 
@@ -35,7 +38,7 @@ def number(store: Store, name: str) -> int:
 
 
 def page(store: Store, module: str, name: str, language: str = "en") -> AppTest:
-    at = AppTest.from_string(f"from dashboards.annotate import {module} as m\nm.page()\n", default_timeout=600)
+    at = AppTest.from_string(f"from dashboards.annotate.lead import {module} as m\nm.page()\n", default_timeout=600)
     row = store.read(lambda db: accounts.by_name(db, name))
     at.session_state["who"], at.session_state["language"] = (row.id, row.session), language
     at.run()
@@ -69,18 +72,18 @@ def look(at: AppTest, seconds: float = 1.0) -> None:
 def test_a_case_is_decided_only_after_a_look_at_it_and_at_the_others_answers(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paints, "UNPAINTED", 60.0)  # however slow this machine is
+    monkeypatch.setattr(paint_times, "UNPAINTED", 60.0)  # however slow this machine is
     now = time.time()
     store.clock = lambda: now
     disagree(store, fill(store, ["a wall"], TWO))
-    judy, at = number(store, "judy"), page(store, "adjudicate", "judy")
+    judy, at = number(store, "judy"), page(store, "adjudicate_page", "judy")
 
     def stages() -> list[str]:
         asked = select(schema.answer.c.stage).order_by(schema.answer.c.id)
         return store.read(lambda db: list(db.execute(asked).scalars()))[2:]
 
     def painted(seconds: float) -> None:
-        paints.note(judy, at.session_state["case_sent"][0], store.clock() - seconds)
+        paint_times.note(judy, at.session_state["case_sent"][0], store.clock() - seconds)
 
     def pressed(start: str) -> bool:
         press(at, start)
@@ -103,7 +106,7 @@ def test_a_case_is_decided_only_after_a_look_at_it_and_at_the_others_answers(
 def test_an_adjudicator_answers_blind_then_sees_then_decides(store: Store) -> None:
     campaign = fill(store, ["a wall"], TWO)
     disagree(store, campaign)
-    at = page(store, "adjudicate", "judy")
+    at = page(store, "adjudicate_page", "judy")
     assert not at.dataframe and not any("thinks so" in str(e) for e in at.main), "the others' answers are not there yet"
     look(at)
     press(at, "blind_left")
@@ -120,30 +123,30 @@ def test_a_case_is_held_while_its_page_is_used(store: Store, monkeypatch: pytest
     beats: list[tuple] = []
     monkeypatch.setattr(adjudication, "heartbeat", lambda *told: beats.append(told))
     disagree(store, fill(store, ["a wall"], TWO))
-    page(store, "adjudicate", "judy")
+    page(store, "adjudicate_page", "judy")
     assert [told[1] for told in beats] == [number(store, "judy")]
 
 
 def test_a_closed_account_can_be_opened_again(store: Store) -> None:
-    at = page(store, "people", "root")
+    at = page(store, "people_page", "root")
     close = f"close_{number(store, 'ann')}"
     next(b for b in at.button if b.key == close).click().run()
     with pytest.raises(Forbidden):
-        progress.offers(store, number(store, "ann"))
+        campaign_progress.offers(store, number(store, "ann"))
     assert any(t.value == "ann  (closed)" for t in at.text)
     button = next(b for b in at.button if b.key == close)
     assert button.label == "Activate"
     button.click().run()
-    assert progress.offers(store, number(store, "ann")) == [] and any(t.value == "ann" for t in at.text)
+    assert campaign_progress.offers(store, number(store, "ann")) == [] and any(t.value == "ann" for t in at.text)
 
 
 def test_quality_says_why_there_is_no_number(store: Store) -> None:
     fill(store, ["a wall"])
-    shown = page(store, "lead_quality", "lea")
+    shown = page(store, "quality_page", "lea")
     table = shown.dataframe[0].value
     assert set(table["Value"]) == {"–"} and all(table["Why undefined"].str.len() > 10)
     assert shown.info[0].value.startswith("No decided answer yet")
-    chinese = page(store, "lead_quality", "lea", "zh").dataframe[0].value
+    chinese = page(store, "quality_page", "lea", "zh").dataframe[0].value
     assert [name.split()[0] for name in chinese["系数"]] == ["Krippendorff", "Krippendorff", "Cohen", "Gwet"]
     assert all(why.startswith("未定义") for why in chinese["未定义的原因"])
 
@@ -151,31 +154,31 @@ def test_quality_says_why_there_is_no_number(store: Store) -> None:
 def test_opposite_answers_agree_less_than_chance(store: Store) -> None:
     campaign = fill(store, [f"wall {i}" for i in range(6)], TWO)
     disagree(store, campaign)
-    table = page(store, "lead_quality", "lea").dataframe[0].value
+    table = page(store, "quality_page", "lea").dataframe[0].value
     assert len(table) == 4 and all(float(value) < -0.1 for value in table["Value"]), table
     assert set(table["Observed agreement"]) == {"0.0%"}
-    assert next(iter(page(store, "lead_progress", "lea").metric)).value == "12"
+    assert next(iter(page(store, "progress_page", "lea").metric)).value == "12"
 
 
 def test_win_rates_count_decided_answers_only() -> None:
-    rows = lead_wins.matrix([Wins("a", "b", 3, 1, 5, 0, 2, "p"), Wins("a", "b", 1, 1, 0, 0, 0, "q")], "en")
+    rows = wins_page.matrix([Wins("a", "b", 3, 1, 5, 0, 2, "p"), Wins("a", "b", 1, 1, 0, 0, 0, "q")], "en")
     assert rows == [{"Maker": "a", "a": "–", "b": "67% (6)"}, {"Maker": "b", "a": "33% (6)", "b": "–"}]
 
 
 def test_exports_hold_what_was_said_and_no_names(store: Store) -> None:
     campaign = fill(store, ["=1+1"], TWO)
     disagree(store, campaign)
-    content, *_ = lead_export.archive(number(store, "lea"), campaign, "jsonl", "aside", "answers")
+    content, *_ = export_page.archive(number(store, "lea"), campaign, "jsonl", "aside", "answers")
     with zipfile.ZipFile(io.BytesIO(content)) as file:
         told = file.read("jsonl.jsonl").decode()
         assert told.count('"outcome"') >= 2 and '"ann"' not in told and len(file.namelist()) == 3
-    for make in lead_export.TABLES.values():
-        table = lead_export.csv_text(make(number(store, "lea"), campaign, "en"))
+    for make in export_page.TABLES.values():
+        table = export_page.csv_text(make(number(store, "lea"), campaign, "en"))
         assert not {"ann", "bob"} & set(table.replace("\r\n", ",").split(",")), "files hold pseudonyms"
-    assert "ann" in str(page(store, "lead_quality", "lea").dataframe[-1].value), "a lead sees who it is"
-    assert "'=1+1" in lead_export.csv_text([{"prompt": "=1+1"}]), "a spreadsheet must not run what a prompt says"
-    page(store, "lead_export", "lea")
-    page(store, "lead_wins", "lea")
+    assert "ann" in str(page(store, "quality_page", "lea").dataframe[-1].value), "a lead sees who it is"
+    assert "'=1+1" in export_page.csv_text([{"prompt": "=1+1"}]), "a spreadsheet must not run what a prompt says"
+    page(store, "export_page", "lea")
+    page(store, "wins_page", "lea")
 
 
 @pytest.mark.parametrize("kind", ["pair", "best_worst"])
@@ -188,15 +191,15 @@ def test_a_campaign_from_folders(store: Store, tmp_path: Path, kind: str) -> Non
         (folder / "a.txt").write_text("a wall")
     settings = PLAIN if kind == "pair" else CampaignSettings("best_worst", 1, 1, gold_share=0, attention_share=0)
     given = {"place": "one\ntwo\nthree", "uploads": [], "prompts": (b"a wall\na door\n", "p.txt"), "limit": 0}
-    made = lead_create.make(number(store, "lea"), "c", "from_folders", given, settings)
+    made = create_page.make(number(store, "lea"), "c", "from_folders", given, settings)
     assert made == (3 if kind == "pair" else 1)
     views = assignment.claim(store, number(store, "ann"), "c").views
     assert len(views[0].pictures) == (2 if kind == "pair" else 3) and views[0].prompt == "a wall"
     if kind == "best_worst":
         with pytest.raises(ValueError, match="compare two pictures"):
-            lead_create.make(number(store, "lea"), "e", "from_folders", {**given, "gold": "gold.jsonl"}, settings)
+            create_page.make(number(store, "lea"), "e", "from_folders", {**given, "gold": "gold.jsonl"}, settings)
     with pytest.raises(ValueError, match="nothing is left"):
-        lead_create.make(number(store, "lea"), "d", "from_folders", {**given, "prompts": (b"else", "p.txt")}, settings)
+        create_page.make(number(store, "lea"), "d", "from_folders", {**given, "prompts": (b"else", "p.txt")}, settings)
     assert [c.name for c in campaigns.listed(store, store.operator)] == ["c"]
 
 
@@ -212,9 +215,9 @@ def test_a_form_can_add_what_is_known(store: Store, tmp_path: Path) -> None:
     (tmp_path / "runs" / "gold.jsonl").write_text(json.dumps(line))
     given = {"place": "one\ntwo", "uploads": [], "prompts": None, "limit": 0, "gold": "gold.jsonl"}
     settings = CampaignSettings(overlap=1, cap=1, gold_share=0.1, attention_share=0.1)
-    assert lead_create.make(number(store, "lea"), "c", "from_folders", given, settings) == 3
+    assert create_page.make(number(store, "lea"), "c", "from_folders", given, settings) == 3
     kinds = store.read(lambda db: list(db.execute(select(schema.item.c.kind)).scalars()))
     assert Counter(kinds) == {"work": 2, "gold": 1, "attention": 3}, "what is gold is no work"
     with pytest.raises(ValueError, match="lies outside"):
-        lead_create.make(number(store, "lea"), "d", "from_folders", {**given, "gold": "../x.jsonl"}, settings)
+        create_page.make(number(store, "lea"), "d", "from_folders", {**given, "gold": "../x.jsonl"}, settings)
     assert [c.name for c in campaigns.listed(store, store.operator)] == ["c"]

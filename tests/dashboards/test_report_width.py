@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.page.style import CSS
-from experiments.report import write_report
-from tests.dashboards import chromium
-from tests.made_up_run import make_chain
+from experiments.report.page_style import CSS
+from experiments.report.report import write_report
+from tests.fixtures import chromium
+from tests.fixtures.made_up_run import make_chain
 
 pytestmark = pytest.mark.slow
 WIDTHS = """() => [...document.querySelectorAll('.wall tr')]

@@ -13,14 +13,17 @@ from sqlalchemy import select
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from dashboards.annotate import lead_create, paints, place, tickets, viewer
+from dashboards.annotate import served_store, signed_tokens
+from dashboards.annotate.lead import create_page
 from dashboards.annotate.server import ROUTES, BasePath, under
-from preference_data import accounts, answering, assignment, campaigns, schema
-from preference_data.answers import Given
-from preference_data.roles import Account
-from preference_data.settings import CampaignSettings
-from preference_data.store import Store
-from tests.dashboards.desk_of_pictures import SECRETS, fill, staffed
+from dashboards.annotate.viewer import paint_times, viewer
+from preference_data.campaign import answering, assignment, campaigns
+from preference_data.campaign.campaign_settings import CampaignSettings
+from preference_data.campaign.outcomes import Given
+from preference_data.store import accounts, schema
+from preference_data.store.roles import Account
+from preference_data.store.store import Store
+from tests.fixtures.desk_of_pictures import SECRETS, fill, staffed
 
 ALONE = CampaignSettings(gold_share=0.0, attention_share=0.0, repeat_share=0.0)
 
@@ -40,7 +43,7 @@ def browser(store: Store, name: str = "") -> TestClient:
     client = TestClient(Starlette(routes=list(ROUTES)))
     if name:
         who = person(store, name)
-        ticket = tickets.sign(place.here().key, "enter", who.id, who.session, time.time() + 60)
+        ticket = signed_tokens.sign(served_store.here().key, "enter", who.id, who.session, time.time() + 60)
         assert client.post("/session", content=ticket).status_code == 204
     return client
 
@@ -63,7 +66,7 @@ def test_the_time_of_an_assignment_begins_when_it_is_painted(store: Store) -> No
     campaign = fill(store, ["a wall"])
     ann = person(store, "ann")
     view = assignment.claim(store, ann.id, campaign).views[0]
-    shown = paints.name(view.token, None)  # what the viewer is given to report
+    shown = paint_times.name(view.token, None)  # what the viewer is given to report
     store.clock = lambda: 1000.0
     assert browser(store, "bob").post("/painted", content=shown).status_code == 404
     assert browser(store).post("/painted", content=shown).status_code == 404
@@ -72,14 +75,14 @@ def test_the_time_of_an_assignment_begins_when_it_is_painted(store: Store) -> No
     assert browser(store, "ann").post("/painted", content=shown).status_code == 204  # as after a reload
     for other in ("x" * 10_000, "", "/0", f"{view.token}/-1", f"{view.token}/0/0", f"{view.token}/x", "unknown/0"):
         assert browser(store, "ann").post("/painted", content=other).status_code == 404, other
-    assert paints.find(ann.id, shown) == 1002.5, "the newest paint is when it can be judged from"
+    assert paint_times.find(ann.id, shown) == 1002.5, "the newest paint is when it can be judged from"
     store.clock = lambda: 1004.0
     done = answering.answer(store, ann.id, view.token, Given("tie"), "key-12345678", None)
     took = store.read(lambda db: db.execute(select(schema.answer.c.duration_ms, schema.assignment.c.duration_ms)
                                             .join(schema.assignment)).one())  # fmt: skip
     assert tuple(took) == (4000, 4000), "and the time of an answer begins with the first"
     assert browser(store, "ann").post("/painted", content=f"{view.token}/{done.answer}").status_code == 204
-    assert paints.find(ann.id, paints.name(view.token, done.answer)) == 1004.0
+    assert paint_times.find(ann.id, paint_times.name(view.token, done.answer)) == 1004.0
 
 
 def test_a_pair_that_comes_back_after_its_lease_has_a_time_of_its_own(store: Store) -> None:
@@ -99,13 +102,13 @@ def test_a_pair_that_comes_back_after_its_lease_has_a_time_of_its_own(store: Sto
 
 def test_a_cookie_cannot_be_made_read_or_outlived(store: Store) -> None:
     client = browser(store, "ann")
-    cookie = client.cookies.get(tickets.COOKIE)
+    cookie = client.cookies.get(signed_tokens.COOKIE)
     said = TestClient(Starlette(routes=list(ROUTES)))
     assert said.post("/session", content=str(cookie)).status_code == 403, "a session is no ticket"
     assert said.post("/session", content="enter.1.0.99999999999.00").status_code == 403
     assert said.post("/session", content="\xff".encode("latin-1")).status_code == 403
     who = person(store, "ann")
-    ticket = tickets.sign(place.here().key, "enter", who.id, who.session, time.time() + 60)
+    ticket = signed_tokens.sign(served_store.here().key, "enter", who.id, who.session, time.time() + 60)
     header = said.post("/session", content=ticket).headers["set-cookie"].lower()
     assert "httponly" in header and "samesite=strict" in header
     campaign = fill(store, ["a wall"])
@@ -145,33 +148,33 @@ def test_a_hostile_upload_is_refused_and_leaves_nothing(
     bad = [upload(name, content), *others]
     files = given(("one", bad), ("two", bad))
     with pytest.raises(ValueError, match=told):
-        lead_create.make(person(store, "lea").id, "c", "from_uploads", files, ALONE)
+        create_page.make(person(store, "lea").id, "c", "from_uploads", files, ALONE)
     assert campaigns.listed(store, store.operator) == []
 
 
 def test_uploaded_prompts_are_read_as_prompt_files_are() -> None:
     for encoding in ("utf-8", "utf-8-sig", "utf-16"):
         content = "a wall\r\n\r\na\u2028door".encode(encoding)
-        assert lead_create.prompt_texts(content, "p.txt") == {"a wall", "a\u2028door"}
+        assert create_page.prompt_texts(content, "p.txt") == {"a wall", "a\u2028door"}
     with pytest.raises(ValueError, match=r"p\.txt line 2 is no UTF-8"):
-        lead_create.prompt_texts(b"a wall\ncaf\xe9", "p.txt")
+        create_page.prompt_texts(b"a wall\ncaf\xe9", "p.txt")
 
 
 def test_uploads_and_paths_cannot_leave_their_folders(store: Store, tmp_path: Path) -> None:
     outside = tmp_path.parent / "outside.png"
-    lead_create.uploaded([("../../one", [upload("..\\..\\../../outside.png", b"x")])], tmp_path)
+    create_page.uploaded([("../../one", [upload("..\\..\\../../outside.png", b"x")])], tmp_path)
     assert not outside.exists() and [p.name for p in tmp_path.rglob("outside.png")] == ["outside.png"]
     (tmp_path / "runs").mkdir()
     for path in ("../", "/etc", "../pictures"):
         with pytest.raises(ValueError, match="lies outside"):
-            lead_create.allowed(path)
+            create_page.allowed(path)
     with pytest.raises(ValueError, match="both makers"):
-        lead_create.uploaded([("a", [upload("x.png", b"x")]), ("a", [upload("x.png", b"x")])], tmp_path / "runs")
+        create_page.uploaded([("a", [upload("x.png", b"x")]), ("a", [upload("x.png", b"x")])], tmp_path / "runs")
 
 
 def test_pages_below_a_base_path_answer_with_and_without_it(store: Store) -> None:
-    place.use(store, base="annotate/")
-    assert place.here().base == "/annotate"
+    served_store.use(store, base="annotate/")
+    assert served_store.here().base == "/annotate"
     app = BasePath(Starlette(routes=under("/annotate", ROUTES)), "/annotate")
     client = TestClient(app)
     assert [client.get(path).text for path in ("/annotate/health", "/health")] == ["ok", "ok"]
@@ -180,15 +183,15 @@ def test_pages_below_a_base_path_answer_with_and_without_it(store: Store) -> Non
         "whatever the host is called"
     )
     who = person(store, "ann")
-    ticket = tickets.sign(place.here().key, "enter", who.id, who.session, time.time() + 60)
+    ticket = signed_tokens.sign(served_store.here().key, "enter", who.id, who.session, time.time() + 60)
     assert "path=/annotate;" in client.post("/annotate/session", content=ticket).headers["set-cookie"].lower()
     view = assignment.claim(store, who.id, fill(store, ["a wall"])).views[0]
     assert client.get(viewer.address(view.pictures[0])).status_code == 200
     assert viewer.address(view.pictures[0]).startswith("/annotate/picture/")
     for bad in ("a b", "/../x", "http://x/y", "a//b", "/é"):
         with pytest.raises(ValueError, match="base path"):
-            place.base_path(bad)
-    assert [place.base_path(x) for x in ("", "/", "/a/b/", "a")] == ["", "", "/a/b", "/a"]
+            served_store.base_path(bad)
+    assert [served_store.base_path(x) for x in ("", "/", "/a/b/", "a")] == ["", "", "/a/b", "/a"]
 
 
 WARM = """
@@ -197,7 +200,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from dashboards.annotate.server import started
 with TestClient(Starlette(lifespan=started)):
-    loaded = [name in sys.modules for name in ("pandas", "dashboards.annotate.desk")]
+    loaded = [name in sys.modules for name in ("pandas", "dashboards.annotate.annotation_page")]
     print(gc.get_freeze_count(), len(gc.get_objects()), *loaded)
 """
 

@@ -25,13 +25,13 @@ from alignment.groups import Groups
 from alignment.trajectory import Walk
 from base_model.sample import Sampler
 from experiments.benchmarks.card.card import Card
-from experiments.benchmarks.card.ranks import joined
+from experiments.benchmarks.card.fake_ranks import joined
 from experiments.benchmarks.card.release import LANGUAGE, language_model, make_release, read_hollow, write_hollow
 from experiments.benchmarks.card.torch_patches import opened
 from experiments.experiment import Experiment
 from preference_data.records import Prompt
-from rewards.metering import Meter
 from rewards.scores import Scores
+from rewards.serving.metering import Meter
 
 LETTERS = 96
 """of a made-up prompt: as many tokens, since the tokenizer here knows bytes alone"""
@@ -115,8 +115,8 @@ def count_recipe(
     then never there, a rollout has no steps but those that are learned from, and nothing is saved. Raises `Mixed` for
     what CUDA or NCCL would refuse.
     """
-    from experiments import runner
     from experiments.progress import Progress
+    from experiments.training import runner
 
     folder.mkdir(parents=True, exist_ok=True)
     base = make_release(folder / "base", experiment.preset, layers)
@@ -137,8 +137,8 @@ def count_recipe(
 
 def only_updates(experiment: Experiment, stack: ExitStack) -> Experiment:
     """The experiment without what is the same whatever the engine."""
-    from base_model.vlm import VisionLanguageEncoder
-    from experiments import runner
+    from base_model.qwen.language_encoder import VisionLanguageEncoder
+    from experiments.training import runner
 
     def run(self: Any, prompts: Sequence[str], shown: Any) -> list[Tensor]:
         self._load_tokenizer()
@@ -169,19 +169,11 @@ def without_numbers(card: Card) -> Iterator[list[int]]:
 
     Yields the token counts of the prompts that are encoded.
     """
-    from base_model import (
-        checkpoint,
-        engine,
-        engine_deepspeed,
-        engine_files,
-        lora,
-        released,
-        shards,
-        vlm,
-        weights,
-        zero_state,
-    )
-    from experiments import ranks, runner
+    from base_model import lora
+    from base_model.engine import engine, engine_deepspeed, engine_files, zero_state
+    from base_model.files import checkpoint, released, shards, weights
+    from base_model.qwen import language_encoder
+    from experiments.training import ranks, runner
 
     lengths: list[int] = []
     with ExitStack() as stack:
@@ -192,7 +184,7 @@ def without_numbers(card: Card) -> Iterator[list[int]]:
                              (engine_deepspeed, "like")):  # fmt: skip
             swap(module, name, card.placeholders(getattr(module, name)))
         swap(shards.Shards, "get", hollow_tensor)
-        swap(vlm.VisionLanguageEncoder, "_load", load_language_model)
+        swap(language_encoder.VisionLanguageEncoder, "_load", load_language_model)
         for module in (engine, engine_deepspeed):
             swap(module, "frozen_checksum", lambda _: 0)
         for module in (engine_files, shards, lora, weights):
@@ -204,13 +196,13 @@ def without_numbers(card: Card) -> Iterator[list[int]]:
         for module in (engine_files, engine_deepspeed, zero_state):
             swap(module, "write_one_by_one", write_hollow_one_by_one)
         swap(checkpoint, "_sha256", lambda path: f"{path.stat().st_size}")
-        heard = vlm.padded
+        heard = language_encoder.padded
 
         def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
             lengths.extend(len(row) for row in rows)
             return heard(rows)
 
-        swap(vlm, "padded", padded)
+        swap(language_encoder, "padded", padded)
         for owner, name, phase in phases():
             swap(owner, name, phased(card, getattr(owner, name), phase))
         yield lengths
@@ -219,18 +211,19 @@ def without_numbers(card: Card) -> Iterator[list[int]]:
 def phases() -> Iterator[tuple[Any, str, str]]:
     """Functions of the project, and what their time is called."""
     from alignment import groups
-    from base_model.engine import LocalEngine
-    from base_model.engine_deepspeed import DeepSpeedEngine
-    from base_model.qwen_image import QwenImage
-    from base_model.vlm import VisionLanguageEncoder
-    from experiments import preferences, runner
+    from base_model.engine.engine import LocalEngine
+    from base_model.engine.engine_deepspeed import DeepSpeedEngine
+    from base_model.qwen.language_encoder import VisionLanguageEncoder
+    from base_model.qwen.model import QwenImage
+    from experiments.preferences import from_scores
+    from experiments.training import runner
 
     yield runner, "open_either", "open"
     yield runner, "encode_ahead", "encode"
     yield VisionLanguageEncoder, "_run", "encode"
     yield runner, "equip_engine", "equip"
     yield groups, "rollout", "rollout"
-    yield preferences, "walked", "rollout"
+    yield from_scores, "walked", "rollout"
     yield QwenImage, "decode", "decode"
     yield runner, "look", "look"
     yield LocalEngine, "update", "update"

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from base_model.mmdit import MMDiT
-from base_model.presets import PRESETS, VAES
+from base_model.qwen.mmdit import MMDiT
+from base_model.qwen.presets import PRESETS, VAES
 
 TYPES = {"BF16": torch.bfloat16, "F32": torch.float32, "I64": torch.int64, "U8": torch.uint8, "BOOL": torch.bool,
          "F16": torch.float16, "F64": torch.float64, "I32": torch.int32}  # fmt: skip

@@ -1,0 +1,67 @@
+"""What a loss measures at every denoising step by itself: an engine that takes note and otherwise is the engine inside.
+
+Ratios and clip shares differ by orders of magnitude between steps, and a mean over the window hides the one that runs
+away. A loss reports means over one micro-batch, and the micro-batches of GRPO and its variants hold one step each, so
+nothing in a loss needs to know of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from base_model.engine.engine import Engine, Loss, Micro
+
+NOTED = ("ratio", "clip_share")
+
+
+class ByStep:
+    """`engine`, and the means of `NOTED` by denoising step; `levels` are the sampler's noise levels, which number them.
+
+    It answers what loops ask; the engine itself saves and loads. Micro-batches without a `transition`, and losses
+    without these metrics, leave nothing.
+    """
+
+    def __init__(self, engine: Engine, levels: Sequence[float]) -> None:
+        self._engine = engine
+        self._step = {level: i for i, level in enumerate(levels)}
+        self._seen: dict[str, list[Tensor]] = {}
+        self.rank, self.world_size, self.device = engine.rank, engine.world_size, engine.device
+        self.module: nn.Module = engine.module
+
+    @property
+    def updates(self) -> int:
+        return self._engine.updates
+
+    def update(self, micros: Sequence[Micro], loss: Loss[Micro]) -> dict[str, float]:
+        """See `Engine.update`."""
+
+        def noting(micro: Micro) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+            value, metrics = loss(micro)
+            self._note(getattr(micro, "transition", None), metrics)
+            return value, metrics
+
+        return self._engine.update(micros, noting)
+
+    def _note(self, transition: Any, metrics: Mapping[str, Tensor | float]) -> None:
+        step = self._step.get(getattr(transition, "sigma", -1.0))
+        for name in NOTED if step is not None else ():
+            if name in metrics:
+                self._seen.setdefault(f"{name}/step_{step}", []).append(torch.as_tensor(metrics[name]).detach())
+
+    def drain(self) -> dict[str, float]:
+        """Means since the last time, as metrics such as "clip_share/step_2", and start again from nothing."""
+        seen, self._seen = self._seen, {}
+        return {name: float(torch.stack(values).double().mean()) for name, values in sorted(seen.items())}
+
+    def gather(self, x_B: Tensor) -> Tensor:
+        """See `Engine.gather`."""
+        return self._engine.gather(x_B)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """See `Engine.averaged`."""
+        return self._engine.averaged()

@@ -1,0 +1,168 @@
+"""The `FlowModel` made of the MMDiT, the autoencoder and a text encoder."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from base_model.interface import Conditioning, Grid, Pictures, padded_together
+from base_model.lora import adapter_as_kept, adapter_off, adapter_weights, has_adapter, is_kept, keep_adapter
+from base_model.qwen.coarse_encoder import CoarseEncoder
+from base_model.qwen.mmdit import MMDiT, MMDiTConfig
+from base_model.qwen.tokens import patchify, unpatchify
+from base_model.qwen.vae import QwenImageVAE
+from base_model.sample import Sampler, at_once
+
+MOST = 1024
+"""images that the autoencoder sees at once at most, however small they are"""
+
+
+class TextEncoder(Protocol):
+    """Frozen; turns prompts, and what it sees in the pictures that they are about, into vectors."""
+
+    nothing: str
+    """the prompt that says nothing"""
+
+    def encode(self, texts: Sequence[str], pictures: Pictures = ()) -> tuple[Tensor, Tensor]:
+        """(text_BLD, mask_BL bool), right-padded with zeros."""
+        ...
+
+    def fitted(self, pictures: Pictures) -> Pictures:
+        """Condition pictures in the sizes that the autoencoder should see them in."""
+        ...
+
+
+class QwenImage:
+    """Text, and pictures, to picture. `picture` is the (height, width) in pixels of what is made.
+
+    Raises ValueError when the picture does not divide into latent tokens or the network's widths do not fit.
+    """
+
+    def __init__(
+        self,
+        network: MMDiT,
+        vae: QwenImageVAE,
+        picture: tuple[int, int],
+        device: str = "cpu",
+        text: TextEncoder | None = None,
+    ) -> None:
+        """`text` is the byte-level encoder with its coarse sight when not given."""
+        cfg = network.cfg
+        self.side = vae.cfg.factor * cfg.patch_size
+        """pixels that a latent token covers on each side"""
+        self.grid = token_grid(picture, self.side)
+        if cfg.in_channels != vae.cfg.z_dim * cfg.patch_size**2:
+            raise ValueError(
+                f"the network reads tokens of {cfg.in_channels} channels, the autoencoder makes "
+                f"{vae.cfg.z_dim} x {cfg.patch_size}^2 = {vae.cfg.z_dim * cfg.patch_size**2}"
+            )
+        self.trainable: nn.Module = network.to(device)
+        self.vae = vae.to(device).eval().requires_grad_(False)
+        self.device = torch.device(device)
+        self.channels = cfg.in_channels
+        self.network, self.picture = network, picture
+        self.native = picture
+        """size of what the model is for, which its folder tells; `picture` may be another"""
+        self.text: TextEncoder = text or CoarseEncoder(self.vae)
+        self._frozen: nn.Module | None = None
+
+    def encode_text(self, texts: Sequence[str], pictures: Pictures = ()) -> Conditioning:
+        text, mask = self.text.encode(texts, pictures)
+        grids, shown = (self.grid,) * len(texts), self.encode_pictures(self.text.fitted(pictures))
+        lengths = tuple(mask.sum(1).tolist())  # asked once here, and not in every pass
+        return Conditioning(text.to(self.device), mask.to(self.device), grids, *shown, lengths)
+
+    def unconditional(self, size: int, pictures: Pictures = ()) -> Conditioning:
+        return self.encode_text([self.text.nothing] * size, pictures)
+
+    def levels(self, sampler: Sampler) -> list[float]:
+        """The noise levels that the sampler asks for."""
+        return sampler.levels()
+
+    def sized(self, picture: tuple[int, int]) -> Self:
+        """The same model, same weights, for pictures of another (height, width)."""
+        other = copy.copy(self)
+        other.picture, other.grid = picture, token_grid(picture, self.side)
+        return other
+
+    def encode_pictures(self, pictures: Pictures) -> tuple[Tensor | None, tuple[tuple[Grid, ...], ...]]:
+        """`Conditioning.pictures_BRC` and `.picture_grids`: every picture in its own size."""
+        if not any(pictures):
+            return None, ()
+        grids = tuple(tuple(token_grid((p.shape[1], p.shape[2]), self.side) for p in own) for own in pictures)
+        flat = [picture for own in pictures for picture in own]
+        encoded: dict[int, Tensor] = {}
+        for shape in dict.fromkeys(picture.shape for picture in flat):  # those of one size together
+            chosen = [i for i, picture in enumerate(flat) if picture.shape == shape]
+            tokens = self.encode_pixels(torch.stack([flat[i] for i in chosen]))
+            encoded |= zip(chosen, tokens.split(1), strict=True)
+        empty, in_order = torch.zeros(1, 0, self.channels, device=self.device), iter(range(len(flat)))
+        rows = [torch.cat([empty, *(encoded[next(in_order)] for _ in own)], 1) for own in pictures]
+        return padded_together(rows), grids
+
+    @torch.no_grad()
+    def encode_pixels(self, images_B3HW: Tensor) -> Tensor:
+        few = images_B3HW.split(at_once(images_B3HW.shape[2] * images_B3HW.shape[3] // self.side**2 or 1, MOST))
+        return torch.cat([patchify(self.vae.encode(part.to(self.device) * 2.0 - 1.0)) for part in few])
+
+    @torch.no_grad()
+    def decode(self, x_BSC: Tensor) -> Tensor:
+        few = x_BSC.split(at_once(x_BSC.shape[1], MOST))
+        return torch.cat([self.vae.decode(unpatchify(part, self.grid)) * 0.5 + 0.5 for part in few])
+
+    def velocity(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
+        return self.trainable(
+            x_BSC, sigma_B, cond.text_BLD, cond.mask_BL, cond.grids, cond.pictures_BRC, cond.picture_grids, cond.lengths
+        )
+
+    def noise(self, size: int, generator: torch.Generator) -> Tensor:
+        shape = (size, self.grid[0] * self.grid[1], self.channels)
+        return torch.randn(shape, generator=generator).to(self.device)
+
+    def freeze_reference(self) -> None:
+        """Keep the network as it is now; `reference` returns to it.
+
+        With a new adapter that is the base, and needs no copy; of an adapter that has learned, it alone is copied.
+        """
+        if has_adapter(self.network):
+            if any(value.any() for name, value in adapter_weights(self.network).items() if ".lora_B." in name):
+                keep_adapter(self.network)
+            return
+        self._frozen = copy.deepcopy(self.network).eval().requires_grad_(False)
+
+    @contextlib.contextmanager
+    def reference(self) -> Iterator[QwenImage]:
+        """Inside, `velocity` is the frozen copy's, or the network's with its adapter as it was, or without.
+
+        Raises ValueError when there is no adapter and `freeze_reference` was never called.
+        """
+        if has_adapter(self.network):
+            with adapter_as_kept(self.network) if is_kept(self.network) else adapter_off(self.network):
+                yield self
+            return
+        if self._frozen is None:
+            raise ValueError("no reference was frozen: call freeze_reference() before alignment begins")
+        learning, self.trainable = self.trainable, self._frozen
+        try:
+            yield self
+        finally:
+            self.trainable = learning
+
+
+def token_grid(picture: tuple[int, int], side: int) -> Grid:
+    """Rows and columns of tokens of a (height, width). Raises ValueError when it does not divide into tokens."""
+    if picture[0] % side or picture[1] % side:
+        raise ValueError(f"a picture of {picture[0]}x{picture[1]} does not divide into tokens of {side} pixels a side")
+    return picture[0] // side, picture[1] // side
+
+
+def build(cfg: MMDiTConfig, vae: QwenImageVAE, picture: tuple[int, int], seed: int, device: str = "cpu") -> QwenImage:
+    """A model with freshly drawn weights, the same for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return QwenImage(MMDiT(cfg), vae, picture, device)

@@ -1,0 +1,220 @@
+"""A campaign from a form: what to compare, what to ask, of how many people."""
+
+from __future__ import annotations
+
+import random
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+import streamlit as st
+
+from dashboards.annotate import current_user, served_store
+from dashboards.annotate.lead.lead_words import lead
+from dashboards.annotate.translation import translated
+from dashboards.annotate.words import say
+from preference_data.campaign import campaigns, checks, sources
+from preference_data.campaign.campaign_settings import AXES, EVIDENCE, POLICIES, CampaignSettings
+from preference_data.campaign.campaigns import Item
+from preference_data.captions import CAPTIONS
+from preference_data.line_files import json_lines, text_lines
+from preference_data.prompts import PromptSet
+from preference_data.sentences import Sentence
+from preference_data.store.roles import LEAD
+
+SOURCES = ("from_run", "from_folders", "from_uploads", "from_disagreement")
+UNIFORM_SHARE = 0.2
+"""Of work is drawn uniformly whatever policy is chosen, so that estimates can be made unbiased."""
+UPLOADS = ["png", "jpg", "jpeg", "webp", "txt", "jsonl"]
+MAX_UPLOADS = 2000
+PER_PROMPT = 10
+"""Pairs of one prompt at most."""
+
+
+def page() -> None:
+    """The form."""
+    person, language = current_user.require(LEAD), current_user.language()
+    st.subheader(lead(language, "create"))
+    source = st.segmented_control(lead(language, "source"), SOURCES, default="from_run", required=True,
+                                  format_func=lambda s: lead(language, s))  # fmt: skip
+    with st.form("campaign"):
+        name = st.text_input(lead(language, "name"), max_chars=120)
+        given = _what(source, language)
+        settings = _settings(source, language)
+        sent = st.form_submit_button(lead(language, "make"), type="primary")
+    if not sent:
+        return
+    try:
+        count = make(person.id, name, source, given, settings())
+    except (ValueError, FileNotFoundError) as error:
+        st.error(translated(language, error), icon=":material/error:")
+        return
+    st.success(lead(language, "made").format(name=name, n=count), icon=":material/check_circle:")
+
+
+def make(actor: int, name: str, source: str, given: dict[str, Any], settings: CampaignSettings) -> int:
+    """Gather the pictures, then make, fill and open the campaign; how many items it has, checks left out.
+
+    Raises ValueError or FileNotFoundError, before anything is made, when the pictures cannot be gathered.
+    """
+    store = served_store.store()
+    with tempfile.TemporaryDirectory() as scratch:
+        items = gather(source, given, Path(scratch))
+    if given["prompts"]:
+        wanted = prompt_texts(*given["prompts"])
+        items = [item for item in items if item.prompt.text in wanted]
+    if 0 < given["limit"] < len(items):
+        items = random.Random(0).sample(items, given["limit"])
+    if settings.kind == "best_worst":
+        items = all_at_once(items)
+    if not items:
+        raise ValueError(Sentence("nothing is left to compare; are these the prompts that the pictures show?"))
+    if given.get("gold") and settings.kind != "pair":
+        raise ValueError(
+            Sentence("items with a known answer compare two pictures; leave the file out for more pictures")
+        )
+    known = checks.gold(allowed(given["gold"]), store.pictures) if given.get("gold") else []
+    known += checks.attention(items, store.pictures, settings.attention_share)
+    made = campaigns.create(store, actor, name, settings)
+    campaigns.add_items(
+        store, actor, made.id, [*known, *items], source=f"{source}: {given['place'] or 'uploads'}"[:250]
+    )
+    campaigns.set_state(store, actor, made.id, "open")
+    return len(items)
+
+
+def gather(source: str, given: dict[str, Any], scratch: Path) -> list[Item]:
+    """Pairs from folders and runs below the folder that this server was told to look in, or from uploads."""
+    pictures = served_store.store().pictures
+    if source == "from_uploads":
+        return sources.from_folders(uploaded(given["uploads"], scratch), pictures, PER_PROMPT)
+    places = [allowed(line.strip()) for _, line in text_lines(given["place"])]
+    if not places:
+        raise ValueError(Sentence("name a folder or a file"))
+    if source == "from_disagreement":
+        return [item for file in places for item in sources.from_disagreements(file, pictures)]
+    if source == "from_run":
+        places = [stage for run in places for stage in stages(run)]
+    return sources.from_folders(places, pictures, PER_PROMPT)
+
+
+def stages(run: Path) -> list[Path]:
+    """The folders of a run that kept pictures: its stages, or itself. Raises ValueError when there are none."""
+    found = [folder for folder in sorted(run.iterdir()) if sources.is_run(folder)] if run.is_dir() else []
+    if sources.is_run(run):
+        found.append(run)
+    if not found:
+        raise ValueError(Sentence("{run} kept no samples; is it the folder of a run?", {"run": run.name}))
+    return found
+
+
+def all_at_once(items: Sequence[Item]) -> list[Item]:
+    """One item a prompt with all its pictures, out of pairs."""
+    by_prompt: dict[str, dict[str, tuple[Any, str]]] = {}
+    for item in items:
+        for picture, label in zip(item.pictures, item.labels, strict=True):
+            by_prompt.setdefault(item.prompt.id, {})[picture.sha256] = (picture, label)
+    prompts = {item.prompt.id: item.prompt for item in items}
+    return [
+        Item(prompts[key], tuple(p for p, _ in there.values()), labels=tuple(name for _, name in there.values()))
+        for key, there in by_prompt.items()
+    ]
+
+
+def prompt_texts(content: bytes, name: str) -> set[str]:
+    """The prompts of a file: one a line, or JSON objects in NAME.jsonl. Raises ValueError naming the line."""
+    return {p.text for p in PromptSet.decode(content, name)}
+
+
+def allowed(text: str) -> Path:
+    """A path below the runs folder. Raises ValueError for any other: a form must not open every file of a machine."""
+    root = served_store.here().runs.resolve()
+    found = (root / text).resolve() if not Path(text).is_absolute() else Path(text).resolve()
+    if not found.is_relative_to(root):
+        raise ValueError(Sentence("{text} lies outside of {root}/, the folder that this server was told to look in",
+                                  {"text": text, "root": root.name}))  # fmt: skip
+    if not found.exists():
+        raise FileNotFoundError(Sentence("there is no {text} in {root}/", {"text": text, "root": root.name}))
+    return found
+
+
+def uploaded(files: Sequence[tuple[str, Sequence[Any]]], scratch: Path) -> list[Path]:
+    """A folder for each maker with what was uploaded. Names are reduced to their last part.
+
+    Raises ValueError without makers or pictures, for too many files, and for captions that point out of the folder.
+    """
+    found = []
+    for maker, uploads in files:
+        name = re.sub(r"[^\w .@-]", "_", maker.strip()).strip(". ")
+        if not name or not uploads:
+            raise ValueError(Sentence("name both makers and upload pictures of each"))
+        if len(uploads) > MAX_UPLOADS:
+            raise ValueError(Sentence("{n} files at once; at most {most} are taken",
+                                      {"n": len(uploads), "most": MAX_UPLOADS}))  # fmt: skip
+        folder = scratch / name
+        if folder.exists():
+            raise ValueError(Sentence("both makers are called {name!r}", {"name": name}))
+        folder.mkdir()
+        for upload in uploads:
+            plain = PurePath(upload.name.replace("\\", "/")).name or "unnamed"
+            content = upload.getvalue()
+            if plain == CAPTIONS:
+                _check_captions(content)
+            (folder / plain).write_bytes(content)
+        found.append(folder)
+    return found
+
+
+def _check_captions(content: bytes) -> None:
+    for number, row in json_lines(content, CAPTIONS):
+        name = row.get("picture") if isinstance(row, dict) else None  # what is missing is told when the folder is read
+        if isinstance(name, str) and PurePath(name).name != name:
+            raise ValueError(f"{CAPTIONS} line {number}: {name!r} is no plain file name")
+
+
+def _what(source: str, language: str) -> dict[str, Any]:
+    given: dict[str, Any] = {"place": "", "uploads": [], "prompts": None}
+    if source == "from_uploads":
+        st.caption(lead(language, "uploads_help"))
+        for column, side in zip(st.columns(2), "AB", strict=True):
+            maker = column.text_input(f"{lead(language, 'uploads_maker')} {side}", max_chars=120, key=f"maker_{side}")
+            files = column.file_uploader(f"{lead(language, 'from_uploads')} {side}", accept_multiple_files=True,
+                                         type=UPLOADS, key=f"files_{side}")  # fmt: skip
+            given["uploads"].append((maker, files))
+    elif source == "from_folders":
+        given["place"] = st.text_area(lead(language, "folders"), key="folders")
+    elif source == "from_disagreement":
+        given["place"] = st.text_input(lead(language, "disagreement_file"), key="disagreement_file")
+    else:
+        given["place"] = st.text_input(lead(language, "run_folder"), "quickstart", key="run_folder")
+    prompts = st.file_uploader(lead(language, "prompt_file"), type=["txt", "jsonl"], key="prompt_file")
+    if prompts is not None:
+        given["prompts"] = (prompts.getvalue(), prompts.name)
+    given["gold"] = st.text_input(lead(language, "gold_file"), key="gold_file").strip()
+    given["limit"] = st.number_input(lead(language, "limit"), 0, 1_000_000, 200, key="limit")
+    return given
+
+
+def _settings(source: str, language: str) -> Any:
+    """A function that makes the settings, so that a mistake in them is reported when the form is sent."""
+    a, b, c = st.columns(3)
+    kind = a.selectbox(lead(language, "kind"), ("pair", "best_worst"), format_func=lambda k: lead(language, k))
+    overlap = b.number_input(lead(language, "overlap"), 1, 50, 2)
+    cap = c.number_input(lead(language, "cap"), 1, 50, 3)
+    policies = POLICIES if source == "from_disagreement" else POLICIES[:3]
+    policy = a.selectbox(lead(language, "policy"), policies, len(policies) - 1 if source == "from_disagreement" else 0,
+                         format_func=lambda p: lead(language, p))  # fmt: skip
+    shown = b.selectbox(lead(language, "show_evidence"), EVIDENCE, format_func=lambda e: lead(language, e))
+    repeat = c.number_input(lead(language, "repeat_share"), 0.0, 0.3, 0.05, 0.01)
+    gold = a.number_input(lead(language, "gold_share"), 0.0, 0.3, 0.05, 0.01)
+    attention = b.number_input(lead(language, "attention_share"), 0.0, 0.3, 0.02, 0.01)
+    axes = st.pills(lead(language, "ask_axes"), AXES, selection_mode="multi", default=["text"],
+                    format_func=lambda x: say(language, f"axis_{x}"))  # fmt: skip
+    texts = {"en": st.text_area(lead(language, "guidelines_en")), "zh": st.text_area(lead(language, "guidelines_zh"))}
+    shares = {"uniform": 1.0} if policy == "uniform" else {"uniform": UNIFORM_SHARE, policy: 1 - UNIFORM_SHARE}
+    return lambda: CampaignSettings(
+        kind, int(overlap), int(cap), policy=shares, gold_share=gold, attention_share=attention,
+        repeat_share=repeat, axes=tuple(axes), evidence=shown, guidelines={k: v for k, v in texts.items() if v.strip()},
+    )  # fmt: skip

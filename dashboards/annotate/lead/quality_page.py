@@ -1,0 +1,102 @@
+"""How good the answers are: agreement with intervals, a test of position bias, and each annotator's conduct."""
+
+from __future__ import annotations
+
+import math
+
+import streamlit as st
+
+from dashboards.annotate import current_user, served_store
+from dashboards.annotate.lead.lead_words import lead
+from dashboards.annotate.lead.progress_page import choose
+from dashboards.annotate.translation import translated
+from preference_data.campaign.quality import overview
+from preference_data.campaign.quality.overview import Quality
+from preference_data.campaign.quality.reliability import Share
+from preference_data.store.roles import LEAD
+
+BIAS = 0.01
+"""p-value below which the sides are not chance."""
+
+
+def page() -> None:
+    """Quality of one campaign."""
+    person, language = current_user.require(LEAD), current_user.language()
+    st.subheader(lead(language, "quality"))
+    chosen = choose(person.id)
+    if chosen is None:
+        return
+    found = overview.quality(served_store.store(), person.id, chosen.id)
+    st.markdown(f"#### {lead(language, 'agreement')}")
+    agreement = [
+        {lead(language, "coefficient"): translated(language, a.name), lead(language, "value"): number(a.value),
+         lead(language, "interval"): interval(a.low, a.high), lead(language, "observed"): percent(a.observed),
+         lead(language, "units"): a.units, lead(language, "answers"): a.answers,
+         lead(language, "why"): translated(language, a.why)}
+        for a in found.agreement
+    ]  # fmt: skip
+    st.dataframe(agreement, hide_index=True, width="stretch")
+    st.markdown(f"#### {lead(language, 'sides')}")
+    _sides(found, language)
+    st.markdown(f"#### {lead(language, 'annotators')}")
+    if not found.conduct:
+        st.info(lead(language, "not_yet"))
+        return
+    st.dataframe(people(found, language), hide_index=True, width="stretch")
+    for c in found.conduct:
+        if c.why:
+            said = lead(language, "and").join(translated(language, why) for why in c.why)
+            st.warning(f"**{c.person.pseudonym}** {said}", icon=":material/person_alert:")
+
+
+def _sides(found: Quality, language: str) -> None:
+    left = found.left
+    if not left.count:
+        st.info(lead(language, "sides_none"))
+        return
+    biased = found.left_p < BIAS
+    words = lead(language, "sides_bad" if biased else "sides_ok")
+    told = words.format(n=left.count, left=left.value, low=left.low, high=left.high, p=found.left_p)
+    (st.warning if biased else st.success)(told, icon=":material/balance:")
+
+
+def people(found: Quality, language: str, names: bool = True) -> list[dict[str, object]]:
+    """One row an annotator: pseudonyms, and beside them names, which belong on the page and in no file."""
+    return [
+        {
+            lead(language, "annotator"): c.person.pseudonym,
+            **({lead(language, "name"): c.person.name or "–"} if names else {}),
+            lead(language, "look_at"): ", ".join(
+                lead(language, name) for name, on in (("spammer", c.spammer), ("biased", c.position_biased)) if on
+            ) or lead(language, "fine"),
+            lead(language, "answers"): c.person.answers,
+            lead(language, "gold"): share(c.gold), lead(language, "attention"): share(c.attention),
+            lead(language, "repeats"): share(c.repeats), lead(language, "kappa"): share(c.kappa, as_percent=False),
+            lead(language, "left_share"): share(c.left), lead(language, "seconds"): number(c.person.median_seconds, 1),
+        }
+        for c in found.conduct
+    ]  # fmt: skip
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """ "–" where there is none: never 0."""
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def percent(value: float) -> str:
+    """In per cent; "–" where there is none."""
+    return "–" if math.isnan(value) else f"{value:.1%}"
+
+
+def interval(low: float, high: float) -> str:
+    """Both ends; "–" where there are none."""
+    return "–" if math.isnan(low) or math.isnan(high) else f"{low:.3f} … {high:.3f}"
+
+
+def share(found: Share, as_percent: bool = True) -> str:
+    """With its interval and what it is of."""
+    if not found.count or math.isnan(found.value):
+        return "–"
+    if as_percent:
+        return f"{found.value:.0%} [{found.low:.0%}, {found.high:.0%}] (n={found.count})"
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}] (n={found.count})"

@@ -1,0 +1,134 @@
+"""A model on held-out prompts at fixed noise, read by the rewarded engine and by the judge.
+
+The noise of prompt i depends on (seed, i) alone, so two models see the same noise and their difference can be paired by
+prompt. Shapes: P prompts, S latent tokens, C channels, 3HW pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from base_model.interface import FlowModel
+from base_model.sample import Sampler, at_once, sample
+from base_model.seeding import generator
+from experiments.evaluation.prompts_of_plan import make_prompts
+from experiments.experiment import EvaluationPlan
+from experiments.progress import Progress
+from experiments.record.intervals import bootstrap_ci, paired_ci
+from experiments.record.record import write_json, write_png
+from preference_data.records import Prompt
+from rewards.scores import Scores
+from rewards.serving.workers import ScorerPool
+from rewards.text.ocr import Ocr, OcrJudge
+
+CHUNK = 64
+"""Images sampled at a time at most; large ones are fewer (`at_once`)."""
+
+
+def fixed_noise(model: FlowModel, count: int, seed: int, copy: int = 0) -> Tensor:
+    """[count, S, C]; row i depends on (seed, copy, i) alone."""
+    return torch.cat([model.noise(1, generator(seed, i, copy, "evaluation")) for i in range(count)])
+
+
+def draw_pictures(
+    model: FlowModel, prompts: Sequence[Prompt], noise_PSC: Tensor, sampler: Sampler
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """(rows, uint8 [b, 3, H, W]) a chunk at a time, so that reading can begin before drawing ends."""
+    few = at_once(noise_PSC.shape[1], CHUNK)
+    for i in range(0, len(prompts), few):
+        rows = slice(i, min(i + few, len(prompts)))
+        cond = model.encode_text([p.text for p in prompts[rows]])
+        x0 = sample(model, noise_PSC[rows], cond, model.unconditional(len(cond)), sampler, model.levels(sampler))
+        yield rows, (model.decode(x0) * 255.0).round().byte().cpu().numpy()
+
+
+def diversity(model: FlowModel, prompts: Sequence[Prompt], sampler: Sampler, seed: int, copies: int) -> float:
+    """Mean root-mean-square pixel distance, in [0, 1], of pictures of one prompt from different noise."""
+    drawn = [
+        np.concatenate([images for _, images in draw_pictures(model, prompts, noise, sampler)])
+        for noise in (fixed_noise(model, len(prompts), seed, copy) for copy in range(copies))
+    ]
+    images = np.stack(drawn).astype(np.float64).reshape(copies, len(prompts), -1) / 255.0
+    pairs = [(a, b) for a in range(copies) for b in range(a)]
+    return float(np.mean([np.sqrt(((images[a] - images[b]) ** 2).mean(-1)) for a, b in pairs]))
+
+
+def evaluate(
+    model: FlowModel, plan: EvaluationPlan, folder: Path, reward: ScorerPool, judge: ScorerPool, bar: Progress
+) -> None:
+    """Write `folder`/<sampler>.json (rows and diversity) and the pictures of the wall. Finished files are kept."""
+    prompts = make_prompts(plan.prompts)
+    for name, sampler in plan.samplers:
+        target = folder / f"{name}.json"
+        if not target.exists():
+            noise = fixed_noise(model, len(prompts), plan.seed)
+            drawn = [
+                (rows, images, reward.submit(prompts[rows], images), judge.submit(prompts[rows], images))
+                for rows, images in draw_pictures(model, prompts, noise, sampler)
+            ]
+            spread = diversity(
+                model, prompts[: plan.diversity_prompts], sampler, plan.seed + 1, plan.diversity_copies
+            )  # the engines read meanwhile
+            table = [
+                row(prompts[rows][i], mine.result(), theirs.result(), i)
+                for rows, _, mine, theirs in drawn
+                for i in range(rows.stop - rows.start)
+            ]
+            wall = np.concatenate([images for _, images, _, _ in drawn])[: plan.wall]
+            write_json(target, {"rows": hang(table, wall, folder, name), "diversity": spread})
+        bar.advance(1, {})
+
+
+def row(prompt: Prompt, mine: Scores, theirs: Scores, i: int) -> dict[str, object]:
+    """One held-out prompt: what was asked and how far what each engine read is from it. NaN = could not be judged."""
+    return {
+        "prompt": prompt.text,
+        "target": " ".join(prompt.spans),
+        "ned": float(mine.parts["ned_score"][i]),
+        "exact": float(mine.parts["exact"][i]),
+        "judge_ned": float(theirs.parts["ned_score"][i]),
+        "judge_exact": float(theirs.parts["exact"][i]),
+    }
+
+
+def hang(table: list[dict[str, object]], wall: np.ndarray, folder: Path, name: str) -> list[dict[str, object]]:
+    """Save the first pictures, and put them and what each engine reads in them into their rows."""
+    mine, theirs = Ocr().load().read(wall), OcrJudge().load().read(wall)
+    for i, image in enumerate(wall):
+        picture = f"{name}_{i:02d}.png"
+        write_png(folder / picture, image)
+        table[i] |= {"read": mine[i].text, "judge_read": theirs[i].text, "picture": picture}
+    return table
+
+
+def column(result: dict, name: str) -> np.ndarray:
+    """One number a prompt; null in the file is NaN here."""
+    return np.array([np.nan if row[name] is None else row[name] for row in result["rows"]], dtype=np.float64)
+
+
+def summarise(result: dict, seconds: float) -> dict[str, object]:
+    """The stage's row of the summary: means and their bootstrap intervals by prompt."""
+    exact, ned = column(result, "exact"), column(result, "ned")
+    return {
+        "exact": float(np.nanmean(exact)),
+        "exact_ci": list(bootstrap_ci(exact, seed=0)),
+        "ned_score": float(np.nanmean(ned)),
+        "ned_score_ci": list(bootstrap_ci(ned, seed=0)),
+        "judge_exact": float(np.nanmean(column(result, "judge_exact"))),
+        "judge_ned_score": float(np.nanmean(column(result, "judge_ned"))),
+        "unjudged": int(np.isnan(ned).sum()),
+        "prompts": len(ned),
+        "diversity": result["diversity"],
+        "seconds": seconds,
+    }
+
+
+def compare(before: dict, after: dict, name: str = "ned") -> dict[str, object]:
+    """Mean difference after - before over the same prompts and noise, with its interval."""
+    delta, low, high = paired_ci(column(before, name), column(after, name), seed=0)
+    return {"delta": delta, "ci": [low, high]}

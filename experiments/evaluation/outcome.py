@@ -1,0 +1,91 @@
+"""What came out of a training run, as lines for a terminal: held-out words beside its parent's, and where things are.
+
+Reads the run's folder alone, so it tells the same of a run that was finished long ago. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from experiments.record.intervals import in_brackets
+from experiments.record.record import RUN, SAMPLES, read_run
+from experiments.record.results import Evaluation, Interval, Stage, compare, read_stage
+from experiments.report.page_words import duration
+from experiments.report.report import REPORT
+
+EVALUATION = "evaluation"
+WIDTH = 28
+"""Of a column with a number and its interval."""
+
+
+def outcome_lines(folder: Path) -> list[str]:
+    """What came out of the finished run in `folder`. Raises as `read_run`."""
+    stage = read_stage(folder, {})
+    steps = len(stage.run.metrics)
+    updates = f"{steps:,} update{'' if steps == 1 else 's'}"
+    lines = [f"{name_of(stage)} is finished: {updates} in {duration(stage.run.seconds)}"]
+    if stage.evaluations:
+        lines += ["", *numbers(stage, parent_of(stage)), ""]
+    for what, place in (("images", folder / EVALUATION), ("samples", folder / SAMPLES), ("model", folder / "model")):
+        if place.is_dir():
+            lines.append(f"{what + ':':9}{place}")
+    return [*lines, f"report:  {folder / REPORT}"]
+
+
+def name_of(stage: Stage) -> str:
+    """The experiment's name, or the folder's where it is no experiment."""
+    return str(stage.run.config.get("experiment", {}).get("name") or stage.name)
+
+
+def parent_of(stage: Stage) -> Stage | None:
+    """The run that it began from; None without one, and where its folder is gone or is no run."""
+    parent = stage.run.config.get("parent")
+    folder = Path(os.path.normpath(stage.run.folder / parent)) if parent else None
+    return read_stage(folder, {}) if folder and (folder / RUN).exists() else None
+
+
+def numbers(stage: Stage, parent: Stage | None) -> Iterator[str]:
+    """A table: every evaluation, the parent's of the same name below it, and by how much it is above it."""
+    count = max(evaluation.prompts for evaluation in stage.evaluations)
+    yield f"{f'{count} held-out words':24}{'written exactly (95 %)':{WIDTH}}1 - NED (95 %)"
+    for evaluation in stage.evaluations:
+        yield row(evaluation.setting, evaluation.exact, evaluation.ned)
+        before = parent and parent.evaluation(evaluation.setting)
+        if before:
+            yield row(f"  its parent {parent.name}" if parent else "", before.exact, before.ned)
+            yield from difference(before, evaluation)
+    if parent and not parent.evaluations:
+        yield f"its parent was not evaluated; for numbers to compare with: glyphlab evaluate {parent.run.folder}"
+
+
+def difference(before: Evaluation, after: Evaluation) -> Iterator[str]:
+    """The row of paired differences; a note where the prompts were others."""
+    if measures := compare(before, after):
+        yield row("  difference", measures["exact"], measures["ned"], "+.3f")
+    else:
+        yield "  other prompts than its parent's, so there is no difference to tell"
+
+
+def row(label: str, exact: Interval, ned: Interval, form: str = ".3f") -> str:
+    """A line of the table."""
+    cells = [f"{each.value:{form}} {in_brackets(each.low, each.high, form)}" for each in (exact, ned)]
+    return f"{label:24}{cells[0]:{WIDTH}}{cells[1]}"
+
+
+def already_finished(folder: Path) -> list[str]:
+    """What to tell who starts a finished run again: that nothing is done, and how to go on or start anew.
+
+    [] where the run is not finished, or there is none.
+    """
+    file = folder / RUN
+    if not file.exists() or json.loads(file.read_text(encoding="utf-8")).get("status") != "finished":
+        return []
+    run = read_run(folder)
+    when = f" since {run.finished[:10]}" if run.finished else ""
+    lines = [f"already finished{when}: {folder}; nothing is trained again"]
+    if name := run.config.get("experiment", {}).get("name"):
+        lines.append(f"to go on from its model: glyphlab train {name} --parent {folder} --out NEW_FOLDER")
+    return [*lines, f"to start anew: name another folder with --out, or remove {folder} first"]

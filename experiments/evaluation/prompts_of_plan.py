@@ -1,0 +1,77 @@
+"""Prompts for alignment and evaluation: captions of seeded scenes, or those of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+
+from base_model.data.rendered_text import Scene, scene
+from base_model.seeding import numpy_generator
+from experiments.experiment import Experiment, PromptPlan
+from preference_data.prompts import PromptSet
+from preference_data.records import Prompt
+
+LEVEL = 4
+"""All faces, sizes and places, dark inks on light paper."""
+
+
+def make_scenes(plan: PromptPlan) -> list[Scene]:
+    """`plan.count` scenes with distinct words: a pure function of the plan."""
+    scenes: dict[str, Scene] = {}
+    index = 0
+    while len(scenes) < plan.count:
+        drawn = scene(numpy_generator(plan.seed, index, 0, "prompt"), LEVEL, heldout=plan.heldout)
+        scenes.setdefault(drawn.word, drawn)
+        index += 1
+    return list(scenes.values())
+
+
+def make_prompts(plan: PromptPlan) -> list[Prompt]:
+    """Captions of the plan's scenes, or the prompts of its file.
+
+    Raises ValueError when the file cannot be read, a line of it is no prompt, or it has too few.
+    """
+    if plan.file:
+        return read_prompts(Path(plan.file), plan.count)
+    return [Prompt.from_text(drawn.caption) for drawn in make_scenes(plan)]
+
+
+def fitted(experiment: Experiment, named: Collection[str]) -> tuple[Experiment, list[str]]:
+    """The experiment with as many prompts as its files have, where that is fewer and nobody set the count; and what to
+    tell the user. `named` are the settings that were set by hand, as in prompts.count.
+
+    Raises as `make_prompts`.
+    """
+    said: list[str] = []
+
+    def fit(plan: PromptPlan | None, setting: str) -> PromptPlan | None:
+        if plan is None or not plan.file or f"{setting}.count" in named:
+            return plan
+        there = len(read_prompts(Path(plan.file), 0))
+        if not 0 < there < plan.count:
+            return plan
+        said.append(f"{plan.file} has {there} prompts: all of them are used, instead of {plan.count}")
+        return replace(plan, count=there)
+
+    prompts, pairs, monitors = fit(experiment.prompts, "prompts"), experiment.pairs, experiment.monitors
+    if pairs:
+        pairs = replace(pairs, prompts=fit(pairs.prompts, "pairs.prompts"))
+    if monitors:
+        monitors = replace(monitors, prompts=fit(monitors.prompts, "monitors.prompts"))
+    return (replace(experiment, prompts=prompts, pairs=pairs, monitors=monitors) if said else experiment), said
+
+
+def read_prompts(file: Path, count: int) -> list[Prompt]:
+    """The first `count` prompts of a file, 0 = all. Raises as `make_prompts`."""
+    try:
+        found = PromptSet.load(file)
+    except OSError as error:
+        raise ValueError(
+            f"the prompts in {file} cannot be read: {error}; name a text file with a prompt a line"
+        ) from error
+    if len(found) < count:
+        raise ValueError(
+            f"{file} has {len(found)} prompts and {count} are asked for; lower prompts.count, or leave it out"
+        )
+    return list(found[: count or None])

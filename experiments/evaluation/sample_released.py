@@ -1,0 +1,113 @@
+"""Released checkpoints at the command line: drawing and editing with them, and giving back what was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from base_model.devices import best_device
+from base_model.files.checkpoint import save_atomically
+from base_model.files.delta import ADAPTER, base_of, is_derived, load_derived, save_derived
+from base_model.files.released import PICTURE, Base, Released, export, load_base, read_base, written_aside
+from base_model.lora import check_adapter, load_adapter, read_adapter
+from base_model.qwen.mmdit import MMDiT
+from base_model.sample import Sampler
+from experiments.evaluation.sample_run import draw, model_folder, write_pictures
+from experiments.record.record import RUN, RunRecord
+from preference_data.image_files import read_image
+
+LORA_FILE = "pytorch_lora_weights.safetensors"
+"""the name that diffusers looks for in a folder"""
+
+
+def base_behind(name: str) -> Base:
+    """The checkpoint of that name, or the one that the run in that folder began from."""
+    return base_of(derived_folder(Path(name))) if (Path(name) / RUN).exists() else read_base(name)
+
+
+def open_released(name: str, device: str, picture: tuple[int, int] = PICTURE) -> Released:
+    """The model of a checkpoint (folder or name on the hub), or of a run that began from one."""
+    if (Path(name) / RUN).exists():
+        return load_derived(derived_folder(Path(name)), device).sized(picture)
+    return load_base(read_base(name), picture, device)
+
+
+def derived_folder(run: Path) -> Path:
+    """The model of a run that began from a released checkpoint. Raises ValueError when it is of another kind."""
+    folder = model_folder(run)
+    if not is_derived(folder):
+        raise ValueError(
+            f"{run} was not trained from a released checkpoint, so there is no such format for it; train with "
+            "--base DIR_OR_HUB_NAME"
+        )
+    return folder
+
+
+def draw_released(
+    name: str, prompt: str, seed: int, out: Path, sampler: Sampler, count: int, size: tuple[int, int], device: str
+) -> Path:
+    """Write pictures of a prompt as one PNG, below one another, and return its path."""
+    if count < 1:
+        raise ValueError(f"count={count}: ask for at least one picture")
+    base_behind(name).task.prompt(prompt, 0)  # complain before 20 billion weights are read
+    model = open_released(name, best_device(device), size)
+    return write_pictures(draw(model, prompt, count, seed, sampler), out)
+
+
+def edit_to_file(
+    name: str, images: Sequence[Path], instruction: str, seed: int, out: Path, sampler: Sampler, side: int, device: str
+) -> Path:
+    """Write the edit of one to three pictures, in the shape of the last and of `side` squared pixels; its path."""
+    pictures = [read_picture(path) for path in images]
+    if side < 32:
+        raise ValueError(f"side={side}: an edit needs at least 32 pixels on each side")
+    base_behind(name).task.prompt(instruction, len(pictures))
+    model = open_released(name, best_device(device)).for_area(side * side)
+    made = model.sized(model.base.task.made_size(pictures))
+    return write_pictures(draw(made, instruction, 1, seed, sampler, pictures), out)
+
+
+def read_picture(path: Path) -> Tensor:
+    """float32 [3, H, W] in [0, 1], as `read_image` shows it. Raises ValueError when it cannot be read."""
+    try:
+        pixels = read_image(path)
+    except FileNotFoundError:
+        raise ValueError(f"there is no picture {path}") from None
+    except ValueError as error:
+        raise ValueError(f"cannot read the picture {path}: {error}") from error
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255.0
+
+
+def export_run(run: Path, folder: Path) -> Path:
+    """Write a run's model as a released folder, an adapter merged; the folder."""
+    model = load_derived(derived_folder(run))
+    export(model.network, model.base, folder)
+    return folder
+
+
+def export_lora(run: Path, folder: Path) -> Path:
+    """Write the adapter that a run learned as a LoRA file; the file. Raises ValueError when it learned all weights."""
+    place = derived_folder(run)
+    if not (place / ADAPTER).exists():
+        raise ValueError(f"{run} trained all weights and has no adapter; export it whole, without --only-lora")
+    with written_aside(folder) as aside:
+        (aside / LORA_FILE).write_bytes((place / ADAPTER).read_bytes())
+    return folder / LORA_FILE
+
+
+def import_lora(file: Path, name: str, run: Path) -> Path:
+    """Make a run of a checkpoint with somebody's LoRA, to sample, edit with, or train on; its folder."""
+    base = read_base(name)
+    with torch.device("meta"):
+        check_adapter(MMDiT(base.transformer), read_adapter(file)[1])  # complain before 20 billion weights are read
+    model = load_base(base)
+    load_adapter(model.network, file)
+    record = RunRecord.open(run, {"imported": str(file), "base": name})
+    if record.finished:
+        raise ValueError(f"{run} holds this import already")
+    with record.running():
+        save_atomically(run / "model", lambda place: save_derived(model, place))
+    return run

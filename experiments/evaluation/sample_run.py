@@ -1,0 +1,90 @@
+"""Drawing pictures with the model of a run."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from base_model.data.rendered_text import complete
+from base_model.devices import best_device
+from base_model.files.released import Released
+from base_model.files.weights import holds_model, load_model
+from base_model.qwen.model import QwenImage
+from base_model.sample import Sampler, sample
+from experiments.evaluation.evaluate import fixed_noise
+from experiments.record.record import RUN, write_png
+
+STAGES = ("grpo", "dpo", "control", "sft", "pretrain")
+"""Of a run with several stages, the model that is meant when none is named: the first of these that is finished."""
+
+CAPTION = re.compile(r"\bthe word [A-Z]+\b")
+"""What every caption that the small presets are trained on says."""
+UNLIKE = "the prompt is unlike the captions of training, which name a word in capitals: the word GLYPH in red on white"
+
+
+def model_folder(run: Path, stage: str = "") -> Path:
+    """The folder with the weights of a run or of one of its stages. Raises ValueError saying where it looked."""
+    places = [run / stage] if stage else [run, *(run / name for name in STAGES)]
+    for place in places:
+        if holds_model(place / "model"):
+            return place / "model"
+    looked = ", ".join(str(place / "model") for place in places)
+    if not (run / RUN).exists():
+        raise ValueError(f"there is no run in {run}; name the folder of one, such as runs/quickstart")
+    if stage and not (run / stage / RUN).exists():
+        stages = ", ".join(name for name in STAGES if (run / name / RUN).exists()) or "none"
+        raise ValueError(f"{run} has no stage {stage!r}; it has {stages}")
+    raise ValueError(f"no finished model in {looked}; finish the run with `glyphlab resume {run}`")
+
+
+def draw(
+    model: QwenImage, prompt: str, count: int, seed: int, sampler: Sampler, pictures: Sequence[Tensor] = ()
+) -> np.ndarray:
+    """uint8 [count, 3, H, W]: `count` pictures of a prompt, or edits of pictures, from different noise."""
+    shown = [pictures] if pictures else []
+    cond = model.encode_text([prompt], shown).repeat(count)
+    uncond = model.unconditional(1, shown).repeat(count)
+    noise = fixed_noise(model, count, seed)
+    x0 = sample(model, noise, cond, uncond, sampler, model.levels(sampler))
+    return (model.decode(x0) * 255.0).round().byte().cpu().numpy()
+
+
+def draw_to_file(
+    run: Path, prompt: str, seed: int, out: Path, guidance: float, steps: int, count: int, stage: str = ""
+) -> Path:
+    """Write the pictures as one PNG, below one another, and return its path.
+
+    A short prompt for a small preset is completed, and the caption told on stderr.
+    """
+    if count < 1:
+        raise ValueError(f"count={count}: ask for at least one picture")
+    if not prompt.strip():
+        raise ValueError("the prompt is empty; say what the image should show, such as 'the word GLYPH in red'")
+    require_png(out)
+    model = load_model(model_folder(run, stage), best_device())
+    if not isinstance(model, Released):
+        caption = complete(prompt)
+        if caption != prompt:
+            print(f"drawn as: {caption}", file=sys.stderr)
+        elif not CAPTION.search(prompt):
+            print(f"drawn as: {prompt}\n{UNLIKE}", file=sys.stderr)
+        prompt = caption
+    return write_pictures(draw(model, prompt, count, seed, Sampler(steps, guidance)), out)
+
+
+def require_png(out: Path) -> None:
+    """Raises ValueError for a file whose name promises another format than the one that is written."""
+    if out.suffix.lower() not in ("", ".png"):
+        raise ValueError(f"{out} would hold a PNG under the name of another format; name a .png file")
+
+
+def write_pictures(images_B3HW: np.ndarray, out: Path) -> Path:
+    """One PNG, the pictures below one another."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_png(out, np.concatenate(list(images_B3HW), axis=1))
+    return out

@@ -1,0 +1,192 @@
+"""What one training pass of a network needs, counted on its own modules without allocating any of it.
+
+The network is built and run on torch's meta device, whose tensors have shapes and no memory: parameters, what
+autograd keeps for the backward pass, and the products of linear layers are counted where they happen, so the counts
+follow the code. Deep networks are counted at two and at three blocks and continued in a straight line, which is exact,
+because all blocks but the last are alike.
+
+Shapes: B samples, S image tokens, L text tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, replace
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from base_model.engine.muon import is_muon_weight
+from base_model.lora import Lora, add_adapter
+from base_model.qwen.mmdit import MMDiT, MMDiTConfig
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A micro-batch."""
+
+    samples: int
+    grid: tuple[int, int]
+    """rows and columns of latent tokens"""
+    text: int
+    """text tokens of a sample"""
+
+    @property
+    def tokens(self) -> int:
+        """Image and text tokens of a sample."""
+        return self.grid[0] * self.grid[1] + self.text
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Of one network and one micro-batch. Bytes where not said otherwise."""
+
+    parameters: float
+    """number of all weights"""
+    trained: float
+    """number of those that learn"""
+    muon: float
+    """number of those that Muon trains when it is on"""
+    kept: float
+    """by autograd for the backward pass"""
+    outside: float
+    """of these, before and behind the blocks"""
+    entering: float
+    """what enters all blocks"""
+    forward: float
+    """FLOPs"""
+    in_blocks: float
+    """FLOPs of these in blocks: what recomputation repeats"""
+    backward: float
+    """FLOPs"""
+    largest: float
+    """largest tensor kept"""
+    block: float
+    """kept in one block"""
+
+    def activations(self, recompute: bool) -> float:
+        """Peak over a pass: what is kept, and the gradients of the widest layer on their way back."""
+        kept = self.outside + self.entering + self.block if recompute else self.kept
+        return kept + 2 * self.largest
+
+
+@lru_cache(maxsize=64)  # a plan asks again for every number of cards and stage
+def footprint(cfg: MMDiTConfig, lora: Lora, micro: Pass, bf16: bool) -> Footprint:
+    """Counts for a network of any depth."""
+    if cfg.num_layers <= 3:
+        return trace(cfg, lora, micro, bf16)
+    two, three = (trace(replace(cfg, num_layers=n), lora, micro, bf16) for n in (2, 3))
+    line = [b + (b - a) * (cfg.num_layers - 3) for a, b in zip(astuple(two), astuple(three), strict=True)]
+    return replace(Footprint(*line), largest=three.largest, block=three.kept - two.kept, outside=two.outside)
+
+
+def trace(cfg: MMDiTConfig, lora: Lora, micro: Pass, bf16: bool) -> Footprint:
+    """Counts for a network as deep as `cfg` says, by running it without memory."""
+    with torch.device("meta"), FlashAttention():
+        with storing(torch.bfloat16 if bf16 else torch.float32):
+            network = MMDiT(cfg)
+            if lora.rank:
+                add_adapter(network, lora)
+        named = [(name, p.numel(), p.requires_grad, is_muon_weight(name, p)) for name, p in network.named_parameters()]
+        flops, work = count_calls(network), [0.0]
+        entering: dict[int, Any] = {}
+        for block in network.transformer_blocks:
+            block.register_forward_pre_hook(lambda _, x: hold(entering, x[0], x[1]))
+        B, S = micro.samples, micro.grid[0] * micro.grid[1]
+        work[0] = cfg.num_layers * 4.0 * cfg.width * B * micro.tokens**2  # q k^T and p v
+        inputs = (
+            torch.randn(B, S, cfg.in_channels),
+            torch.rand(B),
+            torch.randn(B, micro.text, cfg.joint_attention_dim),
+        )
+        inside = watch(network, inputs, [micro.grid] * B)
+        network.recompute = True
+        entering.clear()
+        # torch's checkpoint keeps what enters a block through the same hooks as layers do, hence `without`
+        outside = watch(network, inputs, [micro.grid] * B, without=entering)
+    sizes = sorted(inside.values())
+    kept = float(sum(sizes))
+    return Footprint(
+        parameters=sum(n for _, n, _, _ in named),
+        trained=sum(n for _, n, learns, _ in named if learns),
+        muon=sum(n for _, n, learns, muon in named if learns and muon),
+        kept=kept,
+        outside=float(sum(outside.values())),
+        entering=float(sum(storage.nbytes() for storage in entering.values())),
+        forward=flops["forward"] / 2 + work[0],
+        in_blocks=flops["in_blocks"] / 2 + work[0],
+        backward=flops["backward"] / 2 + 2 * work[0],
+        largest=float(sizes[-1]),
+        block=kept / cfg.num_layers,
+    )
+
+
+class FlashAttention(TorchFunctionMode):
+    """Without memory torch would choose the attention that writes all products out; real devices use a fused one."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.scaled_dot_product_attention:
+            return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*args)[0]
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def storing(dtype: torch.dtype) -> Iterator[None]:
+    """New weights have this type inside."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def hold(held: dict[int, Any], *tensors: Tensor) -> None:
+    """Collect storages by their address; held, so that it is not given to another."""
+    for tensor in tensors:
+        storage = tensor.untyped_storage()
+        held[storage._cdata] = storage
+
+
+def watch(
+    network: nn.Module,
+    inputs: tuple[Tensor, Tensor, Tensor],
+    grids: list[tuple[int, int]],
+    without: Mapping[int, Any] = MappingProxyType({}),
+) -> dict[int, int]:
+    """Bytes of every storage that autograd keeps in a forward pass, without weights and what `without` has then."""
+    own = {p.untyped_storage()._cdata for p in network.parameters()}
+    kept: dict[int, Any] = {}
+
+    def keep(x: Tensor) -> Tensor:
+        if x.untyped_storage()._cdata not in own:
+            hold(kept, x)
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        v = network(*inputs[:3], None, grids)
+        (v - torch.zeros_like(v)).square().mean()
+    return {place: storage.nbytes() for place, storage in kept.items() if place not in without}
+
+
+def count_calls(network: nn.Module) -> dict[str, float]:
+    """FLOPs of linear layers, counted whenever one is called; 2 for a multiplication and an addition."""
+    flops = {"forward": 0.0, "in_blocks": 0.0, "backward": 0.0}
+
+    def called(layer: nn.Module, inputs: tuple[Tensor, ...], name: str) -> None:
+        assert isinstance(layer, nn.Linear)
+        products = 2.0 * inputs[0].numel() * layer.out_features
+        flops["forward"] += products
+        flops["in_blocks"] += products * name.startswith("transformer_blocks.")
+        flops["backward"] += products * (inputs[0].requires_grad + layer.weight.requires_grad)
+
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Linear):
+            layer.register_forward_pre_hook(lambda m, x, name=name: called(m, x, name))
+    return flops

@@ -1,0 +1,249 @@
+"""From a name and options to an account: presets, experiments, and what an update of each algorithm does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from alignment.awm import Awm
+from alignment.best_of_n import BestOfN
+from alignment.dpo import Dpo
+from alignment.forward_process import Forward
+from alignment.groups import Groups
+from alignment.grpo import Grpo
+from alignment.kto import Kto
+from alignment.nft import Nft
+from alignment.online_dpo import OnlineDpo
+from base_model.lora import Lora
+from base_model.pretrain import Pretrain
+from base_model.qwen.presets import PICTURES, PRESETS, VAES
+from base_model.sample import at_once
+from experiments.configs import CONFIGS
+from experiments.experiment import Experiment
+from experiments.planning.dry_run import Pass, footprint
+from experiments.planning.estimate import GB, NOTHING, Account, Beside, Setup, Work, alternatives, costed
+from experiments.planning.plan_text import lines, refused_lines
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says."""
+
+    name: str
+    setup: Setup
+    rank: int | None
+    """of LoRA; None = the experiment's"""
+    ema: bool | None
+    """an average of the weights; None = as the experiment has it"""
+    stage: int | None
+    """ZeRO stage; None compares all and takes the first that fits"""
+    micro: int
+    """samples a pass; 0 = the experiment's, or 1"""
+    batch: int
+    """samples an update and card; 0 = the experiment's, or one pass"""
+    size: tuple[int, int]
+    """height and width in pixels; (0, 0) = the preset's"""
+    text: int
+    """text tokens"""
+    updates: int
+    """of a preset's run"""
+
+
+def plan(asked: Asked) -> tuple[int, list[str]]:
+    """The exit status, 1 when the plan cannot be, and the account in lines. Raises ValueError for unknown names."""
+    experiment, preset = find(asked.name)
+    work = work_of(experiment, asked)
+    setup = setup_of(experiment, asked)
+    size = asked.size if any(asked.size) or experiment is None else experiment.size
+    micro = Pass(work.micro, grid(preset, size), text_of(experiment, asked.text))
+    need = footprint(PRESETS[preset], Lora(setup.rank), micro, setup.bf16)
+    beside = beside_of(experiment, preset, size)
+    ways = [costed(need, way, work, beside) for way in alternatives(setup)]
+    if asked.stage is not None:
+        wanted = -1 if setup.gpus == 1 and asked.stage == 0 else asked.stage
+        chosen = costed(need, replace(setup, zero=wanted), work, beside)
+        ways = [chosen if way.setup == chosen.setup else way for way in ways]
+    else:
+        chosen = next((way for way in ways if way.fits), min(ways, key=lambda way: (bool(way.refused), way.total)))
+    told = list(lines(asked.name, micro, ways, chosen))
+    if chosen.fits:
+        return 0, told
+
+    def fits(other: Setup, samples: int) -> bool:
+        """Whether any way of the changed run fits."""
+        changed = footprint(PRESETS[preset], Lora(other.rank), replace(micro, samples=samples), other.bf16)
+        smaller = replace(work, micro=samples)
+        return any(costed(changed, way, smaller, beside).fits for way in alternatives(other))
+
+    return 1, [*told, "", *refused_lines(chosen, fits)]
+
+
+def accounts(experiment: Experiment, asked: Asked) -> list[Account]:
+    """Every way to train the experiment on so many cards, worked out."""
+    work, setup = work_of(experiment, asked), setup_of(experiment, asked)
+    size = asked.size if any(asked.size) else experiment.size
+    micro = Pass(work.micro, grid(experiment.preset, size), text_of(experiment, asked.text))
+    need = footprint(PRESETS[experiment.preset], Lora(setup.rank), micro, setup.bf16)
+    beside = beside_of(experiment, experiment.preset, size)
+    return [costed(need, way, work, beside) for way in alternatives(setup)]
+
+
+def find(name: str) -> tuple[Experiment | None, str]:
+    """The experiment of that name, if it is one, and the preset."""
+    if name in PRESETS:
+        return None, name
+    if name not in CONFIGS:
+        raise ValueError(
+            f"there is no preset and no experiment {name!r}; presets are {', '.join(PRESETS)}, "
+            f"experiments {', '.join(CONFIGS)}"
+        )
+    return CONFIGS[name], CONFIGS[name].preset
+
+
+def setup_of(experiment: Experiment | None, asked: Asked) -> Setup:
+    """Where and how, with what the experiment says where the command line is silent."""
+    rank = asked.rank if asked.rank is not None else experiment.lora.rank if experiment else 0
+    ema = asked.ema if asked.ema is not None else bool(experiment and experiment.optim.ema_decay)
+    return replace(asked.setup, rank=rank, ema=ema, muon=bool(experiment and experiment.optim.muon_lr) and not rank)
+
+
+def grid(preset: str, size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of latent tokens. Raises ValueError when the picture does not divide into them."""
+    height, width = size if any(size) else PICTURES[preset]
+    side = VAES[preset].factor * PRESETS[preset].patch_size
+    if height < side or width < side or height % side or width % side:
+        raise ValueError(f"a picture of {height}x{width} does not divide into tokens of {side} pixels a side")
+    return height // side, width // side
+
+
+def guided(experiment: Experiment | None) -> bool:
+    """Whether a pass holds every sample twice, with its prompt and with none."""
+    cfg = experiment and experiment.algorithm
+    return isinstance(cfg, Grpo) and cfg.sampler.guidance != 1.0
+
+
+def text_of(experiment: Experiment | None, text: int) -> int:
+    """Text tokens of a sample of a backward pass: with guidance half of them are of no prompt."""
+    return (text + NO_PROMPT + 1) // 2 if guided(experiment) else text
+
+
+def beside_of(experiment: Experiment | None, preset: str, size: tuple[int, int]) -> Beside:
+    """What a run of a released checkpoint has on the card beside what learns; nothing for a preset or a small model."""
+    if experiment is None or not (experiment.base or PRESETS[preset].joint_attention_dim == LANGUAGE_WIDTH):
+        return NOTHING
+    cfg, width = experiment.algorithm, 2.0 * PRESETS[preset].width
+    rows, drawer = 0, experiment.pairs or (cfg if isinstance(cfg, Groups) else None)
+    image, native = (tokens(preset, one) for one in (size, (0, 0)))
+    if drawer is not None:
+        G = drawer.group
+        own = cfg.micro if isinstance(cfg, Groups) else max(1, at_once(image, PROMPTS_AT_ONCE * G) // G) * G
+        rows = own * (2 if drawer.sampler.guidance != 1.0 else 1)
+    decoded = at_once(image, drawer.group if isinstance(cfg, Groups) else own) if drawer else 0
+    side = (VAES[preset].factor * PRESETS[preset].patch_size) ** 2
+    looked = at_once(native, LOOKED_AT)
+    return Beside(
+        AUTOENCODER_GB, LANGUAGE_GB, rows * (image + NO_PROMPT) * FORWARD * width / GB,
+        decoded * image * side * DECODE / GB, looked * native * side * DECODE / GB, texts_unknown(experiment),
+    )  # fmt: skip
+
+
+def tokens(preset: str, size: tuple[int, int]) -> int:
+    """Latent tokens of an image."""
+    rows, columns = grid(preset, size)
+    return rows * columns
+
+
+def texts_unknown(experiment: Experiment) -> bool:
+    """Whether the language model stays, because captions are drawn without end (see `encode_ahead` of the runner)."""
+    return experiment.data is not None and not getattr(experiment.data, "limit", 0)
+
+
+def work_of(experiment: Experiment | None, asked: Asked) -> Work:
+    """What an update does. Raises ValueError for the autoencoder's experiments, which have another network."""
+    if experiment is None:
+        micro = max(1, asked.micro)
+        batch = asked.batch or micro
+        words = (f"{asked.name} is a preset: {batch} samples an update and card, {micro} a pass",)
+        return checked(Work("training", batch, 0, micro, False, words, asked.updates))
+    cfg = experiment.algorithm
+    if isinstance(cfg, Pretrain):
+        words = (f"{experiment.name}: {cfg.batch} pictures an update and card, {cfg.micro} a pass",)
+        made = Work("flow matching", cfg.batch, 0, cfg.micro, False, words, cfg.steps)
+    elif isinstance(cfg, Kto):
+        words = (f"{experiment.name}: {cfg.batch} pictures, each also asked twice without learning",)
+        made = Work("KTO", cfg.batch, 2 * cfg.batch, cfg.micro, True, words, cfg.steps)
+    elif isinstance(cfg, Dpo):
+        words = (f"{experiment.name}: {cfg.batch} pairs = {2 * cfg.batch} pictures, each also asked of the reference",)
+        made = Work("DPO", 2 * cfg.batch, 2 * cfg.batch, 2 * cfg.micro, True, words, cfg.steps)
+    elif isinstance(cfg, Grpo):
+        made = grpo_work(experiment.name, cfg)
+    elif isinstance(cfg, Forward):
+        made = forward_work(experiment.name, cfg)
+    else:
+        raise ValueError(
+            f"{experiment.name} trains an autoencoder of at most 45 million weights; plans are made for the transformer"
+        )
+    if asked.micro or asked.batch:
+        made = replace(made, micro=asked.micro or made.micro, trained=asked.batch or made.trained, passes=0.0)
+    return checked(made)
+
+
+def checked(work: Work) -> Work:
+    if not work.passes and work.trained % work.micro:
+        raise ValueError(f"{work.micro} samples a pass must divide the {work.trained} of an update and card")
+    return work
+
+
+LOOKED_AT = 6
+"""checkpoint samples"""
+PROMPTS_AT_ONCE = 16
+"""of made pairs"""
+LANGUAGE_WIDTH = 3584
+"""of Qwen2.5-VL's vectors"""
+LANGUAGE_GB = 17.1
+"""Qwen2.5-VL-7B in bfloat16, and a pass over a chunk of prompts"""
+AUTOENCODER_GB = 0.18
+NO_PROMPT = 6
+"""text tokens of no prompt"""
+FORWARD = 12.0
+"""activations of a forward pass without gradients that are alive at once, in widths of a token"""
+DECODE = 1900.0
+"""bytes of float32 activations that the decoder holds at once for a pixel"""
+
+
+def grpo_work(name: str, cfg: Grpo) -> Work:
+    """Flow-GRPO draws whole trajectories and learns from the stochastic steps of each."""
+    pictures, guided = cfg.prompts * cfg.group, 2 if cfg.sampler.guidance != 1.0 else 1
+    walk = cfg.walk
+    first = cfg.prompts if walk.shared_noise else pictures  # rows up to the window's first step, it included
+    learned = (first + pictures * (walk.window - 1)) * guided
+    asked = learned if cfg.beta > 0.0 else 0
+    before = (walk.within - walk.window) / 2 + 1  # steps, the mean over the window's places
+    drawn = round((first * before + pictures * (cfg.sampler.steps - before)) * guided)
+    shared = f", of the first one a group, as they share it: {learned // guided}" if walk.shared_noise else ""
+    words = (
+        f"{name}: {cfg.prompts} prompts x {cfg.group} pictures = {pictures} a rollout and card; drawn in "
+        f"{cfg.sampler.steps} steps{' with guidance (twice the work)' if guided == 2 else ''}",
+        f"learned from: {walk.window} stochastic steps of each = {pictures * walk.window}{shared}"
+        + (" rows, and as many without a prompt" if guided == 2 else "")
+        + (", each also asked of the reference" if asked else ""),
+    )
+    passes = walk.window * pictures / cfg.micro
+    micro = cfg.micro * guided
+    return Work("Flow-GRPO", learned, drawn + asked, micro, cfg.beta > 0.0, words, cfg.steps, passes)
+
+
+def forward_work(name: str, cfg: Forward) -> Work:
+    """Algorithms on finished pictures draw whole trajectories and learn from pictures at a few noise levels."""
+    pictures, guided = cfg.prompts * cfg.group, 2 if cfg.sampler.guidance != 1.0 else 1
+    each = 1 if isinstance(cfg, BestOfN) else 2 if isinstance(cfg, OnlineDpo) else cfg.group
+    learned, micro = cfg.prompts * each * cfg.levels, cfg.micro // cfg.group * each
+    anchored = (isinstance(cfg, Nft) and cfg.beta > 0.0) or (isinstance(cfg, OnlineDpo) and not cfg.follow)
+    asked = 2 if isinstance(cfg, Awm) or (isinstance(cfg, Nft) and anchored) else int(isinstance(cfg, Nft | OnlineDpo))
+    words = (
+        f"{name}: {cfg.prompts} prompts x {cfg.group} pictures = {pictures} a rollout and card; drawn in "
+        f"{cfg.sampler.steps} steps{' with guidance (twice the work)' if guided == 2 else ''}",
+        f"learned from: {each} of a prompt at {cfg.levels} noise level(s) = {learned}"
+        + (f", asked {asked} time(s) without learning" if asked else ""),
+    )
+    drawn = pictures * cfg.sampler.steps * guided
+    return Work(type(cfg).__name__, learned, drawn + asked * learned, micro, anchored, words, cfg.steps)

@@ -1,0 +1,145 @@
+"""A working campaign for whoever has none: pictures that a run drew, or a handful that our own renderer draws now.
+
+Both are pairs of makers on the same prompts. A run's evaluation also says what two recognisers read in its pictures,
+which a campaign can show beside the prompt when it is told to.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+import random
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.record.results import MAIN, read_result
+from preference_data.campaign import campaigns
+from preference_data.campaign.campaign_settings import CampaignSettings
+from preference_data.campaign.campaigns import Item
+from preference_data.campaign.sources import Found, finished, keep
+from preference_data.records import ImageRef, Prompt, Provenance
+from preference_data.store import accounts, facts
+from preference_data.store.facts import Reading
+from preference_data.store.store import Store
+
+ITEMS = 120
+"""Pairs of a first campaign: about half an hour of work."""
+HANDFUL = 24
+FIRST = "admin"
+"""The name of the first account."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What there is to work on. `password` of the first account, "" when accounts were there already."""
+
+    campaign: str
+    items: int
+    password: str
+
+
+def prepare(store: Store, run: Path) -> Opened:
+    """Make sure that there is an open campaign and somebody who can log in."""
+    actor = store.operator
+    open_ones = [c for c in campaigns.listed(store, actor) if c.state == "open"]
+    name, count = (open_ones[0].name, 0) if open_ones else first_campaign(store, run)
+    password = ""
+    if not accounts.listed(store, actor):
+        password = secrets.token_urlsafe(9)
+        accounts.create(store, actor, FIRST, "admin", password, one_time=True)
+    return Opened(name, count, password)
+
+
+def first_campaign(store: Store, run: Path) -> tuple[str, int]:
+    """Open a campaign of the run's pictures, or of drawn ones when there is no such run; its name and its items."""
+    if (run / "run.json").exists():
+        items, read = of_run(store, run)
+        name = f"stages of {run.resolve().name}"
+    else:
+        items, read = handful(store)
+        name = "a handful of drawn words"
+    settings = CampaignSettings(axes=("text", "prompt", "aesthetics"), gold_share=0.0, attention_share=0.0)
+    made = campaigns.create(store, store.operator, name, settings)
+    campaigns.add_items(store, store.operator, made.id, items, source=str(run) if read else "drawn words")
+    store.write(lambda db: facts.add_readings(db, read, store.clock()))
+    campaigns.set_state(store, store.operator, made.id, "open")
+    return name, len(items)
+
+
+def of_run(store: Store, run: Path) -> tuple[list[Item], list[Reading]]:
+    """Pairs of the run's stages on evaluation prompts, a random choice of them, and what was read in the pictures.
+
+    Raises ValueError when no two stages kept pictures of one prompt.
+    """
+    result = read_result(run)
+    there: dict[str, list[tuple[Found, tuple[str | None, ...]]]] = {}
+    for stage in result.evaluated:
+        evaluation = stage.evaluation(MAIN)
+        last = max((int(row.get("step") or 0) for row in stage.run.metrics), default=0)
+        for place, row in enumerate(evaluation.rows if evaluation else ()):
+            if row.picture is not None and row.picture.exists():
+                made = Provenance(f"{result.name}/{stage.name}", MAIN, place, 0, 0.0, str(stage.run.folder), last)
+                found = Found(row.prompt, row.picture, made, finished(stage.name, last))
+                judged = ((row.read, row.exact), (row.judge_read, row.judge_exact))
+                read_of = tuple(None if math.isnan(exact) else text for text, exact in judged)
+                there.setdefault(row.prompt, []).append((found, read_of))
+    couples = [two for _, drawn in sorted(there.items()) for two in itertools.combinations(drawn, 2)]
+    items: list[Item] = []
+    read: dict[tuple[str, str], Reading] = {}
+    for two in random.Random(0).sample(couples, len(couples)):
+        refs = tuple(keep(found, store.pictures) for found, _ in two)
+        if refs[0].sha256 != refs[1].sha256:
+            items.append(Item(Prompt.from_text(two[0][0].prompt), refs, labels=tuple(f.label for f, _ in two)))
+            for ref, (_, texts) in zip(refs, two, strict=True):
+                for engine, text in zip(("reward", "judge"), texts, strict=True):
+                    read[ref.sha256, engine] = Reading(ref.sha256, engine, text)
+        if len(items) == ITEMS:
+            break
+    if not items:
+        raise ValueError(f"no two stages of {run} kept pictures of one prompt, so there is nothing to compare; name "
+                         "another run, or make a campaign with: glyphlab campaign create")  # fmt: skip
+    return items, list(read.values())
+
+
+def handful(store: Store) -> tuple[list[Item], list[Reading]]:
+    """A few drawn words, each right, with a wrong letter or in another colour; what is in them is known."""
+    items: list[Item] = []
+    read: list[Reading] = []
+    for number, (caption, pictures) in enumerate(drawn()):
+        refs = []
+        for (name, word), content in pictures:
+            sha, width, height = store.pictures.add(content, f"drawn word {number}")
+            made = Provenance(name, "", number, 0, 0.0, "drawn", 0)
+            refs.append(ImageRef(sha, f"drawn/{number}", width, height, made))
+            read.append(Reading(sha, "drawn", word))
+        items.append(Item(Prompt.from_text(caption), tuple(refs)))
+    return items, read
+
+
+def drawn() -> Iterator[tuple[str, list[tuple[tuple[str, str], bytes]]]]:
+    """(caption, two of ((maker, word in the picture), PNG)) for every drawn scene."""
+    from dataclasses import replace
+
+    import numpy as np
+    from PIL import Image
+
+    from base_model.data.rendered_text import VOWELS, draw, scene
+
+    rng = np.random.default_rng(0)
+    for number in range(HANDFUL):
+        asked = scene(rng, 4, heldout=True)
+        letter = int(rng.integers(len(asked.word)))
+        other = str(rng.choice([v for v in VOWELS if v != asked.word[letter]]))
+        slip = asked.word[:letter] + other + asked.word[letter + 1 :]
+        careless = replace(asked, word=slip) if number % 3 else replace(asked, size="small", column="left")
+        pictures = []
+        for maker, shown in (("careful", asked), ("careless", careless)):
+            image = Image.fromarray(np.ascontiguousarray(draw(shown).transpose(1, 2, 0)))
+            content = io.BytesIO()
+            image.resize((image.width * 4, image.height * 4), Image.Resampling.LANCZOS).save(content, "PNG")
+            pictures.append(((maker, shown.word), content.getvalue()))
+        if pictures[0][1] != pictures[1][1]:
+            yield asked.caption, pictures

@@ -1,0 +1,187 @@
+"""Machine-made preferences: draw several pictures a prompt, score them, keep the best and the worst.
+
+A stage folder gets pairs.jsonl, pictures/<sha256>.png for both sides of every pair, and the latents that they were
+decoded from. Every chunk of prompts is kept in a part of its own until all are
+there; interrupted, only what no part holds is drawn again.
+
+Latents are kept because the model is to learn from what it did: encoding a drawn picture gives other latents than the
+ones it was drawn from, and pairs made of those taught the encoder's view (experiments/reports). Pictures without kept
+latents, such as annotated ones from elsewhere, are encoded.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from alignment.dpo import Pairs
+from alignment.trajectory import drawn_noise, walked
+from base_model.interface import FlowModel
+from base_model.sample import at_once
+from base_model.seeding import generator
+from experiments.evaluation.prompts_of_plan import make_prompts
+from experiments.experiment import PairPlan
+from experiments.progress import Progress
+from experiments.record.record import read_png, write_json, write_png
+from preference_data import pairs as machine
+from preference_data.records import ImageRef, Prompt, Provenance
+from rewards.scores import Scores
+from rewards.serving.cache import picture_hash
+from rewards.serving.workers import ScorerPool
+
+CHUNK = 16
+"""Prompts drawn at a time."""
+
+PAIRS, LATENTS = "pairs.jsonl", "latents.safetensors"
+PARTS, SCORES = "pairs_parts", "scores.json"
+
+
+def make_pairs(
+    model: FlowModel, plan: PairPlan, folder: Path, judge: ScorerPool, bar: Progress, origin: str = "",
+    rank: int = 0, ranks: int = 1, meet: Callable[[], None] = lambda: None,
+) -> Path:  # fmt: skip
+    """Write `folder`/pairs.jsonl unless it is there. Raises ValueError when no prompt gave a pair.
+
+    With several processes call it on every rank, with a `meet` that waits for all: each draws its share of the chunks
+    into the folder that all share. Parts of an interrupted call are used again if plan, judge and `origin`, which
+    names the model, are the same.
+    """
+    target = folder / PAIRS
+    done = target.exists()
+    meet()  # nobody may write the pairs before all have looked
+    if done:
+        return target
+    prompts = make_prompts(plan.prompts)
+    mark = {"plan": repr(plan), "judge": judge.name, "origin": origin}
+    parts = [folder / PARTS / f"{first:06d}" for first in range(0, len(prompts), CHUNK)]
+    missing = [chunk for chunk, part in enumerate(parts) if not _is_whole(part, mark)]
+    meet()  # nobody may write a part before all have listed what is missing
+    waiting: list[tuple[int, list[Prompt], torch.Tensor, np.ndarray, Future[Scores]]] = []
+    for turn in range(0, len(missing), ranks):  # all meet after each, so nobody waits longer than for a chunk
+        for chunk in missing[turn : turn + ranks][rank : rank + 1]:
+            first = chunk * CHUNK
+            few = prompts[first : first + CHUNK]
+            x0, images = draw_group(model, few, plan, first)
+            members = [p for p in few for _ in range(plan.group)]
+            waiting.append((first, few, x0, images, judge.submit(members, images)))
+            bar.note(f"pairs: {min(first + CHUNK, len(prompts))} of {len(prompts)} prompts drawn")
+        while len(waiting) > 1:  # the judge works on one chunk while the next is drawn
+            _write_part(plan, folder, judge, mark, *waiting.pop(0))
+        meet()
+    for one in waiting:
+        _write_part(plan, folder, judge, mark, *one)
+    meet()
+    if rank == 0:
+        _merge(plan, folder, parts, len(prompts))
+    meet()
+    return target
+
+
+def _is_whole(part: Path, mark: dict[str, str]) -> bool:
+    """Whether this part was written to its end, for the same pairs."""
+    try:
+        saved = json.loads((part / SCORES).read_text())
+    except (FileNotFoundError, ValueError):  # never written, or not to its end
+        return False
+    return {name: saved.get(name) for name in mark} == mark
+
+
+def _write_part(
+    plan: PairPlan, folder: Path, judge: ScorerPool, mark: dict[str, str],
+    first: int, few: list[Prompt], x0: torch.Tensor, images: np.ndarray, scores: Future[Scores],
+) -> None:  # fmt: skip
+    """Keep the pairs of one chunk with their pictures and latents. The scores come last and say that it is whole."""
+    part = folder / PARTS / f"{first:06d}"
+    part.mkdir(parents=True, exist_ok=True)
+    (part / SCORES).unlink(missing_ok=True)
+    score_PG = scores.result().value_B.reshape(len(few), plan.group)
+    refs_PG = [
+        [reference(images[i], plan, folder, first * plan.group + i) for i in range(k, k + plan.group)]
+        for k in range(0, len(images), plan.group)
+    ]
+    kept = machine.best_and_worst(
+        few, score_PG, refs_PG, source=judge.name, min_margin=plan.min_margin, per_prompt=plan.per_prompt
+    )
+    shas = {r.sha256 for pair in kept for r in (pair.chosen, pair.rejected)}
+    latents = {}
+    for latent, image in zip(x0, images, strict=True):
+        if (sha := picture_hash(image)) in shas:
+            write_png(folder / "pictures" / f"{sha}.png", image)
+            latents[sha] = latent.clone()
+    save_file(latents, part / LATENTS)
+    machine.save(kept, part / PAIRS)
+    write_json(part / SCORES, mark | {"scores": score_PG.tolist()})
+
+
+def _merge(plan: PairPlan, folder: Path, parts: list[Path], prompts: int) -> None:
+    """Put the parts together, in the order of their prompts, and delete them. The pairs are written last."""
+    found, scores_PG = [], []
+    latents: dict[str, torch.Tensor] = {}
+    for part in parts:
+        scores_PG.extend(json.loads((part / SCORES).read_text())["scores"])
+        found.extend(machine.load(part / PAIRS))
+        latents.update(load_file(part / LATENTS))
+    counts = machine.summary(scores_PG, min_margin=plan.min_margin)
+    if not found:
+        raise ValueError(f"none of {prompts} prompts gave a pair ({counts}): the model's pictures all score alike")
+    write_json(folder / "pairs_summary.json", vars(counts))
+    save_file(latents, folder / LATENTS)
+    machine.save(found, folder / PAIRS)
+    shutil.rmtree(folder / PARTS)
+
+
+def draw_group(model: FlowModel, prompts: list[Prompt], plan: PairPlan, first: int) -> tuple[torch.Tensor, np.ndarray]:
+    """Latents [len(prompts) * group, S, C] and their uint8 pictures, a prompt's side by side. `first` seeds them."""
+    texts, walk, G = [p.text for p in prompts], plan.walk, plan.group
+    noise = drawn_noise(model, len(texts), G, walk, generator(plan.seed, first // CHUNK, 0, "rollout 0"))
+    start = walk.start(plan.seed, first // CHUNK)
+    few = max(1, at_once(noise[0].shape[1], len(texts) * G) // G)
+    latents, images = [], []
+    for rows in (slice(i, i + few) for i in range(0, len(texts), few)):  # the noise is that of all, whatever the parts
+        own = [x.unflatten(0, (len(texts), -1))[rows].flatten(0, 1) for x in noise]
+        x0 = walked(model, texts[rows], G, plan.sampler, walk, start, own).x0_BSC
+        images.append((model.decode(x0) * 255.0).round().byte().cpu().numpy())
+        latents.append(x0.cpu())  # all wait for their scores, so they wait where there is room
+    return torch.cat(latents), np.concatenate(images)
+
+
+def reference(image: np.ndarray, plan: PairPlan, folder: Path, place: int) -> ImageRef:
+    """The record of a picture; `place` is its place among all pictures that were drawn."""
+    sha, sampler = picture_hash(image), plan.sampler
+    made = Provenance(
+        model=folder.name, revision="", seed=plan.seed, steps=sampler.steps, guidance=sampler.guidance,
+        run=str(folder), step=place,
+    )  # fmt: skip
+    return ImageRef(sha, f"pictures/{sha}.png", image.shape[2], image.shape[1], made)
+
+
+def load_pairs(model: FlowModel, folder: Path) -> Pairs:
+    """The pairs of a folder in latent space: the kept latents where there are, the encoded pictures elsewhere."""
+    pairs = machine.load(folder / PAIRS)
+    both = latents_of(model, folder, [p.chosen for p in pairs] + [p.rejected for p in pairs])
+    return Pairs(both[: len(pairs)], both[len(pairs) :], tuple(p.prompt.text for p in pairs))
+
+
+def latents_of(model: FlowModel, folder: Path, refs: Sequence[ImageRef]) -> torch.Tensor:
+    """[len(refs), S, C] in host memory: kept latents where there are, encoded pictures elsewhere."""
+    kept = load_file(folder / LATENTS) if (folder / LATENTS).exists() else {}
+    for few in (refs[i : i + 64] for i in range(0, len(refs), 64)):
+        if unknown := [ref for ref in few if ref.sha256 not in kept]:
+            _check_sizes(unknown)
+            pictures = np.stack([read_png(folder / ref.path) for ref in unknown])
+            encoded = model.encode_pixels(torch.from_numpy(pictures).float() / 255.0).cpu()
+            kept.update((ref.sha256, latent) for ref, latent in zip(unknown, encoded, strict=True))
+    return torch.stack([kept[ref.sha256] for ref in refs])
+
+
+def _check_sizes(refs: list[ImageRef]) -> None:
+    """Raises ValueError when pictures that are to be encoded together differ in size."""
+    if len(sizes := {(ref.width, ref.height) for ref in refs}) > 1:
+        raise ValueError(f"the pairs' pictures have the sizes {sorted(sizes)}; DPO here needs one size, the model's")

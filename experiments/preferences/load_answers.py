@@ -1,0 +1,58 @@
+"""Answers in a run's folder, ties included, as algorithms that know ties read them.
+
+The file is comparisons.jsonl, which `glyphlab train NAME --pairs` writes (experiments/preferences/from_people.py), or
+else the pairs.jsonl that a machine made, which holds no tie.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+
+from alignment.kto import Verdicts
+from alignment.tied_dpo import Answers
+from base_model.interface import FlowModel
+from experiments.preferences.from_scores import PAIRS, latents_of
+from preference_data import comparisons
+from preference_data.comparisons import TIES, Comparison
+
+COMPARISONS = "comparisons.jsonl"
+
+VERDICTS = {"left": (True, False), "right": (False, True), "both_good": (True, True), "both_bad": (False, False)}
+"""Whether the left and the right picture are good, by the answer; a plain tie calls neither of them anything."""
+
+
+def has_answers(folder: Path) -> bool:
+    return (folder / PAIRS).exists() or (folder / COMPARISONS).exists()
+
+
+def load(folder: Path) -> list[Comparison]:
+    return comparisons.load(folder / (COMPARISONS if (folder / COMPARISONS).exists() else PAIRS))
+
+
+def load_answers(model: FlowModel, folder: Path) -> Answers:
+    """The better picture first. Raises ValueError as `latents_of` and `comparisons.load` do."""
+    found = load(folder)
+    ordered = [(c.right, c.left) if c.outcome == "right" else (c.left, c.right) for c in found]
+    both = latents_of(model, folder, [first for first, _ in ordered] + [second for _, second in ordered])
+    margins = [math.nan if c.strength is None else c.strength for c in found]
+    return Answers(
+        both[: len(found)], both[len(found) :], tuple(c.prompt.text for c in found),
+        torch.tensor([c.outcome in TIES for c in found]), torch.tensor(margins),
+    )  # fmt: skip
+
+
+def load_verdicts(model: FlowModel, folder: Path) -> Verdicts:
+    """Every picture that an answer calls good or bad, once an answer. Raises ValueError when there is none."""
+    judged = [
+        (ref, good, c.prompt.text)
+        for c in load(folder)
+        if c.outcome in VERDICTS
+        for ref, good in zip((c.left, c.right), VERDICTS[c.outcome], strict=True)
+    ]
+    if not judged:
+        raise ValueError(f"{folder} has only plain ties, which call no picture good or bad; collect other answers")
+    refs, good, texts = zip(*judged, strict=True)
+    return Verdicts(latents_of(model, folder, refs), torch.tensor(good), texts)

@@ -1,0 +1,76 @@
+"""Items of a campaign drawn by models: every prompt by each of them, from the same noise."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from base_model.interface import FlowModel
+from base_model.sample import Sampler, sample
+from experiments.evaluation.evaluate import fixed_noise
+from experiments.preferences.from_people import keep_latent
+from preference_data.campaign.campaigns import Item
+from preference_data.campaign.sources import finished, last_update
+from preference_data.records import ImageRef, Prompt, Provenance
+from preference_data.store.store import Store
+
+SAMPLER = Sampler(steps=10)
+
+
+def draw(
+    store: Store, prompts: Sequence[Prompt], models: Sequence[tuple[str, FlowModel, str]], seed: int, copies: int
+) -> list[Item]:
+    """Items that compare each model, (name, model, run), with every other; one model with itself.
+
+    `copies` pictures a prompt and model. Their latents are kept in the store's folder.
+    """
+    drawn = {
+        (name, place): _pictures(store, model, name, run, prompt, seed + place, copies)
+        for name, model, run in models
+        for place, prompt in enumerate(prompts)
+    }
+    items = []
+    for place, prompt in enumerate(prompts):
+        if len(models) == 1:
+            couples = list(itertools.combinations(drawn[models[0][0], place], 2))
+        else:
+            couples = [
+                couple
+                for (a, *_), (b, *_) in itertools.combinations(models, 2)
+                for couple in zip(drawn[a, place], drawn[b, place], strict=True)
+            ]
+        items += [
+            Item(prompt, couple, labels=tuple(_label(ref) for ref in couple))
+            for couple in couples
+            if couple[0].sha256 != couple[1].sha256
+        ]
+    return items
+
+
+def _label(ref: ImageRef) -> str:
+    """The maker's name with the update of its run, where there is a run."""
+    made = ref.provenance
+    return finished(made.model, made.step) if (Path(made.run) / "metrics.jsonl").exists() else made.model
+
+
+def _pictures(
+    store: Store, model: FlowModel, name: str, run: str, prompt: Prompt, seed: int, copies: int
+) -> list[ImageRef]:
+    cond = model.encode_text([prompt.text]).repeat(copies)
+    noise = fixed_noise(model, copies, seed)
+    x0 = sample(model, noise, cond, model.unconditional(copies), SAMPLER, SAMPLER.levels())
+    images = (model.decode(x0) * 255.0).round().byte().cpu().numpy()
+    refs, last = [], last_update(Path(run))
+    for latent, image in zip(x0, images, strict=True):
+        content = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(content, format="PNG")
+        sha, width, height = store.pictures.add(content.getvalue(), f"a picture by {name}")
+        keep_latent(store.pictures.root, sha, latent.clone())
+        made = Provenance(name, "", seed, SAMPLER.steps, SAMPLER.guidance, run, last)
+        refs.append(ImageRef(sha, str(store.pictures.path(sha)), width, height, made))
+    return refs

@@ -1,0 +1,125 @@
+"""How stages, settings, metrics, numbers and times are called and written for a reader."""
+
+from __future__ import annotations
+
+import math
+
+from experiments.record.results import Interval, Result
+from experiments.report.page_style import INKS
+
+STAGES = {
+    "decoder": "Decoder", "pretrain": "Pretraining", "sft": "Fine-tuning", "dpo": "DPO", "grpo": "GRPO", "nft": "NFT",
+    "control": "Control",
+}  # fmt: skip
+SETTINGS = {"unguided": "Without guidance", "guided": "With guidance"}
+GROUPS = (
+    ("What is learned", ("loss", "flow_error", "psnr", "reconstruction", "edge", "reward", "implicit_accuracy",
+                         "margin")),
+    ("Health", ("ratio_first", "ratio_gap_first", "ratio", "ratio_gap", "clip_share", "kl", "kl_rate", "log_ratio",
+                "divergence", "moved", "drift", "tie_gap", "chosen_drift", "rejected_drift", "tries",
+                "groups_without_spread", "unjudged", "grad_norm")),
+    ("Optimizer", ("lr",)),
+)  # fmt: skip
+"""Metrics by what they tell, in the order they are shown. A metric not named here goes into a last group."""
+PART = "part/"
+"""Before the name of a reward in a mixture: its own mean, unweighted."""
+METRICS = {
+    "loss": "what the update minimises",
+    "flow_error": "squared error of the predicted velocity",
+    "psnr": "dB, of reconstructions; higher is better",
+    "reconstruction": "pixel error of reconstructions",
+    "edge": "error of reconstructed edges",
+    "reward": "mean over the pictures of the rollout; higher is better",
+    "implicit_accuracy": "share of pairs ranked as the data ranks them",
+    "margin": "of the implicit reward, chosen over rejected",
+    "ratio_first": "likelihood ratio before the first update; must be 1",
+    "ratio_gap_first": "largest distance of that ratio from 1; must be 0",
+    "ratio": "mean likelihood ratio, new policy over old",
+    "ratio_gap": "largest distance of a ratio from 1",
+    "clip_share": "share of samples outside of the clip range",
+    "kl": "divergence from the reference; of an autoencoder, from the normal distribution",
+    "kl_rate": "the same by unit of noise level, which beta weighs",
+    "log_ratio": "mean centred log-ratio; near 0 while actions are the old policy's",
+    "divergence": "from the policy that drew the pictures",
+    "moved": "squared distance of the velocity from the old policy's",
+    "drift": "squared distance of the velocity, or change of the error, from the reference",
+    "tie_gap": "how far apart the model holds what people called equal",
+    "good_reward": "implicit reward of pictures that were called good",
+    "bad_reward": "the same of those called bad",
+    "tries": "rollouts until every group of the update taught something",
+    "chosen_drift": "how much better than the reference the chosen pictures are fitted",
+    "rejected_drift": "the same for the rejected pictures",
+    "groups_without_spread": "share of groups that taught nothing",
+    "unjudged": "share of pictures that could not be judged",
+    "grad_norm": "norm of the whole gradient, before clipping",
+    "lr": "learning rate of AdamW",
+    "window": "first stochastic step of the rollout",
+}
+
+
+def title(stage: str) -> str:
+    return STAGES.get(stage, stage)
+
+
+def in_sentence(stage: str) -> str:
+    """The name inside a sentence: lower case unless it is an abbreviation."""
+    name = title(stage)
+    return name if name.isupper() else name[:1].lower() + name[1:]
+
+
+def setting(name: str) -> str:
+    return SETTINGS.get(name, name)
+
+
+def inks(result: Result) -> dict[str, str]:
+    """One colour a stage, the same in every chart of the page."""
+    offset = 2 if len(result.stages) == 1 else 0
+    return {stage.name: f"ink-{(i + offset) % INKS}" for i, stage in enumerate(result.stages)}
+
+
+def grouped(names: list[str]) -> list[tuple[str, list[str]]]:
+    """Metric names in their groups; what no group names comes last."""
+    known = {name for _, members in GROUPS for name in members}
+    groups = [(group, [name for name in members if name in names]) for group, members in GROUPS]
+    groups[0][1].extend(name for name in names if name.startswith(PART))  # what a mixed reward is made of
+    groups.append(("Other", [name for name in names if name not in known and not name.startswith(PART)]))
+    return [(group, members) for group, members in groups if members]
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A value for a table; an en dash when it is unknown."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else "–"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """A difference, with a true minus sign."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")  # + 0.0: no "−0.000"
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.0f} %" if math.isfinite(value) else "an unknown share"
+
+
+def span(low: float, high: float, digits: int = 3) -> str:
+    """An interval of differences; "" when unknown."""
+    return f"{signed(low, digits)} to {signed(high, digits)}" if math.isfinite(low) and math.isfinite(high) else ""
+
+
+def verdict(difference: Interval) -> str:
+    """What an interval shows, in one word."""
+    if not (math.isfinite(difference.low) and math.isfinite(difference.high)):
+        return "unknown"
+    return ("higher" if difference.value > 0 else "lower") if difference.excludes_zero else "undecided"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if not math.isfinite(seconds):
+        return "unknown"
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

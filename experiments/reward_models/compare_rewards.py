@@ -1,0 +1,367 @@
+"""Compare rewards on a file of answers: score the pictures, probe the rewards, and write one page, JSON and CSV.
+
+OUT/comparison.html   for people: one file, nothing to fetch
+OUT/comparison.json   the same numbers, for the dashboard and for programs
+OUT/comparison.csv    every estimate with its interval, one a line
+OUT/scores.csv        every picture's scores
+OUT/scores.sqlite     what need not be judged again
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.record.environment import environment
+from experiments.record.whole_files import read_png, write_bytes, write_json
+from experiments.report.comparison_page import page
+from experiments.reward_models.people_side import leaderboard, people
+from experiments.reward_models.score_book import ScoreBook, facts, key_of, score
+from experiments.reward_models.train_reward import check_those_here, looks_of, picture_file
+from preference_data.comparisons import Comparison, load
+from preference_data.line_files import read_csv
+from rewards.comparison.checks import probes, visible_share
+from rewards.comparison.checks.hygiene import Seen
+from rewards.comparison.compare import Measured, compare
+from rewards.comparison.correlation import PEOPLE
+from rewards.comparison.score_table import Pairwise, Picture, build, pairs_of, pictures_of
+from rewards.learned.reward import HELD_OUT, learned_in, trained_on, training_of
+from rewards.parse import named_rewards
+from rewards.scores import Reward, Scorer
+from rewards.serving.cache import identity
+
+Say = Callable[[str], None]
+WIDE = (144, 256)
+"""Height and width of the drawn pictures by which it is found which part of a wide picture a reward sees."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared and how."""
+
+    pairs: Path
+    rewards: str
+    """as `rewards.parse.named_rewards` reads them; "" when all scores come from files"""
+    out: Path
+    scores: Path | None = None
+    """CSV: sha256, perhaps prompt_id, and a column a reward: scores made elsewhere"""
+    judged: Path | None = None
+    """answers of judges of pairs, as comparisons: the same pair with its sides exchanged is asked the other way
+    round"""
+    gold: str = PEOPLE
+    probe_pictures: int = 12
+    """own pictures that every probe changes; 0 = no probes at all"""
+    seed: int = 0
+    held_out: Path | None = None
+    """answers of `pairs` that are compared, as train-reward writes them; None = where a reward was trained on `pairs`,
+    what it held out itself"""
+
+
+def compare_rewards(plan: Plan, say: Say = lambda line: None) -> list[str]:
+    """Do it all; what to tell the user. Raises ValueError or FileNotFoundError as its parts."""
+    start = time.perf_counter()
+    comparisons = load(plan.pairs)
+    rewards = named_rewards(plan.rewards) if plan.rewards else {}
+    seen = {n: _training(r) for n, r in rewards.items() if learned_in(r)}
+    comparisons = unseen(plan, comparisons, rewards, say)
+    pictures = pictures_of(comparisons)
+    shown = [i for c in comparisons for i in (c.left, c.right)]
+    if not rewards:
+        check_those_here(plan.pairs.parent, shown)  # given scores need no pictures, but facts and the page show them
+    looks = looks_of(plan.pairs.parent, shown) if rewards else {}
+
+    def find(picture: Picture) -> Path:
+        return picture_file(plan.pairs.parent, picture.image)
+
+    require_weights(rewards)
+    scores: dict[str, np.ndarray] = {}
+    measured: dict[str, list[dict[str, Any]]] = {"probes": [], "sight": [], "legibility": [], "cost": []}
+    with ScoreBook(plan.out / "scores.sqlite") as book:
+        for name, reward in rewards.items():
+            opened = Opened.of(name, reward)
+            known_keys = book.known(opened.who)
+            say(_to_do(name, sum(key_of(p) not in known_keys for p in pictures), len(pictures)))
+            scores[name] = _measure(book, name, reward, opened, pictures, find, plan, measured)
+            del opened  # before the next is loaded
+        if plan.scores:
+            scores |= read_scores(plan.scores, pictures)
+        known = _facts(book, pictures, find)
+    pairwise = read_judges(plan.judged, comparisons) if plan.judged else {}
+    if len(scores) + len(pairwise) == 0:
+        raise ValueError("there is no reward to compare; name some with --rewards, --scores or --judged")
+    if twice := set(scores) & set(pairwise):
+        raise ValueError(f"{min(twice)!r} is a reward of single pictures and a judge of pairs; rename one")
+    table = build(comparisons, scores, pairwise)
+    report = compare(
+        comparisons, table,
+        Measured(measured["probes"], measured["sight"], measured["legibility"], measured["cost"], known, seen, looks,
+                 frozenset(n for n, r in rewards.items() if getattr(r, "for_judging", False))),
+        plan.gold, plan.seed,
+    )  # fmt: skip
+    report["agreement"], report["leaderboard"] = people(comparisons), leaderboard(table)
+    report["about"] = about(plan, comparisons, time.perf_counter() - start)
+    write(plan.out, report, table.score_RP, table.rewards, pictures, plan.pairs.parent)
+    return lines(report, plan.out, time.perf_counter() - start)
+
+
+def _training(reward: Reward) -> Seen:
+    """What all reward models inside a reward have seen."""
+    all_seen = [training_of(Path(r.path)) for r in learned_in(reward)]
+    looks = [s.looks for s in all_seen if s.looks is not None]
+    return Seen(
+        frozenset().union(*(s.prompts for s in all_seen)), frozenset().union(*(s.pictures for s in all_seen)),
+        frozenset().union(*(s.words for s in all_seen)), np.concatenate(looks) if looks else None,
+    )  # fmt: skip
+
+
+def unseen(
+    plan: Plan, comparisons: list[Comparison], rewards: Mapping[str, Reward], say: Say
+) -> list[Comparison]:  # fmt: skip
+    """The answers that no reward was trained on, where one was trained on this file; all of them otherwise."""
+    files = [plan.held_out] if plan.held_out else []
+    if not files:
+        ids = {c.prompt.id for c in comparisons}
+        models = {Path(m.path) for r in rewards.values() for m in learned_in(r)}
+        files = [m / HELD_OUT for m in sorted(models) if (m / HELD_OUT).exists() and trained_on(m)[0] & ids]
+    kept = comparisons
+    for file in files:
+        held = {_asked(c) for c in load(file)}
+        some = [c for c in kept if _asked(c) in held]
+        if not any(c.outcome in ("left", "right") for c in some):
+            if plan.held_out:
+                raise ValueError(f"{file} holds no decided answer about the pairs of {plan.pairs}")
+            say(f"{file} has no decided answer of {plan.pairs.name} that is left: compared on what was trained on")
+            return comparisons
+        kept = some
+        say(f"compared on the {len(kept)} of {len(comparisons)} answers that {file} held out of training")
+    return kept
+
+
+def _asked(c: Comparison) -> tuple[str, frozenset[str]]:
+    return c.prompt.id, frozenset((c.left.sha256, c.right.sha256))
+
+
+def require_weights(rewards: Mapping[str, Reward]) -> None:
+    """Load every reward but the first, which is loaded next anyway: what lacks its weights costs no judging by others.
+
+    Each is let go before the next, because two large judges may not fit beside each other. Raises as `load` does.
+    """
+    for reward in list(rewards.values())[1:]:
+        reward.load()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A reward that is loaded."""
+
+    scorer: Scorer
+    seconds: float
+    """that loading took"""
+    who: str
+    """under which its scores are remembered"""
+
+    @classmethod
+    def of(cls, name: str, reward: Reward) -> Opened:
+        """Load it. Raises as its `load`."""
+        start = time.perf_counter()
+        scorer = reward.load()
+        return cls(scorer, time.perf_counter() - start, f"{identity(name, reward)} {scorer.name}")
+
+
+def _to_do(name: str, new: int, count: int) -> str:
+    if new == 0:
+        return f"{name}: the scores of all {count} images are known already"
+    return f"{name}: judging {new} images" + (f"; {count - new} are known already" if new < count else "")
+
+
+def _measure(
+    book: ScoreBook, name: str, reward: Reward, opened: Opened, pictures: Sequence[Picture],
+    find: Callable[[Picture], Path], plan: Plan, measured: dict[str, list[dict[str, Any]]],
+) -> np.ndarray:  # fmt: skip
+    """Scores [P] of a reward; its probes, sight and cost are added to `measured`."""
+    scorer, who, loading = opened.scorer, opened.who, opened.seconds
+    value_P, causes = score(book, who, scorer, pictures, find)
+    single, batched = book.times(who)
+    view = reward.sees(pictures[0].image.height, pictures[0].image.width)
+    measured["cost"].append({
+        "reward": name, "scorer": scorer.name, "load_seconds": loading, "not_judged": int(np.isnan(value_P).sum()),
+        "causes": causes, "of": len(pictures), "ms_p50": _quantile(single, 0.5), "ms_p95": _quantile(single, 0.95),
+        "ms_batched": float(np.mean(batched)) if batched else float("nan"), "says_it_sees": view.share,
+        "view": f"{view.how}, {view.height} x {view.width}",
+    })  # fmt: skip
+    if plan.probe_pictures:
+        some = _sample(pictures, plan.probe_pictures, plan.seed)
+        what = [who, [p.image.sha256 for p in some], [p.prompt.text for p in some], plan.seed]
+        found = book.note(["probes 1", *what], lambda: probe(scorer, some, find, plan.seed))
+        for section, result in found.items():
+            if result:
+                measured[section].append({"reward": name, **result})
+    return value_P
+
+
+def probe(scorer: Scorer, some: Sequence[Picture], find: Callable[[Picture], Path], seed: int) -> dict[str, Any]:
+    """Everything that has to be asked of the loaded reward itself."""
+    own = [read_png(find(p)) for p in some]
+    wide = [probes.drawn(word, k, WIDE, 30) for k, word in enumerate(probes.WORDS[:3])]
+    return {
+        "probes": {"rows": probes.run(scorer, [p.prompt for p in some], own, seed)},
+        "sight": visible_share.sight(scorer, [p for p, _ in wide], [image for _, image in wide], seed),
+        "legibility": visible_share.legibility(scorer),
+    }
+
+
+def _sample(pictures: Sequence[Picture], count: int, seed: int) -> list[Picture]:
+    """Pictures of different prompts, as far as there are enough."""
+    order = np.random.default_rng(seed).permutation(len(pictures))
+    first: dict[str, Picture] = {}
+    for i in order:
+        first.setdefault(pictures[i].prompt.id, pictures[i])
+    chosen = list(first.values())[:count]
+    return chosen + [pictures[i] for i in order if pictures[i] not in chosen][: count - len(chosen)]
+
+
+def _facts(book: ScoreBook, pictures: Sequence[Picture], find: Callable[[Picture], Path]) -> dict[str, np.ndarray]:
+    """Facts about the pixels; {} when the pictures are not here, which a file of scores does not need."""
+    try:
+        return facts(book, pictures, find)
+    except FileNotFoundError:
+        return {}
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    return float(np.quantile(values, share)) if values else float("nan")
+
+
+def read_scores(path: Path, pictures: Sequence[Picture]) -> dict[str, np.ndarray]:
+    """Scores made elsewhere: a header with sha256, perhaps prompt_id, and rewards. An empty cell is "not judged".
+
+    ValueError with the line number when a cell is no number, or when not a single picture is known.
+    """
+    found: dict[str, dict[tuple[str, str], float]] = {}
+    header, rows = read_csv(path)
+    names = [n for n in header if n not in ("sha256", "prompt_id", "prompt", "picture")]
+    if "sha256" not in header or not names:
+        raise ValueError(f"{path} has the columns {header}; it needs sha256 and one a reward")
+    lines: dict[tuple[str, str], int] = {}
+    for number, row in rows:
+        key = row["sha256"].strip(), row.get("prompt_id", "").strip()
+        if lines.setdefault(key, number) != number:
+            raise ValueError(f"{path} line {number}: {key[0]} has scores in line {lines[key]} already; keep one")
+        for name in names:
+            found.setdefault(name, {})[key] = _score(row[name].strip(), f"{path} line {number}: {name}")
+    scores = {}
+    for name, values in found.items():
+        keys = [(p.image.sha256, p.prompt.id) for p in pictures]
+        scores[name] = np.array([values.get(k, values.get((k[0], ""), float("nan"))) for k in keys])
+        if np.isnan(scores[name]).all():
+            raise ValueError(f"{path} has no score of {name} for any of the {len(pictures)} pictures")
+    return scores
+
+
+def _score(cell: str, where: str) -> float:
+    """The number in a cell; NaN, "not judged", when it is empty or says so. Raises ValueError for any other."""
+    try:
+        value = float(cell) if cell else float("nan")
+    except ValueError as error:
+        raise ValueError(f"{where} is {cell!r}, no number") from error
+    if math.isinf(value):
+        raise ValueError(f"{where} is {cell!r}; a score is finite, and an empty cell says that there is none")
+    return value
+
+
+def read_judges(path: Path, comparisons: Sequence[Comparison]) -> dict[str, Pairwise]:
+    """Judges of pairs by name: their answers about the pairs of `comparisons`, both ways round. Others are ignored."""
+    place = {(p.prompt.id, p.image.sha256): i for i, p in enumerate(pictures_of(comparisons))}
+    number = {pair: n for n, pair in enumerate(pairs_of(comparisons))}
+    found: dict[str, np.ndarray] = {}
+    for c in load(path):
+        left, right = place.get((c.prompt.id, c.left.sha256), -1), place.get((c.prompt.id, c.right.sha256), -1)
+        turned = (left, right) not in number
+        n = number.get((right, left) if turned else (left, right))
+        if n is None:
+            continue
+        p = c.label[0] + c.label[1] / 2
+        rows = found.setdefault(c.annotator, np.full((2, len(number)), np.nan))
+        rows[int(turned), n] = 1 - p if turned else p
+    if not found:
+        raise ValueError(f"{path} judges none of the {len(number)} pairs")
+    return {name: Pairwise(rows[0], rows[1]) for name, rows in found.items()}
+
+
+def about(plan: Plan, comparisons: Sequence[Comparison], seconds: float) -> dict[str, Any]:
+    """What a reader needs to make the report again."""
+    return {
+        "made": time.strftime("%Y-%m-%d %H:%M", time.gmtime()) + " UTC", "seconds": seconds,
+        "command": shlex.join(["glyphlab", *sys.argv[1:]]), "pairs": plan.pairs.name, "gold": plan.gold,
+        "pairs_sha256": hashlib.sha256(plan.pairs.read_bytes()).hexdigest(), "environment": environment(),
+        "annotators": len({c.annotator for c in comparisons}), "pictures": str(plan.pairs.resolve().parent),
+    }  # fmt: skip
+
+
+def write(
+    out: Path, report: Mapping[str, Any], score_RP: np.ndarray, names: Sequence[str], pictures: Sequence[Picture],
+    folder: Path,
+) -> None:  # fmt: skip
+    """The four files, each whole or not at all; the page last."""
+    write_json(out / "comparison.json", report)
+    write_bytes(out / "comparison.csv", estimates_csv(report).encode())
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["sha256", "prompt_id", "prompt", *names])
+    for p, picture in enumerate(pictures):
+        cells = ["" if v != v else repr(float(v)) for v in score_RP[:, p]]
+        writer.writerow([picture.image.sha256, picture.prompt.id, picture.prompt.text, *cells])
+    write_bytes(out / "scores.csv", text.getvalue().encode())
+    write_bytes(out / "comparison.html", page(report, folder).encode())
+
+
+def estimates_csv(report: Mapping[str, Any]) -> str:
+    """section, reward, what, value, low, high, n: every estimate of the report that has an interval."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["section", "reward", "what", "value", "low", "high", "n"])
+    for section, content in report.items():
+        for reward, what, e in _estimates(content, "", ""):
+            cells = ["" if e[k] != e[k] else e[k] for k in ("value", "low", "high")]
+            writer.writerow([section, reward, what, *cells, e.get("n", "")])
+    return text.getvalue()
+
+
+def _estimates(value: Any, reward: str, what: str) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """Everything below `value` with the keys of an estimate, and under which names it stands."""
+    if isinstance(value, Mapping):
+        if {"value", "low", "high"} <= set(value):
+            return [(reward, what, value)]
+        reward = str(value.get("reward") or value.get("annotator") or value.get("better") or reward)
+        label = next((str(value[k]) for k in ("slice", "covariate", "worse", "n") if k in value and k != "reward"), "")
+        what = "/".join(filter(None, (what, label)))
+        return [e for k, v in value.items() for e in _estimates(v, reward, "/".join(filter(None, (what, str(k)))))]
+    if isinstance(value, list):
+        return [e for v in value for e in _estimates(v, reward, what)]
+    return []
+
+
+def lines(report: Mapping[str, Any], out: Path, seconds: float) -> list[str]:
+    """The first page as text."""
+    found = [str(report["advice"]["answer"]), ""]
+    for r in report["accuracy"]["rewards"]:
+        e = r["accuracy"]
+        found.append(f"{r['reward']}: right in {e['value']:.3f} ({e['low']:.3f} to {e['high']:.3f}) of {e['n']} pairs")
+    for r in report["advice"]["rewards"]:
+        found += [f"  {r['reward']} {f['text']}" for f in r["findings"] if f["severity"] != "note"]
+    return [
+        *found,
+        "",
+        f"written in {seconds:.0f} s: {out / 'comparison.html'}, comparison.json, comparison.csv, scores.csv",
+    ]

@@ -1,0 +1,157 @@
+"""Scores and preferences outside of training: a folder of pictures under a reward, machine-made pairs, what is in them.
+
+Shapes: B samples, 3HW pixels.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from experiments.record.whole_files import read_png, write_bytes, write_json
+from preference_data import pairs as preferences
+from preference_data.captions import captioned
+from preference_data.image_files import image_size
+from preference_data.records import Prompt
+from rewards.parse import named_reward
+from rewards.scores import Scorer, Scores, View, to_float
+from rewards.serving.metering import measured
+from rewards.serving.mixed_sizes import in_order
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """A picture and what it should show."""
+
+    picture: Path
+    prompt: Prompt
+
+
+def read_captions(folder: Path) -> list[Captioned]:
+    """The pictures of a folder and their prompts, by name. Raises as `preference_data.captions.captioned`."""
+    return [Captioned(path, Prompt.from_text(prompt)) for path, prompt in captioned(folder)]
+
+
+def score(items: Sequence[Captioned], scorer: Scorer) -> tuple[Scores, list[str]]:
+    """Scores and, where the scorer reads text, what it read ("" where it does not), in the order of the pictures.
+
+    Pictures may differ in size; those of one size are judged together, and few are in memory at a time. Each is read
+    once. What could not be read is NaN, and the others keep their scores."""
+    places: list[list[int]] = []
+    parts: list[Scores] = []
+    readings = [""] * len(items)
+    sizes = [image_size(item.picture) for item in items]
+    by_size = sorted(range(len(items)), key=sizes.__getitem__)
+    for _, group in itertools.groupby(by_size, key=sizes.__getitem__):
+        while some := list(itertools.islice(group, 64)):
+            images = to_float(np.stack([read_png(items[i].picture) for i in some]))
+            places.append(some)
+            parts.append(measured(scorer, [items[i].prompt for i in some], images))
+            for i, text in zip(some, parts[-1].read, strict=False):
+                readings[i] = text
+    return in_order(places, parts), readings
+
+
+def score_folder(folder: Path, reward: str, out: Path) -> list[str]:
+    """Score every picture and write `out`/scores.csv and scores.json; the table as lines. Raises as `read_captions`."""
+    settings = named_reward(reward)
+    items = read_captions(folder)
+    scorer = settings.load()
+    scores, readings = score(items, scorer)
+    rows = [
+        {
+            "picture": os.path.relpath(item.picture, folder), "prompt": item.prompt.text,
+            "score": float(scores.value_B[i]), **{name: float(part[i]) for name, part in scores.parts.items()},
+            "read": readings[i],
+        }
+        for i, item in enumerate(items)
+    ]  # fmt: skip
+    judged = scores.value_B[~np.isnan(scores.value_B)]
+    mean = float(judged.mean()) if len(judged) else math.nan
+    view = settings.sees(*image_size(items[0].picture))
+    content = {
+        "reward": scorer.name, "range": settings.range, "mean": mean, "unjudged": dict(scores.unjudged),
+        "spent": dict(scores.spent), "sees": asdict(view),
+    }  # fmt: skip
+    write_json(out / "scores.json", {**content, "rows": rows})
+    write_bytes(out / "scores.csv", as_csv(rows).encode())
+    total = total_lines(scorer.name, scores, mean, view)
+    return [*score_lines(rows), *total, f"written: {out / 'scores.csv'}, scores.json"]
+
+
+def as_csv(rows: Sequence[dict[str, object]]) -> str:
+    """A header and a line a row; NaN is an empty cell, never 0."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: "" if value != value else value for name, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def score_lines(rows: Sequence[dict[str, object]]) -> Iterator[str]:
+    """The table a person reads."""
+    width = max(len(str(row["picture"])) for row in rows)
+    yield f"{'picture':{width}}   score  read / prompt"
+    for row in rows:
+        value = row["score"]
+        shown = "  none" if value != value else f"{value:6.3f}"
+        read = f"{row['read']!r} for " if row["read"] else ""
+        yield f"{row['picture']:{width}}  {shown}  {read}{row['prompt']}"
+
+
+def total_lines(name: str, scores: Scores, mean: float, view: View) -> Iterator[str]:
+    missing = int(np.isnan(scores.value_B).sum())
+    causes = ", ".join(f"{count} {cause}" for cause, count in scores.unjudged.items())
+    yield f"mean {mean:.3f} over {len(scores.value_B) - missing} pictures ({name})"
+    if missing:
+        yield f"{missing} could not be judged and count nowhere: {causes}"
+    asked = "".join(
+        f", {amount:g} {what}" for what, amount in scores.spent.items() if what not in ("pictures", "seconds")
+    )
+    yield f"{1000 * scores.spent['seconds'] / len(scores.value_B):.1f} ms a picture{asked}"
+    yield f"it sees {view.share:.0%} of the first picture, at {view.width}x{view.height} pixels: {view.how}"
+
+
+def pairs_from_run(run: Path, out: Path, reward: str, count: int, group: int, min_margin: float, seed: int) -> Path:
+    """Draw `group` pictures of each of `count` training prompts with a run's model and keep best and worst of each.
+
+    Writes `out`/pairs.jsonl with its pictures, and returns its path; it is kept when it is there.
+    """
+    from base_model.devices import best_device
+    from base_model.files.weights import load_model
+    from experiments.evaluation.sample_run import model_folder
+    from experiments.experiment import PairPlan, PromptPlan
+    from experiments.preferences.from_scores import make_pairs
+    from experiments.progress import Progress
+    from rewards.serving.workers import ScorerPool
+
+    settings = named_reward(reward)
+    plan = PairPlan(PromptPlan(count, seed), group=group, min_margin=min_margin, seed=seed)
+    model = load_model(model_folder(run), best_device())
+    with ScorerPool(settings, workers=1) as pool:
+        return make_pairs(model, plan, out, pool, Progress({}), origin=str(run.resolve()))
+
+
+def pairs_lines(file: Path, count: int = 5) -> list[str]:
+    """What is in a file of pairs, as lines of text, with `count` of them."""
+    pairs = preferences.load(file)
+    sources = Counter(pair.source for pair in pairs)
+    margins = sorted(pair.margin for pair in pairs if pair.margin is not None)
+    lines = [f"{file}: pairs: {len(pairs)}, prompts: {len({p.prompt.id for p in pairs})}"]
+    lines += [f"decided by {source}: {number}" for source, number in sources.most_common()]
+    if margins:
+        middle = margins[len(margins) // 2]
+        lines.append(f"margin: {margins[0]:.3f} to {margins[-1]:.3f}, half of them above {middle:.3f}")
+    for pair in pairs[:count]:
+        by = "" if pair.margin is None else f" by {pair.margin:.3f}"
+        lines.append(f"{pair.prompt.text}: {pair.chosen.path} beats {pair.rejected.path}{by}")
+    return lines

@@ -1,0 +1,244 @@
+"""From a file of answers to a folder that is a reward: read, describe the pictures, train, write everything at once.
+
+The features of a picture are kept beside the answers, in features/BACKBONE-HASH.npz, so that another head costs
+seconds.
+
+Shapes: P pictures, F features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
+
+from experiments.record.whole_files import read_png, write_bytes
+from preference_data.comparisons import Comparison, load, split, to_jsonl
+from preference_data.line_files import first_existing
+from preference_data.records import ImageRef, Prompt
+from rewards.comparison.checks.hygiene import words_hash
+from rewards.comparison.checks.likeness import look
+from rewards.learned.backbones import Backbone, Extractor, parse
+from rewards.learned.model_card import data_card, held_out_interval, model_card
+from rewards.learned.reward import HELD_OUT, LOOKS, NETWORK, TRAINED_ON, as_files
+from rewards.learned.small_network import NetworkFeatures, train_network
+from rewards.learned.train import Answers, Trained, TrainReward, as_arrays, train
+from rewards.serving.cache import picture_hash
+
+CHUNK = 64
+"""Pictures that are described at a time; what is done survives an interruption."""
+
+Say = Callable[[str], None]
+
+
+def picture_file(folder: Path, image: ImageRef) -> Path:
+    """Where a picture is: its own path, from `folder` when relative, or pictures/SHA256.png there.
+
+    Raises FileNotFoundError naming both places.
+    """
+    named, by_hash = folder / image.path, folder / "pictures" / f"{image.sha256}.png"
+    try:
+        return first_existing(named, by_hash)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"the picture {image.sha256[:12]} is neither {named} nor {by_hash}") from None
+
+
+def opened(folder: Path, image: ImageRef) -> np.ndarray:
+    """The pixels of a picture, which are those that its row names; ValueError where hash or size say otherwise."""
+    path = picture_file(folder, image)
+    pixels = read_png(path)
+    height, width = pixels.shape[1:]
+    if (width, height) != (image.width, image.height):
+        raise ValueError(
+            f"{path} is {width} x {height} and its row says {image.width} x {image.height}; the answers were given to "
+            "another picture: export them again"
+        )
+    if (found := picture_hash(pixels)) != image.sha256:
+        raise ValueError(
+            f"{path} has the hash {found[:12]} and its row says {image.sha256[:12]}; the answers were given to another "
+            "picture: export them again"
+        )
+    return pixels
+
+
+def looks_of(folder: Path, images: Sequence[ImageRef]) -> dict[str, np.ndarray]:
+    """hash -> look of every picture, each opened and checked before anything that takes long."""
+    return {image.sha256: look(opened(folder, image)) for image in _different(images)}
+
+
+def check_those_here(folder: Path, images: Sequence[ImageRef]) -> None:
+    """Refuse, as `opened` does, rows that name other pixels; pictures that are not there are left out."""
+    for image in _different(images):
+        with suppress(FileNotFoundError):
+            opened(folder, image)
+
+
+def _different(images: Sequence[ImageRef]) -> list[ImageRef]:
+    """Every different row about a picture, for one of two rows may be wrong."""
+    return list({(i.path, i.sha256, i.width, i.height): i for i in images}.values())
+
+
+def describe(
+    backbone: Backbone, extractor: Extractor, items: Sequence[tuple[Prompt, ImageRef]], folder: Path, say: Say
+) -> np.ndarray:
+    """Features [P, F] of pictures, from the file of kept ones where they are in it."""
+    text = hashlib.sha256(repr((type(backbone).__qualname__, backbone.version, backbone)).encode()).hexdigest()[:12]
+    kept_file = folder / "features" / f"{type(backbone).__name__.lower()}-{text}.npz"
+    keys = [hashlib.sha256(f"{p.id}:{p.text}:{i.sha256}".encode()).hexdigest() for p, i in items]
+    kept: dict[str, np.ndarray] = {}
+    if kept_file.exists():
+        with np.load(kept_file, allow_pickle=False) as file:
+            kept = dict(zip(file["keys"].tolist(), file["features"], strict=True))
+    new = [i for i, key in enumerate(keys) if key not in kept]
+    start = time.perf_counter()
+    for first in range(0, len(new), CHUNK):
+        some = new[first : first + CHUNK]
+        pictures = [read_png(picture_file(folder, items[i][1])) for i in some]
+        rows = extractor([items[i][0] for i in some], pictures)
+        kept.update(zip((keys[i] for i in some), rows, strict=True))
+    if new:
+        say(f"described {len(new)} pictures in {time.perf_counter() - start:.1f} s")
+        _keep(kept_file, kept)
+    return np.array([kept[key] for key in keys], dtype=np.float64)
+
+
+def _keep(path: Path, kept: dict[str, np.ndarray]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+        np.savez(file, keys=np.array(list(kept)), features=np.array(list(kept.values())))
+    Path(file.name).replace(path)
+
+
+def train_reward(pairs: Path, out: Path, backbone: str, cfg: TrainReward, say: Say = lambda line: None) -> list[str]:
+    """Train on the answers of a file and write the folder `out`, whole or not at all; what to tell the user.
+
+    Raises ValueError or FileNotFoundError for a damaged file, a missing picture, too few prompts, or a folder that
+    exists and is no reward model.
+    """
+    if out.exists() and any(out.iterdir()) and not (out / "reward.json").exists():
+        raise ValueError(f"{out} is a folder with other files in it; name a new one with --out")
+    start = time.perf_counter()
+    everything = comparisons = load(pairs)
+    settings = parse(backbone)
+    extra: dict[str, bytes] = {}
+    if backbone == "network":
+        comparisons, weights = fit_network(everything, cfg, pairs.parent)
+        extractor: Extractor = NetworkFeatures(weights)
+        extra[NETWORK] = save(weights)
+    else:
+        extractor = settings.load()
+    looks = looks_of(pairs.parent, [i for c in everything for i in (c.left, c.right)])
+    answers, shown = as_arrays(comparisons)
+    items = [(c.prompt, c.left if side == "left" else c.right) for c, side in shown]
+    if extra:
+        features_PF = extractor([p for p, _ in items], [read_png(picture_file(pairs.parent, i)) for _, i in items])
+    else:
+        features_PF = describe(settings, extractor, items, pairs.parent, say)
+    trained = train(features_PF, comparisons, answers, cfg)
+    seconds = time.perf_counter() - start
+    source = {
+        "answers": f"{pairs.name}, sha256 {hashlib.sha256(pairs.read_bytes()).hexdigest()[:16]}",
+        "made": time.strftime("%Y-%m-%d", time.gmtime()), "training took": f"{seconds:.0f} s",
+    }  # fmt: skip
+    held = {(c.prompt.id, c.left.sha256, c.right.sha256) for c in (comparisons[i] for i in trained.rows_held_out)}
+    used = [c for c in everything if (c.prompt.id, c.left.sha256, c.right.sha256) not in held]
+    files = content(backbone, settings, extractor, comparisons, answers, trained, cfg, source)
+    seen = {f"prompt:{c.prompt.id}" for c in used} | {i.sha256 for c in used for i in (c.left, c.right)}
+    seen |= {f"words:{words_hash(c.prompt.text)}" for c in used}
+    files[TRAINED_ON] = ("\n".join(sorted(seen)) + "\n").encode()
+    files[LOOKS] = _array([looks[sha] for sha in sorted({i.sha256 for c in used for i in (c.left, c.right)})])
+    rest = [_from(out, pairs.parent, comparisons[i]) for i in trained.rows_held_out]
+    files[HELD_OUT] = to_jsonl(rest).encode()
+    _write(out, files | extra)
+    return lines(out, answers, trained, features_PF, seconds)
+
+
+def _array(rows: Sequence[np.ndarray]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.array(rows), allow_pickle=False)
+    return file.getvalue()
+
+
+def _from(out: Path, folder: Path, c: Comparison) -> Comparison:
+    """The answer with paths of its pictures as seen from `out`."""
+    left, right = (
+        replace(i, path=os.path.relpath(picture_file(folder, i).resolve(), out.resolve())) for i in (c.left, c.right)
+    )
+    return replace(c, left=left, right=right)
+
+
+def fit_network(
+    comparisons: Sequence[Comparison], cfg: TrainReward, folder: Path
+) -> tuple[list[Comparison], dict[str, np.ndarray]]:
+    """(the answers left for the head, the network's weights): it is trained on six of ten answers, by prompt."""
+    part = split(comparisons, (0.6, 0.4), cfg.seed + 2)
+    mine = [c for c, k in zip(comparisons, part, strict=True) if k == 0]
+    answers, shown = as_arrays(mine)
+    images = [read_png(picture_file(folder, c.left if side == "left" else c.right)) for c, side in shown]
+    return [c for c, k in zip(comparisons, part, strict=True) if k == 1], train_network(images, answers, cfg)
+
+
+def content(
+    backbone: str, settings: Backbone, extractor: Extractor, comparisons: Sequence[Comparison], answers: Answers,
+    trained: Trained, cfg: TrainReward, source: dict[str, str],
+) -> dict[str, bytes]:  # fmt: skip
+    """The files of the folder that say what it is, by name."""
+    card = {
+        "ties": cfg.ties, "tie": trained.fitted.tie, "seed": cfg.seed, "held_out": trained.held_out,
+        "cross_fitted": trained.cross_fitted, "source": source,
+        "annotators": dict(zip(answers.annotators, trained.reliability_A.tolist(), strict=True)),
+    }  # fmt: skip
+    files = as_files(backbone, extractor.names, trained, card)
+    files["data_card.md"] = data_card(comparisons, answers, trained, source).encode()
+    view = f"{settings.view} picture" + (f", scaled to {settings.side} x {settings.side}" if settings.side else "")
+    files["model_card.md"] = model_card(backbone, view, cfg, answers, trained, source).encode()
+    return files
+
+
+def _write(out: Path, files: dict[str, bytes]) -> None:
+    """A new folder beside the old one takes its place."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        for name, data in files.items():
+            write_bytes(fresh / name, data)
+        fresh.chmod(0o755)
+        if out.exists():
+            old = fresh.with_name(f"{fresh.name}.old")
+            out.rename(old)
+            fresh.rename(out)
+            shutil.rmtree(old)
+        else:
+            fresh.rename(out)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def lines(out: Path, answers: Answers, trained: Trained, features_PF: np.ndarray, seconds: float) -> list[str]:
+    """The result, as a person reads it."""
+    held = trained.held_out
+    low, high = held_out_interval(answers, trained)
+    unknown = int((~np.isfinite(features_PF).all(1)).sum())
+    found = [
+        f"{len(answers.left_N)} answers about {len(features_PF)} pictures, {features_PF.shape[1]} features, "
+        f"{seconds:.0f} s",
+        f"held out: {held['accuracy']:.3f} of {held['answers']:.0f} decided answers ({low:.3f} to {high:.3f}), "
+        f"calibration error {held['ece']:.3f} (chance alone gives {held['ece_by_chance']:.3f})",
+    ]
+    if unknown:
+        found.append(f"{unknown} pictures could not be described; answers about them were left out")
+    found += [
+        f"{name}: reliability {value:.2f}" + ("  <- says little or the opposite" if value < 0.3 else "")
+        for name, value in zip(answers.annotators, trained.reliability_A, strict=True)
+    ]
+    return [*found, f"written: {out} (use it as --reward learned:{out})"]

@@ -1,0 +1,118 @@
+"""One run on many processes: every rank trains, rank 0 alone writes the record.
+
+Start with the usual launcher, on one node or several:
+
+    torchrun --nproc_per_node 2 --no-python glyphlab train nano_grpo --engine deepspeed --zero-stage 2 --parent RUN
+
+Nothing else in the floor of experiments knows how many processes there are. What is random belongs to (seed, step,
+rank), so a run of N ranks is one run, whatever order they finish in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from base_model.engine.engine import Engine, LocalEngine
+from experiments.experiment import Experiment
+from experiments.record.record import RunRecord
+
+
+def rank_of(experiment: Experiment) -> int:
+    """This process's rank, as its launcher says; 0 in a run of one process."""
+    return int(os.environ.get("RANK", "0")) if experiment.engine == "deepspeed" else 0
+
+
+def ranks_of(experiment: Experiment) -> int:
+    """How many processes the launcher started; 1 in a run of one process."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if experiment.engine == "deepspeed" else 1
+
+
+def meet(experiment: Experiment) -> None:
+    """Wait for all ranks; nothing in a run of one process."""
+    if experiment.engine == "deepspeed":
+        from base_model.engine.engine_deepspeed import start_processes
+
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        start_processes(experiment.wait_minutes)
+        torch.distributed.barrier()
+
+
+class Onlooker(RunRecord):
+    """The record on other ranks than 0: they read it and write nothing."""
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        yield
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        pass
+
+    def look(self, step: int, line: Mapping[str, Any]) -> None:
+        pass
+
+    def rewind(self, step: int) -> None:
+        pass
+
+    def samples(
+        self, step: int, images_B3HW: np.ndarray, captions: Sequence[str], readings: Sequence[str] | None = None
+    ) -> None:
+        pass
+
+
+def make_engine(experiment: Experiment, module: nn.Module, device: torch.device, keep_frozen: bool) -> Engine:
+    """The engine that the experiment names, around `module`. Raises ValueError for what it cannot do."""
+    if experiment.engine == "local":
+        return LocalEngine(module, experiment.optim, device, experiment.memory, keep_frozen)
+    from base_model.engine.engine_deepspeed import DeepSpeedEngine
+
+    return DeepSpeedEngine(module, experiment.optim, experiment.zero_stage, experiment.memory, keep_frozen)
+
+
+def of_rank_0(engine: Engine, value: Any) -> Any:
+    """What rank 0 brings, on every rank; numbers, texts and lists of them. All ranks call it together."""
+    text = json.dumps(value).encode()
+    size = int(engine.gather(torch.tensor([len(text)], device=engine.device))[0])
+    mine = torch.zeros(size, dtype=torch.uint8)
+    if engine.rank == 0:
+        mine = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+    return json.loads(bytes(engine.gather(mine.to(engine.device))[:size].cpu().tolist()))
+
+
+class Termination:
+    """While open, SIGTERM is a wish: the loop asks after every update, saves a checkpoint and leaves.
+
+    Ranks are told at different updates; they leave together, at the first that any of them was told at.
+    """
+
+    def __init__(self) -> None:
+        self._told = False
+        self._before: Any = None
+
+    def __enter__(self) -> Termination:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._hear)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self._told = True
+
+    def asked(self, engine: Engine) -> bool:
+        """Whether any rank was told."""
+        told = torch.tensor([float(self._told)], device=engine.device)
+        return bool(engine.gather(told).any())

@@ -1,0 +1,346 @@
+"""Runs one experiment in one folder: resume, log, save, stop. What is learned is in the loops; when to look is here.
+
+A stage folder holds run.json, metrics.jsonl, checkpoints/ (written whole or not at all) and, when finished, model/.
+Running it again goes on from the newest intact checkpoint, or does nothing when it is finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TextIO, TypeVar
+
+import numpy as np
+from safetensors import SafetensorError
+
+from alignment import awm, best_of_n, dpo, dppo, grpo, guard, kto, nft, online_dpo, rwr, tied_dpo
+from alignment.groups import Groups
+from alignment.monitoring.step_metrics import ByStep
+from base_model import pretrain, sft, train_vae
+from base_model.data.latents import KeptLatents, LatentStream, Producers
+from base_model.data.mixture import TaskStream
+from base_model.data.rendered_pages import PageStream
+from base_model.data.stream import TextStream
+from base_model.engine.engine import Engine
+from base_model.engine.step import Step
+from base_model.files.checkpoint import keep_last, latest, save_atomically
+from base_model.files.released import Released
+from base_model.files.weights import save_model, save_vae
+from base_model.lora import has_adapter
+from base_model.qwen.model import QwenImage
+from base_model.qwen.vae import QwenImageVAE
+from base_model.sample import Sampler
+from experiments.evaluation.evaluate import draw_pictures, fixed_noise
+from experiments.evaluation.prompts_of_plan import make_prompts
+from experiments.experiment import Experiment, PromptPlan, laid_out
+from experiments.preferences.from_scores import load_pairs, make_pairs
+from experiments.preferences.load_answers import has_answers, load_answers, load_verdicts
+from experiments.preferences.load_answers import load as load_comparisons
+from experiments.progress import Progress
+from experiments.record.changed_settings import CHANGEABLE
+from experiments.record.record import RunRecord
+from experiments.record.recorded_settings import rebuild
+from experiments.record.whole_files import plain
+from experiments.training.finish import agreed_checkpoint, finished_model
+from experiments.training.ranks import Onlooker, Termination, make_engine, meet, rank_of, ranks_of
+from experiments.training.start_from import open_either
+from experiments.training.watch import Watch, in_force
+from preference_data.prompts import PromptSet
+from rewards.serving.flat_groups import SpreadMeter
+from rewards.serving.workers import ScorerPool
+
+CHECKPOINTS = 2
+"""Newest checkpoints kept."""
+
+LOOK = PromptPlan(count=6, seed=61, heldout=True)
+"""What is drawn at every checkpoint, to be looked at."""
+
+ONLINE: Mapping[type, Callable[..., Iterator[Step]]] = {
+    grpo.Grpo: grpo.train, guard.Guard: guard.train, dppo.Dppo: dppo.train, nft.Nft: nft.train, awm.Awm: awm.train,
+    rwr.Rwr: rwr.train, best_of_n.BestOfN: best_of_n.train, online_dpo.OnlineDpo: online_dpo.train,
+}  # fmt: skip
+"""The loops that draw their own pictures, by their settings."""
+
+FROM_ANSWERS: Mapping[type, tuple[Callable[..., Any], Callable[..., Iterator[Step]]]] = {
+    dpo.Dpo: (load_pairs, dpo.train), tied_dpo.TiedDpo: (load_answers, tied_dpo.train),
+    kto.Kto: (load_verdicts, kto.train),
+}  # fmt: skip
+"""What reads the answers in a folder, and the loop that learns from them, by its settings."""
+
+T = TypeVar("T")
+
+
+def required(experiment: Experiment, value: T | None, what: str) -> T:
+    """The value. Raises ValueError when the experiment lacks something that its algorithm needs."""
+    if value is None:
+        raise ValueError(f"the experiment {experiment.name} has no {what}, and its algorithm needs it")
+    return value
+
+
+def pictures(experiment: Experiment) -> TextStream | PageStream:
+    """The experiment's stream of pictures. Raises ValueError when it has none, or one of tasks."""
+    data = required(experiment, experiment.data, "data")
+    if isinstance(data, TaskStream):
+        raise ValueError(f"{experiment.name}: an autoencoder learns from pictures, not from a {type(data).__name__}")
+    return data
+
+
+@contextlib.contextmanager
+def updates(
+    experiment: Experiment, model: QwenImage | QwenImageVAE, engine: Engine, folder: Path, start: int,
+    pool: ScorerPool | None,
+) -> Iterator[Iterator[Step]]:  # fmt: skip
+    """The experiment's training loop as an iterator of updates, with what it reads from held open."""
+    cfg = experiment.algorithm
+    if isinstance(cfg, train_vae.TrainVAE):
+        assert isinstance(model, QwenImageVAE)
+        yield train_vae.train(model, engine, pictures(experiment), cfg, start)
+        return
+    assert isinstance(model, QwenImage)
+    if isinstance(cfg, pretrain.Pretrain):  # fine-tuning is a kind of it
+        if engine.rank == 0:
+            save_vae(model.vae, folder / "encoder.safetensors")
+        meet(experiment)
+        data = LatentStream(required(experiment, experiment.data, "data"), folder / "encoder.safetensors")
+        loop = sft.train if isinstance(cfg, sft.Sft) else pretrain.train
+        if isinstance(data.stream, TextStream) and data.stream.limit:
+            yield loop(model, engine, KeptLatents(data), cfg, start)
+            return
+        with Producers(data) as producers:
+            yield loop(model, engine, producers, cfg, start)
+    elif isinstance(cfg, dpo.Dpo):
+        load, train = FROM_ANSWERS[type(cfg)]
+        yield train(model, engine, load(model, folder), cfg, start)
+    else:
+        plan = required(experiment, experiment.prompts, "prompts")
+        prompts = PromptSet(make_prompts(plan), plan.seed)
+        yield ONLINE[type(cfg)](model, engine, prompts, required(experiment, pool, "judge"), cfg, start)
+
+
+def encode_ahead(model: QwenImage | QwenImageVAE, experiment: Experiment, folder: Path) -> None:
+    """Encode every text of a run once, where all are known before it begins, and let the language model go.
+
+    Its memory is then free for training. An endless stream keeps it, and meets the cache where captions repeat. Each
+    rank encodes its part; where the ranks share no folder, each then encodes the rest as well.
+    """
+    if not isinstance(model, Released) or (known := texts_of(experiment, folder)) is None:
+        return
+    looked_at = [prompt.text for plan in (LOOK, experiment.monitors and experiment.monitors.prompts) if plan
+                 for prompt in make_prompts(plan)]  # fmt: skip
+    texts = [*dict.fromkeys([*known, *looked_at, model.text.nothing])]
+    if experiment.engine == "deepspeed":
+        model.text.encode_ahead(texts[rank_of(experiment) :: ranks_of(experiment)])
+        meet(experiment)
+    model.text.encode_ahead(texts)
+    model.text.close()
+
+
+def texts_of(experiment: Experiment, folder: Path) -> list[str] | None:
+    """The captions or prompts that a run learns from; None when they are not known before it begins."""
+    if isinstance(data := experiment.data, TextStream):
+        return data.scenes(0, data.limit)[1] if data.limit and len(data.stages) == 1 else None
+    if isinstance(experiment.algorithm, dpo.Dpo) and has_answers(folder):
+        return [answer.prompt.text for answer in load_comparisons(folder)]
+    plan = experiment.prompts or (experiment.pairs and experiment.pairs.prompts)
+    return [prompt.text for prompt in make_prompts(plan)] if plan else None
+
+
+def open_record(experiment: Experiment, folder: Path, parent: Path | None) -> RunRecord:
+    """The run of these settings in `folder`, made when it is new: before anything else is put there.
+
+    Rank 0 makes it; the others wait for it and only read.
+    """
+    settings = {"experiment": laid_out(experiment), "parent": os.path.relpath(parent, folder) if parent else ""}
+    if rank_of(experiment):
+        meet(experiment)
+        return Onlooker.read(folder)
+    record = RunRecord.open(folder, settings, CHANGEABLE, lambda config: plain(rebuild(config)))
+    meet(experiment)
+    return record
+
+
+def run(
+    experiment: Experiment, folder: Path, parent: Path | None = None, pool: ScorerPool | None = None,
+    progress: Progress | None = None, device: str | None = None,
+) -> None:  # fmt: skip
+    """Train in `folder` until the experiment's last update, from wherever the folder says it is.
+
+    `parent` is a finished stage to start from, `pool` scores made pairs and pictures that are drawn while training,
+    `device` is where a diffusion model goes (None: a GPU where there is one).
+    """
+    experiment = laid_out(experiment)
+    record = open_record(experiment, folder, parent)
+    if record.finished:
+        if progress:
+            progress.skip(experiment.name)
+        return
+    bar = progress or Progress({experiment.name: experiment.minutes * 60.0}, audience(experiment))
+    if pool:
+        pool.meter.drain()  # what was judged before this run is none of its cost
+    with Termination() as termination, record.running(), bar.stage(experiment.name, experiment.algorithm.steps):
+        model = open_either(experiment, parent, folder, device)
+        encode_ahead(model, experiment, folder)
+        if isinstance(experiment.algorithm, dpo.Dpo):
+            answered = has_answers(folder)
+            meet(experiment)  # rank 0 may write the pairs only when all have looked
+            if not answered:
+                draw_pairs(model, experiment, folder, pool, bar)
+        engine = equip_engine(experiment, model)
+        start = resume(engine, folder, record, bar)
+        train(experiment, model, engine, record, start, bar, pool, termination)
+        finish(experiment, model, engine, folder, parent)
+
+
+def draw_pairs(model: QwenImage, experiment: Experiment, folder: Path, pool: ScorerPool | None, bar: Progress) -> None:
+    """Draw the pairs of a DPO stage, each rank its share."""
+    plan, judge = required(experiment, experiment.pairs, "pairs"), required(experiment, pool, "judge")
+    make_pairs(model, plan, folder, judge, bar, "", rank_of(experiment), ranks_of(experiment), lambda: meet(experiment))
+
+
+def audience(experiment: Experiment) -> TextIO | None:
+    """Where progress goes: one rank's to the terminal."""
+    return io.StringIO() if rank_of(experiment) else None
+
+
+def equip_engine(experiment: Experiment, model: QwenImage | QwenImageVAE) -> Engine:
+    """The engine around what learns; the model calls its network through it."""
+    if not isinstance(model, QwenImage):
+        return make_engine(experiment, model, next(model.parameters()).device, keep_frozen=True)
+    if experiment.monitors or (isinstance(cfg := experiment.algorithm, dpo.Dpo | Groups) and cfg.needs_reference):
+        model.freeze_reference()
+    engine = make_engine(experiment, model.trainable, model.device, keep_frozen=not has_adapter(model.network))
+    model.trainable = engine.module
+    return engine
+
+
+def finish(
+    experiment: Experiment, model: QwenImage | QwenImageVAE, engine: Engine, folder: Path, parent: Path | None
+) -> None:
+    """Save the finished model. Weights that are split among ranks are put together in a last checkpoint first."""
+    if experiment.engine == "local" and not engine.rounded:  # else the checkpoint alone has all digits
+        with engine.averaged():
+            save_atomically(folder / "model", lambda place: save(model, experiment, place))
+        return
+    last = folder / "checkpoints" / f"update_{experiment.algorithm.steps:06d}"  # the loop's step: some make no update
+    save_checkpoint(engine, last)
+    if engine.rank == 0:
+        whole = finished_model(model, last, lambda: open_either(experiment, parent, folder, "cpu"))
+        save_atomically(folder / "model", lambda place: save(whole, experiment, place))
+    meet(experiment)
+
+
+def resume(engine: Engine, folder: Path, record: RunRecord, bar: Progress) -> int:
+    """Load the newest intact checkpoint; the next update's index. Metrics logged after it are dropped."""
+    newest = agreed_checkpoint(engine, folder / "checkpoints")
+    start = int(newest.name.removeprefix("update_")) if newest else 0
+    if newest:
+        engine.load(newest)
+    record.rewind(start)
+    record.adopt(start)
+    bar.advance(start)
+    return start
+
+
+def train(
+    experiment: Experiment, model: QwenImage | QwenImageVAE, engine: Engine, record: RunRecord, start: int,
+    bar: Progress, pool: ScorerPool | None, termination: Termination,
+) -> None:  # fmt: skip
+    """Follow the loop to its end. Where monitors changed the settings, a loop with the new ones goes on from there."""
+    watch = open_watch(experiment, model, record, pool, engine)
+    steps = ByStep(engine, model.levels(experiment.algorithm.sampler)) if watch and is_sampled(experiment) else None
+    groups = SpreadMeter(pool) if watch and pool else None
+    meters = [meter.drain for meter in (steps, groups, pool and pool.meter) if meter]
+    now: Experiment | None = in_force(experiment, record) if watch else experiment
+    while now is not None and start < experiment.algorithm.steps:
+        with updates(now, model, steps or engine, record.folder, start, groups or pool) as loop:
+            start, now = follow(loop, now, model, engine, record, bar, termination, meters, watch)
+
+
+def open_watch(
+    experiment: Experiment, model: QwenImage | QwenImageVAE, record: RunRecord, pool: ScorerPool | None, engine: Engine
+) -> Watch | None:
+    """What the experiment's monitors see, begun. Raises ValueError for an autoencoder, which draws no prompts."""
+    if experiment.monitors is None:
+        return None
+    if not isinstance(model, QwenImage):
+        raise ValueError(f"{experiment.name}: monitors look at pictures of prompts, which an autoencoder does not draw")
+    watch = Watch(experiment, experiment.monitors, model.sized(model.native), record, pool, engine)
+    watch.begin()
+    return watch
+
+
+def is_sampled(experiment: Experiment) -> bool:
+    """Whether the algorithm learns from steps of its own rollouts."""
+    return isinstance(getattr(experiment.algorithm, "sampler", None), Sampler)
+
+
+def follow(
+    loop: Iterator[Step], experiment: Experiment, model: QwenImage | QwenImageVAE, engine: Engine, record: RunRecord,
+    bar: Progress, termination: Termination, meters: Sequence[Callable[[], dict[str, float]]] = (),
+    watch: Watch | None = None,
+) -> tuple[int, Experiment | None]:  # fmt: skip
+    """Log every update, with what was metered meanwhile; every now and then draw the same prompts from the same noise,
+    and save. The next update, and the settings to go on with: others, or None, where an alarm says so."""
+    checkpoints, steps, done = record.folder / "checkpoints", experiment.algorithm.steps, 0
+    for step in loop:
+        record.log(step.index, dict(step.metrics) | {name: x for drain in meters for name, x in drain().items()})
+        bar.advance(1, step.metrics)
+        done, after = step.index + 1, experiment
+        if watch and watch.due(step.index):
+            bar.note("looking at held-out prompts")
+            with engine.averaged():
+                after = watch.look(step.index, experiment)
+        told = termination.asked(engine) and done < steps
+        if (done % experiment.save_every == 0 and done < steps) or after is None or told:
+            if isinstance(model, QwenImage):
+                with engine.averaged():
+                    record.samples(step.index, *look(model.sized(model.native)))
+            save_checkpoint(engine, checkpoints / f"update_{done:06d}")
+        if told:
+            raise KeyboardInterrupt(f"terminated after update {step.index}; its checkpoint is saved")
+        if after is not experiment:
+            return done, after
+    return steps, experiment
+
+
+def save_checkpoint(engine: Engine, folder: Path) -> None:
+    """Write a checkpoint and delete those that are too old. Raises OSError when it does not fit."""
+    try:
+        save_atomically(folder, engine.save, engine.rank)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
+        before = latest(folder.parent)
+        kept = f"the one before, {before.name}, is whole" if before else "there is none before it"
+        raise OSError(
+            f"the checkpoint {folder} could not be written ({error}); {kept}. Make room on the disk and run it again: "
+            "it goes on from there"
+        ) from error
+    if engine.rank == 0:
+        keep_last(folder.parent, CHECKPOINTS)
+
+
+def look(model: QwenImage) -> tuple[np.ndarray, list[str]]:
+    """Pictures of a few held-out prompts, always from the same noise, and the prompts."""
+    prompts = make_prompts(LOOK)
+    noise = fixed_noise(model, len(prompts), LOOK.seed)
+    images = np.concatenate([images for _, images in draw_pictures(model, prompts, noise, Sampler())])
+    return images, [prompt.text for prompt in prompts]
+
+
+def save(model: QwenImage | QwenImageVAE, experiment: Experiment, place: Path) -> None:
+    """The finished model, weights and configuration in one file each."""
+    cfg = experiment.algorithm
+    if isinstance(model, QwenImage):
+        save_model(model, place)
+        return
+    assert isinstance(cfg, train_vae.TrainVAE)
+    if not cfg.frozen_encoder:  # the latents of a new encoder have a new scale
+        mean, std = train_vae.latent_statistics(model, pictures(experiment), batches=32, size=64)
+        sizes = replace(model.cfg, latents_mean=tuple(mean), latents_std=tuple(std))
+        measured = QwenImageVAE(sizes)
+        measured.load_state_dict(model.state_dict())
+        model = measured
+    save_vae(model, place / "vae.safetensors")

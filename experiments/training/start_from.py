@@ -1,0 +1,141 @@
+"""What a run starts from: a released checkpoint, the model of a finished run, or fresh weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from base_model import pretrain, train_vae
+from base_model.devices import best_device
+from base_model.files import released
+from base_model.files.released import Released, load_base, read_base
+from base_model.files.weights import NANO_VAE, holds_model, load_model, load_vae
+from base_model.lora import adapter_settings, add_adapter, has_adapter
+from base_model.qwen.model import QwenImage, build
+from base_model.qwen.presets import PICTURES, PRESETS, VAES
+from base_model.qwen.vae import QwenImageVAE
+from experiments.experiment import Experiment
+from experiments.record.record import RUN
+
+
+def vae_file(parent: Path | None) -> Path:
+    """The autoencoder of a finished stage, or the one that ships with the project."""
+    own = parent / "model" / "vae.safetensors" if parent else NANO_VAE
+    return own if own.exists() else NANO_VAE
+
+
+def open_model(
+    experiment: Experiment, parent: Path | None, cache: Path | None = None, device: str | None = None
+) -> QwenImage:
+    """The model a stage starts from, with the adapter that is to learn.
+
+    That is a released checkpoint, or the parent's, or fresh weights on the parent's (or the shipped) autoencoder.
+    `device` is where the model goes; None: a GPU where there is one. Raises ValueError when a stage that needs
+    a trained model has none, or two.
+    """
+    if experiment.base and parent is not None:
+        raise ValueError(f"{experiment.name} can start from base {experiment.base} or from parent {parent}, not both")
+    model = starting_model(experiment, parent, cache, device)
+    if not isinstance(model, Released):
+        equip(model, experiment)
+    if has_adapter(model.network):
+        require_same_adapter(experiment, model.network, parent)
+    elif experiment.lora.rank:
+        add_adapter(model.network, experiment.lora, experiment.seed)
+    return model.sized(experiment.size) if any(experiment.size) else model
+
+
+def require_same_adapter(experiment: Experiment, network: nn.Module, parent: Path | None) -> None:
+    """Raises ValueError unless the experiment goes on with the adapter that its parent learned."""
+    lora, own = experiment.lora, adapter_settings(network)
+    if (lora.rank, lora.alpha, set(lora.targets)) == (own.rank, own.alpha, set(own.targets)):
+        return
+    asked = (
+        f"lora.rank={lora.rank}, alpha={lora.alpha:g}, targets {', '.join(lora.targets)}" if lora.rank else "no adapter"
+    )
+    raise ValueError(
+        f"{parent} learned an adapter (rank {own.rank}, alpha {own.alpha:g}, targets {', '.join(own.targets)}), "
+        f"which the next stage goes on with, and {experiment.name} asks for {asked}. Set lora.rank, lora.alpha and "
+        f"lora.targets to those; or merge it first, with `glyphlab export {parent} FOLDER`, and start from it"
+    )
+
+
+def equip(model: QwenImage, experiment: Experiment) -> QwenImage:
+    """The model with the sight and the positions of the experiment, which no weight file tells."""
+    model.text, model.network.scheme = experiment.sight(model.vae), experiment.positions
+    return model
+
+
+def starting_model(
+    experiment: Experiment, parent: Path | None, cache: Path | None, device: str | None = None
+) -> QwenImage:
+    """See `open_model`. Network, autoencoder and what feeds them are on one device: engines train where a GPU is."""
+    device = best_device(device)
+    if experiment.base:
+        return load_base(read_base(experiment.base), PICTURES[experiment.preset], device, cache=cache)
+    if parent is not None and holds_model(parent / "model"):
+        return load_model(parent / "model", device, cache)
+    if type(experiment.algorithm) is not pretrain.Pretrain:
+        raise ValueError(
+            f"{experiment.name} starts from a trained model, and {missing(parent)}; name a finished run with --parent, "
+            "e.g. one that `glyphlab train nano_pretrain` made"
+        )
+    vae = load_vae(vae_file(parent))
+    reads = experiment.sight(vae).encode(["a"])[0].shape[-1]
+    if (needs := PRESETS[experiment.preset].joint_attention_dim) != reads:
+        raise ValueError(
+            f"preset={experiment.preset} reads the text encoder of Qwen2.5-VL ({needs} wide), and there is "
+            f"only the byte-level one ({reads} wide): name a released folder with such an encoder by --base, or choose "
+            "preset nano, micro or small"
+        )
+    return build(PRESETS[experiment.preset], vae, PICTURES[experiment.preset], experiment.seed, device)
+
+
+def missing(parent: Path | None) -> str:
+    """Why there is no model to start from."""
+    if parent is None:
+        return "none is named"
+    if not parent.exists():
+        return f"there is no folder {parent}"
+    if not (parent / RUN).exists():
+        return f"{parent} is no run"
+    return (
+        f"the run in {parent} is not finished. Its checkpoints hold half-trained weights with their optimizer, and the "
+        f"average that a stage starts from is made at the end: finish it with `glyphlab resume {parent}`"
+    )
+
+
+def open_vae(
+    experiment: Experiment, cfg: train_vae.TrainVAE, parent: Path | None, device: str | None = None
+) -> QwenImageVAE:
+    """The autoencoder a stage starts from: a released one, fresh weights, or the parent's (or the shipped) one.
+
+    Raises ValueError for what is traded for memory in transformers only.
+    """
+    lean = experiment.memory
+    if experiment.lora.rank or lean.bf16 or lean.recompute:
+        raise ValueError(f"{experiment.name}: lora, memory.bf16 and memory.recompute are the transformer's alone")
+    if experiment.base:
+        vae = released.load_vae(read_base(experiment.base))
+    elif cfg.frozen_encoder:
+        vae = load_vae(vae_file(parent))
+    else:
+        return QwenImageVAE.seeded(VAES[experiment.preset], experiment.seed).to(best_device(device))
+    if cfg.frozen_encoder:
+        train_vae.freeze_encoder(vae)
+    return vae.train().to(best_device(device))
+
+
+def open_either(
+    experiment: Experiment, parent: Path | None, folder: Path, device: str | None = None
+) -> QwenImage | QwenImageVAE:
+    """What is to be trained: a diffusion model or an autoencoder. `device`: see `open_model`."""
+    if isinstance(experiment.algorithm, train_vae.TrainVAE):
+        return open_vae(experiment, experiment.algorithm, parent, device)
+    model = open_model(experiment, parent, folder / "embeddings", device)
+    model.network.recompute = experiment.memory.recompute
+    if experiment.compile:
+        for block in model.network.transformer_blocks:
+            block.compile()
+    return model

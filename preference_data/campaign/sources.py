@@ -1,0 +1,215 @@
+"""Where a campaign's items come from: folders of pictures, run folders, and a list of disagreements.
+
+Nothing is drawn here and no model is loaded; pictures are checked, copied into the store's folder and named by their
+pixels. A run's pictures are those of its finished model where it was evaluated, and labels say of which update they
+are. Two sources are compared on the prompts that both have; one source is compared with itself where it has several
+pictures of a prompt.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from re import compile as pattern
+from typing import Any
+
+from preference_data.campaign.campaigns import Item
+from preference_data.captions import captioned
+from preference_data.exchange.formats.interface import UNKNOWN
+from preference_data.line_files import existing, parse_json, read_json, read_json_lines, read_text, text_lines
+from preference_data.records import ImageRef, Prompt, Provenance
+from preference_data.store.image_store import PictureFolder
+
+MAIN = "unguided"
+"""The setting of an evaluation whose pictures are taken first, as everywhere its numbers stand first."""
+_HALFWAY = pattern(r" \(update \d+ of \d+\)$")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A picture of a prompt, and where it came from. `label` names its maker in ratings."""
+
+    prompt: str
+    path: Path
+    made: Provenance
+    label: str
+
+
+def from_folders(folders: Sequence[Path], pictures: PictureFolder, per_prompt: int = 3) -> list[Item]:
+    """Items from folders of pictures or of runs, labelled with the folder's name and, of a run, the update.
+
+    At most `per_prompt` items a prompt. Raises FileNotFoundError for a folder that is not there, ValueError when it has
+    no pictures, a picture has no prompt, or nothing can be compared.
+    """
+    if not folders:
+        raise ValueError("name at least one folder")
+    labels = [folder.name or str(folder) for folder in folders]
+    if len(set(labels)) != len(labels):
+        labels = [str(folder) for folder in folders]
+    sources = [list(look(folder, name)) for folder, name in zip(folders, labels, strict=True)]
+    by_prompt: list[dict[str, list[Found]]] = []
+    for source in sources:
+        grouped: dict[str, list[Found]] = defaultdict(list)
+        for found in source:
+            grouped[found.prompt].append(found)
+        by_prompt.append(grouped)
+    items = []
+    for text in sorted(set().union(*by_prompt)):
+        there = [grouped.get(text, []) for grouped in by_prompt]
+        couples = list(_couples(there))
+        items += [
+            item for one, other in couples[:per_prompt] if (item := _item(text, one, other, pictures)) is not None
+        ]
+    if not items:
+        raise ValueError(f"{', '.join(map(str, folders))}: no prompt has two different pictures to compare")
+    return items
+
+
+def look(folder: Path, name: str) -> Iterator[Found]:
+    """The pictures of a folder: of a run those of its finished model, else the files with their captions.
+
+    A run that was never evaluated has samples from training only. The last of them are taken then, and their label says
+    of which update they are.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder")
+    if kept := list(_evaluated(folder, name)):
+        return iter(kept)
+    index = folder / "samples" / "index.json"
+    return _sampled(folder, index, name) if index.exists() else _captioned(folder, name)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run, or of one of its stages, which kept pictures."""
+    return (folder / "samples" / "index.json").exists() or any((folder / "evaluation").glob("*.json"))
+
+
+def finished(name: str, last: int) -> str:
+    """The label of what a run's finished model made; `last` is the run's last update."""
+    return f"{name} (finished, update {last})"
+
+
+def unfinished(labels: Iterable[str]) -> list[str]:
+    """Those labels that are of a model in the middle of its training."""
+    return [label for label in labels if _HALFWAY.search(label)]
+
+
+def from_disagreements(path: Path, pictures: PictureFolder) -> list[Item]:
+    """Items from JSON lines {"prompt": ..., "left": PATH, "right": PATH, "disagreement": NUMBER}.
+
+    Paths are relative to the file; "labels", two names, is optional. The greater the number, the more often the policy
+    reward_disagreement draws the item. Raises ValueError with the line number of what is wrong.
+    """
+    return from_lines(path, pictures, lambda item, row: replace(item, disagreement=float(row["disagreement"])))
+
+
+def from_lines(path: Path, pictures: PictureFolder, finish: Callable[[Item, Mapping[str, Any]], Item]) -> list[Item]:
+    """Pairs from JSON lines with prompt, left and right (paths relative to the file), and labels, which is optional.
+
+    `finish` adds what else a line says. Raises ValueError with the line number of what is wrong.
+    """
+    items = []
+    for number, row in read_json_lines(path):
+        try:
+            if not isinstance(row, Mapping):
+                raise ValueError(f"found {str(row)[:40]!r} where an object with named fields should be")
+            if wrong := [n for n in ("prompt", "left", "right") if not isinstance(row[n], str) or not row[n].strip()]:
+                raise ValueError(f"{wrong[0]} is {row[wrong[0]]!r}; it must be a text that is not empty")
+            labels = row.get("labels") or [Path(row[side]).parent.name or "unknown" for side in ("left", "right")]
+            sides = [
+                Found(
+                    row["prompt"],
+                    existing(path.parent / row[side]),
+                    replace(UNKNOWN, model=name, run=str(path), step=number),
+                    name,
+                )
+                for side, name in zip(("left", "right"), labels, strict=True)
+            ]
+            item = _item(row["prompt"], sides[0], sides[1], pictures)
+            if item is None:
+                raise ValueError("both pictures are the same")
+            items.append(finish(item, row))
+        except KeyError as error:
+            raise ValueError(f"{path} line {number}: the field {error} is missing") from error
+        except (ValueError, TypeError, OSError, AttributeError) as error:
+            raise ValueError(f"{path} line {number}: {error}") from error
+    if not items:
+        raise ValueError(f"{path} is empty")
+    return items
+
+
+def keep(found: Found, pictures: PictureFolder) -> ImageRef:
+    """Copy a picture into the store's folder; its record."""
+    sha, width, height = pictures.add(found.path.read_bytes(), str(found.path))
+    return ImageRef(sha, str(found.path), width, height, found.made)
+
+
+def _couples(there: Sequence[Sequence[Found]]) -> Iterator[tuple[Found, Found]]:
+    """What to compare of one prompt: sources with each other, or one source's pictures among themselves."""
+    if len(there) == 1:
+        yield from itertools.combinations(there[0], 2)
+        return
+    for one, other in itertools.combinations(there, 2):
+        yield from zip(one, other, strict=False)
+
+
+def _item(text: str, one: Found, other: Found, pictures: PictureFolder) -> Item | None:
+    """None when both are the same picture."""
+    refs = (keep(one, pictures), keep(other, pictures))
+    if refs[0].sha256 == refs[1].sha256:
+        return None
+    return Item(Prompt.from_text(text), refs, labels=(one.label, other.label))
+
+
+def _evaluated(folder: Path, name: str) -> Iterator[Found]:
+    """What the finished model made when it was evaluated, in the setting that counts, or in another one."""
+    files = sorted((folder / "evaluation").glob("*.json"), key=lambda file: (file.stem != MAIN, file.name))
+    for file in files:
+        content = read_json(file)
+        rows = content["rows"] if isinstance(content, Mapping) else content
+        shown = [(place, row) for place, row in enumerate(rows) if row.get("picture")]
+        if not shown:
+            continue
+        last = last_update(folder)
+        for place, row in shown:
+            picture = file.parent / row["picture"]
+            if not picture.resolve().is_relative_to(file.parent.resolve()):
+                raise ValueError(f"{file}: the picture {row['picture']!r} lies outside of the evaluation's folder")
+            if picture.exists():
+                made = Provenance(name, file.stem, place, 0, 0.0, str(folder), last)
+                yield Found(str(row["prompt"]), picture, made, finished(name, last))
+        return
+
+
+def _sampled(folder: Path, index: Path, name: str) -> Iterator[Found]:
+    """The last samples that a run made while it trained."""
+    rows = read_json(index)
+    step = max((row["step"] for row in rows), default=0)
+    last = last_update(folder)
+    done = step >= last and (folder / "model").is_dir()
+    label = finished(name, last) if done else f"{name} (update {step} of {max(step, last)})"
+    for place, row in enumerate(row for row in rows if row["step"] == step):
+        made = Provenance(name, f"update {step}", place, 0, 0.0, str(folder), step)
+        yield Found(row["caption"], folder / "samples" / row["picture"], made, label)
+
+
+def last_update(folder: Path) -> int:
+    """The last update that a run recorded; 0 without any."""
+    file, last = folder / "metrics.jsonl", 0
+    for _, line in text_lines(read_text(file)) if file.exists() else ():
+        try:
+            row = parse_json(line, str(file))
+        except ValueError:
+            continue  # a line that is being written
+        if isinstance(row, Mapping) and isinstance(row.get("step"), int):
+            last = max(last, row["step"])
+    return last
+
+
+def _captioned(folder: Path, name: str) -> Iterator[Found]:
+    """The files of a folder, see `preference_data.captions`."""
+    for place, (file, prompt) in enumerate(captioned(folder)):
+        yield Found(prompt, file, replace(UNKNOWN, model=name, run=str(folder), step=place), name)

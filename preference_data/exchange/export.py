@@ -1,0 +1,113 @@
+"""Preferences out of the store, in the formats that others read; the way back is preference_data/exchange/incoming.py.
+
+An export is a file and, for formats that name pictures by path, a folder `pictures` beside it. A format whose readers
+know no tie needs to be told what to do with ties: `refuse` (the default; nothing is written), `drop` (only counted),
+or `aside` (they go to FILE.ties.jsonl beside it, which an import reads back). A tie is never written as a win.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from preference_data.exchange.formats.interface import Format, place
+from preference_data.exchange.formats.plain import JSONL, PARQUET
+from preference_data.exchange.formats.table import FORMATS, find
+from preference_data.exchange.formats.trl import KTO
+from preference_data.exchange.incoming import Malformed, read
+from preference_data.exchange.judgements import DECIDED, Judgement
+from preference_data.sentences import Sentence
+from preference_data.store.image_store import PictureFolder
+
+__all__ = ["FORMATS", "TIES", "Exported", "Malformed", "find", "read", "write"]
+
+TIES = ("refuse", "drop", "aside")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote: rows, ties left out, and ties set aside in `aside`."""
+
+    rows: int
+    dropped: int
+    aside: Path | None
+
+
+def write(
+    judgements: Sequence[Judgement], path: Path, kind: str, pictures: PictureFolder, ties: str = "refuse"
+) -> Exported:
+    """Write judgements in a format; the file is replaced whole or not at all.
+
+    Raises ValueError for ties in a format without them when `ties` is "refuse", and when there is nothing to write.
+    """
+    chosen = find(kind)
+    if ties not in TIES:
+        raise ValueError(f"ties is {ties!r}; choose one of {', '.join(TIES)}")
+    fit = [j for j in judgements if _fits(chosen, j)]
+    left = [j for j in judgements if not _fits(chosen, j)]
+    if left and ties == "refuse":
+        raise ValueError(Sentence(
+            "{left} of {all} judgements are ties, which {kind} cannot hold; say ties=drop, or ties=aside to keep them "
+            "in a file beside it",
+            {"left": len(left), "all": len(judgements), "kind": kind},
+        ))  # fmt: skip
+    if not fit:
+        raise ValueError(Sentence("there is nothing to write as {kind}: {all} judgements, {left} of them ties",
+                                  {"kind": kind, "all": len(judgements), "left": len(left)}))  # fmt: skip
+    named = fit if chosen.container != "parquet" or chosen is PARQUET else []  # the others hold the pictures themselves
+    aside = path.with_name(f"{path.name}.ties.jsonl") if left and ties == "aside" else None
+    _copy([*named, *(left if aside else [])], path.parent, pictures)
+    _put(path, chosen.container, chosen.encode(fit, lambda ref: pictures.path(ref.sha256).read_bytes()))
+    if aside is not None:
+        _put(aside, "jsonl", JSONL.encode(left, lambda ref: b""))
+    return Exported(len(fit), len(left) if aside is None else 0, aside)
+
+
+def _fits(chosen: Format, j: Judgement) -> bool:
+    """KTO can also say that both are good or both bad; only a tie between them says nothing there."""
+    return chosen.ties or j.outcome in DECIDED or (chosen is KTO and j.outcome != "tie")
+
+
+def _copy(judgements: Sequence[Judgement], folder: Path, pictures: PictureFolder) -> None:
+    """Put the pictures beside the file, each once."""
+    for ref in {p.sha256: p for j in judgements for p in (j.first, j.second)}.values():
+        target = folder / place(ref)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fresh = target.with_name(f".{target.name}")
+            shutil.copyfile(pictures.path(ref.sha256), fresh)
+            os.replace(fresh, target)
+
+
+def _put(path: Path, container: str, rows: list[dict[str, Any]]) -> None:
+    """Write the rows aside, then in place."""
+    if container == "parquet":
+        import pyarrow
+        import pyarrow.parquet as parquet
+
+        buffer = io.BytesIO()
+        parquet.write_table(pyarrow.Table.from_pylist(rows), buffer)
+        content = buffer.getvalue()
+    elif container == "jsonl":
+        content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    else:
+        content = (json.dumps(rows, ensure_ascii=False, indent=1) + "\n").encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(fresh, 0o644)
+        os.replace(fresh, path)
+    except BaseException:
+        Path(fresh).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,180 @@
+"""What a format is: rows out of a judgement, and a judgement out of a row.
+
+A format whose readers know no tie says so (`ties`), and the exchange then asks what to do with ties; it never writes
+one as a win. Every row also carries what its format has no place for under names that its readers pass over, so that a
+judgement comes back as it was; rows from elsewhere lack them, and what is not known is said to be unknown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from preference_data.exchange.formats.containers import Problems
+from preference_data.exchange.formats.values import known_picture
+from preference_data.exchange.judgements import Judgement
+from preference_data.line_files import parse_json
+from preference_data.records import ImageRef, Prompt, Provenance
+
+UNKNOWN = Provenance(model="unknown", revision="", seed=-1, steps=0, guidance=0.0, run="import", step=0)
+"""Of pictures from files that do not say; the seed -1 and 0 steps are no values of a real one."""
+Row = Mapping[str, Any]
+FIELDS = (
+    "annotator", "strength", "axes", "tags", "rationale", "at", "propensity", "votes", "decided_by", "reading_shown",
+    "seconds",
+)  # fmt: skip
+"""Of `Judgement`, what every row carries beside the prompt, the two images and the outcome."""
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A picture as a row has it: its bytes, or the path of its file, and what is known about it."""
+
+    content: bytes | None
+    path: str
+    known: ImageRef | None
+    model: str = "unknown"
+
+
+@dataclass(frozen=True)
+class Said:
+    """A judgement as a row has it, its pictures not looked at yet. `extra` are fields of `Judgement`."""
+
+    prompt: Prompt
+    first: Incoming
+    second: Incoming
+    outcome: str
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def renamed(row: Any, fields: Mapping[str, str]) -> Row:
+    """A row whose fields have our names; `fields` is {ours: theirs}. Raises ValueError for one that is not there."""
+    if not isinstance(row, Mapping):
+        raise ValueError(f"found {str(row)[:40]!r} where an object with named fields should be")
+    if missing := [theirs for theirs in fields.values() if theirs not in row]:
+        raise ValueError(f"there is no field {missing[0]!r}; the fields are {', '.join(map(repr, sorted(row)))}")
+    return {**row, **{ours: row[theirs] for ours, theirs in fields.items()}}
+
+
+def one_each(
+    rows: Iterable[tuple[int, Any]], problems: Problems, fields: Mapping[str, str]
+) -> Iterator[tuple[int, Row]]:  # fmt: skip
+    """Rows that hold one judgement each, under our names."""
+    for number, row in rows:
+        try:
+            yield number, renamed(row, fields)
+        except ValueError as error:
+            problems.append((number, str(error)))
+
+
+def told(error: Exception) -> str:
+    """What is wrong with a row, in words."""
+    if isinstance(error, KeyError):
+        return f"the field {error} is missing"
+    if isinstance(error, TypeError | AttributeError | IndexError):
+        return f"a field is of another kind than the format has: {error}"
+    return str(error)
+
+
+@dataclass(frozen=True)
+class Format:
+    """`container` is jsonl, json or parquet. `ties`: readers of the format know ties.
+
+    `encode` makes the rows of the judgements, given a function that reads a picture's PNG; `decode` reads one row, and
+    returns None for a row that judges nothing. ValueError or KeyError says that a row is malformed. `spread` makes rows
+    of one judgement of a file's rows, under our names; what it cannot read it adds to the problems.
+    """
+
+    name: str
+    container: str
+    ties: bool
+    encode: Callable[[Sequence[Judgement], Callable[[ImageRef], bytes]], list[dict[str, Any]]]
+    decode: Callable[[Row], Said | None]
+    about: str
+    spread: Callable[[Iterable[tuple[int, Any]], Problems, Mapping[str, str]], Iterator[tuple[int, Row]]] = one_each
+
+
+def carried(j: Judgement) -> str:
+    """Everything that a row of another format has no place for, as one JSON text."""
+    from dataclasses import asdict
+
+    kept = asdict(j) | {"axes": dict(j.axes)}
+    return json.dumps(kept, ensure_ascii=False, sort_keys=True)
+
+
+def extra(row: Row) -> dict[str, Any]:
+    """What `carried` wrote; {} for a row from elsewhere. Raises ValueError when it is damaged."""
+    text = row.get("glyphlab")
+    found = parse_json(text, "the field glyphlab") if isinstance(text, str) else {}
+    if not isinstance(found, dict) or (found and not {"outcome", "prompt", "first", "second"} <= set(found)):
+        raise ValueError(f"the field glyphlab is {str(text)[:60]!r}; it is a JSON object with a whole judgement")
+    return found
+
+
+def said(
+    text: str, first: Incoming, second: Incoming, outcome: str, kept: Mapping[str, Any], turned: bool = False
+) -> Said:
+    """A row's judgement with what it carried. `turned`: the row has the pictures the other way round.
+
+    Raises ValueError when the row and what it carries disagree about the outcome: one of the two was edited.
+    """
+    if kept:
+        mine = kept["outcome"]
+        neither = outcome in ("tie", "both_good", "both_bad")
+        agrees = mine == outcome or (neither and mine in ("tie", "both_good", "both_bad"))
+        if not agrees:
+            raise ValueError(
+                f"the row says {outcome!r} and its field glyphlab {mine!r}; remove the field or correct it"
+            )
+        outcome = mine
+    known = {name: known_picture(kept[name], name) for name in ("first", "second") if name in kept}
+    one = Incoming(first.content, first.path, known.get("first"), first.model)
+    other = Incoming(second.content, second.path, known.get("second"), second.model)
+    prompt = prompt_of(text, kept)
+    return Said(prompt, one, other, outcome, {name: kept[name] for name in FIELDS if name in kept})
+
+
+def prompt_of(text: str, kept: Mapping[str, Any]) -> Prompt:
+    """The prompt with its own id and category when they were carried, else made from its text."""
+    from preference_data.records import prompt_from_json
+
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"the prompt is {text!r}; it must be a text that is not empty")
+    return (
+        prompt_from_json(kept["prompt"])
+        if "prompt" in kept and kept["prompt"]["text"] == text
+        else Prompt.from_text(text)
+    )
+
+
+def file(row: Row, name: str, model: str = "unknown") -> Incoming:
+    """A picture given by path. Raises KeyError or ValueError when the field is missing or empty."""
+    path = row[name]
+    if not isinstance(path, str) or not path:
+        raise ValueError(f"{name} is {path!r}; it must be the path of a picture")
+    return Incoming(None, path, None, model)
+
+
+def content(row: Row, name: str, model: str = "unknown") -> Incoming:
+    """A picture given by its bytes, bare or in the {"bytes": ..., "path": ...} of the datasets package."""
+    value = row[name]
+    if isinstance(value, Mapping):
+        value = value.get("bytes")
+    if not isinstance(value, bytes) or not value:
+        raise ValueError(f"{name} holds no picture's bytes")
+    return Incoming(value, name, None, model)
+
+
+def either(value: Any, name: str) -> Incoming:
+    """A picture given by path or by its bytes."""
+    if isinstance(value, Mapping) and not value.get("bytes"):
+        value = value.get("path")
+    return file({name: value}, name) if isinstance(value, str) else content({name: value}, name)
+
+
+def place(ref: ImageRef) -> str:
+    """A picture's path in an exported folder."""
+    return f"pictures/{Path(ref.sha256).name}.png"

@@ -1,0 +1,256 @@
+"""Preferences from a file of any of the formats: every row is read and checked before anything is kept.
+
+A row is decoded, its pictures are decoded once, hashed, and wait in a folder of their own
+(preference_data/store/staging.py); its judgement waits in a temporary file. So memory stays flat, whatever the size of
+the file. What is wrong is reported with its line (or entry, or row) number, all of it; then nothing is kept, unless
+malformed rows are to be left out.
+"""
+
+from __future__ import annotations
+
+import pickle
+import tempfile
+from collections import OrderedDict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from preference_data.exchange.formats import containers
+from preference_data.exchange.formats.interface import UNKNOWN, Format, Incoming, Said, told
+from preference_data.exchange.formats.plain import JSONL
+from preference_data.exchange.formats.table import find
+from preference_data.exchange.formats.values import check, details
+from preference_data.exchange.importing import pair_key
+from preference_data.exchange.judgements import Judgement
+from preference_data.image_files import decode_image
+from preference_data.line_files import existing
+from preference_data.records import ImageRef
+from preference_data.store.image_store import PictureFolder, pixel_hash
+from preference_data.store.staging import Staged
+
+WORST = 20
+"""Malformed rows whose reason a message gives."""
+RECENT = 16
+"""Pictures given by their bytes that are remembered: those of a ranking come again in each of its pairs."""
+NAMED = 100_000
+"""Pictures given by path that are remembered."""
+ADDRESSES = ("http://", "https://", "s3://", "gs://", "azure-blob://")
+WRONG = (ValueError, TypeError, KeyError, IndexError, AttributeError, OSError, OverflowError, RecursionError)
+
+
+class Malformed(ValueError):
+    """Rows that cannot be read; `problems` is (line, entry or row number, what is wrong), all of them."""
+
+    def __init__(self, path: Path, problems: Sequence[tuple[int, str]], unit: str) -> None:
+        self.problems = tuple(problems)
+        told = "\n".join(f"  {line}" for line in problem_lines(problems, unit))
+        count = len({number for number, _ in problems})
+        super().__init__(f"{path}: {count} rows are malformed, and nothing was imported:\n{told}")
+
+
+def problem_lines(problems: Sequence[tuple[int, str]], unit: str) -> list[str]:
+    """The first problems with their reasons, the numbers of all others."""
+    lines = [f"{unit} {number}: {what}" for number, what in problems[:WORST]]
+    if more := sorted({number for number, _ in problems[WORST:]}):
+        lines.append(f"and {len(problems) - WORST} more in {unit} {_ranges(more)}")
+    return lines
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """1, 2, 3, 7 as "1-3, 7"."""
+    runs = [[n for _, n in run] for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])]
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a file is read. `fields` is {our name of a field: its name in the file}."""
+
+    skip_malformed: bool = False
+    """leave malformed rows out instead of refusing the file"""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    root: Path | None = None
+    """folder that the paths of pictures are relative to; that of the file when not given"""
+
+
+class Judgements(Collection[Judgement]):
+    """Judgements that lie in a temporary file, in the order in which they came."""
+
+    CHUNK = 256
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  gone with this object
+        self._places: list[int] = []
+        self._fresh: list[Judgement] = []
+        self._count = 0
+
+    def append(self, one: Judgement) -> None:
+        """Add one at the end."""
+        self._fresh.append(one)
+        self._count += 1
+        if len(self._fresh) == self.CHUNK:
+            self._places.append(self._file.seek(0, 2))
+            pickle.dump(self._fresh, self._file)
+            self._fresh = []
+
+    def __iter__(self) -> Iterator[Judgement]:
+        for place in self._places:
+            self._file.seek(place)
+            yield from pickle.load(self._file)
+        yield from self._fresh
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, one: object) -> bool:
+        return any(one == other for other in self)
+
+
+class Read:
+    """What a file held. `unit` is what the numbers of `left_out` count; `passed` rows judge nothing, as skips do."""
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+        self.judgements = Judgements()
+        self.left_out: list[tuple[int, str]] = []
+        self.passed = 0
+
+
+def read(path: Path, kind: str, into: PictureFolder | None = None, options: Options | None = None) -> list[Judgement]:
+    """The judgements of a file, checked whole, with its set-aside ties when they lie beside it.
+
+    Pictures are decoded and, with `into`, kept there once everything was found right. Raises Malformed with every
+    malformed row, FileNotFoundError without the file.
+    """
+    if into is None:
+        return list(read_rows(path, kind, None, options or Options()).judgements)
+    with Staged(into) as staged:
+        found = list(read_rows(path, kind, staged, options or Options()).judgements)
+        staged.place()
+    return found
+
+
+def read_rows(path: Path, kind: str, staged: Staged | None, options: Options) -> Read:
+    """Read and check a file; its pictures wait in `staged`. Raises as `read`, ValueError when no row is left."""
+    chosen = find(kind)
+    found = Read(containers.unit(path, chosen.container))
+    seen: dict[tuple[str, bytes], str] = {}
+    _read_file(path, chosen, staged, options, found, seen, found.unit)
+    aside = path.with_name(f"{path.name}.ties.jsonl")
+    if aside.exists():
+        _read_file(aside, JSONL, staged, replace(options, fields={}), found, seen, f"line of {aside.name}")
+    if not found.judgements and found.left_out:
+        raise Malformed(path, found.left_out, found.unit)
+    return found
+
+
+def _read_file(
+    path: Path, chosen: Format, staged: Staged | None, options: Options, found: Read,
+    seen: dict[tuple[str, bytes], str], unit: str,
+) -> None:  # fmt: skip
+    problems: list[tuple[int, str]] = []
+    pictures = _Pictures(path, options.root or path.parent, staged)
+    rows = chosen.spread(containers.rows(path, chosen.container, problems), problems, options.fields)
+    for number, row in rows:
+        try:
+            said = chosen.decode(row)
+            if said is None:
+                found.passed += 1
+                continue
+            one = _judgement(said, pictures, number)
+            _check_once(one, seen, f"{unit} {number}")
+            found.judgements.append(one)
+        except WRONG as error:
+            problems.append((number, told(error)))
+    if problems and not options.skip_malformed:
+        raise Malformed(path, sorted(problems), unit)
+    found.left_out += sorted(problems)
+
+
+def _judgement(said: Said, pictures: _Pictures, number: int) -> Judgement:
+    """A judgement with its pictures looked at. Raises ValueError for what is wrong, the cheap checks first."""
+    kept = details(said.extra)
+    first, second = pictures.look(said.first, number), pictures.look(said.second, number)
+    one = Judgement(said.prompt, first, second, said.outcome, **kept)
+    check(one)
+    return one
+
+
+def _check_once(one: Judgement, seen: dict[tuple[str, bytes], str], where: str) -> None:
+    """Raises ValueError when a named annotator judged the same pictures under the same text before."""
+    if one.annotator:
+        mark = (one.annotator, pair_key(one))
+        if mark in seen:
+            raise ValueError(f"{one.annotator} judged these two pictures before, in {seen[mark]}; keep one of the "
+                             "answers")  # fmt: skip
+        seen[mark] = where
+
+
+class _Pictures:
+    """The pictures of a file, decoded once each while they are remembered."""
+
+    def __init__(self, path: Path, root: Path, staged: Staged | None) -> None:
+        self.path, self.root, self.staged = path, root, staged
+        self.named: OrderedDict[Path, tuple[str, int, int]] = OrderedDict()
+        self.recent: OrderedDict[int, tuple[bytes, tuple[str, int, int]]] = OrderedDict()
+
+    def look(self, incoming: Incoming, number: int) -> ImageRef:
+        """A picture's record. Raises ValueError when it is not there, no picture, or not the one that the row names."""
+        sha, width, height = self._read(incoming)
+        known = incoming.known
+        if known is None:
+            made = replace(UNKNOWN, model=incoming.model, run=f"import:{self.path.name}", step=number)
+            return ImageRef(sha, incoming.path, width, height, made)
+        if known.sha256 != sha:
+            raise ValueError(f"{incoming.path} is another picture than the row says: {sha[:12]}, not "
+                             f"{known.sha256[:12]}")  # fmt: skip
+        if (known.width, known.height) != (width, height):
+            raise ValueError(f"{incoming.path} has the size {width}x{height}, and the row says "
+                             f"{known.width}x{known.height}")  # fmt: skip
+        return known
+
+    def _read(self, incoming: Incoming) -> tuple[str, int, int]:
+        if incoming.content is None:
+            place = find_picture(incoming.path, self.root)
+            if place not in self.named:
+                self.named[place] = self._add(place.read_bytes(), incoming.path)
+                while len(self.named) > NAMED:
+                    self.named.popitem(last=False)
+            return self.named[place]
+        mark = id(incoming.content)  # kept with its content, so that it is nobody else's
+        if mark not in self.recent:
+            self.recent[mark] = (incoming.content, self._add(incoming.content, incoming.path))
+            while len(self.recent) > RECENT:
+                self.recent.popitem(last=False)
+        return self.recent[mark][1]
+
+    def _add(self, content: bytes, name: str) -> tuple[str, int, int]:
+        if self.staged is not None:
+            return self.staged.add(content, name)
+        pixels = decode_image(content, name)
+        return pixel_hash(pixels), pixels.shape[1], pixels.shape[0]
+
+
+def find_picture(named: str, root: Path) -> Path:
+    """Where a picture is that a row names by path. Raises ValueError when it is an address, or not there.
+
+    Label Studio's own paths, /data/upload/... and /data/local-files/?d=..., are looked for below the folder as well.
+    """
+    if named.lower().startswith(ADDRESSES):
+        raise ValueError(f"the picture {named} is an address; download the pictures and name their paths")
+    names = [named]
+    if "?d=" in named:
+        names = [place.lstrip("/") for place in parse_qs(urlsplit(named).query).get("d", [])]
+    elif named.startswith("/data/"):
+        names += [named.removeprefix("/data/"), Path(named).name]
+    for name in names:
+        try:
+            place = existing(root / name)
+        except FileNotFoundError:
+            continue
+        if place.is_file():
+            return place
+    raise ValueError(f"the picture {named} is not there; it was looked for in {root.resolve()}, and --root names "
+                     "another folder")  # fmt: skip

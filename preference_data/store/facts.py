@@ -1,0 +1,170 @@
+"""Facts that the store keeps about prompts and pictures: what they are, what scored them, what was read in them.
+
+The first record of a prompt, a picture or a score stays; adding it again changes nothing. A prompt is its text: where
+an id is known with another text already, the new prompt gets the id of its own text, so that no answer ever moves to
+another prompt. A picture is its pixels, which two sources may tell different things about: its record keeps what the
+first one said, and each campaign keeps what it was told where that differs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from preference_data.records import ImageRef, Prompt, Provenance, text_id
+from preference_data.store import schema
+from preference_data.store.store import insert_new
+
+PROVENANCE = ("model", "revision", "seed", "steps", "guidance", "run", "step")
+SOURCE = 255
+"""Characters of a source that are kept, the last ones."""
+CHUNK = 500
+"""Names in one query; databases bound the number of parameters."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a reward gave a picture of a prompt; `value` is None (or NaN) when it could not be judged."""
+
+    sha256: str
+    prompt_id: str
+    reward: str
+    version: str
+    value: float | None
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of text in a picture: where it is, (left, top, right, bottom) in pixels, and how sure the reader was."""
+
+    text: str
+    box: tuple[float, float, float, float]
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an OCR engine read in a picture; `text` is None when it could not be read, "" when there was nothing."""
+
+    sha256: str
+    engine: str
+    text: str | None
+    lines: tuple[Line, ...] = ()
+
+
+def add_prompts(db: Connection, prompts: Iterable[Prompt], source: str, licence: str = "") -> dict[Prompt, Prompt]:
+    """Keep prompts; each with the prompt that it is in the store.
+
+    That is itself, or, where its id is known with another text, the same under the id of its text. Raises ValueError
+    when even that id is taken, which only a forged id can do.
+    """
+    stored: dict[Prompt, Prompt] = {}
+    for few in chunks(list(dict.fromkeys(prompts))):
+        named = {prompt: prompt for prompt in few}
+        moved = _insert_prompts(db, named, source, licence)
+        again = {prompt: replace(prompt, id=text_id(prompt.text)) for prompt in moved}
+        for prompt, known in _insert_prompts(db, again, source, licence).items():
+            raise ValueError(f"the prompt {prompt.text!r} has the id {prompt.id!r}, which is known with another text, "
+                             f"and the id of its text belongs to {known!r}; give it another id")  # fmt: skip
+        stored |= named | again
+    return stored
+
+
+def _insert_prompts(db: Connection, named: Mapping[Prompt, Prompt], source: str, licence: str) -> dict[Prompt, str]:
+    """Insert the prompts `named` stands for where their ids are free; {prompt: text that its id is known with}."""
+    insert_new(db, schema.prompt, [
+        {"id": p.id, "text": p.text, "spans": list(p.spans), "language": p.language, "category": list(p.category),
+         "source": source[-SOURCE:], "licence": licence}
+        for p in named.values()
+    ])  # fmt: skip
+    asked = select(schema.prompt.c.id, schema.prompt.c.text).where(
+        schema.prompt.c.id.in_([p.id for p in named.values()])
+    )
+    texts = {row.id: row.text for row in db.execute(asked)} if named else {}
+    return {prompt: texts[p.id] for prompt, p in named.items() if texts[p.id] != p.text}
+
+
+def add_pictures(db: Connection, pictures: Iterable[ImageRef], at: float) -> None:
+    """Keep where pictures come from."""
+    insert_new(db, schema.picture, [
+        {"sha256": p.sha256, "width": p.width, "height": p.height, "origin": p.path, "created_at": at,
+         **{name: getattr(p.provenance, name) for name in PROVENANCE}}
+        for p in pictures
+    ])  # fmt: skip
+
+
+def told_otherwise(db: Connection, pictures: Iterable[ImageRef]) -> dict[str, dict[str, Any]]:
+    """By hash, what is said of these pictures where their records say something else; call after `add_pictures`."""
+    said = {p.sha256: p.provenance for p in pictures}
+    found = {}
+    for few in chunks(sorted(said)):
+        for row in db.execute(select(schema.picture).where(schema.picture.c.sha256.in_(few))):
+            if Provenance(*(getattr(row, name) for name in PROVENANCE)) != said[row.sha256]:
+                found[row.sha256] = asdict(said[row.sha256])
+    return found
+
+
+def add_scores(db: Connection, scores: Iterable[Score], at: float) -> None:
+    """Keep scores. One that is not finite is stored as NULL, never as 0."""
+    insert_new(db, schema.score, [
+        {"sha256": s.sha256, "prompt_id": s.prompt_id, "reward": s.reward, "version": s.version, "created_at": at,
+         "value": _finite(s.value), "parts": {name: _finite(part) for name, part in s.parts.items()}}
+        for s in scores
+    ])  # fmt: skip
+
+
+def add_readings(db: Connection, readings: Iterable[Reading], at: float) -> None:
+    """Keep what engines read."""
+    insert_new(db, schema.reading, [
+        {"sha256": r.sha256, "engine": r.engine, "text": r.text, "lines": [asdict(line) for line in r.lines],
+         "created_at": at}
+        for r in readings
+    ])  # fmt: skip
+
+
+def prompts(db: Connection, ids: Iterable[str]) -> dict[str, Prompt]:
+    """The prompts of these ids, by id."""
+    return {
+        row.id: Prompt(row.id, row.text, tuple(row.spans), row.language, tuple(row.category))
+        for few in chunks(sorted(set(ids)))
+        for row in db.execute(select(schema.prompt).where(schema.prompt.c.id.in_(few)))
+    }
+
+
+def pictures(db: Connection, hashes: Iterable[str], folder: str = "") -> dict[str, ImageRef]:
+    """The pictures of these hashes, by hash. `folder`, when given, is where their files are now: FOLDER/SHA256.png."""
+    found = {}
+    for few in chunks(sorted(set(hashes))):
+        for row in db.execute(select(schema.picture).where(schema.picture.c.sha256.in_(few))):
+            made = Provenance(*(getattr(row, name) for name in PROVENANCE))
+            path = f"{folder}/{row.sha256}.png" if folder else row.origin
+            found[row.sha256] = ImageRef(row.sha256, path, row.width, row.height, made)
+    return found
+
+
+def readings(db: Connection, hashes: Iterable[str]) -> dict[str, tuple[Reading, ...]]:
+    """What was read in these pictures, by hash; () where nothing was asked."""
+    wanted = sorted(set(hashes))
+    found: dict[str, tuple[Reading, ...]] = dict.fromkeys(wanted, ())
+    for few in chunks(wanted):
+        rows = db.execute(
+            select(schema.reading).where(schema.reading.c.sha256.in_(few)).order_by(schema.reading.c.engine)
+        )
+        for row in rows:
+            lines = tuple(Line(line["text"], tuple(line["box"]), line["confidence"]) for line in row.lines)
+            found[row.sha256] += (Reading(row.sha256, row.engine, row.text, lines),)
+    return found
+
+
+def chunks(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    """Slices short enough for one query."""
+    return (values[i : i + CHUNK] for i in range(0, len(values), CHUNK))
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None

@@ -1,0 +1,161 @@
+"""A Qwen-VL model (Qwen2-VL, Qwen2.5-VL) with what goes around it: pictures to patches, a question to tokens.
+
+The processor class of transformers is not used: it needs torchvision, for videos. Its two traps are kept out here: a
+prompt must not hold the model's own special tokens, which would add pictures or end the turn; and without
+``mm_token_type_ids`` transformers 5 gives picture tokens the positions of text, silently.
+
+Wang et al. 2024 (Qwen2-VL), Bai et al. 2025 (Qwen2.5-VL). Shapes: HW3 8-bit pixels, L tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rewards.image_scorer import Unjudged
+from rewards.language.read_answer import LEAST_MASS, add_up, spellings
+from rewards.published.open_clip_import import declare_operators
+from rewards.scores import View
+
+FACTOR = 28  # pixels of a side that become one token: patches of 14, merged 2 x 2
+PICTURE = "<|image_pad|>"
+
+
+def seen_size(height: int, width: int, least: int, most: int) -> tuple[int, int]:
+    """(height, width) in pixels that such a model sees: multiples of 28, area between ``least`` and ``most``."""
+    h, w = max(round(height / FACTOR), 1) * FACTOR, max(round(width / FACTOR), 1) * FACTOR
+    if h * w > most:
+        shrink = math.sqrt(height * width / most)
+        h = max(math.floor(height / shrink / FACTOR), 1) * FACTOR
+        w = max(math.floor(width / shrink / FACTOR), 1) * FACTOR
+    elif h * w < least:
+        grow = math.sqrt(least / (height * width))
+        h, w = math.ceil(height * grow / FACTOR) * FACTOR, math.ceil(width * grow / FACTOR) * FACTOR
+    return h, w
+
+
+def sees(height: int, width: int, least: int, most: int) -> View:
+    return View(1.0, *seen_size(height, width, least, most), "all of it, sides rounded to multiples of 28")
+
+
+def float_kind(dtype: str) -> Any:
+    """torch's floating-point type of that name. ValueError for anything else."""
+    import torch
+
+    kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype not in kinds:
+        raise ValueError(f"dtype is {dtype!r}; choose one of {', '.join(kinds)}")
+    return kinds[dtype]
+
+
+class QwenInputs:
+    """Tokenizer and picture processor of a folder or hub name; ``least`` and ``most`` bound a picture's area."""
+
+    def __init__(self, weights: Path | str, least: int, most: int) -> None:
+        declare_operators()
+        from transformers import AutoTokenizer, Qwen2VLImageProcessorPil
+
+        local = isinstance(weights, Path)
+        size = {"shortest_edge": least, "longest_edge": most}
+        self._processor = Qwen2VLImageProcessorPil.from_pretrained(weights, size=size, local_files_only=local)
+        tokenizer: Any = AutoTokenizer.from_pretrained(weights, local_files_only=local)
+        self.tokenizer = tokenizer
+        self.picture_token = int(tokenizer.convert_tokens_to_ids(PICTURE))
+
+    def check(self, text: str, pictures_HW3: Sequence[np.ndarray]) -> None:
+        """``Unjudged`` "special_token" for a text from outside that holds one of the model's own tokens, "shape" for a
+        picture more than 200 times as long as wide, which the model cannot take."""
+        own = set(self.tokenizer.all_special_tokens) | set(self.tokenizer.get_added_vocab())
+        if held := [token for token in own if token in text]:
+            raise Unjudged("special_token", f"the prompt holds {held[0]!r}, which the model reads as a command")
+        if any(max(p.shape[:2]) > 200 * min(p.shape[:2]) for p in pictures_HW3):
+            raise Unjudged("shape", "a picture is more than 200 times as long as wide")
+
+    def __call__(self, question: str, pictures_HW3: Sequence[np.ndarray], device: str) -> dict[str, Any]:
+        """A model's inputs: the pictures in order, then the question, then the start of the answer; a batch of one."""
+        import torch
+
+        content = [*({"type": "image"} for _ in pictures_HW3), {"type": "text", "text": question}]
+        text = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+        seen = self._processor(images=list(pictures_HW3), return_tensors="pt")
+        before, *after = text.split(PICTURE)
+        counts = (seen["image_grid_thw"].prod(1) // 4).tolist()
+        text = before + "".join(PICTURE * n + rest for n, rest in zip(counts, after, strict=True))
+        ids = torch.tensor([self.tokenizer(text, add_special_tokens=False).input_ids])
+        inputs = {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            "mm_token_type_ids": (ids == self.picture_token).int(),
+            "pixel_values": seen["pixel_values"],
+            "image_grid_thw": seen["image_grid_thw"],
+        }
+        return {name: tensor.to(device) for name, tensor in inputs.items()}
+
+
+@dataclass(frozen=True)
+class AnswerTokens:
+    """The tokens that answer a question: ``texts`` by id, of those that spell one of ``words`` or begin one."""
+
+    words: tuple[str, ...]
+    texts: dict[int, str]
+
+
+class QwenVl:
+    """A whole model that answers one question about pictures with the probabilities of words."""
+
+    def __init__(self, weights: Path | str, device: str, dtype: str, least: int, most: int) -> None:
+
+        declare_operators()
+        from transformers import AutoModelForImageTextToText
+
+        kind = float_kind(dtype)
+        self._inputs = QwenInputs(weights, least, most)
+        model: Any = AutoModelForImageTextToText.from_pretrained(
+            weights, dtype=kind, local_files_only=isinstance(weights, Path)
+        )
+        if getattr(model.config, "image_token_id", None) != self._inputs.picture_token:
+            raise ValueError(f"{weights} is no Qwen2-VL or Qwen2.5-VL model; serve others and ask them with 'server'")
+        self._model = model.to(device).eval()
+        self._device = device
+        self.name = f"transformers/{Path(weights).name}"
+
+    def tokens_of(self, words: Sequence[str]) -> AnswerTokens:
+        """The tokens that spell one of the words, or only begin one. ValueError naming a word that is no single token
+        in any spelling: its probability could not be seen."""
+        texts: dict[int, str] = {}
+        for word in words:
+            for form in spellings(word):
+                for end in range(len(form), 0, -1):
+                    for text in (form[:end], " " + form[:end]):
+                        ids = self._inputs.tokenizer(text, add_special_tokens=False).input_ids
+                        if len(ids) == 1:
+                            texts.setdefault(int(ids[0]), text)
+        single = {text.strip() for text in texts.values()}
+        for word in words:
+            if single.isdisjoint(spellings(word)):
+                raise ValueError(
+                    f"the tokenizer of {self.name} writes the answer {word!r} in pieces in every spelling, so its "
+                    "probability cannot be read from one token; ask a model that has it as one token, or reading=json"
+                )
+        return AnswerTokens(tuple(words), texts)
+
+    def odds(
+        self, question: str, pictures_HW3: Sequence[np.ndarray], tokens: AnswerTokens, least: float = LEAST_MASS
+    ) -> dict[str, float]:
+        """Word -> probability of its spellings as the first token of the answer, over the whole vocabulary.
+
+        ``Unjudged`` "split_word" as ``answers.add_up`` says."""
+        import torch
+
+        self._inputs.check(question, pictures_HW3)
+        with torch.inference_mode():
+            found = self._model(**self._inputs(question, pictures_HW3, self._device), logits_to_keep=1, use_cache=False)
+            p_V = found.logits[0, -1].double().softmax(-1).cpu()
+        return add_up([(text, float(p_V[token])) for token, text in tokens.texts.items()], tokens.words, least)

@@ -1,0 +1,72 @@
+"""What an engine can write: the characters of its weights, as texts are compared.
+
+A picture of a text that the engine has no characters for cannot be judged by it, however right it is: that is NaN with
+the cause "script", never 0. Of a text that it can write in part, the rest is judged, and the share that was left out is
+said. A letter with an accent that the engine does not know is judged as the letter.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from rewards.text.reading.normalised_text import Policy, folded, seen
+
+SCRIPT = "script"
+"""why a picture is not judged: the engine has no characters for at least `MOST` of the text asked for"""
+MOST = 0.5
+_LETTERS = re.compile(r"([^\W\d_]+)")
+
+
+class Alphabet:
+    """The characters that an engine can write; None where they are not known, and then it can write everything."""
+
+    def __init__(self, characters: Sequence[str] | None, policy: Policy | None = None) -> None:
+        self._policy = policy or Policy()
+        self._known: frozenset[str] | None = None
+        if characters is not None:
+            self._known = frozenset(folded("\n".join(characters), self._policy))
+
+    def can_write(self, character: str) -> bool:
+        """Whether a character, or what counts as the same, is one of the engine's."""
+        return self._known is None or all(c in self._known for c in folded(character, self._policy).strip())
+
+    def known_part(self, texts: Sequence[str]) -> tuple[tuple[str, ...], float]:
+        """The texts without what cannot be written, those left empty included, and the share that was left out.
+
+        A word goes whole where half of it cannot be written: what is left would be no word.
+        """
+        if self._known is None:
+            return tuple(texts), 0.0
+        count, lost = 0, 0
+        kept = []
+        for text in texts:
+            words = []
+            for word in _LETTERS.split(unicodedata.normalize("NFC", seen(text))):
+                plain = [self._known_or_bare(character) for character in word]
+                missing = sum(not self.can_write(character) for character in word)
+                gone = 2 * sum(not each for each in plain) >= len(word) > 0
+                words.append("" if gone else "".join(plain))
+                lost += sum(not c.isspace() for c in word) if gone else missing
+                count += sum(not c.isspace() for c in word)
+            kept.append("".join(words) if lost else text)
+        return tuple(kept), lost / count if count else 0.0
+
+    def _known_or_bare(self, character: str) -> str:
+        """A character that can be written, else the letter of an accented one, "" where there is neither."""
+        if self.can_write(character):
+            return character
+        parts = unicodedata.normalize("NFD", character)
+        letter, accents = parts[0], parts[1:]
+        bare = bool(accents) and all(unicodedata.category(accent) == "Mn" for accent in accents)
+        return letter if bare and self.can_write(letter) else ""
+
+
+EVERYTHING = Alphabet(None)
+
+
+def alphabet_of(engine: object, policy: Policy | None = None) -> Alphabet:
+    """The alphabet of a recogniser or page reader that names its ``characters``; else everything."""
+    characters = getattr(engine, "characters", None)
+    return EVERYTHING if characters is None else Alphabet(characters, policy)

@@ -1,0 +1,135 @@
+"""Every check of the doctor is shown to pass on a sound run and to fail on one that is broken in that way."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from alignment.trajectory import Walk
+from base_model import flow
+from base_model.flow import Gaussian
+from experiments.configs import CONFIGS, nano
+from experiments.evaluation import doctor
+from experiments.experiment import PromptPlan
+from experiments.training.runner import open_record
+from experiments.training.start_from import open_model
+from preference_data.records import Prompt
+
+
+@pytest.fixture
+def model():
+    return open_model(nano.pretrain, None)
+
+
+PROMPTS = doctor.prompts_of(replace(nano.grpo, prompts=PromptPlan(count=4, seed=1)))
+
+
+def recorded(folder: Path, rewards: list[float | None], name: str = "reward") -> Path:
+    open_record(nano.grpo, folder, None)
+    lines = [json.dumps({"step": i, "seconds": 1.0, "loss": 0.1, name: x}) for i, x in enumerate(rewards)]
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_rates_of_the_shipped_experiments_are_real(name):
+    assert doctor.rate_moves(CONFIGS[name]).passed
+
+
+@pytest.mark.parametrize("optim", [{"steps": 40}, {"warmup": 5000}])
+def test_a_rate_at_its_floor_or_never_reached_fails(optim):
+    long = replace(nano.sft, algorithm=replace(nano.sft.algorithm, steps=200), optim=replace(nano.sft.optim, **optim))
+    check = doctor.rate_moves(long)
+    assert not check.passed and "do not fit" in check.detail
+
+
+def test_prompts_unlike_the_training_captions_fail():
+    assert doctor.prompts_are_known(nano.grpo, PROMPTS).passed
+    natural = [Prompt.from_text(f'a photo of a shop sign that says "WORD{i}"') for i in range(4)]
+    check = doctor.prompts_are_known(nano.grpo, natural)
+    assert not check.passed and "a photo of a shop sign" in check.detail
+
+
+def test_an_engine_without_the_script_fails():
+    found = doctor.reward_can_read(replace(nano.grpo, reward="ocr"), PROMPTS)
+    assert found and found.passed
+    foreign = [Prompt.from_text('the word "\u0635\u0628\u0627\u062d" in red')] * 4
+    check = doctor.reward_can_read(replace(nano.grpo, reward="ocr"), foreign)
+    assert check and not check.passed
+
+
+def test_a_falling_reward_fails(tmp_path):
+    falling = doctor.reward_rises(recorded(tmp_path / "a", [0.30, 0.24, 0.18, 0.11]))
+    rising = doctor.reward_rises(recorded(tmp_path / "b", [0.1, 0.2, 0.15, 0.3, 0.28]))
+    noisy = doctor.reward_rises(recorded(tmp_path / "c", [0.3, 0.2, 0.31, 0.22, 0.29, 0.23]))
+    assert falling and not falling.passed and rising and rising.passed and noisy and noisy.passed
+    assert doctor.reward_rises(recorded(tmp_path / "d", [0.3, 0.1])) is None
+
+
+def test_a_loss_that_is_not_finite_fails(tmp_path):
+    assert doctor.is_finite(recorded(tmp_path / "a", [0.3] * 4)).passed
+    assert not doctor.is_finite(recorded(tmp_path / "b", [0.3, None], "grad_norm")).passed
+
+
+def test_a_model_that_answers_otherwise_in_replay_fails(model, monkeypatch):
+    cfg = nano.grpo.algorithm
+    assert doctor.on_policy_ratio(model, cfg, PROMPTS).passed
+    plain = model.velocity
+
+    def restless(x: torch.Tensor, sigma: torch.Tensor, cond: object) -> torch.Tensor:
+        return plain(x, sigma, cond) + 1e-3 * torch.randn_like(x)
+
+    monkeypatch.setattr(model, "velocity", restless)
+    assert not doctor.on_policy_ratio(model, cfg, PROMPTS).passed
+
+
+def crooked(x: torch.Tensor, v: torch.Tensor, sigma: float, sigma_next: float, noise: float) -> Gaussian:
+    step = flow.ddim(x, v, sigma, sigma_next, noise)
+    return Gaussian(step.mean_BSC + 0.01, step.std)
+
+
+def test_a_step_that_is_no_ode_without_noise_fails(model):
+    cfg = nano.grpo.algorithm
+    assert all(check.passed for check in doctor.steps_are_sound(model, cfg, PROMPTS))
+    ode, spread = doctor.steps_are_sound(model, replace(cfg, walk=Walk(crooked)), PROMPTS)
+    assert not ode.passed and spread.passed
+
+
+def test_a_step_that_drowns_the_latents_fails(model, monkeypatch):
+    cfg = replace(nano.grpo.algorithm, walk=Walk(flow.flow_sde, noise=1.2))
+    assert doctor.steps_are_sound(model, cfg, PROMPTS)[1].passed
+    levels = model.levels(cfg.sampler)
+    monkeypatch.setattr(model, "levels", lambda sampler: [1 - 2e-6, *levels[1:]])
+    assert not doctor.steps_are_sound(model, cfg, PROMPTS)[1].passed
+
+
+def test_an_autoencoder_that_loses_the_letters_fails(model, monkeypatch):
+    assert doctor.autoencoder_keeps_letters(model).passed
+    plain = model.decode
+    monkeypatch.setattr(model, "decode", lambda x: plain(x).mean((2, 3), keepdim=True).expand(-1, -1, 32, 96))
+    assert not doctor.autoencoder_keeps_letters(model).passed
+
+
+def test_a_reference_that_is_another_network_fails(model, monkeypatch):
+    cfg = nano.dpo.algorithm
+    assert doctor.dpo_at_reference(model, cfg, PROMPTS).passed
+
+    def elsewhere() -> None:
+        type(model).freeze_reference(model)
+        with torch.no_grad():
+            for p in model._frozen.parameters():
+                p += 0.05 * torch.randn_like(p)
+
+    monkeypatch.setattr(model, "freeze_reference", elsewhere)
+    assert not doctor.dpo_at_reference(model, cfg, PROMPTS).passed
+
+
+def test_the_run_s_own_settings_are_read(tmp_path):
+    late = replace(nano.sft, algorithm=replace(nano.sft.algorithm, steps=200), optim=replace(nano.sft.optim, steps=40))
+    open_record(late, tmp_path / "run", None)
+    checks = doctor.doctor(tmp_path / "run")
+    assert [check.name for check in checks if not check.passed] == ["the learning rate is real"]

@@ -1,0 +1,73 @@
+"""A scored folder is read once, and a picture on which the engine fails costs only itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.reward_models.score_folder import score_folder
+from preference_data.records import Prompt
+from rewards.scores import Scores, concatenate, to_uint8
+from rewards.text.ocr import Ocr, OcrScorer
+from rewards.text.ocr_contains import OcrContains
+from rewards.text.ocr_page import OcrPage
+from rewards.text.reading.page import OnnxPage
+from rewards.text.recognisers import OnnxRecogniser, Reading
+from tests.fixtures.writing import written
+
+WORDS = ("KIWI", "LEMON", "TULIP")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for i, word in enumerate(WORDS):
+        Image.fromarray(to_uint8(written(word)).transpose(1, 2, 0)).save(tmp_path / f"{i}.png")
+        (tmp_path / f"{i}.txt").write_text(f'a sign "{word}"')
+    return tmp_path
+
+
+def rows(out: Path) -> list[dict[str, object]]:
+    return list(json.loads((out / "scores.json").read_text())["rows"])
+
+
+@pytest.mark.parametrize("reward", ["ocr", "ocr_contains", "ocr_page"])
+def test_each_picture_is_read_once(folder: Path, reward: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = OnnxPage if reward == "ocr_page" else OcrScorer
+    name = "read" if reward == "ocr_page" else "_read"
+    calls, real = [], getattr(kind, name)
+    monkeypatch.setattr(kind, name, lambda self, picture: (calls.append(1), real(self, picture))[1])
+    score_folder(folder, reward, folder / "out")
+    assert len(calls) == 3
+    found = rows(folder / "out")
+    assert [row["read"] for row in found] == list(WORDS) and [row["score"] for row in found] == [1.0] * 3
+
+
+def test_one_picture_that_cannot_be_read_is_nan_in_the_table(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    real = OnnxRecogniser.read
+
+    def flaky(self: OnnxRecogniser, line_HW3: np.ndarray) -> Reading:
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("out of memory")
+        return real(self, line_HW3)
+
+    monkeypatch.setattr(OnnxRecogniser, "read", flaky)
+    lines = "\n".join(score_folder(folder, "ocr", folder / "out"))
+    found = rows(folder / "out")
+    assert [row["read"] for row in found] == ["KIWI", "", "TULIP"]
+    assert [row["score"] for row in found] == [1.0, None, 1.0]
+    assert "1 could not be judged and count nowhere: 1 engine" in lines and "none" in lines
+
+
+@pytest.mark.parametrize("reward", [Ocr(), OcrContains(), OcrPage()])
+def test_scores_say_what_was_read_in_each_picture(reward: Ocr | OcrContains | OcrPage) -> None:
+    prompts = [Prompt.from_text('"KIWI"'), Prompt.from_text("a cat"), Prompt.from_text('"TULIP"')]
+    scores = reward.load()(prompts, np.stack([written(word) for word in WORDS]))
+    assert scores.read == ("KIWI", "", "TULIP")
+    assert concatenate([scores, scores]).read == scores.read * 2
+    assert concatenate([scores, Scores(np.zeros(1), dict.fromkeys(scores.parts, np.zeros(1)))]).read == ()

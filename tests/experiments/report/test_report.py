@@ -1,0 +1,323 @@
+"""A report is one file that needs nothing else, says what the run's files say, and escapes what they contain."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.record.record import RunRecord
+from experiments.record.results import Interval, compare, read_result
+from experiments.report import charts, markdown, page_words
+from experiments.report.charts import Curve, interval_row, line_chart, path, short, smooth, thin, ticks
+from experiments.report.report import write_comparison, write_report
+from tests.fixtures.made_up_run import CHAIN, QUALITY, make_chain, make_single
+
+ROOT = Path(__file__).parents[3]
+VOID = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Checks that tags nest, and collects text, attributes and tables."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.rows: list[list[str]] = []
+        self.feed(html)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text.append(data)
+            if "td" in self.open or "th" in self.open:
+                self.rows[-1][-1] += data
+
+    def row(self, start: str) -> list[str]:
+        """The first table row whose first cell starts so."""
+        return next(row for row in self.rows if row and row[0].startswith(start))
+
+    @property
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_chain(tmp_path_factory.mktemp("runs") / "quickstart")
+
+
+@pytest.fixture(scope="module")
+def html(chain: Path) -> str:
+    return write_report(chain).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def test_nothing_is_loaded_from_anywhere(html: str, page: Page) -> None:
+    links = [(tag, name, value) for tag, name, value in page.attributes if name in ("src", "href", "srcset", "data")]
+    assert {name for _, name, value in links if value.startswith(("data:image/png;base64,", "#"))} == {"src", "href"}
+    assert all(value.startswith(("data:image/png;base64,", "#")) for _, _, value in links)
+    assert not re.search(r"<script|@import|url\(|\bon\w+=", html)
+    assert "prefers-color-scheme: dark" in html and "@media print" in html
+
+
+def test_what_runs_contain_is_escaped(html: str, page: Page) -> None:
+    assert "<b>serif</b>" not in html and "&lt;b&gt;serif&lt;/b&gt;" in html
+    assert 'the word GLYPH in red on white, <b>serif</b>, "small" & low, 0' in page.words
+    assert "destroyed the <model>" in page.words
+
+
+def test_the_answer_comes_first_and_is_the_summary(chain: Path, page: Page) -> None:
+    summary = json.loads((chain / "summary.json").read_text())
+    best = summary["paired"]["grpo_vs_sft"]
+    answer = page.words[: page.words.index("Results by stage")]
+    assert f"writes {100 * summary['stages']['sft']['exact']:.0f} % of 48 held-out words exactly" in answer
+    assert f"GRPO writes {100 * summary['stages']['grpo']['exact']:.0f} %" in answer
+    assert f"{best['delta']:+.3f}" in answer and f"{best['ci'][0]:+.3f} to {best['ci'][1]:+.3f}" in answer
+    control = summary["paired"]["grpo_vs_control"]
+    assert "GRPO over control" in answer and f"{control['delta']:+.3f}" in answer, "the control is never left out"
+    assert f"judge, on which nothing was trained: {best['judge']['delta']:+.3f}" in answer
+
+
+def test_stage_table_has_both_settings_with_intervals(chain: Path, page: Page) -> None:
+    stages = json.loads((chain / "summary.json").read_text())["stages"]
+    for name in QUALITY:
+        rows = [
+            row for row in page.rows if row and row[0] == page_words.title(name) and len(row) == 7 and "." in row[1]
+        ]
+        for row, numbers in zip(rows, (stages[name], stages[name]["guided"]), strict=True):
+            assert row[1] == f"{numbers['exact']:.3f}{numbers['exact_ci'][0]:.3f}–{numbers['exact_ci'][1]:.3f}"
+            assert row[2].startswith(f"{numbers['ned_score']:.3f}")
+            assert row[4:6] == [f"{numbers['judge_exact']:.3f}", f"{numbers['judge_ned_score']:.3f}"]
+    assert "could not be judged and count nowhere" in page.words
+
+
+def test_paired_table_says_in_words_what_an_interval_shows(chain: Path, page: Page) -> None:
+    paired = json.loads((chain / "summary.json").read_text())["paired"]
+    rows = [row for row in page.rows if row and " over " in row[0]]
+    for row, (key, numbers) in zip(rows, paired.items(), strict=True):
+        low, high = numbers["ci"]
+        expected = "higher" if low > 0 else "lower" if high < 0 else "undecided"
+        assert row[3] == expected, key
+        assert row[2].startswith(page_words.signed(numbers["delta"]))
+    assert "control" in page.row("GRPO over control")[0]
+
+
+def test_readings_are_marked_by_more_than_colour(chain: Path, html: str, page: Page) -> None:
+    rows = json.loads((chain / "sft" / "evaluation" / "unguided.json").read_text())["rows"]
+    cells = [cell for row in page.rows for cell in row if "judge" in cell and ("✓" in cell or "✗" in cell)]
+    assert any(f"✗read wrong:  {rows[0]['read']}" in cell for cell in cells)
+    assert any("✓read right:" in cell for cell in cells)
+    pictured = sum(bool(row["picture"]) for row in rows)
+    walls = 2 * len(QUALITY) * pictured
+    assert html.count("data:image/png;base64,") == walls + len(QUALITY), "both walls, and the strip at the top"
+
+
+def test_curves_for_every_stage_and_constants_in_words(html: str) -> None:
+    for name in ("loss", "reward", "implicit_accuracy", "psnr", "clip_share", "kl"):
+        assert f'aria-label="{name} by update"' in html
+    assert html.count('aria-label="loss by update"') == len(CHAIN)
+    assert 'aria-label="ratio_first by update"' not in html
+    assert "Throughout, <code>ratio_first</code> was 1, <code>ratio_gap_first</code> was 0." in html
+
+
+def test_time_memory_command_and_environment(chain: Path, page: Page) -> None:
+    run = read_result(chain).run
+    assert "1,834 MB" in page.words and run.command in page.words
+    assert run.environment["python"] in page.words and f"numpy {np.__version__}" in page.words
+    row = page.row("GRPO")
+    timed = [r for r in page.rows if r and r[0] == "GRPO" and r[1] == "300"]
+    assert row and timed and timed[0][3].endswith("ms")
+
+
+def test_report_of_a_single_run_with_samples(tmp_path: Path) -> None:
+    single = Page(write_report(make_single(tmp_path / "nano_pretrain")).read_text(encoding="utf-8"))
+    assert "made 40 updates" in single.words and "loss went from" in single.words
+    assert "Results by stage" not in single.words, "sections without content are left out"
+    assert "update 9" in single.words and "update 39" in single.words and "(nothing)" in single.words
+
+
+def test_report_of_a_run_that_has_only_begun(tmp_path: Path) -> None:
+    RunRecord.open(tmp_path / "new", {"experiment": {}, "parent": ""})
+    words_of_it = Page(write_report(tmp_path / "new").read_text(encoding="utf-8")).words
+    assert "has not made an update yet" in words_of_it and "created" in words_of_it
+    with pytest.raises(FileNotFoundError, match="no run folder"):
+        write_report(tmp_path)
+
+
+def test_failed_run_says_so(tmp_path: Path) -> None:
+    record = RunRecord.open(tmp_path / "bad", {})
+    with pytest.raises(FloatingPointError), record.running():
+        record.log(0, {"loss": 1.0})
+        raise FloatingPointError("update 1: loss = nan <here>")
+    text = write_report(tmp_path / "bad").read_text(encoding="utf-8")
+    assert "failed: FloatingPointError: update 1: loss = nan &lt;here&gt;" in text
+    Page(text)
+
+
+def test_evaluation_without_a_summary_is_computed_the_same_way(chain: Path, tmp_path: Path) -> None:
+    stage, known = read_result(chain / "grpo").stages[0], json.loads((chain / "summary.json").read_text())
+    found = stage.evaluation("unguided")
+    assert found is not None
+    expected = known["stages"]["grpo"]
+    assert (found.exact.value, [found.exact.low, found.exact.high]) == (expected["exact"], expected["exact_ci"])
+    assert (found.ned.value, [found.ned.low, found.ned.high]) == (expected["ned_score"], expected["ned_score_ci"])
+    other = read_result(chain / "sft").stages[0].evaluation("unguided")
+    assert other is not None
+    measured = compare(other, found)["ned"]
+    paired = known["paired"]["grpo_vs_sft"]
+    assert (measured.value, measured.low, measured.high) == (paired["delta"], *paired["ci"])
+
+
+def test_comparison_pairs_what_can_be_paired(chain: Path, tmp_path: Path) -> None:
+    target = write_comparison([chain / "sft", chain / "grpo", make_single(tmp_path / "plain")], tmp_path / "c.html")
+    text = target.read_text(encoding="utf-8")
+    both = Page(text)
+    assert both.row("grpo") and both.row("plain")[1] == "–"
+    delta = json.loads((chain / "summary.json").read_text())["paired"]["grpo_vs_sft"]["delta"]
+    paired = next(row for row in both.rows if row and row[0] == "grpo" and page_words.signed(delta) in row[1])
+    assert paired[-1] == "higher"
+    assert 'aria-label="loss by update"' in text
+
+
+def test_pictures_outside_of_the_folder_are_refused(tmp_path: Path) -> None:
+    folder = make_single(tmp_path / "run")
+    (folder / "evaluation").mkdir()
+    row = {"prompt": "p", "target": "P", "ned": 1.0, "exact": 1.0, "read": "P", "judge_ned": 1.0, "judge_exact": 1.0,
+           "judge_read": "P", "picture": "../../secret.png"}  # fmt: skip
+    (folder / "evaluation" / "unguided.json").write_text(json.dumps({"rows": [row], "diversity": 0.1}))
+    with pytest.raises(ValueError, match="outside"):
+        write_report(folder)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(-7.4e-9, -6.6e-9), (0.0, 2.5e-5), (1.5e-13, 4e-13), (0.0, 1.0), (9_000.0, 42_000.0)]
+)
+def test_no_two_ticks_have_the_same_label(low: float, high: float) -> None:
+    values = ticks(low, high)
+    assert len(values) > 1 and len({short(value) for value in values}) == len(values)
+
+
+def test_a_point_alone_is_drawn() -> None:
+    nan = math.nan
+    assert path([(1.0, 2.0)]) == "M1.0 2.0h0"
+    assert path([(0.0, nan), (1.0, 2.0), (2.0, 3.0), (3.0, nan), (4.0, 5.0)]) == "M1.0 2.0L2.0 3.0M4.0 5.0h0"
+
+
+def test_ticks_are_round_and_inside() -> None:
+    assert ticks(0.0, 1.0, 4) == [0.0, 0.25, 0.5, 0.75, 1.0] or ticks(0.0, 1.0, 4) == [0.0, 0.5, 1.0]
+    for low, high in ((-0.013, 0.27), (3.0, 4.0), (1e-7, 3e-7), (-5.0, 12_000.0)):
+        found = ticks(low, high, 5)
+        assert 2 <= len(found) <= 6 and low <= found[0] and found[-1] <= high
+        steps = np.diff(found)
+        np.testing.assert_allclose(steps, steps[0], rtol=1e-6)
+    with pytest.raises(ValueError, match="empty"):
+        ticks(1.0, 1.0)
+
+
+def test_curves_keep_level_and_gaps() -> None:
+    points = [(float(x), 2.0 if x != 500 else math.nan) for x in range(1000)]
+    assert all(y == 2.0 for _, y in smooth(points)) and len(thin(points)) <= charts.POINTS
+    rising = [(float(x), float(x)) for x in range(100)]
+    assert smooth(rising)[50] == (50.0, 50.0), "a centred average has no lag"
+    gap = charts.path([(0, 1), (1, 1), (2, math.nan), (3, 1), (4, 1)])
+    assert gap.count("M") == 2 and gap.count("L") == 2
+    assert line_chart("empty", [Curve("a", ((0.0, math.nan),))]) == ""
+    assert 'aria-label="one &amp; &lt;only&gt;"' in line_chart("one & <only>", [Curve("a", ((0.0, 1.0),))])
+
+
+def test_forest_row_puts_values_where_they_belong() -> None:
+    svg = interval_row(Interval(0.5, 0.0, 1.0), -1.0, 1.0, "ink-2", zero=True, width=216)
+    assert 'cx="158.0"' in svg and 'class="zero" x1="108.0"' in svg  # 8 px of air at each side of 200
+    assert 'class="whisker ink-2" x1="108.0" x2="208.0"' in svg
+    assert "+0.500, 95 % interval +0.000 to +1.000" in svg
+    nothing = interval_row(Interval(math.nan), -1.0, 1.0, "ink-2", zero=True)
+    assert "circle" not in nothing and "whisker" not in nothing
+
+
+@pytest.mark.parametrize(
+    ("source", "html"),
+    [
+        ("**a** and *b* and `c<d`", "<p><strong>a</strong> and <em>b</em> and <code>c&lt;d</code></p>"),
+        ("# A\n\ntext\nmore", "<h3>A</h3>\n<p>text\nmore</p>"),
+        ("##### E", "<h6>E</h6>"),
+        ("- one\n  still\n- two", "<ul>\n<li>one\nstill</li>\n<li>two</li>\n</ul>"),
+        ("1. one\n2. two", "<ol>\n<li>one</li>\n<li>two</li>\n</ol>"),
+        ("[x](https://e.org/?a=1&b=2)", '<p><a href="https://e.org/?a=1&amp;b=2">x</a></p>'),
+        ("[x](javascript:alert(1))", "<p>[x](javascript:alert(1))</p>"),
+        ("[x](run/secret.html)", "<p>[x](run/secret.html)</p>"),
+        ("![x](https://e.org/a.png)", '<p>!<a href="https://e.org/a.png">x</a></p>'),
+        ("    <b>{{ 7 }}", "<pre>&lt;b&gt;{{ 7 }}</pre>"),
+        ("```\n<b>\n```", "<pre>&lt;b&gt;</pre>"),
+        ("snake_case_name and 2 * 3 * 4", "<p>snake_case_name and 2 * 3 * 4</p>"),
+        ("<script>x</script>", "<p>&lt;script&gt;x&lt;/script&gt;</p>"),
+        ("<img src=x onerror=y>", "<p>&lt;img src=x onerror=y&gt;</p>"),
+    ],
+)
+def test_markdown(source: str, html: str) -> None:
+    assert markdown.render(source) == html
+
+
+def test_markdown_table_and_unclosed_code() -> None:
+    html = markdown.render("| a | b |\n|---|---|\n| 1 | <2> |\n\nafter")
+    assert "<th>a</th><th>b</th>" in html and "<td>&lt;2&gt;</td>" in html and html.endswith("<p>after</p>")
+    assert markdown.render("```\nnever closed") == "<pre>never closed</pre>"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.26, "0.3 s"), (42.4, "42 s"), (59.9, "60 s"), (61, "1 min 01 s"), (3725, "1 h 02 min"), (math.nan, "unknown")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert page_words.duration(seconds) == text
+
+
+def test_differences_have_a_true_minus_and_no_negative_zero() -> None:
+    assert [page_words.signed(x) for x in (-0.25, 0.25, -0.0001, math.nan)] == ["−0.250", "+0.250", "+0.000", "–"]
+
+
+def test_no_torch() -> None:
+    code = "import sys, experiments.report.report, experiments.record.results; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_times_say_that_stages_overlap_and_show_no_empty_column(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from experiments.report.tables import timing_table
+
+    result = read_result(make_chain(tmp_path / "run"))
+    trained = sum(stage.run.seconds for stage in result.stages)
+    assert "more than 100 %" in timing_table(replace(result, total_seconds=trained / 2))
+    assert "more than 100 %" not in timing_table(replace(result, total_seconds=trained * 2))
+    finished = [replace(s, run=replace(s.run, sessions=[], status="finished")) for s in result.stages]
+    assert "Sessions" not in timing_table(replace(result, stages=finished))

@@ -1,0 +1,107 @@
+"""What has a name is listed, quickly, and a name that is misspelt is answered with the nearest."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.cli import main
+from experiments.commands import listing
+from experiments.configs import CONFIGS
+from preference_data.exchange.formats.table import FORMATS
+from preference_data.spelling import nearest, unknown
+from rewards import REWARDS
+
+ROOT = Path(__file__).parents[2]
+
+
+def printed(capsys: pytest.CaptureFixture[str], *line: str) -> str:
+    assert main(list(line)) == 0
+    return capsys.readouterr().out
+
+
+def refused(capsys: pytest.CaptureFixture[str], *line: str) -> str:
+    assert main(list(line)) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1 and not captured.out
+    return captured.err
+
+
+def test_every_experiment_has_a_line_in_the_header_of_its_file():
+    assert set(listing.experiments()) == set(CONFIGS)
+
+
+LISTS = [("experiments", CONFIGS), ("rewards", REWARDS), ("formats", FORMATS), ("benchmarks", ["rollout"])]
+
+
+@pytest.mark.parametrize(("kind", "names"), LISTS)
+def test_each_name_stands_on_a_line_of_its_own_with_what_it_is(kind, names, capsys):
+    head, *lines = printed(capsys, "list", kind).splitlines()
+    told = dict(line.split(maxsplit=1) for line in lines)
+    assert head.startswith(f"{kind} (") and set(names) <= set(told)
+    assert all(len(text) > 10 for text in told.values())
+    assert kind == "benchmarks" or len(told) == len(names)
+
+
+def test_all_kinds_are_listed_where_none_is_named(capsys):
+    heads = [line.split()[0] for line in printed(capsys, "list").splitlines() if line and not line.startswith(" ")]
+    assert heads == ["experiments", "rewards", "formats", "benchmarks"]
+    text = printed(capsys, "list", "formats", "rewards")
+    assert 0 < text.index("label-studio") < text.index("rewards (") < text.index("ocr_judge")
+
+
+def test_listing_imports_no_torch():
+    code = "import sys; from experiments.cli import main; main(['list']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_rows_of_a_header_may_go_on_and_other_text_is_none():
+    text = (
+        "Title.\n\n    nano_a    one\n              and more\n    nano_b*   none\n  nano_c    left\n    A    capital\n"
+    )
+    rows = [(row["name"], " ".join(row["text"].split())) for row in listing.ROW.finditer(text)]
+    assert rows == [("nano_a", "one and more")]
+
+
+@pytest.mark.parametrize("more", [(), ("--help",), ("-h",), ("x", "y")])
+@pytest.mark.parametrize(
+    ("line", "near"),
+    [
+        (("trian",), "train"), (("SAMPLE",), "sample"), (("quickstrat",), "quickstart"), (("lsit",), "list"),
+        (("campaign", "creat"), "create"), (("pairs", "shwo"), "show"), (("account", "ad"), "add"),
+        (("ablate", "editin"), "editing"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_command_names_the_nearest_whatever_follows(line, near, more, capsys):
+    assert f"did you mean {near}? There are " in refused(capsys, *line, *more)
+
+
+@pytest.mark.parametrize(
+    ("line", "near"),
+    [
+        (("train", "nano_stf"), "nano_sft"), (("train", "nano_stf", "--help"), "nano_sft"),
+        (("sweep", "nano_grop"), "nano_grpo"), (("sweep", "nano_grpo,nano_nf"), "nano_nft"),
+        (("score", ".", "--reward", "OCR"), "ocr"), (("list", "expriments"), "experiments"),
+        (("pairs", "import", "FILE", "a", "--format", "jsnl"), "jsonl"),
+        (("pairs", "export", "a", "-o", "b", "--format", "label_studio"), "label-studio"),
+        (("campaign", "export", "a", "-o", "b", "--format", "parket"), "parquet"),
+    ],
+)  # fmt: skip
+def test_other_misspelt_names_do_so_too(line, near, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert f"did you mean {near}?" in refused(capsys, *line)
+    assert not list(tmp_path.iterdir()), "it left something"
+
+
+def test_a_name_like_none_lists_what_there_is():
+    assert nearest("zzz", ["ocr", "brisque"]) is None
+    assert unknown("reward", "zzz", ["ocr", "brisque"]) == "there is no reward 'zzz'. There are ocr, brisque"
+
+
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_the_version_is_told(option, capsys):
+    name, number, *_ = printed(capsys, option).split()
+    assert name == "glyphlab" and number[0].isdigit()
