@@ -13,7 +13,8 @@ from experiments.commands.arguments import MaybeOut, RunFolder
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Judge the model of a run on held-out prompts at fixed noise, with and without guidance, by two OCR engines.
+    """Judge the model of a run on held-out prompts at fixed noise, with and without guidance, by two OCR engines;
+    its report.html then shows what was found.
 
     Example: glyphlab evaluate runs/nano_sft
     """
@@ -23,12 +24,14 @@ class Evaluate:
 
     def run(self) -> int:
         from experiments.record.results import evaluation_lines, read_stage
+        from experiments.report.report import refresh
         from experiments.training.launch import evaluate_run
 
         files = evaluate_run(self.run_folder)
-        for line in evaluation_lines(read_stage(files[0].parents[1], {})):
+        judged = files[0].parents[1]
+        for line in evaluation_lines(read_stage(judged, {})):
             print(line)
-        print(f"written: {', '.join(str(file) for file in files)}")
+        print(f"written: {', '.join(str(file) for file in (*files, *refresh(judged)))}")
         return 0
 
 

@@ -55,6 +55,13 @@ def write_report(run: Path) -> Path:
     return target
 
 
+def refresh(run: Path) -> list[Path]:
+    """Write the report of a run anew and, where it is a stage of a run that has one, that run's; their paths."""
+    whole = run.parent
+    there = all((whole / name).exists() for name in ("run.json", REPORT))
+    return [write_report(run), *([write_report(whole)] if there else [])]
+
+
 def header(result: Result) -> str:
     """Which run, and the answer."""
     run = result.run

@@ -18,7 +18,7 @@ from experiments.record.results import Interval, compare, read_result
 from experiments.report import charts, markdown, page_words
 from experiments.report.charts import Curve, interval_row, line_chart, path, short, smooth, thin, ticks
 from experiments.report.report import write_comparison, write_report
-from tests.fixtures.made_up_run import CHAIN, QUALITY, make_chain, make_single
+from tests.fixtures.made_up_run import CHAIN, QUALITY, evaluate, make_chain, make_single
 
 ROOT = Path(__file__).parents[3]
 VOID = {"meta", "img", "br"}
@@ -172,6 +172,26 @@ def test_report_of_a_run_that_has_only_begun(tmp_path: Path) -> None:
     assert "has not made an update yet" in words_of_it and "created" in words_of_it
     with pytest.raises(FileNotFoundError, match="no run folder"):
         write_report(tmp_path)
+
+
+def test_evaluate_brings_the_reports_of_the_run_and_of_its_chain_up_to_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from experiments.cli import main
+    from experiments.training import launch
+
+    chain, alone = make_chain(tmp_path / "chain", count=12, steps=20), make_single(tmp_path / "alone")
+    files = {run: [run / "evaluation" / "unguided.json"] for run in (chain / "sft", alone)}
+    evaluate(alone / "evaluation", 0.9, 8)
+    monkeypatch.setattr(launch, "evaluate_run", lambda run: files[run])
+    (chain / "report.html").write_text("old")
+    for run, reports in ((chain / "sft", [chain / "sft", chain]), (alone, [alone])):
+        assert main(["evaluate", str(run)]) == 0
+        said = capsys.readouterr().out
+        for place in reports:
+            assert "held-out words exactly" in (place / "report.html").read_text(encoding="utf-8")
+            assert str(place / "report.html") in said
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_failed_run_says_so(tmp_path: Path) -> None:
