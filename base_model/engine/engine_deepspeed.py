@@ -25,7 +25,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from base_model.broadcasting import load_on_all, read_on_all
+from base_model.engine.broadcasting import load_on_all, read_on_all
 from base_model.engine.ema import Ema, whole
 from base_model.engine.engine import (
     NO_GRADIENT,

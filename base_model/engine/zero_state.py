@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from base_model.broadcasting import of_rank_0, read_on_all
+from base_model.engine.broadcasting import of_rank_0, read_on_all
 from base_model.engine.engine_files import MODULE_FILE, like, require_same_tensors, shapes, write_one_by_one
 
 MOMENTS_FILE = "optimizer.safetensors"

@@ -14,19 +14,19 @@ import pytest
 import torch
 
 from base_model import devices
+from base_model.files.weights import load_model, load_vae, save_model
 from base_model.sample import Sampler
-from base_model.weights import load_model, load_vae, save_model
-from experiments import doctor
 from experiments.benchmarks.card.card import Card
 from experiments.benchmarks.card.recipe import Judge
 from experiments.benchmarks.card.torch_patches import opened
 from experiments.configs import nano, nano_vae
-from experiments.evaluate import evaluate
+from experiments.evaluation import doctor
+from experiments.evaluation.evaluate import evaluate
+from experiments.evaluation.sample_run import draw_to_file
 from experiments.experiment import EvaluationPlan, PromptPlan
 from experiments.progress import Progress
-from experiments.runner import open_record, run
-from experiments.sampling import draw_to_file
-from experiments.starting import open_model
+from experiments.training.runner import open_record, run
+from experiments.training.start_from import open_model
 from preference_data.records import Prompt
 from rewards.scores import Scores
 
@@ -35,7 +35,9 @@ from rewards.scores import Scores
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a GRPO run with a finished model."""
     folder = tmp_path_factory.mktemp("devices") / "run"
-    short = replace(nano.grpo, prompts=PromptPlan(count=4, seed=1))
+    walk, sampler = nano.grpo.algorithm.walk, replace(nano.grpo.algorithm.sampler, steps=4)
+    short = replace(nano.grpo.algorithm, group=2, sampler=sampler, walk=replace(walk, within=walk.window + 1))
+    short = replace(nano.grpo, algorithm=short, prompts=PromptPlan(count=4, seed=1))
     open_record(short, folder, None)
     save_model(open_model(nano.pretrain, None, device="cpu"), folder / "model")
     return folder
