@@ -36,7 +36,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a GRPO run with a finished model."""
     folder = tmp_path_factory.mktemp("devices") / "run"
     walk, sampler = nano.grpo.algorithm.walk, replace(nano.grpo.algorithm.sampler, steps=4)
-    short = replace(nano.grpo.algorithm, group=2, sampler=sampler, walk=replace(walk, within=walk.window + 1))
+    short = replace(nano.grpo.algorithm, group=2, micro=4, sampler=sampler, walk=replace(walk, within=walk.window + 1))
     short = replace(nano.grpo, algorithm=short, prompts=PromptPlan(count=4, seed=1))
     open_record(short, folder, None)
     save_model(open_model(nano.pretrain, None, device="cpu"), folder / "model")
