@@ -14,6 +14,7 @@ Shapes: P prompts.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -103,3 +104,16 @@ def paired_ci(
     bounded = ((sides >= 0.0) & (sides <= 1.0)).all()
     inside = bounded_difference(difference[both], level) if bounded else _resampled(difference[both], seed, n, level)
     return float(difference[both].mean()), *inside
+
+
+def welch_ci(before_N: Sequence[float], after_M: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """(low, high) of mean(after) - mean(before) of two independent samples whose spreads may differ (Welch 1947).
+
+    NaN where a sample has fewer than two values, or neither has a spread.
+    """
+    from scipy.stats import ttest_ind
+
+    if min(len(before_N), len(after_M)) < 2 or np.ptp(before_N) == 0.0 == np.ptp(after_M):
+        return math.nan, math.nan
+    low, high = ttest_ind(after_M, before_N, equal_var=False).confidence_interval(level)
+    return float(low), float(high)

@@ -93,11 +93,13 @@ def wall_table(columns: list[tuple[Stage, Evaluation]], colours: dict[str, str])
 
 
 def strip(result: Result) -> str:
-    """The first held-out prompt through all stages, for the top of the page."""
+    """One held-out prompt through all stages, for the top of the page: the first on which they differ."""
     columns = pictured(result.stages, result.settings[0]) if result.settings else []
     if len(columns) < 2:
         return ""
-    first = next(row for row in columns[0][1].rows if row.picture)
+    pictured_rows = [row for row in columns[0][1].rows if row.picture]
+    telling = [row for row in pictured_rows if differs(row.prompt, columns)]
+    first = (telling or pictured_rows)[0]
     colours, figures = inks(result), []
     for stage, evaluation in columns:
         row = next((r for r in evaluation.rows if r.prompt == first.prompt), None)
@@ -107,8 +109,19 @@ def strip(result: Result) -> str:
         caption = f"<figcaption>{swatch(colours[stage.name])}{escape(title(stage.name))}</figcaption>"
         figures.append(f"<figure>{caption}{image(row.picture, row.prompt)}{read}</figure>")
     prompt = escape(first.prompt)
-    note = f"The first held-out prompt, “{prompt}”, from the same noise at every stage; below, what OCR read."
+    which = (
+        f"The first of {len(pictured_rows)} held-out prompts that stages did not all write right or all wrong"
+        if telling else "The first held-out prompt"
+    )  # fmt: skip
+    note = f"{which}, “{prompt}”, from the same noise at every stage; below, what OCR read."
     return f'<div class="strip">{"".join(figures)}</div><p class="note">{note}</p>'
+
+
+def differs(prompt: str, columns: Sequence[tuple[Stage, Evaluation]]) -> bool:
+    """Whether some stage wrote the word of a prompt right and another one wrong."""
+    judged = {row.exact >= 1.0 for _, e in columns for row in e.rows
+              if row.prompt == prompt and not math.isnan(row.exact)}  # fmt: skip
+    return len(judged) == 2
 
 
 def samples(stages: Sequence[Stage]) -> str:

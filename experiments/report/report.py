@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from experiments.record.intervals import welch_ci
 from experiments.record.results import MAIN, Interval, Paired, Result, Stage, compare, read_result
 from experiments.record.whole_files import write_bytes
 from experiments.report import image_grids, markdown, over_optimisation, tables
@@ -31,6 +32,8 @@ from experiments.report.page_words import (
 
 REPORT = "report.html"
 COMPARISON = "comparison.html"
+FEWEST = 5
+"""Updates of the least start or end that a mean is taken of: one update alone says little and has no interval."""
 OPEN_GROUPS = ("What is learned", "Health")
 """Groups of curves that are not folded away."""
 
@@ -108,15 +111,18 @@ def chain_answer(result: Result, gains: Sequence[Paired]) -> tuple[str, str]:
     first = (
         f"The fine-tuned model writes {percent(exact.get('sft', math.nan))} of {count} held-out words exactly; "
         f"{escape(title(best.after))} writes {percent(exact.get(best.after, math.nan))}, a change of "
-        f"{signed(main.value)} in 1&nbsp;−&nbsp;NED (95&nbsp;% interval {span(main.low, main.high)}"
-        + ("" if main.excludes_zero else ", which holds 0")
-        + ")."
+        f"{signed(main.value)} in the share of letters that are right, 1&nbsp;−&nbsp;NED (95&nbsp;% interval "
+        f"{span(main.low, main.high)}" + ("" if main.excludes_zero else ", which holds 0") + ")."
     )
     known = {(p.after, p.before): p.measures["ned"] for p in result.paired}
+    if control := known.get((best.after, "control")):
+        first += (
+            f" {escape(title(best.after))} over control, which went on with fine-tuning alone: {in_words(control)}."
+        )
     points = [
         (f"{title(after)} over {in_sentence(before)}", interval)
         for (after, before), interval in known.items()
-        if before in ("sft", "control") and (after, before) != (best.after, best.before)
+        if before in ("sft", "control") and (after, before) not in ((best.after, best.before), (best.after, "control"))
     ]
     if "judge" in best.measures:
         points.append(
@@ -139,7 +145,7 @@ def within(interval: Interval) -> str:
 
 
 def training(stage: Stage) -> str:
-    """How far training came, from its first tenth to its last."""
+    """How far training came, from its first tenth to its last, at least `FEWEST` updates each."""
     lines = stage.run.metrics
     if not lines:
         return ""
@@ -147,10 +153,26 @@ def training(stage: Stage) -> str:
     for name in ("reward", "psnr", "loss"):
         values = [v for line in lines if (v := line.get(name)) is not None]
         if len(values) >= 10:
-            few = max(len(values) // 10, 1)
-            start, end = sum(values[:few]) / few, sum(values[-few:]) / few
-            return f"{text}; {name} went from {short(start)} to {short(end)}."
+            few = max(len(values) // 10, FEWEST)
+            first, last = values[:few], values[-few:]
+            start, end = sum(first) / few, sum(last) / few
+            change = Interval(end - start, *welch_ci(first, last))
+            return (
+                f"{text}; {name} went from {short(start)} to {short(end)}, means of the first and the last {few} "
+                f"updates{moved(change)}."
+            )
     return f"{text}."
+
+
+def moved(change: Interval) -> str:
+    """A change with its interval; "" for values that are all alike, which have none."""
+    if not math.isfinite(change.low):
+        return ""
+    low, value, high = (
+        ("+" if x > 0 else "") + short(float(f"{x:.3g}")) for x in (change.low, change.value, change.high)
+    )
+    holds = "" if change.excludes_zero else ", which holds 0"
+    return f": a change of {value} (95&nbsp;% interval {low} to {high}{holds}; updates as if independent)"
 
 
 def curves(result: Result) -> str:
@@ -190,8 +212,24 @@ def stage_curves(stage: Stage, names: list[str], ink: str) -> str:
         elif figures:
             charts = f'<div class="charts">{"".join(figures)}</div>'
             folded.append(f"<details><summary>{group}</summary>{charts}</details>")
-    unchanged = f'<p class="note">Throughout, {", ".join(constant)}.</p>' if constant else ""
-    return f'<div class="charts">{"".join(shown)}</div>{unchanged}{"".join(folded)}'
+    return f'<div class="charts">{"".join(shown)}</div>{throughout(constant)}{"".join(folded)}'
+
+
+def throughout(constant: Sequence[str]) -> str:
+    """The line about the metrics that never changed."""
+    return f'<p class="note">Throughout, {", ".join(constant)}.</p>' if constant else ""
+
+
+def unchanged(metric: str, lines: Sequence[Curve]) -> str:
+    """What a metric was that never changed in any of the runs; "" when it changed in one."""
+    values = [{y for _, y in line.points if math.isfinite(y)} for line in lines]
+    if not lines or any(len(found) != 1 for found in values):
+        return ""
+    (first, *others) = [short(found.pop()) for found in values]
+    if all(other == first for other in others):
+        return f"<code>{escape(metric)}</code> was {first}"
+    each = ", ".join(f"{v} ({escape(line.name)})" for v, line in zip((first, *others), lines, strict=True))
+    return f"<code>{escape(metric)}</code> was {each}"
 
 
 def series(stage: Stage, name: str) -> tuple[tuple[float, float], ...]:
@@ -285,12 +323,17 @@ def comparison_curves(results: Sequence[Result], names: Sequence[str], colours: 
         ]  # fmt: skip
         metrics = [n for n in METRICS if sum(any(n in line for line in s.run.metrics) for s, _, _ in held) > 1]
         figures = []
+        constant = []
         for metric in metrics:
             lines = [Curve(name, points, ink) for s, name, ink in held if (points := series(s, metric))]
+            if said := unchanged(metric, lines):
+                constant.append(said)
+                continue
             caption = f"<figcaption><b>{metric}</b> {escape(METRICS[metric])}</figcaption>"
             figures.append(f"<figure>{caption}{line_chart(f'{metric} by update', lines)}</figure>")
-        if figures:
+        if figures or constant:
             heading = f"<h3>{escape(title(stage_name))}</h3>" if stage_name else ""
-            parts.append(f'{heading}<div class="charts">{"".join(figures)}</div>')
+            charts = f'<div class="charts">{"".join(figures)}</div>' if figures else ""
+            parts.append(heading + charts + throughout(constant))
     legend = " ".join(f"{swatch(ink)}{escape(name)}&nbsp;" for name, ink in zip(names, colours, strict=True))
     return f'<p class="note">{legend}</p>{"".join(parts)}' if parts else ""

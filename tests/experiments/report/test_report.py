@@ -108,6 +108,77 @@ def test_the_answer_comes_first_and_is_the_summary(chain: Path, page: Page) -> N
     assert f"judge, on which nothing was trained: {best['judge']['delta']:+.3f}" in answer
 
 
+def test_the_control_stands_in_the_headline_and_what_is_measured_is_said_there(html: str) -> None:
+    headline = html[html.index('<p class="answer">') : html.index("</p>", html.index('<p class="answer">'))]
+    assert "GRPO over control" in headline and "the share of letters that are right" in headline
+    assert html.count("GRPO over control,") + html.count("GRPO over control:") == 1, "and is not said again below it"
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.3, "+0.3"), (0.0, "which holds 0")])
+def test_the_headline_of_a_run_carries_the_interval_of_its_change(tmp_path: Path, gain: float, verdict: str) -> None:
+    record, steps = RunRecord.open(tmp_path / "nano_grpo", {}), 60
+    wave = [0.05 * math.sin(7.0 * step) for step in range(steps)]
+    with record.running():
+        for step in range(steps):
+            record.log(step, {"reward": 0.5 + gain * (step >= steps // 2) + wave[step], "loss": 1.0})
+    answer = Page(write_report(tmp_path / "nano_grpo").read_text(encoding="utf-8")).words
+    before, after = ([0.5 + wave[s] for s in range(6)], [0.5 + gain + wave[s] for s in range(steps - 6, steps)])
+    se = math.hypot(np.std(before, ddof=1), np.std(after, ddof=1)) / math.sqrt(6)
+    found = re.search(r"first and the last 6 updates: a change of (\S+) \(95\s% interval (\S+) to ([^\s,;]+)", answer)
+    assert found and verdict in answer
+    change, low, high = (float(text.replace("−", "-")) for text in found.groups())
+    assert change == pytest.approx(np.mean(after) - np.mean(before), abs=1e-3)
+    assert low < change < high and 2.2 * se < change - low < 2.8 * se, "Student's quantile of about ten degrees"
+    assert high - change == pytest.approx(change - low, abs=2e-3)
+
+
+def test_few_updates_are_averaged_and_equal_ones_have_no_interval(tmp_path: Path) -> None:
+    for name, rewards in (("few", [0.7, 0.8] * 6), ("equal", [0.5] * 12)):
+        record = RunRecord.open(tmp_path / name, {})
+        with record.running():
+            for step, reward in enumerate(rewards):
+                record.log(step, {"reward": reward})
+    few, equal = (write_report(tmp_path / name).read_text(encoding="utf-8") for name in ("few", "equal"))
+    assert "the first and the last 5 updates: a change of" in few and "which holds 0" in few
+    assert "the first and the last 5 updates." in equal and "nan" not in equal.lower().replace("nano", "")
+
+
+def test_the_strip_shows_a_prompt_on_which_stages_differ(tmp_path: Path) -> None:
+    def strip_of(name: str, right: dict[str, list[float | None]]) -> str:
+        run = make_chain(tmp_path / name, count=6, steps=4)
+        for stage in QUALITY:
+            file = run / stage / "evaluation" / "unguided.json"
+            content = json.loads(file.read_text())
+            for row, exact in zip(content["rows"], right.get(stage, [1.0] * 6), strict=True):
+                row["exact"] = exact
+            file.write_text(json.dumps(content))
+        html = write_report(run).read_text(encoding="utf-8")
+        start = html.index('<div class="strip">')
+        return html[start : html.index('<p class="note">', start) + 400]
+
+    told = strip_of("differ", {"pretrain": [1.0, None, 0.0, 1.0, 0.0, 1.0]})
+    assert "small&quot; &amp; low, 2”" in told and "did not all write right or all wrong" in told
+    assert "small&quot; &amp; low, 0”" in strip_of("alike", {}), "where none tells anything, the first"
+    assert "“the word" in strip_of("unknown", {"pretrain": [None] * 6})
+
+
+def test_what_never_changes_in_a_comparison_takes_a_line_and_no_chart(tmp_path: Path) -> None:
+    for name, rate in (("one", 0.1), ("two", 0.2), ("three", 0.2)):
+        record = RunRecord.open(tmp_path / name, {})
+        with record.running():
+            for step in range(5):
+                record.log(
+                    step,
+                    {"loss": 1.0 / (1 + step), "lr": rate, "grad_norm": 2.0, "ratio": 1.0 + (name == "two") * step},
+                )
+    told = write_comparison([tmp_path / name for name in ("one", "two")]).read_text(encoding="utf-8")
+    assert "<code>lr</code> was 0.1 (one), 0.2 (two)" in told and "<code>grad_norm</code> was 2" in told
+    assert {name for name in ("loss", "ratio", "lr", "grad_norm") if f'aria-label="{name} by update"' in told} == {
+        "loss", "ratio"}  # fmt: skip
+    same = write_comparison([tmp_path / name for name in ("two", "three")]).read_text(encoding="utf-8")
+    assert "<code>lr</code> was 0.2" in same and "(three)" not in same[same.index("Throughout") :][:80]
+
+
 def test_stage_table_has_both_settings_with_intervals(chain: Path, page: Page) -> None:
     stages = json.loads((chain / "summary.json").read_text())["stages"]
     for name in QUALITY:
