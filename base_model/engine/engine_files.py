@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -31,25 +32,45 @@ DTYPES = {
 """names of types in a safetensors file"""
 
 
+UNFLUSHED = 2**28
+"""bytes that wait for the disk at most while a file is written"""
+
+
 class HashingFile:
-    """A file to write, whose SHA-256 is known when it is closed: a thread hashes each piece while the disk takes it."""
+    """A file to write, whose SHA-256 is known when it is closed: a thread hashes each piece while the disk takes it.
+
+    It is flushed to the disk as it grows. Other processes then wait for one piece at a time, and not at the end for
+    hundreds of gigabytes that the system still holds in memory.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file, self._sha = path.open("wb"), hashlib.sha256()
         self._thread = ThreadPoolExecutor(1)
+        self._unflushed = 0
 
     def __enter__(self) -> HashingFile:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failed: object, *_: object) -> None:
         self._thread.shutdown()
-        self._file.close()
+        with self._file:
+            if not failed:
+                self._to_disk()
+
+    def _to_disk(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._unflushed = 0
 
     def write(self, piece: bytes | bytearray | memoryview) -> int:
         """Write and hash; the caller may change `piece` afterwards."""
         hashed = self._thread.submit(self._sha.update, piece)
         try:
-            return self._file.write(piece)
+            written = self._file.write(piece)
+            self._unflushed += written
+            if self._unflushed >= UNFLUSHED:
+                self._to_disk()
+            return written
         finally:
             hashed.result()
 
@@ -121,6 +142,12 @@ def read_one_by_one(path: Path) -> Iterator[tuple[str, Tensor]]:
     with safe_open(path, "pt") as file:
         for name in file.keys():  # noqa: SIM118  it is no dictionary
             yield name, file.get_tensor(name)
+
+
+def read_one(path: Path, name: str) -> Tensor:
+    """One tensor of a safetensors file."""
+    with safe_open(path, "pt") as file:
+        return file.get_tensor(name)
 
 
 def layout_of(path: Path) -> dict[str, Tensor]:

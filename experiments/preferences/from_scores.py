@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from alignment.dpo import Pairs
 from alignment.trajectory import drawn_noise, walked
+from base_model.engine.engine_files import layout_of, read_one, write_one_by_one
 from base_model.interface import FlowModel
 from base_model.sample import at_once
 from base_model.seeding import generator
@@ -123,16 +124,19 @@ def _write_part(
 def _merge(plan: PairPlan, folder: Path, parts: list[Path], prompts: int) -> None:
     """Put the parts together, in the order of their prompts, and delete them. The pairs are written last."""
     found, scores_PG = [], []
-    latents: dict[str, torch.Tensor] = {}
+    places: dict[str, Path] = {}  # where a latent lies: all together may be more than the memory holds
+    layout: dict[str, torch.Tensor] = {}
     for part in parts:
         scores_PG.extend(json.loads((part / SCORES).read_text())["scores"])
         found.extend(machine.load(part / PAIRS))
-        latents.update(load_file(part / LATENTS))
+        own = layout_of(part / LATENTS)
+        layout.update(own)
+        places.update(dict.fromkeys(own, part / LATENTS))
     counts = machine.summary(scores_PG, min_margin=plan.min_margin)
     if not found:
         raise ValueError(f"none of {prompts} prompts gave a pair ({counts}): the model's pictures all score alike")
     write_json(folder / "pairs_summary.json", vars(counts))
-    save_file(latents, folder / LATENTS)
+    write_one_by_one(folder / LATENTS, layout, lambda sha: read_one(places[sha], sha), writes=True)
     machine.save(found, folder / PAIRS)
     shutil.rmtree(folder / PARTS)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from base_model.engine import engine_files
 from base_model.engine.engine_files import (
     DTYPES,
     HashingFile,
@@ -77,3 +80,15 @@ def test_a_piece_may_be_changed_as_soon_as_it_is_written(tmp_path: Path) -> None
 
 def test_nothing_is_hashed_where_nothing_is_written(tmp_path: Path) -> None:
     assert write_one_by_one(tmp_path / "file", {"a": like((2,))}, lambda _: torch.zeros(2), writes=False) == ""
+
+
+def test_a_file_is_flushed_to_the_disk_as_it_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the disk does not have yet stays small, so that nobody waits long for its end."""
+    on_disk: list[int] = []
+    monkeypatch.setattr(engine_files, "UNFLUSHED", 1000)
+    monkeypatch.setattr(os, "fsync", lambda number: on_disk.append(os.fstat(number).st_size))
+    layout = {f"{i:02d}": like((100,)) for i in range(20)}
+    write_one_by_one(tmp_path / "file", layout, lambda name: torch.zeros(100), writes=True)
+    gaps = [after - before for before, after in pairwise([0, *on_disk])]
+    assert on_disk[-1] == (tmp_path / "file").stat().st_size > 8000
+    assert max(gaps) < 1000 + 2 * 400 + 2000 and len(gaps) >= 4

@@ -134,7 +134,7 @@ def test_writing_nothing_is_an_error(tmp_path: Path) -> None:
 KILLED = """
 import os, sys
 from pathlib import Path
-from base_model import checkpoint
+from base_model.files import checkpoint
 folder, moment = Path(sys.argv[1]), sys.argv[2]
 calls = []
 def dying_replace(source, target, real=os.replace):
