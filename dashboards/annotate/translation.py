@@ -20,8 +20,9 @@ CHINESE: dict[str, str] = {
         "未定义：成对的答案全部相同，一致与偶然无法区分",
     "undefined: every answer is {only!r}, so agreement cannot be told from chance":
         "未定义：所有答案都是 {only!r}，一致与偶然无法区分",
-    "no interval: most resamples of the items leave the coefficient undefined":
-        "无区间：多数重抽样中该系数未定义",
+    "no interval: too few items, or too few with rarer answers (chance makes two agree on one of these in "
+    "{rare:.1f} items, and {least:.0f} are needed)":
+        "无区间：题目太少，或较少见的答案太少（预计有 {rare:.1f} 道题两人偶然同选此类答案，至少需 {least:.0f} 道）",
     # annotators
     "chose the left side in {share:.0%} of {count} decided answers, where half is expected (p = {p:.1g})":
         "在 {count} 个有胜负的答案中 {share:.0%} 选左，应约为一半（p = {p:.1g}）",

@@ -86,7 +86,9 @@ def coefficients(report: Report) -> str:
     rows = []
     for c in report.get("agreement", []):
         value, low, high = (known(c[k]) for k in ("value", "low", "high"))
-        shown = f"{value:.2f} ({low:.2f} to {high:.2f})" if math.isfinite(value) else c["why"]
+        shown = f"{value:.2f} ({low:.2f} to {high:.2f})" if math.isfinite(low) else str(c["why"])
+        if math.isfinite(value) and not math.isfinite(low):
+            shown = f"{value:.2f}, {shown}"
         rows.append(f"<dt>{escape(c['name'])}</dt><dd>{escape(shown)}, {c['units']:,} pairs</dd>")
     return f'<h3>Agreement between people</h3><dl class="facts">{"".join(rows)}</dl>' if rows else ""
 

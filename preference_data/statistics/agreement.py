@@ -9,10 +9,11 @@ With n_uc answers c about unit u, m_u = sum_c n_uc, and n_c = sum_u n_uc over un
     (A3) Gwet's AC1 (2008)      (p_a - p_g) / (1 - p_g), p_g = sum_c pi_c (1 - pi_c) / (Q - 1), Q categories
 
 1 is perfect, 0 is chance, and whoever always disagrees is below 0. Alpha and kappa fall when nearly all answers are
-alike, AC1 does not; reading them together tells disagreement from a lopsided scale. Intervals are percentile bootstraps
-over units (Efron & Tibshirani 1993): units with the same counts are exchangeable, so whole groups of them are drawn.
+alike, AC1 does not; reading them together tells disagreement from a lopsided scale. Intervals come from leaving out one
+unit at a time, for all pairs of raters together: `preference_data.statistics.disagreement` says how, and where too few
+units admit none.
 
-Shapes: U units, C categories, R resamples.
+Shapes: U units, G kinds of units, C categories, R sets of weights of the kinds.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from preference_data.sentences import Sentence
+from preference_data.statistics.disagreement import EXPECTED, coefficient_interval, rare_agreements
 
-RESAMPLES = 2000
-FEWEST = 400
-"""Resamples of each pair of raters, however many pairs there are."""
+CHUNK = 2**22
+"""Weights of kinds of units held at a time."""
 LEVEL = 0.95
 NAN = float("nan")
 ORDER = {"first": 0, "tie": 1, "both_good": 1, "both_bad": 1, "second": 2}
@@ -71,13 +72,13 @@ class Agreement:
     why: str = ""
 
 
-def krippendorff_nominal(answers: Answers, seed: int = 0) -> Agreement:
+def krippendorff_nominal(answers: Answers) -> Agreement:
     """(A1) with categories that are equal or not."""
     counts, categories = table(answers)
-    return _coefficient("Krippendorff's alpha, nominal", counts, categories, _alpha(_nominal), seed)
+    return _coefficient("Krippendorff's alpha, nominal", counts, categories, _alpha(_nominal), True)
 
 
-def krippendorff_ordinal(answers: Answers, order: dict[str, int] | None = None, seed: int = 0) -> Agreement:
+def krippendorff_ordinal(answers: Answers, order: dict[str, int] | None = None) -> Agreement:
     """(A1) with categories in an order; `order` gives each category's place, categories with one place are equal.
 
     Raises ValueError for a category without a place. The default order is that of two pictures.
@@ -89,40 +90,46 @@ def krippendorff_ordinal(answers: Answers, order: dict[str, int] | None = None, 
     there = sorted({places[name] for name in given.names})
     column = np.array([there.index(places[name]) for name in given.names], dtype=np.int64)
     counts, categories = table(replace(given, columns=column[given.columns], names=tuple(map(str, there))))
-    return _coefficient("Krippendorff's alpha, ordinal", counts, categories, _alpha(_ordinal), seed)
+    return _coefficient("Krippendorff's alpha, ordinal", counts, categories, _alpha(_ordinal), True)
 
 
-def gwet_ac1(answers: Answers, categories: int | None = None, seed: int = 0) -> Agreement:
+def gwet_ac1(answers: Answers, categories: int | None = None) -> Agreement:
     """(A3). `categories` is how many an annotator could choose from; those that were used when not given."""
     counts, names = table(answers)
     Q = max(categories or 0, len(names))
-    return _coefficient("Gwet's AC1", counts, names, _ac1(Q), seed)
+    return _coefficient("Gwet's AC1", counts, names, _ac1(Q), False)
 
 
-def cohen_kappa(answers: Answers, seed: int = 0) -> Agreement:
+def cohen_kappa(answers: Answers) -> Agreement:
     """(A2) for two raters; for more, the mean over all pairs of raters that share units (Light 1971).
 
     Raters are compared on the units that both answered.
     """
-    tables = _crossings(coded(answers))
-    units, observed = int(sum(t.sum() for t in tables)), _mean([float(np.trace(t) / t.sum()) for t in tables])
-    why: str = ""
-    if not tables:
-        why = Sentence("undefined: no two annotators answered the same item")
-    defined = [_kappa(t[None])[0] for t in tables]
-    defined = [k for k in defined if np.isfinite(k)]
-    if tables and not defined:
+    tables, unit_E, pair_E, one_E, other_E = _crossings(coded(answers))
+    pairs = len(unit_E)
+    why: str = Sentence("undefined: no two annotators answered the same item")
+    if not pairs:
+        return Agreement("Cohen's kappa", NAN, NAN, NAN, NAN, 0, 0, why)
+    n_P, rows_PC, columns_PC = tables.sum(axis=(1, 2)), tables.sum(axis=2), tables.sum(axis=1)
+    alike_P, chance_P = np.trace(tables, axis1=1, axis2=2), (rows_PC * columns_PC).sum(axis=1)
+    ratio_P = _ratio(alike_P, chance_P, n_P)
+    defined = np.isfinite(ratio_P)
+    observed = float((alike_P / n_P).mean())
+    if not defined.any():
         why = Sentence("undefined: every annotator gave one and the same answer, so nothing differs from chance")
-    if why:
-        return Agreement("Cohen's kappa", NAN, NAN, NAN, observed, units, 2 * units, why)
-    random = np.random.default_rng(seed)
-    count = max(RESAMPLES // len(tables), FEWEST)  # the mean over many pairs of raters needs fewer of each
-    drawn = np.stack([_kappa(_resample(t.reshape(-1), random, count).reshape(-1, *t.shape)) for t in tables])
-    missing = np.isnan(drawn)
-    kept = ~missing.all(axis=0)
-    means = np.where(missing, 0.0, drawn).sum(axis=0)[kept] / (~missing).sum(axis=0)[kept]
-    low, high, why = _interval(means, count)
-    return Agreement("Cohen's kappa", float(np.mean(defined)), low, high, observed, units, 2 * units, why)
+        return Agreement("Cohen's kappa", NAN, NAN, NAN, observed, pairs, 2 * pairs, why)
+    ratio = float(ratio_P[defined].mean())
+    # every pair of raters without one of the units that both answered
+    same_E = (one_E == other_E).astype(float)
+    chance_E = chance_P[pair_E] - columns_PC[pair_E, one_E] - rows_PC[pair_E, other_E] + same_E
+    moved_E = np.nan_to_num(_ratio(alike_P[pair_E] - same_E, chance_E, n_P[pair_E] - 1.0) - ratio_P[pair_E])
+    moved_U = np.bincount(np.unique(unit_E, return_inverse=True)[1], weights=moved_E) / defined.sum()
+    expected = float((1.0 - chance_P / n_P**2)[defined].mean())
+    rare = np.mean([
+        rare_agreements(n, row / n, column / n) for n, row, column in zip(n_P, rows_PC, columns_PC, strict=True)
+    ])  # fmt: skip
+    low, high, why = _limits(ratio, expected, moved_U, np.ones(len(moved_U)), float(rare))
+    return Agreement("Cohen's kappa", 1.0 - ratio, low, high, observed, pairs, 2 * pairs, why)
 
 
 def table(answers: Answers) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -168,11 +175,12 @@ def grouped(rows_NC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (numbers_G[:, None] // digits_C % base).astype(rows_NC.dtype), often_G
 
 
-Coefficient = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""(patterns [G, C], how often each occurs [R, G]) -> values [R], NaN where undefined."""
+Coefficient = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""(kinds of units [G, C], how often each occurs [R, G]) -> shares [R] of answers that differ, and would by chance."""
 
 
-def _coefficient(name: str, counts: np.ndarray, names: Sequence[str], of: Coefficient, seed: int) -> Agreement:
+def _coefficient(name: str, counts: np.ndarray, names: Sequence[str], of: Coefficient, with_chance: bool) -> Agreement:
+    """`with_chance`: chance is that of the answers' own shares, and hardly known where few are not alike."""
     answers_U = counts.sum(axis=1)
     paired = counts[answers_U >= 2]
     units, answers = len(paired), int(paired.sum())
@@ -181,36 +189,65 @@ def _coefficient(name: str, counts: np.ndarray, names: Sequence[str], of: Coeffi
         return Agreement(name, NAN, NAN, NAN, NAN, 0, 0, why)
     pairs = answers_U[answers_U >= 2]
     observed = float(((paired * (paired - 1)).sum(axis=1) / (pairs * (pairs - 1))).mean())
-    patterns, often = grouped(counts[answers_U >= 1])
-    value = float(of(patterns, often[None].astype(float))[0])
-    if not np.isfinite(value):
+    kinds, often = grouped(counts[answers_U >= 1])
+    often = often.astype(float)
+    differing, expected = (float(x[0]) for x in of(kinds, often[None]))
+    if not expected > 0:
         why = Sentence("undefined: the paired answers are all alike, so agreement cannot be told from chance")
         if len(names) == 1:
             why = Sentence("undefined: every answer is {only!r}, so agreement cannot be told from chance",
                            {"only": names[0]})  # fmt: skip
         return Agreement(name, NAN, NAN, NAN, observed, units, answers, why)
-    drawn = of(patterns, _resample(often, np.random.default_rng(seed)))
-    low, high, why = _interval(drawn[np.isfinite(drawn)], RESAMPLES)
-    return Agreement(name, value, low, high, observed, units, answers, why)
+    ratio = differing / expected
+    shares = paired.sum(axis=0) / answers
+    rare = rare_agreements(units, shares, shares) if with_chance else np.inf
+    used = kinds.sum(axis=1) >= 2  # a unit with one answer says nothing of how far two agree
+    moved_G = _without_one(of, kinds, often)[used] - ratio
+    low, high, why = _limits(ratio, expected, np.nan_to_num(moved_G), often[used], rare)
+    return Agreement(name, 1.0 - ratio, low, high, observed, units, answers, why)
+
+
+def _without_one(of: Coefficient, kinds_GC: np.ndarray, often_G: np.ndarray) -> np.ndarray:
+    """[G]: the ratio of both shares without one unit of each kind; NaN where chance then gives none."""
+    G = len(often_G)
+    found = []
+    for start in range(0, G, max(CHUNK // G, 1)):
+        rows = np.arange(start, min(start + max(CHUNK // G, 1), G))
+        weights = np.repeat(often_G[None], len(rows), axis=0)
+        weights[np.arange(len(rows)), rows] -= 1.0
+        differing, expected = of(kinds_GC, weights)
+        found.append(np.where(expected > 0, differing / np.where(expected > 0, expected, 1.0), np.nan))
+    return np.concatenate(found)
+
+
+def _limits(
+    ratio: float, expected: float, moved_G: np.ndarray, often_G: np.ndarray, rare: float
+) -> tuple[float, float, str]:
+    """(low, high, why there are none) of a coefficient."""
+    if not rare >= EXPECTED:
+        return NAN, NAN, Sentence(
+            "no interval: too few items, or too few with rarer answers (chance makes two agree on one of these in "
+            "{rare:.1f} items, and {least:.0f} are needed)", {"rare": rare, "least": EXPECTED},
+        )  # fmt: skip
+    return *coefficient_interval(ratio, expected, moved_G, often_G, LEVEL), ""
 
 
 def _alpha(distance: Callable[[np.ndarray], np.ndarray]) -> Coefficient:
-    """(A1) with d [R, C, C] from the totals n_c [R, C]."""
+    """(A1) with d [R, C, C] from the totals n_c [R, C]; both shares of the largest distance."""
 
-    def of(patterns_GC: np.ndarray, often_RG: np.ndarray) -> np.ndarray:
-        m_G = patterns_GC.sum(axis=1)
+    def of(kinds_GC: np.ndarray, often_RG: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        m_G = kinds_GC.sum(axis=1)
         used = m_G >= 2
-        patterns, often, m = patterns_GC[used], often_RG[:, used], m_G[used]
-        C = patterns.shape[1]
-        pairs = patterns[:, :, None] * (patterns[:, None, :] - np.eye(C)) / (m - 1)[:, None, None]
+        kinds, often, m = kinds_GC[used], often_RG[:, used], m_G[used]
+        C = kinds.shape[1]
+        pairs = kinds[:, :, None] * (kinds[:, None, :] - np.eye(C)) / (m - 1)[:, None, None]
         o_RCC = np.einsum("rg,gck->rck", often, pairs)
-        n_RC = often @ patterns
+        n_RC = often @ kinds
         n_R = n_RC.sum(axis=1)
         e_RCC = n_RC[:, :, None] * (n_RC[:, None, :] - np.eye(C)) / np.maximum(n_R - 1, 1e-300)[:, None, None]
         d = distance(n_RC)
-        expected = (e_RCC * d).sum(axis=(1, 2))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(expected > 0, 1.0 - (o_RCC * d).sum(axis=(1, 2)) / expected, np.nan)
+        size_R = np.maximum(d.max(axis=(1, 2)) * n_R, 1e-300)
+        return (o_RCC * d).sum(axis=(1, 2)) / size_R, (e_RCC * d).sum(axis=(1, 2)) / size_R
 
     return of
 
@@ -227,59 +264,42 @@ def _ordinal(n_RC: np.ndarray) -> np.ndarray:
 
 
 def _ac1(Q: int) -> Coefficient:
-    def of(patterns_GC: np.ndarray, often_RG: np.ndarray) -> np.ndarray:
-        m_G = patterns_GC.sum(axis=1)
+    def of(kinds_GC: np.ndarray, often_RG: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        m_G = kinds_GC.sum(axis=1)
         used = m_G >= 2
         m = np.maximum(m_G, 2)
-        agree_G = (patterns_GC * (patterns_GC - 1)).sum(axis=1) / (m * (m - 1))
-        both = often_RG[:, used].sum(axis=1)
-        pi_RC = often_RG @ (patterns_GC / m_G[:, None]) / often_RG.sum(axis=1)[:, None]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            p_a = often_RG[:, used] @ agree_G[used] / both
-            p_g = (pi_RC * (1 - pi_RC)).sum(axis=1) / (Q - 1)
-            return np.where((both > 0) & (Q > 1), (p_a - p_g) / (1 - p_g), np.nan)
+        agree_G = (kinds_GC * (kinds_GC - 1)).sum(axis=1) / (m * (m - 1))
+        both_R = often_RG[:, used].sum(axis=1)
+        pi_RC = often_RG @ (kinds_GC / m_G[:, None]) / np.maximum(often_RG.sum(axis=1), 1.0)[:, None]
+        alike_R = often_RG[:, used] @ agree_G[used] / np.maximum(both_R, 1.0)
+        chance_R = (pi_RC * (1 - pi_RC)).sum(axis=1) / max(Q - 1, 1)
+        return 1.0 - alike_R, np.where((both_R > 0) & (Q > 1), 1.0 - chance_R, 0.0)
 
     return of
 
 
-def _crossings(given: Coded) -> list[np.ndarray]:
-    """For every two raters that share units their table [C, C] of answers to those."""
-    units, raters, columns = given.units, given.raters, given.columns
-    R, C = len(given.people), len(given.names)
-    order = np.lexsort((raters, units))
-    units, raters, columns = units[order], raters[order], columns[order]
-    tables = np.zeros(R * R * C * C)
+def _crossings(given: Coded) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(for every two raters that share units their table of answers [P, C, C], and for every unit that they share its
+    number, theirs, and both answers [E])."""
+    C, R = len(given.names), len(given.people)
+    order = np.lexsort((given.raters, given.units))
+    units, raters, columns = given.units[order], given.raters[order], given.columns[order]
+    parts: list[tuple[np.ndarray, ...]] = []
     for step in range(1, int(np.bincount(units).max(initial=0))):  # each answer with the one `step` further on
         same = units[step:] == units[:-step]
-        pair = raters[:-step][same] * R + raters[step:][same]
-        cell = (pair * C + columns[:-step][same]) * C + columns[step:][same]
-        tables += np.bincount(cell, minlength=len(tables))
-    return [cross for cross in tables.reshape(R * R, C, C) if cross.any()]
+        parts.append((units[step:][same], raters[:-step][same] * R + raters[step:][same], columns[:-step][same],
+                      columns[step:][same]))  # fmt: skip
+    none = np.zeros(0, dtype=np.int64)
+    unit_E, who_E, one_E, other_E = (np.concatenate([none, *each]) for each in (zip(*parts, strict=True) if parts
+                                                                                else [()] * 4))  # fmt: skip
+    there, pair_E = np.unique(who_E, return_inverse=True)
+    tables = np.bincount((pair_E * C + one_E) * C + other_E, minlength=len(there) * C * C).astype(float)
+    return tables.reshape(len(there), C, C), unit_E, pair_E, one_E, other_E
 
 
-def _kappa(tables_RCC: np.ndarray) -> np.ndarray:
-    """(A2) of each table; NaN where chance alone agrees always."""
-    n = tables_RCC.sum(axis=(1, 2))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p = tables_RCC / n[:, None, None]
-        observed = np.trace(p, axis1=1, axis2=2)
-        chance = (p.sum(axis=2) * p.sum(axis=1)).sum(axis=1)
-        return np.where(chance < 1.0 - 1e-12, (observed - chance) / (1.0 - chance), np.nan)
-
-
-def _resample(often_G: np.ndarray, random: np.random.Generator, count: int = RESAMPLES) -> np.ndarray:
-    """[R, G]: how often each group of equal units is drawn when as many units as there are are drawn again."""
-    total = often_G.sum()
-    return random.multinomial(int(total), often_G / total, size=count).astype(float)
-
-
-def _interval(values: np.ndarray, asked: int) -> tuple[float, float, str]:
-    """(low, high, why not): the percentiles, unless most resamples were undefined."""
-    if len(values) < asked / 2:
-        return NAN, NAN, Sentence("no interval: most resamples of the items leave the coefficient undefined")
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high), ""
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else NAN
+def _ratio(alike: np.ndarray, chance: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """1 - kappa of n units, of which so many are alike, and by chance chance / n; NaN where all are by chance."""
+    n = np.maximum(n, 1e-9)
+    differing, expected = 1.0 - alike / n, 1.0 - chance / n**2
+    known = (expected > 1e-12) & (n >= 1.0)
+    return np.where(known, differing / np.where(known, expected, 1.0), np.nan)

@@ -99,4 +99,5 @@ def share(found: Share, as_percent: bool = True) -> str:
         return "–"
     if as_percent:
         return f"{found.value:.0%} [{found.low:.0%}, {found.high:.0%}] (n={found.count})"
-    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}] (n={found.count})"
+    limits = "" if math.isnan(found.low) else f" [{found.low:.2f}, {found.high:.2f}]"
+    return f"{found.value:.2f}{limits} (n={found.count})"

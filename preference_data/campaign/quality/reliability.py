@@ -4,7 +4,8 @@
     repeats             share of items answered alike when they came again with the sides swapped
     sides               share of decided answers for the left, and the exact binomial test of one half: sides are
                         random, so a preference for one is the annotator's and not the pictures'
-    others              kappa of the annotator against all others on the items they share, with a bootstrap over items
+    others              kappa of the annotator against all others on the items they share, with the interval of
+                        `preference_data.statistics.disagreement`
 
 Nobody is punished here: the result names who should be looked at, and says why in a sentence.
 """
@@ -21,14 +22,13 @@ import numpy as np
 from preference_data.campaign.quality.annotators import Person
 from preference_data.sentences import Sentence
 from preference_data.statistics.agreement import LEVEL, NAN, Answers, coded, grouped, table
+from preference_data.statistics.disagreement import EXPECTED, coefficient_interval, rare_agreements
 from preference_data.statistics.shares import adjusted, binomial_p, exact
 
 ALPHA = 0.01
 """Level of the side test over all annotators together (Holm 1979)."""
 FEWEST = 20
 """Answers below which nothing is said about an annotator."""
-FEW = 400
-"""Resamples for each annotator; there can be many."""
 HASTE = 0.25
 """Of the others' median duration; whoever is faster is named."""
 
@@ -62,17 +62,17 @@ class Conduct:
     why: tuple[Sentence, ...]
 
 
-def conduct(people: Sequence[Person], answers: Answers, seed: int = 0) -> list[Conduct]:
+def conduct(people: Sequence[Person], answers: Answers) -> list[Conduct]:
     """What is known about each annotator. `answers` are (item, account id, canonical outcome) of the work."""
-    against = kappa_against_others(answers, seed)
+    against = kappa_against_others(answers)
     tests = [binomial_p(p.left, p.left + p.right) for p in people]
     biased = holm(tests, ALPHA)
     nothing = Share(NAN, NAN, NAN, 0)
     found = []
     for person, p_value, side in zip(people, tests, biased, strict=True):
-        kappa = against.get(person.account, nothing)
-        others = [against[o.account].value for o in people if o.account != person.account and o.account in against]
-        spam = _spam(person, kappa, [k for k in others if math.isfinite(k)], people)
+        kappa, at_most = against.get(person.account, (nothing, NAN))
+        others = [against[o.account][0].value for o in people if o.account != person.account and o.account in against]
+        spam = _spam(person, kappa, at_most, [k for k in others if math.isfinite(k)], people)
         why = list(spam)
         if side and person.left + person.right >= FEWEST:
             share = person.left / (person.left + person.right)
@@ -89,15 +89,17 @@ def conduct(people: Sequence[Person], answers: Answers, seed: int = 0) -> list[C
     return found
 
 
-def _spam(person: Person, kappa: Share, others: Sequence[float], people: Sequence[Person]) -> list[Sentence]:
+def _spam(
+    person: Person, kappa: Share, at_most: float, others: Sequence[float], people: Sequence[Person]
+) -> list[Sentence]:
     """Sentences that speak for answers without looking; [] when none does."""
     why: list[Sentence] = []
     usual = median(others) if others else NAN
-    if kappa.count >= FEWEST and usual > 0.1 and kappa.high < usual / 2:
+    if kappa.count >= FEWEST and usual > 0.1 and at_most < usual / 2:
         why.append(Sentence(
             "agrees with the others hardly more than chance does (kappa {kappa:.2f}, at most {high:.2f}), while they "
             "agree among each other (median {usual:.2f})",
-            {"kappa": kappa.value, "high": kappa.high, "usual": usual},
+            {"kappa": kappa.value, "high": at_most, "usual": usual},
         ))  # fmt: skip
     if person.gold >= 5 and wilson(person.gold_right, person.gold).high < 0.75:
         why.append(Sentence("answered {right} of {count} gold items as expected",
@@ -113,10 +115,11 @@ def _spam(person: Person, kappa: Share, others: Sequence[float], people: Sequenc
     return why
 
 
-def kappa_against_others(answers: Answers, seed: int = 0) -> dict[Hashable, Share]:
-    """For each rater the kappa between their answers and every other's on shared units; `count` is of shared units.
+def kappa_against_others(answers: Answers) -> dict[Hashable, tuple[Share, float]]:
+    """For each rater the kappa between their answers and every other's on shared units, and what it is at most.
 
-    Chance is what the two sides' own shares of categories would give. Units are resampled for the interval.
+    `count` is of shared units. Chance is what the two sides' own shares of categories would give; where too few answers
+    are rare ones to know it, the share has no interval, and its upper end serves suspicion alone.
     """
     given = coded(answers)
     units, raters, columns = given.units, given.raters, given.columns
@@ -128,24 +131,27 @@ def kappa_against_others(answers: Answers, seed: int = 0) -> dict[Hashable, Shar
     for number, rater in enumerate(given.people):
         mine = shared & (raters == number)
         if mine.any():
-            found[rater] = _kappa(columns[mine], rest[mine], np.random.default_rng(seed))
+            found[rater] = _kappa(columns[mine], rest[mine])
     return found
 
 
-def _kappa(mine_N: np.ndarray, rest_NC: np.ndarray, random: np.random.Generator) -> Share:
+def _kappa(mine_N: np.ndarray, rest_NC: np.ndarray) -> tuple[Share, float]:
     """Of one rater's N answers and the counts of what the others said; a unit weighs 1, spread over the others."""
     N, C = rest_NC.shape
     kinds, often = grouped(np.column_stack([mine_N, rest_NC]))
     patterns = np.zeros((len(kinds), C, C))
     others = kinds[:, 1:]
     patterns[np.arange(len(kinds)), kinds[:, 0].astype(int)] = others / others.sum(axis=1, keepdims=True)
-    drawn = np.vstack([often, random.multinomial(N, often / N, size=FEW)])
-    values = _of((drawn @ patterns.reshape(len(kinds), -1) / N).reshape(-1, C, C))
-    kept = values[1:][np.isfinite(values[1:])]
-    if not math.isfinite(values[0]) or len(kept) < FEW / 2:
-        return Share(NAN, NAN, NAN, N)
-    low, high = np.quantile(kept, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Share(float(values[0]), float(low), float(high), N)
+    total = np.tensordot(often, patterns, 1)
+    kappa = float(_of(total[None] / N)[0])
+    if not math.isfinite(kappa):
+        return Share(NAN, NAN, NAN, N), NAN
+    moved_G = kappa - _of((total - patterns) / max(N - 1, 1))
+    one, other = total.sum(axis=1) / N, total.sum(axis=0) / N
+    expected = 1.0 - float(one @ other)
+    low, high = coefficient_interval(1.0 - kappa, expected, np.nan_to_num(moved_G), often.astype(float), LEVEL)
+    known = rare_agreements(N, one, other) >= EXPECTED
+    return Share(kappa, low if known else NAN, high if known else NAN, N), high
 
 
 def _of(p_RCC: np.ndarray) -> np.ndarray:
