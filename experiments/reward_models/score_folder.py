@@ -20,12 +20,15 @@ import numpy as np
 from experiments.record.whole_files import read_png, write_bytes, write_json
 from preference_data import pairs as preferences
 from preference_data.captions import captioned
-from preference_data.image_files import image_size
+from preference_data.image_files import image_size, read_image
 from preference_data.records import Prompt
 from rewards.parse import named_reward
 from rewards.scores import Scorer, Scores, View, to_float
 from rewards.serving.metering import measured
 from rewards.serving.mixed_sizes import in_order
+
+NAMED = 10
+"""Images that cannot be read of which an error gives the names."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,39 @@ def read_captions(folder: Path) -> list[Captioned]:
     return [Captioned(path, Prompt.from_text(prompt)) for path, prompt in captioned(folder)]
 
 
+def check_images(items: Sequence[Captioned]) -> None:
+    """Decode every image, which takes milliseconds each, before a reward is opened, which can take minutes.
+
+    Raises ValueError naming the first that cannot be read, what is wrong with it, and the others."""
+    broken: list[tuple[Path, str]] = []
+    for item in items:
+        try:
+            read_image(item.picture)
+        except (OSError, ValueError) as error:
+            broken.append((item.picture, str(error)))
+    if not broken:
+        return
+    others = ", ".join(path.name for path, _ in broken[1:NAMED]) + (", ..." if len(broken) > NAMED else "")
+    more = f"; {len(broken) - 1} more of {len(items)} images cannot be read: {others}" if others else ""
+    raise ValueError(f"{broken[0][1]}{more}")
+
+
+def check_out(out: Path) -> None:
+    """Raises ValueError when no file could be written into a folder, which is made when it is not there."""
+    place = next(each for each in (out, *out.absolute().parents) if each.exists())
+    if not place.is_dir():
+        raise ValueError(
+            f"{out} cannot take scores.csv and scores.json: {place} is no folder; name another one by --out"
+        )
+    if not os.access(place, os.W_OK):
+        raise ValueError(f"{out} cannot take scores.csv and scores.json: {place} may not be written to; name another "
+                         "folder by --out")  # fmt: skip
+
+
 def score(items: Sequence[Captioned], scorer: Scorer) -> tuple[Scores, list[str]]:
     """Scores and, where the scorer reads text, what it read ("" where it does not), in the order of the pictures.
 
-    Pictures may differ in size; those of one size are judged together, and few are in memory at a time. Each is read
+    Pictures may differ in size; those of one size are judged together, and few are in memory at a time. Each is judged
     once. What could not be read is NaN, and the others keep their scores."""
     places: list[list[int]] = []
     parts: list[Scores] = []
@@ -62,9 +94,14 @@ def score(items: Sequence[Captioned], scorer: Scorer) -> tuple[Scores, list[str]
 
 
 def score_folder(folder: Path, reward: str, out: Path) -> list[str]:
-    """Score every picture and write `out`/scores.csv and scores.json; the table as lines. Raises as `read_captions`."""
+    """Score every picture and write `out`/scores.csv and scores.json; the table as lines.
+
+    Folder, prompts and images are looked at before the reward is opened. Raises as `read_captions` and `check_images`.
+    """
     settings = named_reward(reward)
     items = read_captions(folder)
+    check_out(out)
+    check_images(items)
     scorer = settings.load()
     scores, readings = score(items, scorer)
     rows = [

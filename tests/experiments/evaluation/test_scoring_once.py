@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,55 @@ def test_one_picture_that_cannot_be_read_is_nan_in_the_table(folder: Path, monke
     assert [row["read"] for row in found] == ["KIWI", "", "TULIP"]
     assert [row["score"] for row in found] == [1.0, None, 1.0]
     assert "1 could not be judged and count nowhere: 1 engine" in lines and "none" in lines
+
+
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reward that must not be opened."""
+    monkeypatch.setattr(Ocr, "load", lambda *_: pytest.fail("the reward was opened before its inputs were looked at"))
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])  # the head, and so the size, can still be read
+
+
+def clear(path: Path) -> None:
+    Image.new("RGBA", (32, 32), (0, 0, 0, 0)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [(cut_short, "is no readable picture"), (clear, "is transparent"), (lambda p: p.write_bytes(b""), "no readable"),
+     (lambda p: p.with_suffix(".txt").unlink(), "has no prompt"),
+     (lambda p: p.with_suffix(".txt").write_bytes(b"\xff\xfe\x00"), r"\.txt"),
+     (lambda p: p.parent.joinpath("captions.jsonl").write_text("{"), "captions.jsonl line 1")],
+)  # fmt: skip
+@pytest.mark.parametrize("which", [0, 2])
+def test_bad_inputs_are_found_before_the_reward_is_opened(
+    folder: Path, spoil: Callable[[Path], object], says: str, which: int, closed: None
+) -> None:
+    spoil(folder / f"{which}.png")
+    with pytest.raises((ValueError, FileNotFoundError), match=says):
+        score_folder(folder, "ocr", folder / "out")
+    assert not (folder / "out").exists()
+
+
+def test_all_images_that_cannot_be_read_are_named_at_once(folder: Path, closed: None) -> None:
+    for i in (0, 2):
+        cut_short(folder / f"{i}.png")
+    with pytest.raises(ValueError, match=r"0\.png is no readable .*; 1 more of 3 images cannot be read: 2\.png$"):
+        score_folder(folder, "ocr", folder / "out")
+    for i in range(3, 20):
+        (folder / f"{i}.png").write_bytes(b"")
+        (folder / f"{i}.txt").write_text("a cat")
+    with pytest.raises(ValueError, match=r"; 18 more of 20 images cannot be read: 10\.png, .*, \.\.\.$"):
+        score_folder(folder, "ocr", folder / "out")
+
+
+def test_a_place_that_cannot_take_scores_is_found_before_the_reward_is_opened(folder: Path, closed: None) -> None:
+    for out in (folder / "0.png", folder / "0.png" / "below"):
+        with pytest.raises(ValueError, match=r"0\.png is no folder; name another one by --out"):
+            score_folder(folder, "ocr", out)
 
 
 @pytest.mark.parametrize("reward", [Ocr(), OcrContains(), OcrPage()])

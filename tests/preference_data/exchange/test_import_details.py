@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ __all__ = ["there"]
 AT = "2021-03-09T22:16:08.728353Z"
 
 
-@pytest.mark.parametrize("kind", sorted({f if isinstance(f, str) else f.name for f in FORMATS} - {"kto", "trl-kto"}))
+@pytest.mark.parametrize("kind", sorted(FORMATS))
 def test_seconds_go_through_the_store_and_every_format(there: Path, store: Store, kind: str) -> None:
     stored(store, write(there, [task([chose("left", completed_by=1, created_at=AT, lead_time=12.3456)])]),
            "label-studio")  # fmt: skip
@@ -57,6 +58,17 @@ def test_seconds_that_are_none_are_named(there: Path, store: Store) -> None:
     assert row["seconds"] is None
     for wrong in (-1, "4", True, 1e7):
         assert "seconds is" in problems(write(there, [row | {"seconds": wrong}], "w.jsonl"), "jsonl")[1]
+
+
+@pytest.mark.parametrize("outcome", ["second", "both_good", "both_bad"])
+def test_seconds_stay_with_either_row_of_an_unpaired_answer(there: Path, store: Store, outcome: str) -> None:
+    """KTO writes an answer as two rows; what it carries comes back once, whichever row says good."""
+    stored(store, write(there, [task([chose("left", lead_time=4.5)])]), "label-studio")
+    (kept,) = of_answers(store, store.operator, "c")
+    export.write([replace(kept, outcome=outcome)], there / "k.jsonl", "kto", store.pictures)
+    assert [json.loads(json.loads(line)["glyphlab"])["seconds"] for line in (there / "k.jsonl").open()] == [4.5, 4.5]
+    (back,) = export.read(there / "k.jsonl", "kto")
+    assert (back.seconds, back.outcome) == (4.5, outcome)
 
 
 def test_the_hubs_groups_hold_lists(there: Path) -> None:
