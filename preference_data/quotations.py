@@ -8,7 +8,8 @@ Marks are not counted in pairs: each one opens or closes by what stands beside i
    that quotation later and could close nothing else.
 3. Marks may be escaped (a backslash before them), doubled, and of several kinds: plain, curly and low double marks pair
    with each other. Corner and angle brackets pair with their own kind. A single curly mark between letters is an
-   apostrophe. Plain single quotes are left out: in English they are mostly apostrophes.
+   apostrophe, and so are the two around a letter inside a quotation that ends later (fish \u2019n\u2019 chips).
+   Plain single quotes are left out: in English they are mostly apostrophes.
 4. An opening mark that is never closed, and a closing one that was never opened, quote nothing.
 5. The outermost quotation counts. A description that stands in quotes as a whole quotes nothing by that: what counts is
    inside it. One word, a title or capitals in quotes as a whole are a text to be drawn.
@@ -36,6 +37,10 @@ _MARK = re.compile(
     + "".join(_PAIRS) + "".join(_CLOSING) + r"])"
 )  # fmt: skip
 _ELISION = re.compile(r"(?:\d\ds?|n|tis|twas|em|til|cause)(?!\w)", re.IGNORECASE)
+_SHORTENED = re.compile(
+    r"(?:^|\s)([\u2018\u2019\u201b])[^\W\d_]$"
+)  # the letter of fish 'n' chips, up to its second mark
+_NAMED = re.compile(r"\b(?:letters?|initials?|character|word|says|saying|reads|reading)\s+$", re.IGNORECASE)
 # what never stands right after an opening mark, unless a space is before that
 _INSIDE = frozenset(",.;:!?)]}%\u2026\uff0c\u3002\uff1b\uff1a\uff01\uff1f\uff09\u3001")
 
@@ -71,6 +76,8 @@ class _Mark:
     closes: bool
     inches: bool
     plain: bool
+    shortened: int = -1
+    """of an apostrophe behind a letter: where the one before the letter begins"""
 
 
 def quoted_spans(text: str) -> tuple[str, ...]:
@@ -115,11 +122,15 @@ def _quotations(text: str) -> list[tuple[int, int]]:
 
 
 def _goes_on(mark: _Mark, opener: _Mark, later: Sequence[_Mark]) -> bool:
-    """Whether a mark that could close the quotation stands inside it: it opens one of its own in Chinese, or says
-    inches and the next mark of the family can only close."""
+    """Whether a mark that could close the quotation stands inside it: it opens one of its own in Chinese, says inches
+    and the next mark of the family can only close, or is an apostrophe and the quotation ends later."""
     following = next((each for each in later if each.family == mark.family), None)
     if following is None:
         return False
+    if mark.shortened not in (-1, opener.start):
+        others = (each for each in later if each.family == mark.family and each.shortened < 0)
+        ends = next((each for each in others if each.opens or each.closes), None)
+        return ends is not None and ends.closes
     if mark.plain and mark.opens and not opener.plain:
         return any(each.family == mark.family and not each.plain and each.closes for each in later)
     return mark.inches and not mark.opens and following.closes and not following.opens and not following.inches
@@ -198,9 +209,11 @@ def _mark(text: str, start: int, stop: int, family: str) -> _Mark:
 
 def _single(text: str, start: int, stop: int, character: str, sides: tuple[bool, bool, bool]) -> _Mark:
     opens, closes, between = sides
-    if character in "\u2018\u201a\u201b":
-        return _Mark(start, stop, "single", opens and not _ELISION.match(text, stop), False, False, False)
-    return _Mark(start, stop, "single", False, closes and not between, False, False)
+    short = _SHORTENED.search(text[:start])
+    if character in "\u2018\u201a\u201b" and not (short and closes):
+        left_out = _ELISION.match(text, stop) and not _NAMED.search(text[:start])
+        return _Mark(start, stop, "single", opens and not left_out, False, False, False)
+    return _Mark(start, stop, "single", False, closes and not between, False, False, short.start(1) if short else -1)
 
 
 def _neighbour(text: str, place: int, step: int) -> str:
