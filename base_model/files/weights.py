@@ -78,6 +78,11 @@ def load_model(folder: Path, device: str = "cpu", cache: Path | None = None) -> 
     return QwenImage(network, load_vae(folder / "vae.safetensors"), (height, width), device)
 
 
+def read_network(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of the network of a folder written by `save_model`, as views of its file."""
+    return read(folder / "transformer.safetensors", "transformer")[1]
+
+
 def write(module: nn.Module, path: Path, header: Mapping[str, Any]) -> None:
     tensors = {name: value.detach().cpu().contiguous() for name, value in merged_weights(module).items()}
     partial = path.with_name(path.name + ".partial")

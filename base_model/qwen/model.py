@@ -163,6 +163,11 @@ def token_grid(picture: tuple[int, int], side: int) -> Grid:
 
 def build(cfg: MMDiTConfig, vae: QwenImageVAE, picture: tuple[int, int], seed: int, device: str = "cpu") -> QwenImage:
     """A model with freshly drawn weights, the same for the same seed."""
+    return QwenImage(fresh_network(cfg, seed), vae, picture, device)
+
+
+def fresh_network(cfg: MMDiTConfig, seed: int) -> MMDiT:
+    """Freshly drawn weights, the same for the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return QwenImage(MMDiT(cfg), vae, picture, device)
+        return MMDiT(cfg)

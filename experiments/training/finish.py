@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from base_model.engine.engine import Engine
 from base_model.engine.engine_files import AVERAGE_FILE, META_FILE, MODULE_FILE
@@ -51,27 +52,52 @@ def trained_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
 
 
 def finished_model(
-    model: QwenImage | QwenImageVAE, checkpoint: Path, start: Callable[[], QwenImage | QwenImageVAE]
+    model: QwenImage | QwenImageVAE, checkpoint: Path, start: Callable[[], Mapping[str, torch.Tensor]]
 ) -> QwenImage | QwenImageVAE:
     """The model with the weights of a checkpoint, on the host, beside the one on the card and without a copy of it.
 
-    `start` opens what training began from, for what a checkpoint leaves out: the frozen weights that an adapter of a
-    small preset is merged into.
+    `start` gives what a checkpoint leaves out, the network's weights before training by their names: the adapter of a
+    small preset is merged into them. Raises ValueError when weights are missing.
     """
     tensors = trained_weights(checkpoint)
-    if not isinstance(model, QwenImage) or (has_adapter(model.network) and not isinstance(model, Released)):
-        whole = start()
-        module = whole.network if isinstance(whole, QwenImage) else whole
-        module.load_state_dict(tensors, strict=False)
-        return whole
+    if not isinstance(model, QwenImage):
+        return finished_autoencoder(model, tensors)
+    adapted = has_adapter(model.network)
     with torch.device("meta"):
         network = MMDiT(model.network.cfg)
-        if has_adapter(model.network):  # of a released checkpoint, which keeps its weights: the adapter alone is saved
+        if adapted:
             settings = adapter_settings(model.network)
             inject(network, settings.rank, settings.alpha, list(adapter_layers(model.network)))
+    alone = adapted and isinstance(model, Released)  # whose base keeps its weights: the adapter alone is saved
+    if adapted and not alone:
+        tensors = below_adapters(start(), network) | tensors
     network.load_state_dict(tensors, strict=False, assign=True)
-    if hollow := [n for n, p in network.named_parameters() if p.is_meta and (f".{NAME}." in n or n in tensors)]:
-        raise ValueError(f"{checkpoint} lacks {len(hollow)} of the weights that were trained, first {hollow[:3]}")
+    require_whole(network, checkpoint, f".{NAME}." if alone else "")
     finished = copy.copy(model)
     finished.network = finished.trainable = network
     return finished
+
+
+def finished_autoencoder(vae: QwenImageVAE, tensors: Mapping[str, torch.Tensor]) -> QwenImageVAE:
+    """An autoencoder of the same kind around these tensors."""
+    with torch.device("meta"):
+        made = QwenImageVAE(vae.cfg)
+    made.load_state_dict(tensors, assign=True)
+    made.mean, made.std = vae.mean.cpu(), vae.std.cpu()  # which no file holds: they are in the configuration
+    return made
+
+
+def below_adapters(weights: Mapping[str, torch.Tensor], network: nn.Module) -> dict[str, torch.Tensor]:
+    """Weights of a plain network by the names that they have where `network` has adapters."""
+    layers = adapter_layers(network)
+    named = {}
+    for name, weight in weights.items():
+        layer, _, leaf = name.rpartition(".")
+        named[f"{layer}.base_layer.{leaf}" if layer in layers else name] = weight
+    return named
+
+
+def require_whole(network: nn.Module, checkpoint: Path, part: str) -> None:
+    """Raises ValueError when parameters with `part` in their names have no values."""
+    if hollow := [name for name, p in network.named_parameters() if p.is_meta and part in name]:
+        raise ValueError(f"{checkpoint} lacks {len(hollow)} of the weights that were trained, first {hollow[:3]}")

@@ -47,7 +47,7 @@ from experiments.record.recorded_settings import rebuild
 from experiments.record.whole_files import plain
 from experiments.training.finish import agreed_checkpoint, finished_model
 from experiments.training.ranks import Onlooker, Termination, make_engine, meet, rank_of, ranks_of
-from experiments.training.start_from import open_either
+from experiments.training.start_from import open_either, starting_weights
 from experiments.training.watch import Watch, in_force
 from preference_data.prompts import PromptSet
 from rewards.serving.flat_groups import SpreadMeter
@@ -228,7 +228,7 @@ def finish(
     last = folder / "checkpoints" / f"update_{experiment.algorithm.steps:06d}"  # the loop's step: some make no update
     save_checkpoint(engine, last)
     if engine.rank == 0:
-        whole = finished_model(model, last, lambda: open_either(experiment, parent, folder, "cpu"))
+        whole = finished_model(model, last, lambda: starting_weights(experiment, parent))
         save_atomically(folder / "model", lambda place: save(whole, experiment, place))
     meet(experiment)
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from base_model import pretrain, train_vae
 from base_model.devices import best_device
 from base_model.files import released
 from base_model.files.released import Released, load_base, read_base
-from base_model.files.weights import NANO_VAE, holds_model, load_model, load_vae
+from base_model.files.weights import NANO_VAE, holds_model, load_model, load_vae, read_network
 from base_model.lora import adapter_settings, add_adapter, has_adapter
-from base_model.qwen.model import QwenImage, build
+from base_model.qwen.model import QwenImage, build, fresh_network
 from base_model.qwen.presets import PICTURES, PRESETS, VAES
 from base_model.qwen.vae import QwenImageVAE
 from experiments.experiment import Experiment
@@ -90,6 +91,16 @@ def starting_model(
             "preset nano, micro or small"
         )
     return build(PRESETS[experiment.preset], vae, PICTURES[experiment.preset], experiment.seed, device)
+
+
+def starting_weights(experiment: Experiment, parent: Path | None) -> Mapping[str, Tensor]:
+    """The weights of the network of one of our presets before training, in host memory; no model is opened for them.
+
+    Those of a parent are views of its file, which the system reads as they are used.
+    """
+    if parent is not None and holds_model(parent / "model"):
+        return read_network(parent / "model")
+    return fresh_network(PRESETS[experiment.preset], experiment.seed).state_dict()
 
 
 def missing(parent: Path | None) -> str:

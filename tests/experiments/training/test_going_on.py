@@ -199,3 +199,40 @@ def test_weights_of_a_run_that_went_on_are_those_of_one_that_never_stopped(cut, 
     run(tiny_pretrain(), tmp_path / "whole")
     a, b = weights(folder), weights(tmp_path / "whole")
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("parent", [True, False])
+def test_the_adapter_of_a_preset_is_merged_without_a_second_model(cut, tmp_path, parent):
+    """Into the parent's weights, or into those that the seed draws; the file is what a whole second model made."""
+    from base_model.files.weights import save_model
+    from experiments.training.start_from import open_model, starting_weights
+
+    experiment = replace(tiny_pretrain(), lora=Lora(rank=2))
+    start = tmp_path / "parent" if parent else None
+    if start:
+        save_model(open_model(replace(tiny_pretrain(), seed=9), None), start / "model")
+    model = open_model(experiment, start)
+    learned = {name: torch.randn_like(p) for name, p in model.network.named_parameters() if p.requires_grad}
+    save_file(learned, tmp_path / "module.safetensors")
+    made = finished_model(model, tmp_path, lambda: starting_weights(experiment, start))
+    save_model(made, tmp_path / "made")
+    model.network.load_state_dict(learned, strict=False)
+    save_model(model, tmp_path / "expected")
+    for name in ("transformer.safetensors", "adapter.safetensors", "vae.safetensors"):
+        a, b = load_file(tmp_path / "made" / name), load_file(tmp_path / "expected" / name)
+        assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+    with pytest.raises(ValueError, match="of the weights that were trained"):
+        finished_model(model, tmp_path, dict)
+
+
+def test_an_autoencoder_is_finished_without_a_second_one(tmp_path):
+    from base_model.files.weights import load_vae
+    from base_model.qwen.vae import QwenImageVAE
+
+    vae, other = load_vae(), QwenImageVAE(load_vae().cfg)
+    save_file({name: x.contiguous() for name, x in other.state_dict().items()}, tmp_path / "module.safetensors")
+    made = finished_model(vae, tmp_path, lambda: pytest.fail("a second autoencoder was opened"))
+    assert isinstance(made, QwenImageVAE)
+    pixels, noise = torch.rand(1, 3, 32, 32), torch.zeros(1, vae.cfg.z_dim, 4, 4)
+    torch.testing.assert_close(made(pixels, noise)[0], other(pixels, noise)[0])
+    torch.testing.assert_close(made.encode(pixels), other.encode(pixels))  # with the scale of its latents
