@@ -33,7 +33,8 @@ from experiments.planning.from_experiment import Asked, accounts
 
 RECIPES = {experiment.name: experiment for experiment in (*grpo, *tuning)}
 RANKS = 8
-DEPTHS = (2, 3)
+DEPTHS = {"qwen_image": (2, 3), "sd35_medium": (4, 5)}
+"""by preset: so many that a bucket of gradients is full"""
 DEPTHS_OF_ZERO_3 = {"qwen_image": (8, 10), "sd35_medium": (28,)}
 """by preset: with less than about 2.5 billion weights stage 3 holds all of them gathered, which no line continues"""
 PHASES = {"encoding": "encode", "sampling": "rollout", "decoding": "decode", "update": "update",
@@ -73,7 +74,7 @@ def depths_of(preset: str, way: Setup) -> tuple[int, ...]:
     """Numbers of blocks at which a way is counted, to be continued from the last two."""
     if way.zero == 3:
         return DEPTHS_OF_ZERO_3[preset]
-    return DEPTHS
+    return DEPTHS[preset]
 
 
 class Book:

@@ -13,9 +13,13 @@
           update        what stands, the gradients' sum, and a forward and backward pass
           checkpoint samples   decoding of the model's own size; the average takes the weights' place, which wait aside
 
-Stage 3 gathers up to `LIVE` weights while a pass runs, and a bucket of gradients is on its way at any moment. Host
-memory takes (A2) and (A3) with offload. Which parts overlap is not known beforehand, so an update's
-time is a range: from the longest part alone to all of them one after the other.
+    (A7)  stage 3 gathers ahead up to `LIVE` weights, and keeps as many after a pass, when layers come in the order of
+          the pass before. With an adapter as its own reference they do not: the reference's pass leaves the adapter's
+          layers out, DeepSpeed forgets the order, and gathers and drops one layer after the other
+
+A bucket of gradients is on its way at any moment. Float32 sums of gradients stand from the engine's making on at stage
+1 (bfloat16) and 3. Host memory takes (A2) and (A3) with offload. Which parts overlap is not known beforehand, so an
+update's time is a range: from the longest part alone to all of them one after the other.
 """
 
 from __future__ import annotations
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
 GB = 1e9
 LIVE = 1.05e9
 """weights that DeepSpeed's stage 3 holds gathered at most: stage3_max_live_parameters and one prefetch bucket"""
+LAYER = 5e7
+"""weights of a layer, roughly"""
 RESERVE_GB = 2.0
 """driver, communication library and kernels' workspace"""
 SPARE = 0.05
@@ -140,9 +146,10 @@ def memory_gb(need: Footprint, setup: Setup, reference: bool) -> dict[str, float
     slices = [N if setup.zero >= stage else 1 for stage in (1, 2, 3)]
     gathered = min(need.parameters, LIVE) * w if setup.zero == 3 and N > 1 else 0.0
     bucket = min(bucket_size(need.trained), need.trained) * w if setup.zero > 0 else 0.0
+    bucket = need.trained * w if sums_whole(setup) else bucket
     on_card = 0.0 if setup.offload else 1.0
     copy = need.parameters * w if reference and not setup.rank else 0.0
-    summed = 1.0 if setup.zero == 1 else on_card  # stage 1 sums whole gradients on the card before it sends them
+    summed = 1.0 if setup.zero in (1, 2) else on_card  # these stages sum on the card before they send to the host
     averaged_on_card = on_card if setup.zero < 0 else 1.0  # DeepSpeed's optimizer alone goes to host memory
     return {
         "weights": (need.parameters * w / slices[2] + gathered) / GB,
@@ -155,19 +162,34 @@ def memory_gb(need: Footprint, setup: Setup, reference: bool) -> dict[str, float
     }
 
 
-def phases_gb(memory: dict[str, float], need: Footprint, setup: Setup, beside: Beside) -> dict[str, float]:
+def sums_whole(setup: Setup) -> bool:
+    """Whether DeepSpeed takes its optimizer for bfloat16, which sums gradients as one flat float32 tensor.
+
+    It keeps all 16-bit gradients of a backward pass beside it instead of a bucket.
+    """
+    return setup.zero == 1 and setup.bf16 and not setup.offload
+
+
+def phases_gb(
+    memory: dict[str, float], need: Footprint, setup: Setup, beside: Beside, reference: bool = False
+) -> dict[str, float]:
     """(A6)"""
-    w = 2 if setup.bf16 else 4
+    N, w = setup.gpus, 2 if setup.bf16 else 4
     language = beside.language * beside.stays
     stands = sum(memory.values()) - memory["gradients"] - memory["activations"] + beside.autoencoder + language
+    sums = 4.0 * need.trained / (N if setup.zero == 3 else 1) / GB  # made with the engine, and never given back
+    kept = sums if sums_whole(setup) or (setup.zero == 3 and not setup.offload) else 0.0
     loaded = need.parameters * w / GB + beside.autoencoder
-    aside = setup.ema * w * need.trained / (setup.gpus if setup.zero == 3 else 1) / GB
+    aside = setup.ema * w * need.trained / (N if setup.zero == 3 else 1) / GB
+    idle = 0.0
+    if setup.zero == 3 and N > 1 and reference and setup.rank:  # (A7)
+        idle = (min(need.parameters, LIVE) - min(need.parameters, LAYER)) * w / GB
     return {
         "encoding": (loaded + beside.language) * bool(beside.language),
-        "sampling": stands + beside.sampling,
-        "decoding": stands + beside.decoding,
-        "update": stands + memory["gradients"] + memory["activations"],
-        "checkpoint samples": (stands + aside + beside.samples) * bool(beside.samples),
+        "sampling": stands + kept + beside.sampling,
+        "decoding": stands + kept - idle + beside.decoding,
+        "update": stands - idle + memory["gradients"] + memory["activations"],
+        "checkpoint samples": (stands + kept - idle + aside + beside.samples) * bool(beside.samples),
     }
 
 
@@ -259,7 +281,8 @@ def account(cfg: MMDiTConfig, micro: Pass, lora: Lora, setup: Setup, work: Work)
 
 def costed(need: Footprint, setup: Setup, work: Work, beside: Beside = NOTHING) -> Account:
     memory = memory_gb(need, setup, work.reference)
-    return Account(setup, work, need, memory, refusal(setup), phases_gb(memory, need, setup, beside), beside)
+    phases = phases_gb(memory, need, setup, beside, work.reference)
+    return Account(setup, work, need, memory, refusal(setup), phases, beside)
 
 
 def alternatives(setup: Setup) -> Iterator[Setup]:

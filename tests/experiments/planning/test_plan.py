@@ -174,9 +174,45 @@ def test_zero_divides_what_it_says() -> None:
     assert [m["gradients"] * 1e9 for m in by] == pytest.approx([4 * T + 2 * T, 4 * T / N + 2 * T, 4 * T / N + 2 * T])
     assert [m["weights"] * 1e9 for m in by] == pytest.approx([2 * P, 2 * P, 2 * P / N + 2 * P])
     lean = memory_gb(need, replace(SETUP, offload=True), False)
-    assert lean["optimizer"] == 0.0 and lean["gradients"] * 1e9 == pytest.approx(2 * T)
+    assert lean["optimizer"] == 0.0 and lean["gradients"] * 1e9 == pytest.approx(4 * T / N + 2 * T), (
+        "summed on the card"
+    )
+    lean = memory_gb(need, replace(SETUP, zero=3, offload=True), False)
+    assert lean["gradients"] * 1e9 == pytest.approx(2 * T)
     assert memory_gb(need, SETUP, True)["frozen copy"] * 1e9 == pytest.approx(2 * P)
     assert memory_gb(need, replace(SETUP, rank=4), True)["frozen copy"] == 0.0, "an adapter is its own reference"
+
+
+def test_sums_of_gradients_stand_where_deepspeed_makes_them_with_the_engine() -> None:
+    """Counted on a card that is none: at stage 1 all of them beside all 16-bit gradients, at stage 3 a slice."""
+    need = footprint(PRESETS["qwen_image"], Lora(), Pass(16, (32, 32), 101), True)
+    T, P, N = need.trained, need.parameters, 8
+    masters = {1: 12 * T / N + 2 * P, 2: 12 * T / N + 2 * P, 3: 12 * T / N + 2 * P / N + 2 * 1.05e9}
+    for stage, sums in ((1, 4 * T), (2, 0.0), (3, 4 * T / N)):
+        phases = costed(need, replace(SETUP, zero=stage), WORK).phases
+        assert phases["decoding"] * 1e9 == pytest.approx(masters[stage] + sums), stage
+        sums, sent = (4 * T, 2 * T) if stage == 1 else (4 * T / N, 2 * 2e8)
+        assert phases["update"] * 1e9 == pytest.approx(masters[stage] + sums + sent + need.activations(True)), stage
+        assert costed(need, replace(SETUP, zero=stage, offload=True), WORK).phases["decoding"] * 1e9 == pytest.approx(
+            masters[stage] - 12 * T / N
+        ), stage
+
+
+def test_stage_3_gathers_ahead_only_where_passes_are_alike() -> None:
+    """An adapter that is switched off for its reference makes DeepSpeed forget the order of layers."""
+    need = footprint(PRESETS["qwen_image"], Lora(rank=64), Pass(2, (32, 32), 101), True)
+    setup, asking = replace(SETUP, zero=3, rank=64), replace(WORK, reference=True)
+    alike, switched = (costed(need, setup, work).phases for work in (WORK, asking))
+    assert switched["sampling"] == alike["sampling"], "a rollout's passes are alike"
+    for phase in ("decoding", "update"):
+        assert alike[phase] - switched[phase] == pytest.approx(2 * (1.05 - 0.05))
+    alone = replace(setup, gpus=1)
+    assert costed(need, alone, asking).phases["update"] == costed(need, alone, WORK).phases["update"]
+    full = replace(setup, rank=0)
+    copy = 2 * need.parameters / 1e9
+    assert costed(need, full, asking).phases["update"] - costed(need, full, WORK).phases["update"] == pytest.approx(
+        copy
+    )
 
 
 def test_time_is_work_over_speed() -> None:
