@@ -14,6 +14,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, get_args, get_type_hints
@@ -84,6 +85,7 @@ def train(arguments: Sequence[str]) -> int:
     """`glyphlab train NAME ...`: the settings of the named experiment are options, with its values as defaults."""
     from experiments.evaluation.outcome import already_finished
     from experiments.evaluation.prompts_of_plan import fitted
+    from experiments.record.leftovers import INSTALLED, nothing_recorded, removed_on_error
     from experiments.settings import parse
     from experiments.training.launch import conclude, find
     from experiments.training.launch import train as launch
@@ -93,13 +95,14 @@ def train(arguments: Sequence[str]) -> int:
     experiment, said = fitted(chosen.experiment, {o.split("=")[0].lstrip("-").replace("_", "-") for o in options})
     print(*said, sep="\n", end="\n" if said else "")
     before = already_finished(chosen.out)
-    if chosen.pairs:
-        from experiments.preferences.from_people import install
-        from experiments.training.runner import open_record
+    with removed_on_error(chosen.out, partial(nothing_recorded, also=INSTALLED if chosen.pairs else ())):
+        if chosen.pairs:
+            from experiments.preferences.from_people import install
+            from experiments.training.runner import open_record
 
-        open_record(experiment, chosen.out, chosen.parent)
-        print(f"pairs: {install(experiment, chosen.pairs, chosen.store, chosen.out)}")
-    report = launch(experiment, chosen.out, chosen.parent)
+            open_record(experiment, chosen.out, chosen.parent)
+            print(f"pairs: {install(experiment, chosen.pairs, chosen.store, chosen.out)}")
+        report = launch(experiment, chosen.out, chosen.parent)
     return tell([*before, *conclude(chosen.out, report, chosen.evaluate)])
 
 

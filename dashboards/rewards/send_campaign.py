@@ -32,10 +32,10 @@ def send(store: Store, actor: int, name: str, rows: Sequence[Disagreement], fold
     ]
     there = {c.name for c in campaigns.listed(store, actor)}
     if name not in there:
-        campaigns.create(store, actor, name, SETTINGS)
+        return campaigns.create_filled(store, actor, name, SETTINGS, items, "reward comparison")[1], True
     added = campaigns.add_items(store, actor, name, items, source="reward comparison")
     campaigns.set_state(store, actor, name, "open")
-    return added, name not in there
+    return added, False
 
 
 def _stored(store: Store, image: ImageRef, folder: Path) -> ImageRef:

@@ -44,10 +44,12 @@ class Editing:
     """folder of the arms' runs and of table.md"""
 
     def run(self) -> int:
+        from experiments.record.leftovers import removed_on_error
         from experiments.studies.ablations import ablate_editing
 
-        for line in ablate_editing(self.parent, self.out):
-            print(line)
+        with removed_on_error(self.out):
+            lines = ablate_editing(self.parent, self.out)
+        print(*lines, sep="\n")
         return 0
 
 
@@ -62,10 +64,12 @@ class Positions:
     """folder of the arms' runs and of table.md"""
 
     def run(self) -> int:
+        from experiments.record.leftovers import removed_on_error
         from experiments.studies.ablations import ablate_positions
 
-        for line in ablate_positions(self.out):
-            print(line)
+        with removed_on_error(self.out):
+            lines = ablate_positions(self.out)
+        print(*lines, sep="\n")
         return 0
 
 

@@ -36,12 +36,16 @@ class Annotate:
         import sys
 
         from experiments.preferences.first_campaign import FIRST, prepare
+        from experiments.record.leftovers import removed_on_error
         from preference_data.store.store import Store
 
         require_free(self.address, self.port)
-        store = Store.open(self.store, self.pictures)
-        ready = prepare(store, self.run_folder)
-        store.close()
+        with removed_on_error(Path(self.store), lambda made: True):
+            store = Store.open(self.store, self.pictures)
+            try:
+                ready = prepare(store, self.run_folder)
+            finally:
+                store.close()
         made = f", {ready.items} new pairs" if ready.items else ""
         print(f"campaign: {ready.campaign}{made}")
         if ready.password:

@@ -26,15 +26,20 @@ class Place:
     """folder of its pictures; STORE/pictures when not given, needed for PostgreSQL"""
 
     def show(self, work: Callable[[Store], list[str]], make: bool = False) -> int:
-        """Open the store, which is made where there is none if `make`, and print what `work` tells."""
-        from experiments.preferences.run_campaigns import open_store
+        """Open the store, which is made where there is none if `make`, and print what `work` tells.
 
-        store = open_store(self.store, self.pictures, make)
-        try:
-            for line in work(store):
-                print(line)
-        finally:
-            store.close()
+        A store that was made for work that failed is removed again.
+        """
+        from experiments.preferences.run_campaigns import open_store
+        from experiments.record.leftovers import removed_on_error
+
+        with removed_on_error(Path(self.store), lambda made: True):
+            store = open_store(self.store, self.pictures, make)
+            try:
+                for line in work(store):
+                    print(line)
+            finally:
+                store.close()
         return 0
 
 
@@ -84,6 +89,7 @@ class Create:
     def run(self) -> int:
         from experiments.preferences.run_campaigns import create, known_items, source_items
         from preference_data.campaign.campaign_settings import CampaignSettings
+        from preference_data.campaign.campaigns import check_new
 
         policy = {"uniform": 1.0} if self.disagreements is None else {"uniform": 0.3, "reward_disagreement": 0.7}
         settings = CampaignSettings(
@@ -92,6 +98,7 @@ class Create:
         )  # fmt: skip
 
         def work(store: Store) -> list[str]:
+            check_new(store, store.operator, self.name)  # before anything is drawn
             items, source = source_items(
                 store, self.folders, self.disagreements, self.prompts, self.models, self.seed, self.per_prompt
             )

@@ -27,9 +27,12 @@ class Quickstart:
     def run(self) -> int:
         from experiments.evaluation.outcome import already_finished
         from experiments.quickstart.quickstart import quickstart
+        from experiments.record.leftovers import removed_on_error
 
         before = already_finished(self.out)
-        return tell([*before, f"report: {quickstart(self.out)}"])
+        with removed_on_error(self.out):
+            report = quickstart(self.out)
+        return tell([*before, f"report: {report}"])
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,14 @@ class Sweep:
 
     def run(self) -> int:
         from experiments.evaluation.outcome import already_finished
+        from experiments.record.leftovers import removed_on_error
         from experiments.studies.sweep import sweep
 
         out = self.out or RUNS / f"sweep_{self.name}"
         before = already_finished(out)
-        return tell([*before, f"report: {sweep(self.name, self.over, self.seeds, out, self.parent)}"])
+        with removed_on_error(out):
+            report = sweep(self.name, self.over, self.seeds, out, self.parent)
+        return tell([*before, f"report: {report}"])
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from base_model.files.released import PICTURE, Base, Released, export, load_base
 from base_model.lora import check_adapter, load_adapter, read_adapter
 from base_model.qwen.mmdit import MMDiT
 from base_model.sample import Sampler
-from experiments.evaluation.sample_run import draw, model_folder, write_pictures
+from experiments.evaluation.sample_run import draw, model_folder, require_png, write_pictures
+from experiments.record.leftovers import removed_on_error
 from experiments.record.record import RUN, RunRecord
 from preference_data.image_files import read_image
 
@@ -52,6 +53,7 @@ def draw_released(
     """Write pictures of a prompt as one PNG, below one another, and return its path."""
     if count < 1:
         raise ValueError(f"count={count}: ask for at least one picture")
+    require_png(out)
     base_behind(name).task.prompt(prompt, 0)  # complain before 20 billion weights are read
     model = open_released(name, best_device(device), size)
     return write_pictures(draw(model, prompt, count, seed, sampler), out)
@@ -61,6 +63,7 @@ def edit_to_file(
     name: str, images: Sequence[Path], instruction: str, seed: int, out: Path, sampler: Sampler, side: int, device: str
 ) -> Path:
     """Write the edit of one to three pictures, in the shape of the last and of `side` squared pixels; its path."""
+    require_png(out)
     pictures = [read_picture(path) for path in images]
     if side < 32:
         raise ValueError(f"side={side}: an edit needs at least 32 pixels on each side")
@@ -105,9 +108,10 @@ def import_lora(file: Path, name: str, run: Path) -> Path:
         check_adapter(MMDiT(base.transformer), read_adapter(file)[1])  # complain before 20 billion weights are read
     model = load_base(base)
     load_adapter(model.network, file)
-    record = RunRecord.open(run, {"imported": str(file), "base": name})
-    if record.finished:
-        raise ValueError(f"{run} holds this import already")
-    with record.running():
-        save_atomically(run / "model", lambda place: save_derived(model, place))
+    with removed_on_error(run):
+        record = RunRecord.open(run, {"imported": str(file), "base": name})
+        if record.finished:
+            raise ValueError(f"{run} holds this import already")
+        with record.running():
+            save_atomically(run / "model", lambda place: save_derived(model, place))
     return run

@@ -18,6 +18,7 @@ from base_model.qwen.model import QwenImage
 from base_model.sample import Sampler, sample
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.record.record import RUN, write_png
+from experiments.record.whole_files import require_folder
 
 STAGES = ("grpo", "dpo", "control", "sft", "pretrain")
 """Of a run with several stages, the model that is meant when none is named: the first of these that is finished."""
@@ -78,7 +79,10 @@ def draw_to_file(
 
 
 def require_png(out: Path) -> None:
-    """Raises ValueError for a file whose name promises another format than the one that is written."""
+    """Raises ValueError for a file that cannot be written, or whose name promises another format than PNG."""
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder; name the image's file, such as {out / 'sample.png'}")
+    require_folder(out.parent)
     if out.suffix.lower() not in ("", ".png"):
         raise ValueError(f"{out} would hold a PNG under the name of another format; name a .png file")
 

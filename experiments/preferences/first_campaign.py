@@ -62,8 +62,8 @@ def first_campaign(store: Store, run: Path) -> tuple[str, int]:
         items, read = handful(store)
         name = "a handful of drawn words"
     settings = CampaignSettings(axes=("text", "prompt", "aesthetics"), gold_share=0.0, attention_share=0.0)
-    made = campaigns.create(store, store.operator, name, settings)
-    campaigns.add_items(store, store.operator, made.id, items, source=str(run) if read else "drawn words")
+    source = str(run) if read else "drawn words"
+    made, _ = campaigns.create_filled(store, store.operator, name, settings, items, source, start=False)
     store.write(lambda db: facts.add_readings(db, read, store.clock()))
     campaigns.set_state(store, store.operator, made.id, "open")
     return name, len(items)

@@ -41,10 +41,7 @@ def create(
     store: Store, name: str, settings: CampaignSettings, items: Sequence[Item], source: str, start: bool
 ) -> list[str]:
     """Make a campaign and fill it; open it when `start`."""
-    made = campaigns.create(store, store.operator, name, settings)
-    added = campaigns.add_items(store, store.operator, made.id, items, source)
-    if start:
-        campaigns.set_state(store, store.operator, made.id, "open")
+    _, added = campaigns.create_filled(store, store.operator, name, settings, items, source, start)
     state = "open" if start else "draft; open it with: glyphlab campaign open " + name
     makers = sorted({label for item in items if item.kind == "work" for label in item.labels})
     lines = [f"campaign {name}: {added} items from {source}, {state}"]

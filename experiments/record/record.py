@@ -29,6 +29,8 @@ import numpy as np
 
 from experiments.record.changed_settings import differences, note, require_changeable
 from experiments.record.environment import command, environment, revision
+from experiments.record.leftovers import EMBEDDINGS, LOCK, METRICS, is_locked, nothing_recorded
+from experiments.record.leftovers import RUN as RUN
 from experiments.record.moved_names import with_current_names
 from experiments.record.whole_files import plain, write_bytes, write_json, write_png
 from experiments.record.whole_files import read_png as read_png
@@ -36,13 +38,11 @@ from experiments.record.whole_files import read_png as read_png
 if TYPE_CHECKING:
     import pandas
 
-RUN, METRICS, SAMPLES, LOCK, CLOCK = "run.json", "metrics.jsonl", "samples", ".lock", ".seconds"
+SAMPLES, CLOCK = "samples", ".seconds"
 MONITORS, EVIDENCE = "monitors.jsonl", "monitors"
 TICK = 2.0
 """Seconds between notes of how long the run has been worked on, for when its process is killed."""
 STATUSES = ("created", "running", "finished", "failed", "interrupted")
-SCRATCH = ("embeddings", "encoder.safetensors")
-"""What a run makes before its first update, and makes again where it is missing."""
 RESERVED = ("step", "seconds")
 """Names in metrics.jsonl that a metric cannot have."""
 
@@ -94,7 +94,7 @@ def read_run(folder: Path) -> Run:
     """
     state = _read_state(folder)
     status = state["status"]
-    if status == "running" and not _locked(folder):
+    if status == "running" and not is_locked(folder):
         status = "interrupted"
     index = folder / SAMPLES / "index.json"
     rows = json.loads(index.read_text(encoding="utf-8")) if index.exists() else []
@@ -342,9 +342,7 @@ def _read_state(folder: Path) -> dict[str, Any]:
 
 def _has_done_nothing(folder: Path, state: Mapping[str, Any]) -> bool:
     """Whether the run ended before its first update, and left nothing that anything could be made of."""
-    left = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    ended = state["status"] != "finished" and bool(state["sessions"]) and not _locked(folder)
-    return ended and not read_metrics(folder) and left <= {RUN, METRICS, "report.html", *SCRATCH}
+    return state["status"] != "finished" and nothing_recorded(folder, also=(EMBEDDINGS,))
 
 
 def _seconds(folder: Path, state: Mapping[str, Any], metrics: Sequence[Mapping[str, float | None]]) -> float:
@@ -374,18 +372,6 @@ def _exclusive(folder: Path) -> Iterator[None]:
         except OSError:
             raise ValueError(f"another process is working in {folder}; wait for it, or stop it") from None
         yield
-
-
-def _locked(folder: Path) -> bool:
-    """Whether a process is working in the folder."""
-    try:
-        with (folder / LOCK).open("r") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
 
 
 def _now() -> str:

@@ -53,6 +53,13 @@ def plain(value: Any) -> Any:
     raise ValueError(f"a {type(value).__name__} cannot be written as JSON: {value!r}")
 
 
+def require_folder(folder: Path) -> None:
+    """Raises ValueError where a file is in the way of a folder: asked before anything that takes long."""
+    blocking = next((each for each in (folder, *folder.parents) if each.exists() and not each.is_dir()), None)
+    if blocking:
+        raise ValueError(f"{folder} cannot be a folder, because {blocking} is a file; name another place")
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Put a file in place, whole or not at all; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 
 from experiments.record.environment import environment
+from experiments.record.leftovers import removed_on_error
 from experiments.record.whole_files import read_png, write_bytes, write_json
 from experiments.report.comparison_page import page
 from experiments.reward_models.people_side import leaderboard, people
-from experiments.reward_models.score_book import ScoreBook, facts, key_of, score
+from experiments.reward_models.score_book import BOOK, ScoreBook, facts, is_anything_judged, key_of, score
 from experiments.reward_models.train_reward import check_those_here, looks_of, picture_file
 from preference_data.comparisons import Comparison, load
 from preference_data.line_files import read_csv
@@ -44,6 +45,9 @@ from rewards.serving.cache import identity
 Say = Callable[[str], None]
 WIDE = (144, 256)
 """Height and width of the drawn pictures by which it is found which part of a wide picture a reward sees."""
+
+
+NO_REWARD = "there is no reward to compare; name some with --rewards, --scores or --judged"
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,17 @@ class Plan:
 
 
 def compare_rewards(plan: Plan, say: Say = lambda line: None) -> list[str]:
-    """Do it all; what to tell the user. Raises ValueError or FileNotFoundError as its parts."""
+    """Do it all; what to tell the user. Raises ValueError or FileNotFoundError as its parts.
+
+    Where it fails before a picture was judged, it leaves no folder.
+    """
+    if not (plan.rewards or plan.scores or plan.judged):
+        raise ValueError(NO_REWARD)
+    with removed_on_error(plan.out, lambda out: not is_anything_judged(out / BOOK)):
+        return _compare_rewards(plan, say)
+
+
+def _compare_rewards(plan: Plan, say: Say) -> list[str]:
     start = time.perf_counter()
     comparisons = load(plan.pairs)
     rewards = named_rewards(plan.rewards) if plan.rewards else {}
@@ -87,7 +101,7 @@ def compare_rewards(plan: Plan, say: Say = lambda line: None) -> list[str]:
     require_weights(rewards)
     scores: dict[str, np.ndarray] = {}
     measured: dict[str, list[dict[str, Any]]] = {"probes": [], "sight": [], "legibility": [], "cost": []}
-    with ScoreBook(plan.out / "scores.sqlite") as book:
+    with ScoreBook(plan.out / BOOK) as book:
         for name, reward in rewards.items():
             opened = Opened.of(name, reward)
             known_keys = book.known(opened.who)
@@ -99,7 +113,7 @@ def compare_rewards(plan: Plan, say: Say = lambda line: None) -> list[str]:
         known = _facts(book, pictures, find)
     pairwise = read_judges(plan.judged, comparisons) if plan.judged else {}
     if len(scores) + len(pairwise) == 0:
-        raise ValueError("there is no reward to compare; name some with --rewards, --scores or --judged")
+        raise ValueError(NO_REWARD)
     if twice := set(scores) & set(pairwise):
         raise ValueError(f"{min(twice)!r} is a reward of single pictures and a judge of pairs; rename one")
     table = build(comparisons, scores, pairwise)

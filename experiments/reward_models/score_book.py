@@ -6,6 +6,7 @@ not be judged is not remembered: the next call tries again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -29,8 +30,22 @@ SINGLE = 24
 """Pictures judged one by one first, whose times are latencies; the rest goes in batches, whose times are throughput."""
 FACTS = "facts v1"
 
+BOOK = "scores.sqlite"
+"""The file's name in a comparison's folder."""
+
 Find = Callable[[Picture], Path]
 Say = Callable[[str], None]
+
+
+def is_anything_judged(path: Path) -> bool:
+    """Whether a reward's score stands in the book at `path`; True also of a file that cannot be read."""
+    if not path.exists():
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as file:
+            return file.execute("SELECT 1 FROM score WHERE identity != ? LIMIT 1", (FACTS,)).fetchone() is not None
+    except sqlite3.DatabaseError:
+        return True
 
 
 class ScoreBook:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.record.whole_files import read_png, write_bytes, write_json
+from experiments.record.whole_files import read_png, require_folder, write_bytes, write_json
 from preference_data import pairs as preferences
 from preference_data.captions import captioned
 from preference_data.image_files import image_size, read_image
@@ -99,6 +99,7 @@ def score_folder(folder: Path, reward: str, out: Path) -> list[str]:
     Folder, prompts and images are looked at before the reward is opened. Raises as `read_captions` and `check_images`.
     """
     settings = named_reward(reward)
+    require_folder(out)
     items = read_captions(folder)
     check_out(out)
     check_images(items)

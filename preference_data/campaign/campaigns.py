@@ -76,20 +76,37 @@ class Campaign:
 
 def create(store: Store, actor: int, name: str, settings: CampaignSettings) -> Campaign:
     """A new, empty campaign in state draft. Raises ValueError when the name is taken or empty."""
+    return store.write(lambda db: _create(db, store, actor, name, settings))
 
-    def work(db: Connection) -> Campaign:
-        authorise(db, actor, LEAD)
-        check_name(name)
-        now = store.clock()
-        row = {"name": name, "kind": settings.kind, "state": "draft", "settings": settings.to_json(),
-               "created_at": now, "created_by": actor}  # fmt: skip
-        if not insert_if_new(db, schema.campaign, row):
-            raise ValueError(Sentence("there is a campaign {name!r} already; choose another name", {"name": name}))
-        found = find(db, name)
-        record(db, now, actor, "campaign.create", f"campaign:{found.id}", new=row)
-        return found
+
+def create_filled(
+    store: Store, actor: int, name: str, settings: CampaignSettings, items: Sequence[Item], source: str,
+    start: bool = True,
+) -> tuple[Campaign, int]:  # fmt: skip
+    """A new campaign with its items, open when `start`, and how many items it has: all of it or nothing.
+
+    Raises ValueError as `create`, `add_items` and `set_state`; the name is free afterwards.
+    """
+
+    def work(db: Connection) -> tuple[Campaign, int]:
+        made = _create(db, store, actor, name, settings)
+        added = _add_items(db, store, actor, made.id, items, source, "")
+        return (_set_state(db, store, actor, made.id, "open") if start else made), added
 
     return store.write(work)
+
+
+def _create(db: Connection, store: Store, actor: int, name: str, settings: CampaignSettings) -> Campaign:
+    authorise(db, actor, LEAD)
+    check_name(name)
+    now = store.clock()
+    row = {"name": name, "kind": settings.kind, "state": "draft", "settings": settings.to_json(),
+           "created_at": now, "created_by": actor}  # fmt: skip
+    if not insert_if_new(db, schema.campaign, row):
+        raise ValueError(Sentence("there is a campaign {name!r} already; choose another name", {"name": name}))
+    found = find(db, name)
+    record(db, now, actor, "campaign.create", f"campaign:{found.id}", new=row)
+    return found
 
 
 def check_name(name: str) -> None:
@@ -144,20 +161,20 @@ def set_state(store: Store, actor: int, name: str | int, state: str) -> Campaign
     """Open a campaign for annotators, close it, or open it again. Raises ValueError for an empty campaign."""
     if state not in ("open", "closed"):
         raise ValueError(f"state is {state!r}; choose open or closed")
+    return store.write(lambda db: _set_state(db, store, actor, name, state))
 
-    def work(db: Connection) -> Campaign:
-        authorise(db, actor, LEAD)
-        before, now = find(db, name), store.clock()
-        filled = db.execute(select(schema.item.c.id).where(schema.item.c.campaign_id == before.id).limit(1)).first()
-        if state == "open" and filled is None:
-            raise ValueError(f"the campaign {before.name!r} has no items; add some first")
-        closed = now if state == "closed" else None
-        db.execute(update(schema.campaign).where(schema.campaign.c.id == before.id)
-                   .values(state=state, closed_at=closed))  # fmt: skip
-        record(db, now, actor, f"campaign.{state}", f"campaign:{before.id}", {"state": before.state}, {"state": state})
-        return find(db, before.id)
 
-    return store.write(work)
+def _set_state(db: Connection, store: Store, actor: int, name: str | int, state: str) -> Campaign:
+    authorise(db, actor, LEAD)
+    before, now = find(db, name), store.clock()
+    filled = db.execute(select(schema.item.c.id).where(schema.item.c.campaign_id == before.id).limit(1)).first()
+    if state == "open" and filled is None:
+        raise ValueError(f"the campaign {before.name!r} has no items; add some first")
+    closed = now if state == "closed" else None
+    db.execute(update(schema.campaign).where(schema.campaign.c.id == before.id)
+               .values(state=state, closed_at=closed))  # fmt: skip
+    record(db, now, actor, f"campaign.{state}", f"campaign:{before.id}", {"state": before.state}, {"state": state})
+    return find(db, before.id)
 
 
 def add_items(store: Store, actor: int, name: str | int, items: Sequence[Item], source: str, licence: str = "") -> int:
@@ -165,24 +182,26 @@ def add_items(store: Store, actor: int, name: str | int, items: Sequence[Item], 
 
     Raises ValueError when an item does not fit the campaign: a pair campaign compares two pictures.
     """
+    return store.write(lambda db: _add_items(db, store, actor, name, items, source, licence))
 
-    def work(db: Connection) -> int:
-        authorise(db, actor, LEAD)
-        campaign, now = find(db, name), store.clock()
-        db.execute(select(schema.campaign.c.id).where(schema.campaign.c.id == campaign.id).with_for_update())
-        if campaign.state == "closed":
-            raise ValueError(f"the campaign {campaign.name!r} is closed; open it again or make a new one")
-        for item in items:
-            _check_fit(campaign, item)
-        stored = facts.add_prompts(db, (i.prompt for i in items), source, licence)
-        kept = [replace(i, prompt=stored[i.prompt]) for i in items]
-        refs = {p.sha256: p for i in items for p in (*i.pictures, *([i.reference] if i.reference else []))}
-        facts.add_pictures(db, refs.values(), now)
-        added = _insert(db, campaign, kept, store.chance)
-        record(db, now, actor, "campaign.add_items", f"campaign:{campaign.id}", new={"items": added, "source": source})
-        return added
 
-    return store.write(work)
+def _add_items(
+    db: Connection, store: Store, actor: int, name: str | int, items: Sequence[Item], source: str, licence: str
+) -> int:
+    authorise(db, actor, LEAD)
+    campaign, now = find(db, name), store.clock()
+    db.execute(select(schema.campaign.c.id).where(schema.campaign.c.id == campaign.id).with_for_update())
+    if campaign.state == "closed":
+        raise ValueError(f"the campaign {campaign.name!r} is closed; open it again or make a new one")
+    for item in items:
+        _check_fit(campaign, item)
+    stored = facts.add_prompts(db, (i.prompt for i in items), source, licence)
+    kept = [replace(i, prompt=stored[i.prompt]) for i in items]
+    refs = {p.sha256: p for i in items for p in (*i.pictures, *([i.reference] if i.reference else []))}
+    facts.add_pictures(db, refs.values(), now)
+    added = _insert(db, campaign, kept, store.chance)
+    record(db, now, actor, "campaign.add_items", f"campaign:{campaign.id}", new={"items": added, "source": source})
+    return added
 
 
 def item_key(prompt: str, hashes: Iterable[str]) -> str:

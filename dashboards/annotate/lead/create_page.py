@@ -77,11 +77,8 @@ def make(actor: int, name: str, source: str, given: dict[str, Any], settings: Ca
         )
     known = checks.gold(allowed(given["gold"]), store.pictures) if given.get("gold") else []
     known += checks.attention(items, store.pictures, settings.attention_share)
-    made = campaigns.create(store, actor, name, settings)
-    campaigns.add_items(
-        store, actor, made.id, [*known, *items], source=f"{source}: {given['place'] or 'uploads'}"[:250]
-    )
-    campaigns.set_state(store, actor, made.id, "open")
+    where = f"{source}: {given['place'] or 'uploads'}"[:250]
+    campaigns.create_filled(store, actor, name, settings, [*known, *items], where)
     return len(items)
 
 
