@@ -40,6 +40,9 @@ JUDGED = (
 )  # fmt: skip
 """Fields of an exported judgement; the first five are always there."""
 
+OPTIONAL = ("strength", "shares", "reading_shown")
+"""Fields of a comparison that a line may leave out."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -57,6 +60,8 @@ class Comparison:
     annotator: str
     strength: float | None = None
     shares: tuple[float, float, float] | None = None
+    reading_shown: bool | None = None
+    """what a machine read in the images had been shown to who answered; None where that is not known"""
 
     def __post_init__(self) -> None:
         where = f"comparison of prompt {self.prompt.id}"
@@ -132,7 +137,7 @@ def from_judgement(data: Mapping[str, Any]) -> Comparison:
         shares = (cast[0] / total, cast[2] / total, cast[1] / total)
     return Comparison(
         prompt_from_json(data["prompt"]), first, second, outcome, f"human:{who or 'everybody'}",
-        None if strength is None else float(strength), shares,
+        None if strength is None else float(strength), shares, data.get("reading_shown"),
     )  # fmt: skip
 
 
@@ -147,7 +152,7 @@ def comparison_from_json(data: Mapping[str, Any]) -> Comparison:
     if "first" in data:
         return from_judgement(data)
     allowed = [field.name for field in fields(Comparison)]
-    missing = [name for name in allowed if name not in data and name not in ("strength", "shares")]
+    missing = [name for name in allowed if name not in data and name not in OPTIONAL]
     unknown = sorted(set(data) - set(allowed))
     if missing or unknown:
         raise ValueError(f"Comparison {wrong_fields(missing, unknown)}; the fields are {', '.join(allowed)}")
@@ -155,7 +160,7 @@ def comparison_from_json(data: Mapping[str, Any]) -> Comparison:
     return Comparison(
         prompt_from_json(data["prompt"]), image_from_json(data["left"]), image_from_json(data["right"]),
         data["outcome"], named(data["annotator"], "annotator"), data.get("strength"),
-        None if shares is None else tuple(shares),
+        None if shares is None else tuple(shares), data.get("reading_shown"),
     )  # fmt: skip
 
 
@@ -174,7 +179,9 @@ def load(path: Path) -> list[Comparison]:
 
 def to_jsonl(comparisons: Iterable[Comparison]) -> str:
     """One JSON object a line, which ``load`` reads back."""
-    return "".join(json.dumps(asdict(comparison), ensure_ascii=False) + "\n" for comparison in comparisons)
+    rows = (asdict(comparison) for comparison in comparisons)
+    known = ({k: v for k, v in row.items() if (k, v) != ("reading_shown", None)} for row in rows)
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in known)
 
 
 def plain_words(text: str) -> str:

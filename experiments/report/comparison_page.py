@@ -63,9 +63,16 @@ def header(report: Mapping[str, Any], inks: Mapping[str, str]) -> str:
             if clean["people_answered"]
             else "Agreement with them says how alike two judges are, not how people see it.</p>"
         )
+    shown, people_gave = clean["readings"]["shown"], sum(clean["readings"].values())
+    seen = (
+        f"<p><strong>{shown:,} of the {people_gave:,} answers were given by people who had been shown what a machine "
+        "read in these images.</strong> They may have followed it, so that a reward which reads agrees with them more "
+        "than it would otherwise.</p>"
+        if shown else ""
+    )  # fmt: skip
     return (
         f'<h1>Reward comparison</h1><div class="meta">{meta}</div>'
-        f'<p class="answer">{escape(report["advice"]["answer"])}</p>{machine}<p class="legend">{names}</p>'
+        f'<p class="answer">{escape(report["advice"]["answer"])}</p>{machine}{seen}<p class="legend">{names}</p>'
     )
 
 

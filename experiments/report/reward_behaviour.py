@@ -218,6 +218,8 @@ def hygiene(report: Report) -> str:
     )
     facts = {
         "Answers by a machine": clean["machine_answers"],
+        "Answers given with what a machine read in view": clean["readings"]["shown"],
+        "Answers of which that is not known": clean["readings"]["unknown"],
         "Answers of a person to a pair that the same person had answered": clean["same_person_twice"],
         "Pictures under several prompts": clean["pictures_under_several_prompts"],
         "Prompts that differ only in capitals or spaces": clean["prompts_alike"],

@@ -75,6 +75,8 @@ def hygiene(
         "circles": circles(table),
         "people_answered": any(not by_machine(c.annotator) for c in comparisons),
         "machine_answers": sum(machines.values()), "machines": machines,
+        "readings": {str(k): sum(c.reading_shown is v for c in comparisons if not by_machine(c.annotator))
+                     for k, v in (("shown", True), ("not_shown", False), ("unknown", None))},
     }  # fmt: skip
 
 

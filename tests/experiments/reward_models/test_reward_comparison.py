@@ -15,9 +15,11 @@ import pytest
 from PIL import Image
 
 from experiments.cli import main
+from experiments.report.comparison_page import header
+from experiments.report.reward_behaviour import hygiene as hygiene_page
 from experiments.reward_models.compare_rewards import Plan, compare_rewards
 from experiments.reward_models.people_side import leaderboard, people
-from preference_data.comparisons import Comparison, to_jsonl
+from preference_data.comparisons import Comparison, comparison_from_json, to_jsonl
 from preference_data.records import ImageRef, Prompt, Provenance
 from preference_data.statistics.shares import adjusted, exact
 from rewards import REWARDS
@@ -134,6 +136,28 @@ def test_a_reward_that_gave_the_answers_itself_is_named() -> None:
     assert "gave 40 of the 40 answers itself" in said(report, "ocr", "hygiene", "broken")
     assert said(report, "other", "hygiene") == "" and "Do not use ocr" in report["advice"]["answer"]
     assert report["hygiene"]["machine_answers"] == 40
+
+
+def test_answers_that_had_seen_a_machines_reading_are_counted_and_said() -> None:
+    comparisons, utility = made_up(40, 2, seed=2, people=2)
+    u = in_order(comparisons, utility, 2)
+
+    def page_of(shown: list[bool | None], machine: int = 0) -> tuple[dict[str, int], str]:
+        said = [replace(c, reading_shown=s, annotator="machine:x" if i < machine else c.annotator)
+                for i, (c, s) in enumerate(zip(comparisons, shown, strict=True))]  # fmt: skip
+        again = [comparison_from_json(json.loads(line)) for line in to_jsonl(said).splitlines()]
+        assert again == said
+        report = compare(again, build(again, {"ocr": u}), Measured(), resamples=50)
+        report["about"] = {"made": "today", "command": "", "comparisons": "x.jsonl", "seed": 0}
+        return report["hygiene"]["readings"], header(report, {"ocr": "ink-0"}) + hygiene_page(report)
+
+    count = len(comparisons)
+    readings, text = page_of([True] * 7 + [None] * 3 + [False] * (count - 10), machine=2)
+    assert readings == {"shown": 5, "not_shown": count - 10, "unknown": 3}
+    assert f"5 of the {count - 2} answers were given by people who had been shown" in text
+    assert "with what a machine read in view</dt><dd>5</dd>" in text and "that is not known</dt><dd>3</dd>" in text
+    for others in ([False] * count, [None] * count):
+        assert "had been shown" not in page_of(others)[1]
 
 
 def test_the_first_page_says_what_to_use_and_how_sure(broken: dict[str, Any]) -> None:
