@@ -4,7 +4,8 @@
 #   make quickstart    set up, then train and align an image model from nothing and write its report
 #   make annotate      set up, then compare pictures in a browser: a run's, or a few drawn ones without a run
 #   make test          set up, then run the tests
-#   make check         set up, then lint, formatting and types
+#   make check         set up, then lint, formatting, types and the documentation site
+#   make docs          set up, then write the documentation site to site/; open site/index.html
 #   make system        install tesseract, the judge of another family, with apt-get (as root)
 #
 # Where the default package index gives torch as a CUDA build of several GB and no GPU is to be used, name an index of
@@ -23,7 +24,7 @@ INPUTS := pyproject.toml constraints-cpu.txt
 HASH := $(shell cat $(INPUTS) | cksum | cut -d ' ' -f 1)
 STAMP := $(VENV)/installed-$(HASH)
 
-.PHONY: help setup quickstart annotate test check system
+.PHONY: help setup quickstart annotate test check docs system
 .DEFAULT_GOAL := help
 
 help:
@@ -45,6 +46,11 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(MAKE) docs
+
+# a warning is an error: a link that leads nowhere, a name that is not found
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 system:
 	@command -v tesseract > /dev/null || { apt-get update && apt-get install -y --no-install-recommends $(SYSTEM); }
@@ -57,7 +63,7 @@ $(STAMP):
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints-cpu.txt \
 		$(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch==2.13.0
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints-cpu.txt \
-		-e '.[train,serve,parity,judges,rewards,lora,released,autoencoders,deepspeed,annotate,dev]'
+		-e '.[train,serve,parity,judges,rewards,lora,released,autoencoders,deepspeed,annotate,docs,dev]'
 	# only the weights inside are used. Their own dependencies include two more builds of OpenCV, which would overwrite
 	# the files of the one paddleocr uses
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps rapidocr==3.10.0 rapidocr-onnxruntime==1.4.4 \

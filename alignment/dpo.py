@@ -41,9 +41,11 @@ class Dpo:
     beta: float = 500.0
     """how fast a pair saturates, per unit of mean squared velocity error"""
     sigma_mean: float = 0.0
+    """mean of the logit of the noise levels; above 0 leans to noise"""
     sigma_std: float = 1.0
     """noise levels are logit-normal"""
     seed: int = 0
+    """of the order of pairs, noise levels and noise"""
 
     @property
     def needs_reference(self) -> bool:

@@ -38,7 +38,9 @@ class Groups:
     group: int = 16
     """pictures a prompt (G)"""
     sampler: Sampler = field(default_factory=lambda: Sampler(steps=8))
+    """steps and guidance of a rollout"""
     walk: Walk = field(default_factory=Walk)
+    """kernel, noise and window of the stochastic steps"""
     micro: int = 24
     """pictures drawn, judged and learned from at a time, whole groups: while some are judged the next are drawn"""
     updates: int = 1
@@ -48,11 +50,13 @@ class Groups:
     raw_spread: bool = False
     """divide by the update's spread of the rewards themselves, differences between prompts included, as published"""
     advantage_clip: float = 5.0
+    """advantages are cut to this many standard deviations, either way"""
     parts: tuple[tuple[str, float], ...] = ()
     """(part of the reward, weight): each normalised in its group before they are mixed; () = the reward's own value"""
     tries: int = 1
     """rollouts of new prompts at most, until every group of the update teaches; 1 = what does not is left out"""
     seed: int = 0
+    """of the noise and of the window"""
 
     @property
     def needs_reference(self) -> bool:

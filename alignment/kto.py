@@ -35,7 +35,9 @@ class Kto(Dpo):
     """Settings of learning from unpaired verdicts; `batch` and `micro` count pictures."""
 
     good_weight: float = 1.0
+    """weight of images called good"""
     bad_weight: float = 1.0
+    """weight of images called bad"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -76,6 +76,7 @@ class Pretrain:
     dropout: float = 0.1
     """share of samples trained without their text (P4)"""
     seed: int = 0
+    """of noise levels, noise and dropout"""
 
     def __post_init__(self) -> None:
         if self.batch % self.micro:

@@ -59,6 +59,7 @@ class TrainVAE:
     frozen_encoder: bool = False
     """train the decoder alone"""
     seed: int = 0
+    """of the latent noise"""
 
     def __post_init__(self) -> None:
         if self.edge < 0.0 or (self.edge_end or 0.0) < 0.0:

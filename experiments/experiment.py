@@ -46,6 +46,7 @@ class PromptPlan:
     count: int
     """distinct prompts"""
     seed: int
+    """of the scenes, or of the order of the file"""
     heldout: bool = False
     """take words from the held-out tenth; only evaluation may"""
     file: str = ""
@@ -63,14 +64,19 @@ class PairPlan:
     """
 
     prompts: PromptPlan
+    """what images are generated for"""
     group: int = 8
+    """images a prompt"""
     sampler: Sampler = field(default_factory=lambda: Sampler(steps=8))
+    """steps and guidance of the images"""
     walk: Walk = field(default_factory=Walk)
+    """exploration settings of the images"""
     min_margin: float = 0.0
     """least difference of scores for a pair; 0 keeps every pair that is no tie"""
     per_prompt: int = 1
     """pairs a prompt at most: best and worst, then second best and second worst, ..."""
     seed: int = 0
+    """of the noise"""
 
 
 @dataclass(frozen=True)
@@ -84,11 +90,13 @@ class MonitorPlan:
     every: int = 25
     """updates between looks; there is one before the first update, and one after the last"""
     prompts: PromptPlan = field(default_factory=lambda: PromptPlan(count=48, seed=91, heldout=True))
+    """held-out prompts that are sampled every time"""
     copies: int = 2
     """pictures a prompt, from different noise"""
     seed: int = 93
     """of the noise"""
     sampler: Sampler = field(default_factory=Sampler)
+    """steps and guidance of the images"""
     readers: tuple[str, str] = ("ocr", "ocr_judge")
     """two rewards that read: one with the engine of the trained reward, and one that nothing is trained on, whose
     1 - NED is the first gold reward"""
@@ -117,9 +125,13 @@ class Experiment:
     """One training run. `algorithm` says which loop; the fields a loop does not need stay None."""
 
     name: str
+    """what `glyphlab train` calls it"""
     algorithm: Algorithm
+    """the loop and its settings; their class says which"""
     optim: OptimConfig
+    """the optimizers, their rates and schedule, and the weight average"""
     preset: str = "nano"
+    """size of the model, a name of base_model/qwen/presets.py"""
     size: tuple[int, int] = (0, 0)
     """height and width in pixels of what alignment draws and learns from, (0, 0) = the model's own; looks, monitors
     and judges always draw the latter"""

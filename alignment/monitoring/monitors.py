@@ -14,7 +14,7 @@ c (v_theta - v_start) and whose spread is s, the closed form of its KL to the st
 (alignment/grpo.py, G4). So it can be compared between algorithms, and no beta is hidden in it.
 
 `rules` is the whole table. Its thresholds are far outside of what honest runs moved: DPO, GRPO and fine-tuning of the
-nano preset from its fine-tuned model, 48 prompts, two pictures each (docs/algorithms/monitors.md).
+nano preset from its fine-tuned model, 48 prompts, two pictures each (docs/explanation/monitors.md).
 
 Shapes: P prompts, S latent tokens, C channels.
 """

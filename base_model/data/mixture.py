@@ -36,6 +36,7 @@ class Mix:
     """From update `start` on, tasks have these shares; they need not sum to 1."""
 
     start: int = 0
+    """first update of the mix"""
     t2i: float = 1.0
     """a picture from its caption"""
     i2i: float = 0.0
@@ -67,7 +68,9 @@ class TaskStream:
     """Examples of mixed tasks on canvases of mixed sizes."""
 
     scenes: TextStream
+    """the stream that samples come from"""
     mixes: tuple[Mix, ...] = (Mix(),)
+    """shares of the tasks, from some update on"""
     sizes: tuple[Size, ...] = ((HEIGHT, WIDTH),)
     """canvases; one that stands here twice is drawn twice as often"""
 

@@ -43,6 +43,7 @@ class PageStream:
     """Pages of text. `images` makes it a stream that autoencoder training reads."""
 
     seed: int
+    """of the pages"""
     size: tuple[int, int] = (64, 192)
     """height and width in pixels"""
     heights: tuple[int, ...] = (8, 10, 12, 14, 16, 20, 24)

@@ -54,6 +54,7 @@ class Stage:
     """From update `start` on, pictures come from the levels of `text.scene` with these weights."""
 
     start: int
+    """first update of the stage"""
     weights: tuple[float, ...]
     """of level 0, 1, ...; levels that are not named get none"""
 
@@ -99,9 +100,13 @@ class TextStream:
     """Rendered text. `limit` > 0 makes it a finite set of that many pictures, repeated in a new order each pass."""
 
     seed: int
+    """of scenes and captions"""
     stages: tuple[Stage, ...]
+    """the curriculum: shares of the kinds of scene, from some update on"""
     noise: CaptionNoise = CaptionNoise()
+    """how captions are spoilt"""
     limit: int = 0
+    """scenes of a finite set, which is shuffled at every pass; 0 = endless"""
 
     def __post_init__(self) -> None:
         starts = [stage.start for stage in self.stages]

@@ -69,6 +69,7 @@ class OptimConfig:
     weight_decay: float = 0.0
     """decoupled, times the rate; matrices and kernels only, never vectors"""
     muon_momentum: float = 0.95
+    """momentum of Muon, of Nesterov's kind"""
     clip: float = 1.0
     """largest norm of the whole gradient (U2); 0 = no clipping"""
     warmup: int = 50

@@ -1,4 +1,4 @@
-"""Brings files that pages link to, and that lie outside of docs/, into the site: a reader without network can open them."""
+"""Brings files outside of docs/ that pages link to into the site, so that they open without network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ LINK = re.compile(r"(?P<before>\]\()(?P<target>[^)\s#:]+)(?P<after>(?:#[^)\s]*)?
 """A link of Markdown to a file, with or without a place in it; not an address."""
 ROOM = "source"
 """Folder of the site for what lies elsewhere in the repository."""
-LANGUAGES = {".py": "python", ".toml": "toml", ".jsonl": "json", ".json": "json", ".sh": "sh", ".js": "js", ".css": "css"}
+LANGUAGES = {
+    ".py": "python",
+    ".toml": "toml",
+    ".jsonl": "json",
+    ".json": "json",
+    ".sh": "sh",
+    ".js": "js",
+    ".css": "css",
+}
 
 
 def outside(file: str, target: str) -> str:
@@ -51,7 +59,7 @@ def redirected(file: str, text: str, root: Path, origin: str = "") -> str:
 
 
 def brought_in(texts: Mapping[str, str], root: Path) -> dict[str, str | Path]:
-    """Return site file -> Markdown, or the file itself where it is an image, for all that pages link to outside of docs/.
+    """Return, for all that pages link to outside of docs/, site file -> Markdown, or the file where it is an image.
 
     `texts` has the pages by their path. What a page that is brought in links to is brought in as well.
     """

@@ -6,12 +6,12 @@ import importlib
 import inspect
 from collections.abc import Iterator
 
-from experiments import record
 from experiments.commands import listing
-from experiments.metric_table import METRICS, MONITORED, Metric
+from experiments.record import record
+from experiments.record.metric_table import METRICS, MONITORED, Metric
 from from_code.markdown import block, page, table
 from from_code.settings import section
-from preference_data.formats.table import FORMATS
+from preference_data.exchange.formats.table import FORMATS
 from rewards import REWARDS
 
 
@@ -38,7 +38,9 @@ def format_page() -> str:
         f"## {name}\n\n{kind.about}\n\n{block(inspect.getdoc(importlib.import_module(kind.__module__)) or '')}"
         for name, kind in FORMATS.items()
     )
-    use = block("glyphlab pairs import FILE CAMPAIGN --format NAME\nglyphlab pairs export CAMPAIGN -o FILE --format NAME", "sh")
+    use = block(
+        "glyphlab pairs import FILE CAMPAIGN --format NAME\nglyphlab pairs export CAMPAIGN -o FILE --format NAME", "sh"
+    )
     return page("File formats of preferences", use, *sections)
 
 

@@ -35,7 +35,7 @@ def field_texts(kind: type) -> dict[str, str]:
     texts: dict[str, str] = {}
     for each in reversed(kind.__mro__):
         if dataclasses.is_dataclass(each):
-            texts |= own_texts(each)
+            texts |= {name: text for name, text in own_texts(each).items() if text or name not in texts}
     return texts
 
 
@@ -80,7 +80,7 @@ def section(kind: type, title: str = "") -> str:
 def pages() -> Iterator[tuple[str, str]]:
     """Yield the file and the Markdown of the page."""
     about = (
-        "An experiment is one value of the class `Experiment`, and what stands in it. On the command line a setting is an "
-        "option with its path: `glyphlab train nano_grpo --algorithm.group 8 --optim.adamw-lr 1e-5`."
+        "An experiment is one value of the class `Experiment`, and what stands in it. On the command line a setting is "
+        "an option with its path: `glyphlab train nano_grpo --algorithm.group 8 --optim.adamw-lr 1e-5`."
     )
     yield "settings.md", page("Settings", about, *(section(kind) for kind in classes()))

@@ -183,7 +183,7 @@ class Export:
     """the file; its pictures go into the folder `pictures` beside it"""
     format: FormatName = "jsonl"
     """jsonl, parquet, pickapic, hpdv3, imagereward, diffusion-dpo, trl, kto or label-studio; the first two lose
-    nothing, see docs/preferences.md for the others"""
+    nothing, see docs/how-to/preferences.md for the others"""
     rows: Literal["answers", "items"] = "answers"
     """every answer, or one row for each item that is settled or adjudicated"""
     ties: Literal["refuse", "drop", "aside"] = "refuse"

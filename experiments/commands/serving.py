@@ -18,6 +18,7 @@ class ServeRewards:
     host: str = "127.0.0.1"
     """address to listen on; other than this machine's own only with a token"""
     port: int = 8100
+    """to listen on"""
     workers: int = 1
     """processes, each with the reward loaded"""
     token_file: Path | None = None

@@ -1,8 +1,10 @@
 """The quickstart's chain on the nano preset: 32 x 96 pictures of one word, trained from nothing on a laptop.
 
 Run:     glyphlab quickstart        (or one stage: glyphlab train nano_pretrain)
-Takes:   see the README (about a quarter of an hour on two cores, without a GPU)
-Expect:  see experiments/reports, where every number comes from a run of this file
+Takes:   858 s in all on two shared cores, without a GPU: pretraining 172 s, fine-tuning 36 s, DPO 224 s, GRPO 356 s,
+         control 309 s (experiments/reports/2026-11-26-nano-paper.md)
+Expect:  1 - NED of 192 held-out words without guidance: pretraining 0.657, fine-tuning 0.789, DPO 0.860, GRPO 0.851,
+         control 0.909 (the same report)
 
 Pretraining's captions carry the noise of web data; fine-tuning sees a small clean set; DPO and GRPO need prompts and no
 pictures; the control is fine-tuning continued for as long as GRPO takes. All prompts of alignment use training words.

@@ -2,8 +2,8 @@
 
 Run:     glyphlab train nano_edit --parent runs/quickstart/sft      (then: glyphlab evaluate-edits runs/nano_edit)
 Ablate:  glyphlab ablate editing --parent runs/quickstart/sft -o runs/ablate_editing
-Takes:   see experiments/reports/2026-11-26-editing.md, where every number comes from a run of this file
-Expect:  see there
+Takes:   about 12 minutes beside other work on two cores (experiments/reports/2026-11-26-editing.md)
+Expect:  1 - NED of the new word 0.970, PSNR outside of the edit 23.4 dB; moving a word is not learned (the same report)
 
 A few samples are captions without a picture, so that the model goes on drawing from captions, and a few ask for the
 source again. Rates are pretraining's: with a quarter of them new words were right less often after as many updates, and

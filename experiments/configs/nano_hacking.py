@@ -5,7 +5,8 @@ Run:     glyphlab train nano_hacking --parent runs/quickstart/sft
 Takes:   as nano_grpo, nano_dpo and nano_control, and half a minute a look (96 prompts, two pictures each, two engines)
 Expect:  the first trades letters for what BRISQUE likes: its reward goes on rising while the second engine reads less
          and less. Its alarms come before the gold reward has fallen by 0.05, and the other three raise none
-         (docs/algorithms/monitors.md has what was seen)
+         (docs/explanation/monitors.md: after 80 updates the trained reward rose from 2.465 to 3.201, gold fell from
+         0.800 to 0.631, and the first alarm came at a fall of 0.007)
 
 `ocr_contains` gives full marks when the word occurs anywhere in what is read, and BRISQUE to a picture with the grain
 of a photograph, whatever it shows. The rate is twice that of nano_grpo, so that it happens within a hundred updates.

@@ -3,7 +3,8 @@
 Run:     glyphlab train-reward --pairs runs/quickstart/dpo/pairs.jsonl -o runs/reward
          glyphlab train nano_grpo_mixed --parent runs/quickstart/sft
 Takes:   as nano_grpo, and about 1 ms a picture for the learned part
-Expect:  metrics.jsonl and the report's curves have `reward`, the weighted sum, and its parts: part/ocr,
+Expect:  not run at full length, so there is no number. metrics.jsonl and the report's curves have `reward`, the
+         weighted sum, and its parts: part/ocr,
          part/learned:PATH
 
 Any other reward folder: --reward 1.0*ocr+0.1*learned:PATH. The learned part is in log-odds with a spread of a few units

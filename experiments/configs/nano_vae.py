@@ -1,8 +1,8 @@
 """The autoencoder that ships with the project: 32 x 96 pictures of words, 8x8 pixels a latent position, 16 channels.
 
 Run:     glyphlab train nano_vae
-Takes:   see experiments/reports (an hour and more on one laptop core)
-Expect:  see experiments/reports: PSNR, and the share of held-out words that are read rightly from reconstructions
+Takes:   54 minutes of one thread, beside other work on two shared cores (experiments/reports/2026-11-23-nano-vae.md)
+Expect:  PSNR 30.9 and 0.979 of 192 held-out words read exactly from reconstructions (the same report)
 
     nano_vae    the autoencoder, encoder and decoder, from nothing
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.tiny_chain import tiny_chain, tiny_plan
+from tests.fixtures.tiny.tiny_chain import tiny_chain, tiny_plan
 
 
 def run(arguments: list[str]) -> int:

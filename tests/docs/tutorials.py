@@ -22,7 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 TUTORIALS = ROOT / "docs" / "tutorial"
 BLOCK = re.compile(
-    r"(?:<!-- (?P<note>[^\n]*?) -->\n)?^```(?P<language>sh|python)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```$",
+    r"(?:<!-- (?P<note>[^\n]*?) -->\n)?^```(?P<language>sh|python)(?: title=\"(?P<title>[^\"]+)\")?\n"
+    r"(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -75,7 +76,10 @@ def environment(folder: Path) -> dict[str, str]:
     """Return an environment in which `glyphlab` and `python` are ours, and nothing of the caller's home is read."""
     commands = folder / ".bin"
     commands.mkdir()
-    for name, line in (("glyphlab", f'"{sys.executable}" -m tests.docs.tiny_command'), ("python", f'"{sys.executable}"')):
+    for name, line in (
+        ("glyphlab", f'"{sys.executable}" -m tests.docs.tiny_command'),
+        ("python", f'"{sys.executable}"'),
+    ):
         (commands / name).write_text(f'#!/bin/sh\nexec {line} "$@"\n')
         (commands / name).chmod(0o755)
     return {

@@ -1,4 +1,4 @@
-"""The reward that docs/rewards.md shows works as it says: with the command line and with the contract suite."""
+"""The reward that docs/how-to/rewards.md shows works as it says: with the command line and with the contract suite."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rewards.parse import named_reward
 from tests.contracts import test_rewards as contract
 from tests.fixtures.writing import written
 
-PAGE = Path(__file__).parents[2] / "docs" / "rewards.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "rewards.md"
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ from rewards.serving.cache import picture_hash
 from rewards.serving.metering import Meter
 from tests.fixtures.toy_alignment import Judged, redness
 
-PAGES = Path(__file__).parents[3] / "docs" / "algorithms"
+PAGES = Path(__file__).parents[3] / "docs" / "explanation" / "algorithms"
 DRAWING = [c for c in nano_algorithms.configs if isinstance(c.algorithm, Groups)]
 ANSWERING = [c for c in nano_algorithms.configs if isinstance(c.algorithm, Dpo)]
 ONE_CARD = Setup("h100-80gb", 1, -1, True, False, False, 0, 0.4, False, False, 0.0)

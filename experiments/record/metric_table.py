@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 WATCHED = "runs with `monitors`"
+RATIO = "GRPO, Guard, DPPO, AWM"
 ONLINE = "algorithms that generate their own images"
 PAIRWISE = "DPO, DPO with ties, online DPO"
 
@@ -27,7 +28,7 @@ METRICS: dict[str, Metric] = {
     "loss": Metric("what the update minimised, as a mean over micro-batches and ranks"),
     "grad_norm": Metric("norm of the whole gradient before clipping"),
     "lr": Metric("learning rate of AdamW in this update"),
-    "skipped": Metric("1 when something in the update was not finite: it was left out on all ranks, and weights stayed"),
+    "skipped": Metric("1 when something in the update was not finite: all ranks left it out, and weights stayed"),
     "reconstruction": Metric("error of the decoded image", "autoencoder training"),
     "edge": Metric("error of the decoded image's edges", "autoencoder training"),
     "psnr": Metric("peak signal-to-noise ratio of decoded images in dB, higher is better", "autoencoder training"),
@@ -40,8 +41,8 @@ METRICS: dict[str, Metric] = {
     "part/NAME": Metric("mean of one part of the reward over the images that it scored", ONLINE),
     "cost/NAME": Metric("what one scored image cost: seconds of one worker, requests, tokens", ONLINE),
     "zero_spread/NAME": Metric(
-        "share of groups in which this part of the reward gave every image of the prompt the same value, so that it told "
-        "none of them apart and taught nothing; 0 is good, 1 means that the part is idle. `zero_spread/reward` is the "
+        "share of groups in which this part of the reward gave all images of the prompt one value, so that "
+        "it told none of them apart and taught nothing; 0 is good, at 1 the part is idle. `zero_spread/reward` is the "
         "same for the whole reward. Logged in runs with monitors", ONLINE,
     ),
     "groups_without_spread": Metric(
@@ -49,16 +50,16 @@ METRICS: dict[str, Metric] = {
     ),
     "window": Metric("first stochastic step of the rollout; it must move", ONLINE),
     "tries": Metric("rollouts of new prompts that the update took; only with `tries` above 1", ONLINE),
-    "ratio": Metric("mean likelihood ratio of new to old policy at the last update of a rollout", "GRPO, Guard, DPPO, AWM"),
-    "ratio_gap": Metric("its largest distance from 1", "GRPO, Guard, DPPO, AWM"),
-    "ratio_first": Metric("`ratio` before the first update of the rollout: exactly 1", "GRPO, Guard, DPPO, AWM"),
+    "ratio": Metric("mean likelihood ratio of new to old policy at the last update of a rollout", RATIO),
+    "ratio_gap": Metric("its largest distance from 1", RATIO),
+    "ratio_first": Metric("`ratio` before the first update of the rollout: exactly 1", RATIO),
     "ratio_gap_first": Metric(
-        "`ratio_gap` before the first update: exactly 0; anything else means that rollout and update compute differently",
-        "GRPO, Guard, DPPO, AWM",
+        "`ratio_gap` before the first update: exactly 0; else rollout and update compute differently",
+        RATIO,
     ),
-    "ratio/step_N": Metric("`ratio` of one denoising step; logged in runs with monitors", "GRPO, Guard, DPPO"),
-    "clip_share": Metric("share of samples outside of the clip range, or masked", "GRPO, Guard, DPPO, AWM"),
-    "clip_share/step_N": Metric("`clip_share` of one denoising step; logged in runs with monitors", "GRPO, Guard, DPPO"),
+    "ratio/step_N": Metric("`ratio` of one denoising step, in runs with monitors", "GRPO, Guard, DPPO"),
+    "clip_share": Metric("share of samples outside of the clip range, or masked", RATIO),
+    "clip_share/step_N": Metric("`clip_share` of one denoising step, in runs with monitors", "GRPO, Guard, DPPO"),
     "log_ratio": Metric("mean of the centred log-ratio: 0 before the first update", "Guard"),
     "divergence": Metric("mean divergence between the new and the old policy's step", "DPPO"),
     "kl": Metric(
@@ -69,13 +70,13 @@ METRICS: dict[str, Metric] = {
     "moved": Metric("mean squared distance of the velocity from the old policy's", "NFT, AWM"),
     "towards": Metric("error of the implicit positive policy, weighted by the reward", "NFT"),
     "mirrored": Metric("error of the implicit negative policy, weighted by 1 - reward", "NFT"),
-    "drift": Metric("mean squared distance of the velocity from the reference's (NFT), change of the error (KTO)", "NFT, KTO"),
+    "drift": Metric("mean squared distance from the reference's velocity (NFT), change of the error (KTO)", "NFT, KTO"),
     "weight_most": Metric("largest weight of an image in the update", "RWR, best of n"),
-    "implicit_accuracy": Metric("share of answers that the model agrees with, measured against the reference", PAIRWISE + ", KTO"),
+    "implicit_accuracy": Metric("share of answers that the model agrees with", f"{PAIRWISE}, KTO"),
     "margin": Metric("mean of what is inside the sigmoid of the loss", PAIRWISE),
-    "chosen_drift": Metric("mean change of the chosen image's error against the reference; above 0 it is fitted worse", PAIRWISE),
-    "rejected_drift": Metric("the same of the rejected image", PAIRWISE),
-    "tie_gap": Metric("mean gap that the model sees between the two images of a tie; it should not grow", "DPO with ties"),
+    "chosen_drift": Metric("mean change of the chosen image's error; above 0 it is fitted worse than before", PAIRWISE),
+    "rejected_drift": Metric("mean change of the rejected image's error", PAIRWISE),
+    "tie_gap": Metric("mean gap that the model sees between the images of a tie; it should not grow", "DPO with ties"),
     "ties": Metric("share of ties in the update", "DPO with ties"),
     "good_reward": Metric("mean implicit reward of images called good", "KTO"),
     "bad_reward": Metric("mean implicit reward of images called bad", "KTO"),
@@ -91,7 +92,7 @@ MONITORED: dict[str, Metric] = {
     "disagreement": Metric("1 - (1 - NED) between the two engines' readings, so 0 where they read alike", WATCHED),
     "extra_text": Metric("letters read beyond those asked for, as a share of them", WATCHED),
     "duplicate_text": Metric("share of runs of three letters that come again, less the word's own", WATCHED),
-    "text_area": Metric("share of the image that is not ground; with `text_boxes`, that a text detector boxes", WATCHED),
+    "text_area": Metric("share of the image that is no ground; with `text_boxes`, of a detector's boxes", WATCHED),
     "dark": Metric("share of pixels with luma below 0.25", WATCHED),
     "edges": Metric("share of pixels whose luma steps by more than 0.1 to a neighbour", WATCHED),
     "colour_entropy": Metric("entropy in bits of colours told apart in 64 classes", WATCHED),
@@ -100,7 +101,7 @@ MONITORED: dict[str, Metric] = {
     "unjudged": Metric("share of images without a score", WATCHED),
     "drift": Metric("mean squared velocity difference to the start, (M3)", WATCHED),
     "loop/NAME": Metric("mean of that name in metrics.jsonl since the last line", WATCHED),
-    "alarms": Metric("the rules that were broken: change, error, threshold, reason, and the images that changed most", WATCHED),
+    "alarms": Metric("rules that were broken: change, error, threshold, reason, images that changed most", WATCHED),
 }
 """Of monitors.jsonl, a line a look at held-out prompts."""
 
