@@ -6,7 +6,7 @@ A part in capitals stands for any name: `part/NAME` is `part/ocr` in a run that 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 WATCHED = "runs with `monitors`"
 RATIO = "GRPO, Guard, DPPO, AWM"
@@ -14,8 +14,7 @@ ONLINE = "algorithms that generate their own images"
 PAIRWISE = "DPO, DPO with ties, online DPO"
 
 
-@dataclass(frozen=True)
-class Metric:
+class Metric(NamedTuple):
     """What a logged number means, and who logs it."""
 
     meaning: str
