@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -242,13 +243,16 @@ def test_variants_are_functions_not_strings() -> None:
 
 @cache
 def attributes_read() -> frozenset[str]:
-    """Every name after a dot that is read in our code."""
-    return frozenset(
+    """Every name after a dot that is read in our code, or inside the braces of a page's template."""
+    code = {
         node.attr
         for path in SOURCES
         for node in ast.walk(tree(path))
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
-    )
+    }
+    templates = " ".join(path.read_text() for path in (ROOT / "experiments" / "report" / "templates").glob("*.html"))
+    braces = " ".join(re.findall(r"\{[{%].*?[%}]\}", templates, re.DOTALL))
+    return frozenset(code | set(re.findall(r"""(?:\.|attribute=")([a-z_]+)""", braces)))
 
 
 def config_classes() -> list[type]:

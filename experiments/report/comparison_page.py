@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.report import reward_behaviour, reward_tables
-from experiments.report.page_style import INKS, document, swatch
+from experiments.report.page import document, swatch
+from experiments.report.page_style import INKS
 from experiments.report.reward_charts import CSS
 from experiments.report.reward_pairs import gallery
 

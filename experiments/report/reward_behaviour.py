@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from experiments.report.charts import Curve, line_chart
-from experiments.report.page_style import swatch
+from experiments.report.page import swatch
 from experiments.report.page_words import number, signed
 from experiments.report.reward_charts import axis, forest, grid, heat, known
 from experiments.report.reward_tables import named, percent, spread, table

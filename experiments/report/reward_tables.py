@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from experiments.report.page_style import swatch
+from experiments.report.page import swatch
 from experiments.report.page_words import number, signed
 from experiments.report.reward_charts import axis, forest, heat, known, reliability
 

@@ -40,7 +40,7 @@ from experiments.record.record import RunRecord, read_run
 from experiments.record.results import MAIN, column, read_result, read_stage
 from experiments.record.whole_files import write_bytes
 from experiments.report import markdown
-from experiments.report.page_style import document, swatch
+from experiments.report.page import document, swatch
 from experiments.report.page_words import duration, number, signed
 from experiments.report.report import comparison_curves
 from experiments.studies import watched_runs

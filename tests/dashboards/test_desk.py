@@ -426,24 +426,24 @@ READINGS = (
 
 @pytest.mark.parametrize(("asked", "read"), READINGS)
 def test_report_reward_and_annotation_page_call_the_same_readings_right(asked: str, read: str) -> None:
-    from experiments.report.image_grids import reading
+    from experiments.report.page import part
     from rewards.text.ocr import ned_score
     from rewards.text.reading.normalised_text import read_right
 
     right = read_right(asked, read)
     assert right == (ned_score(asked, read) == 1.0)
     said = "read right" if right else "read wrong"
-    assert f"{said}: " in reading(read, float(right)) and ("✓" in reading(read, float(right))) == right
+    assert f"{said}: " in part("reading", read, float(right)) and ("✓" in part("reading", read, float(right))) == right
     (line,) = ocr_evidence.lines((asked,), Reading("a" * 64, "ocr", read), "en")
     assert line.endswith(f"{'✓' if right else '✗'} {said}")
     assert ("[−" in line or "{+" in line) != right, "what is wrong is marked, and what is forgiven is not"
 
 
 def test_what_the_report_does_not_judge_the_annotation_page_does_not_judge_either() -> None:
-    from experiments.report.image_grids import reading
+    from experiments.report.page import part
 
     assert ocr_evidence.lines(("GLYPH",), Reading("a" * 64, "ocr", None), "en") == ["? not judged"]
-    assert "? not judged" in reading("GLYPH", math.nan)
+    assert "? not judged" in part("reading", "GLYPH", math.nan)
 
 
 def test_every_sentence_of_the_service_has_chinese_words_with_the_same_fields() -> None:

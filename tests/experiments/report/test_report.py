@@ -7,6 +7,7 @@ import math
 import re
 import subprocess
 import sys
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 from experiments.record.record import RunRecord
 from experiments.record.results import Interval, compare, read_result
+from experiments.record.whole_files import write_json
 from experiments.report import charts, markdown, page_words
 from experiments.report.charts import Curve, interval_row, line_chart, path, short, smooth, thin, ticks
 from experiments.report.report import write_comparison, write_report
@@ -96,6 +98,32 @@ def test_what_runs_contain_is_escaped(html: str, page: Page) -> None:
     assert "destroyed the <model>" in page.words
 
 
+def test_no_words_of_a_run_are_code(tmp_path: Path) -> None:
+    wicked = """<script>alert('{{ 7 * 7 }}')</script> {% raw %} "&amp;" {# x #}"""
+    folder = tmp_path / wicked.replace("/", "")
+    record = RunRecord.open(folder, {"experiment": wicked, "parent": ""})
+    with pytest.raises(FloatingPointError), record.running():
+        record.log(0, {wicked: 1.0, "loss": 0.5})
+        record.log(1, {wicked: 2.0, "loss": 0.5})
+        record.samples(1, np.zeros((1, 3, 8, 8), dtype=np.uint8), [wicked], [wicked])
+        pictures = [{"start": "a.png", "picture": "b.png", "caption": wicked, "reading": wicked}]
+        alarm = {"rule": wicked, "change": 1.0, "error": 0.1, "threshold": 0.5, "unit": wicked, "reason": wicked,
+                 "pictures": pictures}  # fmt: skip
+        record.look(1, {"alarms": [alarm], f"gold/{wicked}": 0.5})
+        raise FloatingPointError(wicked)
+    row = {"prompt": wicked, "target": wicked, "ned": 1.0, "exact": 1.0, "read": wicked, "judge_ned": 0.5,
+           "judge_exact": 0.0, "judge_read": wicked, "picture": "x.png"}  # fmt: skip
+    write_json(folder / "evaluation" / f"{wicked.replace('/', '')}.json", {"rows": [row, row], "diversity": 0.1})
+    (folder / "notes.md").write_text(wicked)
+    paths = (write_report(folder), write_comparison([folder, make_single(tmp_path / "other")], tmp_path / "both.html"))
+    for written, least in zip(paths, (14, 2), strict=True):
+        text = written.read_text(encoding="utf-8")
+        page = Page(text)
+        assert "<script" not in text.lower() and "49" not in page.words
+        said = page.words.count("{{ 7 * 7 }}") + sum("{{ 7 * 7 }}" in value for _, _, value in page.attributes)
+        assert said >= least and page.words.count("{% raw %}") <= said
+
+
 def test_the_answer_comes_first_and_is_the_summary(chain: Path, page: Page) -> None:
     summary = json.loads((chain / "summary.json").read_text())
     best = summary["paired"]["grpo_vs_sft"]
@@ -154,11 +182,11 @@ def test_the_strip_shows_a_prompt_on_which_stages_differ(tmp_path: Path) -> None
             file.write_text(json.dumps(content))
         html = write_report(run).read_text(encoding="utf-8")
         start = html.index('<div class="strip">')
-        return html[start : html.index('<p class="note">', start) + 400]
+        return unescape(html[start : html.index('<p class="note">', start) + 400])
 
     told = strip_of("differ", {"pretrain": [1.0, None, 0.0, 1.0, 0.0, 1.0]})
-    assert "small&quot; &amp; low, 2”" in told and "did not all write right or all wrong" in told
-    assert "small&quot; &amp; low, 0”" in strip_of("alike", {}), "where none tells anything, the first"
+    assert "& low, 2”" in told and "did not all write right or all wrong" in told
+    assert "& low, 0”" in strip_of("alike", {}), "where none tells anything, the first"
     assert "“the word" in strip_of("unknown", {"pretrain": [None] * 6})
 
 
@@ -405,11 +433,11 @@ def test_no_torch() -> None:
 def test_the_times_say_that_stages_overlap_and_show_no_empty_column(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from experiments.report.tables import timing_table
+    from experiments.report.report import page_of
 
     result = read_result(make_chain(tmp_path / "run"))
     trained = sum(stage.run.seconds for stage in result.stages)
-    assert "more than 100 %" in timing_table(replace(result, total_seconds=trained / 2))
-    assert "more than 100 %" not in timing_table(replace(result, total_seconds=trained * 2))
+    assert "more than 100 %" in page_of(replace(result, total_seconds=trained / 2))
+    assert "more than 100 %" not in page_of(replace(result, total_seconds=trained * 2))
     finished = [replace(s, run=replace(s.run, sessions=[], status="finished")) for s in result.stages]
-    assert "Sessions" not in timing_table(replace(result, stages=finished))
+    assert "Sessions" not in page_of(replace(result, stages=finished))
