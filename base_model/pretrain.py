@@ -134,7 +134,7 @@ def micro_batch(x0_BSC: Tensor, eps_BSC: Tensor, sigma_B: Tensor, cond: Conditio
 
 def train(model: FlowModel, engine: Engine, data: Latents, cfg: Pretrain, start: int = 0) -> Iterator[Step]:
     """Yields after every update."""
-    own = dynamic_mu(token_count(model.unconditional(1).grids))
+    own = dynamic_mu(model.noise(1, generator(cfg.seed, 0, 0, "size")).shape[1])
     for step in range(start, cfg.steps):
         batch = data.batch(step, cfg.batch, engine.rank, engine.world_size)
         random = generator(cfg.seed, step, engine.rank, "flow")

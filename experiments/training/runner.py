@@ -47,7 +47,7 @@ from experiments.record.recorded_settings import rebuild
 from experiments.record.whole_files import plain
 from experiments.training.finish import agreed_checkpoint, finished_model
 from experiments.training.ranks import Onlooker, Termination, make_engine, meet, rank_of, ranks_of
-from experiments.training.start_from import open_either, starting_weights
+from experiments.training.start_from import always_takes_images, open_either, starting_weights
 from experiments.training.watch import Watch, in_force
 from preference_data.prompts import PromptSet
 from rewards.serving.flat_groups import SpreadMeter
@@ -296,7 +296,7 @@ def follow(
                 after = watch.look(step.index, experiment)
         told = termination.asked(engine) and done < steps
         if (done % experiment.save_every == 0 and done < steps) or after is None or told:
-            if isinstance(model, QwenImage):
+            if isinstance(model, QwenImage) and not always_takes_images(model):
                 with engine.averaged():
                     record.samples(step.index, *look(model.sized(model.native)))
             save_checkpoint(engine, checkpoints / f"update_{done:06d}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from base_model import pretrain, train_vae
+from base_model.data.mixture import TaskStream
 from base_model.devices import best_device
 from base_model.files import released
 from base_model.files.released import Released, load_base, read_base
@@ -38,6 +39,7 @@ def open_model(
     if experiment.base and parent is not None:
         raise ValueError(f"{experiment.name} can start from base {experiment.base} or from parent {parent}, not both")
     model = starting_model(experiment, parent, cache, device)
+    require_fitting_tasks(experiment, model)
     if not isinstance(model, Released):
         equip(model, experiment)
     if has_adapter(model.network):
@@ -45,6 +47,24 @@ def open_model(
     elif experiment.lora.rank:
         add_adapter(model.network, experiment.lora, experiment.seed)
     return model.sized(experiment.size) if any(experiment.size) else model
+
+
+def always_takes_images(model: QwenImage) -> bool:
+    """Whether the model edits only: nothing can be sampled from a prompt alone."""
+    return isinstance(model, Released) and model.base.task.fewest_pictures > 0
+
+
+def require_fitting_tasks(experiment: Experiment, model: QwenImage) -> None:
+    """Raises ValueError for a mixture with images from captions alone, of which the model makes none."""
+    if not (always_takes_images(model) and isinstance(experiment.data, TaskStream)):
+        return
+    assert isinstance(model, Released)
+    for i, mix in enumerate(experiment.data.mixes):
+        if mix.t2i:
+            raise ValueError(
+                f"{experiment.name}: data.mixes[{i}].t2i={mix.t2i:g} asks for images from their captions alone, and "
+                f"{model.base.task.takes()}; set t2i to 0"
+            )
 
 
 def require_same_adapter(experiment: Experiment, network: nn.Module, parent: Path | None) -> None:

@@ -1,0 +1,53 @@
+"""Mixed editing on a released checkpoint: its texts never end, so none are encoded ahead and the run goes through."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from base_model.data.mixture import Mix, TaskStream
+from base_model.data.stream import Stage, TextStream
+from experiments.configs import nano, nano_edit
+from experiments.experiment import Experiment
+from experiments.progress import Progress
+from experiments.record.record import read_run
+from experiments.training.runner import run, texts_of
+from experiments.training.start_from import open_model
+
+CLEAN = TextStream(seed=3, stages=(Stage(0, (0.05, 0.0, 0.0, 0.0, 0.95)),))
+
+
+def short(experiment: Experiment, base: Path, data: object) -> Experiment:
+    """Two updates of two small images."""
+    cfg = replace(experiment.algorithm, steps=2, batch=2, micro=2)
+    optim = replace(experiment.optim, muon_lr=0.0, warmup=0)
+    return replace(experiment, base=str(base), algorithm=cfg, optim=optim, data=data)  # type: ignore[arg-type]
+
+
+def test_mixed_editing_on_a_released_checkpoint_goes_through(edit: Path, tmp_path: Path) -> None:
+    """Also past a checkpoint: of prompts alone such a model samples nothing."""
+    edits = Mix(t2i=0.0, i2i=1.0, word=1.0, ink=1.0, place=1.0)
+    experiment = replace(short(nano_edit.config, edit, TaskStream(CLEAN, (edits,))), save_every=1)
+    run(experiment, tmp_path / "run", progress=Progress({experiment.name: 1.0}, io.StringIO()))
+    assert read_run(tmp_path / "run").status == "finished"
+
+
+@pytest.mark.parametrize("mixes", [(Mix(),), (Mix(t2i=0.0, word=1.0), Mix(start=3, t2i=0.5, word=1.0))])
+def test_images_from_captions_are_refused_where_a_checkpoint_edits_only(edit: Path, mixes: tuple[Mix, ...]) -> None:
+    with pytest.raises(ValueError, match=r"t2i=.* takes 1; set t2i to 0"):
+        open_model(short(nano_edit.config, edit, TaskStream(CLEAN, mixes)), None)
+
+
+def test_texts_are_known_ahead_only_where_they_end(tmp_path: Path) -> None:
+    tasks = TaskStream(CLEAN, (Mix(),))
+    limited = replace(CLEAN, limit=4)
+    assert texts_of(replace(nano_edit.config, data=tasks), tmp_path) is None
+    assert texts_of(replace(nano_edit.config, data=TaskStream(limited, (Mix(),))), tmp_path) is None
+    assert texts_of(replace(nano.sft, data=CLEAN), tmp_path) is None
+    assert len(texts_of(replace(nano.sft, data=limited), tmp_path) or []) == 4
+    two = replace(limited, stages=(*CLEAN.stages, replace(CLEAN.stages[0], start=5)))
+    assert texts_of(replace(nano.sft, data=two), tmp_path) is None, "a curriculum shows other captions later"
+    assert texts_of(replace(nano.grpo), tmp_path)
