@@ -15,7 +15,7 @@ def run(arguments: list[str]) -> int:
     plan, nano.evaluation = nano.evaluation, tiny_plan()  # before anything reads it
     assert plan != nano.evaluation
     if arguments == ["quickstart"]:
-        from experiments.quickstart import quickstart
+        from experiments.quickstart.quickstart import quickstart
 
         quickstart(Path("runs/quickstart"), tiny_chain(), tiny_plan())
         return 0

@@ -30,6 +30,7 @@ from experiments.planning.estimate import Setup
 from experiments.planning.from_experiment import Asked, plan
 from experiments.preferences.from_people import install
 from experiments.preferences.load_answers import load_answers, load_verdicts
+from experiments.record.metric_table import METRICS, explained
 from experiments.record.record import read_png, read_run
 from experiments.record.whole_files import plain, write_png
 from experiments.training.launch import rebuild
@@ -118,6 +119,7 @@ def test_an_algorithm_runs_from_its_name(config, parent, tmp_path):
     page = (PAGES / f"{Path(inspect.getfile(type(experiment.algorithm))).stem}.md").read_text(encoding="utf-8")
     unexplained = [name for name in done.metrics[0] if name not in ("step", "seconds") and f"`{name}`" not in page]
     assert not unexplained, unexplained
+    assert not [name for name in done.metrics[0] if explained(name, METRICS) is None]
     before, after = (load_model(place / "model").network.state_dict() for place in (parent, tmp_path / "run"))
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
@@ -139,6 +141,7 @@ def test_answers_of_people_reach_training(config, parent, tmp_path):
     page = (PAGES / f"{Path(inspect.getfile(type(experiment.algorithm))).stem}.md").read_text(encoding="utf-8")
     unexplained = [name for name in done.metrics[0] if name not in ("step", "seconds") and f"`{name}`" not in page]
     assert not unexplained, unexplained
+    assert not [name for name in done.metrics[0] if explained(name, METRICS) is None]
     model = load_model(parent / "model")
     given, verdicts = load_answers(model, folder), load_verdicts(model, folder)
     assert given.tie_N.tolist() == [False, False, True, True, True]
