@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -55,3 +57,15 @@ def test_a_tutorial_has_something_to_run(name: str) -> None:
     page = (tutorials.TUTORIALS / f"{name}.md").read_text(encoding="utf-8")
     assert {block.language for block in tutorials.blocks(page)} == {"sh", "python"}
     assert page.count("```sh") + page.count("```python") == len(tutorials.blocks(page)), "a block is not recognised"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_what_a_tutorial_imports_of_ours_is_there(name: str) -> None:
+    page = (tutorials.TUTORIALS / f"{name}.md").read_text(encoding="utf-8")
+    ours = r"^from ((?:preference_data|base_model|rewards|alignment|experiments)\S*) import (.+)$"
+    for module, words in re.findall(ours, page, re.MULTILINE):
+        for word in words.split(", "):
+            try:
+                importlib.import_module(f"{module}.{word}")
+            except ModuleNotFoundError:
+                assert hasattr(importlib.import_module(module), word), f"{module} has no {word}"
