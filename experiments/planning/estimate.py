@@ -8,8 +8,8 @@
 
     (A6)  peak = the most over phases of what stands and what the phase adds:
           encoding      weights whole, language model; before the engine is made, and gone after it
-          sampling      what stands, and one forward pass
-          decoding      what stands, and `DECODE` bytes a pixel of the images that are decoded together
+          sampling      what stands, and one forward pass; for pairs, weights whole instead of what stands
+          decoding      the same, and `DECODE` bytes a pixel of the images that are decoded together
           update        what stands, the gradients' sum, and a forward and backward pass
           checkpoint samples   decoding of the model's own size; the average takes the weights' place, which wait aside
 
@@ -90,6 +90,8 @@ class Beside:
     """decoding of checkpoint samples"""
     stays: bool = False
     """the language model is needed while training: the texts are not known beforehand"""
+    before: bool = False
+    """images are sampled for pairs before the engine is made: by the whole network, whatever the stage"""
 
 
 NOTHING = Beside()
@@ -184,10 +186,11 @@ def phases_gb(
     idle = 0.0
     if setup.zero == 3 and N > 1 and reference and setup.rank:  # (A7)
         idle = (min(need.parameters, LIVE) - min(need.parameters, LAYER)) * w / GB
+    drawing, drawn = (loaded, loaded) if beside.before else (stands + kept, stands + kept - idle)
     return {
         "encoding": (loaded + beside.language) * bool(beside.language),
-        "sampling": stands + kept + beside.sampling,
-        "decoding": stands + kept - idle + beside.decoding,
+        "sampling": drawing + beside.sampling,
+        "decoding": drawn + beside.decoding,
         "update": stands - idle + memory["gradients"] + memory["activations"],
         "checkpoint samples": (stands + kept - idle + aside + beside.samples) * bool(beside.samples),
     }

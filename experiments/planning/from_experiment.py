@@ -143,6 +143,7 @@ def beside_of(experiment: Experiment | None, preset: str, size: tuple[int, int])
     return Beside(
         AUTOENCODER_GB, LANGUAGE_GB, rows * (image + NO_PROMPT) * FORWARD * width / GB,
         decoded * image * side * DECODE / GB, looked * native * side * DECODE / GB, texts_unknown(experiment),
+        experiment.pairs is not None,
     )  # fmt: skip
 
 

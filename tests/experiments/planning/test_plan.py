@@ -215,6 +215,21 @@ def test_stage_3_gathers_ahead_only_where_passes_are_alike() -> None:
     )
 
 
+@pytest.mark.parametrize("zero", [2, 3])
+def test_images_of_pairs_are_sampled_by_the_whole_network(zero: int) -> None:
+    """They are made before there is an engine that could cut it."""
+    from experiments.configs import CONFIGS
+    from experiments.planning.from_experiment import accounts
+
+    setup = replace(SETUP, zero=zero, rank=64)
+    ways = accounts(CONFIGS["qwen_dpo_lora"], asked("qwen_dpo_lora", setup=setup, text=101))
+    phases = next(way for way in ways if way.setup.zero == zero and not way.setup.offload).phases
+    whole = 2 * (20_430_401_088 + 187_957_248) / 1e9
+    assert phases["sampling"] == pytest.approx(44.16, rel=0.02), "counted on a card that is none"
+    assert phases["decoding"] == pytest.approx(49.58, rel=0.02)
+    assert whole < phases["sampling"] < phases["decoding"] < phases["encoding"]
+
+
 def test_time_is_work_over_speed() -> None:
     need = footprint(PRESETS["qwen_image"], Lora(), Pass(1, (64, 64), 512), True)
     tokens, P = 4608, 60 * (339_831_296 - 2 * 6 * 3072 * 3073)  # blocks without modulation, half of them a stream
