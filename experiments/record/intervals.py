@@ -18,15 +18,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from preference_data.statistics.scores import bounded_difference, bounded_mean
+from preference_data.statistics.scores import bounded_difference, bounded_mean, student
 from preference_data.statistics.shares import quantile_t
 
 CHUNK = 2**20
 """Resampled values held at a time."""
 FEW = 20
 """Prompts from which on (2) resamples."""
-ALIKE = 1e-12
-"""Of the largest value: values no further apart are alike but for rounding."""
 
 
 def unjudged(*values_P: np.ndarray) -> int:
@@ -65,13 +63,11 @@ def _resampled(values: np.ndarray, seed: int, n: int, level: float) -> tuple[flo
     """(2) of at least two finite values."""
     from scipy.special import ndtr
 
-    if np.ptp(values) <= ALIKE * max(1.0, float(np.abs(values).max())):
-        return float("nan"), float("nan")
+    limits = student(values, level)
+    if len(values) < FEW or math.isnan(limits[0]):
+        return limits
     freedom = len(values) - 1
     reach = quantile_t(0.5 + level / 2.0, freedom)
-    if len(values) < FEW:
-        mean, half = float(values.mean()), reach * float(values.std(ddof=1)) / math.sqrt(len(values))
-        return mean - half, mean + half
     random = np.random.default_rng(seed)
     rows = max(CHUNK // len(values), 1)
     means = [

@@ -1,12 +1,16 @@
 """Means of scores from 0 to 1, one a prompt: intervals that keep a width where few prompts came out alike.
 
-    (1)  a mean m of n scores is as sure as a share of n' = n m (1 - m) / v right answers, at least n, and has their
+    (1)  a mean m of n scores is as sure as a share of n' = m (1 - m) / v right answers, at least n, and has their
          interval (Clopper & Pearson 1934): for scores that are 0 or 1, n' is n
-    (2)  v is the variance of the scores with one further prompt that is wholly right or wrong, because few prompts that
-         came out alike do not show that the next one will
+    (2)  v is the variance of the mean, sum (x - m)^2 / n^2, with one further prompt at the far end of the scale,
+         because few prompts that came out alike do not show that the next one will
     (3)  a mean difference is the mean gain minus the mean loss, each with (1), added as in Newcombe (1998)
+    (4)  an AUC is the mean over pairs of one of either kind; v is that of DeLong, DeLong & Clarke-Pearson (1988) with
+         the pairs of a prompt together (Obuchowski 1997). It is never above m (1 - m) / n, n the rarer kind's number
+         (van Dantzig 1951). Its parts are means already, so the further prompt is wholly right or wrong by chance
+    (5)  what has no bounds has Student's interval; Spearman's rho that of Bonett & Wright (2000) on Fisher's scale
 
-Shapes: P prompts.
+Shapes: N values, P prompts, C clusters.
 """
 
 from __future__ import annotations
@@ -15,7 +19,12 @@ import math
 
 import numpy as np
 
-from preference_data.statistics.shares import LEVEL, exact
+from preference_data.statistics.shares import LEVEL, NAN, Counted, exact, quantile_t
+
+ALIKE = 1e-12
+"""Of the largest value: values no further apart are alike but for rounding."""
+FEW_RANKS = 10
+"""Pairs below which no interval of a rank correlation is given."""
 
 
 def bounded_mean(value_P: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
@@ -34,14 +43,77 @@ def bounded_difference(value_P: np.ndarray, level: float = LEVEL) -> tuple[float
     return max(low, -1.0), min(high, 1.0)
 
 
+def bounded(
+    mean: float, variance: float, count: float, level: float = LEVEL, further: float | None = None
+) -> tuple[float, float, float]:
+    """(low, high, worth) by (1) and (2) of a mean with this sampling variance over `count` independent prompts.
+
+    `further` is the square of what one further prompt adds; that of (2) when not given.
+    """
+    further = max(mean, 1.0 - mean) ** 2 if further is None else further
+    worth = max(mean * (1.0 - mean) / (variance + further / count**2), count)
+    low, high = exact(mean * worth, worth, level)
+    return min(low, mean), max(high, mean), worth
+
+
 def _interval(value_P: np.ndarray, level: float) -> tuple[float, float, float, float]:
     """(mean, low, high, spread of a prompt) by (1) and (2); at least one score."""
     count, mean = len(value_P), float(value_P.mean())
+    variance = float(((value_P - mean) ** 2).sum()) / count**2
+    low, high, _ = bounded(mean, variance, count, level)
+    far = max(mean, 1.0 - mean) / count
+    return mean, low, high, math.sqrt((variance + far * far) * count)
+
+
+def clustered(value_N: np.ndarray, weight_N: np.ndarray, cluster_N: np.ndarray, level: float = LEVEL) -> Counted:
+    """(1) of the weighted mean of values from 0 to 1 whose clusters are independent; all NaN without weight."""
+    used = weight_N > 0
+    if not used.any():
+        return Counted(NAN, NAN, NAN, 0.0)
+    weight = weight_N[used] / weight_N[used].sum()
+    mean = float(weight @ value_N[used])
+    _, place = np.unique(cluster_N[used], return_inverse=True)
+    share_C = np.bincount(place, weights=weight)
+    gap_C = np.bincount(place, weights=weight * (value_N[used] - mean))
+    return Counted(mean, *bounded(mean, float(gap_C @ gap_C), 1.0 / float(share_C @ share_C), level))
+
+
+def auc(value_N: np.ndarray, positive_N: np.ndarray, cluster_N: np.ndarray, level: float = LEVEL) -> Counted:
+    """(4): P(a positive is above a negative) + half P(equal); all NaN without both kinds."""
+    from scipy.stats import rankdata
+
+    positive = positive_N.astype(bool)
+    up, down = int(positive.sum()), int((~positive).sum())
+    if not up or not down:
+        return Counted(NAN, NAN, NAN, 0.0)
+    within = np.empty(len(value_N))
+    within[positive], within[~positive] = rankdata(value_N[positive]), rankdata(value_N[~positive])
+    below = rankdata(value_N) - within  # of the other kind, equal ones half
+    right = np.where(positive, below / down, 1.0 - below / up)
+    mean = float(right[positive].mean())
+    _, place = np.unique(cluster_N, return_inverse=True)
+    gap_C = np.bincount(place, weights=(right - mean) / np.where(positive, up, down))
+    kinds = [np.bincount(place[which]) / which.sum() for which in (positive, ~positive)]
+    count = min(1.0 / float(share @ share) for share in kinds)
     smooth = (count * mean + 0.5) / (count + 1.0)
-    variance = (float(((value_P - mean) ** 2).sum()) + smooth * (1.0 - smooth)) / count
-    worth = max(count * mean * (1.0 - mean) / variance, float(count))
-    low, high = exact(mean * worth, worth, level)
-    return mean, low, high, math.sqrt(variance)
+    return Counted(mean, *bounded(mean, float(gap_C @ gap_C), count, level, smooth * (1.0 - smooth)))
+
+
+def student(value_C: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    """(low, high) of the mean by (5); NaN for fewer than two, and for values that are alike but for rounding."""
+    if len(value_C) < 2 or np.ptp(value_C) <= ALIKE * max(1.0, float(np.abs(value_C).max())):
+        return NAN, NAN
+    half = quantile_t(0.5 + level / 2.0, len(value_C) - 1) * float(value_C.std(ddof=1)) / math.sqrt(len(value_C))
+    return float(value_C.mean()) - half, float(value_C.mean()) + half
+
+
+def rho_interval(rho: float, count: int, level: float = LEVEL) -> tuple[float, float]:
+    """(low, high) of Spearman's rho of so many pairs by (5); NaN for fewer than `FEW_RANKS`."""
+    if not count >= FEW_RANKS or math.isnan(rho):
+        return NAN, NAN
+    middle = math.atanh(max(min(rho, 1.0 - 1e-12), 1e-12 - 1.0))
+    half = quantile_t(0.5 + level / 2.0, count - 2) * math.sqrt((1.0 + rho * rho / 2.0) / (count - 3))
+    return math.tanh(middle - half), math.tanh(middle + half)
 
 
 def _added(a: float, b: float, related: float) -> float:

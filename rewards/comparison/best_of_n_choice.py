@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from rewards.comparison.correlation import PEOPLE, people_P
-from rewards.comparison.resample import Clusters, Estimate, interval
+from rewards.comparison.resample import Estimate, of_prompts
 from rewards.comparison.score_table import Table
 
 LEAST = 0.05
@@ -53,7 +53,7 @@ def distance(n: int) -> float:
     return math.sqrt(max(math.log(n) - (n - 1) / n, 0.0))
 
 
-def best_of_n(table: Table, gold: str, seed: int) -> dict[str, Any]:
+def best_of_n(table: Table, gold: str) -> dict[str, Any]:
     """(1) to (3) of every reward that scores single pictures; {} when no prompt has two pictures with a gold value.
 
     `gold` is "people" or a reward; it is not compared with itself.
@@ -76,7 +76,7 @@ def best_of_n(table: Table, gold: str, seed: int) -> dict[str, Any]:
         # The same prompts carry every point: those with as many pictures as the largest n asks for.
         members = [m for m in members if len(m) >= sizes[-1]]
         rows.append({"reward": name, "prompts": len(members), "pictures": int(sum(map(len, members))),
-                     **_curves(name, members, score, gold_P, sizes, seed)})  # fmt: skip
+                     **_curves(name, members, score, gold_P, sizes)})  # fmt: skip
     return {"gold": gold, "rewards": rows} if rows else {}
 
 
@@ -100,9 +100,8 @@ def _common(members: list[np.ndarray]) -> list[int]:
 
 
 def _curves(
-    name: str, members: list[np.ndarray], score: dict[str, np.ndarray], gold_P: np.ndarray, sizes: list[int], seed: int
+    name: str, members: list[np.ndarray], score: dict[str, np.ndarray], gold_P: np.ndarray, sizes: list[int]
 ) -> dict[str, Any]:
-    clusters = Clusters(np.arange(len(members)), seed)
     counts = np.array([len(m) for m in members])
     alike = [(np.flatnonzero(counts == k), np.stack([m for m in members if len(m) == k])) for k in np.unique(counts)]
 
@@ -115,21 +114,18 @@ def _curves(
 
     base_C, proxy_C = chosen(gold_P, 1, gold_P), chosen(gold_P, 1, score[name])
     others = [score[r] for r in score if r != name]
-    points, gains, draws = [], [], []
+    points, gains = [], []
     for n in sizes:
-        gain, gain_B, count, c = clusters.ratio(chosen(score[name], n, gold_P) - base_C, np.ones(len(members)))
-        gains.append(gain)
-        draws.append(gain_B)
+        gains.append(chosen(score[name], n, gold_P) - base_C)
         means = [_known_mean(chosen, score[name], n, other) for other in others]
-        gold = interval(gain, gain_B, count, c) if n > 1 else Estimate(0.0, 0.0, 0.0, count, c)
+        gold = of_prompts(gains[-1]) if n > 1 else Estimate(0.0, 0.0, 0.0, len(members), len(members))
         points.append({
             "n": n, "distance": distance(n), "gold": asdict(gold),
             "proxy": float((chosen(score[name], n, score[name]) - proxy_C).mean()),
             "spread_of_others": float(np.nanstd(means)) if np.isfinite(means).sum() > 1 else float("nan"),
         })  # fmt: skip
     oracle = float((chosen(gold_P, sizes[-1], gold_P) - base_C).mean())
-    return {"points": points, "oracle": oracle, **_bend([distance(n) for n in sizes], np.array(gains), np.array(draws),
-                                                        len(members))}  # fmt: skip
+    return {"points": points, "oracle": oracle, **_bend([distance(n) for n in sizes], np.array(gains))}  # fmt: skip
 
 
 def _known_mean(
@@ -141,13 +137,15 @@ def _known_mean(
     return float(chosen(by, n, np.where(known_P, other_P, 0.0)).sum()) / weight if weight > 0 else math.nan
 
 
-def _bend(d: list[float], gain_S: np.ndarray, gain_SB: np.ndarray, clusters: int) -> dict[str, Any]:
-    """(3), with the interval of b, and the distance of the peak where b is above 0; {} with fewer than four sizes."""
+def _bend(d: list[float], gain_SC: np.ndarray) -> dict[str, Any]:
+    """(3), with the interval of b, and the distance of the peak where b is above 0; {} with fewer than four sizes.
+
+    The fit is linear in the gains, so that the mean of every prompt's own a and b is that of the curve.
+    """
     if len(d) < 4:
         return {}
     x = np.array([[v, -v * v] for v in d[1:]])
-    a, b = np.linalg.lstsq(x, gain_S[1:], rcond=None)[0]
-    draws = np.linalg.lstsq(x, gain_SB[1:], rcond=None)[0]
-    found: Estimate = interval(float(b), draws[1], len(d) - 1, clusters)
-    peak = float(a / (2 * b)) if b > 0 and found.low > 0 and gain_S.max() > LEAST else None
-    return {"slope": float(a), "bend": asdict(found), "peak_distance": peak}
+    slope_C, bend_C = np.linalg.lstsq(x, gain_SC[1:], rcond=None)[0]
+    a, found = float(slope_C.mean()), of_prompts(bend_C)
+    peaks = found.value > 0 and found.low > 0 and gain_SC.mean(axis=1).max() > LEAST
+    return {"slope": a, "bend": asdict(found), "peak_distance": a / (2 * found.value) if peaks else None}

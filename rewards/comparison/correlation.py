@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from rewards.comparison.resample import interval
+from preference_data.statistics.scores import bounded_mean
 from rewards.comparison.score_table import Table
 
 PEOPLE = "people"
-RESAMPLES = 200
 
 
 def people_P(table: Table) -> np.ndarray:
@@ -31,34 +30,26 @@ def people_P(table: Table) -> np.ndarray:
     return np.where(seen > 0, won / np.maximum(seen, 1e-12), np.nan)
 
 
-def ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, equal values sharing their mean rank."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(count)
-    found: np.ndarray = (last - (count - 1) / 2.0)[place]
-    return found
-
-
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """(2) over the places where both are known; NaN with fewer than three, or when one is constant."""
+    from scipy.stats import spearmanr
+
     known = ~np.isnan(a) & ~np.isnan(b)
-    if known.sum() < 3:
+    if known.sum() < 3 or np.ptp(a[known]) == 0.0 or np.ptp(b[known]) == 0.0:
         return float("nan")
-    x, y = ranks(a[known]), ranks(b[known])
-    x, y = x - x.mean(), y - y.mean()
-    size = np.sqrt((x * x).sum() * (y * y).sum())
-    return float((x * y).sum() / size) if size > 0 else float("nan")
+    return float(spearmanr(a[known], b[known]).statistic)
 
 
 def tau_b(a: np.ndarray, b: np.ndarray) -> float:
     """(1) of one prompt; NaN when undefined."""
-    i, j = np.triu_indices(len(a), 1)
-    x, y = np.sign(a[i] - a[j]), np.sign(b[i] - b[j])
-    size = np.sqrt((x != 0).sum() * (y != 0).sum())
-    return float((x * y).sum() / size) if size > 0 else float("nan")
+    from scipy.stats import kendalltau
+
+    if np.ptp(a) == 0.0 or np.ptp(b) == 0.0:
+        return float("nan")
+    return float(kendalltau(a, b).statistic)
 
 
-def correlation(table: Table, seed: int) -> dict[str, Any]:
+def correlation(table: Table) -> dict[str, Any]:
     """Both matrices over the rewards that score single pictures and people, ordered so that alike ones are
     neighbours."""
     names = [r for r in table.rewards if r not in table.pairwise] + [PEOPLE]
@@ -68,26 +59,20 @@ def correlation(table: Table, seed: int) -> dict[str, Any]:
     members = [np.flatnonzero(prompt_P == i) for i in range(len(ids))] if len(ids) < 2 else _members(prompt_P)
     count = len(names)
     within, low, high = (np.full((count, count), np.nan) for _ in range(3))
-    random = np.random.default_rng(seed)
-    draws_BC = random.multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=RESAMPLES).astype(float)
     pooled = np.full((count, count), np.nan)
     for a in range(count):
         for b in range(a, count):
             known = ~np.isnan(value_KP[a]) & ~np.isnan(value_KP[b])
             tau_C = np.array([tau_b(value_KP[a][m], value_KP[b][m]) for g in members if len(m := g[known[g]]) > 1]
                              if a != b else [1.0])  # fmt: skip
-            index = np.array([i for i, g in enumerate(members) if known[g].sum() > 1]) if a != b else np.array([0])
             defined = ~np.isnan(tau_C)
             pooled[a, b] = pooled[b, a] = spearman(value_KP[a], value_KP[b])
             if not defined.any():
                 continue
             within[a, b] = within[b, a] = tau_C[defined].mean()
             if a != b:
-                weights = draws_BC[:, index[defined]]
-                with np.errstate(invalid="ignore"):  # a resample without a defined prompt says nothing, and not 0
-                    spread = (weights @ tau_C[defined]) / weights.sum(1)
-                found = interval(within[a, b], spread, int(defined.sum()), int(defined.sum()))
-                low[a, b], high[a, b] = low[b, a], high[b, a] = found.low, found.high
+                low[a, b], high[a, b] = 2.0 * np.array(bounded_mean((tau_C[defined] + 1.0) / 2.0)) - 1.0
+                low[b, a], high[b, a] = low[a, b], high[a, b]
     order = neighbours(pooled)
     shuffle = np.ix_(order, order)
     return {

@@ -1,25 +1,22 @@
-"""How sure a number over pairs is, when pairs of one prompt depend on each other: prompts are resampled, never pairs.
+"""How sure a number over pairs is, when pairs of one prompt depend on each other: prompts are what is independent.
 
     (1)  ratio = sum_i w_i x_i / sum_i w_i       in a resample every prompt counts as often as it was drawn
-    (2)  the percentile interval of the bootstrap, expanded for few prompts: its tails are those of a t distribution
-         (Hesterberg 2015, "What teachers should know about the bootstrap", section 4)
 
-(2) is for what is measured. What is counted (right, half right or wrong) has the intervals and tests of
-`preference_data.statistics.shares`, because resamples of five right answers are five right answers. The same resamples
-serve all rewards, so that differences between them are paired.
+The resamples say how often each reward comes first; the same ones serve all, so that they are paired. Intervals come
+from `preference_data.statistics`, because resamples of five right answers are five right answers.
 
 Shapes: N pairs, C clusters (prompts), B resamples, R rewards.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from preference_data.statistics.shares import NAN, Counted, difference, quantile_t, share, sign_flip
+from preference_data.statistics.scores import clustered, student
+from preference_data.statistics.shares import NAN, Counted, difference, share, sign_flip
 
 HALVES = (-1.0, -0.5, 0.0, 0.5, 1.0)
 """Values of what is counted: a pair is right, half right or wrong; negative in differences of two rewards."""
@@ -75,40 +72,31 @@ class Clusters:
         return value, draws_B, int(used.sum()), int((below_C > 0).sum())
 
     def estimate(self, value_N: np.ndarray, weight_N: np.ndarray | None = None) -> Estimate:
-        """The weighted mean with its interval; without weights every pair that is not NaN counts once.
+        """The weighted mean of values from 0 to 1, or from -1 to 1 where they are `HALVES`, with its interval.
 
-        Of counts (`HALVES`) the interval of a share, or of a difference where some are negative; else (2).
+        Without weights every pair that is not NaN counts once.
         """
         weight_N = (~np.isnan(value_N)).astype(np.float64) if weight_N is None else weight_N
         used = weight_N > 0
         if not np.isin(value_N[used], HALVES).all():
-            return interval(*self.ratio(value_N, weight_N))
+            return counted(clustered(value_N, weight_N, self._place_N), self._place_N[used])
         of = difference if (value_N[used] < 0).any() else share
-        return self._counted(of(value_N, weight_N, self._place_N), used)
+        return counted(of(value_N, weight_N, self._place_N), self._place_N[used])
 
     def difference(self, value_N: np.ndarray, weight_N: np.ndarray | None = None) -> tuple[Estimate, float]:
         """(the mean difference of two rewards' counts with its interval, p of "they do not differ"); NaN is no pair."""
         weight_N = (~np.isnan(value_N)).astype(np.float64) if weight_N is None else weight_N
         used = weight_N > 0
-        found = self._counted(difference(value_N, weight_N, self._place_N), used)
+        found = counted(difference(value_N, weight_N, self._place_N), self._place_N[used])
         return found, sign_flip(self.sums(np.where(used, value_N, 0.0) * weight_N)) if used.any() else NAN
 
-    def _counted(self, found: Counted, used: np.ndarray) -> Estimate:
-        clusters = len(np.unique(self._place_N[used]))
-        return Estimate(found.value, found.low, found.high, int(used.sum()), clusters, found.worth)
+
+def counted(found: Counted, cluster_N: np.ndarray) -> Estimate:
+    """The estimate over pairs of these clusters."""
+    return Estimate(found.value, found.low, found.high, len(cluster_N), len(np.unique(cluster_N)), found.worth)
 
 
-def interval(value: float, draws_B: np.ndarray, n: int, clusters: int, level: float = 0.95) -> Estimate:
-    """(2); without an interval when fewer than two clusters carry the value, or when the resamples are all alike."""
-    draws = draws_B[np.isfinite(draws_B)]
-    if clusters < 2 or len(draws) < 2 or not math.isfinite(value) or not np.ptp(draws) > 1e-12:
-        return Estimate(value, NAN, NAN, n, clusters)
-    tail = _tail(clusters, level)
-    low, high = np.quantile(draws, [tail, 1 - tail])
-    return Estimate(value, float(low), float(high), n, clusters)
-
-
-def _tail(clusters: int, level: float) -> float:
-    from scipy.special import ndtr
-
-    return float(ndtr(-math.sqrt(clusters / (clusters - 1)) * quantile_t(0.5 + level / 2, clusters - 1)))
+def of_prompts(value_C: np.ndarray) -> Estimate:
+    """The mean of one value a prompt that has no bounds, with Student's interval; NaN without a prompt."""
+    value = float(value_C.mean()) if len(value_C) else NAN
+    return Estimate(value, *student(value_C), len(value_C), len(value_C))

@@ -14,12 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from preference_data.statistics.shares import exact
-from rewards.comparison.resample import Clusters, Estimate, interval
+from preference_data.statistics import scores
+from rewards.comparison.resample import Clusters, Estimate, counted
 from rewards.comparison.score_table import Table
-
-REPEATS = 200
-"""Resamples of an AUC, which has to be counted anew in each."""
 
 
 def ties(table: Table, clusters: Clusters, seed: int) -> dict[str, Any]:
@@ -46,8 +43,8 @@ def ties(table: Table, clusters: Clusters, seed: int) -> dict[str, Any]:
         rows.append({
             "reward": name, "three_way": asdict(clusters.estimate(right_N)),
             "threshold": float(np.mean(thresholds)) if min(thresholds) >= 0 else float("nan"),
-            "tie_auc": asdict(auc(np.abs(gap_N), label_N != 0, tied_N, table.prompt_N, seed)),
-            "both_bad_auc": asdict(auc(mean_N, ~bad_N, bad_N, table.prompt_N, seed)),
+            "tie_auc": asdict(auc(np.abs(gap_N), label_N != 0, tied_N, table.prompt_N)),
+            "both_bad_auc": asdict(auc(mean_N, ~bad_N, bad_N, table.prompt_N)),
         })  # fmt: skip
     shares = [float((used_N & (label_N == k)).sum() / used_N.sum()) for k in (-1, 0, 1)]
     most_frequent = max(shares)
@@ -71,39 +68,10 @@ def tie_threshold(gap_N: np.ndarray, label_N: np.ndarray) -> float:
     return float((size[best] + size[best + 1]) / 2) if best + 1 < len(size) else float(size[best])
 
 
-def auc(
-    value_N: np.ndarray, positive_N: np.ndarray, negative_N: np.ndarray, prompt_N: np.ndarray, seed: int
-) -> Estimate:
+def auc(value_N: np.ndarray, positive_N: np.ndarray, negative_N: np.ndarray, prompt_N: np.ndarray) -> Estimate:
     """P(a positive is above a negative) + half P(equal), with an interval over prompts; NaN without both kinds."""
     known = ~np.isnan(value_N) & (positive_N | negative_N)
-    value, positive, prompt = value_N[known], positive_N[known], prompt_N[known]
-    if not positive.any() or positive.all():
-        return Estimate(float("nan"))
-    ids, place = np.unique(prompt, return_inverse=True)
-    random = np.random.default_rng(seed)
-    order = np.argsort(value, kind="stable")
-    first = np.concatenate([[True], np.diff(value[order]) != 0])
-    group = np.cumsum(first) - 1
-    draws = []
-    for k in range(REPEATS + 1):
-        weight = np.ones(len(value)) if k == 0 else np.bincount(
-            random.integers(len(ids), size=len(ids)), minlength=len(ids)
-        )[place].astype(float)  # fmt: skip
-        draws.append(_weighted_auc(positive[order], weight[order], group))
-    found = interval(draws[0], np.array(draws[1:]), int(known.sum()), len(ids))
-    if found.value == found.value and found.low != found.low:  # no resample differs: as a share of the rarer kind
-        few = min(len(np.unique(prompt[positive])), len(np.unique(prompt[~positive])))
-        found = Estimate(found.value, *exact(found.value * few, few), found.n, found.clusters)
-    return found
-
-
-def _weighted_auc(positive: np.ndarray, weight: np.ndarray, group: np.ndarray) -> float:
-    """Values come sorted; `group` numbers equal ones."""
-    up = np.bincount(group, weights=weight * positive)
-    down = np.bincount(group, weights=weight * ~positive)
-    total = up.sum() * down.sum()
-    below = np.cumsum(down) - down
-    return float((up * (below + down / 2)).sum() / total) if total else float("nan")
+    return counted(scores.auc(value_N[known], positive_N[known], prompt_N[known]), prompt_N[known])
 
 
 def order(table: Table, clusters: Clusters) -> list[dict[str, Any]]:

@@ -18,17 +18,17 @@ from typing import Any
 
 import numpy as np
 
+from preference_data.statistics.scores import rho_interval
 from preference_data.statistics.shares import adjusted, quantile_t
 from rewards.comparison.calibration import fit_temperature, sigmoid
 from rewards.comparison.correlation import spearman
-from rewards.comparison.resample import Clusters, interval
+from rewards.comparison.resample import Clusters, Estimate
 from rewards.comparison.score_table import Table
 
 COVARIATES = ("brightness", "saturation", "contrast", "sharpness", "detail", "border", "aspect", "area")
 EXCESS = 0.10
 """Share of pairs by which a preference for a covariate has to exceed people's before it is a bias worth a word."""
 RIDGE = 1e-3
-RESAMPLES = 300
 
 
 def covariates(picture_3HW: np.ndarray) -> dict[str, float]:
@@ -53,7 +53,7 @@ def covariates(picture_3HW: np.ndarray) -> dict[str, float]:
     }  # fmt: skip
 
 
-def bias(table: Table, fact_KP: dict[str, np.ndarray], clusters: Clusters, seed: int) -> dict[str, Any]:
+def bias(table: Table, fact_KP: dict[str, np.ndarray], clusters: Clusters) -> dict[str, Any]:
     """(1) and (2) of every reward and covariate [P], NaN where unknown; (3) of every reward."""
     label_N = table.label_N
     names = [k for k, value_P in fact_KP.items() if len(np.unique(value_P[~np.isnan(value_P)])) > 1]
@@ -81,7 +81,7 @@ def bias(table: Table, fact_KP: dict[str, np.ndarray], clusters: Clusters, seed:
         row["p_holm"], excess, own = p, row["excess"]["value"], row["reward_share"]["value"] - 0.5
         # A coin's half is less than people's two thirds, and no bias: the reward itself must lean that way.
         row["leans"] = bool(p < 0.05 and abs(excess) >= EXCESS and own * excess > 0 and abs(own) > 0.05)
-    return {"rows": rows, "between_prompts": between_prompts(table, seed)}
+    return {"rows": rows, "between_prompts": between_prompts(table)}
 
 
 def contextual(gap_N: np.ndarray, delta_KN: dict[str, np.ndarray], table: Table) -> dict[str, dict[str, float]]:
@@ -117,14 +117,13 @@ def contextual(gap_N: np.ndarray, delta_KN: dict[str, np.ndarray], table: Table)
     }
 
 
-def between_prompts(table: Table, seed: int) -> list[dict[str, Any]]:
+def between_prompts(table: Table) -> list[dict[str, Any]]:
     """(3), with an interval over prompts."""
     length: dict[str, int] = {p.prompt.id: len(p.prompt.text) for p in table.pictures}
     ids = list(length)
     where = {prompt: i for i, prompt in enumerate(ids)}
     place_P = np.array([where[p.prompt.id] for p in table.pictures])
     length_C = np.array([length[i] for i in ids], dtype=float)
-    random = np.random.default_rng(seed)
     rows = []
     for r, name in enumerate(table.rewards):
         score_P = table.score_RP[r]
@@ -134,8 +133,7 @@ def between_prompts(table: Table, seed: int) -> list[dict[str, Any]]:
         top = np.bincount(place_P[known], weights=score_P[known], minlength=len(ids))
         count = np.bincount(place_P[known], minlength=len(ids))
         mean_C = np.where(count > 0, top / np.maximum(count, 1), np.nan)
-        draws = random.integers(len(ids), size=(RESAMPLES, len(ids)))
-        spread = np.array([spearman(mean_C[d], length_C[d]) for d in draws])
-        value = spearman(mean_C, length_C)
-        rows.append({"reward": name, "prompt_length": asdict(interval(value, spread, int(known.sum()), len(ids)))})
+        value, prompts = spearman(mean_C, length_C), int((count > 0).sum())
+        found = Estimate(value, *rho_interval(value, prompts), int(known.sum()), prompts)
+        rows.append({"reward": name, "prompt_length": asdict(found)})
     return rows

@@ -46,6 +46,8 @@ def few(kind: str, rng: np.random.Generator, prompts: int) -> tuple[np.ndarray, 
     """Scores of so many prompts, and their mean in truth: words that are right or wrong, or how much of each is."""
     p = float(kind.split()[1])
     right = rng.random(prompts) < p
+    if kind.startswith("beta"):  # nearly all at one end, whatever the mean
+        return rng.beta(p, 1 - p, prompts), p
     if kind.startswith("exact"):
         return right.astype(float), p
     return np.where(right, 1.0, rng.beta(2, 2, prompts)), p + (1 - p) / 2
@@ -65,14 +67,17 @@ def coverage(kind: str, prompts: int, trials: int) -> tuple[float, float]:
     return mean / trials, paired / trials
 
 
-@pytest.mark.parametrize(("kind", "prompts"), [("exact .95", 5), ("exact .9", 10), ("ned .9", 5), ("ned .8", 20)])
+@pytest.mark.parametrize(
+    ("kind", "prompts"),
+    [("exact .95", 5), ("exact .9", 10), ("ned .9", 5), ("ned .8", 20), ("beta .95", 30), ("beta .98", 60)],
+)
 def test_few_prompts_are_covered(kind: str, prompts: int) -> None:
     assert min(coverage(kind, prompts, 300)) >= 0.92
 
 
 @pytest.mark.slow
 def test_every_mean_and_difference_is_covered_at_any_number_of_prompts() -> None:
-    kinds = [f"{name} {p}" for name in ("exact", "ned") for p in (0.3, 0.6, 0.8, 0.9, 0.95)]
+    kinds = [f"{name} {p}" for name in ("exact", "ned", "beta") for p in (0.05, 0.3, 0.6, 0.8, 0.9, 0.95)]
     found = {(kind, n): coverage(kind, n, 1000) for kind in kinds for n in (2, 5, 10, 20, 30, 60)}
     assert all(min(held) >= 0.92 for held in found.values()), {k: v for k, v in found.items() if min(v) < 0.92}
 

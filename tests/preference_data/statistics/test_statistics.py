@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from preference_data.statistics.ranking import Comparison, Ranking, bradley_terry, davidson, rao_kupper
+from preference_data.statistics.scores import auc, clustered, rho_interval, student
 from preference_data.statistics.shares import (
+    Counted,
     adjusted,
     binomial_p,
     difference,
@@ -21,7 +23,8 @@ from preference_data.statistics.shares import (
     share,
     sign_flip,
 )
-from rewards.comparison.resample import Clusters, interval
+from rewards.comparison.correlation import spearman
+from rewards.comparison.resample import Clusters
 
 PROMPTS, ACCURACIES = (5, 10, 20, 30, 60), (0.6, 0.8, 0.9, 0.95)
 
@@ -148,8 +151,7 @@ def test_textbook_values() -> None:
 
 
 def test_resamples_that_are_all_alike_are_no_interval() -> None:
-    alike = interval(0.7, np.full(500, 0.7), 5, 5)
-    assert math.isnan(alike.low) and math.isnan(alike.high)
+    assert all(math.isnan(v) for v in student(np.full(5, 0.7))) and all(math.isnan(v) for v in student(np.ones(1)))
     clusters = Clusters(np.arange(3), 0)
     found = clusters.estimate(np.ones(3))
     assert found.low < 0.4 and found.high == 1.0  # three right answers are not certainty
@@ -216,3 +218,75 @@ def test_few_prompts_give_wide_ratings_and_one_gives_none() -> None:
             low, high = bradley_terry(found).difference("a", "b")[1:]
             held[prompts] += low <= 0.47 <= high  # logit of the mean share
     assert all(value / 300 >= 0.92 for value in held.values()), held
+
+
+def auc_study(rng: np.random.Generator, prompts: int, pairs: int, area: float) -> Counted:
+    """Normal scores of both kinds; a prompt's scores have something in common, which moves both kinds alike."""
+    from scipy.stats import norm
+
+    cluster = np.repeat(np.arange(prompts), pairs)
+    positive = rng.random(len(cluster)) < 0.6
+    score = math.sqrt(0.7) * rng.normal(size=len(cluster)) + math.sqrt(0.3) * rng.normal(size=prompts)[cluster]
+    return auc(score + norm.ppf(area) * math.sqrt(2.0) * positive, positive, cluster)
+
+
+def brier_study(rng: np.random.Generator, prompts: int, pairs: int, accuracy: float) -> tuple[Counted, float]:
+    """Predictions of the accuracy, which are right so often, more or less by prompt; and the truth of the mean."""
+    ease = rng.beta(4 * accuracy, 4 * (1 - accuracy), prompts)[np.repeat(np.arange(prompts), pairs)]
+    right = rng.random(len(ease)) < ease
+    each = np.where(right, (1 - accuracy) ** 2, accuracy**2)
+    return clustered(each, np.ones(len(each)), np.repeat(np.arange(prompts), pairs)), accuracy * (1 - accuracy)
+
+
+def measured_coverage(prompts: int, pairs: int, p: float, studies: int) -> dict[str, float]:
+    """How often the intervals of an AUC, of a Brier score and of a rank correlation hold the truth."""
+    rng = np.random.default_rng([prompts, pairs, round(100 * p)])
+    held: dict[str, list[bool]] = {"auc": [], "brier": [], "rho": []}
+    r = 2 * p - 1
+    truth = 6 / math.pi * math.asin(r / 2)
+    for _ in range(studies):
+        found = auc_study(rng, prompts, pairs, p)
+        if found.value == found.value:
+            held["auc"].append(found.low <= p <= found.high and found.low < found.high)
+        brier, mean = brier_study(rng, prompts, pairs, p)
+        held["brier"].append(brier.low <= mean <= brier.high and brier.low < brier.high)
+        x = rng.normal(size=prompts)
+        y = r * x + math.sqrt(1 - r * r) * rng.normal(size=prompts)
+        limits = rho_interval(spearman(x, y), prompts)
+        if not math.isnan(limits[0]):
+            held["rho"].append(limits[0] <= truth <= limits[1])
+    return {name: float(np.mean(each)) for name, each in held.items() if each}
+
+
+@pytest.mark.parametrize(("prompts", "pairs", "p"), [(5, 1, 0.95), (10, 4, 0.9), (30, 1, 0.6)])
+def test_measured_numbers_of_few_prompts_are_covered(prompts: int, pairs: int, p: float) -> None:
+    assert all(held >= 0.92 for held in measured_coverage(prompts, pairs, p, 400).values())
+
+
+@pytest.mark.slow
+def test_every_measured_number_is_covered_at_any_number_of_prompts() -> None:
+    found = {(prompts, pairs, p): measured_coverage(prompts, pairs, p, 1000)
+             for prompts, pairs, p in itertools.product(PROMPTS, (1, 4), (0.5, *ACCURACIES))}  # fmt: skip
+    assert all(min(held.values()) >= 0.92 for held in found.values()), {
+        k: v for k, v in found.items() if min(v.values()) < 0.92
+    }
+
+
+def test_an_auc_is_that_of_all_pairs_and_its_limits_those_of_delong() -> None:
+    rng = np.random.default_rng(0)
+    value, positive = rng.integers(0, 6, 60).astype(float), rng.random(60) < 0.4
+    found = auc(value, positive, np.arange(60))
+    pairs = np.sign(value[positive][:, None] - value[~positive][None]) / 2 + 0.5
+    assert found.value == pytest.approx(pairs.mean(), abs=1e-12)
+    # DeLong, DeLong & Clarke-Pearson: the variances of the two kinds' means, here with n and not n - 1
+    v = pairs.mean(1).var() / positive.sum() + pairs.mean(0).var() / (~positive).sum()
+    rarer = min(positive.sum(), (~positive).sum())
+    smooth = (rarer * found.value + 0.5) / (rarer + 1)
+    assert found.worth == pytest.approx(
+        found.value * (1 - found.value) / (v + smooth * (1 - smooth) / rarer**2), rel=1e-9
+    )
+    perfect = auc(np.array([0.0, 0, 1, 1, 1]), np.array([0, 0, 1, 1, 1]), np.arange(5))
+    assert perfect.value == perfect.high == 1.0 and perfect.low == pytest.approx(exact(2, 2)[0])
+    together = auc(value, positive, np.repeat(np.arange(6), 10))
+    assert together.value == found.value and together.worth < found.worth
+    assert math.isnan(auc(value, np.ones(60), np.arange(60)).value)

@@ -11,6 +11,7 @@ import pytest
 
 from preference_data.comparisons import Comparison, comparison_from_json
 from preference_data.records import ImageRef, Prompt, Provenance
+from preference_data.statistics.shares import exact
 from rewards.comparison import accuracy, ties
 from rewards.comparison.advice import advice, certainty
 from rewards.comparison.best_of_n_choice import best_of_n
@@ -60,7 +61,7 @@ def test_random_rewards_are_called_certain_in_under_two_percent(rewards: int, pr
             "rewards": list(table.rewards), "accuracy": accuracy.overall(table, clusters), "ceiling": {}, "probes": [],
             "sight": [], "legibility": [], "bias": {}, "calibration": calibration(table, clusters, 0), "order": [],
             "best_of_n": {}, "hygiene": {}, "cost": [], "judges": [],
-            "correlation": correlation(table, 0),
+            "correlation": correlation(table),
         }  # fmt: skip
         report["answers"] = sufficiency(report)
         said = advice(report)
@@ -171,9 +172,10 @@ def test_resamples_without_a_defined_prompt_are_nothing_and_not_zero() -> None:
     comparisons, truth = answered(100, 1, 1)
     known = np.arange(200) < 6
     scores = {name: np.where(known, truth, np.nan) for name in ("a", "b")}
-    found = correlation(build(comparisons, scores), 0)
+    found = correlation(build(comparisons, scores))
     i, j = found["names"].index("a"), found["names"].index("b")
-    assert found["within"][i][j] == 1.0 and not found["within_low"][i][j] < 1.0
+    assert found["within"][i][j] == 1.0
+    assert found["within_low"][i][j] == pytest.approx(2 * exact(3, 3)[0] - 1)  # three prompts, and not a hundred
 
 
 def test_an_unjudged_picture_is_no_average_picture() -> None:
@@ -181,7 +183,7 @@ def test_an_unjudged_picture_is_no_average_picture() -> None:
     rng = np.random.default_rng(0)
     other, third = rng.normal(size=60), rng.normal(size=60)
     with_holes = np.where(np.arange(60) % 2 == 0, np.nan, other)  # it never judged a picture that `good` chooses
-    found = best_of_n(build(comparisons, {"good": truth, "other": with_holes, "third": third}), "people", 0)
+    found = best_of_n(build(comparisons, {"good": truth, "other": with_holes, "third": third}), "people")
     last = next(r for r in found["rewards"] if r["reward"] == "good")["points"][-1]
     assert math.isnan(last["spread_of_others"])
 
