@@ -104,7 +104,7 @@ def heat(value: float, neutral: float, reach: float, text: str, below: str = "",
 
 
 def reliability(name: str, bins: Sequence[Mapping[str, Any]], ink: str, side: int = 190) -> str:
-    """Predicted against observed share of agreement, with Wilson intervals; the diagonal is a perfect judge."""
+    """Predicted against observed share of agreement, with exact intervals; the diagonal is a perfect judge."""
     left, bottom, top, right = 34.0, side - 24.0, 8.0, side - 16.0
 
     def place(x: float, y: float) -> tuple[float, float]:

@@ -229,7 +229,7 @@ def order(report: Report) -> str:
     ]  # fmt: skip
     head = [("", "Judge of pairs"), ("n", "Same both ways"), ("n", "Right when the same"), ("n", "Prefers the first"),
             ("n", "Pairs asked both ways")]  # fmt: skip
-    note = "Wilson intervals. A judge without a preference for a place prefers the first in 50 %."
+    note = "Exact intervals (Clopper and Pearson). A judge without a preference for a place prefers the first in 50 %."
     return f'{table(head, body)}<p class="note">{note}</p>'
 
 

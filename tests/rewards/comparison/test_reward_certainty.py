@@ -13,7 +13,7 @@ from preference_data.comparisons import Comparison, comparison_from_json
 from preference_data.records import ImageRef, Prompt, Provenance
 from preference_data.statistics.shares import exact
 from rewards.comparison import accuracy, ties
-from rewards.comparison.advice import advice, certainty
+from rewards.comparison.advice import certainty
 from rewards.comparison.best_of_n_choice import best_of_n
 from rewards.comparison.calibration import fit_temperature, log_loss
 from rewards.comparison.checks.probes import FALLS, verdict
@@ -21,7 +21,7 @@ from rewards.comparison.compare import Measured, compare
 from rewards.comparison.correlation import correlation
 from rewards.comparison.probability import calibration
 from rewards.comparison.resample import Clusters
-from rewards.comparison.score_table import build, pairs_of
+from rewards.comparison.score_table import Table, build, pairs_of
 from rewards.comparison.sufficiency import sufficiency
 from tests.fixtures.simulated_taste import digest
 
@@ -47,28 +47,48 @@ def report_on(comparisons: list[Comparison], scores: dict[str, np.ndarray], **mo
     return compare(comparisons, build(comparisons, scores), Measured(**more), resamples=200)
 
 
+def verdict_on(table: Table) -> tuple[str, str]:
+    """(the most accurate reward, how sure the first screen is of it), from the parts that decide it alone."""
+    found = accuracy.overall(table, Clusters(table.prompt_N, 0, 2))
+    report: dict[str, Any] = {"rewards": list(table.rewards), "accuracy": found, "ceiling": {}}
+    report["answers"] = sufficiency(report)
+    best = max(found["rewards"], key=lambda row: row["accuracy"]["value"])["reward"]
+    return best, certainty(report, best, table.rewards)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("rewards", [1, 3])
-@pytest.mark.parametrize(("prompts", "pairs"), [(2, 1), (3, 1), (5, 2), (12, 3), (40, 1), (40, 3)])
+@pytest.mark.parametrize("rewards", [1, 2, 5])
+@pytest.mark.parametrize(("prompts", "pairs"), [(5, 2), (12, 3), (20, 2), (40, 1), (30, 4), (100, 1)])
 def test_random_rewards_are_called_certain_in_under_two_percent(rewards: int, prompts: int, pairs: int) -> None:
-    """Each trial has fresh scores; being recommended for any use as certain counts, being called useless does not."""
-    comparisons, truth = answered(prompts, pairs, 1)
-    rng, certain, trials = np.random.default_rng(prompts * 10 + pairs), 0, 120
-    for _ in range(trials):
-        table = build(comparisons, {f"r{k}": rng.normal(size=len(truth)) for k in range(rewards)})
-        clusters = Clusters(table.prompt_N, 0, 100)
-        report: dict[str, Any] = {
-            "rewards": list(table.rewards), "accuracy": accuracy.overall(table, clusters), "ceiling": {}, "probes": [],
-            "sight": [], "legibility": [], "bias": {}, "calibration": calibration(table, clusters, 0), "order": [],
-            "best_of_n": {}, "hygiene": {}, "cost": [], "judges": [],
-            "correlation": correlation(table),
-        }  # fmt: skip
-        report["answers"] = sufficiency(report)
-        said = advice(report)
-        certain += (
-            any(u["certainty"] == "certain" and u["reward"] for u in said["uses"]) or "is certain" in said["answer"]
-        )
-    assert certain / trials < 0.02 + 2 / trials  # 120 trials: at most 4; the exact test bounds the rate at 1 %
+    """Fresh scores in each trial; the best of several random rewards is picked. Shown by the rate's own upper limit."""
+    comparisons, _ = answered(prompts, pairs, 1)
+    table = build(comparisons, {f"r{k}": np.zeros(2 * prompts * pairs) for k in range(rewards)})
+    rng, trials = np.random.default_rng([prompts, pairs, rewards]), 2000
+    certain = sum(
+        verdict_on(replace(table, gap_RN=rng.normal(size=(rewards, prompts * pairs))))[1] == "certain"
+        for _ in range(trials)
+    )
+    assert exact(certain, trials)[1] < 0.02
+    assert certain or rewards > 1 or prompts * pairs < 30  # of one reward and enough answers some must be
+
+
+def test_a_random_reward_is_recommended_for_nothing_as_certain() -> None:
+    """The whole first screen, of which `verdict_on` reads the first line."""
+    comparisons, truth = answered(12, 3, 1)
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        said = report_on(comparisons, {f"r{k}": rng.normal(size=len(truth)) for k in range(2)})["advice"]
+        assert not any(use["certainty"] == "certain" and use["reward"] for use in said["uses"])
+        assert "is certain" not in said["answer"]
+
+
+@pytest.mark.parametrize(("hits", "sure"), [(58, "open"), (61, "likely"), (63, "certain"), (70, "certain")])
+def test_certain_begins_where_a_coin_would_be_as_lucky_once_in_a_hundred_times(hits: int, sure: str) -> None:
+    """Of 100 pairs 61 right have a two-sided p of .035, 63 of .012; from 61 on the interval is above a half."""
+    comparisons, truth = answered(100, 1, 1, agree=1.0)
+    score = truth.copy()
+    score[2 * hits :] = 1.0 - score[2 * hits :]
+    assert verdict_on(build(comparisons, {"r": score})) == ("r", sure)
 
 
 def test_a_good_reward_is_certain_once_the_answers_are_enough() -> None:
@@ -252,8 +272,5 @@ def test_a_random_reward_follows_people_certainly_in_under_two_percent_of_all_ou
         score = truth.copy()
         score[2 * hits :] = 1.0 - score[2 * hits :]
         table = build(comparisons, {"r": score})
-        found = accuracy.overall(table, Clusters(table.prompt_N, 0, 2))
-        report = {"rewards": ["r"], "accuracy": found, "ceiling": {}}
-        report["answers"] = sufficiency(report)
-        certain += math.comb(pairs, hits) / 2**pairs * (certainty(report, "r", ["r"]) == "certain")
+        certain += math.comb(pairs, hits) / 2**pairs * (verdict_on(table)[1] == "certain")
     assert certain < 0.02 and (certain > 0.0) == (pairs >= 30)
