@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from preference_data.statistics import scores
+from preference_data.statistics.scores import auc as area
 from rewards.comparison.resample import Clusters, Estimate, counted
 from rewards.comparison.score_table import Table
 
@@ -71,7 +71,7 @@ def tie_threshold(gap_N: np.ndarray, label_N: np.ndarray) -> float:
 def auc(value_N: np.ndarray, positive_N: np.ndarray, negative_N: np.ndarray, prompt_N: np.ndarray) -> Estimate:
     """P(a positive is above a negative) + half P(equal), with an interval over prompts; NaN without both kinds."""
     known = ~np.isnan(value_N) & (positive_N | negative_N)
-    return counted(scores.auc(value_N[known], positive_N[known], prompt_N[known]), prompt_N[known])
+    return counted(area(value_N[known], positive_N[known], prompt_N[known]), prompt_N[known])
 
 
 def order(table: Table, clusters: Clusters) -> list[dict[str, Any]]:
