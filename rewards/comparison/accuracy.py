@@ -100,7 +100,7 @@ def by_slice(table: Table, clusters: Clusters) -> list[dict[str, Any]]:
         used = rows_N & (label_N != 0)
         if not used.any():
             continue
-        prompts = len(np.unique(table.prompt_N[used]))
+        prompts = clusters.estimate(np.where(used, 1.0, np.nan)).clusters
         few = bool(used.sum() < FEW_PAIRS or prompts < FEW_PROMPTS)
         found.append({"slice": name, "pairs": int(used.sum()), "prompts": prompts, "few": few, "accuracy": cells})
     return found
