@@ -28,7 +28,7 @@ from experiments.record.leftovers import removed_on_error
 from experiments.record.whole_files import read_png, write_bytes, write_json
 from experiments.report.comparison_page import page
 from experiments.reward_models.people_side import leaderboard, people
-from experiments.reward_models.score_book import BOOK, ScoreBook, facts, is_anything_judged, key_of, score
+from experiments.reward_models.score_book import BOOK, facts, is_anything_judged, key_of, score
 from experiments.reward_models.train_reward import check_those_here, looks_of, picture_file
 from preference_data.comparisons import Comparison, load
 from preference_data.line_files import read_csv
@@ -40,7 +40,7 @@ from rewards.comparison.score_table import Pairwise, Picture, build, pairs_of, p
 from rewards.learned.reward import HELD_OUT, learned_in, trained_on, training_of
 from rewards.parse import named_rewards
 from rewards.scores import Reward, Scorer
-from rewards.serving.cache import identity
+from rewards.serving.cache import ScoreFile, identity
 
 Say = Callable[[str], None]
 WIDE = (144, 256)
@@ -101,7 +101,7 @@ def _compare_rewards(plan: Plan, say: Say) -> list[str]:
     require_weights(rewards)
     scores: dict[str, np.ndarray] = {}
     measured: dict[str, list[dict[str, Any]]] = {"probes": [], "sight": [], "legibility": [], "cost": []}
-    with ScoreBook(plan.out / BOOK) as book:
+    with ScoreFile(plan.out / BOOK) as book:
         for name, reward in rewards.items():
             opened = Opened.of(name, reward)
             known_keys = book.known(opened.who)
@@ -200,7 +200,7 @@ def _to_do(name: str, new: int, count: int) -> str:
 
 
 def _measure(
-    book: ScoreBook, name: str, reward: Reward, opened: Opened, pictures: Sequence[Picture],
+    book: ScoreFile, name: str, reward: Reward, opened: Opened, pictures: Sequence[Picture],
     find: Callable[[Picture], Path], plan: Plan, measured: dict[str, list[dict[str, Any]]],
 ) -> np.ndarray:  # fmt: skip
     """Scores [P] of a reward; its probes, sight and cost are added to `measured`."""
@@ -245,7 +245,7 @@ def _sample(pictures: Sequence[Picture], count: int, seed: int) -> list[Picture]
     return chosen + [pictures[i] for i in order if pictures[i] not in chosen][: count - len(chosen)]
 
 
-def _facts(book: ScoreBook, pictures: Sequence[Picture], find: Callable[[Picture], Path]) -> dict[str, np.ndarray]:
+def _facts(book: ScoreFile, pictures: Sequence[Picture], find: Callable[[Picture], Path]) -> dict[str, np.ndarray]:
     """Facts about the pixels; {} when the pictures are not here, which a file of scores does not need."""
     try:
         return facts(book, pictures, find)

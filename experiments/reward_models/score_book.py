@@ -1,29 +1,26 @@
-"""Scores by the hash of a picture, so that a comparison need not open 20,000 files to find what it knows already.
+"""Scores of a comparison by the hash of an image, so that it need not open 20,000 files to find what it knows already.
 
-One SQLite file holds scores with the time they took, facts about pixels, and results of probes. A picture that could
-not be judged is not remembered: the next call tries again.
+The file is that of ``CachedScorer`` (rewards/serving/cache.py); a comparison also keeps in it how long each score took,
+facts about pixels, and results of probes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from experiments.record.whole_files import read_png
-from preference_data.records import Prompt
 from rewards.comparison.checks.bias import covariates
 from rewards.comparison.score_table import Picture
 from rewards.scores import Scorer, to_float
+from rewards.serving.cache import VALUE, ScoreFile, score_key, scores_as_rows
 
 BATCH = 32
 SINGLE = 24
@@ -38,78 +35,26 @@ Say = Callable[[str], None]
 
 
 def is_anything_judged(path: Path) -> bool:
-    """Whether a reward's score stands in the book at `path`; True also of a file that cannot be read."""
+    """Whether a reward's score stands in the file at `path`; True also of a file that cannot be read."""
     if not path.exists():
         return False
     try:
         with contextlib.closing(sqlite3.connect(path)) as file:
-            return file.execute("SELECT 1 FROM score WHERE identity != ? LIMIT 1", (FACTS,)).fetchone() is not None
+            there = {name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            tables = [name for name in ("judged", "score") if name in there]  # the second of files of before
+            asked = (file.execute(f"SELECT 1 FROM {name} WHERE identity != ? LIMIT 1", (FACTS,)) for name in tables)
+            return any(found.fetchone() is not None for found in asked)
     except sqlite3.DatabaseError:
         return True
 
 
-class ScoreBook:
-    """The open file. ValueError when it is no score book; use `close` or a with statement."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = sqlite3.connect(path, timeout=30.0)
-        try:
-            self._file.execute("PRAGMA journal_mode = WAL")
-            self._file.execute(
-                "CREATE TABLE IF NOT EXISTS score (identity TEXT, key TEXT, value REAL NOT NULL, ms REAL, batch "
-                "INTEGER, "
-                "PRIMARY KEY (identity, key)) WITHOUT ROWID"
-            )
-            self._file.execute("CREATE TABLE IF NOT EXISTS note (key TEXT PRIMARY KEY, content TEXT NOT NULL)")
-        except sqlite3.DatabaseError as error:
-            self._file.close()
-            raise ValueError(f"{path} is no score book ({error}); move it away and run again") from error
-
-    def close(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> ScoreBook:
-        return self
-
-    def __exit__(self, *ended: object) -> None:
-        self.close()
-
-    def known(self, identity: str) -> dict[str, float]:
-        """key -> value of everything remembered under an identity."""
-        return dict(self._file.execute("SELECT key, value FROM score WHERE identity = ?", (identity,)))
-
-    def keep(self, identity: str, rows: Iterable[tuple[str, float, float, int]]) -> None:
-        """(key, value, ms a picture, pictures in the call) of judged pictures, in one transaction."""
-        with self._file:
-            lines = [(identity, *row) for row in rows]
-            self._file.executemany("INSERT OR REPLACE INTO score VALUES (?, ?, ?, ?, ?)", lines)
-
-    def times(self, identity: str) -> tuple[list[float], list[float]]:
-        """(ms of single calls, ms a picture in batches)."""
-        rows = self._file.execute("SELECT ms, batch FROM score WHERE identity = ? AND ms > 0", (identity,)).fetchall()
-        return [ms for ms, batch in rows if batch == 1], [ms for ms, batch in rows if batch > 1]
-
-    def note(self, what: object, make: Callable[[], Any]) -> Any:
-        """What was noted about `what` (JSON), made and noted when it was not."""
-        key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-        found = self._file.execute("SELECT content FROM note WHERE key = ?", (key,)).fetchone()
-        if found:
-            return json.loads(found[0])
-        made = make()
-        with self._file:
-            self._file.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (key, json.dumps(made)))
-        return made
-
-
-def key_of(picture: Picture) -> str:
-    """Of a picture and everything a reward may read of its prompt."""
-    p: Prompt = picture.prompt
-    return hashlib.sha256(json.dumps([picture.image.sha256, p.id, p.text, p.spans]).encode()).hexdigest()[:32]
+def key_of(image: Picture) -> str:
+    """Of an image and everything a reward may read of its prompt."""
+    return score_key(image.image.sha256, image.prompt)
 
 
 def score(
-    book: ScoreBook, identity: str, scorer: Scorer, pictures: Sequence[Picture], find: Find
+    book: ScoreFile, identity: str, scorer: Scorer, pictures: Sequence[Picture], find: Find
 ) -> tuple[np.ndarray, dict[str, int]]:
     """Values [P], from the book where it knows them; and why pictures were not judged, counted."""
     known = book.known(identity)
@@ -129,13 +74,14 @@ def score(
         ms = 1000.0 * (time.perf_counter() - start) / len(some)
         for cause, count in scores.unjudged.items():
             causes[cause] = causes.get(cause, 0) + count
-        judged = [(keys[i], float(v), ms, len(some)) for i, v in zip(some, scores.value_B, strict=True) if v == v]
-        book.keep(identity, judged)
-        known.update({key: value for key, value, _, _ in judged})
+        rows = scores_as_rows(scores)
+        judged = {keys[i]: row for i, row in zip(some, rows, strict=True) if row[VALUE] == row[VALUE]}
+        book.keep(identity, ((key, row, ms, len(some)) for key, row in judged.items()))
+        known.update({key: row[VALUE] for key, row in judged.items()})
     return np.array([known.get(key, math.nan) for key in keys], dtype=np.float64), causes
 
 
-def facts(book: ScoreBook, pictures: Sequence[Picture], find: Find) -> dict[str, np.ndarray]:
+def facts(book: ScoreFile, pictures: Sequence[Picture], find: Find) -> dict[str, np.ndarray]:
     """Covariates of the pixels [P], from the book where it knows them."""
     known = book.known(FACTS)
     found: list[Mapping[str, float]] = []
@@ -147,7 +93,7 @@ def facts(book: ScoreBook, pictures: Sequence[Picture], find: Find) -> dict[str,
             keys = [f"{picture.image.sha256}:{name}" for name in names]
             if any(key not in known for key in keys):
                 made = covariates(read_png(find(picture)))
-                rows += [(f"{picture.image.sha256}:{name}", value, 0.0, 0) for name, value in made.items()]
+                rows += [(f"{picture.image.sha256}:{name}", {VALUE: value}, 0.0, 0) for name, value in made.items()]
                 known.update({f"{picture.image.sha256}:{name}": value for name, value in made.items()})
             found.append({name: known[key] for name, key in zip(names, keys, strict=True)})
         if rows:

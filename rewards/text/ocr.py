@@ -82,7 +82,8 @@ class OcrScorer:
 
     def __call__(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Scores:
         """Value in [0, 1]: eq. (1). Parts: ``ned_score`` (the value), ``exact`` (0 or 1), ``confidence`` of the engine,
-        ``unwritable``: the share of the text that the engine has no characters for; only the rest is compared.
+        ``unwritable``: the share of the text that the engine has no characters for; only the rest is compared, and of a
+        letter with an accent that the engine lacks the bare letter, which is then no fault.
 
         NaN, and a count in ``unjudged``: "no_spans" (the prompt asks for no text), "script" (the engine has no
         characters for half of it or more), "shape" (not B x 3 x H x W), "not_finite" (NaN or infinite pixels),

@@ -111,7 +111,8 @@ class OcrPage:
 
     Parts: value, exact (0 or 1), ned_score (1 - normalised edit distance), precision and recall of characters, order of
     the spans, duplicates and extra (characters per character asked for), confidence of the engine, unwritable (share
-    of the characters asked for that the engine does not have; only the others are compared).
+    of the characters asked for that the engine does not have; only the others are compared, and of a letter with an
+    accent that it lacks the bare letter: E for an E with a tilde is then no fault).
     """
 
     version: ClassVar[int] = 2

@@ -10,6 +10,7 @@ Engines answer one question, ``read(picture) -> lines``:
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +21,7 @@ from PIL import Image
 from rewards.text.reading.detector import Detector, cut_out, in_reading_order, is_tall
 from rewards.text.reading.ink import LEAST, box_of, ink, places, text_crop
 from rewards.text.reading.matching import Line
-from rewards.text.reading.normalised_text import is_wide
+from rewards.text.reading.normalised_text import is_bar, is_wide
 from rewards.text.recognisers import (
     LINE_HEIGHT,
     MAX_WIDTH,
@@ -39,7 +40,7 @@ LETTER = 0.4  # confidence from which ink that is no line is a letter
 WIDEST_LETTER = 1.6  # width / height up to which a crop may be a single letter
 FRAME = 0.85  # of both sides of a page: ink that reaches further is a frame around it
 DOT = 0.6  # height of a box, in that of another, below which it is no letter beside it
-FRAMES = ((0.0, 0.0), (0.0, 1.0), (0.3, 1.6), (0.5, 2.0))  # see ``_framed``
+FRAMES = ((0.0, 1.0), (0.3, 1.6), (0.5, 2.0), (0.3, 2.5))  # see ``_framed``
 SMALL = 40  # pixels as the detector sees them: higher strokes are not overlooked for being small
 CLOSER = 2.0  # how much what was overlooked is enlarged at least
 NEARER = 1.25  # times the page's own scale: with less there is nothing new to see
@@ -84,7 +85,7 @@ class OnnxPage:
         if ink_HW is not None:
             boxes = in_reading_order([*boxes, *self._overlooked(picture_HW3, ink_HW, boxes)])
         readings = [self._line(cut_out(picture_HW3, box)) for box in boxes]
-        if ink_HW is not None and sum(len(reading.text) for reading in readings) <= 2:
+        if ink_HW is not None and sum(_letters(reading) for reading in readings) <= 2:
             readings = self._letter(picture_HW3, ink_HW, boxes, readings)
         return kept(readings, self._least)
 
@@ -122,13 +123,23 @@ class OnnxPage:
                 return letter
         return _better(line, self._recogniser.read(np.ascontiguousarray(scaled[::-1, ::-1])))
 
-    def _as_letter(self, crop_HW3: np.ndarray) -> Reading:
-        """A crop as a single letter, the surest of several frames: engines want letters in lines, with blank around."""
+    def _as_letter(self, crop_HW3: np.ndarray, dotted: bool = False) -> Reading:
+        """A crop as a single letter: engines want letters in lines, with blank around.
+
+        How much blank decides what a thin letter is read as (a J or a ! as 1), so it is read in several frames, and the
+        character counts that they are surest of together. Its confidence is that of its surest frame. What has a dot,
+        as i and ! have, is no bar."""
         inner = text_crop(crop_HW3)
         if inner is None:
             return Reading("", 0.0)
-        readings = [self._recogniser.read(as_line(_framed(inner, above, wide))) for above, wide in FRAMES]
-        return max((r for r in readings if len(r.text.strip()) == 1), key=_confidence, default=Reading("", 0.0))
+        surest: dict[str, list[Reading]] = {}
+        for above, wide in FRAMES:
+            reading = self._recogniser.read(as_line(_framed(inner, above, wide)))
+            text = unicodedata.normalize("NFKC", reading.text.strip())
+            if len(text) == 1 and not (dotted and (is_bar(text) or text == "1")):
+                surest.setdefault(text, []).append(reading)
+        votes = max(surest.values(), key=lambda each: sum(map(_confidence, each)), default=[])
+        return max(votes, key=_confidence, default=Reading("", 0.0))
 
     def _letter(
         self, picture_HW3: np.ndarray, ink_HW: np.ndarray, boxes: Sequence[np.ndarray], readings: list[Reading]
@@ -138,7 +149,7 @@ class OnnxPage:
         left, top, right, bottom = box_of(ink_HW)
         sure = float(np.mean([r.confidence if _letters(r) else 0.0 for r in readings])) if readings else 0.0
         high = [float(np.ptp(box[:, 1])) for box in boxes]
-        if len(readings) == 1 and sure >= UNSURE:
+        if len(readings) == 1 and sure >= UNSURE and len(readings[0].text.strip()) > 1:
             return readings
         if right - left > WIDEST_LETTER * (bottom - top) or bottom - top < LEAST:
             return readings
@@ -146,8 +157,8 @@ class OnnxPage:
             return readings
         beyond = bottom - top
         around = picture_HW3[max(top - beyond, 0) : bottom + beyond, max(left - beyond, 0) : right + beyond]
-        letter = self._as_letter(around)
         dotted = len(high) > 1 and min(high) < DOT * max(high)
+        letter = self._as_letter(around, dotted)
         enough = max(self._least, LETTER, 0.0 if dotted else sure)
         return [letter] if letter.confidence >= enough else readings
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -12,7 +13,14 @@ import pytest
 from preference_data.records import Prompt
 from rewards.published.brisque import Brisque
 from rewards.scores import Scores, to_float, to_uint8
-from rewards.serving.cache import CachedScorer, identity, picture_hash
+from rewards.serving.cache import (
+    CachedScorer,
+    ScoreFile,
+    identity,
+    picture_hash,
+    score_key,
+    scores_as_rows,
+)
 from rewards.text.ocr import Ocr
 
 PROMPTS = [Prompt.from_text(f'write "{word}"') for word in ("ONE", "TWO", "SIX", "TEN")]
@@ -155,7 +163,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
         CachedScorer(Counting(), "mean v1", path)
     other = tmp_path / "other.sqlite"
     with sqlite3.connect(other) as file:
-        file.execute("CREATE TABLE score (something TEXT)")
+        file.execute("CREATE TABLE judged (something TEXT)")
     with pytest.raises(ValueError, match=r"other\.sqlite"):
         CachedScorer(Counting(), "mean v1", other)
 
@@ -191,3 +199,43 @@ def test_brisque_keeps_its_parts_through_the_cache(tmp_path: Path) -> None:
         scores = cached(PROMPTS[:2], images)
         cached.close()
         assert set(scores.parts) == set(scorer(PROMPTS[:2], images).parts)
+
+
+def test_a_comparison_and_a_cached_scorer_share_one_file(tmp_path: Path) -> None:
+    path, images = tmp_path / "scores.sqlite", pictures(0)
+    expected = Counting()(PROMPTS, images)
+    with ScoreFile(path) as file:
+        keys = [score_key(picture_hash(image), prompt) for image, prompt in zip(images, PROMPTS, strict=True)]
+        rows = scores_as_rows(expected)
+        file.keep("mean v1 mean", ((key, row, 4.0, 1) for key, row in zip(keys, rows, strict=True)))
+        inner = Counting()
+        found = CachedScorer(inner, "mean v1", path)(PROMPTS, images)
+        assert inner.asked == [] and found.parts["double"].tobytes() == expected.parts["double"].tobytes()
+        CachedScorer(inner, "mean v1", path)(PROMPTS, pictures(1))
+        assert inner.asked == [4] and len(file.known("mean v1 mean")) == 8
+        assert file.times("mean v1 mean") == ([4.0] * 4, [])  # a cached scorer measures no time
+
+
+def test_a_comparisons_file_of_before_is_read_and_that_of_a_cached_scorer_is_made_anew(tmp_path: Path) -> None:
+    images = pictures(0)
+    keys = [score_key(picture_hash(image), prompt) for image, prompt in zip(images, PROMPTS, strict=True)]
+    path = tmp_path / "book.sqlite"
+    with closing(sqlite3.connect(path)) as old, old:
+        old.execute("CREATE TABLE score (identity TEXT, key TEXT, value REAL NOT NULL, ms REAL, batch INTEGER, "
+                    "PRIMARY KEY (identity, key)) WITHOUT ROWID")  # fmt: skip
+        old.executemany("INSERT INTO score VALUES (?, ?, ?, ?, ?)",
+                        [("mean v1 mean", key, 1 / 3 + i, 2.0, 1) for i, key in enumerate(keys)])  # fmt: skip
+    for _ in range(2):  # a second opening takes nothing over again
+        with ScoreFile(path) as file:
+            assert file.known("mean v1 mean") == {key: 1 / 3 + i for i, key in enumerate(keys)}
+            assert file.times("mean v1 mean") == ([2.0] * 4, [])
+    inner = Counting()  # which has parts, and nobody knows those of the old values
+    assert "double" in CachedScorer(inner, "mean v1", path)(PROMPTS, images).parts and inner.asked == [4]
+    path = tmp_path / "cache.sqlite"
+    with closing(sqlite3.connect(path)) as old, old:
+        old.execute("CREATE TABLE score (key TEXT PRIMARY KEY, scores TEXT NOT NULL) WITHOUT ROWID")
+        old.execute("INSERT INTO score VALUES ('a', '{}')")
+    inner = Counting()
+    for _ in range(2):
+        CachedScorer(inner, "mean v1", path)(PROMPTS, images)
+    assert inner.asked == [4]

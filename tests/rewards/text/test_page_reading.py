@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +72,68 @@ def test_a_tall_letter_is_read_upright(
     ocr: PageScorer, text: str, face: str, size: int, canvas: tuple[int, int]
 ) -> None:
     assert value(ocr, text, letters(text, face, size, canvas)) == 1.0
+
+
+def test_thin_letters_and_ampersands_are_what_most_frames_read(ocr: PageScorer) -> None:
+    """How much blank stands around a lone letter decides what the engine takes it for: J and ! for 1, & for alpha."""
+    shown = [("J", 40), ("J", 60), ("J", 300), ("!", 40), ("!", 120), ("!", 200), ("&", 60), ("&", 200)]
+    read = {(c, size): value(ocr, c, letters(c, FACES[0], size)) for c, size in shown}
+    read |= {("bold !", size): value(ocr, "!", letters("!", FACES[1], size)) for size in (120, 300)}
+    read["serif i", 200] = value(ocr, "i", letters("i", "DejaVuSerif.ttf", 200))
+    assert read == dict.fromkeys(read, 1.0)
+
+
+class Same:
+    """A recogniser that reads the same in whatever it is shown; and a detector that finds the same."""
+
+    name = "same"
+
+    def __init__(self, reading: Reading, boxes: Sequence[np.ndarray] = ()) -> None:
+        self.reading, self.boxes = reading, boxes
+
+    def read(self, line_HW3: np.ndarray) -> Reading:
+        return self.reading
+
+    def scale(self, height: int, width: int) -> float:
+        return 1.0
+
+    def find(self, picture_HW3: np.ndarray, scale: float | None = None) -> list[np.ndarray]:
+        return list(self.boxes)
+
+
+def box(left: float, top: float, right: float, bottom: float) -> np.ndarray:
+    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]], dtype=float)
+
+
+def test_a_letter_in_two_boxes_is_tried_whole_however_sure_its_parts_are() -> None:
+    page = np.full((300, 300, 3), 255, np.uint8)
+    page[60:80, 140:160] = page[100:220, 140:160] = 0
+    mask = ink(page)
+    assert mask is not None
+    reader = OnnxPage(Same(Reading("", 0.0)), Same(Reading("i", 0.8)), 0.5)  # type: ignore[arg-type]
+    parts = [box(136, 56, 164, 84), box(136, 96, 164, 224)]
+    sure = [Reading("Il", 0.97), Reading("1", 0.97)]
+    assert [r.text for r in reader._letter(page, mask, parts, sure)] == ["i"]
+    assert reader._letter(page, mask, parts[1:], sure[:1]) == sure[:1]  # one sure line of two letters is no letter
+    bar = OnnxPage(Same(Reading("", 0.0)), Same(Reading("l", 0.99)), 0.5)  # type: ignore[arg-type]
+    assert bar._letter(page, mask, parts, sure) == sure  # what has a dot is no bar
+    alone = OnnxPage(Same(Reading("", 0.0)), Same(Reading("i", 0.96)), 0.5)  # type: ignore[arg-type]
+    assert alone._letter(page, mask, parts[1:], sure[1:]) == sure[1:]  # the surer one counts
+    assert alone._letter(page, mask, parts[1:], [Reading("1", 0.95)])[0].text == "i"
+
+
+def test_what_was_found_already_is_not_found_again_from_nearby() -> None:
+    """Small print around a title: seen closer, the title is there too."""
+    page = np.full((220, 300, 3), 255, np.uint8)
+    for top in range(20, 150, 24):
+        page[top : top + 20, 20:24] = 0
+    page[150:156, 20:200] = 0
+    mask = ink(page)
+    assert mask is not None
+    title, print_, far = box(60, 40, 180, 100), box(18, 147, 202, 159), box(230, 20, 280, 40)
+    assert places(mask, [title], 40) == [(20, 20, 200, 160)]
+    reader = OnnxPage(Same(Reading("", 0.0), [title, print_, far]), Same(Reading("", 0.0)), 0.5)  # type: ignore[arg-type]
+    assert [each.tolist() for each in reader._overlooked(page, mask, [title])] == [print_.tolist()]
 
 
 def test_i_and_l_differ_in_words_and_other_letters_always(ocr: PageScorer) -> None:
