@@ -58,9 +58,9 @@ def navigation(person: Account) -> Any:
 
 def icons() -> str:
     """The style that puts an icon before each page of the menu, from the font that Streamlit brings along."""
-    rules = [
-        f'[data-testid="stSidebarNavLink"][href$="/{"start" if name == "annotate" else name}"]::before '
-        f'{{ content: "{icon}"; }}'
+    link = '[data-testid="stSidebarNavLink"]'
+    rules = [  # the first page's address is the base path alone
+        f'{link}[href$="/{"" if name == "annotate" else name}"]::before {{ content: "{icon}"; }}'
         for name, _, icon, _, _ in PAGES
     ]
     look = """[data-testid="stSidebarNavLink"]::before { font-family: "Material Symbols Rounded"; font-weight: 400;

@@ -26,7 +26,9 @@ CSS = """
   font-variant-numeric: tabular-nums; }
 [class*="st-key-question"] [data-testid="stText"] { font-weight: 600; font-size: .95rem; }
 [data-testid="InputInstructions"] { display: none; } /* English whatever the language; forms have their buttons */
-[data-testid="stSidebar"] { min-width: 210px !important; max-width: 250px !important; }
+/* one that is folded away takes no room */
+body:not(:has([data-testid="stExpandSidebarButton"])) [data-testid="stSidebar"] {
+  min-width: 210px !important; max-width: 250px !important; }
 /* keys on buttons: 4.5 to 1 and more on their ground, and none where there is no keyboard */
 button kbd { color: #4a5260 !important; opacity: 1 !important; }
 button[kind="primary"] kbd { color: #fff !important; }
@@ -38,7 +40,8 @@ button[kind="primary"] kbd { color: #fff !important; }
 [class*="st-key-outcomes_"] { display: grid !important; grid-template-columns: repeat(auto-fit, minmax(8.4rem, 1fr)); }
 [class*="st-key-outcomes_"] > div, [class*="st-key-outcomes_"] button { width: 100% !important; min-width: 0;
   padding-inline: .4rem; }
-@media (max-width: 1024px) { [data-testid="stSidebar"] { min-width: 160px !important;
+@media (max-width: 1024px) { body:not(:has([data-testid="stExpandSidebarButton"])) [data-testid="stSidebar"] {
+  min-width: 160px !important;
   max-width: 176px !important; width: 176px !important; }
   [data-testid="stSidebar"] [data-testid="stSidebarUserContent"] { padding: 0 .6rem; } }
 button:focus-visible { outline: 3px solid #1f5fbf !important; outline-offset: 2px; }

@@ -364,3 +364,21 @@ def test_pairs_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "pairs: 2, prompts: 2" in out and "decided by machine:ocr: 2" in out and "0.250 to 1.250" in out
     assert "the word ONE: pictures/0.png beats pictures/1.png by 0.250" in out and "the word TWO" not in out
+
+
+def test_a_stage_that_a_run_does_not_have_is_named_with_those_it_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for stage in ("sft", "dpo"):
+        (tmp_path / "run" / stage).mkdir(parents=True)
+        (tmp_path / "run" / stage / "run.json").write_text("{}")
+    (tmp_path / "run" / "run.json").write_text("{}")
+    (tmp_path / "run" / "evaluation").mkdir()  # no stage, though a folder of the run
+    for asked in ("sftt", "evaluation"):
+        assert cli.main(["sample", str(tmp_path / "run"), "the word A in red", "--stage", asked]) == 2
+        said = capsys.readouterr().err
+        assert f"has no stage '{asked}'; it has dpo, sft" in said and "resume" not in said
+    assert cli.main(["sample", str(tmp_path / "run"), "the word A in red", "--stage", "sft"]) == 2
+    assert f"glyphlab resume {tmp_path / 'run'}" in capsys.readouterr().err, (
+        "a stage that is there is only not finished"
+    )
