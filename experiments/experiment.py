@@ -38,6 +38,9 @@ Algorithm = (
 )
 """Settings of a training loop; experiments/training/runner.py says which loop."""
 
+THREADS = 1
+"""Of torch, in each process that trains or evaluates: two were slower at nano's size, and sums depend on the number."""
+
 
 @dataclass(frozen=True)
 class PromptPlan:

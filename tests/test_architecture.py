@@ -31,6 +31,11 @@ FLOORS = {
 }
 """What each floor may import of ours. `rewards` further: prompts and pixels only, and the readers of their files. Pages
 call a reading right by the rule of the rewards."""
+ROOMS = (
+    "record", "report", "progress", "experiment", "configs", "overrides", "evaluation", "preferences", "reward_models",
+    "planning", "training", "quickstart", "studies", "resume", "settings", "commands", "cli", "benchmarks",
+)  # fmt: skip
+"""The rooms of `experiments`, each of which may import those before it."""
 LIBRARY = ("preference_data", "base_model", "rewards", "alignment")
 TORCH_FREE = (
     "preference_data", "dashboards", "experiments.record", "experiments.report", "experiments.cli",
@@ -39,6 +44,13 @@ TORCH_FREE = (
 HEAVY = {"torch", "paddleocr", "paddlex", "diffusers", "transformers", "deepspeed", "onnxruntime", "matplotlib", "cv2"}
 MAX_FILE, MAX_FUNCTION, MAX_ALGORITHM_FILES = 400, 60, 450
 MAX_TEST_FILE, MAX_TEST_FUNCTION = 700, 90
+MAX_FOLDER = 15
+TWINS = {
+    "accounts", "campaigns", "released", "autoencoders", "pairs",  # a command and the module that it calls
+    "mmdit", "vae", "ocr", "plan", "exchange",  # a benchmark and what it times
+    "imagereward",  # a published reward, and the format of the data set of the same paper
+}  # fmt: skip
+"""File names that may stand in two folders."""
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 
@@ -106,6 +118,43 @@ def test_floors() -> None:
             if top == "tests" or (top in FLOORS and top != floor and not is_within(module, FLOORS[floor])):
                 wrong.append(f"{path.relative_to(ROOT)} imports {module}")
     assert not wrong, wrong
+
+
+def test_rooms_of_experiments() -> None:
+    wrong = []
+    for path in (path for path in SOURCES if path.relative_to(ROOT).parts[0] == "experiments"):
+        own = module_name(path).split(".")
+        for module in imports(path):
+            there = module.split(".")
+            inside = len(own) > 1 and len(there) > 1 and there[0] == "experiments"
+            if inside and ROOMS.index(there[1]) > ROOMS.index(own[1]):
+                wrong.append(f"{path.relative_to(ROOT)} imports {module}")
+    assert not wrong, wrong
+
+
+def import_graph() -> dict[str, set[str]]:
+    return {module_name(path): {m for m in imports(path, top_level=True) if m in MODULES} for path in SOURCES}
+
+
+def test_imports_go_round_in_no_circle() -> None:
+    graph, done = import_graph(), set()
+    while free := {name for name in graph if name not in done and graph[name] <= done}:
+        done |= free
+    assert set(graph) == done, f"each of these imports another of them: {sorted(set(graph) - done)}"
+
+
+def test_folders_stay_small_and_names_are_said_once() -> None:
+    """At most fifteen files in a folder; the same file name twice only where both are about the same thing."""
+    folders: dict[Path, int] = {}
+    names: dict[str, list[str]] = {}
+    for path in SOURCES + TESTS:
+        if path.name not in ("__init__.py", "__main__.py", "conftest.py"):
+            folders[path.parent] = folders.get(path.parent, 0) + 1
+            names.setdefault(path.stem, []).append(path.relative_to(ROOT).as_posix())
+    crowded = {str(folder.relative_to(ROOT)): count for folder, count in folders.items() if count > MAX_FOLDER}
+    assert not crowded, crowded
+    twice = {name: paths for name, paths in names.items() if len(paths) > 1 and name not in TWINS}
+    assert not twice, f"say which is which in the name: {twice}"
 
 
 def test_rewards_see_prompts_and_pixels_only() -> None:

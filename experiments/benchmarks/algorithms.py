@@ -29,12 +29,11 @@ from tyro.conf import arg
 
 from base_model.engine.step import Step
 from experiments.configs import nano_race
-from experiments.experiment import Experiment
+from experiments.experiment import THREADS, Experiment
 from experiments.record.whole_files import write_bytes
 from experiments.report.page_style import picture
 from experiments.studies import watched_runs
 from experiments.studies.sweep import place
-from experiments.training.launch import THREADS
 from experiments.training.runner import equip_engine, updates
 from experiments.training.start_from import open_either
 from rewards.parse import named_reward

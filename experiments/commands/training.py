@@ -109,7 +109,8 @@ class Resume:
 
     def run(self) -> int:
         from experiments.evaluation.outcome import already_finished
-        from experiments.training.launch import conclude, resume
+        from experiments.resume import resume
+        from experiments.training.launch import conclude
 
         before = already_finished(self.run_folder)
         report = resume(self.run_folder, self.set) if self.set else resume(self.run_folder)

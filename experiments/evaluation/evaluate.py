@@ -132,3 +132,8 @@ def compare(before: dict, after: dict, name: str = "ned") -> dict[str, object]:
     """Mean difference after - before over the same prompts and noise, with its interval."""
     delta, low, high = paired_ci(column(before, name), column(after, name), seed=0)
     return {"delta": delta, "ci": [low, high]}
+
+
+def is_judged(stage: Path, plan: EvaluationPlan) -> bool:
+    """Whether all evaluations of a stage are there."""
+    return all((stage / "evaluation" / f"{sampler}.json").exists() for sampler, _ in plan.samplers)

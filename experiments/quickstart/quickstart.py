@@ -26,8 +26,8 @@ from alignment.groups import Groups
 from base_model.devices import best_device
 from base_model.files.weights import load_model
 from experiments.configs import nano
-from experiments.evaluation.evaluate import compare, evaluate, summarise
-from experiments.experiment import EvaluationPlan, Experiment, laid_out
+from experiments.evaluation.evaluate import compare, evaluate, is_judged, summarise
+from experiments.experiment import THREADS, EvaluationPlan, Experiment, laid_out
 from experiments.progress import Progress
 from experiments.quickstart.peak_memory import PeakMemory
 from experiments.quickstart.report_notes import write_notes
@@ -61,9 +61,6 @@ CONTROL = "control"
 
 REST_SECONDS = 40.0
 """Expected between the last stage's end and the last evaluation's; only for the remaining-time estimate."""
-
-THREADS = 1
-"""Of each trainer: two threads were slower than one at this size, and sums depend on their number."""
 
 
 def expected_seconds(chain: Chain) -> dict[str, float]:
@@ -142,11 +139,6 @@ def wait_for(stage: Path) -> None:
     """Until the stage is finished."""
     while not ((stage / "run.json").exists() and RunRecord.read(stage).finished):
         time.sleep(0.2)
-
-
-def is_judged(stage: Path, plan: EvaluationPlan) -> bool:
-    """Whether all evaluations of a stage are there."""
-    return all((stage / "evaluation" / f"{sampler}.json").exists() for sampler, _ in plan.samplers)
 
 
 def summary(folder: Path, chain: Chain, plan: EvaluationPlan, seconds: float) -> dict[str, object]:

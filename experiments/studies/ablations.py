@@ -24,13 +24,12 @@ from experiments.configs import nano_edit, nano_positions
 from experiments.evaluation.edit_evaluation import baselines, comparison, evaluate_edits, interval, kept, table
 from experiments.evaluation.evaluate import CHUNK, fixed_noise
 from experiments.evaluation.prompts_of_plan import make_scenes
-from experiments.experiment import EditPlan, Experiment, SizePlan
+from experiments.experiment import THREADS, EditPlan, Experiment, SizePlan
 from experiments.progress import Progress
-from experiments.quickstart.quickstart import THREADS
 from experiments.record.intervals import in_brackets, paired_ci
 from experiments.record.record import RunRecord
+from experiments.record.recorded_settings import rebuild
 from experiments.record.whole_files import write_bytes, write_json
-from experiments.training.launch import rebuild
 from experiments.training.runner import run
 from experiments.training.start_from import equip
 from preference_data.records import Prompt

@@ -31,12 +31,13 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.configs import nano
+from experiments.evaluation.evaluate import is_judged
 from experiments.evaluation.prompts_of_plan import fitted
 from experiments.experiment import EvaluationPlan, Experiment, laid_out
 from experiments.overrides import override
-from experiments.quickstart.quickstart import is_judged
 from experiments.record.intervals import bootstrap_ci, paired_ci
 from experiments.record.record import RunRecord, read_run
+from experiments.record.recorded_settings import rebuild
 from experiments.record.results import MAIN, column, read_result, read_stage
 from experiments.record.whole_files import write_bytes
 from experiments.report import markdown
@@ -44,7 +45,7 @@ from experiments.report.page import document, swatch
 from experiments.report.page_words import duration, number, signed
 from experiments.report.report import comparison_curves
 from experiments.studies import watched_runs
-from experiments.training.launch import evaluate_run, find, rebuild, train
+from experiments.training.launch import evaluate_run, find, train
 
 TABLE, PAGE = "table.md", "sweep.html"
 UNGUIDED = replace(nano.evaluation, samplers=nano.evaluation.samplers[:1])

@@ -1,10 +1,8 @@
-"""Starting and going on with runs by name or by folder."""
+"""Runs one experiment by its name, and evaluates what came out of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,13 +13,12 @@ from base_model.devices import best_device
 from base_model.files.delta import is_derived
 from base_model.files.weights import holds_model, load_model
 from experiments.configs import CONFIGS, nano
-from experiments.evaluation.evaluate import evaluate
+from experiments.evaluation.evaluate import evaluate, is_judged
 from experiments.evaluation.outcome import outcome_lines
 from experiments.evaluation.sample_run import model_folder
-from experiments.experiment import EvaluationPlan, Experiment, laid_out
+from experiments.experiment import THREADS, EvaluationPlan, Experiment
 from experiments.preferences.load_answers import has_answers
 from experiments.progress import Progress
-from experiments.quickstart.quickstart import THREADS, is_judged, quickstart
 from experiments.record.record import RunRecord
 from experiments.record.recorded_settings import rebuild
 from experiments.report.report import REPORT, write_report
@@ -87,39 +84,6 @@ def reasons_not_to_judge(folder: Path) -> list[str]:
     if is_derived(model):
         return [f"not evaluated, which takes long at this size; to do it: glyphlab evaluate {folder}"]
     return []
-
-
-def resume(folder: Path, changes: Sequence[str] = ()) -> Path:
-    """Go on with whatever run is in `folder`, with the settings it was started with; the path of its report.
-
-    `changes` are settings that hold from here on, as SETTING=VALUE. Raises ValueError for one that cannot change.
-    """
-    config = RunRecord.read(folder).config
-    if changes and "experiment" not in config:
-        raise ValueError(
-            f"{folder} is a run of several stages, whose settings stay; change those of one stage's folder"
-        )
-    if "chain" in config:
-        return quickstart(folder)
-    if "variants" in config:
-        from experiments.studies.sweep import resume_sweep
-
-        return resume_sweep(folder)
-    parent = config["parent"]
-    experiment = changed(rebuild(config["experiment"]), changes)
-    return train(experiment, folder, folder / parent if parent else None)
-
-
-def changed(experiment: Experiment, changes: Sequence[str]) -> Experiment:
-    """The experiment with settings given as SETTING=VALUE; a schedule as long as the run stays so."""
-    from experiments.overrides import override
-
-    if odd := [text for text in changes if "=" not in text]:
-        raise ValueError(f"--set {odd[0]!r} has no value; write SETTING=VALUE, such as optim.adamw_lr=1e-5")
-    optim = experiment.optim
-    if laid_out(replace(experiment, optim=replace(optim, steps=0))).optim == optim:
-        experiment = replace(experiment, optim=replace(optim, steps=0))
-    return override(experiment, dict(text.split("=", 1) for text in changes))
 
 
 def evaluate_run(folder: Path, plan: EvaluationPlan = nano.evaluation) -> list[Path]:

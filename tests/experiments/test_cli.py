@@ -171,7 +171,7 @@ def test_options_reach_the_implementation(stand_in: Stand, capsys: pytest.Captur
     quick = stand_in("experiments.quickstart.quickstart", "quickstart", Calls(Path("report.html")))
     assert cli.main(["quickstart"]) == 0 and quick.got == (Path("runs/quickstart"),)
     assert "report: report.html" in capsys.readouterr().out
-    resume = stand_in("experiments.training.launch", "resume", Calls(Path("report.html")))
+    resume = stand_in("experiments.resume", "resume", Calls(Path("report.html")))
     conclude = stand_in("experiments.training.launch", "conclude", Calls(["came out"]))
     assert cli.main(["resume", "runs/b"]) == 0 and resume.got == (Path("runs/b"),)
     assert conclude.got == (Path("runs/b"), Path("report.html"), True) and "came out" in capsys.readouterr().out
@@ -253,7 +253,7 @@ def test_ctrl_c_says_how_to_go_on(
     stopped = Calls(error=KeyboardInterrupt())
     for module, name in (
         ("quickstart.quickstart", "quickstart"),
-        ("training.launch", "resume"),
+        ("resume", "resume"),
         ("training.launch", "train"),
     ):
         stand_in(f"experiments.{module}", name, stopped)

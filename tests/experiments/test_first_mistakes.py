@@ -88,7 +88,7 @@ def test_a_prompt_unlike_the_captions_is_told(tmp_path, capsys, monkeypatch):
     from experiments.evaluation import sample_run
 
     monkeypatch.setattr(sample_run, "model_folder", lambda run, stage: run)
-    monkeypatch.setattr(sample_run, "load_model", lambda folder: object())
+    monkeypatch.setattr(sample_run, "load_model", lambda folder, device: object())
     monkeypatch.setattr(sample_run, "draw", lambda model, prompt, *rest: prompt)
     monkeypatch.setattr(sample_run, "write_pictures", lambda pictures, out: pictures)
     for prompt, unlike in (("an elephant on a bike", True), ("the word GLYPH", False)):

@@ -22,8 +22,8 @@ from experiments.evaluation import edit_evaluation
 from experiments.evaluation.edit_evaluation import ROUNDING, comparison, judge, kept, make_edits, psnr, table
 from experiments.experiment import EditPlan, SizePlan
 from experiments.record.record import plain
+from experiments.record.recorded_settings import rebuild
 from experiments.studies import ablations
-from experiments.training.launch import rebuild
 from experiments.training.start_from import equip
 from preference_data.records import Prompt
 from rewards.scores import Scores

@@ -32,8 +32,8 @@ from experiments.preferences.from_people import install
 from experiments.preferences.load_answers import load_answers, load_verdicts
 from experiments.record.metric_table import METRICS, explained
 from experiments.record.record import read_png, read_run
+from experiments.record.recorded_settings import rebuild
 from experiments.record.whole_files import plain, write_png
-from experiments.training.launch import rebuild
 from experiments.training.runner import ONLINE, open_record, run
 from preference_data.comparisons import Comparison, to_jsonl
 from preference_data.exchange import judgements

@@ -15,8 +15,8 @@ from base_model.lora import Lora, add_adapter
 from experiments.cli import main
 from experiments.configs import nano
 from experiments.record.record import RunRecord, read_run
+from experiments.resume import changed, resume
 from experiments.training.finish import agreed_checkpoint, finished_model
-from experiments.training.launch import changed, resume
 from experiments.training.runner import run
 from tests.experiments.training.test_runner import tiny_pretrain, weights
 

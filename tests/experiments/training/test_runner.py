@@ -17,8 +17,9 @@ from base_model.files.weights import load_model, load_vae
 from base_model.lora import Lora
 from experiments.configs import CONFIGS, nano
 from experiments.record.record import RunRecord, read_run
+from experiments.record.recorded_settings import rebuild
 from experiments.record.whole_files import plain
-from experiments.training.launch import find, rebuild
+from experiments.training.launch import find
 from experiments.training.runner import run
 from experiments.training.start_from import open_model, vae_file
 from tests.fixtures.tiny.tiny_chain import short
