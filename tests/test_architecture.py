@@ -161,8 +161,8 @@ def test_rewards_see_prompts_and_pixels_only() -> None:
     used = {name for path in SOURCES if module_name(path).startswith("rewards") for name in imports(path)}
     assert {n for n in used if n.startswith("preference_data")} <= {
         "preference_data.records", "preference_data.comparisons",
-        "preference_data.statistics.shares", "preference_data.statistics.scores", "preference_data.image_files",
-        "preference_data.line_files", "preference_data.spelling",
+        "preference_data.statistics.shares", "preference_data.statistics.score_intervals",
+        "preference_data.image_files", "preference_data.line_files", "preference_data.spelling",
     }  # fmt: skip
 
 

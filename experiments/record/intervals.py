@@ -1,6 +1,6 @@
 """How sure a mean over prompts is, also when the prompts are few or nearly all of them came out alike.
 
-    (1)  values from 0 to 1, and differences of such: the intervals of `preference_data.statistics.scores`
+    (1)  values from 0 to 1, and differences of such: the intervals of `preference_data.statistics.score_intervals`
     (2)  others, such as decibels: the percentile bootstrap (Efron & Tibshirani 1993, chapter 13), expanded for few
          prompts to the tails of a t distribution (Hesterberg 2015, section 4); below `FEW` prompts, of which there are
          too few different resamples, Student's interval
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from preference_data.statistics.scores import bounded_difference, bounded_mean, student
+from preference_data.statistics.score_intervals import bounded_difference, bounded_mean, student
 from preference_data.statistics.shares import quantile_t
 
 CHUNK = 2**20

@@ -18,7 +18,7 @@ from typing import Any
 
 from preference_data.campaign.campaigns import Item
 from preference_data.captions import captioned
-from preference_data.exchange.formats.interface import UNKNOWN
+from preference_data.exchange.formats.preference_format import UNKNOWN
 from preference_data.line_files import existing, parse_json, read_json, read_json_lines, read_text, text_lines
 from preference_data.records import ImageRef, Prompt, Provenance
 from preference_data.store.image_store import PictureFolder

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from preference_data.exchange.formats.interface import Format, place
 from preference_data.exchange.formats.plain import JSONL, PARQUET
+from preference_data.exchange.formats.preference_format import Format, place
 from preference_data.exchange.formats.table import FORMATS, find
 from preference_data.exchange.formats.trl import KTO
 from preference_data.exchange.incoming import Malformed, read

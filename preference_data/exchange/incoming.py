@@ -18,8 +18,8 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from preference_data.exchange.formats import containers
-from preference_data.exchange.formats.interface import UNKNOWN, Format, Incoming, Said, told
 from preference_data.exchange.formats.plain import JSONL
+from preference_data.exchange.formats.preference_format import UNKNOWN, Format, Incoming, Said, told
 from preference_data.exchange.formats.table import find
 from preference_data.exchange.formats.values import check, details
 from preference_data.exchange.importing import pair_key

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from preference_data.statistics.scores import bounded_mean
+from preference_data.statistics.score_intervals import bounded_mean
 from rewards.comparison.score_table import Table
 
 PEOPLE = "people"

@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-from preference_data.statistics.scores import clustered, student
+from preference_data.statistics.score_intervals import clustered, student
 from preference_data.statistics.shares import NAN, Counted, difference, share, sign_flip
 
 HALVES = (-1.0, -0.5, 0.0, 0.5, 1.0)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from preference_data.statistics.scores import auc as area
+from preference_data.statistics.score_intervals import auc as area
 from rewards.comparison.resample import Clusters, Estimate, counted
 from rewards.comparison.score_table import Table
 

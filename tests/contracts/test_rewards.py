@@ -29,7 +29,7 @@ from rewards.scores import Reward, Scorer, Scores, View, concatenate, obstacles,
 from rewards.serving.cache import identity
 from rewards.serving.remote import Remote
 from rewards.serving.reward_server import Service
-from tests.fixtures.serving import serving
+from tests.fixtures.served_rewards import serving
 from tests.fixtures.tiny import tiny_rewards
 from tests.fixtures.writing import written
 

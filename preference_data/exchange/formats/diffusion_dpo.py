@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from preference_data.exchange.formats.interface import Format, Row, Said, carried, content, extra, said
+from preference_data.exchange.formats.preference_format import Format, Row, Said, carried, content, extra, said
 from preference_data.exchange.formats.values import number
 from preference_data.exchange.judgements import Judgement
 from preference_data.records import ImageRef

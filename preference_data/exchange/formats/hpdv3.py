@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from preference_data.campaign.campaigns import label
-from preference_data.exchange.formats.interface import Format, Row, Said, carried, extra, file, place, said
+from preference_data.exchange.formats.preference_format import Format, Row, Said, carried, extra, file, place, said
 from preference_data.exchange.formats.values import counts, number
 from preference_data.exchange.judgements import Judgement
 from preference_data.records import ImageRef

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from preference_data.exchange.formats.containers import Problems
-from preference_data.exchange.formats.interface import (
+from preference_data.exchange.formats.preference_format import (
     Format,
     Row,
     Said,

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from preference_data.campaign.campaigns import label
-from preference_data.exchange.formats.interface import Format, Row, Said, carried, content, extra, said
+from preference_data.exchange.formats.preference_format import Format, Row, Said, carried, content, extra, said
 from preference_data.exchange.formats.values import moment, number, who
 from preference_data.exchange.judgements import Judgement
 from preference_data.records import ImageRef

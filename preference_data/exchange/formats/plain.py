@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from preference_data.exchange.formats.interface import FIELDS, Format, Incoming, Row, Said, place
+from preference_data.exchange.formats.preference_format import FIELDS, Format, Incoming, Row, Said, place
 from preference_data.exchange.formats.values import known_picture
 from preference_data.exchange.judgements import Judgement
 from preference_data.line_files import parse_json

@@ -5,10 +5,10 @@ from __future__ import annotations
 from preference_data.exchange.formats.diffusion_dpo import DIFFUSION_DPO
 from preference_data.exchange.formats.hpdv3 import HPDV3
 from preference_data.exchange.formats.imagereward import IMAGEREWARD
-from preference_data.exchange.formats.interface import Format
 from preference_data.exchange.formats.label_studio import LABEL_STUDIO
 from preference_data.exchange.formats.pickapic import PICKAPIC
 from preference_data.exchange.formats.plain import JSONL, PARQUET
+from preference_data.exchange.formats.preference_format import Format
 from preference_data.exchange.formats.trl import KTO, TRL
 from preference_data.spelling import unknown
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from preference_data.exchange.formats.interface import Format, Row, Said, carried, extra, file, place, said
+from preference_data.exchange.formats.preference_format import Format, Row, Said, carried, extra, file, place, said
 from preference_data.exchange.judgements import Judgement
 from preference_data.records import ImageRef
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from preference_data.statistics.scores import rho_interval
+from preference_data.statistics.score_intervals import rho_interval
 from preference_data.statistics.shares import adjusted, quantile_t
 from rewards.comparison.calibration import fit_temperature, sigmoid
 from rewards.comparison.correlation import spearman

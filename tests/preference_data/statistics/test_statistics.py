@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from preference_data.statistics.ranking import Comparison, Ranking, bradley_terry, davidson, rao_kupper
-from preference_data.statistics.scores import auc, clustered, rho_interval, student
+from preference_data.statistics.score_intervals import auc, clustered, rho_interval, student
 from preference_data.statistics.shares import (
     Counted,
     adjusted,

@@ -28,7 +28,7 @@ from rewards.serving.remote import Remote
 from rewards.serving.reward_server import Service, serve
 from rewards.serving.wire import Limits, decode_scores, encode_request, encode_scores, to_png
 from rewards.serving.workers import ScorerPool
-from tests.fixtures.serving import serving
+from tests.fixtures.served_rewards import serving
 from tests.rewards.serving.test_workers import PROMPT, SILENT, Mean, pictures
 
 TOKEN = "a-token-of-this-test"
