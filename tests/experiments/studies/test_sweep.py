@@ -153,7 +153,7 @@ def test_seeds_are_averaged_by_prompt_and_variants_are_paired(tmp_path: Path) ->
     assert lines[3].startswith("| a=2 | 2 | 0.567 (") and "| 0.400 | 0.567 |" in lines[3]
     assert lines[4] == "| a=3 | 0 | – | – | – | – | – | – | – |"
     assert lines[6:] == ["- a=3: a run failed: FloatingPointError: loss = nan"] * 2
-    assert "<svg" in page and "a=2, seed 1" in page and "+0.300" in page
+    assert "Throughout, <code>loss</code> was 1." in page and "a=2, seed 1" in page and "+0.300" in page
 
 
 def test_what_no_seed_could_judge_stays_unknown() -> None:
