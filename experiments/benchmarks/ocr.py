@@ -36,7 +36,7 @@ from base_model.data.rendered_text import FACES, font
 from rewards.text.ocr import text_crop
 from rewards.text.ocr_page import page_reader
 from rewards.text.reading.normalised_text import Policy, normalise
-from rewards.text.reading.page import PaddlePage, as_line
+from rewards.text.reading.read_page import PaddlePage, as_line
 from rewards.text.recognisers import V6, V6_DETECTION, OnnxRecogniser, PaddleRecogniser, find_weights
 
 Reader = Callable[[np.ndarray], str]

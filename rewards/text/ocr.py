@@ -29,7 +29,7 @@ from rewards.scores import Read, Row, Scores, View, judge_each, to_uint8
 from rewards.text.reading.alphabet import MOST, SCRIPT, alphabet_of
 from rewards.text.reading.ink import text_crop as text_crop
 from rewards.text.reading.normalised_text import Policy, as_compared, read_right
-from rewards.text.reading.page import as_line
+from rewards.text.reading.read_page import as_line
 from rewards.text.recognisers import (
     LINE_HEIGHT,
     V4,

@@ -21,7 +21,7 @@ from rewards.scores import Read, Row, Scores, View, judge_each, to_uint8
 from rewards.text.reading.alphabet import MOST, SCRIPT, alphabet_of
 from rewards.text.reading.matching import PARTS, Line, judge
 from rewards.text.reading.normalised_text import Policy
-from rewards.text.reading.page import OnnxPage, PaddlePage, PageReader
+from rewards.text.reading.read_page import OnnxPage, PaddlePage, PageReader
 from rewards.text.recognisers import V4, V4_DETECTION, V6, V6_DETECTION, OnnxRecogniser, find_weights
 
 ENGINES = ("onnxruntime", "onnxruntime_v4", "paddleocr", "tesseract")

@@ -16,7 +16,7 @@ from rewards.scores import Scores, concatenate, to_uint8
 from rewards.text.ocr import Ocr, OcrScorer
 from rewards.text.ocr_contains import OcrContains
 from rewards.text.ocr_page import OcrPage
-from rewards.text.reading.page import OnnxPage
+from rewards.text.reading.read_page import OnnxPage
 from rewards.text.recognisers import OnnxRecogniser, Reading
 from tests.fixtures.writing import written
 

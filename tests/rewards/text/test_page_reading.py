@@ -14,7 +14,7 @@ from preference_data.records import Prompt
 from rewards.text.ocr_page import OcrPage, PageScorer
 from rewards.text.reading.detector import Detector, _clockwise, boxes, cut_out
 from rewards.text.reading.ink import ink, places, text_crop
-from rewards.text.reading.page import OnnxPage
+from rewards.text.reading.read_page import OnnxPage
 from rewards.text.recognisers import LINE_HEIGHT, V6_DETECTION, Reading, find_weights
 from tests.fixtures.writing import FACES
 
