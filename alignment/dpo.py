@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,6 +31,8 @@ from base_model.seeding import generator
 @dataclass(frozen=True)
 class Dpo:
     """Settings of offline DPO."""
+
+    learns_from: ClassVar[Literal["images", "pairs", "rollouts"]] = "pairs"
 
     steps: int
     """updates"""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -30,6 +30,8 @@ from rewards.scores import Scores, concatenate
 @dataclass(frozen=True)
 class Groups:
     """Settings of drawing, judging and comparing."""
+
+    learns_from: ClassVar[Literal["images", "pairs", "rollouts"]] = "rollouts"
 
     steps: int
     """rollouts"""

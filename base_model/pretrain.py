@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -62,6 +62,8 @@ class Latents(Protocol):
 @dataclass(frozen=True)
 class Pretrain:
     """Settings of flow-matching training."""
+
+    learns_from: ClassVar[Literal["images", "pairs", "rollouts"]] = "images"
 
     steps: int
     """updates"""

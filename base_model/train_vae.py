@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -45,6 +45,8 @@ class Pictures(Protocol):
 @dataclass(frozen=True)
 class TrainVAE:
     """Settings of autoencoder training."""
+
+    learns_from: ClassVar[Literal["images", "pairs", "rollouts"]] = "images"
 
     steps: int
     """updates"""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from alignment.awm import Awm
 from alignment.best_of_n import BestOfN
@@ -13,6 +15,7 @@ from alignment.grpo import Grpo
 from alignment.kto import Kto
 from alignment.nft import Nft
 from alignment.online_dpo import OnlineDpo
+from alignment.rwr import Rwr
 from base_model.lora import Lora
 from base_model.pretrain import Pretrain
 from base_model.qwen.presets import PICTURES, PRESETS, VAES
@@ -179,6 +182,8 @@ def work_of(experiment: Experiment | None, asked: Asked) -> Work:
         made = grpo_work(experiment.name, cfg)
     elif isinstance(cfg, Forward):
         made = forward_work(experiment.name, cfg)
+    elif isinstance(cfg, Groups):
+        raise ValueError(f"{experiment.name}: no plan is known for {type(cfg).__name__}; add one to work_of")
     else:
         raise ValueError(
             f"{experiment.name} trains an autoencoder of at most 45 million weights; plans are made for the transformer"
@@ -233,13 +238,27 @@ def grpo_work(name: str, cfg: Grpo) -> Work:
     return Work("Flow-GRPO", learned, drawn + asked, micro, cfg.beta > 0.0, words, cfg.steps, passes)
 
 
+FORWARD_PASSES: Mapping[type, Callable[[Any], tuple[int, int, bool]]] = {
+    Nft: lambda cfg: (cfg.group, 2 if cfg.beta > 0.0 else 1, cfg.beta > 0.0),
+    Awm: lambda cfg: (cfg.group, 2, False),
+    OnlineDpo: lambda cfg: (2, 1, not cfg.follow),
+    Rwr: lambda cfg: (cfg.group, 0, False),
+    BestOfN: lambda cfg: (1, 0, False),
+}
+"""Of every algorithm on finished images: images of a prompt that it learns from, how often each is also asked for
+without learning, and whether a reference is kept."""
+
+
 def forward_work(name: str, cfg: Forward) -> Work:
     """Algorithms on finished pictures draw whole trajectories and learn from pictures at a few noise levels."""
     pictures, guided = cfg.prompts * cfg.group, 2 if cfg.sampler.guidance != 1.0 else 1
-    each = 1 if isinstance(cfg, BestOfN) else 2 if isinstance(cfg, OnlineDpo) else cfg.group
+    if type(cfg) not in FORWARD_PASSES:
+        raise ValueError(
+            f"{name}: no plan is known for {type(cfg).__name__}; say in FORWARD_PASSES of planning/from_experiment.py "
+            "how often it asks the model"
+        )
+    each, asked, anchored = FORWARD_PASSES[type(cfg)](cfg)
     learned, micro = cfg.prompts * each * cfg.levels, cfg.micro // cfg.group * each
-    anchored = (isinstance(cfg, Nft) and cfg.beta > 0.0) or (isinstance(cfg, OnlineDpo) and not cfg.follow)
-    asked = 2 if isinstance(cfg, Awm) or (isinstance(cfg, Nft) and anchored) else int(isinstance(cfg, Nft | OnlineDpo))
     words = (
         f"{name}: {cfg.prompts} prompts x {cfg.group} pictures = {pictures} a rollout and card; drawn in "
         f"{cfg.sampler.steps} steps{' with guidance (twice the work)' if guided == 2 else ''}",

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from alignment.dpo import Dpo
 from alignment.kto import Kto
 from alignment.tied_dpo import TiedDpo
 from experiments.experiment import Experiment
@@ -38,7 +37,7 @@ def install(experiment: Experiment, source: str, place: str, folder: Path) -> Pa
 
     Raises ValueError when the experiment is not DPO or nothing is decided, FileNotFoundError for a missing file.
     """
-    if not isinstance(experiment.algorithm, Dpo):
+    if experiment.algorithm.learns_from != "pairs":
         raise ValueError(f"{experiment.name} does not learn from pairs; choose a DPO experiment such as nano_dpo")
     if isinstance(experiment.algorithm, TiedDpo | Kto):
         return install_answers(source, place, folder)

@@ -21,8 +21,6 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from alignment.dpo import Dpo
-from alignment.groups import Groups
 from base_model.devices import best_device
 from base_model.files.weights import load_model
 from experiments.configs import nano
@@ -104,7 +102,7 @@ def run_chain(folder: Path, chain: Chain, plan: EvaluationPlan) -> None:
 
 def train_stage(experiment: Experiment, folder: Path, parent: Path | None, bar: Progress) -> None:
     """One stage, with the OCR engines of its reward where it needs them."""
-    if not isinstance(experiment.algorithm, Dpo | Groups):
+    if experiment.algorithm.learns_from == "images":
         run(experiment, folder, parent, None, bar)
         return
     tqdm.write("starting the OCR engines", file=sys.stderr)

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import torch
 
-from alignment.dpo import Dpo
-from alignment.groups import Groups
 from base_model.devices import best_device
 from base_model.files.delta import is_derived
 from base_model.files.weights import holds_model, load_model
@@ -45,8 +43,8 @@ def train(experiment: Experiment, folder: Path, parent: Path | None) -> Path:
     torch.set_num_threads(THREADS)
     with ExitStack() as stack:
         pool = None
-        given = isinstance(experiment.algorithm, Dpo) and has_answers(folder)
-        if isinstance(experiment.algorithm, Dpo | Groups) and not given:
+        source = experiment.algorithm.learns_from
+        if source == "rollouts" or (source == "pairs" and not has_answers(folder)):
             pool = stack.enter_context(
                 ScorerPool(
                     named_reward(experiment.reward),

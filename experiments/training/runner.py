@@ -143,7 +143,7 @@ def texts_of(experiment: Experiment, folder: Path) -> list[str] | None:
     """The captions or prompts that a run learns from; None when they are not known before it begins."""
     if isinstance(data := experiment.data, TextStream):
         return data.scenes(0, data.limit)[1] if data.limit and len(data.stages) == 1 else None
-    if isinstance(experiment.algorithm, dpo.Dpo) and has_answers(folder):
+    if experiment.algorithm.learns_from == "pairs" and has_answers(folder):
         return [answer.prompt.text for answer in load_comparisons(folder)]
     plan = experiment.prompts or (experiment.pairs and experiment.pairs.prompts)
     return [prompt.text for prompt in make_prompts(plan)] if plan else None
@@ -184,7 +184,7 @@ def run(
     with Termination() as termination, record.running(), bar.stage(experiment.name, experiment.algorithm.steps):
         model = open_either(experiment, parent, folder, device)
         encode_ahead(model, experiment, folder)
-        if isinstance(experiment.algorithm, dpo.Dpo):
+        if experiment.algorithm.learns_from == "pairs":
             answered = has_answers(folder)
             meet(experiment)  # rank 0 may write the pairs only when all have looked
             if not answered:
