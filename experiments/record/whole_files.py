@@ -54,10 +54,12 @@ def plain(value: Any) -> Any:
 
 
 def require_folder(folder: Path) -> None:
-    """Raises ValueError where a file is in the way of a folder: asked before anything that takes long."""
-    blocking = next((each for each in (folder, *folder.parents) if each.exists() and not each.is_dir()), None)
-    if blocking:
-        raise ValueError(f"{folder} cannot be a folder, because {blocking} is a file; name another place")
+    """Raises ValueError where no file could be written into a folder: asked before anything that takes long."""
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise ValueError(f"{folder} cannot be a folder, because {there} is a file; name another place")
+    if not os.access(there, os.W_OK):
+        raise ValueError(f"{folder} cannot be written to, because {there} is not yours to write to; name another place")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

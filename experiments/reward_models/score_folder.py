@@ -61,18 +61,6 @@ def check_images(items: Sequence[Captioned]) -> None:
     raise ValueError(f"{broken[0][1]}{more}")
 
 
-def check_out(out: Path) -> None:
-    """Raises ValueError when no file could be written into a folder, which is made when it is not there."""
-    place = next(each for each in (out, *out.absolute().parents) if each.exists())
-    if not place.is_dir():
-        raise ValueError(
-            f"{out} cannot take scores.csv and scores.json: {place} is no folder; name another one by --out"
-        )
-    if not os.access(place, os.W_OK):
-        raise ValueError(f"{out} cannot take scores.csv and scores.json: {place} may not be written to; name another "
-                         "folder by --out")  # fmt: skip
-
-
 def score(items: Sequence[Captioned], scorer: Scorer) -> tuple[Scores, list[str]]:
     """Scores and, where the scorer reads text, what it read ("" where it does not), in the order of the pictures.
 
@@ -101,7 +89,6 @@ def score_folder(folder: Path, reward: str, out: Path) -> list[str]:
     settings = named_reward(reward)
     require_folder(out)
     items = read_captions(folder)
-    check_out(out)
     check_images(items)
     scorer = settings.load()
     scores, readings = score(items, scorer)

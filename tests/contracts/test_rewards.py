@@ -60,7 +60,7 @@ def words_from_right_to_wrong() -> np.ndarray:
     return np.stack([written(word) for word in ("ZEBRA", "KIWX", "LEM", "QOX", "ROBIN")])
 
 
-def fails(*arguments: object) -> None:
+def fails(*arguments: object, **named: object) -> None:
     raise RuntimeError("out of memory")
 
 
@@ -94,7 +94,7 @@ def break_model(patch: pytest.MonkeyPatch, scorer: Any) -> None:
 
 
 def break_server(patch: pytest.MonkeyPatch, scorer: Any) -> None:
-    patch.setattr("http.client.HTTPConnection.request", fails)
+    patch.setattr("httpx.AsyncClient.send", fails)
 
 
 SCENES = [Prompt.from_text(f"a {word.lower()} on a table") for word in WORDS]
@@ -102,12 +102,14 @@ COMMAND = Prompt.from_text("a <|image_pad|> on a table")
 
 
 def break_connection(patch: pytest.MonkeyPatch, scorer: Any) -> None:
-    patch.setattr(scorer, "_ask", fails_to_connect)
+    patch.setattr("httpx.Client.send", fails_to_connect)
     patch.setattr("rewards.serving.remote.time.sleep", lambda seconds: None)
 
 
-def fails_to_connect(*arguments: object) -> None:
-    raise ConnectionRefusedError("nobody listens")
+def fails_to_connect(*arguments: object, **named: object) -> None:
+    import httpx
+
+    raise httpx.ConnectError("nobody listens")
 
 
 _SERVERS = ExitStack()

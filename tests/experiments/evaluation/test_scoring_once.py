@@ -110,7 +110,7 @@ def test_all_images_that_cannot_be_read_are_named_at_once(folder: Path, closed: 
 
 def test_a_place_that_cannot_take_scores_is_found_before_the_reward_is_opened(folder: Path, closed: None) -> None:
     for out in (folder / "0.png", folder / "0.png" / "below"):
-        with pytest.raises(ValueError, match=r"0\.png is no folder; name another one by --out"):
+        with pytest.raises(ValueError, match=r"0\.png is a file; name another place"):
             score_folder(folder, "ocr", out)
 
 
