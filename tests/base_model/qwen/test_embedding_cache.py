@@ -52,6 +52,27 @@ def test_only_what_is_new_is_encoded_and_repetitions_once(t2i, tmp_path, monkeyp
     assert (text[1] - encoder(t2i).encode(["b"])[0][0]).abs().max() < 1e-5
 
 
+def test_a_prompt_that_was_not_encoded_ahead_is_named_once_the_model_is_gone(t2i, tmp_path):
+    ours = encoder(t2i, tmp_path)
+    ours.encode_ahead([*TEXTS, "a", "b"], chunk=2)
+    ours.close()
+    assert not ours.loaded
+    known, _ = ours.encode(["b", *TEXTS])
+    assert len(known) == 4 and not ours.loaded
+    for asked in (["nobody said this"], ["a", "nobody said this", "b"]):
+        with pytest.raises(ValueError, match=r"the prompt 'nobody said this' was not encoded before training") as error:
+            ours.encode(asked)
+        assert "name every prompt in the experiment's prompts, pairs, data or monitors" in str(error.value)
+        assert "\n" not in str(error.value) and not ours.loaded, "and nothing was loaded again"
+
+
+def test_without_a_cache_the_model_stays(t2i):
+    ours = encoder(t2i)
+    ours.encode_ahead(["a"])
+    ours.close()
+    assert ours.loaded and len(ours.encode(["b"])[0]) == 1
+
+
 def test_pictures_and_their_order_are_part_of_the_key(plus, tmp_path):
     ours, random = encoder(plus, tmp_path), torch.Generator().manual_seed(0)
     a, b, c = torch.rand(3, 3, 64, 64, generator=random)
