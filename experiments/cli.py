@@ -25,7 +25,7 @@ from tyro.conf import ConsolidateSubcommandArgs, OmitSubcommandPrefixes, subcomm
 from experiments.commands.ablating import Ablate, EvaluateEdits
 from experiments.commands.accounts import Accounts
 from experiments.commands.annotating import Annotate
-from experiments.commands.arguments import RUNS
+from experiments.commands.arguments import RUNS, with_current_options
 from experiments.commands.autoencoders import EvaluateVae, ExportVae
 from experiments.commands.campaigns import Campaign
 from experiments.commands.drawing import Sample
@@ -161,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The entry point of `glyphlab`; the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     traceback = "--traceback" in given
-    given = [a for a in given if a != "--traceback"]
+    given = with_current_options([a for a in given if a != "--traceback"])
     try:
         return execute(given)
     except KeyboardInterrupt:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from experiments.record.moved_names import current_setting
 from experiments.record.recorded_settings import FUNCTIONS, named
 from preference_data.spelling import nearest
 
@@ -26,7 +27,7 @@ def override(value: T, settings: Mapping[str, str]) -> T:
     """
     tree: dict[str, Any] = {}
     for path, text in settings.items():
-        *inner, last = path.split(".")
+        *inner, last = current_setting(path).split(".")
         branch = tree
         for name in inner:
             branch = branch.setdefault(name, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 MOVED_MODULES = {
@@ -43,17 +44,37 @@ MOVED_MODULES = {
 }
 """Modules whose classes and functions may stand in the run.json of an older version, with where they are now."""
 
+MOVED_CLASSES: dict[str, str] = {}
+"""Classes and functions with another name today, as dotted paths of today's modules."""
+MOVED_FIELDS: dict[str, str] = {}
+"""Settings with another name today; a name means the same in every class of settings."""
+
 
 def current_name(path: str) -> str:
     """The dotted path of a class or function today; `path` itself where it has not moved."""
     module, _, name = path.rpartition(".")
-    return f"{MOVED_MODULES[module]}.{name}" if module in MOVED_MODULES else path
+    here = f"{MOVED_MODULES[module]}.{name}" if module in MOVED_MODULES else path
+    return MOVED_CLASSES.get(here, here)
+
+
+def current_setting(path: str) -> str:
+    """A setting's dotted path, or an option such as --algorithm.micro=4, with today's names of settings."""
+    name, equals, value = path.partition("=")
+    parts = re.split(r"(\W*[.]|^-+)", name)
+    moved = [MOVED_FIELDS.get(part.replace("-", "_"), part) for part in parts]
+    if moved == parts:
+        return path
+    return (
+        "".join(moved if "_" in name or not name.startswith("-") else [m.replace("_", "-") for m in moved])
+        + equals
+        + value
+    )
 
 
 def with_current_names(settings: Any) -> Any:
     """Settings as run.json has them, with today's names of classes and functions."""
     if isinstance(settings, dict):
-        return {name: with_current_names(value) for name, value in settings.items()}
+        return {MOVED_FIELDS.get(name, name): with_current_names(value) for name, value in settings.items()}
     if isinstance(settings, list):
         return [with_current_names(item) for item in settings]
     return current_name(settings) if isinstance(settings, str) else settings

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.record.moved_names import current_name
+from experiments.record.moved_names import MOVED_FIELDS, current_name
 
 FUNCTIONS = ("alignment.tied_dpo.", "base_model.flow.", "base_model.qwen.positions.", "base_model.qwen.coarse_encoder.")
 """Where settings that are functions live."""
@@ -23,7 +23,7 @@ def rebuild(settings: Any) -> Any:
         return named(settings)
     if not isinstance(settings, Mapping):
         return settings
-    fields = {name: rebuild(value) for name, value in settings.items() if name != "class"}
+    fields = {MOVED_FIELDS.get(name, name): rebuild(value) for name, value in settings.items() if name != "class"}
     if "class" not in settings:
         return fields
     try:

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from experiments.cli import main
-from experiments.record.moved_names import MOVED_MODULES, current_name, with_current_names
+from experiments.commands.arguments import OLD_OPTIONS, with_current_options
+from experiments.record import moved_names
+from experiments.record.moved_names import MOVED_MODULES, current_name, current_setting, with_current_names
 from experiments.record.record import read_run
 from experiments.record.recorded_settings import named, rebuild
 
@@ -70,3 +72,24 @@ def test_an_image_is_sampled_from_an_old_run(old: Path, tmp_path: Path) -> None:
 def test_an_old_run_is_evaluated(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(old / "grpo")]) == 0
     assert (old / "grpo" / "evaluation" / "guided.json").exists()
+
+
+def test_settings_of_another_name_are_found_under_todays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(moved_names.MOVED_FIELDS, "old_name", "new_name")
+    assert with_current_names({"class": "x", "a": {"old_name": [1]}}) == {"class": "x", "a": {"new_name": [1]}}
+    for old, new in (
+        ("algorithm.old_name.noise", "algorithm.new_name.noise"), ("algorithm.older_name", "algorithm.older_name"),
+        ("--algorithm.old-name.x=old_name", "--algorithm.new-name.x=old_name"), ("--old_name", "--new_name"),
+        ("--old-name", "--new-name"), ("--no-old-names", "--no-old-names"), ("-o", "-o"),
+    ):  # fmt: skip
+        assert current_setting(old) == new
+
+
+def test_an_option_of_another_name_works_and_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(OLD_OPTIONS, "--old-option", "--new-option")
+    line = ["sample", "--old-option", "a", "--old_option=b", "old-option", "--", "-o", "x"]
+    assert with_current_options(line) == ["sample", "--new-option", "a", "--new-option=b", *line[4:]]
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2 and "--old-option is called --new-option now" in told[0]
