@@ -22,7 +22,7 @@ from alignment.advantages import advantages, fullest, mixed, reward_table
 from alignment.trajectory import Trajectory, Walk, rollout
 from base_model.engine.engine import Engine, Loss, Micro
 from base_model.interface import FlowModel
-from base_model.sample import Sampler
+from base_model.sample import Sampler, pixels
 from preference_data.records import Prompt
 from rewards.scores import Scores, concatenate
 
@@ -121,8 +121,7 @@ def send(model: FlowModel, judge: Judge, prompts: Sequence[Prompt], x0_BSC: Tens
     """Each group is sent to the judge as soon as it is decoded; one future a group."""
     waiting = []
     for i in range(0, len(prompts), group):
-        pixels = model.decode(x0_BSC[i : i + group])
-        waiting.append(judge.submit(prompts[i : i + group], (pixels * 255.0).round().byte().cpu().numpy()))
+        waiting.append(judge.submit(prompts[i : i + group], pixels(model, x0_BSC[i : i + group])))
     return waiting
 
 

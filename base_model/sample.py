@@ -1,14 +1,15 @@
-"""Plain sampling: follow the ordinary differential equation from noise to a picture.
+"""Plain sampling: follow the ordinary differential equation from noise to an image.
 
-Shapes: B samples, S latent tokens, C channels.
+Shapes: B samples, S latent tokens, C channels, 3HW pixels.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,10 @@ from base_model.interface import Conditioning, FlowModel
 
 AT_ONCE = 16 * 1024
 """latent tokens that are sampled, decoded or encoded together: 16 images of 512 x 512, 4 of 1024 x 1024"""
+
+
+CHUNK = 64
+"""images that are generated together at most; large ones are fewer (`at_once`)"""
 
 
 def at_once(tokens: int, most: int) -> int:
@@ -61,3 +66,36 @@ def sample(
         v = velocity(model, x_BSC, sigma, cond, uncond, sampler.guidance)
         x_BSC = flow.euler(x_BSC, v, sigma, sigma_next).mean_BSC
     return x_BSC
+
+
+def pixels(model: FlowModel, x0_BSC: Tensor) -> np.ndarray:
+    """Decode clean latents to uint8 images [B, 3, H, W] on the host."""
+    images: np.ndarray = (model.decode(x0_BSC) * 255.0).round().byte().cpu().numpy()
+    return images
+
+
+Ask = Callable[[slice], tuple[Conditioning, Conditioning]]
+"""what the images of those rows are to show, and for guidance the same without the prompt"""
+
+
+def prompted(model: FlowModel, texts: Sequence[str]) -> Ask:
+    """Images of prompts alone."""
+    return lambda rows: (model.encode_text(texts[rows]), model.unconditional(len(texts[rows])))
+
+
+@torch.no_grad()
+def generate_chunks(
+    model: FlowModel, ask: Ask, noise_BSC: Tensor, sampler: Sampler
+) -> Iterator[tuple[slice, Tensor, np.ndarray]]:
+    """Yields (rows, latents, uint8 images) a chunk at a time, so that a chunk can be read while the next is made."""
+    count = at_once(noise_BSC.shape[1], CHUNK)
+    for first in range(0, len(noise_BSC), count):
+        rows = slice(first, min(first + count, len(noise_BSC)))
+        x0 = sample(model, noise_BSC[rows], *ask(rows), sampler, model.levels(sampler))
+        yield rows, x0, pixels(model, x0)
+
+
+def generate(model: FlowModel, texts: Sequence[str], noise_BSC: Tensor, sampler: Sampler) -> np.ndarray:
+    """Generate one image for each text from its row of noise: uint8 [B, 3, H, W]."""
+    chunks = generate_chunks(model, prompted(model, texts), noise_BSC, sampler)
+    return np.concatenate([images for _, _, images in chunks])

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from preference_data.pixels import to_uint8
 from preference_data.records import Prompt
-from rewards.scores import Scores, obstacles, tabulate, to_uint8
+from rewards.scores import Scores, obstacles, tabulate
 
 log = logging.getLogger(__name__)
 

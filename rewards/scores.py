@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+from preference_data.pixels import to_uint8
 from preference_data.records import Prompt
 
 if TYPE_CHECKING:
@@ -24,23 +25,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _Number = TypeVar("_Number", int, float)
-
-
-def to_uint8(images_B3HW: np.ndarray) -> np.ndarray:
-    """Pictures in [0, 1] as the nearest 8-bit pixels; uint8 passes through. Values outside are clipped, NaN becomes 0.
-
-    This is the only rounding rule of the floor, so that a picture has one hash and one score whichever way it travels.
-    """
-    if images_B3HW.dtype == np.uint8:
-        return images_B3HW
-    finite = np.nan_to_num(images_B3HW, nan=0.0, posinf=1.0, neginf=0.0)
-    pixels: np.ndarray = np.rint(np.clip(finite, 0.0, 1.0) * 255.0).astype(np.uint8)
-    return pixels
-
-
-def to_float(images_uint8_B3HW: np.ndarray) -> np.ndarray:
-    """8-bit pixels as float32 in [0, 1]; ``to_uint8`` gives them back exactly."""
-    return images_uint8_B3HW.astype(np.float32) / np.float32(255.0)
 
 
 @dataclass(frozen=True)

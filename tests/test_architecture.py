@@ -163,6 +163,7 @@ def test_rewards_see_prompts_and_pixels_only() -> None:
         "preference_data.records", "preference_data.comparisons",
         "preference_data.statistics.shares", "preference_data.statistics.score_intervals",
         "preference_data.image_files", "preference_data.line_files", "preference_data.spelling",
+        "preference_data.pixels",
     }  # fmt: skip
 
 
@@ -257,6 +258,15 @@ def test_files_and_functions_stay_small() -> None:
 def test_the_story_of_grpo_can_be_read_in_one_sitting() -> None:
     story = [ROOT / "base_model/flow.py", ROOT / "alignment/trajectory.py", ROOT / "alignment/grpo.py"]
     assert sum(lines(path) for path in story) < MAX_ALGORITHM_FILES, {p.name: lines(p) for p in story}
+
+
+def test_latents_become_pixels_in_one_place() -> None:
+    """Whoever decodes and rounds by hand soon does so in other chunks or through other noise levels."""
+    decoding = re.compile(r"model\.decode\(.*round\(\)\.byte\(\)")
+    places = [path.relative_to(ROOT).as_posix() for path in SOURCES if decoding.search(path.read_text())]
+    assert places == ["base_model/sample.py"], places
+    hashes = [path.relative_to(ROOT).as_posix() for path in SOURCES if "repr(pixels.shape)" in path.read_text()]
+    assert hashes == ["preference_data/pixels.py"], hashes
 
 
 def test_no_drawer_for_everything() -> None:

@@ -47,14 +47,15 @@ from base_model.files.weights import NANO_VAE, load_vae
 from base_model.interface import Conditioning
 from base_model.qwen.model import QwenImage, build
 from base_model.qwen.presets import PICTURES, PRESETS
-from base_model.sample import Sampler
+from base_model.sample import Sampler, pixels
 from base_model.seeding import generator
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import PromptPlan
+from preference_data.pixels import to_float
 from preference_data.prompts import PromptSet
 from preference_data.records import Prompt
 from rewards.parse import named_reward
-from rewards.scores import Scorer, Scores, to_float
+from rewards.scores import Scorer, Scores
 from rewards.serving.workers import ScorerPool
 
 SIDES = ("ours", "common")
@@ -209,7 +210,7 @@ def common_iteration(
             rows = slice(i, i + cfg.micro)
             kept, x0 = common_rollout(model, tuple(p.text for p in chosen[rows]), cfg, random, rows)
             steps += kept
-            images.append((model.decode(x0) * 255.0).round().byte().cpu().numpy())
+            images.append(pixels(model, x0))
         return steps, np.concatenate(images)
 
     steps, images = clock.timed("rollout", draw)

@@ -28,15 +28,16 @@ from base_model.data.edits import Example, Task, change_ink, change_place, chang
 from base_model.data.rendered_text import HEIGHT, WIDTH, scene
 from base_model.interface import Conditioning
 from base_model.qwen.model import QwenImage
-from base_model.sample import sample
+from base_model.sample import generate_chunks, pixels
 from base_model.seeding import numpy_generator
-from experiments.evaluation.evaluate import CHUNK, fixed_noise
+from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.prompts_of_plan import LEVEL
 from experiments.experiment import EditPlan
 from experiments.record.intervals import bootstrap_ci, in_brackets, paired_ci
 from experiments.record.whole_files import write_json, write_png
+from preference_data.pixels import to_float
 from preference_data.records import Prompt
-from rewards.scores import Scorer, to_float
+from rewards.scores import Scorer
 
 KINDS: dict[str, Task] = {"word": change_word, "ink": change_ink, "place": change_place}
 ROUNDING = 1.0 / (12.0 * 255.0**2)
@@ -102,18 +103,15 @@ def captioned(model: QwenImage, examples: Sequence[Example]) -> tuple[Conditioni
 def draw(model: QwenImage, edits: Sequence[tuple[str, Example]], plan: EditPlan, asked: Asked) -> list[np.ndarray]:
     """A uint8 picture of every edit."""
     noise = fixed_noise(model, len(edits), plan.noise_seed)
-    drawn: list[np.ndarray] = []
-    for i in range(0, len(edits), CHUNK):
-        cond, uncond = asked(model, [example for _, example in edits[i : i + CHUNK]])
-        x0 = sample(model, noise[i : i + CHUNK], cond, uncond, plan.sampler, plan.sampler.levels())
-        drawn.extend((model.decode(x0) * 255.0).round().byte().cpu().numpy())
-    return drawn
+    examples = [example for _, example in edits]
+    chunks = generate_chunks(model, lambda rows: asked(model, examples[rows]), noise, plan.sampler)
+    return [image for _, _, images in chunks for image in images]
 
 
 def reconstructed(model: QwenImage, edits: Sequence[tuple[str, Example]]) -> list[np.ndarray]:
     """Every target through the autoencoder."""
     targets = torch.from_numpy(np.stack([example.target.draw() for _, example in edits]) / np.float32(255.0))
-    return list((model.decode(model.encode_pixels(targets)) * 255.0).round().byte().cpu().numpy())
+    return list(pixels(model, model.encode_pixels(targets)))
 
 
 def baselines(base: QwenImage, plan: EditPlan, scorer: Scorer) -> dict[str, list[Row]]:

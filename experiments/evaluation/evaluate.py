@@ -6,7 +6,7 @@ prompt. Shapes: P prompts, S latent tokens, C channels, 3HW pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from base_model.interface import FlowModel
-from base_model.sample import Sampler, at_once, sample
+from base_model.sample import Sampler, generate, generate_chunks, prompted
 from base_model.seeding import generator
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import EvaluationPlan
@@ -26,34 +26,18 @@ from rewards.scores import Scores
 from rewards.serving.workers import ScorerPool
 from rewards.text.ocr import Ocr, OcrJudge
 
-CHUNK = 64
-"""Images sampled at a time at most; large ones are fewer (`at_once`)."""
-
 
 def fixed_noise(model: FlowModel, count: int, seed: int, copy: int = 0) -> Tensor:
     """[count, S, C]; row i depends on (seed, copy, i) alone."""
     return torch.cat([model.noise(1, generator(seed, i, copy, "evaluation")) for i in range(count)])
 
 
-def draw_pictures(
-    model: FlowModel, prompts: Sequence[Prompt], noise_PSC: Tensor, sampler: Sampler
-) -> Iterator[tuple[slice, np.ndarray]]:
-    """(rows, uint8 [b, 3, H, W]) a chunk at a time, so that reading can begin before drawing ends."""
-    few = at_once(noise_PSC.shape[1], CHUNK)
-    for i in range(0, len(prompts), few):
-        rows = slice(i, min(i + few, len(prompts)))
-        cond = model.encode_text([p.text for p in prompts[rows]])
-        x0 = sample(model, noise_PSC[rows], cond, model.unconditional(len(cond)), sampler, model.levels(sampler))
-        yield rows, (model.decode(x0) * 255.0).round().byte().cpu().numpy()
-
-
 def diversity(model: FlowModel, prompts: Sequence[Prompt], sampler: Sampler, seed: int, copies: int) -> float:
     """Mean root-mean-square pixel distance, in [0, 1], of pictures of one prompt from different noise."""
-    drawn = [
-        np.concatenate([images for _, images in draw_pictures(model, prompts, noise, sampler)])
-        for noise in (fixed_noise(model, len(prompts), seed, copy) for copy in range(copies))
-    ]
-    images = np.stack(drawn).astype(np.float64).reshape(copies, len(prompts), -1) / 255.0
+    texts = [prompt.text for prompt in prompts]
+    noises = [fixed_noise(model, len(prompts), seed, copy) for copy in range(copies)]
+    generated = np.stack([generate(model, texts, noise, sampler) for noise in noises])
+    images = generated.astype(np.float64).reshape(copies, len(prompts), -1) / 255.0
     pairs = [(a, b) for a in range(copies) for b in range(a)]
     return float(np.mean([np.sqrt(((images[a] - images[b]) ** 2).mean(-1)) for a, b in pairs]))
 
@@ -63,13 +47,14 @@ def evaluate(
 ) -> None:
     """Write `folder`/<sampler>.json (rows and diversity) and the pictures of the wall. Finished files are kept."""
     prompts = make_prompts(plan.prompts)
+    asked = prompted(model, [prompt.text for prompt in prompts])
     for name, sampler in plan.samplers:
         target = folder / f"{name}.json"
         if not target.exists():
             noise = fixed_noise(model, len(prompts), plan.seed)
             drawn = [
                 (rows, images, reward.submit(prompts[rows], images), judge.submit(prompts[rows], images))
-                for rows, images in draw_pictures(model, prompts, noise, sampler)
+                for rows, _, images in generate_chunks(model, asked, noise, sampler)
             ]
             spread = diversity(
                 model, prompts[: plan.diversity_prompts], sampler, plan.seed + 1, plan.diversity_copies

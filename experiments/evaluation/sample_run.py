@@ -15,7 +15,7 @@ from base_model.devices import best_device
 from base_model.files.released import Released
 from base_model.files.weights import holds_model, load_model
 from base_model.qwen.model import QwenImage
-from base_model.sample import Sampler, sample
+from base_model.sample import Sampler, generate_chunks
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.record.record import RUN, write_png
 from experiments.record.whole_files import require_folder
@@ -51,8 +51,8 @@ def draw(
     cond = model.encode_text([prompt], shown).repeat(count)
     uncond = model.unconditional(1, shown).repeat(count)
     noise = fixed_noise(model, count, seed)
-    x0 = sample(model, noise, cond, uncond, sampler, model.levels(sampler))
-    return (model.decode(x0) * 255.0).round().byte().cpu().numpy()
+    chunks = generate_chunks(model, lambda rows: (cond.take(rows), uncond.take(rows)), noise, sampler)
+    return np.concatenate([images for _, _, images in chunks])
 
 
 def draw_to_file(

@@ -25,16 +25,16 @@ from alignment.dpo import Pairs
 from alignment.trajectory import drawn_noise, walked
 from base_model.engine.engine_files import layout_of, read_one, write_one_by_one
 from base_model.interface import FlowModel
-from base_model.sample import at_once
+from base_model.sample import at_once, pixels
 from base_model.seeding import generator
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import PairPlan
 from experiments.progress import Progress
 from experiments.record.record import read_png, write_json, write_png
 from preference_data import pairs as machine
+from preference_data.pixels import pixel_hash
 from preference_data.records import ImageRef, Prompt, Provenance
 from rewards.scores import Scores
-from rewards.serving.cache import picture_hash
 from rewards.serving.workers import ScorerPool
 
 CHUNK = 16
@@ -113,7 +113,7 @@ def _write_part(
     shas = {r.sha256 for pair in kept for r in (pair.chosen, pair.rejected)}
     latents = {}
     for latent, image in zip(x0, images, strict=True):
-        if (sha := picture_hash(image)) in shas:
+        if (sha := pixel_hash(image)) in shas:
             write_png(folder / "pictures" / f"{sha}.png", image)
             latents[sha] = latent.clone()
     save_file(latents, part / LATENTS)
@@ -151,14 +151,14 @@ def draw_group(model: FlowModel, prompts: list[Prompt], plan: PairPlan, first: i
     for rows in (slice(i, i + few) for i in range(0, len(texts), few)):  # the noise is that of all, whatever the parts
         own = [x.unflatten(0, (len(texts), -1))[rows].flatten(0, 1) for x in noise]
         x0 = walked(model, texts[rows], G, plan.sampler, walk, start, own).x0_BSC
-        images.append((model.decode(x0) * 255.0).round().byte().cpu().numpy())
+        images.append(pixels(model, x0))
         latents.append(x0.cpu())  # all wait for their scores, so they wait where there is room
     return torch.cat(latents), np.concatenate(images)
 
 
 def reference(image: np.ndarray, plan: PairPlan, folder: Path, place: int) -> ImageRef:
     """The record of a picture; `place` is its place among all pictures that were drawn."""
-    sha, sampler = picture_hash(image), plan.sampler
+    sha, sampler = pixel_hash(image), plan.sampler
     made = Provenance(
         model=folder.name, revision="", seed=plan.seed, steps=sampler.steps, guidance=sampler.guidance,
         run=str(folder), step=place,

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from base_model.interface import FlowModel
-from base_model.sample import Sampler, sample
+from base_model.sample import Sampler, generate_chunks, prompted
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.preferences.from_people import keep_latent
 from preference_data.campaign.campaigns import Item
@@ -61,12 +61,9 @@ def _label(ref: ImageRef) -> str:
 def _pictures(
     store: Store, model: FlowModel, name: str, run: str, prompt: Prompt, seed: int, copies: int
 ) -> list[ImageRef]:
-    cond = model.encode_text([prompt.text]).repeat(copies)
-    noise = fixed_noise(model, copies, seed)
-    x0 = sample(model, noise, cond, model.unconditional(copies), SAMPLER, SAMPLER.levels())
-    images = (model.decode(x0) * 255.0).round().byte().cpu().numpy()
+    chunks = generate_chunks(model, prompted(model, [prompt.text] * copies), fixed_noise(model, copies, seed), SAMPLER)
     refs, last = [], last_update(Path(run))
-    for latent, image in zip(x0, images, strict=True):
+    for latent, image in ((x, image) for _, x0, images in chunks for x, image in zip(x0, images, strict=True)):
         content = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(content, format="PNG")
         sha, width, height = store.pictures.add(content.getvalue(), f"a picture by {name}")

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from preference_data.image_files import read_image
-from rewards.scores import to_uint8
+from preference_data.pixels import to_uint8
 
 
 def plain(value: Any) -> Any:

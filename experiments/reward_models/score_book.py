@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from experiments.record.whole_files import read_png
+from preference_data.pixels import to_float
 from rewards.comparison.checks.bias import covariates
 from rewards.comparison.score_table import Picture
-from rewards.scores import Scorer, to_float
+from rewards.scores import Scorer
 from rewards.serving.cache import VALUE, ScoreFile, score_key, scores_as_rows
 
 BATCH = 32

@@ -21,9 +21,10 @@ from experiments.record.whole_files import read_png, require_folder, write_bytes
 from preference_data import pairs as preferences
 from preference_data.captions import captioned
 from preference_data.image_files import image_size, read_image
+from preference_data.pixels import to_float
 from preference_data.records import Prompt
 from rewards.parse import named_reward
-from rewards.scores import Scorer, Scores, View, to_float
+from rewards.scores import Scorer, Scores, View
 from rewards.serving.metering import measured
 from rewards.serving.mixed_sizes import in_order
 

@@ -25,6 +25,7 @@ from safetensors.numpy import save
 from experiments.record.whole_files import read_png, write_bytes
 from preference_data.comparisons import Comparison, load, split, to_jsonl
 from preference_data.line_files import first_existing
+from preference_data.pixels import pixel_hash
 from preference_data.records import ImageRef, Prompt
 from rewards.comparison.checks.hygiene import words_hash
 from rewards.comparison.checks.likeness import look
@@ -33,7 +34,6 @@ from rewards.learned.model_card import data_card, held_out_interval, model_card
 from rewards.learned.reward import HELD_OUT, LOOKS, NETWORK, TRAINED_ON, as_files
 from rewards.learned.small_network import NetworkFeatures, train_network
 from rewards.learned.train import Answers, Trained, TrainReward, as_arrays, train
-from rewards.serving.cache import picture_hash
 
 CHUNK = 64
 """Pictures that are described at a time; what is done survives an interruption."""
@@ -63,7 +63,7 @@ def opened(folder: Path, image: ImageRef) -> np.ndarray:
             f"{path} is {width} x {height} and its row says {image.width} x {image.height}; the answers were given to "
             "another picture: export them again"
         )
-    if (found := picture_hash(pixels)) != image.sha256:
+    if (found := pixel_hash(pixels)) != image.sha256:
         raise ValueError(
             f"{path} has the hash {found[:12]} and its row says {image.sha256[:12]}; the answers were given to another "
             "picture: export them again"

@@ -19,10 +19,10 @@ from base_model.devices import best_device
 from base_model.files.weights import load_model
 from base_model.flow import add_noise
 from base_model.qwen.model import QwenImage
-from base_model.sample import sample
+from base_model.sample import CHUNK, generate
 from experiments.configs import nano_edit, nano_positions
 from experiments.evaluation.edit_evaluation import baselines, comparison, evaluate_edits, interval, kept, table
-from experiments.evaluation.evaluate import CHUNK, fixed_noise
+from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.prompts_of_plan import make_scenes
 from experiments.experiment import THREADS, EditPlan, Experiment, SizePlan
 from experiments.progress import Progress
@@ -32,8 +32,9 @@ from experiments.record.recorded_settings import rebuild
 from experiments.record.whole_files import write_bytes, write_json
 from experiments.training.runner import run
 from experiments.training.start_from import equip
+from preference_data.pixels import to_float
 from preference_data.records import Prompt
-from rewards.scores import Scorer, to_float
+from rewards.scores import Scorer
 from rewards.text.ocr import Ocr
 
 
@@ -120,7 +121,7 @@ def evaluate_sizes(model: QwenImage, plan: SizePlan, scorer: Scorer) -> dict[str
         sized = model.sized(size)
         pictures = np.stack([draw(scene, size) for scene in scenes])
         noise = fixed_noise(sized, len(scenes), plan.noise_seed)
-        images = drawn(sized, captions, noise, plan)
+        images = generate(sized, captions, noise, plan.sampler)
         scores = scorer([Prompt.from_text(caption) for caption in captions], to_float(images))
         found[name_of(size)] = {
             "error": flow_error(sized, captions, pictures, noise, plan.levels),
@@ -147,17 +148,6 @@ def flow_error(
         errors = [model.velocity(add_noise(x0, eps, s), s, cond).sub(eps - x0).square().mean((1, 2)) for s in sigmas]
         total.append(torch.stack(errors).mean(0))
     return torch.cat(total).double().numpy()
-
-
-def drawn(model: QwenImage, captions: Sequence[str], noise_PSC: torch.Tensor, plan: SizePlan) -> np.ndarray:
-    """uint8 [P, 3, H, W]"""
-    images = []
-    for i in range(0, len(captions), CHUNK):
-        cond = model.encode_text(captions[i : i + CHUNK])
-        nothing = model.unconditional(len(cond))
-        x0 = sample(model, noise_PSC[i : i + CHUNK], cond, nothing, plan.sampler, plan.sampler.levels())
-        images.append((model.decode(x0) * 255.0).round().byte().cpu().numpy())
-    return np.concatenate(images)
 
 
 def size_table(rows: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]], plan: SizePlan) -> list[str]:

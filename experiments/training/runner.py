@@ -33,8 +33,8 @@ from base_model.files.weights import save_model, save_vae
 from base_model.lora import has_adapter
 from base_model.qwen.model import QwenImage
 from base_model.qwen.vae import QwenImageVAE
-from base_model.sample import Sampler
-from experiments.evaluation.evaluate import draw_pictures, fixed_noise
+from base_model.sample import Sampler, generate
+from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import Experiment, PromptPlan, laid_out
 from experiments.preferences.from_scores import load_pairs, make_pairs
@@ -324,10 +324,8 @@ def save_checkpoint(engine: Engine, folder: Path) -> None:
 
 def look(model: QwenImage) -> tuple[np.ndarray, list[str]]:
     """Pictures of a few held-out prompts, always from the same noise, and the prompts."""
-    prompts = make_prompts(LOOK)
-    noise = fixed_noise(model, len(prompts), LOOK.seed)
-    images = np.concatenate([images for _, images in draw_pictures(model, prompts, noise, Sampler())])
-    return images, [prompt.text for prompt in prompts]
+    texts = [prompt.text for prompt in make_prompts(LOOK)]
+    return generate(model, texts, fixed_noise(model, len(texts), LOOK.seed), Sampler()), texts
 
 
 def save(model: QwenImage | QwenImageVAE, experiment: Experiment, place: Path) -> None:

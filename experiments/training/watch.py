@@ -30,16 +30,17 @@ from alignment.grpo import Grpo
 from alignment.monitoring.monitors import Alarm, alarms, drift, mean, of_clip, rules
 from base_model.engine.engine import Engine
 from base_model.interface import FlowModel
-from base_model.sample import at_once, sample
-from experiments.evaluation.evaluate import CHUNK, fixed_noise
+from base_model.sample import CHUNK, at_once, generate_chunks, prompted
+from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import Experiment, MonitorPlan
 from experiments.record.record import EVIDENCE, RunRecord, read_metrics, read_monitors
 from experiments.record.whole_files import write_png
 from experiments.training.ranks import of_rank_0
+from preference_data.pixels import to_float
 from rewards import image_measures
 from rewards.parse import named_reward
-from rewards.scores import Reads, Scorer, to_float
+from rewards.scores import Reads, Scorer
 from rewards.serving.workers import ScorerPool
 from rewards.text.ocr import ned_score
 from rewards.text.reading.detector import Detector
@@ -142,17 +143,11 @@ class Watch:
         with self._model.reference() as start:
             return self._draw(start, rows, 0)[1]
 
-    @torch.no_grad()
     def _draw(self, model: FlowModel, rows: Sequence[int], copy: int) -> tuple[Tensor, np.ndarray]:
         """Latents [P S C] and uint8 pictures [P 3 H W] of those prompts, from their noise."""
         noise = fixed_noise(model, len(self._prompts), self._plan.seed, copy)[list(rows)]
-        latents, images = [], []
-        few = at_once(noise.shape[1], CHUNK)
-        for i in range(0, len(rows), few):
-            cond = model.encode_text([self._prompts[row].text for row in rows[i : i + few]])
-            sampler, nothing = self._plan.sampler, model.unconditional(len(cond))
-            latents.append(sample(model, noise[i : i + few], cond, nothing, sampler, model.levels(sampler)))
-            images.append((model.decode(latents[-1]) * 255.0).round().byte().cpu().numpy())
+        asked = prompted(model, [self._prompts[row].text for row in rows])
+        _, latents, images = zip(*generate_chunks(model, asked, noise, self._plan.sampler), strict=True)
         return torch.cat(latents), np.concatenate(images)
 
     def _drift(self, x0_PSC: Tensor) -> np.ndarray:

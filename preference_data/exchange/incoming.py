@@ -26,8 +26,9 @@ from preference_data.exchange.importing import pair_key
 from preference_data.exchange.judgements import Judgement
 from preference_data.image_files import decode_image
 from preference_data.line_files import existing
+from preference_data.pixels import pixel_hash
 from preference_data.records import ImageRef
-from preference_data.store.image_store import PictureFolder, pixel_hash
+from preference_data.store.image_store import PictureFolder
 from preference_data.store.staging import Staged
 
 WORST = 20
@@ -230,7 +231,7 @@ class _Pictures:
         if self.staged is not None:
             return self.staged.add(content, name)
         pixels = decode_image(content, name)
-        return pixel_hash(pixels), pixels.shape[1], pixels.shape[0]
+        return pixel_hash(pixels.transpose(2, 0, 1)), pixels.shape[1], pixels.shape[0]
 
 
 def find_picture(named: str, root: Path) -> Path:

@@ -7,7 +7,6 @@ What it is called is the hash of its pixels.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import tempfile
@@ -18,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from preference_data.image_files import decode_image
+from preference_data.pixels import pixel_hash
 from preference_data.png import only_pixels
 
 _NAME = re.compile(r"[0-9a-f]{64}")
@@ -47,7 +47,7 @@ class PictureFolder:
     def add(self, content: bytes, name: str = "the upload") -> tuple[str, int, int]:
         """Check and keep a picture file's bytes; (sha256, width, height). Raises ValueError as `decode_image`."""
         pixels = decode_image(content, name)
-        sha = pixel_hash(pixels)
+        sha = pixel_hash(pixels.transpose(2, 0, 1))
         place = self.root / f"{sha}.png"
         if not self.has(sha):
             self.root.mkdir(parents=True, exist_ok=True)
@@ -69,11 +69,3 @@ def write_plain(file: IO[bytes], content: bytes, pixels_HW3: np.ndarray) -> None
         file.write(plain)
     else:
         Image.fromarray(pixels_HW3).save(file, format="PNG", compress_level=3)
-
-
-def pixel_hash(pixels_HW3: np.ndarray) -> str:
-    """sha256 (64 hex digits) of the pixels and their shape in the order 3 x H x W, as everywhere in this project."""
-    pixels = np.ascontiguousarray(pixels_HW3.transpose(2, 0, 1))
-    digest = hashlib.sha256(repr(pixels.shape).encode())
-    digest.update(pixels.data)
-    return digest.hexdigest()

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from preference_data.image_files import decode_image
-from preference_data.store.image_store import PictureFolder, pixel_hash, write_plain
+from preference_data.pixels import pixel_hash
+from preference_data.store.image_store import PictureFolder, write_plain
 
 PREFIX = ".import-"
 FORGOTTEN = 86_400.0
@@ -47,7 +48,7 @@ class Staged:
             _forget(self.folder.root)
             self.waiting = tempfile.mkdtemp(prefix=PREFIX, dir=self.folder.root)
         pixels = decode_image(content, name)
-        sha = pixel_hash(pixels)
+        sha = pixel_hash(pixels.transpose(2, 0, 1))
         place = os.path.join(self.waiting, f"{sha}.png")  # a Path each would cost more than the rest of this
         if not os.path.exists(place) and not self.folder.has(sha):
             with open(place, "wb") as file:  # nobody else looks into this folder, so it may be seen half written

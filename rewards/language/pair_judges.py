@@ -19,9 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from preference_data.pixels import to_uint8
 from preference_data.records import Prompt
 from rewards.image_scorer import Unjudged
-from rewards.scores import obstacles, to_uint8
+from rewards.scores import obstacles
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from preference_data.pixels import to_uint8
 from preference_data.records import Prompt
 from preference_data.spelling import unknown
-from rewards.scores import to_uint8
 
 
 class Extractor(Protocol):

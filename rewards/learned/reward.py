@@ -27,10 +27,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from preference_data.pixels import to_uint8
 from preference_data.records import Prompt
 from rewards.comparison.checks.hygiene import Seen
 from rewards.learned.backbones import Extractor, parse
-from rewards.scores import Scores, View, obstacles, tabulate, to_uint8
+from rewards.scores import Scores, View, obstacles, tabulate
 
 log = logging.getLogger(__name__)
 

@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from preference_data.pixels import pixel_hash
 from preference_data.records import Prompt
-from rewards.scores import Reward, Scorer, Scores, to_uint8
+from rewards.scores import Reward, Scorer, Scores
 
 Row = Mapping[str, float]
 """`VALUE` and the parts by their names"""
@@ -34,12 +35,6 @@ _TABLES = (
     "PRIMARY KEY (identity, key)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS note (key TEXT PRIMARY KEY, content TEXT NOT NULL)",
 )
-
-
-def picture_hash(picture_3HW: np.ndarray) -> str:
-    """sha256 (64 hex digits) of the 8-bit pixels and their shape."""
-    pixels = np.ascontiguousarray(to_uint8(picture_3HW))
-    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
 def identity(name: str, reward: Reward) -> str:
@@ -193,7 +188,7 @@ class CachedScorer:
         """None for a picture with NaN or infinite pixels: as 8-bit pixels it would pass for another picture."""
         if not np.isfinite(picture_3HW).all():
             return None
-        return score_key(picture_hash(picture_3HW), prompt)
+        return score_key(pixel_hash(picture_3HW), prompt)
 
     def _find(self, key: str) -> Row | None:
         row = self._memory.get(key)

@@ -21,9 +21,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from preference_data.line_files import read_text
+from preference_data.pixels import to_uint8
 from preference_data.records import Prompt
 from rewards.language.chat_client import check_url
-from rewards.scores import Scores, View, concatenate, obstacles, tabulate, to_uint8
+from rewards.scores import Scores, View, concatenate, obstacles, tabulate
 from rewards.serving.wire import decode_scores, encode_request
 
 log = logging.getLogger(__name__)

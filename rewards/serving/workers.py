@@ -31,8 +31,9 @@ from typing import Any
 
 import numpy as np
 
+from preference_data.pixels import to_float, to_uint8
 from preference_data.records import Prompt
-from rewards.scores import Reward, Scores, concatenate, to_float, to_uint8
+from rewards.scores import Reward, Scores, concatenate
 from rewards.serving.metering import Meter, measured
 
 _THREADS = "OMP_NUM_THREADS"
@@ -139,7 +140,9 @@ class ScorerPool:
         when it is broken; the future raises ScoringError when the scorer raised, or its worker died or hung.
         """
         if images_uint8_B3HW.dtype != np.uint8:
-            raise ValueError(f"pictures are {images_uint8_B3HW.dtype}; workers take uint8 (rewards.scores.to_uint8)")
+            raise ValueError(
+                f"images are {images_uint8_B3HW.dtype}; workers take uint8 (preference_data.pixels.to_uint8)"
+            )
         count = len(images_uint8_B3HW)
         if len(prompts) != count:
             raise ValueError(f"{len(prompts)} prompts but {count} pictures; picture i is judged by prompt i")

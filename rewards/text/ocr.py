@@ -24,8 +24,9 @@ from typing import ClassVar
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
+from preference_data.pixels import to_uint8
 from preference_data.records import Prompt
-from rewards.scores import Read, Row, Scores, View, judge_each, to_uint8
+from rewards.scores import Read, Row, Scores, View, judge_each
 from rewards.text.reading.alphabet import MOST, SCRIPT, alphabet_of
 from rewards.text.reading.ink import text_crop as text_crop
 from rewards.text.reading.normalised_text import Policy, as_compared, read_right

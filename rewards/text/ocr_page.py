@@ -16,8 +16,9 @@ from typing import ClassVar
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
+from preference_data.pixels import to_uint8
 from preference_data.records import Prompt, visible
-from rewards.scores import Read, Row, Scores, View, judge_each, to_uint8
+from rewards.scores import Read, Row, Scores, View, judge_each
 from rewards.text.reading.alphabet import MOST, SCRIPT, alphabet_of
 from rewards.text.reading.matching import PARTS, Line, judge
 from rewards.text.reading.normalised_text import Policy

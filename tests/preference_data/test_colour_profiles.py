@@ -12,7 +12,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from preference_data.image_files import decode_image, read_image
-from preference_data.store.image_store import PictureFolder, pixel_hash
+from preference_data.pixels import pixel_hash
+from preference_data.store.image_store import PictureFolder
 from tests.fixtures.tiny.tiny_profiles import DISPLAY_P3, SRGB, cmyk_profile, grey_profile, rgb_profile
 from tests.preference_data.test_image_files import RANDOM, chunk, png, saved
 
@@ -63,7 +64,7 @@ def test_a_profile_that_is_none_of_these_pixels_is_ignored_and_said(
     with caplog.at_level(logging.WARNING):
         np.testing.assert_array_equal(read_image(path), RANDOM)
     assert f"{path}: its colour profile is ignored" in caplog.text
-    assert PictureFolder(tmp_path / "s").add(path.read_bytes())[0] == pixel_hash(RANDOM)
+    assert PictureFolder(tmp_path / "s").add(path.read_bytes())[0] == pixel_hash(RANDOM.transpose(2, 0, 1))
 
 
 def test_a_damaged_profile_chunk_of_a_png_changes_nothing(tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_a_damaged_profile_chunk_of_a_png_changes_nothing(tmp_path: Path) -> Non
     content = png(struct.pack(">IIBBBBB", 40, 20, 8, 2, 0, 0, 0), rows, chunk(b"iCCP", b"name\0\0nonsense"))
     folder = PictureFolder(tmp_path)
     sha = folder.add(content)[0]
-    assert sha == pixel_hash(RANDOM) == pixel_hash(read_image(folder.path(sha)))
+    assert sha == pixel_hash(RANDOM.transpose(2, 0, 1)) == pixel_hash(read_image(folder.path(sha)).transpose(2, 0, 1))
 
 
 def test_greys_follow_their_profile_at_8_and_16_bits_and_with_alpha() -> None:
@@ -134,7 +135,7 @@ def test_the_store_keeps_the_colours_that_are_shown(tmp_path: Path) -> None:
         content = saved(Image.fromarray(RANDOM), "PNG", icc_profile=profile)
         sha = folder.add(content)[0]
         kept = folder.path(sha).read_bytes()
-        assert b"iCCP" not in kept and pixel_hash(read_image(folder.path(sha))) == sha
+        assert b"iCCP" not in kept and pixel_hash(read_image(folder.path(sha)).transpose(2, 0, 1)) == sha
         with Image.open(io.BytesIO(content)) as first, Image.open(folder.path(sha)) as again:
             taken_over = first.tobytes() == again.tobytes()
         assert taken_over == (profile is exact)

@@ -15,7 +15,8 @@ from experiments.evaluation.sample_released import read_picture
 from experiments.record.whole_files import read_png
 from preference_data import image_files
 from preference_data.image_files import MAX_BYTES, decode_image, image_size, read_image
-from preference_data.store.image_store import PictureFolder, pixel_hash
+from preference_data.pixels import pixel_hash
+from preference_data.store.image_store import PictureFolder
 
 CASES = Path(__file__).parents[1] / "fixtures" / "cases" / "score"
 RANDOM = np.random.default_rng(0).integers(0, 256, (20, 40, 3), dtype=np.uint8)
@@ -57,7 +58,7 @@ def test_an_orientation_is_undone_by_every_reader(value: int, kind: str, tmp_pat
     np.testing.assert_array_equal((read_picture(path) * 255).round().numpy(), expected.transpose(2, 0, 1))
     assert image_size(path) == expected.shape[:2]
     stored = PictureFolder(tmp_path / "store").add(path.read_bytes())
-    assert stored == (pixel_hash(expected), expected.shape[1], expected.shape[0])
+    assert stored == (pixel_hash(expected.transpose(2, 0, 1)), expected.shape[1], expected.shape[0])
 
 
 def test_an_orientation_that_cannot_be_read_changes_nothing() -> None:

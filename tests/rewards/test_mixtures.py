@@ -11,10 +11,11 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from preference_data.pixels import to_float
 from preference_data.records import Prompt
 from rewards import REWARDS
 from rewards.parse import named_reward, named_rewards
-from rewards.scores import Scores, View, obstacles, tabulate, to_float
+from rewards.scores import Scores, View, obstacles, tabulate
 from rewards.serving.cache import identity
 from rewards.serving.metering import Meter, measured
 from rewards.serving.workers import ScorerPool

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from preference_data.pixels import to_uint8
 from rewards.image_measures import boxed_area, disagreement, diversity, duplicate_text, extra_text, looks, repetition
-from rewards.scores import to_uint8
 from rewards.text.ocr_contains import contained
 from rewards.text.reading.detector import Detector
 from rewards.text.recognisers import V6_DETECTION, find_weights

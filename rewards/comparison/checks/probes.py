@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from preference_data.pixels import to_float
 from preference_data.records import Prompt
 from preference_data.statistics.shares import exact
-from rewards.scores import Scorer, to_float
+from rewards.scores import Scorer
 
 NOISE = 0.05
 """Of the spread of the scores of the unchanged pictures: a smaller change is none."""

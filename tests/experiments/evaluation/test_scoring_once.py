@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from experiments.reward_models.score_folder import score_folder
+from preference_data.pixels import to_uint8
 from preference_data.records import Prompt
-from rewards.scores import Scores, concatenate, to_uint8
+from rewards.scores import Scores, concatenate
 from rewards.text.ocr import Ocr, OcrScorer
 from rewards.text.ocr_contains import OcrContains
 from rewards.text.ocr_page import OcrPage

@@ -20,6 +20,7 @@ from experiments.report.reward_behaviour import hygiene as hygiene_page
 from experiments.reward_models.compare_rewards import Plan, compare_rewards
 from experiments.reward_models.people_side import leaderboard, people
 from preference_data.comparisons import Comparison, comparison_from_json, to_jsonl
+from preference_data.pixels import pixel_hash, to_uint8
 from preference_data.records import ImageRef, Prompt, Provenance
 from preference_data.statistics.shares import adjusted, exact
 from rewards import REWARDS
@@ -32,8 +33,7 @@ from rewards.comparison.correlation import spearman, tau_b
 from rewards.comparison.findings import findings
 from rewards.comparison.resample import Clusters
 from rewards.comparison.score_table import Pairwise, Table, build, pairs_of, pictures_of
-from rewards.scores import Scores, View, tabulate, to_uint8
-from rewards.serving.cache import picture_hash
+from rewards.scores import Scores, View, tabulate
 from tests.fixtures.simulated_taste import digest, simulate, write
 
 
@@ -242,7 +242,7 @@ class Oracle:
     def __call__(self, prompts: list[Prompt], images_B3HW: np.ndarray) -> Scores:
         values = []
         for prompt, image in zip(prompts, to_uint8(images_B3HW), strict=True):
-            words = self.shown.get(picture_hash(image), [])
+            words = self.shown.get(pixel_hash(image), [])
             asked = list(prompt.spans)
             same = sum(a == b for a, b in zip("".join(words), "".join(asked), strict=False))
             values.append({"oracle": same / max(len("".join(words)), len("".join(asked)), 1)})
@@ -255,7 +255,7 @@ def test_a_text_reward_passes_the_text_probes_and_legibility(monkeypatch: pytest
 
     def remembered(lines: list[str], size: tuple[int, int] = (160, 320), height: int = 34, seed: int = 0) -> np.ndarray:
         picture = draw(lines, size, height, seed)
-        oracle.shown[picture_hash(picture)] = lines if height >= 12 else []
+        oracle.shown[pixel_hash(picture)] = lines if height >= 12 else []
         return picture
 
     monkeypatch.setattr(probes, "drawing", remembered)
@@ -488,7 +488,7 @@ def test_ten_thousand_pairs_and_six_cached_rewards_take_less_than_a_minute(tmp_p
     hashes = {}
     for picture in pictures_of(comparisons):
         image = Image.fromarray(rng.integers(0, 256, size=(8, 8, 3)).astype(np.uint8)).resize((64, 64))
-        hashes[picture.image.sha256] = sha = picture_hash(np.asarray(image).transpose(2, 0, 1))
+        hashes[picture.image.sha256] = sha = pixel_hash(np.asarray(image).transpose(2, 0, 1))
         image.save(tmp_path / "pictures" / f"{sha}.png")
     comparisons = [replace(c, left=replace(c.left, sha256=hashes[c.left.sha256]),
                            right=replace(c.right, sha256=hashes[c.right.sha256])) for c in comparisons]  # fmt: skip

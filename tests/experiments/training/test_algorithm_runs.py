@@ -38,8 +38,8 @@ from experiments.training.runner import ONLINE, open_record, run
 from preference_data.comparisons import Comparison, to_jsonl
 from preference_data.exchange import judgements
 from preference_data.exchange.judgements import Judgement
+from preference_data.pixels import pixel_hash
 from preference_data.records import ImageRef, Prompt, Provenance
-from rewards.serving.cache import picture_hash
 from rewards.serving.metering import Meter
 from tests.fixtures.toy_alignment import Judged, redness
 
@@ -98,7 +98,7 @@ def answered(folder: Path, outcomes: Sequence[str]) -> list[Comparison]:
         refs = []
         for _ in range(2):
             image = random.integers(0, 256, (3, *PICTURES["nano"]), dtype=np.uint8)
-            sha = picture_hash(image)
+            sha = pixel_hash(image)
             write_png(folder / f"{sha}.png", image)
             refs.append(ImageRef(sha, f"{sha}.png", image.shape[2], image.shape[1], MADE))
         prompt = Prompt.from_text(f'the word "{"ABCDEFGH"[i]}" in red sans')

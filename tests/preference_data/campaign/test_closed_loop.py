@@ -13,9 +13,9 @@ import torch
 from base_model.files.weights import load_model, load_vae, save_model
 from base_model.qwen.model import QwenImage, build
 from base_model.qwen.presets import PICTURES, PRESETS
-from base_model.sample import Sampler
+from base_model.sample import Sampler, generate
 from experiments.cli import main
-from experiments.evaluation.evaluate import draw_pictures, fixed_noise
+from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import PromptPlan
 from experiments.preferences.model_items import draw
@@ -81,9 +81,8 @@ def test_dpo_on_peoples_answers_makes_pictures_that_they_prefer(tmp_path: Path) 
     assert np.mean(better) > 0.8
     new = load_model(tmp_path / "new" / "model")
     prompts = make_prompts(PromptPlan(count=96, seed=9, heldout=True))
-    noise, drawn = fixed_noise(old, len(prompts), 3), []
-    for model in (old, new):
-        drawn.append(np.concatenate([images for _, images in draw_pictures(model, prompts, noise, Sampler(steps=10))]))
+    noise, texts = fixed_noise(old, len(prompts), 3), [prompt.text for prompt in prompts]
+    drawn = [generate(model, texts, noise, Sampler(steps=10)) for model in (old, new)]
     wins = [brightness(b) > brightness(a) for a, b in zip(*drawn, strict=True)]
     share = wilson(sum(wins), len(wins))
     print(f"the new model wins {share.value:.3f} ({share.low:.3f} to {share.high:.3f}) of {share.count}")

@@ -7,20 +7,19 @@ import json
 import random
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from base_model.sample import Sampler
+from base_model.sample import Sampler, generate
 from experiments.cli import main
-from experiments.evaluation.evaluate import draw_pictures, fixed_noise
+from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import PromptPlan
 from experiments.preferences.model_items import draw
 from preference_data.campaign.quality.reliability import wilson
+from preference_data.pixels import to_float
 from preference_data.store.store import Store
 from rewards.learned.reward import Learned
-from rewards.scores import to_float
 from tests.fixtures.desk import PLAIN, campaign, person
 from tests.preference_data.campaign.test_closed_loop import brightness, label, parent_model
 
@@ -48,7 +47,7 @@ def test_a_reward_learned_from_exported_answers_agrees_with_who_gave_them(
     prompts = make_prompts(PromptPlan(count=64, seed=9, heldout=True))
     scorer = Learned(str(folder)).load()
     drawn = [
-        np.concatenate([images for _, images in draw_pictures(model, prompts, noise, Sampler(steps=10))])
+        generate(model, [prompt.text for prompt in prompts], noise, Sampler(steps=10))
         for noise in (fixed_noise(model, len(prompts), seed) for seed in (3, 4))
     ]
     a, b = (scorer(prompts, to_float(images)).value_B for images in drawn)

@@ -15,6 +15,7 @@ from experiments.cli import main
 from experiments.reward_models.compare_rewards import Plan, compare_rewards
 from experiments.reward_models.train_reward import train_reward
 from preference_data.comparisons import Comparison, load, plain_words, split, to_jsonl
+from preference_data.pixels import pixel_hash
 from preference_data.records import Prompt
 from rewards.comparison.checks.likeness import alike, look
 from rewards.comparison.checks.probes import WORDS, drawing
@@ -22,7 +23,6 @@ from rewards.learned.model_card import _agreement
 from rewards.learned.reward import HELD_OUT, learned_in, training_of
 from rewards.learned.train import TrainReward
 from rewards.parse import named_rewards
-from rewards.serving.cache import picture_hash
 from tests.fixtures.simulated_taste import simulate, write
 
 
@@ -73,7 +73,7 @@ def test_other_ids_and_one_changed_pixel_are_the_same_prompts_and_pictures(
     for file in (pairs.parent / "pictures").iterdir():
         pixels = np.asarray(Image.open(file).convert("RGB")).copy()
         pixels[0, 0, 0] ^= 1
-        sha = picture_hash(pixels.transpose(2, 0, 1))
+        sha = pixel_hash(pixels.transpose(2, 0, 1))
         renamed[file.stem] = sha
         Image.fromarray(pixels).save(tmp_path / "pictures" / f"{sha}.png")
 

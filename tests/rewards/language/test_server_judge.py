@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from preference_data.pixels import to_float
 from preference_data.records import Prompt
 from rewards.language.chat_client import Client
 from rewards.language.chat_judge import ServerJudge, ServerScorer
-from rewards.scores import Scores, to_float
+from rewards.scores import Scores
 from tests.fixtures.chat_server import MODEL, ChatServer, Said, chat_server, completion, pictures_of, question_of
 
 PROMPTS = [Prompt.from_text(f'the word "{word}"') for word in ("CAT", "DOG", "FOX", "OWL", "BEE")]

@@ -14,6 +14,7 @@ import torch
 from experiments.cli import main
 from experiments.reward_models.train_reward import train_reward
 from preference_data.comparisons import Comparison, load, split, to_jsonl
+from preference_data.pixels import to_float
 from preference_data.records import Prompt
 from rewards import REWARDS
 from rewards.comparison.calibration import summary
@@ -21,7 +22,7 @@ from rewards.learned.answer_likelihood import answered, davidson, rao_kupper, re
 from rewards.learned.backbones import PixelStatistics, parse
 from rewards.learned.reward import Learned, trained_on
 from rewards.learned.train import Answers, TrainReward, as_arrays, fit, train
-from rewards.scores import Scores, to_float
+from rewards.scores import Scores
 from tests.fixtures.simulated_taste import World, bayes_limit, simulate, write
 
 CUT = TrainReward(decays=(0.1,), heads=2, folds=2)

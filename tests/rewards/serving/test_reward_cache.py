@@ -10,17 +10,11 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from preference_data.pixels import pixel_hash, to_float, to_uint8
 from preference_data.records import Prompt
 from rewards.published.brisque import Brisque
-from rewards.scores import Scores, to_float, to_uint8
-from rewards.serving.cache import (
-    CachedScorer,
-    ScoreFile,
-    identity,
-    picture_hash,
-    score_key,
-    scores_as_rows,
-)
+from rewards.scores import Scores
+from rewards.serving.cache import CachedScorer, ScoreFile, identity, score_key, scores_as_rows
 from rewards.text.ocr import Ocr
 
 PROMPTS = [Prompt.from_text(f'write "{word}"') for word in ("ONE", "TWO", "SIX", "TEN")]
@@ -95,9 +89,9 @@ def test_another_prompt_or_other_pixels_are_another_question() -> None:
 
 def test_the_hash_depends_on_pixels_and_shape() -> None:
     image = pictures(0)[0]
-    assert picture_hash(image) == picture_hash(to_uint8(image))
-    assert picture_hash(image) != picture_hash(image.transpose(0, 2, 1))
-    assert picture_hash(np.zeros((3, 2, 6))) != picture_hash(np.zeros((3, 6, 2)))
+    assert pixel_hash(image) == pixel_hash(to_uint8(image))
+    assert pixel_hash(image) != pixel_hash(image.transpose(0, 2, 1))
+    assert pixel_hash(np.zeros((3, 2, 6))) != pixel_hash(np.zeros((3, 6, 2)))
 
 
 def test_nan_is_not_remembered_and_damaged_pictures_do_not_pass_for_others() -> None:
@@ -205,7 +199,7 @@ def test_a_comparison_and_a_cached_scorer_share_one_file(tmp_path: Path) -> None
     path, images = tmp_path / "scores.sqlite", pictures(0)
     expected = Counting()(PROMPTS, images)
     with ScoreFile(path) as file:
-        keys = [score_key(picture_hash(image), prompt) for image, prompt in zip(images, PROMPTS, strict=True)]
+        keys = [score_key(pixel_hash(image), prompt) for image, prompt in zip(images, PROMPTS, strict=True)]
         rows = scores_as_rows(expected)
         file.keep("mean v1 mean", ((key, row, 4.0, 1) for key, row in zip(keys, rows, strict=True)))
         inner = Counting()
@@ -218,7 +212,7 @@ def test_a_comparison_and_a_cached_scorer_share_one_file(tmp_path: Path) -> None
 
 def test_a_comparisons_file_of_before_is_read_and_that_of_a_cached_scorer_is_made_anew(tmp_path: Path) -> None:
     images = pictures(0)
-    keys = [score_key(picture_hash(image), prompt) for image, prompt in zip(images, PROMPTS, strict=True)]
+    keys = [score_key(pixel_hash(image), prompt) for image, prompt in zip(images, PROMPTS, strict=True)]
     path = tmp_path / "book.sqlite"
     with closing(sqlite3.connect(path)) as old, old:
         old.execute("CREATE TABLE score (identity TEXT, key TEXT, value REAL NOT NULL, ms REAL, batch INTEGER, "

@@ -21,8 +21,9 @@ import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
+from preference_data.pixels import to_float
 from preference_data.records import Prompt
-from rewards.scores import Scores, to_float
+from rewards.scores import Scores
 from rewards.serving.mixed_sizes import judge_sizes
 from rewards.serving.remote import Remote
 from rewards.serving.reward_server import Service, serve

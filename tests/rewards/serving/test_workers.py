@@ -13,8 +13,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from preference_data.pixels import to_float, to_uint8
 from preference_data.records import Prompt
-from rewards.scores import Scores, to_float, to_uint8
+from rewards.scores import Scores
 from rewards.serving.workers import ScorerPool
 from rewards.text.ocr import Ocr
 from tests.fixtures.writing import words_and_pictures
