@@ -8,7 +8,7 @@ rollouts and updates alone, because the rest does not depend on the engine. Coun
 leaves the other ways out. With --resume every count is a line of that JSON-lines file as soon as it is made, and counts
 that are there are not made again: the table can be made in pieces, and again when the plan alone has changed; a file of
 other code's counts is to be deleted. The last line is one JSON object; `worst_ratio` is planned / counted where that is
-farthest from 1.
+farthest from 1, of peaks; `worst_phase_ratio` is that of all phases, those that are no peak included.
 """
 
 from __future__ import annotations
@@ -77,17 +77,41 @@ def depths_of(preset: str, way: Setup) -> tuple[int, ...]:
     return DEPTHS[preset]
 
 
+def read_counts(file: Path) -> Iterator[dict[str, Any]]:
+    """The counts of a file. What a run that was stopped wrote of a last line is cut off.
+
+    Raises ValueError for any other line that is no count.
+    """
+    content = file.read_bytes()
+    if (whole := content.rfind(b"\n") + 1) < len(content):
+        content = content[:whole]
+        file.write_bytes(content)
+    for number, line in enumerate(content.decode().splitlines(), 1):
+        try:
+            row = json.loads(line)
+            missing = [name for name in COLUMNS if name not in row]
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"line {number} of {file} is no count ({error}): delete it, or the file") from error
+        if missing:
+            raise ValueError(f"line {number} of {file} is no count, it lacks {missing[0]}: delete it, or the file")
+        yield row
+
+
+KEY = ("recipe", "way", "layers", "ranks", "whole")
+"""what a count depends on"""
+COLUMNS = (*KEY, "peaks", "text")
+
+
 class Book:
     """Counts, a line each in a file of JSON lines, so that none is made twice. Without a file they are not kept."""
 
     def __init__(self, file: Path | None) -> None:
         self.file = file
-        lines = file.read_text().splitlines() if file and file.exists() else []
-        self.rows = {self.key(row): row for row in map(json.loads, lines)}
+        self.rows = {self.key(row): row for row in (read_counts(file) if file and file.exists() else [])}
 
     def key(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
         """What a count depends on."""
-        return tuple(row[name] for name in ("recipe", "way", "layers", "ranks", "whole"))
+        return tuple(row[name] for name in KEY)
 
     def count(self, experiment: Experiment, way: Setup, layers: int, whole_run: bool) -> dict[str, Any]:
         """The peaks by phase in bytes and the prompts' tokens of one run at so many blocks."""
@@ -128,9 +152,7 @@ def planned(experiment: Experiment, way: Setup, text: int) -> Account:
     return next(one for one in accounts(experiment, asked) if one.setup.label == way.label)
 
 
-def compare(
-    book: Book, experiment: Experiment, way: Setup, whole_run: bool, whole_depth: bool
-) -> list[dict[str, object]]:
+def compare(book: Book, experiment: Experiment, way: Setup, whole_run: bool, whole_depth: bool) -> list[dict[str, Any]]:
     """A row for the peak and one for every phase that was both planned and counted."""
     peaks, text = counted(book, experiment, way, whole_run, whole_depth)
     account = planned(experiment, way, text)
@@ -156,7 +178,7 @@ def main() -> None:
     how = "run at whole depth" if said.whole else f"continued from {DEPTHS} blocks, ZeRO-3 from {DEPTHS_OF_ZERO_3}"
     print(f"bytes alive on a card, rank 0 of {RANKS}, GB = 10^9; counted: {how}", flush=True)
     print(f"{'recipe':18}{'way':24}{'':20}{'planned':>10}{'counted':>10}{'ratio':>8}")
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for name in said.only or RECIPES:
         for i, way in enumerate(ways(RECIPES[name])):
             if said.own and i:
@@ -165,9 +187,21 @@ def main() -> None:
                 rows.append(row)
                 text = "{recipe:18}{way:24}{of:20}{planned:10.2f}{counted:10.2f}{ratio:8.3f}"
                 print(text.format(**row), flush=True)
-    peaks = [float(str(row["ratio"])) for row in rows if row["of"] == "peak"]
-    worst = max(peaks, key=lambda ratio: abs(math.log(ratio)))
-    print(json.dumps({"worst_ratio": round(worst, 4), "recipes": len(said.only or RECIPES), "ways": len(peaks)}))
+    print(json.dumps(summary(rows)))
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The ratios farthest from 1, and how much was compared."""
+
+    def farthest(ratios: list[float]) -> float:
+        return round(max(ratios, key=lambda ratio: abs(math.log(ratio))), 4)
+
+    peaks = [row for row in rows if row["of"] == "peak"]
+    return {
+        "worst_ratio": farthest([row["ratio"] for row in peaks]),
+        "worst_phase_ratio": farthest([row["ratio"] for row in rows]),
+        "recipes": len({row["recipe"] for row in peaks}), "ways": len(peaks),
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -23,12 +23,13 @@ from torch import Tensor
 
 from alignment.groups import Groups
 from alignment.trajectory import Walk
-from base_model.sample import Sampler
+from base_model.sample import Sampler, at_once
 from experiments.benchmarks.card.card import Card
 from experiments.benchmarks.card.fake_ranks import joined
 from experiments.benchmarks.card.release import LANGUAGE, language_model, make_release, read_hollow, write_hollow
 from experiments.benchmarks.card.torch_patches import opened
 from experiments.experiment import Experiment
+from experiments.planning.from_experiment import tokens
 from preference_data.records import Prompt
 from rewards.scores import Scores
 from rewards.serving.metering import Meter
@@ -128,6 +129,9 @@ def count_recipe(
         if experiment.engine == "deepspeed":
             stack.enter_context(joined(ranks))
         lengths = stack.enter_context(without_numbers(card))
+        native = tokens(experiment.preset, (0, 0))
+        few = replace(runner.LOOK, count=at_once(native, runner.LOOK.count))  # those behind them change no peak
+        stack.enter_context(mock.patch.object(runner, "LOOK", few))
         if not whole:
             own = only_updates(own, stack)
         judge: Any = Judge()
@@ -173,13 +177,12 @@ def without_numbers(card: Card) -> Iterator[list[int]]:
     from base_model.engine import engine, engine_deepspeed, engine_files, zero_state
     from base_model.files import checkpoint, released, shards, weights
     from base_model.qwen import language_encoder
-    from experiments.training import ranks, runner
+    from experiments.training import ranks
 
     lengths: list[int] = []
     with ExitStack() as stack:
         swap = lambda owner, name, value: stack.enter_context(mock.patch.object(owner, name, value))  # noqa: E731
         swap(torch.cuda, "is_available", lambda: False)
-        swap(runner, "LOOK", replace(runner.LOOK, count=4))  # as many as are sampled together
         for module, name in ((released, "MMDiT"), (shards, "check_fit"), (engine_files, "like"), (zero_state, "like"),
                              (engine_deepspeed, "like")):  # fmt: skip
             swap(module, name, card.placeholders(getattr(module, name)))
