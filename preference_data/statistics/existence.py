@@ -71,7 +71,3 @@ def _check_contradicted(names: Sequence[str], a: np.ndarray, b: np.ndarray, outc
         "no finite estimate; compare more, give a prior such as 2.0, or count a tie as half a win (Bradley-Terry)",
         {"best": repr(best), "M": len(names)},
     ))  # fmt: skip
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return np.exp(-np.logaddexp(0.0, -x))

@@ -19,7 +19,7 @@ import math
 
 import numpy as np
 
-from preference_data.statistics.shares import LEVEL, NAN, Counted, exact, quantile_t
+from preference_data.statistics.shares import LEVEL, NAN, Counted, added, exact, quantile_t
 
 ALIKE = 1e-12
 """Of the largest value: values no further apart are alike but for rounding."""
@@ -38,8 +38,8 @@ def bounded_difference(value_P: np.ndarray, level: float = LEVEL) -> tuple[float
     won, won_low, won_high, won_spread = _interval(np.maximum(value_P, 0.0), level)
     lost, lost_low, lost_high, lost_spread = _interval(np.maximum(-value_P, 0.0), level)
     related = max(-won * lost / (won_spread * lost_spread), -1.0)
-    low = won - lost - _added(won - won_low, lost_high - lost, related)
-    high = won - lost + _added(won_high - won, lost - lost_low, related)
+    low = won - lost - added(won - won_low, lost_high - lost, related)
+    high = won - lost + added(won_high - won, lost - lost_low, related)
     return max(low, -1.0), min(high, 1.0)
 
 
@@ -79,7 +79,10 @@ def clustered(value_N: np.ndarray, weight_N: np.ndarray, cluster_N: np.ndarray, 
 
 
 def auc(value_N: np.ndarray, positive_N: np.ndarray, cluster_N: np.ndarray, level: float = LEVEL) -> Counted:
-    """(4): P(a positive is above a negative) + half P(equal); all NaN without both kinds."""
+    """(4): P(a positive is above a negative) + half P(equal); all NaN without both kinds.
+
+    By hand, because no library gives the variance of an AUC whose pairs come in clusters; the value is its by-product.
+    """
     from scipy.stats import rankdata
 
     positive = positive_N.astype(bool)
@@ -114,7 +117,3 @@ def rho_interval(rho: float, count: int, level: float = LEVEL) -> tuple[float, f
     middle = math.atanh(max(min(rho, 1.0 - 1e-12), 1e-12 - 1.0))
     half = quantile_t(0.5 + level / 2.0, count - 2) * math.sqrt((1.0 + rho * rho / 2.0) / (count - 3))
     return math.tanh(middle - half), math.tanh(middle + half)
-
-
-def _added(a: float, b: float, related: float) -> float:
-    return math.sqrt(max(a * a + b * b - 2.0 * related * a * b, 0.0))

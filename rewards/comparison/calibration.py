@@ -98,9 +98,17 @@ def expected_calibration_error(bins: list[Bin]) -> float:
 
 
 def brier(p_N: np.ndarray, share_N: np.ndarray, weight_N: np.ndarray) -> float:
-    """Mean squared distance of p from what was answered, 0 or 1; a shared answer counts as its parts."""
-    each = share_N * (1.0 - p_N) ** 2 + (1.0 - share_N) * p_N**2
+    """Mean squared distance of p from what was answered, 0 or 1; NaN without weight."""
+    each = squared_distance(p_N, share_N)
     return float((weight_N * each).sum() / weight_N.sum()) if weight_N.sum() else float("nan")
+
+
+def squared_distance(p_N: np.ndarray, share_N: np.ndarray) -> np.ndarray:
+    """[N]: what each pair adds to the Brier score. By hand, because libraries know no answer that is shared.
+
+    A shared answer counts as its parts, so it is never free: p = share = 0.5 adds 0.25.
+    """
+    return share_N * (1.0 - p_N) ** 2 + (1.0 - share_N) * p_N**2
 
 
 def accuracy(gap_N: np.ndarray, share_N: np.ndarray, weight_N: np.ndarray) -> float:

@@ -20,6 +20,7 @@ from rewards.comparison.calibration import (
     log_loss,
     reliability_bins,
     sigmoid,
+    squared_distance,
 )
 from rewards.comparison.resample import Clusters
 from rewards.comparison.score_table import Table, slices
@@ -49,7 +50,7 @@ def calibration(table: Table, clusters: Clusters, seed: int) -> list[dict[str, A
             temperatures.append(fit_temperature(gap_N[fit], share_N[fit], weight_N[fit]))
             scaled_N[judge] = gap_N[judge] / temperatures[-1]
         p_N = sigmoid(scaled_N)
-        each_N = share_N * (1 - p_N) ** 2 + (1 - share_N) * p_N**2
+        each_N = squared_distance(p_N, share_N)
         bins = reliability_bins(p_N, share_N, weight_N)
         rows.append({
             "reward": name, "temperature": float(np.sqrt(temperatures[0] * temperatures[1])),

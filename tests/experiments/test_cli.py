@@ -50,7 +50,8 @@ COMMANDS = (
     "annotate",
     "list",
 )
-HEAVY = ("torch", "numpy", "PIL", "onnxruntime", "paddleocr", "diffusers", "transformers", "deepspeed")
+HEAVY = ("torch", "numpy", "PIL", "onnxruntime", "paddleocr", "diffusers", "transformers", "deepspeed",
+         "scipy", "statsmodels", "pandas")  # fmt: skip
 
 
 def help_text(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

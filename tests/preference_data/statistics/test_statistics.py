@@ -20,6 +20,7 @@ from preference_data.statistics.shares import (
     exact,
     needed,
     quantile_t,
+    quantile_z,
     share,
     sign_flip,
 )
@@ -148,6 +149,31 @@ def test_textbook_values() -> None:
     rng = np.random.default_rng(1)  # and 194 trials find it in 80 % of studies
     found = np.abs(rng.binomial(194, 0.6, size=20_000) / 194 - 0.5) > 1.96 * math.sqrt(0.25 / 194)
     assert np.mean(found) == pytest.approx(0.8, abs=0.03)
+
+
+def test_textbook_formulas_equal_the_libraries_on_random_inputs() -> None:
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    proportion = pytest.importorskip("statsmodels.stats.proportion")
+    rng = np.random.default_rng(7)
+    for size in (1, 2, 3, 5, 12, 40):
+        p = np.round(rng.beta(0.4, 2.0, size), int(rng.integers(1, 9)))  # rounded, so that some are equal
+        assert adjusted(list(p)) == pytest.approx(list(multitest.multipletests(p, method="holm")[1]), abs=1e-12)
+        holes = np.insert(p, rng.integers(0, size + 1, 3), math.nan)
+        found = np.array(adjusted(list(holes)))
+        assert np.isnan(found[np.isnan(holes)]).all()
+        assert found[~np.isnan(holes)] == pytest.approx(adjusted(list(p)), abs=1e-12)
+    assert adjusted([]) == []
+    for _ in range(200):
+        n = float(rng.uniform(0.5, 200.0)) if rng.random() < 0.5 else float(rng.integers(1, 200))
+        hits = float(rng.choice([0.0, n, rng.uniform(0.0, n), math.floor(n)]))
+        level = float(rng.choice([0.8, 0.95, 0.99]))
+        reference = proportion.proportion_confint(hits, n, 1.0 - level, method="beta")
+        assert exact(hits, n, level) == pytest.approx(tuple(map(float, reference)), abs=1e-12)
+    from scipy.stats import norm, t
+
+    for p, freedom in zip(rng.uniform(0.001, 0.999, 100), rng.uniform(1.0, 300.0, 100), strict=True):
+        assert quantile_t(p, freedom) == pytest.approx(t.ppf(p, freedom), rel=1e-12, abs=1e-12)
+        assert quantile_z(p) == pytest.approx(norm.ppf(p), rel=1e-12, abs=1e-12)
 
 
 def test_resamples_that_are_all_alike_are_no_interval() -> None:
