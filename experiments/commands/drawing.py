@@ -18,6 +18,8 @@ class Sample:
     Example: glyphlab sample runs/quickstart "the word GLYPH in red on white" --seed 7 -o out.png
 
     Example: glyphlab sample --base Qwen/Qwen-Image "a shop sign that says GLYPH" --size 1328 1328
+
+    Example: glyphlab sample runs/quickstart --prompts prompts.txt --count 4 -o images
     """
 
     words: Annotated[Positional[tuple[str, ...]], arg(metavar="[RUN] PROMPT", help_behavior_hint="(required)")]
@@ -44,12 +46,33 @@ class Sample:
     device: str = ""
     """with --base: cpu or cuda; the GPU where there is one, when not given"""
 
+    prompts: Annotated[Path | None, arg(metavar="FILE")] = None
+    """instead of a prompt, a file of them, .txt, .jsonl or .csv: `count` images of each are kept in the folder -o"""
+
     def run(self) -> int:
+        if self.prompts is not None:
+            return self.draw_file(self.prompts)
         if len(self.words) != (1 if self.base else 2):
             raise ValueError(
                 "name a run and a prompt: glyphlab sample RUN PROMPT, or glyphlab sample --base BASE PROMPT"
             )
         print(self.draw_base() if self.base else self.draw_run())
+        return 0
+
+    def draw_file(self, prompts: Path) -> int:
+        """Sample a file of prompts with a run or a released checkpoint."""
+        if len(self.words) != (0 if self.base else 1):
+            raise ValueError(
+                "with --prompts name one model and no prompt: glyphlab sample RUN --prompts FILE -o FOLDER, or "
+                "glyphlab sample --base BASE --prompts FILE -o FOLDER"
+            )
+        if self.out == Path("sample.png"):
+            raise ValueError("name a folder for the images: glyphlab sample ... --prompts FILE -o FOLDER")
+        from experiments.evaluation.evaluate_file import Request, sample_file
+
+        request = Request(prompts, self.count, self.seed, self.steps, self.guidance, self.size, self.device)
+        for line in sample_file(self.base or self.words[0], request, self.out, self.stage):
+            print(line)
         return 0
 
     def draw_base(self) -> Path:

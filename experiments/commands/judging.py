@@ -14,15 +14,46 @@ from experiments.commands.arguments import MaybeOut, RunFolder
 @dataclass(frozen=True)
 class Evaluate:
     """Judge the model of a run on held-out prompts at fixed noise, with and without guidance, by two OCR engines;
-    its report.html then shows what was found.
+    its report.html then shows what was found. With --prompts: any model on any prompts, by any rewards.
+
+    Run again, it goes on where it was interrupted, and scores with further rewards or seeds what is there.
 
     Example: glyphlab evaluate runs/nano_sft
+
+    Example: glyphlab evaluate runs/quickstart --stage grpo --prompts prompts.txt --rewards ocr_page,brisque --seeds 4
     """
 
-    run_folder: RunFolder
-    """folder of a finished run"""
+    run_folder: Annotated[Positional[Path], arg(name="run", metavar="RUN_OR_CHECKPOINT")]
+    """folder of a finished run; with --prompts also a released checkpoint, a folder or a name on the hub"""
+    prompts: Annotated[Path | None, arg(metavar="FILE")] = None
+    """a file of prompts: .txt with one a line, .jsonl or .csv with a column prompt, and category, language or length"""
+    rewards: Annotated[str, arg(metavar="NAME,NAME")] = ""
+    """with --prompts: what scores the images, as in ocr_page,brisque; ocr_page when not given"""
+    seeds: int | None = None
+    """with --prompts: images of each prompt, from different noise; 1 when not given"""
+    against: Annotated[str, arg(metavar="RUN_OR_CHECKPOINT")] = ""
+    """with --prompts: another model, which samples the same prompts from the same noise and is compared with"""
+    stage: str = ""
+    """with --prompts: of a run with several stages, the one whose model is evaluated, such as sft; the last aligned one
+    when not given"""
+    steps: int | None = None
+    """with --prompts: steps from noise to image; when not given 10, of a released checkpoint 50"""
+    guidance: float | None = None
+    """with --prompts: weight of the prompt; when not given 2, of a released checkpoint 4"""
+    size: tuple[int, int] | None = None
+    """with --prompts, of a released checkpoint: height and width in pixels; 1024 1024 when not given"""
+    device: str = ""
+    """with --prompts: cpu or cuda; the GPU where there is one, when not given"""
+    out: MaybeOut = None
+    """with --prompts: folder for images, tables and page; in the run's evaluation/ when not given"""
 
     def run(self) -> int:
+        if self.prompts is not None:
+            return self.evaluate_file(self.prompts)
+        needs_prompts = ("rewards", "seeds", "against", "stage", "steps", "guidance", "size", "device", "out")
+        needless = [name for name in needs_prompts if getattr(self, name) not in (None, "")]
+        if needless:
+            raise ValueError(f"--{needless[0]} is for a file of prompts; name one with --prompts FILE")
         from experiments.record.results import evaluation_lines, read_stage
         from experiments.report.report import refresh
         from experiments.training.launch import evaluate_run
@@ -32,6 +63,17 @@ class Evaluate:
         for line in evaluation_lines(read_stage(judged, {})):
             print(line)
         print(f"written: {', '.join(str(file) for file in (*files, *refresh(judged)))}")
+        return 0
+
+    def evaluate_file(self, prompts: Path) -> int:
+        """Evaluate on a file of prompts."""
+        from experiments.evaluation.evaluate_file import Request, evaluate_file
+
+        seeds = 1 if self.seeds is None else self.seeds
+        request = Request(prompts, seeds, 0, self.steps, self.guidance, self.size, self.device)
+        name, rewards = str(self.run_folder), self.rewards or "ocr_page"
+        for line in evaluate_file(name, request, rewards, self.out, self.stage, self.against):
+            print(line)
         return 0
 
 

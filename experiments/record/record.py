@@ -216,7 +216,7 @@ class RunRecord:
 
         Raises ValueError when another process is working in the folder.
         """
-        with _exclusive(self.folder):
+        with exclusive(self.folder):
             session = {"command": command(), "started": _now(), "ended": None, "status": "running", "git": revision()}
             if (now := environment()) != self._state["environment"]:
                 session["environment"] = now
@@ -273,7 +273,7 @@ class RunRecord:
 
     def _append(self, name: str, line: Mapping[str, Any]) -> None:
         if name not in self._files:
-            _drop_unfinished_line(self.folder / name)
+            drop_unfinished_line(self.folder / name)
             self._files[name] = (self.folder / name).open("a", encoding="utf-8")
         try:
             self._files[name].write(json.dumps(line, allow_nan=False, ensure_ascii=False) + "\n")
@@ -354,7 +354,7 @@ def _seconds(folder: Path, state: Mapping[str, Any], metrics: Sequence[Mapping[s
     return max(state["seconds"], ticked, *(line["seconds"] or 0.0 for line in metrics[-1:]))
 
 
-def _drop_unfinished_line(path: Path) -> None:
+def drop_unfinished_line(path: Path) -> None:
     """Cut what follows the last line break, which a killed process left."""
     if not path.exists():
         return
@@ -364,7 +364,7 @@ def _drop_unfinished_line(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path) -> Iterator[None]:
     """Hold the folder's lock; the system lets go of it when a process dies, however it dies."""
     with (folder / LOCK).open("a") as file:
         try:

@@ -1,0 +1,87 @@
+"""Evaluates and samples a file of prompts by names, as `glyphlab evaluate` and `glyphlab sample` do with --prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from base_model.sample import Sampler
+from experiments.evaluation.found_model import FoundModel, find_model
+from experiments.evaluation.prompt_files import read_prompt_file
+from experiments.evaluation.prompt_page import write_page
+from experiments.evaluation.prompt_table import differences_table, lines, means_table, score_table, write_tables
+from experiments.evaluation.score_prompts import Asked, evaluate_prompts
+from experiments.evaluation.scored_images import IMAGES
+from rewards.parse import named_rewards
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command line asks for; None: what suits the model."""
+
+    prompts: Path
+    seeds: int = 1
+    first_seed: int = 0
+    steps: int | None = None
+    guidance: float | None = None
+    size: tuple[int, int] | None = None
+    device: str = ""
+
+    def asked(self, model: FoundModel) -> Asked:
+        """The prompts of the file, and how the model samples them. Raises ValueError for what cannot be."""
+        if self.seeds < 1:
+            raise ValueError(f"--seeds {self.seeds}: at least one image a prompt is needed")
+        steps = (50 if model.released else 10) if self.steps is None else self.steps
+        guidance = (4.0 if model.released else 2.0) if self.guidance is None else self.guidance
+        if steps < 1:
+            raise ValueError(f"--steps {steps}: at least one step is needed")
+        seeds = tuple(range(self.first_seed, self.first_seed + self.seeds))
+        prompts = tuple(read_prompt_file(self.prompts))
+        return Asked(prompts, seeds, Sampler(steps, guidance), self.size, self.device)
+
+
+def evaluate_file(
+    name: str, request: Request, rewards: str, out: Path | None, stage: str = "", against: str = ""
+) -> Iterator[str]:
+    """Evaluate a model, and another one to compare it with, on a file of prompts; what came out, as lines.
+
+    Files, rewards and folders are looked at before anything is loaded. Raises ValueError as they do.
+    """
+    named = named_rewards(rewards)
+    first = read_prompt_file(request.prompts)[0].prompt.text
+    found = find_model(name, stage, request.size, first)
+    other = find_model(against, "", request.size, first) if against else None
+    if other and other.folder.resolve() == found.folder.resolve():
+        raise ValueError(f"--against {against}: that is the model itself; name another one")
+    asked = request.asked(found)
+    folder = out or found.home / request.prompts.stem
+    table, notes, differences = None, [], None
+    images, notes = evaluate_prompts(found, asked, named, folder)
+    table = score_table(images, list(named))
+    if other:
+        beside = out / "against" if out else other.home / request.prompts.stem
+        theirs, _ = evaluate_prompts(other, replace(asked, sampler=request.asked(other).sampler), named, beside)
+        differences = differences_table(table, score_table(theirs, list(named)), list(named))
+    means = means_table(table, list(named))
+    files = write_tables(folder, table, means)
+    page = write_page(folder, name, request.prompts, table, means, list(named), notes, differences, against)
+    yield from notes
+    yield from lines(means)
+    if differences is not None:
+        differences.to_csv(folder / "differences.csv", index=False)
+        yield f"{name} above {against}:"
+        yield from lines(differences, "difference", "+.3f")
+    yield f"images:  {folder / IMAGES}"
+    yield f"tables:  {', '.join(str(file) for file in files)}"
+    yield f"page:    {page}"
+
+
+def sample_file(name: str, request: Request, out: Path, stage: str = "") -> Iterator[str]:
+    """Sample a file of prompts into a folder; what came out, as lines."""
+    found = find_model(name, stage, request.size, read_prompt_file(request.prompts)[0].prompt.text)
+    asked = request.asked(found)
+    images, notes = evaluate_prompts(found, asked, {}, out, {})
+    yield from notes
+    yield f"{len(images.points)} images of {len(asked.prompts)} prompts: {out / IMAGES}"
+    yield f"to score them: glyphlab score {out / IMAGES} --reward ocr"

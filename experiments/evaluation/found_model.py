@@ -1,0 +1,81 @@
+"""Whatever can be evaluated, by its name: a run, a stage of a chain, a released checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from base_model.devices import best_device
+from base_model.files.delta import base_of, is_derived, load_derived
+from base_model.files.released import PICTURE, read_base
+from base_model.files.weights import load_model
+from base_model.qwen.model import QwenImage
+from experiments.evaluation.sample_released import open_released
+from experiments.evaluation.sample_run import model_folder
+from experiments.record.record import RUN
+
+EDGE = 2**20
+"""Bytes of each end of a file that tell it from others."""
+WEIGHTS = (".safetensors", ".json")
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A model on disk that was not loaded yet."""
+
+    name: str
+    """as it was asked for"""
+    folder: Path
+    """of its weights"""
+    home: Path
+    """where what is found out about it is kept when nobody names a folder"""
+    released: bool
+    """whether it has the network and the sizes of a released checkpoint"""
+
+    def load(self, device: str = "", size: tuple[int, int] | None = None) -> QwenImage:
+        """The model, for images of `size` (height, width). Raises ValueError when it cannot be read."""
+        if not self.released:
+            return load_model(self.folder, best_device(device))
+        if is_derived(self.folder):
+            return load_derived(self.folder, best_device(device)).sized(size or PICTURE)
+        return open_released(self.name, best_device(device), size or PICTURE)
+
+
+def find_model(name: str, stage: str = "", size: tuple[int, int] | None = None, prompt: str = "a") -> FoundModel:
+    """The model of a run's folder (`stage`: of a run with several), or of a released checkpoint (folder or hub name).
+
+    Reads no weights. Raises ValueError when there is none, it does not sample from prompts alone, or it cannot have
+    that size.
+    """
+    place = Path(name)
+    if place.is_dir() and ((place / RUN).exists() or (place / "model").is_dir() or stage):
+        folder = model_folder(place, stage)
+        found = FoundModel(name, folder, folder.parent / "evaluation", is_derived(folder))
+        base = base_of(folder) if found.released else None
+    else:
+        if stage:
+            raise ValueError(f"--stage {stage}: {name} is no run with stages; leave --stage out, or name a run")
+        base = read_base(name)
+        found = FoundModel(name, base.folder, Path("runs") / "evaluation" / place.resolve().name, True)
+    if base is not None:
+        base.task.prompt(prompt, 0)
+    elif size:
+        raise ValueError(
+            f"--size {size[0]} {size[1]}: a run samples in the size it was trained on; leave --size out, or name a "
+            "released checkpoint"
+        )
+    return found
+
+
+def fingerprint(folder: Path) -> str:
+    """A digest that other weights change: of names, sizes and both ends of the files of weights and settings."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in WEIGHTS and path.is_file()):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder)} {size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(EDGE))
+            file.seek(max(size - EDGE, 0))
+            digest.update(file.read(EDGE))
+    return digest.hexdigest()[:16]

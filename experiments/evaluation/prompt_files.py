@@ -1,0 +1,130 @@
+"""Reads anybody's file of prompts, with what it says about each: category, language, length.
+
+    .txt                  a prompt a line
+    .jsonl                an object a line: "prompt", "text" or "caption" is the prompt
+    .csv, .tsv            a row a prompt, the columns named as in .jsonl
+
+"category" or "tag" (GenEval) is a prompt's category, "language" or "lang" its language, and a word under "length"
+(LongText-Bench) its length. "spans", or "text" beside "prompt", are the texts that the image must show; where a file
+does not name them they are the prompt's quotations. Other columns are passed over. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from preference_data.line_files import read_csv, read_json_lines, read_lines
+from preference_data.records import Prompt, quoted_spans, text_id
+
+PROMPT = ("prompt", "text", "caption")
+CATEGORY, LANGUAGE = ("category", "tag"), ("language", "lang")
+KINDS = {".txt": "a prompt a line", ".jsonl": "an object a line", ".csv": "a row a prompt", ".tsv": "a row a prompt"}
+LENGTHS = ((10, "1-10"), (20, "11-20"), (50, "21-50"), (100, "51-100"))
+"""Characters that an image must show, at most, and the name of that slice."""
+
+
+@dataclass(frozen=True)
+class AskedPrompt:
+    """A prompt of a file, and the slices of the file that it belongs to."""
+
+    prompt: Prompt
+    slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """by what is sliced: "category", "language", "length", "text_length"; what the file does not say is missing"""
+
+    def of(self, name: str) -> str:
+        """A slice as one text, "" where the file does not say it."""
+        return ", ".join(self.slices.get(name, ()))
+
+
+def read_prompt_file(path: Path) -> list[AskedPrompt]:
+    """The prompts of a file, in its order. Raises ValueError for a file that cannot be read, is empty or is none, with
+    the line that is wrong."""
+    kind = path.suffix.lower()
+    if kind not in KINDS:
+        known = ", ".join(f"{ending} ({what})" for ending, what in KINDS.items())
+        raise ValueError(f"{path} is no file of prompts that is known by its name; give it one of {known}")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name a file of prompts in it")
+    try:
+        asked = [_located(path, number, row) for number, row in _rows(path, kind)]
+    except FileNotFoundError:
+        raise ValueError(f"there is no file of prompts {path}; check how it is spelt") from None
+    if not asked:
+        raise ValueError(f"{path} holds no prompts; write {KINDS[kind]}")
+    return asked
+
+
+def _rows(path: Path, kind: str) -> Iterable[tuple[int, Any]]:
+    if kind == ".txt":
+        return ((number, {"prompt": line}) for number, line in read_lines(path))
+    if kind == ".jsonl":
+        return read_json_lines(path)
+    header, rows = read_csv(path)
+    if not set(header) & set(PROMPT):
+        raise ValueError(
+            f"{path} has the columns {', '.join(header)}; the one of the prompts must be called {' or '.join(PROMPT)}"
+        )
+    return rows
+
+
+def _located(path: Path, number: int, row: Any) -> AskedPrompt:
+    try:
+        return as_asked(row)
+    except ValueError as error:
+        raise ValueError(f"{path} line {number}: {error}") from error
+
+
+def as_asked(row: Any) -> AskedPrompt:
+    """The prompt of a row. Raises ValueError saying what is wrong with it."""
+    if isinstance(row, str):
+        row = {"prompt": row}
+    if not isinstance(row, Mapping):
+        raise ValueError(f'a {type(row).__name__} is no prompt; write an object such as {{"prompt": "a red bus"}}')
+    name = next((each for each in PROMPT if each in row), None)
+    if name is None:
+        raise ValueError(
+            f"it has no {', '.join(PROMPT[:-1])} or {PROMPT[-1]}; it has {', '.join(map(str, row)) or 'nothing'}"
+        )
+    text = row[name]
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"{name} is {text!r}; it must be a text that is not empty")
+    text = text.strip()
+    spans = _spans(row, name)
+    categories = _words(row, CATEGORY)
+    language = _words(row, LANGUAGE)
+    spans = quoted_spans(text) if spans is None else spans
+    identity = row.get("id") if isinstance(row.get("id"), str) and str(row.get("id")).strip() else text_id(text)
+    prompt = Prompt(str(identity), text, spans, language[0] if language else "en", categories)
+    slices = {"category": categories, "language": language, "length": _words(row, ("length",))}
+    if shown := sum(map(len, spans)):
+        slices["text_length"] = (length_slice(shown),)
+    return AskedPrompt(prompt, {key: value for key, value in slices.items() if value})
+
+
+def length_slice(characters: int) -> str:
+    """The slice of prompts whose images must show so many characters."""
+    return next((name for most, name in LENGTHS if characters <= most), f"over {LENGTHS[-1][0]}")
+
+
+def _spans(row: Mapping[str, Any], prompt: str) -> tuple[str, ...] | None:
+    """The texts that a row says the image must show; None where it does not say it."""
+    name = "spans" if "spans" in row else "text" if prompt == "prompt" and "text" in row else ""
+    value = row.get(name)
+    if not name or value is None or value == "":
+        return None
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, Sequence) or not all(isinstance(each, str) and each.strip() for each in values):
+        raise ValueError(f"{name} is {value!r}; it must be a text or a list of texts, none empty")
+    return tuple(values)
+
+
+def _words(row: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
+    """What a row says under the first of these names that it has: one word, or several."""
+    value = next((row[name] for name in names if row.get(name) not in (None, "", [])), ())
+    values = value if isinstance(value, list | tuple) else (value,)
+    if not all(isinstance(each, str | int | float) for each in values):
+        raise ValueError(f"{names[0]} is {value!r}; it must be a word, or a list of words")
+    return tuple(str(each).strip() for each in values if str(each).strip())

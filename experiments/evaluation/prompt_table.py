@@ -1,0 +1,131 @@
+"""Scores of prompts as a table, their means with intervals, and how two models differ. Imports no torch.
+
+The images of one prompt are one unit, whatever their seeds: an interval is over prompts, each of them with the mean of
+its images. An image that could not be judged (NaN) counts nowhere. Shapes: P prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from experiments.evaluation.scored_images import ScoredImages, number
+from experiments.record.intervals import bootstrap_ci, in_brackets, paired_ci
+from experiments.record.whole_files import write_bytes
+
+if TYPE_CHECKING:
+    import pandas
+
+SLICES = ("category", "language", "length", "text_length")
+WIDTH = 34
+"""Of the column with the names of slices."""
+
+
+def score_table(images: ScoredImages, rewards: Sequence[str]) -> pandas.DataFrame:
+    """A row an image: its prompt and slices, and of each reward NAME the value, NAME/PART of its parts, NAME/read."""
+    import pandas
+
+    slices = [name for name in SLICES if any(each.of(name) for each in images.asked)]
+    rows = []
+    for point in images.points:
+        asked = images.asked[point.index]
+        row: dict[str, Any] = {"prompt_index": point.index, "seed": point.seed, "prompt": asked.prompt.text,
+                               **{name: asked.of(name) for name in slices},
+                               "image": f"images/{point.image}"}  # fmt: skip
+        for reward in rewards:
+            score = images.scores.get((point, reward), {"value": None, "parts": {}})
+            row[reward] = number(score["value"])
+            row |= {f"{reward}/{part}": number(value) for part, value in score["parts"].items()}
+            if "read" in score:
+                row[f"{reward}/read"] = score["read"]
+        rows.append(row)
+    return pandas.DataFrame(rows)
+
+
+def write_tables(folder: Path, table: pandas.DataFrame, means: pandas.DataFrame) -> list[Path]:
+    """Write scores and means as CSV and, where pyarrow is installed, the scores as Parquet; the files."""
+    import io
+
+    write_bytes(folder / "scores.csv", table.to_csv(index=False).encode())
+    write_bytes(folder / "means.csv", means.to_csv(index=False).encode())
+    files = [folder / "scores.csv", folder / "means.csv"]
+    try:
+        content = io.BytesIO()
+        table.to_parquet(content, index=False)
+    except ImportError:
+        return files
+    write_bytes(folder / "scores.parquet", content.getvalue())
+    return [*files, folder / "scores.parquet"]
+
+
+def by_prompt(table: pandas.DataFrame, column: str) -> np.ndarray:
+    """[P] mean of every prompt's judged images; NaN where none was."""
+    values: np.ndarray = table.groupby("prompt", sort=False)[column].mean().to_numpy(np.float64)
+    return values
+
+
+def sliced(table: pandas.DataFrame) -> Iterator[tuple[str, str, pandas.DataFrame]]:
+    """(what is sliced, slice, its rows): all, then every slice of the prompt file. A prompt of several categories is in
+    each of them."""
+    yield "all", "", table
+    for name in SLICES:
+        if name in table and table[name].nunique() > 1:
+            parts = table[name].map(lambda text: [each for each in text.split(", ") if each])
+            for value in sorted({each for row in parts for each in row}):
+                yield name, value, table[parts.map(lambda row, value=value: value in row)]
+
+
+def means_table(table: pandas.DataFrame, rewards: Sequence[str]) -> pandas.DataFrame:
+    """A row for each reward and slice: prompts, images, how many were not judged, mean and 95 % interval by prompt."""
+    import pandas
+
+    rows = []
+    for reward in rewards:
+        for name, value, part in sliced(table):
+            values = by_prompt(part, reward)
+            low, high = bootstrap_ci(values, seed=0)
+            rows.append({
+                "reward": reward, "by": name, "slice": value, "prompts": int((~np.isnan(values)).sum()),
+                "images": len(part), "unjudged": int(part[reward].isna().sum()), "mean": known_mean(values),
+                "low": low, "high": high,
+            })  # fmt: skip
+    return pandas.DataFrame(rows)
+
+
+def differences_table(table: pandas.DataFrame, other: pandas.DataFrame, rewards: Sequence[str]) -> pandas.DataFrame:
+    """How far `table` is above `other`, image by image of the same prompt and noise, with intervals by prompt.
+
+    An image that one of the two lacks, or that was not judged there, counts nowhere.
+    """
+    import pandas
+
+    both = table.merge(other, on=["prompt_index", "seed"], suffixes=("", " of the other"))
+    rows = []
+    for reward in rewards:
+        judged = both[both[reward].notna() & both[f"{reward} of the other"].notna()]
+        for name, value, part in sliced(judged):
+            delta, low, high = paired_ci(by_prompt(part, f"{reward} of the other"), by_prompt(part, reward), seed=0)
+            rows.append({"reward": reward, "by": name, "slice": value, "prompts": part["prompt"].nunique(),
+                         "images": len(part), "difference": delta, "low": low, "high": high})  # fmt: skip
+    return pandas.DataFrame(rows)
+
+
+def known_mean(values_P: np.ndarray) -> float:
+    """The mean of what is not NaN; NaN where nothing is."""
+    known = values_P[~np.isnan(values_P)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def lines(means: pandas.DataFrame, value: str = "mean", form: str = ".3f") -> Iterator[str]:
+    """A table of means, or of differences, for a terminal."""
+    for reward, rows in means.groupby("reward", sort=False):
+        yield f"{str(reward)[:WIDTH]:{WIDTH}}prompts  images  {value} (95 %, by prompt)"
+        for row in rows.to_dict("records"):
+            label = "all" if row["by"] == "all" else f"{row['by'].replace('_', ' ')} {row['slice']}"
+            unjudged = f"  {row['unjudged']} not judged" if row.get("unjudged") else ""
+            span = in_brackets(row["low"], row["high"], form)
+            counts = f"{row['prompts']:7}{row['images']:8}"
+            yield f"  {label[: WIDTH - 3]:{WIDTH - 2}}{counts}  {row[value]:{form}} {span}{unjudged}"

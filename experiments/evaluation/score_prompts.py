@@ -1,0 +1,199 @@
+"""Samples every prompt of a file with every seed, and scores the images with any rewards.
+
+The noise of an image is a function of (seed, index of its prompt), so two models get the same noise, and their scores
+can be paired. What was sampled or scored before is not done again. Shapes: B samples, S latent tokens, C channels, 3HW
+pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from base_model.files.released import Released
+from base_model.interface import FlowModel
+from base_model.sample import CHUNK, Sampler, at_once, generate
+from base_model.seeding import generator
+from experiments.evaluation.found_model import FoundModel, fingerprint
+from experiments.evaluation.prompt_files import AskedPrompt
+from experiments.evaluation.scored_images import Point, ScoredImages
+from experiments.experiment import THREADS
+from experiments.progress import Progress
+from experiments.record.record import exclusive
+from experiments.record.whole_files import read_png, require_folder, write_png
+from preference_data.records import Prompt
+from rewards.scores import Reward, Scores
+from rewards.serving.workers import ScorerPool
+
+RESTARTS = 2
+"""Workers of a reward that are replaced when they die."""
+NAMED = 3
+"""Prompts that a model cannot read of which a message gives the reasons."""
+
+
+class Pool(Protocol):
+    """What scores images elsewhere, as `ScorerPool` does."""
+
+    def submit(self, prompts: Sequence[Prompt], images_uint8_B3HW: np.ndarray) -> Future[Scores]:
+        """The scores to come."""
+        ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is sampled: a file's prompts, in which way, and how often each."""
+
+    prompts: tuple[AskedPrompt, ...]
+    seeds: tuple[int, ...]
+    sampler: Sampler
+    size: tuple[int, int] | None = None
+    """height and width, for models that have no size of their own"""
+    device: str = ""
+
+    def settings(self, model: FoundModel) -> dict[str, Any]:
+        """What images depend on, beside their prompt's index and seed."""
+        texts = json.dumps([each.prompt.text for each in self.prompts], ensure_ascii=False)
+        sampler = {"steps": self.sampler.steps, "guidance": self.sampler.guidance}
+        return {
+            "model": fingerprint(model.folder), "sampler": sampler, "size": self.size,
+            "prompts": {"count": len(self.prompts), "sha256": hashlib.sha256(texts.encode()).hexdigest()},
+        }  # fmt: skip
+
+
+def check_needs(rewards: Mapping[str, Reward], asked: Sequence[AskedPrompt]) -> list[str]:
+    """What to tell of prompts that a reward cannot judge. Raises ValueError where it can judge none."""
+    notes = []
+    for name, reward in rewards.items():
+        for need in reward.needs:
+            lacking = [each for each in asked if not getattr(each.prompt, need)]
+            what = "text in quotation marks to be read" if need == "spans" else need
+            if len(lacking) == len(asked):
+                raise ValueError(f"no prompt has the {what} that the reward {name} needs; leave that reward out")
+            if lacking:
+                notes.append(f"{name}: {len(lacking)} of {len(asked)} prompts have no {what}, so they are not judged")
+    return notes
+
+
+def readable(model: FlowModel, asked: Sequence[AskedPrompt]) -> tuple[set[int], list[str]]:
+    """The indices of the prompts that the model can read, and what to tell of the others.
+
+    Language models read whatever there is; a small preset knows few characters. Raises ValueError where it can read
+    none.
+    """
+    if isinstance(model, Released):
+        return set(range(len(asked))), []
+    reasons: dict[int, str] = {}
+    for index, each in enumerate(asked):
+        try:
+            model.encode_text([each.prompt.text])
+        except ValueError as error:
+            reasons[index] = str(error)
+    first = "; ".join(list(reasons.values())[:NAMED])
+    if len(reasons) == len(asked):
+        raise ValueError(f"the model cannot read a single one of {len(asked)} prompts: {first}")
+    left = set(range(len(asked))) - set(reasons)
+    return left, [f"{len(reasons)} of {len(asked)} prompts are left out, the model cannot read them: {first}"] * bool(
+        reasons
+    )
+
+
+def noise_of(model: FlowModel, points: Iterable[Point]) -> Tensor:
+    """[B, S, C]: row i depends on the seed and the prompt's index of point i alone, as in `fixed_noise`."""
+    return torch.cat([model.noise(1, generator(point.seed, point.index, 0, "evaluation")) for point in points])
+
+
+def sampled(model: FlowModel, asked: Asked, points: Sequence[Point]) -> np.ndarray:
+    """uint8 [B, 3, H, W] of these points."""
+    texts = [asked.prompts[point.index].prompt.text for point in points]
+    return generate(model, texts, noise_of(model, points), asked.sampler)
+
+
+def sample_missing(model: FlowModel, asked: Asked, points: Sequence[Point], images: ScoredImages) -> None:
+    """Sample and keep those of the points that have no image yet."""
+    missing = [point for point in points if not images.path(point).exists()]
+    for point, image in zip(missing, sampled(model, asked, missing) if missing else (), strict=True):
+        write_png(images.path(point), image)
+
+
+def score_missing(pools: Mapping[str, Pool], points: Sequence[Point], images: ScoredImages) -> list[Any]:
+    """Send those of the points that a reward has not scored to it: (reward, points, scores to come) of each."""
+    waiting, pixels = [], {}
+    for reward, pool in pools.items():
+        if missing := images.unscored(reward, points):
+            pixels |= {point: read_png(images.path(point)) for point in missing if point not in pixels}
+            prompts = [images.asked[point.index].prompt for point in missing]
+            waiting.append((reward, missing, pool.submit(prompts, np.stack([pixels[point] for point in missing]))))
+    return waiting
+
+
+def fill(images: ScoredImages, model: FlowModel | None, asked: Asked, pools: Mapping[str, Pool], bar: Progress) -> None:
+    """Sample and score all that is missing, in batches; rewards score one batch while the next one is sampled.
+
+    `model` may be None where every image is there.
+    """
+    points = images.points
+    few = at_once(noise_of(model, points[:1]).shape[1], CHUNK) if model else CHUNK
+    waiting: list[Any] = []
+    with bar.stage("evaluate", len(points)):
+        for start in range(0, len(points), few):
+            batch = points[start : start + few]
+            if model:
+                sample_missing(model, asked, batch, images)
+            coming = score_missing(pools, batch, images)
+            collect(images, waiting)
+            waiting = coming
+            bar.advance(len(batch), {})
+        collect(images, waiting)
+
+
+def collect(images: ScoredImages, waiting: Iterable[Any]) -> None:
+    """Keep the scores of a batch, each reward's as soon as they are there."""
+    for reward, points, future in waiting:
+        images.add(reward, points, future.result())
+
+
+def evaluate_prompts(
+    found: FoundModel,
+    asked: Asked,
+    rewards: Mapping[str, Reward],
+    folder: Path,
+    pools: Mapping[str, Pool] | None = None,
+) -> tuple[ScoredImages, list[str]]:  # fmt: skip
+    """Sample and score in `folder` whatever is missing there; the images with their scores, and what to tell.
+
+    `pools` stand in for processes of the rewards. Raises ValueError before anything is loaded where a reward cannot
+    judge these prompts, or the folder holds the images of something else.
+    """
+    notes = check_needs(rewards, asked.prompts)
+    settings = asked.settings(found)
+    require_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        stack.enter_context(exclusive(folder))
+        images = ScoredImages(folder, asked.prompts, asked.seeds, settings)
+        images.begin(settings)
+        wanting = [name for name in rewards if images.unscored(name, images.points)]
+        if pools is None:
+            pools = {name: stack.enter_context(ScorerPool(rewards[name], 1, restarts=RESTARTS)) for name in wanting}
+        model = None
+        if images.unsampled():
+            torch.set_num_threads(THREADS)
+            model = found.load(asked.device, asked.size)
+            can_read, said = readable(model, asked.prompts)
+            notes += said
+            images.points = [point for point in images.points if point.index in can_read]
+        else:
+            images.points = [point for point in images.points if images.path(point).exists()]
+        fill(images, model, asked, pools, Progress({"evaluate": 60.0}))
+        images.write_captions()
+    return images, notes

@@ -1,0 +1,124 @@
+"""A folder of sampled images and their scores, written as they come, so that work goes on where it was interrupted.
+
+    settings.json          the model, the prompts and how they are sampled: another one needs another folder
+    images/                one PNG for each prompt and seed; captions.jsonl says what each should show
+    scores.jsonl           a line for each score: prompt, seed, image, reward, value, parts; null = not judged
+
+An image is written whole or not at all, and a line that a killed process left unfinished is removed, so nothing is
+sampled or scored twice. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.evaluation.prompt_files import AskedPrompt
+from experiments.record.record import drop_unfinished_line
+from experiments.record.whole_files import plain, require_folder, write_bytes, write_json
+from preference_data.captions import CAPTIONS
+from rewards.scores import Scores
+
+SETTINGS, IMAGES, SCORES = "settings.json", "images", "scores.jsonl"
+
+
+class Point(NamedTuple):
+    """One image: the prompt's index in its file, and the seed of its noise."""
+
+    index: int
+    seed: int
+
+    @property
+    def image(self) -> str:
+        """The image's file name."""
+        return f"{self.index:05d}_{self.seed}.png"
+
+
+class ScoredImages:
+    """The writing side of such a folder. Raises ValueError when it holds the images of something else."""
+
+    def __init__(self, folder: Path, asked: Sequence[AskedPrompt], seeds: Sequence[int], settings: Mapping[str, Any]):
+        self.folder, self.asked = folder, asked
+        self.points = [Point(index, seed) for index in range(len(asked)) for seed in seeds]
+        require_folder(folder)
+        self._check(plain(settings))
+        drop_unfinished_line(folder / SCORES)
+        self.scores: dict[tuple[Point, str], dict[str, Any]] = dict(self._read())
+
+    def _check(self, settings: Mapping[str, Any]) -> None:
+        place = self.folder / SETTINGS
+        if not place.exists():
+            if self.folder.exists() and any(not path.name.startswith(".") for path in self.folder.iterdir()):
+                raise ValueError(f"{self.folder} holds something else than scored images; name another folder with -o")
+            return
+        before = json.loads(place.read_text(encoding="utf-8"))
+        for name in {**before, **settings}:
+            if before.get(name) != settings.get(name):
+                was, now = (json.dumps(each.get(name), ensure_ascii=False) for each in (before, settings))
+                raise ValueError(
+                    f"{self.folder} holds images of another {name}: {was}, not {now}; name another folder with -o"
+                )
+
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Write the settings and what each image will show."""
+        (self.folder / IMAGES).mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / SETTINGS, settings)
+        self.write_captions()
+
+    def write_captions(self) -> None:
+        """Say what each image that is there shows, as `glyphlab score` reads it; earlier seeds stay."""
+        folder = self.folder / IMAGES
+        there = sorted(path.name for path in folder.glob("*.png") if not path.name.startswith("."))
+        rows = []
+        for name in there:
+            index, seed = (int(part) for part in name.removesuffix(".png").split("_"))
+            text = self.asked[index].prompt.text
+            rows.append({"picture": name, "prompt": text, "prompt_index": index, "seed": seed})
+        write_bytes(folder / CAPTIONS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+
+    def path(self, point: Point) -> Path:
+        """The image's file."""
+        return self.folder / IMAGES / point.image
+
+    def unsampled(self) -> list[Point]:
+        """Images that are not there yet."""
+        return [point for point in self.points if not self.path(point).exists()]
+
+    def unscored(self, reward: str, points: Iterable[Point]) -> list[Point]:
+        """Those of the images that the reward has not scored."""
+        return [point for point in points if (point, reward) not in self.scores]
+
+    def add(self, reward: str, points: Sequence[Point], scores: Scores) -> None:
+        """Append a line for each score, which a killed process cannot lose."""
+        lines = []
+        for i, point in enumerate(points):
+            row = plain({
+                "prompt_index": point.index, "seed": point.seed, "prompt": self.asked[point.index].prompt.text,
+                "image": f"{IMAGES}/{point.image}", "reward": reward, "value": scores.value_B[i],
+                "parts": {name: values[i] for name, values in scores.parts.items()},
+                **({"read": scores.read[i]} if scores.read else {}),
+            })  # fmt: skip
+            self.scores[point, reward] = row
+            lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+        with (self.folder / SCORES).open("a", encoding="utf-8") as file:
+            file.write("".join(lines))
+
+    def _read(self) -> Iterator[tuple[tuple[Point, str], dict[str, Any]]]:
+        place = self.folder / SCORES
+        if not place.exists():
+            return
+        for number, line in enumerate(place.read_text(encoding="utf-8").split("\n")[:-1], 1):
+            try:
+                row = json.loads(line)
+                yield (Point(row["prompt_index"], row["seed"]), row["reward"]), row
+            except (ValueError, KeyError) as error:
+                raise ValueError(f"{place} line {number} is damaged ({error}); remove it to go on") from error
+
+
+def number(value: float | None) -> float:
+    """null in the file is NaN here."""
+    return float("nan") if value is None else float(np.float64(value))
