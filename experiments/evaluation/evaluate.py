@@ -22,9 +22,8 @@ from experiments.progress import Progress
 from experiments.record.intervals import bootstrap_ci, paired_ci
 from experiments.record.record import write_json, write_png
 from preference_data.records import Prompt
-from rewards.scores import Scores
+from rewards.scores import Scores, concatenate
 from rewards.serving.workers import ScorerPool
-from rewards.text.ocr import Ocr, OcrJudge
 
 
 def fixed_noise(model: FlowModel, count: int, seed: int, copy: int = 0) -> Tensor:
@@ -52,20 +51,17 @@ def evaluate(
         target = folder / f"{name}.json"
         if not target.exists():
             noise = fixed_noise(model, len(prompts), plan.seed)
-            drawn = [
-                (rows, images, reward.submit(prompts[rows], images), judge.submit(prompts[rows], images))
-                for rows, _, images in generate_chunks(model, asked, noise, sampler)
-            ]
+            waiting, chunks = [], []
+            for rows, _, images in generate_chunks(model, asked, noise, sampler):
+                waiting.append([engine.submit(prompts[rows], images) for engine in (reward, judge)])
+                chunks.append(images)
             spread = diversity(
                 model, prompts[: plan.diversity_prompts], sampler, plan.seed + 1, plan.diversity_copies
             )  # the engines read meanwhile
-            table = [
-                row(prompts[rows][i], mine.result(), theirs.result(), i)
-                for rows, _, mine, theirs in drawn
-                for i in range(rows.stop - rows.start)
-            ]
-            wall = np.concatenate([images for _, images, _, _ in drawn])[: plan.wall]
-            write_json(target, {"rows": hang(table, wall, folder, name), "diversity": spread})
+            scores = [concatenate([one.result() for one in engine]) for engine in zip(*waiting, strict=True)]
+            table = [row(prompt, *scores, i) for i, prompt in enumerate(prompts)]
+            images = np.concatenate(chunks)[: plan.wall]
+            write_json(target, {"rows": with_images(table, images, scores, folder, name), "diversity": spread})
         bar.advance(1, {})
 
 
@@ -81,13 +77,15 @@ def row(prompt: Prompt, mine: Scores, theirs: Scores, i: int) -> dict[str, objec
     }
 
 
-def hang(table: list[dict[str, object]], wall: np.ndarray, folder: Path, name: str) -> list[dict[str, object]]:
-    """Save the first pictures, and put them and what each engine reads in them into their rows."""
-    mine, theirs = Ocr().load().read(wall), OcrJudge().load().read(wall)
-    for i, image in enumerate(wall):
-        picture = f"{name}_{i:02d}.png"
-        write_png(folder / picture, image)
-        table[i] |= {"read": mine[i].text, "judge_read": theirs[i].text, "picture": picture}
+def with_images(
+    table: list[dict[str, object]], images: np.ndarray, scores: Sequence[Scores], folder: Path, name: str
+) -> list[dict[str, object]]:
+    """Save the first images, and put them and what each engine read in them into their rows."""
+    mine, theirs = (one.read or ("",) * len(table) for one in scores)  # none where nothing was judged
+    for i, image in enumerate(images):
+        file = f"{name}_{i:02d}.png"
+        write_png(folder / file, image)
+        table[i] |= {"read": mine[i], "judge_read": theirs[i], "picture": file}
     return table
 
 
