@@ -33,6 +33,8 @@ class Dpo:
     """Settings of offline DPO."""
 
     learns_from: ClassVar[Literal["images", "pairs", "rollouts"]] = "pairs"
+    knows_ties: ClassVar[bool] = False
+    """whether answers that decide nothing teach something too"""
 
     steps: int
     """updates"""

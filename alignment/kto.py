@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,6 +33,8 @@ from base_model.seeding import generator
 @dataclass(frozen=True)
 class Kto(Dpo):
     """Settings of learning from unpaired verdicts; `batch` and `micro` count pictures."""
+
+    knows_ties: ClassVar[bool] = True
 
     good_weight: float = 1.0
     """weight of images called good"""

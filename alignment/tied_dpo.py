@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -53,6 +53,8 @@ def davidson(D: Tensor, tie: Tensor, nu: float) -> Tensor:
 @dataclass(frozen=True)
 class TiedDpo(Dpo):
     """Settings of DPO with ties; the other fields are DPO's."""
+
+    knows_ties: ClassVar[bool] = True
 
     likelihood: Likelihood = rao_kupper
     """rao_kupper or davidson"""

@@ -177,8 +177,8 @@ def load(path: Path) -> list[Comparison]:
     return found
 
 
-def to_jsonl(comparisons: Iterable[Comparison]) -> str:
-    """One JSON object a line, which ``load`` reads back."""
+def to_jsonl(comparisons: Iterable[Comparison | PreferencePair]) -> str:
+    """Write one JSON object a line, which ``load`` reads back."""
     rows = (asdict(comparison) for comparison in comparisons)
     known = ({k: v for k, v in row.items() if (k, v) != ("reading_shown", None)} for row in rows)
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in known)

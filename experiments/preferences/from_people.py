@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from alignment.kto import Kto
-from alignment.tied_dpo import TiedDpo
 from experiments.experiment import Experiment
-from experiments.preferences.from_scores import LATENTS
+from experiments.preferences.from_scores import LATENTS, PAIRS
 from experiments.preferences.load_answers import COMPARISONS
-from experiments.preferences.run_campaigns import open_store, write_pairs
+from experiments.preferences.run_campaigns import decided_pairs, open_store
 from experiments.record.whole_files import write_bytes
-from preference_data import comparisons
-from preference_data import pairs as preferences
-from preference_data.comparisons import Comparison
+from preference_data import comparisons, pairs
+from preference_data.comparisons import Comparison, to_jsonl
 from preference_data.exchange import judgements
 from preference_data.line_files import existing
 from preference_data.records import ImageRef, PreferencePair
+
+Answer = Comparison | PreferencePair
 
 FROM_STORE = "store:"
 KEPT = "latents"
@@ -33,67 +32,59 @@ KEPT = "latents"
 
 
 def install(experiment: Experiment, source: str, place: str, folder: Path) -> Path:
-    """`folder`/pairs.jsonl with its pictures, from a file or from "store:CAMPAIGN"; kept when it is there.
+    """Write `folder`/pairs.jsonl, or comparisons.jsonl where ties are known, and the images: of a file or of
+    "store:CAMPAIGN". What is there is kept.
 
-    Raises ValueError when the experiment is not DPO or nothing is decided, FileNotFoundError for a missing file.
+    Raises ValueError when the experiment learns from no pairs or nothing is decided, FileNotFoundError for a missing
+    file.
     """
     if experiment.algorithm.learns_from != "pairs":
         raise ValueError(f"{experiment.name} does not learn from pairs; choose a DPO experiment such as nano_dpo")
-    if isinstance(experiment.algorithm, TiedDpo | Kto):
-        return install_answers(source, place, folder)
-    target = folder / "pairs.jsonl"
+    ties = experiment.algorithm.knows_ties
+    target = folder / (COMPARISONS if ties else PAIRS)
     if target.exists():
         return target
-    if source.startswith(FROM_STORE):
-        store = open_store(place, Path("pictures") if "://" in place else None)
-        try:
-            fresh = write_pairs(store, source.removeprefix(FROM_STORE), folder / ".fresh")
-            found, latents = preferences.load(fresh), store.pictures.root / KEPT
-        finally:
-            store.close()
-            shutil.rmtree(folder / ".fresh", ignore_errors=True)
-    else:
-        found, latents = preferences.load(Path(source)), Path(source).parent / KEPT
-        found = [_beside(pair, Path(source).parent) for pair in found]
-    if not found:
-        raise ValueError(f"{source} holds no pair")
-    refs = {ref.sha256: ref for pair in found for ref in (pair.chosen, pair.rejected)}
+    answers, latents = (of_store if source.startswith(FROM_STORE) else of_file)(source, place, ties)
+    if not answers:
+        raise ValueError(f"{source} holds no {'answer' if ties else 'pair'}")
+    refs = {ref.sha256: ref for one in answers for ref in sides(one)}
     for ref in refs.values():
         _copy(ref, folder)
     _keep_latents(latents, list(refs), folder)
-    preferences.save([_moved(pair) for pair in found], target)
+    write_bytes(target, to_jsonl([moved(one, lambda ref: f"pictures/{ref.sha256}.png") for one in answers]).encode())
     return target
 
 
-def install_answers(source: str, place: str, folder: Path) -> Path:
-    """`folder`/comparisons.jsonl with its pictures, ties included: of a campaign, or a file of comparisons or pairs."""
-    target = folder / COMPARISONS
-    if target.exists():
-        return target
-    if source.startswith(FROM_STORE):
-        store, name = open_store(place, Path("pictures") if "://" in place else None), source.removeprefix(FROM_STORE)
-        try:
-            said = judgements.of_items(store, store.operator, name)
-            found, latents = judgements.compared(said, f"human:{name}"), store.pictures.root / KEPT
-        finally:
-            store.close()
-    else:
-        found, latents = comparisons.load(Path(source)), Path(source).parent / KEPT
-        found = [_at(one, lambda ref: str(Path(source).parent / ref.path)) for one in found]
-    if not found:
-        raise ValueError(f"{source} holds no answer")
-    refs = {ref.sha256: ref for one in found for ref in (one.left, one.right)}
-    for ref in refs.values():
-        _copy(ref, folder)
-    _keep_latents(latents, list(refs), folder)
-    moved = [_at(one, lambda ref: f"pictures/{ref.sha256}.png") for one in found]
-    write_bytes(target, comparisons.to_jsonl(moved).encode())
-    return target
+def of_store(source: str, place: str, ties: bool) -> tuple[Sequence[Answer], Path]:
+    """Read the answers of "store:CAMPAIGN", and say the folder of the latents of its images."""
+    store, name = open_store(place, Path("pictures") if "://" in place else None), source.removeprefix(FROM_STORE)
+    try:
+        latents = store.pictures.root / KEPT
+        if not ties:
+            return decided_pairs(store, name), latents
+        return judgements.compared(judgements.of_items(store, store.operator, name), f"human:{name}"), latents
+    finally:
+        store.close()
 
 
-def _at(one: Comparison, path: Callable[[ImageRef], str]) -> Comparison:
-    """With other paths of its pictures."""
-    return replace(one, left=replace(one.left, path=path(one.left)), right=replace(one.right, path=path(one.right)))
+def of_file(source: str, _: str, ties: bool) -> tuple[Sequence[Answer], Path]:
+    """Read the answers of a file, with paths from here, and say the folder of latents beside it."""
+    file = Path(source)
+    answers: Sequence[Answer] = comparisons.load(file) if ties else pairs.load(file)
+    return [moved(one, lambda ref: str(file.parent / ref.path)) for one in answers], file.parent / KEPT
+
+
+def sides(one: Answer) -> tuple[ImageRef, ImageRef]:
+    """Return both images of an answer."""
+    return (one.chosen, one.rejected) if isinstance(one, PreferencePair) else (one.left, one.right)
+
+
+def moved(one: Answer, path: Callable[[ImageRef], str]) -> Answer:
+    """Give an answer other paths of its images."""
+    first, second = (replace(ref, path=path(ref)) for ref in sides(one))
+    if isinstance(one, PreferencePair):
+        return replace(one, chosen=first, rejected=second)
+    return replace(one, left=first, right=second)
 
 
 def keep_latent(root: Path, sha256: str, x0: object) -> None:
@@ -123,15 +114,3 @@ def _copy(ref: ImageRef, folder: Path) -> None:
     fresh = place.with_name(f".{place.name}")
     shutil.copyfile(source, fresh)
     os.replace(fresh, place)
-
-
-def _moved(pair: PreferencePair) -> PreferencePair:
-    """With the paths that the pictures have in the run's folder."""
-    return replace(pair, chosen=replace(pair.chosen, path=f"pictures/{pair.chosen.sha256}.png"),
-                   rejected=replace(pair.rejected, path=f"pictures/{pair.rejected.sha256}.png"))  # fmt: skip
-
-
-def _beside(pair: PreferencePair, folder: Path) -> PreferencePair:
-    """With paths that are not relative to the file any more."""
-    return replace(pair, chosen=replace(pair.chosen, path=str(folder / pair.chosen.path)),
-                   rejected=replace(pair.rejected, path=str(folder / pair.rejected.path)))  # fmt: skip

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from sqlalchemy.engine import make_url
 
-from preference_data import pairs
 from preference_data.campaign import campaigns, checks, sources
 from preference_data.campaign.campaign_settings import CampaignSettings
 from preference_data.campaign.campaigns import Item
 from preference_data.campaign.quality import campaign_progress
 from preference_data.campaign.quality.overview import quality, standings
 from preference_data.exchange import export, importing, incoming, judgements
+from preference_data.records import PreferencePair
 from preference_data.store.staging import Staged
 from preference_data.store.store import Store, exists
 
@@ -146,15 +146,13 @@ def fields_of(given: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def write_pairs(store: Store, name: str, folder: Path) -> Path:
-    """`folder`/pairs.jsonl for training from a campaign's settled items. Raises ValueError when none is decided."""
+def decided_pairs(store: Store, name: str) -> list[PreferencePair]:
+    """What a campaign's settled items say, for training. Raises ValueError when none is decided."""
     found = judgements.training_pairs(judgements.of_items(store, store.operator, name), f"human:{name}")
     if not found:
         raise ValueError(f"no item of the campaign {name!r} is decided, so there is nothing to learn from; "
                          "collect more answers, or settle its adjudication queue")  # fmt: skip
-    target = folder / "pairs.jsonl"
-    pairs.save(found, target)
-    return target
+    return found
 
 
 def known_items(store: Store, items: Sequence[Item], gold: Path | None, attention: float, seed: int) -> list[Item]:
