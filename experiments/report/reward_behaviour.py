@@ -17,6 +17,12 @@ Report = Mapping[str, Any]
 NOT_RUN = "<p>No probe was run: the rewards were not loaded, or --probe-pictures was 0.</p>"
 
 
+def between(estimate: Mapping[str, Any]) -> str:
+    """The interval of an estimate that has no bounds; says so where the prompts are too few for one."""
+    low, high = known(estimate["low"]), known(estimate["high"])
+    return f"{signed(low, 2)} to {signed(high, 2)}" if math.isfinite(low + high) else "too few prompts"
+
+
 def probes(report: Report) -> str:
     """A row a probe, a cell a reward: how often the score did what it must."""
     measured = {r["reward"]: {row["probe"]: row for row in r["rows"]} for r in report["probes"]}
@@ -109,8 +115,7 @@ def bias(report: Report, inks: Mapping[str, str]) -> str:
         points = f"{100 * known(e['value']):+.0f}{spread(e)}".replace("-", "−")
         beta = r.get("coefficient")
         fitted = (
-            f"{signed(known(beta['value']), 2)}<small class='ci'>{signed(known(beta['low']), 2)} to "
-            f"{signed(known(beta['high']), 2)}</small>" if beta else "–"
+            f"{signed(known(beta['value']), 2)}<small class='ci'>{between(beta)}</small>" if beta else "–"
         )  # fmt: skip
         (shown if r["leans"] else folded).append(
             f"<tr>{named(r['reward'], inks[r['reward']])}<td>{escape(r['covariate'])}</td>"
@@ -131,9 +136,7 @@ def bias(report: Report, inks: Mapping[str, str]) -> str:
     )
     length = "".join(
         f'<tr>{named(r["reward"], inks[r["reward"]])}<td class="n">{signed(known(r["prompt_length"]["value"]), 2)}'
-        f'<small class="ci">{signed(known(r["prompt_length"]["low"]), 2)} to '
-        f"{signed(known(r['prompt_length']['high']), 2)}"
-        "</small></td></tr>"
+        f'<small class="ci">{between(r["prompt_length"])}</small></td></tr>'
         for r in report["bias"].get("between_prompts", [])
     )
     long = (
@@ -162,9 +165,7 @@ def best_of_n(report: Report, inks: Mapping[str, str]) -> str:
         last = points[-1]
         caption = (
             f"<span class='last'>{signed(known(last['gold']['value']), 2)}</span><b>{escape(r['reward'])}</b> best of "
-            f"{last['n']}: gold {signed(known(last['gold']['low']), 2)} to {signed(known(last['gold']['high']), 2)}, "
-            f"the best "
-            f"possible {signed(known(r['oracle']), 2)}"
+            f"{last['n']}: gold {between(last['gold'])}, the best possible {signed(known(r['oracle']), 2)}"
         )
         curves = [Curve("gold", gold, inks[r["reward"]]), Curve("proxy", proxy, "ink-1")]
         figures.append(

@@ -70,25 +70,33 @@ def reliability_bins(p_N: np.ndarray, share_N: np.ndarray, weight_N: np.ndarray,
 
     Which side a picture stood on carries no information, so both sides fill one bin.
     """
-    used = weight_N > 0
-    turned = p_N[used] < 0.5
-    p = np.where(turned, 1.0 - p_N[used], p_N[used])
-    y = np.where(turned, 1.0 - share_N[used], share_N[used])
-    w = weight_N[used]
+    p, y = towards_half(p_N, p_N), towards_half(share_N, p_N)
+    found = []
+    for m in bin_members(p_N, weight_N, bins):
+        total = float(weight_N[m].sum())
+        w = weight_N[m]
+        found.append(Bin(float((w * p[m]).sum() / total), float((w * y[m]).sum() / total), total))
+    return found
+
+
+def towards_half(value_N: np.ndarray, p_N: np.ndarray) -> np.ndarray:
+    """[N]: the probabilities or shares of the pictures that p prefers."""
+    return np.where(p_N < 0.5, 1.0 - value_N, value_N)
+
+
+def bin_members(p_N: np.ndarray, weight_N: np.ndarray, bins: int = BINS) -> list[np.ndarray]:
+    """The places of every bin's pairs. Equal predictions stay in one bin, so that a constant reward has one."""
+    used = np.flatnonzero(weight_N > 0)
+    p = towards_half(p_N, p_N)[used]
     order = np.argsort(p, kind="stable")
-    p, y, w = p[order], y[order], w[order]
+    used, p = used[order], p[order]
     if not len(p):
         return []
-    # Equal predictions stay in one bin, so that a constant reward has one.
+    w = weight_N[used]
     place = np.minimum((bins * (np.cumsum(w) - w / 2) / w.sum()).astype(int), bins - 1)
     first = np.concatenate([[True], p[1:] != p[:-1]])
     place = place[np.flatnonzero(first)[np.cumsum(first) - 1]]
-    found = []
-    for k in np.unique(place):
-        m = place == k
-        total = float(w[m].sum())
-        found.append(Bin(float((w[m] * p[m]).sum() / total), float((w[m] * y[m]).sum() / total), total))
-    return found
+    return [used[place == k] for k in np.unique(place)]
 
 
 def expected_calibration_error(bins: list[Bin]) -> float:

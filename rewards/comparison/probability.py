@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from preference_data.statistics.shares import exact
 from rewards.comparison.calibration import (
+    bin_members,
     brier,
     by_chance,
     expected_calibration_error,
@@ -21,6 +21,7 @@ from rewards.comparison.calibration import (
     reliability_bins,
     sigmoid,
     squared_distance,
+    towards_half,
 )
 from rewards.comparison.resample import Clusters
 from rewards.comparison.score_table import Table, slices
@@ -51,7 +52,7 @@ def calibration(table: Table, clusters: Clusters, seed: int) -> list[dict[str, A
             scaled_N[judge] = gap_N[judge] / temperatures[-1]
         p_N = sigmoid(scaled_N)
         each_N = squared_distance(p_N, share_N)
-        bins = reliability_bins(p_N, share_N, weight_N)
+        bins, turned_N = reliability_bins(p_N, share_N, weight_N), towards_half(share_N, p_N)
         rows.append({
             "reward": name, "temperature": float(np.sqrt(temperatures[0] * temperatures[1])),
             "ece": expected_calibration_error(bins), "ece_by_chance": by_chance(p_N, answers_N, weight_N, random),
@@ -59,7 +60,8 @@ def calibration(table: Table, clusters: Clusters, seed: int) -> list[dict[str, A
             "brier_of_a_half": brier(p_N * 0 + 0.5, share_N, weight_N),
             "log_loss": log_loss(scaled_N, share_N, weight_N), "answers": int((weight_N > 0).sum()),
             "bins": [
-                {**asdict(b), "interval": list(exact(b.observed * b.weight, b.weight))} for b in bins
+                {**asdict(b), "interval": _limits(clusters, turned_N, weight_N, m)}
+                for b, m in zip(bins, bin_members(p_N, weight_N), strict=True)
             ],
             "slices": [
                 {"slice": label, "pairs": int(used.sum()), "ece": expected_calibration_error(reliability_bins(
@@ -69,3 +71,11 @@ def calibration(table: Table, clusters: Clusters, seed: int) -> list[dict[str, A
             ],
         })  # fmt: skip
     return rows
+
+
+def _limits(clusters: Clusters, share_N: np.ndarray, weight_N: np.ndarray, member_K: np.ndarray) -> list[float]:
+    """[low, high] of the observed share of a bin's pairs, of which those of one prompt depend on each other."""
+    inside_N = np.zeros(len(weight_N))
+    inside_N[member_K] = weight_N[member_K]
+    found = clusters.estimate(share_N, inside_N)
+    return [found.low, found.high]

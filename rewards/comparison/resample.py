@@ -15,11 +15,13 @@ from functools import cached_property
 
 import numpy as np
 
-from preference_data.statistics.score_intervals import clustered, student
+from preference_data.statistics.score_intervals import ALIKE, clustered, student
 from preference_data.statistics.shares import NAN, Counted, difference, share, sign_flip
 
 HALVES = (-1.0, -0.5, 0.0, 0.5, 1.0)
 """Values of what is counted: a pair is right, half right or wrong; negative in differences of two rewards."""
+FEW = 3
+"""Prompts whose values are not 0, without which a mean of mostly zeros has no interval."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,11 @@ def counted(found: Counted, cluster_N: np.ndarray) -> Estimate:
 
 
 def of_prompts(value_C: np.ndarray) -> Estimate:
-    """The mean of one value a prompt that has no bounds, with Student's interval; NaN without a prompt."""
+    """The mean of one value a prompt that has no bounds, with Student's interval; NaN without a prompt.
+
+    No interval where some prompts are 0, so that the mean rests on the others, and fewer than `FEW` are not.
+    """
     value = float(value_C.mean()) if len(value_C) else NAN
-    return Estimate(value, *student(value_C), len(value_C), len(value_C))
+    telling = int((np.abs(value_C) > ALIKE).sum())
+    limits = (NAN, NAN) if telling < min(FEW, len(value_C)) else student(value_C)
+    return Estimate(value, *limits, len(value_C), len(value_C))

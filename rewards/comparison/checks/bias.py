@@ -4,7 +4,7 @@
               - share in which people do, over the same decided pairs
 (2)  contextual Bradley-Terry: logit P(people prefer left) = a gap / T + sum_k b_k x_k, x_k the standardised difference
      of covariate k; b_k < 0 = with the reward's verdict known, people still like less of it: it over-pays for it.
-     Errors are clustered by prompt (sandwich, Liang & Zeger 1986).
+     Errors are clustered by prompt (sandwich, Liang & Zeger 1986); fewer prompts than `FEW_PROMPTS` have no interval.
 (3)  between prompts: Spearman's rho of a prompt's mean score with the length of its text. Within a prompt it cannot
      matter, but a filter or a mean over a data set then rewards long prompts.
 """
@@ -24,6 +24,7 @@ from rewards.comparison.calibration import fit_temperature, sigmoid
 from rewards.comparison.correlation import spearman
 from rewards.comparison.resample import Clusters, Estimate
 from rewards.comparison.score_table import Table
+from rewards.comparison.sufficiency import FEW_PROMPTS
 
 COVARIATES = ("brightness", "saturation", "contrast", "sharpness", "detail", "border", "aspect", "area")
 EXCESS = 0.10
@@ -109,8 +110,10 @@ def contextual(gap_N: np.ndarray, delta_KN: dict[str, np.ndarray], table: Table)
     sums = np.zeros((len(ids), len(beta)))
     np.add.at(sums, place, score)
     inverse = np.linalg.inv(curvature)
-    error = np.sqrt(np.diag(inverse @ (sums.T @ sums) @ inverse) * len(ids) / max(len(ids) - 1, 1))
-    z = quantile_t(0.975, max(len(ids) - 1, 1))  # a sandwich of few prompts is too sure by itself
+    # A sandwich of few prompts is too sure by itself, and below `FEW_PROMPTS` however it is widened.
+    freedom = len(ids) - len(beta) if len(ids) >= FEW_PROMPTS else 0
+    error = np.sqrt(np.diag(inverse @ (sums.T @ sums) @ inverse) * len(ids) / max(freedom, 1))
+    z = quantile_t(0.975, freedom) if freedom > 0 else float("nan")
     return {
         k: {"value": float(beta[i]), "low": float(beta[i] - z * error[i]), "high": float(beta[i] + z * error[i])}
         for i, k in enumerate(delta_KN, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -233,17 +234,17 @@ def test_intervals_of_few_items_hold_the_truth(
 
 @pytest.mark.slow
 def test_every_interval_of_agreement_holds_the_truth_or_is_not_given() -> None:
-    """Where it is given in half of the studies it holds in .92 of these; a given one misses in .08 of all at most."""
-    found = {}
-    for shares in ((0.5, 0.5), (0.4, 0.2, 0.4), (0.8, 0.2), (0.95, 0.05)):
-        for sure in (0.0, 0.5, 0.8, 0.95):
-            for raters, missing in ((2, 0.0), (3, 0.0), (3, 0.3)):
-                for units in (5, 10, 20, 30, 60):
-                    kind = (shares, sure, raters, missing)
-                    for k, (printed, held) in enumerate(coverage(kind, units, 700)):
-                        found[(*kind, units, k)] = (printed, held)
-    assert all(held >= 0.92 for printed, held in found.values() if printed >= 0.5), {
-        k: v for k, v in found.items() if v[1] < 0.92 and v[0] >= 0.5
+    """Where it is given in a quarter of the studies it holds in .92 of these; a given one misses in .08 of all."""
+    usual = ((0.5, 0.5), (0.4, 0.2, 0.4), (0.8, 0.2), (0.95, 0.05))
+    cells = [((shares, sure, raters, missing), units)
+             for shares, sure, (raters, missing) in itertools.product(usual, (0.0, 0.8), ((2, 0.0), (3, 0.3)))
+             for units in (5, 20, 60)]  # fmt: skip
+    cells += [((shares, sure, raters, 0.0), units) for sure in (0.5, 0.95) for shares, raters, units in (
+        ((0.2,) * 5, 8, 30), ((0.7, 0.15, 0.15), 3, 120), ((0.45, 0.1, 0.45), 3, 30), ((0.8, 0.2), 2, 120),
+        ((0.8, 0.2), 3, 60), ((0.95, 0.05), 3, 300))]  # fmt: skip
+    found = {(*kind, units, k): each for kind, units in cells for k, each in enumerate(coverage(kind, units, 600))}
+    assert all(held >= 0.92 for printed, held in found.values() if printed >= 0.25), {
+        k: v for k, v in found.items() if v[1] < 0.92 and v[0] >= 0.25
     }
     assert all(printed * (1 - held) <= 0.08 for printed, held in found.values())
 
