@@ -109,7 +109,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Drawn:
-    """An update's pictures on this rank, and what is worth telling about everybody's."""
+    """Holds this rank's images of an update, and metrics over the images of all ranks."""
 
     parts: tuple[Part, ...]
     metrics: dict[str, float]
@@ -198,7 +198,7 @@ def learn(engine: Engine, micros: Sequence[Micro], loss: Loss[Micro], updates: i
 
 
 def told(cfg: Groups, step: int, reward_BK: Tensor, teaches_PG: Tensor, tries: int) -> dict[str, float]:
-    """What is logged of everything that was drawn: rewards of the kept groups alone would flatter."""
+    """Returns the metrics of all sampled images: the rewards of the groups that teach alone would flatter."""
     value_B = reward_BK[:, 0] if not cfg.parts else (reward_BK * reward_BK.new_tensor([w for _, w in cfg.parts])).sum(1)
     return {
         "reward": float(value_B.view(-1, cfg.group).nanmean()),

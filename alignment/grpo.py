@@ -77,7 +77,7 @@ def asked_again(model: FlowModel, m: Micro, cfg: Grpo) -> flow.Gaussian:
 def anchored(
     model: FlowModel, m: Micro, cfg: Grpo, now: flow.Gaussian, total: Tensor, metrics: dict[str, Tensor]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """`total` with the pull to the reference, when there is one."""
+    """Adds beta times the KL to the reference to `total`, where there is a reference."""
     if cfg.beta <= 0.0:
         return total, metrics
     with torch.no_grad(), model.reference() as reference:

@@ -8,8 +8,8 @@
     (N5)  old <- d old + (1 - d) theta after every update: the engine's weight average (OptimConfig.ema_decay)
 
 Zheng et al., arXiv:2509.16117. At v_theta = v_old the gradient of (N4) is (2 r - 1) times that of the picture's error
-over w. A picture with A = 0 has r = 1/2: the old policy is then stationary, and what moves across the error is pulled
-back (what moves along it is not: w takes the size of the error out).
+over w. A picture with A = 0 has r = 1/2: the old policy is then stationary: a step across the error is pulled back. A
+step along the error is not, because w divides by the error's size.
 
 The old policy draws the pictures. It is the average that the engine keeps, saves and shards, so a run that goes on has
 the same one; without an average the old policy is the present one. The published loss is A_max times (N4).

@@ -96,7 +96,7 @@ def loss(model: FlowModel, m: Micro, cfg: OnlineDpo) -> tuple[Tensor, dict[str, 
 
 @torch.no_grad()
 def before(model: FlowModel, engine: Engine, pairs: Sequence[dpo.Micro], follow: bool) -> list[Tensor]:
-    """Errors of the reference."""
+    """Computes the errors of the reference."""
     if follow:
         with engine.averaged():
             return [dpo.errors(model, micro) for micro in pairs]

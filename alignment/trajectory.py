@@ -29,7 +29,7 @@ from base_model.seeding import generator
 
 @dataclass(frozen=True)
 class Walk:
-    """How a trajectory explores."""
+    """Settings of a trajectory's exploration: kernel, noise and window."""
 
     kernel: flow.StepKernel = flow.ddim
     """the stochastic step: flow.ddim, flow.flow_sde, flow.cps or flow.dance"""

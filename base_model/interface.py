@@ -65,7 +65,7 @@ class Conditioning:
         return self.text_BLD.shape[0]
 
     def take(self, rows: slice | Sequence[int] | Tensor) -> Conditioning:
-        """The chosen samples."""
+        """Returns the conditioning of the chosen samples."""
         chosen = torch.arange(len(self))[rows.cpu() if isinstance(rows, Tensor) else rows].tolist()
         return self._with(self.text_BLD[rows], self.mask_BL[rows], chosen)
 

@@ -39,7 +39,7 @@ NAME, START = "default", "start"
 
 @dataclass(frozen=True)
 class Lora:
-    """A low-rank adapter."""
+    """Settings of a low-rank adapter."""
 
     rank: int = 0
     """inner dimension of (L1); 0 = no adapter, all weights learn"""

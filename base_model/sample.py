@@ -31,7 +31,7 @@ def at_once(tokens: int, most: int) -> int:
 
 @dataclass(frozen=True)
 class Sampler:
-    """How pictures are drawn."""
+    """Settings of sampling."""
 
     steps: int = 10
     """network evaluations (twice that with guidance)"""
@@ -79,7 +79,7 @@ Ask = Callable[[slice], tuple[Conditioning, Conditioning]]
 
 
 def prompted(model: FlowModel, texts: Sequence[str]) -> Ask:
-    """Images of prompts alone."""
+    """Samples images of prompts alone."""
     return lambda rows: (model.encode_text(texts[rows]), model.unconditional(len(texts[rows])))
 
 

@@ -136,8 +136,8 @@ class Experiment:
     preset: str = "nano"
     """size of the model, a name of base_model/qwen/presets.py"""
     size: tuple[int, int] = (0, 0)
-    """height and width in pixels of what alignment draws and learns from, (0, 0) = the model's own; looks, monitors
-    and judges always draw the latter"""
+    """height and width in pixels of what alignment samples and learns from, (0, 0) = the model's own; checkpoint
+    samples, monitors and evaluation always use the model's own"""
     base: str = ""
     """released checkpoint to start from, a folder or a name on the hub; the preset then says only how large pictures
     are"""

@@ -1,4 +1,4 @@
-"""What a loss measures at every denoising step by itself: an engine that takes note and otherwise is the engine inside.
+"""Wraps an engine and records the metrics of a loss for each denoising step by itself.
 
 Ratios and clip shares differ by orders of magnitude between steps, and a mean over the window hides the one that runs
 away. A loss reports means over one micro-batch, and the micro-batches of GRPO and its variants hold one step each, so
@@ -38,7 +38,7 @@ class ByStep:
         return self._engine.updates
 
     def update(self, micros: Sequence[Micro], loss: Loss[Micro]) -> dict[str, float]:
-        """See `Engine.update`."""
+        """Updates as `Engine.update` says, and records the metrics of each denoising step."""
 
         def noting(micro: Micro) -> tuple[Tensor, Mapping[str, Tensor | float]]:
             value, metrics = loss(micro)

@@ -5,7 +5,7 @@ letters, its ink, its place) and nothing else. What was changed is known to the 
 edit inside of the region, and that the rest stayed outside of it.
 
 Edited pictures carry, where there is room, a *mark*: a small coloured shape in a cell of its own that no caption and no
-instruction mentions. Only who looks at the source can keep it.
+instruction mentions. Only a model that sees the source can keep it.
 
 Words of an edit, old and new, come from one side of the held-out split (`text.is_heldout`): training never sees a
 held-out word, neither in a source nor in a target nor in an instruction.

@@ -95,7 +95,7 @@ class TaskStream:
         return task(scene, caption, canvas, rng, False)
 
     def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Drawn:
-        """The examples as pixels."""
+        """Renders the examples as pixels."""
         examples = self.examples(step, size, rank, ranks)
         targets = [torch.from_numpy(example.target.draw().copy()) for example in examples]
         sources = [[torch.from_numpy(example.source.draw().copy())] if example.source else [] for example in examples]

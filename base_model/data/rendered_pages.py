@@ -86,7 +86,7 @@ class PageStream:
 
 
 def is_heldout(index: int) -> bool:
-    """Every tenth."""
+    """Says whether a page is held out: every tenth is."""
     return index % 10 == 3
 
 

@@ -143,5 +143,5 @@ class TextStream:
         return torch.from_numpy(np.stack([draw(s) for s in scenes])), captions
 
     def images(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Tensor:
-        """The pictures alone."""
+        """Returns the images without their captions."""
         return self.batch(step, size, rank, ranks)[0]

@@ -45,7 +45,7 @@ class Ema:
         self.shadow = {name: self._weight(name, p).to(torch.float32, copy=True) for name, p in self._parameters.items()}
 
     def _weight(self, name: str, parameter: nn.Parameter) -> Tensor:
-        """What is averaged."""
+        """Returns the tensor that is averaged."""
         return (self._master(name) if self._master else self._storage(parameter)).detach()
 
     @torch.no_grad()

@@ -54,7 +54,7 @@ Loss = Callable[[Micro], tuple[Tensor, Mapping[str, "Tensor | float"]]]
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """How weights move."""
+    """Settings of the optimizers, their schedule and the weight average."""
 
     steps: int = 0
     """updates the schedule is laid out for; later updates stay at its end. 0 = all updates of the run"""
@@ -154,7 +154,7 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """One process, one device."""
+    """Trains in one process on one device."""
 
     rank = 0
     world_size = 1
@@ -193,7 +193,7 @@ class LocalEngine:
         self._ema = Ema(module, optim.ema_decay, master=self._weights.__getitem__) if optim.ema_decay else None
 
     def update(self, micros: Sequence[Micro], loss: Loss[Micro]) -> dict[str, float]:
-        """See `Engine.update`."""
+        """Does one update as `Engine.update` says."""
         require_updatable(micros, self._ema)
         self._optimizer.zero_grad(set_to_none=True)
         try:
@@ -228,7 +228,7 @@ class LocalEngine:
         return {**metrics, "skipped": 0.0}
 
     def gather(self, x_B: Tensor) -> Tensor:
-        """See `Engine.gather`."""
+        """Gathers as `Engine.gather` says: there is one rank."""
         return x_B
 
     def averaged(self) -> AbstractContextManager[None]:

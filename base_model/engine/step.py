@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Step:
-    """One finished update."""
+    """Describes one finished update."""
 
     index: int
     """0 is the first update of the run"""

@@ -68,7 +68,7 @@ class Shards:
     """the open file of every tensor"""
 
     def get(self, name: str) -> Tensor:
-        """One tensor, read now."""
+        """Reads one tensor."""
         return self.place[name].get_tensor(name)
 
     def kind(self, name: str) -> str:
@@ -76,7 +76,7 @@ class Shards:
         return str(self.place[name].get_slice(name).get_dtype())
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Without reading it."""
+        """Returns a tensor's shape without reading it."""
         return tuple(self.place[name].get_slice(name).get_shape())
 
 

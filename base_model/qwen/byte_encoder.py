@@ -91,5 +91,5 @@ class ByteEncoder:
         return encode(texts)
 
     def fitted(self, pictures: Pictures) -> Pictures:
-        """As they are."""
+        """Returns the images as they are."""
         return pictures

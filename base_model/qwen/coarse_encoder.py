@@ -2,8 +2,8 @@
 
 Dual encoding (Qwen-Image, arXiv:2508.02324, section 2.4) gives an edited picture twice: to the text stream what it
 shows, by a vision-language model, and to the image stream how it looks, as latents. Small presets have no such model.
-Theirs is the frozen autoencoder, shown the picture at half its size on either side: a fourth of the tokens, in which
-colours, place and the rough shapes are, and of whose pixels three in four are gone. Nothing is learned here, as nothing
+Theirs is the frozen autoencoder, shown the picture at half its size on either side: a quarter of the tokens and
+of the pixels, enough for colour, position and coarse shape. Nothing is learned here, as nothing
 is in the large model's encoder, and nothing has to be downloaded.
 
     (V1)  s = patchify(encode(resize(picture, 1/2)))              tokens of C channels, row by row
@@ -84,7 +84,7 @@ class CoarseEncoder:
         return F.interpolate(pictures_B3HW, (H, W), mode="bilinear", antialias=True, align_corners=False)
 
     def fitted(self, pictures: Pictures) -> Pictures:
-        """As they are."""
+        """Returns the images as they are."""
         return pictures
 
 
@@ -92,7 +92,7 @@ class SemanticEncoder(CoarseEncoder):
     """Sight alone: the image stream is shown nothing. For the ablation of dual encoding."""
 
     def fitted(self, pictures: Pictures) -> Pictures:
-        """None."""
+        """Returns no images."""
         return ()
 
 

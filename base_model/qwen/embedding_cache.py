@@ -44,7 +44,7 @@ def entry_name(identity: str, conversation: str, pictures: Sequence[Tensor]) -> 
 
 
 class EmbeddingCache:
-    """A folder of entries."""
+    """Keeps text embeddings in a folder, a file an entry."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -43,11 +43,11 @@ class Stream:
 
     @property
     def full(self) -> bool:
-        """There is no padding."""
+        """Says whether no token is padding."""
         return self.sample_N.shape[0] == len(self.lengths) * self.padded
 
     def pack(self, x_BLD: Tensor) -> Tensor:
-        """The real tokens."""
+        """Selects the tokens that are no padding."""
         if self.full:
             return x_BLD
         packed = x_BLD.flatten(0, 1).index_select(0, self.sample_N * self.padded + self.place_N)
@@ -70,7 +70,7 @@ class Stream:
 
 
 def full_stream(samples: int, length: int, device: torch.device) -> Stream:
-    """The stream without padding."""
+    """Makes a stream in which no token is padding."""
     place = torch.arange(length, device=device).repeat(samples)
     sample = torch.arange(samples, device=device).repeat_interleave(length)
     return Stream((length,) * samples, length, sample, place)

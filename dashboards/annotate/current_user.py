@@ -43,7 +43,7 @@ def require(roles: tuple[str, ...]) -> Account:
 
 
 def refuse() -> None:
-    """The page of those whose page it is not."""
+    """Shows a user whose role may not see a page why it is not shown."""
     st.error(say(language(), "not_here"))
 
 

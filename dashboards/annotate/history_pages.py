@@ -72,7 +72,7 @@ def shortcuts(kind: str, language: str) -> list[tuple[str, str]]:
 
 
 def account() -> None:
-    """One's own password."""
+    """Shows the page on which users change their own password."""
     person, language = current_user.require(ANNOTATE), current_user.language()
     st.subheader(say(language, "account"))
     password_form(person, language)

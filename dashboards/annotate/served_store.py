@@ -58,5 +58,5 @@ def here() -> Place:
 
 
 def store() -> Store:
-    """Its store."""
+    """Returns the store that is served."""
     return here().store

@@ -113,14 +113,14 @@ async def enter(request: Request) -> Response:
 
 
 def leave(request: Request) -> Response:
-    """Forget the cookie."""
+    """Signs out: forgets the cookie."""
     response = Response(status_code=204)
     response.delete_cookie(signed_tokens.COOKIE, path=served_store.here().base or "/", httponly=True, samesite="strict")
     return response
 
 
 def health(request: Request) -> Response:
-    """Whether the store answers."""
+    """Says whether the store answers."""
     served_store.store().read(lambda db: db.exec_driver_sql("SELECT 1").scalar())
     return PlainTextResponse("ok")
 

@@ -74,7 +74,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def disagreements(report: Mapping[str, Any]) -> list[Disagreement]:
-    """The gallery as records."""
+    """Returns the gallery's pairs as records."""
     found = []
     for item in report["gallery"]:
         record = item["record"]

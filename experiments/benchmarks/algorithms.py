@@ -42,7 +42,7 @@ from rewards.serving.workers import ScorerPool
 
 @dataclass(frozen=True)
 class Options:
-    """How much is measured."""
+    """Settings of the measurement."""
 
     parent: Annotated[Path, arg(metavar="PATH")]
     """folder of the finished run whose model every algorithm starts from"""

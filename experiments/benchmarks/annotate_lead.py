@@ -94,7 +94,7 @@ def assignment(
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Median of three."""
+    """Returns the median of three times in seconds."""
     times = []
     for _ in range(3):
         begun = time.perf_counter()

@@ -84,7 +84,7 @@ def photograph(size: int, seed: int) -> np.ndarray:
 
 
 def png(pixels_HW3: np.ndarray) -> bytes:
-    """The picture as PNG."""
+    """Encodes an image as PNG."""
     content = io.BytesIO()
     Image.fromarray(pixels_HW3).save(content, "PNG", compress_level=6)
     return content.getvalue()

@@ -86,7 +86,7 @@ class Samples:
 
     @property
     def tokens(self) -> int:
-        """Real image tokens."""
+        """Counts the image tokens that are no padding."""
         return sum(h * w for h, w in self.grids)
 
     def on(self, device: str) -> Samples:

@@ -101,7 +101,7 @@ OPTIM = OptimConfig(steps=1000, muon_lr=0.0, adamw_lr=1e-5, warmup=0)
 
 
 class Clock:
-    """Seconds by part."""
+    """Measures the seconds of each part."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(PARTS, 0.0)

@@ -18,7 +18,7 @@ FormatName = Annotated[str, arg(metavar="FORMAT")]
 
 @dataclass(frozen=True)
 class Place:
-    """Where the store is."""
+    """Names where the store is."""
 
     store: str = "annotations"
     """its folder (SQLite), or postgresql://user@host/database"""

@@ -116,7 +116,7 @@ def sets(pages: int, side: int) -> Iterator[tuple[str, np.ndarray]]:
 
 @torch.no_grad()
 def reconstruct(vae: QwenImageVAE, pictures: np.ndarray, batch: int = 4) -> np.ndarray:
-    """uint8, as the pictures."""
+    """Encodes and decodes images; uint8 as they are."""
     made = []
     for i in range(0, len(pictures), batch):
         pixels = torch.from_numpy(pictures[i : i + batch]).float() / 127.5 - 1.0
@@ -125,7 +125,7 @@ def reconstruct(vae: QwenImageVAE, pictures: np.ndarray, batch: int = 4) -> np.n
 
 
 def judge(vae: QwenImageVAE, pages: int, side: int) -> list[Judged]:
-    """Every set."""
+    """Evaluates an autoencoder on every set of images."""
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
     told = []

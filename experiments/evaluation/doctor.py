@@ -52,7 +52,7 @@ CAPTION = re.compile(
 
 @dataclass(frozen=True)
 class Check:
-    """One finding."""
+    """Describes one finding of the doctor."""
 
     name: str
     passed: bool

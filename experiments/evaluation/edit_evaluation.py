@@ -155,7 +155,7 @@ def table(systems: Mapping[str, Sequence[Row]]) -> list[str]:
 
 
 def interval(values: np.ndarray) -> str:
-    """Mean and its interval."""
+    """Computes a mean with its interval."""
     low, high = bootstrap_ci(values, seed=0)
     places = 1 if np.nanmax(values) > 1.0 else 3
     return f"{np.nanmean(values):.{places}f} {in_brackets(low, high, f'.{places}f')}"

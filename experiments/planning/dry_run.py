@@ -29,7 +29,7 @@ from base_model.qwen.mmdit import MMDiT, MMDiTConfig
 
 @dataclass(frozen=True)
 class Pass:
-    """A micro-batch."""
+    """Describes a micro-batch."""
 
     samples: int
     grid: tuple[int, int]
@@ -128,7 +128,7 @@ def trace(cfg: MMDiTConfig, lora: Lora, micro: Pass, bf16: bool) -> Footprint:
 
 
 class FlashAttention(TorchFunctionMode):
-    """Without memory torch would choose the attention that writes all products out; real devices use a fused one."""
+    """Makes torch take the fused attention of real devices; a device without memory would write out all products."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.scaled_dot_product_attention:

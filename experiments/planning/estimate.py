@@ -99,7 +99,7 @@ NOTHING = Beside()
 
 @dataclass(frozen=True)
 class Setup:
-    """Where and how."""
+    """Describes the devices and how the training is split among them."""
 
     card: str
     gpus: int
@@ -220,7 +220,7 @@ def host_gb(need: Footprint, setup: Setup, beside: Beside = NOTHING) -> float:
 
 
 def limit_gb(card: Card) -> float:
-    """What tensors may take."""
+    """Returns the memory that tensors may take, in GB."""
     return card.memory_gb * (1 - SPARE) - RESERVE_GB
 
 
@@ -253,7 +253,7 @@ def seconds(need: Footprint, setup: Setup, work: Work) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Account:
-    """One setup, worked out."""
+    """Holds the estimate of one setup."""
 
     setup: Setup
     work: Work
@@ -267,7 +267,7 @@ class Account:
 
     @property
     def total(self) -> float:
-        """The peak."""
+        """Returns the peak over all phases, in GB."""
         return max(self.phases.values())
 
     @property

@@ -52,7 +52,7 @@ class Asked:
 
 
 def plan(asked: Asked) -> tuple[int, list[str]]:
-    """The exit status, 1 when the plan cannot be, and the account in lines. Raises ValueError for unknown names."""
+    """Returns the exit status (1 when nothing fits) and the report's lines. Raises ValueError for unknown names."""
     experiment, preset = find(asked.name)
     work = work_of(experiment, asked)
     setup = setup_of(experiment, asked)

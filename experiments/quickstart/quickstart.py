@@ -189,6 +189,6 @@ def table_rows(result: dict) -> Iterator[str]:
 
 
 def print_table(result: dict) -> None:
-    """To standard output."""
+    """Prints the table to standard output."""
     for line in table_rows(result):
         print(line)

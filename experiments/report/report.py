@@ -59,7 +59,7 @@ def refresh(run: Path) -> list[Path]:
 
 
 def page_of(result: Result) -> str:
-    """The whole page."""
+    """Renders the whole page."""
     return render("run.html", {
         "title": f"Glyphlab: {result.name}", "result": result, "inks": inks(result), "answer": answer(result),
         "notes": markdown.render(result.notes), "unknown": Interval(math.nan), "curves_of": curves,

@@ -24,7 +24,7 @@ MOST = 320
 
 
 def gallery(report: Mapping[str, Any], folder: Path) -> str:
-    """A figure a pair."""
+    """Renders a figure for each pair."""
     items = report["gallery"]
     if not items:
         return ""

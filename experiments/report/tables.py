@@ -25,7 +25,7 @@ def scale(result: Result, paired: bool) -> tuple[float, float]:
 
 
 def judged(result: Result) -> tuple[str, str]:
-    """How many prompts, and which could not be judged."""
+    """Returns how many prompts there are, and says which of them could not be judged."""
     counts = {e.prompts for stage in result.evaluated for e in stage.evaluations}
     missing = [
         f"{title(stage.name)}, {setting(e.setting).lower()}: {e.unjudged}"

@@ -202,7 +202,7 @@ def draw_pairs(model: QwenImage, experiment: Experiment, folder: Path, pool: Sco
 
 
 def audience(experiment: Experiment) -> TextIO | None:
-    """Where progress goes: one rank's to the terminal."""
+    """Returns where progress is written: to the terminal on one rank, nowhere on the others."""
     return io.StringIO() if rank_of(experiment) else None
 
 

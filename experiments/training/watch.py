@@ -234,7 +234,7 @@ def check(experiment: Experiment, plan: MonitorPlan) -> None:
 
 
 def acted(experiment: Experiment, plan: MonitorPlan) -> Experiment | None:
-    """What an alarm makes of the experiment; None: it ends."""
+    """Returns the experiment to go on with after an alarm; None where training ends."""
     if plan.on_alarm == "stop":
         return None
     cfg = experiment.algorithm

@@ -107,7 +107,7 @@ def newest_answers(db: Connection, assignments: Sequence[int]) -> dict[int, Row]
 
 
 def newest_answer(db: Connection, assignment: int) -> Row | None:
-    """None before the first."""
+    """Returns the newest answer to an assignment; None before the first."""
     return newest_answers(db, [assignment]).get(assignment)
 
 

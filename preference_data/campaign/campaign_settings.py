@@ -82,7 +82,7 @@ class CampaignSettings:
             raise ValueError(f"evidence is {self.evidence!r}; choose {', '.join(EVIDENCE)}")
 
     def to_json(self) -> dict[str, Any]:
-        """As it is stored."""
+        """Returns the settings as the store keeps them."""
         return asdict(self) | {"axes": list(self.axes), "tags": list(self.tags), "policy": dict(self.policy),
                                "guidelines": dict(self.guidelines)}  # fmt: skip
 

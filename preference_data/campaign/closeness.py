@@ -35,7 +35,7 @@ def refresh_if_due(db: Connection, campaign: int, settings: CampaignSettings) ->
         select(func.coalesce(func.sum(schema.worker.c.claims), 0)).where(schema.worker.c.campaign_id == campaign)
     ).scalar_one()
     due = int(claims - max(FEWEST, SHARE * claims))
-    # one of several that find it due at once does it
+    # if several claims notice it together, only one recomputes
     taken = db.execute(
         update(table).where(table.c.id == campaign, func.coalesce(table.c.rated_claims, 0) <= due)
         .values(rated_claims=claims).returning(table.c.id)

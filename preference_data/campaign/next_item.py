@@ -54,7 +54,7 @@ def open_work(campaign: int, account: int) -> ColumnElement[bool]:
 def take(
     db: Connection, campaign: int, account: int, shares: Mapping[str, float], chance: random.Random
 ) -> Drawn | None:
-    """Draw an item and lock its row; None when there is none that is not held by somebody else at this moment."""
+    """Choose an item at random and lock its row; None when every item is leased to somebody else."""
     free = and_(open_work(campaign, account), item.c.taken < item.c.wanted)
     pool = list(window(db, free, chance.random()))
     whole = len(pool) < POOL

@@ -80,7 +80,7 @@ def canonical(outcome: str, slots: Sequence[int]) -> str:
 
 
 def as_shown(outcome: str, slots: Sequence[int]) -> str:
-    """The inverse of `canonical`."""
+    """Turns a canonical outcome back into what the annotator saw; the inverse of `canonical`."""
     if outcome not in ("first", "second"):
         return outcome
     return ("left", "right")[slots.index(0 if outcome == "first" else 1)]

@@ -221,7 +221,7 @@ def by_name(db: Connection, name: str) -> Row:
 
 
 def names(db: Connection, ids: Sequence[int]) -> dict[int, str]:
-    """Pseudonyms by account id."""
+    """Returns the pseudonyms by account id."""
     table = schema.account
     return {row.id: row.pseudonym for row in db.execute(select(table).where(table.c.id.in_(list(ids))))}
 

@@ -119,7 +119,7 @@ def add_scores(db: Connection, scores: Iterable[Score], at: float) -> None:
 
 
 def add_readings(db: Connection, readings: Iterable[Reading], at: float) -> None:
-    """Keep what engines read."""
+    """Stores what engines read in images."""
     insert_new(db, schema.reading, [
         {"sha256": r.sha256, "engine": r.engine, "text": r.text, "lines": [asdict(line) for line in r.lines],
          "created_at": at}

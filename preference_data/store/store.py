@@ -118,7 +118,7 @@ class Store:
             select(schema.account.c.id).where(schema.account.c.name == OPERATOR)).scalar_one()))  # fmt: skip
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Closes the connections to the database."""
         self.engine.dispose()
 
 

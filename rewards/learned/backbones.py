@@ -20,7 +20,7 @@ from preference_data.spelling import unknown
 
 
 class Extractor(Protocol):
-    """A loaded backbone."""
+    """Computes features of images with a loaded backbone."""
 
     names: tuple[str, ...]
 
@@ -60,7 +60,7 @@ class Pixels:
     side: ClassVar[int] = 0
 
     def load(self, device: str = "cpu") -> PixelStatistics:
-        """Nothing to open."""
+        """Returns the extractor; there is nothing to open."""
         return PixelStatistics()
 
 

@@ -45,7 +45,7 @@ def cosines(model: ClipModel, texts: Sequence[str], pictures: Sequence[np.ndarra
 
 
 def unit(x_ND: torch.Tensor) -> torch.Tensor:
-    """Rows of length 1."""
+    """Scales rows to length 1."""
     return x_ND / x_ND.norm(dim=-1, keepdim=True)
 
 

@@ -74,7 +74,7 @@ def load_clip(weights: str, architecture: str, size: int, device: str, advice: s
 
 
 class TransformersClip:
-    """``CLIPModel`` of transformers."""
+    """Runs ``CLIPModel`` of transformers."""
 
     def __init__(self, weights: Path | str, device: str, tokenizer: str = "") -> None:
         declare_operators()

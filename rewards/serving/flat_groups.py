@@ -29,7 +29,7 @@ class SpreadMeter:
         self._groups: list[Future[Scores]] = []
 
     def submit(self, prompts: Sequence[Prompt], images_uint8_B3HW: np.ndarray) -> Future[Scores]:
-        """As the pool's."""
+        """Submits images as the pool does."""
         self._groups.append(self.pool.submit(prompts, images_uint8_B3HW))
         return self._groups[-1]
 

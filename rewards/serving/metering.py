@@ -43,7 +43,7 @@ class Meter:
         self._parts: dict[str, list[float]] = {}
 
     def add(self, scores: Scores) -> None:
-        """Count a call in."""
+        """Adds a call to the counts."""
         with self._lock:
             self._spent = total((self._spent, scores.spent))
             self._unjudged = total((self._unjudged, scores.unjudged))

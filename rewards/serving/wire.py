@@ -133,7 +133,7 @@ def _check_size(width: int, height: int, number: int, limits: Limits, pixels: in
 
 
 def encode_scores(scores: Scores) -> bytes:
-    """An answer."""
+    """Encodes scores as an answer of the server."""
     document = {
         "value": _numbers(scores.value_B),
         "parts": {name: _numbers(part) for name, part in scores.parts.items()},

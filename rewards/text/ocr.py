@@ -74,7 +74,7 @@ class OcrScorer:
         return [self._read(picture) for picture in to_uint8(images_B3HW).transpose(0, 2, 3, 1)]
 
     def texts(self, images_B3HW: np.ndarray) -> list[str]:
-        """The texts of ``read``."""
+        """Returns the texts of ``read``."""
         return [reading.text for reading in self.read(images_B3HW)]
 
     def _read(self, picture_HW3: np.ndarray) -> Reading:

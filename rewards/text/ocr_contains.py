@@ -58,5 +58,5 @@ class OcrContains:
         return sees_all(height, width, True)
 
     def load(self, device: str = "cpu") -> OcrContainsScorer:
-        """As ``Ocr.load``."""
+        """Opens the recogniser as ``Ocr.load`` does."""
         return OcrContainsScorer(OnnxRecogniser(find_weights(V6)), "ocr_contains", True, True)

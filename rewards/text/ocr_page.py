@@ -165,7 +165,7 @@ class OcrFlowGrpo:
         return View(1.0, height, width, "all of it; lines are found and read at 48 pixels high")
 
     def load(self, device: str = "cpu") -> PageScorer:
-        """As ``OcrPage.load``."""
+        """Opens the readers as ``OcrPage.load`` does."""
         reader = page_reader(self.engine, (), 0.0)
         return PageScorer(reader, "ocr_flow_grpo", _flow_grpo, ("score",), self.needs, lambda p: (_flow_target(p),))
 

@@ -92,7 +92,7 @@ def _revealed(actor: int, case: Case, language: str) -> None:
 
 
 def told(given: Given, language: str) -> str:
-    """An answer in words."""
+    """Says an answer in words."""
     words = say(language, given.outcome)
     if given.best is not None and given.worst is not None:
         best = say(language, "best_n").format(n=given.best + 1)

@@ -34,7 +34,7 @@ PER_PROMPT = 10
 
 
 def page() -> None:
-    """The form."""
+    """Shows the form that makes a campaign."""
     person, language = current_user.require(LEAD), current_user.language()
     st.subheader(lead(language, "create"))
     source = st.segmented_control(lead(language, "source"), SOURCES, default="from_run", required=True,

@@ -37,7 +37,7 @@ def choose(actor: int) -> Campaign | None:
 
 
 def page() -> None:
-    """Progress of one campaign."""
+    """Shows the progress of one campaign."""
     person, language = current_user.require(LEAD), current_user.language()
     st.subheader(lead(language, "overview"))
     chosen = choose(person.id)

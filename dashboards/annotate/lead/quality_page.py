@@ -20,7 +20,7 @@ BIAS = 0.01
 
 
 def page() -> None:
-    """Quality of one campaign."""
+    """Shows the quality of one campaign."""
     person, language = current_user.require(LEAD), current_user.language()
     st.subheader(lead(language, "quality"))
     chosen = choose(person.id)

@@ -30,7 +30,7 @@ ALPHA = 0.01
 FEWEST = 20
 """Answers below which nothing is said about an annotator."""
 HASTE = 0.25
-"""Of the others' median duration; whoever is faster is named."""
+"""An annotator is reported who is faster than this fraction of the others' median time."""
 
 
 @dataclass(frozen=True)

@@ -197,7 +197,7 @@ def _count(span: str, text: str, policy: Policy) -> _Count:
 
 
 def _runs(places: Sequence[int]) -> list[list[int]]:
-    """Neighbouring places together."""
+    """Joins neighbouring positions into runs."""
     groups = itertools.groupby(enumerate(places), key=lambda pair: pair[1] - pair[0])
     return [[place for _, place in group] for _, group in groups]
 
