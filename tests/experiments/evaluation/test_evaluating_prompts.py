@@ -26,8 +26,9 @@ from experiments.record.intervals import bootstrap_ci, paired_ci
 from experiments.record.record import RunRecord
 from experiments.record.whole_files import read_png
 from preference_data.captions import captioned
+from preference_data.pixels import to_float
 from preference_data.records import Prompt
-from rewards.scores import Scores, to_float
+from rewards.scores import Scores
 from rewards.text.ocr_page import OcrPage
 from tests.fixtures.tiny.tiny_model import tiny_model
 
