@@ -36,7 +36,7 @@ from experiments.commands.planning import Plan
 from experiments.commands.released import Edit, Export, ImportLora
 from experiments.commands.reward_models import CompareRewards, TrainReward
 from experiments.commands.serving import ServeRewards
-from experiments.commands.training import Quickstart, Resume, Sweep, Train, tell
+from experiments.commands.training import Quickstart, Resume, Sweep, Track, Train, tell
 from preference_data.spelling import unknown
 
 Command = (
@@ -55,6 +55,7 @@ Command = (
     | Annotated[EvaluateEdits, subcommand("evaluate-edits")]
     | Annotated[Ablate, subcommand("ablate")]
     | Annotated[Report, subcommand("report")]
+    | Annotated[Track, subcommand("track")]
     | Annotated[Score, subcommand("score")]
     | Annotated[ServeRewards, subcommand("serve-rewards")]
     | Annotated[Pairs, subcommand("pairs")]
@@ -89,12 +90,18 @@ def train(arguments: Sequence[str]) -> int:
     from experiments.settings import parse
     from experiments.training.launch import conclude, find
     from experiments.training.launch import train as launch
+    from experiments.training.ranks import rank_of
 
     name, *options = arguments
     chosen = parse(find(name), RUNS / name, options)
     experiment, said = fitted(chosen.experiment, {o.split("=")[0].lstrip("-").replace("_", "-") for o in options})
     print(*said, sep="\n", end="\n" if said else "")
     before = already_finished(chosen.out)
+    if chosen.track and not rank_of(experiment) and not before:
+        from experiments.tracking.mirror import require_installed, start_beside
+
+        require_installed(chosen.track)
+        start_beside(chosen.out, chosen.track)
     with removed_on_error(chosen.out, partial(nothing_recorded, also=INSTALLED if chosen.pairs else ())):
         if chosen.pairs:
             from experiments.preferences.from_people import install

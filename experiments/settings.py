@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import AvoidSubcommands, SuppressFixed, arg
@@ -26,6 +26,8 @@ class Training:
     """for DPO and KTO: a file of pairs or comparisons, or store: and a campaign whose settled answers to learn from"""
     store: str = "annotations"
     """the store of that campaign: its folder, or a postgresql:// URL with its pictures in ./pictures"""
+    track: Annotated[tuple[Literal["tensorboard", "wandb"], ...], arg(metavar="TRACKER [TRACKER ...]")] = ()
+    """trackers to show the run in, from processes of their own: tensorboard, wandb"""
     evaluate: bool = True
     """draw held-out words with the finished model and tell how many are written exactly, beside its parent's"""
 

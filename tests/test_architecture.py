@@ -32,14 +32,16 @@ FLOORS = {
 """What each floor may import of ours. `rewards` further: prompts and pixels only, and the readers of their files. Pages
 call a reading right by the rule of the rewards."""
 ROOMS = (
-    "record", "report", "progress", "experiment", "configs", "overrides", "evaluation", "preferences", "reward_models",
-    "planning", "training", "quickstart", "studies", "resume", "settings", "commands", "cli", "benchmarks",
+    "record", "report", "tracking", "progress", "experiment", "configs", "overrides", "evaluation", "preferences",
+    "reward_models", "planning", "training", "quickstart", "studies", "resume", "settings", "commands", "cli",
+    "benchmarks",
 )  # fmt: skip
 """The rooms of `experiments`, each of which may import those before it."""
 LIBRARY = ("preference_data", "base_model", "rewards", "alignment")
 TORCH_FREE = (
-    "preference_data", "dashboards", "experiments.record", "experiments.report", "experiments.cli",
-    "experiments.commands", "experiments.preferences.run_campaigns", "experiments.preferences.manage_accounts",
+    "preference_data", "dashboards", "experiments.record", "experiments.report", "experiments.tracking",
+    "experiments.cli", "experiments.commands", "experiments.preferences.run_campaigns",
+    "experiments.preferences.manage_accounts",
 )  # fmt: skip
 HEAVY = {"torch", "paddleocr", "paddlex", "diffusers", "transformers", "deepspeed", "onnxruntime", "matplotlib", "cv2"}
 MAX_FILE, MAX_FUNCTION, MAX_ALGORITHM_FILES = 400, 60, 450

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from experiments.commands.arguments import RUNS, MaybeOut, Out, RunFolder
+
+TrackerName = Literal["tensorboard", "wandb"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Train:
     """the run's folder; runs/NAME when not given"""
     parent: Annotated[Path | None, arg(metavar="PATH")] = None
     """folder of the finished run whose model this one starts from"""
+    track: Annotated[tuple[str, ...], arg(metavar="TRACKER [TRACKER ...]")] = ()
+    """trackers to show the run in, from processes of their own: tensorboard, wandb"""
     evaluate: bool = True
     """draw held-out words with the finished model and tell how many are written exactly, beside its parent's"""
 
@@ -115,6 +119,35 @@ class Resume:
         before = already_finished(self.run_folder)
         report = resume(self.run_folder, self.set) if self.set else resume(self.run_folder)
         return tell([*before, *conclude(self.run_folder, report, self.evaluate)])
+
+
+@dataclass(frozen=True)
+class Track:
+    """Mirror a run's metrics, settings, images and alarms into a tracker, while it runs or afterwards.
+
+    Only the run's folder is read, so nothing that a tracker does can slow or end a run. Run again, it adds
+    what is new.
+
+    Example: glyphlab track runs/nano_grpo --to tensorboard
+    """
+
+    run_folder: RunFolder
+    """folder of a run, finished or not; of a chain, all of its stages are mirrored"""
+    to: Annotated[tuple[TrackerName, ...], arg(metavar="TRACKER [TRACKER ...]")] = ("tensorboard",)
+    """the trackers: tensorboard, wandb"""
+    follow: bool = False
+    """stay until the run ends"""
+    online: bool = False
+    """send to the tracker's server as well, where it has one; else everything stays in the run's tracking folder"""
+
+    def run(self) -> int:
+        from experiments.tracking.mirror import TRACKING, follow, mirror, runs_in
+
+        for name in self.to:
+            for folder in runs_in(self.run_folder):
+                told = (follow if self.follow else mirror)(folder, name, self.online)
+                print(f"{name}: {told} new things of {folder}: {folder / TRACKING / name}")
+        return 0
 
 
 def tell(lines: Sequence[str]) -> int:

@@ -43,6 +43,8 @@ MONITORS, EVIDENCE = "monitors.jsonl", "monitors"
 TICK = 2.0
 """Seconds between notes of how long the run has been worked on, for when its process is killed."""
 STATUSES = ("created", "running", "finished", "failed", "interrupted")
+PATIENCE = 0.5
+"""Seconds that a folder may seem to be worked in."""
 RESERVED = ("step", "seconds")
 """Names in metrics.jsonl that a metric cannot have."""
 
@@ -367,9 +369,15 @@ def drop_unfinished_line(path: Path) -> None:
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold the folder's lock; the system lets go of it when a process dies, however it dies."""
     with (folder / LOCK).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        patient = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() < patient:  # whoever only looks whether it is held lets go at once
+                    time.sleep(0.02)
+                    continue
             raise ValueError(f"another process is working in {folder}; wait for it, or stop it") from None
         yield
 
