@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from alignment.forward_process import Forward, Pictures, Point, apart, asked, error, noised
-from alignment.groups import Judge, Prompts, draw, learn
+from alignment.groups import Judge, Passes, Prompts, draw, learn
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.interface import FlowModel
@@ -35,6 +35,10 @@ class Awm(Forward):
     """e of (W3); plays no part when there is one update a rollout"""
     beta: float = 0.0
     """g of (W3), weight of the squared distance to the weight average's velocity"""
+
+    def passes(self) -> Passes:
+        """See `Groups.passes`."""
+        return Passes(self.group, 2, False)
 
 
 class Micro(NamedTuple):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from alignment.forward_process import Forward, Pictures, noised
-from alignment.groups import Judge, Part, Prompts, draw, learn
+from alignment.groups import Judge, Part, Passes, Prompts, draw, learn
 from alignment.rwr import loss
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
@@ -29,6 +29,10 @@ class BestOfN(Forward):
 
     levels: int = 4
     """noise levels at which a best picture is learned from in an update"""
+
+    def passes(self) -> Passes:
+        """See `Groups.passes`."""
+        return Passes(1, 0, False)
 
 
 def best_rows(advantage_B: Tensor, weight_B: Tensor, group: int) -> Tensor:

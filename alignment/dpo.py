@@ -33,8 +33,8 @@ class Dpo:
     """Settings of offline DPO."""
 
     learns_from: ClassVar[Literal["images", "pairs", "rollouts"]] = "pairs"
-    knows_ties: ClassVar[bool] = False
-    """whether answers that decide nothing teach something too"""
+    reads: ClassVar[Literal["pairs", "answers", "verdicts"]] = "pairs"
+    """decided pairs; answers, with their ties; or verdicts on single images"""
 
     steps: int
     """updates"""

@@ -27,6 +27,17 @@ from preference_data.records import Prompt
 from rewards.scores import Scores, concatenate
 
 
+class Passes(NamedTuple):
+    """What an update of an algorithm on finished images asks of the model."""
+
+    learned: int
+    """images of a prompt that it learns from"""
+    asked: int
+    """how often each is also asked for without learning"""
+    reference: bool
+    """whether a reference is kept"""
+
+
 @dataclass(frozen=True)
 class Groups:
     """Settings of drawing, judging and comparing."""
@@ -64,6 +75,10 @@ class Groups:
     def needs_reference(self) -> bool:
         """Whether the loss asks the model as it was when training began."""
         return False
+
+    def passes(self) -> Passes:
+        """What an update asks of the model, for plans. Raises ValueError where an algorithm does not say it."""
+        raise ValueError(f"no plan is known for {type(self).__name__}; say in its `passes` how often it asks the model")
 
     def __post_init__(self) -> None:
         if self.group < 2:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ from base_model.seeding import generator
 class Kto(Dpo):
     """Settings of learning from unpaired verdicts; `batch` and `micro` count pictures."""
 
-    knows_ties: ClassVar[bool] = True
+    reads: ClassVar[Literal["pairs", "answers", "verdicts"]] = "verdicts"
 
     good_weight: float = 1.0
     """weight of images called good"""

@@ -24,7 +24,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from alignment.forward_process import Forward, Pictures, Point, apart, asked, noised
-from alignment.groups import Judge, Prompts, draw, learn
+from alignment.groups import Judge, Passes, Prompts, draw, learn
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.interface import FlowModel
@@ -38,6 +38,10 @@ class Nft(Forward):
     """b of (N2), in (0, 1]: smaller ones take larger steps away from the old policy"""
     beta: float = 0.0
     """g of (N4), weight of the squared distance to the reference's velocity; 0 needs no reference"""
+
+    def passes(self) -> Passes:
+        """See `Groups.passes`."""
+        return Passes(self.group, 2 if self.beta > 0.0 else 1, self.beta > 0.0)
 
     @property
     def needs_reference(self) -> bool:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from alignment import dpo
 from alignment.best_of_n import best_rows
 from alignment.forward_process import Forward
-from alignment.groups import Judge, Part, Prompts, draw, learn
+from alignment.groups import Judge, Part, Passes, Prompts, draw, learn
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.flow import logit_normal
@@ -39,6 +39,10 @@ class OnlineDpo(Forward):
     """how fast a pair saturates, per unit of mean squared velocity error"""
     follow: bool = False
     """the reference is the run's weight average instead of the model where training began"""
+
+    def passes(self) -> Passes:
+        """See `Groups.passes`."""
+        return Passes(2, 1, not self.follow)
 
     @property
     def needs_reference(self) -> bool:

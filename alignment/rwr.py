@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from alignment.forward_process import Forward, Pictures, Point, error, noised
-from alignment.groups import Judge, Prompts, draw, learn
+from alignment.groups import Judge, Passes, Prompts, draw, learn
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.interface import FlowModel
@@ -28,6 +28,10 @@ class Rwr(Forward):
 
     temperature: float = 1.0
     """T of (R1), in standard deviations of the reward"""
+
+    def passes(self) -> Passes:
+        """See `Groups.passes`."""
+        return Passes(self.group, 0, False)
 
     def __post_init__(self) -> None:
         super().__post_init__()

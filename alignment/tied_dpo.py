@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -54,7 +54,7 @@ def davidson(D: Tensor, tie: Tensor, nu: float) -> Tensor:
 class TiedDpo(Dpo):
     """Settings of DPO with ties; the other fields are DPO's."""
 
-    knows_ties: ClassVar[bool] = True
+    reads: ClassVar[Literal["pairs", "answers", "verdicts"]] = "answers"
 
     likelihood: Likelihood = rao_kupper
     """rao_kupper or davidson"""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, Union
 
+from alignment import awm, best_of_n, dpo, dppo, grpo, guard, kto, nft, online_dpo, rwr, tied_dpo
 from alignment.awm import Awm
 from alignment.best_of_n import BestOfN
 from alignment.dpo import Dpo
@@ -18,11 +19,13 @@ from alignment.online_dpo import OnlineDpo
 from alignment.rwr import Rwr
 from alignment.tied_dpo import TiedDpo
 from alignment.trajectory import Walk
+from base_model import pretrain, sft, train_vae
 from base_model.data.mixture import TaskStream
 from base_model.data.rendered_pages import PageStream
 from base_model.data.stream import TextStream
 from base_model.engine.engine import OptimConfig
 from base_model.engine.mixed_precision import Memory
+from base_model.engine.step import Step
 from base_model.lora import Lora
 from base_model.pretrain import Pretrain
 from base_model.qwen.coarse_encoder import CoarseEncoder
@@ -33,10 +36,15 @@ from base_model.sample import Sampler
 from base_model.sft import Sft
 from base_model.train_vae import TrainVAE
 
-Algorithm = (
-    TrainVAE | Pretrain | Sft | Dpo | TiedDpo | Kto | Grpo | Guard | Dppo | Nft | Awm | Rwr | BestOfN | OnlineDpo
-)
-"""Settings of a training loop; experiments/training/runner.py says which loop."""
+LOOPS: Mapping[type, Callable[..., Iterator[Step]]] = {
+    TrainVAE: train_vae.train, Pretrain: pretrain.train, Sft: sft.train, Dpo: dpo.train, TiedDpo: tied_dpo.train,
+    Kto: kto.train, Grpo: grpo.train, Guard: guard.train, Dppo: dppo.train, Nft: nft.train, Awm: awm.train,
+    Rwr: rwr.train, BestOfN: best_of_n.train, OnlineDpo: online_dpo.train,
+}  # fmt: skip
+"""The training loop of each kind of settings: the only table that a new algorithm has to be in."""
+
+Algorithm = Union[tuple(LOOPS)]  # noqa: UP007 a union made of the table
+"""Settings of a training loop."""
 
 THREADS = 1
 """Of torch, in each process that trains or evaluates: two were slower at nano's size, and sums depend on the number."""
@@ -181,6 +189,8 @@ class Experiment:
     """expected duration on two laptop cores; only for the remaining-time estimate"""
 
     def __post_init__(self) -> None:
+        if (kind := type(self.algorithm)) not in LOOPS:
+            raise ValueError(f"{self.name}: no loop is known for {kind.__name__}; add it to LOOPS of experiment.py")
         if self.engine not in ("local", "deepspeed"):
             raise ValueError(f"engine={self.engine!r} must be local or deepspeed")
         least = [("algorithm.steps", self.algorithm.steps, 1), ("save_every", self.save_every, 1)]

@@ -199,7 +199,7 @@ def checks_of_settings(experiment: Experiment, folder: Path, small: bool) -> lis
     prompts = prompts_of(experiment)
     if prompts and small:
         found.append(prompts_are_known(experiment, prompts))
-    if prompts and isinstance(experiment.algorithm, Groups | dpo.Dpo):
+    if prompts and experiment.algorithm.learns_from != "images":
         found.append(reward_can_read(experiment, prompts))
     found.append(reward_rises(folder))
     return [check for check in found if check]
@@ -209,7 +209,7 @@ def checks_of_model(experiment: Experiment, model: QwenImage) -> list[Check]:
     """What the run's model does under the run's own settings."""
     cfg, prompts = experiment.algorithm, prompts_of(experiment)
     found = [] if isinstance(model, Released) else [autoencoder_keeps_letters(model)]
-    if isinstance(cfg, Groups) and cfg.walk.window:
+    if cfg.learns_from == "rollouts" and cfg.walk.window:
         found += steps_are_sound(model, cfg, prompts)
     if isinstance(cfg, grpo.Grpo):
         found.append(on_policy_ratio(model, cfg, prompts))

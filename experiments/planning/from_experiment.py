@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
-from alignment.awm import Awm
-from alignment.best_of_n import BestOfN
-from alignment.dpo import Dpo
 from alignment.forward_process import Forward
-from alignment.groups import Groups
 from alignment.grpo import Grpo
-from alignment.kto import Kto
-from alignment.nft import Nft
-from alignment.online_dpo import OnlineDpo
-from alignment.rwr import Rwr
 from base_model.lora import Lora
 from base_model.pretrain import Pretrain
 from base_model.qwen.presets import PICTURES, PRESETS, VAES
@@ -134,13 +124,13 @@ def beside_of(experiment: Experiment | None, preset: str, size: tuple[int, int])
     if experiment is None or not (experiment.base or PRESETS[preset].joint_attention_dim == LANGUAGE_WIDTH):
         return NOTHING
     cfg, width = experiment.algorithm, 2.0 * PRESETS[preset].width
-    rows, drawer = 0, experiment.pairs or (cfg if isinstance(cfg, Groups) else None)
+    rows, drawer = 0, experiment.pairs or (cfg if cfg.learns_from == "rollouts" else None)
     image, native = (tokens(preset, one) for one in (size, (0, 0)))
     if drawer is not None:
         G = drawer.group
-        own = cfg.micro if isinstance(cfg, Groups) else max(1, at_once(image, PROMPTS_AT_ONCE * G) // G) * G
+        own = cfg.micro if cfg.learns_from == "rollouts" else max(1, at_once(image, PROMPTS_AT_ONCE * G) // G) * G
         rows = own * (2 if drawer.sampler.guidance != 1.0 else 1)
-    decoded = at_once(image, drawer.group if isinstance(cfg, Groups) else own) if drawer else 0
+    decoded = at_once(image, drawer.group if cfg.learns_from == "rollouts" else own) if drawer else 0
     side = (VAES[preset].factor * PRESETS[preset].patch_size) ** 2
     looked = at_once(native, LOOKED_AT)
     return Beside(
@@ -172,22 +162,18 @@ def work_of(experiment: Experiment | None, asked: Asked) -> Work:
     if isinstance(cfg, Pretrain):
         words = (f"{experiment.name}: {cfg.batch} pictures an update and card, {cfg.micro} a pass",)
         made = Work("flow matching", cfg.batch, 0, cfg.micro, False, words, cfg.steps)
-    elif isinstance(cfg, Kto):
-        words = (f"{experiment.name}: {cfg.batch} pictures, each also asked twice without learning",)
-        made = Work("KTO", cfg.batch, 2 * cfg.batch, cfg.micro, True, words, cfg.steps)
-    elif isinstance(cfg, Dpo):
-        words = (f"{experiment.name}: {cfg.batch} pairs = {2 * cfg.batch} pictures, each also asked of the reference",)
-        made = Work("DPO", 2 * cfg.batch, 2 * cfg.batch, 2 * cfg.micro, True, words, cfg.steps)
-    elif isinstance(cfg, Grpo):
-        made = grpo_work(experiment.name, cfg)
-    elif isinstance(cfg, Forward):
-        made = forward_work(experiment.name, cfg)
-    elif isinstance(cfg, Groups):
-        raise ValueError(f"{experiment.name}: no plan is known for {type(cfg).__name__}; add one to work_of")
-    else:
+    elif cfg.learns_from == "images":
         raise ValueError(
             f"{experiment.name} trains an autoencoder of at most 45 million weights; plans are made for the transformer"
         )
+    elif cfg.learns_from == "pairs" and cfg.reads == "verdicts":
+        words = (f"{experiment.name}: {cfg.batch} pictures, each also asked twice without learning",)
+        made = Work("KTO", cfg.batch, 2 * cfg.batch, cfg.micro, True, words, cfg.steps)
+    elif cfg.learns_from == "pairs":
+        words = (f"{experiment.name}: {cfg.batch} pairs = {2 * cfg.batch} pictures, each also asked of the reference",)
+        made = Work("DPO", 2 * cfg.batch, 2 * cfg.batch, 2 * cfg.micro, True, words, cfg.steps)
+    else:
+        made = grpo_work(experiment.name, cfg) if isinstance(cfg, Grpo) else forward_work(experiment.name, cfg)
     if asked.micro or asked.batch:
         made = replace(made, micro=asked.micro or made.micro, trained=asked.batch or made.trained, passes=0.0)
     return checked(made)
@@ -238,26 +224,10 @@ def grpo_work(name: str, cfg: Grpo) -> Work:
     return Work("Flow-GRPO", learned, drawn + asked, micro, cfg.beta > 0.0, words, cfg.steps, passes)
 
 
-FORWARD_PASSES: Mapping[type, Callable[[Any], tuple[int, int, bool]]] = {
-    Nft: lambda cfg: (cfg.group, 2 if cfg.beta > 0.0 else 1, cfg.beta > 0.0),
-    Awm: lambda cfg: (cfg.group, 2, False),
-    OnlineDpo: lambda cfg: (2, 1, not cfg.follow),
-    Rwr: lambda cfg: (cfg.group, 0, False),
-    BestOfN: lambda cfg: (1, 0, False),
-}
-"""Of every algorithm on finished images: images of a prompt that it learns from, how often each is also asked for
-without learning, and whether a reference is kept."""
-
-
 def forward_work(name: str, cfg: Forward) -> Work:
     """Algorithms on finished pictures draw whole trajectories and learn from pictures at a few noise levels."""
     pictures, guided = cfg.prompts * cfg.group, 2 if cfg.sampler.guidance != 1.0 else 1
-    if type(cfg) not in FORWARD_PASSES:
-        raise ValueError(
-            f"{name}: no plan is known for {type(cfg).__name__}; say in FORWARD_PASSES of planning/from_experiment.py "
-            "how often it asks the model"
-        )
-    each, asked, anchored = FORWARD_PASSES[type(cfg)](cfg)
+    each, asked, anchored = cfg.passes()
     learned, micro = cfg.prompts * each * cfg.levels, cfg.micro // cfg.group * each
     words = (
         f"{name}: {cfg.prompts} prompts x {cfg.group} pictures = {pictures} a rollout and card; drawn in "

@@ -40,7 +40,7 @@ def install(experiment: Experiment, source: str, place: str, folder: Path) -> Pa
     """
     if experiment.algorithm.learns_from != "pairs":
         raise ValueError(f"{experiment.name} does not learn from pairs; choose a DPO experiment such as nano_dpo")
-    ties = experiment.algorithm.knows_ties
+    ties = experiment.algorithm.reads != "pairs"
     target = folder / (COMPARISONS if ties else PAIRS)
     if target.exists():
         return target

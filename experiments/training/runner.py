@@ -17,10 +17,8 @@ from typing import Any, TextIO, TypeVar
 import numpy as np
 from safetensors import SafetensorError
 
-from alignment import awm, best_of_n, dpo, dppo, grpo, guard, kto, nft, online_dpo, rwr, tied_dpo
-from alignment.groups import Groups
 from alignment.monitoring.step_metrics import ByStep
-from base_model import pretrain, sft, train_vae
+from base_model import train_vae
 from base_model.data.latents import KeptLatents, LatentStream, Producers
 from base_model.data.mixture import TaskStream
 from base_model.data.rendered_pages import PageStream
@@ -36,7 +34,7 @@ from base_model.qwen.vae import QwenImageVAE
 from base_model.sample import Sampler, generate
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.prompts_of_plan import make_prompts
-from experiments.experiment import Experiment, PromptPlan, laid_out
+from experiments.experiment import LOOPS, Experiment, PromptPlan, laid_out
 from experiments.preferences.from_scores import load_pairs, make_pairs
 from experiments.preferences.load_answers import has_answers, load_answers, load_verdicts
 from experiments.preferences.load_answers import load as load_comparisons
@@ -59,17 +57,10 @@ CHECKPOINTS = 2
 LOOK = PromptPlan(count=6, seed=61, heldout=True)
 """What is drawn at every checkpoint, to be looked at."""
 
-ONLINE: Mapping[type, Callable[..., Iterator[Step]]] = {
-    grpo.Grpo: grpo.train, guard.Guard: guard.train, dppo.Dppo: dppo.train, nft.Nft: nft.train, awm.Awm: awm.train,
-    rwr.Rwr: rwr.train, best_of_n.BestOfN: best_of_n.train, online_dpo.OnlineDpo: online_dpo.train,
+LOADERS: Mapping[str, Callable[..., Any]] = {
+    "pairs": load_pairs, "answers": load_answers, "verdicts": load_verdicts
 }  # fmt: skip
-"""The loops that draw their own pictures, by their settings."""
-
-FROM_ANSWERS: Mapping[type, tuple[Callable[..., Any], Callable[..., Iterator[Step]]]] = {
-    dpo.Dpo: (load_pairs, dpo.train), tied_dpo.TiedDpo: (load_answers, tied_dpo.train),
-    kto.Kto: (load_verdicts, kto.train),
-}  # fmt: skip
-"""What reads the answers in a folder, and the loop that learns from them, by its settings."""
+"""What reads the answers in a folder, by what the settings say they read."""
 
 T = TypeVar("T")
 
@@ -96,29 +87,25 @@ def updates(
 ) -> Iterator[Iterator[Step]]:  # fmt: skip
     """The experiment's training loop as an iterator of updates, with what it reads from held open."""
     cfg = experiment.algorithm
-    if isinstance(cfg, train_vae.TrainVAE):
-        assert isinstance(model, QwenImageVAE)
-        yield train_vae.train(model, engine, pictures(experiment), cfg, start)
-        return
-    assert isinstance(model, QwenImage)
-    if isinstance(cfg, pretrain.Pretrain):  # fine-tuning is a kind of it
+    loop = LOOPS[type(cfg)]
+    if cfg.learns_from == "rollouts":
+        plan = required(experiment, experiment.prompts, "prompts")
+        prompts = PromptSet(make_prompts(plan), plan.seed)
+        yield loop(model, engine, prompts, required(experiment, pool, "judge"), cfg, start)
+    elif cfg.learns_from == "pairs":
+        yield loop(model, engine, LOADERS[cfg.reads](model, folder), cfg, start)
+    elif isinstance(model, QwenImageVAE):
+        yield loop(model, engine, pictures(experiment), cfg, start)
+    else:
         if engine.rank == 0:
             save_vae(model.vae, folder / "encoder.safetensors")
         meet(experiment)
         data = LatentStream(required(experiment, experiment.data, "data"), folder / "encoder.safetensors")
-        loop = sft.train if isinstance(cfg, sft.Sft) else pretrain.train
         if isinstance(data.stream, TextStream) and data.stream.limit:
             yield loop(model, engine, KeptLatents(data), cfg, start)
             return
         with Producers(data) as producers:
             yield loop(model, engine, producers, cfg, start)
-    elif isinstance(cfg, dpo.Dpo):
-        load, train = FROM_ANSWERS[type(cfg)]
-        yield train(model, engine, load(model, folder), cfg, start)
-    else:
-        plan = required(experiment, experiment.prompts, "prompts")
-        prompts = PromptSet(make_prompts(plan), plan.seed)
-        yield ONLINE[type(cfg)](model, engine, prompts, required(experiment, pool, "judge"), cfg, start)
 
 
 def encode_ahead(model: QwenImage | QwenImageVAE, experiment: Experiment, folder: Path) -> None:
@@ -210,7 +197,7 @@ def equip_engine(experiment: Experiment, model: QwenImage | QwenImageVAE) -> Eng
     """The engine around what learns; the model calls its network through it."""
     if not isinstance(model, QwenImage):
         return make_engine(experiment, model, next(model.parameters()).device, keep_frozen=True)
-    if experiment.monitors or (isinstance(cfg := experiment.algorithm, dpo.Dpo | Groups) and cfg.needs_reference):
+    if experiment.monitors or ((cfg := experiment.algorithm).learns_from != "images" and cfg.needs_reference):
         model.freeze_reference()
     engine = make_engine(experiment, model.trainable, model.device, keep_frozen=not has_adapter(model.network))
     model.trainable = engine.module

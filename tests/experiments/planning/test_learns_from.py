@@ -2,43 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import get_args
 
 import pytest
 
 from alignment.forward_process import Forward
-from alignment.groups import Groups
+from alignment.groups import Groups, Passes
 from alignment.rwr import Rwr
+from base_model.engine.step import Step
 from experiments.configs import CONFIGS, nano_algorithms
-from experiments.experiment import Algorithm
-from experiments.planning.from_experiment import FORWARD_PASSES, forward_work, work_of
-from experiments.training.runner import FROM_ANSWERS, ONLINE
+from experiments.experiment import LOOPS, Algorithm
+from experiments.planning.estimate import Setup
+from experiments.planning.from_experiment import Asked, forward_work, work_of
+from experiments.training.runner import LOADERS, updates
+from tests.fixtures.tiny.tiny_model import tiny_model
+
+ASKED = Asked("nano_rwr", Setup("h100-80gb", 1, -1, True, False, False, 0, 0.4, False, False, 0.0), None, None, None,
+              0, 0, (0, 0), 64, 100)  # fmt: skip
 
 
-def test_every_algorithm_says_what_it_learns_from_and_is_in_the_tables():
-    by_source = {kind: kind.learns_from for kind in get_args(Algorithm)}
-    assert set(by_source.values()) == {"images", "pairs", "rollouts"}
-    assert {kind for kind, source in by_source.items() if source == "rollouts"} == set(ONLINE)
-    assert {kind for kind, source in by_source.items() if source == "pairs"} == set(FROM_ANSWERS)
-    assert {kind for kind in by_source if issubclass(kind, Forward)} == set(FORWARD_PASSES)
+@dataclass(frozen=True)
+class Toy(Forward):
+    """An algorithm that somebody adds: one that counts its updates."""
+
+    def passes(self) -> Passes:
+        """See `Groups.passes`."""
+        return Passes(self.group, 3, True)
 
 
-def test_an_algorithm_that_no_table_knows_is_an_error():
-    @dataclass(frozen=True)
-    class Fresh(Rwr):
-        """One that somebody adds."""
+def train(model, engine, prompts, judge, cfg: Toy, start: int = 0) -> Iterator[Step]:
+    for step in range(start, cfg.steps):
+        yield Step(step, {"loss": float(len(prompts.batch(step, cfg.prompts)))})
 
-    @dataclass(frozen=True)
-    class Bare(Groups):
-        """One that is no variant of what there is."""
 
-    rwr = nano_algorithms.rwr
-    fresh = Fresh(**vars(rwr.algorithm))
-    with pytest.raises(ValueError, match="no plan is known for Fresh; say in FORWARD_PASSES"):
-        forward_work("fresh", fresh)
-    with pytest.raises(ValueError, match="no plan is known for Bare"):
-        work_of(replace(rwr, algorithm=Bare(steps=2, group=4, micro=4)), None)  # type: ignore[arg-type]
+def test_every_algorithm_says_what_it_learns_from_and_answers_have_a_reader():
+    assert {kind.learns_from for kind in LOOPS} == {"images", "pairs", "rollouts"}
+    assert set(get_args(Algorithm)) == set(LOOPS)
+    assert {kind.reads for kind in LOOPS if kind.learns_from == "pairs"} == set(LOADERS)
+    for kind, loop in LOOPS.items():
+        assert loop.__module__ == kind.__module__ and loop.__name__ == "train"
+
+
+def test_an_algorithm_is_its_file_and_a_row_of_one_table(monkeypatch, tmp_path):
+    monkeypatch.setitem(LOOPS, Toy, train)
+    rwr, toy = nano_algorithms.rwr, Toy(steps=3, prompts=2, group=4, micro=8, levels=2)
+    experiment = replace(rwr, algorithm=toy)
+    with updates(experiment, tiny_model(), None, tmp_path, 1, object()) as loop:  # type: ignore[arg-type]
+        assert [(step.index, step.metrics["loss"]) for step in loop] == [(1, 2.0), (2, 2.0)]
+    own, known = work_of(experiment, ASKED), work_of(replace(rwr, algorithm=Rwr(**vars(toy))), ASKED)
+    assert (own.trained, own.micro) == (known.trained, known.micro) == (16, 8)
+    assert own.drawn == known.drawn + 3 * 16, "what is asked without learning is counted"
+    assert own.reference and not known.reference
+
+
+def test_an_algorithm_that_the_table_lacks_is_an_error():
+    with pytest.raises(ValueError, match="nano_rwr: no loop is known for Toy; add it to LOOPS"):
+        replace(nano_algorithms.rwr, algorithm=Toy(steps=3, group=4, micro=4))
+
+
+def test_an_algorithm_that_does_not_say_its_passes_has_no_plan():
+    for cfg in (Forward(steps=2, group=4, micro=4), Groups(steps=2, group=4, micro=4)):
+        with pytest.raises(ValueError, match=f"no plan is known for {type(cfg).__name__}; say in its `passes`"):
+            forward_work("bare", cfg)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -50,10 +77,9 @@ def test_an_algorithm_that_no_table_knows_is_an_error():
 )  # fmt: skip
 def test_the_passes_of_an_update_are_those_of_its_loss(name, each, asked, anchored):
     cfg = CONFIGS[name].algorithm
-    found = FORWARD_PASSES[type(cfg)](cfg)
+    found = cfg.passes()
     assert found[0] == each and asked in (None, found[1]) and anchored in (None, found[2])
     if name == "nano_nft":
-        passes = FORWARD_PASSES[type(cfg)]
-        assert passes(replace(cfg, beta=0.0))[1:] == (1, False) and passes(replace(cfg, beta=0.1))[1:] == (2, True)
+        assert replace(cfg, beta=0.0).passes()[1:] == (1, False) and replace(cfg, beta=0.1).passes()[1:] == (2, True)
     if name == "nano_online_dpo":
-        assert FORWARD_PASSES[type(cfg)](cfg)[2] is not cfg.follow
+        assert cfg.passes().reference is not cfg.follow

@@ -25,7 +25,7 @@ from base_model.qwen.presets import PICTURES, PRESETS
 from base_model.sample import Sampler
 from experiments.cli import main
 from experiments.configs import CONFIGS, nano_algorithms
-from experiments.experiment import Experiment
+from experiments.experiment import LOOPS, Experiment
 from experiments.planning.estimate import Setup
 from experiments.planning.from_experiment import Asked, plan
 from experiments.preferences.from_people import install
@@ -34,7 +34,7 @@ from experiments.record.metric_table import METRICS, explained
 from experiments.record.record import read_png, read_run
 from experiments.record.recorded_settings import rebuild
 from experiments.record.whole_files import plain, write_png
-from experiments.training.runner import ONLINE, open_record, run
+from experiments.training.runner import open_record, run
 from preference_data.comparisons import Comparison, to_jsonl
 from preference_data.exchange import judgements
 from preference_data.exchange.judgements import Judgement
@@ -125,7 +125,7 @@ def test_an_algorithm_runs_from_its_name(config, parent, tmp_path):
 
 
 def test_every_online_algorithm_has_a_name():
-    assert {type(c.algorithm) for c in DRAWING} == set(ONLINE)
+    assert {type(c.algorithm) for c in DRAWING} == {kind for kind in LOOPS if kind.learns_from == "rollouts"}
 
 
 @pytest.mark.parametrize("config", ANSWERING, ids=[c.name for c in ANSWERING])
