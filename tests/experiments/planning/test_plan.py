@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -17,8 +18,19 @@ from base_model.qwen.presets import PRESETS
 from experiments import cli
 from experiments.planning.accelerators import CARDS, find_card
 from experiments.planning.dry_run import Pass, footprint, trace
-from experiments.planning.estimate import Setup, Work, changes, costed, flops, host_gb, limit_gb, memory_gb, seconds
-from experiments.planning.from_experiment import Asked, plan, work_of
+from experiments.planning.estimate import (
+    Beside,
+    Setup,
+    Work,
+    changes,
+    costed,
+    flops,
+    host_gb,
+    limit_gb,
+    memory_gb,
+    seconds,
+)
+from experiments.planning.from_experiment import Asked, beside_of, plan, work_of
 
 ADAM = OptimConfig(steps=9, muon_lr=0.0)
 SETUP = Setup("h100-80gb", 8, 2, True, False, True, 0, 0.4, False, False, 0.0)
@@ -228,6 +240,42 @@ def test_images_of_pairs_are_sampled_by_the_whole_network(zero: int) -> None:
     assert phases["sampling"] == pytest.approx(44.16, rel=0.02), "counted on a card that is none"
     assert phases["decoding"] == pytest.approx(49.58, rel=0.02)
     assert whole < phases["sampling"] < phases["decoding"] < phases["encoding"]
+
+
+def test_checkpoint_samples_keep_the_weights_beside_their_average() -> None:
+    """The average takes their place while it is looked at; at stage 3 both are cut."""
+    need, beside = footprint(PRESETS["nano"], Lora(), Pass(1, (2, 6), 20), True), Beside(decoding=1.0, samples=3.0)
+    for stage, slices in ((-1, 1), (1, 1), (2, 1), (3, 8)):
+        setup = replace(SETUP, zero=stage)
+        for ema, aside in ((False, 0.0), (True, 2 * need.trained / slices)):
+            phases = costed(need, replace(setup, ema=ema), WORK, beside).phases
+            assert (phases["checkpoint samples"] - phases["decoding"] - 2.0) * 1e9 == pytest.approx(aside), stage
+    assert costed(need, SETUP, WORK).phases["checkpoint samples"] == 0.0, "where none are sampled"
+
+
+def test_what_stands_beside_a_released_network_follows_the_experiment() -> None:
+    from experiments.configs import CONFIGS
+
+    online = CONFIGS["qwen_grpo_lora"]
+    cfg: Any = online.algorithm
+    guided = beside_of(online, "qwen_image", (512, 512))
+    plain = replace(online, algorithm=replace(cfg, sampler=replace(cfg.sampler, guidance=1.0)))
+    assert guided.sampling == 2 * beside_of(plain, "qwen_image", (512, 512)).sampling, (
+        "each row with and without a prompt"
+    )
+    assert guided.samples * 1e9 == pytest.approx(4 * 1024 * 1024 * 1900), "four at a time of the preset's own size"
+    small = beside_of(CONFIGS["sd35m_grpo_lora"], "sd35_medium", (512, 512))
+    assert small.samples * 1e9 == pytest.approx(6 * 512 * 512 * 1900), "all six"
+    assert (
+        not guided.stays and not guided.before and beside_of(CONFIGS["qwen_dpo_lora"], "qwen_image", (512, 512)).before
+    )
+    tuned = CONFIGS["qwen_sft_lora"]
+    endless = replace(tuned, data=replace(tuned.data, limit=0))  # type: ignore[type-var]
+    known, unknown = (beside_of(one, "qwen_image", (512, 512)) for one in (tuned, endless))
+    assert not known.stays and unknown.stays and known.sampling == known.decoding == 0.0
+    need = footprint(PRESETS["nano"], Lora(), Pass(1, (2, 6), 20), True)
+    left = [costed(need, SETUP, WORK, beside).phases["update"] for beside in (known, unknown)]
+    assert left[1] - left[0] == pytest.approx(17.1), "the language model stays where captions have no end"
 
 
 def test_time_is_work_over_speed() -> None:
