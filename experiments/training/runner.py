@@ -55,7 +55,7 @@ CHECKPOINTS = 2
 """Newest checkpoints kept."""
 
 LOOK = PromptPlan(count=6, seed=61, heldout=True)
-"""What is drawn at every checkpoint, to be looked at."""
+"""What is sampled at every checkpoint of a run that has no file of prompts, to be looked at."""
 
 LOADERS: Mapping[str, Callable[..., Any]] = {
     "pairs": load_pairs, "answers": load_answers, "verdicts": load_verdicts
@@ -116,8 +116,8 @@ def encode_ahead(model: QwenImage | QwenImageVAE, experiment: Experiment, folder
     """
     if not isinstance(model, Released) or (known := texts_of(experiment, folder)) is None:
         return
-    looked_at = [prompt.text for plan in (LOOK, experiment.monitors and experiment.monitors.prompts) if plan
-                 for prompt in make_prompts(plan)]  # fmt: skip
+    plans = (looked_at_in(experiment), experiment.monitors and experiment.monitors.prompts)
+    looked_at = [prompt.text for plan in plans if plan for prompt in make_prompts(plan)]
     texts = [*dict.fromkeys([*known, *looked_at, model.text.nothing])]
     if experiment.engine == "deepspeed":
         model.text.encode_ahead(texts[rank_of(experiment) :: ranks_of(experiment)])
@@ -285,7 +285,7 @@ def follow(
         if (done % experiment.save_every == 0 and done < steps) or after is None or told:
             if isinstance(model, QwenImage) and not always_takes_images(model):
                 with engine.averaged():
-                    record.samples(step.index, *look(model.sized(model.native)))
+                    record.samples(step.index, *look(model.sized(model.native), looked_at_in(experiment)))
             save_checkpoint(engine, checkpoints / f"update_{done:06d}")
         if told:
             raise KeyboardInterrupt(f"terminated after update {step.index}; its checkpoint is saved")
@@ -309,9 +309,17 @@ def save_checkpoint(engine: Engine, folder: Path) -> None:
         keep_last(folder.parent, CHECKPOINTS)
 
 
-def look(model: QwenImage) -> tuple[np.ndarray, list[str]]:
-    """Pictures of a few held-out prompts, always from the same noise, and the prompts."""
-    texts = [prompt.text for prompt in make_prompts(LOOK)]
+def looked_at_in(experiment: Experiment) -> PromptPlan:
+    """The prompts of checkpoint samples: the first of the run's own file, or held-out words where it has none."""
+    own = experiment.prompts or (experiment.pairs and experiment.pairs.prompts)
+    if not own or not own.file:
+        return LOOK
+    return replace(LOOK, count=max(min(LOOK.count, own.count), 1), heldout=False, file=own.file)
+
+
+def look(model: QwenImage, plan: PromptPlan) -> tuple[np.ndarray, list[str]]:
+    """Images of a few prompts, always from the same noise, and the prompts."""
+    texts = [prompt.text for prompt in make_prompts(plan)]
     return generate(model, texts, fixed_noise(model, len(texts), LOOK.seed), Sampler()), texts
 
 

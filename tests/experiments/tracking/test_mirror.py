@@ -135,10 +135,20 @@ def wandb_records(file: Path) -> Iterator[bytes]:
 
 def test_wandb_keeps_the_run_on_disk(tmp_path):
     pytest.importorskip("wandb")
-    from wandb.proto.wandb_internal_pb2 import Record
-
     folder = made_run(tmp_path / "run")
     assert mirror(folder, "wandb") == 10
+    last = time.monotonic() + 30.0
+    while not (found := wandb_losses(folder)[0]).keys() >= set(range(4)) and time.monotonic() < last:
+        time.sleep(0.2)  # a process of wandb's own writes the file
+    assert found == pytest.approx({step: 1.0 / (step + 1) for step in range(4)})
+    _, settings, names = wandb_losses(folder)
+    assert "nano_grpo" in settings and any("samples/00" in name for name in names)
+
+
+def wandb_losses(folder: Path) -> tuple[dict[int, float], str, set[str]]:
+    """The losses by step, the settings and the names of what was logged in an offline file."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
     rows, settings = [], ""
     for file in (folder / "tracking" / "wandb").rglob("*.wandb"):
         for content in wandb_records(file):
@@ -147,8 +157,7 @@ def test_wandb_keeps_the_run_on_disk(tmp_path):
             rows.append({item.key or "/".join(item.nested_key): item.value_json for item in one.history.item})
             settings += "".join(item.value_json for item in one.config.update)
     losses = {int(json.loads(row["step"])): json.loads(row["loss"]) for row in rows if "loss" in row}
-    assert losses == pytest.approx({step: 1.0 / (step + 1) for step in range(4)})
-    assert "nano_grpo" in settings and any("samples/00" in key for row in rows for key in row)
+    return losses, settings, {key for row in rows for key in row}
 
 
 def test_a_run_is_followed_to_its_end_and_nothing_is_written_before_its_first_update(tmp_path, told):
