@@ -18,9 +18,10 @@ import pytest
 from preference_data.campaign.quality.reliability import kappa_against_others
 from rewards.comparison.accuracy import by_slice
 from rewards.comparison.best_of_n_choice import best_of_n
+from rewards.comparison.calibration import squared_distance
 from rewards.comparison.checks.bias import between_prompts, bias, contextual
 from rewards.comparison.correlation import correlation, spearman
-from rewards.comparison.probability import calibration
+from rewards.comparison.probability import _limits, calibration
 from rewards.comparison.resample import Clusters, of_prompts
 from rewards.comparison.score_table import Table, build
 from tests.preference_data.statistics.test_agreement import study
@@ -254,3 +255,12 @@ def test_a_mean_of_mostly_zeros_needs_some_that_are_not() -> None:
     assert math.isnan(of_prompts(few).low) and of_prompts(few).value == few.mean()
     assert of_prompts(enough).low < enough.mean() < of_prompts(enough).high
     assert of_prompts(np.array([1.0, 2.0])).low < 1.5  # two that both tell something keep Student's
+
+
+def test_a_bar_counts_its_own_pairs_and_a_shared_answer_as_its_parts() -> None:
+    right, weight = np.repeat([1.0, 0.0], 20), np.ones(40)
+    for member, (least, most) in ((np.arange(20), (0.8, 1.0)), (np.arange(20, 40), (0.0, 0.2))):
+        low, high = _limits(Clusters(np.arange(40), 0), right, weight, member)
+        assert least <= low < high <= most
+    found = squared_distance(np.array([0.8, 0.8, 0.5]), np.array([1.0, 0.75, 0.5]))
+    assert found == pytest.approx([0.04, 0.75 * 0.04 + 0.25 * 0.64, 0.25])
