@@ -136,6 +136,12 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     assert not dead, dead
 
 
+def test_every_page_stands_once_in_the_menu() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
+    listed = re.findall(r"[\w/-]+\.md", menu)
+    assert sorted(listed) == sorted(page.relative_to(ROOT / "docs").as_posix() for page in WRITTEN)
+
+
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     line = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path / "site")]
