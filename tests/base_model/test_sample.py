@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import torch
 
 from base_model import sample as sampling
 from base_model.flow import schedule
-from base_model.sample import Sampler, generate, generate_chunks, prompted, sample
+from base_model.sample import Sampler, generate, generate_chunks, pixels, prompted, sample
 from tests.fixtures.tiny.tiny_model import tiny_model
 
 TEXTS = [f'the word "{word}" in red sans' for word in ("ABC", "DE", "F", "GHI", "JK")]
@@ -53,3 +55,9 @@ def test_large_images_are_fewer_at_a_time(monkeypatch):
     noise = model.noise(len(TEXTS), torch.Generator().manual_seed(1))
     monkeypatch.setattr(sampling, "AT_ONCE", noise.shape[1] * 3)
     assert [len(x) for _, x, _ in generate_chunks(model, prompted(model, TEXTS), noise, GUIDED)] == [3, 2]
+
+
+def test_pixels_are_the_nearest_of_256() -> None:
+    decoder = SimpleNamespace(decode=lambda x: x)
+    shares = torch.tensor([0.0, 0.4, 0.6, 127.4, 127.6, 254.6, 255.0]) / 255.0
+    assert pixels(decoder, shares).tolist() == [0, 0, 1, 127, 128, 255, 255]  # type: ignore[arg-type]
