@@ -8,6 +8,7 @@ from pathlib import Path
 
 from base_model.devices import best_device
 from base_model.files.delta import base_of, is_derived, load_derived
+from base_model.files.hub import INDEX
 from base_model.files.released import PICTURE, read_base
 from base_model.files.weights import load_model
 from base_model.qwen.model import QwenImage
@@ -49,7 +50,9 @@ def find_model(name: str, stage: str = "", size: tuple[int, int] | None = None, 
     that size.
     """
     place = Path(name)
-    if place.is_dir() and ((place / RUN).exists() or (place / "model").is_dir() or stage):
+    if place.is_dir() and (
+        (place / RUN).exists() or (place / "model").is_dir() or (stage and not (place / INDEX).exists())
+    ):
         folder = model_folder(place, stage)
         found = FoundModel(name, folder, folder.parent / "evaluation", is_derived(folder))
         base = base_of(folder) if found.released else None
