@@ -18,8 +18,8 @@ from alignment.trajectory import Walk
 from base_model import sample
 from base_model.interface import Conditioning
 from base_model.qwen.model import QwenImage
-from base_model.sample import AT_ONCE, Sampler, at_once
-from experiments.evaluation.evaluate import draw_pictures, fixed_noise
+from base_model.sample import AT_ONCE, Sampler, at_once, generate_chunks, prompted
+from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import MonitorPlan, PairPlan, PromptPlan
 from experiments.preferences.from_scores import draw_group
@@ -54,9 +54,10 @@ Made = list[np.ndarray]
 
 def evaluated(model: QwenImage, guidance: float) -> Made:
     noise = fixed_noise(model, COUNT, 4)
-    drawn = list(draw_pictures(model, make_prompts(PROMPTS), noise, Sampler(2, guidance)))
-    assert [row for rows, _ in drawn for row in range(COUNT)[rows]] == list(range(COUNT))
-    return [np.concatenate([images for _, images in drawn])]
+    texts = [prompt.text for prompt in make_prompts(PROMPTS)]
+    chunks = list(generate_chunks(model, prompted(model, texts), noise, Sampler(2, guidance)))
+    assert [row for rows, _, _ in chunks for row in range(COUNT)[rows]] == list(range(COUNT))
+    return [np.concatenate([images for _, _, images in chunks])]
 
 
 def watched(model: QwenImage, guidance: float) -> Made:
