@@ -7,9 +7,9 @@ D width of the text encoder, 3HW pixels in [0, 1].
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -43,6 +43,8 @@ class Conditioning:
     lengths: tuple[int, ...] = ()
     """real text tokens of every sample, which all come first in its row; () when that is not known. With them nobody
     has to ask the device, which would wait for all that it still has to do"""
+    more_B: Mapping[str, Tensor] = field(default_factory=dict)
+    """what only some networks read, by name, a row a sample: a pooled vector, or `scale`, the guidance"""
 
     def __post_init__(self) -> None:
         B = self.text_BLD.shape[0]
@@ -60,40 +62,59 @@ class Conditioning:
                 f"condition pictures of grids {self.picture_grids} do not fit latents {tuple(self.pictures_BRC.shape)} "
                 f"of {B} samples: one row of tokens a sample, as long as the longest"
             )
+        if odd := {name: tuple(value.shape) for name, value in self.more_B.items() if len(value) != B}:
+            raise ValueError(f"more_B holds {odd}, and there are {B} samples: one row a sample")
 
     def __len__(self) -> int:
         return self.text_BLD.shape[0]
 
     def take(self, rows: slice | Sequence[int] | Tensor) -> Conditioning:
-        """Returns the conditioning of the chosen samples."""
+        """Returns the chosen samples, never as a view: kernels may round strided tensors differently."""
         chosen = torch.arange(len(self))[rows.cpu() if isinstance(rows, Tensor) else rows].tolist()
-        return self._with(self.text_BLD[rows], self.mask_BL[rows], chosen)
+        more = {name: value[rows].contiguous() for name, value in self.more_B.items()}
+        return self._with(self.text_BLD[rows].contiguous(), self.mask_BL[rows].contiguous(), more, chosen)
 
     def repeat(self, copies: int) -> Conditioning:
         """Every sample `copies` times, copies side by side."""
         chosen = [i for i in range(len(self)) for _ in range(copies)]
-        return self._with(self.text_BLD.repeat_interleave(copies, 0), self.mask_BL.repeat_interleave(copies, 0), chosen)
+        more = {name: value.repeat_interleave(copies, 0) for name, value in self.more_B.items()}
+        text, mask = self.text_BLD.repeat_interleave(copies, 0), self.mask_BL.repeat_interleave(copies, 0)
+        return self._with(text, mask, more, chosen)
 
-    def _with(self, text_BLD: Tensor, mask_BL: Tensor, chosen: list[int]) -> Conditioning:
+    def telling(self, scale: float) -> Conditioning:
+        """The same, for a network that reads its guidance as a number instead of being asked twice."""
+        scale_B = torch.full((len(self),), scale, dtype=torch.float32, device=self.text_BLD.device)
+        return replace(self, more_B={**self.more_B, "scale": scale_B})
+
+    def _with(
+        self, text_BLD: Tensor, mask_BL: Tensor, more: Mapping[str, Tensor], chosen: list[int]
+    ) -> Conditioning:  # fmt: skip
         """The text given, with the grids and pictures of the chosen samples."""
         grids = tuple(self.grids[i] for i in chosen)
         picture_grids = tuple(self.picture_grids[i] for i in chosen) if self.picture_grids else ()
         lengths = tuple(self.lengths[i] for i in chosen) if self.lengths else ()
         if self.pictures_BRC is None or not any(picture_grids):
-            return Conditioning(text_BLD, mask_BL, grids, lengths=lengths)
+            return Conditioning(text_BLD, mask_BL, grids, lengths=lengths, more_B=more)
         longest = max(map(token_count, picture_grids))
-        return Conditioning(text_BLD, mask_BL, grids, self.pictures_BRC[chosen, :longest], picture_grids, lengths)
+        shown = self.pictures_BRC[chosen, :longest]
+        return Conditioning(text_BLD, mask_BL, grids, shown, picture_grids, lengths, more)
 
     @staticmethod
     def stack(parts: Sequence[Conditioning]) -> Conditioning:
-        """Samples of several conditionings, padded to the longest text and the most picture tokens."""
+        """Samples of several conditionings, padded to the longest text and the most picture tokens.
+
+        Raises ValueError when one has rows of `more_B` that another lacks.
+        """
+        if len({frozenset(part.more_B) for part in parts}) > 1:
+            raise ValueError(f"conditionings of different models: more_B holds {[sorted(p.more_B) for p in parts]}")
+        more = {name: torch.cat([part.more_B[name] for part in parts]) for name in parts[0].more_B}
         grids = tuple(grid for part in parts for grid in part.grids)
         text = padded_together([part.text_BLD for part in parts])
         mask = padded_together([part.mask_BL[..., None] for part in parts])[..., 0]
         shown = [part.pictures_BRC for part in parts if part.pictures_BRC is not None]
         lengths = tuple(n for part in parts for n in part.lengths) if all(part.lengths for part in parts) else ()
         if not shown:
-            return Conditioning(text, mask, grids, lengths=lengths)
+            return Conditioning(text, mask, grids, lengths=lengths, more_B=more)
         pictures = padded_together(
             [
                 shown[0].new_zeros(len(part), 0, shown[0].shape[2]) if part.pictures_BRC is None else part.pictures_BRC
@@ -101,7 +122,7 @@ class Conditioning:
             ]
         )
         picture_grids = tuple(own for part in parts for own in part.picture_grids or ((),) * len(part))
-        return Conditioning(text, mask, grids, pictures, picture_grids, lengths)
+        return Conditioning(text, mask, grids, pictures, picture_grids, lengths, more)
 
 
 def token_count(grids: Sequence[Grid]) -> int:
@@ -146,6 +167,13 @@ class FlowModel(Protocol):
 
     def velocity(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
         """v [B, S, C]; `sigma_B` is float32 in [0, 1]."""
+        ...
+
+    def guided(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning, uncond: Conditioning, scale: float) -> Tensor:
+        """Velocity at a guidance scale, 1 = none: two answers combined, or one of a network that reads the number.
+
+        `uncond` is not read where one answer is enough.
+        """
         ...
 
     def levels(self, sampler: Sampler) -> list[float]:

@@ -26,7 +26,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from base_model.files.lora_files import HEADER, PREFIX, read_factors
-from base_model.qwen.mmdit import DEAD
 
 ATTENTION = (
     "attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0",
@@ -68,16 +67,28 @@ def adapted_layers(network: nn.Module, targets: Sequence[str] = ATTENTION) -> li
     return [name for name in alive if any(name.endswith(f".{end}") for end in targets)]
 
 
+def block_lists(network: nn.Module) -> tuple[str, ...]:
+    """Beginnings of the names of what is inside blocks: `transformer_blocks.`, `single_transformer_blocks.`, ..."""
+    return tuple(f"{name}." for name, child in network.named_children() if isinstance(child, nn.ModuleList))
+
+
 def linear_layers(network: nn.Module) -> list[str]:
     """Names of all linear layers inside blocks."""
-    named = network.named_modules()
-    return [n for n, module in named if isinstance(module, nn.Linear) and n.startswith("transformer_blocks.")]
+    inside = block_lists(network)
+    return [n for n, module in network.named_modules() if isinstance(module, nn.Linear) and n.startswith(inside)]
 
 
 def is_dead(network: nn.Module, name: str) -> bool:
-    """Whether nothing reads this part of the network, so that nothing in it can learn."""
-    last = len(network.get_submodule("transformer_blocks")) - 1  # type: ignore[arg-type]
-    return name.startswith(tuple(f"transformer_blocks.{last}.{part}" for part in DEAD))
+    """Whether nothing reads this part of the network, so that nothing in it can learn: see `mark_dead`."""
+    return name.startswith(getattr(network, "dead_parts", ()))
+
+
+def mark_dead(network: Any, parts: Sequence[str]) -> None:
+    """Say which parts of the last of the `transformer_blocks` nothing reads, and freeze them."""
+    network.dead_parts = tuple(f"transformer_blocks.{len(network.transformer_blocks) - 1}.{part}" for part in parts)
+    for name, p in network.named_parameters():
+        if is_dead(network, name):
+            p.requires_grad_(False)
 
 
 def add_adapter(network: nn.Module, lora: Lora, seed: int = 0) -> None:

@@ -48,13 +48,9 @@ class Sampler:
 def velocity(
     model: FlowModel, x_BSC: Tensor, sigma: float, cond: Conditioning, uncond: Conditioning, scale: float
 ) -> Tensor:
-    """Velocity with guidance, both halves in one batch. `uncond` is not read when scale is 1."""
-    B = x_BSC.shape[0]
-    sigma_B = torch.full((B,), sigma, dtype=torch.float32, device=x_BSC.device)
-    if scale == 1.0:
-        return model.velocity(x_BSC, sigma_B, cond)
-    both = model.velocity(torch.cat([x_BSC, x_BSC]), sigma_B.repeat(2), Conditioning.stack([cond, uncond]))
-    return flow.guided(both[:B], both[B:], scale)
+    """Velocity with guidance, in the way that the model takes it (`FlowModel.guided`)."""
+    sigma_B = torch.full((x_BSC.shape[0],), sigma, dtype=torch.float32, device=x_BSC.device)
+    return model.guided(x_BSC, sigma_B, cond, uncond, scale)
 
 
 @torch.no_grad()

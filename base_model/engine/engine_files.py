@@ -164,17 +164,22 @@ def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def saved_state(module: nn.Module, keep_frozen: bool) -> dict[str, Tensor]:
-    """The module's state; without its frozen parameters unless `keep_frozen`."""
+    """The module's state; without its frozen parameters and its buffers unless `keep_frozen`.
+
+    Networks keep tables of positions in buffers: 0.9 GB in Stable Diffusion 3.5 medium.
+    """
     frozen = set() if keep_frozen else {name for name, p in module.named_parameters() if not p.requires_grad}
+    frozen |= set() if keep_frozen else {name for name, _ in module.named_buffers()}
     return {name: value for name, value in module.state_dict().items() if name not in frozen}
 
 
 def frozen_checksum(module: nn.Module) -> int:
-    """CRC-32 of every frozen parameter's bytes, in order."""
+    """CRC-32 of the bytes of every frozen parameter, in order, then of every buffer that files hold."""
+    saved = module.state_dict().keys()
+    buffers = [value for name, value in module.named_buffers() if name in saved]
     value = 0
-    for p in module.parameters():
-        if not p.requires_grad:
-            value = zlib.crc32(p.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes(), value)
+    for p in (*(p for p in module.parameters() if not p.requires_grad), *buffers):
+        value = zlib.crc32(p.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes(), value)
     return value
 
 

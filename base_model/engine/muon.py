@@ -19,12 +19,17 @@ factors, whose product is the weight, not they.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+BLOCKS = re.compile(r"\w*(blocks|layers|refiner)\.\d+\.")
+"""how names of weights inside blocks begin, in any family's network"""
+MODULATIONS = ("img_mod.", "txt_mod.", "norm", "modulation", "lora")
+"""parts of names of matrices inside blocks that AdamW trains: what scales and shifts, and low-rank factors"""
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """a, b, c of (M3): the steepest quintic at zero that keeps singular values near one"""
 ITERATIONS = 5
@@ -34,8 +39,8 @@ def is_muon_weight(name: str, parameter: nn.Parameter) -> bool:
     """Whether Muon should train this parameter; `name` as in `named_parameters()` of the network."""
     if parameter.ndim == 4:  # a kernel of the autoencoder: one row an output channel, its receptive field flattened
         return any(part in name for part in ("down_blocks.", "mid_block.", "up_blocks."))
-    inside = name.startswith("transformer_blocks.") and name.endswith(".weight") and parameter.ndim == 2
-    return inside and not any(part in name for part in ("img_mod.", "txt_mod.", "lora"))
+    inside = BLOCKS.match(name) and name.endswith(".weight") and parameter.ndim == 2
+    return bool(inside) and not any(part in name for part in MODULATIONS)
 
 
 def newton_schulz(U_KNM: Tensor) -> Tensor:

@@ -245,6 +245,7 @@ class MMDiT(nn.Module):
         self.transformer_blocks = nn.ModuleList(
             [Block(D, cfg.attention_head_dim, index == last) for index in range(cfg.num_layers)]
         )
+        self.dead_parts = tuple(f"transformer_blocks.{last}.{part}" for part in DEAD)
         self.norm_out = ModulatedNorm(D)
         self.proj_out = nn.Linear(D, cfg.patch_size**2 * cfg.out_channels)
         self.reset_parameters()

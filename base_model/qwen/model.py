@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from base_model.interface import Conditioning, Grid, Pictures, padded_together
-from base_model.lora import adapter_as_kept, adapter_off, adapter_weights, has_adapter, is_kept, keep_adapter
+from base_model.policy_model import PolicyModel
 from base_model.qwen.coarse_encoder import CoarseEncoder
 from base_model.qwen.mmdit import MMDiT, MMDiTConfig
 from base_model.qwen.tokens import patchify, unpatchify
 from base_model.qwen.vae import QwenImageVAE
-from base_model.sample import Sampler, at_once
+from base_model.sample import at_once
 
 MOST = 1024
 """images that the autoencoder sees at once at most, however small they are"""
@@ -37,7 +36,7 @@ class TextEncoder(Protocol):
         ...
 
 
-class QwenImage:
+class QwenImage(PolicyModel):
     """Text, and pictures, to picture. `picture` is the (height, width) in pixels of what is made.
 
     Raises ValueError when the picture does not divide into latent tokens or the network's widths do not fit.
@@ -69,7 +68,6 @@ class QwenImage:
         self.native = picture
         """size of what the model is for, which its folder tells; `picture` may be another"""
         self.text: TextEncoder = text or CoarseEncoder(self.vae)
-        self._frozen: nn.Module | None = None
 
     def encode_text(self, texts: Sequence[str], pictures: Pictures = ()) -> Conditioning:
         text, mask = self.text.encode(texts, pictures)
@@ -79,10 +77,6 @@ class QwenImage:
 
     def unconditional(self, size: int, pictures: Pictures = ()) -> Conditioning:
         return self.encode_text([self.text.nothing] * size, pictures)
-
-    def levels(self, sampler: Sampler) -> list[float]:
-        """The noise levels that the sampler asks for."""
-        return sampler.levels()
 
     def sized(self, picture: tuple[int, int]) -> Self:
         """The same model, same weights, for pictures of another (height, width)."""
@@ -120,38 +114,12 @@ class QwenImage:
             x_BSC, sigma_B, cond.text_BLD, cond.mask_BL, cond.grids, cond.pictures_BRC, cond.picture_grids, cond.lengths
         )
 
-    def noise(self, size: int, generator: torch.Generator) -> Tensor:
-        shape = (size, self.grid[0] * self.grid[1], self.channels)
-        return torch.randn(shape, generator=generator).to(self.device)
+    def recompute(self, on: bool) -> None:
+        self.network.recompute = on
 
-    def freeze_reference(self) -> None:
-        """Keep the network as it is now; `reference` returns to it.
-
-        With a new adapter that is the base, and needs no copy; of an adapter that has learned, it alone is copied.
-        """
-        if has_adapter(self.network):
-            if any(value.any() for name, value in adapter_weights(self.network).items() if ".lora_B." in name):
-                keep_adapter(self.network)
-            return
-        self._frozen = copy.deepcopy(self.network).eval().requires_grad_(False)
-
-    @contextlib.contextmanager
-    def reference(self) -> Iterator[QwenImage]:
-        """Inside, `velocity` is the frozen copy's, or the network's with its adapter as it was, or without.
-
-        Raises ValueError when there is no adapter and `freeze_reference` was never called.
-        """
-        if has_adapter(self.network):
-            with adapter_as_kept(self.network) if is_kept(self.network) else adapter_off(self.network):
-                yield self
-            return
-        if self._frozen is None:
-            raise ValueError("no reference was frozen: call freeze_reference() before alignment begins")
-        learning, self.trainable = self.trainable, self._frozen
-        try:
-            yield self
-        finally:
-            self.trainable = learning
+    def hollow_network(self) -> MMDiT:
+        with torch.device("meta"):
+            return MMDiT(self.network.cfg)
 
 
 def token_grid(picture: tuple[int, int], side: int) -> Grid:
