@@ -18,8 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from alignment.forward_process import Forward, Pictures, Point, apart, asked, error, noised
-from alignment.groups import Judge, Passes, Prompts, draw, learn
+from alignment.forward_process import Forward, Pictures, Point, asked, error, noised, velocity_distance
+from alignment.groups import Passes, Prompts, ScoringPool, learn, sample_groups
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.interface import FlowModel
@@ -61,7 +61,7 @@ def loss(model: FlowModel, m: Micro, cfg: Awm) -> tuple[Tensor, dict[str, Tensor
     ratio = torch.exp(log_prob(v, p, cfg.power) - m.log_prob_B)  # (W2)
     clipped = ratio.clamp(1.0 - cfg.clip, 1.0 + cfg.clip)
     objective = torch.minimum(ratio * p.advantage_B, clipped * p.advantage_B)
-    distance = apart(v, m.slow_BSC, p)
+    distance = velocity_distance(v, m.slow_BSC, p)
     total = -(p.weight_B * objective).mean() + cfg.beta * distance  # (W3)
     gap = (ratio.detach() - 1.0).abs()
     return total, {
@@ -73,13 +73,15 @@ def loss(model: FlowModel, m: Micro, cfg: Awm) -> tuple[Tensor, dict[str, Tensor
     }
 
 
-def train(model: FlowModel, engine: Engine, prompts: Prompts, judge: Judge, cfg: Awm, start: int = 0) -> Iterator[Step]:
+def train(
+    model: FlowModel, engine: Engine, prompts: Prompts, scorer: ScoringPool, cfg: Awm, start: int = 0
+) -> Iterator[Step]:
     """Yields after every rollout and its updates."""
     for step in range(start, cfg.steps):
-        drawn = draw(model, engine, prompts, judge, cfg, step)
-        metrics = dict(drawn.metrics)
-        if drawn.teaches:
-            pictures = [Pictures(one.x0_BSC, one.cond, advantage, w) for one, advantage, w, _ in drawn.parts]
+        rollouts = sample_groups(model, engine, prompts, scorer, cfg, step)
+        metrics = dict(rollouts.metrics)
+        if rollouts.teaches:
+            pictures = [Pictures(one.x0_BSC, one.cond, advantage, w) for one, advantage, w, _ in rollouts.parts]
             points = noised(pictures, cfg, step, engine.rank)
             old = [log_prob(v, p, cfg.power) for v, p in zip(asked(model, points), points, strict=True)]
             with engine.averaged():

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from alignment.forward_process import Forward, Pictures, noised
-from alignment.groups import Judge, Part, Passes, Prompts, draw, learn
+from alignment.groups import Part, Passes, Prompts, ScoringPool, learn, sample_groups
 from alignment.rwr import loss
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
@@ -50,13 +50,13 @@ def best(part: Part, group: int) -> Pictures:
 
 
 def train(
-    model: FlowModel, engine: Engine, prompts: Prompts, judge: Judge, cfg: BestOfN, start: int = 0
+    model: FlowModel, engine: Engine, prompts: Prompts, scorer: ScoringPool, cfg: BestOfN, start: int = 0
 ) -> Iterator[Step]:
     """Yields after every rollout and its updates."""
     for step in range(start, cfg.steps):
-        drawn = draw(model, engine, prompts, judge, cfg, step)
-        metrics = dict(drawn.metrics)
-        if drawn.teaches:
-            points = noised([best(part, cfg.group) for part in drawn.parts], cfg, step, engine.rank)
+        rollouts = sample_groups(model, engine, prompts, scorer, cfg, step)
+        metrics = dict(rollouts.metrics)
+        if rollouts.teaches:
+            points = noised([best(part, cfg.group) for part in rollouts.parts], cfg, step, engine.rank)
             metrics |= learn(engine, points, lambda p: loss(model, p), cfg.updates)  # (H2)
         yield Step(step, metrics)

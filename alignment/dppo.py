@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from alignment import grpo
-from alignment.groups import Judge, Prompts
-from alignment.grpo import Grpo, Micro, anchored, asked_again
+from alignment.groups import Prompts, ScoringPool
+from alignment.grpo import Grpo, Micro, policy_now, with_kl
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.flow import Gaussian
@@ -44,7 +44,7 @@ def open_terms(ratio_B: Tensor, advantage_B: Tensor, divergence_B: Tensor, most:
 
 def loss(model: FlowModel, m: Micro, cfg: Grpo) -> tuple[Tensor, dict[str, Tensor]]:
     """(O3) for one stochastic step of some samples."""
-    now = asked_again(model, m, cfg)
+    now = policy_now(model, m, cfg)
     ratio = torch.exp(now.log_prob(m.transition.next_BSC) - m.transition.log_prob_B)  # (G2)
     with torch.no_grad():
         divergence = now.kl(Gaussian(m.transition.mean_BSC, now.std))  # (O1)
@@ -56,11 +56,11 @@ def loss(model: FlowModel, m: Micro, cfg: Grpo) -> tuple[Tensor, dict[str, Tenso
         "clip_share": 1.0 - counts.mean(),
         "divergence": divergence.mean(),
     }
-    return anchored(model, m, cfg, now, total, metrics)
+    return with_kl(model, m, cfg, now, total, metrics)
 
 
 def train(
-    model: FlowModel, engine: Engine, prompts: Prompts, judge: Judge, cfg: Dppo, start: int = 0
+    model: FlowModel, engine: Engine, prompts: Prompts, scorer: ScoringPool, cfg: Dppo, start: int = 0
 ) -> Iterator[Step]:
     """Yields after every rollout and its updates: those of Flow-GRPO with (O3)."""
-    yield from grpo.train(model, engine, prompts, judge, cfg, start, loss)
+    yield from grpo.train(model, engine, prompts, scorer, cfg, start, loss)

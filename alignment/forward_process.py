@@ -84,6 +84,6 @@ def error(v_BSC: Tensor, point: Point) -> Tensor:
     return (v_BSC - point.target_BSC).square().mean((1, 2))
 
 
-def apart(v_BSC: Tensor, other_BSC: Tensor, point: Point) -> Tensor:
+def velocity_distance(v_BSC: Tensor, other_BSC: Tensor, point: Point) -> Tensor:
     """Mean squared distance of two velocities over the samples that teach."""
     return (point.weight_B * (v_BSC - other_BSC).square().mean((1, 2))).mean()

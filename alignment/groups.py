@@ -1,6 +1,6 @@
 """Groups of pictures that the model drew itself, judged and compared: where every online algorithm begins.
 
-For each of P prompts G pictures are drawn (alignment/trajectory.py), each group is sent to the judge as soon as it is
+For each of P prompts G pictures are drawn (alignment/trajectory.py), each group is sent to the scorer as soon as it is
 decoded, and what came out better than the rest of its group is worth more (alignment/advantages.py). With `tries` above
 1 further prompts are drawn, within that bound, while too many groups of an update have no spread.
 
@@ -97,7 +97,7 @@ class Groups:
             raise ValueError(f"raw_spread divides by one spread of raw rewards: it does not go with {other}")
 
 
-class Judge(Protocol):
+class ScoringPool(Protocol):
     """Scores pictures elsewhere while the trainer goes on."""
 
     def submit(self, prompts: Sequence[Prompt], images_B3HW: object) -> Future[Scores]:
@@ -123,7 +123,7 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Rollouts:
     """Holds this rank's images of an update, and metrics over the images of all ranks."""
 
     parts: tuple[Part, ...]
@@ -132,18 +132,20 @@ class Drawn:
     """whether anything does, on any rank"""
 
 
-def send(model: FlowModel, judge: Judge, prompts: Sequence[Prompt], x0_BSC: Tensor, group: int) -> list[Future[Scores]]:
-    """Each group is sent to the judge as soon as it is decoded; one future a group."""
+def send(
+    model: FlowModel, scorer: ScoringPool, prompts: Sequence[Prompt], x0_BSC: Tensor, group: int
+) -> list[Future[Scores]]:
+    """Each group is sent to the scorer as soon as it is decoded; one future a group."""
     waiting = []
     for i in range(0, len(prompts), group):
-        waiting.append(judge.submit(prompts[i : i + group], pixels(model, x0_BSC[i : i + group])))
+        waiting.append(scorer.submit(prompts[i : i + group], pixels(model, x0_BSC[i : i + group])))
     return waiting
 
 
 def explore(
-    model: FlowModel, judge: Judge, chosen: Sequence[Prompt], cfg: Groups, step: int, rank: int, first: int = 0
+    model: FlowModel, scorer: ScoringPool, chosen: Sequence[Prompt], cfg: Groups, step: int, rank: int, first: int = 0
 ) -> tuple[list[Trajectory], Tensor]:
-    """Rollouts of `micro` pictures each and their rewards [B, K]: judged while the next are drawn.
+    """Rollouts of `micro` pictures each and their rewards [B, K]: scored while the next are sampled.
 
     `first` is the number of groups of the update that were drawn before; it seeds the noise.
     """
@@ -152,12 +154,14 @@ def explore(
         few = chosen[part : part + cfg.micro // cfg.group]
         texts = [prompt.text for prompt in few]
         one = rollout(model, texts, cfg.group, cfg.sampler, cfg.walk, cfg.seed, step, rank, first + part)
-        waiting += send(model, judge, [prompt for prompt in few for _ in range(cfg.group)], one.x0_BSC, cfg.group)
+        waiting += send(model, scorer, [prompt for prompt in few for _ in range(cfg.group)], one.x0_BSC, cfg.group)
         trajectories.append(one)
     return trajectories, reward_table(concatenate([future.result() for future in waiting]), cfg.parts)
 
 
-def draw(model: FlowModel, engine: Engine, prompts: Prompts, judge: Judge, cfg: Groups, step: int) -> Drawn:
+def sample_groups(
+    model: FlowModel, engine: Engine, prompts: Prompts, scorer: ScoringPool, cfg: Groups, step: int
+) -> Rollouts:
     """The pictures of update `step`: a pure function of it and of the weights.
 
     Every rank sees all rewards, so that spread, share that teaches and number of tries are the same everywhere.
@@ -169,7 +173,7 @@ def draw(model: FlowModel, engine: Engine, prompts: Prompts, judge: Judge, cfg: 
     while True:
         place = (step * W + engine.rank) * cfg.tries + len(tables)
         chosen = prompts.batch(place, cfg.prompts)
-        trajectories, reward_BK = explore(model, judge, chosen, cfg, step, engine.rank, len(tables) * cfg.prompts)
+        trajectories, reward_BK = explore(model, scorer, chosen, cfg, step, engine.rank, len(tables) * cfg.prompts)
         found += trajectories
         tables.append(engine.gather(reward_BK.to(engine.device)).view(W, keep, cfg.micro, -1))
         reward_BK = torch.cat(tables, 1).flatten(0, 2)
@@ -188,8 +192,8 @@ def draw(model: FlowModel, engine: Engine, prompts: Prompts, judge: Judge, cfg: 
         shares(teaches_PG.any(1)).view(W, keep, few)[engine.rank],
         strict=True,
     )
-    metrics = told(cfg, step, reward_BK, spread_PG, len(tables))
-    return Drawn(tuple(Part(*one) for one in mine), metrics, bool(teaches_PG.any()))
+    metrics = rollout_metrics(cfg, step, reward_BK, spread_PG, len(tables))
+    return Rollouts(tuple(Part(*one) for one in mine), metrics, bool(teaches_PG.any()))
 
 
 def compared(reward_PG: Tensor, cfg: Groups) -> tuple[Tensor, Tensor]:
@@ -212,7 +216,7 @@ def learn(engine: Engine, micros: Sequence[Micro], loss: Loss[Micro], updates: i
     return {**begun, **last}
 
 
-def told(cfg: Groups, step: int, reward_BK: Tensor, teaches_PG: Tensor, tries: int) -> dict[str, float]:
+def rollout_metrics(cfg: Groups, step: int, reward_BK: Tensor, teaches_PG: Tensor, tries: int) -> dict[str, float]:
     """Returns the metrics of all sampled images: the rewards of the groups that teach alone would flatter."""
     value_B = reward_BK[:, 0] if not cfg.parts else (reward_BK * reward_BK.new_tensor([w for _, w in cfg.parts])).sum(1)
     return {

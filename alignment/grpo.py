@@ -23,7 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from alignment.groups import Groups, Judge, Prompts, draw, learn
+from alignment.groups import Groups, Prompts, ScoringPool, learn, sample_groups
 from alignment.trajectory import Trajectory, Transition, policy
 from base_model import flow
 from base_model.engine.engine import Engine
@@ -67,21 +67,21 @@ class Micro(NamedTuple):
 Loss = Callable[[FlowModel, Micro, Grpo], tuple[Tensor, dict[str, Tensor]]]
 
 
-def asked_again(model: FlowModel, m: Micro, cfg: Grpo) -> flow.Gaussian:
+def policy_now(model: FlowModel, m: Micro, cfg: Grpo) -> flow.Gaussian:
     """The distribution that the model now has where the sample took its step."""
     one_a_row = slice(None, None, m.transition.copies)
     cond, uncond = m.trajectory.cond.take(one_a_row), m.trajectory.uncond.take(one_a_row)
     return policy(model, m.transition, cond, uncond, cfg.sampler, cfg.walk)
 
 
-def anchored(
+def with_kl(
     model: FlowModel, m: Micro, cfg: Grpo, now: flow.Gaussian, total: Tensor, metrics: dict[str, Tensor]
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Adds beta times the KL to the reference to `total`, where there is a reference."""
     if cfg.beta <= 0.0:
         return total, metrics
     with torch.no_grad(), model.reference() as reference:
-        before = asked_again(reference, m, cfg)
+        before = policy_now(reference, m, cfg)
     kl = (m.weight_B * now.kl(before)).mean()  # (G4)
     steps = [t.sigma - t.sigma_next for t in m.trajectory.transitions]
     unit = m.transition.sigma - m.transition.sigma_next if cfg.paper_compat else len(steps) / sum(steps)  # (G5)
@@ -90,27 +90,33 @@ def anchored(
 
 def loss(model: FlowModel, m: Micro, cfg: Grpo) -> tuple[Tensor, dict[str, Tensor]]:
     """(G3) for one stochastic step of some samples."""
-    now = asked_again(model, m, cfg)
+    now = policy_now(model, m, cfg)
     ratio = torch.exp(now.log_prob(m.transition.next_BSC) - m.transition.log_prob_B)  # (G2)
     clipped = ratio.clamp(1.0 - cfg.clip, 1.0 + cfg.clip)
     objective = torch.minimum(ratio * m.advantage_B, clipped * m.advantage_B)
     total = -(m.weight_B * objective).mean()  # (G3)
     gap = (ratio.detach() - 1.0).abs()
     metrics = {"ratio": ratio.detach().mean(), "ratio_gap": gap.max(), "clip_share": (gap > cfg.clip).float().mean()}
-    return anchored(model, m, cfg, now, total, metrics)
+    return with_kl(model, m, cfg, now, total, metrics)
 
 
 def train(
-    model: FlowModel, engine: Engine, prompts: Prompts, judge: Judge, cfg: Grpo, start: int = 0, loss: Loss = loss
+    model: FlowModel,
+    engine: Engine,
+    prompts: Prompts,
+    scorer: ScoringPool,
+    cfg: Grpo,
+    start: int = 0,
+    loss: Loss = loss,
 ) -> Iterator[Step]:
     """Yields after every rollout and its updates; a variant is another `loss`."""
     for step in range(start, cfg.steps):
-        drawn = draw(model, engine, prompts, judge, cfg, step)  # (G1)
-        metrics = dict(drawn.metrics)
-        if drawn.teaches:
+        rollouts = sample_groups(model, engine, prompts, scorer, cfg, step)  # (G1)
+        metrics = dict(rollouts.metrics)
+        if rollouts.teaches:
             micros = [
                 Micro(part.trajectory, transition, part.advantage_B, part.weight_B)
-                for part in drawn.parts
+                for part in rollouts.parts
                 for transition in part.trajectory.transitions
             ]
             metrics |= learn(engine, micros, lambda m: loss(model, m, cfg), cfg.updates)

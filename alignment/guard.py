@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from alignment import grpo
-from alignment.groups import Judge, Prompts
-from alignment.grpo import Grpo, Micro, anchored, asked_again
+from alignment.groups import Prompts, ScoringPool
+from alignment.grpo import Grpo, Micro, policy_now, with_kl
 from alignment.trajectory import Transition
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
@@ -52,7 +52,7 @@ def step_weight(m: Micro) -> float:
 
 def loss(model: FlowModel, m: Micro, cfg: Grpo) -> tuple[Tensor, dict[str, Tensor]]:
     """(Q3) for one stochastic step of some samples."""
-    now = asked_again(model, m, cfg)
+    now = policy_now(model, m, cfg)
     log_rho = log_ratio(now, m.transition)  # (Q1)
     ratio = torch.exp(log_rho)
     clipped = ratio.clamp(1.0 - cfg.clip, 1.0 + cfg.clip)
@@ -65,11 +65,11 @@ def loss(model: FlowModel, m: Micro, cfg: Grpo) -> tuple[Tensor, dict[str, Tenso
         "clip_share": (gap > cfg.clip).float().mean(),
         "log_ratio": log_rho.detach().mean(),
     }
-    return anchored(model, m, cfg, now, total, metrics)
+    return with_kl(model, m, cfg, now, total, metrics)
 
 
 def train(
-    model: FlowModel, engine: Engine, prompts: Prompts, judge: Judge, cfg: Guard, start: int = 0
+    model: FlowModel, engine: Engine, prompts: Prompts, scorer: ScoringPool, cfg: Guard, start: int = 0
 ) -> Iterator[Step]:
     """Yields after every rollout and its updates: those of Flow-GRPO with (Q3)."""
-    yield from grpo.train(model, engine, prompts, judge, cfg, start, loss)
+    yield from grpo.train(model, engine, prompts, scorer, cfg, start, loss)

@@ -23,8 +23,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from alignment.forward_process import Forward, Pictures, Point, apart, asked, noised
-from alignment.groups import Judge, Passes, Prompts, draw, learn
+from alignment.forward_process import Forward, Pictures, Point, asked, noised, velocity_distance
+from alignment.groups import Passes, Prompts, ScoringPool, learn, sample_groups
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.interface import FlowModel
@@ -84,26 +84,28 @@ def loss(model: FlowModel, m: Micro, cfg: Nft) -> tuple[Tensor, dict[str, Tensor
     metrics = {
         "towards": (p.weight_B * r * towards).detach().mean(),
         "mirrored": (p.weight_B * (1.0 - r) * mirrored).detach().mean(),
-        "moved": apart(v.detach(), m.old_BSC, p),
+        "moved": velocity_distance(v.detach(), m.old_BSC, p),
     }
     if cfg.beta > 0.0:
         with model.reference() as reference:
             (before,) = asked(reference, [p])
-        distance = apart(v, before, p)
+        distance = velocity_distance(v, before, p)
         total = total + cfg.beta * distance
         metrics["drift"] = distance.detach()
     return total, metrics
 
 
-def train(model: FlowModel, engine: Engine, prompts: Prompts, judge: Judge, cfg: Nft, start: int = 0) -> Iterator[Step]:
+def train(
+    model: FlowModel, engine: Engine, prompts: Prompts, scorer: ScoringPool, cfg: Nft, start: int = 0
+) -> Iterator[Step]:
     """Yields after every rollout and its updates."""
     for step in range(start, cfg.steps):
         with engine.averaged():  # the old policy (N5)
-            drawn = draw(model, engine, prompts, judge, cfg, step)
-            pictures = [Pictures(one.x0_BSC, one.cond, advantage, w) for one, advantage, w, _ in drawn.parts]
+            rollouts = sample_groups(model, engine, prompts, scorer, cfg, step)
+            pictures = [Pictures(one.x0_BSC, one.cond, advantage, w) for one, advantage, w, _ in rollouts.parts]
             points = noised(pictures, cfg, step, engine.rank)
             micros = [Micro(*both) for both in zip(points, asked(model, points), strict=True)]
-        metrics = dict(drawn.metrics)
-        if drawn.teaches:
+        metrics = dict(rollouts.metrics)
+        if rollouts.teaches:
             metrics |= learn(engine, micros, lambda m: loss(model, m, cfg), cfg.updates)
         yield Step(step, metrics)

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from alignment import dpo
 from alignment.best_of_n import best_rows
 from alignment.forward_process import Forward
-from alignment.groups import Judge, Part, Passes, Prompts, draw, learn
+from alignment.groups import Part, Passes, Prompts, ScoringPool, learn, sample_groups
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.flow import logit_normal
@@ -109,14 +109,14 @@ def before(model: FlowModel, engine: Engine, pairs: Sequence[dpo.Micro], follow:
 
 
 def train(
-    model: FlowModel, engine: Engine, prompts: Prompts, judge: Judge, cfg: OnlineDpo, start: int = 0
+    model: FlowModel, engine: Engine, prompts: Prompts, scorer: ScoringPool, cfg: OnlineDpo, start: int = 0
 ) -> Iterator[Step]:
     """Yields after every rollout and its updates."""
     for step in range(start, cfg.steps):
-        drawn = draw(model, engine, prompts, judge, cfg, step)
-        metrics = dict(drawn.metrics)
-        if drawn.teaches:
-            pairs = paired(drawn.parts, cfg, step, engine.rank)
+        rollouts = sample_groups(model, engine, prompts, scorer, cfg, step)
+        metrics = dict(rollouts.metrics)
+        if rollouts.teaches:
+            pairs = paired(rollouts.parts, cfg, step, engine.rank)
             then = before(model, engine, [micro for micro, _ in pairs], cfg.follow)
             micros = [Micro(micro, b, weight) for (micro, weight), b in zip(pairs, then, strict=True)]
             metrics |= learn(engine, micros, lambda m: loss(model, m, cfg), cfg.updates)

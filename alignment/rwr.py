@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from alignment.forward_process import Forward, Pictures, Point, error, noised
-from alignment.groups import Judge, Passes, Prompts, draw, learn
+from alignment.groups import Passes, Prompts, ScoringPool, learn, sample_groups
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.interface import FlowModel
@@ -51,14 +51,16 @@ def loss(model: FlowModel, p: Point) -> tuple[Tensor, dict[str, Tensor]]:
     return (p.weight_B * error_B).mean(), {"flow_error": error_B.detach().mean(), "weight_most": p.weight_B.max()}
 
 
-def train(model: FlowModel, engine: Engine, prompts: Prompts, judge: Judge, cfg: Rwr, start: int = 0) -> Iterator[Step]:
+def train(
+    model: FlowModel, engine: Engine, prompts: Prompts, scorer: ScoringPool, cfg: Rwr, start: int = 0
+) -> Iterator[Step]:
     """Yields after every rollout and its updates."""
     for step in range(start, cfg.steps):
-        drawn = draw(model, engine, prompts, judge, cfg, step)
-        metrics = dict(drawn.metrics)
-        if drawn.teaches:
+        rollouts = sample_groups(model, engine, prompts, scorer, cfg, step)
+        metrics = dict(rollouts.metrics)
+        if rollouts.teaches:
             pictures = []
-            for one, advantage, w, _ in drawn.parts:
+            for one, advantage, w, _ in rollouts.parts:
                 by_group = advantage.view(-1, cfg.group), w.view(-1, cfg.group) > 0.0
                 weights = regression_weights(*by_group, cfg.temperature).flatten()  # (R1)
                 pictures.append(Pictures(one.x0_BSC, one.cond, advantage, w * weights))

@@ -45,7 +45,7 @@ class Disagreement:
         return sum(self.votes)
 
     @property
-    def apart(self) -> float:
+    def distance(self) -> float:
         """How far the rewards are from each other."""
         known = [g for g in self.gap.values() if math.isfinite(g)]
         return max(known) - min(known) if len(known) > 1 else 0.0
@@ -102,7 +102,7 @@ def chosen(
         and all(word in row.prompt.text.lower() for word in wanted)
     ]  # fmt: skip
     keys: dict[str, Any] = {
-        SORTS[0]: lambda r: -r.against(reward), SORTS[1]: lambda r: -r.apart, SORTS[2]: lambda r: r.answers,
+        SORTS[0]: lambda r: -r.against(reward), SORTS[1]: lambda r: -r.distance, SORTS[2]: lambda r: r.answers,
         SORTS[3]: lambda r: r.prompt.text,
     }  # fmt: skip
     return sorted(kept, key=keys[sort])

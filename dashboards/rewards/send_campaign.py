@@ -27,7 +27,9 @@ def send(store: Store, actor: int, name: str, rows: Sequence[Disagreement], fold
     if not rows:
         raise ValueError("no pair is chosen; choose at least one")
     items = [
-        Item(row.prompt, (_stored(store, row.left, folder), _stored(store, row.right, folder)), disagreement=row.apart)
+        Item(
+            row.prompt, (_stored(store, row.left, folder), _stored(store, row.right, folder)), disagreement=row.distance
+        )
         for row in rows
     ]
     there = {c.name for c in campaigns.listed(store, actor)}

@@ -82,7 +82,7 @@ def measure(options: Options) -> dict[str, list[float]]:
     return took
 
 
-def told(options: Options, medians: Mapping[str, float]) -> list[str]:
+def table_lines(options: Options, medians: Mapping[str, float]) -> list[str]:
     """The table of the race by these times; its curves go to `options.picture`."""
     assert options.sweep is not None
     seeds = [int(seed) for seed in options.seeds.split(",")]
@@ -107,7 +107,7 @@ def main() -> None:
     for name, median in medians.items():
         print(f"{name:24s} {median:17.2f} {min(took[name]):7.2f} {max(took[name]):6.2f} {first / median:14.2f}")
     if options.sweep:
-        print("\n".join(told(options, medians)))
+        print("\n".join(table_lines(options, medians)))
     print(json.dumps({"seconds": medians}))
 
 

@@ -46,26 +46,26 @@ PARTS, SCORES = "pairs_parts", "scores.json"
 
 def make_pairs(
     model: FlowModel, plan: PairPlan, folder: Path, judge: ScorerPool, bar: Progress, origin: str = "",
-    rank: int = 0, ranks: int = 1, meet: Callable[[], None] = lambda: None,
+    rank: int = 0, ranks: int = 1, barrier: Callable[[], None] = lambda: None,
 ) -> Path:  # fmt: skip
     """Write `folder`/pairs.jsonl unless it is there. Raises ValueError when no prompt gave a pair.
 
-    With several processes call it on every rank, with a `meet` that waits for all: each draws its share of the chunks
+    With several processes call it on every rank, with a `barrier` for all: each draws its share of the chunks
     into the folder that all share. Parts of an interrupted call are used again if plan, judge and `origin`, which
     names the model, are the same.
     """
     target = folder / PAIRS
     done = target.exists()
-    meet()  # nobody may write the pairs before all have looked
+    barrier()  # nobody may write the pairs before all have looked
     if done:
         return target
     prompts = make_prompts(plan.prompts)
     mark = {"plan": repr(plan), "judge": judge.name, "origin": origin}
     parts = [folder / PARTS / f"{first:06d}" for first in range(0, len(prompts), CHUNK)]
     missing = [chunk for chunk, part in enumerate(parts) if not _is_whole(part, mark)]
-    meet()  # nobody may write a part before all have listed what is missing
+    barrier()  # nobody may write a part before all have listed what is missing
     waiting: list[tuple[int, list[Prompt], torch.Tensor, np.ndarray, Future[Scores]]] = []
-    for turn in range(0, len(missing), ranks):  # all meet after each, so nobody waits longer than for a chunk
+    for turn in range(0, len(missing), ranks):  # all barrier after each, so nobody waits longer than for a chunk
         for chunk in missing[turn : turn + ranks][rank : rank + 1]:
             first = chunk * CHUNK
             few = prompts[first : first + CHUNK]
@@ -75,13 +75,13 @@ def make_pairs(
             bar.note(f"pairs: {min(first + CHUNK, len(prompts))} of {len(prompts)} prompts drawn")
         while len(waiting) > 1:  # the judge works on one chunk while the next is drawn
             _write_part(plan, folder, judge, mark, *waiting.pop(0))
-        meet()
+        barrier()
     for one in waiting:
         _write_part(plan, folder, judge, mark, *one)
-    meet()
+    barrier()
     if rank == 0:
         _merge(plan, folder, parts, len(prompts))
-    meet()
+    barrier()
     return target
 
 

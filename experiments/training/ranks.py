@@ -38,7 +38,7 @@ def ranks_of(experiment: Experiment) -> int:
     return int(os.environ.get("WORLD_SIZE", "1")) if experiment.engine == "deepspeed" else 1
 
 
-def meet(experiment: Experiment) -> None:
+def barrier(experiment: Experiment) -> None:
     """Wait for all ranks; nothing in a run of one process."""
     if experiment.engine == "deepspeed":
         from base_model.engine.engine_deepspeed import start_processes

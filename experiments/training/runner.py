@@ -44,7 +44,7 @@ from experiments.record.record import RunRecord
 from experiments.record.recorded_settings import rebuild
 from experiments.record.whole_files import plain
 from experiments.training.finish import agreed_checkpoint, finished_model
-from experiments.training.ranks import Onlooker, Termination, make_engine, meet, rank_of, ranks_of
+from experiments.training.ranks import Onlooker, Termination, barrier, make_engine, rank_of, ranks_of
 from experiments.training.start_from import always_takes_images, open_either, starting_weights
 from experiments.training.watch import Watch, in_force
 from preference_data.prompts import PromptSet
@@ -99,7 +99,7 @@ def updates(
     else:
         if engine.rank == 0:
             save_vae(model.vae, folder / "encoder.safetensors")
-        meet(experiment)
+        barrier(experiment)
         data = LatentStream(required(experiment, experiment.data, "data"), folder / "encoder.safetensors")
         if isinstance(data.stream, TextStream) and data.stream.limit:
             yield loop(model, engine, KeptLatents(data), cfg, start)
@@ -121,7 +121,7 @@ def encode_ahead(model: QwenImage | QwenImageVAE, experiment: Experiment, folder
     texts = [*dict.fromkeys([*known, *looked_at, model.text.nothing])]
     if experiment.engine == "deepspeed":
         model.text.encode_ahead(texts[rank_of(experiment) :: ranks_of(experiment)])
-        meet(experiment)
+        barrier(experiment)
     model.text.encode_ahead(texts)
     model.text.close()
 
@@ -143,10 +143,10 @@ def open_record(experiment: Experiment, folder: Path, parent: Path | None) -> Ru
     """
     settings = {"experiment": laid_out(experiment), "parent": os.path.relpath(parent, folder) if parent else ""}
     if rank_of(experiment):
-        meet(experiment)
+        barrier(experiment)
         return Onlooker.read(folder)
     record = RunRecord.open(folder, settings, CHANGEABLE, lambda config: plain(rebuild(config)))
-    meet(experiment)
+    barrier(experiment)
     return record
 
 
@@ -173,7 +173,7 @@ def run(
         encode_ahead(model, experiment, folder)
         if experiment.algorithm.learns_from == "pairs":
             answered = has_answers(folder)
-            meet(experiment)  # rank 0 may write the pairs only when all have looked
+            barrier(experiment)  # rank 0 may write the pairs only when all have looked
             if not answered:
                 draw_pairs(model, experiment, folder, pool, bar)
         engine = equip_engine(experiment, model)
@@ -185,7 +185,9 @@ def run(
 def draw_pairs(model: QwenImage, experiment: Experiment, folder: Path, pool: ScorerPool | None, bar: Progress) -> None:
     """Draw the pairs of a DPO stage, each rank its share."""
     plan, judge = required(experiment, experiment.pairs, "pairs"), required(experiment, pool, "judge")
-    make_pairs(model, plan, folder, judge, bar, "", rank_of(experiment), ranks_of(experiment), lambda: meet(experiment))
+    make_pairs(
+        model, plan, folder, judge, bar, "", rank_of(experiment), ranks_of(experiment), lambda: barrier(experiment)
+    )
 
 
 def audience(experiment: Experiment) -> TextIO | None:
@@ -217,7 +219,7 @@ def finish(
     if engine.rank == 0:
         whole = finished_model(model, last, lambda: starting_weights(experiment, parent))
         save_atomically(folder / "model", lambda place: save(whole, experiment, place))
-    meet(experiment)
+    barrier(experiment)
 
 
 def resume(engine: Engine, folder: Path, record: RunRecord, bar: Progress) -> int:

@@ -106,7 +106,7 @@ class Watch:
         raised, loop = self._alarms(step, now) if self._measures else ([], {})
         # on other ranks than 0 the worst pictures are all that is known of an alarm
         worst = self._agree([list(alarm.worst[: self._plan.evidence]) for alarm in raised])
-        after = acted(experiment, self._plan) if worst else experiment
+        after = after_alarm(experiment, self._plan) if worst else experiment
         starts = [self._drawn_at_start(rows) for rows in worst]
         if self._measures:
             line: dict[str, Any] = {name: mean(values) for name, values in {**now, **loop}.items()}
@@ -233,7 +233,7 @@ def check(experiment: Experiment, plan: MonitorPlan) -> None:
         raise ValueError(f"monitors: {held_in.pop()!r} is what is trained on, so it cannot be a held-out reward too")
 
 
-def acted(experiment: Experiment, plan: MonitorPlan) -> Experiment | None:
+def after_alarm(experiment: Experiment, plan: MonitorPlan) -> Experiment | None:
     """Returns the experiment to go on with after an alarm; None where training ends."""
     if plan.on_alarm == "stop":
         return None

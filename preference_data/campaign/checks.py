@@ -63,13 +63,13 @@ def attention(items: Sequence[Item], pictures: PictureFolder, share: float, seed
     for item in chance.sample(pairs, count):
         side = chance.randrange(2)
         good = item.pictures[side]
-        bad = spoilt(good, pictures, chance.getrandbits(32))
+        bad = corrupted(good, pictures, chance.getrandbits(32))
         names = (item.labels[side], SPOILT) if item.labels else ()
         made.append(Item(item.prompt, (good, bad), "attention", good.sha256, item.reference, labels=names))
     return made
 
 
-def spoilt(picture: ImageRef, pictures: PictureFolder, seed: int) -> ImageRef:
+def corrupted(picture: ImageRef, pictures: PictureFolder, seed: int) -> ImageRef:
     """A copy whose tiles are moved about and mixed with noise: nobody who looks prefers it."""
     random_ = np.random.default_rng(seed)
     pixels = read_image(pictures.path(picture.sha256))

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from preference_data.exchange.formats import containers
 from preference_data.exchange.formats.plain import JSONL
-from preference_data.exchange.formats.preference_format import UNKNOWN, Format, Incoming, Said, told
+from preference_data.exchange.formats.preference_format import UNKNOWN, Format, Incoming, Said, reason_of
 from preference_data.exchange.formats.table import find
 from preference_data.exchange.formats.values import check, details
 from preference_data.exchange.importing import pair_key
@@ -164,7 +164,7 @@ def _read_file(
             _check_once(one, seen, f"{unit} {number}")
             found.judgements.append(one)
         except WRONG as error:
-            problems.append((number, told(error)))
+            problems.append((number, reason_of(error)))
     if problems and not options.skip_malformed:
         raise Malformed(path, sorted(problems), unit)
     found.left_out += sorted(problems)

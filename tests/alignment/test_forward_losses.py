@@ -19,7 +19,7 @@ from alignment import awm, best_of_n, dpo, nft, online_dpo, rwr
 from alignment.awm import Awm
 from alignment.best_of_n import BestOfN, best_rows
 from alignment.forward_process import Forward, Pictures, Point, noised
-from alignment.groups import Drawn, draw
+from alignment.groups import Rollouts, sample_groups
 from alignment.nft import Nft
 from alignment.online_dpo import OnlineDpo
 from alignment.rwr import Rwr, regression_weights
@@ -209,9 +209,9 @@ def test_the_best_is_the_first_of_the_best_that_were_judged():
     assert 8 <= int(best_rows(advantage, weight, 4)[2]) < 12
 
 
-def drawn_by(cfg: Forward, judge: Judged) -> Drawn:
+def drawn_by(cfg: Forward, judge: Judged) -> Rollouts:
     model = tiny_model()
-    return draw(model, Watching(model), PROMPTS, judge, cfg, 0)
+    return sample_groups(model, Watching(model), PROMPTS, judge, cfg, 0)
 
 
 def test_only_the_best_of_each_group_is_fitted():
@@ -239,7 +239,7 @@ def test_online_dpo_is_dpo_on_the_best_and_the_worst():
     engine = Watching(model)
     (step,) = online_dpo.train(model, engine, PROMPTS, listed(SPREAD[0], SPREAD[1], [1.0, math.nan, 0.0, 2.0]), cfg)
     model = moved()
-    (part,) = draw(
+    (part,) = sample_groups(
         model, Watching(model), PROMPTS, listed(SPREAD[0], SPREAD[1], [1.0, math.nan, 0.0, 2.0]), cfg, 0
     ).parts
     assert len(engine.micros) == 2

@@ -14,7 +14,7 @@ import torch
 
 from alignment import best_of_n, online_dpo
 from alignment.best_of_n import BestOfN
-from alignment.groups import Drawn, Groups, draw
+from alignment.groups import Groups, Rollouts, sample_groups
 from alignment.online_dpo import OnlineDpo
 from alignment.trajectory import Walk
 from base_model.sample import Sampler
@@ -25,9 +25,9 @@ FLAT = [0.5] * G
 TINY = Groups(steps=1, prompts=2, group=G, micro=G, sampler=Sampler(steps=3), walk=Walk(window=1, within=2))
 
 
-def drawn(cfg: Groups, judge: Judged, step: int = 0, rank: int = 0, others: torch.Tensor | None = None) -> Drawn:
+def drawn(cfg: Groups, judge: Judged, step: int = 0, rank: int = 0, others: torch.Tensor | None = None) -> Rollouts:
     model = tiny_model()
-    return draw(model, Watching(model, rank, others), PROMPTS, judge, cfg, step)
+    return sample_groups(model, Watching(model, rank, others), PROMPTS, judge, cfg, step)
 
 
 def test_a_full_update_is_drawn_once():
@@ -156,7 +156,7 @@ def test_every_rank_keeps_its_own_fullest():
 
     model = tiny_model()
     engine = TwoRanks(model, 1, theirs)
-    found = draw(model, engine, PROMPTS, engine_judge, replace(TINY, tries=2), 0)
+    found = sample_groups(model, engine, PROMPTS, engine_judge, replace(TINY, tries=2), 0)
     asked = [prompts[0].text for prompts, _ in engine_judge.asked]
     kept = [part.trajectory.cond.text_BLD for part in found.parts]
     for text, prompt in zip(kept, (asked[0], asked[2]), strict=True):

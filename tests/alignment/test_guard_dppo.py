@@ -63,7 +63,7 @@ def test_guards_log_ratio_is_zero_on_policy(kernel, noise):
     for i in (0, 1, 2):
         m = micro(0.4, kernel, noise, B=B, i=i)
         cfg = settings(Guard, kernel, noise)
-        now = grpo.asked_again(Line(1.4, 0.4), m, cfg)
+        now = grpo.policy_now(Line(1.4, 0.4), m, cfg)
         delta = float((now.mean_BSC - m.transition.mean_BSC).detach().mean())
         centred = guard.log_ratio(now, m.transition).detach()
         plain = (now.log_prob(m.transition.next_BSC) - m.transition.log_prob_B).detach()

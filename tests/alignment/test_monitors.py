@@ -25,7 +25,7 @@ from experiments.record.record import RunRecord, read_metrics, read_monitors, re
 from experiments.report.report import write_report
 from experiments.training.ranks import Onlooker, of_rank_0
 from experiments.training.runner import run
-from experiments.training.watch import Watch, acted, check, in_force
+from experiments.training.watch import Watch, after_alarm, check, in_force
 from rewards.parse import named_reward
 from rewards.scores import Scores
 from rewards.serving.flat_groups import SpreadMeter
@@ -319,11 +319,13 @@ def test_a_silent_run_says_so_in_its_report(whole: Path) -> None:
 def test_alarms_change_settings_once_each() -> None:
     experiment = tiny_hacking(plan=replace(PLAN, on_alarm="raise_beta"))
     assert experiment.monitors is not None
-    once = acted(experiment, experiment.monitors)
+    once = after_alarm(experiment, experiment.monitors)
     assert once is not None and isinstance(once.algorithm, Grpo) and once.algorithm.beta == 0.01
-    twice = acted(once, experiment.monitors)
+    twice = after_alarm(once, experiment.monitors)
     assert twice is not None and twice.algorithm == replace(experiment.algorithm, beta=0.02)
-    assert acted(experiment, PLAN) is experiment and acted(experiment, replace(PLAN, on_alarm="stop")) is None
+    assert (
+        after_alarm(experiment, PLAN) is experiment and after_alarm(experiment, replace(PLAN, on_alarm="stop")) is None
+    )
 
 
 def test_plans_that_cannot_be_followed_are_refused(tmp_path: Path) -> None:

@@ -62,7 +62,9 @@ def _case(actor: int, campaign: int) -> None:
         st.info(lead(language, "blind_first"), icon=":material/visibility_off:")
         _buttons(actor, case.view, language, None)
         return
-    st.info(lead(language, "your_blind").format(outcome=told(case.blind, language)), icon=":material/visibility:")
+    st.info(
+        lead(language, "your_blind").format(outcome=decision_text(case.blind, language)), icon=":material/visibility:"
+    )
     _revealed(actor, case, language)
     with st.container(horizontal=True, key="details_reasons", vertical_alignment="center"):
         st.caption(lead(language, "reason"), width="content")
@@ -79,7 +81,7 @@ def _case(actor: int, campaign: int) -> None:
 def _revealed(actor: int, case: Case, language: str) -> None:
     st.caption(lead(language, "opinions"))
     st.dataframe([
-        {lead(language, "annotator"): o.pseudonym, say(language, "answer"): told(o.given, language),
+        {lead(language, "annotator"): o.pseudonym, say(language, "answer"): decision_text(o.given, language),
          say(language, "reasons"): ", ".join(annotation_page.reason(tag, language) for tag in o.given.tags),
          say(language, "note_said"): o.given.rationale}
         for o in case.opinions
@@ -91,7 +93,7 @@ def _revealed(actor: int, case: Case, language: str) -> None:
     ocr_evidence.show(case.view, readings, language)
 
 
-def told(given: Given, language: str) -> str:
+def decision_text(given: Given, language: str) -> str:
     """Says an answer in words."""
     words = say(language, given.outcome)
     if given.best is not None and given.worst is not None:

@@ -21,9 +21,9 @@ from preference_data.exchange.formats.preference_format import (
     either,
     extra,
     place,
+    reason_of,
     renamed,
     said,
-    told,
 )
 from preference_data.exchange.formats.values import whole
 from preference_data.exchange.judgements import Judgement
@@ -74,7 +74,7 @@ def spread(
                     yield from _ranked(waiting.pop(before), problems)
             waiting[group].append((number, row))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            problems.append((number, told(error)))
+            problems.append((number, reason_of(error)))
     for members in waiting.values():
         yield from _ranked(members, problems)
 
@@ -108,7 +108,7 @@ def _ranked(members: Sequence[tuple[int, Row]], problems: Problems) -> Iterator[
                                  "with --fields image=NAME")  # fmt: skip
             good.append((number, row, whole(row["rank"], "rank")))
         except (ValueError, KeyError) as error:
-            problems.append((number, told(error)))
+            problems.append((number, reason_of(error)))
     if len(members) == 1:
         problems.append(
             (members[0][0], f"prompt_id {members[0][1]['prompt_id']} has one picture only; a rank compares")

@@ -30,9 +30,9 @@ from preference_data.exchange.formats.preference_format import (
     extra,
     file,
     place,
+    reason_of,
     renamed,
     said,
-    told,
 )
 from preference_data.exchange.formats.values import duration, moment, who, written
 from preference_data.exchange.judgements import Judgement
@@ -99,7 +99,7 @@ def spread(
             for annotation in whole["annotations"]:
                 yield number, {**whole, "data": data, "annotations": [annotation], "outcome_tag": fields.get("outcome")}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            problems.append((number, told(error)))
+            problems.append((number, reason_of(error)))
 
 
 def _outcome(result: Sequence[Mapping[str, Any]], tag: str | None) -> str | None:

@@ -70,7 +70,7 @@ def one_each(
             problems.append((number, str(error)))
 
 
-def told(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """What is wrong with a row, in words."""
     if isinstance(error, KeyError):
         return f"the field {error} is missing"

@@ -61,13 +61,13 @@ def same(a: Path, b: Path) -> bool:
 
 def draw_together(folder: Path, ranks: int) -> int:
     """Every rank a thread; how often they met."""
-    barrier, met = threading.Barrier(ranks, timeout=20), []
+    gate, met = threading.Barrier(ranks, timeout=20), []
 
-    def meet():
-        met.append(barrier.wait())
+    def barrier():
+        met.append(gate.wait())
 
     threads = [
-        threading.Thread(target=draw, args=(folder,), kwargs={"rank": rank, "ranks": ranks, "meet": meet})
+        threading.Thread(target=draw, args=(folder,), kwargs={"rank": rank, "ranks": ranks, "barrier": barrier})
         for rank in range(ranks)
     ]
     for thread in threads:
