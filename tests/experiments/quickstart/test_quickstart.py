@@ -51,7 +51,8 @@ def check_interrupted(folder: Path, alone: Path, plan: Sequence[tuple[str, str, 
         assert done.returncode != 0, "it should have been interrupted"
         while status(folder / "control") == "running":  # the process beside needs a moment to see that it is alone
             time.sleep(0.1)
-        assert status(folder / stage) == "interrupted"
+        quick = stage == "control" and status(folder / stage) == "finished"  # done before it saw that it was alone
+        assert quick or status(folder / stage) == "interrupted"
     done = start(folder)
     assert done.returncode == 0, done.stderr
     assert scores(summary(folder)) == scores(summary(alone))
