@@ -5,7 +5,7 @@
     (W3)  L = - mean_i min(rho A, clip(rho, 1 - e, 1 + e) A) + g mean || v_theta - v_slow ||^2
 
 Xue et al., arXiv:2509.25050. Its gradient is that of pretraining, weighed by the advantage: what was good is fitted
-more, what was bad is fitted less. Old is the model that drew the pictures, so rho is exactly 1 before the first update.
+more, what was bad is fitted less. Old is the model that drew the images, so rho is exactly 1 before the first update.
 Slow is the engine's weight average (OptimConfig.ema_decay): the pull is towards where the policy has been of late.
 """
 
@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from alignment.forward_process import Forward, Pictures, Point, asked, error, noised, velocity_distance
+from alignment.forward_process import FinishedImages, Forward, Point, error, noised, velocities, velocity_distance
 from alignment.groups import Passes, Prompts, ScoringPool, learn, sample_groups
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
@@ -81,11 +81,11 @@ def train(
         rollouts = sample_groups(model, engine, prompts, scorer, cfg, step)
         metrics = dict(rollouts.metrics)
         if rollouts.teaches:
-            pictures = [Pictures(one.x0_BSC, one.cond, advantage, w) for one, advantage, w, _ in rollouts.parts]
-            points = noised(pictures, cfg, step, engine.rank)
-            old = [log_prob(v, p, cfg.power) for v, p in zip(asked(model, points), points, strict=True)]
+            images = [FinishedImages(one.x0_BSC, one.cond, advantage, w) for one, advantage, w, _ in rollouts.parts]
+            points = noised(images, cfg, step, engine.rank)
+            old = [log_prob(v, p, cfg.power) for v, p in zip(velocities(model, points), points, strict=True)]
             with engine.averaged():
-                slow = asked(model, points)
+                slow = velocities(model, points)
             micros = [Micro(*all_of_it) for all_of_it in zip(points, old, slow, strict=True)]
             metrics |= learn(engine, micros, lambda m: loss(model, m, cfg), cfg.updates)
         yield Step(step, metrics)

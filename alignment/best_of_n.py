@@ -1,10 +1,10 @@
-"""Best-of-n fine-tuning: the best picture of every group is fitted, the others are forgotten.
+"""Best-of-n fine-tuning: the best image of every group is fitted, the others are forgotten.
 
     (H1)  i* = argmax_i r_i within a group; of equally good ones the first that was drawn
     (H2)  L = mean over groups that teach of mean || v_theta(x, sigma, text) - (eps - x0_i*) ||^2        x as (X1)
 
 Also known as rejection-sampling fine-tuning or RAFT (Dong et al., arXiv:2304.06767). A baseline, cheap to learn from:
-one picture a group instead of all, so it can be seen at several noise levels. A group without spread has no best.
+one image a group instead of all, so it can be seen at several noise levels. A group without spread has no best.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from alignment.forward_process import Forward, Pictures, noised
+from alignment.forward_process import FinishedImages, Forward, noised
 from alignment.groups import Part, Passes, Prompts, ScoringPool, learn, sample_groups
 from alignment.rwr import loss
 from base_model.engine.engine import Engine
@@ -28,7 +28,7 @@ class BestOfN(Forward):
     """Settings of best-of-n fine-tuning."""
 
     levels: int = 4
-    """noise levels at which a best picture is learned from in an update"""
+    """noise levels at which a best image is learned from in an update"""
 
     def passes(self) -> Passes:
         """See `Groups.passes`."""
@@ -36,17 +36,17 @@ class BestOfN(Forward):
 
 
 def best_rows(advantage_B: Tensor, weight_B: Tensor, group: int) -> Tensor:
-    """(H1) [P]: the row of each group's best picture among the judged; of a group that teaches nothing, any row."""
+    """(H1) [P]: the row of each group's best image among the judged; of a group that teaches nothing, any row."""
     candidates = torch.where(weight_B > 0.0, advantage_B, -torch.inf).view(-1, group)
     first = torch.arange(len(candidates), device=candidates.device) * group
     return first + (candidates == candidates.amax(1, keepdim=True)).int().argmax(1)
 
 
-def best(part: Part, group: int) -> Pictures:
-    """The best pictures of a micro-batch, one a group; a group that teaches nothing weighs 0."""
+def best(part: Part, group: int) -> FinishedImages:
+    """The best images of a micro-batch, one a group; a group that teaches nothing weighs 0."""
     rows = best_rows(part.advantage_B, part.weight_B, group)
     x0 = part.trajectory.x0_BSC[rows]
-    return Pictures(x0, part.trajectory.cond.take(rows), part.advantage_B[rows], part.weight_P)
+    return FinishedImages(x0, part.trajectory.cond.take(rows), part.advantage_B[rows], part.weight_P)
 
 
 def train(

@@ -1,6 +1,6 @@
 """Diffusion-DPO for flows, offline on decided pairs.
 
-One sigma and one noise eps are shared by the preferred and the rejected picture of a pair:
+One sigma and one noise eps are shared by the preferred and the rejected image of a pair:
 
     (D1)  x^w = (1 - sigma) x0^w + sigma eps,   x^l = (1 - sigma) x0^l + sigma eps
     (D2)  e_theta(x) = mean || v_theta(x, sigma, text) - (eps - x0) ||^2,  e_ref likewise with the frozen reference
@@ -65,9 +65,9 @@ class Dpo:
 
 def shuffled_rows(N: int, step: int, size: int, seed: int) -> Tensor:
     """[size] rows of batch `step` of an endless sequence of shuffled passes: a pure function of its arguments."""
-    places = range(step * size, (step + 1) * size)
-    orders = {p: torch.randperm(N, generator=generator(seed, p, 0, "pairs")) for p in {i // N for i in places}}
-    return torch.stack([orders[i // N][i % N] for i in places])
+    indices = range(step * size, (step + 1) * size)
+    orders = {p: torch.randperm(N, generator=generator(seed, p, 0, "pairs")) for p in {i // N for i in indices}}
+    return torch.stack([orders[i // N][i % N] for i in indices])
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""Learning from finished pictures at noise levels of one's own: what the algorithms on the forward process share.
+"""Learning from finished images at noise levels of one's own: what the algorithms on the forward process share.
 
-    (X1)  x = (1 - sigma) x0 + sigma eps,  sigma = sigmoid(m + s n),  n ~ N(0, 1)      of pictures x0 that were drawn
+    (X1)  x = (1 - sigma) x0 + sigma eps,  sigma = sigmoid(m + s n),  n ~ N(0, 1)      of images x0 that were drawn
     (X2)  e_theta = mean || v_theta(x, sigma, text) - (eps - x0) ||^2                  a mean over latent dimensions
 
-How a picture was drawn plays no part: any solver, any number of steps, guided or not. Guidance is used to draw alone;
+How an image was drawn plays no part: any solver, any number of steps, guided or not. Guidance is used to draw alone;
 what learns is the conditional velocity, so that what guidance adds becomes the model's own.
 Shapes: B samples, S latent tokens, C channels.
 """
@@ -25,10 +25,10 @@ from base_model.seeding import generator
 
 @dataclass(frozen=True)
 class Forward(Groups):
-    """Settings of learning from finished pictures."""
+    """Settings of learning from finished images."""
 
     levels: int = 1
-    """noise levels at which a picture is learned from in an update"""
+    """noise levels at which an image is learned from in an update"""
     sigma_mean: float = 0.0
     """m of (X1)"""
     sigma_std: float = 1.0
@@ -40,8 +40,8 @@ class Forward(Groups):
             raise ValueError(f"levels={self.levels} must be at least 1: a picture is learned from at a noise level")
 
 
-class Pictures(NamedTuple):
-    """Finished pictures with what they are worth; `weight_B` is 0 for those that teach nothing, else total / taught."""
+class FinishedImages(NamedTuple):
+    """Finished images with what they are worth; `weight_B` is 0 for those that teach nothing, else total / taught."""
 
     x0_BSC: Tensor
     cond: Conditioning
@@ -61,20 +61,20 @@ class Point(NamedTuple):
     weight_B: Tensor
 
 
-def noised(given: Sequence[Pictures], cfg: Forward, step: int, rank: int) -> list[Point]:
-    """(X1): every batch of pictures at `levels` noise levels, one after the other."""
-    random, found = generator(cfg.seed, step, rank, "forward"), []
-    for few in given:
+def noised(images: Sequence[FinishedImages], cfg: Forward, step: int, rank: int) -> list[Point]:
+    """(X1): every batch of images at `levels` noise levels, one after the other."""
+    random, results = generator(cfg.seed, step, rank, "forward"), []
+    for batch in images:
         for _ in range(cfg.levels):
-            eps = torch.randn(few.x0_BSC.shape, generator=random).to(few.x0_BSC.device)
-            sigma = logit_normal(len(few.x0_BSC), cfg.sigma_mean, cfg.sigma_std, random).to(eps.device)
-            x = add_noise(few.x0_BSC, eps, sigma)
-            found.append(Point(x, sigma, eps - few.x0_BSC, few.cond, few.advantage_B, few.weight_B))
-    return found
+            eps = torch.randn(batch.x0_BSC.shape, generator=random).to(batch.x0_BSC.device)
+            sigma = logit_normal(len(batch.x0_BSC), cfg.sigma_mean, cfg.sigma_std, random).to(eps.device)
+            x = add_noise(batch.x0_BSC, eps, sigma)
+            results.append(Point(x, sigma, eps - batch.x0_BSC, batch.cond, batch.advantage_B, batch.weight_B))
+    return results
 
 
 @torch.no_grad()
-def asked(model: FlowModel, points: Sequence[Point]) -> list[Tensor]:
+def velocities(model: FlowModel, points: Sequence[Point]) -> list[Tensor]:
     """What the model, as it is now, answers at every point; in the same batches, so that asking again is exact."""
     return [model.velocity(point.x_BSC, point.sigma_B, point.cond) for point in points]
 

@@ -1,6 +1,6 @@
-"""Groups of pictures that the model drew itself, judged and compared: where every online algorithm begins.
+"""Groups of images that the model drew itself, judged and compared: where every online algorithm begins.
 
-For each of P prompts G pictures are drawn (alignment/trajectory.py), each group is sent to the scorer as soon as it is
+For each of P prompts G images are drawn (alignment/trajectory.py), each group is sent to the scorer as soon as it is
 decoded, and what came out better than the rest of its group is worth more (alignment/advantages.py). With `tries` above
 1 further prompts are drawn, within that bound, while too many groups of an update have no spread.
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from alignment.advantages import advantages, fullest, mixed, reward_table
-from alignment.trajectory import Trajectory, Walk, rollout
+from alignment.trajectory import Exploration, Trajectory, rollout
 from base_model.engine.engine import Engine, Loss, Micro
 from base_model.interface import FlowModel
 from base_model.sample import Sampler, pixels
@@ -32,7 +32,7 @@ class Passes(NamedTuple):
 
     learned: int
     """images of a prompt that it learns from"""
-    asked: int
+    requests: int
     """how often each is also asked for without learning"""
     reference: bool
     """whether a reference is kept"""
@@ -52,7 +52,7 @@ class Groups:
     """pictures a prompt (G)"""
     sampler: Sampler = field(default_factory=lambda: Sampler(steps=8))
     """steps and guidance of a rollout"""
-    walk: Walk = field(default_factory=Walk)
+    exploration: Exploration = field(default_factory=Exploration)
     """kernel, noise and window of the stochastic steps"""
     micro: int = 24
     """pictures drawn, judged and learned from at a time, whole groups: while some are judged the next are drawn"""
@@ -88,8 +88,10 @@ class Groups:
                 f"micro={self.micro} must be a multiple of group={self.group} and divide the "
                 f"{self.prompts} x {self.group} = {self.prompts * self.group} pictures of a rollout"
             )
-        if self.walk.within >= (steps := self.sampler.steps):
-            raise ValueError(f"within={self.walk.within} must be below sampler.steps={steps}: the last has no noise")
+        if self.exploration.within >= (steps := self.sampler.steps):
+            raise ValueError(
+                f"within={self.exploration.within} must be below sampler.steps={steps}: the last has no noise"
+            )
         if self.tries < 1 or self.updates < 1:
             raise ValueError(f"tries={self.tries} and updates={self.updates} must be at least 1")
         if self.raw_spread and (self.group_spread or self.parts):
@@ -98,10 +100,10 @@ class Groups:
 
 
 class ScoringPool(Protocol):
-    """Scores pictures elsewhere while the trainer goes on."""
+    """Scores images elsewhere while the trainer goes on."""
 
     def submit(self, prompts: Sequence[Prompt], images_B3HW: object) -> Future[Scores]:
-        """uint8 pictures, in the order of the prompts."""
+        """uint8 images, in the order of the prompts."""
         ...
 
 
@@ -112,7 +114,7 @@ class Prompts(Protocol):
 
 
 class Part(NamedTuple):
-    """A micro-batch of pictures, and what each weighs, so that a mean over all is one over what teaches."""
+    """A micro-batch of images, and what each weighs, so that a mean over all is one over what teaches."""
 
     trajectory: Trajectory
     advantage_B: Tensor
@@ -145,16 +147,16 @@ def send(
 def explore(
     model: FlowModel, scorer: ScoringPool, chosen: Sequence[Prompt], cfg: Groups, step: int, rank: int, first: int = 0
 ) -> tuple[list[Trajectory], Tensor]:
-    """Rollouts of `micro` pictures each and their rewards [B, K]: scored while the next are sampled.
+    """Rollouts of `micro` images each and their rewards [B, K]: scored while the next are sampled.
 
     `first` is the number of groups of the update that were drawn before; it seeds the noise.
     """
     trajectories, waiting = [], []
     for part in range(0, cfg.prompts, cfg.micro // cfg.group):
-        few = chosen[part : part + cfg.micro // cfg.group]
-        texts = [prompt.text for prompt in few]
-        one = rollout(model, texts, cfg.group, cfg.sampler, cfg.walk, cfg.seed, step, rank, first + part)
-        waiting += send(model, scorer, [prompt for prompt in few for _ in range(cfg.group)], one.x0_BSC, cfg.group)
+        batch = chosen[part : part + cfg.micro // cfg.group]
+        texts = [prompt.text for prompt in batch]
+        one = rollout(model, texts, cfg.group, cfg.sampler, cfg.exploration, cfg.seed, step, rank, first + part)
+        waiting += send(model, scorer, [prompt for prompt in batch for _ in range(cfg.group)], one.x0_BSC, cfg.group)
         trajectories.append(one)
     return trajectories, reward_table(concatenate([future.result() for future in waiting]), cfg.parts)
 
@@ -162,34 +164,34 @@ def explore(
 def sample_groups(
     model: FlowModel, engine: Engine, prompts: Prompts, scorer: ScoringPool, cfg: Groups, step: int
 ) -> Rollouts:
-    """The pictures of update `step`: a pure function of it and of the weights.
+    """The images of update `step`: a pure function of it and of the weights.
 
     Every rank sees all rewards, so that spread, share that teaches and number of tries are the same everywhere.
     """
-    W, few, keep = engine.world_size, cfg.micro // cfg.group, cfg.prompts * cfg.group // cfg.micro
+    W, batch, keep = engine.world_size, cfg.micro // cfg.group, cfg.prompts * cfg.group // cfg.micro
     weights = [weight for _, weight in cfg.parts]
-    found: list[Trajectory] = []
+    results: list[Trajectory] = []
     tables: list[Tensor] = []
     while True:
-        place = (step * W + engine.rank) * cfg.tries + len(tables)
-        chosen = prompts.batch(place, cfg.prompts)
+        index = (step * W + engine.rank) * cfg.tries + len(tables)
+        chosen = prompts.batch(index, cfg.prompts)
         trajectories, reward_BK = explore(model, scorer, chosen, cfg, step, engine.rank, len(tables) * cfg.prompts)
-        found += trajectories
+        results += trajectories
         tables.append(engine.gather(reward_BK.to(engine.device)).view(W, keep, cfg.micro, -1))
         reward_BK = torch.cat(tables, 1).flatten(0, 2)
         reward_PG = mixed(reward_BK, weights, cfg.group)
         spread_PG = compared(reward_PG, cfg)[1]
-        teaching_WN = spread_PG.any(1).view(W, -1, few).sum(2)
-        kept_WM = fullest(teaching_WN, keep)
-        if len(tables) == cfg.tries or bool((teaching_WN.gather(1, kept_WM) == few).all()):
+        teaching_WN = spread_PG.any(1).view(W, -1, batch).sum(2)
+        stored_WM = fullest(teaching_WN, keep)
+        if len(tables) == cfg.tries or bool((teaching_WN.gather(1, stored_WM) == batch).all()):
             break
-    of_kept = torch.stack([r[rows] for r, rows in zip(reward_PG.view(W, -1, cfg.micro), kept_WM, strict=True)])
-    advantage_PG, teaches_PG = compared(of_kept.view(-1, cfg.group), cfg)
+    of_stored = torch.stack([r[rows] for r, rows in zip(reward_PG.view(W, -1, cfg.micro), stored_WM, strict=True)])
+    advantage_PG, teaches_PG = compared(of_stored.view(-1, cfg.group), cfg)
     mine = zip(
-        (found[i] for i in kept_WM[engine.rank].tolist()),
+        (results[i] for i in stored_WM[engine.rank].tolist()),
         advantage_PG.view(W, keep, cfg.micro)[engine.rank],
         shares(teaches_PG).view(W, keep, cfg.micro)[engine.rank],
-        shares(teaches_PG.any(1)).view(W, keep, few)[engine.rank],
+        shares(teaches_PG.any(1)).view(W, keep, batch)[engine.rank],
         strict=True,
     )
     metrics = rollout_metrics(cfg, step, reward_BK, spread_PG, len(tables))
@@ -208,7 +210,7 @@ def shares(teaches: Tensor) -> Tensor:
 
 
 def learn(engine: Engine, micros: Sequence[Micro], loss: Loss[Micro], updates: int) -> dict[str, float]:
-    """`updates` optimizer steps on the same pictures: what the last one measured, and the ratio before the first."""
+    """`updates` optimizer steps on the same images: what the last one measured, and the ratio before the first."""
     first = last = engine.update(micros, loss)
     for _ in range(1, updates):
         last = engine.update(micros, loss)
@@ -223,6 +225,6 @@ def rollout_metrics(cfg: Groups, step: int, reward_BK: Tensor, teaches_PG: Tenso
         "reward": float(value_B.view(-1, cfg.group).nanmean()),
         "unjudged": float(value_B.isnan().float().mean()),
         "groups_without_spread": float((~teaches_PG.any(1)).float().mean()),
-        "window": float(cfg.walk.start(cfg.seed, step)),
+        "window": float(cfg.exploration.start(cfg.seed, step)),
         **({"tries": float(tries)} if cfg.tries > 1 else {}),
     }

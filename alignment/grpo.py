@@ -1,6 +1,6 @@
 """Flow-GRPO: group-relative policy optimisation of a flow model.
 
-    (G1)  A_i = advantage of a picture over the others of its prompt (alignment/advantages.py)
+    (G1)  A_i = advantage of an image over the others of its prompt (alignment/advantages.py)
                                                                                      Liu et al., arXiv:2505.05470
     (G2)  rho_i,t = exp(log p_theta(x_t+1 | x_t) - log p_old(x_t+1 | x_t))           mean log-probabilities
     (G3)  L = - mean_i,t min(rho A, clip(rho, 1 - e, 1 + e) A) + beta K
@@ -49,10 +49,10 @@ class Grpo(Groups):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.walk.window:
-            raise ValueError("walk.window=0: without a stochastic step there is no likelihood to reinforce")
-        if self.paper_compat and self.walk.kernel not in (flow.flow_sde, flow.dance):
-            raise ValueError("paper_compat is for walk.kernel flow.flow_sde or flow.dance: the others have no s")
+        if not self.exploration.window:
+            raise ValueError("exploration.window=0: without a stochastic step there is no likelihood to reinforce")
+        if self.paper_compat and self.exploration.kernel not in (flow.flow_sde, flow.dance):
+            raise ValueError("paper_compat is for exploration.kernel flow.flow_sde or flow.dance: the others have no s")
 
 
 class Micro(NamedTuple):
@@ -71,7 +71,7 @@ def policy_now(model: FlowModel, m: Micro, cfg: Grpo) -> flow.Gaussian:
     """The distribution that the model now has where the sample took its step."""
     one_a_row = slice(None, None, m.transition.copies)
     cond, uncond = m.trajectory.cond.take(one_a_row), m.trajectory.uncond.take(one_a_row)
-    return policy(model, m.transition, cond, uncond, cfg.sampler, cfg.walk)
+    return policy(model, m.transition, cond, uncond, cfg.sampler, cfg.exploration)
 
 
 def with_kl(

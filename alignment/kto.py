@@ -1,8 +1,8 @@
-"""Learning from pictures that were called good or bad, each for itself: what "both bad" says and no pair can.
+"""Learning from images that were called good or bad, each for itself: what "both bad" says and no pair can.
 
 With r = -beta/2 (e_theta - e_ref), e as (D2) in alignment/dpo.py:
 
-    (K1)  z = max(0, mean over the update's pictures of r), without gradient        what a picture gains by itself
+    (K1)  z = max(0, mean over the update's images of r), without gradient        what an image gains by itself
     (K2)  good: u = sigmoid(r - z),   bad: u = sigmoid(z - r)
     (K3)  L = mean_i l_i (1 - u_i),   l = `good_weight` or `bad_weight`
 
@@ -32,7 +32,7 @@ from base_model.seeding import generator
 
 @dataclass(frozen=True)
 class Kto(Dpo):
-    """Settings of learning from unpaired verdicts; `batch` and `micro` count pictures."""
+    """Settings of learning from unpaired verdicts; `batch` and `micro` count images."""
 
     reads: ClassVar[Literal["pairs", "answers", "verdicts"]] = "verdicts"
 
@@ -68,7 +68,7 @@ class Verdicts:
 class Micro(NamedTuple):
     """What one backward pass reads."""
 
-    pictures: dpo.Micro
+    images: dpo.Micro
     before_B: Tensor
     """errors of the reference"""
     good_B: Tensor
@@ -78,7 +78,7 @@ class Micro(NamedTuple):
 
 def loss(model: FlowModel, m: Micro, cfg: Kto) -> tuple[Tensor, dict[str, Tensor]]:
     """(K3)"""
-    gain_B = errors(model, m.pictures) - m.before_B
+    gain_B = errors(model, m.images) - m.before_B
     reward_B = -0.5 * cfg.beta * gain_B
     side_B = torch.where(m.good_B, 1.0, -1.0)
     weight_B = torch.where(m.good_B, cfg.good_weight, cfg.bad_weight)
@@ -96,9 +96,9 @@ def loss(model: FlowModel, m: Micro, cfg: Kto) -> tuple[Tensor, dict[str, Tensor
 @torch.no_grad()
 def prepared(model: FlowModel, engine: Engine, batches: Sequence[tuple[dpo.Micro, Tensor]], cfg: Kto) -> list[Micro]:
     """The micro-batches with what the reference makes of them, and (K1)."""
-    now = [errors(model, pictures) for pictures, _ in batches]
+    now = [errors(model, images) for images, _ in batches]
     with model.reference() as reference:
-        before = [errors(reference, pictures) for pictures, _ in batches]
+        before = [errors(reference, images) for images, _ in batches]
     gained = engine.gather(torch.cat(now) - torch.cat(before))
     baseline = (-0.5 * cfg.beta * gained).mean().clamp_min(0.0)
     return [Micro(x, then, good, baseline) for (x, good), then in zip(batches, before, strict=True)]

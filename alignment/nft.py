@@ -1,17 +1,17 @@
-"""DiffusionNFT: learn from good and bad pictures at once, on the forward process.
+"""DiffusionNFT: learn from good and bad images at once, on the forward process.
 
     (N1)  r_i = 1/2 + 1/2 clip(A_i / A_max, -1, 1)                                       how good, in [0, 1]
     (N2)  v+ = v_old + b (v_theta - v_old),   v- = v_old - b (v_theta - v_old)           towards, and the mirror image
-    (N3)  x0^(v) = x - sigma v,   w(v) = mean |x0^(v) - x0|, without gradient            error in the picture
+    (N3)  x0^(v) = x - sigma v,   w(v) = mean |x0^(v) - x0|, without gradient            error in the image
     (N4)  L = mean [ r mean (x0^(v+) - x0)^2 / w(v+) + (1 - r) mean (x0^(v-) - x0)^2 / w(v-) ] / b
               + g mean || v_theta - v_ref ||^2
     (N5)  old <- d old + (1 - d) theta after every update: the engine's weight average (OptimConfig.ema_decay)
 
-Zheng et al., arXiv:2509.16117. At v_theta = v_old the gradient of (N4) is (2 r - 1) times that of the picture's error
-over w. A picture with A = 0 has r = 1/2: the old policy is then stationary: a step across the error is pulled back. A
+Zheng et al., arXiv:2509.16117. At v_theta = v_old the gradient of (N4) is (2 r - 1) times that of the image's error
+over w. An image with A = 0 has r = 1/2: the old policy is then stationary: a step across the error is pulled back. A
 step along the error is not, because w divides by the error's size.
 
-The old policy draws the pictures. It is the average that the engine keeps, saves and shards, so a run that goes on has
+The old policy draws the images. It is the average that the engine keeps, saves and shards, so a run that goes on has
 the same one; without an average the old policy is the present one. The published loss is A_max times (N4).
 """
 
@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from alignment.forward_process import Forward, Pictures, Point, asked, noised, velocity_distance
+from alignment.forward_process import FinishedImages, Forward, Point, noised, velocities, velocity_distance
 from alignment.groups import Passes, Prompts, ScoringPool, learn, sample_groups
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
@@ -66,7 +66,7 @@ def goodness(advantage_B: Tensor, most: float) -> Tensor:
     return 0.5 + 0.5 * (advantage_B / most).clamp(-1.0, 1.0)
 
 
-def picture_error(v_BSC: Tensor, point: Point) -> Tensor:
+def image_error(v_BSC: Tensor, point: Point) -> Tensor:
     """(N3), one term of (N4) [B]. x - sigma v - x0 is sigma times the velocity's error."""
     missed = point.sigma_B.view(-1, 1, 1) * (point.target_BSC - v_BSC)
     scale = missed.detach().double().abs().mean((1, 2)).clamp_min(1e-5).float()
@@ -79,7 +79,7 @@ def loss(model: FlowModel, m: Micro, cfg: Nft) -> tuple[Tensor, dict[str, Tensor
     v = model.velocity(p.x_BSC, p.sigma_B, p.cond)
     moved = cfg.mix * (v - m.old_BSC)
     r = goodness(p.advantage_B, cfg.advantage_clip)
-    towards, mirrored = picture_error(m.old_BSC + moved, p), picture_error(m.old_BSC - moved, p)  # (N2)
+    towards, mirrored = image_error(m.old_BSC + moved, p), image_error(m.old_BSC - moved, p)  # (N2)
     total = (p.weight_B * (r * towards + (1.0 - r) * mirrored)).mean() / cfg.mix  # (N4)
     metrics = {
         "towards": (p.weight_B * r * towards).detach().mean(),
@@ -88,7 +88,7 @@ def loss(model: FlowModel, m: Micro, cfg: Nft) -> tuple[Tensor, dict[str, Tensor
     }
     if cfg.beta > 0.0:
         with model.reference() as reference:
-            (before,) = asked(reference, [p])
+            (before,) = velocities(reference, [p])
         distance = velocity_distance(v, before, p)
         total = total + cfg.beta * distance
         metrics["drift"] = distance.detach()
@@ -102,9 +102,9 @@ def train(
     for step in range(start, cfg.steps):
         with engine.averaged():  # the old policy (N5)
             rollouts = sample_groups(model, engine, prompts, scorer, cfg, step)
-            pictures = [Pictures(one.x0_BSC, one.cond, advantage, w) for one, advantage, w, _ in rollouts.parts]
-            points = noised(pictures, cfg, step, engine.rank)
-            micros = [Micro(*both) for both in zip(points, asked(model, points), strict=True)]
+            images = [FinishedImages(one.x0_BSC, one.cond, advantage, w) for one, advantage, w, _ in rollouts.parts]
+            points = noised(images, cfg, step, engine.rank)
+            micros = [Micro(*both) for both in zip(points, velocities(model, points), strict=True)]
         metrics = dict(rollouts.metrics)
         if rollouts.teaches:
             metrics |= learn(engine, micros, lambda m: loss(model, m, cfg), cfg.updates)

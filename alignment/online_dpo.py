@@ -3,7 +3,7 @@
     (L1)  (w, l) = (argmax_i r_i, argmin_i r_i) of a group, both judged; a group without spread makes no pair
     (L2)  L = - log sigmoid( -beta/2 [ (e_theta^w - e_ref^w) - (e_theta^l - e_ref^l) ] )           e as (D2), (D3)
 
-One noise eps and one sigma are shared by both pictures of a pair. Offline pairs are those of a model that the policy
+One noise eps and one sigma are shared by both images of a pair. Offline pairs are those of a model that the policy
 leaves behind; these are its own. The reference is the model where training began, or, with `follow`, the engine's
 weight average: then the loss stays near log 2, and each update is a step away from where the policy has been of late.
 """
@@ -64,14 +64,14 @@ class Micro(NamedTuple):
 
 
 def extremes(part: Part, group: int) -> tuple[Tensor, Tensor]:
-    """(L1): rows of the best and of the worst picture of every group."""
+    """(L1): rows of the best and of the worst image of every group."""
     best = best_rows(part.advantage_B, part.weight_B, group)
     return best, best_rows(-part.advantage_B, part.weight_B, group)
 
 
 def paired(parts: Sequence[Part], cfg: OnlineDpo, step: int, rank: int) -> list[tuple[dpo.Micro, Tensor]]:
     """The pairs of every micro-batch at `levels` noise levels, and their weights."""
-    random, found = generator(cfg.seed, step, rank, "online dpo"), []
+    random, results = generator(cfg.seed, step, rank, "online dpo"), []
     for part in parts:
         best, worst = extremes(part, cfg.group)
         rows = torch.cat([best, worst])
@@ -80,8 +80,8 @@ def paired(parts: Sequence[Part], cfg: OnlineDpo, step: int, rank: int) -> list[
             eps = torch.randn(x0[: len(best)].shape, generator=random).repeat(2, 1, 1)
             sigma = logit_normal(len(best), cfg.sigma_mean, cfg.sigma_std, random).repeat(2)
             micro = dpo.Micro(x0, eps.to(x0.device), sigma.to(x0.device), cond)
-            found.append((micro, part.weight_P))
-    return found
+            results.append((micro, part.weight_P))
+    return results
 
 
 def loss(model: FlowModel, m: Micro, cfg: OnlineDpo) -> tuple[Tensor, dict[str, Tensor]]:

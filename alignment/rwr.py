@@ -1,6 +1,6 @@
-"""Reward-weighted regression: fine-tuning on the model's own pictures, the better ones more.
+"""Reward-weighted regression: fine-tuning on the model's own images, the better ones more.
 
-    (R1)  w_i = n softmax_group(A_i / T),  n judged pictures in the group: mean 1, only the order and T matter
+    (R1)  w_i = n softmax_group(A_i / T),  n judged images in the group: mean 1, only the order and T matter
     (R2)  L = mean_i w_i mean || v_theta(x, sigma, text) - (eps - x0_i) ||^2                             x as (X1)
 
 Peters & Schaal 2007; for text-to-image Lee et al., arXiv:2302.12192. A baseline: it never learns from what was bad,
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from alignment.forward_process import Forward, Pictures, Point, error, noised
+from alignment.forward_process import FinishedImages, Forward, Point, error, noised
 from alignment.groups import Passes, Prompts, ScoringPool, learn, sample_groups
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
@@ -59,11 +59,11 @@ def train(
         rollouts = sample_groups(model, engine, prompts, scorer, cfg, step)
         metrics = dict(rollouts.metrics)
         if rollouts.teaches:
-            pictures = []
+            images = []
             for one, advantage, w, _ in rollouts.parts:
                 by_group = advantage.view(-1, cfg.group), w.view(-1, cfg.group) > 0.0
                 weights = regression_weights(*by_group, cfg.temperature).flatten()  # (R1)
-                pictures.append(Pictures(one.x0_BSC, one.cond, advantage, w * weights))
-            points = noised(pictures, cfg, step, engine.rank)
+                images.append(FinishedImages(one.x0_BSC, one.cond, advantage, w * weights))
+            points = noised(images, cfg, step, engine.rank)
             metrics |= learn(engine, points, lambda p: loss(model, p), cfg.updates)
         yield Step(step, metrics)

@@ -59,7 +59,7 @@ class TiedDpo(Dpo):
     likelihood: Likelihood = rao_kupper
     """rao_kupper or davidson"""
     ties: float = 0.5
-    """kappa or nu: how close two pictures may be and still be told apart; about log odds at which ties give way"""
+    """kappa or nu: how close two images may be and still be told apart; about log odds at which ties give way"""
     tie_weight: float = 1.0
     """weight of a tie beside a decided answer; 0 = ties are left out"""
     weigh_by_margin: bool = False
@@ -78,7 +78,7 @@ class TiedDpo(Dpo):
 
 @dataclass(frozen=True)
 class Answers:
-    """What was answered about two pictures, in latent space: the first is the better one, unless it is a tie."""
+    """What was answered about two images, in latent space: the first is the better one, unless it is a tie."""
 
     first_NSC: Tensor
     second_NSC: Tensor
@@ -106,7 +106,7 @@ def weights(answers: Answers, cfg: TiedDpo) -> Tensor:
 
 
 class Micro(NamedTuple):
-    """What one backward pass reads; the first half of `pairs` is the first picture of every answer."""
+    """What one backward pass reads; the first half of `pairs` is the first image of every answer."""
 
     pairs: dpo.Micro
     tie_B: Tensor
@@ -144,10 +144,10 @@ def train(model: FlowModel, engine: Engine, answers: Answers, cfg: TiedDpo, star
         cond = model.encode_text([answers.texts[int(i)] for i in rows])
         micros = []
         for part in (slice(i, i + cfg.micro) for i in range(0, cfg.batch, cfg.micro)):
-            few = rows[part]
-            x0 = torch.cat([answers.first_NSC[few], answers.second_NSC[few]]).to(engine.device)
+            batch = rows[part]
+            x0 = torch.cat([answers.first_NSC[batch], answers.second_NSC[batch]]).to(engine.device)
             noise, level = eps[part].repeat(2, 1, 1).to(engine.device), sigma[part].repeat(2).to(engine.device)
             pairs = dpo.Micro(x0, noise, level, Conditioning.stack([cond.take(part)] * 2))
-            tie, margin, weight = (x[few].to(engine.device) for x in (answers.tie_N, answers.margin_N, weight_N))
+            tie, margin, weight = (x[batch].to(engine.device) for x in (answers.tie_N, answers.margin_N, weight_N))
             micros.append(Micro(pairs, tie, margin, weight))
         yield Step(step, engine.update(micros, lambda m: loss(model, m, cfg)))

@@ -2,7 +2,7 @@
 
 A trajectory follows the ordinary differential equation except inside a window of stochastic steps (MixGRPO,
 arXiv:2507.21802). A window of all steps but the last is Flow-GRPO's full trajectory: the last has no noise under CPS
-and DDIM, and under the others would leave it in the picture. `policy` gives the Gaussian of one step; `rollout` samples
+and DDIM, and under the others would leave it in the image. `policy` gives the Gaussian of one step; `rollout` samples
 from it and a loss evaluates it again on the same batch, so the ratio before the first update is 1 by construction.
 
 When a group shares its first noise, everything before the window is the same for the whole group and is computed once;
@@ -28,7 +28,7 @@ from base_model.seeding import generator
 
 
 @dataclass(frozen=True)
-class Walk:
+class Exploration:
     """Settings of a trajectory's exploration: kernel, noise and window."""
 
     kernel: flow.StepKernel = flow.ddim
@@ -36,13 +36,13 @@ class Walk:
     noise: float = 1.0
     """the kernel's knob"""
     window: int = 2
-    """stochastic steps in a trajectory; 0 = none, for algorithms that learn from the picture alone"""
+    """stochastic steps in a trajectory; 0 = none, for algorithms that learn from the image alone"""
     within: int = 4
     """the window lies inside the first `within` steps and moves through them"""
     stay: int = 1
     """updates that the window stays at a place"""
     in_order: bool = False
-    """the window slides from noise to picture and begins again, instead of visiting its places in a drawn order"""
+    """the window slides from noise to image and begins again, instead of visiting its places in a drawn order"""
     shared_noise: bool = True
     """members of a group start from one noise; prefix steps are then computed once a group"""
     storage: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -69,9 +69,9 @@ class Walk:
     def start(self, seed: int, step: int) -> int:
         """First stochastic step of update `step`: the same for every group and rank, another one every `stay`."""
         choices = self.within - self.window + 1
-        place = step // self.stay % choices
+        index = step // self.stay % choices
         return (
-            place if self.in_order else int(torch.randperm(choices, generator=generator(seed, 0, 0, "window"))[place])
+            index if self.in_order else int(torch.randperm(choices, generator=generator(seed, 0, 0, "window"))[index])
         )
 
 
@@ -103,55 +103,55 @@ class Trajectory:
 
 
 def policy(
-    model: FlowModel, t: Transition, cond: Conditioning, uncond: Conditioning, sampler: Sampler, walk: Walk
+    model: FlowModel, t: Transition, cond: Conditioning, uncond: Conditioning, sampler: Sampler, cfg: Exploration
 ) -> flow.Gaussian:
     """The distribution of one stochastic step. `cond` has a row for every row of `t.x_BSC`."""
     x = t.x_BSC.float()
     v = velocity(model, x, t.sigma, cond, uncond, sampler.guidance)
-    step = walk.kernel(x, v, t.sigma, t.sigma_next, walk.noise)
+    step = cfg.kernel(x, v, t.sigma, t.sigma_next, cfg.noise)
     return flow.Gaussian(step.mean_BSC.repeat_interleave(t.copies, 0), step.std)
 
 
 @torch.no_grad()
 def rollout(
-    model: FlowModel, texts: Sequence[str], group: int, sampler: Sampler, walk: Walk,
+    model: FlowModel, texts: Sequence[str], group: int, sampler: Sampler, cfg: Exploration,
     seed: int, step: int, rank: int, part: int = 0,
 ) -> Trajectory:  # fmt: skip
-    """Sample `group` pictures for each text, exploring in the window of update `step`.
+    """Sample `group` images for each text, exploring in the window of update `step`.
 
     Its noise belongs to (seed, step, rank, part): the parts of an update differ in noise and share the window.
     """
-    noise = drawn_noise(model, len(texts), group, walk, generator(seed, step, rank, f"rollout {part}"))
-    return walked(model, texts, group, sampler, walk, walk.start(seed, step), noise)
+    noise = all_noise(model, len(texts), group, cfg, generator(seed, step, rank, f"rollout {part}"))
+    return explore(model, texts, group, sampler, cfg, cfg.start(seed, step), noise)
 
 
-def drawn_noise(model: FlowModel, texts: int, group: int, walk: Walk, random: torch.Generator) -> list[Tensor]:
+def all_noise(model: FlowModel, texts: int, group: int, cfg: Exploration, random: torch.Generator) -> list[Tensor]:
     """The noise that a rollout starts from, a row a text when it is shared and B rows otherwise, and [B, S, C] of every
     stochastic step."""
-    first = model.noise(texts * (1 if walk.shared_noise else group), random)
-    return [first, *(model.noise(texts * group, random) for _ in range(walk.window))]
+    first = model.noise(texts * (1 if cfg.shared_noise else group), random)
+    return [first, *(model.noise(texts * group, random) for _ in range(cfg.window))]
 
 
 @torch.no_grad()
-def walked(
-    model: FlowModel, texts: Sequence[str], group: int, sampler: Sampler, walk: Walk, first: int,
+def explore(
+    model: FlowModel, texts: Sequence[str], group: int, sampler: Sampler, cfg: Exploration, first: int,
     noise: Sequence[Tensor],
 ) -> Trajectory:  # fmt: skip
     """Follow the noise to images, exploring from step `first` on."""
     levels = model.levels(sampler)
-    copies = group if walk.shared_noise else 1
+    copies = group if cfg.shared_noise else 1
     cond = model.encode_text(texts).repeat(group // copies)
     uncond = model.unconditional(len(cond))
-    x = sample(model, noise[0], cond, uncond, sampler, levels[: first + 1]).to(dtype := getattr(torch, walk.storage))
+    x = sample(model, noise[0], cond, uncond, sampler, levels[: first + 1]).to(dtype := getattr(torch, cfg.storage))
     full, full_uncond = cond.repeat(copies), uncond.repeat(copies)
     transitions = []
-    for i in range(first, first + walk.window):
+    for i in range(first, first + cfg.window):
         eps = noise[1 + i - first]
         bare = Transition(x, eps, levels[i], levels[i + 1], copies, eps[:, 0, 0], eps)
-        where = policy(model, bare, cond, uncond, sampler, walk)
+        where = policy(model, bare, cond, uncond, sampler, cfg)
         after = where.sample(eps).to(dtype)
         log_prob = where.log_prob(after)
         transitions.append(Transition(x, after, levels[i], levels[i + 1], copies, log_prob, where.mean_BSC))
         x, cond, uncond, copies = after, full, full_uncond, 1
-    x0 = sample(model, x.float(), full, full_uncond, sampler, levels[first + walk.window :])
+    x0 = sample(model, x.float(), full, full_uncond, sampler, levels[first + cfg.window :])
     return Trajectory(full, full_uncond, tuple(transitions), x0)

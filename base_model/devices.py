@@ -15,9 +15,9 @@ def has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def best_device(asked: str | None = None) -> str:
+def best_device(requested: str | None = None) -> str:
     """The device asked for; without one this process's GPU, or the host where there is none.
 
     Of several GPUs that is the current one, which every rank of a run chooses for itself.
     """
-    return asked or (GPU if has_gpu() else HOST)
+    return requested or (GPU if has_gpu() else HOST)

@@ -148,8 +148,8 @@ def cps(x: Tensor, v: Tensor, sigma: float, sigma_next: float, noise: float) -> 
 
 def ddim(x: Tensor, v: Tensor, sigma: float, sigma_next: float, noise: float) -> Gaussian:
     """(F9). Noise 1 is the ancestral step. Keeps the coefficients and scales with the step."""
-    kept = (1.0 - sigma) * sigma_next / ((1.0 - sigma_next) * sigma)
-    return _coefficients_preserving(x, v, sigma, sigma_next, noise * sigma_next * math.sqrt(max(0.0, 1.0 - kept**2)))
+    scale = (1.0 - sigma) * sigma_next / ((1.0 - sigma_next) * sigma)
+    return _coefficients_preserving(x, v, sigma, sigma_next, noise * sigma_next * math.sqrt(max(0.0, 1.0 - scale**2)))
 
 
 LARGEST_NOISE: dict[StepKernel, float] = {cps: 1.0, ddim: 1.0}

@@ -1,7 +1,7 @@
 """What anyone may ask of a base model.
 
 Training loops and alignment know a model only through `FlowModel`. Adding one is one file and a row in its contract
-test. Shapes: B samples, S latent tokens, R tokens of condition pictures, C channels of a latent token, L text tokens,
+test. Shapes: B samples, S latent tokens, R tokens of condition images, C channels of a latent token, L text tokens,
 D width of the text encoder, 3HW pixels in [0, 1].
 """
 
@@ -26,20 +26,20 @@ Grid = tuple[int, int]
 class Conditioning:
     """Everything the network reads besides the noisy latent and its noise level.
 
-    A picture to be edited is known twice (dual encoding, Qwen-Image, arXiv:2508.02324): what it shows, as
+    An image to be edited is known twice (dual encoding, Qwen-Image, arXiv:2508.02324): what it shows, as
     text tokens of an encoder that saw it, and how it looks, as its clean latents.
     """
 
     text_BLD: Tensor
-    """encoded text, and what the encoder saw of the pictures; zeros where the mask is False"""
+    """encoded text, and what the encoder saw of the images; zeros where the mask is False"""
     mask_BL: Tensor
     """bool, True for a real token"""
     grids: tuple[Grid, ...]
-    """of the picture to be made, one a sample; S is the largest product"""
-    pictures_BRC: Tensor | None = None
-    """clean latents of the condition pictures of a sample, one behind the other, then zeros; None: no sample has any"""
-    picture_grids: tuple[tuple[Grid, ...], ...] = ()
-    """the grid of every condition picture, for every sample; () when no sample has any"""
+    """of the image to be made, one a sample; S is the largest product"""
+    images_BRC: Tensor | None = None
+    """clean latents of the condition images of a sample, one behind the other, then zeros; None: no sample has any"""
+    image_grids: tuple[tuple[Grid, ...], ...] = ()
+    """the grid of every condition image, for every sample; () when no sample has any"""
     lengths: tuple[int, ...] = ()
     """real text tokens of every sample, which all come first in its row; () when that is not known. With them nobody
     has to ask the device, which would wait for all that it still has to do"""
@@ -52,14 +52,13 @@ class Conditioning:
             raise ValueError(f"grids must hold one (rows, columns) for each of the {B} samples, got {self.grids}")
         if self.lengths and len(self.lengths) != B:
             raise ValueError(f"lengths {self.lengths} must hold the text tokens of each of the {B} samples, or be ()")
-        if (self.pictures_BRC is None) != (not any(self.picture_grids)):
-            raise ValueError("pictures_BRC and picture_grids belong together: give both, or neither")
-        if self.pictures_BRC is not None and (
-            len(self.picture_grids) != B
-            or self.pictures_BRC.shape[:2] != (B, max(map(token_count, self.picture_grids)))
+        if (self.images_BRC is None) != (not any(self.image_grids)):
+            raise ValueError("images_BRC and image_grids belong together: give both, or neither")
+        if self.images_BRC is not None and (
+            len(self.image_grids) != B or self.images_BRC.shape[:2] != (B, max(map(token_count, self.image_grids)))
         ):
             raise ValueError(
-                f"condition pictures of grids {self.picture_grids} do not fit latents {tuple(self.pictures_BRC.shape)} "
+                f"condition pictures of grids {self.image_grids} do not fit latents {tuple(self.images_BRC.shape)} "
                 f"of {B} samples: one row of tokens a sample, as long as the longest"
             )
         if odd := {name: tuple(value.shape) for name, value in self.more_B.items() if len(value) != B}:
@@ -89,19 +88,19 @@ class Conditioning:
     def _with(
         self, text_BLD: Tensor, mask_BL: Tensor, more: Mapping[str, Tensor], chosen: list[int]
     ) -> Conditioning:  # fmt: skip
-        """The text given, with the grids and pictures of the chosen samples."""
+        """The text given, with the grids and images of the chosen samples."""
         grids = tuple(self.grids[i] for i in chosen)
-        picture_grids = tuple(self.picture_grids[i] for i in chosen) if self.picture_grids else ()
+        image_grids = tuple(self.image_grids[i] for i in chosen) if self.image_grids else ()
         lengths = tuple(self.lengths[i] for i in chosen) if self.lengths else ()
-        if self.pictures_BRC is None or not any(picture_grids):
+        if self.images_BRC is None or not any(image_grids):
             return Conditioning(text_BLD, mask_BL, grids, lengths=lengths, more_B=more)
-        longest = max(map(token_count, picture_grids))
-        shown = self.pictures_BRC[chosen, :longest]
-        return Conditioning(text_BLD, mask_BL, grids, shown, picture_grids, lengths, more)
+        longest = max(map(token_count, image_grids))
+        shown = self.images_BRC[chosen, :longest]
+        return Conditioning(text_BLD, mask_BL, grids, shown, image_grids, lengths, more)
 
     @staticmethod
     def stack(parts: Sequence[Conditioning]) -> Conditioning:
-        """Samples of several conditionings, padded to the longest text and the most picture tokens.
+        """Samples of several conditionings, padded to the longest text and the most image tokens.
 
         Raises ValueError when one has rows of `more_B` that another lacks.
         """
@@ -111,22 +110,22 @@ class Conditioning:
         grids = tuple(grid for part in parts for grid in part.grids)
         text = padded_together([part.text_BLD for part in parts])
         mask = padded_together([part.mask_BL[..., None] for part in parts])[..., 0]
-        shown = [part.pictures_BRC for part in parts if part.pictures_BRC is not None]
+        shown = [part.images_BRC for part in parts if part.images_BRC is not None]
         lengths = tuple(n for part in parts for n in part.lengths) if all(part.lengths for part in parts) else ()
         if not shown:
             return Conditioning(text, mask, grids, lengths=lengths, more_B=more)
-        pictures = padded_together(
+        images = padded_together(
             [
-                shown[0].new_zeros(len(part), 0, shown[0].shape[2]) if part.pictures_BRC is None else part.pictures_BRC
+                shown[0].new_zeros(len(part), 0, shown[0].shape[2]) if part.images_BRC is None else part.images_BRC
                 for part in parts
             ]
         )
-        picture_grids = tuple(own for part in parts for own in part.picture_grids or ((),) * len(part))
-        return Conditioning(text, mask, grids, pictures, picture_grids, lengths, more)
+        image_grids = tuple(own for part in parts for own in part.image_grids or ((),) * len(part))
+        return Conditioning(text, mask, grids, images, image_grids, lengths, more)
 
 
 def token_count(grids: Sequence[Grid]) -> int:
-    """Latent tokens of several pictures."""
+    """Latent tokens of several images."""
     return sum(h * w for h, w in grids)
 
 
@@ -136,25 +135,25 @@ def padded_together(parts_BND: Sequence[Tensor]) -> Tensor:
     return torch.cat([nn.functional.pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts_BND])
 
 
-Pictures = Sequence[Sequence[Tensor]]
-"""condition pictures [3, H, W] in [0, 1], any number for every sample; () when no sample has any"""
+ConditionImages = Sequence[Sequence[Tensor]]
+"""condition images [3, H, W] in [0, 1], any number for every sample; () when no sample has any"""
 
 
 class FlowModel(Protocol):
-    """A flow-matching model, text (and pictures) to picture: v = eps - x0 at x = (1 - sigma) x0 + sigma eps."""
+    """A flow-matching model, text (and images) to image: v = eps - x0 at x = (1 - sigma) x0 + sigma eps."""
 
     trainable: nn.Module
     """what an engine wraps; after wrapping, set it to `engine.module` so that `velocity` calls through the wrapper"""
 
-    def encode_text(self, texts: Sequence[str], pictures: Pictures = ()) -> Conditioning:
-        """Prompts, or instructions with the pictures that they are about, to conditioning.
+    def encode_text(self, texts: Sequence[str], images: ConditionImages = ()) -> Conditioning:
+        """Prompts, or instructions with the images that they are about, to conditioning.
 
-        Raises ValueError naming the characters that the model cannot know, or what it cannot do with the pictures.
+        Raises ValueError naming the characters that the model cannot know, or what it cannot do with the images.
         """
         ...
 
-    def unconditional(self, size: int, pictures: Pictures = ()) -> Conditioning:
-        """The conditioning of no prompt, for guidance and for its training dropout; what the pictures show stays."""
+    def unconditional(self, size: int, images: ConditionImages = ()) -> Conditioning:
+        """The conditioning of no prompt, for guidance and for its training dropout; what the images show stays."""
         ...
 
     def encode_pixels(self, images_B3HW: Tensor) -> Tensor:
@@ -162,7 +161,7 @@ class FlowModel(Protocol):
         ...
 
     def decode(self, x_BSC: Tensor) -> Tensor:
-        """Clean latents to pictures [B, 3, H, W] in [0, 1]."""
+        """Clean latents to images [B, 3, H, W] in [0, 1]."""
         ...
 
     def velocity(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:

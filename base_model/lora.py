@@ -169,7 +169,7 @@ def keep_adapter(network: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def adapter_as_kept(network: nn.Module) -> Iterator[None]:
+def with_reference_adapter(network: nn.Module) -> Iterator[None]:
     """Inside, the network answers as it did at `keep_adapter`. Can be nested."""
     layers = list(adapter_layers(network).values())
     before = [layer._active_adapter for layer in layers]
@@ -182,7 +182,7 @@ def adapter_as_kept(network: nn.Module) -> Iterator[None]:
             layer._active_adapter = active
 
 
-def is_kept(network: nn.Module) -> bool:
+def has_reference_adapter(network: nn.Module) -> bool:
     """Whether `keep_adapter` has been called."""
     return any(START in layer.lora_A for layer in adapter_layers(network).values())
 

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from base_model import flow
-from base_model.interface import Conditioning, Grid, Pictures
+from base_model.interface import ConditionImages, Conditioning, Grid
 from base_model.lora import (
     ATTENTION,
-    adapter_as_kept,
     adapter_off,
     adapter_weights,
     block_lists,
     has_adapter,
-    is_kept,
+    has_reference_adapter,
     keep_adapter,
+    with_reference_adapter,
 )
 from base_model.sample import Sampler
 
@@ -51,11 +51,11 @@ class PolicyModel:
     """ends of the names of the layers that an adapter goes to when nobody says otherwise"""
     _frozen: nn.Module | None = None
 
-    def encode_text(self, texts: Sequence[str], pictures: Pictures = ()) -> Conditioning:
+    def encode_text(self, texts: Sequence[str], images: ConditionImages = ()) -> Conditioning:
         """Encode prompts: see `FlowModel.encode_text`."""
         raise NotImplementedError
 
-    def unconditional(self, size: int, pictures: Pictures = ()) -> Conditioning:
+    def unconditional(self, size: int, images: ConditionImages = ()) -> Conditioning:
         """Encode no prompt: see `FlowModel.unconditional`."""
         raise NotImplementedError
 
@@ -92,7 +92,7 @@ class PolicyModel:
         shape = (size, self.grid[0] * self.grid[1], self.channels)
         return torch.randn(shape, generator=generator).to(self.device)
 
-    def sized(self, picture: tuple[int, int]) -> Self:
+    def sized(self, image: tuple[int, int]) -> Self:
         """Return the same model, same weights, for images of another (height, width)."""
         raise NotImplementedError
 
@@ -134,7 +134,11 @@ class PolicyModel:
         Raises ValueError when there is no adapter and `freeze_reference` was never called.
         """
         if has_adapter(self.network):
-            with adapter_as_kept(self.network) if is_kept(self.network) else adapter_off(self.network):
+            with (
+                with_reference_adapter(self.network)
+                if has_reference_adapter(self.network)
+                else adapter_off(self.network)
+            ):
                 yield self
             return
         if self._frozen is None:

@@ -1,17 +1,17 @@
-"""Flow-matching pretraining, from captions and from pictures with instructions.
+"""Flow-matching pretraining, from captions and from images with instructions.
 
     (P1)  sigma = sigmoid(m + mu(S) - mu(S0) + s n),  n ~ N(0, 1)         logit-normal, Esser et al., arXiv:2403.03206
     (P2)  x = (1 - sigma) x0 + sigma eps
-    (P3)  L = E || v_theta(x, sigma, text, pictures) - (eps - x0) ||^2    Lipman et al., arXiv:2210.02747
+    (P3)  L = E || v_theta(x, sigma, text, images) - (eps - x0) ||^2    Lipman et al., arXiv:2210.02747
     (P4)  text is replaced by the unconditional template with probability `dropout`
                                                                           Ho & Salimans, arXiv:2207.12598
 
-Samples of a batch may differ in size, and some may have pictures that they are made from. Every sample weighs the same
+Samples of a batch may differ in size, and some may have images that they are made from. Every sample weighs the same
 in (P3), whatever its size, and only what is to be made is predicted. mu (`flow.dynamic_mu`) is the shift with which the
-released scheduler draws S tokens, S0 the tokens of the model's own picture: more tokens of one signal hide noise
-better, so larger pictures are trained at noise as much higher as they are sampled at; at the own size m stands alone.
+released scheduler draws S tokens, S0 the tokens of the model's own image: more tokens of one signal hide noise
+better, so larger images are trained at noise as much higher as they are sampled at; at the own size m stands alone.
 
-(P4) drops the text of a sample alone: the pictures stay, in both of their encodings, because guidance of an edit asks
+(P4) drops the text of a sample alone: the images stay, in both of their encodings, because guidance of an edit asks
 what the instruction adds to them. What is dropped is replaced by what guidance will later ask (`unconditional`), never
 by zeros, which no sampler asks.
 
@@ -31,7 +31,7 @@ from torch import Tensor
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.flow import add_noise, dynamic_mu, logit_normal
-from base_model.interface import Conditioning, FlowModel, Grid, Pictures, token_count
+from base_model.interface import ConditionImages, Conditioning, FlowModel, Grid, token_count
 from base_model.qwen.packing import leading
 from base_model.seeding import generator
 
@@ -45,12 +45,12 @@ class Batch(NamedTuple):
     """captions or instructions"""
     grids: tuple[Grid, ...] = ()
     """one a sample; () when all are of the model's own size"""
-    sources: Pictures = ()
+    sources: ConditionImages = ()
     """pictures that a sample is made from, 8-bit levels [3, H, W]; () when none is"""
 
-    def pictures(self) -> Pictures:
+    def images(self) -> ConditionImages:
         """The sources in [0, 1]."""
-        return [[picture.float() / 255.0 for picture in own] for own in self.sources]
+        return [[image.float() / 255.0 for image in own] for own in self.sources]
 
 
 class Latents(Protocol):
@@ -105,11 +105,11 @@ def drop_text(cond: Conditioning, uncond: Conditioning, dropped_B: Tensor) -> Co
 
 def condition(model: FlowModel, batch: Batch, dropped_B: Tensor) -> Conditioning:
     """What the network reads beside the noisy latent, with (P4)."""
-    pictures = batch.pictures()
-    cond = model.encode_text(batch.texts, pictures)
+    images = batch.images()
+    cond = model.encode_text(batch.texts, images)
     if chosen := dropped_B.nonzero()[:, 0].tolist():
-        kept: Pictures = [pictures[i] for i in chosen] if pictures else ()
-        cond = drop_text(cond, model.unconditional(len(chosen), kept), dropped_B)
+        chosen_images: ConditionImages = [images[i] for i in chosen] if images else ()
+        cond = drop_text(cond, model.unconditional(len(chosen), chosen_images), dropped_B)
     return replace(cond, grids=batch.grids) if batch.grids else cond
 
 

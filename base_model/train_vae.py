@@ -34,8 +34,8 @@ from base_model.qwen.vae import QwenImageVAE
 from base_model.seeding import generator
 
 
-class Pictures(Protocol):
-    """An endless stream of pictures."""
+class ImageStream(Protocol):
+    """An endless stream of images."""
 
     def images(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Tensor:
         """uint8 [size, 3, H, W], a pure function of its arguments."""
@@ -87,7 +87,7 @@ def laplacian(x_B3HW: Tensor, levels: int = 3) -> list[Tensor]:
 def loss(
     vae: torch.nn.Module, pixels: Tensor, noise: Tensor, cfg: TrainVAE, step: int = 0
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """(V5) for pictures in [-1, 1]; `vae` is the autoencoder as the engine wraps it."""
+    """(V5) for images in [-1, 1]; `vae` is the autoencoder as the engine wraps it."""
     recon, mean, logvar = vae(pixels, noise)  # (V1)
     rec = (recon - pixels).abs().mean()  # (V2)
     edge = sum((a - b).abs().mean() for a, b in zip(laplacian(recon), laplacian(pixels), strict=True))  # (V3)
@@ -104,7 +104,7 @@ def freeze_encoder(vae: QwenImageVAE) -> None:
 
 
 @torch.no_grad()
-def latent_statistics(vae: QwenImageVAE, data: Pictures, batches: int, size: int) -> tuple[list[float], list[float]]:
+def latent_statistics(vae: QwenImageVAE, data: ImageStream, batches: int, size: int) -> tuple[list[float], list[float]]:
     """Per-channel mean and spread of the posterior mode, for `VAEConfig.latents_mean` and `latents_std`."""
     device = next(vae.parameters()).device
     modes = torch.cat([vae.moments(to_signed(data.images(i, size)).to(device))[0].cpu() for i in range(batches)])
@@ -116,7 +116,7 @@ def to_signed(images: Tensor) -> Tensor:
     return images.float() / 127.5 - 1.0
 
 
-def train(vae: QwenImageVAE, engine: Engine, data: Pictures, cfg: TrainVAE, start: int = 0) -> Iterator[Step]:
+def train(vae: QwenImageVAE, engine: Engine, data: ImageStream, cfg: TrainVAE, start: int = 0) -> Iterator[Step]:
     """Yields after every update. `vae` is what `engine.module` wraps."""
     for step in range(start, cfg.steps):
         pixels = to_signed(data.images(step, cfg.batch, engine.rank, engine.world_size)).to(engine.device)

@@ -94,14 +94,14 @@ def train(arguments: Sequence[str]) -> int:
 
     name, *options = arguments
     chosen = parse(find(name), RUNS / name, options)
-    experiment, said = fitted(chosen.experiment, {o.split("=")[0].lstrip("-").replace("_", "-") for o in options})
-    print(*said, sep="\n", end="\n" if said else "")
+    experiment, answer = fitted(chosen.experiment, {o.split("=")[0].lstrip("-").replace("_", "-") for o in options})
+    print(*answer, sep="\n", end="\n" if answer else "")
     before = already_finished(chosen.out)
     if chosen.track and not rank_of(experiment) and not before:
-        from experiments.tracking.mirror import require_installed, start_beside
+        from experiments.tracking.mirror import require_installed, start_side
 
         require_installed(chosen.track)
-        start_beside(chosen.out, chosen.track)
+        start_side(chosen.out, chosen.track)
     with removed_on_error(chosen.out, partial(nothing_recorded, also=INSTALLED if chosen.pairs else ())):
         if chosen.pairs:
             from experiments.preferences.from_people import install
@@ -166,13 +166,13 @@ def version() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The entry point of `glyphlab`; the exit status."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    traceback = "--traceback" in given
-    given = with_current_options([a for a in given if a != "--traceback"])
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    traceback = "--traceback" in argv
+    argv = with_current_options([a for a in argv if a != "--traceback"])
     try:
-        return execute(given)
+        return execute(argv)
     except KeyboardInterrupt:
-        print(f"\ninterrupted; go on with: {hint(given)}", file=sys.stderr)
+        print(f"\ninterrupted; go on with: {hint(argv)}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

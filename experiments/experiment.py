@@ -18,7 +18,7 @@ from alignment.nft import Nft
 from alignment.online_dpo import OnlineDpo
 from alignment.rwr import Rwr
 from alignment.tied_dpo import TiedDpo
-from alignment.trajectory import Walk
+from alignment.trajectory import Exploration
 from base_model import pretrain, sft, train_vae
 from base_model.data.mixture import TaskStream
 from base_model.data.rendered_pages import PageStream
@@ -52,7 +52,7 @@ THREADS = 1
 
 @dataclass(frozen=True)
 class PromptPlan:
-    """Prompts without pictures: captions of scenes that are never drawn."""
+    """Prompts without images: captions of scenes that are never drawn."""
 
     count: int
     """distinct prompts"""
@@ -67,10 +67,10 @@ class PromptPlan:
 
 @dataclass(frozen=True)
 class PairPlan:
-    """Machine-made preferences: draw `group` pictures a prompt, score them, keep the best and the worst.
+    """Machine-made preferences: draw `group` images a prompt, score them, keep the best and the worst.
 
-    A group is drawn as GRPO draws one. When it shares its first noise, its pictures differ only by what happened in the
-    window, so a pair says what was better there and not which noise was luckier: with the same number of pictures DPO
+    A group is drawn as GRPO draws one. When it shares its first noise, its images differ only by what happened in the
+    window, so a pair says what was better there and not which noise was luckier: with the same number of images DPO
     then gained more than twice as much (experiments/reports).
     """
 
@@ -80,7 +80,7 @@ class PairPlan:
     """images a prompt"""
     sampler: Sampler = field(default_factory=lambda: Sampler(steps=8))
     """steps and guidance of the images"""
-    walk: Walk = field(default_factory=Walk)
+    exploration: Exploration = field(default_factory=Exploration)
     """exploration settings of the images"""
     min_margin: float = 0.0
     """least difference of scores for a pair; 0 keeps every pair that is no tie"""
@@ -114,7 +114,7 @@ class MonitorPlan:
     gold: tuple[str, ...] = ()
     """further held-out rewards, as texts"""
     text_boxes: bool = False
-    """find text by a detector, for pictures of more than one line on a plain ground"""
+    """find text by a detector, for images of more than one line on a plain ground"""
     on_alarm: Literal["report", "stop", "raise_beta"] = "report"
     """go on and say so; end training there; or hold the policy closer to its start (GRPO and DPO)"""
     beta_first: float = 0.01
@@ -147,7 +147,7 @@ class Experiment:
     """height and width in pixels of what alignment samples and learns from, (0, 0) = the model's own; checkpoint
     samples, monitors and evaluation always use the model's own"""
     base: str = ""
-    """released checkpoint to start from, a folder or a name on the hub; the preset then says only how large pictures
+    """released checkpoint to start from, a folder or a name on the hub; the preset then says only how large images
     are"""
     lora: Lora = field(default_factory=Lora)
     """adapter that learns instead of the weights"""
@@ -160,7 +160,7 @@ class Experiment:
     pairs: PairPlan | None = None
     """how preferences are made, for DPO"""
     reward: str = "ocr"
-    """what drawn pictures are judged by, as a text: ocr, or a mixture such as 1.0*ocr+0.1*learned:runs/reward"""
+    """what drawn images are judged by, as a text: ocr, or a mixture such as 1.0*ocr+0.1*learned:runs/reward"""
     monitors: MonitorPlan | None = None
     """how over-optimisation is watched for; None: not at all"""
     save_every: int = 100
@@ -172,15 +172,15 @@ class Experiment:
     """local: one process; deepspeed: as many as the launcher starts, through ZeRO"""
     zero_stage: int = 2
     """what deepspeed splits among processes: 0 nothing, 1 optimizer state, 2 gradients as well, 3 weights as well"""
-    judge_minutes: float = 15.0
-    """the most that a judge may take for its pictures before it is replaced"""
+    scorer_minutes: float = 15.0
+    """the most that a judge may take for its images before it is replaced"""
     wait_minutes: float = 60.0
-    """the most that ranks wait for one another, e.g. while one checks a checkpoint; more than `judge_minutes`, or a
+    """the most that ranks wait for one another, e.g. while one checks a checkpoint; more than `scorer_minutes`, or a
     judge that stalls on one rank ends the run of all"""
     seed: int = 0
     """of the initial weights"""
     sight: Callable[[QwenImageVAE], TextEncoder] = CoarseEncoder
-    """what the text encoder of a small preset sees of condition pictures: a class or function of
+    """what the text encoder of a small preset sees of condition images: a class or function of
     base_model/qwen/coarse_encoder.py
     """
     positions: Scheme = msrope
@@ -198,9 +198,9 @@ class Experiment:
         for name, value, bound in least:
             if not value >= bound:
                 raise ValueError(f"{name}={value} must be at least {bound}")
-        if not 0.0 < self.judge_minutes < self.wait_minutes:
+        if not 0.0 < self.scorer_minutes < self.wait_minutes:
             raise ValueError(
-                f"judge_minutes={self.judge_minutes} must be above 0 and below wait_minutes={self.wait_minutes}: a "
+                f"scorer_minutes={self.scorer_minutes} must be above 0 and below wait_minutes={self.wait_minutes}: a "
                 "rank whose judge stalls must be able to replace it while the others wait"
             )
 
@@ -223,8 +223,8 @@ class EvaluationPlan:
     seed: int
     diversity_prompts: int = 24
     diversity_copies: int = 2
-    wall: int = 12
-    """prompts whose pictures are kept for the report"""
+    grid_images: int = 12
+    """prompts whose images are kept for the report"""
 
 
 @dataclass(frozen=True)
@@ -236,13 +236,13 @@ class EditPlan:
     """of the edits"""
     noise_seed: int
     sampler: Sampler
-    wall: int = 12
-    """edits whose pictures are kept to be looked at"""
+    grid_images: int = 12
+    """edits whose images are kept to be looked at"""
 
 
 @dataclass(frozen=True)
 class SizePlan:
-    """Held-out prompts at several sizes of the picture, at fixed noise."""
+    """Held-out prompts at several sizes of the image, at fixed noise."""
 
     prompts: PromptPlan
     sizes: tuple[tuple[int, int], ...]

@@ -45,19 +45,21 @@ def _applied(value: Any, tree: Mapping[str, Any], where: str) -> Any:
     known = [field.name for field in dataclasses.fields(value) if field.init]
     hints = get_type_hints(type(value))
     new = {}
-    for name, given in tree.items():
+    for name, content in tree.items():
         if name not in known:
             near = nearest(name, known)
             hint = f"did you mean {near}? " if near else ""
             raise ValueError(f"there is no setting {where}{name}; {hint}{type(value).__name__} has {', '.join(known)}")
-        if isinstance(given, Mapping):
-            new[name] = _applied(getattr(value, name), given, f"{where}{name}.")
+        if isinstance(content, Mapping):
+            new[name] = _applied(getattr(value, name), content, f"{where}{name}.")
         else:
-            new[name] = convert(hints[name], given, f"{where}{name}")
+            new[name] = convert(hints[name], content, f"{where}{name}")
     try:
         return dataclasses.replace(value, **new)
     except ValueError as error:
-        shown = ", ".join(f"{where}{name}={given}" for name, given in tree.items() if not isinstance(given, Mapping))
+        shown = ", ".join(
+            f"{where}{name}={content}" for name, content in tree.items() if not isinstance(content, Mapping)
+        )
         raise ValueError(f"{shown}: {error}" if shown else str(error)) from error
 
 

@@ -25,7 +25,7 @@ class Training:
     pairs: Annotated[str, arg(metavar="FILE|store:CAMPAIGN")] = ""
     """for DPO and KTO: a file of pairs or comparisons, or store: and a campaign whose settled answers to learn from"""
     store: str = "annotations"
-    """the store of that campaign: its folder, or a postgresql:// URL with its pictures in ./pictures"""
+    """the store of that campaign: its folder, or a postgresql:// URL with its images in ./pictures"""
     track: Annotated[tuple[Literal["tensorboard", "wandb"], ...], arg(metavar="TRACKER [TRACKER ...]")] = ()
     """trackers to show the run in, from processes of their own: tensorboard, wandb"""
     evaluate: bool = True

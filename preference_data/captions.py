@@ -28,19 +28,19 @@ def captioned(folder: Path) -> list[tuple[Path, str]]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder")
     listed = _listed(folder)
-    found = {name: path for name, (_, path, _) in listed.items()}
+    table = {name: path for name, (_, path, _) in listed.items()}
     for path in folder.iterdir():
         if path.suffix.lower() in SUFFIXES and not is_hidden(path):
-            found.setdefault(_key(path.name), path)
-    if not found:
+            table.setdefault(_key(path.name), path)
+    if not table:
         raise ValueError(f"{folder} holds no pictures ({', '.join(SUFFIXES)})")
-    return sorted((path, listed[name][2] if name in listed else _beside(path)) for name, path in found.items())
+    return sorted((path, listed[name][2] if name in listed else _caption_next_to(path)) for name, path in table.items())
 
 
 def _listed(folder: Path) -> dict[str, tuple[int, Path, str]]:
     """Line number, file and prompt of what captions.jsonl names; {} without one."""
     index = folder / CAPTIONS
-    found: dict[str, tuple[int, Path, str]] = {}
+    table: dict[str, tuple[int, Path, str]] = {}
     for number, row in read_json_lines(index) if index.exists() else ():
         name, prompt = _texts(row, f"{index} line {number}")
         try:
@@ -48,10 +48,10 @@ def _listed(folder: Path) -> dict[str, tuple[int, Path, str]]:
         except FileNotFoundError:
             raise FileNotFoundError(f"{index} line {number} names {name!r}, which is not in {folder}") from None
         key = _key(os.path.relpath(path, folder))
-        if key in found:
-            raise ValueError(f"{index} line {number}: {name} has a prompt in line {found[key][0]} already; keep one")
-        found[key] = (number, path, prompt)
-    return found
+        if key in table:
+            raise ValueError(f"{index} line {number}: {name} has a prompt in line {table[key][0]} already; keep one")
+        table[key] = (number, path, prompt)
+    return table
 
 
 def _texts(row: Any, where: str) -> tuple[str, str]:
@@ -63,14 +63,14 @@ def _texts(row: Any, where: str) -> tuple[str, str]:
     return name, " ".join(prompt.split())
 
 
-def _beside(image: Path) -> str:
-    place = image.with_suffix(".txt")
+def _caption_next_to(image: Path) -> str:
+    path = image.with_suffix(".txt")
     try:
-        text = read_text(existing(place))
+        text = read_text(existing(path))
     except FileNotFoundError:
         text = ""
     if not text.strip():
-        raise ValueError(f"{image} has no prompt; put it into {place.name} or a line of {CAPTIONS}")
+        raise ValueError(f"{image} has no prompt; put it into {path.name} or a line of {CAPTIONS}")
     return " ".join(text.split())
 
 

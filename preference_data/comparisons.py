@@ -1,4 +1,4 @@
-"""Answers to "which of these two pictures?": every outcome, who gave it, and how strongly. Ties stay ties.
+"""Answers to "which of these two images?": every outcome, who gave it, and how strongly. Ties stay ties.
 
 A `PreferencePair` is what training on winners needs and cannot hold a tie; a `Comparison` is what was answered. A file
 of either kind, or of judgements exported from a store, or of all of them, reads as comparisons.
@@ -46,7 +46,7 @@ OPTIONAL = ("strength", "shares", "reading_shown")
 
 @dataclass(frozen=True)
 class Comparison:
-    """One answer about two pictures of one prompt.
+    """One answer about two images of one prompt.
 
     annotator: who answered, such as ``human:ada`` or ``machine:ocr``. strength: how much better, at least 0 and in the
     annotator's own units, None when it was not asked. shares: of left, tie and right answers, where only an aggregate
@@ -85,17 +85,17 @@ class Comparison:
         """Shares of left, tie and right: the aggregate where there is one, else 1 for the outcome."""
         if self.shares is not None:
             return self.shares
-        place = 1 if self.outcome in TIES else SHARES.index(self.outcome)
-        return (float(place == 0), float(place == 1), float(place == 2))
+        index = 1 if self.outcome in TIES else SHARES.index(self.outcome)
+        return (float(index == 0), float(index == 1), float(index == 2))
 
 
-def named(who: Any, field: str) -> Any:
+def named(person: Any, field: str) -> Any:
     """Who answered, as text: other tools number people. ValueError for what names nobody, such as true or a list."""
-    if isinstance(who, int) and not isinstance(who, bool):
-        return str(who)
-    if who is not None and not isinstance(who, str):
-        raise ValueError(f"{field} is {who!r}; it must be a text or a whole number that says who answered")
-    return who
+    if isinstance(person, int) and not isinstance(person, bool):
+        return str(person)
+    if person is not None and not isinstance(person, str):
+        raise ValueError(f"{field} is {person!r}; it must be a text or a whole number that says who answered")
+    return person
 
 
 def by_machine(annotator: str) -> bool:
@@ -109,7 +109,7 @@ def people_only(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def from_pair(pair: PreferencePair) -> Comparison:
-    """A training pair as the answer it came from; ``outcome`` says on which side the better picture stood."""
+    """A training pair as the answer it came from; ``outcome`` says on which side the better image stood."""
     left, right = (pair.chosen, pair.rejected) if pair.outcome == "left" else (pair.rejected, pair.chosen)
     return Comparison(pair.prompt, left, right, pair.outcome, pair.source, pair.margin)
 
@@ -132,11 +132,11 @@ def from_judgement(data: Mapping[str, Any]) -> Comparison:
     settled = data.get("decided_by") == "adjudication"  # whoever adjudicated saw the votes and decided
     if outcome in ("left", "right"):
         settled = settled or cast[outcome == "right"] < cast[outcome == "left"]
-    who = named(data["annotator"], "annotator")
-    if not who and total and not settled:
+    person = named(data["annotator"], "annotator")
+    if not person and total and not settled:
         shares = (cast[0] / total, cast[2] / total, cast[1] / total)
     return Comparison(
-        prompt_from_json(data["prompt"]), first, second, outcome, f"human:{who or 'everybody'}",
+        prompt_from_json(data["prompt"]), first, second, outcome, f"human:{person or 'everybody'}",
         None if strength is None else float(strength), shares, data.get("reading_shown"),
     )  # fmt: skip
 
@@ -166,15 +166,15 @@ def comparison_from_json(data: Mapping[str, Any]) -> Comparison:
 
 def load(path: Path) -> list[Comparison]:
     """Read a file of one comparison, pair or judgement a line. ValueError with the line number when one is neither."""
-    found = []
+    results = []
     for number, row in read_json_lines(path):
         try:
-            found.append(comparison_from_json(row))
+            results.append(comparison_from_json(row))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path} line {number}: {error}") from error
-    if not found:
+    if not results:
         raise ValueError(f"{path} holds no comparison; export answers or make pairs first")
-    return found
+    return results
 
 
 def to_jsonl(comparisons: Iterable[Comparison | PreferencePair]) -> str:
@@ -196,9 +196,9 @@ def plain_words(text: str) -> str:
 
 
 def connected(comparisons: Sequence[Comparison]) -> list[str]:
-    """For every comparison the name of its island: comparisons that share a prompt or a picture have the same one.
+    """For every comparison the name of its island: comparisons that share a prompt or an image have the same one.
 
-    A prompt is its id and its words (`plain_words`). Splitting by island keeps a prompt, and a picture that stands
+    A prompt is its id and its words (`plain_words`). Splitting by island keeps a prompt, and an image that stands
     under several prompts, on one side of a split.
     """
     parent: dict[str, str] = {}
@@ -225,7 +225,7 @@ SLACK, EXCESS = 0.05, 0.2
 
 
 def split(comparisons: Sequence[Comparison], shares: Sequence[float], seed: int) -> list[int]:
-    """The part (0, 1, ...) of every comparison; parts have about the given shares and no prompt or picture in common.
+    """The part (0, 1, ...) of every comparison; parts have about the given shares and no prompt or image in common.
 
     Islands are dealt out in the order of a hash of (seed, island), so a file that grows keeps most of its split; one
     that is far too large for the part whose turn it is goes to the part with most room. Raises ValueError when a part
@@ -236,18 +236,18 @@ def split(comparisons: Sequence[Comparison], shares: Sequence[float], seed: int)
     for island in islands:
         sizes[island] = sizes.get(island, 0) + 1
     order = sorted(sizes, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
-    asked = [share / sum(shares) * len(comparisons) for share in shares]
+    requested = [share / sum(shares) * len(comparisons) for share in shares]
     slack = max(SLACK * len(comparisons), sorted(sizes.values())[len(sizes) // 2])
     filled, part, where = [0] * len(shares), 0, {}
     for name in order:
-        while part < len(shares) - 1 and filled[part] >= asked[part] - 1e-9:
+        while part < len(shares) - 1 and filled[part] >= requested[part] - 1e-9:
             part += 1
-        place = part
-        if filled[part] + sizes[name] > asked[part] + slack:
-            place = max(range(len(shares)), key=lambda k: asked[k] - filled[k])
-        where[name] = place
-        filled[place] += sizes[name]
-    if 0 in filled or any(f > a + EXCESS * len(comparisons) for f, a in zip(filled, asked, strict=True)):
+        index = part
+        if filled[part] + sizes[name] > requested[part] + slack:
+            index = max(range(len(shares)), key=lambda k: requested[k] - filled[k])
+        where[name] = index
+        filled[index] += sizes[name]
+    if 0 in filled or any(f > a + EXCESS * len(comparisons) for f, a in zip(filled, requested, strict=True)):
         empty = f"part {filled.index(0)} of the split is empty: " if 0 in filled else ""
         raise ValueError(empty + _unsplittable(comparisons, islands, sizes, shares))
     return [where[island] for island in islands]
@@ -266,15 +266,15 @@ def _unsplittable(
             under.setdefault(image.sha256, set()).add(plain_words(c.prompt.text))
     shared = max(under, key=lambda sha: len(under[sha]))
     parts = " and ".join(f"{share / sum(shares):.0%}" for share in shares)
-    found = (
+    reason = (
         f"{len(comparisons)} comparisons cannot be split into {parts}: they form {len(sizes)} groups that share a "
         f"prompt or a picture, and the largest has {sizes[largest]}"
     )
     if len(words) > 1 and sizes[largest] * 2 > len(comparisons):
         return (
-            f"{found}, because the picture {shared[:12]} stands under {len(under[shared])} of its {len(words)} prompts"
+            f"{reason}, because the picture {shared[:12]} stands under {len(under[shared])} of its {len(words)} prompts"
             "; more prompts cannot help while they share pictures: leave out the answers about it"
         )
     if sizes[largest] * 2 > len(comparisons):
-        return f"{found}, all about one prompt; collect answers on other prompts, or leave some of these out"
-    return f"{found}; collect answers on more prompts"
+        return f"{reason}, all about one prompt; collect answers on other prompts, or leave some of these out"
+    return f"{reason}; collect answers on more prompts"

@@ -102,8 +102,8 @@ def _opened(content: bytes, name: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name} is too large; at most {MAX_PIXELS} pixels are taken: {error}") from error
     except _BROKEN as error:
-        told = f"{name} is no readable picture ({', '.join(FORMATS)})"
-        raise ValueError(told if isinstance(error, UnidentifiedImageError) else f"{told}: {error}") from error
+        message = f"{name} is no readable picture ({', '.join(FORMATS)})"
+        raise ValueError(message if isinstance(error, UnidentifiedImageError) else f"{message}: {error}") from error
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{name} is {image.width}x{image.height}; at most {MAX_PIXELS} pixels are taken")
     if getattr(image, "n_frames", 1) != 1 and image.format != "MPO":

@@ -46,9 +46,9 @@ def decode_text(content: bytes, name: str) -> str:
             f"{name} line {line} is no UTF-8 text (byte {body[error.start : error.start + 1].hex()}: {error.reason}); "
             "save the file as UTF-8"
         ) from error
-    if (place := text.find("\0")) >= 0:
+    if (index := text.find("\0")) >= 0:
         raise ValueError(
-            f"{name} line {text.count(chr(10), 0, place) + 1} holds a zero byte: it is no text, or UTF-16 without a "
+            f"{name} line {text.count(chr(10), 0, index) + 1} holds a zero byte: it is no text, or UTF-16 without a "
             "byte order mark; save the file as UTF-8"
         )
     return text
@@ -153,16 +153,16 @@ def existing(path: Path) -> Path:
     """The file at `path`, or one whose name looks the same. Raises FileNotFoundError when there is neither."""
     if path.exists():
         return path
-    found = Path(path.anchor or ".")
+    path_so_far = Path(path.anchor or ".")
     for part in path.parts[1:] if path.anchor else path.parts:
-        step = found / part
+        step = path_so_far / part
         if not step.exists():
-            there = found.iterdir() if found.is_dir() else iter(())
+            there = path_so_far.iterdir() if path_so_far.is_dir() else iter(())
             step = next((p for p in there if same_name(p.name) == same_name(part)), step)
-        found = step
-    if not found.exists():
+        path_so_far = step
+    if not path_so_far.exists():
         raise FileNotFoundError(f"{path} is not there")
-    return found
+    return path_so_far
 
 
 def first_existing(*paths: Path) -> Path:
@@ -183,11 +183,11 @@ def _content(path: Path) -> bytes:
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    by_key = dict(pairs)
+    if len(by_key) != len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"the name {next(n for n in names if names.count(n) > 1)!r} stands twice in one object")
-    return found
+    return by_key
 
 
 def _no_number(text: str) -> NoReturn:

@@ -1,6 +1,6 @@
-"""Scores -> training pairs. A tie never becomes a win, and a picture that was not judged neither wins nor loses.
+"""Scores -> training pairs. A tie never becomes a win, and an image that was not judged neither wins nor loses.
 
-Shapes: P prompts, G pictures of one prompt.
+Shapes: P prompts, G images of one prompt.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ MACHINE = "machine:"
 
 @dataclass(frozen=True)
 class PairCounts:
-    """What became of P groups of pictures; groups = pairs + ties + too_close + unjudged_groups.
+    """What became of P groups of images; groups = pairs + ties + too_close + unjudged_groups.
 
     ties: best and worst score equal. too_close: they differ by less than the minimum. unjudged_groups: fewer than two
-    pictures with a score. unjudged_pictures: pictures without a score, in any group. margins: (from, to, count) bins of
+    images with a score. unjudged_pictures: images without a score, in any group. margins: (from, to, count) bins of
     best minus worst over the pairs, the last bin closed; () when there are none.
     """
 
@@ -46,12 +46,12 @@ def best_and_worst(
     min_margin: float = 0.0,
     per_prompt: int = 1,
 ) -> list[PreferencePair]:
-    """The picture with the greatest score against the one with the least; then the second of both, and so on.
+    """The image with the greatest score against the one with the least; then the second of both, and so on.
 
-    At most ``per_prompt`` pairs a prompt, in which no picture stands twice. No pair where two are equal, closer than
-    ``min_margin`` (in score units), or not scored. Of equally good pictures the first in the group goes first.
+    At most ``per_prompt`` pairs a prompt, in which no image stands twice. No pair where two are equal, closer than
+    ``min_margin`` (in score units), or not scored. Of equally good images the first in the group goes first.
     ``source`` names the scorer; "machine:" is put in front when it lacks it, for no person was asked. ``outcome`` is
-    "left" when the better picture came first in its group. ValueError when the three lengths do not match.
+    "left" when the better image came first in its group. ValueError when the three lengths do not match.
     """
     _check(prompts, scores_PG, images_PG, min_margin, per_prompt)
     label = source if source.startswith(MACHINE) else MACHINE + source
@@ -70,11 +70,11 @@ def summary(scores_PG: Sequence[Sequence[float]], *, min_margin: float = 0.0, bi
     margins: list[float] = []
     ties = too_close = unjudged = 0
     for scores_G in scores_PG:
-        found = _extremes(scores_G)
-        if not found:
+        extremes = _extremes(scores_G)
+        if not extremes:
             unjudged += 1
             continue
-        best, worst = found[0]
+        best, worst = extremes[0]
         margin = float(scores_G[best]) - float(scores_G[worst])
         if margin == 0:
             ties += 1

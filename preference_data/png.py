@@ -21,21 +21,21 @@ def only_pixels(content: bytes) -> bytes | None:
     """
     if not content.startswith(SIGNATURE):
         return None
-    kept, place = [SIGNATURE], len(SIGNATURE)
-    while place + 12 <= len(content):
-        (length,) = struct.unpack_from(">I", content, place)
-        kind, end = content[place + 4 : place + 8], place + 12 + length
+    chunks, index = [SIGNATURE], len(SIGNATURE)
+    while index + 12 <= len(content):
+        (length,) = struct.unpack_from(">I", content, index)
+        kind, end = content[index + 4 : index + 8], index + 12 + length
         if end > len(content):
             return None
-        if kind == b"IHDR" and content[place + 16 : place + 20] != PLAIN:
+        if kind == b"IHDR" and content[index + 16 : index + 20] != PLAIN:
             return None
-        if kind in CHANGES_PIXELS and _turns(kind, content[place + 8 : end - 4]):
+        if kind in CHANGES_PIXELS and _turns(kind, content[index + 8 : end - 4]):
             return None
         if kind in (b"IHDR", b"IDAT", b"IEND"):
-            kept.append(content[place:end])
+            chunks.append(content[index:end])
         if kind == b"IEND":
-            return b"".join(kept)
-        place = end
+            return b"".join(chunks)
+        index = end
     return None
 
 

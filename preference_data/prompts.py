@@ -95,6 +95,6 @@ class PromptSet(Sequence[Prompt]):
             raise ValueError(f"batch(step={step}, size={size}): step counts from 0 and size from 1")
         rounds = -(-size // len(self))  # permutations one batch draws on
         per_epoch = max(len(self) // size, 1)
-        epoch, place = divmod(step, per_epoch)
+        epoch, index = divmod(step, per_epoch)
         chosen = [i for r in range(rounds) for i in _order(self.seed, epoch * rounds + r, len(self))]
-        return [self._prompts[i] for i in chosen[place * size : (place + 1) * size]]
+        return [self._prompts[i] for i in chosen[index * size : (index + 1) * size]]

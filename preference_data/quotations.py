@@ -81,24 +81,24 @@ class _Mark:
 
 
 def quoted_spans(text: str) -> tuple[str, ...]:
-    """The texts a picture of this prompt must show, in reading order; () when it asks for none.
+    """The texts an image of this prompt must show, in reading order; () when it asks for none.
 
     A span stands in quotation marks (see the top of this file), or is a bare run of capital letters after "word" or
     "words" (``the word GLYPH in red``), whole: never a part of a word. Spans come without invisible characters, and
     what has none but those is no span.
     """
     text = "".join(c for c in text if not is_invisible(c) or shapes(c))
-    found = _quotations(text)
-    if len(found) == 1 and _is_whole(text, found[0]):
-        start, stop = found[0]
+    quotations = _quotations(text)
+    if len(quotations) == 1 and _is_whole(text, quotations[0]):
+        start, stop = quotations[0]
         inside = text[start:stop]
         within = quoted_spans(inside)
         if within or _describes(inside):
             return within
     elif (inner := _packed(text)) is not None:
         return quoted_spans(inner)
-    spans = [(start, drawable(text[start:stop])) for start, stop in found]
-    spans += [each for each in _bare(text) if not any(start <= each[0] < stop for start, stop in found)]
+    spans = [(start, drawable(text[start:stop])) for start, stop in quotations]
+    spans += [each for each in _bare(text) if not any(start <= each[0] < stop for start, stop in quotations)]
     return tuple(span for _, span in sorted(spans) if span)
 
 
@@ -108,10 +108,10 @@ def _quotations(text: str) -> list[tuple[int, int]]:
     open_: list[_Mark] = []
     pairs: list[tuple[int, int]] = []
     for i, mark in enumerate(marks):
-        place = next((k for k in reversed(range(len(open_))) if open_[k].family == mark.family), None)
-        if place is not None and mark.closes and not _goes_on(mark, open_[place], marks[i + 1 :]):
-            pairs.append((open_[place].stop, mark.start))
-            del open_[place:]
+        index = next((k for k in reversed(range(len(open_))) if open_[k].family == mark.family), None)
+        if index is not None and mark.closes and not _goes_on(mark, open_[index], marks[i + 1 :]):
+            pairs.append((open_[index].stop, mark.start))
+            del open_[index:]
         elif mark.opens:
             open_.append(mark)
     outer: list[tuple[int, int]] = []
@@ -138,15 +138,15 @@ def _goes_on(mark: _Mark, opener: _Mark, later: Sequence[_Mark]) -> bool:
 
 def _marks(text: str) -> list[_Mark]:
     """All marks with their roles. Doubled marks are one; a closing and an opening one side by side are two."""
-    found = [match.span() for match in _MARK.finditer(text)]
+    results = [match.span() for match in _MARK.finditer(text)]
     marks: list[_Mark] = []
     i = 0
-    while i < len(found):
+    while i < len(results):
         j = i + 1
-        family = _family(text[found[i][1] - 1])
-        while j < len(found) and found[j][0] == found[j - 1][1] and _family(text[found[j][1] - 1]) == family:
+        family = _family(text[results[i][1] - 1])
+        while j < len(results) and results[j][0] == results[j - 1][1] and _family(text[results[j][1] - 1]) == family:
             j += 1
-        run = found[i:j]
+        run = results[i:j]
         before, after = _neighbour(text, run[0][0], -1), _neighbour(text, run[-1][1], 1)
         if len(run) == 1 or family not in ("double", "angles"):
             marks += [_mark(text, start, stop, family) for start, stop in run]
@@ -216,9 +216,9 @@ def _single(text: str, start: int, stop: int, character: str, sides: tuple[bool,
     return _Mark(start, stop, "single", False, closes and not between, False, False, short.start(1) if short else -1)
 
 
-def _neighbour(text: str, place: int, step: int) -> str:
+def _neighbour(text: str, index: int, step: int) -> str:
     """The character before (step -1) or after a place, invisible ones and backslashes passed over; "" at an end."""
-    at = place - 1 if step < 0 else place
+    at = index - 1 if step < 0 else index
     while 0 <= at < len(text) and (is_invisible(text[at]) or text[at] == "\\"):
         at += step
     return text[at] if 0 <= at < len(text) else ""
@@ -233,9 +233,9 @@ def _is_fraction(character: str) -> bool:
     return bool(character) and unicodedata.category(character) == "No"
 
 
-def _is_whole(text: str, found: tuple[int, int]) -> bool:
+def _is_whole(text: str, results: tuple[int, int]) -> bool:
     """Whether nothing stands outside of a quotation but marks and punctuation."""
-    outside = text[: found[0]] + text[found[1] :]
+    outside = text[: results[0]] + text[results[1] :]
     return not any(c.isalnum() for c in outside)
 
 
@@ -255,7 +255,7 @@ def _packed(text: str) -> str | None:
 
 
 def _describes(text: str) -> bool:
-    """Whether a text reads as the description of a picture and not as what stands on one."""
+    """Whether a text reads as the description of an image and not as what stands on one."""
     words = re.findall(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*", text)
     if not any(c.islower() or c.isupper() for c in text):
         return sum(c.isalnum() for c in text) > SIGN
@@ -267,14 +267,14 @@ def _describes(text: str) -> bool:
 
 def _bare(text: str) -> list[tuple[int, str]]:
     """Place and text of each run of capitals after "word"."""
-    found = []
+    results = []
     for match in _BARE.finditer(text):
         if not _BEFORE.search(text[: match.start()]) or _SAYING.search(text[: match.start()]):
             continue
         run = _run_of_capitals(text, match.start(1))
         if run:
-            found.append((match.start(1), drawable(run)))
-    return found
+            results.append((match.start(1), drawable(run)))
+    return results
 
 
 def _run_of_capitals(text: str, start: int) -> str:
@@ -290,12 +290,12 @@ def _run_of_capitals(text: str, start: int) -> str:
     return text[start:stop]
 
 
-def _ends(text: str, place: int) -> bool:
+def _ends(text: str, index: int) -> bool:
     """Whether a word ends at a place: no letter, digit or mark of it follows."""
-    return not re.match(r"[\w\u0300-\u036f]|[-'\u2019.&+/@#*~:_]+\w|\+\+|#", text[place:])
+    return not re.match(r"[\w\u0300-\u036f]|[-'\u2019.&+/@#*~:_]+\w|\+\+|#", text[index:])
 
 
-def _stands_alone(text: str, place: int, only: bool) -> bool:
+def _stands_alone(text: str, index: int, only: bool) -> bool:
     """Whether I or A before a place is a text and no pronoun or article: no verb or noun may follow."""
-    follows = re.match(r"[ \t]+([a-z]+)", text[place:])
+    follows = re.match(r"[ \t]+([a-z]+)", text[index:])
     return not follows or (only and follows[1] in _AFTER)

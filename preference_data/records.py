@@ -1,7 +1,7 @@
-"""Typed facts about prompts, pictures and taste.
+"""Typed facts about prompts, images and taste.
 
-Nothing here knows about training: a prompt, a picture named by the hash of its pixels, and an answer that compares two
-pictures. Plain Python, so that a dashboard or a converter can import it in milliseconds.
+Nothing here knows about training: a prompt, an image named by the hash of its pixels, and an answer that compares two
+images. Plain Python, so that a dashboard or a converter can import it in milliseconds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def text_id(text: str) -> str:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A text to draw. ``spans`` are the texts that must be readable in the picture, in order; () when none must."""
+    """A text to draw. ``spans`` are the texts that must be readable in the image, in order; () when none must."""
 
     id: str
     text: str
@@ -58,7 +58,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a picture came from: enough to draw it again. ``step`` is the update of ``run`` its weights had."""
+    """Where an image came from: enough to draw it again. ``step`` is the update of ``run`` its weights had."""
 
     model: str
     revision: str
@@ -71,7 +71,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class ImageRef:
-    """A picture, named by the sha256 (64 hex digits) of its 8-bit pixels; ``path`` says where it is. Size in pixels."""
+    """An image, named by the sha256 (64 hex digits) of its 8-bit pixels; ``path`` says where it is. Size in pixels."""
 
     sha256: str
     path: str
@@ -90,11 +90,11 @@ class ImageRef:
 
 @dataclass(frozen=True)
 class PreferencePair:
-    """Two pictures of one prompt, the better one first.
+    """Two images of one prompt, the better one first.
 
     ``source`` says who decided, such as ``machine:ocr`` or ``human:ada``. ``margin`` is how far apart the two were, in
     the units of the source, None when it gave none. ``outcome`` is the answer as it was given: only "left" and "right"
-    decide, so only they make a pair; a tie is an answer too, but it has no better picture and cannot be one of these.
+    decide, so only they make a pair; a tie is an answer too, but it has no better image and cannot be one of these.
     """
 
     prompt: Prompt
@@ -133,7 +133,7 @@ def prompt_from_json(data: Mapping[str, Any]) -> Prompt:
 
 
 def image_from_json(data: Mapping[str, Any]) -> ImageRef:
-    """The picture reference that ``dataclasses.asdict`` wrote. Missing or unknown fields -> ValueError naming them."""
+    """The image reference that ``dataclasses.asdict`` wrote. Missing or unknown fields -> ValueError naming them."""
     known = _fields(ImageRef, data)
     return ImageRef(**{**known, "provenance": Provenance(**_fields(Provenance, known["provenance"]))})
 
@@ -148,8 +148,10 @@ def pair_from_json(data: Mapping[str, Any]) -> PreferencePair:
 
 def wrong_fields(missing: Sequence[str], unknown: Sequence[str]) -> str:
     """Say which fields are missing and which ones nobody knows, naming only what there is to name."""
-    said = [f"{verb} {', '.join(names)}" for verb, names in (("lacks", missing), ("has the unknown", unknown)) if names]
-    return " and ".join(said)
+    answer = [
+        f"{verb} {', '.join(names)}" for verb, names in (("lacks", missing), ("has the unknown", unknown)) if names
+    ]
+    return " and ".join(answer)
 
 
 def _fields(kind: type, data: object) -> dict[str, Any]:

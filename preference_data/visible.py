@@ -40,10 +40,10 @@ def visible(text: str) -> str:
 def drawable(text: str) -> str:
     """``text`` as it is to be drawn: joiners and selectors stay where they shape a character, other invisible
     characters and the white space around go; "" when nothing is left to see."""
-    kept = "".join(c for c in text if not is_invisible(c) or shapes(c))
-    first, last = 0, len(kept)
-    while first < last and (kept[first].isspace() or is_invisible(kept[first])):
+    selection = "".join(c for c in text if not is_invisible(c) or shapes(c))
+    first, last = 0, len(selection)
+    while first < last and (selection[first].isspace() or is_invisible(selection[first])):
         first += 1
-    while first < last and (kept[last - 1].isspace() or kept[last - 1] in _JOINERS):
+    while first < last and (selection[last - 1].isspace() or selection[last - 1] in _JOINERS):
         last -= 1
-    return kept[first:last] if visible(kept[first:last]).strip() else ""
+    return selection[first:last] if visible(selection[first:last]).strip() else ""

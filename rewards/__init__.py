@@ -11,14 +11,14 @@ from rewards.published.brisque import Brisque
 from rewards.published.clip import ClipScore, HpsV21, PickScore
 from rewards.published.imagereward import ImageReward
 from rewards.serving.remote import Remote
-from rewards.text.ocr import Ocr, OcrJudge
+from rewards.text.ocr import Ocr, OcrGold
 from rewards.text.ocr_contains import OcrContains
 from rewards.text.ocr_likelihood import OcrLikelihood
 from rewards.text.ocr_page import OcrFlowGrpo, OcrPage
 
 REWARDS: dict[str, type] = {
     "ocr": Ocr,
-    "ocr_judge": OcrJudge,
+    "ocr_judge": OcrGold,
     "ocr_likelihood": OcrLikelihood,
     "ocr_contains": OcrContains,
     "ocr_page": OcrPage,

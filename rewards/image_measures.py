@@ -1,16 +1,16 @@
-"""What pictures look like and what is read in them, as plain numbers that honest training hardly moves.
+"""What images look like and what is read in them, as plain numbers that honest training hardly moves.
 
-A policy that cheats its reward gives itself away here first: pictures turn dark or flat, lose their colours, fill with
-letters, repeat words, or all become one picture. None of these is good or bad by itself; their change is the news.
+A policy that cheats its reward gives itself away here first: images turn dark or flat, lose their colours, fill with
+letters, repeat words, or all become one image. None of these is good or bad by itself; their change is the news.
 
     (1)  luma = 0.2126 R + 0.7152 G + 0.0722 B                        Rec. ITU-R BT.709, on the values as they are
     (2)  dark share = share of pixels with luma < `DARK`
     (3)  edge density = share of pixels whose luma differs from the right or lower neighbour by more than `EDGE`
     (4)  colour entropy = - sum p log2 p over `LEVELS`^3 colours      bits, from 0 (one colour) to 6
     (5)  saturation = mean of (max - min) / max over R, G, B          HSV; black has 0
-    (6)  diversity = root mean square difference of two pictures of one prompt, mean over pairs
+    (6)  diversity = root mean square difference of two images of one prompt, mean over pairs
 
-Shapes: B samples, K pictures of one prompt, P prompts, 3HW pixels in 8 bits.
+Shapes: B samples, K images of one prompt, P prompts, 3HW pixels in 8 bits.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ RUN = 3
 """letters that must come again to be a repetition; two come again in many words"""
 
 
-def looks(images_B3HW: np.ndarray) -> dict[str, np.ndarray]:
-    """(2) to (5) of every picture, and `text_area` by `ink_area`; each [B] float64.
+def measure_images(images_B3HW: np.ndarray) -> dict[str, np.ndarray]:
+    """(2) to (5) of every image, and `text_area` by `ink_area`; each [B] float64.
 
-    Raises ValueError when the pictures are not uint8 [B, 3, H, W].
+    Raises ValueError when the images are not uint8 [B, 3, H, W].
     """
     if images_B3HW.dtype != np.uint8 or images_B3HW.ndim != 4 or images_B3HW.shape[1] != 3:
         raise ValueError(f"pictures are {images_B3HW.dtype} {images_B3HW.shape}; traits are of uint8 [B, 3, H, W]")
@@ -46,9 +46,9 @@ def looks(images_B3HW: np.ndarray) -> dict[str, np.ndarray]:
     return {
         "dark": (luma_BHW < DARK).mean((1, 2)),  # (2)
         "edges": edge_density(luma_BHW),
-        "colour_entropy": np.array([colour_entropy(picture) for picture in images_B3HW]),
+        "colour_entropy": np.array([colour_entropy(image) for image in images_B3HW]),
         "saturation": np.divide(most - least, most, out=np.zeros_like(most), where=most > 0.0).mean((1, 2)),  # (5)
-        "text_area": np.array([ink_area(picture) for picture in images_B3HW]),
+        "text_area": np.array([ink_area(image) for image in images_B3HW]),
     }
 
 
@@ -61,31 +61,31 @@ def edge_density(luma_BHW: np.ndarray) -> np.ndarray:
     return density
 
 
-def colour_entropy(picture_3HW: np.ndarray) -> float:
+def colour_entropy(image_3HW: np.ndarray) -> float:
     """(4)"""
-    step_3HW = picture_3HW.astype(np.int64) * LEVELS // 256
+    step_3HW = image_3HW.astype(np.int64) * LEVELS // 256
     code_HW = (step_3HW[0] * LEVELS + step_3HW[1]) * LEVELS + step_3HW[2]
     share = np.bincount(code_HW.ravel(), minlength=LEVELS**3) / code_HW.size
     share = share[share > 0.0]
     return float(-(share * np.log2(share)).sum()) + 0.0
 
 
-def ink_area(picture_3HW: np.ndarray) -> float:
-    """Share of a picture that the box around everything but its ground covers: one line of text on a plain ground."""
-    found = text_crop(np.ascontiguousarray(picture_3HW.transpose(1, 2, 0)))
-    return 0.0 if found is None else min(found.shape[0] * found.shape[1] / picture_3HW[0].size, 1.0)
+def ink_area(image_3HW: np.ndarray) -> float:
+    """Share of an image that the box around everything but its ground covers: one line of text on a plain ground."""
+    crop = text_crop(np.ascontiguousarray(image_3HW.transpose(1, 2, 0)))
+    return 0.0 if crop is None else min(crop.shape[0] * crop.shape[1] / image_3HW[0].size, 1.0)
 
 
-def boxed_area(detector: Detector, picture_3HW: np.ndarray) -> float:
-    """Share of a picture that lies in the boxes of a text detector: any picture. Boxes that overlap count twice."""
-    boxes = detector.find(np.ascontiguousarray(picture_3HW.transpose(1, 2, 0)))
+def boxed_area(detector: Detector, image_3HW: np.ndarray) -> float:
+    """Share of an image that lies in the boxes of a text detector: any image. Boxes that overlap count twice."""
+    boxes = detector.find(np.ascontiguousarray(image_3HW.transpose(1, 2, 0)))
     around = [np.roll(corners, -1, axis=0) for corners in boxes]
     areas = [abs((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / 2.0 for a, b in zip(boxes, around, strict=True)]
-    return min(float(sum(areas)) / picture_3HW[0].size, 1.0)
+    return min(float(sum(areas)) / image_3HW[0].size, 1.0)
 
 
 def diversity(images_KP3HW: np.ndarray) -> np.ndarray:
-    """(6) of every prompt, [P] in [0, 1]. Raises ValueError for fewer than two pictures of a prompt."""
+    """(6) of every prompt, [P] in [0, 1]. Raises ValueError for fewer than two images of a prompt."""
     K, P = images_KP3HW.shape[:2]
     if K < 2:
         raise ValueError(f"{K} picture of every prompt: diversity compares at least 2")
@@ -108,8 +108,8 @@ def duplicate_text(target: str, read: str) -> float:
 
 def extra_text(target: str, read: str) -> float:
     """Letters read beyond the number asked for, a share of that number; 0 when there are fewer."""
-    asked, found = (len(as_compared(text, target)) for text in (target, read))
-    return max(found - asked, 0) / max(asked, 1)
+    target_length, read_length = (len(as_compared(text, target)) for text in (target, read))
+    return max(read_length - target_length, 0) / max(target_length, 1)
 
 
 def disagreement(target: str, read: str, other: str) -> float:

@@ -1,4 +1,4 @@
-"""A scorer made of a function that judges a few pictures; everything around that function is here.
+"""A scorer made of a function that judges a few images; everything around that function is here.
 
 Shapes: B samples, 3HW pixels.
 """
@@ -17,33 +17,33 @@ from rewards.scores import Scores, obstacles, tabulate
 
 log = logging.getLogger(__name__)
 
-Judge = Callable[[Sequence[Prompt], Sequence[np.ndarray]], Sequence[Mapping[str, float]]]
-"""Prompts and their pictures (uint8, (H, W, 3)) -> the parts of each. Raises ``Unjudged`` or anything else."""
+ScoreImages = Callable[[Sequence[Prompt], Sequence[np.ndarray]], Sequence[Mapping[str, float]]]
+"""Prompts and their images (uint8, (H, W, 3)) -> the parts of each. Raises ``Unjudged`` or anything else."""
 
 
 class Unjudged(Exception):
-    """A picture cannot be judged. ``cause`` is one word, counted in ``Scores.unjudged``; the text is for the log."""
+    """An image cannot be judged. ``cause`` is one word, counted in ``Scores.unjudged``; the text is for the log."""
 
     def __init__(self, cause: str, text: str = "") -> None:
         super().__init__(text or cause)
         self.cause = cause
 
 
-class PictureScorer:
+class ImageScorer:
     """A scorer around ``judge``. ``parts`` names what it returns, the value first.
 
-    ``batch_size`` pictures are given to it at once. With 1 a score does not depend on the rest of its batch, to the
+    ``batch_size`` images are given to it at once. With 1 a score does not depend on the rest of its batch, to the
     last bit; more are faster on a GPU, and there the last digits move. A batch that fails is tried again one by one, so
-    that a single bad picture, or a batch too large for the memory, costs no other picture its score.
+    that a single bad image, or a batch too large for the memory, costs no other image its score.
     """
 
     def __init__(
-        self, name: str, judge: Judge, parts: tuple[str, ...], batch_size: int = 1, needs: tuple[str, ...] = ()
+        self, name: str, scorer: ScoreImages, parts: tuple[str, ...], batch_size: int = 1, needs: tuple[str, ...] = ()
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         self.name = name
-        self._judge = judge
+        self._score = scorer
         self._parts = parts
         self._batch_size = batch_size
         self._needs = needs
@@ -55,17 +55,17 @@ class PictureScorer:
         good = [i for i, row in enumerate(rows) if row == ""]
         for start in range(0, len(good), self._batch_size):
             some = good[start : start + self._batch_size]
-            pictures = [to_uint8(images_B3HW[i]).transpose(1, 2, 0) for i in some]
-            for i, row in zip(some, self._rows([prompts[i] for i in some], pictures), strict=True):
+            images = [to_uint8(images_B3HW[i]).transpose(1, 2, 0) for i in some]
+            for i, row in zip(some, self._rows([prompts[i] for i in some], images), strict=True):
                 rows[i] = row
         return tabulate(rows, self._parts)
 
-    def _rows(self, prompts: Sequence[Prompt], pictures: Sequence[np.ndarray]) -> list[Mapping[str, float] | str]:
+    def _rows(self, prompts: Sequence[Prompt], images: Sequence[np.ndarray]) -> list[Mapping[str, float] | str]:
         try:
-            rows = list(self._judge(prompts, pictures))
+            rows = list(self._score(prompts, images))
         except Exception as error:
             if len(prompts) > 1:
-                return [row for p, x in zip(prompts, pictures, strict=True) for row in self._rows([p], [x])]
+                return [row for p, x in zip(prompts, images, strict=True) for row in self._rows([p], [x])]
             if isinstance(error, Unjudged):
                 log.warning("%s did not judge the picture of prompt %s: %s", self.name, prompts[0].id, error)
                 return [error.cause]

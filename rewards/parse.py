@@ -66,7 +66,7 @@ def _one(text: str) -> Reward:
     kind = REWARDS[name]
     known = {field.name: field for field in fields(kind)} if is_dataclass(kind) else {}
     hints = get_type_hints(kind)
-    given: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for number, piece in enumerate(_pieces(rest)):
         key, equals, value = piece.partition("=")
         if number == 0 and known and not _SETTING.match(piece):  # the first setting may go without its name
@@ -76,23 +76,23 @@ def _one(text: str) -> Reward:
             near = nearest(key, known)
             meant = f"; did you mean {near}?" if near else "."
             raise ValueError(f"the reward {name} has no setting {key!r}{meant} It has {has}")
-        given[key] = _convert(hints[key], value, f"{name}:{key}")
-    empty = [n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING and n not in given]
+        settings[key] = _convert(hints[key], value, f"{name}:{key}")
+    empty = [n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING and n not in settings]
     if empty:
         raise ValueError(f"the reward {name} must be told {empty[0]}; write {name}:{empty[0]}=...")
-    reward: Reward = kind(**given)
+    reward: Reward = kind(**settings)
     return reward
 
 
 def _pieces(text: str) -> list[str]:
     """``a=1,b=2,3`` -> ["a=1", "b=2,3"]: only a comma before ``key=`` separates."""
-    found: list[str] = []
+    results: list[str] = []
     for piece in text.split(",") if text else []:
-        if found and not _SETTING.match(piece):
-            found[-1] += f",{piece}"
+        if results and not _SETTING.match(piece):
+            results[-1] += f",{piece}"
         else:
-            found.append(piece)
-    return found
+            results.append(piece)
+    return results
 
 
 def _convert(kind: Any, text: str, where: str) -> Any:

@@ -1,6 +1,6 @@
 """What a reward is: settings (Reward) -> something loaded (Scorer) -> numbers (Scores).
 
-A scorer is little more than its arithmetic: ``obstacles`` says which pictures cannot be judged and why, ``tabulate``
+A scorer is little more than its arithmetic: ``obstacles`` says which images cannot be judged and why, ``tabulate``
 makes the Scores of rows that are either numbers or a cause.
 
 Shapes: B samples, 3HW pixels. A reward sees prompts and pixels, never latents.
@@ -29,14 +29,14 @@ _Number = TypeVar("_Number", int, float)
 
 @dataclass(frozen=True)
 class Scores:
-    """The numbers of B pictures, in the order they were given.
+    """The numbers of B images, in the order they were given.
 
     value_B: float64 inside the reward's range; NaN = could not be judged, which is never the same as 0.
     parts: what the value is made of, each (B,) float64, NaN where the value is.
-    unjudged: cause -> how many pictures of this call could not be judged for it; the counts sum to the NaNs.
+    unjudged: cause -> how many images of this call could not be judged for it; the counts sum to the NaNs.
     spent: what the call cost, as amounts that add up over calls: "requests", "tokens_in", "tokens_out" of a judge that
     is asked elsewhere; "pictures" and "seconds" are added by ``rewards.serving.metering``, not by scorers.
-    read: what a scorer that reads text read in each picture, "" where it judged none; () of other scorers.
+    read: what a scorer that reads text read in each image, "" where it judged none; () of other scorers.
     """
 
     value_B: np.ndarray
@@ -52,7 +52,7 @@ class Scores:
                 raise ValueError(f"{name} is {array.dtype} {array.shape}; every score is float64 {shape} with one axis")
 
     def table(self) -> pandas.DataFrame:
-        """A row a picture: "value", every part, and "read" of a scorer that reads text; NaN = not judged."""
+        """A row an image: "value", every part, and "read" of a scorer that reads text; NaN = not judged."""
         import pandas
 
         columns: dict[str, Any] = {"value": self.value_B, **self.parts, **({"read": self.read} if self.read else {})}
@@ -71,15 +71,15 @@ def checked(scores: Scores, count: int, name: str) -> Scores:
 
 
 def concatenate(parts: Sequence[Scores]) -> Scores:
-    """Scores of consecutive pictures as one. All of one reward, so they have the same parts."""
+    """Scores of consecutive images as one. All of one reward, so they have the same parts."""
     if not parts:
         return Scores(np.zeros(0), {})
     names = parts[0].parts
     joined = {name: np.concatenate([scores.parts[name] for scores in parts]) for name in names}
     value_B = np.concatenate([scores.value_B for scores in parts])
     read = tuple(text for scores in parts for text in scores.read)
-    kept = read if len(read) == len(value_B) else ()
-    return Scores(value_B, joined, total(s.unjudged for s in parts), total(s.spent for s in parts), kept)
+    texts = read if len(read) == len(value_B) else ()
+    return Scores(value_B, joined, total(s.unjudged for s in parts), total(s.spent for s in parts), texts)
 
 
 def total(amounts: Iterable[Mapping[str, _Number]]) -> dict[str, _Number]:
@@ -92,26 +92,26 @@ def total(amounts: Iterable[Mapping[str, _Number]]) -> dict[str, _Number]:
 
 
 def obstacles(prompts: Sequence[Prompt], images_B3HW: np.ndarray, needs: Sequence[str] = ()) -> list[str | None]:
-    """Why picture i cannot be judged, None when it can.
+    """Why image i cannot be judged, None when it can.
 
     "shape" (not B x 3 x H x W), "not_finite" (NaN or infinite pixels), "no_spans" (a prompt without one of the fields
-    in ``needs``; likewise for other fields). ValueError when there are not as many prompts as pictures.
+    in ``needs``; likewise for other fields). ValueError when there are not as many prompts as images.
     """
     if len(prompts) != len(images_B3HW):
         count = len(images_B3HW)
         raise ValueError(f"{len(prompts)} prompts but {count} pictures; picture i is judged by prompt i")
     if images_B3HW.ndim != 4 or images_B3HW.shape[1] != 3 or min(images_B3HW.shape[2:]) < 1:
         return ["shape"] * len(prompts)
-    found: list[str | None] = []
-    for prompt, picture_3HW in zip(prompts, images_B3HW, strict=True):
+    results: list[str | None] = []
+    for prompt, image_3HW in zip(prompts, images_B3HW, strict=True):
         missing = [f"no_{need}" for need in needs if not getattr(prompt, need)]
-        finite = picture_3HW.dtype == np.uint8 or np.isfinite(picture_3HW).all()
-        found.append(missing[0] if missing else None if finite else "not_finite")
-    return found
+        finite = image_3HW.dtype == np.uint8 or np.isfinite(image_3HW).all()
+        results.append(missing[0] if missing else None if finite else "not_finite")
+    return results
 
 
 def tabulate(rows: Sequence[Mapping[str, float] | str], names: Sequence[str]) -> Scores:
-    """Scores of rows that are either the parts of a picture, by name, or the cause why it could not be judged.
+    """Scores of rows that are either the parts of an image, by name, or the cause why it could not be judged.
 
     ``names`` are all parts; the first of them is the value.
     """
@@ -123,32 +123,32 @@ def tabulate(rows: Sequence[Mapping[str, float] | str], names: Sequence[str]) ->
 
 @dataclass(frozen=True)
 class Read:
-    """The parts of a picture, by name, from a judge that also says what it read there."""
+    """The parts of an image, by name, from a judge that also says what it read there."""
 
     parts: Mapping[str, float]
     text: str
 
 
 Row = Mapping[str, float] | Read | str
-"""What a judge of one picture gives: its parts, those with what was read, or the cause why there are none."""
+"""What a judge of one image gives: its parts, those with what was read, or the cause why there are none."""
 
 
-def judge_each(
-    name: str, judge: Callable[[Prompt, np.ndarray], Row], prompts: Sequence[Prompt],
+def score_each(
+    name: str, scorer: Callable[[Prompt, np.ndarray], Row], prompts: Sequence[Prompt],
     images_B3HW: np.ndarray, needs: Sequence[str], parts: Sequence[str],
 ) -> Scores:  # fmt: skip
-    """Scores of a judge of one picture at a time: uint8 (H, W, 3) and its prompt in, a row out.
+    """Scores of a judge of one image at a time: uint8 (H, W, 3) and its prompt in, a row out.
 
-    A picture on which it raises is not judged ("engine"); the log says what happened. For the rest see ``obstacles``
+    An image on which it raises is not judged ("engine"); the log says what happened. For the rest see ``obstacles``
     and ``tabulate``.
     """
     rows: list[Row] = []
-    for prompt, picture_3HW, cause in zip(prompts, images_B3HW, obstacles(prompts, images_B3HW, needs), strict=True):
+    for prompt, image_3HW, cause in zip(prompts, images_B3HW, obstacles(prompts, images_B3HW, needs), strict=True):
         if cause is not None:
             rows.append(cause)
             continue
         try:
-            rows.append(judge(prompt, np.ascontiguousarray(to_uint8(picture_3HW).transpose(1, 2, 0))))
+            rows.append(scorer(prompt, np.ascontiguousarray(to_uint8(image_3HW).transpose(1, 2, 0))))
         except Exception:
             log.exception("%s could not judge the picture of prompt %s; it is NaN", name, prompt.id)
             rows.append("engine")
@@ -160,9 +160,9 @@ def judge_each(
 
 @dataclass(frozen=True)
 class View:
-    """Which part of a picture a reward looks at, and how finely.
+    """Which part of an image a reward looks at, and how finely.
 
-    share: of the picture's area that it sees at all, in (0, 1]. height, width: the pixels that part is scaled to; for
+    share: of the image's area that it sees at all, in (0, 1]. height, width: the pixels that part is scaled to; for
     tiles, of all of them together. how: in words, such as "centre crop" or "letterbox".
     """
 
@@ -179,9 +179,9 @@ class Scorer(Protocol):
     name: str
 
     def __call__(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Scores:
-        """Judge picture i against prompt i. ``images_B3HW`` is float32 in [0, 1]. Results keep the order.
+        """Judge image i against prompt i. ``images_B3HW`` is float32 in [0, 1]. Results keep the order.
 
-        ValueError when the two lengths differ; a picture that cannot be judged is NaN, not an error."""
+        ValueError when the two lengths differ; an image that cannot be judged is NaN, not an error."""
         ...
 
 
@@ -190,7 +190,7 @@ class Reads(Protocol):
     """A scorer that reads text can say what it read."""
 
     def texts(self, images_B3HW: np.ndarray) -> list[str]:
-        """What each picture says, in order."""
+        """What each image says, in order."""
         ...
 
 
@@ -212,7 +212,7 @@ class Reward(Protocol):
     def needs(self) -> tuple[str, ...]: ...
 
     def sees(self, height: int, width: int) -> View:
-        """Which part of a picture of that size it looks at; costs nothing and needs no weights."""
+        """Which part of an image of that size it looks at; costs nothing and needs no weights."""
         ...
 
     def load(self, device: str = "cpu") -> Scorer:

@@ -3,11 +3,11 @@
     (1)  value = sum_i w_i n_i(r_i)        n_i maps reward i's own scale to the common one
 
 By default n_i is the identity. ``normalise="range"`` maps the range of each reward to [0, 1]; a given ``centre`` and
-``scale`` of a part (such as its mean and standard deviation over pictures of the base model) give (r - centre) / scale.
+``scale`` of a part (such as its mean and standard deviation over images of the base model) give (r - centre) / scale.
 Statistics of the batch at hand are never used: a score would then depend on what else is in the batch. To weigh rewards
 by their spread within a group is the algorithm's business.
 
-A picture that one part could not judge is not judged: the mean of the others would reward it for the failure.
+An image that one part could not judge is not judged: the mean of the others would reward it for the failure.
 
 Shapes: B samples, 3HW pixels.
 """
@@ -116,7 +116,7 @@ class WeightedScorer:
         self.name = "weighted:" + "+".join(f"{slope:g}*{scorer.name}" for _, scorer, (slope, _) in self._parts)
 
     def __call__(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Scores:
-        """Eq. (1). A picture that a part cannot judge is not shown to the parts after it; ``unjudged`` says
+        """Eq. (1). An image that a part cannot judge is not shown to the parts after it; ``unjudged`` says
         "NAME/cause" of the part that failed."""
         causes = obstacles(prompts, images_B3HW)
         value_B = np.array([np.nan if cause else 0.0 for cause in causes])
@@ -133,5 +133,5 @@ class WeightedScorer:
             unjudged |= {f"{name}/{cause}": count for cause, count in scores.unjudged.items()}
             spent.append(scores.spent)
         value_B = np.clip(value_B, *self._range)  # rounding may step over the end of the range; NaN stays NaN
-        kept = {name: np.where(np.isnan(value_B), np.nan, array) for name, array in parts.items()}
-        return Scores(value_B, kept, dict(unjudged), total(spent))
+        masked = {name: np.where(np.isnan(value_B), np.nan, array) for name, array in parts.items()}
+        return Scores(value_B, masked, dict(unjudged), total(spent))

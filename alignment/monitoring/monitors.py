@@ -14,7 +14,7 @@ c (v_theta - v_start) and whose spread is s, the closed form of its KL to the st
 (alignment/grpo.py, G4). So it can be compared between algorithms, and no beta is hidden in it.
 
 `rules` is the whole table. Its thresholds are far outside of what honest runs moved: DPO, GRPO and fine-tuning of the
-nano preset from its fine-tuned model, 48 prompts, two pictures each (docs/explanation/monitors.md).
+nano preset from its fine-tuned model, 48 prompts, two images each (docs/explanation/monitors.md).
 
 Shapes: P prompts, S latent tokens, C channels.
 """
@@ -107,8 +107,8 @@ def outruns(name: str, other: str) -> Change:
     def change(start: Measures, now: Measures) -> np.ndarray:
         if not {name, other} <= start.keys() & now.keys():
             return np.zeros(0)
-        gain, kept = (rises(each)(start, now) / max(spread(start[each]), 1e-3) for each in (name, other))
-        return gain - kept
+        gain, margin = (rises(each)(start, now) / max(spread(start[each]), 1e-3) for each in (name, other))
+        return gain - margin
 
     return change
 

@@ -1,10 +1,10 @@
-"""What a sample of training may ask for: a picture from a caption, the same picture again, or an edit of it.
+"""What a sample of training may ask for: an image from a caption, the same image again, or an edit of it.
 
 A task is a function that turns a scene into an `Example`. An edit changes one thing of the word of a scene (its
 letters, its ink, its place) and nothing else. What was changed is known to the pixel, so that both can be measured: the
 edit inside of the region, and that the rest stayed outside of it.
 
-Edited pictures carry, where there is room, a *mark*: a small coloured shape in a cell of its own that no caption and no
+Edited images carry, where there is room, a *mark*: a small coloured shape in a cell of its own that no caption and no
 instruction mentions. Only a model that sees the source can keep it.
 
 Words of an edit, old and new, come from one side of the held-out split (`text.is_heldout`): training never sees a
@@ -32,13 +32,13 @@ from base_model.data.rendered_text import (
     WIDTH,
     Scene,
     backgrounds,
-    draw,
-    draw_word,
+    choose_word,
     first_cell,
+    render,
 )
 
 Size = tuple[int, int]
-"""(height, width) of a picture in pixels"""
+"""(height, width) of an image in pixels"""
 
 KEEP = "keep the picture as it is"
 MARK_CONTRAST = 60.0
@@ -67,9 +67,9 @@ class Sheet:
     size: Size = (HEIGHT, WIDTH)
     mark: Mark | None = None
 
-    def draw(self) -> np.ndarray:
+    def render(self) -> np.ndarray:
         """uint8 [3, H, W]"""
-        pixels = draw(self.scene, self.size)
+        pixels = render(self.scene, self.size)
         if self.mark is None:
             return pixels
         image = Image.fromarray(pixels.transpose(1, 2, 0))
@@ -89,34 +89,34 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Example:
-    """What is asked, of which picture, and what should come of it."""
+    """What is asked, of which image, and what should come of it."""
 
     text: str
     """the caption, or the instruction"""
     target: Sheet
     source: Sheet | None = None
-    """None: a picture from its caption alone"""
+    """None: an image from its caption alone"""
 
     def region(self) -> np.ndarray:
         """bool [H, W]: True where an edit may change pixels, which is where the word stood and where it stands now."""
-        found = np.zeros(self.target.size, dtype=bool)
+        mask = np.zeros(self.target.size, dtype=bool)
         if self.source is not None and self.source != self.target:
-            found[self.source.box()] = found[self.target.box()] = True
-        return found
+            mask[self.source.box()] = mask[self.target.box()] = True
+        return mask
 
 
 Task = Callable[[Scene, str, Size, np.random.Generator, bool], Example]
 """(scene with a word, its caption, canvas, random, words from the held-out side) -> an example"""
 
 
-def picture_from_caption(scene: Scene, caption: str, size: Size, rng: np.random.Generator, heldout: bool) -> Example:
-    """Text to picture (T2I)."""
+def image_from_caption(scene: Scene, caption: str, size: Size, rng: np.random.Generator, heldout: bool) -> Example:
+    """Text to image (T2I)."""
     return Example(caption, Sheet(scene, size))
 
 
 def reconstruct(scene: Scene, caption: str, size: Size, rng: np.random.Generator, heldout: bool) -> Example:
-    """The same picture again (I2I)."""
-    sheet = Sheet(scene, size, draw_mark(rng, size, scene))
+    """The same image again (I2I)."""
+    sheet = Sheet(scene, size, choose_mark(rng, size, scene))
     return Example(KEEP, sheet, sheet)
 
 
@@ -125,7 +125,7 @@ def change_word(scene: Scene, caption: str, size: Size, rng: np.random.Generator
     n = len(scene.word)
     word = scene.word
     while word == scene.word:
-        word = draw_word(rng, n, n, heldout)
+        word = choose_word(rng, n, n, heldout)
     return edit(f'change the word to "{word}"', scene, replace(scene, word=word), size, rng)
 
 
@@ -136,28 +136,28 @@ def change_ink(scene: Scene, caption: str, size: Size, rng: np.random.Generator,
     return edit(f"make the word {new.ink}", scene, new, size, rng)
 
 
-def change_place(scene: Scene, caption: str, size: Size, rng: np.random.Generator, heldout: bool) -> Example:
+def change_position(scene: Scene, caption: str, size: Size, rng: np.random.Generator, heldout: bool) -> Example:
     """Another row, another column or both, so that at least one letter moves."""
-    places = [(row, column) for row in ROWS for column in COLUMNS]
-    moved = [replace(scene, row=row, column=column) for row, column in places]
-    here = draw(scene, size)
-    others = [new for new in moved if not np.array_equal(draw(new, size), here)]
+    indices = [(row, column) for row in ROWS for column in COLUMNS]
+    moved = [replace(scene, row=row, column=column) for row, column in indices]
+    here = render(scene, size)
+    others = [new for new in moved if not np.array_equal(render(new, size), here)]
     new = others[int(rng.integers(len(others)))]
     return edit(f"move the word to the {new.row} {new.column}", scene, new, size, rng)
 
 
 def edit(instruction: str, before: Scene, after: Scene, size: Size, rng: np.random.Generator) -> Example:
     """The two scenes with one and the same mark."""
-    mark = draw_mark(rng, size, before, after)
+    mark = choose_mark(rng, size, before, after)
     return Example(instruction, Sheet(after, size, mark), Sheet(before, size, mark))
 
 
-def draw_mark(rng: np.random.Generator, size: Size, *scenes: Scene) -> Mark | None:
+def choose_mark(rng: np.random.Generator, size: Size, *scenes: Scene) -> Mark | None:
     """A mark in a cell in whose column no word stands in any of the scenes; None when there is no such column."""
     taken = {first_cell(scene, size[1]) + i for scene in scenes for i in range(len(scene.word))}
     free = [column for column in range(size[1] // CELL) if column not in taken]
     ground = np.asarray(COLOURS[scenes[0].background], dtype=float)
     seen = [name for name, rgb in COLOURS.items() if np.abs(np.asarray(rgb) - ground).max() >= MARK_CONTRAST]
     shape, colour = str(rng.choice(SHAPES)), str(rng.choice(seen))
-    row, place = int(rng.integers(size[0] // CELL)), float(rng.random())
-    return Mark(shape, colour, row, free[int(place * len(free))]) if free else None
+    row, index = int(rng.integers(size[0] // CELL)), float(rng.random())
+    return Mark(shape, colour, row, free[int(index * len(free))]) if free else None

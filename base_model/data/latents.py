@@ -1,6 +1,6 @@
 """Pictures drawn and encoded ahead of the trainer, in other processes, in the trainer's order.
 
-The encoder is frozen, so a batch of latents is a pure function of its address like the pictures themselves: producers
+The encoder is frozen, so a batch of latents is a pure function of its address like the images themselves: producers
 may run any number of batches ahead, die and start again, and the trainer sees the same numbers. The producers compute
 on one thread each whatever the trainer uses, because sums depend on the number of threads.
 """
@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from base_model.data.mixture import TaskStream
-from base_model.data.rendered_text import draw
-from base_model.data.stream import Drawn, TextStream
+from base_model.data.rendered_text import render
+from base_model.data.stream import CaptionedImages, TextStream
 from base_model.files.weights import load_vae
 from base_model.interface import Grid, padded_together
 from base_model.pretrain import Batch
@@ -35,54 +35,54 @@ Stream = TextStream | TaskStream
 
 
 @torch.no_grad()
-def encode_pictures(vae: QwenImageVAE, images_B3HW: Tensor) -> Tensor:
-    """uint8 pictures of one size to clean latent tokens [B, S, C]."""
+def encode_images(vae: QwenImageVAE, images_B3HW: Tensor) -> Tensor:
+    """uint8 images of one size to clean latent tokens [B, S, C]."""
     return patchify(vae.encode(images_B3HW.float() / 127.5 - 1.0))
 
 
 def encode_sizes(vae: QwenImageVAE, images: Sequence[Tensor] | Tensor) -> tuple[Tensor, tuple[Grid, ...]]:
-    """uint8 pictures [3, H, W] of any sizes to tokens [B, S, C], zeros behind the shorter ones, and their grids."""
+    """uint8 images [3, H, W] of any sizes to tokens [B, S, C], zeros behind the shorter ones, and their grids."""
     shapes = [(image.shape[1], image.shape[2]) for image in images]
     rows: dict[int, Tensor] = {}
     for shape in dict.fromkeys(shapes):
         chosen = [i for i, own in enumerate(shapes) if own == shape]
-        rows |= zip(chosen, encode_pictures(vae, torch.stack([images[i] for i in chosen])).split(1), strict=True)
+        rows |= zip(chosen, encode_images(vae, torch.stack([images[i] for i in chosen])).split(1), strict=True)
     side = vae.cfg.factor * 2
     return padded_together([rows[i] for i in range(len(images))]), tuple((h // side, w // side) for h, w in shapes)
 
 
-def encoded(vae: QwenImageVAE, drawn: Drawn) -> Batch:
+def encoded(vae: QwenImageVAE, samples: CaptionedImages) -> Batch:
     """What the trainer reads. Sources stay pixels: the model encodes them in its own ways."""
-    latents, grids = encode_sizes(vae, drawn.images)
-    return Batch(latents, drawn.texts, grids, drawn.sources)
+    latents, grids = encode_sizes(vae, samples.images)
+    return Batch(latents, samples.texts, grids, samples.sources)
 
 
 @dataclass(frozen=True)
 class LatentStream:
-    """A stream of pictures seen through an autoencoder file."""
+    """A stream of images seen through an autoencoder file."""
 
     stream: Stream
     vae_file: Path
 
     def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Batch:
-        """Clean latents with captions, their grids and the pictures that they are made from."""
-        return encoded(load_vae(self.vae_file), Drawn(*self.stream.batch(step, size, rank, ranks)))
+        """Clean latents with captions, their grids and the images that they are made from."""
+        return encoded(load_vae(self.vae_file), CaptionedImages(*self.stream.batch(step, size, rank, ranks)))
 
 
-class KeptLatents:
-    """A finite stream whose pictures are all encoded once. Raises ValueError when the stream is endless or changes."""
+class EncodedStream:
+    """A finite stream whose images are all encoded once. Raises ValueError when the stream is endless or changes."""
 
     def __init__(self, data: LatentStream) -> None:
         stream = data.stream
         if not isinstance(stream, TextStream) or not stream.limit or len(stream.stages) > 1:
             raise ValueError(f"only a finite TextStream of one stage can be kept, not {stream}")
-        drawn = [stream.one(0, index) for index in range(stream.limit)]
+        samples = [stream.one(0, index) for index in range(stream.limit)]
         self._stream = stream
-        self._captions = [caption for _, caption in drawn]
-        few = [drawn[i : i + 64] for i in range(0, len(drawn), 64)]
-        pictures = (torch.from_numpy(np.stack([draw(scene) for scene, _ in part])) for part in few)
+        self._captions = [caption for _, caption in samples]
+        batch = [samples[i : i + 64] for i in range(0, len(samples), 64)]
+        rendered = (torch.from_numpy(np.stack([render(scene) for scene, _ in part])) for part in batch)
         vae = load_vae(data.vae_file)
-        self._latents = torch.cat([encode_pictures(vae, images) for images in pictures])
+        self._latents = torch.cat([encode_images(vae, images) for images in rendered])
 
     def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Batch:
         """Clean latents [size, S, C] and captions."""
@@ -114,7 +114,7 @@ Sent = tuple[Any, Sequence[str], tuple[Grid, ...], list[list[Any]]]
 
 def _produce(step: int, size: int, rank: int, ranks: int) -> Sent:
     stream, vae = _producer
-    batch = encoded(vae, Drawn(*stream.batch(step, size, rank, ranks)))
+    batch = encoded(vae, CaptionedImages(*stream.batch(step, size, rank, ranks)))
     sources = [[source.numpy() for source in own] for own in batch.sources]
     return batch.x0_BSC.numpy(), batch.texts, batch.grids, sources
 

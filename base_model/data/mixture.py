@@ -21,13 +21,13 @@ from base_model.data.edits import (
     Size,
     Task,
     change_ink,
-    change_place,
+    change_position,
     change_word,
-    picture_from_caption,
+    image_from_caption,
     reconstruct,
 )
 from base_model.data.rendered_text import HEIGHT, WIDTH
-from base_model.data.stream import Drawn, TextStream
+from base_model.data.stream import CaptionedImages, TextStream
 from base_model.seeding import numpy_generator
 
 
@@ -38,7 +38,7 @@ class Mix:
     start: int = 0
     """first update of the mix"""
     t2i: float = 1.0
-    """a picture from its caption"""
+    """an image from its caption"""
     i2i: float = 0.0
     """the source again"""
     word: float = 0.0
@@ -57,7 +57,7 @@ class Mix:
         return self.t2i, self.i2i, self.word, self.ink, self.place
 
 
-TASKS: tuple[Task, ...] = (picture_from_caption, reconstruct, change_word, change_ink, change_place)
+TASKS: tuple[Task, ...] = (image_from_caption, reconstruct, change_word, change_ink, change_position)
 """in the order of the fields of `Mix`"""
 EDITS = TASKS[1:]
 """those with a source, which shows a word"""
@@ -84,19 +84,21 @@ class TaskStream:
     def examples(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> list[Example]:
         """A batch: a pure function of (seed, step, size, rank, ranks)."""
         shares = np.asarray([mix for mix in self.mixes if mix.start <= step][-1].shares())
-        return [self._one(step, place, index, shares) for place, index in self.scenes.indices(step, size, rank, ranks)]
+        return [
+            self._one(step, position, index, shares) for position, index in self.scenes.indices(step, size, rank, ranks)
+        ]
 
-    def _one(self, step: int, place: int, index: int, shares: np.ndarray) -> Example:
+    def _one(self, step: int, position: int, index: int, shares: np.ndarray) -> Example:
         """The task and the canvas belong to the place in the stream; the scene to its index, which a limit repeats."""
-        rng = numpy_generator(self.scenes.seed, place, 0, "task")
+        rng = numpy_generator(self.scenes.seed, position, 0, "task")
         task = TASKS[int(rng.choice(len(TASKS), p=shares / shares.sum()))]
         canvas = self.sizes[int(rng.integers(len(self.sizes)))]
         scene, caption = self.scenes.one(step, index, with_word=task in EDITS)
         return task(scene, caption, canvas, rng, False)
 
-    def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Drawn:
+    def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> CaptionedImages:
         """Renders the examples as pixels."""
         examples = self.examples(step, size, rank, ranks)
-        targets = [torch.from_numpy(example.target.draw().copy()) for example in examples]
-        sources = [[torch.from_numpy(example.source.draw().copy())] if example.source else [] for example in examples]
-        return Drawn(targets, [example.text for example in examples], sources if any(sources) else ())
+        targets = [torch.from_numpy(example.target.render().copy()) for example in examples]
+        sources = [[torch.from_numpy(example.source.render().copy())] if example.source else [] for example in examples]
+        return CaptionedImages(targets, [example.text for example in examples], sources if any(sources) else ())

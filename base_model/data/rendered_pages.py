@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from base_model.data.rendered_text import COLOURS, FACES, INKS, backgrounds, font
-from base_model.data.stream import places_of
+from base_model.data.stream import stream_indices
 from base_model.seeding import numpy_generator
 
 LANGUAGES = ("en", "zh")
@@ -63,7 +63,7 @@ class PageStream:
 
     def images(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Tensor:
         """uint8 [size, 3, H, W]: a pure function of (seed, step, size, rank, ranks)."""
-        return torch.from_numpy(np.stack([self.page(place) for place in places_of(step, size, rank, ranks)]))
+        return torch.from_numpy(np.stack([self.page(index) for index in stream_indices(step, size, rank, ranks)]))
 
     def page(self, index: int) -> np.ndarray:
         """uint8 [3, H, W]"""
@@ -73,8 +73,8 @@ class PageStream:
         ink = str(rng.choice(INKS))
         ground = str(rng.choice(backgrounds(ink)))
         height, width = self.size
-        picture = Image.new("RGB", (width, height), COLOURS[ground])
-        pen = ImageDraw.Draw(picture)
+        image = Image.new("RGB", (width, height), COLOURS[ground])
+        pen = ImageDraw.Draw(image)
         face = cjk(em) if language == "zh" else font(str(rng.choice(list(FACES))), em)
         step = round(1.3 * em)
         for top in range(int(rng.integers(0, 3)), max(1, height - em), step):
@@ -82,7 +82,7 @@ class PageStream:
                 chinese(rng, width // em, self.heldout) if language == "zh" else english(rng, width, em, self.heldout)
             )
             pen.text((2, top), line, fill=COLOURS[ink], font=face)
-        return np.asarray(picture).transpose(2, 0, 1).copy()
+        return np.asarray(image).transpose(2, 0, 1).copy()
 
 
 def is_heldout(index: int) -> bool:

@@ -1,6 +1,6 @@
 """Pictures of written words, and captions that name everything in them.
 
-A picture is a value: `Scene` says what is drawn, `caption` puts it in words, `draw` puts it in pixels. A scene is a
+An image is a value: `Scene` says what is drawn, `caption` puts it in words, `draw` puts it in pixels. A scene is a
 pure function of (seed, index), so an endless stream is addressable, resumable and never stored.
 
 Words are capital strings that mostly alternate consonants and vowels, so that a recogniser trained on language is not
@@ -70,7 +70,7 @@ ALTERNATION = 0.75
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows. `word` is empty for a picture without text, which then shows `shape` (or nothing)."""
+    """What an image shows. `word` is empty for an image without text, which then shows `shape` (or nothing)."""
 
     word: str
     shape: str
@@ -83,12 +83,12 @@ class Scene:
 
     @property
     def caption(self) -> str:
-        """A sentence that names every degree of freedom of the picture."""
-        place = f"{self.row} {self.column}, on {self.background}"
+        """A sentence that names every degree of freedom of the image."""
+        index = f"{self.row} {self.column}, on {self.background}"
         if self.word:
-            return f'the word "{self.word}" in {self.ink} {self.face}, {self.size}, {place}'
+            return f'the word "{self.word}" in {self.ink} {self.face}, {self.size}, {index}'
         if self.shape:
-            return f"no text, a {self.size} {self.ink} {self.shape}, {place}"
+            return f"no text, a {self.size} {self.ink} {self.shape}, {index}"
         return f"no text, on {self.background}"
 
 
@@ -96,7 +96,7 @@ def complete(prompt: str) -> str:
     """A prompt that asks for a word and no more than a caption says, with what it leaves open filled in; any other as
     it is.
 
-    Captions of training name everything, so a short prompt asks for the average of many pictures and gets a blur. Large
+    Captions of training name everything, so a short prompt asks for the average of many images and gets a blur. Large
     models have another model rewrite prompts for the same reason (arXiv:2508.02324, section 3).
     """
     bare = prompt.replace(",", " ").replace('"', " ").split()
@@ -107,7 +107,7 @@ def complete(prompt: str) -> str:
     face, size, row, column = named = [
         next((part for part in bare if part in known), default) for default, known in attributes
     ]
-    colours = {place: colour for place, colour in itertools.pairwise(bare) if colour in COLOURS}
+    colours = {index: colour for index, colour in itertools.pairwise(bare) if colour in COLOURS}
     known = {"the", "word", "in", "on", *colours.values(), *named, *words}
     if len(words) != 1 or not set(bare) <= known or not set(colours) <= {"in", "on"}:
         return prompt
@@ -121,7 +121,7 @@ def is_heldout(word: str) -> bool:
     return hashlib.sha256(word.encode()).digest()[0] % 10 == 0
 
 
-def draw_word(rng: np.random.Generator, low: int, high: int, heldout: bool) -> str:
+def choose_word(rng: np.random.Generator, low: int, high: int, heldout: bool) -> str:
     """A word of `low` to `high` letters from the asked side of the split.
 
     Words of one or two letters are too few to split and are never held out.
@@ -197,16 +197,16 @@ def scene(rng: np.random.Generator, level: int, *, heldout: bool = False) -> Sce
     if level == 0:
         shape = str(rng.choice([*SHAPES, ""]))
         return Scene("", shape, "", size if shape else "", ink, background, row, column)
-    word = draw_word(rng, *((1, 1) if level == 1 else (3, 5)), heldout=heldout)
+    word = choose_word(rng, *((1, 1) if level == 1 else (3, 5)), heldout=heldout)
     return Scene(word, "", face, size, ink, background, row, column)
 
 
-def draw(scene: Scene, picture: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
-    """The picture of a scene on a canvas of that (height, width): uint8 [3, height, width].
+def render(scene: Scene, size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
+    """The image of a scene on a canvas of that (height, width): uint8 [3, height, width].
 
     Raises ValueError when the word has more letters than the canvas has cells.
     """
-    height, width = picture
+    height, width = size
     image = Image.new("RGB", (width, height), COLOURS[scene.background])
     if scene.word:
         column = first_cell(scene, width)

@@ -1,4 +1,4 @@
-"""An endless, seeded stream of captioned pictures, addressable by (step, size, rank, ranks).
+"""An endless, seeded stream of captioned images, addressable by (step, size, rank, ranks).
 
 At every step each of `ranks` processes takes `size` samples, one after the other from the stream, so samples follow
 from the place that a rank reads at. One thing varies with the step: the mixture of curriculum levels. Captions can
@@ -16,20 +16,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from base_model.data.rendered_text import LEVELS, Scene, draw, scene
-from base_model.interface import Pictures
+from base_model.data.rendered_text import LEVELS, Scene, render, scene
+from base_model.interface import ConditionImages
 from base_model.seeding import numpy_generator
 
 
-class Drawn(NamedTuple):
+class CaptionedImages(NamedTuple):
     """Pictures with what asks for them."""
 
     images: Sequence[Tensor] | Tensor
     """uint8 [3, H, W] each, of any sizes"""
     texts: list[str]
     """captions or instructions"""
-    sources: Pictures = ()
-    """uint8 pictures that each is made from; () when none is"""
+    sources: ConditionImages = ()
+    """uint8 images that each is made from; () when none is"""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class CaptionNoise:
 
 @dataclass(frozen=True)
 class Stage:
-    """From update `start` on, pictures come from the levels of `text.scene` with these weights."""
+    """From update `start` on, images come from the levels of `text.scene` with these weights."""
 
     start: int
     """first update of the stage"""
@@ -63,7 +63,7 @@ class Stage:
             raise ValueError(f"weights {self.weights} must be 1 to {LEVELS} shares >= 0 of levels, one above 0")
 
 
-def places_of(step: int, size: int, rank: int, ranks: int) -> range:
+def stream_indices(step: int, size: int, rank: int, ranks: int) -> range:
     """The places in a stream that a rank reads at a step. Raises ValueError for a rank that there is not."""
     if not 0 <= rank < ranks:
         raise ValueError(f"rank={rank} must be from 0 to ranks - 1 = {ranks - 1}")
@@ -97,7 +97,7 @@ def noisy_caption(scene: Scene, noise: CaptionNoise, rng: np.random.Generator) -
 
 @dataclass(frozen=True)
 class TextStream:
-    """Rendered text. `limit` > 0 makes it a finite set of that many pictures, repeated in a new order each pass."""
+    """Rendered text. `limit` > 0 makes it a finite set of that many images, repeated in a new order each pass."""
 
     seed: int
     """of scenes and captions"""
@@ -115,32 +115,32 @@ class TextStream:
 
     def scenes(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> tuple[list[Scene], list[str]]:
         """The scenes and captions of a batch: a pure function of (seed, step, size, rank, ranks)."""
-        drawn = [self.one(step, index) for _, index in self.indices(step, size, rank, ranks)]
-        return [s for s, _ in drawn], [c for _, c in drawn]
+        samples = [self.one(step, index) for _, index in self.indices(step, size, rank, ranks)]
+        return [s for s, _ in samples], [c for _, c in samples]
 
     def indices(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> list[tuple[int, int]]:
         """(place in the stream, index of the scene) of every sample of a batch; different with a limit alone."""
-        places = places_of(step, size, rank, ranks)
-        return list(zip(places, self._finite(places) if self.limit else places, strict=True))
+        indices = stream_indices(step, size, rank, ranks)
+        return list(zip(indices, self._finite(indices) if self.limit else indices, strict=True))
 
     def one(self, step: int, index: int, with_word: bool = False) -> tuple[Scene, str]:
         """The scene of an index at the levels of a step, and its caption. `with_word` leaves level 0 out."""
         weights = np.asarray([s for s in self.stages if s.start <= step][-1].weights, dtype=float)
         weights = weights * ([not with_word] + [True] * (len(weights) - 1))
         rng = numpy_generator(self.seed, int(index), 0, "scene")
-        drawn = scene(rng, int(rng.choice(len(weights), p=weights / weights.sum())))
-        return drawn, noisy_caption(drawn, self.noise, rng)
+        samples = scene(rng, int(rng.choice(len(weights), p=weights / weights.sum())))
+        return samples, noisy_caption(samples, self.noise, rng)
 
-    def _finite(self, places: range) -> np.ndarray:
-        """Which pictures of a finite set these places show."""
-        passes = range(places.start // self.limit, (places.stop - 1) // self.limit + 1)
+    def _finite(self, indices: range) -> np.ndarray:
+        """Which images of a finite set these places show."""
+        passes = range(indices.start // self.limit, (indices.stop - 1) // self.limit + 1)
         order = np.concatenate([numpy_generator(self.seed, p, 0, "order").permutation(self.limit) for p in passes])
-        return order[places.start - passes[0] * self.limit :][: len(places)]
+        return order[indices.start - passes[0] * self.limit :][: len(indices)]
 
     def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> tuple[Tensor, list[str]]:
-        """uint8 pictures [size, 3, H, W] and their captions."""
+        """uint8 images [size, 3, H, W] and their captions."""
         scenes, captions = self.scenes(step, size, rank, ranks)
-        return torch.from_numpy(np.stack([draw(s) for s in scenes])), captions
+        return torch.from_numpy(np.stack([render(s) for s in scenes])), captions
 
     def images(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Tensor:
         """Returns the images without their captions."""

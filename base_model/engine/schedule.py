@@ -3,7 +3,7 @@
     (N1)  mu(S) = base_shift + (max_shift - base_shift) (S - base_tokens) / (max_tokens - base_tokens)
     (N2)  levels: uniform, shifted by e^mu (flow.py, F4), stretched so that the last before 0 is `terminal`
 
-S counts the tokens of the picture to be made alone, and is not clamped. A key that is missing must be asked for:
+S counts the tokens of the image to be made alone, and is not clamped. A key that is missing must be asked for:
 diffusers' pipelines silently take another model's (max_shift 1.15 at 4096 tokens instead of 0.9 at 8192).
 """
 
@@ -41,7 +41,7 @@ class Schedule:
         return self.base_shift + slope * (tokens - self.base_tokens)
 
     def levels(self, steps: int, tokens: int) -> list[float]:
-        """(N2): `steps` + 1 noise levels from 1 to 0 for a picture of so many tokens."""
+        """(N2): `steps` + 1 noise levels from 1 to 0 for an image of so many tokens."""
         return flow.schedule(steps, self.mu(tokens), self.terminal)
 
 

@@ -88,9 +88,9 @@ class ZeroState:
                 self._set_sliced(self._trained[name], tensor, moment)
 
     def _weights_layout(self) -> dict[str, Tensor]:
-        kept = dict.fromkeys(self._trained, torch.float32)
-        kept |= {name: x.dtype for name, x in (self._frozen | self._buffers).items()}
-        return {name: like(shape, kept[name]) for name, shape in self._shape_of.items()}
+        dtypes = dict.fromkeys(self._trained, torch.float32)
+        dtypes |= {name: x.dtype for name, x in (self._frozen | self._buffers).items()}
+        return {name: like(shape, dtypes[name]) for name, shape in self._shape_of.items()}
 
     def _moments_layout(self) -> dict[str, Tensor]:
         whole = {f"{moment}.{name}": like(self._shape_of[name]) for name in self._trained for moment in MOMENTS}

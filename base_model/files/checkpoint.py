@@ -29,19 +29,19 @@ def save_atomically(folder: Path, write: Callable[[Path], Mapping[str, str] | No
     `Engine.save` does, so that rank 0 clears the place before and publishes it after all have written. A folder must
     have one writer. Raises ValueError if nothing was written; whatever `write` raises passes through.
     """
-    parent, place = folder.parent, _hidden(folder, _WRITING)
+    parent, target = folder.parent, _hidden(folder, _WRITING)
     if rank:
-        write(place)
+        write(target)
         return
     parent.mkdir(parents=True, exist_ok=True)
     _recover(parent)
-    place.mkdir()
+    target.mkdir()
     try:
-        known = write(place) or {}
-        _seal(place, known, order=1 + max((_order(path) or 0 for path in _folders(parent)), default=0))
-        _publish(place, folder)
+        known = write(target) or {}
+        _seal(target, known, order=1 + max((_order(path) or 0 for path in _folders(parent)), default=0))
+        _publish(target, folder)
     except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(target, ignore_errors=True)
         raise
 
 
@@ -105,14 +105,14 @@ def _seal(folder: Path, known: Mapping[str, str], order: int) -> None:
     _sync(folder)
 
 
-def _publish(place: Path, folder: Path) -> None:
+def _publish(path: Path, folder: Path) -> None:
     """One rename; an older folder of that name steps aside first and is deleted after."""
-    aside = _hidden(folder, _REPLACED)
+    side_path = _hidden(folder, _REPLACED)
     if folder.exists():
-        os.replace(folder, aside)
-    os.replace(place, folder)
+        os.replace(folder, side_path)
+    os.replace(path, folder)
     _sync(folder.parent)
-    shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(side_path, ignore_errors=True)
 
 
 def _recover(parent: Path) -> None:
@@ -136,8 +136,8 @@ def _folders(parent: Path) -> Iterator[Path]:
     if not parent.is_dir():
         return
     for path in parent.iterdir():
-        aside = path.name.endswith(_REPLACED) and not (parent / path.name[1 : -len(_REPLACED)]).exists()
-        if path.is_dir() and (aside or not path.name.startswith(".")):
+        is_replaced = path.name.endswith(_REPLACED) and not (parent / path.name[1 : -len(_REPLACED)]).exists()
+        if path.is_dir() and (is_replaced or not path.name.startswith(".")):
             yield path
 
 

@@ -22,12 +22,12 @@ def released_folder(name: str | Path) -> Path:
                 "transformer/, vae/, text_encoder/, tokenizer/ and scheduler/"
             )
         return folder
-    if not looks_like_a_hub_name(str(name)):
+    if not is_like_a_hub_name(str(name)):
         raise ValueError(f"there is no folder {folder}, and it is no name on the hub (those are OWNER/NAME)")
     return fetch(str(name))
 
 
-def looks_like_a_hub_name(name: str) -> bool:
+def is_like_a_hub_name(name: str) -> bool:
     """OWNER/NAME without anything that only paths have."""
     owner, slash, rest = name.partition("/")
     return bool(slash and owner and rest) and "/" not in rest and owner not in (".", "..", "~") and "\\" not in name

@@ -42,9 +42,9 @@ _WEIGHT = re.compile(
     r"(?P<layer>.+?)\.(?P<part>lora_A|lora_B|lora_down|lora_up|lora\.down|lora\.up|lora_linear_layer\.down|"
     r"lora_linear_layer\.up)(\.\w+)?\.weight"
 )
-_BESIDE = re.compile(r"(img_in|txt_in|txt_norm|proj_out|norm_out|time_text_embed)\b")
+_OUTSIDE_BLOCKS = re.compile(r"(img_in|txt_in|txt_norm|proj_out|norm_out|time_text_embed)\b")
 _FLOAT8 = tuple(getattr(torch, n) for n in ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"))
-KEPT_TYPES = (torch.float32, torch.bfloat16, torch.float16)
+FACTOR_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 HARMLESS = frozenset({
     "target_modules", "exclude_modules", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path",
     "revision", "inference_mode", "lora_dropout", "layers_to_transform", "layers_pattern", "megatron_core",
@@ -86,9 +86,9 @@ def read_factors(path: Path) -> dict[str, Factors]:
     understood: names, settings, types, numbers that are not finite.
     """
     header, raw = _opened(path)
-    found = _sorted(path, raw)
-    settings = _settings(path, header, peft=any(name.startswith(PEFT) for name in raw), alphas="alpha" in found)
-    downs, ups, alphas = (found.get(part, {}) for part in ("A", "B", "alpha"))
+    names_of = _sorted(path, raw)
+    settings = _settings(path, header, peft=any(name.startswith(PEFT) for name in raw), alphas="alpha" in names_of)
+    downs, ups, alphas = (names_of.get(part, {}) for part in ("A", "B", "alpha"))
     if lonely := sorted((downs.keys() ^ ups.keys()) | (alphas.keys() - downs.keys())):
         raise ValueError(f"{path}: {', '.join(lonely[:3])} lacks one of its two factors; export the adapter again")
     ranks = {layer: _rank(path, downs[layer], ups[layer], raw) for layer in downs}
@@ -109,10 +109,10 @@ def _opened(path: Path) -> tuple[str, dict[str, Tensor]]:
         raise ValueError(f"cannot read {path}: {error}; restore it, or export it again") from error
     for name, value in tensors.items():
         whole = name.endswith(".alpha") and value.dtype in (torch.int64, torch.int32)  # some trainers count in integers
-        if not whole and value.dtype not in (*KEPT_TYPES, *_FLOAT8, torch.float64):
+        if not whole and value.dtype not in (*FACTOR_TYPES, *_FLOAT8, torch.float64):
             raise ValueError(f"{path}: {name} is of the type {value.dtype}: quantised weights are not supported")
     kinds = {value.dtype for name, value in tensors.items() if not name.endswith(".alpha")}
-    exact = len(kinds) == 1 and kinds <= set(KEPT_TYPES)
+    exact = len(kinds) == 1 and kinds <= set(FACTOR_TYPES)
     tensors = {n: value if exact and not n.endswith(".alpha") else value.float() for n, value in tensors.items()}
     for name, value in tensors.items():
         if not is_finite(value):
@@ -122,9 +122,9 @@ def _opened(path: Path) -> tuple[str, dict[str, Tensor]]:
 
 def _sorted(path: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
     """The file's name of every part ("A", "B", "alpha") and layer. Raises ValueError for names that are neither."""
-    found: dict[str, dict[str, str]] = {}
+    table: dict[str, dict[str, str]] = {}
     odd: list[str] = []
-    beside: list[str] = []
+    outside: list[str] = []
     for name in names:
         match = _WEIGHT.fullmatch(name)
         layer, part = (match["layer"], match["part"]) if match else (name.removesuffix(".alpha"), "alpha")
@@ -133,23 +133,23 @@ def _sorted(path: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
             continue
         layer = _plain(layer)
         if not re.fullmatch(r"transformer_blocks\.\d+\..+", layer):
-            (beside if _BESIDE.match(layer) else odd).append(name)
+            (outside if _OUTSIDE_BLOCKS.match(layer) else odd).append(name)
             continue
         part = part if part == "alpha" else "A" if part.endswith(("A", "down")) else "B"
-        if (other := found.setdefault(part, {}).setdefault(layer, name)) != name:
+        if (other := table.setdefault(part, {}).setdefault(layer, name)) != name:
             raise ValueError(f"{path}: {other} and {name} are of one layer; a file with one adapter is needed")
-    if odd or not (found or beside):
-        meaning = next((f": {told}" for mark, told in MEANINGS.items() if any(mark in name for name in odd)), "")
+    if odd or not (table or outside):
+        meaning = next((f": {message}" for mark, message in MEANINGS.items() if any(mark in name for name in odd)), "")
         raise ValueError(
             f"{path} is no LoRA of the transformer ({PREFIX}transformer_blocks.0.attn.to_q.lora_A.weight, ...): "
             f"{len(odd)} other names, first {sorted(odd)[:3]}{meaning}"
         )
-    if beside:
+    if outside:
         raise ValueError(
-            f"{path} has a LoRA beside the blocks, first {sorted(beside)[:3]}; only layers inside transformer_blocks "
+            f"{path} has a LoRA beside the blocks, first {sorted(outside)[:3]}; only layers inside transformer_blocks "
             "can have one here"
         )
-    return found
+    return table
 
 
 def _plain(layer: str) -> str:
@@ -180,13 +180,13 @@ def _alpha(path: Path, name: str, value: Tensor) -> float:
 
 def _settings(path: Path, header: str, peft: bool, alphas: bool) -> dict[str, Any]:
     """peft's settings, checked; {} when there are none and none are needed."""
-    where, text, beside = f"the header of {path}", header, path.with_name(CONFIG)
-    if not header and peft and beside.is_file():
-        where = str(beside)
+    where, text, sidecar = f"the header of {path}", header, path.with_name(CONFIG)
+    if not header and peft and sidecar.is_file():
+        where = str(sidecar)
         try:
-            text = beside.read_text(encoding="utf-8-sig")
+            text = sidecar.read_text(encoding="utf-8-sig")
         except (OSError, ValueError) as error:
-            raise ValueError(f"cannot read {beside}: {error}") from error
+            raise ValueError(f"cannot read {sidecar}: {error}") from error
     if not text:
         if peft and not alphas:
             raise ValueError(f"{path} is of peft, which keeps the strength in {CONFIG}: put that file beside it")
@@ -234,9 +234,11 @@ def _number(value: Any, name: str, where: object) -> float:
 
 def _effective_alpha(path: Path, settings: Mapping[str, Any], layer: str, rank: int, own: float | None) -> float:
     """alpha in the sense of strength = alpha / rank; `own` is what stands beside the layer's weights."""
-    told = _matched(path, settings, "rank_pattern", layer, settings.get("r"))
-    if told is not None and told != rank:
-        raise ValueError(f"{path}: {layer} has rank {rank}, and its settings say {told:g}; they are of another adapter")
+    metrics = _matched(path, settings, "rank_pattern", layer, settings.get("r"))
+    if metrics is not None and metrics != rank:
+        raise ValueError(
+            f"{path}: {layer} has rank {rank}, and its settings say {metrics:g}; they are of another adapter"
+        )
     alpha = _matched(path, settings, "alpha_pattern", layer, settings.get("lora_alpha"))
     if own is not None:
         if settings.get("use_rslora") or (alpha is not None and alpha != own):

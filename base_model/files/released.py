@@ -2,7 +2,7 @@
 
     model_index.json    which pipeline the weights are for
     transformer/        the MMDiT                          vae/         the autoencoder, with its video path
-    text_encoder/       Qwen2.5-VL                         tokenizer/   its own; processor/ prepares pictures for edits
+    text_encoder/       Qwen2.5-VL                         tokenizer/   its own; processor/ prepares images for edits
     scheduler/          the noise levels
 
 Only what training changes is written on export; all else is copied as it was, the autoencoder's video path included.
@@ -36,7 +36,7 @@ from base_model.qwen.vae import QwenImageVAE, VAEConfig
 from base_model.sample import Sampler
 
 TRANSFORMER, VAE = "QwenImageTransformer2DModel", "AutoencoderKLQwenImage"
-PICTURE = (1024, 1024)
+DEFAULT_SIZE = (1024, 1024)
 """(height, width) of what is made when nobody says otherwise"""
 REFUSED = {
     "guidance_embeds": "a guidance-distilled transformer, which no released checkpoint is",
@@ -91,7 +91,7 @@ def transformer_config(folder: Path, pipeline: str) -> MMDiTConfig:
     for name, meaning in REFUSED.items():
         if config.get(name):
             raise ValueError(f"{folder}/config.json has {name}={config[name]}: {meaning}")
-    if "zero_cond_t" not in config and TASKS[pipeline].most_pictures > 1:
+    if "zero_cond_t" not in config and TASKS[pipeline].most_images > 1:
         warnings.warn(
             f"{folder}/config.json does not say zero_cond_t: right for Qwen-Image-Edit-2509, but Edit-2511 needs "
             '"zero_cond_t": true, and no weight tells them apart',
@@ -130,10 +130,10 @@ class Released(QwenImage):
     """The model of a released checkpoint, or one that was trained from it."""
 
     def __init__(
-        self, network: MMDiT, base: Base, picture: tuple[int, int], device: str, text: VisionLanguageEncoder,
+        self, network: MMDiT, base: Base, image: tuple[int, int], device: str, text: VisionLanguageEncoder,
         vae: QwenImageVAE,
     ) -> None:  # fmt: skip
-        super().__init__(network, vae, picture, device, text)
+        super().__init__(network, vae, image, device, text)
         self.base = base
 
     text: VisionLanguageEncoder
@@ -147,12 +147,12 @@ class Released(QwenImage):
         return other
 
     def levels(self, sampler: Sampler) -> list[float]:
-        """The released schedule for the picture's size; the sampler's own shift plays no part."""
+        """The released schedule for the image's size; the sampler's own shift plays no part."""
         return self.base.schedule.levels(sampler.steps, self.grid[0] * self.grid[1])
 
 
 def load_base(
-    base: Base, picture: tuple[int, int] = PICTURE, device: str = "cpu", dtype: torch.dtype | None = None,
+    base: Base, image: tuple[int, int] = DEFAULT_SIZE, device: str = "cpu", dtype: torch.dtype | None = None,
     cache: Path | None = None,
 ) -> Released:  # fmt: skip
     """The model of a checkpoint, its transformer in `dtype` (None: as stored), its autoencoder in float32.
@@ -160,7 +160,7 @@ def load_base(
     The text encoder is read when a prompt is first encoded that is not in `cache`, a folder of embeddings.
     """
     text = VisionLanguageEncoder(base.folder, base.task, device, dtype, cache)
-    return Released(load_transformer(base, device, dtype), base, picture, device, text, load_vae(base))
+    return Released(load_transformer(base, device, dtype), base, image, device, text, load_vae(base))
 
 
 def load_transformer(base: Base, device: str = "cpu", dtype: torch.dtype | None = None) -> MMDiT:
@@ -212,9 +212,9 @@ def export(network: MMDiT, base: Base, folder: Path) -> None:
 
     `folder` appears whole or not at all. Raises ValueError when there is something at `folder`.
     """
-    with written_aside(folder) as place:
-        shutil.copytree(base.folder, place, ignore=shutil.ignore_patterns("transformer", ".*"), dirs_exist_ok=True)
-        write_transformer(network, base, place / "transformer")
+    with new_folder(folder) as index:
+        shutil.copytree(base.folder, index, ignore=shutil.ignore_patterns("transformer", ".*"), dirs_exist_ok=True)
+        write_transformer(network, base, index / "transformer")
 
 
 def write_transformer(network: MMDiT, base: Base, folder: Path) -> None:
@@ -227,20 +227,20 @@ def write_transformer(network: MMDiT, base: Base, folder: Path) -> None:
 
 
 @contextmanager
-def written_aside(folder: Path) -> Iterator[Path]:
+def new_folder(folder: Path) -> Iterator[Path]:
     """An empty folder that becomes `folder` when all went well, and goes when not.
 
     Raises ValueError when `folder` is there already and not empty: it could be anything.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is there already; name a new folder")
-    place = folder.parent / f".{folder.name}.writing"
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
+    path = folder.parent / f".{folder.name}.writing"
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
     try:
-        yield place
+        yield path
         if folder.exists():
             folder.rmdir()
-        place.rename(folder)
+        path.rename(folder)
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)

@@ -42,12 +42,12 @@ def weight_map(folder: Path, stem: str = STEM) -> dict[str, str]:
     if not index.exists():
         return {}
     try:
-        found: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-        if not found or not all(isinstance(file, str) and file == Path(file).name for file in found.values()):
+        by_key: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+        if not by_key or not all(isinstance(file, str) and file == Path(file).name for file in by_key.values()):
             raise ValueError("weight_map must name a file of this folder for every tensor")
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"{index} is damaged ({error!r}); fetch it again") from error
-    return found
+    return by_key
 
 
 def weight_files(folder: Path, stem: str = STEM) -> list[Path]:
@@ -64,20 +64,20 @@ def weight_files(folder: Path, stem: str = STEM) -> list[Path]:
 class Shards:
     """Open weight files, and which of them holds what."""
 
-    place: Mapping[str, Any]
+    readers: Mapping[str, Any]
     """the open file of every tensor"""
 
     def get(self, name: str) -> Tensor:
         """Reads one tensor."""
-        return self.place[name].get_tensor(name)
+        return self.readers[name].get_tensor(name)
 
     def kind(self, name: str) -> str:
         """The type in which it is stored, as safetensors calls it."""
-        return str(self.place[name].get_slice(name).get_dtype())
+        return str(self.readers[name].get_slice(name).get_dtype())
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Returns a tensor's shape without reading it."""
-        return tuple(self.place[name].get_slice(name).get_shape())
+        return tuple(self.readers[name].get_slice(name).get_shape())
 
 
 def open_shards(folder: Path, stack: ExitStack, stem: str = STEM) -> Shards:
@@ -85,7 +85,7 @@ def open_shards(folder: Path, stack: ExitStack, stem: str = STEM) -> Shards:
 
     Raises ValueError as `weight_files`, or naming a file that is cut short or damaged, or lacks one of its tensors.
     """
-    place: dict[str, Any] = {}
+    index: dict[str, Any] = {}
     named = weight_map(folder, stem)
     for path in weight_files(folder, stem):
         try:
@@ -97,15 +97,15 @@ def open_shards(folder: Path, stack: ExitStack, stem: str = STEM) -> Shards:
         there = list(file.keys())
         if lost := sorted({name for name, own in named.items() if own == path.name}.difference(there)):
             raise ValueError(f"{path} lacks {lost[0]}, which the index beside it says is there; fetch it again")
-        place.update({name: file for name in there if named.get(name, path.name) == path.name})
-    return Shards(place)
+        index.update({name: file for name in there if named.get(name, path.name) == path.name})
+    return Shards(index)
 
 
 def read_all(folder: Path, stem: str = STEM) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of a component. Raises ValueError as `weight_files` and `open_shards`."""
     with ExitStack() as stack:
         shards = open_shards(folder, stack, stem)
-        for name in shards.place:
+        for name in shards.readers:
             yield name, shards.get(name)
 
 
@@ -155,9 +155,9 @@ def check_fit(
 ) -> None:
     """Raises ValueError when the files do not hold exactly the module's parameters, in floating point."""
     own = {name: tuple(p.shape) for name, p in module.named_parameters()}
-    seen = {name: translate(name, torch.empty(shards.shape(name), device="meta")) for name in shards.place}
-    found = {name: tuple(value.shape) for name, value in seen.items() if value is not None}
-    missing, unexpected = sorted(own.keys() - found.keys()), sorted(found.keys() - own.keys())
+    seen = {name: translate(name, torch.empty(shards.shape(name), device="meta")) for name in shards.readers}
+    table = {name: tuple(value.shape) for name, value in seen.items() if value is not None}
+    missing, unexpected = sorted(own.keys() - table.keys()), sorted(table.keys() - own.keys())
     if missing or unexpected:
         listed = "; ".join(
             f"{len(names)} {what}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
@@ -172,9 +172,9 @@ def check_fit(
                 f"{folder}: {name} is stored as {shards.kind(name)}: these are quantised weights, which are not "
                 "supported; take the bfloat16 checkpoint"
             )
-        if found[name] != shape:
+        if table[name] != shape:
             raise ValueError(
-                f"{folder}: {name} has shape {found[name]}, but config.json asks for {shape}: config.json and weights "
+                f"{folder}: {name} has shape {table[name]}, but config.json asks for {shape}: config.json and weights "
                 "are not of one checkpoint"
             )
 

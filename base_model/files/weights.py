@@ -1,6 +1,6 @@
 """Weight files that explain themselves: safetensors with the module's configuration in the header.
 
-A model folder holds transformer.safetensors and vae.safetensors; the size of its pictures is in the former's header.
+A model folder holds transformer.safetensors and vae.safetensors; the size of its images is in the former's header.
 """
 
 from __future__ import annotations

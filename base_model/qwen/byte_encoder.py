@@ -20,14 +20,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from base_model.interface import Pictures
+from base_model.interface import ConditionImages
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-PLACES = 12
+MAX_LETTERS = 12
 """Longest spelled word; also the length of the two place codes."""
 CODE = 96
 """Dimensions of the code of a lower-case word."""
-WIDTH = CODE + len(LETTERS) + 2 * PLACES + 1
+WIDTH = CODE + len(LETTERS) + 2 * MAX_LETTERS + 1
 MAX_TOKENS = 64
 TOKEN = re.compile(r"[A-Z]+|[a-z]+")
 SEPARATORS = " \t\n,.;:!?'\"“”‘’「」()-"  # noqa: RUF001
@@ -37,8 +37,8 @@ SEPARATORS = " \t\n,.;:!?'\"“”‘’「」()-"  # noqa: RUF001
 def word_code(word: str) -> Tensor:
     """[CODE] unit-variance code: the sum of a fixed random vector for each (byte, place), so no vocabulary is kept."""
     total = torch.zeros(CODE)
-    for place, byte in enumerate(word.encode()):
-        total += torch.randn(CODE, generator=torch.Generator().manual_seed(1009 * place + byte))
+    for index, byte in enumerate(word.encode()):
+        total += torch.randn(CODE, generator=torch.Generator().manual_seed(1009 * index + byte))
     return total / total.std()
 
 
@@ -55,11 +55,11 @@ def token_vectors(text: str) -> Tensor:
         if token.islower():
             rows.append(torch.cat([word_code(token), torch.zeros(WIDTH - CODE)]))
             continue
-        if len(token) > PLACES:
-            raise ValueError(f"the word {token!r} has {len(token)} letters; this preset writes at most {PLACES}")
+        if len(token) > MAX_LETTERS:
+            raise ValueError(f"the word {token!r} has {len(token)} letters; this preset writes at most {MAX_LETTERS}")
         for i, letter in enumerate(token):
             row = torch.zeros(WIDTH)
-            spelled = (LETTERS.index(letter), len(LETTERS) + i, len(LETTERS) + PLACES + len(token) - 1 - i)
+            spelled = (LETTERS.index(letter), len(LETTERS) + i, len(LETTERS) + MAX_LETTERS + len(token) - 1 - i)
             row[[CODE + k for k in spelled]] = 4.0  # about the norm of a word's code, spread over three entries
             rows.append(row)
     if len(rows) > MAX_TOKENS:
@@ -83,13 +83,13 @@ def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 class ByteEncoder:
-    """Bytes alone: it sees no pictures, which then reach the network as latents only. `sight.CoarseEncoder` does."""
+    """Bytes alone: it sees no images, which then reach the network as latents only. `sight.CoarseEncoder` does."""
 
     nothing = ""
 
-    def encode(self, texts: Sequence[str], pictures: Pictures = ()) -> tuple[Tensor, Tensor]:
+    def encode(self, texts: Sequence[str], images: ConditionImages = ()) -> tuple[Tensor, Tensor]:
         return encode(texts)
 
-    def fitted(self, pictures: Pictures) -> Pictures:
+    def fitted(self, images: ConditionImages) -> ConditionImages:
         """Returns the images as they are."""
-        return pictures
+        return images

@@ -1,7 +1,7 @@
 """Encoded prompts on disk, so that training needs the language model once.
 
 An entry is one small safetensors file named by the SHA-256 of everything its vectors depend on: the encoder (settings,
-weights, tokenizer, type), the whole conversation, and the pixels of the pictures. It is written aside and renamed, so
+weights, tokenizer, type), the whole conversation, and the pixels of the images. It is written aside and renamed, so
 several processes may share a folder.
 """
 
@@ -34,12 +34,12 @@ def encoder_identity(folders: Sequence[Path], dtype: str) -> str:
     return digest.hexdigest()
 
 
-def entry_name(identity: str, conversation: str, pictures: Sequence[Tensor]) -> str:
+def entry_name(identity: str, conversation: str, images: Sequence[Tensor]) -> str:
     """The key of an entry."""
     digest = sha256(f"{identity}\n{conversation}\n".encode())
-    for picture in pictures:
-        digest.update(repr((str(picture.dtype), tuple(picture.shape))).encode())
-        digest.update(picture.detach().cpu().contiguous().numpy().tobytes())
+    for image in images:
+        digest.update(repr((str(image.dtype), tuple(image.shape))).encode())
+        digest.update(image.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

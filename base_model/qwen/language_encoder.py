@@ -1,8 +1,8 @@
 """Qwen2.5-VL as the frozen text encoder of the released checkpoints.
 
 The vectors are the language model's last hidden states *after* its final norm, those of the template's head dropped
-(`prompt_templates.py`). Picture tokens get their row and column in the encoder's own rotary positions (M-RoPE), as when
-the editing models were trained. Transformers 5 needs to be told which tokens are a picture's, and diffusers up to 0.42
+(`prompt_templates.py`). Image tokens get their row and column in the encoder's own rotary positions (M-RoPE), as when
+the editing models were trained. Transformers 5 needs to be told which tokens are an image's, and diffusers up to 0.42
 does not do so, so that its editing pipelines number them in one line there (diffusers issue 14194): we follow the
 training.
 
@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from base_model.interface import Pictures
+from base_model.interface import ConditionImages
 from base_model.qwen.embedding_cache import EmbeddingCache, encoder_identity, entry_name
 from base_model.qwen.prompt_templates import Task, check_text, to_pil
 
 LONGEST = 1024
-"""tokens of a prompt, the end of the template included, pictures not: what the released tokenizer call keeps"""
+"""tokens of a prompt, the end of the template included, images not: what the released tokenizer call keeps"""
 PAD = "<|image_pad|>"
 
 
@@ -48,9 +48,9 @@ class VisionLanguageEncoder:
         self._model: Any = None
         self._tokenizer: Any = None
 
-    def encode(self, texts: Sequence[str], pictures: Pictures = ()) -> tuple[Tensor, Tensor]:
-        """See `TextEncoder.encode`. Raises ValueError for a prompt that is too long, or pictures that do not fit."""
-        shown = list(pictures) if any(pictures) else [()] * len(texts)
+    def encode(self, texts: Sequence[str], images: ConditionImages = ()) -> tuple[Tensor, Tensor]:
+        """See `TextEncoder.encode`. Raises ValueError for a prompt that is too long, or images that do not fit."""
+        shown = list(images) if any(images) else [()] * len(texts)
         prompts = [self.task.prompt(text, len(own)) for text, own in zip(texts, shown, strict=True)]
         for text in texts:
             check_text(text, self._added)
@@ -60,34 +60,34 @@ class VisionLanguageEncoder:
             parts = [self.folder / name for name in ("text_encoder", "tokenizer", "processor")]
             self._identity = encoder_identity(parts, str(self.dtype))
         keys = [entry_name(self._identity, prompt, own) for prompt, own in zip(prompts, shown, strict=True)]
-        found = {key: self._cache.read(key) for key in dict.fromkeys(keys)}
-        new = {key: i for i, key in reversed(list(enumerate(keys))) if found[key] is None}
+        table = {key: self._cache.read(key) for key in dict.fromkeys(keys)}
+        new = {key: i for i, key in reversed(list(enumerate(keys))) if table[key] is None}
         if new:
             rows = sorted(new.values())
             self._require_open([texts[i] for i in rows])
             for i, text_LD in zip(rows, self._run([prompts[i] for i in rows], [shown[i] for i in rows]), strict=True):
                 self._cache.write(keys[i], text_LD, prompts[i])
-                found[keys[i]] = text_LD.cpu()
-        return padded([known for key in keys if (known := found[key]) is not None])
+                table[keys[i]] = text_LD.cpu()
+        return padded([known for key in keys if (known := table[key]) is not None])
 
-    def fitted(self, pictures: Pictures) -> Pictures:
+    def fitted(self, images: ConditionImages) -> ConditionImages:
         """See `TextEncoder.fitted`."""
-        return [[self.task.fitted(picture) for picture in own] for own in pictures]
+        return [[self.task.fitted(image) for image in own] for own in images]
 
     @cached_property
     def _added(self) -> list[str]:
         """What this folder's tokenizer takes for tokens of its own, beside the usual ones."""
-        found: set[str] = set()
+        results: set[str] = set()
         for name in ("tokenizer.json", "tokenizer_config.json", "added_tokens.json"):
             path = self.folder / "tokenizer" / name
             try:
                 content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
                 listed = content.get("added_tokens") or list((content.get("added_tokens_decoder") or {}).values())
-                found |= {token["content"] for token in listed}
-                found |= set(content) if name == "added_tokens.json" else set()
+                results |= {token["content"] for token in listed}
+                results |= set(content) if name == "added_tokens.json" else set()
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise ValueError(f"cannot read {path}: {error!r}; fetch the checkpoint again") from error
-        return sorted(token for token in found if token.strip())
+        return sorted(token for token in results if token.strip())
 
     @property
     def loaded(self) -> bool:
@@ -122,11 +122,11 @@ class VisionLanguageEncoder:
             )
 
     @torch.no_grad()
-    def _run(self, prompts: Sequence[str], shown: Pictures) -> list[Tensor]:
+    def _run(self, prompts: Sequence[str], shown: ConditionImages) -> list[Tensor]:
         """The vectors [L, D] of every conversation, all in one batch."""
         if self._model is None:
             self._load()
-        seen = [to_pil(self.task.seen(picture)) for own in shown for picture in own]
+        seen = [to_pil(self.task.seen(image)) for own in shown for image in own]
         view = self._processor(images=seen, return_tensors="pt").to(self.device) if seen else {}
         grids = view["image_grid_thw"] if seen else torch.zeros(0, 3)
         merged = self._processor.merge_size**2 if seen else 1
@@ -134,12 +134,12 @@ class VisionLanguageEncoder:
         parts = [prompt.split(PAD) for prompt in prompts]
         texts = [first + "".join(PAD * int(next(counts)) + rest for rest in others) for first, *others in parts]
         tokens = self._tokenizer(texts, padding=True, padding_side="right", return_tensors="pt").to(self.device)
-        is_picture = tokens.input_ids == self._tokenizer.convert_tokens_to_ids(PAD)
-        self._check_lengths((tokens.attention_mask.bool() & ~is_picture).sum(1).tolist(), prompts)
+        is_image = tokens.input_ids == self._tokenizer.convert_tokens_to_ids(PAD)
+        self._check_lengths((tokens.attention_mask.bool() & ~is_image).sum(1).tolist(), prompts)
         # The model below the head: logits over 150,000 words would be computed for nothing.
         hidden_BLD = self._model.model(
             input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, pixel_values=view.get("pixel_values"),
-            image_grid_thw=view.get("image_grid_thw"), mm_token_type_ids=token_types(is_picture),
+            image_grid_thw=view.get("image_grid_thw"), mm_token_type_ids=token_types(is_image),
         ).last_hidden_state  # fmt: skip
         lengths = tokens.attention_mask.sum(1).tolist()
         return [row[self.task.dropped : length] for row, length in zip(hidden_BLD, lengths, strict=True)]
@@ -154,14 +154,14 @@ class VisionLanguageEncoder:
                 )
 
     def _load(self) -> None:
-        """Read tokenizer, picture processor and language model. Raises ValueError when the folder is damaged."""
+        """Read tokenizer, image processor and language model. Raises ValueError when the folder is damaged."""
         from safetensors import SafetensorError
         from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
         try:
             self._tokenizer = Qwen2Tokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
-            if self.task.most_pictures:
+            if self.task.most_images:
                 # Pillow's, in 8 bits: it needs no torchvision and gives the same numbers everywhere.
                 self._processor = Qwen2VLImageProcessorPil.from_pretrained(
                     self.folder / "processor", local_files_only=True
@@ -177,9 +177,9 @@ class VisionLanguageEncoder:
         self._model = model.to(self.device).eval().requires_grad_(False)
 
 
-def token_types(is_picture_BL: Tensor) -> Tensor:
-    """1 for a picture's token, 0 for text, as transformers' processors say it."""
-    return is_picture_BL.int()
+def token_types(is_image_BL: Tensor) -> Tensor:
+    """1 for an image's token, 0 for text, as transformers' processors say it."""
+    return is_image_BL.int()
 
 
 def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

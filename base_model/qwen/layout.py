@@ -1,9 +1,9 @@
 """Where every token of a batch stands: in its stream, in the joint attention, and on the axes of MSRoPE.
 
-The image stream of a sample holds the picture to be made, the *target*, and behind it the condition pictures, each on a
+The image stream of a sample holds the image to be made, the *target*, and behind it the condition images, each on a
 frame of its own. Only the target is predicted.
 
-Shapes: B samples, S target tokens, R tokens of condition pictures, L text tokens, N real tokens of the batch, D width,
+Shapes: B samples, S target tokens, R tokens of condition images, L text tokens, N real tokens of the batch, D width,
 E channels of a head, K = B, or 2B when there are vectors for noise level 0, too.
 """
 
@@ -26,12 +26,12 @@ from base_model.qwen.packing import (
     leading_stream,
     masked_stream,
 )
-from base_model.qwen.positions import POSITIONS, Scheme, msrope, picture_table, text_table
+from base_model.qwen.positions import POSITIONS, Scheme, image_table, msrope, text_table
 
 Grids = Sequence[Grid]
 """(rows, columns) of latent tokens, one a sample"""
-PictureGrids = Sequence[Sequence[Grid]]
-"""(rows, columns) of every condition picture of every sample; empty when no sample has any"""
+ImageGrids = Sequence[Sequence[Grid]]
+"""(rows, columns) of every condition image of every sample; empty when no sample has any"""
 
 
 @dataclass(frozen=True)
@@ -62,17 +62,17 @@ class Layout:
 
 
 def lay_out(
-    text_BLD: Tensor, mask_BL: Tensor | None, x_BSC: Tensor, grids: Grids, picture_grids: PictureGrids,
-    axes_dims: tuple[int, int, int], clean_pictures: bool, scheme: Scheme = msrope, lengths: Sequence[int] = (),
+    text_BLD: Tensor, mask_BL: Tensor | None, x_BSC: Tensor, grids: Grids, image_grids: ImageGrids,
+    axes_dims: tuple[int, int, int], clean_images: bool, scheme: Scheme = msrope, lengths: Sequence[int] = (),
 ) -> Layout:  # fmt: skip
     """Order the real tokens and look their positions up.
 
-    With `clean_pictures` the tokens of condition pictures take the vectors B .. 2B - 1 of `Stream.spread`, those of
+    With `clean_pictures` the tokens of condition images take the vectors B .. 2B - 1 of `Stream.spread`, those of
     noise level 0, instead of their sample's. `lengths` are the real text tokens where they are known to come first:
     the mask is then not asked. Raises ValueError for text beyond the last position.
     """
     device, (B, L), S = x_BSC.device, text_BLD.shape[:2], x_BSC.shape[1]
-    shown = picture_grids or [()] * B
+    shown = image_grids or [()] * B
     if mask_BL is None:
         txt = full_stream(B, L, device)
     else:
@@ -80,51 +80,51 @@ def lay_out(
     img = target = image_stream(tuple(h * w for h, w in grids), S, device)
     target_N = None
     if any(shown):
-        img = with_pictures(target, [token_count(own) for own in shown])
-        is_picture_N = img.place_N >= S
-        target_N = (~is_picture_N).nonzero()[:, 0]
-        if clean_pictures:
-            img = replace(img, vector_N=img.sample_N + B * is_picture_N)
+        img = with_images(target, [token_count(own) for own in shown])
+        is_image_N = img.index_N >= S
+        target_N = (~is_image_N).nonzero()[:, 0]
+        if clean_images:
+            img = replace(img, vector_N=img.sample_N + B * is_image_N)
     samples = [(grid, *own) for grid, own in zip(grids, shown, strict=True)]
-    places = {sample: scheme(sample) for sample in set(samples)}
-    origins = [places[sample].origin for sample in samples]
+    indices = {sample: scheme(sample) for sample in set(samples)}
+    origins = [indices[sample].origin for sample in samples]
     check_positions(origins, L, grids, shown)
     joint = join(txt, img)
-    place = torch.tensor(origins).to(device, non_blocking=True)[txt.sample_N] + txt.place_N
-    text = text_table(axes_dims, device, places[samples[0]].line)
-    table = torch.cat([text[place], *(picture_table(scheme, sample, axes_dims, device) for sample in samples)])
+    index = torch.tensor(origins).to(device, non_blocking=True)[txt.sample_N] + txt.index_N
+    text = text_table(axes_dims, device, indices[samples[0]].line)
+    table = torch.cat([text[index], *(image_table(scheme, sample, axes_dims, device) for sample in samples)])
     return Layout(txt, img, target, target_N, joint, table[joint.order_N])
 
 
-def with_pictures(target: Stream, counts: Sequence[int]) -> Stream:
-    """The stream of [B, S + R] tokens: the target's places, then this many of condition pictures."""
+def with_images(target: Stream, counts: Sequence[int]) -> Stream:
+    """The stream of [B, S + R] tokens: the target's places, then this many of condition images."""
     S, device = target.padded, target.sample_N.device
     return masked_stream(torch.cat([leading(target.lengths, S, device), leading(counts, max(counts), device)], 1))
 
 
-def check_positions(origins: Sequence[int], L: int, grids: Grids, shown: PictureGrids) -> None:
+def check_positions(origins: Sequence[int], L: int, grids: Grids, shown: ImageGrids) -> None:
     """Raises ValueError when a text of L tokens goes beyond the last position of a sample."""
     farthest = max(range(len(origins)), key=origins.__getitem__)
     if origins[farthest] + L > POSITIONS:
-        beside = ", ".join(map(str, (grids[farthest], *shown[farthest])))
+        grid = ", ".join(map(str, (grids[farthest], *shown[farthest])))
         raise ValueError(
-            f"{L} text tokens beside a grid of {beside} reach position {origins[farthest] + L - 1}, but positions end "
+            f"{L} text tokens beside a grid of {grid} reach position {origins[farthest] + L - 1}, but positions end "
             f"at {POSITIONS - 1}: shorten the prompt"
         )
 
 
-def check_pictures(x_BSC: Tensor, pictures_BRC: Tensor | None, picture_grids: PictureGrids) -> None:
-    """Raises ValueError when condition pictures do not fit their grids or the latents x."""
-    counts = [token_count(own) for own in picture_grids]
-    if any(min(grid) < 1 for own in picture_grids for grid in own):
-        raise ValueError(f"picture grids {picture_grids}: rows and columns must be at least 1")
-    if pictures_BRC is None:
+def check_images(x_BSC: Tensor, images_BRC: Tensor | None, image_grids: ImageGrids) -> None:
+    """Raises ValueError when condition images do not fit their grids or the latents x."""
+    counts = [token_count(own) for own in image_grids]
+    if any(min(grid) < 1 for own in image_grids for grid in own):
+        raise ValueError(f"picture grids {image_grids}: rows and columns must be at least 1")
+    if images_BRC is None:
         if any(counts):
-            raise ValueError(f"there are picture grids {picture_grids}, but no pictures: give their latents, too")
+            raise ValueError(f"there are picture grids {image_grids}, but no pictures: give their latents, too")
         return
     B, _, C = x_BSC.shape
-    if len(counts) != B or not any(counts) or pictures_BRC.shape != (B, max(counts), C):
+    if len(counts) != B or not any(counts) or images_BRC.shape != (B, max(counts), C):
         raise ValueError(
-            f"pictures of {tuple(pictures_BRC.shape)} do not fit picture grids {picture_grids} of {B} samples of {C} "
+            f"pictures of {tuple(images_BRC.shape)} do not fit picture grids {image_grids} of {B} samples of {C} "
             "channels: give one list of (rows, columns) per sample, and as many tokens as the longest has"
         )

@@ -9,20 +9,20 @@ Text and image keep weights of their own in every block and meet in one joint at
     (T5)  x <- x + gate2 * MLP(norm(x) (1 + scale2) + shift2)
     (T6)  v = Linear(norm(x_target) (1 + scale) + shift)                             v = eps - x0
 
-To edit, the clean latents of one to three pictures follow the noisy latent, the *target*, in the image stream. They
+To edit, the clean latents of one to three images follow the noisy latent, the *target*, in the image stream. They
 share its weights and its modulation, or with `zero_cond_t` (Qwen-Image-Edit-2511) take that of sigma = 0, which is what
 they are. Only the target is predicted.
 
 Parameter names are those of the released checkpoints. Two things differ from other implementations of it: sigma stays
 float32 up to the sinusoid, because in bfloat16 0.502 and 0.504 are one number; and samples of a batch may differ in
-text length, image size and pictures, each with its own positions, computed without padding.
+text length, image size and images, each with its own positions, computed without padding.
 
 Nothing reads the text stream after the last block, so there `attn.to_add_out` and `txt_mlp` are dead: they exist for
 the sake of the checkpoints, are not computed, and are frozen from the start, because optimizers that split weights
 among processes do not tell "no gradient" from zero. So are the last text queries (`attn.add_q_proj`,
 `attn.norm_added_q`), which are computed but reach nothing: their gradient is exactly zero.
 
-Shapes: B samples, S target tokens, R tokens of condition pictures, L text tokens, N real tokens of the batch, C
+Shapes: B samples, S target tokens, R tokens of condition images, L text tokens, N real tokens of the batch, C
 channels, D width, H heads, E channels of a head, K = B, or 2B when there are vectors for sigma = 0, too. A stream is
 [B, S + R or L, D] or, when its samples differ in length, [N, D]: see base_model/qwen/packing.py.
 """
@@ -39,7 +39,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from base_model.qwen.layout import Grids, Layout, PictureGrids, check_pictures, lay_out
+from base_model.qwen.layout import Grids, ImageGrids, Layout, check_images, lay_out
 from base_model.qwen.packing import Stream
 from base_model.qwen.positions import Scheme, msrope, rotate
 
@@ -80,7 +80,7 @@ class MMDiTConfig:
     axes_dims_rope: tuple[int, int, int] = (16, 56, 56)
     """channels of a head that encode frame, row and column"""
     zero_cond_t: bool = False
-    """condition pictures are modulated as sigma = 0; True for Qwen-Image-Edit-2511 alone. No weight tells"""
+    """condition images are modulated as sigma = 0; True for Qwen-Image-Edit-2511 alone. No weight tells"""
 
     def __post_init__(self) -> None:
         if sum(self.axes_dims_rope) != self.attention_head_dim or any(dim % 2 for dim in self.axes_dims_rope):
@@ -276,8 +276,8 @@ class MMDiT(nn.Module):
         text_BLD: Tensor,
         mask_BL: Tensor | None,
         grids: Grids,
-        pictures_BRC: Tensor | None = None,
-        picture_grids: PictureGrids = (),
+        images_BRC: Tensor | None = None,
+        image_grids: ImageGrids = (),
         lengths: Sequence[int] = (),
     ) -> Tensor:
         """The velocity v = eps - x0, shaped and typed as `x_BSC`.
@@ -285,18 +285,18 @@ class MMDiT(nn.Module):
         x_BSC: noisy latent tokens, row by row; S is the largest grid's, smaller grids end in padding, which is never
         read and comes back as zeros. sigma_B: float32 noise level in [0, 1]. text_BLD, mask_BL: encoded text, bool True
         for a real token (None: all are); what stands where the mask is False is never read. grids: (rows, columns) of
-        latent tokens of every sample. pictures_BRC, picture_grids: clean latents of the condition pictures of every
+        latent tokens of every sample. images_BRC, image_grids: clean latents of the condition images of every
         sample, one behind the other and then padding, and their (rows, columns); samples may have different numbers of
         them, or none. lengths: real text tokens of every sample, which then come first; () when only the mask knows.
         Raises ValueError when these do not fit together.
         """
         check_inputs(self.cfg, x_BSC, sigma_B, text_BLD, mask_BL, grids)
-        check_pictures(x_BSC, pictures_BRC, picture_grids)
-        clean = self.cfg.zero_cond_t and pictures_BRC is not None
+        check_images(x_BSC, images_BRC, image_grids)
+        clean = self.cfg.zero_cond_t and images_BRC is not None
         axes = self.cfg.axes_dims_rope
-        layout = lay_out(text_BLD, mask_BL, x_BSC, grids, picture_grids, axes, clean, self.scheme, lengths)
+        layout = lay_out(text_BLD, mask_BL, x_BSC, grids, image_grids, axes, clean, self.scheme, lengths)
         dtype = self.proj_out.weight.dtype
-        latents = x_BSC if pictures_BRC is None else torch.cat([x_BSC, pictures_BRC.to(x_BSC.dtype)], 1)
+        latents = x_BSC if images_BRC is None else torch.cat([x_BSC, images_BRC.to(x_BSC.dtype)], 1)
         img = self.img_in(layout.img.pack(latents.to(dtype)))
         txt = self.txt_in(self.txt_norm(layout.txt.pack(text_BLD.to(dtype))))
         temb = self.time_text_embed(torch.cat([sigma_B, 0.0 * sigma_B]) if clean else sigma_B, dtype)

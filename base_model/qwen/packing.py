@@ -31,7 +31,7 @@ class Stream:
     """L"""
     sample_N: Tensor
     """which sample a real token belongs to"""
-    place_N: Tensor
+    index_N: Tensor
     """which of the L places it has"""
     vector_N: Tensor | None = None
     """which vector of `spread` belongs to a real token; None: its sample's"""
@@ -50,7 +50,7 @@ class Stream:
         """Selects the tokens that are no padding."""
         if self.full:
             return x_BLD
-        packed = x_BLD.flatten(0, 1).index_select(0, self.sample_N * self.padded + self.place_N)
+        packed = x_BLD.flatten(0, 1).index_select(0, self.sample_N * self.padded + self.index_N)
         return packed.unflatten(0, (len(self.lengths), self.lengths[0])) if self.even else packed
 
     def unpack(self, x: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class Stream:
         if self.full:
             return x
         B, L, D = len(self.lengths), self.padded, x.shape[-1]
-        rows = self.sample_N * L + self.place_N
+        rows = self.sample_N * L + self.index_N
         return x.new_zeros(B * L, D).index_copy(0, rows, x.reshape(-1, D)).view(B, L, D)
 
     def spread(self, vector_KD: Tensor) -> Tensor:
@@ -71,22 +71,22 @@ class Stream:
 
 def full_stream(samples: int, length: int, device: torch.device) -> Stream:
     """Makes a stream in which no token is padding."""
-    place = torch.arange(length, device=device).repeat(samples)
+    index = torch.arange(length, device=device).repeat(samples)
     sample = torch.arange(samples, device=device).repeat_interleave(length)
-    return Stream((length,) * samples, length, sample, place)
+    return Stream((length,) * samples, length, sample, index)
 
 
 def masked_stream(mask_BL: Tensor) -> Stream:
     """The stream of the tokens whose bool mask is True; any pattern."""
-    sample, place = mask_BL.nonzero(as_tuple=True)
-    return Stream(tuple(mask_BL.sum(1).tolist()), mask_BL.shape[1], sample, place)
+    sample, index = mask_BL.nonzero(as_tuple=True)
+    return Stream(tuple(mask_BL.sum(1).tolist()), mask_BL.shape[1], sample, index)
 
 
 def leading_stream(lengths: Sequence[int], padded: int, device: torch.device) -> Stream:
     """The stream of the first tokens of every sample: `masked_stream` of `leading`, without asking the device."""
     stream = masked_stream(leading(lengths, padded, torch.device("cpu")))
-    sample, place = (x.to(device, non_blocking=True) for x in (stream.sample_N, stream.place_N))
-    return Stream(stream.lengths, padded, sample, place)
+    sample, index = (x.to(device, non_blocking=True) for x in (stream.sample_N, stream.index_N))
+    return Stream(stream.lengths, padded, sample, index)
 
 
 def image_stream(lengths: tuple[int, ...], padded: int, device: torch.device) -> Stream:

@@ -5,16 +5,16 @@ d channels turns by `position * 10000^(-2j/d)`, j = 0 .. d/2 - 1 (Su et al., arX
 Qwen-Image (arXiv:2508.02324, section 3.2 and figure 8):
 
 - image token (row i, column j) of an h x w grid: (k, i - ceil(h/2), j - ceil(w/2)), so the origin is the centre and
-  another resolution keeps the middle of the picture where it was. k is 0 for the picture to be made, 1, 2, ... for the
-  pictures that it is made from;
-- text token i: (p, p, p) with p = M + i, M = max(h // 2, w // 2) over all pictures of the sample: the diagonal that
+  another resolution keeps the middle of the image where it was. k is 0 for the image to be made, 1, 2, ... for the
+  images that it is made from;
+- text token i: (p, p, p) with p = M + i, M = max(h // 2, w // 2) over all images of the sample: the diagonal that
   begins just outside the largest.
 
 That is the scheme `msrope`. A scheme is a function from the grids of a sample to the places of its tokens; the others
 here are what it is compared with (experiments/reports/2026-11-26-positions.md).
 
 Tables are float32, built once per grids and device, never inside autograd. Shapes: S image tokens, R tokens of
-condition pictures, N tokens, E channels of a head.
+condition images, N tokens, E channels of a head.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def image_positions(grid: tuple[int, int], frame: int = 0) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Places:
+class TokenGrids:
     """Where the tokens of one sample stand."""
 
-    pictures: tuple[Tensor, ...]
+    images: tuple[Tensor, ...]
     """int64 [S, 3] for what is made and for every condition picture"""
     origin: int
     """place of text token 0 on its line; token i is at origin + i"""
@@ -54,36 +54,36 @@ class Places:
     """0 or 1 an axis: place p of the line is at p times this"""
 
 
-Scheme = Callable[[Sequence[tuple[int, int]]], Places]
-"""grids of what is made and of its condition pictures -> where the tokens stand"""
+Scheme = Callable[[Sequence[tuple[int, int]]], TokenGrids]
+"""grids of what is made and of its condition images -> where the tokens stand"""
 
 
-def msrope(grids: Sequence[tuple[int, int]]) -> Places:
-    """Text on the diagonal that begins just outside of the largest picture; pictures centred, one a frame."""
-    return Places(centred(grids), text_origin(*grids))
+def msrope(grids: Sequence[tuple[int, int]]) -> TokenGrids:
+    """Text on the diagonal that begins just outside of the largest image; images centred, one a frame."""
+    return TokenGrids(centred(grids), text_origin(*grids))
 
 
-def row_text(grids: Sequence[tuple[int, int]]) -> Places:
-    """Plain 2-D RoPE: pictures as in `msrope`, text a picture of one row that begins right of the widest.
+def row_text(grids: Sequence[tuple[int, int]]) -> TokenGrids:
+    """Plain 2-D RoPE: images as in `msrope`, text an image of one row that begins right of the widest.
 
-    That row is row 0, the middle one of every picture, and text is told from a picture by its columns alone (Seedream
+    That row is row 0, the middle one of every image, and text is told from an image by its columns alone (Seedream
     2.0, arXiv:2503.07703).
     """
-    return Places(centred(grids), max(w // 2 for _, w in grids), (0, 0, 1))
+    return TokenGrids(centred(grids), max(w // 2 for _, w in grids), (0, 0, 1))
 
 
-def flat(grids: Sequence[tuple[int, int]]) -> Places:
-    """One sequence: pictures row by row, one behind the other, then text; token n at (n, n, n).
+def flat(grids: Sequence[tuple[int, int]]) -> TokenGrids:
+    """One sequence: images row by row, one behind the other, then text; token n at (n, n, n).
 
-    Which place a picture's token has depends on the width of its grid, and where text begins on all sizes.
+    Which place an image's token has depends on the width of its grid, and where text begins on all sizes.
     """
     counts = [h * w for h, w in grids]
     line = torch.arange(sum(counts))[:, None].expand(-1, 3)
-    return Places(line.split(counts), sum(counts))
+    return TokenGrids(line.split(counts), sum(counts))
 
 
 def centred(grids: Sequence[tuple[int, int]]) -> tuple[Tensor, ...]:
-    """Positions of pictures whose middles are the origin, each on a frame of its own."""
+    """Positions of images whose middles are the origin, each on a frame of its own."""
     return tuple(image_positions(grid, frame) for frame, grid in enumerate(grids))
 
 
@@ -100,14 +100,14 @@ def rotations(positions_N3: Tensor, axes_dims: tuple[int, int, int]) -> Tensor:
 # A table first asked for inside torch.inference_mode() would be refused by a later training step, hence the decorator.
 @lru_cache(maxsize=256)
 @torch.inference_mode(False)
-def picture_table(
+def image_table(
     scheme: Scheme, grids: tuple[tuple[int, int], ...], axes_dims: tuple[int, int, int], device: torch.device
 ) -> Tensor:
-    """float32 [S + R, E/2, 2]: rotations of the tokens of what is made and of its condition pictures.
+    """float32 [S + R, E/2, 2]: rotations of the tokens of what is made and of its condition images.
 
     Do not write into it: it is shared.
     """
-    return torch.cat([rotations(positions, axes_dims) for positions in scheme(grids).pictures]).to(device)
+    return torch.cat([rotations(positions, axes_dims) for positions in scheme(grids).images]).to(device)
 
 
 @lru_cache(maxsize=16)

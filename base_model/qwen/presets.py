@@ -106,7 +106,7 @@ VAES: dict[str, VAEConfig] = {
     "qwen_image": QWEN_IMAGE_VAE,
 }
 
-PICTURES: dict[str, tuple[int, int]] = {
+IMAGE_SIZES: dict[str, tuple[int, int]] = {
     "nano": (32, 96),
     "micro": (64, 192),
     "small": (128, 256),

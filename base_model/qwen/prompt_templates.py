@@ -1,8 +1,8 @@
-"""What each released pipeline asks the language model, and in which sizes it shows pictures.
+"""What each released pipeline asks the language model, and in which sizes it shows images.
 
 The first tokens of a template say the same for every prompt, so their vectors are dropped; how many is fixed by the
 template's words. The words are the released code's: figure 7 of arXiv:2508.02324 has them in another order. Editing
-models of 2509 and later number their pictures.
+models of 2509 and later number their images.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-PICTURE_PLACE = "<|vision_start|><|image_pad|><|vision_end|>"
+IMAGE_TOKENS = "<|vision_start|><|image_pad|><|vision_end|>"
 DESCRIBE = (
     "Describe the image by detailing the color, shape, size, texture, quantity, text, spatial relationships of the "
     "objects and background:"
@@ -34,7 +34,7 @@ MARKERS = (
 )  # fmt: skip
 """What Qwen2.5-VL's tokenizer takes for one of its own tokens wherever it stands."""
 STEP = 32
-"""sides of resized pictures are multiples of this many pixels"""
+"""sides of resized images are multiples of this many pixels"""
 
 
 @dataclass(frozen=True)
@@ -47,47 +47,47 @@ class Task:
     """what the language model is told to do"""
     dropped: int
     """tokens in front of the user's turn"""
-    fewest_pictures: int
-    most_pictures: int
+    fewest_images: int
+    most_images: int
     numbered: bool = False
     """pictures are announced as `Picture 1: ` and so on"""
     seen_area: int | None = None
     """pixels of the copy that the language model sees; None: it sees the autoencoder's"""
     area: int = 1024 * 1024
-    """pixels of the copy that the autoencoder sees, and of the picture that is made"""
+    """pixels of the copy that the autoencoder sees, and of the image that is made"""
 
-    def prompt(self, text: str, pictures: int) -> str:
-        """The whole conversation. Raises ValueError as `check_text`, or for more or fewer pictures than it takes."""
-        if not self.fewest_pictures <= pictures <= self.most_pictures:
-            raise ValueError(f"{pictures} pictures given, but {self.takes()}")
+    def prompt(self, text: str, images: int) -> str:
+        """The whole conversation. Raises ValueError as `check_text`, or for more or fewer images than it takes."""
+        if not self.fewest_images <= images <= self.most_images:
+            raise ValueError(f"{images} pictures given, but {self.takes()}")
         check_text(text, MARKERS)
-        places = [f"Picture {i + 1}: {PICTURE_PLACE}" if self.numbered else PICTURE_PLACE for i in range(pictures)]
-        shown = "".join(places)
+        indices = [f"Picture {i + 1}: {IMAGE_TOKENS}" if self.numbered else IMAGE_TOKENS for i in range(images)]
+        shown = "".join(indices)
         return (
             f"<|im_start|>system\n{self.system}<|im_end|>\n<|im_start|>user\n{shown}{text}<|im_end|>\n"
             "<|im_start|>assistant\n"
         )
 
     def takes(self) -> str:
-        """Which pictures the checkpoint takes, in words."""
-        if not self.most_pictures:
+        """Which images the checkpoint takes, in words."""
+        if not self.most_images:
             return f"a {self.pipeline} checkpoint draws from text alone; pictures need Qwen-Image-Edit"
-        most = f" to {self.most_pictures}" if self.most_pictures > self.fewest_pictures else ""
-        return f"a {self.pipeline} checkpoint takes {self.fewest_pictures}{most}"
+        most = f" to {self.most_images}" if self.most_images > self.fewest_images else ""
+        return f"a {self.pipeline} checkpoint takes {self.fewest_images}{most}"
 
-    def fitted(self, picture_3HW: Tensor) -> Tensor:
+    def fitted(self, image_3HW: Tensor) -> Tensor:
         """The copy for the autoencoder."""
-        return resized(picture_3HW, fitted_size(self.area, tuple(picture_3HW.shape[1:])))
+        return resized(image_3HW, fitted_size(self.area, tuple(image_3HW.shape[1:])))
 
-    def seen(self, picture_3HW: Tensor) -> Tensor:
+    def seen(self, image_3HW: Tensor) -> Tensor:
         """The copy for the language model."""
         if self.seen_area is None:
-            return self.fitted(picture_3HW)
-        return resized(picture_3HW, fitted_size(self.seen_area, tuple(picture_3HW.shape[1:])))
+            return self.fitted(image_3HW)
+        return resized(image_3HW, fitted_size(self.seen_area, tuple(image_3HW.shape[1:])))
 
-    def made_size(self, pictures: Sequence[Tensor]) -> tuple[int, int]:
-        """(height, width) of an edit: the shape of the last picture."""
-        return fitted_size(self.area, tuple(pictures[-1].shape[1:]))
+    def made_size(self, images: Sequence[Tensor]) -> tuple[int, int]:
+        """(height, width) of an edit: the shape of the last image."""
+        return fitted_size(self.area, tuple(images[-1].shape[1:]))
 
 
 TASKS = {
@@ -119,12 +119,12 @@ def fitted_size(area: int, size: tuple[int, ...]) -> tuple[int, int]:
     return max(1, round(height / STEP)) * STEP, max(1, round(width / STEP)) * STEP
 
 
-def to_pil(picture_3HW: Tensor) -> Image.Image:
+def to_pil(image_3HW: Tensor) -> Image.Image:
     """Of values in [0, 1]."""
-    return Image.fromarray((picture_3HW.clamp(0, 1) * 255.0).round().byte().permute(1, 2, 0).cpu().numpy())
+    return Image.fromarray((image_3HW.clamp(0, 1) * 255.0).round().byte().permute(1, 2, 0).cpu().numpy())
 
 
-def resized(picture_3HW: Tensor, size: tuple[int, int]) -> Tensor:
+def resized(image_3HW: Tensor, size: tuple[int, int]) -> Tensor:
     """In 8 bits by Lanczos, as the pipelines resize."""
-    image = to_pil(picture_3HW).resize((size[1], size[0]), Image.Resampling.LANCZOS)
+    image = to_pil(image_3HW).resize((size[1], size[0]), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.asarray(image).astype(np.float32) / 255.0).permute(2, 0, 1)

@@ -1,4 +1,4 @@
-"""Latent pictures to tokens and back: the layout that the released network reads."""
+"""Latent images to tokens and back: the layout that the released network reads."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Qwen-Image-VAE for single pictures: the exact two-dimensional path of the released video autoencoder.
+"""Qwen-Image-VAE for single images: the exact two-dimensional path of the released video autoencoder.
 
 The released network (Wan-2.1 topology, Qwen-Image arXiv:2508.02324, Table 1) is made of causal 3-D convolutions that
-pad time with zeros *before* the frame. A picture is one frame, so every 3x3x3 kernel meets zeros at its first two
-temporal taps and the picture at its last one: the 3-D convolution **equals** the 2-D convolution with the last temporal
+pad time with zeros *before* the frame. An image is one frame, so every 3x3x3 kernel meets zeros at its first two
+temporal taps and the image at its last one: the 3-D convolution **equals** the 2-D convolution with the last temporal
 slice. This module stores only those slices (19.3M + 25.3M of the released 53.6M + 73.3M parameters) under the
 released names; `image_weights` and `released_weights` translate, the latter leaving the video taps as they were.
 
@@ -27,7 +27,7 @@ RELEASED_STD = (2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """Every size of the autoencoder. `dim_mult` has one entry a level; the picture shrinks by 2 between levels."""
+    """Every size of the autoencoder. `dim_mult` has one entry a level; the image shrinks by 2 between levels."""
 
     base_dim: int
     """channels at full resolution"""
@@ -242,7 +242,7 @@ class QwenImageVAE(nn.Module):
         return self.decode_raw(mean + torch.exp(0.5 * logvar) * noise_BChw), mean, logvar
 
     def encode(self, pixels_B3HW: Tensor) -> Tensor:
-        """Standardised posterior mode [B, C, h, w] of pictures in [-1, 1]."""
+        """Standardised posterior mode [B, C, h, w] of images in [-1, 1]."""
         return (self.moments(pixels_B3HW)[0] - self.mean) / self.std
 
     def decode_raw(self, z_BChw: Tensor) -> Tensor:

@@ -17,8 +17,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--store", required=True, help="folder of the store, or postgresql://user@host/database")
     parser.add_argument(
         "--images",
-        "--pictures",
-        dest="pictures",
+        "--images",
+        dest="images",
         type=Path,
         help="folder of the images, where the store is on PostgreSQL",
     )
@@ -27,11 +27,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=8501)
     parser.add_argument("--base-path", default="", help="path under which a proxy shows the pages, such as /annotate")
     parser.add_argument("--new-role", choices=["annotator"], help="let unknown OIDC identities in, with this role")
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     sys.argv = sys.argv[:1]  # Streamlit reads it too
-    served_store.base_path(given.base_path)  # before anything is opened
-    served_store.use(Store.open(given.store, given.pictures), given.runs, given.new_role, given.base_path)
-    serve(given.address, given.port)
+    served_store.base_path(args.base_path)  # before anything is opened
+    served_store.use(Store.open(args.store, args.images), args.runs, args.new_role, args.base_path)
+    serve(args.address, args.port)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The annotation page: a prompt, the pictures, and everything one can say about them on a button with its key."""
+"""The annotation page: a prompt, the images, and everything one can say about them on a button with its key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OUTCOMES = (
     ("left", "F", ":material/arrow_back:"), ("right", "J", ":material/arrow_forward:"), ("tie", "T", None),
     ("both_good", "G", None), ("both_bad", "B", None),
 )  # fmt: skip
-ASIDE = (("skip", "S", ":material/skip_next:"), ("flag", "X", ":material/flag:"))
+SKIP_BUTTONS = (("skip", "S", ":material/skip_next:"), ("flag", "X", ":material/flag:"))
 AXIS_KEYS = {"text": "Q", "prompt": "W", "aesthetics": "E", "realism": "D"}
 TAG_KEYS = ("Q", "W", "E", "T", "Y", "A", "S", "D", "F", "G")
 WORST_KEYS = ("Q", "W", "E", "D", "T", "Y", "H", "I", "K")
@@ -45,8 +45,8 @@ def pick(actor: int) -> int | None:
     ids = [o.id for o in offers]
     if not ids:
         return None
-    asked = st.query_params.get("campaign", "")
-    wanted = int(asked) if asked.isdecimal() else st.session_state.get("campaign")
+    requested = st.query_params.get("campaign", "")
+    wanted = int(requested) if requested.isdecimal() else st.session_state.get("campaign")
     chosen = wanted if wanted in ids else ids[0]
     if len(ids) > 1:
         labels = {o.id: o.name for o in offers}
@@ -76,18 +76,18 @@ def _desk(sitting: Shift) -> None:
     if current_user.account() is None:
         st.rerun()
     _numbers(sitting, view, language)
-    # in containers that are always there: what moves the pictures' place in the page makes the browser draw the pair
+    # in containers that are always there: what moves the images' place in the page makes the browser draw the pair
     # before once more, and meanwhile it takes no answer
     with st.container(key="notices"):
         _notices(sitting, view, language)
     with st.container(key="prompt"):
         prompt(view, language)
     readings = sitting.evidence(view)
-    pictures, answers = st.container(key="pictures"), st.container(key="answers")
-    # sent before the pictures: whoever sees a pair presses its buttons, not those of the pair before
+    images, answers = st.container(key="pictures"), st.container(key="answers")
+    # sent before the images: whoever sees a pair presses its buttons, not those of the pair before
     with answers:
         (_outcomes if view.kind == "pair" else _ranks)(sitting, view, language)
-    with pictures:
+    with images:
         viewer.show(view, sitting.ahead, readings, language, None if view.kind == "pair" else sitting.draft)
         if not sitting.replenish():  # while the browser paints
             st.rerun()
@@ -116,7 +116,7 @@ def _numbers(sitting: Shift, view: View, language: str) -> None:
 
 def _notices(sitting: Shift, view: View, language: str) -> None:
     if sitting.revising is not None and view.previous is not None:
-        outcome = say(language, view.previous.given.outcome)
+        outcome = say(language, view.previous.answer.outcome)
         st.warning(say(language, "revising").format(outcome=outcome), icon=":material/edit:")
     if sitting.notice:
         st.container(key="notice").info(say(language, sitting.notice), icon=":material/info:")
@@ -133,7 +133,7 @@ def prompt(view: View, language: str) -> None:
 
 def _outcomes(sitting: Shift, view: View, language: str) -> None:
     with st.container(horizontal=True, key=f"outcomes_{view.token}"):
-        for outcome, key, icon in (*OUTCOMES, *ASIDE):
+        for outcome, key, icon in (*OUTCOMES, *SKIP_BUTTONS):
             st.button(say(language, outcome), key=f"say_{outcome}_{view.token}", shortcut=key, icon=icon,
                       type="primary" if outcome in ("left", "right") else "secondary", width="stretch",
                       on_click=sitting.answer, args=(view.token, outcome))  # fmt: skip
@@ -145,14 +145,14 @@ def _ranks(sitting: Shift, view: View, language: str) -> None:
     rows = (("best", [str(i + 1) for i in range(9)]), ("worst", list(WORST_KEYS)))
     for which, keys in rows:
         with st.container(horizontal=True, key=f"outcomes_{which}_{view.token}"):
-            for slot in range(len(view.pictures)):
+            for slot in range(len(view.images)):
                 chosen = sitting.draft[which] == slot
                 label = say(language, f"{which}_n").format(n=slot + 1)
                 st.button(f"✓ {label}" if chosen else label, key=f"{which}_{slot}_{view.token}", shortcut=keys[slot],
                           type="primary" if chosen else "secondary", width="stretch", on_click=sitting.fill,
                           args=(which, slot))  # fmt: skip
     with st.container(horizontal=True, key=f"outcomes_{view.token}"):
-        for outcome, key in (("ranked", "Enter"), ("none_acceptable", "B"), *(o[:2] for o in ASIDE)):
+        for outcome, key in (("ranked", "Enter"), ("none_acceptable", "B"), *(o[:2] for o in SKIP_BUTTONS)):
             st.button(say(language, "submit" if outcome == "ranked" else outcome), key=f"say_{outcome}_{view.token}",
                       shortcut=key, type="primary" if outcome == "ranked" else "secondary", width="stretch",
                       on_click=sitting.answer, args=(view.token, outcome))  # fmt: skip

@@ -15,17 +15,17 @@ from preference_data.store.roles import Account, Forbidden
 def account() -> Account | None:
     """Whoever is logged in; None when nobody is, or the session was ended."""
     where = served_store.here()
-    found = st.session_state.get("who") or signed_tokens.read(where.key, "session", cookie(), time.time())
-    if found is None:
+    account_id = st.session_state.get("who") or signed_tokens.read(where.key, "session", cookie(), time.time())
+    if account_id is None:
         return None
     try:
-        who = accounts.current(where.store, *found)
+        person = accounts.current(where.store, *account_id)
     except Forbidden:
         st.session_state.pop("who", None)
         st.session_state["ended"] = True  # the sign-in page then says why it is there
         return None
-    st.session_state["who"] = found
-    return who
+    st.session_state["who"] = account_id
+    return person
 
 
 def cookie() -> str:
@@ -35,11 +35,11 @@ def cookie() -> str:
 
 def require(roles: tuple[str, ...]) -> Account:
     """The account, when it has one of the roles; else the page says that there is nothing here, and ends."""
-    found = account()
-    if found is None or found.role not in roles or found.one_time:
+    result = account()
+    if result is None or result.role not in roles or result.one_time:
         refuse()
         st.stop()
-    return found
+    return result
 
 
 def refuse() -> None:
@@ -55,15 +55,15 @@ def language() -> str:
     return "zh" if (st.context.locale or "").lower().startswith("zh") else "en"
 
 
-def remember(found: Account) -> None:
+def remember(result: Account) -> None:
     """This session is that account's from here on; a ticket waits to become the browser's cookie."""
     where = served_store.here()
     for name in list(st.session_state):
         del st.session_state[name]
-    st.session_state["who"] = (found.id, found.session)
-    st.session_state["language"] = found.language
+    st.session_state["who"] = (result.id, result.session)
+    st.session_state["language"] = result.language
     st.session_state["ticket"] = signed_tokens.sign(
-        where.key, "enter", found.id, found.session, time.time() + signed_tokens.ENTER_SECONDS
+        where.key, "enter", result.id, result.session, time.time() + signed_tokens.ENTER_SECONDS
     )
 
 

@@ -30,7 +30,7 @@ def history() -> None:
         with st.container(border=True), st.container(key=f"as_text_{entry.token}", horizontal=True,
                                                      vertical_alignment="center"):  # fmt: skip
             at = datetime.datetime.fromtimestamp(entry.at).strftime("%m-%d %H:%M")
-            st.text(f"{at}   {say(language, entry.given.outcome)}", width=170)
+            st.text(f"{at}   {say(language, entry.answer.outcome)}", width=170)
             st.text(entry.prompt[:300], width="stretch")
             if st.button(say(language, "change"), key=f"change_{entry.token}"):
                 sitting.reopen(entry.token)
@@ -44,7 +44,7 @@ def rules() -> None:
     campaign = annotation_page.pick(person.id)
     offers = {o.id: o for o in campaign_progress.offers(served_store.store(), person.id)}
     own = offers[campaign].guidelines if campaign is not None else {}
-    # a lead's own text: Markdown without HTML, and no picture or link that a prompt could bring in
+    # a lead's own text: Markdown without HTML, and no image or link that a prompt could bring in
     st.markdown(own.get(language) or own.get("en") or guidelines(language), unsafe_allow_html=False)
     st.subheader(say(language, "shortcuts"))
     kind = offers[campaign].kind if campaign is not None else "pair"
@@ -56,7 +56,8 @@ def shortcuts(kind: str, language: str) -> list[tuple[str, str]]:
     """(what it does, its keys) of everything that the page of this kind of task can do."""
     if kind == "pair":
         answers = [
-            (say(language, name), f"`{key}`") for name, key, _ in (*annotation_page.OUTCOMES, *annotation_page.ASIDE)
+            (say(language, name), f"`{key}`")
+            for name, key, _ in (*annotation_page.OUTCOMES, *annotation_page.SKIP_BUTTONS)
         ]
         answers.append((say(language, "strength"), "`1` … `5`"))
         answers += [(say(language, f"axis_{name}"), f"`{key}`") for name, key in annotation_page.AXIS_KEYS.items()]
@@ -64,7 +65,7 @@ def shortcuts(kind: str, language: str) -> list[tuple[str, str]]:
         answers = [(say(language, "best"), "`1` … `9`"), (say(language, "worst"),
         f"`{'` `'.join(annotation_page.WORST_KEYS)}`"),
                    (say(language, "submit"), "`Enter`"), (say(language, "none_acceptable"), "`B`")]  # fmt: skip
-        answers += [(say(language, name), f"`{key}`") for name, key, _ in annotation_page.ASIDE]
+        answers += [(say(language, name), f"`{key}`") for name, key, _ in annotation_page.SKIP_BUTTONS]
     answers.append((say(language, "tags"), f"`Shift` + `{'` `'.join(annotation_page.TAG_KEYS)}`"))
     answers += [(say(language, "undo"), "`U`"), (say(language, "cancel"), "`Esc`")]
     answers += [(say(language, name), f"`{key}`") for name, key in annotation_page.viewer.MOVES]

@@ -38,7 +38,7 @@ PAGES: tuple[Row, ...] = (
 def navigation(person: Account) -> Any:
     """The pages of this account; the one that was asked for, or the first."""
     language = current_user.language()
-    found, sections = {}, {say(language, "work"): [], say(language, "lead"): []}
+    table, sections = {}, {say(language, "work"): [], say(language, "lead"): []}
     # Streamlit serves the first page at "/" alone, and would say of its own address that there is no such page
     sections[say(language, "work")].append(st.Page(annotation_page.page, title=say(language, "annotate"),
     url_path="annotate",
@@ -47,12 +47,12 @@ def navigation(person: Account) -> Any:
         first = name == "annotate"
         # another role's page is in no menu; who asks for its address is told that it is not theirs, and can sign out
         own = person.role in roles
-        found[name] = st.Page(page if own else current_user.refuse, title=words(language, name),
+        table[name] = st.Page(page if own else current_user.refuse, title=words(language, name),
                               url_path="start" if first else name, default=first,
                               visibility="visible" if own else "hidden")  # fmt: skip
         section = "work" if words is say or name == "adjudicate" or not own else "lead"
-        sections[say(language, section)].append(found[name])
-    st.session_state["pages"] = found
+        sections[say(language, section)].append(table[name])
+    st.session_state["pages"] = table
     return st.navigation({title: pages for title, pages in sections.items() if pages})
 
 
@@ -63,6 +63,6 @@ def icons() -> str:
         f'{link}[href$="/{"" if name == "annotate" else name}"]::before {{ content: "{icon}"; }}'
         for name, _, icon, _, _ in PAGES
     ]
-    look = """[data-testid="stSidebarNavLink"]::before { font-family: "Material Symbols Rounded"; font-weight: 400;
+    check = """[data-testid="stSidebarNavLink"]::before { font-family: "Material Symbols Rounded"; font-weight: 400;
   font-size: 1.1rem; line-height: 1; flex: none; width: 1.3rem; font-feature-settings: "liga"; }"""
-    return "<style>" + look + "".join(rules) + "</style>"
+    return "<style>" + check + "".join(rules) + "</style>"

@@ -14,8 +14,8 @@ from preference_data.store.store import Store, insert_new
 
 
 @dataclass(frozen=True)
-class Place:
-    """A store with what its pages need. `runs`: where a lead's forms look for runs and folders of pictures."""
+class ServedStore:
+    """A store with what its pages need. `runs`: where a lead's forms look for runs and folders of images."""
 
     store: Store
     runs: Path = Path("runs")
@@ -27,30 +27,30 @@ class Place:
     """signs session cookies; kept in the store, so that a restart signs nobody out"""
 
 
-_here: list[Place] = []
+_here: list[ServedStore] = []
 
 
-def use(store: Store, runs: Path = Path("runs"), new_role: str | None = None, base: str = "") -> Place:
+def use(store: Store, runs: Path = Path("runs"), new_role: str | None = None, base: str = "") -> ServedStore:
     """Serve this store from here on. Raises ValueError when `base` is no path."""
     base = base_path(base)
     insert = {"name": "cookies", "value": secrets.token_hex(32)}
     store.write(lambda db: insert_new(db, schema.secret, [insert]))
-    asked = select(schema.secret.c.value).where(schema.secret.c.name == "cookies")
-    key = store.read(lambda db: str(db.execute(asked).scalar_one()))
-    _here[:] = [Place(store, Path(runs), new_role, base, bytes.fromhex(key))]
+    query = select(schema.secret.c.value).where(schema.secret.c.name == "cookies")
+    key = store.read(lambda db: str(db.execute(query).scalar_one()))
+    _here[:] = [ServedStore(store, Path(runs), new_role, base, bytes.fromhex(key))]
     return _here[0]
 
 
 def base_path(text: str) -> str:
     """A base path with a slash before it and none behind it; "" for none. Raises ValueError when it is no path."""
-    found = text.strip("/")
-    parts = found.split("/") if found else []
+    path = text.strip("/")
+    parts = path.split("/") if path else []
     if not all(re.fullmatch(r"[A-Za-z0-9._~-]+", part) and part not in (".", "..") for part in parts):
         raise ValueError(f"the base path is {text!r}; give a path of letters, digits, - and _, such as /annotate")
-    return f"/{found}" if found else ""
+    return f"/{path}" if path else ""
 
 
-def here() -> Place:
+def here() -> ServedStore:
     """The place in use. Raises RuntimeError before `use`."""
     if not _here:
         raise RuntimeError("no store is served; start the pages with `glyphlab annotate`")

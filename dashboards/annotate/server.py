@@ -1,13 +1,13 @@
 """The process that serves the pages: Streamlit under one roof with a few routes of our own.
 
     GET    /picture/HANDLE    the pixels behind a handle, to the account whose assignment it belongs to
-    POST   /painted           the pictures of an assignment are on the screen: its time begins
+    POST   /painted           the images of an assignment are on the screen: its time begins
     POST   /session           an `enter` ticket for a session cookie; DELETE /session ends it
     GET    /health            "ok" when the store answers
 
 All of them lie below the base path where a proxy shows the pages under one (`--base-path`).
 
-A picture comes without a name, a date or any metadata; its address is good for one assignment of one account.
+An image comes without a name, a date or any metadata; its address is good for one assignment of one account.
 """
 
 from __future__ import annotations
@@ -53,22 +53,22 @@ MAX_BODY = 512
 def signed_in(request: Request) -> Account:
     """The account of the request's cookie, looked up anew. Raises Forbidden without one."""
     where = served_store.here()
-    found = signed_tokens.read(where.key, "session", request.cookies.get(signed_tokens.COOKIE, ""), time.time())
-    if found is None:
+    account = signed_tokens.read(where.key, "session", request.cookies.get(signed_tokens.COOKIE, ""), time.time())
+    if account is None:
         raise Forbidden("log in first")
-    return accounts.current(where.store, *found)
+    return accounts.current(where.store, *account)
 
 
-def picture(request: Request) -> Response:
-    """The bytes of a picture. Unknown, somebody else's and gone look alike."""
+def image(request: Request) -> Response:
+    """The bytes of an image. Unknown, somebody else's and gone look alike."""
     try:
-        file = assignment_view.picture_file(served_store.store(), signed_in(request).id, request.path_params["handle"])
+        file = assignment_view.image_path(served_store.store(), signed_in(request).id, request.path_params["handle"])
         content = file.read_bytes()
     except (Forbidden, FileNotFoundError, ValueError):
         return PlainTextResponse("not found", 404)
     # no Last-Modified, no ETag: when a file was made would say which of two models is the newer one
-    kept = {"Cache-Control": "private, max-age=3600, immutable", "X-Content-Type-Options": "nosniff"}
-    return Response(content, media_type="image/png", headers=kept)
+    headers = {"Cache-Control": "private, max-age=3600, immutable", "X-Content-Type-Options": "nosniff"}
+    return Response(content, media_type="image/png", headers=headers)
 
 
 async def painted(request: Request) -> Response:
@@ -80,17 +80,17 @@ async def painted(request: Request) -> Response:
 
     where = served_store.here()
     at = where.store.clock()
-    found = paint_times.split((await body(request)).decode("utf-8", "replace"))
+    result = paint_times.split((await body(request)).decode("utf-8", "replace"))
     cookie = signed_tokens.read(where.key, "session", request.cookies.get(signed_tokens.COOKIE, ""), time.time())
-    if found is not None and cookie is not None:  # at once: the answer may come while the database is busy
-        paint_times.note(cookie[0], paint_times.name(*found), at)
+    if result is not None and cookie is not None:  # at once: the answer may come while the database is busy
+        paint_times.note(cookie[0], paint_times.name(*result), at)
 
     def note() -> Response:
         try:
-            if found is None:
+            if result is None:
                 raise Forbidden("this names no assignment")
             account = signed_in(request).id
-            assignment.shown(where.store, account, found[0], at)  # a revision finds the first time taken already
+            assignment.shown(where.store, account, result[0], at)  # a revision finds the first time taken already
         except Forbidden:
             return PlainTextResponse("not found", 404)
         return Response(status_code=204)
@@ -101,12 +101,12 @@ async def painted(request: Request) -> Response:
 async def enter(request: Request) -> Response:
     """Change a fresh ticket into a session cookie."""
     where, ticket = served_store.here(), (await body(request)).decode("utf-8", "replace")
-    found = signed_tokens.read(where.key, "enter", ticket, time.time())
-    if found is None:
+    result = signed_tokens.read(where.key, "enter", ticket, time.time())
+    if result is None:
         return PlainTextResponse("log in again", 403)
     response = Response(status_code=204)
     seconds = signed_tokens.HOURS * 3600
-    token = signed_tokens.sign(where.key, "session", *found, time.time() + seconds)
+    token = signed_tokens.sign(where.key, "session", *result, time.time() + seconds)
     response.set_cookie(signed_tokens.COOKIE, token, max_age=seconds, httponly=True, samesite="strict",
                         path=where.base or "/", secure=request.url.scheme == "https")  # fmt: skip
     return response
@@ -136,7 +136,7 @@ async def body(request: Request) -> bytes:
 
 
 ROUTES = (
-    Route("/picture/{handle}", picture),
+    Route("/picture/{handle}", image),
     Route("/painted", painted, methods=["POST"]),
     Route("/session", enter, methods=["POST"]),
     Route("/session", leave, methods=["DELETE"]),

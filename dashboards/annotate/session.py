@@ -1,7 +1,7 @@
 """One annotator's sitting at one campaign: what is on the screen, what is loaded ahead, what is filled in.
 
 Nothing here is the only copy of anything: claims, drafts and answers are in the store, so a page that is reloaded, or a
-server that was killed, comes back to the same pictures on the same sides.
+server that was killed, comes back to the same images on the same sides.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dashboards.annotate.viewer import paint_times
-from dashboards.annotate.viewer.viewer import MIN_LOOK, showing
+from dashboards.annotate.viewer.viewer import MIN_SECONDS, showing
 from preference_data.campaign import answering, assignment, assignment_view
 from preference_data.campaign.answering import Conflict
 from preference_data.campaign.assignment_view import Previous, View
-from preference_data.campaign.outcomes import MAX_HOURS, Given
+from preference_data.campaign.outcomes import MAX_HOURS, Answer
 from preference_data.campaign.quality import campaign_progress
 from preference_data.campaign.quality.campaign_progress import Own
 from preference_data.store.facts import Reading
@@ -23,7 +23,7 @@ from preference_data.store.roles import Forbidden
 from preference_data.store.store import Store
 
 AHEAD = 2
-"""Assignments whose pictures are loaded before they are shown."""
+"""Assignments whose images are loaded before they are shown."""
 HOLD = 2 + AHEAD
 """Assignments held: the one on the screen, those ahead, and one more, because the place of the one that was answered is
 filled only when the page has been told what to show and to load (`replenish`).
@@ -53,7 +53,7 @@ class Shift:
     last: View | None = None
     """the assignment answered last, with its answer"""
     seen_at: float = 0.0
-    acted_at: float = field(default_factory=time.monotonic)
+    last_action: float = field(default_factory=time.monotonic)
     counted_at: float = -1e9
     own: Own | None = None
     short: bool = False
@@ -68,7 +68,7 @@ class Shift:
 
     @property
     def ahead(self) -> tuple[View, ...]:
-        """What comes next, for loading its pictures now."""
+        """What comes next, for loading its images now."""
         return self.held[:AHEAD] if self.revising else self.held[1 : 1 + AHEAD]
 
     def claim(self) -> None:
@@ -90,21 +90,21 @@ class Shift:
         return self.current is not None and before is not None and before.token == self.current.token
 
     def _turn_to(self, view: View) -> None:
-        said = view.previous.given if view.previous else None
-        filled = {} if said is None else {
-            "strength": said.strength, "axes": dict(said.axes), "tags": list(said.tags), "rationale": said.rationale,
-            "best": said.best, "worst": said.worst,
+        reply = view.previous.answer if view.previous else None
+        filled = {} if reply is None else {
+            "strength": reply.strength, "axes": dict(reply.axes), "tags": list(reply.tags), "rationale": reply.rationale,  # noqa: E501
+            "best": reply.best, "worst": reply.worst,
         }  # fmt: skip
         self.draft = {**EMPTY, "axes": {}, "tags": [], **filled, **(view.draft or {})}
         self.seen_at = time.monotonic()
 
     def fill(self, name: str, value: Any) -> None:
         """Fill in something beside the outcome, and keep it as a draft."""
-        self.acted_at = time.monotonic()
+        self.last_action = time.monotonic()
         self.draft = {**self.draft, name: value}
         other = {"best": "worst", "worst": "best"}.get(name)
         if other is not None and self.draft[other] == value:
-            self.draft[other] = None  # one picture is not both
+            self.draft[other] = None  # one image is not both
         if self.current is not None and self.revising is None:
             assignment.save_draft(self.store, self.actor, self.current.token, self.draft)
 
@@ -128,20 +128,20 @@ class Shift:
         if view is None or view.token != token:
             return
         revises = view.previous.revises if view.previous else None
-        if self.looked(view) < MIN_LOOK:
+        if self.seconds_on_screen(view) < MIN_SECONDS:
             self.notice = "too_quick"
             return
         ranked = outcome == "ranked"
-        said = Given(outcome, self.draft["strength"], self.draft["axes"], self.draft["tags"], self.draft["rationale"],
+        reply = Answer(outcome, self.draft["strength"], self.draft["axes"], self.draft["tags"], self.draft["rationale"],
                      self.draft["best"] if ranked else None, self.draft["worst"] if ranked else None,
                      self._revised_in(view))  # fmt: skip
-        if ranked and (said.best is None or said.worst is None or said.best == said.worst):
+        if ranked and (reply.best is None or reply.worst is None or reply.best == reply.worst):
             self.notice = "best_first"
             return
         rest = () if self.revising else self.held[1:]
         then = rest[0].token if rest else ""
         try:
-            done = answering.answer(self.store, self.actor, token, said, f"{token}:{revises or 0}", revises, then)
+            done = answering.answer(self.store, self.actor, token, reply, f"{token}:{revises or 0}", revises, then)
             self.notice = "repeated" if done.repeated else "thanks_flag" if outcome == "flag" else ""
         except Conflict:
             done, self.notice = None, "changed_elsewhere"
@@ -152,12 +152,14 @@ class Shift:
         if done is None or done.repeated:
             self.last = answering.reopen(self.store, self.actor, token)
         else:
-            self.last = replace(view, draft=None, previous=Previous(done.answer, said, self.store.clock()))
+            self.last = replace(view, draft=None, previous=Previous(done.answer, reply, self.store.clock()))
         self._go_on(rest if done is not None and done.ready else ())
 
-    def looked(self, view: View) -> float:
-        """Seconds for which the pictures have been on the screen."""
-        seconds, painted = paint_times.looked(self.actor, showing(view), self.seen_at, self.store.clock(), self.reports)
+    def seconds_on_screen(self, view: View) -> float:
+        """Seconds for which the images have been on the screen."""
+        seconds, painted = paint_times.seconds_on_screen(
+            self.actor, showing(view), self.seen_at, self.store.clock(), self.reports
+        )
         self.reports = self.reports or painted
         return seconds
 
@@ -171,11 +173,11 @@ class Shift:
 
     def _go_on(self, rest: tuple[View, ...]) -> None:
         """Show the first of `rest`, which is held for sure, and claim more later; without any, claim now."""
-        self.acted_at = time.monotonic()
+        self.last_action = time.monotonic()
         if self.own is not None and self.revising is None:
             fewer = max(self.own.left - 1, 0)
             eta = None if self.own.pace is None else fewer * self.own.pace
-            self.own = Own(self.own.answered + 1, self.own.aside, fewer, self.own.pace, eta)
+            self.own = Own(self.own.answered + 1, self.own.excluded, fewer, self.own.pace, eta)
         self.revising, self.back, self.held = None, 0, rest
         if not rest:
             self.claim()
@@ -185,7 +187,7 @@ class Shift:
 
     def undo(self) -> None:
         """Reopen the answer before: once more goes one further back. Nothing changes until it is answered again."""
-        self.notice, self.acted_at = "", time.monotonic()
+        self.notice, self.last_action = "", time.monotonic()
         past = answering.history(self.store, self.actor, self.campaign, self.back + 1)
         if len(past) <= self.back:
             self.notice = "nothing_to_undo"
@@ -207,7 +209,7 @@ class Shift:
 
     def alive(self) -> None:
         """Say that somebody is here, unless nobody did anything for a quarter of an hour."""
-        if time.monotonic() - self.acted_at < IDLE:
+        if time.monotonic() - self.last_action < IDLE:
             assignment.heartbeat(self.store, self.actor, self.campaign)
 
     def progress(self) -> Own:
@@ -218,7 +220,7 @@ class Shift:
         return self.own
 
     def evidence(self, view: View) -> tuple[tuple[Reading, ...], ...] | None:
-        """What was read in the pictures, from left to right; None while that may not be seen.
+        """What was read in the images, from left to right; None while that may not be seen.
 
         An answer that is being changed is changed without it, as it was given.
         """

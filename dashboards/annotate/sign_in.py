@@ -100,17 +100,17 @@ def _form(language: str) -> None:
 
 def _enter_by_provider(language: str) -> None:
     """The provider vouched for somebody: their account, when they have one."""
-    told = st.user.to_dict()
+    claims = st.user.to_dict()
     where = served_store.here()
     try:
-        issuer, subject = str(told.get("iss", "")), str(told.get("sub", ""))
-        name = str(told.get("name") or told.get("email") or "")
-        found = accounts.log_in_oidc(where.store, issuer, subject, name, language, where.new_role)
+        issuer, subject = str(claims.get("iss", "")), str(claims.get("sub", ""))
+        name = str(claims.get("name") or claims.get("email") or "")
+        result = accounts.log_in_oidc(where.store, issuer, subject, name, language, where.new_role)
     except (Forbidden, ValueError):
         st.error(say(language, "no_account"), icon=":material/error:")
         st.button(say(language, "sign_out"), on_click=st.logout)
         st.stop()
-    current_user.remember(found)
+    current_user.remember(result)
     st.rerun()
 
 
@@ -118,8 +118,8 @@ def _finish(language: str) -> None:
     """Hand the ticket to the browser, which changes it into a cookie; then the pages open."""
     st.text(say(language, "opening"))
     ticket = st.session_state["ticket"]
-    told = {"ticket": ticket, "serial": ticket[-16:], "address": f"{served_store.here().base}/session"}
-    _carry()(key="enter", data=told, on_done_change=_entered)
+    fields = {"ticket": ticket, "serial": ticket[-16:], "address": f"{served_store.here().base}/session"}
+    _carry()(key="enter", data=fields, on_done_change=_entered)
     st.button(say(language, "continue"), key="continue", on_click=_entered)
 
 
@@ -132,9 +132,9 @@ def _nothing() -> None:
 
 
 def _leave() -> None:
-    found, campaign = current_user.account(), st.session_state.get("campaign")
-    if found is not None and campaign is not None:
-        assignment.release(served_store.store(), found.id, campaign)
+    result, campaign = current_user.account(), st.session_state.get("campaign")
+    if result is not None and campaign is not None:
+        assignment.release(served_store.store(), result.id, campaign)
     by_provider = _provider() and st.user.is_logged_in
     current_user.forget()
     if by_provider:
@@ -152,9 +152,9 @@ def _choose_language(key: str) -> None:
 
 def _set_language(code: str) -> None:
     st.session_state["language"] = code
-    found = current_user.account()
-    if found is not None:
-        accounts.change(served_store.store(), found.id, found.name, language=code)
+    result = current_user.account()
+    if result is not None:
+        accounts.change(served_store.store(), result.id, result.name, language=code)
 
 
 def _provider() -> bool:

@@ -28,5 +28,5 @@ def read(key: bytes, purpose: str, token: str, now: float) -> tuple[int, int] | 
     good = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
     if not hmac.compare_digest(mark.encode("utf-8", "replace"), good.encode()):
         return None
-    said, account, session, expires = text.split(".")
-    return (int(account), int(session)) if said == purpose and now < int(expires) else None
+    answer, account, session, expires = text.split(".")
+    return (int(account), int(session)) if answer == purpose and now < int(expires) else None

@@ -72,12 +72,12 @@ CHINESE: dict[str, str] = {
 }  # fmt: skip
 
 
-def translated(language: str, said: str | Exception) -> str:
+def translated(language: str, answer: str | Exception) -> str:
     """A sentence, or what an error says, in that language; as it is where there are no other words for it."""
-    if isinstance(said, Exception):
-        said = said.args[0] if said.args and isinstance(said.args[0], Sentence) else str(said)
+    if isinstance(answer, Exception):
+        answer = answer.args[0] if answer.args and isinstance(answer.args[0], Sentence) else str(answer)
     if language != "zh":
-        return str(said)
-    if isinstance(said, Sentence):
-        return CHINESE.get(said.pattern, said.pattern).format_map(said.values)
-    return CHINESE.get(said, said)
+        return str(answer)
+    if isinstance(answer, Sentence):
+        return CHINESE.get(answer.pattern, answer.pattern).format_map(answer.values)
+    return CHINESE.get(answer, answer)

@@ -23,28 +23,28 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--store", default="annotations", help="annotation store, whose leads may see the page")
     parser.add_argument(
         "--images",
-        "--pictures",
-        dest="pictures",
+        "--images",
+        dest="images",
         type=Path,
         help="folder of its images, where the store is on PostgreSQL",
     )
     parser.add_argument("--address", default="127.0.0.1", help="to listen on")
     parser.add_argument("--port", type=int, default=8502)
     parser.add_argument("--base-path", default="", help="path under which a proxy shows the page, such as /rewards")
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     try:
-        comparison_rows.read(given.folder)
-        served_store.base_path(given.base_path)
-        if "://" not in given.store and not (Path(given.store) / "store.sqlite").exists():
-            raise ValueError(f"there is no annotation store in {given.store}, so nobody could sign in; make one with "
+        comparison_rows.read(args.folder)
+        served_store.base_path(args.base_path)
+        if "://" not in args.store and not (Path(args.store) / "store.sqlite").exists():
+            raise ValueError(f"there is no annotation store in {args.store}, so nobody could sign in; make one with "
                              "glyphlab annotate, or name another with --store")  # fmt: skip
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
     sys.argv = sys.argv[:1]  # Streamlit reads it too
-    served_store.use(Store.open(given.store, given.pictures), base=given.base_path)
-    served_comparison.use(given.folder)
-    print(f"open http://{given.address}:{given.port}{served_store.here().base}", flush=True)
-    serve(given.address, given.port, SCRIPT, [r for r in ROUTES if r.path in OWN])
+    served_store.use(Store.open(args.store, args.images), base=args.base_path)
+    served_comparison.use(args.folder)
+    print(f"open http://{args.address}:{args.port}{served_store.here().base}", flush=True)
+    serve(args.address, args.port, SCRIPT, [r for r in ROUTES if r.path in OWN])
     return 0
 
 

@@ -95,11 +95,11 @@ def _numbers(report: dict[str, Any]) -> None:
     shown = st.multiselect("Rewards", report["rewards"], default=report["rewards"], key="shown")
     rows = [row for row in comparison_rows.accuracy_rows(report) if row["reward"] in shown]
     table(rows)
-    few = st.toggle("Show slices of fewer than 30 pairs or 10 prompts", key="few")
-    slices = [row for row in comparison_rows.slice_rows(report) if few or not row["few"]]
+    batch = st.toggle("Show slices of fewer than 30 pairs or 10 prompts", key="few")
+    slices = [row for row in comparison_rows.slice_rows(report) if batch or not row["few"]]
     if slices:
-        kept = ("slice", "pairs", "few", *shown)
-        table([{k: percent(row[k]) if k in shown else row[k] for k in kept} for row in slices])
+        columns = ("slice", "pairs", "few", *shown)
+        table([{k: percent(row[k]) if k in shown else row[k] for k in columns} for row in slices])
     differences = [
         {"better": d["better"], "worse": d["worse"], "difference": d["difference"]["value"],
          "low": d["difference"]["low"], "high": d["difference"]["high"], "p, Holm": d["p_holm"]}
@@ -133,7 +133,7 @@ def _disagreements(report: dict[str, Any], store: Store | None, actor: int | Non
 
 
 def _pair(row: Disagreement, folder: Path) -> None:
-    """A pair with both pictures side by side, and what each reward says."""
+    """A pair with both images side by side, and what each reward says."""
     import streamlit as st
 
     pick, body = st.columns([1, 12], vertical_alignment="top")
@@ -145,12 +145,12 @@ def _pair(row: Disagreement, folder: Path) -> None:
         for column, image, side, won in zip(
             st.columns(2), (row.left, row.right), ("left", "right"), (row.people > 0, row.people < 0), strict=True
         ):
-            place = comparison_rows.file_of(folder, image)
+            index = comparison_rows.file_of(folder, image)
             label = f"{side}{', preferred by people' if won else ''}"
-            if place is None:
+            if index is None:
                 column.warning(f"the {side} picture is not below {folder}")
             else:
-                column.image(str(place), caption=label, alt=label, width="stretch")
+                column.image(str(index), caption=label, alt=label, width="stretch")
         table([{"reward": name, "prefers": "left" if g > 0 else "right" if g < 0 else "neither", "gap": g}
                for name, g in row.gap.items()])  # fmt: skip
 

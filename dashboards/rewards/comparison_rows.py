@@ -19,13 +19,13 @@ from preference_data.records import ImageRef, Prompt, image_from_json, prompt_fr
 
 REPORT = "comparison.json"
 SORTS = ("most against people", "rewards most apart", "fewest answers", "prompt")
-ASKED = "nobody:asked"
+UNANSWERED = "nobody:asked"
 """The annotator of a pair that is only to be asked about."""
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A pair on which rewards oppose people or each other. gap: reward -> how much better it finds the left picture."""
+    """A pair on which rewards oppose people or each other. gap: reward -> how much better it finds the left image."""
 
     prompt: Prompt
     left: ImageRef
@@ -59,32 +59,32 @@ class Disagreement:
 
 def read(folder: Path) -> dict[str, Any]:
     """The report. FileNotFoundError when the folder has none, ValueError when it is damaged."""
-    place = folder / REPORT
-    if not place.exists():
+    path = folder / REPORT
+    if not path.exists():
         raise FileNotFoundError(
             f"{folder} has no {REPORT}; make it with: glyphlab compare-rewards --pairs FILE -o {folder}"
         )
     try:
-        report = json.loads(place.read_text("utf-8"))
+        report = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise ValueError(f"{place} is damaged ({error}); compare again") from error
+        raise ValueError(f"{path} is damaged ({error}); compare again") from error
     if not isinstance(report, dict) or not {"rewards", "gallery", "advice"} <= set(report):
-        raise ValueError(f"{place} is no comparison of rewards")
+        raise ValueError(f"{path} is no comparison of rewards")
     return report
 
 
 def disagreements(report: Mapping[str, Any]) -> list[Disagreement]:
     """Returns the gallery's pairs as records."""
-    found = []
+    results = []
     for item in report["gallery"]:
         record = item["record"]
         gap = {name: number(r["gap"]) for name, r in item["rewards"].items()}
         votes = tuple(float(v) for v in item["votes"])
-        found.append(Disagreement(
+        results.append(Disagreement(
             prompt_from_json(record["prompt"]), image_from_json(record["left"]), image_from_json(record["right"]),
             item["why"], (votes[0], votes[1], votes[2]), int(item["people"]), gap,
         ))  # fmt: skip
-    return found
+    return results
 
 
 def number(value: Any) -> float:
@@ -96,7 +96,7 @@ def chosen(
 ) -> list[Disagreement]:
     """Those that fit, in order. `reward`: only pairs on which it opposes people; `words`: parts of the prompt."""
     wanted = words.lower().split()
-    kept = [
+    selection = [
         row for row in rows
         if (not reward or row.against(reward) > 0) and (not category or category in row.prompt.category)
         and all(word in row.prompt.text.lower() for word in wanted)
@@ -105,23 +105,23 @@ def chosen(
         SORTS[0]: lambda r: -r.against(reward), SORTS[1]: lambda r: -r.distance, SORTS[2]: lambda r: r.answers,
         SORTS[3]: lambda r: r.prompt.text,
     }  # fmt: skip
-    return sorted(kept, key=keys[sort])
+    return sorted(selection, key=keys[sort])
 
 
 def file_of(folder: Path, image: ImageRef) -> Path | None:
-    """The picture's file below the folder of the answers, None when it is not there (or would lie outside)."""
+    """The image's file below the folder of the answers, None when it is not there (or would lie outside)."""
     root = folder.resolve()
     for named in (root / image.path, root / "pictures" / f"{image.sha256}.png"):
         with suppress(FileNotFoundError):
-            place = existing(named)
-            if place.is_file() and place.resolve().is_relative_to(root):
-                return place
+            index = existing(named)
+            if index.is_file() and index.resolve().is_relative_to(root):
+                return index
     return None
 
 
 def as_jsonl(rows: Sequence[Disagreement]) -> str:
     """The pairs as a file, to be asked about: undecided comparisons of nobody."""
-    return to_jsonl(Comparison(r.prompt, r.left, r.right, "tie", ASKED) for r in rows)
+    return to_jsonl(Comparison(r.prompt, r.left, r.right, "tie", UNANSWERED) for r in rows)
 
 
 def accuracy_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:

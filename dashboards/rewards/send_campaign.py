@@ -1,4 +1,4 @@
-"""Disagreements become a campaign: the pictures go into the store, the pairs into a blind campaign that starts at
+"""Disagreements become a campaign: the images go into the store, the pairs into a blind campaign that starts at
 once."""
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def send(store: Store, actor: int, name: str, rows: Sequence[Disagreement], fold
     """(pairs added, made anew): put the pairs into the campaign of that name, which is made and opened when there is
     none.
 
-    Raises ValueError without a pair, when a picture is missing, or when it is not the one that the report compared.
+    Raises ValueError without a pair, when an image is missing, or when it is not the one that the report compared.
     """
     if not rows:
         raise ValueError("no pair is chosen; choose at least one")
@@ -41,11 +41,11 @@ def send(store: Store, actor: int, name: str, rows: Sequence[Disagreement], fold
 
 
 def _stored(store: Store, image: ImageRef, folder: Path) -> ImageRef:
-    """The picture's record, its file copied into the store."""
-    place = file_of(folder, image)
-    if place is None:
+    """The image's record, its file copied into the store."""
+    index = file_of(folder, image)
+    if index is None:
         raise ValueError(f"the picture {image.sha256[:12]} of the report is not below {folder}")
-    sha256, width, height = store.pictures.add(place.read_bytes(), place.name)
+    sha256, width, height = store.images.add(index.read_bytes(), index.name)
     if sha256 != image.sha256:
-        raise ValueError(f"{place} has changed since the rewards were compared; compare again")
+        raise ValueError(f"{index} has changed since the rewards were compared; compare again")
     return replace(image, width=width, height=height)

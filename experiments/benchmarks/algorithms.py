@@ -8,7 +8,7 @@ alike; they share the OCR workers. The first update of each is left out. Fine-tu
 
 Prints a table, then one JSON line with the median seconds an update of each. With the folder of a finished race, whose
 own clocks ran beside whatever else the machine did, its held-out scores are told by these times, in a table and a
-picture.
+image.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from base_model.engine.step import Step
 from experiments.configs import nano_race
 from experiments.experiment import THREADS, Experiment
 from experiments.record.whole_files import write_bytes
-from experiments.report.page_style import picture
+from experiments.report.page_style import chart_svg
 from experiments.studies import watched_runs
-from experiments.studies.sweep import place
+from experiments.studies.sweep import run_folder
 from experiments.training.runner import equip_engine, updates
 from experiments.training.start_from import open_either
 from rewards.parse import named_reward
@@ -67,10 +67,10 @@ def measure(options: Options) -> dict[str, list[float]]:
     """Seconds of every update that counts, by experiment."""
     torch.set_num_threads(THREADS)
     took: dict[str, list[float]] = {}
-    with TemporaryDirectory() as place, ExitStack() as stack:
+    with TemporaryDirectory() as index, ExitStack() as stack:
         pool = stack.enter_context(ScorerPool(named_reward(nano_race.configs[0].reward), workers=2))
         loops = {
-            config.name: loop(config, options.parent, Path(place) / config.name, pool, stack)
+            config.name: loop(config, options.parent, Path(index) / config.name, pool, stack)
             for config in nano_race.configs
         }
         for round_ in range(options.repeats + 1):
@@ -88,13 +88,13 @@ def table_lines(options: Options, medians: Mapping[str, float]) -> list[str]:
     seeds = [int(seed) for seed in options.seeds.split(",")]
     variants = []
     for name, median in medians.items():
-        found = watched_runs.variant(name, [place(options.sweep, name, seed) for seed in seeds])
-        if found is None:
+        result = watched_runs.variant(name, [run_folder(options.sweep, name, seed) for seed in seeds])
+        if result is None:
             raise ValueError(f"{options.sweep} holds no finished run of {name} with the seeds {options.seeds}")
-        variants.append(watched_runs.at_pace(found, median))
+        variants.append(watched_runs.at_pace(result, median))
     if options.picture:
         inks = watched_runs.ink_of(list(medians))
-        write_bytes(options.picture, picture(watched_runs.figures(variants, inks), inks).encode())
+        write_bytes(options.picture, chart_svg(watched_runs.figures(variants, inks), inks).encode())
     return watched_runs.table(variants)
 
 

@@ -2,11 +2,11 @@
 
 Run:     python -m experiments.benchmarks.annotate --minutes 5
 
-A campaign of noisy 1328-px pictures (3 MB each as PNG) is made in a temporary store and served by a process of its own
+A campaign of noisy 1328-px images (3 MB each as PNG) is made in a temporary store and served by a process of its own
 on localhost. One real browser (Debian's Chromium through playwright) answers by keyboard; the page itself takes the
-time from `keydown` to the second frame after the pictures of the next pair were put into the document, decoded. Then
+time from `keydown` to the second frame after the images of the next pair were put into the document, decoded. Then
 `visitors` more annotators work beside it. They speak the page's own protocol over a websocket (press a button, take
-everything that the server sends, fetch the pictures that are loaded ahead) with a pause for thought of 2 to 6 seconds;
+everything that the server sends, fetch the images that are loaded ahead) with a pause for thought of 2 to 6 seconds;
 their times end when the page of the next pair was sent. Prints one JSON line; times in milliseconds.
 """
 
@@ -54,7 +54,7 @@ CLOCK = "() => document.addEventListener('keydown', () => { window.pressedAt = p
 
 
 def fill(store: Store, pairs: int, visitors: int) -> None:
-    """A campaign of `pairs` pairs out of a few pictures, and accounts."""
+    """A campaign of `pairs` pairs out of a few images, and accounts."""
     import numpy as np
     from PIL import Image
 
@@ -64,7 +64,7 @@ def fill(store: Store, pairs: int, visitors: int) -> None:
         pixels = rng.integers(0, 255, (SIDE // 4, SIDE // 4, 3), dtype=np.uint8)
         content = io.BytesIO()
         Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(content, "PNG", compress_level=1)
-        sha, width, height = store.pictures.add(content.getvalue())
+        sha, width, height = store.images.add(content.getvalue())
         refs.append(ImageRef(sha, f"{i}.png", width, height, Provenance(f"m{i % 2}", "", i, 1, 1.0, "bench", 0)))
     settings = CampaignSettings(overlap=1, cap=1, gold_share=0.0, attention_share=0.0, repeat_share=0.0)
     made = campaigns.create(store, store.operator, "bench", settings)
@@ -84,8 +84,8 @@ def cookie(store: Store, name: str) -> str:
         key = db.execute(schema.secret.select().where(schema.secret.c.name == "cookies")).one().value
         return key, accounts.by_name(db, name)
 
-    key, who = store.read(work)
-    text = f"session.{who.id}.{who.session}.{int(time.time() + 7200)}"
+    key, person = store.read(work)
+    text = f"session.{person.id}.{person.session}.{int(time.time() + 7200)}"
     return f"glyphlab_session={text}.{hmac.new(bytes.fromhex(key), text.encode(), hashlib.sha256).hexdigest()}"
 
 
@@ -132,20 +132,20 @@ class Visitor:
             content = await asyncio.wait_for(line.recv(), 60)
             self.new += [h for h in re.findall(rb"/picture/[\w-]{22}", content) if h not in self.known]
             self.known.update(self.new)
-            told = ForwardMsg.FromString(content)
-            if told.WhichOneof("type") == "delta" and told.delta.new_element.WhichOneof("type") == "button":
-                if "-say_left_" in told.delta.new_element.button.id:
-                    self.button, self.fragment = told.delta.new_element.button.id, told.delta.fragment_id
-            elif told.WhichOneof("type") == "script_finished":
+            metrics = ForwardMsg.FromString(content)
+            if metrics.WhichOneof("type") == "delta" and metrics.delta.new_element.WhichOneof("type") == "button":
+                if "-say_left_" in metrics.delta.new_element.button.id:
+                    self.button, self.fragment = metrics.delta.new_element.button.id, metrics.delta.fragment_id
+            elif metrics.WhichOneof("type") == "script_finished":
                 return
 
     def fetch(self) -> None:
-        """Load the pictures that were named for the first time, as a browser does ahead of time."""
+        """Load the images that were named for the first time, as a browser does ahead of time."""
         wanted, self.new = self.new, []
         for handle in dict.fromkeys(wanted):
-            asked = urllib.request.Request(f"http://127.0.0.1:{self.port}{handle.decode()}",
+            requested = urllib.request.Request(f"http://127.0.0.1:{self.port}{handle.decode()}",
                                            headers={"Cookie": self.token})  # fmt: skip
-            with urllib.request.urlopen(asked, timeout=60) as answer:
+            with urllib.request.urlopen(requested, timeout=60) as answer:
                 answer.read()
 
 
@@ -192,7 +192,7 @@ def measure(store: Store, port: int, answers: int, visitors: int, minutes: float
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=240_000)
         page = sign_in(browser, port)
-        found: dict[str, Any] = {"alone": summary(shift(page, answers))}
+        table: dict[str, Any] = {"alone": summary(shift(page, answers))}
         if visitors:
             people = [Visitor(port, cookie(store, f"v{i}"), random.Random(i)) for i in range(visitors)]
             until = time.monotonic() + 60 * minutes
@@ -203,12 +203,12 @@ def measure(store: Store, port: int, answers: int, visitors: int, minutes: float
             ended: list[Any] = []
             others = threading.Thread(target=lambda: ended.extend(asyncio.run(crowd())))
             others.start()
-            found["in_company"] = summary(shift(page, 1, until))
+            table["in_company"] = summary(shift(page, 1, until))
             others.join()
-            found["visitors"] = summary([t for p in people for t in p.times])
-            found["errors"] = sum(p.errors for p in people) + sum(e is not None for e in ended)
+            table["visitors"] = summary([t for p in people for t in p.times])
+            table["errors"] = sum(p.errors for p in people) + sum(e is not None for e in ended)
         browser.close()
-    return found
+    return table
 
 
 def main() -> int:
@@ -217,13 +217,13 @@ def main() -> int:
     parser.add_argument("--answers", type=int, default=60, help="of the browser alone")
     parser.add_argument("--visitors", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=5.0, help="with visitors")
-    given = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
         probe.close()
         store = Store.open(Path(folder))
-        fill(store, 3000, given.visitors)
+        fill(store, 3000, args.visitors)
         server = subprocess.Popen([sys.executable, "-m", "dashboards.annotate", "--store", folder, "--port", str(port)],
                                   stdout=subprocess.DEVNULL)  # fmt: skip
         try:
@@ -233,7 +233,7 @@ def main() -> int:
                     break
                 except OSError:
                     time.sleep(0.5)
-            print(json.dumps(measure(store, port, given.answers, given.visitors, given.minutes)))
+            print(json.dumps(measure(store, port, args.answers, args.visitors, args.minutes)))
         finally:
             server.kill()
             server.wait()

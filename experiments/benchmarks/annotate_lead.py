@@ -46,22 +46,22 @@ def fill(store: Store, answers: int) -> int:
 
     def work(db: Connection) -> None:
         facts.add_prompts(db, prompts, "benchmark")
-        facts.add_pictures(db, refs, 0.0)
-        items, given = [], []
+        facts.add_images(db, refs, 0.0)
+        items, values = [], []
         for i in range(1, answers // 2 + 1):
             first, second = sorted(chance.sample(MAKERS, 2))
             truth = chance.choice(("first", "first", "second", "tie"))
             items.append(item(made.id, i, prompts[i % PROMPTS].id, first, second, truth, chance))
             for n, person in enumerate(chance.sample(people, 2)):
-                said = truth if chance.random() < 0.75 else chance.choice(("first", "second", "tie", "both_bad"))
-                given.append(assignment(made.id, 2 * i + n, i, person, said, chance))
+                answer = truth if chance.random() < 0.75 else chance.choice(("first", "second", "tie", "both_bad"))
+                values.append(assignment(made.id, 2 * i + n, i, person, answer, chance))
             if len(items) == CHUNK:
                 db.execute(schema.item.insert(), items)
-                db.execute(schema.assignment.insert(), given)
-                items, given = [], []
+                db.execute(schema.assignment.insert(), values)
+                items, values = [], []
         if items:
             db.execute(schema.item.insert(), items)
-            db.execute(schema.assignment.insert(), given)
+            db.execute(schema.assignment.insert(), values)
 
     store.write(work)
     return made.id
@@ -81,7 +81,7 @@ def item(
 
 
 def assignment(
-    campaign: int, number: int, item_id: int, person: int, said: str, chance: random.Random
+    campaign: int, number: int, item_id: int, person: int, answer: str, chance: random.Random
 ) -> dict[str, Any]:  # fmt: skip
     """The row of an answered assignment."""
     swapped = chance.random() < 0.5
@@ -89,7 +89,7 @@ def assignment(
         "token": f"t{number}", "campaign_id": campaign, "item_id": item_id, "account_id": person, "kind": "work",
         "state": "answered", "slots": [1, 0] if swapped else [0, 1], "swapped": swapped, "policy": "uniform",
         "propensity": 0.5, "leased_at": 0.0, "expires_at": 1.0, "counted": True, "answered_at": float(number),
-        "outcome": said, "duration_ms": chance.randrange(2000, 9000),
+        "outcome": answer, "duration_ms": chance.randrange(2000, 9000),
     }  # fmt: skip
 
 
@@ -107,17 +107,17 @@ def main() -> int:
     """Fill, time, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--answers", type=int, default=100_000)
-    given = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         store = Store.open(Path(folder))
-        campaign, actor = fill(store, given.answers), store.operator
-        found = {
-            "answers": given.answers,
+        campaign, actor = fill(store, args.answers), store.operator
+        table = {
+            "answers": args.answers,
             "overview": seconds(lambda: campaign_progress.overview(store, actor, campaign)),
             "quality": seconds(lambda: overview.quality(store, actor, campaign)),
             "win_rates": seconds(lambda: overview.standings(store, actor, campaign)),
         }  # fmt: skip
-        print(json.dumps(found))
+        print(json.dumps(table))
         store.close()
     return 0
 

@@ -1,16 +1,16 @@
-"""Importing pairs of 512-pixel PNG pictures from Parquet, as Pick-a-Pic has them.
+"""Importing pairs of 512-pixel PNG images from Parquet, as Pick-a-Pic has them.
 
 Run:     OMP_NUM_THREADS=1 python -m experiments.benchmarks.exchange --pairs 10000
 
-A file of that many pairs, with two pictures of its own each, is written first (by a process of its own, so that its
-memory does not count), then imported into a fresh store by `glyphlab pairs import`'s own functions. Pictures are
+A file of that many pairs, with two images of its own each, is written first (by a process of its own, so that its
+memory does not count), then imported into a fresh store by `glyphlab pairs import`'s own functions. Images are
 photograph-like: smooth colours with noise, about 350 KB each as PNG; `--distinct` of them are drawn, and copies are
-made other pictures by their first row, so that every picture is decoded, hashed and kept.
+made other images by their first row, so that every image is decoded, hashed and kept.
 
     ms_a_pair       CPU milliseconds of the import's process, system time included, a pair
     peak_mb         its peak memory; `quarter_peak_mb`: of an import of a quarter of the pairs in a process of its own
-    decode_ms       CPU milliseconds to decode two of these pictures with Pillow and take the sha256 of their pixels:
-                    what no import can do without. It is measured between the import's own pictures, at every 50th of
+    decode_ms       CPU milliseconds to decode two of these images with Pillow and take the sha256 of their pixels:
+                    what no import can do without. It is measured between the import's own images, at every 50th of
                     them, so that both see the same load of the machine; its time is not the import's
     ratio           ms_a_pair / decode_ms, which a slower or busier machine hardly changes
 
@@ -38,7 +38,7 @@ import tyro
 from PIL import Image
 
 NOISE = 1.5
-"""Standard deviation of the noise, in levels of 255: about that of a sharp generated picture."""
+"""Standard deviation of the noise, in levels of 255: about that of a sharp generated image."""
 BATCH = 50
 """Pairs in a row group, as in files of the hub."""
 EVERY = 50
@@ -52,7 +52,7 @@ class Benchmark:
 
     pairs: int = 10_000
     size: int = 512
-    """pixels of a picture's sides"""
+    """pixels of an image's sides"""
     distinct: int = 40
     """pictures that are drawn"""
     seed: int = 0
@@ -68,10 +68,10 @@ class Measured:
 
     pairs: int
     ms_a_pair: float
-    wall_ms_a_pair: float
+    ms_a_pair: float
     peak_mb: float
     decode_ms: float
-    kept: int
+    stored: int
     """pictures in the store's folder afterwards"""
 
 
@@ -91,7 +91,7 @@ def png(pixels_HW3: np.ndarray) -> bytes:
 
 
 def variants(pixels_HW3: np.ndarray, count: int) -> list[bytes]:
-    """PNG files of different pictures that take as long to decode as the drawn one, for little more work than one.
+    """PNG files of different images that take as long to decode as the drawn one, for little more work than one.
 
     The first row differs. It is packed by itself, and what follows, which is packed once, refers to nothing in it.
     """
@@ -113,39 +113,39 @@ def variants(pixels_HW3: np.ndarray, count: int) -> list[bytes]:
 
 def _data(chunks: bytes) -> bytes:
     """The pixel data of IDAT chunks."""
-    found, place = b"", 0
-    while place < len(chunks):
-        length = int.from_bytes(chunks[place : place + 4], "big")
-        found += chunks[place + 8 : place + 8 + length]
-        place += 12 + length
-    return found
+    content, index = b"", 0
+    while index < len(chunks):
+        length = int.from_bytes(chunks[index : index + 4], "big")
+        content += chunks[index + 8 : index + 8 + length]
+        index += 12 + length
+    return content
 
 
 def _chunk(data: bytes) -> bytes:
     return len(data).to_bytes(4, "big") + b"IDAT" + data + zlib.crc32(b"IDAT" + data).to_bytes(4, "big")
 
 
-def write_file(given: Benchmark, pairs: int, path: Path) -> None:
-    """A Parquet file in the columns of Pick-a-Pic, every picture another one."""
+def write_file(benchmark: Benchmark, pairs: int, path: Path) -> None:
+    """A Parquet file in the columns of Pick-a-Pic, every image another one."""
     import pyarrow
     import pyarrow.parquet as parquet
 
-    drawn = [photograph(given.size, given.seed + n) for n in range(given.distinct)]
-    each = -(-2 * pairs // given.distinct)
+    samples = [photograph(benchmark.size, benchmark.seed + n) for n in range(benchmark.distinct)]
+    each = -(-2 * pairs // benchmark.distinct)
     stock: list[bytes] = []
     with parquet.ParquetWriter(path, _schema(pyarrow), compression="none") as file:
         number = 0
-        for start in range(0, given.distinct, 2):
+        for start in range(0, benchmark.distinct, 2):
             stock += [
-                one for two in zip(*(variants(p, each) for p in drawn[start : start + 2]), strict=True) for one in two
+                one for two in zip(*(variants(p, each) for p in samples[start : start + 2]), strict=True) for one in two
             ]
-            while len(stock) >= 2 * BATCH or (start + 2 >= given.distinct and stock):
-                few = min(BATCH, len(stock) // 2, pairs - number)
-                if few == 0:
+            while len(stock) >= 2 * BATCH or (start + 2 >= benchmark.distinct and stock):
+                batch = min(BATCH, len(stock) // 2, pairs - number)
+                if batch == 0:
                     return
-                rows = [_row(number + i, stock[2 * i], stock[2 * i + 1]) for i in range(few)]
+                rows = [_row(number + i, stock[2 * i], stock[2 * i + 1]) for i in range(batch)]
                 file.write_table(pyarrow.Table.from_pylist(rows, schema=_schema(pyarrow)))
-                stock, number = stock[2 * few :], number + few
+                stock, number = stock[2 * batch :], number + batch
 
 
 def _schema(pyarrow):  # type: ignore[no-untyped-def]
@@ -172,27 +172,27 @@ def imported(file: Path, folder: Path, pairs: int) -> Measured:
     from preference_data.store.store import Store
 
     store = Store.open(folder / f"store{pairs}")
-    beside = Beside()
-    with mock.patch.object(Staged, "add", beside.around(Staged.add)):
-        wall, cpu = time.perf_counter(), time.process_time()
+    check = PixelCheck()
+    with mock.patch.object(Staged, "add", check.around(Staged.add)):
+        grid, cpu = time.perf_counter(), time.process_time()
         import_lines(store, file, "pickapic", "benchmark", Options())
-        cpu, wall = time.process_time() - cpu - sum(beside.cpu), time.perf_counter() - wall
-    kept = sum(1 for _ in store.pictures.root.iterdir())
+        cpu, grid = time.process_time() - cpu - sum(check.cpu), time.perf_counter() - grid
+    count = sum(1 for _ in store.images.root.iterdir())
     store.close()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    decode = 2e3 * statistics.mean(beside.cpu)
-    return Measured(pairs, 1e3 * cpu / pairs, 1e3 * wall / pairs, peak, decode, kept)
+    decode = 2e3 * statistics.mean(check.cpu)
+    return Measured(pairs, 1e3 * cpu / pairs, 1e3 * grid / pairs, peak, decode, count)
 
 
-class Beside:
-    """Decodes and hashes every 50th picture of an import beside it, with nothing but Pillow and hashlib."""
+class PixelCheck:
+    """Decodes and hashes every 50th image of an import beside it, with nothing but Pillow and hashlib."""
 
     def __init__(self) -> None:
         self.cpu: list[float] = []
         self._seen = 0
 
     def around(self, add: Add) -> Add:
-        """The import's own function that takes a picture in, and now and then the same picture beside it."""
+        """The import's own function that takes an image in, and now and then the same image beside it."""
 
         def both(staged: object, content: bytes, name: str) -> tuple[str, int, int]:
             self._seen += 1
@@ -206,27 +206,27 @@ class Beside:
         return both
 
 
-def alone(work, *given):  # type: ignore[no-untyped-def]
+def alone(work, *arguments):  # type: ignore[no-untyped-def]
     """What `work` returns in a fresh process, so that its peak of memory is its own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(work, given)
+        return pool.apply(work, arguments)
 
 
-def run(given: Benchmark, folder: Path) -> dict[str, object]:
+def run(benchmark: Benchmark, folder: Path) -> dict[str, object]:
     """Write, import, and say what it took."""
-    quarter = given.pairs // 4
+    quarter = benchmark.pairs // 4
     results: dict[int, Measured] = {}
-    for pairs in (quarter, given.pairs):
+    for pairs in (quarter, benchmark.pairs):
         file = folder / "pairs.parquet"
-        alone(write_file, given, pairs, file)
+        alone(write_file, benchmark, pairs, file)
         results[pairs] = alone(imported, file, folder, pairs)
-        if results[pairs].kept != 2 * pairs:
-            raise ValueError(f"{results[pairs].kept} pictures were kept of {2 * pairs}")
+        if results[pairs].stored != 2 * pairs:
+            raise ValueError(f"{results[pairs].stored} pictures were kept of {2 * pairs}")
         print(results[pairs])
-    whole, kb = results[given.pairs], file.stat().st_size / given.pairs / 2048
+    whole, kb = results[benchmark.pairs], file.stat().st_size / benchmark.pairs / 2048
     return {
-        "pairs": given.pairs, "size": given.size, "picture_kb": kb, "ms_a_pair": whole.ms_a_pair,
-        "wall_ms_a_pair": whole.wall_ms_a_pair, "peak_mb": whole.peak_mb,
+        "pairs": benchmark.pairs, "size": benchmark.size, "picture_kb": kb, "ms_a_pair": whole.ms_a_pair,
+        "wall_ms_a_pair": whole.ms_a_pair, "peak_mb": whole.peak_mb,
         "quarter_peak_mb": results[quarter].peak_mb, "decode_ms": whole.decode_ms,
         "ratio": whole.ms_a_pair / whole.decode_ms,
     }  # fmt: skip

@@ -32,7 +32,7 @@ class Benchmark:
 
     batch: int = 1
     grid: tuple[int, int] = (64, 64)
-    """rows and columns of latent tokens; 64 64 is a picture of 1024 x 1024"""
+    """rows and columns of latent tokens; 64 64 is an image of 1024 x 1024"""
     text: int = 512
     """text tokens"""
     layers: int = 0

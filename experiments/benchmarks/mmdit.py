@@ -95,7 +95,7 @@ class Samples:
         return replace(self, **moved)
 
 
-def draw(cfg: Benchmark, network: MMDiTConfig) -> Samples:
+def random_samples(cfg: Benchmark, network: MMDiTConfig) -> Samples:
     """Random latents, noise levels and text; text lengths spread evenly and shuffled."""
     random = torch.Generator().manual_seed(cfg.seed)
     B, S = cfg.batch, max(cfg.small[0] * cfg.small[1], cfg.large[0] * cfg.large[1])
@@ -175,9 +175,9 @@ def gradient_differences(ours: nn.Module, theirs: nn.Module) -> tuple[float, flo
     peers = dict(theirs.named_parameters())
     for name, weight in ours.named_parameters():
         if weight.grad is not None and (other := peers[name].grad) is not None:
-            apart, other = weight.grad.float() - other.float(), other.float()
-            worst = max(worst, float(apart.abs().max() / other.abs().max().clamp(min=1e-4)))
-            off += float(apart.square().sum())
+            distance, other = weight.grad.float() - other.float(), other.float()
+            worst = max(worst, float(distance.abs().max() / other.abs().max().clamp(min=1e-4)))
+            off += float(distance.square().sum())
             total += float(other.square().sum())
     return worst, (off / total) ** 0.5
 
@@ -201,7 +201,7 @@ def measure(cfg: Benchmark) -> dict[str, Any]:
     clock = clock_of(cfg.device)
     network = sizes(cfg)
     ours, theirs = models(network, cfg)
-    batch = draw(cfg, network)
+    batch = random_samples(cfg, network)
     padding = 1 - float(batch.mask_BL.float().mean())
     batch = batch.on(cfg.device)
     steps = {"ours": lambda: our_step(ours, batch), "diffusers": lambda: diffusers_step(theirs, batch)}

@@ -1,9 +1,9 @@
-"""Reading pictures: our engines beside paddleocr's own calls and rapidocr-onnxruntime, on the same pictures.
+"""Reading images: our engines beside paddleocr's own calls and rapidocr-onnxruntime, on the same images.
 
 Run:     OMP_NUM_THREADS=1 python -m experiments.benchmarks.ocr
 
-Crops are words of a nano picture, cut to their ink, English and (with the package manimgx-fonts-cjk) Chinese. Pages are
-256-pixel pictures with three lines. Every side gets the same pixels and does its own scaling:
+Crops are words of a nano image, cut to their ink, English and (with the package manimgx-fonts-cjk) Chinese. Pages are
+256-pixel images with three lines. Every side gets the same pixels and does its own scaling:
 
     crops   ours: the engine of the reward `ocr`; `TextRecognition.predict` of paddleocr on the same weights; RapidOCR
             without detection
@@ -11,9 +11,9 @@ Crops are words of a nano picture, cut to their ink, English and (with the packa
             orientation models; RapidOCR as it is called by default
 
 The default weights of paddleocr are larger and would be downloaded, so it is called with those that are installed.
-The sides alternate within one process, picture by picture, and who goes first alternates. Each has one thread. Time is
+The sides alternate within one process, image by image, and who goes first alternates. Each has one thread. Time is
 CPU time of the process, which waiting for other work on the machine does not lengthen. Accuracy is the share of
-pictures read exactly (capitals, spaces ignored), so that none is fast by reading worse.
+images read exactly (capitals, spaces ignored), so that none is fast by reading worse.
 
 Prints a table, then one JSON line; `crops_ratio_NAME` is that side's median time over ours.
 """
@@ -78,32 +78,32 @@ def a_word(rng: np.random.Generator, number: int, size: int) -> tuple[str, Image
     return word, font(list(FACES)[number // 2 % len(FACES)], size)
 
 
-def draw_crops(cfg: Benchmark) -> list[tuple[str, np.ndarray]]:
-    """(word, uint8 picture cut to its ink)."""
+def render_crops(cfg: Benchmark) -> list[tuple[str, np.ndarray]]:
+    """(word, uint8 image cut to its ink)."""
     rng = np.random.default_rng(cfg.seed)
     made = []
     for i in range(cfg.crops):
         word, face = a_word(rng, i, 18)
-        picture = Image.new("RGB", (112, 32), "white")
-        ImageDraw.Draw(picture).text((56, 16), word, font=face, fill="black", anchor="mm")
-        crop = text_crop(np.asarray(picture))
+        image = Image.new("RGB", (112, 32), "white")
+        ImageDraw.Draw(image).text((56, 16), word, font=face, fill="black", anchor="mm")
+        crop = text_crop(np.asarray(image))
         assert crop is not None
         made.append((word, np.ascontiguousarray(crop)))
     return made
 
 
-def draw_pages(cfg: Benchmark) -> list[tuple[str, np.ndarray]]:
-    """(all lines as one text, uint8 picture)."""
+def render_pages(cfg: Benchmark) -> list[tuple[str, np.ndarray]]:
+    """(all lines as one text, uint8 image)."""
     rng = np.random.default_rng(cfg.seed + 1)
     made = []
     for i in range(cfg.pages):
-        picture = Image.new("RGB", (cfg.size, cfg.size), "white")
-        pen, said = ImageDraw.Draw(picture), []
+        image = Image.new("RGB", (cfg.size, cfg.size), "white")
+        pen, answer = ImageDraw.Draw(image), []
         for row in range(3):
             word, face = a_word(rng, 3 * i + row, 24)
             pen.text((cfg.size / 2, cfg.size * (row + 1) / 4), word, font=face, fill="black", anchor="mm")
-            said.append(word)
-        made.append(("".join(said), np.asarray(picture)))
+            answer.append(word)
+        made.append(("".join(answer), np.asarray(image)))
     return made
 
 
@@ -138,23 +138,23 @@ def _first(rows: Any) -> str:
     return rows[0][0] if rows else ""
 
 
-def race(pictures: list[tuple[str, np.ndarray]], sides: dict[str, Reader]) -> dict[str, dict[str, float]]:
-    """Median milliseconds a picture, pictures a second and share read exactly, of every side."""
+def race(images: list[tuple[str, np.ndarray]], sides: dict[str, Reader]) -> dict[str, dict[str, float]]:
+    """Median milliseconds an image, images a second and share read exactly, of every side."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     right: dict[str, list[bool]] = {name: [] for name in sides}
     for read in sides.values():
-        read(pictures[0][1])
-    for number, (text, picture) in enumerate(pictures):
+        read(images[0][1])
+    for number, (text, image) in enumerate(images):
         names = list(sides)
         for name in names if number % 2 else names[::-1]:
             start = time.process_time()
-            found = sides[name](picture)
+            texts = sides[name](image)
             times[name].append(time.process_time() - start)
-            right[name].append(normalise(found, Policy(), digits=False) == normalise(text, Policy(), digits=False))
+            right[name].append(normalise(texts, Policy(), digits=False) == normalise(text, Policy(), digits=False))
     return {
         name: {
             "ms": round(1000 * statistics.median(times[name]), 2),
-            "a_second": round(len(pictures) / sum(times[name]), 2),
+            "a_second": round(len(images) / sum(times[name]), 2),
             "exact": round(float(np.mean(right[name])), 3),
         }
         for name in sides
@@ -164,12 +164,12 @@ def race(pictures: list[tuple[str, np.ndarray]], sides: dict[str, Reader]) -> di
 def measure(cfg: Benchmark) -> dict[str, Any]:
     """The comparison's numbers."""
     numbers: dict[str, Any] = {}
-    for kind, pictures, sides in (
-        ("crops", draw_crops(cfg), crop_readers()), ("pages", draw_pages(cfg), page_readers()),
+    for kind, images, sides in (
+        ("crops", render_crops(cfg), crop_readers()), ("pages", render_pages(cfg), page_readers()),
     ):  # fmt: skip
-        found = race(pictures, sides)
-        numbers |= {f"{kind}_{what}_{name}": value for name, each in found.items() for what, value in each.items()}
-        numbers |= {f"{kind}_ratio_{peer}": round(found[peer]["ms"] / found["ours"]["ms"], 3) for peer in PEERS}
+        result = race(images, sides)
+        numbers |= {f"{kind}_{what}_{name}": value for name, each in result.items() for what, value in each.items()}
+        numbers |= {f"{kind}_ratio_{peer}": round(result[peer]["ms"] / result["ours"]["ms"], 3) for peer in PEERS}
     return (
         numbers
         | {"chinese": chinese_font(18) is not None, "clock": "CPU"}

@@ -29,7 +29,7 @@ from experiments.configs.large_grpo import configs as grpo
 from experiments.configs.large_tuning import configs as tuning
 from experiments.experiment import Experiment
 from experiments.planning.estimate import Account, Setup, alternatives
-from experiments.planning.from_experiment import Asked, accounts
+from experiments.planning.from_experiment import CommandLine, accounts
 
 RECIPES = {experiment.name: experiment for experiment in (*grpo, *tuning)}
 RANKS = 8
@@ -148,8 +148,8 @@ def counted(
 
 def planned(experiment: Experiment, way: Setup, text: int) -> Account:
     """The account of that way, with prompts of so many tokens."""
-    asked = Asked(experiment.name, way, None, None, None, 0, 0, (0, 0), text, 0)
-    return next(one for one in accounts(experiment, asked) if one.setup.label == way.label)
+    requested = CommandLine(experiment.name, way, None, None, None, 0, 0, (0, 0), text, 0)
+    return next(one for one in accounts(experiment, requested) if one.setup.label == way.label)
 
 
 def compare(book: Book, experiment: Experiment, way: Setup, whole_run: bool, whole_depth: bool) -> list[dict[str, Any]]:
@@ -173,17 +173,17 @@ def main() -> None:
     parser.add_argument("--own", action="store_true", help="each recipe in its own way alone")
     parser.add_argument("--whole", action="store_true", help="at whole depth instead of continuing a straight line")
     parser.add_argument("--resume", type=Path, help="a file of counts: those there are taken, others are appended")
-    said = parser.parse_args()
-    book = Book(said.resume)
-    how = "run at whole depth" if said.whole else f"continued from {DEPTHS} blocks, ZeRO-3 from {DEPTHS_OF_ZERO_3}"
+    answer = parser.parse_args()
+    book = Book(answer.resume)
+    how = "run at whole depth" if answer.whole else f"continued from {DEPTHS} blocks, ZeRO-3 from {DEPTHS_OF_ZERO_3}"
     print(f"bytes alive on a card, rank 0 of {RANKS}, GB = 10^9; counted: {how}", flush=True)
     print(f"{'recipe':18}{'way':24}{'':20}{'planned':>10}{'counted':>10}{'ratio':>8}")
     rows: list[dict[str, Any]] = []
-    for name in said.only or RECIPES:
+    for name in answer.only or RECIPES:
         for i, way in enumerate(ways(RECIPES[name])):
-            if said.own and i:
+            if answer.own and i:
                 break
-            for row in compare(book, RECIPES[name], way, i == 0, said.whole):
+            for row in compare(book, RECIPES[name], way, i == 0, answer.whole):
                 rows.append(row)
                 text = "{recipe:18}{way:24}{of:20}{planned:10.2f}{counted:10.2f}{ratio:8.3f}"
                 print(text.format(**row), flush=True)

@@ -1,19 +1,19 @@
-"""One iteration of GRPO, rollout + reward + update: ours beside the common recipe, same model, prompts and pictures.
+"""One iteration of GRPO, rollout + reward + update: ours beside the common recipe, same model, prompts and images.
 
 Run:     OMP_NUM_THREADS=1 python -m experiments.benchmarks.rollout
 
 The common recipe is that of the public Flow-GRPO code (arXiv:2505.05470) and its followers, restated with our kernels:
 
-- every picture of a group starts from its own noise, so no step is shared;
+- every image of a group starts from its own noise, so no step is shared;
 - every step but the last is stochastic and is trained on;
 - guidance is two forward passes, one after the other;
 - the prompts and the empty prompt are encoded again at every step;
-- pictures are decoded and judged after the whole rollout, in the trainer's process;
-- all steps of all pictures are then learned from, one step of one micro-batch at a time.
+- images are decoded and judged after the whole rollout, in the trainer's process;
+- all steps of all images are then learned from, one step of one micro-batch at a time.
 
 Ours is alignment/grpo.py as a run uses it: a window of stochastic steps, the steps before it computed once a group,
-one batched forward pass for guidance, every prompt encoded once, other processes judging while the next pictures are
-drawn, learning from the window alone. Both draw the same number of pictures with the same number of steps from
+one batched forward pass for guidance, every prompt encoded once, other processes judging while the next images are
+drawn, learning from the window alone. Both draw the same number of images with the same number of steps from
 equal weights, judge them by the same reward, and make one optimizer step of the same engine. They are not the same
 update: ours trains on a window, and that it learns as much from it is shown elsewhere (experiments/reports).
 
@@ -40,13 +40,13 @@ from torch import Tensor
 from alignment.advantages import advantages
 from alignment.grpo import Grpo
 from alignment.grpo import train as grpo_train
-from alignment.trajectory import Walk
+from alignment.trajectory import Exploration
 from base_model import flow
 from base_model.engine.engine import LocalEngine, Loss, Micro, OptimConfig
 from base_model.files.weights import NANO_VAE, load_vae
 from base_model.interface import Conditioning
 from base_model.qwen.model import QwenImage, build
-from base_model.qwen.presets import PICTURES, PRESETS
+from base_model.qwen.presets import IMAGE_SIZES, PRESETS
 from base_model.sample import Sampler, pixels
 from base_model.seeding import generator
 from experiments.evaluation.prompts_of_plan import make_prompts
@@ -93,8 +93,8 @@ class Benchmark:
 
     def grpo(self, steps: int) -> Grpo:
         """Ours, for that many iterations. Raises ValueError for sizes that do not fit."""
-        sampler, walk = Sampler(self.steps, self.guidance), Walk(window=self.window, within=self.within)
-        return Grpo(steps, self.prompts, self.group, sampler, walk, self.micro, seed=self.seed)
+        sampler, exploration = Sampler(self.steps, self.guidance), Exploration(window=self.window, within=self.within)
+        return Grpo(steps, self.prompts, self.group, sampler, exploration, self.micro, seed=self.seed)
 
 
 OPTIM = OptimConfig(steps=1000, muon_lr=0.0, adamw_lr=1e-5, warmup=0)
@@ -126,7 +126,7 @@ class TimedEngine(LocalEngine):
         return metrics
 
 
-class TimedJudge:
+class TimedScorer:
     """A pool whose answers are waited for on the clock: what judging costs beyond what overlaps with drawing."""
 
     def __init__(self, pool: ScorerPool, clock: Clock) -> None:
@@ -146,8 +146,8 @@ class TimedJudge:
 # --- the common recipe --------------------------------------------------------------------------------------------
 
 
-class Kept(NamedTuple):
-    """One step of some pictures, as the common recipe stores it."""
+class StoredStep(NamedTuple):
+    """One step of some images, as the common recipe stores it."""
 
     x_BSC: Tensor
     next_BSC: Tensor
@@ -173,22 +173,22 @@ def guided_velocity(model: QwenImage, x_BSC: Tensor, sigma: float, texts: Sequen
 
 @torch.no_grad()
 def common_rollout(model: QwenImage, texts: tuple[str, ...], cfg: Benchmark, random: torch.Generator,
-                   rows: slice) -> tuple[list[Kept], Tensor]:  # fmt: skip
+                   rows: slice) -> tuple[list[StoredStep], Tensor]:  # fmt: skip
     """A whole trajectory of stochastic steps; the last has no noise and is not kept."""
-    levels, kept = Sampler(cfg.steps).levels(), []
+    levels, steps = Sampler(cfg.steps).levels(), []
     x = model.noise(len(texts), random)
     for sigma, sigma_next in itertools.pairwise(levels):
         v = guided_velocity(model, x, sigma, texts, cfg.guidance)
         if sigma_next == 0.0:
-            return kept, flow.euler(x, v, sigma, sigma_next).mean_BSC
+            return steps, flow.euler(x, v, sigma, sigma_next).mean_BSC
         step = flow.flow_sde(x, v, sigma, sigma_next, 0.7)
         after = step.sample(model.noise(len(texts), random))
-        kept.append(Kept(x, after, sigma, sigma_next, step.log_prob(after), texts, rows, torch.empty(0)))
+        steps.append(StoredStep(x, after, sigma, sigma_next, step.log_prob(after), texts, rows, torch.empty(0)))
         x = after
     raise AssertionError("a schedule ends at 0")
 
 
-def common_loss(model: QwenImage, m: Kept, cfg: Benchmark) -> tuple[Tensor, dict[str, Tensor]]:
+def common_loss(model: QwenImage, m: StoredStep, cfg: Benchmark) -> tuple[Tensor, dict[str, Tensor]]:
     """The clipped surrogate of one step."""
     v = guided_velocity(model, m.x_BSC, m.sigma, m.texts, cfg.guidance)
     now = flow.flow_sde(m.x_BSC, v, m.sigma, m.sigma_next, 0.7)
@@ -204,20 +204,20 @@ def common_iteration(
     """Draw all, judge all, learn from all."""
     clock, chosen = engine.clock, [p for p in prompts.batch(step, cfg.prompts) for _ in range(cfg.group)]
 
-    def draw() -> tuple[list[Kept], np.ndarray]:
+    def sample() -> tuple[list[StoredStep], np.ndarray]:
         random, steps, images = generator(cfg.seed, step, 0, "common rollout"), [], []
         for i in range(0, len(chosen), cfg.micro):
             rows = slice(i, i + cfg.micro)
-            kept, x0 = common_rollout(model, tuple(p.text for p in chosen[rows]), cfg, random, rows)
-            steps += kept
+            selection, x0 = common_rollout(model, tuple(p.text for p in chosen[rows]), cfg, random, rows)
+            steps += selection
             images.append(pixels(model, x0))
         return steps, np.concatenate(images)
 
-    steps, images = clock.timed("rollout", draw)
+    steps, images = clock.timed("rollout", sample)
     scores: Scores = clock.timed("reward", lambda: scorer(chosen, to_float(images)))
     reward_PG = torch.from_numpy(scores.value_B).float().view(cfg.prompts, cfg.group)
     advantage_B = advantages(reward_PG, False, 5.0)[0].view(-1).to(model.device)
-    micros = [kept._replace(advantage_B=advantage_B[kept.rows]) for kept in steps]
+    micros = [selection._replace(advantage_B=advantage_B[selection.rows]) for selection in steps]
     return engine.update(micros, lambda m: common_loss(model, m, cfg))
 
 
@@ -230,8 +230,8 @@ def race(
     """Seconds of every iteration of every side, and their parts. One untimed round first; the order alternates."""
     prompts = PromptSet(make_prompts(PromptPlan(count=10 * cfg.prompts, seed=cfg.seed)))
     engines = {side: TimedEngine(models[side], Clock()) for side in SIDES}
-    judge = TimedJudge(pool, engines["ours"].clock)
-    loop = grpo_train(models["ours"], engines["ours"], prompts, judge, cfg.grpo(cfg.repeats + 1))
+    gold_scorer = TimedScorer(pool, engines["ours"].clock)
+    loop = grpo_train(models["ours"], engines["ours"], prompts, gold_scorer, cfg.grpo(cfg.repeats + 1))
     steps = {
         "ours": lambda _: next(loop),
         "common": lambda i: common_iteration(models["common"], engines["common"], prompts, scorer, cfg, i),
@@ -255,18 +255,18 @@ def race(
 def measure(cfg: Benchmark, model: QwenImage | None = None) -> dict[str, Any]:
     """The comparison's numbers, on a fresh model of the preset unless one is given."""
     if model is None:
-        model = build(PRESETS[cfg.preset], load_vae(NANO_VAE), PICTURES[cfg.preset], cfg.seed)
+        model = build(PRESETS[cfg.preset], load_vae(NANO_VAE), IMAGE_SIZES[cfg.preset], cfg.seed)
     twin = build(model.network.cfg, model.vae, model.picture, cfg.seed, str(model.device))
     twin.network.load_state_dict(model.network.state_dict())
     reward = named_reward(cfg.reward)
     with ScorerPool(reward, cfg.workers) as pool:
         times, parts = race(cfg, {"ours": model, "common": twin}, pool, reward.load())
     median = {side: statistics.median(values) for side, values in times.items()}
-    pictures = cfg.prompts * cfg.group
+    images = cfg.prompts * cfg.group
     numbers: dict[str, Any] = {"ratio": round(median["common"] / median["ours"], 3)}
     for side in SIDES:
         numbers[f"{side}_seconds"] = round(median[side], 4)
-        numbers[f"{side}_pictures_per_second"] = round(pictures / median[side], 3)
+        numbers[f"{side}_pictures_per_second"] = round(images / median[side], 3)
         for part in PARTS:
             numbers[f"{side}_{part}_seconds"] = round(statistics.median(each[part] for each in parts[side]), 4)
     return {**numbers, "threads": torch.get_num_threads(), "torch": torch.__version__, **asdict(cfg)}

@@ -1,16 +1,16 @@
-"""Encoding and decoding pictures: our autoencoder beside diffusers', same weights, same pictures.
+"""Encoding and decoding images: our autoencoder beside diffusers', same weights, same images.
 
 Run:     OMP_NUM_THREADS=1 python -m experiments.benchmarks.vae
 
-`cache` is what filling a latent cache does: a set of pictures of several sizes, each to its standardised latent.
-diffusers' AutoencoderKLQwenImage treats a picture as a video of one frame and convolves it with zeros in time; ours
-computes the picture alone. Both have the released sizes (base 96, 16 latent channels, multipliers 1 2 4 4, two residual
-blocks a level) and random weights, under which latents and pictures are compared too. The sides alternate within one
+`cache` is what filling a latent cache does: a set of images of several sizes, each to its standardised latent.
+diffusers' AutoencoderKLQwenImage treats an image as a video of one frame and convolves it with zeros in time; ours
+computes the image alone. Both have the released sizes (base 96, 16 latent channels, multipliers 1 2 4 4, two residual
+blocks a level) and random weights, under which latents and images are compared too. The sides alternate within one
 process, and who goes first alternates. Time is CPU time of the process, which waiting for other work on the machine
 does not lengthen; with several threads, whose waiting counts as CPU time, it is the clock's, and on a GPU it is the
 clock's until the card is done:
 
-    python -m experiments.benchmarks.vae --device cuda --dtype bfloat16 --size 1024 --pictures 8
+    python -m experiments.benchmarks.vae --device cuda --dtype bfloat16 --size 1024 --images 8
 
 Prints a table, then one JSON line; `encode_ratio`, `decode_ratio` and `cache_ratio` are diffusers' median time
 over ours.
@@ -39,10 +39,10 @@ class Benchmark:
     """Sizes of the comparison."""
 
     size: int = 256
-    """height and width of the picture in pixels"""
+    """height and width of the image in pixels"""
     batch: int = 1
     """pictures at once"""
-    pictures: int = 4
+    images: int = 4
     """of the cached set, in four shapes by turns"""
     repeats: int = 5
     """timed passes of each side, after one that is not"""
@@ -55,15 +55,15 @@ class Benchmark:
     def __post_init__(self) -> None:
         if self.size < 16 or self.size % (2 * QWEN_IMAGE_VAE.factor):
             raise ValueError(f"size={self.size} must be a multiple of {2 * QWEN_IMAGE_VAE.factor} pixels")
-        if min(self.batch, self.pictures, self.repeats, self.threads) < 1:
+        if min(self.batch, self.images, self.repeats, self.threads) < 1:
             raise ValueError(
-                f"batch={self.batch}, pictures={self.pictures}, repeats={self.repeats}, threads={self.threads}: "
+                f"batch={self.batch}, pictures={self.images}, repeats={self.repeats}, threads={self.threads}: "
                 "all at least 1"
             )
 
 
 def models(cfg: Benchmark) -> tuple[nn.Module, QwenImageVAE]:
-    """diffusers' and ours, with the same random weights, loud enough for the latent to be seen in the picture."""
+    """diffusers' and ours, with the same random weights, loud enough for the latent to be seen in the image."""
     from diffusers import AutoencoderKLQwenImage
 
     torch.manual_seed(cfg.seed)
@@ -105,9 +105,9 @@ def measure(cfg: Benchmark) -> dict[str, Any]:
     torch.set_num_threads(cfg.threads)
     theirs, ours = models(cfg)
 
-    def noise(pictures: int, height: int, width: int) -> Tensor:
-        drawn = torch.rand(pictures, 3, height, width) * 2.0 - 1.0
-        return drawn.to(cfg.device, getattr(torch, cfg.dtype))
+    def noise(images: int, height: int, width: int) -> Tensor:
+        samples = torch.rand(images, 3, height, width) * 2.0 - 1.0
+        return samples.to(cfg.device, getattr(torch, cfg.dtype))
 
     pixels = noise(cfg.batch, cfg.size, cfg.size)
     with torch.no_grad():
@@ -119,15 +119,15 @@ def measure(cfg: Benchmark) -> dict[str, Any]:
         (cfg.size, cfg.size // 2),
         (cfg.size // 2, cfg.size // 2),
     ]
-    pictures = [noise(1, *shapes[i % len(shapes)]) for i in range(cfg.pictures)]
+    images = [noise(1, *shapes[i % len(shapes)]) for i in range(cfg.images)]
 
     def their_latents(x: Tensor) -> Tensor:
         return (theirs.encode(x[:, :, None]).latent_dist.mode()[:, :, 0] - ours.mean) / ours.std
 
     ways: dict[str, dict[str, Callable[[], Tensor]]] = {
         "cache": {
-            "ours": lambda: torch.cat([ours.encode(x).flatten() for x in pictures]),
-            "diffusers": lambda: torch.cat([their_latents(x).flatten() for x in pictures]),
+            "ours": lambda: torch.cat([ours.encode(x).flatten() for x in images]),
+            "diffusers": lambda: torch.cat([their_latents(x).flatten() for x in images]),
         },
         "encode": {
             "ours": lambda: ours.moments(pixels)[0],

@@ -33,7 +33,7 @@ class EvaluateEdits:
 
 @dataclass(frozen=True)
 class Editing:
-    """Dual encoding of the edited picture against its halves: semantic only, autoencoder only.
+    """Dual encoding of the edited image against its halves: semantic only, autoencoder only.
 
     Example: glyphlab ablate editing --parent runs/nano_pretrain -o runs/ablate_editing
     """
@@ -55,7 +55,7 @@ class Editing:
 
 @dataclass(frozen=True)
 class Positions:
-    """MSRoPE against plain 2-D RoPE with text on row 0 and against text after the flattened picture.
+    """MSRoPE against plain 2-D RoPE with text on row 0 and against text after the flattened image.
 
     Example: glyphlab ablate positions -o runs/ablate_positions
     """

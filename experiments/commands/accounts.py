@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg, subcommand
 
-from experiments.commands.campaigns import Place
+from experiments.commands.campaigns import StoreLocation
 
 if TYPE_CHECKING:
     from preference_data.store.store import Store
@@ -32,7 +32,7 @@ class Add:
     """of an OpenID Connect log-in instead of a password: the provider (iss)"""
     subject: str = ""
     """and who it is there (sub)"""
-    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
         from experiments.preferences.manage_accounts import add
@@ -53,13 +53,13 @@ class AddMany:
     """who gets an account"""
     out: Annotated[Path, arg(aliases=["-o"])]
     """where the names and passwords go: a new file; hand them out, then delete it"""
-    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
         from experiments.preferences.manage_accounts import add_many, people
 
-        found = people(self.file, self.out)
-        return self.at.show(lambda store: add_many(store, found, self.out), make=True)
+        lines = people(self.file, self.out)
+        return self.at.show(lambda store: add_many(store, lines, self.out), make=True)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Change:
     """ask for a new password"""
     active: bool | None = None
     """--no-active closes the account, --active opens it again"""
-    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
         from experiments.preferences.manage_accounts import change
@@ -92,7 +92,7 @@ class ListAccounts:
     Example: glyphlab account list
     """
 
-    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
         from experiments.preferences.manage_accounts import lines
@@ -111,7 +111,7 @@ class Delete:
     """the account"""
     answers: bool = False
     """remove their answers as well; the items are open again"""
-    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
         from experiments.preferences.manage_accounts import forget
@@ -127,8 +127,8 @@ class Retain:
     """
 
     days: float
-    """what is older goes; answers and pictures stay"""
-    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+    """what is older goes; answers and images stay"""
+    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
         from experiments.preferences.manage_accounts import retain

@@ -16,11 +16,11 @@ class Annotate:
     """
 
     run_folder: Path = RUNS / "quickstart"
-    """the run whose pictures make the first campaign; a handful of words is drawn when it is not there"""
+    """the run whose images make the first campaign; a handful of words is drawn when it is not there"""
     store: str = "annotations"
     """folder of the store (SQLite), or postgresql://user@host/database"""
-    pictures: Path | None = None
-    """folder of its pictures; STORE/pictures when not given, needed for PostgreSQL"""
+    images: Path | None = None
+    """folder of its images; STORE/pictures when not given, needed for PostgreSQL"""
     runs: Path = RUNS
     """where the form for new campaigns may look for runs and pictures"""
     address: str = "127.0.0.1"
@@ -41,7 +41,7 @@ class Annotate:
 
         require_free(self.address, self.port)
         with removed_on_error(Path(self.store), lambda made: True):
-            store = Store.open(self.store, self.pictures)
+            store = Store.open(self.store, self.images)
             try:
                 ready = prepare(store, self.run_folder)
             finally:
@@ -52,9 +52,9 @@ class Annotate:
             print(f"sign in as {FIRST} with the one-time password {ready.password}; the page then asks for your own")
         below = self.base_path.strip("/")
         print(f"open http://{self.address}:{self.port}/{below}".rstrip("/"), flush=True)
-        pictures = [] if self.pictures is None else ["--pictures", str(self.pictures)]
+        images = [] if self.images is None else ["--images", str(self.images)]
         # -P: a folder called `experiments` where the command runs is not ours
-        command = [sys.executable, "-P", "-m", "dashboards.annotate", "--store", self.store, *pictures, "--runs",
+        command = [sys.executable, "-P", "-m", "dashboards.annotate", "--store", self.store, *images, "--runs",
                    str(self.runs), "--address", self.address, "--port", str(self.port), "--base-path",
                    below]  # fmt: skip
         sys.stderr.flush()
@@ -69,10 +69,10 @@ def require_free(address: str, port: int) -> None:
     if not 0 < port < 65536:
         raise ValueError(f"--port {port}: a port lies between 1 and 65535")
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, index = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port whose connections just ended is free
-            probe.bind(place)
+            probe.bind(index)
     except OSError as error:
         raise ValueError(f"cannot listen on {address}:{port} ({error.strerror}): end what listens there, or name "
                          "another with --port or --address") from error  # fmt: skip

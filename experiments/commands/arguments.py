@@ -16,7 +16,10 @@ RunFolder = Annotated[Positional[Path], arg(name="run", metavar="RUN")]
 Out = Annotated[Path, arg(aliases=["-o"])]
 MaybeOut = Annotated[Path | None, arg(aliases=["-o"], metavar="PATH")]
 
-OLD_OPTIONS: dict[str, str] = {}
+OLD_OPTIONS: dict[str, str] = {
+    "--pictures": "--images",
+    "--probe-pictures": "--probe-images",
+}
 """Options of commands by their old names; settings of an experiment are in `MOVED_FIELDS`."""
 
 

@@ -25,7 +25,7 @@ class EvaluateVae:
     side: int = 128
     """height and width of the squares cut from photographs, in pixels"""
     out: MaybeOut = None
-    """file for every picture's numbers (JSON)"""
+    """file for every image's numbers (JSON)"""
 
     def run(self) -> int:
         from experiments.evaluation.autoencoders import evaluate

@@ -17,13 +17,13 @@ FormatName = Annotated[str, arg(metavar="FORMAT")]
 
 
 @dataclass(frozen=True)
-class Place:
+class StoreLocation:
     """Names where the store is."""
 
     store: str = "annotations"
     """its folder (SQLite), or postgresql://user@host/database"""
-    pictures: Annotated[Path | None, arg(metavar="PATH")] = None
-    """folder of its pictures; STORE/pictures when not given, needed for PostgreSQL"""
+    images: Annotated[Path | None, arg(metavar="PATH")] = None
+    """folder of its images; STORE/pictures when not given, needed for PostgreSQL"""
 
     def show(self, work: Callable[[Store], list[str]], make: bool = False) -> int:
         """Open the store, which is made where there is none if `make`, and print what `work` tells.
@@ -34,7 +34,7 @@ class Place:
         from experiments.record.leftovers import removed_on_error
 
         with removed_on_error(Path(self.store), lambda made: True):
-            store = open_store(self.store, self.pictures, make)
+            store = open_store(self.store, self.images, make)
             try:
                 for line in work(store):
                     print(line)
@@ -45,10 +45,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Create:
-    """Make a campaign from folders of pictures or runs, from a prompt file, or from a list of disagreements.
+    """Make a campaign from folders of images or runs, from a prompt file, or from a list of disagreements.
 
-    Several folders are compared on the prompts that they share; pictures of one folder are compared with each other.
-    Of a run, the pictures are those that its finished model made when it was evaluated; of one that was never
+    Several folders are compared on the prompts that they share; images of one folder are compared with each other.
+    Of a run, the images are those that its finished model made when it was evaluated; of one that was never
     evaluated, the last samples of its training. Their labels say of which update they are.
 
     Example: glyphlab campaign create words runs/quickstart/sft runs/quickstart/dpo
@@ -57,15 +57,15 @@ class Create:
     name: Name
     """what the campaign is called"""
     folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="[FOLDER ...]")] = ()
-    """stages of a run, or folders of pictures with captions.jsonl or NAME.txt"""
+    """stages of a run, or folders of images with captions.jsonl or NAME.txt"""
     disagreements: Annotated[Path | None, arg(metavar="FILE")] = None
     """JSON lines with prompt, left, right and disagreement; sets the sampling policy to reward_disagreement"""
     prompts: Annotated[Path | None, arg(metavar="FILE")] = None
-    """prompts, one a line, whose pictures are drawn now"""
+    """prompts, one a line, whose images are drawn now"""
     models: tuple[Path, ...] = ()
     """with --prompts: the runs whose models draw"""
     per_prompt: int = 3
-    """comparisons a prompt at most; with one model of --models, its pictures a prompt"""
+    """comparisons a prompt at most; with one model of --models, its images a prompt"""
     overlap: int = 2
     """answers wanted for every item, by different people"""
     cap: int = 3
@@ -75,7 +75,7 @@ class Create:
     gold_share: float = 0.05
     """share of what is shown that is one of --gold"""
     attention_share: float = 0.02
-    """share where one picture is spoilt beyond doubt; such items are made from the others"""
+    """share where one image is spoilt beyond doubt; such items are made from the others"""
     repeat_share: float = 0.05
     """share that comes a second time with the sides swapped"""
     axes: tuple[str, ...] = ()
@@ -84,7 +84,7 @@ class Create:
     """of the noise, with --prompts"""
     draft: bool = False
     """do not open it for annotators yet"""
-    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
         from experiments.preferences.run_campaigns import create, known_items, source_items
@@ -115,7 +115,7 @@ class List:
     Example: glyphlab campaign list
     """
 
-    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
         from experiments.preferences.run_campaigns import list_lines
@@ -125,14 +125,14 @@ class List:
 
 @dataclass(frozen=True)
 class Status:
-    """Say how far a campaign is, how far people agree, whom to look at, and who makes the better pictures.
+    """Say how far a campaign is, how far people agree, whom to look at, and who makes the better images.
 
     Example: glyphlab campaign status words
     """
 
     name: Name
     """a campaign of the store"""
-    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
         from experiments.preferences.run_campaigns import status_lines
@@ -149,7 +149,7 @@ class Open:
 
     name: Name
     """a campaign of the store"""
-    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
         return self.at.show(lambda store: change_state(store, self.name, "open"))
@@ -164,7 +164,7 @@ class Close:
 
     name: Name
     """a campaign of the store"""
-    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
         return self.at.show(lambda store: change_state(store, self.name, "closed"))
@@ -180,7 +180,7 @@ class Export:
     name: Name
     """a campaign of the store"""
     out: Annotated[Path, arg(aliases=["-o"])]
-    """the file; its pictures go into the folder `pictures` beside it"""
+    """the file; its images go into the folder `pictures` beside it"""
     format: FormatName = "jsonl"
     """jsonl, parquet, pickapic, hpdv3, imagereward, diffusion-dpo, trl, kto or label-studio; the first two lose
     nothing, see docs/how-to/preferences.md for the others"""
@@ -188,7 +188,7 @@ class Export:
     """every answer, or one row for each item that is settled or adjudicated"""
     ties: Literal["refuse", "drop", "aside"] = "refuse"
     """for formats without ties: write nothing, leave ties out, or put them into FILE.ties.jsonl"""
-    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
         from experiments.preferences.run_campaigns import export_lines
@@ -217,8 +217,8 @@ class Import:
     """where the file calls its fields otherwise: OURS=THEIRS, such as prompt=caption left=image1 right=image2; of Label
     Studio also outcome=TAG, the tag that holds the answer"""
     root: Annotated[Path | None, arg(metavar="PATH")] = None
-    """folder that the paths of pictures are relative to; the file's own when not given"""
-    at: Annotated[Place, arg(name="")] = field(default_factory=Place)
+    """folder that the paths of images are relative to; the file's own when not given"""
+    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
         from experiments.preferences.run_campaigns import fields_of, import_lines

@@ -1,4 +1,4 @@
-"""Commands that draw pictures."""
+"""Commands that draw images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from experiments.commands.arguments import Out
 
 @dataclass(frozen=True)
 class Sample:
-    """Draw pictures of a prompt with the model of a run, or with a released checkpoint.
+    """Draw images of a prompt with the model of a run, or with a released checkpoint.
 
     Example: glyphlab sample runs/quickstart "the word GLYPH in red on white" --seed 7 -o out.png
 
@@ -23,19 +23,19 @@ class Sample:
     """
 
     words: Annotated[Positional[tuple[str, ...]], arg(metavar="[RUN] PROMPT", help_behavior_hint="(required)")]
-    """folder of a finished run (not with --base), and what the picture should show, in words like those of the training
+    """folder of a finished run (not with --base), and what the image should show, in words like those of the training
     captions"""
     base: Annotated[str, arg(metavar="BASE")] = ""
     """released checkpoint, a folder or a name on the hub, or the folder of a run that began from one"""
     out: Out = Path("sample.png")
-    """the picture's file (PNG)"""
+    """the image's file (PNG)"""
     seed: int = 0
     """of the starting noise: the same seed draws the same picture"""
     guidance: float | None = None
     """weight of the prompt: 1 = as trained, more follows the prompt more closely at twice the time; when not given 2,
     with --base 4"""
     steps: int | None = None
-    """steps from noise to picture; more are finer and slower; when not given 10, with --base 50"""
+    """steps from noise to image; more are finer and slower; when not given 10, with --base 50"""
     count: int = 1
     """pictures, from different noise, one below the other"""
     stage: str = ""
@@ -51,15 +51,15 @@ class Sample:
 
     def run(self) -> int:
         if self.prompts is not None:
-            return self.draw_file(self.prompts)
+            return self.sample_file(self.prompts)
         if len(self.words) != (1 if self.base else 2):
             raise ValueError(
                 "name a run and a prompt: glyphlab sample RUN PROMPT, or glyphlab sample --base BASE PROMPT"
             )
-        print(self.draw_base() if self.base else self.draw_run())
+        print(self.sample_base() if self.base else self.sample_run())
         return 0
 
-    def draw_file(self, prompts: Path) -> int:
+    def sample_file(self, prompts: Path) -> int:
         """Sample a file of prompts with a run or a released checkpoint."""
         if len(self.words) != (0 if self.base else 1):
             raise ValueError(
@@ -75,17 +75,17 @@ class Sample:
             print(line)
         return 0
 
-    def draw_base(self) -> Path:
+    def sample_base(self) -> Path:
         from base_model.sample import Sampler
-        from experiments.evaluation.sample_released import draw_released
+        from experiments.evaluation.sample_released import sample_released
 
         sampler = Sampler(50 if self.steps is None else self.steps, 4.0 if self.guidance is None else self.guidance)
-        return draw_released(
+        return sample_released(
             self.base, self.words[0], self.seed, self.out, sampler, self.count, self.size or (1024, 1024), self.device
         )
 
-    def draw_run(self) -> Path:
-        from experiments.evaluation.sample_run import draw_to_file
+    def sample_run(self) -> Path:
+        from experiments.evaluation.sample_run import sample_to_file
 
         guidance, steps = 2.0 if self.guidance is None else self.guidance, 10 if self.steps is None else self.steps
         run, prompt = self.words
@@ -94,4 +94,4 @@ class Sample:
                 f"--size {self.size[0]} {self.size[1]}: a run draws in the size it was trained on; "
                 "leave --size out, or name a released checkpoint with --base"
             )
-        return draw_to_file(Path(run), prompt, self.seed, self.out, guidance, steps, self.count, self.stage)
+        return sample_to_file(Path(run), prompt, self.seed, self.out, guidance, steps, self.count, self.stage)

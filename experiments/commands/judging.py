@@ -1,4 +1,4 @@
-"""Commands that judge models and pictures, and tell what they found."""
+"""Commands that judge models and images, and tell what they found."""
 
 from __future__ import annotations
 
@@ -103,19 +103,19 @@ class Report:
 
 @dataclass(frozen=True)
 class Score:
-    """Score a folder of pictures with a reward; prints a table and writes scores.csv and scores.json.
+    """Score a folder of images with a reward; prints a table and writes scores.csv and scores.json.
 
-    A picture's prompt is in captions.jsonl, {"picture": "a.png", "prompt": "..."} a line, or in a.txt beside a.png.
+    An image's prompt is in captions.jsonl, {"picture": "a.png", "prompt": "..."} a line, or in a.txt beside a.png.
 
-    Example: glyphlab score pictures --reward ocr
+    Example: glyphlab score images --reward ocr
     """
 
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
-    """holds the pictures: png, jpg, webp"""
+    """holds the images: png, jpg, webp"""
     reward: str = "ocr"
     """a reward, its settings or a mixture: ocr, ocr:engine=paddleocr, 0.7*ocr+0.3*ocr_judge"""
     out: MaybeOut = None
-    """folder for scores.csv and scores.json; the pictures' folder when not given"""
+    """folder for scores.csv and scores.json; the images' folder when not given"""
 
     def run(self) -> int:
         from experiments.reward_models.score_folder import score_folder

@@ -14,7 +14,7 @@ from experiments.commands.campaigns import Export, Import
 
 @dataclass(frozen=True)
 class FromScores:
-    """Make preferences by machine: draw several pictures a prompt, score them, keep the best and the worst.
+    """Make preferences by machine: draw several images a prompt, score them, keep the best and the worst.
 
     Example: glyphlab pairs from-scores runs/nano_sft -o runs/pairs --count 240
     """

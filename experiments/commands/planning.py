@@ -50,15 +50,15 @@ class Plan:
 
     def run(self) -> int:
         from experiments.planning.estimate import Setup
-        from experiments.planning.from_experiment import Asked, plan
+        from experiments.planning.from_experiment import CommandLine, plan
 
         setup = Setup(
             self.card, self.gpus, -1 if self.zero is None else self.zero, self.bf16, self.offload, self.recompute,
             self.rank or 0, self.share, bool(self.ema), False, self.frozen_gb,
         )  # fmt: skip
-        asked = Asked(
+        requested = CommandLine(
             self.name, setup, self.rank, self.ema, self.zero, self.micro, self.batch, self.size, self.text, self.updates
         )
-        status, told = plan(asked)
-        print("\n".join(told))
+        status, message = plan(requested)
+        print("\n".join(message))
         return status

@@ -13,7 +13,7 @@ from experiments.commands.arguments import Out, RunFolder
 
 @dataclass(frozen=True)
 class Edit:
-    """Edit one to three pictures by an instruction.
+    """Edit one to three images by an instruction.
 
     Example: glyphlab edit Qwen/Qwen-Image-Edit-2511 --image a.png --image b.png "put the hat of a on the cat of b"
     """
@@ -23,7 +23,7 @@ class Edit:
     instruction: Annotated[Positional[str], arg(metavar="INSTRUCTION")]
     """what should change"""
     image: Annotated[UseAppendAction[tuple[Path, ...]], arg(metavar="PATH")] = ()
-    """a picture; give it again for a second and a third"""
+    """an image; give it again for a second and a third"""
     out: Out = Path("edit.png")
     """the edit's file (PNG)"""
     seed: int = 0

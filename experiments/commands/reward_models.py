@@ -21,11 +21,11 @@ class TrainReward:
     """
 
     pairs: PairsFile
-    """answers or training pairs, one JSON object a line, with their pictures beside it"""
+    """answers or training pairs, one JSON object a line, with their images beside it"""
     out: Out = Path("runs/reward")
     """the reward's folder: use it as --reward learned:FOLDER"""
     backbone: str = "pixels"
-    """what describes a picture: pixels, efficientnet, clip:FOLDER (CLIP or SigLIP), scores:ocr+ocr_judge; or
+    """what describes an image: pixels, efficientnet, clip:FOLDER (CLIP or SigLIP), scores:ocr+ocr_judge; or
     network, a small one trained whole"""
     ties: str = "rao_kupper"
     """likelihood of ties: rao_kupper or davidson"""
@@ -64,7 +64,7 @@ class CompareRewards:
     """
 
     pairs: PairsFile
-    """answers or training pairs, one JSON object a line, with their pictures beside it"""
+    """answers or training pairs, one JSON object a line, with their images beside it"""
     rewards: str = ""
     """the rewards, as in: ocr,brisque,learned:runs/reward,vlm:model=...,0.7*ocr+0.3*brisque"""
     out: Out = Path("runs/comparison")
@@ -75,8 +75,8 @@ class CompareRewards:
     """answers of judges of pairs, in the form of --pairs; a pair with its sides exchanged is the other order"""
     gold: str = "people"
     """the judge that best-of-N is held against: people, or one of the rewards"""
-    probe_pictures: int = 12
-    """own pictures that every probe changes; 0 = no probes"""
+    probe_images: int = 12
+    """own images that every probe changes; 0 = no probes"""
     seed: int = 0
     """of the resamples, the splits and the probes"""
     held_out: Annotated[Path | None, arg(metavar="FILE")] = None
@@ -93,7 +93,7 @@ class CompareRewards:
             self.scores,
             self.judged,
             self.gold,
-            self.probe_pictures,
+            self.probe_images,
             self.seed,
             self.held_out,
         )

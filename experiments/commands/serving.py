@@ -26,7 +26,7 @@ class ServeRewards:
     max_megabytes: int = 64
     """of a request; more is refused"""
     max_side: int = 8192
-    """pixels of a picture's longer side; more is refused before it is unpacked"""
+    """pixels of an image's longer side; more is refused before it is unpacked"""
 
     def run(self) -> int:
         from preference_data.line_files import read_text

@@ -145,8 +145,8 @@ class Track:
 
         for name in self.to:
             for folder in runs_in(self.run_folder):
-                told = (follow if self.follow else mirror)(folder, name, self.online)
-                print(f"{name}: {told} new things of {folder}: {folder / TRACKING / name}")
+                metrics = (follow if self.follow else mirror)(folder, name, self.online)
+                print(f"{name}: {metrics} new things of {folder}: {folder / TRACKING / name}")
         return 0
 
 

@@ -8,7 +8,7 @@ Expect:  not measured. Published: OCR accuracy 0.59 -> 0.92 for SD3.5-M with Flo
 
 Prompts are lines with the text to draw in double quotes. Settings count a rank; with 8 ranks they are
 
-                     pictures an update   published
+                     images an update   published
     sd35m_grpo_*     3 x 24 x 8 = 576     1,152 a rollout, two updates of half of them each
     qwen_grpo_*      4 x 16 x 8 = 512     512
 
@@ -40,7 +40,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from alignment.grpo import Grpo
-from alignment.trajectory import Walk
+from alignment.trajectory import Exploration
 from base_model import flow
 from base_model.engine.engine import OptimConfig
 from base_model.engine.mixed_precision import Memory
@@ -65,7 +65,7 @@ sd35m_lora = Experiment(
     reward="ocr_page",
     algorithm=Grpo(
         STEPS, prompts=3, group=24, micro=24, sampler=Sampler(steps=10, guidance=4.5),
-        walk=Walk(flow.flow_sde, noise=0.7, window=2, within=5), clip=1e-4, beta=0.04, paper_compat=True,
+        exploration=Exploration(flow.flow_sde, noise=0.7, window=2, within=5), clip=1e-4, beta=0.04, paper_compat=True,
         raw_spread=True,
     ),
     optim=optim(3e-4),
@@ -88,7 +88,7 @@ qwen_lora = replace(
     size=(512, 512),
     algorithm=Grpo(
         STEPS, prompts=4, group=16, micro=16, sampler=Sampler(steps=10, guidance=4.0),
-        walk=Walk(flow.flow_sde, noise=1.2, window=2, within=5), clip=1e-5,
+        exploration=Exploration(flow.flow_sde, noise=1.2, window=2, within=5), clip=1e-5,
         raw_spread=True,
     ),
     lora=Lora(rank=64, alpha=128.0),

@@ -25,7 +25,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from alignment.dpo import Dpo
-from alignment.trajectory import Walk
+from alignment.trajectory import Exploration
 from base_model import flow
 from base_model.engine.mixed_precision import Memory
 from base_model.lora import Lora
@@ -66,7 +66,7 @@ dpo_lora = replace(
     data=None,
     pairs=PairPlan(
         PromptPlan(count=1000, seed=1), group=8, sampler=Sampler(steps=10, guidance=4.0),
-        walk=Walk(flow.flow_sde, noise=1.2, window=2, within=5),
+        exploration=Exploration(flow.flow_sde, noise=1.2, window=2, within=5),
     ),
     engine="deepspeed",
     zero_stage=2,

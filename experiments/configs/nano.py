@@ -1,4 +1,4 @@
-"""The quickstart's chain on the nano preset: 32 x 96 pictures of one word, trained from nothing on a laptop.
+"""The quickstart's chain on the nano preset: 32 x 96 images of one word, trained from nothing on a laptop.
 
 Run:     glyphlab quickstart        (or one stage: glyphlab train nano_pretrain)
 Takes:   858 s in all on two shared cores, without a GPU: pretraining 172 s, fine-tuning 36 s, DPO 224 s, GRPO 356 s,
@@ -7,7 +7,7 @@ Expect:  1 - NED of 192 held-out words without guidance: pretraining 0.657, fine
          control 0.909 (the same report)
 
 Pretraining's captions carry the noise of web data; fine-tuning sees a small clean set; DPO and GRPO need prompts and no
-pictures; the control is fine-tuning continued for as long as GRPO takes. All prompts of alignment use training words.
+images; the control is fine-tuning continued for as long as GRPO takes. All prompts of alignment use training words.
 
     nano_decoder     the decoder of the autoencoder, refined on rendered words; latents stay as they are
     nano_pretrain    pretraining from nothing on rendered words with noisy captions
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from alignment.dpo import Dpo
 from alignment.grpo import Grpo
-from alignment.trajectory import Walk
+from alignment.trajectory import Exploration
 from base_model.data.stream import CaptionNoise, Stage, TextStream
 from base_model.engine.engine import OptimConfig
 from base_model.pretrain import Pretrain
@@ -95,7 +95,12 @@ grpo = Experiment(
     # a reward without steps: with the edit distance alone, every third group scored alike and taught nothing
     reward="ocr_likelihood",
     algorithm=Grpo(
-        steps=GRPO_STEPS, prompts=4, group=12, micro=48, sampler=Sampler(steps=8), walk=Walk(window=2, within=4)
+        steps=GRPO_STEPS,
+        prompts=4,
+        group=12,
+        micro=48,
+        sampler=Sampler(steps=8),
+        exploration=Exploration(window=2, within=4),
     ),
     optim=OptimConfig(
         muon_lr=0.0,

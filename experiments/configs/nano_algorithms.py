@@ -1,4 +1,4 @@
-"""Every online algorithm on the nano preset, from the same start and with the same pictures an update as nano_grpo.
+"""Every online algorithm on the nano preset, from the same start and with the same images an update as nano_grpo.
 
 Run:     glyphlab quickstart, then: glyphlab train nano_nft --parent runs/quickstart/sft
 Takes:   about as long as nano_grpo: 1 min 40 s to 3 min for 45 rollouts (experiments/reports/2026-11-26-race.md)
@@ -8,7 +8,7 @@ Expect:  142 rollouts were not run. Over 45, in three seeds, 1 - NED of watched 
 nano_grpo moves a window of 2 steps through the first 4. Against it:
 
     nano_grpo_full       every step but the last is stochastic and learned from: Flow-GRPO's full trajectory
-    nano_grpo_alone      the same window as nano_grpo, but a first noise for every picture: no prefix is shared
+    nano_grpo_alone      the same window as nano_grpo, but a first noise for every image: no prefix is shared
     nano_guard           GRPO-Guard's centred ratio, two updates a rollout so that there is something to clip
     nano_dppo            masked by divergence, two updates a rollout
     nano_nft             DiffusionNFT; the weight average is its old policy
@@ -17,7 +17,7 @@ nano_grpo moves a window of 2 steps through the first 4. Against it:
     nano_rwr             reward-weighted regression
     nano_best_of_n       fine-tuning on the best of each group
     nano_tied_dpo        DPO that knows ties, for --pairs of people; machine-made pairs without it
-    nano_kto             pictures called good or bad, for --pairs of people
+    nano_kto             images called good or bad, for --pairs of people
 
 At nano_guard's second update ratios are up to 7e-4 away from 1 with a spread of about half of that; at nano_dppo's the
 divergence is 1e-6 to 3e-5.
@@ -38,13 +38,13 @@ from alignment.nft import Nft
 from alignment.online_dpo import OnlineDpo
 from alignment.rwr import Rwr
 from alignment.tied_dpo import TiedDpo
-from alignment.trajectory import Walk
+from alignment.trajectory import Exploration
 from base_model.sample import Sampler
 from experiments.configs import nano
 from experiments.experiment import Experiment
 
 STEPS, PROMPTS, GROUP = nano.GRPO_STEPS, 4, 12
-SAMPLER, WALK = Sampler(steps=8), Walk(window=2, within=4)
+SAMPLER, EXPLORATION = Sampler(steps=8), Exploration(window=2, within=4)
 
 
 def like_grpo(name: str, algorithm: Groups) -> Experiment:
@@ -54,39 +54,39 @@ def like_grpo(name: str, algorithm: Groups) -> Experiment:
 
 grpo_full = like_grpo(
     "nano_grpo_full",
-    Grpo(STEPS, PROMPTS, GROUP, SAMPLER, Walk(window=7, within=7), micro=PROMPTS * GROUP),
+    Grpo(STEPS, PROMPTS, GROUP, SAMPLER, Exploration(window=7, within=7), micro=PROMPTS * GROUP),
 )
 grpo_alone = like_grpo(
     "nano_grpo_alone",
-    Grpo(STEPS, PROMPTS, GROUP, SAMPLER, replace(WALK, shared_noise=False), micro=PROMPTS * GROUP),
+    Grpo(STEPS, PROMPTS, GROUP, SAMPLER, replace(EXPLORATION, shared_noise=False), micro=PROMPTS * GROUP),
 )
 guard = like_grpo(
     "nano_guard",
-    Guard(STEPS, PROMPTS, GROUP, SAMPLER, WALK, micro=PROMPTS * GROUP, updates=2, clip=4e-4),
+    Guard(STEPS, PROMPTS, GROUP, SAMPLER, EXPLORATION, micro=PROMPTS * GROUP, updates=2, clip=4e-4),
 )
 dppo = like_grpo(
     "nano_dppo",
-    Dppo(STEPS, PROMPTS, GROUP, SAMPLER, WALK, micro=PROMPTS * GROUP, updates=2, clip=5e-5),
+    Dppo(STEPS, PROMPTS, GROUP, SAMPLER, EXPLORATION, micro=PROMPTS * GROUP, updates=2, clip=5e-5),
 )
 nft = like_grpo(
     "nano_nft",
-    Nft(STEPS, PROMPTS, GROUP, SAMPLER, WALK, micro=PROMPTS * GROUP, levels=2, sigma_mean=1.0, mix=0.1),
+    Nft(STEPS, PROMPTS, GROUP, SAMPLER, EXPLORATION, micro=PROMPTS * GROUP, levels=2, sigma_mean=1.0, mix=0.1),
 )
 awm = like_grpo(
     "nano_awm",
-    Awm(STEPS, PROMPTS, GROUP, SAMPLER, WALK, micro=PROMPTS * GROUP, levels=2, sigma_mean=1.0, beta=1.0),
+    Awm(STEPS, PROMPTS, GROUP, SAMPLER, EXPLORATION, micro=PROMPTS * GROUP, levels=2, sigma_mean=1.0, beta=1.0),
 )
 online_dpo = like_grpo(
     "nano_online_dpo",
-    OnlineDpo(STEPS, PROMPTS, GROUP, SAMPLER, WALK, micro=PROMPTS * GROUP, levels=8, sigma_mean=1.0),
+    OnlineDpo(STEPS, PROMPTS, GROUP, SAMPLER, EXPLORATION, micro=PROMPTS * GROUP, levels=8, sigma_mean=1.0),
 )
 rwr = like_grpo(
     "nano_rwr",
-    Rwr(STEPS, PROMPTS, GROUP, SAMPLER, WALK, micro=PROMPTS * GROUP, levels=2, sigma_mean=1.0, temperature=0.5),
+    Rwr(STEPS, PROMPTS, GROUP, SAMPLER, EXPLORATION, micro=PROMPTS * GROUP, levels=2, sigma_mean=1.0, temperature=0.5),
 )
 best_of_n = like_grpo(
     "nano_best_of_n",
-    BestOfN(STEPS, PROMPTS, GROUP, SAMPLER, WALK, micro=PROMPTS * GROUP, levels=16, sigma_mean=1.0),
+    BestOfN(STEPS, PROMPTS, GROUP, SAMPLER, EXPLORATION, micro=PROMPTS * GROUP, levels=16, sigma_mean=1.0),
 )
 tied_dpo = replace(
     nano.dpo,

@@ -2,13 +2,13 @@
 
 Run:     glyphlab train nano_hacking --parent runs/quickstart/sft
          glyphlab train nano_grpo_watched --parent runs/quickstart/sft        (also nano_dpo_watched, nano_sft_watched)
-Takes:   as nano_grpo, nano_dpo and nano_control, and half a minute a look (96 prompts, two pictures each, two engines)
+Takes:   as nano_grpo, nano_dpo and nano_control, and half a minute a look (96 prompts, two images each, two engines)
 Expect:  the first trades letters for what BRISQUE likes: its reward goes on rising while the second engine reads less
          and less. Its alarms come before the gold reward has fallen by 0.05, and the other three raise none
          (docs/explanation/monitors.md: after 80 updates the trained reward rose from 2.465 to 3.201, gold fell from
          0.800 to 0.631, and the first alarm came at a fall of 0.007)
 
-`ocr_contains` gives full marks when the word occurs anywhere in what is read, and BRISQUE to a picture with the grain
+`ocr_contains` gives full marks when the word occurs anywhere in what is read, and BRISQUE to an image with the grain
 of a photograph, whatever it shows. The rate is twice that of nano_grpo, so that it happens within a hundred updates.
 
     nano_hacking         GRPO against a reward that is easy to cheat, without KL; needs --parent

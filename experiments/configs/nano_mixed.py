@@ -1,8 +1,8 @@
-"""GRPO against a mixture: the words must be right, and the picture such as people (or a judge) preferred.
+"""GRPO against a mixture: the words must be right, and the image such as people (or a judge) preferred.
 
 Run:     glyphlab train-reward --pairs runs/quickstart/dpo/pairs.jsonl -o runs/reward
          glyphlab train nano_grpo_mixed --parent runs/quickstart/sft
-Takes:   as nano_grpo, and about 1 ms a picture for the learned part
+Takes:   as nano_grpo, and about 1 ms an image for the learned part
 Expect:  not run at full length, so there is no number. metrics.jsonl and the report's curves have `reward`, the
          weighted sum, and its parts: part/ocr,
          part/learned:PATH

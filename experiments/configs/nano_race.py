@@ -1,4 +1,4 @@
-"""Online algorithms side by side: same start, same prompts, pictures a rollout, reward and optimizer; three seeds.
+"""Online algorithms side by side: same start, same prompts, images a rollout, reward and optimizer; three seeds.
 
 Run:     glyphlab sweep race_full,race_window,race_shared,race_guard,race_nft,race_awm,race_online_dpo,race_best_of_n,\\
          race_sft --seeds 0,1,2 --parent runs/quickstart/sft
@@ -7,17 +7,17 @@ Expect:  1 - NED of the watched prompts from 0.819 to between 0.823 (best of n) 
          fine-tuning; a second engine confirms next to nothing of what the reward taught (the same report)
 
 Held-out prompts are looked at every third of a run, so that the arms can be compared at equal time (looks left out) and
-at equal pictures scored; the first, Flow-GRPO's full trajectory, is what the others are measured against.
+at equal images scored; the first, Flow-GRPO's full trajectory, is what the others are measured against.
 
     race_full          every step but the last is stochastic and learned from
-    race_window        a moving window of 2 of the first 4 steps, a first noise for every picture
+    race_window        a moving window of 2 of the first 4 steps, a first noise for every image
     race_shared        the same, and a group starts from one noise: nano_grpo
     race_guard         nano_guard at the length of the race
     race_nft           nano_nft at the length of the race
     race_awm           nano_awm at the length of the race
     race_online_dpo    nano_online_dpo at the length of the race
     race_best_of_n     nano_best_of_n at the length of the race
-    race_sft           no reward and no rollout: fine-tuning goes on, on its own pictures, for about as long
+    race_sft           no reward and no rollout: fine-tuning goes on, on its own images, for about as long
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from experiments.configs import nano, nano_algorithms
 from experiments.experiment import Experiment, MonitorPlan, PromptPlan
 
 ROLLOUTS, SFT_UPDATES = 45, 225
-LOOKS = 3
-EYES = MonitorPlan(prompts=PromptPlan(count=64, seed=91, heldout=True))
+CHECKS = 3
+MONITORS = MonitorPlan(prompts=PromptPlan(count=64, seed=91, heldout=True))
 
 
 def entered(experiment: Experiment, name: str, steps: int = ROLLOUTS) -> Experiment:
@@ -38,7 +38,7 @@ def entered(experiment: Experiment, name: str, steps: int = ROLLOUTS) -> Experim
         experiment,
         name=f"race_{name}",
         algorithm=replace(experiment.algorithm, steps=steps),
-        monitors=replace(EYES, every=steps // LOOKS),
+        monitors=replace(MONITORS, every=steps // CHECKS),
         minutes=3.0,
     )
 

@@ -1,4 +1,4 @@
-"""The autoencoder that ships with the project: 32 x 96 pictures of words, 8x8 pixels a latent position, 16 channels.
+"""The autoencoder that ships with the project: 32 x 96 images of words, 8x8 pixels a latent position, 16 channels.
 
 Run:     glyphlab train nano_vae
 Takes:   54 minutes of one thread, beside other work on two shared cores (experiments/reports/2026-11-23-nano-vae.md)

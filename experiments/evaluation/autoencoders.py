@@ -2,7 +2,7 @@
 
 The photographs are those that scikit-image's distribution holds, standing in for ImageNet; the text is
 `base_model.data.rendered_pages` with words and characters that no training of ours shows. Every number is of float32
-passes through the posterior's mode, pictures clamped and rounded to 8 bits as they would be saved.
+passes through the posterior's mode, images clamped and rounded to 8 bits as they would be saved.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from base_model.data.rendered_pages import LANGUAGES, PageStream
-from base_model.files.released import image_slice, vae_config, written_aside
+from base_model.files.released import image_slice, new_folder, vae_config
 from base_model.files.shards import load_into, read_all, write_shards
 from base_model.files.weights import NANO_VAE, load_vae
 from base_model.qwen.vae import QwenImageVAE, released_weights
@@ -34,7 +34,7 @@ SEED = 71
 
 @dataclass(frozen=True)
 class Judged:
-    """One autoencoder on one set; a number a picture."""
+    """One autoencoder on one set; a number an image."""
 
     set: str
     psnr_P: np.ndarray
@@ -77,9 +77,9 @@ def export_autoencoder(source: Path, base: Path, folder: Path) -> Path:
     if (theirs := vae_config(original)) != vae.cfg:
         raise ValueError(f"{source} has the sizes {vae.cfg}, {original} {theirs}: give the base it was trained from")
     tensors = released_weights(vae.state_dict(), dict(read_all(original)))
-    with written_aside(folder) as place:
-        shutil.copy(original / "config.json", place)
-        write_shards(tensors, place)
+    with new_folder(folder) as index:
+        shutil.copy(original / "config.json", index)
+        write_shards(tensors, index)
     return folder
 
 
@@ -90,10 +90,10 @@ def photographs(side: int) -> np.ndarray:
         raise ValueError("the photographs are missing: pip install scikit-image")
     squares = []
     for name in PHOTOGRAPHS:
-        picture = Image.fromarray(read_image(Path(spec.origin).parent / "data" / name))
-        if min(picture.size) >= 4 * side:
-            picture = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.LANCZOS)
-        pixels = np.asarray(picture).transpose(2, 0, 1)
+        image = Image.fromarray(read_image(Path(spec.origin).parent / "data" / name))
+        if min(image.size) >= 4 * side:
+            image = image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)
+        pixels = np.asarray(image).transpose(2, 0, 1)
         height, width = pixels.shape[1] // 2, pixels.shape[2] // 2
         for top, left in (
             (height - side, width - side),
@@ -115,32 +115,32 @@ def sets(pages: int, side: int) -> Iterator[tuple[str, np.ndarray]]:
 
 
 @torch.no_grad()
-def reconstruct(vae: QwenImageVAE, pictures: np.ndarray, batch: int = 4) -> np.ndarray:
+def reconstruct(vae: QwenImageVAE, images: np.ndarray, batch: int = 4) -> np.ndarray:
     """Encodes and decodes images; uint8 as they are."""
     made = []
-    for i in range(0, len(pictures), batch):
-        pixels = torch.from_numpy(pictures[i : i + batch]).float() / 127.5 - 1.0
+    for i in range(0, len(images), batch):
+        pixels = torch.from_numpy(images[i : i + batch]).float() / 127.5 - 1.0
         made.append(((vae.decode(vae.encode(pixels)) + 1.0) * 127.5).round().byte().numpy())
     return np.concatenate(made)
 
 
-def judge(vae: QwenImageVAE, pages: int, side: int) -> list[Judged]:
+def evaluate_vae(vae: QwenImageVAE, pages: int, side: int) -> list[Judged]:
     """Evaluates an autoencoder on every set of images."""
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-    told = []
-    for name, pictures in sets(pages, side):
-        pairs = list(zip(pictures, reconstruct(vae, pictures), strict=True))
+    rows = []
+    for name, images in sets(pages, side):
+        pairs = list(zip(images, reconstruct(vae, images), strict=True))
         psnr = [peak_signal_noise_ratio(a, b) for a, b in pairs]
         ssim = [structural_similarity(a, b, channel_axis=0) for a, b in pairs]
-        told.append(Judged(name, np.array(psnr), np.array(ssim)))
-    return told
+        rows.append(Judged(name, np.array(psnr), np.array(ssim)))
+    return rows
 
 
 def evaluate(sources: Sequence[Path], pages: int, side: int, out: Path | None) -> list[str]:
-    """Judge autoencoders on the same pictures: a table, and what the last has over the first, with intervals."""
+    """Judge autoencoders on the same images: a table, and what the last has over the first, with intervals."""
     sources = sources or (NANO_VAE,)
-    judged = [judge(open_autoencoder(source), pages, side) for source in sources]
+    judged = [evaluate_vae(open_autoencoder(source), pages, side) for source in sources]
     if out:
         write_json(out, [
             {"vae": str(source), "sets": {j.set: {"psnr": list(j.psnr_P), "ssim": list(j.ssim_P)} for j in one}}

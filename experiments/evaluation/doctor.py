@@ -21,7 +21,7 @@ from alignment import dpo, grpo
 from alignment.groups import Groups
 from alignment.trajectory import rollout
 from base_model import flow
-from base_model.data.rendered_text import COLOURS, COLUMNS, FACES, ROWS, SIZES, draw, scene
+from base_model.data.rendered_text import COLOURS, COLUMNS, FACES, ROWS, SIZES, render, scene
 from base_model.devices import best_device
 from base_model.files.released import Released
 from base_model.files.weights import load_model
@@ -131,7 +131,7 @@ def on_policy_ratio(model: QwenImage, cfg: grpo.Grpo, prompts: Sequence[Prompt])
     texts = [p.text for p in prompts[:2]]
     worst = 0.0
     for step in range(3):
-        path = rollout(model, texts, cfg.group, cfg.sampler, cfg.walk, cfg.seed, step, 0)
+        path = rollout(model, texts, cfg.group, cfg.sampler, cfg.exploration, cfg.seed, step, 0)
         ones = torch.ones(len(texts) * group, device=model.device)
         for t in path.transitions:
             gap = float(grpo.loss(model, grpo.Micro(path, t, ones, ones), cfg)[1]["ratio_gap"])
@@ -143,14 +143,14 @@ def steps_are_sound(model: QwenImage, cfg: Groups, prompts: Sequence[Prompt]) ->
     """The run's stochastic step at its own levels: without noise the Euler step, with noise of a moderate spread."""
     cond = model.encode_text([p.text for p in prompts[:2]])
     x = model.noise(len(cond), generator(0, 0, 0, "doctor"))
-    kernel, worst, widest = cfg.walk.kernel, 0.0, 0.0
+    kernel, worst, widest = cfg.exploration.kernel, 0.0, 0.0
     with torch.no_grad():
         for i, (sigma, sigma_next) in enumerate(itertools.pairwise(model.levels(cfg.sampler))):
             v = velocity(model, x, sigma, cond, cond, 1.0)
             after = flow.euler(x, v, sigma, sigma_next).mean_BSC
             worst = max(worst, float((kernel(x, v, sigma, sigma_next, 0.0).mean_BSC - after).abs().max()))
-            if i < cfg.walk.within:
-                widest = max(widest, float(kernel(x, v, sigma, sigma_next, cfg.walk.noise).std))
+            if i < cfg.exploration.within:
+                widest = max(widest, float(kernel(x, v, sigma, sigma_next, cfg.exploration.noise).std))
             x = after
     return [
         Check("steps without noise are the ODE", worst < 1e-4, f"{kernel.__name__}: largest difference {worst:.1e}"),
@@ -162,13 +162,13 @@ def autoencoder_keeps_letters(model: QwenImage) -> Check:
     """What the autoencoder keeps of rendered words bounds every score of a small preset."""
     scenes = [scene(numpy_generator(0, i, 0, "doctor"), 5, heldout=True) for i in range(64)]
     prompts = [Prompt.from_text(s.caption) for s in scenes]
-    images = np.stack([draw(s) for s in scenes]).astype(np.float32) / 255.0
+    images = np.stack([render(s) for s in scenes]).astype(np.float32) / 255.0
     scorer = Ocr().load()
     truth = float(np.nanmean(scorer(prompts, images).value_B))
     again = model.decode(model.encode_pixels(torch.from_numpy(images))).cpu().numpy()
-    kept = float(np.nanmean(scorer(prompts, again).value_B))
-    detail = f"64 renderings, encoded and decoded: {kept:.3f} of {truth:.3f} under {scorer.name}"
-    return Check("the autoencoder keeps the letters", kept >= 0.8, detail)
+    score = float(np.nanmean(scorer(prompts, again).value_B))
+    detail = f"64 renderings, encoded and decoded: {score:.3f} of {truth:.3f} under {scorer.name}"
+    return Check("the autoencoder keeps the letters", score >= 0.8, detail)
 
 
 def dpo_at_reference(model: QwenImage, cfg: dpo.Dpo, prompts: Sequence[Prompt]) -> Check:
@@ -195,27 +195,27 @@ def stage_of(run: Path) -> Path:
 
 def checks_of_settings(experiment: Experiment, folder: Path, small: bool) -> list[Check]:
     """What run.json and metrics.jsonl tell without a model."""
-    found: list[Check | None] = [rate_moves(experiment), is_finite(folder)]
+    results: list[Check | None] = [rate_moves(experiment), is_finite(folder)]
     prompts = prompts_of(experiment)
     if prompts and small:
-        found.append(prompts_are_known(experiment, prompts))
+        results.append(prompts_are_known(experiment, prompts))
     if prompts and experiment.algorithm.learns_from != "images":
-        found.append(reward_can_read(experiment, prompts))
-    found.append(reward_rises(folder))
-    return [check for check in found if check]
+        results.append(reward_can_read(experiment, prompts))
+    results.append(reward_rises(folder))
+    return [check for check in results if check]
 
 
 def checks_of_model(experiment: Experiment, model: QwenImage) -> list[Check]:
     """What the run's model does under the run's own settings."""
     cfg, prompts = experiment.algorithm, prompts_of(experiment)
-    found = [] if isinstance(model, Released) else [autoencoder_keeps_letters(model)]
-    if cfg.learns_from == "rollouts" and cfg.walk.window:
-        found += steps_are_sound(model, cfg, prompts)
+    checks = [] if isinstance(model, Released) else [autoencoder_keeps_letters(model)]
+    if cfg.learns_from == "rollouts" and cfg.exploration.window:
+        checks += steps_are_sound(model, cfg, prompts)
     if isinstance(cfg, grpo.Grpo):
-        found.append(on_policy_ratio(model, cfg, prompts))
+        checks.append(on_policy_ratio(model, cfg, prompts))
     if type(cfg) is dpo.Dpo and prompts:
-        found.append(dpo_at_reference(model, cfg, prompts))
-    return found
+        checks.append(dpo_at_reference(model, cfg, prompts))
+    return checks
 
 
 def doctor(run: Path) -> list[Check]:
@@ -223,14 +223,14 @@ def doctor(run: Path) -> list[Check]:
     stage = stage_of(run)
     experiment: Experiment = rebuild(json.loads((stage / RUN).read_text(encoding="utf-8"))["config"]["experiment"])
     small = not experiment.base and not (stage / "model" / "base.json").exists()
-    found = checks_of_settings(experiment, stage, small)
+    checks = checks_of_settings(experiment, stage, small)
     try:
-        place = model_folder(stage)
+        path = model_folder(stage)
     except ValueError:
-        return found
-    if (place / "transformer.safetensors").exists() or not small:
-        model = load_model(place, best_device(), cache=stage / "embeddings")
+        return checks
+    if (path / "transformer.safetensors").exists() or not small:
+        model = load_model(path, best_device(), cache=stage / "embeddings")
         if small:
             model.text, model.network.scheme = experiment.sight(model.vae), experiment.positions
-        found += checks_of_model(experiment, model)
-    return found
+        checks += checks_of_model(experiment, model)
+    return checks

@@ -2,7 +2,7 @@
 
 Every edit is judged twice, because either alone is won by doing nothing or by drawing anything:
 
-    (E1)  1 - NED of what an OCR engine reads in the cells where the target's word stands, cut out of the picture
+    (E1)  1 - NED of what an OCR engine reads in the cells where the target's word stands, cut out of the image
     (E2)  PSNR against the target outside of the region that the edit may change, and inside of it
 
 and so are those that it is compared with on the same edits. Copying the input is perfect outside, so (E1) and the
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from base_model.data.edits import Example, Task, change_ink, change_place, change_word
+from base_model.data.edits import Example, Task, change_ink, change_position, change_word
 from base_model.data.rendered_text import HEIGHT, WIDTH, scene
 from base_model.interface import Conditioning
 from base_model.qwen.model import QwenImage
@@ -39,12 +39,12 @@ from preference_data.pixels import to_float
 from preference_data.records import Prompt
 from rewards.scores import Scorer
 
-KINDS: dict[str, Task] = {"word": change_word, "ink": change_ink, "place": change_place}
+KINDS: dict[str, Task] = {"word": change_word, "ink": change_ink, "place": change_position}
 ROUNDING = 1.0 / (12.0 * 255.0**2)
 """mean square of the rounding to 8 bits; no PSNR is higher than its 58.9 dB"""
 
 Row = dict[str, Any]
-Asked = Callable[[QwenImage, Sequence[Example]], tuple[Conditioning, Conditioning]]
+Conditioner = Callable[[QwenImage, Sequence[Example]], tuple[Conditioning, Conditioning]]
 """how a model is asked for the target: its conditioning, and that of guidance"""
 
 
@@ -60,20 +60,20 @@ def make_edits(plan: EditPlan) -> list[tuple[str, Example]]:
 
 
 def psnr(image_3HW: np.ndarray, target_3HW: np.ndarray, where_HW: np.ndarray) -> float:
-    """dB over the pixels where it is True, of uint8 pictures; NaN when there are none."""
+    """dB over the pixels where it is True, of uint8 images; NaN when there are none."""
     if not where_HW.any():
         return math.nan
     error = (image_3HW.astype(np.float64) - target_3HW)[:, where_HW] / 255.0
     return float(-10.0 * np.log10(max(np.square(error).mean(), ROUNDING)))
 
 
-def judge(edits: Sequence[tuple[str, Example]], images: Sequence[np.ndarray], scorer: Scorer) -> list[Row]:
-    """(E1) and (E2) for a uint8 picture of every edit."""
+def score_edits(edits: Sequence[tuple[str, Example]], images: Sequence[np.ndarray], scorer: Scorer) -> list[Row]:
+    """(E1) and (E2) for a uint8 image of every edit."""
     rows: list[Row] = []
     for (kind, example), image in zip(edits, images, strict=True):
         word = example.target.scene.word
         scores = scorer([Prompt.from_text(f'"{word}"')], to_float(image[:, *example.target.box()][None]))
-        target, region = example.target.draw(), example.region()
+        target, region = example.target.render(), example.region()
         rows.append({
             "kind": kind, "text": example.text, "word": word,
             "ned": float(scores.parts["ned_score"][0]), "exact": float(scores.parts["exact"][0]),
@@ -82,56 +82,58 @@ def judge(edits: Sequence[tuple[str, Example]], images: Sequence[np.ndarray], sc
     return rows
 
 
-def pictures_of(example: Example) -> list[torch.Tensor]:
+def source_images(example: Example) -> list[torch.Tensor]:
     """The source as a model takes it."""
-    return [torch.from_numpy(example.source.draw() / np.float32(255.0))] if example.source else []
+    return [torch.from_numpy(example.source.render() / np.float32(255.0))] if example.source else []
 
 
 def instructed(model: QwenImage, examples: Sequence[Example]) -> tuple[Conditioning, Conditioning]:
     """The source and the instruction; and for guidance, the source alone."""
-    pictures = [pictures_of(example) for example in examples]
+    images = [source_images(example) for example in examples]
     texts = [example.text for example in examples]
-    return model.encode_text(texts, pictures), model.unconditional(len(texts), pictures)
+    return model.encode_text(texts, images), model.unconditional(len(texts), images)
 
 
 def captioned(model: QwenImage, examples: Sequence[Example]) -> tuple[Conditioning, Conditioning]:
-    """The target's caption, and no picture."""
+    """The target's caption, and no image."""
     texts = [example.target.scene.caption for example in examples]
     return model.encode_text(texts), model.unconditional(len(texts))
 
 
-def draw(model: QwenImage, edits: Sequence[tuple[str, Example]], plan: EditPlan, asked: Asked) -> list[np.ndarray]:
-    """A uint8 picture of every edit."""
+def sample_edits(
+    model: QwenImage, edits: Sequence[tuple[str, Example]], plan: EditPlan, requested: Conditioner
+) -> list[np.ndarray]:
+    """A uint8 image of every edit."""
     noise = fixed_noise(model, len(edits), plan.noise_seed)
     examples = [example for _, example in edits]
-    chunks = generate_chunks(model, lambda rows: asked(model, examples[rows]), noise, plan.sampler)
+    chunks = generate_chunks(model, lambda rows: requested(model, examples[rows]), noise, plan.sampler)
     return [image for _, _, images in chunks for image in images]
 
 
 def reconstructed(model: QwenImage, edits: Sequence[tuple[str, Example]]) -> list[np.ndarray]:
     """Every target through the autoencoder."""
-    targets = torch.from_numpy(np.stack([example.target.draw() for _, example in edits]) / np.float32(255.0))
+    targets = torch.from_numpy(np.stack([example.target.render() for _, example in edits]) / np.float32(255.0))
     return list(pixels(model, model.encode_pixels(targets)))
 
 
 def baselines(base: QwenImage, plan: EditPlan, scorer: Scorer) -> dict[str, list[Row]]:
     """What an edit model is compared with; `base` is the T2I model that it was trained from."""
     edits = make_edits(plan)
-    sources = [example.source.draw() for _, example in edits if example.source]
+    sources = [example.source.render() for _, example in edits if example.source]
     return {
-        "copy the input": judge(edits, sources, scorer),
-        "T2I, target's caption": judge(edits, draw(base, edits, plan, captioned), scorer),
-        "target through the autoencoder": judge(edits, reconstructed(base, edits), scorer),
+        "copy the input": score_edits(edits, sources, scorer),
+        "T2I, target's caption": score_edits(edits, sample_edits(base, edits, plan, captioned), scorer),
+        "target through the autoencoder": score_edits(edits, reconstructed(base, edits), scorer),
     }
 
 
 def evaluate_edits(model: QwenImage, plan: EditPlan, folder: Path, scorer: Scorer) -> list[Row]:
     """Judge a model's edits. Of the first ones, source, target and result go to `folder` as PNG."""
     edits = make_edits(plan)
-    images = draw(model, edits, plan, instructed)
-    rows = judge(edits, images, scorer)
-    for i, ((_, example), image) in enumerate(zip(edits[: plan.wall], images, strict=False)):
-        shown = [sheet.draw() for sheet in (example.source, example.target) if sheet] + [image]
+    images = sample_edits(model, edits, plan, instructed)
+    rows = score_edits(edits, images, scorer)
+    for i, ((_, example), image) in enumerate(zip(edits[: plan.grid_images], images, strict=False)):
+        shown = [sheet.render() for sheet in (example.source, example.target) if sheet] + [image]
         name = f"edit_{i:02d}.png"
         write_png(folder / name, np.concatenate(shown, axis=1))
         rows[i]["picture"] = name
@@ -157,8 +159,8 @@ def table(systems: Mapping[str, Sequence[Row]]) -> list[str]:
 def interval(values: np.ndarray) -> str:
     """Computes a mean with its interval."""
     low, high = bootstrap_ci(values, seed=0)
-    places = 1 if np.nanmax(values) > 1.0 else 3
-    return f"{np.nanmean(values):.{places}f} {in_brackets(low, high, f'.{places}f')}"
+    indices = 1 if np.nanmax(values) > 1.0 else 3
+    return f"{np.nanmean(values):.{indices}f} {in_brackets(low, high, f'.{indices}f')}"
 
 
 COMPARED = (
@@ -174,14 +176,14 @@ def comparison(systems: Mapping[str, Sequence[Row]], name: str, others: Sequence
     for other in others:
         cells = []
         for metric, kind, _ in COMPARED:
-            before, after = (column(systems[who], metric, kind) for who in (other, name))
+            before, after = (column(systems[person], metric, kind) for person in (other, name))
             delta, low, high = paired_ci(before, after, seed=0)
             cells.append(f"{delta:+.3f} {in_brackets(low, high, '+.3f')}")
         lines.append(f"| {other} | " + " | ".join(cells) + " |")
     return lines
 
 
-def kept(file: Path, make: Callable[[], Mapping[str, Sequence[Row]]]) -> dict[str, list[Row]]:
+def rows_of_systems(file: Path, make: Callable[[], Mapping[str, Sequence[Row]]]) -> dict[str, list[Row]]:
     """The rows of systems by their names: read from the file, or made and written there first."""
     if not file.exists():
         write_json(file, make())

@@ -32,7 +32,7 @@ def fixed_noise(model: FlowModel, count: int, seed: int, copy: int = 0) -> Tenso
 
 
 def diversity(model: FlowModel, prompts: Sequence[Prompt], sampler: Sampler, seed: int, copies: int) -> float:
-    """Mean root-mean-square pixel distance, in [0, 1], of pictures of one prompt from different noise."""
+    """Mean root-mean-square pixel distance, in [0, 1], of images of one prompt from different noise."""
     texts = [prompt.text for prompt in prompts]
     noises = [fixed_noise(model, len(prompts), seed, copy) for copy in range(copies)]
     generated = np.stack([generate(model, texts, noise, sampler) for noise in noises])
@@ -42,25 +42,25 @@ def diversity(model: FlowModel, prompts: Sequence[Prompt], sampler: Sampler, see
 
 
 def evaluate(
-    model: FlowModel, plan: EvaluationPlan, folder: Path, reward: ScorerPool, judge: ScorerPool, bar: Progress
+    model: FlowModel, plan: EvaluationPlan, folder: Path, reward: ScorerPool, scorer: ScorerPool, bar: Progress
 ) -> None:
-    """Write `folder`/<sampler>.json (rows and diversity) and the pictures of the wall. Finished files are kept."""
+    """Write `folder`/<sampler>.json (rows and diversity) and the images of the wall. Finished files are kept."""
     prompts = make_prompts(plan.prompts)
-    asked = prompted(model, [prompt.text for prompt in prompts])
+    requested = prompted(model, [prompt.text for prompt in prompts])
     for name, sampler in plan.samplers:
         target = folder / f"{name}.json"
         if not target.exists():
             noise = fixed_noise(model, len(prompts), plan.seed)
             waiting, chunks = [], []
-            for rows, _, images in generate_chunks(model, asked, noise, sampler):
-                waiting.append([engine.submit(prompts[rows], images) for engine in (reward, judge)])
+            for rows, _, images in generate_chunks(model, requested, noise, sampler):
+                waiting.append([engine.submit(prompts[rows], images) for engine in (reward, scorer)])
                 chunks.append(images)
             spread = diversity(
                 model, prompts[: plan.diversity_prompts], sampler, plan.seed + 1, plan.diversity_copies
             )  # the engines read meanwhile
             scores = [concatenate([one.result() for one in engine]) for engine in zip(*waiting, strict=True)]
             table = [row(prompt, *scores, i) for i, prompt in enumerate(prompts)]
-            images = np.concatenate(chunks)[: plan.wall]
+            images = np.concatenate(chunks)[: plan.grid_images]
             write_json(target, {"rows": with_images(table, images, scores, folder, name), "diversity": spread})
         bar.advance(1, {})
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from base_model.sample import Sampler
-from experiments.evaluation.found_model import FoundModel, find_model
+from experiments.evaluation.found_model import ResultModel, find_model
 from experiments.evaluation.prompt_files import read_prompt_file
 from experiments.evaluation.prompt_page import write_page
 from experiments.evaluation.prompt_table import differences_table, lines, means_table, score_table, write_tables
-from experiments.evaluation.score_prompts import Asked, evaluate_prompts
+from experiments.evaluation.score_prompts import Requested, evaluate_prompts
 from experiments.evaluation.scored_images import IMAGES
 from rewards.parse import named_rewards
 
@@ -28,7 +28,7 @@ class Request:
     size: tuple[int, int] | None = None
     device: str = ""
 
-    def asked(self, model: FoundModel) -> Asked:
+    def requests(self, model: ResultModel) -> Requested:
         """The prompts of the file, and how the model samples them. Raises ValueError for what cannot be."""
         if self.seeds < 1:
             raise ValueError(f"--seeds {self.seeds}: at least one image a prompt is needed")
@@ -38,7 +38,7 @@ class Request:
             raise ValueError(f"--steps {steps}: at least one step is needed")
         seeds = tuple(range(self.first_seed, self.first_seed + self.seeds))
         prompts = tuple(read_prompt_file(self.prompts))
-        return Asked(prompts, seeds, Sampler(steps, guidance), self.size, self.device)
+        return Requested(prompts, seeds, Sampler(steps, guidance), self.size, self.device)
 
 
 def evaluate_file(
@@ -50,18 +50,18 @@ def evaluate_file(
     """
     named = named_rewards(rewards)
     first = read_prompt_file(request.prompts)[0].prompt.text
-    found = find_model(name, stage, request.size, first)
+    model = find_model(name, stage, request.size, first)
     other = find_model(against, "", request.size, first) if against else None
-    if other and other.folder.resolve() == found.folder.resolve():
+    if other and other.folder.resolve() == model.folder.resolve():
         raise ValueError(f"--against {against}: that is the model itself; name another one")
-    asked = request.asked(found)
-    folder = out or found.home / request.prompts.stem
+    requested = request.requests(model)
+    folder = out or model.home / request.prompts.stem
     table, notes, differences = None, [], None
-    images, notes = evaluate_prompts(found, asked, named, folder)
+    images, notes = evaluate_prompts(model, requested, named, folder)
     table = score_table(images, list(named))
     if other:
-        beside = out / "against" if out else other.home / request.prompts.stem
-        theirs, _ = evaluate_prompts(other, replace(asked, sampler=request.asked(other).sampler), named, beside)
+        sidecar = out / "against" if out else other.home / request.prompts.stem
+        theirs, _ = evaluate_prompts(other, replace(requested, sampler=request.requests(other).sampler), named, sidecar)
         differences = differences_table(table, score_table(theirs, list(named)), list(named))
     means = means_table(table, list(named))
     files = write_tables(folder, table, means)
@@ -79,9 +79,9 @@ def evaluate_file(
 
 def sample_file(name: str, request: Request, out: Path, stage: str = "") -> Iterator[str]:
     """Sample a file of prompts into a folder; what came out, as lines."""
-    found = find_model(name, stage, request.size, read_prompt_file(request.prompts)[0].prompt.text)
-    asked = request.asked(found)
-    images, notes = evaluate_prompts(found, asked, {}, out, {})
+    model = find_model(name, stage, request.size, read_prompt_file(request.prompts)[0].prompt.text)
+    requested = request.requests(model)
+    images, notes = evaluate_prompts(model, requested, {}, out, {})
     yield from notes
-    yield f"{len(images.points)} images of {len(asked.prompts)} prompts: {out / IMAGES}"
+    yield f"{len(images.points)} images of {len(requested.prompts)} prompts: {out / IMAGES}"
     yield f"to score them: glyphlab score {out / IMAGES} --reward ocr"

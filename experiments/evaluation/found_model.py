@@ -9,7 +9,7 @@ from pathlib import Path
 from base_model.devices import best_device
 from base_model.files.delta import base_of, is_derived, load_derived
 from base_model.files.hub import INDEX
-from base_model.files.released import PICTURE, read_base
+from base_model.files.released import DEFAULT_SIZE, read_base
 from base_model.files.weights import load_model
 from base_model.qwen.model import QwenImage
 from experiments.evaluation.sample_released import open_released
@@ -22,7 +22,7 @@ WEIGHTS = (".safetensors", ".json")
 
 
 @dataclass(frozen=True)
-class FoundModel:
+class ResultModel:
     """A model on disk that was not loaded yet."""
 
     name: str
@@ -39,28 +39,28 @@ class FoundModel:
         if not self.released:
             return load_model(self.folder, best_device(device))
         if is_derived(self.folder):
-            return load_derived(self.folder, best_device(device)).sized(size or PICTURE)
-        return open_released(self.name, best_device(device), size or PICTURE)
+            return load_derived(self.folder, best_device(device)).sized(size or DEFAULT_SIZE)
+        return open_released(self.name, best_device(device), size or DEFAULT_SIZE)
 
 
-def find_model(name: str, stage: str = "", size: tuple[int, int] | None = None, prompt: str = "a") -> FoundModel:
+def find_model(name: str, stage: str = "", size: tuple[int, int] | None = None, prompt: str = "a") -> ResultModel:
     """The model of a run's folder (`stage`: of a run with several), or of a released checkpoint (folder or hub name).
 
     Reads no weights. Raises ValueError when there is none, it does not sample from prompts alone, or it cannot have
     that size.
     """
-    place = Path(name)
-    if place.is_dir() and (
-        (place / RUN).exists() or (place / "model").is_dir() or (stage and not (place / INDEX).exists())
+    path = Path(name)
+    if path.is_dir() and (
+        (path / RUN).exists() or (path / "model").is_dir() or (stage and not (path / INDEX).exists())
     ):
-        folder = model_folder(place, stage)
-        found = FoundModel(name, folder, folder.parent / "evaluation", is_derived(folder))
-        base = base_of(folder) if found.released else None
+        folder = model_folder(path, stage)
+        model = ResultModel(name, folder, folder.parent / "evaluation", is_derived(folder))
+        base = base_of(folder) if model.released else None
     else:
         if stage:
             raise ValueError(f"--stage {stage}: {name} is no run with stages; leave --stage out, or name a run")
         base = read_base(name)
-        found = FoundModel(name, base.folder, Path("runs") / "evaluation" / place.resolve().name, True)
+        model = ResultModel(name, base.folder, Path("runs") / "evaluation" / path.resolve().name, True)
     if base is not None:
         base.task.prompt(prompt, 0)
     elif size:
@@ -68,7 +68,7 @@ def find_model(name: str, stage: str = "", size: tuple[int, int] | None = None, 
             f"--size {size[0]} {size[1]}: a run samples in the size it was trained on; leave --size out, or name a "
             "released checkpoint"
         )
-    return found
+    return model
 
 
 def fingerprint(folder: Path) -> str:

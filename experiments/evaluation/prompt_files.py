@@ -27,7 +27,7 @@ LENGTHS = ((10, "1-10"), (20, "11-20"), (50, "21-50"), (100, "51-100"))
 
 
 @dataclass(frozen=True)
-class AskedPrompt:
+class RequestedPrompt:
     """A prompt of a file, and the slices of the file that it belongs to."""
 
     prompt: Prompt
@@ -39,7 +39,7 @@ class AskedPrompt:
         return ", ".join(self.slices.get(name, ()))
 
 
-def read_prompt_file(path: Path) -> list[AskedPrompt]:
+def read_prompt_file(path: Path) -> list[RequestedPrompt]:
     """The prompts of a file, in its order. Raises ValueError for a file that cannot be read, is empty or is none, with
     the line that is wrong."""
     kind = path.suffix.lower()
@@ -49,12 +49,12 @@ def read_prompt_file(path: Path) -> list[AskedPrompt]:
     if path.is_dir():
         raise ValueError(f"{path} is a folder; name a file of prompts in it")
     try:
-        asked = [_located(path, number, row) for number, row in _rows(path, kind)]
+        requested = [_located(path, number, row) for number, row in _rows(path, kind)]
     except FileNotFoundError:
         raise ValueError(f"there is no file of prompts {path}; check how it is spelt") from None
-    if not asked:
+    if not requested:
         raise ValueError(f"{path} holds no prompts; write {KINDS[kind]}")
-    return asked
+    return requested
 
 
 def _rows(path: Path, kind: str) -> Iterable[tuple[int, Any]]:
@@ -70,14 +70,14 @@ def _rows(path: Path, kind: str) -> Iterable[tuple[int, Any]]:
     return rows
 
 
-def _located(path: Path, number: int, row: Any) -> AskedPrompt:
+def _located(path: Path, number: int, row: Any) -> RequestedPrompt:
     try:
-        return as_asked(row)
+        return as_requested(row)
     except ValueError as error:
         raise ValueError(f"{path} line {number}: {error}") from error
 
 
-def as_asked(row: Any) -> AskedPrompt:
+def as_requested(row: Any) -> RequestedPrompt:
     """The prompt of a row. Raises ValueError saying what is wrong with it."""
     if isinstance(row, str):
         row = {"prompt": row}
@@ -101,7 +101,7 @@ def as_asked(row: Any) -> AskedPrompt:
     slices = {"category": categories, "language": language, "length": _words(row, ("length",))}
     if shown := sum(map(len, spans)):
         slices["text_length"] = (length_slice(shown),)
-    return AskedPrompt(prompt, {key: value for key, value in slices.items() if value})
+    return RequestedPrompt(prompt, {key: value for key, value in slices.items() if value})
 
 
 def length_slice(characters: int) -> str:

@@ -18,7 +18,7 @@ from preference_data.image_files import read_image
 if TYPE_CHECKING:
     import pandas
 
-WORST, FIRST, BESIDE = 24, 48, 8
+WORST, FIRST, SIDE = 24, 48, 8
 """Prompts shown that did worst by a reward, prompts of the grid, and images of a prompt."""
 WIDTH = 192
 """Pixels that an image is wide on the page, at most."""
@@ -43,7 +43,7 @@ def thumbnail(path: Path) -> Embedded | None:
 def shown(rows: pandas.DataFrame, rewards: Sequence[str], folder: Path, value: float) -> dict[str, Any]:
     """A prompt with its images."""
     images = []
-    for row in rows.head(BESIDE).to_dict("records"):
+    for row in rows.head(SIDE).to_dict("records"):
         read = next((row[f"{name}/read"] for name in rewards if isinstance(row.get(f"{name}/read"), str)), "")
         images.append({"seed": row["seed"], "prompt": row["prompt"], "scores": [(name, row[name]) for name in rewards],
                        "thumbnail": thumbnail(folder / row["image"]), "read": read})  # fmt: skip

@@ -28,12 +28,12 @@ def score_table(images: ScoredImages, rewards: Sequence[str]) -> pandas.DataFram
     """A row an image: its prompt and slices, and of each reward NAME the value, NAME/PART of its parts, NAME/read."""
     import pandas
 
-    slices = [name for name in SLICES if any(each.of(name) for each in images.asked)]
+    slices = [name for name in SLICES if any(each.of(name) for each in images.requests)]
     rows = []
     for point in images.points:
-        asked = images.asked[point.index]
-        row: dict[str, Any] = {"prompt_index": point.index, "seed": point.seed, "prompt": asked.prompt.text,
-                               **{name: asked.of(name) for name in slices},
+        requested = images.requests[point.index]
+        row: dict[str, Any] = {"prompt_index": point.index, "seed": point.seed, "prompt": requested.prompt.text,
+                               **{name: requested.of(name) for name in slices},
                                "image": f"images/{point.image}"}  # fmt: skip
         for reward in rewards:
             score = images.scores.get((point, reward), {"value": None, "parts": {}})

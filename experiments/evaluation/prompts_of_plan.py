@@ -21,8 +21,8 @@ def make_scenes(plan: PromptPlan) -> list[Scene]:
     scenes: dict[str, Scene] = {}
     index = 0
     while len(scenes) < plan.count:
-        drawn = scene(numpy_generator(plan.seed, index, 0, "prompt"), LEVEL, heldout=plan.heldout)
-        scenes.setdefault(drawn.word, drawn)
+        samples = scene(numpy_generator(plan.seed, index, 0, "prompt"), LEVEL, heldout=plan.heldout)
+        scenes.setdefault(samples.word, samples)
         index += 1
     return list(scenes.values())
 
@@ -34,7 +34,7 @@ def make_prompts(plan: PromptPlan) -> list[Prompt]:
     """
     if plan.file:
         return read_prompts(Path(plan.file), plan.count)
-    return [Prompt.from_text(drawn.caption) for drawn in make_scenes(plan)]
+    return [Prompt.from_text(samples.caption) for samples in make_scenes(plan)]
 
 
 def fitted(experiment: Experiment, named: Collection[str]) -> tuple[Experiment, list[str]]:
@@ -43,7 +43,7 @@ def fitted(experiment: Experiment, named: Collection[str]) -> tuple[Experiment, 
 
     Raises as `make_prompts`.
     """
-    said: list[str] = []
+    answer: list[str] = []
 
     def fit(plan: PromptPlan | None, setting: str) -> PromptPlan | None:
         if plan is None or not plan.file or f"{setting}.count" in named:
@@ -51,7 +51,7 @@ def fitted(experiment: Experiment, named: Collection[str]) -> tuple[Experiment, 
         there = len(read_prompts(Path(plan.file), 0))
         if not 0 < there < plan.count:
             return plan
-        said.append(f"{plan.file} has {there} prompts: all of them are used, instead of {plan.count}")
+        answer.append(f"{plan.file} has {there} prompts: all of them are used, instead of {plan.count}")
         return replace(plan, count=there)
 
     prompts, pairs, monitors = fit(experiment.prompts, "prompts"), experiment.pairs, experiment.monitors
@@ -59,19 +59,19 @@ def fitted(experiment: Experiment, named: Collection[str]) -> tuple[Experiment, 
         pairs = replace(pairs, prompts=fit(pairs.prompts, "pairs.prompts"))
     if monitors:
         monitors = replace(monitors, prompts=fit(monitors.prompts, "monitors.prompts"))
-    return (replace(experiment, prompts=prompts, pairs=pairs, monitors=monitors) if said else experiment), said
+    return (replace(experiment, prompts=prompts, pairs=pairs, monitors=monitors) if answer else experiment), answer
 
 
 def read_prompts(file: Path, count: int) -> list[Prompt]:
     """The first `count` prompts of a file, 0 = all. Raises as `make_prompts`."""
     try:
-        found = PromptSet.load(file)
+        prompts = PromptSet.load(file)
     except OSError as error:
         raise ValueError(
             f"the prompts in {file} cannot be read: {error}; name a text file with a prompt a line"
         ) from error
-    if len(found) < count:
+    if len(prompts) < count:
         raise ValueError(
-            f"{file} has {len(found)} prompts and {count} are asked for; lower prompts.count, or leave it out"
+            f"{file} has {len(prompts)} prompts and {count} are asked for; lower prompts.count, or leave it out"
         )
-    return list(found[: count or None])
+    return list(prompts[: count or None])

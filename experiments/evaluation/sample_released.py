@@ -11,11 +11,11 @@ from torch import Tensor
 from base_model.devices import best_device
 from base_model.files.checkpoint import save_atomically
 from base_model.files.delta import ADAPTER, base_of, is_derived, load_derived, save_derived
-from base_model.files.released import PICTURE, Base, Released, export, load_base, read_base, written_aside
+from base_model.files.released import DEFAULT_SIZE, Base, Released, export, load_base, new_folder, read_base
 from base_model.lora import check_adapter, load_adapter, read_adapter
 from base_model.qwen.mmdit import MMDiT
 from base_model.sample import Sampler
-from experiments.evaluation.sample_run import draw, model_folder, require_png, write_pictures
+from experiments.evaluation.sample_run import model_folder, require_png, sample_prompt, write_images
 from experiments.record.leftovers import removed_on_error
 from experiments.record.record import RUN, RunRecord
 from preference_data.image_files import read_image
@@ -29,11 +29,11 @@ def base_behind(name: str) -> Base:
     return base_of(derived_folder(Path(name))) if (Path(name) / RUN).exists() else read_base(name)
 
 
-def open_released(name: str, device: str, picture: tuple[int, int] = PICTURE) -> Released:
+def open_released(name: str, device: str, image: tuple[int, int] = DEFAULT_SIZE) -> Released:
     """The model of a checkpoint (folder or name on the hub), or of a run that began from one."""
     if (Path(name) / RUN).exists():
-        return load_derived(derived_folder(Path(name)), device).sized(picture)
-    return load_base(read_base(name), picture, device)
+        return load_derived(derived_folder(Path(name)), device).sized(image)
+    return load_base(read_base(name), image, device)
 
 
 def derived_folder(run: Path) -> Path:
@@ -47,33 +47,33 @@ def derived_folder(run: Path) -> Path:
     return folder
 
 
-def draw_released(
+def sample_released(
     name: str, prompt: str, seed: int, out: Path, sampler: Sampler, count: int, size: tuple[int, int], device: str
 ) -> Path:
-    """Write pictures of a prompt as one PNG, below one another, and return its path."""
+    """Write images of a prompt as one PNG, below one another, and return its path."""
     if count < 1:
         raise ValueError(f"count={count}: ask for at least one picture")
     require_png(out)
     base_behind(name).task.prompt(prompt, 0)  # complain before 20 billion weights are read
     model = open_released(name, best_device(device), size)
-    return write_pictures(draw(model, prompt, count, seed, sampler), out)
+    return write_images(sample_prompt(model, prompt, count, seed, sampler), out)
 
 
 def edit_to_file(
     name: str, images: Sequence[Path], instruction: str, seed: int, out: Path, sampler: Sampler, side: int, device: str
 ) -> Path:
-    """Write the edit of one to three pictures, in the shape of the last and of `side` squared pixels; its path."""
+    """Write the edit of one to three images, in the shape of the last and of `side` squared pixels; its path."""
     require_png(out)
-    pictures = [read_picture(path) for path in images]
+    sources = [read_condition_image(path) for path in images]
     if side < 32:
         raise ValueError(f"side={side}: an edit needs at least 32 pixels on each side")
-    base_behind(name).task.prompt(instruction, len(pictures))
+    base_behind(name).task.prompt(instruction, len(sources))
     model = open_released(name, best_device(device)).for_area(side * side)
-    made = model.sized(model.base.task.made_size(pictures))
-    return write_pictures(draw(made, instruction, 1, seed, sampler, pictures), out)
+    made = model.sized(model.base.task.made_size(sources))
+    return write_images(sample_prompt(made, instruction, 1, seed, sampler, sources), out)
 
 
-def read_picture(path: Path) -> Tensor:
+def read_condition_image(path: Path) -> Tensor:
     """float32 [3, H, W] in [0, 1], as `read_image` shows it. Raises ValueError when it cannot be read."""
     try:
         pixels = read_image(path)
@@ -93,11 +93,11 @@ def export_run(run: Path, folder: Path) -> Path:
 
 def export_lora(run: Path, folder: Path) -> Path:
     """Write the adapter that a run learned as a LoRA file; the file. Raises ValueError when it learned all weights."""
-    place = derived_folder(run)
-    if not (place / ADAPTER).exists():
+    path = derived_folder(run)
+    if not (path / ADAPTER).exists():
         raise ValueError(f"{run} trained all weights and has no adapter; export it whole, without --only-lora")
-    with written_aside(folder) as aside:
-        (aside / LORA_FILE).write_bytes((place / ADAPTER).read_bytes())
+    with new_folder(folder) as new:
+        (new / LORA_FILE).write_bytes((path / ADAPTER).read_bytes())
     return folder / LORA_FILE
 
 
@@ -113,5 +113,5 @@ def import_lora(file: Path, name: str, run: Path) -> Path:
         if record.finished:
             raise ValueError(f"{run} holds this import already")
         with record.running():
-            save_atomically(run / "model", lambda place: save_derived(model, place))
+            save_atomically(run / "model", lambda index: save_derived(model, index))
     return run

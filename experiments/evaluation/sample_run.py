@@ -1,4 +1,4 @@
-"""Drawing pictures with the model of a run."""
+"""Drawing images with the model of a run."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ UNLIKE = "the prompt is unlike the captions of training, which name a word in ca
 
 def model_folder(run: Path, stage: str = "") -> Path:
     """The folder with the weights of a run or of one of its stages. Raises ValueError saying where it looked."""
-    places = [run / stage] if stage else [run, *(run / name for name in STAGES)]
-    for place in places:
-        if holds_model(place / "model"):
-            return place / "model"
-    looked = ", ".join(str(place / "model") for place in places)
+    indices = [run / stage] if stage else [run, *(run / name for name in STAGES)]
+    for index in indices:
+        if holds_model(index / "model"):
+            return index / "model"
+    looked = ", ".join(str(index / "model") for index in indices)
     if not (run / RUN).exists():
         raise ValueError(f"there is no run in {run}; name the folder of one, such as runs/quickstart")
     if stage and not (run / stage / RUN).exists():
@@ -43,11 +43,11 @@ def model_folder(run: Path, stage: str = "") -> Path:
     raise ValueError(f"no finished model in {looked}; finish the run with `glyphlab resume {run}`")
 
 
-def draw(
-    model: QwenImage, prompt: str, count: int, seed: int, sampler: Sampler, pictures: Sequence[Tensor] = ()
+def sample_prompt(
+    model: QwenImage, prompt: str, count: int, seed: int, sampler: Sampler, sources: Sequence[Tensor] = ()
 ) -> np.ndarray:
-    """uint8 [count, 3, H, W]: `count` pictures of a prompt, or edits of pictures, from different noise."""
-    shown = [pictures] if pictures else []
+    """uint8 [count, 3, H, W]: `count` images of a prompt, or edits of images, from different noise."""
+    shown = [sources] if sources else []
     cond = model.encode_text([prompt], shown).repeat(count)
     uncond = model.unconditional(1, shown).repeat(count)
     noise = fixed_noise(model, count, seed)
@@ -55,10 +55,10 @@ def draw(
     return np.concatenate([images for _, _, images in chunks])
 
 
-def draw_to_file(
+def sample_to_file(
     run: Path, prompt: str, seed: int, out: Path, guidance: float, steps: int, count: int, stage: str = ""
 ) -> Path:
-    """Write the pictures as one PNG, below one another, and return its path.
+    """Write the images as one PNG, below one another, and return its path.
 
     A short prompt for a small preset is completed, and the caption told on stderr.
     """
@@ -75,7 +75,7 @@ def draw_to_file(
         elif not CAPTION.search(prompt):
             print(f"drawn as: {prompt}\n{UNLIKE}", file=sys.stderr)
         prompt = caption
-    return write_pictures(draw(model, prompt, count, seed, Sampler(steps, guidance)), out)
+    return write_images(sample_prompt(model, prompt, count, seed, Sampler(steps, guidance)), out)
 
 
 def require_png(out: Path) -> None:
@@ -87,8 +87,8 @@ def require_png(out: Path) -> None:
         raise ValueError(f"{out} would hold a PNG under the name of another format; name a .png file")
 
 
-def write_pictures(images_B3HW: np.ndarray, out: Path) -> Path:
-    """One PNG, the pictures below one another."""
+def write_images(images_B3HW: np.ndarray, out: Path) -> Path:
+    """One PNG, the images below one another."""
     out.parent.mkdir(parents=True, exist_ok=True)
     write_png(out, np.concatenate(list(images_B3HW), axis=1))
     return out

@@ -24,8 +24,8 @@ from base_model.files.released import Released
 from base_model.interface import FlowModel
 from base_model.sample import CHUNK, Sampler, at_once, generate
 from base_model.seeding import generator
-from experiments.evaluation.found_model import FoundModel, fingerprint
-from experiments.evaluation.prompt_files import AskedPrompt
+from experiments.evaluation.found_model import ResultModel, fingerprint
+from experiments.evaluation.prompt_files import RequestedPrompt
 from experiments.evaluation.scored_images import Point, ScoredImages
 from experiments.experiment import THREADS
 from experiments.progress import Progress
@@ -50,17 +50,17 @@ class Pool(Protocol):
 
 
 @dataclass(frozen=True)
-class Asked:
+class Requested:
     """What is sampled: a file's prompts, in which way, and how often each."""
 
-    prompts: tuple[AskedPrompt, ...]
+    prompts: tuple[RequestedPrompt, ...]
     seeds: tuple[int, ...]
     sampler: Sampler
     size: tuple[int, int] | None = None
     """height and width, for models that have no size of their own"""
     device: str = ""
 
-    def settings(self, model: FoundModel) -> dict[str, Any]:
+    def settings(self, model: ResultModel) -> dict[str, Any]:
         """What images depend on, beside their prompt's index and seed."""
         texts = json.dumps([each.prompt.text for each in self.prompts], ensure_ascii=False)
         sampler = {"steps": self.sampler.steps, "guidance": self.sampler.guidance}
@@ -70,41 +70,43 @@ class Asked:
         }  # fmt: skip
 
 
-def check_needs(rewards: Mapping[str, Reward], asked: Sequence[AskedPrompt]) -> list[str]:
+def check_needs(rewards: Mapping[str, Reward], requested: Sequence[RequestedPrompt]) -> list[str]:
     """What to tell of prompts that a reward cannot judge. Raises ValueError where it can judge none."""
     notes = []
     for name, reward in rewards.items():
         for need in reward.needs:
-            lacking = [each for each in asked if not getattr(each.prompt, need)]
+            lacking = [each for each in requested if not getattr(each.prompt, need)]
             what = "text in quotation marks to be read" if need == "spans" else need
-            if len(lacking) == len(asked):
+            if len(lacking) == len(requested):
                 raise ValueError(f"no prompt has the {what} that the reward {name} needs; leave that reward out")
             if lacking:
-                notes.append(f"{name}: {len(lacking)} of {len(asked)} prompts have no {what}, so they are not judged")
+                notes.append(
+                    f"{name}: {len(lacking)} of {len(requested)} prompts have no {what}, so they are not judged"
+                )
     return notes
 
 
-def readable(model: FlowModel, asked: Sequence[AskedPrompt]) -> tuple[set[int], list[str]]:
+def readable(model: FlowModel, requested: Sequence[RequestedPrompt]) -> tuple[set[int], list[str]]:
     """The indices of the prompts that the model can read, and what to tell of the others.
 
     Language models read whatever there is; a small preset knows few characters. Raises ValueError where it can read
     none.
     """
     if isinstance(model, Released):
-        return set(range(len(asked))), []
+        return set(range(len(requested))), []
     reasons: dict[int, str] = {}
-    for index, each in enumerate(asked):
+    for index, each in enumerate(requested):
         try:
             model.encode_text([each.prompt.text])
         except ValueError as error:
             reasons[index] = str(error)
     first = "; ".join(list(reasons.values())[:NAMED])
-    if len(reasons) == len(asked):
-        raise ValueError(f"the model cannot read a single one of {len(asked)} prompts: {first}")
-    left = set(range(len(asked))) - set(reasons)
-    return left, [f"{len(reasons)} of {len(asked)} prompts are left out, the model cannot read them: {first}"] * bool(
-        reasons
-    )
+    if len(reasons) == len(requested):
+        raise ValueError(f"the model cannot read a single one of {len(requested)} prompts: {first}")
+    left = set(range(len(requested))) - set(reasons)
+    return left, [
+        f"{len(reasons)} of {len(requested)} prompts are left out, the model cannot read them: {first}"
+    ] * bool(reasons)
 
 
 def noise_of(model: FlowModel, points: Iterable[Point]) -> Tensor:
@@ -112,16 +114,16 @@ def noise_of(model: FlowModel, points: Iterable[Point]) -> Tensor:
     return torch.cat([model.noise(1, generator(point.seed, point.index, 0, "evaluation")) for point in points])
 
 
-def sampled(model: FlowModel, asked: Asked, points: Sequence[Point]) -> np.ndarray:
+def sampled(model: FlowModel, requested: Requested, points: Sequence[Point]) -> np.ndarray:
     """uint8 [B, 3, H, W] of these points."""
-    texts = [asked.prompts[point.index].prompt.text for point in points]
-    return generate(model, texts, noise_of(model, points), asked.sampler)
+    texts = [requested.prompts[point.index].prompt.text for point in points]
+    return generate(model, texts, noise_of(model, points), requested.sampler)
 
 
-def sample_missing(model: FlowModel, asked: Asked, points: Sequence[Point], images: ScoredImages) -> None:
+def sample_missing(model: FlowModel, requested: Requested, points: Sequence[Point], images: ScoredImages) -> None:
     """Sample and keep those of the points that have no image yet."""
     missing = [point for point in points if not images.path(point).exists()]
-    for point, image in zip(missing, sampled(model, asked, missing) if missing else (), strict=True):
+    for point, image in zip(missing, sampled(model, requested, missing) if missing else (), strict=True):
         write_png(images.path(point), image)
 
 
@@ -131,24 +133,26 @@ def score_missing(pools: Mapping[str, Pool], points: Sequence[Point], images: Sc
     for reward, pool in pools.items():
         if missing := images.unscored(reward, points):
             pixels |= {point: read_png(images.path(point)) for point in missing if point not in pixels}
-            prompts = [images.asked[point.index].prompt for point in missing]
+            prompts = [images.requests[point.index].prompt for point in missing]
             waiting.append((reward, missing, pool.submit(prompts, np.stack([pixels[point] for point in missing]))))
     return waiting
 
 
-def fill(images: ScoredImages, model: FlowModel | None, asked: Asked, pools: Mapping[str, Pool], bar: Progress) -> None:
+def fill(
+    images: ScoredImages, model: FlowModel | None, requested: Requested, pools: Mapping[str, Pool], bar: Progress
+) -> None:
     """Sample and score all that is missing, in batches; rewards score one batch while the next one is sampled.
 
     `model` may be None where every image is there.
     """
     points = images.points
-    few = at_once(noise_of(model, points[:1]).shape[1], CHUNK) if model else CHUNK
+    chunk = at_once(noise_of(model, points[:1]).shape[1], CHUNK) if model else CHUNK
     waiting: list[Any] = []
     with bar.stage("evaluate", len(points)):
-        for start in range(0, len(points), few):
-            batch = points[start : start + few]
+        for start in range(0, len(points), chunk):
+            batch = points[start : start + chunk]
             if model:
-                sample_missing(model, asked, batch, images)
+                sample_missing(model, requested, batch, images)
             coming = score_missing(pools, batch, images)
             collect(images, waiting)
             waiting = coming
@@ -163,8 +167,8 @@ def collect(images: ScoredImages, waiting: Iterable[Any]) -> None:
 
 
 def evaluate_prompts(
-    found: FoundModel,
-    asked: Asked,
+    model_folder: ResultModel,
+    requested: Requested,
     rewards: Mapping[str, Reward],
     folder: Path,
     pools: Mapping[str, Pool] | None = None,
@@ -174,13 +178,13 @@ def evaluate_prompts(
     `pools` stand in for processes of the rewards. Raises ValueError before anything is loaded where a reward cannot
     judge these prompts, or the folder holds the images of something else.
     """
-    notes = check_needs(rewards, asked.prompts)
-    settings = asked.settings(found)
+    notes = check_needs(rewards, requested.prompts)
+    settings = requested.settings(model_folder)
     require_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.enter_context(exclusive(folder))
-        images = ScoredImages(folder, asked.prompts, asked.seeds, settings)
+        images = ScoredImages(folder, requested.prompts, requested.seeds, settings)
         images.begin(settings)
         wanting = [name for name in rewards if images.unscored(name, images.points)]
         if pools is None:
@@ -188,12 +192,12 @@ def evaluate_prompts(
         model = None
         if images.unsampled():
             torch.set_num_threads(THREADS)
-            model = found.load(asked.device, asked.size)
-            can_read, said = readable(model, asked.prompts)
-            notes += said
+            model = model_folder.load(requested.device, requested.size)
+            can_read, answer = readable(model, requested.prompts)
+            notes += answer
             images.points = [point for point in images.points if point.index in can_read]
         else:
             images.points = [point for point in images.points if images.path(point).exists()]
-        fill(images, model, asked, pools, Progress({"evaluate": 60.0}))
+        fill(images, model, requested, pools, Progress({"evaluate": 60.0}))
         images.write_captions()
     return images, notes

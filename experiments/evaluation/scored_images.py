@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.evaluation.prompt_files import AskedPrompt
+from experiments.evaluation.prompt_files import RequestedPrompt
 from experiments.record.record import drop_unfinished_line
 from experiments.record.whole_files import plain, require_folder, write_bytes, write_json
 from preference_data.captions import CAPTIONS
@@ -41,21 +41,23 @@ class Point(NamedTuple):
 class ScoredImages:
     """The writing side of such a folder. Raises ValueError when it holds the images of something else."""
 
-    def __init__(self, folder: Path, asked: Sequence[AskedPrompt], seeds: Sequence[int], settings: Mapping[str, Any]):
-        self.folder, self.asked = folder, asked
-        self.points = [Point(index, seed) for index in range(len(asked)) for seed in seeds]
+    def __init__(
+        self, folder: Path, requested: Sequence[RequestedPrompt], seeds: Sequence[int], settings: Mapping[str, Any]
+    ):
+        self.folder, self.requests = folder, requested
+        self.points = [Point(index, seed) for index in range(len(requested)) for seed in seeds]
         require_folder(folder)
         self._check(plain(settings))
         drop_unfinished_line(folder / SCORES)
         self.scores: dict[tuple[Point, str], dict[str, Any]] = dict(self._read())
 
     def _check(self, settings: Mapping[str, Any]) -> None:
-        place = self.folder / SETTINGS
-        if not place.exists():
+        target = self.folder / SETTINGS
+        if not target.exists():
             if self.folder.exists() and any(not path.name.startswith(".") for path in self.folder.iterdir()):
                 raise ValueError(f"{self.folder} holds something else than scored images; name another folder with -o")
             return
-        before = json.loads(place.read_text(encoding="utf-8"))
+        before = json.loads(target.read_text(encoding="utf-8"))
         for name in {**before, **settings}:
             if before.get(name) != settings.get(name):
                 was, now = (json.dumps(each.get(name), ensure_ascii=False) for each in (before, settings))
@@ -76,7 +78,7 @@ class ScoredImages:
         rows = []
         for name in there:
             index, seed = (int(part) for part in name.removesuffix(".png").split("_"))
-            text = self.asked[index].prompt.text
+            text = self.requests[index].prompt.text
             rows.append({"picture": name, "prompt": text, "prompt_index": index, "seed": seed})
         write_bytes(folder / CAPTIONS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
 
@@ -97,7 +99,7 @@ class ScoredImages:
         lines = []
         for i, point in enumerate(points):
             row = plain({
-                "prompt_index": point.index, "seed": point.seed, "prompt": self.asked[point.index].prompt.text,
+                "prompt_index": point.index, "seed": point.seed, "prompt": self.requests[point.index].prompt.text,
                 "image": f"{IMAGES}/{point.image}", "reward": reward, "value": scores.value_B[i],
                 "parts": {name: values[i] for name, values in scores.parts.items()},
                 **({"read": scores.read[i]} if scores.read else {}),
@@ -108,15 +110,15 @@ class ScoredImages:
             file.write("".join(lines))
 
     def _read(self) -> Iterator[tuple[tuple[Point, str], dict[str, Any]]]:
-        place = self.folder / SCORES
-        if not place.exists():
+        path = self.folder / SCORES
+        if not path.exists():
             return
-        for number, line in enumerate(place.read_text(encoding="utf-8").split("\n")[:-1], 1):
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], 1):
             try:
                 row = json.loads(line)
                 yield (Point(row["prompt_index"], row["seed"]), row["reward"]), row
             except (ValueError, KeyError) as error:
-                raise ValueError(f"{place} line {number} is damaged ({error}); remove it to go on") from error
+                raise ValueError(f"{path} line {number} is damaged ({error}); remove it to go on") from error
 
 
 def number(value: float | None) -> float:

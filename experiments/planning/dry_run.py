@@ -53,7 +53,7 @@ class Footprint:
     """number of those that learn"""
     muon: float
     """number of those that Muon trains when it is on"""
-    kept: float
+    saved: float
     """by autograd for the backward pass"""
     outside: float
     """of these, before and behind the blocks"""
@@ -72,8 +72,8 @@ class Footprint:
 
     def activations(self, recompute: bool) -> float:
         """Peak over a pass: what is kept, and the gradients of the widest layer on their way back."""
-        kept = self.outside + self.entering + self.block if recompute else self.kept
-        return kept + 2 * self.largest
+        saved = self.outside + self.entering + self.block if recompute else self.saved
+        return saved + 2 * self.largest
 
 
 @lru_cache(maxsize=64)  # a plan asks again for every number of cards and stage
@@ -83,7 +83,7 @@ def footprint(cfg: MMDiTConfig, lora: Lora, micro: Pass, bf16: bool) -> Footprin
         return trace(cfg, lora, micro, bf16)
     two, three = (trace(replace(cfg, num_layers=n), lora, micro, bf16) for n in (2, 3))
     line = [b + (b - a) * (cfg.num_layers - 3) for a, b in zip(astuple(two), astuple(three), strict=True)]
-    return replace(Footprint(*line), largest=three.largest, block=three.kept - two.kept, outside=two.outside)
+    return replace(Footprint(*line), largest=three.largest, block=three.saved - two.saved, outside=two.outside)
 
 
 def trace(cfg: MMDiTConfig, lora: Lora, micro: Pass, bf16: bool) -> Footprint:
@@ -111,19 +111,19 @@ def trace(cfg: MMDiTConfig, lora: Lora, micro: Pass, bf16: bool) -> Footprint:
         # torch's checkpoint keeps what enters a block through the same hooks as layers do, hence `without`
         outside = watch(network, inputs, [micro.grid] * B, without=entering)
     sizes = sorted(inside.values())
-    kept = float(sum(sizes))
+    saved = float(sum(sizes))
     return Footprint(
         parameters=sum(n for _, n, _, _ in named),
         trained=sum(n for _, n, learns, _ in named if learns),
         muon=sum(n for _, n, learns, muon in named if learns and muon),
-        kept=kept,
+        saved=saved,
         outside=float(sum(outside.values())),
         entering=float(sum(storage.nbytes() for storage in entering.values())),
         forward=flops["forward"] / 2 + work[0],
         in_blocks=flops["in_blocks"] / 2 + work[0],
         backward=flops["backward"] / 2 + 2 * work[0],
         largest=float(sizes[-1]),
-        block=kept / cfg.num_layers,
+        block=saved / cfg.num_layers,
     )
 
 
@@ -162,17 +162,17 @@ def watch(
 ) -> dict[int, int]:
     """Bytes of every storage that autograd keeps in a forward pass, without weights and what `without` has then."""
     own = {p.untyped_storage()._cdata for p in network.parameters()}
-    kept: dict[int, Any] = {}
+    saved: dict[int, Any] = {}
 
     def keep(x: Tensor) -> Tensor:
         if x.untyped_storage()._cdata not in own:
-            hold(kept, x)
+            hold(saved, x)
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
         v = network(*inputs[:3], None, grids)
         (v - torch.zeros_like(v)).square().mean()
-    return {place: storage.nbytes() for place, storage in kept.items() if place not in without}
+    return {index: storage.nbytes() for index, storage in saved.items() if index not in without}
 
 
 def count_calls(network: nn.Module) -> dict[str, float]:

@@ -57,7 +57,7 @@ class Work:
     name: str
     trained: int
     """samples that go forward and backward"""
-    drawn: int
+    sampled: int
     """samples that only go forward: sampling, and the reference's answers"""
     micro: int
     """samples a backward pass"""
@@ -76,7 +76,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Beside:
+class Extras:
     """What a released checkpoint's run has on the card beside the network and its training, in 10^9 bytes."""
 
     autoencoder: float = 0.0
@@ -94,7 +94,7 @@ class Beside:
     """images are sampled for pairs before the engine is made: by the whole network, whatever the stage"""
 
 
-NOTHING = Beside()
+NOTHING = Extras()
 
 
 @dataclass(frozen=True)
@@ -173,26 +173,26 @@ def sums_whole(setup: Setup) -> bool:
 
 
 def phases_gb(
-    memory: dict[str, float], need: Footprint, setup: Setup, beside: Beside, reference: bool = False
+    memory: dict[str, float], need: Footprint, setup: Setup, extras: Extras, reference: bool = False
 ) -> dict[str, float]:
     """(A6)"""
     N, w = setup.gpus, 2 if setup.bf16 else 4
-    language = beside.language * beside.stays
-    stands = sum(memory.values()) - memory["gradients"] - memory["activations"] + beside.autoencoder + language
+    language = extras.language * extras.stays
+    stands = sum(memory.values()) - memory["gradients"] - memory["activations"] + extras.autoencoder + language
     sums = 4.0 * need.trained / (N if setup.zero == 3 else 1) / GB  # made with the engine, and never given back
-    kept = sums if sums_whole(setup) or (setup.zero == 3 and not setup.offload) else 0.0
-    loaded = need.parameters * w / GB + beside.autoencoder
-    aside = setup.ema * w * need.trained / (N if setup.zero == 3 else 1) / GB
+    sums_gb = sums if sums_whole(setup) or (setup.zero == 3 and not setup.offload) else 0.0
+    loaded = need.parameters * w / GB + extras.autoencoder
+    average = setup.ema * w * need.trained / (N if setup.zero == 3 else 1) / GB
     idle = 0.0
     if setup.zero == 3 and N > 1 and reference and setup.rank:  # (A7)
         idle = (min(need.parameters, LIVE) - min(need.parameters, LAYER)) * w / GB
-    drawing, drawn = (loaded, loaded) if beside.before else (stands + kept, stands + kept - idle)
+    sampling, samples = (loaded, loaded) if extras.before else (stands + sums_gb, stands + sums_gb - idle)
     return {
-        "encoding": (loaded + beside.language) * bool(beside.language),
-        "sampling": drawing + beside.sampling,
-        "decoding": drawn + beside.decoding,
+        "encoding": (loaded + extras.language) * bool(extras.language),
+        "sampling": sampling + extras.sampling,
+        "decoding": samples + extras.decoding,
         "update": stands - idle + memory["gradients"] + memory["activations"],
-        "checkpoint samples": (stands + kept - idle + aside + beside.samples) * bool(beside.samples),
+        "checkpoint samples": (stands + sums_gb - idle + average + extras.samples) * bool(extras.samples),
     }
 
 
@@ -207,16 +207,16 @@ def optimizer_bytes(need: Footprint, setup: Setup) -> float:
     return masters + 8.0 * need.trained - 4.0 * need.muon * setup.muon
 
 
-def host_gb(need: Footprint, setup: Setup, beside: Beside = NOTHING) -> float:
+def host_gb(need: Footprint, setup: Setup, extras: Extras = NOTHING) -> float:
     """Host memory of the whole machine: what passes through a process while a checkpoint loads, or what is offloaded.
 
     Weights come to the card tensor by tensor; the language model comes whole.
     """
-    N, loading = setup.gpus, setup.gpus * beside.language * GB
+    N, loading = setup.gpus, setup.gpus * extras.language * GB
     if not setup.offload:
         return loading / GB
-    kept = 4.0 * need.trained + optimizer_bytes(need, setup)
-    return max(loading, kept if setup.zero > 0 else kept * N) / GB
+    optimizer = 4.0 * need.trained + optimizer_bytes(need, setup)
+    return max(loading, optimizer if setup.zero > 0 else optimizer * N) / GB
 
 
 def limit_gb(card: Card) -> float:
@@ -227,7 +227,7 @@ def limit_gb(card: Card) -> float:
 def flops(need: Footprint, setup: Setup, work: Work) -> float:
     """Of an update and process."""
     again = need.in_blocks if setup.recompute else 0.0
-    return (work.trained * (need.forward + need.backward + again) + work.drawn * need.forward) / work.micro
+    return (work.trained * (need.forward + need.backward + again) + work.sampled * need.forward) / work.micro
 
 
 def seconds(need: Footprint, setup: Setup, work: Work) -> dict[str, float]:
@@ -240,7 +240,7 @@ def seconds(need: Footprint, setup: Setup, work: Work) -> dict[str, float]:
     moved = (summed + w) * need.trained * part if setup.zero < 3 else 0.0
     if setup.zero == 3:
         moved = passes * (PASSES_OF_ZERO_3 - 1 + setup.recompute) * w * need.parameters * part
-        moved += passes * w * need.trained * part + work.drawn / work.micro * w * need.parameters * part
+        moved += passes * w * need.trained * part + work.sampled / work.micro * w * need.parameters * part
     here = need.trained / (N if setup.zero > 0 else 1)
     moves = optimizer_bytes(need, setup) * 2 / (N if setup.zero > 0 else 1)
     host = (here * (passes * w + w) / (card.host_gb_s * GB) + moves / (HOST_GB_S * GB)) if setup.offload else 0.0
@@ -263,7 +263,7 @@ class Account:
     """why the engine would not do it"""
     phases: dict[str, float]
     """(A6)"""
-    beside: Beside
+    extras: Extras
 
     @property
     def total(self) -> float:
@@ -282,10 +282,10 @@ def account(cfg: MMDiTConfig, micro: Pass, lora: Lora, setup: Setup, work: Work)
     return costed(footprint(cfg, lora, micro, setup.bf16), setup, work)
 
 
-def costed(need: Footprint, setup: Setup, work: Work, beside: Beside = NOTHING) -> Account:
+def costed(need: Footprint, setup: Setup, work: Work, extras: Extras = NOTHING) -> Account:
     memory = memory_gb(need, setup, work.reference)
-    phases = phases_gb(memory, need, setup, beside, work.reference)
-    return Account(setup, work, need, memory, refusal(setup), phases, beside)
+    phases = phases_gb(memory, need, setup, extras, work.reference)
+    return Account(setup, work, need, memory, refusal(setup), phases, extras)
 
 
 def alternatives(setup: Setup) -> Iterator[Setup]:
@@ -300,7 +300,7 @@ def alternatives(setup: Setup) -> Iterator[Setup]:
 def changes(done: Account, fits: Callable[[Setup, int], bool]) -> list[str]:
     """What would make it fit, smallest change first. `fits` works a setup and a number of samples a pass out."""
     setup, micro = done.setup, done.work.micro
-    found = [f"use {way.label}" for way in alternatives(setup) if costed(done.need, way, done.work).fits][:1]
+    advice = [f"use {way.label}" for way in alternatives(setup) if costed(done.need, way, done.work).fits][:1]
     tries = [
         ("keep less for the backward pass: --recompute", replace(setup, recompute=True), micro),
         ("bfloat16 weights with float32 masters: --bf16", replace(setup, bf16=True), micro),
@@ -312,8 +312,8 @@ def changes(done: Account, fits: Callable[[Setup, int], bool]) -> list[str]:
          replace(setup, recompute=True, bf16=True, ema=False, rank=setup.rank or 64, muon=False, gpus=64), 1),
     ]  # fmt: skip
     for text, other, samples in tries:
-        settled = text.startswith("more cards") and any(t.startswith("more cards") for t in found)
-        last_resort = text.startswith("all of these") and found
+        settled = text.startswith("more cards") and any(t.startswith("more cards") for t in advice)
+        last_resort = text.startswith("all of these") and advice
         if (other, samples) != (setup, micro) and not settled and not last_resort and fits(other, samples):
-            found.append(text)
-    return found or ["a card with more memory, smaller pictures, or a smaller preset"]
+            advice.append(text)
+    return advice or ["a card with more memory, smaller pictures, or a smaller preset"]

@@ -8,17 +8,17 @@ from alignment.forward_process import Forward
 from alignment.grpo import Grpo
 from base_model.lora import Lora
 from base_model.pretrain import Pretrain
-from base_model.qwen.presets import PICTURES, PRESETS, VAES
+from base_model.qwen.presets import IMAGE_SIZES, PRESETS, VAES
 from base_model.sample import at_once
 from experiments.configs import CONFIGS
 from experiments.experiment import Experiment
 from experiments.planning.dry_run import Pass, footprint
-from experiments.planning.estimate import GB, NOTHING, Account, Beside, Setup, Work, alternatives, costed
+from experiments.planning.estimate import GB, NOTHING, Account, Extras, Setup, Work, alternatives, costed
 from experiments.planning.plan_text import lines, refused_lines
 
 
 @dataclass(frozen=True)
-class Asked:
+class CommandLine:
     """What the command line says."""
 
     name: str
@@ -41,43 +41,43 @@ class Asked:
     """of a preset's run"""
 
 
-def plan(asked: Asked) -> tuple[int, list[str]]:
+def plan(requested: CommandLine) -> tuple[int, list[str]]:
     """Returns the exit status (1 when nothing fits) and the report's lines. Raises ValueError for unknown names."""
-    experiment, preset = find(asked.name)
-    work = work_of(experiment, asked)
-    setup = setup_of(experiment, asked)
-    size = asked.size if any(asked.size) or experiment is None else experiment.size
-    micro = Pass(work.micro, grid(preset, size), text_of(experiment, asked.text))
+    experiment, preset = find(requested.name)
+    work = work_of(experiment, requested)
+    setup = setup_of(experiment, requested)
+    size = requested.size if any(requested.size) or experiment is None else experiment.size
+    micro = Pass(work.micro, grid(preset, size), text_of(experiment, requested.text))
     need = footprint(PRESETS[preset], Lora(setup.rank), micro, setup.bf16)
-    beside = beside_of(experiment, preset, size)
-    ways = [costed(need, way, work, beside) for way in alternatives(setup)]
-    if asked.stage is not None:
-        wanted = -1 if setup.gpus == 1 and asked.stage == 0 else asked.stage
-        chosen = costed(need, replace(setup, zero=wanted), work, beside)
+    extras = extras_of(experiment, preset, size)
+    ways = [costed(need, way, work, extras) for way in alternatives(setup)]
+    if requested.stage is not None:
+        wanted = -1 if setup.gpus == 1 and requested.stage == 0 else requested.stage
+        chosen = costed(need, replace(setup, zero=wanted), work, extras)
         ways = [chosen if way.setup == chosen.setup else way for way in ways]
     else:
         chosen = next((way for way in ways if way.fits), min(ways, key=lambda way: (bool(way.refused), way.total)))
-    told = list(lines(asked.name, micro, ways, chosen))
+    report = list(lines(requested.name, micro, ways, chosen))
     if chosen.fits:
-        return 0, told
+        return 0, report
 
     def fits(other: Setup, samples: int) -> bool:
         """Whether any way of the changed run fits."""
         changed = footprint(PRESETS[preset], Lora(other.rank), replace(micro, samples=samples), other.bf16)
         smaller = replace(work, micro=samples)
-        return any(costed(changed, way, smaller, beside).fits for way in alternatives(other))
+        return any(costed(changed, way, smaller, extras).fits for way in alternatives(other))
 
-    return 1, [*told, "", *refused_lines(chosen, fits)]
+    return 1, [*report, "", *refused_lines(chosen, fits)]
 
 
-def accounts(experiment: Experiment, asked: Asked) -> list[Account]:
+def accounts(experiment: Experiment, requested: CommandLine) -> list[Account]:
     """Every way to train the experiment on so many cards, worked out."""
-    work, setup = work_of(experiment, asked), setup_of(experiment, asked)
-    size = asked.size if any(asked.size) else experiment.size
-    micro = Pass(work.micro, grid(experiment.preset, size), text_of(experiment, asked.text))
+    work, setup = work_of(experiment, requested), setup_of(experiment, requested)
+    size = requested.size if any(requested.size) else experiment.size
+    micro = Pass(work.micro, grid(experiment.preset, size), text_of(experiment, requested.text))
     need = footprint(PRESETS[experiment.preset], Lora(setup.rank), micro, setup.bf16)
-    beside = beside_of(experiment, experiment.preset, size)
-    return [costed(need, way, work, beside) for way in alternatives(setup)]
+    extras = extras_of(experiment, experiment.preset, size)
+    return [costed(need, way, work, extras) for way in alternatives(setup)]
 
 
 def find(name: str) -> tuple[Experiment | None, str]:
@@ -92,16 +92,16 @@ def find(name: str) -> tuple[Experiment | None, str]:
     return CONFIGS[name], CONFIGS[name].preset
 
 
-def setup_of(experiment: Experiment | None, asked: Asked) -> Setup:
+def setup_of(experiment: Experiment | None, requested: CommandLine) -> Setup:
     """Where and how, with what the experiment says where the command line is silent."""
-    rank = asked.rank if asked.rank is not None else experiment.lora.rank if experiment else 0
-    ema = asked.ema if asked.ema is not None else bool(experiment and experiment.optim.ema_decay)
-    return replace(asked.setup, rank=rank, ema=ema, muon=bool(experiment and experiment.optim.muon_lr) and not rank)
+    rank = requested.rank if requested.rank is not None else experiment.lora.rank if experiment else 0
+    ema = requested.ema if requested.ema is not None else bool(experiment and experiment.optim.ema_decay)
+    return replace(requested.setup, rank=rank, ema=ema, muon=bool(experiment and experiment.optim.muon_lr) and not rank)
 
 
 def grid(preset: str, size: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of latent tokens. Raises ValueError when the picture does not divide into them."""
-    height, width = size if any(size) else PICTURES[preset]
+    """Rows and columns of latent tokens. Raises ValueError when the image does not divide into them."""
+    height, width = size if any(size) else IMAGE_SIZES[preset]
     side = VAES[preset].factor * PRESETS[preset].patch_size
     if height < side or width < side or height % side or width % side:
         raise ValueError(f"a picture of {height}x{width} does not divide into tokens of {side} pixels a side")
@@ -119,7 +119,7 @@ def text_of(experiment: Experiment | None, text: int) -> int:
     return (text + NO_PROMPT + 1) // 2 if guided(experiment) else text
 
 
-def beside_of(experiment: Experiment | None, preset: str, size: tuple[int, int]) -> Beside:
+def extras_of(experiment: Experiment | None, preset: str, size: tuple[int, int]) -> Extras:
     """What a run of a released checkpoint has on the card beside what learns; nothing for a preset or a small model."""
     if experiment is None or not (experiment.base or PRESETS[preset].joint_attention_dim == LANGUAGE_WIDTH):
         return NOTHING
@@ -132,8 +132,8 @@ def beside_of(experiment: Experiment | None, preset: str, size: tuple[int, int])
         rows = own * (2 if drawer.sampler.guidance != 1.0 else 1)
     decoded = at_once(image, drawer.group if cfg.learns_from == "rollouts" else own) if drawer else 0
     side = (VAES[preset].factor * PRESETS[preset].patch_size) ** 2
-    looked = at_once(native, LOOKED_AT)
-    return Beside(
+    looked = at_once(native, CHECKPOINT_SAMPLES)
+    return Extras(
         AUTOENCODER_GB, LANGUAGE_GB, rows * (image + NO_PROMPT) * FORWARD * width / GB,
         decoded * image * side * DECODE / GB, looked * native * side * DECODE / GB, texts_unknown(experiment),
         experiment.pairs is not None,
@@ -151,13 +151,13 @@ def texts_unknown(experiment: Experiment) -> bool:
     return experiment.data is not None and not getattr(experiment.data, "limit", 0)
 
 
-def work_of(experiment: Experiment | None, asked: Asked) -> Work:
+def work_of(experiment: Experiment | None, requested: CommandLine) -> Work:
     """What an update does. Raises ValueError for the autoencoder's experiments, which have another network."""
     if experiment is None:
-        micro = max(1, asked.micro)
-        batch = asked.batch or micro
-        words = (f"{asked.name} is a preset: {batch} samples an update and card, {micro} a pass",)
-        return checked(Work("training", batch, 0, micro, False, words, asked.updates))
+        micro = max(1, requested.micro)
+        batch = requested.batch or micro
+        words = (f"{requested.name} is a preset: {batch} samples an update and card, {micro} a pass",)
+        return checked(Work("training", batch, 0, micro, False, words, requested.updates))
     cfg = experiment.algorithm
     if isinstance(cfg, Pretrain):
         words = (f"{experiment.name}: {cfg.batch} pictures an update and card, {cfg.micro} a pass",)
@@ -174,8 +174,8 @@ def work_of(experiment: Experiment | None, asked: Asked) -> Work:
         made = Work("DPO", 2 * cfg.batch, 2 * cfg.batch, 2 * cfg.micro, True, words, cfg.steps)
     else:
         made = grpo_work(experiment.name, cfg) if isinstance(cfg, Grpo) else forward_work(experiment.name, cfg)
-    if asked.micro or asked.batch:
-        made = replace(made, micro=asked.micro or made.micro, trained=asked.batch or made.trained, passes=0.0)
+    if requested.micro or requested.batch:
+        made = replace(made, micro=requested.micro or made.micro, trained=requested.batch or made.trained, passes=0.0)
     return checked(made)
 
 
@@ -185,7 +185,7 @@ def checked(work: Work) -> Work:
     return work
 
 
-LOOKED_AT = 6
+CHECKPOINT_SAMPLES = 6
 """checkpoint samples"""
 PROMPTS_AT_ONCE = 16
 """of made pairs"""
@@ -204,36 +204,36 @@ DECODE = 1900.0
 
 def grpo_work(name: str, cfg: Grpo) -> Work:
     """Flow-GRPO draws whole trajectories and learns from the stochastic steps of each."""
-    pictures, guided = cfg.prompts * cfg.group, 2 if cfg.sampler.guidance != 1.0 else 1
-    walk = cfg.walk
-    first = cfg.prompts if walk.shared_noise else pictures  # rows up to the window's first step, it included
-    learned = (first + pictures * (walk.window - 1)) * guided
-    asked = learned if cfg.beta > 0.0 else 0
-    before = (walk.within - walk.window) / 2 + 1  # steps, the mean over the window's places
-    drawn = round((first * before + pictures * (cfg.sampler.steps - before)) * guided)
-    shared = f", of the first one a group, as they share it: {learned // guided}" if walk.shared_noise else ""
+    images, guided = cfg.prompts * cfg.group, 2 if cfg.sampler.guidance != 1.0 else 1
+    exploration = cfg.exploration
+    first = cfg.prompts if exploration.shared_noise else images  # rows up to the window's first step, it included
+    learned = (first + images * (exploration.window - 1)) * guided
+    requested = learned if cfg.beta > 0.0 else 0
+    before = (exploration.within - exploration.window) / 2 + 1  # steps, the mean over the window's places
+    samples = round((first * before + images * (cfg.sampler.steps - before)) * guided)
+    shared = f", of the first one a group, as they share it: {learned // guided}" if exploration.shared_noise else ""
     words = (
-        f"{name}: {cfg.prompts} prompts x {cfg.group} pictures = {pictures} a rollout and card; drawn in "
+        f"{name}: {cfg.prompts} prompts x {cfg.group} pictures = {images} a rollout and card; drawn in "
         f"{cfg.sampler.steps} steps{' with guidance (twice the work)' if guided == 2 else ''}",
-        f"learned from: {walk.window} stochastic steps of each = {pictures * walk.window}{shared}"
+        f"learned from: {exploration.window} stochastic steps of each = {images * exploration.window}{shared}"
         + (" rows, and as many without a prompt" if guided == 2 else "")
-        + (", each also asked of the reference" if asked else ""),
+        + (", each also asked of the reference" if requested else ""),
     )
-    passes = walk.window * pictures / cfg.micro
+    passes = exploration.window * images / cfg.micro
     micro = cfg.micro * guided
-    return Work("Flow-GRPO", learned, drawn + asked, micro, cfg.beta > 0.0, words, cfg.steps, passes)
+    return Work("Flow-GRPO", learned, samples + requested, micro, cfg.beta > 0.0, words, cfg.steps, passes)
 
 
 def forward_work(name: str, cfg: Forward) -> Work:
-    """Algorithms on finished pictures draw whole trajectories and learn from pictures at a few noise levels."""
-    pictures, guided = cfg.prompts * cfg.group, 2 if cfg.sampler.guidance != 1.0 else 1
-    each, asked, anchored = cfg.passes()
+    """Algorithms on finished images draw whole trajectories and learn from images at a few noise levels."""
+    images, guided = cfg.prompts * cfg.group, 2 if cfg.sampler.guidance != 1.0 else 1
+    each, requested, with_kl = cfg.passes()
     learned, micro = cfg.prompts * each * cfg.levels, cfg.micro // cfg.group * each
     words = (
-        f"{name}: {cfg.prompts} prompts x {cfg.group} pictures = {pictures} a rollout and card; drawn in "
+        f"{name}: {cfg.prompts} prompts x {cfg.group} pictures = {images} a rollout and card; drawn in "
         f"{cfg.sampler.steps} steps{' with guidance (twice the work)' if guided == 2 else ''}",
         f"learned from: {each} of a prompt at {cfg.levels} noise level(s) = {learned}"
-        + (f", asked {asked} time(s) without learning" if asked else ""),
+        + (f", asked {requested} time(s) without learning" if requested else ""),
     )
-    drawn = pictures * cfg.sampler.steps * guided
-    return Work(type(cfg).__name__, learned, drawn + asked * learned, micro, anchored, words, cfg.steps)
+    samples = images * cfg.sampler.steps * guided
+    return Work(type(cfg).__name__, learned, samples + requested * learned, micro, with_kl, words, cfg.steps)

@@ -30,7 +30,7 @@ def lines(name: str, micro: Pass, accounts: Sequence[Account], chosen: Account) 
         times = seconds(one.need, one.setup, work)
         mark = " <" if one is chosen else ""
         between = f"{max(times.values()):.3g} to {sum(times.values()):.3g}"
-        fits, host = "yes" if one.fits else "no", host_gb(one.need, one.setup, one.beside)
+        fits, host = "yes" if one.fits else "no", host_gb(one.need, one.setup, one.extras)
         yield f"{one.setup.label:24}{one.total:10.3g}{fits:>6}{host:12.3g}{between:>24}{mark}"
     yield ""
     yield from part_lines(chosen)
@@ -47,8 +47,8 @@ def batch_lines(micro: Pass, chosen: Account) -> Iterator[str]:
         f"{setup.gpus * work.trained} samples, {setup.gpus * work.trained * micro.tokens:,} tokens that are learned "
         "from"
     )
-    if work.drawn:
-        yield f"           and {setup.gpus * work.drawn} samples that only go forward"
+    if work.sampled:
+        yield f"           and {setup.gpus * work.sampled} samples that only go forward"
     yield f"the run:   {work.updates:,} updates, {work.updates * setup.gpus * work.trained:,} samples"
 
 
@@ -67,14 +67,14 @@ def part_lines(chosen: Account) -> Iterator[str]:
     peak = card.bf16_tflops if setup.bf16 else card.fp32_tflops
     yield f"  {'work of an update':22}{flops(chosen.need, setup, work) / 1e12:10.4g} TFLOP a card"
     times = seconds(chosen.need, setup, work)
-    told = {
+    texts = {
         "products": f"at {setup.share:.0%} of {peak:g} TFLOP/s (data sheet)",
         "exchange": f"between cards at {card.link_gb_s:g} GB/s",
         "host": f"to and in host memory at {card.host_gb_s:g} GB/s",
     }
     for part, value in times.items():
         if value:
-            yield f"  {part:22}{value:10.4g} s, {told[part]}"
+            yield f"  {part:22}{value:10.4g} s, {texts[part]}"
     low, high = max(times.values()), sum(times.values())
     yield f"  {'an update':22}{low:10.4g} s if all overlaps, {high:.4g} s if nothing does"
     yield f"  {'the run':22}{low * work.updates / 3600:10.4g} to {high * work.updates / 3600:.4g} hours"

@@ -1,6 +1,6 @@
-"""A working campaign for whoever has none: pictures that a run drew, or a handful that our own renderer draws now.
+"""A working campaign for whoever has none: images that a run drew, or a handful that our own renderer draws now.
 
-Both are pairs of makers on the same prompts. A run's evaluation also says what two recognisers read in its pictures,
+Both are pairs of makers on the same prompts. A run's evaluation also says what two recognisers read in its images,
 which a campaign can show beside the prompt when it is told to.
 """
 
@@ -19,7 +19,7 @@ from experiments.record.results import MAIN, read_result
 from preference_data.campaign import campaigns
 from preference_data.campaign.campaign_settings import CampaignSettings
 from preference_data.campaign.campaigns import Item
-from preference_data.campaign.sources import Found, finished, keep
+from preference_data.campaign.sources import SourceImage, finished, keep
 from preference_data.records import ImageRef, Prompt, Provenance
 from preference_data.store import accounts, facts
 from preference_data.store.facts import Reading
@@ -54,7 +54,7 @@ def prepare(store: Store, run: Path) -> Opened:
 
 
 def first_campaign(store: Store, run: Path) -> tuple[str, int]:
-    """Open a campaign of the run's pictures, or of drawn ones when there is no such run; its name and its items."""
+    """Open a campaign of the run's images, or of drawn ones when there is no such run; its name and its items."""
     if (run / "run.json").exists():
         items, read = of_run(store, run)
         name = f"stages of {run.resolve().name}"
@@ -70,27 +70,27 @@ def first_campaign(store: Store, run: Path) -> tuple[str, int]:
 
 
 def of_run(store: Store, run: Path) -> tuple[list[Item], list[Reading]]:
-    """Pairs of the run's stages on evaluation prompts, a random choice of them, and what was read in the pictures.
+    """Pairs of the run's stages on evaluation prompts, a random choice of them, and what was read in the images.
 
-    Raises ValueError when no two stages kept pictures of one prompt.
+    Raises ValueError when no two stages kept images of one prompt.
     """
     result = read_result(run)
-    there: dict[str, list[tuple[Found, tuple[str | None, ...]]]] = {}
+    there: dict[str, list[tuple[SourceImage, tuple[str | None, ...]]]] = {}
     for stage in result.evaluated:
         evaluation = stage.evaluation(MAIN)
         last = max((int(row.get("step") or 0) for row in stage.run.metrics), default=0)
-        for place, row in enumerate(evaluation.rows if evaluation else ()):
+        for index, row in enumerate(evaluation.rows if evaluation else ()):
             if row.picture is not None and row.picture.exists():
-                made = Provenance(f"{result.name}/{stage.name}", MAIN, place, 0, 0.0, str(stage.run.folder), last)
-                found = Found(row.prompt, row.picture, made, finished(stage.name, last))
+                made = Provenance(f"{result.name}/{stage.name}", MAIN, index, 0, 0.0, str(stage.run.folder), last)
+                results = SourceImage(row.prompt, row.picture, made, finished(stage.name, last))
                 judged = ((row.read, row.exact), (row.judge_read, row.judge_exact))
                 read_of = tuple(None if math.isnan(exact) else text for text, exact in judged)
-                there.setdefault(row.prompt, []).append((found, read_of))
-    couples = [two for _, drawn in sorted(there.items()) for two in itertools.combinations(drawn, 2)]
+                there.setdefault(row.prompt, []).append((results, read_of))
+    couples = [two for _, samples in sorted(there.items()) for two in itertools.combinations(samples, 2)]
     items: list[Item] = []
     read: dict[tuple[str, str], Reading] = {}
     for two in random.Random(0).sample(couples, len(couples)):
-        refs = tuple(keep(found, store.pictures) for found, _ in two)
+        refs = tuple(keep(results, store.images) for results, _ in two)
         if refs[0].sha256 != refs[1].sha256:
             items.append(Item(Prompt.from_text(two[0][0].prompt), refs, labels=tuple(f.label for f, _ in two)))
             for ref, (_, texts) in zip(refs, two, strict=True):
@@ -108,10 +108,10 @@ def handful(store: Store) -> tuple[list[Item], list[Reading]]:
     """A few drawn words, each right, with a wrong letter or in another colour; what is in them is known."""
     items: list[Item] = []
     read: list[Reading] = []
-    for number, (caption, pictures) in enumerate(drawn()):
+    for number, (caption, images) in enumerate(rendered_scenes()):
         refs = []
-        for (name, word), content in pictures:
-            sha, width, height = store.pictures.add(content, f"drawn word {number}")
+        for (name, word), content in images:
+            sha, width, height = store.images.add(content, f"drawn word {number}")
             made = Provenance(name, "", number, 0, 0.0, "drawn", 0)
             refs.append(ImageRef(sha, f"drawn/{number}", width, height, made))
             read.append(Reading(sha, "drawn", word))
@@ -119,27 +119,27 @@ def handful(store: Store) -> tuple[list[Item], list[Reading]]:
     return items, read
 
 
-def drawn() -> Iterator[tuple[str, list[tuple[tuple[str, str], bytes]]]]:
-    """(caption, two of ((maker, word in the picture), PNG)) for every drawn scene."""
+def rendered_scenes() -> Iterator[tuple[str, list[tuple[tuple[str, str], bytes]]]]:
+    """(caption, two of ((maker, word in the image), PNG)) for every drawn scene."""
     from dataclasses import replace
 
     import numpy as np
     from PIL import Image
 
-    from base_model.data.rendered_text import VOWELS, draw, scene
+    from base_model.data.rendered_text import VOWELS, render, scene
 
     rng = np.random.default_rng(0)
     for number in range(HANDFUL):
-        asked = scene(rng, 4, heldout=True)
-        letter = int(rng.integers(len(asked.word)))
-        other = str(rng.choice([v for v in VOWELS if v != asked.word[letter]]))
-        slip = asked.word[:letter] + other + asked.word[letter + 1 :]
-        careless = replace(asked, word=slip) if number % 3 else replace(asked, size="small", column="left")
-        pictures = []
-        for maker, shown in (("careful", asked), ("careless", careless)):
-            image = Image.fromarray(np.ascontiguousarray(draw(shown).transpose(1, 2, 0)))
+        requested = scene(rng, 4, heldout=True)
+        letter = int(rng.integers(len(requested.word)))
+        other = str(rng.choice([v for v in VOWELS if v != requested.word[letter]]))
+        slip = requested.word[:letter] + other + requested.word[letter + 1 :]
+        careless = replace(requested, word=slip) if number % 3 else replace(requested, size="small", column="left")
+        images = []
+        for maker, shown in (("careful", requested), ("careless", careless)):
+            image = Image.fromarray(np.ascontiguousarray(render(shown).transpose(1, 2, 0)))
             content = io.BytesIO()
             image.resize((image.width * 4, image.height * 4), Image.Resampling.LANCZOS).save(content, "PNG")
-            pictures.append(((maker, shown.word), content.getvalue()))
-        if pictures[0][1] != pictures[1][1]:
-            yield asked.caption, pictures
+            images.append(((maker, shown.word), content.getvalue()))
+        if images[0][1] != images[1][1]:
+            yield requested.caption, images

@@ -1,8 +1,8 @@
 """Preferences that people gave, put where training looks for them: pairs.jsonl, or comparisons.jsonl for algorithms
-that know ties, the pictures, and their latents if kept.
+that know ties, the images, and their latents if kept.
 
-Latents are kept beside the pictures that `glyphlab campaign create --prompts` draws (see
-experiments/preferences/from_scores.py why they matter); other pictures are encoded.
+Latents are kept beside the images that `glyphlab campaign create --prompts` draws (see
+experiments/preferences/from_scores.py why they matter); other images are encoded.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from preference_data.records import ImageRef, PreferencePair
 Answer = Comparison | PreferencePair
 
 FROM_STORE = "store:"
-KEPT = "latents"
-"""Folder of latents in the store's folder of pictures: SHA256.safetensors with one tensor, x0."""
+LATENTS_FOLDER = "latents"
+"""Folder of latents in the store's folder of images: SHA256.safetensors with one tensor, x0."""
 
 
-def install(experiment: Experiment, source: str, place: str, folder: Path) -> Path:
+def install(experiment: Experiment, source: str, location: str, folder: Path) -> Path:
     """Write `folder`/pairs.jsonl, or comparisons.jsonl where ties are known, and the images: of a file or of
     "store:CAMPAIGN". What is there is kept.
 
@@ -44,7 +44,7 @@ def install(experiment: Experiment, source: str, place: str, folder: Path) -> Pa
     target = folder / (COMPARISONS if ties else PAIRS)
     if target.exists():
         return target
-    answers, latents = (of_store if source.startswith(FROM_STORE) else of_file)(source, place, ties)
+    answers, latents = (of_store if source.startswith(FROM_STORE) else of_file)(source, location, ties)
     if not answers:
         raise ValueError(f"{source} holds no {'answer' if ties else 'pair'}")
     refs = {ref.sha256: ref for one in answers for ref in sides(one)}
@@ -55,11 +55,11 @@ def install(experiment: Experiment, source: str, place: str, folder: Path) -> Pa
     return target
 
 
-def of_store(source: str, place: str, ties: bool) -> tuple[Sequence[Answer], Path]:
+def of_store(source: str, location: str, ties: bool) -> tuple[Sequence[Answer], Path]:
     """Read the answers of "store:CAMPAIGN", and say the folder of the latents of its images."""
-    store, name = open_store(place, Path("pictures") if "://" in place else None), source.removeprefix(FROM_STORE)
+    store, name = open_store(location, Path("pictures") if "://" in location else None), source.removeprefix(FROM_STORE)
     try:
-        latents = store.pictures.root / KEPT
+        latents = store.images.root / LATENTS_FOLDER
         if not ties:
             return decided_pairs(store, name), latents
         return judgements.compared(judgements.of_items(store, store.operator, name), f"human:{name}"), latents
@@ -71,7 +71,7 @@ def of_file(source: str, _: str, ties: bool) -> tuple[Sequence[Answer], Path]:
     """Read the answers of a file, with paths from here, and say the folder of latents beside it."""
     file = Path(source)
     answers: Sequence[Answer] = comparisons.load(file) if ties else pairs.load(file)
-    return [moved(one, lambda ref: str(file.parent / ref.path)) for one in answers], file.parent / KEPT
+    return [moved(one, lambda ref: str(file.parent / ref.path)) for one in answers], file.parent / LATENTS_FOLDER
 
 
 def sides(one: Answer) -> tuple[ImageRef, ImageRef]:
@@ -88,20 +88,20 @@ def moved(one: Answer, path: Callable[[ImageRef], str]) -> Answer:
 
 
 def keep_latent(root: Path, sha256: str, x0: object) -> None:
-    """Remember what a picture was decoded from."""
+    """Remember what an image was decoded from."""
     from safetensors.torch import save_file
 
-    (root / KEPT).mkdir(parents=True, exist_ok=True)
-    save_file({"x0": x0}, root / KEPT / f"{sha256}.safetensors")  # type: ignore[dict-item]
+    (root / LATENTS_FOLDER).mkdir(parents=True, exist_ok=True)
+    save_file({"x0": x0}, root / LATENTS_FOLDER / f"{sha256}.safetensors")  # type: ignore[dict-item]
 
 
-def _keep_latents(kept: Path, hashes: list[str], folder: Path) -> None:
+def _keep_latents(path: Path, hashes: list[str], folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    found = {sha: load_file(kept / f"{sha}.safetensors")["x0"] for sha in hashes
-             if (kept / f"{sha}.safetensors").exists()}  # fmt: skip
-    if found:
-        save_file(found, folder / LATENTS)
+    table = {sha: load_file(path / f"{sha}.safetensors")["x0"] for sha in hashes
+             if (path / f"{sha}.safetensors").exists()}  # fmt: skip
+    if table:
+        save_file(table, folder / LATENTS)
 
 
 def _copy(ref: ImageRef, folder: Path) -> None:
@@ -109,8 +109,8 @@ def _copy(ref: ImageRef, folder: Path) -> None:
         source = existing(Path(ref.path))
     except FileNotFoundError:
         raise FileNotFoundError(f"the picture {ref.path} of a pair is not there") from None
-    place = folder / "pictures" / f"{ref.sha256}.png"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    fresh = place.with_name(f".{place.name}")
+    path = folder / "pictures" / f"{ref.sha256}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}")
     shutil.copyfile(source, fresh)
-    os.replace(fresh, place)
+    os.replace(fresh, path)

@@ -1,11 +1,11 @@
-"""Machine-made preferences: draw several pictures a prompt, score them, keep the best and the worst.
+"""Machine-made preferences: draw several images a prompt, score them, keep the best and the worst.
 
 A stage folder gets pairs.jsonl, pictures/<sha256>.png for both sides of every pair, and the latents that they were
 decoded from. Every chunk of prompts is kept in a part of its own until all are
 there; interrupted, only what no part holds is drawn again.
 
-Latents are kept because the model is to learn from what it did: encoding a drawn picture gives other latents than the
-ones it was drawn from, and pairs made of those taught the encoder's view (experiments/reports). Pictures without kept
+Latents are kept because the model is to learn from what it did: encoding a drawn image gives other latents than the
+ones it was drawn from, and pairs made of those taught the encoder's view (experiments/reports). Images without kept
 latents, such as annotated ones from elsewhere, are encoded.
 """
 
@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from alignment.dpo import Pairs
-from alignment.trajectory import drawn_noise, walked
+from alignment.trajectory import all_noise, explore
 from base_model.engine.engine_files import layout_of, read_one, write_one_by_one
 from base_model.interface import FlowModel
 from base_model.sample import at_once, pixels
@@ -45,7 +45,7 @@ PARTS, SCORES = "pairs_parts", "scores.json"
 
 
 def make_pairs(
-    model: FlowModel, plan: PairPlan, folder: Path, judge: ScorerPool, bar: Progress, origin: str = "",
+    model: FlowModel, plan: PairPlan, folder: Path, scorer: ScorerPool, bar: Progress, origin: str = "",
     rank: int = 0, ranks: int = 1, barrier: Callable[[], None] = lambda: None,
 ) -> Path:  # fmt: skip
     """Write `folder`/pairs.jsonl unless it is there. Raises ValueError when no prompt gave a pair.
@@ -60,7 +60,7 @@ def make_pairs(
     if done:
         return target
     prompts = make_prompts(plan.prompts)
-    mark = {"plan": repr(plan), "judge": judge.name, "origin": origin}
+    mark = {"plan": repr(plan), "judge": scorer.name, "origin": origin}
     parts = [folder / PARTS / f"{first:06d}" for first in range(0, len(prompts), CHUNK)]
     missing = [chunk for chunk, part in enumerate(parts) if not _is_whole(part, mark)]
     barrier()  # nobody may write a part before all have listed what is missing
@@ -68,16 +68,16 @@ def make_pairs(
     for turn in range(0, len(missing), ranks):  # all barrier after each, so nobody waits longer than for a chunk
         for chunk in missing[turn : turn + ranks][rank : rank + 1]:
             first = chunk * CHUNK
-            few = prompts[first : first + CHUNK]
-            x0, images = draw_group(model, few, plan, first)
-            members = [p for p in few for _ in range(plan.group)]
-            waiting.append((first, few, x0, images, judge.submit(members, images)))
+            batch = prompts[first : first + CHUNK]
+            x0, images = sample_group(model, batch, plan, first)
+            members = [p for p in batch for _ in range(plan.group)]
+            waiting.append((first, batch, x0, images, scorer.submit(members, images)))
             bar.note(f"pairs: {min(first + CHUNK, len(prompts))} of {len(prompts)} prompts drawn")
         while len(waiting) > 1:  # the judge works on one chunk while the next is drawn
-            _write_part(plan, folder, judge, mark, *waiting.pop(0))
+            _write_part(plan, folder, scorer, mark, *waiting.pop(0))
         barrier()
     for one in waiting:
-        _write_part(plan, folder, judge, mark, *one)
+        _write_part(plan, folder, scorer, mark, *one)
     barrier()
     if rank == 0:
         _merge(plan, folder, parts, len(prompts))
@@ -95,97 +95,101 @@ def _is_whole(part: Path, mark: dict[str, str]) -> bool:
 
 
 def _write_part(
-    plan: PairPlan, folder: Path, judge: ScorerPool, mark: dict[str, str],
-    first: int, few: list[Prompt], x0: torch.Tensor, images: np.ndarray, scores: Future[Scores],
+    plan: PairPlan, folder: Path, scorer: ScorerPool, mark: dict[str, str],
+    first: int, batch: list[Prompt], x0: torch.Tensor, images: np.ndarray, scores: Future[Scores],
 ) -> None:  # fmt: skip
-    """Keep the pairs of one chunk with their pictures and latents. The scores come last and say that it is whole."""
+    """Keep the pairs of one chunk with their images and latents. The scores come last and say that it is whole."""
     part = folder / PARTS / f"{first:06d}"
     part.mkdir(parents=True, exist_ok=True)
     (part / SCORES).unlink(missing_ok=True)
-    score_PG = scores.result().value_B.reshape(len(few), plan.group)
+    score_PG = scores.result().value_B.reshape(len(batch), plan.group)
     refs_PG = [
         [reference(images[i], plan, folder, first * plan.group + i) for i in range(k, k + plan.group)]
         for k in range(0, len(images), plan.group)
     ]
-    kept = machine.best_and_worst(
-        few, score_PG, refs_PG, source=judge.name, min_margin=plan.min_margin, per_prompt=plan.per_prompt
+    pairs = machine.best_and_worst(
+        batch, score_PG, refs_PG, source=scorer.name, min_margin=plan.min_margin, per_prompt=plan.per_prompt
     )
-    shas = {r.sha256 for pair in kept for r in (pair.chosen, pair.rejected)}
+    shas = {r.sha256 for pair in pairs for r in (pair.chosen, pair.rejected)}
     latents = {}
     for latent, image in zip(x0, images, strict=True):
         if (sha := pixel_hash(image)) in shas:
             write_png(folder / "pictures" / f"{sha}.png", image)
             latents[sha] = latent.clone()
     save_file(latents, part / LATENTS)
-    machine.save(kept, part / PAIRS)
+    machine.save(pairs, part / PAIRS)
     write_json(part / SCORES, mark | {"scores": score_PG.tolist()})
 
 
 def _merge(plan: PairPlan, folder: Path, parts: list[Path], prompts: int) -> None:
     """Put the parts together, in the order of their prompts, and delete them. The pairs are written last."""
-    found, scores_PG = [], []
-    places: dict[str, Path] = {}  # where a latent lies: all together may be more than the memory holds
+    results, scores_PG = [], []
+    indices: dict[str, Path] = {}  # where a latent lies: all together may be more than the memory holds
     layout: dict[str, torch.Tensor] = {}
     for part in parts:
         scores_PG.extend(json.loads((part / SCORES).read_text())["scores"])
-        found.extend(machine.load(part / PAIRS))
+        results.extend(machine.load(part / PAIRS))
         own = layout_of(part / LATENTS)
         layout.update(own)
-        places.update(dict.fromkeys(own, part / LATENTS))
+        indices.update(dict.fromkeys(own, part / LATENTS))
     counts = machine.summary(scores_PG, min_margin=plan.min_margin)
-    if not found:
+    if not results:
         raise ValueError(f"none of {prompts} prompts gave a pair ({counts}): the model's pictures all score alike")
     write_json(folder / "pairs_summary.json", vars(counts))
-    write_one_by_one(folder / LATENTS, layout, lambda sha: read_one(places[sha], sha), writes=True)
-    machine.save(found, folder / PAIRS)
+    write_one_by_one(folder / LATENTS, layout, lambda sha: read_one(indices[sha], sha), writes=True)
+    machine.save(results, folder / PAIRS)
     shutil.rmtree(folder / PARTS)
 
 
-def draw_group(model: FlowModel, prompts: list[Prompt], plan: PairPlan, first: int) -> tuple[torch.Tensor, np.ndarray]:
-    """Latents [len(prompts) * group, S, C] and their uint8 pictures, a prompt's side by side. `first` seeds them."""
-    texts, walk, G = [p.text for p in prompts], plan.walk, plan.group
-    noise = drawn_noise(model, len(texts), G, walk, generator(plan.seed, first // CHUNK, 0, "rollout 0"))
-    start = walk.start(plan.seed, first // CHUNK)
-    few = max(1, at_once(noise[0].shape[1], len(texts) * G) // G)
+def sample_group(
+    model: FlowModel, prompts: list[Prompt], plan: PairPlan, first: int
+) -> tuple[torch.Tensor, np.ndarray]:
+    """Latents [len(prompts) * group, S, C] and their uint8 images, a prompt's side by side. `first` seeds them."""
+    texts, exploration, G = [p.text for p in prompts], plan.exploration, plan.group
+    noise = all_noise(model, len(texts), G, exploration, generator(plan.seed, first // CHUNK, 0, "rollout 0"))
+    start = exploration.start(plan.seed, first // CHUNK)
+    batch = max(1, at_once(noise[0].shape[1], len(texts) * G) // G)
     latents, images = [], []
-    for rows in (slice(i, i + few) for i in range(0, len(texts), few)):  # the noise is that of all, whatever the parts
+    for rows in (
+        slice(i, i + batch) for i in range(0, len(texts), batch)
+    ):  # the noise is that of all, whatever the parts
         own = [x.unflatten(0, (len(texts), -1))[rows].flatten(0, 1) for x in noise]
-        x0 = walked(model, texts[rows], G, plan.sampler, walk, start, own).x0_BSC
+        x0 = explore(model, texts[rows], G, plan.sampler, exploration, start, own).x0_BSC
         images.append(pixels(model, x0))
         latents.append(x0.cpu())  # all wait for their scores, so they wait where there is room
     return torch.cat(latents), np.concatenate(images)
 
 
-def reference(image: np.ndarray, plan: PairPlan, folder: Path, place: int) -> ImageRef:
-    """The record of a picture; `place` is its place among all pictures that were drawn."""
+def reference(image: np.ndarray, plan: PairPlan, folder: Path, index: int) -> ImageRef:
+    """The record of an image; `place` is its place among all images that were drawn."""
     sha, sampler = pixel_hash(image), plan.sampler
     made = Provenance(
         model=folder.name, revision="", seed=plan.seed, steps=sampler.steps, guidance=sampler.guidance,
-        run=str(folder), step=place,
+        run=str(folder), step=index,
     )  # fmt: skip
     return ImageRef(sha, f"pictures/{sha}.png", image.shape[2], image.shape[1], made)
 
 
 def load_pairs(model: FlowModel, folder: Path) -> Pairs:
-    """The pairs of a folder in latent space: the kept latents where there are, the encoded pictures elsewhere."""
+    """The pairs of a folder in latent space: the kept latents where there are, the encoded images elsewhere."""
     pairs = machine.load(folder / PAIRS)
     both = latents_of(model, folder, [p.chosen for p in pairs] + [p.rejected for p in pairs])
     return Pairs(both[: len(pairs)], both[len(pairs) :], tuple(p.prompt.text for p in pairs))
 
 
 def latents_of(model: FlowModel, folder: Path, refs: Sequence[ImageRef]) -> torch.Tensor:
-    """[len(refs), S, C] in host memory: kept latents where there are, encoded pictures elsewhere."""
-    kept = load_file(folder / LATENTS) if (folder / LATENTS).exists() else {}
-    for few in (refs[i : i + 64] for i in range(0, len(refs), 64)):
-        if unknown := [ref for ref in few if ref.sha256 not in kept]:
+    """[len(refs), S, C] in host memory: kept latents where there are, encoded images elsewhere."""
+    latents = load_file(folder / LATENTS) if (folder / LATENTS).exists() else {}
+    for batch in (refs[i : i + 64] for i in range(0, len(refs), 64)):
+        if unknown := [ref for ref in batch if ref.sha256 not in latents]:
             _check_sizes(unknown)
-            pictures = np.stack([read_png(folder / ref.path) for ref in unknown])
-            encoded = model.encode_pixels(torch.from_numpy(pictures).float() / 255.0).cpu()
-            kept.update((ref.sha256, latent) for ref, latent in zip(unknown, encoded, strict=True))
-    return torch.stack([kept[ref.sha256] for ref in refs])
+            images = np.stack([read_png(folder / ref.path) for ref in unknown])
+            encoded = model.encode_pixels(torch.from_numpy(images).float() / 255.0).cpu()
+            latents.update((ref.sha256, latent) for ref, latent in zip(unknown, encoded, strict=True))
+    return torch.stack([latents[ref.sha256] for ref in refs])
 
 
 def _check_sizes(refs: list[ImageRef]) -> None:
-    """Raises ValueError when pictures that are to be encoded together differ in size."""
+    """Raises ValueError when images that are to be encoded together differ in size."""
     if len(sizes := {(ref.width, ref.height) for ref in refs}) > 1:
         raise ValueError(f"the pairs' pictures have the sizes {sorted(sizes)}; DPO here needs one size, the model's")

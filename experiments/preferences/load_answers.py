@@ -21,7 +21,7 @@ from preference_data.comparisons import TIES, Comparison
 COMPARISONS = "comparisons.jsonl"
 
 VERDICTS = {"left": (True, False), "right": (False, True), "both_good": (True, True), "both_bad": (False, False)}
-"""Whether the left and the right picture are good, by the answer; a plain tie calls neither of them anything."""
+"""Whether the left and the right image are good, by the answer; a plain tie calls neither of them anything."""
 
 
 def has_answers(folder: Path) -> bool:
@@ -33,19 +33,19 @@ def load(folder: Path) -> list[Comparison]:
 
 
 def load_answers(model: FlowModel, folder: Path) -> Answers:
-    """The better picture first. Raises ValueError as `latents_of` and `comparisons.load` do."""
-    found = load(folder)
-    ordered = [(c.right, c.left) if c.outcome == "right" else (c.left, c.right) for c in found]
+    """The better image first. Raises ValueError as `latents_of` and `comparisons.load` do."""
+    answers = load(folder)
+    ordered = [(c.right, c.left) if c.outcome == "right" else (c.left, c.right) for c in answers]
     both = latents_of(model, folder, [first for first, _ in ordered] + [second for _, second in ordered])
-    margins = [math.nan if c.strength is None else c.strength for c in found]
+    margins = [math.nan if c.strength is None else c.strength for c in answers]
     return Answers(
-        both[: len(found)], both[len(found) :], tuple(c.prompt.text for c in found),
-        torch.tensor([c.outcome in TIES for c in found]), torch.tensor(margins),
+        both[: len(answers)], both[len(answers) :], tuple(c.prompt.text for c in answers),
+        torch.tensor([c.outcome in TIES for c in answers]), torch.tensor(margins),
     )  # fmt: skip
 
 
 def load_verdicts(model: FlowModel, folder: Path) -> Verdicts:
-    """Every picture that an answer calls good or bad, once an answer. Raises ValueError when there is none."""
+    """Every image that an answer calls good or bad, once an answer. Raises ValueError when there is none."""
     judged = [
         (ref, good, c.prompt.text)
         for c in load(folder)

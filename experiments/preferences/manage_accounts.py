@@ -67,27 +67,27 @@ def people(file: Path, out: Path) -> list[tuple[str, str]]:
     header, rows = read_csv(file)
     if "name" not in header or set(header) - {"name", "role"}:
         raise ValueError(f"{file} has the columns {header}; it needs name, and may have role")
-    found: list[tuple[str, str]] = []
+    results: list[tuple[str, str]] = []
     for number, row in rows:
         name, role = row["name"].strip(), (row.get("role") or "annotator").strip()
         try:
             accounts.check_name(name)
             role = named_role(role)
-            if name in dict(found):
+            if name in dict(results):
                 raise ValueError(f"{name!r} stands in the file twice")
         except ValueError as error:
             raise ValueError(f"{file} line {number}: {error}") from error
-        found.append((name, role))
-    if not found:
+        results.append((name, role))
+    if not results:
         raise ValueError(f"{file} names nobody")
-    return found
+    return results
 
 
-def add_many(store: Store, found: Sequence[tuple[str, str]], out: Path) -> list[str]:
+def add_many(store: Store, results: Sequence[tuple[str, str]], out: Path) -> list[str]:
     """Make accounts with passwords of their own, all or none, and write the passwords to a file of mode 600."""
-    for name, _ in found:
+    for name, _ in results:
         accounts.check_new(store, store.operator, name)
-    made = [(name, role, secrets.token_urlsafe(12)) for name, role in found]
+    made = [(name, role, secrets.token_urlsafe(12)) for name, role in results]
     out.parent.mkdir(parents=True, exist_ok=True)
     with open(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -107,9 +107,9 @@ def change(store: Store, name: str, role: str | None, password: bool, active: bo
 
 def lines(store: Store) -> list[str]:
     """All accounts, one a line."""
-    found = accounts.listed(store, store.operator)
+    rows = accounts.listed(store, store.operator)
     return [
-        f"{a.id:4} {role_word(a.role):11} {a.pseudonym:12} {a.name}{'' if a.active else ' (closed)'}" for a in found
+        f"{a.id:4} {role_word(a.role):11} {a.pseudonym:12} {a.name}{'' if a.active else ' (closed)'}" for a in rows
     ] or ["no account yet"]
 
 

@@ -22,27 +22,27 @@ from preference_data.store.store import Store
 SAMPLER = Sampler(steps=10)
 
 
-def draw(
+def sample_items(
     store: Store, prompts: Sequence[Prompt], models: Sequence[tuple[str, FlowModel, str]], seed: int, copies: int
 ) -> list[Item]:
     """Items that compare each model, (name, model, run), with every other; one model with itself.
 
-    `copies` pictures a prompt and model. Their latents are kept in the store's folder.
+    `copies` images a prompt and model. Their latents are kept in the store's folder.
     """
-    drawn = {
-        (name, place): _pictures(store, model, name, run, prompt, seed + place, copies)
+    samples = {
+        (name, index): _images(store, model, name, run, prompt, seed + index, copies)
         for name, model, run in models
-        for place, prompt in enumerate(prompts)
+        for index, prompt in enumerate(prompts)
     }
     items = []
-    for place, prompt in enumerate(prompts):
+    for index, prompt in enumerate(prompts):
         if len(models) == 1:
-            couples = list(itertools.combinations(drawn[models[0][0], place], 2))
+            couples = list(itertools.combinations(samples[models[0][0], index], 2))
         else:
             couples = [
                 couple
                 for (a, *_), (b, *_) in itertools.combinations(models, 2)
-                for couple in zip(drawn[a, place], drawn[b, place], strict=True)
+                for couple in zip(samples[a, index], samples[b, index], strict=True)
             ]
         items += [
             Item(prompt, couple, labels=tuple(_label(ref) for ref in couple))
@@ -58,7 +58,7 @@ def _label(ref: ImageRef) -> str:
     return finished(made.model, made.step) if (Path(made.run) / "metrics.jsonl").exists() else made.model
 
 
-def _pictures(
+def _images(
     store: Store, model: FlowModel, name: str, run: str, prompt: Prompt, seed: int, copies: int
 ) -> list[ImageRef]:
     chunks = generate_chunks(model, prompted(model, [prompt.text] * copies), fixed_noise(model, copies, seed), SAMPLER)
@@ -66,8 +66,8 @@ def _pictures(
     for latent, image in ((x, image) for _, x0, images in chunks for x, image in zip(x0, images, strict=True)):
         content = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(content, format="PNG")
-        sha, width, height = store.pictures.add(content.getvalue(), f"a picture by {name}")
-        keep_latent(store.pictures.root, sha, latent.clone())
+        sha, width, height = store.images.add(content.getvalue(), f"a picture by {name}")
+        keep_latent(store.images.root, sha, latent.clone())
         made = Provenance(name, "", seed, SAMPLER.steps, SAMPLER.guidance, run, last)
-        refs.append(ImageRef(sha, str(store.pictures.path(sha)), width, height, made))
+        refs.append(ImageRef(sha, str(store.images.path(sha)), width, height, made))
     return refs

@@ -1,6 +1,6 @@
 """Campaigns and exchanges from the command line: the store's functions, and what they did as lines of text.
 
-Loads no model, except where pictures of a prompt file have to be drawn.
+Loads no model, except where images of a prompt file have to be drawn.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from preference_data.store.staging import Staged
 from preference_data.store.store import Store, exists
 
 MAKERS = 8
-"""Makers of pictures that a line names."""
+"""Makers of images that a line names."""
 STORE = "annotations"
 """The folder of the store when none is named."""
 
 
-def open_store(place: str, pictures: Path | None, make: bool = False) -> Store:
+def open_store(location: str, images: Path | None, make: bool = False) -> Store:
     """The store at a folder or a postgresql:// URL. Raises ValueError when none is there and none is to be made."""
-    if not make and not exists(place):
-        shown = make_url(place).render_as_string() if "://" in place else place  # without a password
+    if not make and not exists(location):
+        shown = make_url(location).render_as_string() if "://" in location else location  # without a password
         raise ValueError(
             f"there is no store at {shown}; name one with --store, or make one with: glyphlab campaign create"
         )
-    return Store.open(place, pictures)
+    return Store.open(location, images)
 
 
 def create(
@@ -55,34 +55,34 @@ def create(
     return lines
 
 
-def draw_items(store: Store, file: Path, models: Sequence[Path], seed: int, per_model: int) -> list[Item]:
-    """Draw pictures of every prompt of a file with each model, from the same noise, and compare them.
+def sample_items(store: Store, file: Path, models: Sequence[Path], seed: int, per_model: int) -> list[Item]:
+    """Draw images of every prompt of a file with each model, from the same noise, and compare them.
 
-    The latents are kept beside the pictures, for DPO. Raises ValueError unless there are two models, or one with at
-    least two pictures a prompt.
+    The latents are kept beside the images, for DPO. Raises ValueError unless there are two models, or one with at
+    least two images a prompt.
     """
     from base_model.devices import best_device
     from base_model.files.weights import load_model
     from experiments.evaluation.sample_run import model_folder
-    from experiments.preferences.model_items import draw
+    from experiments.preferences.model_items import sample_items
     from preference_data.prompts import PromptSet
 
     if len(models) * per_model < 2:
         raise ValueError("one picture of a prompt compares with nothing; name two models, or more pictures a prompt")
     prompts = list(PromptSet.load(file))
-    return draw(
+    return sample_items(
         store, prompts, [(m.name, load_model(model_folder(m), best_device()), str(m)) for m in models], seed, per_model
     )
 
 
 def list_lines(store: Store) -> list[str]:
     """All campaigns, one a line."""
-    found = campaigns.listed(store, store.operator)
-    return [f"{c.id:4} {c.state:7} {c.settings.kind:10} {c.name}" for c in found] or ["no campaign yet"]
+    rows = campaigns.listed(store, store.operator)
+    return [f"{c.id:4} {c.state:7} {c.settings.kind:10} {c.name}" for c in rows] or ["no campaign yet"]
 
 
 def status_lines(store: Store, name: str) -> list[str]:
-    """How far a campaign is, how far people agree, whom to look at and who makes the better pictures."""
+    """How far a campaign is, how far people agree, whom to look at and who makes the better images."""
     seen = campaign_progress.overview(store, store.operator, name)
     lines = [f"{seen.campaign.name}: {seen.campaign.state}, {seen.answers} answers by {seen.annotators} people, "
              f"{seen.wanted} wanted, {seen.held} held, {seen.skipped} set aside"]  # fmt: skip
@@ -107,12 +107,12 @@ def status_lines(store: Store, name: str) -> list[str]:
 def export_lines(store: Store, name: str, out: Path, kind: str, rows: str, ties: str) -> list[str]:
     """Write a campaign's answers (or its items' outcomes) in a format."""
     of = judgements.of_answers if rows == "answers" else judgements.of_items
-    done = export.write(of(store, store.operator, name), out, kind, store.pictures, ties)
+    done = export.write(of(store, store.operator, name), out, kind, store.images, ties)
     lines = [f"written: {out}, {done.rows} judgements as {kind}"]
     if done.dropped:
         lines.append(f"{done.dropped} ties left out")
-    if done.aside:
-        lines.append(f"ties set aside: {done.aside}")
+    if done.excluded:
+        lines.append(f"ties set aside: {done.excluded}")
     return lines
 
 
@@ -123,42 +123,42 @@ def import_lines(store: Store, file: Path, kind: str, name: str, options: incomi
     anything is read.
     """
     campaigns.check_new(store, store.operator, name)
-    with Staged(store.pictures) as staged:
-        found = incoming.read_rows(file, kind, staged, options)
-        made = importing.store_judgements(store, store.operator, name, found.judgements, str(file), staged)
-    lines = [f"campaign {made.name}: {len(found.judgements)} judgements from {file}"]
-    if found.passed:
-        lines.append(f"{found.passed} rows judge nothing and were passed over: skips, and rows without an answer")
-    if found.left_out:
-        lines.append(f"{len({number for number, _ in found.left_out})} malformed rows were left out:")
-        lines += [f"  {line}" for line in incoming.problem_lines(found.left_out, found.unit)]
+    with Staged(store.images) as staged:
+        rows = incoming.read_rows(file, kind, staged, options)
+        made = importing.store_judgements(store, store.operator, name, rows.judgements, str(file), staged)
+    lines = [f"campaign {made.name}: {len(rows.judgements)} judgements from {file}"]
+    if rows.passed:
+        lines.append(f"{rows.passed} rows judge nothing and were passed over: skips, and rows without an answer")
+    if rows.left_out:
+        lines.append(f"{len({number for number, _ in rows.left_out})} malformed rows were left out:")
+        lines += [f"  {line}" for line in incoming.problem_lines(rows.left_out, rows.unit)]
     return lines
 
 
-def fields_of(given: Sequence[str]) -> dict[str, str]:
+def fields_of(settings: Sequence[str]) -> dict[str, str]:
     """{our name: the file's name} of OURS=THEIRS. Raises ValueError for anything else."""
-    found = {}
-    for one in given:
+    table = {}
+    for one in settings:
         ours, equals, theirs = one.partition("=")
-        if not (equals and ours and theirs) or ours in found:
+        if not (equals and ours and theirs) or ours in table:
             raise ValueError(f"--fields {one}: write OURS=THEIRS, each of our names once, such as left=image1")
-        found[ours] = theirs
-    return found
+        table[ours] = theirs
+    return table
 
 
 def decided_pairs(store: Store, name: str) -> list[PreferencePair]:
     """What a campaign's settled items say, for training. Raises ValueError when none is decided."""
-    found = judgements.training_pairs(judgements.of_items(store, store.operator, name), f"human:{name}")
-    if not found:
+    result = judgements.training_pairs(judgements.of_items(store, store.operator, name), f"human:{name}")
+    if not result:
         raise ValueError(f"no item of the campaign {name!r} is decided, so there is nothing to learn from; "
                          "collect more answers, or settle its adjudication queue")  # fmt: skip
-    return found
+    return result
 
 
 def known_items(store: Store, items: Sequence[Item], gold: Path | None, attention: float, seed: int) -> list[Item]:
     """What a campaign checks its annotators with: the gold items of a file, and spoilt copies of its work."""
-    given = checks.gold(gold, store.pictures) if gold is not None else []
-    return given + checks.attention(items, store.pictures, attention, seed)
+    values = checks.gold(gold, store.images) if gold is not None else []
+    return values + checks.attention(items, store.images, attention, seed)
 
 
 def source_items(
@@ -171,7 +171,7 @@ def source_items(
         raise ValueError("name one source: folders (of pictures or of runs), --disagreements FILE, or --prompts FILE "
                          "with --models RUN RUN")  # fmt: skip
     if disagreements is not None:
-        return sources.from_disagreements(disagreements, store.pictures), str(disagreements)
+        return sources.from_disagreements(disagreements, store.images), str(disagreements)
     if prompts is not None:
-        return draw_items(store, prompts, models, seed, per_prompt), str(prompts)
-    return sources.from_folders(list(folders), store.pictures, per_prompt), ", ".join(map(str, folders))
+        return sample_items(store, prompts, models, seed, per_prompt), str(prompts)
+    return sources.from_folders(list(folders), store.images, per_prompt), ", ".join(map(str, folders))

@@ -29,13 +29,13 @@ from experiments.experiment import THREADS, EvaluationPlan, Experiment, laid_out
 from experiments.progress import Progress
 from experiments.quickstart.peak_memory import PeakMemory
 from experiments.quickstart.report_notes import write_notes
-from experiments.quickstart.side_process import Beside
+from experiments.quickstart.side_process import SideProcess
 from experiments.record.record import RunRecord, write_json
 from experiments.report.report import write_report
 from experiments.training.runner import run
 from rewards.parse import named_reward
 from rewards.serving.workers import ScorerPool
-from rewards.text.ocr import Ocr, OcrJudge
+from rewards.text.ocr import Ocr, OcrGold
 
 Chain = tuple[tuple[str, Experiment, str], ...]
 
@@ -84,15 +84,15 @@ def quickstart(folder: Path, chain: Chain = CHAIN, plan: EvaluationPlan = nano.e
 def run_chain(folder: Path, chain: Chain, plan: EvaluationPlan) -> None:
     """Every stage in order, while the other process judges and trains the control."""
     bar = Progress(expected_seconds(chain))
-    with Beside(partial(work_beside, chain, plan), folder) as beside:
+    with SideProcess(partial(side_work, chain, plan), folder) as side:
         for name, experiment, parent in chain:
             if name != CONTROL:
                 train_stage(replace(experiment, name=name), folder / name, folder / parent if parent else None, bar)
-                beside.check()
+                side.check()
         left = [name for name, _, _ in chain if name != "decoder" and not is_judged(folder / name, plan)]
         with bar.stage("control and judges", len(left)):
             while left:
-                done = beside.wait(1.0)
+                done = side.wait(1.0)
                 judged = [name for name in left if is_judged(folder / name, plan)]
                 bar.advance(len(judged), {})
                 left = [name for name in left if name not in judged]
@@ -110,12 +110,12 @@ def train_stage(experiment: Experiment, folder: Path, parent: Path | None, bar: 
         run(experiment, folder, parent, reward, bar)
 
 
-def work_beside(chain: Chain, plan: EvaluationPlan, folder: Path) -> None:
+def side_work(chain: Chain, plan: EvaluationPlan, folder: Path) -> None:
     """Judge every stage when it is finished; the control is trained here first, as soon as its parent is there."""
     torch.set_num_threads(THREADS)
-    with open(os.devnull, "w") as nowhere, ScorerPool(Ocr(), 1) as reward, ScorerPool(OcrJudge(), 1) as judge:
+    with open(os.devnull, "w") as nowhere, ScorerPool(Ocr(), 1) as reward, ScorerPool(OcrGold(), 1) as scorer:
         silent = Progress({}, nowhere)
-        for name, experiment, parent in sorted(chain, key=lambda stage: order_beside(stage[0], chain)):
+        for name, experiment, parent in sorted(chain, key=lambda stage: side_order(stage[0], chain)):
             if name == CONTROL:
                 wait_for(folder / parent)
                 run(replace(experiment, name=name), folder / name, folder / parent, reward, silent)
@@ -123,10 +123,10 @@ def work_beside(chain: Chain, plan: EvaluationPlan, folder: Path) -> None:
                 wait_for(folder / name)
             if name != "decoder" and not is_judged(folder / name, plan):
                 model = load_model(folder / name / "model", best_device())
-                evaluate(model, plan, folder / name / "evaluation", reward, judge, silent)
+                evaluate(model, plan, folder / name / "evaluation", reward, scorer, silent)
 
 
-def order_beside(name: str, chain: Chain) -> float:
+def side_order(name: str, chain: Chain) -> float:
     """The control comes right after the stage that it starts from."""
     names = [stage for stage, _, _ in chain]
     parents = {stage: parent for stage, _, parent in chain}

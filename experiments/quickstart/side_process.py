@@ -35,13 +35,13 @@ def _work(work: Callable[[Path], None], folder: Path) -> None:
         work(folder)
 
 
-class Beside:
+class SideProcess:
     """Runs `work(folder)`, a function of a module, while it is open; leaving it early interrupts the work."""
 
     def __init__(self, work: Callable[[Path], None], folder: Path) -> None:
         self._process = multiprocessing.get_context("spawn").Process(target=_work, args=(work, folder))
 
-    def __enter__(self) -> Beside:
+    def __enter__(self) -> SideProcess:
         self._process.start()
         return self
 

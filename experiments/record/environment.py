@@ -15,7 +15,7 @@ PACKAGES = (
     "glyphlab", "torch", "numpy", "pillow", "safetensors", "matplotlib", "onnxruntime", "paddleocr", "rapidocr",
     "rapidocr-onnxruntime", "deepspeed", "diffusers", "transformers",
 )  # fmt: skip
-"""Whose versions can change a number or a picture."""
+"""Whose versions can change a number or an image."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 """Environment variables that change the order of sums, and with it the last bits."""
 

@@ -5,7 +5,7 @@
          prompts to the tails of a t distribution (Hesterberg 2015, section 4); below `FEW` prompts, of which there are
          too few different resamples, Student's interval
 
-Prompts are resampled, never pictures: two pictures of one prompt are not independent. A prompt that could not be judged
+Prompts are resampled, never images: two images of one prompt are not independent. A prompt that could not be judged
 (NaN) is left out, in a paired comparison when either side lacks it; `unjudged` says how many that were.
 
 Shapes: P prompts.
@@ -23,7 +23,7 @@ from preference_data.statistics.shares import quantile_t
 
 CHUNK = 2**20
 """Resampled values held at a time."""
-FEW = 20
+MIN_PROMPTS = 20
 """Prompts from which on (2) resamples."""
 
 
@@ -64,7 +64,7 @@ def _resampled(values: np.ndarray, seed: int, n: int, level: float) -> tuple[flo
     from scipy.special import ndtr
 
     limits = student(values, level)
-    if len(values) < FEW or math.isnan(limits[0]):
+    if len(values) < MIN_PROMPTS or math.isnan(limits[0]):
         return limits
     freedom = len(values) - 1
     reach = quantile_t(0.5 + level / 2.0, freedom)

@@ -44,9 +44,15 @@ MOVED_MODULES = {
 }
 """Modules whose classes and functions may stand in the run.json of an older version, with where they are now."""
 
-MOVED_CLASSES: dict[str, str] = {}
+MOVED_CLASSES: dict[str, str] = {
+    "alignment.trajectory.Walk": "alignment.trajectory.Exploration",
+}
 """Classes and functions with another name today, as dotted paths of today's modules."""
-MOVED_FIELDS: dict[str, str] = {}
+MOVED_FIELDS: dict[str, str] = {
+    "walk": "exploration",
+    "wall": "grid_images",
+    "judge_minutes": "scorer_minutes",
+}
 """Settings with another name today; a name means the same in every class of settings."""
 
 

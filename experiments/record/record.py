@@ -2,8 +2,8 @@
 
     run.json        settings, command, environment, git revision, status, times
     metrics.jsonl   one line an update: {"step": 0, "seconds": 1.25, "loss": 0.7, ...}
-    monitors.jsonl  one line a look at the held-out prompts, with its alarms; monitors/ has their pictures
-    samples/        pictures with an index.json that says what each should show
+    monitors.jsonl  one line a look at the held-out prompts, with its alarms; monitors/ has their images
+    samples/        images with an index.json that says what each should show
 
 A JSON file is replaced whole or not at all. A process that is killed leaves at most half a line at the end of
 metrics.jsonl, which readers pass over and the next writer removes; of its time at most `TICK` seconds are lost.
@@ -51,7 +51,7 @@ RESERVED = ("step", "seconds")
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture that a run kept."""
+    """An image that a run kept."""
 
     step: int
     """the update after which it was drawn"""
@@ -269,7 +269,7 @@ class RunRecord:
             raise ValueError(f"metrics cannot be named {', '.join(taken)}: every line has its own; rename them")
         self._append(METRICS, {"step": step, "seconds": round(self.seconds, 3), **plain(metrics)})
 
-    def look(self, step: int, line: Mapping[str, Any]) -> None:
+    def check(self, step: int, line: Mapping[str, Any]) -> None:
         """Append one line to monitors.jsonl: what was seen after update `step` (-1: before the first)."""
         self._append(MONITORS, {"step": step, "seconds": round(self.seconds, 3), **plain(line)})
 
@@ -294,11 +294,11 @@ class RunRecord:
         self._close()
         for name in (METRICS, MONITORS):
             if (path := self.folder / name).exists():
-                kept = [line for line in _read_lines(path) if (line["step"] or 0) < step]
-                write_bytes(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept).encode())
-        for picture in (self.folder / EVIDENCE).glob("step_*.png"):
-            if int(picture.name.split("_")[1]) >= step:
-                picture.unlink()
+                lines = [line for line in _read_lines(path) if (line["step"] or 0) < step]
+                write_bytes(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
+        for image in (self.folder / EVIDENCE).glob("step_*.png"):
+            if int(image.name.split("_")[1]) >= step:
+                image.unlink()
         index = self.folder / SAMPLES / "index.json"
         if index.exists():
             rows = json.loads(index.read_text(encoding="utf-8"))
@@ -310,9 +310,9 @@ class RunRecord:
     def samples(
         self, step: int, images_B3HW: np.ndarray, captions: Sequence[str], readings: Sequence[str] | None = None
     ) -> None:
-        """Keep pictures (uint8, or float in [0, 1]) drawn after update `step`; those kept at it before are replaced.
+        """Keep images (uint8, or float in [0, 1]) drawn after update `step`; those kept at it before are replaced.
 
-        Raises ValueError when pictures, captions and readings are not equally many.
+        Raises ValueError when images, captions and readings are not equally many.
         """
         read: Sequence[str | None] = [None] * len(captions) if readings is None else readings
         if not len(images_B3HW) == len(captions) == len(read):

@@ -66,7 +66,7 @@ class Evaluation:
     judge_exact: float
     judge_ned: float
     diversity: float
-    """mean root-mean-square pixel distance between pictures of one prompt"""
+    """mean root-mean-square pixel distance between images of one prompt"""
     prompts: int
     unjudged: int
 
@@ -127,7 +127,7 @@ def read_result(folder: Path) -> Result:
     run = read_run(folder)
     summary = _json(folder / "summary.json", {})
     inner = [path.parent for path in sorted(folder.glob("*/run.json"))]
-    stages = [read_stage(place, summary.get("stages", {}).get(place.name, {})) for place in inner]
+    stages = [read_stage(index, summary.get("stages", {}).get(index.name, {})) for index in inner]
     named = list(summary.get("stages", {}))
     stages.sort(key=lambda s: (named.index(s.name) if s.name in named else -1, s.run.started))
     if run.metrics or not stages:
@@ -203,13 +203,13 @@ def _interval(entry: Mapping[str, Any], name: str) -> Interval:
 
 
 def _row(row: Mapping[str, Any], folder: Path) -> Row:
-    picture = folder / row["picture"] if row.get("picture") else None
-    if picture is not None and not picture.resolve().is_relative_to(folder.resolve()):
+    image = folder / row["picture"] if row.get("picture") else None
+    if image is not None and not image.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{folder}: the picture {row['picture']!r} lies outside of the evaluation's folder")
     numbers = {name: _number(row.get(name)) for name in ("ned", "exact", "judge_ned", "judge_exact")}
     return Row(
         str(row["prompt"]), str(row["target"]), numbers["ned"], numbers["exact"], str(row.get("read") or ""),
-        numbers["judge_ned"], numbers["judge_exact"], str(row.get("judge_read") or ""), picture,
+        numbers["judge_ned"], numbers["judge_exact"], str(row.get("judge_read") or ""), image,
     )  # fmt: skip
 
 

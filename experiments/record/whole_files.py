@@ -84,7 +84,7 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def write_png(path: Path, image_3HW: np.ndarray) -> None:
-    """Write a picture: uint8, or float in [0, 1]. Raises ValueError when the shape is not 3 x H x W."""
+    """Write an image: uint8, or float in [0, 1]. Raises ValueError when the shape is not 3 x H x W."""
     if image_3HW.ndim != 3 or image_3HW.shape[0] != 3:
         raise ValueError(f"{path}: a picture has shape 3 x height x width, this has {image_3HW.shape}")
     pixels = np.ascontiguousarray(to_uint8(image_3HW).transpose(1, 2, 0))
@@ -95,5 +95,5 @@ def write_png(path: Path, image_3HW: np.ndarray) -> None:
 
 
 def read_png(path: Path) -> np.ndarray:
-    """uint8 [3, H, W], as `read_image` shows it. Raises FileNotFoundError, or ValueError when it is no picture."""
+    """uint8 [3, H, W], as `read_image` shows it. Raises FileNotFoundError, or ValueError when it is no image."""
     return read_image(path).transpose(2, 0, 1).copy()

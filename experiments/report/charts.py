@@ -1,6 +1,6 @@
 """Charts as inline SVG: no script, no file, no network. Colours come from the page's CSS, so both themes work.
 
-Every chart says in words what it shows (`aria-label` and `<title>`), because a picture alone is no text.
+Every chart says in words what it shows (`aria-label` and `<title>`), because an image alone is no text.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     step = next(power * m for m in (1.0, 2.0, 2.5, 5.0, 10.0, 20.0) if (high - low) / (power * m) <= most)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
-    places = 2 - math.floor(math.log10(step))  # as many as a step has digits
-    return [round(i * step, places) for i in range(first, last + 1)]
+    indices = 2 - math.floor(math.log10(step))  # as many as a step has digits
+    return [round(i * step, indices) for i in range(first, last + 1)]
 
 
 def padded(low: float, high: float, share: float = 0.06) -> tuple[float, float]:
@@ -124,7 +124,7 @@ class Frame:
         self._width, self._height = width, height
         self._left, self._right, self._top, self._bottom = 44.0, width - 8.0, 8.0, height - 20.0
 
-    def place(self, point: Point) -> Point:
+    def to_pixels(self, point: Point) -> Point:
         """Where a point is drawn."""
         x, y = point
         return (
@@ -137,12 +137,12 @@ class Frame:
         size = f'viewBox="0 0 {self._width} {self._height}"'
         parts = [f'<svg class="chart" {size} role="img" aria-label="{escape(title)}">']
         for tick in ticks(self._y, self._y_high, 4):
-            y = self.place((self._x, tick))[1]
+            y = self.to_pixels((self._x, tick))[1]
             parts.append(f'<line class="grid" x1="{self._left}" x2="{self._right}" y1="{y:.1f}" y2="{y:.1f}"/>')
             label = f'<text class="tick" x="{self._left - 6}" y="{y + 3.5:.1f}" text-anchor="end">{short(tick)}</text>'
             parts.append(label)
         for tick in ticks(self._x, self._x_high, 4):
-            x, y = self.place((tick, self._y))[0], self._height - 5
+            x, y = self.to_pixels((tick, self._y))[0], self._height - 5
             parts.append(f'<text class="tick" x="{x:.1f}" y="{y}" text-anchor="middle">{short(tick)}</text>')
         return "".join([*parts, *inside, "</svg>"])
 
@@ -156,10 +156,10 @@ def line_chart(title: str, curves: Sequence[Curve], width: int = 300, height: in
     frame = Frame([x for x, _ in everything], shown, width, height)
     parts = []
     for curve in curves:
-        few, mean = thin(curve.points), thin(smooth(curve.points))
+        batch, mean = thin(curve.points), thin(smooth(curve.points))
         label = f"<title>{escape(curve.name)}</title>"
-        parts.append(f'<path class="raw {curve.ink}" d="{path([frame.place(p) for p in few])}"/>')
-        parts.append(f'<path class="mean {curve.ink}" d="{path([frame.place(p) for p in mean])}">{label}</path>')
+        parts.append(f'<path class="raw {curve.ink}" d="{path([frame.to_pixels(p) for p in batch])}"/>')
+        parts.append(f'<path class="mean {curve.ink}" d="{path([frame.to_pixels(p) for p in mean])}">{label}</path>')
     return frame.svg(title, parts)
 
 
@@ -169,10 +169,10 @@ def band_chart(title: str, bands: Sequence[Band], width: int = 460, height: int 
     frame = Frame([x for band in bands for x in band.x], ys, width, height)
     areas, lines = [], []
     for band in bands:
-        there = [frame.place(p) for p in zip(band.x, band.high, strict=True)]
-        back = [frame.place(p) for p in zip(band.x, band.low, strict=True)][::-1]
+        there = [frame.to_pixels(p) for p in zip(band.x, band.high, strict=True)]
+        back = [frame.to_pixels(p) for p in zip(band.x, band.low, strict=True)][::-1]
         areas.append(f'<path class="band {band.ink}" d="{path([*there, *back])}Z"/>')
-        line = path([frame.place(p) for p in zip(band.x, band.y, strict=True)])
+        line = path([frame.to_pixels(p) for p in zip(band.x, band.y, strict=True)])
         lines.append(f'<path class="mean {band.ink}" d="{line}"><title>{escape(band.name)}</title></path>')
     return frame.svg(title, [*areas, *lines])
 
@@ -185,7 +185,7 @@ def interval_row(
     Rows of the same scale and size stack into one plot.
     """
 
-    def place(value: float) -> float:
+    def index(value: float) -> float:
         return 8.0 + (min(max(value, low), high) - low) / (high - low) * (width - 16.0)
 
     show = signed if zero else number
@@ -196,19 +196,19 @@ def interval_row(
         f'aria-label="{words}">',
         f"<title>{words}</title>",
     ]
-    parts += [f'<line class="grid" x1="{place(t):.1f}" x2="{place(t):.1f}" y1="{-BEYOND}" y2="{height + BEYOND}"/>'
+    parts += [f'<line class="grid" x1="{index(t):.1f}" x2="{index(t):.1f}" y1="{-BEYOND}" y2="{height + BEYOND}"/>'
               for t in ticks(low, high, 5)]  # fmt: skip
     if zero:
         parts.append(
-            f'<line class="zero" x1="{place(0.0):.1f}" x2="{place(0.0):.1f}" y1="{-BEYOND}" y2="{height + BEYOND}"/>'
+            f'<line class="zero" x1="{index(0.0):.1f}" x2="{index(0.0):.1f}" y1="{-BEYOND}" y2="{height + BEYOND}"/>'
         )
     if math.isfinite(interval.value):
         if math.isfinite(interval.low) and math.isfinite(interval.high):
-            a, b = place(interval.low), place(interval.high)
+            a, b = index(interval.low), index(interval.high)
             parts.append(f'<line class="whisker {ink}" x1="{a:.1f}" x2="{b:.1f}" y1="{middle}" y2="{middle}"/>')
             parts += [f'<line class="whisker {ink}" x1="{x:.1f}" x2="{x:.1f}" y1="{middle - 4}" y2="{middle + 4}"/>'
                       for x in (a, b)]  # fmt: skip
-        parts.append(f'<circle class="dot {ink}" cx="{place(interval.value):.1f}" cy="{middle}" r="4.5"/>')
+        parts.append(f'<circle class="dot {ink}" cx="{index(interval.value):.1f}" cy="{middle}" r="4.5"/>')
     return "".join([*parts, "</svg>"])
 
 

@@ -23,7 +23,7 @@ SECTIONS = {
 
 
 def page(report: Mapping[str, Any], folder: Path) -> str:
-    """The whole document. `folder` is where relative paths of pictures start; a missing picture leaves a note."""
+    """The whole document. `folder` is where relative paths of images start; a missing image leaves a note."""
     inks = {name: f"ink-{(i + 2) % INKS}" for i, name in enumerate(report["rewards"])}
     sections = [
         ("Which reward for what", uses(report)),

@@ -44,8 +44,10 @@ def pictured(result: Result) -> list[tuple[str, list[Column]]]:
     """Every setting, and the stages that kept images of it, with their rows by prompt."""
     grids = []
     for name in result.settings:
-        found = [(stage, stage.evaluation(name)) for stage in result.stages]
-        columns = [(s, e, {r.prompt: r for r in e.rows}) for s, e in found if e and any(row.picture for row in e.rows)]
+        results = [(stage, stage.evaluation(name)) for stage in result.stages]
+        columns = [
+            (s, e, {r.prompt: r for r in e.rows}) for s, e in results if e and any(row.picture for row in e.rows)
+        ]
         if columns:
             grids.append((name, columns))
     return grids

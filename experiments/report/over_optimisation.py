@@ -31,29 +31,29 @@ MEASURES = {
 """Measures in the order in which they are shown; a name may go on after a slash."""
 
 
-def verdict(looks: Sequence[Mapping[str, Any]]) -> str:
+def verdict(checks: Sequence[Mapping[str, Any]]) -> str:
     """One sentence: the first alarm, and what the gold reward had lost by then; or that there was none."""
-    first = next((look for look in looks if look["alarms"]), None)
-    count = len(looks) - 1
+    first = next((check for check in checks if check["alarms"]), None)
+    count = len(checks) - 1
     if first is None:
         return f"No rule was broken in {count} look{'s' if count != 1 else ''}."
     named = ", ".join(f"“{alarm['rule']}”" for alarm in first["alarms"])
     lost = [
-        f"{name} had changed by {signed(value - looks[0][name])}"
+        f"{name} had changed by {signed(value - checks[0][name])}"
         for name, value in first.items()
-        if name.startswith("gold/") and value is not None and looks[0].get(name) is not None
+        if name.startswith("gold/") and value is not None and checks[0].get(name) is not None
     ]
     ended = " Training was stopped there." if first.get("stopped") else ""
     ended += f" Beta was raised to {short(first['beta'])}." if "beta" in first else ""
     return f"First broken after update {first['step']}: {named}; {', '.join(lost)}.{ended}"
 
 
-def broken_rules(looks: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, Mapping[str, Any]]]]:
+def broken_rules(checks: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, Mapping[str, Any]]]]:
     """Every rule that was broken, with the updates and the alarms."""
     broken: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
-    for look in looks:
-        for alarm in look["alarms"]:
-            broken.setdefault(alarm["rule"], []).append((look["step"], alarm))
+    for check in checks:
+        for alarm in check["alarms"]:
+            broken.setdefault(alarm["rule"], []).append((check["step"], alarm))
     return broken
 
 
@@ -62,14 +62,18 @@ def evidence_file(folder: Path, name: str) -> Path:
     return folder / EVIDENCE / Path(name).name
 
 
-def measures(looks: Sequence[Mapping[str, Any]], ink: str) -> list[Figure]:
+def measures(checks: Sequence[Mapping[str, Any]], ink: str) -> list[Figure]:
     """Every measure by update; -1 is before the first."""
-    present = [name for name in dict.fromkeys(n for look in looks for n in look) if name.partition("/")[0] in MEASURES]
+    present = [
+        name for name in dict.fromkeys(n for check in checks for n in check) if name.partition("/")[0] in MEASURES
+    ]
     order = list(MEASURES)
     figures = []
     for name in sorted(present, key=lambda name: order.index(name.partition("/")[0])):
         points = tuple(
-            (float(look["step"]), math.nan if look[name] is None else look[name]) for look in looks if name in look
+            (float(check["step"]), math.nan if check[name] is None else check[name])
+            for check in checks
+            if name in check
         )
         if any(math.isfinite(y) for _, y in points):
             figures.append(figure(name, MEASURES[name.partition("/")[0]], points, ink))

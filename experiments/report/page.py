@@ -45,23 +45,23 @@ def environment() -> Environment:
     """Jinja's environment with the words and charts of every page."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    found = Environment(
+    templates = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    found.tests["finite"] = math.isfinite
-    found.filters |= {
+    templates.tests["finite"] = math.isfinite
+    templates.filters |= {
         "number": page_words.number, "signed": page_words.signed, "duration": page_words.duration,
         "stage": page_words.title, "in_sentence": page_words.in_sentence, "setting": page_words.setting,
         "verdict": page_words.verdict, "short": charts.short, "thousands": "{:,}".format,
         "sessions": tables.sessions, "json": lambda value: json.dumps(value, indent=1, ensure_ascii=False),
     }  # fmt: skip
-    found.globals |= {"span": page_words.span, "embedded": image_grids.embedded, "marks": image_grids.MARKS}
+    templates.globals |= {"span": page_words.span, "embedded": image_grids.embedded, "marks": image_grids.MARKS}
     for chart in (charts.interval_row, charts.interval_axis, charts.share_bar):
-        found.globals[chart.__name__] = _drawn(chart)
-    return found
+        templates.globals[chart.__name__] = _chart_html(chart)
+    return templates
 
 
-def _drawn(chart: Any) -> Any:
+def _chart_html(chart: Any) -> Any:
     """The chart as HTML that is not escaped again: it escapes the words inside itself."""
     return lambda *values, **options: Markup(chart(*values, **options))

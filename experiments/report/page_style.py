@@ -23,7 +23,7 @@ def ink_rules() -> str:
     return "\n".join(rules)
 
 
-def picture(charts: Sequence[tuple[str, str]], legend: Mapping[str, str], width: int = 460, height: int = 260) -> str:
+def chart_svg(charts: Sequence[tuple[str, str]], legend: Mapping[str, str], width: int = 460, height: int = 260) -> str:
     """Charts side by side as an SVG file of its own, on paper; `legend` has a colour class for each name."""
     per_row = max(len(charts) * width // 180, 1)
     rows = -(-len(legend) // per_row)

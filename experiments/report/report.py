@@ -142,12 +142,12 @@ def training(stage: Stage) -> str:
     for name in ("reward", "psnr", "loss"):
         values = [v for line in lines if (v := line.get(name)) is not None]
         if len(values) >= 10:
-            few = max(len(values) // 10, FEWEST)
-            first, last = values[:few], values[-few:]
-            start, end = sum(first) / few, sum(last) / few
+            batch = max(len(values) // 10, FEWEST)
+            first, last = values[:batch], values[-batch:]
+            start, end = sum(first) / batch, sum(last) / batch
             change = Interval(end - start, *welch_ci(first, last))
             return (
-                f"{text}; {name} went from {short(start)} to {short(end)}, means of the first and the last {few} "
+                f"{text}; {name} went from {short(start)} to {short(end)}, means of the first and the last {batch} "
                 f"updates{moved(change)}."
             )
     return f"{text}."
@@ -183,32 +183,32 @@ def curves(result: Result, colours: dict[str, str]) -> Iterator[StageCurves]:
 
 
 def stage_curves(stage: Stage, names: list[str], ink: str) -> StageCurves:
-    found = StageCurves(stage, [], [], [])
-    drawn: dict[tuple[float, ...], str] = {}
+    result = StageCurves(stage, [], [], [])
+    samples: dict[tuple[float, ...], str] = {}
     for group, members in grouped(names):
         figures = []
         for name in members:
             points = series(stage, name)
             values = {y for _, y in points if math.isfinite(y)}
             if len(values) == 1:
-                found.constant.append((name, f"was {short(values.pop())}", ""))
-            elif (same := drawn.setdefault(tuple(y for _, y in points), name)) != name:
-                found.constant.append((name, "was equal to", same))
+                result.constant.append((name, f"was {short(values.pop())}", ""))
+            elif (same := samples.setdefault(tuple(y for _, y in points), name)) != name:
+                result.constant.append((name, "was equal to", same))
             elif values:
                 figures.append(figure(name, METRICS.get(name, ""), points, ink))
         if group in OPEN_GROUPS:
-            found.shown.extend(figures)
+            result.shown.extend(figures)
         elif figures:
-            found.folded.append((group, figures))
-    return found
+            result.folded.append((group, figures))
+    return result
 
 
 def unchanged(lines: Sequence[Curve]) -> str:
     """What a metric was that never changed in any of the runs; "" when it changed in one."""
     values = [{y for _, y in line.points if math.isfinite(y)} for line in lines]
-    if not lines or any(len(found) != 1 for found in values):
+    if not lines or any(len(result) != 1 for result in values):
         return ""
-    (first, *others) = [short(found.pop()) for found in values]
+    (first, *others) = [short(result.pop()) for result in values]
     if all(other == first for other in others):
         return f"was {first}"
     each = ", ".join(f"{v} ({line.name})" for v, line in zip((first, *others), lines, strict=True))
@@ -270,8 +270,8 @@ def comparison_curves(results: Sequence[Result], names: Sequence[str], colours: 
         figures, constant = [], []
         for metric in metrics:
             lines = [Curve(name, points, ink) for s, name, ink in held if (points := series(s, metric))]
-            if said := unchanged(lines):
-                constant.append((metric, said, ""))
+            if sentence := unchanged(lines):
+                constant.append((metric, sentence, ""))
                 continue
             chart = Markup(line_chart(f"{metric} by update", lines))
             figures.append(Figure(metric, METRICS[metric], "", chart))

@@ -14,7 +14,7 @@ from experiments.report.reward_charts import axis, forest, grid, heat, known
 from experiments.report.reward_tables import named, percent, spread, table
 
 Report = Mapping[str, Any]
-NOT_RUN = "<p>No probe was run: the rewards were not loaded, or --probe-pictures was 0.</p>"
+NOT_RUN = "<p>No probe was run: the rewards were not loaded, or --probe-images was 0.</p>"
 
 
 def between(estimate: Mapping[str, Any]) -> str:
@@ -58,7 +58,7 @@ def probes(report: Report) -> str:
 
 
 def sight(report: Report, inks: Mapping[str, str]) -> str:
-    """Which cells of a wide picture move the score, and how small letters may be."""
+    """Which cells of a wide image move the score, and how small letters may be."""
     grids = []
     says = {r["reward"]: r for r in report["cost"]}
     for r in report["sight"]:
@@ -154,11 +154,11 @@ def bias(report: Report, inks: Mapping[str, str]) -> str:
 
 
 def best_of_n(report: Report, inks: Mapping[str, str]) -> str:
-    found = report["best_of_n"]
-    if not found:
+    rows = report["best_of_n"]
+    if not rows:
         return "<p>No prompt has two pictures with a gold value, so nothing can be chosen.</p>"
     figures, notes = [], []
-    for r in found["rewards"]:
+    for r in rows["rewards"]:
         points = r["points"]
         gold = tuple((known(p["distance"]), known(p["gold"]["value"])) for p in points)
         proxy = tuple((known(p["distance"]), known(p["proxy"])) for p in points)
@@ -174,9 +174,9 @@ def best_of_n(report: Report, inks: Mapping[str, str]) -> str:
         if r.get("peak_distance"):
             notes.append(f"{escape(r['reward'])} peaks at a distance of {known(r['peak_distance']):.1f}")
     bent = f" {'; '.join(notes)}." if notes else " No curve bends down beyond its interval."
-    size = found["rewards"][0]["points"][-1]["n"]
+    size = rows["rewards"][0]["points"][-1]["n"]
     note = (
-        f"What choosing by a reward gains, in standard deviations of the gold judge (<b>{escape(found['gold'])}</b>, "
+        f"What choosing by a reward gains, in standard deviations of the gold judge (<b>{escape(rows['gold'])}</b>, "
         f"coloured) "
         f"and of the reward itself (grey), by the distance from not choosing, the root of KL = ln n − (n − 1)/n; up "
         f"to n = "

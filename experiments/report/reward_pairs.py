@@ -1,4 +1,4 @@
-"""The gallery of a reward comparison: pairs on which rewards oppose people or each other, with their pictures
+"""The gallery of a reward comparison: pairs on which rewards oppose people or each other, with their images
 inside."""
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from preference_data.line_files import first_existing
 SHOWN = 24
 """Pairs on the page; the dashboard has more."""
 MOST = 320
-"""Pixels of the longer side of an embedded picture; smaller ones stay as they are."""
+"""Pixels of the longer side of an embedded image; smaller ones stay as they are."""
 
 
 def gallery(report: Mapping[str, Any], folder: Path) -> str:
@@ -49,19 +49,19 @@ def figure(item: Mapping[str, Any], folder: Path) -> str:
             f'class="n">{shown}</td></tr>'
         )
     asks = f"asks for {', '.join(escape(s) for s in item['spans'])} · " if item["spans"] else ""
-    pictures = "".join(
+    images = "".join(
         thumbnail(folder, item[f"{side}_path"], item[side], f"{side} picture", won)
         for side, won in (("left", item["people"] > 0), ("right", item["people"] < 0))
     )
     return (
         f"<figure><figcaption><b>{escape(item['prompt'])}</b><br>{asks}{escape(item['why'])} · people: {left:g} left, "
-        f'{tie:g} tie, {right:g} right</figcaption><div class="two">{pictures}</div>'
+        f'{tie:g} tie, {right:g} right</figcaption><div class="two">{images}</div>'
         f"<table>{''.join(rows)}</table></figure>"
     )
 
 
 def thumbnail(folder: Path, path: str, sha256: str, alt: str, won: bool) -> str:
-    """The picture as a data URI, at most `MOST` pixels; a note where it cannot be read."""
+    """The image as a data URI, at most `MOST` pixels; a note where it cannot be read."""
     try:
         small = Image.fromarray(read_image(first_existing(folder / path, folder / "pictures" / f"{sha256}.png")))
     except FileNotFoundError:

@@ -192,11 +192,11 @@ def _worst(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def ties(report: Report) -> str:
-    found = report["ties"]
-    if not found:
+    rows = report["ties"]
+    if not rows:
         return "<p>Nobody answered with a tie, so nothing can be said about them.</p>"
     body = []
-    for r in found["rewards"]:
+    for r in rows["rewards"]:
         three, size, bad = r["three_way"], r["tie_auc"], r["both_bad_auc"]
         body.append(
             f'<tr>{named(r["reward"])}<td class="n">{percent(three["value"])}{spread(three)}</td>'
@@ -206,9 +206,9 @@ def ties(report: Report) -> str:
         )
     head = [("", "Reward"), ("n", "Left, tie or right"), ("n", "Threshold"), ("n", "Tie AUC"), ("n", "Both-bad AUC")]
     note = (
-        f"{found['ties']:,} of {found['pairs']:,} pairs are ties, {found['both_bad']:,} of all are both bad. Always "
+        f"{rows['ties']:,} of {rows['pairs']:,} pairs are ties, {rows['both_bad']:,} of all are both bad. Always "
         f"giving "
-        f"the commonest answer is right in {percent(found['always_the_same_answer'])}. The threshold below which a "
+        f"the commonest answer is right in {percent(rows['always_the_same_answer'])}. The threshold below which a "
         f"gap is "
         "called a tie was tuned on the other half of the prompts (– : in a half, calling nothing a tie was best). "
         "<b>Tie "
@@ -234,21 +234,21 @@ def order(report: Report) -> str:
 
 
 def correlation(report: Report) -> str:
-    found = report["correlation"]
-    names = found["names"]
+    result = report["correlation"]
+    names = result["names"]
     parts = []
     for key, title in (("within", "Within a prompt: Kendall’s tau-b"), ("pooled", "Over all pictures: Spearman’s rho")):
         body = []
         for i, name in enumerate(names):
             cells = ""
             for j in range(len(names)):
-                value = known(found[key][i][j])
-                low = known(found["within_low"][i][j]) if key == "within" and i != j else math.nan
-                below = f"{low:.2f} to {known(found['within_high'][i][j]):.2f}" if math.isfinite(low) else ""
+                value = known(result[key][i][j])
+                low = known(result["within_low"][i][j]) if key == "within" and i != j else math.nan
+                below = f"{low:.2f} to {known(result['within_high'][i][j]):.2f}" if math.isfinite(low) else ""
                 cells += heat(value, 0.0, 1.0, signed(value, 2) if i != j else "1", below.replace("-", "−"))
             body.append(f"<tr>{named(name)}{cells}</tr>")
         parts.append(f"<h3>{title}</h3>{table([('', ''), *(('top', escape(n)) for n in names)], body)}")
-    rows = [r for r in found["partial"] if math.isfinite(known(r["with_people"]))]
+    rows = [r for r in result["partial"] if math.isfinite(known(r["with_people"]))]
     listed = "".join(
         f"<tr>{named(r['reward'])}<td>{escape(r['given'])}</td><td "
         f'class="n">{signed(known(r["with_people"]), 2)}</td></tr>'
@@ -262,18 +262,18 @@ def correlation(report: Report) -> str:
         if listed else ""
     )  # fmt: skip
     note = (
-        f"{found['pictures']:,} pictures of {found['prompts']:,} prompts; alike ones stand together. <b>people</b>: a "
+        f"{result['pictures']:,} pictures of {result['prompts']:,} prompts; alike ones stand together. <b>people</b>: a "  # noqa: E501
         "picture’s share of wins, which compares pictures of one prompt. – : a constant has no order."
     )
     return f'{"".join(parts)}<p class="note">{note}</p>{partial}'
 
 
 def win_rates(report: Report) -> str:
-    found = report["win_rates"]
-    if not found:
+    rows = report["win_rates"]
+    if not rows:
         return ""
-    models, parts = found["models"], []
-    for judge, rates in found["judges"].items():
+    models, parts = rows["models"], []
+    for scorer, rates in rows["judges"].items():
         body = []
         for i, model in enumerate(models):
             cells = "".join(
@@ -285,7 +285,7 @@ def win_rates(report: Report) -> str:
             body.append(f"<tr>{named(model)}{cells}</tr>")
         shown = table([("", "wins against"), *(("top", escape(m)) for m in models)], body)
         parts.append(
-            f"<details{' open' if judge == 'people' else ''}><summary>{escape(judge)}</summary>{shown}</details>"
+            f"<details{' open' if scorer == 'people' else ''}><summary>{escape(scorer)}</summary>{shown}</details>"
         )
     return ranks(report) + "".join(parts)
 
@@ -298,16 +298,16 @@ def ranks(report: Report) -> str:
     body = []
     for model in report["win_rates"]["models"]:
         cells = ""
-        for judge in board.values():
-            r = next((x for x in judge.get("ratings", []) if x["name"] == model), None)
+        for scorer in board.values():
+            r = next((x for x in scorer.get("ratings", []) if x["name"] == model), None)
             if r is None:
-                cells += f'<td class="n" title="{escape(judge.get("why", ""))}">no finite rating</td>'
+                cells += f'<td class="n" title="{escape(scorer.get("why", ""))}">no finite rating</td>'
                 continue
-            place = str(r["rank_low"]) if r["rank_low"] == r["rank_high"] else f"{r['rank_low']} to {r['rank_high']}"
+            index = str(r["rank_low"]) if r["rank_low"] == r["rank_high"] else f"{r['rank_low']} to {r['rank_high']}"
             span = f"{signed(known(r['low']), 2)} to {signed(known(r['high']), 2)}"
-            cells += f'<td class="n">{signed(known(r["rating"]), 2)}<small class="ci">{span}; rank {place}</small></td>'
+            cells += f'<td class="n">{signed(known(r["rating"]), 2)}<small class="ci">{span}; rank {index}</small></td>'
         body.append(f"<tr>{named(model)}{cells}</tr>")
-    head = [("", "Model"), *(("n", escape(judge)) for judge in board)]
+    head = [("", "Model"), *(("n", escape(scorer)) for scorer in board)]
     note = (
         "Ratings of Davidson’s model (Bradley and Terry’s where nothing ties), in log-odds around a mean of 0, "
         "clustered by prompt; ranks are those that a model can have at 95 %."

@@ -1,9 +1,9 @@
-"""Compare rewards on a file of answers: score the pictures, probe the rewards, and write one page, JSON and CSV.
+"""Compare rewards on a file of answers: score the images, probe the rewards, and write one page, JSON and CSV.
 
 OUT/comparison.html   for people: one file, nothing to fetch
 OUT/comparison.json   the same numbers, for the dashboard and for programs
 OUT/comparison.csv    every estimate with its interval, one a line
-OUT/scores.csv        every picture's scores
+OUT/scores.csv        every image's scores
 OUT/scores.sqlite     what need not be judged again
 """
 
@@ -29,14 +29,14 @@ from experiments.record.whole_files import read_png, write_bytes, write_json
 from experiments.report.comparison_page import page
 from experiments.reward_models.people_side import leaderboard, people
 from experiments.reward_models.score_book import BOOK, facts, is_anything_judged, key_of, score
-from experiments.reward_models.train_reward import check_those_here, looks_of, picture_file
+from experiments.reward_models.train_reward import check_those_here, path_of_image, perceptual_hashes
 from preference_data.comparisons import Comparison, load
 from preference_data.line_files import read_csv
 from rewards.comparison.checks import probes, visible_share
 from rewards.comparison.checks.hygiene import Seen
 from rewards.comparison.compare import Measured, compare
 from rewards.comparison.correlation import PEOPLE
-from rewards.comparison.score_table import Pairwise, Picture, build, pairs_of, pictures_of
+from rewards.comparison.score_table import Pairwise, PromptImage, build, images_of, pairs_of
 from rewards.learned.reward import HELD_OUT, learned_in, trained_on, training_of
 from rewards.parse import named_rewards
 from rewards.scores import Reward, Scorer
@@ -44,7 +44,7 @@ from rewards.serving.cache import ScoreFile, identity
 
 Say = Callable[[str], None]
 WIDE = (144, 256)
-"""Height and width of the drawn pictures by which it is found which part of a wide picture a reward sees."""
+"""Height and width of the drawn images by which it is found which part of a wide image a reward sees."""
 
 
 NO_REWARD = "there is no reward to compare; name some with --rewards, --scores or --judged"
@@ -64,8 +64,8 @@ class Plan:
     """answers of judges of pairs, as comparisons: the same pair with its sides exchanged is asked the other way
     round"""
     gold: str = PEOPLE
-    probe_pictures: int = 12
-    """own pictures that every probe changes; 0 = no probes at all"""
+    probe_images: int = 12
+    """own images that every probe changes; 0 = no probes at all"""
     seed: int = 0
     held_out: Path | None = None
     """answers of `pairs` that are compared, as train-reward writes them; None = where a reward was trained on `pairs`,
@@ -75,7 +75,7 @@ class Plan:
 def compare_rewards(plan: Plan, say: Say = lambda line: None) -> list[str]:
     """Do it all; what to tell the user. Raises ValueError or FileNotFoundError as its parts.
 
-    Where it fails before a picture was judged, it leaves no folder.
+    Where it fails before an image was judged, it leaves no folder.
     """
     if not (plan.rewards or plan.scores or plan.judged):
         raise ValueError(NO_REWARD)
@@ -89,14 +89,14 @@ def _compare_rewards(plan: Plan, say: Say) -> list[str]:
     rewards = named_rewards(plan.rewards) if plan.rewards else {}
     seen = {n: _training(r) for n, r in rewards.items() if learned_in(r)}
     comparisons = unseen(plan, comparisons, rewards, say)
-    pictures = pictures_of(comparisons)
+    images = images_of(comparisons)
     shown = [i for c in comparisons for i in (c.left, c.right)]
     if not rewards:
-        check_those_here(plan.pairs.parent, shown)  # given scores need no pictures, but facts and the page show them
-    looks = looks_of(plan.pairs.parent, shown) if rewards else {}
+        check_those_here(plan.pairs.parent, shown)  # given scores need no images, but facts and the page show them
+    checks = perceptual_hashes(plan.pairs.parent, shown) if rewards else {}
 
-    def find(picture: Picture) -> Path:
-        return picture_file(plan.pairs.parent, picture.image)
+    def find(image: PromptImage) -> Path:
+        return path_of_image(plan.pairs.parent, image.image)
 
     require_weights(rewards)
     scores: dict[str, np.ndarray] = {}
@@ -104,14 +104,14 @@ def _compare_rewards(plan: Plan, say: Say) -> list[str]:
     with ScoreFile(plan.out / BOOK) as book:
         for name, reward in rewards.items():
             opened = Opened.of(name, reward)
-            known_keys = book.known(opened.who)
-            say(_to_do(name, sum(key_of(p) not in known_keys for p in pictures), len(pictures)))
-            scores[name] = _measure(book, name, reward, opened, pictures, find, plan, measured)
+            known_keys = book.known(opened.reward)
+            say(_to_do(name, sum(key_of(p) not in known_keys for p in images), len(images)))
+            scores[name] = _measure(book, name, reward, opened, images, find, plan, measured)
             del opened  # before the next is loaded
         if plan.scores:
-            scores |= read_scores(plan.scores, pictures)
-        known = _facts(book, pictures, find)
-    pairwise = read_judges(plan.judged, comparisons) if plan.judged else {}
+            scores |= read_scores(plan.scores, images)
+        known = _facts(book, images, find)
+    pairwise = read_scorers(plan.judged, comparisons) if plan.judged else {}
     if len(scores) + len(pairwise) == 0:
         raise ValueError(NO_REWARD)
     if twice := set(scores) & set(pairwise):
@@ -119,23 +119,23 @@ def _compare_rewards(plan: Plan, say: Say) -> list[str]:
     table = build(comparisons, scores, pairwise)
     report = compare(
         comparisons, table,
-        Measured(measured["probes"], measured["sight"], measured["legibility"], measured["cost"], known, seen, looks,
+        Measured(measured["probes"], measured["sight"], measured["legibility"], measured["cost"], known, seen, checks,
                  frozenset(n for n, r in rewards.items() if getattr(r, "for_judging", False))),
         plan.gold, plan.seed,
     )  # fmt: skip
     report["agreement"], report["leaderboard"] = people(comparisons), leaderboard(table)
     report["about"] = about(plan, comparisons, time.perf_counter() - start)
-    write(plan.out, report, table.score_RP, table.rewards, pictures, plan.pairs.parent)
+    write(plan.out, report, table.score_RP, table.rewards, images, plan.pairs.parent)
     return lines(report, plan.out, time.perf_counter() - start)
 
 
 def _training(reward: Reward) -> Seen:
     """What all reward models inside a reward have seen."""
     all_seen = [training_of(Path(r.path)) for r in learned_in(reward)]
-    looks = [s.looks for s in all_seen if s.looks is not None]
+    checks = [s.perceptual_hashes for s in all_seen if s.perceptual_hashes is not None]
     return Seen(
-        frozenset().union(*(s.prompts for s in all_seen)), frozenset().union(*(s.pictures for s in all_seen)),
-        frozenset().union(*(s.words for s in all_seen)), np.concatenate(looks) if looks else None,
+        frozenset().union(*(s.prompts for s in all_seen)), frozenset().union(*(s.images for s in all_seen)),
+        frozenset().union(*(s.words for s in all_seen)), np.concatenate(checks) if checks else None,
     )  # fmt: skip
 
 
@@ -148,21 +148,21 @@ def unseen(
         ids = {c.prompt.id for c in comparisons}
         models = {Path(m.path) for r in rewards.values() for m in learned_in(r)}
         files = [m / HELD_OUT for m in sorted(models) if (m / HELD_OUT).exists() and trained_on(m)[0] & ids]
-    kept = comparisons
+    remaining = comparisons
     for file in files:
-        held = {_asked(c) for c in load(file)}
-        some = [c for c in kept if _asked(c) in held]
+        held = {_question(c) for c in load(file)}
+        some = [c for c in remaining if _question(c) in held]
         if not any(c.outcome in ("left", "right") for c in some):
             if plan.held_out:
                 raise ValueError(f"{file} holds no decided answer about the pairs of {plan.pairs}")
             say(f"{file} has no decided answer of {plan.pairs.name} that is left: compared on what was trained on")
             return comparisons
-        kept = some
-        say(f"compared on the {len(kept)} of {len(comparisons)} answers that {file} held out of training")
-    return kept
+        remaining = some
+        say(f"compared on the {len(remaining)} of {len(comparisons)} answers that {file} held out of training")
+    return remaining
 
 
-def _asked(c: Comparison) -> tuple[str, frozenset[str]]:
+def _question(c: Comparison) -> tuple[str, frozenset[str]]:
     return c.prompt.id, frozenset((c.left.sha256, c.right.sha256))
 
 
@@ -182,7 +182,7 @@ class Opened:
     scorer: Scorer
     seconds: float
     """that loading took"""
-    who: str
+    reward: str
     """under which its scores are remembered"""
 
     @classmethod
@@ -200,34 +200,36 @@ def _to_do(name: str, new: int, count: int) -> str:
 
 
 def _measure(
-    book: ScoreFile, name: str, reward: Reward, opened: Opened, pictures: Sequence[Picture],
-    find: Callable[[Picture], Path], plan: Plan, measured: dict[str, list[dict[str, Any]]],
+    book: ScoreFile, name: str, reward: Reward, opened: Opened, images: Sequence[PromptImage],
+    find: Callable[[PromptImage], Path], plan: Plan, measured: dict[str, list[dict[str, Any]]],
 ) -> np.ndarray:  # fmt: skip
     """Scores [P] of a reward; its probes, sight and cost are added to `measured`."""
-    scorer, who, loading = opened.scorer, opened.who, opened.seconds
-    value_P, causes = score(book, who, scorer, pictures, find)
-    single, batched = book.times(who)
-    view = reward.sees(pictures[0].image.height, pictures[0].image.width)
+    scorer, person, loading = opened.scorer, opened.reward, opened.seconds
+    value_P, causes = score(book, person, scorer, images, find)
+    single, batched = book.times(person)
+    view = reward.sees(images[0].image.height, images[0].image.width)
     measured["cost"].append({
         "reward": name, "scorer": scorer.name, "load_seconds": loading, "not_judged": int(np.isnan(value_P).sum()),
-        "causes": causes, "of": len(pictures), "ms_p50": _quantile(single, 0.5), "ms_p95": _quantile(single, 0.95),
+        "causes": causes, "of": len(images), "ms_p50": _quantile(single, 0.5), "ms_p95": _quantile(single, 0.95),
         "ms_batched": float(np.mean(batched)) if batched else float("nan"), "says_it_sees": view.share,
         "view": f"{view.how}, {view.height} x {view.width}",
     })  # fmt: skip
-    if plan.probe_pictures:
-        some = _sample(pictures, plan.probe_pictures, plan.seed)
-        what = [who, [p.image.sha256 for p in some], [p.prompt.text for p in some], plan.seed]
-        found = book.note(["probes 1", *what], lambda: probe(scorer, some, find, plan.seed))
-        for section, result in found.items():
+    if plan.probe_images:
+        some = _sample(images, plan.probe_images, plan.seed)
+        what = [person, [p.image.sha256 for p in some], [p.prompt.text for p in some], plan.seed]
+        results = book.note(["probes 1", *what], lambda: probe(scorer, some, find, plan.seed))
+        for section, result in results.items():
             if result:
                 measured[section].append({"reward": name, **result})
     return value_P
 
 
-def probe(scorer: Scorer, some: Sequence[Picture], find: Callable[[Picture], Path], seed: int) -> dict[str, Any]:
+def probe(
+    scorer: Scorer, some: Sequence[PromptImage], find: Callable[[PromptImage], Path], seed: int
+) -> dict[str, Any]:
     """Everything that has to be asked of the loaded reward itself."""
     own = [read_png(find(p)) for p in some]
-    wide = [probes.drawn(word, k, WIDE, 30) for k, word in enumerate(probes.WORDS[:3])]
+    wide = [probes.rendered_word(word, k, WIDE, 30) for k, word in enumerate(probes.WORDS[:3])]
     return {
         "probes": {"rows": probes.run(scorer, [p.prompt for p in some], own, seed)},
         "sight": visible_share.sight(scorer, [p for p, _ in wide], [image for _, image in wide], seed),
@@ -235,20 +237,22 @@ def probe(scorer: Scorer, some: Sequence[Picture], find: Callable[[Picture], Pat
     }
 
 
-def _sample(pictures: Sequence[Picture], count: int, seed: int) -> list[Picture]:
+def _sample(images: Sequence[PromptImage], count: int, seed: int) -> list[PromptImage]:
     """Pictures of different prompts, as far as there are enough."""
-    order = np.random.default_rng(seed).permutation(len(pictures))
-    first: dict[str, Picture] = {}
+    order = np.random.default_rng(seed).permutation(len(images))
+    first: dict[str, PromptImage] = {}
     for i in order:
-        first.setdefault(pictures[i].prompt.id, pictures[i])
+        first.setdefault(images[i].prompt.id, images[i])
     chosen = list(first.values())[:count]
-    return chosen + [pictures[i] for i in order if pictures[i] not in chosen][: count - len(chosen)]
+    return chosen + [images[i] for i in order if images[i] not in chosen][: count - len(chosen)]
 
 
-def _facts(book: ScoreFile, pictures: Sequence[Picture], find: Callable[[Picture], Path]) -> dict[str, np.ndarray]:
-    """Facts about the pixels; {} when the pictures are not here, which a file of scores does not need."""
+def _facts(
+    book: ScoreFile, images: Sequence[PromptImage], find: Callable[[PromptImage], Path]
+) -> dict[str, np.ndarray]:
+    """Facts about the pixels; {} when the images are not here, which a file of scores does not need."""
     try:
-        return facts(book, pictures, find)
+        return facts(book, images, find)
     except FileNotFoundError:
         return {}
 
@@ -257,12 +261,12 @@ def _quantile(values: Sequence[float], share: float) -> float:
     return float(np.quantile(values, share)) if values else float("nan")
 
 
-def read_scores(path: Path, pictures: Sequence[Picture]) -> dict[str, np.ndarray]:
+def read_scores(path: Path, images: Sequence[PromptImage]) -> dict[str, np.ndarray]:
     """Scores made elsewhere: a header with sha256, perhaps prompt_id, and rewards. An empty cell is "not judged".
 
-    ValueError with the line number when a cell is no number, or when not a single picture is known.
+    ValueError with the line number when a cell is no number, or when not a single image is known.
     """
-    found: dict[str, dict[tuple[str, str], float]] = {}
+    table: dict[str, dict[tuple[str, str], float]] = {}
     header, rows = read_csv(path)
     names = [n for n in header if n not in ("sha256", "prompt_id", "prompt", "picture")]
     if "sha256" not in header or not names:
@@ -273,13 +277,13 @@ def read_scores(path: Path, pictures: Sequence[Picture]) -> dict[str, np.ndarray
         if lines.setdefault(key, number) != number:
             raise ValueError(f"{path} line {number}: {key[0]} has scores in line {lines[key]} already; keep one")
         for name in names:
-            found.setdefault(name, {})[key] = _score(row[name].strip(), f"{path} line {number}: {name}")
+            table.setdefault(name, {})[key] = _score(row[name].strip(), f"{path} line {number}: {name}")
     scores = {}
-    for name, values in found.items():
-        keys = [(p.image.sha256, p.prompt.id) for p in pictures]
+    for name, values in table.items():
+        keys = [(p.image.sha256, p.prompt.id) for p in images]
         scores[name] = np.array([values.get(k, values.get((k[0], ""), float("nan"))) for k in keys])
         if np.isnan(scores[name]).all():
-            raise ValueError(f"{path} has no score of {name} for any of the {len(pictures)} pictures")
+            raise ValueError(f"{path} has no score of {name} for any of the {len(images)} pictures")
     return scores
 
 
@@ -294,23 +298,23 @@ def _score(cell: str, where: str) -> float:
     return value
 
 
-def read_judges(path: Path, comparisons: Sequence[Comparison]) -> dict[str, Pairwise]:
+def read_scorers(path: Path, comparisons: Sequence[Comparison]) -> dict[str, Pairwise]:
     """Judges of pairs by name: their answers about the pairs of `comparisons`, both ways round. Others are ignored."""
-    place = {(p.prompt.id, p.image.sha256): i for i, p in enumerate(pictures_of(comparisons))}
+    index = {(p.prompt.id, p.image.sha256): i for i, p in enumerate(images_of(comparisons))}
     number = {pair: n for n, pair in enumerate(pairs_of(comparisons))}
-    found: dict[str, np.ndarray] = {}
+    table: dict[str, np.ndarray] = {}
     for c in load(path):
-        left, right = place.get((c.prompt.id, c.left.sha256), -1), place.get((c.prompt.id, c.right.sha256), -1)
+        left, right = index.get((c.prompt.id, c.left.sha256), -1), index.get((c.prompt.id, c.right.sha256), -1)
         turned = (left, right) not in number
         n = number.get((right, left) if turned else (left, right))
         if n is None:
             continue
         p = c.label[0] + c.label[1] / 2
-        rows = found.setdefault(c.annotator, np.full((2, len(number)), np.nan))
+        rows = table.setdefault(c.annotator, np.full((2, len(number)), np.nan))
         rows[int(turned), n] = 1 - p if turned else p
-    if not found:
+    if not table:
         raise ValueError(f"{path} judges none of the {len(number)} pairs")
-    return {name: Pairwise(rows[0], rows[1]) for name, rows in found.items()}
+    return {name: Pairwise(rows[0], rows[1]) for name, rows in table.items()}
 
 
 def about(plan: Plan, comparisons: Sequence[Comparison], seconds: float) -> dict[str, Any]:
@@ -324,7 +328,7 @@ def about(plan: Plan, comparisons: Sequence[Comparison], seconds: float) -> dict
 
 
 def write(
-    out: Path, report: Mapping[str, Any], score_RP: np.ndarray, names: Sequence[str], pictures: Sequence[Picture],
+    out: Path, report: Mapping[str, Any], score_RP: np.ndarray, names: Sequence[str], images: Sequence[PromptImage],
     folder: Path,
 ) -> None:  # fmt: skip
     """The four files, each whole or not at all; the page last."""
@@ -333,9 +337,9 @@ def write(
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["sha256", "prompt_id", "prompt", *names])
-    for p, picture in enumerate(pictures):
+    for p, image in enumerate(images):
         cells = ["" if v != v else repr(float(v)) for v in score_RP[:, p]]
-        writer.writerow([picture.image.sha256, picture.prompt.id, picture.prompt.text, *cells])
+        writer.writerow([image.image.sha256, image.prompt.id, image.prompt.text, *cells])
     write_bytes(out / "scores.csv", text.getvalue().encode())
     write_bytes(out / "comparison.html", page(report, folder).encode())
 
@@ -368,14 +372,16 @@ def _estimates(value: Any, reward: str, what: str) -> list[tuple[str, str, Mappi
 
 def lines(report: Mapping[str, Any], out: Path, seconds: float) -> list[str]:
     """The first page as text."""
-    found = [str(report["advice"]["answer"]), ""]
+    results = [str(report["advice"]["answer"]), ""]
     for r in report["accuracy"]["rewards"]:
         e = r["accuracy"]
-        found.append(f"{r['reward']}: right in {e['value']:.3f} ({e['low']:.3f} to {e['high']:.3f}) of {e['n']} pairs")
+        results.append(
+            f"{r['reward']}: right in {e['value']:.3f} ({e['low']:.3f} to {e['high']:.3f}) of {e['n']} pairs"
+        )
     for r in report["advice"]["rewards"]:
-        found += [f"  {r['reward']} {f['text']}" for f in r["findings"] if f["severity"] != "note"]
+        results += [f"  {r['reward']} {f['text']}" for f in r["findings"] if f["severity"] != "note"]
     return [
-        *found,
+        *results,
         "",
         f"written in {seconds:.0f} s: {out / 'comparison.html'}, comparison.json, comparison.csv, scores.csv",
     ]

@@ -24,9 +24,9 @@ def people(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
     """Krippendorff's alpha (nominal and ordinal) and Gwet's AC1 of the answers, with intervals or why undefined.
 
     A machine's answers are nobody's and stay out.
-    Answers are put in one order of the two pictures; a second answer of one person to a pair is left out.
+    Answers are put in one order of the two images; a second answer of one person to a pair is left out.
     """
-    given: dict[tuple[str, str], tuple[str, str, str]] = {}
+    values: dict[tuple[str, str], tuple[str, str, str]] = {}
     for c in comparisons:
         if by_machine(c.annotator):
             continue
@@ -34,14 +34,14 @@ def people(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
         winner = {"left": c.left.sha256, "right": c.right.sha256}.get(c.outcome)
         category = c.outcome if c.outcome in TIES else "first" if winner == first else "second"
         unit = "-".join([c.prompt.id, *sorted((c.left.sha256, c.right.sha256))])
-        given.setdefault((unit, c.annotator), (unit, c.annotator, category))
-    answers = list(given.values())
-    found = (
+        values.setdefault((unit, c.annotator), (unit, c.annotator, category))
+    answers = list(values.values())
+    result = (
         agreement.krippendorff_nominal(answers),
         agreement.krippendorff_ordinal(answers),
         agreement.gwet_ac1(answers),
     )
-    return [asdict(coefficient) for coefficient in found]
+    return [asdict(coefficient) for coefficient in result]
 
 
 def leaderboard(table: Table) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def leaderboard(table: Table) -> dict[str, Any]:
     people there are none. By Davidson's model where there are ties, else by Bradley & Terry's; clustered by
     prompt. A judge whose answers admit no finite rating says why. {} with fewer than two models or more than `MODELS`.
     """
-    model_P = [p.image.provenance.model for p in table.pictures]
+    model_P = [p.image.provenance.model for p in table.images]
     if not 1 < len(set(model_P)) <= MODELS:
         return {}
     verdicts = {}
@@ -64,18 +64,18 @@ def leaderboard(table: Table) -> dict[str, Any]:
         ]
     for r, name in enumerate(table.rewards):
         verdicts[name] = [(n, int(s), 1.0) for n, s in enumerate(np.sign(table.gap_RN[r]).tolist()) if s == s]
-    found: dict[str, Any] = {}
-    for name, said in verdicts.items():
+    entries: dict[str, Any] = {}
+    for name, answer in verdicts.items():
         rows = [
             ranking.Comparison(model_P[a], model_P[b], outcome, weight, str(table.prompt_N[n]))
-            for n, outcome, weight in said
+            for n, outcome, weight in answer
             if model_P[a := table.left_N[n]] != model_P[b := table.right_N[n]]
         ]
         try:
             fit = ranking.davidson if 0 < sum(r.outcome == 0 for r in rows) < len(rows) else ranking.bradley_terry
             fitted = fit(rows)
         except ValueError as error:
-            found[name] = {"why": str(error)}
+            entries[name] = {"why": str(error)}
             continue
-        found[name] = {"model": fitted.model, "ratings": [asdict(r) for r in fitted.ratings]}
-    return found
+        entries[name] = {"model": fitted.model, "ratings": [asdict(r) for r in fitted.ratings]}
+    return entries

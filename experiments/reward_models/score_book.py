@@ -19,7 +19,7 @@ import numpy as np
 from experiments.record.whole_files import read_png
 from preference_data.pixels import to_float
 from rewards.comparison.checks.bias import covariates
-from rewards.comparison.score_table import Picture
+from rewards.comparison.score_table import PromptImage
 from rewards.scores import Scorer
 from rewards.serving.cache import VALUE, ScoreFile, score_key, scores_as_rows
 
@@ -31,7 +31,7 @@ FACTS = "facts v1"
 BOOK = "scores.sqlite"
 """The file's name in a comparison's folder."""
 
-Find = Callable[[Picture], Path]
+Find = Callable[[PromptImage], Path]
 Say = Callable[[str], None]
 
 
@@ -43,35 +43,35 @@ def is_anything_judged(path: Path) -> bool:
         with contextlib.closing(sqlite3.connect(path)) as file:
             there = {name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             tables = [name for name in ("judged", "score") if name in there]  # the second of files of before
-            asked = (file.execute(f"SELECT 1 FROM {name} WHERE identity != ? LIMIT 1", (FACTS,)) for name in tables)
-            return any(found.fetchone() is not None for found in asked)
+            requested = (file.execute(f"SELECT 1 FROM {name} WHERE identity != ? LIMIT 1", (FACTS,)) for name in tables)
+            return any(cursor.fetchone() is not None for cursor in requested)
     except sqlite3.DatabaseError:
         return True
 
 
-def key_of(image: Picture) -> str:
+def key_of(image: PromptImage) -> str:
     """Of an image and everything a reward may read of its prompt."""
     return score_key(image.image.sha256, image.prompt)
 
 
 def score(
-    book: ScoreFile, identity: str, scorer: Scorer, pictures: Sequence[Picture], find: Find
+    book: ScoreFile, identity: str, scorer: Scorer, prompt_images: Sequence[PromptImage], find: Find
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """Values [P], from the book where it knows them; and why pictures were not judged, counted."""
+    """Values [P], from the book where it knows them; and why images were not judged, counted."""
     known = book.known(identity)
-    keys = [key_of(p) for p in pictures]
+    keys = [key_of(p) for p in prompt_images]
     new = [i for i, key in enumerate(keys) if key not in known]
     causes: dict[str, int] = {}
     single, rest = new[:SINGLE], new[SINGLE:]
-    by_size = sorted(rest, key=lambda i: (pictures[i].image.height, pictures[i].image.width))
+    by_size = sorted(rest, key=lambda i: (prompt_images[i].image.height, prompt_images[i].image.width))
     chunks: list[list[int]] = [[i] for i in single]
-    for _, group in groupby(by_size, key=lambda i: (pictures[i].image.height, pictures[i].image.width)):
+    for _, group in groupby(by_size, key=lambda i: (prompt_images[i].image.height, prompt_images[i].image.width)):
         some = list(group)
         chunks += [some[k : k + BATCH] for k in range(0, len(some), BATCH)]
     for some in chunks:
-        images = to_float(np.stack([read_png(find(pictures[i])) for i in some]))
+        images = to_float(np.stack([read_png(find(prompt_images[i])) for i in some]))
         start = time.perf_counter()
-        scores = scorer([pictures[i].prompt for i in some], images)
+        scores = scorer([prompt_images[i].prompt for i in some], images)
         ms = 1000.0 * (time.perf_counter() - start) / len(some)
         for cause, count in scores.unjudged.items():
             causes[cause] = causes.get(cause, 0) + count
@@ -82,21 +82,21 @@ def score(
     return np.array([known.get(key, math.nan) for key in keys], dtype=np.float64), causes
 
 
-def facts(book: ScoreFile, pictures: Sequence[Picture], find: Find) -> dict[str, np.ndarray]:
+def facts(book: ScoreFile, images: Sequence[PromptImage], find: Find) -> dict[str, np.ndarray]:
     """Covariates of the pixels [P], from the book where it knows them."""
     known = book.known(FACTS)
-    found: list[Mapping[str, float]] = []
+    results: list[Mapping[str, float]] = []
     names: list[str] = []
-    for first in range(0, len(pictures), 256):
+    for first in range(0, len(images), 256):
         rows = []
-        for picture in pictures[first : first + 256]:
+        for image in images[first : first + 256]:
             names = names or sorted(covariates(np.zeros((3, 8, 8), np.uint8)))
-            keys = [f"{picture.image.sha256}:{name}" for name in names]
+            keys = [f"{image.image.sha256}:{name}" for name in names]
             if any(key not in known for key in keys):
-                made = covariates(read_png(find(picture)))
-                rows += [(f"{picture.image.sha256}:{name}", {VALUE: value}, 0.0, 0) for name, value in made.items()]
-                known.update({f"{picture.image.sha256}:{name}": value for name, value in made.items()})
-            found.append({name: known[key] for name, key in zip(names, keys, strict=True)})
+                made = covariates(read_png(find(image)))
+                rows += [(f"{image.image.sha256}:{name}", {VALUE: value}, 0.0, 0) for name, value in made.items()]
+                known.update({f"{image.image.sha256}:{name}": value for name, value in made.items()})
+            results.append({name: known[key] for name, key in zip(names, keys, strict=True)})
         if rows:
             book.keep(FACTS, rows)
-    return {name: np.array([row[name] for row in found], dtype=np.float64) for name in names}
+    return {name: np.array([row[name] for row in results], dtype=np.float64) for name in names}

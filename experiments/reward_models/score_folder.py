@@ -1,4 +1,4 @@
-"""Scores and preferences outside of training: a folder of pictures under a reward, machine-made pairs, what is in them.
+"""Scores and preferences outside of training: a folder of images under a reward, machine-made pairs, what is in them.
 
 Shapes: B samples, 3HW pixels.
 """
@@ -34,14 +34,14 @@ NAMED = 10
 
 @dataclass(frozen=True)
 class Captioned:
-    """A picture and what it should show."""
+    """An image and what it should show."""
 
     picture: Path
     prompt: Prompt
 
 
 def read_captions(folder: Path) -> list[Captioned]:
-    """The pictures of a folder and their prompts, by name. Raises as `preference_data.captions.captioned`."""
+    """The images of a folder and their prompts, by name. Raises as `preference_data.captions.captioned`."""
     return [Captioned(path, Prompt.from_text(prompt)) for path, prompt in captioned(folder)]
 
 
@@ -63,11 +63,11 @@ def check_images(items: Sequence[Captioned]) -> None:
 
 
 def score(items: Sequence[Captioned], scorer: Scorer) -> tuple[Scores, list[str]]:
-    """Scores and, where the scorer reads text, what it read ("" where it does not), in the order of the pictures.
+    """Scores and, where the scorer reads text, what it read ("" where it does not), in the order of the images.
 
-    Pictures may differ in size; those of one size are judged together, and few are in memory at a time. Each is judged
+    Images may differ in size; those of one size are judged together, and few are in memory at a time. Each is judged
     once. What could not be read is NaN, and the others keep their scores."""
-    places: list[list[int]] = []
+    indices: list[list[int]] = []
     parts: list[Scores] = []
     readings = [""] * len(items)
     sizes = [image_size(item.picture) for item in items]
@@ -75,15 +75,15 @@ def score(items: Sequence[Captioned], scorer: Scorer) -> tuple[Scores, list[str]
     for _, group in itertools.groupby(by_size, key=sizes.__getitem__):
         while some := list(itertools.islice(group, 64)):
             images = to_float(np.stack([read_png(items[i].picture) for i in some]))
-            places.append(some)
+            indices.append(some)
             parts.append(measured(scorer, [items[i].prompt for i in some], images))
             for i, text in zip(some, parts[-1].read, strict=False):
                 readings[i] = text
-    return in_order(places, parts), readings
+    return in_order(indices, parts), readings
 
 
 def score_folder(folder: Path, reward: str, out: Path) -> list[str]:
-    """Score every picture and write `out`/scores.csv and scores.json; the table as lines.
+    """Score every image and write `out`/scores.csv and scores.json; the table as lines.
 
     Folder, prompts and images are looked at before the reward is opened. Raises as `read_captions` and `check_images`.
     """
@@ -140,17 +140,17 @@ def total_lines(name: str, scores: Scores, mean: float, view: View) -> Iterator[
     yield f"mean {mean:.3f} over {len(scores.value_B) - missing} pictures ({name})"
     if missing:
         yield f"{missing} could not be judged and count nowhere: {causes}"
-    asked = "".join(
+    requested = "".join(
         f", {amount:g} {what}" for what, amount in scores.spent.items() if what not in ("pictures", "seconds")
     )
-    yield f"{1000 * scores.spent['seconds'] / len(scores.value_B):.1f} ms a picture{asked}"
+    yield f"{1000 * scores.spent['seconds'] / len(scores.value_B):.1f} ms a picture{requested}"
     yield f"it sees {view.share:.0%} of the first picture, at {view.width}x{view.height} pixels: {view.how}"
 
 
 def pairs_from_run(run: Path, out: Path, reward: str, count: int, group: int, min_margin: float, seed: int) -> Path:
-    """Draw `group` pictures of each of `count` training prompts with a run's model and keep best and worst of each.
+    """Draw `group` images of each of `count` training prompts with a run's model and keep best and worst of each.
 
-    Writes `out`/pairs.jsonl with its pictures, and returns its path; it is kept when it is there.
+    Writes `out`/pairs.jsonl with its images, and returns its path; it is kept when it is there.
     """
     from base_model.devices import best_device
     from base_model.files.weights import load_model

@@ -1,9 +1,9 @@
-"""From a file of answers to a folder that is a reward: read, describe the pictures, train, write everything at once.
+"""From a file of answers to a folder that is a reward: read, describe the images, train, write everything at once.
 
-The features of a picture are kept beside the answers, in features/BACKBONE-HASH.npz, so that another head costs
+The features of an image are kept beside the answers, in features/BACKBONE-HASH.npz, so that another head costs
 seconds.
 
-Shapes: P pictures, F features.
+Shapes: P images, F features.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from preference_data.line_files import first_existing
 from preference_data.pixels import pixel_hash
 from preference_data.records import ImageRef, Prompt
 from rewards.comparison.checks.hygiene import words_hash
-from rewards.comparison.checks.likeness import look
+from rewards.comparison.checks.likeness import perceptual_hash
 from rewards.learned.backbones import Backbone, Extractor, parse
 from rewards.learned.model_card import data_card, held_out_interval, model_card
-from rewards.learned.reward import HELD_OUT, LOOKS, NETWORK, TRAINED_ON, as_files
+from rewards.learned.reward import HASHES, HELD_OUT, NETWORK, TRAINED_ON, as_files
 from rewards.learned.small_network import NetworkFeatures, train_network
 from rewards.learned.train import Answers, Trained, TrainReward, as_arrays, train
 
@@ -41,8 +41,8 @@ CHUNK = 64
 Say = Callable[[str], None]
 
 
-def picture_file(folder: Path, image: ImageRef) -> Path:
-    """Where a picture is: its own path, from `folder` when relative, or pictures/SHA256.png there.
+def path_of_image(folder: Path, image: ImageRef) -> Path:
+    """Where an image is: its own path, from `folder` when relative, or pictures/SHA256.png there.
 
     Raises FileNotFoundError naming both places.
     """
@@ -54,8 +54,8 @@ def picture_file(folder: Path, image: ImageRef) -> Path:
 
 
 def opened(folder: Path, image: ImageRef) -> np.ndarray:
-    """The pixels of a picture, which are those that its row names; ValueError where hash or size say otherwise."""
-    path = picture_file(folder, image)
+    """The pixels of an image, which are those that its row names; ValueError where hash or size say otherwise."""
+    path = path_of_image(folder, image)
     pixels = read_png(path)
     height, width = pixels.shape[1:]
     if (width, height) != (image.width, image.height):
@@ -63,66 +63,66 @@ def opened(folder: Path, image: ImageRef) -> np.ndarray:
             f"{path} is {width} x {height} and its row says {image.width} x {image.height}; the answers were given to "
             "another picture: export them again"
         )
-    if (found := pixel_hash(pixels)) != image.sha256:
+    if (sha256 := pixel_hash(pixels)) != image.sha256:
         raise ValueError(
-            f"{path} has the hash {found[:12]} and its row says {image.sha256[:12]}; the answers were given to another "
+            f"{path} has the hash {sha256[:12]} and its row says {image.sha256[:12]}; the answers were given to another "  # noqa: E501
             "picture: export them again"
         )
     return pixels
 
 
-def looks_of(folder: Path, images: Sequence[ImageRef]) -> dict[str, np.ndarray]:
-    """hash -> look of every picture, each opened and checked before anything that takes long."""
-    return {image.sha256: look(opened(folder, image)) for image in _different(images)}
+def perceptual_hashes(folder: Path, images: Sequence[ImageRef]) -> dict[str, np.ndarray]:
+    """hash -> look of every image, each opened and checked before anything that takes long."""
+    return {image.sha256: perceptual_hash(opened(folder, image)) for image in _different(images)}
 
 
 def check_those_here(folder: Path, images: Sequence[ImageRef]) -> None:
-    """Refuse, as `opened` does, rows that name other pixels; pictures that are not there are left out."""
+    """Refuse, as `opened` does, rows that name other pixels; images that are not there are left out."""
     for image in _different(images):
         with suppress(FileNotFoundError):
             opened(folder, image)
 
 
 def _different(images: Sequence[ImageRef]) -> list[ImageRef]:
-    """Every different row about a picture, for one of two rows may be wrong."""
+    """Every different row about an image, for one of two rows may be wrong."""
     return list({(i.path, i.sha256, i.width, i.height): i for i in images}.values())
 
 
 def describe(
     backbone: Backbone, extractor: Extractor, items: Sequence[tuple[Prompt, ImageRef]], folder: Path, say: Say
 ) -> np.ndarray:
-    """Features [P, F] of pictures, from the file of kept ones where they are in it."""
+    """Features [P, F] of images, from the file of kept ones where they are in it."""
     text = hashlib.sha256(repr((type(backbone).__qualname__, backbone.version, backbone)).encode()).hexdigest()[:12]
-    kept_file = folder / "features" / f"{type(backbone).__name__.lower()}-{text}.npz"
+    stored_file = folder / "features" / f"{type(backbone).__name__.lower()}-{text}.npz"
     keys = [hashlib.sha256(f"{p.id}:{p.text}:{i.sha256}".encode()).hexdigest() for p, i in items]
-    kept: dict[str, np.ndarray] = {}
-    if kept_file.exists():
-        with np.load(kept_file, allow_pickle=False) as file:
-            kept = dict(zip(file["keys"].tolist(), file["features"], strict=True))
-    new = [i for i, key in enumerate(keys) if key not in kept]
+    features: dict[str, np.ndarray] = {}
+    if stored_file.exists():
+        with np.load(stored_file, allow_pickle=False) as file:
+            features = dict(zip(file["keys"].tolist(), file["features"], strict=True))
+    new = [i for i, key in enumerate(keys) if key not in features]
     start = time.perf_counter()
     for first in range(0, len(new), CHUNK):
         some = new[first : first + CHUNK]
-        pictures = [read_png(picture_file(folder, items[i][1])) for i in some]
-        rows = extractor([items[i][0] for i in some], pictures)
-        kept.update(zip((keys[i] for i in some), rows, strict=True))
+        images = [read_png(path_of_image(folder, items[i][1])) for i in some]
+        rows = extractor([items[i][0] for i in some], images)
+        features.update(zip((keys[i] for i in some), rows, strict=True))
     if new:
         say(f"described {len(new)} pictures in {time.perf_counter() - start:.1f} s")
-        _keep(kept_file, kept)
-    return np.array([kept[key] for key in keys], dtype=np.float64)
+        _keep(stored_file, features)
+    return np.array([features[key] for key in keys], dtype=np.float64)
 
 
-def _keep(path: Path, kept: dict[str, np.ndarray]) -> None:
+def _keep(path: Path, features: dict[str, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-        np.savez(file, keys=np.array(list(kept)), features=np.array(list(kept.values())))
+        np.savez(file, keys=np.array(list(features)), features=np.array(list(features.values())))
     Path(file.name).replace(path)
 
 
 def train_reward(pairs: Path, out: Path, backbone: str, cfg: TrainReward, say: Say = lambda line: None) -> list[str]:
     """Train on the answers of a file and write the folder `out`, whole or not at all; what to tell the user.
 
-    Raises ValueError or FileNotFoundError for a damaged file, a missing picture, too few prompts, or a folder that
+    Raises ValueError or FileNotFoundError for a damaged file, a missing image, too few prompts, or a folder that
     exists and is no reward model.
     """
     if out.exists() and any(out.iterdir()) and not (out / "reward.json").exists():
@@ -137,11 +137,11 @@ def train_reward(pairs: Path, out: Path, backbone: str, cfg: TrainReward, say: S
         extra[NETWORK] = save(weights)
     else:
         extractor = settings.load()
-    looks = looks_of(pairs.parent, [i for c in everything for i in (c.left, c.right)])
+    checks = perceptual_hashes(pairs.parent, [i for c in everything for i in (c.left, c.right)])
     answers, shown = as_arrays(comparisons)
     items = [(c.prompt, c.left if side == "left" else c.right) for c, side in shown]
     if extra:
-        features_PF = extractor([p for p, _ in items], [read_png(picture_file(pairs.parent, i)) for _, i in items])
+        features_PF = extractor([p for p, _ in items], [read_png(path_of_image(pairs.parent, i)) for _, i in items])
     else:
         features_PF = describe(settings, extractor, items, pairs.parent, say)
     trained = train(features_PF, comparisons, answers, cfg)
@@ -156,7 +156,7 @@ def train_reward(pairs: Path, out: Path, backbone: str, cfg: TrainReward, say: S
     seen = {f"prompt:{c.prompt.id}" for c in used} | {i.sha256 for c in used for i in (c.left, c.right)}
     seen |= {f"words:{words_hash(c.prompt.text)}" for c in used}
     files[TRAINED_ON] = ("\n".join(sorted(seen)) + "\n").encode()
-    files[LOOKS] = _array([looks[sha] for sha in sorted({i.sha256 for c in used for i in (c.left, c.right)})])
+    files[HASHES] = _array([checks[sha] for sha in sorted({i.sha256 for c in used for i in (c.left, c.right)})])
     rest = [_from(out, pairs.parent, comparisons[i]) for i in trained.rows_held_out]
     files[HELD_OUT] = to_jsonl(rest).encode()
     _write(out, files | extra)
@@ -170,9 +170,9 @@ def _array(rows: Sequence[np.ndarray]) -> bytes:
 
 
 def _from(out: Path, folder: Path, c: Comparison) -> Comparison:
-    """The answer with paths of its pictures as seen from `out`."""
+    """The answer with paths of its images as seen from `out`."""
     left, right = (
-        replace(i, path=os.path.relpath(picture_file(folder, i).resolve(), out.resolve())) for i in (c.left, c.right)
+        replace(i, path=os.path.relpath(path_of_image(folder, i).resolve(), out.resolve())) for i in (c.left, c.right)
     )
     return replace(c, left=left, right=right)
 
@@ -184,7 +184,7 @@ def fit_network(
     part = split(comparisons, (0.6, 0.4), cfg.seed + 2)
     mine = [c for c, k in zip(comparisons, part, strict=True) if k == 0]
     answers, shown = as_arrays(mine)
-    images = [read_png(picture_file(folder, c.left if side == "left" else c.right)) for c, side in shown]
+    images = [read_png(path_of_image(folder, c.left if side == "left" else c.right)) for c, side in shown]
     return [c for c, k in zip(comparisons, part, strict=True) if k == 1], train_network(images, answers, cfg)
 
 
@@ -229,16 +229,16 @@ def lines(out: Path, answers: Answers, trained: Trained, features_PF: np.ndarray
     held = trained.held_out
     low, high = held_out_interval(answers, trained)
     unknown = int((~np.isfinite(features_PF).all(1)).sum())
-    found = [
+    hits = [
         f"{len(answers.left_N)} answers about {len(features_PF)} pictures, {features_PF.shape[1]} features, "
         f"{seconds:.0f} s",
         f"held out: {held['accuracy']:.3f} of {held['answers']:.0f} decided answers ({low:.3f} to {high:.3f}), "
         f"calibration error {held['ece']:.3f} (chance alone gives {held['ece_by_chance']:.3f})",
     ]
     if unknown:
-        found.append(f"{unknown} pictures could not be described; answers about them were left out")
-    found += [
+        hits.append(f"{unknown} pictures could not be described; answers about them were left out")
+    hits += [
         f"{name}: reliability {value:.2f}" + ("  <- says little or the opposite" if value < 0.3 else "")
         for name, value in zip(answers.annotators, trained.reliability_A, strict=True)
     ]
-    return [*found, f"written: {out} (use it as --reward learned:{out})"]
+    return [*hits, f"written: {out} (use it as --reward learned:{out})"]

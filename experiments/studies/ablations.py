@@ -14,14 +14,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from base_model.data.rendered_text import draw
+from base_model.data.rendered_text import render
 from base_model.devices import best_device
 from base_model.files.weights import load_model
 from base_model.flow import add_noise
 from base_model.qwen.model import QwenImage
 from base_model.sample import CHUNK, generate
 from experiments.configs import nano_edit, nano_positions
-from experiments.evaluation.edit_evaluation import baselines, comparison, evaluate_edits, interval, kept, table
+from experiments.evaluation.edit_evaluation import (
+    baselines,
+    comparison,
+    evaluate_edits,
+    interval,
+    rows_of_systems,
+    table,
+)
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.prompts_of_plan import make_scenes
 from experiments.experiment import THREADS, EditPlan, Experiment, SizePlan
@@ -80,12 +87,14 @@ def ablate_editing(
     """Dual encoding against its halves, from one T2I model; lines of a Markdown report, also in `out`/table.md."""
     train_arms(arms, out, parent)
     scorer = Ocr().load()
-    systems = kept(out / "baselines.json", lambda: baselines(load_model(parent / "model", best_device()), plan, scorer))
+    systems = rows_of_systems(
+        out / "baselines.json", lambda: baselines(load_model(parent / "model", best_device()), plan, scorer)
+    )
     for name in arms:
-        place = out / name / "evaluation"
-        systems |= kept(
-            place / "edits.json",
-            lambda name=name, place=place: {name: evaluate_edits(finished(out / name), plan, place, scorer)},
+        index = out / name / "evaluation"
+        systems |= rows_of_systems(
+            index / "edits.json",
+            lambda name=name, index=index: {name: evaluate_edits(finished(out / name), plan, index, scorer)},
         )
     first = next(iter(arms))
     lines = [*table(systems), "", *comparison(systems, first, [name for name in systems if name != first])]
@@ -116,18 +125,18 @@ def evaluate_sizes(model: QwenImage, plan: SizePlan, scorer: Scorer) -> dict[str
     """For every size: flow error, 1 - NED and exactness of every prompt."""
     scenes = make_scenes(plan.prompts)
     captions = [scene.caption for scene in scenes]
-    found = {}
+    entries = {}
     for size in plan.sizes:
         sized = model.sized(size)
-        pictures = np.stack([draw(scene, size) for scene in scenes])
+        rendered = np.stack([render(scene, size) for scene in scenes])
         noise = fixed_noise(sized, len(scenes), plan.noise_seed)
         images = generate(sized, captions, noise, plan.sampler)
         scores = scorer([Prompt.from_text(caption) for caption in captions], to_float(images))
-        found[name_of(size)] = {
-            "error": flow_error(sized, captions, pictures, noise, plan.levels),
+        entries[name_of(size)] = {
+            "error": flow_error(sized, captions, rendered, noise, plan.levels),
             "ned": scores.parts["ned_score"], "exact": scores.parts["exact"],
         }  # fmt: skip
-    return found
+    return entries
 
 
 def name_of(size: tuple[int, int]) -> str:
@@ -136,13 +145,13 @@ def name_of(size: tuple[int, int]) -> str:
 
 @torch.no_grad()
 def flow_error(
-    model: QwenImage, captions: Sequence[str], pictures_P3HW: np.ndarray, noise_PSC: torch.Tensor,
+    model: QwenImage, captions: Sequence[str], images_P3HW: np.ndarray, noise_PSC: torch.Tensor,
     levels: Sequence[float],
 ) -> np.ndarray:  # fmt: skip
     """[P] mean over noise levels of the squared error of the velocity (pretrain, P3)."""
     total = []
     for i in range(0, len(captions), CHUNK):
-        x0 = model.encode_pixels(torch.from_numpy(pictures_P3HW[i : i + CHUNK] / np.float32(255.0)))
+        x0 = model.encode_pixels(torch.from_numpy(images_P3HW[i : i + CHUNK] / np.float32(255.0)))
         cond, eps = model.encode_text(captions[i : i + CHUNK]), noise_PSC[i : i + CHUNK]
         sigmas = [torch.full((len(x0),), level) for level in levels]
         errors = [model.velocity(add_noise(x0, eps, s), s, cond).sub(eps - x0).square().mean((1, 2)) for s in sigmas]

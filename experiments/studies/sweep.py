@@ -4,7 +4,7 @@
     FOLDER/VARIANT-seedN/      a run folder like any other, with its evaluation
     FOLDER/table.md            the comparison; sweep.html has the curves beside it
 
-Runs that were watched (monitors) are also compared along the way, by time and by pictures scored.
+Runs that were watched (monitors) are also compared along the way, by time and by images scored.
 
 A run that is finished is not trained again, one that was interrupted goes on. A run whose numbers are no longer finite
 has failed: the table says so, and the others go on.
@@ -95,15 +95,15 @@ def grid(experiment: Experiment, over: Sequence[str]) -> dict[str, Experiment]:
     if twice := [path for path in paths if paths.count(path) > 1]:
         raise ValueError(f"{twice[0]} is given twice; write all of its values behind one name")
     last = [path.rpartition(".")[2] for path in paths]
-    found: dict[str, Experiment] = {}
+    entries: dict[str, Experiment] = {}
     for combination in itertools.product(*axes):
         chosen = {path: value for choice in combination for path, value in choice.items()}
         shown = [end if last.count(end) == 1 else path for path, end in zip(paths, last, strict=True)]
         name = " ".join(f"{end}={chosen[path]}" for end, path in zip(shown, paths, strict=True)) or experiment.name
-        if name in found:
+        if name in entries:
             raise ValueError(f"{name} comes twice; give every value once")
-        found[name] = fitted(override(experiment, chosen), chosen)[0]
-    return found
+        entries[name] = fitted(override(experiment, chosen), chosen)[0]
+    return entries
 
 
 def grids(experiments: Sequence[Experiment], over: Sequence[str]) -> dict[str, Experiment]:
@@ -142,7 +142,7 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
-def place(out: Path, name: str, seed: int) -> Path:
+def run_folder(out: Path, name: str, seed: int) -> Path:
     """The folder of a run."""
     return out / f"{re.sub(r'[^A-Za-z0-9._=+-]', '+', name)}-seed{seed}"
 
@@ -176,7 +176,7 @@ def run_variants(
             runs = list(itertools.product(seeds, variants.items()))
             for i, (seed, (name, experiment)) in enumerate(runs, 1):
                 tqdm.write(f"{i} of {len(runs)}: {name}, seed {seed}", file=sys.stderr)
-                run_one(seeded(experiment, seed), place(out, name, seed), parent, plan)
+                run_one(seeded(experiment, seed), run_folder(out, name, seed), parent, plan)
     return write_table(variants, seeds, out)
 
 
@@ -193,7 +193,7 @@ def run_one(experiment: Experiment, folder: Path, parent: Path | None, plan: Eva
 
 def arm(name: str, folders: Sequence[Path]) -> Arm:
     """The runs of one variant, read from their folders. Prompts that no seed could judge are NaN."""
-    found: dict[str, list[np.ndarray]] = {"ned": [], "exact": [], "judge_ned": []}
+    entries: dict[str, list[np.ndarray]] = {"ned": [], "exact": [], "judge_ned": []}
     seconds, failed = [], []
     for folder in folders:
         stage = read_stage(folder, {})
@@ -202,12 +202,12 @@ def arm(name: str, folders: Sequence[Path]) -> Arm:
             failed.append(stage.run.error or stage.run.status)
             continue
         seconds.append(stage.run.seconds)
-        for part, values in found.items():
+        for part, values in entries.items():
             values.append(column(evaluation.rows, part))
-    ned, exact, judge = (over_seeds(values) for values in found.values())
-    means = tuple(float(np.nanmean(values)) if len(values) else math.nan for values in found["ned"])
+    ned, exact, scorer = (over_seeds(values) for values in entries.values())
+    means = tuple(float(np.nanmean(values)) if len(values) else math.nan for values in entries["ned"])
     return Arm(
-        name, len(means), ned, exact, judge, means, float(np.mean(seconds)) if seconds else math.nan, tuple(failed)
+        name, len(means), ned, exact, scorer, means, float(np.mean(seconds)) if seconds else math.nan, tuple(failed)
     )
 
 
@@ -254,17 +254,17 @@ def mean(values_P: np.ndarray) -> float:
 
 def write_table(variants: Mapping[str, Experiment], seeds: Sequence[int], out: Path) -> Path:
     """Write table.md and sweep.html; the path of the page."""
-    folders = {name: [place(out, name, seed) for seed in seeds] for name in variants}
+    folders = {name: [run_folder(out, name, seed) for seed in seeds] for name in variants}
     lines = table([arm(name, of_name) for name, of_name in folders.items()])
     inks = watched_runs.ink_of(variants)
-    watched = [found for name in variants if (found := watched_runs.variant(name, folders[name]))]
+    watched = [result for name in variants if (result := watched_runs.variant(name, folders[name]))]
     course = watched_runs.table(watched)
     write_bytes(out / TABLE, "\n".join([*lines, "", *course, *([""] if course else [])]).encode())
-    runs = [(name, seed, place(out, name, seed)) for name in variants for seed in seeds]
-    kept = [(name, seed, folder) for name, seed, folder in runs if read_run(folder).metrics]
+    runs = [(name, seed, run_folder(out, name, seed)) for name in variants for seed in seeds]
+    measured = [(name, seed, folder) for name, seed, folder in runs if read_run(folder).metrics]
     curves = comparison_curves(
-        [read_result(folder) for _, _, folder in kept], [f"{name}, seed {seed}" for name, seed, _ in kept],
-        [inks[name] for name, _, _ in kept],
+        [read_result(folder) for _, _, folder in measured], [f"{name}, seed {seed}" for name, seed, _ in measured],
+        [inks[name] for name, _, _ in measured],
     )  # fmt: skip
     note = (
         "1 − NED on held-out words, without guidance, with 95 % intervals by prompt; differences are paired by prompt, "

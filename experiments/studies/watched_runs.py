@@ -1,4 +1,4 @@
-"""How runs that were watched did on held-out prompts while they trained: by time, and by pictures scored.
+"""How runs that were watched did on held-out prompts while they trained: by time, and by images scored.
 
 Of a variant's seeds the mean is followed, and the band from the least to the greatest. Time is training's own: looks
 are taken out. Between looks scores are read off a straight line.
@@ -52,22 +52,22 @@ def course(folder: Path) -> Course | None:
     cfg = run.config["experiment"]["algorithm"]
     each = cfg.get("prompts", 0) * cfg.get("group", 0)
     logged = {int(line["step"] or 0): float(line["seconds"] or 0.0) for line in run.metrics}
-    first, *looks = run.monitors
+    first, *checks = run.monitors
     looking = float(first["seconds"])  # and what came before the first update
-    updates, seconds, pictures, scores = [0.0], [0.0], [0.0], [float(first[SCORE])]
-    for look in looks:
-        step = int(look["step"])
+    updates, seconds, images, scores = [0.0], [0.0], [0.0], [float(first[SCORE])]
+    for check in checks:
+        step = int(check["step"])
         updates.append(float(step + 1))
         seconds.append(logged[step] - looking)
-        looking += float(look["seconds"]) - logged[step]
-        pictures.append(float((step + 1) * each))
-        scores.append(float(look[SCORE]))
-    return Course(tuple(updates), tuple(seconds), tuple(pictures), tuple(scores))
+        looking += float(check["seconds"]) - logged[step]
+        images.append(float((step + 1) * each))
+        scores.append(float(check[SCORE]))
+    return Course(tuple(updates), tuple(seconds), tuple(images), tuple(scores))
 
 
 def variant(name: str, folders: Sequence[Path]) -> Variant | None:
     """The runs in these folders; None when none of them was watched to its end."""
-    runs = [found for folder in folders if (found := course(folder))]
+    runs = [result for folder in folders if (result := course(folder))]
     if not runs:
         return None
     scores = np.array([run.scores for run in runs])
@@ -76,26 +76,26 @@ def variant(name: str, folders: Sequence[Path]) -> Variant | None:
     return Variant(name, mean, tuple(scores.min(0).tolist()), tuple(scores.max(0).tolist()))
 
 
-def at_pace(found: Variant, seconds: float) -> Variant:
+def at_pace(result: Variant, seconds: float) -> Variant:
     """The variant as if every update had taken these seconds: when its own clock ran beside other work."""
-    return replace(found, mean=replace(found.mean, seconds=tuple(seconds * n for n in found.mean.updates)))
+    return replace(result, mean=replace(result.mean, seconds=tuple(seconds * n for n in result.mean.updates)))
 
 
-def at(places: Sequence[float], scores: Sequence[float], place: float) -> float:
+def at(indices: Sequence[float], scores: Sequence[float], position: float) -> float:
     """The score there; NaN beyond the last look."""
-    return float(np.interp(place, places, scores)) if place <= places[-1] + 1e-9 else math.nan
+    return float(np.interp(position, indices, scores)) if position <= indices[-1] + 1e-9 else math.nan
 
 
-def reached(places: Sequence[float], scores: Sequence[float], score: float) -> float:
+def reached(indices: Sequence[float], scores: Sequence[float], score: float) -> float:
     """Where the score is reached first; NaN when it is not."""
-    for (a, low), (b, high) in itertools.pairwise(zip(places, scores, strict=True)):
+    for (a, low), (b, high) in itertools.pairwise(zip(indices, scores, strict=True)):
         if low < score <= high:
             return a + (b - a) * (score - low) / (high - low)
     return math.nan
 
 
 def table(variants: Sequence[Variant]) -> list[str]:
-    """Everything against the first: at the same time, at the same pictures, and what its last score costs.
+    """Everything against the first: at the same time, at the same images, and what its last score costs.
 
     That score is dated where each variant reached it first, the first one itself not excepted.
     """
@@ -105,9 +105,9 @@ def table(variants: Sequence[Variant]) -> list[str]:
     target = first.mean.scores[-1]
     cost = reached(first.mean.seconds, first.mean.scores, target)
     time = min(each.mean.seconds[-1] for each in variants)
-    drawn = min((each.mean.pictures[-1] for each in variants if each.mean.pictures[-1]), default=0.0)
+    samples = min((each.mean.pictures[-1] for each in variants if each.mean.pictures[-1]), default=0.0)
     heads = [
-        "variant", "start", "end (seeds from, to)", f"at {duration(time)}", f"at {drawn:.0f} pictures",
+        "variant", "start", "end (seeds from, to)", f"at {duration(time)}", f"at {samples:.0f} pictures",
         f"time to {number(target)}", f"{first.name} / this", "training",
     ]  # fmt: skip
     lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
@@ -118,7 +118,7 @@ def table(variants: Sequence[Variant]) -> list[str]:
         cells = [
             each.name, number(own.scores[0]), band,
             gained(own, at(own.seconds, own.scores, time)),
-            gained(own, at(own.pictures, own.scores, drawn)) if own.pictures[-1] else "–",
+            gained(own, at(own.pictures, own.scores, samples)) if own.pictures[-1] else "–",
             duration(needed) if math.isfinite(needed) else "not reached",
             f"{cost / needed:.2f}" if math.isfinite(cost / needed) else "–", duration(own.seconds[-1]),
         ]  # fmt: skip
@@ -132,16 +132,16 @@ def gained(own: Course, score: float) -> str:
 
 
 def figures(variants: Sequence[Variant], inks: Mapping[str, str]) -> list[tuple[str, str]]:
-    """(title, chart) of the held-out score by time and by pictures."""
-    found = []
+    """(title, chart) of the held-out score by time and by images."""
+    results = []
     for title, axis in (("seconds of training", "seconds"), ("pictures scored", "pictures")):
         bands = [
             Band(each.name, getattr(each.mean, axis), each.mean.scores, each.low, each.high, inks[each.name])
             for each in variants if getattr(each.mean, axis)[-1] > 0
         ]  # fmt: skip
         if bands:
-            found.append((f"1 − NED, held out, by {title}", band_chart(f"1 − NED by {title}", bands)))
-    return found
+            results.append((f"1 − NED, held out, by {title}", band_chart(f"1 − NED by {title}", bands)))
+    return results
 
 
 def charts(variants: Sequence[Variant], inks: Mapping[str, str]) -> str:

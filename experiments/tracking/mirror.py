@@ -40,7 +40,7 @@ class Mirror:
         self.folder, self.name, self._online = folder, name, online
         self._state = folder / TRACKING / f"{name}.json"
         known = json.loads(self._state.read_text(encoding="utf-8")) if self._state.exists() else {}
-        self.told: dict[str, Any] = {
+        self.sent: dict[str, Any] = {
             "settings": False,
             "step": -1,
             "seconds": -1.0,
@@ -54,8 +54,8 @@ class Mirror:
     def tracker(self) -> Tracker:
         """The tracker, opened."""
         if self._tracker is None:
-            place = self.folder / TRACKING / self.name
-            self._tracker = open_tracker(self.name, place, self.folder.resolve().name, self._online)
+            path = self.folder / TRACKING / self.name
+            self._tracker = open_tracker(self.name, path, self.folder.resolve().name, self._online)
         return self._tracker
 
     def catch_up(self, run: Run) -> int:
@@ -64,7 +64,7 @@ class Mirror:
             return self._settings(run) + self._metrics(run) + self._images(run) + self._alarms(run)
         finally:
             if self._tracker is not None:  # also where it failed half way: what was told is not told again
-                write_json(self._state, self.told)
+                write_json(self._state, self.sent)
 
     def close(self) -> None:
         """Close the tracker, where it was opened."""
@@ -73,51 +73,51 @@ class Mirror:
             self._tracker = None
 
     def _settings(self, run: Run) -> int:
-        if self.told["settings"]:
+        if self.sent["settings"]:
             return 0
         self.tracker.settings({**run.config, "git": run.git, "command": run.command})
-        self.told["settings"] = True
+        self.sent["settings"] = True
         return 1
 
     def _metrics(self, run: Run) -> int:
-        step, seconds = self.told["step"], self.told["seconds"]
+        step, seconds = self.sent["step"], self.sent["seconds"]
         # a run that went on from a checkpoint does updates again, later than it did them first
         new = [line for line in run.metrics if number(line["step"]) > step or number(line["seconds"]) > seconds]
         for line in new:
             done = int(line["step"] or 0)
             values = {name: number(value) for name, value in line.items() if name != "step"}
             self.tracker.metrics(done, moment(run, line["seconds"]), values)
-            self.told |= {"step": done, "seconds": line["seconds"]}
+            self.sent |= {"step": done, "seconds": line["seconds"]}
         return len(new)
 
     def _images(self, run: Run) -> int:
         count = 0
         for sample in run.samples:
             key = sample.picture.name
-            if key not in self.told["images"] and sample.picture.exists():
+            if key not in self.sent["images"] and sample.picture.exists():
                 name = f"samples/{key.removesuffix('.png').rpartition('_')[2]}"
                 self.tracker.image(sample.step, at_step(run, sample.step), name, sample.picture, sample.caption)
-                self.told["images"].append(key)
+                self.sent["images"].append(key)
                 count += 1
         return count
 
     def _alarms(self, run: Run) -> int:
         count = 0
-        for look in run.monitors:
-            for alarm in look.get("alarms", ()):
+        for check in run.monitors:
+            for alarm in check.get("alarms", ()):
                 rule = alarm["rule"]
-                key = f"{look['step']}:{rule}"
-                if key in self.told["alarms"]:
+                key = f"{check['step']}:{rule}"
+                if key in self.sent["alarms"]:
                     continue
-                when = moment(run, look.get("seconds"))
+                when = moment(run, check.get("seconds"))
                 text = f"{rule} changed by {alarm['change']}, threshold {alarm['threshold']}: {alarm['reason']}"
-                self.tracker.alarm(look["step"], when, rule, text)
+                self.tracker.alarm(check["step"], when, rule, text)
                 for i, shown in enumerate(alarm.get("pictures", ())):
                     file = self.folder / EVIDENCE / shown["picture"]
                     if file.exists():
                         name = f"alarms/{rule}/{i:02d}"
-                        self.tracker.image(look["step"], when, name, file, shown["caption"])
-                self.told["alarms"].append(key)
+                        self.tracker.image(check["step"], when, name, file, shown["caption"])
+                self.sent["alarms"].append(key)
                 count += 1
         return count
 
@@ -159,16 +159,16 @@ def follow(
 
     Nothing is written before the run has its first update. Raises ValueError where no session begins in `wait` seconds.
     """
-    began, told, one = time.monotonic(), 0, Mirror(folder, name, online)
+    began, metrics, one = time.monotonic(), 0, Mirror(folder, name, online)
     try:
         while True:
             live = is_locked(folder)
             run = read_run(folder) if (folder / RUN).exists() else None
             over = run is not None and len(run.sessions) > after and not (live or is_locked(folder))
             if run and (run.metrics or over):
-                told += one.catch_up(run)
+                metrics += one.catch_up(run)
             if over:
-                return told
+                return metrics
             if not live and time.monotonic() - began > wait:
                 raise ValueError(f"no run began in {folder} within {wait:.0f} seconds, so there is nothing to track")
             time.sleep(every)
@@ -197,7 +197,7 @@ def require_installed(names: Sequence[str]) -> None:
             raise ValueError(f"the tracker {name} is not installed: {EXTRA}")
 
 
-def start_beside(folder: Path, names: Sequence[str]) -> list[int]:
+def start_side(folder: Path, names: Sequence[str]) -> list[int]:
     """Start a process for each tracker, which follows the run that begins in `folder`; their ids.
 
     They belong to no terminal, so Ctrl-C reaches the run alone, and nobody waits for them.

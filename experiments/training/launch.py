@@ -25,7 +25,7 @@ from experiments.training.runner import run
 from preference_data.spelling import unknown
 from rewards.parse import named_reward
 from rewards.serving.workers import ScorerPool
-from rewards.text.ocr import Ocr, OcrJudge
+from rewards.text.ocr import Ocr, OcrGold
 
 RESTARTS = 2
 """Workers that are replaced when they die or hang, in all; what they were judging is judged again."""
@@ -50,7 +50,7 @@ def train(experiment: Experiment, folder: Path, parent: Path | None) -> Path:
                     named_reward(experiment.reward),
                     workers=2,
                     restarts=RESTARTS,
-                    answer_timeout=60.0 * experiment.judge_minutes,
+                    answer_timeout=60.0 * experiment.scorer_minutes,
                 )
             )
         run(experiment, folder, parent, pool)
@@ -67,14 +67,14 @@ def conclude(folder: Path, report: Path, judged: bool = True) -> list[str]:
         return [f"report: {report}"]
     if rank_of(rebuild(config["experiment"])):
         return []
-    notes = reasons_not_to_judge(folder) if judged else []
+    notes = reasons_not_to_evaluate(folder) if judged else []
     if judged and not notes and not is_judged(folder, nano.evaluation):
         evaluate_run(folder)
     write_report(folder)
     return [*outcome_lines(folder), *notes]
 
 
-def reasons_not_to_judge(folder: Path) -> list[str]:
+def reasons_not_to_evaluate(folder: Path) -> list[str]:
     """Why `train` does not draw held-out words with a run's model by itself, and what does; [] where it does."""
     model = folder / "model"
     if not holds_model(model):
@@ -87,13 +87,13 @@ def reasons_not_to_judge(folder: Path) -> list[str]:
 def evaluate_run(folder: Path, plan: EvaluationPlan = nano.evaluation) -> list[Path]:
     """Judge the model of a run on the held-out prompts; the files written. Finished evaluations are kept."""
     torch.set_num_threads(THREADS)
-    place = model_folder(folder)
-    target = place.parent / "evaluation"
+    path = model_folder(folder)
+    target = path.parent / "evaluation"
     bar = Progress({"evaluation": 30.0})
     with (
         ScorerPool(Ocr(), workers=2) as reward,
-        ScorerPool(OcrJudge(), workers=1) as judge,
+        ScorerPool(OcrGold(), workers=1) as scorer,
         bar.stage("evaluation", len(plan.samplers)),
     ):
-        evaluate(load_model(place, best_device()), plan, target, reward, judge, bar)
+        evaluate(load_model(path, best_device()), plan, target, reward, scorer, bar)
     return [target / f"{name}.json" for name, _ in plan.samplers]

@@ -59,7 +59,7 @@ class Onlooker(RunRecord):
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         pass
 
-    def look(self, step: int, line: Mapping[str, Any]) -> None:
+    def check(self, step: int, line: Mapping[str, Any]) -> None:
         pass
 
     def rewind(self, step: int) -> None:
@@ -97,7 +97,7 @@ class Termination:
     """
 
     def __init__(self) -> None:
-        self._told = False
+        self._requested = False
         self._before: Any = None
 
     def __enter__(self) -> Termination:
@@ -110,9 +110,9 @@ class Termination:
             signal.signal(signal.SIGTERM, self._before)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        self._told = True
+        self._requested = True
 
-    def asked(self, engine: Engine) -> bool:
+    def requested(self, engine: Engine) -> bool:
         """Whether any rank was told."""
-        told = torch.tensor([float(self._told)], device=engine.device)
-        return bool(engine.gather(told).any())
+        is_requested = torch.tensor([float(self._requested)], device=engine.device)
+        return bool(engine.gather(is_requested).any())

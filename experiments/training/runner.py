@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 
 from alignment.monitoring.step_metrics import ByStep
 from base_model import train_vae
-from base_model.data.latents import KeptLatents, LatentStream, Producers
+from base_model.data.latents import EncodedStream, LatentStream, Producers
 from base_model.data.mixture import TaskStream
 from base_model.data.rendered_pages import PageStream
 from base_model.data.stream import TextStream
@@ -54,7 +54,7 @@ from rewards.serving.workers import ScorerPool
 CHECKPOINTS = 2
 """Newest checkpoints kept."""
 
-LOOK = PromptPlan(count=6, seed=61, heldout=True)
+FIXED_PROMPTS = PromptPlan(count=6, seed=61, heldout=True)
 """What is sampled at every checkpoint of a run that has no file of prompts, to be looked at."""
 
 LOADERS: Mapping[str, Callable[..., Any]] = {
@@ -72,8 +72,8 @@ def required(experiment: Experiment, value: T | None, what: str) -> T:
     return value
 
 
-def pictures(experiment: Experiment) -> TextStream | PageStream:
-    """The experiment's stream of pictures. Raises ValueError when it has none, or one of tasks."""
+def image_stream(experiment: Experiment) -> TextStream | PageStream:
+    """The experiment's stream of images. Raises ValueError when it has none, or one of tasks."""
     data = required(experiment, experiment.data, "data")
     if isinstance(data, TaskStream):
         raise ValueError(f"{experiment.name}: an autoencoder learns from pictures, not from a {type(data).__name__}")
@@ -95,14 +95,14 @@ def updates(
     elif cfg.learns_from == "pairs":
         yield loop(model, engine, LOADERS[cfg.reads](model, folder), cfg, start)
     elif isinstance(model, QwenImageVAE):
-        yield loop(model, engine, pictures(experiment), cfg, start)
+        yield loop(model, engine, image_stream(experiment), cfg, start)
     else:
         if engine.rank == 0:
             save_vae(model.vae, folder / "encoder.safetensors")
         barrier(experiment)
         data = LatentStream(required(experiment, experiment.data, "data"), folder / "encoder.safetensors")
         if isinstance(data.stream, TextStream) and data.stream.limit:
-            yield loop(model, engine, KeptLatents(data), cfg, start)
+            yield loop(model, engine, EncodedStream(data), cfg, start)
             return
         with Producers(data) as producers:
             yield loop(model, engine, producers, cfg, start)
@@ -156,7 +156,7 @@ def run(
 ) -> None:  # fmt: skip
     """Train in `folder` until the experiment's last update, from wherever the folder says it is.
 
-    `parent` is a finished stage to start from, `pool` scores made pairs and pictures that are drawn while training,
+    `parent` is a finished stage to start from, `pool` scores made pairs and images that are drawn while training,
     `device` is where a diffusion model goes (None: a GPU where there is one).
     """
     experiment = laid_out(experiment)
@@ -175,18 +175,20 @@ def run(
             answered = has_answers(folder)
             barrier(experiment)  # rank 0 may write the pairs only when all have looked
             if not answered:
-                draw_pairs(model, experiment, folder, pool, bar)
+                sample_pairs(model, experiment, folder, pool, bar)
         engine = equip_engine(experiment, model)
         start = resume(engine, folder, record, bar)
         train(experiment, model, engine, record, start, bar, pool, termination)
         finish(experiment, model, engine, folder, parent)
 
 
-def draw_pairs(model: QwenImage, experiment: Experiment, folder: Path, pool: ScorerPool | None, bar: Progress) -> None:
+def sample_pairs(
+    model: QwenImage, experiment: Experiment, folder: Path, pool: ScorerPool | None, bar: Progress
+) -> None:
     """Draw the pairs of a DPO stage, each rank its share."""
-    plan, judge = required(experiment, experiment.pairs, "pairs"), required(experiment, pool, "judge")
+    plan, scorer = required(experiment, experiment.pairs, "pairs"), required(experiment, pool, "judge")
     make_pairs(
-        model, plan, folder, judge, bar, "", rank_of(experiment), ranks_of(experiment), lambda: barrier(experiment)
+        model, plan, folder, scorer, bar, "", rank_of(experiment), ranks_of(experiment), lambda: barrier(experiment)
     )
 
 
@@ -212,13 +214,13 @@ def finish(
     """Save the finished model. Weights that are split among ranks are put together in a last checkpoint first."""
     if experiment.engine == "local" and not engine.rounded:  # else the checkpoint alone has all digits
         with engine.averaged():
-            save_atomically(folder / "model", lambda place: save(model, experiment, place))
+            save_atomically(folder / "model", lambda index: save(model, experiment, index))
         return
     last = folder / "checkpoints" / f"update_{experiment.algorithm.steps:06d}"  # the loop's step: some make no update
     save_checkpoint(engine, last)
     if engine.rank == 0:
         whole = finished_model(model, last, lambda: starting_weights(experiment, parent))
-        save_atomically(folder / "model", lambda place: save(whole, experiment, place))
+        save_atomically(folder / "model", lambda index: save(whole, experiment, index))
     barrier(experiment)
 
 
@@ -282,14 +284,14 @@ def follow(
         if watch and watch.due(step.index):
             bar.note("looking at held-out prompts")
             with engine.averaged():
-                after = watch.look(step.index, experiment)
-        told = termination.asked(engine) and done < steps
-        if (done % experiment.save_every == 0 and done < steps) or after is None or told:
+                after = watch.check(step.index, experiment)
+        is_requested = termination.requested(engine) and done < steps
+        if (done % experiment.save_every == 0 and done < steps) or after is None or is_requested:
             if isinstance(model, QwenImage) and not always_takes_images(model):
                 with engine.averaged():
-                    record.samples(step.index, *look(model.sized(model.native), looked_at_in(experiment)))
+                    record.samples(step.index, *sample_checkpoint(model.sized(model.native), looked_at_in(experiment)))
             save_checkpoint(engine, checkpoints / f"update_{done:06d}")
-        if told:
+        if is_requested:
             raise KeyboardInterrupt(f"terminated after update {step.index}; its checkpoint is saved")
         if after is not experiment:
             return done, after
@@ -302,9 +304,9 @@ def save_checkpoint(engine: Engine, folder: Path) -> None:
         save_atomically(folder, engine.save, engine.rank)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
         before = latest(folder.parent)
-        kept = f"the one before, {before.name}, is whole" if before else "there is none before it"
+        remedy = f"the one before, {before.name}, is whole" if before else "there is none before it"
         raise OSError(
-            f"the checkpoint {folder} could not be written ({error}); {kept}. Make room on the disk and run it again: "
+            f"the checkpoint {folder} could not be written ({error}); {remedy}. Make room on the disk and run it again: "  # noqa: E501
             "it goes on from there"
         ) from error
     if engine.rank == 0:
@@ -315,27 +317,27 @@ def looked_at_in(experiment: Experiment) -> PromptPlan:
     """The prompts of checkpoint samples: the first of the run's own file, or held-out words where it has none."""
     own = experiment.prompts or (experiment.pairs and experiment.pairs.prompts)
     if not own or not own.file:
-        return LOOK
-    return replace(LOOK, count=max(min(LOOK.count, own.count), 1), heldout=False, file=own.file)
+        return FIXED_PROMPTS
+    return replace(FIXED_PROMPTS, count=max(min(FIXED_PROMPTS.count, own.count), 1), heldout=False, file=own.file)
 
 
-def look(model: QwenImage, plan: PromptPlan) -> tuple[np.ndarray, list[str]]:
+def sample_checkpoint(model: QwenImage, plan: PromptPlan) -> tuple[np.ndarray, list[str]]:
     """Images of a few prompts, always from the same noise, and the prompts."""
     texts = [prompt.text for prompt in make_prompts(plan)]
-    return generate(model, texts, fixed_noise(model, len(texts), LOOK.seed), Sampler()), texts
+    return generate(model, texts, fixed_noise(model, len(texts), FIXED_PROMPTS.seed), Sampler()), texts
 
 
-def save(model: QwenImage | QwenImageVAE, experiment: Experiment, place: Path) -> None:
+def save(model: QwenImage | QwenImageVAE, experiment: Experiment, path: Path) -> None:
     """The finished model, weights and configuration in one file each."""
     cfg = experiment.algorithm
     if isinstance(model, QwenImage):
-        save_model(model, place)
+        save_model(model, path)
         return
     assert isinstance(cfg, train_vae.TrainVAE)
     if not cfg.frozen_encoder:  # the latents of a new encoder have a new scale
-        mean, std = train_vae.latent_statistics(model, pictures(experiment), batches=32, size=64)
+        mean, std = train_vae.latent_statistics(model, image_stream(experiment), batches=32, size=64)
         sizes = replace(model.cfg, latents_mean=tuple(mean), latents_std=tuple(std))
         measured = QwenImageVAE(sizes)
         measured.load_state_dict(model.state_dict())
         model = measured
-    save_vae(model, place / "vae.safetensors")
+    save_vae(model, path / "vae.safetensors")

@@ -15,7 +15,7 @@ from base_model.files.released import Released, load_base, read_base
 from base_model.files.weights import NANO_VAE, holds_model, load_model, load_vae, read_network
 from base_model.lora import adapter_settings, add_adapter, has_adapter
 from base_model.qwen.model import QwenImage, build, fresh_network
-from base_model.qwen.presets import PICTURES, PRESETS, VAES
+from base_model.qwen.presets import IMAGE_SIZES, PRESETS, VAES
 from base_model.qwen.vae import QwenImageVAE
 from experiments.experiment import Experiment
 from experiments.record.record import RUN
@@ -51,7 +51,7 @@ def open_model(
 
 def always_takes_images(model: QwenImage) -> bool:
     """Whether the model edits only: nothing can be sampled from a prompt alone."""
-    return isinstance(model, Released) and model.base.task.fewest_pictures > 0
+    return isinstance(model, Released) and model.base.task.fewest_images > 0
 
 
 def require_fitting_tasks(experiment: Experiment, model: QwenImage) -> None:
@@ -72,12 +72,12 @@ def require_same_adapter(experiment: Experiment, network: nn.Module, parent: Pat
     lora, own = experiment.lora, adapter_settings(network)
     if (lora.rank, lora.alpha, set(lora.targets)) == (own.rank, own.alpha, set(own.targets)):
         return
-    asked = (
+    requested = (
         f"lora.rank={lora.rank}, alpha={lora.alpha:g}, targets {', '.join(lora.targets)}" if lora.rank else "no adapter"
     )
     raise ValueError(
         f"{parent} learned an adapter (rank {own.rank}, alpha {own.alpha:g}, targets {', '.join(own.targets)}), "
-        f"which the next stage goes on with, and {experiment.name} asks for {asked}. Set lora.rank, lora.alpha and "
+        f"which the next stage goes on with, and {experiment.name} asks for {requested}. Set lora.rank, lora.alpha and "
         f"lora.targets to those; or merge it first, with `glyphlab export {parent} FOLDER`, and start from it"
     )
 
@@ -94,7 +94,7 @@ def starting_model(
     """See `open_model`. Network, autoencoder and what feeds them are on one device: engines train where a GPU is."""
     device = best_device(device)
     if experiment.base:
-        return load_base(read_base(experiment.base), PICTURES[experiment.preset], device, cache=cache)
+        return load_base(read_base(experiment.base), IMAGE_SIZES[experiment.preset], device, cache=cache)
     if parent is not None and holds_model(parent / "model"):
         return load_model(parent / "model", device, cache)
     if type(experiment.algorithm) is not pretrain.Pretrain:
@@ -110,7 +110,7 @@ def starting_model(
             f"only the byte-level one ({reads} wide): name a released folder with such an encoder by --base, or choose "
             "preset nano, micro or small"
         )
-    return build(PRESETS[experiment.preset], vae, PICTURES[experiment.preset], experiment.seed, device)
+    return build(PRESETS[experiment.preset], vae, IMAGE_SIZES[experiment.preset], experiment.seed, device)
 
 
 def starting_weights(experiment: Experiment, parent: Path | None) -> Mapping[str, Tensor]:

@@ -1,17 +1,17 @@
 """Looks at the held-out prompts of a run while it trains, compares them with the start, and acts on alarms.
 
-A look draws the same prompts from the same noise, measures the pictures (rewards/image_measures.py) and what is read in
+A look draws the same prompts from the same noise, measures the images (rewards/image_measures.py) and what is read in
 them, asks the trained and the held-out rewards, and applies the rules of alignment/monitoring/monitors.py. It leaves a
-line in monitors.jsonl, and for every alarm the pictures that changed most beside those of the start:
+line in monitors.jsonl, and for every alarm the images that changed most beside those of the start:
 
     {"step": 24, "trained": 0.71, "gold/ocr_judge": 0.52, ..., "alarms": [{"rule": ..., "pictures": [...]}]}
 
 Everything is a function of the weights and the plan, so a run that was interrupted sees what it would have seen.
 
-Of several ranks all draw the same pictures, because a network that is cut among them can only be asked by all together;
+Of several ranks all draw the same images, because a network that is cut among them can only be asked by all together;
 rank 0 alone loads the judges, measures and writes, and says which rules were broken, so that all go on alike.
 
-Shapes: K pictures of a prompt, P prompts, S latent tokens, C channels, 3HW pixels.
+Shapes: K images of a prompt, P prompts, S latent tokens, C channels, 3HW pixels.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from rewards.text.recognisers import V6_DETECTION, find_weights
 
 START = -1
 """The step of the line that says how it was before the first update."""
-KEPT = ("ratio_gap_first", "clip_share", "groups_without_spread")
+LOOP_METRICS = ("ratio_gap_first", "clip_share", "groups_without_spread")
 """Metrics of the loop that rules read."""
 
 
@@ -91,23 +91,23 @@ class Watch:
             self._start, _, _, _ = self._measure(start)
         self._start["drift"] = np.zeros(len(self._prompts))
         if self._measures and not read_monitors(self._record.folder):
-            self._record.look(START, {**{name: mean(values) for name, values in self._start.items()}, "alarms": []})
+            self._record.check(START, {**{name: mean(values) for name, values in self._start.items()}, "alarms": []})
         self._agree([])  # no rank goes on to read what was seen before it stands there
 
     def due(self, step: int) -> bool:
         """Whether to look after update `step`."""
         return (step + 1) % self._plan.every == 0 or step + 1 == self._total
 
-    def look(self, step: int, experiment: Experiment) -> Experiment | None:
+    def check(self, step: int, experiment: Experiment) -> Experiment | None:
         """Look after update `step`; the experiment to go on with, None to stop. The weights to judge are loaded."""
         assert self._start is not None, "begin() comes first"
         now, x0, images, read = self._measure(self._model)
         now["drift"] = self._drift(x0)
         raised, loop = self._alarms(step, now) if self._measures else ([], {})
-        # on other ranks than 0 the worst pictures are all that is known of an alarm
+        # on other ranks than 0 the worst images are all that is known of an alarm
         worst = self._agree([list(alarm.worst[: self._plan.evidence]) for alarm in raised])
         after = after_alarm(experiment, self._plan) if worst else experiment
-        starts = [self._drawn_at_start(rows) for rows in worst]
+        starts = [self._samples_at_start(rows) for rows in worst]
         if self._measures:
             line: dict[str, Any] = {name: mean(values) for name, values in {**now, **loop}.items()}
             line["alarms"] = [
@@ -117,7 +117,7 @@ class Watch:
                 line["stopped"] = True
             elif after is not experiment and after is not None:
                 line["beta"] = after.algorithm.beta  # type: ignore[union-attr]
-            self._record.look(step, line)
+            self._record.check(step, line)
         if self._pool:
             self._pool.meter.drain()  # looking is none of training's cost
         return after
@@ -133,54 +133,54 @@ class Watch:
         looked = self._record.folder
         last = max((line["step"] for line in read_monitors(looked)), default=START)
         recent = [line for line in read_metrics(looked) if last < (line["step"] or 0) <= step]
-        loop = {f"loop/{name}": column(recent, name) for name in KEPT if any(name in line for line in recent)}
+        loop = {f"loop/{name}": column(recent, name) for name in LOOP_METRICS if any(name in line for line in recent)}
         return alarms(self._table, self._start, {**now, **loop}), loop
 
-    def _drawn_at_start(self, rows: Sequence[int]) -> np.ndarray | None:
-        """How the pictures of these prompts began; None of none."""
+    def _samples_at_start(self, rows: Sequence[int]) -> np.ndarray | None:
+        """How the images of these prompts began; None of none."""
         if not rows:
             return None
         with self._model.reference() as start:
-            return self._draw(start, rows, 0)[1]
+            return self._sample(start, rows, 0)[1]
 
-    def _draw(self, model: FlowModel, rows: Sequence[int], copy: int) -> tuple[Tensor, np.ndarray]:
-        """Latents [P S C] and uint8 pictures [P 3 H W] of those prompts, from their noise."""
+    def _sample(self, model: FlowModel, rows: Sequence[int], copy: int) -> tuple[Tensor, np.ndarray]:
+        """Latents [P S C] and uint8 images [P 3 H W] of those prompts, from their noise."""
         noise = fixed_noise(model, len(self._prompts), self._plan.seed, copy)[list(rows)]
-        asked = prompted(model, [self._prompts[row].text for row in rows])
-        _, latents, images = zip(*generate_chunks(model, asked, noise, self._plan.sampler), strict=True)
+        requested = prompted(model, [self._prompts[row].text for row in rows])
+        _, latents, images = zip(*generate_chunks(model, requested, noise, self._plan.sampler), strict=True)
         return torch.cat(latents), np.concatenate(images)
 
     def _drift(self, x0_PSC: Tensor) -> np.ndarray:
         """(M3) of every prompt."""
         eps = fixed_noise(self._model, len(x0_PSC), self._plan.seed + 1)
         parts = []
-        few = at_once(eps.shape[1], CHUNK)
-        for rows in (slice(i, i + few) for i in range(0, len(x0_PSC), few)):
+        batch = at_once(eps.shape[1], CHUNK)
+        for rows in (slice(i, i + batch) for i in range(0, len(x0_PSC), batch)):
             cond = self._model.encode_text([prompt.text for prompt in self._prompts[rows]])
             parts.append(drift(self._model, x0_PSC[rows], eps[rows], cond))
         return np.concatenate(parts)
 
     def _measure(self, model: FlowModel) -> tuple[dict[str, np.ndarray], Tensor, np.ndarray, list[str]]:
-        """What rules read of pictures, [P] each; the first copy's latents and pictures; and what the second engine
+        """What rules read of images, [P] each; the first copy's latents and images; and what the second engine
         read in them."""
-        rows, drawn, found = range(len(self._prompts)), [], []
+        rows, samples, results = range(len(self._prompts)), [], []
         for copy in range(self._plan.copies):
-            x0, images = self._draw(model, rows, copy)
-            one, theirs = self._judge(images) if self._measures else ({}, [])
-            drawn.append((x0, images, theirs))
-            found.append(one)
-        now = {name: known_mean(np.stack([one[name] for one in found])) for name in found[0]}
+            x0, images = self._sample(model, rows, copy)
+            one, theirs = self._score(images) if self._measures else ({}, [])
+            samples.append((x0, images, theirs))
+            results.append(one)
+        now = {name: known_mean(np.stack([one[name] for one in results])) for name in results[0]}
         if self._measures:
-            now["diversity"] = image_measures.diversity(np.stack([images for _, images, _ in drawn]))
-        return now, *drawn[0]
+            now["diversity"] = image_measures.diversity(np.stack([images for _, images, _ in samples]))
+        return now, *samples[0]
 
-    def _judge(self, images: np.ndarray) -> tuple[dict[str, np.ndarray], list[str]]:
-        """What is measured of one picture a prompt, [P] each, and what the second engine reads in them."""
+    def _score(self, images: np.ndarray) -> tuple[dict[str, np.ndarray], list[str]]:
+        """What is measured of one image a prompt, [P] each, and what the second engine reads in them."""
         judged = self._pool.submit(self._prompts, images) if self._pool else None
         theirs, ours = (reader.texts(to_float(images)) for reader in (self._readers[1], self._readers[0]))
         scores = judged.result() if judged else self._trained(self._prompts, to_float(images))
         one = {"trained": scores.value_B, "unjudged": np.isnan(scores.value_B).astype(np.float64)}
-        one |= self._texts(ours, theirs) | image_measures.looks(images)
+        one |= self._texts(ours, theirs) | image_measures.measure_images(images)
         one |= {name: scorer(self._prompts, to_float(images)).value_B for name, scorer in self._gold.items()}
         if self._detector:
             one["text_area"] = np.array([image_measures.boxed_area(self._detector, image) for image in images])
@@ -208,19 +208,19 @@ class Watch:
     def _evidence(
         self, step: int, alarm: Alarm, images: np.ndarray, before: np.ndarray | None, read: Sequence[str]
     ) -> dict[str, Any]:
-        """The alarm for monitors.jsonl, with the pictures that changed most and how they began."""
+        """The alarm for monitors.jsonl, with the images that changed most and how they began."""
         rows = alarm.worst[: self._plan.evidence]
-        pictures, slug = [], "".join(c if c.isalnum() else "_" for c in alarm.rule.name)
+        evidence, slug = [], "".join(c if c.isalnum() else "_" for c in alarm.rule.name)
         if before is not None:
             for i, row in enumerate(rows):
                 names = [f"step_{step:06d}_{slug}_{i:02d}{end}.png" for end in ("", "_start")]
                 for name, image in zip(names, (images[row], before[i]), strict=True):
                     write_png(self._record.folder / EVIDENCE / name, image)
-                pictures.append({"picture": names[0], "start": names[1], "caption": self._prompts[row].text,
+                evidence.append({"picture": names[0], "start": names[1], "caption": self._prompts[row].text,
                                  "reading": read[row]})  # fmt: skip
         rule = alarm.rule
         return {"rule": rule.name, "change": alarm.change, "error": alarm.error, "threshold": rule.threshold,
-                "unit": rule.unit, "reason": rule.reason, "pictures": pictures}  # fmt: skip
+                "unit": rule.unit, "reason": rule.reason, "pictures": evidence}  # fmt: skip
 
 
 def check(experiment: Experiment, plan: MonitorPlan) -> None:

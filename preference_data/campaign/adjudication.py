@@ -13,10 +13,10 @@ from sqlalchemy import Connection, Row, and_, exists, func, select, update
 
 from preference_data.campaign import campaigns
 from preference_data.campaign.answering import Conflict, Receipt, append, first_duration, revisions
-from preference_data.campaign.assignment import hand_out, lease_seconds, places, reclaim
-from preference_data.campaign.assignment_view import View, given, newest_answer, own, settings_of, view
+from preference_data.campaign.assignment import hand_out, image_hashes, lease_seconds, reclaim
+from preference_data.campaign.assignment_view import View, answer_of, newest_answer, own, settings_of, view
 from preference_data.campaign.campaign_settings import CampaignSettings
-from preference_data.campaign.outcomes import SET_ASIDE, Given, as_shown, canonical, check
+from preference_data.campaign.outcomes import NO_ANSWER, Answer, as_shown, canonical, check
 from preference_data.store.roles import ADJUDICATE, LEAD, Forbidden, authorise
 from preference_data.store.schema import account, assignment, item
 from preference_data.store.store import Store, record
@@ -30,7 +30,7 @@ class Opinion:
     """What one annotator said about the item, as the adjudicator sees its sides. `at` in seconds since 1970."""
 
     pseudonym: str
-    given: Given
+    answer: Answer
     at: float
 
 
@@ -39,7 +39,7 @@ class Case:
     """An item to decide: `blind` is None until the adjudicator has answered without seeing the others' `opinions`."""
 
     view: View
-    blind: Given | None
+    blind: Answer | None
     opinions: tuple[Opinion, ...]
 
 
@@ -48,9 +48,9 @@ def waiting(store: Store, actor: int, campaign: int | str) -> int:
 
     def work(db: Connection) -> int:
         authorise(db, actor, (*ADJUDICATE, *LEAD))
-        found = campaigns.find(db, campaign)
-        asked = select(func.count()).where(item.c.campaign_id == found.id, item.c.state == "adjudicate")
-        return int(db.execute(asked).scalar_one())
+        campaign_row = campaigns.find(db, campaign)
+        query = select(func.count()).where(item.c.campaign_id == campaign_row.id, item.c.state == "adjudicate")
+        return int(db.execute(query).scalar_one())
 
     return store.read(work)
 
@@ -60,17 +60,17 @@ def next_case(store: Store, actor: int, campaign: int | str) -> Case | None:
 
     def work(db: Connection) -> Case | None:
         authorise(db, actor, ADJUDICATE)
-        found, now = campaigns.find(db, campaign), store.clock()
-        reclaim(db, found.id, now)
-        until = now + lease_seconds(db, found.id, found.settings)
-        row = _held(db, found.id, actor)
+        campaign_row, now = campaigns.find(db, campaign), store.clock()
+        reclaim(db, campaign_row.id, now)
+        until = now + lease_seconds(db, campaign_row.id, campaign_row.settings)
+        row = _held(db, campaign_row.id, actor)
         if row is None:
-            chosen = _draw(db, found.id, actor)
+            chosen = _choose_item(db, campaign_row.id, actor)
             if chosen is None:
                 return None
             row = _lease(db, chosen, actor, now, until, store.chance.random() < 0.5)
         db.execute(update(assignment).where(assignment.c.id == row.id).values(expires_at=until))
-        return _case(db, row, found.settings, now)
+        return _case(db, row, campaign_row.settings, now)
 
     return store.write(work)
 
@@ -80,9 +80,9 @@ def heartbeat(store: Store, actor: int, campaign: int | str) -> float:
 
     def work(db: Connection) -> float:
         authorise(db, actor, ADJUDICATE)
-        found = campaigns.find(db, campaign)
-        seconds = lease_seconds(db, found.id, found.settings)
-        row = _held(db, found.id, actor)
+        campaign_row = campaigns.find(db, campaign)
+        seconds = lease_seconds(db, campaign_row.id, campaign_row.settings)
+        row = _held(db, campaign_row.id, actor)
         if row is not None:
             until = store.clock() + seconds
             db.execute(update(assignment).where(assignment.c.id == row.id).values(expires_at=until))
@@ -91,7 +91,7 @@ def heartbeat(store: Store, actor: int, campaign: int | str) -> float:
     return store.write(work)
 
 
-def answer_blind(store: Store, actor: int, token: str, said: Given, key: str) -> Receipt:
+def answer_blind(store: Store, actor: int, token: str, reply: Answer, key: str) -> Receipt:
     """Keep what the adjudicator thinks before seeing the others. Raises as `answering.answer`."""
 
     def work(db: Connection) -> Receipt:
@@ -103,8 +103,8 @@ def answer_blind(store: Store, actor: int, token: str, said: Given, key: str) ->
             raise Conflict("the blind answer was given already; now decide")
         _check_undecided(db, row)
         settings = settings_of(row)
-        check(said, settings.kind, len(row.slots), settings.axes, settings.tags)
-        return Receipt(append(db, row, said, key, "blind", None, store.clock()), 0, False, False)
+        check(reply, settings.kind, len(row.slots), settings.axes, settings.tags)
+        return Receipt(append(db, row, reply, key, "blind", None, store.clock()), 0, False, False)
 
     return store.write(work)
 
@@ -121,7 +121,7 @@ def reveal(store: Store, actor: int, token: str) -> Case:
     return store.read(work)
 
 
-def decide(store: Store, actor: int, token: str, said: Given, reason: str, key: str) -> Receipt:
+def decide(store: Store, actor: int, token: str, reply: Answer, reason: str, key: str) -> Receipt:
     """The final word on an item, after the blind answer. `reason` is one of REASONS. Raises as `answering.answer`.
 
     "skip" leaves the item undecided for good; "flag" does too, and says that something is wrong with it.
@@ -139,18 +139,18 @@ def decide(store: Store, actor: int, token: str, said: Given, reason: str, key: 
         newest = past[-1]
         _check_undecided(db, row)
         settings, now = settings_of(row), store.clock()
-        check(said, settings.kind, len(row.slots), settings.axes, settings.tags)
-        made = append(db, row, said, key, "revealed", newest, now)
+        check(reply, settings.kind, len(row.slots), settings.axes, settings.tags)
+        made = append(db, row, reply, key, "revealed", newest, now)
         slots = list(row.slots)
-        aside, outcome = said.outcome in SET_ASIDE, canonical(said.outcome, slots)
-        best = None if said.best is None else slots[said.best]
-        worst = None if said.worst is None else slots[said.worst]
+        without_answer, outcome = reply.outcome in NO_ANSWER, canonical(reply.outcome, slots)
+        best = None if reply.best is None else slots[reply.best]
+        worst = None if reply.worst is None else slots[reply.worst]
         db.execute(update(assignment).where(assignment.c.id == row.id).values(
-            state="answered", outcome=outcome, best=best, worst=worst, strength=said.strength, answered_at=now,
+            state="answered", outcome=outcome, best=best, worst=worst, strength=reply.strength, answered_at=now,
             duration_ms=first_duration(past, 0)))  # fmt: skip
         before = db.execute(select(item.c.state, item.c.outcome).where(item.c.id == row.item_id)).one()
         db.execute(update(item).where(item.c.id == row.item_id).values(
-            state="undecided" if aside else "adjudicated", outcome=None if aside else outcome, best=best))  # fmt: skip
+            state="undecided" if without_answer else "adjudicated", outcome=None if without_answer else outcome, best=best))  # fmt: skip  # noqa: E501
         record(db, now, actor, "adjudicate", f"item:{row.item_id}", {"state": before.state, "outcome": before.outcome},
                {"outcome": outcome, "reason": reason, "blind": newest.outcome})  # fmt: skip
         return Receipt(made, newest.revision + 1, False, False)
@@ -180,7 +180,7 @@ def _held(db: Connection, campaign: int, actor: int) -> Row | None:
     )).first()  # fmt: skip
 
 
-def _draw(db: Connection, campaign: int, actor: int) -> int | None:
+def _choose_item(db: Connection, campaign: int, actor: int) -> int | None:
     """An item that waits, that nobody adjudicates at this moment and that this account has not answered."""
     mine = exists().where(assignment.c.item_id == item.c.id, assignment.c.account_id == actor,
                           assignment.c.state != "expired")  # fmt: skip
@@ -201,7 +201,7 @@ def _lease(db: Connection, chosen: int, actor: int, now: float, until: float, sw
         db.execute(update(assignment).where(assignment.c.id == before.id).values(**lease))
         return db.execute(mine).one()
     current = db.execute(select(item).where(item.c.id == chosen)).one()
-    hashes = places(db, chosen)
+    hashes = image_hashes(db, chosen)
     slots = list(range(len(hashes)))[:: -1 if swap else 1]
     log = {"kind": "adjudication", "policy": "adjudication", "counted": False}
     hand_out(db, current, actor, hashes, slots, {**log, **lease})
@@ -222,21 +222,21 @@ def _case(db: Connection, row: Row, settings: CampaignSettings, now: float) -> C
     ).all()  # fmt: skip
     opinions = []
     for other in others:
-        said = newest_answer(db, other.id)
-        assert said is not None
+        reply = newest_answer(db, other.id)
+        assert reply is not None
         opinions.append(
-            Opinion(other.pseudonym, _turned(given(said), list(other.slots), list(row.slots)), said.created_at)
+            Opinion(other.pseudonym, _turned(answer_of(reply), list(other.slots), list(row.slots)), reply.created_at)
         )
-    return Case(seen, given(blind), tuple(opinions))
+    return Case(seen, answer_of(blind), tuple(opinions))
 
 
-def _turned(said: Given, theirs: list[int], mine: list[int]) -> Given:
+def _turned(reply: Answer, theirs: list[int], mine: list[int]) -> Answer:
     """Somebody's answer as if they had seen the sides that I see."""
 
     def slot(of: int | None) -> int | None:
         return None if of is None else mine.index(theirs[of])
 
     axes = {name: as_shown(canonical(value, theirs), mine) if len(mine) == 2 else value
-            for name, value in said.axes.items()}  # fmt: skip
-    return replace(said, outcome=as_shown(canonical(said.outcome, theirs), mine) if len(mine) == 2 else said.outcome,
-                   axes=axes, best=slot(said.best), worst=slot(said.worst))  # fmt: skip
+            for name, value in reply.axes.items()}  # fmt: skip
+    return replace(reply, outcome=as_shown(canonical(reply.outcome, theirs), mine) if len(mine) == 2 else reply.outcome,
+                   axes=axes, best=slot(reply.best), worst=slot(reply.worst))  # fmt: skip

@@ -13,8 +13,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, or_, select, update
 
-from preference_data.campaign.assignment_view import View, given, newest_answers, own, settings_of, view
-from preference_data.campaign.outcomes import SET_ASIDE, Given, canonical, check
+from preference_data.campaign.assignment_view import View, answer_of, newest_answers, own, settings_of, view
+from preference_data.campaign.outcomes import NO_ANSWER, Answer, canonical, check
 from preference_data.campaign.settling import locked, settle
 from preference_data.store import schema
 from preference_data.store.roles import ANNOTATE, authorise
@@ -46,14 +46,14 @@ class Past:
 
     token: str
     prompt: str
-    given: Given
+    answer: Answer
     at: float
     revision: int
     revises: int
 
 
 def answer(
-    store: Store, actor: int, token: str, said: Given, key: str, revises: int | None = None, then: str = ""
+    store: Store, actor: int, token: str, reply: Answer, key: str, revises: int | None = None, then: str = ""
 ) -> Receipt:  # fmt: skip
     """Store an answer, in one transaction with everything that follows from it.
 
@@ -72,7 +72,7 @@ def answer(
         if done is not None:
             return done
         settings = settings_of(row)
-        check(said, settings.kind, len(row.slots), settings.axes, settings.tags)
+        check(reply, settings.kind, len(row.slots), settings.axes, settings.tags)
         if row.campaign_state != "open":
             raise ValueError(f"the campaign is {row.campaign_state}; answers are taken while it is open")
         if row.kind == "adjudication":
@@ -81,20 +81,20 @@ def answer(
         if (newest.id if newest is not None else None) != revises:
             raise Conflict("this was answered already; go back to it to change the answer")
         now = store.clock()
-        made = append(db, row, said, key, "answer", newest, now)
+        made = append(db, row, reply, key, "answer", newest, now)
         counts = row.kind == "work"
         current = locked(db, row.item_id) if counts else db.execute(select(item).where(item.c.id == row.item_id)).one()
-        counted = counts and said.outcome not in SET_ASIDE and (row.counted or current.taken < current.cap)
-        _project(db, row, said, current, counted, first_duration(past, duration(row, said, now)), now)
+        counted = counts and reply.outcome not in NO_ANSWER and (row.counted or current.taken < current.cap)
+        _project(db, row, reply, current, counted, first_duration(past, duration(row, reply, now)), now)
         if counts:
             before = newest.outcome if newest is not None else None
-            settle(db, current, settings, counted - row.counted, (said.outcome == "skip") - (before == "skip"),
-                   (said.outcome == "flag") - (before == "flag"))  # fmt: skip
+            settle(db, current, settings, counted - row.counted, (reply.outcome == "skip") - (before == "skip"),
+                   (reply.outcome == "flag") - (before == "flag"))  # fmt: skip
         if newest is not None:
             record(db, now, actor, "answer.revise", f"assignment:{row.id}", {"outcome": newest.outcome},
-                   {"outcome": said.outcome})  # fmt: skip
-        if said.outcome == "flag":
-            record(db, now, actor, "answer.flag", f"item:{row.item_id}", new={"tags": list(said.tags)})
+                   {"outcome": reply.outcome})  # fmt: skip
+        if reply.outcome == "flag":
+            record(db, now, actor, "answer.flag", f"item:{row.item_id}", new={"tags": list(reply.tags)})
         return Receipt(made, 0 if newest is None else newest.revision + 1, False, counted, _ready(db, actor, then, now))
 
     return store.write(work)
@@ -113,11 +113,11 @@ def history(store: Store, actor: int, campaign: int, limit: int = 20) -> list[Pa
             .order_by(assignment.c.answered_at.desc(), assignment.c.id.desc()).limit(limit)
         ).all()  # fmt: skip
         newest = newest_answers(db, [row.id for row in rows])
-        found = []
+        results = []
         for row in rows:
             last = newest[row.id]  # an answered assignment has an answer
-            found.append(Past(row.token, row.prompt, given(last), last.created_at, last.revision, last.id))
-        return found
+            results.append(Past(row.token, row.prompt, answer_of(last), last.created_at, last.revision, last.id))
+        return results
 
     return store.read(work)
 
@@ -142,28 +142,28 @@ def revisions(db: Connection, row: Row, key: str) -> tuple[Receipt | None, list[
     Raises ValueError when the key belongs to another assignment's answer.
     """
     table = schema.answer
-    asked = select(table).where(or_(table.c.assignment_id == row.id, table.c.key == key)).order_by(table.c.revision)
-    found = db.execute(asked).all()
-    if any(one.assignment_id != row.id for one in found):
+    query = select(table).where(or_(table.c.assignment_id == row.id, table.c.key == key)).order_by(table.c.revision)
+    results = db.execute(query).all()
+    if any(one.assignment_id != row.id for one in results):
         raise ValueError("this idempotency key was used for another assignment; make a new one for each")
-    done = next((one for one in found if one.key == key), None)
-    return None if done is None else Receipt(done.id, done.revision, True, row.counted), list(found)
+    done = next((one for one in results if one.key == key), None)
+    return None if done is None else Receipt(done.id, done.revision, True, row.counted), list(results)
 
 
-def append(db: Connection, row: Row, said: Given, key: str, stage: str, newest: Row | None, now: float) -> int:
+def append(db: Connection, row: Row, reply: Answer, key: str, stage: str, newest: Row | None, now: float) -> int:
     """Add an answer's row after `newest`; its id."""
     return insert(db, schema.answer, {
         "assignment_id": row.id, "revision": 0 if newest is None else newest.revision + 1,
-        "revises": None if newest is None else newest.id, "key": key, "stage": stage, "outcome": said.outcome,
-        "best": said.best, "worst": said.worst, "strength": said.strength, "axes": dict(said.axes),
-        "tags": list(said.tags), "rationale": said.rationale, "duration_ms": duration(row, said, now),
+        "revises": None if newest is None else newest.id, "key": key, "stage": stage, "outcome": reply.outcome,
+        "best": reply.best, "worst": reply.worst, "strength": reply.strength, "axes": dict(reply.axes),
+        "tags": list(reply.tags), "rationale": reply.rationale, "duration_ms": duration(row, reply, now),
         "reading_shown": row.read_at is not None, "created_at": now,
     })  # fmt: skip
 
 
-def duration(row: Row, said: Given, now: float) -> int:
-    """Milliseconds that an answer took: what the page says, else the time since the pictures were painted."""
-    return said.duration_ms or (0 if row.shown_at is None else max(round((now - row.shown_at) * 1000), 0))
+def duration(row: Row, reply: Answer, now: float) -> int:
+    """Milliseconds that an answer took: what the page says, else the time since the images were painted."""
+    return reply.duration_ms or (0 if row.shown_at is None else max(round((now - row.shown_at) * 1000), 0))
 
 
 def first_duration(past: Sequence[Row], latest: int) -> int | None:
@@ -172,21 +172,21 @@ def first_duration(past: Sequence[Row], latest: int) -> int | None:
 
 
 def _project(
-    db: Connection, row: Row, said: Given, current: Row, counted: bool, took: int | None, now: float
+    db: Connection, row: Row, reply: Answer, current: Row, counted: bool, took: int | None, now: float
 ) -> None:  # fmt: skip
     """Put what the newest answer says into the assignment; `current` is its item, `took` the first answer's time."""
-    aside = said.outcome in SET_ASIDE
+    without_answer = reply.outcome in NO_ANSWER
     slots: list[int] = list(row.slots)
-    outcome = canonical(said.outcome, slots)
+    outcome = canonical(reply.outcome, slots)
     values: dict[str, Any] = {
-        "state": "skipped" if aside else "answered", "counted": counted, "outcome": outcome,
-        "best": None if said.best is None else slots[said.best],
-        "worst": None if said.worst is None else slots[said.worst],
-        "strength": said.strength, "draft": None, "correct": None,
+        "state": "skipped" if without_answer else "answered", "counted": counted, "outcome": outcome,
+        "best": None if reply.best is None else slots[reply.best],
+        "worst": None if reply.worst is None else slots[reply.worst],
+        "strength": reply.strength, "draft": None, "correct": None,
         "answered_at": now if row.answered_at is None else row.answered_at,
         "duration_ms": took,
     }  # fmt: skip
-    if current.expected is not None and not aside:
+    if current.expected is not None and not without_answer:
         values["correct"] = (outcome, values["best"]) == (current.expected, current.expected_best) or (
             outcome == current.expected and outcome != "ranked"
         )
@@ -197,8 +197,8 @@ def _ready(db: Connection, actor: int, token: str, now: float) -> bool:
     """Whether the assignment of that token is leased to this account, and its lease has not run out."""
     if not token:
         return False
-    asked = select(assignment.c.id).where(
+    query = select(assignment.c.id).where(
         assignment.c.token == token, assignment.c.account_id == actor, assignment.c.state == "leased",
         assignment.c.expires_at >= now,
     )  # fmt: skip
-    return db.execute(asked).first() is not None
+    return db.execute(query).first() is not None

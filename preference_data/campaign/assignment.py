@@ -7,7 +7,7 @@
                              |  no sign of life for max(120 s, 3 x median duration), at most an hour
                              +---------------> expired       the place is free again, for anybody
 
-A claim is one transaction: it takes back what expired, gives the annotator what they still hold (the same pictures on
+A claim is one transaction: it takes back what expired, gives the annotator what they still hold (the same images on
 the same sides), and draws more. An item's `taken` counts live leases and counted answers and can never exceed its cap:
 the database refuses it. An answer that comes after its lease ended still counts when there is room, and is kept
 uncounted when there is none; nothing that a person did is thrown away.
@@ -27,7 +27,7 @@ from sqlalchemy import Connection, Row, exists, select, update
 from preference_data.campaign import campaigns, closeness
 from preference_data.campaign.assignment_view import REFERENCE, View, own, views
 from preference_data.campaign.campaign_settings import CampaignSettings
-from preference_data.campaign.next_item import Drawn, open_work, take
+from preference_data.campaign.next_item import ChosenItem, open_work, take
 from preference_data.campaign.settling import move
 from preference_data.store import schema
 from preference_data.store.roles import ANNOTATE, authorise
@@ -66,25 +66,25 @@ def claim(store: Store, actor: int, campaign: int | str, hold: int = 1) -> Claim
 
     def work(db: Connection) -> Claimed:
         authorise(db, actor, ANNOTATE)
-        found, now = campaigns.find(db, campaign), store.clock()
-        if found.state != "open":
+        campaign_row, now = campaigns.find(db, campaign), store.clock()
+        if campaign_row.state != "open":
             return Claimed((), "closed")
-        reclaim(db, found.id, now)
-        closeness.refresh_if_due(db, found.id, found.settings)
-        worker = _lock_worker(db, found.id, actor)  # before looking at what is held
-        until = now + lease_seconds(db, found.id, found.settings)
-        held = _held(db, found.id, actor)
+        reclaim(db, campaign_row.id, now)
+        closeness.refresh_if_due(db, campaign_row.id, campaign_row.settings)
+        worker = _lock_worker(db, campaign_row.id, actor)  # before looking at what is held
+        until = now + lease_seconds(db, campaign_row.id, campaign_row.settings)
+        held = _held(db, campaign_row.id, actor)
         while len(held) < hold:
-            fresh = _next(db, worker, found.settings, now, until, store.chance)
+            fresh = _next(db, worker, campaign_row.settings, now, until, store.chance)
             if fresh is None:
                 break
             held.append(fresh)
             if len(held) < hold:
-                worker = _lock_worker(db, found.id, actor)
+                worker = _lock_worker(db, campaign_row.id, actor)
         if not held:
-            return Claimed((), _why_nothing(db, found.id, actor))
+            return Claimed((), _why_nothing(db, campaign_row.id, actor))
         db.execute(update(assignment).where(assignment.c.id.in_(held)).values(expires_at=until))
-        return Claimed(tuple(views(db, held, found.settings, now)), "work")
+        return Claimed(tuple(views(db, held, campaign_row.settings, now)), "work")
 
     return store.write(work)
 
@@ -94,16 +94,16 @@ def heartbeat(store: Store, actor: int, campaign: int | str) -> float:
 
     def work(db: Connection) -> float:
         authorise(db, actor, ANNOTATE)
-        found = campaigns.find(db, campaign)
-        seconds = lease_seconds(db, found.id, found.settings)
-        db.execute(update(assignment).where(*_live(found.id, actor)).values(expires_at=store.clock() + seconds))
+        campaign_row = campaigns.find(db, campaign)
+        seconds = lease_seconds(db, campaign_row.id, campaign_row.settings)
+        db.execute(update(assignment).where(*_live(campaign_row.id, actor)).values(expires_at=store.clock() + seconds))
         return seconds
 
     return store.write(work)
 
 
 def shown(store: Store, actor: int, token: str, at: float | None = None) -> None:
-    """The pictures were painted, at a time of the store's clock (None: now): from here on the annotator's time counts.
+    """The images were painted, at a time of the store's clock (None: now): from here on the annotator's time counts.
 
     Only the first time of a lease is kept.
     """
@@ -129,8 +129,8 @@ def save_draft(store: Store, actor: int, token: str, draft: Mapping[str, Any] | 
         authorise(db, actor, ANNOTATE)
         row = own(db, actor, token, lock=True)
         if row.state == "leased":
-            kept = None if draft is None else dict(draft)
-            db.execute(update(assignment).where(assignment.c.id == row.id).values(draft=kept))
+            content = None if draft is None else dict(draft)
+            db.execute(update(assignment).where(assignment.c.id == row.id).values(draft=content))
 
     store.write(work)
 
@@ -140,9 +140,9 @@ def release(store: Store, actor: int, campaign: int | str) -> int:
 
     def work(db: Connection) -> int:
         authorise(db, actor, ANNOTATE)
-        found = campaigns.find(db, campaign)
-        asked = select(assignment.c.id, assignment.c.item_id, assignment.c.kind).where(*_live(found.id, actor))
-        rows = db.execute(asked.order_by(assignment.c.id).with_for_update()).all()
+        campaign_row = campaigns.find(db, campaign)
+        query = select(assignment.c.id, assignment.c.item_id, assignment.c.kind).where(*_live(campaign_row.id, actor))
+        rows = db.execute(query.order_by(assignment.c.id).with_for_update()).all()
         end_leases(db, rows)
         return len(rows)
 
@@ -162,13 +162,13 @@ def reclaim(db: Connection, campaign: int, now: float) -> int:
 
 def lease_seconds(db: Connection, campaign: int, settings: CampaignSettings) -> float:
     """Three times the median duration of the campaign's newest answers, within the campaign's bounds."""
-    found = db.execute(
+    results = db.execute(
         select(assignment.c.duration_ms)
         .where(assignment.c.campaign_id == campaign, assignment.c.state == "answered",
                assignment.c.duration_ms.is_not(None))
         .order_by(assignment.c.answered_at.desc()).limit(RECENT)
     ).scalars().all()  # fmt: skip
-    typical = 3.0 * median(found) / 1000.0 if found else 0.0
+    typical = 3.0 * median(results) / 1000.0 if results else 0.0
     return min(max(typical, settings.lease_min), settings.lease_max)
 
 
@@ -189,8 +189,8 @@ def _live(campaign: int, actor: int) -> tuple[Any, ...]:
 
 
 def _held(db: Connection, campaign: int, actor: int) -> list[int]:
-    asked = select(assignment.c.id).where(*_live(campaign, actor)).order_by(assignment.c.leased_at, assignment.c.id)
-    return list(db.execute(asked).scalars())
+    query = select(assignment.c.id).where(*_live(campaign, actor)).order_by(assignment.c.leased_at, assignment.c.id)
+    return list(db.execute(query).scalars())
 
 
 def _lock_worker(db: Connection, campaign: int, actor: int) -> Row:
@@ -216,14 +216,14 @@ def _next(
     if kind == "repeat":
         if before := _to_repeat(db, campaign, account, settings.repeat_gap, chance):
             current = db.execute(select(item).where(item.c.id == before.item_id)).one()
-            return _assign(db, worker, Drawn(current, kind, 1.0), kind, now, until, chance, before)
+            return _assign(db, worker, ChosenItem(current, kind, 1.0), kind, now, until, chance, before)
     elif kind != "work" and (check := _check_item(db, campaign, account, kind, chance)) is not None:
-        return _assign(db, worker, Drawn(check, kind, 1.0), kind, now, until, chance)
-    drawn = take(db, campaign, account, settings.policy, chance)
-    if drawn is None:
+        return _assign(db, worker, ChosenItem(check, kind, 1.0), kind, now, until, chance)
+    samples = take(db, campaign, account, settings.policy, chance)
+    if samples is None:
         return None
-    move(db, drawn.item.id, taken=+1)
-    return _assign(db, worker, drawn, "work", now, until, chance)
+    move(db, samples.item.id, taken=+1)
+    return _assign(db, worker, samples, "work", now, until, chance)
 
 
 def _kind(settings: CampaignSettings, x: float) -> str:
@@ -238,39 +238,39 @@ def _kind(settings: CampaignSettings, x: float) -> str:
 
 def _is_left(db: Connection, campaign: int, account: int) -> bool:
     """Whether there is work that this annotator could be given at this moment."""
-    asked = select(item.c.id).where(open_work(campaign, account), item.c.taken < item.c.wanted).limit(1)
-    return db.execute(asked).first() is not None
+    query = select(item.c.id).where(open_work(campaign, account), item.c.taken < item.c.wanted).limit(1)
+    return db.execute(query).first() is not None
 
 
 def _check_item(db: Connection, campaign: int, account: int, kind: str, chance: random.Random) -> Row | None:
     """A gold item or attention check that this annotator has not had; None when they had all."""
     had = exists().where(assignment.c.item_id == item.c.id, assignment.c.account_id == account)
-    asked = select(item).where(item.c.campaign_id == campaign, item.c.kind == kind, ~had).order_by(item.c.shuffle)
+    query = select(item).where(item.c.campaign_id == campaign, item.c.kind == kind, ~had).order_by(item.c.shuffle)
     start = chance.random()
-    return db.execute(asked.where(item.c.shuffle >= start).limit(1)).first() or db.execute(asked.limit(1)).first()
+    return db.execute(query.where(item.c.shuffle >= start).limit(1)).first() or db.execute(query.limit(1)).first()
 
 
 def _to_repeat(db: Connection, campaign: int, account: int, gap: int, chance: random.Random) -> Row | None:
     """An answered assignment of this annotator, at least `gap` answers ago, that was not repeated yet."""
     again = assignment.alias()
-    asked = (
+    query = (
         select(assignment)
         .where(assignment.c.account_id == account, assignment.c.campaign_id == campaign, assignment.c.kind == "work",
                assignment.c.state == "answered")
         .order_by(assignment.c.answered_at.desc()).offset(gap).limit(50)
     ).subquery()  # fmt: skip
-    rows = db.execute(select(asked).where(~exists().where(again.c.repeats == asked.c.id))).all()
+    rows = db.execute(select(query).where(~exists().where(again.c.repeats == query.c.id))).all()
     return chance.choice(rows) if rows else None
 
 
 def _assign(
-    db: Connection, worker: Row, drawn: Drawn, kind: str, now: float, until: float, chance: random.Random,
+    db: Connection, worker: Row, samples: ChosenItem, kind: str, now: float, until: float, chance: random.Random,
     before: Row | None = None,
 ) -> int:  # fmt: skip
     """Lease an item to an annotator; the assignment's id. One that expired comes back as it was, sides included."""
-    log = {"policy": drawn.policy, "propensity": drawn.propensity if kind == "work" else None}
+    log = {"policy": samples.policy, "propensity": samples.propensity if kind == "work" else None}
     lease = {"state": "leased", "leased_at": now, "expires_at": until, "counted": kind == "work"}
-    current = drawn.item
+    current = samples.item
     expired = db.execute(select(assignment.c.id).where(
         assignment.c.item_id == current.id, assignment.c.account_id == worker.account_id, assignment.c.kind == kind,
     )).scalar()  # fmt: skip
@@ -278,7 +278,7 @@ def _assign(
         # it was seen in another lease, perhaps yesterday: its time begins anew when it is painted
         db.execute(update(assignment).where(assignment.c.id == expired).values(**log, **lease, shown_at=None))
         return int(expired)
-    hashes = places(db, current.id)
+    hashes = image_hashes(db, current.id)
     slots = _slots(worker, current, len(hashes), chance) if before is None else list(before.slots)[::-1]
     pair = len(hashes) == 2
     plain = pair and (slots[0] == 0) == _in_order(current)
@@ -289,24 +289,24 @@ def _assign(
     return hand_out(db, current, worker.account_id, hashes, slots, {"kind": kind, "repeats": repeats, **log, **lease})
 
 
-def places(db: Connection, item_id: int) -> Sequence[str]:
-    """The hashes of an item's pictures, by their places."""
-    table = schema.item_picture
+def image_hashes(db: Connection, item_id: int) -> Sequence[str]:
+    """The hashes of an item's images, by their places."""
+    table = schema.item_image
     return db.execute(select(table.c.sha256).where(table.c.item_id == item_id).order_by(table.c.place)).scalars().all()
 
 
 def hand_out(
     db: Connection, current: Row, account: int, hashes: Sequence[str], slots: Sequence[int], values: Mapping[str, Any]
 ) -> int:
-    """A new assignment of an item (a row of that table) with these sides, and fresh names for it and its pictures.
+    """A new assignment of an item (a row of that table) with these sides, and fresh names for it and its images.
 
-    `hashes` are its pictures by their places.
+    `hashes` are its images by their places.
     """
     made = insert(db, assignment, {
         "token": secrets.token_urlsafe(16), "campaign_id": current.campaign_id, "item_id": current.id,
         "account_id": account, "slots": list(slots), "swapped": slots[0] == 1 if len(slots) == 2 else None, **values,
     })  # fmt: skip
-    sides = [(slot, hashes[place]) for slot, place in enumerate(slots)]
+    sides = [(slot, hashes[index]) for slot, index in enumerate(slots)]
     if current.reference:
         sides.append((REFERENCE, current.reference))
     db.execute(schema.handle.insert(), [
@@ -316,15 +316,15 @@ def hand_out(
 
 
 def _in_order(current: Row) -> bool:
-    """Whether the maker of the first picture comes first in the alphabet."""
+    """Whether the maker of the first image comes first in the alphabet."""
     return (current.first_label or "") <= (current.second_label or "")
 
 
 def _slots(worker: Row, current: Row, count: int, chance: random.Random) -> list[int]:
-    """Which picture is shown where: slots[i] is the place of the one that is i-th from the left.
+    """Which image is shown where: slots[i] is the place of the one that is i-th from the left.
 
     Of a pair a biased coin (Efron 1971) decides: the alphabetically first maker is on the left with probability 2/3
-    when this annotator had it there less than half of the time, 1/3 when more. More pictures are shuffled.
+    when this annotator had it there less than half of the time, 1/3 when more. More images are shuffled.
     """
     order = list(range(count))
     if count > 2:

@@ -1,4 +1,4 @@
-"""All that a browser is told about an assignment: a token, the prompt, and handles for pictures.
+"""All that a browser is told about an assignment: a token, the prompt, and handles for images.
 
 No model, seed, step, path, file name, hash, item number, kind of item or order is in here, and a handle is good for one
 assignment only. What was drawn twice, what is gold and what is an attention check looks like everything else.
@@ -15,19 +15,19 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from preference_data.campaign.campaign_settings import CampaignSettings
-from preference_data.campaign.outcomes import SET_ASIDE, Given
+from preference_data.campaign.outcomes import NO_ANSWER, Answer
 from preference_data.store import schema
 from preference_data.store.facts import Reading, readings
 from preference_data.store.roles import ANNOTATE, Forbidden, authorise
 from preference_data.store.store import Store
 
 REFERENCE = -1
-"""Slot of the reference picture."""
+"""Slot of the reference image."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture as a page may name it; its size in pixels."""
+    """An image as a page may name it; its size in pixels."""
 
     handle: str
     width: int
@@ -39,7 +39,7 @@ class Previous:
     """The annotator's own newest answer to this assignment, to be revised: `revises` names it."""
 
     revises: int
-    given: Given
+    answer: Answer
     at: float
 
 
@@ -52,7 +52,7 @@ class View:
     prompt: str
     language: str
     spans: tuple[str, ...]
-    pictures: tuple[Shown, ...]
+    images: tuple[Shown, ...]
     reference: Shown | None
     strength: bool
     axes: tuple[str, ...]
@@ -78,32 +78,32 @@ def views(db: Connection, assignments: Sequence[int], settings: CampaignSettings
         .join(schema.prompt, schema.prompt.c.id == schema.item.c.prompt_id)
         .where(table.c.id.in_(assignments)).order_by(table.c.leased_at, table.c.id)
     ).all()  # fmt: skip
-    handle, picture = schema.handle, schema.picture
-    pictures: dict[int, dict[int, Shown]] = defaultdict(dict)
+    handle, image = schema.handle, schema.image
+    images: dict[int, dict[int, Shown]] = defaultdict(dict)
     for h in db.execute(
-        select(handle.c.assignment_id, handle.c.slot, handle.c.token, picture.c.width, picture.c.height)
-        .join(picture, picture.c.sha256 == handle.c.sha256).where(handle.c.assignment_id.in_(assignments))
+        select(handle.c.assignment_id, handle.c.slot, handle.c.token, image.c.width, image.c.height)
+        .join(image, image.c.sha256 == handle.c.sha256).where(handle.c.assignment_id.in_(assignments))
         .order_by(handle.c.slot)
     ):  # fmt: skip
-        pictures[h.assignment_id][h.slot] = Shown(h.token, h.width, h.height)
+        images[h.assignment_id][h.slot] = Shown(h.token, h.width, h.height)
     newest = newest_answers(db, assignments)
-    found = []
+    results = []
     for row in rows:
-        reference, last = pictures[row.id].pop(REFERENCE, None), newest.get(row.id)
-        found.append(View(
-            row.token, settings.kind, row.text, row.language, tuple(row.spans), tuple(pictures[row.id].values()),
+        reference, last = images[row.id].pop(REFERENCE, None), newest.get(row.id)
+        results.append(View(
+            row.token, settings.kind, row.text, row.language, tuple(row.spans), tuple(images[row.id].values()),
             reference, settings.strength, settings.axes, settings.tags, settings.evidence, row.draft,
             max(row.expires_at - now, 0.0),
-            None if last is None else Previous(last.id, given(last), last.created_at),
+            None if last is None else Previous(last.id, answer_of(last), last.created_at),
         ))  # fmt: skip
-    return found
+    return results
 
 
 def newest_answers(db: Connection, assignments: Sequence[int]) -> dict[int, Row]:
     """The newest answer of every assignment that has one."""
     table = schema.answer
-    asked = select(table).where(table.c.assignment_id.in_(assignments)).order_by(table.c.revision)
-    return {row.assignment_id: row for row in db.execute(asked)}
+    query = select(table).where(table.c.assignment_id.in_(assignments)).order_by(table.c.revision)
+    return {row.assignment_id: row for row in db.execute(query)}
 
 
 def newest_answer(db: Connection, assignment: int) -> Row | None:
@@ -111,9 +111,9 @@ def newest_answer(db: Connection, assignment: int) -> Row | None:
     return newest_answers(db, [assignment]).get(assignment)
 
 
-def given(row: Row) -> Given:
+def answer_of(row: Row) -> Answer:
     """An answer's row as it was given."""
-    return Given(row.outcome, row.strength, dict(row.axes), tuple(row.tags), row.rationale, row.best, row.worst,
+    return Answer(row.outcome, row.strength, dict(row.axes), tuple(row.tags), row.rationale, row.best, row.worst,
                  row.duration_ms)  # fmt: skip
 
 
@@ -123,12 +123,12 @@ def own(db: Connection, actor: int, token: str, lock: bool = False) -> Row:
     Raises Forbidden when there is none or it is somebody else's, in the same words.
     """
     table, campaign = schema.assignment, schema.campaign
-    asked = (
+    query = (
         select(table, campaign.c.state.label("campaign_state"), campaign.c.settings.label("campaign_settings"))
         .join(campaign, campaign.c.id == table.c.campaign_id)
         .where(table.c.token == token, table.c.account_id == actor)
     )
-    row = db.execute(asked.with_for_update(of=table) if lock else asked).first()
+    row = db.execute(query.with_for_update(of=table) if lock else query).first()
     if row is None:
         raise Forbidden("this assignment does not exist, or is not yours")
     return row
@@ -139,7 +139,7 @@ def settings_of(row: Row) -> CampaignSettings:
     return CampaignSettings.from_json(row.campaign_settings)
 
 
-def picture_file(store: Store, actor: int, handle: str) -> Path:
+def image_path(store: Store, actor: int, handle: str) -> Path:
     """The PNG behind a handle. Raises Forbidden when the handle is unknown or another account's."""
 
     def work(db: Connection) -> str:
@@ -153,11 +153,11 @@ def picture_file(store: Store, actor: int, handle: str) -> Path:
             raise Forbidden("this picture does not exist, or is not yours to see")
         return str(sha)
 
-    return store.pictures.path(store.read(work))
+    return store.images.path(store.read(work))
 
 
 def evidence(store: Store, actor: int, token: str) -> tuple[tuple[Reading, ...], ...]:
-    """What OCR engines read in each picture, from left to right; () where none was asked.
+    """What OCR engines read in each image, from left to right; () where none was asked.
 
     Raises Forbidden before the first answer, unless the campaign shows readings before it, and always when it never
     does: what a machine read would anchor the answer. The first time is remembered, so that later answers say of
@@ -169,15 +169,15 @@ def evidence(store: Store, actor: int, token: str) -> tuple[tuple[Reading, ...],
         row = own(db, actor, token)
         when = settings_of(row).evidence
         answered = newest_answer(db, row.id)
-        early = answered is None or answered.outcome in SET_ASIDE
+        early = answered is None or answered.outcome in NO_ANSWER
         if when == "never" or (when == "after" and early):
             raise Forbidden("what was read in the pictures is not shown before the first answer")
         table = schema.handle
         hashes = db.execute(
             select(table.c.sha256).where(table.c.assignment_id == row.id, table.c.slot >= 0).order_by(table.c.slot)
         ).scalars().all()  # fmt: skip
-        found = readings(db, hashes)
-        return row.read_at is None, tuple(tuple(_nameless(r) for r in found[sha]) for sha in hashes)
+        result = readings(db, hashes)
+        return row.read_at is None, tuple(tuple(_nameless(r) for r in result[sha]) for sha in hashes)
 
     fresh, read = store.read(work)
     if fresh and any(read):
@@ -187,6 +187,6 @@ def evidence(store: Store, actor: int, token: str) -> tuple[tuple[Reading, ...],
     return read
 
 
-def _nameless(found: Reading) -> Reading:
-    """Without the picture's hash, which would name it across assignments."""
-    return Reading("", found.engine, found.text, found.lines)
+def _nameless(reading: Reading) -> Reading:
+    """Without the image's hash, which would name it across assignments."""
+    return Reading("", reading.engine, reading.text, reading.lines)

@@ -20,7 +20,7 @@ class CampaignSettings:
     """What a campaign asks and how it hands out its work."""
 
     kind: str = "pair"
-    """pair: two pictures; best_worst: the best and the worst of N"""
+    """pair: two images; best_worst: the best and the worst of N"""
     overlap: int = 2
     """answers wanted for every item, by different people"""
     cap: int = 3
@@ -34,7 +34,7 @@ class CampaignSettings:
     repeat_share: float = 0.05
     """share that the same person saw before, with the sides swapped"""
     attention_share: float = 0.02
-    """share where one picture is spoilt beyond doubt"""
+    """share where one image is spoilt beyond doubt"""
     repeat_gap: int = 10
     """answers at least between an item and its repeat"""
     lease_min: float = 120.0
@@ -52,7 +52,7 @@ class CampaignSettings:
     tags: tuple[str, ...] = TAGS
     """reasons that can be ticked"""
     evidence: str = "never"
-    """when the annotator sees what a machine read in the pictures: never, after the first answer, or before it. Whoever
+    """when the annotator sees what a machine read in the images: never, after the first answer, or before it. Whoever
     sees it may follow it, and answers that follow a reward cannot say how good it is; exports say when it was shown"""
     guidelines: Mapping[str, str] = field(default_factory=dict)
     """Markdown by language: en, zh"""

@@ -1,6 +1,6 @@
 """Campaigns: making one, filling it with items, opening and closing it.
 
-An item is a prompt with the pictures to compare, in canonical order, so that the same pictures are one item whichever
+An item is a prompt with the images to compare, in canonical order, so that the same images are one item whichever
 way round they come; adding it twice adds it once.
 """
 
@@ -27,15 +27,15 @@ CHECK_CAP = 1_000_000
 
 @dataclass(frozen=True)
 class Item:
-    """Pictures to compare. `expected` is the picture that must win, for kinds gold and attention.
+    """Pictures to compare. `expected` is the image that must win, for kinds gold and attention.
 
-    `expected` is the sha256 of a picture, or "tie", "both_good", "both_bad", "none_acceptable". `disagreement` >= 0
-    weighs the item for the policy reward_disagreement. `labels` name the makers of the pictures, for rating them; the
+    `expected` is the sha256 of an image, or "tie", "both_good", "both_bad", "none_acceptable". `disagreement` >= 0
+    weighs the item for the policy reward_disagreement. `labels` name the makers of the images, for rating them; the
     provenance's model and revision when not given.
     """
 
     prompt: Prompt
-    pictures: tuple[ImageRef, ...]
+    images: tuple[ImageRef, ...]
     kind: str = "work"
     expected: str | None = None
     reference: ImageRef | None = None
@@ -44,7 +44,7 @@ class Item:
 
     def __post_init__(self) -> None:
         where = f"item of prompt {self.prompt.id}"
-        hashes = [p.sha256 for p in self.pictures]
+        hashes = [p.sha256 for p in self.images]
         if len(hashes) < 2 or len(set(hashes)) != len(hashes):
             raise ValueError(f"{where}: it needs at least two different pictures, and has {[h[:12] for h in hashes]}")
         if self.kind not in schema.ITEM_KINDS:
@@ -58,8 +58,8 @@ class Item:
             raise ValueError(f"{where}: expected is {self.expected!r}; name one of its pictures or {', '.join(words)}")
         if not self.disagreement >= 0:
             raise ValueError(f"{where}: disagreement is {self.disagreement}; it cannot be negative or NaN")
-        if self.labels and len(self.labels) != len(self.pictures):
-            raise ValueError(f"{where}: {len(self.labels)} labels for {len(self.pictures)} pictures")
+        if self.labels and len(self.labels) != len(self.images):
+            raise ValueError(f"{where}: {len(self.labels)} labels for {len(self.images)} pictures")
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,9 @@ def _create(db: Connection, store: Store, actor: int, name: str, settings: Campa
            "created_at": now, "created_by": actor}  # fmt: skip
     if not insert_if_new(db, schema.campaign, row):
         raise ValueError(Sentence("there is a campaign {name!r} already; choose another name", {"name": name}))
-    found = find(db, name)
-    record(db, now, actor, "campaign.create", f"campaign:{found.id}", new=row)
-    return found
+    existing = find(db, name)
+    record(db, now, actor, "campaign.create", f"campaign:{existing.id}", new=row)
+    return existing
 
 
 def check_name(name: str) -> None:
@@ -180,7 +180,7 @@ def _set_state(db: Connection, store: Store, actor: int, name: str | int, state:
 def add_items(store: Store, actor: int, name: str | int, items: Sequence[Item], source: str, licence: str = "") -> int:
     """Put items into a campaign in one transaction; how many were new. `source` says where the prompts come from.
 
-    Raises ValueError when an item does not fit the campaign: a pair campaign compares two pictures.
+    Raises ValueError when an item does not fit the campaign: a pair campaign compares two images.
     """
     return store.write(lambda db: _add_items(db, store, actor, name, items, source, licence))
 
@@ -196,28 +196,28 @@ def _add_items(
     for item in items:
         _check_fit(campaign, item)
     stored = facts.add_prompts(db, (i.prompt for i in items), source, licence)
-    kept = [replace(i, prompt=stored[i.prompt]) for i in items]
-    refs = {p.sha256: p for i in items for p in (*i.pictures, *([i.reference] if i.reference else []))}
-    facts.add_pictures(db, refs.values(), now)
-    added = _insert(db, campaign, kept, store.chance)
+    with_stored_prompts = [replace(i, prompt=stored[i.prompt]) for i in items]
+    refs = {p.sha256: p for i in items for p in (*i.images, *([i.reference] if i.reference else []))}
+    facts.add_images(db, refs.values(), now)
+    added = _insert(db, campaign, with_stored_prompts, store.chance)
     record(db, now, actor, "campaign.add_items", f"campaign:{campaign.id}", new={"items": added, "source": source})
     return added
 
 
 def item_key(prompt: str, hashes: Iterable[str]) -> str:
-    """One name for a prompt with these pictures, in whatever order they come."""
+    """One name for a prompt with these images, in whatever order they come."""
     return hashlib.sha256("\n".join([prompt, *sorted(hashes)]).encode()).hexdigest()
 
 
-def label(picture: ImageRef) -> str:
-    """Who made a picture: model and revision."""
-    made = picture.provenance
+def label(image: ImageRef) -> str:
+    """Who made an image: model and revision."""
+    made = image.provenance
     return f"{made.model}@{made.revision}" if made.revision else made.model
 
 
 def _check_fit(campaign: Campaign, item: Item) -> None:
-    if campaign.settings.kind == "pair" and len(item.pictures) != 2:
-        raise ValueError(f"item of prompt {item.prompt.id} has {len(item.pictures)} pictures, and the campaign "
+    if campaign.settings.kind == "pair" and len(item.images) != 2:
+        raise ValueError(f"item of prompt {item.prompt.id} has {len(item.images)} pictures, and the campaign "
                          f"{campaign.name!r} compares two; make one of kind best_worst for more")  # fmt: skip
     wrong = ("none_acceptable",) if campaign.settings.kind == "pair" else ("tie", "both_good", "both_bad")
     if item.expected in wrong:
@@ -226,26 +226,26 @@ def _check_fit(campaign: Campaign, item: Item) -> None:
 
 
 def _insert(db: Connection, campaign: Campaign, items: Sequence[Item], chance: random.Random) -> int:
-    """Insert the items that are new, and their pictures."""
-    rows, pictures, makers = [], {}, {}
+    """Insert the items that are new, and their images."""
+    rows, images, makers = [], {}, {}
     for item in items:
-        order = sorted(range(len(item.pictures)), key=lambda i: item.pictures[i].sha256)
-        refs = [item.pictures[i] for i in order]
+        order = sorted(range(len(item.images)), key=lambda i: item.images[i].sha256)
+        refs = [item.images[i] for i in order]
         labels = [item.labels[i] for i in order] if item.labels else [label(p) for p in refs]
         key = item_key(item.prompt.id, [p.sha256 for p in refs])
-        pictures[key], makers[key] = [p.sha256 for p in refs], labels
-        rows.append(_row(campaign, item, key, pictures[key], labels, chance))
+        images[key], makers[key] = [p.sha256 for p in refs], labels
+        rows.append(_row(campaign, item, key, images[key], labels, chance))
     table = schema.item
     last = db.execute(select(table.c.id).order_by(table.c.id.desc()).limit(1)).scalar() or 0
     insert_new(db, table, rows)
     new = db.execute(select(table.c.id, table.c.key).where(table.c.campaign_id == campaign.id, table.c.id > last)).all()
-    made = facts.told_otherwise(db, (p for i in items for p in i.pictures))
-    places = [
+    made = facts.differing_provenance(db, (p for i in items for p in i.images))
+    indices = [
         {"item_id": n.id, "place": i, "sha256": sha, "label": makers[n.key][i], "made": made.get(sha)}
         for n in new
-        for i, sha in enumerate(pictures[n.key])
+        for i, sha in enumerate(images[n.key])
     ]
-    insert_new(db, schema.item_picture, places)
+    insert_new(db, schema.item_image, indices)
     return len(new)
 
 

@@ -1,4 +1,4 @@
-"""Items whose answer is known: gold from a file, and attention checks, which are work with one picture spoilt.
+"""Items whose answer is known: gold from a file, and attention checks, which are work with one image spoilt.
 
 Both are shown like any other item. Put them into a campaign before its work: a pair that is gold is then no work. Gold
 asks for judgement and needs somebody who judged it before; an attention check asks only whether anybody looked.
@@ -21,19 +21,19 @@ from preference_data.campaign.campaigns import Item
 from preference_data.campaign.sources import from_lines
 from preference_data.image_files import read_image
 from preference_data.records import ImageRef, Provenance
-from preference_data.store.image_store import PictureFolder
+from preference_data.store.image_store import ImageFolder
 
 EXPECTED = ("left", "right", "tie", "both_good", "both_bad")
 FEWEST = 5
 """Attention checks of a campaign, when it has any."""
 TILES = 12
-"""Along each side, moved about in a spoilt picture."""
+"""Along each side, moved about in a spoilt image."""
 NOISE = 0.6
-"""Share of noise in a spoilt picture."""
-SPOILT = "spoilt"
+"""Share of noise in a spoilt image."""
+CORRUPTED = "spoilt"
 
 
-def gold(path: Path, pictures: PictureFolder) -> list[Item]:
+def gold(path: Path, images: ImageFolder) -> list[Item]:
     """Gold items from JSON lines {"prompt", "left": PATH, "right": PATH, "expected"}; paths relative to the file.
 
     `expected` is left, right, tie, both_good or both_bad. Raises ValueError with the line number of what is wrong.
@@ -44,17 +44,17 @@ def gold(path: Path, pictures: PictureFolder) -> list[Item]:
         if expected not in EXPECTED:
             raise ValueError(f"expected is {expected!r}; choose one of {', '.join(EXPECTED)}")
         side = EXPECTED.index(expected)
-        return replace(item, kind="gold", expected=item.pictures[side].sha256 if side < 2 else expected)
+        return replace(item, kind="gold", expected=item.images[side].sha256 if side < 2 else expected)
 
-    return from_lines(path, pictures, finish)
+    return from_lines(path, images, finish)
 
 
-def attention(items: Sequence[Item], pictures: PictureFolder, share: float, seed: int = 0) -> list[Item]:
-    """Attention checks for work of two pictures: enough for `share` of what is shown, at least 5; [] when it is 0.
+def attention(items: Sequence[Item], images: ImageFolder, share: float, seed: int = 0) -> list[Item]:
+    """Attention checks for work of two images: enough for `share` of what is shown, at least 5; [] when it is 0.
 
-    One picture of an item stays and must win; the other is replaced by the same picture, spoilt.
+    One image of an item stays and must win; the other is replaced by the same image, spoilt.
     """
-    pairs = [item for item in items if item.kind == "work" and len(item.pictures) == 2]
+    pairs = [item for item in items if item.kind == "work" and len(item.images) == 2]
     if share <= 0 or not pairs:
         return []
     chance = random.Random(seed)
@@ -62,17 +62,17 @@ def attention(items: Sequence[Item], pictures: PictureFolder, share: float, seed
     made = []
     for item in chance.sample(pairs, count):
         side = chance.randrange(2)
-        good = item.pictures[side]
-        bad = corrupted(good, pictures, chance.getrandbits(32))
-        names = (item.labels[side], SPOILT) if item.labels else ()
+        good = item.images[side]
+        bad = corrupted(good, images, chance.getrandbits(32))
+        names = (item.labels[side], CORRUPTED) if item.labels else ()
         made.append(Item(item.prompt, (good, bad), "attention", good.sha256, item.reference, labels=names))
     return made
 
 
-def corrupted(picture: ImageRef, pictures: PictureFolder, seed: int) -> ImageRef:
+def corrupted(image: ImageRef, images: ImageFolder, seed: int) -> ImageRef:
     """A copy whose tiles are moved about and mixed with noise: nobody who looks prefers it."""
     random_ = np.random.default_rng(seed)
-    pixels = read_image(pictures.path(picture.sha256))
+    pixels = read_image(images.path(image.sha256))
     high, wide = (max(size // TILES, 1) for size in pixels.shape[:2])
     rows, columns = pixels.shape[0] // high, pixels.shape[1] // wide
     tiles = pixels[: rows * high, : columns * wide].reshape(rows, high, columns, wide, 3).swapaxes(1, 2)
@@ -82,6 +82,6 @@ def corrupted(picture: ImageRef, pictures: PictureFolder, seed: int) -> ImageRef
     mixed = (1 - NOISE) * mixed + NOISE * random_.integers(0, 256, mixed.shape)
     content = io.BytesIO()
     Image.fromarray(mixed.astype(np.uint8)).save(content, format="PNG")
-    sha, width, height = pictures.add(content.getvalue(), SPOILT)
-    made = Provenance(SPOILT, "", seed, 0, 0.0, picture.provenance.run, picture.provenance.step)
-    return ImageRef(sha, picture.path, width, height, made)
+    sha, width, height = images.add(content.getvalue(), CORRUPTED)
+    made = Provenance(CORRUPTED, "", seed, 0, 0.0, image.provenance.run, image.provenance.step)
+    return ImageRef(sha, image.path, width, height, made)

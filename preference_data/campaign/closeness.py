@@ -79,5 +79,7 @@ def _ratings(db: Connection, campaign: int) -> dict[str, float]:
     ).all()  # fmt: skip
     if not rows:
         return {}
-    found = bradley_terry([Comparison(a, b, WINNER[said], float(count)) for a, b, said, count in rows], prior=PRIOR)
-    return dict(zip(found.names, found.theta, strict=True))
+    fitted = bradley_terry(
+        [Comparison(a, b, WINNER[answer], float(count)) for a, b, answer, count in rows], prior=PRIOR
+    )
+    return dict(zip(fitted.names, fitted.theta, strict=True))

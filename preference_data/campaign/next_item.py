@@ -34,7 +34,7 @@ COLUMNS = {
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ChosenItem:
     """An item (its row), the policy that drew it and the probability that it was drawn."""
 
     item: Row
@@ -53,14 +53,14 @@ def open_work(campaign: int, account: int) -> ColumnElement[bool]:
 
 def take(
     db: Connection, campaign: int, account: int, shares: Mapping[str, float], chance: random.Random
-) -> Drawn | None:
+) -> ChosenItem | None:
     """Choose an item at random and lock its row; None when every item is leased to somebody else."""
     free = and_(open_work(campaign, account), item.c.taken < item.c.wanted)
     pool = list(window(db, free, chance.random()))
     whole = len(pool) < POOL
     while pool:
-        place, policy, probability = draw(pool, shares, chance)
-        chosen = pool.pop(place)
+        index, policy, probability = choose(pool, shares, chance)
+        chosen = pool.pop(index)
         # somebody may hold the row or have just taken its last place: then it is left out and drawn again
         locked = db.execute(
             select(item).where(item.c.id == chosen.id, item.c.state == "open", item.c.taken < item.c.wanted)
@@ -68,7 +68,7 @@ def take(
         ).first()  # fmt: skip
         if locked is not None:
             reach = 1.0 if whole else inclusion(db, free, chosen.shuffle)
-            return Drawn(locked, policy, min(reach * probability, 1.0))
+            return ChosenItem(locked, policy, min(reach * probability, 1.0))
     return None
 
 
@@ -82,18 +82,20 @@ def window(db: Connection, free: ColumnElement[bool], start: float) -> Sequence[
     return [*after, *db.execute(rest).all()]
 
 
-def inclusion(db: Connection, free: ColumnElement[bool], place: float) -> float:
+def inclusion(db: Connection, free: ColumnElement[bool], position: float) -> float:
     """Probability that a window that begins anywhere holds the item at `place`: the arc from POOL items before."""
     column = item.c.shuffle
-    before = db.execute(select(column).where(free, column < place).order_by(column.desc()).limit(POOL)).scalars().all()
+    before = (
+        db.execute(select(column).where(free, column < position).order_by(column.desc()).limit(POOL)).scalars().all()
+    )
     if len(before) == POOL:
-        return float(place - before[-1])
-    rest = select(column).where(free, column > place).order_by(column.desc()).limit(POOL - len(before))
+        return float(position - before[-1])
+    rest = select(column).where(free, column > position).order_by(column.desc()).limit(POOL - len(before))
     around = db.execute(rest).scalars().all()
-    return float(place - around[-1] + 1.0) if len(before) + len(around) == POOL else 1.0
+    return float(position - around[-1] + 1.0) if len(before) + len(around) == POOL else 1.0
 
 
-def draw(pool: Sequence[Row], shares: Mapping[str, float], chance: random.Random) -> tuple[int, str, float]:
+def choose(pool: Sequence[Row], shares: Mapping[str, float], chance: random.Random) -> tuple[int, str, float]:
     """(place in the pool, policy, probability of that place under the whole mixture)."""
     names = [name for name, share in shares.items() if share > 0]
     policy = chance.choices(names, [shares[name] for name in names])[0]
@@ -101,12 +103,12 @@ def draw(pool: Sequence[Row], shares: Mapping[str, float], chance: random.Random
     return chosen, policy, probability(pool, shares, chosen)
 
 
-def probability(pool: Sequence[Row], shares: Mapping[str, float], place: int) -> float:
+def probability(pool: Sequence[Row], shares: Mapping[str, float], index: int) -> float:
     """Of drawing that place of the pool: the mixture over policies."""
     total = 0.0
     for name, share in shares.items():
         w = weights(pool, name)
-        total += share * w[place] / sum(w)
+        total += share * w[index] / sum(w)
     return total
 
 
@@ -114,5 +116,5 @@ def weights(pool: Sequence[Row], policy: str) -> list[float]:
     """What a policy gives each item of the pool; all 1 when it has no preference."""
     if policy == "uniform":
         return [1.0] * len(pool)
-    found = [max(float(getattr(row, COLUMNS[policy].name)), 0.0) for row in pool]
-    return found if sum(found) > 0 else [1.0] * len(pool)
+    results = [max(float(getattr(row, COLUMNS[policy].name)), 0.0) for row in pool]
+    return results if sum(results) > 0 else [1.0] * len(pool)

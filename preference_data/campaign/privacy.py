@@ -60,7 +60,7 @@ def delete_account(store: Store, actor: int, name: str, answers: bool = False) -
 def retain(store: Store, actor: int, days: float) -> Forgotten:
     """Remove what is older than `days` and was only needed for the work: drafts, failed log-ins, events, typed words.
 
-    Answers, scores and pictures stay. Raises ValueError for less than a day.
+    Answers, scores and images stay. Raises ValueError for less than a day.
     """
     if days < 1:
         raise ValueError(f"days={days}: keep at least one day")
@@ -79,9 +79,9 @@ def retain(store: Store, actor: int, days: float) -> Forgotten:
             update(schema.answer).where(schema.answer.c.created_at < before, schema.answer.c.rationale != "")
             .values(rationale="")
         ).rowcount  # fmt: skip
-        found = Forgotten(drafts, attempts, events, words)
-        record(db, store.clock(), actor, "retention", "store", new={"days": days, **vars(found)})
-        return found
+        forgotten = Forgotten(drafts, attempts, events, words)
+        record(db, store.clock(), actor, "retention", "store", new={"days": days, **vars(forgotten)})
+        return forgotten
 
     return store.write(work)
 

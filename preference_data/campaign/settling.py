@@ -40,25 +40,25 @@ def votes(db: Connection, item_id: int) -> Votes:
     return [(row[0], row[1], row[2]) for row in rows]
 
 
-def entropy(found: Votes) -> float:
+def entropy(ballots: Votes) -> float:
     """In nats, of the answers with one pseudo-answer spread over three outcomes: 1.1 without any answer."""
-    counts = [n for *_, n in found] + [0] * max(3 - len(found), 0)
+    counts = [n for *_, n in ballots] + [0] * max(3 - len(ballots), 0)
     total = sum(counts) + 1.0
     return -sum(p * math.log(p) for p in ((n + 1.0 / len(counts)) / total for n in counts))
 
 
 def verdict(
-    found: Votes, current: Row, settings: CampaignSettings, skips: int, flags: int
+    ballots: Votes, current: Row, settings: CampaignSettings, skips: int, flags: int
 ) -> tuple[str, int, str | None, int | None]:  # fmt: skip
     """(state, wanted, outcome, best) of a work item with these votes, skips and flags."""
-    answered = sum(n for *_, n in found)
+    answered = sum(n for *_, n in ballots)
     doubt = "adjudicate" if settings.adjudicate else "undecided"
     if flags or skips >= settings.skips:
         return doubt, current.wanted, None, None
     if answered < current.overlap:
         return "open", current.overlap, None, None
-    outcome, best, most = found[0]
-    if most > settings.settled_share * answered and not (len(found) > 1 and found[1][2] == most):
+    outcome, best, most = ballots[0]
+    if most > settings.settled_share * answered and not (len(ballots) > 1 and ballots[1][2] == most):
         return "settled", min(max(answered, current.overlap), current.cap), outcome, best
     if answered < current.cap:
         return "open", answered + 1, None, None
@@ -80,12 +80,12 @@ def settle(
     if current.state == "adjudicated":
         move(db, current.id, taken, skips, flags)
         return
-    found = votes(db, current.id)
+    ballots = votes(db, current.id)
     skips, flags = current.skips + skips, current.flags + flags
-    state, wanted, outcome, best = verdict(found, current, settings, skips, flags)
+    state, wanted, outcome, best = verdict(ballots, current, settings, skips, flags)
     db.execute(update(item).where(item.c.id == current.id).values(
-        state=state, wanted=wanted, outcome=outcome, best=best, uncertainty=entropy(found),
-        taken=current.taken + taken, skips=skips, flags=flags, answered=sum(n for *_, n in found)))  # fmt: skip
+        state=state, wanted=wanted, outcome=outcome, best=best, uncertainty=entropy(ballots),
+        taken=current.taken + taken, skips=skips, flags=flags, answered=sum(n for *_, n in ballots)))  # fmt: skip
 
 
 def settle_all(db: Connection, campaign: int, settings: CampaignSettings) -> None:
@@ -108,8 +108,8 @@ def settle_all(db: Connection, campaign: int, settings: CampaignSettings) -> Non
         answers = list(group)
         for row in answers:
             cast.update({row.outcome: 1} if row.votes is None else _named(row.outcome, row.votes))
-        found = [(o, None, n) for o, n in sorted(cast.items(), key=lambda pair: (-pair[1], pair[0]))]
-        state, wanted, outcome, best = verdict(found, answers[0], settings, 0, 0)
+        results = [(o, None, n) for o, n in sorted(cast.items(), key=lambda pair: (-pair[1], pair[0]))]
+        state, wanted, outcome, best = verdict(results, answers[0], settings, 0, 0)
         final = next((row.outcome for row in answers if row.policy == ADJUDICATED), None)
         if final is not None:
             state, outcome = "adjudicated", final
@@ -117,7 +117,7 @@ def settle_all(db: Connection, campaign: int, settings: CampaignSettings) -> Non
             state, outcome = "settled", answers[0].outcome
         wanted = min(wanted, answers[0].cap) if state == "open" else len(answers)
         values.append({"one": item_id, "state": state, "wanted": wanted, "outcome": outcome, "best": best,
-                       "uncertainty": entropy(found), "taken": len(answers), "answered": len(answers)})  # fmt: skip
+                       "uncertainty": entropy(results), "taken": len(answers), "answered": len(answers)})  # fmt: skip
     names = ("state", "wanted", "outcome", "best", "uncertainty", "taken", "answered")
     change = update(item).where(item.c.id == bindparam("one")).values({name: bindparam(name) for name in names})
     for start in range(0, len(values), 1000):
@@ -125,7 +125,7 @@ def settle_all(db: Connection, campaign: int, settings: CampaignSettings) -> Non
 
 
 def _named(outcome: str, votes: Sequence[int]) -> dict[str, int]:
-    """Counted votes by outcome; those for neither picture are ties, of the answer's own kind where it is one."""
+    """Counted votes by outcome; those for neither image are ties, of the answer's own kind where it is one."""
     neither = outcome if outcome not in ("first", "second") else "tie"
     return {name: n for name, n in zip(("first", "second", neither), votes, strict=True) if n}
 

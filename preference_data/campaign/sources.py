@@ -1,9 +1,9 @@
-"""Where a campaign's items come from: folders of pictures, run folders, and a list of disagreements.
+"""Where a campaign's items come from: folders of images, run folders, and a list of disagreements.
 
-Nothing is drawn here and no model is loaded; pictures are checked, copied into the store's folder and named by their
-pixels. A run's pictures are those of its finished model where it was evaluated, and labels say of which update they
+Nothing is drawn here and no model is loaded; images are checked, copied into the store's folder and named by their
+pixels. A run's images are those of its finished model where it was evaluated, and labels say of which update they
 are. Two sources are compared on the prompts that both have; one source is compared with itself where it has several
-pictures of a prompt.
+images of a prompt.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from preference_data.captions import captioned
 from preference_data.exchange.formats.preference_format import UNKNOWN
 from preference_data.line_files import existing, parse_json, read_json, read_json_lines, read_text, text_lines
 from preference_data.records import ImageRef, Prompt, Provenance
-from preference_data.store.image_store import PictureFolder
+from preference_data.store.image_store import ImageFolder
 
 MAIN = "unguided"
-"""The setting of an evaluation whose pictures are taken first, as everywhere its numbers stand first."""
+"""The setting of an evaluation whose images are taken first, as everywhere its numbers stand first."""
 _HALFWAY = pattern(r" \(update \d+ of \d+\)$")
 
 
 @dataclass(frozen=True)
-class Found:
-    """A picture of a prompt, and where it came from. `label` names its maker in ratings."""
+class SourceImage:
+    """An image of a prompt, and where it came from. `label` names its maker in ratings."""
 
     prompt: str
     path: Path
@@ -38,52 +38,50 @@ class Found:
     label: str
 
 
-def from_folders(folders: Sequence[Path], pictures: PictureFolder, per_prompt: int = 3) -> list[Item]:
-    """Items from folders of pictures or of runs, labelled with the folder's name and, of a run, the update.
+def from_folders(folders: Sequence[Path], images: ImageFolder, per_prompt: int = 3) -> list[Item]:
+    """Items from folders of images or of runs, labelled with the folder's name and, of a run, the update.
 
     At most `per_prompt` items a prompt. Raises FileNotFoundError for a folder that is not there, ValueError when it has
-    no pictures, a picture has no prompt, or nothing can be compared.
+    no images, an image has no prompt, or nothing can be compared.
     """
     if not folders:
         raise ValueError("name at least one folder")
     labels = [folder.name or str(folder) for folder in folders]
     if len(set(labels)) != len(labels):
         labels = [str(folder) for folder in folders]
-    sources = [list(look(folder, name)) for folder, name in zip(folders, labels, strict=True)]
-    by_prompt: list[dict[str, list[Found]]] = []
+    sources = [list(images_of_folder(folder, name)) for folder, name in zip(folders, labels, strict=True)]
+    by_prompt: list[dict[str, list[SourceImage]]] = []
     for source in sources:
-        grouped: dict[str, list[Found]] = defaultdict(list)
-        for found in source:
-            grouped[found.prompt].append(found)
+        grouped: dict[str, list[SourceImage]] = defaultdict(list)
+        for image in source:
+            grouped[image.prompt].append(image)
         by_prompt.append(grouped)
     items = []
     for text in sorted(set().union(*by_prompt)):
         there = [grouped.get(text, []) for grouped in by_prompt]
         couples = list(_couples(there))
-        items += [
-            item for one, other in couples[:per_prompt] if (item := _item(text, one, other, pictures)) is not None
-        ]
+        items += [item for one, other in couples[:per_prompt] if (item := _item(text, one, other, images)) is not None]
     if not items:
         raise ValueError(f"{', '.join(map(str, folders))}: no prompt has two different pictures to compare")
     return items
 
 
-def look(folder: Path, name: str) -> Iterator[Found]:
-    """The pictures of a folder: of a run those of its finished model, else the files with their captions.
+def images_of_folder(folder: Path, name: str) -> Iterator[SourceImage]:
+    """The images of a folder: of a run those of its finished model, else the files with their captions.
 
     A run that was never evaluated has samples from training only. The last of them are taken then, and their label says
     of which update they are.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder")
-    if kept := list(_evaluated(folder, name)):
-        return iter(kept)
+    if evaluated := list(_evaluated(folder, name)):
+        return iter(evaluated)
     index = folder / "samples" / "index.json"
     return _sampled(folder, index, name) if index.exists() else _captioned(folder, name)
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a run, or of one of its stages, which kept pictures."""
+    """Whether a folder is that of a run, or of one of its stages, which kept images."""
     return (folder / "samples" / "index.json").exists() or any((folder / "evaluation").glob("*.json"))
 
 
@@ -97,16 +95,16 @@ def unfinished(labels: Iterable[str]) -> list[str]:
     return [label for label in labels if _HALFWAY.search(label)]
 
 
-def from_disagreements(path: Path, pictures: PictureFolder) -> list[Item]:
+def from_disagreements(path: Path, images: ImageFolder) -> list[Item]:
     """Items from JSON lines {"prompt": ..., "left": PATH, "right": PATH, "disagreement": NUMBER}.
 
     Paths are relative to the file; "labels", two names, is optional. The greater the number, the more often the policy
     reward_disagreement draws the item. Raises ValueError with the line number of what is wrong.
     """
-    return from_lines(path, pictures, lambda item, row: replace(item, disagreement=float(row["disagreement"])))
+    return from_lines(path, images, lambda item, row: replace(item, disagreement=float(row["disagreement"])))
 
 
-def from_lines(path: Path, pictures: PictureFolder, finish: Callable[[Item, Mapping[str, Any]], Item]) -> list[Item]:
+def from_lines(path: Path, images: ImageFolder, finish: Callable[[Item, Mapping[str, Any]], Item]) -> list[Item]:
     """Pairs from JSON lines with prompt, left and right (paths relative to the file), and labels, which is optional.
 
     `finish` adds what else a line says. Raises ValueError with the line number of what is wrong.
@@ -120,7 +118,7 @@ def from_lines(path: Path, pictures: PictureFolder, finish: Callable[[Item, Mapp
                 raise ValueError(f"{wrong[0]} is {row[wrong[0]]!r}; it must be a text that is not empty")
             labels = row.get("labels") or [Path(row[side]).parent.name or "unknown" for side in ("left", "right")]
             sides = [
-                Found(
+                SourceImage(
                     row["prompt"],
                     existing(path.parent / row[side]),
                     replace(UNKNOWN, model=name, run=str(path), step=number),
@@ -128,7 +126,7 @@ def from_lines(path: Path, pictures: PictureFolder, finish: Callable[[Item, Mapp
                 )
                 for side, name in zip(("left", "right"), labels, strict=True)
             ]
-            item = _item(row["prompt"], sides[0], sides[1], pictures)
+            item = _item(row["prompt"], sides[0], sides[1], images)
             if item is None:
                 raise ValueError("both pictures are the same")
             items.append(finish(item, row))
@@ -141,14 +139,14 @@ def from_lines(path: Path, pictures: PictureFolder, finish: Callable[[Item, Mapp
     return items
 
 
-def keep(found: Found, pictures: PictureFolder) -> ImageRef:
-    """Copy a picture into the store's folder; its record."""
-    sha, width, height = pictures.add(found.path.read_bytes(), str(found.path))
-    return ImageRef(sha, str(found.path), width, height, found.made)
+def keep(image: SourceImage, images: ImageFolder) -> ImageRef:
+    """Copy an image into the store's folder; its record."""
+    sha, width, height = images.add(image.path.read_bytes(), str(image.path))
+    return ImageRef(sha, str(image.path), width, height, image.made)
 
 
-def _couples(there: Sequence[Sequence[Found]]) -> Iterator[tuple[Found, Found]]:
-    """What to compare of one prompt: sources with each other, or one source's pictures among themselves."""
+def _couples(there: Sequence[Sequence[SourceImage]]) -> Iterator[tuple[SourceImage, SourceImage]]:
+    """What to compare of one prompt: sources with each other, or one source's images among themselves."""
     if len(there) == 1:
         yield from itertools.combinations(there[0], 2)
         return
@@ -156,44 +154,44 @@ def _couples(there: Sequence[Sequence[Found]]) -> Iterator[tuple[Found, Found]]:
         yield from zip(one, other, strict=False)
 
 
-def _item(text: str, one: Found, other: Found, pictures: PictureFolder) -> Item | None:
-    """None when both are the same picture."""
-    refs = (keep(one, pictures), keep(other, pictures))
+def _item(text: str, one: SourceImage, other: SourceImage, images: ImageFolder) -> Item | None:
+    """None when both are the same image."""
+    refs = (keep(one, images), keep(other, images))
     if refs[0].sha256 == refs[1].sha256:
         return None
     return Item(Prompt.from_text(text), refs, labels=(one.label, other.label))
 
 
-def _evaluated(folder: Path, name: str) -> Iterator[Found]:
+def _evaluated(folder: Path, name: str) -> Iterator[SourceImage]:
     """What the finished model made when it was evaluated, in the setting that counts, or in another one."""
     files = sorted((folder / "evaluation").glob("*.json"), key=lambda file: (file.stem != MAIN, file.name))
     for file in files:
         content = read_json(file)
         rows = content["rows"] if isinstance(content, Mapping) else content
-        shown = [(place, row) for place, row in enumerate(rows) if row.get("picture")]
+        shown = [(index, row) for index, row in enumerate(rows) if row.get("picture")]
         if not shown:
             continue
         last = last_update(folder)
-        for place, row in shown:
-            picture = file.parent / row["picture"]
-            if not picture.resolve().is_relative_to(file.parent.resolve()):
+        for index, row in shown:
+            image = file.parent / row["picture"]
+            if not image.resolve().is_relative_to(file.parent.resolve()):
                 raise ValueError(f"{file}: the picture {row['picture']!r} lies outside of the evaluation's folder")
-            if picture.exists():
-                made = Provenance(name, file.stem, place, 0, 0.0, str(folder), last)
-                yield Found(str(row["prompt"]), picture, made, finished(name, last))
+            if image.exists():
+                made = Provenance(name, file.stem, index, 0, 0.0, str(folder), last)
+                yield SourceImage(str(row["prompt"]), image, made, finished(name, last))
         return
 
 
-def _sampled(folder: Path, index: Path, name: str) -> Iterator[Found]:
+def _sampled(folder: Path, index: Path, name: str) -> Iterator[SourceImage]:
     """The last samples that a run made while it trained."""
     rows = read_json(index)
     step = max((row["step"] for row in rows), default=0)
     last = last_update(folder)
     done = step >= last and (folder / "model").is_dir()
     label = finished(name, last) if done else f"{name} (update {step} of {max(step, last)})"
-    for place, row in enumerate(row for row in rows if row["step"] == step):
-        made = Provenance(name, f"update {step}", place, 0, 0.0, str(folder), step)
-        yield Found(row["caption"], folder / "samples" / row["picture"], made, label)
+    for position, row in enumerate(row for row in rows if row["step"] == step):
+        made = Provenance(name, f"update {step}", position, 0, 0.0, str(folder), step)
+        yield SourceImage(row["caption"], folder / "samples" / row["picture"], made, label)
 
 
 def last_update(folder: Path) -> int:
@@ -209,7 +207,7 @@ def last_update(folder: Path) -> int:
     return last
 
 
-def _captioned(folder: Path, name: str) -> Iterator[Found]:
+def _captioned(folder: Path, name: str) -> Iterator[SourceImage]:
     """The files of a folder, see `preference_data.captions`."""
-    for place, (file, prompt) in enumerate(captioned(folder)):
-        yield Found(prompt, file, replace(UNKNOWN, model=name, run=str(folder), step=place), name)
+    for index, (file, prompt) in enumerate(captioned(folder)):
+        yield SourceImage(prompt, file, replace(UNKNOWN, model=name, run=str(folder), step=index), name)

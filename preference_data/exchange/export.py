@@ -1,6 +1,6 @@
 """Preferences out of the store, in the formats that others read; the way back is preference_data/exchange/incoming.py.
 
-An export is a file and, for formats that name pictures by path, a folder `pictures` beside it. A format whose readers
+An export is a file and, for formats that name images by path, a folder `pictures` beside it. A format whose readers
 know no tie needs to be told what to do with ties: `refuse` (the default; nothing is written), `drop` (only counted),
 or `aside` (they go to FILE.ties.jsonl beside it, which an import reads back). A tie is never written as a win.
 """
@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from preference_data.exchange.formats.plain import JSONL, PARQUET
-from preference_data.exchange.formats.preference_format import Format, place
+from preference_data.exchange.formats.preference_format import Format, png_path
 from preference_data.exchange.formats.table import FORMATS, find
 from preference_data.exchange.formats.trl import KTO
 from preference_data.exchange.incoming import Malformed, read
 from preference_data.exchange.judgements import DECIDED, Judgement
 from preference_data.sentences import Sentence
-from preference_data.store.image_store import PictureFolder
+from preference_data.store.image_store import ImageFolder
 
 __all__ = ["FORMATS", "TIES", "Exported", "Malformed", "find", "read", "write"]
 
@@ -37,11 +37,11 @@ class Exported:
 
     rows: int
     dropped: int
-    aside: Path | None
+    excluded: Path | None
 
 
 def write(
-    judgements: Sequence[Judgement], path: Path, kind: str, pictures: PictureFolder, ties: str = "refuse"
+    judgements: Sequence[Judgement], path: Path, kind: str, images: ImageFolder, ties: str = "refuse"
 ) -> Exported:
     """Write judgements in a format; the file is replaced whole or not at all.
 
@@ -61,13 +61,13 @@ def write(
     if not fit:
         raise ValueError(Sentence("there is nothing to write as {kind}: {all} judgements, {left} of them ties",
                                   {"kind": kind, "all": len(judgements), "left": len(left)}))  # fmt: skip
-    named = fit if chosen.container != "parquet" or chosen is PARQUET else []  # the others hold the pictures themselves
-    aside = path.with_name(f"{path.name}.ties.jsonl") if left and ties == "aside" else None
-    _copy([*named, *(left if aside else [])], path.parent, pictures)
-    _put(path, chosen.container, chosen.encode(fit, lambda ref: pictures.path(ref.sha256).read_bytes()))
-    if aside is not None:
-        _put(aside, "jsonl", JSONL.encode(left, lambda ref: b""))
-    return Exported(len(fit), len(left) if aside is None else 0, aside)
+    named = fit if chosen.container != "parquet" or chosen is PARQUET else []  # the others hold the images themselves
+    side_path = path.with_name(f"{path.name}.ties.jsonl") if left and ties == "aside" else None
+    _copy([*named, *(left if side_path else [])], path.parent, images)
+    _put(path, chosen.container, chosen.encode(fit, lambda ref: images.path(ref.sha256).read_bytes()))
+    if side_path is not None:
+        _put(side_path, "jsonl", JSONL.encode(left, lambda ref: b""))
+    return Exported(len(fit), len(left) if side_path is None else 0, side_path)
 
 
 def _fits(chosen: Format, j: Judgement) -> bool:
@@ -75,14 +75,14 @@ def _fits(chosen: Format, j: Judgement) -> bool:
     return chosen.ties or j.outcome in DECIDED or (chosen is KTO and j.outcome != "tie")
 
 
-def _copy(judgements: Sequence[Judgement], folder: Path, pictures: PictureFolder) -> None:
-    """Put the pictures beside the file, each once."""
+def _copy(judgements: Sequence[Judgement], folder: Path, images: ImageFolder) -> None:
+    """Put the images beside the file, each once."""
     for ref in {p.sha256: p for j in judgements for p in (j.first, j.second)}.values():
-        target = folder / place(ref)
+        target = folder / png_path(ref)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             fresh = target.with_name(f".{target.name}")
-            shutil.copyfile(pictures.path(ref.sha256), fresh)
+            shutil.copyfile(images.path(ref.sha256), fresh)
             os.replace(fresh, target)
 
 

@@ -1,7 +1,7 @@
 """Judgements from elsewhere into the store: one closed campaign, in one transaction, or nothing.
 
 Their annotators become accounts that nobody can log in to, named CAMPAIGN/ANNOTATOR; the campaign can be looked at,
-exported and trained on like any other. Pictures are decoded and written before the transaction, into a folder of their
+exported and trained on like any other. Images are decoded and written before the transaction, into a folder of their
 own, and move into the store's folder as its last step; so a refused import leaves none, and the transaction itself only
 takes a fraction of a millisecond a judgement.
 """
@@ -41,7 +41,7 @@ NAME = 120
 class Summary:
     """What a campaign must know about judgements before the first of them is stored.
 
-    `answers` counts the judgements of each pair of pictures under one text.
+    `answers` counts the judgements of each pair of images under one text.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ def store_judgements(
 ) -> Campaign:
     """Make a closed campaign of pairs with these answers.
 
-    Pictures are in the store's folder already, or wait in `staged` and move there when everything else is done. Raises
+    Images are in the store's folder already, or wait in `staged` and move there when everything else is done. Raises
     ValueError when the name is taken, nothing is to be imported, somebody judged a pair twice, or a value does not fit.
     """
     if not judgements:
@@ -75,47 +75,47 @@ def store_judgements(
             raise ValueError(f"there is a campaign {name!r} already; choose another name")
         campaign = find(db, name)
         filling = _Filling(db, store, campaign, source, now)
-        for few in _batches(judgements):
-            filling.add(few)
+        for batch in _batches(judgements):
+            filling.add(batch)
         settle_all(db, campaign.id, settings)
         record(db, now, actor, "campaign.import", f"campaign:{campaign.id}",
                new={"judgements": len(judgements), "source": source})  # fmt: skip
         if staged is not None:
-            staged.place()
+            staged.publish()
         return campaign
 
     try:
         return store.write(work)
     except BaseException as error:
         if staged is not None:
-            staged.withdraw(lambda hashes: store.read(lambda db: set(facts.pictures(db, hashes))))
+            staged.withdraw(lambda hashes: store.read(lambda db: set(facts.images(db, hashes))))
         if isinstance(error, DataError | IntegrityError | StatementError) and not isinstance(error, ValueError):
-            told = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+            text = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
             raise ValueError(f"{source} holds a value that the store cannot keep, and nothing was stored: "
-                             f"{told}") from error  # fmt: skip
+                             f"{text}") from error  # fmt: skip
         raise
 
 
 def summarised(judgements: Iterable[Judgement]) -> Summary:
     """Look through the judgements once. Raises ValueError when a named annotator judged a pair twice."""
-    found = Summary()
+    hits = Summary()
     seen: set[tuple[str, bytes]] = set()
     for number, j in enumerate(judgements, 1):
-        found.axes.update(j.axes)
-        found.tags.update(j.tags)
-        found.answers[pair := pair_key(j)] += 1
+        hits.axes.update(j.axes)
+        hits.tags.update(j.tags)
+        hits.answers[pair := pair_key(j)] += 1
         if j.annotator:
             if (j.annotator, pair) in seen:
                 raise ValueError(f"judgement {number}: {j.annotator} judged these two pictures before; keep one of the "
                                  "answers")  # fmt: skip
             seen.add((j.annotator, pair))
-    return found
+    return hits
 
 
 def pair_key(j: Judgement) -> bytes:
-    """The same for two judgements of the same pictures under the same text, whatever the ids and the order."""
-    told = "\n".join([j.prompt.text, *sorted((j.first.sha256, j.second.sha256))])
-    return hashlib.sha256(told.encode()).digest()[:16]
+    """The same for two judgements of the same images under the same text, whatever the ids and the order."""
+    text = "\n".join([j.prompt.text, *sorted((j.first.sha256, j.second.sha256))])
+    return hashlib.sha256(text.encode()).digest()[:16]
 
 
 def account_name(campaign: str, annotator: str) -> str:
@@ -128,8 +128,8 @@ def account_name(campaign: str, annotator: str) -> str:
 
 def _batches(judgements: Iterable[Judgement]) -> Iterator[list[Judgement]]:
     rest = iter(judgements)
-    while few := list(islice(rest, CHUNK)):
-        yield few
+    while batch := list(islice(rest, CHUNK)):
+        yield batch
 
 
 class _Filling:
@@ -141,33 +141,34 @@ class _Filling:
         self.unnamed: Counter[bytes] = Counter()
 
     def add(self, judgements: Sequence[Judgement]) -> None:
-        """Insert the prompts, pictures, pairs, people and answers of a batch."""
+        """Insert the prompts, images, pairs, people and answers of a batch."""
         stored = facts.add_prompts(self.db, (j.prompt for j in judgements), self.source)
-        kept = [replace(j, prompt=stored[j.prompt]) for j in judgements]
-        refs = {p.sha256: p for j in kept for p in (j.first, j.second)}
-        facts.add_pictures(self.db, refs.values(), self.now)
-        items = self._items(kept)
-        given = [self._given(j, items[_key(j)], self._account(j)) for j in kept]
-        self.db.execute(insert(assignment), [assigned for assigned, _ in given])
+        with_stored_prompts = [replace(j, prompt=stored[j.prompt]) for j in judgements]
+        refs = {p.sha256: p for j in with_stored_prompts for p in (j.first, j.second)}
+        facts.add_images(self.db, refs.values(), self.now)
+        items = self._items(with_stored_prompts)
+        answer_rows = [self._answer_row(j, items[_key(j)], self._account(j)) for j in with_stored_prompts]
+        self.db.execute(insert(assignment), [assigned for assigned, _ in answer_rows])
         # asked for by token: SQLite gives ids back for one row at a time only
-        asked = select(assignment.c.token, assignment.c.id).where(
-            assignment.c.token.in_([a["token"] for a, _ in given])
+        query = select(assignment.c.token, assignment.c.id).where(
+            assignment.c.token.in_([a["token"] for a, _ in answer_rows])
         )
-        ids = {row.token: row.id for row in self.db.execute(asked)}
+        ids = {row.token: row.id for row in self.db.execute(query)}
         self.db.execute(
-            insert(schema.answer), [{**said, "assignment_id": ids[assigned["token"]]} for assigned, said in given]
+            insert(schema.answer),
+            [{**answer, "assignment_id": ids[assigned["token"]]} for assigned, answer in answer_rows],
         )
 
     def _items(self, judgements: Sequence[Judgement]) -> dict[str, int]:
-        """Ids of the pairs by key; new pairs are inserted, their pictures in canonical order."""
+        """Ids of the pairs by key; new pairs are inserted, their images in canonical order."""
         rows: dict[str, dict[str, Any]] = {}
-        pictures = {}
+        images = {}
         for j in judgements:
             pair = sorted((j.first, j.second), key=lambda p: p.sha256)
             key = _key(j)
             if key in rows:
                 continue
-            pictures[key] = pair
+            images[key] = pair
             rows[key] = {
                 "campaign_id": self.campaign.id, "key": key, "kind": "work", "state": "open",
                 "prompt_id": j.prompt.id, "first_label": label(pair[0]), "second_label": label(pair[1]),
@@ -176,14 +177,14 @@ class _Filling:
                 "flags": 0,
             }  # fmt: skip
         insert_new(self.db, item, list(rows.values()))
-        asked = select(item.c.id, item.c.key).where(item.c.campaign_id == self.campaign.id, item.c.key.in_(list(rows)))
-        found = {row.key: row.id for row in self.db.execute(asked)}
-        told = facts.told_otherwise(self.db, (p for pair in pictures.values() for p in pair))
-        insert_new(self.db, schema.item_picture, [
-            {"item_id": found[key], "place": place, "sha256": p.sha256, "label": label(p), "made": told.get(p.sha256)}
-            for key, pair in pictures.items() for place, p in enumerate(pair)
+        query = select(item.c.id, item.c.key).where(item.c.campaign_id == self.campaign.id, item.c.key.in_(list(rows)))
+        hits = {row.key: row.id for row in self.db.execute(query)}
+        provenances = facts.differing_provenance(self.db, (p for pair in images.values() for p in pair))
+        insert_new(self.db, schema.item_image, [
+            {"item_id": hits[key], "place": i, "sha256": p.sha256, "label": label(p), "made": provenances.get(p.sha256)}
+            for key, pair in images.items() for i, p in enumerate(pair)
         ])  # fmt: skip
-        return found
+        return hits
 
     def _account(self, j: Judgement) -> int:
         """Who said it. Answers of nobody named to one pair are of different people: the second of "majority 2"."""
@@ -203,15 +204,15 @@ class _Filling:
             })  # fmt: skip
         return self.people[mark]
 
-    def _given(self, j: Judgement, item_id: int, account: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The rows of an answered assignment and of its answer, as if the first picture in canonical order was left."""
+    def _answer_row(self, j: Judgement, item_id: int, account: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The rows of an answered assignment and of its answer, as if the first image in canonical order was left."""
         turned = j.first.sha256 > j.second.sha256
         outcome = FLIPPED.get(j.outcome, j.outcome) if turned else j.outcome
         first, second, neither = j.votes
         counted = [second, first, neither] if turned else [first, second, neither]
         at = self.now if j.at is None else j.at
         took = round((j.seconds or 0.0) * 1000)
-        given = {
+        fields = {
             "token": secrets.token_urlsafe(16), "campaign_id": self.campaign.id, "item_id": item_id,
             "account_id": account, "kind": "work", "state": "answered", "slots": [0, 1], "swapped": False,
             "policy": ADJUDICATED if j.decided_by == "adjudication" else "import", "propensity": j.propensity,
@@ -226,7 +227,7 @@ class _Filling:
             "tags": list(j.tags), "rationale": j.rationale, "duration_ms": took,
             "reading_shown": j.reading_shown, "created_at": at,
         }  # fmt: skip
-        return given, answer
+        return fields, answer
 
 
 def _key(j: Judgement) -> str:

@@ -1,6 +1,6 @@
 """Preferences from a file of any of the formats: every row is read and checked before anything is kept.
 
-A row is decoded, its pictures are decoded once, hashed, and wait in a folder of their own
+A row is decoded, its images are decoded once, hashed, and wait in a folder of their own
 (preference_data/store/staging.py); its judgement waits in a temporary file. So memory stays flat, whatever the size of
 the file. What is wrong is reported with its line (or entry, or row) number, all of it; then nothing is kept, unless
 malformed rows are to be left out.
@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from preference_data.exchange.formats import containers
 from preference_data.exchange.formats.plain import JSONL
-from preference_data.exchange.formats.preference_format import UNKNOWN, Format, Incoming, Said, reason_of
+from preference_data.exchange.formats.preference_format import UNKNOWN, Format, Incoming, RowAnswer, reason_of
 from preference_data.exchange.formats.table import find
 from preference_data.exchange.formats.values import check, details
 from preference_data.exchange.importing import pair_key
@@ -28,7 +28,7 @@ from preference_data.image_files import decode_image
 from preference_data.line_files import existing
 from preference_data.pixels import pixel_hash
 from preference_data.records import ImageRef
-from preference_data.store.image_store import PictureFolder
+from preference_data.store.image_store import ImageFolder
 from preference_data.store.staging import Staged
 
 WORST = 20
@@ -46,9 +46,9 @@ class Malformed(ValueError):
 
     def __init__(self, path: Path, problems: Sequence[tuple[int, str]], unit: str) -> None:
         self.problems = tuple(problems)
-        told = "\n".join(f"  {line}" for line in problem_lines(problems, unit))
+        message = "\n".join(f"  {line}" for line in problem_lines(problems, unit))
         count = len({number for number, _ in problems})
-        super().__init__(f"{path}: {count} rows are malformed, and nothing was imported:\n{told}")
+        super().__init__(f"{path}: {count} rows are malformed, and nothing was imported:\n{message}")
 
 
 def problem_lines(problems: Sequence[tuple[int, str]], unit: str) -> list[str]:
@@ -73,7 +73,7 @@ class Options:
     """leave malformed rows out instead of refusing the file"""
     fields: Mapping[str, str] = field(default_factory=dict)
     root: Path | None = None
-    """folder that the paths of pictures are relative to; that of the file when not given"""
+    """folder that the paths of images are relative to; that of the file when not given"""
 
 
 class Judgements(Collection[Judgement]):
@@ -83,7 +83,7 @@ class Judgements(Collection[Judgement]):
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  gone with this object
-        self._places: list[int] = []
+        self._line_starts: list[int] = []
         self._fresh: list[Judgement] = []
         self._count = 0
 
@@ -92,13 +92,13 @@ class Judgements(Collection[Judgement]):
         self._fresh.append(one)
         self._count += 1
         if len(self._fresh) == self.CHUNK:
-            self._places.append(self._file.seek(0, 2))
+            self._line_starts.append(self._file.seek(0, 2))
             pickle.dump(self._fresh, self._file)
             self._fresh = []
 
     def __iter__(self) -> Iterator[Judgement]:
-        for place in self._places:
-            self._file.seek(place)
+        for index in self._line_starts:
+            self._file.seek(index)
             yield from pickle.load(self._file)
         yield from self._fresh
 
@@ -119,68 +119,68 @@ class Read:
         self.passed = 0
 
 
-def read(path: Path, kind: str, into: PictureFolder | None = None, options: Options | None = None) -> list[Judgement]:
+def read(path: Path, kind: str, into: ImageFolder | None = None, options: Options | None = None) -> list[Judgement]:
     """The judgements of a file, checked whole, with its set-aside ties when they lie beside it.
 
-    Pictures are decoded and, with `into`, kept there once everything was found right. Raises Malformed with every
+    Images are decoded and, with `into`, kept there once everything was found right. Raises Malformed with every
     malformed row, FileNotFoundError without the file.
     """
     if into is None:
         return list(read_rows(path, kind, None, options or Options()).judgements)
     with Staged(into) as staged:
-        found = list(read_rows(path, kind, staged, options or Options()).judgements)
-        staged.place()
-    return found
+        results = list(read_rows(path, kind, staged, options or Options()).judgements)
+        staged.publish()
+    return results
 
 
 def read_rows(path: Path, kind: str, staged: Staged | None, options: Options) -> Read:
-    """Read and check a file; its pictures wait in `staged`. Raises as `read`, ValueError when no row is left."""
+    """Read and check a file; its images wait in `staged`. Raises as `read`, ValueError when no row is left."""
     chosen = find(kind)
-    found = Read(containers.unit(path, chosen.container))
+    reading = Read(containers.unit(path, chosen.container))
     seen: dict[tuple[str, bytes], str] = {}
-    _read_file(path, chosen, staged, options, found, seen, found.unit)
-    aside = path.with_name(f"{path.name}.ties.jsonl")
-    if aside.exists():
-        _read_file(aside, JSONL, staged, replace(options, fields={}), found, seen, f"line of {aside.name}")
-    if not found.judgements and found.left_out:
-        raise Malformed(path, found.left_out, found.unit)
-    return found
+    _read_file(path, chosen, staged, options, reading, seen, reading.unit)
+    side_path = path.with_name(f"{path.name}.ties.jsonl")
+    if side_path.exists():
+        _read_file(side_path, JSONL, staged, replace(options, fields={}), reading, seen, f"line of {side_path.name}")
+    if not reading.judgements and reading.left_out:
+        raise Malformed(path, reading.left_out, reading.unit)
+    return reading
 
 
 def _read_file(
-    path: Path, chosen: Format, staged: Staged | None, options: Options, found: Read,
+    path: Path, chosen: Format, staged: Staged | None, options: Options, reading: Read,
     seen: dict[tuple[str, bytes], str], unit: str,
 ) -> None:  # fmt: skip
     problems: list[tuple[int, str]] = []
-    pictures = _Pictures(path, options.root or path.parent, staged)
+    images = _ImageReader(path, options.root or path.parent, staged)
     rows = chosen.spread(containers.rows(path, chosen.container, problems), problems, options.fields)
     for number, row in rows:
         try:
-            said = chosen.decode(row)
-            if said is None:
-                found.passed += 1
+            answer = chosen.decode(row)
+            if answer is None:
+                reading.passed += 1
                 continue
-            one = _judgement(said, pictures, number)
+            one = _judgement(answer, images, number)
             _check_once(one, seen, f"{unit} {number}")
-            found.judgements.append(one)
+            reading.judgements.append(one)
         except WRONG as error:
             problems.append((number, reason_of(error)))
     if problems and not options.skip_malformed:
         raise Malformed(path, sorted(problems), unit)
-    found.left_out += sorted(problems)
+    reading.left_out += sorted(problems)
 
 
-def _judgement(said: Said, pictures: _Pictures, number: int) -> Judgement:
-    """A judgement with its pictures looked at. Raises ValueError for what is wrong, the cheap checks first."""
-    kept = details(said.extra)
-    first, second = pictures.look(said.first, number), pictures.look(said.second, number)
-    one = Judgement(said.prompt, first, second, said.outcome, **kept)
+def _judgement(answer: RowAnswer, images: _ImageReader, number: int) -> Judgement:
+    """A judgement with its images looked at. Raises ValueError for what is wrong, the cheap checks first."""
+    extras = details(answer.extra)
+    first, second = images.read(answer.first, number), images.read(answer.second, number)
+    one = Judgement(answer.prompt, first, second, answer.outcome, **extras)
     check(one)
     return one
 
 
 def _check_once(one: Judgement, seen: dict[tuple[str, bytes], str], where: str) -> None:
-    """Raises ValueError when a named annotator judged the same pictures under the same text before."""
+    """Raises ValueError when a named annotator judged the same images under the same text before."""
     if one.annotator:
         mark = (one.annotator, pair_key(one))
         if mark in seen:
@@ -189,16 +189,16 @@ def _check_once(one: Judgement, seen: dict[tuple[str, bytes], str], where: str) 
         seen[mark] = where
 
 
-class _Pictures:
-    """The pictures of a file, decoded once each while they are remembered."""
+class _ImageReader:
+    """The images of a file, decoded once each while they are remembered."""
 
     def __init__(self, path: Path, root: Path, staged: Staged | None) -> None:
         self.path, self.root, self.staged = path, root, staged
         self.named: OrderedDict[Path, tuple[str, int, int]] = OrderedDict()
         self.recent: OrderedDict[int, tuple[bytes, tuple[str, int, int]]] = OrderedDict()
 
-    def look(self, incoming: Incoming, number: int) -> ImageRef:
-        """A picture's record. Raises ValueError when it is not there, no picture, or not the one that the row names."""
+    def read(self, incoming: Incoming, number: int) -> ImageRef:
+        """An image's record. Raises ValueError when it is not there, no image, or not the one that the row names."""
         sha, width, height = self._read(incoming)
         known = incoming.known
         if known is None:
@@ -214,12 +214,12 @@ class _Pictures:
 
     def _read(self, incoming: Incoming) -> tuple[str, int, int]:
         if incoming.content is None:
-            place = find_picture(incoming.path, self.root)
-            if place not in self.named:
-                self.named[place] = self._add(place.read_bytes(), incoming.path)
+            path = find_image(incoming.path, self.root)
+            if path not in self.named:
+                self.named[path] = self._add(path.read_bytes(), incoming.path)
                 while len(self.named) > NAMED:
                     self.named.popitem(last=False)
-            return self.named[place]
+            return self.named[path]
         mark = id(incoming.content)  # kept with its content, so that it is nobody else's
         if mark not in self.recent:
             self.recent[mark] = (incoming.content, self._add(incoming.content, incoming.path))
@@ -234,8 +234,8 @@ class _Pictures:
         return pixel_hash(pixels.transpose(2, 0, 1)), pixels.shape[1], pixels.shape[0]
 
 
-def find_picture(named: str, root: Path) -> Path:
-    """Where a picture is that a row names by path. Raises ValueError when it is an address, or not there.
+def find_image(named: str, root: Path) -> Path:
+    """Where an image is that a row names by path. Raises ValueError when it is an address, or not there.
 
     Label Studio's own paths, /data/upload/... and /data/local-files/?d=..., are looked for below the folder as well.
     """
@@ -243,15 +243,15 @@ def find_picture(named: str, root: Path) -> Path:
         raise ValueError(f"the picture {named} is an address; download the pictures and name their paths")
     names = [named]
     if "?d=" in named:
-        names = [place.lstrip("/") for place in parse_qs(urlsplit(named).query).get("d", [])]
+        names = [index.lstrip("/") for index in parse_qs(urlsplit(named).query).get("d", [])]
     elif named.startswith("/data/"):
         names += [named.removeprefix("/data/"), Path(named).name]
     for name in names:
         try:
-            place = existing(root / name)
+            index = existing(root / name)
         except FileNotFoundError:
             continue
-        if place.is_file():
-            return place
+        if index.is_file():
+            return index
     raise ValueError(f"the picture {named} is not there; it was looked for in {root.resolve()}, and --root names "
                      "another folder")  # fmt: skip

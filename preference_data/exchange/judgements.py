@@ -1,6 +1,6 @@
-"""One judgement: two pictures of a prompt and what was said about them. What leaves the store, and what comes in.
+"""One judgement: two images of a prompt and what was said about them. What leaves the store, and what comes in.
 
-Outcomes are canonical: "first" and "second" name the pictures, whatever side they were on; tie, both_good and both_bad
+Outcomes are canonical: "first" and "second" name the images, whatever side they were on; tie, both_good and both_bad
 stay apart. People are pseudonyms. A judgement of an item (not of one person) has no annotator.
 """
 
@@ -27,11 +27,11 @@ DECIDED = ("first", "second")
 
 @dataclass(frozen=True)
 class Judgement:
-    """What was said about two pictures. `votes` counts how many people said first, second and neither about them.
+    """What was said about two images. `votes` counts how many people said first, second and neither about them.
 
     `strength` 1 to 5 or None; `axes` as {axis: first, second, tie or na}; `at` in seconds since 1970, None when not
     known; `propensity` of having been drawn, None when nothing was sampled. `decided_by` is "answer", "majority" or
-    "adjudication". `reading_shown`: what a machine read in these pictures was shown before the answer (of an item:
+    "adjudication". `reading_shown`: what a machine read in these images was shown before the answer (of an item:
     before one of its answers); None when that is not known. `seconds`: how long the answer took, None when not known.
     """
 
@@ -88,11 +88,11 @@ def training_pairs(judgements: Iterable[Judgement], source: str) -> list[Prefere
 def compared(judgements: Iterable[Judgement], source: str) -> list[Comparison]:
     """All judgements as comparisons, ties as what they are. `source` and the margin, of decided ones, as above."""
     side = {"first": "left", "second": "right"}
-    found = []
+    hits = []
     for j in judgements:
         margin = _margin(j) if j.outcome in DECIDED else None
-        found.append(Comparison(j.prompt, j.first, j.second, side.get(j.outcome, j.outcome), source, margin))
-    return found
+        hits.append(Comparison(j.prompt, j.first, j.second, side.get(j.outcome, j.outcome), source, margin))
+    return hits
 
 
 def _margin(j: Judgement) -> float | None:
@@ -104,51 +104,51 @@ def _margin(j: Judgement) -> float | None:
 def _export(store: Store, actor: int, campaign: int | str, rows: str) -> list[Judgement]:
     def work(db: Connection) -> list[Judgement]:
         authorise(db, actor, LEAD)
-        found = campaigns.find(db, campaign)
+        hits = campaigns.find(db, campaign)
         answers = list(db.execute(
             select(assignment.c.item_id, assignment.c.id, assignment.c.outcome, assignment.c.best, assignment.c.worst,
                    assignment.c.slots, assignment.c.propensity, assignment.c.answered_at, assignment.c.votes,
                    assignment.c.policy, assignment.c.duration_ms, schema.account.c.pseudonym)
             .join(schema.account, schema.account.c.id == assignment.c.account_id)
-            .where(assignment.c.campaign_id == found.id, assignment.c.kind == "work", assignment.c.state == "answered")
+            .where(assignment.c.campaign_id == hits.id, assignment.c.kind == "work", assignment.c.state == "answered")
             .order_by(assignment.c.id)
         ))  # fmt: skip
-        items = {r.id: r for r in db.execute(select(item).where(item.c.campaign_id == found.id, item.c.kind == "work"))}
-        places = _places(db, found.id, str(store.pictures.root))
+        items = {r.id: r for r in db.execute(select(item).where(item.c.campaign_id == hits.id, item.c.kind == "work"))}
+        indices = _item_images(db, hits.id, str(store.images.root))
         prompts = facts.prompts(db, {r.prompt_id for r in items.values()})
         votes = _votes(answers)
         details = _details(db, [r.id for r in answers])
         shown = _shown(answers, details)
-        record(db, store.clock(), actor, "export", f"campaign:{found.id}", new={"rows": rows})
+        record(db, store.clock(), actor, "export", f"campaign:{hits.id}", new={"rows": rows})
         judged = []
         for row in answers if rows == "answers" else items.values():
             current = items[row.item_id] if rows == "answers" else row
-            refs = places[current.id]
+            refs = indices[current.id]
             for i, j, outcome in _implied(row.outcome, row.best, row.worst if rows == "answers" else None, len(refs)):
-                said = Judgement(prompts[current.prompt_id], refs[i], refs[j], outcome, votes=votes[current.id, i, j])
+                answer = Judgement(prompts[current.prompt_id], refs[i], refs[j], outcome, votes=votes[current.id, i, j])
                 judged.append(
-                    _detailed(said, row, details[row.id])
+                    _detailed(answer, row, details[row.id])
                     if rows == "answers"
-                    else _of_item(said, current, shown.get(current.id))
+                    else _of_item(answer, current, shown.get(current.id))
                 )
         return judged
 
     return store.write(work)
 
 
-def _places(db: Connection, campaign: int, folder: str) -> dict[int, list[ImageRef]]:
-    """The pictures of every item in canonical order, each with what the campaign was told about it."""
-    table = schema.item_picture
+def _item_images(db: Connection, campaign: int, folder: str) -> dict[int, list[ImageRef]]:
+    """The images of every item in canonical order, each with what the campaign was told about it."""
+    table = schema.item_image
     rows = db.execute(
         select(table.c.item_id, table.c.sha256, table.c.made).join(item, item.c.id == table.c.item_id)
         .where(item.c.campaign_id == campaign).order_by(table.c.item_id, table.c.place)
     ).all()  # fmt: skip
-    pictures = facts.pictures(db, {row.sha256 for row in rows}, folder)
-    found: dict[int, list[ImageRef]] = defaultdict(list)
+    images = facts.images(db, {row.sha256 for row in rows}, folder)
+    hits: dict[int, list[ImageRef]] = defaultdict(list)
     for row in rows:
-        ref = pictures[row.sha256]
-        found[row.item_id].append(replace(ref, provenance=Provenance(**row.made)) if row.made else ref)
-    return found
+        ref = images[row.sha256]
+        hits[row.item_id].append(replace(ref, provenance=Provenance(**row.made)) if row.made else ref)
+    return hits
 
 
 def _implied(outcome: str | None, best: int | None, worst: int | None, count: int) -> list[tuple[int, int, str]]:
@@ -173,27 +173,27 @@ def _votes(answers: Sequence[Row]) -> dict[tuple[int, int, int], tuple[int, int,
                 counts[row.item_id, i, j][outcome] += 1
             else:
                 counts[row.item_id, i, j].update(dict(zip(("first", "second", "neither"), row.votes, strict=True)))
-    found = defaultdict(lambda: (0, 0, 0), {
+    hits = defaultdict(lambda: (0, 0, 0), {
         key: (c["first"], c["second"], sum(c.values()) - c["first"] - c["second"]) for key, c in counts.items()
     })  # fmt: skip
-    return found
+    return hits
 
 
 def _details(db: Connection, assignments: Sequence[int]) -> dict[int, Row]:
     """The newest answer of each assignment."""
     table = schema.answer
-    found = {}
-    for few in facts.chunks(assignments):
-        rows = db.execute(select(table).where(table.c.assignment_id.in_(few)).order_by(table.c.revision))
-        found.update({row.assignment_id: row for row in rows})
-    return found
+    hits = {}
+    for batch in facts.chunks(assignments):
+        rows = db.execute(select(table).where(table.c.assignment_id.in_(batch)).order_by(table.c.revision))
+        hits.update({row.assignment_id: row for row in rows})
+    return hits
 
 
-def _detailed(said: Judgement, row: Row, answer: Row) -> Judgement:
+def _detailed(judgement: Judgement, row: Row, answer: Row) -> Judgement:
     from preference_data.campaign.outcomes import canonical
 
     axes = {name: canonical(value, row.slots) for name, value in answer.axes.items()}
-    detailed = replace(said, annotator=row.pseudonym, strength=answer.strength, axes=axes, tags=tuple(answer.tags),
+    detailed = replace(judgement, annotator=row.pseudonym, strength=answer.strength, axes=axes, tags=tuple(answer.tags),
                        rationale=answer.rationale, at=row.answered_at, propensity=row.propensity,
                        reading_shown=answer.reading_shown,
                        seconds=row.duration_ms / 1000 if row.duration_ms else None)  # fmt: skip
@@ -205,12 +205,12 @@ def _detailed(said: Judgement, row: Row, answer: Row) -> Judgement:
 
 def _shown(answers: Sequence[Row], details: Mapping[int, Row]) -> dict[int, bool | None]:
     """item: whether what a machine read was shown before one of its answers; None when that is not known of all."""
-    found: dict[int, list[bool | None]] = defaultdict(list)
+    hits: dict[int, list[bool | None]] = defaultdict(list)
     for row in answers:
-        found[row.item_id].append(details[row.id].reading_shown)
-    return {unit: True if True in told else None if None in told else False for unit, told in found.items()}
+        hits[row.item_id].append(details[row.id].reading_shown)
+    return {unit: True if True in message else None if None in message else False for unit, message in hits.items()}
 
 
-def _of_item(said: Judgement, current: Row, shown: bool | None) -> Judgement:
+def _of_item(judgement: Judgement, current: Row, shown: bool | None) -> Judgement:
     decided = "adjudication" if current.state == "adjudicated" else "majority"
-    return replace(said, decided_by=decided, reading_shown=shown)
+    return replace(judgement, decided_by=decided, reading_shown=shown)

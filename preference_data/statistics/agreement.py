@@ -31,7 +31,7 @@ CHUNK = 2**22
 LEVEL = 0.95
 NAN = float("nan")
 ORDER = {"first": 0, "tie": 1, "both_good": 1, "both_bad": 1, "second": 2}
-"""Outcomes of pairs as an ordinal scale: from one picture through no preference to the other."""
+"""Outcomes of pairs as an ordinal scale: from one image through no preference to the other."""
 
 Answer = tuple[Hashable, Hashable, str]
 """(unit, rater, category)"""
@@ -81,15 +81,15 @@ def krippendorff_nominal(answers: Answers) -> Agreement:
 def krippendorff_ordinal(answers: Answers, order: dict[str, int] | None = None) -> Agreement:
     """(A1) with categories in an order; `order` gives each category's place, categories with one place are equal.
 
-    Raises ValueError for a category without a place. The default order is that of two pictures.
+    Raises ValueError for a category without a place. The default order is that of two images.
     """
-    places = ORDER if order is None else order
-    given = coded(answers)
-    if unknown := sorted(set(given.names) - set(places)):
-        raise ValueError(f"the categories {unknown} have no place in the order {places}")
-    there = sorted({places[name] for name in given.names})
-    column = np.array([there.index(places[name]) for name in given.names], dtype=np.int64)
-    counts, categories = table(replace(given, columns=column[given.columns], names=tuple(map(str, there))))
+    indices = ORDER if order is None else order
+    codes = coded(answers)
+    if unknown := sorted(set(codes.names) - set(indices)):
+        raise ValueError(f"the categories {unknown} have no place in the order {indices}")
+    there = sorted({indices[name] for name in codes.names})
+    column = np.array([there.index(indices[name]) for name in codes.names], dtype=np.int64)
+    counts, categories = table(replace(codes, columns=column[codes.columns], names=tuple(map(str, there))))
     return _coefficient("Krippendorff's alpha, ordinal", counts, categories, _alpha(_ordinal), True)
 
 
@@ -134,10 +134,10 @@ def cohen_kappa(answers: Answers) -> Agreement:
 
 def table(answers: Answers) -> tuple[np.ndarray, tuple[str, ...]]:
     """(counts [U, C], categories in their order). Raises ValueError when one rater answered a unit twice."""
-    given = coded(answers)
-    U, C = int(given.units.max(initial=-1)) + 1, len(given.names)
-    counts = np.bincount(given.units * C + given.columns, minlength=U * C)
-    return counts.reshape(U, C).astype(float), given.names
+    codes = coded(answers)
+    U, C = int(codes.units.max(initial=-1)) + 1, len(codes.names)
+    counts = np.bincount(codes.units * C + codes.columns, minlength=U * C)
+    return counts.reshape(U, C).astype(float), codes.names
 
 
 def coded(answers: Answers) -> Coded:
@@ -147,19 +147,19 @@ def coded(answers: Answers) -> Coded:
     """
     if isinstance(answers, Coded):
         return answers
-    given = list(answers)
-    units, raters, said = zip(*given, strict=True) if given else ((), (), ())
-    people, names = tuple(dict.fromkeys(raters)), tuple(sorted(set(said)))
+    triples = list(answers)
+    units, raters, answer = zip(*triples, strict=True) if triples else ((), (), ())
+    people, names = tuple(dict.fromkeys(raters)), tuple(sorted(set(answer)))
     unit_A, rater_A = _numbers(units, dict.fromkeys(units)), _numbers(raters, people)
-    if len(np.unique(unit_A * max(len(people), 1) + rater_A)) != len(given):
+    if len(np.unique(unit_A * max(len(people), 1) + rater_A)) != len(triples):
         raise ValueError("an annotator has two answers about one item; keep the newest revision")
-    return Coded(unit_A, rater_A, _numbers(said, names), names, people)
+    return Coded(unit_A, rater_A, _numbers(answer, names), names, people)
 
 
 def _numbers(values: Sequence[Hashable], order: Iterable[Hashable]) -> np.ndarray:
     """The place of each value in the order."""
-    place = {value: i for i, value in enumerate(order)}
-    return np.fromiter(map(place.__getitem__, values), np.int64, len(values))
+    index = {value: i for i, value in enumerate(order)}
+    return np.fromiter(map(index.__getitem__, values), np.int64, len(values))
 
 
 def grouped(rows_NC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -210,14 +210,14 @@ def _coefficient(name: str, counts: np.ndarray, names: Sequence[str], of: Coeffi
 def _without_one(of: Coefficient, kinds_GC: np.ndarray, often_G: np.ndarray) -> np.ndarray:
     """[G]: the ratio of both shares without one unit of each kind; NaN where chance then gives none."""
     G = len(often_G)
-    found = []
+    results = []
     for start in range(0, G, max(CHUNK // G, 1)):
         rows = np.arange(start, min(start + max(CHUNK // G, 1), G))
         weights = np.repeat(often_G[None], len(rows), axis=0)
         weights[np.arange(len(rows)), rows] -= 1.0
         differing, expected = of(kinds_GC, weights)
-        found.append(np.where(expected > 0, differing / np.where(expected > 0, expected, 1.0), np.nan))
-    return np.concatenate(found)
+        results.append(np.where(expected > 0, differing / np.where(expected > 0, expected, 1.0), np.nan))
+    return np.concatenate(results)
 
 
 def _limits(
@@ -278,21 +278,21 @@ def _ac1(Q: int) -> Coefficient:
     return of
 
 
-def _crossings(given: Coded) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _crossings(codes: Coded) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(for every two raters that share units their table of answers [P, C, C], and for every unit that they share its
     number, theirs, and both answers [E])."""
-    C, R = len(given.names), len(given.people)
-    order = np.lexsort((given.raters, given.units))
-    units, raters, columns = given.units[order], given.raters[order], given.columns[order]
+    C, R = len(codes.names), len(codes.people)
+    order = np.lexsort((codes.raters, codes.units))
+    units, raters, columns = codes.units[order], codes.raters[order], codes.columns[order]
     parts: list[tuple[np.ndarray, ...]] = []
     for step in range(1, int(np.bincount(units).max(initial=0))):  # each answer with the one `step` further on
         same = units[step:] == units[:-step]
         parts.append((units[step:][same], raters[:-step][same] * R + raters[step:][same], columns[:-step][same],
                       columns[step:][same]))  # fmt: skip
     none = np.zeros(0, dtype=np.int64)
-    unit_E, who_E, one_E, other_E = (np.concatenate([none, *each]) for each in (zip(*parts, strict=True) if parts
+    unit_E, person_E, one_E, other_E = (np.concatenate([none, *each]) for each in (zip(*parts, strict=True) if parts
                                                                                 else [()] * 4))  # fmt: skip
-    there, pair_E = np.unique(who_E, return_inverse=True)
+    there, pair_E = np.unique(person_E, return_inverse=True)
     tables = np.bincount((pair_E * C + one_E) * C + other_E, minlength=len(there) * C * C).astype(float)
     return tables.reshape(len(there), C, C), unit_E, pair_E, one_E, other_E
 

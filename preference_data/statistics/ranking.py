@@ -143,9 +143,9 @@ def fit(
     ridge = np.zeros(len(data.names) + with_ties)
     ridge[: len(data.names)] = 0.0 if prior is None else prior**-2
     kinds, which = _equal(data)
-    found, information, scores, value = _newton(kinds, terms, with_ties, ridge)
+    optimum, information, scores, value = _newton(kinds, terms, with_ties, ridge)
     covariance = _covariance(information, scores[which], data, centred=prior is None)
-    return _ranking(name, data, found, covariance, value, level, with_ties, seed)
+    return _ranking(name, data, optimum, covariance, value, level, with_ties, seed)
 
 
 @dataclass(frozen=True)
@@ -222,9 +222,9 @@ def _newton(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """(parameters [K], information [K, K], score of each comparison [N, K], log-likelihood) at the maximum."""
     M = len(data.names)
-    found = np.zeros(M + with_ties)
+    point = np.zeros(M + with_ties)
     if with_ties:
-        found[-1] = -0.5
+        point[-1] = -0.5
 
     def at(parameters: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, np.ndarray, float]:
         D = parameters[data.a] - parameters[data.b]
@@ -235,19 +235,19 @@ def _newton(
         goal = likelihood - 0.5 * float(ridge @ parameters**2)
         return goal, data.weight @ scores - ridge * parameters, information, scores, likelihood
 
-    goal, slope, information, scores, value = at(found)
+    goal, slope, information, scores, value = at(point)
     for _ in range(ITERATIONS):
         step = np.linalg.pinv(_definite(information), rcond=1e-13, hermitian=True) @ slope
         scale = 1.0
         while True:  # a full step can overshoot far from the maximum
-            trial = at(found + scale * step)
+            trial = at(point + scale * step)
             if trial[0] >= goal - 1e-12 * abs(goal) or scale < 1e-8:
                 break
             scale /= 2
-        found = found + scale * step
+        point = point + scale * step
         goal, slope, information, scores, value = trial
         if np.abs(slope).max() < TOLERANCE * max(data.weight.sum(), 1.0):
-            return found, information, scores, value
+            return point, information, scores, value
     raise ValueError(Sentence("the ratings did not settle in {steps} steps; some item may win everything, try a prior",
                               {"steps": ITERATIONS}))  # fmt: skip
 
@@ -271,19 +271,19 @@ def _spread(data: Arrays, gradient_N2: np.ndarray, M: int, with_ties: bool) -> n
 
 def _information(data: Arrays, hessian_N22: np.ndarray, M: int, with_ties: bool) -> np.ndarray:
     """Minus the weighted sum of Hessians [K, K] in the parameters."""
-    found = np.zeros((M + with_ties, M + with_ties))
+    matrix = np.zeros((M + with_ties, M + with_ties))
     bend = -data.weight * hessian_N22[:, 0, 0]
     for i, j, sign in ((data.a, data.a, 1), (data.b, data.b, 1), (data.a, data.b, -1), (data.b, data.a, -1)):
-        np.add.at(found, (i, j), sign * bend)
+        np.add.at(matrix, (i, j), sign * bend)
     if with_ties:
         mixed = -data.weight * hessian_N22[:, 0, 1]
         column = np.zeros(M)
         np.add.at(column, data.a, mixed)
         np.add.at(column, data.b, -mixed)
-        found[:M, -1] += column
-        found[-1, :M] += column
-        found[-1, -1] = -(data.weight @ hessian_N22[:, 1, 1])
-    return found
+        matrix[:M, -1] += column
+        matrix[-1, :M] += column
+        matrix[-1, -1] = -(data.weight @ hessian_N22[:, 1, 1])
+    return matrix
 
 
 def _covariance(information: np.ndarray, scores: np.ndarray, data: Arrays, centred: bool) -> np.ndarray:
@@ -303,11 +303,11 @@ def _covariance(information: np.ndarray, scores: np.ndarray, data: Arrays, centr
 
 
 def _ranking(
-    name: str, data: Arrays, found: np.ndarray, covariance: np.ndarray, value: float, level: float, with_ties: bool,
+    name: str, data: Arrays, optimum: np.ndarray, covariance: np.ndarray, value: float, level: float, with_ties: bool,
     seed: int,
 ) -> Ranking:  # fmt: skip
     M = len(data.names)
-    theta = found[:M] - found[:M].mean()
+    theta = optimum[:M] - optimum[:M].mean()
     freedom = math.inf if data.cluster is None else float(data.cluster.max())
     half = _reach(level, freedom) * np.sqrt(np.maximum(np.diag(covariance), 0.0))
     order = sorted(range(M), key=lambda i: (-theta[i], data.names[i]))
@@ -321,7 +321,7 @@ def _ranking(
     tie = None
     if with_ties:
         with np.errstate(over="ignore"):  # nothing bounds kappa from above where few comparisons are tied
-            grown = np.exp(found[-1] + half[-1] * np.array([0.0, -1.0, 1.0]))
+            grown = np.exp(optimum[-1] + half[-1] * np.array([0.0, -1.0, 1.0]))
             grown = np.exp(grown) if name == "rao_kupper" else grown
         tie = (float(grown[0]), float(grown[1]), float(grown[2]))
     return Ranking(name, ratings, tie, value, float(data.weight.sum()), level, data.names, tuple(map(float, theta)),
@@ -360,14 +360,14 @@ def arrays(comparisons: Sequence[Comparison]) -> Arrays:
     if not comparisons:
         raise ValueError(Sentence("there is no comparison to learn from"))
     names = tuple(sorted({name for c in comparisons for name in (c.a, c.b)}))
-    place = {name: i for i, name in enumerate(names)}
+    index = {name: i for i, name in enumerate(names)}
     groups: dict[str, int] = {}
     cluster = None
     if any(c.cluster is not None for c in comparisons):
         marks = [c.cluster if c.cluster is not None else f"\0{i}" for i, c in enumerate(comparisons)]
         cluster = np.array([groups.setdefault(mark, len(groups)) for mark in marks])
     return Arrays(
-        names, np.array([place[c.a] for c in comparisons]), np.array([place[c.b] for c in comparisons]),
+        names, np.array([index[c.a] for c in comparisons]), np.array([index[c.b] for c in comparisons]),
         np.array([c.outcome for c in comparisons]), np.array([c.weight for c in comparisons], dtype=float), cluster,
     )  # fmt: skip
 

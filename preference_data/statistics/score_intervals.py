@@ -23,7 +23,7 @@ from preference_data.statistics.shares import LEVEL, NAN, Counted, added, exact,
 
 ALIKE = 1e-12
 """Of the largest value: values no further apart are alike but for rounding."""
-FEW_RANKS = 10
+MIN_RANKS = 10
 """Pairs below which no interval of a rank correlation is given."""
 
 
@@ -72,9 +72,9 @@ def clustered(value_N: np.ndarray, weight_N: np.ndarray, cluster_N: np.ndarray, 
         return Counted(NAN, NAN, NAN, 0.0)
     weight = weight_N[used] / weight_N[used].sum()
     mean = float(weight @ value_N[used])
-    _, place = np.unique(cluster_N[used], return_inverse=True)
-    share_C = np.bincount(place, weights=weight)
-    gap_C = np.bincount(place, weights=weight * (value_N[used] - mean))
+    _, index = np.unique(cluster_N[used], return_inverse=True)
+    share_C = np.bincount(index, weights=weight)
+    gap_C = np.bincount(index, weights=weight * (value_N[used] - mean))
     return Counted(mean, *bounded(mean, float(gap_C @ gap_C), 1.0 / float(share_C @ share_C), level))
 
 
@@ -94,9 +94,9 @@ def auc(value_N: np.ndarray, positive_N: np.ndarray, cluster_N: np.ndarray, leve
     below = rankdata(value_N) - within  # of the other kind, equal ones half
     right = np.where(positive, below / down, 1.0 - below / up)
     mean = float(right[positive].mean())
-    _, place = np.unique(cluster_N, return_inverse=True)
-    gap_C = np.bincount(place, weights=(right - mean) / np.where(positive, up, down))
-    kinds = [np.bincount(place[which]) / which.sum() for which in (positive, ~positive)]
+    _, index = np.unique(cluster_N, return_inverse=True)
+    gap_C = np.bincount(index, weights=(right - mean) / np.where(positive, up, down))
+    kinds = [np.bincount(index[which]) / which.sum() for which in (positive, ~positive)]
     count = min(1.0 / float(share @ share) for share in kinds)
     smooth = (count * mean + 0.5) / (count + 1.0)
     return Counted(mean, *bounded(mean, float(gap_C @ gap_C), count, level, smooth * (1.0 - smooth)))
@@ -112,7 +112,7 @@ def student(value_C: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
 
 def rho_interval(rho: float, count: int, level: float = LEVEL) -> tuple[float, float]:
     """(low, high) of Spearman's rho of so many pairs by (5); NaN for fewer than `FEW_RANKS`."""
-    if not count >= FEW_RANKS or math.isnan(rho):
+    if not count >= MIN_RANKS or math.isnan(rho):
         return NAN, NAN
     middle = math.atanh(max(min(rho, 1.0 - 1e-12), 1e-12 - 1.0))
     half = quantile_t(0.5 + level / 2.0, count - 2) * math.sqrt((1.0 + rho * rho / 2.0) / (count - 3))

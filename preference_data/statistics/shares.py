@@ -95,15 +95,15 @@ def added(a: float, b: float, related: float) -> float:
 
 def effective(value_N: np.ndarray, weight_N: np.ndarray, cluster_N: np.ndarray, variance: float) -> float:
     """n of (2); `variance` is that of a single pair. All weights are positive."""
-    _, place = np.unique(cluster_N, return_inverse=True)
+    _, index = np.unique(cluster_N, return_inverse=True)
     weight = weight_N / weight_N.sum()
-    sums_C = np.bincount(place, weights=weight)
+    sums_C = np.bincount(index, weights=weight)
     prompts, pairs = 1.0 / float(sums_C @ sums_C), 1.0 / float(weight @ weight)
     size = pairs / prompts
     count = len(sums_C)
     if size <= 1.0 + 1e-9 or count < 2:
         return min(prompts, pairs)
-    gap_C = np.bincount(place, weights=weight * (value_N - weight @ value_N))
+    gap_C = np.bincount(index, weights=weight * (value_N - weight @ value_N))
     spread = count / (count - 1) * float(gap_C @ gap_C)
     related = (spread * pairs / variance - 1.0) / (size - 1.0) if variance > 1e-12 else 1.0
     informed = count * min(4.0 * variance, 1.0)  # a prompt says less of r, the rarer one of the two outcomes is
@@ -147,11 +147,11 @@ def adjusted(p: Sequence[float]) -> list[float]:
     By hand, because statsmodels' function collects the garbage of the whole process at every call, a twentieth of a
     second or more in which a server answers nobody. The test has it as the oracle.
     """
-    found = np.array(p, dtype=np.float64)
-    known = np.flatnonzero(~np.isnan(found))
-    order = known[np.argsort(found[known], kind="stable")]
-    found[order] = np.minimum(np.maximum.accumulate(np.arange(len(order), 0, -1) * found[order]), 1.0)
-    return [float(value) for value in found]
+    values = np.array(p, dtype=np.float64)
+    known = np.flatnonzero(~np.isnan(values))
+    order = known[np.argsort(values[known], kind="stable")]
+    values[order] = np.minimum(np.maximum.accumulate(np.arange(len(order), 0, -1) * values[order]), 1.0)
+    return [float(value) for value in values]
 
 
 def quantile_t(p: float, freedom: float) -> float:

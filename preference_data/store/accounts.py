@@ -130,8 +130,8 @@ def log_in_oidc(
     table = schema.account
 
     def work(db: Connection) -> Account:
-        who = (table.c.issuer == issuer, table.c.subject == subject)
-        row = db.execute(select(table).where(*who)).first()
+        person = (table.c.issuer == issuer, table.c.subject == subject)
+        row = db.execute(select(table).where(*person)).first()
         if row is None:
             if new_role is None:
                 raise Forbidden("no account belongs to this log-in; ask an administrator for one")
@@ -140,7 +140,7 @@ def log_in_oidc(
                 "language": language, "active": True, "session": 0, "created_at": store.clock(), "issuer": issuer,
                 "subject": subject,
             }])  # fmt: skip
-            row = db.execute(select(table).where(*who)).one()
+            row = db.execute(select(table).where(*person)).one()
             record(db, store.clock(), row.id, "account.create", f"account:{row.id}", new={"role": new_role})
         db.execute(update(table).where(table.c.id == row.id).values(seen_at=store.clock()))
         return authorise(db, row.id, ANNOTATE)
@@ -152,10 +152,10 @@ def current(store: Store, account: int, session: int) -> Account:
     """Whoever a page believes is logged in, looked up anew. Raises Forbidden when the session was ended."""
 
     def work(db: Connection) -> Account:
-        found = authorise(db, account, ANNOTATE)
-        if found.session != session:
+        account_row = authorise(db, account, ANNOTATE)
+        if account_row.session != session:
             raise Forbidden("this session was ended; log in again")
-        return found
+        return account_row
 
     return store.read(work)
 
@@ -204,10 +204,10 @@ def change(
             raise ValueError("the operator's account belongs to this machine and cannot be changed")
         ends = {"session": row.session + 1} if set(changed) - {"language"} else {}
         db.execute(update(schema.account).where(schema.account.c.id == row.id).values(**changed, **ends))
-        told = {k: v for k, v in changed.items() if k not in ("password", "one_time")} | (
+        visible_changes = {k: v for k, v in changed.items() if k not in ("password", "one_time")} | (
             {"password": "changed"} if password else {}
         )
-        record(db, store.clock(), actor, "account.change", f"account:{row.id}", {"role": row.role}, told)
+        record(db, store.clock(), actor, "account.change", f"account:{row.id}", {"role": row.role}, visible_changes)
 
     store.write(work)
 

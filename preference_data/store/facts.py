@@ -1,8 +1,8 @@
-"""Facts that the store keeps about prompts and pictures: what they are, what scored them, what was read in them.
+"""Facts that the store keeps about prompts and images: what they are, what scored them, what was read in them.
 
-The first record of a prompt, a picture or a score stays; adding it again changes nothing. A prompt is its text: where
+The first record of a prompt, an image or a score stays; adding it again changes nothing. A prompt is its text: where
 an id is known with another text already, the new prompt gets the id of its own text, so that no answer ever moves to
-another prompt. A picture is its pixels, which two sources may tell different things about: its record keeps what the
+another prompt. An image is its pixels, which two sources may tell different things about: its record keeps what the
 first one said, and each campaign keeps what it was told where that differs.
 """
 
@@ -28,7 +28,7 @@ CHUNK = 500
 
 @dataclass(frozen=True)
 class Score:
-    """What a reward gave a picture of a prompt; `value` is None (or NaN) when it could not be judged."""
+    """What a reward gave an image of a prompt; `value` is None (or NaN) when it could not be judged."""
 
     sha256: str
     prompt_id: str
@@ -40,7 +40,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of text in a picture: where it is, (left, top, right, bottom) in pixels, and how sure the reader was."""
+    """A line of text in an image: where it is, (left, top, right, bottom) in pixels, and how sure the reader was."""
 
     text: str
     box: tuple[float, float, float, float]
@@ -49,7 +49,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Reading:
-    """What an OCR engine read in a picture; `text` is None when it could not be read, "" when there was nothing."""
+    """What an OCR engine read in an image; `text` is None when it could not be read, "" when there was nothing."""
 
     sha256: str
     engine: str
@@ -64,8 +64,8 @@ def add_prompts(db: Connection, prompts: Iterable[Prompt], source: str, licence:
     when even that id is taken, which only a forged id can do.
     """
     stored: dict[Prompt, Prompt] = {}
-    for few in chunks(list(dict.fromkeys(prompts))):
-        named = {prompt: prompt for prompt in few}
+    for batch in chunks(list(dict.fromkeys(prompts))):
+        named = {prompt: prompt for prompt in batch}
         moved = _insert_prompts(db, named, source, licence)
         again = {prompt: replace(prompt, id=text_id(prompt.text)) for prompt in moved}
         for prompt, known in _insert_prompts(db, again, source, licence).items():
@@ -82,31 +82,31 @@ def _insert_prompts(db: Connection, named: Mapping[Prompt, Prompt], source: str,
          "source": source[-SOURCE:], "licence": licence}
         for p in named.values()
     ])  # fmt: skip
-    asked = select(schema.prompt.c.id, schema.prompt.c.text).where(
+    query = select(schema.prompt.c.id, schema.prompt.c.text).where(
         schema.prompt.c.id.in_([p.id for p in named.values()])
     )
-    texts = {row.id: row.text for row in db.execute(asked)} if named else {}
+    texts = {row.id: row.text for row in db.execute(query)} if named else {}
     return {prompt: texts[p.id] for prompt, p in named.items() if texts[p.id] != p.text}
 
 
-def add_pictures(db: Connection, pictures: Iterable[ImageRef], at: float) -> None:
-    """Keep where pictures come from."""
-    insert_new(db, schema.picture, [
+def add_images(db: Connection, images: Iterable[ImageRef], at: float) -> None:
+    """Keep where images come from."""
+    insert_new(db, schema.image, [
         {"sha256": p.sha256, "width": p.width, "height": p.height, "origin": p.path, "created_at": at,
          **{name: getattr(p.provenance, name) for name in PROVENANCE}}
-        for p in pictures
+        for p in images
     ])  # fmt: skip
 
 
-def told_otherwise(db: Connection, pictures: Iterable[ImageRef]) -> dict[str, dict[str, Any]]:
-    """By hash, what is said of these pictures where their records say something else; call after `add_pictures`."""
-    said = {p.sha256: p.provenance for p in pictures}
-    found = {}
-    for few in chunks(sorted(said)):
-        for row in db.execute(select(schema.picture).where(schema.picture.c.sha256.in_(few))):
-            if Provenance(*(getattr(row, name) for name in PROVENANCE)) != said[row.sha256]:
-                found[row.sha256] = asdict(said[row.sha256])
-    return found
+def differing_provenance(db: Connection, images: Iterable[ImageRef]) -> dict[str, dict[str, Any]]:
+    """By hash, what is said of these images where their records say something else; call after `add_pictures`."""
+    answer = {p.sha256: p.provenance for p in images}
+    table = {}
+    for batch in chunks(sorted(answer)):
+        for row in db.execute(select(schema.image).where(schema.image.c.sha256.in_(batch))):
+            if Provenance(*(getattr(row, name) for name in PROVENANCE)) != answer[row.sha256]:
+                table[row.sha256] = asdict(answer[row.sha256])
+    return table
 
 
 def add_scores(db: Connection, scores: Iterable[Score], at: float) -> None:
@@ -131,34 +131,34 @@ def prompts(db: Connection, ids: Iterable[str]) -> dict[str, Prompt]:
     """The prompts of these ids, by id."""
     return {
         row.id: Prompt(row.id, row.text, tuple(row.spans), row.language, tuple(row.category))
-        for few in chunks(sorted(set(ids)))
-        for row in db.execute(select(schema.prompt).where(schema.prompt.c.id.in_(few)))
+        for batch in chunks(sorted(set(ids)))
+        for row in db.execute(select(schema.prompt).where(schema.prompt.c.id.in_(batch)))
     }
 
 
-def pictures(db: Connection, hashes: Iterable[str], folder: str = "") -> dict[str, ImageRef]:
-    """The pictures of these hashes, by hash. `folder`, when given, is where their files are now: FOLDER/SHA256.png."""
-    found = {}
-    for few in chunks(sorted(set(hashes))):
-        for row in db.execute(select(schema.picture).where(schema.picture.c.sha256.in_(few))):
+def images(db: Connection, hashes: Iterable[str], folder: str = "") -> dict[str, ImageRef]:
+    """The images of these hashes, by hash. `folder`, when given, is where their files are now: FOLDER/SHA256.png."""
+    table = {}
+    for batch in chunks(sorted(set(hashes))):
+        for row in db.execute(select(schema.image).where(schema.image.c.sha256.in_(batch))):
             made = Provenance(*(getattr(row, name) for name in PROVENANCE))
             path = f"{folder}/{row.sha256}.png" if folder else row.origin
-            found[row.sha256] = ImageRef(row.sha256, path, row.width, row.height, made)
-    return found
+            table[row.sha256] = ImageRef(row.sha256, path, row.width, row.height, made)
+    return table
 
 
 def readings(db: Connection, hashes: Iterable[str]) -> dict[str, tuple[Reading, ...]]:
-    """What was read in these pictures, by hash; () where nothing was asked."""
+    """What was read in these images, by hash; () where nothing was asked."""
     wanted = sorted(set(hashes))
-    found: dict[str, tuple[Reading, ...]] = dict.fromkeys(wanted, ())
-    for few in chunks(wanted):
+    by_key: dict[str, tuple[Reading, ...]] = dict.fromkeys(wanted, ())
+    for batch in chunks(wanted):
         rows = db.execute(
-            select(schema.reading).where(schema.reading.c.sha256.in_(few)).order_by(schema.reading.c.engine)
+            select(schema.reading).where(schema.reading.c.sha256.in_(batch)).order_by(schema.reading.c.engine)
         )
         for row in rows:
             lines = tuple(Line(line["text"], tuple(line["box"]), line["confidence"]) for line in row.lines)
-            found[row.sha256] += (Reading(row.sha256, row.engine, row.text, lines),)
-    return found
+            by_key[row.sha256] += (Reading(row.sha256, row.engine, row.text, lines),)
+    return by_key
 
 
 def chunks(values: Sequence[Any]) -> Iterable[Sequence[Any]]:

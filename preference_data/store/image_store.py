@@ -1,7 +1,7 @@
 """Pictures of the store: checked when they come in, kept as SHA256.png, without anything but pixels.
 
-A file's metadata may name the model, the seed or the prompt, and would tell an annotator which picture is whose. So a
-picture is decoded and written again, or, where it is a plain PNG, its pixel data is taken over and all else left out.
+A file's metadata may name the model, the seed or the prompt, and would tell an annotator which image is whose. So a
+image is decoded and written again, or, where it is a plain PNG, its pixel data is taken over and all else left out.
 What it is called is the hash of its pixels.
 """
 
@@ -25,30 +25,30 @@ decode = decode_image
 """The store decodes images as everybody does."""
 
 
-class PictureFolder:
-    """A folder of SHA256.png; made when the first picture comes."""
+class ImageFolder:
+    """A folder of SHA256.png; made when the first image comes."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
 
     def path(self, sha256: str) -> Path:
-        """Where a picture is. Raises ValueError when the name is no hash, FileNotFoundError when it is not there."""
+        """Where an image is. Raises ValueError when the name is no hash, FileNotFoundError when it is not there."""
         if not _NAME.fullmatch(sha256):
             raise ValueError(f"{sha256!r} names no picture; a name is 64 lower-case hex digits")
-        place = self.root / f"{sha256}.png"
-        if not place.exists():
+        path = self.root / f"{sha256}.png"
+        if not path.exists():
             raise FileNotFoundError(f"the picture {sha256[:12]} is not in {self.root}; was the folder moved?")
-        return place
+        return path
 
     def has(self, sha256: str) -> bool:
-        """Whether the picture is here."""
+        """Whether the image is here."""
         return (self.root / f"{sha256}.png").exists()
 
     def add(self, content: bytes, name: str = "the upload") -> tuple[str, int, int]:
-        """Check and keep a picture file's bytes; (sha256, width, height). Raises ValueError as `decode_image`."""
+        """Check and keep an image file's bytes; (sha256, width, height). Raises ValueError as `decode_image`."""
         pixels = decode_image(content, name)
         sha = pixel_hash(pixels.transpose(2, 0, 1))
-        place = self.root / f"{sha}.png"
+        path = self.root / f"{sha}.png"
         if not self.has(sha):
             self.root.mkdir(parents=True, exist_ok=True)
             handle, fresh = tempfile.mkstemp(prefix=".new.", dir=self.root)
@@ -56,7 +56,7 @@ class PictureFolder:
                 with os.fdopen(handle, "wb") as file:
                     write_plain(file, content, pixels)
                 os.chmod(fresh, 0o644)
-                os.replace(fresh, place)
+                os.replace(fresh, path)
             except BaseException:
                 Path(fresh).unlink(missing_ok=True)
                 raise

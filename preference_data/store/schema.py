@@ -1,7 +1,7 @@
 """The tables of the preference store. What each holds, what it may not hold, and the indexes its queries need.
 
 Times are seconds since 1970 (UTC). Answers and audit events are only ever added. A missing number is NULL, never 0.
-In an item the pictures stand in canonical order (by sha256), so that A against B and B against A are one item; its
+In an item the images stand in canonical order (by sha256), so that A against B and B against A are one item; its
 outcomes are "first" and "second" in that order. What an annotator saw on which side is in the assignment.
 """
 
@@ -100,7 +100,7 @@ prompt = Table(
     Column("licence", String(80), nullable=False),
 )  # fmt: skip
 
-picture = Table(
+image = Table(
     "picture", metadata,
     Column("sha256", String(64), primary_key=True),
     Column("width", Integer, nullable=False),
@@ -188,7 +188,7 @@ item = Table(
     Index(None, "campaign_id", "kind", "state", "shuffle"),
 )  # fmt: skip
 
-item_picture = Table(
+item_image = Table(
     "item_picture", metadata,
     Column("item_id", ForeignKey("item.id"), primary_key=True),
     Column("place", Integer, primary_key=True, comment="in canonical order, from 0"),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from preference_data.image_files import decode_image
 from preference_data.pixels import pixel_hash
-from preference_data.store.image_store import PictureFolder, write_plain
+from preference_data.store.image_store import ImageFolder, write_plain
 
 PREFIX = ".import-"
 FORGOTTEN = 86_400.0
@@ -25,7 +25,7 @@ FORGOTTEN = 86_400.0
 class Staged:
     """Pictures on their way into a folder. As a context manager it removes what was not placed."""
 
-    def __init__(self, folder: PictureFolder) -> None:
+    def __init__(self, folder: ImageFolder) -> None:
         self.folder = folder
         self.waiting: str | None = None
         self.placed: list[str] = []
@@ -41,7 +41,7 @@ class Staged:
             self.folder.root.rmdir()
 
     def add(self, content: bytes, name: str) -> tuple[str, int, int]:
-        """Check a picture and let it wait, unless it is in the folder; (sha256, width, height)."""
+        """Check an image and let it wait, unless it is in the folder; (sha256, width, height)."""
         if self.waiting is None:
             self._made_root = not self.folder.root.exists()
             self.folder.root.mkdir(parents=True, exist_ok=True)
@@ -49,18 +49,18 @@ class Staged:
             self.waiting = tempfile.mkdtemp(prefix=PREFIX, dir=self.folder.root)
         pixels = decode_image(content, name)
         sha = pixel_hash(pixels.transpose(2, 0, 1))
-        place = os.path.join(self.waiting, f"{sha}.png")  # a Path each would cost more than the rest of this
-        if not os.path.exists(place) and not self.folder.has(sha):
-            with open(place, "wb") as file:  # nobody else looks into this folder, so it may be seen half written
+        path = os.path.join(self.waiting, f"{sha}.png")  # a Path each would cost more than the rest of this
+        if not os.path.exists(path) and not self.folder.has(sha):
+            with open(path, "wb") as file:  # nobody else looks into this folder, so it may be seen half written
                 write_plain(file, content, pixels)
         return sha, pixels.shape[1], pixels.shape[0]
 
-    def place(self) -> None:
+    def publish(self) -> None:
         """Move what waits into the folder. Calling it again moves what came since."""
         if self.waiting is None:
             return
-        with os.scandir(self.waiting) as found:
-            names = [entry.name for entry in found]
+        with os.scandir(self.waiting) as entries:
+            names = [entry.name for entry in entries]
         for name in names:
             target = os.path.join(self.folder.root, name)
             fresh = not os.path.exists(target)

@@ -1,4 +1,4 @@
-"""The transactional store: prompts, pictures, scores, campaigns and answers in one database and one folder of pictures.
+"""The transactional store: prompts, images, scores, campaigns and answers in one database and one folder of images.
 
 SQLite with a write-ahead log by default (one file, nothing to install), PostgreSQL for a team:
 
@@ -27,7 +27,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from preference_data.store import schema
-from preference_data.store.image_store import PictureFolder
+from preference_data.store.image_store import ImageFolder
 
 T = TypeVar("T")
 
@@ -45,14 +45,14 @@ OPERATOR = "operator"
 
 
 class Store:
-    """An open database with its folder of pictures. `clock` gives seconds since 1970; tests set it, and `random`."""
+    """An open database with its folder of images. `clock` gives seconds since 1970; tests set it, and `random`."""
 
     def __init__(
-        self, engine: Engine, pictures: PictureFolder, clock: Callable[[], float] = time.time,
+        self, engine: Engine, images: ImageFolder, clock: Callable[[], float] = time.time,
         chance: random.Random | None = None,
     ) -> None:  # fmt: skip
         self.engine = engine
-        self.pictures = pictures
+        self.images = images
         self.clock = clock
         self.chance = chance or secrets.SystemRandom()
         self._writing: contextlib.AbstractContextManager = (
@@ -67,29 +67,29 @@ class Store:
 
     @classmethod
     def open(
-        cls, place: str | Path, pictures: Path | None = None, clock: Callable[[], float] = time.time,
+        cls, path: str | Path, images: Path | None = None, clock: Callable[[], float] = time.time,
         chance: random.Random | None = None,
     ) -> Store:  # fmt: skip
         """The store at a folder or at a postgresql:// URL, made when it is not there, its schema brought up to date.
 
-        Raises ValueError for another kind of database, a URL without a folder for the pictures, or a store that a newer
+        Raises ValueError for another kind of database, a URL without a folder for the images, or a store that a newer
         version of this program made.
         """
         from preference_data.store.migrations import upgrade
 
-        if "://" not in str(place):
-            folder = Path(place)
+        if "://" not in str(path):
+            folder = Path(path)
             folder.mkdir(parents=True, exist_ok=True)
             store = cls(connect(URL.create("sqlite", database=str(folder / "store.sqlite"))),
-                        PictureFolder(pictures or folder / "pictures"), clock, chance)  # fmt: skip
+                        ImageFolder(images or folder / "pictures"), clock, chance)  # fmt: skip
         else:
-            url = make_url(str(place))
+            url = make_url(str(path))
             if url.get_backend_name() != "postgresql":
                 raise ValueError(f"{url.get_backend_name()} is no database for the store; name a folder (SQLite) or "
                                  "postgresql://user@host/database")  # fmt: skip
-            if pictures is None:
+            if images is None:
                 raise ValueError(f"the store {url.render_as_string()} needs a folder for its pictures; name one")
-            store = cls(connect(url.set(drivername="postgresql+psycopg")), PictureFolder(pictures), clock, chance)
+            store = cls(connect(url.set(drivername="postgresql+psycopg")), ImageFolder(images), clock, chance)
         store.write(upgrade)
         store.write(lambda db: _operator(db, store.clock()))
         return store
@@ -122,11 +122,11 @@ class Store:
         self.engine.dispose()
 
 
-def exists(place: str | Path) -> bool:
+def exists(path: str | Path) -> bool:
     """Whether a store was made there, without making one. Raises ValueError as `Store.open` for another database."""
-    if "://" not in str(place):
-        return (Path(place) / "store.sqlite").is_file()
-    url = make_url(str(place))
+    if "://" not in str(path):
+        return (Path(path) / "store.sqlite").is_file()
+    url = make_url(str(path))
     if url.get_backend_name() != "postgresql":
         raise ValueError(f"{url.get_backend_name()} is no database for the store; name a folder (SQLite) or "
                          "postgresql://user@host/database")  # fmt: skip
@@ -168,8 +168,8 @@ def insert_if_new(db: Connection, table: Table, row: Mapping[str, Any]) -> bool:
     """Insert a row unless it is there, by any unique key; whether it was inserted."""
     make = postgresql.insert if db.dialect.name == "postgresql" else sqlite.insert
     # what is returned, and not the row count, which PostgreSQL's driver leaves at -1 here
-    asked = make(table).values(**row).on_conflict_do_nothing().returning(*table.primary_key)
-    return db.execute(asked).first() is not None
+    requested = make(table).values(**row).on_conflict_do_nothing().returning(*table.primary_key)
+    return db.execute(requested).first() is not None
 
 
 def insert(db: Connection, table: Table, values: Mapping[str, Any]) -> int:

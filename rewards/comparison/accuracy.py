@@ -1,10 +1,10 @@
 """How often a reward prefers what people prefer: overall, against each other, by slice, and against people themselves.
 
-    (1)  accuracy = share of decided pairs whose preferred picture has the greater score; an equal score is half right
+    (1)  accuracy = share of decided pairs whose preferred image has the greater score; an equal score is half right
     (2)  the human ceiling: each annotator against the plurality of the others, over pairs where the others decided; a
          reward is held to the same targets
 
-A picture without a score is in no pair of (1); how many pairs that leaves out stands beside it, with the accuracy that
+An image without a score is in no pair of (1); how many pairs that leaves out stands beside it, with the accuracy that
 counts them as half right, so that a reward gains nothing by judging only what is easy.
 """
 
@@ -20,13 +20,13 @@ from preference_data.comparisons import by_machine
 from preference_data.statistics.shares import adjusted
 from rewards.comparison.resample import Clusters
 from rewards.comparison.score_table import Table, slices
-from rewards.comparison.sufficiency import FEW_PAIRS, FEW_PROMPTS
+from rewards.comparison.sufficiency import MIN_PAIRS, MIN_PROMPTS
 
 
 def right(gap_N: np.ndarray, label_N: np.ndarray) -> np.ndarray:
     """1 right, 0 wrong, 0.5 an equal score; NaN where there is no score or nothing was decided."""
-    found = (np.sign(gap_N) * label_N + 1.0) / 2.0
-    return np.where((label_N != 0) & ~np.isnan(gap_N), found, np.nan)
+    share = (np.sign(gap_N) * label_N + 1.0) / 2.0
+    return np.where((label_N != 0) & ~np.isnan(gap_N), share, np.nan)
 
 
 def overall(table: Table, clusters: Clusters) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def overall(table: Table, clusters: Clusters) -> dict[str, Any]:
             "on_common_pairs": asdict(clusters.estimate(right_RN[r], common_N)),
             "p_coin": clusters.difference(right_RN[r] - 0.5)[1],
         })  # fmt: skip
-    share_R = first_places(np.array(draws_RB))
+    share_R = first_rank_shares(np.array(draws_RB))
     for row, share, p in zip(rows, share_R, adjusted([row["p_coin"] for row in rows]), strict=True):
         row["best_share"] = float(share) if common_N.any() else float("nan")
         row["p_coin_holm"] = p
@@ -62,7 +62,7 @@ def overall(table: Table, clusters: Clusters) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def first_places(draws_RB: np.ndarray) -> np.ndarray:
+def first_rank_shares(draws_RB: np.ndarray) -> np.ndarray:
     """[R]: the share of resamples in which each reward comes first; those that come first together share the place."""
     value_RB = np.nan_to_num(draws_RB, nan=-1.0)
     first_RB = value_RB >= value_RB.max(0) - 1e-12
@@ -72,7 +72,7 @@ def first_places(draws_RB: np.ndarray) -> np.ndarray:
 
 def differences(table: Table, right_RN: np.ndarray, clusters: Clusters) -> list[dict[str, Any]]:
     """Every two rewards over the pairs that both judged; p is corrected over all of these comparisons."""
-    found: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for a, b in itertools.combinations(range(len(table.rewards)), 2):
         delta_N = right_RN[a] - right_RN[b]
         mean = np.nanmean(delta_N) if (~np.isnan(delta_N)).any() else 0.0
@@ -80,30 +80,30 @@ def differences(table: Table, right_RN: np.ndarray, clusters: Clusters) -> list[
             a, b, delta_N = b, a, -delta_N
         estimate, p = clusters.difference(delta_N)
         known_N = ~np.isnan(delta_N)
-        found.append({
+        results.append({
             "better": table.rewards[a], "worse": table.rewards[b], "difference": asdict(estimate), "p": p,
             "pairs_apart": int((delta_N[known_N] != 0).sum()), "variance": float(delta_N[known_N].var())
             if known_N.any() else float("nan"),
         })  # fmt: skip
-    for row, p in zip(found, adjusted([row["p"] for row in found]), strict=True):
+    for row, p in zip(results, adjusted([row["p"] for row in results]), strict=True):
         row["p_holm"] = p
-    return found
+    return results
 
 
 def by_slice(table: Table, clusters: Clusters) -> list[dict[str, Any]]:
     """(1) of every reward on every slice, with the pairs and prompts of the cell and whether they are too few."""
     label_N = table.label_N
     right_RN = [right(gap_N, label_N) for gap_N in table.gap_RN]
-    found = []
+    results = []
     for name, rows_N in slices(table).items():
         cells = [asdict(clusters.estimate(np.where(rows_N, right_N, np.nan))) for right_N in right_RN]
         used = rows_N & (label_N != 0)
         if not used.any():
             continue
         prompts = clusters.estimate(np.where(used, 1.0, np.nan)).clusters
-        few = bool(used.sum() < FEW_PAIRS or prompts < FEW_PROMPTS)
-        found.append({"slice": name, "pairs": int(used.sum()), "prompts": prompts, "few": few, "accuracy": cells})
-    return found
+        batch = bool(used.sum() < MIN_PAIRS or prompts < MIN_PROMPTS)
+        results.append({"slice": name, "pairs": int(used.sum()), "prompts": prompts, "few": batch, "accuracy": cells})
+    return results
 
 
 def ceiling(table: Table, clusters: Clusters) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def ceiling(table: Table, clusters: Clusters) -> dict[str, Any]:
     band = answers.estimate(agrees_A)
     people = []
     for k, name in enumerate(table.annotators):
-        mine = np.where(table.answer_who_A == k, agrees_A, np.nan)
+        mine = np.where(table.answer_person_A == k, agrees_A, np.nan)
         people.append({"annotator": name, **asdict(answers.estimate(mine))})
     rewards = []
     for r, name in enumerate(table.rewards):

@@ -89,17 +89,17 @@ def certainty(report: Report, best: str, others: Sequence[str]) -> str:
     """
     alike = twins(report, best, others)
     rivals = [o for o in others if o != best and o not in alike]
-    found = row(report["accuracy"], best)
-    follows = not report["answers"]["few"] and found["p_coin_holm"] < COIN and found["accuracy"]["low"] > 0.5
+    result = row(report["accuracy"], best)
+    follows = not report["answers"]["few"] and result["p_coin_holm"] < COIN and result["accuracy"]["low"] > 0.5
     if not rivals:
-        return CERTAIN if follows else LIKELY if found["accuracy"]["low"] > 0.5 else OPEN
+        return CERTAIN if follows else LIKELY if result["accuracy"]["low"] > 0.5 else OPEN
     beaten = {d["worse"] for d in report["accuracy"]["differences"] if d["better"] == best and d["p_holm"] < 0.05}
     if follows and all(rival in beaten for rival in rivals):
         return CERTAIN
     shares = {r["reward"]: r["best_share"] for r in report["accuracy"]["rewards"]}
     own = sum(shares[n] for n in (best, *alike))
     total = own + sum(shares[n] for n in rivals)
-    return LIKELY if total and own / total >= BEST and found["accuracy"]["low"] > 0.5 else OPEN
+    return LIKELY if total and own / total >= BEST and result["accuracy"]["low"] > 0.5 else OPEN
 
 
 def undecided(report: Report, sound: Sequence[str]) -> bool:
@@ -112,14 +112,14 @@ def _rank(report: Report, sound: Sequence[str]) -> dict[str, str]:
     use = "Choose among pictures of one prompt (best of N, pairs for DPO)"
     judges = report["judges"]
     ranked = _ranked(report, [n for n in sound if n not in judges])
-    aside = [n for n in _ranked(report, sound) if n in judges]
-    kept = f" {_listed(aside)} is kept for judging: pairs chosen by it would leave no judge." if aside else ""
+    excluded = [n for n in _ranked(report, sound) if n in judges]
+    sentence = f" {_listed(excluded)} is kept for judging: pairs chosen by it would leave no judge." if excluded else ""
     if not ranked:
         if undecided(report, sound):
-            said = "No sound reward agrees with people surely more often than a coin does, and none surely does not."
-            return _use(use, "", OPEN, said if sound else "No sound reward is among them." + kept)
+            answer = "No sound reward agrees with people surely more often than a coin does, and none surely does not."
+            return _use(use, "", OPEN, answer if sound else "No sound reward is among them." + sentence)
         text = f"Every sound reward surely agrees with people in less than {share(USELESS)} of pairs."
-        return _use(use, "", CERTAIN, text + kept)
+        return _use(use, "", CERTAIN, text + sentence)
     best = ranked[0]
     e = row(report["accuracy"], best)["accuracy"]
     text = f"{best} is right in {share(e['value'])} of decided pairs ({between(e)})."
@@ -137,7 +137,7 @@ def _rank(report: Report, sound: Sequence[str]) -> dict[str, str]:
     person = report["ceiling"].get("person")
     if person:
         text += f" One person agrees with the others in {share(person['value'])} ({between(person)})."
-    return _use(use, best, certainty(report, best, [n for n in sound if n not in judges]), text + kept)
+    return _use(use, best, certainty(report, best, [n for n in sound if n not in judges]), text + sentence)
 
 
 def _train(report: Report, sound: Sequence[str], against: Mapping[str, Sequence[Mapping[str, str]]]) -> dict[str, str]:
@@ -220,6 +220,6 @@ def _probability(report: Report, sound: Sequence[str]) -> dict[str, str]:
         f"(chance "
         f"gives {best['ece_by_chance']:.3f}), Brier score {best['brier']['value']:.3f} against 0.250 of a coin."
     )
-    apart = len(good) < 2 or best["brier"]["high"] < good[1]["brier"]["low"]
-    sure = apart and certainty(report, best["reward"], [best["reward"]]) == CERTAIN
+    distance = len(good) < 2 or best["brier"]["high"] < good[1]["brier"]["low"]
+    sure = distance and certainty(report, best["reward"], [best["reward"]]) == CERTAIN
     return _use(use, best["reward"], CERTAIN if sure else OPEN, text)

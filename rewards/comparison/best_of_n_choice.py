@@ -1,12 +1,12 @@
 """What choosing by a reward buys, and when it stops buying: best-of-N against a gold judge that it never saw.
 
-    (1)  the expected gold value of the best of n out of the M pictures of a prompt, sorted by the proxy:
+    (1)  the expected gold value of the best of n out of the M images of a prompt, sorted by the proxy:
              E_n = sum_i [C(i, n) - C(i - 1, n)] / C(M, n) gold_(i)          i = 1 ... M, worst first
-         unbiased, no drawing needed; pictures that the proxy finds equal share their weights
+         unbiased, no drawing needed; images that the proxy finds equal share their weights
     (2)  the distance travelled: KL(best of n || all) <= ln n - (n - 1) / n     (Stiennon et al. 2020; Gao et al. 2022)
     (3)  over-optimisation: gold(d) = d (a - b d), d = sqrt(KL) (Gao et al. 2022); b > 0 bends it down, peak at a / 2b
 
-Values are z scores over all pictures. With people as gold the curve holds as far as groups go: with two pictures a
+Values are z scores over all images. With people as gold the curve holds as far as groups go: with two images a
 prompt, n = 2.
 """
 
@@ -29,7 +29,7 @@ SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 
 def weights(proxy_CM: np.ndarray, n: int) -> np.ndarray:
-    """[C, M]: P(picture i is the best of n drawn without replacement) for C prompts of M pictures each, by (1)."""
+    """[C, M]: P(image i is the best of n drawn without replacement) for C prompts of M images each, by (1)."""
     prompts, count = proxy_CM.shape
     log_total = _log_choose(count, n)
     at_most = [0.0] + [math.exp(_log_choose(i, n) - log_total) if i >= n else 0.0 for i in range(1, count + 1)]
@@ -39,9 +39,9 @@ def weights(proxy_CM: np.ndarray, n: int) -> np.ndarray:
     run = np.cumsum(new_CM.ravel()) - 1  # equal values of a prompt are one run and share its weight
     flat = np.tile(np.diff(at_most), prompts)
     share_CM = (np.bincount(run, weights=flat) / np.bincount(run))[run].reshape(prompts, count)
-    found = np.empty_like(share_CM)
-    np.put_along_axis(found, order_CM, share_CM, 1)
-    return found
+    result = np.empty_like(share_CM)
+    np.put_along_axis(result, order_CM, share_CM, 1)
+    return result
 
 
 def _log_choose(a: int, b: int) -> float:
@@ -54,7 +54,7 @@ def distance(n: int) -> float:
 
 
 def best_of_n(table: Table, gold: str) -> dict[str, Any]:
-    """(1) to (3) of every reward that scores single pictures; {} when no prompt has two pictures with a gold value.
+    """(1) to (3) of every reward that scores single images; {} when no prompt has two images with a gold value.
 
     `gold` is "people" or a reward; it is not compared with itself.
     """
@@ -64,7 +64,7 @@ def best_of_n(table: Table, gold: str) -> dict[str, Any]:
     proxies = [r for r in table.rewards if r != gold and r not in table.pairwise]
     score = {r: _standard(table.score_RP[table.rewards.index(r)]) for r in proxies}
     gold_P = _standard(gold_P)
-    prompts = np.array([p.prompt.id for p in table.pictures])
+    prompts = np.array([p.prompt.id for p in table.images])
     groups = _groups(prompts)
     rows = []
     for name in proxies:
@@ -73,7 +73,7 @@ def best_of_n(table: Table, gold: str) -> dict[str, Any]:
         if not members:
             continue
         sizes = _common(members)
-        # The same prompts carry every point: those with as many pictures as the largest n asks for.
+        # The same prompts carry every point: those with as many images as the largest n asks for.
         members = [m for m in members if len(m) >= sizes[-1]]
         rows.append({"reward": name, "prompts": len(members), "pictures": int(sum(map(len, members))),
                      **_curves(name, members, score, gold_P, sizes)})  # fmt: skip
@@ -81,10 +81,10 @@ def best_of_n(table: Table, gold: str) -> dict[str, Any]:
 
 
 def _groups(prompts: np.ndarray) -> list[np.ndarray]:
-    """The places of the pictures of every prompt."""
-    _, place = np.unique(prompts, return_inverse=True)
-    order = np.argsort(place, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(place[order])) + 1)
+    """The places of the images of every prompt."""
+    _, index = np.unique(prompts, return_inverse=True)
+    order = np.argsort(index, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(index[order])) + 1)
 
 
 def _standard(value_P: np.ndarray) -> np.ndarray:
@@ -94,7 +94,7 @@ def _standard(value_P: np.ndarray) -> np.ndarray:
 
 
 def _common(members: list[np.ndarray]) -> list[int]:
-    """Sizes up to the number of pictures that at least half of the prompts have."""
+    """Sizes up to the number of images that at least half of the prompts have."""
     most = int(np.median([len(m) for m in members]))
     return [n for n in SIZES if n <= most]
 
@@ -107,10 +107,10 @@ def _curves(
 
     def chosen(by: np.ndarray, n: int, value_P: np.ndarray) -> np.ndarray:
         """[C]: the expected value of the best of n by `by`."""
-        found = np.zeros(len(members))
-        for place, m_CM in alike:
-            found[place] = (weights(by[m_CM], n) * value_P[m_CM]).sum(1)
-        return found
+        values = np.zeros(len(members))
+        for index, m_CM in alike:
+            values[index] = (weights(by[m_CM], n) * value_P[m_CM]).sum(1)
+        return values
 
     base_C, proxy_C = chosen(gold_P, 1, gold_P), chosen(gold_P, 1, score[name])
     others = [score[r] for r in score if r != name]
@@ -131,7 +131,7 @@ def _curves(
 def _known_mean(
     chosen: Callable[[np.ndarray, int, np.ndarray], np.ndarray], by: np.ndarray, n: int, other_P: np.ndarray
 ) -> float:
-    """What another reward gives the best of n, over the pictures that it judged; NaN when it judged none of them."""
+    """What another reward gives the best of n, over the images that it judged; NaN when it judged none of them."""
     known_P = ~np.isnan(other_P)
     weight = float(chosen(by, n, known_P.astype(float)).sum())
     return float(chosen(by, n, np.where(known_P, other_P, 0.0)).sum()) / weight if weight > 0 else math.nan
@@ -146,6 +146,6 @@ def _bend(d: list[float], gain_SC: np.ndarray) -> dict[str, Any]:
         return {}
     x = np.array([[v, -v * v] for v in d[1:]])
     slope_C, bend_C = np.linalg.lstsq(x, gain_SC[1:], rcond=None)[0]
-    a, found = float(slope_C.mean()), of_prompts(bend_C)
-    peaks = found.value > 0 and found.low > 0 and gain_SC.mean(axis=1).max() > LEAST
-    return {"slope": a, "bend": asdict(found), "peak_distance": a / (2 * found.value) if peaks else None}
+    a, result = float(slope_C.mean()), of_prompts(bend_C)
+    peaks = result.value > 0 and result.low > 0 and gain_SC.mean(axis=1).max() > LEAST
+    return {"slope": a, "bend": asdict(result), "peak_distance": a / (2 * result.value) if peaks else None}

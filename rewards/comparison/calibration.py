@@ -1,4 +1,4 @@
-"""Is a reward's gap a probability? p = s(gap / T) against the share of people who chose the left picture.
+"""Is a reward's gap a probability? p = s(gap / T) against the share of people who chose the left image.
 
 Shapes: N answers or pairs. Weights need not sum to anything.
 """
@@ -68,19 +68,19 @@ class Bin:
 def reliability_bins(p_N: np.ndarray, share_N: np.ndarray, weight_N: np.ndarray, bins: int = BINS) -> list[Bin]:
     """Equally heavy bins of confidence: p is turned round so that it is at least a half, and the label with it.
 
-    Which side a picture stood on carries no information, so both sides fill one bin.
+    Which side an image stood on carries no information, so both sides fill one bin.
     """
     p, y = towards_half(p_N, p_N), towards_half(share_N, p_N)
-    found = []
+    results = []
     for m in bin_members(p_N, weight_N, bins):
         total = float(weight_N[m].sum())
         w = weight_N[m]
-        found.append(Bin(float((w * p[m]).sum() / total), float((w * y[m]).sum() / total), total))
-    return found
+        results.append(Bin(float((w * p[m]).sum() / total), float((w * y[m]).sum() / total), total))
+    return results
 
 
 def towards_half(value_N: np.ndarray, p_N: np.ndarray) -> np.ndarray:
-    """[N]: the probabilities or shares of the pictures that p prefers."""
+    """[N]: the probabilities or shares of the images that p prefers."""
     return np.where(p_N < 0.5, 1.0 - value_N, value_N)
 
 
@@ -93,10 +93,10 @@ def bin_members(p_N: np.ndarray, weight_N: np.ndarray, bins: int = BINS) -> list
     if not len(p):
         return []
     w = weight_N[used]
-    place = np.minimum((bins * (np.cumsum(w) - w / 2) / w.sum()).astype(int), bins - 1)
+    index = np.minimum((bins * (np.cumsum(w) - w / 2) / w.sum()).astype(int), bins - 1)
     first = np.concatenate([[True], p[1:] != p[:-1]])
-    place = place[np.flatnonzero(first)[np.cumsum(first) - 1]]
-    return [used[place == k] for k in np.unique(place)]
+    index = index[np.flatnonzero(first)[np.cumsum(first) - 1]]
+    return [used[index == k] for k in np.unique(index)]
 
 
 def expected_calibration_error(bins: list[Bin]) -> float:
@@ -129,11 +129,11 @@ def by_chance(
     p_N: np.ndarray, answers_N: np.ndarray, weight_N: np.ndarray, random: np.random.Generator
 ) -> float:  # fmt: skip
     """The mean ECE when answers come true exactly as often as predicted, with as many answers a pair as there were."""
-    found = []
+    results = []
     for _ in range(DRAWS):
         share_N = random.binomial(answers_N, p_N) / answers_N
-        found.append(expected_calibration_error(reliability_bins(p_N, share_N, weight_N)))
-    return float(np.mean(found))
+        results.append(expected_calibration_error(reliability_bins(p_N, share_N, weight_N)))
+    return float(np.mean(results))
 
 
 def summary(gap_N: np.ndarray, share_N: np.ndarray, weight_N: np.ndarray) -> dict[str, float]:

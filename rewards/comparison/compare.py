@@ -36,8 +36,8 @@ class Measured:
     facts: Mapping[str, np.ndarray] = field(default_factory=dict)
     """covariate -> [P]"""
     seen: Mapping[str, tuple[frozenset[str], frozenset[str]] | Seen] = field(default_factory=dict)
-    """reward -> (prompt ids, picture hashes) of its training"""
-    looks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """reward -> (prompt ids, image hashes) of its training"""
+    perceptual_hashes: Mapping[str, np.ndarray] = field(default_factory=dict)
     """picture hash -> its look, of those that were opened"""
     judges: frozenset[str] = frozenset()
     """rewards that nothing may be trained on, because they judge what was trained"""
@@ -70,7 +70,7 @@ def compare(
         "cost": list(measured.cost),
         "gallery": gallery(table),
         "win_rates": win_rates(table),
-        "hygiene": hygiene(comparisons, table, measured.seen, measured.looks),
+        "hygiene": hygiene(comparisons, table, measured.seen, measured.perceptual_hashes),
         "seed": seed, "resamples": resamples,
     }  # fmt: skip
     report["answers"] = sufficiency(report)

@@ -1,11 +1,11 @@
-"""Do rewards order pictures alike? Within a prompt, where training uses them, and pooled, where filters do.
+"""Do rewards order images alike? Within a prompt, where training uses them, and pooled, where filters do.
 
-    (1)  within: Kendall's tau-b over the pictures of each prompt, averaged over prompts with at least two pictures that
+    (1)  within: Kendall's tau-b over the images of each prompt, averaged over prompts with at least two images that
          both order (Kendall 1945); tau-b is undefined, and left out, where one side finds all equal
-    (2)  pooled: Spearman's rho over all pictures
+    (2)  pooled: Spearman's rho over all images
     (3)  partial: (2) with a third reward held fixed, r_ab.c = (r_ab - r_ac r_bc) / sqrt((1 - r_ac^2)(1 - r_bc^2))
 
-"people" is each picture's share of wins, a tie counting half.
+"people" is each image's share of wins, a tie counting half.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ PEOPLE = "people"
 
 
 def people_P(table: Table) -> np.ndarray:
-    """[P]: share of the answers about a picture that it won, ties half; NaN for one that nobody compared."""
+    """[P]: share of the answers about an image that it won, ties half; NaN for one that nobody compared."""
     left, tie, right = table.vote_N3.T
-    won, seen = np.zeros(len(table.pictures)), np.zeros(len(table.pictures))
+    won, seen = np.zeros(len(table.images)), np.zeros(len(table.images))
     for side_N, wins_N in ((table.left_N, left), (table.right_N, right)):
         np.add.at(won, side_N, wins_N + tie / 2)
         np.add.at(seen, side_N, left + tie + right)
@@ -50,11 +50,11 @@ def tau_b(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def correlation(table: Table) -> dict[str, Any]:
-    """Both matrices over the rewards that score single pictures and people, ordered so that alike ones are
+    """Both matrices over the rewards that score single images and people, ordered so that alike ones are
     neighbours."""
     names = [r for r in table.rewards if r not in table.pairwise] + [PEOPLE]
     value_KP = np.array([*(table.score_RP[table.rewards.index(r)] for r in names[:-1]), people_P(table)])
-    prompts = np.array([p.prompt.id for p in table.pictures])
+    prompts = np.array([p.prompt.id for p in table.images])
     ids, prompt_P = np.unique(prompts, return_inverse=True)
     members = [np.flatnonzero(prompt_P == i) for i in range(len(ids))] if len(ids) < 2 else _members(prompt_P)
     count = len(names)
@@ -78,7 +78,7 @@ def correlation(table: Table) -> dict[str, Any]:
     return {
         "names": [names[i] for i in order], "within": within[shuffle].tolist(), "within_low": low[shuffle].tolist(),
         "within_high": high[shuffle].tolist(), "pooled": pooled[shuffle].tolist(),
-        "partial": partial(names, pooled), "prompts": len(ids), "pictures": len(table.pictures),
+        "partial": partial(names, pooled), "prompts": len(ids), "pictures": len(table.images),
     }  # fmt: skip
 
 

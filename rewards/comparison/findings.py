@@ -43,7 +43,7 @@ def between(e: Mapping[str, float]) -> str:
 def findings(report: Report, name: str) -> list[dict[str, str]]:
     """Everything that the sections say against a reward, worst first."""
     sources = (
-        _order_of_pictures,
+        _order_of_images,
         _judged,
         _sight,
         _probes,
@@ -55,24 +55,24 @@ def findings(report: Report, name: str) -> list[dict[str, str]]:
         _own_answers,
         _ceiling,
     )
-    found = [
+    hits = [
         {"severity": severity, "section": section, "text": text}
         for source in sources for severity, section, text in source(report, name)
     ]  # fmt: skip
     rank = {"broken": 0, "warning": 1, "note": 2}
-    return sorted(found, key=lambda f: rank[f["severity"]])
+    return sorted(hits, key=lambda f: rank[f["severity"]])
 
 
-Found = Iterator[tuple[str, str, str]]
+Findings = Iterator[tuple[str, str, str]]
 
 
-def _order_of_pictures(report: Report, name: str) -> Found:
-    found = row(report["accuracy"], name)
-    if not found:
+def _order_of_images(report: Report, name: str) -> Findings:
+    hits = row(report["accuracy"], name)
+    if not hits:
         return
-    e = found["accuracy"]
-    if found["equal_scores"] > 0.9:
-        yield "broken", "accuracy", f"gives both pictures the same score in {share(found['equal_scores'])} of pairs"
+    e = hits["accuracy"]
+    if hits["equal_scores"] > 0.9:
+        yield "broken", "accuracy", f"gives both pictures the same score in {share(hits['equal_scores'])} of pairs"
     elif e["high"] < 0.5:
         yield (
             "broken",
@@ -86,26 +86,26 @@ def _order_of_pictures(report: Report, name: str) -> Found:
         yield "warning", "accuracy", f"cannot be told from a coin: right in {share(e['value'])} of pairs ({between(e)})"
 
 
-def _judged(report: Report, name: str) -> Found:
-    found = row(report["accuracy"], name)
-    if found and found["judged"] < 1 - MISSING:
-        yield "warning", "accuracy", f"judges only {share(found['judged'])} of the decided pairs"
+def _judged(report: Report, name: str) -> Findings:
+    hits = row(report["accuracy"], name)
+    if hits and hits["judged"] < 1 - MISSING:
+        yield "warning", "accuracy", f"judges only {share(hits['judged'])} of the decided pairs"
 
 
-def _sight(report: Report, name: str) -> Found:
-    found = row(report["sight"], name)
-    given = row(report["cost"], name).get("says_it_sees", 0.0)
-    if found and found["seen"] < 0.95 and given >= 0.95:
+def _sight(report: Report, name: str) -> Findings:
+    hits = row(report["sight"], name)
+    declared = row(report["cost"], name).get("says_it_sees", 0.0)
+    if hits and hits["seen"] < 0.95 and declared >= 0.95:
         yield (
             "note",
             "sight",
-            f"is given the whole picture, and {share(found['seen'])} of a wide one moves its score: it looks at a part",
+            f"is given the whole picture, and {share(hits['seen'])} of a wide one moves its score: it looks at a part",
         )
-    elif found and found["seen"] < 0.95:
+    elif hits and hits["seen"] < 0.95:
         yield (
             "warning",
             "sight",
-            (f"sees {share(found['seen'])} of a wide picture: nothing that happens in the rest changes its score"),
+            (f"sees {share(hits['seen'])} of a wide picture: nothing that happens in the rest changes its score"),
         )
     read = row(report["legibility"], name)
     if read.get("points"):
@@ -117,7 +117,7 @@ def _sight(report: Report, name: str) -> Found:
             yield "note", "legibility", "does not tell the word asked for from another one at any size"
 
 
-def _probes(report: Report, name: str) -> Found:
+def _probes(report: Report, name: str) -> Findings:
     rows = row(report["probes"], name).get("rows", [])
     missed = [r for r in rows if r["required"] == "falls" and r["n"] >= 6 and r["high"] < 0.6]
     blind = [r["probe"] for r in missed if r["unmoved"] > 0.9]
@@ -137,7 +137,7 @@ def _probes(report: Report, name: str) -> Found:
         yield "note", "probes", f"is moved by what should not matter: {', '.join(moved)}"
 
 
-def _bias(report: Report, name: str) -> Found:
+def _bias(report: Report, name: str) -> Findings:
     for r in report["bias"].get("rows", []):
         e = r["excess"]
         if r["reward"] == name and r["leans"]:
@@ -166,78 +166,78 @@ def _bias(report: Report, name: str) -> Found:
             )
 
 
-def _calibration(report: Report, name: str) -> Found:
-    found = row(report["calibration"], name)
-    if found and found["ece"] > found["ece_by_chance"] + CALIBRATION:
+def _calibration(report: Report, name: str) -> Findings:
+    hits = row(report["calibration"], name)
+    if hits and hits["ece"] > hits["ece_by_chance"] + CALIBRATION:
         yield (
             "note",
             "calibration",
             (
-                f"its gap is no probability even after scaling: calibration error {found['ece']:.3f}, chance gives "
-                f"{found['ece_by_chance']:.3f}"
+                f"its gap is no probability even after scaling: calibration error {hits['ece']:.3f}, chance gives "
+                f"{hits['ece_by_chance']:.3f}"
             ),
         )
 
 
-def _pairs(report: Report, name: str) -> Found:
-    found = row(report["order"], name)
-    if not found:
+def _pairs(report: Report, name: str) -> Findings:
+    hits = row(report["order"], name)
+    if not hits:
         return
-    if found["consistent"]["high"] < 0.9:
+    if hits["consistent"]["high"] < 0.9:
         yield (
             "warning",
             "order",
-            f"answers the same both ways round in {share(found['consistent']['value'])} of pairs only",
+            f"answers the same both ways round in {share(hits['consistent']['value'])} of pairs only",
         )
-    first = found["prefers_first"]
+    first = hits["prefers_first"]
     if first["low"] > 0.53 or first["high"] < 0.47:
         yield "warning", "order", f"prefers the picture shown first in {share(first['value'])} ({between(first)})"
 
 
-def _climb(report: Report, name: str) -> Found:
-    found = row(report["best_of_n"], name)
-    if found.get("peak_distance"):
+def _climb(report: Report, name: str) -> Findings:
+    hits = row(report["best_of_n"], name)
+    if hits.get("peak_distance"):
         yield (
             "warning",
             "best_of_n",
             (
                 f"pays less the harder it is climbed: the fitted gold value peaks at a distance of "
-                f"{found['peak_distance']:.1f}"
+                f"{hits['peak_distance']:.1f}"
             ),
         )
-    last = found.get("points", [])[-1:]
+    last = hits.get("points", [])[-1:]
     if last and last[0]["n"] > 1 and last[0]["gold"]["high"] < 0:
         yield "broken", "best_of_n", f"its best of {last[0]['n']} is worse than a picture drawn at random"
 
 
-def _leak(report: Report, name: str) -> Found:
-    found = row({"rewards": report["hygiene"].get("leaks", [])}, name)
-    if found and (found["pictures"] or found["prompts"]):
+def _leak(report: Report, name: str) -> Findings:
+    hits = row({"rewards": report["hygiene"].get("leaks", [])}, name)
+    if hits and (hits["pictures"] or hits["prompts"]):
         yield (
             "broken",
             "hygiene",
             (
-                f"was trained on {found['prompts']} of the {found['of_prompts']} prompts and {found['pictures']} of "
+                f"was trained on {hits['prompts']} of the {hits['of_prompts']} prompts and {hits['pictures']} of "
                 f"the "
-                f"{found['of_pictures']} pictures: its numbers here are void"
+                f"{hits['of_pictures']} pictures: its numbers here are void"
             ),
         )
 
 
-def _own_answers(report: Report, name: str) -> Found:
+def _own_answers(report: Report, name: str) -> Findings:
     scorer = row(report["cost"], name).get("scorer", name)
-    given = report["hygiene"].get("machines", {}).get(scorer, 0)
-    if given:
+    count = report["hygiene"].get("machines", {}).get(scorer, 0)
+    if count:
         yield (
             "broken", "hygiene",
-            f"gave {given} of the {report['hygiene']['answers']} answers itself: that it agrees with them says nothing",
+            f"gave {count} of the {report['hygiene']['answers']} answers itself: that it agrees with them says nothing",
         )  # fmt: skip
 
 
-def _ceiling(report: Report, name: str) -> Found:
-    found = row(report["ceiling"], name)
-    if found:
-        e = found["minus_person"]
+def _ceiling(report: Report, name: str) -> Findings:
+    hits = row(report["ceiling"], name)
+    if hits:
+        e = hits["minus_person"]
         if e["low"] > 0:
             yield (
                 "note",

@@ -77,5 +77,5 @@ def _limits(clusters: Clusters, share_N: np.ndarray, weight_N: np.ndarray, membe
     """[low, high] of the observed share of a bin's pairs, of which those of one prompt depend on each other."""
     inside_N = np.zeros(len(weight_N))
     inside_N[member_K] = weight_N[member_K]
-    found = clusters.estimate(share_N, inside_N)
-    return [found.low, found.high]
+    result = clusters.estimate(share_N, inside_N)
+    return [result.low, result.high]

@@ -20,7 +20,7 @@ from preference_data.statistics.shares import NAN, Counted, difference, share, s
 
 HALVES = (-1.0, -0.5, 0.0, 0.5, 1.0)
 """Values of what is counted: a pair is right, half right or wrong; negative in differences of two rewards."""
-FEW = 3
+BATCH = 3
 """Prompts whose values are not 0, without which a mean of mostly zeros has no interval."""
 
 
@@ -43,7 +43,7 @@ class Clusters:
     def __init__(self, cluster_N: np.ndarray, seed: int, resamples: int = 2000) -> None:
         if resamples < 1:
             raise ValueError(f"resamples is {resamples}; it must be at least 1")
-        ids, self._place_N = np.unique(cluster_N, return_inverse=True)
+        ids, self._index_N = np.unique(cluster_N, return_inverse=True)
         self.count = len(ids)
         self._seed, self._resamples = seed, resamples
 
@@ -56,11 +56,11 @@ class Clusters:
 
     def at(self, row_A: np.ndarray) -> Clusters:
         """The clusters of rows that stand for others, such as of several answers about a pair."""
-        return Clusters(self._place_N[row_A], self._seed, self._resamples)
+        return Clusters(self._index_N[row_A], self._seed, self._resamples)
 
     def sums(self, value_N: np.ndarray) -> np.ndarray:
         """[C]: sums over the pairs of every cluster."""
-        return np.bincount(self._place_N, weights=value_N, minlength=self.count)
+        return np.bincount(self._index_N, weights=value_N, minlength=self.count)
 
     def ratio(self, value_N: np.ndarray, weight_N: np.ndarray) -> tuple[float, np.ndarray, int, int]:
         """(1): (ratio, its resamples [B], pairs used, clusters used). Pairs with weight 0 may hold NaN."""
@@ -81,21 +81,21 @@ class Clusters:
         weight_N = (~np.isnan(value_N)).astype(np.float64) if weight_N is None else weight_N
         used = weight_N > 0
         if not np.isin(value_N[used], HALVES).all():
-            return counted(clustered(value_N, weight_N, self._place_N), self._place_N[used])
+            return counted(clustered(value_N, weight_N, self._index_N), self._index_N[used])
         of = difference if (value_N[used] < 0).any() else share
-        return counted(of(value_N, weight_N, self._place_N), self._place_N[used])
+        return counted(of(value_N, weight_N, self._index_N), self._index_N[used])
 
     def difference(self, value_N: np.ndarray, weight_N: np.ndarray | None = None) -> tuple[Estimate, float]:
         """(the mean difference of two rewards' counts with its interval, p of "they do not differ"); NaN is no pair."""
         weight_N = (~np.isnan(value_N)).astype(np.float64) if weight_N is None else weight_N
         used = weight_N > 0
-        found = counted(difference(value_N, weight_N, self._place_N), self._place_N[used])
-        return found, sign_flip(self.sums(np.where(used, value_N, 0.0) * weight_N)) if used.any() else NAN
+        result = counted(difference(value_N, weight_N, self._index_N), self._index_N[used])
+        return result, sign_flip(self.sums(np.where(used, value_N, 0.0) * weight_N)) if used.any() else NAN
 
 
-def counted(found: Counted, cluster_N: np.ndarray) -> Estimate:
+def counted(counts: Counted, cluster_N: np.ndarray) -> Estimate:
     """The estimate over pairs of these clusters."""
-    return Estimate(found.value, found.low, found.high, len(cluster_N), len(np.unique(cluster_N)), found.worth)
+    return Estimate(counts.value, counts.low, counts.high, len(cluster_N), len(np.unique(cluster_N)), counts.worth)
 
 
 def of_prompts(value_C: np.ndarray) -> Estimate:
@@ -105,5 +105,5 @@ def of_prompts(value_C: np.ndarray) -> Estimate:
     """
     value = float(value_C.mean()) if len(value_C) else NAN
     telling = int((np.abs(value_C) > ALIKE).sum())
-    limits = (NAN, NAN) if telling < min(FEW, len(value_C)) else student(value_C)
+    limits = (NAN, NAN) if telling < min(BATCH, len(value_C)) else student(value_C)
     return Estimate(value, *limits, len(value_C), len(value_C))

@@ -1,6 +1,6 @@
-"""What is compared: pictures with the scores of every reward, pairs of them, and what people answered.
+"""What is compared: images with the scores of every reward, pairs of them, and what people answered.
 
-Shapes: R rewards, P pictures, N pairs, A answers. A picture under two prompts is two pictures.
+Shapes: R rewards, P images, N pairs, A answers. An image under two prompts is two images.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from preference_data.comparisons import Comparison, people_only
 from preference_data.records import ImageRef, Prompt
 
 LONG, WIDE, SMALL_TEXT = 200, 1.4, 12
-"""A long prompt has more characters than LONG, a wide picture is WIDE times as wide as high or the reverse, and a long
+"""A long prompt has more characters than LONG, a wide image is WIDE times as wide as high or the reverse, and a long
 text to be drawn has more than SMALL_TEXT characters."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture of a prompt."""
+class PromptImage:
+    """An image of a prompt."""
 
     prompt: Prompt
     image: ImageRef
@@ -49,12 +49,12 @@ class Pairwise:
 class Table:
     """Everything that the sections of a comparison read.
 
-    score_RP: NaN = not judged; a whole row of NaN for a judge of pairs. gap_RN: how much better the left picture is.
+    score_RP: NaN = not judged; a whole row of NaN for a judge of pairs. gap_RN: how much better the left image is.
     vote_N3: answers for left, tie, right. both_bad_N: those of the ties that said "both bad".
     """
 
     rewards: tuple[str, ...]
-    pictures: tuple[Picture, ...]
+    images: tuple[PromptImage, ...]
     left_N: np.ndarray
     right_N: np.ndarray
     vote_N3: np.ndarray
@@ -62,7 +62,7 @@ class Table:
     prompt_N: np.ndarray
     answer_pair_A: np.ndarray
     answer_A3: np.ndarray
-    answer_who_A: np.ndarray
+    answer_person_A: np.ndarray
     annotators: tuple[str, ...]
     score_RP: np.ndarray
     gap_RN: np.ndarray
@@ -92,22 +92,22 @@ class Table:
 def build(
     comparisons: Sequence[Comparison], scores: Mapping[str, np.ndarray], pairwise: Mapping[str, Pairwise] | None = None
 ) -> Table:
-    """Gather people's answers into pairs, whichever side a picture stood on; machines' only where no person answered.
+    """Gather people's answers into pairs, whichever side an image stood on; machines' only where no person answered.
 
     `scores`: reward -> [P] in the order of `pictures`.
     `pairwise`: further judges, over the pairs in the order of `pairs_of`. ValueError when a length does not fit.
     """
-    shown = pictures_of(comparisons)
-    place = {(p.prompt.id, p.image.sha256): i for i, p in enumerate(shown)}
+    shown = images_of(comparisons)
+    index = {(p.prompt.id, p.image.sha256): i for i, p in enumerate(shown)}
     pairs = pairs_of(comparisons)
     number = {key: i for i, key in enumerate(pairs)}
     vote_N3, bad_N = np.zeros((len(pairs), 3)), np.zeros(len(pairs))
-    said = people_only(comparisons)
-    names = tuple(sorted({c.annotator for c in said}))
-    who = {name: i for i, name in enumerate(names)}
-    pair_A, answer_A3, who_A = [], [], []
-    for c in said:
-        left, right = place[c.prompt.id, c.left.sha256], place[c.prompt.id, c.right.sha256]
+    answer = people_only(comparisons)
+    names = tuple(sorted({c.annotator for c in answer}))
+    person = {name: i for i, name in enumerate(names)}
+    pair_A, answer_A3, person_A = [], [], []
+    for c in answer:
+        left, right = index[c.prompt.id, c.left.sha256], index[c.prompt.id, c.right.sha256]
         turned = (left, right) not in number
         row = number[(right, left) if turned else (left, right)]
         label = c.label[::-1] if turned else c.label
@@ -115,7 +115,7 @@ def build(
         bad_N[row] += c.outcome == "both_bad"
         pair_A.append(row)
         answer_A3.append(label)
-        who_A.append(who[c.annotator])
+        person_A.append(person[c.annotator])
     left_N, right_N = np.array([k[0] for k in pairs]), np.array([k[1] for k in pairs])
     ids = {prompt: i for i, prompt in enumerate(dict.fromkeys(p.prompt.id for p in shown))}
     prompt_N = np.array([ids[shown[i].prompt.id] for i in left_N])
@@ -130,45 +130,45 @@ def build(
     ])  # fmt: skip
     return Table(
         rewards, tuple(shown), left_N, right_N, vote_N3, bad_N, prompt_N, np.array(pair_A), np.array(answer_A3),
-        np.array(who_A), names, score_RP, gap_RN, pairwise,
+        np.array(person_A), names, score_RP, gap_RN, pairwise,
     )  # fmt: skip
 
 
-def pictures_of(comparisons: Sequence[Comparison]) -> list[Picture]:
-    """The different pictures, in the order they first come."""
-    found: dict[tuple[str, str], Picture] = {}
+def images_of(comparisons: Sequence[Comparison]) -> list[PromptImage]:
+    """The different images, in the order they first come."""
+    table: dict[tuple[str, str], PromptImage] = {}
     for c in comparisons:
         for image in (c.left, c.right):
-            found.setdefault((c.prompt.id, image.sha256), Picture(c.prompt, image))
-    return list(found.values())
+            table.setdefault((c.prompt.id, image.sha256), PromptImage(c.prompt, image))
+    return list(table.values())
 
 
 def pairs_of(comparisons: Sequence[Comparison]) -> list[tuple[int, int]]:
     """The different pairs as places in `pictures_of`, each once, sides as they first came."""
-    place = {(p.prompt.id, p.image.sha256): i for i, p in enumerate(pictures_of(comparisons))}
-    found: dict[tuple[int, int], tuple[int, int]] = {}
+    index = {(p.prompt.id, p.image.sha256): i for i, p in enumerate(images_of(comparisons))}
+    table: dict[tuple[int, int], tuple[int, int]] = {}
     for c in comparisons:
-        key = place[c.prompt.id, c.left.sha256], place[c.prompt.id, c.right.sha256]
+        key = index[c.prompt.id, c.left.sha256], index[c.prompt.id, c.right.sha256]
         low, high = sorted(key)
-        found.setdefault((low, high), key)
-    return list(found.values())
+        table.setdefault((low, high), key)
+    return list(table.values())
 
 
 def slices(table: Table) -> dict[str, np.ndarray]:
     """Which pairs belong to which slice: the prompts' categories and languages, and what can be told from the prompt
     and the sizes. A slice that holds all pairs or none tells nothing and is left out."""
-    found: dict[str, np.ndarray] = {}
-    prompts = [table.pictures[i].prompt for i in table.left_N]
+    entries: dict[str, np.ndarray] = {}
+    prompts = [table.images[i].prompt for i in table.left_N]
     for name in sorted({c for p in prompts for c in p.category}):
-        found[name] = np.array([name in p.category for p in prompts])
+        entries[name] = np.array([name in p.category for p in prompts])
     for language in sorted({p.language for p in prompts}):
-        found[f"language {language}"] = np.array([p.language == language for p in prompts])
-    found["asks for text"] = np.array([bool(p.spans) for p in prompts])
-    found["asks for no text"] = ~found["asks for text"]
-    found["several texts"] = np.array([len(p.spans) > 1 for p in prompts])
-    found["long text"] = np.array([sum(map(len, p.spans)) > SMALL_TEXT for p in prompts])
-    found["long prompt"] = np.array([len(p.text) > LONG for p in prompts])
-    aspect = np.array([table.pictures[i].image.width / table.pictures[i].image.height for i in table.left_N])
-    found["wide or tall"] = np.maximum(aspect, 1 / aspect) > WIDE
-    found["people disagree"] = (table.share_N > 0) & (table.share_N < 1)
-    return {name: rows for name, rows in found.items() if rows.any() and not rows.all()}
+        entries[f"language {language}"] = np.array([p.language == language for p in prompts])
+    entries["asks for text"] = np.array([bool(p.spans) for p in prompts])
+    entries["asks for no text"] = ~entries["asks for text"]
+    entries["several texts"] = np.array([len(p.spans) > 1 for p in prompts])
+    entries["long text"] = np.array([sum(map(len, p.spans)) > SMALL_TEXT for p in prompts])
+    entries["long prompt"] = np.array([len(p.text) > LONG for p in prompts])
+    aspect = np.array([table.images[i].image.width / table.images[i].image.height for i in table.left_N])
+    entries["wide or tall"] = np.maximum(aspect, 1 / aspect) > WIDE
+    entries["people disagree"] = (table.share_N > 0) & (table.share_N < 1)
+    return {name: rows for name, rows in entries.items() if rows.any() and not rows.all()}

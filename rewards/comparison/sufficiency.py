@@ -1,6 +1,6 @@
 """Do the answers decide anything, and how many more would? Power, and whether people agree with each other at all.
 
-What is missing is said in decided pairs like those that are there: as many a prompt, about pictures as far apart. The
+What is missing is said in decided pairs like those that are there: as many a prompt, about images as far apart. The
 estimate is taken for the truth, which makes it a rough number: it is printed with two digits.
 """
 
@@ -12,10 +12,10 @@ from typing import Any
 
 from preference_data.statistics.shares import needed
 
-FEW_PAIRS, FEW_PROMPTS = 30, 10
+MIN_PAIRS, MIN_PROMPTS = 30, 10
 """Decided pairs and their prompts below which nothing is called certain."""
 USELESS = 0.6
-"""A reward that is certainly right less often than this is of no use to choose pictures by."""
+"""A reward that is certainly right less often than this is of no use to choose images by."""
 HOPELESS = 100.0
 """Times as many pairs as there are: from there on nobody will collect them."""
 
@@ -31,13 +31,13 @@ def sufficiency(report: Report) -> dict[str, Any]:
     rows = sorted(report["accuracy"]["rewards"], key=lambda r: -_number(r["accuracy"]["value"]))
     pairs = int(report["accuracy"]["decided_pairs"])
     prompts = max((r["accuracy"]["clusters"] for r in rows), default=0)
-    few = pairs < FEW_PAIRS or prompts < FEW_PROMPTS
+    batch = pairs < MIN_PAIRS or prompts < MIN_PROMPTS
     person = report["ceiling"].get("person", {})
     disagree = bool(person) and not _number(person["low"]) > 0.5
     coin = _missing_for_coin(rows[0]) if rows else None
     rival = _missing_for_rival(report["accuracy"]["differences"], rows)
-    found = {"pairs": pairs, "prompts": prompts, "few": few, "disagree": disagree, "coin": coin, "rival": rival}
-    return {**found, "sentences": _sentences(found, rows, person)}
+    hits = {"pairs": pairs, "prompts": prompts, "few": batch, "disagree": disagree, "coin": coin, "rival": rival}
+    return {**hits, "sentences": _sentences(hits, rows, person)}
 
 
 def _number(value: Any) -> float:
@@ -73,28 +73,28 @@ def _missing_for_rival(differences: Any, rows: Any) -> float | None:
     return _missing(row["difference"], needed(gap, row["variance"], row["variance"] + gap * gap))
 
 
-def _sentences(found: Mapping[str, Any], rows: Any, person: Mapping[str, Any]) -> list[str]:
+def _sentences(hits: Mapping[str, Any], rows: Any, person: Mapping[str, Any]) -> list[str]:
     """What the first screen says of the answers; [] when they decide."""
-    said = []
-    if found["few"]:
-        said.append(
-            f"These are few answers: {found['pairs']} decided pairs of {found['prompts']} prompts. Below {FEW_PAIRS} "
-            f"pairs or {FEW_PROMPTS} prompts nothing is called certain."
+    answer = []
+    if hits["few"]:
+        answer.append(
+            f"These are few answers: {hits['pairs']} decided pairs of {hits['prompts']} prompts. Below {MIN_PAIRS} "
+            f"pairs or {MIN_PROMPTS} prompts nothing is called certain."
         )
-    if found["disagree"]:
-        said.append(
+    if hits["disagree"]:
+        answer.append(
             f"People do not agree with each other more often than a coin would ({100 * person['value']:.0f} %, "
             f"{100 * person['low']:.0f} to {100 * person['high']:.0f} %): more answers of this kind decide nothing. "
             "Make the question or the guidelines clearer first."
         )
-    if rows and found["coin"] != 0.0:
-        said.append(f"To tell {rows[0]['reward']} from a coin, {_about(found['coin'])}.")
-    if len(rows) > 1 and found["rival"] is not None and found["rival"] > 0.0:
-        said.append(
-            f"To tell {rows[0]['reward']} from {rows[1]['reward']}, {_about(found['rival'])}, if the difference is as "
+    if rows and hits["coin"] != 0.0:
+        answer.append(f"To tell {rows[0]['reward']} from a coin, {_about(hits['coin'])}.")
+    if len(rows) > 1 and hits["rival"] is not None and hits["rival"] > 0.0:
+        answer.append(
+            f"To tell {rows[0]['reward']} from {rows[1]['reward']}, {_about(hits['rival'])}, if the difference is as "
             "large as it looks."
         )
-    return said
+    return answer
 
 
 def _about(missing: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Can a reward tell that two pictures are equally good, or both bad? And is a judge of pairs the same both ways round?
+"""Can a reward tell that two images are equally good, or both bad? And is a judge of pairs the same both ways round?
 
 (1)  three-way accuracy: "tie" when |gap| <= threshold; the threshold is tuned on one half of the prompts and applied
      to the other, and the other way round, so every pair is judged by a threshold that never saw it (NaN in the result:

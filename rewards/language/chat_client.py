@@ -89,27 +89,27 @@ class Client:
             last = attempt == self._attempts - 1
             wait = self._pause * 2.0**attempt
             try:
-                status, headers, found = self._once("POST", "/chat/completions", body)
+                status, headers, content = self._once("POST", "/chat/completions", body)
             except Unjudged as error:
                 if last or error.cause == "bad_response":
                     raise
             else:
                 if status == 200:
-                    return self._answer(found)
+                    return self._answer(content)
                 cause = "rate_limit" if status == 429 else "server_error" if status >= 500 else "refused"
                 wait = max(wait, _retry_after(headers))
                 if last or not (status in _AGAIN or status >= 500) or wait > LONGEST_WAIT:
-                    raise Unjudged(cause, f"{self.url} answers {status}: {found[:300]!r}")
+                    raise Unjudged(cause, f"{self.url} answers {status}: {content[:300]!r}")
             time.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
     def _answer(self, body: bytes) -> dict[str, Any]:
         try:
-            found = json.loads(body)
-            choice = found["choices"][0]
+            content = json.loads(body)
+            choice = content["choices"][0]
             if not isinstance(choice, dict):
                 raise TypeError(f"a choice is {choice!r}")
-            usage = found.get("usage") or {}
+            usage = content.get("usage") or {}
             self._spend(0, int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
             return choice
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
@@ -123,30 +123,30 @@ class Client:
         try:
             # in a thread of its own, because a notebook's cell already runs in a loop
             with ThreadPoolExecutor(1) as thread:
-                status, headers, found = thread.submit(asyncio.run, self._exchange(method, path, body)).result()
+                status, headers, content = thread.submit(asyncio.run, self._exchange(method, path, body)).result()
         except (TimeoutError, httpx.TimeoutException) as error:
             raise Unjudged("timeout", f"{self.url} did not answer within {self._timeout:g} s") from error
         except (OSError, httpx.HTTPError) as error:
             raise Unjudged("connection", f"{self.url}: {error!r}") from error
-        if len(found) > MOST_BYTES:
+        if len(content) > MOST_BYTES:
             raise Unjudged("bad_response", f"{self.url} answers with more than {MOST_BYTES} bytes")
-        return status, headers, found
+        return status, headers, content
 
     async def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, Mapping[str, str], bytes]:
         """The deadline is asyncio's: httpx's own timeouts begin anew with every byte."""
         import httpx
 
-        found = bytearray()
+        content = bytearray()
         async with (
             asyncio.timeout(self._timeout),
             httpx.AsyncClient(verify=self._verify, trust_env=False, timeout=None) as client,
             client.stream(method, self._base + path, content=body, headers=self._headers) as response,
         ):
             async for piece in response.aiter_raw():
-                found += piece
-                if len(found) > MOST_BYTES:
+                content += piece
+                if len(content) > MOST_BYTES:
                     break
-        return response.status_code, response.headers, bytes(found)
+        return response.status_code, response.headers, bytes(content)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:
@@ -163,24 +163,24 @@ def check_url(url: str, remedy: str) -> None:
     import httpx
 
     try:
-        place = httpx.URL(url)
-        good = place.scheme in ("http", "https") and place.host and (place.port or 80) < 65536
-        good = good and not place.query and not place.userinfo
+        index = httpx.URL(url)
+        good = index.scheme in ("http", "https") and index.host and (index.port or 80) < 65536
+        good = good and not index.query and not index.userinfo
     except httpx.InvalidURL:
         good = False
     if not good:
         raise ValueError(f"url is {url!r}; {remedy}")
 
 
-def message(question: str, pictures_HW3: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-    """The one user message of a request: the pictures in order as lossless PNG, then the question."""
-    shown = [{"type": "image_url", "image_url": {"url": _png(picture)}} for picture in pictures_HW3]
+def message(question: str, images_HW3: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+    """The one user message of a request: the images in order as lossless PNG, then the question."""
+    shown = [{"type": "image_url", "image_url": {"url": _png(image)}} for image in images_HW3]
     return [{"role": "user", "content": [*shown, {"type": "text", "text": question}]}]
 
 
-def _png(picture_HW3: np.ndarray) -> str:
+def _png(image_HW3: np.ndarray) -> str:
     file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture_HW3)).save(file, "PNG")
+    Image.fromarray(np.ascontiguousarray(image_HW3)).save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 

@@ -18,9 +18,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from preference_data.records import Prompt
-from rewards.image_scorer import PictureScorer, Unjudged
+from rewards.image_scorer import ImageScorer, Unjudged
 from rewards.language.chat_client import Client, message, read_key, token_odds
-from rewards.language.local_judge import check_sources, source_picture
+from rewards.language.local_judge import check_sources, source_image
 from rewards.language.pair_judges import PairJudge
 from rewards.language.read_answer import JSON_PARTS, LEAST_MASS, PAIR_WORDS, READINGS, read_json, read_pair
 from rewards.language.rubric import Rubric, read_rubric
@@ -32,9 +32,9 @@ WAYS = (*READINGS, "json")
 
 
 class ServerScorer:
-    """Asks ``inner`` about ``workers`` pictures at a time, and adds up what the answers cost."""
+    """Asks ``inner`` about ``workers`` images at a time, and adds up what the answers cost."""
 
-    def __init__(self, inner: PictureScorer, client: Client, workers: int) -> None:
+    def __init__(self, inner: ImageScorer, client: Client, workers: int) -> None:
         self._inner = inner
         self._client = client
         self._workers = workers
@@ -96,18 +96,18 @@ class ServerJudge:
         rubric, client = self._open(self.reading)
         words, read, parts = READINGS.get(self.reading, ((), None, JSON_PARTS))
 
-        def judge_one(prompt: Prompt, picture: np.ndarray) -> Mapping[str, float]:
-            shown = self._shown(rubric, prompt, [picture])
+        def judge_one(prompt: Prompt, image: np.ndarray) -> Mapping[str, float]:
+            shown = self._shown(rubric, prompt, [image])
             question = rubric.question(self.reading, prompt)
             if read is None:
                 return read_json(_text(client.ask(self._request(question, shown, JSON_TOKENS))))
             choice = client.ask(self._request(question, shown, 1))
             return read(token_odds(choice, words, self.least_mass), self.least_mass)
 
-        def judge(prompts: Sequence[Prompt], pictures: Sequence[np.ndarray]) -> list[Mapping[str, float]]:
-            return [judge_one(prompt, picture) for prompt, picture in zip(prompts, pictures, strict=True)]
+        def judge(prompts: Sequence[Prompt], images: Sequence[np.ndarray]) -> list[Mapping[str, float]]:
+            return [judge_one(prompt, image) for prompt, image in zip(prompts, images, strict=True)]
 
-        inner = PictureScorer(self._name(rubric, self.reading), judge, parts, needs=rubric.needs(self.reading))
+        inner = ImageScorer(self._name(rubric, self.reading), judge, parts, needs=rubric.needs(self.reading))
         return ServerScorer(inner, client, self.workers)
 
     def load_pairs(self, device: str = "cpu") -> PairJudge:
@@ -139,8 +139,8 @@ class ServerJudge:
     def _name(self, rubric: Rubric, way: str) -> str:
         return f"server:{self.model}/{rubric.name}-{rubric.digest}/{way}"
 
-    def _shown(self, rubric: Rubric, prompt: Prompt, pictures: list[np.ndarray]) -> list[np.ndarray]:
-        return [source_picture(self.sources, prompt), *pictures] if rubric.shows_source else pictures
+    def _shown(self, rubric: Rubric, prompt: Prompt, images: list[np.ndarray]) -> list[np.ndarray]:
+        return [source_image(self.sources, prompt), *images] if rubric.shows_source else images
 
     def _request(self, question: str, shown: Sequence[np.ndarray], tokens: int) -> dict[str, Any]:
         request = {"model": self.model, "messages": message(question, shown), "max_tokens": tokens, "temperature": 0.0}
@@ -151,8 +151,8 @@ def _text(choice: Mapping[str, Any]) -> str:
     """What was written. ``Unjudged``: "truncated" when it was cut, "no_json" when it is no text."""
     if choice.get("finish_reason") == "length":
         raise Unjudged("truncated", f"the answer is longer than {JSON_TOKENS} tokens")
-    said = choice.get("message")
-    text = said.get("content") if isinstance(said, dict) else None
+    answer = choice.get("message")
+    text = answer.get("content") if isinstance(answer, dict) else None
     if not isinstance(text, str):
-        raise Unjudged("no_json", f"the answer is no text: {said!r}")
+        raise Unjudged("no_json", f"the answer is no text: {answer!r}")
     return text

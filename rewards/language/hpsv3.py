@@ -1,13 +1,13 @@
-"""HPSv3: a Qwen2-VL-7B that reads a picture, its prompt and an instruction, and writes its judgement into one token.
+"""HPSv3: a Qwen2-VL-7B that reads an image, its prompt and an instruction, and writes its judgement into one token.
 
 Ma et al., "HPSv3: Towards Wide-Spectrum Human Preference Score", 2025:
 
     (1)  h  = the last hidden state at the token <|Reward|> behind the question
     (2)  mu, log sigma = W3 relu(W2 relu(W1 h + b1) + b2) + b3;      value = mu, about -5 to 15
 
-As published: the picture is scaled to 256 tokens' worth of pixels (448 x 448 for a square, whatever its size), the
+As published: the image is scaled to 256 tokens' worth of pixels (448 x 448 for a square, whatever its size), the
 question is ``hpsv3_question.txt`` word for word (of the authors' package hpsv3 1.0.0), and every token, those of the
-picture too, has its place in the row as its position: the authors' model passes around Qwen2-VL's three-dimensional
+image too, has its place in the row as its position: the authors' model passes around Qwen2-VL's three-dimensional
 positions, was trained so, and gives other scores with them. ``rewards.language.qwen_vl`` makes the inputs.
 
 Shapes: HW3 8-bit pixels, L tokens, D width.
@@ -23,10 +23,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from preference_data.records import Prompt
-from rewards.image_scorer import PictureScorer
+from rewards.image_scorer import ImageScorer
 from rewards.language.qwen_vl import QwenInputs, float_kind, sees
 from rewards.published.open_clip_import import declare_operators
-from rewards.published.published_weights import place, read_state
+from rewards.published.published_weights import existing_or_hub, read_state
 from rewards.scores import View
 
 AREA = 256 * 28 * 28  # pixels
@@ -57,13 +57,13 @@ class HpsV3:
     def sees(self, height: int, width: int) -> View:
         return sees(height, width, AREA, AREA)
 
-    def load(self, device: str = "cpu") -> PictureScorer:
+    def load(self, device: str = "cpu") -> ImageScorer:
         """Open the model. FileNotFoundError for missing weights, ValueError when the file is not HPSv3's."""
         advice = "hpsv3 needs the file HPSv3.safetensors, from hub repository MizzenAI/HPSv3"
-        file = place(self.weights, "weights", advice)
+        file = existing_or_hub(self.weights, "weights", advice)
         if not isinstance(file, Path) or not file.is_file():
             raise FileNotFoundError(f"weights is {self.weights!r}, which is not a file; {advice}")
-        base = place(self.base, "base", "hpsv3 also needs Qwen2-VL-7B-Instruct: a folder, or its hub name")
+        base = existing_or_hub(self.base, "base", "hpsv3 also needs Qwen2-VL-7B-Instruct: a folder, or its hub name")
         inputs = QwenInputs(base, AREA, AREA)
         inputs.tokenizer.add_special_tokens({"additional_special_tokens": [REWARD]}, replace_extra_special_tokens=False)
         model, head = _load(file, base, self.dtype, device)
@@ -73,16 +73,16 @@ class HpsV3:
             raise ValueError(f"{file} knows {rows} tokens, {base} needs {reward_token + 1}: another base model?")
         question = QUESTION.read_text("utf-8")
 
-        def judge_one(prompt: Prompt, picture: np.ndarray) -> Mapping[str, float]:
-            inputs.check(prompt.text, [picture])
-            asked = inputs(question.replace("{text_prompt}", prompt.text), [picture], device)
-            mu, log_sigma = head(_hidden(model, asked, reward_token))
+        def judge_one(prompt: Prompt, image: np.ndarray) -> Mapping[str, float]:
+            inputs.check(prompt.text, [image])
+            requested = inputs(question.replace("{text_prompt}", prompt.text), [image], device)
+            mu, log_sigma = head(_hidden(model, requested, reward_token))
             return {"value": float(mu), "log_sigma": float(log_sigma)}
 
-        def judge(prompts: Sequence[Prompt], pictures: Sequence[np.ndarray]) -> list[Mapping[str, float]]:
-            return [judge_one(prompt, picture) for prompt, picture in zip(prompts, pictures, strict=True)]
+        def judge(prompts: Sequence[Prompt], images: Sequence[np.ndarray]) -> list[Mapping[str, float]]:
+            return [judge_one(prompt, image) for prompt, image in zip(prompts, images, strict=True)]
 
-        return PictureScorer(f"hpsv3:transformers/{file.name}", judge, ("value", "log_sigma"), needs=self.needs)
+        return ImageScorer(f"hpsv3:transformers/{file.name}", judge, ("value", "log_sigma"), needs=self.needs)
 
 
 def _hidden(model: Any, inputs: dict[str, Any], token: int) -> Any:
@@ -90,12 +90,12 @@ def _hidden(model: Any, inputs: dict[str, Any], token: int) -> Any:
     import torch
 
     length = inputs["input_ids"].shape[1]
-    places_31L = torch.arange(length, device=inputs["input_ids"].device).expand(3, 1, length)
+    indices_31L = torch.arange(length, device=inputs["input_ids"].device).expand(3, 1, length)
     where_L = inputs["input_ids"][0] == token
     if int(where_L.sum()) != 1:
         raise ValueError(f"the question holds {int(where_L.sum())} times {REWARD}; the tokenizer does not know it")
     with torch.inference_mode():
-        out = model(**inputs, position_ids=places_31L, use_cache=False)
+        out = model(**inputs, position_ids=indices_31L, use_cache=False)
         return out.last_hidden_state[0, where_L][0].float()
 
 
@@ -122,8 +122,8 @@ def _load(file: Path, base: Path | str, dtype: str, device: str) -> tuple[Any, A
     layers = {name: tensor.float().to(device) for name, tensor in layers.items()}
 
     def head(h_D: Any) -> Any:
-        for place_, n in enumerate(_HEAD):
-            h_D = layers[f"{n}.weight"] @ (h_D.relu() if place_ else h_D) + layers[f"{n}.bias"]  # (2)
+        for index_, n in enumerate(_HEAD):
+            h_D = layers[f"{n}.weight"] @ (h_D.relu() if index_ else h_D) + layers[f"{n}.bias"]  # (2)
         return h_D
 
     return model.to(device).eval(), head

@@ -1,10 +1,10 @@
-"""Judges that compare two pictures of one prompt, asked in both orders.
+"""Judges that compare two images of one prompt, asked in both orders.
 
     (1)  p = (p_ab + 1 - p_ba) / 2        p_ab: P(first shown is better) with a first, p_ba with b first
 
-Language models favour a place, so an answer in one order is as much about the order as about the pictures. (1) cancels
+Language models favour a place, so an answer in one order is as much about the order as about the images. (1) cancels
 a constant lean; ``lean`` = (p_ab + p_ba - 1) / 2 is that lean, positive toward whatever is shown first. The two orders
-agree when both favour the same picture; where they do not, the outcome is a tie (Zheng et al. 2023; GenArena 2026).
+agree when both favour the same image; where they do not, the outcome is a tie (Zheng et al. 2023; GenArena 2026).
 
 Shapes: B pairs, 3HW pixels in [0, 1].
 """
@@ -27,15 +27,15 @@ from rewards.scores import obstacles
 log = logging.getLogger(__name__)
 
 AskPair = Callable[[Prompt, np.ndarray, np.ndarray], float]
-"""Prompt and two pictures (uint8, (H, W, 3)) in the order they are shown -> P(the first is better)."""
+"""Prompt and two images (uint8, (H, W, 3)) in the order they are shown -> P(the first is better)."""
 
 
 @dataclass(frozen=True)
 class Preferences:
     """What was preferred in B pairs (a, b).
 
-    a_better_B: eq. (1), in [0, 1]. lean_B: toward the picture shown first, in [-0.5, 0.5]. agree_B: 1 when both orders
-    favour the same picture, else 0. All float64, NaN where a pair could not be judged in both orders; ``unjudged``
+    a_better_B: eq. (1), in [0, 1]. lean_B: toward the image shown first, in [-0.5, 0.5]. agree_B: 1 when both orders
+    favour the same image, else 0. All float64, NaN where a pair could not be judged in both orders; ``unjudged``
     counts those by cause.
     """
 
@@ -78,10 +78,10 @@ class PairJudge:
         ]
         good = [i for i, cause in enumerate(causes) if cause is None]
         a, b = ({i: to_uint8(images[i]).transpose(1, 2, 0) for i in good} for images in (a_B3HW, b_B3HW))
-        asked = self._answers([each for i in good for each in ((prompts[i], a[i], b[i]), (prompts[i], b[i], a[i]))])
+        requested = self._answers([each for i in good for each in ((prompts[i], a[i], b[i]), (prompts[i], b[i], a[i]))])
         p_B2 = np.full((len(prompts), 2), np.nan)
-        for place, i in enumerate(good):
-            pair = asked[2 * place : 2 * place + 2]
+        for index, i in enumerate(good):
+            pair = requested[2 * index : 2 * index + 2]
             failed = [answer for answer in pair if isinstance(answer, str)]
             causes[i] = failed[0] if failed else None
             if not failed:
@@ -95,8 +95,8 @@ class PairJudge:
         if self._workers == 1:
             return [self._answer(each) for each in questions]
         with ThreadPoolExecutor(self._workers) as pool:
-            found: Iterable[float | str] = pool.map(self._answer, questions)
-            return list(found)
+            results: Iterable[float | str] = pool.map(self._answer, questions)
+            return list(results)
 
     def _answer(self, question: tuple[Prompt, np.ndarray, np.ndarray]) -> float | str:
         try:

@@ -1,8 +1,8 @@
-"""A Qwen-VL model (Qwen2-VL, Qwen2.5-VL) with what goes around it: pictures to patches, a question to tokens.
+"""A Qwen-VL model (Qwen2-VL, Qwen2.5-VL) with what goes around it: images to patches, a question to tokens.
 
 The processor class of transformers is not used: it needs torchvision, for videos. Its two traps are kept out here: a
-prompt must not hold the model's own special tokens, which would add pictures or end the turn; and without
-``mm_token_type_ids`` transformers 5 gives picture tokens the positions of text, silently.
+prompt must not hold the model's own special tokens, which would add images or end the turn; and without
+``mm_token_type_ids`` transformers 5 gives image tokens the positions of text, silently.
 
 Wang et al. 2024 (Qwen2-VL), Bai et al. 2025 (Qwen2.5-VL). Shapes: HW3 8-bit pixels, L tokens.
 """
@@ -23,7 +23,7 @@ from rewards.published.open_clip_import import declare_operators
 from rewards.scores import View
 
 FACTOR = 28  # pixels of a side that become one token: patches of 14, merged 2 x 2
-PICTURE = "<|image_pad|>"
+IMAGE_TOKEN = "<|image_pad|>"
 
 
 def seen_size(height: int, width: int, least: int, most: int) -> tuple[int, int]:
@@ -54,7 +54,7 @@ def float_kind(dtype: str) -> Any:
 
 
 class QwenInputs:
-    """Tokenizer and picture processor of a folder or hub name; ``least`` and ``most`` bound a picture's area."""
+    """Tokenizer and image processor of a folder or hub name; ``least`` and ``most`` bound an image's area."""
 
     def __init__(self, weights: Path | str, least: int, most: int) -> None:
         declare_operators()
@@ -65,34 +65,34 @@ class QwenInputs:
         self._processor = Qwen2VLImageProcessorPil.from_pretrained(weights, size=size, local_files_only=local)
         tokenizer: Any = AutoTokenizer.from_pretrained(weights, local_files_only=local)
         self.tokenizer = tokenizer
-        self.picture_token = int(tokenizer.convert_tokens_to_ids(PICTURE))
+        self.image_token = int(tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
 
-    def check(self, text: str, pictures_HW3: Sequence[np.ndarray]) -> None:
+    def check(self, text: str, images_HW3: Sequence[np.ndarray]) -> None:
         """``Unjudged`` "special_token" for a text from outside that holds one of the model's own tokens, "shape" for a
-        picture more than 200 times as long as wide, which the model cannot take."""
+        image more than 200 times as long as wide, which the model cannot take."""
         own = set(self.tokenizer.all_special_tokens) | set(self.tokenizer.get_added_vocab())
         if held := [token for token in own if token in text]:
             raise Unjudged("special_token", f"the prompt holds {held[0]!r}, which the model reads as a command")
-        if any(max(p.shape[:2]) > 200 * min(p.shape[:2]) for p in pictures_HW3):
+        if any(max(p.shape[:2]) > 200 * min(p.shape[:2]) for p in images_HW3):
             raise Unjudged("shape", "a picture is more than 200 times as long as wide")
 
-    def __call__(self, question: str, pictures_HW3: Sequence[np.ndarray], device: str) -> dict[str, Any]:
-        """A model's inputs: the pictures in order, then the question, then the start of the answer; a batch of one."""
+    def __call__(self, question: str, images_HW3: Sequence[np.ndarray], device: str) -> dict[str, Any]:
+        """A model's inputs: the images in order, then the question, then the start of the answer; a batch of one."""
         import torch
 
-        content = [*({"type": "image"} for _ in pictures_HW3), {"type": "text", "text": question}]
+        content = [*({"type": "image"} for _ in images_HW3), {"type": "text", "text": question}]
         text = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
         )
-        seen = self._processor(images=list(pictures_HW3), return_tensors="pt")
-        before, *after = text.split(PICTURE)
+        seen = self._processor(images=list(images_HW3), return_tensors="pt")
+        before, *after = text.split(IMAGE_TOKEN)
         counts = (seen["image_grid_thw"].prod(1) // 4).tolist()
-        text = before + "".join(PICTURE * n + rest for n, rest in zip(counts, after, strict=True))
+        text = before + "".join(IMAGE_TOKEN * n + rest for n, rest in zip(counts, after, strict=True))
         ids = torch.tensor([self.tokenizer(text, add_special_tokens=False).input_ids])
         inputs = {
             "input_ids": ids,
             "attention_mask": torch.ones_like(ids),
-            "mm_token_type_ids": (ids == self.picture_token).int(),
+            "mm_token_type_ids": (ids == self.image_token).int(),
             "pixel_values": seen["pixel_values"],
             "image_grid_thw": seen["image_grid_thw"],
         }
@@ -108,7 +108,7 @@ class AnswerTokens:
 
 
 class QwenVl:
-    """A whole model that answers one question about pictures with the probabilities of words."""
+    """A whole model that answers one question about images with the probabilities of words."""
 
     def __init__(self, weights: Path | str, device: str, dtype: str, least: int, most: int) -> None:
 
@@ -120,7 +120,7 @@ class QwenVl:
         model: Any = AutoModelForImageTextToText.from_pretrained(
             weights, dtype=kind, local_files_only=isinstance(weights, Path)
         )
-        if getattr(model.config, "image_token_id", None) != self._inputs.picture_token:
+        if getattr(model.config, "image_token_id", None) != self._inputs.image_token:
             raise ValueError(f"{weights} is no Qwen2-VL or Qwen2.5-VL model; serve others and ask them with 'server'")
         self._model = model.to(device).eval()
         self._device = device
@@ -147,15 +147,15 @@ class QwenVl:
         return AnswerTokens(tuple(words), texts)
 
     def odds(
-        self, question: str, pictures_HW3: Sequence[np.ndarray], tokens: AnswerTokens, least: float = LEAST_MASS
+        self, question: str, images_HW3: Sequence[np.ndarray], tokens: AnswerTokens, least: float = LEAST_MASS
     ) -> dict[str, float]:
         """Word -> probability of its spellings as the first token of the answer, over the whole vocabulary.
 
         ``Unjudged`` "split_word" as ``answers.add_up`` says."""
         import torch
 
-        self._inputs.check(question, pictures_HW3)
+        self._inputs.check(question, images_HW3)
         with torch.inference_mode():
-            found = self._model(**self._inputs(question, pictures_HW3, self._device), logits_to_keep=1, use_cache=False)
-            p_V = found.logits[0, -1].double().softmax(-1).cpu()
+            model = self._model(**self._inputs(question, images_HW3, self._device), logits_to_keep=1, use_cache=False)
+            p_V = model.logits[0, -1].double().softmax(-1).cpu()
         return add_up([(text, float(p_V[token])) for token, text in tokens.texts.items()], tokens.words, least)

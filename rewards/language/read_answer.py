@@ -46,10 +46,10 @@ def add_up(tokens: Iterable[tuple[str, float]], words: Sequence[str], least: flo
     odds = dict.fromkeys(words, 0.0)
     pieces: dict[str, float] = {}
     for token, p in tokens:
-        said = token.strip()
-        if said in spelled:
-            odds[spelled[said]] += p
-        elif said and (begun := next((word for form, word in spelled.items() if form.startswith(said)), None)):
+        answer = token.strip()
+        if answer in spelled:
+            odds[spelled[answer]] += p
+        elif answer and (begun := next((word for form, word in spelled.items() if form.startswith(answer)), None)):
             pieces[begun] = pieces.get(begun, 0.0) + p
     if 0.0 < least <= sum(pieces.values()) and sum(odds.values()) >= least:
         shares = ", ".join(f"{word!r} with {p:.2f}" for word, p in pieces.items())
@@ -102,12 +102,12 @@ def read_json(text: str) -> dict[str, float]:
     """
     if "<think>" in text and "</think>" not in text:
         raise Unjudged("no_json", "the answer ends before the model stopped thinking")
-    found = [each for each in _objects(text.rpartition("</think>")[2]) if "score" in each]
-    if not found:
+    results = [each for each in _objects(text.rpartition("</think>")[2]) if "score" in each]
+    if not results:
         raise Unjudged("no_json", f"there is no JSON object with a score in {text[:200]!r}")
-    if any(each["score"] != found[0]["score"] for each in found):
-        raise Unjudged("two_answers", f"there are {len(found)} scores in {text[:200]!r}")
-    score = found[0]["score"]
+    if any(each["score"] != results[0]["score"] for each in results):
+        raise Unjudged("two_answers", f"there are {len(results)} scores in {text[:200]!r}")
+    score = results[0]["score"]
     if isinstance(score, bool) or not isinstance(score, int | float):
         raise Unjudged("no_score", f"score is {score!r}, which is no number")
     if not 0 <= score <= MOST:
@@ -121,15 +121,15 @@ def _objects(text: str) -> list[dict[str, Any]]:
     NaN and Infinity are no JSON, and a repeated name is an error.
     """
     decoder = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_no_repeats)
-    found, place = [], text.find("{")
-    while place >= 0:
+    results, index = [], text.find("{")
+    while index >= 0:
         try:
-            each, end = decoder.raw_decode(text, place)
+            each, end = decoder.raw_decode(text, index)
         except (ValueError, RecursionError) as error:
-            raise Unjudged("no_json", f"{text[place : place + 200]!r} is no JSON object: {error}") from error
-        found.append(each)
-        place = text.find("{", end)
-    return found
+            raise Unjudged("no_json", f"{text[index : index + 200]!r} is no JSON object: {error}") from error
+        results.append(each)
+        index = text.find("{", end)
+    return results
 
 
 def _refuse(constant: str) -> float:

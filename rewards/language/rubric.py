@@ -1,7 +1,7 @@
 """What a vision language model is asked: a rubric is a text file with one question for each way of reading the answer.
 
     # Title
-    Source: shown            only where the picture that was edited is shown first
+    Source: shown            only where the image that was edited is shown first
     ## yes                   a question to answer with Yes or No
     ## rating                a question to answer with one of ``RATINGS``
     ## json                  a question to answer with {"reason": ..., "score": 0 to 10}
@@ -32,7 +32,7 @@ _NEEDS = {"prompt": "text", "spans": "spans"}
 
 @dataclass(frozen=True)
 class Rubric:
-    """name and questions by way; shows_source: the question is about a source picture too; digest: of the file."""
+    """name and questions by way; shows_source: the question is about a source image too; digest: of the file."""
 
     name: str
     questions: dict[str, str]
@@ -40,7 +40,7 @@ class Rubric:
     digest: str
 
     def question(self, way: str, prompt: Prompt) -> str:
-        """The question about a picture of ``prompt``. Slots are filled once: a prompt with braces stays text."""
+        """The question about an image of ``prompt``. Slots are filled once: a prompt with braces stays text."""
         spans = ", ".join(f'"{span}"' for span in prompt.spans)
         return _SLOT.sub(lambda slot: prompt.text if slot[1] == "prompt" else spans, self.questions[way])
 

@@ -1,4 +1,4 @@
-"""How likely is each answer to "which is better?", given how much better the left picture is.
+"""How likely is each answer to "which is better?", given how much better the left image is.
 
 With the gap d = r(left) - r(right):
 
@@ -44,11 +44,11 @@ TIE_MODELS: dict[str, TieModel] = {"rao_kupper": rao_kupper, "davidson": davidso
 
 def answered(log_p_N3: Tensor, sides_N: Tensor, lapse_N: Tensor) -> Tensor:
     """Log-probabilities [N, 3] of what annotators say, by (3). sides and lapse are logits of c_a and l_a."""
-    look = logsigmoid(-lapse_N)
-    kept = (look + logsigmoid(sides_N))[:, None] + log_p_N3
-    mirrored = (look + logsigmoid(-sides_N))[:, None] + log_p_N3.flip(-1)
+    check = logsigmoid(-lapse_N)
+    log_right_N3 = (check + logsigmoid(sides_N))[:, None] + log_p_N3
+    mirrored = (check + logsigmoid(-sides_N))[:, None] + log_p_N3.flip(-1)
     blind = (logsigmoid(lapse_N) - math.log(3.0))[:, None].expand_as(log_p_N3)
-    return torch.logsumexp(torch.stack([kept, mirrored, blind]), 0)
+    return torch.logsumexp(torch.stack([log_right_N3, mirrored, blind]), 0)
 
 
 def reliability(sides_A: Tensor, lapse_A: Tensor) -> Tensor:

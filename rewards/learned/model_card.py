@@ -50,19 +50,19 @@ def data_card(comparisons: Sequence[Comparison], answers: Answers, trained: Trai
 
 
 def _counts(names: Any) -> str:
-    found = Counter(names).most_common(8)
-    return ", ".join(f"{name} ({count})" for name, count in found) or "none"
+    most_common = Counter(names).most_common(8)
+    return ", ".join(f"{name} ({count})" for name, count in most_common) or "none"
 
 
 def _annotators(comparisons: Sequence[Comparison], answers: Answers, trained: Trained) -> list[str]:
     """The rows of the table; names are as the file has them. Everything is counted once, for there can be thousands."""
     count_A = np.bincount(answers.annotator_N, minlength=len(answers.annotators))
-    said_A3 = np.zeros((len(answers.annotators), 3))
-    np.add.at(said_A3, answers.annotator_N, answers.label_N3)
+    answer_A3 = np.zeros((len(answers.annotators), 3))
+    np.add.at(answer_A3, answers.annotator_N, answers.label_N3)
     agreement = _agreement(comparisons)
     rows = []
     for k, name in enumerate(answers.annotators):
-        left, tie, other = said_A3[k]
+        left, tie, other = answer_A3[k]
         low, high = exact(float(left), float(left + other))
         agree, of = agreement.get(name, (0, 0))
         shown = f"{agree / of:.2f} of {of}" if of else "nobody else answered"
@@ -80,14 +80,18 @@ def _agreement(comparisons: Sequence[Comparison]) -> dict[str, tuple[int, int]]:
         if c.outcome in ("left", "right"):
             low, high = sorted((c.left.sha256, c.right.sha256))
             by_pair.setdefault((c.prompt.id, low, high), []).append(c)
-    found: dict[str, tuple[int, int]] = {}
+    table: dict[str, tuple[int, int]] = {}
     for answered in by_pair.values():
         winners = [(c.annotator, c.left.sha256 if c.outcome == "left" else c.right.sha256) for c in answered]
-        same, own, alike = Counter(winners), Counter(who for who, _ in winners), Counter(sha for _, sha in winners)
-        for (who, winner), count in same.items():
-            agree, of = found.get(who, (0, 0))
-            found[who] = agree + count * (alike[winner] - count), of + count * (len(winners) - own[who])
-    return found
+        same, own, alike = (
+            Counter(winners),
+            Counter(person for person, _ in winners),
+            Counter(sha for _, sha in winners),
+        )
+        for (person, winner), count in same.items():
+            agree, of = table.get(person, (0, 0))
+            table[person] = agree + count * (alike[winner] - count), of + count * (len(winners) - own[person])
+    return table
 
 
 def model_card(
@@ -133,10 +137,10 @@ def model_card(
 
 
 def held_out_interval(answers: Answers, trained: Trained) -> tuple[float, float]:
-    """95 % interval of the held-out accuracy: bootstrap over groups of answers that share a prompt or a picture."""
+    """95 % interval of the held-out accuracy: bootstrap over groups of answers that share a prompt or an image."""
     rows = trained.rows_held_out
     label_N = np.sign(answers.label_N3[rows, 0] - answers.label_N3[rows, 2])
     right_N = right(trained.gap_held_out, label_N)
     weight_N = np.where(np.isnan(right_N), 0.0, np.clip(trained.reliability_A[answers.annotator_N[rows]], 0, 1))
-    found = Clusters(answers.island_N[rows], seed=0).estimate(right_N, weight_N)
-    return found.low, found.high
+    interval = Clusters(answers.island_N[rows], seed=0).estimate(right_N, weight_N)
+    return interval.low, interval.high

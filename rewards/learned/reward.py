@@ -3,8 +3,8 @@
     FOLDER/reward.json        what it is: backbone, feature names, temperature, annotators, the card's numbers
     FOLDER/weights.safetensors   mean and spread of the features, the head, and the heads that measure its uncertainty
     FOLDER/network.safetensors   only where the backbone was trained too
-    FOLDER/trained_on.txt     the prompts and pictures that it has seen, as hashes: no evaluation may use them
-    FOLDER/trained_on_looks.npy   how those pictures look (rewards/comparison/checks/likeness.py), to know them
+    FOLDER/trained_on.txt     the prompts and images that it has seen, as hashes: no evaluation may use them
+    FOLDER/trained_on_looks.npy   how those images look (rewards/comparison/checks/likeness.py), to know them
     re-encoded
     FOLDER/held_out.jsonl     the answers that it has not seen: what it may be compared on
     FOLDER/model_card.md, data_card.md
@@ -36,14 +36,14 @@ from rewards.scores import Scores, View, obstacles, tabulate
 log = logging.getLogger(__name__)
 
 CONTENT, WEIGHTS, TRAINED_ON = "reward.json", "weights.safetensors", "trained_on.txt"
-LOOKS, HELD_OUT = "trained_on_looks.npy", "held_out.jsonl"
+HASHES, HELD_OUT = "trained_on_looks.npy", "held_out.jsonl"
 NETWORK = "network.safetensors"
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Learned:
-    """A reward model of our own, by folder; range [-inf, inf], in log-odds against an average training picture.
+    """A reward model of our own, by folder; range [-inf, inf], in log-odds against an average training image.
 
     Parts: ``learned`` (the value) and ``spread``, the standard deviation of the value over heads that were fitted on
     reweighted prompts: where it is large the answers did not reach, and the value should not be climbed.
@@ -56,7 +56,7 @@ class Learned:
     path: Path
 
     def sees(self, height: int, width: int) -> View:
-        """The whole picture, at its own size or squashed to the backbone's square; never a crop."""
+        """The whole image, at its own size or squashed to the backbone's square; never a crop."""
         backbone = parse(_content(Path(self.path))["backbone"])
         return View(1.0, backbone.side or height, backbone.side or width, f"{backbone.view} picture")
 
@@ -95,12 +95,12 @@ class LearnedScorer:
         """Eq. (1). NaN: as `obstacles`, "features" (the backbone could not describe it) and "engine" (it raised)."""
         rows: list[dict[str, float] | str] = []
         for i, cause in enumerate(obstacles(prompts, images_B3HW)):
-            rows.append(cause or self._judge(prompts[i], images_B3HW[i]))
+            rows.append(cause or self._score(prompts[i], images_B3HW[i]))
         return tabulate(rows, ("learned", "spread"))
 
-    def _judge(self, prompt: Prompt, picture_3HW: np.ndarray) -> dict[str, float] | str:
+    def _score(self, prompt: Prompt, image_3HW: np.ndarray) -> dict[str, float] | str:
         try:
-            features_F = self._extractor([prompt], [to_uint8(picture_3HW)])[0]
+            features_F = self._extractor([prompt], [to_uint8(image_3HW)])[0]
         except Exception:
             log.exception(
                 "%s could not describe the picture of prompt %s; it is not judged (NaN)", self.name, prompt.id
@@ -109,9 +109,9 @@ class LearnedScorer:
         if not np.isfinite(features_F).all():
             return "features"
         x_F = (features_F - self._mean_F) / self._std_F
-        found = [head(x_F) for head in self._heads]
-        spread = float(np.std(found[1:] or [0.0])) / self._temperature
-        return {"learned": (found[0] - self._centre) / self._temperature, "spread": spread}
+        results = [head(x_F) for head in self._heads]
+        spread = float(np.std(results[1:] or [0.0])) / self._temperature
+        return {"learned": (results[0] - self._centre) / self._temperature, "spread": spread}
 
 
 def _content(folder: Path) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def as_files(backbone: str, names: Sequence[str], trained: Any, card: dict[str, 
 
 
 def trained_on(folder: Path) -> tuple[frozenset[str], frozenset[str]]:
-    """(prompt ids, picture hashes) that a reward model has seen in training; FileNotFoundError without the list."""
+    """(prompt ids, image hashes) that a reward model has seen in training; FileNotFoundError without the list."""
     lines = (folder / TRAINED_ON).read_text("utf-8").split()
     prompts = frozenset(line.removeprefix("prompt:") for line in lines if line.startswith("prompt:"))
     return prompts, frozenset(line for line in lines if ":" not in line)
@@ -182,11 +182,11 @@ def trained_on(folder: Path) -> tuple[frozenset[str], frozenset[str]]:
 
 def training_of(folder: Path) -> Seen:
     """Everything on record of what a reward model has seen; one of an older version has no words and no looks."""
-    prompts, pictures = trained_on(folder)
+    prompts, images = trained_on(folder)
     lines = (folder / TRAINED_ON).read_text("utf-8").split()
     words = frozenset(line.removeprefix("words:") for line in lines if line.startswith("words:"))
-    looks = np.load(folder / LOOKS, allow_pickle=False) if (folder / LOOKS).exists() else None
-    return Seen(prompts, pictures, words, looks)
+    checks = np.load(folder / HASHES, allow_pickle=False) if (folder / HASHES).exists() else None
+    return Seen(prompts, images, words, checks)
 
 
 def learned_in(reward: object) -> list[Learned]:

@@ -1,13 +1,13 @@
 """A small network trained whole on the answers, where no frozen backbone knows what people look at.
 
-    x -> three strided convolutions -> mean and spread over the picture -> 128 features -> r
+    x -> three strided convolutions -> mean and spread over the image -> 128 features -> r
 
 It is trained on its own part of the answers (`rewards.learned.train`, eq. 1, by AdamW on minibatches); the head, the
 temperature and the annotators' reliability are then learned on answers that it has not seen, as for any frozen
 backbone. Without that split its features would know the answers they are tested on, and the temperature would be too
 sure.
 
-Shapes: P pictures, N answers, F features, 3HW pixels.
+Shapes: P images, N answers, F features, 3HW pixels.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ class SmallNet(nn.Module):
         return values
 
 
-def tensor(pictures: Sequence[np.ndarray]) -> Tensor:
+def tensor(images: Sequence[np.ndarray]) -> Tensor:
     """float32 [P, 3, SIDE, SIDE] around 0, squashed, nothing cut off."""
-    stacked = np.stack([squared(picture, SIDE) for picture in pictures]).transpose(0, 3, 1, 2)
+    stacked = np.stack([squared(image, SIDE) for image in images]).transpose(0, 3, 1, 2)
     return torch.from_numpy(np.ascontiguousarray(stacked)).float() / 127.5 - 1.0
 
 
 def train_network(
-    pictures: Sequence[np.ndarray], answers: Answers, cfg: TrainReward, steps: int = 600, batch: int = 64
+    images: Sequence[np.ndarray], answers: Answers, cfg: TrainReward, steps: int = 600, batch: int = 64
 ) -> dict[str, np.ndarray]:
     """Weights by name. AdamW, 1e-3 down to 0 by a cosine; annotators and ties are learned beside it."""
     torch.manual_seed(cfg.seed)
-    net, likelihood, x = SmallNet(), Likelihood(answers, cfg), tensor(pictures)
+    net, likelihood, x = SmallNet(), Likelihood(answers, cfg), tensor(images)
     optimizer = torch.optim.AdamW([
         {"params": list(net.parameters()), "lr": 1e-3, "weight_decay": 0.05},
         {"params": likelihood.parameters, "lr": 1e-2, "weight_decay": 0.0},
@@ -96,10 +96,10 @@ class Network:
         """Open the folder's network. FileNotFoundError when it has none."""
         from safetensors.numpy import load
 
-        place = Path(self.path) / FILE
-        if not place.exists():
-            raise FileNotFoundError(f"{place} is missing; train the reward again with --backbone network")
-        return NetworkFeatures(load(place.read_bytes()), device)
+        path = Path(self.path) / FILE
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is missing; train the reward again with --backbone network")
+        return NetworkFeatures(load(path.read_bytes()), device)
 
 
 class NetworkFeatures:
@@ -112,9 +112,9 @@ class NetworkFeatures:
         self._net.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in weights.items()})
         self._net.eval().to(device)
 
-    def __call__(self, prompts: Sequence[Prompt], pictures: Sequence[np.ndarray]) -> np.ndarray:
+    def __call__(self, prompts: Sequence[Prompt], images: Sequence[np.ndarray]) -> np.ndarray:
         rows = []
-        for picture in pictures:  # one by one: a row does not depend on its neighbours, bit for bit
+        for image in images:  # one by one: a row does not depend on its neighbours, bit for bit
             with torch.inference_mode():
-                rows.append(self._net.features(tensor([picture]).to(self._device))[0].double().cpu().numpy())
+                rows.append(self._net.features(tensor([image]).to(self._device))[0].double().cpu().numpy())
         return np.array(rows, dtype=np.float64).reshape(len(rows), FEATURES)

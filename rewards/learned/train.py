@@ -2,13 +2,13 @@
 
     (1)  L = mean_i [ - sum_o y_io log P_a(i)(o | d_i) ] + prior(annotators) / N + decay/2 |w|^2      outcomes.py
     (2)  d_i = r(left) - r(right) - margin * strength_i, signed towards the answer that was given
-    (3)  value = r / T, T chosen so that s(value gap) is the share of decided answers for the left picture
+    (3)  value = r / T, T chosen so that s(value gap) is the share of decided answers for the left image
 
-Decay and T come from out-of-fold predictions; folds, like the held-out part, share no prompt and no picture. The final
+Decay and T come from out-of-fold predictions; folds, like the held-out part, share no prompt and no image. The final
 head is fitted on all folds together. Further heads, fitted with random weights on prompts (Bayesian bootstrap, Rubin
 1981), say how sure it is: their spread grows where the answers did not reach.
 
-Shapes: N answers, P pictures, F features, A annotators; the last axis of 3 is left, tie, right.
+Shapes: N answers, P images, F features, A annotators; the last axis of 3 is left, tie, right.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class TrainReward:
 
 @dataclass(frozen=True)
 class Answers:
-    """Comparisons as arrays. Pictures are numbered in the order of `pictures`, (prompt id, sha256)."""
+    """Comparisons as arrays. Images are numbered in the order of `pictures`, (prompt id, sha256)."""
 
     left_N: np.ndarray
     right_N: np.ndarray
@@ -100,7 +100,7 @@ class Trained:
     mean_F: np.ndarray
     std_F: np.ndarray
     centre: float
-    """mean of r over the training pictures, taken off so that an average picture has value 0"""
+    """mean of r over the training images, taken off so that an average image has value 0"""
     temperature: float
     decay: float
     reliability_A: np.ndarray
@@ -111,27 +111,27 @@ class Trained:
 
 
 def as_arrays(comparisons: Sequence[Comparison]) -> tuple[Answers, list[tuple[Comparison, str]]]:
-    """Answers as arrays, and the different pictures they are about: (a comparison that shows it, "left" or "right").
+    """Answers as arrays, and the different images they are about: (a comparison that shows it, "left" or "right").
 
-    A picture under two prompts is two, for a head may read the prompt.
+    An image under two prompts is two, for a head may read the prompt.
     """
-    places: dict[tuple[str, str], int] = {}
+    indices: dict[tuple[str, str], int] = {}
     shown: list[tuple[Comparison, str]] = []
     for c in comparisons:
         for side in ("left", "right"):
             key = (c.prompt.id, (c.left if side == "left" else c.right).sha256)
-            if key not in places:
-                places[key] = len(places)
+            if key not in indices:
+                indices[key] = len(indices)
                 shown.append((c, side))
     names = tuple(sorted({c.annotator for c in comparisons}))
-    who = {name: k for k, name in enumerate(names)}
+    person = {name: k for k, name in enumerate(names)}
     islands = connected(comparisons)
     number = {name: i for i, name in enumerate(dict.fromkeys(islands))}
     return Answers(
-        np.array([places[c.prompt.id, c.left.sha256] for c in comparisons]),
-        np.array([places[c.prompt.id, c.right.sha256] for c in comparisons]),
+        np.array([indices[c.prompt.id, c.left.sha256] for c in comparisons]),
+        np.array([indices[c.prompt.id, c.right.sha256] for c in comparisons]),
         np.array([c.label for c in comparisons], dtype=np.float64),
-        np.array([who[c.annotator] for c in comparisons]),
+        np.array([person[c.annotator] for c in comparisons]),
         np.array([c.strength or 0.0 for c in comparisons], dtype=np.float64),
         np.array([number[island] for island in islands]),
         names,
@@ -149,13 +149,13 @@ def head(features: int, hidden: int, seed: int) -> nn.Module:
 
 
 class Likelihood:
-    """(1) without the decay, as a function of the pictures' values; holds what is learned beside the head."""
+    """(1) without the decay, as a function of the images' values; holds what is learned beside the head."""
 
     def __init__(self, answers: Answers, cfg: TrainReward, weight_N: np.ndarray | None = None) -> None:
         self._answers, self._cfg = answers, cfg
         self._left, self._right = torch.from_numpy(answers.left_N), torch.from_numpy(answers.right_N)
         self._label = torch.from_numpy(answers.label_N3)
-        self._who = torch.from_numpy(answers.annotator_N)
+        self._annotators = torch.from_numpy(answers.annotator_N)
         sign = self._label[:, 0] - self._label[:, 2]
         self._margin = cfg.margin * torch.from_numpy(answers.strength_N) * sign
         weight = np.ones(len(answers.left_N)) if weight_N is None else weight_N
@@ -172,12 +172,12 @@ class Likelihood:
         return [self.tie, self.sides, self.lapse] if self.many else [self.tie]
 
     def __call__(self, value_P: Tensor, rows: Tensor | None = None) -> Tensor:
-        """The mean over all answers, or over some; `value_P` are the values of all pictures."""
+        """The mean over all answers, or over some; `value_P` are the values of all images."""
         rows = torch.arange(len(self._left)) if rows is None else rows
         gap = value_P[self._left[rows]] - value_P[self._right[rows]] - self._margin[rows]
         log_p = self._model(gap, self.tie)
         if self.many:
-            log_p = answered(log_p, self.sides[self._who[rows]], self.lapse[self._who[rows]])
+            log_p = answered(log_p, self.sides[self._annotators[rows]], self.lapse[self._annotators[rows]])
         label = self._label[rows]
         # A tie model without ties gives P(tie) -> 0; 0 log 0 = 0.
         each = -torch.where(label > 0, label * log_p, torch.zeros_like(log_p)).sum(-1)
@@ -211,15 +211,15 @@ def fit(
 
     def values(rows_PF: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            found: np.ndarray = model(torch.from_numpy(rows_PF)).squeeze(-1).numpy()
-        return found
+            fitted: np.ndarray = model(torch.from_numpy(rows_PF)).squeeze(-1).numpy()
+        return fitted
 
     sides, lapse = (p.detach().numpy().copy() for p in (likelihood.sides, likelihood.lapse))
     return Fitted(values, weights, float(likelihood.tie.detach()), sides, lapse, loss)
 
 
 def train(features_PF: np.ndarray, comparisons: Sequence[Comparison], answers: Answers, cfg: TrainReward) -> Trained:
-    """Train on the features [P, F] of the pictures of `as_arrays`. Answers about a NaN picture are left out.
+    """Train on the features [P, F] of the images of `as_arrays`. Answers about a NaN image are left out.
 
     Raises ValueError when no answer decides, nothing is left, or the split cannot be made.
     """
@@ -243,8 +243,8 @@ def train(features_PF: np.ndarray, comparisons: Sequence[Comparison], answers: A
     generator = np.random.default_rng(cfg.seed)
     heads = []
     for _ in range(cfg.heads):
-        draw_N = generator.exponential(size=int(chosen.island_N.max()) + 1)[chosen.island_N]
-        heads.append(fit(x_PF, chosen, cfg, decay, draw_N))
+        sample_N = generator.exponential(size=int(chosen.island_N.max()) + 1)[chosen.island_N]
+        heads.append(fit(x_PF, chosen, cfg, decay, sample_N))
     rest = np.flatnonzero(known_N & (part_N == 0))
     value_P = fitted.values(x_PF)
     held = answers.take(rest)
@@ -285,14 +285,14 @@ def _reliability(fitted: Fitted, cfg: TrainReward) -> np.ndarray:
     """[A] by (4); 1 where it was not learned."""
     if not cfg.annotators or len(fitted.sides_A) < 2:
         return np.ones(len(fitted.sides_A))
-    found: np.ndarray = reliability(torch.from_numpy(fitted.sides_A), torch.from_numpy(fitted.lapse_A)).numpy()
-    return found
+    result: np.ndarray = reliability(torch.from_numpy(fitted.sides_A), torch.from_numpy(fitted.lapse_A)).numpy()
+    return result
 
 
 def _decided(
     answers: Answers, certain_A: np.ndarray, certain_N: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(share of the decided answers for the left picture, weight), [N] each; ties weigh nothing.
+    """(share of the decided answers for the left image, weight), [N] each; ties weigh nothing.
 
     The weight is the decided share times the annotator's reliability, no less than 0: an annotator who answers at
     random says nothing about calibration either.

@@ -1,4 +1,4 @@
-"""Aesthetic predictors: a linear reading of a picture's embedding, trained on people's ratings from 1 to 10.
+"""Aesthetic predictors: a linear reading of an image's embedding, trained on people's ratings from 1 to 10.
 
     (1)  value = w5 (w4 (w3 (w2 (w1 e + b1) + b2) + b3) + b4) + b5      e: the embedding, of length 1
 
@@ -6,9 +6,9 @@ The published heads have five layers and no activation between them, so the whol
 of e: cheap, easy to read, and as easy to exploit. They see no prompt.
 
 - LAION aesthetic v2 (Schuhmann 2022): e of OpenAI's CLIP ViT-L/14, 224 pixels, centre crop; trained on SAC, LOGOS, AVA
-- aesthetic v2.5 (discus0434 2024): e of SigLIP so400m at 384 pixels, the picture squashed to a square
+- aesthetic v2.5 (discus0434 2024): e of SigLIP so400m at 384 pixels, the image squashed to a square
 
-``view`` as in ``rewards.published.clip``. Shapes: V squares of a picture, 3SS pixels, D width.
+``view`` as in ``rewards.published.clip``. Shapes: V squares of an image, 3SS pixels, D width.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from preference_data.records import Prompt
-from rewards.image_scorer import PictureScorer
+from rewards.image_scorer import ImageScorer
 from rewards.published.clip import unit
 from rewards.published.clip_models import load_clip, pixels
 from rewards.published.framing import CENTRE_CROP, SQUASH, Framing, choose
 from rewards.published.open_clip_import import declare_operators
-from rewards.published.published_weights import place, read_state
+from rewards.published.published_weights import existing_or_hub, read_state
 from rewards.scores import View
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ class AffineLayers:
         self._layers = [(layers[n]["weight"], layers[n]["bias"]) for n in sorted(layers) if len(layers[n]) == 2]
         sizes = [width, *(len(weight) for weight, _ in self._layers)]
         expected = [(after, before) for before, after in pairwise(sizes)]
-        found = [tuple(weight.shape) for weight, _ in self._layers]
-        if len(self._layers) != len(layers) or not found or found != expected or sizes[-1] != 1:
-            raise ValueError(f"{path} has layers of shapes {found}; a head on {width} features chains them to 1")
+        results = [tuple(weight.shape) for weight, _ in self._layers]
+        if len(self._layers) != len(layers) or not results or results != expected or sizes[-1] != 1:
+            raise ValueError(f"{path} has layers of shapes {results}; a head on {width} features chains them to 1")
 
     def __call__(self, e_ND: torch.Tensor) -> torch.Tensor:
         for weight, bias in self._layers:
@@ -63,23 +63,23 @@ class AffineLayers:
 
 def head_scorer(
     name: str, embed: Callable[[np.ndarray], torch.Tensor], head: AffineLayers, framing: Framing, size: int, batch: int
-) -> PictureScorer:
-    """Part ``value``: eq. (1), averaged over the picture's squares."""
+) -> ImageScorer:
+    """Part ``value``: eq. (1), averaged over the image's squares."""
 
-    def judge(prompts: Sequence[Prompt], pictures: Sequence[np.ndarray]) -> list[Mapping[str, float]]:
-        squares = [framing.frame(picture, size) for picture in pictures]
+    def scorer(prompts: Sequence[Prompt], images: Sequence[np.ndarray]) -> list[Mapping[str, float]]:
+        squares = [framing.frame(image, size) for image in images]
         scores_N = head(unit(embed(np.concatenate(squares)))).double()
         return [{"value": float(some.mean())} for some in scores_N.split([len(s) for s in squares])]
 
-    return PictureScorer(name, judge, ("value",), batch)
+    return ImageScorer(name, scorer, ("value",), batch)
 
 
 def head_file(head: str, advice: str) -> Path:
     """The file of a head; a hub name is no file."""
-    found = place(head, "head", advice)
-    if not isinstance(found, Path) or not found.is_file():
+    path = existing_or_hub(head, "head", advice)
+    if not isinstance(path, Path) or not path.is_file():
         raise FileNotFoundError(f"head is {head!r}, which is not a file; {advice}")
-    return found
+    return path
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class LaionAesthetic:
     def sees(self, height: int, width: int) -> View:
         return choose(self.view, CENTRE_CROP).sees(height, width, self.size)
 
-    def load(self, device: str = "cpu") -> PictureScorer:
+    def load(self, device: str = "cpu") -> ImageScorer:
         advice = "laion_aesthetic needs CLIP ViT-L/14: a folder, or hub name openai/clip-vit-large-patch14"
         model = load_clip(self.weights, self.architecture, self.size, device, advice)
         path = head_file(self.head, "the head is sac+logos+ava1-l14-linearMSE.pth of improved-aesthetic-predictor")
@@ -135,9 +135,9 @@ class AestheticV25:
     def sees(self, height: int, width: int) -> View:
         return choose(self.view, SQUASH).sees(height, width, self.size)
 
-    def load(self, device: str = "cpu") -> PictureScorer:
+    def load(self, device: str = "cpu") -> ImageScorer:
         advice = "aesthetic_v25 needs SigLIP: a folder, or hub name google/siglip-so400m-patch14-384"
-        embed, width, name = _siglip(place(self.weights, "weights", advice), self.size, device)
+        embed, width, name = _siglip(existing_or_hub(self.weights, "weights", advice), self.size, device)
         path = head_file(self.head, "the head is aesthetic_predictor_v2_5.pth of aesthetic-predictor-v2-5")
         head, framing = AffineLayers(path, width), choose(self.view, SQUASH)
         return head_scorer(f"aesthetic_v25:{name}/{path.name}", embed, head, framing, self.size, self.batch_size)

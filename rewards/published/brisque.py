@@ -1,4 +1,4 @@
-"""No-reference quality: BRISQUE, which says how far a picture's local statistics are from those of clean photographs.
+"""No-reference quality: BRISQUE, which says how far an image's local statistics are from those of clean photographs.
 
 Mittal, Moorthy and Bovik, "No-Reference Image Quality Assessment in the Spatial Domain", IEEE TIP 2012:
 
@@ -12,10 +12,10 @@ scaling come inside the Python package ``brisque``, whose files are read and who
 features than the ones its support vectors were trained on (another grey, a border of zeros, another fit of (2)).
 
 It was trained on photographs: a flat drawing or a rendered text on a plain ground is far from what it knows, and it is
-blind to what a picture shows. All of the picture is seen, at full and at half size.
+blind to what an image shows. All of the image is seen, at full and at half size.
 
-On plain grounds (1) divides rounding by nearly nothing, so there the value depends on how OpenCV rounds: 12 pictures of
-the nano preset differed by up to 0.04 between OpenCV 4.10 and 4.14, whose features of textured pictures are equal. The
+On plain grounds (1) divides rounding by nearly nothing, so there the value depends on how OpenCV rounds: 12 images of
+the nano preset differed by up to 0.04 between OpenCV 4.10 and 4.14, whose features of textured images are equal. The
 version is in the scorer's name, so that scores of two are never mixed in a cache.
 
 Shapes: HW3 8-bit pixels.
@@ -35,11 +35,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from preference_data.records import Prompt
-from rewards.image_scorer import PictureScorer, Unjudged
+from rewards.image_scorer import ImageScorer, Unjudged
 from rewards.scores import View
 
 INSTALL = "pip install --no-deps brisque==0.2.0"
-LEAST = 16  # pixels: below it the half-size picture is smaller than the window of eq. (1)
+LEAST = 16  # pixels: below it the half-size image is smaller than the window of eq. (1)
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,17 @@ def read_support_vectors() -> SupportVectors:
         s_NF = np.zeros((len(rows), len(low_F)))
         for n, row in enumerate(rows):
             for pair in row[1:]:
-                place, value = pair.split(":")
-                s_NF[n, int(place) - 1] = float(value)
+                index, value = pair.split(":")
+                s_NF[n, int(index) - 1] = float(value)
         a_N = np.array([float(row[0]) for row in rows])
-        found = SupportVectors(a_N, s_NF, float(settings["rho"]), float(settings["gamma"]), low_F, high_F)
+        support_vectors = SupportVectors(a_N, s_NF, float(settings["rho"]), float(settings["gamma"]), low_F, high_F)
     except (OSError, ValueError, KeyError, IndexError, pickle.UnpicklingError) as error:
         raise ValueError(f"{folder} is not that of brisque 0.2.0 ({error!r}); run: {INSTALL}") from error
-    if found.s_NF.shape != (770, 36):
-        raise ValueError(f"{folder} holds {found.s_NF.shape} support vectors, expected (770, 36); run: {INSTALL}")
-    return found
+    if support_vectors.s_NF.shape != (770, 36):
+        raise ValueError(
+            f"{folder} holds {support_vectors.s_NF.shape} support vectors, expected (770, 36); run: {INSTALL}"
+        )
+    return support_vectors
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -94,25 +96,25 @@ class _PlainUnpickler(pickle.Unpickler):
 def opencv() -> Any:
     """The module, with `quality` in it. Raises ImportError otherwise."""
     try:
-        found: Any = importlib.import_module("cv2")
-        found.quality  # noqa: B018
+        module: Any = importlib.import_module("cv2")
+        module.quality  # noqa: B018
     except (ImportError, AttributeError) as error:
         raise ImportError("BRISQUE needs OpenCV's quality module; run: pip install opencv-contrib-python") from error
-    return found
+    return module
 
 
-def features(picture_HW3: np.ndarray) -> np.ndarray:
-    """Eq. (1) and (2) of an 8-bit RGB picture: (36,) float64."""
-    bgr = np.ascontiguousarray(picture_HW3[:, :, ::-1])
-    found: np.ndarray = opencv().quality.QualityBRISQUE_computeFeatures(bgr)[0].astype(np.float64)
-    return found
+def features(image_HW3: np.ndarray) -> np.ndarray:
+    """Eq. (1) and (2) of an 8-bit RGB image: (36,) float64."""
+    bgr = np.ascontiguousarray(image_HW3[:, :, ::-1])
+    values: np.ndarray = opencv().quality.QualityBRISQUE_computeFeatures(bgr)[0].astype(np.float64)
+    return values
 
 
 @dataclass(frozen=True)
 class Brisque:
     """No-reference quality, eq. (4); range [0, 1], 1 = the statistics of a clean photograph. Reads no prompt.
 
-    A picture without any contrast has no statistics and is not judged ("flat"), nor is one smaller than 16 pixels
+    An image without any contrast has no statistics and is not judged ("flat"), nor is one smaller than 16 pixels
     ("small"). Part ``brisque`` is eq. (3) before clipping.
     """
 
@@ -123,21 +125,21 @@ class Brisque:
     def sees(self, height: int, width: int) -> View:
         return View(1.0, height, width, "all of it, at full and at half size")
 
-    def load(self, device: str = "cpu") -> PictureScorer:
+    def load(self, device: str = "cpu") -> ImageScorer:
         """Read the weights (20 ms); it runs on the CPU whatever ``device`` says. Errors as ``read_support_vectors``."""
         vectors = read_support_vectors()
-        version = opencv().__version__  # a missing OpenCV is said now, not as an unjudged picture
+        version = opencv().__version__  # a missing OpenCV is said now, not as an unjudged image
 
-        def judge(prompts: Sequence[Prompt], pictures: Sequence[np.ndarray]) -> list[Mapping[str, float]]:
-            return [_parts(vectors, picture) for picture in pictures]
+        def scorer(prompts: Sequence[Prompt], images: Sequence[np.ndarray]) -> list[Mapping[str, float]]:
+            return [_parts(vectors, image) for image in images]
 
-        return PictureScorer(f"brisque:opencv-{version}/live", judge, ("value", "brisque"))
+        return ImageScorer(f"brisque:opencv-{version}/live", scorer, ("value", "brisque"))
 
 
-def _parts(vectors: SupportVectors, picture_HW3: np.ndarray) -> Mapping[str, float]:
-    if min(picture_HW3.shape[:2]) < LEAST:
-        raise Unjudged("small", f"{picture_HW3.shape[1]}x{picture_HW3.shape[0]} pixels are fewer than {LEAST}")
-    f_F = features(picture_HW3)
+def _parts(vectors: SupportVectors, image_HW3: np.ndarray) -> Mapping[str, float]:
+    if min(image_HW3.shape[:2]) < LEAST:
+        raise Unjudged("small", f"{image_HW3.shape[1]}x{image_HW3.shape[0]} pixels are fewer than {LEAST}")
+    f_F = features(image_HW3)
     if not np.isfinite(f_F).all():
         raise Unjudged("flat", "no contrast, so no statistics")
     brisque = vectors.predict(f_F)

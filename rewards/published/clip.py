@@ -1,4 +1,4 @@
-"""Rewards that are the cosine of a picture and a prompt in CLIP's space: CLIPScore, PickScore and HPSv2.1.
+"""Rewards that are the cosine of an image and a prompt in CLIP's space: CLIPScore, PickScore and HPSv2.1.
 
     (1)  c = cos(image, text)
     (2)  CLIPScore = 2.5 max(c', 0)         c': text "A photo depicts " + prompt. Hessel et al. 2021
@@ -9,11 +9,11 @@ Each as published: its own framing, its own text. Three scales of (2) are in use
 torchmetrics gives 100 max(c, 0) of the bare prompt, which here is ``prefix=""`` and 40 times the value. Only
 differences within a prompt mean anything.
 
-All three look at 224 pixels: a 1328-pixel picture is shrunk 6 times, and words in it can hardly be judged. Every reward
+All three look at 224 pixels: a 1328-pixel image is shrunk 6 times, and words in it can hardly be judged. Every reward
 has ``view``: "published", or "letterbox" or "tiles" (``rewards.published.framing``), whose scores are no longer the
 published ones. Part ``text_share`` says how much of the prompt was read: CLIP's context is 77 tokens.
 
-Shapes: V squares of a picture, 3SS pixels, D width.
+Shapes: V squares of an image, 3SS pixels, D width.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from preference_data.records import Prompt
-from rewards.image_scorer import PictureScorer
+from rewards.image_scorer import ImageScorer
 from rewards.published.clip_models import ClipModel, load_clip
 from rewards.published.framing import CENTRE_CROP, CENTRE_CROP_FLOOR, PAD_LONGEST, Framing, choose
 from rewards.scores import View
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     import torch
 
 
-def cosines(model: ClipModel, texts: Sequence[str], pictures: Sequence[np.ndarray], framing: Framing) -> list[float]:
-    """Eq. (1) of picture i (uint8, (H, W, 3)) and text i, averaged over the picture's squares."""
-    squares = [framing.frame(picture, model.size) for picture in pictures]
+def cosines(model: ClipModel, texts: Sequence[str], images: Sequence[np.ndarray], framing: Framing) -> list[float]:
+    """Eq. (1) of image i (uint8, (H, W, 3)) and text i, averaged over the image's squares."""
+    squares = [framing.frame(image, model.size) for image in images]
     images_ND = unit(model.embed_squares(np.concatenate(squares)))
     texts_BD = unit(model.embed_texts(list(texts)))
     counts = [len(some) for some in squares]
-    per_picture = images_ND.split(counts)
-    return [float((some @ text_D).double().mean()) for some, text_D in zip(per_picture, texts_BD, strict=True)]
+    per_image = images_ND.split(counts)
+    return [float((some @ text_D).double().mean()) for some, text_D in zip(per_image, texts_BD, strict=True)]
 
 
 def unit(x_ND: torch.Tensor) -> torch.Tensor:
@@ -51,23 +51,23 @@ def unit(x_ND: torch.Tensor) -> torch.Tensor:
 
 def cosine_scorer(
     name: str, model: ClipModel, framing: Framing, value: Callable[[float], float], prefix: str, batch_size: int
-) -> PictureScorer:
+) -> ImageScorer:
     """Parts: the ``value`` of the cosine, the ``cosine`` itself, ``text_share`` of the prompt that was read."""
 
-    def judge(prompts: Sequence[Prompt], pictures: Sequence[np.ndarray]) -> list[Mapping[str, float]]:
+    def scorer(prompts: Sequence[Prompt], images: Sequence[np.ndarray]) -> list[Mapping[str, float]]:
         texts = [prefix + prompt.text for prompt in prompts]
-        found = cosines(model, texts, pictures, framing)
+        values = cosines(model, texts, images, framing)
         return [
             {"value": value(c), "cosine": c, "text_share": model.share_read(text)}
-            for c, text in zip(found, texts, strict=True)
+            for c, text in zip(values, texts, strict=True)
         ]
 
-    return PictureScorer(f"{name}:{model.name}", judge, ("value", "cosine", "text_share"), batch_size)
+    return ImageScorer(f"{name}:{model.name}", scorer, ("value", "cosine", "text_share"), batch_size)
 
 
 @dataclass(frozen=True)
 class ClipScore:
-    """CLIPScore: how near picture and prompt are in CLIP's space, eq. (2); range [0, 2.5], in practice 0.5 to 0.9.
+    """CLIPScore: how near image and prompt are in CLIP's space, eq. (2); range [0, 2.5], in practice 0.5 to 0.9.
 
     The paper's model is OpenAI's ViT-B/32: ``weights`` is its folder or hub name (openai/clip-vit-base-patch32), or a
     checkpoint for open_clip's ``architecture``. size: pixels of the model's input.
@@ -87,7 +87,7 @@ class ClipScore:
     def sees(self, height: int, width: int) -> View:
         return choose(self.view, CENTRE_CROP).sees(height, width, self.size)
 
-    def load(self, device: str = "cpu") -> PictureScorer:
+    def load(self, device: str = "cpu") -> ImageScorer:
         advice = "clipscore needs CLIP ViT-B/32: a folder, or hub name openai/clip-vit-base-patch32"
         model = load_clip(self.weights, self.architecture, self.size, device, advice)
         framing = choose(self.view, CENTRE_CROP)
@@ -117,7 +117,7 @@ class PickScore:
     def sees(self, height: int, width: int) -> View:
         return choose(self.view, CENTRE_CROP_FLOOR).sees(height, width, self.size)
 
-    def load(self, device: str = "cpu") -> PictureScorer:
+    def load(self, device: str = "cpu") -> ImageScorer:
         advice = "pickscore needs a folder, or hub name yuvalkirstain/PickScore_v1"
         model = load_clip(self.weights, "ViT-H-14", self.size, device, advice, self.tokenizer)
         scale = min(model.scale, 100.0)  # CLIP's training keeps it there
@@ -149,7 +149,7 @@ class HpsV21:
     def sees(self, height: int, width: int) -> View:
         return choose(self.view, PAD_LONGEST).sees(height, width, self.size)
 
-    def load(self, device: str = "cpu") -> PictureScorer:
+    def load(self, device: str = "cpu") -> ImageScorer:
         advice = "hpsv2 needs the file HPS_v2.1_compressed.pt, from hub repository xswu/HPSv2"
         model = load_clip(self.weights, self.architecture, self.size, device, advice)
         framing = choose(self.view, PAD_LONGEST)

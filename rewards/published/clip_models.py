@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from rewards.published.open_clip_import import declare_operators
-from rewards.published.published_weights import place
+from rewards.published.published_weights import existing_or_hub
 
 if TYPE_CHECKING:
     import torch
@@ -63,11 +63,11 @@ def load_clip(weights: str, architecture: str, size: int, device: str, advice: s
     if weights.startswith(("hf-hub:", "local-dir:")):
         model = OpenClip(weights, None, device)
     else:
-        found = place(weights, "weights", advice)
-        if isinstance(found, Path) and found.is_file():
-            model = OpenClip(architecture, found, device)
+        location = existing_or_hub(weights, "weights", advice)
+        if isinstance(location, Path) and location.is_file():
+            model = OpenClip(architecture, location, device)
         else:
-            model = TransformersClip(found, device, tokenizer)
+            model = TransformersClip(location, device, tokenizer)
     if model.size != size:
         raise ValueError(f"{weights} takes pictures of {model.size} pixels, the reward expects {size}; set size")
     return model
@@ -82,7 +82,7 @@ class TransformersClip:
 
         self._model = CLIPModel.from_pretrained(weights, local_files_only=isinstance(weights, Path)).float()
         self._model.to(device).eval()
-        words = place(tokenizer, "tokenizer", "give a folder or a hub name") if tokenizer else weights
+        words = existing_or_hub(tokenizer, "tokenizer", "give a folder or a hub name") if tokenizer else weights
         self._tokenizer = AutoTokenizer.from_pretrained(words, local_files_only=isinstance(words, Path))
         self._device = device
         self._context = int(self._model.config.text_config.max_position_embeddings)
@@ -122,8 +122,8 @@ class OpenClip:
         from rewards.published.open_clip_import import open_clip
 
         library = open_clip()
-        given = None if weights is None else str(weights)
-        self._model = library.create_model(architecture, pretrained=given, device=device).float().eval()
+        location = None if weights is None else str(weights)
+        self._model = library.create_model(architecture, pretrained=location, device=device).float().eval()
         self._tokenize = library.get_tokenizer(architecture)
         self._device = device
         side = self._model.visual.image_size

@@ -1,12 +1,12 @@
-"""How a picture becomes the square input of a vision model, and which part of it is left over.
+"""How an image becomes the square input of a vision model, and which part of it is left over.
 
-A framing is two functions of a size S in pixels: ``frame`` makes squares of a picture, ``sees`` says what they show.
-The three published ones differ, and none sees all of a wide picture at its shape: ``CENTRE_CROP`` (CLIP, PickScore,
-ImageReward, LAION) loses 44 % of a 1664x928 picture, ``SQUASH`` (SigLIP) distorts it, ``PAD_LONGEST`` (HPSv2) shrinks
-it most. ``LETTERBOX`` and ``TILES`` are ours, for any of the models: all of the picture at its shape, once or in
+A framing is two functions of a size S in pixels: ``frame`` makes squares of an image, ``sees`` says what they show.
+The three published ones differ, and none sees all of a wide image at its shape: ``CENTRE_CROP`` (CLIP, PickScore,
+ImageReward, LAION) loses 44 % of a 1664x928 image, ``SQUASH`` (SigLIP) distorts it, ``PAD_LONGEST`` (HPSv2) shrinks
+it most. ``LETTERBOX`` and ``TILES`` are ours, for any of the models: all of the image at its shape, once or in
 squares of at most ``TILE_SCALE`` S pixels that overlap as little as covering allows; their scores are averaged.
 
-Shapes: V squares of one picture, 3SS pixels in [0, 1], HW3 8-bit pixels.
+Shapes: V squares of one image, 3SS pixels in [0, 1], HW3 8-bit pixels.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from PIL import Image
 from rewards.scores import View
 
 TILE_SCALE = 2  # a tile is shrunk by this at most: small text survives halving, and tiles are what costs
-PADDING = (123, 117, 104)  # 8-bit mean colour of CLIP's training pictures: near 0 once a model has normalised it
+PADDING = (123, 117, 104)  # 8-bit mean colour of CLIP's training images: near 0 once a model has normalised it
 
 
 @dataclass(frozen=True)
 class Framing:
-    """frame(picture_HW3, S) -> squares_V3SS, float32; sees(H, W, S) -> the part of such a picture in them."""
+    """frame(picture_HW3, S) -> squares_V3SS, float32; sees(H, W, S) -> the part of such an image in them."""
 
     frame: Callable[[np.ndarray, int], np.ndarray]
     sees: Callable[[int, int, int], View]
@@ -45,12 +45,12 @@ def to_squares(squares: list[np.ndarray]) -> np.ndarray:
     return np.stack(squares).transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255.0)
 
 
-def resized(picture_HW3: np.ndarray, height: int, width: int) -> np.ndarray:
+def resized(image_HW3: np.ndarray, height: int, width: int) -> np.ndarray:
     """Bicubic with antialiasing, as PIL does it; 8-bit in and out."""
-    if picture_HW3.shape[:2] == (height, width):
-        return picture_HW3
-    picture = Image.fromarray(np.ascontiguousarray(picture_HW3))
-    return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
+    if image_HW3.shape[:2] == (height, width):
+        return image_HW3
+    image = Image.fromarray(np.ascontiguousarray(image_HW3))
+    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def shortest_side(height: int, width: int, size: int) -> tuple[int, int]:
@@ -59,9 +59,9 @@ def shortest_side(height: int, width: int, size: int) -> tuple[int, int]:
 
 
 def _centre_crop(margin: Callable[[int], int]) -> Framing:
-    def frame(picture_HW3: np.ndarray, size: int) -> np.ndarray:
-        height, width = picture_HW3.shape[:2]
-        whole = resized(picture_HW3, *shortest_side(height, width, size))
+    def frame(image_HW3: np.ndarray, size: int) -> np.ndarray:
+        height, width = image_HW3.shape[:2]
+        whole = resized(image_HW3, *shortest_side(height, width, size))
         top, left = margin(whole.shape[0] - size), margin(whole.shape[1] - size)
         return to_squares([whole[top : top + size, left : left + size]])
 
@@ -72,8 +72,8 @@ def _centre_crop(margin: Callable[[int], int]) -> Framing:
     return Framing(frame, sees)
 
 
-def _squash(picture_HW3: np.ndarray, size: int) -> np.ndarray:
-    return to_squares([resized(picture_HW3, size, size)])
+def _squash(image_HW3: np.ndarray, size: int) -> np.ndarray:
+    return to_squares([resized(image_HW3, size, size)])
 
 
 def longest_side(height: int, width: int, size: int) -> tuple[int, int]:
@@ -82,13 +82,13 @@ def longest_side(height: int, width: int, size: int) -> tuple[int, int]:
     return max(round(height * scale), 1), max(round(width * scale), 1)
 
 
-def _pad_longest(picture_HW3: np.ndarray, size: int) -> np.ndarray:
+def _pad_longest(image_HW3: np.ndarray, size: int) -> np.ndarray:
     """HPSv2's: resized as float pixels, which may leave [0, 1] a little, then padded with black."""
     import torch
 
-    height, width = longest_side(picture_HW3.shape[0], picture_HW3.shape[1], size)
-    pixels = torch.from_numpy(to_squares([picture_HW3]))
-    if (height, width) != picture_HW3.shape[:2]:
+    height, width = longest_side(image_HW3.shape[0], image_HW3.shape[1], size)
+    pixels = torch.from_numpy(to_squares([image_HW3]))
+    if (height, width) != image_HW3.shape[:2]:
         pixels = torch.nn.functional.interpolate(
             pixels, (height, width), mode="bicubic", align_corners=False, antialias=True
         )
@@ -98,12 +98,12 @@ def _pad_longest(picture_HW3: np.ndarray, size: int) -> np.ndarray:
     return squares
 
 
-def _letterbox(picture_HW3: np.ndarray, size: int) -> np.ndarray:
-    height, width = longest_side(picture_HW3.shape[0], picture_HW3.shape[1], size)
+def _letterbox(image_HW3: np.ndarray, size: int) -> np.ndarray:
+    height, width = longest_side(image_HW3.shape[0], image_HW3.shape[1], size)
     square = np.empty((size, size, 3), dtype=np.uint8)
     square[:] = PADDING
     top, left = (size - height) // 2, (size - width) // 2
-    square[top : top + height, left : left + width] = resized(picture_HW3, height, width)
+    square[top : top + height, left : left + width] = resized(image_HW3, height, width)
     return to_squares([square])
 
 
@@ -112,7 +112,7 @@ def _sees_all_once(how: str) -> Callable[[int, int, int], View]:
 
 
 def tile_boxes(height: int, width: int, size: int) -> Iterator[tuple[int, int, int]]:
-    """(top, left, side) of the tiles, evenly placed: the fewest of that side that cover the picture."""
+    """(top, left, side) of the tiles, evenly placed: the fewest of that side that cover the image."""
     side = min(height, width, TILE_SCALE * size)
     rows, columns = math.ceil(height / side), math.ceil(width / side)
     for top in np.linspace(0, height - side, rows).round().astype(int):
@@ -120,10 +120,10 @@ def tile_boxes(height: int, width: int, size: int) -> Iterator[tuple[int, int, i
             yield int(top), int(left), side
 
 
-def _tiles(picture_HW3: np.ndarray, size: int) -> np.ndarray:
-    boxes = tile_boxes(picture_HW3.shape[0], picture_HW3.shape[1], size)
+def _tiles(image_HW3: np.ndarray, size: int) -> np.ndarray:
+    boxes = tile_boxes(image_HW3.shape[0], image_HW3.shape[1], size)
     return to_squares(
-        [resized(picture_HW3[top : top + side, left : left + side], size, size) for top, left, side in boxes]
+        [resized(image_HW3[top : top + side, left : left + side], size, size) for top, left, side in boxes]
     )
 
 

@@ -1,8 +1,8 @@
-"""ImageReward v1.0: a BLIP whose text encoder reads the prompt while looking at the picture, and a linear head.
+"""ImageReward v1.0: a BLIP whose text encoder reads the prompt while looking at the image, and a linear head.
 
 Xu et al., "ImageReward: Learning and Evaluating Human Preferences for Text-to-Image Generation", NeurIPS 2023:
 
-    (1)  t = the text encoder's state at [CLS], attending to the tokens of the picture (ViT-L/16, 224 pixels, cropped)
+    (1)  t = the text encoder's state at [CLS], attending to the tokens of the image (ViT-L/16, 224 pixels, cropped)
     (2)  value = (w5 (... (w1 t + b1) ...) + b5 - 0.16717) / 1.03334      about -2 to 2
 
 The head has no activations, as in ``rewards.published.aesthetic``. The prompt is cut after 35 BERT tokens (part
@@ -25,11 +25,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from preference_data.records import Prompt
-from rewards.image_scorer import PictureScorer
+from rewards.image_scorer import ImageScorer
 from rewards.published.clip_models import pixels
 from rewards.published.framing import CENTRE_CROP, choose
 from rewards.published.open_clip_import import declare_operators
-from rewards.published.published_weights import place, read_state
+from rewards.published.published_weights import existing_or_hub, read_state
 from rewards.scores import View
 
 TOKENS = 35
@@ -68,37 +68,39 @@ class ImageReward:
     def sees(self, height: int, width: int) -> View:
         return choose(self.view, CENTRE_CROP).sees(height, width, self.size)
 
-    def load(self, device: str = "cpu") -> PictureScorer:
+    def load(self, device: str = "cpu") -> ImageScorer:
         """Open the model. FileNotFoundError for missing weights, ValueError when the file is not ImageReward's."""
         declare_operators()
         from transformers import AutoTokenizer
 
         framing = choose(self.view, CENTRE_CROP)
         advice = "imagereward needs the file ImageReward.pt, from hub repository THUDM/ImageReward"
-        file = place(self.weights, "weights", advice)
+        file = existing_or_hub(self.weights, "weights", advice)
         if not isinstance(file, Path) or not file.is_file():
             raise FileNotFoundError(f"weights is {self.weights!r}, which is not a file; {advice}")
-        words = place(self.tokenizer, "tokenizer", "imagereward also needs the tokenizer of bert-base-uncased")
+        words = existing_or_hub(
+            self.tokenizer, "tokenizer", "imagereward also needs the tokenizer of bert-base-uncased"
+        )
         tokenizer: Any = AutoTokenizer.from_pretrained(words, local_files_only=isinstance(words, Path))
         model = _Model(read_state(file), file, self.size, device)
 
-        def judge_one(prompt: Prompt, picture: np.ndarray) -> Mapping[str, float]:
+        def scorer_one(prompt: Prompt, image: np.ndarray) -> Mapping[str, float]:
             tokens = tokenizer(
                 prompt.text, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt"
             )
             whole = tokenizer(prompt.text, verbose=False).input_ids
             unknown = sum(token == tokenizer.unk_token_id for token in whole)
             return {
-                "value": model.score(framing.frame(picture, self.size), tokens),
+                "value": model.score(framing.frame(image, self.size), tokens),
                 "text_share": min(1.0, TOKENS / len(whole)),
                 "text_known": 1.0 - unknown / max(len(whole) - 2, 1),
             }
 
-        def judge(prompts: Sequence[Prompt], pictures: Sequence[np.ndarray]) -> list[Mapping[str, float]]:
-            return [judge_one(prompt, picture) for prompt, picture in zip(prompts, pictures, strict=True)]
+        def scorer(prompts: Sequence[Prompt], images: Sequence[np.ndarray]) -> list[Mapping[str, float]]:
+            return [scorer_one(prompt, image) for prompt, image in zip(prompts, images, strict=True)]
 
         parts = ("value", "text_share", "text_known")
-        return PictureScorer(f"imagereward:transformers/{file.name}", judge, parts, needs=self.needs)
+        return ImageScorer(f"imagereward:transformers/{file.name}", scorer, parts, needs=self.needs)
 
 
 class _Model:
@@ -150,14 +152,14 @@ class _Model:
         with torch.inference_mode():
             seen_VLD = self._vision(pixel_values=pixels(squares_V3SS, self._device)).last_hidden_state
             count = len(seen_VLD)
-            found = self._text(
+            text = self._text(
                 input_ids=tokens["input_ids"].to(self._device).expand(count, -1),
                 attention_mask=tokens["attention_mask"].to(self._device).expand(count, -1),
                 encoder_hidden_states=seen_VLD,
                 encoder_attention_mask=torch.ones(seen_VLD.shape[:2], dtype=torch.long, device=self._device),
                 is_decoder=False,
             )
-            t_VD = found.last_hidden_state[:, 0].float().cpu()
+            t_VD = text.last_hidden_state[:, 0].float().cpu()
             for weight, bias in self._layers:
                 t_VD = t_VD @ weight.T + bias
         return float(((t_VD[:, 0].double() - MEAN) / DEVIATION).mean())  # (2)
@@ -168,12 +170,12 @@ def _under(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _renamed(state: Mapping[str, Any], rules: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    found = {}
+    table = {}
     for name, tensor in state.items():
         for pattern, replacement in rules:
             name = re.sub(pattern, replacement, name)
-        found[name] = tensor
-    return found
+        table[name] = tensor
+    return table
 
 
 def _count(state: Mapping[str, Any], pattern: str) -> int:

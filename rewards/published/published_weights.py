@@ -12,19 +12,19 @@ from typing import Any
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
-def place(given: str, setting: str, advice: str) -> Path | str:
+def existing_or_hub(name: str, setting: str, advice: str) -> Path | str:
     """The existing path, or the hub name as it is. FileNotFoundError with ``advice`` when ``given`` is neither.
 
     A path that exists wins over a hub name, and a name with more or fewer than one slash can only be a path.
     """
-    if not given:
+    if not name:
         raise FileNotFoundError(f"{setting} is not set, and nothing is downloaded by itself; {advice}")
-    path = Path(given).expanduser()
+    path = Path(name).expanduser()
     if path.exists():
         return path
-    if _HUB_NAME.fullmatch(given) and path.suffix not in (".pt", ".pth", ".bin", ".safetensors"):
-        return given
-    raise FileNotFoundError(f"{setting} is {given!r}: there is no such file or folder; {advice}")
+    if _HUB_NAME.fullmatch(name) and path.suffix not in (".pt", ".pth", ".bin", ".safetensors"):
+        return name
+    raise FileNotFoundError(f"{setting} is {name!r}: there is no such file or folder; {advice}")
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -39,12 +39,12 @@ def read_state(path: Path) -> dict[str, Any]:
     import torch
 
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path} is no file of tensors that can be read safely: {error}") from error
     for wrapper in ("state_dict", "model"):
-        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
-            found = found[wrapper]
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds a {type(found).__name__}; expected tensors by name (a state dict)")
-    return {name: tensor for name, tensor in found.items() if isinstance(tensor, torch.Tensor)}
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} holds a {type(state).__name__}; expected tensors by name (a state dict)")
+    return {name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}

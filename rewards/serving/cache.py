@@ -81,7 +81,7 @@ class ScoreFile:
                     self._file.execute(table)
                 if fresh and {"identity", "key", "value", "ms", "batch"} <= self._columns("score"):
                     old = self._file.execute("SELECT identity, key, value, ms, batch FROM score").fetchall()
-                    self._insert((who, key, value, ms, batch) for who, key, value, ms, batch in old)
+                    self._insert((person, key, value, ms, batch) for person, key, value, ms, batch in old)
             self._file.execute("SELECT identity, key, scores, ms, batch FROM judged LIMIT 1").fetchone()
             self._file.execute("SELECT key, content FROM note LIMIT 1").fetchone()
         except sqlite3.DatabaseError as error:
@@ -125,16 +125,16 @@ class ScoreFile:
     def note(self, what: object, make: Callable[[], Any]) -> Any:
         """What was noted about `what` (JSON), made and noted when it was not."""
         key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-        found = self._file.execute("SELECT content FROM note WHERE key = ?", (key,)).fetchone()
-        if found:
-            return json.loads(found[0])
+        row = self._file.execute("SELECT content FROM note WHERE key = ?", (key,)).fetchone()
+        if row:
+            return json.loads(row[0])
         made = make()
         with self._file:
             self._file.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (key, json.dumps(made)))
         return made
 
     def _insert(self, rows: Iterable[tuple[str, str, Row | float, float, int]]) -> None:
-        lines = [(who, key, json.dumps(row), ms, batch) for who, key, row, ms, batch in rows]
+        lines = [(person, key, json.dumps(row), ms, batch) for person, key, row, ms, batch in rows]
         self._file.executemany("INSERT OR REPLACE INTO judged VALUES (?, ?, ?, ?, ?)", lines)
 
     def _columns(self, table: str) -> set[str]:
@@ -146,7 +146,7 @@ class CachedScorer:
 
     ``identity`` comes from the function of that name. ``path`` is the file of a ``ScoreFile``; without it only memory
     is used. ``capacity`` bounds the memory, in scores (about 400 bytes each); the oldest go first. ``hits`` and
-    ``misses`` count pictures.
+    ``misses`` count images.
     """
 
     def __init__(self, scorer: Scorer, identity: str, path: Path | None = None, capacity: int = 200_000) -> None:
@@ -164,7 +164,7 @@ class CachedScorer:
         if len(prompts) != len(images_B3HW):
             count = len(images_B3HW)
             raise ValueError(f"{len(prompts)} prompts but {count} pictures; picture i is judged by prompt i")
-        keys = [self._key(prompt, picture) for prompt, picture in zip(prompts, images_B3HW, strict=True)]
+        keys = [self._key(prompt, image) for prompt, image in zip(prompts, images_B3HW, strict=True)]
         rows = [None if key is None else self._find(key) for key in keys]
         new = [i for i, row in enumerate(rows) if row is None]
         self.hits += len(rows) - len(new)
@@ -172,11 +172,11 @@ class CachedScorer:
         fresh = self._scorer([prompts[i] for i in new], images_B3HW[new]) if new else Scores(np.zeros(0), {})
         for i, row in zip(new, scores_as_rows(fresh), strict=True):
             rows[i] = row
-        found = [row for row in rows if row is not None]
-        self._keep({key: found[i] for i in new if (key := keys[i]) and not math.isnan(found[i][VALUE])})
-        names = [name for name in (found[0] if found else {}) if name != VALUE]
-        parts_B = {name: np.array([row[name] for row in found], dtype=np.float64) for name in names}
-        return Scores(np.array([row[VALUE] for row in found], dtype=np.float64), parts_B, fresh.unjudged, fresh.spent)
+        results = [row for row in rows if row is not None]
+        self._keep({key: results[i] for i in new if (key := keys[i]) and not math.isnan(results[i][VALUE])})
+        names = [name for name in (results[0] if results else {}) if name != VALUE]
+        parts_B = {name: np.array([row[name] for row in results], dtype=np.float64) for name in names}
+        return Scores(np.array([row[VALUE] for row in results], dtype=np.float64), parts_B, fresh.unjudged, fresh.spent)
 
     def close(self) -> None:
         """Close the file. Scores are safe on disk after every call, so forgetting this loses nothing."""
@@ -184,11 +184,11 @@ class CachedScorer:
             self._file.close()
             self._file = None
 
-    def _key(self, prompt: Prompt, picture_3HW: np.ndarray) -> str | None:
-        """None for a picture with NaN or infinite pixels: as 8-bit pixels it would pass for another picture."""
-        if not np.isfinite(picture_3HW).all():
+    def _key(self, prompt: Prompt, image_3HW: np.ndarray) -> str | None:
+        """None for an image with NaN or infinite pixels: as 8-bit pixels it would pass for another image."""
+        if not np.isfinite(image_3HW).all():
             return None
-        return score_key(pixel_hash(picture_3HW), prompt)
+        return score_key(pixel_hash(image_3HW), prompt)
 
     def _find(self, key: str) -> Row | None:
         row = self._memory.get(key)

@@ -1,4 +1,4 @@
-"""Which rewards of a mixture still tell the pictures of a group apart.
+"""Which rewards of a mixture still tell the images of a group apart.
 
 A group whose rewards are all equal teaches nothing. In a mixture one part can hide that another has been flat for long,
 so every part is counted by itself. One submitted batch is one group, as every loop of `alignment` sends them.

@@ -2,8 +2,8 @@
 
 ``measured`` wraps one call; a ``Meter`` adds up the scores that it is shown and hands out their sums as metrics:
 
-    (1)  seconds a picture = sum of seconds / sum of pictures        likewise for tokens and requests
-    (2)  mean of a part    = mean over the pictures that were judged
+    (1)  seconds an image = sum of seconds / sum of images        likewise for tokens and requests
+    (2)  mean of a part    = mean over the images that were judged
 
 Shapes: B samples, 3HW pixels.
 """
@@ -53,16 +53,16 @@ class Meter:
     def drain(self) -> dict[str, float]:
         """What was added since the last time, as metrics, and start again from nothing.
 
-        ``part/NAME`` is eq. (2), ``cost/NAME`` is eq. (1), ``cost/seconds`` the mean clock seconds a picture takes one
-        worker, ``unjudged/CAUSE`` a count of pictures. Empty when nothing was judged.
+        ``part/NAME`` is eq. (2), ``cost/NAME`` is eq. (1), ``cost/seconds`` the mean clock seconds an image takes one
+        worker, ``unjudged/CAUSE`` a count of images. Empty when nothing was judged.
         """
         with self._lock:
-            pictures = self._spent.get("pictures", 0.0)
+            images = self._spent.get("pictures", 0.0)
             # fsum is exact, so the mean does not depend on which worker answered first
             metrics = {
                 f"part/{name}": math.fsum(values) / len(values) for name, values in self._parts.items() if values
             }
-            metrics |= {f"cost/{k}": v / pictures for k, v in self._spent.items() if k != "pictures" and pictures}
+            metrics |= {f"cost/{k}": v / images for k, v in self._spent.items() if k != "pictures" and images}
             metrics |= {f"unjudged/{cause}": float(count) for cause, count in self._unjudged.items()}
             self._clear()
         return metrics

@@ -15,31 +15,31 @@ from rewards.scores import Scores, concatenate
 Batch = tuple[list[Prompt], np.ndarray]
 
 
-def batches(prompts: Sequence[Prompt], pictures_3HW: Sequence[np.ndarray], most: int) -> list[tuple[list[int], Batch]]:
-    """(places, (prompts, pictures B3HW)) of at most ``most`` pictures of one size; sizes in the order of appearance."""
+def batches(prompts: Sequence[Prompt], images_3HW: Sequence[np.ndarray], most: int) -> list[tuple[list[int], Batch]]:
+    """(places, (prompts, images B3HW)) of at most ``most`` images of one size; sizes in the order of appearance."""
     groups: dict[tuple[int, ...], list[int]] = {}
-    for place, picture in enumerate(pictures_3HW):
-        groups.setdefault(picture.shape, []).append(place)
-    found = []
-    for places in groups.values():
-        for start in range(0, len(places), most):
-            some = places[start : start + most]
-            found.append((some, ([prompts[i] for i in some], np.stack([pictures_3HW[i] for i in some]))))
-    return found
+    for index, image in enumerate(images_3HW):
+        groups.setdefault(image.shape, []).append(index)
+    results = []
+    for indices in groups.values():
+        for start in range(0, len(indices), most):
+            some = indices[start : start + most]
+            results.append((some, ([prompts[i] for i in some], np.stack([images_3HW[i] for i in some]))))
+    return results
 
 
-def in_order(places: Sequence[Sequence[int]], parts: Sequence[Scores]) -> Scores:
-    """The scores of batches put back into the order of the pictures they came from."""
+def in_order(indices: Sequence[Sequence[int]], parts: Sequence[Scores]) -> Scores:
+    """The scores of batches put back into the order of the images they came from."""
     joined = concatenate(parts)
-    back = np.argsort(np.concatenate([np.asarray(some, dtype=np.int64) for some in places] or [np.zeros(0, np.int64)]))
+    back = np.argsort(np.concatenate([np.asarray(some, dtype=np.int64) for some in indices] or [np.zeros(0, np.int64)]))
     ordered = {name: part[back] for name, part in joined.parts.items()}
     return Scores(joined.value_B[back], ordered, joined.unjudged, joined.spent)
 
 
-def judge_sizes(
-    judge: Callable[[list[Prompt], np.ndarray], Scores], prompts: Sequence[Prompt], pictures_3HW: Sequence[np.ndarray],
+def score_sizes(
+    scorer: Callable[[list[Prompt], np.ndarray], Scores], prompts: Sequence[Prompt], images_3HW: Sequence[np.ndarray],
     most: int = 64,
 ) -> Scores:  # fmt: skip
-    """Scores of pictures of any sizes, in their order; ``judge`` gets those of one size at a time."""
-    found = batches(prompts, pictures_3HW, most)
-    return in_order([places for places, _ in found], [judge(*batch) for _, batch in found])
+    """Scores of images of any sizes, in their order; ``judge`` gets those of one size at a time."""
+    groups = batches(prompts, images_3HW, most)
+    return in_order([indices for indices, _ in groups], [scorer(*batch) for _, batch in groups])

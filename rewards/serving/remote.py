@@ -1,6 +1,6 @@
 """A reward that is loaded elsewhere: the client of ``glyphlab serve-rewards``, which is a scorer like any other.
 
-Pictures travel as PNG, so they are 8-bit, as they are everywhere else. What could not be asked is NaN ("remote"), after
+Images travel as PNG, so they are 8-bit, as they are everywhere else. What could not be asked is NaN ("remote"), after
 a bounded number of tries; a wrong address or token is an error at once, when the reward is loaded.
 
 Shapes: B samples, 3HW pixels.
@@ -36,7 +36,7 @@ _AGAIN = (408, 429, 502, 503, 504)  # statuses that may be different at another 
 class Remote:
     """Asks a reward server; range [-inf, inf], since the server's own is known only when it is asked.
 
-    url: such as http://127.0.0.1:8100. token_file: holds the token, when the server wants one. batch: pictures in a
+    url: such as http://127.0.0.1:8100. token_file: holds the token, when the server wants one. batch: images in a
     request. connections: requests at a time. tries: of each request. seconds: for an answer.
     """
 
@@ -95,35 +95,35 @@ class RemoteScorer:
     def __call__(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Scores:
         """``unjudged``: the server's causes, and "remote" for what it could not be asked."""
         causes = obstacles(prompts, images_B3HW)
-        asked = [i for i, cause in enumerate(causes) if cause is None]
+        requested = [i for i, cause in enumerate(causes) if cause is None]
         size = self._settings.batch
-        chunks = [asked[start : start + size] for start in range(0, len(asked), size)]
+        chunks = [requested[start : start + size] for start in range(0, len(requested), size)]
         with ThreadPoolExecutor(self._settings.connections) as threads:
             work = [([prompts[i] for i in chunk], to_uint8(images_B3HW[chunk])) for chunk in chunks]
-            found = list(threads.map(self._judge, work))
-        return self._placed(causes, asked, concatenate(found))
+            results = list(threads.map(self._score, work))
+        return self._placed(causes, requested, concatenate(results))
 
-    def _placed(self, causes: Sequence[str | None], asked: Sequence[int], found: Scores) -> Scores:
+    def _placed(self, causes: Sequence[str | None], requested: Sequence[int], scores: Scores) -> Scores:
         """The answers at their places, NaN elsewhere."""
-        names = list(found.parts) or self._parts
+        names = list(scores.parts) or self._parts
         rest = tabulate([cause or "" for cause in causes], names)  # NaN everywhere; only the causes below count
         value_B, parts = rest.value_B, rest.parts
-        if asked:
-            value_B[asked] = found.value_B
+        if requested:
+            value_B[requested] = scores.value_B
             for name in names:
-                parts[name][asked] = found.parts[name]
-        unjudged = dict(found.unjudged)
+                parts[name][requested] = scores.parts[name]
+        unjudged = dict(scores.unjudged)
         for cause in causes:
             if cause:
                 unjudged[cause] = unjudged.get(cause, 0) + 1
-        return Scores(value_B, parts, unjudged, found.spent)
+        return Scores(value_B, parts, unjudged, scores.spent)
 
-    def _judge(self, work: tuple[list[Prompt], np.ndarray]) -> Scores:
+    def _score(self, work: tuple[list[Prompt], np.ndarray]) -> Scores:
         """One request, tried a few times; what fails for good is not judged."""
         import httpx
 
-        prompts, pictures = work
-        body = encode_request(prompts, list(pictures))
+        prompts, images = work
+        body = encode_request(prompts, list(images))
         why = ""
         for attempt in range(self._settings.tries):
             if attempt:

@@ -1,12 +1,12 @@
 """A reward behind HTTP, so that one loaded judge serves many runs and machines.
 
-    POST /score     judge pictures (rewards/serving/wire.py has the format)
+    POST /score     judge images (rewards/serving/wire.py has the format)
     GET  /health    which reward, its range and parts, workers alive; needs no token
     GET  /metrics   counters and queue lengths, in Prometheus's text format
 
 Every request is answered: with scores, or with a status and a reason. 400 no JSON, 401 no or wrong token, 408 too slow,
 411/413 too large, 422 not what is expected, 503 too much waiting (with Retry-After), 500 the reward itself failed.
-A worker that dies is replaced and its pictures are judged again.
+A worker that dies is replaced and its images are judged again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _REMEMBERED = 1000  # requests whose times the quantiles are of
 
 @dataclass(frozen=True)
 class Service:
-    """How to serve. ``token``: what clients must show, None for nothing; ``waiting``: pictures that may wait."""
+    """How to serve. ``token``: what clients must show, None for nothing; ``waiting``: images that may wait."""
 
     workers: int = 1
     token: str | None = None
@@ -58,14 +58,14 @@ class Traffic:
 
     def __init__(self, pool: ScorerPool) -> None:
         self.answers: Counter[int] = Counter()  # by status
-        self.pictures = 0
+        self.images = 0
         self.unjudged: Counter[str] = Counter()
-        self.waiting = 0  # pictures accepted and not yet judged
+        self.waiting = 0  # images accepted and not yet judged
         self.seconds: deque[float] = deque(maxlen=_REMEMBERED)
         self._pool = pool
 
     def count(self, scores: Scores) -> None:
-        self.pictures += len(scores.value_B)
+        self.images += len(scores.value_B)
         self.unjudged.update(scores.unjudged)
 
     def collect(self) -> Iterator[Metric]:
@@ -81,14 +81,14 @@ class Traffic:
             seconds.add_metric([str(share)], float(np.quantile(self.seconds or [0.0], share)))
         restarts = self._pool.restarted
         yield from (requests, unjudged, seconds)
-        yield CounterMetricFamily("glyphlab_pictures", "Pictures answered", self.pictures)
+        yield CounterMetricFamily("glyphlab_pictures", "Pictures answered", self.images)
         yield CounterMetricFamily("glyphlab_worker_restarts", "Workers that died and were replaced", restarts)
         yield GaugeMetricFamily("glyphlab_pictures_waiting", "Pictures accepted and not yet judged", self.waiting)
         yield GaugeMetricFamily("glyphlab_chunks_queued", "Chunks that wait for a worker", self._pool.waiting())
 
 
 def application(name: str, reward: Reward, service: Service) -> FastAPI:
-    """The server of a reward. Its workers start and stop with it; one picture is judged first, so that a reward that
+    """The server of a reward. Its workers start and stop with it; one image is judged first, so that a reward that
     cannot work does not start."""
 
     @asynccontextmanager
@@ -151,19 +151,19 @@ async def score(request: Request) -> Response:
     authorise(request)
     state, service = request.app.state, request.app.state.service
     body = await read_body(request, service)
-    prompts, pictures = await asyncio.to_thread(decode_request, body, service.limits)
+    prompts, images = await asyncio.to_thread(decode_request, body, service.limits)
     traffic: Traffic = state.traffic
-    if traffic.waiting + len(pictures) > service.waiting:
+    if traffic.waiting + len(images) > service.waiting:
         raise Refused(503, f"{traffic.waiting} pictures are waiting already; try again later")
-    traffic.waiting += len(pictures)
+    traffic.waiting += len(images)
     try:
-        found = batches(prompts, pictures, service.limits.pictures)
-        futures = [asyncio.wrap_future(state.pool.submit(*batch)) for _, batch in found]
-        scores = in_order([places for places, _ in found], await asyncio.gather(*futures))
+        groups = batches(prompts, images, service.limits.images)
+        futures = [asyncio.wrap_future(state.pool.submit(*batch)) for _, batch in groups]
+        scores = in_order([indices for indices, _ in groups], await asyncio.gather(*futures))
     except RuntimeError as error:
         raise Refused(500, f"the reward could not judge this: {error}") from error
     finally:
-        traffic.waiting -= len(pictures)
+        traffic.waiting -= len(images)
     traffic.count(scores)
     return Response(encode_scores(scores), media_type="application/json")
 
@@ -171,8 +171,8 @@ async def score(request: Request) -> Response:
 def authorise(request: Request) -> None:
     """Refused unless the request shows the token, compared in constant time."""
     token = request.app.state.service.token
-    given = request.headers.get("authorization", "")
-    if token is not None and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+    header = request.headers.get("authorization", "")
+    if token is not None and not hmac.compare_digest(header.encode(), f"Bearer {token}".encode()):
         raise Refused(401, "a token is needed: send the header Authorization: Bearer TOKEN")
 
 

@@ -1,4 +1,4 @@
-"""What travels between a reward server and its clients: JSON with PNG pictures in base64. Nothing is ever unpickled.
+"""What travels between a reward server and its clients: JSON with PNG images in base64. Nothing is ever unpickled.
 
     request   {"pictures": [{"prompt": "a sign \\"CAT\\"", "png": "iVBORw0..."}, ...]}
     answer    {"value": [0.9, null], "parts": {"exact": [0.0, null]}, "unjudged": {"engine": 1}, "spent": {}}
@@ -37,15 +37,15 @@ class Limits:
 
     bytes: int = 64 * 2**20
     """of a request's body"""
-    pictures: int = 64
+    images: int = 64
     """in a request"""
     side: int = 8192
-    """pixels of a picture's longer side"""
+    """pixels of an image's longer side"""
     pixels: int = 64 * 2**20
-    """of all pictures of a request together, as they are when unpacked"""
+    """of all images of a request together, as they are when unpacked"""
 
     def __post_init__(self) -> None:
-        if min(self.bytes, self.pictures, self.side, self.pixels) < 1:
+        if min(self.bytes, self.images, self.side, self.pixels) < 1:
             raise ValueError(f"{self}: every limit must be at least 1")
 
 
@@ -57,17 +57,17 @@ class Refused(ValueError):
         self.status = status
 
 
-def encode_request(prompts: Sequence[Prompt], pictures_3HW: Sequence[np.ndarray]) -> bytes:
-    """A request about uint8 pictures."""
+def encode_request(prompts: Sequence[Prompt], images_3HW: Sequence[np.ndarray]) -> bytes:
+    """A request about uint8 images."""
     rows = [
-        {"prompt": asdict(prompt), "png": base64.b64encode(to_png(picture)).decode("ascii")}
-        for prompt, picture in zip(prompts, pictures_3HW, strict=True)
+        {"prompt": asdict(prompt), "png": base64.b64encode(to_png(image)).decode("ascii")}
+        for prompt, image in zip(prompts, images_3HW, strict=True)
     ]
     return json.dumps({"pictures": rows}).encode("utf-8")
 
 
 def decode_request(body: bytes, limits: Limits) -> tuple[list[Prompt], list[np.ndarray]]:
-    """Prompts and uint8 pictures of a request. Refused says what is wrong with which picture."""
+    """Prompts and uint8 images of a request. Refused says what is wrong with which image."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -75,34 +75,34 @@ def decode_request(body: bytes, limits: Limits) -> tuple[list[Prompt], list[np.n
     rows = document.get("pictures") if isinstance(document, dict) else None
     if not isinstance(rows, list):
         raise Refused(422, 'the body must be {"pictures": [{"prompt": "...", "png": "..."}, ...]}')
-    if len(rows) > limits.pictures:
-        raise Refused(413, f"{len(rows)} pictures in one request; at most {limits.pictures}, send them in several")
-    prompts, pictures, left = [], [], limits.pixels
+    if len(rows) > limits.images:
+        raise Refused(413, f"{len(rows)} pictures in one request; at most {limits.images}, send them in several")
+    prompts, images, left = [], [], limits.pixels
     for i, row in enumerate(rows):
         if not isinstance(row, dict) or set(row) != {"prompt", "png"} or not isinstance(row["png"], str):
             raise Refused(422, f'picture {i} must be {{"prompt": ..., "png": "base64"}} and nothing else')
         prompts.append(_prompt(row["prompt"], i))
-        pictures.append(from_png(row["png"], i, limits, left))
-        left -= pictures[-1].shape[1] * pictures[-1].shape[2]
-    return prompts, pictures
+        images.append(from_png(row["png"], i, limits, left))
+        left -= images[-1].shape[1] * images[-1].shape[2]
+    return prompts, images
 
 
-def _prompt(given: Any, number: int) -> Prompt:
+def _prompt(data: Any, number: int) -> Prompt:
     try:
-        return Prompt.from_text(given) if isinstance(given, str) else prompt_from_json(given)
+        return Prompt.from_text(data) if isinstance(data, str) else prompt_from_json(data)
     except (ValueError, TypeError) as error:
         raise Refused(422, f"the prompt of picture {number}: {error}") from error
 
 
-def to_png(picture_3HW: np.ndarray) -> bytes:
-    """A uint8 picture as PNG, packed quickly rather than tightly."""
+def to_png(image_3HW: np.ndarray) -> bytes:
+    """A uint8 image as PNG, packed quickly rather than tightly."""
     file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture_3HW.transpose(1, 2, 0))).save(file, "PNG", compress_level=1)
+    Image.fromarray(np.ascontiguousarray(image_3HW.transpose(1, 2, 0))).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
 def from_png(text: str, number: int, limits: Limits, pixels: int) -> np.ndarray:
-    """The uint8 picture (3, H, W) of a base64 PNG, as `decode_image` shows it. Its size is checked first."""
+    """The uint8 image (3, H, W) of a base64 PNG, as `decode_image` shows it. Its size is checked first."""
     try:
         content = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
@@ -110,9 +110,9 @@ def from_png(text: str, number: int, limits: Limits, pixels: int) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limits below are the narrower ones
-            with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
-                _check_size(picture.width, picture.height, number, limits, pixels)
-                picture.verify()  # every chunk's checksum
+            with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+                _check_size(image.width, image.height, number, limits, pixels)
+                image.verify()  # every chunk's checksum
             if not content.endswith(_END):
                 raise Refused(422, f"picture {number} is no readable PNG: it is cut off, or something follows it")
         return decode_image(content, f"picture {number}").transpose(2, 0, 1).copy()
@@ -144,7 +144,7 @@ def encode_scores(scores: Scores) -> bytes:
 
 
 def decode_scores(body: bytes, count: int) -> Scores:
-    """The scores of an answer about ``count`` pictures. ValueError when it is something else."""
+    """The scores of an answer about ``count`` images. ValueError when it is something else."""
     try:
         document = json.loads(body)
         value_B = _array(document["value"])

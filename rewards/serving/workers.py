@@ -1,12 +1,12 @@
 """Scoring in other processes, so that it overlaps with training.
 
 A pool has N processes, each with its own loaded scorer and one thread; in the trainer's process there is one light
-thread a worker, which waits for answers. Pictures travel as uint8. Results keep the order they were submitted in.
+thread a worker, which waits for answers. Images travel as uint8. Results keep the order they were submitted in.
 
 A worker that dies (killed, out of memory), or does not answer within ``answer_timeout`` seconds, breaks the pool: every
 waiting future gets a ScoringError that names it, because a score that silently never comes, or comes as 0, would teach
-the policy something false. With ``restarts`` it is replaced instead, that many times in all, and its pictures are
-judged again by whoever is free; pictures that have cost two workers fail with that error.
+the policy something false. With ``restarts`` it is replaced instead, that many times in all, and its images are
+judged again by whoever is free; images that have cost two workers fail with that error.
 
 Shapes: B samples, 3HW pixels.
 """
@@ -73,12 +73,12 @@ class _Job:
         self._results: list[Scores | None] = [None] * chunks
         self._lock = threading.Lock()
 
-    def finish(self, place: int, scores: Scores) -> None:
+    def finish(self, index: int, scores: Scores) -> None:
         with self._lock:
-            self._results[place] = scores
-            found = [result for result in self._results if result is not None]
-            if len(found) == len(self._results) and not self.future.done():
-                self.future.set_result(concatenate(found))
+            self._results[index] = scores
+            results = [result for result in self._results if result is not None]
+            if len(results) == len(self._results) and not self.future.done():
+                self.future.set_result(concatenate(results))
 
     def fail(self, error: Exception) -> None:
         with self._lock:
@@ -98,7 +98,7 @@ class ScorerPool:
 
     Starting waits until all have loaded: ScoringError with a worker's own error when one cannot, or after
     ``start_timeout`` seconds. The script that makes a pool needs the usual ``if __name__ == "__main__":`` guard, since
-    processes are spawned. ``chunk`` is the most pictures a worker takes at once, and ``answer_timeout`` the most
+    processes are spawned. ``chunk`` is the most images a worker takes at once, and ``answer_timeout`` the most
     seconds for them: far beyond any reward here, so that only what hangs meets it. ``meter`` knows what judging cost.
     """
 
@@ -134,7 +134,7 @@ class ScorerPool:
             self._threads.append(thread)
 
     def submit(self, prompts: Sequence[Prompt], images_uint8_B3HW: np.ndarray) -> Future[Scores]:
-        """Judge picture i against prompt i elsewhere; returns at once. The pictures are copied.
+        """Judge image i against prompt i elsewhere; returns at once. The images are copied.
 
         ValueError when they are not uint8 or the lengths differ. RuntimeError when the pool is closed, ScoringError
         when it is broken; the future raises ScoringError when the scorer raised, or its worker died or hung.
@@ -159,9 +159,9 @@ class ScorerPool:
                 raise RuntimeError("the scorer pool is closed; open a new one")
             self._open.add(job)
         job.future.add_done_callback(lambda _: self._forget(job))
-        for place, start in enumerate(starts):
-            pictures = images_uint8_B3HW[start : start + size].copy()
-            self._tasks.put((job, place, list(prompts[start : start + size]), pictures, 0))
+        for index, start in enumerate(starts):
+            images = images_uint8_B3HW[start : start + size].copy()
+            self._tasks.put((job, index, list(prompts[start : start + size]), images, 0))
         return job.future
 
     def __call__(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Scores:
@@ -212,8 +212,8 @@ class ScorerPool:
         for number in range(len(self._processes)):
             kind, detail = self._receive(number, until)
             if kind != "ready":
-                who = self._who(number)
-                raise ScoringError(f"{who} could not load {reward!r}:\n{detail}")
+                person = self._worker_name(number)
+                raise ScoringError(f"{person} could not load {reward!r}:\n{detail}")
             name = detail
         return name
 
@@ -225,7 +225,7 @@ class ScorerPool:
         left = max(until - time.monotonic(), 0.0)
         ready = wait([connection, process.sentinel], left)
         if not ready:
-            raise ScoringError(f"{self._who(number)} {late}")
+            raise ScoringError(f"{self._worker_name(number)} {late}")
         if connection in ready:
             with suppress(EOFError, OSError):
                 message: tuple[str, Any] = connection.recv()
@@ -233,7 +233,9 @@ class ScorerPool:
         process.join(_STOP_SECONDS)  # its end is visible a moment before its exit code is
         code = process.exitcode
         why = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
-        raise ScoringError(f"{self._who(number)} died ({why}); a killed worker is often one that ran out of memory")
+        raise ScoringError(
+            f"{self._worker_name(number)} died ({why}); a killed worker is often one that ran out of memory"
+        )
 
     def _late(self, count: int) -> str:
         return (
@@ -241,13 +243,13 @@ class ScorerPool:
             "slow, raise answer_timeout"
         )
 
-    def _who(self, number: int) -> str:
+    def _worker_name(self, number: int) -> str:
         return f"scorer worker {number + 1} of {len(self._processes)} (process {self._processes[number].pid})"
 
     def _feed(self, number: int) -> None:
         """The thread of one worker: hand over a chunk, wait for its scores, again."""
         while (task := self._tasks.get()) is not None:
-            job, place, prompts, images_uint8, deaths = task
+            job, index, prompts, images_uint8, deaths = task
             if job.future.done():
                 continue
             try:
@@ -259,15 +261,17 @@ class ScorerPool:
                     self._break(number, error)
                     return
                 if deaths:
-                    job.fail(ScoringError(f"the same pictures killed two workers; {self._who(number)} replaces one"))
+                    job.fail(
+                        ScoringError(f"the same pictures killed two workers; {self._worker_name(number)} replaces one")
+                    )
                 else:
-                    self._tasks.put((job, place, prompts, images_uint8, deaths + 1))
+                    self._tasks.put((job, index, prompts, images_uint8, deaths + 1))
                 continue
             if kind == "scores":
                 self.meter.add(result)
-                job.finish(place, result)
+                job.finish(index, result)
             else:
-                job.fail(ScoringError(f"{self._who(number)} could not judge a batch:\n{result}"))
+                job.fail(ScoringError(f"{self._worker_name(number)} could not judge a batch:\n{result}"))
 
     def waiting(self) -> int:
         """Chunks that no worker has begun."""
@@ -307,7 +311,9 @@ class ScorerPool:
             except RuntimeError as reason:
                 error = reason
         with self._lock:
-            self._broken = error if isinstance(error, ScoringError) else ScoringError(f"{self._who(number)}: {error}")
+            self._broken = (
+                error if isinstance(error, ScoringError) else ScoringError(f"{self._worker_name(number)}: {error}")
+            )
         self._fail_all(self._broken)
         self._processes[number].kill()  # it may hang
 

@@ -9,7 +9,7 @@ counted, never 0.
     OneIG            score of edit distance, completion rate and word accuracy   Chang et al. 2025
     ChineseWord      accuracy by level of character           Wu et al. 2025 (Qwen-Image)
 
-Every function takes what was asked for and what was read, one entry a picture; None = the reading failed.
+Every function takes what was asked for and what was read, one entry an image; None = the reading failed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rapidfuzz.distance import Levenshtein
 from preference_data.records import quoted_spans
 
 Read = Sequence[str] | None
-"""The lines on a picture, in reading order."""
+"""The lines on an image, in reading order."""
 
 LEVELS = {1: 3500, 2: 3000, 3: 1605}
 """Characters of each level of the Table of General Standard Chinese Characters (2013)."""
@@ -63,7 +63,7 @@ def _similarity(a: str, b: str) -> float:
 def cvtg_2k_strict(prompts: Sequence[str], readings: Sequence[Read]) -> dict[str, float]:
     """The twin: words as a multiset without punctuation, quotes of any kind, apostrophes allowed; F1 punishes extras.
 
-    ``ned`` is the mean over pictures of 1 - normalised edit distance of the whole text, order included.
+    ``ned`` is the mean over images of 1 - normalised edit distance of the whole text, order included.
     """
     right = wanted = read = failed = 0
     similarities = []
@@ -72,10 +72,10 @@ def cvtg_2k_strict(prompts: Sequence[str], readings: Sequence[Read]) -> dict[str
             failed += 1
             continue
         spans = quoted_spans(prompt) or tuple(match[1] for match in _SINGLE_QUOTED.finditer(prompt))
-        asked, found = words(" ".join(spans)), words(" ".join(reading))
-        right += sum((Counter(asked) & Counter(found)).values())
-        wanted, read = wanted + len(asked), read + len(found)
-        similarities.append(Levenshtein.normalized_similarity(" ".join(asked), " ".join(found)))
+        requested, result = words(" ".join(spans)), words(" ".join(reading))
+        right += sum((Counter(requested) & Counter(result)).values())
+        wanted, read = wanted + len(requested), read + len(result)
+        similarities.append(Levenshtein.normalized_similarity(" ".join(requested), " ".join(result)))
     precision, recall = right / max(read, 1), right / max(wanted, 1)
     f1 = 2 * precision * recall / (precision + recall) if right else 0.0
     unjudged = float(failed)
@@ -95,32 +95,32 @@ def long_text(texts: Sequence[Sequence[str]], readings: Sequence[Read], chinese:
 
     Defects: order, extra text and most repetition cost nothing; a failed reading scores 0.
     """
-    found = wanted = 0
+    result = wanted = 0
     for text, reading in zip(texts, readings, strict=True):
-        asked = Counter(long_text_tokens(" ".join(text), chinese))
+        requested = Counter(long_text_tokens(" ".join(text), chinese))
         read = Counter(long_text_tokens(" ".join(reading or ()), chinese))
-        found, wanted = found + sum((asked & read).values()), wanted + sum(asked.values())
-    return {"recall": found / wanted if wanted else np.nan}
+        result, wanted = result + sum((requested & read).values()), wanted + sum(requested.values())
+    return {"recall": result / wanted if wanted else np.nan}
 
 
 def long_text_tokens(text: str, chinese: bool) -> list[str]:
-    kept = _LONG_TEXT.sub("", text)
-    return list(_NOT_CHINESE.sub("", kept)) if chinese else kept.lower().split()
+    cleaned = _LONG_TEXT.sub("", text)
+    return list(_NOT_CHINESE.sub("", cleaned)) if chinese else cleaned.lower().split()
 
 
 def long_text_strict(texts: Sequence[Sequence[str]], readings: Sequence[Read], chinese: bool) -> dict[str, float]:
     """The twin: F1 of the same tokens, and 1 - normalised edit distance over tokens, which order and extras lower."""
-    found = wanted = read = failed = 0
+    result = wanted = read = failed = 0
     similarities = []
     for text, reading in zip(texts, readings, strict=True):
         if reading is None:
             failed += 1
             continue
-        asked, seen = (long_text_tokens(" ".join(each), chinese) for each in (text, reading))
-        found += sum((Counter(asked) & Counter(seen)).values())
-        wanted, read = wanted + len(asked), read + len(seen)
-        similarities.append(Levenshtein.normalized_similarity(asked, seen))
-    f1 = 2 * found / (wanted + read) if found else 0.0
+        requested, seen = (long_text_tokens(" ".join(each), chinese) for each in (text, reading))
+        result += sum((Counter(requested) & Counter(seen)).values())
+        wanted, read = wanted + len(requested), read + len(seen)
+        similarities.append(Levenshtein.normalized_similarity(requested, seen))
+    f1 = 2 * result / (wanted + read) if result else 0.0
     return {"f1": f1, "ned": _mean(similarities), "unjudged": float(failed)}
 
 
@@ -129,21 +129,21 @@ def one_ig(texts: Sequence[str], readings: Sequence[Read], chinese: bool) -> dic
 
         score = 1 - min(M, ED) (1 - CR) (1 - WAC) / M        M = 100, 50 for Chinese
 
-    ED is the mean Levenshtein distance, CR the share of pictures with distance 0, WAC the share of words found.
+    ED is the mean Levenshtein distance, CR the share of images with distance 0, WAC the share of words found.
 
     Defects: a product, so that a perfect third alone gives 1; ED is in characters and not relative to the text's
     length; extra words cost in ED alone, and nothing beyond M; a failed reading counts as an empty one.
     """
-    distances, found, wanted = [], 0, 0
+    distances, result, wanted = [], 0, 0
     for text, reading in zip(texts, readings, strict=True):
-        asked, read = (_one_ig_text(each, chinese) for each in (text, " ".join(reading or ())))
-        distances.append(Levenshtein.distance(asked, read))
-        asked_tokens, read_tokens = (list(each) if chinese else each.split() for each in (asked, read))
-        found += sum((Counter(asked_tokens) & Counter(read_tokens)).values())
-        wanted += len(asked_tokens)
+        requested, read = (_one_ig_text(each, chinese) for each in (text, " ".join(reading or ())))
+        distances.append(Levenshtein.distance(requested, read))
+        requested_tokens, read_tokens = (list(each) if chinese else each.split() for each in (requested, read))
+        result += sum((Counter(requested_tokens) & Counter(read_tokens)).values())
+        wanted += len(requested_tokens)
     most = 50.0 if chinese else 100.0
     ed, cr = _mean(distances), _mean([float(distance == 0) for distance in distances])
-    wac = found / wanted if wanted else np.nan
+    wac = result / wanted if wanted else np.nan
     score = 1.0 - min(most, ed) * (1.0 - cr) * (1.0 - wac) / most
     return {"score": score, "edit_distance": ed, "completion_rate": cr, "word_accuracy": wac}
 
@@ -154,7 +154,7 @@ def _one_ig_text(text: str, chinese: bool) -> str:
 
 
 def one_ig_strict(texts: Sequence[str], readings: Sequence[Read], chinese: bool) -> dict[str, float]:
-    """The twin: the mean over pictures of 1 - normalised edit distance, which no other term can lift to 1."""
+    """The twin: the mean over images of 1 - normalised edit distance, which no other term can lift to 1."""
     judged = [(text, reading) for text, reading in zip(texts, readings, strict=True) if reading is not None]
     pairs = [(_one_ig_text(text, chinese), _one_ig_text(" ".join(reading), chinese)) for text, reading in judged]
     exact = [float(a == b) for a, b in pairs]
@@ -193,7 +193,7 @@ def _by_level(levels: Sequence[int], right: Sequence[float]) -> dict[str, float]
     if unknown:
         raise ValueError(f"levels {sorted(unknown)}: a character's level is 1, 2 or 3")
     shares = {n: _mean([r for level, r in zip(levels, right, strict=True) if level == n]) for n in LEVELS}
-    overall = sum(LEVELS[n] * shares[n] for n in LEVELS) / sum(LEVELS.values())  # NaN when a level has no picture
+    overall = sum(LEVELS[n] * shares[n] for n in LEVELS) / sum(LEVELS.values())  # NaN when a level has no image
     return {**{f"level_{n}": share for n, share in shares.items()}, "overall": overall}
 
 

@@ -1,16 +1,16 @@
-"""Does the picture show the words its prompt asks for? Known-crop text recognition, no detector.
+"""Does the image show the words its prompt asks for? Known-crop text recognition, no detector.
 
-Each picture is one line of text somewhere on a plain ground. It is cropped to what differs from its border, scaled to
+Each image is one line of text somewhere on a plain ground. It is cropped to what differs from its border, scaled to
 the 48 pixels the engine reads, read, and compared with the spans of the prompt:
 
     (1)  score = 1 - d(target, read) / max(|target|, |read|)        d = Levenshtein distance, both texts normalised
 
 Dividing by the longer of the two makes everything extra cost: repeated words and garbage around the right word do not
-score 1, as they do when any text containing the target counts. Nothing read scores 0; a picture that could not be
+score 1, as they do when any text containing the target counts. Nothing read scores 0; an image that could not be
 judged is NaN. Source: the 1 - NED of the ICDAR 2019 ReCTS challenge (Zhang et al. 2019), of one line.
 
-Cropping first costs 0.3 ms of about 11. It lets the judge read 99 % of clean words instead of 93 % on 32x96 pictures,
-and both engines read a word that fills a sixth of a 64x256 picture (judge: 99 % instead of 51 %).
+Cropping first costs 0.3 ms of about 11. It lets the judge read 99 % of clean words instead of 93 % on 32x96 images,
+and both engines read a word that fills a sixth of a 64x256 image (judge: 99 % instead of 51 %).
 
 Shapes: B samples, 3HW pixels (H rows, W columns).
 """
@@ -26,7 +26,7 @@ from rapidfuzz.distance import Levenshtein
 
 from preference_data.pixels import to_uint8
 from preference_data.records import Prompt
-from rewards.scores import Read, Row, Scores, View, judge_each
+from rewards.scores import Read, Row, Scores, View, score_each
 from rewards.text.reading.alphabet import MOST, SCRIPT, alphabet_of
 from rewards.text.reading.ink import text_crop as text_crop
 from rewards.text.reading.normalised_text import Policy, as_compared, read_right
@@ -51,16 +51,16 @@ def ned_score(target: str, read: str, ignore_case: bool = True) -> float:
     return Levenshtein.normalized_similarity(a, b)
 
 
-def line(picture_HW3: np.ndarray, crop: bool = True) -> np.ndarray | None:
-    """The picture as the engine reads it: uint8 RGB, ``LINE_HEIGHT`` high, shape kept; None when blank."""
-    found = text_crop(picture_HW3) if crop else picture_HW3
-    if found is None:
+def line(image_HW3: np.ndarray, crop: bool = True) -> np.ndarray | None:
+    """The image as the engine reads it: uint8 RGB, ``LINE_HEIGHT`` high, shape kept; None when blank."""
+    result = text_crop(image_HW3) if crop else image_HW3
+    if result is None:
         return None
-    return as_line(found)
+    return as_line(result)
 
 
 class OcrScorer:
-    """A loaded engine that scores pictures against their prompts' spans. ``name`` says which engine and weights."""
+    """A loaded engine that scores images against their prompts' spans. ``name`` says which engine and weights."""
 
     def __init__(self, recogniser: Recogniser, reward: str, ignore_case: bool, crop: bool) -> None:
         self._recogniser = recogniser
@@ -70,16 +70,16 @@ class OcrScorer:
         self.name = f"{reward}:{recogniser.name}"
 
     def read(self, images_B3HW: np.ndarray) -> list[Reading]:
-        """What each picture says, in order. Pictures as in ``__call__``; an engine failure is raised here."""
-        return [self._read(picture) for picture in to_uint8(images_B3HW).transpose(0, 2, 3, 1)]
+        """What each image says, in order. Images as in ``__call__``; an engine failure is raised here."""
+        return [self._read(image) for image in to_uint8(images_B3HW).transpose(0, 2, 3, 1)]
 
     def texts(self, images_B3HW: np.ndarray) -> list[str]:
         """Returns the texts of ``read``."""
         return [reading.text for reading in self.read(images_B3HW)]
 
-    def _read(self, picture_HW3: np.ndarray) -> Reading:
-        found = line(picture_HW3, self._crop)
-        return Reading("", 0.0) if found is None else self._recogniser.read(found)
+    def _read(self, image_HW3: np.ndarray) -> Reading:
+        line_image = line(image_HW3, self._crop)
+        return Reading("", 0.0) if line_image is None else self._recogniser.read(line_image)
 
     def __call__(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Scores:
         """Value in [0, 1]: eq. (1). Parts: ``ned_score`` (the value), ``exact`` (0 or 1), ``confidence`` of the engine,
@@ -91,13 +91,13 @@ class OcrScorer:
         "engine" (it raised; the log says what).
         """
         parts = ("ned_score", "exact", "confidence", "unwritable")
-        return judge_each(self.name, self._judge, prompts, images_B3HW, ("spans",), parts)
+        return score_each(self.name, self._score, prompts, images_B3HW, ("spans",), parts)
 
-    def _judge(self, prompt: Prompt, picture_HW3: np.ndarray) -> Row:
+    def _score(self, prompt: Prompt, image_HW3: np.ndarray) -> Row:
         target, unwritable = self._target(prompt)
         if unwritable >= MOST:
             return SCRIPT
-        reading = self._read(picture_HW3)
+        reading = self._read(image_HW3)
         value = ned_score(target, reading.text, self._ignore_case)
         exact, confidence = float(read_right(target, reading.text, self._ignore_case)), reading.confidence
         parts = {"ned_score": value, "exact": exact, "confidence": confidence, "unwritable": unwritable}
@@ -114,7 +114,7 @@ class OcrScorer:
 
 
 def sees_all(height: int, width: int, crop: bool) -> View:
-    """All of the picture; its text, or without ``crop`` the picture itself, is scaled to the height of a line."""
+    """All of the image; its text, or without ``crop`` the image itself, is scaled to the height of a line."""
     if crop:
         return View(1.0, height, width, f"all of it, to find the text; that is scaled to {LINE_HEIGHT} pixels high")
     return View(1.0, LINE_HEIGHT, max(round(width * LINE_HEIGHT / height), 1), "all of it, as one line")
@@ -122,7 +122,7 @@ def sees_all(height: int, width: int, crop: bool) -> View:
 
 @dataclass(frozen=True)
 class Ocr:
-    """Reads the picture with PP-OCRv6_small and compares with the prompt's spans; range [0, 1], 1 = exactly equal.
+    """Reads the image with PP-OCRv6_small and compares with the prompt's spans; range [0, 1], 1 = exactly equal.
 
     engine: "onnxruntime" runs the weights directly, 11 ms a crop; "paddleocr" runs the same weights through PaddleX,
     25 ms because it pads every line to 320 pixels, and is what the other is tested against. ignore_case: compare in
@@ -154,7 +154,7 @@ class Ocr:
 
 
 @dataclass(frozen=True)
-class OcrJudge:
+class OcrGold:
     """Reads with PP-OCRv4 instead, for evaluation only: never train on it; range [0, 1], as ``Ocr``.
 
     An older generation with another architecture and its own training, so a model that learned to please the engine of

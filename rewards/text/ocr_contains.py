@@ -3,7 +3,7 @@
     (1)  score = 1 - min(d, |t|) / |t|        d = least edit distance of the target t to any part of what was read
 
 Rules that give full marks to any text containing the word are in wide use (rewards/text/ocr_page.py has the best
-known). What stands around the word costs nothing, so filling a picture with letters pays.
+known). What stands around the word costs nothing, so filling an image with letters pays.
 
 Shapes: B samples, 3HW pixels.
 """
@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from preference_data.records import Prompt
-from rewards.scores import Read, Row, Scores, View, judge_each
+from rewards.scores import Read, Row, Scores, View, score_each
 from rewards.text.ocr import OcrScorer, sees_all
 from rewards.text.reading.alphabet import MOST, SCRIPT
 from rewards.text.reading.normalised_text import as_compared, distances
@@ -36,13 +36,13 @@ class OcrContainsScorer(OcrScorer):
 
     def __call__(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Scores:
         """Value in [0, 1]: (1), also as part ``contained``. NaN, and part ``unwritable``, as ``Ocr``."""
-        return judge_each(self.name, self._judge, prompts, images_B3HW, ("spans",), ("contained", "unwritable"))
+        return score_each(self.name, self._score, prompts, images_B3HW, ("spans",), ("contained", "unwritable"))
 
-    def _judge(self, prompt: Prompt, picture_HW3: np.ndarray) -> Row:
+    def _score(self, prompt: Prompt, image_HW3: np.ndarray) -> Row:
         target, unwritable = self._target(prompt)
         if unwritable >= MOST:
             return SCRIPT
-        read = self._read(picture_HW3).text
+        read = self._read(image_HW3).text
         return Read({"contained": contained(target, read), "unwritable": unwritable}, read)
 
 

@@ -1,7 +1,7 @@
 """How surely the words of a prompt can be read: a reward without steps.
 
-An edit distance moves in steps of a letter, so most pictures of one prompt score alike and teach nothing. The
-recogniser's own probabilities also say how near a picture is to the next step. With p_lk its probability of class k in
+An edit distance moves in steps of a letter, so most images of one prompt score alike and teach nothing. The
+recogniser's own probabilities also say how near an image is to the next step. With p_lk its probability of class k in
 column l and Y the target of n characters, the probability that it reads Y is a sum over all alignments:
 
     (1)  P(Y) = sum over paths pi that collapse to Y of prod_l p_l,pi(l)        CTC; Graves et al. 2006, eq. 3, 7, 8
@@ -10,7 +10,7 @@ column l and Y the target of n characters, the probability that it reads Y is a 
 
 Characters that count as equal in (1 - NED) share their probability: case, O and 0, I and 1; and where spaces do not
 count they are blanks (see `rewards/text/ocr.py`).
-Reading a picture twice would double the cost; one pass gives both.
+Reading an image twice would double the cost; one pass gives both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import ClassVar
 import numpy as np
 
 from preference_data.records import Prompt
-from rewards.scores import Scores, View, judge_each
+from rewards.scores import Scores, View, score_each
 from rewards.text.ocr import line, ned_score, sees_all
 from rewards.text.reading.alphabet import MOST, SCRIPT, alphabet_of
 from rewards.text.reading.normalised_text import Policy, as_compared, has_digit
@@ -67,17 +67,17 @@ class OcrLikelihoodScorer:
         """Value in [0, 1]: (3). Parts: the value, ``ned_score``, ``exact`` (0 or 1), ``likelihood``, ``unwritable``.
         NaN as ``Ocr``."""
         parts = ("ocr_likelihood", "ned_score", "exact", "likelihood", "unwritable")
-        return judge_each(self.name, self._judge, prompts, images_B3HW, ("spans",), parts)
+        return score_each(self.name, self._score, prompts, images_B3HW, ("spans",), parts)
 
-    def _judge(self, prompt: Prompt, picture_HW3: np.ndarray) -> Mapping[str, float] | str:
+    def _score(self, prompt: Prompt, image_HW3: np.ndarray) -> Mapping[str, float] | str:
         texts, unwritable = self._alphabet.known_part(prompt.spans)
         if unwritable >= MOST:
             return SCRIPT
-        target, found = " ".join(text for text in texts if text), line(picture_HW3, self._crop)
+        target, line_image = " ".join(text for text in texts if text), line(image_HW3, self._crop)
         row = {"ocr_likelihood": 0.0, "ned_score": 0.0, "exact": 0.0, "likelihood": 0.0, "unwritable": unwritable}
-        if found is None:
+        if line_image is None:
             return row
-        probabilities_LK = self._recogniser.probabilities(found)
+        probabilities_LK = self._recogniser.probabilities(line_image)
         read = decode(probabilities_LK, self._recogniser.characters).text
         ned = ned_score(target, read, self._ignore_case)
         equal = self._equal_classes(has_digit(target), " " in target)

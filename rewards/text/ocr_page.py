@@ -1,4 +1,4 @@
-"""Does the picture show the texts its prompt quotes, and no others? The whole picture is read.
+"""Does the image show the texts its prompt quotes, and no others? The whole image is read.
 
 ``OcrPage`` finds all lines, assigns them to the quoted spans and scores precision, recall, order and repetition
 (rewards/text/reading/matching.py has the equations). ``OcrFlowGrpo`` reads the same way and scores by the rule of
@@ -18,16 +18,16 @@ from rapidfuzz.distance import Levenshtein
 
 from preference_data.pixels import to_uint8
 from preference_data.records import Prompt, visible
-from rewards.scores import Read, Row, Scores, View, judge_each
+from rewards.scores import Read, Row, Scores, View, score_each
 from rewards.text.reading.alphabet import MOST, SCRIPT, alphabet_of
-from rewards.text.reading.matching import PARTS, Line, judge
+from rewards.text.reading.matching import PARTS, Line, score_reading
 from rewards.text.reading.normalised_text import Policy
 from rewards.text.reading.read_page import OnnxPage, PaddlePage, PageReader
 from rewards.text.recognisers import V4, V4_DETECTION, V6, V6_DETECTION, OnnxRecogniser, find_weights
 
 ENGINES = ("onnxruntime", "onnxruntime_v4", "paddleocr", "tesseract")
 Rule = Callable[[Prompt, Sequence[Line]], Mapping[str, float] | str]
-"""The parts of a picture, the value first; or the cause why it has none."""
+"""The parts of an image, the value first; or the cause why it has none."""
 
 
 def page_reader(engine: str, models: Sequence[str], least_confidence: float) -> PageReader:
@@ -61,36 +61,36 @@ class PageScorer:
 
     def __init__(
         self, reader: PageReader, reward: str, rule: Rule, parts: Sequence[str], needs: Sequence[str],
-        asked: Callable[[Prompt], Sequence[str]] = lambda prompt: prompt.spans, policy: Policy | None = None,
+        requested: Callable[[Prompt], Sequence[str]] = lambda prompt: prompt.spans, policy: Policy | None = None,
     ) -> None:  # fmt: skip
         self._reader = reader
         self._rule = rule
         self._parts = parts
         self._needs = needs
-        self._asked = asked
+        self._requested_text = requested
         self._alphabet = alphabet_of(reader, policy)
         self.name = f"{reward}:{reader.name}"
 
     def texts(self, images_B3HW: np.ndarray) -> list[str]:
-        """What each picture says, its lines apart by " / "; an engine failure is raised here."""
-        pictures = to_uint8(images_B3HW).transpose(0, 2, 3, 1)
-        return [_as_text(self._reader.read(picture)) for picture in pictures]
+        """What each image says, its lines apart by " / "; an engine failure is raised here."""
+        images = to_uint8(images_B3HW).transpose(0, 2, 3, 1)
+        return [_as_text(self._reader.read(image)) for image in images]
 
     def __call__(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Scores:
         """``unjudged``: "no_spans", "script" (the engine has no characters for half of the text or more), "shape",
         "not_finite", "engine" (it raised; the log says what)."""
-        return judge_each(self.name, self._judge, prompts, images_B3HW, self._needs, self._parts)
+        return score_each(self.name, self._score, prompts, images_B3HW, self._needs, self._parts)
 
     def can_write(self, prompt: Prompt) -> bool:
         """Whether the engine has every character of the texts that a prompt asks for."""
-        return self._alphabet.known_part(self._asked(prompt))[1] == 0.0
+        return self._alphabet.known_part(self._requested_text(prompt))[1] == 0.0
 
-    def _judge(self, prompt: Prompt, picture_HW3: np.ndarray) -> Row:
-        texts, unwritable = self._alphabet.known_part(self._asked(prompt))
+    def _score(self, prompt: Prompt, image_HW3: np.ndarray) -> Row:
+        texts, unwritable = self._alphabet.known_part(self._requested_text(prompt))
         if unwritable >= MOST:
             return SCRIPT
         spans = tuple(text for text in texts if visible(text).strip())
-        lines = self._reader.read(picture_HW3)
+        lines = self._reader.read(image_HW3)
         row = self._rule(replace(prompt, spans=spans), lines)
         if isinstance(row, str):
             return row
@@ -103,7 +103,7 @@ def _as_text(lines: Sequence[Line]) -> str:
 
 @dataclass(frozen=True)
 class OcrPage:
-    """Reads the whole picture and compares its lines with all quoted spans; range [0, 1], 1 = just those, in order.
+    """Reads the whole image and compares its lines with all quoted spans; range [0, 1], 1 = just those, in order.
 
     engine: "onnxruntime" (PP-OCRv6_small, the fastest), "onnxruntime_v4" (PP-OCRv4), "paddleocr" (the weights of the
     first through PaddleX, or ``models``), "tesseract" (another family, for judging). models: official names of a
@@ -136,8 +136,8 @@ class OcrPage:
         reader = page_reader(self.engine, self.models, self.least_confidence)
         return PageScorer(reader, "ocr_page", self._rule, (*PARTS, "unwritable"), self.needs, policy=self.policy)
 
-    def _rule(self, prompt: Prompt, found: Sequence[Line]) -> Mapping[str, float]:
-        return judge(prompt.spans, found, self.policy)
+    def _rule(self, prompt: Prompt, results: Sequence[Line]) -> Mapping[str, float]:
+        return score_reading(prompt.spans, results, self.policy)
 
 
 @dataclass(frozen=True)
@@ -176,11 +176,11 @@ def _flow_target(prompt: Prompt) -> str:
     return pieces[1].replace(" ", "").lower() if len(pieces) > 2 else ""
 
 
-def _flow_grpo(prompt: Prompt, found: Sequence[Line]) -> Mapping[str, float] | str:
+def _flow_grpo(prompt: Prompt, results: Sequence[Line]) -> Mapping[str, float] | str:
     target = _flow_target(prompt)
     if not target:
         return "no_quotes"
-    return {"score": flow_grpo_score(target, [line.text for line in found])}
+    return {"score": flow_grpo_score(target, [line.text for line in results])}
 
 
 def flow_grpo_score(target: str, texts: Sequence[str]) -> float:

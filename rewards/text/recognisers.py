@@ -109,21 +109,23 @@ def characters(session: Any) -> list[str]:
     """The classes of a recognition model in order: blank, then the dictionary in its metadata, then the space."""
     listed = session.get_modelmeta().custom_metadata_map.get("character", "")
     # a dictionary may hold characters that end a line elsewhere, such as U+2028 or U+0085
-    found = ["", *listed.removesuffix("\n").split("\n"), " "]
+    results = ["", *listed.removesuffix("\n").split("\n"), " "]
     classes = session.get_outputs()[0].shape[-1]
-    if len(found) != classes:
-        raise ValueError(f"the OCR weights have {classes} classes but their metadata lists {len(found)}: damaged file?")
-    return found
+    if len(results) != classes:
+        raise ValueError(
+            f"the OCR weights have {classes} classes but their metadata lists {len(results)}: damaged file?"
+        )
+    return results
 
 
 def decode(probabilities_LK: np.ndarray, classes: list[str]) -> Reading:
     """Greedy CTC: L columns x K class probabilities -> the text. Class 0 is the blank."""
     best_L = probabilities_LK.argmax(axis=1)
-    kept_L = (best_L != 0) & (best_L != np.concatenate(([0], best_L[:-1])))
-    if not kept_L.any():
+    stored_L = (best_L != 0) & (best_L != np.concatenate(([0], best_L[:-1])))
+    if not stored_L.any():
         return Reading("", 0.0)
-    confidence = float(probabilities_LK.max(axis=1)[kept_L].mean(dtype=np.float64))
-    return Reading("".join(classes[k] for k in best_L[kept_L]), confidence)
+    confidence = float(probabilities_LK.max(axis=1)[stored_L].mean(dtype=np.float64))
+    return Reading("".join(classes[k] for k in best_L[stored_L]), confidence)
 
 
 class PaddleRecogniser:
@@ -147,8 +149,10 @@ class PaddleRecogniser:
         self.name = f"paddleocr/{weights.stem}"
 
     def read(self, line_HW3: np.ndarray) -> Reading:
-        found = self._model.predict(np.ascontiguousarray(line_HW3[:, :, ::-1]), batch_size=1)[0]  # PaddleX takes BGR
-        return Reading(found["rec_text"], float(found["rec_score"]) if found["rec_text"] else 0.0)
+        prediction = self._model.predict(np.ascontiguousarray(line_HW3[:, :, ::-1]), batch_size=1)[
+            0
+        ]  # PaddleX takes BGR
+        return Reading(prediction["rec_text"], float(prediction["rec_score"]) if prediction["rec_text"] else 0.0)
 
 
 def paddle_folder(weights: Path, cache: Path | None = None) -> Path:

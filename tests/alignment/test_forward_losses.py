@@ -18,12 +18,12 @@ from torch import Tensor
 from alignment import awm, best_of_n, dpo, nft, online_dpo, rwr
 from alignment.awm import Awm
 from alignment.best_of_n import BestOfN, best_rows
-from alignment.forward_process import Forward, Pictures, Point, noised
+from alignment.forward_process import FinishedImages, Forward, Point, noised
 from alignment.groups import Rollouts, sample_groups
 from alignment.nft import Nft
 from alignment.online_dpo import OnlineDpo
 from alignment.rwr import Rwr, regression_weights
-from alignment.trajectory import Walk
+from alignment.trajectory import Exploration
 from base_model.engine.engine import LocalEngine, OptimConfig
 from base_model.interface import Conditioning
 from base_model.qwen.model import QwenImage
@@ -31,8 +31,8 @@ from base_model.sample import Sampler
 from tests.fixtures.tiny.tiny_model import gradient, same, tiny_model, weights
 from tests.fixtures.toy_alignment import GENTLE, PROMPTS, SPREAD, G, Judged, Line, Watching, listed, moved, redness
 
-ODE = Walk(window=0, within=2, shared_noise=False)
-SETTINGS = {"steps": 1, "prompts": 3, "group": G, "micro": 3 * G, "sampler": Sampler(steps=3), "walk": ODE}
+ODE = Exploration(window=0, within=2, shared_noise=False)
+SETTINGS = {"steps": 1, "prompts": 3, "group": G, "micro": 3 * G, "sampler": Sampler(steps=3), "exploration": ODE}
 ALL = [(Nft, nft), (Awm, awm), (Rwr, rwr), (BestOfN, best_of_n), (OnlineDpo, online_dpo)]
 
 
@@ -281,13 +281,13 @@ def test_following_needs_no_frozen_reference():
 
 
 def test_noise_and_levels_are_functions_of_their_address():
-    few = [Pictures(torch.zeros(G, 12, 16), cond_of(G, 12), torch.zeros(G), torch.ones(G))]
+    few = [FinishedImages(torch.zeros(G, 12, 16), cond_of(G, 12), torch.zeros(G), torch.ones(G))]
     cfg = Forward(**SETTINGS, levels=2, sigma_mean=1.0, sigma_std=0.5)
     drawn = {a: [p.target_BSC for p in noised(few, cfg, *a)] for a in ((0, 0), (1, 0), (0, 1))}
     flat = torch.cat([torch.cat(points) for points in drawn.values()]).flatten(1)
     assert torch.pdist(flat).min() > 0.8 * math.sqrt(2 * 192)
     assert torch.equal(noised(few, cfg, 0, 0)[1].target_BSC, drawn[0, 0][1])
-    many = Pictures(torch.zeros(4000, 1, 1), cond_of(4000), torch.zeros(4000), torch.ones(4000))
+    many = FinishedImages(torch.zeros(4000, 1, 1), cond_of(4000), torch.zeros(4000), torch.ones(4000))
     logits = torch.logit(noised([many], cfg, 0, 0)[0].sigma_B)
     assert float(logits.mean()) == pytest.approx(1.0, abs=0.05) and float(logits.std()) == pytest.approx(0.5, rel=0.05)
 
@@ -363,7 +363,7 @@ def test_training_goes_on_where_it_stopped(kind, algorithm, tmp_path):
 def test_learns_to_paint_red(kind, algorithm, rate, more):
     model = tiny_model(fresh=True)
     cfg = kind(**{
-        "steps": 20, "prompts": 2, "group": 8, "micro": 16, "sampler": Sampler(steps=3), "walk": ODE, "sigma_mean": 1.0,
+        "steps": 20, "prompts": 2, "group": 8, "micro": 16, "sampler": Sampler(steps=3), "exploration": ODE, "sigma_mean": 1.0,  # noqa: E501
         **more,
     })  # fmt: skip
     optim = OptimConfig(steps=cfg.steps, muon_lr=0.0, adamw_lr=rate, warmup=0, decay_from=1.0)

@@ -16,13 +16,15 @@ from alignment import best_of_n, online_dpo
 from alignment.best_of_n import BestOfN
 from alignment.groups import Groups, Rollouts, sample_groups
 from alignment.online_dpo import OnlineDpo
-from alignment.trajectory import Walk
+from alignment.trajectory import Exploration
 from base_model.sample import Sampler
 from tests.fixtures.tiny.tiny_model import tiny_model
 from tests.fixtures.toy_alignment import PROMPTS, SPREAD, G, Judged, Watching, listed
 
 FLAT = [0.5] * G
-TINY = Groups(steps=1, prompts=2, group=G, micro=G, sampler=Sampler(steps=3), walk=Walk(window=1, within=2))
+TINY = Groups(
+    steps=1, prompts=2, group=G, micro=G, sampler=Sampler(steps=3), exploration=Exploration(window=1, within=2)
+)
 
 
 def drawn(cfg: Groups, judge: Judged, step: int = 0, rank: int = 0, others: torch.Tensor | None = None) -> Rollouts:
@@ -33,15 +35,15 @@ def drawn(cfg: Groups, judge: Judged, step: int = 0, rank: int = 0, others: torc
 def test_a_full_update_is_drawn_once():
     judge = listed(*SPREAD)
     found = drawn(replace(TINY, tries=5), judge)
-    assert len(judge.asked) == 2 and found.metrics["tries"] == 1.0 and found.metrics["groups_without_spread"] == 0.0
+    assert len(judge.requests) == 2 and found.metrics["tries"] == 1.0 and found.metrics["groups_without_spread"] == 0.0
 
 
 def test_groups_without_spread_are_replaced_by_new_prompts():
     """The first rollout teaches nothing, the second half: its good group and the third rollout's first are kept."""
     judge = listed(FLAT, FLAT, FLAT, SPREAD[0], SPREAD[1], FLAT)
     found = drawn(replace(TINY, tries=5), judge)
-    assert found.metrics["tries"] == 3.0 and len(judge.asked) == 6
-    asked = [prompts[0] for prompts, _ in judge.asked]
+    assert found.metrics["tries"] == 3.0 and len(judge.requests) == 6
+    asked = [prompts[0] for prompts, _ in judge.requests]
     assert asked == [p for place in range(3) for p in PROMPTS.batch(place, 2)]
     kept = [part.trajectory.cond.text_BLD for part in found.parts]
     model = tiny_model()
@@ -56,9 +58,9 @@ def test_groups_without_spread_are_replaced_by_new_prompts():
 def test_tries_are_bounded():
     judge = listed(FLAT)
     found = drawn(replace(TINY, tries=3), judge)
-    assert len(judge.asked) == 6 and not found.teaches and len(found.parts) == 2
+    assert len(judge.requests) == 6 and not found.teaches and len(found.parts) == 2
     judge = listed(FLAT)
-    assert not drawn(TINY, judge).teaches and len(judge.asked) == 2, "without tries nothing is drawn again"
+    assert not drawn(TINY, judge).teaches and len(judge.requests) == 2, "without tries nothing is drawn again"
 
 
 def test_what_remains_empty_weighs_nothing_and_the_rest_more():
@@ -70,9 +72,9 @@ def test_further_rollouts_have_their_own_noise_and_updates_their_own_prompts():
     judge = Judged(lambda *_: np.array(FLAT))
     for step in (0, 1):
         drawn(replace(TINY, tries=2), judge, step)
-    pictures = [images for _, images in judge.asked]
+    pictures = [images for _, images in judge.requests]
     assert len({images.tobytes() for images in pictures}) == 8
-    assert [p[0] for p, _ in judge.asked] == [p for place in range(4) for p in PROMPTS.batch(place, 2)]
+    assert [p[0] for p, _ in judge.requests] == [p for place in range(4) for p in PROMPTS.batch(place, 2)]
 
 
 def test_every_rank_draws_as_often_as_the_emptiest():
@@ -80,7 +82,7 @@ def test_every_rank_draws_as_often_as_the_emptiest():
     judge = listed(*SPREAD)
     found = drawn(replace(TINY, tries=3), judge, rank=1, others=torch.tensor([FLAT, FLAT]).view(-1, 1))
     assert found.metrics["tries"] == 3.0 and len(found.parts) == 2
-    asked = [prompts[0] for prompts, _ in judge.asked]
+    asked = [prompts[0] for prompts, _ in judge.requests]
     assert asked == [p for place in (3, 4, 5) for p in PROMPTS.batch(place, 2)], "rank 0 read batches 0 to 2"
     # Half of all kept samples teach, all of them here.
     assert all(part.weight_B.tolist() == [2.0] * G for part in found.parts)
@@ -120,7 +122,7 @@ def test_losses_over_groups_do_not_follow_the_number_of_unjudged_pictures(loop, 
     for i in range(unjudged):
         good[2 + i] = math.nan
     kind = BestOfN if loop is best_of_n else OnlineDpo
-    cfg = kind(steps=1, prompts=4, group=G, micro=2 * G, sampler=TINY.sampler, walk=TINY.walk, levels=1)
+    cfg = kind(steps=1, prompts=4, group=G, micro=2 * G, sampler=TINY.sampler, exploration=TINY.exploration, levels=1)
     model = tiny_model()
     engine = Watching(model)
     list(loop.train(model, engine, PROMPTS, listed(good, FLAT, SPREAD[1], good), cfg))
@@ -157,7 +159,7 @@ def test_every_rank_keeps_its_own_fullest():
     model = tiny_model()
     engine = TwoRanks(model, 1, theirs)
     found = sample_groups(model, engine, PROMPTS, engine_judge, replace(TINY, tries=2), 0)
-    asked = [prompts[0].text for prompts, _ in engine_judge.asked]
+    asked = [prompts[0].text for prompts, _ in engine_judge.requests]
     kept = [part.trajectory.cond.text_BLD for part in found.parts]
     for text, prompt in zip(kept, (asked[0], asked[2]), strict=True):
         assert torch.equal(text[0], model.encode_text([prompt]).text_BLD[0, : text.shape[1]])

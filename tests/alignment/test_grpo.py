@@ -16,7 +16,7 @@ from torch import Tensor
 
 from alignment.advantages import advantages
 from alignment.grpo import Grpo, Micro, loss, train
-from alignment.trajectory import Trajectory, Transition, Walk, policy, rollout
+from alignment.trajectory import Exploration, Trajectory, Transition, policy, rollout
 from base_model import flow
 from base_model.engine.engine import LocalEngine, OptimConfig
 from base_model.interface import Conditioning
@@ -41,7 +41,7 @@ def rolled(model: QwenImage, cfg: Grpo, step: int = 0) -> Trajectory:
     """The rollout that `train` makes, its parts put together."""
     texts, few = [p.text for p in PROMPTS.batch(step, cfg.prompts)], cfg.micro // cfg.group
     parts = [
-        rollout(model, texts[i : i + few], cfg.group, cfg.sampler, cfg.walk, cfg.seed, step, 0, i)
+        rollout(model, texts[i : i + few], cfg.group, cfg.sampler, cfg.exploration, cfg.seed, step, 0, i)
         for i in range(0, len(texts), few)
     ]
     transitions = []
@@ -59,7 +59,7 @@ def policies(model: QwenImage, seen: Trajectory, cfg: Grpo) -> list[flow.Gaussia
     found = []
     for t in seen.transitions:
         cond, uncond = (c.take(slice(None, None, t.copies)) for c in (seen.cond, seen.uncond))
-        found.append(policy(model, t, cond, uncond, cfg.sampler, cfg.walk))
+        found.append(policy(model, t, cond, uncond, cfg.sampler, cfg.exploration))
     return found
 
 
@@ -98,7 +98,7 @@ def on_paper(
     cond = Conditioning(torch.zeros(B, 1, 1), torch.ones(B, 1, dtype=torch.bool), ((1, 1),) * B)
     trajectory = Trajectory(cond, cond, (t,), torch.zeros(B, 1, 1))
     micro = Micro(trajectory, t, torch.tensor(advantage), torch.tensor(weight))
-    cfg = replace(TINY, clip=clip, beta=beta, walk=Walk(flow.dance, 1.0))
+    cfg = replace(TINY, clip=clip, beta=beta, exploration=Exploration(flow.dance, 1.0))
     total, metrics = loss(model, micro, cfg)
     (slope,) = torch.autograd.grad(total, model.trainable.value)
     return float(total.detach()), float(slope), {name: float(x) for name, x in metrics.items()}
@@ -145,10 +145,10 @@ def test_kl_by_hand():
 @pytest.mark.parametrize("shared", [True, False])
 def test_ratio_is_exactly_one_at_the_first_update(kernel, noise, shared):
     """As the training loop sees it, through its own parts."""
-    walk = Walk(kernel, noise, shared_noise=shared)
+    walk = Exploration(kernel, noise, shared_noise=shared)
     for micro in (G, 3 * G):
         for guidance in (1.0, 2.0):
-            cfg = replace(TINY, walk=walk, micro=micro, sampler=Sampler(steps=6, guidance=guidance))
+            cfg = replace(TINY, exploration=walk, micro=micro, sampler=Sampler(steps=6, guidance=guidance))
             _, engine, metrics = watched(cfg, listed(*SPREAD))
             assert metrics["ratio_first"] == 1.0 and metrics["ratio_gap_first"] == 0.0
             assert len(engine.micros) == 2 * (3 * G // micro)
@@ -181,8 +181,8 @@ def test_gradient_is_that_of_the_mean_over_taught_samples(micro, beta):
         for a, b in zip(policies(model, seen, cfg), before, strict=True)
     ]
     kl = torch.stack(gaps)[:, taught].mean()
-    levels, first = cfg.sampler.levels(), cfg.walk.start(0, 0)
-    rate = cfg.walk.window / (levels[first] - levels[first + cfg.walk.window])
+    levels, first = cfg.sampler.levels(), cfg.exploration.start(0, 0)
+    rate = cfg.exploration.window / (levels[first] - levels[first + cfg.exploration.window])
     (beta * rate * kl - objective).backward()
     close(got, gradient(model))
     assert metrics["unjudged"] == pytest.approx(1 / 12)
@@ -199,10 +199,10 @@ def test_rewards_reach_the_pictures_they_are_for(step):
     (done,) = train(model, engine, PROMPTS, judge, cfg, start=step)
     assert done.index == step
     chosen = PROMPTS.batch(step, 3)
-    assert [prompts for prompts, _ in judge.asked] == [(p,) * G for p in chosen]
+    assert [prompts for prompts, _ in judge.requests] == [(p,) * G for p in chosen]
     seen = rolled(model, cfg, step)
     assert torch.equal(seen.cond.text_BLD, model.encode_text([p.text for p in chosen for _ in range(G)]).text_BLD)
-    pictures = torch.cat([torch.from_numpy(images) for _, images in judge.asked])
+    pictures = torch.cat([torch.from_numpy(images) for _, images in judge.requests])
     expected = model.decode(seen.x0_BSC) * 255.0
     assert pictures.dtype == torch.uint8 and float((pictures.float() - expected).abs().max()) < 0.51
     advantage, _ = advantages(torch.tensor(SPREAD), False, 5.0)
@@ -228,7 +228,7 @@ def test_ranks_share_the_spread_and_keep_their_own_samples():
     list(train(model, engine, PROMPTS, judge, TINY))
     everyone, _ = advantages(torch.cat([elsewhere, torch.tensor(SPREAD).flatten()]).view(-1, G), False, 5.0)
     assert torch.equal(engine.micros[0].advantage_B, everyone[3:].flatten())
-    assert [prompts[0] for prompts, _ in judge.asked] == PROMPTS.batch(1, 3), "rank 1 of 2 reads the second batch"
+    assert [prompts[0] for prompts, _ in judge.requests] == PROMPTS.batch(1, 3), "rank 1 of 2 reads the second batch"
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
@@ -261,7 +261,7 @@ def test_nothing_to_learn_moves_nothing(rewards):
 
 def test_kl_pulls_back_to_the_reference():
     """0 where training begins; after the policy has moved, positive, and following its gradient lowers it."""
-    cfg = replace(TINY, beta=1e5, walk=Walk(window=2, within=2))
+    cfg = replace(TINY, beta=1e5, exploration=Exploration(window=2, within=2))
     _, _, metrics = watched(cfg, listed(*SPREAD))
     assert metrics["kl"] == 0.0
     model = moved()
@@ -326,7 +326,7 @@ def test_training_goes_on_where_it_stopped(tmp_path):
     assert begun + run(second, engine, 2, 4) == expected
     assert same(weights(second), weights(whole))
     assert len({metrics["reward"] for metrics in expected}) == 4
-    assert [metrics["window"] for metrics in expected] == [cfg.walk.start(0, step) for step in range(4)]
+    assert [metrics["window"] for metrics in expected] == [cfg.exploration.start(0, step) for step in range(4)]
 
 
 def test_learns_to_paint_red():
@@ -356,13 +356,17 @@ def test_settings_that_cannot_work_are_refused():
 
 # --- walks and the unit of beta -----------------------------------------------------------------------------------
 
-WALKS = [Walk(window=2, within=4), Walk(window=5, within=5), Walk(window=2, within=4, stay=2, in_order=True)]
+WALKS = [
+    Exploration(window=2, within=4),
+    Exploration(window=5, within=5),
+    Exploration(window=2, within=4, stay=2, in_order=True),
+]
 
 
 @pytest.mark.parametrize(("kernel", "noise"), KERNELS)
 @pytest.mark.parametrize("walk", WALKS, ids=["moving", "full", "sliding"])
 def test_every_kernel_learns_along_every_walk(kernel, noise, walk):
-    cfg = replace(TINY, walk=replace(walk, kernel=kernel, noise=noise), clip=10.0)
+    cfg = replace(TINY, exploration=replace(walk, kernel=kernel, noise=noise), clip=10.0)
     model = tiny_model()
     seen = rolled(model, cfg)
     before = log_probs(model, seen, cfg)
@@ -376,21 +380,23 @@ def test_every_kernel_learns_along_every_walk(kernel, noise, walk):
 
 @pytest.mark.parametrize("storage", ["bfloat16", "float16"])
 def test_ratio_is_exactly_one_whatever_latents_are_stored_in(storage):
-    _, _, metrics = watched(replace(TINY, walk=Walk(window=5, within=5, storage=storage)), listed(*SPREAD))
+    _, _, metrics = watched(
+        replace(TINY, exploration=Exploration(window=5, within=5, storage=storage)), listed(*SPREAD)
+    )
     assert metrics["ratio_first"] == 1.0 and metrics["ratio_gap_first"] == 0.0
 
 
 def kl_metrics(steps: int, paper: bool = False) -> dict[str, float]:
     """Of a network that answers a constant other than the reference's, from sigma 1 to 0.3."""
     noisy = round(0.7 * steps)
-    walk = Walk(flow.dance, 0.5, window=noisy, within=noisy, shared_noise=False)
+    walk = Exploration(flow.dance, 0.5, window=noisy, within=noisy, shared_noise=False)
     sampler = Sampler(steps=steps, mu=0.0)
     levels = sampler.levels()
     model, B, reports = Line(0.6, 0.4), 2, []
     cond = Conditioning(torch.zeros(B, 1, 1), torch.ones(B, 1, dtype=torch.bool), ((1, 1),) * B)
     zero = torch.zeros(B, 1, 1)
     path = tuple(Transition(zero, zero, levels[i], levels[i + 1], 1, zero[:, 0, 0], zero) for i in range(noisy))
-    cfg = Grpo(steps=1, prompts=1, group=2, micro=2, sampler=sampler, walk=walk, beta=1.0, paper_compat=paper)
+    cfg = Grpo(steps=1, prompts=1, group=2, micro=2, sampler=sampler, exploration=walk, beta=1.0, paper_compat=paper)
     for t in path:
         one = torch.ones(B)
         reports.append(loss(model, Micro(Trajectory(cond, cond, path, zero), t, one, one), cfg)[1])
@@ -415,7 +421,7 @@ def test_paper_compat_leaves_the_step_size_out():
     assert kl_metrics(steps, paper=True)["kl_rate"] == pytest.approx(
         float(((slope * 0.2) ** 2 / (2 * eta**2)).mean()), rel=1e-3
     )
-    with pytest.raises(ValueError, match=r"paper_compat is for walk.kernel flow.flow_sde or flow.dance"):
+    with pytest.raises(ValueError, match=r"paper_compat is for exploration.kernel flow.flow_sde or flow.dance"):
         replace(TINY, paper_compat=True)
 
 
@@ -429,5 +435,5 @@ def test_kl_is_zero_at_the_start_and_has_a_gradient():
 
 
 def test_without_a_stochastic_step_nothing_can_be_reinforced():
-    with pytest.raises(ValueError, match=r"walk.window=0"):
-        replace(TINY, walk=Walk(window=0, shared_noise=False))
+    with pytest.raises(ValueError, match=r"exploration.window=0"):
+        replace(TINY, exploration=Exploration(window=0, shared_noise=False))

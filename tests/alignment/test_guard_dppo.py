@@ -17,7 +17,7 @@ from alignment import dppo, grpo, guard
 from alignment.dppo import Dppo
 from alignment.grpo import Grpo, Micro
 from alignment.guard import Guard
-from alignment.trajectory import Trajectory, Transition, Walk
+from alignment.trajectory import Exploration, Trajectory, Transition
 from base_model import flow
 from base_model.engine.engine import LocalEngine
 from base_model.interface import Conditioning
@@ -48,7 +48,7 @@ def micro(
 
 
 def settings(kind: type[Grpo], kernel=flow.ddim, noise: float = 1.0, clip: float = 1e9) -> Grpo:
-    return kind(**SETTINGS, walk=Walk(kernel, noise), clip=clip)
+    return kind(**SETTINGS, exploration=Exploration(kernel, noise), clip=clip)
 
 
 # --- Guard --------------------------------------------------------------------------------------------------------

@@ -346,12 +346,12 @@ def test_what_was_seen_is_forgotten_where_work_goes_back(tmp_path: Path) -> None
     record = RunRecord.open(tmp_path / "run", {"a": 1})
     with record.running():
         for step in (-1, 1, 3):
-            record.look(step, {"dark": math.nan, "alarms": [{"rule": "ü"}]})
+            record.check(step, {"dark": math.nan, "alarms": [{"rule": "ü"}]})
         (tmp_path / "run" / "monitors").mkdir()
         for name in ("step_000001_dark_00.png", "step_000003_dark_00.png"):
             (tmp_path / "run" / "monitors" / name).touch()
         record.rewind(2)
-        record.look(3, {"dark": 0.5, "alarms": []})
+        record.check(3, {"dark": 0.5, "alarms": []})
     assert [(x["step"], x["dark"]) for x in read_monitors(tmp_path / "run")] == [(-1, None), (1, None), (3, 0.5)]
     assert [p.name for p in (tmp_path / "run" / "monitors").iterdir()] == ["step_000001_dark_00.png"]
     text = (tmp_path / "run" / "monitors.jsonl").read_text()
@@ -402,7 +402,7 @@ def test_other_ranks_follow_the_alarms_of_rank_0(
             with torch.no_grad():
                 for p in model.network.parameters():
                     p.add_(0.01)
-            after.append(watch.look(1, experiment))
+            after.append(watch.check(1, experiment))
         asked.append(len(spy.x))
     assert after[0] == after[1] and (after[0] is None) == (on_alarm == "stop")
     assert asked[0] == asked[1], "a network that is cut among ranks is asked by all of them together"

@@ -229,7 +229,7 @@ def test_kto_by_hand():
 def test_ktos_baseline_by_hand():
     """(K1): what the model gained over the reference, over all micro-batches, never below 0. The target is -0.75."""
     cfg, engine = Kto(steps=1, beta=3.0), Watching(tiny_model())
-    batches = [(m.pictures, m.good_B) for m in (kto_micro([True, False], 0.0), kto_micro([False, True], 0.0))]
+    batches = [(m.images, m.good_B) for m in (kto_micro([True, False], 0.0), kto_micro([False, True], 0.0))]
     for now, before in ((0.4, 0.1), (-0.5, 0.1)):
         away = (now + 0.75) ** 2 - (before + 0.75) ** 2
         for m in kto.prepared(Line(now, before), engine, batches, cfg):
@@ -239,7 +239,7 @@ def test_ktos_baseline_by_hand():
 
 def test_ktos_baseline_is_that_of_all_ranks():
     """The other rank's pictures gained nothing, or lost as much: half of this rank's gain, or none."""
-    batches = [(m.pictures, m.good_B) for m in (kto_micro([True, False], 0.0),)]
+    batches = [(m.images, m.good_B) for m in (kto_micro([True, False], 0.0),)]
     cfg = Kto(steps=1, batch=2, micro=2, beta=2.0)
     (alone,) = kto.prepared(Line(-0.5, 0.1), Watching(tiny_model()), batches, cfg)
     mine, gained = alone.baseline, -alone.baseline / (0.5 * cfg.beta)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from alignment.trajectory import Trajectory, Transition, Walk, policy, rollout
+from alignment.trajectory import Exploration, Trajectory, Transition, policy, rollout
 from base_model import flow
 from base_model.qwen.model import QwenImage
 from base_model.sample import Sampler, sample
@@ -25,19 +25,25 @@ KERNELS = [(flow.ddim, 1.0), (flow.flow_sde, 0.7), (flow.cps, 0.8), (flow.dance,
 
 
 def roll(
-    model: QwenImage, walk: Walk, guidance: float = 1.0, seed: int = 0, step: int = 0, rank: int = 0, part: int = 0
+    model: QwenImage,
+    walk: Exploration,
+    guidance: float = 1.0,
+    seed: int = 0,
+    step: int = 0,
+    rank: int = 0,
+    part: int = 0,
 ) -> Trajectory:
     sampler = Sampler(steps=STEPS, guidance=guidance)
     return rollout(model, TEXTS, G, sampler, walk, seed, step, rank, part)
 
 
-def replay(model: QwenImage, seen: Trajectory, t: Transition, guidance: float, walk: Walk) -> flow.Gaussian:
+def replay(model: QwenImage, seen: Trajectory, t: Transition, guidance: float, walk: Exploration) -> flow.Gaussian:
     """The policy of one step, asked again."""
     cond, uncond = (c.take(slice(None, None, t.copies)) for c in (seen.cond, seen.uncond))
     return policy(model, t, cond, uncond, Sampler(steps=STEPS, guidance=guidance), walk)
 
 
-def implied_noise(model: QwenImage, seen: Trajectory, walk: Walk) -> Tensor:
+def implied_noise(model: QwenImage, seen: Trajectory, walk: Exploration) -> Tensor:
     """[T, B, S, C]: the noise that every stochastic step must have drawn."""
     drawn = []
     with torch.no_grad():
@@ -78,7 +84,7 @@ def recorded(model: QwenImage) -> list[Tensor]:
 @pytest.mark.parametrize("shared", [True, False])
 def test_ratio_is_exactly_one_before_the_first_update(kernel, noise, shared):
     model = tiny_model()
-    walk = Walk(kernel, noise, shared_noise=shared)
+    walk = Exploration(kernel, noise, shared_noise=shared)
     for guidance in (1.0, 2.0):
         for step in range(3):  # every start of the window
             seen = roll(model, walk, guidance, step=step)
@@ -92,7 +98,7 @@ def test_ratio_is_exactly_one_before_the_first_update(kernel, noise, shared):
 @pytest.mark.parametrize(("kernel", "noise"), [*KERNELS, (flow.ddim, 0.5), (flow.dance, 0.6)])
 def test_a_step_draws_from_its_kernel_and_says_how_likely_that_was(kernel, noise):
     """next = mean + std eps;  log p = mean over dimensions of -eps^2 / 2 - log std - log(2 pi) / 2."""
-    model, walk = tiny_model(), Walk(kernel, noise, shared_noise=False)
+    model, walk = tiny_model(), Exploration(kernel, noise, shared_noise=False)
     drawn = recorded(model)
     seen = roll(model, walk)
     for t, eps in zip(seen.transitions, drawn[1:], strict=True):
@@ -109,7 +115,7 @@ def test_a_step_draws_from_its_kernel_and_says_how_likely_that_was(kernel, noise
 
 @pytest.mark.parametrize(("window", "within"), [(2, 4), (1, 5), (3, 4), (1, 2)])
 def test_window_moves_every_update_and_visits_every_place(window, within):
-    walk, choices = Walk(window=window, within=within), within - window + 1
+    walk, choices = Exploration(window=window, within=within), within - window + 1
     for seed in range(5):
         starts = [walk.start(seed, step) for step in range(40 * choices)]
         assert all(a != b for a, b in pairwise(starts))
@@ -119,25 +125,25 @@ def test_window_moves_every_update_and_visits_every_place(window, within):
 
 @pytest.mark.parametrize("step", range(4))
 def test_the_window_is_the_same_on_every_rank_and_in_every_part(step):
-    walk = Walk(window=1, within=3)
+    walk = Exploration(window=1, within=3)
     places = {(rank, part): roll(tiny_model(), walk, step=step, rank=rank, part=part).transitions[0].sigma
               for rank in range(3) for part in (0, 4)}  # fmt: skip
     assert set(places.values()) == {Sampler(steps=STEPS).levels()[walk.start(0, step)]}, places
 
 
 def test_window_follows_from_the_seed():
-    walk = Walk(window=1, within=6)
+    walk = Exploration(window=1, within=6)
     orders = {seed: tuple(walk.start(seed, step) for step in range(12)) for seed in range(20)}
-    assert orders[3] == tuple(Walk(window=1, within=6).start(3, step) for step in range(12))
+    assert orders[3] == tuple(Exploration(window=1, within=6).start(3, step) for step in range(12))
     assert len(set(orders.values())) > 10
-    assert {Walk(window=4, within=4).start(0, step) for step in range(5)} == {0}
+    assert {Exploration(window=4, within=4).start(0, step) for step in range(5)} == {0}
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
 @pytest.mark.parametrize("step", range(3))
 def test_noise_lies_in_the_window_and_nowhere_else(step, guidance):
     """Walk every sample by hand, one at a time: the ODE outside the window, the recorded noise inside."""
-    model, walk = tiny_model(), Walk(shared_noise=False)
+    model, walk = tiny_model(), Exploration(shared_noise=False)
     drawn = recorded(model)
     seen, first = roll(model, walk, guidance, step=step), walk.start(0, step)
     assert [len(eps) for eps in drawn] == [P * G] * 3
@@ -166,7 +172,7 @@ def test_noise_lies_in_the_window_and_nowhere_else(step, guidance):
 
 
 def test_noise_is_new_for_every_step_member_and_prompt():
-    model, walk = tiny_model(), Walk()
+    model, walk = tiny_model(), Exploration()
     eps = implied_noise(model, roll(model, walk), walk).flatten(0, 1).flatten(1)
     assert len(eps) == 2 * P * G
     distance = torch.cdist(eps, eps) / math.sqrt(2 * eps.shape[1])
@@ -177,7 +183,7 @@ def test_noise_is_new_for_every_step_member_and_prompt():
 
 def test_every_address_has_its_own_noise():
     """Updates, ranks, seeds and parts draw different noise; the same address draws the same."""
-    model, walk = tiny_model(), Walk(window=2, within=2)
+    model, walk = tiny_model(), Exploration(window=2, within=2)
     addresses = [(0, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (1, 0, 0, 0), (0, 0, 0, 1)]
     drawn = [roll(model, walk, 1.0, *address) for address in addresses]
     assert torch.equal(roll(model, walk).x0_BSC, drawn[0].x0_BSC)
@@ -198,7 +204,7 @@ def test_sharing_the_prefix_changes_nothing_but_the_work(monkeypatch, guidance, 
     model = tiny_model()
     random = torch.Generator().manual_seed(7)
     start, *eps = (torch.randn(n, 12, 16, generator=random) for n in (P, P * G, P * G))
-    shared, alone = Walk(shared_noise=True), Walk(shared_noise=False)
+    shared, alone = Exploration(shared_noise=True), Exploration(shared_noise=False)
     first = shared.start(0, step)
 
     with Spy(model) as spy:
@@ -224,7 +230,7 @@ def test_sharing_the_prefix_changes_nothing_but_the_work(monkeypatch, guidance, 
 def test_members_share_their_first_noise_or_not():
     model = tiny_model()
     window = {"window": 2, "within": 2}
-    shared, alone = roll(model, Walk(**window)), roll(model, Walk(**window, shared_noise=False))
+    shared, alone = roll(model, Exploration(**window)), roll(model, Exploration(**window, shared_noise=False))
     assert shared.transitions[0].x_BSC.shape[0] == P and alone.transitions[0].x_BSC.shape[0] == P * G
     for start in (shared.transitions[0].x_BSC, alone.transitions[0].x_BSC):
         assert torch.pdist(start.flatten(1)).min() > 10.0  # sqrt(2 x 192) = 20 for independent ones
@@ -235,14 +241,14 @@ def test_members_share_their_first_noise_or_not():
 def test_rows_belong_to_their_prompts():
     """Groups lie side by side: rows 0..G-1 are the first prompt's, in conditioning and latents."""
     model = tiny_model()
-    seen = roll(model, Walk(), guidance=2.0)
+    seen = roll(model, Exploration(), guidance=2.0)
     expected = model.encode_text([text for text in TEXTS for _ in range(G)])
     assert torch.equal(seen.cond.text_BLD, expected.text_BLD) and torch.equal(seen.cond.mask_BL, expected.mask_BL)
     nothing = model.encode_text([""])
     assert len(seen.uncond) == P * G
     assert all(torch.equal(row, nothing.text_BLD[0]) for row in seen.uncond.text_BLD)
     with torch.no_grad():  # the second prompt's members follow from the second row before the window
-        alone = replay(model, seen, seen.transitions[0], 2.0, Walk()).mean_BSC[G:]
+        alone = replay(model, seen, seen.transitions[0], 2.0, Exploration()).mean_BSC[G:]
     assert float((seen.transitions[0].next_BSC[G:] - alone).std()) < float(
         (seen.transitions[0].next_BSC[:G] - alone).std()
     )
@@ -250,10 +256,10 @@ def test_rows_belong_to_their_prompts():
 
 def test_guidance_and_prompt_reach_the_walk():
     model = tiny_model()
-    plain, guided = (roll(model, Walk(), guidance).x0_BSC for guidance in (1.0, 2.0))
+    plain, guided = (roll(model, Exploration(), guidance).x0_BSC for guidance in (1.0, 2.0))
     assert float((plain - guided).abs().max()) > 1e-3
     with Spy(model) as spy:
-        roll(model, Walk(), guidance=2.0)
+        roll(model, Exploration(), guidance=2.0)
     for x, cond in zip(spy.x, spy.cond, strict=True):
         half = len(x) // 2
         assert torch.equal(x[:half], x[half:])
@@ -261,35 +267,37 @@ def test_guidance_and_prompt_reach_the_walk():
 
 
 def test_a_rollout_leaves_no_graph():
-    seen = roll(tiny_model(), Walk())
+    seen = roll(tiny_model(), Exploration())
     tensors = [seen.x0_BSC] + [x for t in seen.transitions for x in (t.x_BSC, t.next_BSC, t.log_prob_B)]
     assert not any(tensor.requires_grad for tensor in tensors)
 
 
 def test_walks_that_cannot_learn_are_refused():
     with pytest.raises(ValueError, match="deterministic walk has no log-probability"):
-        Walk(noise=0.0)
+        Exploration(noise=0.0)
     for window in (-1, 5):
         with pytest.raises(ValueError, match=f"window of {window} steps does not fit the first 4"):
-            Walk(window=window, within=4)
+            Exploration(window=window, within=4)
     with pytest.raises(ValueError, match="every picture of a group the same"):
-        Walk(window=0)
+        Exploration(window=0)
     with pytest.raises(ValueError, match="stay=0 is below 1"):
-        Walk(stay=0)
+        Exploration(stay=0)
     for noise in (math.nan, math.inf, -1.0):
         with pytest.raises(ValueError, match=f"noise is {noise}"):
-            Walk(noise=noise)
+            Exploration(noise=noise)
 
 
 @pytest.mark.parametrize("kernel", [flow.ddim, flow.cps])
 def test_noise_that_a_kernel_cannot_take_is_refused_when_the_walk_is_made(kernel):
     with pytest.raises(ValueError, match=f"noise=1.2 is more than flow.{kernel.__name__} can add, which is 1"):
-        Walk(kernel, noise=1.2)
+        Exploration(kernel, noise=1.2)
     for sigma, below in pairwise(flow.schedule(10, 0.5)):
         if below:
-            assert kernel(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), sigma, below, Walk(kernel, 1.0).noise).std > 0
+            assert (
+                kernel(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), sigma, below, Exploration(kernel, 1.0).noise).std > 0
+            )
     for other in (flow.flow_sde, flow.dance):
-        assert Walk(other, noise=1.2).noise == 1.2
+        assert Exploration(other, noise=1.2).noise == 1.2
 
 
 # --- kinds of walks -----------------------------------------------------------------------------------------------
@@ -299,7 +307,7 @@ def test_noise_that_a_kernel_cannot_take_is_refused_when_the_walk_is_made(kernel
 def test_a_full_trajectory_is_the_window_over_every_step_with_noise(kernel, noise):
     """All steps but the last, one after the other, each from where the last one led; the last is the ODE."""
     model, levels = tiny_model(), flow.schedule(STEPS, 0.5)
-    walk = Walk(kernel, noise, window=STEPS - 1, within=STEPS - 1)
+    walk = Exploration(kernel, noise, window=STEPS - 1, within=STEPS - 1)
     seen = roll(model, walk)
     assert [(t.sigma, t.sigma_next) for t in seen.transitions] == list(pairwise(levels))[:-1]
     for a, b in pairwise(seen.transitions):
@@ -322,7 +330,7 @@ def test_a_full_trajectory_is_the_window_over_every_step_with_noise(kernel, nois
 @pytest.mark.parametrize("storage", ["float32", "bfloat16", "float16"])
 def test_storage_does_not_move_the_ratio(kernel, noise, storage):
     """Latents are rounded before their likelihood is taken: 1 exactly, where rounding afterwards is off."""
-    model, walk = tiny_model(), Walk(kernel, noise, window=3, within=3, storage=storage)
+    model, walk = tiny_model(), Exploration(kernel, noise, window=3, within=3, storage=storage)
     seen = roll(model, walk)
     after = []
     with torch.no_grad():
@@ -338,14 +346,16 @@ def test_storage_does_not_move_the_ratio(kernel, noise, storage):
 
 
 def test_a_window_may_stay_and_may_slide():
-    order = [Walk(window=2, within=5).start(0, step) for step in range(4)]
-    assert [Walk(window=2, within=5, stay=3).start(0, step) for step in range(12)] == [p for p in order for _ in "abc"]
-    sliding = Walk(window=2, within=5, stay=2, in_order=True)
+    order = [Exploration(window=2, within=5).start(0, step) for step in range(4)]
+    assert [Exploration(window=2, within=5, stay=3).start(0, step) for step in range(12)] == [
+        p for p in order for _ in "abc"
+    ]
+    sliding = Exploration(window=2, within=5, stay=2, in_order=True)
     assert [sliding.start(7, step) for step in range(10)] == [0, 0, 1, 1, 2, 2, 3, 3, 0, 0]
 
 
 def test_without_a_window_the_walk_is_the_ode():
-    model, walk = tiny_model(), Walk(window=0, within=3, shared_noise=False)
+    model, walk = tiny_model(), Exploration(window=0, within=3, shared_noise=False)
     drawn = recorded(model)
     seen = roll(model, walk, 2.0, step=1)
     assert not seen.transitions and len(drawn) == 1

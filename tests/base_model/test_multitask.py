@@ -118,17 +118,17 @@ def test_micro_batches_of_a_ragged_batch_give_the_same_update(data):
 def test_a_dropped_text_keeps_its_pictures_and_becomes_what_guidance_asks(data):
     model, batch = tiny_model(), data.batch(0, 8)
     dropped = torch.tensor([True, False] * 4)
-    cond, whole = condition(model, batch, dropped), model.encode_text(batch.texts, batch.pictures())
-    assert cond.picture_grids == whole.picture_grids and cond.grids == batch.grids
-    torch.testing.assert_close(cond.pictures_BRC, whole.pictures_BRC, atol=1e-5, rtol=1e-5)
+    cond, whole = condition(model, batch, dropped), model.encode_text(batch.texts, batch.images())
+    assert cond.image_grids == whole.image_grids and cond.grids == batch.grids
+    torch.testing.assert_close(cond.images_BRC, whole.images_BRC, atol=1e-5, rtol=1e-5)
     for i in range(8):
-        asked = model.unconditional(1, [batch.pictures()[i]]) if dropped[i] else whole.take([i])
+        asked = model.unconditional(1, [batch.images()[i]]) if dropped[i] else whole.take([i])
         L = int(asked.mask_BL.sum())
         assert int(cond.mask_BL[i].sum()) == L
         torch.testing.assert_close(cond.text_BLD[i, :L], asked.text_BLD[0, :L], atol=1e-5, rtol=1e-5)
     plain = condition(model, batch._replace(sources=()), dropped)
     nothing = model.unconditional(1)
-    assert torch.equal(plain.text_BLD[0, :1], nothing.text_BLD[0]) and plain.pictures_BRC is None
+    assert torch.equal(plain.text_BLD[0, :1], nothing.text_BLD[0]) and plain.images_BRC is None
 
 
 def test_noise_is_shifted_by_the_number_of_tokens_and_not_at_the_models_own_size(data):
@@ -179,7 +179,7 @@ def test_circle_of_an_edit():
     before = Scene("ABC", "", "sans", "large", "black", "white", "middle", "centre")
     example = change_ink(before, "", (32, 96), np.random.default_rng(3), False)
     assert example.source
-    source, target = (torch.from_numpy(s.draw().copy()) for s in (example.source, example.target))
+    source, target = (torch.from_numpy(s.render().copy()) for s in (example.source, example.target))
     both = model.encode_pixels(torch.stack([source, target]) / 255.0)
     x0 = (both - both.mean()) / both.std()
     other = "keep the picture as it is"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.benchmarks.card.recipe import Judge, without_numbers
+from experiments.benchmarks.card.recipe import IndexScorer, without_numbers
 from experiments.benchmarks.card.torch_patches import opened
 from experiments.experiment import Experiment
 from experiments.progress import Progress
@@ -50,5 +50,7 @@ def test_nothing_of_a_run_is_left_on_the_host(experiment: Experiment, parent: Pa
     """On a card that is none: mixing raises."""
     start = None if experiment.name == tiny_pretrain().name else parent
     with opened() as card, without_numbers(card):
-        run(experiment, tmp_path / "run", start, Judge(), Progress({experiment.name: 60.0}, io.StringIO()), "meta")  # type: ignore[arg-type]
+        run(
+            experiment, tmp_path / "run", start, IndexScorer(), Progress({experiment.name: 60.0}, io.StringIO()), "meta"
+        )  # type: ignore[arg-type]
     assert (tmp_path / "run" / "model" / "transformer.safetensors").exists()

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from alignment.trajectory import Walk
+from alignment.trajectory import Exploration
 from base_model import sample
 from base_model.interface import Conditioning
 from base_model.qwen.model import QwenImage
@@ -22,7 +22,7 @@ from base_model.sample import AT_ONCE, Sampler, at_once, generate_chunks, prompt
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import MonitorPlan, PairPlan, PromptPlan
-from experiments.preferences.from_scores import draw_group
+from experiments.preferences.from_scores import sample_group
 from experiments.training.watch import Watch
 from tests.fixtures.tiny.tiny_model import tiny_model
 
@@ -64,7 +64,7 @@ def watched(model: QwenImage, guidance: float) -> Made:
     """The images of a monitor, of chosen prompts, and how far the model has gone."""
     plan = MonitorPlan(prompts=PROMPTS, sampler=Sampler(2, guidance))
     watch = SimpleNamespace(_model=model, _plan=plan, _prompts=make_prompts(PROMPTS))
-    latents, images = Watch._draw(watch, model, [6, 0, 3, 5], 1)  # type: ignore[arg-type]
+    latents, images = Watch._sample(watch, model, [6, 0, 3, 5], 1)  # type: ignore[arg-type]
     with torch.no_grad():
         for weight in model.network.parameters():
             weight.mul_(1.01)
@@ -73,9 +73,9 @@ def watched(model: QwenImage, guidance: float) -> Made:
 
 def paired(shared: bool) -> Callable[[QwenImage, float], Made]:
     def drawn(model: QwenImage, guidance: float) -> Made:
-        walk = Walk(window=1, within=2, shared_noise=shared)
-        plan = PairPlan(PROMPTS, group=GROUP, sampler=Sampler(3, guidance), walk=walk, seed=5)
-        latents, images = draw_group(model, make_prompts(PROMPTS), plan, 32)
+        walk = Exploration(window=1, within=2, shared_noise=shared)
+        plan = PairPlan(PROMPTS, group=GROUP, sampler=Sampler(3, guidance), exploration=walk, seed=5)
+        latents, images = sample_group(model, make_prompts(PROMPTS), plan, 32)
         return [latents.numpy(), images]
 
     return drawn

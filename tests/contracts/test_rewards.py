@@ -49,7 +49,7 @@ class Row:
     """
 
     prompts: list[Prompt]
-    pictures: Callable[[], np.ndarray]
+    images: Callable[[], np.ndarray]
     unjudgeable: Prompt | None
     breaks: Callable[[pytest.MonkeyPatch, Any], None]
     make: Callable[[Path], Reward] | None = None
@@ -237,7 +237,7 @@ def test_it_says_which_part_of_a_picture_it_sees(
 
 def test_scores_have_their_shape_range_and_order(loaded: tuple[str, Reward, Scorer, Row]) -> None:
     _, reward, scorer, row = loaded
-    pictures = row.pictures()
+    pictures = row.images()
     scores = scorer(row.prompts, pictures)
     count = len(row.prompts)
     assert scores.value_B.shape == (count,) and scores.value_B.dtype == np.float64
@@ -251,7 +251,7 @@ def test_scores_have_their_shape_range_and_order(loaded: tuple[str, Reward, Scor
 
 def test_a_score_does_not_depend_on_the_batch_nor_on_the_call(loaded: tuple[str, Reward, Scorer, Row]) -> None:
     _, _, scorer, row = loaded
-    pictures = row.pictures()
+    pictures = row.images()
     before = pictures.copy()
     whole = scorer(row.prompts, pictures)
     again = scorer(row.prompts, pictures)
@@ -265,14 +265,14 @@ def test_a_score_does_not_depend_on_the_batch_nor_on_the_call(loaded: tuple[str,
 
 def test_a_score_survives_the_trip_through_8_bits(loaded: tuple[str, Reward, Scorer, Row]) -> None:
     _, _, scorer, row = loaded
-    pictures = row.pictures()
+    pictures = row.images()
     travelled = to_float(to_uint8(pictures))
     assert scorer(row.prompts, travelled).value_B.tobytes() == scorer(row.prompts, pictures).value_B.tobytes()
 
 
 def test_what_cannot_be_judged_is_nan_and_counted(loaded: tuple[str, Reward, Scorer, Row]) -> None:
     _, _, scorer, row = loaded
-    pictures = row.pictures()[:3]
+    pictures = row.images()[:3]
     judged = scorer(row.prompts[:3], pictures)
     pictures[1, 0, 0, 0] = np.nan
     prompts = [row.prompts[0], row.prompts[1], row.unjudgeable or row.prompts[2]]
@@ -290,17 +290,17 @@ def test_a_failure_of_what_it_asks_is_nan_and_never_a_score(
     loaded: tuple[str, Reward, Scorer, Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, _, scorer, row = loaded
-    before = scorer(row.prompts, row.pictures())
+    before = scorer(row.prompts, row.images())
     with monkeypatch.context() as patch:
         row.breaks(patch, scorer)
-        scores = scorer(row.prompts, row.pictures())
+        scores = scorer(row.prompts, row.images())
     assert np.isnan(scores.value_B).all() and sum(scores.unjudged.values()) == len(row.prompts)
     assert scores.parts.keys() == before.parts.keys() and all(np.isnan(part).all() for part in scores.parts.values())
-    after = scorer(row.prompts, row.pictures())
+    after = scorer(row.prompts, row.images())
     assert after.value_B.tobytes() == before.value_B.tobytes()  # a failure leaves nothing behind
 
 
-READERS = [name for name, row in ROWS.items() if row.pictures is words_from_right_to_wrong and name != "learned"]
+READERS = [name for name, row in ROWS.items() if row.images is words_from_right_to_wrong and name != "learned"]
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -309,17 +309,17 @@ def test_a_reward_that_reads_does_not_judge_a_script_it_cannot_write(name: str, 
     row = ROWS[name]
     scorer = (row.make(tmp_path) if row.make else REWARDS[name]()).load("cpu")
     foreign = [Prompt.from_text(f'a sign "{text}"') for text in ("\u0416\u0418\u0417\u041d\u042c", "\ud55c\uad6d")]
-    scores = scorer([*foreign, row.prompts[0]], row.pictures()[[0, 1, 0]])
+    scores = scorer([*foreign, row.prompts[0]], row.images()[[0, 1, 0]])
     assert np.isnan(scores.value_B).tolist() == [True, True, False]
     assert sum(scores.unjudged.values()) == 2 and all(cause.endswith("script") for cause in scores.unjudged)
 
 
 def test_empty_and_unequal_batches(loaded: tuple[str, Reward, Scorer, Row]) -> None:
     _, _, scorer, row = loaded
-    empty = scorer([], row.pictures()[:0])
+    empty = scorer([], row.images()[:0])
     assert empty.value_B.shape == (0,) and not empty.unjudged
     with pytest.raises(ValueError, match="2 prompts but 5 pictures"):
-        scorer(row.prompts[:2], row.pictures())
+        scorer(row.prompts[:2], row.images())
 
 
 def test_scores_refuse_other_shapes_and_types() -> None:

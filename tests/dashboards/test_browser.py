@@ -91,7 +91,7 @@ def test_no_payload_before_the_answer_names_anything(tmp_path: Path) -> None:
         context = found.new_context()
         context.on("page", listen)
         chromium.sign_in(context, address, "ann", PASSWORD)
-    shas = store.read(lambda db: list(db.execute(select(schema.picture.c.sha256)).scalars()))
+    shas = store.read(lambda db: list(db.execute(select(schema.image.c.sha256)).scalars()))
     frames = [content for url, content in heard if url.startswith("ws")]
     pictures = [url for url, _ in heard if "/picture/" in url]
     assert frames and any(b"GLYPH" in f or b"a door" in f for f in frames) and len(pictures) >= 2, "something was heard"

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
 from dashboards.annotate import annotation_page, served_store, signed_tokens
-from dashboards.annotate.session import HOLD, MIN_LOOK, Shift
+from dashboards.annotate.session import HOLD, MIN_SECONDS, Shift
 from dashboards.annotate.viewer import ocr_evidence, paint_times
 from dashboards.annotate.viewer.text_diff import difference, of_spans, spelled
 from preference_data.campaign import answering, assignment, assignment_view, campaigns
@@ -58,7 +58,7 @@ def test_six_outcomes_stay_apart_and_each_has_its_key(store: Store) -> None:
     for outcome in said:
         found = button(at, f"say_{outcome}_")
         assert found.proto.shortcut, f"{outcome} cannot be said by keyboard"
-        time.sleep(MIN_LOOK)
+        time.sleep(MIN_SECONDS)
         found.click().run()
         assert not at.exception
     assert stored(store) == said
@@ -75,7 +75,7 @@ def test_strength_axes_tags_go_with_the_answer_and_come_back_after_a_reload(stor
     button(at, "tag_typo").click().run()
     again = open_pages(store, "ann")  # another session, as after a reload: same pair, same draft
     assert texts(again)[1] == before[1] and "✓ Typo" in [b.label for b in again.button]
-    time.sleep(MIN_LOOK)
+    time.sleep(MIN_SECONDS)
     button(again, "say_left_").click().run()
     said = store.read(lambda db: db.execute(select(schema.answer)).one())
     assert (said.outcome, said.strength, said.axes, said.tags) == ("left", 4, {"text": "left"}, ["typo"])
@@ -96,7 +96,7 @@ def test_undo_revises_and_a_press_for_the_pair_before_answers_nothing(store: Sto
     assert stored(store) == ["left"]
     sitting.undo()
     assert sitting.current is not None and sitting.current.token == first.token
-    assert sitting.current.pictures == first.pictures, "an undone pair comes back on the same sides"
+    assert sitting.current.images == first.images, "an undone pair comes back on the same sides"
     sitting.cancel()
     assert stored(store) == ["left"], "an undo that is abandoned changes nothing"
     sitting.undo()
@@ -104,7 +104,7 @@ def test_undo_revises_and_a_press_for_the_pair_before_answers_nothing(store: Sto
     sitting.answer(first.token, "both_bad")
     assert stored(store) == ["left", "both_bad"]
     past = answering.history(store, number(store, "ann"), campaign)
-    assert [p.given.outcome for p in past] == ["both_bad"] and past[0].revision == 1
+    assert [p.answer.outcome for p in past] == ["both_bad"] and past[0].revision == 1
 
 
 def test_a_look_is_counted_from_the_paint_and_not_from_the_sending(store: Store) -> None:
@@ -209,7 +209,7 @@ def test_nothing_identifying_is_sent_before_the_answer(store: Store) -> None:
     fill(store, [f"a wall, {i}" for i in range(3)])
     at = open_pages(store, "ann")
     sent = b"".join(delta.SerializeToString() for delta in _deltas(at))
-    shas = store.read(lambda db: list(db.execute(select(schema.picture.c.sha256)).scalars()))
+    shas = store.read(lambda db: list(db.execute(select(schema.image.c.sha256)).scalars()))
     for word in [*SECRETS, *shas, "WORD"]:
         assert word.encode() not in sent, f"{word} was sent before the answer"
     at.session_state["plain"] = True
@@ -217,10 +217,10 @@ def test_nothing_identifying_is_sent_before_the_answer(store: Store) -> None:
     urls = [image.proto.imgs[0].url for image in at.get("image")]
     assert len(urls) == 2 and all("/picture/" in url for url in urls)
     handle = urls[0].rpartition("/")[2]
-    content = assignment_view.picture_file(store, number(store, "ann"), handle).read_bytes()
+    content = assignment_view.image_path(store, number(store, "ann"), handle).read_bytes()
     assert not any(word.encode() in content for word in SECRETS) and b"tEXt" not in content
     with pytest.raises(Forbidden):
-        assignment_view.picture_file(store, number(store, "bob"), handle)
+        assignment_view.image_path(store, number(store, "bob"), handle)
 
 
 def _deltas(at: AppTest) -> list:
@@ -236,7 +236,7 @@ def test_what_was_read_is_shown_after_the_answer_and_not_before(store: Store) ->
         assert any("WOR[−L−]D" in t for t in texts(at)) == answered
         if answered:
             return
-        time.sleep(MIN_LOOK)
+        time.sleep(MIN_SECONDS)
         button(at, "say_tie_").click().run()
     assert any("WOR[−L−]D" in t for t in texts(at))
 
@@ -250,7 +250,7 @@ def test_by_default_nothing_that_was_read_is_shown_and_the_export_says_so(store:
     campaign = fill(store, ['the word "WORLD" on a wall', "a door"])
     at = open_pages(store, "ann")
     for _ in range(2):
-        time.sleep(MIN_LOOK)
+        time.sleep(MIN_SECONDS)
         button(at, "say_tie_").click().run()
         assert not any("WOR" in t and "[−" in t for t in texts(at))
     button(at, "undo").click().run()
@@ -278,7 +278,7 @@ def test_a_campaign_that_is_closed_meanwhile_says_so(store: Store) -> None:
     campaign = fill(store, ["a wall", "a door"])
     at = open_pages(store, "ann")
     campaigns.set_state(store, store.operator, campaign, "closed")
-    time.sleep(MIN_LOOK)
+    time.sleep(MIN_SECONDS)
     button(at, "say_tie_").click().run()
     assert not at.exception and stored(store) == []
 
@@ -336,7 +336,7 @@ def test_who_has_finished_is_told_of_other_work(store: Store) -> None:
     first = fill(store, ["a wall"])
     second = fill(store, ["a door"], name="doors")
     sitting = open_pages(store, "ann")
-    time.sleep(MIN_LOOK)
+    time.sleep(MIN_SECONDS)
     button(sitting, "say_tie_").click().run()
     assert any("doors" in i.value for i in sitting.info), [i.value for i in sitting.info]
     button(sitting, f"go_to_{second}").click().run()
@@ -347,12 +347,12 @@ def test_best_and_worst_of_several(store: Store) -> None:
     settings = CampaignSettings("best_worst", 1, 1, gold_share=0.0, attention_share=0.0, repeat_share=0.0)
     fill(store, ["a wall", "a door"], settings, per_item=4)
     at = open_pages(store, "ann")
-    time.sleep(MIN_LOOK)
+    time.sleep(MIN_SECONDS)
     button(at, "say_ranked_").click().run()
     assert "Choose a best" in at.info[0].value and stored(store) == []
     button(at, "best_2_").click().run()
     button(at, "worst_0_").click().run()
-    time.sleep(MIN_LOOK)
+    time.sleep(MIN_SECONDS)
     button(at, "say_ranked_").click().run()
     said = store.read(lambda db: db.execute(select(schema.answer)).one())
     assert (said.outcome, said.best, said.worst) == ("ranked", 2, 0)

@@ -17,7 +17,7 @@ from dashboards.annotate.lead import create_page, export_page, wins_page
 from dashboards.annotate.viewer import paint_times
 from preference_data.campaign import adjudication, answering, assignment, campaigns
 from preference_data.campaign.campaign_settings import CampaignSettings
-from preference_data.campaign.outcomes import Given
+from preference_data.campaign.outcomes import Answer
 from preference_data.campaign.quality import campaign_progress
 from preference_data.campaign.quality.campaign_progress import Wins
 from preference_data.store import accounts, schema
@@ -56,7 +56,9 @@ def disagree(store: Store, campaign: int) -> None:
                 select(schema.assignment).where(schema.assignment.c.token == v.token)).one())  # fmt: skip
             first = row.item_id % 2 == turn
             outcome = "left" if (row.slots[0] == 0) == first else "right"
-            answering.answer(store, actor, view.token, Given(outcome, rationale=f"{name} thinks so"), f"{view.token}:0")
+            answering.answer(
+                store, actor, view.token, Answer(outcome, rationale=f"{name} thinks so"), f"{view.token}:0"
+            )
 
 
 def press(at: AppTest, start: str) -> None:
@@ -187,14 +189,14 @@ def test_a_campaign_from_folders(store: Store, tmp_path: Path, kind: str) -> Non
         folder = tmp_path / "runs" / maker
         folder.mkdir(parents=True)
         ref = picture(store, 100 + i, maker)
-        (folder / "a.png").write_bytes(store.pictures.path(ref.sha256).read_bytes())
+        (folder / "a.png").write_bytes(store.images.path(ref.sha256).read_bytes())
         (folder / "a.txt").write_text("a wall")
     settings = PLAIN if kind == "pair" else CampaignSettings("best_worst", 1, 1, gold_share=0, attention_share=0)
     given = {"place": "one\ntwo\nthree", "uploads": [], "prompts": (b"a wall\na door\n", "p.txt"), "limit": 0}
     made = create_page.make(number(store, "lea"), "c", "from_folders", given, settings)
     assert made == (3 if kind == "pair" else 1)
     views = assignment.claim(store, number(store, "ann"), "c").views
-    assert len(views[0].pictures) == (2 if kind == "pair" else 3) and views[0].prompt == "a wall"
+    assert len(views[0].images) == (2 if kind == "pair" else 3) and views[0].prompt == "a wall"
     if kind == "best_worst":
         with pytest.raises(ValueError, match="compare two pictures"):
             create_page.make(number(store, "lea"), "e", "from_folders", {**given, "gold": "gold.jsonl"}, settings)
@@ -209,7 +211,7 @@ def test_a_form_can_add_what_is_known(store: Store, tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         for n in range(3):
             ref = picture(store, 200 + 10 * i + n, maker)
-            (folder / f"{n}.png").write_bytes(store.pictures.path(ref.sha256).read_bytes())
+            (folder / f"{n}.png").write_bytes(store.images.path(ref.sha256).read_bytes())
             (folder / f"{n}.txt").write_text(f"a wall {n}")
     line = {"prompt": "a wall 0", "left": "one/0.png", "right": "two/0.png", "expected": "left"}
     (tmp_path / "runs" / "gold.jsonl").write_text(json.dumps(line))

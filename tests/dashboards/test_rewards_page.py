@@ -19,7 +19,7 @@ from preference_data.comparisons import load
 from preference_data.store import accounts
 from preference_data.store.store import Store
 from rewards.comparison.compare import Measured, compare
-from rewards.comparison.score_table import build, pictures_of
+from rewards.comparison.score_table import build, images_of
 from tests.fixtures.desk_of_pictures import staffed
 from tests.fixtures.simulated_taste import simulate, write
 
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world = simulate(80, seed=2)
     pairs = write(world, place)
     comparisons = load(pairs)
-    u = np.array([world.utility[p.image.sha256] for p in pictures_of(comparisons)])
+    u = np.array([world.utility[p.image.sha256] for p in images_of(comparisons)])
     report = compare(comparisons, build(comparisons, {"truth": u, "opposite": -u}), Measured(), resamples=200)
     report["about"] = {"pictures": str(place), "made": "today"}
     write_json(place / "comparison.json", report)
@@ -133,7 +133,7 @@ def test_chosen_pairs_become_a_blind_campaign_once(folder: Path, tmp_path: Path)
     store = Store.open(tmp_path / "store")
     made = campaigns.get(store, store.operator, "reward disagreements")
     assert made.state == "open" and made.settings.policy["reward_disagreement"] > 0
-    assert all(store.pictures.path(i.sha256).exists() for r in rows for i in (r.left, r.right))
+    assert all(store.images.path(i.sha256).exists() for r in rows for i in (r.left, r.right))
 
 
 def test_a_changed_or_missing_picture_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from dashboards.annotate.server import ROUTES, BasePath, under
 from dashboards.annotate.viewer import paint_times, viewer
 from preference_data.campaign import answering, assignment, campaigns
 from preference_data.campaign.campaign_settings import CampaignSettings
-from preference_data.campaign.outcomes import Given
+from preference_data.campaign.outcomes import Answer
 from preference_data.store import accounts, schema
 from preference_data.store.roles import Account
 from preference_data.store.store import Store
@@ -51,7 +51,7 @@ def browser(store: Store, name: str = "") -> TestClient:
 def test_a_picture_is_its_annotators_alone_and_says_nothing(store: Store) -> None:
     campaign = fill(store, ["a wall"])
     view = assignment.claim(store, person(store, "ann").id, campaign).views[0]
-    address = f"/picture/{view.pictures[0].handle}"
+    address = f"/picture/{view.images[0].handle}"
     answer = browser(store, "ann").get(address)
     assert answer.status_code == 200 and answer.content.startswith(b"\x89PNG")
     assert {"last-modified", "etag", "content-disposition"}.isdisjoint(answer.headers), "a date is an order hint"
@@ -77,7 +77,7 @@ def test_the_time_of_an_assignment_begins_when_it_is_painted(store: Store) -> No
         assert browser(store, "ann").post("/painted", content=other).status_code == 404, other
     assert paint_times.find(ann.id, shown) == 1002.5, "the newest paint is when it can be judged from"
     store.clock = lambda: 1004.0
-    done = answering.answer(store, ann.id, view.token, Given("tie"), "key-12345678", None)
+    done = answering.answer(store, ann.id, view.token, Answer("tie"), "key-12345678", None)
     took = store.read(lambda db: db.execute(select(schema.answer.c.duration_ms, schema.assignment.c.duration_ms)
                                             .join(schema.assignment)).one())  # fmt: skip
     assert tuple(took) == (4000, 4000), "and the time of an answer begins with the first"
@@ -96,7 +96,7 @@ def test_a_pair_that_comes_back_after_its_lease_has_a_time_of_its_own(store: Sto
     assert again.token == view.token
     assignment.shown(store, ann, view.token, now + 50_001)
     store.clock = lambda: now + 50_003
-    answering.answer(store, ann, view.token, Given("tie"), "key-12345678")
+    answering.answer(store, ann, view.token, Answer("tie"), "key-12345678")
     assert store.read(lambda db: db.execute(select(schema.answer.c.duration_ms)).scalar_one()) == 2000
 
 
@@ -112,7 +112,7 @@ def test_a_cookie_cannot_be_made_read_or_outlived(store: Store) -> None:
     header = said.post("/session", content=ticket).headers["set-cookie"].lower()
     assert "httponly" in header and "samesite=strict" in header
     campaign = fill(store, ["a wall"])
-    handle = assignment.claim(store, who.id, campaign).views[0].pictures[0].handle
+    handle = assignment.claim(store, who.id, campaign).views[0].images[0].handle
     assert client.get(f"/picture/{handle}").status_code == 200
     accounts.change(store, store.operator, "ann", password="another good password")
     assert client.get(f"/picture/{handle}").status_code == 404, "a changed password ends the cookie's session"
@@ -186,8 +186,8 @@ def test_pages_below_a_base_path_answer_with_and_without_it(store: Store) -> Non
     ticket = signed_tokens.sign(served_store.here().key, "enter", who.id, who.session, time.time() + 60)
     assert "path=/annotate;" in client.post("/annotate/session", content=ticket).headers["set-cookie"].lower()
     view = assignment.claim(store, who.id, fill(store, ["a wall"])).views[0]
-    assert client.get(viewer.address(view.pictures[0])).status_code == 200
-    assert viewer.address(view.pictures[0]).startswith("/annotate/picture/")
+    assert client.get(viewer.address(view.images[0])).status_code == 200
+    assert viewer.address(view.images[0]).startswith("/annotate/picture/")
     for bad in ("a b", "/../x", "http://x/y", "a//b", "/é"):
         with pytest.raises(ValueError, match="base path"):
             served_store.base_path(bad)

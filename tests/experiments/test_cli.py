@@ -153,7 +153,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Stand:
 
 
 def test_options_reach_the_implementation(stand_in: Stand, capsys: pytest.CaptureFixture[str]) -> None:
-    draw = stand_in("experiments.evaluation.sample_run", "draw_to_file", Calls(Path("out.png")))
+    draw = stand_in("experiments.evaluation.sample_run", "sample_to_file", Calls(Path("out.png")))
     line = [
         "sample",
         "runs/a",
@@ -215,7 +215,7 @@ def test_unknown_experiment_lists_those_there_are(capsys: pytest.CaptureFixture[
 def test_mistakes_are_one_line(
     error: Exception, status: int, stand_in: Stand, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stand_in("experiments.evaluation.sample_run", "draw_to_file", Calls(error=error))
+    stand_in("experiments.evaluation.sample_run", "sample_to_file", Calls(error=error))
     assert cli.main(["sample", "runs/a", "p"]) == status
     captured = capsys.readouterr()
     assert captured.err == f"glyphlab: {error}\n" and captured.out == ""
@@ -224,7 +224,7 @@ def test_mistakes_are_one_line(
 
 
 def test_defects_are_not_taken_for_mistakes(stand_in: Stand) -> None:
-    stand_in("experiments.evaluation.sample_run", "draw_to_file", Calls(error=RuntimeError("a defect")))
+    stand_in("experiments.evaluation.sample_run", "sample_to_file", Calls(error=RuntimeError("a defect")))
     with pytest.raises(RuntimeError, match="defect"):
         cli.main(["sample", "runs/a", "p"])
 

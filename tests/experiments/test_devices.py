@@ -17,12 +17,12 @@ from base_model import devices
 from base_model.files.weights import load_model, load_vae, save_model
 from base_model.sample import Sampler
 from experiments.benchmarks.card.card import Card
-from experiments.benchmarks.card.recipe import Judge
+from experiments.benchmarks.card.recipe import IndexScorer
 from experiments.benchmarks.card.torch_patches import opened
 from experiments.configs import nano, nano_vae
 from experiments.evaluation import doctor
 from experiments.evaluation.evaluate import evaluate
-from experiments.evaluation.sample_run import draw_to_file
+from experiments.evaluation.sample_run import sample_to_file
 from experiments.experiment import EvaluationPlan, PromptPlan
 from experiments.progress import Progress
 from experiments.training.runner import open_record, run
@@ -35,8 +35,10 @@ from rewards.scores import Scores
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a GRPO run with a finished model."""
     folder = tmp_path_factory.mktemp("devices") / "run"
-    walk, sampler = nano.grpo.algorithm.walk, replace(nano.grpo.algorithm.sampler, steps=4)
-    short = replace(nano.grpo.algorithm, group=2, micro=4, sampler=sampler, walk=replace(walk, within=walk.window + 1))
+    walk, sampler = nano.grpo.algorithm.exploration, replace(nano.grpo.algorithm.sampler, steps=4)
+    short = replace(
+        nano.grpo.algorithm, group=2, micro=4, sampler=sampler, exploration=replace(walk, within=walk.window + 1)
+    )
     short = replace(nano.grpo, algorithm=short, prompts=PromptPlan(count=4, seed=1))
     open_record(short, folder, None)
     save_model(open_model(nano.pretrain, None, device="cpu"), folder / "model")
@@ -79,11 +81,11 @@ def test_the_doctor_looks_where_the_gpu_is(finished: Path, card: Card, monkeypat
 
 
 def test_samples_are_made_where_the_gpu_is(finished: Path, tmp_path: Path, card: Card) -> None:
-    assert draw_to_file(finished, "the word RUN in red", 0, tmp_path / "a.png", 2.0, 2, 1).exists()
+    assert sample_to_file(finished, "the word RUN in red", 0, tmp_path / "a.png", 2.0, 2, 1).exists()
     assert card.peaks["start"] > 10_000_000
 
 
-class Reader(Judge):
+class Reader(IndexScorer):
     """Scores of nothing, with the parts that an evaluation keeps."""
 
     def submit(self, prompts: Sequence[Prompt], images_uint8_B3HW: np.ndarray) -> Future[Scores]:
@@ -94,7 +96,7 @@ class Reader(Judge):
 
 
 def test_evaluations_run_where_the_gpu_is(finished: Path, tmp_path: Path, card: Card) -> None:
-    plan = EvaluationPlan(PromptPlan(2, 5, heldout=True), (("guided", Sampler(2, 2.0)),), 3, 2, 2, wall=1)
+    plan = EvaluationPlan(PromptPlan(2, 5, heldout=True), (("guided", Sampler(2, 2.0)),), 3, 2, 2, grid_images=1)
     pool: Any = Reader()
     model = load_model(finished / "model", devices.best_device())
     evaluate(model, plan, tmp_path, pool, pool, Progress({}, io.StringIO()))

@@ -89,10 +89,10 @@ def test_a_prompt_unlike_the_captions_is_told(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(sample_run, "model_folder", lambda run, stage: run)
     monkeypatch.setattr(sample_run, "load_model", lambda folder, device: object())
-    monkeypatch.setattr(sample_run, "draw", lambda model, prompt, *rest: prompt)
-    monkeypatch.setattr(sample_run, "write_pictures", lambda pictures, out: pictures)
+    monkeypatch.setattr(sample_run, "sample_prompt", lambda model, prompt, *rest: prompt)
+    monkeypatch.setattr(sample_run, "write_images", lambda pictures, out: pictures)
     for prompt, unlike in (("an elephant on a bike", True), ("the word GLYPH", False)):
-        drawn = sample_run.draw_to_file(tmp_path, prompt, 0, tmp_path / "x.png", 1.0, 2, 1)
+        drawn = sample_run.sample_to_file(tmp_path, prompt, 0, tmp_path / "x.png", 1.0, 2, 1)
         told = capsys.readouterr().err
         assert f"drawn as: {drawn}" in told and ("unlike the captions" in told) is unlike
 

@@ -19,13 +19,13 @@ from experiments import cli
 from experiments.preferences.from_people import _copy
 from experiments.reward_models.compare_rewards import read_scores
 from experiments.reward_models.score_folder import read_captions, score
-from experiments.reward_models.train_reward import picture_file
-from preference_data.campaign.sources import from_disagreements, look
+from experiments.reward_models.train_reward import path_of_image
+from preference_data.campaign.sources import from_disagreements, images_of_folder
 from preference_data.prompts import PromptSet
 from preference_data.records import ImageRef, Prompt, Provenance
-from preference_data.store.image_store import PictureFolder
+from preference_data.store.image_store import ImageFolder
 from rewards import REWARDS
-from rewards.comparison.score_table import Picture
+from rewards.comparison.score_table import PromptImage
 from rewards.text.ocr import Ocr
 from tests.experiments.test_cli import MadeUp, MadeUpScorer
 
@@ -39,7 +39,7 @@ def scored(folder: Path) -> list[tuple[str, str]]:
 
 
 def asked(folder: Path) -> list[tuple[str, str]]:
-    return [(found.path.name, found.prompt) for found in look(folder, "x")]
+    return [(found.path.name, found.prompt) for found in images_of_folder(folder, "x")]
 
 
 both = pytest.mark.parametrize("read", [scored, asked])
@@ -192,7 +192,7 @@ def test_one_bad_file_of_a_folder_is_named(
 def test_a_list_of_pairs_is_read_as_strictly(tmp_path: Path) -> None:
     for i, name in enumerate(("a", NFD)):
         image(tmp_path / f"{name}.png", 50 * i)
-    pictures, path = PictureFolder(tmp_path / "s"), tmp_path / "d.jsonl"
+    pictures, path = ImageFolder(tmp_path / "s"), tmp_path / "d.jsonl"
     good = {"prompt": "a\u2028cat", "left": "a.png", "right": f"{NFC}.png", "disagreement": 1}
     path.write_text(json.dumps(good, ensure_ascii=False), encoding="utf-8-sig")
     (item,) = from_disagreements(path, pictures)
@@ -206,17 +206,17 @@ def test_a_list_of_pairs_is_read_as_strictly(tmp_path: Path) -> None:
 def test_images_of_pairs_are_found_however_their_names_are_spelt(tmp_path: Path) -> None:
     image(tmp_path / f"{NFD}.png")
     ref = ImageRef("0" * 64, f"{NFC}.png", 16, 8, Provenance("m", "", 0, 0, 0.0, "", 0))
-    assert picture_file(tmp_path, ref) == tmp_path / f"{NFD}.png"
+    assert path_of_image(tmp_path, ref) == tmp_path / f"{NFD}.png"
     _copy(ImageRef("0" * 64, str(tmp_path / f"{NFC}.png"), 16, 8, ref.provenance), tmp_path / "run")
     assert (tmp_path / "run" / "pictures" / f"{'0' * 64}.png").exists()
     with pytest.raises(FileNotFoundError, match="neither"):
-        picture_file(tmp_path / "run", ImageRef("1" * 64, "none.png", 16, 8, ref.provenance))
+        path_of_image(tmp_path / "run", ImageRef("1" * 64, "none.png", 16, 8, ref.provenance))
 
 
 def test_scores_made_elsewhere_are_finite_and_said_once(tmp_path: Path) -> None:
     made = Provenance("m", "", 0, 0, 0.0, "", 0)
     hashes = [c * 64 for c in "abc"]
-    pictures = [Picture(Prompt.from_text("a cat"), ImageRef(sha, "a.png", 8, 8, made)) for sha in hashes]
+    pictures = [PromptImage(Prompt.from_text("a cat"), ImageRef(sha, "a.png", 8, 8, made)) for sha in hashes]
     path = tmp_path / "s.csv"
 
     def read(*lines: str, encoding: str = "utf-8") -> list[float]:

@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 
 from preference_data.image_files import decode_image, read_image
 from preference_data.pixels import pixel_hash
-from preference_data.store.image_store import PictureFolder
+from preference_data.store.image_store import ImageFolder
 from tests.fixtures.tiny.tiny_profiles import DISPLAY_P3, SRGB, cmyk_profile, grey_profile, rgb_profile
 from tests.preference_data.test_image_files import RANDOM, chunk, png, saved
 
@@ -64,13 +64,13 @@ def test_a_profile_that_is_none_of_these_pixels_is_ignored_and_said(
     with caplog.at_level(logging.WARNING):
         np.testing.assert_array_equal(read_image(path), RANDOM)
     assert f"{path}: its colour profile is ignored" in caplog.text
-    assert PictureFolder(tmp_path / "s").add(path.read_bytes())[0] == pixel_hash(RANDOM.transpose(2, 0, 1))
+    assert ImageFolder(tmp_path / "s").add(path.read_bytes())[0] == pixel_hash(RANDOM.transpose(2, 0, 1))
 
 
 def test_a_damaged_profile_chunk_of_a_png_changes_nothing(tmp_path: Path) -> None:
     rows = b"".join(b"\0" + row.tobytes() for row in RANDOM)
     content = png(struct.pack(">IIBBBBB", 40, 20, 8, 2, 0, 0, 0), rows, chunk(b"iCCP", b"name\0\0nonsense"))
-    folder = PictureFolder(tmp_path)
+    folder = ImageFolder(tmp_path)
     sha = folder.add(content)[0]
     assert sha == pixel_hash(RANDOM.transpose(2, 0, 1)) == pixel_hash(read_image(folder.path(sha)).transpose(2, 0, 1))
 
@@ -129,7 +129,7 @@ def test_palettes_and_orientations_go_with_a_profile() -> None:
 
 def test_the_store_keeps_the_colours_that_are_shown(tmp_path: Path) -> None:
     """The profile is left out with all metadata, so pixels of another than sRGB cannot be taken over as they are."""
-    folder = PictureFolder(tmp_path)
+    folder = ImageFolder(tmp_path)
     exact = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for profile in (P3, exact):
         content = saved(Image.fromarray(RANDOM), "PNG", icc_profile=profile)

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
 
-from experiments.evaluation.sample_released import read_picture
+from experiments.evaluation.sample_released import read_condition_image
 from experiments.record.whole_files import read_png
 from preference_data import image_files
 from preference_data.image_files import MAX_BYTES, decode_image, image_size, read_image
 from preference_data.pixels import pixel_hash
-from preference_data.store.image_store import PictureFolder
+from preference_data.store.image_store import ImageFolder
 
 CASES = Path(__file__).parents[1] / "fixtures" / "cases" / "score"
 RANDOM = np.random.default_rng(0).integers(0, 256, (20, 40, 3), dtype=np.uint8)
@@ -55,9 +55,9 @@ def test_an_orientation_is_undone_by_every_reader(value: int, kind: str, tmp_pat
     assert expected.shape == ((40, 20, 3) if value >= 5 else (20, 40, 3))
     np.testing.assert_array_equal(read_image(path), expected)
     np.testing.assert_array_equal(read_png(path), expected.transpose(2, 0, 1))
-    np.testing.assert_array_equal((read_picture(path) * 255).round().numpy(), expected.transpose(2, 0, 1))
+    np.testing.assert_array_equal((read_condition_image(path) * 255).round().numpy(), expected.transpose(2, 0, 1))
     assert image_size(path) == expected.shape[:2]
-    stored = PictureFolder(tmp_path / "store").add(path.read_bytes())
+    stored = ImageFolder(tmp_path / "store").add(path.read_bytes())
     assert stored == (pixel_hash(expected.transpose(2, 0, 1)), expected.shape[1], expected.shape[0])
 
 
@@ -154,7 +154,13 @@ def test_an_animation_is_refused_by_every_reader(kind: str, tmp_path: Path) -> N
     frames = [Image.fromarray(np.roll(RANDOM, i, 0)) for i in range(3)]
     path = tmp_path / "moving.png"
     path.write_bytes(saved(frames[0], kind, save_all=True, append_images=frames[1:]))
-    for read in (read_image, read_png, read_picture, image_size, lambda p: PictureFolder(tmp_path).add(p.read_bytes())):
+    for read in (
+        read_image,
+        read_png,
+        read_condition_image,
+        image_size,
+        lambda p: ImageFolder(tmp_path).add(p.read_bytes()),
+    ):
         with pytest.raises(ValueError, match="is animated; only still"):
             read(path)
 
@@ -166,14 +172,14 @@ def test_a_phones_jpeg_of_several_images_is_its_first(tmp_path: Path) -> None:
     with Image.open(path) as image:
         assert image.format == "MPO" and image.n_frames == 2
     assert abs(read_image(path).astype(int) - 60).max() <= 2 and image_size(path) == (16, 24)
-    assert PictureFolder(tmp_path / "s").add(path.read_bytes())[1:] == (24, 16)
+    assert ImageFolder(tmp_path / "s").add(path.read_bytes())[1:] == (24, 16)
 
 
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for side in (9000, 13000, 20000, 100000):  # below, at and above where Pillow warns and refuses
         path = tmp_path / f"{side}.png"
         path.write_bytes(png(struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0), b""))
-        for read in (read_image, image_size, read_png, read_picture):
+        for read in (read_image, image_size, read_png, read_condition_image):
             with pytest.raises(ValueError, match=rf"{side}\.png is .*at most 67108864 pixels"):
                 read(path)
     with path.open("r+b") as file:

@@ -19,7 +19,7 @@ from rewards.scores import Scores, View, obstacles, tabulate
 from rewards.serving.cache import identity
 from rewards.serving.metering import Meter, measured
 from rewards.serving.workers import ScorerPool
-from rewards.text.ocr import Ocr, OcrJudge
+from rewards.text.ocr import Ocr, OcrGold
 from rewards.weighted import Part, Weighted
 
 PROMPTS = [Prompt.from_text(text) for text in ('"A"', '"B"', "a cat", '"D"')]
@@ -109,7 +109,7 @@ def test_a_picture_that_one_part_cannot_judge_is_not_judged() -> None:
     ("parts", "message"),
     [
         ((), "needs at least one"),
-        ((Part("a", Ocr()), Part("a", OcrJudge())), "every name once"),
+        ((Part("a", Ocr()), Part("a", OcrGold())), "every name once"),
     ],
 )
 def test_a_mixture_that_makes_no_sense_is_refused(parts: tuple[Part, ...], message: str) -> None:
@@ -122,10 +122,10 @@ def test_a_mixture_that_makes_no_sense_is_refused(parts: tuple[Part, ...], messa
 
 
 def test_mixtures_of_different_rewards_share_no_remembered_scores() -> None:
-    def mixture(reward: Ocr | OcrJudge) -> Weighted:
+    def mixture(reward: Ocr | OcrGold) -> Weighted:
         return Weighted((Part("a", reward),))
 
-    ocr, judge = mixture(Ocr()), mixture(OcrJudge())
+    ocr, judge = mixture(Ocr()), mixture(OcrGold())
     assert identity("weighted", ocr) != identity("weighted", judge)
     assert identity("weighted", ocr) == identity("weighted", mixture(Ocr()))
 

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from preference_data.pixels import to_uint8
-from rewards.image_measures import boxed_area, disagreement, diversity, duplicate_text, extra_text, looks, repetition
+from rewards.image_measures import (
+    boxed_area,
+    disagreement,
+    diversity,
+    duplicate_text,
+    extra_text,
+    measure_images,
+    repetition,
+)
 from rewards.text.ocr_contains import contained
 from rewards.text.reading.detector import Detector
 from rewards.text.recognisers import V6_DETECTION, find_weights
@@ -19,7 +27,7 @@ def plain(red: int, green: int, blue: int) -> np.ndarray:
 
 
 def test_plain_pictures_by_hand() -> None:
-    found = looks(np.stack([plain(0, 0, 0), plain(255, 255, 255), plain(255, 0, 0), plain(0, 0, 255)]))
+    found = measure_images(np.stack([plain(0, 0, 0), plain(255, 255, 255), plain(255, 0, 0), plain(0, 0, 255)]))
     # luma of red is 0.21, of blue 0.07: both dark; white is not
     np.testing.assert_array_equal(found["dark"], [1, 0, 1, 1])
     np.testing.assert_array_equal(found["saturation"], [0, 0, 1, 1])
@@ -30,28 +38,28 @@ def test_plain_pictures_by_hand() -> None:
 def test_half_and_half_by_hand() -> None:
     half = plain(255, 255, 255)
     half[:, :, :4] = 0
-    found = looks(half[None])
+    found = measure_images(half[None])
     assert found["dark"][0] == 0.5 and found["colour_entropy"][0] == 1.0
     assert found["edges"][0] == 8 / 64  # one column of pixels differs from its right neighbour
     quarters = half.copy()
     quarters[0, :4] = 255 - quarters[0, :4]
-    assert looks(quarters[None])["colour_entropy"][0] == 2.0
+    assert measure_images(quarters[None])["colour_entropy"][0] == 2.0
 
 
 def test_a_faint_step_is_no_edge() -> None:
     faint = plain(100, 100, 100)
     faint[:, 4:] += 25  # 0.098 of luma
-    assert looks(faint[None])["edges"][0] == 0
+    assert measure_images(faint[None])["edges"][0] == 0
     faint[:, 4:] += 1
-    assert looks(faint[None])["edges"][0] == 8 / 64
+    assert measure_images(faint[None])["edges"][0] == 8 / 64
 
 
 def test_text_covers_its_box() -> None:
     blank, word = plain(255, 255, 255), plain(255, 255, 255).repeat(4, 1).repeat(8, 2)
     word[:, 8:20, 10:40] = 0
-    found = looks(word[None])["text_area"][0]
+    found = measure_images(word[None])["text_area"][0]
     assert found == (12 + 6) * (30 + 6) / (32 * 64)  # with the margin of a crop
-    assert looks(blank[None])["text_area"][0] == 0
+    assert measure_images(blank[None])["text_area"][0] == 0
 
 
 def test_the_detector_finds_the_share_of_a_word() -> None:
@@ -63,7 +71,7 @@ def test_the_detector_finds_the_share_of_a_word() -> None:
 
 def test_only_8_bit_pictures() -> None:
     with pytest.raises(ValueError, match=r"float64 \(1, 3, 8, 8\)"):
-        looks(np.zeros((1, 3, 8, 8)))
+        measure_images(np.zeros((1, 3, 8, 8)))
 
 
 def test_diversity_by_hand() -> None:

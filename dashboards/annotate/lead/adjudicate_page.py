@@ -15,7 +15,7 @@ from preference_data.campaign import adjudication, assignment_view
 from preference_data.campaign.adjudication import Case
 from preference_data.campaign.answering import Conflict
 from preference_data.campaign.assignment_view import View
-from preference_data.campaign.outcomes import Given
+from preference_data.campaign.outcomes import Answer
 from preference_data.store.roles import ADJUDICATE, Forbidden
 
 REASON_KEYS = ("1", "2", "3", "4", "5", "6", "7", "8")
@@ -81,9 +81,9 @@ def _case(actor: int, campaign: int) -> None:
 def _revealed(actor: int, case: Case, language: str) -> None:
     st.caption(lead(language, "opinions"))
     st.dataframe([
-        {lead(language, "annotator"): o.pseudonym, say(language, "answer"): decision_text(o.given, language),
-         say(language, "reasons"): ", ".join(annotation_page.reason(tag, language) for tag in o.given.tags),
-         say(language, "note_said"): o.given.rationale}
+        {lead(language, "annotator"): o.pseudonym, say(language, "answer"): decision_text(o.answer, language),
+         say(language, "reasons"): ", ".join(annotation_page.reason(tag, language) for tag in o.answer.tags),
+         say(language, "note_said"): o.answer.rationale}
         for o in case.opinions
     ], hide_index=True, width="stretch")  # fmt: skip
     try:
@@ -93,13 +93,13 @@ def _revealed(actor: int, case: Case, language: str) -> None:
     ocr_evidence.show(case.view, readings, language)
 
 
-def decision_text(given: Given, language: str) -> str:
+def decision_text(values: Answer, language: str) -> str:
     """Says an answer in words."""
-    words = say(language, given.outcome)
-    if given.best is not None and given.worst is not None:
-        best = say(language, "best_n").format(n=given.best + 1)
-        words += f" ({best}, {say(language, 'worst_n').format(n=given.worst + 1)})"
-    return words if given.strength is None else f"{words} · {given.strength}"
+    words = say(language, values.outcome)
+    if values.best is not None and values.worst is not None:
+        best = say(language, "best_n").format(n=values.best + 1)
+        words += f" ({best}, {say(language, 'worst_n').format(n=values.worst + 1)})"
+    return words if values.strength is None else f"{words} · {values.strength}"
 
 
 def _buttons(actor: int, view: View, language: str, reason: str | None) -> None:
@@ -111,7 +111,7 @@ def _buttons(actor: int, view: View, language: str, reason: str | None) -> None:
         annotation_page.OUTCOMES if view.kind == "pair" else (("ranked", "Enter", None), ("none_acceptable", "B", None))
     )
     with st.container(horizontal=True, key=f"outcomes_{stage}_{view.token}"):
-        for outcome, key, icon in (*outcomes, *annotation_page.ASIDE):
+        for outcome, key, icon in (*outcomes, *annotation_page.SKIP_BUTTONS):
             st.button(say(language, outcome), key=f"{stage}_{outcome}_{view.token}", shortcut=key, icon=icon,
                       width="stretch", on_click=_answer, args=(actor, view, outcome, reason))  # fmt: skip
 
@@ -119,7 +119,7 @@ def _buttons(actor: int, view: View, language: str, reason: str | None) -> None:
 def _ranks(view: View, language: str, stage: str) -> None:
     for which, keys in (("best", None), ("worst", annotation_page.WORST_KEYS)):
         with st.container(horizontal=True, key=f"outcomes_{which}_{stage}_{view.token}"):
-            for slot in range(len(view.pictures)):
+            for slot in range(len(view.images)):
                 name = f"{which}_{view.token}"
                 label = say(language, f"{which}_n").format(n=slot + 1)
                 on = st.session_state.get(name) == slot
@@ -133,29 +133,29 @@ def _choose(name: str, value: object) -> None:
     st.session_state[name] = value
 
 
-def _looked(actor: int, view: View) -> float:
+def _seconds_on_screen(actor: int, view: View) -> float:
     """Seconds for which the case has been on the screen, blind or with the others' answers."""
     showing, sent_at = st.session_state.get("case_sent", ("", 0.0))
     if showing != viewer.showing(view):
         return 0.0  # a button of the case, or of the stage, before
     reports = st.session_state.get("case_reports", False)
-    seconds, painted = paint_times.looked(actor, showing, sent_at, served_store.store().clock(), reports)
+    seconds, painted = paint_times.seconds_on_screen(actor, showing, sent_at, served_store.store().clock(), reports)
     st.session_state["case_reports"] = reports or painted
     return seconds
 
 
 def _answer(actor: int, view: View, outcome: str, reason: str | None) -> None:
     st.session_state["case_acted_at"] = time.monotonic()
-    if _looked(actor, view) < viewer.MIN_LOOK:
+    if _seconds_on_screen(actor, view) < viewer.MIN_SECONDS:
         st.session_state["adjudicated"] = "too_quick"
         return
     ranked = outcome == "ranked"
     best, worst = (st.session_state.get(f"{which}_{view.token}") if ranked else None for which in ("best", "worst"))
-    given = Given(outcome, best=best, worst=worst)
+    answer = Answer(outcome, best=best, worst=worst)
     try:
         if reason is None:
-            adjudication.answer_blind(served_store.store(), actor, view.token, given, f"{view.token}:blind")
+            adjudication.answer_blind(served_store.store(), actor, view.token, answer, f"{view.token}:blind")
         else:
-            adjudication.decide(served_store.store(), actor, view.token, given, reason, f"{view.token}:final")
+            adjudication.decide(served_store.store(), actor, view.token, answer, reason, f"{view.token}:final")
     except (Conflict, ValueError):
         st.session_state["adjudicated"] = "repeated"

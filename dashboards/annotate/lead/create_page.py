@@ -41,78 +41,78 @@ def page() -> None:
                                   format_func=lambda s: lead(language, s))  # fmt: skip
     with st.form("campaign"):
         name = st.text_input(lead(language, "name"), max_chars=120)
-        given = _what(source, language)
+        what = _what(source, language)
         settings = _settings(source, language)
         sent = st.form_submit_button(lead(language, "make"), type="primary")
     if not sent:
         return
     try:
-        count = make(person.id, name, source, given, settings())
+        count = make(person.id, name, source, what, settings())
     except (ValueError, FileNotFoundError) as error:
         st.error(translated(language, error), icon=":material/error:")
         return
     st.success(lead(language, "made").format(name=name, n=count), icon=":material/check_circle:")
 
 
-def make(actor: int, name: str, source: str, given: dict[str, Any], settings: CampaignSettings) -> int:
-    """Gather the pictures, then make, fill and open the campaign; how many items it has, checks left out.
+def make(actor: int, name: str, source: str, form: dict[str, Any], settings: CampaignSettings) -> int:
+    """Gather the images, then make, fill and open the campaign; how many items it has, checks left out.
 
-    Raises ValueError or FileNotFoundError, before anything is made, when the pictures cannot be gathered.
+    Raises ValueError or FileNotFoundError, before anything is made, when the images cannot be gathered.
     """
     store = served_store.store()
     with tempfile.TemporaryDirectory() as scratch:
-        items = gather(source, given, Path(scratch))
-    if given["prompts"]:
-        wanted = prompt_texts(*given["prompts"])
+        items = gather(source, form, Path(scratch))
+    if form["prompts"]:
+        wanted = prompt_texts(*form["prompts"])
         items = [item for item in items if item.prompt.text in wanted]
-    if 0 < given["limit"] < len(items):
-        items = random.Random(0).sample(items, given["limit"])
+    if 0 < form["limit"] < len(items):
+        items = random.Random(0).sample(items, form["limit"])
     if settings.kind == "best_worst":
         items = all_at_once(items)
     if not items:
         raise ValueError(Sentence("nothing is left to compare; are these the prompts that the pictures show?"))
-    if given.get("gold") and settings.kind != "pair":
+    if form.get("gold") and settings.kind != "pair":
         raise ValueError(
             Sentence("items with a known answer compare two pictures; leave the file out for more pictures")
         )
-    known = checks.gold(allowed(given["gold"]), store.pictures) if given.get("gold") else []
-    known += checks.attention(items, store.pictures, settings.attention_share)
-    where = f"{source}: {given['place'] or 'uploads'}"[:250]
+    known = checks.gold(allowed(form["gold"]), store.images) if form.get("gold") else []
+    known += checks.attention(items, store.images, settings.attention_share)
+    where = f"{source}: {form['place'] or 'uploads'}"[:250]
     campaigns.create_filled(store, actor, name, settings, [*known, *items], where)
     return len(items)
 
 
-def gather(source: str, given: dict[str, Any], scratch: Path) -> list[Item]:
+def gather(source: str, form: dict[str, Any], scratch: Path) -> list[Item]:
     """Pairs from folders and runs below the folder that this server was told to look in, or from uploads."""
-    pictures = served_store.store().pictures
+    images = served_store.store().images
     if source == "from_uploads":
-        return sources.from_folders(uploaded(given["uploads"], scratch), pictures, PER_PROMPT)
-    places = [allowed(line.strip()) for _, line in text_lines(given["place"])]
-    if not places:
+        return sources.from_folders(uploaded(form["uploads"], scratch), images, PER_PROMPT)
+    indices = [allowed(line.strip()) for _, line in text_lines(form["place"])]
+    if not indices:
         raise ValueError(Sentence("name a folder or a file"))
     if source == "from_disagreement":
-        return [item for file in places for item in sources.from_disagreements(file, pictures)]
+        return [item for file in indices for item in sources.from_disagreements(file, images)]
     if source == "from_run":
-        places = [stage for run in places for stage in stages(run)]
-    return sources.from_folders(places, pictures, PER_PROMPT)
+        indices = [stage for run in indices for stage in stages(run)]
+    return sources.from_folders(indices, images, PER_PROMPT)
 
 
 def stages(run: Path) -> list[Path]:
-    """The folders of a run that kept pictures: its stages, or itself. Raises ValueError when there are none."""
-    found = [folder for folder in sorted(run.iterdir()) if sources.is_run(folder)] if run.is_dir() else []
+    """The folders of a run that kept images: its stages, or itself. Raises ValueError when there are none."""
+    folders = [folder for folder in sorted(run.iterdir()) if sources.is_run(folder)] if run.is_dir() else []
     if sources.is_run(run):
-        found.append(run)
-    if not found:
+        folders.append(run)
+    if not folders:
         raise ValueError(Sentence("{run} kept no samples; is it the folder of a run?", {"run": run.name}))
-    return found
+    return folders
 
 
 def all_at_once(items: Sequence[Item]) -> list[Item]:
-    """One item a prompt with all its pictures, out of pairs."""
+    """One item a prompt with all its images, out of pairs."""
     by_prompt: dict[str, dict[str, tuple[Any, str]]] = {}
     for item in items:
-        for picture, label in zip(item.pictures, item.labels, strict=True):
-            by_prompt.setdefault(item.prompt.id, {})[picture.sha256] = (picture, label)
+        for image, label in zip(item.images, item.labels, strict=True):
+            by_prompt.setdefault(item.prompt.id, {})[image.sha256] = (image, label)
     prompts = {item.prompt.id: item.prompt for item in items}
     return [
         Item(prompts[key], tuple(p for p, _ in there.values()), labels=tuple(name for _, name in there.values()))
@@ -128,21 +128,21 @@ def prompt_texts(content: bytes, name: str) -> set[str]:
 def allowed(text: str) -> Path:
     """A path below the runs folder. Raises ValueError for any other: a form must not open every file of a machine."""
     root = served_store.here().runs.resolve()
-    found = (root / text).resolve() if not Path(text).is_absolute() else Path(text).resolve()
-    if not found.is_relative_to(root):
+    path = (root / text).resolve() if not Path(text).is_absolute() else Path(text).resolve()
+    if not path.is_relative_to(root):
         raise ValueError(Sentence("{text} lies outside of {root}/, the folder that this server was told to look in",
                                   {"text": text, "root": root.name}))  # fmt: skip
-    if not found.exists():
+    if not path.exists():
         raise FileNotFoundError(Sentence("there is no {text} in {root}/", {"text": text, "root": root.name}))
-    return found
+    return path
 
 
 def uploaded(files: Sequence[tuple[str, Sequence[Any]]], scratch: Path) -> list[Path]:
     """A folder for each maker with what was uploaded. Names are reduced to their last part.
 
-    Raises ValueError without makers or pictures, for too many files, and for captions that point out of the folder.
+    Raises ValueError without makers or images, for too many files, and for captions that point out of the folder.
     """
-    found = []
+    results = []
     for maker, uploads in files:
         name = re.sub(r"[^\w .@-]", "_", maker.strip()).strip(". ")
         if not name or not uploads:
@@ -160,8 +160,8 @@ def uploaded(files: Sequence[tuple[str, Sequence[Any]]], scratch: Path) -> list[
             if plain == CAPTIONS:
                 _check_captions(content)
             (folder / plain).write_bytes(content)
-        found.append(folder)
-    return found
+        results.append(folder)
+    return results
 
 
 def _check_captions(content: bytes) -> None:
@@ -172,26 +172,26 @@ def _check_captions(content: bytes) -> None:
 
 
 def _what(source: str, language: str) -> dict[str, Any]:
-    given: dict[str, Any] = {"place": "", "uploads": [], "prompts": None}
+    form: dict[str, Any] = {"place": "", "uploads": [], "prompts": None}
     if source == "from_uploads":
         st.caption(lead(language, "uploads_help"))
         for column, side in zip(st.columns(2), "AB", strict=True):
             maker = column.text_input(f"{lead(language, 'uploads_maker')} {side}", max_chars=120, key=f"maker_{side}")
             files = column.file_uploader(f"{lead(language, 'from_uploads')} {side}", accept_multiple_files=True,
                                          type=UPLOADS, key=f"files_{side}")  # fmt: skip
-            given["uploads"].append((maker, files))
+            form["uploads"].append((maker, files))
     elif source == "from_folders":
-        given["place"] = st.text_area(lead(language, "folders"), key="folders")
+        form["place"] = st.text_area(lead(language, "folders"), key="folders")
     elif source == "from_disagreement":
-        given["place"] = st.text_input(lead(language, "disagreement_file"), key="disagreement_file")
+        form["place"] = st.text_input(lead(language, "disagreement_file"), key="disagreement_file")
     else:
-        given["place"] = st.text_input(lead(language, "run_folder"), "quickstart", key="run_folder")
+        form["place"] = st.text_input(lead(language, "run_folder"), "quickstart", key="run_folder")
     prompts = st.file_uploader(lead(language, "prompt_file"), type=["txt", "jsonl"], key="prompt_file")
     if prompts is not None:
-        given["prompts"] = (prompts.getvalue(), prompts.name)
-    given["gold"] = st.text_input(lead(language, "gold_file"), key="gold_file").strip()
-    given["limit"] = st.number_input(lead(language, "limit"), 0, 1_000_000, 200, key="limit")
-    return given
+        form["prompts"] = (prompts.getvalue(), prompts.name)
+    form["gold"] = st.text_input(lead(language, "gold_file"), key="gold_file").strip()
+    form["limit"] = st.number_input(lead(language, "limit"), 0, 1_000_000, 200, key="limit")
+    return form
 
 
 def _settings(source: str, language: str) -> Any:

@@ -53,16 +53,16 @@ def page() -> None:
 
 
 def archive(actor: int, campaign: int, kind: str, ties: str, rows: str) -> tuple[bytes, int, int]:
-    """A ZIP of the campaign in a format, pictures included where the format names them; rows written and left out.
+    """A ZIP of the campaign in a format, images included where the format names them; rows written and left out.
 
     Raises ValueError when the format holds no ties and they are to be refused, or there is nothing to write.
     """
     store = served_store.store()
-    found = (judgements.of_answers if rows == "answers" else judgements.of_items)(store, actor, campaign)
+    result = (judgements.of_answers if rows == "answers" else judgements.of_items)(store, actor, campaign)
     suffix = {"parquet": ".parquet", "jsonl": ".jsonl"}.get(export.find(kind).container, ".json")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        done = export.write(found, folder / f"{kind}{suffix}", kind, store.pictures, ties)
+        done = export.write(result, folder / f"{kind}{suffix}", kind, store.images, ties)
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as file:
             for path in sorted(p for p in folder.rglob("*") if p.is_file()):
@@ -76,8 +76,8 @@ def _lazily(name: str, actor: int, campaign: int, language: str) -> Any:
 
 
 def _outcomes(actor: int, campaign: int, language: str) -> list[dict[str, Any]]:
-    found = campaign_progress.overview(served_store.store(), actor, campaign)
-    return [{"outcome": name, "answers": n} for name, n in outcomes(found, language).items()]
+    overview_rows = campaign_progress.overview(served_store.store(), actor, campaign)
+    return [{"outcome": name, "answers": n} for name, n in outcomes(overview_rows, language).items()]
 
 
 def _agreement(actor: int, campaign: int, language: str) -> list[dict[str, Any]]:
@@ -85,8 +85,8 @@ def _agreement(actor: int, campaign: int, language: str) -> list[dict[str, Any]]
 
 
 def _annotators(actor: int, campaign: int, language: str) -> list[dict[str, Any]]:
-    found = overview.quality(served_store.store(), actor, campaign)
-    return [dict(row) for row in quality_page.people(found, language, names=False)]
+    result = overview.quality(served_store.store(), actor, campaign)
+    return [dict(row) for row in quality_page.people(result, language, names=False)]
 
 
 def _wins(actor: int, campaign: int, language: str) -> list[dict[str, Any]]:

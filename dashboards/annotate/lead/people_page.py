@@ -18,9 +18,9 @@ def page() -> None:
     """Make accounts, change roles, give new passwords, close accounts."""
     person, language = current_user.require(ADMINISTER), current_user.language()
     st.subheader(lead(language, "people"))
-    told = st.session_state.pop("one_time", None)
-    if told is not None:
-        st.warning(lead(language, "one_time").format(name=told[0], password=told[1]), icon=":material/key:")
+    one_time = st.session_state.pop("one_time", None)
+    if one_time is not None:
+        st.warning(lead(language, "one_time").format(name=one_time[0], password=one_time[1]), icon=":material/key:")
     problem = st.session_state.pop("people_problem", None)
     if problem is not None:
         st.error(translated(language, problem), icon=":material/error:")
@@ -37,19 +37,21 @@ def page() -> None:
         except ValueError as error:
             st.session_state["people_problem"] = error.args[0]
         st.rerun()
-    for found in accounts.listed(served_store.store(), person.id):
-        with st.container(horizontal=True, border=True, vertical_alignment="center", key=f"as_text_{found.id}"):
-            closed = "" if found.active else f"  ({lead(language, 'inactive')})"
-            st.text(f"{found.name}{closed}", width="stretch")
-            st.text(found.pseudonym, width=140)
-            st.selectbox(lead(language, "role"), schema.ROLES, schema.ROLES.index(found.role), key=f"role_{found.id}",
+    for account in accounts.listed(served_store.store(), person.id):
+        with st.container(horizontal=True, border=True, vertical_alignment="center", key=f"as_text_{account.id}"):
+            closed = "" if account.active else f"  ({lead(language, 'inactive')})"
+            st.text(f"{account.name}{closed}", width="stretch")
+            st.text(account.pseudonym, width=140)
+            st.selectbox(lead(language, "role"), schema.ROLES, schema.ROLES.index(account.role), key=f"role_{account.id}",  # noqa: E501
                          format_func=lambda r: say(language, f"role_{r}"), label_visibility="collapsed", width=160,
-                         disabled=found.id == person.id, on_change=_role,
-                         args=(person.id, found.id, found.name))  # fmt: skip
-            st.button(lead(language, "reset"), key=f"reset_{found.id}", on_click=_reset, args=(person.id, found.name))
-            st.button(lead(language, "deactivate" if found.active else "activate"), key=f"close_{found.id}",
-                      disabled=found.id == person.id, on_click=_activate,
-                      args=(person.id, found.name, not found.active))  # fmt: skip
+                         disabled=account.id == person.id, on_change=_role,
+                         args=(person.id, account.id, account.name))  # fmt: skip
+            st.button(
+                lead(language, "reset"), key=f"reset_{account.id}", on_click=_reset, args=(person.id, account.name)
+            )
+            st.button(lead(language, "deactivate" if account.active else "activate"), key=f"close_{account.id}",
+                      disabled=account.id == person.id, on_click=_activate,
+                      args=(person.id, account.name, not account.active))  # fmt: skip
 
 
 def _role(actor: int, account: int, name: str) -> None:

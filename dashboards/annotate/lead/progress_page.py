@@ -23,8 +23,8 @@ def choose(actor: int) -> Campaign | None:
         st.info(lead(language, "none_yet"), icon=":material/add_circle:")
         return None
     ids = list(there)
-    asked = st.query_params.get("campaign", "")  # in the address, so that a reload stays where it was
-    now = int(asked) if asked.isdecimal() else st.session_state.get("lead_campaign")
+    requested = st.query_params.get("campaign", "")  # in the address, so that a reload stays where it was
+    now = int(requested) if requested.isdecimal() else st.session_state.get("lead_campaign")
     index = ids.index(now) if now in ids else 0
     st.session_state["lead_campaign"] = st.selectbox(
         lead(language, "campaign"),
@@ -54,29 +54,29 @@ def page() -> None:
 def _numbers(actor: int, campaign: int) -> None:
     language = current_user.language()
     current_user.require(LEAD)
-    found = campaign_progress.overview(served_store.store(), actor, campaign)
-    work = {state: n for (kind, state), n in found.items.items() if kind == "work"}
+    result = campaign_progress.overview(served_store.store(), actor, campaign)
+    work = {state: n for (kind, state), n in result.items.items() if kind == "work"}
     total = sum(work.values())
     done = total - work.get("open", 0)
     waits = adjudication.waiting(served_store.store(), actor, campaign)
     st.progress(done / total if total else 0.0, f"{lead(language, 'items')}: {done} / {total}")
     shown = (
-        ("answers", f"{found.answers:,}"), ("wanted", f"{found.wanted:,}"), ("held", str(found.held)),
-        ("annotators", str(found.annotators)), ("last_hour", f"{found.last_hour:,}"),
-        ("median", "–" if found.median_seconds is None else f"{found.median_seconds:.1f} s"),
-        ("aside", f"{found.skipped} · {found.flagged}"), ("waiting", str(waits)),
+        ("answers", f"{result.answers:,}"), ("wanted", f"{result.wanted:,}"), ("held", str(result.held)),
+        ("annotators", str(result.annotators)), ("last_hour", f"{result.last_hour:,}"),
+        ("median", "–" if result.median_seconds is None else f"{result.median_seconds:.1f} s"),
+        ("aside", f"{result.skipped} · {result.flagged}"), ("waiting", str(waits)),
     )  # fmt: skip
     for row in (shown[:4], shown[4:]):
         for column, (name, value) in zip(st.columns(4), row, strict=True):
             column.metric(lead(language, name), value, border=True)
-    if found.outcomes:
+    if result.outcomes:
         st.caption(lead(language, "outcomes"))
-        st.bar_chart(outcomes(found, language), horizontal=True, height=240)
+        st.bar_chart(outcomes(result, language), horizontal=True, height=240)
     st.caption(lead(language, "live"))
 
 
-def outcomes(found: campaign_progress.Overview, language: str) -> dict[str, Any]:
+def outcomes(overview: campaign_progress.Overview, language: str) -> dict[str, Any]:
     """Counts by answer as the annotators saw it: left and right by side, the others as they are."""
-    counts = {say(language, side): n for side, n in found.sides.items()}
-    counts |= {say(language, name): n for name, n in found.outcomes.items() if name not in ("first", "second")}
+    counts = {say(language, side): n for side, n in overview.sides.items()}
+    counts |= {say(language, name): n for name, n in overview.outcomes.items() if name not in ("first", "second")}
     return counts

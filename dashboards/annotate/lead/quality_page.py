@@ -26,41 +26,41 @@ def page() -> None:
     chosen = choose(person.id)
     if chosen is None:
         return
-    found = overview.quality(served_store.store(), person.id, chosen.id)
+    result = overview.quality(served_store.store(), person.id, chosen.id)
     st.markdown(f"#### {lead(language, 'agreement')}")
     agreement = [
         {lead(language, "coefficient"): translated(language, a.name), lead(language, "value"): number(a.value),
          lead(language, "interval"): interval(a.low, a.high), lead(language, "observed"): percent(a.observed),
          lead(language, "units"): a.units, lead(language, "answers"): a.answers,
          lead(language, "why"): translated(language, a.why)}
-        for a in found.agreement
+        for a in result.agreement
     ]  # fmt: skip
     st.dataframe(agreement, hide_index=True, width="stretch")
     st.markdown(f"#### {lead(language, 'sides')}")
-    _sides(found, language)
+    _sides(result, language)
     st.markdown(f"#### {lead(language, 'annotators')}")
-    if not found.conduct:
+    if not result.conduct:
         st.info(lead(language, "not_yet"))
         return
-    st.dataframe(people(found, language), hide_index=True, width="stretch")
-    for c in found.conduct:
+    st.dataframe(people(result, language), hide_index=True, width="stretch")
+    for c in result.conduct:
         if c.why:
-            said = lead(language, "and").join(translated(language, why) for why in c.why)
-            st.warning(f"**{c.person.pseudonym}** {said}", icon=":material/person_alert:")
+            answer = lead(language, "and").join(translated(language, why) for why in c.why)
+            st.warning(f"**{c.person.pseudonym}** {answer}", icon=":material/person_alert:")
 
 
-def _sides(found: Quality, language: str) -> None:
-    left = found.left
+def _sides(quality: Quality, language: str) -> None:
+    left = quality.left
     if not left.count:
         st.info(lead(language, "sides_none"))
         return
-    biased = found.left_p < BIAS
+    biased = quality.left_p < BIAS
     words = lead(language, "sides_bad" if biased else "sides_ok")
-    told = words.format(n=left.count, left=left.value, low=left.low, high=left.high, p=found.left_p)
-    (st.warning if biased else st.success)(told, icon=":material/balance:")
+    sentence = words.format(n=left.count, left=left.value, low=left.low, high=left.high, p=quality.left_p)
+    (st.warning if biased else st.success)(sentence, icon=":material/balance:")
 
 
-def people(found: Quality, language: str, names: bool = True) -> list[dict[str, object]]:
+def people(quality: Quality, language: str, names: bool = True) -> list[dict[str, object]]:
     """One row an annotator: pseudonyms, and beside them names, which belong on the page and in no file."""
     return [
         {
@@ -74,7 +74,7 @@ def people(found: Quality, language: str, names: bool = True) -> list[dict[str, 
             lead(language, "repeats"): share(c.repeats), lead(language, "kappa"): share(c.kappa, as_percent=False),
             lead(language, "left_share"): share(c.left), lead(language, "seconds"): number(c.person.median_seconds, 1),
         }
-        for c in found.conduct
+        for c in quality.conduct
     ]  # fmt: skip
 
 
@@ -93,11 +93,11 @@ def interval(low: float, high: float) -> str:
     return "–" if math.isnan(low) or math.isnan(high) else f"{low:.3f} … {high:.3f}"
 
 
-def share(found: Share, as_percent: bool = True) -> str:
+def share(value: Share, as_percent: bool = True) -> str:
     """With its interval and what it is of."""
-    if not found.count or math.isnan(found.value):
+    if not value.count or math.isnan(value.value):
         return "–"
     if as_percent:
-        return f"{found.value:.0%} [{found.low:.0%}, {found.high:.0%}] (n={found.count})"
-    limits = "" if math.isnan(found.low) else f" [{found.low:.2f}, {found.high:.2f}]"
-    return f"{found.value:.2f}{limits} (n={found.count})"
+        return f"{value.value:.0%} [{value.low:.0%}, {value.high:.0%}] (n={value.count})"
+    limits = "" if math.isnan(value.low) else f" [{value.low:.2f}, {value.high:.2f}]"
+    return f"{value.value:.2f}{limits} (n={value.count})"

@@ -1,4 +1,4 @@
-"""Who makes the better pictures: a matrix of win rates, and three rating models with intervals of ratings and ranks."""
+"""Who makes the better images: a matrix of win rates, and three rating models with intervals of ratings and ranks."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ def page() -> None:
             _ranking(standing.ranking, language)
 
 
-def _ranking(found: Ranking, language: str) -> None:
+def _ranking(ranking: Ranking, language: str) -> None:
     st.dataframe([
         {lead(language, "rank"): r.rank, lead(language, "maker"): r.name, lead(language, "rating"): f"{r.rating:+.3f}",
          lead(language, "interval"): interval(r.low, r.high),
          lead(language, "rank_interval"): f"{r.rank_low} – {r.rank_high}",
          lead(language, "comparisons"): round(r.comparisons)}
-        for r in found.ratings
+        for r in ranking.ratings
     ], hide_index=True, width="stretch")  # fmt: skip
-    if found.tie is not None:
-        value, low, high = found.tie
+    if ranking.tie is not None:
+        value, low, high = ranking.tie
         st.caption(f"{lead(language, 'tie_parameter')}: {value:.3f} [{low:.3f}, {high:.3f}]")
 
 

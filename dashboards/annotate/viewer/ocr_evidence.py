@@ -1,4 +1,4 @@
-"""What a machine read in the pictures against what was asked, letter by letter; shown when the campaign allows it."""
+"""What a machine read in the images against what was asked, letter by letter; shown when the campaign allows it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Readings = tuple[tuple[Reading, ...], ...]
 
 
 def show(view: View, readings: Readings, language: str, title: str = "evidence") -> None:
-    """One column a picture, in the order of the pictures."""
+    """One column an image, in the order of the images."""
     if not any(readings):
         return
     st.caption(f"**{say(language, title)}** · {say(language, 'diff_key')}")
-    columns = st.columns(len(view.pictures))
+    columns = st.columns(len(view.images))
     for i, (column, name, engines) in enumerate(zip(columns, viewer.names(view, language), readings, strict=True)):
         with column, st.container(key=f"spelled_{title}_{i}"):
             for engine in engines:
@@ -52,7 +52,7 @@ def last(view: View, readings: Readings | None, language: str) -> None:
     """The answer before, with what was read, so that a slip is seen while it can be undone."""
     if view.previous is None:
         return
-    outcome = say(language, view.previous.given.outcome)
+    outcome = say(language, view.previous.answer.outcome)
     with st.container(key="as_text_last"):
         prompt = view.prompt if len(view.prompt) <= 160 else view.prompt[:160] + " …"
         st.text(f"{say(language, 'last')}: {outcome}  ·  {prompt}")

@@ -1,4 +1,4 @@
-"""When pictures appeared on an annotator's screen, as their browser reports it. Kept by the process that serves it.
+"""When images appeared on an annotator's screen, as their browser reports it. Kept by the process that serves it.
 
 A showing is an assignment together with the answer that it would revise, `TOKEN/ANSWER`, with 0 for a first answer: a
 pair that undo brings back is another showing of the same assignment. The time is taken when the report arrives, before
@@ -11,7 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 
-KEPT = 4096
+MAX_SHOWINGS = 4096
 """Showings that are remembered; the oldest are forgotten first."""
 UNPAINTED = 0.5
 """Seconds for which a pair that was sent is taken to be unseen, in a browser that reports what it paints."""
@@ -38,7 +38,7 @@ def note(account: int, showing: str, at: float) -> None:
     with _lock:
         _paints.pop((account, showing), None)
         _paints[account, showing] = at
-        while len(_paints) > KEPT:
+        while len(_paints) > MAX_SHOWINGS:
             _paints.popitem(last=False)
 
 
@@ -48,11 +48,11 @@ def find(account: int, showing: str) -> float | None:
         return _paints.get((account, showing))
 
 
-def looked(account: int, showing: str, sent_at: float, now: float, reports: bool) -> tuple[float, bool]:
+def seconds_on_screen(account: int, showing: str, sent_at: float, now: float, reports: bool) -> tuple[float, bool]:
     """Seconds for which a showing has been on the screen, since its newest paint; and whether that paint was reported.
 
     `sent_at` by `time.monotonic`, `now` by the store's clock. A browser that never reported a paint is counted from
-    the sending. One that did before (`reports`), and has not reported this one, still loads the pictures, and nobody
+    the sending. One that did before (`reports`), and has not reported this one, still loads the images, and nobody
     can have looked.
     """
     sent = time.monotonic() - sent_at

@@ -19,7 +19,7 @@ from rewards.text.reading.normalised_text import as_compared, has_digit, is_bar,
 MAX_LETTERS = 2000
 """Longer texts are cut: nobody reads a longer difference, and the comparison is quadratic."""
 _CJK = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\u3000-\u303f"
-_BESIDE_CJK = re.compile(rf"(?<=[{_CJK}])\s+|\s+(?=[{_CJK}])")
+_SPACE_NEXT_TO_CJK = re.compile(rf"(?<=[{_CJK}])\s+|\s+(?=[{_CJK}])")
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,18 @@ class Piece:
 
 def shown(text: str) -> str:
     """A text as it is shown, white space folded."""
-    return _BESIDE_CJK.sub("", " ".join(unicodedata.normalize("NFC", text).split()))[:MAX_LETTERS]
+    return _SPACE_NEXT_TO_CJK.sub("", " ".join(unicodedata.normalize("NFC", text).split()))[:MAX_LETTERS]
 
 
 def letters(text: str) -> list[str]:
     """The letters of a text, white space folded."""
-    found: list[str] = []
+    results: list[str] = []
     for character in shown(text):
-        if found and unicodedata.combining(character):
-            found[-1] += character
+        if results and unicodedata.combining(character):
+            results[-1] += character
         else:
-            found.append(character)
-    return found
+            results.append(character)
+    return results
 
 
 def compared(text: str, target: str) -> list[tuple[str, str]]:
@@ -51,22 +51,22 @@ def compared(text: str, target: str) -> list[tuple[str, str]]:
     first of them; one that counts for nothing, such as a space inside a word, is shown with the letter before.
     """
     rule = target if is_bar(target) else "0" if has_digit(target) else "A"  # what decides how one letter compares
-    spaced, found = len(target.split()) > 1, [("", "")]
+    spaced, results = len(target.split()) > 1, [("", "")]
     for letter in letters(text):
         as_one = " " if letter == " " and spaced else as_compared(letter, rule)
         if as_one:
-            found += [(as_one[0], letter), *((more, "") for more in as_one[1:])]
+            results += [(as_one[0], letter), *((more, "") for more in as_one[1:])]
         else:
-            found[-1] = (found[-1][0], found[-1][1] + letter)
-    (_, before), *rest = found
+            results[-1] = (results[-1][0], results[-1][1] + letter)
+    (_, before), *rest = results
     return [(rest[0][0], before + rest[0][1]), *rest[1:]] if rest else []
 
 
-def difference(asked: str, read: str) -> list[Piece]:
+def difference(requested: str, read: str) -> list[Piece]:
     """Pieces that spell `read` without the missing ones, and without the extra ones what compares equal to `asked`."""
-    if read_right(asked, read):
+    if read_right(requested, read):
         return [Piece("same", shown(read))] if read else []
-    a, b = compared(asked, asked), compared(read, asked)
+    a, b = compared(requested, requested), compared(read, requested)
     pieces: list[Piece] = []
     matcher = difflib.SequenceMatcher(None, [key for key, _ in a], [key for key, _ in b], autojunk=False)
     for kind, a0, a1, b0, b1 in matcher.get_opcodes():

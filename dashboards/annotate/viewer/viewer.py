@@ -1,4 +1,4 @@
-"""The pictures of an assignment, in the viewer or as plain pictures, and the buttons that move the view."""
+"""The images of an assignment, in the viewer or as plain images, and the buttons that move the view."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ MOVES = (
     ("zoom_in", "Z"), ("zoom_out", "Shift+Z"), ("pixels", "O"), ("fit", "A"), ("flicker", "V"), ("jump", "N"),
 )  # fmt: skip
 PANS = (("pan_left", "Left"), ("pan_up", "Up"), ("pan_down", "Down"), ("pan_right", "Right"))
-MIN_LOOK = 0.15
+MIN_SECONDS = 0.15
 """Seconds after the paint below which nobody has looked: a press that was meant for the item before."""
 KEYS = {"pair": ("f", "j", "t", "g", "b", "s", "x"), "best_worst": ("Enter", "b", "s", "x")}
-"""Keys that answer, by kind of task: the browser lets them through once the pictures can have been looked at."""
+"""Keys that answer, by kind of task: the browser lets them through once the images can have been looked at."""
 
 
 @st.cache_resource
@@ -34,7 +34,7 @@ def _mount() -> Callable[..., Any]:
 
 
 def address(shown: Shown) -> str:
-    """Where a picture is fetched: a handle that is good for one assignment of one account."""
+    """Where an image is fetched: a handle that is good for one assignment of one account."""
     return f"{served_store.here().base}/picture/{shown.handle}"
 
 
@@ -44,21 +44,21 @@ def showing(view: View) -> str:
 
 
 def names(view: View, language: str) -> list[str]:
-    """What the pictures are called, from left to right."""
+    """What the images are called, from left to right."""
     if view.kind == "pair":
         return [say(language, "left_picture"), say(language, "right_picture")]
-    return [say(language, "picture_n").format(n=i + 1) for i in range(len(view.pictures))]
+    return [say(language, "picture_n").format(n=i + 1) for i in range(len(view.images))]
 
 
 def show(
     view: View, ahead: tuple[View, ...], readings: tuple[tuple[Reading, ...], ...] | None, language: str,
     chosen: Mapping[str, int | None] | None = None,
 ) -> None:  # fmt: skip
-    """Paint the pictures; those of `ahead` are loaded without being shown. `readings` only when they may be seen.
+    """Paint the images; those of `ahead` are loaded without being shown. `readings` only when they may be seen.
 
-    `chosen`: the slots chosen so far as "best" and "worst", to be marked on the pictures.
+    `chosen`: the slots chosen so far as "best" and "worst", to be marked on the images.
     """
-    titled = list(zip(names(view, language), view.pictures, strict=True))
+    titled = list(zip(names(view, language), view.images, strict=True))
     if view.reference is not None:
         titled.insert(0, (say(language, "reference"), view.reference))
     alts = [say(language, "alt").format(which=n, width=p.width, height=p.height) for n, p in titled]
@@ -69,7 +69,7 @@ def show(
             )
         return
     serial, action = st.session_state.get("viewer_command", (0, ""))
-    base, first = served_store.here().base, len(titled) - len(view.pictures)
+    base, first = served_store.here().base, len(titled) - len(view.images)
     _mount()(key="viewer", data={
         "token": showing(view),
         "pictures": [
@@ -77,15 +77,15 @@ def show(
              "marks": marks(view, i - first, chosen, language)}
             for i, ((n, p), alt) in enumerate(zip(titled, alts, strict=True))
         ],
-        "ahead": [address(p) for other in ahead for p in (*other.pictures, *filter(None, [other.reference]))],
+        "ahead": [address(p) for other in ahead for p in (*other.images, *filter(None, [other.reference]))],
         "boxes": boxes(view, readings or ()), "failed": say(language, "not_here"), "command": serial, "action": action,
-        "report": f"{base}/painted", "health": f"{base}/health", "look": 1000 * MIN_LOOK, "keys": KEYS[view.kind],
+        "report": f"{base}/painted", "health": f"{base}/health", "look": 1000 * MIN_SECONDS, "keys": KEYS[view.kind],
         "away": say(language, "away"), "lost": say(language, "lost"),
     })  # fmt: skip
 
 
 def marks(view: View, slot: int, chosen: Mapping[str, int | None] | None, language: str) -> list[dict[str, Any]]:
-    """What can be chosen on a picture of several, each with the key of the page's button that does it."""
+    """What can be chosen on an image of several, each with the key of the page's button that does it."""
     if chosen is None or slot < 0:
         return []
     return [
@@ -108,15 +108,15 @@ def buttons(language: str) -> None:
 
 
 def boxes(view: View, readings: tuple[tuple[Reading, ...], ...]) -> list[list[float]]:
-    """Where text was read, [left, top, right, bottom] in parts of the picture; the same places for all pictures."""
-    found: list[list[float]] = []
-    for shown, engines in zip(view.pictures, readings, strict=False):
+    """Where text was read, [left, top, right, bottom] in parts of the image; the same places for all images."""
+    results: list[list[float]] = []
+    for shown, engines in zip(view.images, readings, strict=False):
         for line in engines[0].lines if engines else ():
             left, top, right, bottom = line.box
             box = [left / shown.width, top / shown.height, right / shown.width, bottom / shown.height]
-            if all(sum(abs(a - b) for a, b in zip(box, other, strict=True)) > 0.1 for other in found):
-                found.append(box)
-    return sorted(found, key=lambda box: (round(box[1], 1), box[0]))
+            if all(sum(abs(a - b) for a, b in zip(box, other, strict=True)) > 0.1 for other in results):
+                results.append(box)
+    return sorted(results, key=lambda box: (round(box[1], 1), box[0]))
 
 
 def _command(name: str) -> None:

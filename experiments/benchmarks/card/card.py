@@ -81,13 +81,13 @@ def deepspeed_placeholder() -> bool:
 
 def tensors_in(args: Any, kwargs: Any) -> list[Tensor]:
     """All tensors of a call, in lists too; torch's own walk of trees takes a fifth of a run's time."""
-    found: list[Tensor] = []
+    results: list[Tensor] = []
     for x in (*args, *kwargs.values()):
         if isinstance(x, Tensor):
-            found.append(x)
+            results.append(x)
         elif isinstance(x, list | tuple):
-            found += tensors_in(x, {})
-    return found
+            results += tensors_in(x, {})
+    return results
 
 
 def large(func: Any, args: Any) -> bool:
@@ -95,8 +95,8 @@ def large(func: Any, args: Any) -> bool:
     name = func._schema.name
     if name == "aten::zeros":
         return math.prod(args[0]) > HOLLOW
-    given = args[0] if args and isinstance(args[0], list | tuple) else args[:1]
-    return any(map(big, given)) and (func._schema.is_mutable or name in COPIES)
+    tensors = args[0] if args and isinstance(args[0], list | tuple) else args[:1]
+    return any(map(big, tensors)) and (func._schema.is_mutable or name in COPIES)
 
 
 def big(x: Any) -> bool:
@@ -202,13 +202,13 @@ class Card(TorchDispatchMode):
     def count(self, x: Tensor) -> None:
         """Count a storage once, until it dies."""
         storage = x.untyped_storage()
-        place = storage._cdata
-        if place in self.live:
+        index = storage._cdata
+        if index in self.live:
             return
         size = 0 if self.blind else -(-storage.nbytes() // BLOCK) * BLOCK
-        self.live[place] = (size, site() if size else "")
+        self.live[index] = (size, site() if size else "")
         self.now += size
-        weakref.finalize(storage, self._gone, place).atexit = False
+        weakref.finalize(storage, self._gone, index).atexit = False
         if self.now > self.peaks.get(self.name, 0):
             self.peaks[self.name] = self.now
             if self.now > 1.002 * self._snapped.get(self.name, 0):
@@ -218,9 +218,9 @@ class Card(TorchDispatchMode):
                     held[line] += size
                 self.at_peak[self.name] = held
 
-    def _gone(self, place: int) -> None:
-        self.now -= self.live.pop(place, (0, ""))[0]
-        self._twin.pop(place, None)
+    def _gone(self, index: int) -> None:
+        self.now -= self.live.pop(index, (0, ""))[0]
+        self._twin.pop(index, None)
 
     def placeholders(self, function: F) -> F:
         """The function, with what it makes on the meta device not counted: the project uses meta for "nothing" too."""
@@ -336,10 +336,10 @@ class Card(TorchDispatchMode):
         else:
             bad = host
         if bad:
-            said = f"{name} at {site()}: tensors of the host {[tuple(x.shape) for x in bad]} and of the card"
-            self.mixings[said] += 1
+            answer = f"{name} at {site()}: tensors of the host {[tuple(x.shape) for x in bad]} and of the card"
+            self.mixings[answer] += 1
             if self.strict:
-                raise Mixed(said)
+                raise Mixed(answer)
 
     def without_masks(self, name: str, args: Any) -> Any:
         """Indexing by masks as indexing by places."""
@@ -352,25 +352,25 @@ class Card(TorchDispatchMode):
             if twin is None:
                 raise Unknown(f"{name} by a mask of unknown numbers at {site()}")
             self.synced(site())
-            indices.extend(self.over(places) for places in twin.nonzero(as_tuple=True))
+            indices.extend(self.over(positions) for positions in twin.nonzero(as_tuple=True))
         return (args[0], indices, *args[2:])
 
     def dynamic(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         """Operations whose result's shape depends on numbers, done with the twins."""
         self.synced(site())
         try:
-            found = func(*tree_map(self.known, args), **tree_map(self.known, kwargs))
+            result = func(*tree_map(self.known, args), **tree_map(self.known, kwargs))
         except KeyError:
             raise Unknown(f"{name} of unknown numbers at {site()}: its shape would depend on them") from None
-        return tree_map(self.over, found)
+        return tree_map(self.over, result)
 
     def follow(self, func: Any, name: str, args: Any, kwargs: Any, outs: list[Tensor]) -> None:
         """Compute the twins of what was made or written, or forget them."""
         written = [
             x
-            for spec, given in zip(func._schema.arguments, args, strict=False)
+            for spec, argument in zip(func._schema.arguments, args, strict=False)
             if spec.alias_info is not None and spec.alias_info.is_write
-            for x in (given if isinstance(given, list | tuple) else [given])
+            for x in (argument if isinstance(argument, list | tuple) else [argument])
             if isinstance(x, Tensor) and x.is_meta
         ]
         fresh = [x for x in outs if x.untyped_storage()._cdata not in self._twin]

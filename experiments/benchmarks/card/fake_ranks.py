@@ -37,13 +37,13 @@ def launched(ranks: int) -> dict[str, str]:
             "MASTER_PORT": "29999", "DS_ACCELERATOR": "cpu"}  # fmt: skip
 
 
-def heard(name: str, inner: Callable[..., Any], said: Counter[str]) -> Callable[..., Any]:
+def heard(name: str, inner: Callable[..., Any], counter: Counter[str]) -> Callable[..., Any]:
     """A collective that refuses host tensors and fills in what gathering returns."""
 
     def outer(*args: Any, **kwargs: Any) -> Any:
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         line = f"{name} at {site()}"
-        said[line] += 1
+        counter[line] += 1
         if any(not x.is_meta for x in tensors):
             raise Mixed(f"{line}: NCCL takes no tensor of the host")
         if kwargs.get("async_op"):
@@ -66,7 +66,7 @@ def joined(ranks: int) -> Iterator[Counter[str]]:
     """Inside, this process is rank 0 of `ranks` on cards; what is said to the others is counted by line."""
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
-    said: Counter[str] = Counter()
+    counter: Counter[str] = Counter()
     with ExitStack() as stack:
         stack.enter_context(mock.patch.dict(os.environ, launched(ranks)))
         import deepspeed  # before the patches: it takes names from torch.distributed
@@ -80,7 +80,7 @@ def joined(ranks: int) -> Iterator[Counter[str]]:
         for name in COLLECTIVES:
             inner = getattr(dist, name, None)
             for module in (dist, dist.distributed_c10d) if inner else ():
-                stack.enter_context(mock.patch.object(module, name, heard(name, inner, said)))
+                stack.enter_context(mock.patch.object(module, name, heard(name, inner, counter)))
         for name, value in {
             "device_name": lambda self, index=None: "meta", "current_device_name": lambda self: "meta",
             "on_accelerator": lambda self, x: x.is_meta, "is_synchronized_device": lambda self: True,
@@ -95,7 +95,7 @@ def joined(ranks: int) -> Iterator[Counter[str]]:
                 mock.patch.object(torch, name, lambda kind="cpu", ask=ask: ask("cpu" if kind == "meta" else kind))
             )
         stack.enter_context(mock.patch.object(torch, "autocast", autocast(torch.autocast)))
-        yield said
+        yield counter
 
 
 def autocast(real: Any) -> Callable[..., Any]:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from alignment.groups import Groups
-from alignment.trajectory import Walk
+from alignment.trajectory import Exploration
 from base_model.sample import Sampler, at_once
 from experiments.benchmarks.card.card import Card
 from experiments.benchmarks.card.fake_ranks import joined
@@ -38,7 +38,7 @@ LETTERS = 96
 """of a made-up prompt: as many tokens, since the tokenizer here knows bytes alone"""
 
 
-class Judge:
+class IndexScorer:
     """Scores that differ by place: nothing to look at, and no group without a spread."""
 
     name = "places"
@@ -90,7 +90,7 @@ def shrunk(experiment: Experiment, folder: Path, prompts: int) -> Experiment:
     cfg: Any = experiment.algorithm
     cfg = replace(cfg, steps=2)
     if isinstance(cfg, Groups):
-        sampler = replace(cfg.sampler, steps=cfg.walk.within + 1)
+        sampler = replace(cfg.sampler, steps=cfg.exploration.within + 1)
         cfg = replace(cfg, prompts=cfg.micro // cfg.group, sampler=sampler)
     else:
         cfg = replace(cfg, batch=min(cfg.batch, 2 * cfg.micro))
@@ -100,8 +100,10 @@ def shrunk(experiment: Experiment, folder: Path, prompts: int) -> Experiment:
         changed["prompts"] = replace(experiment.prompts, count=prompts, file=file)
     if experiment.pairs:
         plan = experiment.pairs
-        asked = replace(plan.prompts, count=prompts, file=file)
-        changed["pairs"] = replace(plan, prompts=asked, sampler=replace(plan.sampler, steps=plan.walk.within + 1))
+        requested = replace(plan.prompts, count=prompts, file=file)
+        changed["pairs"] = replace(
+            plan, prompts=requested, sampler=replace(plan.sampler, steps=plan.exploration.within + 1)
+        )
     if getattr(experiment.data, "limit", 0):
         changed["data"] = replace(experiment.data, limit=prompts)  # type: ignore[type-var]
     return replace(experiment, **changed)
@@ -130,12 +132,14 @@ def count_recipe(
             stack.enter_context(joined(ranks))
         lengths = stack.enter_context(without_numbers(card))
         native = tokens(experiment.preset, (0, 0))
-        few = replace(runner.LOOK, count=at_once(native, runner.LOOK.count))  # those behind them change no peak
-        stack.enter_context(mock.patch.object(runner, "LOOK", few))
+        batch = replace(
+            runner.FIXED_PROMPTS, count=at_once(native, runner.FIXED_PROMPTS.count)
+        )  # those behind them change no peak
+        stack.enter_context(mock.patch.object(runner, "FIXED_PROMPTS", batch))
         if not whole:
             own = only_updates(own, stack)
-        judge: Any = Judge()
-        runner.run(own, folder / "run", None, judge, Progress({own.name: 60.0}, io.StringIO()), "meta")
+        scorer: Any = IndexScorer()
+        runner.run(own, folder / "run", None, scorer, Progress({own.name: 60.0}, io.StringIO()), "meta")
     return Counted(card.peaks, card.at_peak, card.syncs, card.mixings, max(lengths, default=0))
 
 
@@ -154,17 +158,19 @@ def only_updates(experiment: Experiment, stack: ExitStack) -> Experiment:
     stack.enter_context(mock.patch.object(runner, "finish", lambda *_: None))
     cfg: Any = experiment.algorithm
     if isinstance(cfg, Groups):
-        walk, sampler = short(cfg.walk, cfg.sampler)
-        return replace(experiment, save_every=9, algorithm=replace(cfg, walk=walk, sampler=sampler))
+        exploration, sampler = short(cfg.exploration, cfg.sampler)
+        return replace(experiment, save_every=9, algorithm=replace(cfg, exploration=exploration, sampler=sampler))
     if experiment.pairs:
-        walk, sampler = short(experiment.pairs.walk, experiment.pairs.sampler)
-        return replace(experiment, save_every=9, pairs=replace(experiment.pairs, walk=walk, sampler=sampler))
+        exploration, sampler = short(experiment.pairs.exploration, experiment.pairs.sampler)
+        return replace(
+            experiment, save_every=9, pairs=replace(experiment.pairs, exploration=exploration, sampler=sampler)
+        )
     return replace(experiment, save_every=9)
 
 
-def short(walk: Walk, sampler: Sampler) -> tuple[Walk, Sampler]:
+def short(exploration: Exploration, sampler: Sampler) -> tuple[Exploration, Sampler]:
     """The window alone, and one step behind it."""
-    return replace(walk, within=walk.window), replace(sampler, steps=walk.window + 1)
+    return replace(exploration, within=exploration.window), replace(sampler, steps=exploration.window + 1)
 
 
 @contextmanager
@@ -226,9 +232,9 @@ def phases() -> Iterator[tuple[Any, str, str]]:
     yield VisionLanguageEncoder, "_run", "encode"
     yield runner, "equip_engine", "equip"
     yield groups, "rollout", "rollout"
-    yield from_scores, "walked", "rollout"
+    yield from_scores, "explore", "rollout"
     yield QwenImage, "decode", "decode"
-    yield runner, "look", "look"
+    yield runner, "sample_checkpoint", "look"
     yield LocalEngine, "update", "update"
     yield DeepSpeedEngine, "update", "update"
     yield LocalEngine, "save", "checkpoint"
@@ -248,7 +254,7 @@ def hollow_tensor(self: Any, name: str) -> Tensor:
     """`Shards.get`."""
     from experiments.benchmarks.card.release import TYPES
 
-    return torch.zeros((), dtype=TYPES[self.place[name].get_slice(name).get_dtype()]).expand(self.shape(name))
+    return torch.zeros((), dtype=TYPES[self.readers[name].get_slice(name).get_dtype()]).expand(self.shape(name))
 
 
 def load_tokenizer(self: Any) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from experiments.benchmarks.card.card import Card
 
 OPTIMIZERS = ("torch.optim.adamw", "torch.optim.adam", "torch.optim.optimizer", "torch.utils._foreach_utils")
-PLACES = ["cuda", "cpu", "meta"]
+DEVICES = ["cuda", "cpu", "meta"]
 """where fused and grouped optimizer kernels are taken"""
 
 
@@ -70,7 +70,7 @@ def opened(strict: bool = True) -> Iterator[Card]:
         for module in map(importlib.import_module, OPTIMIZERS):
             for name in ("_get_fused_kernels_supported_devices", "_get_foreach_kernels_supported_devices"):
                 if hasattr(module, name):
-                    stack.enter_context(mock.patch.object(module, name, lambda: PLACES))
+                    stack.enter_context(mock.patch.object(module, name, lambda: DEVICES))
         stack.enter_context(mock.patch.object(F, "scaled_dot_product_attention", attention))
         stack.enter_context(mock.patch.object(torch, "tensor", tensor))
         stack.enter_context(mock.patch.object(torch, "as_tensor", as_tensor))

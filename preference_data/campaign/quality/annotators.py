@@ -29,7 +29,7 @@ class Person:
     pseudonym: str
     name: str | None
     answers: int
-    aside: int
+    excluded: int
     left: int
     right: int
     gold: int
@@ -51,7 +51,7 @@ class Answers(NamedTuple):
     outcomes: Sequence[str]
     """canonical"""
     best: Sequence[int | None]
-    """place of the best picture, of a ranked answer"""
+    """place of the best image, of a ranked answer"""
     kinds: Sequence[str]
     milliseconds: Sequence[int | None]
 
@@ -61,15 +61,15 @@ def people(store: Store, actor: int, campaign: int | str) -> list[Person]:
 
     def work(db: Connection) -> list[Person]:
         authorise(db, actor, LEAD)
-        found = campaigns.find(db, campaign).id
-        return of_answers(db, found, answers(db, found))
+        campaign_id = campaigns.find(db, campaign).id
+        return of_answers(db, campaign_id, answers(db, campaign_id))
 
     return store.read(work)
 
 
-def of_answers(db: Connection, campaign: int, given: Answers) -> list[Person]:
+def of_answers(db: Connection, campaign: int, submitted: Answers) -> list[Person]:
     """Everybody who was given work; `given` is what `answers` found."""
-    again, compared, speed = _repeats(db, campaign), _compared(db, campaign, given), _median_seconds(given)
+    again, compared, speed = _repeats(db, campaign), _compared(db, campaign, submitted), _median_seconds(submitted)
     nothing = (0, 0)
     return [
         Person(*(*row, *again.get(row[0], nothing), *compared.get(row[0], nothing), speed.get(row[0])))
@@ -88,11 +88,11 @@ def answers(db: Connection, campaign: int) -> Answers:
     return Answers(*zip(*rows, strict=True)) if rows else Answers((), (), (), (), (), ())
 
 
-def ratings(given: Answers) -> list[tuple[int, int, str]]:
+def ratings(submitted: Answers) -> list[tuple[int, int, str]]:
     """(item, account, answer) of the work: the canonical outcome, "best 2" for a ranked one."""
     return [
-        (unit, who, outcome if best is None else f"best {best}")
-        for unit, who, outcome, best, kind in zip(*given[:5], strict=True)
+        (unit, person, outcome if best is None else f"best {best}")
+        for unit, person, outcome, best, kind in zip(*submitted[:5], strict=True)
         if kind == "work"
     ]
 
@@ -127,31 +127,31 @@ def _repeats(db: Connection, campaign: int) -> dict[int, tuple[int, int]]:
     return {row[0]: (row[1], row[2]) for row in rows}
 
 
-def _compared(db: Connection, campaign: int, given: Answers) -> dict[int, tuple[int, int]]:
+def _compared(db: Connection, campaign: int, submitted: Answers) -> dict[int, tuple[int, int]]:
     """account: (answers to items with an outcome, of them equal to it)"""
-    asked = select(item.c.id, item.c.outcome, item.c.best).where(item.c.campaign_id == campaign,
+    query = select(item.c.id, item.c.outcome, item.c.best).where(item.c.campaign_id == campaign,
                                                                  item.c.outcome.is_not(None))  # fmt: skip
-    settled = {unit: (outcome, best) for unit, outcome, best in db.execute(asked).all()}
-    said = zip(given.outcomes, given.best, strict=True)
+    settled = {unit: (outcome, best) for unit, outcome, best in db.execute(query).all()}
+    answer = zip(submitted.outcomes, submitted.best, strict=True)
     counts = Counter(
-        (who, settled[unit] == what)
-        for unit, who, what, kind in zip(given.items, given.accounts, said, given.kinds, strict=True)
+        (person, settled[unit] == what)
+        for unit, person, what, kind in zip(submitted.items, submitted.accounts, answer, submitted.kinds, strict=True)
         if kind == "work" and unit in settled
     )
-    return {who: (counts[who, True] + counts[who, False], counts[who, True]) for who, _ in counts}
+    return {person: (counts[person, True] + counts[person, False], counts[person, True]) for person, _ in counts}
 
 
-def _median_seconds(given: Answers) -> dict[int, float]:
+def _median_seconds(submitted: Answers) -> dict[int, float]:
     """Median duration by account, over all answers whose time was taken."""
-    found: dict[int, list[int]] = defaultdict(list)
-    for who, duration in zip(given.accounts, given.milliseconds, strict=True):
+    by_key: dict[int, list[int]] = defaultdict(list)
+    for person, duration in zip(submitted.accounts, submitted.milliseconds, strict=True):
         if duration is not None:
-            found[who].append(duration)
-    return {who: median(durations) / 1000.0 for who, durations in found.items()}
+            by_key[person].append(duration)
+    return {person: median(durations) / 1000.0 for person, durations in by_key.items()}
 
 
 def _same(one: Any, other: Any) -> ColumnElement[bool]:
-    """Two rows say the same about the pictures."""
+    """Two rows say the same about the images."""
     best = func.coalesce(one.c.best, -1) == func.coalesce(other.c.best, -1)
     return and_(one.c.outcome == other.c.outcome, best)
 

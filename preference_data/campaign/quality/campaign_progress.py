@@ -45,7 +45,7 @@ class Own:
     """
 
     answered: int
-    aside: int
+    excluded: int
     left: int
     pace: float | None
     eta: float | None
@@ -82,7 +82,7 @@ class Overview:
 
 @dataclass(frozen=True)
 class Wins:
-    """How often one maker's picture of a prompt was preferred to another's; labels in alphabetical order."""
+    """How often one maker's image of a prompt was preferred to another's; labels in alphabetical order."""
 
     a: str
     b: str
@@ -143,14 +143,14 @@ def overview(store: Store, actor: int, campaign: int | str) -> Overview:
 
     def work(db: Connection) -> Overview:
         authorise(db, actor, LEAD)
-        found = campaigns.find(db, campaign)
-        here = assignment.c.campaign_id == found.id
+        hits = campaigns.find(db, campaign)
+        here = assignment.c.campaign_id == hits.id
         items = db.execute(
             select(item.c.kind, item.c.state, func.count(), func.sum(item.c.flags))
-            .where(item.c.campaign_id == found.id).group_by(item.c.kind, item.c.state)
+            .where(item.c.campaign_id == hits.id).group_by(item.c.kind, item.c.state)
         ).all()  # fmt: skip
         wanted = db.execute(select(func.sum(item.c.wanted - item.c.answered)).where(
-            item.c.campaign_id == found.id, item.c.kind == "work", item.c.state == "open")).scalar()  # fmt: skip
+            item.c.campaign_id == hits.id, item.c.kind == "work", item.c.state == "open")).scalar()  # fmt: skip
         rows = db.execute(
             select(assignment.c.state, assignment.c.outcome, assignment.c.counted, assignment.c.swapped, func.count())
             .where(here, assignment.c.kind == "work")
@@ -161,24 +161,24 @@ def overview(store: Store, actor: int, campaign: int | str) -> Overview:
                             .order_by(assignment.c.answered_at.desc()).limit(RECENT)).scalars().all()  # fmt: skip
         since = assignment.c.answered_at > store.clock() - 3600.0
         hour = db.execute(select(func.count()).where(here, assignment.c.state == "answered", since)).scalar_one()
-        people = db.execute(select(func.count()).where(schema.worker.c.campaign_id == found.id)).scalar_one()
+        people = db.execute(select(func.count()).where(schema.worker.c.campaign_id == hits.id)).scalar_one()
         answered = [row for row in rows if row.state == "answered"]
         return Overview(
-            found, {(kind, state): count for kind, state, count, _ in items}, int(wanted or 0),
+            hits, {(kind, state): count for kind, state, count, _ in items}, int(wanted or 0),
             _summed((row.outcome, row[-1]) for row in answered if row.counted),
             _summed((_side(row.outcome, row.swapped), row[-1]) for row in answered
                     if row.outcome in ("first", "second")),
             sum(row[-1] for row in answered if row.counted), sum(row[-1] for row in answered if not row.counted),
             sum(row[-1] for row in rows if row.state == "skipped"), int(sum(flags for *_, flags in items)),
             sum(row[-1] for row in rows if row.state == "leased"), people,
-            median(recent) / 1000.0 if recent else None, lease_seconds(db, found.id, found.settings), hour,
+            median(recent) / 1000.0 if recent else None, lease_seconds(db, hits.id, hits.settings), hour,
         )  # fmt: skip
 
     return store.read(work)
 
 
 def wins(store: Store, actor: int, campaign: int | str, policy: str | None = None) -> list[Wins]:
-    """Preferences between pictures by different makers, by maker and prompt; only what `policy` drew when given.
+    """Preferences between images by different makers, by maker and prompt; only what `policy` drew when given.
 
     An answer best-and-worst of N is its 2 N - 3 implied preferences: the best over every other, every other over the
     worst.
@@ -186,11 +186,11 @@ def wins(store: Store, actor: int, campaign: int | str, policy: str | None = Non
 
     def work(db: Connection) -> list[Wins]:
         authorise(db, actor, LEAD)
-        found = campaigns.find(db, campaign)
-        chosen = [assignment.c.campaign_id == found.id, assignment.c.kind == "work", assignment.c.state == "answered"]
+        hits = campaigns.find(db, campaign)
+        chosen = [assignment.c.campaign_id == hits.id, assignment.c.kind == "work", assignment.c.state == "answered"]
         if policy:
             chosen.append(assignment.c.policy == policy)
-        counts = _pair_wins(db, chosen) if found.settings.kind == "pair" else _ranked_wins(db, chosen)
+        counts = _pair_wins(db, chosen) if hits.settings.kind == "pair" else _ranked_wins(db, chosen)
         return [
             Wins(a, b, c["a_wins"], c["b_wins"], c["tie"], c["both_good"], c["both_bad"], prompt)
             for (a, b, prompt), c in sorted(counts.items())
@@ -204,26 +204,26 @@ CELLS = ("a_wins", "b_wins", "tie", "both_good", "both_bad")
 
 
 def _pair_wins(db: Connection, chosen: list[ColumnElement[bool]]) -> Counts:
-    found: Counts = {}
+    hits: Counts = {}
     groups = (assignment.c.item_id, assignment.c.outcome)  # numbers first: grouping by names takes twice as long
-    given = select(*groups, func.count().label("count")).where(*chosen).group_by(*groups).subquery()
+    answered_groups = select(*groups, func.count().label("count")).where(*chosen).group_by(*groups).subquery()
     for first, second, outcome, prompt, count in db.execute(
-        select(item.c.first_label, item.c.second_label, given.c.outcome, item.c.prompt_id, given.c.count)
-        .join(item, item.c.id == given.c.item_id).where(item.c.first_label != item.c.second_label)
+        select(item.c.first_label, item.c.second_label, answered_groups.c.outcome, item.c.prompt_id, answered_groups.c.count)  # noqa: E501
+        .join(item, item.c.id == answered_groups.c.item_id).where(item.c.first_label != item.c.second_label)
     ).all():  # fmt: skip
         winner = {"first": first, "second": second}.get(outcome)
-        _add(found, first, second, prompt, winner, outcome, count)
-    return found
+        _add(hits, first, second, prompt, winner, outcome, count)
+    return hits
 
 
 def _ranked_wins(db: Connection, chosen: list[ColumnElement[bool]]) -> Counts:
-    found: Counts = {}
+    hits: Counts = {}
     answered = db.execute(
         select(assignment.c.item_id, assignment.c.best, assignment.c.worst, item.c.prompt_id)
         .join(item, item.c.id == assignment.c.item_id).where(*chosen, assignment.c.outcome == "ranked")
     ).all()  # fmt: skip
     makers: dict[int, list[str]] = {}
-    table = schema.item_picture
+    table = schema.item_image
     for row in db.execute(
         select(table.c.item_id, table.c.label)
         .where(table.c.item_id.in_(select(assignment.c.item_id).where(*chosen)))
@@ -236,21 +236,21 @@ def _ranked_wins(db: Connection, chosen: list[ColumnElement[bool]]) -> Counts:
         implied |= {(other, worst) for other in range(len(labels)) if other != worst}
         for winner, loser in implied:
             if labels[winner] != labels[loser]:
-                _add(found, labels[winner], labels[loser], prompt, labels[winner], "", 1)
-    return found
+                _add(hits, labels[winner], labels[loser], prompt, labels[winner], "", 1)
+    return hits
 
 
-def _add(found: Counts, one: str, other: str, prompt: str, winner: str | None, outcome: str, count: int) -> None:
+def _add(hits: Counts, one: str, other: str, prompt: str, winner: str | None, outcome: str, count: int) -> None:
     a, b = sorted((one, other))
-    cells = found.setdefault((a, b, prompt), dict.fromkeys(CELLS, 0))
+    cells = hits.setdefault((a, b, prompt), dict.fromkeys(CELLS, 0))
     cells[outcome if winner is None else "a_wins" if winner == a else "b_wins"] += count
 
 
 def _summed(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
-    found: dict[str, int] = {}
+    hits: dict[str, int] = {}
     for name, count in pairs:
-        found[name] = found.get(name, 0) + count
-    return found
+        hits[name] = hits.get(name, 0) + count
+    return hits
 
 
 def _side(outcome: str, swapped: bool) -> str:

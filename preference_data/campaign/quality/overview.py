@@ -1,4 +1,4 @@
-"""The lead's numbers about one campaign: how far people agree, whom to look at, and who makes the better pictures."""
+"""The lead's numbers about one campaign: how far people agree, whom to look at, and who makes the better images."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def quality(store: Store, actor: int, campaign: int | str) -> Quality:
 
     def work(db: Connection) -> tuple[bool, list[tuple[int, int, str]], list[Person]]:
         authorise(db, actor, LEAD)
-        found = campaigns.find(db, campaign)
-        given = annotators.answers(db, found.id)
-        return found.settings.kind == "pair", ratings(given), of_answers(db, found.id, given)
+        campaign_row = campaigns.find(db, campaign)
+        values = annotators.answers(db, campaign_row.id)
+        return campaign_row.settings.kind == "pair", ratings(values), of_answers(db, campaign_row.id, values)
 
     pair, rows, persons = store.read(work)
     answers = coded(rows)
@@ -74,7 +74,7 @@ def quality(store: Store, actor: int, campaign: int | str) -> Quality:
 def comparisons(wins: Sequence[Wins], as_tie: Sequence[str] = ("tie", "both_good")) -> list[Comparison]:
     """Preferences for a rating model, clustered by prompt. `as_tie` says which outcomes are ties; others are left out.
 
-    Both bad is left out unless it is named: that both pictures fail says nothing about which is better.
+    Both bad is left out unless it is named: that both images fail says nothing about which is better.
     """
     if unknown := sorted(set(as_tie) - set(NO_PREFERENCE)):
         raise ValueError(f"{unknown} cannot count as ties; choose from {', '.join(NO_PREFERENCE)}")
@@ -89,7 +89,7 @@ def standings(
     store: Store, actor: int, campaign: int | str, as_tie: Sequence[str] = ("tie", "both_good"),
     policy: str | None = None,
 ) -> list[Standing]:  # fmt: skip
-    """Who makes the better pictures by each rating model, for a lead; `policy` keeps only what it drew."""
+    """Who makes the better images by each rating model, for a lead; `policy` keeps only what it drew."""
     return rated(campaign_progress.wins(store, actor, campaign, policy), as_tie)
 
 
@@ -99,10 +99,10 @@ def rated(wins: Sequence[Wins], as_tie: Sequence[str] = ("tie", "both_good")) ->
         rows = arrays(comparisons(wins, as_tie))
     except ValueError as error:
         return [Standing(name, None, error.args[0]) for name in MODELS]
-    found = []
+    results = []
     for name, model in MODELS.items():
         try:
-            found.append(Standing(name, model(rows)))
+            results.append(Standing(name, model(rows)))
         except ValueError as error:
-            found.append(Standing(name, None, error.args[0]))
-    return found
+            results.append(Standing(name, None, error.args[0]))
+    return results

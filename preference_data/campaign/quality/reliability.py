@@ -3,7 +3,7 @@
     known answers       share right on gold items and attention checks, with Clopper and Pearson's interval (1934)
     repeats             share of items answered alike when they came again with the sides swapped
     sides               share of decided answers for the left, and the exact binomial test of one half: sides are
-                        random, so a preference for one is the annotator's and not the pictures'
+                        random, so a preference for one is the annotator's and not the images'
     others              kappa of the annotator against all others on the items they share, with the interval of
                         `preference_data.statistics.disagreement`
 
@@ -68,7 +68,7 @@ def conduct(people: Sequence[Person], answers: Answers) -> list[Conduct]:
     tests = [binomial_p(p.left, p.left + p.right) for p in people]
     biased = holm(tests, ALPHA)
     nothing = Share(NAN, NAN, NAN, 0)
-    found = []
+    results = []
     for person, p_value, side in zip(people, tests, biased, strict=True):
         kappa, at_most = against.get(person.account, (nothing, NAN))
         others = [against[o.account][0].value for o in people if o.account != person.account and o.account in against]
@@ -81,12 +81,12 @@ def conduct(people: Sequence[Person], answers: Answers) -> list[Conduct]:
                 "chose the left side in {share:.0%} of {count} decided answers, where half is expected (p = {p:.1g})",
                 {"share": share, "count": count, "p": p_value},
             ))  # fmt: skip
-        found.append(Conduct(
+        results.append(Conduct(
             person, counted(person.gold_right, person.gold), counted(person.attention_right, person.attention),
             counted(person.repeats_same, person.repeats), counted(person.left, person.left + person.right), p_value,
             kappa, bool(spam), len(why) > len(spam), tuple(why),
         ))  # fmt: skip
-    return found
+    return results
 
 
 def _spam(
@@ -121,18 +121,18 @@ def kappa_against_others(answers: Answers) -> dict[Hashable, tuple[Share, float]
     `count` is of shared units. Chance is what the two sides' own shares of categories would give; where too few answers
     are rare ones to know it, the share has no interval, and its upper end serves suspicion alone.
     """
-    given = coded(answers)
-    units, raters, columns = given.units, given.raters, given.columns
-    counts, _ = table(given)
+    codes = coded(answers)
+    units, raters, columns = codes.units, codes.raters, codes.columns
+    counts, _ = table(codes)
     rest = counts[units]
     rest[np.arange(len(units)), columns] -= 1.0
     shared = rest.sum(axis=1) > 0
-    found = {}
-    for number, rater in enumerate(given.people):
+    entries = {}
+    for number, rater in enumerate(codes.people):
         mine = shared & (raters == number)
         if mine.any():
-            found[rater] = _kappa(columns[mine], rest[mine])
-    return found
+            entries[rater] = _kappa(columns[mine], rest[mine])
+    return entries
 
 
 def _kappa(mine_N: np.ndarray, rest_NC: np.ndarray) -> tuple[Share, float]:
@@ -172,8 +172,8 @@ def wilson(right: int, count: int) -> Share:
 
     if not count:
         return Share(NAN, NAN, NAN, 0)
-    found = binomtest(right, count).proportion_ci(LEVEL, method="wilson")
-    return Share(right / count, float(found.low), float(found.high), count)
+    interval = binomtest(right, count).proportion_ci(LEVEL, method="wilson")
+    return Share(right / count, float(interval.low), float(interval.high), count)
 
 
 def holm(p_values: Sequence[float], alpha: float) -> list[bool]:

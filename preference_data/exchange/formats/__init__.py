@@ -1,1 +1,1 @@
-"""Other people's file formats for preferences between pictures: one file each, both ways."""
+"""Other people's file formats for preferences between images: one file each, both ways."""

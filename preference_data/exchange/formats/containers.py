@@ -14,7 +14,7 @@ from typing import Any
 from preference_data.line_files import parse_json, read_text, text_lines
 
 BATCH = 32
-"""Rows of a Parquet file in memory; each may hold several pictures."""
+"""Rows of a Parquet file in memory; each may hold several images."""
 BUFFER = 2**18
 """Bytes of a column that are read at a time."""
 WHERE = "the row"
@@ -48,14 +48,14 @@ def rows(path: Path, container: str, problems: Problems) -> Iterator[tuple[int, 
         text = read_text(path)
     if _is_list(text, container):
         try:
-            found = parse_json(text, str(path))
+            content = parse_json(text, str(path))
         except ValueError as error:
             yield from _entries(text, problems, error)
             return
-        if not isinstance(found, list):
-            raise ValueError(f"{path} holds one {type(found).__name__} where a list of entries, or one JSON object a "
+        if not isinstance(content, list):
+            raise ValueError(f"{path} holds one {type(content).__name__} where a list of entries, or one JSON object a "
                              "line, should be")  # fmt: skip
-        yield from enumerate(found, 1)
+        yield from enumerate(content, 1)
         return
     for number, line in text_lines(text):
         try:
@@ -75,9 +75,9 @@ def _entries(text: str, problems: Problems, error: ValueError) -> Iterator[tuple
             raise error
     except (json.JSONDecodeError, RecursionError):
         raise error from None
-    place = text.index("[") + 1
+    index = text.index("[") + 1
     number = 0
-    while text[start := SPACE.match(text, place).end()] != "]":  # type: ignore[union-attr]  # it matches nothing too
+    while text[start := SPACE.match(text, index).end()] != "]":  # type: ignore[union-attr]  # it matches nothing too
         number += 1
         _, end = loose.raw_decode(text, start)
         try:
@@ -85,7 +85,7 @@ def _entries(text: str, problems: Problems, error: ValueError) -> Iterator[tuple
         except ValueError as wrong:
             problems.append((number, str(wrong).removeprefix(f"{WHERE}: ")))
         after = SPACE.match(text, end).end()  # type: ignore[union-attr]
-        place = after + (text[after] == ",")
+        index = after + (text[after] == ",")
 
 
 def _is_parquet(path: Path) -> bool:
@@ -118,8 +118,8 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
             raise ValueError(f"{path} has the column {twice[0]!r} twice")
         number = 0
         for batch in file.iter_batches(batch_size=BATCH, use_threads=False):
-            for place in range(batch.num_rows):
+            for index in range(batch.num_rows):
                 number += 1
-                yield number, {name: batch.column(i)[place].as_py() for i, name in enumerate(names)}
+                yield number, {name: batch.column(i)[index].as_py() for i, name in enumerate(names)}
     except pyarrow.ArrowInvalid as error:
         raise ValueError(f"{path} is no Parquet file that can be read: {error}") from error

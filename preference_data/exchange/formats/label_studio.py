@@ -25,16 +25,16 @@ from preference_data.exchange.formats.containers import Problems
 from preference_data.exchange.formats.preference_format import (
     Format,
     Row,
-    Said,
+    RowAnswer,
     carried,
     extra,
     file,
-    place,
+    png_path,
     reason_of,
     renamed,
-    said,
+    row_answer,
 )
-from preference_data.exchange.formats.values import duration, moment, who, written
+from preference_data.exchange.formats.values import annotator, duration, moment, written
 from preference_data.exchange.judgements import Judgement
 from preference_data.records import ImageRef
 
@@ -46,7 +46,7 @@ MINIMAL = ("annotator", "annotation_id")
 
 
 def encode(judgements: Sequence[Judgement], _: Callable[[ImageRef], bytes]) -> list[dict[str, Any]]:
-    """Make one task a judgement, the first picture on the left."""
+    """Make one task a judgement, the first image on the left."""
     tasks = []
     for i, j in enumerate(judgements, 1):
         shown = SIDES.get(j.outcome, j.outcome)
@@ -55,7 +55,7 @@ def encode(judgements: Sequence[Judgement], _: Callable[[ImageRef], bytes]) -> l
             result.append({"from_name": "pairwise", "to_name": "left,right", "type": "pairwise",
                            "value": {"selected": shown}})  # fmt: skip
         tasks.append({
-            "id": i, "data": {"prompt": j.prompt.text, "left": place(j.first), "right": place(j.second)},
+            "id": i, "data": {"prompt": j.prompt.text, "left": png_path(j.first), "right": png_path(j.second)},
             "annotations": [{"completed_by": {"email": j.annotator or "majority"}, "result": result,
                              "lead_time": j.seconds, "created_at": written(j.at)}],
             "glyphlab": carried(j),
@@ -63,24 +63,24 @@ def encode(judgements: Sequence[Judgement], _: Callable[[ImageRef], bytes]) -> l
     return tasks
 
 
-def decode(row: Row) -> Said | None:
+def decode(row: Row) -> RowAnswer | None:
     """Read a task with one annotation, as `spread` makes them. None where nothing was chosen: it was set aside."""
     annotation, data = row["annotations"][0], row["data"]
     if annotation.get("was_cancelled"):
         return None
-    found = _outcome(annotation.get("result") or [], row.get("outcome_tag"))
-    if found is None:
+    outcome = _outcome(annotation.get("result") or [], row.get("outcome_tag"))
+    if outcome is None:
         return None
-    kept = extra(row)
+    extras = extra(row)
     for name in ("prompt", "left", "right"):
         if name not in data:
             raise ValueError(f"the task's data has no field {name!r}; it has {sorted(data)}: say which one it is with "
                              f"--fields {name}=NAME")  # fmt: skip
-    made = said(data["prompt"], file(data, "left"), file(data, "right"), found, kept)
-    if kept:
+    made = row_answer(data["prompt"], file(data, "left"), file(data, "right"), outcome, extras)
+    if extras:
         return made
     at = moment(annotation.get("updated_at")) or moment(annotation.get("created_at"))
-    return Said(made.prompt, made.first, made.second, made.outcome,
+    return RowAnswer(made.prompt, made.first, made.second, made.outcome,
                 {"annotator": _person(annotation.get("completed_by")), "at": at,
                  "seconds": duration(annotation.get("lead_time"))})  # fmt: skip
 
@@ -141,7 +141,7 @@ def _person(value: Any) -> str:
     if isinstance(value, Mapping):
         known = [value.get(name) for name in ("id", "email", "username")]
         value = next((one for one in known if one is not None and one != ""), None)
-    return who(value, "completed_by")
+    return annotator(value, "completed_by")
 
 
 def _from_minimal(row: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:

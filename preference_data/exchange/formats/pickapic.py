@@ -1,4 +1,4 @@
-"""Pick-a-Pic v2 (Kirstain et al., arXiv:2305.01569): two pictures in a row, labels 1/0, 0/1, or 0.5/0.5 for a tie.
+"""Pick-a-Pic v2 (Kirstain et al., arXiv:2305.01569): two images in a row, labels 1/0, 0/1, or 0.5/0.5 for a tie.
 
 A row without has_label was shown and not answered; it judges nothing. Both good and both bad are ties here, and come
 back as themselves only in rows that we wrote.
@@ -12,8 +12,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from preference_data.campaign.campaigns import label
-from preference_data.exchange.formats.preference_format import Format, Row, Said, carried, content, extra, said
-from preference_data.exchange.formats.values import moment, number, who
+from preference_data.exchange.formats.preference_format import (
+    Format,
+    Row,
+    RowAnswer,
+    carried,
+    content,
+    extra,
+    row_answer,
+)
+from preference_data.exchange.formats.values import annotator, moment, number
 from preference_data.exchange.judgements import Judgement
 from preference_data.records import ImageRef
 
@@ -21,7 +29,7 @@ LABELS = {"first": (1.0, 0.0), "second": (0.0, 1.0)}
 
 
 def encode(judgements: Sequence[Judgement], read: Callable[[ImageRef], bytes]) -> list[dict[str, Any]]:
-    """The columns of the published data set, and one of ours. Pictures are PNG, which its readers open like JPEG."""
+    """The columns of the published data set, and one of ours. Images are PNG, which its readers open like JPEG."""
     people: dict[str, int] = {}
     prompts = Counter(j.prompt.id for j in judgements)
     rows = []
@@ -40,7 +48,7 @@ def encode(judgements: Sequence[Judgement], read: Callable[[ImageRef], bytes]) -
     return rows
 
 
-def decode(row: Row) -> Said | None:
+def decode(row: Row) -> RowAnswer | None:
     """None for a row without a label."""
     if not row["has_label"]:
         return None
@@ -51,11 +59,11 @@ def decode(row: Row) -> Said | None:
     best, uids = row.get("best_image_uid"), (row.get("image_0_uid"), row.get("image_1_uid"))
     if outcome != "tie" and best in uids and uids[0] != uids[1] and best != uids[outcome == "second"]:
         raise ValueError(f"the labels are {labels}, but best_image_uid is {best!r}, the other picture")
-    kept = extra(row)
-    found = said(row["caption"], content(row, "jpg_0", row.get("model_0") or "unknown"),
-                 content(row, "jpg_1", row.get("model_1") or "unknown"), outcome, kept)  # fmt: skip
-    return found if kept else Said(found.prompt, found.first, found.second, found.outcome,
-                                   {"annotator": who(row.get("user_id"), "user_id"),
+    extras = extra(row)
+    decoded = row_answer(row["caption"], content(row, "jpg_0", row.get("model_0") or "unknown"),
+                 content(row, "jpg_1", row.get("model_1") or "unknown"), outcome, extras)  # fmt: skip
+    return decoded if extras else RowAnswer(decoded.prompt, decoded.first, decoded.second, decoded.outcome,
+                                   {"annotator": annotator(row.get("user_id"), "user_id"),
                                     "at": moment(row.get("created_at"))})  # fmt: skip
 
 

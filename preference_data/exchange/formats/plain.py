@@ -7,30 +7,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from preference_data.exchange.formats.preference_format import FIELDS, Format, Incoming, Row, Said, place
-from preference_data.exchange.formats.values import known_picture
+from preference_data.exchange.formats.preference_format import FIELDS, Format, Incoming, Row, RowAnswer, png_path
+from preference_data.exchange.formats.values import known_image
 from preference_data.exchange.judgements import Judgement
 from preference_data.line_files import parse_json
 from preference_data.records import ImageRef, prompt_from_json
 
 
 def encode(judgements: Sequence[Judgement], _: Callable[[ImageRef], bytes]) -> list[dict[str, Any]]:
-    """One object a judgement; pictures by path in the exported folder."""
+    """One object a judgement; images by path in the exported folder."""
     rows = []
     for j in judgements:
         row = asdict(j) | {"axes": dict(j.axes)}
         for side in ("first", "second"):
-            row[side] = {**row[side], "path": place(getattr(j, side))}
+            row[side] = {**row[side], "path": png_path(getattr(j, side))}
         rows.append(row)
     return rows
 
 
-def decode(row: Row) -> Said | None:
+def decode(row: Row) -> RowAnswer | None:
     """The inverse."""
-    first, second = known_picture(row["first"], "first"), known_picture(row["second"], "second")
-    kept = {name: row[name] for name in FIELDS if name in row}
-    return Said(prompt_from_json(row["prompt"]), Incoming(None, first.path, first), Incoming(None, second.path, second),
-                row["outcome"], kept)  # fmt: skip
+    first, second = known_image(row["first"], "first"), known_image(row["second"], "second")
+    extras = {name: row[name] for name in FIELDS if name in row}
+    return RowAnswer(prompt_from_json(row["prompt"]), Incoming(None, first.path, first), Incoming(None, second.path, second),  # noqa: E501
+                row["outcome"], extras)  # fmt: skip
 
 
 def encode_flat(judgements: Sequence[Judgement], read: Callable[[ImageRef], bytes]) -> list[dict[str, Any]]:
@@ -47,7 +47,7 @@ def encode_flat(judgements: Sequence[Judgement], read: Callable[[ImageRef], byte
     ]
 
 
-def decode_flat(row: Row) -> Said | None:
+def decode_flat(row: Row) -> RowAnswer | None:
     """The inverse."""
     nested = ("prompt", "first", "second", "axes", "tags", "votes")
     return decode({

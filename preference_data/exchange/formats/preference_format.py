@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from preference_data.exchange.formats.containers import Problems
-from preference_data.exchange.formats.values import known_picture
+from preference_data.exchange.formats.values import known_image
 from preference_data.exchange.judgements import Judgement
 from preference_data.line_files import parse_json
 from preference_data.records import ImageRef, Prompt, Provenance
 
 UNKNOWN = Provenance(model="unknown", revision="", seed=-1, steps=0, guidance=0.0, run="import", step=0)
-"""Of pictures from files that do not say; the seed -1 and 0 steps are no values of a real one."""
+"""Of images from files that do not say; the seed -1 and 0 steps are no values of a real one."""
 Row = Mapping[str, Any]
 FIELDS = (
     "annotator", "strength", "axes", "tags", "rationale", "at", "propensity", "votes", "decided_by", "reading_shown",
@@ -31,7 +31,7 @@ FIELDS = (
 
 @dataclass(frozen=True)
 class Incoming:
-    """A picture as a row has it: its bytes, or the path of its file, and what is known about it."""
+    """An image as a row has it: its bytes, or the path of its file, and what is known about it."""
 
     content: bytes | None
     path: str
@@ -40,8 +40,8 @@ class Incoming:
 
 
 @dataclass(frozen=True)
-class Said:
-    """A judgement as a row has it, its pictures not looked at yet. `extra` are fields of `Judgement`."""
+class RowAnswer:
+    """A judgement as a row has it, its images not looked at yet. `extra` are fields of `Judgement`."""
 
     prompt: Prompt
     first: Incoming
@@ -83,7 +83,7 @@ def reason_of(error: Exception) -> str:
 class Format:
     """`container` is jsonl, json or parquet. `ties`: readers of the format know ties.
 
-    `encode` makes the rows of the judgements, given a function that reads a picture's PNG; `decode` reads one row, and
+    `encode` makes the rows of the judgements, given a function that reads an image's PNG; `decode` reads one row, and
     returns None for a row that judges nothing. ValueError or KeyError says that a row is malformed. `spread` makes rows
     of one judgement of a file's rows, under our names; what it cannot read it adds to the problems.
     """
@@ -92,7 +92,7 @@ class Format:
     container: str
     ties: bool
     encode: Callable[[Sequence[Judgement], Callable[[ImageRef], bytes]], list[dict[str, Any]]]
-    decode: Callable[[Row], Said | None]
+    decode: Callable[[Row], RowAnswer | None]
     about: str
     spread: Callable[[Iterable[tuple[int, Any]], Problems, Mapping[str, str]], Iterator[tuple[int, Row]]] = one_each
 
@@ -101,28 +101,28 @@ def carried(j: Judgement) -> str:
     """Everything that a row of another format has no place for, as one JSON text."""
     from dataclasses import asdict
 
-    kept = asdict(j) | {"axes": dict(j.axes)}
-    return json.dumps(kept, ensure_ascii=False, sort_keys=True)
+    extras = asdict(j) | {"axes": dict(j.axes)}
+    return json.dumps(extras, ensure_ascii=False, sort_keys=True)
 
 
 def extra(row: Row) -> dict[str, Any]:
     """What `carried` wrote; {} for a row from elsewhere. Raises ValueError when it is damaged."""
     text = row.get("glyphlab")
-    found = parse_json(text, "the field glyphlab") if isinstance(text, str) else {}
-    if not isinstance(found, dict) or (found and not {"outcome", "prompt", "first", "second"} <= set(found)):
+    extras = parse_json(text, "the field glyphlab") if isinstance(text, str) else {}
+    if not isinstance(extras, dict) or (extras and not {"outcome", "prompt", "first", "second"} <= set(extras)):
         raise ValueError(f"the field glyphlab is {str(text)[:60]!r}; it is a JSON object with a whole judgement")
-    return found
+    return extras
 
 
-def said(
-    text: str, first: Incoming, second: Incoming, outcome: str, kept: Mapping[str, Any], turned: bool = False
-) -> Said:
-    """A row's judgement with what it carried. `turned`: the row has the pictures the other way round.
+def row_answer(
+    text: str, first: Incoming, second: Incoming, outcome: str, extras: Mapping[str, Any], turned: bool = False
+) -> RowAnswer:
+    """A row's judgement with what it carried. `turned`: the row has the images the other way round.
 
     Raises ValueError when the row and what it carries disagree about the outcome: one of the two was edited.
     """
-    if kept:
-        mine = kept["outcome"]
+    if extras:
+        mine = extras["outcome"]
         neither = outcome in ("tie", "both_good", "both_bad")
         agrees = mine == outcome or (neither and mine in ("tie", "both_good", "both_bad"))
         if not agrees:
@@ -130,28 +130,28 @@ def said(
                 f"the row says {outcome!r} and its field glyphlab {mine!r}; remove the field or correct it"
             )
         outcome = mine
-    known = {name: known_picture(kept[name], name) for name in ("first", "second") if name in kept}
+    known = {name: known_image(extras[name], name) for name in ("first", "second") if name in extras}
     one = Incoming(first.content, first.path, known.get("first"), first.model)
     other = Incoming(second.content, second.path, known.get("second"), second.model)
-    prompt = prompt_of(text, kept)
-    return Said(prompt, one, other, outcome, {name: kept[name] for name in FIELDS if name in kept})
+    prompt = prompt_of(text, extras)
+    return RowAnswer(prompt, one, other, outcome, {name: extras[name] for name in FIELDS if name in extras})
 
 
-def prompt_of(text: str, kept: Mapping[str, Any]) -> Prompt:
+def prompt_of(text: str, extras: Mapping[str, Any]) -> Prompt:
     """The prompt with its own id and category when they were carried, else made from its text."""
     from preference_data.records import prompt_from_json
 
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"the prompt is {text!r}; it must be a text that is not empty")
     return (
-        prompt_from_json(kept["prompt"])
-        if "prompt" in kept and kept["prompt"]["text"] == text
+        prompt_from_json(extras["prompt"])
+        if "prompt" in extras and extras["prompt"]["text"] == text
         else Prompt.from_text(text)
     )
 
 
 def file(row: Row, name: str, model: str = "unknown") -> Incoming:
-    """A picture given by path. Raises KeyError or ValueError when the field is missing or empty."""
+    """An image given by path. Raises KeyError or ValueError when the field is missing or empty."""
     path = row[name]
     if not isinstance(path, str) or not path:
         raise ValueError(f"{name} is {path!r}; it must be the path of a picture")
@@ -159,7 +159,7 @@ def file(row: Row, name: str, model: str = "unknown") -> Incoming:
 
 
 def content(row: Row, name: str, model: str = "unknown") -> Incoming:
-    """A picture given by its bytes, bare or in the {"bytes": ..., "path": ...} of the datasets package."""
+    """An image given by its bytes, bare or in the {"bytes": ..., "path": ...} of the datasets package."""
     value = row[name]
     if isinstance(value, Mapping):
         value = value.get("bytes")
@@ -169,12 +169,12 @@ def content(row: Row, name: str, model: str = "unknown") -> Incoming:
 
 
 def either(value: Any, name: str) -> Incoming:
-    """A picture given by path or by its bytes."""
+    """An image given by path or by its bytes."""
     if isinstance(value, Mapping) and not value.get("bytes"):
         value = value.get("path")
     return file({name: value}, name) if isinstance(value, str) else content({name: value}, name)
 
 
-def place(ref: ImageRef) -> str:
-    """A picture's path in an exported folder."""
+def png_path(ref: ImageRef) -> str:
+    """An image's path in an exported folder."""
     return f"pictures/{Path(ref.sha256).name}.png"

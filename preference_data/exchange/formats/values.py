@@ -102,7 +102,7 @@ def duration(value: Any) -> float | None:
     return float(value) if 0 < value <= LONGEST else None  # a page left open for weeks says nothing about an answer
 
 
-def who(value: Any, name: str = "annotator") -> str:
+def annotator(value: Any, name: str = "annotator") -> str:
     """An annotator: a text, or a number that somebody's database gave them; "" for nobody. Raises ValueError."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
@@ -112,43 +112,43 @@ def who(value: Any, name: str = "annotator") -> str:
 
 
 def details(extra: Mapping[str, Any]) -> dict[str, Any]:
-    """What a row says beside pictures and outcome, as fields of a `Judgement`. Raises ValueError naming the field."""
-    found: dict[str, Any] = {}
+    """What a row says beside images and outcome, as fields of a `Judgement`. Raises ValueError naming the field."""
+    table: dict[str, Any] = {}
     for name, value in extra.items():
         if name == "annotator":
-            found[name] = who(value)
+            table[name] = annotator(value)
         elif name == "strength":
-            found[name] = None if value is None else strict_int(value, name, 1, 5)
+            table[name] = None if value is None else strict_int(value, name, 1, 5)
         elif name == "axes":
-            found[name] = _axes(value)
+            table[name] = _axes(value)
         elif name == "tags":
-            found[name] = words(value, name)
+            table[name] = words(value, name)
         elif name == "rationale":
-            found[name] = text(value, name)
+            table[name] = text(value, name)
         elif name == "at":
-            found[name] = None if value is None else number(value, name, 0.0, LAST)
+            table[name] = None if value is None else number(value, name, 0.0, LAST)
         elif name == "seconds":
-            found[name] = None if value is None else number(value, name, 0.0, LONGEST)
+            table[name] = None if value is None else number(value, name, 0.0, LONGEST)
         elif name == "propensity":
-            found[name] = None if value is None else number(value, name, 1e-300, 1.0)
+            table[name] = None if value is None else number(value, name, 1e-300, 1.0)
         elif name == "votes":
-            found[name] = counts(value, name, 3)
+            table[name] = counts(value, name, 3)
         elif name == "reading_shown":
             if value is not None and not isinstance(value, bool):
                 raise ValueError(f"reading_shown is {value!r}; it is true, false or null")
-            found[name] = value
+            table[name] = value
         elif name == "decided_by":
-            found[name] = _one_of(value, name, DECIDED_BY)
+            table[name] = _one_of(value, name, DECIDED_BY)
         else:
             raise ValueError(f"the field {name!r} is unknown")
-    return found
+    return table
 
 
 def check(j: Judgement) -> None:
     """Raises ValueError when something of a judgement is of a wrong kind, does not fit, or contradicts the rest."""
     prompt(j.prompt)
     for side, ref in (("first", j.first), ("second", j.second)):
-        picture(ref, side)
+        check_image(ref, side)
     _one_of(j.outcome, "outcome", OUTCOMES)
     first, second, _ = j.votes
     beaten = {"first": first < second, "second": second < first}.get(j.outcome, False)
@@ -157,8 +157,8 @@ def check(j: Judgement) -> None:
                          f"and {second} for the second")  # fmt: skip
 
 
-def known_picture(data: Any, side: str) -> ImageRef:
-    """A picture's record that a row describes. Raises ValueError naming what of it is wrong."""
+def known_image(data: Any, side: str) -> ImageRef:
+    """An image's record that a row describes. Raises ValueError naming what of it is wrong."""
     if not isinstance(data, Mapping):
         raise ValueError(f"{side} is {_shown(data)}; it must be an object that describes a picture")
     if "sha256" in data:
@@ -166,22 +166,22 @@ def known_picture(data: Any, side: str) -> ImageRef:
     for name in ("width", "height"):
         if name in data:
             strict_int(data[name], f"{side}: {name}", 1)
-    found = image_from_json(data)
-    picture(found, side)
-    return found
+    reference = image_from_json(data)
+    check_image(reference, side)
+    return reference
 
 
-def prompt(found: Prompt) -> None:
+def prompt(value: Prompt) -> None:
     """Raises ValueError naming what of a prompt cannot be kept."""
-    text(found.id, "the prompt's id", ID)
-    text(found.text, "the prompt's text")
-    text(found.language, "the prompt's language", LANGUAGE)
-    for word in (*found.spans, *found.category):
+    text(value.id, "the prompt's id", ID)
+    text(value.text, "the prompt's text")
+    text(value.language, "the prompt's language", LANGUAGE)
+    for word in (*value.spans, *value.category):
         text(word, "a span or category of the prompt")
 
 
-def picture(ref: ImageRef, side: str) -> None:
-    """Raises ValueError naming what of a picture's record cannot be kept."""
+def check_image(ref: ImageRef, side: str) -> None:
+    """Raises ValueError naming what of an image's record cannot be kept."""
     made = ref.provenance
     strict_int(ref.width, f"{side}: width", 1)
     strict_int(ref.height, f"{side}: height", 1)

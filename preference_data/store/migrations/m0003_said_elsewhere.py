@@ -1,6 +1,6 @@
-"""What an import says stays with it: the votes behind an imported outcome, and where its pictures are said to be from.
+"""What an import says stays with it: the votes behind an imported outcome, and where its images are said to be from.
 
-The votes of HPDv3 had become one vote, and a picture that was known already had kept the provenance of its first file.
+The votes of HPDv3 had become one vote, and an image that was known already had kept the provenance of its first file.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a reward goes for that people do not: brightness, colour, sharpness, size of the file, the side, the prompt.
 
-(1)  excess = share of pairs in which the reward prefers the picture with more of a covariate
+(1)  excess = share of pairs in which the reward prefers the image with more of a covariate
               - share in which people do, over the same decided pairs
 (2)  contextual Bradley-Terry: logit P(people prefer left) = a gap / T + sum_k b_k x_k, x_k the standardised difference
      of covariate k; b_k < 0 = with the reward's verdict known, people still like less of it: it over-pays for it.
@@ -24,7 +24,7 @@ from rewards.comparison.calibration import fit_temperature, sigmoid
 from rewards.comparison.correlation import spearman
 from rewards.comparison.resample import Clusters, Estimate
 from rewards.comparison.score_table import Table
-from rewards.comparison.sufficiency import FEW_PROMPTS
+from rewards.comparison.sufficiency import MIN_PROMPTS
 
 COVARIATES = ("brightness", "saturation", "contrast", "sharpness", "detail", "border", "aspect", "area")
 EXCESS = 0.10
@@ -32,18 +32,18 @@ EXCESS = 0.10
 RIDGE = 1e-3
 
 
-def covariates(picture_3HW: np.ndarray) -> dict[str, float]:
+def covariates(image_3HW: np.ndarray) -> dict[str, float]:
     """Facts about uint8 pixels: means of luma and saturation, spread of luma, mean step between neighbours (sharpness),
     compressed size in bits a pixel (detail: what a file's size says about its content), share of the outermost rows and
     columns that are a flat colour (border), width over height, and pixels."""
-    red, green, blue = (channel.astype(np.float32) / 255.0 for channel in picture_3HW)
+    red, green, blue = (channel.astype(np.float32) / 255.0 for channel in image_3HW)
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
     height, width = luma.shape
     high = np.maximum(np.maximum(red, green), blue)
     low = np.minimum(np.minimum(red, green), blue)
     steps = [np.abs(np.diff(luma, axis=axis)).mean() for axis in (0, 1) if luma.shape[axis] > 1]
-    step = max(int(math.sqrt(height * width / 65536)), 1)  # of large pictures every few pixels, so that it stays quick
-    some = np.ascontiguousarray(picture_3HW[:, ::step, ::step])
+    step = max(int(math.sqrt(height * width / 65536)), 1)  # of large images every few pixels, so that it stays quick
+    some = np.ascontiguousarray(image_3HW[:, ::step, ::step])
     packed = len(zlib.compress(some.tobytes(), 1)) * 8 / (some.shape[1] * some.shape[2])
     edges = (luma[0], luma[-1], luma[:, 0], luma[:, -1])
     return {
@@ -106,12 +106,12 @@ def contextual(gap_N: np.ndarray, delta_KN: dict[str, np.ndarray], table: Table)
         if np.abs(step).max() < 1e-8:
             break
     score = x * (weight * (share - sigmoid(x @ beta)))[:, None]
-    ids, place = np.unique(prompt, return_inverse=True)
+    ids, index = np.unique(prompt, return_inverse=True)
     sums = np.zeros((len(ids), len(beta)))
-    np.add.at(sums, place, score)
+    np.add.at(sums, index, score)
     inverse = np.linalg.inv(curvature)
     # A sandwich of few prompts is too sure by itself, and below `FEW_PROMPTS` however it is widened.
-    freedom = len(ids) - len(beta) if len(ids) >= FEW_PROMPTS else 0
+    freedom = len(ids) - len(beta) if len(ids) >= MIN_PROMPTS else 0
     error = np.sqrt(np.diag(inverse @ (sums.T @ sums) @ inverse) * len(ids) / max(freedom, 1))
     z = quantile_t(0.975, freedom) if freedom > 0 else float("nan")
     return {
@@ -122,10 +122,10 @@ def contextual(gap_N: np.ndarray, delta_KN: dict[str, np.ndarray], table: Table)
 
 def between_prompts(table: Table) -> list[dict[str, Any]]:
     """(3), with an interval over prompts."""
-    length: dict[str, int] = {p.prompt.id: len(p.prompt.text) for p in table.pictures}
+    length: dict[str, int] = {p.prompt.id: len(p.prompt.text) for p in table.images}
     ids = list(length)
     where = {prompt: i for i, prompt in enumerate(ids)}
-    place_P = np.array([where[p.prompt.id] for p in table.pictures])
+    index_P = np.array([where[p.prompt.id] for p in table.images])
     length_C = np.array([length[i] for i in ids], dtype=float)
     rows = []
     for r, name in enumerate(table.rewards):
@@ -133,10 +133,10 @@ def between_prompts(table: Table) -> list[dict[str, Any]]:
         known = ~np.isnan(score_P)
         if not known.any() or len(set(length_C)) < 2:
             continue
-        top = np.bincount(place_P[known], weights=score_P[known], minlength=len(ids))
-        count = np.bincount(place_P[known], minlength=len(ids))
+        top = np.bincount(index_P[known], weights=score_P[known], minlength=len(ids))
+        count = np.bincount(index_P[known], minlength=len(ids))
         mean_C = np.where(count > 0, top / np.maximum(count, 1), np.nan)
         value, prompts = spearman(mean_C, length_C), int((count > 0).sum())
-        found = Estimate(value, *rho_interval(value, prompts), int(known.sum()), prompts)
-        rows.append({"reward": name, "prompt_length": asdict(found)})
+        estimate = Estimate(value, *rho_interval(value, prompts), int(known.sum()), prompts)
+        rows.append({"reward": name, "prompt_length": asdict(estimate)})
     return rows

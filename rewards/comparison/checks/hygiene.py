@@ -1,7 +1,7 @@
-"""Is the comparison itself sound? Leaks from training, pictures and pairs that are there twice, answers that
+"""Is the comparison itself sound? Leaks from training, images and pairs that are there twice, answers that
 contradict.
 
-A reward that was trained on a prompt or a picture of the comparison has seen the answers; its accuracy here says
+A reward that was trained on a prompt or an image of the comparison has seen the answers; its accuracy here says
 nothing about new ones. What a reward of our own has seen is on record; of others' weights only they know.
 """
 
@@ -21,12 +21,12 @@ from rewards.comparison.score_table import Table
 
 
 class Seen(NamedTuple):
-    """What a reward saw in training: prompts by id and by the hash of their words, pictures by hash and by look."""
+    """What a reward saw in training: prompts by id and by the hash of their words, images by hash and by look."""
 
     prompts: frozenset[str]
-    pictures: frozenset[str]
+    images: frozenset[str]
     words: frozenset[str] = frozenset()
-    looks: np.ndarray | None = None
+    perceptual_hashes: np.ndarray | None = None
 
 
 def words_hash(text: str) -> str:
@@ -36,40 +36,44 @@ def words_hash(text: str) -> str:
 
 def hygiene(
     comparisons: Sequence[Comparison], table: Table, seen: Mapping[str, tuple[frozenset[str], frozenset[str]] | Seen],
-    looks: Mapping[str, np.ndarray],
+    checks: Mapping[str, np.ndarray],
 ) -> dict[str, Any]:  # fmt: skip
-    """Counts. `seen`: reward -> its training. `looks`: picture hash -> `likeness.look`, of those that were opened."""
-    prompts = {p.prompt.id for p in table.pictures}
-    hashes = {p.image.sha256 for p in table.pictures}
+    """Counts. `seen`: reward -> its training. `looks`: image hash -> `likeness.look`, of those that were opened."""
+    prompts = {p.prompt.id for p in table.images}
+    hashes = {p.image.sha256 for p in table.images}
     leaks = []
-    texts_of = {p.prompt.id: words_hash(p.prompt.text) for p in table.pictures}
-    known = sorted(looks)
-    look_PK = np.array([looks[sha] for sha in known])
-    for name, given in seen.items():
-        trained = Seen(*given)
-        same = hashes & trained.pictures
-        near = np.zeros(len(known), bool) if trained.looks is None else alike(look_PK, trained.looks)
+    texts_of = {p.prompt.id: words_hash(p.prompt.text) for p in table.images}
+    known = sorted(checks)
+    check_PK = np.array([checks[sha] for sha in known])
+    for name, values in seen.items():
+        trained = Seen(*values)
+        same = hashes & trained.images
+        near = (
+            np.zeros(len(known), bool)
+            if trained.perceptual_hashes is None
+            else alike(check_PK, trained.perceptual_hashes)
+        )
         alike_only = {sha for sha, is_near in zip(known, near, strict=True) if is_near} - same
         leaks.append({
             "reward": name, "of_prompts": len(prompts), "of_pictures": len(hashes), "alike": len(alike_only),
             "prompts": sum(i in trained.prompts or w in trained.words for i, w in texts_of.items()),
             "pictures": len(same) + (len(alike_only) if len(alike_only) > CHANCE * len(hashes) else 0),
         })  # fmt: skip
-    asked: dict[tuple[str, frozenset[str], str], int] = {}
+    requested: dict[tuple[str, frozenset[str], str], int] = {}
     for c in comparisons:
         key = (c.prompt.id, frozenset((c.left.sha256, c.right.sha256)), c.annotator)
-        asked[key] = asked.get(key, 0) + 1
+        requested[key] = requested.get(key, 0) + 1
     under: dict[str, set[str]] = {}
-    for p in table.pictures:
+    for p in table.images:
         under.setdefault(p.image.sha256, set()).add(p.prompt.id)
     texts: dict[str, set[str]] = {}
-    for p in table.pictures:
+    for p in table.images:
         texts.setdefault(plain_words(p.prompt.text), set()).add(p.prompt.id)
     machines = Counter(c.annotator.removeprefix(MACHINE) for c in comparisons if by_machine(c.annotator))
     return {
         "leaks": leaks, "answers": len(comparisons), "pairs": len(table.left_N), "prompts": len(prompts),
         "pictures": len(hashes), "annotators": len(table.annotators),
-        "same_person_twice": sum(count - 1 for count in asked.values()),
+        "same_person_twice": sum(count - 1 for count in requested.values()),
         "pictures_under_several_prompts": sum(len(ids) > 1 for ids in under.values()),
         "prompts_alike": sum(len(ids) - 1 for ids in texts.values()),
         "circles": circles(table),
@@ -81,17 +85,17 @@ def hygiene(
 
 
 def circles(table: Table) -> int:
-    """Triples of pictures of a prompt that people prefer in a circle (a over b over c over a)."""
+    """Triples of images of a prompt that people prefer in a circle (a over b over c over a)."""
     better: dict[int, set[int]] = {}
     for left, right, label in zip(table.left_N.tolist(), table.right_N.tolist(), table.label_N.tolist(), strict=True):
         if label:
             winner, loser = (left, right) if label > 0 else (right, left)
             better.setdefault(winner, set()).add(loser)
-    found = 0
+    count = 0
     for a, below in better.items():
         for b in below:
-            found += sum(a in better.get(c, ()) for c in better.get(b, ()))
-    return found // 3
+            count += sum(a in better.get(c, ()) for c in better.get(b, ()))
+    return count // 3
 
 
 def gallery(table: Table, most: int = 120) -> list[dict[str, Any]]:
@@ -123,7 +127,7 @@ def gallery(table: Table, most: int = 120) -> list[dict[str, Any]]:
 
 
 def _item(table: Table, n: int, why: str, scaled_RN: np.ndarray) -> dict[str, Any]:
-    left, right = table.pictures[table.left_N[n]], table.pictures[table.right_N[n]]
+    left, right = table.images[table.left_N[n]], table.images[table.right_N[n]]
     return {
         "record": {"prompt": asdict(left.prompt), "left": asdict(left.image), "right": asdict(right.image)},
         "why": why, "prompt": left.prompt.text, "prompt_id": left.prompt.id, "spans": list(left.prompt.spans),
@@ -148,26 +152,26 @@ def _spread(gap_N: np.ndarray) -> float:
 def win_rates(table: Table) -> dict[str, Any]:
     """Model against model: the share of people's answers, and of every reward's verdicts, that the row's model wins.
 
-    A tie, or an equal score, is half a win for each. {} when the pictures come from one model, or no pair compares two.
+    A tie, or an equal score, is half a win for each. {} when the images come from one model, or no pair compares two.
     """
-    model_P = [p.image.provenance.model for p in table.pictures]
+    model_P = [p.image.provenance.model for p in table.images]
     names = sorted(set(model_P))
     if not 1 < len(names) <= 12:
         return {}
     where = {name: i for i, name in enumerate(names)}
-    place_P = np.array([where[m] for m in model_P])
+    index_P = np.array([where[m] for m in model_P])
     votes = {"people": table.vote_N3}
     for r, name in enumerate(table.rewards):
         votes[name] = np.stack([table.gap_RN[r] > 0, table.gap_RN[r] == 0, table.gap_RN[r] < 0], 1).astype(float)
-    found = {}
+    entries = {}
     for name, vote_N3 in votes.items():
         won, count = np.zeros((len(names),) * 2), np.zeros((len(names),) * 2)
-        known = (vote_N3.sum(1) > 0) & (place_P[table.left_N] != place_P[table.right_N])
-        a, b, vote = place_P[table.left_N[known]], place_P[table.right_N[known]], vote_N3[known]
+        known = (vote_N3.sum(1) > 0) & (index_P[table.left_N] != index_P[table.right_N])
+        a, b, vote = index_P[table.left_N[known]], index_P[table.right_N[known]], vote_N3[known]
         np.add.at(won, (a, b), vote[:, 0] + vote[:, 1] / 2)
         np.add.at(won, (b, a), vote[:, 2] + vote[:, 1] / 2)
         np.add.at(count, (a, b), vote.sum(1))
         np.add.at(count, (b, a), vote.sum(1))
         with np.errstate(invalid="ignore"):
-            found[name] = {"share": (won / count).tolist(), "pairs": count.tolist()}
-    return {"models": names, "judges": found} if np.array(found["people"]["pairs"]).any() else {}
+            entries[name] = {"share": (won / count).tolist(), "pairs": count.tolist()}
+    return {"models": names, "judges": entries} if np.array(entries["people"]["pairs"]).any() else {}

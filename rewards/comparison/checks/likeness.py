@@ -17,7 +17,7 @@ CHANCE = 0.05
 """Share of images that may be alike, and no more, without one having been trained on."""
 
 
-def look(image_3HW: np.ndarray) -> np.ndarray:
+def perceptual_hash(image_3HW: np.ndarray) -> np.ndarray:
     """uint8 [K] of uint8 pixels of any size."""
     from PIL import Image
 
@@ -33,14 +33,14 @@ def alike(mine_PK: np.ndarray, others_QK: np.ndarray) -> np.ndarray:
     if not len(mine_PK) or not len(others_QK):
         return np.zeros(len(mine_PK), dtype=bool)
     near = cKDTree(_coarse(others_QK)).query_ball_point(_coarse(mine_PK), r=ALIKE, p=np.inf)
-    found = [
+    results = [
         bool(len(some)) and bool((np.abs(others_QK[some].astype(float) - row).max(axis=1) <= ALIKE).any())
         for row, some in zip(mine_PK.astype(float), near, strict=True)
     ]
-    return np.array(found, dtype=bool)
+    return np.array(results, dtype=bool)
 
 
-def _coarse(look_PK: np.ndarray) -> np.ndarray:
+def _coarse(check_PK: np.ndarray) -> np.ndarray:
     """[P, 48]: means of four by four cells, which differ by no more than their cells do."""
-    cells = look_PK.astype(float).reshape(len(look_PK), 4, GRID // 4, 4, GRID // 4, 3)
-    return cells.mean(axis=(2, 4)).reshape(len(look_PK), -1)
+    cells = check_PK.astype(float).reshape(len(check_PK), 4, GRID // 4, 4, GRID // 4, 3)
+    return cells.mean(axis=(2, 4)).reshape(len(check_PK), -1)

@@ -1,4 +1,4 @@
-"""Probes: change one thing about a picture or its prompt whose effect is known, and see whether the reward notices.
+"""Probes: change one thing about an image or its prompt whose effect is known, and see whether the reward notices.
 
 Every probe has a required direction. "falls": the score must drop by more than half of `NOISE` of the reward's spread;
 "stays": it must not move by more than that. A probe the reward is not meant to notice (a caption swap, for a judge that
@@ -23,27 +23,27 @@ from preference_data.statistics.shares import exact
 from rewards.scores import Scorer
 
 NOISE = 0.05
-"""Of the spread of the scores of the unchanged pictures: a smaller change is none."""
+"""Of the spread of the scores of the unchanged images: a smaller change is none."""
 FALLS, STAYS = "falls", "stays"
 
 Change = Callable[[Prompt, np.ndarray, np.random.Generator], tuple[Prompt, np.ndarray] | None]
-"""A changed prompt and picture; None where the probe does not apply."""
+"""A changed prompt and image; None where the probe does not apply."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A change and what it must do. `drawn`: it needs pictures whose text we drew ourselves."""
+    """A change and what it must do. `drawn`: it needs images whose text we drew ourselves."""
 
     name: str
     required: str
     what: str
     change: Change
-    drawn: bool = False
+    base: bool = False
 
 
 def _pillow(change: Callable[[Image.Image], Image.Image]) -> Change:
-    def changed(prompt: Prompt, picture: np.ndarray, random: np.random.Generator) -> tuple[Prompt, np.ndarray]:
-        image = Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0)))
+    def changed(prompt: Prompt, pixels: np.ndarray, random: np.random.Generator) -> tuple[Prompt, np.ndarray]:
+        image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
         return prompt, np.asarray(change(image).convert("RGB")).transpose(2, 0, 1).copy()
 
     return changed
@@ -85,18 +85,18 @@ def tinted(image: Image.Image) -> Image.Image:
     return Image.merge("RGB", (blue, green, red))
 
 
-def _noisy(prompt: Prompt, picture: np.ndarray, random: np.random.Generator) -> tuple[Prompt, np.ndarray]:
-    grain = random.normal(scale=45.0, size=picture.shape)
-    return prompt, np.clip(picture + grain, 0, 255).astype(np.uint8)
+def _noisy(prompt: Prompt, image: np.ndarray, random: np.random.Generator) -> tuple[Prompt, np.ndarray]:
+    grain = random.normal(scale=45.0, size=image.shape)
+    return prompt, np.clip(image + grain, 0, 255).astype(np.uint8)
 
 
-def _edges(prompt: Prompt, picture: np.ndarray, random: np.random.Generator) -> tuple[Prompt, np.ndarray]:
+def _edges(prompt: Prompt, image: np.ndarray, random: np.random.Generator) -> tuple[Prompt, np.ndarray]:
     """The outer quarter on either end of the longer side becomes static; what is cropped away cannot be missed."""
-    changed = picture.copy()
-    axis = 2 if picture.shape[2] >= picture.shape[1] else 1
-    size = max(round(picture.shape[axis] * 0.18), 1)
-    for place in (slice(0, size), slice(picture.shape[axis] - size, None)):
-        where = (slice(None), slice(None), place) if axis == 2 else (slice(None), place, slice(None))
+    changed = image.copy()
+    axis = 2 if image.shape[2] >= image.shape[1] else 1
+    size = max(round(image.shape[axis] * 0.18), 1)
+    for index in (slice(0, size), slice(image.shape[axis] - size, None)):
+        where = (slice(None), slice(None), index) if axis == 2 else (slice(None), index, slice(None))
         changed[where] = random.integers(0, 256, size=changed[where].shape)
     return prompt, changed
 
@@ -113,19 +113,19 @@ def typo(text: str, random: np.random.Generator) -> str:
     return text[:i] + choices[int(random.integers(len(choices)))] + text[i + 1 :]
 
 
-def _typo_asked(prompt: Prompt, picture: np.ndarray, random: np.random.Generator) -> tuple[Prompt, np.ndarray] | None:
-    """The prompt asks for another letter than the picture shows, which is then a typo."""
+def _typo_in_prompt(prompt: Prompt, image: np.ndarray, random: np.random.Generator) -> tuple[Prompt, np.ndarray] | None:
+    """The prompt asks for another letter than the image shows, which is then a typo."""
     if not prompt.spans:
         return None
     k = int(random.integers(len(prompt.spans)))
     wrong = typo(prompt.spans[k], random)
     spans = (*prompt.spans[:k], wrong, *prompt.spans[k + 1 :])
-    return replace(
-        prompt, id=f"{prompt.id}-typo", text=prompt.text.replace(prompt.spans[k], wrong), spans=spans
-    ), picture
+    return replace(prompt, id=f"{prompt.id}-typo", text=prompt.text.replace(prompt.spans[k], wrong), spans=spans), image
 
 
-def drawing(lines: Sequence[str], size: tuple[int, int] = (160, 320), height: int = 34, seed: int = 0) -> np.ndarray:
+def rendered_lines(
+    lines: Sequence[str], size: tuple[int, int] = (160, 320), height: int = 34, seed: int = 0
+) -> np.ndarray:
     """uint8 3HW: lines of text on a soft two-coloured ground, the first on the optical middle. ASCII letters only."""
     random = np.random.default_rng(seed)
     rows, columns = size
@@ -142,15 +142,17 @@ def drawing(lines: Sequence[str], size: tuple[int, int] = (160, 320), height: in
     return np.asarray(image).transpose(2, 0, 1).copy()
 
 
-def drawn(word: str, seed: int, size: tuple[int, int] = (160, 320), height: int = 34) -> tuple[Prompt, np.ndarray]:
-    """A prompt that asks for the word, and a picture that shows it."""
-    return Prompt.from_text(f'a sign that says "{word}"'), drawing([word], size, height, seed)
+def rendered_word(
+    word: str, seed: int, size: tuple[int, int] = (160, 320), height: int = 34
+) -> tuple[Prompt, np.ndarray]:
+    """A prompt that asks for the word, and an image that shows it."""
+    return Prompt.from_text(f'a sign that says "{word}"'), rendered_lines([word], size, height, seed)
 
 
 def _redrawn(lines: Callable[[str, np.random.Generator], list[str]]) -> Change:
-    def changed(prompt: Prompt, picture: np.ndarray, random: np.random.Generator) -> tuple[Prompt, np.ndarray]:
+    def changed(prompt: Prompt, image: np.ndarray, random: np.random.Generator) -> tuple[Prompt, np.ndarray]:
         seed = int(prompt.category[0])
-        return prompt, drawing(lines(prompt.spans[0], random), picture.shape[1:], 26, seed)
+        return prompt, rendered_lines(lines(prompt.spans[0], random), image.shape[1:], 26, seed)
 
     return changed
 
@@ -166,62 +168,62 @@ PROBES = (
           _pillow(lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))),
     Probe("resize", STAYS, "nine tenths of the size", _pillow(resized)),
     Probe("pad", STAYS, "a grey frame of a twelfth of the longer side", _pillow(padded)),
-    Probe("typo asked", FALLS, "the prompt asks for another letter than the picture shows", _typo_asked),
+    Probe("typo asked", FALLS, "the prompt asks for another letter than the picture shows", _typo_in_prompt),
     Probe("typo drawn", FALLS, "one letter of the drawn word is another",
-          _redrawn(lambda word, random: [typo(word, random)]), drawn=True),
+          _redrawn(lambda word, random: [typo(word, random)]), base=True),
     Probe("text twice", FALLS, "the word three times instead of once", _redrawn(lambda word, random: [word] * 3),
-          drawn=True),
-    Probe("text removed", FALLS, "the ground without the word", _redrawn(lambda word, random: []), drawn=True),
+          base=True),
+    Probe("text removed", FALLS, "the ground without the word", _redrawn(lambda word, random: []), base=True),
 )  # fmt: skip
 SWAP = "caption swap"
 WORDS = ("GARDEN", "COFFEE", "Harbour", "MARKET", "Winter", "BRIDGE", "Silver", "PLANET", "Orange", "THUNDER", "Velvet",
          "SUMMER")  # fmt: skip
 
 
-def run(scorer: Scorer, prompts: Sequence[Prompt], pictures: Sequence[np.ndarray], seed: int) -> list[dict[str, Any]]:
-    """All probes of a reward over some pictures and over words that are drawn here, one row a probe."""
-    own = list(zip(prompts, pictures, strict=True))
+def run(scorer: Scorer, prompts: Sequence[Prompt], images: Sequence[np.ndarray], seed: int) -> list[dict[str, Any]]:
+    """All probes of a reward over some images and over words that are drawn here, one row a probe."""
+    own = list(zip(prompts, images, strict=True))
     words = []
     for k, word in enumerate(WORDS):
         prompt = Prompt.from_text(f'a sign that says "{word}"', category=(str(k),))
-        words.append((prompt, drawing([word], height=26, seed=k)))
-    bases = {False: (own, judge(scorer, own)), True: (words, judge(scorer, words))}
-    # of all unchanged pictures: words that all are read rightly hardly differ, and no change is thousands of spreads
+        words.append((prompt, rendered_lines([word], height=26, seed=k)))
+    bases = {False: (own, score_any_sizes(scorer, own)), True: (words, score_any_sizes(scorer, words))}
+    # of all unchanged images: words that all are read rightly hardly differ, and no change is thousands of spreads
     scale = spread(np.concatenate([before for _, before in bases.values()]))
     rows = []
     for probe in PROBES:
-        items, before = bases[probe.drawn]
+        items, before = bases[probe.base]
         random = np.random.default_rng(seed)
-        changed = [probe.change(p, picture, random) for p, picture in items]
+        changed = [probe.change(p, image, random) for p, image in items]
         applies = [i for i, item in enumerate(changed) if item is not None]
-        after = judge(scorer, [item for item in changed if item is not None])
+        after = score_any_sizes(scorer, [item for item in changed if item is not None])
         rows.append(verdict(probe.name, probe.required, probe.what, before[applies], after, scale))
     items, before = bases[False]
     swap = swapped([p for p, _ in items])
     applies = [i for i, j in enumerate(swap) if j is not None]
-    after = judge(scorer, [(items[j][0], items[i][1]) for i, j in enumerate(swap) if j is not None])
+    after = score_any_sizes(scorer, [(items[j][0], items[i][1]) for i, j in enumerate(swap) if j is not None])
     what = "the prompt of another picture"
     return [*rows, verdict(SWAP, FALLS, what, before[applies], after, scale)]
 
 
 def swapped(prompts: Sequence[Prompt]) -> list[int | None]:
-    """For every picture one with another prompt, of the same kind (with text or without); None when there is none."""
-    found: list[int | None] = []
+    """For every image one with another prompt, of the same kind (with text or without); None when there is none."""
+    results: list[int | None] = []
     for i, prompt in enumerate(prompts):
         order = [*range(i + 1, len(prompts)), *range(i)]
         others = [j for j in order if prompts[j].text != prompt.text and bool(prompts[j].spans) == bool(prompt.spans)]
-        found.append(others[0] if others else None)
-    return found
+        results.append(others[0] if others else None)
+    return results
 
 
-def judge(scorer: Scorer, items: Sequence[tuple[Prompt, np.ndarray]]) -> np.ndarray:
-    """[B] values of pictures that may differ in size."""
-    values = [scorer([prompt], to_float(picture[None])).value_B[0] for prompt, picture in items]
+def score_any_sizes(scorer: Scorer, items: Sequence[tuple[Prompt, np.ndarray]]) -> np.ndarray:
+    """[B] values of images that may differ in size."""
+    values = [scorer([prompt], to_float(image[None])).value_B[0] for prompt, image in items]
     return np.array(values, dtype=np.float64)
 
 
 def spread(value_B: np.ndarray) -> float:
-    """What counts as much for this reward: the standard deviation over the unchanged pictures, or the size of their
+    """What counts as much for this reward: the standard deviation over the unchanged images, or the size of their
     mean where they are all alike; 0 for a reward that always says 0."""
     known = value_B[~np.isnan(value_B)]
     if not len(known):

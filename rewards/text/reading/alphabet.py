@@ -1,6 +1,6 @@
 """What an engine can write: the characters of its weights, as texts are compared.
 
-A picture of a text that the engine has no characters for cannot be judged by it, however right it is: that is NaN with
+An image of a text that the engine has no characters for cannot be judged by it, however right it is: that is NaN with
 the cause "script", never 0. Of a text that it can write in part, the rest is judged, and the share that was left out is
 said. A letter with an accent that the engine does not know is judged as the letter.
 """
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from rewards.text.reading.normalised_text import Policy, folded, seen
 
 SCRIPT = "script"
-"""why a picture is not judged: the engine has no characters for at least `MOST` of the text asked for"""
+"""why an image is not judged: the engine has no characters for at least `MOST` of the text asked for"""
 MOST = 0.5
 _LETTERS = re.compile(r"([^\W\d_]+)")
 
@@ -40,7 +40,7 @@ class Alphabet:
         if self._known is None:
             return tuple(texts), 0.0
         count, lost = 0, 0
-        kept = []
+        characters = []
         for text in texts:
             words = []
             for word in _LETTERS.split(unicodedata.normalize("NFC", seen(text))):
@@ -50,8 +50,8 @@ class Alphabet:
                 words.append("" if gone else "".join(plain))
                 lost += sum(not c.isspace() for c in word) if gone else missing
                 count += sum(not c.isspace() for c in word)
-            kept.append("".join(words) if lost else text)
-        return tuple(kept), lost / count if count else 0.0
+            characters.append("".join(words) if lost else text)
+        return tuple(characters), lost / count if count else 0.0
 
     def _known_or_bare(self, character: str) -> str:
         """A character that can be written, else the letter of an accented one, "" where there is neither."""

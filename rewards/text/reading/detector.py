@@ -1,4 +1,4 @@
-"""Where the lines of text stand in a picture: differentiable binarisation (DB), run directly by onnxruntime.
+"""Where the lines of text stand in an image: differentiable binarisation (DB), run directly by onnxruntime.
 
 The network gives each pixel the probability that it belongs to the shrunken core of a text line. Cores are cut out at
 ``CORE``, boxed by their smallest rotated rectangle, and grown back by
@@ -8,7 +8,7 @@ The network gives each pixel the probability that it belongs to the shrunken cor
 Source: Liao et al. 2020 (DB), with the constants of PaddleX's OCR pipeline. Growing a rectangle outwards and boxing it
 again, as the paper's polygon clipping does, is the same as making its sides longer by twice the distance.
 
-Legend: HW picture pixels, N boxes, 42 corners x (column, row), clockwise from the upper left of the text.
+Legend: HW image pixels, N boxes, 42 corners x (column, row), clockwise from the upper left of the text.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ TALL = 1.5  # height / width from which a line is read as turned by a quarter
 
 
 class Detector:
-    """Detection weights, one thread. ``least`` and ``most`` bound the picture's shorter and longer side in pixels: a
-    small picture is enlarged until letters have the size that the network knows, a large one reduced."""
+    """Detection weights, one thread. ``least`` and ``most`` bound the image's shorter and longer side in pixels: a
+    small image is enlarged until letters have the size that the network knows, a large one reduced."""
 
     def __init__(self, weights: Path, least: int = 256, most: int = 1536) -> None:
         self._session = one_thread(weights)
@@ -40,18 +40,18 @@ class Detector:
         self.name = weights.stem
 
     def scale(self, height: int, width: int) -> float:
-        """How much a picture of that size is enlarged, or reduced, before the network sees it."""
+        """How much an image of that size is enlarged, or reduced, before the network sees it."""
         return min(max(self._least / min(height, width), 1.0), self._most / max(height, width))
 
-    def find(self, picture_HW3: np.ndarray, scale: float | None = None) -> list[np.ndarray]:
-        """Boxes of a uint8 RGB picture in reading order: rows from the top, each from the left. ``scale``: another one
+    def find(self, image_HW3: np.ndarray, scale: float | None = None) -> list[np.ndarray]:
+        """Boxes of a uint8 RGB image in reading order: rows from the top, each from the left. ``scale``: another one
         than that of its size."""
         import cv2
 
-        height, width = picture_HW3.shape[:2]
+        height, width = image_HW3.shape[:2]
         scale = self.scale(height, width) if scale is None else scale
         size = tuple(max(round(side * scale / STRIDE), 1) * STRIDE for side in (width, height))
-        scaled = cv2.resize(np.ascontiguousarray(picture_HW3[:, :, ::-1]), size)
+        scaled = cv2.resize(np.ascontiguousarray(image_HW3[:, :, ::-1]), size)
         pixels_HW3 = (scaled.astype(np.float32) / 255.0 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
         batch = np.ascontiguousarray(pixels_HW3.transpose(2, 0, 1)[None])
         core_HW = self._session.run(None, {self._input: batch})[0][0, 0]
@@ -59,11 +59,11 @@ class Detector:
 
 
 def boxes(core_HW: np.ndarray, scale: tuple[float, float]) -> list[np.ndarray]:
-    """The boxes of a probability map: corners in pixels of the picture, ``scale`` is (x, y) of those per map pixel."""
+    """The boxes of a probability map: corners in pixels of the image, ``scale`` is (x, y) of those per map pixel."""
     import cv2
 
     contours, _ = cv2.findContours((core_HW > CORE).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
-    found = []
+    results = []
     for contour in contours:
         centre, (width, height), angle = cv2.minAreaRect(contour)
         if min(width, height) < SMALLEST:
@@ -72,8 +72,8 @@ def boxes(core_HW: np.ndarray, scale: tuple[float, float]) -> list[np.ndarray]:
             continue
         distance = UNCLIP * width * height / (2 * (width + height))  # eq. (1)
         grown = cv2.boxPoints((centre, (width + 2 * distance, height + 2 * distance), angle))
-        found.append(_clockwise(grown) * np.array(scale))
-    return found
+        results.append(_clockwise(grown) * np.array(scale))
+    return results
 
 
 def _mean_inside(core_HW: np.ndarray, corners_42: np.ndarray) -> float:
@@ -96,10 +96,10 @@ def _clockwise(corners_42: np.ndarray) -> np.ndarray:
     return np.roll(around, -int(np.argmax(sides_42[:, 0] / lengths)), axis=0)
 
 
-def in_reading_order(found: list[np.ndarray]) -> list[np.ndarray]:
+def in_reading_order(results: list[np.ndarray]) -> list[np.ndarray]:
     """Rows from the top, each from the left. Boxes share a row when the centre of one is within half of the other."""
     rows: list[list[np.ndarray]] = []
-    for box in sorted(found, key=lambda each: float(each[:, 1].mean())):
+    for box in sorted(results, key=lambda each: float(each[:, 1].mean())):
         middle = box[:, 1].mean()
         for row in rows:
             first = row[0]
@@ -115,9 +115,9 @@ def _height(corners_42: np.ndarray) -> float:
     return float(np.linalg.norm(corners_42[3] - corners_42[0]))
 
 
-def straightened(picture_HW3: np.ndarray, corners_42: np.ndarray) -> np.ndarray:
+def straightened(image_HW3: np.ndarray, corners_42: np.ndarray) -> np.ndarray:
     """What stands between the corners, upright. What is much taller than wide is turned by a quarter, to the left."""
-    flat = cut_out(picture_HW3, corners_42)
+    flat = cut_out(image_HW3, corners_42)
     return np.rot90(flat) if is_tall(flat) else flat
 
 
@@ -126,7 +126,7 @@ def is_tall(crop_HW3: np.ndarray) -> bool:
     return crop_HW3.shape[0] >= TALL * crop_HW3.shape[1]
 
 
-def cut_out(picture_HW3: np.ndarray, corners_42: np.ndarray) -> np.ndarray:
+def cut_out(image_HW3: np.ndarray, corners_42: np.ndarray) -> np.ndarray:
     """What stands between the corners, its upper side up."""
     import cv2
 
@@ -136,6 +136,6 @@ def cut_out(picture_HW3: np.ndarray, corners_42: np.ndarray) -> np.ndarray:
     target = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float32)
     matrix: Any = cv2.getPerspectiveTransform(corners, target)
     flat: np.ndarray = cv2.warpPerspective(
-        picture_HW3, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE, flags=cv2.INTER_CUBIC
+        image_HW3, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE, flags=cv2.INTER_CUBIC
     )
     return flat

@@ -74,7 +74,7 @@ class Match:
 
     spans: tuple[str, ...]
     texts: tuple[str, ...]
-    places: tuple[int, ...]
+    indices: tuple[int, ...]
     extra: tuple[str, ...]
 
 
@@ -97,14 +97,14 @@ def match(spans: Sequence[str], lines: Sequence[Line], policy: Policy) -> Match:
 
 def cut(text: str, wanted: Sequence[str], policy: Policy) -> list[str]:
     """Step 1: a line cut around the spans that it contains. Too little text to be extra stays with its neighbour."""
-    found = []
+    results = []
     for span in wanted:
         if 2 <= len(span) < len(text):
             cost, start, stop = find(span, text, policy)
             if cost <= CUT * len(span) and stop > start:
-                found.append((cost / len(span), -len(span), start, stop))
+                results.append((cost / len(span), -len(span), start, stop))
     taken: list[tuple[int, int]] = []
-    for _, _, start, stop in sorted(found):
+    for _, _, start, stop in sorted(results):
         if all(stop <= a or start >= b for a, b in taken):
             taken.append((start, stop))
     if not taken:
@@ -139,8 +139,8 @@ def assign(wanted: Sequence[str], pieces: Sequence[str], policy: Policy) -> list
         return []
     gain_SP = np.array([[gain(span, piece, policy) for piece in pieces] for span in wanted])
     # of equal gains, in the order that was asked for: the bonus is less than any difference of gains
-    place_S, place_P = np.arange(len(wanted)) / len(wanted), np.arange(len(pieces)) / len(pieces)
-    bonus_SP = -1e-6 * np.abs(place_S[:, None] - place_P[None])
+    index_S, index_P = np.arange(len(wanted)) / len(wanted), np.arange(len(pieces)) / len(pieces)
+    bonus_SP = -1e-6 * np.abs(index_S[:, None] - index_P[None])
     chosen = linear_sum_assignment(gain_SP + bonus_SP, maximize=True)
     return [(int(s), int(p)) for s, p in zip(*chosen, strict=True) if gain_SP[s, p] > 0.0]
 
@@ -181,10 +181,10 @@ class _Count:
 
 
 def _count(span: str, text: str, policy: Policy) -> _Count:
-    found: Alignment = align(span, text, policy)
+    alignment: Alignment = align(span, text, policy)
     weight_N, weight_M = weights(span, policy), weights(text, policy)
     slips, extra, runs = 0.0, 0.0, []
-    for run in _runs(found.added):
+    for run in _runs(alignment.added):
         inserted = text[run[0] : run[-1] + 1]
         amount = float(weight_M[run].sum())
         if is_extra(inserted):
@@ -192,37 +192,37 @@ def _count(span: str, text: str, policy: Policy) -> _Count:
             runs.append(inserted)
         else:
             slips += amount
-    right = float(weight_N[[i for i, _ in found.matched]].sum())
-    return _Count(right, float(weight_N[[*found.replaced, *found.missing]].sum()) + slips, extra, tuple(runs))
+    right = float(weight_N[[i for i, _ in alignment.matched]].sum())
+    return _Count(right, float(weight_N[[*alignment.replaced, *alignment.missing]].sum()) + slips, extra, tuple(runs))
 
 
-def _runs(places: Sequence[int]) -> list[list[int]]:
+def _runs(indices: Sequence[int]) -> list[list[int]]:
     """Joins neighbouring positions into runs."""
-    groups = itertools.groupby(enumerate(places), key=lambda pair: pair[1] - pair[0])
-    return [[place for _, place in group] for _, group in groups]
+    groups = itertools.groupby(enumerate(indices), key=lambda pair: pair[1] - pair[0])
+    return [[index for _, index in group] for _, group in groups]
 
 
-def compare(found: Match, lines: Sequence[Line], policy: Policy) -> dict[str, float]:
+def compare(result: Match, lines: Sequence[Line], policy: Policy) -> dict[str, float]:
     """Eqs. (1) to (4) and the parts, by the names in ``PARTS``.
 
     ``ned_score`` is 1 - d / max of the two lengths with every character alike; ``duplicates`` and ``extra`` are
     characters per character asked for; ``order`` is the share of the pairs of spans found that stand as they were asked
     for.
     """
-    counts = [_count(span, text, policy) for span, text in zip(found.spans, found.texts, strict=True)]
-    extras = [*found.extra, *itertools.chain(*(count.runs for count in counts))]
-    outside = sum(float(weights(text, policy).sum()) for text in found.extra)
+    counts = [_count(span, text, policy) for span, text in zip(result.spans, result.texts, strict=True)]
+    extras = [*result.extra, *itertools.chain(*(count.runs for count in counts))]
+    outside = sum(float(weights(text, policy).sum()) for text in result.extra)
     right, wrong = sum(c.right for c in counts), sum(c.wrong for c in counts)
     extra = outside + sum(c.extra for c in counts)
     text = right / (right + wrong + EXTRA * extra) if right else 0.0
-    order = _order(found.places)
-    target = max(sum(len(span) for span in found.spans), 1)
-    read = sum(len(each) for each in (*found.texts, *found.extra))
-    pairs = [(span, each) for span, each in zip(found.spans, found.texts, strict=True) if each]
-    missing = sum(len(span) for span, each in zip(found.spans, found.texts, strict=True) if not each)
-    distance = sum(Levenshtein.distance(a, b) for a, b in pairs) + max(missing, sum(len(each) for each in found.extra))
+    order = _order(result.indices)
+    target = max(sum(len(span) for span in result.spans), 1)
+    read = sum(len(each) for each in (*result.texts, *result.extra))
+    pairs = [(span, each) for span, each in zip(result.spans, result.texts, strict=True) if each]
+    missing = sum(len(span) for span, each in zip(result.spans, result.texts, strict=True) if not each)
+    distance = sum(Levenshtein.distance(a, b) for a, b in pairs) + max(missing, sum(len(each) for each in result.extra))
     matched = sum(len(align(a, b, Policy(punctuation=1.0)).matched) for a, b in pairs)
-    repeats = sum(len(each) for each in extras if _repeats(each, found.spans, policy))
+    repeats = sum(len(each) for each in extras if _repeats(each, result.spans, policy))
     value = (1.0 - SEEN) * text * (1.0 - ORDER * (1.0 - order)) + SEEN * (read > 0)
     exact = distance == 0 and order == 1.0
     return {
@@ -238,10 +238,10 @@ def compare(found: Match, lines: Sequence[Line], policy: Policy) -> dict[str, fl
     }
 
 
-def _order(places: Sequence[int]) -> float:
+def _order(indices: Sequence[int]) -> float:
     """1 when at most one span was found."""
-    found = [place for place in places if place >= 0]
-    pairs = list(itertools.combinations(found, 2))
+    results = [index for index in indices if index >= 0]
+    pairs = list(itertools.combinations(results, 2))
     return float(np.mean([a < b for a, b in pairs])) if pairs else 1.0
 
 
@@ -256,18 +256,18 @@ def _confidence(lines: Sequence[Line]) -> float:
     return sum(line.confidence * len(line.text) for line in lines) / characters if characters else 0.0
 
 
-def judge(spans: Sequence[str], lines: Sequence[Line], policy: Policy) -> dict[str, float]:
-    """The parts of a picture on which ``lines`` were read and ``spans`` were asked for.
+def score_reading(spans: Sequence[str], lines: Sequence[Line], policy: Policy) -> dict[str, float]:
+    """The parts of an image on which ``lines`` were read and ``spans`` were asked for.
 
     The page is understood in two ways, as pieces that belong to spans and as one running text, and the better one
     counts: the first sees spans anywhere on the page, the second a span that runs over lines with other text between.
     """
-    found = match(spans, lines, policy)
-    pieces = compare(found, lines, policy)
+    matched = match(spans, lines, policy)
+    pieces = compare(matched, lines, policy)
     if pieces["exact"]:
         return pieces
     digits = has_digit("".join(spans))
     read = "".join(normalise(line.text, policy, digits) for line in lines)
-    running = compare(Match(("".join(found.spans),), (read,), (0,), ()), lines, policy)
+    running = compare(Match(("".join(matched.spans),), (read,), (0,), ()), lines, policy)
     pieces["ned_score"] = max(pieces["ned_score"], running["ned_score"])
     return running if running["recall"] >= RUNNING and running["value"] > pieces["value"] else pieces

@@ -85,8 +85,8 @@ def as_compared(text: str, target: str, ignore_case: bool = True) -> str:
     has no digit: in many faces the glyphs are the same. So are I, l and a bar where one of them is the whole target.
     """
     policy = Policy(case=not ignore_case, spaces=len(target.split()) > 1, punctuation=1.0)
-    found = normalise(text, policy, bar=is_bar(target))
-    return found if has_digit(target) else found.translate(FOLD)
+    normalised = normalise(text, policy, bar=is_bar(target))
+    return normalised if has_digit(target) else normalised.translate(FOLD)
 
 
 def read_right(target: str, read: str, ignore_case: bool = True) -> bool:
@@ -116,9 +116,9 @@ def seen(text: str) -> str:
     return visible(_SEQUENCE.sub(_unit, text)).replace(_KEYCAP, "")
 
 
-def _unit(found: re.Match[str]) -> str:
+def _unit(match: re.Match[str]) -> str:
     """The private character that stands for a sequence of emoji."""
-    return chr(_UNITS + zlib.crc32(visible(found[0]).encode() or found[0].encode()) % 0xFFFE)
+    return chr(_UNITS + zlib.crc32(visible(match[0]).encode() or match[0].encode()) % 0xFFFE)
 
 
 def is_bar(text: str) -> bool:

@@ -1,6 +1,6 @@
-"""Whole pictures read: every line of text on them, in reading order.
+"""Whole images read: every line of text on them, in reading order.
 
-Engines answer one question, ``read(picture) -> lines``:
+Engines answer one question, ``read(image) -> lines``:
 
 - ``OnnxPage``: detection, straightening and recognition run directly by onnxruntime, the fastest of them;
 - ``PaddlePage``: ``paddleocr.PaddleOCR``, with the weights of this installation or an official model by its name;
@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from rewards.text.reading.detector import Detector, cut_out, in_reading_order, is_tall
-from rewards.text.reading.ink import LEAST, box_of, ink, places, text_crop
+from rewards.text.reading.ink import LEAST, box_of, ink, ink_boxes, text_crop
 from rewards.text.reading.matching import Line
 from rewards.text.reading.normalised_text import is_bar, is_wide
 from rewards.text.recognisers import (
@@ -52,8 +52,8 @@ class PageReader(Protocol):
 
     name: str
 
-    def read(self, picture_HW3: np.ndarray) -> list[Line]:
-        """The lines of a uint8 RGB picture, in reading order; [] when it shows no text."""
+    def read(self, image_HW3: np.ndarray) -> list[Line]:
+        """The lines of a uint8 RGB image, in reading order; [] when it shows no text."""
         ...
 
 
@@ -61,8 +61,8 @@ def as_line(crop_HW3: np.ndarray) -> np.ndarray:
     """A crop as recognisers read it: ``LINE_HEIGHT`` high, shape kept."""
     height, width = crop_HW3.shape[:2]
     scaled = min(max(round(width * LINE_HEIGHT / height), 8), MAX_WIDTH)
-    picture = Image.fromarray(np.ascontiguousarray(crop_HW3))
-    return np.asarray(picture.resize((scaled, LINE_HEIGHT), Image.Resampling.BICUBIC))
+    image = Image.fromarray(np.ascontiguousarray(crop_HW3))
+    return np.asarray(image.resize((scaled, LINE_HEIGHT), Image.Resampling.BICUBIC))
 
 
 class OnnxPage:
@@ -79,30 +79,30 @@ class OnnxPage:
         self.characters: Sequence[str] | None = getattr(recogniser, "characters", None)
         self.name = f"{recogniser.name}+{detector.name}"
 
-    def read(self, picture_HW3: np.ndarray) -> list[Line]:
-        boxes = self._detector.find(picture_HW3)
-        ink_HW = ink(picture_HW3)
+    def read(self, image_HW3: np.ndarray) -> list[Line]:
+        boxes = self._detector.find(image_HW3)
+        ink_HW = ink(image_HW3)
         if ink_HW is not None:
-            boxes = in_reading_order([*boxes, *self._overlooked(picture_HW3, ink_HW, boxes)])
-        readings = [self._line(cut_out(picture_HW3, box)) for box in boxes]
+            boxes = in_reading_order([*boxes, *self._overlooked(image_HW3, ink_HW, boxes)])
+        readings = [self._line(cut_out(image_HW3, box)) for box in boxes]
         if ink_HW is not None and sum(_letters(reading) for reading in readings) <= 2:
-            readings = self._letter(picture_HW3, ink_HW, boxes, readings)
-        return kept(readings, self._least)
+            readings = self._letter(image_HW3, ink_HW, boxes, readings)
+        return sure_lines(readings, self._least)
 
-    def _overlooked(self, picture_HW3: np.ndarray, ink_HW: np.ndarray, found: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def _overlooked(self, image_HW3: np.ndarray, ink_HW: np.ndarray, results: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Boxes of what the detector finds when it looks closer at ink that stands in no box."""
-        seen = self._detector.scale(*picture_HW3.shape[:2])
+        seen = self._detector.scale(*image_HW3.shape[:2])
         boxes: list[np.ndarray] = []
-        for left, top, right, bottom in places(ink_HW, found, SMALL / seen):
+        for left, top, right, bottom in ink_boxes(ink_HW, results, SMALL / seen):
             around = max(8, min(right - left, bottom - top))
             x, y = max(left - around, 0), max(top - around, 0)
-            part_HW3 = picture_HW3[y : bottom + around, x : right + around]
+            part_HW3 = image_HW3[y : bottom + around, x : right + around]
             height, width = part_HW3.shape[:2]
             closer = min(max(self._detector.scale(height, width), CLOSER), (CLOSE_AREA / (height * width)) ** 0.5)
             if closer > NEARER * seen:
                 near = [box + np.array([x, y]) for box in self._detector.find(part_HW3, closer)]
-                place = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], dtype=float)
-                boxes += [box for box in near if _holds(place, box) and not any(_holds(each, box) for each in found)]
+                index = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], dtype=float)
+                boxes += [box for box in near if _holds(index, box) and not any(_holds(each, box) for each in results)]
         return boxes
 
     def _line(self, crop_HW3: np.ndarray) -> Reading:
@@ -142,7 +142,7 @@ class OnnxPage:
         return max(votes, key=_confidence, default=Reading("", 0.0))
 
     def _letter(
-        self, picture_HW3: np.ndarray, ink_HW: np.ndarray, boxes: Sequence[np.ndarray], readings: list[Reading]
+        self, image_HW3: np.ndarray, ink_HW: np.ndarray, boxes: Sequence[np.ndarray], readings: list[Reading]
     ) -> list[Reading]:
         """The readings, or the one letter that all ink of the page makes, whichever is surer. A box that is much
         smaller than another is the dot of an i: it says nothing by itself."""
@@ -156,7 +156,7 @@ class OnnxPage:
         if right - left > FRAME * ink_HW.shape[1] and bottom - top > FRAME * ink_HW.shape[0]:
             return readings
         beyond = bottom - top
-        around = picture_HW3[max(top - beyond, 0) : bottom + beyond, max(left - beyond, 0) : right + beyond]
+        around = image_HW3[max(top - beyond, 0) : bottom + beyond, max(left - beyond, 0) : right + beyond]
         dotted = len(high) > 1 and min(high) < DOT * max(high)
         letter = self._as_letter(around, dotted)
         enough = max(self._least, LETTER, 0.0 if dotted else sure)
@@ -198,7 +198,7 @@ def _amount(reading: Reading) -> float:
     return reading.confidence * sum(1 + is_wide(c) for c in reading.text if not c.isspace())
 
 
-def kept(readings: Sequence[Reading], least: float) -> list[Line]:
+def sure_lines(readings: Sequence[Reading], least: float) -> list[Line]:
     """Lines with text that is sure enough."""
     return [Line(r.text, r.confidence) for r in readings if r.text.strip() and r.confidence >= least]
 
@@ -229,7 +229,9 @@ class PaddlePage:
         )  # fmt: skip
         self.name = "paddleocr/" + ("+".join(models[::-1]) if models else f"{recognition.stem}+{detection.stem}")
 
-    def read(self, picture_HW3: np.ndarray) -> list[Line]:
-        found: Any = self._model.predict(np.ascontiguousarray(picture_HW3[:, :, ::-1]))[0]  # PaddleX takes BGR
-        readings = [Reading(t, float(s)) for t, s in zip(found["rec_texts"], found["rec_scores"], strict=True)]
-        return kept(readings, self._least)
+    def read(self, image_HW3: np.ndarray) -> list[Line]:
+        prediction: Any = self._model.predict(np.ascontiguousarray(image_HW3[:, :, ::-1]))[0]  # PaddleX takes BGR
+        readings = [
+            Reading(t, float(s)) for t, s in zip(prediction["rec_texts"], prediction["rec_scores"], strict=True)
+        ]
+        return sure_lines(readings, self._least)

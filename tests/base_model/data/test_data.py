@@ -20,10 +20,10 @@ import pytest
 import torch
 
 from base_model.data import rendered_text
-from base_model.data.latents import KeptLatents, LatentStream, Producers, encode_pictures
+from base_model.data.latents import EncodedStream, LatentStream, Producers, encode_images
 from base_model.data.mixture import Mix, TaskStream
 from base_model.data.rendered_pages import PageStream
-from base_model.data.rendered_text import Scene, draw, draw_word, is_heldout, scene
+from base_model.data.rendered_text import Scene, choose_word, is_heldout, render, scene
 from base_model.data.stream import CaptionNoise, Stage, TextStream, misspell
 from base_model.files.weights import NANO_VAE, save_vae
 from base_model.qwen.model import QwenImage
@@ -69,13 +69,13 @@ def test_batches_of_any_size_cut_one_sequence(limit):
 def test_a_finite_set_is_encoded_once_and_comes_in_the_order_of_its_stream():
     stream = replace(CLEAN, limit=20, noise=CaptionNoise(0.3, 0.3, 0.3))
     data = LatentStream(stream, NANO_VAE)
-    kept = KeptLatents(data)
+    kept = EncodedStream(data)
     for step in range(4):  # the second batch crosses into the second pass
         batch, expected = kept.batch(step, 12), data.batch(step, 12)
         assert list(batch.texts) == list(expected.texts)
         torch.testing.assert_close(batch.x0_BSC, expected.x0_BSC, atol=1e-4, rtol=1e-4)
     with pytest.raises(ValueError, match="only a finite TextStream"):
-        KeptLatents(LatentStream(CLEAN, NANO_VAE))
+        EncodedStream(LatentStream(CLEAN, NANO_VAE))
 
 
 def test_a_finite_stream_repeats_its_pictures_in_a_new_order():
@@ -149,7 +149,7 @@ def test_stages_that_do_not_rise_from_0_are_refused(starts):
 
 
 def test_heldout_words_are_never_drawn_for_training():
-    words = {s.word for s, _ in many()} | {draw_word(np.random.default_rng(i), 3, 5, False) for i in range(2000)}
+    words = {s.word for s, _ in many()} | {choose_word(np.random.default_rng(i), 3, 5, False) for i in range(2000)}
     assert len(words) > 3000
     assert not [word for word in words if len(word) > 2 and is_heldout(word)]
     for level in range(rendered_text.LEVELS):
@@ -259,7 +259,7 @@ def test_ink_is_legible_on_its_background():
 
 def inked(drawn: Scene) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of the pixels that are not background."""
-    image = draw(drawn)
+    image = render(drawn)
     rows, columns = np.nonzero((image != np.array(rendered_text.COLOURS[drawn.background])[:, None, None]).any(0))
     return rows, columns
 
@@ -272,7 +272,7 @@ def test_the_picture_shows_what_the_scene_says():
     assert columns.min() >= 16 and columns.max() < 64, "three cells of 16 pixels, from the second on"
     for shape in ({}, {"word": "", "shape": "square"}):
         base = replace(plain, **shape)
-        image = draw(replace(base, ink="red", background="yellow"))
+        image = render(replace(base, ink="red", background="yellow"))
         colours = {tuple(pixel) for pixel in image.reshape(3, -1).T.tolist()}
         assert {rendered_text.COLOURS["red"], rendered_text.COLOURS["yellow"]} <= colours
         extent = {}
@@ -284,17 +284,17 @@ def test_the_picture_shows_what_the_scene_says():
         assert middles[0] < middles[1] - 3 and middles[1] < middles[2] - 3
         middles = [np.mean(inked(replace(base, column=column))[1]) for column in ("left", "centre", "right")]
         assert middles[0] < middles[1] - 8 and middles[1] < middles[2] - 8
-    faces = {draw(replace(plain, face=face)).tobytes() for face in rendered_text.FACES}
-    shapes = {draw(replace(plain, word="", shape=shape)).tobytes() for shape in rendered_text.SHAPES}
+    faces = {render(replace(plain, face=face)).tobytes() for face in rendered_text.FACES}
+    shapes = {render(replace(plain, word="", shape=shape)).tobytes() for shape in rendered_text.SHAPES}
     assert len(faces) == 4 and len(shapes) == 3
 
 
 def test_letters_stand_in_their_cells_in_order():
     """The picture of a word is its letters' pictures side by side."""
     word = Scene("QUIZ", "", "serif", "large", "blue", "white", "top", "left")
-    whole = draw(word)
+    whole = render(word)
     for i, letter in enumerate(word.word):
-        alone = draw(replace(word, word=letter))
+        alone = render(replace(word, word=letter))
         assert np.array_equal(whole[:, :, 16 * i : 16 * (i + 1)], alone[:, :, :16])
         assert (alone != 250).any()
 
@@ -309,7 +309,7 @@ def test_everything_drawn_stays_inside_the_picture():
 def test_a_word_too_long_is_refused():
     long = Scene("ABCDEFG", "", "sans", "small", "black", "white", "top", "left")
     with pytest.raises(ValueError, match="needs 7 cells, a picture has 6"):
-        draw(long)
+        render(long)
 
 
 # --- what captions say --------------------------------------------------------------------------------------------
@@ -426,7 +426,7 @@ def test_latents_are_those_of_the_model():
     """Producers and the model encode pictures to the same tokens, in the layout that the model decodes."""
     model: QwenImage = tiny_model()
     images = CLEAN.images(0, 4)
-    latents = encode_pictures(model.vae, images)
+    latents = encode_images(model.vae, images)
     torch.testing.assert_close(latents, model.encode_pixels(images.float() / 255.0), atol=1e-5, rtol=1e-5)
     assert latents.shape == (4, 12, 16) and not latents.requires_grad
     direct = model.vae.encode(images.float() / 127.5 - 1.0)

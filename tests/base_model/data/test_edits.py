@@ -17,7 +17,7 @@ import torch
 from base_model.data import edits, rendered_text
 from base_model.data.edits import Example, Sheet
 from base_model.data.mixture import EDITS, TASKS, Mix, TaskStream
-from base_model.data.rendered_text import CELL, Scene, draw, is_heldout, scene
+from base_model.data.rendered_text import CELL, Scene, is_heldout, render, scene
 from base_model.data.stream import CaptionNoise, Stage, TextStream
 from base_model.seeding import numpy_generator
 from preference_data.records import quoted_spans
@@ -41,11 +41,11 @@ def some(task: edits.Task, heldout: bool = False, count: int = 150) -> tuple[Exa
 # --- what an edit is ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("task", [edits.change_word, edits.change_ink, edits.change_place])
+@pytest.mark.parametrize("task", [edits.change_word, edits.change_ink, edits.change_position])
 def test_an_edit_changes_pixels_inside_of_its_region_and_none_outside(task):
     for example in some(task):
         assert example.source
-        source, target, region = example.source.draw(), example.target.draw(), example.region()
+        source, target, region = example.source.render(), example.target.render(), example.region()
         assert source.shape == target.shape == (3, *region.shape) and source.dtype == np.uint8
         assert np.array_equal(source[:, ~region], target[:, ~region])
         assert not np.array_equal(source[:, region], target[:, region])
@@ -61,7 +61,7 @@ def test_every_edit_changes_the_thing_it_names_and_says_to_what():
         before, after = example.source.scene, example.target.scene
         assert before == replace(after, ink=before.ink) and before.ink != after.ink
         assert example.text == f"make the word {after.ink}" and after.background in rendered_text.backgrounds(after.ink)
-    for example in some(edits.change_place):
+    for example in some(edits.change_position):
         before, after = example.source.scene, example.target.scene
         assert before == replace(after, row=before.row, column=before.column)
         assert example.text == f"move the word to the {after.row} {after.column}"
@@ -81,9 +81,9 @@ def test_reconstruction_asks_for_the_source_and_has_no_region():
 
 
 def test_a_caption_alone_has_no_source():
-    for example in some(edits.picture_from_caption):
+    for example in some(edits.image_from_caption):
         assert example.source is None and example.target.mark is None
-        assert np.array_equal(example.target.draw(), draw(example.target.scene, example.target.size))
+        assert np.array_equal(example.target.render(), render(example.target.scene, example.target.size))
 
 
 def test_marks_stand_beside_words_and_are_seen():
@@ -91,19 +91,19 @@ def test_marks_stand_beside_words_and_are_seen():
     assert len(marked) > 400
     for example in marked:
         for sheet in (example.source, example.target):
-            plain = replace(sheet, mark=None).draw()
-            changed = (sheet.draw() != plain).any(0)
+            plain = replace(sheet, mark=None).render()
+            changed = (sheet.render() != plain).any(0)
             assert changed.sum() >= 20 and not changed[sheet.box()].any()
             assert not changed[example.region()].any()
     assert len({(e.target.mark.shape, e.target.mark.colour) for e in marked}) >= 20
     full = Sheet(Scene("ABCDE", "", "sans", "small", "black", "white", "top", "left"), (32, 80))
-    assert edits.draw_mark(np.random.default_rng(0), full.size, full.scene) is None
+    assert edits.choose_mark(np.random.default_rng(0), full.size, full.scene) is None
 
 
 def test_the_box_holds_all_ink_of_the_word():
-    for example in some(edits.change_place):
+    for example in some(edits.change_position):
         sheet = replace(example.target, mark=None)
-        pixels, ground = sheet.draw(), np.array(rendered_text.COLOURS[sheet.scene.background])[:, None, None]
+        pixels, ground = sheet.render(), np.array(rendered_text.COLOURS[sheet.scene.background])[:, None, None]
         inked = (pixels != ground).any(0)
         assert inked.any() and inked[sheet.box()].sum() == inked.sum()
 
@@ -120,7 +120,7 @@ def test_heldout_words_never_appear_in_training():
 
 
 def test_evaluation_edits_heldout_words_only():
-    for task in (edits.change_word, edits.change_ink, edits.change_place):
+    for task in (edits.change_word, edits.change_ink, edits.change_position):
         for example in some(task, heldout=True):
             words = {example.source.scene.word, example.target.scene.word, *quoted_spans(example.text)}
             assert all(is_heldout(word) for word in words)
@@ -133,7 +133,7 @@ def test_evaluation_edits_heldout_words_only():
 def test_a_scene_keeps_its_place_on_any_canvas(size):
     word = Scene("HEH", "", "sans", "medium", "black", "white", "middle", "centre")
     for row, column in [("top", "left"), ("middle", "centre"), ("bottom", "right")]:
-        image = draw(replace(word, row=row, column=column), size)
+        image = render(replace(word, row=row, column=column), size)
         assert image.shape == (3, *size)
         rows, columns = np.nonzero((image != 250).any(0))
         first = {"left": 0, "centre": (size[1] // CELL - 3) // 2, "right": size[1] // CELL - 3}[column]
@@ -141,7 +141,7 @@ def test_a_scene_keeps_its_place_on_any_canvas(size):
         middle = {"top": 10, "middle": size[0] / 2, "bottom": size[0] - 10}[row]
         assert abs((rows.min() + rows.max()) / 2 - middle) <= 4
     with pytest.raises(ValueError, match="needs 3 cells, a picture has 2"):
-        draw(word, (32, 32))
+        render(word, (32, 32))
 
 
 # --- the mixture --------------------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from base_model.train_vae import TrainVAE, loss
 from experiments import cli
 from experiments.evaluation.autoencoders import (
     evaluate,
+    evaluate_vae,
     export_autoencoder,
-    judge,
     open_autoencoder,
     photographs,
     reconstruct,
@@ -86,7 +86,7 @@ def test_scores_are_the_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
         "experiments.evaluation.autoencoders.photographs", lambda side: np.full((2, 3, 16, 16), 100, np.uint8)
     )
     monkeypatch.setattr("experiments.evaluation.autoencoders.reconstruct", lambda vae, pictures: pictures // 2 * 2)
-    told = judge(vae, pages=1, side=16)
+    told = evaluate_vae(vae, pages=1, side=16)
     assert [one.set for one in told][:2] == ["photographs", "en 8 px"] and len(told) == 9
     assert told[0].ssim_P.tolist() == [1.0, 1.0]
     picture = PageStream(71, heights=(8,), languages=("en",), heldout=True).images(0, 1).numpy().astype(float)

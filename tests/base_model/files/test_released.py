@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from alignment.trajectory import Walk, rollout
+from alignment.trajectory import Exploration, rollout
 from base_model import flow
 from base_model.engine.schedule import Schedule, read_schedule
 from base_model.files import released
@@ -431,7 +431,7 @@ def test_a_folder_that_is_no_checkpoint_and_a_hub_out_of_reach_are_said_so(tmp_p
 @pytest.mark.parametrize("side", [512, 768])
 def test_the_first_step_of_a_walk_is_as_wide_as_its_noise(t2i, side):
     """From pure noise the step's own spread is `noise`; at these sizes rounding puts the first level beside 1."""
-    walk = Walk(flow.flow_sde, noise=1.2, window=2, within=5)
+    walk = Exploration(flow.flow_sde, noise=1.2, window=2, within=5)
     step = next(step for step in range(20) if walk.start(0, step) == 0)
     model = load_base(read_base(t2i), (side, side), dtype=torch.float32)
     seen = rollout(model, ["a word"], 2, Sampler(steps=4), walk, 0, step, 0)

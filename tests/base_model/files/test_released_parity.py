@@ -17,7 +17,7 @@ from PIL import Image
 from base_model.files.released import Released, load_base, read_base
 from base_model.qwen import language_encoder
 from base_model.sample import Sampler, sample
-from experiments.evaluation.sample_released import read_picture
+from experiments.evaluation.sample_released import read_condition_image
 from tests.fixtures.tiny.tiny_released import EDIT, PLUS, open_pipeline, tell_picture_tokens
 
 pytest.importorskip("diffusers")
@@ -111,7 +111,7 @@ def test_editing_one_picture_is_the_pipelines(edit, tmp_path):
     pipe, model = open_pipeline(edit, EDIT), editor(edit)
     tell_picture_tokens(pipe)
     path = drawn(tmp_path / "a.png", (70, 110), 1)
-    picture = read_picture(path)
+    picture = read_condition_image(path)
     size = model.base.task.made_size([picture])
     noise = noise_for(size)
     made = theirs(pipe, noise, prompt="make it blue", image=Image.open(path))
@@ -122,7 +122,7 @@ def test_editing_two_pictures_is_the_pipelines(plus, tmp_path):
     pipe, model = open_pipeline(plus, PLUS), editor(plus)
     tell_picture_tokens(pipe)
     paths = [drawn(tmp_path / "a.png", (70, 110), 1), drawn(tmp_path / "b.png", (90, 50), 2)]
-    pictures = [read_picture(path) for path in paths]
+    pictures = [read_condition_image(path) for path in paths]
     size = model.base.task.made_size(pictures)
     assert size[0] > size[1], "the last picture's shape"
     noise = noise_for(size)
@@ -136,7 +136,7 @@ def test_editing_two_pictures_is_the_pipelines(plus, tmp_path):
 def test_where_diffusers_forgets_which_tokens_are_pictures_we_follow_the_training(edit, tmp_path, monkeypatch):
     """Untold, its pipeline numbers picture tokens in one line (issue 14194): then, and only then, so do we."""
     pipe, model = open_pipeline(edit, EDIT), editor(edit)
-    picture = read_picture(drawn(tmp_path / "a.png", (128, 128), 1))
+    picture = read_condition_image(drawn(tmp_path / "a.png", (128, 128), 1))
     from base_model.qwen.prompt_templates import to_pil
 
     flat, _ = pipe.encode_prompt("make it blue", image=to_pil(model.base.task.seen(picture)))
@@ -158,8 +158,8 @@ def test_a_batch_of_edits_is_its_edits_alone(plus):
     together = model.encode_text(texts, pictures)
     for i in range(3):
         alone, row = model.encode_text(texts[i : i + 1], pictures[i : i + 1]), together.take([i])
-        assert alone.picture_grids == row.picture_grids and len(row.picture_grids[0]) == i + 1
+        assert alone.image_grids == row.image_grids and len(row.image_grids[0]) == i + 1
         length = alone.mask_BL.shape[1]
         assert row.mask_BL[0].sum() == length
         assert (alone.text_BLD[0] - row.text_BLD[0, :length]).abs().max() < 1e-5
-        assert (alone.pictures_BRC - row.pictures_BRC).abs().max() < 1e-5
+        assert (alone.images_BRC - row.images_BRC).abs().max() < 1e-5

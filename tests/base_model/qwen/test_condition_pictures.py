@@ -34,14 +34,14 @@ def inputs(grids: Any = TARGETS, pictures: Any = PICTURES) -> dict[str, Any]:
         "text_BLD": torch.randn(B, LENGTH, CFG.joint_attention_dim, generator=random),
         "mask_BL": MASKS["right padded"][:B],
         "grids": grids,
-        "pictures_BRC": torch.randn(B, R, CFG.in_channels, generator=random),
-        "picture_grids": pictures,
+        "images_BRC": torch.randn(B, R, CFG.in_channels, generator=random),
+        "image_grids": pictures,
     }
 
 
 def one(batch: dict[str, Any], i: int) -> dict[str, Any]:
     """Sample `i` alone, without any padding."""
-    (h, w), own = batch["grids"][i], batch["picture_grids"][i]
+    (h, w), own = batch["grids"][i], batch["image_grids"][i]
     R = token_count(own)
     return {
         "x_BSC": batch["x_BSC"][i : i + 1, : h * w],
@@ -49,16 +49,16 @@ def one(batch: dict[str, Any], i: int) -> dict[str, Any]:
         "text_BLD": batch["text_BLD"][i : i + 1],
         "mask_BL": batch["mask_BL"][i : i + 1],
         "grids": [(h, w)],
-        "pictures_BRC": batch["pictures_BRC"][i : i + 1, :R] if R else None,
-        "picture_grids": [own] if R else [],
+        "images_BRC": batch["images_BRC"][i : i + 1, :R] if R else None,
+        "image_grids": [own] if R else [],
     }
 
 
 def ask_reference(peer: nn.Module, batch: dict[str, Any]) -> Tensor:
     """The reference's prediction for the target tokens; all samples have the shapes of the first."""
     S = batch["x_BSC"].shape[1]
-    shapes = [[(1, *grid), *((1, *g) for g in own)] for grid, own in zip(batch["grids"], batch["picture_grids"])]  # noqa: B905
-    latents = torch.cat([batch["x_BSC"], batch["pictures_BRC"]], 1)
+    shapes = [[(1, *grid), *((1, *g) for g in own)] for grid, own in zip(batch["grids"], batch["image_grids"])]  # noqa: B905
+    latents = torch.cat([batch["x_BSC"], batch["images_BRC"]], 1)
     return peer(latents, batch["text_BLD"], batch["mask_BL"], batch["sigma_B"], shapes).sample[:, :S]
 
 
@@ -68,7 +68,7 @@ def ask_reference(peer: nn.Module, batch: dict[str, Any]) -> Tensor:
 def test_velocity_and_gradients_with_pictures_are_the_references(cfg, mask, own):
     model, batch = network(cfg), inputs([(4, 6)] * 3, [own] * 3) | {"mask_BL": MASKS[mask]}
     peer = reference(model)
-    leaves = {name: batch[name].requires_grad_() for name in ("x_BSC", "text_BLD", "pictures_BRC")}
+    leaves = {name: batch[name].requires_grad_() for name in ("x_BSC", "text_BLD", "images_BRC")}
     weight = torch.randn(batch["x_BSC"].shape, generator=torch.Generator().manual_seed(1)) / batch["x_BSC"][0].numel()
     found = []
     for net, ask in ((model, lambda net, b: net(**b)), (peer, ask_reference)):
@@ -89,7 +89,7 @@ def test_a_ragged_batch_with_pictures_is_its_samples_one_by_one(cfg, mask):
     """Sizes, numbers of pictures and texts all differ; one sample has no picture."""
     model, batch = network(cfg), inputs()
     batch["mask_BL"] = torch.ones(3, LENGTH, dtype=torch.bool) if mask == "none" else MASKS[mask]
-    leaves = {name: batch[name].requires_grad_() for name in ("x_BSC", "text_BLD", "pictures_BRC")}
+    leaves = {name: batch[name].requires_grad_() for name in ("x_BSC", "text_BLD", "images_BRC")}
     weight = torch.randn(batch["x_BSC"].shape, generator=torch.Generator().manual_seed(1)) / batch["x_BSC"][0].numel()
     together = model(**batch)
     (together * weight).sum().backward()
@@ -107,22 +107,22 @@ def test_a_ragged_batch_with_pictures_is_its_samples_one_by_one(cfg, mask):
 
 def test_every_picture_token_is_read_and_padding_is_not():
     model, batch = network(), inputs()
-    batch["pictures_BRC"].requires_grad_()
+    batch["images_BRC"].requires_grad_()
     model(**batch).square().sum().backward()
     counts = torch.tensor([token_count(own) for own in PICTURES])
-    real = torch.arange(batch["pictures_BRC"].shape[1]) < counts[:, None]
-    assert torch.equal(batch["pictures_BRC"].grad.abs().sum(-1) > 0, real)
-    spoilt = batch["pictures_BRC"].detach().masked_fill(~real[..., None], float("nan"))
-    assert torch.equal(model(**batch | {"pictures_BRC": spoilt}), model(**batch))
+    real = torch.arange(batch["images_BRC"].shape[1]) < counts[:, None]
+    assert torch.equal(batch["images_BRC"].grad.abs().sum(-1) > 0, real)
+    spoilt = batch["images_BRC"].detach().masked_fill(~real[..., None], float("nan"))
+    assert torch.equal(model(**batch | {"images_BRC": spoilt}), model(**batch))
 
 
 def test_the_order_of_pictures_matters_and_so_does_their_shape():
     """Frame indices tell the pictures apart, and rows from columns."""
     model, batch = network(), inputs([(4, 6)], [[(2, 3), (2, 3)]])
     v = model(**batch)
-    first, second = batch["pictures_BRC"].split(6, 1)
-    swapped = model(**batch | {"pictures_BRC": torch.cat([second, first], 1)})
-    turned = model(**batch | {"picture_grids": [[(3, 2), (2, 3)]]})
+    first, second = batch["images_BRC"].split(6, 1)
+    swapped = model(**batch | {"images_BRC": torch.cat([second, first], 1)})
+    turned = model(**batch | {"image_grids": [[(3, 2), (2, 3)]]})
     assert (v - swapped).abs().max() > 1e-3 and (v - turned).abs().max() > 1e-3
 
 
@@ -142,15 +142,15 @@ def test_with_zero_cond_t_a_picture_is_modulated_alike_at_every_noise_level():
 
 def test_without_pictures_zero_cond_t_changes_nothing():
     plain, clean = network(CFG), network(CLEAN)
-    batch = inputs() | {"pictures_BRC": None, "picture_grids": ()}
+    batch = inputs() | {"images_BRC": None, "image_grids": ()}
     assert torch.equal(plain(**batch), clean(**batch))
-    assert torch.equal(plain(**batch), plain(**batch | {"picture_grids": [[], [], []]}))
+    assert torch.equal(plain(**batch), plain(**batch | {"image_grids": [[], [], []]}))
 
 
 def test_text_begins_beside_the_largest_of_all_pictures():
     batch = inputs([(4, 6)], [[(2, 30)]])
     arguments = [batch[name] for name in ("text_BLD", "mask_BL", "x_BSC", "grids")]
-    table = lay_out(*arguments, batch["picture_grids"], CFG.axes_dims_rope, False).table_NE2
+    table = lay_out(*arguments, batch["image_grids"], CFG.axes_dims_rope, False).table_NE2
     angle = torch.atan2(table[0, 0, 1], table[0, 0, 0])  # text token 0, first pair of the frame axis: angle = position
     assert float(angle) == pytest.approx((15 + torch.pi) % (2 * torch.pi) - torch.pi, abs=1e-5)
 
@@ -158,18 +158,18 @@ def test_text_begins_beside_the_largest_of_all_pictures():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"pictures_BRC": None}, "but no pictures"),
-        ({"picture_grids": ()}, r"do not fit picture grids \(\)"),
-        ({"picture_grids": PICTURES[:2]}, "of 3 samples"),
-        ({"picture_grids": [[(3, 3)], [], [(5, 2)]]}, "as many tokens as the longest"),
-        ({"picture_grids": [[(0, 3)], [], []]}, "at least 1"),
-        ({"pictures_BRC": torch.zeros(3, 29, 16)}, "of 64 channels"),
+        ({"images_BRC": None}, "but no pictures"),
+        ({"image_grids": ()}, r"do not fit picture grids \(\)"),
+        ({"image_grids": PICTURES[:2]}, "of 3 samples"),
+        ({"image_grids": [[(3, 3)], [], [(5, 2)]]}, "as many tokens as the longest"),
+        ({"image_grids": [[(0, 3)], [], []]}, "at least 1"),
+        ({"images_BRC": torch.zeros(3, 29, 16)}, "of 64 channels"),
         ({"text_BLD": torch.zeros(3, 4092, 48), "mask_BL": None}, "position 4096.*shorten"),
     ],
 )
 def test_pictures_that_do_not_fit_are_refused(changed: dict[str, Any], message: str):
     if "text_BLD" in changed:
-        changed = changed | {"grids": [(3, 8), (3, 5), (1, 7)], "picture_grids": [[(3, 3)], [], [(10, 2), (3, 3)]]}
+        changed = changed | {"grids": [(3, 8), (3, 5), (1, 7)], "image_grids": [[(3, 3)], [], [(10, 2), (3, 3)]]}
     model: MMDiT = network()
     model(**inputs())
     with pytest.raises(ValueError, match=message), torch.no_grad():
@@ -190,20 +190,20 @@ def conditioning() -> Conditioning:
 
 
 def assert_same(a: Conditioning, b: Conditioning) -> None:
-    assert a.grids == b.grids and a.picture_grids == b.picture_grids
+    assert a.grids == b.grids and a.image_grids == b.image_grids
     assert torch.equal(a.text_BLD, b.text_BLD) and torch.equal(a.mask_BL, b.mask_BL)
-    assert (a.pictures_BRC is None) == (b.pictures_BRC is None)
-    assert a.pictures_BRC is None or torch.equal(a.pictures_BRC, b.pictures_BRC)
+    assert (a.images_BRC is None) == (b.images_BRC is None)
+    assert a.images_BRC is None or torch.equal(a.images_BRC, b.images_BRC)
 
 
 def test_pictures_are_encoded_one_behind_the_other_in_their_own_sizes():
     model, random = tiny_model(), torch.Generator().manual_seed(3)
     first, second = torch.rand(3, 16, 32, generator=random), torch.rand(3, 32, 16, generator=random)
     cond = conditioning()
-    assert cond.picture_grids == (((1, 2), (2, 1)), (), ((3, 1),))
-    assert torch.equal(cond.pictures_BRC[0, :2], model.encode_pixels(first[None])[0])
-    assert torch.equal(cond.pictures_BRC[0, 2:], model.encode_pixels(second[None])[0])
-    assert not cond.pictures_BRC[1].any() and not cond.pictures_BRC[2, 3:].any()
+    assert cond.image_grids == (((1, 2), (2, 1)), (), ((3, 1),))
+    assert torch.equal(cond.images_BRC[0, :2], model.encode_pixels(first[None])[0])
+    assert torch.equal(cond.images_BRC[0, 2:], model.encode_pixels(second[None])[0])
+    assert not cond.images_BRC[1].any() and not cond.images_BRC[2, 3:].any()
     with pytest.raises(ValueError, match="24x16 does not divide into tokens of 16"):
         model.encode_text(["x"], [[torch.zeros(3, 24, 16)]])
 
@@ -214,10 +214,10 @@ def test_taking_and_stacking_keep_every_samples_pictures():
         assert_same(cond.take(rows), cond)
     assert_same(Conditioning.stack([cond.take([i]) for i in range(3)]), cond)
     turned = cond.take([2, 0])
-    assert turned.picture_grids == (cond.picture_grids[2], cond.picture_grids[0])
-    assert torch.equal(turned.pictures_BRC, cond.pictures_BRC[[2, 0]])
-    assert cond.take([2]).pictures_BRC.shape[1] == 3, "no padding of samples that are gone"
-    assert cond.take([1]).pictures_BRC is None and cond.take([1]).picture_grids == ()
+    assert turned.image_grids == (cond.image_grids[2], cond.image_grids[0])
+    assert torch.equal(turned.images_BRC, cond.images_BRC[[2, 0]])
+    assert cond.take([2]).images_BRC.shape[1] == 3, "no padding of samples that are gone"
+    assert cond.take([1]).images_BRC is None and cond.take([1]).image_grids == ()
 
 
 def test_repeating_puts_copies_side_by_side():
@@ -231,7 +231,7 @@ def test_stacking_different_sizes_gives_each_its_own():
     model, cond = tiny_model(), conditioning()
     other = Conditioning(cond.text_BLD[:1], cond.mask_BL[:1], ((3, 4),))
     both = Conditioning.stack([cond, other])
-    assert both.grids == (*cond.grids, (3, 4)) and both.picture_grids == (*cond.picture_grids, ())
+    assert both.grids == (*cond.grids, (3, 4)) and both.image_grids == (*cond.image_grids, ())
     random = torch.Generator().manual_seed(0)
     x, sigma = torch.randn(4, 12, model.channels, generator=random), torch.rand(4, generator=random)
     together = model.velocity(x, sigma, both)
@@ -243,7 +243,7 @@ def test_no_prompt_keeps_the_pictures():
     model, picture = tiny_model(), torch.rand(3, 16, 32)
     nothing = model.unconditional(2, [[picture], [picture, picture]])
     assert_same(nothing, model.encode_text(["", ""], [[picture], [picture, picture]]))
-    assert nothing.picture_grids == (((1, 2),), ((1, 2), (1, 2)))
+    assert nothing.image_grids == (((1, 2),), ((1, 2), (1, 2)))
 
 
 @pytest.mark.parametrize(
@@ -251,9 +251,9 @@ def test_no_prompt_keeps_the_pictures():
     [
         ({"grids": (2, 6)}, "one .rows, columns. for each of the 3 samples"),
         ({"grids": ((2, 6),)}, "one .rows, columns. for each of the 3 samples"),
-        ({"pictures_BRC": None}, "belong together"),
-        ({"picture_grids": ()}, "belong together"),
-        ({"picture_grids": (((1, 2),), (), ())}, "as long as the longest"),
+        ({"images_BRC": None}, "belong together"),
+        ({"image_grids": ()}, "belong together"),
+        ({"image_grids": (((1, 2),), (), ())}, "as long as the longest"),
     ],
 )
 def test_a_conditioning_that_contradicts_itself_is_refused(changed: dict[str, Any], message: str):

@@ -93,7 +93,7 @@ def test_another_encoder_template_or_type_is_another_key(t2i, tmp_path):
     weights.write_bytes(bytes(content))
     names.add(encoder_identity([folder], "a"))
     assert len(names) == 3
-    templates = [task.prompt("x", task.fewest_pictures) for task in TASKS.values()]
+    templates = [task.prompt("x", task.fewest_images) for task in TASKS.values()]
     assert len({entry_name("i", template, []) for template in templates}) == 3
 
 
@@ -149,7 +149,7 @@ def test_templates_drop_exactly_what_stands_before_the_user(plus, t2i):
         ours = encoder(folder)
         ours._load()
         task = ours.task
-        prompt = task.prompt("WORD", task.fewest_pictures)
+        prompt = task.prompt("WORD", task.fewest_images)
         head = ours._tokenizer(prompt[: prompt.index("user\n") + 5]).input_ids
         assert len(head) == task.dropped
 

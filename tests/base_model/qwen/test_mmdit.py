@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from base_model.qwen import byte_encoder
 from base_model.qwen.mmdit import DEAD, MMDiT, MMDiTConfig, sinusoid
-from base_model.qwen.presets import PICTURES, PRESETS, VAES
+from base_model.qwen.presets import IMAGE_SIZES, PRESETS, VAES
 
 CFG = MMDiTConfig(
     num_layers=3, attention_head_dim=32, num_attention_heads=2, joint_attention_dim=48, in_channels=64, out_channels=16,
@@ -249,10 +249,10 @@ def test_the_names_of_the_released_size_are_the_references():
 
 
 def test_presets_grow_and_fit_their_autoencoders():
-    assert PRESETS.keys() == VAES.keys() == PICTURES.keys()
+    assert PRESETS.keys() == VAES.keys() == IMAGE_SIZES.keys()
     counts = []
     for name, cfg in PRESETS.items():
-        vae, (height, width) = VAES[name], PICTURES[name]
+        vae, (height, width) = VAES[name], IMAGE_SIZES[name]
         assert cfg.in_channels == vae.z_dim * cfg.patch_size**2
         assert cfg.out_channels == vae.z_dim
         assert height % (vae.factor * cfg.patch_size) == width % (vae.factor * cfg.patch_size) == 0
@@ -260,7 +260,7 @@ def test_presets_grow_and_fit_their_autoencoders():
             counts.append(sum(p.numel() for p in MMDiT(cfg).parameters()))
     assert counts == sorted(counts)
     assert PRESETS["nano"].joint_attention_dim == byte_encoder.WIDTH
-    assert PRESETS["nano"].width == 128 and PICTURES["nano"] == (32, 96)
+    assert PRESETS["nano"].width == 128 and IMAGE_SIZES["nano"] == (32, 96)
 
 
 def call(**changed: Any) -> Tensor:

@@ -13,8 +13,8 @@ from base_model.qwen.positions import (
     POSITIONS,
     flat,
     image_positions,
+    image_table,
     msrope,
-    picture_table,
     rotate,
     rotations,
     row_text,
@@ -53,7 +53,7 @@ def test_tables_are_those_of_the_reference(grid):
 
     image, text = QwenEmbedRope(10000, list(AXES), scale_rope=True)([(1, *grid)], device=CPU, max_txt_seq_len=50)
     origin = text_origin(grid)
-    assert (torch.view_as_real(image) - picture_table(msrope, (grid,), AXES, CPU)).abs().max() < 1e-6
+    assert (torch.view_as_real(image) - image_table(msrope, (grid,), AXES, CPU)).abs().max() < 1e-6
     assert (torch.view_as_real(text) - text_table(AXES, CPU)[origin : origin + 50]).abs().max() < 1e-6
 
 
@@ -80,7 +80,7 @@ def test_every_axis_turns_channels_of_its_own():
 
 
 def test_rotation_keeps_length_and_dtype_and_its_gradient_turns_back():
-    table = picture_table(msrope, ((2, 3),), AXES, CPU)
+    table = image_table(msrope, ((2, 3),), AXES, CPU)
     x = torch.randn(6, 2, sum(AXES), generator=torch.Generator().manual_seed(0)).requires_grad_()
     turned = rotate(x, table)
     torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
@@ -91,14 +91,14 @@ def test_rotation_keeps_length_and_dtype_and_its_gradient_turns_back():
 
 def test_tables_are_built_once_and_serve_training_after_inference():
     with torch.inference_mode():
-        first = picture_table(msrope, ((5, 9),), AXES, CPU)
-    assert picture_table(msrope, ((5, 9),), AXES, CPU) is first
+        first = image_table(msrope, ((5, 9),), AXES, CPU)
+    assert image_table(msrope, ((5, 9),), AXES, CPU) is first
     assert not first.is_inference() and not first.requires_grad
     assert text_table(AXES, CPU).shape == (POSITIONS, sum(AXES) // 2, 2)
 
 
 def test_tables_stand_on_the_device_asked_for():
-    assert picture_table(msrope, ((2, 3),), AXES, torch.device("meta")).is_meta
+    assert image_table(msrope, ((2, 3),), AXES, torch.device("meta")).is_meta
 
 
 # --- the schemes --------------------------------------------------------------------------------------------------
@@ -109,23 +109,23 @@ GRIDS = ((2, 6), (3, 4))
 
 def test_msrope_puts_pictures_on_frames_and_text_on_the_diagonal_beyond_both():
     places = msrope(GRIDS)
-    assert torch.equal(places.pictures[0], image_positions((2, 6), 0))
-    assert torch.equal(places.pictures[1], image_positions((3, 4), 1))
+    assert torch.equal(places.images[0], image_positions((2, 6), 0))
+    assert torch.equal(places.images[1], image_positions((3, 4), 1))
     assert (places.origin, places.line) == (3, (1, 1, 1))
 
 
 def test_text_on_row_0_begins_right_of_the_widest_picture_and_differs_in_columns_alone():
     places = row_text(GRIDS)
-    assert all(torch.equal(a, b) for a, b in zip(places.pictures, msrope(GRIDS).pictures, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(places.images, msrope(GRIDS).images, strict=True))
     assert (places.origin, places.line) == (3, (0, 0, 1))
-    assert places.origin == int(torch.cat(places.pictures)[:, 2].max()) + 1
+    assert places.origin == int(torch.cat(places.images)[:, 2].max()) + 1
     assert row_text(((9, 2),)).origin == 1, "rows do not count"
 
 
 def test_the_flat_scheme_counts_tokens():
     places = flat(GRIDS)
-    assert torch.cat(places.pictures).tolist() == [[n, n, n] for n in range(24)]
-    assert [len(p) for p in places.pictures] == [12, 12]
+    assert torch.cat(places.images).tolist() == [[n, n, n] for n in range(24)]
+    assert [len(p) for p in places.images] == [12, 12]
     assert (places.origin, places.line) == (24, (1, 1, 1))
 
 
@@ -140,7 +140,7 @@ def test_the_rotations_of_a_batch_are_those_of_its_samples_places(scheme):
     def words(places, count: int) -> torch.Tensor:
         return (places.origin + torch.arange(count))[:, None] * torch.tensor(places.line)
 
-    expected = torch.cat([words(first, 4), words(second, 2), *first.pictures, *second.pictures])
+    expected = torch.cat([words(first, 4), words(second, 2), *first.images, *second.images])
     assert torch.equal(layout.table_NE2[layout.joint.inverse_N], rotations(expected, AXES))
 
 
@@ -148,8 +148,8 @@ def test_schemes_differ_where_they_should():
     """On a larger picture MSRoPE and row text keep the places of the middle; the flat scheme does not."""
     small, large = (2, 6), (4, 8)
     for scheme, kept in ((msrope, True), (row_text, True), (flat, False)):
-        places = {tuple(p) for p in scheme((large,)).pictures[0].tolist()}
-        middle = [tuple(p) for p in scheme((small,)).pictures[0].tolist()]
-        at = [scheme((large,)).pictures[0].tolist().index(list(p)) if p in places else -1 for p in middle]
+        places = {tuple(p) for p in scheme((large,)).images[0].tolist()}
+        middle = [tuple(p) for p in scheme((small,)).images[0].tolist()]
+        at = [scheme((large,)).images[0].tolist().index(list(p)) if p in places else -1 for p in middle]
         expected = [8 * row + column for row in (1, 2) for column in range(1, 7)]
         assert (at == expected) == kept

@@ -80,10 +80,10 @@ def test_both_encodings_or_one_reach_the_conditioning():
     model: QwenImage = tiny_model()
     pictures = [[picture(1)], [picture(2)], []]
     dual = model.encode_text(TEXTS, pictures)
-    assert dual.picture_grids == (((2, 6),), ((2, 6),), ()) and dual.mask_BL.sum(1).tolist() == [10, 5, 4]
+    assert dual.image_grids == (((2, 6),), ((2, 6),), ()) and dual.mask_BL.sum(1).tolist() == [10, 5, 4]
     model.text = SemanticEncoder(model.vae)
     semantic = model.encode_text(TEXTS, pictures)
-    assert semantic.pictures_BRC is None and torch.equal(semantic.text_BLD, dual.text_BLD)
+    assert semantic.images_BRC is None and torch.equal(semantic.text_BLD, dual.text_BLD)
     model.text = blind(model.vae)
     latents = model.encode_text(TEXTS, pictures)
-    assert torch.equal(latents.pictures_BRC, dual.pictures_BRC) and latents.mask_BL.sum(1).tolist() == [7, 2, 4]
+    assert torch.equal(latents.images_BRC, dual.images_BRC) and latents.mask_BL.sum(1).tolist() == [7, 2, 4]

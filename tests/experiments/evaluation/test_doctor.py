@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from alignment.trajectory import Walk
+from alignment.trajectory import Exploration
 from base_model import flow
 from base_model.flow import Gaussian
 from experiments.configs import CONFIGS, nano
@@ -95,12 +95,12 @@ def crooked(x: torch.Tensor, v: torch.Tensor, sigma: float, sigma_next: float, n
 def test_a_step_that_is_no_ode_without_noise_fails(model):
     cfg = nano.grpo.algorithm
     assert all(check.passed for check in doctor.steps_are_sound(model, cfg, PROMPTS))
-    ode, spread = doctor.steps_are_sound(model, replace(cfg, walk=Walk(crooked)), PROMPTS)
+    ode, spread = doctor.steps_are_sound(model, replace(cfg, exploration=Exploration(crooked)), PROMPTS)
     assert not ode.passed and spread.passed
 
 
 def test_a_step_that_drowns_the_latents_fails(model, monkeypatch):
-    cfg = replace(nano.grpo.algorithm, walk=Walk(flow.flow_sde, noise=1.2))
+    cfg = replace(nano.grpo.algorithm, exploration=Exploration(flow.flow_sde, noise=1.2))
     assert doctor.steps_are_sound(model, cfg, PROMPTS)[1].passed
     levels = model.levels(cfg.sampler)
     monkeypatch.setattr(model, "levels", lambda sampler: [1 - 2e-6, *levels[1:]])

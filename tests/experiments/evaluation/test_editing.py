@@ -19,7 +19,15 @@ from base_model.pretrain import Pretrain
 from base_model.qwen.model import QwenImage
 from experiments.configs import CONFIGS, nano_edit, nano_positions
 from experiments.evaluation import edit_evaluation
-from experiments.evaluation.edit_evaluation import ROUNDING, comparison, judge, kept, make_edits, psnr, table
+from experiments.evaluation.edit_evaluation import (
+    ROUNDING,
+    comparison,
+    make_edits,
+    psnr,
+    rows_of_systems,
+    score_edits,
+    table,
+)
 from experiments.experiment import EditPlan, SizePlan
 from experiments.record.record import plain
 from experiments.record.recorded_settings import rebuild
@@ -30,7 +38,7 @@ from rewards.scores import Scores
 from tests.fixtures.tiny.tiny_chain import short
 from tests.fixtures.tiny.tiny_model import tiny_model
 
-PLAN = replace(nano_edit.evaluation, count=9, wall=2, sampler=replace(nano_edit.evaluation.sampler, steps=2))
+PLAN = replace(nano_edit.evaluation, count=9, grid_images=2, sampler=replace(nano_edit.evaluation.sampler, steps=2))
 EVERYWHERE = np.ones((4, 6), dtype=bool)
 
 
@@ -71,8 +79,8 @@ def test_edits_of_the_evaluation_are_held_out_in_turn_and_a_function_of_the_plan
 
 def test_copying_is_perfect_outside_and_wrong_inside_and_the_target_is_perfect():
     edits, reader = make_edits(PLAN), Reader()
-    copied = judge(edits, [e.source.draw() for _, e in edits], reader)
-    perfect = judge(edits, [e.target.draw() for _, e in edits], reader)
+    copied = score_edits(edits, [e.source.render() for _, e in edits], reader)
+    perfect = score_edits(edits, [e.target.render() for _, e in edits], reader)
     best = -10 * math.log10(ROUNDING)
     judged = [row["outside"] for row in copied + perfect if not math.isnan(row["outside"])]
     assert len(judged) >= 12 and judged == pytest.approx([best] * len(judged))
@@ -83,23 +91,23 @@ def test_copying_is_perfect_outside_and_wrong_inside_and_the_target_is_perfect()
 
 def test_the_reader_sees_the_cells_of_the_new_word_and_nothing_else():
     edits, reader = make_edits(PLAN), Reader()
-    judge(edits, [e.target.draw() for _, e in edits], reader)
+    score_edits(edits, [e.target.render() for _, e in edits], reader)
     for (_, example), crop in zip(edits, reader.crops, strict=True):
         assert crop.shape == (3, 32, 16 * len(example.target.scene.word))
-        assert np.array_equal(np.rint(crop * 255), example.target.draw()[:, *example.target.box()])
+        assert np.array_equal(np.rint(crop * 255), example.target.render()[:, *example.target.box()])
 
 
 def test_the_model_is_shown_source_and_instruction_and_never_the_target():
     model, (_, example) = tiny_model(), make_edits(PLAN)[0]
     cond, uncond = edit_evaluation.instructed(model, [example])
-    source = torch.from_numpy(example.source.draw() / np.float32(255.0))
-    assert torch.equal(cond.pictures_BRC, model.encode_pixels(source[None]))
-    assert torch.equal(uncond.pictures_BRC, cond.pictures_BRC)
+    source = torch.from_numpy(example.source.render() / np.float32(255.0))
+    assert torch.equal(cond.images_BRC, model.encode_pixels(source[None]))
+    assert torch.equal(uncond.images_BRC, cond.images_BRC)
     expected = model.encode_text([example.text], [[source]])
     assert torch.equal(cond.text_BLD, expected.text_BLD)
     told, nothing = edit_evaluation.captioned(model, [example])
     assert torch.equal(told.text_BLD, model.encode_text([example.target.scene.caption]).text_BLD)
-    assert told.pictures_BRC is None and nothing.pictures_BRC is None
+    assert told.images_BRC is None and nothing.images_BRC is None
 
 
 def test_tables_hold_means_and_paired_differences():
@@ -119,8 +127,8 @@ def test_tables_hold_means_and_paired_differences():
 
 
 def test_rows_are_kept_and_not_made_again(tmp_path: Path):
-    made = kept(tmp_path / "rows.json", lambda: {"a": [{"kind": "word", "ned": math.nan, "outside": 1.5}]})
-    again = kept(tmp_path / "rows.json", lambda: pytest.fail("made twice"))
+    made = rows_of_systems(tmp_path / "rows.json", lambda: {"a": [{"kind": "word", "ned": math.nan, "outside": 1.5}]})
+    again = rows_of_systems(tmp_path / "rows.json", lambda: pytest.fail("made twice"))
     assert math.isnan(made["a"][0]["ned"]) and math.isnan(again["a"][0]["ned"]) and again["a"][0]["outside"] == 1.5
 
 

@@ -20,7 +20,7 @@ from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.found_model import find_model
 from experiments.evaluation.prompt_files import read_prompt_file
 from experiments.evaluation.prompt_table import differences_table, means_table, score_table
-from experiments.evaluation.score_prompts import Asked, evaluate_prompts
+from experiments.evaluation.score_prompts import Requested, evaluate_prompts
 from experiments.evaluation.scored_images import Point
 from experiments.record.intervals import bootstrap_ci, paired_ci
 from experiments.record.record import RunRecord
@@ -42,14 +42,14 @@ class Brightness:
     version, range, needs = 1, (0.0, 1.0), ()
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.dies_after = -1
 
     def submit(self, prompts: Sequence[Prompt], images: np.ndarray) -> Future[Scores]:
         if self.dies_after == 0:
             raise KeyboardInterrupt
         self.dies_after -= 1
-        self.asked += [prompt.text for prompt in prompts]
+        self.requests += [prompt.text for prompt in prompts]
         value = np.array([np.nan if "OWL" in prompt.text else image.mean() / 255.0
                           for prompt, image in zip(prompts, images, strict=True)])  # fmt: skip
         done: Future[Scores] = Future()
@@ -70,8 +70,8 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def asked(runs: Path, seeds: int = 2) -> Asked:
-    return Asked(tuple(read_prompt_file(runs / "p.jsonl")), tuple(range(seeds)), SAMPLER, device="cpu")
+def asked(runs: Path, seeds: int = 2) -> Requested:
+    return Requested(tuple(read_prompt_file(runs / "p.jsonl")), tuple(range(seeds)), SAMPLER, device="cpu")
 
 
 def evaluated(runs: Path, name: str, reward: Brightness, seeds: int = 2) -> score_prompts.ScoredImages:
@@ -115,7 +115,7 @@ def test_a_reward_gives_what_its_scorer_gives_by_hand(runs):
     images, _ = evaluate_prompts(found, asked(runs), {"ocr_page": OcrPage()}, runs / "o", {"ocr_page": Here()})
     table = score_table(images, ["ocr_page"])
     pixels = to_float(np.stack([read_png(images.path(point)) for point in images.points]))
-    scores = ocr([images.asked[point.index].prompt for point in images.points], pixels)
+    scores = ocr([images.requests[point.index].prompt for point in images.points], pixels)
     assert np.array_equal(table["ocr_page"], scores.value_B, equal_nan=True)
     for part, values in scores.parts.items():
         assert np.array_equal(table[f"ocr_page/{part}"], values, equal_nan=True)
@@ -153,24 +153,24 @@ def test_killed_and_started_again_nothing_is_sampled_or_scored_twice(runs, monke
     scores.write_text(whole_lines + '{"prompt_index": 3, "se', encoding="utf-8")  # killed within a line
     before = {path.name: path.stat().st_mtime_ns for path in (runs / "one_out" / "images").glob("*.png")}
     reward.dies_after = -1
-    submitted = len(reward.asked)
+    submitted = len(reward.requests)
     images = evaluated(runs, "one", reward)
     assert sorted(done) == images.points, "every image is sampled once"
     lines = [json.loads(line) for line in scores.read_text(encoding="utf-8").splitlines()]
     assert len(lines) == 8 == len({(line["prompt_index"], line["seed"]) for line in lines})
-    assert len(reward.asked) - submitted == 8 - whole_lines.count("\n"), "what has a line is not scored again"
+    assert len(reward.requests) - submitted == 8 - whole_lines.count("\n"), "what has a line is not scored again"
     assert all((images.folder / "images" / name).stat().st_mtime_ns == time for name, time in before.items())
     monkeypatch.setattr(find_model(str(runs / "one")).__class__, "load", lambda *_: pytest.fail("nothing to sample"))
-    count = len(reward.asked)
+    count = len(reward.requests)
     assert score_table(evaluated(runs, "one", reward), ["r"]).equals(score_table(images, ["r"]))
-    assert len(reward.asked) == count
+    assert len(reward.requests) == count
 
 
 def test_more_seeds_keep_what_is_there_and_other_settings_need_another_folder(runs):
     reward = Brightness()
     evaluated(runs, "one", reward, 1)
     images = evaluated(runs, "one", reward, 3)
-    assert len(reward.asked) == 12 and len(images.points) == 12
+    assert len(reward.requests) == 12 and len(images.points) == 12
     assert len(captioned(images.folder / "images")) == 12
     save_model(tiny_model(5), runs / "one" / "model")
     with pytest.raises(ValueError, match="another model"):
@@ -178,7 +178,7 @@ def test_more_seeds_keep_what_is_there_and_other_settings_need_another_folder(ru
     with pytest.raises(ValueError, match="another sampler"):
         two = find_model(str(runs / "two"))
         evaluate_prompts(two, asked(runs), {}, runs / "t", {})
-        evaluate_prompts(two, Asked(asked(runs).prompts, (0,), Sampler(3, 1.0)), {}, runs / "t", {})
+        evaluate_prompts(two, Requested(asked(runs).prompts, (0,), Sampler(3, 1.0)), {}, runs / "t", {})
     with pytest.raises(ValueError, match="something else"):
         evaluate_prompts(two, asked(runs), {}, runs / "one", {})
 

@@ -18,7 +18,7 @@ from base_model.files.released import load_base, load_transformer, read_base
 from base_model.files.weights import load_model
 from base_model.sample import Sampler, sample
 from experiments import cli
-from experiments.evaluation.sample_run import draw
+from experiments.evaluation.sample_run import sample_prompt
 from experiments.record.record import read_run
 from experiments.record.whole_files import read_png
 from experiments.training import runner
@@ -67,7 +67,7 @@ def picture(path: Path, size: tuple[int, int] = (64, 80), seed: int = 0) -> Path
 def test_sample_draws_with_a_released_checkpoint(t2i, tmp_path):
     glyphlab("sample", "--base", t2i, TEXT, *DRAW, "-o", tmp_path / "a.png", "--seed", 3, "--count", 2)
     model = load_base(read_base(t2i), (64, 48))
-    expected = draw(model, TEXT, 2, 3, Sampler(2, 4.0))
+    expected = sample_prompt(model, TEXT, 2, 3, Sampler(2, 4.0))
     assert np.array_equal(read_png(tmp_path / "a.png"), np.concatenate(list(expected), axis=1))
 
 

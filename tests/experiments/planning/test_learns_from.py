@@ -15,11 +15,11 @@ from base_model.engine.step import Step
 from experiments.configs import CONFIGS, nano_algorithms
 from experiments.experiment import LOOPS, Algorithm
 from experiments.planning.estimate import Setup
-from experiments.planning.from_experiment import Asked, forward_work, work_of
+from experiments.planning.from_experiment import CommandLine, forward_work, work_of
 from experiments.training.runner import LOADERS, updates
 from tests.fixtures.tiny.tiny_model import tiny_model
 
-ASKED = Asked("nano_rwr", Setup("h100-80gb", 1, -1, True, False, False, 0, 0.4, False, False, 0.0), None, None, None,
+ASKED = CommandLine("nano_rwr", Setup("h100-80gb", 1, -1, True, False, False, 0, 0.4, False, False, 0.0), None, None, None,  # noqa: E501
               0, 0, (0, 0), 64, 100)  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def test_an_algorithm_is_its_file_and_a_row_of_one_table(monkeypatch, tmp_path):
         assert [(step.index, step.metrics["loss"]) for step in loop] == [(1, 2.0), (2, 2.0)]
     own, known = work_of(experiment, ASKED), work_of(replace(rwr, algorithm=Rwr(**vars(toy))), ASKED)
     assert (own.trained, own.micro) == (known.trained, known.micro) == (16, 8)
-    assert own.drawn == known.drawn + 3 * 16, "what is asked without learning is counted"
+    assert own.sampled == known.sampled + 3 * 16, "what is asked without learning is counted"
     assert own.reference and not known.reference
 
 

@@ -19,7 +19,7 @@ from experiments import cli
 from experiments.planning.accelerators import CARDS, find_card
 from experiments.planning.dry_run import Pass, footprint, trace
 from experiments.planning.estimate import (
-    Beside,
+    Extras,
     Setup,
     Work,
     changes,
@@ -30,7 +30,7 @@ from experiments.planning.estimate import (
     memory_gb,
     seconds,
 )
-from experiments.planning.from_experiment import Asked, beside_of, plan, work_of
+from experiments.planning.from_experiment import CommandLine, extras_of, plan, work_of
 
 ADAM = OptimConfig(steps=9, muon_lr=0.0)
 SETUP = Setup("h100-80gb", 8, 2, True, False, True, 0, 0.4, False, False, 0.0)
@@ -79,7 +79,7 @@ def test_released_sizes_are_exact() -> None:
 def test_deep_networks_follow_the_straight_line(lora: Lora, bf16: bool) -> None:
     cfg, micro = replace(PRESETS["nano"], num_layers=5), Pass(3, (2, 6), 20)
     straight, traced = footprint(cfg, lora, micro, bf16), trace(cfg, lora, micro, bf16)
-    for name in ("parameters", "trained", "muon", "kept", "entering", "forward", "in_blocks", "backward", "largest"):
+    for name in ("parameters", "trained", "muon", "saved", "entering", "forward", "in_blocks", "backward", "largest"):
         assert getattr(straight, name) == getattr(traced, name), name
     assert straight.outside == traced.outside
 
@@ -244,7 +244,7 @@ def test_images_of_pairs_are_sampled_by_the_whole_network(zero: int) -> None:
 
 def test_checkpoint_samples_keep_the_weights_beside_their_average() -> None:
     """The average takes their place while it is looked at; at stage 3 both are cut."""
-    need, beside = footprint(PRESETS["nano"], Lora(), Pass(1, (2, 6), 20), True), Beside(decoding=1.0, samples=3.0)
+    need, beside = footprint(PRESETS["nano"], Lora(), Pass(1, (2, 6), 20), True), Extras(decoding=1.0, samples=3.0)
     for stage, slices in ((-1, 1), (1, 1), (2, 1), (3, 8)):
         setup = replace(SETUP, zero=stage)
         for ema, aside in ((False, 0.0), (True, 2 * need.trained / slices)):
@@ -258,20 +258,20 @@ def test_what_stands_beside_a_released_network_follows_the_experiment() -> None:
 
     online = CONFIGS["qwen_grpo_lora"]
     cfg: Any = online.algorithm
-    guided = beside_of(online, "qwen_image", (512, 512))
+    guided = extras_of(online, "qwen_image", (512, 512))
     plain = replace(online, algorithm=replace(cfg, sampler=replace(cfg.sampler, guidance=1.0)))
-    assert guided.sampling == 2 * beside_of(plain, "qwen_image", (512, 512)).sampling, (
+    assert guided.sampling == 2 * extras_of(plain, "qwen_image", (512, 512)).sampling, (
         "each row with and without a prompt"
     )
     assert guided.samples * 1e9 == pytest.approx(4 * 1024 * 1024 * 1900), "four at a time of the preset's own size"
-    small = beside_of(CONFIGS["sd35m_grpo_lora"], "sd35_medium", (512, 512))
+    small = extras_of(CONFIGS["sd35m_grpo_lora"], "sd35_medium", (512, 512))
     assert small.samples * 1e9 == pytest.approx(6 * 512 * 512 * 1900), "all six"
     assert (
-        not guided.stays and not guided.before and beside_of(CONFIGS["qwen_dpo_lora"], "qwen_image", (512, 512)).before
+        not guided.stays and not guided.before and extras_of(CONFIGS["qwen_dpo_lora"], "qwen_image", (512, 512)).before
     )
     tuned = CONFIGS["qwen_sft_lora"]
     endless = replace(tuned, data=replace(tuned.data, limit=0))  # type: ignore[type-var]
-    known, unknown = (beside_of(one, "qwen_image", (512, 512)) for one in (tuned, endless))
+    known, unknown = (extras_of(one, "qwen_image", (512, 512)) for one in (tuned, endless))
     assert not known.stays and unknown.stays and known.sampling == known.decoding == 0.0
     need = footprint(PRESETS["nano"], Lora(), Pass(1, (2, 6), 20), True)
     left = [costed(need, SETUP, WORK, beside).phases["update"] for beside in (known, unknown)]
@@ -289,14 +289,14 @@ def test_time_is_work_over_speed() -> None:
     times = seconds(need, SETUP, WORK)
     assert times["products"] == pytest.approx(flops(need, SETUP, WORK) / (989e12 * 0.4))
     assert seconds(need, SETUP, replace(WORK, trained=6))["products"] == pytest.approx(6 * times["products"])
-    assert seconds(need, SETUP, replace(WORK, drawn=4))["products"] > times["products"]
+    assert seconds(need, SETUP, replace(WORK, sampled=4))["products"] > times["products"]
     assert seconds(need, replace(SETUP, gpus=1), WORK)["exchange"] == 0.0
     sent = {zero: seconds(need, replace(SETUP, zero=zero), WORK)["exchange"] for zero in (1, 2)}
     assert sent[1] == pytest.approx(1.5 * sent[2])  # float32 sums there and 16-bit weights back; 16 bits both ways
 
 
-def asked(name: str, **changed: object) -> Asked:
-    made = Asked(name, replace(SETUP, zero=-1), None, None, None, 0, 0, (0, 0), 512, 1000)
+def asked(name: str, **changed: object) -> CommandLine:
+    made = CommandLine(name, replace(SETUP, zero=-1), None, None, None, 0, 0, (0, 0), 512, 1000)
     return replace(made, **changed)  # type: ignore[arg-type]
 
 

@@ -27,7 +27,7 @@ SLOPE = {"open": 0.1, "encode": 0.1, "rollout": 0.2, "decode": 0.2, "update": 0.
 class Counts:
     """Stands in for running a recipe: peaks that grow in a straight line with depth."""
 
-    asked: list[tuple[str, str, int, int, bool]] = field(default_factory=list)
+    requests: list[tuple[str, str, int, int, bool]] = field(default_factory=list)
     left: int = 99
     """after so many calls it is interrupted"""
 
@@ -38,7 +38,7 @@ class Counts:
         if not self.left:
             raise KeyboardInterrupt
         self.left -= 1
-        self.asked.append((experiment.name, experiment.engine, layers, ranks, whole))
+        self.requests.append((experiment.name, experiment.engine, layers, ranks, whole))
         peaks = {name: round((base + SLOPE[name] * layers) * 1e9) for name, base in BASE.items()}
         made_of = {"update": Counter({"base_model/x.py:1": 5})}
         syncs = {("update", "a.py:2"): 1, ("encode", "b.py:3"): 2, ("update", "c.py:4"): 7}
@@ -65,14 +65,14 @@ def test_counts_are_kept_and_not_made_again(
     file = tmp_path / "counts.jsonl"
     own = ("--only", NAME, "--own", "--resume", file)
     first = run(monkeypatch, capsys, *own)
-    assert counts.asked == [(NAME, "deepspeed", FEW, 8, True), (NAME, "deepspeed", MORE, 8, True)]
+    assert counts.requests == [(NAME, "deepspeed", FEW, 8, True), (NAME, "deepspeed", MORE, 8, True)]
     assert len(file.read_text().splitlines()) == 2
-    assert run(monkeypatch, capsys, *own) == first and len(counts.asked) == 2, "all are there"
+    assert run(monkeypatch, capsys, *own) == first and len(counts.requests) == 2, "all are there"
     run(monkeypatch, capsys, "--only", NAME, "--own", "--whole", "--resume", file)
-    assert [layers for _, _, layers, _, _ in counts.asked] == [FEW, MORE, DEPTH], "another depth is another count"
+    assert [layers for _, _, layers, _, _ in counts.requests] == [FEW, MORE, DEPTH], "another depth is another count"
     assert len(file.read_text().splitlines()) == 3
     run(monkeypatch, capsys, *own[:-2])
-    assert len(counts.asked) == 5 and len(file.read_text().splitlines()) == 3, "without a file none is kept"
+    assert len(counts.requests) == 5 and len(file.read_text().splitlines()) == 3, "without a file none is kept"
 
 
 def test_what_was_counted_before_an_interruption_is_kept(
@@ -88,7 +88,7 @@ def test_what_was_counted_before_an_interruption_is_kept(
     file.write_text(whole + whole[: len(whole) // 2])  # it was stopped while it wrote the next
     counts.left = 99
     run(monkeypatch, capsys, *own)
-    assert [layers for _, _, layers, _, _ in counts.asked] == [FEW, MORE]
+    assert [layers for _, _, layers, _, _ in counts.requests] == [FEW, MORE]
     assert [json.loads(line)["layers"] for line in file.read_text().splitlines()] == [FEW, MORE]
 
 
@@ -150,4 +150,4 @@ def test_waits_are_listed_by_phase_and_line(
         f"| {NAME} | update | `c.py:4` | 7 |", f"| {NAME} | update | `a.py:2` | 1 |",
         f"| {NAME} | encode | `b.py:3` | 2 |",
     ]  # fmt: skip
-    assert counts.asked == [(NAME, "deepspeed", 2, 8, True)]
+    assert counts.requests == [(NAME, "deepspeed", 2, 8, True)]

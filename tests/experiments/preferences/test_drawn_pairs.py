@@ -45,7 +45,7 @@ def drawn(monkeypatch):
         images = rng.integers(0, 256, (len(prompts) * plan.group, 3, 4, 4), dtype=np.uint8)
         return torch.from_numpy(images.reshape(len(images), 4, -1)).float(), images
 
-    monkeypatch.setattr(from_scores, "draw_group", draw)
+    monkeypatch.setattr(from_scores, "sample_group", draw)
     return log
 
 

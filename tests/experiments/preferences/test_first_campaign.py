@@ -21,7 +21,7 @@ def test_without_a_run_there_is_a_handful_and_one_account(tmp_path: Path) -> Non
     account = accounts.log_in(store, FIRST, made.password)
     assert account.role == "admin"
     view = assignment.claim(store, account.id, made.campaign).views[0]
-    assert view.spans and assignment_view.picture_file(store, account.id, view.pictures[0].handle).exists()
+    assert view.spans and assignment_view.image_path(store, account.id, view.images[0].handle).exists()
     again = prepare(store, tmp_path / "no_such_run")
     assert (again.items, again.password, again.campaign) == (0, "", made.campaign)
 

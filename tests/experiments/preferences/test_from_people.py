@@ -37,7 +37,7 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Judgement]:
     couples = [(refs[0], refs[1]), (refs[2], refs[3]), (refs[4], refs[5]), (refs[0], refs[6])]
     found = [Judgement(Prompt.from_text("a word"), *two, outcome, votes=(3, 1, 0))
              for two, outcome in zip(couples, OUTCOMES, strict=True)]  # fmt: skip
-    store = SimpleNamespace(operator=1, pictures=SimpleNamespace(root=tmp_path / "store"), close=lambda: None)
+    store = SimpleNamespace(operator=1, images=SimpleNamespace(root=tmp_path / "store"), close=lambda: None)
     monkeypatch.setattr(from_people, "open_store", lambda *_: store)
     monkeypatch.setattr(judgements, "of_items", lambda *_: found)
     return found

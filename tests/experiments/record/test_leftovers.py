@@ -242,7 +242,7 @@ def test_a_comparison_keeps_what_was_judged(tmp_path, capsys, monkeypatch):
     from tests.fixtures.simulated_taste import simulate, write
 
     pairs = write(simulate(6, seed=2), tmp_path / "answers")
-    line = ("compare-rewards", "--pairs", pairs, "-o", tmp_path / "out", "--probe-pictures", 0)
+    line = ("compare-rewards", "--pairs", pairs, "-o", tmp_path / "out", "--probe-images", 0)
     assert "no reward to compare" in refused(capsys, *line)
     assert not (tmp_path / "out").exists()
     others = write(simulate(6, seed=3), tmp_path / "others")

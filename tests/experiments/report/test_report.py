@@ -109,7 +109,7 @@ def test_no_words_of_a_run_are_code(tmp_path: Path) -> None:
         pictures = [{"start": "a.png", "picture": "b.png", "caption": wicked, "reading": wicked}]
         alarm = {"rule": wicked, "change": 1.0, "error": 0.1, "threshold": 0.5, "unit": wicked, "reason": wicked,
                  "pictures": pictures}  # fmt: skip
-        record.look(1, {"alarms": [alarm], f"gold/{wicked}": 0.5})
+        record.check(1, {"alarms": [alarm], f"gold/{wicked}": 0.5})
         raise FloatingPointError(wicked)
     row = {"prompt": wicked, "target": wicked, "ned": 1.0, "exact": 1.0, "read": wicked, "judge_ned": 0.5,
            "judge_exact": 0.0, "judge_read": wicked, "picture": "x.png"}  # fmt: skip

@@ -32,7 +32,7 @@ from rewards.comparison.compare import Measured, compare
 from rewards.comparison.correlation import spearman, tau_b
 from rewards.comparison.findings import findings
 from rewards.comparison.resample import Clusters
-from rewards.comparison.score_table import Pairwise, Table, build, pairs_of, pictures_of
+from rewards.comparison.score_table import Pairwise, Table, build, images_of, pairs_of
 from rewards.scores import Scores, View, tabulate
 from tests.fixtures.simulated_taste import digest, simulate, write
 
@@ -64,7 +64,7 @@ def made_up(prompts: int, group: int, seed: int, people: int = 3) -> tuple[list[
 
 def in_order(comparisons: list[Comparison], utility: np.ndarray, group: int) -> np.ndarray:
     """The utilities in the order of `pictures_of`."""
-    where = [p.image.path.removesuffix(".png").split("-") for p in pictures_of(comparisons)]
+    where = [p.image.path.removesuffix(".png").split("-") for p in images_of(comparisons)]
     return np.array([utility[int(g) * group + int(k)] for g, k in where])
 
 
@@ -74,7 +74,7 @@ def broken() -> dict[str, Any]:
     comparisons, utility = made_up(150, 4, seed=1)
     u = in_order(comparisons, utility, 4)
     rng = np.random.default_rng(0)
-    length = np.array([len(p.prompt.text) for p in pictures_of(comparisons)], dtype=float)
+    length = np.array([len(p.prompt.text) for p in images_of(comparisons)], dtype=float)
     bright = rng.normal(size=len(u))
     scores = {
         "good": u + 0.3 * rng.normal(size=len(u)),
@@ -181,7 +181,7 @@ class HalfBlind:
 
 
 def test_a_crop_blind_reward_is_exposed_by_what_it_sees() -> None:
-    wide = [probes.drawn(word, k, (48, 96), 12) for k, word in enumerate(probes.WORDS[:2])]
+    wide = [probes.rendered_word(word, k, (48, 96), 12) for k, word in enumerate(probes.WORDS[:2])]
     prompts, pictures = [p for p, _ in wide], [image for _, image in wide]
     blind = visible_share.sight(HalfBlind(True), prompts, pictures, 0)
     whole = visible_share.sight(HalfBlind(False), prompts, pictures, 0)
@@ -205,7 +205,7 @@ def test_a_part_that_moves_the_score_is_told_beside_what_the_reward_is_given(
 ) -> None:
     from experiments.report.reward_behaviour import sight as drawn_sight
 
-    wide = [probes.drawn(word, k, (48, 96), 12) for k, word in enumerate(probes.WORDS[:2])]
+    wide = [probes.rendered_word(word, k, (48, 96), 12) for k, word in enumerate(probes.WORDS[:2])]
     found = visible_share.sight(HalfBlind(True), [p for p, _ in wide], [image for _, image in wide], 0)
     comparisons, utility = made_up(20, 3, 2)
     cost = [{"reward": "r", "scorer": "half", "says_it_sees": given, "view": "everything, 48 x 96"}]
@@ -223,8 +223,8 @@ def test_probes_are_told_in_spreads_of_all_pictures_own_and_drawn() -> None:
         image[0, : k + 1, 10] = 129
     prompts = [Prompt.from_text(f"a wall {k}") for k in range(6)]
     rows = {r["probe"]: r for r in probes.run(HalfBlind(False), prompts, own, 0)}
-    before = probes.judge(HalfBlind(False), list(zip(prompts, own, strict=True)))
-    after = probes.judge(HalfBlind(False), [(p, probes._noisy(p, i, np.random.default_rng(k))[1])
+    before = probes.score_any_sizes(HalfBlind(False), list(zip(prompts, own, strict=True)))
+    after = probes.score_any_sizes(HalfBlind(False), [(p, probes._noisy(p, i, np.random.default_rng(k))[1])
                                             for k, (p, i) in enumerate(zip(prompts, own, strict=True))])  # fmt: skip
     assert (after - before).mean() / before.std() > 1000  # so many spreads of their own
     assert 1.0 < rows["noise"]["change"] < 100.0
@@ -251,16 +251,16 @@ class Oracle:
 
 def test_a_text_reward_passes_the_text_probes_and_legibility(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every drawing is remembered as it is made, so an oracle can read it; small letters it is told not to."""
-    oracle, draw = Oracle(), probes.drawing
+    oracle, draw = Oracle(), probes.rendered_lines
 
     def remembered(lines: list[str], size: tuple[int, int] = (160, 320), height: int = 34, seed: int = 0) -> np.ndarray:
         picture = draw(lines, size, height, seed)
         oracle.shown[pixel_hash(picture)] = lines if height >= 12 else []
         return picture
 
-    monkeypatch.setattr(probes, "drawing", remembered)
-    monkeypatch.setattr(visible_share, "drawing", remembered)
-    own = [probes.drawn(word, k) for k, word in enumerate(probes.WORDS)]
+    monkeypatch.setattr(probes, "rendered_lines", remembered)
+    monkeypatch.setattr(visible_share, "rendered_lines", remembered)
+    own = [probes.rendered_word(word, k) for k, word in enumerate(probes.WORDS)]
     rows = {r["probe"]: r for r in probes.run(oracle, [p for p, _ in own], [image for _, image in own], 0)}
     for name in ("typo asked", "typo drawn", "text twice", "text removed", "caption swap", "flip"):
         assert rows[name]["pass"] == 1.0 and rows[name]["n"] == 12, name
@@ -412,7 +412,7 @@ def test_the_command_writes_one_page_json_and_csv(tmp_path: Path, monkeypatch: p
         writer.writerow(["sha256", "truth", "<b>hostile"])
         writer.writerows([p.image.sha256, world.utility[p.image.sha256], ""] if i % 5 == 0 else
                          [p.image.sha256, world.utility[p.image.sha256], i % 7]
-                         for i, p in enumerate(pictures_of(world.comparisons)))  # fmt: skip
+                         for i, p in enumerate(images_of(world.comparisons)))  # fmt: skip
     judged = tmp_path / "judged.jsonl"
     flip = {"left": "right", "right": "left"}
     answers = [replace(c, annotator="machine:pairs") for c in world.comparisons]
@@ -422,7 +422,7 @@ def test_the_command_writes_one_page_json_and_csv(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(REWARDS, "contrast", ContrastReward)
     out = tmp_path / "out"
     status = main(["compare-rewards", "--pairs", str(pairs), "--rewards", "contrast", "--scores", str(table),
-                   "--judged", str(judged), "-o", str(out), "--probe-pictures", "6"])  # fmt: skip
+                   "--judged", str(judged), "-o", str(out), "--probe-images", "6"])  # fmt: skip
     assert status == 0, capsys.readouterr().err
     report = json.loads((out / "comparison.json").read_text())
     assert report["rewards"] == ["contrast", "truth", "<b>hostile", "machine:pairs"]
@@ -436,7 +436,7 @@ def test_the_command_writes_one_page_json_and_csv(tmp_path: Path, monkeypatch: p
     assert report["order"][0]["consistent"]["value"] == 1.0
     assert report["sight"][0]["seen"] == 1.0 and len(report["probes"][0]["rows"]) == len(probes.PROBES) + 1
     calls = ContrastReward.calls
-    assert main(["compare-rewards", "--pairs", str(pairs), "--rewards", "contrast", "-o", str(out), "--probe-pictures",
+    assert main(["compare-rewards", "--pairs", str(pairs), "--rewards", "contrast", "-o", str(out), "--probe-images",
                  "6"]) == 0  # fmt: skip
     assert ContrastReward.calls == calls  # everything was known
     told = capsys.readouterr().out
@@ -486,13 +486,13 @@ def test_ten_thousand_pairs_and_six_cached_rewards_take_less_than_a_minute(tmp_p
     (tmp_path / "pictures").mkdir()
     rng = np.random.default_rng(0)
     hashes = {}
-    for picture in pictures_of(comparisons):
+    for picture in images_of(comparisons):
         image = Image.fromarray(rng.integers(0, 256, size=(8, 8, 3)).astype(np.uint8)).resize((64, 64))
         hashes[picture.image.sha256] = sha = pixel_hash(np.asarray(image).transpose(2, 0, 1))
         image.save(tmp_path / "pictures" / f"{sha}.png")
     comparisons = [replace(c, left=replace(c.left, sha256=hashes[c.left.sha256]),
                            right=replace(c.right, sha256=hashes[c.right.sha256])) for c in comparisons]  # fmt: skip
-    shown = pictures_of(comparisons)
+    shown = images_of(comparisons)
     (tmp_path / "answers.jsonl").write_text(to_jsonl(comparisons), encoding="utf-8")
     u = in_order(comparisons, utility, 4)
     with (tmp_path / "scores.csv").open("w", newline="") as file:
@@ -526,7 +526,7 @@ def test_people_and_models_are_rated_by_the_house_s_own_statistics() -> None:
         shown = replace(c, left=left, right=right, outcome=outcome)
         turned = {"left": "right", "right": "left"}[outcome]
         named.append(shown if i % 2 else replace(shown, left=right, right=left, outcome=turned))
-    shown = pictures_of(named)
+    shown = images_of(named)
     good = np.array([float(p.image.provenance.model == "better") + rng.normal() for p in shown])
     board = leaderboard(build(named, {"good": good, "constant": np.zeros(len(shown))}))
     assert board["people"]["ratings"][0]["name"] == board["good"]["ratings"][0]["name"] == "better"

@@ -17,7 +17,7 @@ from experiments.experiment import Experiment
 from experiments.overrides import override
 from experiments.record.record import RunRecord, read_run, write_json
 from experiments.studies import sweep
-from experiments.studies.sweep import grid, over_seeds, parse_seeds, place, seeded, table
+from experiments.studies.sweep import grid, over_seeds, parse_seeds, run_folder, seeded, table
 from tests.experiments.training.test_runner import tiny_pretrain
 from tests.fixtures.tiny.tiny_chain import tiny_plan
 
@@ -38,13 +38,16 @@ def test_settings_are_typed_as_their_fields() -> None:
         nano_hacking.grpo,
         {
             "optim.adamw_lr": "1e-3", "optim.betas": "0.8|0.9", "algorithm.group": "8", "algorithm.micro": "16",
-            "algorithm.group_spread": "true", "algorithm.walk.kernel": "base_model.flow.cps", "base": "a/b",
+            "algorithm.group_spread": "true", "algorithm.exploration.kernel": "base_model.flow.cps", "base": "a/b",
             "monitors.on_alarm": "stop", "monitors.gold": "clipscore|brisque",
         },
     )  # fmt: skip
     assert changed.optim == replace(nano.grpo.optim, adamw_lr=1e-3, betas=(0.8, 0.9))
     cfg = replace(nano.grpo.algorithm, group=8, micro=16, group_spread=True)
-    assert changed.algorithm == replace(cfg, walk=replace(cfg.walk, kernel=flow.cps)) and changed.base == "a/b"
+    assert (
+        changed.algorithm == replace(cfg, exploration=replace(cfg.exploration, kernel=flow.cps))
+        and changed.base == "a/b"
+    )
     assert changed.monitors == replace(nano_hacking.WATCHED, on_alarm="stop", gold=("clipscore", "brisque"))
     assert override(nano.grpo, {}) == nano.grpo
 
@@ -66,7 +69,7 @@ def test_settings_are_typed_as_their_fields() -> None:
         ({"pairs": "1"}, r"pairs is a group of settings"),
         ({"name.x": "1"}, r"name is 'nano_grpo', which has no settings inside"),
         ({"pairs.group": "1"}, r"pairs is None, which has no settings inside"),
-        ({"algorithm.walk.kernel": "os.system"}, r"must be a function by its path, in .*base_model\.flow"),
+        ({"algorithm.exploration.kernel": "os.system"}, r"must be a function by its path, in .*base_model\.flow"),
         ({"algorithm": "1", "algorithm.group": "2"}, r"algorithm\.group and a part of it are both set"),
     ],
 )
@@ -115,7 +118,7 @@ def test_seeds() -> None:
             parse_seeds(text)
     other = seeded(nano.grpo, 7)
     assert other.seed == other.algorithm.seed == 7 and nano.grpo.algorithm.seed == 0
-    assert place(Path("a"), "walk.kernel=x/y group=8", 3) == Path("a/walk.kernel=x+y+group=8-seed3")
+    assert run_folder(Path("a"), "exploration.kernel=x/y group=8", 3) == Path("a/exploration.kernel=x+y+group=8-seed3")
 
 
 # --- the table ----------------------------------------------------------------------------------------------------
@@ -143,9 +146,9 @@ def test_seeds_are_averaged_by_prompt_and_variants_are_paired(tmp_path: Path) ->
     rows = {("a=1", 0): [0.2, 0.6, None], ("a=1", 1): [0.4, 0.6, None], ("a=2", 0): [0.5, 0.9, 0.3],
             ("a=2", 1): [0.7, None, 0.1]}  # fmt: skip
     for (name, seed), ned in rows.items():
-        evaluated(place(tmp_path, name, seed), ned)
+        evaluated(run_folder(tmp_path, name, seed), ned)
     for seed in (0, 1):
-        evaluated(place(tmp_path, "a=3", seed), [], "failed")
+        evaluated(run_folder(tmp_path, "a=3", seed), [], "failed")
     page = sweep.write_table(variants, [0, 1], tmp_path).read_text()
     lines = (tmp_path / "table.md").read_text().splitlines()
     assert lines[2].startswith("| a=1 | 2 | 0.450 (")  # (0.3 + 0.6) / 2

@@ -18,7 +18,7 @@ from experiments.record.leftovers import is_locked
 from experiments.record.record import RunRecord, read_run
 from experiments.record.whole_files import write_png
 from experiments.tracking import mirror as mirror_module
-from experiments.tracking.mirror import follow, mirror, start_beside
+from experiments.tracking.mirror import follow, mirror, start_side
 from experiments.tracking.trackers import TRACKERS
 
 ALARM = {"rule": "diversity", "change": -0.4, "threshold": 0.3, "reason": "images became alike",
@@ -35,7 +35,7 @@ def made_run(folder: Path, steps: int = 4) -> Path:
         record.samples(1, image, ["the word A", "the word B"])
         record.samples(3, image + 1, ["the word A", "the word B"])
         write_png(folder / "monitors" / "step_000002_diversity_00.png", image[0])
-        record.look(2, {"alarms": [ALARM]})
+        record.check(2, {"alarms": [ALARM]})
     return folder
 
 
@@ -234,7 +234,7 @@ def test_whoever_only_looks_at_the_lock_does_not_end_a_run(tmp_path, monkeypatch
 
 def test_train_starts_trackers_beside_and_tells_of_missing_ones_first(tmp_path, monkeypatch, capsys):
     started: list[tuple[object, ...]] = []
-    monkeypatch.setattr(mirror_module, "start_beside", lambda *given: started.append(given))
+    monkeypatch.setattr(mirror_module, "start_side", lambda *given: started.append(given))
     monkeypatch.setattr("experiments.training.launch.train", lambda *_: Path("report.html"))
     monkeypatch.setattr("experiments.training.launch.conclude", lambda *_: [])
     found = {"tensorboard"}
@@ -250,7 +250,7 @@ def test_train_starts_trackers_beside_and_tells_of_missing_ones_first(tmp_path, 
 def test_a_process_of_its_own_follows_a_run(tmp_path):
     pytest.importorskip("tensorboard")
     folder = tmp_path / "run"
-    assert len(start_beside(folder, ("tensorboard",))) == 1
+    assert len(start_side(folder, ("tensorboard",))) == 1
     made_run(folder, 3)
     state, last = folder / "tracking" / "tensorboard.json", time.monotonic() + 60.0
     while not state.exists() or json.loads(state.read_text())["step"] < 2:

@@ -18,16 +18,16 @@ import torch
 from alignment.dpo import Dpo
 from alignment.forward_process import Forward
 from alignment.groups import Groups
-from alignment.trajectory import Walk
+from alignment.trajectory import Exploration
 from base_model.files.weights import load_model, load_vae, save_model
 from base_model.qwen.model import build
-from base_model.qwen.presets import PICTURES, PRESETS
+from base_model.qwen.presets import IMAGE_SIZES, PRESETS
 from base_model.sample import Sampler
 from experiments.cli import main
 from experiments.configs import CONFIGS, nano_algorithms
 from experiments.experiment import LOOPS, Experiment
 from experiments.planning.estimate import Setup
-from experiments.planning.from_experiment import Asked, plan
+from experiments.planning.from_experiment import CommandLine, plan
 from experiments.preferences.from_people import install
 from experiments.preferences.load_answers import load_answers, load_verdicts
 from experiments.record.metric_table import METRICS, explained
@@ -64,7 +64,7 @@ class Pool(Judged):
 def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The nano preset with random weights, as a finished run."""
     folder = tmp_path_factory.mktemp("algorithms") / "parent"
-    model = build(PRESETS["nano"], load_vae(), PICTURES["nano"], seed=0)
+    model = build(PRESETS["nano"], load_vae(), IMAGE_SIZES["nano"], seed=0)
     chance = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in model.network.parameters():
@@ -79,9 +79,9 @@ def small(experiment: Experiment) -> Experiment:
     """Two updates of a few pictures."""
     cfg = experiment.algorithm
     if isinstance(cfg, Groups):
-        window = 2 if cfg.walk.window > 2 else 1
-        walk = replace(cfg.walk, window=window, within=2)
-        cfg = replace(cfg, steps=2, prompts=1, group=3, micro=3, sampler=Sampler(steps=3), walk=walk)
+        window = 2 if cfg.exploration.window > 2 else 1
+        walk = replace(cfg.exploration, window=window, within=2)
+        cfg = replace(cfg, steps=2, prompts=1, group=3, micro=3, sampler=Sampler(steps=3), exploration=walk)
         if isinstance(cfg, Forward):
             cfg = replace(cfg, levels=1)
     else:
@@ -97,7 +97,7 @@ def answered(folder: Path, outcomes: Sequence[str]) -> list[Comparison]:
     for i, outcome in enumerate(outcomes):
         refs = []
         for _ in range(2):
-            image = random.integers(0, 256, (3, *PICTURES["nano"]), dtype=np.uint8)
+            image = random.integers(0, 256, (3, *IMAGE_SIZES["nano"]), dtype=np.uint8)
             sha = pixel_hash(image)
             write_png(folder / f"{sha}.png", image)
             refs.append(ImageRef(sha, f"{sha}.png", image.shape[2], image.shape[1], MADE))
@@ -184,15 +184,17 @@ def test_settings_that_are_functions_come_back():
 
 @pytest.mark.parametrize("config", nano_algorithms.configs, ids=[c.name for c in nano_algorithms.configs])
 def test_a_plan_counts_its_work(config):
-    asked = Asked(config.name, ONE_CARD, None, None, None, 0, 0, (0, 0), 64, 100)
+    asked = CommandLine(config.name, ONE_CARD, None, None, None, 0, 0, (0, 0), 64, 100)
     status, lines = plan(asked)
     assert status == 0 and any(config.name in line for line in lines)
 
 
 def test_a_walk_without_a_window_draws_for_algorithms_on_pictures(parent, tmp_path):
     experiment = small(CONFIGS["nano_nft"])
-    walk = Walk(window=0, within=2, shared_noise=False)
-    run(replace(experiment, algorithm=replace(experiment.algorithm, walk=walk)), tmp_path / "run", parent, Pool())
+    walk = Exploration(window=0, within=2, shared_noise=False)
+    run(
+        replace(experiment, algorithm=replace(experiment.algorithm, exploration=walk)), tmp_path / "run", parent, Pool()
+    )
     assert read_run(tmp_path / "run").status == "finished"
 
 

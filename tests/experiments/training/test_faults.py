@@ -60,11 +60,12 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_model(folder / "model").network.state_dict()
 
 
-def same_run(a: Path, b: Path) -> bool:
-    """Equal weights bit for bit, and equal rewards."""
+def differences(a: Path, b: Path) -> list[str]:
+    """List what two runs differ in: tensors by name and greatest distance, rewards by update."""
     x, y = weights(a), weights(b)
+    found = [f"{name}: {(x[name] - y[name]).abs().max():.3g}" for name in x if not torch.equal(x[name], y[name])]
     rewards = [[line["reward"] for line in read_metrics(folder)] for folder in (a, b)]
-    return rewards[0] == rewards[1] and all(torch.equal(x[name], y[name]) for name in x)
+    return found if rewards[0] == rewards[1] else [f"rewards {rewards[0]} and {rewards[1]}", *found]
 
 
 # --- rewards ------------------------------------------------------------------------------------------------------
@@ -96,7 +97,7 @@ def test_a_faulty_reward_ends_the_run_and_costs_no_finished_step(
     assert newest is not None and newest.name == "update_000001"
     with ScorerPool(Faulty(), workers=1) as pool:
         run(tiny_grpo(), folder, parent, pool)
-    assert same_run(folder, healthy)
+    assert differences(folder, healthy) == []
 
 
 @pytest.mark.parametrize("fault", [pytest.param("hangs", marks=pytest.mark.slow), "dies"])
@@ -107,7 +108,7 @@ def test_with_restarts_the_run_goes_on_as_if_nothing_had_happened(
     with ScorerPool(faulty, workers=1, answer_timeout=5.0, restarts=1) as pool:
         run(tiny_grpo(), tmp_path / "grpo", parent, pool)
         assert pool.restarted == 1
-    assert same_run(tmp_path / "grpo", healthy)
+    assert differences(tmp_path / "grpo", healthy) == []
 
 
 def test_a_reward_that_gives_nan_teaches_nothing_and_is_counted(parent: Path, healthy: Path, tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ def test_a_full_disk_at_a_checkpoint(
         assert read_run(folder).status in ("failed", "interrupted") and len(read_metrics(folder)) == 3
         assert [p.name for p in sorted((folder / "checkpoints").iterdir())] == ["update_000001", "update_000002"]
         run(tiny_grpo(), folder, parent, pool)
-    assert same_run(folder, healthy)
+    assert differences(folder, healthy) == []
 
 
 def test_a_full_disk_at_a_line_of_metrics(
@@ -199,7 +200,7 @@ def test_a_full_disk_at_a_line_of_metrics(
         assert [line["step"] for line in read_metrics(folder)] == [0, 1], "half a line is no line"
         small_disk(resource.RLIM_INFINITY)
         run(tiny_grpo(), folder, parent, pool)
-    assert same_run(folder, healthy)
+    assert differences(folder, healthy) == []
 
 
 def test_a_damaged_checkpoint_is_passed_over_with_a_warning(parent: Path, healthy: Path, tmp_path: Path) -> None:
@@ -215,7 +216,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(parent: Path, health
         pytest.warns(UserWarning, match="update_000003: the content"),
     ):
         run(tiny_grpo(), folder, parent, pool)
-    assert same_run(folder, healthy)
+    assert differences(folder, healthy) == []
 
 
 def test_when_every_checkpoint_is_damaged_it_starts_again(parent: Path, healthy: Path, tmp_path: Path) -> None:
@@ -225,7 +226,7 @@ def test_when_every_checkpoint_is_damaged_it_starts_again(parent: Path, healthy:
     (folder / "checkpoints" / "update_000001" / "optimizer.pt").unlink()
     with ScorerPool(Faulty(), workers=1) as pool, pytest.warns(UserWarning, match=r"optimizer\.pt is missing"):
         run(tiny_grpo(), folder, parent, pool)
-    assert same_run(folder, healthy)
+    assert differences(folder, healthy) == []
 
 
 # --- the process itself -------------------------------------------------------------------------------------------
@@ -265,7 +266,7 @@ def test_killed_in_the_middle_of_a_step(parent: Path, healthy: Path, tmp_path: P
     assert read_run(tmp_path / "grpo").status == "interrupted" and len(read_metrics(tmp_path / "grpo")) == 2
     with ScorerPool(Faulty(), workers=1) as pool:
         run(tiny_grpo(), tmp_path / "grpo", parent, pool)
-    assert same_run(tmp_path / "grpo", healthy)
+    assert differences(tmp_path / "grpo", healthy) == []
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_more_updates_have_a_longer_schedule_unless_it_was_set(cut):
 def test_a_run_of_a_version_with_fewer_settings_goes_on_as_it_was(cut, tmp_path):
     folder = copied(cut, tmp_path / "run")
     state = json.loads((folder / "run.json").read_text())
-    for name in ("judge_minutes", "wait_minutes"):
+    for name in ("scorer_minutes", "wait_minutes"):
         del state["config"]["experiment"][name]
     (folder / "run.json").write_text(json.dumps(state))
     resume(folder)
@@ -132,12 +132,12 @@ class Told:
     """An engine of one of several ranks: `gather` gives what all of them bring."""
 
     def __init__(self, rank: int, *others: list[int]) -> None:
-        self.rank, self.device, self.others, self.asked = rank, torch.device("cpu"), list(others), 0
+        self.rank, self.device, self.others, self.requests = rank, torch.device("cpu"), list(others), 0
 
     def gather(self, x_B: torch.Tensor) -> torch.Tensor:
-        rows = self.others[self.asked]
+        rows = self.others[self.requests]
         rows[self.rank] = int(x_B[0])
-        self.asked += 1
+        self.requests += 1
         return torch.tensor(rows)
 
 
@@ -188,9 +188,9 @@ def test_the_adapter_of_a_released_checkpoint_is_saved_without_its_base(t2i, tmp
 
 
 def test_judges_give_up_before_the_ranks_do():
-    with pytest.raises(ValueError, match=r"judge_minutes=90\.0 must be above 0"):
-        replace(nano.grpo, judge_minutes=90.0)
-    assert 0 < nano.grpo.judge_minutes < nano.grpo.wait_minutes
+    with pytest.raises(ValueError, match=r"scorer_minutes=90\.0 must be above 0"):
+        replace(nano.grpo, scorer_minutes=90.0)
+    assert 0 < nano.grpo.scorer_minutes < nano.grpo.wait_minutes
 
 
 def test_weights_of_a_run_that_went_on_are_those_of_one_that_never_stopped(cut, tmp_path):

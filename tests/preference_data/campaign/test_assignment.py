@@ -16,15 +16,15 @@ from preference_data.campaign import answering, assignment, assignment_view
 from preference_data.campaign.answering import Conflict, answer, history, reopen
 from preference_data.campaign.assignment import claim, heartbeat, release, save_draft
 from preference_data.campaign.campaign_settings import CampaignSettings
-from preference_data.campaign.next_item import draw, inclusion, probability
-from preference_data.campaign.outcomes import Given
+from preference_data.campaign.next_item import choose, inclusion, probability
+from preference_data.campaign.outcomes import Answer
 from preference_data.campaign.quality import annotators, campaign_progress
 from preference_data.store import schema
 from preference_data.store.roles import Forbidden
 from preference_data.store.store import Store
 from tests.fixtures.desk import PLAIN, Clock, campaign, hash_of, open_store, pair_item, person
 
-LEFT = Given("left", duration_ms=2000)
+LEFT = Answer("left", duration_ms=2000)
 
 
 def settings(**changes: object) -> CampaignSettings:
@@ -48,7 +48,7 @@ def test_the_same_pictures_on_the_same_sides_come_back_until_they_are_answered(s
     first = claim(store, ada, c, hold=2)
     again = claim(store, ada, c, hold=2)
     assert len(first.views) == 2
-    assert [(v.token, v.pictures) for v in first.views] == [(v.token, v.pictures) for v in again.views]
+    assert [(v.token, v.images) for v in first.views] == [(v.token, v.images) for v in again.views]
     answer(store, ada, first.views[0].token, LEFT, key(1))
     after = claim(store, ada, c, hold=2)
     assert after.views[0].token == first.views[1].token and after.views[1].token != first.views[0].token
@@ -107,7 +107,7 @@ def test_whoever_comes_back_after_a_break_finds_the_same_pair_on_the_same_sides(
     save_draft(store, ada, before.token, {"tags": ["typo"]})
     clock.now += 10_000
     after = claim(store, ada, c).views[0]
-    assert (after.token, after.pictures, after.draft) == (before.token, before.pictures, {"tags": ["typo"]})
+    assert (after.token, after.images, after.draft) == (before.token, before.images, {"tags": ["typo"]})
     assert items(store)[0].taken == 1 and after.seconds_left == 120
 
 
@@ -121,26 +121,26 @@ def test_a_sign_of_life_keeps_a_lease_and_its_length_follows_the_median(store: S
         claim(store, bo, c)
     assert next(a for a in assignments(store) if a.token == view.token).state == "leased"
     for i, seconds in enumerate((40, 100, 90)):
-        answer(store, ada, claim(store, ada, c).views[0].token, Given("left", duration_ms=seconds * 1000), key(i))
+        answer(store, ada, claim(store, ada, c).views[0].token, Answer("left", duration_ms=seconds * 1000), key(i))
     assert heartbeat(store, ada, c) == 3 * 90
-    answer(store, bo, claim(store, bo, c).views[0].token, Given("left", duration_ms=8_000_000), key(8))
-    answer(store, bo, claim(store, bo, c).views[0].token, Given("left", duration_ms=8_000_000), key(9))
+    answer(store, bo, claim(store, bo, c).views[0].token, Answer("left", duration_ms=8_000_000), key(8))
+    answer(store, bo, claim(store, bo, c).views[0].token, Answer("left", duration_ms=8_000_000), key(9))
     assert heartbeat(store, ada, c) == 300  # the median of 40, 90, 100 and two of hours is 100
-    answer(store, bo, claim(store, bo, c).views[0].token, Given("left", duration_ms=8_000_000), key(10))
+    answer(store, bo, claim(store, bo, c).views[0].token, Answer("left", duration_ms=8_000_000), key(10))
     assert heartbeat(store, ada, c) == 900
 
 
 def test_a_time_that_was_not_taken_is_no_time(store: Store, clock: Clock) -> None:
     c = campaign(store, [pair_item(i) for i in range(3)], settings(overlap=1, cap=1))
     ada = person(store, "ada")
-    answer(store, ada, claim(store, ada, c).views[0].token, Given("left"), key(1))  # never painted: no begin, no time
+    answer(store, ada, claim(store, ada, c).views[0].token, Answer("left"), key(1))  # never painted: no begin, no time
     assert assignments(store)[0].duration_ms is None
     seen = campaign_progress.overview(store, store.operator, c)
     assert (seen.median_seconds, seen.lease_seconds) == (None, 120)
     view = claim(store, ada, c).views[0]
     assignment.shown(store, ada, view.token)
     clock.now += 50
-    answer(store, ada, view.token, Given("left"), key(2))
+    answer(store, ada, view.token, Answer("left"), key(2))
     seen = campaign_progress.overview(store, store.operator, c)
     assert (seen.median_seconds, seen.lease_seconds) == (50, 150)
     assert [p.median_seconds for p in annotators.people(store, store.operator, c)] == [50]
@@ -149,13 +149,13 @@ def test_a_time_that_was_not_taken_is_no_time(store: Store, clock: Clock) -> Non
 def test_skip_and_flag_free_the_place_and_do_not_count(store: Store) -> None:
     c = campaign(store, [pair_item(1)], settings(overlap=1, cap=1, skips=2))
     people = [person(store, name) for name in ("ada", "bo", "cy", "dee")]
-    answer(store, people[0], claim(store, people[0], c).views[0].token, Given("skip"), key(0))
+    answer(store, people[0], claim(store, people[0], c).views[0].token, Answer("skip"), key(0))
     assert (items(store)[0].taken, items(store)[0].skips, items(store)[0].state) == (0, 1, "open")
     assert claim(store, people[0], c).status == "finished"  # not again to whoever skipped it
-    answer(store, people[1], claim(store, people[1], c).views[0].token, Given("skip"), key(1))
+    answer(store, people[1], claim(store, people[1], c).views[0].token, Answer("skip"), key(1))
     assert items(store)[0].state == "adjudicate"
     other = campaign(store, [pair_item(2)], settings(overlap=1, cap=1), name="other")
-    answer(store, people[2], claim(store, people[2], other).views[0].token, Given("flag", tags=("unsafe",)), key(2))
+    answer(store, people[2], claim(store, people[2], other).views[0].token, Answer("flag", tags=("unsafe",)), key(2))
     flagged = items(store)[1]
     assert (flagged.flags, flagged.taken, flagged.state) == (1, 0, "adjudicate")
     assert claim(store, people[3], other).status == "finished"
@@ -172,7 +172,7 @@ def test_the_same_key_a_hundred_times_is_one_answer(store: Store) -> None:
     with pytest.raises(ValueError, match="another assignment"):
         answer(store, ada, second.token, LEFT, key(1))
     with pytest.raises(Conflict):
-        answer(store, ada, first.token, Given("right"), key(2))
+        answer(store, ada, first.token, Answer("right"), key(2))
 
 
 def test_undo_is_a_revision_and_everything_stays(store: Store) -> None:
@@ -185,9 +185,9 @@ def test_undo_is_a_revision_and_everything_stays(store: Store) -> None:
     past = history(store, ada, c)
     assert {p.token for p in past} == set(tokens)
     shown = reopen(store, ada, past[0].token)
-    assert shown.previous is not None and shown.previous.given.outcome == "left"
+    assert shown.previous is not None and shown.previous.answer.outcome == "left"
     assert items(store) == items(store) and sum(row.answered for row in items(store)) == 2  # looking changes nothing
-    done = answer(store, ada, past[0].token, Given("tie", duration_ms=1), key(7), revises=shown.previous.revises)
+    done = answer(store, ada, past[0].token, Answer("tie", duration_ms=1), key(7), revises=shown.previous.revises)
     assert done.revision == 1
     rows = store.read(lambda db: db.execute(select(schema.answer).order_by(schema.answer.c.id)).all())
     assert [row.outcome for row in rows] == ["left", "left", "tie"] and rows[2].revises is not None
@@ -197,7 +197,7 @@ def test_undo_is_a_revision_and_everything_stays(store: Store) -> None:
         answer(store, ada, past[0].token, LEFT, key(8), revises=shown.previous.revises)
     again = reopen(store, ada, past[0].token).previous
     assert again is not None
-    answer(store, ada, past[0].token, Given("skip"), key(9), revises=again.revises)
+    answer(store, ada, past[0].token, Answer("skip"), key(9), revises=again.revises)
     assert sum(row.answered for row in items(store)) == 1 and sum(row.taken for row in items(store)) == 1
     audit = store.read(
         lambda db: db.execute(select(schema.audit).where(schema.audit.c.action == "answer.revise")).all()
@@ -212,9 +212,9 @@ def test_outcomes_are_about_pictures_whatever_the_sides(store: Store) -> None:
     for i in range(30):
         view = claim(store, ada, c).views[0]
         files = store.read(lambda db, v=view: [db.execute(select(schema.handle.c.sha256).where(
-            schema.handle.c.token == p.handle)).scalar_one() for p in v.pictures])  # fmt: skip
+            schema.handle.c.token == p.handle)).scalar_one() for p in v.images])  # fmt: skip
         wins = min(files)  # the first in canonical order
-        answer(store, ada, view.token, Given("left" if files[0] == wins else "right"), key(i))
+        answer(store, ada, view.token, Answer("left" if files[0] == wins else "right"), key(i))
     assert {row.outcome for row in assignments(store)} == {"first"}
     assert {row.outcome for row in items(store)} == {"first"}
     assert 5 <= sum(row.swapped for row in assignments(store)) <= 25
@@ -228,9 +228,9 @@ def test_sides_are_balanced_for_every_annotator_by_who_made_the_picture(store: S
         for i in range(30):
             view = claim(store, who, c).views[0]
             left.append(store.read(lambda db, v=view: db.execute(
-                select(schema.picture.c.model).join(schema.handle, schema.handle.c.sha256 == schema.picture.c.sha256)
-                .where(schema.handle.c.token == v.pictures[0].handle)).scalar_one()))  # fmt: skip
-            answer(store, who, view.token, Given("tie"), f"{name}-{i:06d}")
+                select(schema.image.c.model).join(schema.handle, schema.handle.c.sha256 == schema.image.c.sha256)
+                .where(schema.handle.c.token == v.images[0].handle)).scalar_one()))  # fmt: skip
+            answer(store, who, view.token, Answer("tie"), f"{name}-{i:06d}")
         assert 11 <= left.count("old") <= 19
         assert len({tuple(left[i : i + 4]) for i in range(27)}) > 6  # and no pattern to guess
 
@@ -242,18 +242,18 @@ def test_disagreement_asks_one_more_and_then_an_adjudicator(store: Store) -> Non
     def say(who: int, first: bool, number: int) -> str:
         view = claim(store, who, c).views[0]
         row = next(a for a in assignments(store) if a.token == view.token)
-        answer(store, who, view.token, Given("left" if first != row.swapped else "right"), key(number))
+        answer(store, who, view.token, Answer("left" if first != row.swapped else "right"), key(number))
         return str(items(store)[0].state)
 
     assert say(people[0], True, 0) == "open"
     assert say(people[1], False, 1) == "open" and items(store)[0].wanted == 3
     view = claim(store, people[2], c).views[0]
-    answer(store, people[2], view.token, Given("tie"), key(2))
+    answer(store, people[2], view.token, Answer("tie"), key(2))
     assert items(store)[0].state == "adjudicate" and claim(store, people[3], c).status == "finished"
     shown = reopen(store, people[2], view.token).previous
     assert shown is not None
     row = next(a for a in assignments(store) if a.token == view.token)
-    answer(store, people[2], view.token, Given("right" if row.swapped else "left"), key(3), revises=shown.revises)
+    answer(store, people[2], view.token, Answer("right" if row.swapped else "left"), key(3), revises=shown.revises)
     assert (items(store)[0].state, items(store)[0].outcome) == ("settled", "first")  # a revision can settle it
 
 
@@ -312,7 +312,7 @@ def test_nothing_that_a_browser_is_told_names_a_model_or_a_file(store: Store) ->
     ada, bo = person(store, "ada"), person(store, "bo")
     views_ = [claim(store, who, c).views[0] for who in (ada, bo)]
     text = json.dumps([dataclasses.asdict(v) for v in views_])
-    tokens = {v.token for v in views_} | {p.handle for v in views_ for p in v.pictures}
+    tokens = {v.token for v in views_} | {p.handle for v in views_ for p in v.images}
     assert len(tokens) == 6  # a handle is good for one assignment only
     for token in tokens:  # drawn at random: they may spell anything
         text = text.replace(token, "")
@@ -320,7 +320,7 @@ def test_nothing_that_a_browser_is_told_names_a_model_or_a_file(store: Store) ->
                  hash_of(15)[:12], '"first"', '"second"', "gold", "work", "expected", "propensity")  # fmt: skip
     assert not [word for word in forbidden if word in text]
     with pytest.raises(Forbidden):
-        assignment_view.picture_file(store, bo, views_[0].pictures[0].handle)
+        assignment_view.image_path(store, bo, views_[0].images[0].handle)
     with pytest.raises(Forbidden):
         answer(store, bo, views_[0].token, LEFT, key(1))
     with pytest.raises(Forbidden):
@@ -351,7 +351,7 @@ class Weighed:
 def test_draws_follow_their_propensity_and_inverse_weights_are_unbiased() -> None:
     pool = [Weighed(i, i / 8, w) for i, w in enumerate((5.0, 1.0, 1.0, 0.0, 2.0, 1.0, 0.5, 0.5))]
     shares, chance = {"uniform": 0.2, "uncertainty": 0.8}, random.Random(0)
-    drawn = [draw(pool, shares, chance) for _ in range(20_000)]  # type: ignore[arg-type]
+    drawn = [choose(pool, shares, chance) for _ in range(20_000)]  # type: ignore[arg-type]
     counts = Counter(place for place, _, _ in drawn)
     for place in range(8):
         p = probability(pool, shares, place)  # type: ignore[arg-type]
@@ -407,13 +407,13 @@ def test_best_and_worst_of_four_with_a_reference(store: Store) -> None:
     c = campaign(store, [item], settings(kind="best_worst", overlap=1, cap=1))
     ada = person(store, "ada")
     view = claim(store, ada, c).views[0]
-    assert len(view.pictures) == 4 and view.reference is not None
+    assert len(view.images) == 4 and view.reference is not None
     row = assignments(store)[0]
     with pytest.raises(ValueError, match="two different slots"):
-        answer(store, ada, view.token, Given("ranked", best=1, worst=1), key(1))
+        answer(store, ada, view.token, Answer("ranked", best=1, worst=1), key(1))
     with pytest.raises(ValueError, match="choose one of"):
-        answer(store, ada, view.token, Given("left"), key(1))
-    answer(store, ada, view.token, Given("ranked", best=2, worst=0), key(1))
+        answer(store, ada, view.token, Answer("left"), key(1))
+    answer(store, ada, view.token, Answer("ranked", best=2, worst=0), key(1))
     done = assignments(store)[0]
     assert (done.best, done.worst) == (row.slots[2], row.slots[0]) and items(store)[0].best == row.slots[2]
 
@@ -422,13 +422,13 @@ def test_answers_that_do_not_fit_are_refused_and_leave_nothing(store: Store) -> 
     c = campaign(store, [pair_item(1)], settings(axes=("text",)))
     ada = person(store, "ada")
     token = claim(store, ada, c).views[0].token
-    for wrong in (Given("best"), Given("left", strength=6), Given("left", axes={"realism": "left"}),
-                  Given("left", axes={"text": "good"}), Given("left", tags=("nice",)), Given("left", best=0),
-                  Given("left", rationale="x" * 3000), Given("left", duration_ms=-1)):  # fmt: skip
+    for wrong in (Answer("best"), Answer("left", strength=6), Answer("left", axes={"realism": "left"}),
+                  Answer("left", axes={"text": "good"}), Answer("left", tags=("nice",)), Answer("left", best=0),
+                  Answer("left", rationale="x" * 3000), Answer("left", duration_ms=-1)):  # fmt: skip
         with pytest.raises(ValueError):
             answer(store, ada, token, wrong, key(1))
     assert answering.history(store, ada, c) == [] and claim(store, ada, c).views[0].token == token
-    answer(store, ada, token, Given("left", strength=5, axes={"text": "na"}, tags=("typo",)), key(1))
+    answer(store, ada, token, Answer("left", strength=5, axes={"text": "na"}, tags=("typo",)), key(1))
 
 
 def test_a_closed_campaign_takes_no_answer(store: Store) -> None:

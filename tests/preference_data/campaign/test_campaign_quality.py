@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from preference_data.campaign.answering import answer
 from preference_data.campaign.assignment import claim
-from preference_data.campaign.outcomes import Given, canonical
+from preference_data.campaign.outcomes import Answer, canonical
 from preference_data.campaign.quality import annotators, campaign_progress
 from preference_data.campaign.quality.overview import quality, standings
 from preference_data.campaign.quality.reliability import binomial_p, holm, wilson
@@ -132,7 +132,7 @@ def test_best_and_worst_imply_their_preferences_and_no_more(store: Store) -> Non
     items = [Item(Prompt.from_text("four"), tuple(picture(i, f"m{i}") for i in range(4)))]
     c = campaign(store, items, dataclasses.replace(PLAIN, kind="best_worst", overlap=1, cap=1))
     view = claim(store, ada := person(store, "ada"), c).views[0]
-    answer(store, ada, view.token, Given("ranked", best=0, worst=3), "key-00000001")
+    answer(store, ada, view.token, Answer("ranked", best=0, worst=3), "key-00000001")
     wins = campaign_progress.wins(store, store.operator, c)
     assert sum(w.a_wins + w.b_wins for w in wins) == 2 * 4 - 3 and not any(w.tie for w in wins)
 

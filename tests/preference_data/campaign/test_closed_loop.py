@@ -12,19 +12,19 @@ import torch
 
 from base_model.files.weights import load_model, load_vae, save_model
 from base_model.qwen.model import QwenImage, build
-from base_model.qwen.presets import PICTURES, PRESETS
+from base_model.qwen.presets import IMAGE_SIZES, PRESETS
 from base_model.sample import Sampler, generate
 from experiments.cli import main
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import PromptPlan
-from experiments.preferences.model_items import draw
+from experiments.preferences.model_items import sample_items
 from experiments.record.record import read_png
 from preference_data.campaign.answering import answer
 from preference_data.campaign.assignment import claim
-from preference_data.campaign.assignment_view import View, picture_file
+from preference_data.campaign.assignment_view import View, image_path
 from preference_data.campaign.campaigns import Item
-from preference_data.campaign.outcomes import Given
+from preference_data.campaign.outcomes import Answer
 from preference_data.campaign.quality.reliability import wilson
 from preference_data.pairs import load
 from preference_data.store.store import Store
@@ -33,7 +33,7 @@ from tests.fixtures.desk import PLAIN, campaign, person
 
 def parent_model(folder: Path) -> QwenImage:
     """The nano preset with random weights, so that text and noise reach the picture, as a finished run."""
-    model = build(PRESETS["nano"], load_vae(), PICTURES["nano"], seed=0)
+    model = build(PRESETS["nano"], load_vae(), IMAGE_SIZES["nano"], seed=0)
     chance = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in model.network.parameters():
@@ -54,9 +54,9 @@ def label(store: Store, who: int, c: int, chance: random.Random) -> None:
     number = 0
     while (got := claim(store, who, c)).views:
         view: View = got.views[0]
-        left, right = (brightness(read_png(picture_file(store, who, p.handle))) for p in view.pictures)
+        left, right = (brightness(read_png(image_path(store, who, p.handle))) for p in view.images)
         says = "tie" if abs(left - right) < 0.5 else "left" if (left > right) != (chance.random() < 0.1) else "right"
-        answer(store, who, view.token, Given(says, duration_ms=1500), f"{who}-{number:08d}")
+        answer(store, who, view.token, Answer(says, duration_ms=1500), f"{who}-{number:08d}")
         number += 1
 
 
@@ -65,7 +65,9 @@ def test_dpo_on_peoples_answers_makes_pictures_that_they_prefer(tmp_path: Path) 
     torch.set_num_threads(1)
     old = parent_model(tmp_path / "old")
     store = Store.open(tmp_path / "store", chance=random.Random(0))
-    items: list[Item] = draw(store, make_prompts(PromptPlan(count=64, seed=5)), [("old", old, "old")], seed=0, copies=2)
+    items: list[Item] = sample_items(
+        store, make_prompts(PromptPlan(count=64, seed=5)), [("old", old, "old")], seed=0, copies=2
+    )
     c = campaign(store, items, dataclasses.replace(PLAIN, overlap=2, cap=3), name="loop")
     for i in range(3):
         label(store, person(store, f"a{i}"), c, random.Random(i))

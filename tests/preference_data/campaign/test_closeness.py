@@ -13,7 +13,7 @@ from preference_data.campaign import closeness
 from preference_data.campaign.answering import answer
 from preference_data.campaign.assignment import claim
 from preference_data.campaign.closeness import PRIOR, refresh_if_due
-from preference_data.campaign.outcomes import Given
+from preference_data.campaign.outcomes import Answer
 from preference_data.campaign.quality import campaign_progress
 from preference_data.campaign.quality.overview import comparisons
 from preference_data.statistics.ranking import bradley_terry
@@ -31,12 +31,12 @@ def label(store: Store, c: int, who: int, count: int) -> None:
     for i in range(count):
         view = claim(store, who, c).views[0]
         makers = store.read(lambda db, v=view: [db.execute(
-            select(schema.picture.c.model).join(schema.handle, schema.handle.c.sha256 == schema.picture.c.sha256)
-            .where(schema.handle.c.token == p.handle)).scalar_one() for p in v.pictures])  # fmt: skip
+            select(schema.image.c.model).join(schema.handle, schema.handle.c.sha256 == schema.image.c.sha256)
+            .where(schema.handle.c.token == p.handle)).scalar_one() for p in v.images])  # fmt: skip
         left = GOOD[makers[0]] - GOOD[makers[1]]
         if left == 0:
             left = 1 if (makers[0] == "fair") == (next(turn) % 2 == 0) else -1
-        answer(store, who, view.token, Given("left" if left > 0 else "right", duration_ms=900), f"{who}-{c}-{i:08d}")
+        answer(store, who, view.token, Answer("left" if left > 0 else "right", duration_ms=900), f"{who}-{c}-{i:08d}")
 
 
 def open_items(store: Store, c: int) -> list:
@@ -80,7 +80,7 @@ def test_the_ratings_are_worked_out_anew_while_people_work(store: Store) -> None
     c, ada = trio(store, 90), person(store, "ada")
     seen = []
     for _ in range(50):
-        answer(store, ada, claim(store, ada, c).views[0].token, Given("tie"), f"once-{len(seen):08d}")
+        answer(store, ada, claim(store, ada, c).views[0].token, Answer("tie"), f"once-{len(seen):08d}")
         seen.append(rated(store, c))
     assert seen[19] is None and seen[20] == 20 and seen[40] == 40  # by the claim that finds it due
     assert sorted({s for s in seen if s}) == [20, 40]

@@ -16,7 +16,7 @@ from experiments.preferences.run_campaigns import create
 from preference_data.campaign import campaigns, checks, sources
 from preference_data.campaign.answering import answer
 from preference_data.campaign.assignment import claim
-from preference_data.campaign.outcomes import Given
+from preference_data.campaign.outcomes import Answer
 from preference_data.campaign.quality import annotators, campaign_progress
 from preference_data.store import schema
 from preference_data.store.store import Store
@@ -56,46 +56,46 @@ def row(i: int, **more: object) -> dict[str, object]:
 
 def test_disagreements_keep_their_number_and_their_makers(store: Store, folder: Path) -> None:
     file = lines(folder / "d.jsonl", [row(i, disagreement=i + 0.5) for i in range(3)])
-    found = sources.from_disagreements(file, store.pictures)
+    found = sources.from_disagreements(file, store.images)
     assert [(i.disagreement, i.labels, i.kind) for i in found] == [(n + 0.5, ("new", "old"), "work") for n in range(3)]
     lines(file, [row(0, disagreement=1.0), row(1)])
     with pytest.raises(ValueError, match=r"line 2: the field 'disagreement' is missing"):
-        sources.from_disagreements(file, store.pictures)
+        sources.from_disagreements(file, store.images)
 
 
 def test_gold_says_which_picture_must_win(store: Store, folder: Path) -> None:
     said = ["left", "right", "tie", "both_bad"]
-    found = checks.gold(lines(folder / "g.jsonl", [row(i, expected=e) for i, e in enumerate(said)]), store.pictures)
+    found = checks.gold(lines(folder / "g.jsonl", [row(i, expected=e) for i, e in enumerate(said)]), store.images)
     assert {item.kind for item in found} == {"gold"}
     assert [item.expected for item in found] == [
-        found[0].pictures[0].sha256, found[1].pictures[1].sha256, "tie", "both_bad"]  # fmt: skip
+        found[0].images[0].sha256, found[1].images[1].sha256, "tie", "both_bad"]  # fmt: skip
     c = campaign(store, found, dataclasses.replace(PLAIN, gold_share=0.05))
     rows = store.read(lambda db: db.execute(select(schema.item).where(schema.item.c.campaign_id == c)).all())
     assert Counter(r.expected for r in rows)["tie"] == 1 and all(r.cap == campaigns.CHECK_CAP for r in rows)
     work = sources.from_disagreements(lines(folder / "d.jsonl", [row(i, disagreement=1) for i in (0, 1)]),
-                                      store.pictures)  # fmt: skip
+                                      store.images)  # fmt: skip
     both = campaign(store, [*found[1:], *work], name="both")  # the second pair is gold, and so it is no work
     asked = select(schema.item.c.kind).where(schema.item.c.campaign_id == both)
     assert Counter(store.read(lambda db: db.execute(asked).scalars().all())) == {"gold": 3, "work": 1}
     for wrong, told in (({"expected": "best"}, "choose one of left"), ({}, "'expected' is missing")):
         with pytest.raises(ValueError, match=f"line 1: .*{told}"):
-            checks.gold(lines(folder / "w.jsonl", [row(0, **wrong)]), store.pictures)
+            checks.gold(lines(folder / "w.jsonl", [row(0, **wrong)]), store.images)
 
 
 def test_attention_checks_are_spoilt_copies_of_the_work(store: Store, folder: Path) -> None:
     work = sources.from_disagreements(lines(folder / "d.jsonl", [row(i, disagreement=1) for i in range(4)]),
-                                      store.pictures)  # fmt: skip
-    found = checks.attention(work, store.pictures, 0.02)
-    assert len(found) == 4 and checks.attention(work, store.pictures, 0.0) == []  # five at least, and no more than work
+                                      store.images)  # fmt: skip
+    found = checks.attention(work, store.images, 0.02)
+    assert len(found) == 4 and checks.attention(work, store.images, 0.0) == []  # five at least, and no more than work
     for item in found:
         source = next(w for w in work if w.prompt.id == item.prompt.id)
-        good, bad = (np.asarray(Image.open(store.pictures.path(p.sha256)), float) for p in item.pictures)
-        assert item.expected == item.pictures[0].sha256 in {p.sha256 for p in source.pictures}
+        good, bad = (np.asarray(Image.open(store.images.path(p.sha256)), float) for p in item.images)
+        assert item.expected == item.images[0].sha256 in {p.sha256 for p in source.images}
         assert good.shape == bad.shape and item.kind == "attention"
         steps = [np.abs(np.diff(pixels, axis=1)).mean() for pixels in (good, bad)]
         assert steps[1] > 5 * steps[0] and np.corrcoef(good.ravel(), bad.ravel())[0, 1] < 0.5, "nothing is left to like"
-    again = checks.attention(work, store.pictures, 0.02)
-    assert [i.pictures for i in again] == [i.pictures for i in found]  # a function of the seed
+    again = checks.attention(work, store.images, 0.02)
+    assert [i.images for i in again] == [i.images for i in found]  # a function of the seed
 
 
 def test_what_is_known_never_counts_as_work(store: Store, folder: Path) -> None:
@@ -103,9 +103,9 @@ def test_what_is_known_never_counts_as_work(store: Store, folder: Path) -> None:
     from preference_data.exchange.judgements import of_answers, of_items
 
     work = sources.from_disagreements(lines(folder / "d.jsonl", [row(i, disagreement=1) for i in range(4)]),
-                                      store.pictures)  # fmt: skip
-    gold = checks.gold(lines(folder / "g.jsonl", [row(i, expected="left") for i in range(4)]), store.pictures)
-    known = gold + checks.attention(work, store.pictures, 0.02)
+                                      store.images)  # fmt: skip
+    gold = checks.gold(lines(folder / "g.jsonl", [row(i, expected="left") for i in range(4)]), store.images)
+    known = gold + checks.attention(work, store.images, 0.02)
     gold = [dataclasses.replace(g, prompt=dataclasses.replace(g.prompt, text="?", id=f"{i:064x}"))
             for i, g in enumerate(gold)]  # fmt: skip
     settings = dataclasses.replace(PLAIN, overlap=2, cap=2, gold_share=0.3, attention_share=0.3, repeat_share=0.3,
@@ -116,7 +116,7 @@ def test_what_is_known_never_counts_as_work(store: Store, folder: Path) -> None:
         for i in range(60):
             if not (views := claim(store, who, c).views):
                 break
-            answer(store, who, views[0].token, Given("left", duration_ms=900), f"{name}-{i:08d}")
+            answer(store, who, views[0].token, Answer("left", duration_ms=900), f"{name}-{i:08d}")
     kinds = Counter(store.read(lambda db: db.execute(select(schema.assignment.c.kind)).scalars().all()))
     assert all(kinds[kind] for kind in ("gold", "attention", "repeat")), kinds
     lead = store.operator
@@ -151,13 +151,13 @@ def run_folder(place: Path, last: int, sampled: int, evaluated: bool, number: in
 
 def test_of_a_run_the_finished_model_is_compared_and_labels_say_the_update(store: Store, tmp_path: Path) -> None:
     sft, dpo = (run_folder(tmp_path / name, 39, 19, True, i) for i, name in enumerate(("sft", "dpo")))
-    (item,) = sources.from_folders([sft, dpo], store.pictures)
+    (item,) = sources.from_folders([sft, dpo], store.images)
     assert item.labels == ("sft (finished, update 39)", "dpo (finished, update 39)")
-    assert [p.path for p in item.pictures] == [str(f / "evaluation" / "unguided_0.png") for f in (sft, dpo)]
-    assert {p.provenance.step for p in item.pictures} == {39} and sources.unfinished(item.labels) == []
+    assert [p.path for p in item.images] == [str(f / "evaluation" / "unguided_0.png") for f in (sft, dpo)]
+    assert {p.provenance.step for p in item.images} == {39} and sources.unfinished(item.labels) == []
     half, whole = run_folder(tmp_path / "half", 39, 19, False, 2), run_folder(tmp_path / "whole", 39, 39, False, 3)
     killed = run_folder(tmp_path / "killed", 39, 39, False, 4, model=False)
-    items = sources.from_folders([half, whole, killed], store.pictures)
+    items = sources.from_folders([half, whole, killed], store.images)
     labels = {label for item in items for label in item.labels}
     assert labels == {"half (update 19 of 39)", "whole (finished, update 39)", "killed (update 39 of 39)"}
     lines = create(store, "c", PLAIN, items, "runs", True)
@@ -169,4 +169,4 @@ def test_of_a_run_the_finished_model_is_compared_and_labels_say_the_update(store
     outside = run_folder(tmp_path / "outside", 1, 1, True, 5)
     (outside / "evaluation" / "unguided.json").write_text('[{"prompt": "a wall", "picture": "../../sft/x.png"}]')
     with pytest.raises(ValueError, match="outside"):
-        list(sources.look(outside, "outside"))
+        list(sources.images_of_folder(outside, "outside"))

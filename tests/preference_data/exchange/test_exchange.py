@@ -19,7 +19,7 @@ from preference_data.exchange.export import FORMATS, Malformed, read, write
 from preference_data.exchange.judgements import Judgement, of_answers, of_items, training_pairs
 from preference_data.records import ImageRef, Prompt, Provenance
 from preference_data.store import schema
-from preference_data.store.image_store import PictureFolder
+from preference_data.store.image_store import ImageFolder
 from preference_data.store.store import Store
 from tests.fixtures.desk import open_store
 
@@ -33,18 +33,18 @@ def png(number: int) -> bytes:
     return out.getvalue()
 
 
-def picture(folder: PictureFolder, number: int, model: str) -> ImageRef:
+def picture(folder: ImageFolder, number: int, model: str) -> ImageRef:
     sha, width, height = folder.add(png(number))
     return ImageRef(sha, str(folder.path(sha)), width, height, Provenance(model, "r2", number, 8, 1.5, "runs/x", 40))
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> PictureFolder:
-    return PictureFolder(tmp_path / "pictures-of-the-store")
+def folder(tmp_path: Path) -> ImageFolder:
+    return ImageFolder(tmp_path / "pictures-of-the-store")
 
 
 @pytest.fixture
-def judged(folder: PictureFolder) -> list[Judgement]:
+def judged(folder: ImageFolder) -> list[Judgement]:
     """Every outcome, by two people, with everything that can be said; prompts in two languages."""
     found = []
     for i, outcome in enumerate(OUTCOMES * 2):
@@ -68,7 +68,7 @@ def same(one: Judgement, other: Judgement) -> bool:
 
 
 def test_exported_answers_read_as_what_rewards_learn_from(
-    judged: list[Judgement], folder: PictureFolder, tmp_path: Path
+    judged: list[Judgement], folder: ImageFolder, tmp_path: Path
 ) -> None:
     """Of one person: an outcome and a strength. Of an item: the shares of its votes, ties between the sides."""
     item = dataclasses.replace(judged[0], annotator="", strength=None, votes=(3, 1, 4), decided_by="majority")
@@ -92,12 +92,12 @@ def test_exported_answers_read_as_what_rewards_learn_from(
 
 @pytest.mark.parametrize("kind", list(FORMATS))
 def test_everything_comes_back_as_it_was(
-    kind: str, judged: list[Judgement], folder: PictureFolder, tmp_path: Path
+    kind: str, judged: list[Judgement], folder: ImageFolder, tmp_path: Path
 ) -> None:
     out = tmp_path / "out" / f"file.{FORMATS[kind].container}"
     done = write(judged, out, kind, folder, ties="aside")
-    back = read(out, kind, into=PictureFolder(tmp_path / "again"))
-    assert len(back) == len(judged) and (done.aside is None) == FORMATS[kind].ties
+    back = read(out, kind, into=ImageFolder(tmp_path / "again"))
+    assert len(back) == len(judged) and (done.excluded is None) == FORMATS[kind].ties
     ordered = sorted(judged, key=lambda j: j.at or 0.0)
     assert all(same(a, b) for a, b in zip(ordered, sorted(back, key=lambda j: j.at or 0.0), strict=True))
     assert len(list((tmp_path / "again").iterdir())) == 10
@@ -105,7 +105,7 @@ def test_everything_comes_back_as_it_was(
 
 @pytest.mark.parametrize("kind", [name for name, f in FORMATS.items() if not f.ties])
 def test_formats_without_ties_refuse_or_drop_them_as_they_are_told(
-    kind: str, judged: list[Judgement], folder: PictureFolder, tmp_path: Path
+    kind: str, judged: list[Judgement], folder: ImageFolder, tmp_path: Path
 ) -> None:
     out = tmp_path / "out" / "file"
     with pytest.raises(ValueError, match="ties"):
@@ -118,7 +118,7 @@ def test_formats_without_ties_refuse_or_drop_them_as_they_are_told(
 
 
 def test_no_reader_of_another_format_can_take_a_tie_for_a_win(
-    judged: list[Judgement], folder: PictureFolder, tmp_path: Path
+    judged: list[Judgement], folder: ImageFolder, tmp_path: Path
 ) -> None:
     from pyarrow import parquet
 
@@ -149,14 +149,14 @@ def test_margins_are_of_the_winner_whichever_picture_won(judged: list[Judgement]
     assert [pair.margin for pair in training_pairs(said, "human:c")] == [margin for *_, margin in votes]
 
 
-def test_hpdv3_puts_the_better_picture_first(judged: list[Judgement], folder: PictureFolder, tmp_path: Path) -> None:
+def test_hpdv3_puts_the_better_picture_first(judged: list[Judgement], folder: ImageFolder, tmp_path: Path) -> None:
     write(judged[:2], tmp_path / "h.json", "hpdv3", folder)
     rows = json.loads((tmp_path / "h.json").read_text())
     assert [(r["model1"], r["model2"]) for r in rows] == [("old@r2", "new@r2"), ("new@r2", "old@r2")]
     assert rows[0]["path1"] == f"pictures/{judged[0].first.sha256}.png" and (tmp_path / rows[0]["path1"]).exists()
 
 
-def test_rows_from_elsewhere_come_in_with_what_they_say(folder: PictureFolder, tmp_path: Path) -> None:
+def test_rows_from_elsewhere_come_in_with_what_they_say(folder: ImageFolder, tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"{number}.png").write_bytes(png(number))
     entry = {"id": "1", "prompt": "three words", "generations": ["0.png", "1.png", "2.png"], "ranking": [1, 3, 1]}
@@ -177,7 +177,7 @@ def test_rows_from_elsewhere_come_in_with_what_they_say(folder: PictureFolder, t
 
 
 def test_malformed_rows_are_named_by_line_and_nothing_is_imported(
-    judged: list[Judgement], folder: PictureFolder, tmp_path: Path
+    judged: list[Judgement], folder: ImageFolder, tmp_path: Path
 ) -> None:
     out = tmp_path / "j.jsonl"
     write(judged, out, "jsonl", folder)
@@ -190,7 +190,7 @@ def test_malformed_rows_are_named_by_line_and_nothing_is_imported(
     bad = [*(json.dumps(row) for row in wrong), "{not json", *lines[5:]]
     out.write_text("\n".join(bad) + "\n", encoding="utf-8")
     with pytest.raises(Malformed) as raised:
-        read(out, "jsonl", into=PictureFolder(tmp_path / "again"))
+        read(out, "jsonl", into=ImageFolder(tmp_path / "again"))
     assert [number for number, _ in raised.value.problems] == [1, 2, 3, 4, 5]
     for text in ("line 1: outcome is 'left'", "line 2: the field 'second' is missing", "line 3", "another picture",
                  "line 4: strength is 9", "line 5: no JSON"):  # fmt: skip
@@ -198,7 +198,7 @@ def test_malformed_rows_are_named_by_line_and_nothing_is_imported(
     assert not (tmp_path / "again").exists()
 
 
-def test_a_hostile_picture_is_refused(judged: list[Judgement], folder: PictureFolder, tmp_path: Path) -> None:
+def test_a_hostile_picture_is_refused(judged: list[Judgement], folder: ImageFolder, tmp_path: Path) -> None:
     out = tmp_path / "j.jsonl"
     write(judged[:2], out, "jsonl", folder)
     first = tmp_path / "pictures" / f"{judged[0].first.sha256}.png"
@@ -211,10 +211,10 @@ def test_a_hostile_picture_is_refused(judged: list[Judgement], folder: PictureFo
 
 
 def test_an_import_is_one_transaction_and_exports_again(store: Store, judged: list[Judgement], tmp_path: Path) -> None:
-    folder = PictureFolder(tmp_path / "pictures-of-the-store")
+    folder = ImageFolder(tmp_path / "pictures-of-the-store")
     out = tmp_path / "out" / "file.jsonl"
     write(judged, out, "jsonl", folder)
-    found = read(out, "jsonl", into=store.pictures)
+    found = read(out, "jsonl", into=store.images)
     made = importing.store_judgements(store, store.operator, "again", found, "file.jsonl")
     back = of_answers(store, store.operator, made.id)
     key = {(j.prompt.id, j.at): j for j in judged}
@@ -236,9 +236,7 @@ def test_an_import_is_one_transaction_and_exports_again(store: Store, judged: li
     assert len(of_items(store, store.operator, made.id)) == 10
 
 
-def test_the_datasets_package_loads_every_format(
-    judged: list[Judgement], folder: PictureFolder, tmp_path: Path
-) -> None:
+def test_the_datasets_package_loads_every_format(judged: list[Judgement], folder: ImageFolder, tmp_path: Path) -> None:
     import datasets
 
     for kind, f in FORMATS.items():
@@ -251,9 +249,7 @@ def test_the_datasets_package_loads_every_format(
             assert Image.open(io.BytesIO(table[0]["jpg_0"])).convert("RGB").size == (12, 8)
 
 
-def test_trl_takes_its_formats_for_what_they_are(
-    judged: list[Judgement], folder: PictureFolder, tmp_path: Path
-) -> None:
+def test_trl_takes_its_formats_for_what_they_are(judged: list[Judgement], folder: ImageFolder, tmp_path: Path) -> None:
     from trl import data_utils
 
     write(judged, tmp_path / "t.jsonl", "trl", folder, ties="drop")

@@ -15,7 +15,7 @@ from experiments.cli import main
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import PromptPlan
-from experiments.preferences.model_items import draw
+from experiments.preferences.model_items import sample_items
 from preference_data.campaign.quality.reliability import wilson
 from preference_data.pixels import to_float
 from preference_data.store.store import Store
@@ -32,7 +32,7 @@ def test_a_reward_learned_from_exported_answers_agrees_with_who_gave_them(
     torch.set_num_threads(1)
     model = parent_model(tmp_path / "old")
     store = Store.open(tmp_path / "store", chance=random.Random(0))
-    items = draw(store, make_prompts(PromptPlan(count=64, seed=5)), [("old", model, "old")], seed=0, copies=2)
+    items = sample_items(store, make_prompts(PromptPlan(count=64, seed=5)), [("old", model, "old")], seed=0, copies=2)
     c = campaign(store, items, dataclasses.replace(PLAIN, overlap=2, cap=3), name="loop")
     for i in range(3):
         label(store, person(store, f"a{i}"), c, random.Random(i))

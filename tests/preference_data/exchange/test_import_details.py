@@ -26,7 +26,7 @@ def test_seconds_go_through_the_store_and_every_format(there: Path, store: Store
            "label-studio")  # fmt: skip
     (kept,) = of_answers(store, store.operator, "c")
     assert kept.seconds == 12.346
-    export.write([kept], there / "out" / "f", kind, store.pictures)
+    export.write([kept], there / "out" / "f", kind, store.images)
     (back,) = export.read(there / "out" / "f", kind)
     assert (back.seconds, back.at) == (12.346, kept.at)
 
@@ -43,7 +43,7 @@ def test_a_lead_time_that_is_none_is_not_known(there: Path, given: Any, seconds:
 
 def test_an_export_for_label_studio_tells_others_when_and_how_long(there: Path, store: Store) -> None:
     stored(store, write(there, [task([chose("left", completed_by=1, created_at=AT, lead_time=4.5)])]), "label-studio")
-    export.write(of_answers(store, store.operator, "c"), there / "g.json", "label-studio", store.pictures)
+    export.write(of_answers(store, store.operator, "c"), there / "g.json", "label-studio", store.images)
     (row,) = json.loads((there / "g.json").read_text())
     del row["glyphlab"]  # as an edited export has it
     (found,) = export.read(write(there, [row]), "label-studio")
@@ -53,7 +53,7 @@ def test_an_export_for_label_studio_tells_others_when_and_how_long(there: Path, 
 
 def test_seconds_that_are_none_are_named(there: Path, store: Store) -> None:
     stored(store, write(there, [task([chose("left")])]), "label-studio")
-    export.write(of_answers(store, store.operator, "c"), there / "g.jsonl", "jsonl", store.pictures)
+    export.write(of_answers(store, store.operator, "c"), there / "g.jsonl", "jsonl", store.images)
     row = json.loads((there / "g.jsonl").read_text())
     assert row["seconds"] is None
     for wrong in (-1, "4", True, 1e7):
@@ -65,7 +65,7 @@ def test_seconds_stay_with_either_row_of_an_unpaired_answer(there: Path, store: 
     """KTO writes an answer as two rows; what it carries comes back once, whichever row says good."""
     stored(store, write(there, [task([chose("left", lead_time=4.5)])]), "label-studio")
     (kept,) = of_answers(store, store.operator, "c")
-    export.write([replace(kept, outcome=outcome)], there / "k.jsonl", "kto", store.pictures)
+    export.write([replace(kept, outcome=outcome)], there / "k.jsonl", "kto", store.images)
     assert [json.loads(json.loads(line)["glyphlab"])["seconds"] for line in (there / "k.jsonl").open()] == [4.5, 4.5]
     (back,) = export.read(there / "k.jsonl", "kto")
     assert (back.seconds, back.outcome) == (4.5, outcome)

@@ -18,11 +18,11 @@ from experiments.preferences.run_campaigns import fields_of, import_lines
 from preference_data.campaign import campaigns
 from preference_data.campaign.campaigns import Item
 from preference_data.exchange import export, importing, incoming
-from preference_data.exchange.incoming import Malformed, Options, find_picture, problem_lines
+from preference_data.exchange.incoming import Malformed, Options, find_image, problem_lines
 from preference_data.exchange.judgements import Judgement, of_answers, of_items, training_pairs
 from preference_data.records import ImageRef, Prompt, Provenance, text_id
 from preference_data.store import schema
-from preference_data.store.image_store import PictureFolder
+from preference_data.store.image_store import ImageFolder
 from preference_data.store.store import Store
 from tests.fixtures import desk
 
@@ -192,10 +192,10 @@ def test_counts_of_hpdv3_come_out_as_they_went_in(there: Path, store: Store, tmp
         assert found[12].decided_by == "majority" and found[12].annotator == ""
     (pair,) = [p for p in training_pairs(of_items(store, store.operator, "c"), "x") if p.margin not in (1.0, 0.5)]
     assert pair.margin == pytest.approx(5 / 19) and pair.chosen.provenance.model == "m"
-    export.write(of_answers(store, store.operator, "c"), tmp_path / "out" / "h.json", "hpdv3", store.pictures, "drop")
+    export.write(of_answers(store, store.operator, "c"), tmp_path / "out" / "h.json", "hpdv3", store.images, "drop")
     again = json.loads((tmp_path / "out" / "h.json").read_text())
     assert sorted(r["choice_dist"] for r in again) == [[1, 0], [3, 1], [12, 7]]
-    export.write(of_answers(store, store.operator, "c"), tmp_path / "out" / "j.jsonl", "jsonl", store.pictures)
+    export.write(of_answers(store, store.operator, "c"), tmp_path / "out" / "j.jsonl", "jsonl", store.images)
     stored(store, tmp_path / "out" / "j.jsonl", "jsonl", "again")
     assert {j.votes for j in of_items(store, store.operator, "again")} == {
         j.votes for j in of_items(store, store.operator, "c")
@@ -204,9 +204,9 @@ def test_counts_of_hpdv3_come_out_as_they_went_in(there: Path, store: Store, tmp
 
 def test_an_adjudicated_outcome_stays_what_the_adjudicator_said(there: Path, store: Store, tmp_path: Path) -> None:
     found = export.read(write(there, [{"prompt": "a", "path1": "p/0.png", "path2": "p/1.png"}]), "hpdv3",
-                          into=store.pictures)[0]  # fmt: skip
+                          into=store.images)[0]  # fmt: skip
     said = Judgement(found.prompt, found.first, found.second, "first", votes=(1, 2, 0), decided_by="adjudication")
-    export.write([said], tmp_path / "o" / "j.jsonl", "jsonl", store.pictures)
+    export.write([said], tmp_path / "o" / "j.jsonl", "jsonl", store.images)
     stored(store, tmp_path / "o" / "j.jsonl", "jsonl")
     (item,) = of_items(store, store.operator, "c")
     (answer,) = of_answers(store, store.operator, "c")
@@ -296,7 +296,7 @@ def test_malformed_rows_are_all_named_and_left_out_on_demand(there: Path, store:
     assert "itself" in found[2] and "1 judged these two pictures before, in row 1" in found[3]
     with pytest.raises(Malformed, match="3 rows are malformed, and nothing was imported"):
         stored(store, file, "pickapic")
-    assert not store.pictures.root.exists() and campaigns.listed(store, store.operator) == []
+    assert not store.images.root.exists() and campaigns.listed(store, store.operator) == []
     lines = stored(store, file, "pickapic", skip_malformed=True)
     assert lines[0].startswith("campaign c: 3 judgements") and lines[1] == "3 malformed rows were left out:"
     assert [line.split(":")[0] for line in lines[2:]] == ["  row 2", "  row 3", "  row 5"]
@@ -334,7 +334,7 @@ STRANGE = [
 ]  # fmt: skip
 
 
-def line_of(there: Path, folder: PictureFolder) -> dict[str, Any]:
+def line_of(there: Path, folder: ImageFolder) -> dict[str, Any]:
     """A row that is right, with its pictures beside the file."""
     first, second = (
         ImageRef(
@@ -361,7 +361,7 @@ def changed(row: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 
 def test_strange_values_are_one_clear_line_each(there: Path, store: Store, tmp_path: Path) -> None:
     """The same on both databases, since neither is asked."""
-    good = line_of(there, PictureFolder(tmp_path / "other"))
+    good = line_of(there, ImageFolder(tmp_path / "other"))
     rows = [changed(good, change) for change, _ in STRANGE]
     file = write(there, rows, "f.jsonl")
     text = json.dumps(good)
@@ -404,11 +404,11 @@ def test_files_of_another_kind_are_refused_in_words(there: Path, store: Store, k
 
 def test_pictures_are_found_by_their_spelling_and_addresses_are_refused(there: Path) -> None:
     (there / "cafe\u0301.png").write_bytes(png(0))
-    assert find_picture("caf\u00e9.png", there).exists()
+    assert find_image("caf\u00e9.png", there).exists()
     with pytest.raises(ValueError, match="is an address"):
-        find_picture("https://a.b/c.png", there)
+        find_image("https://a.b/c.png", there)
     with pytest.raises(ValueError, match="--root"):
-        find_picture("nothing.png", there)
+        find_image("nothing.png", there)
     file = write(there, [{"prompt": "a", "path1": "0.png", "path2": "1.png"}])
     assert len(incoming.read(file, "hpdv3", None, Options(root=there / "p"))) == 1
     assert list(problems(file, "hpdv3")) == [1]
@@ -420,7 +420,7 @@ def test_pictures_are_found_by_their_spelling_and_addresses_are_refused(there: P
 def test_equal_ids_never_move_an_answer(there: Path, store: Store, tmp_path: Path) -> None:
     """Neither between two files, nor inside one, nor into a campaign that is made of prompts."""
     texts = [["a red fox", "a blue whale"], ["a steam train", "a wedding cake"]]
-    good = line_of(there, PictureFolder(tmp_path / "other"))
+    good = line_of(there, ImageFolder(tmp_path / "other"))
     for name, two in zip("ab", texts, strict=True):
         rows = [changed(good, {"prompt.id": str(i), "prompt.text": text}) for i, text in enumerate(two)]
         stored(store, write(there, rows, "f.jsonl"), "jsonl", name)
@@ -430,7 +430,7 @@ def test_equal_ids_never_move_an_answer(there: Path, store: Store, tmp_path: Pat
     rows = [changed(good, {"prompt.id": "0", "prompt.text": text}) for text in ("x", "y", "a red fox")]
     stored(store, write(there, rows, "f.jsonl"), "jsonl", "same")
     assert {j.prompt.text for j in of_answers(store, store.operator, "same")} == {"x", "y", "a red fox"}
-    item = Item(Prompt("0", "a green dog", ()), desk.pair_item(0).pictures)
+    item = Item(Prompt("0", "a green dog", ()), desk.pair_item(0).images)
     desk.campaign(store, [item], name="mine")
     rows_of = select(schema.prompt.c.text).join(schema.item, schema.item.c.prompt_id == schema.prompt.c.id)
     mine = campaigns.get(store, store.operator, "mine").id
@@ -456,12 +456,12 @@ def test_a_refused_import_leaves_no_picture(there: Path, store: Store, monkeypat
     rows = [{"prompt": "a", "path1": "p/0.png", "path2": "p/1.png"}]
     file = write(there, rows)
     stored(store, file, "hpdv3", "first")
-    before = sorted(p.name for p in store.pictures.root.iterdir())
+    before = sorted(p.name for p in store.images.root.iterdir())
     assert len(before) == 2
     more = write(there, [*rows, {"prompt": "a", "path1": "p/2.png", "path2": "p/3.png"}], "g.json")
 
     def kept() -> list[str]:
-        return sorted(p.name for p in store.pictures.root.iterdir())
+        return sorted(p.name for p in store.images.root.iterdir())
 
     with pytest.raises(ValueError, match="already"):
         stored(store, more, "hpdv3", "first")
@@ -475,8 +475,8 @@ def test_a_refused_import_leaves_no_picture(there: Path, store: Store, monkeypat
     monkeypatch.undo()
 
     class Late(importing.Staged):
-        def place(self) -> None:
-            super().place()
+        def publish(self) -> None:
+            super().publish()
             assert len(kept()) == 5  # with the folder of what waits
             raise OSError("the disk is full")
 
@@ -504,7 +504,7 @@ def test_a_value_that_only_the_database_refuses_is_one_line(there: Path, store: 
 def test_plain_png_keeps_its_pixel_data_and_nothing_else(tmp_path: Path) -> None:
     told = PngImagePlugin.PngInfo()
     told.add_text("parameters", "model: secret")
-    folder = PictureFolder(tmp_path / "k")
+    folder = ImageFolder(tmp_path / "k")
     content = png(1, (40, 30), pnginfo=told, compress_level=9)
     sha, *_ = folder.add(content)
     kept = folder.path(sha).read_bytes()
@@ -546,7 +546,7 @@ def test_pictures_are_decoded_once_and_what_waits_is_not_kept_twice(
     assert len(count) == 6
     held = [{"prompt_id": "1", "prompt": "b", "rank": i, "image": png(i)} for i in range(6)]
     stored(store, parquet(there, held), "imagereward", "d")
-    assert len(count) == 12 and len(list(store.pictures.root.iterdir())) == 6
+    assert len(count) == 12 and len(list(store.images.root.iterdir())) == 6
 
 
 def test_a_large_file_needs_the_memory_of_a_few_rows_and_few_statements(
@@ -571,7 +571,7 @@ def test_a_large_file_needs_the_memory_of_a_few_rows_and_few_statements(
     event.listen(store.engine, "before_cursor_execute", lambda *told: statements.append(told[2]))
     stored(store, tmp_path / "f.parquet", "pickapic")
     answers = of_answers(store, store.operator, "c")
-    assert len(answers) == 120 and len(list(store.pictures.root.iterdir())) == 240
+    assert len(answers) == 120 and len(list(store.images.root.iterdir())) == 240
     accounts = sum("INSERT INTO account" in s for s in statements)
     assert accounts == 120 and len(statements) - 2 * accounts < 60  # of 120 answers in one batch
     read = incoming.read_rows(tmp_path / "f.parquet", "pickapic", None, Options()).judgements

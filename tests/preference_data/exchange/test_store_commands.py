@@ -157,6 +157,6 @@ def test_an_import_from_the_command_line(
     assert "1 malformed rows were left out:\n  line 2" in capsys.readouterr().out
     store = Store.open(tmp_path / "s")
     assert [c.name for c in campaigns.listed(store, store.operator)] == ["c"]
-    assert len(list(store.pictures.root.iterdir())) == 3
+    assert len(list(store.images.root.iterdir())) == 3
     store.close()
     assert main(["pairs", "import", "missing.jsonl", "d", "--store", "t"]) == 2 and not (tmp_path / "t").exists()

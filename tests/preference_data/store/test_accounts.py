@@ -12,7 +12,7 @@ from preference_data.campaign import adjudication, campaigns, privacy
 from preference_data.campaign.adjudication import answer_blind, decide, next_case, reveal
 from preference_data.campaign.answering import Conflict, answer
 from preference_data.campaign.assignment import claim
-from preference_data.campaign.outcomes import Given
+from preference_data.campaign.outcomes import Answer
 from preference_data.campaign.quality import campaign_progress
 from preference_data.exchange.judgements import of_answers
 from preference_data.store import accounts, schema
@@ -100,7 +100,7 @@ def test_annotators_cannot_lead(store: Store, function: str) -> None:
 def test_a_deleted_account_leaves_answers_without_a_name(store: Store, clock: Clock) -> None:
     c = campaign(store, [pair_item(i) for i in range(3)], dataclasses.replace(PLAIN, overlap=1, cap=1))
     ada, bo = person(store, "ada"), person(store, "bo")
-    answer(store, ada, claim(store, ada, c).views[0].token, Given("left", rationale="by ada"), "key-00000001")
+    answer(store, ada, claim(store, ada, c).views[0].token, Answer("left", rationale="by ada"), "key-00000001")
     claim(store, ada, c)
     assert privacy.delete_account(store, store.operator, "ada") == 0
     with store.engine.connect() as db:
@@ -111,7 +111,7 @@ def test_a_deleted_account_leaves_answers_without_a_name(store: Store, clock: Cl
     with pytest.raises(Forbidden):
         claim(store, ada, c)
     for i in range(2):  # what she held is free again
-        answer(store, bo, claim(store, bo, c).views[0].token, Given("left"), f"key-1000000{i}")
+        answer(store, bo, claim(store, bo, c).views[0].token, Answer("left"), f"key-1000000{i}")
     assert privacy.delete_account(store, store.operator, "bo", answers=True) == 2
     assert (
         len(of_answers(store, store.operator, c)) == 1
@@ -124,7 +124,7 @@ def test_a_deleted_account_leaves_answers_without_a_name(store: Store, clock: Cl
 def test_retention_forgets_words_and_events_and_keeps_answers(store: Store, clock: Clock) -> None:
     c = campaign(store, [pair_item(1)])
     ada = person(store, "ada")
-    answer(store, ada, claim(store, ada, c).views[0].token, Given("left", rationale="too dark"), "key-00000001")
+    answer(store, ada, claim(store, ada, c).views[0].token, Answer("left", rationale="too dark"), "key-00000001")
     clock.now += 40 * 86_400
     gone = privacy.retain(store, store.operator, 30)
     assert gone.events >= 4 and gone.rationales == 1
@@ -147,7 +147,7 @@ def disputed(store: Store) -> int:
     c = campaign(store, [pair_item(1)], dataclasses.replace(PLAIN, overlap=2, cap=2))
     for name, outcome in (("ada", "both_good"), ("bo", "both_bad")):
         who = person(store, name)
-        answer(store, who, claim(store, who, c).views[0].token, Given(outcome), f"key-{name}-0000")
+        answer(store, who, claim(store, who, c).views[0].token, Answer(outcome), f"key-{name}-0000")
     return c
 
 
@@ -161,15 +161,15 @@ def test_adjudication_is_blind_first_and_then_revealed(store: Store) -> None:
     with pytest.raises(Forbidden, match="answer blind first"):
         reveal(store, judge, token)
     with pytest.raises(Forbidden, match="answer blind first"):
-        decide(store, judge, token, Given("tie"), "matter_of_taste", "key-decide-1")
-    answer_blind(store, judge, token, Given("left"), "key-blind-1")
-    assert answer_blind(store, judge, token, Given("left"), "key-blind-1").repeated
+        decide(store, judge, token, Answer("tie"), "matter_of_taste", "key-decide-1")
+    answer_blind(store, judge, token, Answer("left"), "key-blind-1")
+    assert answer_blind(store, judge, token, Answer("left"), "key-blind-1").repeated
     with pytest.raises(Conflict):
-        answer_blind(store, judge, token, Given("right"), "key-blind-2")
+        answer_blind(store, judge, token, Answer("right"), "key-blind-2")
     shown = reveal(store, judge, token)
-    assert {o.given.outcome for o in shown.opinions} == {"both_good", "both_bad"} and shown.blind is not None
+    assert {o.answer.outcome for o in shown.opinions} == {"both_good", "both_bad"} and shown.blind is not None
     assert not {o.pseudonym for o in shown.opinions} & {"ada", "bo"}
-    decide(store, judge, token, Given("both_bad"), "picture_broken", "key-decide-1")
+    decide(store, judge, token, Answer("both_bad"), "picture_broken", "key-decide-1")
     row = store.read(lambda db: db.execute(select(schema.item)).one())
     assert (row.state, row.outcome) == ("adjudicated", "both_bad")
     stages = store.read(
@@ -187,7 +187,7 @@ def test_whoever_answered_does_not_adjudicate_and_two_never_hold_one_case(store:
     held = next_case(store, one, c)
     assert held is not None and next_case(store, two, c) is None
     again = next_case(store, one, c)
-    assert again is not None and again.view.pictures == held.view.pictures
+    assert again is not None and again.view.images == held.view.images
     clock.now += 4000
     assert next_case(store, two, c) is not None
     with pytest.raises(Forbidden):
@@ -203,16 +203,16 @@ def test_a_case_is_held_while_somebody_works_on_it_and_decided_once(store: Store
         clock.now += 100  # longer in all than a lease
         assert adjudication.heartbeat(store, one, c) == 120
         assert next_case(store, two, c) is None
-    answer_blind(store, one, first.view.token, Given("tie"), "key-blind-1")
+    answer_blind(store, one, first.view.token, Answer("tie"), "key-blind-1")
     clock.now += 1000  # away
     second = next_case(store, two, c)
     assert second is not None and second.blind is None and second.opinions == ()
     adjudication.heartbeat(store, one, c)  # back, too late: what was taken back is not theirs again
     assert next_case(store, one, c) is None
-    answer_blind(store, two, second.view.token, Given("both_bad"), "key-blind-2")
-    decide(store, two, second.view.token, Given("both_bad"), "matter_of_taste", "key-decide-2")
+    answer_blind(store, two, second.view.token, Answer("both_bad"), "key-blind-2")
+    decide(store, two, second.view.token, Answer("both_bad"), "matter_of_taste", "key-decide-2")
     with pytest.raises(Conflict, match="decided meanwhile"):
-        decide(store, one, first.view.token, Given("both_good"), "other", "key-decide-1")
+        decide(store, one, first.view.token, Answer("both_good"), "other", "key-decide-1")
     row = store.read(lambda db: db.execute(select(schema.item)).one())
     assert (row.state, row.outcome) == ("adjudicated", "both_bad")
     with pytest.raises(Forbidden):

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 
 from preference_data.campaign.answering import answer
 from preference_data.campaign.assignment import claim, reclaim
-from preference_data.campaign.outcomes import Given
+from preference_data.campaign.outcomes import Answer
 from preference_data.store import schema
 from preference_data.store.store import Store
 from tests.fixtures.annotator import label_together
@@ -86,7 +86,7 @@ def test_one_key_from_many_threads_at_once_is_one_row(place: str, tmp_path: Path
 
     def click() -> None:
         for _ in range(10):
-            got.append(answer(store, ada, token, Given("left"), "one-key-only").answer)
+            got.append(answer(store, ada, token, Answer("left"), "one-key-only").answer)
 
     threads = [threading.Thread(target=click) for _ in range(10)]
     for thread in threads:

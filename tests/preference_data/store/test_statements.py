@@ -17,7 +17,7 @@ from dashboards.annotate.session import HOLD, Shift
 from preference_data.campaign.answering import answer, history
 from preference_data.campaign.assignment import claim
 from preference_data.campaign.assignment_view import evidence
-from preference_data.campaign.outcomes import Given
+from preference_data.campaign.outcomes import Answer
 from preference_data.store.store import Store
 from tests.fixtures.desk import PLAIN, campaign, pair_item, person
 
@@ -56,7 +56,7 @@ def place_of_work(store: Store) -> tuple[int, int]:
     """(campaign, annotator), who has answered once: rows that are made once are there."""
     c = campaign(store, [pair_item(i) for i in range(FEW)], replace(PLAIN, evidence="after"))
     ada = person(store, "ada")
-    answer(store, ada, claim(store, ada, c).views[0].token, Given("left", duration_ms=900), "key-of-the-first")
+    answer(store, ada, claim(store, ada, c).views[0].token, Answer("left", duration_ms=900), "key-of-the-first")
     return c, ada
 
 
@@ -66,7 +66,7 @@ def test_an_answer_takes_nine_statements(store: Store, place_of_work: tuple[int,
 
     def work() -> None:
         token = next(views).token
-        answer(store, ada, token, Given("left", duration_ms=900), f"{token}:0", then=token)
+        answer(store, ada, token, Answer("left", duration_ms=900), f"{token}:0", then=token)
 
     assert most(store, work, 4) <= 9
 
@@ -103,7 +103,7 @@ def test_looking_back_takes_no_more_statements_for_more_answers(store: Store, pl
     c, ada = place_of_work
     short = most(store, lambda: history(store, ada, c))
     for view in claim(store, ada, c, 4).views:
-        answer(store, ada, view.token, Given("tie", duration_ms=900), f"{view.token}:0")
+        answer(store, ada, view.token, Answer("tie", duration_ms=900), f"{view.token}:0")
     assert len(history(store, ada, c)) == 5 and most(store, lambda: history(store, ada, c)) == short <= 3
     token = history(store, ada, c)[0].token
     evidence(store, ada, token)  # the first time is written down

@@ -17,8 +17,8 @@ from experiments.reward_models.train_reward import train_reward
 from preference_data.comparisons import Comparison, load, plain_words, split, to_jsonl
 from preference_data.pixels import pixel_hash
 from preference_data.records import Prompt
-from rewards.comparison.checks.likeness import alike, look
-from rewards.comparison.checks.probes import WORDS, drawing
+from rewards.comparison.checks.likeness import alike, perceptual_hash
+from rewards.comparison.checks.probes import WORDS, rendered_lines
 from rewards.learned.model_card import _agreement
 from rewards.learned.reward import HELD_OUT, learned_in, training_of
 from rewards.learned.train import TrainReward
@@ -37,7 +37,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def leaks(pairs: Path, rewards: str, out: Path, held_out: Path | None = None) -> tuple[dict, list[str]]:
     said: list[str] = []
-    compare_rewards(Plan(pairs, rewards, out, probe_pictures=0, held_out=held_out), said.append)
+    compare_rewards(Plan(pairs, rewards, out, probe_images=0, held_out=held_out), said.append)
     report = json.loads((out / "comparison.json").read_text())
     return report, said
 
@@ -87,18 +87,18 @@ def test_other_ids_and_one_changed_pixel_are_the_same_prompts_and_pictures(
     report, _ = leaks(tmp_path / "answers.jsonl", f"learned:{reward}", tmp_path / "o")
     row = report["hygiene"]["leaks"][0]
     seen = training_of(reward)
-    assert row["prompts"] == len(seen.prompts) and row["alike"] == row["pictures"] >= len(seen.pictures)
+    assert row["prompts"] == len(seen.prompts) and row["alike"] == row["pictures"] >= len(seen.images)
 
 
 def test_a_reencoding_looks_alike_and_another_word_does_not() -> None:
-    drawn = [drawing([word], (96, 192), 40, seed) for seed in range(20) for word in (*WORDS, "GARDFN", "C0FFEE")]
-    looks = np.array([look(image) for image in drawn])
+    drawn = [rendered_lines([word], (96, 192), 40, seed) for seed in range(20) for word in (*WORDS, "GARDFN", "C0FFEE")]
+    looks = np.array([perceptual_hash(image) for image in drawn])
     for image in drawn[::7]:
         for quality in (95, 85):
             file = io.BytesIO()
             Image.fromarray(image.transpose(1, 2, 0)).save(file, format="JPEG", quality=quality)
             again = np.asarray(Image.open(file)).transpose(2, 0, 1)
-            assert alike(look(again)[None], look(image)[None])[0]
+            assert alike(perceptual_hash(again)[None], perceptual_hash(image)[None])[0]
     wrong = sum(bool(alike(looks[i : i + 1], np.delete(looks, i, 0))[0]) for i in range(len(looks)))
     assert wrong / len(looks) <= 0.02  # of images that differ by one letter at least, on the same ground
 
@@ -112,7 +112,7 @@ def test_a_row_with_another_hash_or_size_is_refused(trained: tuple[Path, Path], 
         file.write_text(to_jsonl(odd))
         for run in (
             lambda file=file: train_reward(file, tmp_path / "r", "pixels", TrainReward(heads=0)),
-            lambda file=file: compare_rewards(Plan(file, "brisque", tmp_path / "o", probe_pictures=0)),
+            lambda file=file: compare_rewards(Plan(file, "brisque", tmp_path / "o", probe_images=0)),
         ):
             with pytest.raises(ValueError, match=said):
                 run()
@@ -155,7 +155,7 @@ def test_the_command_compares_on_the_file_that_it_is_given(
     mine = [replace(c, left=replace(c.right, path="x.png"), right=c.left, outcome=turn.get(c.outcome, c.outcome))
             for c in found[:40]]  # fmt: skip
     some.write_text(to_jsonl([*mine, *simulate(8, seed=77).comparisons]))
-    common = ["compare-rewards", "--pairs", str(pairs), "--probe-pictures", "0", "-o", str(tmp_path / "o")]
+    common = ["compare-rewards", "--pairs", str(pairs), "--probe-images", "0", "-o", str(tmp_path / "o")]
     assert main([*common, "--rewards", "brisque", "--held-out", str(some)]) == 0
     report = json.loads((tmp_path / "o/comparison.json").read_text())
     assert report["hygiene"]["answers"] == 40 and "compared on the 40 of 240" in capsys.readouterr().out

@@ -57,7 +57,7 @@ def votes(left_N: np.ndarray) -> np.ndarray:
 def gain(prompts: int, pairs: int, rare: float) -> Study:
     """Of the best of all pictures by a reward; gold is normal, or 1 for a share `rare` of pictures."""
     table = pictures(prompts, pairs, ("gold", "proxy"))
-    place = np.unique([p.prompt.id for p in table.pictures], return_inverse=True)[1]
+    place = np.unique([p.prompt.id for p in table.images], return_inverse=True)[1]
 
     def scores(rng: np.random.Generator, place: np.ndarray) -> np.ndarray:
         easy = rng.normal(size=place.max() + 1)[place]
@@ -101,9 +101,9 @@ def slice_of(prompts: int, pairs: int, p: float, related: float) -> Study:
     table = pictures(prompts, pairs)
     shown = tuple(
         replace(x, prompt=replace(x.prompt, category=("third",))) if k // (2 * pairs) % 3 == 0 else x
-        for k, x in enumerate(table.pictures)
+        for k, x in enumerate(table.images)
     )
-    table = replace(table, pictures=shown)
+    table = replace(table, images=shown)
     clusters = Clusters(table.prompt_N, 0, 2)
 
     def one(rng: np.random.Generator) -> Found:
@@ -169,9 +169,9 @@ def length(prompts: int, r: float) -> Study:
     def one(rng: np.random.Generator) -> Found:
         letters, score = draw(rng, prompts)
         shown = tuple(
-            replace(x, prompt=replace(x.prompt, text="x" * int(letters[k // 2]))) for k, x in enumerate(table.pictures)
+            replace(x, prompt=replace(x.prompt, text="x" * int(letters[k // 2]))) for k, x in enumerate(table.images)
         )
-        rows = between_prompts(replace(table, pictures=shown, score_RP=np.repeat(score, 2)[None]))
+        rows = between_prompts(replace(table, images=shown, score_RP=np.repeat(score, 2)[None]))
         return ends(rows[0]["prompt_length"], truth) if rows else (math.nan, math.nan, truth)
 
     return one

@@ -129,7 +129,7 @@ def test_hpsv3_reads_its_token_at_plain_positions(tmp_path: Path) -> None:
     with torch.inference_mode():  # as the authors' forward: embeddings with the picture put in, then the layers
         e = model.model.language_model.embed_tokens(x["input_ids"])
         seen = model.model.visual(x["pixel_values"], grid_thw=x["image_grid_thw"]).pooler_output
-        e = e.masked_scatter((x["input_ids"] == inputs.picture_token)[..., None], seen)
+        e = e.masked_scatter((x["input_ids"] == inputs.image_token)[..., None], seen)
         places = torch.arange(e.shape[1]).expand(3, 1, -1)
         h = model.model.language_model(inputs_embeds=e, position_ids=places).last_hidden_state
         mu, log_sigma = head(h[0, x["input_ids"][0] == token][0]).tolist()

@@ -30,7 +30,7 @@ CUT = TrainReward(decays=(0.1,), heads=2, folds=2)
 
 def pixels(world: World, comparisons: list[Comparison]) -> np.ndarray:
     _, shown = as_arrays(comparisons)
-    images = [world.pictures[(c.left if side == "left" else c.right).sha256] for c, side in shown]
+    images = [world.images[(c.left if side == "left" else c.right).sha256] for c, side in shown]
     return PixelStatistics()([c.prompt for c, _ in shown], images)
 
 
@@ -50,7 +50,7 @@ def test_the_true_order_is_recovered_and_a_bad_annotator_weighs_little(bad: str,
     fresh = simulate(3000, seed=99, bad="")
     answers, shown = as_arrays(fresh.comparisons)
     value_P = np.array([
-        scorer([c.prompt], to_float(fresh.pictures[(c.left if s == "left" else c.right).sha256][None])).value_B[0]
+        scorer([c.prompt], to_float(fresh.images[(c.left if s == "left" else c.right).sha256][None])).value_B[0]
         for c, s in shown
     ])  # fmt: skip
     found = summary(value_P[answers.left_N] - value_P[answers.right_N], answers.label_N3[:, 0],
@@ -169,7 +169,7 @@ def test_what_was_held_out_was_not_seen(tmp_path: Path) -> None:
     world = simulate(240, seed=6)
     main(["train-reward", "--pairs", str(write(world, tmp_path)), "-o", str(tmp_path / "r")])
     prompts, pictures = trained_on(tmp_path / "r")
-    assert len(prompts) < 60 and len(pictures) < len(world.pictures)
+    assert len(prompts) < 60 and len(pictures) < len(world.images)
     for c in world.comparisons:
         assert (c.prompt.id in prompts) == (c.left.sha256 in pictures) == (c.right.sha256 in pictures)
 
@@ -198,7 +198,7 @@ def test_cross_fitted_numbers_are_out_of_fold() -> None:
     coin = np.random.default_rng(0).integers(0, 2, len(world.comparisons))
     answers, _ = as_arrays(world.comparisons)
     answers = replace(answers, label_N3=np.eye(3)[2 * coin])
-    x = np.random.default_rng(1).normal(size=(len(world.pictures), 150))
+    x = np.random.default_rng(1).normal(size=(len(world.images), 150))
     trained = train(x, world.comparisons, answers, replace(CUT, heads=0, annotators=False, decays=(1e-3,)))
     value = trained.fitted.values((x - trained.mean_F) / trained.std_F)
     mine = np.setdiff1d(np.arange(len(world.comparisons)), trained.rows_held_out)
@@ -260,7 +260,7 @@ def test_a_network_trained_whole_beats_a_coin_and_its_answers_are_on_record(tmp_
     content = json.loads((tmp_path / "r/reward.json").read_text())
     assert content["cross_fitted"]["accuracy"] > 0.65  # a coin has 0.5, the Bayes limit is 0.84
     scorer = Learned(tmp_path / "r").load()
-    images = to_float(np.stack([world.pictures[sha] for sha in sorted(world.pictures)[:4]]))
+    images = to_float(np.stack([world.images[sha] for sha in sorted(world.images)[:4]]))
     prompts = [Prompt.from_text("a")] * 4
     whole = scorer(prompts, images).value_B
     assert whole.tolist() == [float(scorer([p], i[None]).value_B[0]) for p, i in zip(prompts, images, strict=True)]

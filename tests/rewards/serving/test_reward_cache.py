@@ -26,11 +26,11 @@ class Counting:
     name = "mean"
 
     def __init__(self, factor: float = 1 / 3) -> None:
-        self.asked: list[int] = []
+        self.requests: list[int] = []
         self.factor = factor
 
     def __call__(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Scores:
-        self.asked.append(len(prompts))
+        self.requests.append(len(prompts))
         value_B = images_B3HW.reshape(len(prompts), -1).mean(axis=1, dtype=np.float64) * self.factor
         value_B[[not prompt.spans for prompt in prompts]] = np.nan
         missing = int(np.isnan(value_B).sum())
@@ -58,7 +58,7 @@ def test_the_same_picture_of_the_same_prompt_is_judged_once() -> None:
     images, others = pictures(0), pictures(1)
     first = cached(PROMPTS, images)
     again = cached(PROMPTS, images)
-    assert inner.asked == [4] and (cached.hits, cached.misses) == (4, 4)
+    assert inner.requests == [4] and (cached.hits, cached.misses) == (4, 4)
     np.testing.assert_array_equal(first.value_B, Counting()(PROMPTS, images).value_B)
     np.testing.assert_array_equal(again.value_B, first.value_B)
     np.testing.assert_array_equal(again.parts["double"], first.parts["double"])
@@ -66,7 +66,7 @@ def test_the_same_picture_of_the_same_prompt_is_judged_once() -> None:
     found = cached(PROMPTS, mixed)
     np.testing.assert_array_equal(found.value_B, Counting()(PROMPTS, mixed).value_B)  # order kept
     np.testing.assert_array_equal(found.parts["double"], 2 * found.value_B)
-    assert inner.asked == [4, 2]
+    assert inner.requests == [4, 2]
 
 
 def test_another_prompt_or_other_pixels_are_another_question() -> None:
@@ -75,16 +75,16 @@ def test_another_prompt_or_other_pixels_are_another_question() -> None:
     images = pictures(0)
     cached(PROMPTS, images)
     cached([*PROMPTS[1:], PROMPTS[0]], images)
-    assert inner.asked == [4, 4]
+    assert inner.requests == [4, 4]
     reworded = [replace(prompt, spans=("OTHER",)) for prompt in PROMPTS]  # the same ids ask for something else
     cached(reworded, images)
-    assert inner.asked == [4, 4, 4]
+    assert inner.requests == [4, 4, 4]
     near = images.copy()
     near[:, 0, 0, 0] += np.where(near[:, 0, 0, 0] > 0.5, -1, 1) / np.float32(255)
     cached(PROMPTS, near)
-    assert inner.asked == [4, 4, 4, 4]
+    assert inner.requests == [4, 4, 4, 4]
     cached(PROMPTS, images + np.float32(1e-5))  # the same 8-bit pixels
-    assert len(inner.asked) == 4
+    assert len(inner.requests) == 4
 
 
 def test_the_hash_depends_on_pixels_and_shape() -> None:
@@ -104,11 +104,11 @@ def test_nan_is_not_remembered_and_damaged_pictures_do_not_pass_for_others() -> 
         scores = cached([PROMPTS[0], silent], images)
         assert not np.isnan(scores.value_B[0]) and np.isnan(scores.value_B[1])
         assert scores.unjudged == {"failed": 1}
-    assert inner.asked == [2, 1]
+    assert inner.requests == [2, 1]
     damaged = images.copy()
     damaged[0, 0, 0, 0] = np.nan
     assert np.isnan(cached([PROMPTS[0], silent], damaged).value_B[0])
-    assert inner.asked == [2, 1, 2]
+    assert inner.requests == [2, 1, 2]
 
 
 def test_name_version_and_settings_keep_scores_apart(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_the_file_gives_the_same_bits_to_another_run(tmp_path: Path) -> None:
     second_inner = Counting()
     second = CachedScorer(second_inner, "mean v1", path)  # while the first is still open
     after = second(PROMPTS, images)
-    assert second_inner.asked == [] and second.hits == 4
+    assert second_inner.requests == [] and second.hits == 4
     assert after.value_B.tobytes() == before.value_B.tobytes()
     assert after.parts["double"].tobytes() == before.parts["double"].tobytes()
     first.close()
@@ -145,9 +145,9 @@ def test_memory_is_bounded() -> None:
     cached(PROMPTS, pictures(0))
     cached(PROMPTS, pictures(1))
     cached(PROMPTS, pictures(1))
-    assert inner.asked == [4, 4]
+    assert inner.requests == [4, 4]
     cached(PROMPTS, pictures(0))
-    assert inner.asked == [4, 4, 4]
+    assert inner.requests == [4, 4, 4]
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
@@ -204,9 +204,9 @@ def test_a_comparison_and_a_cached_scorer_share_one_file(tmp_path: Path) -> None
         file.keep("mean v1 mean", ((key, row, 4.0, 1) for key, row in zip(keys, rows, strict=True)))
         inner = Counting()
         found = CachedScorer(inner, "mean v1", path)(PROMPTS, images)
-        assert inner.asked == [] and found.parts["double"].tobytes() == expected.parts["double"].tobytes()
+        assert inner.requests == [] and found.parts["double"].tobytes() == expected.parts["double"].tobytes()
         CachedScorer(inner, "mean v1", path)(PROMPTS, pictures(1))
-        assert inner.asked == [4] and len(file.known("mean v1 mean")) == 8
+        assert inner.requests == [4] and len(file.known("mean v1 mean")) == 8
         assert file.times("mean v1 mean") == ([4.0] * 4, [])  # a cached scorer measures no time
 
 
@@ -224,7 +224,7 @@ def test_a_comparisons_file_of_before_is_read_and_that_of_a_cached_scorer_is_mad
             assert file.known("mean v1 mean") == {key: 1 / 3 + i for i, key in enumerate(keys)}
             assert file.times("mean v1 mean") == ([2.0] * 4, [])
     inner = Counting()  # which has parts, and nobody knows those of the old values
-    assert "double" in CachedScorer(inner, "mean v1", path)(PROMPTS, images).parts and inner.asked == [4]
+    assert "double" in CachedScorer(inner, "mean v1", path)(PROMPTS, images).parts and inner.requests == [4]
     path = tmp_path / "cache.sqlite"
     with closing(sqlite3.connect(path)) as old, old:
         old.execute("CREATE TABLE score (key TEXT PRIMARY KEY, scores TEXT NOT NULL) WITHOUT ROWID")
@@ -232,4 +232,4 @@ def test_a_comparisons_file_of_before_is_read_and_that_of_a_cached_scorer_is_mad
     inner = Counting()
     for _ in range(2):
         CachedScorer(inner, "mean v1", path)(PROMPTS, images)
-    assert inner.asked == [4]
+    assert inner.requests == [4]

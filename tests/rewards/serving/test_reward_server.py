@@ -24,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from preference_data.pixels import to_float
 from preference_data.records import Prompt
 from rewards.scores import Scores
-from rewards.serving.mixed_sizes import judge_sizes
+from rewards.serving.mixed_sizes import score_sizes
 from rewards.serving.remote import Remote
 from rewards.serving.reward_server import Service, serve
 from rewards.serving.wire import Limits, decode_scores, encode_request, encode_scores, to_png
@@ -33,7 +33,7 @@ from tests.fixtures.served_rewards import serving
 from tests.rewards.serving.test_workers import PROMPT, SILENT, Mean, pictures
 
 TOKEN = "a-token-of-this-test"
-LIMITS = Limits(bytes=400_000, pictures=8, side=512, pixels=300_000)
+LIMITS = Limits(bytes=400_000, images=8, side=512, pixels=300_000)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_scores_come_back_exactly_whatever_the_sizes(server: tuple[str, ScorerPo
     prompts = [SILENT if i == 4 else PROMPT for i in range(7)]
     status, content = ask(server[0], "/score", encode_request(prompts, images))
     found = decode_scores(json.dumps(content).encode(), 7)
-    expected = judge_sizes(lambda p, x: Mean().load()(p, to_float(x)), prompts, images)
+    expected = score_sizes(lambda p, x: Mean().load()(p, to_float(x)), prompts, images)
     assert status == 200 and found.value_B.tobytes() == expected.value_B.tobytes()
     assert found.unjudged == expected.unjudged == {"no_spans": 1} and found.spent["pictures"] == 7
     means = [float(to_float(image).reshape(1, -1).mean(axis=1, dtype=np.float64)[0]) for image in images]
@@ -275,7 +275,7 @@ def test_pictures_of_mixed_sizes_keep_their_order() -> None:
         sizes.append(batch.shape)
         return Mean().load()(prompts, to_float(batch))
 
-    scores = judge_sizes(judge, [PROMPT] * 20, images, most=3)
+    scores = score_sizes(judge, [PROMPT] * 20, images, most=3)
     single = [Mean().load()([PROMPT], to_float(image[None])).value_B[0] for image in images]
     assert scores.value_B.tolist() == single and max(size[0] for size in sizes) == 3
-    assert judge_sizes(judge, [], []).value_B.shape == (0,)
+    assert score_sizes(judge, [], []).value_B.shape == (0,)

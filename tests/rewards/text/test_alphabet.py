@@ -15,7 +15,7 @@ from rewards.parse import named_reward
 from rewards.text.ocr import ned_score
 from rewards.text.ocr_contains import contained
 from rewards.text.reading.alphabet import MOST, Alphabet, alphabet_of
-from rewards.text.reading.matching import Line, judge
+from rewards.text.reading.matching import Line, score_reading
 from rewards.text.reading.normalised_text import Policy, normalise
 from rewards.text.recognisers import V4, V6, OnnxRecogniser, find_weights
 from tests.fixtures.writing import FACES, written
@@ -32,7 +32,7 @@ SAME = [
 
 @pytest.mark.parametrize(("target", "read"), SAME)
 def test_what_looks_the_same_is_the_same_to_every_reward(target: str, read: str) -> None:
-    page = judge([target], [Line(read)], Policy())
+    page = score_reading([target], [Line(read)], Policy())
     assert page["value"] == page["exact"] == page["ned_score"] == 1.0
     assert ned_score(target, read) == ned_score(read, target) == contained(target, read) == 1.0
     assert extra_text(target, read) == disagreement(target, target, read) == 0.0

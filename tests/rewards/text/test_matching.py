@@ -11,7 +11,7 @@ from rapidfuzz.distance import Levenshtein
 
 from preference_data.records import quoted_spans
 from rewards.text.ocr_page import flow_grpo_score
-from rewards.text.reading.matching import EXTRA, PARTS, SEEN, Line, assign, cut, judge, match
+from rewards.text.reading.matching import EXTRA, PARTS, SEEN, Line, assign, cut, match, score_reading
 from rewards.text.reading.normalised_text import Policy, align, distances, find, normalise, simplified
 
 POLICY = Policy()
@@ -37,7 +37,7 @@ FAULTS = {
 
 
 def value(spans: list[str], *lines: str, policy: Policy = POLICY) -> float:
-    return judge(spans, [Line(line) for line in lines if line], policy)["value"]
+    return score_reading(spans, [Line(line) for line in lines if line], policy)["value"]
 
 
 @pytest.mark.parametrize("case", FAULTS)
@@ -66,12 +66,12 @@ def test_flow_grpo_s_rule_gives_full_marks_to_repetition_and_garbage(case: str) 
 def test_the_value_is_the_equation() -> None:
     # 9 letters, 4 more twice: right 9, extra 4
     expected = (1 - SEEN) * 9 / (9 + EXTRA * 4) + SEEN
-    found = judge(["MAPLE ROAD"], [Line("MAPLE ROAD ROAD", 0.5)], POLICY)
+    found = score_reading(["MAPLE ROAD"], [Line("MAPLE ROAD ROAD", 0.5)], POLICY)
     assert found["value"] == pytest.approx(expected) and tuple(found) == PARTS
     assert found["precision"] == pytest.approx(9 / 13) and found["recall"] == 1.0 and found["exact"] == 0.0
     assert found["duplicates"] == found["extra"] == pytest.approx(4 / 9) and found["ned_score"] == pytest.approx(9 / 13)
     assert found["confidence"] == 0.5
-    garbage = judge(["MAPLE ROAD"], [Line("MAPLE ROAD"), Line("XKQZ")], POLICY)
+    garbage = score_reading(["MAPLE ROAD"], [Line("MAPLE ROAD"), Line("XKQZ")], POLICY)
     assert garbage["duplicates"] == 0.0 and garbage["extra"] == pytest.approx(4 / 9)
 
 
@@ -84,24 +84,24 @@ def test_lines_and_spans_need_not_be_the_same() -> None:
     assert value(["A", "CAT"], "A", "CAT") == value(["A", "CAT"], "A CAT") == 1.0
     columns = ["GOOD MORNING", "OPEN LATE"]
     assert value(columns, "GOOD", "OPEN", "MORNING", "LATE") == 1.0  # two columns, read row by row
-    typo = judge(["CLOSED", "OPEN LATE"], [Line("OPEN LATF CLOZED")], POLICY)
+    typo = score_reading(["CLOSED", "OPEN LATE"], [Line("OPEN LATF CLOZED")], POLICY)
     assert typo["recall"] == pytest.approx(12 / 14) and typo["order"] == 0.0  # cut out in spite of the typos
-    wrapped = judge(["GOOD MORNING"], [Line("KIP GOOD"), Line("MORNING XUV")], POLICY)
+    wrapped = score_reading(["GOOD MORNING"], [Line("KIP GOOD"), Line("MORNING XUV")], POLICY)
     assert wrapped["recall"] == 1.0 and 0.3 < wrapped["value"] < 0.8  # garbage in both lines of a wrapped span
 
 
 def test_swapped_spans_cost_a_little_and_swapped_words_much() -> None:
     right, swapped = (
         ["OPEN LATE", "CLOSED"],
-        judge(["CLOSED", "OPEN LATE"], [Line("OPEN LATE"), Line("CLOSED")], POLICY),
+        score_reading(["CLOSED", "OPEN LATE"], [Line("OPEN LATE"), Line("CLOSED")], POLICY),
     )
     assert value(right, "OPEN LATE", "CLOSED") == 1.0
     assert swapped["order"] == 0.0 and swapped["exact"] == 0.0 and swapped["recall"] == 1.0
     assert 0.75 < swapped["value"] < 0.85 and swapped["value"] > value(right, "OPEN LATE")
-    three = judge(["ONE", "TWO", "SIX"], [Line("TWO"), Line("ONE"), Line("SIX")], POLICY)
+    three = score_reading(["ONE", "TWO", "SIX"], [Line("TWO"), Line("ONE"), Line("SIX")], POLICY)
     assert three["order"] == pytest.approx(2 / 3)
     assert value(["MAPLE ROAD"], "ROAD MAPLE") < 0.5
-    same = judge(["SALE", "SALE"], [Line("SALE"), Line("SALE")], POLICY)
+    same = score_reading(["SALE", "SALE"], [Line("SALE"), Line("SALE")], POLICY)
     assert same["order"] == 1.0 and same["exact"] == 1.0  # equal spans are never in the wrong order
 
 
@@ -117,7 +117,7 @@ def test_the_assignment_is_optimal() -> None:
 
 def test_the_first_span_does_not_take_what_another_needs() -> None:
     found = match(["ABCE", "ABCD"], [Line("ABCD"), Line("XBCE")], POLICY)
-    assert found.texts == ("XBCE", "ABCD") and found.places == (1, 0)
+    assert found.texts == ("XBCE", "ABCD") and found.indices == (1, 0)
 
 
 def _gain(span: str, piece: str) -> float:
@@ -191,15 +191,15 @@ def test_alignment_and_distance_agree_with_the_plain_recursion() -> None:
 def test_nothing_to_compare_is_no_error() -> None:
     assert value(["CAT"]) == 0.0 and value(["CAT"], " ") == 0.0
     assert match(["CAT"], [], POLICY).texts == ("",)
-    marks = judge(["?!"], [Line("?!")], Policy(punctuation=0.0))
+    marks = score_reading(["?!"], [Line("?!")], Policy(punctuation=0.0))
     assert all(np.isfinite(list(marks.values())))
 
 
 def test_confidence_is_the_mean_over_characters_and_not_over_lines() -> None:
     lines = [Line("HELLO WORLD", 0.9), Line("!", 0.5)]
     expected = (11 * 0.9 + 1 * 0.5) / 12
-    assert judge(["HELLO WORLD!"], lines, POLICY)["confidence"] == pytest.approx(expected)
-    assert judge(["HELLO"], [], POLICY)["confidence"] == 0.0
+    assert score_reading(["HELLO WORLD!"], lines, POLICY)["confidence"] == pytest.approx(expected)
+    assert score_reading(["HELLO"], [], POLICY)["confidence"] == 0.0
 
 
 def test_one_bar_asked_for_is_any_bar_and_two_are_letters() -> None:

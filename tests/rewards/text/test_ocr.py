@@ -10,7 +10,7 @@ import pytest
 from preference_data.records import Prompt
 from rewards.scores import Scores
 from rewards.text import recognisers
-from rewards.text.ocr import Ocr, OcrJudge, OcrScorer, line, ned_score, text_crop
+from rewards.text.ocr import Ocr, OcrGold, OcrScorer, line, ned_score, text_crop
 from rewards.text.ocr_page import flow_grpo_score
 from rewards.text.reading.normalised_text import as_compared
 from rewards.text.recognisers import (
@@ -36,7 +36,7 @@ def ocr() -> OcrScorer:
 
 @pytest.fixture(scope="module")
 def judge() -> OcrScorer:
-    return OcrJudge().load()
+    return OcrGold().load()
 
 
 def distance_by_recursion(a: Sequence[str], b: Sequence[str]) -> int:
@@ -89,8 +89,8 @@ def test_case_counts_when_asked() -> None:
     assert as_compared(" caf\u0065\u0301 ", "x y", ignore_case=False) == "caf\u00e9"
 
 
-@pytest.mark.parametrize("reward", [Ocr(), OcrJudge()])
-def test_clean_words_are_read(reward: Ocr | OcrJudge) -> None:
+@pytest.mark.parametrize("reward", [Ocr(), OcrGold()])
+def test_clean_words_are_read(reward: Ocr | OcrGold) -> None:
     words, pictures = words_and_pictures(100, seed=11)
     scores = reward.load()([Prompt.from_text(f'"{word}"') for word in words], pictures)
     assert scores.parts["exact"].mean() >= 0.97
@@ -206,7 +206,7 @@ def test_the_crop_makes_small_words_in_large_pictures_readable(judge: OcrScorer)
     prompts = [Prompt.from_text(f'"{word}"') for word in words]
     cropped = judge(prompts, pictures).parts["exact"].mean()
     assert cropped == 1.0
-    assert cropped >= OcrJudge(crop=False).load()(prompts, pictures).parts["exact"].mean() + 0.2
+    assert cropped >= OcrGold(crop=False).load()(prompts, pictures).parts["exact"].mean() + 0.2
 
 
 def test_noise_does_not_stop_the_reading(ocr: OcrScorer) -> None:
@@ -263,7 +263,7 @@ def test_missing_weights_say_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(FileNotFoundError, match=r"another version.*pip install --no-deps"):
             find_weights((source[0], "models/none.onnx", source[2]))
     monkeypatch.setattr(recognisers.importlib.util, "find_spec", lambda name: None)
-    for reward, package in ((Ocr(), "rapidocr=="), (OcrJudge(), "rapidocr-onnxruntime==")):
+    for reward, package in ((Ocr(), "rapidocr=="), (OcrGold(), "rapidocr-onnxruntime==")):
         with pytest.raises(FileNotFoundError, match=f"pip install --no-deps {package}"):
             reward.load()
 

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from base_model.data.rendered_text import draw, scene
+from base_model.data.rendered_text import render, scene
 from base_model.seeding import numpy_generator
 from preference_data.records import Prompt
 from rewards.text.ocr import Ocr
@@ -43,7 +43,7 @@ def test_characters_that_count_as_equal_share_their_probability():
 @pytest.fixture(scope="module")
 def judged():
     scenes = [scene(numpy_generator(5, i, 0, "likelihood"), 4) for i in range(24)]
-    pictures = np.stack([draw(s) for s in scenes]).astype(np.float32) / 255.0
+    pictures = np.stack([render(s) for s in scenes]).astype(np.float32) / 255.0
     prompts = [Prompt.from_text(s.caption) for s in scenes]
     return prompts, pictures, OcrLikelihood().load()
 

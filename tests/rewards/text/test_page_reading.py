@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from preference_data.records import Prompt
 from rewards.text.ocr_page import OcrPage, PageScorer
 from rewards.text.reading.detector import Detector, _clockwise, boxes, cut_out
-from rewards.text.reading.ink import ink, places, text_crop
+from rewards.text.reading.ink import ink, ink_boxes, text_crop
 from rewards.text.reading.read_page import OnnxPage
 from rewards.text.recognisers import LINE_HEIGHT, V6_DETECTION, Reading, find_weights
 from tests.fixtures.writing import FACES
@@ -131,7 +131,7 @@ def test_what_was_found_already_is_not_found_again_from_nearby() -> None:
     mask = ink(page)
     assert mask is not None
     title, print_, far = box(60, 40, 180, 100), box(18, 147, 202, 159), box(230, 20, 280, 40)
-    assert places(mask, [title], 40) == [(20, 20, 200, 160)]
+    assert ink_boxes(mask, [title], 40) == [(20, 20, 200, 160)]
     reader = OnnxPage(Same(Reading("", 0.0), [title, print_, far]), Same(Reading("", 0.0)), 0.5)  # type: ignore[arg-type]
     assert [each.tolist() for each in reader._overlooked(page, mask, [title])] == [print_.tolist()]
 
@@ -159,9 +159,9 @@ def test_ink_in_no_box_is_found_on_plain_grounds_only() -> None:
     mask = ink(page)
     assert mask is not None and mask.sum() == 20 * 80 + 6 * 30 + 1
     title = np.array([[18, 18], [102, 18], [102, 42], [18, 42]], dtype=float)
-    assert places(mask, [title], 40) == [(200, 150, 230, 156)]
-    assert sorted(places(mask, [], 40)) == [(20, 20, 100, 40), (200, 150, 230, 156)]
-    assert places(mask, [], 10) == [(200, 150, 230, 156)]  # what is higher is no small print
+    assert ink_boxes(mask, [title], 40) == [(200, 150, 230, 156)]
+    assert sorted(ink_boxes(mask, [], 40)) == [(20, 20, 100, 40), (200, 150, 230, 156)]
+    assert ink_boxes(mask, [], 10) == [(200, 150, 230, 156)]  # what is higher is no small print
     assert ink(np.full((40, 40, 3), 9, np.uint8)) is None
     noisy = np.clip(128 + 60 * np.random.default_rng(0).standard_normal((200, 300, 3)), 0, 255).astype(np.uint8)
     assert ink(noisy) is None  # no plain ground
@@ -169,7 +169,7 @@ def test_ink_in_no_box_is_found_on_plain_grounds_only() -> None:
     scattered[20::60, 20::60] = scattered[21::60, 20::60] = scattered[22::60, 20::60] = 0
     scattered[23::60, 20::60] = scattered[24::60, 20::60] = 0
     texture = ink(scattered)
-    assert texture is not None and places(texture, [], 40) == []
+    assert texture is not None and ink_boxes(texture, [], 40) == []
 
 
 def test_a_frame_around_a_page_is_no_character(ocr: PageScorer) -> None:
