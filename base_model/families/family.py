@@ -1,0 +1,176 @@
+"""What one family of released flow models says about itself; everything else is `diffusers_model.DiffusersModel`.
+
+A family is one small file: how its pipeline encodes prompts, how its network is called, and where it differs from the
+defaults below. Networks, autoencoders and encoders are diffusers' and transformers'. Ours is one convention: tokens
+[B, S, C], sigma in [0, 1] with 1 = noise, v = eps - x0. Networks that read images [B, C, h, w] get them from tokens and
+back by a permutation of channels, so noise, likelihoods and norms are the same in both.
+
+A family is made from a checkpoint's folder: what its JSON files decide, such as whether the network reads its guidance,
+is read there and is no property of the class.
+
+Shapes: B samples, S latent tokens, C channels, L text tokens, D width, chw an image in the autoencoder's latent space.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from base_model import flow
+from base_model.files.hub import INDEX
+from base_model.files.released import read_json
+from base_model.interface import ConditionImages, Conditioning, Grid
+from base_model.lora import ATTENTION
+from base_model.qwen.tokens import patchify, unpatchify
+from base_model.sample import Sampler
+
+Row = Mapping[str, Tensor]
+"""one encoded prompt: `text` [L, D], its real tokens only, and what else the network reads, by name"""
+Pipe = Any
+"""a diffusers pipeline: its encoders, tokenizers and settings are asked for, its sampling loop never is"""
+
+
+class Family:
+    """Holds the defaults of most: 2 x 2 latents a token, guidance by two answers, no rescaling, uniform levels."""
+
+    pipeline: ClassVar[str]
+    """diffusers' class, which model_index.json names"""
+    nothing = ""
+    """the prompt that says nothing"""
+    patch = 2
+    """a latent token covers patch x patch of the autoencoder's latent"""
+    rescale = False
+    """guided velocities keep every token's norm, as Qwen-Image's pipelines do"""
+    guidance_embedded: float | None = None
+    """guidance is a number that the network reads, and this is what losses that sample nothing tell it; None: guidance
+    is made of two answers"""
+    sampler = Sampler(steps=28, guidance=4.0)
+    """as the authors sample it, in our guidance: 1 = none"""
+    lora_targets: tuple[str, ...] = ATTENTION
+    """ends of the names of the layers that an adapter goes to when nobody says otherwise"""
+    dead: tuple[str, ...] = ()
+    """parts of the last of the `transformer_blocks` that nothing reads: see `lora.mark_dead`"""
+    most_images = 0
+    """condition images that an instruction may have"""
+    is_distilled = False
+    """whether the checkpoint was distilled to a few steps: training moves it away from what makes them enough"""
+
+    def __init__(self, folder: Path) -> None:
+        """Read the settings of a checkpoint's folder; families set here what the checkpoint decides."""
+        self.folder = folder
+        self.index = read_json(folder / INDEX)
+        self.network_config = read_json(folder / "transformer" / "config.json")
+        self.vae_config = read_json(folder / "vae" / "config.json")
+
+    # --- every family has these two
+
+    def encode(self, pipe: Pipe, texts: Sequence[str], images: ConditionImages = ()) -> list[Row]:
+        """Encode prompts, one row each, whatever the other prompts are."""
+        raise NotImplementedError
+
+    def velocity(self, network: nn.Module, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
+        """Return v [B, S, C] by one call of `network`, which may be an engine's wrapper: ask it only for its forward.
+
+        x and what is floating in `cond` have the network's type; sigma_B and `cond.more_B["scale"]` are float32.
+        """
+        raise NotImplementedError
+
+    # --- and changes these where it differs
+
+    def combine(self, v_cond: Tensor, v_uncond: Tensor, scale: float, cond: Conditioning) -> Tensor:
+        """Combine two answers [B, S, C] to a guided one; `cond` is the prompts'."""
+        return flow.guided(v_cond, v_uncond, scale, self.rescale)
+
+    def encode_nothing(self, pipe: Pipe, images: ConditionImages = ()) -> Row:
+        """Encode no prompt; `images` holds those of one sample, or nothing."""
+        return self.encode(pipe, [self.nothing], images)[0]
+
+    @property
+    def factor(self) -> int:
+        """Pixels of a latent position on each side."""
+        return int(2 ** (len(self.vae_config["block_out_channels"]) - 1))
+
+    @property
+    def channels(self) -> int:
+        """Numbers in a latent token: C."""
+        return int(self.vae_config["latent_channels"]) * self.patch**2
+
+    @property
+    def native(self) -> tuple[int, int]:
+        """(height, width) in pixels of what is made when nobody says otherwise."""
+        side = int(self.network_config.get("sample_size") or 128) * self.factor
+        return side, side
+
+    def set_levels(self, scheduler: Any, steps: int, tokens: int) -> None:
+        """Put `steps` noise levels for an image of so many tokens into the pipeline's scheduler."""
+        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / steps, steps), mu=dynamic_mu(scheduler, tokens))
+
+    def normal(self, vae: Any, latent_BChw: Tensor) -> Tensor:
+        """Turn raw latents into those that the flow ends in."""
+        return (latent_BChw - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+
+    def raw(self, vae: Any, latent_BChw: Tensor) -> Tensor:
+        """Undo `normal`."""
+        return latent_BChw / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+
+    def latents(self, vae: Any, images_B3HW: Tensor) -> Tensor:
+        """Encode images in [-1, 1] to tokens: the posterior's mode."""
+        return patchify(self.normal(vae, vae.encode(images_B3HW).latent_dist.mode()), self.patch)
+
+    def pixels(self, vae: Any, x_BSC: Tensor, grid: Grid) -> Tensor:
+        """Decode tokens to images in [-1, 1]."""
+        return vae.decode(self.raw(vae, unpatchify(x_BSC, grid, self.patch)), return_dict=False)[0]
+
+    # --- what families use
+
+    def levels(self, scheduler: Any, steps: int, tokens: int) -> list[float]:
+        """Return `steps` + 1 noise levels, exactly those of the pipeline's scheduler, which stays as it is."""
+        scheduler = copy.deepcopy(scheduler)
+        self.set_levels(scheduler, steps, tokens)
+        return scheduler.sigmas.double().tolist()
+
+    def latent_image(self, x_BSC: Tensor, cond: Conditioning) -> Tensor:
+        """Return tokens as [B, C, h, w], for networks that read images."""
+        return unpatchify(x_BSC, one_grid(cond), self.patch)
+
+    def tokens(self, v_BChw: Tensor) -> Tensor:
+        """Undo `latent_image`."""
+        return patchify(v_BChw, self.patch)
+
+
+def one_grid(cond: Conditioning) -> Grid:
+    """Return the grid of all samples. Raises ValueError when they differ: diffusers' networks take one size a batch."""
+    if len(set(cond.grids)) > 1:
+        raise ValueError(f"images of different sizes {sorted(set(cond.grids))} in one batch; group them by size")
+    return cond.grids[0]
+
+
+def one_layout(cond: Conditioning) -> tuple[Grid, ...]:
+    """Return the grids of every sample's condition images. Raises ValueError when they differ between samples."""
+    if len(set(cond.image_grids)) > 1:
+        raise ValueError("samples with condition images of different sizes in one batch; group them by size")
+    return cond.image_grids[0]
+
+
+def dynamic_mu(scheduler: Any, tokens: int) -> float | None:
+    """Return the shift that diffusers' pipelines hand to their scheduler; None where its shift is fixed."""
+    config = scheduler.config
+    if not config.use_dynamic_shifting:
+        return None
+    slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
+    return float(config.base_shift + slope * (tokens - config.base_image_seq_len))
+
+
+def positions(rows: int, columns: int, first: int = 0, axes: int = 3) -> Tensor:
+    """Return [rows * columns, axes]: (first, row, column, 0, ...) of every token, row by row."""
+    index = torch.zeros(rows, columns, axes)
+    index[..., 0] = first
+    index[..., 1] = torch.arange(rows)[:, None]
+    index[..., 2] = torch.arange(columns)
+    return index.flatten(0, 1)

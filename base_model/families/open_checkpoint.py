@@ -1,0 +1,123 @@
+"""Opens a checkpoint in diffusers' layout as a `DiffusersModel`, and writes one back with what was learned.
+
+model_index.json    which pipeline the weights are for       transformer/        the network
+vae/                the autoencoder                          scheduler/          the noise levels
+text_encoder*/, tokenizer*/    opened when a prompt is first encoded that is not stored yet
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from base_model.families.diffusers_model import DiffusersModel
+from base_model.families.encoded_prompts import EncodedPrompts
+from base_model.families.family import Family
+from base_model.families.known import family_of
+from base_model.files.released import new_folder
+from base_model.files.shards import read_all, weight_files, write_shards
+from base_model.lora import merged_weights
+from base_model.qwen.embedding_cache import encoder_identity
+
+
+def open_checkpoint(
+    name: str | Path, image: tuple[int, int] | None = None, device: str = "cpu", dtype: torch.dtype | None = None,
+    cache: Path | None = None, weights: Path | None = None,
+) -> DiffusersModel:  # fmt: skip
+    """The model of a checkpoint on disk or on the hub, its network in `dtype` (None: as stored), its autoencoder in
+    float32.
+
+    `image` is the (height, width) of what is made (None: the checkpoint's own), `cache` a folder of encoded prompts,
+    `weights` a folder with other weights of the network. Raises ValueError for a pipeline that is not known.
+    """
+    family = family_of(name)
+    encoders = encoders_of(family)
+    bare = open_pipeline(family, dtype, dict.fromkeys(encoders))
+    if weights is not None:
+        bare.transformer.load_state_dict(dict(read_all(weights)), assign=True)
+
+    def open_encoders() -> Any:
+        whole = open_pipeline(family, dtype, {"transformer": bare.transformer, "vae": bare.vae})
+        for encoder in encoders:
+            getattr(whole, encoder).to(device).eval().requires_grad_(False)
+        return whole
+
+    identity = encoder_identity([*prompt_folders(family)], str(dtype)) if cache else ""
+    prompts = EncodedPrompts(family, open_encoders, identity, cache)
+    named = str(Path(name).resolve()) if Path(name).is_dir() else str(name)
+    return DiffusersModel(
+        family, bare.transformer, bare.vae, bare.scheduler, prompts, image or family.native, device, named
+    )
+
+
+def open_pipeline(family: Family, dtype: torch.dtype | None, parts: Mapping[str, Any]) -> Any:
+    """The pipeline with `parts` as they are, None for one to do without, and the rest read from its folder."""
+    import diffusers
+
+    missing = {name: None for name, part in family.index.items() if isinstance(part, list) and part[0] is None}
+    weighty = ["transformer", *encoders_of(family)]
+    types = {name: dtype or stored_dtype(family.folder / name) for name in weighty if name not in parts}
+    with without_progress_bars():
+        return getattr(diffusers, family.pipeline).from_pretrained(
+            family.folder, dtype={**types, "vae": torch.float32, "default": torch.float32}, local_files_only=True,
+            **missing, **parts,
+        )  # fmt: skip
+
+
+def stored_dtype(folder: Path) -> torch.dtype:
+    """The type in which a part's weights are stored: that of the first weight of its first file."""
+    files = [path for path in sorted(folder.glob("*.safetensors")) if path.name.count(".") == 1]  # no variants
+    if not files:
+        raise ValueError(f"{folder} holds no *.safetensors; fetch the checkpoint again")
+    with safe_open(files[0], framework="pt") as file:
+        kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118  it is no dictionary
+    types = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+    return next((types[kind] for kind in types if kind in kinds), torch.float32)
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Inside, diffusers and transformers load quietly."""
+    import diffusers.utils.logging as of_diffusers
+    import transformers.utils.logging as of_transformers
+
+    of_diffusers.disable_progress_bar()
+    of_transformers.disable_progress_bar()
+    try:
+        yield
+    finally:
+        of_diffusers.enable_progress_bar()
+        of_transformers.enable_progress_bar()
+
+
+def encoders_of(family: Family) -> list[str]:
+    """The parts of the pipeline that encode prompts and have weights, by the names that model_index.json gives them."""
+    parts = (name for name, part in family.index.items() if isinstance(part, list) and part[0])
+    return [name for name in parts if name.startswith("text_encoder")]
+
+
+def prompt_folders(family: Family) -> list[Path]:
+    """Everything that an encoded prompt depends on: encoders, tokenizers, processors."""
+    starts = ("text_encoder", "tokenizer", "processor")
+    return sorted(path for path in family.folder.iterdir() if path.is_dir() and path.name.startswith(starts))
+
+
+def export_checkpoint(model: DiffusersModel, folder: Path) -> None:
+    """Write the checkpoint's folder with the network's weights, adapters merged, and everything else as it was.
+
+    `folder` appears whole or not at all. Raises ValueError when there is something at `folder`.
+    """
+    origin = model.family.folder
+    with new_folder(folder) as index:
+        shutil.copytree(origin, index, ignore=shutil.ignore_patterns("transformer", ".*"), dirs_exist_ok=True)
+        network = index / "transformer"
+        network.mkdir()
+        shutil.copy(origin / "transformer" / "config.json", network)
+        largest = max(path.stat().st_size for path in weight_files(origin / "transformer"))
+        write_shards(merged_weights(model.network), network, most=largest)
