@@ -159,5 +159,5 @@ def choose_mark(rng: np.random.Generator, size: Size, *scenes: Scene) -> Mark | 
     ground = np.asarray(COLOURS[scenes[0].background], dtype=float)
     seen = [name for name, rgb in COLOURS.items() if np.abs(np.asarray(rgb) - ground).max() >= MARK_CONTRAST]
     shape, colour = str(rng.choice(SHAPES)), str(rng.choice(seen))
-    row, index = int(rng.integers(size[0] // CELL)), float(rng.random())
-    return Mark(shape, colour, row, free[int(index * len(free))]) if free else None
+    row, chance = int(rng.integers(size[0] // CELL)), float(rng.random())
+    return Mark(shape, colour, row, free[int(chance * len(free))]) if free else None

@@ -84,11 +84,11 @@ class Scene:
     @property
     def caption(self) -> str:
         """A sentence that names every degree of freedom of the image."""
-        index = f"{self.row} {self.column}, on {self.background}"
+        position = f"{self.row} {self.column}, on {self.background}"
         if self.word:
-            return f'the word "{self.word}" in {self.ink} {self.face}, {self.size}, {index}'
+            return f'the word "{self.word}" in {self.ink} {self.face}, {self.size}, {position}'
         if self.shape:
-            return f"no text, a {self.size} {self.ink} {self.shape}, {index}"
+            return f"no text, a {self.size} {self.ink} {self.shape}, {position}"
         return f"no text, on {self.background}"
 
 

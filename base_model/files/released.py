@@ -212,9 +212,9 @@ def export(network: MMDiT, base: Base, folder: Path) -> None:
 
     `folder` appears whole or not at all. Raises ValueError when there is something at `folder`.
     """
-    with new_folder(folder) as index:
-        shutil.copytree(base.folder, index, ignore=shutil.ignore_patterns("transformer", ".*"), dirs_exist_ok=True)
-        write_transformer(network, base, index / "transformer")
+    with new_folder(folder) as unfinished:
+        shutil.copytree(base.folder, unfinished, ignore=shutil.ignore_patterns("transformer", ".*"), dirs_exist_ok=True)
+        write_transformer(network, base, unfinished / "transformer")
 
 
 def write_transformer(network: MMDiT, base: Base, folder: Path) -> None:

@@ -113,9 +113,9 @@ def file_of(folder: Path, image: ImageRef) -> Path | None:
     root = folder.resolve()
     for named in (root / image.path, root / "pictures" / f"{image.sha256}.png"):
         with suppress(FileNotFoundError):
-            index = existing(named)
-            if index.is_file() and index.resolve().is_relative_to(root):
-                return index
+            path = existing(named)
+            if path.is_file() and path.resolve().is_relative_to(root):
+                return path
     return None
 
 

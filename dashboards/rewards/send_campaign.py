@@ -42,10 +42,10 @@ def send(store: Store, actor: int, name: str, rows: Sequence[Disagreement], fold
 
 def _stored(store: Store, image: ImageRef, folder: Path) -> ImageRef:
     """The image's record, its file copied into the store."""
-    index = file_of(folder, image)
-    if index is None:
+    path = file_of(folder, image)
+    if path is None:
         raise ValueError(f"the picture {image.sha256[:12]} of the report is not below {folder}")
-    sha256, width, height = store.images.add(index.read_bytes(), index.name)
+    sha256, width, height = store.images.add(path.read_bytes(), path.name)
     if sha256 != image.sha256:
-        raise ValueError(f"{index} has changed since the rewards were compared; compare again")
+        raise ValueError(f"{path} has changed since the rewards were compared; compare again")
     return replace(image, width=width, height=height)

@@ -67,10 +67,10 @@ def measure(options: Options) -> dict[str, list[float]]:
     """Seconds of every update that counts, by experiment."""
     torch.set_num_threads(THREADS)
     took: dict[str, list[float]] = {}
-    with TemporaryDirectory() as index, ExitStack() as stack:
+    with TemporaryDirectory() as scratch, ExitStack() as stack:
         pool = stack.enter_context(ScorerPool(named_reward(nano_race.configs[0].reward), workers=2))
         loops = {
-            config.name: loop(config, options.parent, Path(index) / config.name, pool, stack)
+            config.name: loop(config, options.parent, Path(scratch) / config.name, pool, stack)
             for config in nano_race.configs
         }
         for round_ in range(options.repeats + 1):

@@ -69,10 +69,10 @@ def require_free(address: str, port: int) -> None:
     if not 0 < port < 65536:
         raise ValueError(f"--port {port}: a port lies between 1 and 65535")
     try:
-        family, kind, protocol, _, index = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, socket_address = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port whose connections just ended is free
-            probe.bind(index)
+            probe.bind(socket_address)
     except OSError as error:
         raise ValueError(f"cannot listen on {address}:{port} ({error.strerror}): end what listens there, or name "
                          "another with --port or --address") from error  # fmt: skip

@@ -77,9 +77,9 @@ def export_autoencoder(source: Path, base: Path, folder: Path) -> Path:
     if (theirs := vae_config(original)) != vae.cfg:
         raise ValueError(f"{source} has the sizes {vae.cfg}, {original} {theirs}: give the base it was trained from")
     tensors = released_weights(vae.state_dict(), dict(read_all(original)))
-    with new_folder(folder) as index:
-        shutil.copy(original / "config.json", index)
-        write_shards(tensors, index)
+    with new_folder(folder) as unfinished:
+        shutil.copy(original / "config.json", unfinished)
+        write_shards(tensors, unfinished)
     return folder
 
 

@@ -29,9 +29,9 @@ def outcome_lines(folder: Path) -> list[str]:
     lines = [f"{name_of(stage)} is finished: {updates} in {duration(stage.run.seconds)}"]
     if stage.evaluations:
         lines += ["", *numbers(stage, parent_of(stage)), ""]
-    for what, index in (("images", folder / EVALUATION), ("samples", folder / SAMPLES), ("model", folder / "model")):
-        if index.is_dir():
-            lines.append(f"{what + ':':9}{index}")
+    for what, path in (("images", folder / EVALUATION), ("samples", folder / SAMPLES), ("model", folder / "model")):
+        if path.is_dir():
+            lines.append(f"{what + ':':9}{path}")
     return [*lines, f"report:  {folder / REPORT}"]
 
 

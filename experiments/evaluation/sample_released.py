@@ -113,5 +113,5 @@ def import_lora(file: Path, name: str, run: Path) -> Path:
         if record.finished:
             raise ValueError(f"{run} holds this import already")
         with record.running():
-            save_atomically(run / "model", lambda index: save_derived(model, index))
+            save_atomically(run / "model", lambda unfinished: save_derived(model, unfinished))
     return run

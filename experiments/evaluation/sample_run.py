@@ -30,11 +30,11 @@ UNLIKE = "the prompt is unlike the captions of training, which name a word in ca
 
 def model_folder(run: Path, stage: str = "") -> Path:
     """The folder with the weights of a run or of one of its stages. Raises ValueError saying where it looked."""
-    indices = [run / stage] if stage else [run, *(run / name for name in STAGES)]
-    for index in indices:
-        if holds_model(index / "model"):
-            return index / "model"
-    looked = ", ".join(str(index / "model") for index in indices)
+    candidates = [run / stage] if stage else [run, *(run / name for name in STAGES)]
+    for candidate in candidates:
+        if holds_model(candidate / "model"):
+            return candidate / "model"
+    looked = ", ".join(str(candidate / "model") for candidate in candidates)
     if not (run / RUN).exists():
         raise ValueError(f"there is no run in {run}; name the folder of one, such as runs/quickstart")
     if stage and not (run / stage / RUN).exists():

@@ -127,7 +127,7 @@ def read_result(folder: Path) -> Result:
     run = read_run(folder)
     summary = _json(folder / "summary.json", {})
     inner = [path.parent for path in sorted(folder.glob("*/run.json"))]
-    stages = [read_stage(index, summary.get("stages", {}).get(index.name, {})) for index in inner]
+    stages = [read_stage(inside, summary.get("stages", {}).get(inside.name, {})) for inside in inner]
     named = list(summary.get("stages", {}))
     stages.sort(key=lambda s: (named.index(s.name) if s.name in named else -1, s.run.started))
     if run.metrics or not stages:

@@ -185,7 +185,7 @@ def interval_row(
     Rows of the same scale and size stack into one plot.
     """
 
-    def index(value: float) -> float:
+    def x_of(value: float) -> float:
         return 8.0 + (min(max(value, low), high) - low) / (high - low) * (width - 16.0)
 
     show = signed if zero else number
@@ -196,19 +196,19 @@ def interval_row(
         f'aria-label="{words}">',
         f"<title>{words}</title>",
     ]
-    parts += [f'<line class="grid" x1="{index(t):.1f}" x2="{index(t):.1f}" y1="{-BEYOND}" y2="{height + BEYOND}"/>'
+    parts += [f'<line class="grid" x1="{x_of(t):.1f}" x2="{x_of(t):.1f}" y1="{-BEYOND}" y2="{height + BEYOND}"/>'
               for t in ticks(low, high, 5)]  # fmt: skip
     if zero:
         parts.append(
-            f'<line class="zero" x1="{index(0.0):.1f}" x2="{index(0.0):.1f}" y1="{-BEYOND}" y2="{height + BEYOND}"/>'
+            f'<line class="zero" x1="{x_of(0.0):.1f}" x2="{x_of(0.0):.1f}" y1="{-BEYOND}" y2="{height + BEYOND}"/>'
         )
     if math.isfinite(interval.value):
         if math.isfinite(interval.low) and math.isfinite(interval.high):
-            a, b = index(interval.low), index(interval.high)
+            a, b = x_of(interval.low), x_of(interval.high)
             parts.append(f'<line class="whisker {ink}" x1="{a:.1f}" x2="{b:.1f}" y1="{middle}" y2="{middle}"/>')
             parts += [f'<line class="whisker {ink}" x1="{x:.1f}" x2="{x:.1f}" y1="{middle - 4}" y2="{middle + 4}"/>'
                       for x in (a, b)]  # fmt: skip
-        parts.append(f'<circle class="dot {ink}" cx="{index(interval.value):.1f}" cy="{middle}" r="4.5"/>')
+        parts.append(f'<circle class="dot {ink}" cx="{x_of(interval.value):.1f}" cy="{middle}" r="4.5"/>')
     return "".join([*parts, "</svg>"])
 
 

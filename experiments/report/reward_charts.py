@@ -55,29 +55,29 @@ def forest(
 ) -> str:  # fmt: skip
     """A dot with its interval on [low, high], a reference line, and a shaded band behind."""
 
-    def index(value: float) -> float:
+    def x_of(value: float) -> float:
         return 8.0 + (min(max(value, low), high) - low) / (high - low) * (width - 16.0)
 
     parts = [f'<svg class="forest" viewBox="0 0 {width} {height}" preserveAspectRatio="none" role="img" ',
              f'style="width:{width}px;height:{height}px" '
              f'aria-label="{in_words(e)}"><title>{in_words(e)}</title>']  # fmt: skip
     if band and all(math.isfinite(v) for v in band):
-        a, b = index(band[0]), index(band[1])
+        a, b = x_of(band[0]), x_of(band[1])
         parts.append(f'<rect class="band" x="{a:.1f}" width="{max(b - a, 1):.1f}" y="-8" height="{height + 16}"/>')
-    parts += [f'<line class="grid" x1="{index(t):.1f}" x2="{index(t):.1f}" y1="-8" y2="{height + 8}"/>'
+    parts += [f'<line class="grid" x1="{x_of(t):.1f}" x2="{x_of(t):.1f}" y1="-8" y2="{height + 8}"/>'
               for t in ticks(low, high, 5)]  # fmt: skip
     if line is not None:
-        parts.append(f'<line class="zero" x1="{index(line):.1f}" x2="{index(line):.1f}" y1="-8" y2="{height + 8}"/>')
+        parts.append(f'<line class="zero" x1="{x_of(line):.1f}" x2="{x_of(line):.1f}" y1="-8" y2="{height + 8}"/>')
     value, below, above = (known(e.get(k)) for k in ("value", "low", "high"))
     if math.isfinite(value):
         y = height / 2
         if math.isfinite(below):
-            a, b = index(below), index(above)
+            a, b = x_of(below), x_of(above)
             parts.append(f'<line class="whisker {ink}" x1="{a:.1f}" x2="{b:.1f}" y1="{y}" y2="{y}"/>')
             parts += [
                 f'<line class="whisker {ink}" x1="{x:.1f}" x2="{x:.1f}" y1="{y - 4}" y2="{y + 4}"/>' for x in (a, b)
             ]
-        parts.append(f'<circle class="dot {ink}" cx="{index(value):.1f}" cy="{y}" r="4.5"/>')
+        parts.append(f'<circle class="dot {ink}" cx="{x_of(value):.1f}" cy="{y}" r="4.5"/>')
     return "".join([*parts, "</svg>"])
 
 
@@ -107,7 +107,7 @@ def reliability(name: str, bins: Sequence[Mapping[str, Any]], ink: str, side: in
     """Predicted against observed share of agreement, with exact intervals; the diagonal is a perfect judge."""
     left, bottom, top, right = 34.0, side - 24.0, 8.0, side - 16.0
 
-    def index(x: float, y: float) -> tuple[float, float]:
+    def position(x: float, y: float) -> tuple[float, float]:
         return left + (x - 0.5) / 0.5 * (right - left), bottom - (min(max(y, 0.3), 1.0) - 0.3) / 0.7 * (bottom - top)
 
     words = "; ".join(f"{number(known(b['predicted']), 2)} said, {number(known(b['observed']), 2)} seen" for b in bins)
@@ -116,17 +116,17 @@ def reliability(name: str, bins: Sequence[Mapping[str, Any]], ink: str, side: in
         f'aria-label="{escape(name)}: {words}">'
     ]
     for tick in (0.4, 0.6, 0.8, 1.0):
-        y = index(0.5, tick)[1]
+        y = position(0.5, tick)[1]
         parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="tick" x="{left - 5}" y="{y + 3.5:.1f}" text-anchor="end">{100 * tick:.0f}</text>')
     for tick in (0.5, 0.75, 1.0):
-        x = index(tick, 0.3)[0]
+        x = position(tick, 0.3)[0]
         parts.append(f'<text class="tick" x="{x:.1f}" y="{side - 8}" text-anchor="middle">{100 * tick:.0f} %</text>')
-    (x0, y0), (x1, y1) = index(0.5, 0.5), index(1.0, 1.0)
+    (x0, y0), (x1, y1) = position(0.5, 0.5), position(1.0, 1.0)
     parts.append(f'<line class="diagonal" x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}"/>')
     for b in bins:
-        x, y = index(known(b["predicted"]), known(b["observed"]))
-        low, high = (index(0.5, known(v))[1] for v in b["interval"])
+        x, y = position(known(b["predicted"]), known(b["observed"]))
+        low, high = (position(0.5, known(v))[1] for v in b["interval"])
         parts.append(f'<line class="whisker {ink}" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>')
         parts.append(f'<circle class="dot {ink}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
     return "".join([*parts, "</svg>"])

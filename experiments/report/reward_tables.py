@@ -303,9 +303,9 @@ def ranks(report: Report) -> str:
             if r is None:
                 cells += f'<td class="n" title="{escape(scorer.get("why", ""))}">no finite rating</td>'
                 continue
-            index = str(r["rank_low"]) if r["rank_low"] == r["rank_high"] else f"{r['rank_low']} to {r['rank_high']}"
+            rank = str(r["rank_low"]) if r["rank_low"] == r["rank_high"] else f"{r['rank_low']} to {r['rank_high']}"
             span = f"{signed(known(r['low']), 2)} to {signed(known(r['high']), 2)}"
-            cells += f'<td class="n">{signed(known(r["rating"]), 2)}<small class="ci">{span}; rank {index}</small></td>'
+            cells += f'<td class="n">{signed(known(r["rating"]), 2)}<small class="ci">{span}; rank {rank}</small></td>'
         body.append(f"<tr>{named(model)}{cells}</tr>")
     head = [("", "Model"), *(("n", escape(scorer)) for scorer in board)]
     note = (

@@ -91,10 +91,12 @@ def ablate_editing(
         out / "baselines.json", lambda: baselines(load_model(parent / "model", best_device()), plan, scorer)
     )
     for name in arms:
-        index = out / name / "evaluation"
+        evaluated = out / name / "evaluation"
         systems |= rows_of_systems(
-            index / "edits.json",
-            lambda name=name, index=index: {name: evaluate_edits(finished(out / name), plan, index, scorer)},
+            evaluated / "edits.json",
+            lambda name=name, evaluated=evaluated: {
+                name: evaluate_edits(finished(out / name), plan, evaluated, scorer)
+            },
         )
     first = next(iter(arms))
     lines = [*table(systems), "", *comparison(systems, first, [name for name in systems if name != first])]

@@ -214,13 +214,13 @@ def finish(
     """Save the finished model. Weights that are split among ranks are put together in a last checkpoint first."""
     if experiment.engine == "local" and not engine.rounded:  # else the checkpoint alone has all digits
         with engine.averaged():
-            save_atomically(folder / "model", lambda index: save(model, experiment, index))
+            save_atomically(folder / "model", lambda unfinished: save(model, experiment, unfinished))
         return
     last = folder / "checkpoints" / f"update_{experiment.algorithm.steps:06d}"  # the loop's step: some make no update
     save_checkpoint(engine, last)
     if engine.rank == 0:
         whole = finished_model(model, last, lambda: starting_weights(experiment, parent))
-        save_atomically(folder / "model", lambda index: save(whole, experiment, index))
+        save_atomically(folder / "model", lambda unfinished: save(whole, experiment, unfinished))
     barrier(experiment)
 
 

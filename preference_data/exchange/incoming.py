@@ -243,15 +243,15 @@ def find_image(named: str, root: Path) -> Path:
         raise ValueError(f"the picture {named} is an address; download the pictures and name their paths")
     names = [named]
     if "?d=" in named:
-        names = [index.lstrip("/") for index in parse_qs(urlsplit(named).query).get("d", [])]
+        names = [path.lstrip("/") for path in parse_qs(urlsplit(named).query).get("d", [])]
     elif named.startswith("/data/"):
         names += [named.removeprefix("/data/"), Path(named).name]
     for name in names:
         try:
-            index = existing(root / name)
+            path = existing(root / name)
         except FileNotFoundError:
             continue
-        if index.is_file():
-            return index
+        if path.is_file():
+            return path
     raise ValueError(f"the picture {named} is not there; it was looked for in {root.resolve()}, and --root names "
                      "another folder")  # fmt: skip

@@ -97,13 +97,13 @@ def make_release(folder: Path, preset: str, layers: int = 0) -> Path:
         (folder / part).mkdir(parents=True, exist_ok=True)
     write_sharded(folder / "transformer", dict(network.named_parameters()))
     write_hollow(vae.state_dict(), folder / "vae" / "diffusion_pytorch_model.safetensors")
-    for index, kind, settings in (
+    for part, kind, settings in (
         ("transformer/config.json", "QwenImageTransformer2DModel", asdict(cfg)),
         ("vae/config.json", "AutoencoderKLQwenImage", asdict(VAES[preset])),
         ("scheduler/scheduler_config.json", "FlowMatchEulerDiscreteScheduler", SCHEDULER),
         ("model_index.json", "QwenImagePipeline", {}),
     ):
-        (folder / index).write_text(json.dumps({"_class_name": kind, **settings}))
+        (folder / part).write_text(json.dumps({"_class_name": kind, **settings}))
     tokenizer().save_pretrained(folder / "tokenizer")
     (folder / "text_encoder" / "config.json").write_text("{}")
     return folder
