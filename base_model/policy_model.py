@@ -41,8 +41,10 @@ class PolicyModel:
     """(height, width) in pixels of what is made"""
     native: tuple[int, int]
     """size of what the model is for; `picture` may be another"""
+    checkpoint = ""
+    """the released checkpoint that it began from, its folder or its name on the hub; empty for our own presets"""
     keeps_base = False
-    """whether its weights stay in the checkpoint that it began from, and an adapter is saved alone"""
+    """whether its weights stay in that checkpoint, and an adapter is saved alone"""
     needs_images = False
     """whether the model edits only: nothing can be sampled from a prompt alone"""
     sampler = Sampler()

@@ -34,10 +34,10 @@ class DiffusersModel(PolicyModel):
 
     def __init__(
         self, family: Family, network: Any, vae: Any, scheduler: Any, prompts: EncodedPrompts, image: tuple[int, int],
-        device: str = "cpu", name: str = "",
+        device: str = "cpu", checkpoint: str = "",
     ) -> None:  # fmt: skip
-        """`name` is the checkpoint's, by which it is opened again."""
-        self.family, self.scheduler, self.prompts, self.name = family, scheduler, prompts, name
+        """`checkpoint` is its folder or its name on the hub, by which it is opened again."""
+        self.family, self.scheduler, self.prompts, self.checkpoint = family, scheduler, prompts, checkpoint
         self.side = family.factor * family.patch
         """pixels that a latent token covers on each side"""
         self.grid = token_grid(image, self.side)
@@ -144,7 +144,4 @@ class DiffusersModel(PolicyModel):
             self.network.disable_gradient_checkpointing()
 
     def hollow_network(self) -> nn.Module:
-        with torch.device("meta"):
-            network: nn.Module = type(self.network).from_config(self.family.network_config)
-        mark_dead(network, self.family.dead)
-        return network
+        return self.family.hollow_network()

@@ -23,10 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from base_model import flow
-from base_model.files.hub import INDEX
-from base_model.files.released import read_json
+from base_model.files.hub import INDEX, read_json
 from base_model.interface import ConditionImages, Conditioning, Grid
-from base_model.lora import ATTENTION
+from base_model.lora import ATTENTION, mark_dead
 from base_model.qwen.tokens import patchify, unpatchify
 from base_model.sample import Sampler
 
@@ -127,7 +126,17 @@ class Family:
         """Decode tokens to images in [-1, 1]."""
         return vae.decode(self.raw(vae, unpatchify(x_BSC, grid, self.patch)), return_dict=False)[0]
 
-    # --- what families use
+    # --- what families share
+
+    def hollow_network(self) -> nn.Module:
+        """Build the network without values, on the meta device."""
+        import diffusers
+
+        with torch.device("meta"):
+            kind = getattr(diffusers, self.network_config["_class_name"])
+            network: nn.Module = kind.from_config(self.network_config)
+        mark_dead(network, self.dead)
+        return network
 
     def levels(self, scheduler: Any, steps: int, tokens: int) -> list[float]:
         """Return `steps` + 1 noise levels, exactly those of the pipeline's scheduler, which stays as it is."""

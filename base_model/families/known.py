@@ -8,8 +8,7 @@ from pathlib import Path
 
 from base_model.families.family import Family
 from base_model.families.sd3 import StableDiffusion3
-from base_model.files.hub import INDEX, released_folder
-from base_model.files.released import read_json
+from base_model.files.hub import INDEX, read_json, released_folder
 
 FAMILIES: dict[str, type[Family]] = {kind.pipeline: kind for kind in (StableDiffusion3,)}
 """a family is made from a checkpoint's folder: `FAMILIES[pipeline](folder)`"""

@@ -50,9 +50,8 @@ def open_checkpoint(
 
     identity = encoder_identity([*prompt_folders(family)], str(dtype)) if cache else ""
     prompts = EncodedPrompts(family, open_encoders, identity, cache)
-    named = str(Path(name).resolve()) if Path(name).is_dir() else str(name)
     return DiffusersModel(
-        family, bare.transformer, bare.vae, bare.scheduler, prompts, image or family.native, device, named
+        family, bare.transformer, bare.vae, bare.scheduler, prompts, image or family.native, device, str(name)
     )
 
 

@@ -2,7 +2,7 @@
 
 base.json               the checkpoint's name, and the size of what is made
 adapter.safetensors     what an adapter learned, or else
-diffusion_pytorch_model*.safetensors      the whole transformer
+diffusion_pytorch_model*.safetensors      the whole network
 """
 
 from __future__ import annotations
@@ -12,9 +12,14 @@ from pathlib import Path
 
 import torch
 
-from base_model.files.released import Base, Released, explain, load_base, load_vae, read_base, read_json
+from base_model.families.family import Family
+from base_model.families.open_checkpoint import open_checkpoint
+from base_model.files.hub import read_json
+from base_model.files.open_base import open_base, read_any
+from base_model.files.released import Base, Released, explain, load_vae
 from base_model.files.shards import load_into, write_shards
 from base_model.lora import has_adapter, load_adapter, save_adapter
+from base_model.policy_model import PolicyModel
 from base_model.qwen.language_encoder import VisionLanguageEncoder
 from base_model.qwen.mmdit import MMDiT
 
@@ -26,11 +31,11 @@ def is_derived(folder: Path) -> bool:
     return (folder / BASE).is_file()
 
 
-def save_derived(model: Released, folder: Path) -> None:
+def save_derived(model: PolicyModel, folder: Path) -> None:
     """Write what the model learned."""
     folder.mkdir(parents=True, exist_ok=True)
     # An absolute path, because the run may be read from another folder than it was started in.
-    name = str(Path(model.base.name).resolve()) if Path(model.base.name).is_dir() else model.base.name
+    name = str(Path(model.checkpoint).resolve()) if Path(model.checkpoint).is_dir() else model.checkpoint
     if has_adapter(model.network):
         save_adapter(model.network, folder / ADAPTER)
     else:
@@ -38,23 +43,26 @@ def save_derived(model: Released, folder: Path) -> None:
     (folder / BASE).write_text(json.dumps({"base": name, "picture": model.native}, indent=1) + "\n", encoding="utf-8")
 
 
-def base_of(folder: Path) -> Base:
+def base_of(folder: Path) -> Base | Family:
     """The checkpoint that a derived model began from. Raises ValueError when it is gone."""
     name = read_json(folder / BASE).get("base", "")
     try:
-        return read_base(name)
+        return read_any(name)
     except ValueError as error:
         raise ValueError(f"{folder} holds only what was learned on top of {name!r}: {error}") from error
 
 
-def load_derived(folder: Path, device: str = "cpu", cache: Path | None = None) -> Released:
+def load_derived(folder: Path, device: str = "cpu", cache: Path | None = None) -> PolicyModel:
     """The model as it was saved. Raises ValueError when it, or its base, is missing or damaged."""
     base = base_of(folder)
-    height, width = read_json(folder / BASE)["picture"]
+    saved = read_json(folder / BASE)
+    height, width = saved["picture"]
     if (folder / ADAPTER).exists():
-        model = load_base(base, (height, width), device, cache=cache)
+        model = open_base(saved["base"], (height, width), device, cache=cache)
         load_adapter(model.network, folder / ADAPTER)
         return model
+    if isinstance(base, Family):
+        return open_checkpoint(saved["base"], (height, width), device, cache=cache, weights=folder)
     text = VisionLanguageEncoder(base.folder, base.task, device, None, cache)
     with torch.device("meta"):
         network = MMDiT(base.transformer)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 INDEX = "model_index.json"
 """what makes a folder a released checkpoint"""
@@ -49,3 +51,14 @@ def fetch(name: str) -> Path:
             f"there is no folder {name!r} here, and the hub cannot be reached for it. With a network: "
             f"`hf download {name}`; without: copy the checkpoint here and give its folder"
         ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Settings in a file. Raises ValueError when it is missing or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read {path}: {error}; fetch the checkpoint again") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no settings; fetch the checkpoint again")
+    return content

@@ -80,7 +80,7 @@ class Factors:
 
 
 def read_factors(path: Path) -> dict[str, Factors]:
-    """The factors of every layer by its name in the network, such as transformer_blocks.0.attn.to_q.
+    """The factors of every layer by its name in the network, such as transformer_blocks.0.attn.to_q or layers.0.to_q.
 
     Raises ValueError when the file cannot be read, is no LoRA of this transformer, or holds anything that is not
     understood: names, settings, types, numbers that are not finite.
@@ -132,7 +132,7 @@ def _sorted(path: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
             odd.append(name)
             continue
         layer = _plain(layer)
-        if not re.fullmatch(r"transformer_blocks\.\d+\..+", layer):
+        if not re.fullmatch(r"[a-z_]+\.\d+\..+", layer):
             (outside if _OUTSIDE_BLOCKS.match(layer) else odd).append(name)
             continue
         part = part if part == "alpha" else "A" if part.endswith(("A", "down")) else "B"
@@ -146,8 +146,8 @@ def _sorted(path: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
         )
     if outside:
         raise ValueError(
-            f"{path} has a LoRA beside the blocks, first {sorted(outside)[:3]}; only layers inside transformer_blocks "
-            "can have one here"
+            f"{path} has a LoRA beside the blocks, first {sorted(outside)[:3]}; only layers inside blocks can have "
+            "one here"
         )
     return table
 

@@ -15,7 +15,7 @@ import dataclasses
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from base_model.engine.schedule import Schedule, read_schedule
-from base_model.files.hub import INDEX, released_folder
+from base_model.files.hub import INDEX, read_json, released_folder
 from base_model.files.shards import load_into, weight_files, write_shards
 from base_model.lora import merged_weights
 from base_model.qwen.language_encoder import VisionLanguageEncoder
@@ -70,17 +70,6 @@ def read_base(name: str | Path) -> Base:
     vae = vae_config(folder / "vae")
     schedule = read_schedule(folder / "scheduler")
     return Base(str(name), folder, TASKS[pipeline], transformer, vae, schedule)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Raises ValueError when the file is missing or damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot read {path}: {error}; fetch the checkpoint again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no settings; fetch the checkpoint again")
-    return content
 
 
 def transformer_config(folder: Path, pipeline: str) -> MMDiTConfig:
@@ -135,8 +124,16 @@ class Released(QwenImage):
     ) -> None:  # fmt: skip
         super().__init__(network, vae, image, device, text)
         self.base = base
+        self.checkpoint, self.needs_images = base.name, base.task.fewest_images > 0
 
     text: VisionLanguageEncoder
+    keeps_base = True
+
+    def encode_ahead(self, texts: Sequence[str]) -> None:
+        self.text.encode_ahead([*texts, self.text.nothing])
+
+    def release_encoders(self) -> None:
+        self.text.close()
 
     def for_area(self, pixels: int) -> Released:
         """The same model for edits of about this many pixels."""

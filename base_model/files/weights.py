@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from base_model.files.delta import is_derived, load_derived, save_derived
-from base_model.files.released import Released
 from base_model.lora import has_adapter, merged_weights, save_adapter
+from base_model.policy_model import PolicyModel
 from base_model.qwen.mmdit import MMDiT, MMDiTConfig
 from base_model.qwen.model import QwenImage
 from base_model.qwen.vae import QwenImageVAE, VAEConfig
@@ -43,12 +43,12 @@ def load_vae(path: Path = NANO_VAE) -> QwenImageVAE:
     return vae.eval()
 
 
-def save_model(model: QwenImage, folder: Path) -> None:
+def save_model(model: PolicyModel, folder: Path) -> None:
     """Write the network and the autoencoder of a model. An adapter is merged, and also written by itself.
 
     Of a model that began from a released checkpoint only what it learned is written: see delta.py.
     """
-    if isinstance(model, Released):
+    if model.keeps_base:
         save_derived(model, folder)
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def holds_model(folder: Path) -> bool:
     return (folder / "transformer.safetensors").exists() or is_derived(folder)
 
 
-def load_model(folder: Path, device: str = "cpu", cache: Path | None = None) -> QwenImage:
+def load_model(folder: Path, device: str = "cpu", cache: Path | None = None) -> PolicyModel:
     """The model of a folder written by `save_model`. Raises ValueError as `load_vae` does.
 
     `cache` is where a language model's embeddings are kept; small presets need none.

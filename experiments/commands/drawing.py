@@ -32,17 +32,18 @@ class Sample:
     seed: int = 0
     """of the starting noise: the same seed draws the same picture"""
     guidance: float | None = None
-    """weight of the prompt: 1 = as trained, more follows the prompt more closely at twice the time; when not given 2,
-    with --base 4"""
+    """weight of the prompt: 1 = as trained, more follows the prompt more closely at twice the time; when not given,
+    2 for a small preset and what its authors use for a released checkpoint"""
     steps: int | None = None
-    """steps from noise to image; more are finer and slower; when not given 10, with --base 50"""
+    """steps from noise to image; more are finer and slower; when not given, 10 for a small preset and what
+    its authors use for a released checkpoint"""
     count: int = 1
     """pictures, from different noise, one below the other"""
     stage: str = ""
     """of a run with several stages, the one whose model draws, such as sft; the last aligned one when not given"""
     size: tuple[int, int] | None = None
-    """with --base: height and width in pixels, multiples of 16; 1024 1024 when not given. A run draws
-    in the size it was trained on"""
+    """with --base: height and width in pixels, multiples of 16; what the checkpoint is for when not given. A run
+    draws in the size it was trained on"""
     device: str = ""
     """with --base: cpu or cuda; the GPU where there is one, when not given"""
 
@@ -76,22 +77,19 @@ class Sample:
         return 0
 
     def sample_base(self) -> Path:
-        from base_model.sample import Sampler
         from experiments.evaluation.sample_released import sample_released
 
-        sampler = Sampler(50 if self.steps is None else self.steps, 4.0 if self.guidance is None else self.guidance)
         return sample_released(
-            self.base, self.words[0], self.seed, self.out, sampler, self.count, self.size or (1024, 1024), self.device
+            self.base, self.words[0], self.seed, self.out, self.guidance, self.steps, self.count, self.size, self.device
         )
 
     def sample_run(self) -> Path:
         from experiments.evaluation.sample_run import sample_to_file
 
-        guidance, steps = 2.0 if self.guidance is None else self.guidance, 10 if self.steps is None else self.steps
         run, prompt = self.words
         if self.size:
             raise ValueError(
                 f"--size {self.size[0]} {self.size[1]}: a run draws in the size it was trained on; "
                 "leave --size out, or name a released checkpoint with --base"
             )
-        return sample_to_file(Path(run), prompt, self.seed, self.out, guidance, steps, self.count, self.stage)
+        return sample_to_file(Path(run), prompt, self.seed, self.out, self.guidance, self.steps, self.count, self.stage)

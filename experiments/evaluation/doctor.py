@@ -23,7 +23,6 @@ from alignment.trajectory import rollout
 from base_model import flow
 from base_model.data.rendered_text import COLOURS, COLUMNS, FACES, ROWS, SIZES, render, scene
 from base_model.devices import best_device
-from base_model.files.released import Released
 from base_model.files.weights import load_model
 from base_model.qwen.model import QwenImage
 from base_model.sample import velocity
@@ -208,7 +207,7 @@ def checks_of_settings(experiment: Experiment, folder: Path, small: bool) -> lis
 def checks_of_model(experiment: Experiment, model: QwenImage) -> list[Check]:
     """What the run's model does under the run's own settings."""
     cfg, prompts = experiment.algorithm, prompts_of(experiment)
-    checks = [] if isinstance(model, Released) else [autoencoder_keeps_letters(model)]
+    checks = [] if model.keeps_base else [autoencoder_keeps_letters(model)]
     if cfg.learns_from == "rollouts" and cfg.exploration.window:
         checks += steps_are_sound(model, cfg, prompts)
     if isinstance(cfg, grpo.Grpo):

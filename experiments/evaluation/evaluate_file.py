@@ -32,8 +32,8 @@ class Request:
         """The prompts of the file, and how the model samples them. Raises ValueError for what cannot be."""
         if self.seeds < 1:
             raise ValueError(f"--seeds {self.seeds}: at least one image a prompt is needed")
-        steps = (50 if model.released else 10) if self.steps is None else self.steps
-        guidance = (4.0 if model.released else 2.0) if self.guidance is None else self.guidance
+        steps = model.sampler.steps if self.steps is None else self.steps
+        guidance = model.sampler.guidance if self.guidance is None else self.guidance
         if steps < 1:
             raise ValueError(f"--steps {steps}: at least one step is needed")
         seeds = tuple(range(self.first_seed, self.first_seed + self.seeds))

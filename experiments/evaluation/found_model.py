@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from base_model.devices import best_device
-from base_model.files.delta import base_of, is_derived, load_derived
+from base_model.files.delta import base_of, is_derived
 from base_model.files.hub import INDEX
-from base_model.files.released import DEFAULT_SIZE, read_base
+from base_model.files.open_base import open_base, read_any, require_prompt, usual_sampler
+from base_model.files.released import DEFAULT_SIZE, Base
 from base_model.files.weights import load_model
-from base_model.qwen.model import QwenImage
-from experiments.evaluation.sample_released import open_released
-from experiments.evaluation.sample_run import model_folder
+from base_model.policy_model import PolicyModel
+from base_model.sample import Sampler
+from experiments.evaluation.sample_run import PRESET_SAMPLER, model_folder
 from experiments.record.record import RUN
 
 EDGE = 2**20
@@ -31,16 +32,17 @@ class ResultModel:
     """of its weights"""
     home: Path
     """where what is found out about it is kept when nobody names a folder"""
-    released: bool
-    """whether it has the network and the sizes of a released checkpoint"""
+    sampler: Sampler
+    """how it samples when nobody says otherwise"""
+    size: tuple[int, int] | None = None
+    """(height, width) of its images when nobody says otherwise; None: those that it is for"""
 
-    def load(self, device: str = "", size: tuple[int, int] | None = None) -> QwenImage:
+    def load(self, device: str = "", size: tuple[int, int] | None = None) -> PolicyModel:
         """The model, for images of `size` (height, width). Raises ValueError when it cannot be read."""
-        if not self.released:
-            return load_model(self.folder, best_device(device))
-        if is_derived(self.folder):
-            return load_derived(self.folder, best_device(device)).sized(size or DEFAULT_SIZE)
-        return open_released(self.name, best_device(device), size or DEFAULT_SIZE)
+        if (self.folder / INDEX).is_file():
+            return open_base(self.name, size or self.size, best_device(device))
+        model = load_model(self.folder, best_device(device))
+        return model.sized(size or self.size or model.native)
 
 
 def find_model(name: str, stage: str = "", size: tuple[int, int] | None = None, prompt: str = "a") -> ResultModel:
@@ -54,21 +56,22 @@ def find_model(name: str, stage: str = "", size: tuple[int, int] | None = None, 
         (path / RUN).exists() or (path / "model").is_dir() or (stage and not (path / INDEX).exists())
     ):
         folder = model_folder(path, stage)
-        model = ResultModel(name, folder, folder.parent / "evaluation", is_derived(folder))
-        base = base_of(folder) if model.released else None
+        base = base_of(folder) if is_derived(folder) else None
+        home = folder.parent / "evaluation"
     else:
         if stage:
             raise ValueError(f"--stage {stage}: {name} is no run with stages; leave --stage out, or name a run")
-        base = read_base(name)
-        model = ResultModel(name, base.folder, Path("runs") / "evaluation" / path.resolve().name, True)
+        base = read_any(name)
+        folder, home = base.folder, Path("runs") / "evaluation" / path.resolve().name
     if base is not None:
-        base.task.prompt(prompt, 0)
+        require_prompt(base, prompt)
     elif size:
         raise ValueError(
             f"--size {size[0]} {size[1]}: a run samples in the size it was trained on; leave --size out, or name a "
             "released checkpoint"
         )
-    return model
+    sampler = PRESET_SAMPLER if base is None else usual_sampler(base)
+    return ResultModel(name, folder, home, sampler, DEFAULT_SIZE if isinstance(base, Base) else None)
 
 
 def fingerprint(folder: Path) -> str:

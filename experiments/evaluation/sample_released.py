@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from base_model.devices import best_device
+from base_model.families.diffusers_model import DiffusersModel
+from base_model.families.family import Family
+from base_model.families.open_checkpoint import export_checkpoint
 from base_model.files.checkpoint import save_atomically
 from base_model.files.delta import ADAPTER, base_of, is_derived, load_derived, save_derived
-from base_model.files.released import DEFAULT_SIZE, Base, Released, export, load_base, new_folder, read_base
+from base_model.files.open_base import open_base, read_any
+from base_model.files.released import Base, Released, export, load_base, new_folder
 from base_model.lora import check_adapter, load_adapter, read_adapter
 from base_model.qwen.mmdit import MMDiT
 from base_model.sample import Sampler
+from experiments.evaluation.found_model import find_model
 from experiments.evaluation.sample_run import model_folder, require_png, sample_prompt, write_images
 from experiments.record.leftovers import removed_on_error
 from experiments.record.record import RUN, RunRecord
@@ -24,16 +29,19 @@ LORA_FILE = "pytorch_lora_weights.safetensors"
 """the name that diffusers looks for in a folder"""
 
 
-def base_behind(name: str) -> Base:
-    """The checkpoint of that name, or the one that the run in that folder began from."""
-    return base_of(derived_folder(Path(name))) if (Path(name) / RUN).exists() else read_base(name)
+def open_for_edits(name: str, instruction: str, images: int, device: str) -> Released:
+    """The editing model of a checkpoint (folder or name on the hub), or of a run that began from one.
 
-
-def open_released(name: str, device: str, image: tuple[int, int] = DEFAULT_SIZE) -> Released:
-    """The model of a checkpoint (folder or name on the hub), or of a run that began from one."""
-    if (Path(name) / RUN).exists():
-        return load_derived(derived_folder(Path(name)), device).sized(image)
-    return load_base(read_base(name), image, device)
+    Raises ValueError, before any weight is read, where it does not edit so many images.
+    """
+    derived = derived_folder(Path(name)) if (Path(name) / RUN).exists() else None
+    base = base_of(derived) if derived else read_any(name)
+    if not isinstance(base, Base):
+        raise ValueError(f"{name} is for {base.pipeline}, and `edit` takes Qwen-Image-Edit checkpoints")
+    base.task.prompt(instruction, images)
+    model = load_derived(derived, device) if derived else load_base(base, device=device)
+    assert isinstance(model, Released)
+    return model
 
 
 def derived_folder(run: Path) -> Path:
@@ -48,15 +56,22 @@ def derived_folder(run: Path) -> Path:
 
 
 def sample_released(
-    name: str, prompt: str, seed: int, out: Path, sampler: Sampler, count: int, size: tuple[int, int], device: str
-) -> Path:
-    """Write images of a prompt as one PNG, below one another, and return its path."""
+    name: str, prompt: str, seed: int, out: Path, guidance: float | None, steps: int | None, count: int,
+    size: tuple[int, int] | None, device: str,
+) -> Path:  # fmt: skip
+    """Write images of a prompt as one PNG, below one another, and return its path.
+
+    Guidance, steps and size of None are what the checkpoint's authors sample with.
+    """
     if count < 1:
         raise ValueError(f"count={count}: ask for at least one picture")
     require_png(out)
-    base_behind(name).task.prompt(prompt, 0)  # complain before 20 billion weights are read
-    model = open_released(name, best_device(device), size)
-    return write_images(sample_prompt(model, prompt, count, seed, sampler), out)
+    if (Path(name) / RUN).exists():
+        derived_folder(Path(name))
+    checkpoint = find_model(name, "", size, prompt)  # complains before 20 billion weights are read
+    usual = checkpoint.sampler
+    sampler = Sampler(usual.steps if steps is None else steps, usual.guidance if guidance is None else guidance)
+    return write_images(sample_prompt(checkpoint.load(device, size), prompt, count, seed, sampler), out)
 
 
 def edit_to_file(
@@ -67,8 +82,7 @@ def edit_to_file(
     sources = [read_condition_image(path) for path in images]
     if side < 32:
         raise ValueError(f"side={side}: an edit needs at least 32 pixels on each side")
-    base_behind(name).task.prompt(instruction, len(sources))
-    model = open_released(name, best_device(device)).for_area(side * side)
+    model = open_for_edits(name, instruction, len(sources), best_device(device)).for_area(side * side)
     made = model.sized(model.base.task.made_size(sources))
     return write_images(sample_prompt(made, instruction, 1, seed, sampler, sources), out)
 
@@ -87,7 +101,11 @@ def read_condition_image(path: Path) -> Tensor:
 def export_run(run: Path, folder: Path) -> Path:
     """Write a run's model as a released folder, an adapter merged; the folder."""
     model = load_derived(derived_folder(run))
-    export(model.network, model.base, folder)
+    if isinstance(model, DiffusersModel):
+        export_checkpoint(model, folder)
+    else:
+        assert isinstance(model, Released)
+        export(model.network, model.base, folder)
     return folder
 
 
@@ -101,12 +119,18 @@ def export_lora(run: Path, folder: Path) -> Path:
     return folder / LORA_FILE
 
 
+def hollow_network(base: Base | Family) -> nn.Module:
+    """A checkpoint's network without values."""
+    if isinstance(base, Base):
+        with torch.device("meta"):
+            return MMDiT(base.transformer)
+    return base.hollow_network()
+
+
 def import_lora(file: Path, name: str, run: Path) -> Path:
     """Make a run of a checkpoint with somebody's LoRA, to sample, edit with, or train on; its folder."""
-    base = read_base(name)
-    with torch.device("meta"):
-        check_adapter(MMDiT(base.transformer), read_adapter(file)[1])  # complain before 20 billion weights are read
-    model = load_base(base)
+    check_adapter(hollow_network(read_any(name)), read_adapter(file)[1])  # complains before 20 billion weights are read
+    model = open_base(name)
     load_adapter(model.network, file)
     with removed_on_error(run):
         record = RunRecord.open(run, {"imported": str(file), "base": name})

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from base_model.data.rendered_text import complete
 from base_model.devices import best_device
-from base_model.files.released import Released
 from base_model.files.weights import holds_model, load_model
-from base_model.qwen.model import QwenImage
+from base_model.policy_model import PolicyModel
 from base_model.sample import Sampler, generate_chunks
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.record.record import RUN, write_png
@@ -25,6 +24,8 @@ STAGES = ("grpo", "dpo", "control", "sft", "pretrain")
 
 CAPTION = re.compile(r"\bthe word [A-Z]+\b")
 """What every caption that the small presets are trained on says."""
+PRESET_SAMPLER = Sampler(steps=10, guidance=2.0)
+"""as our small presets sample when nobody says otherwise"""
 UNLIKE = "the prompt is unlike the captions of training, which name a word in capitals: the word GLYPH in red on white"
 
 
@@ -44,7 +45,7 @@ def model_folder(run: Path, stage: str = "") -> Path:
 
 
 def sample_prompt(
-    model: QwenImage, prompt: str, count: int, seed: int, sampler: Sampler, sources: Sequence[Tensor] = ()
+    model: PolicyModel, prompt: str, count: int, seed: int, sampler: Sampler, sources: Sequence[Tensor] = ()
 ) -> np.ndarray:
     """uint8 [count, 3, H, W]: `count` images of a prompt, or edits of images, from different noise."""
     shown = [sources] if sources else []
@@ -56,11 +57,12 @@ def sample_prompt(
 
 
 def sample_to_file(
-    run: Path, prompt: str, seed: int, out: Path, guidance: float, steps: int, count: int, stage: str = ""
+    run: Path, prompt: str, seed: int, out: Path, guidance: float | None, steps: int | None, count: int, stage: str = ""
 ) -> Path:
     """Write the images as one PNG, below one another, and return its path.
 
-    A short prompt for a small preset is completed, and the caption told on stderr.
+    Guidance and steps of None are what suits the model. A short prompt for a small preset is completed, and the
+    caption told on stderr.
     """
     if count < 1:
         raise ValueError(f"count={count}: ask for at least one picture")
@@ -68,14 +70,16 @@ def sample_to_file(
         raise ValueError("the prompt is empty; say what the image should show, such as 'the word GLYPH in red'")
     require_png(out)
     model = load_model(model_folder(run, stage), best_device())
-    if not isinstance(model, Released):
+    usual = PRESET_SAMPLER if model.sampler == Sampler() else model.sampler  # Sampler() is nobody's choice
+    sampler = Sampler(usual.steps if steps is None else steps, usual.guidance if guidance is None else guidance)
+    if not model.keeps_base:
         caption = complete(prompt)
         if caption != prompt:
             print(f"drawn as: {caption}", file=sys.stderr)
         elif not CAPTION.search(prompt):
             print(f"drawn as: {prompt}\n{UNLIKE}", file=sys.stderr)
         prompt = caption
-    return write_images(sample_prompt(model, prompt, count, seed, Sampler(steps, guidance)), out)
+    return write_images(sample_prompt(model, prompt, count, seed, sampler), out)
 
 
 def require_png(out: Path) -> None:

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from base_model.files.released import Released
 from base_model.interface import FlowModel
+from base_model.policy_model import PolicyModel
 from base_model.sample import CHUNK, Sampler, at_once, generate
 from base_model.seeding import generator
 from experiments.evaluation.found_model import ResultModel, fingerprint
@@ -86,13 +86,13 @@ def check_needs(rewards: Mapping[str, Reward], requested: Sequence[RequestedProm
     return notes
 
 
-def readable(model: FlowModel, requested: Sequence[RequestedPrompt]) -> tuple[set[int], list[str]]:
+def readable(model: PolicyModel, requested: Sequence[RequestedPrompt]) -> tuple[set[int], list[str]]:
     """The indices of the prompts that the model can read, and what to tell of the others.
 
     Language models read whatever there is; a small preset knows few characters. Raises ValueError where it can read
     none.
     """
-    if isinstance(model, Released):
+    if model.keeps_base:
         return set(range(len(requested))), []
     reasons: dict[int, str] = {}
     for index, each in enumerate(requested):

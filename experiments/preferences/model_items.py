@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from base_model.interface import FlowModel
-from base_model.sample import Sampler, generate_chunks, prompted
+from base_model.policy_model import PolicyModel
+from base_model.sample import generate_chunks, prompted
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.preferences.from_people import keep_latent
 from preference_data.campaign.campaigns import Item
@@ -19,11 +19,9 @@ from preference_data.campaign.sources import finished, last_update
 from preference_data.records import ImageRef, Prompt, Provenance
 from preference_data.store.store import Store
 
-SAMPLER = Sampler(steps=10)
-
 
 def sample_items(
-    store: Store, prompts: Sequence[Prompt], models: Sequence[tuple[str, FlowModel, str]], seed: int, copies: int
+    store: Store, prompts: Sequence[Prompt], models: Sequence[tuple[str, PolicyModel, str]], seed: int, copies: int
 ) -> list[Item]:
     """Items that compare each model, (name, model, run), with every other; one model with itself.
 
@@ -59,15 +57,16 @@ def _label(ref: ImageRef) -> str:
 
 
 def _images(
-    store: Store, model: FlowModel, name: str, run: str, prompt: Prompt, seed: int, copies: int
+    store: Store, model: PolicyModel, name: str, run: str, prompt: Prompt, seed: int, copies: int
 ) -> list[ImageRef]:
-    chunks = generate_chunks(model, prompted(model, [prompt.text] * copies), fixed_noise(model, copies, seed), SAMPLER)
+    sampler = model.sampler
+    chunks = generate_chunks(model, prompted(model, [prompt.text] * copies), fixed_noise(model, copies, seed), sampler)
     refs, last = [], last_update(Path(run))
     for latent, image in ((x, image) for _, x0, images in chunks for x, image in zip(x0, images, strict=True)):
         content = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(content, format="PNG")
         sha, width, height = store.images.add(content.getvalue(), f"a picture by {name}")
         keep_latent(store.images.root, sha, latent.clone())
-        made = Provenance(name, "", seed, SAMPLER.steps, SAMPLER.guidance, run, last)
+        made = Provenance(name, "", seed, sampler.steps, sampler.guidance, run, last)
         refs.append(ImageRef(sha, str(store.images.path(sha)), width, height, made))
     return refs

@@ -61,18 +61,15 @@ def sample_items(store: Store, file: Path, models: Sequence[Path], seed: int, pe
     The latents are kept beside the images, for DPO. Raises ValueError unless there are two models, or one with at
     least two images a prompt.
     """
-    from base_model.devices import best_device
-    from base_model.files.weights import load_model
-    from experiments.evaluation.sample_run import model_folder
+    from experiments.evaluation.found_model import find_model
     from experiments.preferences.model_items import sample_items
     from preference_data.prompts import PromptSet
 
     if len(models) * per_model < 2:
         raise ValueError("one picture of a prompt compares with nothing; name two models, or more pictures a prompt")
     prompts = list(PromptSet.load(file))
-    return sample_items(
-        store, prompts, [(m.name, load_model(model_folder(m), best_device()), str(m)) for m in models], seed, per_model
-    )
+    loaded = [(m.name, find_model(str(m), prompt=prompts[0].text).load(), str(m)) for m in models]
+    return sample_items(store, prompts, loaded, seed, per_model)
 
 
 def list_lines(store: Store) -> list[str]:

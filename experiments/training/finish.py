@@ -13,10 +13,8 @@ from torch import nn
 from base_model.engine.engine import Engine
 from base_model.engine.engine_files import AVERAGE_FILE, META_FILE, MODULE_FILE
 from base_model.files.checkpoint import latest
-from base_model.files.released import Released
 from base_model.lora import NAME, adapter_layers, adapter_settings, has_adapter, inject
-from base_model.qwen.mmdit import MMDiT
-from base_model.qwen.model import QwenImage
+from base_model.policy_model import PolicyModel
 from base_model.qwen.vae import QwenImageVAE
 
 
@@ -52,23 +50,23 @@ def trained_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
 
 
 def finished_model(
-    model: QwenImage | QwenImageVAE, checkpoint: Path, start: Callable[[], Mapping[str, torch.Tensor]]
-) -> QwenImage | QwenImageVAE:
+    model: PolicyModel | QwenImageVAE, checkpoint: Path, start: Callable[[], Mapping[str, torch.Tensor]]
+) -> PolicyModel | QwenImageVAE:
     """The model with the weights of a checkpoint, on the host, beside the one on the card and without a copy of it.
 
     `start` gives what a checkpoint leaves out, the network's weights before training by their names: the adapter of a
     small preset is merged into them. Raises ValueError when weights are missing.
     """
     tensors = trained_weights(checkpoint)
-    if not isinstance(model, QwenImage):
+    if not isinstance(model, PolicyModel):
         return finished_autoencoder(model, tensors)
     adapted = has_adapter(model.network)
-    with torch.device("meta"):
-        network = MMDiT(model.network.cfg)
-        if adapted:
-            settings = adapter_settings(model.network)
+    network = model.hollow_network()
+    if adapted:
+        settings = adapter_settings(model.network)
+        with torch.device("meta"):
             inject(network, settings.rank, settings.alpha, list(adapter_layers(model.network)))
-    alone = adapted and isinstance(model, Released)  # whose base keeps its weights: the adapter alone is saved
+    alone = adapted and model.keeps_base  # which keeps its weights: the adapter alone is saved
     if adapted and not alone:
         tensors = below_adapters(start(), network) | tensors
     network.load_state_dict(tensors, strict=False, assign=True)

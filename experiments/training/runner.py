@@ -26,10 +26,9 @@ from base_model.data.stream import TextStream
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.files.checkpoint import keep_last, latest, save_atomically
-from base_model.files.released import Released
 from base_model.files.weights import save_model, save_vae
 from base_model.lora import has_adapter
-from base_model.qwen.model import QwenImage
+from base_model.policy_model import PolicyModel
 from base_model.qwen.vae import QwenImageVAE
 from base_model.sample import Sampler, generate
 from experiments.evaluation.evaluate import fixed_noise
@@ -45,7 +44,7 @@ from experiments.record.recorded_settings import rebuild
 from experiments.record.whole_files import plain
 from experiments.training.finish import agreed_checkpoint, finished_model
 from experiments.training.ranks import Onlooker, Termination, barrier, make_engine, rank_of, ranks_of
-from experiments.training.start_from import always_takes_images, open_either, starting_weights
+from experiments.training.start_from import open_either, starting_weights
 from experiments.training.watch import Watch, in_force
 from preference_data.prompts import PromptSet
 from rewards.serving.flat_groups import SpreadMeter
@@ -82,7 +81,7 @@ def image_stream(experiment: Experiment) -> TextStream | PageStream:
 
 @contextlib.contextmanager
 def updates(
-    experiment: Experiment, model: QwenImage | QwenImageVAE, engine: Engine, folder: Path, start: int,
+    experiment: Experiment, model: PolicyModel | QwenImageVAE, engine: Engine, folder: Path, start: int,
     pool: ScorerPool | None,
 ) -> Iterator[Iterator[Step]]:  # fmt: skip
     """The experiment's training loop as an iterator of updates, with what it reads from held open."""
@@ -108,22 +107,22 @@ def updates(
             yield loop(model, engine, producers, cfg, start)
 
 
-def encode_ahead(model: QwenImage | QwenImageVAE, experiment: Experiment, folder: Path) -> None:
-    """Encode every text of a run once, where all are known before it begins, and let the language model go.
+def encode_ahead(model: PolicyModel | QwenImageVAE, experiment: Experiment, folder: Path) -> None:
+    """Encode every text of a run once, where all are known before it begins, and let the text encoders go.
 
-    Its memory is then free for training. An endless stream keeps it, and meets the cache where captions repeat. Each
-    rank encodes its part; where the ranks share no folder, each then encodes the rest as well.
+    Their memory is then free for training. An endless stream keeps them, and meets the cache where captions repeat.
+    Each rank encodes its part; where the ranks share no folder, each then encodes the rest as well.
     """
-    if not isinstance(model, Released) or (known := texts_of(experiment, folder)) is None:
+    if isinstance(model, QwenImageVAE) or not model.keeps_base or (known := texts_of(experiment, folder)) is None:
         return
     plans = (looked_at_in(experiment), experiment.monitors and experiment.monitors.prompts)
     looked_at = [prompt.text for plan in plans if plan for prompt in make_prompts(plan)]
-    texts = [*dict.fromkeys([*known, *looked_at, model.text.nothing])]
+    texts = [*dict.fromkeys([*known, *looked_at])]
     if experiment.engine == "deepspeed":
-        model.text.encode_ahead(texts[rank_of(experiment) :: ranks_of(experiment)])
+        model.encode_ahead(texts[rank_of(experiment) :: ranks_of(experiment)])
         barrier(experiment)
-    model.text.encode_ahead(texts)
-    model.text.close()
+    model.encode_ahead(texts)
+    model.release_encoders()
 
 
 def texts_of(experiment: Experiment, folder: Path) -> list[str] | None:
@@ -183,7 +182,7 @@ def run(
 
 
 def sample_pairs(
-    model: QwenImage, experiment: Experiment, folder: Path, pool: ScorerPool | None, bar: Progress
+    model: PolicyModel, experiment: Experiment, folder: Path, pool: ScorerPool | None, bar: Progress
 ) -> None:
     """Draw the pairs of a DPO stage, each rank its share."""
     plan, scorer = required(experiment, experiment.pairs, "pairs"), required(experiment, pool, "judge")
@@ -197,9 +196,9 @@ def audience(experiment: Experiment) -> TextIO | None:
     return io.StringIO() if rank_of(experiment) else None
 
 
-def equip_engine(experiment: Experiment, model: QwenImage | QwenImageVAE) -> Engine:
+def equip_engine(experiment: Experiment, model: PolicyModel | QwenImageVAE) -> Engine:
     """The engine around what learns; the model calls its network through it."""
-    if not isinstance(model, QwenImage):
+    if not isinstance(model, PolicyModel):
         return make_engine(experiment, model, next(model.parameters()).device, keep_frozen=True)
     if experiment.monitors or ((cfg := experiment.algorithm).learns_from != "images" and cfg.needs_reference):
         model.freeze_reference()
@@ -209,7 +208,7 @@ def equip_engine(experiment: Experiment, model: QwenImage | QwenImageVAE) -> Eng
 
 
 def finish(
-    experiment: Experiment, model: QwenImage | QwenImageVAE, engine: Engine, folder: Path, parent: Path | None
+    experiment: Experiment, model: PolicyModel | QwenImageVAE, engine: Engine, folder: Path, parent: Path | None
 ) -> None:
     """Save the finished model. Weights that are split among ranks are put together in a last checkpoint first."""
     if experiment.engine == "local" and not engine.rounded:  # else the checkpoint alone has all digits
@@ -237,7 +236,7 @@ def resume(engine: Engine, folder: Path, record: RunRecord, bar: Progress) -> in
 
 
 def train(
-    experiment: Experiment, model: QwenImage | QwenImageVAE, engine: Engine, record: RunRecord, start: int,
+    experiment: Experiment, model: PolicyModel | QwenImageVAE, engine: Engine, record: RunRecord, start: int,
     bar: Progress, pool: ScorerPool | None, termination: Termination,
 ) -> None:  # fmt: skip
     """Follow the loop to its end. Where monitors changed the settings, a loop with the new ones goes on from there."""
@@ -252,12 +251,16 @@ def train(
 
 
 def open_watch(
-    experiment: Experiment, model: QwenImage | QwenImageVAE, record: RunRecord, pool: ScorerPool | None, engine: Engine
+    experiment: Experiment,
+    model: PolicyModel | QwenImageVAE,
+    record: RunRecord,
+    pool: ScorerPool | None,
+    engine: Engine,
 ) -> Watch | None:
     """What the experiment's monitors see, begun. Raises ValueError for an autoencoder, which draws no prompts."""
     if experiment.monitors is None:
         return None
-    if not isinstance(model, QwenImage):
+    if not isinstance(model, PolicyModel):
         raise ValueError(f"{experiment.name}: monitors look at pictures of prompts, which an autoencoder does not draw")
     watch = Watch(experiment, experiment.monitors, model.sized(model.native), record, pool, engine)
     watch.begin()
@@ -270,7 +273,7 @@ def is_sampled(experiment: Experiment) -> bool:
 
 
 def follow(
-    loop: Iterator[Step], experiment: Experiment, model: QwenImage | QwenImageVAE, engine: Engine, record: RunRecord,
+    loop: Iterator[Step], experiment: Experiment, model: PolicyModel | QwenImageVAE, engine: Engine, record: RunRecord,
     bar: Progress, termination: Termination, meters: Sequence[Callable[[], dict[str, float]]] = (),
     watch: Watch | None = None,
 ) -> tuple[int, Experiment | None]:  # fmt: skip
@@ -287,7 +290,7 @@ def follow(
                 after = watch.check(step.index, experiment)
         is_requested = termination.requested(engine) and done < steps
         if (done % experiment.save_every == 0 and done < steps) or after is None or is_requested:
-            if isinstance(model, QwenImage) and not always_takes_images(model):
+            if isinstance(model, PolicyModel) and not model.needs_images:
                 with engine.averaged():
                     record.samples(step.index, *sample_checkpoint(model.sized(model.native), looked_at_in(experiment)))
             save_checkpoint(engine, checkpoints / f"update_{done:06d}")
@@ -321,16 +324,16 @@ def looked_at_in(experiment: Experiment) -> PromptPlan:
     return replace(FIXED_PROMPTS, count=max(min(FIXED_PROMPTS.count, own.count), 1), heldout=False, file=own.file)
 
 
-def sample_checkpoint(model: QwenImage, plan: PromptPlan) -> tuple[np.ndarray, list[str]]:
+def sample_checkpoint(model: PolicyModel, plan: PromptPlan) -> tuple[np.ndarray, list[str]]:
     """Images of a few prompts, always from the same noise, and the prompts."""
     texts = [prompt.text for prompt in make_prompts(plan)]
-    return generate(model, texts, fixed_noise(model, len(texts), FIXED_PROMPTS.seed), Sampler()), texts
+    return generate(model, texts, fixed_noise(model, len(texts), FIXED_PROMPTS.seed), model.sampler), texts
 
 
-def save(model: QwenImage | QwenImageVAE, experiment: Experiment, path: Path) -> None:
+def save(model: PolicyModel | QwenImageVAE, experiment: Experiment, path: Path) -> None:
     """The finished model, weights and configuration in one file each."""
     cfg = experiment.algorithm
-    if isinstance(model, QwenImage):
+    if isinstance(model, PolicyModel):
         save_model(model, path)
         return
     assert isinstance(cfg, train_vae.TrainVAE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -10,10 +11,14 @@ from torch import Tensor, nn
 from base_model import pretrain, train_vae
 from base_model.data.mixture import TaskStream
 from base_model.devices import best_device
+from base_model.families.diffusers_model import DiffusersModel
+from base_model.families.family import Family
 from base_model.files import released
-from base_model.files.released import Released, load_base, read_base
+from base_model.files.open_base import open_base, read_any
+from base_model.files.released import Released, read_base
 from base_model.files.weights import NANO_VAE, holds_model, load_model, load_vae, read_network
-from base_model.lora import adapter_settings, add_adapter, has_adapter
+from base_model.lora import ATTENTION, Lora, adapter_settings, add_adapter, has_adapter
+from base_model.policy_model import PolicyModel
 from base_model.qwen.model import QwenImage, build, fresh_network
 from base_model.qwen.presets import IMAGE_SIZES, PRESETS, VAES
 from base_model.qwen.vae import QwenImageVAE
@@ -29,7 +34,7 @@ def vae_file(parent: Path | None) -> Path:
 
 def open_model(
     experiment: Experiment, parent: Path | None, cache: Path | None = None, device: str | None = None
-) -> QwenImage:
+) -> PolicyModel:
     """The model a stage starts from, with the adapter that is to learn.
 
     That is a released checkpoint, or the parent's, or fresh weights on the parent's (or the shipped) autoencoder.
@@ -40,23 +45,35 @@ def open_model(
         raise ValueError(f"{experiment.name} can start from base {experiment.base} or from parent {parent}, not both")
     model = starting_model(experiment, parent, cache, device)
     require_fitting_tasks(experiment, model)
-    if not isinstance(model, Released):
+    if isinstance(model, QwenImage) and not model.keeps_base:
         equip(model, experiment)
+    lora = adapter_of(experiment, model)
     if has_adapter(model.network):
-        require_same_adapter(experiment, model.network, parent)
-    elif experiment.lora.rank:
-        add_adapter(model.network, experiment.lora, experiment.seed)
+        require_same_adapter(experiment.name, lora, model.network, parent)
+    elif lora.rank:
+        add_adapter(model.network, lora, experiment.seed)
     return model.sized(experiment.size) if any(experiment.size) else model
 
 
-def always_takes_images(model: QwenImage) -> bool:
-    """Whether the model edits only: nothing can be sampled from a prompt alone."""
-    return isinstance(model, Released) and model.base.task.fewest_images > 0
+def adapter_of(experiment: Experiment, model: PolicyModel) -> Lora:
+    """The experiment's adapter; where it does not name layers, on those that the model's family says."""
+    lora = experiment.lora
+    return replace(lora, targets=model.lora_targets) if lora.targets == ATTENTION else lora
 
 
-def require_fitting_tasks(experiment: Experiment, model: QwenImage) -> None:
-    """Raises ValueError for a mixture with images from captions alone, of which the model makes none."""
-    if not (always_takes_images(model) and isinstance(experiment.data, TaskStream)):
+def require_fitting_tasks(experiment: Experiment, model: PolicyModel) -> None:
+    """Raises ValueError for images where the model cannot learn from them.
+
+    That is a mixture with images from captions alone where the model only edits, and any stream where the autoencoder
+    is not ours.
+    """
+    if isinstance(model, DiffusersModel) and experiment.algorithm.learns_from == "images":
+        raise ValueError(
+            f"{experiment.name} learns from a stream of images, which goes through Qwen-Image's autoencoder, and "
+            f"{experiment.base or 'its parent'} is for {model.family.pipeline}: take an experiment that learns from "
+            "rollouts or preferences"
+        )
+    if not (model.needs_images and isinstance(experiment.data, TaskStream)):
         return
     assert isinstance(model, Released)
     for i, mix in enumerate(experiment.data.mixes):
@@ -67,9 +84,9 @@ def require_fitting_tasks(experiment: Experiment, model: QwenImage) -> None:
             )
 
 
-def require_same_adapter(experiment: Experiment, network: nn.Module, parent: Path | None) -> None:
-    """Raises ValueError unless the experiment goes on with the adapter that its parent learned."""
-    lora, own = experiment.lora, adapter_settings(network)
+def require_same_adapter(name: str, lora: Lora, network: nn.Module, parent: Path | None) -> None:
+    """Raises ValueError unless the experiment `name` goes on with the adapter that its parent learned."""
+    own = adapter_settings(network)
     if (lora.rank, lora.alpha, set(lora.targets)) == (own.rank, own.alpha, set(own.targets)):
         return
     requested = (
@@ -77,7 +94,7 @@ def require_same_adapter(experiment: Experiment, network: nn.Module, parent: Pat
     )
     raise ValueError(
         f"{parent} learned an adapter (rank {own.rank}, alpha {own.alpha:g}, targets {', '.join(own.targets)}), "
-        f"which the next stage goes on with, and {experiment.name} asks for {requested}. Set lora.rank, lora.alpha and "
+        f"which the next stage goes on with, and {name} asks for {requested}. Set lora.rank, lora.alpha and "
         f"lora.targets to those; or merge it first, with `glyphlab export {parent} FOLDER`, and start from it"
     )
 
@@ -90,11 +107,11 @@ def equip(model: QwenImage, experiment: Experiment) -> QwenImage:
 
 def starting_model(
     experiment: Experiment, parent: Path | None, cache: Path | None, device: str | None = None
-) -> QwenImage:
+) -> PolicyModel:
     """See `open_model`. Network, autoencoder and what feeds them are on one device: engines train where a GPU is."""
     device = best_device(device)
     if experiment.base:
-        return load_base(read_base(experiment.base), IMAGE_SIZES[experiment.preset], device, cache=cache)
+        return open_base(experiment.base, base_size(experiment), device, cache=cache)
     if parent is not None and holds_model(parent / "model"):
         return load_model(parent / "model", device, cache)
     if type(experiment.algorithm) is not pretrain.Pretrain:
@@ -111,6 +128,13 @@ def starting_model(
             "preset nano, micro or small"
         )
     return build(PRESETS[experiment.preset], vae, IMAGE_SIZES[experiment.preset], experiment.seed, device)
+
+
+def base_size(experiment: Experiment) -> tuple[int, int] | None:
+    """The (height, width) for which a released checkpoint is opened; None: what the checkpoint is for."""
+    if isinstance(read_any(experiment.base), Family):
+        return experiment.size if any(experiment.size) else None
+    return IMAGE_SIZES[experiment.preset]
 
 
 def starting_weights(experiment: Experiment, parent: Path | None) -> Mapping[str, Tensor]:
@@ -160,13 +184,12 @@ def open_vae(
 
 def open_either(
     experiment: Experiment, parent: Path | None, folder: Path, device: str | None = None
-) -> QwenImage | QwenImageVAE:
+) -> PolicyModel | QwenImageVAE:
     """What is to be trained: a diffusion model or an autoencoder. `device`: see `open_model`."""
     if isinstance(experiment.algorithm, train_vae.TrainVAE):
         return open_vae(experiment, experiment.algorithm, parent, device)
     model = open_model(experiment, parent, folder / "embeddings", device)
-    model.network.recompute = experiment.memory.recompute
+    model.recompute(experiment.memory.recompute)
     if experiment.compile:
-        for block in model.network.transformer_blocks:
-            block.compile()
+        model.compile_blocks()
     return model

@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from base_model.sample import Sampler
 from experiments.cli import main
 from experiments.configs import nano
 from experiments.record.environment import revision
@@ -88,7 +90,7 @@ def test_a_prompt_unlike_the_captions_is_told(tmp_path, capsys, monkeypatch):
     from experiments.evaluation import sample_run
 
     monkeypatch.setattr(sample_run, "model_folder", lambda run, stage: run)
-    monkeypatch.setattr(sample_run, "load_model", lambda folder, device: object())
+    monkeypatch.setattr(sample_run, "load_model", lambda *_: SimpleNamespace(keeps_base=False, sampler=Sampler()))
     monkeypatch.setattr(sample_run, "sample_prompt", lambda model, prompt, *rest: prompt)
     monkeypatch.setattr(sample_run, "write_images", lambda pictures, out: pictures)
     for prompt, unlike in (("an elephant on a bike", True), ("the word GLYPH", False)):

@@ -384,7 +384,7 @@ def test_an_import_complains_before_the_checkpoint_is_read(
     def never(*_: object) -> None:
         raise AssertionError("the checkpoint was read")
 
-    monkeypatch.setattr("experiments.evaluation.sample_released.load_base", never)
+    monkeypatch.setattr("experiments.evaluation.sample_released.open_base", never)
     deep = {f"transformer.transformer_blocks.9.attn.to_q.lora_{part}.weight": torch.zeros(4, 4) for part in "AB"}
     for path in (diffusers_file(tmp_path / "a.safetensors", **deep), CASES / "musubi_dora_scale.safetensors"):
         with pytest.raises(ValueError, match=r"not in the network|DoRA"):
