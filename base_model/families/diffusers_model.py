@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from base_model.families.encoded_prompts import EncodedPrompts, conditioning
+from base_model.families.encoded_prompts import EncodedPrompts, conditioning, in_dtype
 from base_model.families.family import Family
 from base_model.interface import ConditionImages, Conditioning, Grid, padded_together
 from base_model.lora import mark_dead
@@ -112,13 +112,13 @@ class DiffusersModel(PolicyModel):
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the network computes in."""
-        return next(
-            p.dtype for name, p in self.network.named_parameters() if p.is_floating_point() and ".lora_" not in name
-        )
+        """What the network computes in, or its frozen copy inside `reference`, which may have another type."""
+        named = self.trainable.named_parameters()
+        return next(p.dtype for name, p in named if p.is_floating_point() and ".lora_" not in name)
 
     def velocity(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
-        return self.family.velocity(self.trainable, x_BSC.to(self.dtype), sigma_B, cond).to(x_BSC.dtype)
+        dtype = self.dtype
+        return self.family.velocity(self.trainable, x_BSC.to(dtype), sigma_B, in_dtype(cond, dtype)).to(x_BSC.dtype)
 
     def guided(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning, uncond: Conditioning, scale: float) -> Tensor:
         if self.family.guidance_embedded is None:

@@ -7,6 +7,7 @@ prompt, and the pixels of its condition images. Models of one checkpoint in seve
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from base_model.devices import has_gpu
 from base_model.families.family import Family, Pipe, Row
 from base_model.interface import Conditioning, Grid, padded_together
 from base_model.qwen.embedding_cache import entry_name
@@ -62,6 +64,8 @@ class EncodedPrompts:
     def release(self) -> None:
         """Let the encoders go: what was not encoded is unknown from now on."""
         self._pipe, self.is_released = None, True
+        if has_gpu():
+            torch.cuda.empty_cache()
 
     def _encode(self, requests: Sequence[Request]) -> list[Row]:
         if not requests:
@@ -130,3 +134,14 @@ def conditioning(
         value = padded_together(values) if values[0].ndim == 3 else torch.cat(values)
         more[name] = value.to(dtype) if value.is_floating_point() else value
     return Conditioning(text, mask, (grid,) * len(rows), images_BRC, image_grids, lengths, more)
+
+
+def in_dtype(cond: Conditioning, dtype: torch.dtype) -> Conditioning:
+    """The same with floating values in the network's type; the guidance scale stays in float32."""
+    if cond.text_BLD.dtype == dtype:
+        return cond
+    more = {
+        name: value.to(dtype) if value.is_floating_point() and name != "scale" else value
+        for name, value in cond.more_B.items()
+    }
+    return replace(cond, text_BLD=cond.text_BLD.to(dtype), more_B=more)

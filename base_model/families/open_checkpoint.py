@@ -41,6 +41,7 @@ def open_checkpoint(
     bare = open_pipeline(family, dtype, dict.fromkeys(encoders))
     if weights is not None:
         bare.transformer.load_state_dict(dict(read_all(weights)), assign=True)
+        bare.transformer.to(dtype or stored_dtype(weights))  # parts that never learned may be stored in another type
 
     def open_encoders() -> Any:
         whole = open_pipeline(family, dtype, {"transformer": bare.transformer, "vae": bare.vae})
@@ -70,7 +71,7 @@ def open_pipeline(family: Family, dtype: torch.dtype | None, parts: Mapping[str,
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
-    """The type in which a part's weights are stored: that of the first weight of its first file."""
+    """The type in which a part's weights are stored: the widest of its first file."""
     files = [path for path in sorted(folder.glob("*.safetensors")) if path.name.count(".") == 1]  # no variants
     if not files:
         raise ValueError(f"{folder} holds no *.safetensors; fetch the checkpoint again")

@@ -1,0 +1,168 @@
+"""How checkpoints of other families open: by their pipeline, in their own type and size, and what is warned of."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from base_model.families.diffusers_model import DiffusersModel
+from base_model.families.known import FAMILIES, family_of
+from base_model.families.open_checkpoint import encoders_of, open_checkpoint
+from base_model.files.delta import load_derived, save_derived
+from base_model.files.open_base import open_base, read_any
+from base_model.lora import Lora, adapter_weights, add_adapter
+from base_model.sample import Sampler
+from tests.fixtures.tiny.tiny_families import save_pipeline, sd3
+
+pytest.importorskip("diffusers")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_pipeline("sd3", tmp_path_factory.mktemp("base") / "stable-diffusion-3.5-tiny")
+
+
+def named(folder: Path, place: Path) -> Path:
+    """The same checkpoint in a folder of another name."""
+    return Path(shutil.copytree(folder, place))
+
+
+def test_its_size_is_its_own_unless_another_is_asked_for(folder: Path) -> None:
+    assert open_base(folder).native == (64, 64)  # a sample of 8 x 8, 8 pixels each
+    assert open_base(folder, (32, 96)).native == (32, 96)
+    with pytest.raises(ValueError, match="72x64 does not divide into tokens of 16 pixels"):
+        open_base(folder, (72, 64))
+
+
+def test_its_weights_keep_the_type_that_they_are_stored_in(tmp_path: Path) -> None:
+    pipe = sd3()
+    pipe.transformer.to(torch.bfloat16)
+    pipe.text_encoder.to(torch.float16)
+    pipe.save_pretrained(tmp_path / "half")
+    model = open_checkpoint(tmp_path / "half")
+    assert isinstance(model, DiffusersModel) and model.dtype == torch.bfloat16
+    assert next(model.vae.parameters()).dtype == torch.float32
+    model.encode_text(["a red fox"])
+    encoders = model.prompts._pipe
+    assert (encoders.text_encoder.dtype, encoders.text_encoder_3.dtype) == (torch.float16, torch.float32)
+    assert open_checkpoint(tmp_path / "half", dtype=torch.float32).dtype == torch.float32
+
+
+def test_encoders_are_read_when_they_are_needed(folder: Path, tmp_path: Path) -> None:
+    model = open_checkpoint(folder, cache=tmp_path)
+    assert model.prompts._pipe is None
+    model.encode_ahead(["a red fox"])
+    assert model.prompts._pipe is not None
+    again = open_checkpoint(folder, cache=tmp_path)
+    again.encode_text(["a red fox", "a red fox"])
+    again.unconditional(3)
+    assert again.prompts._pipe is None, "both rows are stored"
+
+
+def test_rows_of_other_encoders_are_not_taken(folder: Path, tmp_path: Path) -> None:
+    one = open_checkpoint(folder, cache=tmp_path / "rows")
+    one.encode_ahead(["a red fox"])
+    other = named(folder, tmp_path / "other")
+    (other / "tokenizer_3" / "added.json").write_text("{}")
+    two = open_checkpoint(other, cache=tmp_path / "rows")
+    two.release_encoders()
+    with pytest.raises(ValueError, match=r"1 prompts were not encoded .* first 'a red fox'"):
+        two.encode_text(["a red fox"])
+
+
+def test_without_a_folder_rows_wait_in_memory(folder: Path) -> None:
+    model = open_checkpoint(folder)
+    before = model.encode_text(["a red fox"])
+    model.encode_ahead(["a red fox"])
+    model.release_encoders()
+    sized = model.sized((32, 32))
+    after = sized.encode_text(["a red fox"])
+    assert torch.equal(before.text_BLD, after.text_BLD) and after.grids == ((2, 2),)
+    assert len(sized.unconditional(2)) == 2
+    with pytest.raises(ValueError, match="a blue fox"):
+        sized.encode_text(["a blue fox"])
+
+
+def test_a_damaged_row_is_encoded_again(folder: Path, tmp_path: Path) -> None:
+    model = open_checkpoint(folder, cache=tmp_path)
+    before = model.encode_text(["a red fox"])
+    (row,) = tmp_path.rglob("*.safetensors")
+    row.write_bytes(row.read_bytes()[:50])
+    after = open_checkpoint(folder, cache=tmp_path).encode_text(["a red fox"])
+    assert torch.equal(before.text_BLD, after.text_BLD) and row.stat().st_size > 50
+
+
+@pytest.mark.parametrize("name", ["stable-diffusion-3.5-large-turbo", "Some-Lightning-4steps"])
+def test_distilled_checkpoints_are_warned_of_by_name(folder: Path, tmp_path: Path, name: str) -> None:
+    with pytest.warns(UserWarning, match=f"{name} was distilled to a few steps"):
+        family_of(named(folder, tmp_path / name))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        family_of(folder)
+
+
+def test_an_unknown_pipeline_lists_those_that_are_known(folder: Path, tmp_path: Path) -> None:
+    odd = named(folder, tmp_path / "odd")
+    index = json.loads((odd / "model_index.json").read_text())
+    (odd / "model_index.json").write_text(json.dumps(index | {"_class_name": "OddPipeline"}))
+    for opens in (family_of, read_any):
+        with pytest.raises(ValueError, match="OddPipeline") as error:
+            opens(odd)
+        assert all(name in str(error.value) for name in FAMILIES)
+    assert "QwenImagePipeline" in str(error.value)
+
+
+def test_a_folder_that_lacks_a_part_says_so(folder: Path, tmp_path: Path) -> None:
+    lost = named(folder, tmp_path / "lost")
+    (lost / "transformer" / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"transformer/config\.json"):
+        open_base(lost)
+
+
+def test_images_where_none_are_taken_are_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match="StableDiffusion3Pipeline checkpoint takes at most 0 condition images"):
+        open_base(folder).encode_text(["a red fox"], [[torch.zeros(3, 32, 32)]])
+
+
+def test_all_weights_come_back_with_the_types_that_were_trained(folder: Path, tmp_path: Path) -> None:
+    model = open_checkpoint(folder)
+    with torch.no_grad():
+        model.network.proj_out.weight.add_(0.1)
+    save_derived(model, tmp_path / "full")
+    again = load_derived(tmp_path / "full")
+    own, theirs = model.network.state_dict(), again.network.state_dict()
+    assert own.keys() == theirs.keys() and all(torch.equal(own[name], theirs[name]) for name in own)
+
+
+def test_an_adapter_comes_back_on_the_base_that_it_was_trained_on(folder: Path, tmp_path: Path) -> None:
+    model = open_checkpoint(folder, (32, 64))
+    add_adapter(model.network, Lora(2, 4.0))
+    save_derived(model, tmp_path / "adapter")
+    again = load_derived(tmp_path / "adapter")
+    own, theirs = adapter_weights(model.network), adapter_weights(again.network)
+    assert again.native == (32, 64) and all(torch.equal(own[name], theirs[name]) for name in own)
+    assert not any(".2.attn.add_q_proj" in name for name in own), "nothing reads the last block's text queries"
+
+
+def test_the_scheduler_decides_the_levels(folder: Path) -> None:
+    """Of SD3: the scheduler's range from 1 to its shifted end, shifted again, whatever the number of steps."""
+    levels = open_checkpoint(folder).levels(Sampler(6))
+    assert levels == pytest.approx([1.0, 0.9230, 0.8189, 0.6679, 0.4320, 0.0089, 0.0], abs=1e-3)
+
+
+def test_the_hollow_network_is_the_network_without_values(folder: Path) -> None:
+    model = open_checkpoint(folder)
+    hollow = model.hollow_network()
+    assert all(p.is_meta for p in hollow.parameters())
+    assert {n: p.shape for n, p in hollow.named_parameters()} == {
+        n: p.shape for n, p in model.network.named_parameters()
+    }
+    assert [n for n, p in hollow.named_parameters() if not p.requires_grad] == [
+        n for n, p in model.network.named_parameters() if not p.requires_grad
+    ]
+    assert encoders_of(model.family) == ["text_encoder", "text_encoder_2", "text_encoder_3"]
