@@ -128,6 +128,10 @@ class Family:
 
     # --- what families share
 
+    def hollow_row(self) -> Row:
+        """Return the row of a long prompt without values, for plans. Raises ValueError where the family has none."""
+        raise ValueError(f"no plan is made for {self.pipeline}: its family does not say how long its prompts are")
+
     def hollow_network(self) -> nn.Module:
         """Build the network without values, on the meta device."""
         import diffusers

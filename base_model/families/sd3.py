@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from base_model.families.family import Family, Pipe, Row
 from base_model.interface import ConditionImages, Conditioning
 from base_model.sample import Sampler
+
+TOKENS = 77 + 256
+"""of a prompt, of CLIP and of T5"""
 
 
 class StableDiffusion3(Family):
@@ -33,6 +37,11 @@ class StableDiffusion3(Family):
             encoder_hidden_states=cond.text_BLD, pooled_projections=cond.more_B["pooled"], return_dict=False,
         )[0]  # fmt: skip
         return self.tokens(v)
+
+    def hollow_row(self) -> Row:
+        text = torch.empty(TOKENS, self.network_config["joint_attention_dim"], device="meta")
+        pooled = torch.empty(self.network_config["pooled_projection_dim"], device="meta")
+        return {"text": text, "pooled": pooled}
 
     def set_levels(self, scheduler: Any, steps: int, tokens: int) -> None:
         scheduler.set_timesteps(steps)  # not uniform: the scheduler shifts its own range, which is shifted already

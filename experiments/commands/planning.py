@@ -17,6 +17,8 @@ class Plan:
 
     name: Annotated[Positional[str], arg(metavar="CONFIG")]
     """a preset, such as qwen_image, or an experiment, such as nano_grpo"""
+    base: str = ""
+    """folder of a released checkpoint, whose network is counted in place of the preset's or the experiment's own"""
     card: str = "h100-80gb"
     """of the table in experiments/planning/accelerators.py"""
     gpus: int = 8
@@ -57,8 +59,9 @@ class Plan:
             self.rank or 0, self.share, bool(self.ema), False, self.frozen_gb,
         )  # fmt: skip
         requested = CommandLine(
-            self.name, setup, self.rank, self.ema, self.zero, self.micro, self.batch, self.size, self.text, self.updates
-        )
+            self.name, setup, self.rank, self.ema, self.zero, self.micro, self.batch, self.size, self.text,
+            self.updates, self.base,
+        )  # fmt: skip
         status, message = plan(requested)
         print("\n".join(message))
         return status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from experiments.configs import (
+    families_grpo,
     large_grpo,
     large_tuning,
     nano,
@@ -36,6 +37,7 @@ CONFIGS: dict[str, Experiment] = {
         nano_hacking.sft,
         *nano_race.configs,
         *large_grpo.configs,
+        *families_grpo.configs,
         *large_tuning.configs,
     )
 }

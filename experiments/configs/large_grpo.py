@@ -2,14 +2,14 @@
 
 Run:     glyphlab plan qwen_grpo_lora --gpus 8 --card h100-80gb       what fits, before anything is allocated
          torchrun --nproc_per_node 8 --no-python glyphlab train qwen_grpo_lora --prompts.file prompts.txt
-         torchrun ... glyphlab train sd35m_grpo_lora --base DIR --prompts.file prompts.txt
+         torchrun ... glyphlab train medium_grpo_lora --base DIR --prompts.file prompts.txt
 Takes:   not measured; `glyphlab plan` estimates an update
 Expect:  not measured. Published: OCR accuracy 0.59 -> 0.92 for SD3.5-M with Flow-GRPO (arXiv:2505.05470, Table 1)
 
 Prompts are lines with the text to draw in double quotes. Settings count a rank; with 8 ranks they are
 
                      images an update   published
-    sd35m_grpo_*     3 x 24 x 8 = 576     1,152 a rollout, two updates of half of them each
+    medium_grpo_*     3 x 24 x 8 = 576     1,152 a rollout, two updates of half of them each
     qwen_grpo_*      4 x 16 x 8 = 512     512
 
 Kept as published: 10 steps at 512 px, judged at full size; Flow-SDE with a = 0.7 (SD3.5-M) and 1.2 (Qwen-Image), group
@@ -26,11 +26,12 @@ Ours differ in
 - the weight average is updated after every step (0.99) instead of every eighth (0.9).
 - the reward reads whole pages, with precision, order and duplicates counted; a word among garbage is not a full mark.
 
-sd35m_* are of the size of Stable Diffusion 3.5 medium in Qwen-Image's architecture: --base names a folder in the
-released layout with a transformer of the preset sd35_medium (`glyphlab export`), as nobody has published one.
+medium_* are of the size of Stable Diffusion 3.5 medium (SD3.5-M) in Qwen-Image's architecture: --base names a folder
+in the released layout with a transformer of the preset sd35_medium (`glyphlab export`), as nobody has published one.
+Their settings are those of SD3.5-M itself, which experiments/configs/families_grpo.py trains.
 
-    sd35m_grpo_lora    Flow-GRPO of a LoRA at the size of SD 3.5 medium, against the page reward; many GPUs
-    sd35m_grpo_full    the same with all weights
+    medium_grpo_lora    Flow-GRPO of a LoRA at the size of SD 3.5 medium, against the page reward; many GPUs
+    medium_grpo_full    the same with all weights
     qwen_grpo_lora     Flow-GRPO of a LoRA of the released Qwen-Image, against the page reward; many GPUs
     qwen_grpo_full     the same with all weights
 """
@@ -59,8 +60,8 @@ def optim(lr: float) -> OptimConfig:
     )  # fmt: skip
 
 
-sd35m_lora = Experiment(
-    name="sd35m_grpo_lora",
+medium_lora = Experiment(
+    name="medium_grpo_lora",
     preset="sd35_medium",
     reward="ocr_page",
     algorithm=Grpo(
@@ -78,10 +79,10 @@ sd35m_lora = Experiment(
     minutes=600.0,
 )  # fmt: skip
 
-sd35m_full = replace(sd35m_lora, name="sd35m_grpo_full", lora=Lora(), optim=optim(3e-5))
+medium_full = replace(medium_lora, name="medium_grpo_full", lora=Lora(), optim=optim(3e-5))
 
 qwen_lora = replace(
-    sd35m_lora,
+    medium_lora,
     name="qwen_grpo_lora",
     preset="qwen_image",
     base="Qwen/Qwen-Image",
@@ -104,4 +105,4 @@ qwen_full = replace(
     zero_stage=3,
 )
 
-configs = (sd35m_lora, sd35m_full, qwen_lora, qwen_full)
+configs = (medium_lora, medium_full, qwen_lora, qwen_full)

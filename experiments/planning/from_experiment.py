@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from alignment.forward_process import Forward
@@ -12,8 +13,9 @@ from base_model.qwen.presets import IMAGE_SIZES, PRESETS, VAES
 from base_model.sample import at_once
 from experiments.configs import CONFIGS
 from experiments.experiment import Experiment
-from experiments.planning.dry_run import Pass, footprint
+from experiments.planning.dry_run import Footprint, Pass, footprint
 from experiments.planning.estimate import GB, NOTHING, Account, Extras, Setup, Work, alternatives, costed
+from experiments.planning.family_plan import family_behind, family_extras, family_footprint, grid_of, text_tokens
 from experiments.planning.plan_text import lines, refused_lines
 
 
@@ -39,6 +41,8 @@ class CommandLine:
     """text tokens"""
     updates: int
     """of a preset's run"""
+    base: str = ""
+    """the checkpoint's folder; empty = the experiment's, or the preset alone"""
 
 
 def plan(requested: CommandLine) -> tuple[int, list[str]]:
@@ -46,10 +50,8 @@ def plan(requested: CommandLine) -> tuple[int, list[str]]:
     experiment, preset = find(requested.name)
     work = work_of(experiment, requested)
     setup = setup_of(experiment, requested)
-    size = requested.size if any(requested.size) or experiment is None else experiment.size
-    micro = Pass(work.micro, grid(preset, size), text_of(experiment, requested.text))
-    need = footprint(PRESETS[preset], Lora(setup.rank), micro, setup.bf16)
-    extras = extras_of(experiment, preset, size)
+    micro, extras, footprint_of = network_of(experiment, preset, requested, work)
+    need = footprint_of(setup.rank, micro, setup.bf16)
     ways = [costed(need, way, work, extras) for way in alternatives(setup)]
     if requested.stage is not None:
         wanted = -1 if setup.gpus == 1 and requested.stage == 0 else requested.stage
@@ -63,7 +65,7 @@ def plan(requested: CommandLine) -> tuple[int, list[str]]:
 
     def fits(other: Setup, samples: int) -> bool:
         """Whether any way of the changed run fits."""
-        changed = footprint(PRESETS[preset], Lora(other.rank), replace(micro, samples=samples), other.bf16)
+        changed = footprint_of(other.rank, replace(micro, samples=samples), other.bf16)
         smaller = replace(work, micro=samples)
         return any(costed(changed, way, smaller, extras).fits for way in alternatives(other))
 
@@ -73,11 +75,31 @@ def plan(requested: CommandLine) -> tuple[int, list[str]]:
 def accounts(experiment: Experiment, requested: CommandLine) -> list[Account]:
     """Every way to train the experiment on so many cards, worked out."""
     work, setup = work_of(experiment, requested), setup_of(experiment, requested)
-    size = requested.size if any(requested.size) else experiment.size
-    micro = Pass(work.micro, grid(experiment.preset, size), text_of(experiment, requested.text))
-    need = footprint(PRESETS[experiment.preset], Lora(setup.rank), micro, setup.bf16)
-    extras = extras_of(experiment, experiment.preset, size)
+    micro, extras, footprint_of = network_of(experiment, experiment.preset, requested, work)
+    need = footprint_of(setup.rank, micro, setup.bf16)
     return [costed(need, way, work, extras) for way in alternatives(setup)]
+
+
+Counted = Callable[[int, Pass, bool], Footprint]
+"""(rank of an adapter, pass, whether in bfloat16) -> what it needs"""
+
+
+def network_of(
+    experiment: Experiment | None, preset: str, requested: CommandLine, work: Work
+) -> tuple[Pass, Extras, Counted]:
+    """A pass of the network that is trained, what stands beside it, and what counts it: of a checkpoint or a preset."""
+    size = requested.size if any(requested.size) or experiment is None else experiment.size
+    family = family_behind(requested.base or (experiment.base if experiment else ""))
+    if family is None:
+        micro = Pass(work.micro, grid(preset, size), text_of(experiment, requested.text))
+        count = lambda rank, one, bf16: footprint(PRESETS[preset], Lora(rank), one, bf16)  # noqa: E731
+        return micro, extras_of(experiment, preset, size), count
+    rows = work.micro
+    if family.guidance_embedded is not None and guided(experiment):
+        rows //= 2  # the network reads its guidance and is asked once
+    micro = Pass(rows, grid_of(family, size), text_tokens(family))
+    extras = family_extras(family, experiment, size)
+    return micro, extras, lambda rank, one, bf16: family_footprint(family, rank, one, bf16)
 
 
 def find(name: str) -> tuple[Experiment | None, str]:

@@ -200,14 +200,14 @@ def stage_3_lines(syncs: object, files: set[str]) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["qwen_grpo_lora", "qwen_dpo_lora", "qwen_sft_lora", "sd35m_grpo_full"])
+@pytest.mark.parametrize("name", ["qwen_grpo_lora", "qwen_dpo_lora", "qwen_sft_lora", "medium_grpo_full"])
 def test_recipes_run_at_whole_depth(name: str, tmp_path: Path) -> None:
     assert count_recipe(RECIPES[name], tmp_path / "x").peaks["update"] > 5e9
 
 
 def test_no_reference_is_kept_that_nobody_reads(tmp_path: Path) -> None:
     """A frozen copy doubles what stands on every card, before ZeRO cuts anything."""
-    plain = replace(RECIPES["sd35m_grpo_full"], zero_stage=3)
+    plain = replace(RECIPES["medium_grpo_full"], zero_stage=3)
     without = replace(plain, algorithm=replace(plain.algorithm, beta=0.0))
     copied, spared = (count_recipe(e, tmp_path / e.name / str(i), 2, whole=False).peaks["equip"]
                       for i, e in enumerate((plain, without)))  # fmt: skip

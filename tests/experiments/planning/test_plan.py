@@ -264,7 +264,7 @@ def test_what_stands_beside_a_released_network_follows_the_experiment() -> None:
         "each row with and without a prompt"
     )
     assert guided.samples * 1e9 == pytest.approx(4 * 1024 * 1024 * 1900), "four at a time of the preset's own size"
-    small = extras_of(CONFIGS["sd35m_grpo_lora"], "sd35_medium", (512, 512))
+    small = extras_of(CONFIGS["medium_grpo_lora"], "sd35_medium", (512, 512))
     assert small.samples * 1e9 == pytest.approx(6 * 512 * 512 * 1900), "all six"
     assert (
         not guided.stays and not guided.before and extras_of(CONFIGS["qwen_dpo_lora"], "qwen_image", (512, 512)).before

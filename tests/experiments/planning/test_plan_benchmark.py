@@ -16,7 +16,7 @@ from experiments.benchmarks.card import waits
 from experiments.benchmarks.card.recipe import Counted
 from experiments.experiment import Experiment
 
-NAME = "sd35m_grpo_lora"
+NAME = "medium_grpo_lora"
 FEW, MORE = plan.DEPTHS["sd35_medium"]
 DEPTH = PRESETS["sd35_medium"].num_layers
 BASE = {"open": 1, "encode": 17, "rollout": 3, "decode": 9, "update": 5, "look": 2}
