@@ -134,10 +134,8 @@ class Family:
 
     def hollow_network(self) -> nn.Module:
         """Build the network without values, on the meta device."""
-        import diffusers
-
         with torch.device("meta"):
-            kind = getattr(diffusers, self.network_config["_class_name"])
+            kind = class_of_diffusers(self.network_config["_class_name"])
             network: nn.Module = kind.from_config(self.network_config)
         mark_dead(network, self.dead)
         return network
@@ -155,6 +153,17 @@ class Family:
     def tokens(self, v_BChw: Tensor) -> Tensor:
         """Undo `latent_image`."""
         return patchify(v_BChw, self.patch)
+
+
+def class_of_diffusers(name: str) -> Any:
+    """Return a class of diffusers. Raises ValueError when it is not installed, or too old to have it."""
+    try:
+        import diffusers
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{name} needs diffusers: pip install 'glyphlab[families]'") from error
+    if not hasattr(diffusers, name):
+        raise ValueError(f"diffusers {diffusers.__version__} has no {name}; install a newer one")
+    return getattr(diffusers, name)
 
 
 def one_grid(cond: Conditioning) -> Grid:

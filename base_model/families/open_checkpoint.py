@@ -18,7 +18,7 @@ from safetensors import safe_open
 
 from base_model.families.diffusers_model import DiffusersModel
 from base_model.families.encoded_prompts import EncodedPrompts
-from base_model.families.family import Family
+from base_model.families.family import Family, class_of_diffusers
 from base_model.families.known import family_of
 from base_model.files.released import new_folder
 from base_model.files.shards import read_all, weight_files, write_shards
@@ -58,13 +58,13 @@ def open_checkpoint(
 
 def open_pipeline(family: Family, dtype: torch.dtype | None, parts: Mapping[str, Any]) -> Any:
     """The pipeline with `parts` as they are, None for one to do without, and the rest read from its folder."""
-    import diffusers
-
     missing = {name: None for name, part in family.index.items() if isinstance(part, list) and part[0] is None}
     weighty = ["transformer", *encoders_of(family)]
     types = {name: dtype or stored_dtype(family.folder / name) for name in weighty if name not in parts}
+    if types.get("transformer") == torch.float16:
+        types["transformer"] = torch.bfloat16  # gradients in float16 overflow
     with without_progress_bars():
-        return getattr(diffusers, family.pipeline).from_pretrained(
+        return class_of_diffusers(family.pipeline).from_pretrained(
             family.folder, dtype={**types, "vae": torch.float32, "default": torch.float32}, local_files_only=True,
             **missing, **parts,
         )  # fmt: skip

@@ -53,6 +53,13 @@ def test_its_weights_keep_the_type_that_they_are_stored_in(tmp_path: Path) -> No
     assert open_checkpoint(tmp_path / "half", dtype=torch.float32).dtype == torch.float32
 
 
+def test_a_network_in_float16_is_opened_in_bfloat16(tmp_path: Path) -> None:
+    pipe = sd3()
+    pipe.transformer.to(torch.float16)
+    pipe.save_pretrained(tmp_path / "half")
+    assert open_checkpoint(tmp_path / "half").network.dtype == torch.bfloat16
+
+
 def test_encoders_are_read_when_they_are_needed(folder: Path, tmp_path: Path) -> None:
     model = open_checkpoint(folder, cache=tmp_path)
     assert model.prompts._pipe is None
