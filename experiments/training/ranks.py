@@ -80,6 +80,20 @@ def make_engine(experiment: Experiment, module: nn.Module, device: torch.device,
     return DeepSpeedEngine(module, experiment.optim, experiment.zero_stage, experiment.memory, keep_frozen)
 
 
+@contextlib.contextmanager
+def torch_as_it_was() -> Iterator[None]:
+    """Put torch's linear layer back afterwards, which DeepSpeed's stage 3 replaces for the whole process.
+
+    The other one adds its bias in a step of its own and rounds otherwise: a model that is evaluated or trained in the
+    same process later would give other numbers than in a process of its own.
+    """
+    linear = nn.functional.linear
+    try:
+        yield
+    finally:
+        nn.functional.linear = linear
+
+
 def of_rank_0(engine: Engine, value: Any) -> Any:
     """What rank 0 brings, on every rank; numbers, texts and lists of them. All ranks call it together."""
     text = json.dumps(value).encode()

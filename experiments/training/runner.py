@@ -43,7 +43,15 @@ from experiments.record.record import RunRecord
 from experiments.record.recorded_settings import rebuild
 from experiments.record.whole_files import plain
 from experiments.training.finish import agreed_checkpoint, finished_model
-from experiments.training.ranks import Onlooker, Termination, barrier, make_engine, rank_of, ranks_of
+from experiments.training.ranks import (
+    Onlooker,
+    Termination,
+    barrier,
+    make_engine,
+    rank_of,
+    ranks_of,
+    torch_as_it_was,
+)
 from experiments.training.start_from import open_either, starting_weights
 from experiments.training.watch import Watch, in_force
 from preference_data.prompts import PromptSet
@@ -167,7 +175,8 @@ def run(
     bar = progress or Progress({experiment.name: experiment.minutes * 60.0}, audience(experiment))
     if pool:
         pool.meter.drain()  # what was judged before this run is none of its cost
-    with Termination() as termination, record.running(), bar.stage(experiment.name, experiment.algorithm.steps):
+    stage = bar.stage(experiment.name, experiment.algorithm.steps)
+    with torch_as_it_was(), Termination() as termination, record.running(), stage:
         model = open_either(experiment, parent, folder, device)
         encode_ahead(model, experiment, folder)
         if experiment.algorithm.learns_from == "pairs":
