@@ -51,6 +51,8 @@ class Family:
     is made of two answers"""
     sampler = Sampler(steps=28, guidance=4.0)
     """as the authors sample it, in our guidance: 1 = none"""
+    distilled_sampler = Sampler(steps=4, guidance=1.0)
+    """as the authors sample a checkpoint that was distilled to a few steps"""
     lora_targets: tuple[str, ...] = ATTENTION
     """ends of the names of the layers that an adapter goes to when nobody says otherwise"""
     dead: tuple[str, ...] = ()
@@ -187,6 +189,20 @@ def dynamic_mu(scheduler: Any, tokens: int) -> float | None:
         return None
     slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
     return float(config.base_shift + slope * (tokens - config.base_image_seq_len))
+
+
+def scheduled_levels(scheduler: Any, steps: int) -> None:
+    """Let the scheduler choose levels by its own shift; the first becomes exactly 1, where solvers stop just below.
+
+    Raises ValueError for a solver that is not set up for flow matching.
+    """
+    scheduler.set_timesteps(steps)
+    if scheduler.sigmas[0] > 1.0:
+        raise ValueError(
+            f"{type(scheduler).__name__} begins at noise level {float(scheduler.sigmas[0]):g}, and flows at 1: set "
+            '"use_flow_sigmas": true in scheduler/scheduler_config.json'
+        )
+    scheduler.sigmas[0] = 1.0
 
 
 def positions(rows: int, columns: int, first: int = 0, axes: int = 3) -> Tensor:

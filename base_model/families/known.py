@@ -7,10 +7,19 @@ import warnings
 from pathlib import Path
 
 from base_model.families.family import Family
+from base_model.families.flux1 import Flux1, Flux1Kontext
+from base_model.families.flux2 import Flux2, Flux2Klein
+from base_model.families.lumina2 import Lumina2
+from base_model.families.sana import Sana
 from base_model.families.sd3 import StableDiffusion3
+from base_model.families.wan import Wan
+from base_model.families.z_image import ZImage
 from base_model.files.hub import INDEX, read_json, released_folder
 
-FAMILIES: dict[str, type[Family]] = {kind.pipeline: kind for kind in (StableDiffusion3,)}
+KNOWN: tuple[type[Family], ...] = (
+    StableDiffusion3, Flux1, Flux1Kontext, Flux2, Flux2Klein, ZImage, Sana, Lumina2, Wan,
+)  # fmt: skip
+FAMILIES = {kind.pipeline: kind for kind in KNOWN}
 """a family is made from a checkpoint's folder: `FAMILIES[pipeline](folder)`"""
 DISTILLED = re.compile(r"turbo|schnell|lightning|hyper|lcm|sprint|distill", re.IGNORECASE)
 """what names of checkpoints that were distilled to a few steps have in common"""
@@ -37,6 +46,7 @@ def family_of(name: str | Path) -> Family:
     family = FAMILIES[pipeline](folder)
     named = folder.resolve().name if Path(name).is_dir() else str(name)
     if family.is_distilled or DISTILLED.search(f"{named} {family.index.get('_name_or_path', '')}"):
+        family.is_distilled, family.sampler = True, family.distilled_sampler
         warnings.warn(
             f"{name} was distilled to a few steps: training moves it away from what makes them enough, and its images "
             "become generic. Take the checkpoint that it was distilled from, where there is one",

@@ -58,6 +58,34 @@ ROWS: dict[str, Row] = {
     "qwen_image": Row(image=(32, 96)),
     "sd3": Row("sd3"),
     "sd3_without_t5": Row("sd3_without_t5"),
+    "flux1_dev": Row("flux1_dev", lambda m, x, g: {"latents": x, "guidance_scale": g}),
+    "flux1_schnell": Row(
+        "flux1_schnell", lambda m, x, g: {"latents": x, "true_cfg_scale": g, "negative_prompt": [""] * len(x)}
+    ),
+    "flux1_kontext": Row(
+        "flux1_kontext",
+        lambda m, x, g: {"latents": x, "guidance_scale": g, "_auto_resize": False, "max_area": 64 * 96},
+    ),
+    "flux2_klein": Row(
+        "flux2_klein", lambda m, x, g: {"latents": x.mT.unflatten(2, m.grid), "guidance_scale": g}
+    ),
+    "z_image": Row("z_image", lambda m, x, g: {"latents": latent_image(m, x), "guidance_scale": g - 1.0}),
+    "sana": Row(
+        "sana",
+        lambda m, x, g: {"latents": latent_image(m, x), "guidance_scale": g, "use_resolution_binning": False},
+        image=(128, 192),
+    ),
+    "lumina2": Row("lumina2"),
+    "wan": Row(
+        "wan",
+        lambda m, x, g: {"latents": latent_image(m, x).unsqueeze(2), "guidance_scale": g, "num_frames": 1},
+        tolerance=2e-5,
+    ),
+    "wan_5b": Row(
+        "wan_5b",
+        lambda m, x, g: {"latents": latent_image(m, x).unsqueeze(2), "guidance_scale": g, "num_frames": 1},
+        tolerance=2e-5,
+    ),
 }
 RELEASED = [name for name, row in ROWS.items() if row.pipeline]
 
