@@ -6,7 +6,7 @@ Shapes: B samples, S latent tokens, C channels, 3HW pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,9 +66,8 @@ ROWS: dict[str, Row] = {
         "flux1_kontext",
         lambda m, x, g: {"latents": x, "guidance_scale": g, "_auto_resize": False, "max_area": 64 * 96},
     ),
-    "flux2_klein": Row(
-        "flux2_klein", lambda m, x, g: {"latents": x.mT.unflatten(2, m.grid), "guidance_scale": g}
-    ),
+    "flux2_dev": Row("flux2_dev", lambda m, x, g: {"latents": x.mT.unflatten(2, m.grid), "guidance_scale": g}),
+    "flux2_klein": Row("flux2_klein", lambda m, x, g: {"latents": x.mT.unflatten(2, m.grid), "guidance_scale": g}),
     "z_image": Row("z_image", lambda m, x, g: {"latents": latent_image(m, x), "guidance_scale": g - 1.0}),
     "sana": Row(
         "sana",
@@ -88,6 +87,18 @@ ROWS: dict[str, Row] = {
     ),
 }
 RELEASED = [name for name, row in ROWS.items() if row.pipeline]
+EDITING = {
+    "flux1_kontext": lambda image: {"image": image, "_auto_resize": False, "max_area": 64 * 96},
+    "flux2_dev": lambda image: {"image": [image]},
+    "flux2_klein": lambda image: {"image": [image]},
+}
+"""rows that take a condition image, and how their pipeline is given one"""
+QUICK = ("qwen_image", "sd3")
+"""rows on which everything is tried by default; `make test-all` tries the rest on all the others"""
+
+
+def cases(names: Iterable[str]) -> list[Any]:
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 def latent_image(model: DiffusersModel, x_BSC: Tensor) -> Tensor:
@@ -129,6 +140,8 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 released = pytest.mark.parametrize("name", RELEASED)
+mostly_slow = pytest.mark.parametrize("name", cases(ROWS))
+mostly_slow_released = pytest.mark.parametrize("name", cases(RELEASED))
 
 
 def noise(model: PolicyModel, size: int = 2) -> Tensor:
@@ -170,6 +183,29 @@ def test_it_makes_what_its_pipeline_makes(checkpoints: Checkpoints, name: str, g
     assert ours.std() > 0.05
 
 
+@pytest.mark.parametrize("name", EDITING)
+def test_it_edits_as_its_pipeline_edits(checkpoints: Checkpoints, name: str) -> None:
+    import numpy as np
+    from PIL import Image
+
+    model, text = checkpoints.model(name), "make it blue"
+    numbers = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
+    x, ours = noise(model, 1), []
+    for images in ([[torch.from_numpy(numbers).permute(2, 0, 1) / 255.0]], ()):
+        cond, uncond, sampler = model.encode_text([text], images), model.unconditional(1, images), Sampler(4, 3.0)
+        ours.append(model.decode(sample(model, x, cond, uncond, sampler, model.levels(sampler))))
+    pipe = open_pipeline(model.family, None, {})
+    pipe.set_progress_bar_config(disable=True)
+    height, width = ROWS[name].image
+    theirs = pipe(
+        prompt=[text], num_inference_steps=4, height=height, width=width, output_type="pt",
+        **ROWS[name].asks(model, x, 3.0) | EDITING[name](Image.fromarray(numbers)),
+    ).images  # fmt: skip
+    assert torch.allclose(ours[0], theirs, atol=1e-5, rtol=0.0)
+    assert not torch.allclose(ours[0], ours[1], atol=5e-5)  # the tiny network hardly looks, but does
+
+
+@mostly_slow
 def test_sigma_text_and_guidance_reach_the_answer(checkpoints: Checkpoints, name: str) -> None:
     model = checkpoints.model(name)
     x, cond, uncond = noise(model), model.encode_text(TEXTS), model.unconditional(2)
@@ -192,6 +228,7 @@ def test_an_answer_does_not_depend_on_its_batch(checkpoints: Checkpoints, name: 
     assert torch.allclose(v[:1], model.velocity(x, sigma, alone), atol=1e-5)
 
 
+@mostly_slow
 def test_conditionings_are_taken_repeated_and_stacked(checkpoints: Checkpoints, name: str) -> None:
     model = checkpoints.model(name)
     cond, x, sigma = model.encode_text(TEXTS), noise(model, 4), torch.full((4,), 0.5)
@@ -201,6 +238,7 @@ def test_conditionings_are_taken_repeated_and_stacked(checkpoints: Checkpoints, 
     assert torch.allclose(v[::2], model.velocity(torch.cat([x[::2]] * 2), sigma, both)[:2], atol=1e-5)
 
 
+@mostly_slow
 def test_it_makes_images_of_another_size(checkpoints: Checkpoints, name: str) -> None:
     height, width = ROWS[name].image
     model = checkpoints.model(name).sized((width, height))
@@ -220,7 +258,7 @@ def test_encode_pixels_undoes_the_scale_of_decode(checkpoints: Checkpoints, name
     assert torch.allclose(model.decode(x), direct.clamp(0, 1), atol=1e-5)
 
 
-@released
+@mostly_slow_released
 def test_stored_prompts_need_no_encoder(checkpoints: Checkpoints, name: str, tmp_path: Path) -> None:
     model = checkpoints.model(name, cache=tmp_path)
     x = noise(model)
@@ -237,7 +275,7 @@ def test_stored_prompts_need_no_encoder(checkpoints: Checkpoints, name: str, tmp
 # --- what learns
 
 
-@released
+@mostly_slow_released
 def test_only_dead_parts_learn_nothing(checkpoints: Checkpoints, name: str) -> None:
     model = checkpoints.model(name)
     for p in model.network.parameters():
@@ -250,6 +288,7 @@ def test_only_dead_parts_learn_nothing(checkpoints: Checkpoints, name: str) -> N
     assert not {n for n in still - dead if not n.endswith("pad_token")}
 
 
+@mostly_slow
 def test_a_new_adapter_changes_nothing_and_learns(checkpoints: Checkpoints, name: str) -> None:
     bare, model = checkpoints.model(name), checkpoints.model(name, rank=2)
     x, cond, sigma = noise(model), model.encode_text(TEXTS), torch.full((2,), 0.5)
@@ -279,8 +318,16 @@ def begun(model: PolicyModel, memory: Memory | None = None) -> LocalEngine:
 MEMORIES = {"float32": Memory(), "bf16": Memory(bf16=True), "recompute": Memory(recompute=True)}
 
 
-@pytest.mark.parametrize("shared", [True, False], ids=["shared_noise", "own_noise"])
-@pytest.mark.parametrize("memory", MEMORIES)
+RATIOS = [(name, memory, shared) for name in ROWS for memory in MEMORIES for shared in (True, False)]
+
+
+@pytest.mark.parametrize(
+    ("name", "memory", "shared"),
+    [
+        case if case[0] in QUICK or case[1:] == ("bf16", False) else pytest.param(*case, marks=pytest.mark.slow)
+        for case in RATIOS
+    ],
+)
 def test_the_first_ratio_is_one_and_the_adapter_alone_moves(
     checkpoints: Checkpoints, name: str, memory: str, shared: bool
 ) -> None:
@@ -295,6 +342,7 @@ def test_the_first_ratio_is_one_and_the_adapter_alone_moves(
     assert moved and all(".lora_" in n for n in moved)
 
 
+@mostly_slow
 def test_dpo_begins_at_log_2(checkpoints: Checkpoints, name: str) -> None:
     model = checkpoints.model(name, rank=2)
     random = generator(0, 0, 0, "pairs")
@@ -313,6 +361,7 @@ ALGORITHMS = {
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
+@mostly_slow
 def test_every_algorithm_makes_an_update(checkpoints: Checkpoints, name: str, algorithm: str) -> None:
     model = checkpoints.model(name, rank=2)
     module, kind, settings = ALGORITHMS[algorithm]
@@ -323,6 +372,7 @@ def test_every_algorithm_makes_an_update(checkpoints: Checkpoints, name: str, al
     assert any(not torch.equal(value, before[n]) for n, value in adapter_weights(model.network).items())
 
 
+@mostly_slow
 def test_a_run_goes_on_where_it_stopped(checkpoints: Checkpoints, name: str, tmp_path: Path) -> None:
     whole = checkpoints.model(name, rank=2)
     list(grpo.train(whole, begun(whole), WORDS, brightness(), GRPO))
@@ -344,7 +394,7 @@ def test_a_run_goes_on_where_it_stopped(checkpoints: Checkpoints, name: str, tmp
 # --- what goes out
 
 
-@released
+@mostly_slow_released
 def test_its_pipeline_takes_our_adapter(checkpoints: Checkpoints, name: str, tmp_path: Path) -> None:
     model, other = taught(checkpoints.model(name, rank=2)), checkpoints.model(name)
     ours, bare = made(model, noise(model), 1.0), made(other, noise(model), 1.0)
@@ -354,7 +404,7 @@ def test_its_pipeline_takes_our_adapter(checkpoints: Checkpoints, name: str, tmp
     assert torch.allclose(ours, made(other, noise(model), 1.0), atol=2e-5)
 
 
-@released
+@mostly_slow_released
 def test_its_pipeline_takes_our_export(checkpoints: Checkpoints, name: str, tmp_path: Path) -> None:
     model = taught(checkpoints.model(name, rank=2))
     export_checkpoint(model, tmp_path / "exported")
