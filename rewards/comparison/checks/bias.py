@@ -86,7 +86,10 @@ def bias(table: Table, fact_KP: dict[str, np.ndarray], clusters: Clusters) -> di
 
 
 def contextual(gap_N: np.ndarray, delta_KN: dict[str, np.ndarray], table: Table) -> dict[str, dict[str, float]]:
-    """(2): the coefficient of every covariate with its interval; {} with too few pairs for the covariates."""
+    """(2): the coefficient of every covariate with its interval; {} with too few pairs for the covariates.
+
+    Fitted by hand: statsmodels' regularised models give no covariance, and this one needs the sandwich of a ridge.
+    """
     known = ~np.isnan(gap_N) & (table.decided_N > 0)
     for delta_N in delta_KN.values():
         known &= ~np.isnan(delta_N)
