@@ -391,6 +391,43 @@ def test_a_run_goes_on_where_it_stopped(checkpoints: Checkpoints, name: str, tmp
     assert size < 5 * adapter + 60_000  # weights, average, two moments, and headers: no table of positions
 
 
+def kept_by_a_pass(model: PolicyModel) -> int:
+    """Bytes that autograd keeps for the backward pass."""
+    saved: dict[int, int] = {}
+
+    def keep(x: Tensor) -> Tensor:
+        saved[x.untyped_storage()._cdata] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        model.velocity(noise(model), torch.full((2,), 0.5), model.encode_text(TEXTS)).square().mean()
+    return sum(saved.values())
+
+
+def test_recomputing_keeps_less_and_answers_the_same(checkpoints: Checkpoints, name: str) -> None:
+    model = checkpoints.model(name, rank=2)
+    whole = kept_by_a_pass(model)
+    gradients = []
+    for on in (False, True):
+        model.recompute(on)
+        model.network.zero_grad(set_to_none=True)
+        model.velocity(noise(model), torch.full((2,), 0.5), model.encode_text(TEXTS)).square().mean().backward()
+        gradients.append({n: p.grad for n, p in model.network.named_parameters() if p.grad is not None})
+    assert kept_by_a_pass(model) < 0.8 * whole
+    assert all(torch.equal(gradients[0][n], gradients[1][n]) for n in gradients[0])
+
+
+def test_a_reference_may_have_another_type(checkpoints: Checkpoints, name: str) -> None:
+    """All weights learn in bfloat16, and the frozen copy has the type that the checkpoint had."""
+    model = checkpoints.model(name)
+    x, sigma = noise(model), torch.full((2,), 0.5)
+    before = model.velocity(x, sigma, model.encode_text(TEXTS)).detach()
+    begun(model, Memory(bf16=True))
+    with torch.no_grad(), model.reference() as reference:
+        after = reference.velocity(x, sigma, model.encode_text(TEXTS))
+    assert after.dtype == before.dtype and torch.allclose(before, after, atol=0.05 * float(before.abs().max()))
+
+
 # --- what goes out
 
 

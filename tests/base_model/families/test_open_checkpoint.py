@@ -60,6 +60,15 @@ def test_a_network_in_float16_is_opened_in_bfloat16(tmp_path: Path) -> None:
     assert open_checkpoint(tmp_path / "half").network.dtype == torch.bfloat16
 
 
+def test_time_is_not_rounded_to_the_networks_type(folder: Path) -> None:
+    """bfloat16 would make 0.600 and 0.601 one."""
+    model = open_checkpoint(folder, dtype=torch.bfloat16)
+    cond, x = model.encode_text(["a red fox"]), model.noise(1, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        one, other = (model.velocity(x, torch.tensor([sigma]), cond) for sigma in (0.600, 0.601))
+    assert not torch.equal(one, other) and one.dtype == torch.float32
+
+
 def test_encoders_are_read_when_they_are_needed(folder: Path, tmp_path: Path) -> None:
     model = open_checkpoint(folder, cache=tmp_path)
     assert model.prompts._pipe is None

@@ -6,6 +6,8 @@ A family is a parameter here: the name of its tiny pipeline, and options that it
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +156,17 @@ def test_all_weights_learn(home: Path, tmp_path: Path) -> None:
     assert torch.isfinite(sample(model, x, cond, uncond, Sampler(2, 4.5), model.levels(Sampler(2)))).all()
     own, theirs = model.network.state_dict(), base.network.state_dict()
     assert any(not torch.equal(own[name], theirs[name]) for name in own if name in theirs)
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_two_processes_train_it(home: Path, stage: int) -> None:
+    line = train_line(home, f"ranks{stage}", "--engine", "deepspeed", "--zero-stage", stage, "--algorithm.steps", 2)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run([*launcher, "-m", "experiments.cli", *line], capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    metrics = read_run(home / f"ranks{stage}").metrics
+    assert [each["ratio_gap_first"] for each in metrics] == [0.0, 0.0] and metrics[0]["kl"] == 0.0
+    assert adapter(home / f"ranks{stage}").keys() == adapter(home / "run").keys()
 
 
 def test_what_it_cannot_do_is_refused(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
