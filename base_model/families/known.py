@@ -6,6 +6,7 @@ import re
 import warnings
 from pathlib import Path
 
+from base_model.families.aura_flow import AuraFlow
 from base_model.families.family import Family
 from base_model.families.flux1 import Flux1, Flux1Kontext
 from base_model.families.flux2 import Flux2, Flux2Klein
@@ -17,7 +18,7 @@ from base_model.families.z_image import ZImage
 from base_model.files.hub import INDEX, read_json, released_folder
 
 KNOWN: tuple[type[Family], ...] = (
-    StableDiffusion3, Flux1, Flux1Kontext, Flux2, Flux2Klein, ZImage, Sana, Lumina2, Wan,
+    StableDiffusion3, Flux1, Flux1Kontext, Flux2, Flux2Klein, ZImage, Sana, Lumina2, Wan, AuraFlow,
 )  # fmt: skip
 FAMILIES = {kind.pipeline: kind for kind in KNOWN}
 """a family is made from a checkpoint's folder: `FAMILIES[pipeline](folder)`"""

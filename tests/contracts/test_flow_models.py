@@ -85,6 +85,7 @@ ROWS: dict[str, Row] = {
         lambda m, x, g: {"latents": latent_image(m, x).unsqueeze(2), "guidance_scale": g, "num_frames": 1},
         tolerance=2e-5,
     ),
+    "aura_flow": Row("aura_flow"),
 }
 RELEASED = [name for name, row in ROWS.items() if row.pipeline]
 EDITING = {
