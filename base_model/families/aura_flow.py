@@ -17,6 +17,7 @@ class AuraFlow(Family):
 
     pipeline = "AuraFlowPipeline"
     sampler = Sampler(steps=50, guidance=3.5)
+    longest_text = 256
 
     def encode(self, pipe: Pipe, texts: Sequence[str], images: ConditionImages = ()) -> list[Row]:
         text, *_ = pipe.encode_prompt(list(texts), do_classifier_free_guidance=False)

@@ -57,6 +57,10 @@ class Family:
     """ends of the names of the layers that an adapter goes to when nobody says otherwise"""
     dead: tuple[str, ...] = ()
     """parts of the last of the `transformer_blocks` that nothing reads: see `lora.mark_dead`"""
+    longest_text = 0
+    """tokens of a long prompt, which plans count with"""
+    text_width = "joint_attention_dim"
+    """what the network's config.json calls the width of encoded text"""
     most_images = 0
     """condition images that an instruction may have"""
     is_distilled = False
@@ -132,7 +136,9 @@ class Family:
 
     def hollow_row(self) -> Row:
         """Return the row of a long prompt without values, for plans. Raises ValueError where the family has none."""
-        raise ValueError(f"no plan is made for {self.pipeline}: its family does not say how long its prompts are")
+        if not self.longest_text:
+            raise ValueError(f"no plan is made for {self.pipeline}: its family does not say how long its prompts are")
+        return {"text": torch.empty(self.longest_text, self.network_config[self.text_width], device="meta")}
 
     def hollow_network(self) -> nn.Module:
         """Build the network without values, on the meta device."""

@@ -22,6 +22,7 @@ class Flux1(Family):
 
     pipeline = "FluxPipeline"
     sampler = Sampler(steps=28, guidance=3.5)
+    longest_text = 512
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -45,6 +46,10 @@ class Flux1(Family):
             txt_ids=x_BSC.new_zeros(cond.text_BLD.shape[1], 3), img_ids=torch.cat(indices).to(x_BSC), return_dict=False,
         )[0]  # fmt: skip
         return v[:, : x_BSC.shape[1]]
+
+    def hollow_row(self) -> Row:
+        pooled = torch.empty(self.network_config["pooled_projection_dim"], device="meta")
+        return {**super().hollow_row(), "pooled": pooled}
 
 
 class Flux1Kontext(Flux1):

@@ -28,6 +28,7 @@ class Flux2(Family):
     pipeline = "Flux2Pipeline"
     sampler = Sampler(steps=50, guidance=4.0)
     lora_targets = (*ATTENTION, "attn.to_qkv_mlp_proj", "attn.to_out")
+    longest_text = 512
     most_images = 10
     layers = (10, 20, 30)
     """of the language model, whose states are read"""

@@ -1,7 +1,8 @@
 """Lumina-Image 2.0: Gemma's last layer but one, and a system prompt in front of prompts that the empty one does not
 have. Time runs backwards, and so does the velocity; a guided velocity keeps the norm of every row of latents.
 
-The network's refiner blocks are never recomputed in the backward pass, whatever is asked of them.
+The network's refiner blocks are never recomputed in the backward pass, whatever is asked of them. It asks its mask for
+numbers, so that no plan can be made without any.
 """
 
 from __future__ import annotations

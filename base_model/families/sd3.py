@@ -16,15 +16,13 @@ from base_model.families.family import Family, Pipe, Row
 from base_model.interface import ConditionImages, Conditioning
 from base_model.sample import Sampler
 
-TOKENS = 77 + 256
-"""of a prompt, of CLIP and of T5"""
-
 
 class StableDiffusion3(Family):
     """Says what is particular to `StableDiffusion3Pipeline`."""
 
     pipeline = "StableDiffusion3Pipeline"
     sampler = Sampler(steps=28, guidance=4.5)
+    longest_text = 77 + 256  # of CLIP and of T5
     dead = ("attn.add_q_proj", "attn.norm_added_q")
 
     def encode(self, pipe: Pipe, texts: Sequence[str], images: ConditionImages = ()) -> list[Row]:
@@ -39,9 +37,8 @@ class StableDiffusion3(Family):
         return self.tokens(v)
 
     def hollow_row(self) -> Row:
-        text = torch.empty(TOKENS, self.network_config["joint_attention_dim"], device="meta")
         pooled = torch.empty(self.network_config["pooled_projection_dim"], device="meta")
-        return {"text": text, "pooled": pooled}
+        return {**super().hollow_row(), "pooled": pooled}
 
     def set_levels(self, scheduler: Any, steps: int, tokens: int) -> None:
         scheduler.set_timesteps(steps)  # not uniform: the scheduler shifts its own range, which is shifted already

@@ -24,6 +24,7 @@ class Wan(Family):
 
     pipeline = "WanPipeline"
     sampler = Sampler(steps=50, guidance=5.0)
+    longest_text, text_width = 512, "text_dim"
     lora_targets = tuple(f"attn{i}.to_{part}" for i in (1, 2) for part in ("q", "k", "v", "out.0"))
 
     def __init__(self, folder: Path) -> None:

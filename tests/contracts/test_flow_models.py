@@ -23,7 +23,7 @@ from base_model.engine.mixed_precision import Memory
 from base_model.families.diffusers_model import DiffusersModel
 from base_model.families.open_checkpoint import export_checkpoint, open_checkpoint, open_pipeline
 from base_model.interface import Conditioning
-from base_model.lora import Lora, adapter_weights, add_adapter, is_dead, save_adapter
+from base_model.lora import Lora, adapter_weights, add_adapter, is_dead, load_adapter, save_adapter
 from base_model.policy_model import PolicyModel
 from base_model.qwen.tokens import unpatchify
 from base_model.sample import Sampler, sample
@@ -273,6 +273,18 @@ def test_stored_prompts_need_no_encoder(checkpoints: Checkpoints, name: str, tmp
         other.encode_text(["a blue fox"])
 
 
+@released
+def test_plans_know_its_rows(checkpoints: Checkpoints, name: str) -> None:
+    model = checkpoints.model(name)
+    if not model.family.longest_text:
+        with pytest.raises(ValueError, match="no plan is made"):
+            model.family.hollow_row()
+        return
+    hollow, (row,) = model.family.hollow_row(), model.prompts.rows([(TEXTS[1], ())])
+    assert {key: value.shape[1:] for key, value in hollow.items()} == {key: v.shape[1:] for key, v in row.items()}
+    assert hollow["text"].is_meta and len(row["text"]) <= len(hollow["text"])
+
+
 # --- what learns
 
 
@@ -405,6 +417,7 @@ def kept_by_a_pass(model: PolicyModel) -> int:
     return sum(saved.values())
 
 
+@mostly_slow
 def test_recomputing_keeps_less_and_answers_the_same(checkpoints: Checkpoints, name: str) -> None:
     model = checkpoints.model(name, rank=2)
     whole = kept_by_a_pass(model)
@@ -418,6 +431,7 @@ def test_recomputing_keeps_less_and_answers_the_same(checkpoints: Checkpoints, n
     assert all(torch.equal(gradients[0][n], gradients[1][n]) for n in gradients[0])
 
 
+@mostly_slow
 def test_a_reference_may_have_another_type(checkpoints: Checkpoints, name: str) -> None:
     """All weights learn in bfloat16, and the frozen copy has the type that the checkpoint had."""
     model = checkpoints.model(name)
@@ -440,6 +454,20 @@ def test_its_pipeline_takes_our_adapter(checkpoints: Checkpoints, name: str, tmp
     open_pipeline(other.family, None, {"transformer": other.network, "vae": other.vae}).load_lora_weights(tmp_path)
     assert not torch.allclose(ours, bare, atol=1e-3)
     assert torch.allclose(ours, made(other, noise(model), 1.0), atol=2e-5)
+
+
+@mostly_slow_released
+def test_we_take_an_adapter_of_its_pipeline(checkpoints: Checkpoints, name: str, tmp_path: Path) -> None:
+    """As diffusers' own trainers write it: under peft's names, with or without settings in the header."""
+    from peft.utils import get_peft_model_state_dict
+
+    model, other = taught(checkpoints.model(name, rank=2)), checkpoints.model(name)
+    pipe = open_pipeline(other.family, None, {"transformer": other.network, "vae": other.vae})
+    layers = get_peft_model_state_dict(model.network, adapter_name="default")
+    pipe.save_lora_weights(tmp_path, transformer_lora_layers=layers)
+    load_adapter(other.network, tmp_path / "pytorch_lora_weights.safetensors")
+    a, b = adapter_weights(model.network), adapter_weights(other.network)
+    assert a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
 
 
 @mostly_slow_released
