@@ -68,7 +68,10 @@ def sample_items(store: Store, file: Path, models: Sequence[Path], seed: int, pe
     if len(models) * per_model < 2:
         raise ValueError("one picture of a prompt compares with nothing; name two models, or more pictures a prompt")
     prompts = list(PromptSet.load(file))
-    loaded = [(m.name, find_model(str(m), prompt=prompts[0].text).load(), str(m)) for m in models]
+    policies = [find_model(str(m), prompt=prompts[0].text).load() for m in models]
+    size = policies[0].native  # people compare images of one size, that of the first model
+    sized = [policy.sized(size) if policy.keeps_base else policy for policy in policies]
+    loaded = [(m.name, policy, str(m)) for m, policy in zip(models, sized, strict=True)]
     return sample_items(store, prompts, loaded, seed, per_model)
 
 

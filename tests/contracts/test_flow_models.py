@@ -438,8 +438,9 @@ def test_a_reference_may_have_another_type(checkpoints: Checkpoints, name: str) 
     x, sigma = noise(model), torch.full((2,), 0.5)
     before = model.velocity(x, sigma, model.encode_text(TEXTS)).detach()
     begun(model, Memory(bf16=True))
+    cond = model.encode_text(TEXTS)  # in the type of the network that learns
     with torch.no_grad(), model.reference() as reference:
-        after = reference.velocity(x, sigma, model.encode_text(TEXTS))
+        after = reference.velocity(x, sigma, cond)
     assert after.dtype == before.dtype and torch.allclose(before, after, atol=0.05 * float(before.abs().max()))
 
 
