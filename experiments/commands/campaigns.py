@@ -63,7 +63,7 @@ class Create:
     prompts: Annotated[Path | None, arg(metavar="FILE")] = None
     """prompts, one a line, whose images are drawn now"""
     models: tuple[Path, ...] = ()
-    """with --prompts: the runs whose models draw"""
+    """with --prompts: the runs, or released checkpoints, whose models draw, all in the size of the first"""
     per_prompt: int = 3
     """comparisons a prompt at most; with one model of --models, its images a prompt"""
     overlap: int = 2

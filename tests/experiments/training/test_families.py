@@ -150,6 +150,16 @@ def test_preferences_teach_it(home: Path, tmp_path: Path) -> None:
     assert read_run(tmp_path / "dpo").metrics[0]["loss"] == pytest.approx(np.log(2.0), abs=1e-5)
 
 
+def test_a_stage_goes_on_with_its_parents_adapter(home: Path) -> None:
+    """The reference is the parent, so the KL begins at 0, and the adapter does not."""
+    prompts = ("--prompts.file", home / "prompts.txt", "--prompts.count", 3, "--base", "")
+    line = ("train", "sd35m_grpo_lora", "--parent", home / "run", *prompts, "--out", home / "child", *SMALL)
+    glyphlab(*line, "--algorithm.steps", 2)
+    first, own, theirs = read_run(home / "child").metrics[0], adapter(home / "child"), adapter(home / "run")
+    assert first["ratio_gap_first"] == first["kl"] == 0.0
+    assert own.keys() == theirs.keys() and any(not torch.equal(own[name], theirs[name]) for name in own)
+
+
 def test_all_weights_learn(home: Path, tmp_path: Path) -> None:
     glyphlab(*train_line(home, "full", "--lora.rank", 0, "--algorithm.steps", 2))
     model, base = load_model(home / "full" / "model"), load_model(home / "run" / "model")
