@@ -108,7 +108,7 @@ def test_it_is_sampled_and_evaluated(home: Path, tmp_path: Path) -> None:
     assert read_png(tmp_path / "base.png").shape == (3, 64, 96)
     for name in ("run", "base"):
         line = ("evaluate", home / name, "--prompts", home / "prompts.txt", "--rewards", "brisque", "--steps", 2)
-        glyphlab(*line, "-o", tmp_path / name)
+        glyphlab(*line, *(SIZE if name == "base" else ()), "-o", tmp_path / name)
         assert len(list((tmp_path / name / "images").glob("*.png"))) == 3
     glyphlab("doctor", home / "run")
 
