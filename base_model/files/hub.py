@@ -36,12 +36,22 @@ def is_like_a_hub_name(name: str) -> bool:
 
 
 def fetch(name: str) -> Path:
-    """The hub's snapshot. Raises ValueError saying what to do when it is neither in the cache nor within reach."""
+    """The hub's snapshot of what the pipeline reads: repositories also hold single files and types for other programs.
+
+    Raises ValueError saying what to do when it is neither in the cache nor within reach.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
-        return Path(snapshot_download(name, ignore_patterns=["*.bin", "*.gguf", "*.md"]))
+        index = Path(snapshot_download(name, allow_patterns=[INDEX])) / INDEX
+        parts = [part for part, kind in read_json(index).items() if isinstance(kind, list) and kind[0]]
+        return Path(
+            snapshot_download(
+                name, allow_patterns=[INDEX, *(f"{part}/*" for part in parts)],
+                ignore_patterns=["*.bin", "*.gguf", "*.md", "*.fp16.*", "*.msgpack", "*.onnx*"],
+            )
+        )  # fmt: skip
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         if isinstance(error, HfHubHTTPError) and not isinstance(error, LocalEntryNotFoundError):
             raise ValueError(

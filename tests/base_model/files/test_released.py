@@ -440,3 +440,32 @@ def test_the_first_step_of_a_walk_is_as_wide_as_its_noise(t2i, side):
     spread = float((first.next_BSC - first.mean_BSC).std())
     assert spread == pytest.approx(1.2, rel=0.02) and float(seen.x0_BSC.abs().max()) < 100
     assert first.log_prob_B == pytest.approx([-0.5 - 0.9189 - 0.1823] * 2, abs=0.02), "of a normal of spread 1.2"
+
+
+def test_of_the_hub_only_what_the_pipeline_reads_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repositories also hold the same weights as a single file of tens of gigabytes, and in other types."""
+    import fnmatch
+
+    files = (
+        "model_index.json", "transformer/config.json", "transformer/weights.safetensors", "vae/config.json",
+        "text_encoder/model.safetensors", "text_encoder/model.fp16.safetensors", "text_encoders/t5xxl_fp8.safetensors",
+        "model.safetensors", "text_encoder_3/model.safetensors",
+    )  # fmt: skip
+    parts = {"transformer": ["diffusers", "T"], "vae": ["diffusers", "V"], "text_encoder": ["transformers", "E"],
+             "text_encoder_3": [None, None]}  # fmt: skip
+
+    def snapshot_download(name: str, allow_patterns: list[str], ignore_patterns: list[str] | None = None) -> str:
+        for file in files:
+            taken = any(fnmatch.fnmatch(file, pattern) for pattern in allow_patterns)
+            if taken and not any(fnmatch.fnmatch(file, pattern) for pattern in ignore_patterns or ()):
+                (tmp_path / file).parent.mkdir(exist_ok=True)
+                (tmp_path / file).write_text(json.dumps({"_class_name": "Pipeline", **parts}))
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert released_folder("Owner/Name") == tmp_path
+    fetched = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert fetched == {
+        "model_index.json", "transformer/config.json", "transformer/weights.safetensors", "vae/config.json",
+        "text_encoder/model.safetensors",
+    }  # fmt: skip
