@@ -20,6 +20,7 @@ from alignment.rwr import Rwr
 from alignment.tied_dpo import TiedDpo
 from alignment.trajectory import Exploration
 from base_model import pretrain, sft, train_vae
+from base_model.data.image_sources import ImageSources
 from base_model.data.mixture import TaskStream
 from base_model.data.rendered_pages import PageStream
 from base_model.data.stream import TextStream
@@ -153,8 +154,9 @@ class Experiment:
     """adapter that learns instead of the weights"""
     memory: Memory = field(default_factory=Memory)
     """what is traded for memory"""
-    data: TextStream | PageStream | TaskStream | None = None
-    """pictures, for autoencoder training, pretraining and fine-tuning"""
+    data: TextStream | PageStream | TaskStream | ImageSources | None = None
+    """images, for autoencoder training, pretraining and fine-tuning; `--data.folder IMAGES` takes your own, with the
+    settings of base_model/data/image_sources.py"""
     prompts: PromptPlan | None = None
     """prompts, for algorithms that draw their own pictures"""
     pairs: PairPlan | None = None

@@ -71,8 +71,12 @@ def decode_image(content: bytes, name: str, ground: tuple[int, int, int] = WHITE
 
 def image_size(path: Path) -> tuple[int, int]:
     """(height, width) as shown, from the head of the file. Raises as `read_image`, not for damage behind the head."""
-    content = _content(path)
-    with warnings.catch_warnings(action="ignore"), _opened(content, str(path)) as image:
+    return image_size_in(_content(path), str(path))
+
+
+def image_size_in(content: bytes, name: str) -> tuple[int, int]:
+    """`image_size` of a file's bytes; `name` is what errors call it. Raises as `decode_image`, from the head alone."""
+    with warnings.catch_warnings(action="ignore"), _opened(content, name) as image:
         # Pillow decodes a whole PNG to look for an orientation, so it is asked only where there can be one.
         asks = image.format != "PNG" or any(mark in content for mark in (b"eXIf", b"exif", b"xmp"))
         turned = asks and _orientation(image) >= 5

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from alignment.forward_process import Forward
 from alignment.grpo import Grpo
+from base_model.data.image_sources import ImageSources
 from base_model.lora import Lora
 from base_model.pretrain import Pretrain
 from base_model.qwen.presets import IMAGE_SIZES, PRESETS, VAES
@@ -170,6 +171,8 @@ def tokens(preset: str, size: tuple[int, int]) -> int:
 
 def texts_unknown(experiment: Experiment) -> bool:
     """Whether the language model stays, because captions are drawn without end (see `encode_ahead` of the runner)."""
+    if isinstance(experiment.data, ImageSources):
+        return False
     return experiment.data is not None and not getattr(experiment.data, "limit", 0)
 
 

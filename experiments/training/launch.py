@@ -79,6 +79,10 @@ def reasons_not_to_evaluate(folder: Path) -> list[str]:
     model = folder / "model"
     if not holds_model(model):
         return [f"an autoencoder draws no words; for PSNR and SSIM: glyphlab evaluate-vae {folder}"]
+    if "ImageSources" in str((RunRecord.read(folder).config["experiment"].get("data") or {}).get("class")):
+        return [
+            f"not evaluated on held-out words: it learned from your own images; to do it: glyphlab evaluate {folder}"
+        ]
     if is_derived(model):
         return [f"not evaluated, which takes long at this size; to do it: glyphlab evaluate {folder}"]
     return []

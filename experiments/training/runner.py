@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 
 from alignment.monitoring.step_metrics import ByStep
 from base_model import train_vae
+from base_model.data.image_sources import OwnImages
 from base_model.data.latents import EncodedStream, LatentStream, Producers
 from base_model.data.mixture import TaskStream
 from base_model.data.rendered_pages import PageStream
@@ -42,6 +43,7 @@ from experiments.record.changed_settings import CHANGEABLE
 from experiments.record.record import RunRecord
 from experiments.record.recorded_settings import rebuild
 from experiments.record.whole_files import plain
+from experiments.training import own_images
 from experiments.training.finish import agreed_checkpoint, finished_model
 from experiments.training.ranks import (
     Onlooker,
@@ -79,12 +81,12 @@ def required(experiment: Experiment, value: T | None, what: str) -> T:
     return value
 
 
-def image_stream(experiment: Experiment) -> TextStream | PageStream:
+def image_stream(experiment: Experiment) -> TextStream | PageStream | OwnImages:
     """The experiment's stream of images. Raises ValueError when it has none, or one of tasks."""
     data = required(experiment, experiment.data, "data")
     if isinstance(data, TaskStream):
         raise ValueError(f"{experiment.name}: an autoencoder learns from pictures, not from a {type(data).__name__}")
-    return data
+    return own_images.for_autoencoder(data, experiment) if isinstance(data, OwnImages) else data
 
 
 @contextlib.contextmanager
@@ -103,6 +105,9 @@ def updates(
         yield loop(model, engine, LOADERS[cfg.reads](model, folder), cfg, start)
     elif isinstance(model, QwenImageVAE):
         yield loop(model, engine, image_stream(experiment), cfg, start)
+    elif isinstance(experiment.data, OwnImages):
+        with own_images.latents(experiment.data, model) as data:
+            yield loop(model, engine, data, cfg, start)
     else:
         if engine.rank == 0:
             save_vae(model.vae, folder / "encoder.safetensors")
@@ -123,9 +128,10 @@ def encode_ahead(model: PolicyModel | QwenImageVAE, experiment: Experiment, fold
     """
     if isinstance(model, QwenImageVAE) or not model.keeps_base or (known := texts_of(experiment, folder)) is None:
         return
-    plans = (looked_at_in(experiment), experiment.monitors and experiment.monitors.prompts)
+    own = own_images.checkpoint_captions(experiment.data)
+    plans = () if own else (looked_at_in(experiment), experiment.monitors and experiment.monitors.prompts)
     looked_at = [prompt.text for plan in plans if plan for prompt in make_prompts(plan)]
-    texts = [*dict.fromkeys([*known, *looked_at])]
+    texts = [*dict.fromkeys([*known, *looked_at, *own])]
     if experiment.engine == "deepspeed":
         model.encode_ahead(texts[rank_of(experiment) :: ranks_of(experiment)])
         barrier(experiment)
@@ -135,7 +141,9 @@ def encode_ahead(model: PolicyModel | QwenImageVAE, experiment: Experiment, fold
 
 def texts_of(experiment: Experiment, folder: Path) -> list[str] | None:
     """The captions or prompts that a run learns from; None when they are not known before it begins."""
-    if isinstance(data := experiment.data, TextStream):
+    if isinstance(data := experiment.data, OwnImages):
+        return data.captions if len(data.captions) <= own_images.MOST_TEXTS else None
+    if isinstance(data, TextStream):
         return data.scenes(0, data.limit)[1] if data.limit and len(data.stages) == 1 else None
     if experiment.algorithm.learns_from == "pairs" and has_answers(folder):
         return [answer.prompt.text for answer in load_comparisons(folder)]
@@ -143,12 +151,15 @@ def texts_of(experiment: Experiment, folder: Path) -> list[str] | None:
     return [prompt.text for prompt in make_prompts(plan)] if plan else None
 
 
-def open_record(experiment: Experiment, folder: Path, parent: Path | None) -> RunRecord:
+def open_record(
+    experiment: Experiment, folder: Path, parent: Path | None, more: Mapping[str, Any] | None = None
+) -> RunRecord:
     """The run of these settings in `folder`, made when it is new: before anything else is put there.
 
-    Rank 0 makes it; the others wait for it and only read.
+    `more` is recorded beside the settings and must stay like them. Rank 0 makes it; the others wait and only read.
     """
     settings = {"experiment": laid_out(experiment), "parent": os.path.relpath(parent, folder) if parent else ""}
+    settings |= more or {}
     if rank_of(experiment):
         barrier(experiment)
         return Onlooker.read(folder)
@@ -167,11 +178,13 @@ def run(
     `device` is where a diffusion model goes (None: a GPU where there is one).
     """
     experiment = laid_out(experiment)
-    record = open_record(experiment, folder, parent)
+    images = own_images.opened(experiment, folder, parent)
+    record = open_record(experiment, folder, parent, own_images.facts(images, folder))
     if record.finished:
         if progress:
             progress.skip(experiment.name)
         return
+    experiment = replace(experiment, data=images) if images else experiment
     bar = progress or Progress({experiment.name: experiment.minutes * 60.0}, audience(experiment))
     if pool:
         pool.meter.drain()  # what was judged before this run is none of its cost
@@ -301,7 +314,7 @@ def follow(
         if (done % experiment.save_every == 0 and done < steps) or after is None or is_requested:
             if isinstance(model, PolicyModel) and not model.needs_images:
                 with engine.averaged():
-                    record.samples(step.index, *sample_checkpoint(model.sized(model.native), looked_at_in(experiment)))
+                    record.samples(step.index, *checkpoint_samples(model, experiment))
             save_checkpoint(engine, checkpoints / f"update_{done:06d}")
         if is_requested:
             raise KeyboardInterrupt(f"terminated after update {step.index}; its checkpoint is saved")
@@ -331,6 +344,13 @@ def looked_at_in(experiment: Experiment) -> PromptPlan:
     if not own or not own.file:
         return FIXED_PROMPTS
     return replace(FIXED_PROMPTS, count=max(min(FIXED_PROMPTS.count, own.count), 1), heldout=False, file=own.file)
+
+
+def checkpoint_samples(model: PolicyModel, experiment: Experiment) -> tuple[np.ndarray, list[str]]:
+    """What a run shows of itself at a checkpoint: captions of own images in the size of the run, or `looked_at_in`."""
+    if own := own_images.checkpoint_captions(experiment.data):
+        return generate(model, own, fixed_noise(model, len(own), FIXED_PROMPTS.seed), model.sampler), own
+    return sample_checkpoint(model.sized(model.native), looked_at_in(experiment))
 
 
 def sample_checkpoint(model: PolicyModel, plan: PromptPlan) -> tuple[np.ndarray, list[str]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from base_model import pretrain, train_vae
+from base_model.data.image_sources import ImageSources, OwnImages
 from base_model.data.mixture import TaskStream
 from base_model.devices import best_device
 from base_model.families.diffusers_model import DiffusersModel
@@ -65,13 +66,21 @@ def require_fitting_tasks(experiment: Experiment, model: PolicyModel) -> None:
     """Raises ValueError for images where the model cannot learn from them.
 
     That is a mixture with images from captions alone where the model only edits, and any stream where the autoencoder
-    is not ours.
+    is not ours, unless they are images of one's own.
     """
-    if isinstance(model, DiffusersModel) and experiment.algorithm.learns_from == "images":
+    own = isinstance(experiment.data, ImageSources | OwnImages)
+    if own and model.needs_images:
+        raise ValueError(
+            f"{experiment.base or 'the parent'} only edits, and images with captions show nothing to edit: name a "
+            "text-to-image checkpoint"
+        )
+    if own and isinstance(model, DiffusersModel) and getattr(experiment.data, "settings", experiment.data).aspect:
+        raise ValueError(f"{model.family.pipeline} learns from images of one size here; leave out --data.aspect")
+    if not own and isinstance(model, DiffusersModel) and experiment.algorithm.learns_from == "images":
         raise ValueError(
             f"{experiment.name} learns from a stream of images, which goes through Qwen-Image's autoencoder, and "
             f"{experiment.base or 'its parent'} is for {model.family.pipeline}: take an experiment that learns from "
-            "rollouts or preferences"
+            "rollouts or preferences, or name images of your own with --data.folder"
         )
     if not (model.needs_images and isinstance(experiment.data, TaskStream)):
         return

@@ -1,0 +1,311 @@
+"""Finds images and their captions in what people have: folders, tables and archives, behind one function.
+
+    folder      images of any depth; captions in a .txt or .caption file of the same name, or in metadata.csv,
+                metadata.jsonl or captions.jsonl (`file_name` and `text`): the folders of kohya and of Hugging Face
+    .parquet    a column of images (a struct of bytes and path, or bytes) and a column of text
+    .arrow      the same, as `datasets` saves them to disk
+    .tar        webdataset: key.jpg beside key.txt, key.caption or key.json
+
+A folder may hold several of these. All captions of an image count: every line of a .txt file that is not blank is
+one, and so is every entry of a list. Nothing is decoded here: an `Entry` says where the bytes are.
+"""
+
+from __future__ import annotations
+
+import functools
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from preference_data.image_files import SUFFIXES
+from preference_data.line_files import decode_text, parse_json, read_csv, read_json_lines, same_name, text_lines
+
+CAPTION_SUFFIXES = (".txt", ".caption")
+TABLES = ("metadata.csv", "metadata.jsonl", "captions.jsonl", "captions.csv")
+"""Files of a folder that say which image has which caption."""
+TABLE_SUFFIXES = (".csv", ".jsonl")
+NAMES = ("file_name", "picture", "image", "file", "path")
+"""Columns of a table that may name the image; the first that is there."""
+TEXTS = ("text", "caption", "captions", "prompt")
+"""Columns that may hold captions; the first that is there."""
+UNREAD = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jxl")
+"""Images that are named as unusable, because a folder that holds them was meant to be learned from."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image that was listed, and what its captions are."""
+
+    name: str
+    """what errors call it"""
+    captions: tuple[str, ...]
+    file: Path
+    kind: str
+    """file, tar, parquet or arrow"""
+    at: tuple[int, int] = (0, 0)
+    """tar: offset and length; parquet: row group and row; arrow: batch and row"""
+    column: str = ""
+    """of the image, in a parquet or arrow file"""
+    problem: str = ""
+    """why it cannot be used; "" when nothing is known"""
+
+    def content(self) -> bytes:
+        """The bytes of the image file. Raises OSError, or ValueError where a table has none."""
+        if self.kind == "file":
+            return self.file.read_bytes()
+        if self.kind == "tar":
+            with self.file.open("rb") as archive:
+                archive.seek(self.at[0])
+                return archive.read(self.at[1])
+        rows = arrow_rows if self.kind == "arrow" else parquet_rows
+        value = rows(self.file, self.at[0], self.column)[self.at[1]].as_py()
+        return embedded(value, self.name, self.file.parent)
+
+
+def embedded(value: Any, name: str, folder: Path) -> bytes:
+    """The bytes of a cell of a table: bytes, or a struct of bytes and path. Raises ValueError when it has neither."""
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, Mapping) and value.get("bytes"):
+        return bytes(value["bytes"])
+    if isinstance(value, Mapping) and value.get("path"):
+        return (folder / str(value["path"])).read_bytes()
+    raise ValueError(f"{name} holds no image")
+
+
+def list_entries(source: str, column: str = "") -> list[Entry]:
+    """Every image of a folder, table or archive, in an order that names alone decide.
+
+    `column` names the column of captions; "" takes the first of `TEXTS` that is there. Raises FileNotFoundError when
+    there is no such path, and ValueError when nothing in it is an image or a table cannot be read.
+    """
+    path = Path(source)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"there is no folder or file {source} with images; check how it is spelt and where the command runs"
+        )
+    if path.is_file():
+        return of_file(path, column)
+    files = sorted(file for file in path.rglob("*") if file.is_file() and not hidden(file.relative_to(path)))
+    entries = of_folder(files, column)
+    for file in files:
+        if file.suffix.lower() in (".tar", ".parquet", ".arrow"):
+            entries += of_file(file, column)
+    if not entries:
+        raise ValueError(
+            f"{source} holds no image: put PNG, JPEG or WebP files there with a .txt file of the same name each, or "
+            "name a folder of .parquet or .tar files"
+        )
+    return entries
+
+
+def hidden(path: Path) -> bool:
+    """Whether a file, or a folder that it is in, has a name that begins with a dot."""
+    return any(part.startswith(".") for part in path.parts)
+
+
+def of_file(path: Path, column: str) -> list[Entry]:
+    """The images of one archive or table. Raises ValueError for a file of another kind."""
+    suffix = path.suffix.lower()
+    if suffix == ".tar":
+        return list(of_tar(path, column))
+    if suffix in (".parquet", ".arrow"):
+        return list(of_columns(path, column))
+    if suffix in TABLE_SUFFIXES:
+        rows = table_rows(path, column)
+        return [listed(path, line, name, captions) for line, name, captions in rows]
+    raise ValueError(f"{path} is no folder, .parquet, .arrow, .tar, .csv or .jsonl file; name the folder that it is in")
+
+
+def of_folder(files: Sequence[Path], column: str) -> list[Entry]:
+    """Image files with the captions of tables and of the files beside them."""
+    by_path = {same_name(str(file)): file for file in files}
+    captions: dict[str, list[str]] = {key: [] for key, file in by_path.items() if file.suffix.lower() in SUFFIXES}
+    missing: list[Entry] = []
+    for table in (file for file in files if file.name in TABLES):
+        for line, name, texts in table_rows(table, column):
+            key = same_name(str(table.parent / name))
+            if key in captions:
+                captions[key] += texts
+            else:
+                missing.append(listed(table, line, name, texts))
+    for key in captions:
+        stem = key[: -len(Path(key).suffix)]
+        for suffix in CAPTION_SUFFIXES:
+            if file := by_path.get(stem + suffix):
+                captions[key] += [text.strip() for _, text in text_lines(decode_text(file.read_bytes(), str(file)))]
+    unread = [
+        Entry(str(file), (), file, "file", problem="is no PNG, JPEG or WebP; save it as one of these")
+        for file in files
+        if file.suffix.lower() in UNREAD
+    ]
+    images = [Entry(str(by_path[key]), once(texts), by_path[key], "file") for key, texts in captions.items()]
+    return [*images, *missing, *unread]
+
+
+def listed(table: Path, line: int, name: str, captions: Sequence[str]) -> Entry:
+    """The image that a line of a table names."""
+    file = table.parent / name
+    problem = "" if file.is_file() else f"is not there, and {table} line {line} names it"
+    return Entry(str(file), once(captions), file, "file", problem=problem)
+
+
+def once(texts: Sequence[str]) -> tuple[str, ...]:
+    """Captions without blanks around them, each once, none of them empty."""
+    return tuple(dict.fromkeys(text.strip() for text in texts if text.strip()))
+
+
+def table_rows(path: Path, column: str) -> Iterator[tuple[int, str, list[str]]]:
+    """(line, file name, captions) of a .csv or .jsonl file. Raises ValueError for a row that names no file."""
+    rows: Iterator[tuple[int, Any]] = read_csv(path)[1] if path.suffix.lower() == ".csv" else read_json_lines(path)
+    for line, row in rows:
+        if not isinstance(row, Mapping):
+            raise ValueError(f"{path} line {line} is no object; it needs file_name and text")
+        named = next((row[name] for name in NAMES if row.get(name)), None)
+        if not isinstance(named, str):
+            raise ValueError(f"{path} line {line} has no file_name; it has the columns {', '.join(map(str, row))}")
+        yield line, str(PurePosixPath(named.replace("\\", "/"))), captions_of(row, column, f"{path} line {line}")
+
+
+def captions_of(row: Mapping[str, Any], column: str, where: str) -> list[str]:
+    """The captions of a row. Raises ValueError when `column` is not there, or holds no text."""
+    name = column or next((text for text in TEXTS if text in row), "")
+    if column and column not in row:
+        raise ValueError(f"{where} has no column {column!r}; it has {', '.join(map(str, row))}")
+    value = row.get(name)
+    texts = [value] if isinstance(value, str) else [] if value is None else value
+    if not isinstance(texts, list) or any(not isinstance(text, str) for text in texts):
+        raise ValueError(f"{where}: {name} is {value!r}, and a caption is a text or a list of texts")
+    return texts
+
+
+def of_tar(path: Path, column: str) -> Iterator[Entry]:
+    """The images of a webdataset archive; its files are read once, in their order. Raises ValueError when damaged."""
+    images: dict[str, tuple[str, int, int]] = {}
+    texts: dict[str, list[str]] = {}
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                base = PurePosixPath(member.name).name
+                if not member.isfile() or base.startswith("."):
+                    continue
+                stem, _, ending = base.partition(".")
+                key, suffix = member.name[: -len(base)] + stem, f".{ending.lower()}"
+                if suffix in SUFFIXES:
+                    images[key] = (member.name, member.offset_data, member.size)
+                elif suffix in (*CAPTION_SUFFIXES, ".json"):
+                    file = archive.extractfile(member)
+                    assert file is not None
+                    texts.setdefault(key, []).extend(tar_captions(file.read(), suffix, f"{path}:{member.name}", column))
+    except (tarfile.TarError, EOFError) as error:
+        raise ValueError(f"{path} is no whole .tar file: {error}; copy it again") from error
+    for key, (name, offset, length) in images.items():
+        yield Entry(f"{path}:{name}", once(texts.get(key, [])), path, "tar", (offset, length))
+
+
+def tar_captions(content: bytes, suffix: str, name: str, column: str) -> list[str]:
+    """Captions of a text or JSON file of an archive."""
+    text = decode_text(content, name)
+    if suffix != ".json":
+        return [line for _, line in text_lines(text)]
+    row = parse_json(text, name)
+    return captions_of(row, column, name) if isinstance(row, Mapping) else []
+
+
+def of_columns(path: Path, column: str) -> Iterator[Entry]:
+    """The images of a Parquet or Arrow file: its captions are read, its images are not."""
+    kind = path.suffix.lower()[1:]
+    opened = arrow_file(path) if kind == "arrow" else parquet_file(path)
+    schema = opened.schema if kind == "arrow" else opened.schema_arrow
+    images = next((field.name for field in schema if holds_images(field)), "")
+    if not images:
+        raise ValueError(
+            f"{path} has no column of images (a struct of bytes and path); it has {', '.join(schema.names)}"
+        )
+    text = column or next((name for name in TEXTS if name in schema.names), "")
+    if column and column not in schema.names:
+        raise ValueError(f"{path} has no column {column!r}; it has {', '.join(schema.names)}")
+    for group in range(opened.num_record_batches if kind == "arrow" else opened.num_row_groups):
+        if kind == "arrow":
+            batch = opened.get_batch(group)
+            count, values = batch.num_rows, batch.column(text).to_pylist() if text else []
+        else:
+            count = opened.metadata.row_group(group).num_rows
+            values = opened.read_row_group(group, [text])[text].to_pylist() if text else []
+        for row in range(count):
+            name = f"{path} row group {group} row {row}"
+            captions = captions_of({text: values[row]}, text, name) if text else []
+            yield Entry(name, once(captions), path, kind, (group, row), images)
+
+
+def holds_images(field: Any) -> bool:
+    """Whether a column is one of images: bytes, or a struct with bytes, as `datasets` writes them."""
+    import pyarrow.types as types
+
+    if types.is_struct(field.type):
+        return field.type.get_field_index("bytes") >= 0
+    return (types.is_binary(field.type) or types.is_large_binary(field.type)) and field.name.lower() in (
+        "image", "images", "img", "jpg", "png", "webp", "bytes", "picture",
+    )  # fmt: skip
+
+
+def pyarrow() -> Any:
+    """The library that reads Parquet and Arrow. Raises ValueError when it is not installed."""
+    try:
+        import pyarrow.ipc
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            "Parquet and Arrow files are read by pyarrow, which is missing: pip install pyarrow"
+        ) from error
+    return pyarrow
+
+
+@functools.lru_cache(maxsize=16)
+def parquet_file(path: Path) -> Any:
+    """An open Parquet file. Raises ValueError when it is none."""
+    library = pyarrow()
+    try:
+        return library.parquet.ParquetFile(path)
+    except library.ArrowInvalid as error:
+        raise ValueError(f"{path} is no whole Parquet file: {error}; copy it again") from error
+
+
+@functools.lru_cache(maxsize=16)
+def arrow_file(path: Path) -> Any:
+    """An open Arrow file, of either of its formats, with batches by number. Raises ValueError when it is none."""
+    library = pyarrow()
+    try:
+        return library.ipc.open_file(library.memory_map(str(path)))
+    except library.ArrowInvalid:
+        pass
+    try:
+        return ArrowStream(library.ipc.open_stream(library.memory_map(str(path))).read_all().to_batches())
+    except library.ArrowInvalid as error:
+        raise ValueError(f"{path} is no whole Arrow file: {error}; copy it again") from error
+
+
+class ArrowStream:
+    """Batches of an Arrow stream, which stay in the mapped file, with the reader of Arrow files' names."""
+
+    def __init__(self, batches: Sequence[Any]) -> None:
+        self._batches = batches
+        self.schema = batches[0].schema if batches else pyarrow().schema([])
+        self.num_record_batches = len(batches)
+
+    def get_batch(self, index: int) -> Any:
+        """One batch of rows."""
+        return self._batches[index]
+
+
+@functools.lru_cache(maxsize=4)
+def parquet_rows(path: Path, group: int, column: str) -> Any:
+    """A column of a row group, which can only be read whole."""
+    return parquet_file(path).read_row_group(group, [column])[column]
+
+
+def arrow_rows(path: Path, batch: int, column: str) -> Any:
+    """A column of a batch."""
+    return arrow_file(path).get_batch(batch).column(column)

@@ -1,0 +1,302 @@
+"""Images and captions of one's own as a stream: folders, tables and archives, behind one door.
+
+`ImageSources` are the settings, `open_images` reads what they name once (every byte, but only the heads are decoded)
+and leaves out what cannot be learned from, with a reason, and `OwnImages` is the stream. A sample is a function of its
+index in the stream and of the settings, so a batch is a function of (step, size, rank, ranks) and resuming needs a step
+number. In a pass every image of a source is shown once, in an order of its own for each pass.
+
+With weights, samples are shared among sources in blocks of `BLOCK`: in each, a source has exactly its share.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from typing import TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from base_model.data.image_readers import Entry, list_entries
+from base_model.data.stream import CaptionedImages, stream_indices
+from base_model.seeding import numpy_generator
+from preference_data.image_files import decode_image, image_size_in
+
+BLOCK = 1000
+"""samples among which weights are kept exactly"""
+SHOWN = 3
+"""images that an error names"""
+READERS = 8
+"""threads that read files and decode images; both let others compute meanwhile"""
+ASPECTS = (1 / 3, 3.0)
+"""height by width of the most extreme canvases when the aspect of an image is kept"""
+Size = tuple[int, int]
+Prepared = TypeVar("Prepared")
+
+
+@dataclass(frozen=True)
+class ImageSources:
+    """Images of one's own. Raises ValueError for settings that cannot work."""
+
+    folder: tuple[str, ...] = ()
+    """folders of images with captions, or .parquet, .tar, .csv or .jsonl files"""
+    weights: tuple[float, ...] = ()
+    """share of each of them, in their order; () = as many samples of each as it has images"""
+    column: str = ""
+    """column of the captions in tables; "" takes text, caption, captions or prompt"""
+    aspect: bool = False
+    """keep the aspect of every image, with about as many pixels as the run's size has; otherwise the middle is cut out
+    in the run's size"""
+    min_side: int = 32
+    """pixels; an image whose shorter side has fewer is left out"""
+    max_bad: float = 0.05
+    """largest share of images that may be left out because they cannot be read or have no caption"""
+    seed: int = 0
+    """of the order of images and of the choice among several captions"""
+
+    def __post_init__(self) -> None:
+        if not self.folder or "" in self.folder:
+            raise ValueError("own images need a folder: name one, or several, with --data.folder")
+        if self.weights and len(self.weights) != len(self.folder):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.folder)} folders; give one for each, or none")
+        if self.weights and (min(self.weights) < 0 or sum(self.weights) <= 0):
+            raise ValueError(f"weights={self.weights} must be shares >= 0, one above 0")
+        if not 0.0 <= self.max_bad < 1.0:
+            raise ValueError(f"max_bad={self.max_bad} must be a share of at least 0 and below 1")
+        if self.min_side < 1:
+            raise ValueError(f"min_side={self.min_side} must be at least 1 pixel")
+
+
+@dataclass(frozen=True)
+class Bad:
+    """An image that cannot be learned from."""
+
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason if self.reason.startswith(self.name) else f"{self.name} {self.reason}"
+
+
+@dataclass(frozen=True)
+class OwnImages:
+    """The stream. Made by `open_images`; give it the size of its samples with `sized`."""
+
+    settings: ImageSources
+    sources: tuple[tuple[Entry, ...], ...]
+    """the usable images of each source"""
+    bad: tuple[Bad, ...]
+    """what was left out when the sources were listed"""
+    duplicates: int
+    """files that are another one's copy, byte for byte; their captions count for it"""
+    fingerprint: str
+    """of all usable bytes and captions"""
+    size: Size = (0, 0)
+    side: int = 16
+    """what height and width of a canvas are multiples of"""
+    broken: dict[str, str] = field(default_factory=dict)
+    """images that turned out to be damaged when they were decoded, and why"""
+
+    def __len__(self) -> int:
+        return sum(len(source) for source in self.sources)
+
+    @property
+    def captions(self) -> list[str]:
+        """All captions, each once, in the order of the sources."""
+        return list(dict.fromkeys(text for source in self.sources for entry in source for text in entry.captions))
+
+    def sized(self, size: Size, side: int) -> OwnImages:
+        """The same images at another size. Raises ValueError when it is no multiple of `side`."""
+        if size[0] % side or size[1] % side:
+            raise ValueError(f"size={size} must be multiples of {side} pixels, which one latent token covers")
+        return replace(self, size=size, side=side)
+
+    def summary(self) -> str:
+        """One line about what was read and what was left out."""
+        sizes = f"{len(self)} images with {len(self.captions)} captions from {', '.join(self.settings.folder)}"
+        notes = [f"{self.duplicates} copies are used once"] if self.duplicates else []
+        if self.bad:
+            more = f" and {len(self.bad) - SHOWN} more" if len(self.bad) > SHOWN else ""
+            notes.append(f"{len(self.bad)} left out: {'; '.join(map(str, self.bad[:SHOWN]))}{more}")
+        return "; ".join([sizes, *notes])
+
+    # --- which image, with which caption
+
+    def candidates(self, index: int) -> Iterator[Entry]:
+        """The image at an index of the stream, then those that stand in for it where it turns out to be damaged."""
+        source, position = self._source(index)
+        entries = self.sources[source]
+        passes, offset = divmod(position, len(entries))
+        row = int(_order(self.settings.seed, source, passes, len(entries))[offset])
+        yield from (entries[(row + step) % len(entries)] for step in range(len(entries)))
+
+    def caption(self, index: int, entry: Entry) -> str:
+        """One of the image's captions; "" where it has none."""
+        if not entry.captions:
+            return ""
+        rng = numpy_generator(self.settings.seed, index, 0, "caption")
+        return entry.captions[int(rng.integers(len(entry.captions)))]
+
+    def sample(self, index: int, prepare: Callable[[Entry], Prepared]) -> tuple[Prepared, str]:
+        """What `prepare` makes of the first undamaged candidate, and a caption.
+
+        Raises ValueError when `prepare` refused too many images so far, as `require_usable` says, or all of a source.
+        """
+        for entry in self.candidates(index):
+            if entry.name in self.broken:
+                continue
+            try:
+                return prepare(entry), self.caption(index, entry)
+            except (ValueError, OSError) as error:
+                self.broken[entry.name] = str(error)
+                bad = [*self.bad, *(Bad(name, reason) for name, reason in self.broken.items())]
+                require_usable(bad, len(self) + len(self.bad), self.settings)
+        raise ValueError(f"no image of {', '.join(self.settings.folder)} can be decoded")
+
+    def _source(self, index: int) -> tuple[int, int]:
+        """The source of a sample, and how many samples of that source come before it."""
+        if len(self.sources) == 1:
+            return 0, index
+        weights = self.settings.weights or tuple(float(len(source)) for source in self.sources)
+        block, offset = divmod(index, BLOCK)
+        order = _shares(self.settings.seed, block, weights)
+        source = int(order[offset])
+        each = int((order == source).sum())  # the same in every block
+        return source, block * each + int((order[:offset] == source).sum())
+
+    # --- pixels
+
+    def canvas(self, shape: Size) -> Size:
+        """The (height, width) that an image of a shape is given."""
+        if not self.settings.aspect:
+            return self.size
+        ratio = min(max(shape[0] / shape[1], ASPECTS[0]), ASPECTS[1])
+        area, side = self.size[0] * self.size[1], self.side
+        height = max(side, round((area * ratio) ** 0.5 / side) * side)
+        return height, max(side, round(area / height / side) * side)
+
+    def pixels(self, entry: Entry) -> np.ndarray:
+        """uint8 [3, H, W], filling its canvas. Raises ValueError or OSError when it is damaged."""
+        pixels = decode_image(entry.content(), entry.name)
+        return cover(pixels, self.canvas((pixels.shape[0], pixels.shape[1]))).transpose(2, 0, 1).copy()
+
+    def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> CaptionedImages:
+        """uint8 images [3, H, W] and their captions: a pure function of its arguments."""
+        rows = [self.sample(index, self.pixels) for index in stream_indices(step, size, rank, ranks)]
+        return CaptionedImages([torch.from_numpy(pixels) for pixels, _ in rows], [text for _, text in rows])
+
+    def images(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Tensor:
+        """uint8 [size, 3, H, W] for an autoencoder, which wants one size."""
+        return torch.stack(list(self.batch(step, size, rank, ranks).images))
+
+
+def cover(pixels_HW3: np.ndarray, size: Size) -> np.ndarray:
+    """The image scaled until it covers (height, width), and its middle cut out."""
+    height, width = pixels_HW3.shape[:2]
+    scale = max(size[0] / height, size[1] / width)
+    box_height, box_width = size[0] / scale, size[1] / scale
+    top, left = (height - box_height) / 2, (width - box_width) / 2
+    box = (left, top, left + box_width, top + box_height)
+    return np.asarray(Image.fromarray(pixels_HW3).resize((size[1], size[0]), Image.Resampling.LANCZOS, box=box))
+
+
+@functools.lru_cache(maxsize=64)
+def _order(seed: int, source: int, passes: int, count: int) -> np.ndarray:
+    """The order of a source's images in one pass."""
+    return numpy_generator(seed, passes, source, "own images").permutation(count)
+
+
+@functools.lru_cache(maxsize=64)
+def _shares(seed: int, block: int, weights: tuple[float, ...]) -> np.ndarray:
+    """The source of every sample of a block, by largest remainders."""
+    exact = np.asarray(weights, dtype=float) / sum(weights) * BLOCK
+    counts = np.floor(exact).astype(int)
+    counts[np.argsort(counts - exact, kind="stable")[: BLOCK - counts.sum()]] += 1
+    return numpy_generator(seed, block, 0, "sources").permutation(np.repeat(np.arange(len(weights)), counts))
+
+
+def open_images(
+    settings: ImageSources, needs_captions: bool = True, refused: Callable[[str], str] = lambda text: "",
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> OwnImages:  # fmt: skip
+    """List what the settings name, and leave out what cannot be learned from.
+
+    `refused` says why the model cannot read a caption ("" = it can); `report` hears how many of how many images are
+    listed. Raises FileNotFoundError for a path that is not there, and ValueError when more than `settings.max_bad` of
+    the images are bad, or none is left.
+    """
+    listed = [list_entries(source, settings.column) for source in settings.folder]
+    total, digest, bad, sources, copies = sum(map(len, listed)), sha256(), [], [], 0
+    done = 0
+    for entries in listed:
+        usable: dict[str, Entry] = {}
+        for entry, key in _examined(entries, settings):
+            done += 1
+            report(done, total)
+            checked = with_readable_captions(entry, refused) if needs_captions and not entry.problem else entry
+            if checked.problem:
+                bad.append(Bad(checked.name, checked.problem))
+            elif key in usable:
+                copies += 1
+                first = usable[key]
+                usable[key] = replace(first, captions=tuple(dict.fromkeys((*first.captions, *checked.captions))))
+            else:
+                usable[key] = checked
+        for key, entry in usable.items():
+            digest.update(repr((key, entry.captions)).encode())
+        sources.append(tuple(usable.values()))
+    require_usable(bad, total, settings)
+    for source, usable_entries in zip(settings.folder, sources, strict=True):
+        if not usable_entries:
+            raise ValueError(f"{source} holds no image that can be used")
+    return OwnImages(settings, tuple(sources), tuple(bad), copies, digest.hexdigest())
+
+
+def _examined(entries: Sequence[Entry], settings: ImageSources) -> Iterator[tuple[Entry, str]]:
+    """Every entry with the hash of its bytes, and with its problem where its head shows one."""
+
+    def examine(entry: Entry) -> tuple[Entry, str]:
+        if entry.problem:
+            return entry, ""
+        try:
+            content = entry.content()
+            height, width = image_size_in(content, entry.name)
+        except (ValueError, OSError) as error:
+            return replace(entry, problem=str(error)), ""
+        if min(height, width) < settings.min_side:
+            text = f"is {width}x{height}, and the shorter side needs {settings.min_side} pixels (--data.min-side)"
+            return replace(entry, problem=text), ""
+        return entry, sha256(content).hexdigest()
+
+    with ThreadPoolExecutor(READERS) as pool:
+        yield from pool.map(examine, entries)
+
+
+def with_readable_captions(entry: Entry, refused: Callable[[str], str]) -> Entry:
+    """The entry with the captions that the model can read; a problem where it has none."""
+    if not entry.captions:
+        return replace(
+            entry, problem="has no caption: put a .txt file of the same name beside it, or a line in a table"
+        )
+    reasons = [refused(text) for text in entry.captions]
+    captions = tuple(text for text, reason in zip(entry.captions, reasons, strict=True) if not reason)
+    return replace(
+        entry, captions=captions, problem="" if captions else f"has no caption that can be read: {reasons[0]}"
+    )
+
+
+def require_usable(bad: Sequence[Bad], total: int, settings: ImageSources) -> None:
+    """Raises ValueError, naming the first of them, when too large a share of images is bad."""
+    if len(bad) <= settings.max_bad * total:
+        return
+    more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    raise ValueError(
+        f"{len(bad)} of {total} images of {', '.join(settings.folder)} cannot be used, and at most "
+        f"{settings.max_bad:.0%} may be left out: {'; '.join(map(str, bad[:SHOWN]))}{more}. Mend or remove them, or "
+        f"allow more with --data.max-bad {min(0.99, len(bad) / total + 0.005):.2f}"
+    )

@@ -1,0 +1,75 @@
+"""Images of one's own seen through a model's autoencoder, decoded ahead by threads and encoded once.
+
+The autoencoder is frozen, so an image's latent never changes: it is kept in memory, up to a bound, from the first time
+that it is needed. Images are encoded one by one, because a sum may depend on what else is in a batch, and a run that
+was resumed must see the same numbers. Any model will do that encodes pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from base_model.data.image_readers import Entry
+from base_model.data.image_sources import READERS, OwnImages
+from base_model.data.stream import stream_indices
+from base_model.interface import Grid, padded_together
+from base_model.pretrain import Batch
+
+KEEP_BYTES = 2 * 2**30
+"""Of latents in memory; those beyond are encoded again in every pass."""
+
+
+class OwnLatents:
+    """`batch` for the trainer, with coming images decoded meanwhile. Use as a context manager.
+
+    `encode` is `FlowModel.encode_pixels`; `ahead` counts batches.
+    """
+
+    def __init__(
+        self, stream: OwnImages, encode: Callable[[Tensor], Tensor], ahead: int = 2, keep_bytes: int = KEEP_BYTES
+    ) -> None:
+        self._stream, self._encode, self._ahead, self._room = stream, encode, ahead, keep_bytes
+        self._pool = ThreadPoolExecutor(READERS)
+        self._pixels: dict[str, Future[np.ndarray]] = {}
+        self._latents: dict[str, tuple[Tensor, Grid]] = {}
+
+    def __enter__(self) -> OwnLatents:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Batch:
+        """Clean latents and captions. Raises ValueError when too many images are damaged."""
+        for later in range(step, step + self._ahead + 1):
+            for index in stream_indices(later, size, rank, ranks):
+                self._begin(next(self._stream.candidates(index)))
+        rows = [self._stream.sample(index, self._latent) for index in stream_indices(step, size, rank, ranks)]
+        grids = tuple(grid for (_, grid), _ in rows)
+        latents = padded_together([latent for (latent, _), _ in rows])
+        return Batch(latents, [text for _, text in rows], grids if self._stream.settings.aspect else ())
+
+    def _begin(self, entry: Entry) -> None:
+        if not (entry.name in self._latents or entry.name in self._pixels or entry.name in self._stream.broken):
+            self._pixels[entry.name] = self._pool.submit(self._stream.pixels, entry)
+
+    def _latent(self, entry: Entry) -> tuple[Tensor, Grid]:
+        """[1, S, C] and the grid. Raises as `OwnImages.pixels`."""
+        if entry.name in self._latents:
+            return self._latents[entry.name]
+        self._begin(entry)
+        pixels = torch.from_numpy(self._pixels.pop(entry.name).result())
+        latent = self._encode(pixels[None].float() / 255.0).float().cpu()
+        side = self._stream.side
+        encoded = latent, (pixels.shape[1] // side, pixels.shape[2] // side)
+        if (room := self._room - latent.numel() * latent.element_size()) >= 0:
+            self._latents[entry.name], self._room = encoded, room
+        return encoded
