@@ -132,6 +132,10 @@ class Family:
         """Decode tokens to images in [-1, 1]."""
         return vae.decode(self.raw(vae, unpatchify(x_BSC, grid, self.patch)), return_dict=False)[0]
 
+    def parts(self) -> dict[str, Any]:
+        """Build parts of the pipeline that diffusers cannot read here, by their names in model_index.json."""
+        return {}
+
     # --- what families share
 
     def hollow_row(self) -> Row:
@@ -195,6 +199,12 @@ def dynamic_mu(scheduler: Any, tokens: int) -> float | None:
         return None
     slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
     return float(config.base_shift + slope * (tokens - config.base_image_seq_len))
+
+
+def channel_statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and spread of latent channels [C, 1, 1], of autoencoders that name them in their config."""
+    mean, std = (torch.tensor(vae.config[name]).view(-1, 1, 1).to(like) for name in ("latents_mean", "latents_std"))
+    return mean, std
 
 
 def scheduled_levels(scheduler: Any, steps: int) -> None:

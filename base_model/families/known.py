@@ -11,6 +11,7 @@ from base_model.families.family import Family
 from base_model.families.flux1 import Flux1, Flux1Kontext
 from base_model.families.flux2 import Flux2, Flux2Klein
 from base_model.families.lumina2 import Lumina2
+from base_model.families.qwen_image_21 import QwenImage21
 from base_model.families.sana import Sana
 from base_model.families.sd3 import StableDiffusion3
 from base_model.families.wan import Wan
@@ -18,7 +19,7 @@ from base_model.families.z_image import ZImage
 from base_model.files.hub import INDEX, read_json, released_folder
 
 KNOWN: tuple[type[Family], ...] = (
-    StableDiffusion3, Flux1, Flux1Kontext, Flux2, Flux2Klein, ZImage, Sana, Lumina2, Wan, AuraFlow,
+    StableDiffusion3, Flux1, Flux1Kontext, Flux2, Flux2Klein, ZImage, Sana, Lumina2, Wan, QwenImage21, AuraFlow,
 )  # fmt: skip
 FAMILIES = {kind.pipeline: kind for kind in KNOWN}
 """a family is made from a checkpoint's folder: `FAMILIES[pipeline](folder)`"""

@@ -66,7 +66,7 @@ def open_pipeline(family: Family, dtype: torch.dtype | None, parts: Mapping[str,
     with without_progress_bars():
         return class_of_diffusers(family.pipeline).from_pretrained(
             family.folder, dtype={**types, "vae": torch.float32, "default": torch.float32}, local_files_only=True,
-            **missing, **parts,
+            **{**family.parts(), **missing, **parts},
         )  # fmt: skip
 
 

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from base_model.families.family import Family, Pipe, Row, scheduled_levels
+from base_model.families.family import Family, Pipe, Row, channel_statistics, scheduled_levels
 from base_model.interface import ConditionImages, Conditioning, Grid
 from base_model.qwen.tokens import patchify, unpatchify
 from base_model.sample import Sampler
@@ -61,16 +60,10 @@ class Wan(Family):
         scheduled_levels(scheduler, steps)
 
     def latents(self, vae: Any, images_B3HW: Tensor) -> Tensor:
-        mean, std = statistics(vae, images_B3HW)
+        mean, std = channel_statistics(vae, images_B3HW)
         return patchify((vae.encode(images_B3HW.unsqueeze(2)).latent_dist.mode()[:, :, 0] - mean) / std, self.patch)
 
     def pixels(self, vae: Any, x_BSC: Tensor, grid: Grid) -> Tensor:
-        mean, std = statistics(vae, x_BSC)
+        mean, std = channel_statistics(vae, x_BSC)
         latent = unpatchify(x_BSC, grid, self.patch) * std + mean
         return vae.decode(latent.unsqueeze(2), return_dict=False)[0][:, :, 0]
-
-
-def statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and spread of latent channels, [C, 1, 1]."""
-    mean, std = (torch.tensor(vae.config[name]).view(-1, 1, 1).to(like) for name in ("latents_mean", "latents_std"))
-    return mean, std

@@ -6,7 +6,7 @@ Shapes: B samples, S latent tokens, C channels, L text tokens, D width of the te
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from base_model.families.flux1 import Flux1
 from base_model.families.flux2 import Flux2Klein
 from base_model.families.known import FAMILIES
 from base_model.families.lumina2 import Lumina2
+from base_model.families.qwen_image_21 import QwenImage21
 from base_model.families.sana import Sana
 from base_model.families.sd3 import StableDiffusion3
 from base_model.families.wan import Wan
@@ -114,6 +115,14 @@ class MeanAndSpreadSwapped(Wan):
         return patchify((vae.encode(images_B3HW.unsqueeze(2)).latent_dist.mode()[:, :, 0] - mean) / std, self.patch)
 
 
+class OneLayout(QwenImage21):
+    """Gives the network all samples in one call, so that an image stands behind the longest prompt."""
+
+    def velocity(self, network: nn.Module, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
+        whole = (cond.text_BLD.shape[1],) * len(cond)
+        return super().velocity(network, x_BSC, sigma_B, replace(cond, lengths=whole))
+
+
 class OtherPatches(StableDiffusion3):
     """Takes and gives tokens whose channels stand in another order than its autoencoder's do."""
 
@@ -173,6 +182,7 @@ MISTAKES: list[tuple[str, type[Family], Holds]] = [
     ("lumina2", NormOfTokens, images),
     ("wan", NoStatisticsOfWan, images),
     ("wan", MeanAndSpreadSwapped, pixels),
+    ("qwen_image_21", OneLayout, batch),
     ("sd3", OtherPatches, pixels),
     ("sd3", PartsThatLearnNothing, learns),
     ("sd3", PartsThatLearn, learns),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,26 @@ def test_levels_of_solvers_begin_at_one(folder: Folder, name: str) -> None:
     assert levels[1:] == scheduler.sigmas.double().tolist()[1:]
     with pytest.raises(ValueError, match=f"{solver} begins at noise level .*use_flow_sigmas"):
         family.levels(getattr(diffusers, solver)(), 6, 24)
+
+
+def test_released_levels_are_taken_when_there_are_as_many_steps(folder: Folder) -> None:
+    path, own = folder("qwen_image_21") / "model_index.json", [1.0, 0.9, 0.4]
+    even = open_checkpoint(path.parent, (64, 96)).levels(Sampler(3))
+    changed(path, sample_sigmas=own)
+    model = open_checkpoint(path.parent, (64, 96))
+    assert model.sampler == Sampler(3, 1.0)
+    first, second = model.levels(Sampler(3))[1], even[1]
+    mu = 0.5 + (24 - 256) * (1.15 - 0.5) / (4096 - 256)
+    shifted = [math.exp(mu) / (math.exp(mu) + 1 / sigma - 1) for sigma in (0.9, 2 / 3)]
+    assert [first, second] == pytest.approx(shifted, abs=1e-6)
+    assert len(model.levels(Sampler(5))) == 6
+    changed(path, sample_sigmas=None)
+
+
+def test_an_odd_number_of_tokens_is_refused(folder: Folder) -> None:
+    model = open_checkpoint(folder("qwen_image_21"), (64, 80))
+    with pytest.raises(ValueError, match="64 x 80 pixels: height and width must be multiples of 32"):
+        model.velocity(torch.randn(1, 20, 4), torch.tensor([0.5]), model.encode_text(["a red fox"]))
 
 
 def test_two_networks_are_refused_by_name(folder: Folder) -> None:

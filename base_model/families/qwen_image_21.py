@@ -1,0 +1,85 @@
+"""Qwen-Image 2.1: text and latents in one stream, no patches, Qwen3-VL before its last norm, an autoencoder of RGBA.
+
+The network gives one layout to all samples of a call, and an image's position is behind the text's padding. So samples
+are asked in groups of equal text length: an answer must not depend on other prompts. Under ZeRO 3 all ranks must make
+as many calls: it needs prompts of one length. Instructions with condition images are not taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from base_model.families.family import Family, Pipe, Row, channel_statistics, dynamic_mu, one_grid
+from base_model.interface import ConditionImages, Conditioning, Grid
+from base_model.qwen.text_processor import text_processor
+from base_model.qwen.tokens import patchify, unpatchify
+from base_model.sample import Sampler
+
+
+class QwenImage21(Family):
+    """Says what is particular to `QwenImage21Pipeline`."""
+
+    pipeline = "QwenImage21Pipeline"
+    nothing = " "
+    patch = 1
+    sampler = Sampler(steps=40, guidance=1.0)
+    lora_targets = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0")
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.sigmas: list[float] = self.index.get("sample_sigmas") or []
+        if self.sigmas:
+            self.sampler = Sampler(len(self.sigmas), self.sampler.guidance)
+
+    def parts(self) -> dict[str, Any]:
+        return {"processor": text_processor(self.folder / "processor")}
+
+    def encode(self, pipe: Pipe, texts: Sequence[str], images: ConditionImages = ()) -> list[Row]:
+        text, mask, _ = pipe._get_qwen_prompt_embeds(list(texts))
+        return [{"text": row[: int(real.sum())]} for row, real in zip(text, mask, strict=True)]
+
+    def velocity(self, network: nn.Module, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
+        rows, columns = one_grid(cond)
+        if rows % 2 or columns % 2:
+            raise ValueError(f"{16 * rows} x {16 * columns} pixels: height and width must be multiples of 32")
+        lengths: Sequence[int] = cond.lengths or cond.mask_BL.sum(1).tolist()
+        order, answers = list[int](), list[Tensor]()
+        for length in sorted(set(lengths)):
+            chosen = [i for i, own in enumerate(lengths) if own == length]
+            is_image = torch.arange(length + rows * columns // 4, device=x_BSC.device) >= length
+            v = network(
+                hidden_states=x_BSC[chosen], timestep=sigma_B[chosen], img_shapes=[[(1, rows, columns)]] * len(chosen),
+                encoder_hidden_states=cond.text_BLD[chosen, :length], img_mask=is_image.expand(len(chosen), -1),
+                return_dict=False,
+            )[0]  # fmt: skip
+            order, answers = order + chosen, [*answers, v[:, -rows * columns :]]
+        return torch.cat(answers)[sorted(range(len(order)), key=order.__getitem__)]
+
+    @property
+    def factor(self) -> int:
+        return 16  # the pipeline's own, whatever the autoencoder says
+
+    @property
+    def channels(self) -> int:
+        return int(self.vae_config["z_dim"])
+
+    def set_levels(self, scheduler: Any, steps: int, tokens: int) -> None:
+        sigmas = self.sigmas if len(self.sigmas) == steps else np.linspace(1.0, 1.0 / steps, steps)
+        scheduler.set_timesteps(sigmas=sigmas, mu=dynamic_mu(scheduler, tokens))
+
+    def latents(self, vae: Any, images_B3HW: Tensor) -> Tensor:
+        mean, std = channel_statistics(vae, images_B3HW)
+        opaque = torch.cat([images_B3HW, torch.ones_like(images_B3HW[:, :1])], 1)
+        return patchify((vae.encode(opaque.unsqueeze(2)).latent_dist.mode()[:, :, 0] - mean) / std, self.patch)
+
+    def pixels(self, vae: Any, x_BSC: Tensor, grid: Grid) -> Tensor:
+        mean, std = channel_statistics(vae, x_BSC)
+        latent = unpatchify(x_BSC, grid, self.patch) * std + mean
+        rgb, alpha = vae.decode(latent.unsqueeze(2), return_dict=False)[0][:, :, 0].split((3, 1), 1)
+        return 1.0 + (rgb - 1.0) * (alpha + 1.0) / 2.0  # over white
