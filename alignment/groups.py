@@ -51,7 +51,7 @@ class Groups:
     group: int = 16
     """pictures a prompt (G)"""
     sampler: Sampler = field(default_factory=lambda: Sampler(steps=8))
-    """steps and guidance of a rollout"""
+    """steps and guidance of a rollout; algorithms on finished images learn without guidance"""
     exploration: Exploration = field(default_factory=Exploration)
     """kernel, noise and window of the stochastic steps"""
     micro: int = 24

@@ -12,12 +12,24 @@ the path by unit of noise level: as steps through the same levels grow finer it 
 
 Samples that could not be judged (NaN), and groups whose rewards are all equal, teach nothing: they are left out of
 the mean (G3) and counted. Rollout and update use the same batches: rho is exactly 1 before the first update (logged).
+
+Guidance of rollout and update are two choices. `sampler.guidance` guides the rollout. The policy of (G2) to (G5) is
+
+    (G6)  p_theta(x_t+1 | x_t) = the kernel's step along  v = guided(v_theta(x_t, text), v_theta(x_t, no text))
+          or, with guide_update=False, along              v = v_theta(x_t, text)
+
+The second is hybrid guidance (Qwen-Image-2.0-RL, arXiv:2606.27608: guidance while sampling, none in the forward pass of
+the policy gradient; so does DGPO). Actions still come from the guided rollout. p_old is the unguided policy that
+learns, asked once more on the rollout's batches before the first step, so that rho begins at exactly 1 there too; the
+reference of (G4) is unguided as well. A network that reads its guidance as a number has one policy for each number: it
+keeps the rollout's in the update, whatever `guide_update` says. Learning from finished images (forward_process.py) is
+unguided anyway.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -28,7 +40,8 @@ from alignment.trajectory import Trajectory, Transition, policy
 from base_model import flow
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
-from base_model.interface import FlowModel
+from base_model.interface import Conditioning, FlowModel
+from base_model.sample import Sampler
 
 
 @dataclass(frozen=True)
@@ -41,6 +54,8 @@ class Grpo(Groups):
     """weight of the KL to the reference (G5); 0 needs no reference"""
     paper_compat: bool = False
     """KL_t without its step size, mean (mu - mu_ref)^2 / (2 s^2), as in the published code, to use its beta"""
+    guide_update: bool = True
+    """whether the policy that learns is guided as the rollout is (G6); False: hybrid guidance, rollouts alone are"""
 
     @property
     def needs_reference(self) -> bool:
@@ -71,7 +86,22 @@ def policy_now(model: FlowModel, m: Micro, cfg: Grpo) -> flow.Gaussian:
     """The distribution that the model now has where the sample took its step."""
     one_a_row = slice(None, None, m.transition.copies)
     cond, uncond = m.trajectory.cond.take(one_a_row), m.trajectory.uncond.take(one_a_row)
-    return policy(model, m.transition, cond, uncond, cfg.sampler, cfg.exploration)
+    return policy(model, m.transition, cond, uncond, update_sampler(cfg, cond), cfg.exploration)
+
+
+def update_sampler(cfg: Grpo, cond: Conditioning) -> Sampler:
+    """The sampler of the policy that learns (G6)."""
+    return cfg.sampler if cfg.guide_update or cond.reads_guidance else replace(cfg.sampler, guidance=1.0)
+
+
+@torch.no_grad()
+def of_learner(model: FlowModel, m: Micro, cfg: Grpo) -> Micro:
+    """The same with mean and log-probability of the policy that learns, where the rollout had another (G6)."""
+    if update_sampler(cfg, m.trajectory.cond) == cfg.sampler:
+        return m
+    old = policy_now(model, m, cfg)
+    log_prob = old.log_prob(m.transition.next_BSC)
+    return m._replace(transition=replace(m.transition, log_prob_B=log_prob, mean_BSC=old.mean_BSC))
 
 
 def with_kl(
@@ -115,7 +145,7 @@ def train(
         metrics = dict(rollouts.metrics)
         if rollouts.teaches:
             micros = [
-                Micro(part.trajectory, transition, part.advantage_B, part.weight_B)
+                of_learner(model, Micro(part.trajectory, transition, part.advantage_B, part.weight_B), cfg)
                 for part in rollouts.parts
                 for transition in part.trajectory.transitions
             ]

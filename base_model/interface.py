@@ -67,6 +67,11 @@ class Conditioning:
     def __len__(self) -> int:
         return self.text_BLD.shape[0]
 
+    @property
+    def reads_guidance(self) -> bool:
+        """Whether the network reads its guidance as a number, so that nothing without a prompt is ever asked of it."""
+        return "scale" in self.more_B
+
     def take(self, rows: slice | Sequence[int] | Tensor) -> Conditioning:
         """Returns the chosen samples, never as a view: kernels may round strided tensors differently."""
         chosen = torch.arange(len(self))[rows.cpu() if isinstance(rows, Tensor) else rows].tolist()

@@ -13,13 +13,15 @@ The common recipe is that of the public Flow-GRPO code (arXiv:2505.05470) and it
 
 Ours is alignment/grpo.py as a run uses it: a window of stochastic steps, the steps before it computed once a group,
 one batched forward pass for guidance, every prompt encoded once, other processes judging while the next images are
-drawn, learning from the window alone. Both draw the same number of images with the same number of steps from
+drawn, learning from the window alone. `hybrid` is ours with hybrid guidance: guided rollouts, unguided updates.
+All draw the same number of images with the same number of steps from
 equal weights, judge them by the same reward, and make one optimizer step of the same engine. They are not the same
 update: ours trains on a window, and that it learns as much from it is shown elsewhere (experiments/reports).
 
 The sides alternate within one process, and who goes first alternates too. Time is of the clock, because overlap is part
 of what is compared: run it on an idle machine. Prints a table with a breakdown, then one JSON line; `ratio` is the
-common recipe's median time over ours. Shapes: B samples, S latent tokens, C channels.
+common recipe's median time over ours, and `hybrid_ratio` over that of hybrid guidance.
+Shapes: B samples, S latent tokens, C channels.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ from rewards.parse import named_reward
 from rewards.scores import Scorer, Scores
 from rewards.serving.workers import ScorerPool
 
-SIDES = ("ours", "common")
+SIDES = ("ours", "hybrid", "common")
 PARTS = ("rollout", "reward", "update")
 
 
@@ -79,7 +81,7 @@ class Benchmark:
     """stochastic steps of ours"""
     within: int = 5
     guidance: float = 4.0
-    """of both sides, in the rollout and the update; 1 = none"""
+    """of all sides, in the rollout and, but for `hybrid`, the update; 1 = none"""
     reward: str = "ocr"
     workers: int = 2
     """processes that judge for ours"""
@@ -91,10 +93,12 @@ class Benchmark:
         if self.repeats < 1 or self.workers < 1:
             raise ValueError(f"repeats={self.repeats} and workers={self.workers} must be at least 1")
 
-    def grpo(self, steps: int) -> Grpo:
+    def grpo(self, steps: int, guide_update: bool = True) -> Grpo:
         """Ours, for that many iterations. Raises ValueError for sizes that do not fit."""
         sampler, exploration = Sampler(self.steps, self.guidance), Exploration(window=self.window, within=self.within)
-        return Grpo(steps, self.prompts, self.group, sampler, exploration, self.micro, seed=self.seed)
+        return Grpo(
+            steps, self.prompts, self.group, sampler, exploration, self.micro, seed=self.seed, guide_update=guide_update
+        )
 
 
 OPTIM = OptimConfig(steps=1000, muon_lr=0.0, adamw_lr=1e-5, warmup=0)
@@ -230,10 +234,16 @@ def race(
     """Seconds of every iteration of every side, and their parts. One untimed round first; the order alternates."""
     prompts = PromptSet(make_prompts(PromptPlan(count=10 * cfg.prompts, seed=cfg.seed)))
     engines = {side: TimedEngine(models[side], Clock()) for side in SIDES}
-    gold_scorer = TimedScorer(pool, engines["ours"].clock)
-    loop = grpo_train(models["ours"], engines["ours"], prompts, gold_scorer, cfg.grpo(cfg.repeats + 1))
+    loops = {
+        side: grpo_train(
+            models[side], engines[side], prompts, TimedScorer(pool, engines[side].clock),
+            cfg.grpo(cfg.repeats + 1, guide_update=side == "ours"),
+        )
+        for side in ("ours", "hybrid")
+    }  # fmt: skip
     steps = {
-        "ours": lambda _: next(loop),
+        "ours": lambda _: next(loops["ours"]),
+        "hybrid": lambda _: next(loops["hybrid"]),
         "common": lambda i: common_iteration(models["common"], engines["common"], prompts, scorer, cfg, i),
     }
     times: dict[str, list[float]] = {side: [] for side in SIDES}
@@ -256,14 +266,19 @@ def measure(cfg: Benchmark, model: QwenImage | None = None) -> dict[str, Any]:
     """The comparison's numbers, on a fresh model of the preset unless one is given."""
     if model is None:
         model = build(PRESETS[cfg.preset], load_vae(NANO_VAE), IMAGE_SIZES[cfg.preset], cfg.seed)
-    twin = build(model.network.cfg, model.vae, model.picture, cfg.seed, str(model.device))
-    twin.network.load_state_dict(model.network.state_dict())
+    models = {"ours": model}
+    for side in SIDES[1:]:
+        models[side] = build(model.network.cfg, model.vae, model.picture, cfg.seed, str(model.device))
+        models[side].network.load_state_dict(model.network.state_dict())
     reward = named_reward(cfg.reward)
     with ScorerPool(reward, cfg.workers) as pool:
-        times, parts = race(cfg, {"ours": model, "common": twin}, pool, reward.load())
+        times, parts = race(cfg, models, pool, reward.load())
     median = {side: statistics.median(values) for side, values in times.items()}
     images = cfg.prompts * cfg.group
-    numbers: dict[str, Any] = {"ratio": round(median["common"] / median["ours"], 3)}
+    numbers: dict[str, Any] = {
+        "ratio": round(median["common"] / median["ours"], 3),
+        "hybrid_ratio": round(median["common"] / median["hybrid"], 3),
+    }
     for side in SIDES:
         numbers[f"{side}_seconds"] = round(median[side], 4)
         numbers[f"{side}_pictures_per_second"] = round(images / median[side], 3)

@@ -134,7 +134,7 @@ def grid(preset: str, size: tuple[int, int]) -> tuple[int, int]:
 def guided(experiment: Experiment | None) -> bool:
     """Whether a pass holds every sample twice, with its prompt and with none."""
     cfg = experiment and experiment.algorithm
-    return isinstance(cfg, Grpo) and cfg.sampler.guidance != 1.0
+    return isinstance(cfg, Grpo) and cfg.guide_update and cfg.sampler.guidance != 1.0
 
 
 def text_of(experiment: Experiment | None, text: int) -> int:
@@ -230,22 +230,23 @@ DECODE = 1900.0
 def grpo_work(name: str, cfg: Grpo) -> Work:
     """Flow-GRPO draws whole trajectories and learns from the stochastic steps of each."""
     images, guided = cfg.prompts * cfg.group, 2 if cfg.sampler.guidance != 1.0 else 1
-    exploration = cfg.exploration
+    exploration, updated = cfg.exploration, guided if cfg.guide_update else 1
     first = cfg.prompts if exploration.shared_noise else images  # rows up to the window's first step, it included
-    learned = (first + images * (exploration.window - 1)) * guided
-    requested = learned if cfg.beta > 0.0 else 0
+    learned = (first + images * (exploration.window - 1)) * updated
+    requested = learned * ((cfg.beta > 0.0) + (updated != guided))  # of the reference, and of the unguided policy
     before = (exploration.within - exploration.window) / 2 + 1  # steps, the mean over the window's places
     samples = round((first * before + images * (cfg.sampler.steps - before)) * guided)
-    shared = f", of the first one a group, as they share it: {learned // guided}" if exploration.shared_noise else ""
+    shared = f", of the first one a group, as they share it: {learned // updated}" if exploration.shared_noise else ""
     words = (
         f"{name}: {cfg.prompts} prompts x {cfg.group} pictures = {images} a rollout and card; drawn in "
         f"{cfg.sampler.steps} steps{' with guidance (twice the work)' if guided == 2 else ''}",
         f"learned from: {exploration.window} stochastic steps of each = {images * exploration.window}{shared}"
-        + (" rows, and as many without a prompt" if guided == 2 else "")
-        + (", each also asked of the reference" if requested else ""),
+        + (" rows, and as many without a prompt" if updated == 2 else "")
+        + (", each also asked of the reference" if cfg.beta > 0.0 else "")
+        + (", without guidance, and each asked once before" if updated != guided else ""),
     )
     passes = exploration.window * images / cfg.micro
-    micro = cfg.micro * guided
+    micro = cfg.micro * updated
     return Work("Flow-GRPO", learned, samples + requested, micro, cfg.beta > 0.0, words, cfg.steps, passes)
 
 

@@ -51,11 +51,12 @@ def test_the_command_at_a_tiny_size(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     lines = capsys.readouterr().out.splitlines()
     numbers = json.loads(lines[-1])
     assert numbers["ratio"] == pytest.approx(numbers["common_seconds"] / numbers["ours_seconds"], rel=0.02)
-    for side in ("ours", "common"):
+    for side in ("ours", "hybrid", "common"):
         parts = sum(numbers[f"{side}_{part}_seconds"] for part in rollout.PARTS)
         assert parts == pytest.approx(numbers[f"{side}_seconds"], rel=0.01)
         assert numbers[f"{side}_pictures_per_second"] == pytest.approx(4 / numbers[f"{side}_seconds"], rel=0.01)
-    assert lines[1].startswith("ours") and lines[2].startswith("common")
+    assert numbers["hybrid_ratio"] == pytest.approx(numbers["common_seconds"] / numbers["hybrid_seconds"], rel=0.02)
+    assert [line.split()[0] for line in lines[1:4]] == ["ours", "hybrid", "common"]
 
 
 def test_sizes_that_cannot_be_measured() -> None:

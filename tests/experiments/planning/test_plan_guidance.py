@@ -1,0 +1,28 @@
+"""A plan of GRPO counts what the update asks for, with and without guidance."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from alignment.grpo import Grpo
+from alignment.trajectory import Exploration
+from base_model.sample import Sampler
+from experiments.planning.from_experiment import grpo_work
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.1])
+@pytest.mark.parametrize("shared", [True, False])
+def test_hybrid_guidance_halves_what_is_learned_from(beta: float, shared: bool) -> None:
+    exploration = Exploration(shared_noise=shared)
+    cfg = Grpo(1, 2, 4, Sampler(8, 3.0), exploration, 8, beta=beta)
+    both, hybrid = grpo_work("one", cfg), grpo_work("one", replace(cfg, guide_update=False))
+    rows = (2 if shared else 8) + 8
+    assert (both.trained, both.micro) == (2 * rows, 16)
+    assert (hybrid.trained, hybrid.micro) == (rows, 8)
+    sampled = both.asked - (2 * rows if beta else 0)
+    assert hybrid.asked == sampled + rows + (rows if beta else 0), "of the unguided policy once, and of the reference"
+    assert "as many without a prompt" in both.words[1] and "each asked once before" in hybrid.words[1]
+    plain = replace(cfg, sampler=Sampler(8))
+    assert grpo_work("one", plain) == grpo_work("one", replace(plain, guide_update=False))
