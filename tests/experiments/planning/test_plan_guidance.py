@@ -21,8 +21,8 @@ def test_hybrid_guidance_halves_what_is_learned_from(beta: float, shared: bool) 
     rows = (2 if shared else 8) + 8
     assert (both.trained, both.micro) == (2 * rows, 16)
     assert (hybrid.trained, hybrid.micro) == (rows, 8)
-    sampled = both.asked - (2 * rows if beta else 0)
-    assert hybrid.asked == sampled + rows + (rows if beta else 0), "of the unguided policy once, and of the reference"
-    assert "as many without a prompt" in both.words[1] and "each asked once before" in hybrid.words[1]
+    sampled = both.sampled - (2 * rows if beta else 0)
+    assert hybrid.sampled == sampled + rows + (rows if beta else 0), "of the unguided policy once, and of the reference"
+    assert "as many without a prompt" in both.arithmetic[1] and "each asked once before" in hybrid.arithmetic[1]
     plain = replace(cfg, sampler=Sampler(8))
     assert grpo_work("one", plain) == grpo_work("one", replace(plain, guide_update=False))
