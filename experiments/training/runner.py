@@ -191,6 +191,8 @@ def run(
     stage = bar.stage(experiment.name, experiment.algorithm.steps)
     with torch_as_it_was(), Termination() as termination, record.running(), stage:
         model = open_either(experiment, parent, folder, device)
+        if images and isinstance(model, PolicyModel) and not model.keeps_base:
+            model.native = model.picture  # what it is for from now on, so that it samples what it learned
         encode_ahead(model, experiment, folder)
         if experiment.algorithm.learns_from == "pairs":
             answered = has_answers(folder)

@@ -16,7 +16,9 @@ from base_model.data.image_sources import ImageSources
 from base_model.files.weights import load_model
 from experiments.cli import main
 from experiments.configs import nano
+from experiments.evaluation.evaluate import fixed_noise
 from experiments.record.record import RunRecord, read_run
+from experiments.studies.ablations import flow_error, paired_ci
 from experiments.training.runner import run
 from experiments.training.start_from import open_model
 
@@ -77,7 +79,7 @@ def test_an_autoencoder_learns_from_own_images(images: Path, tmp_path: Path) -> 
 
 def test_a_released_checkpoint_learns_own_images_by_an_adapter(images: Path, t2i: Path, tmp_path: Path) -> None:
     line = ["train", "nano_sft", "--base", str(t2i), "--data.folder", str(images), "--lora.rank", "2"]
-    line += ["--optim.muon-lr", "0", "--algorithm.steps", "2", "--save-every", "1", "-o", str(tmp_path / "run")]
+    line += ["--algorithm.steps", "2", "--save-every", "1", "-o", str(tmp_path / "run")]
     (images / "0.txt").write_text("50 % off: 赤い地")
     assert main([*line, *LEARN]) == 0
     assert (tmp_path / "run" / "model").is_dir()
@@ -153,3 +155,56 @@ def test_run_json_brings_the_settings_back(images: Path, parent: Path, tmp_path:
     saved = json.loads((tmp_path / "run" / "run.json").read_text())["config"]
     assert saved["experiment"]["data"]["folder"] == [str(images)] and saved["experiment"]["data"]["seed"] == 5
     run(experiment, tmp_path / "run", parent)
+
+
+@pytest.fixture(scope="module")
+def sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("diffusers")
+    from tests.fixtures.tiny.tiny_families import save_pipeline
+
+    return save_pipeline("sd3", tmp_path_factory.mktemp("families") / "sd3")
+
+
+@pytest.mark.slow
+def test_another_family_learns_own_images_through_its_own_autoencoder(images: Path, sd3: Path, tmp_path: Path) -> None:
+    line = ["train", "nano_sft", "--base", str(sd3), "--data.folder", str(images), "--lora.rank", "2", "--size", "32"]
+    line += ["64", "--algorithm.steps", "2", "--save-every", "1", "-o", str(tmp_path / "run")]
+    assert main([*line, *LEARN]) == 0
+    assert len(read_run(tmp_path / "run").samples) == 5
+
+
+def tiles(name: str, folder: Path) -> np.ndarray:
+    """Two thirds of a photograph's 32 x 96 tiles into a folder of images, captioned; the others [P, 3, H, W]."""
+    data = pytest.importorskip("skimage.data")
+    pixels = getattr(data, name)()
+    cut = [pixels[y : y + 32, x : x + 96] for y in range(0, 480, 32) for x in range(0, 480, 96)]
+    for i, tile in enumerate(cut):
+        if i % 3:
+            Image.fromarray(tile).save(folder / f"{name}_{i}.png")
+            (folder / f"{name}_{i}.txt").write_text(f"a ground of {name}")
+    held_out = np.stack(cut[::3])
+    return held_out[:, None].repeat(3, 1) if held_out.ndim == 3 else held_out.transpose(0, 3, 1, 2)
+
+
+@pytest.mark.slow
+def test_sft_on_own_images_makes_held_out_ones_of_their_kind_more_likely(tmp_path: Path) -> None:
+    """Than its parent finds them, and than as many updates on rendered words make them, paired by image and noise."""
+    (tmp_path / "own").mkdir()
+    kinds = ("brick", "grass", "gravel")
+    held_out = {kind: tiles(kind, tmp_path / "own") for kind in kinds}
+    small = replace(nano.pretrain.algorithm, steps=30, batch=16, micro=16)
+    run(replace(nano.pretrain, algorithm=small), tmp_path / "parent")
+    sft = replace(nano.sft, algorithm=replace(nano.sft.algorithm, steps=30, batch=16, micro=16))
+    run(sft, tmp_path / "control", tmp_path / "parent")
+    run(replace(sft, data=ImageSources((str(tmp_path / "own"),))), tmp_path / "sft", tmp_path / "parent")
+    images = np.concatenate([*held_out.values()])
+    captions = [f"a ground of {kind}" for kind in kinds for _ in held_out[kind]]
+    error = {}
+    for name in ("parent", "control", "sft"):
+        model = load_model(tmp_path / name / "model")
+        noise = fixed_noise(model, len(captions), 5)
+        error[name] = flow_error(model, captions, images, noise, (0.3, 0.6, 0.9))
+    for before in ("parent", "control"):
+        delta, low, high = paired_ci(error[before], error["sft"], seed=0)
+        print(f"flow error on {len(captions)} held-out images, sft - {before}: {delta:+.4f} [{low:+.4f}, {high:+.4f}]")
+        assert high < 0.0
