@@ -162,6 +162,10 @@ def test_weights_share_samples_exactly_and_each_source_still_goes_round(tmp_path
     assert sum("second" in name for name in names[:BLOCK]) == 750
     own = [name for name in names if "second" in name]
     assert all(len(set(own[i : i + 3])) == 3 for i in range(0, len(own) - 2, 3))
+    shared = [stream._source(index) for index in range(2 * BLOCK + 40)]
+    for source in (0, 1):
+        positions = [position for own, position in shared if own == source]
+        assert positions == list(range(len(positions))), "a block begins its sources anew"
     equal = opened(first, second)
     assert sum("second" in next(equal.candidates(i)).name for i in range(BLOCK)) == round(BLOCK * 3 / 7)
 
