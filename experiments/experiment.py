@@ -207,6 +207,21 @@ class Experiment:
             )
 
 
+def taking_own_images(experiment: Experiment) -> Experiment:
+    """The experiment with images of one's own as its data, whose folder is yet to be set.
+
+    Raises ValueError when it does not learn from images.
+    """
+    if isinstance(experiment.data, ImageSources):
+        return experiment
+    if experiment.algorithm.learns_from != "images":
+        raise ValueError(
+            f"{experiment.name} learns from {experiment.algorithm.learns_from}, not from images: --data.folder is for "
+            "pretraining, fine-tuning and autoencoders, such as nano_pretrain, nano_sft and nano_decoder"
+        )
+    return replace(experiment, data=ImageSources(folder=("FOLDER",)))
+
+
 def laid_out(experiment: Experiment) -> Experiment:
     """The experiment with its schedule laid out over all of its updates, unless `optim.steps` says otherwise."""
     if experiment.optim.steps:

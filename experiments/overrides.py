@@ -9,8 +9,9 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from experiments.experiment import Experiment, taking_own_images
 from experiments.record.moved_names import current_setting
 from experiments.record.recorded_settings import FUNCTIONS, named
 from preference_data.spelling import nearest
@@ -36,6 +37,8 @@ def override(value: T, settings: Mapping[str, str]) -> T:
         if last in branch:
             raise ValueError(f"{path} and a part of it are both set; set one of them")
         branch[last] = text
+    if isinstance(value, Experiment) and "folder" in tree.get("data", ()):
+        return cast(T, _applied(taking_own_images(value), tree, ""))
     return _applied(value, tree, "")
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import AvoidSubcommands, SuppressFixed, arg
 
-from base_model.data.image_sources import ImageSources
-from experiments.experiment import Experiment
+from experiments.experiment import Experiment, taking_own_images
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,5 @@ def parse(experiment: Experiment, out: Path, arguments: Sequence[str]) -> Traini
 def with_own_images(experiment: Experiment, arguments: Sequence[str]) -> Experiment:
     """The experiment with images of one's own as its data where the arguments name a folder of them."""
     named = [argument.split("=")[0] for argument in arguments]
-    if not {"--data.folder", "--experiment.data.folder"} & set(named) or isinstance(experiment.data, ImageSources):
-        return experiment
-    if experiment.algorithm.learns_from != "images":
-        raise ValueError(
-            f"{experiment.name} learns from {experiment.algorithm.learns_from}, not from images: --data.folder is for "
-            "pretraining, fine-tuning and autoencoders, such as nano_pretrain, nano_sft and nano_decoder"
-        )
-    return replace(experiment, data=ImageSources(folder=("FOLDER",)))
+    taken = {"--data.folder", "--experiment.data.folder"} & set(named)
+    return taking_own_images(experiment) if taken else experiment

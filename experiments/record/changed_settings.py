@@ -15,9 +15,10 @@ CHANGEABLE = (
     "experiment.memory.offload", "experiment.memory.recompute", "experiment.wait_minutes", "experiment.scorer_minutes",
     "experiment.algorithm.steps", "experiment.algorithm.clip", "experiment.algorithm.beta",
     "experiment.algorithm.advantage_clip", "experiment.monitors.every", "experiment.monitors.on_alarm",
-    "experiment.monitors.beta_", "experiment.monitors.evidence",
+    "experiment.monitors.beta_", "experiment.monitors.evidence", "experiment.data.folder", "own_images.left_out",
 )  # fmt: skip
-"""Beginnings of the settings that may change while a run goes on: how it learns, is watched and saved."""
+"""Beginnings of the settings that may change while a run goes on: how it learns, is watched and saved.
+A folder of images may move: the fingerprint of a run says that they are still the same."""
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
