@@ -23,7 +23,7 @@ from torch import Tensor
 
 from base_model import flow
 from base_model.interface import Conditioning, FlowModel
-from base_model.sample import Sampler, sample, velocity
+from base_model.sample import Sampler, sample, velocity, without_prompt
 from base_model.seeding import generator
 
 
@@ -96,7 +96,7 @@ class Trajectory:
     cond: Conditioning
     """B rows"""
     uncond: Conditioning
-    """B rows"""
+    """B rows of no prompt; `cond` itself where guidance does not read them"""
     transitions: tuple[Transition, ...]
     x0_BSC: Tensor
     """final latents"""
@@ -141,9 +141,10 @@ def explore(
     levels = model.levels(sampler)
     copies = group if cfg.shared_noise else 1
     cond = model.encode_text(texts).repeat(group // copies)
-    uncond = model.unconditional(len(cond))
+    uncond = without_prompt(model, cond, sampler.guidance)
     x = sample(model, noise[0], cond, uncond, sampler, levels[: first + 1]).to(dtype := getattr(torch, cfg.storage))
-    full, full_uncond = cond.repeat(copies), uncond.repeat(copies)
+    full = cond.repeat(copies)
+    full_uncond = full if uncond is cond else uncond.repeat(copies)
     transitions = []
     for i in range(first, first + cfg.window):
         eps = noise[1 + i - first]

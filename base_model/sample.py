@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from base_model import flow
-from base_model.interface import Conditioning, FlowModel
+from base_model.interface import ConditionImages, Conditioning, FlowModel
 
 AT_ONCE = 16 * 1024
 """latent tokens that are sampled, decoded or encoded together: 16 images of 512 x 512, 4 of 1024 x 1024"""
@@ -74,9 +74,19 @@ Ask = Callable[[slice], tuple[Conditioning, Conditioning]]
 """what the images of those rows are to show, and for guidance the same without the prompt"""
 
 
-def prompted(model: FlowModel, texts: Sequence[str]) -> Ask:
+def without_prompt(model: FlowModel, cond: Conditioning, guidance: float, images: ConditionImages = ()) -> Conditioning:
+    """Encodes no prompt for every row of `cond`; where nobody reads it, nothing is encoded and `cond` stands for it."""
+    return cond if guidance == 1.0 or cond.reads_guidance else model.unconditional(len(cond), images)
+
+
+def prompted(model: FlowModel, texts: Sequence[str], guidance: float) -> Ask:
     """Samples images of prompts alone."""
-    return lambda rows: (model.encode_text(texts[rows]), model.unconditional(len(texts[rows])))
+
+    def ask(rows: slice) -> tuple[Conditioning, Conditioning]:
+        cond = model.encode_text(texts[rows])
+        return cond, without_prompt(model, cond, guidance)
+
+    return ask
 
 
 @torch.no_grad()
@@ -93,5 +103,5 @@ def generate_chunks(
 
 def generate(model: FlowModel, texts: Sequence[str], noise_BSC: Tensor, sampler: Sampler) -> np.ndarray:
     """Generate one image for each text from its row of noise: uint8 [B, 3, H, W]."""
-    chunks = generate_chunks(model, prompted(model, texts), noise_BSC, sampler)
+    chunks = generate_chunks(model, prompted(model, texts, sampler.guidance), noise_BSC, sampler)
     return np.concatenate([images for _, _, images in chunks])

@@ -46,11 +46,11 @@ def evaluate(
 ) -> None:
     """Write `folder`/<sampler>.json (rows and diversity) and the images of the wall. Finished files are kept."""
     prompts = make_prompts(plan.prompts)
-    requested = prompted(model, [prompt.text for prompt in prompts])
     for name, sampler in plan.samplers:
         target = folder / f"{name}.json"
         if not target.exists():
             noise = fixed_noise(model, len(prompts), plan.seed)
+            requested = prompted(model, [prompt.text for prompt in prompts], sampler.guidance)
             waiting, chunks = [], []
             for rows, _, images in generate_chunks(model, requested, noise, sampler):
                 waiting.append([engine.submit(prompts[rows], images) for engine in (reward, scorer)])

@@ -14,7 +14,7 @@ from base_model.data.rendered_text import complete
 from base_model.devices import best_device
 from base_model.files.weights import holds_model, load_model
 from base_model.policy_model import PolicyModel
-from base_model.sample import Sampler, generate_chunks
+from base_model.sample import Sampler, generate_chunks, without_prompt
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.record.record import RUN, write_png
 from experiments.record.whole_files import require_folder
@@ -49,8 +49,8 @@ def sample_prompt(
 ) -> np.ndarray:
     """uint8 [count, 3, H, W]: `count` images of a prompt, or edits of images, from different noise."""
     shown = [sources] if sources else []
-    cond = model.encode_text([prompt], shown).repeat(count)
-    uncond = model.unconditional(1, shown).repeat(count)
+    one = model.encode_text([prompt], shown)
+    cond, uncond = one.repeat(count), without_prompt(model, one, sampler.guidance, shown).repeat(count)
     noise = fixed_noise(model, count, seed)
     chunks = generate_chunks(model, lambda rows: (cond.take(rows), uncond.take(rows)), noise, sampler)
     return np.concatenate([images for _, _, images in chunks])

@@ -60,7 +60,8 @@ def _images(
     store: Store, model: PolicyModel, name: str, run: str, prompt: Prompt, seed: int, copies: int
 ) -> list[ImageRef]:
     sampler = model.sampler
-    chunks = generate_chunks(model, prompted(model, [prompt.text] * copies), fixed_noise(model, copies, seed), sampler)
+    requested = prompted(model, [prompt.text] * copies, sampler.guidance)
+    chunks = generate_chunks(model, requested, fixed_noise(model, copies, seed), sampler)
     refs, last = [], last_update(Path(run))
     for latent, image in ((x, image) for _, x0, images in chunks for x, image in zip(x0, images, strict=True)):
         content = io.BytesIO()

@@ -146,7 +146,7 @@ class Watch:
     def _sample(self, model: FlowModel, rows: Sequence[int], copy: int) -> tuple[Tensor, np.ndarray]:
         """Latents [P S C] and uint8 images [P 3 H W] of those prompts, from their noise."""
         noise = fixed_noise(model, len(self._prompts), self._plan.seed, copy)[list(rows)]
-        requested = prompted(model, [self._prompts[row].text for row in rows])
+        requested = prompted(model, [self._prompts[row].text for row in rows], self._plan.sampler.guidance)
         _, latents, images = zip(*generate_chunks(model, requested, noise, self._plan.sampler), strict=True)
         return torch.cat(latents), np.concatenate(images)
 

@@ -30,7 +30,9 @@ def test_chunks_give_what_images_alone_give(monkeypatch):
     noise = model.noise(len(TEXTS), torch.Generator().manual_seed(1))
     alone = by_hand(model, noise, GUIDED.levels())
     monkeypatch.setattr(sampling, "CHUNK", 2)
-    rows, latents, images = zip(*generate_chunks(model, prompted(model, TEXTS), noise, GUIDED), strict=True)
+    rows, latents, images = zip(
+        *generate_chunks(model, prompted(model, TEXTS, GUIDED.guidance), noise, GUIDED), strict=True
+    )
     assert [(part.start, part.stop) for part in rows] == [(0, 2), (2, 4), (4, 5)]
     assert [len(x) for x in latents] == [2, 2, 1] == [len(part) for part in images]
     together = generate(model, TEXTS, noise, GUIDED)
@@ -54,7 +56,10 @@ def test_large_images_are_fewer_at_a_time(monkeypatch):
     model = tiny_model()
     noise = model.noise(len(TEXTS), torch.Generator().manual_seed(1))
     monkeypatch.setattr(sampling, "AT_ONCE", noise.shape[1] * 3)
-    assert [len(x) for _, x, _ in generate_chunks(model, prompted(model, TEXTS), noise, GUIDED)] == [3, 2]
+    assert [len(x) for _, x, _ in generate_chunks(model, prompted(model, TEXTS, GUIDED.guidance), noise, GUIDED)] == [
+        3,
+        2,
+    ]
 
 
 def test_pixels_are_the_nearest_of_256() -> None:

@@ -55,7 +55,7 @@ Made = list[np.ndarray]
 def evaluated(model: QwenImage, guidance: float) -> Made:
     noise = fixed_noise(model, COUNT, 4)
     texts = [prompt.text for prompt in make_prompts(PROMPTS)]
-    chunks = list(generate_chunks(model, prompted(model, texts), noise, Sampler(2, guidance)))
+    chunks = list(generate_chunks(model, prompted(model, texts, guidance), noise, Sampler(2, guidance)))
     assert [row for rows, _, _ in chunks for row in range(COUNT)[rows]] == list(range(COUNT))
     return [np.concatenate([images for _, _, images in chunks])]
 
