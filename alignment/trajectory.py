@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from base_model import flow
-from base_model.interface import Conditioning, FlowModel
-from base_model.sample import Sampler, sample, velocity, without_prompt
+from base_model.interface import Conditioning, FlowModel, without_prompt
+from base_model.sample import Sampler, sample, velocity
 from base_model.seeding import generator
 
 

@@ -191,3 +191,8 @@ class FlowModel(Protocol):
     def reference(self) -> AbstractContextManager[FlowModel]:
         """The model as it was when alignment began; nothing in it learns."""
         ...
+
+
+def without_prompt(model: FlowModel, cond: Conditioning, guidance: float, images: ConditionImages = ()) -> Conditioning:
+    """Encodes no prompt for every row of `cond`; where nobody reads it, nothing is encoded and `cond` stands for it."""
+    return cond if guidance == 1.0 or cond.reads_guidance else model.unconditional(len(cond), images)

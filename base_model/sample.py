@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from base_model import flow
-from base_model.interface import ConditionImages, Conditioning, FlowModel
+from base_model.interface import Conditioning, FlowModel, without_prompt
 
 AT_ONCE = 16 * 1024
 """latent tokens that are sampled, decoded or encoded together: 16 images of 512 x 512, 4 of 1024 x 1024"""
@@ -72,11 +72,6 @@ def pixels(model: FlowModel, x0_BSC: Tensor) -> np.ndarray:
 
 Ask = Callable[[slice], tuple[Conditioning, Conditioning]]
 """what the images of those rows are to show, and for guidance the same without the prompt"""
-
-
-def without_prompt(model: FlowModel, cond: Conditioning, guidance: float, images: ConditionImages = ()) -> Conditioning:
-    """Encodes no prompt for every row of `cond`; where nobody reads it, nothing is encoded and `cond` stands for it."""
-    return cond if guidance == 1.0 or cond.reads_guidance else model.unconditional(len(cond), images)
 
 
 def prompted(model: FlowModel, texts: Sequence[str], guidance: float) -> Ask:
