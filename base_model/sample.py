@@ -18,8 +18,6 @@ from base_model.interface import Conditioning, FlowModel, without_prompt
 
 AT_ONCE = 16 * 1024
 """latent tokens that are sampled, decoded or encoded together: 16 images of 512 x 512, 4 of 1024 x 1024"""
-
-
 CHUNK = 64
 """images that are generated together at most; large ones are fewer (`at_once`)"""
 
