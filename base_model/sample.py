@@ -18,6 +18,7 @@ from base_model.interface import Conditioning, FlowModel, without_prompt
 
 AT_ONCE = 16 * 1024
 """latent tokens that are sampled, decoded or encoded together: 16 images of 512 x 512, 4 of 1024 x 1024"""
+
 CHUNK = 64
 """images that are generated together at most; large ones are fewer (`at_once`)"""
 
@@ -74,12 +75,7 @@ Ask = Callable[[slice], tuple[Conditioning, Conditioning]]
 
 def prompted(model: FlowModel, texts: Sequence[str], guidance: float) -> Ask:
     """Samples images of prompts alone."""
-
-    def ask(rows: slice) -> tuple[Conditioning, Conditioning]:
-        cond = model.encode_text(texts[rows])
-        return cond, without_prompt(model, cond, guidance)
-
-    return ask
+    return lambda rows: (cond := model.encode_text(texts[rows]), without_prompt(model, cond, guidance))
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from base_model.families.diffusers_model import DiffusersModel
 from base_model.families.encoded_prompts import EncodedPrompts
@@ -34,10 +34,12 @@ def open_checkpoint(
     float32.
 
     `image` is the (height, width) of what is made (None: the checkpoint's own), `cache` a folder of encoded prompts,
-    `weights` a folder with other weights of the network. Raises ValueError for a pipeline that is not known.
+    `weights` a folder with other weights of the network. Raises ValueError for a pipeline that is not known, and for a
+    folder of which something is missing or cut off.
     """
     family = family_of(name)
     encoders = encoders_of(family)
+    require_whole(family)
     bare = open_pipeline(family, dtype, dict.fromkeys(encoders))
     if weights is not None:
         bare.transformer.load_state_dict(dict(read_all(weights)), assign=True)
@@ -56,6 +58,34 @@ def open_checkpoint(
     )
 
 
+def require_whole(family: Family) -> None:
+    """Raises ValueError naming the first file of a checkpoint that is missing or cut off, before anything is loaded."""
+    for name in ("scheduler", "vae", "transformer", *encoders_of(family)):
+        folder = family.folder / name
+        settings = folder / ("scheduler_config.json" if name == "scheduler" else "config.json")
+        if not settings.is_file():
+            raise ValueError(f"{settings} is missing; fetch the checkpoint again")
+        for path in () if name == "scheduler" else plain_weights(folder):
+            require_readable(path)
+
+
+def require_readable(path: Path) -> None:
+    """Raises ValueError for a file of weights that is cut off or something else. Reads its header alone."""
+    try:
+        with safe_open(path, framework="pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is cut off or damaged ({error}); fetch it again") from error
+
+
+def plain_weights(folder: Path) -> list[Path]:
+    """The files of a part's weights, variants left out. Raises ValueError where there are none."""
+    files = [path for path in sorted(folder.glob("*.safetensors")) if path.name.count(".") == 1]
+    if not files:
+        raise ValueError(f"{folder} holds no *.safetensors; fetch the checkpoint again")
+    return files
+
+
 def open_pipeline(family: Family, dtype: torch.dtype | None, parts: Mapping[str, Any]) -> Any:
     """The pipeline with `parts` as they are, None for one to do without, and the rest read from its folder."""
     missing = {name: None for name, part in family.index.items() if isinstance(part, list) and part[0] is None}
@@ -72,10 +102,7 @@ def open_pipeline(family: Family, dtype: torch.dtype | None, parts: Mapping[str,
 
 def stored_dtype(folder: Path) -> torch.dtype:
     """The type in which a part's weights are stored: the widest of its first file."""
-    files = [path for path in sorted(folder.glob("*.safetensors")) if path.name.count(".") == 1]  # no variants
-    if not files:
-        raise ValueError(f"{folder} holds no *.safetensors; fetch the checkpoint again")
-    with safe_open(files[0], framework="pt") as file:
+    with safe_open(plain_weights(folder)[0], framework="pt") as file:
         kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118  it is no dictionary
     types = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
     return next((types[kind] for kind in types if kind in kinds), torch.float32)

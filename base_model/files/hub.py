@@ -25,7 +25,8 @@ def released_folder(name: str | Path) -> Path:
             )
         return folder
     if not is_like_a_hub_name(str(name)):
-        raise ValueError(f"there is no folder {folder}, and it is no name on the hub (those are OWNER/NAME)")
+        raise ValueError(f"there is no folder {folder}, and it is no name on the hub (those are OWNER/NAME). A run "
+                         "that began from a folder needs it where it was: put it back, or a link to it")  # fmt: skip
     return fetch(str(name))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -26,6 +26,7 @@ from base_model.engine.muon import is_muon_weight
 from base_model.families.encoded_prompts import conditioning
 from base_model.families.family import Family
 from base_model.families.known import family_of, is_known
+from base_model.families.open_checkpoint import plain_weights
 from base_model.interface import Conditioning
 from base_model.lora import Lora, add_adapter, block_lists
 from experiments.experiment import Experiment
@@ -227,8 +228,3 @@ def sizes_of(folder: Path) -> dict[str, float]:
         "text_encoders": float(text),
         "vae": float(sum(file.stat().st_size for file in plain_weights(folder / "vae"))),
     }
-
-
-def plain_weights(folder: Path) -> Iterator[Path]:
-    """Weight files, without variants such as model.fp16.safetensors."""
-    return (path for path in folder.glob("*.safetensors") if path.name.count(".") == 1)

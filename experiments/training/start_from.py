@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from alignment.grpo import Grpo
 from base_model import pretrain, train_vae
 from base_model.data.image_sources import ImageSources, OwnImages
 from base_model.data.mixture import TaskStream
@@ -46,6 +47,7 @@ def open_model(
         raise ValueError(f"{experiment.name} can start from base {experiment.base} or from parent {parent}, not both")
     model = starting_model(experiment, parent, cache, device)
     require_fitting_tasks(experiment, model)
+    require_one_guidance(experiment, model)
     if isinstance(model, QwenImage) and not model.keeps_base:
         equip(model, experiment)
     lora = adapter_of(experiment, model)
@@ -54,6 +56,20 @@ def open_model(
     elif lora.rank:
         add_adapter(model.network, lora, experiment.seed)
     return model.sized(experiment.size) if any(experiment.size) else model
+
+
+def require_one_guidance(experiment: Experiment, model: PolicyModel) -> None:
+    """Raises ValueError for an update without guidance of a network that reads its guidance as a number.
+
+    It is another network for every number: what it learned at one would not serve the other.
+    """
+    cfg = experiment.algorithm
+    reads_it = isinstance(model, DiffusersModel) and model.family.guidance_embedded is not None
+    if reads_it and isinstance(cfg, Grpo) and not cfg.guide_update:
+        raise ValueError(
+            f"{experiment.name} asks for guide_update=False, and its model reads its guidance as a number: samples and "
+            "updates need the same one. Leave guide_update on"
+        )
 
 
 def adapter_of(experiment: Experiment, model: PolicyModel) -> Lora:

@@ -182,3 +182,23 @@ def test_the_hollow_network_is_the_network_without_values(folder: Path) -> None:
         n for n, p in model.network.named_parameters() if not p.requires_grad
     ]
     assert encoders_of(model.family) == ["text_encoder", "text_encoder_2", "text_encoder_3"]
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae", "text_encoder_2"])
+def test_weights_that_were_cut_off_are_named_before_anything_is_loaded(folder: Path, tmp_path: Path, part: str) -> None:
+    cut = named(folder, tmp_path / "cut")
+    (path,) = (cut / part).glob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match=rf"{part}/{path.name} is cut off or damaged .*fetch it again"):
+        open_checkpoint(cut)
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["scheduler/scheduler_config.json", "vae/config.json", "transformer/config.json", "text_encoder/config.json"],
+)
+def test_settings_that_are_missing_are_named(folder: Path, tmp_path: Path, file: str) -> None:
+    poor = named(folder, tmp_path / "poor")
+    (poor / file).unlink()
+    with pytest.raises(ValueError, match=Path(file).parent.name):
+        open_checkpoint(poor)

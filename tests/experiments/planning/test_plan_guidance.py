@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from alignment.grpo import Grpo
 from alignment.trajectory import Exploration
 from base_model.sample import Sampler
+from experiments.configs import nano
 from experiments.planning.from_experiment import grpo_work
+from experiments.training.start_from import open_model
+from tests.fixtures.tiny.tiny_families import save_pipeline
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.1])
@@ -26,3 +30,12 @@ def test_hybrid_guidance_halves_what_is_learned_from(beta: float, shared: bool) 
     assert "as many without a prompt" in both.arithmetic[1] and "each asked once before" in hybrid.arithmetic[1]
     plain = replace(cfg, sampler=Sampler(8))
     assert grpo_work("one", plain) == grpo_work("one", replace(plain, guide_update=False))
+
+
+def test_a_model_that_reads_its_guidance_keeps_one(tmp_path: Path) -> None:
+    """FLUX.1 dev is another network for every number: updates without guidance would teach one that nobody samples."""
+    pytest.importorskip("diffusers")
+    base = save_pipeline("flux1_dev", tmp_path / "flux")
+    hybrid = replace(nano.grpo, base=str(base), algorithm=replace(nano.grpo.algorithm, guide_update=False))
+    with pytest.raises(ValueError, match="guide_update=False, and its model reads its guidance as a number"):
+        open_model(hybrid, None)
