@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from preference_data.atomic_files import replacing
 from preference_data.line_files import read_json_lines
 from preference_data.records import ImageRef, PreferencePair, Prompt, pair_from_json
 
@@ -88,19 +87,9 @@ def summary(scores_PG: Sequence[Sequence[float]], *, min_margin: float = 0.0, bi
 
 def save(pairs: Sequence[PreferencePair], path: Path) -> None:
     """Write one JSON object a line; the file is replaced whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            for pair in pairs:
-                file.write(json.dumps(asdict(pair), ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(fresh, 0o644)  # mkstemp makes it private
-        os.replace(fresh, path)
-    except BaseException:
-        Path(fresh).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        for pair in pairs:
+            file.write((json.dumps(asdict(pair), ensure_ascii=False) + "\n").encode())
 
 
 def load(path: Path) -> list[PreferencePair]:

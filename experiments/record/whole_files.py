@@ -10,7 +10,6 @@ import enum
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from preference_data.atomic_files import replacing
 from preference_data.image_files import read_image
 from preference_data.pixels import to_uint8
 
@@ -64,18 +64,8 @@ def require_folder(folder: Path) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Put a file in place, whole or not at all; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(fresh, 0o644)  # mkstemp makes it private
-        os.replace(fresh, path)
-    except BaseException:
-        Path(fresh).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        file.write(content)
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -11,12 +11,12 @@ import io
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from preference_data.atomic_files import replacing
 from preference_data.exchange.formats.plain import JSONL, PARQUET
 from preference_data.exchange.formats.preference_format import Format, png_path
 from preference_data.exchange.formats.table import FORMATS, find
@@ -99,15 +99,5 @@ def _put(path: Path, container: str, rows: list[dict[str, Any]]) -> None:
         content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
     else:
         content = (json.dumps(rows, ensure_ascii=False, indent=1) + "\n").encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(fresh, 0o644)
-        os.replace(fresh, path)
-    except BaseException:
-        Path(fresh).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        file.write(content)
