@@ -27,12 +27,27 @@ def outcome_lines(folder: Path) -> list[str]:
     steps = len(stage.run.metrics)
     updates = f"{steps:,} update{'' if steps == 1 else 's'}"
     lines = [f"{name_of(stage)} is finished: {updates} in {duration(stage.run.seconds)}"]
+    lines += silent_updates(stage)
     if stage.evaluations:
         lines += ["", *numbers(stage, parent_of(stage)), ""]
     for what, path in (("images", folder / EVALUATION), ("samples", folder / SAMPLES), ("model", folder / "model")):
         if path.is_dir():
             lines.append(f"{what + ':':9}{path}")
     return [*lines, f"report:  {folder / REPORT}"]
+
+
+def silent_updates(stage: Stage) -> list[str]:
+    """A warning where half of the updates or more taught nothing, because the reward was the same in every group."""
+    shares = [row["groups_without_spread"] for row in stage.run.metrics if "groups_without_spread" in row]
+    silent = sum(share == 1.0 for share in shares)
+    if not silent or silent < len(shares) / 2:
+        return []
+    rewards = [row["reward"] for row in stage.run.metrics if row.get("reward") is not None]
+    mean = f", {sum(rewards) / len(rewards):.3g} on average" if rewards else ""
+    return [
+        f"warning: {silent:,} of {len(shares):,} updates changed nothing, because images of one prompt never differed",
+        f"         in their reward{mean}; take a reward that tells them apart, easier prompts or larger groups",
+    ]
 
 
 def name_of(stage: Stage) -> str:

@@ -27,6 +27,19 @@ def finished_run(folder: Path, name: str = "nano_sft", parent: str = "", steps: 
     return folder
 
 
+@pytest.mark.parametrize(
+    ("shares", "said"), [([1.0] * 4, "4 of 4"), ([1.0, 1.0, 0.5, 0.0], "2 of 4"), ([1.0, 0.5, 0.9], "")]
+)
+def test_updates_that_taught_nothing_are_said(tmp_path, shares, said):
+    record = RunRecord.open(tmp_path / "run", {"experiment": {"name": "nano_grpo"}, "parent": ""})
+    with record.running():
+        for step, share in enumerate(shares):
+            record.log(step, {"reward": 0.25, "groups_without_spread": share})
+    text = "\n".join(outcome_lines(tmp_path / "run"))
+    assert ("changed nothing" in text) == bool(said) and said in text
+    assert not said or "0.25 on average" in text
+
+
 @pytest.fixture
 def family(tmp_path: Path) -> Path:
     """A run with evaluations beside its parent, which has them too."""
