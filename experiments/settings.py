@@ -15,7 +15,11 @@ from experiments.experiment import Experiment, taking_own_images
 
 @dataclass(frozen=True)
 class Training:
-    """Train in a folder. Every setting of the experiment is an option; the defaults are the experiment's own."""
+    """Train in a folder. Every setting of the experiment is an option; the defaults are the experiment's own.
+
+    Experiments that learn from images take yours instead of theirs with --data.folder IMAGES; give it beside --help to
+    see its settings.
+    """
 
     experiment: Annotated[Experiment, arg(name="")]
     out: Annotated[Path, arg(aliases=["-o"])]
