@@ -20,7 +20,6 @@ from alignment.rwr import Rwr
 from alignment.tied_dpo import TiedDpo
 from alignment.trajectory import Exploration
 from base_model import pretrain, sft, train_vae
-from base_model.data.image_sources import ImageSources
 from base_model.data.mixture import TaskStream
 from base_model.data.rendered_pages import PageStream
 from base_model.data.stream import TextStream
@@ -36,6 +35,7 @@ from base_model.qwen.vae import QwenImageVAE
 from base_model.sample import Sampler
 from base_model.sft import Sft
 from base_model.train_vae import TrainVAE
+from experiments.images.image_sources import ImageSources
 
 LOOPS: Mapping[type, Callable[..., Iterator[Step]]] = {
     TrainVAE: train_vae.train, Pretrain: pretrain.train, Sft: sft.train, Dpo: dpo.train, TiedDpo: tied_dpo.train,
@@ -156,7 +156,7 @@ class Experiment:
     """what is traded for memory"""
     data: TextStream | PageStream | TaskStream | ImageSources | None = None
     """images, for autoencoder training, pretraining and fine-tuning; `--data.folder IMAGES` takes your own, with the
-    settings of base_model/data/image_sources.py"""
+    settings of experiments/images/image_sources.py"""
     prompts: PromptPlan | None = None
     """prompts, for algorithms that draw their own pictures"""
     pairs: PairPlan | None = None

@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = {
     "preference_data": set(),
-    "base_model": {"preference_data.image_files", "preference_data.line_files"},
+    "base_model": set(),
     "rewards": {"preference_data"},
     "alignment": {"preference_data", "base_model", "rewards"},
     "experiments": {"preference_data", "base_model", "rewards", "alignment"},
@@ -29,12 +29,11 @@ FLOORS = {
         "rewards.text.reading.normalised_text",
     },
 }
-"""What each floor may import of ours. `base_model` further: the readers of image and text files alone. `rewards`
-further: prompts and pixels only, and the readers of their files. Pages call a reading right by the rule of the
-rewards."""
+"""What each floor may import of ours. `rewards` further: prompts and pixels only, and the readers of their files. Pages
+call a reading right by the rule of the rewards."""
 ROOMS = (
-    "record", "report", "tracking", "progress", "experiment", "configs", "overrides", "evaluation", "preferences",
-    "reward_models", "planning", "training", "quickstart", "studies", "resume", "settings", "commands", "cli",
+    "record", "report", "tracking", "progress", "images", "experiment", "configs", "overrides", "evaluation",
+    "preferences", "reward_models", "planning", "training", "quickstart", "studies", "resume", "settings", "commands", "cli",
     "benchmarks",
 )  # fmt: skip
 """The rooms of `experiments`, each of which may import those before it."""

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 from alignment.forward_process import Forward
 from alignment.grpo import Grpo
-from base_model.data.image_sources import ImageSources
 from base_model.lora import Lora
 from base_model.pretrain import Pretrain
 from base_model.qwen.presets import IMAGE_SIZES, PRESETS, VAES
 from base_model.sample import at_once
 from experiments.configs import CONFIGS
 from experiments.experiment import Experiment
+from experiments.images.image_sources import ImageSources
 from experiments.planning.dry_run import Footprint, Pass, footprint
 from experiments.planning.estimate import GB, NOTHING, Account, Extras, Setup, Work, alternatives, costed
 from experiments.planning.family_plan import family_behind, family_extras, family_footprint, grid_of, text_tokens

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from base_model.data.image_sources import ImageSources, OwnImages, open_images
-from base_model.data.own_latents import OwnLatents
 from base_model.files.delta import is_derived
 from base_model.policy_model import PolicyModel
 from base_model.qwen.byte_encoder import token_vectors
 from base_model.qwen.presets import IMAGE_SIZES, VAES
 from base_model.train_vae import TrainVAE
 from experiments.experiment import Experiment
+from experiments.images.image_sources import ImageSources, OwnImages, open_images
+from experiments.images.own_latents import OwnLatents
 from experiments.record.record import RUN, read_run
 from experiments.training.ranks import rank_of
 

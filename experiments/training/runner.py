@@ -19,7 +19,6 @@ from safetensors import SafetensorError
 
 from alignment.monitoring.step_metrics import ByStep
 from base_model import train_vae
-from base_model.data.image_sources import OwnImages
 from base_model.data.latents import EncodedStream, LatentStream, Producers
 from base_model.data.mixture import TaskStream
 from base_model.data.rendered_pages import PageStream
@@ -35,6 +34,7 @@ from base_model.sample import Sampler, generate
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import LOOPS, Experiment, PromptPlan, laid_out
+from experiments.images.image_sources import OwnImages
 from experiments.preferences.from_scores import load_pairs, make_pairs
 from experiments.preferences.load_answers import has_answers, load_answers, load_verdicts
 from experiments.preferences.load_answers import load as load_comparisons

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from alignment.grpo import Grpo
 from base_model import pretrain, train_vae
-from base_model.data.image_sources import ImageSources, OwnImages
 from base_model.data.mixture import TaskStream
 from base_model.devices import best_device
 from base_model.families.diffusers_model import DiffusersModel
@@ -25,6 +24,7 @@ from base_model.qwen.model import QwenImage, build, fresh_network
 from base_model.qwen.presets import IMAGE_SIZES, PRESETS, VAES
 from base_model.qwen.vae import QwenImageVAE
 from experiments.experiment import Experiment
+from experiments.images.image_sources import ImageSources, OwnImages
 from experiments.record.record import RUN
 
 

@@ -116,10 +116,10 @@ def test_a_damaged_row_is_encoded_again(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["stable-diffusion-3.5-large-turbo", "Some-Lightning-4steps"])
 def test_distilled_checkpoints_are_warned_of_by_name(folder: Path, tmp_path: Path, name: str) -> None:
     with pytest.warns(UserWarning, match=f"{name} was distilled to a few steps"):
-        family_of(named(folder, tmp_path / name))
+        assert family_of(named(folder, tmp_path / name)).is_distilled
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        family_of(folder)
+        assert not family_of(folder).is_distilled
 
 
 def test_an_unknown_pipeline_lists_those_that_are_known(folder: Path, tmp_path: Path) -> None:

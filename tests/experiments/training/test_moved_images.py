@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from base_model.data.image_sources import ImageSources
 from base_model.files.weights import read_network
 from experiments.cli import main
 from experiments.configs import nano
+from experiments.images.image_sources import ImageSources
 from experiments.overrides import override
 from experiments.record.record import RunRecord
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from base_model.data.image_sources import ImageSources
 from base_model.files.weights import load_model
 from experiments.cli import main
 from experiments.configs import nano
 from experiments.evaluation.evaluate import fixed_noise
+from experiments.images.image_sources import ImageSources
 from experiments.record.record import RunRecord, read_run
 from experiments.studies.ablations import flow_error, paired_ci
 from experiments.training.runner import run

@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from base_model.data.image_readers import list_entries
-from base_model.data.image_sources import BLOCK, ImageSources, OwnImages, cover, open_images
-from base_model.data.own_latents import OwnLatents
+from experiments.images.image_readers import list_entries
+from experiments.images.image_sources import BLOCK, ImageSources, OwnImages, cover, open_images
+from experiments.images.own_latents import OwnLatents
 
 NAMES = ("a", "b", "c", "d")
 

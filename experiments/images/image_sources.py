@@ -22,9 +22,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from base_model.data.image_readers import Entry, list_entries
 from base_model.data.stream import CaptionedImages, stream_indices
 from base_model.seeding import numpy_generator
+from experiments.images.image_readers import Entry, list_entries
 from preference_data.image_files import decode_image, image_size_in
 
 BLOCK = 1000

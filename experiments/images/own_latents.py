@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from base_model.data.image_readers import Entry
-from base_model.data.image_sources import READERS, OwnImages
 from base_model.data.stream import stream_indices
 from base_model.interface import Grid, padded_together
 from base_model.pretrain import Batch
+from experiments.images.image_readers import Entry
+from experiments.images.image_sources import READERS, OwnImages
 
 KEEP_BYTES = 2 * 2**30
 """Of latents in memory; those beyond are encoded again in every pass."""
