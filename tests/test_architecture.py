@@ -33,8 +33,8 @@ FLOORS = {
 call a reading right by the rule of the rewards."""
 ROOMS = (
     "record", "report", "tracking", "progress", "images", "experiment", "configs", "overrides", "evaluation",
-    "preferences", "reward_models", "planning", "training", "quickstart", "studies", "resume", "settings", "commands", "cli",
-    "benchmarks",
+    "preferences", "reward_models", "planning", "training", "quickstart", "studies", "resume", "settings", "commands",
+    "cli", "benchmarks",
 )  # fmt: skip
 """The rooms of `experiments`, each of which may import those before it."""
 LIBRARY = ("preference_data", "base_model", "rewards", "alignment")
