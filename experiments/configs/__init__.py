@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from experiments.configs import (
-    families_grpo,
+    families_online,
     large_grpo,
     large_tuning,
     nano,
@@ -37,7 +37,7 @@ CONFIGS: dict[str, Experiment] = {
         nano_hacking.sft,
         *nano_race.configs,
         *large_grpo.configs,
-        *families_grpo.configs,
+        *families_online.configs,
         *large_tuning.configs,
     )
 }

@@ -28,7 +28,7 @@ Ours differ in
 
 medium_* are of the size of Stable Diffusion 3.5 medium (SD3.5-M) in Qwen-Image's architecture: --base names a folder
 in the released layout with a transformer of the preset sd35_medium (`glyphlab export`), as nobody has published one.
-Their settings are those of SD3.5-M itself, which experiments/configs/families_grpo.py trains.
+Their settings are those of SD3.5-M itself, which experiments/configs/families_online.py trains.
 
     medium_grpo_lora    Flow-GRPO of a LoRA at the size of SD 3.5 medium, against the page reward; many GPUs
     medium_grpo_full    the same with all weights
