@@ -19,6 +19,7 @@ from torch import Tensor
 
 from base_model.data.rendered_text import COLOURS, FACES, INKS, backgrounds, font
 from base_model.data.stream import stream_indices
+from base_model.data.writing.corpora import common_characters
 from base_model.seeding import numpy_generator
 
 LANGUAGES = ("en", "zh")
@@ -103,13 +104,6 @@ def chinese(rng: np.random.Generator, length: int, heldout: bool) -> str:
     """Characters of GB 2312's first level, the 3,755 most used ones."""
     known = [c for i, c in enumerate(common_characters()) if is_heldout(i) == heldout]
     return "".join(str(c) for c in rng.choice(known, length))
-
-
-@functools.cache
-def common_characters() -> str:
-    """GB 2312, rows 16 to 55, in the order of the standard."""
-    rows = [bytes((row, cell)) for row in range(0xB0, 0xD8) for cell in range(0xA1, 0xFF)]
-    return "".join(pair.decode("gb2312", errors="ignore") for pair in rows)
 
 
 @functools.cache

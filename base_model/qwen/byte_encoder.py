@@ -30,7 +30,7 @@ CODE = 96
 WIDTH = CODE + len(LETTERS) + 2 * MAX_LETTERS + 1
 MAX_TOKENS = 64
 TOKEN = re.compile(r"[A-Z]+|[a-z]+")
-SEPARATORS = " \t\n,.;:!?'\"“”‘’「」()-"  # noqa: RUF001
+SEPARATORS = " \t\n,.;:!?'\"“”‘’「」()-"
 
 
 @functools.cache

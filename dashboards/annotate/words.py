@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from rewards.text.reading.normalised_text import RIGHT, UNKNOWN, WRONG
 
-# ruff: noqa: RUF001 (full-width punctuation is meant)
-
 LANGUAGES = {"en": "English", "zh": "中文"}
 
 WORDS: dict[str, tuple[str, str]] = {

@@ -93,3 +93,53 @@ class Sample:
                 "leave --size out, or name a released checkpoint with --base"
             )
         return sample_to_file(Path(run), prompt, self.seed, self.out, self.guidance, self.steps, self.count, self.stage)
+
+
+@dataclass(frozen=True)
+class Write:
+    """Write images of text by rule, with captions in English and Chinese and a box for every line and character.
+
+    The folder can be trained on with --data.folder. Run again, the command goes on where it was interrupted; a larger
+    --count adds images.
+
+    Example: glyphlab write -o written --languages en,zh --count 200
+
+    Example: glyphlab write -o written --kinds pure,compositional,complex --photos photographs --count 1000
+    """
+
+    out: Annotated[Path, arg(aliases=["-o"])]
+    """folder of the images; new, or one that this command began"""
+    kinds: Annotated[tuple[str, ...], arg(metavar="KIND[,KIND ...]")] = ("pure",)
+    """pure: a paragraph on a clean ground; compositional: text on things in photographs; complex: slides, posters,
+    tickets, menus and pages. In equal shares; one named twice is written twice as often"""
+    languages: Annotated[tuple[str, ...], arg(metavar="LANGUAGE[,LANGUAGE ...]")] = ("en",)
+    """en, zh (or zh-Hans), zh-Hant, ja, ko, in equal shares"""
+    count: int = 100
+    """images"""
+    size: tuple[int, int] = (512, 512)
+    """height and width in pixels"""
+    photos: Annotated[tuple[str, ...], arg(metavar="FOLDER")] = ()
+    """folders of photographs that text is put into; a caption beside one is used"""
+    texts: Annotated[str, arg(metavar="FOLDER")] = ""
+    """folder of your own texts: en.txt, zh-Hans.txt and so on, a paragraph a line; the built-in vocabulary when not
+    given"""
+    length: tuple[int, int] = (8, 160)
+    """fewest and most letters of a paragraph; half as many Chinese, Japanese or Korean characters"""
+    rare: float = 0.1
+    """share of pure images that go through the characters of a language's standard set, so that all appear"""
+    seed: int = 0
+    """of everything that is drawn by lot: image i is a function of the seed and i"""
+    processes: int = 1
+    """that write at once; the bytes are the same for any number"""
+
+    def run(self) -> int:
+        from base_model.data.writing.written_image import Writing
+        from experiments.images.written_folder import Request, write_folder
+
+        kinds, languages = (
+            tuple(part for text in texts for part in text.split(",") if part) for texts in (self.kinds, self.languages)
+        )
+        plan = Writing(self.seed, kinds, languages, self.size, self.length, self.rare)
+        for line in write_folder(Request(plan, self.count, self.photos, self.texts), self.out, self.processes):
+            print(line, flush=True)
+        return 0

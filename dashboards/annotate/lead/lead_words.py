@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-# ruff: noqa: RUF001 (full-width punctuation is meant)
-
 WORDS: dict[str, tuple[str, str]] = {
     "overview": ("Progress", "进度"),
     "quality": ("Quality", "质量"),

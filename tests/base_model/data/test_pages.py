@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from base_model.data.rendered_pages import ENGLISH, PageStream, chinese, common_characters, english
+from base_model.data.rendered_pages import ENGLISH, PageStream, chinese, english
+from base_model.data.writing.corpora import common_characters
 from base_model.files.shards import read_all
 from base_model.files.weights import NANO_VAE, load_vae, save_vae
 from base_model.qwen.vae import image_weights

@@ -1,0 +1,281 @@
+"""A folder of written images with captions and boxes, made in parts of `PART` images by as many processes as one likes.
+
+    FOLDER/images/00000/000007.png   the image of index 7
+    FOLDER/captions.jsonl            a line an image: file_name, text (captions), lines with their boxes
+    FOLDER/contact_sheet.html        the first of them with their boxes, to be looked at
+    FOLDER/writing.json              the settings, and what was discarded
+    FOLDER/.parts/00000.json         the lines of a part, put there when its images are
+
+`--data.folder FOLDER` trains on it. A part that has its lines is never made again, so a run that was stopped goes on
+where it was; the bytes do not depend on who made which part.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import multiprocessing
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from base_model.data.writing.corpora import Corpus, own_corpus
+from base_model.data.writing.faces import language_named
+from base_model.data.writing.writer import Sources, require_installed, write
+from base_model.data.writing.written_image import Writing
+from experiments.images.image_readers import Entry, list_entries
+from experiments.record.whole_files import plain, require_folder, write_bytes, write_json
+from preference_data.image_files import decode_image
+from preference_data.line_files import read_text, text_lines
+
+PART = 64
+"""images that are made together"""
+SETTINGS, CAPTIONS, SHEET, PARTS = "writing.json", "captions.jsonl", "contact_sheet.html", ".parts"
+SHOWN = 60
+"""images of the contact sheet"""
+KEEP = 48
+"""decoded photographs that a process keeps"""
+COMPRESSION = 3
+"""of PNG files, 0 to 9: more takes longer and saves little on photographs"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A folder to be written: the images that it has, and what they are made of."""
+
+    plan: Writing
+    count: int
+    """images"""
+    photos: tuple[str, ...] = ()
+    """folders, tables or archives of photographs that text is put into"""
+    texts: str = ""
+    """a folder of en.txt, zh-Hans.txt and so on with a paragraph a line; "" = the built-in vocabulary"""
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"count={self.count} must be at least 1 image")
+        if "compositional" in self.plan.kinds and not self.photos:
+            raise ValueError("compositional images put text into photographs: name a folder of them with --photos")
+
+
+class FolderPhotographs:
+    """Photographs of folders, tables and archives, decoded when they are needed and scaled to what an image needs."""
+
+    def __init__(self, folders: Sequence[str], side: int) -> None:
+        self._entries = [entry for folder in folders for entry in list_entries(folder) if not entry.problem]
+        self._read = functools.lru_cache(maxsize=KEEP)(functools.partial(_photograph, self._entries, side))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def pixels(self, index: int) -> np.ndarray:
+        """uint8 [H, W, 3]. Raises ValueError or OSError when the file is damaged."""
+        return self._read(index)
+
+    def caption(self, index: int) -> str:
+        """What it shows, where the folder says so."""
+        captions = self._entries[index].captions
+        return captions[0] if captions else ""
+
+    def fingerprint(self) -> str:
+        """Of all names, bytes and captions."""
+        digest = sha256()
+        for entry in self._entries:
+            digest.update(repr((entry.name, sha256(entry.content()).hexdigest(), entry.captions)).encode())
+        return digest.hexdigest()
+
+
+def _photograph(entries: Sequence[Entry], side: int, index: int) -> np.ndarray:
+    """A photograph whose shorter side has at most `side` pixels."""
+    entry = entries[index]
+    pixels = decode_image(entry.content(), entry.name)
+    scale = side / min(pixels.shape[:2])
+    if scale >= 1.0:
+        return pixels
+    height, width = (max(side, round(each * scale)) for each in pixels.shape[:2])
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0))
+
+
+def own_texts(folder: str, languages: Iterable[str]) -> tuple[dict[str, Corpus], list[str]]:
+    """The corpora of a folder's files, and a line for each file that had paragraphs in another language.
+
+    Raises ValueError when a language has no file, or a file no paragraph in its language.
+    """
+    files = {path.stem.lower(): path for path in sorted(Path(folder).glob("*.txt"))}
+    if not files:
+        raise ValueError(f"{folder} has no .txt files; put a paragraph a line into en.txt, zh-Hans.txt, ja.txt ...")
+    corpora, notes = {}, []
+    for language in dict.fromkeys(languages):
+        path = next((path for stem, path in files.items() if _is_language(stem, language)), None)
+        if path is None:
+            raise ValueError(f"{folder} has no {language}.txt with a paragraph a line; it has {', '.join(files)}")
+        rows = [line for _, line in text_lines(read_text(path))]
+        try:
+            corpora[language], left_out = own_corpus(language, rows)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        if left_out:
+            notes.append(f"{path}: {len(left_out)} of {len(rows)} paragraphs are not in {language}: {left_out[0][:60]}")
+    return corpora, notes
+
+
+def _is_language(stem: str, language: str) -> bool:
+    try:
+        return language_named(stem) == language
+    except ValueError:
+        return False
+
+
+@functools.lru_cache(maxsize=2)
+def sources(request: Request) -> Sources:
+    """What a process writes from, read once."""
+    corpora = own_texts(request.texts, request.plan.languages)[0] if request.texts else {}
+    photographs = FolderPhotographs(request.photos, 2 * max(request.plan.size)) if request.photos else None
+    return Sources(corpora, photographs)
+
+
+def write_part(request: Request, out: Path, part: int) -> None:
+    """Write the images of a part, then its lines, which say that it is whole."""
+    rows, discarded = [], Counter[str]()
+    for index in range(part * PART, min(request.count, (part + 1) * PART)):
+        image, reasons = write(request.plan, index, sources(request))
+        discarded.update(f"{reason.face}: {reason.reason}" for reason in reasons)
+        name = f"images/{part:05d}/{index:06d}.png"
+        path = out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.pixels_HW3).save(path, compress_level=COMPRESSION)
+        rows.append(image.record(name))
+    content = json.dumps({"rows": rows, "discarded": dict(sorted(discarded.items()))}, ensure_ascii=False)
+    write_bytes(out / PARTS / f"{part:05d}.json", content.encode())
+
+
+def parts_of(count: int) -> range:
+    """The numbers of the parts of so many images."""
+    return range(-(-count // PART))
+
+
+def is_whole(out: Path, part: int, count: int) -> bool:
+    """Whether a part has all of its images; a last part that was shorter is made again when more are wanted."""
+    path = out / PARTS / f"{part:05d}.json"
+    expected = min(count, (part + 1) * PART) - part * PART
+    return path.exists() and len(json.loads(path.read_text(encoding="utf-8"))["rows"]) >= expected
+
+
+def write_folder(request: Request, out: Path, processes: int = 1) -> Iterator[str]:
+    """Write what is missing of a folder; lines that say how far it is and what came out.
+
+    Raises ValueError when something needed is not installed or named, or the folder holds images of other settings.
+    """
+    if processes < 1:
+        raise ValueError(f"processes={processes} must be at least 1")
+    require_folder(out)
+    require_installed(request.plan)
+    if request.texts:
+        yield from own_texts(request.texts, request.plan.languages)[1]
+    photographs = sources(request).photographs
+    if photographs is not None and not len(photographs):
+        raise ValueError(f"{', '.join(request.photos)} holds no photograph that can be used")
+    require_same(out, _described(request))
+    write_json(out / SETTINGS, _described(request))
+    missing = [part for part in parts_of(request.count) if not is_whole(out, part, request.count)]
+    if len(missing) < len(parts_of(request.count)):
+        yield f"{len(parts_of(request.count)) - len(missing)} of {len(parts_of(request.count))} parts are there already"
+    for done, _ in enumerate(_parts_written(request, out, missing, processes), 1):
+        yield f"{min(request.count, done * PART):,} of {min(request.count, len(missing) * PART):,} images written"
+    yield finish(request, out)
+
+
+def _parts_written(request: Request, out: Path, missing: Sequence[int], processes: int) -> Iterator[int]:
+    """Write parts here, or in processes of their own; their numbers as they are done."""
+    if processes == 1 or len(missing) < 2:
+        for part in missing:
+            write_part(request, out, part)
+            yield part
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(processes, len(missing)), mp_context=context) as pool:
+        futures = {pool.submit(write_part, request, out, part): part for part in missing}
+        try:
+            for future in as_completed(futures):
+                future.result()
+                yield futures[future]
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "a process that writes images died (killed, or out of memory); run the command again to go on"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _described(request: Request) -> dict[str, Any]:
+    """What the bytes of the images depend on."""
+    photographs, texts = sources(request).photographs, sources(request).corpora
+    settings: dict[str, Any] = plain(dataclasses.asdict(request.plan))
+    if isinstance(photographs, FolderPhotographs):
+        settings["photographs"] = {"folders": list(request.photos), "fingerprint": photographs.fingerprint()}
+    if texts:
+        content = repr([(language, corpus.own) for language, corpus in texts.items()])
+        settings["texts"] = {"folder": request.texts, "fingerprint": sha256(content.encode()).hexdigest()}
+    return settings
+
+
+def require_same(out: Path, settings: Mapping[str, Any]) -> None:
+    """Raises ValueError when a folder was begun with other settings, or holds other things."""
+    path = out / SETTINGS
+    if not path.exists():
+        if out.exists() and any(out.iterdir()):
+            raise ValueError(f"{out} holds other things and no {SETTINGS}; name a new folder")
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    changed = [
+        name for name in {**settings, **before}
+        if name not in ("discarded", "images") and comparable(settings.get(name)) != comparable(before.get(name))
+    ]  # fmt: skip
+    if changed:
+        name = changed[0]
+        raise ValueError(
+            f"{out} was begun with {name}={before.get(name)}, not {settings.get(name)}; give the same settings to go "
+            "on, or name a new folder"
+        )
+
+
+def comparable(value: Any) -> Any:
+    """A setting as it is compared: files by what they hold, wherever they are."""
+    return value["fingerprint"] if isinstance(value, Mapping) and "fingerprint" in value else value
+
+
+def finish(request: Request, out: Path) -> str:
+    """Put the lines of all parts together, and make the contact sheet; what came out, as a line."""
+    rows, discarded = [], Counter[str]()
+    for part in parts_of(request.count):
+        content = json.loads((out / PARTS / f"{part:05d}.json").read_text(encoding="utf-8"))
+        rows += content["rows"]
+        discarded.update(content["discarded"])
+    rows = rows[: request.count]
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_bytes(out / CAPTIONS, lines.encode())
+    write_bytes(out / SHEET, contact_sheet(rows[:SHOWN], request.plan.size).encode())
+    described = _described(request)
+    write_json(out / SETTINGS, {**described, "images": len(rows), "discarded": dict(discarded.most_common())})
+    left_out = (
+        f"; {discarded.total()} texts were discarded, most often {discarded.most_common(1)[0]}" if discarded else ""
+    )
+    return f"{len(rows):,} images in {out}{left_out}; look at {out / SHEET}, train with --data.folder {out}"
+
+
+def contact_sheet(rows: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> str:
+    """A page of images with the boxes of their lines and characters, and their captions."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(Path(__file__).parent)
+    page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template(SHEET)
+    return page.render(rows=rows, height=size[0], width=size[1])

@@ -1,0 +1,113 @@
+"""Which characters a face can write: by its table, by ink, by language; what has to be shaped is refused by name."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from pathlib import Path
+
+import pytest
+
+from base_model.data.writing import faces
+from base_model.data.writing.corpora import standard_set
+from base_model.data.writing.faces import (
+    FACES,
+    LANGUAGES,
+    Face,
+    faces_of,
+    language_named,
+    refused,
+    small_letters_are_capitals,
+    undrawable,
+)
+
+
+@pytest.fixture
+def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Face:
+    """A face whose table of characters claims U+E000, which is blank, and U+E001, which is the box."""
+    from fontTools.ttLib import TTFont
+
+    package = tmp_path / "planted_face"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    table = TTFont(FACES["Kalam"].path)
+    table.setGlyphOrder([*table.getGlyphOrder(), "box"])
+    table["glyf"]["box"] = copy.deepcopy(table["glyf"][".notdef"])
+    table["hmtx"]["box"] = table["hmtx"][".notdef"]
+    for sub in table["cmap"].tables:
+        if sub.isUnicode():
+            sub.cmap |= {0xE000: "space", 0xE001: "box"}
+    table.save(package / "face.ttf")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield Face("Planted", "hand", "planted_face", "face.ttf")
+    sys.modules.pop("planted_face", None)
+
+
+def test_a_character_needs_ink_that_is_not_the_missing_box(planted: Face) -> None:
+    assert not refused(planted, "Bread & salt, 2.50!", "en")
+    assert undrawable(planted, "\ue000") == "leaves no ink"
+    assert undrawable(planted, "\ue001") == "is the box of a missing character"
+    assert refused(planted, "ab雨", "en") == "Planted: '雨' (U+96E8) not in the face"
+    assert refused(planted, "a\ue000b", "en") == "Planted: '\\ue000' (U+E000) leaves no ink"
+
+
+def test_coverage_is_not_language() -> None:
+    """The Japanese face has the character and writes it in its Japanese form."""
+    japanese = FACES["Noto Sans JP"]
+    assert not undrawable(japanese, "直") and not refused(japanese, "直", "ja")
+    assert refused(japanese, "直", "zh-Hans") == "Noto Sans JP does not write zh-Hans"
+
+
+@pytest.mark.parametrize("name", FACES)
+def test_capitals_are_told_by_ink(name: str) -> None:
+    assert FACES[name].capitals == small_letters_are_capitals(FACES[name])
+    assert FACES[name].capitals == (name == "Bebas Neue")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_language_has_sans_and_serif_faces_of_its_own(language: str) -> None:
+    assert {"sans", "serif"} <= {face.style for face in faces_of(language)}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_face_writes_the_alphabet_of_its_language(language: str) -> None:
+    """Every 23rd character of the standard set here, all of them in the slow test."""
+    for face in faces_of(language):
+        lost = [c for c in standard_set(language)[::23] if undrawable(face, c)]
+        assert not lost, (face.name, lost)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_face_writes_every_character_of_its_language(language: str) -> None:
+    for face in faces_of(language):
+        lost = [c for c in standard_set(language) if undrawable(face, c)]
+        assert not lost, (face.name, lost)
+
+
+def test_the_standard_sets_are_the_standards_own() -> None:
+    sizes = {language: len(standard_set(language)) for language in LANGUAGES}
+    assert sizes == {"en": 62, "zh-Hans": 3755, "zh-Hant": 5401, "ja": 2965 + 83 + 86, "ko": 2350}
+    assert all(len(set(standard_set(language))) == count for language, count in sizes.items())
+
+
+@pytest.mark.parametrize(
+    ("text", "script"), [("سلام", "Arabic"), ("नमस्ते", "Devanagari"), ("สวัสดี", "Thai"), ("e\u0301", "combining")]
+)
+def test_letters_that_have_to_be_shaped_are_refused_by_name(planted: Face, text: str, script: str) -> None:
+    assert script in refused(planted, text, "en") and "has to be shaped" in refused(planted, text, "en")
+
+
+@pytest.mark.parametrize(("name", "reason"), [("ar", "Arabic"), ("hi", "Hindi"), ("tlh", "'tlh' is not written")])
+def test_languages_that_are_not_written_are_refused_by_name(name: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        language_named(name)
+
+
+def test_languages_have_the_names_that_people_use() -> None:
+    assert [language_named(name) for name in ("EN", "zh", "zh-TW", "jp")] == ["en", "zh-Hans", "zh-Hant", "ja"]
+
+
+def test_a_missing_package_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"face Gone is missing \(fontpkg_gone\): pip install \"glyphlab\[data\]\""):
+        faces.font(Face("Gone", "sans", "fontpkg_gone", "files/Gone.ttf"), 400, 12)

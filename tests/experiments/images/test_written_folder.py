@@ -1,0 +1,152 @@
+"""`glyphlab write`: what a folder holds, how it goes on, and that own images read it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from base_model.data.writing.writer import Sources, write
+from base_model.data.writing.written_image import Writing
+from experiments.cli import main
+from experiments.images import written_folder
+from experiments.images.image_sources import ImageSources, open_images
+from experiments.images.written_folder import CAPTIONS, PARTS, SETTINGS, Request, write_folder
+
+PLAN = Writing(seed=4, languages=("en", "zh"), size=(64, 128), length=(4, 24))
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(written_folder, "PART", 4)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file but the notes about parts."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and PARTS not in path.parts)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def written(folder: Path, count: int = 10, plan: Writing = PLAN) -> list[str]:
+    return list(write_folder(Request(plan, count), folder))
+
+
+def test_a_folder_holds_what_the_indices_say(tmp_path: Path) -> None:
+    written(tmp_path / "a")
+    rows = [json.loads(line) for line in (tmp_path / "a" / CAPTIONS).read_text(encoding="utf-8").splitlines()]
+    assert [row["index"] for row in rows] == list(range(10))
+    for row in rows:
+        image = write(PLAN, row["index"], Sources())[0]
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "a" / row["file_name"])), image.pixels_HW3)
+        assert row == json.loads(json.dumps(image.record(row["file_name"])))
+    sheet = (tmp_path / "a" / "contact_sheet.html").read_text(encoding="utf-8")
+    assert sheet.count("<img ") == 10 and sheet.count("<polygon") > 20
+    assert all(Path(tmp_path / "a" / name).exists() for name in re.findall(r'src="([^"]+)"', sheet))
+
+
+def test_a_stopped_run_goes_on_and_writes_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path / "whole")
+    written(tmp_path / "stopped", 4)
+    first = (tmp_path / "stopped" / "images" / "00000" / "000000.png").stat().st_mtime_ns
+    calls = []
+
+    def stops(plan: Writing, index: int, sources: Sources) -> object:
+        calls.append(index)
+        if index == 6:
+            raise KeyboardInterrupt
+        return write(plan, index, sources)
+
+    monkeypatch.setattr(written_folder, "write", stops)
+    with pytest.raises(KeyboardInterrupt):
+        written(tmp_path / "stopped")
+    monkeypatch.undo()
+    monkeypatch.setattr(written_folder, "PART", 4)
+    assert calls == [4, 5, 6]
+    (tmp_path / "stopped" / "images" / "00001" / "000005.png").write_bytes(b"half a file")
+    assert written(tmp_path / "stopped")[0] == "1 of 3 parts are there already"
+    assert content(tmp_path / "stopped") == content(tmp_path / "whole")
+    assert (tmp_path / "stopped" / "images" / "00000" / "000000.png").stat().st_mtime_ns == first
+
+
+def test_more_images_are_added_to_a_finished_folder(tmp_path: Path) -> None:
+    written(tmp_path / "whole", 10)
+    written(tmp_path / "grown", 6)
+    written(tmp_path / "grown", 10)
+    assert content(tmp_path / "grown") == content(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_several_processes_write_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # other processes have parts of the usual size
+    line = ["write", "--languages", "en,ja", "--size", "96", "96", "--count", "150"]
+    assert main([*line, "-o", str(tmp_path / "one")]) == 0
+    assert main([*line, "-o", str(tmp_path / "two"), "--processes", "2"]) == 0
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+def test_other_settings_or_things_in_a_folder_are_refused(tmp_path: Path) -> None:
+    written(tmp_path / "a", 2)
+    with pytest.raises(ValueError, match="was begun with seed=4, not 5"):
+        written(tmp_path / "a", 2, Writing(seed=5, languages=("en", "zh"), size=(64, 128), length=(4, 24)))
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match=f"holds other things and no {SETTINGS}"):
+        written(tmp_path / "b")
+
+
+def test_own_images_read_the_folder(tmp_path: Path) -> None:
+    written(tmp_path / "a")
+    images = open_images(ImageSources(folder=(str(tmp_path / "a"),), max_bad=0.0))
+    assert len(images) == 10 and not images.bad and images.duplicates == 0
+    assert len(images.captions) == 20
+    sample = images.sized((32, 64), 16).batch(0, 4)
+    assert all(tuple(image.shape) == (3, 32, 64) for image in sample.images)
+
+
+def test_own_texts_are_written_and_their_changes_noticed(tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "en.txt").write_text("Tides rise\nMoons set\n请选择文件夹\n", encoding="utf-8")
+    plan = Writing(languages=("en",), size=(64, 128), rare=0.0)
+    request = Request(plan, 6, texts=str(texts))
+    notes = list(write_folder(request, tmp_path / "a"))
+    assert "1 of 3 paragraphs are not in en: 请选择文件夹" in notes[0]
+    rows = [json.loads(line) for line in (tmp_path / "a" / CAPTIONS).read_text(encoding="utf-8").splitlines()]
+    assert {row["written"].lower() for row in rows} == {"tides rise", "moons set"}
+    (texts / "en.txt").write_text("Tides fall\n", encoding="utf-8")
+    written_folder.sources.cache_clear()
+    with pytest.raises(ValueError, match="was begun with texts="):
+        list(write_folder(request, tmp_path / "a"))
+    with pytest.raises(ValueError, match="has no ja\\.txt with a paragraph a line; it has en"):
+        list(write_folder(Request(Writing(languages=("ja",)), 1, texts=str(texts)), tmp_path / "b"))
+
+
+def test_the_command_names_what_is_wrong_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    out = ["write", "-o", str(tmp_path / "a")]
+    assert main([*out, "--languages", "en,ar"]) == 2
+    assert "the language 'ar' is not written (Arabic" in capsys.readouterr().err
+    assert main([*out, "--kinds", "compositional"]) == 2
+    assert "name a folder of them with --photos" in capsys.readouterr().err
+    assert main([*out, "--count", "0"]) == 2
+    assert "count=0" in capsys.readouterr().err
+    monkeypatch.setattr("base_model.data.writing.writer.NEEDED", {"pure": ("typst_of_nobody",)})
+    assert main(out) == 2
+    assert 'needs typst_of_nobody: pip install "glyphlab[data]"' in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_model_trains_on_written_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A preset that writes A to Z reads the English captions of English texts."""
+    line = ["write", "-o", str(tmp_path / "a"), "--size", "48", "144", "--length", "4", "16", "--count", "24"]
+    assert main([*line, "--rare", "0"]) == 0
+    train = ["train", "nano_pretrain", "--data.folder", str(tmp_path / "a"), "--size", "48", "144", "--no-evaluate"]
+    sizes = ["--algorithm.steps", "2", "--algorithm.batch", "4", "--algorithm.micro", "4"]
+    assert main([*train, *sizes, "-o", str(tmp_path / "run")]) == 0
+    assert "24 images with 24 captions" in capsys.readouterr().err
+    assert (tmp_path / "run" / "model").is_dir()
