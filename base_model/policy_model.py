@@ -48,7 +48,7 @@ class PolicyModel:
     needs_images = False
     """whether the model edits only: nothing can be sampled from a prompt alone"""
     sampler = Sampler()
-    """how checkpoint samples are made"""
+    """how it samples when nobody says otherwise: at checkpoints, under monitors, for people to compare"""
     lora_targets: tuple[str, ...] = ATTENTION
     """ends of the names of the layers that an adapter goes to when nobody says otherwise"""
     _frozen: nn.Module | None = None

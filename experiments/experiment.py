@@ -102,13 +102,14 @@ class MonitorPlan:
     every: int = 25
     """updates between looks; there is one before the first update, and one after the last"""
     prompts: PromptPlan = field(default_factory=lambda: PromptPlan(count=48, seed=91, heldout=True))
-    """held-out prompts that are sampled every time"""
+    """what is sampled every time: held-out words; in a run with prompts of its own so many of these, from behind those
+    that it learns from where there are any; or those of a file"""
     copies: int = 2
     """pictures a prompt, from different noise"""
     seed: int = 93
     """of the noise"""
-    sampler: Sampler = field(default_factory=Sampler)
-    """steps and guidance of the images"""
+    sampler: Sampler | None = None
+    """steps and guidance of the images; None: as the model samples when nobody says otherwise"""
     readers: tuple[str, str] = ("ocr", "ocr_judge")
     """two rewards that read: one with the engine of the trained reward, and one that nothing is trained on, whose
     1 - NED is the first gold reward"""

@@ -6,7 +6,7 @@ What is misspelt or of the wrong kind is a ValueError that names it and lists wh
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -38,8 +38,35 @@ def override(value: T, settings: Mapping[str, str]) -> T:
             raise ValueError(f"{path} and a part of it are both set; set one of them")
         branch[last] = text
     if isinstance(value, Experiment) and "folder" in tree.get("data", ()):
-        return cast(T, _applied(taking_own_images(value), tree, ""))
-    return _applied(value, tree, "")
+        value = cast(T, taking_own_images(value))
+    return _applied(with_groups(value, map(current_setting, settings)), tree, "")
+
+
+def with_groups(value: T, paths: Iterable[str]) -> T:
+    """`value` with the groups of settings that are None and that one of the dotted paths leads into, at their defaults:
+    naming `monitors.every` asks for monitors."""
+    inner: dict[str, list[str]] = {}
+    for first, dot, rest in (path.partition(".") for path in paths):
+        if dot:
+            inner.setdefault(first, []).append(rest)
+    hints, new = get_type_hints(type(value)), {}
+    for name in inner.keys() & hints.keys():
+        before = getattr(value, name)
+        group = default_group(hints[name]) if before is None else before
+        if dataclasses.is_dataclass(group) and (after := with_groups(group, inner[name])) is not before:
+            new[name] = after
+    return cast(T, dataclasses.replace(cast(Any, value), **new)) if new else value
+
+
+def default_group(kind: Any) -> Any:
+    """What an annotation such as `MonitorPlan | None` holds by default; None where that is not one group alone, or it
+    has settings without a default."""
+    groups = [each for each in get_args(kind) if dataclasses.is_dataclass(each)]
+    if len(groups) != 1 or any(
+        field.default is field.default_factory is dataclasses.MISSING for field in dataclasses.fields(groups[0])
+    ):
+        return None
+    return cast(Any, groups[0])()
 
 
 def _applied(value: Any, tree: Mapping[str, Any], where: str) -> Any:

@@ -11,14 +11,15 @@ import tyro
 from tyro.conf import AvoidSubcommands, SuppressFixed, arg
 
 from experiments.experiment import Experiment, taking_own_images
+from experiments.overrides import with_groups
 
 
 @dataclass(frozen=True)
 class Training:
     """Train in a folder. Every setting of the experiment is an option; the defaults are the experiment's own.
 
-    Experiments that learn from images take yours instead of theirs with --data.folder IMAGES; give it beside --help to
-    see its settings.
+    Experiments that learn from images take yours instead of theirs with --data.folder IMAGES, and --monitors.every N
+    watches a run that has no monitors; give these beside --help to see their settings.
     """
 
     experiment: Annotated[Experiment, arg(name="")]
@@ -33,7 +34,8 @@ class Training:
     track: Annotated[tuple[Literal["tensorboard", "wandb"], ...], arg(metavar="TRACKER [TRACKER ...]")] = ()
     """trackers to show the run in, from processes of their own: tensorboard, wandb"""
     evaluate: bool = True
-    """draw held-out words with the finished model and tell how many are written exactly, beside its parent's"""
+    """evaluate the finished model: on prompts of the run's own where it has such, beside what it began from, else on
+    held-out words, beside its parent's"""
 
 
 def parse(experiment: Experiment, out: Path, arguments: Sequence[str]) -> Training:
@@ -42,6 +44,8 @@ def parse(experiment: Experiment, out: Path, arguments: Sequence[str]) -> Traini
     Raises ValueError for own images where the experiment learns from no images.
     """
     experiment = with_own_images(experiment, arguments)
+    named = [argument.split("=")[0].lstrip("-").replace("-", "_") for argument in arguments if argument[:2] == "--"]
+    experiment = with_groups(experiment, [name.removeprefix("experiment.") for name in named])
     return tyro.cli(
         AvoidSubcommands[SuppressFixed[Training]], args=arguments, default=Training(experiment, out),
         prog=f"glyphlab train {experiment.name}",

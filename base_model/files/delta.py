@@ -52,11 +52,17 @@ def base_of(folder: Path) -> Base | Family:
         raise ValueError(f"{folder} holds only what was learned on top of {name!r}: {error}") from error
 
 
+def trained_size(folder: Path) -> tuple[int, int]:
+    """The (height, width) that a derived model is for."""
+    height, width = read_json(folder / BASE)["picture"]
+    return height, width
+
+
 def load_derived(folder: Path, device: str = "cpu", cache: Path | None = None) -> PolicyModel:
     """The model as it was saved. Raises ValueError when it, or its base, is missing or damaged."""
     base = base_of(folder)
     saved = read_json(folder / BASE)
-    height, width = saved["picture"]
+    height, width = trained_size(folder)
     if (folder / ADAPTER).exists():
         model = open_base(saved["base"], (height, width), device, cache=cache)
         load_adapter(model.network, folder / ADAPTER)

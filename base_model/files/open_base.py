@@ -9,13 +9,10 @@ import torch
 from base_model.families.family import Family
 from base_model.families.known import FAMILIES, family_of, pipeline_of
 from base_model.families.open_checkpoint import open_checkpoint
-from base_model.files.released import DEFAULT_SIZE, Base, load_base, read_base
+from base_model.files.released import DEFAULT_SIZE, Base, Released, load_base, read_base
 from base_model.policy_model import PolicyModel
 from base_model.qwen.prompt_templates import TASKS
 from base_model.sample import Sampler
-
-QWEN_SAMPLER = Sampler(steps=50, guidance=4.0)
-"""as Qwen-Image's authors sample"""
 
 
 def read_any(name: str | Path) -> Base | Family:
@@ -51,7 +48,7 @@ def open_base(
 
 def usual_sampler(base: Base | Family) -> Sampler:
     """As the checkpoint's authors sample."""
-    return QWEN_SAMPLER if isinstance(base, Base) else base.sampler
+    return Released.sampler if isinstance(base, Base) else base.sampler
 
 
 def require_prompt(base: Base | Family, prompt: str) -> None:

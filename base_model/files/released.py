@@ -128,6 +128,8 @@ class Released(QwenImage):
 
     text: VisionLanguageEncoder
     keeps_base = True
+    sampler = Sampler(steps=50, guidance=4.0)
+    """as Qwen-Image's authors sample"""
 
     def encode_ahead(self, texts: Sequence[str]) -> None:
         self.text.encode_ahead([*texts, self.text.nothing])

@@ -15,7 +15,7 @@ from base_model.qwen.coarse_encoder import CoarseEncoder
 from base_model.qwen.mmdit import MMDiT, MMDiTConfig
 from base_model.qwen.tokens import patchify, unpatchify
 from base_model.qwen.vae import QwenImageVAE
-from base_model.sample import at_once
+from base_model.sample import Sampler, at_once
 
 MOST = 1024
 """images that the autoencoder sees at once at most, however small they are"""
@@ -41,6 +41,8 @@ class QwenImage(PolicyModel):
 
     Raises ValueError when the image does not divide into latent tokens or the network's widths do not fit.
     """
+
+    sampler = Sampler(steps=10, guidance=2.0)
 
     def __init__(
         self,

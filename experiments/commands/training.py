@@ -53,7 +53,8 @@ class Train:
     track: Annotated[tuple[str, ...], arg(metavar="TRACKER [TRACKER ...]")] = ()
     """trackers to show the run in, from processes of their own: tensorboard, wandb"""
     evaluate: bool = True
-    """draw held-out words with the finished model and tell how many are written exactly, beside its parent's"""
+    """evaluate the finished model: on prompts of the run's own where it has such, beside what it began from, else on
+    held-out words, beside its parent's"""
 
     def run(self) -> int:
         raise AssertionError("`main` hands this command to `train`, which knows the experiment's settings")
@@ -109,7 +110,7 @@ class Resume:
     """settings that hold from here on: rates, clipping, how often it saves and looks; run.json keeps what was before"""
 
     evaluate: bool = True
-    """of a run that `train` made: tell at its end how many held-out words it writes exactly, beside its parent's"""
+    """of a run that `train` made: evaluate the finished model, as `train` does"""
 
     def run(self) -> int:
         from experiments.evaluation.outcome import already_finished

@@ -21,10 +21,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from base_model.sample import Sampler
 from experiments.configs import nano
 from experiments.experiment import Experiment, MonitorPlan, PromptPlan
 
-WATCHED = MonitorPlan(every=20, prompts=PromptPlan(count=96, seed=91, heldout=True))
+WATCHED = MonitorPlan(every=20, prompts=PromptPlan(count=96, seed=91, heldout=True), sampler=Sampler())
 
 
 def watched(experiment: Experiment) -> Experiment:

@@ -24,12 +24,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from base_model.sample import Sampler
 from experiments.configs import nano, nano_algorithms
 from experiments.experiment import Experiment, MonitorPlan, PromptPlan
 
 ROLLOUTS, SFT_UPDATES = 45, 225
 CHECKS = 3
-MONITORS = MonitorPlan(prompts=PromptPlan(count=64, seed=91, heldout=True))
+MONITORS = MonitorPlan(prompts=PromptPlan(count=64, seed=91, heldout=True), sampler=Sampler())
 
 
 def entered(experiment: Experiment, name: str, steps: int = ROLLOUTS) -> Experiment:

@@ -46,9 +46,10 @@ def evaluate_file(
 ) -> Iterator[str]:
     """Evaluate a model, and another one to compare it with, on a file of prompts; what came out, as lines.
 
+    `rewards` may be empty: the images are then shown and not scored. The other model samples in the size of the first.
     Files, rewards and folders are looked at before anything is loaded. Raises ValueError as they do.
     """
-    named = named_rewards(rewards)
+    named = named_rewards(rewards) if rewards else {}
     first = read_prompt_file(request.prompts)[0].prompt.text
     model = find_model(name, stage, request.size, first)
     other = find_model(against, "", request.size, first) if against else None
@@ -61,7 +62,10 @@ def evaluate_file(
     table = score_table(images, list(named))
     if other:
         sidecar = out / "against" if out else other.home / request.prompts.stem
-        theirs, _ = evaluate_prompts(other, replace(requested, sampler=request.requests(other).sampler), named, sidecar)
+        theirs_requested = replace(
+            requested, sampler=request.requests(other).sampler, size=request.size or common_size(model, other)
+        )
+        theirs, _ = evaluate_prompts(other, theirs_requested, named, sidecar)
         differences = differences_table(table, score_table(theirs, list(named)), list(named))
     means = means_table(table, list(named))
     files = write_tables(folder, table, means)
@@ -75,6 +79,11 @@ def evaluate_file(
     yield f"images:  {folder / IMAGES}"
     yield f"tables:  {', '.join(str(file) for file in files)}"
     yield f"page:    {page}"
+
+
+def common_size(model: ResultModel, other: ResultModel) -> tuple[int, int] | None:
+    """The size in which `other` samples to be compared with `model`; None where its own is that one."""
+    return None if model.size == other.size else model.size
 
 
 def sample_file(name: str, request: Request, out: Path, stage: str = "") -> Iterator[str]:

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from base_model.devices import best_device
-from base_model.files.delta import base_of, is_derived
+from base_model.files.delta import base_of, is_derived, trained_size
 from base_model.files.hub import INDEX
 from base_model.files.open_base import open_base, read_any, require_prompt, usual_sampler
 from base_model.files.released import DEFAULT_SIZE, Base
 from base_model.files.weights import load_model
 from base_model.policy_model import PolicyModel
+from base_model.qwen.model import QwenImage
 from base_model.sample import Sampler
-from experiments.evaluation.sample_run import PRESET_SAMPLER, model_folder
+from experiments.evaluation.sample_run import model_folder
 from experiments.record.record import RUN
 
 EDGE = 2**20
@@ -70,8 +71,12 @@ def find_model(name: str, stage: str = "", size: tuple[int, int] | None = None, 
             f"--size {size[0]} {size[1]}: a run samples in the size it was trained on; leave --size out, or name a "
             "released checkpoint"
         )
-    sampler = PRESET_SAMPLER if base is None else usual_sampler(base)
-    return ResultModel(name, folder, home, sampler, DEFAULT_SIZE if isinstance(base, Base) else None)
+    sampler = QwenImage.sampler if base is None else usual_sampler(base)
+    if is_derived(folder):
+        size = trained_size(folder)
+    else:
+        size = DEFAULT_SIZE if isinstance(base, Base) else base.native if base else None
+    return ResultModel(name, folder, home, sampler, size)
 
 
 def fingerprint(folder: Path) -> str:

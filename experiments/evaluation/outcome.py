@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from experiments.evaluation.prompt_page import PAGE
+from experiments.evaluation.prompt_table import lines
 from experiments.record.intervals import in_brackets
 from experiments.record.record import RUN, SAMPLES, read_run
 from experiments.record.results import Evaluation, Interval, Stage, compare, read_stage
@@ -17,6 +19,8 @@ from experiments.report.page_words import duration
 from experiments.report.report import REPORT
 
 EVALUATION = "evaluation"
+JUDGED = "own_prompts.jsonl"
+"""The file of a run's folder with the own prompts that its model is evaluated on."""
 WIDTH = 28
 """Of a column with a number and its interval."""
 
@@ -26,14 +30,35 @@ def outcome_lines(folder: Path) -> list[str]:
     stage = read_stage(folder, {})
     steps = len(stage.run.metrics)
     updates = f"{steps:,} update{'' if steps == 1 else 's'}"
-    lines = [f"{name_of(stage)} is finished: {updates} in {duration(stage.run.seconds)}"]
-    lines += silent_updates(stage)
+    report = [f"{name_of(stage)} is finished: {updates} in {duration(stage.run.seconds)}"]
+    report += silent_updates(stage)
     if stage.evaluations:
-        lines += ["", *numbers(stage, parent_of(stage)), ""]
+        report += ["", *numbers(stage, parent_of(stage)), ""]
+    report += own_numbers(folder)
     for what, path in (("images", folder / EVALUATION), ("samples", folder / SAMPLES), ("model", folder / "model")):
         if path.is_dir():
-            lines.append(f"{what + ':':9}{path}")
-    return [*lines, f"report:  {folder / REPORT}"]
+            report.append(f"{what + ':':9}{path}")
+    return [*report, f"report:  {folder / REPORT}"]
+
+
+def own_evaluation(folder: Path) -> Path:
+    """The folder of a run's evaluation on prompts of its own."""
+    return folder / EVALUATION / Path(JUDGED).stem
+
+
+def own_numbers(folder: Path) -> list[str]:
+    """What a run's evaluation on its own prompts gave, and by how much it is above what it began from; [] without."""
+    own = own_evaluation(folder)
+    if not (own / PAGE).exists():
+        return []
+    import pandas
+
+    answer = ["", f"evaluated on prompts of its own: {own / PAGE}"]
+    for file, value, form in (("means.csv", "mean", ".3f"), ("differences.csv", "difference", "+.3f")):
+        if (own / file).exists():
+            empty = {name: [""] for name in (value, "low", "high")}  # a slice may be called NA
+            answer += lines(pandas.read_csv(own / file, keep_default_na=False, na_values=empty), value, form)
+    return [*answer, ""]
 
 
 def silent_updates(stage: Stage) -> list[str]:

@@ -18,6 +18,7 @@ from preference_data.image_files import read_image
 if TYPE_CHECKING:
     import pandas
 
+PAGE = "prompts.html"
 WORST, FIRST, SIDE = 24, 48, 8
 """Prompts shown that did worst by a reward, prompts of the grid, and images of a prompt."""
 WIDTH = 192
@@ -61,7 +62,7 @@ def write_page(
     folder: Path, name: str, file: Path, table: pandas.DataFrame, means: pandas.DataFrame, rewards: Sequence[str],
     notes: Sequence[str], differences: pandas.DataFrame | None = None, against: str = "",
 ) -> Path:  # fmt: skip
-    """Write `folder`/prompts.html and return its path."""
+    """Write the page in `folder` and return its path."""
     groups = [rows for _, rows in table.groupby("prompt", sort=False)]
     first = [shown(rows, rewards, folder, float("nan")) for rows in groups[:FIRST]]
     facts = [("Prompts", len(groups)), ("File", file.name), ("Images a prompt", table["seed"].nunique())]
@@ -72,6 +73,6 @@ def write_page(
         "differences": [] if differences is None else differences.to_dict("records"),
         "worst": [(each, worst_first(table, each, rewards, folder)) for each in rewards],
     })  # fmt: skip
-    target = folder / "prompts.html"
+    target = folder / PAGE
     target.write_text(str(page), encoding="utf-8")
     return target

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import pandas
 
 SLICES = ("category", "language", "length", "text_length")
+MEANS = ("reward", "by", "slice", "prompts", "images", "unjudged", "mean", "low", "high")
+DIFFERENCES = ("reward", "by", "slice", "prompts", "images", "difference", "low", "high")
+"""Columns of the two tables, also where there is no reward."""
 WIDTH = 34
 """Of the column with the names of slices."""
 
@@ -92,7 +95,7 @@ def means_table(table: pandas.DataFrame, rewards: Sequence[str]) -> pandas.DataF
                 "images": len(part), "unjudged": int(part[reward].isna().sum()), "mean": known_mean(values),
                 "low": low, "high": high,
             })  # fmt: skip
-    return pandas.DataFrame(rows)
+    return pandas.DataFrame(rows, columns=list(MEANS))
 
 
 def differences_table(table: pandas.DataFrame, other: pandas.DataFrame, rewards: Sequence[str]) -> pandas.DataFrame:
@@ -110,7 +113,7 @@ def differences_table(table: pandas.DataFrame, other: pandas.DataFrame, rewards:
             delta, low, high = paired_ci(by_prompt(part, f"{reward} of the other"), by_prompt(part, reward), seed=0)
             rows.append({"reward": reward, "by": name, "slice": value, "prompts": part["prompt"].nunique(),
                          "images": len(part), "difference": delta, "low": low, "high": high})  # fmt: skip
-    return pandas.DataFrame(rows)
+    return pandas.DataFrame(rows, columns=list(DIFFERENCES))
 
 
 def known_mean(values_P: np.ndarray) -> float:

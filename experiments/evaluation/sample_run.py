@@ -25,8 +25,6 @@ STAGES = ("grpo", "dpo", "control", "sft", "pretrain")
 
 CAPTION = re.compile(r"\bthe word [A-Z]+\b")
 """What every caption that the small presets are trained on says."""
-PRESET_SAMPLER = Sampler(steps=10, guidance=2.0)
-"""as our small presets sample when nobody says otherwise"""
 UNLIKE = "the prompt is unlike the captions of training, which name a word in capitals: the word GLYPH in red on white"
 
 
@@ -71,7 +69,7 @@ def sample_to_file(
         raise ValueError("the prompt is empty; say what the image should show, such as 'the word GLYPH in red'")
     require_png(out)
     model = load_model(model_folder(run, stage), best_device())
-    usual = PRESET_SAMPLER if model.sampler == Sampler() else model.sampler  # Sampler() is nobody's choice
+    usual = model.sampler
     sampler = Sampler(usual.steps if steps is None else steps, usual.guidance if guidance is None else guidance)
     if not model.keeps_base:
         caption = complete(prompt)

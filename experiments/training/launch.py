@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,7 +14,10 @@ from base_model.files.delta import is_derived
 from base_model.files.weights import holds_model, load_model
 from experiments.configs import CONFIGS, nano
 from experiments.evaluation.evaluate import evaluate, is_judged
-from experiments.evaluation.outcome import outcome_lines
+from experiments.evaluation.evaluate_file import Request, evaluate_file
+from experiments.evaluation.outcome import JUDGED, outcome_lines, own_evaluation
+from experiments.evaluation.prompt_files import RequestedPrompt, read_prompt_file
+from experiments.evaluation.prompt_page import PAGE
 from experiments.evaluation.sample_run import model_folder
 from experiments.experiment import THREADS, EvaluationPlan, Experiment
 from experiments.preferences.load_answers import has_answers
@@ -67,11 +72,42 @@ def conclude(folder: Path, report: Path, judged: bool = True) -> list[str]:
         return [f"report: {report}"]
     if rank_of(rebuild(config["experiment"])):
         return []
-    notes = reasons_not_to_evaluate(folder) if judged else []
-    if judged and not notes and not is_judged(folder, nano.evaluation):
+    notes: list[str] = []
+    if judged and (folder / JUDGED).exists():
+        notes = evaluate_own(folder, rebuild(config["experiment"]), config["parent"])
+    elif judged and not (notes := reasons_not_to_evaluate(folder)) and not is_judged(folder, nano.evaluation):
         evaluate_run(folder)
     write_report(folder)
     return [*outcome_lines(folder), *notes]
+
+
+def evaluate_own(folder: Path, experiment: Experiment, parent: str) -> list[str]:
+    """Evaluate a finished run on the prompts of its own that it kept, beside what it began from; why not, if not.
+
+    An evaluation that is there is kept.
+    """
+    if (own_evaluation(folder) / PAGE).exists():
+        return []
+    prompts = read_prompt_file(folder / JUDGED)
+    before = experiment.base or (str(folder / parent) if parent else "")
+    print(f"evaluating on {len(prompts)} prompts of its own; --no-evaluate leaves it out", file=sys.stderr)
+    torch.set_num_threads(THREADS)
+    try:
+        request, rewards = Request(folder / JUDGED), rewards_for(experiment, prompts)
+        for _ in evaluate_file(str(folder), request, rewards, own_evaluation(folder), against=before):
+            pass
+    except ValueError as error:  # no reason to call the training a failure
+        return [f"not evaluated on prompts of its own: {error}"]
+    return []
+
+
+def rewards_for(experiment: Experiment, prompts: Sequence[RequestedPrompt]) -> str:
+    """What a run is evaluated by: the reward that it was trained on, where it was, and what reads pages, where the
+    prompts ask for text; "" where nothing fits."""
+    trained = [experiment.reward] if experiment.algorithm.learns_from != "images" else []
+    chosen = [*trained, *(["ocr_page"] if "ocr_page" not in trained else [])]
+    has_texts = any(each.prompt.spans for each in prompts)
+    return ",".join(name for name in chosen if has_texts or "spans" not in named_reward(name).needs)
 
 
 def reasons_not_to_evaluate(folder: Path) -> list[str]:

@@ -107,8 +107,3 @@ def for_autoencoder(images: OwnImages, experiment: Experiment) -> OwnImages:
     """The images in the size of the experiment, or of its preset."""
     size = experiment.size if any(experiment.size) else IMAGE_SIZES[experiment.preset]
     return images.sized(size, VAES[experiment.preset].factor)
-
-
-def checkpoint_captions(data: object, count: int = 6) -> list[str]:
-    """Captions that are sampled at checkpoints: the first ones; [] where the data are no own images."""
-    return data.captions[:count] if isinstance(data, OwnImages) else []

@@ -33,7 +33,7 @@ from base_model.qwen.vae import QwenImageVAE
 from base_model.sample import Sampler, generate
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.prompts_of_plan import make_prompts
-from experiments.experiment import LOOPS, Experiment, PromptPlan, laid_out
+from experiments.experiment import LOOPS, Experiment, laid_out
 from experiments.images.image_sources import OwnImages
 from experiments.preferences.from_scores import load_pairs, make_pairs
 from experiments.preferences.load_answers import has_answers, load_answers, load_verdicts
@@ -45,6 +45,7 @@ from experiments.record.recorded_settings import rebuild
 from experiments.record.whole_files import plain
 from experiments.training import own_images
 from experiments.training.finish import agreed_checkpoint, finished_model
+from experiments.training.own_prompts import FIXED_PROMPTS, checkpoint_prompts, keep_judged, monitored_prompts, readable
 from experiments.training.ranks import (
     Onlooker,
     Termination,
@@ -62,9 +63,6 @@ from rewards.serving.workers import ScorerPool
 
 CHECKPOINTS = 2
 """Newest checkpoints kept."""
-
-FIXED_PROMPTS = PromptPlan(count=6, seed=61, heldout=True)
-"""What is sampled at every checkpoint of a run that has no file of prompts, to be looked at."""
 
 LOADERS: Mapping[str, Callable[..., Any]] = {
     "pairs": load_pairs, "answers": load_answers, "verdicts": load_verdicts
@@ -128,10 +126,10 @@ def encode_ahead(model: PolicyModel | QwenImageVAE, experiment: Experiment, fold
     """
     if isinstance(model, QwenImageVAE) or not model.keeps_base or (known := texts_of(experiment, folder)) is None:
         return
-    own = own_images.checkpoint_captions(experiment.data)
-    plans = () if own else (looked_at_in(experiment), experiment.monitors and experiment.monitors.prompts)
-    looked_at = [prompt.text for plan in plans if plan for prompt in make_prompts(plan)]
-    texts = [*dict.fromkeys([*known, *looked_at, *own])]
+    shown = checkpoint_prompts(experiment, folder)
+    if experiment.monitors:
+        shown += monitored_prompts(experiment, experiment.monitors, folder)
+    texts = [*dict.fromkeys([*known, *(prompt.text for prompt in shown)])]
     if experiment.engine == "deepspeed":
         model.encode_ahead(texts[rank_of(experiment) :: ranks_of(experiment)])
         barrier(experiment)
@@ -202,6 +200,8 @@ def run(
         engine = equip_engine(experiment, model)
         start = resume(engine, folder, record, bar)
         train(experiment, model, engine, record, start, bar, pool, termination)
+        if engine.rank == 0:
+            keep_judged(experiment, folder)
         finish(experiment, model, engine, folder, parent)
 
 
@@ -265,13 +265,14 @@ def train(
 ) -> None:  # fmt: skip
     """Follow the loop to its end. Where monitors changed the settings, a loop with the new ones goes on from there."""
     watch = open_watch(experiment, model, record, pool, engine)
+    shown = [prompt.text for prompt in checkpoint_prompts(experiment, record.folder)]
     steps = ByStep(engine, model.levels(experiment.algorithm.sampler)) if watch and is_sampled(experiment) else None
     groups = SpreadMeter(pool) if watch and pool else None
     meters = [meter.drain for meter in (steps, groups, pool and pool.meter) if meter]
     now: Experiment | None = in_force(experiment, record) if watch else experiment
     while now is not None and start < experiment.algorithm.steps:
         with updates(now, model, steps or engine, record.folder, start, groups or pool) as loop:
-            start, now = follow(loop, now, model, engine, record, bar, termination, meters, watch)
+            start, now = follow(loop, now, model, engine, record, bar, termination, shown, meters, watch)
 
 
 def open_watch(
@@ -286,7 +287,8 @@ def open_watch(
         return None
     if not isinstance(model, PolicyModel):
         raise ValueError(f"{experiment.name}: monitors look at pictures of prompts, which an autoencoder does not draw")
-    watch = Watch(experiment, experiment.monitors, model.sized(model.native), record, pool, engine)
+    prompts = readable(monitored_prompts(experiment, experiment.monitors, record.folder), model)
+    watch = Watch(experiment, experiment.monitors, prompts, model.sized(model.native), record, pool, engine)
     watch.begin()
     return watch
 
@@ -298,11 +300,11 @@ def is_sampled(experiment: Experiment) -> bool:
 
 def follow(
     loop: Iterator[Step], experiment: Experiment, model: PolicyModel | QwenImageVAE, engine: Engine, record: RunRecord,
-    bar: Progress, termination: Termination, meters: Sequence[Callable[[], dict[str, float]]] = (),
-    watch: Watch | None = None,
+    bar: Progress, termination: Termination, shown: Sequence[str],
+    meters: Sequence[Callable[[], dict[str, float]]] = (), watch: Watch | None = None,
 ) -> tuple[int, Experiment | None]:  # fmt: skip
-    """Log every update, with what was metered meanwhile; every now and then draw the same prompts from the same noise,
-    and save. The next update, and the settings to go on with: others, or None, where an alarm says so."""
+    """Log every update, with what was metered meanwhile; every now and then sample the prompts `shown` from the same
+    noise, and save. The next update, and the settings to go on with: others, or None, where an alarm says so."""
     checkpoints, steps, done = record.folder / "checkpoints", experiment.algorithm.steps, 0
     for step in loop:
         record.log(step.index, dict(step.metrics) | {name: x for drain in meters for name, x in drain().items()})
@@ -316,7 +318,8 @@ def follow(
         if (done % experiment.save_every == 0 and done < steps) or after is None or is_requested:
             if isinstance(model, PolicyModel) and not model.needs_images:
                 with engine.averaged():
-                    record.samples(step.index, *checkpoint_samples(model, experiment))
+                    sized = model if isinstance(experiment.data, OwnImages) else model.sized(model.native)
+                    record.samples(step.index, sample_checkpoint(sized, shown), shown)
             save_checkpoint(engine, checkpoints / f"update_{done:06d}")
         if is_requested:
             raise KeyboardInterrupt(f"terminated after update {step.index}; its checkpoint is saved")
@@ -340,25 +343,9 @@ def save_checkpoint(engine: Engine, folder: Path) -> None:
         keep_last(folder.parent, CHECKPOINTS)
 
 
-def looked_at_in(experiment: Experiment) -> PromptPlan:
-    """The prompts of checkpoint samples: the first of the run's own file, or held-out words where it has none."""
-    own = experiment.prompts or (experiment.pairs and experiment.pairs.prompts)
-    if not own or not own.file:
-        return FIXED_PROMPTS
-    return replace(FIXED_PROMPTS, count=max(min(FIXED_PROMPTS.count, own.count), 1), heldout=False, file=own.file)
-
-
-def checkpoint_samples(model: PolicyModel, experiment: Experiment) -> tuple[np.ndarray, list[str]]:
-    """What a run shows of itself at a checkpoint: captions of own images in the size of the run, or `looked_at_in`."""
-    if own := own_images.checkpoint_captions(experiment.data):
-        return generate(model, own, fixed_noise(model, len(own), FIXED_PROMPTS.seed), model.sampler), own
-    return sample_checkpoint(model.sized(model.native), looked_at_in(experiment))
-
-
-def sample_checkpoint(model: PolicyModel, plan: PromptPlan) -> tuple[np.ndarray, list[str]]:
-    """Images of a few prompts, always from the same noise, and the prompts."""
-    texts = [prompt.text for prompt in make_prompts(plan)]
-    return generate(model, texts, fixed_noise(model, len(texts), FIXED_PROMPTS.seed), model.sampler), texts
+def sample_checkpoint(model: PolicyModel, texts: Sequence[str]) -> np.ndarray:
+    """Images of a few prompts as the model samples when nobody says otherwise, always from the same noise."""
+    return generate(model, texts, fixed_noise(model, len(texts), FIXED_PROMPTS.seed), model.sampler)
 
 
 def save(model: PolicyModel | QwenImageVAE, experiment: Experiment, path: Path) -> None:

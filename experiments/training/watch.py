@@ -1,8 +1,9 @@
 """Looks at the held-out prompts of a run while it trains, compares them with the start, and acts on alarms.
 
-A look draws the same prompts from the same noise, measures the images (rewards/image_measures.py) and what is read in
-them, asks the trained and the held-out rewards, and applies the rules of alignment/monitoring/monitors.py. It leaves a
-line in monitors.jsonl, and for every alarm the images that changed most beside those of the start:
+A look samples the same prompts (own_prompts.py says which) from the same noise, measures the images
+(rewards/image_measures.py) and what is read in them, asks the trained and the held-out rewards, and applies the rules
+of alignment/monitoring/monitors.py. It leaves a line in monitors.jsonl, and for every alarm the images that changed
+most beside those of the start:
 
     {"step": 24, "trained": 0.71, "gold/ocr_judge": 0.52, ..., "alarms": [{"rule": ..., "pictures": [...]}]}
 
@@ -30,14 +31,15 @@ from alignment.grpo import Grpo
 from alignment.monitoring.monitors import Alarm, alarms, drift, mean, of_clip, rules
 from base_model.engine.engine import Engine
 from base_model.interface import FlowModel
+from base_model.policy_model import PolicyModel
 from base_model.sample import CHUNK, at_once, generate_chunks, prompted
 from experiments.evaluation.evaluate import fixed_noise
-from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import Experiment, MonitorPlan
 from experiments.record.record import EVIDENCE, RunRecord, read_metrics, read_monitors
 from experiments.record.whole_files import write_png
 from experiments.training.ranks import of_rank_0
 from preference_data.pixels import to_float
+from preference_data.records import Prompt
 from rewards import image_measures
 from rewards.parse import named_reward
 from rewards.scores import Reads, Scorer
@@ -67,14 +69,14 @@ class Watch:
     trained one.
     """
 
-    def __init__(self, experiment: Experiment, plan: MonitorPlan, model: FlowModel, record: RunRecord,
-                 pool: ScorerPool | None, engine: Engine | None = None) -> None:  # fmt: skip
+    def __init__(self, experiment: Experiment, plan: MonitorPlan, prompts: Sequence[Prompt], model: PolicyModel,
+                 record: RunRecord, pool: ScorerPool | None, engine: Engine | None = None) -> None:  # fmt: skip
         check(experiment, plan)
         self._plan, self._model, self._record, self._engine = plan, model, record, engine
         self._measures = engine is None or engine.rank == 0
         self._total = experiment.algorithm.steps
         self._pool = pool
-        self._prompts = make_prompts(plan.prompts)
+        self._prompts, self._sampler = list(prompts), plan.sampler or model.sampler
         self._first = f"gold/{plan.readers[1]}"
         self._start: dict[str, np.ndarray] | None = None
         if self._measures:
@@ -146,8 +148,8 @@ class Watch:
     def _sample(self, model: FlowModel, rows: Sequence[int], copy: int) -> tuple[Tensor, np.ndarray]:
         """Latents [P S C] and uint8 images [P 3 H W] of those prompts, from their noise."""
         noise = fixed_noise(model, len(self._prompts), self._plan.seed, copy)[list(rows)]
-        requested = prompted(model, [self._prompts[row].text for row in rows], self._plan.sampler.guidance)
-        _, latents, images = zip(*generate_chunks(model, requested, noise, self._plan.sampler), strict=True)
+        requested = prompted(model, [self._prompts[row].text for row in rows], self._sampler.guidance)
+        _, latents, images = zip(*generate_chunks(model, requested, noise, self._sampler), strict=True)
         return torch.cat(latents), np.concatenate(images)
 
     def _drift(self, x0_PSC: Tensor) -> np.ndarray:
@@ -187,9 +189,10 @@ class Watch:
         return one, list(theirs)
 
     def _texts(self, ours: Sequence[str], theirs: Sequence[str]) -> dict[str, np.ndarray]:
-        """What can be said of two engines' readings, [P] each; NaN where one of them has no characters for the text."""
+        """What can be said of two engines' readings, [P] each; NaN where the prompt asks for no text, or one of them
+        lacks its characters."""
         known = [
-            all(getattr(reader, "can_write", lambda _: True)(prompt) for reader in self._readers)
+            bool(prompt.spans) and all(getattr(reader, "can_write", lambda _: True)(prompt) for reader in self._readers)
             for prompt in self._prompts
         ]
         targets = [" ".join(prompt.spans) for prompt in self._prompts]

@@ -20,6 +20,7 @@ from base_model.engine.engine import LocalEngine
 from base_model.files.weights import load_model
 from base_model.sample import Sampler
 from experiments.configs import nano, nano_hacking
+from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import Experiment, MonitorPlan, PromptPlan
 from experiments.record.record import RunRecord, read_metrics, read_monitors, read_run
 from experiments.report.report import write_report
@@ -336,7 +337,7 @@ def test_plans_that_cannot_be_followed_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="which an autoencoder does not draw"):
         run(replace(short(nano.decoder, 1), monitors=PLAN), tmp_path / "vae")
     with pytest.raises(ValueError, match="cannot say what it reads"):
-        Watch(nano.grpo, replace(PLAN, readers=("brisque", "ocr_judge")), tiny_model(), None, None)  # type: ignore
+        Watch(nano.grpo, replace(PLAN, readers=("brisque", "ocr_judge")), [], tiny_model(), None, None)  # type: ignore
     for wrong in ({"every": 0}, {"copies": 1}, {"beta_factor": 1.0}, {"beta_first": 0.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             replace(PLAN, **wrong)
@@ -397,7 +398,15 @@ def test_other_ranks_follow_the_alarms_of_rank_0(
                 "experiments.training.watch.named_reward", lambda name: pytest.fail("rank 1 judges nothing")
             )
         with Spy(model) as spy:
-            watch = Watch(experiment, plan, model, record, pool if rank == 0 else None, Ranks(rank, sent))
+            watch = Watch(
+                experiment,
+                plan,
+                make_prompts(plan.prompts),
+                model,
+                record,
+                pool if rank == 0 else None,
+                Ranks(rank, sent),
+            )
             watch.begin()
             with torch.no_grad():
                 for p in model.network.parameters():

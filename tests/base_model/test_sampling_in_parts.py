@@ -63,7 +63,7 @@ def evaluated(model: QwenImage, guidance: float) -> Made:
 def watched(model: QwenImage, guidance: float) -> Made:
     """The images of a monitor, of chosen prompts, and how far the model has gone."""
     plan = MonitorPlan(prompts=PROMPTS, sampler=Sampler(2, guidance))
-    watch = SimpleNamespace(_model=model, _plan=plan, _prompts=make_prompts(PROMPTS))
+    watch = SimpleNamespace(_model=model, _plan=plan, _sampler=plan.sampler, _prompts=make_prompts(PROMPTS))
     latents, images = Watch._sample(watch, model, [6, 0, 3, 5], 1)  # type: ignore[arg-type]
     with torch.no_grad():
         for weight in model.network.parameters():

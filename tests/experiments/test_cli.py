@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from base_model.sample import Sampler
 from experiments import cli
+from experiments.experiment import MonitorPlan
 from experiments.record.whole_files import write_png
 from preference_data.pairs import save
 from preference_data.records import ImageRef, PreferencePair, Prompt, Provenance
@@ -198,7 +200,11 @@ def test_settings_of_an_experiment_are_options(stand_in: Stand, capsys: pytest.C
     assert launch.got == (nano.sft, Path("runs/nano_sft"), None)
     assert conclude.got == (Path("runs/nano_sft"), Path("report.html"), True)
     assert cli.main(["train", "nano_sft", "--no-evaluate"]) == 0 and conclude.got[2] is False
+    assert cli.main([*line, "--monitors.every", "9", "--monitors.sampler.steps=4"]) == 0
+    watched = launch.got[0].monitors  # type: ignore[attr-defined]
+    assert watched == MonitorPlan(every=9, sampler=Sampler(steps=4)), "naming a setting of a group asks for the group"
     capsys.readouterr()
+    assert "--monitors.every" in mistake(capsys, "train", "nano_sft", "--monitors.everi", "7")
     assert "--algorithm.steps" in mistake(capsys, "train", "nano_sft", "--algorithm.stepz", "7")
     assert "--algorithm.steps INT" in help_text(capsys, "train", "nano_sft")
 

@@ -119,7 +119,7 @@ def count_recipe(
     what CUDA or NCCL would refuse.
     """
     from experiments.progress import Progress
-    from experiments.training import runner
+    from experiments.training import own_prompts, runner
 
     folder.mkdir(parents=True, exist_ok=True)
     base = make_release(folder / "base", experiment.preset, layers)
@@ -133,9 +133,9 @@ def count_recipe(
         lengths = stack.enter_context(without_numbers(card))
         native = tokens(experiment.preset, (0, 0))
         batch = replace(
-            runner.FIXED_PROMPTS, count=at_once(native, runner.FIXED_PROMPTS.count)
+            own_prompts.FIXED_PROMPTS, count=at_once(native, own_prompts.FIXED_PROMPTS.count)
         )  # those behind them change no peak
-        stack.enter_context(mock.patch.object(runner, "FIXED_PROMPTS", batch))
+        stack.enter_context(mock.patch.object(own_prompts, "FIXED_PROMPTS", batch))
         if not whole:
             own = only_updates(own, stack)
         scorer: Any = IndexScorer()

@@ -75,6 +75,13 @@ def test_a_run_keeps_what_it_learned_and_nothing_else(home: Path) -> None:
     assert [line["ratio_gap_first"] for line in read_run(run).metrics] == [0.0] * 3
     assert json.loads((run / "model" / "base.json").read_text())["picture"] == [64, 96]
     assert len(list((run / "embeddings").rglob("*.safetensors"))) == 4, "three prompts, and none"
+    own, usual = run / "evaluation" / "own_prompts", load_model(run / "model").sampler
+    settings = json.loads((own / "settings.json").read_text())
+    assert settings["sampler"] == {"steps": usual.steps, "guidance": usual.guidance}
+    for image in [*(run / "samples").glob("*.png"), *own.rglob("*.png")]:
+        assert read_png(image).shape == (3, 64, 96)
+    assert len(list((own / "images").glob("*.png"))) == len(list((own / "against" / "images").glob("*.png"))) == 3
+    assert [each.caption for each in read_run(run).samples[:3]] == PROMPTS.splitlines()
     for file in (run / "checkpoints").rglob("module.safetensors"):
         assert all(".lora_" in name for name in load_file(file))
 

@@ -55,7 +55,7 @@ def test_sft_on_own_images_as_typed(images: Path, parent: Path, tmp_path: Path, 
         main([*line, "--algorithm.steps", "3", "--save-every", "2", "--algorithm.batch=4", "--algorithm.micro=4"]) == 0
     )
     shown = capsys.readouterr()
-    assert "own images: 5 images with 5 captions" in shown.err and "not evaluated on held-out words" in shown.out
+    assert "own images: 5 images with 5 captions" in shown.err and "evaluated on prompts of its own" in shown.out
     record = read_run(tmp_path / "sft")
     assert record.config["own_images"]["images"] == 5 and len(record.config["own_images"]["fingerprint"]) == 64
     assert [sample.caption for sample in record.samples] == [

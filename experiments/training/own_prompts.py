@@ -1,0 +1,93 @@
+"""Which prompts show what a run has learned: its own where it has a file, answers or images of one's own, and rendered
+words elsewhere. Checkpoint samples, monitors and the evaluation at the end all ask here.
+
+Own prompts that nothing was learned from come first where a run is judged: the lines of its file behind those it uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from base_model.policy_model import PolicyModel
+from experiments.evaluation.outcome import JUDGED
+from experiments.evaluation.prompts_of_plan import make_prompts, read_prompts
+from experiments.experiment import Experiment, MonitorPlan, PromptPlan
+from experiments.images.image_sources import OwnImages
+from experiments.preferences.load_answers import has_answers
+from experiments.preferences.load_answers import load as load_comparisons
+from experiments.record.whole_files import write_bytes
+from experiments.training.own_images import unreadable
+from preference_data.prompts import PromptSet
+from preference_data.records import Prompt
+
+FIXED_PROMPTS = PromptPlan(count=6, seed=61, heldout=True)
+"""What is sampled at every checkpoint of a run that has no prompts of its own, to be looked at."""
+
+JUDGED_COUNT = 48
+"""Own prompts that a finished model is evaluated on, at most."""
+MOST = 1000
+"""Own prompts that anybody looks at: of a million captions the first ones."""
+
+
+@dataclass(frozen=True)
+class OwnPrompts:
+    """The prompts that a run brings along."""
+
+    learned: tuple[Prompt, ...] = ()
+    """what it learns from"""
+    unseen: tuple[Prompt, ...] = ()
+    """what its file has beyond those"""
+
+    def judged_by(self, count: int) -> list[Prompt]:
+        """At most `count` prompts that tell what was learned: unseen ones where there are any."""
+        return list((self.unseen or self.learned)[:count])
+
+
+def own_prompts(experiment: Experiment, folder: Path) -> OwnPrompts:
+    """The own prompts of the run in `folder`; none where it learns from rendered words.
+
+    Raises ValueError when its file of prompts cannot be read any more.
+    """
+    if isinstance(experiment.data, OwnImages):
+        return OwnPrompts(tuple(Prompt.from_text(text) for text in experiment.data.captions[:MOST]))
+    plan = experiment.prompts or (experiment.pairs.prompts if experiment.pairs else None)
+    if experiment.algorithm.learns_from == "pairs" and has_answers(folder):
+        answered = tuple({answer.prompt.text: answer.prompt for answer in load_comparisons(folder)}.values())
+        if plan is None or not {each.text for each in answered} <= {each.text for each in make_prompts(plan)}:
+            return OwnPrompts(answered)  # people's, and not those that were made here
+    if plan is None or not plan.file:
+        return OwnPrompts()
+    every = read_prompts(Path(plan.file), 0)
+    return OwnPrompts(tuple(every[: plan.count]), tuple(every[plan.count :]))
+
+
+def checkpoint_prompts(experiment: Experiment, folder: Path) -> list[Prompt]:
+    """What is sampled at checkpoints: the first own prompts, or a few held-out words."""
+    return list(own_prompts(experiment, folder).learned[: FIXED_PROMPTS.count]) or make_prompts(FIXED_PROMPTS)
+
+
+def monitored_prompts(experiment: Experiment, plan: MonitorPlan, folder: Path) -> list[Prompt]:
+    """What monitors sample: their own file's prompts where they name one, else the run's own, else the plan's words."""
+    if plan.prompts.file:
+        return make_prompts(plan.prompts)
+    return own_prompts(experiment, folder).judged_by(plan.prompts.count) or make_prompts(plan.prompts)
+
+
+def readable(prompts: Sequence[Prompt], model: PolicyModel) -> list[Prompt]:
+    """Those of the prompts that the model can read: a small preset knows few characters, a language model all.
+
+    Raises ValueError where it can read none.
+    """
+    if model.keeps_base or not (reasons := [unreadable(prompt.text) for prompt in prompts]):
+        return list(prompts)
+    if all(reasons):
+        raise ValueError(f"the model can read none of {len(prompts)} prompts to be monitored: {reasons[0]}")
+    return [prompt for prompt, reason in zip(prompts, reasons, strict=True) if not reason]
+
+
+def keep_judged(experiment: Experiment, folder: Path) -> None:
+    """Write the own prompts that tell what the finished model learned into its folder; nothing where it has none."""
+    if prompts := own_prompts(experiment, folder).judged_by(JUDGED_COUNT):
+        write_bytes(folder / JUDGED, PromptSet(prompts).to_jsonl().encode())
