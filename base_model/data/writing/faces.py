@@ -155,6 +155,9 @@ def characters(face: Face) -> frozenset[int]:
     from fontTools.ttLib import TTFont
 
     with TTFont(face.path, fontNumber=face.index, lazy=True) as table:
+        table.setGlyphOrder(
+            [f"glyph{i}" for i in range(table["maxp"].numGlyphs)]
+        )  # their names take long and say nothing
         return frozenset(table.getBestCmap())
 
 

@@ -74,9 +74,11 @@ def ink_and_ground(rng: np.random.Generator, least: float = CONTRAST + 0.8) -> t
 
 
 def noise(rng: np.random.Generator, size: tuple[int, int], scale: int) -> np.ndarray:
-    """float32 [H, W] of unit variance whose spots are `scale` pixels wide."""
+    """float32 [H, W] whose spots are `scale` pixels wide, of unit variance before they are joined."""
     import cv2
 
+    if scale == 1:
+        return rng.standard_normal(size, dtype=np.float32)
     rows, columns = (max(2, side // scale + 2) for side in size)
     small = rng.standard_normal((rows, columns), dtype=np.float32)
     return np.asarray(cv2.resize(small, (size[1], size[0]), interpolation=cv2.INTER_CUBIC))
@@ -87,6 +89,8 @@ GROUNDS = ("plain", "gradient", "paper")
 
 def ground(rng: np.random.Generator, size: tuple[int, int], colour: Colour, kind: str) -> np.ndarray:
     """uint8 [H, W, 3]: one colour, one that changes a little from side to side, or paper with its grain."""
+    import cv2
+
     height, width = size
     if kind == "plain":
         return np.full((height, width, 3), colour, np.uint8)
@@ -95,6 +99,6 @@ def ground(rng: np.random.Generator, size: tuple[int, int], colour: Colour, kind
         x, y = np.linspace(-0.5, 0.5, width, dtype=np.float32), np.linspace(-0.5, 0.5, height, dtype=np.float32)
         levels = (np.cos(angle) * x[None] + np.sin(angle) * y[:, None]) * float(rng.uniform(10, 26))
     else:
-        levels = 2.0 * noise(rng, size, 2) + 2.0 * noise(rng, size, 9) + 3.0 * noise(rng, size, 60)
-    pixels = np.asarray(colour, np.float32) + levels[..., None]
-    return np.clip(pixels, 0, 255).astype(np.uint8)
+        levels = cv2.addWeighted(noise(rng, size, 2), 2.0, noise(rng, size, 9), 2.0, 0.0)
+        levels = cv2.addWeighted(levels, 1.0, noise(rng, size, 60), 3.0, 0.0)
+    return np.asarray(cv2.merge([cv2.convertScaleAbs(levels, alpha=1.0, beta=float(level)) for level in colour]))

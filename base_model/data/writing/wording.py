@@ -85,3 +85,21 @@ def pure_captions(
         f"{article} {colour} {GROUNDS[kind][0]} with {about[0]}, {ALIGNED[align][0]}",
         f"{chinese}{GROUNDS[kind][1]}上的{about[1]}，{ALIGNED[align][1]}",
     )
+
+
+SURFACES = {
+    "paper": ("sheet of paper", "纸"), "chalkboard": ("chalkboard", "黑板"), "whiteboard": ("whiteboard", "白板"),
+    "sign": ("sign", "标牌"), "screen": ("screen", "屏幕"),
+}  # fmt: skip
+
+
+def surface_captions(
+    lines: Sequence[Line], text: str, language: str, size: tuple[int, int], surface: str, ground: str, behind: str
+) -> tuple[str, str]:
+    """Captions of a text on a thing; `behind` is what the photograph shows, where that is known."""
+    about = about_lines(lines, text, language, size)
+    article = "An" if ground[0] in "aeiou" else "A"
+    english = f"A photograph. {article} {ground} {SURFACES[surface][0]} with {about[0]}"
+    chinese = f"照片：{COLOURS[ground].chinese}{SURFACES[surface][1]}上的{about[1]}"
+    behind = behind.rstrip(" .。")
+    return (f"{english}; behind it {behind}", f"{chinese}；背景：{behind}") if behind else (english, chinese)

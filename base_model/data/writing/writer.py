@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from base_model.data.writing.corpora import Corpus, rare_text
+from base_model.data.writing.corpora import Corpus, phrase, rare_text
 from base_model.data.writing.faces import INSTALL, Face, faces_of, refused
 from base_model.data.writing.paragraphs import write_paragraph
+from base_model.data.writing.surfaces import chosen_surface, write_on_surface
 from base_model.data.writing.written_image import Photographs, Unwritable, Writing, WrittenImage
 
 ATTEMPTS = 40
@@ -116,4 +117,20 @@ def corpus(sources: Sources, language: str) -> Corpus:
     return sources.corpora.get(language) or Corpus(language)
 
 
-WRITERS = {"pure": write_pure}
+def write_compositional(
+    plan: Writing, rng: np.random.Generator, language: str, ordinal: int | None, sources: Sources
+) -> WrittenImage:
+    """A text on a thing in a photograph. Raises ValueError when there are no photographs."""
+    if sources.photographs is None:
+        raise ValueError("compositional images put text into photographs, and there are none")
+    surface, face = chosen_surface(rng), chosen_face(rng, language)
+    own = language in sources.corpora
+    if surface.texts == "paragraph" or own:
+        text = corpus(sources, language).paragraph(rng, plan.length)
+    else:
+        text = phrase(language, surface.texts, rng)
+    text = in_face(face, text, language)
+    return write_on_surface(rng, surface, text, language, face, sources.photographs, plan.size)
+
+
+WRITERS = {"pure": write_pure, "compositional": write_compositional}

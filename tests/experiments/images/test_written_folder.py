@@ -125,6 +125,25 @@ def test_own_texts_are_written_and_their_changes_noticed(tmp_path: Path) -> None
         list(write_folder(Request(Writing(languages=("ja",)), 1, texts=str(texts)), tmp_path / "b"))
 
 
+def test_text_is_put_into_the_photographs_of_a_folder(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (300, 400, 3), dtype=np.uint8)).save(photos / "a.jpg")
+    (photos / "a.txt").write_text("a wall of many colours")
+    (photos / "b.png").write_bytes((photos / "a.jpg").read_bytes()[:500])
+    plan = Writing(kinds=("compositional",), size=(128, 128), length=(4, 10))
+    lines = list(write_folder(Request(plan, 6, (str(photos),)), tmp_path / "out"))
+    rows = [json.loads(line) for line in (tmp_path / "out" / CAPTIONS).read_text(encoding="utf-8").splitlines()]
+    assert all(row["text"][0].endswith("behind it a wall of many colours") for row in rows)
+    assert "b.png" in json.loads((tmp_path / "out" / SETTINGS).read_text())["discarded"].__repr__()
+    assert "texts were discarded" in lines[-1]
+    (photos / "a.txt").write_text("another wall")
+    written_folder.sources.cache_clear()
+    with pytest.raises(ValueError, match="was begun with photographs="):
+        list(write_folder(Request(plan, 6, (str(photos),)), tmp_path / "out"))
+
+
 def test_the_command_names_what_is_wrong_in_a_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 ) -> None:
