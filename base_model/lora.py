@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from base_model.files.lora_files import HEADER, PREFIX, read_factors
+from base_model.frozen_linear import require_full_weights
 
 ATTENTION = (
     "attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0",
@@ -225,7 +226,11 @@ def load_adapter(network: nn.Module, path: Path) -> None:
 
 
 def merged_weights(network: nn.Module) -> dict[str, Tensor]:
-    """The state of a network without adapters that answers as this one does; the network keeps its own."""
+    """The state of a network without adapters that answers as this one does; the network keeps its own.
+
+    Raises ValueError where the network's own weights are stored in fewer bits.
+    """
+    require_full_weights(network, "merging the adapter")
     layers = adapter_layers(network)
     state = {
         name.replace(".base_layer.", "."): value

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from base_model import flow
+from base_model.frozen_linear import AS_IT_IS, BaseStorage
 from base_model.interface import ConditionImages, Conditioning, Grid
 from base_model.lora import (
     ATTENTION,
@@ -45,6 +46,8 @@ class PolicyModel:
     """the released checkpoint that it began from, its folder or its name on the hub; empty for our own presets"""
     keeps_base = False
     """whether its weights stay in that checkpoint, and an adapter is saved alone"""
+    base_storage: BaseStorage = AS_IT_IS
+    """how that checkpoint's layers are stored while an adapter learns beside them"""
     needs_images = False
     """whether the model edits only: nothing can be sampled from a prompt alone"""
     sampler = Sampler()

@@ -20,6 +20,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from base_model.frozen_linear import stored_tensors
+
 MODULE_FILE = "module.safetensors"
 AVERAGE_FILE = "ema.safetensors"
 """the averaged trainable weights; absent when averaging is off"""
@@ -174,11 +176,12 @@ def saved_state(module: nn.Module, keep_frozen: bool) -> dict[str, Tensor]:
 
 
 def frozen_checksum(module: nn.Module) -> int:
-    """CRC-32 of the bytes of every frozen parameter, in order, then of every buffer that files hold."""
+    """CRC-32 of the bytes of every frozen parameter, in order, then of every buffer that files hold, then of what
+    frozen layers store."""
     saved = module.state_dict().keys()
     buffers = [value for name, value in module.named_buffers() if name in saved]
     value = 0
-    for p in (*(p for p in module.parameters() if not p.requires_grad), *buffers):
+    for p in (*(p for p in module.parameters() if not p.requires_grad), *buffers, *stored_tensors(module)):
         value = zlib.crc32(p.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes(), value)
     return value
 

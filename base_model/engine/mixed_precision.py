@@ -16,9 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from base_model.frozen_linear import BaseStorage
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,15 @@ class Memory:
     """masters, accumulated gradients and optimizer state in host memory; the optimizer steps there"""
     recompute: bool = False
     """keep what enters each block and compute the rest again in the backward pass (Chen et al., arXiv:1604.06174)"""
+    base_bits: Literal[0, 4, 8] = 0
+    """bits a weight of the frozen base beside an adapter: 8, 4 (Dettmers et al., arXiv:2305.14314), 0 = as it is"""
+    base_on_host: bool = False
+    """the frozen base beside an adapter in host memory; each layer goes to the card when it is needed"""
+
+    @property
+    def base_storage(self) -> BaseStorage:
+        """How the layers of the frozen base are stored."""
+        return BaseStorage(self.base_bits, self.base_on_host)
 
 
 def trains_16_bits(module: nn.Module) -> bool:

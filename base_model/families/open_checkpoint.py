@@ -22,20 +22,21 @@ from base_model.families.family import Family, class_of_diffusers
 from base_model.families.known import family_of
 from base_model.files.released import new_folder
 from base_model.files.shards import read_all, weight_files, write_shards
-from base_model.lora import merged_weights
+from base_model.frozen_linear import AS_IT_IS, BaseStorage, store_frozen
+from base_model.lora import linear_layers, merged_weights
 from base_model.qwen.embedding_cache import encoder_identity
 
 
 def open_checkpoint(
     name: str | Path, image: tuple[int, int] | None = None, device: str = "cpu", dtype: torch.dtype | None = None,
-    cache: Path | None = None, weights: Path | None = None,
+    cache: Path | None = None, weights: Path | None = None, storage: BaseStorage = AS_IT_IS,
 ) -> DiffusersModel:  # fmt: skip
     """The model of a checkpoint on disk or on the hub, its network in `dtype` (None: as stored), its autoencoder in
     float32.
 
     `image` is the (height, width) of what is made (None: the checkpoint's own), `cache` a folder of encoded prompts,
-    `weights` a folder with other weights of the network. Raises ValueError for a pipeline that is not known, and for a
-    folder of which something is missing or cut off.
+    `weights` a folder with other weights of the network, `storage` how its layers are stored. Raises ValueError for a
+    pipeline that is not known, and for a folder of which something is missing or cut off.
     """
     family = family_of(name)
     encoders = encoders_of(family)
@@ -53,9 +54,12 @@ def open_checkpoint(
 
     identity = encoder_identity([*prompt_folders(family)], str(dtype)) if cache else ""
     prompts = EncodedPrompts(family, open_encoders, identity, cache)
-    return DiffusersModel(
+    store_frozen(bare.transformer, linear_layers(bare.transformer), storage, device)
+    model = DiffusersModel(
         family, bare.transformer, bare.vae, bare.scheduler, prompts, image or family.native, device, str(name)
     )
+    model.base_storage = storage
+    return model
 
 
 def require_whole(family: Family) -> None:

@@ -1,12 +1,13 @@
 """A trained model that keeps what it learned; the rest stays in the released checkpoint that it began from.
 
-base.json               the checkpoint's name, and the size of what is made
+base.json               the checkpoint's name, the size of what is made, how its layers were stored beside an adapter
 adapter.safetensors     what an adapter learned, or else
 diffusion_pytorch_model*.safetensors      the whole network
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from base_model.files.hub import read_json
 from base_model.files.open_base import open_base, read_any
 from base_model.files.released import Base, Released, explain, load_vae
 from base_model.files.shards import load_into, write_shards
+from base_model.frozen_linear import BaseStorage
 from base_model.lora import has_adapter, load_adapter, save_adapter
 from base_model.policy_model import PolicyModel
 from base_model.qwen.language_encoder import VisionLanguageEncoder
@@ -40,7 +42,8 @@ def save_derived(model: PolicyModel, folder: Path) -> None:
         save_adapter(model.network, folder / ADAPTER)
     else:
         write_shards(model.network.state_dict(), folder)
-    (folder / BASE).write_text(json.dumps({"base": name, "picture": model.native}, indent=1) + "\n", encoding="utf-8")
+    saved = {"base": name, "picture": model.native, "storage": dataclasses.asdict(model.base_storage)}
+    (folder / BASE).write_text(json.dumps(saved, indent=1) + "\n", encoding="utf-8")
 
 
 def base_of(folder: Path) -> Base | Family:
@@ -58,13 +61,19 @@ def trained_size(folder: Path) -> tuple[int, int]:
     return height, width
 
 
-def load_derived(folder: Path, device: str = "cpu", cache: Path | None = None) -> PolicyModel:
-    """The model as it was saved. Raises ValueError when it, or its base, is missing or damaged."""
+def load_derived(
+    folder: Path, device: str = "cpu", cache: Path | None = None, storage: BaseStorage | None = None
+) -> PolicyModel:
+    """The model as it was saved, its base stored as it was beside the adapter (`storage`: otherwise).
+
+    Raises ValueError when it, or its base, is missing or damaged.
+    """
     base = base_of(folder)
     saved = read_json(folder / BASE)
     height, width = trained_size(folder)
     if (folder / ADAPTER).exists():
-        model = open_base(saved["base"], (height, width), device, cache=cache)
+        storage = BaseStorage(**saved.get("storage", {})) if storage is None else storage
+        model = open_base(saved["base"], (height, width), device, cache=cache, storage=storage)
         load_adapter(model.network, folder / ADAPTER)
         return model
     if isinstance(base, Family):

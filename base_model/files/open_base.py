@@ -10,6 +10,7 @@ from base_model.families.family import Family
 from base_model.families.known import FAMILIES, family_of, pipeline_of
 from base_model.families.open_checkpoint import open_checkpoint
 from base_model.files.released import DEFAULT_SIZE, Base, Released, load_base, read_base
+from base_model.frozen_linear import AS_IT_IS, BaseStorage
 from base_model.policy_model import PolicyModel
 from base_model.qwen.prompt_templates import TASKS
 from base_model.sample import Sampler
@@ -33,17 +34,17 @@ def read_any(name: str | Path) -> Base | Family:
 
 def open_base(
     name: str | Path, image: tuple[int, int] | None = None, device: str = "cpu", dtype: torch.dtype | None = None,
-    cache: Path | None = None,
+    cache: Path | None = None, storage: BaseStorage = AS_IT_IS,
 ) -> PolicyModel:  # fmt: skip
     """The model of a checkpoint on disk or on the hub, its network in `dtype` (None: as stored).
 
     `image` is the (height, width) of what is made (None: what the checkpoint is for), `cache` a folder of encoded
-    prompts. Raises ValueError as `read_any`.
+    prompts, `storage` how the network's layers are stored where they stay as they are. Raises ValueError as `read_any`.
     """
     base = read_any(name)
     if isinstance(base, Base):
-        return load_base(base, image or DEFAULT_SIZE, device, dtype, cache)
-    return open_checkpoint(name, image, device, dtype, cache)
+        return load_base(base, image or DEFAULT_SIZE, device, dtype, cache, storage)
+    return open_checkpoint(name, image, device, dtype, cache, storage=storage)
 
 
 def usual_sampler(base: Base | Family) -> Sampler:

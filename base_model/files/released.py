@@ -27,7 +27,8 @@ from torch import Tensor
 from base_model.engine.schedule import Schedule, read_schedule
 from base_model.files.hub import INDEX, read_json, released_folder
 from base_model.files.shards import load_into, weight_files, write_shards
-from base_model.lora import merged_weights
+from base_model.frozen_linear import AS_IT_IS, BaseStorage, store_frozen
+from base_model.lora import linear_layers, merged_weights
 from base_model.qwen.language_encoder import VisionLanguageEncoder
 from base_model.qwen.mmdit import MMDiT, MMDiTConfig
 from base_model.qwen.model import QwenImage
@@ -152,14 +153,18 @@ class Released(QwenImage):
 
 def load_base(
     base: Base, image: tuple[int, int] = DEFAULT_SIZE, device: str = "cpu", dtype: torch.dtype | None = None,
-    cache: Path | None = None,
+    cache: Path | None = None, storage: BaseStorage = AS_IT_IS,
 ) -> Released:  # fmt: skip
     """The model of a checkpoint, its transformer in `dtype` (None: as stored), its autoencoder in float32.
 
     The text encoder is read when a prompt is first encoded that is not in `cache`, a folder of embeddings.
     """
     text = VisionLanguageEncoder(base.folder, base.task, device, dtype, cache)
-    return Released(load_transformer(base, device, dtype), base, image, device, text, load_vae(base))
+    network = load_transformer(base, "cpu" if storage else device, dtype)
+    store_frozen(network, linear_layers(network), storage, device)
+    model = Released(network, base, image, device, text, load_vae(base))
+    model.base_storage = storage
+    return model
 
 
 def load_transformer(base: Base, device: str = "cpu", dtype: torch.dtype | None = None) -> MMDiT:

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from base_model.files.delta import is_derived, load_derived, save_derived
+from base_model.frozen_linear import BaseStorage
 from base_model.lora import has_adapter, merged_weights, save_adapter
 from base_model.policy_model import PolicyModel
 from base_model.qwen.mmdit import MMDiT, MMDiTConfig
@@ -64,13 +65,15 @@ def holds_model(folder: Path) -> bool:
     return (folder / "transformer.safetensors").exists() or is_derived(folder)
 
 
-def load_model(folder: Path, device: str = "cpu", cache: Path | None = None) -> PolicyModel:
+def load_model(
+    folder: Path, device: str = "cpu", cache: Path | None = None, storage: BaseStorage | None = None
+) -> PolicyModel:
     """The model of a folder written by `save_model`. Raises ValueError as `load_vae` does.
 
-    `cache` is where a language model's embeddings are kept; small presets need none.
+    `cache` is where a language model's embeddings are kept; small presets need none. `storage`: see `load_derived`.
     """
     if is_derived(folder):
-        return load_derived(folder, device, cache)
+        return load_derived(folder, device, cache, storage)
     header, tensors = read(folder / "transformer.safetensors", "transformer")
     network = MMDiT(MMDiTConfig(**tuples(header["config"])))
     network.load_state_dict(tensors, strict=True)

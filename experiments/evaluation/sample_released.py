@@ -16,6 +16,7 @@ from base_model.files.checkpoint import save_atomically
 from base_model.files.delta import ADAPTER, base_of, is_derived, load_derived, save_derived
 from base_model.files.open_base import open_base, read_any
 from base_model.files.released import Base, Released, export, load_base, new_folder
+from base_model.frozen_linear import AS_IT_IS
 from base_model.lora import check_adapter, load_adapter, read_adapter
 from base_model.qwen.mmdit import MMDiT
 from base_model.sample import Sampler
@@ -99,8 +100,8 @@ def read_condition_image(path: Path) -> Tensor:
 
 
 def export_run(run: Path, folder: Path) -> Path:
-    """Write a run's model as a released folder, an adapter merged; the folder."""
-    model = load_derived(derived_folder(run))
+    """Write a run's model as a released folder; the folder. An adapter is merged into the checkpoint's own weights."""
+    model = load_derived(derived_folder(run), storage=AS_IT_IS)
     if isinstance(model, DiffusersModel):
         export_checkpoint(model, folder)
     else:

@@ -15,6 +15,7 @@ from base_model.devices import best_device
 from base_model.families.diffusers_model import DiffusersModel
 from base_model.families.family import Family
 from base_model.files import released
+from base_model.files.delta import is_derived
 from base_model.files.open_base import open_base, read_any
 from base_model.files.released import Released, read_base
 from base_model.files.weights import NANO_VAE, holds_model, load_model, load_vae, read_network
@@ -56,6 +57,16 @@ def open_model(
     elif lora.rank:
         add_adapter(model.network, lora, experiment.seed)
     return model.sized(experiment.size) if any(experiment.size) else model
+
+
+def require_frozen_base(experiment: Experiment, parent: Path | None) -> None:
+    """Raises ValueError for a base that is stored otherwise and is to learn, or is none of a released checkpoint."""
+    name, memory = experiment.name, experiment.memory
+    setting = f"memory.base_bits={memory.base_bits}" if memory.base_bits else "memory.base_on_host"
+    if not experiment.lora.rank:
+        raise ValueError(f"{name}: {setting} is for a frozen base, and all weights learn here: set lora.rank")
+    if not experiment.base and not (parent and is_derived(parent / "model")):
+        raise ValueError(f"{name}: {setting} is for the base of a released checkpoint: name one with --base")
 
 
 def require_one_guidance(experiment: Experiment, model: PolicyModel) -> None:
@@ -134,11 +145,13 @@ def starting_model(
     experiment: Experiment, parent: Path | None, cache: Path | None, device: str | None = None
 ) -> PolicyModel:
     """See `open_model`. Network, autoencoder and what feeds them are on one device: engines train where a GPU is."""
-    device = best_device(device)
+    device, storage = best_device(device), experiment.memory.base_storage
+    if storage:
+        require_frozen_base(experiment, parent)
     if experiment.base:
-        return open_base(experiment.base, base_size(experiment), device, cache=cache)
+        return open_base(experiment.base, base_size(experiment), device, cache=cache, storage=storage)
     if parent is not None and holds_model(parent / "model"):
-        return load_model(parent / "model", device, cache)
+        return load_model(parent / "model", device, cache, storage)
     if type(experiment.algorithm) is not pretrain.Pretrain:
         raise ValueError(
             f"{experiment.name} starts from a trained model, and {missing(parent)}; name a finished run with --parent, "
@@ -194,8 +207,8 @@ def open_vae(
     Raises ValueError for what is traded for memory in transformers only.
     """
     lean = experiment.memory
-    if experiment.lora.rank or lean.bf16 or lean.recompute:
-        raise ValueError(f"{experiment.name}: lora, memory.bf16 and memory.recompute are the transformer's alone")
+    if experiment.lora.rank or lean.bf16 or lean.recompute or lean.base_storage:
+        raise ValueError(f"{experiment.name}: lora and memory's bf16, recompute and base are the transformer's alone")
     if experiment.base:
         vae = released.load_vae(read_base(experiment.base))
     elif cfg.frozen_encoder:
