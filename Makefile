@@ -63,7 +63,7 @@ $(STAMP):
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints-cpu.txt \
 		$(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch==2.13.0
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints-cpu.txt \
-		-e '.[train,serve,parity,judges,rewards,lora,released,autoencoders,deepspeed,annotate,data,docs,dev]'
+		-e '.[train,serve,parity,judges,rewards,lora,released,quantized,autoencoders,deepspeed,annotate,data,docs,dev]'
 	# only the weights inside are used. Their own dependencies include two more builds of OpenCV, which would overwrite
 	# the files of the one paddleocr uses
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps rapidocr==3.10.0 rapidocr-onnxruntime==1.4.4 \

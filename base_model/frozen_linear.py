@@ -17,10 +17,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+
+# peft imports it where it is installed, and it then warns of kernels that nothing here uses
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def pack(weight: Tensor, bits: int) -> tuple[tuple[Tensor, ...], Any]:
         return (weight,), None
     functions = quantizer()
     if bits == 8:
-        stored, state = functions.quantize_blockwise(weight, blocksize=256)
+        stored, state = functions.quantize_blockwise(weight, code=codes().to(weight.device), blocksize=256)
     else:
         stored, state = functions.quantize_4bit(weight, quant_type="nf4", blocksize=64)
     scales, state.absmax = state.absmax, None  # among the tensors, so that they can be stored elsewhere
@@ -114,9 +118,16 @@ def unpack(stored: list[Tensor], state: Any, bits: int) -> Tensor:
         state.absmax = None
 
 
+@lru_cache
+def codes() -> Tensor:
+    """The 256 numbers that 8 bits stand for, in host memory. bitsandbytes' own copy stays on the device of its first
+    use."""
+    with torch.device("cpu"):
+        return cast(Tensor, quantizer().create_dynamic_map())
+
+
 def quantizer() -> Any:
     """bitsandbytes' functions. Raises ValueError when it is not installed."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of kernels that are not used here
     try:
         import bitsandbytes.functional as functions
     except ModuleNotFoundError as error:

@@ -48,7 +48,7 @@ def own_way(experiment: Experiment) -> Setup:
     return Setup(
         "h200-141gb", 1 if alone else RANKS, -1 if alone else experiment.zero_stage, experiment.memory.bf16,
         experiment.memory.offload, experiment.memory.recompute, experiment.lora.rank, 0.4,
-        bool(experiment.optim.ema_decay), False, 0.0,
+        bool(experiment.optim.ema_decay), False, 0.0, experiment.memory.base_bits, experiment.memory.base_on_host,
     )  # fmt: skip
 
 

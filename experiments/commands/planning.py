@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -33,6 +33,10 @@ class Plan:
     """with --zero: optimizer state in host memory"""
     recompute: bool = True
     """activation checkpointing of every block"""
+    base_bits: Literal[0, 4, 8] = 0
+    """bits a weight of the frozen base beside an adapter: 8, 4, 0 = as it is"""
+    base_on_host: bool = False
+    """the frozen base beside an adapter in host memory"""
     ema: bool | None = None
     """an average of the trained weights; the experiment's, or none, when not given"""
     batch: int = 0
@@ -57,6 +61,7 @@ class Plan:
         setup = Setup(
             self.card, self.gpus, -1 if self.zero is None else self.zero, self.bf16, self.offload, self.recompute,
             self.rank or 0, self.share, bool(self.ema), False, self.frozen_gb,
+            self.base_bits, self.base_on_host,
         )  # fmt: skip
         requested = CommandLine(
             self.name, setup, self.rank, self.ema, self.zero, self.micro, self.batch, self.size, self.text,

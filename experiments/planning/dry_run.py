@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from base_model.engine.muon import is_muon_weight
-from base_model.lora import Lora, add_adapter
+from base_model.lora import Lora, add_adapter, linear_layers
 from base_model.qwen.mmdit import MMDiT, MMDiTConfig
 
 
@@ -69,6 +69,10 @@ class Footprint:
     """largest tensor kept"""
     block: float
     """kept in one block"""
+    frozen: float = 0.0
+    """number of the weights that `memory.base_bits` stores otherwise: of linear layers in blocks, beside an adapter"""
+    widest: float = 0.0
+    """number of those of the largest such layer"""
 
     def activations(self, recompute: bool) -> float:
         """Peak over a pass: what is kept, and the gradients of the widest layer on their way back."""
@@ -83,7 +87,9 @@ def footprint(cfg: MMDiTConfig, lora: Lora, micro: Pass, bf16: bool) -> Footprin
         return trace(cfg, lora, micro, bf16)
     two, three = (trace(replace(cfg, num_layers=n), lora, micro, bf16) for n in (2, 3))
     line = [b + (b - a) * (cfg.num_layers - 3) for a, b in zip(astuple(two), astuple(three), strict=True)]
-    return replace(Footprint(*line), largest=three.largest, block=three.saved - two.saved, outside=two.outside)
+    return replace(
+        Footprint(*line), largest=three.largest, widest=three.widest, block=three.saved - two.saved, outside=two.outside
+    )
 
 
 def trace(cfg: MMDiTConfig, lora: Lora, micro: Pass, bf16: bool) -> Footprint:
@@ -94,6 +100,7 @@ def trace(cfg: MMDiTConfig, lora: Lora, micro: Pass, bf16: bool) -> Footprint:
             if lora.rank:
                 add_adapter(network, lora)
         named = [(name, p.numel(), p.requires_grad, is_muon_weight(name, p)) for name, p in network.named_parameters()]
+        layers = frozen_layers(network, lora)
         flops, work = count_calls(network), [0.0]
         entering: dict[int, Any] = {}
         for block in network.transformer_blocks:
@@ -124,7 +131,15 @@ def trace(cfg: MMDiTConfig, lora: Lora, micro: Pass, bf16: bool) -> Footprint:
         backward=flops["backward"] / 2 + 2 * work[0],
         largest=float(sizes[-1]),
         block=saved / cfg.num_layers,
+        frozen=float(sum(layers)),
+        widest=float(max(layers)),
     )
+
+
+def frozen_layers(network: nn.Module, lora: Lora) -> list[int]:
+    """Numbers of weights of the layers beside an adapter that `memory.base_bits` stores otherwise; [0] without one."""
+    named = (network.get_submodule(name) for name in linear_layers(network)) if lora.rank else ()
+    return [layer.weight.numel() for layer in named if not layer.weight.requires_grad] or [0]  # type: ignore[union-attr, operator]
 
 
 class FlashAttention(TorchFunctionMode):

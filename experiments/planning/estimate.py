@@ -50,6 +50,10 @@ HOST_GB_S = 50.0
 """what an optimizer step in host memory reads and writes a second and process: a share of eight memory channels"""
 
 
+BYTES = {8: 1 + 4 / 256, 4: 1 / 2 + 4 / 64}
+"""bytes of a weight in so many bits, its share of a block's scale with it (base_model/frozen_linear.py)"""
+
+
 @dataclass(frozen=True)
 class Work:
     """What an update and process does."""
@@ -116,6 +120,10 @@ class Setup:
     muon: bool
     frozen_gb: float
     """reward models, text encoder and autoencoder on every card"""
+    base_bits: int = 0
+    """a weight of the frozen base beside an adapter; 0 = as it is"""
+    base_on_host: bool = False
+    """the frozen base beside an adapter is in host memory"""
 
     def __post_init__(self) -> None:
         find_card(self.card)
@@ -146,7 +154,8 @@ def memory_gb(need: Footprint, setup: Setup, reference: bool) -> dict[str, float
     """(A1) to (A4), in 10^9 bytes of one card, by part."""
     N, w = setup.gpus, 2 if setup.bf16 else 4
     slices = [N if setup.zero >= stage else 1 for stage in (1, 2, 3)]
-    gathered = min(need.parameters, LIVE) * w if setup.zero == 3 and N > 1 else 0.0
+    divided = need.parameters - (need.frozen if stored_otherwise(setup) else 0.0)
+    gathered = min(divided, LIVE) * w if setup.zero == 3 and N > 1 else 0.0
     bucket = min(bucket_size(need.trained), need.trained) * w if setup.zero > 0 else 0.0
     bucket = need.trained * w if sums_whole(setup) else bucket
     on_card = 0.0 if setup.offload else 1.0
@@ -154,7 +163,7 @@ def memory_gb(need: Footprint, setup: Setup, reference: bool) -> dict[str, float
     summed = 1.0 if setup.zero in (1, 2) else on_card  # these stages sum on the card before they send to the host
     averaged_on_card = on_card if setup.zero < 0 else 1.0  # DeepSpeed's optimizer alone goes to host memory
     return {
-        "weights": (need.parameters * w / slices[2] + gathered) / GB,
+        "weights": (divided * w / slices[2] + gathered + base_bytes(need, setup)) / GB,
         "gradients": (summed * 4.0 * need.trained / slices[1] + bucket) / GB,
         "optimizer": on_card * optimizer_bytes(need, setup) / slices[0] / GB,
         "weight average": 4.0 * need.trained / slices[2] * setup.ema * averaged_on_card / GB,
@@ -162,6 +171,19 @@ def memory_gb(need: Footprint, setup: Setup, reference: bool) -> dict[str, float
         "frozen copy": copy / GB,
         "other models": setup.frozen_gb,
     }
+
+
+def stored_otherwise(setup: Setup) -> bool:
+    """Whether the frozen base is in fewer bits or in host memory, where ZeRO does not divide it."""
+    return bool(setup.rank and (setup.base_bits or setup.base_on_host))
+
+
+def base_bytes(need: Footprint, setup: Setup) -> float:
+    """Of a frozen base that is stored otherwise, and of its largest layer while it is read."""
+    if not stored_otherwise(setup):
+        return 0.0
+    w = 2 if setup.bf16 else 4
+    return need.widest * w + (0.0 if setup.base_on_host else need.frozen * BYTES[setup.base_bits])
 
 
 def sums_whole(setup: Setup) -> bool:
@@ -181,7 +203,8 @@ def phases_gb(
     stands = sum(memory.values()) - memory["gradients"] - memory["activations"] + extras.autoencoder + language
     sums = 4.0 * need.trained / (N if setup.zero == 3 else 1) / GB  # made with the engine, and never given back
     sums_gb = sums if sums_whole(setup) or (setup.zero == 3 and not setup.offload) else 0.0
-    loaded = need.parameters * w / GB + extras.autoencoder
+    stored = need.frozen * w - base_bytes(need, setup) if stored_otherwise(setup) else 0.0
+    loaded = (need.parameters * w - stored) / GB + extras.autoencoder
     average = setup.ema * w * need.trained / (N if setup.zero == 3 else 1) / GB
     idle = 0.0
     if setup.zero == 3 and N > 1 and reference and setup.rank:  # (A7)
@@ -244,6 +267,9 @@ def seconds(need: Footprint, setup: Setup, work: Work) -> dict[str, float]:
     here = need.trained / (N if setup.zero > 0 else 1)
     moves = optimizer_bytes(need, setup) * 2 / (N if setup.zero > 0 else 1)
     host = (here * (passes * w + w) / (card.host_gb_s * GB) + moves / (HOST_GB_S * GB)) if setup.offload else 0.0
+    if stored_otherwise(setup) and setup.base_on_host:
+        calls = (work.trained * (2 + setup.recompute) + work.sampled) / work.micro
+        host += calls * need.frozen * BYTES.get(setup.base_bits, w) / (card.host_gb_s * GB)
     return {
         "products": flops(need, setup, work) / (peak * setup.share),
         "exchange": moved / (card.link_gb_s * GB),
@@ -304,6 +330,8 @@ def changes(done: Account, fits: Callable[[Setup, int], bool]) -> list[str]:
     tries = [
         ("keep less for the backward pass: --recompute", replace(setup, recompute=True), micro),
         ("bfloat16 weights with float32 masters: --bf16", replace(setup, bf16=True), micro),
+        ("the frozen base in 8 bits: --base-bits 8", replace(setup, base_bits=8), micro),
+        ("the frozen base in 4 bits: --base-bits 4", replace(setup, base_bits=4), micro),
         ("no weight average: --no-ema", replace(setup, ema=False), micro),
         (f"fewer samples a pass than {micro}: --micro 1", setup, 1),
         *((f"more cards: --gpus {n}", replace(setup, gpus=n), micro) for n in (2, 4, 8, 16, 32, 64) if n > setup.gpus),
@@ -313,7 +341,14 @@ def changes(done: Account, fits: Callable[[Setup, int], bool]) -> list[str]:
     ]  # fmt: skip
     for text, other, samples in tries:
         settled = text.startswith("more cards") and any(t.startswith("more cards") for t in advice)
+        needless = other.base_bits and (setup.base_bits or not setup.rank or any("--base-bits" in t for t in advice))
         last_resort = text.startswith("all of these") and advice
-        if (other, samples) != (setup, micro) and not settled and not last_resort and fits(other, samples):
+        if (
+            (other, samples) != (setup, micro)
+            and not settled
+            and not needless
+            and not last_resort
+            and fits(other, samples)
+        ):
             advice.append(text)
     return advice or ["a card with more memory, smaller pictures, or a smaller preset"]

@@ -30,7 +30,7 @@ from base_model.families.open_checkpoint import plain_weights
 from base_model.interface import Conditioning
 from base_model.lora import Lora, add_adapter, block_lists
 from experiments.experiment import Experiment
-from experiments.planning.dry_run import Footprint, Pass, hold, storing
+from experiments.planning.dry_run import Footprint, Pass, frozen_layers, hold, storing
 from experiments.planning.estimate import GB, Extras
 
 PUBLISHED = Path(__file__).parent / "published"
@@ -70,6 +70,7 @@ def family_footprint(family: Family, rank: int, micro: Pass, bf16: bool) -> Foot
         network = nn.Module.to(family.hollow_network(), "meta", dtype)  # diffusers' own warns of mixed types
         if rank:
             add_adapter(network, Lora(rank, targets=family.lora_targets))
+        layers = frozen_layers(network, Lora(rank))
         counts = Counts(network)
         with FusedAttention(counts):
             forward = Forward(family, network, micro, dtype)
@@ -94,6 +95,8 @@ def family_footprint(family: Family, rank: int, micro: Pass, bf16: bool) -> Foot
         backward=backward + 2 * attention,
         largest=float(max(whole.values())),
         block=float(counts.largest_block),
+        frozen=float(sum(layers)),
+        widest=float(max(layers)),
     )
 
 

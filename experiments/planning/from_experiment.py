@@ -119,6 +119,8 @@ def setup_of(experiment: Experiment | None, requested: CommandLine) -> Setup:
     """Where and how, with what the experiment says where the command line is silent."""
     rank = requested.rank if requested.rank is not None else experiment.lora.rank if experiment else 0
     ema = requested.ema if requested.ema is not None else bool(experiment and experiment.optim.ema_decay)
+    if (requested.setup.base_bits or requested.setup.base_on_host) and not rank:
+        raise ValueError("the base is frozen beside an adapter only, and all weights learn here: add --rank 32")
     return replace(requested.setup, rank=rank, ema=ema, muon=bool(experiment and experiment.optim.muon_lr) and not rank)
 
 
