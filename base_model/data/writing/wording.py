@@ -43,7 +43,7 @@ def size_word(size: float, height: int) -> tuple[str, str]:
     return next(((english, chinese) for bound, english, chinese in SIZES if size < bound * height), HUGE)
 
 
-def position(lines: Sequence[Line], size: tuple[int, int]) -> tuple[str, str]:
+def position_of(lines: Sequence[Line], size: tuple[int, int]) -> tuple[str, str]:
     """Where lines stand: the third of the image that their middle is in."""
     left, top, right, bottom = bounds([line.quad for line in lines])
     row = ROWS[min(2, int(3 * (top + bottom) / 2 / size[0]))]
@@ -66,7 +66,7 @@ def about_lines(lines: Sequence[Line], text: str, language: str, size: tuple[int
     """Text, face, size, colour and place of lines of one type."""
     words = size_word(lines[0].size, size[0])
     english, chinese = quoted(text, language)
-    kind, where = type_words(lines[0]), position(lines, size)
+    kind, where = type_words(lines[0]), position_of(lines, size)
     return (
         f"the text {english} in {kind[0]}, {words[0]}, {where[0]}",
         f"文字{chinese}，{kind[1]}，{words[1]}字号，{where[1]}",
@@ -103,3 +103,43 @@ def surface_captions(
     chinese = f"照片：{COLOURS[ground].chinese}{SURFACES[surface][1]}上的{about[1]}"
     behind = behind.rstrip(" .。")
     return (f"{english}; behind it {behind}", f"{chinese}；背景：{behind}") if behind else (english, chinese)
+
+
+DOCUMENTS = {
+    "slide": ("presentation slide", "一张幻灯片"), "poster": ("poster", "一张海报"), "ticket": ("ticket", "一张票"),
+    "menu": ("menu", "一份菜单"), "page": ("page of text", "一页文字"), "screen": ("screen of an app", "一个应用界面"),
+}  # fmt: skip
+
+
+def document_captions(
+    lines: Sequence[Line], slots: Sequence[str], counts: Sequence[int], language: str, size: tuple[int, int],
+    name: str, ground: str,
+) -> tuple[str, str]:  # fmt: skip
+    """Captions of a document: its title, then every other phrase in its order, phrases of one look together.
+
+    `counts` says how many lines each phrase has.
+    """
+    groups: list[tuple[list[Line], list[str]]] = []
+    position = 0
+    for text, count in zip(slots, counts, strict=True):
+        own = list(lines[position : position + count])
+        position += count
+        last = groups[-1][0][-1] if len(groups) > 1 else None
+        if last and (last.face, last.weight, last.colour, round(last.size)) == _same_type(own[0]):
+            groups[-1][0].extend(own)
+            groups[-1][1].append(text)
+        else:
+            groups.append((own, [text]))
+    article = "An" if ground[0] in "aeiou" else "A"
+    english, chinese = f"{article} {ground} {DOCUMENTS[name][0]}", f"{COLOURS[ground].chinese}的{DOCUMENTS[name][1]}"
+    for own, texts in groups:
+        kind, where, words = type_words(own[0]), position_of(own, size), size_word(own[0].size, size[0])
+        quotes = [quoted(text, language) for text in texts]
+        noun = "text" if len(texts) == 1 else "texts"
+        english += f"; the {noun} {', '.join(quote[0] for quote in quotes)} in {kind[0]}, {words[0]}, {where[0]}"
+        chinese += f"；文字{'、'.join(quote[1] for quote in quotes)}，{kind[1]}，{words[1]}字号，{where[1]}"
+    return english, chinese
+
+
+def _same_type(line: Line) -> tuple[str, int, str, int]:
+    return line.face, line.weight, line.colour, round(line.size)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from base_model.data.writing.corpora import Corpus, phrase, rare_text
+from base_model.data.writing.documents import DOCUMENTS, write_document
 from base_model.data.writing.faces import INSTALL, Face, faces_of, refused
 from base_model.data.writing.paragraphs import write_paragraph
 from base_model.data.writing.surfaces import chosen_surface, write_on_surface
@@ -133,4 +134,16 @@ def write_compositional(
     return write_on_surface(rng, surface, text, language, face, sources.photographs, plan.size)
 
 
-WRITERS = {"pure": write_pure, "compositional": write_compositional}
+def write_complex(
+    plan: Writing, rng: np.random.Generator, language: str, ordinal: int | None, sources: Sources
+) -> WrittenImage:
+    """A document of one of the templates, which take turns."""
+    name = list(DOCUMENTS)[(ordinal if ordinal is not None else int(rng.integers(99))) % len(DOCUMENTS)]
+    faces = [face for face in faces_of(language) if not face.capitals]
+    title = faces[int(rng.integers(len(faces)))]
+    plain = [face for face in faces if face.style not in ("script", "display")]
+    body = plain[int(rng.integers(len(plain)))]
+    return write_document(rng, name, language, (title, body), corpus(sources, language), plan.size)
+
+
+WRITERS = {"pure": write_pure, "compositional": write_compositional, "complex": write_complex}
