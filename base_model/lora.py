@@ -25,7 +25,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from base_model.files.lora_files import HEADER, PREFIX, read_factors
+from base_model.files.lora_files import HEADER, PREFIX, Translate, as_they_are, read_factors
 from base_model.frozen_linear import require_full_weights
 
 ATTENTION = (
@@ -218,8 +218,12 @@ def load_adapter_weights(network: nn.Module, tensors: Mapping[str, Tensor]) -> N
 
 def load_adapter(network: nn.Module, path: Path) -> None:
     """Give the network the adapter of a LoRA file. Raises ValueError as `read_adapter`, or when it does not fit."""
+    put_adapter(network, *read_adapter(path))
+
+
+def put_adapter(network: nn.Module, lora: Lora, tensors: Mapping[str, Tensor]) -> None:
+    """Give the network the adapter that `read_adapter` returned. Raises ValueError when it does not fit."""
     require_no_adapter(network)
-    lora, tensors = read_adapter(path)
     check_adapter(network, tensors)
     inject(network, lora.rank, lora.alpha, sorted({name.rsplit(".lora_", 1)[0] for name in tensors}))
     load_adapter_weights(network, tensors)
@@ -255,14 +259,14 @@ def save_adapter(network: nn.Module, path: Path) -> None:
     partial.replace(path)
 
 
-def read_adapter(path: Path) -> tuple[Lora, dict[str, Tensor]]:
-    """Settings and weights of a LoRA file, in the layout of any trainer (`lora_files`).
+def read_adapter(path: Path, translate: Translate = as_they_are) -> tuple[Lora, dict[str, Tensor]]:
+    """Settings and weights of a LoRA file, in the layout of any trainer (`lora_files`; `translate`: other names).
 
     Layers of one rank and alpha keep their weights as they are. Otherwise a layer's strength goes into its B, in
     float32, and smaller ranks are filled up with zeros, which change nothing and learn nothing: one rank and one alpha
     are what the network's adapter has. Raises ValueError as `read_factors`.
     """
-    factors = read_factors(path)
+    factors = read_factors(path, translate)
     rank = max(f.rank for f in factors.values())
     alphas = {(f.rank, f.alpha) for f in factors.values()}
     alpha = next(iter(alphas))[1] if len(alphas) == 1 else 0.0

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,9 @@ MEANINGS = {
 """What a part of a name that is not understood means."""
 
 
+Translate = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+
+
 @dataclass(frozen=True)
 class Factors:
     """What a file says of one layer: A [rank, in], B [out, rank], and alpha in the sense of strength = alpha / rank."""
@@ -79,13 +82,20 @@ class Factors:
         return self.A.shape[0]
 
 
-def read_factors(path: Path) -> dict[str, Factors]:
+def as_they_are(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return tensors by the names that a file gives them."""
+    return tensors
+
+
+def read_factors(path: Path, translate: Translate = as_they_are) -> dict[str, Factors]:
     """The factors of every layer by its name in the network, such as transformer_blocks.0.attn.to_q or layers.0.to_q.
 
-    Raises ValueError when the file cannot be read, is no LoRA of this transformer, or holds anything that is not
-    understood: names, settings, types, numbers that are not finite.
+    `translate` turns a file's tensors by other names into those by the network's. Raises ValueError when the file
+    cannot be read, is no LoRA of this transformer, or holds anything that is not understood: names, settings, types,
+    numbers that are not finite.
     """
-    header, raw = _opened(path)
+    header, stored = _opened(path)
+    raw = translate(stored)
     names_of = _sorted(path, raw)
     settings = _settings(path, header, peft=any(name.startswith(PEFT) for name in raw), alphas="alpha" in names_of)
     downs, ups, alphas = (names_of.get(part, {}) for part in ("A", "B", "alpha"))
@@ -126,16 +136,13 @@ def _sorted(path: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
     odd: list[str] = []
     outside: list[str] = []
     for name in names:
-        match = _WEIGHT.fullmatch(name)
-        layer, part = (match["layer"], match["part"]) if match else (name.removesuffix(".alpha"), "alpha")
-        if not match and not name.endswith(".alpha"):
+        part, layer = part_of(name), layer_of(name)
+        if not part:
             odd.append(name)
             continue
-        layer = _plain(layer)
         if not re.fullmatch(r"[a-z_]+\.\d+\..+", layer):
             (outside if _OUTSIDE_BLOCKS.match(layer) else odd).append(name)
             continue
-        part = part if part == "alpha" else "A" if part.endswith(("A", "down")) else "B"
         if (other := table.setdefault(part, {}).setdefault(layer, name)) != name:
             raise ValueError(f"{path}: {other} and {name} are of one layer; a file with one adapter is needed")
     if odd or not (table or outside):
@@ -152,8 +159,17 @@ def _sorted(path: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
     return table
 
 
-def _plain(layer: str) -> str:
-    """A layer's name in the network."""
+def part_of(name: str) -> str:
+    """What a tensor of this name is of its layer: "A", "B", "alpha", or "" = something else."""
+    if match := _WEIGHT.fullmatch(name):
+        return "A" if match["part"].endswith(("A", "down")) else "B"
+    return "alpha" if name.endswith(".alpha") else ""
+
+
+def layer_of(name: str) -> str:
+    """The layer that a tensor of this name belongs to, without the prefixes of trainers."""
+    match = _WEIGHT.fullmatch(name)
+    layer = match["layer"] if match else name.removesuffix(".alpha")
     while outer := next((p for p in OUTER if layer.startswith(p)), ""):
         layer = layer.removeprefix(outer)
     match = re.fullmatch(r"transformer_blocks_(\d+)_(\w+)", layer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,13 +12,15 @@ from torch import Tensor, nn
 from base_model.devices import best_device
 from base_model.families.diffusers_model import DiffusersModel
 from base_model.families.family import Family
+from base_model.families.lora_names import translated
 from base_model.families.open_checkpoint import export_checkpoint
 from base_model.files.checkpoint import save_atomically
 from base_model.files.delta import ADAPTER, base_of, is_derived, load_derived, save_derived
+from base_model.files.lora_files import as_they_are
 from base_model.files.open_base import open_base, read_any
 from base_model.files.released import Base, Released, export, load_base, new_folder
 from base_model.frozen_linear import AS_IT_IS
-from base_model.lora import check_adapter, load_adapter, read_adapter
+from base_model.lora import check_adapter, linear_layers, put_adapter, read_adapter
 from base_model.qwen.mmdit import MMDiT
 from base_model.sample import Sampler
 from experiments.evaluation.found_model import find_model
@@ -130,9 +133,13 @@ def hollow_network(base: Base | Family) -> nn.Module:
 
 def import_lora(file: Path, name: str, run: Path) -> Path:
     """Make a run of a checkpoint with somebody's LoRA, to sample, edit with, or train on; its folder."""
-    check_adapter(hollow_network(read_any(name)), read_adapter(file)[1])  # complains before 20 billion weights are read
+    base = read_any(name)
+    hollow = hollow_network(base)
+    translate = partial(translated, base, linear_layers(hollow)) if isinstance(base, Family) else as_they_are
+    adapter = read_adapter(file, translate)
+    check_adapter(hollow, adapter[1])  # complains before 20 billion weights are read
     model = open_base(name)
-    load_adapter(model.network, file)
+    put_adapter(model.network, *adapter)
     with removed_on_error(run):
         record = RunRecord.open(run, {"imported": str(file), "base": name})
         if record.finished:
