@@ -188,6 +188,9 @@ class Experiment:
     """
     positions: Scheme = msrope
     """where tokens stand: a function of base_model/qwen/positions.py"""
+    peak_tflops: float = 0.0
+    """peak of one card in 10^12 operations a second, for `mfu` among the metrics; 0: that of a card whose name is in
+    experiments/planning/accelerators.py"""
     minutes: float = 1.0
     """expected duration on two laptop cores; only for the remaining-time estimate"""
 
@@ -197,7 +200,11 @@ class Experiment:
         if self.engine not in ("local", "deepspeed"):
             raise ValueError(f"engine={self.engine!r} must be local or deepspeed")
         least = [("algorithm.steps", self.algorithm.steps, 1), ("save_every", self.save_every, 1)]
-        least += [("minutes", self.minutes, 0), *((f"size[{i}]", side, 0) for i, side in enumerate(self.size))]
+        least += [
+            ("minutes", self.minutes, 0),
+            ("peak_tflops", self.peak_tflops, 0),
+            *((f"size[{i}]", side, 0) for i, side in enumerate(self.size)),
+        ]
         for name, value, bound in least:
             if not value >= bound:
                 raise ValueError(f"{name}={value} must be at least {bound}")

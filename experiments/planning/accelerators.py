@@ -19,17 +19,19 @@ class Card:
     """to the other cards of the machine"""
     host_gb_s: float
     """to host memory"""
+    devices: tuple[str, ...] = ()
+    """what its driver calls it, as `torch.cuda.get_device_name` says, without the maker: exactly these"""
 
 
 CARDS: dict[str, Card] = {
-    "a100-40gb": Card(40, 312, 19.5, 300, 32),
-    "a100-80gb": Card(80, 312, 19.5, 300, 32),
-    "h100-80gb": Card(80, 989, 67, 450, 64),
-    "h200-141gb": Card(141, 989, 67, 450, 64),
-    "b200-180gb": Card(180, 2250, 75, 900, 64),
-    "l40s-48gb": Card(48, 362, 91.6, 32, 32),
-    "rtx4090-24gb": Card(24, 165, 82.6, 32, 32),
-    "rtx5090-32gb": Card(32, 210, 104.8, 64, 64),
+    "a100-40gb": Card(40, 312, 19.5, 300, 32, ("A100-SXM4-40GB", "A100-PCIE-40GB")),
+    "a100-80gb": Card(80, 312, 19.5, 300, 32, ("A100-SXM4-80GB", "A100 80GB PCIe")),
+    "h100-80gb": Card(80, 989, 67, 450, 64, ("H100 80GB HBM3",)),
+    "h200-141gb": Card(141, 989, 67, 450, 64, ("H200",)),
+    "b200-180gb": Card(180, 2250, 75, 900, 64, ("B200",)),
+    "l40s-48gb": Card(48, 362, 91.6, 32, 32, ("L40S",)),
+    "rtx4090-24gb": Card(24, 165, 82.6, 32, 32, ("GeForce RTX 4090",)),
+    "rtx5090-32gb": Card(32, 210, 104.8, 64, 64, ("GeForce RTX 5090",)),
 }
 """A100, H100, H200, B200: SXM, NVLink; the others speak to one another over PCI Express."""
 
@@ -39,3 +41,9 @@ def find_card(name: str) -> Card:
     if name not in CARDS:
         raise ValueError(f"there is no card {name!r} in the table; there are {', '.join(CARDS)}")
     return CARDS[name]
+
+
+def card_of_device(device: str) -> Card | None:
+    """The card that a driver calls so; None where the table does not know it: a similar name is another peak."""
+    name = device.removeprefix("NVIDIA ").strip()
+    return next((card for card in CARDS.values() if name in card.devices), None)

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 CHANGEABLE = (
-    "experiment.optim.", "experiment.save_every", "experiment.minutes", "experiment.compile", "experiment.zero_stage",
-    "experiment.memory.offload", "experiment.memory.recompute", "experiment.wait_minutes", "experiment.scorer_minutes",
-    "experiment.algorithm.steps", "experiment.algorithm.clip", "experiment.algorithm.beta",
+    "experiment.optim.", "experiment.save_every", "experiment.minutes", "experiment.peak_tflops", "experiment.compile",
+    "experiment.zero_stage", "experiment.memory.offload", "experiment.memory.recompute", "experiment.wait_minutes",
+    "experiment.scorer_minutes", "experiment.algorithm.steps", "experiment.algorithm.clip", "experiment.algorithm.beta",
     "experiment.algorithm.advantage_clip", "experiment.monitors.every", "experiment.monitors.on_alarm",
     "experiment.monitors.beta_", "experiment.monitors.evidence", "experiment.data.folder", "own_images.left_out",
 )  # fmt: skip

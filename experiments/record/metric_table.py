@@ -24,6 +24,19 @@ class Metric(NamedTuple):
 METRICS: dict[str, Metric] = {
     "step": Metric("number of the update, from 0"),
     "seconds": Metric("time that the run has been worked on, interruptions left out"),
+    "images_per_second": Metric(
+        "images that the update sampled or learned from, over all ranks, for each second of the update; saving and "
+        "looking are left out"
+    ),
+    "mfu": Metric(
+        "model FLOPs utilisation: FLOPs that the passes of the update need, without what is computed again, as a share "
+        "of what the card could do in its time; left out where the card's peak (`peak_tflops`) or the passes are not "
+        "known"
+    ),
+    "memory_gb": Metric(
+        "most memory of the update in 10^9 bytes: what torch held on the GPU of rank 0; without a GPU, what the "
+        "process has held since it began"
+    ),
     "loss": Metric("what the update minimised, as a mean over micro-batches and ranks"),
     "grad_norm": Metric("norm of the whole gradient before clipping"),
     "lr": Metric("learning rate of AdamW in this update"),
@@ -82,6 +95,8 @@ METRICS: dict[str, Metric] = {
     "baseline": Metric("the point z that good and bad images are measured from", "KTO"),
 }  # fmt: skip
 """Of metrics.jsonl, a line an update."""
+MEASURED = ("seconds", "images_per_second", "mfu", "memory_gb")
+"""Metrics of the machine: two runs that are otherwise equal differ in them."""
 
 MONITORED: dict[str, Metric] = {
     "step": Metric("update after which the prompts were sampled; -1 before the first", WATCHED),

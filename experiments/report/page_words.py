@@ -19,6 +19,7 @@ GROUPS = (
                 "divergence", "moved", "drift", "tie_gap", "chosen_drift", "rejected_drift", "tries",
                 "groups_without_spread", "unjudged", "grad_norm")),
     ("Optimizer", ("lr",)),
+    ("Speed", ("images_per_second", "mfu", "memory_gb")),
 )  # fmt: skip
 """Metrics by what they tell, in the order they are shown. A metric not named here goes into a last group."""
 PART = "part/"
@@ -53,6 +54,9 @@ METRICS = {
     "unjudged": "share of pictures that could not be judged",
     "grad_norm": "norm of the whole gradient, before clipping",
     "lr": "learning rate of AdamW",
+    "images_per_second": "sampled or learned from, over all ranks",
+    "mfu": "share of the card's peak that the model's passes need",
+    "memory_gb": "peak, in 10^9 bytes",
     "window": "first stochastic step of the rollout",
 }
 

@@ -56,6 +56,7 @@ from experiments.training.ranks import (
     torch_as_it_was,
 )
 from experiments.training.start_from import open_either, starting_weights
+from experiments.training.throughput import open_throughput
 from experiments.training.watch import Watch, in_force
 from preference_data.prompts import PromptSet
 from rewards.serving.flat_groups import SpreadMeter
@@ -268,11 +269,12 @@ def train(
     shown = [prompt.text for prompt in checkpoint_prompts(experiment, record.folder)]
     steps = ByStep(engine, model.levels(experiment.algorithm.sampler)) if watch and is_sampled(experiment) else None
     groups = SpreadMeter(pool) if watch and pool else None
+    speed = open_throughput(experiment, model, engine, shown)
     meters = [meter.drain for meter in (steps, groups, pool and pool.meter) if meter]
     now: Experiment | None = in_force(experiment, record) if watch else experiment
     while now is not None and start < experiment.algorithm.steps:
         with updates(now, model, steps or engine, record.folder, start, groups or pool) as loop:
-            start, now = follow(loop, now, model, engine, record, bar, termination, shown, meters, watch)
+            start, now = follow(speed.timed(loop), now, model, engine, record, bar, termination, shown, meters, watch)
 
 
 def open_watch(

@@ -30,7 +30,7 @@ from experiments.planning.estimate import Setup
 from experiments.planning.from_experiment import CommandLine, plan
 from experiments.preferences.from_people import install
 from experiments.preferences.load_answers import load_answers, load_verdicts
-from experiments.record.metric_table import METRICS, explained
+from experiments.record.metric_table import MEASURED, METRICS, explained
 from experiments.record.record import read_png, read_run
 from experiments.record.recorded_settings import rebuild
 from experiments.record.whole_files import plain, write_png
@@ -117,7 +117,7 @@ def test_an_algorithm_runs_from_its_name(config, parent, tmp_path):
         assert math.isfinite(line["loss"]) and line["grad_norm"] >= 0.0 and line["groups_without_spread"] == 0.0
         assert line.get("ratio_gap_first", 0.0) == 0.0
     page = (PAGES / f"{Path(inspect.getfile(type(experiment.algorithm))).stem}.md").read_text(encoding="utf-8")
-    unexplained = [name for name in done.metrics[0] if name not in ("step", "seconds") and f"`{name}`" not in page]
+    unexplained = [name for name in done.metrics[0] if name not in ("step", *MEASURED) and f"`{name}`" not in page]
     assert not unexplained, unexplained
     assert not [name for name in done.metrics[0] if explained(name, METRICS) is None]
     before, after = (load_model(place / "model").network.state_dict() for place in (parent, tmp_path / "run"))
@@ -139,7 +139,7 @@ def test_answers_of_people_reach_training(config, parent, tmp_path):
     done = read_run(folder)
     assert done.status == "finished"
     page = (PAGES / f"{Path(inspect.getfile(type(experiment.algorithm))).stem}.md").read_text(encoding="utf-8")
-    unexplained = [name for name in done.metrics[0] if name not in ("step", "seconds") and f"`{name}`" not in page]
+    unexplained = [name for name in done.metrics[0] if name not in ("step", *MEASURED) and f"`{name}`" not in page]
     assert not unexplained, unexplained
     assert not [name for name in done.metrics[0] if explained(name, METRICS) is None]
     model = load_model(parent / "model")

@@ -1,0 +1,150 @@
+"""Measures how fast a run is: images a second, peak memory, and the share of a card's peak that the model uses.
+
+    (S1)  images_per_second = images of an update, over all ranks / seconds of the update
+    (S2)  mfu = FLOPs that the update's passes need / (seconds x peak of the card)
+
+The time of an update is what the loop takes for it: sampling, scoring, learning. Checkpoints, their images and monitors
+are left out. FLOPs are counted on the meta device, as `glyphlab plan` counts them, for one rank; what is computed again
+to save memory is none of them (PaLM, arXiv:2204.02311, appendix B). Where the peak or the passes are not known, there
+is no mfu. None of it is a function of the settings, so two runs that are otherwise equal differ in it (`MEASURED`).
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from alignment.grpo import Grpo
+from base_model.data.mixture import TaskStream
+from base_model.engine.engine import Engine
+from base_model.engine.step import Step
+from base_model.policy_model import PolicyModel
+from base_model.qwen.vae import QwenImageVAE
+from experiments.experiment import Algorithm, Experiment
+from experiments.images.image_sources import OwnImages
+from experiments.planning.accelerators import CARDS, card_of_device
+from experiments.planning.estimate import Setup, flops
+from experiments.planning.from_experiment import CommandLine, network_of, work_of
+
+GB = 1e9
+TEXTS = 16
+"""Prompts whose length stands for that of all."""
+
+
+class Throughput:
+    """Adds what was measured to the steps of a loop."""
+
+    def __init__(self, images: int, flops_per_update: float, device: torch.device) -> None:
+        """`images` of an update, over all ranks; `flops_per_update` as a share of a card's peak in a second, 0 where
+        that is not known."""
+        self._images, self._flops, self._device = images, flops_per_update, device
+
+    def timed(self, loop: Iterator[Step]) -> Iterator[Step]:
+        """The steps of the loop, with what each took."""
+        while True:
+            self._begin()
+            began = time.perf_counter()
+            step = next(loop, None)
+            if step is None:
+                return
+            yield replace(step, metrics=step.metrics | self._measured(step, time.perf_counter() - began))
+
+    def _begin(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+
+    def _measured(self, step: Step, seconds: float) -> dict[str, float]:
+        """(S1), (S2) and the peak of memory."""
+        tries = step.metrics.get("tries", 1.0)
+        result = {"images_per_second": self._images * tries / seconds, "memory_gb": peak_gb(self._device)}
+        if self._flops and tries == 1.0 and "loss" in step.metrics:  # else its passes are others
+            result["mfu"] = self._flops / seconds
+        return result
+
+
+def peak_gb(device: torch.device) -> float:
+    """The most memory in 10^9 bytes: that torch held on the card since it was reset; else of the process so far."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / GB
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GB
+
+
+def open_throughput(
+    experiment: Experiment, model: PolicyModel | QwenImageVAE, engine: Engine, texts: Sequence[str]
+) -> Throughput:
+    """What measures a run. `texts` are some of its prompts, whose length the FLOPs depend on."""
+    images = images_of(experiment.algorithm) * engine.world_size
+    network = model.network if isinstance(model, PolicyModel) else model
+    peak = peak_tflops(experiment, network, engine.device) * 1e12
+    needed = model_flops(experiment, model, texts) if peak and isinstance(model, PolicyModel) else 0.0
+    return Throughput(images, needed / peak if peak else 0.0, engine.device)
+
+
+def images_of(cfg: Algorithm) -> int:
+    """Images that one rank samples or learns from in an update."""
+    if cfg.learns_from == "rollouts":
+        return int(cfg.prompts * cfg.group)
+    sides = 2 if cfg.learns_from == "pairs" and cfg.reads != "verdicts" else 1
+    return int(cfg.batch * sides)
+
+
+def peak_tflops(experiment: Experiment, network: nn.Module, device: torch.device) -> float:
+    """The peak of the device in 10^12 FLOPs a second, for the type of most weights: as the experiment says, or of a
+    card that is known by its name; 0 where neither is."""
+    if experiment.peak_tflops or device.type != "cuda":
+        return experiment.peak_tflops
+    card = card_of_device(torch.cuda.get_device_name(device))
+    if card is None:
+        return 0.0
+    return {torch.bfloat16: card.bf16_tflops, torch.float32: card.fp32_tflops}.get(main_type(network), 0.0)
+
+
+def main_type(network: nn.Module) -> torch.dtype:
+    """The type that most weights have."""
+    counts: dict[torch.dtype, int] = {}
+    for p in network.parameters():
+        counts[p.dtype] = counts.get(p.dtype, 0) + size_of(p)
+    return max(counts, key=lambda dtype: counts[dtype])
+
+
+def size_of(weight: nn.Parameter) -> int:
+    """Numbers in a weight, also where ZeRO's stage 3 keeps it elsewhere."""
+    return int(getattr(weight, "ds_numel", weight.numel()))
+
+
+def model_flops(experiment: Experiment, model: PolicyModel, texts: Sequence[str]) -> float:
+    """FLOPs of one rank's update; 0 where no plan is known for it, or it is one of another network or other images."""
+    cfg, data = experiment.algorithm, experiment.data
+    several = getattr(cfg, "updates", 1)
+    if isinstance(data, TaskStream) or (isinstance(data, OwnImages) and data.settings.aspect):
+        return 0.0  # images to be edited and images of many sizes are not in the plan
+    if several > 1 and not isinstance(cfg, Grpo):
+        return 0.0
+    bf16 = main_type(model.network) is torch.bfloat16
+    setup = Setup(next(iter(CARDS)), 1, -1, bf16, False, False, experiment.lora.rank, 1.0, False, False, 0.0)
+    requested = CommandLine(experiment.name, setup, None, None, None, 0, 0, model.picture, text_length(model, texts), 0,
+                        model.checkpoint)  # fmt: skip
+    try:
+        work = work_of(experiment, requested)
+        micro, _, count = network_of(experiment, experiment.preset, requested, work)
+        need = count(setup.rank, micro, bf16)
+    except ValueError:  # no plan is known for such a run
+        return 0.0
+    own = sum(size_of(p) for p in model.network.parameters())
+    if own != need.parameters and own + sum(b.numel() for b in model.network.buffers()) != need.parameters:
+        return 0.0
+    again = (work.trained * (need.forward + need.backward) + work.trained * work.reference * need.forward) / work.micro
+    return flops(need, setup, work) + (several - 1) * again
+
+
+def text_length(model: PolicyModel, texts: Sequence[str]) -> int:
+    """Text tokens of a prompt, as a mean over some."""
+    cond = model.encode_text(list(texts[:TEXTS]))
+    return round(sum(cond.lengths) / len(cond)) if cond.lengths else cond.text_BLD.shape[1]
