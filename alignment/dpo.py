@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.flow import add_noise, logit_normal
-from base_model.interface import Conditioning, FlowModel
+from base_model.interface import ConditionImages, Conditioning, FlowModel
 from base_model.seeding import generator
 
 
@@ -70,6 +70,11 @@ def shuffled_rows(N: int, step: int, size: int, seed: int) -> Tensor:
     return torch.stack([orders[i // N][i % N] for i in indices])
 
 
+def of_rows(images: ConditionImages, rows: Tensor) -> ConditionImages:
+    """The condition images of these rows; () when no row of any batch has one."""
+    return [images[int(i)] for i in rows] if images else ()
+
+
 @dataclass(frozen=True)
 class Pairs:
     """Decided pairs in latent space: row i of each belongs to text i."""
@@ -77,6 +82,8 @@ class Pairs:
     chosen_NSC: Tensor
     rejected_NSC: Tensor
     texts: tuple[str, ...]
+    images: ConditionImages = ()
+    """what each text asks to edit; () when none does"""
 
     def __post_init__(self) -> None:
         if not len(self.chosen_NSC) == len(self.rejected_NSC) == len(self.texts) > 0:
@@ -89,6 +96,10 @@ class Pairs:
         """Batch `step` of shuffled passes: see `shuffled_rows`."""
         rows = shuffled_rows(len(self.texts), step, size, seed)
         return self.chosen_NSC[rows], self.rejected_NSC[rows], [self.texts[int(i)] for i in rows]
+
+    def images_of(self, step: int, size: int, seed: int) -> ConditionImages:
+        """The condition images of batch `step`."""
+        return of_rows(self.images, shuffled_rows(len(self.texts), step, size, seed))
 
 
 class Micro(NamedTuple):
@@ -130,7 +141,7 @@ def train(model: FlowModel, engine: Engine, pairs: Pairs, cfg: Dpo, start: int =
         random = generator(cfg.seed, step, engine.rank, "dpo")
         eps = torch.randn(chosen.shape, generator=random)
         sigma = logit_normal(cfg.batch, cfg.sigma_mean, cfg.sigma_std, random)
-        cond = model.encode_text(texts)
+        cond = model.encode_text(texts, pairs.images_of(step * engine.world_size + engine.rank, cfg.batch, cfg.seed))
         micros = []
         for rows in (slice(i, i + cfg.micro) for i in range(0, cfg.batch, cfg.micro)):
             twice = Conditioning.stack([cond.take(rows)] * 2)

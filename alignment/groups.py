@@ -23,6 +23,7 @@ from alignment.trajectory import Exploration, Trajectory, rollout
 from base_model.engine.engine import Engine, Loss, Micro
 from base_model.interface import FlowModel
 from base_model.sample import Sampler, pixels
+from preference_data.image_files import source_readers
 from preference_data.records import Prompt
 from rewards.scores import Scores, concatenate
 
@@ -155,7 +156,8 @@ def explore(
     for part in range(0, cfg.prompts, cfg.micro // cfg.group):
         batch = chosen[part : part + cfg.micro // cfg.group]
         texts = [prompt.text for prompt in batch]
-        one = rollout(model, texts, cfg.group, cfg.sampler, cfg.exploration, cfg.seed, step, rank, first + part)
+        shown = model.read_images(source_readers(prompt.sources for prompt in batch))[:]
+        one = rollout(model, texts, cfg.group, cfg.sampler, cfg.exploration, cfg.seed, step, rank, first + part, shown)
         waiting += send(model, scorer, [prompt for prompt in batch for _ in range(cfg.group)], one.x0_BSC, cfg.group)
         trajectories.append(one)
     return trajectories, reward_table(concatenate([future.result() for future in waiting]), cfg.parts)

@@ -26,7 +26,7 @@ from alignment.dpo import Dpo, errors, shuffled_rows
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.flow import logit_normal
-from base_model.interface import FlowModel
+from base_model.interface import ConditionImages, FlowModel
 from base_model.seeding import generator
 
 
@@ -56,6 +56,8 @@ class Verdicts:
     x0_NSC: Tensor
     good_N: Tensor
     texts: tuple[str, ...]
+    images: ConditionImages = ()
+    """what each text asks to edit; () when none does"""
 
     def __post_init__(self) -> None:
         if not len(self.x0_NSC) == len(self.good_N) == len(self.texts) > 0:
@@ -112,7 +114,8 @@ def train(model: FlowModel, engine: Engine, verdicts: Verdicts, cfg: Kto, start:
         x0 = verdicts.x0_NSC[rows]
         eps = torch.randn(x0.shape, generator=random)
         sigma = logit_normal(cfg.batch, cfg.sigma_mean, cfg.sigma_std, random)
-        cond, good = model.encode_text([verdicts.texts[int(i)] for i in rows]), verdicts.good_N[rows]
+        cond = model.encode_text([verdicts.texts[int(i)] for i in rows], dpo.of_rows(verdicts.images, rows))
+        good = verdicts.good_N[rows]
         batches = []
         for part in (slice(i, i + cfg.micro) for i in range(0, cfg.batch, cfg.micro)):
             clean, noise, level, verdict = (x[part].to(engine.device) for x in (x0, eps, sigma, good))

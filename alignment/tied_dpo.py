@@ -30,7 +30,7 @@ from alignment.dpo import Dpo, errors, shuffled_rows
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.flow import logit_normal
-from base_model.interface import Conditioning, FlowModel
+from base_model.interface import ConditionImages, Conditioning, FlowModel
 from base_model.seeding import generator
 
 Likelihood = Callable[[Tensor, Tensor, float], Tensor]
@@ -86,6 +86,8 @@ class Answers:
     tie_N: Tensor
     margin_N: Tensor
     """how far apart, in the annotators' units; NaN when nobody said"""
+    images: ConditionImages = ()
+    """what each text asks to edit; () when none does"""
 
     def __post_init__(self) -> None:
         counts = [len(x) for x in (self.first_NSC, self.second_NSC, self.texts, self.tie_N, self.margin_N)]
@@ -141,7 +143,7 @@ def train(model: FlowModel, engine: Engine, answers: Answers, cfg: TiedDpo, star
         random = generator(cfg.seed, step, engine.rank, "dpo")
         eps = torch.randn(answers.first_NSC[rows].shape, generator=random)
         sigma = logit_normal(cfg.batch, cfg.sigma_mean, cfg.sigma_std, random)
-        cond = model.encode_text([answers.texts[int(i)] for i in rows])
+        cond = model.encode_text([answers.texts[int(i)] for i in rows], dpo.of_rows(answers.images, rows))
         micros = []
         for part in (slice(i, i + cfg.micro) for i in range(0, cfg.batch, cfg.micro)):
             batch = rows[part]

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from base_model import flow
-from base_model.interface import Conditioning, FlowModel, without_prompt
+from base_model.interface import ConditionImages, Conditioning, FlowModel, encoded
 from base_model.sample import Sampler, sample, velocity
 from base_model.seeding import generator
 
@@ -115,14 +115,14 @@ def policy(
 @torch.no_grad()
 def rollout(
     model: FlowModel, texts: Sequence[str], group: int, sampler: Sampler, cfg: Exploration,
-    seed: int, step: int, rank: int, part: int = 0,
+    seed: int, step: int, rank: int, part: int = 0, images: ConditionImages = (),
 ) -> Trajectory:  # fmt: skip
-    """Sample `group` images for each text, exploring in the window of update `step`.
+    """Sample `group` images for each text, or edits of its `images`, exploring in the window of update `step`.
 
     Its noise belongs to (seed, step, rank, part): the parts of an update differ in noise and share the window.
     """
     noise = all_noise(model, len(texts), group, cfg, generator(seed, step, rank, f"rollout {part}"))
-    return explore(model, texts, group, sampler, cfg, cfg.start(seed, step), noise)
+    return explore(model, texts, group, sampler, cfg, cfg.start(seed, step), noise, images)
 
 
 def all_noise(model: FlowModel, texts: int, group: int, cfg: Exploration, random: torch.Generator) -> list[Tensor]:
@@ -135,13 +135,12 @@ def all_noise(model: FlowModel, texts: int, group: int, cfg: Exploration, random
 @torch.no_grad()
 def explore(
     model: FlowModel, texts: Sequence[str], group: int, sampler: Sampler, cfg: Exploration, first: int,
-    noise: Sequence[Tensor],
+    noise: Sequence[Tensor], images: ConditionImages = (),
 ) -> Trajectory:  # fmt: skip
     """Follow the noise to images, exploring from step `first` on."""
     levels = model.levels(sampler)
     copies = group if cfg.shared_noise else 1
-    cond = model.encode_text(texts).repeat(group // copies)
-    uncond = without_prompt(model, cond, sampler.guidance)
+    cond, uncond = encoded(model, texts, sampler.guidance, images, group // copies)
     x = sample(model, noise[0], cond, uncond, sampler, levels[: first + 1]).to(dtype := getattr(torch, cfg.storage))
     full = cond.repeat(copies)
     full_uncond = full if uncond is cond else uncond.repeat(copies)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from base_model.condition_images import Readers
     from base_model.sample import Sampler
 
 Grid = tuple[int, int]
@@ -157,6 +158,10 @@ class FlowModel(Protocol):
         """
         ...
 
+    def read_images(self, readers: Readers) -> ConditionImages:
+        """Condition images of several samples, read when they are indexed, in the sizes in which a run shows them."""
+        ...
+
     def unconditional(self, size: int, images: ConditionImages = ()) -> Conditioning:
         """The conditioning of no prompt, for guidance and for its training dropout; what the images show stays."""
         ...
@@ -196,3 +201,13 @@ class FlowModel(Protocol):
 def without_prompt(model: FlowModel, cond: Conditioning, guidance: float, images: ConditionImages = ()) -> Conditioning:
     """Encodes no prompt for every row of `cond`; where nobody reads it, nothing is encoded and `cond` stands for it."""
     return cond if guidance == 1.0 or cond.reads_guidance else model.unconditional(len(cond), images)
+
+
+def encoded(
+    model: FlowModel, texts: Sequence[str], guidance: float, images: ConditionImages = (), copies: int = 1
+) -> tuple[Conditioning, Conditioning]:
+    """Encodes prompts, and no prompt as `without_prompt` does; every sample `copies` times, copies side by side."""
+    cond = model.encode_text(texts, images)
+    uncond = without_prompt(model, cond, guidance, images)
+    many = cond.repeat(copies)
+    return many, many if uncond is cond else uncond.repeat(copies)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from base_model import flow
+from base_model.condition_images import Readers, ReadWhenIndexed, fitted
 from base_model.frozen_linear import AS_IT_IS, BaseStorage
 from base_model.interface import ConditionImages, Conditioning, Grid
 from base_model.lora import (
@@ -36,6 +37,8 @@ class PolicyModel:
     device: torch.device
     channels: int
     """of a latent token"""
+    side: int
+    """pixels that a latent token covers on each side"""
     grid: Grid
     """of the images that are made"""
     picture: tuple[int, int]
@@ -50,6 +53,8 @@ class PolicyModel:
     """how that checkpoint's layers are stored while an adapter learns beside them"""
     needs_images = False
     """whether the model edits only: nothing can be sampled from a prompt alone"""
+    most_images = 3
+    """condition images that a prompt may have"""
     sampler = Sampler()
     """how it samples when nobody says otherwise: at checkpoints, under monitors, for people to compare"""
     lora_targets: tuple[str, ...] = ATTENTION
@@ -109,7 +114,15 @@ class PolicyModel:
         """Build the network without adapters and without values, on the meta device."""
         raise NotImplementedError
 
-    def encode_ahead(self, texts: Sequence[str]) -> None:
+    def read_images(self, readers: Readers) -> ConditionImages:
+        """Return what condition images are read from: see `FlowModel.read_images`."""
+        return ReadWhenIndexed(readers, self.fit_images) if any(readers) else ()
+
+    def fit_images(self, images: Sequence[Tensor]) -> list[Tensor]:
+        """Scale condition images down to the area of what is made, in whole tokens."""
+        return [fitted(image, self.picture, self.side) for image in images]
+
+    def encode_ahead(self, texts: Sequence[str], images: ConditionImages = ()) -> None:
         """Encode prompts into the run's cache before they are needed; nothing where encoding costs nothing."""
 
     def release_encoders(self) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from base_model import flow
-from base_model.interface import Conditioning, FlowModel, without_prompt
+from base_model.interface import ConditionImages, Conditioning, FlowModel, encoded
 
 AT_ONCE = 16 * 1024
 """latent tokens that are sampled, decoded or encoded together: 16 images of 512 x 512, 4 of 1024 x 1024"""
@@ -73,9 +73,9 @@ Ask = Callable[[slice], tuple[Conditioning, Conditioning]]
 """what the images of those rows are to show, and for guidance the same without the prompt"""
 
 
-def prompted(model: FlowModel, texts: Sequence[str], guidance: float) -> Ask:
-    """Samples images of prompts alone."""
-    return lambda rows: (cond := model.encode_text(texts[rows]), without_prompt(model, cond, guidance))
+def prompted(model: FlowModel, texts: Sequence[str], guidance: float, images: ConditionImages = ()) -> Ask:
+    """Samples images of prompts, or of instructions with the images that they are about."""
+    return lambda rows: encoded(model, texts[rows], guidance, images[rows])
 
 
 @torch.no_grad()
@@ -90,7 +90,9 @@ def generate_chunks(
         yield rows, x0, pixels(model, x0)
 
 
-def generate(model: FlowModel, texts: Sequence[str], noise_BSC: Tensor, sampler: Sampler) -> np.ndarray:
-    """Generate one image for each text from its row of noise: uint8 [B, 3, H, W]."""
-    chunks = generate_chunks(model, prompted(model, texts, sampler.guidance), noise_BSC, sampler)
-    return np.concatenate([images for _, _, images in chunks])
+def generate(
+    model: FlowModel, texts: Sequence[str], noise_BSC: Tensor, sampler: Sampler, images: ConditionImages = ()
+) -> np.ndarray:
+    """Generate one image for each text, or an edit of its `images`, from its row of noise: uint8 [B, 3, H, W]."""
+    chunks = generate_chunks(model, prompted(model, texts, sampler.guidance, images), noise_BSC, sampler)
+    return np.concatenate([made for _, _, made in chunks])

@@ -11,7 +11,7 @@ import json
 import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from preference_data.records import (
     image_from_json,
     pair_from_json,
     prompt_from_json,
+    to_json,
     wrong_fields,
 )
 
@@ -179,7 +180,7 @@ def load(path: Path) -> list[Comparison]:
 
 def to_jsonl(comparisons: Iterable[Comparison | PreferencePair]) -> str:
     """Write one JSON object a line, which ``load`` reads back."""
-    rows = (asdict(comparison) for comparison in comparisons)
+    rows = (to_json(comparison) for comparison in comparisons)
     known = ({k: v for k, v in row.items() if (k, v) != ("reading_shown", None)} for row in rows)
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in known)
 

@@ -11,16 +11,20 @@ Every error names the file. Shapes: HW3 pixels.
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 import warnings
 import zlib
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from preference_data.colour_profiles import in_srgb
+from preference_data.pixels import pixel_hash
+from preference_data.records import SourceImage
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 """Pillow reads a phone's MPO as a JPEG."""
@@ -172,3 +176,49 @@ def _eight_bit_key(image: Image.Image) -> Image.Image:
     if isinstance(key, tuple) and max(key) > 255:
         image.info["transparency"] = tuple(part >> 8 for part in key)
     return image
+
+
+# --- images that prompts ask to edit
+
+
+def source_image(path: Path) -> SourceImage:
+    """The record of an image to be edited, read whole. Raises as `read_image`."""
+    status = path.stat()
+    return _source_image(path.absolute(), status.st_mtime_ns, status.st_size)
+
+
+@functools.cache
+def _source_image(path: Path, changed: int, size: int) -> SourceImage:
+    """`source_image`, once for a file as it is; a run asks for its prompts several times."""
+    return _record(read_image(path), str(path), b"")
+
+
+def source_of(content: bytes, name: str) -> SourceImage:
+    """The record of an image that has no file here. Raises as `decode_image`."""
+    return _record(decode_image(content, name), "", content)
+
+
+def _record(pixels_HW3: np.ndarray, path: str, content: bytes) -> SourceImage:
+    height, width = pixels_HW3.shape[:2]
+    return SourceImage(pixel_hash(pixels_HW3.transpose(2, 0, 1)), width, height, path, content)
+
+
+@functools.lru_cache(maxsize=4)
+def read_source(source: SourceImage) -> np.ndarray:
+    """uint8 [H, W, 3], not to be written to. Raises ValueError when it is missing, or no longer the same image."""
+    try:
+        pixels = decode_image(source.content, source.sha256[:12]) if source.content else read_image(Path(source.path))
+    except FileNotFoundError:
+        raise ValueError(f"the source image {source.path} is gone; put it back") from None
+    if (now := pixel_hash(pixels.transpose(2, 0, 1))) != source.sha256:
+        raise ValueError(
+            f"the source image {source.path} has other pixels than when its prompt was read ({now[:12]}, not "
+            f"{source.sha256[:12]}); put the image back, or name the changed one under another name"
+        )
+    pixels.flags.writeable = False
+    return pixels
+
+
+def source_readers(sources: Iterable[Sequence[SourceImage]]) -> list[list[Callable[[], np.ndarray]]]:
+    """For each prompt's source images, what reads each of them, as `read_source`; [] for a prompt without any."""
+    return [[functools.partial(read_source, source) for source in own] for own in sources]

@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from preference_data.atomic_files import replacing
 from preference_data.line_files import read_json_lines
-from preference_data.records import ImageRef, PreferencePair, Prompt, pair_from_json
+from preference_data.records import ImageRef, PreferencePair, Prompt, pair_from_json, to_json
 
 MACHINE = "machine:"
 
@@ -89,7 +89,7 @@ def save(pairs: Sequence[PreferencePair], path: Path) -> None:
     """Write one JSON object a line; the file is replaced whole or not at all."""
     with replacing(path) as file:
         for pair in pairs:
-            file.write((json.dumps(asdict(pair), ensure_ascii=False) + "\n").encode())
+            file.write((json.dumps(to_json(pair), ensure_ascii=False) + "\n").encode())
 
 
 def load(path: Path) -> list[PreferencePair]:

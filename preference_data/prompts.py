@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, overload
 
 from preference_data.line_files import decode_text, json_lines, read_json_lines, read_lines, text_lines
-from preference_data.records import Prompt, prompt_from_json, quoted_spans
+from preference_data.records import Prompt, prompt_from_json, quoted_spans, to_json
 
 __all__ = ["PromptSet", "quoted_spans"]
 
@@ -70,7 +69,7 @@ class PromptSet(Sequence[Prompt]):
 
     def to_jsonl(self) -> str:
         """One JSON object a line, which ``load`` reads back."""
-        return "".join(json.dumps(asdict(prompt), ensure_ascii=False) + "\n" for prompt in self._prompts)
+        return "".join(json.dumps(to_json(prompt), ensure_ascii=False) + "\n" for prompt in self._prompts)
 
     def __len__(self) -> int:
         return len(self._prompts)

@@ -10,7 +10,8 @@ import hashlib
 import math
 import string
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from preference_data.quotations import quoted_spans as quoted_spans  # a prompt's spans are part of its facts
@@ -28,14 +29,46 @@ def text_id(text: str) -> str:
 
 
 @dataclass(frozen=True)
+class SourceImage:
+    """An image that a prompt asks to edit, named by the sha256 of its 8-bit pixels; it is read when it is needed.
+
+    Size in pixels. ``path`` says where its file is, and ``content`` is that file where it came without a path; neither
+    tells two images apart. ``preference_data.image_files`` makes and reads it.
+    """
+
+    sha256: str
+    width: int
+    height: int
+    path: str = field(default="", compare=False)
+    content: bytes = field(default=b"", compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.sha256, str) or len(self.sha256) != 64 or not set(self.sha256) <= _HEX:
+            raise ValueError(
+                f"source image {self.path}: sha256 is {self.sha256!r}; it must be 64 lower-case hex digits"
+            )
+        if not all(isinstance(side, int) and side >= 1 for side in (self.width, self.height)):
+            raise ValueError(f"source image {self.path} is {self.width!r} x {self.height!r}; both must be at least 1")
+
+
+def prompt_id(text: str, sources: Sequence[SourceImage] = ()) -> str:
+    """The id that a prompt has unless it was given another: of its text and, for an edit, of its source images."""
+    return text_id("\n".join([text, *(source.sha256 for source in sources)]))
+
+
+@dataclass(frozen=True)
 class Prompt:
-    """A text to draw. ``spans`` are the texts that must be readable in the image, in order; () when none must."""
+    """A text to draw, or an instruction to edit the images ``sources``, in the order in which it speaks of them.
+
+    ``spans`` are the texts that must be readable in the image, in order; () when none must.
+    """
 
     id: str
     text: str
     spans: tuple[str, ...]
     language: str = "en"
     category: tuple[str, ...] = ()
+    sources: tuple[SourceImage, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("id", "text"):
@@ -49,11 +82,22 @@ class Prompt:
                 raise ValueError(
                     f"prompt {self.id}: {name} is {value!r}; it must be a tuple of texts, none empty or invisible"
                 )
+        if not isinstance(self.sources, tuple) or not all(isinstance(each, SourceImage) for each in self.sources):
+            raise ValueError(f"prompt {self.id}: sources is {self.sources!r}; it must be a tuple of source images")
+
+    def located(self, folder: Path) -> Prompt:
+        """The same prompt, with the paths of its source images as they are seen from where ``folder`` is."""
+        if not self.sources:
+            return self
+        return replace(self, sources=tuple(replace(each, path=str(folder / each.path)) for each in self.sources))
 
     @classmethod
-    def from_text(cls, text: str, language: str = "en", category: Iterable[str] = ()) -> Prompt:
-        """Parse the spans out of ``text``; the id is the first 16 hex digits of its sha256, so equal texts are one."""
-        return cls(text_id(text), text, quoted_spans(text), language, tuple(category))
+    def from_text(
+        cls, text: str, language: str = "en", category: Iterable[str] = (), sources: Sequence[SourceImage] = ()
+    ) -> Prompt:
+        """Parse the spans out of ``text``; the id is that of `prompt_id`, so equal texts about equal images are one."""
+        spans = quoted_spans(text)
+        return cls(prompt_id(text, sources), text, spans, language, tuple(category), tuple(sources))
 
 
 @dataclass(frozen=True)
@@ -123,23 +167,45 @@ class PreferencePair:
         return self.source.startswith("machine:")
 
 
+def to_json(record: Any) -> dict[str, Any]:
+    """A record as an object for JSON. A prompt without source images says nothing of them, as before there were any."""
+    return asdict(record, dict_factory=_named_values)
+
+
+def _named_values(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Fields of a record; source images go by their path, and without their bytes."""
+    return {name: value for name, value in items if name != "content" and (name != "sources" or value)}
+
+
+def source_from_json(data: object) -> SourceImage:
+    """The source image that ``to_json`` wrote. Missing or unknown fields -> ValueError naming them."""
+    known = _fields(SourceImage, data)
+    if not isinstance(known.get("path", ""), str):
+        raise ValueError(f"SourceImage: path is {known['path']!r}; it must be a text")
+    return SourceImage(**known)
+
+
 def prompt_from_json(data: Mapping[str, Any]) -> Prompt:
-    """The prompt that ``dataclasses.asdict`` wrote. Missing or unknown fields -> ValueError naming them."""
+    """The prompt that ``to_json`` wrote. Missing or unknown fields -> ValueError naming them."""
     known = _fields(Prompt, data)
+    if not isinstance(known.get("sources", ()), list | tuple):
+        raise ValueError(f"Prompt: sources is {known['sources']!r}; it must be a list of source images")
     for name in ("spans", "category"):
         if not isinstance(known.get(name, ()), list | tuple):
             raise ValueError(f"Prompt: {name} is {known[name]!r}; it must be a list of texts")
-    return Prompt(**{**known, "spans": tuple(known["spans"]), "category": tuple(known.get("category", ()))})
+    sources = tuple(source_from_json(each) for each in known.get("sources", ()))
+    lists = {"spans": tuple(known["spans"]), "category": tuple(known.get("category", ())), "sources": sources}
+    return Prompt(**{**known, **lists})
 
 
 def image_from_json(data: Mapping[str, Any]) -> ImageRef:
-    """The image reference that ``dataclasses.asdict`` wrote. Missing or unknown fields -> ValueError naming them."""
+    """The image reference that ``to_json`` wrote. Missing or unknown fields -> ValueError naming them."""
     known = _fields(ImageRef, data)
     return ImageRef(**{**known, "provenance": Provenance(**_fields(Provenance, known["provenance"]))})
 
 
 def pair_from_json(data: Mapping[str, Any]) -> PreferencePair:
-    """The pair that ``dataclasses.asdict`` wrote. Missing or unknown fields -> ValueError naming them."""
+    """The pair that ``to_json`` wrote. Missing or unknown fields -> ValueError naming them."""
     known = dict(_fields(PreferencePair, data))
     known["prompt"] = prompt_from_json(known["prompt"])
     known["chosen"], known["rejected"] = image_from_json(known["chosen"]), image_from_json(known["rejected"])
@@ -158,8 +224,8 @@ def _fields(kind: type, data: object) -> dict[str, Any]:
     """``data`` as keyword arguments of the dataclass ``kind``, checked both ways: nothing missing, nothing unknown."""
     if not isinstance(data, Mapping):
         raise ValueError(f"{kind.__name__}: expected an object with named fields, found {data!r}")
-    allowed = [field.name for field in fields(kind)]
-    optional = {"language", "category"} if kind is Prompt else set()
+    allowed = [field.name for field in fields(kind) if field.name != "content"]
+    optional = {"language", "category", "sources"} if kind is Prompt else {"path"} if kind is SourceImage else set()
     missing = [name for name in allowed if name not in data and name not in optional]
     unknown = sorted(set(data) - set(allowed))
     if missing or unknown:

@@ -49,7 +49,7 @@ class DiffusersModel(PolicyModel):
         self.vae = vae.to(device).eval().requires_grad_(False)
         if hasattr(self.vae, "enable_slicing"):
             self.vae.enable_slicing()  # a group is decoded image by image, or it would need gigabytes
-        self.sampler, self.lora_targets = family.sampler, family.lora_targets
+        self.sampler, self.lora_targets, self.most_images = family.sampler, family.lora_targets, family.most_images
         mark_dead(self.network, family.dead)
 
     # --- prompts
@@ -74,9 +74,12 @@ class DiffusersModel(PolicyModel):
         embedded = self.family.guidance_embedded
         return cond if embedded is None else cond.telling(embedded)
 
-    def encode_ahead(self, texts: Sequence[str]) -> None:
-        with torch.no_grad():
-            self.prompts.encode_ahead([*((text, ()) for text in texts), (None, ())])
+    @torch.no_grad()
+    def encode_ahead(self, texts: Sequence[str], images: ConditionImages = ()) -> None:
+        self._check_images(images)
+        shown = [tuple(own) for own in images] if any(images) else [()] * len(texts)
+        of_none = [(None, own) for own in shown if not own or self.family.guidance_embedded is None]
+        self.prompts.encode_ahead([*zip(texts, shown, strict=True), *(of_none or [(None, ())])])
 
     def release_encoders(self) -> None:
         self.prompts.release()
@@ -117,8 +120,19 @@ class DiffusersModel(PolicyModel):
         return next(p.dtype for name, p in named if p.is_floating_point() and ".lora_" not in name)
 
     def velocity(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
+        if len(set(cond.image_grids)) > 1:
+            return self._velocity_by_layout(x_BSC, sigma_B, cond)
         dtype = self.dtype
         return self.family.velocity(self.trainable, x_BSC.to(dtype), sigma_B, in_dtype(cond, dtype)).to(x_BSC.dtype)
+
+    def _velocity_by_layout(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
+        """`velocity` of samples whose condition images differ in number or size: one call of the network for each."""
+        layouts: dict[tuple[Grid, ...], list[int]] = {}
+        for row, layout in enumerate(cond.image_grids):
+            layouts.setdefault(layout, []).append(row)
+        parts = [self.velocity(x_BSC[rows], sigma_B[rows], cond.take(rows)) for rows in layouts.values()]
+        order = torch.tensor([row for rows in layouts.values() for row in rows])
+        return torch.cat(parts)[order.argsort()]
 
     def guided(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning, uncond: Conditioning, scale: float) -> Tensor:
         if self.family.guidance_embedded is None:

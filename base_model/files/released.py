@@ -28,6 +28,7 @@ from base_model.engine.schedule import Schedule, read_schedule
 from base_model.files.hub import INDEX, read_json, released_folder
 from base_model.files.shards import load_into, weight_files, write_shards
 from base_model.frozen_linear import AS_IT_IS, BaseStorage, store_frozen
+from base_model.interface import ConditionImages
 from base_model.lora import linear_layers, merged_weights
 from base_model.qwen.language_encoder import VisionLanguageEncoder
 from base_model.qwen.mmdit import MMDiT, MMDiTConfig
@@ -126,14 +127,23 @@ class Released(QwenImage):
         super().__init__(network, vae, image, device, text)
         self.base = base
         self.checkpoint, self.needs_images = base.name, base.task.fewest_images > 0
+        self.most_images = base.task.most_images
 
     text: VisionLanguageEncoder
     keeps_base = True
     sampler = Sampler(steps=50, guidance=4.0)
     """as Qwen-Image's authors sample"""
 
-    def encode_ahead(self, texts: Sequence[str]) -> None:
-        self.text.encode_ahead([*texts, self.text.nothing])
+    def fit_images(self, images: Sequence[Tensor]) -> list[Tensor]:
+        """Return the images as they are: each encoder makes a copy of its own size, as the pipelines do."""
+        return list(images)
+
+    def encode_ahead(self, texts: Sequence[str], images: ConditionImages = ()) -> None:
+        if any(images):
+            self.text.encode_ahead(list(texts), images)
+            self.text.encode_ahead([self.text.nothing] * len(texts), images)
+        else:
+            self.text.encode_ahead([*texts, self.text.nothing])
 
     def release_encoders(self) -> None:
         self.text.close()

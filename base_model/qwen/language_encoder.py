@@ -100,10 +100,10 @@ class VisionLanguageEncoder:
         if self.device != "cpu":
             torch.cuda.empty_cache()
 
-    def encode_ahead(self, texts: Sequence[str], chunk: int = 64) -> None:
-        """Put the vectors of these texts into the cache, a chunk at a time; none is kept in memory."""
+    def encode_ahead(self, texts: Sequence[str], images: ConditionImages = (), chunk: int = 64) -> None:
+        """Put the vectors of texts, with their images, into the cache, a chunk at a time; none is kept in memory."""
         for i in range(0, len(texts), chunk):
-            self.encode(texts[i : i + chunk])
+            self.encode(texts[i : i + chunk], images[i : i + chunk])
 
     def close(self) -> None:
         """Let the language model go for good: from here on a prompt that is not in the cache is an error.

@@ -6,20 +6,30 @@
 
 "category" or "tag" (GenEval) is a prompt's category, "language" or "lang" its language, and a word under "length"
 (LongText-Bench) its length. "spans", or "text" beside "prompt", are the texts that the image must show; where a file
-does not name them they are the prompt's quotations. Other columns are passed over. Imports no torch.
+does not name them they are the prompt's quotations. An instruction to edit names the images that it is about, one
+path or a list of them, relative to the file: under "image" or "images" as flow_grpo's files for Kontext do, or under
+one of the other names of `SOURCES`, beside which "image" is what was made of them. Other columns are passed over.
+Imports no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from preference_data.line_files import read_csv, read_json_lines, read_lines
-from preference_data.records import Prompt, quoted_spans, text_id
+from preference_data.image_files import source_image
+from preference_data.line_files import existing, read_csv, read_json_lines, read_lines
+from preference_data.records import Prompt, SourceImage, prompt_id, quoted_spans, source_from_json
 
-PROMPT = ("prompt", "text", "caption")
+PROMPT = ("prompt", "text", "caption", "instruction", "edit_prompt", "edit_instruction")
+SOURCES = (
+    "sources", "source_images", "source_image", "input_images", "input_image", "edit_images", "edit_image",
+    "original_image", "control_images", "control_image", "images", "image",
+)  # fmt: skip
+"""Columns of the images to be edited: the first of these that a row has."""
 CATEGORY, LANGUAGE = ("category", "tag"), ("language", "lang")
 KINDS = {".txt": "a prompt a line", ".jsonl": "an object a line", ".csv": "a row a prompt", ".tsv": "a row a prompt"}
 LENGTHS = ((10, "1-10"), (20, "11-20"), (50, "21-50"), (100, "51-100"))
@@ -39,9 +49,9 @@ class RequestedPrompt:
         return ", ".join(self.slices.get(name, ()))
 
 
-def read_prompt_file(path: Path) -> list[RequestedPrompt]:
-    """The prompts of a file, in its order. Raises ValueError for a file that cannot be read, is empty or is none, with
-    the line that is wrong."""
+def read_prompt_file(path: Path, count: int = 0) -> list[RequestedPrompt]:
+    """The first `count` prompts of a file, 0 = all, in its order. Raises ValueError for a file that cannot be read, is
+    empty or is none, with the line that is wrong, or whose source image is missing or broken."""
     kind = path.suffix.lower()
     if kind not in KINDS:
         known = ", ".join(f"{ending} ({what})" for ending, what in KINDS.items())
@@ -49,7 +59,7 @@ def read_prompt_file(path: Path) -> list[RequestedPrompt]:
     if path.is_dir():
         raise ValueError(f"{path} is a folder; name a file of prompts in it")
     try:
-        requested = [_located(path, number, row) for number, row in _rows(path, kind)]
+        requested = [_located(path, number, row) for number, row in islice(_rows(path, kind), count or None)]
     except FileNotFoundError:
         raise ValueError(f"there is no file of prompts {path}; check how it is spelt") from None
     if not requested:
@@ -72,13 +82,13 @@ def _rows(path: Path, kind: str) -> Iterable[tuple[int, Any]]:
 
 def _located(path: Path, number: int, row: Any) -> RequestedPrompt:
     try:
-        return as_requested(row)
+        return as_requested(row, path.parent)
     except ValueError as error:
         raise ValueError(f"{path} line {number}: {error}") from error
 
 
-def as_requested(row: Any) -> RequestedPrompt:
-    """The prompt of a row. Raises ValueError saying what is wrong with it."""
+def as_requested(row: Any, folder: Path = Path()) -> RequestedPrompt:
+    """The prompt of a row of a file in `folder`. Raises ValueError saying what is wrong with it."""
     if isinstance(row, str):
         row = {"prompt": row}
     if not isinstance(row, Mapping):
@@ -96,12 +106,36 @@ def as_requested(row: Any) -> RequestedPrompt:
     categories = _words(row, CATEGORY)
     language = _words(row, LANGUAGE)
     spans = quoted_spans(text) if spans is None else spans
-    identity = row.get("id") if isinstance(row.get("id"), str) and str(row.get("id")).strip() else text_id(text)
-    prompt = Prompt(str(identity), text, spans, language[0] if language else "en", categories)
+    sources = _sources(row, folder)
+    named = isinstance(row.get("id"), str) and str(row.get("id")).strip()
+    identity = str(row.get("id")) if named else prompt_id(text, sources)
+    prompt = Prompt(identity, text, spans, language[0] if language else "en", categories, sources)
     slices = {"category": categories, "language": language, "length": _words(row, ("length",))}
     if shown := sum(map(len, spans)):
         slices["text_length"] = (length_slice(shown),)
     return RequestedPrompt(prompt, {key: value for key, value in slices.items() if value})
+
+
+def _sources(row: Mapping[str, Any], folder: Path) -> tuple[SourceImage, ...]:
+    """The images that a row asks to edit, read whole. Raises ValueError naming one that is missing or broken."""
+    name = next((each for each in SOURCES if row.get(each) not in (None, "", [])), "")
+    value = row.get(name, ())
+    return tuple(_source(name, each, folder) for each in (value if isinstance(value, list | tuple) else [value]))
+
+
+def _source(name: str, value: Any, folder: Path) -> SourceImage:
+    """A source image by its path, or as our own files of prompts have it."""
+    record = source_from_json(value) if isinstance(value, Mapping) else None
+    path = record.path if record else value
+    if not isinstance(path, str) or not path.strip():
+        raise ValueError(f"{name} is {value!r}; it must be the path of an image, or a list of such paths")
+    try:
+        image = source_image(existing(folder / path))
+    except FileNotFoundError:
+        raise ValueError(f"there is no image {folder / path}, which {name} names") from None
+    if record and record != image:
+        raise ValueError(f"{folder / path} is another image than the one that {name} names by its hash")
+    return image
 
 
 def length_slice(characters: int) -> str:

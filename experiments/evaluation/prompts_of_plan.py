@@ -8,6 +8,7 @@ from pathlib import Path
 
 from base_model.data.rendered_text import Scene, scene
 from base_model.seeding import numpy_generator
+from experiments.evaluation.prompt_files import KINDS, read_prompt_file
 from experiments.experiment import Experiment, PromptPlan
 from preference_data.prompts import PromptSet
 from preference_data.records import Prompt
@@ -30,7 +31,8 @@ def make_scenes(plan: PromptPlan) -> list[Scene]:
 def make_prompts(plan: PromptPlan) -> list[Prompt]:
     """Captions of the plan's scenes, or the prompts of its file.
 
-    Raises ValueError when the file cannot be read, a line of it is no prompt, or it has too few.
+    Raises ValueError when the file cannot be read, a line of it is no prompt or names a source image that is missing or
+    broken, or it has too few.
     """
     if plan.file:
         return read_prompts(Path(plan.file), plan.count)
@@ -48,7 +50,7 @@ def fitted(experiment: Experiment, named: Collection[str]) -> tuple[Experiment, 
     def fit(plan: PromptPlan | None, setting: str) -> PromptPlan | None:
         if plan is None or not plan.file or f"{setting}.count" in named:
             return plan
-        there = len(read_prompts(Path(plan.file), 0))
+        there = len(first_prompts(Path(plan.file), plan.count))
         if not 0 < there < plan.count:
             return plan
         answer.append(f"{plan.file} has {there} prompts: all of them are used, instead of {plan.count}")
@@ -64,14 +66,21 @@ def fitted(experiment: Experiment, named: Collection[str]) -> tuple[Experiment, 
 
 def read_prompts(file: Path, count: int) -> list[Prompt]:
     """The first `count` prompts of a file, 0 = all. Raises as `make_prompts`."""
-    try:
-        prompts = PromptSet.load(file)
-    except OSError as error:
-        raise ValueError(
-            f"the prompts in {file} cannot be read: {error}; name a text file with a prompt a line"
-        ) from error
+    prompts = first_prompts(file, count)
     if len(prompts) < count:
         raise ValueError(
             f"{file} has {len(prompts)} prompts and {count} are asked for; lower prompts.count, or leave it out"
         )
-    return list(prompts[: count or None])
+    return prompts
+
+
+def first_prompts(file: Path, count: int) -> list[Prompt]:
+    """The first `count` prompts of a file, or as many as it has; 0 = all. A file of an unknown name has one a line."""
+    try:
+        if file.suffix.lower() in KINDS and file.is_file():
+            return list(PromptSet(each.prompt for each in read_prompt_file(file, count)))
+        return list(PromptSet.load(file)[: count or None])
+    except OSError as error:
+        raise ValueError(
+            f"the prompts in {file} cannot be read: {error}; name a text file with a prompt a line"
+        ) from error

@@ -31,6 +31,7 @@ from experiments.experiment import THREADS
 from experiments.progress import Progress
 from experiments.record.record import exclusive
 from experiments.record.whole_files import read_png, require_folder, write_png
+from preference_data.image_files import source_readers
 from preference_data.records import Prompt
 from rewards.scores import Reward, Scores
 from rewards.serving.workers import ScorerPool
@@ -62,7 +63,8 @@ class Requested:
 
     def settings(self, model: ResultModel) -> dict[str, Any]:
         """What images depend on, beside their prompt's index and seed."""
-        texts = json.dumps([each.prompt.text for each in self.prompts], ensure_ascii=False)
+        named = [(p.text, [source.sha256 for source in p.sources]) for p in (each.prompt for each in self.prompts)]
+        texts = json.dumps([(text, of) if of else text for text, of in named], ensure_ascii=False)
         sampler = {"steps": self.sampler.steps, "guidance": self.sampler.guidance}
         return {
             "model": fingerprint(model.folder), "sampler": sampler, "size": self.size,
@@ -97,7 +99,7 @@ def readable(model: PolicyModel, requested: Sequence[RequestedPrompt]) -> tuple[
     reasons: dict[int, str] = {}
     for index, each in enumerate(requested):
         try:
-            model.encode_text([each.prompt.text])
+            model.encode_text([each.prompt.text], model.read_images(source_readers([each.prompt.sources]))[:])
         except ValueError as error:
             reasons[index] = str(error)
     first = "; ".join(list(reasons.values())[:NAMED])
@@ -116,8 +118,9 @@ def noise_of(model: FlowModel, points: Iterable[Point]) -> Tensor:
 
 def sampled(model: FlowModel, requested: Requested, points: Sequence[Point]) -> np.ndarray:
     """uint8 [B, 3, H, W] of these points."""
-    texts = [requested.prompts[point.index].prompt.text for point in points]
-    return generate(model, texts, noise_of(model, points), requested.sampler)
+    prompts = [requested.prompts[point.index].prompt for point in points]
+    shown = model.read_images(source_readers(prompt.sources for prompt in prompts))
+    return generate(model, [prompt.text for prompt in prompts], noise_of(model, points), requested.sampler, shown)
 
 
 def sample_missing(model: FlowModel, requested: Requested, points: Sequence[Point], images: ScoredImages) -> None:

@@ -15,6 +15,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from experiments.experiment import PairPlan
 from experiments.progress import Progress
 from experiments.record.record import read_png, write_json, write_png
 from preference_data import pairs as machine
+from preference_data.image_files import read_source, source_readers
 from preference_data.pixels import pixel_hash
 from preference_data.records import ImageRef, Prompt, Provenance
 from rewards.scores import Scores
@@ -108,8 +110,9 @@ def _write_part(
         for k in range(0, len(images), plan.group)
     ]
     pairs = machine.best_and_worst(
-        batch, score_PG, refs_PG, source=scorer.name, min_margin=plan.min_margin, per_prompt=plan.per_prompt
-    )
+        [with_own_sources(prompt, folder) for prompt in batch], score_PG, refs_PG, source=scorer.name,
+        min_margin=plan.min_margin, per_prompt=plan.per_prompt,
+    )  # fmt: skip
     shas = {r.sha256 for pair in pairs for r in (pair.chosen, pair.rejected)}
     latents = {}
     for latent, image in zip(x0, images, strict=True):
@@ -154,10 +157,19 @@ def sample_group(
         slice(i, i + batch) for i in range(0, len(texts), batch)
     ):  # the noise is that of all, whatever the parts
         own = [x.unflatten(0, (len(texts), -1))[rows].flatten(0, 1) for x in noise]
-        x0 = explore(model, texts[rows], G, plan.sampler, exploration, start, own).x0_BSC
+        shown = model.read_images(source_readers(p.sources for p in prompts[rows]))[:]
+        x0 = explore(model, texts[rows], G, plan.sampler, exploration, start, own, shown).x0_BSC
         images.append(pixels(model, x0))
         latents.append(x0.cpu())  # all wait for their scores, so they wait where there is room
     return torch.cat(latents), np.concatenate(images)
+
+
+def with_own_sources(prompt: Prompt, folder: Path) -> Prompt:
+    """The prompt with its source images copied to `folder`/pictures, so that the folder is whole by itself."""
+    for source in prompt.sources:
+        if not (path := folder / "pictures" / f"{source.sha256}.png").exists():
+            write_png(path, read_source(source).transpose(2, 0, 1))
+    return replace(prompt, sources=tuple(replace(s, path=f"pictures/{s.sha256}.png") for s in prompt.sources))
 
 
 def reference(image: np.ndarray, plan: PairPlan, folder: Path, index: int) -> ImageRef:
@@ -173,8 +185,10 @@ def reference(image: np.ndarray, plan: PairPlan, folder: Path, index: int) -> Im
 def load_pairs(model: FlowModel, folder: Path) -> Pairs:
     """The pairs of a folder in latent space: the kept latents where there are, the encoded images elsewhere."""
     pairs = machine.load(folder / PAIRS)
+    prompts = [pair.prompt.located(folder) for pair in pairs]
     both = latents_of(model, folder, [p.chosen for p in pairs] + [p.rejected for p in pairs])
-    return Pairs(both[: len(pairs)], both[len(pairs) :], tuple(p.prompt.text for p in pairs))
+    shown = model.read_images(source_readers(prompt.sources for prompt in prompts))
+    return Pairs(both[: len(pairs)], both[len(pairs) :], tuple(prompt.text for prompt in prompts), shown)
 
 
 def latents_of(model: FlowModel, folder: Path, refs: Sequence[ImageRef]) -> torch.Tensor:

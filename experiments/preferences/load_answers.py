@@ -7,6 +7,7 @@ else the pairs.jsonl that a machine made, which holds no tie.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from base_model.interface import FlowModel
 from experiments.preferences.from_scores import PAIRS, latents_of
 from preference_data import comparisons
 from preference_data.comparisons import TIES, Comparison
+from preference_data.image_files import source_readers
 
 COMPARISONS = "comparisons.jsonl"
 
@@ -29,7 +31,8 @@ def has_answers(folder: Path) -> bool:
 
 
 def load(folder: Path) -> list[Comparison]:
-    return comparisons.load(folder / (COMPARISONS if (folder / COMPARISONS).exists() else PAIRS))
+    answers = comparisons.load(folder / (COMPARISONS if (folder / COMPARISONS).exists() else PAIRS))
+    return [replace(answer, prompt=answer.prompt.located(folder)) for answer in answers]
 
 
 def load_answers(model: FlowModel, folder: Path) -> Answers:
@@ -41,18 +44,21 @@ def load_answers(model: FlowModel, folder: Path) -> Answers:
     return Answers(
         both[: len(answers)], both[len(answers) :], tuple(c.prompt.text for c in answers),
         torch.tensor([c.outcome in TIES for c in answers]), torch.tensor(margins),
+        model.read_images(source_readers(c.prompt.sources for c in answers)),
     )  # fmt: skip
 
 
 def load_verdicts(model: FlowModel, folder: Path) -> Verdicts:
     """Every image that an answer calls good or bad, once an answer. Raises ValueError when there is none."""
     judged = [
-        (ref, good, c.prompt.text)
+        (ref, good, c.prompt.text, c.prompt.sources)
         for c in load(folder)
         if c.outcome in VERDICTS
         for ref, good in zip((c.left, c.right), VERDICTS[c.outcome], strict=True)
     ]
     if not judged:
         raise ValueError(f"{folder} has only plain ties, which call no picture good or bad; collect other answers")
-    refs, good, texts = zip(*judged, strict=True)
-    return Verdicts(latents_of(model, folder, refs), torch.tensor(good), texts)
+    refs, good, texts, sources = zip(*judged, strict=True)
+    return Verdicts(
+        latents_of(model, folder, refs), torch.tensor(good), texts, model.read_images(source_readers(sources))
+    )

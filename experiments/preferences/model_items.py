@@ -16,6 +16,7 @@ from experiments.evaluation.evaluate import fixed_noise
 from experiments.preferences.from_people import keep_latent
 from preference_data.campaign.campaigns import Item
 from preference_data.campaign.sources import finished, last_update
+from preference_data.image_files import source_readers
 from preference_data.records import ImageRef, Prompt, Provenance
 from preference_data.store.store import Store
 
@@ -60,7 +61,8 @@ def _images(
     store: Store, model: PolicyModel, name: str, run: str, prompt: Prompt, seed: int, copies: int
 ) -> list[ImageRef]:
     sampler = model.sampler
-    requested = prompted(model, [prompt.text] * copies, sampler.guidance)
+    shown = model.read_images(source_readers([prompt.sources] * copies))
+    requested = prompted(model, [prompt.text] * copies, sampler.guidance, shown)
     chunks = generate_chunks(model, requested, fixed_noise(model, copies, seed), sampler)
     refs, last = [], last_update(Path(run))
     for latent, image in ((x, image) for _, x0, images in chunks for x, image in zip(x0, images, strict=True)):

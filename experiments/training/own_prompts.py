@@ -12,7 +12,7 @@ from pathlib import Path
 
 from base_model.policy_model import PolicyModel
 from experiments.evaluation.outcome import JUDGED
-from experiments.evaluation.prompts_of_plan import make_prompts, read_prompts
+from experiments.evaluation.prompts_of_plan import first_prompts, make_prompts
 from experiments.experiment import Experiment, MonitorPlan, PromptPlan
 from experiments.images.image_sources import OwnImages
 from experiments.preferences.load_answers import has_answers
@@ -54,12 +54,13 @@ def own_prompts(experiment: Experiment, folder: Path) -> OwnPrompts:
         return OwnPrompts(tuple(Prompt.from_text(text) for text in experiment.data.captions[:MOST]))
     plan = experiment.prompts or (experiment.pairs.prompts if experiment.pairs else None)
     if experiment.algorithm.learns_from == "pairs" and has_answers(folder):
-        answered = tuple({answer.prompt.text: answer.prompt for answer in load_comparisons(folder)}.values())
+        prompts = [answer.prompt for answer in load_comparisons(folder)]
+        answered = tuple({(prompt.text, prompt.sources): prompt for prompt in prompts}.values())
         if plan is None or not {each.text for each in answered} <= {each.text for each in make_prompts(plan)}:
             return OwnPrompts(answered)  # people's, and not those that were made here
     if plan is None or not plan.file:
         return OwnPrompts()
-    every = read_prompts(Path(plan.file), 0)
+    every = first_prompts(Path(plan.file), plan.count + MOST)
     return OwnPrompts(tuple(every[: plan.count]), tuple(every[plan.count :]))
 
 

@@ -37,7 +37,6 @@ from experiments.experiment import LOOPS, Experiment, laid_out
 from experiments.images.image_sources import OwnImages
 from experiments.preferences.from_scores import load_pairs, make_pairs
 from experiments.preferences.load_answers import has_answers, load_answers, load_verdicts
-from experiments.preferences.load_answers import load as load_comparisons
 from experiments.progress import Progress
 from experiments.record.changed_settings import CHANGEABLE
 from experiments.record.record import RunRecord
@@ -55,10 +54,13 @@ from experiments.training.ranks import (
     ranks_of,
     torch_as_it_was,
 )
+from experiments.training.run_prompts import check_prompts, encode_ahead
 from experiments.training.start_from import open_either, starting_weights
 from experiments.training.throughput import open_throughput
 from experiments.training.watch import Watch, in_force
+from preference_data.image_files import source_readers
 from preference_data.prompts import PromptSet
+from preference_data.records import Prompt
 from rewards.serving.flat_groups import SpreadMeter
 from rewards.serving.workers import ScorerPool
 
@@ -119,37 +121,6 @@ def updates(
             yield loop(model, engine, producers, cfg, start)
 
 
-def encode_ahead(model: PolicyModel | QwenImageVAE, experiment: Experiment, folder: Path) -> None:
-    """Encode every text of a run once, where all are known before it begins, and let the text encoders go.
-
-    Their memory is then free for training. An endless stream keeps them, and meets the cache where captions repeat.
-    Each rank encodes its part; where the ranks share no folder, each then encodes the rest as well.
-    """
-    if isinstance(model, QwenImageVAE) or not model.keeps_base or (known := texts_of(experiment, folder)) is None:
-        return
-    shown = checkpoint_prompts(experiment, folder)
-    if experiment.monitors:
-        shown += monitored_prompts(experiment, experiment.monitors, folder)
-    texts = [*dict.fromkeys([*known, *(prompt.text for prompt in shown)])]
-    if experiment.engine == "deepspeed":
-        model.encode_ahead(texts[rank_of(experiment) :: ranks_of(experiment)])
-        barrier(experiment)
-    model.encode_ahead(texts)
-    model.release_encoders()
-
-
-def texts_of(experiment: Experiment, folder: Path) -> list[str] | None:
-    """The captions or prompts that a run learns from; None when they are not known before it begins."""
-    if isinstance(data := experiment.data, OwnImages):
-        return data.captions if len(data.captions) <= own_images.MOST_TEXTS else None
-    if isinstance(data, TextStream):
-        return data.scenes(0, data.limit)[1] if data.limit and len(data.stages) == 1 else None
-    if experiment.algorithm.learns_from == "pairs" and has_answers(folder):
-        return [answer.prompt.text for answer in load_comparisons(folder)]
-    plan = experiment.prompts or (experiment.pairs and experiment.pairs.prompts)
-    return [prompt.text for prompt in make_prompts(plan)] if plan else None
-
-
 def open_record(
     experiment: Experiment, folder: Path, parent: Path | None, more: Mapping[str, Any] | None = None
 ) -> RunRecord:
@@ -183,6 +154,7 @@ def run(
         if progress:
             progress.skip(experiment.name)
         return
+    check_prompts(experiment, folder, parent)
     experiment = replace(experiment, data=images) if images else experiment
     bar = progress or Progress({experiment.name: experiment.minutes * 60.0}, audience(experiment))
     if pool:
@@ -266,7 +238,7 @@ def train(
 ) -> None:  # fmt: skip
     """Follow the loop to its end. Where monitors changed the settings, a loop with the new ones goes on from there."""
     watch = open_watch(experiment, model, record, pool, engine)
-    shown = [prompt.text for prompt in checkpoint_prompts(experiment, record.folder)]
+    shown = checkpoint_prompts(experiment, record.folder)
     steps = ByStep(engine, model.levels(experiment.algorithm.sampler)) if watch and is_sampled(experiment) else None
     groups = SpreadMeter(pool) if watch and pool else None
     speed = open_throughput(experiment, model, engine, shown)
@@ -302,7 +274,7 @@ def is_sampled(experiment: Experiment) -> bool:
 
 def follow(
     loop: Iterator[Step], experiment: Experiment, model: PolicyModel | QwenImageVAE, engine: Engine, record: RunRecord,
-    bar: Progress, termination: Termination, shown: Sequence[str],
+    bar: Progress, termination: Termination, shown: Sequence[Prompt],
     meters: Sequence[Callable[[], dict[str, float]]] = (), watch: Watch | None = None,
 ) -> tuple[int, Experiment | None]:  # fmt: skip
     """Log every update, with what was metered meanwhile; every now and then sample the prompts `shown` from the same
@@ -318,10 +290,10 @@ def follow(
                 after = watch.check(step.index, experiment)
         is_requested = termination.requested(engine) and done < steps
         if (done % experiment.save_every == 0 and done < steps) or after is None or is_requested:
-            if isinstance(model, PolicyModel) and not model.needs_images:
+            if isinstance(model, PolicyModel) and (prompts := samplable(model, shown)):
                 with engine.averaged():
                     sized = model if isinstance(experiment.data, OwnImages) else model.sized(model.native)
-                    record.samples(step.index, sample_checkpoint(sized, shown), shown)
+                    record.samples(step.index, sample_checkpoint(sized, prompts), [prompt.text for prompt in prompts])
             save_checkpoint(engine, checkpoints / f"update_{done:06d}")
         if is_requested:
             raise KeyboardInterrupt(f"terminated after update {step.index}; its checkpoint is saved")
@@ -345,9 +317,16 @@ def save_checkpoint(engine: Engine, folder: Path) -> None:
         keep_last(folder.parent, CHECKPOINTS)
 
 
-def sample_checkpoint(model: PolicyModel, texts: Sequence[str]) -> np.ndarray:
+def samplable(model: PolicyModel, prompts: Sequence[Prompt]) -> list[Prompt]:
+    """Those of the prompts that the model can be sampled from: one that only edits needs their source images."""
+    return [prompt for prompt in prompts if prompt.sources or not model.needs_images]
+
+
+def sample_checkpoint(model: PolicyModel, prompts: Sequence[Prompt]) -> np.ndarray:
     """Images of a few prompts as the model samples when nobody says otherwise, always from the same noise."""
-    return generate(model, texts, fixed_noise(model, len(texts), FIXED_PROMPTS.seed), model.sampler)
+    images = model.read_images(source_readers(prompt.sources for prompt in prompts))
+    texts = [prompt.text for prompt in prompts]
+    return generate(model, texts, fixed_noise(model, len(texts), FIXED_PROMPTS.seed), model.sampler, images)
 
 
 def save(model: PolicyModel | QwenImageVAE, experiment: Experiment, path: Path) -> None:

@@ -56,7 +56,10 @@ def open_model(
         require_same_adapter(experiment.name, lora, model.network, parent)
     elif lora.rank:
         add_adapter(model.network, lora, experiment.seed)
-    return model.sized(experiment.size) if any(experiment.size) else model
+    if not any(experiment.size):
+        return model
+    height, width = experiment.size
+    return (model.for_area(height * width) if isinstance(model, Released) else model).sized(experiment.size)
 
 
 def require_frozen_base(experiment: Experiment, parent: Path | None) -> None:

@@ -30,7 +30,7 @@ from alignment.dpo import Dpo
 from alignment.grpo import Grpo
 from alignment.monitoring.monitors import Alarm, alarms, drift, mean, of_clip, rules
 from base_model.engine.engine import Engine
-from base_model.interface import FlowModel
+from base_model.interface import ConditionImages, FlowModel
 from base_model.policy_model import PolicyModel
 from base_model.sample import CHUNK, at_once, generate_chunks, prompted
 from experiments.evaluation.evaluate import fixed_noise
@@ -38,6 +38,7 @@ from experiments.experiment import Experiment, MonitorPlan
 from experiments.record.record import EVIDENCE, RunRecord, read_metrics, read_monitors
 from experiments.record.whole_files import write_png
 from experiments.training.ranks import of_rank_0
+from preference_data.image_files import source_readers
 from preference_data.pixels import to_float
 from preference_data.records import Prompt
 from rewards import image_measures
@@ -148,7 +149,8 @@ class Watch:
     def _sample(self, model: FlowModel, rows: Sequence[int], copy: int) -> tuple[Tensor, np.ndarray]:
         """Latents [P S C] and uint8 images [P 3 H W] of those prompts, from their noise."""
         noise = fixed_noise(model, len(self._prompts), self._plan.seed, copy)[list(rows)]
-        requested = prompted(model, [self._prompts[row].text for row in rows], self._sampler.guidance)
+        texts, shown = shown_texts(model, [self._prompts[row] for row in rows])
+        requested = prompted(model, texts, self._sampler.guidance, shown)
         _, latents, images = zip(*generate_chunks(model, requested, noise, self._sampler), strict=True)
         return torch.cat(latents), np.concatenate(images)
 
@@ -158,7 +160,7 @@ class Watch:
         parts = []
         batch = at_once(eps.shape[1], CHUNK)
         for rows in (slice(i, i + batch) for i in range(0, len(x0_PSC), batch)):
-            cond = self._model.encode_text([prompt.text for prompt in self._prompts[rows]])
+            cond = self._model.encode_text(*shown_texts(self._model, self._prompts[rows]))
             parts.append(drift(self._model, x0_PSC[rows], eps[rows], cond))
         return np.concatenate(parts)
 
@@ -224,6 +226,11 @@ class Watch:
         rule = alarm.rule
         return {"rule": rule.name, "change": alarm.change, "error": alarm.error, "threshold": rule.threshold,
                 "unit": rule.unit, "reason": rule.reason, "pictures": evidence}  # fmt: skip
+
+
+def shown_texts(model: FlowModel, prompts: Sequence[Prompt]) -> tuple[list[str], ConditionImages]:
+    """The texts of prompts, and the images that they ask to edit."""
+    return [p.text for p in prompts], model.read_images(source_readers(p.sources for p in prompts))[:]
 
 
 def check(experiment: Experiment, plan: MonitorPlan) -> None:

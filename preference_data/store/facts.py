@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from preference_data.records import ImageRef, Prompt, Provenance, text_id
+from preference_data.records import ImageRef, Prompt, Provenance, prompt_id
 from preference_data.store import schema
 from preference_data.store.store import insert_new
 
@@ -67,7 +67,7 @@ def add_prompts(db: Connection, prompts: Iterable[Prompt], source: str, licence:
     for batch in chunks(list(dict.fromkeys(prompts))):
         named = {prompt: prompt for prompt in batch}
         moved = _insert_prompts(db, named, source, licence)
-        again = {prompt: replace(prompt, id=text_id(prompt.text)) for prompt in moved}
+        again = {prompt: replace(prompt, id=prompt_id(prompt.text, prompt.sources)) for prompt in moved}
         for prompt, known in _insert_prompts(db, again, source, licence).items():
             raise ValueError(f"the prompt {prompt.text!r} has the id {prompt.id!r}, which is known with another text, "
                              f"and the id of its text belongs to {known!r}; give it another id")  # fmt: skip

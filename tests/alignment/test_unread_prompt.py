@@ -31,7 +31,7 @@ def test_calls_of_the_encoder(monkeypatch, guidance, reads_number, calls, shared
 
     monkeypatch.setattr(model, "unconditional", unconditional)
     if reads_number:
-        monkeypatch.setattr(model, "encode_text", lambda texts: encode(texts).telling(guidance))
+        monkeypatch.setattr(model, "encode_text", lambda texts, images=(): encode(texts, images).telling(guidance))
         monkeypatch.setattr(model, "guided", number_read)
     sampler = Sampler(steps=6, guidance=guidance)
     path = rollout(model, TEXTS, 3, sampler, Exploration(shared_noise=shared), 0, 0, 0)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from preference_data.exchange.formats.preference_format import FIELDS, Format, Incoming, Row, RowAnswer, png_path
 from preference_data.exchange.formats.values import known_image
 from preference_data.exchange.judgements import Judgement
 from preference_data.line_files import parse_json
-from preference_data.records import ImageRef, prompt_from_json
+from preference_data.records import ImageRef, prompt_from_json, to_json
 
 
 def encode(judgements: Sequence[Judgement], _: Callable[[ImageRef], bytes]) -> list[dict[str, Any]]:
     """One object a judgement; images by path in the exported folder."""
     rows = []
     for j in judgements:
-        row = asdict(j) | {"axes": dict(j.axes)}
+        row = to_json(j) | {"axes": dict(j.axes)}
         for side in ("first", "second"):
             row[side] = {**row[side], "path": png_path(getattr(j, side))}
         rows.append(row)

@@ -17,7 +17,7 @@ from preference_data.exchange.formats.containers import Problems
 from preference_data.exchange.formats.values import known_image
 from preference_data.exchange.judgements import Judgement
 from preference_data.line_files import parse_json
-from preference_data.records import ImageRef, Prompt, Provenance
+from preference_data.records import ImageRef, Prompt, Provenance, to_json
 
 UNKNOWN = Provenance(model="unknown", revision="", seed=-1, steps=0, guidance=0.0, run="import", step=0)
 """Of images from files that do not say; the seed -1 and 0 steps are no values of a real one."""
@@ -99,9 +99,7 @@ class Format:
 
 def carried(j: Judgement) -> str:
     """Everything that a row of another format has no place for, as one JSON text."""
-    from dataclasses import asdict
-
-    extras = asdict(j) | {"axes": dict(j.axes)}
+    extras = to_json(j) | {"axes": dict(j.axes)}
     return json.dumps(extras, ensure_ascii=False, sort_keys=True)
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from preference_data.comparisons import MACHINE, Comparison, by_machine, plain_words
+from preference_data.records import to_json
 from rewards.comparison.checks.likeness import CHANCE, alike
 from rewards.comparison.score_table import Table
 
@@ -129,7 +129,7 @@ def gallery(table: Table, most: int = 120) -> list[dict[str, Any]]:
 def _item(table: Table, n: int, why: str, scaled_RN: np.ndarray) -> dict[str, Any]:
     left, right = table.images[table.left_N[n]], table.images[table.right_N[n]]
     return {
-        "record": {"prompt": asdict(left.prompt), "left": asdict(left.image), "right": asdict(right.image)},
+        "record": {"prompt": to_json(left.prompt), "left": to_json(left.image), "right": to_json(right.image)},
         "why": why, "prompt": left.prompt.text, "prompt_id": left.prompt.id, "spans": list(left.prompt.spans),
         "category": list(left.prompt.category), "left": left.image.sha256, "right": right.image.sha256,
         "left_path": left.image.path, "right_path": right.image.path, "votes": table.vote_N3[n].tolist(),

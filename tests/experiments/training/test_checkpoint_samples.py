@@ -50,9 +50,9 @@ def texts_of(prompts: list[Prompt]) -> list[str]:
 def test_checkpoints_show_the_first_prompts_of_the_file_as_the_model_samples(there, shown, tmp_path):
     model = tiny_model(0)
     for experiment in with_prompts(plan_of(tmp_path, there, TEXTS[:there])):
-        texts = texts_of(checkpoint_prompts(experiment, tmp_path))
-        assert texts == TEXTS[:shown]
-        images = sample_checkpoint(model, texts)
+        prompts = checkpoint_prompts(experiment, tmp_path)
+        assert (texts := texts_of(prompts)) == TEXTS[:shown]
+        images = sample_checkpoint(model, prompts)
         assert model.sampler == Sampler(10, 2.0)
         assert np.array_equal(
             images, generate(model, texts, fixed_noise(model, shown, FIXED_PROMPTS.seed), model.sampler)

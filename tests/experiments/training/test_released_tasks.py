@@ -14,7 +14,8 @@ from experiments.configs import nano, nano_edit
 from experiments.experiment import Experiment
 from experiments.progress import Progress
 from experiments.record.record import read_run
-from experiments.training.runner import run, texts_of
+from experiments.training.run_prompts import requests_of
+from experiments.training.runner import run
 from experiments.training.start_from import open_model
 
 CLEAN = TextStream(seed=3, stages=(Stage(0, (0.05, 0.0, 0.0, 0.0, 0.95)),))
@@ -44,10 +45,10 @@ def test_images_from_captions_are_refused_where_a_checkpoint_edits_only(edit: Pa
 def test_texts_are_known_ahead_only_where_they_end(tmp_path: Path) -> None:
     tasks = TaskStream(CLEAN, (Mix(),))
     limited = replace(CLEAN, limit=4)
-    assert texts_of(replace(nano_edit.config, data=tasks), tmp_path) is None
-    assert texts_of(replace(nano_edit.config, data=TaskStream(limited, (Mix(),))), tmp_path) is None
-    assert texts_of(replace(nano.sft, data=CLEAN), tmp_path) is None
-    assert len(texts_of(replace(nano.sft, data=limited), tmp_path) or []) == 4
+    assert requests_of(replace(nano_edit.config, data=tasks), tmp_path) is None
+    assert requests_of(replace(nano_edit.config, data=TaskStream(limited, (Mix(),))), tmp_path) is None
+    assert requests_of(replace(nano.sft, data=CLEAN), tmp_path) is None
+    assert len(requests_of(replace(nano.sft, data=limited), tmp_path) or []) == 4
     two = replace(limited, stages=(*CLEAN.stages, replace(CLEAN.stages[0], start=5)))
-    assert texts_of(replace(nano.sft, data=two), tmp_path) is None, "a curriculum shows other captions later"
-    assert texts_of(replace(nano.grpo), tmp_path)
+    assert requests_of(replace(nano.sft, data=two), tmp_path) is None, "a curriculum shows other captions later"
+    assert requests_of(replace(nano.grpo), tmp_path)
