@@ -20,7 +20,7 @@ import numpy as np
 from preference_data.records import Prompt
 from rewards.image_scorer import ImageScorer, Unjudged
 from rewards.language.chat_client import Client, message, read_key, token_odds
-from rewards.language.local_judge import check_sources, source_image
+from rewards.language.local_judge import check_sources, source_images
 from rewards.language.pair_judges import PairJudge
 from rewards.language.read_answer import JSON_PARTS, LEAST_MASS, PAIR_WORDS, READINGS, read_json, read_pair
 from rewards.language.rubric import Rubric, read_rubric
@@ -85,7 +85,7 @@ class ServerJudge:
     def needs(self) -> tuple[str, ...]:
         rubric = read_rubric(self.rubric)
         rubric.check(self.reading)
-        return rubric.needs(self.reading)
+        return rubric.needs(self.reading, self.sources)
 
     def sees(self, height: int, width: int) -> View:
         return View(1.0, height, width, "all of it is sent; how finely the served model looks is its own matter")
@@ -107,7 +107,9 @@ class ServerJudge:
         def judge(prompts: Sequence[Prompt], images: Sequence[np.ndarray]) -> list[Mapping[str, float]]:
             return [judge_one(prompt, image) for prompt, image in zip(prompts, images, strict=True)]
 
-        inner = ImageScorer(self._name(rubric, self.reading), judge, parts, needs=rubric.needs(self.reading))
+        inner = ImageScorer(
+            self._name(rubric, self.reading), judge, parts, needs=rubric.needs(self.reading, self.sources)
+        )
         return ServerScorer(inner, client, self.workers)
 
     def load_pairs(self, device: str = "cpu") -> PairJudge:
@@ -119,7 +121,7 @@ class ServerJudge:
             choice = client.ask(self._request(rubric.question("pair", prompt), shown, 1))
             return read_pair(token_odds(choice, PAIR_WORDS, self.least_mass), self.least_mass)
 
-        return PairJudge(self._name(rubric, "pair"), ask, rubric.needs("pair"), self.workers)
+        return PairJudge(self._name(rubric, "pair"), ask, rubric.needs("pair", self.sources), self.workers)
 
     def _open(self, way: str) -> tuple[Rubric, Client]:
         rubric = read_rubric(self.rubric)
@@ -140,7 +142,7 @@ class ServerJudge:
         return f"server:{self.model}/{rubric.name}-{rubric.digest}/{way}"
 
     def _shown(self, rubric: Rubric, prompt: Prompt, images: list[np.ndarray]) -> list[np.ndarray]:
-        return [source_image(self.sources, prompt), *images] if rubric.shows_source else images
+        return [*source_images(rubric, self.sources, prompt), *images]
 
     def _request(self, question: str, shown: Sequence[np.ndarray], tokens: int) -> dict[str, Any]:
         request = {"model": self.model, "messages": message(question, shown), "max_tokens": tokens, "temperature": 0.0}

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from preference_data.image_files import read_image
+from preference_data.image_files import read_image, read_source
 from preference_data.records import Prompt
 from rewards.image_scorer import ImageScorer, Unjudged
 from rewards.language.pair_judges import PairJudge
@@ -26,21 +26,25 @@ from rewards.scores import View
 ADVICE = "vlm needs the folder of a Qwen2.5-VL model, or a hub name such as Qwen/Qwen2.5-VL-7B-Instruct"
 
 
-def source_image(folder: str, prompt: Prompt) -> np.ndarray:
-    """The image that was edited, ``folder``/PROMPT_ID.png, as (H, W, 3) 8-bit; ``Unjudged`` "no_source" without."""
-    path = Path(folder).expanduser() / f"{prompt.id}.png"
+def source_images(rubric: Rubric, folder: str, prompt: Prompt) -> list[np.ndarray]:
+    """The images that were edited, as (H, W, 3) 8-bit, where the rubric shows them: the prompt's own, or else
+    ``folder``/PROMPT_ID.png. ``Unjudged`` "no_source" where one cannot be read."""
+    if not rubric.shows_source:
+        return []
     try:
-        return read_image(path)
+        if prompt.sources:
+            return [read_source(source) for source in prompt.sources]
+        return [read_image(Path(folder).expanduser() / f"{prompt.id}.png")]
     except (FileNotFoundError, ValueError) as error:
-        raise Unjudged("no_source", f"the source picture {path} cannot be read: {error}") from error
+        raise Unjudged("no_source", f"a source image of prompt {prompt.id} cannot be read: {error}") from error
 
 
 def check_sources(rubric: Rubric, sources: str) -> None:
-    """FileNotFoundError when the rubric shows a source image and there is no folder of them."""
-    if rubric.shows_source and not (sources and Path(sources).expanduser().is_dir()):
+    """FileNotFoundError when a folder of source images is named and not there."""
+    if rubric.shows_source and sources and not Path(sources).expanduser().is_dir():
         raise FileNotFoundError(
-            f"rubric {rubric.name} shows the picture that was edited: sources is {sources!r}; it must be a folder that "
-            "holds it as PROMPT_ID.png"
+            f"rubric {rubric.name} shows the images that were edited: sources is {sources!r}; it must be a folder that "
+            "holds them as PROMPT_ID.png, or be left out where prompts carry their source images"
         )
 
 
@@ -49,9 +53,9 @@ class Vlm:
     """A local Qwen2.5-VL class model; range [0, 1]. ``reading``: "yes" is P("Yes"), "rating" the mean of five words.
 
     ``weights``: folder or hub name. ``rubric``: alignment, text_correctness, aesthetics, edit_faithfulness, or a path.
-    ``sources``: folder of the images that were edited. ``least_mass``: least probability of the answer words
-    together; below it an image is not judged. least_pixels, most_pixels: bounds of the area the model is shown; the
-    defaults show a 1664x928 image as it is.
+    ``sources``: folder of the images that were edited, for prompts that do not carry their own. ``least_mass``: least
+    probability of the answer words together; below it an image is not judged. least_pixels, most_pixels: bounds of the
+    area the model is shown; the defaults show a 1664x928 image as it is.
     """
 
     version: ClassVar[int] = 2
@@ -74,7 +78,7 @@ class Vlm:
     def needs(self) -> tuple[str, ...]:
         rubric = read_rubric(self.rubric)
         rubric.check(self.reading)
-        return rubric.needs(self.reading)
+        return rubric.needs(self.reading, self.sources)
 
     def sees(self, height: int, width: int) -> View:
         return sees(height, width, self.least_pixels, self.most_pixels)
@@ -91,13 +95,13 @@ class Vlm:
         def judge(prompts: Sequence[Prompt], images: Sequence[np.ndarray]) -> list[Mapping[str, float]]:
             rows: list[Mapping[str, float]] = []
             for prompt, image in zip(prompts, images, strict=True):
-                shown = [source_image(self.sources, prompt), image] if rubric.shows_source else [image]
+                shown = [*source_images(rubric, self.sources, prompt), image]
                 odds = model.odds(rubric.question(self.reading, prompt), shown, tokens, self.least_mass)
                 rows.append(read(odds, self.least_mass))
             return rows
 
         name = f"vlm:{model.name}/{rubric.name}-{rubric.digest}/{self.reading}"
-        return ImageScorer(name, judge, parts, needs=rubric.needs(self.reading))
+        return ImageScorer(name, judge, parts, needs=rubric.needs(self.reading, self.sources))
 
     def load_pairs(self, device: str = "cpu") -> PairJudge:
         """The same model and rubric as a judge of pairs: its "## pair" question in both orders."""
@@ -108,14 +112,12 @@ class Vlm:
         tokens = model.tokens_of(PAIR_WORDS)
 
         def ask(prompt: Prompt, first: np.ndarray, second: np.ndarray) -> float:
-            shown = [first, second]
-            if rubric.shows_source:
-                shown.insert(0, source_image(self.sources, prompt))
+            shown = [*source_images(rubric, self.sources, prompt), first, second]
             odds = model.odds(rubric.question("pair", prompt), shown, tokens, self.least_mass)
             return read_pair(odds, self.least_mass)
 
         name = f"vlm:{model.name}/{rubric.name}-{rubric.digest}/pair"
-        return PairJudge(name, ask, needs=rubric.needs("pair"))
+        return PairJudge(name, ask, needs=rubric.needs("pair", self.sources))
 
     def _model(self, device: str) -> QwenVl:
         weights = existing_or_hub(self.weights, "weights", ADVICE)

@@ -1,14 +1,15 @@
 """What a vision language model is asked: a rubric is a text file with one question for each way of reading the answer.
 
     # Title
-    Source: shown            only where the image that was edited is shown first
+    Source: shown            only where the images that were edited are shown first
     ## yes                   a question to answer with Yes or No
     ## rating                a question to answer with one of ``RATINGS``
     ## json                  a question to answer with {"reason": ..., "score": 0 to 10}
     ## pair                  a question to answer with A or B
 
-``{prompt}`` in a question becomes the prompt's text and ``{spans}`` the texts it must show, each in quotes. A rubric
-may leave ways out. Ours are in ``rewards/rubrics``; a path names any other.
+``{prompt}`` in a question becomes the prompt's text and ``{spans}`` the texts it must show, each in quotes. Where
+source images are shown, ``{one text|another text}`` becomes the first for one source image and the second for several.
+A rubric may leave ways out. Ours are in ``rewards/rubrics``; a path names any other.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ RATINGS = {"excellent": 5.0, "good": 4.0, "fair": 3.0, "poor": 2.0, "bad": 1.0}
 """The words of Q-Align (Wu et al. 2023) and DeQA-Score (You et al. 2025), with DeQA's values."""
 WAYS = ("yes", "rating", "json", "pair")
 _SLOT = re.compile(r"\{(prompt|spans)\}")
+_NUMBER = re.compile(r"\{([^{}|]*)\|([^{}|]*)\}")
 _NEEDS = {"prompt": "text", "spans": "spans"}
 
 
 @dataclass(frozen=True)
 class Rubric:
-    """name and questions by way; shows_source: the question is about a source image too; digest: of the file."""
+    """name and questions by way; shows_source: the question is about source images too; digest: of the file."""
 
     name: str
     questions: dict[str, str]
@@ -42,11 +44,15 @@ class Rubric:
     def question(self, way: str, prompt: Prompt) -> str:
         """The question about an image of ``prompt``. Slots are filled once: a prompt with braces stays text."""
         spans = ", ".join(f'"{span}"' for span in prompt.spans)
-        return _SLOT.sub(lambda slot: prompt.text if slot[1] == "prompt" else spans, self.questions[way])
+        question = self.questions[way]
+        if self.shows_source:
+            question = _NUMBER.sub(lambda texts: texts[2 if len(prompt.sources) > 1 else 1], question)
+        return _SLOT.sub(lambda slot: prompt.text if slot[1] == "prompt" else spans, question)
 
-    def needs(self, way: str) -> tuple[str, ...]:
-        """The fields of a prompt that the question is made of."""
-        return tuple(_NEEDS[slot] for slot in dict.fromkeys(_SLOT.findall(self.questions[way])))
+    def needs(self, way: str, folder: str = "") -> tuple[str, ...]:
+        """The fields of a prompt that the question is made of; a `folder` of source images spares it its own."""
+        slots = tuple(_NEEDS[slot] for slot in dict.fromkeys(_SLOT.findall(self.questions[way])))
+        return (*slots, "sources") if self.shows_source and not folder else slots
 
     def check(self, way: str) -> None:
         """ValueError when it has no question for that way of reading."""

@@ -52,7 +52,8 @@ def _described(value: Any) -> Any:
 
 def score_key(sha256: str, prompt: Prompt) -> str:
     """Of an image, by the hash of its pixels, and everything a reward may read of its prompt."""
-    what = json.dumps([sha256, prompt.id, prompt.text, prompt.spans])
+    sources = [[source.sha256 for source in prompt.sources]] if prompt.sources else []
+    what = json.dumps([sha256, prompt.id, prompt.text, prompt.spans, *sources])
     return hashlib.sha256(what.encode()).hexdigest()[:32]
 
 

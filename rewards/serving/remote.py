@@ -123,7 +123,11 @@ class RemoteScorer:
         import httpx
 
         prompts, images = work
-        body = encode_request(prompts, list(images))
+        try:
+            body = encode_request(prompts, list(images))
+        except ValueError as error:
+            log.error("%d pictures are not judged, for their source images cannot be sent: %s", len(prompts), error)
+            return tabulate(["no_source"] * len(prompts), self._parts)
         why = ""
         for attempt in range(self._settings.tries):
             if attempt:

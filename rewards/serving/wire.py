@@ -1,6 +1,7 @@
 """What travels between a reward server and its clients: JSON with PNG images in base64. Nothing is ever unpickled.
 
     request   {"pictures": [{"prompt": "a sign \\"CAT\\"", "png": "iVBORw0..."}, ...]}
+              an image that is an edit has "sources" beside them: the PNG images that its prompt asks to edit
     answer    {"value": [0.9, null], "parts": {"exact": [0.0, null]}, "unjudged": {"engine": 1}, "spent": {}}
     refusal   {"error": "picture 3 is 20000x20000 pixels; ..."} with a 4xx or 5xx status
 
@@ -18,14 +19,14 @@ import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from preference_data.image_files import decode_image
-from preference_data.records import Prompt, prompt_from_json
+from preference_data.image_files import decode_image, read_source, source_of
+from preference_data.records import Prompt, SourceImage, prompt_from_json, to_json
 from rewards.scores import Scores
 
 _END = b"IEND\xaeB`\x82"  # a PNG's last chunk; PIL would do without it
@@ -59,11 +60,20 @@ class Refused(ValueError):
 
 def encode_request(prompts: Sequence[Prompt], images_3HW: Sequence[np.ndarray]) -> bytes:
     """A request about uint8 images."""
-    rows = [
-        {"prompt": asdict(prompt), "png": base64.b64encode(to_png(image)).decode("ascii")}
-        for prompt, image in zip(prompts, images_3HW, strict=True)
-    ]
+    known: dict[SourceImage, str] = {}
+    rows = []
+    for prompt, image in zip(prompts, images_3HW, strict=True):
+        rows.append({"prompt": to_json(replace(prompt, sources=())), "png": in_base64(image)})
+        if prompt.sources:
+            for source in prompt.sources:
+                known[source] = known.get(source) or in_base64(read_source(source).transpose(2, 0, 1))
+            rows[-1]["sources"] = [known[source] for source in prompt.sources]
     return json.dumps({"pictures": rows}).encode("utf-8")
+
+
+def in_base64(image_3HW: np.ndarray) -> str:
+    """A uint8 image as the text of a PNG."""
+    return base64.b64encode(to_png(image_3HW)).decode("ascii")
 
 
 def decode_request(body: bytes, limits: Limits) -> tuple[list[Prompt], list[np.ndarray]]:
@@ -79,12 +89,23 @@ def decode_request(body: bytes, limits: Limits) -> tuple[list[Prompt], list[np.n
         raise Refused(413, f"{len(rows)} pictures in one request; at most {limits.images}, send them in several")
     prompts, images, left = [], [], limits.pixels
     for i, row in enumerate(rows):
-        if not isinstance(row, dict) or set(row) != {"prompt", "png"} or not isinstance(row["png"], str):
-            raise Refused(422, f'picture {i} must be {{"prompt": ..., "png": "base64"}} and nothing else')
-        prompts.append(_prompt(row["prompt"], i))
+        if not isinstance(row, dict) or set(row) - {"sources"} != {"prompt", "png"} or not isinstance(row["png"], str):
+            raise Refused(422, f'picture {i} must be {{"prompt": ..., "png": "base64"}} and nothing else but "sources"')
         images.append(from_png(row["png"], i, limits, left))
         left -= images[-1].shape[1] * images[-1].shape[2]
+        sources = []
+        for text in _listed(row.get("sources", []), i):
+            pixels = from_png(text, i, limits, left)
+            left -= pixels.shape[1] * pixels.shape[2]
+            sources.append(source_of(to_png(pixels), f"a source image of picture {i}"))
+        prompts.append(replace(_prompt(row["prompt"], i), sources=tuple(sources)))
     return prompts, images
+
+
+def _listed(sources: Any, number: int) -> list[str]:
+    if not isinstance(sources, list) or not all(isinstance(text, str) for text in sources):
+        raise Refused(422, f"sources of picture {number} must be a list of PNG images in base64")
+    return sources
 
 
 def _prompt(data: Any, number: int) -> Prompt:

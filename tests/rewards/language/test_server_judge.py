@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from preference_data.image_files import source_image
 from preference_data.pixels import to_float
 from preference_data.records import Prompt
 from rewards.language.chat_client import Client
@@ -234,9 +235,55 @@ def test_an_edit_is_shown_with_its_source(tmp_path: Path) -> None:
         scorer = judge(chat, rubric="edit_faithfulness", sources=str(tmp_path)).load()
         scores = scorer(PROMPTS[:2], greys(10, 20))
         assert [level(chat.requests[0], 0), level(chat.requests[0], 1)] == [77, 10] and len(chat.requests) == 1
-        with pytest.raises(FileNotFoundError, match="sources is ''"):
-            judge(chat, rubric="edit_faithfulness").load()
+        with pytest.raises(FileNotFoundError, match="sources is 'nowhere'"):
+            judge(chat, rubric="edit_faithfulness", sources="nowhere").load()
     assert scores.unjudged == {"no_source": 1} and scores.value_B[0] == pytest.approx(0.75)
+
+
+def edit_of(folder: Path, *shades: int) -> Prompt:
+    """An instruction about grey images of these shades."""
+    sources = []
+    for shade in shades:
+        Image.fromarray(np.full((6, 6, 3), shade, dtype=np.uint8)).save(folder / f"{shade}.png")
+        sources.append(source_image(folder / f"{shade}.png"))
+    return Prompt.from_text("make it blue", sources=sources)
+
+
+def test_an_edit_is_shown_with_the_sources_that_its_prompt_carries(tmp_path: Path) -> None:
+    one, three = edit_of(tmp_path, 77), edit_of(tmp_path, 70, 71, 72)
+    with chat_server(lambda request: completion(SURE)) as chat:
+        reward = judge(chat, rubric="edit_faithfulness", workers=1)
+        assert reward.needs == ("text", "sources")
+        scores = reward.load()([one, three, PROMPTS[0]], greys(10, 20, 30))
+        seen = [[level(request, i) for i in range(count)] for request, count in zip(chat.requests, (2, 4), strict=True)]
+        questions = [question_of(request) for request in chat.requests]
+    assert seen == [[77, 10], [70, 71, 72, 20]]
+    assert questions[0].startswith('The first picture was edited to give the second one, by this instruction: "make it')
+    assert questions[1].startswith("All pictures but the last were edited to give the last one, by")
+    assert scores.unjudged == {"no_sources": 1} and np.isnan(scores.value_B).tolist() == [False, False, True]
+
+
+def test_pairs_of_edits_are_compared_beside_their_sources(tmp_path: Path) -> None:
+    def reply(request: dict[str, Any]) -> Said:
+        return completion({"A": 0.9, "B": 0.1} if level(request, 2) < level(request, 3) else {"A": 0.2, "B": 0.8})
+
+    with chat_server(reply) as chat:
+        compare = judge(chat, rubric="edit_faithfulness", workers=1).load_pairs()
+        answer = compare([edit_of(tmp_path, 77, 78), PROMPTS[0]], greys(10, 1), greys(20, 2))
+        assert [[level(request, i) for i in range(4)] for request in chat.requests] == [
+            [77, 78, 10, 20],
+            [77, 78, 20, 10],
+        ]
+        assert "{" not in question_of(chat.requests[0])
+    assert answer.outcomes() == ["left", None] and answer.unjudged == {"no_sources": 1}
+
+
+def test_a_source_that_is_gone_leaves_its_image_unjudged(tmp_path: Path) -> None:
+    prompt, other = edit_of(tmp_path, 33), edit_of(tmp_path, 76)
+    (tmp_path / "33.png").unlink()
+    with chat_server(lambda request: completion(SURE)) as chat:
+        scores = judge(chat, rubric="edit_faithfulness").load()([prompt, other], greys(10, 20))
+    assert scores.unjudged == {"no_source": 1} and np.isnan(scores.value_B).tolist() == [True, False]
 
 
 def test_what_is_wrong_with_the_settings_is_said_at_once(tmp_path: Path) -> None:
