@@ -34,6 +34,9 @@ def check_prompts(experiment: Experiment, folder: Path, parent: Path | None) -> 
 
     Reads no weights.
     """
+    plans = (experiment.prompts, experiment.pairs, experiment.monitors)
+    if not any(plans) or (experiment.base and parent):  # which opening the model refuses
+        return
     base = starting_base(experiment, parent)
     for setting, prompts in prompts_of_run(experiment, folder, every=base is not None).items():
         for prompt in prompts:
