@@ -182,8 +182,10 @@ def test_a_missing_image_is_named_before_a_model_is_opened(
 
 def test_monitors_need_sources_too(bases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write_edits(tmp_path, ["make it blue"])
+    (tmp_path / "words.txt").write_text("a red fox\n", encoding="utf-8")
     line = ("train", "nano_hacking", "--base", checkpoint("edit", bases), "--prompts.file", file)
-    text = refused(capsys, *line, "--out", tmp_path / "run", "--lora.rank", 2)
+    watched = ("--monitors.prompts.file", tmp_path / "words.txt", "--monitors.prompts.count", 1)
+    text = refused(capsys, *line, *watched, "--out", tmp_path / "run", "--lora.rank", 2)
     assert "monitors.prompts: the prompt" in text and "no source images, and a QwenImageEditPipeline" in text
 
 
