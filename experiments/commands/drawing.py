@@ -131,10 +131,12 @@ class Write:
     """of everything that is drawn by lot: image i is a function of the seed and i"""
     processes: int = 1
     """that write at once; the bytes are the same for any number"""
+    check: int = 0
+    """images, from the first on, whose lines are read back by the OCR engine when all are written"""
 
     def run(self) -> int:
         from base_model.data.writing.written_image import Writing
-        from experiments.images.written_folder import Request, write_folder
+        from experiments.images.written_folder import Request, read_back, write_folder
 
         kinds, languages = (
             tuple(part for text in texts for part in text.split(",") if part) for texts in (self.kinds, self.languages)
@@ -142,4 +144,6 @@ class Write:
         plan = Writing(self.seed, kinds, languages, self.size, self.length, self.rare)
         for line in write_folder(Request(plan, self.count, self.photos, self.texts), self.out, self.processes):
             print(line, flush=True)
+        if self.check:
+            print(*read_back(self.out, self.check), sep="\n")
         return 0

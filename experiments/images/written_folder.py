@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 import multiprocessing
 from collections import Counter
@@ -34,7 +35,7 @@ from base_model.data.writing.writer import Sources, require_installed, write
 from base_model.data.writing.written_image import Writing
 from experiments.images.image_readers import Entry, list_entries
 from experiments.record.whole_files import plain, require_folder, write_bytes, write_json
-from preference_data.image_files import decode_image
+from preference_data.image_files import decode_image, read_image
 from preference_data.line_files import read_text, text_lines
 
 PART = 64
@@ -270,6 +271,16 @@ def finish(request: Request, out: Path) -> str:
         f"; {discarded.total()} texts were discarded, most often {discarded.most_common(1)[0]}" if discarded else ""
     )
     return f"{len(rows):,} images in {out}{left_out}; look at {out / SHEET}, train with --data.folder {out}"
+
+
+def read_back(out: Path, images: int) -> list[str]:
+    """How many lines of the first images of a folder an engine reads as they are labelled, as a table."""
+    from experiments.images.label_check import check_lines, table
+
+    with (out / CAPTIONS).open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in itertools.islice(file, images)]
+    checked = [line for row in rows for line in check_lines(read_image(out / row["file_name"]), row)]
+    return table(checked)
 
 
 def contact_sheet(rows: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> str:

@@ -1,0 +1,182 @@
+"""Writing images of text: how many a second one core makes, and whether an engine reads what they say.
+
+Run:     OMP_NUM_THREADS=1 python -m experiments.benchmarks.data --photos PHOTOGRAPHS
+
+The rate is of images a second of CPU time of one process, which waiting for other work does not lengthen. Photographs
+are made up where no folder of them is named. With `--check 40` the lines of 40 images of each kind and language are
+read back, each straightened by its known corners (experiments/images/label_check.py). `--least` measures what the
+faces' least sizes are set to: the em size from which 95 % of lines are read exactly, at that size and the next two.
+
+Prints tables, then one JSON line.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from base_model.data.writing.corpora import Corpus
+from base_model.data.writing.faces import FACES, LANGUAGES, Face
+from base_model.data.writing.text_lines import Type, placed, render_lines
+from base_model.data.writing.writer import Sources, in_face, lot, require_installed, write
+from base_model.data.writing.written_image import KINDS, Unwritable, Writing
+from experiments.images.label_check import Checked, check_lines, read_line, table
+from experiments.images.written_folder import FolderPhotographs
+
+RATES = {"pure": 40.0, "compositional": 15.0, "complex": 50.0}
+"""images a second and core that are expected at 512 pixels"""
+EMS = (8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 22, 24, 26, 28, 32, 36)
+"""em sizes in pixels at which faces are measured"""
+READ = 0.95
+"""share of lines that has to be read exactly"""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What is measured."""
+
+    images: int = 60
+    """timed images of each kind and language, after as many that are not"""
+    size: int = 512
+    """height and width in pixels"""
+    photos: tuple[str, ...] = ()
+    """folders of photographs; made up when none is named"""
+    check: int = 0
+    """images of each kind and language whose lines are read back"""
+    least: bool = False
+    """measure the least readable size of every face, with `images` lines a size"""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.images < 1 or self.check < 0:
+            raise ValueError(f"images={self.images} must be at least 1, check={self.check} 0")
+
+
+class MadeUp:
+    """Photographs of nothing: rectangles of all colours, as large as a camera's after scaling."""
+
+    def __init__(self, side: int, count: int = 4) -> None:
+        rng = np.random.default_rng(0)
+        self._pixels = [np.full((side, side, 3), 120, np.uint8) for _ in range(count)]
+        for pixels in self._pixels:
+            for _ in range(60):
+                top, left, height, width = rng.integers(0, side, 4)
+                pixels[top : top + height // 3, left : left + width // 3] = rng.integers(0, 255, 3)
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def pixels(self, index: int) -> np.ndarray:
+        """uint8 [H, W, 3]"""
+        return self._pixels[index]
+
+    def caption(self, index: int) -> str:
+        """Nothing is known of it."""
+        return ""
+
+
+def rate(cfg: Benchmark, kind: str, language: str, sources: Sources) -> tuple[float, Counter[str]]:
+    """Images a CPU second, and what was discarded on the way."""
+    plan = Writing(cfg.seed, (kind,), (language,), (cfg.size, cfg.size))
+    for index in range(cfg.images, 2 * cfg.images):
+        write(plan, index, sources)
+    discarded, start = Counter[str](), time.process_time()
+    for index in range(cfg.images):
+        discarded.update(reason.reason for reason in write(plan, index, sources)[1])
+    return cfg.images / (time.process_time() - start), discarded
+
+
+def read_back(cfg: Benchmark, kind: str, language: str, sources: Sources) -> list[Checked]:
+    """The lines of some images, as they are read."""
+    plan = Writing(cfg.seed + 1, (kind,), (language,), (cfg.size, cfg.size))
+    images = (write(plan, index, sources)[0] for index in range(cfg.check))
+    return [line for image in images for line in check_lines(image.pixels_HW3, image.record(""))]
+
+
+def shares_read(face: Face, lines: int, seed: int) -> dict[int, float]:
+    """The share of lines that are read exactly in a face, at every em size."""
+    from PIL import Image
+
+    language = face.languages[0]
+    shares = {}
+    for em in EMS:
+        exact = tried = 0
+        for index in range(lines):
+            rng = lot(seed, index, em, face.name)
+            try:
+                text = in_face(face, Corpus(language).paragraph(rng, (16, 32)), language)
+            except Unwritable:
+                continue
+            kind = Type(face, int(rng.choice(face.weights)), em)
+            (row,) = placed([text], kind, (10, 10, 0), 1.2, "left")
+            image = Image.new("RGB", (round(kind.width(text)) + 20, 3 * em + 20), (245, 245, 245))
+            render_lines(image, [row], (25, 25, 25))
+            read = read_line(np.asarray(image), row.quad)
+            exact, tried = exact + Checked(text, read, face.name, language, "pure", em).exact, tried + 1
+        shares[em] = exact / max(1, tried)
+    return shares
+
+
+def least_size(shares: dict[int, float]) -> int:
+    """The em size at which enough lines are read, as they are at the next two; the largest when there is none."""
+    sizes = list(shares)
+    for i, em in enumerate(sizes):
+        if all(shares[larger] >= READ for larger in sizes[i : i + 3]):
+            return em
+    return sizes[-1]
+
+
+def measure_least(cfg: Benchmark) -> dict[str, Any]:
+    """Every face's least readable size beside the one that it is set to. Korean is not judged: the engine has none."""
+    numbers = {}
+    for face in FACES.values():
+        if face.languages == ("ko",):
+            continue
+        shares = shares_read(face, cfg.images, cfg.seed)
+        numbers[face.name] = least_size(shares)
+        row = " ".join(f"{em}:{share:.2f}" for em, share in shares.items())
+        print(f"{face.name:20} least {numbers[face.name]:3} (set to {face.least})  {row}", flush=True)
+    return {"least": numbers}
+
+
+def measure(cfg: Benchmark) -> dict[str, Any]:
+    """Rates of every kind and language, and what is read back. Raises ValueError when something is not installed."""
+    require_installed(Writing(0, KINDS, LANGUAGES))
+    photographs = FolderPhotographs(cfg.photos, 2 * cfg.size) if cfg.photos else MadeUp(2 * cfg.size)
+    sources, numbers, checked = Sources(photographs=photographs), {}, []
+    for kind in KINDS:
+        rates, discarded = {}, Counter[str]()
+        for language in LANGUAGES:
+            rates[language], reasons = rate(cfg, kind, language, sources)
+            discarded.update(reasons)
+            checked += read_back(cfg, kind, language, sources) if cfg.check else []
+        mean = len(rates) / sum(1.0 / each for each in rates.values())
+        row = "  ".join(f"{language} {each:6.1f}" for language, each in rates.items())
+        print(f"{kind:14} {mean:6.1f} images a CPU second (expected {RATES[kind]:.0f}): {row}", flush=True)
+        share = discarded.total() / (discarded.total() + cfg.images * len(LANGUAGES))
+        print(f"{'':14} {share:.3f} of attempts discarded: {dict(discarded.most_common(3))}")
+        numbers[f"{kind}_rate"], numbers[f"{kind}_discarded"] = round(mean, 1), round(share, 3)
+    if checked:
+        print(*table(checked), sep="\n")
+        for kind in KINDS:
+            own = [line for line in checked if line.kind.split("/")[0] == kind]
+            numbers[f"{kind}_exact"] = round(sum(line.exact for line in own) / len(own), 4)
+            numbers[f"{kind}_likeness"] = round(sum(line.likeness for line in own) / len(own), 4)
+    return numbers
+
+
+def main() -> None:
+    import tyro
+
+    cfg = tyro.cli(Benchmark, description=__doc__)
+    numbers = measure_least(cfg) if cfg.least else measure(cfg)
+    print(json.dumps({**numbers, **asdict(cfg)}))
+
+
+if __name__ == "__main__":
+    main()

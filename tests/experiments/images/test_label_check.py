@@ -1,0 +1,98 @@
+"""Lines are read back as they are labelled, by the real engine, each by its known corners."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from base_model.data.writing.faces import FACES
+from base_model.data.writing.writer import Sources, lot, write
+from base_model.data.writing.written_image import Writing
+from experiments.benchmarks.data import MadeUp, least_size
+from experiments.cli import main
+from experiments.images.label_check import Checked, check_lines, compared, straightened, table
+
+LANGUAGES = ("en", "zh", "zh-Hant", "ja")
+SOURCES = Sources(photographs=MadeUp(1024))
+
+
+def checked(kind: str, images: int, size: tuple[int, int] = (512, 512)) -> list[Checked]:
+    plan = Writing(seed=21, kinds=(kind,), languages=LANGUAGES, size=size)
+    written = (write(plan, index, SOURCES)[0] for index in range(images))
+    return [line for image in written for line in check_lines(image.pixels_HW3, image.record(""))]
+
+
+@pytest.mark.parametrize("kind", ["pure", "compositional", "complex"])
+def test_an_engine_reads_what_is_written(kind: str) -> None:
+    """A few images; the slow test has the bounds of many."""
+    lines = checked(kind, 4)
+    assert len(lines) >= 6
+    assert sum(line.likeness for line in lines) / len(lines) > 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pure", "compositional", "complex"])
+def test_an_engine_reads_what_is_written_in_many_images(kind: str) -> None:
+    lines = [line for line in checked(kind, 60) if line.size >= 16]
+    printed = [line for line in lines if FACES[line.face].style in ("sans", "serif")]
+    assert len(printed) > 80
+    assert sum(line.likeness for line in printed) / len(printed) >= 0.99
+    assert sum(line.likeness for line in lines) / len(lines) >= 0.97
+
+
+def test_erasing_a_character_changes_its_reading_and_no_other() -> None:
+    """The box of a character is filled with what is round it."""
+    plan = Writing(seed=2, languages=("zh",), size=(512, 512), rare=0.0)
+    image = write(plan, 5, SOURCES)[0]
+    line = image.lines[0]
+    position = len(line.characters) // 2
+    character, quad = line.characters[position]
+    (left, top), (right, bottom) = np.floor(quad[0]).astype(int), np.ceil(quad[2]).astype(int)
+    pixels = image.pixels_HW3.copy()
+    pixels[top:bottom, left:right] = pixels[top - 1, left - 1]
+    row = image.record("")
+    before, after = (compared(check_lines(each, row)[0].read) for each in (image.pixels_HW3, pixels))
+    assert before == compared(line.text) and character in before
+    assert after == compared(line.text[:position] + line.text[position + 1 :])
+
+
+def test_a_line_is_straightened_by_its_corners() -> None:
+    upright = np.full((60, 200, 3), 255, np.uint8)
+    upright[20:40, 50:150] = lot(0, 0, 0, "stripes").integers(0, 255, (1, 100, 1), dtype=np.uint8)
+    turn = cv2.getRotationMatrix2D((100, 30), 30, 1.0)
+    turned = cv2.warpAffine(upright, turn, (220, 160), borderValue=(255, 255, 255))
+    corners = np.asarray([[50, 20], [150, 20], [150, 40], [50, 40]], float)
+    quad = (np.c_[corners, np.ones(4)] @ turn.T).tolist()
+    one, other = straightened(upright, corners.tolist()), straightened(turned, quad)
+    assert one.shape == other.shape and one.shape[0] >= 48
+    inner = slice(10, -10), slice(10, -10)
+    assert np.abs(one[inner].astype(int) - other[inner].astype(int)).mean() < 12
+
+
+def test_what_is_compared_and_counted() -> None:
+    assert compared("\uff26ull\uff0dwidth, 2.50!") == "fullwidth250"
+    right, wrong = (Checked("open 24", read, "Inter", "en", "complex/slide", 15) for read in ("OPEN24", "0PEN 2"))
+    assert right.exact and not wrong.exact and wrong.likeness == pytest.approx(1 - 2 / 6)
+    assert right.size_group == "14-19 px" and Checked("a", "a", "b", "en", "pure", 40).size_group == "from 32 px"
+    rows = table([right, wrong])
+    assert rows[0].startswith("2 lines read back: 0.500 exactly") and any("complex" in row for row in rows)
+    assert "none that the engine can judge" in table([])[0]
+
+
+def test_the_least_size_is_one_from_which_lines_stay_readable() -> None:
+    assert least_size({8: 0.5, 9: 0.96, 10: 0.9, 11: 0.95, 12: 1.0, 13: 1.0}) == 11
+    assert least_size({8: 0.5, 9: 0.6}) == 9
+
+
+def test_korean_is_not_judged() -> None:
+    image = write(Writing(languages=("ko",), size=(128, 128)), 0, SOURCES)[0]
+    assert check_lines(image.pixels_HW3, image.record("")) == []
+
+
+def test_the_command_reads_back_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["write", "-o", str(tmp_path / "a"), "--count", "3", "--check", "2", "--size", "256", "256"]
+    assert main(line) == 0
+    assert "lines read back" in capsys.readouterr().out
