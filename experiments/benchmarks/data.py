@@ -6,6 +6,7 @@ The rate is of images a second of CPU time of one process, which waiting for oth
 are made up where no folder of them is named. With `--check 40` the lines of 40 images of each kind and language are
 read back, each straightened by its known corners (experiments/images/label_check.py). `--least` measures what the
 faces' least sizes are set to: the em size from which 95 % of lines are read exactly, at that size and the next two.
+`--coverage 100000` counts how often each character of the languages' standard sets appears in so many images.
 
 Prints tables, then one JSON line.
 """
@@ -20,10 +21,19 @@ from typing import Any
 
 import numpy as np
 
-from base_model.data.writing.corpora import Corpus
+from base_model.data.writing.corpora import Corpus, standard_set
 from base_model.data.writing.faces import FACES, LANGUAGES, Face
 from base_model.data.writing.text_lines import Type, placed, render_lines
-from base_model.data.writing.writer import Sources, in_face, lot, require_installed, write
+from base_model.data.writing.writer import (
+    Sources,
+    chosen_face,
+    in_face,
+    lot,
+    require_installed,
+    text_of_pure,
+    turn,
+    write,
+)
 from base_model.data.writing.written_image import KINDS, Unwritable, Writing
 from experiments.images.label_check import Checked, check_lines, read_line, table
 from experiments.images.written_folder import FolderPhotographs
@@ -50,11 +60,13 @@ class Benchmark:
     """images of each kind and language whose lines are read back"""
     least: bool = False
     """measure the least readable size of every face, with `images` lines a size"""
+    coverage: int = 0
+    """count the characters in the texts of so many pure images instead"""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.images < 1 or self.check < 0:
-            raise ValueError(f"images={self.images} must be at least 1, check={self.check} 0")
+        if self.images < 1 or min(self.check, self.coverage) < 0:
+            raise ValueError(f"images={self.images} must be at least 1, check={self.check}, coverage={self.coverage} 0")
 
 
 class MadeUp:
@@ -144,6 +156,25 @@ def measure_least(cfg: Benchmark) -> dict[str, Any]:
     return {"least": numbers}
 
 
+def coverage(cfg: Benchmark) -> dict[str, Any]:
+    """How often the characters of the standard sets appear in the texts of so many pure images."""
+    plan, numbers = Writing(cfg.seed, languages=LANGUAGES), {}
+    counts = {language: Counter[str]() for language in LANGUAGES}
+    for index in range(cfg.coverage):
+        _, language, ordinal = turn(plan, index)
+        rng = lot(cfg.seed, index, 0, "pure")
+        chosen_face(rng, language)
+        counts[language].update(text_of_pure(plan, rng, language, ordinal, Sources()))
+    for language, counted in counts.items():
+        times = {character: counted[character] for character in standard_set(language)}
+        rarest = sorted(times.items(), key=lambda item: item[1])[:10]
+        never = sum(count == 0 for count in times.values())
+        shown = " ".join(f"{character}:{count}" for character, count in rarest)
+        print(f"{language:8} {len(times):5} characters, {never} of them never; the rarest {shown}")
+        numbers[f"{language}_never"] = never
+    return numbers
+
+
 def measure(cfg: Benchmark) -> dict[str, Any]:
     """Rates of every kind and language, and what is read back. Raises ValueError when something is not installed."""
     require_installed(Writing(0, KINDS, LANGUAGES))
@@ -174,7 +205,7 @@ def main() -> None:
     import tyro
 
     cfg = tyro.cli(Benchmark, description=__doc__)
-    numbers = measure_least(cfg) if cfg.least else measure(cfg)
+    numbers = coverage(cfg) if cfg.coverage else measure_least(cfg) if cfg.least else measure(cfg)
     print(json.dumps({**numbers, **asdict(cfg)}))
 
 

@@ -23,6 +23,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ SHOWN = 60
 """images of the contact sheet"""
 KEEP = 48
 """decoded photographs that a process keeps"""
+RENDERERS = {"typst": ("complex",), "pypdfium2": ("complex",), "faker": ("complex",)}
+"""packages whose version the pixels of some kinds depend on, as those of all depend on Pillow's"""
 COMPRESSION = 3
 """of PNG files, 0 to 9: more takes longer and saves little on photographs"""
 
@@ -185,8 +188,9 @@ def write_folder(request: Request, out: Path, processes: int = 1) -> Iterator[st
     photographs = sources(request).photographs
     if photographs is not None and not len(photographs):
         raise ValueError(f"{', '.join(request.photos)} holds no photograph that can be used")
-    require_same(out, _described(request))
-    write_json(out / SETTINGS, _described(request))
+    require_same(out, _described(request), request.count)
+    if not (out / SETTINGS).exists():
+        write_json(out / SETTINGS, _described(request))
     missing = [part for part in parts_of(request.count) if not is_whole(out, part, request.count)]
     if len(missing) < len(parts_of(request.count)):
         yield f"{len(parts_of(request.count)) - len(missing)} of {len(parts_of(request.count))} parts are there already"
@@ -221,6 +225,12 @@ def _described(request: Request) -> dict[str, Any]:
     """What the bytes of the images depend on."""
     photographs, texts = sources(request).photographs, sources(request).corpora
     settings: dict[str, Any] = plain(dataclasses.asdict(request.plan))
+    packages = [
+        "pillow",
+        "numpy",
+        *(name for name in RENDERERS if any(kind in RENDERERS[name] for kind in request.plan.kinds)),
+    ]
+    settings["versions"] = {name: metadata.version(name) for name in packages}
     if isinstance(photographs, FolderPhotographs):
         settings["photographs"] = {"folders": list(request.photos), "fingerprint": photographs.fingerprint()}
     if texts:
@@ -229,7 +239,7 @@ def _described(request: Request) -> dict[str, Any]:
     return settings
 
 
-def require_same(out: Path, settings: Mapping[str, Any]) -> None:
+def require_same(out: Path, settings: Mapping[str, Any], count: int) -> None:
     """Raises ValueError when a folder was begun with other settings, or holds other things."""
     path = out / SETTINGS
     if not path.exists():
@@ -247,6 +257,8 @@ def require_same(out: Path, settings: Mapping[str, Any]) -> None:
             f"{out} was begun with {name}={before.get(name)}, not {settings.get(name)}; give the same settings to go "
             "on, or name a new folder"
         )
+    if before.get("images", 0) > count:
+        raise ValueError(f"{out} has {before['images']} images already; --count {count} would not take any away")
 
 
 def comparable(value: Any) -> Any:

@@ -106,11 +106,15 @@ def write_pure(
 ) -> WrittenImage:
     """A paragraph on a clean ground."""
     face = chosen_face(rng, language)
-    if ordinal is not None and is_rare(plan, ordinal):
-        text = rare_text(language, plan.seed, int(ordinal * plan.rare))
-    else:
-        text = corpus(sources, language).paragraph(rng, plan.length)
+    text = text_of_pure(plan, rng, language, ordinal, sources)
     return write_paragraph(rng, in_face(face, text, language), language, face, plan.size)
+
+
+def text_of_pure(plan: Writing, rng: np.random.Generator, language: str, ordinal: int | None, sources: Sources) -> str:
+    """A paragraph, or rare characters where it is their turn."""
+    if ordinal is not None and is_rare(plan, ordinal):
+        return rare_text(language, plan.seed, int(ordinal * plan.rare))
+    return corpus(sources, language).paragraph(rng, plan.length)
 
 
 def corpus(sources: Sources, language: str) -> Corpus:

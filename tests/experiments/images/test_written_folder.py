@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 from PIL import Image
 
+from base_model.data.writing.faces import FACES
 from base_model.data.writing.writer import Sources, write
 from base_model.data.writing.written_image import Writing
 from experiments.cli import main
@@ -92,6 +98,15 @@ def test_other_settings_or_things_in_a_folder_are_refused(tmp_path: Path) -> Non
     written(tmp_path / "a", 2)
     with pytest.raises(ValueError, match="was begun with seed=4, not 5"):
         written(tmp_path / "a", 2, Writing(seed=5, languages=("en", "zh"), size=(64, 128), length=(4, 24)))
+    written(tmp_path / "c", 6)
+    with pytest.raises(ValueError, match=r"has 6 images already; --count 5"):
+        written(tmp_path / "c", 5)
+    settings = json.loads((tmp_path / "a" / SETTINGS).read_text())
+    assert settings["versions"].keys() == {"pillow", "numpy"}
+    settings["versions"]["pillow"] = "1.0"
+    (tmp_path / "a" / SETTINGS).write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="was begun with versions="):
+        written(tmp_path / "a", 2)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match=f"holds other things and no {SETTINGS}"):
@@ -142,6 +157,40 @@ def test_text_is_put_into_the_photographs_of_a_folder(tmp_path: Path) -> None:
     written_folder.sources.cache_clear()
     with pytest.raises(ValueError, match="was begun with photographs="):
         list(write_folder(Request(plan, 6, (str(photos),)), tmp_path / "out"))
+
+
+def test_writing_needs_no_torch(tmp_path: Path) -> None:
+    """The extra `data` alone is enough, and processes that write are light."""
+    code = (
+        "import sys\n"
+        "from experiments.cli import main\n"
+        "kinds = 'pure,compositional,complex'\n"
+        f"line = ['write', '-o', {str(tmp_path / 'a')!r}, '--kinds', kinds, '--photos', {str(tmp_path)!r}]\n"
+        "assert main([*line, '--count', '3', '--size', '384', '384']) == 0\n"
+        "assert 'torch' not in sys.modules"
+    )
+    pixels = np.random.default_rng(0).integers(0, 255, (600, 600, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_extra_brings_no_second_opencv_and_no_torchvision() -> None:
+    """Nor does anything that it needs: two builds of OpenCV overwrite each other's files."""
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    waiting, seen = list(project["optional-dependencies"]["data"]), set()
+    while waiting:
+        requirement = Requirement(waiting.pop())
+        name = requirement.name.lower().replace("_", "-")
+        if name in seen or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+            continue
+        seen.add(name)
+        waiting += metadata.requires(name) or []
+    assert {name for name in seen if "opencv" in name} == {"opencv-contrib-python"}
+    assert not {"torch", "torchvision", "paddleocr"} & seen
+    packages = {face.package.replace("_", "-") for face in FACES.values()}
+    assert packages <= seen and {"typst", "pypdfium2", "faker", "fonttools"} <= seen
+    assert not [each for each in project["dependencies"] if "opencv" in each or "font" in each]
 
 
 def test_the_command_names_what_is_wrong_in_a_line(
