@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -110,13 +111,13 @@ def read_back(cfg: Benchmark, kind: str, language: str, sources: Sources) -> lis
     return [line for image in images for line in check_lines(image.pixels_HW3, image.record(""))]
 
 
-def shares_read(face: Face, lines: int, seed: int) -> dict[int, float]:
-    """The share of lines that are read exactly in a face, at every em size."""
+def shares_read(face: Face, lines: int, seed: int, sizes: Sequence[int] = EMS) -> dict[int, float]:
+    """The share of lines that are read exactly in a face, at each em size."""
     from PIL import Image
 
     language = face.languages[0]
     shares = {}
-    for em in EMS:
+    for em in sizes:
         exact = tried = 0
         for index in range(lines):
             rng = lot(seed, index, em, face.name)

@@ -127,7 +127,8 @@ def poster(p: Phrases) -> Document:
 def ticket(p: Phrases) -> Document:
     """Of a journey, or to an event."""
     journey = bool(p.rng.random() < 0.5)
-    cities = [[p.label("from"), p.one("cities")], [p.label("to"), p.one("cities")]] if journey else []
+    ends = zip((p.label("from"), p.label("to")), p.several("cities", 2, 2), strict=True)
+    cities = [list(end) for end in ends] if journey else []
     seat = f"{p.number(1, 40)}{pick(list('ABCDEF'), p.rng)}"
     rows = [[p.label("date"), p.date()], [p.label("seat"), seat], [p.label("name"), p.invented("name")],
             [p.label("price"), p.price()]]  # fmt: skip
@@ -141,11 +142,12 @@ def ticket(p: Phrases) -> Document:
 def menu(p: Phrases) -> Document:
     """Groups of dishes with prices."""
     words = vocabulary(p.language)
-    dishes = [words["dishes"][i] for i in p.rng.permutation(len(words["dishes"])).tolist()]
     title, groups = p.one("restaurants"), []
     slots = [Slot(title, "title")]
-    for name in words["dish_groups"][: p.number(2, 4)]:
-        rows = [[dishes.pop(), p.price()] for _ in range(p.number(2, 4))]
+    first = p.number(0, 2)
+    for name, dishes in list(zip(words["dish_groups"], words["dishes"], strict=True))[first : first + p.number(2, 4)]:
+        chosen = p.rng.permutation(len(dishes)).tolist()[: p.number(2, 4)]
+        rows = [[dishes[i], p.price()] for i in chosen]
         groups.append({"name": name, "dishes": rows})
         slots += [Slot(name, "title"), *(Slot(text, "body") for row in rows for text in row)]
     return Document("menu", {"title-text": title, "groups": groups}, tuple(slots))

@@ -60,7 +60,8 @@ class Face:
     capitals: bool = False
     """its small letters look like its capitals, so that its text is upper-cased in the label as well"""
     least: int = 12
-    """em size in pixels from which 95 % of lines are read exactly: `python -m experiments.benchmarks.data --least`"""
+    """em size in pixels that it is never written below: where 95 % of lines are read exactly, black on white, with some
+    reserve for other colours, and no less than 12 (`python -m experiments.benchmarks.data --least`)"""
 
     @property
     def path(self) -> Path:
@@ -84,9 +85,11 @@ def _noto(language: str, region: str, package: str) -> tuple[Face, Face, Face]:
     index = ("JP", "KR", "SC", "TC").index(region)
     heavy = "NotoSansCJK-VF.otf.ttc"
     return (
-        Face(f"Noto Sans {region}", "sans", folder, f"NotoSans{region}-Regular.otf", (language,)),
-        Face(f"Noto Serif {region}", "serif", folder, f"NotoSerif{region}-Regular.otf", (language,)),
-        Face(f"Noto Sans CJK {region}", "sans", "manimgx_fonts_cjk", heavy, (language,), (500, 700, 900), index),
+        Face(f"Noto Sans {region}", "sans", folder, f"NotoSans{region}-Regular.otf", (language,), least=13),
+        Face(f"Noto Serif {region}", "serif", folder, f"NotoSerif{region}-Regular.otf", (language,), least=13),
+        Face(
+            f"Noto Sans CJK {region}", "sans", "manimgx_fonts_cjk", heavy, (language,), (500, 700, 900), index, least=13
+        ),
     )
 
 
@@ -101,8 +104,8 @@ FACES: dict[str, Face] = {face.name: face for face in (
     _fontpkg("JetBrains Mono", "mono", "JetBrainsMono[wght].ttf", (400, 700)),
     _fontpkg("Bebas Neue", "display", "BebasNeue-Regular.ttf", capitals=True),
     _fontpkg("Kalam", "hand", "Kalam-Regular.ttf"),
-    _fontpkg("Caveat", "hand", "Caveat[wght].ttf", (400, 700), least=20),
-    _fontpkg("Dancing Script", "script", "DancingScript[wght].ttf", (400, 700), least=24),
+    _fontpkg("Caveat", "hand", "Caveat[wght].ttf", (400, 700), least=18),
+    _fontpkg("Dancing Script", "script", "DancingScript[wght].ttf", (400, 700), least=20),
     *_noto("zh-Hans", "SC", "zh_cn"), *_noto("zh-Hant", "TC", "zh_tw"), *_noto("ja", "JP", "jp"),
     *_noto("ko", "KR", "ko"),
 )}  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 from base_model.data.writing.faces import FACES
 from base_model.data.writing.writer import Sources, lot, write
 from base_model.data.writing.written_image import Writing
-from experiments.benchmarks.data import MadeUp, least_size
+from experiments.benchmarks.data import READ, MadeUp, least_size, shares_read
 from experiments.cli import main
 from experiments.images.label_check import Checked, check_lines, compared, straightened, table
 
@@ -85,6 +85,14 @@ def test_what_is_compared_and_counted() -> None:
 def test_the_least_size_is_one_from_which_lines_stay_readable() -> None:
     assert least_size({8: 0.5, 9: 0.96, 10: 0.9, 11: 0.95, 12: 1.0, 13: 1.0}) == 11
     assert least_size({8: 0.5, 9: 0.6}) == 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, face in FACES.items() if face.languages != ("ko",)])
+def test_a_face_is_read_at_its_least_size(name: str) -> None:
+    least = FACES[name].least
+    assert least >= 12
+    assert shares_read(FACES[name], 40, 3, [least])[least] >= READ
 
 
 def test_korean_is_not_judged() -> None:

@@ -140,3 +140,14 @@ def test_ink_that_is_hidden_at_one_end_is_seen() -> None:
     pixels[:, 68:] = 255
     pixels[:14, :30] = 20
     assert hidden_at_ends(pixels, box, (0, 0, 0))
+
+
+def test_a_menu_lists_dishes_in_their_groups_and_a_journey_has_two_ends() -> None:
+    for seed in range(20):
+        p = documents.Phrases("en", lot(seed, 0, 0, "menu"), Corpus("en"))
+        words = documents.vocabulary("en")
+        by_group = dict(zip(words["dish_groups"], words["dishes"], strict=True))
+        for group in documents.menu(p).fields["groups"]:
+            assert {dish for dish, _ in group["dishes"]} <= set(by_group[group["name"]])
+        cities = [city for _, city in documents.ticket(p).fields["cities"]]
+        assert len(set(cities)) == len(cities)

@@ -86,6 +86,18 @@ def test_boxes_are_round_the_ink_of_their_characters(name: str) -> None:
     assert ink[~inside].sum() < 0.01 * ink.sum()
 
 
+@pytest.mark.parametrize("name", FACES)
+def test_ink_stands_in_the_middle_of_its_line(name: str) -> None:
+    """Faces differ much in ascent and descent; capitals and characters stand at one height all the same."""
+    face = FACES[name]
+    (row,) = placed(
+        ["H" if face.languages == ("en",) else "国"], Type(face, face.weights[0], 100), (0, 50, 0), 1.2, "left"
+    )
+    _, top, _, bottom = bounds([row.characters[0][1]])
+    assert (top + bottom) / 2 == pytest.approx(50 + 60, abs=13)
+    assert row.quad[0][1] <= top and row.quad[2][1] >= bottom
+
+
 def test_a_text_is_written_whole_or_not_at_all() -> None:
     face = FACES["Lora"]
     with pytest.raises(Unwritable, match=r"'雨' \(U\+96E8\) not in the face"):
