@@ -164,7 +164,7 @@ def coverage(cfg: Benchmark) -> dict[str, Any]:
     for index in range(cfg.coverage):
         _, language, ordinal = turn(plan, index)
         rng = lot(cfg.seed, index, 0, "pure")
-        chosen_face(rng, language)
+        chosen_face(rng, language, Sources())
         counts[language].update(text_of_pure(plan, rng, language, ordinal, Sources()))
     for language, counted in counts.items():
         times = {character: counted[character] for character in standard_set(language)}

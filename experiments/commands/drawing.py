@@ -123,6 +123,9 @@ class Write:
     texts: Annotated[str, arg(metavar="FOLDER")] = ""
     """folder of your own texts: en.txt, zh-Hans.txt and so on, a paragraph a line; the built-in vocabulary when not
     given"""
+    fonts: Annotated[str, arg(metavar="FOLDER")] = ""
+    """folder of your own type faces, in folders named after their language: en, zh-Hans and so on. They take the place
+    of the installed ones, except in documents"""
     length: tuple[int, int] = (8, 160)
     """fewest and most letters of a paragraph; half as many Chinese, Japanese or Korean characters"""
     rare: float = 0.1
@@ -142,7 +145,9 @@ class Write:
             tuple(part for text in texts for part in text.split(",") if part) for texts in (self.kinds, self.languages)
         )
         plan = Writing(self.seed, kinds, languages, self.size, self.length, self.rare)
-        for line in write_folder(Request(plan, self.count, self.photos, self.texts), self.out, self.processes):
+        for line in write_folder(
+            Request(plan, self.count, self.photos, self.texts, self.fonts), self.out, self.processes
+        ):
             print(line, flush=True)
         if self.check:
             print(*read_back(self.out, self.check), sep="\n")

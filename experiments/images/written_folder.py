@@ -31,7 +31,7 @@ import numpy as np
 from PIL import Image
 
 from base_model.data.writing.corpora import Corpus, own_corpus
-from base_model.data.writing.faces import language_named
+from base_model.data.writing.faces import SUFFIXES, Face, language_named, own_face
 from base_model.data.writing.writer import Sources, require_installed, write
 from base_model.data.writing.written_image import Writing
 from experiments.images.image_readers import Entry, list_entries
@@ -63,6 +63,8 @@ class Request:
     """folders, tables or archives of photographs that text is put into"""
     texts: str = ""
     """a folder of en.txt, zh-Hans.txt and so on with a paragraph a line; "" = the built-in vocabulary"""
+    fonts: str = ""
+    """a folder of en/, zh-Hans/ and so on with type faces; "" = the installed ones"""
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -132,6 +134,25 @@ def own_texts(folder: str, languages: Iterable[str]) -> tuple[dict[str, Corpus],
     return corpora, notes
 
 
+def own_faces(folder: str, languages: Iterable[str]) -> dict[str, tuple[Face, ...]]:
+    """The faces of a folder's folders, by language.
+
+    Raises ValueError when none of the languages has a folder with faces, or a file is no face.
+    """
+    faces = {}
+    for language in dict.fromkeys(languages):
+        folders = [path for path in sorted(Path(folder).glob("*/")) if _is_language(path.name, language)]
+        files = sorted(path for each in folders for path in each.iterdir() if path.suffix.lower() in SUFFIXES)
+        if files:
+            faces[language] = tuple(own_face(path, language) for path in files)
+    if not faces:
+        raise ValueError(
+            f"{folder} has no type faces for {', '.join(languages)}: put .ttf or .otf files into folders there "
+            "that are named after their language, such as en or zh-Hans"
+        )
+    return faces
+
+
 def _is_language(stem: str, language: str) -> bool:
     try:
         return language_named(stem) == language
@@ -144,7 +165,8 @@ def sources(request: Request) -> Sources:
     """What a process writes from, read once."""
     corpora = own_texts(request.texts, request.plan.languages)[0] if request.texts else {}
     photographs = FolderPhotographs(request.photos, 2 * max(request.plan.size)) if request.photos else None
-    return Sources(corpora, photographs)
+    faces = own_faces(request.fonts, request.plan.languages) if request.fonts else {}
+    return Sources(corpora, photographs, faces)
 
 
 def write_part(request: Request, out: Path, part: int) -> None:
@@ -233,6 +255,10 @@ def _described(request: Request) -> dict[str, Any]:
     settings["versions"] = {name: metadata.version(name) for name in packages}
     if isinstance(photographs, FolderPhotographs):
         settings["photographs"] = {"folders": list(request.photos), "fingerprint": photographs.fingerprint()}
+    if faces := sources(request).faces:
+        content = repr([(language, face.name, sha256(face.path.read_bytes()).hexdigest())
+                        for language, own in faces.items() for face in own])  # fmt: skip
+        settings["fonts"] = {"folder": request.fonts, "fingerprint": sha256(content.encode()).hexdigest()}
     if texts:
         content = repr([(language, corpus.own) for language, corpus in texts.items()])
         settings["texts"] = {"folder": request.texts, "fingerprint": sha256(content.encode()).hexdigest()}

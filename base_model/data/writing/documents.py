@@ -278,7 +278,7 @@ def _line(row: Sequence[tuple[str, Character]], face: Face, weight: int, palette
     lacking = max(0.0, size - (bottom - top)) / 2
     quad = upright(float(boxes[:, 0].min()), top - lacking, float(boxes[:, 2].max()), bottom + lacking)
     colour = next(palette.names[role] for role, levels in palette.levels.items() if levels == ink and role != "card")
-    return Line(text, quad, quads, face.name, weight, size, colour, ink)
+    return Line(text, quad, quads, face.name, face.style, weight, size, colour, ink)
 
 
 def require_whole(lines: Sequence[Line], result: Set, faces: tuple[Face, Face]) -> None:

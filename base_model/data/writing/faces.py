@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ ALIASES = {"zh": "zh-Hans", "zh-cn": "zh-Hans", "zh-tw": "zh-Hant", "zh-hk": "zh
 """Other names of languages, in small letters."""
 INSTALL = 'pip install "glyphlab[data]"'
 SPACES = " \u3000\u00a0"
+OWN_LEAST = 18
+"""em size in pixels that a face of one's own is not written below, because nobody has measured it"""
+SUFFIXES = (".ttf", ".otf", ".ttc", ".otc")
 SAMPLE = 40
 """em size in pixels at which ink is compared"""
 SHAPED = (
@@ -47,11 +50,11 @@ class Face:
     name: str
     """as its makers and typst call it"""
     style: str
-    """sans, serif, slab, mono, display, hand or script: a key of `wording.STYLES`"""
+    """sans, serif, slab, mono, display, hand, script or own: a key of `wording.STYLES`"""
     package: str
-    """what is imported; `packages` of pip have hyphens where this has underscores"""
+    """what is imported; `packages` of pip have hyphens where this has underscores; "" for a file of one's own"""
     file: str
-    """of the face inside the package"""
+    """of the face inside the package, or the whole path"""
     languages: tuple[str, ...] = LATIN
     weights: tuple[int, ...] = (400,)
     """of a variable face, the weights that are used"""
@@ -66,6 +69,8 @@ class Face:
     @property
     def path(self) -> Path:
         """Of its file. Raises ValueError, naming what to install, when the package is missing."""
+        if not self.package:
+            return Path(self.file)
         spec = importlib.util.find_spec(self.package)
         if spec is None or spec.origin is None:
             raise ValueError(f"the type face {self.name} is missing ({self.package}): {INSTALL}")
@@ -109,6 +114,17 @@ FACES: dict[str, Face] = {face.name: face for face in (
     *_noto("zh-Hans", "SC", "zh_cn"), *_noto("zh-Hant", "TC", "zh_tw"), *_noto("ja", "JP", "jp"),
     *_noto("ko", "KR", "ko"),
 )}  # fmt: skip
+
+
+def own_face(path: Path, language: str) -> Face:
+    """A face of one's own for a language. Raises ValueError when the file is no face."""
+    try:
+        family, style = ImageFont.truetype(str(path), SAMPLE).getname()
+    except OSError as error:
+        raise ValueError(f"{path} is no type face that can be read: {error}") from error
+    face = Face(f"{family or path.stem}", "own", "", str(path), (language,), least=OWN_LEAST)
+    bold = 700 if "bold" in (style or "").lower() else 400
+    return replace(face, weights=(bold,), capitals=small_letters_are_capitals(face))
 
 
 def language_named(name: str) -> str:
@@ -207,6 +223,8 @@ def small_letters_are_capitals(face: Face) -> bool:
 
     Only letters whose two shapes differ count.
     """
+    if any(undrawable(face, letter) for letter in "abdeghnqrtABDEGHNQRT"):
+        return False
     same = [_alike(_trimmed(face, small), _trimmed(face, small.upper())) for small in "abdeghnqrt"]
     return sum(same) >= 8
 

@@ -211,7 +211,7 @@ def seen(line: Line, camera: np.ndarray) -> Line:
     scale = float(np.linalg.norm(boxes[0, 3] - boxes[0, 0]) + np.linalg.norm(boxes[0, 2] - boxes[0, 1])) / 2
     characters = tuple((c, _quad(box)) for (c, _), box in zip(line.characters, boxes[1:], strict=True))
     size = line.size * scale / flat_height
-    return Line(line.text, _quad(boxes[0]), characters, line.face, line.weight, size, line.colour, line.ink)
+    return Line(line.text, _quad(boxes[0]), characters, line.face, line.style, line.weight, size, line.colour, line.ink)
 
 
 def _quad(box: np.ndarray) -> Quad:

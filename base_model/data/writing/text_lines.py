@@ -159,4 +159,6 @@ def render_lines(image: Image.Image, rows: Sequence[Placed], ink: Colour) -> Non
 def as_line(row: Placed, colour: str, ink: Colour) -> Line:
     """What is recorded of a line."""
     kind = row.kind
-    return Line(row.text, row.quad, row.characters, kind.face.name, kind.weight, float(kind.size), colour, ink)
+    return Line(
+        row.text, row.quad, row.characters, kind.face.name, kind.face.style, kind.weight, float(kind.size), colour, ink
+    )

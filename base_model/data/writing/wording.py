@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from base_model.data.writing.corpora import DENSE
-from base_model.data.writing.faces import FACES
 from base_model.data.writing.grounds import COLOURS
 from base_model.data.writing.written_image import Line, bounds
 
 STYLES = {
     "sans": ("sans serif", "无衬线体"), "serif": ("serif", "衬线体"), "slab": ("slab serif", "粗衬线体"),
     "mono": ("monospace", "等宽体"), "display": ("condensed display", "窄体"), "hand": ("handwritten", "手写体"),
-    "script": ("script", "花体"),
+    "script": ("script", "花体"), "own": ("", ""),
 }  # fmt: skip
 """what a face's style is called"""
 SIZES = ((0.035, "tiny", "极小"), (0.06, "small", "小"), (0.1, "medium", "中等"), (0.17, "large", "大"))
@@ -56,10 +55,11 @@ def position_of(lines: Sequence[Line], size: tuple[int, int]) -> tuple[str, str]
 
 def type_words(line: Line) -> tuple[str, str]:
     """The colour, weight, face and style of a line."""
-    style = STYLES[FACES[line.face].style]
+    style = STYLES[line.style]
     weight = ("bold ", "粗") if line.weight >= 600 else ("light ", "细") if line.weight < 400 else ("", "")
     ink, name = COLOURS[line.colour], line.face.rstrip(" 0123456789")
-    return f"{line.colour} {weight[0]}{name}, {style[0]}", f"{ink.chinese}{weight[1]}{name}（{style[1]}）"
+    english, chinese = f"{line.colour} {weight[0]}{name}", f"{ink.chinese}{weight[1]}{name}"
+    return (f"{english}, {style[0]}", f"{chinese}（{style[1]}）") if style[0] else (english, chinese)
 
 
 def about_lines(lines: Sequence[Line], text: str, language: str, size: tuple[int, int]) -> tuple[str, str]:

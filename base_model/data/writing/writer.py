@@ -35,6 +35,8 @@ class Sources:
     corpora: Mapping[str, Corpus] = field(default_factory=dict)
     """own texts by language; the vocabulary's where there are none"""
     photographs: Photographs | None = None
+    faces: Mapping[str, tuple[Face, ...]] = field(default_factory=dict)
+    """own faces by language, in place of ours; documents are set in ours all the same"""
 
 
 def require_installed(plan: Writing) -> None:
@@ -82,9 +84,9 @@ def write(plan: Writing, index: int, sources: Sources) -> tuple[WrittenImage, tu
     )
 
 
-def chosen_face(rng: np.random.Generator, language: str) -> Face:
+def chosen_face(rng: np.random.Generator, language: str, sources: Sources) -> Face:
     """One of the faces of a language."""
-    faces = faces_of(language)
+    faces = sources.faces.get(language) or faces_of(language)
     return faces[int(rng.integers(len(faces)))]
 
 
@@ -105,7 +107,7 @@ def write_pure(
     plan: Writing, rng: np.random.Generator, language: str, ordinal: int | None, sources: Sources
 ) -> WrittenImage:
     """A paragraph on a clean ground."""
-    face = chosen_face(rng, language)
+    face = chosen_face(rng, language, sources)
     text = text_of_pure(plan, rng, language, ordinal, sources)
     return write_paragraph(rng, in_face(face, text, language), language, face, plan.size)
 
@@ -128,7 +130,7 @@ def write_compositional(
     """A text on a thing in a photograph. Raises ValueError when there are no photographs."""
     if sources.photographs is None:
         raise ValueError("compositional images put text into photographs, and there are none")
-    surface, face = chosen_surface(rng), chosen_face(rng, language)
+    surface, face = chosen_surface(rng), chosen_face(rng, language, sources)
     own = language in sources.corpora
     if surface.texts == "paragraph" or own:
         text = corpus(sources, language).paragraph(rng, plan.length)

@@ -48,6 +48,8 @@ class Line:
     characters: tuple[tuple[str, Quad], ...]
     """each with what is round its ink; blanks have none"""
     face: str
+    style: str
+    """of the face, as in `faces.Face`"""
     weight: int
     size: float
     """em size in pixels"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -138,6 +139,26 @@ def test_own_texts_are_written_and_their_changes_noticed(tmp_path: Path) -> None
         list(write_folder(request, tmp_path / "a"))
     with pytest.raises(ValueError, match="has no ja\\.txt with a paragraph a line; it has en"):
         list(write_folder(Request(Writing(languages=("ja",)), 1, texts=str(texts)), tmp_path / "b"))
+
+
+def test_own_faces_take_the_place_of_ours(tmp_path: Path) -> None:
+    fonts = tmp_path / "fonts"
+    (fonts / "en").mkdir(parents=True)
+    (fonts / "zh").mkdir()
+    shutil.copy(FACES["Bebas Neue"].path, fonts / "en" / "shop.ttf")
+    request = Request(Writing(languages=("en", "zh"), size=(96, 192), length=(4, 12), rare=0.0), 8, fonts=str(fonts))
+    list(write_folder(request, tmp_path / "a"))
+    rows = [json.loads(line) for line in (tmp_path / "a" / CAPTIONS).read_text(encoding="utf-8").splitlines()]
+    assert {line["face"] for row in rows if row["language"] == "en" for line in row["lines"]} == {"Bebas Neue"}
+    assert all(row["written"].isupper() for row in rows if row["language"] == "en"), "it has capitals alone"
+    assert all("Noto" in line["face"] for row in rows if row["language"] == "zh-Hans" for line in row["lines"])
+    assert min(line["size"] for row in rows if row["language"] == "en" for line in row["lines"]) >= 18
+    (fonts / "en" / "shop.ttf").write_bytes(b"no face")
+    written_folder.sources.cache_clear()
+    with pytest.raises(ValueError, match=r"shop\.ttf is no type face"):
+        list(write_folder(request, tmp_path / "b"))
+    with pytest.raises(ValueError, match="has no type faces for ja"):
+        list(write_folder(Request(Writing(languages=("ja",)), 1, fonts=str(fonts)), tmp_path / "b"))
 
 
 def test_text_is_put_into_the_photographs_of_a_folder(tmp_path: Path) -> None:

@@ -130,6 +130,17 @@ def test_lines_that_are_over_one_another_are_seen() -> None:
     assert overlapping(np.vstack([boxes, [5, 5, 15, 15]]))
 
 
+@pytest.mark.parametrize(
+    ("check", "reason"), [("overlapping", "over one another"), ("hidden_at_ends", "too little contrast")]
+)
+def test_documents_that_are_hard_to_read_are_discarded(
+    check: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, check, lambda *given: True)
+    with pytest.raises(Unwritable, match=reason):
+        write_document(lot(0, 0, 0, "a"), "menu", "en", (FACES["Inter"],) * 2, Corpus("en"), SIZE)
+
+
 def test_ink_that_is_hidden_at_one_end_is_seen() -> None:
     pixels = np.full((40, 100, 3), 255, np.uint8)
     box = np.asarray([20.0, 10.0, 70.0, 30.0])

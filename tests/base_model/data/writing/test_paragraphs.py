@@ -104,6 +104,10 @@ def test_a_text_is_written_whole_or_not_at_all() -> None:
         in_face(face, "rain is 雨 in Chinese", "en")
     with pytest.raises(Unwritable, match="too long for the canvas"):
         write_paragraph(lot(0, 0, 0, "a"), "word " * 400, "en", face, (96, 96))
+    with pytest.raises(Unwritable, match="too long for the canvas"):  # it would fit where nobody can read it
+        write_paragraph(
+            lot(0, 0, 0, "a"), "a letter from the old harbour " * 5, "en", FACES["Dancing Script"], (128, 128)
+        )
     assert in_face(FACES["Bebas Neue"], "Choose file", "en") == "CHOOSE FILE"
 
 

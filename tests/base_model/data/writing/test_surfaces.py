@@ -152,6 +152,31 @@ def test_boxes_go_where_the_camera_puts_the_ink(index: int, monkeypatch: pytest.
     assert ink[inside == 0].sum() < 0.01 * ink.sum()
 
 
+def test_text_in_a_blurred_photograph_is_larger() -> None:
+    blurred = Sources(photographs=Scenes(blur=3.0))
+    for index in range(0, 20, 4):
+        image = write(PLAN, index, blurred)[0]
+        assert min(line.size for line in image.lines) >= FACES[image.lines[0].face].least + 4
+
+
+def test_text_that_the_light_hides_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surfaces, "legibility", lambda pixels, ink: 2.9)
+    with pytest.raises(ValueError, match="too little contrast in the light of the photograph"):
+        write(PLAN, 0, SHARP)
+
+
+def test_a_thing_is_as_bright_as_its_part_of_the_photograph() -> None:
+    """Darker on the dark side, whatever its own slope; a screen, which shines itself, less so."""
+    pixels = np.full((*SIZE, 3), 60, np.uint8)
+    pixels[:, 128:] = 200
+    ratios = {}
+    for name in ("paper", "screen"):
+        surface = next(each for each in SURFACES if each.name == name)
+        light = [surfaces.lit(lot(seed, 0, 0, "light"), measured(pixels), surface) for seed in range(40)]
+        ratios[name] = float(np.mean([each[:, 192:].mean() / each[:, :64].mean() for each in light]))
+    assert ratios["paper"] > 1.15 and 1.03 < ratios["screen"] < ratios["paper"] - 0.05
+
+
 def test_a_camera_turns_boxes_with_their_lines() -> None:
     """A quarter turn about the origin, twice as large."""
     flat = rendered_flat(lot(0, 0, 0, "f"), SURFACES[4], "OPEN", FACES["Inter"], (200, 300))
