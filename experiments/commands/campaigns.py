@@ -188,6 +188,11 @@ class Export:
     """every answer, or one row for each item that is settled or adjudicated"""
     ties: Literal["refuse", "drop", "aside"] = "refuse"
     """for formats without ties: write nothing, leave ties out, or put them into FILE.ties.jsonl"""
+    rubric: str = ""
+    """for trl and kto: the rubric whose questions and answers the rows have, such as text_correctness; see
+    docs/how-to/exchange.md"""
+    both_orders: bool = False
+    """for trl: every pair in both orders"""
     at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
@@ -195,7 +200,9 @@ class Export:
         from preference_data.exchange.formats.table import find
 
         find(self.format)
-        return self.at.show(lambda store: export_lines(store, self.name, self.out, self.format, self.rows, self.ties))
+        return self.at.show(lambda store: export_lines(
+            store, self.name, self.out, self.format, self.rows, self.ties, self.rubric, self.both_orders
+        ))  # fmt: skip
 
 
 @dataclass(frozen=True)

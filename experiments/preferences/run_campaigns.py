@@ -17,6 +17,7 @@ from preference_data.campaign.campaigns import Item
 from preference_data.campaign.quality import campaign_progress
 from preference_data.campaign.quality.overview import quality, standings
 from preference_data.exchange import export, importing, incoming, judgements
+from preference_data.exchange.formats.trl import Wording
 from preference_data.records import PreferencePair
 from preference_data.store.staging import Staged
 from preference_data.store.store import Store, exists
@@ -104,10 +105,33 @@ def status_lines(store: Store, name: str) -> list[str]:
     return lines
 
 
-def export_lines(store: Store, name: str, out: Path, kind: str, rows: str, ties: str) -> list[str]:
-    """Write a campaign's answers (or its items' outcomes) in a format."""
+def wording_of(rubric: str, both_orders: bool) -> Wording:
+    """The questions and answers of a rubric, as judges are asked them; without one those of the format."""
+    if not rubric:
+        return Wording(both_orders=both_orders)
+    from rewards.language.read_answer import PAIR_WORDS
+    from rewards.language.rubric import read_rubric
+
+    asked = read_rubric(rubric)
+    for way in ("pair", "yes"):
+        asked.check(way)
+    first, second = PAIR_WORDS
+    return Wording(
+        lambda prompt: asked.question("pair", prompt), (first, second), lambda prompt: asked.question("yes", prompt),
+        "Yes", both_orders,
+    )  # fmt: skip
+
+
+def export_lines(
+    store: Store, name: str, out: Path, kind: str, rows: str, ties: str, rubric: str = "", both_orders: bool = False
+) -> list[str]:
+    """Write a campaign's answers (or its items' outcomes) in a format. Raises ValueError for words in another than
+    TRL's."""
+    if (rubric or both_orders) and kind not in ("trl", "kto"):
+        raise ValueError(f"--rubric and --both-orders are for the formats trl and kto, and --format is {kind}")
     of = judgements.of_answers if rows == "answers" else judgements.of_items
-    done = export.write(of(store, store.operator, name), out, kind, store.images, ties)
+    wording = wording_of(rubric, both_orders)
+    done = export.write(of(store, store.operator, name), out, kind, store.images, ties, wording)
     lines = [f"written: {out}, {done.rows} judgements as {kind}"]
     if done.dropped:
         lines.append(f"{done.dropped} ties left out")

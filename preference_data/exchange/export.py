@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from preference_data.atomic_files import replacing
 from preference_data.exchange.formats.plain import JSONL, PARQUET
 from preference_data.exchange.formats.preference_format import Format, png_path
 from preference_data.exchange.formats.table import FORMATS, find
-from preference_data.exchange.formats.trl import KTO
+from preference_data.exchange.formats.trl import KTO, PLAIN, WORDED, Wording, held
 from preference_data.exchange.incoming import Malformed, read
 from preference_data.exchange.judgements import DECIDED, Judgement
 from preference_data.sentences import Sentence
@@ -41,11 +42,13 @@ class Exported:
 
 
 def write(
-    judgements: Sequence[Judgement], path: Path, kind: str, images: ImageFolder, ties: str = "refuse"
-) -> Exported:
+    judgements: Sequence[Judgement], path: Path, kind: str, images: ImageFolder, ties: str = "refuse",
+    wording: Wording = PLAIN,
+) -> Exported:  # fmt: skip
     """Write judgements in a format; the file is replaced whole or not at all.
 
-    Raises ValueError for ties in a format without them when `ties` is "refuse", and when there is nothing to write.
+    `wording` is what TRL's rows ask; a file of TRL's that is called .parquet holds the images themselves. Raises
+    ValueError for ties in a format without them when `ties` is "refuse", and when there is nothing to write.
     """
     chosen = find(kind)
     if ties not in TIES:
@@ -61,10 +64,15 @@ def write(
     if not fit:
         raise ValueError(Sentence("there is nothing to write as {kind}: {all} judgements, {left} of them ties",
                                   {"kind": kind, "all": len(judgements), "left": len(left)}))  # fmt: skip
-    named = fit if chosen.container != "parquet" or chosen is PARQUET else []  # the others hold the images themselves
+    encode, container = chosen.encode, chosen.container
+    if kind in WORDED:
+        container = "parquet" if path.suffix == ".parquet" else container
+        picture = held(lambda ref: images.path(ref.sha256).read_bytes()) if container == "parquet" else png_path
+        encode = partial(WORDED[kind], wording=wording, picture=picture)
+    named = fit if container != "parquet" or chosen is PARQUET else []  # the others hold the images themselves
     side_path = path.with_name(f"{path.name}.ties.jsonl") if left and ties == "aside" else None
     _copy([*named, *(left if side_path else [])], path.parent, images)
-    _put(path, chosen.container, chosen.encode(fit, lambda ref: images.path(ref.sha256).read_bytes()))
+    _put(path, container, encode(fit, lambda ref: images.path(ref.sha256).read_bytes()))
     if side_path is not None:
         _put(side_path, "jsonl", JSONL.encode(left, lambda ref: b""))
     return Exported(len(fit), len(left) if side_path is None else 0, side_path)
@@ -86,14 +94,31 @@ def _copy(judgements: Sequence[Judgement], folder: Path, images: ImageFolder) ->
             os.replace(fresh, target)
 
 
+def features_of(schema: Any) -> str:
+    """What the datasets package reads of a Parquet file's columns, so that `images` are images without a cast."""
+
+    def feature(kind: Any) -> Any:
+        if str(kind).startswith("list"):
+            return {"feature": feature(kind.value_type), "_type": "List"}
+        if str(kind).startswith("struct"):
+            return {field.name: feature(field.type) for field in kind}
+        return {"dtype": {"double": "float64"}.get(str(kind), str(kind)), "_type": "Value"}
+
+    columns = {field.name: feature(field.type) for field in schema}
+    columns["images"] = {"feature": {"_type": "Image"}, "_type": "List"}
+    return json.dumps({"info": {"features": columns}})
+
+
 def _put(path: Path, container: str, rows: list[dict[str, Any]]) -> None:
     """Write the rows aside, then in place."""
     if container == "parquet":
         import pyarrow
         import pyarrow.parquet as parquet
 
-        buffer = io.BytesIO()
-        parquet.write_table(pyarrow.Table.from_pylist(rows), buffer)
+        table, buffer = pyarrow.Table.from_pylist(rows), io.BytesIO()
+        if "images" in table.column_names:
+            table = table.replace_schema_metadata({"huggingface": features_of(table.schema)})
+        parquet.write_table(table, buffer)
         content = buffer.getvalue()
     elif container == "jsonl":
         content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()

@@ -4,11 +4,15 @@ images cannot be chosen and rejected. What can be said is what a judge should an
     preference   prompt: both images and the question which one shows the text better; chosen "1", rejected "2"
     KTO          prompt: one image and the question whether it shows the text well; completion "yes", label true or
                  false: the winner and both good are true, the loser and both bad are false; a tie says nothing
+
+A `Wording` has other questions and answers, such as those of a judge that is to be trained. A Parquet file holds the
+images themselves and says so as the datasets package does: it loads as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from preference_data.exchange.formats.preference_format import (
@@ -16,51 +20,88 @@ from preference_data.exchange.formats.preference_format import (
     Row,
     RowAnswer,
     carried,
+    either,
     extra,
     file,
     png_path,
     row_answer,
 )
 from preference_data.exchange.judgements import Judgement
-from preference_data.records import ImageRef
+from preference_data.records import ImageRef, Prompt
 
 QUESTION = "Which of the two pictures is the better one for this prompt? Answer 1 or 2. Prompt: "
 GOOD = "Is this a good picture for this prompt? Answer yes or no. Prompt: "
+Picture = Callable[[ImageRef], Any]
+"""An image as a row holds it: its path, or its bytes and its path."""
 
 
-def encode(judgements: Sequence[Judgement], _: Callable[[ImageRef], bytes]) -> list[dict[str, Any]]:
-    """Conversations, with the images' paths in `images`."""
+@dataclass(frozen=True)
+class Wording:
+    """What a judge is asked about two images and about one, and what it may answer."""
+
+    which: Callable[[Prompt], str] = lambda prompt: QUESTION + prompt.text
+    answers: tuple[str, str] = ("1", "2")
+    """for the image shown first, and for the second"""
+    good: Callable[[Prompt], str] = lambda prompt: GOOD + prompt.text
+    yes: str = "yes"
+    both_orders: bool = False
+    """every pair twice, the second time with its images exchanged"""
+
+
+PLAIN = Wording()
+
+
+def held(read: Callable[[ImageRef], bytes]) -> Picture:
+    """Images by their bytes."""
+    return lambda ref: {"bytes": read(ref), "path": png_path(ref)}
+
+
+def encode(
+    judgements: Sequence[Judgement], _: Callable[[ImageRef], bytes], wording: Wording = PLAIN,
+    picture: Picture = png_path,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Conversations, with the images in `images`; `margin` is how much better the chosen one is, 0 = not said."""
     rows = []
     for j in judgements:
-        won, lost = ("1", "2") if j.outcome == "first" else ("2", "1")
-        rows.append({
-            "images": [png_path(j.first), png_path(j.second)], "prompt": _ask(QUESTION + j.prompt.text, 2),
-            "chosen": _reply(won), "rejected": _reply(lost), "glyphlab": carried(j),
-        })  # fmt: skip
+        won, lost = wording.answers if j.outcome == "first" else wording.answers[::-1]
+        shown = [picture(j.first), picture(j.second)]
+        row = {
+            "images": shown, "prompt": _ask(wording.which(j.prompt), 2), "chosen": _reply(won),
+            "rejected": _reply(lost), "margin": float(j.strength or 0.0), "glyphlab": carried(j),
+        }  # fmt: skip
+        rows.append(row)
+        if wording.both_orders:
+            turned = {"images": shown[::-1], "chosen": row["rejected"], "rejected": row["chosen"], "glyphlab": ""}
+            rows.append(row | turned)
     return rows
 
 
 def decode(row: Row) -> RowAnswer | None:
-    """Rows in the form that `encode` writes."""
-    text, images = _question_text(row["prompt"], QUESTION), row["images"]
+    """Rows in the form that `encode` writes; None for a pair's other order."""
+    if row.get("glyphlab") == "":
+        return None
+    extras, images = extra(row), row["images"]
+    text = _question_text(row["prompt"], QUESTION, extras)
     if len(images) != 2:
         raise ValueError(f"there are {len(images)} images; a comparison has two")
     replies = (_replied(row["chosen"]), _replied(row["rejected"]))
-    outcome = {("1", "2"): "first", ("2", "1"): "second"}.get(replies)
+    outcome = {("1", "2"): "first", ("2", "1"): "second", ("A", "B"): "first", ("B", "A"): "second"}.get(replies)
     if outcome is None:
-        raise ValueError(f"chosen and rejected are {replies}; they are 1 and 2, or 2 and 1")
-    sides = {"0": images[0], "1": images[1]}
-    return row_answer(text, file(sides, "0"), file(sides, "1"), outcome, extra(row))
+        raise ValueError(f"chosen and rejected are {replies}; they are 1 and 2, or A and B, in either order")
+    return row_answer(text, either(images[0], "images"), either(images[1], "images"), outcome, extras)
 
 
-def encode_kto(judgements: Sequence[Judgement], _: Callable[[ImageRef], bytes]) -> list[dict[str, Any]]:
+def encode_kto(
+    judgements: Sequence[Judgement], _: Callable[[ImageRef], bytes], wording: Wording = PLAIN,
+    picture: Picture = png_path,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Two rows a judgement, the first image's and the second's, together under one `pair`."""
     rows = []
     for i, j in enumerate(judgements):
         for side, ref in (("first", j.first), ("second", j.second)):
             good = j.outcome in (side, "both_good")
             rows.append({
-                "images": [png_path(ref)], "prompt": _ask(GOOD + j.prompt.text, 1), "completion": _reply("yes"),
+                "images": [picture(ref)], "prompt": _ask(wording.good(j.prompt), 1), "completion": _reply(wording.yes),
                 "label": good, "pair": i, "side": side, "glyphlab": carried(j),
             })  # fmt: skip
     return rows
@@ -80,11 +121,10 @@ def decode_kto(row: Row) -> RowAnswer | None:
         raise ValueError(f"label is {row['label']} where the judgement says {extras['outcome']!r}")
     if row["side"] != "first":
         return None
-    other = {"path": png_path_of(extras, "second")}
     return row_answer(
-        _question_text(row["prompt"], GOOD),
-        file({"0": row["images"][0]}, "0"),
-        file(other, "path"),
+        _question_text(row["prompt"], GOOD, extras),
+        either(row["images"][0], "images"),
+        file({"path": png_path_of(extras, "second")}, "path"),
         extras["outcome"],
         extras,
     )
@@ -113,9 +153,11 @@ def _reply(text: str) -> list[dict[str, Any]]:
     return [{"role": "assistant", "content": [{"type": "text", "text": text}]}]
 
 
-def _question_text(messages: Any, question: str) -> str:
+def _question_text(messages: Any, question: str, extras: Mapping[str, Any]) -> str:
     _check_conversation(messages, "the prompt")
     text = str(messages[0]["content"][-1]["text"])
+    if extras and not text.startswith(question):
+        return str(extras["prompt"]["text"])  # in the words of a rubric
     if not text.startswith(question):
         raise ValueError(f"the prompt does not begin with {question!r}")
     return text.removeprefix(question)
@@ -132,3 +174,5 @@ TRL = Format(
 KTO = Format(
     "kto", "jsonl", False, encode_kto, decode_kto, "TRL unpaired (KTO): good or bad, one picture a row; no ties"
 )
+WORDED = {"trl": encode, "kto": encode_kto}
+"""Formats whose rows ask something, which may be worded otherwise."""
