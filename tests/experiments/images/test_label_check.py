@@ -68,6 +68,7 @@ def test_a_line_is_straightened_by_its_corners() -> None:
     quad = (np.c_[corners, np.ones(4)] @ turn.T).tolist()
     one, other = straightened(upright, corners.tolist()), straightened(turned, quad)
     assert one.shape == other.shape and one.shape[0] >= 48
+    assert (one[:2] == 255).all() and (one[:, :2] == 255).all(), "with a margin"
     inner = slice(10, -10), slice(10, -10)
     assert np.abs(one[inner].astype(int) - other[inner].astype(int)).mean() < 12
 

@@ -22,7 +22,7 @@ from base_model.data.writing.written_image import Writing
 from experiments.cli import main
 from experiments.images import written_folder
 from experiments.images.image_sources import ImageSources, open_images
-from experiments.images.written_folder import CAPTIONS, PARTS, SETTINGS, Request, write_folder
+from experiments.images.written_folder import CAPTIONS, PARTS, SETTINGS, FolderPhotographs, Request, write_folder
 
 PLAN = Writing(seed=4, languages=("en", "zh"), size=(64, 128), length=(4, 24))
 
@@ -178,6 +178,14 @@ def test_text_is_put_into_the_photographs_of_a_folder(tmp_path: Path) -> None:
     written_folder.sources.cache_clear()
     with pytest.raises(ValueError, match="was begun with photographs="):
         list(write_folder(Request(plan, 6, (str(photos),)), tmp_path / "out"))
+
+
+def test_large_photographs_are_scaled_once_and_small_ones_stay(tmp_path: Path) -> None:
+    for name, size in (("a", (300, 900)), ("b", (90, 120))):
+        Image.new("RGB", size[::-1], (9, 99, 9)).save(tmp_path / f"{name}.png")
+    photographs = FolderPhotographs([str(tmp_path)], 100)
+    assert [photographs.pixels(i).shape for i in range(2)] == [(100, 300, 3), (90, 120, 3)]
+    assert photographs.pixels(0) is photographs.pixels(0)
 
 
 def test_writing_needs_no_torch(tmp_path: Path) -> None:
