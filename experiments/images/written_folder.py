@@ -4,7 +4,7 @@
     FOLDER/captions.jsonl            a line an image: file_name, text (captions), lines with their boxes
     FOLDER/contact_sheet.html        the first of them with their boxes, to be looked at
     FOLDER/writing.json              the settings, and what was discarded
-    FOLDER/.parts/00000.json         the lines of a part, put there when its images are
+    FOLDER/.parts/00000-64.json      the 64 lines of a part, put there when its images are
 
 `--data.folder FOLDER` trains on it. A part that has its lines is never made again, so a run that was stopped goes on
 where it was; the bytes do not depend on who made which part.
@@ -17,6 +17,9 @@ import functools
 import itertools
 import json
 import multiprocessing
+import os
+import signal
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -36,6 +39,7 @@ from base_model.data.writing.writer import Sources, require_installed, write
 from base_model.data.writing.written_image import Writing
 from experiments.images.image_readers import Entry, list_entries
 from experiments.record.whole_files import plain, require_folder, write_bytes, write_json
+from preference_data.atomic_files import replacing
 from preference_data.image_files import decode_image, read_image
 from preference_data.line_files import read_text, text_lines
 
@@ -181,7 +185,11 @@ def write_part(request: Request, out: Path, part: int) -> None:
         Image.fromarray(image.pixels_HW3).save(path, compress_level=COMPRESSION)
         rows.append(image.record(name))
     content = json.dumps({"rows": rows, "discarded": dict(sorted(discarded.items()))}, ensure_ascii=False)
-    write_bytes(out / PARTS / f"{part:05d}.json", content.encode())
+    path = part_file(request, out, part)
+    write_bytes(path, content.encode())
+    for shorter in path.parent.glob(f"{part:05d}-*.json"):
+        if shorter != path:
+            shorter.unlink()
 
 
 def parts_of(count: int) -> range:
@@ -189,11 +197,10 @@ def parts_of(count: int) -> range:
     return range(-(-count // PART))
 
 
-def is_whole(out: Path, part: int, count: int) -> bool:
-    """Whether a part has all of its images; a last part that was shorter is made again when more are wanted."""
-    path = out / PARTS / f"{part:05d}.json"
-    expected = min(count, (part + 1) * PART) - part * PART
-    return path.exists() and len(json.loads(path.read_text(encoding="utf-8"))["rows"]) >= expected
+def part_file(request: Request, out: Path, part: int) -> Path:
+    """Where the lines of a part lie. Its name says how many: a last part is made again when more are wanted."""
+    rows = min(request.count, (part + 1) * PART) - part * PART
+    return out / PARTS / f"{part:05d}-{rows}.json"
 
 
 def write_folder(request: Request, out: Path, processes: int = 1) -> Iterator[str]:
@@ -205,6 +212,10 @@ def write_folder(request: Request, out: Path, processes: int = 1) -> Iterator[st
         raise ValueError(f"processes={processes} must be at least 1")
     require_folder(out)
     require_installed(request.plan)
+    if inside := next(
+        (folder for folder in request.photos if out.resolve().is_relative_to(Path(folder).resolve())), ""
+    ):
+        raise ValueError(f"{out} is inside of {inside}, whose images are taken for photographs; name another folder")
     if request.texts:
         yield from own_texts(request.texts, request.plan.languages)[1]
     photographs = sources(request).photographs
@@ -213,7 +224,7 @@ def write_folder(request: Request, out: Path, processes: int = 1) -> Iterator[st
     require_same(out, _described(request), request.count)
     if not (out / SETTINGS).exists():
         write_json(out / SETTINGS, _described(request))
-    missing = [part for part in parts_of(request.count) if not is_whole(out, part, request.count)]
+    missing = [part for part in parts_of(request.count) if not part_file(request, out, part).exists()]
     if len(missing) < len(parts_of(request.count)):
         yield f"{len(parts_of(request.count)) - len(missing)} of {len(parts_of(request.count))} parts are there already"
     for done, _ in enumerate(_parts_written(request, out, missing, processes), 1):
@@ -229,7 +240,7 @@ def _parts_written(request: Request, out: Path, missing: Sequence[int], processe
             yield part
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(missing)), mp_context=context) as pool:
+    with ProcessPoolExecutor(min(processes, len(missing)), mp_context=context, initializer=_begin) as pool:
         futures = {pool.submit(write_part, request, out, part): part for part in missing}
         try:
             for future in as_completed(futures):
@@ -241,6 +252,19 @@ def _parts_written(request: Request, out: Path, missing: Sequence[int], processe
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin() -> None:
+    """Leave Ctrl-C to the process that waits for the parts, and go when it is no longer there."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _described(request: Request) -> dict[str, Any]:
@@ -294,21 +318,23 @@ def comparable(value: Any) -> Any:
 
 def finish(request: Request, out: Path) -> str:
     """Put the lines of all parts together, and make the contact sheet; what came out, as a line."""
-    rows, discarded = [], Counter[str]()
-    for part in parts_of(request.count):
-        content = json.loads((out / PARTS / f"{part:05d}.json").read_text(encoding="utf-8"))
-        rows += content["rows"]
-        discarded.update(content["discarded"])
-    rows = rows[: request.count]
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    write_bytes(out / CAPTIONS, lines.encode())
-    write_bytes(out / SHEET, contact_sheet(rows[:SHOWN], request.plan.size).encode())
+    shown: list[dict[str, Any]] = []
+    discarded = Counter[str]()
+    with replacing(out / CAPTIONS) as file:
+        for part in parts_of(request.count):
+            content = json.loads(part_file(request, out, part).read_text(encoding="utf-8"))
+            discarded.update(content["discarded"])
+            shown += content["rows"][: SHOWN - len(shown)]
+            for row in content["rows"]:
+                file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+    write_bytes(out / SHEET, contact_sheet(shown, request.plan.size).encode())
     described = _described(request)
-    write_json(out / SETTINGS, {**described, "images": len(rows), "discarded": dict(discarded.most_common())})
-    left_out = (
-        f"; {discarded.total()} texts were discarded, most often {discarded.most_common(1)[0]}" if discarded else ""
-    )
-    return f"{len(rows):,} images in {out}{left_out}; look at {out / SHEET}, train with --data.folder {out}"
+    write_json(out / SETTINGS, {**described, "images": request.count, "discarded": dict(discarded.most_common())})
+    left_out = ""
+    if discarded:
+        reason, times = discarded.most_common(1)[0]
+        left_out = f"; {discarded.total()} texts were discarded, {times} of them because of {reason}"
+    return f"{request.count:,} images in {out}{left_out}; look at {out / SHEET}, train with --data.folder {out}"
 
 
 def read_back(out: Path, images: int) -> list[str]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from base_model.data.writing.corpora import Corpus, phrase, rare_text
 from base_model.data.writing.documents import DOCUMENTS, write_document
-from base_model.data.writing.faces import INSTALL, Face, faces_of, refused
+from base_model.data.writing.faces import INSTALL, LANGUAGES, Face, faces_of, refused
 from base_model.data.writing.paragraphs import write_paragraph
 from base_model.data.writing.surfaces import chosen_surface, write_on_surface
 from base_model.data.writing.written_image import Photographs, Unwritable, Writing, WrittenImage
@@ -143,8 +143,9 @@ def write_compositional(
 def write_complex(
     plan: Writing, rng: np.random.Generator, language: str, ordinal: int | None, sources: Sources
 ) -> WrittenImage:
-    """A document of one of the templates, which take turns."""
-    name = list(DOCUMENTS)[(ordinal if ordinal is not None else int(rng.integers(99))) % len(DOCUMENTS)]
+    """A document of one of the templates, which take turns, in each language from another one on."""
+    turns = LANGUAGES.index(language) + (ordinal if ordinal is not None else int(rng.integers(len(DOCUMENTS))))
+    name = list(DOCUMENTS)[turns % len(DOCUMENTS)]
     faces = [face for face in faces_of(language) if not face.capitals]
     title = faces[int(rng.integers(len(faces)))]
     plain = [face for face in faces if face.style not in ("script", "display")]

@@ -108,6 +108,8 @@ def test_other_settings_or_things_in_a_folder_are_refused(tmp_path: Path) -> Non
     (tmp_path / "a" / SETTINGS).write_text(json.dumps(settings))
     with pytest.raises(ValueError, match="was begun with versions="):
         written(tmp_path / "a", 2)
+    with pytest.raises(ValueError, match="whose images are taken for photographs"):
+        list(write_folder(Request(PLAN, 2, (str(tmp_path),)), tmp_path / "d"))
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match=f"holds other things and no {SETTINGS}"):
@@ -194,12 +196,13 @@ def test_writing_needs_no_torch(tmp_path: Path) -> None:
         "import sys\n"
         "from experiments.cli import main\n"
         "kinds = 'pure,compositional,complex'\n"
-        f"line = ['write', '-o', {str(tmp_path / 'a')!r}, '--kinds', kinds, '--photos', {str(tmp_path)!r}]\n"
+        f"line = ['write', '-o', {str(tmp_path / 'a')!r}, '--kinds', kinds, '--photos', {str(tmp_path / 'photos')!r}]\n"
         "assert main([*line, '--count', '3', '--size', '384', '384']) == 0\n"
         "assert 'torch' not in sys.modules"
     )
     pixels = np.random.default_rng(0).integers(0, 255, (600, 600, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "photos" / "photo.png")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
