@@ -112,12 +112,12 @@ def wording_of(rubric: str, both_orders: bool) -> Wording:
     from rewards.language.read_answer import PAIR_WORDS
     from rewards.language.rubric import read_rubric
 
-    asked = read_rubric(rubric)
+    questions = read_rubric(rubric)
     for way in ("pair", "yes"):
-        asked.check(way)
+        questions.check(way)
     first, second = PAIR_WORDS
     return Wording(
-        lambda prompt: asked.question("pair", prompt), (first, second), lambda prompt: asked.question("yes", prompt),
+        lambda prompt: questions.question("pair", prompt), (first, second), lambda prompt: questions.question("yes", prompt),
         "Yes", both_orders,
     )  # fmt: skip
 

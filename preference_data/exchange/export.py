@@ -21,7 +21,7 @@ from preference_data.atomic_files import replacing
 from preference_data.exchange.formats.plain import JSONL, PARQUET
 from preference_data.exchange.formats.preference_format import Format, png_path
 from preference_data.exchange.formats.table import FORMATS, find
-from preference_data.exchange.formats.trl import KTO, PLAIN, WORDED, Wording, held
+from preference_data.exchange.formats.trl import KTO, PLAIN, WORDED, Wording, embedded
 from preference_data.exchange.incoming import Malformed, read
 from preference_data.exchange.judgements import DECIDED, Judgement
 from preference_data.sentences import Sentence
@@ -67,8 +67,8 @@ def write(
     encode, container = chosen.encode, chosen.container
     if kind in WORDED:
         container = "parquet" if path.suffix == ".parquet" else container
-        picture = held(lambda ref: images.path(ref.sha256).read_bytes()) if container == "parquet" else png_path
-        encode = partial(WORDED[kind], wording=wording, picture=picture)
+        image_value = embedded(lambda ref: images.path(ref.sha256).read_bytes()) if container == "parquet" else png_path
+        encode = partial(WORDED[kind], wording=wording, image_value=image_value)
     named = fit if container != "parquet" or chosen is PARQUET else []  # the others hold the images themselves
     side_path = path.with_name(f"{path.name}.ties.jsonl") if left and ties == "aside" else None
     _copy([*named, *(left if side_path else [])], path.parent, images)

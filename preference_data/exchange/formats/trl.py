@@ -31,7 +31,7 @@ from preference_data.records import ImageRef, Prompt
 
 QUESTION = "Which of the two pictures is the better one for this prompt? Answer 1 or 2. Prompt: "
 GOOD = "Is this a good picture for this prompt? Answer yes or no. Prompt: "
-Picture = Callable[[ImageRef], Any]
+ImageValue = Callable[[ImageRef], Any]
 """An image as a row holds it: its path, or its bytes and its path."""
 
 
@@ -51,20 +51,20 @@ class Wording:
 PLAIN = Wording()
 
 
-def held(read: Callable[[ImageRef], bytes]) -> Picture:
+def embedded(read: Callable[[ImageRef], bytes]) -> ImageValue:
     """Images by their bytes."""
     return lambda ref: {"bytes": read(ref), "path": png_path(ref)}
 
 
 def encode(
     judgements: Sequence[Judgement], _: Callable[[ImageRef], bytes], wording: Wording = PLAIN,
-    picture: Picture = png_path,
+    image_value: ImageValue = png_path,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Conversations, with the images in `images`; `margin` is how much better the chosen one is, 0 = not said."""
     rows = []
     for j in judgements:
         won, lost = wording.answers if j.outcome == "first" else wording.answers[::-1]
-        shown = [picture(j.first), picture(j.second)]
+        shown = [image_value(j.first), image_value(j.second)]
         row = {
             "images": shown, "prompt": _ask(wording.which(j.prompt), 2), "chosen": _reply(won),
             "rejected": _reply(lost), "margin": float(j.strength or 0.0), "glyphlab": carried(j),
@@ -93,7 +93,7 @@ def decode(row: Row) -> RowAnswer | None:
 
 def encode_kto(
     judgements: Sequence[Judgement], _: Callable[[ImageRef], bytes], wording: Wording = PLAIN,
-    picture: Picture = png_path,
+    image_value: ImageValue = png_path,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Two rows a judgement, the first image's and the second's, together under one `pair`."""
     rows = []
@@ -101,8 +101,8 @@ def encode_kto(
         for side, ref in (("first", j.first), ("second", j.second)):
             good = j.outcome in (side, "both_good")
             rows.append({
-                "images": [picture(ref)], "prompt": _ask(wording.good(j.prompt), 1), "completion": _reply(wording.yes),
-                "label": good, "pair": i, "side": side, "glyphlab": carried(j),
+                "images": [image_value(ref)], "prompt": _ask(wording.good(j.prompt), 1),
+                "completion": _reply(wording.yes), "label": good, "pair": i, "side": side, "glyphlab": carried(j),
             })  # fmt: skip
     return rows
 
