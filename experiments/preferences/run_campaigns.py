@@ -117,8 +117,8 @@ def wording_of(rubric: str, both_orders: bool) -> Wording:
         questions.check(way)
     first, second = PAIR_WORDS
     return Wording(
-        lambda prompt: questions.question("pair", prompt), (first, second), lambda prompt: questions.question("yes", prompt),
-        "Yes", both_orders,
+        lambda prompt: questions.question("pair", prompt), (first, second),
+        lambda prompt: questions.question("yes", prompt), "Yes", both_orders,
     )  # fmt: skip
 
 
