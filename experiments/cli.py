@@ -91,18 +91,16 @@ def train(arguments: Sequence[str]) -> int:
     from experiments.settings import parse
     from experiments.training.launch import conclude, find
     from experiments.training.launch import train as launch
-    from experiments.training.ranks import rank_of
 
     name, *options = arguments
     chosen = parse(find(name), RUNS / name, options)
     experiment, answer = fitted(chosen.experiment, {o.split("=")[0].lstrip("-").replace("_", "-") for o in options})
     print(*answer, sep="\n", end="\n" if answer else "")
     before = already_finished(chosen.out)
-    if chosen.track and not rank_of(experiment) and not before:
-        from experiments.tracking.mirror import require_installed, start_side
+    if chosen.track and not before:
+        from experiments.tracking.mirror import start_sidecars
 
-        require_installed(chosen.track)
-        start_side(chosen.out, chosen.track)
+        start_sidecars(chosen.out, chosen.track)
     with removed_on_error(chosen.out, partial(nothing_recorded, also=INSTALLED if chosen.pairs else ())):
         if chosen.pairs:
             from experiments.preferences.from_people import install

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from tyro.conf import AvoidSubcommands, SuppressFixed, arg
 
 from experiments.experiment import Experiment, taking_own_images
 from experiments.overrides import with_groups
+from experiments.tracking.trackers import TrackerName
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Training:
     """for DPO and KTO: a file of pairs or comparisons, or store: and a campaign whose settled answers to learn from"""
     store: str = "annotations"
     """the store of that campaign: its folder, or a postgresql:// URL with its images in ./pictures"""
-    track: Annotated[tuple[Literal["tensorboard", "wandb"], ...], arg(metavar="TRACKER [TRACKER ...]")] = ()
-    """trackers to show the run in, from processes of their own: tensorboard, wandb"""
+    track: Annotated[tuple[TrackerName, ...], arg(metavar="TRACKER [TRACKER ...]")] = ()
+    """trackers to show the run in, from processes of their own: tensorboard, wandb, trackio, mlflow"""
     evaluate: bool = True
     """evaluate the finished model: on prompts of the run's own where it has such, beside what it began from, else on
     held-out words, beside its parent's"""

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from experiments.commands.arguments import RUNS, MaybeOut, Out, RunFolder
-
-TrackerName = Literal["tensorboard", "wandb"]
+from experiments.tracking.trackers import TrackerName
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Train:
     parent: Annotated[Path | None, arg(metavar="PATH")] = None
     """folder of the finished run whose model this one starts from"""
     track: Annotated[tuple[str, ...], arg(metavar="TRACKER [TRACKER ...]")] = ()
-    """trackers to show the run in, from processes of their own: tensorboard, wandb"""
+    """trackers to show the run in, from processes of their own: tensorboard, wandb, trackio, mlflow"""
     evaluate: bool = True
     """evaluate the finished model: on prompts of the run's own where it has such, beside what it began from, else on
     held-out words, beside its parent's"""
@@ -108,7 +107,8 @@ class Resume:
     """a folder that `quickstart` or `train` made"""
     set: Annotated[tuple[str, ...], arg(metavar="SETTING=VALUE")] = ()
     """settings that hold from here on: rates, clipping, how often it saves and looks; run.json keeps what was before"""
-
+    track: Annotated[tuple[TrackerName, ...], arg(metavar="TRACKER [TRACKER ...]")] = ()
+    """trackers to show the run in, as `train` does; they go on where they stopped"""
     evaluate: bool = True
     """of a run that `train` made: evaluate the finished model, as `train` does"""
 
@@ -118,6 +118,10 @@ class Resume:
         from experiments.training.launch import conclude
 
         before = already_finished(self.run_folder)
+        if self.track and not before:
+            from experiments.tracking.mirror import start_sidecars
+
+            start_sidecars(self.run_folder, self.track)
         report = resume(self.run_folder, self.set) if self.set else resume(self.run_folder)
         return tell([*before, *conclude(self.run_folder, report, self.evaluate)])
 
@@ -135,11 +139,11 @@ class Track:
     run_folder: RunFolder
     """folder of a run, finished or not; of a chain, all of its stages are mirrored"""
     to: Annotated[tuple[TrackerName, ...], arg(metavar="TRACKER [TRACKER ...]")] = ("tensorboard",)
-    """the trackers: tensorboard, wandb"""
+    """the trackers: tensorboard, wandb, trackio, mlflow"""
     follow: bool = False
     """stay until the run ends"""
     online: bool = False
-    """send to the tracker's server as well, where it has one; else everything stays in the run's tracking folder"""
+    """send to the tracker's server, where it has one; else everything stays in the run's tracking folder"""
 
     def run(self) -> int:
         from experiments.tracking.mirror import TRACKING, follow, mirror, runs_in

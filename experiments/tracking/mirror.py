@@ -26,7 +26,7 @@ from typing import Any
 from experiments.record.leftovers import is_locked
 from experiments.record.record import EVIDENCE, RUN, Run, read_run
 from experiments.record.whole_files import write_json
-from experiments.tracking.trackers import EXTRA, Tracker, open_tracker
+from experiments.tracking.trackers import Tracker, installation, open_tracker
 
 TRACKING = "tracking"
 EVERY, WAIT, HANGS = 2.0, 600.0, 120.0
@@ -194,7 +194,19 @@ def require_installed(names: Sequence[str]) -> None:
     """Raises ValueError for a tracker whose package is not installed, without importing it."""
     for name in names:
         if importlib.util.find_spec(name) is None:
-            raise ValueError(f"the tracker {name} is not installed: {EXTRA}")
+            raise ValueError(f"the tracker {name} is not installed: {installation(name)}")
+
+
+def start_sidecars(folder: Path, names: Sequence[str]) -> None:
+    """Start the trackers of a run that begins or goes on in `folder`; of several ranks, the first one does it.
+
+    Raises ValueError for one that is not installed, and for a run of several stages.
+    """
+    if (folder / RUN).exists() and "experiment" not in read_run(folder).config:
+        raise ValueError(f"--track: {folder} is a run of several stages; afterwards: glyphlab track {folder}")
+    if os.environ.get("RANK", "0") == "0":
+        require_installed(names)
+        start_side(folder, names)
 
 
 def start_side(folder: Path, names: Sequence[str]) -> list[int]:

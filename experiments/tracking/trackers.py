@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+TrackerName = Literal["tensorboard", "wandb", "trackio", "mlflow"]
+"""What --track and --to take."""
 
 
 class Tracker(Protocol):
@@ -52,9 +55,31 @@ def open_wandb(folder: Path, name: str, online: bool) -> Tracker:
     return WeightsAndBiases(folder, name, online)
 
 
-TRACKERS: dict[str, Open] = {"tensorboard": open_tensorboard, "wandb": open_wandb}
+def open_trackio(folder: Path, name: str, online: bool) -> Tracker:
+    """Trackio's local database."""
+    from experiments.tracking.to_trackio import Trackio
+
+    return Trackio(folder, name, online)
+
+
+def open_mlflow(folder: Path, name: str, online: bool) -> Tracker:
+    """MLflow's local database."""
+    from experiments.tracking.to_mlflow import MLflow
+
+    return MLflow(folder, name, online)
+
+
+TRACKERS: dict[str, Open] = {
+    "tensorboard": open_tensorboard, "wandb": open_wandb, "trackio": open_trackio, "mlflow": open_mlflow
+}  # fmt: skip
 """By the name that --track and --to take."""
-EXTRA = "pip install 'glyphlab[track]'"
+EXTRAS = {"tensorboard": "track", "wandb": "track"}
+"""Names of the extras of this package that install a tracker, where that is not its own name."""
+
+
+def installation(name: str) -> str:
+    """The command that installs a tracker."""
+    return f"pip install 'glyphlab[{EXTRAS.get(name, name)}]'"
 
 
 def open_tracker(name: str, folder: Path, run: str, online: bool = False) -> Tracker:
@@ -64,4 +89,6 @@ def open_tracker(name: str, folder: Path, run: str, online: bool = False) -> Tra
     try:
         return TRACKERS[name](folder, run, online)
     except ModuleNotFoundError as error:
-        raise ValueError(f"the tracker {name} needs a package that is not installed ({error}): {EXTRA}") from error
+        raise ValueError(
+            f"the tracker {name} needs a package that is not installed ({error}): {installation(name)}"
+        ) from error
