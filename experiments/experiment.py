@@ -230,6 +230,19 @@ def taking_own_images(experiment: Experiment) -> Experiment:
     return replace(experiment, data=ImageSources(folder=("FOLDER",)))
 
 
+def require_one_guidance(experiment: Experiment) -> None:
+    """Raises ValueError for an update without guidance of a network that reads its guidance as a number.
+
+    It is another network for every number: what it learned at one would not serve the other.
+    """
+    cfg = experiment.algorithm
+    if isinstance(cfg, Grpo) and not cfg.guide_update:
+        raise ValueError(
+            f"{experiment.name} asks for guide_update=False, and its model reads its guidance as a number: samples and "
+            "updates need the same one. Leave guide_update on"
+        )
+
+
 def laid_out(experiment: Experiment) -> Experiment:
     """The experiment with its schedule laid out over all of its updates, unless `optim.steps` says otherwise."""
     if experiment.optim.steps:

@@ -59,6 +59,8 @@ class Family:
     """parts of the last of the `transformer_blocks` that nothing reads: see `lora.mark_dead`"""
     longest_text = 0
     """tokens of a long prompt, which plans count with"""
+    reads_padding = True
+    """whether rows of text are as long as `longest_text` whatever the prompt is; else they hold its own tokens"""
     text_width = "joint_attention_dim"
     """what the network's config.json calls the width of encoded text"""
     most_images = 0
@@ -138,11 +140,15 @@ class Family:
 
     # --- what families share
 
-    def hollow_row(self) -> Row:
-        """Return the row of a long prompt without values, for plans. Raises ValueError where the family has none."""
+    def hollow_row(self, tokens: int = 0) -> Row:
+        """Return the row of a prompt without values, for plans: of so many tokens at most, 0 = of a long prompt.
+
+        Raises ValueError where the family does not say how long prompts are.
+        """
         if not self.longest_text:
             raise ValueError(f"no plan is made for {self.pipeline}: its family does not say how long its prompts are")
-        return {"text": torch.empty(self.longest_text, self.network_config[self.text_width], device="meta")}
+        length = self.longest_text if self.reads_padding or not tokens else min(tokens, self.longest_text)
+        return {"text": torch.empty(length, self.network_config[self.text_width], device="meta")}
 
     def hollow_network(self) -> nn.Module:
         """Build the network without values, on the meta device."""

@@ -47,9 +47,9 @@ class Flux1(Family):
         )[0]  # fmt: skip
         return v[:, : x_BSC.shape[1]]
 
-    def hollow_row(self) -> Row:
+    def hollow_row(self, tokens: int = 0) -> Row:
         pooled = torch.empty(self.network_config["pooled_projection_dim"], device="meta")
-        return {**super().hollow_row(), "pooled": pooled}
+        return {**super().hollow_row(tokens), "pooled": pooled}
 
 
 class Flux1Kontext(Flux1):

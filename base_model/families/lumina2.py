@@ -1,8 +1,7 @@
 """Lumina-Image 2.0: Gemma's last layer but one, and a system prompt in front of prompts that the empty one does not
 have. Time runs backwards, and so does the velocity; a guided velocity keeps the norm of every row of latents.
 
-The network's refiner blocks are never recomputed in the backward pass, whatever is asked of them. It asks its mask for
-numbers, so that no plan can be made without any.
+The network's refiner blocks are never recomputed in the backward pass, whatever is asked of them.
 """
 
 from __future__ import annotations
@@ -24,6 +23,8 @@ class Lumina2(Family):
 
     pipeline = "Lumina2Pipeline"
     sampler = Sampler(steps=50, guidance=4.0)
+    longest_text, text_width = 256, "cap_feat_dim"
+    reads_padding = False
     lora_targets = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0")
 
     def encode(self, pipe: Pipe, texts: Sequence[str], images: ConditionImages = ()) -> list[Row]:

@@ -29,6 +29,8 @@ class QwenImage21(Family):
     nothing = " "
     patch = 1
     sampler = Sampler(steps=40, guidance=1.0)
+    longest_text, text_width = 512, "context_in_dim"
+    reads_padding = False
     lora_targets = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0")
 
     def __init__(self, folder: Path) -> None:

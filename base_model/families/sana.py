@@ -25,6 +25,7 @@ class Sana(Family):
     patch = 1
     sampler = Sampler(steps=20, guidance=4.5)
     longest_text, text_width = 300, "caption_channels"
+    reads_padding = False
     lora_targets = tuple(f"attn{i}.to_{part}" for i in (1, 2) for part in ("q", "k", "v", "out.0"))
 
     def encode(self, pipe: Pipe, texts: Sequence[str], images: ConditionImages = ()) -> list[Row]:

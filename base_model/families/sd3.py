@@ -36,9 +36,9 @@ class StableDiffusion3(Family):
         )[0]  # fmt: skip
         return self.tokens(v)
 
-    def hollow_row(self) -> Row:
+    def hollow_row(self, tokens: int = 0) -> Row:
         pooled = torch.empty(self.network_config["pooled_projection_dim"], device="meta")
-        return {**super().hollow_row(), "pooled": pooled}
+        return {**super().hollow_row(tokens), "pooled": pooled}
 
     def set_levels(self, scheduler: Any, steps: int, tokens: int) -> None:
         scheduler.set_timesteps(steps)  # not uniform: the scheduler shifts its own range, which is shifted already

@@ -22,6 +22,7 @@ class ZImage(Family):
     sampler = Sampler(steps=50, guidance=5.0)
     distilled_sampler = Sampler(steps=8, guidance=1.0)
     longest_text, text_width = 512, "cap_feat_dim"
+    reads_padding = False
     lora_targets = ("attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0")
 
     def encode(self, pipe: Pipe, texts: Sequence[str], images: ConditionImages = ()) -> list[Row]:

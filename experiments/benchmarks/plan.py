@@ -23,20 +23,38 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from alignment.groups import Groups
+from alignment.guard import Guard
 from base_model.qwen.presets import PRESETS
 from experiments.benchmarks.card.recipe import count_recipe
+from experiments.configs.families_online import configs as families
 from experiments.configs.large_grpo import configs as grpo
 from experiments.configs.large_tuning import configs as tuning
 from experiments.experiment import Experiment
 from experiments.planning.estimate import Account, Setup, alternatives
+from experiments.planning.family_plan import family_behind
 from experiments.planning.from_experiment import CommandLine, accounts
+from experiments.planning.hollow_pipeline import depth_of
 
-RECIPES = {experiment.name: experiment for experiment in (*grpo, *tuning)}
+ALIKE = ("sd35m_pickscore_lora", "sd35m_geneval_lora")
+"""recipes of which another has the same settings but for rewards and rates, and so the same bytes"""
+RECIPES = {
+    experiment.name: experiment
+    for experiment in (*grpo, *tuning, *families)
+    if not isinstance(experiment.algorithm, Guard) and experiment.name not in ALIKE  # Guard's bytes are Flow-GRPO's
+}
 RANKS = 8
-DEPTHS = {"qwen_image": (2, 3), "sd35_medium": (4, 5)}
-"""by preset: so many that a bucket of gradients is full"""
-DEPTHS_OF_ZERO_3 = {"qwen_image": (8, 10), "sd35_medium": (28,)}
-"""by preset: with less than about 2.5 billion weights stage 3 holds all of them gathered, which no line continues"""
+DEPTHS = {
+    "qwen_image": (2, 3), "sd35_medium": (4, 5), "stable-diffusion-3.5-medium": (14, 15), "FLUX.1-dev": (1, 2),
+    "FLUX.2-klein-base-4B": (1, 2), "Z-Image": (2, 3), "Qwen-Image-2.1": (2, 3),
+}  # fmt: skip
+"""by preset, or by checkpoint: so many that a bucket of gradients is full. The first 13 blocks of SD3.5 medium have a
+second attention"""
+DEPTHS_OF_ZERO_3 = {
+    "qwen_image": (8, 10), "sd35_medium": (28,), "stable-diffusion-3.5-medium": (24,), "FLUX.1-dev": (5, 6),
+    "FLUX.2-klein-base-4B": (5,), "Z-Image": (14, 16), "Qwen-Image-2.1": (12, 14),
+}  # fmt: skip
+"""likewise: with less than about 2.5 billion weights stage 3 holds all of them gathered, which no line continues"""
 PHASES = {"encoding": "encode", "sampling": "rollout", "decoding": "decode", "update": "update",
           "checkpoint samples": "look"}  # fmt: skip
 """planned phase -> counted phase"""
@@ -70,11 +88,17 @@ def in_way(experiment: Experiment, way: Setup) -> Experiment:
     return replace(experiment, engine="deepspeed", zero_stage=way.zero, memory=memory)
 
 
-def depths_of(preset: str, way: Setup) -> tuple[int, ...]:
+def network_of(experiment: Experiment) -> tuple[str, int]:
+    """The name by which the tables above know the network, and its depth."""
+    family = family_behind(experiment.base)
+    if family is None:
+        return experiment.preset, PRESETS[experiment.preset].num_layers
+    return family.folder.name, depth_of(family.network_config)
+
+
+def depths_of(name: str, way: Setup) -> tuple[int, ...]:
     """Numbers of blocks at which a way is counted, to be continued from the last two."""
-    if way.zero == 3:
-        return DEPTHS_OF_ZERO_3[preset]
-    return DEPTHS[preset]
+    return DEPTHS_OF_ZERO_3[name] if way.zero == 3 else DEPTHS[name]
 
 
 def read_counts(file: Path) -> Iterator[dict[str, Any]]:
@@ -135,8 +159,8 @@ def counted(
     book: Book, experiment: Experiment, way: Setup, whole_run: bool, whole_depth: bool
 ) -> tuple[dict[str, float], int]:
     """Peaks by phase in GB at the whole depth, and the prompts' tokens."""
-    depth = PRESETS[experiment.preset].num_layers
-    depths = (depth,) if whole_depth else depths_of(experiment.preset, way)
+    name, depth = network_of(experiment)
+    depths = (depth,) if whole_depth else depths_of(name, way)
     seen = [book.count(experiment, way, layers, whole_run) for layers in depths]
     last, first = seen[-1], seen[0]
     peaks = {}
@@ -149,7 +173,15 @@ def counted(
 def planned(experiment: Experiment, way: Setup, text: int) -> Account:
     """The account of that way, with prompts of so many tokens."""
     requested = CommandLine(experiment.name, way, None, None, None, 0, 0, (0, 0), text, 0)
-    return next(one for one in accounts(experiment, requested) if one.setup.label == way.label)
+    return next(one for one in accounts(with_one_pass(experiment), requested) if one.setup.label == way.label)
+
+
+def with_one_pass(experiment: Experiment) -> Experiment:
+    """The experiment with as many prompts as a counted run has: those of a micro-batch."""
+    cfg = experiment.algorithm
+    if not isinstance(cfg, Groups):
+        return experiment
+    return replace(experiment, algorithm=replace(cfg, prompts=cfg.micro // cfg.group))
 
 
 def compare(book: Book, experiment: Experiment, way: Setup, whole_run: bool, whole_depth: bool) -> list[dict[str, Any]]:

@@ -73,9 +73,13 @@ class Footprint:
     """number of the weights that `memory.base_bits` stores otherwise: of linear layers in blocks, beside an adapter"""
     widest: float = 0.0
     """number of those of the largest such layer"""
+    peaks: tuple[float, float] | None = None
+    """peak over a pass, with everything kept and with blocks recomputed, where both were counted"""
 
     def activations(self, recompute: bool) -> float:
         """Peak over a pass: what is kept, and the gradients of the widest layer on their way back."""
+        if self.peaks:
+            return self.peaks[recompute]
         saved = self.outside + self.entering + self.block if recompute else self.saved
         return saved + 2 * self.largest
 
@@ -86,7 +90,7 @@ def footprint(cfg: MMDiTConfig, lora: Lora, micro: Pass, bf16: bool) -> Footprin
     if cfg.num_layers <= 3:
         return trace(cfg, lora, micro, bf16)
     two, three = (trace(replace(cfg, num_layers=n), lora, micro, bf16) for n in (2, 3))
-    line = [b + (b - a) * (cfg.num_layers - 3) for a, b in zip(astuple(two), astuple(three), strict=True)]
+    line = [b + (b - a) * (cfg.num_layers - 3) for a, b in zip(astuple(two)[:-1], astuple(three)[:-1], strict=True)]
     return replace(
         Footprint(*line), largest=three.largest, widest=three.widest, block=three.saved - two.saved, outside=two.outside
     )

@@ -46,6 +46,8 @@ SPARE = 0.05
 """of the card, for fragments between tensors"""
 PASSES_OF_ZERO_3 = 3
 """times a micro-batch moves all weights at stage 3: gathered forward, gathered backward, gradients scattered"""
+CHECKPOINT_SAMPLES = 6
+"""images that are sampled at a checkpoint, to be looked at"""
 HOST_GB_S = 50.0
 """what an optimizer step in host memory reads and writes a second and process: a share of eight memory channels"""
 
@@ -91,11 +93,13 @@ class Extras:
     decoding: float = 0.0
     """of the images of a rollout that are decoded together"""
     samples: float = 0.0
-    """decoding of checkpoint samples"""
+    """decoding of checkpoint samples, or sampling of them where it takes more"""
     stays: bool = False
     """the language model is needed while training: the texts are not known beforehand"""
     before: bool = False
     """images are sampled for pairs before the engine is made: by the whole network, whatever the stage"""
+    texts: float = 0.0
+    """encoded prompts of a rollout, which stand until it is learned from"""
 
 
 NOTHING = Extras()
@@ -212,9 +216,9 @@ def phases_gb(
     sampling, samples = (loaded, loaded) if extras.before else (stands + sums_gb, stands + sums_gb - idle)
     return {
         "encoding": (loaded + extras.language) * bool(extras.language),
-        "sampling": sampling + extras.sampling,
-        "decoding": samples + extras.decoding,
-        "update": stands - idle + memory["gradients"] + memory["activations"],
+        "sampling": sampling + extras.texts + extras.sampling,
+        "decoding": samples + extras.texts + extras.decoding,
+        "update": stands - idle + extras.texts + memory["gradients"] + memory["activations"],
         "checkpoint samples": (stands + sums_gb - idle + average + extras.samples) * bool(extras.samples),
     }
 

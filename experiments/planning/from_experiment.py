@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from alignment.forward_process import Forward
 from alignment.grpo import Grpo
@@ -12,11 +13,22 @@ from base_model.pretrain import Pretrain
 from base_model.qwen.presets import IMAGE_SIZES, PRESETS, VAES
 from base_model.sample import at_once
 from experiments.configs import CONFIGS
-from experiments.experiment import Experiment
+from experiments.experiment import Experiment, require_one_guidance
 from experiments.images.image_sources import ImageSources
 from experiments.planning.dry_run import Footprint, Pass, footprint
-from experiments.planning.estimate import GB, NOTHING, Account, Extras, Setup, Work, alternatives, costed
-from experiments.planning.family_plan import family_behind, family_extras, family_footprint, grid_of, text_tokens
+from experiments.planning.estimate import (
+    CHECKPOINT_SAMPLES,
+    GB,
+    NOTHING,
+    Account,
+    Extras,
+    Setup,
+    Work,
+    alternatives,
+    costed,
+)
+from experiments.planning.family_bytes import family_extras
+from experiments.planning.family_plan import family_behind, family_footprint, grid_of, text_tokens
 from experiments.planning.plan_text import lines, refused_lines
 
 
@@ -49,6 +61,7 @@ class CommandLine:
 def plan(requested: CommandLine) -> tuple[int, list[str]]:
     """Returns the exit status (1 when nothing fits) and the report's lines. Raises ValueError for unknown names."""
     experiment, preset = find(requested.name)
+    experiment = experiment and as_answered(experiment, requested.base)
     work = work_of(experiment, requested)
     setup = setup_of(experiment, requested)
     micro, extras, footprint_of = network_of(experiment, preset, requested, work)
@@ -75,10 +88,29 @@ def plan(requested: CommandLine) -> tuple[int, list[str]]:
 
 def accounts(experiment: Experiment, requested: CommandLine) -> list[Account]:
     """Every way to train the experiment on so many cards, worked out."""
+    experiment = as_answered(experiment, requested.base)
     work, setup = work_of(experiment, requested), setup_of(experiment, requested)
     micro, extras, footprint_of = network_of(experiment, experiment.preset, requested, work)
     need = footprint_of(setup.rank, micro, setup.bf16)
     return [costed(need, way, work, extras) for way in alternatives(setup)]
+
+
+def as_answered(experiment: Experiment, base: str = "") -> Experiment:
+    """The experiment as its checkpoint answers it: a network that reads its guidance as a number is never asked twice.
+
+    Raises ValueError for an update without guidance of such a network.
+    """
+    family = family_behind(base or experiment.base)
+    if family is None or family.guidance_embedded is None:
+        return experiment
+    require_one_guidance(experiment)
+    changed: dict[str, Any] = {}
+    if experiment.algorithm.learns_from == "rollouts":
+        cfg = experiment.algorithm
+        changed["algorithm"] = replace(cfg, sampler=replace(cfg.sampler, guidance=1.0))
+    if experiment.pairs:
+        changed["pairs"] = replace(experiment.pairs, sampler=replace(experiment.pairs.sampler, guidance=1.0))
+    return replace(experiment, **changed)
 
 
 Counted = Callable[[int, Pass, bool], Footprint]
@@ -95,11 +127,9 @@ def network_of(
         micro = Pass(work.micro, grid(preset, size), text_of(experiment, requested.text))
         count = lambda rank, one, bf16: footprint(PRESETS[preset], Lora(rank), one, bf16)  # noqa: E731
         return micro, extras_of(experiment, preset, size), count
-    rows = work.micro
-    if family.guidance_embedded is not None and guided(experiment):
-        rows //= 2  # the network reads its guidance and is asked once
-    micro = Pass(rows, grid_of(family, size), text_tokens(family))
-    extras = family_extras(family, experiment, size)
+    micro = Pass(work.micro, grid_of(family, size), text_tokens(family, requested.text))
+    setup = setup_of(experiment, requested)
+    extras = family_extras(family, experiment, micro, setup.rank, setup.bf16)
     return micro, extras, lambda rank, one, bf16: family_footprint(family, rank, one, bf16)
 
 
@@ -212,8 +242,6 @@ def checked(work: Work) -> Work:
     return work
 
 
-CHECKPOINT_SAMPLES = 6
-"""checkpoint samples"""
 PROMPTS_AT_ONCE = 16
 """of made pairs"""
 LANGUAGE_WIDTH = 3584
@@ -247,9 +275,10 @@ def grpo_work(name: str, cfg: Grpo) -> Work:
         + (", each also asked of the reference" if cfg.beta > 0.0 else "")
         + (", without guidance, and each asked once before" if updated != guided else ""),
     )
-    passes = exploration.window * images / cfg.micro
-    micro = cfg.micro * updated
-    return Work("Flow-GRPO", learned, samples + requested, micro, cfg.beta > 0.0, words, cfg.steps, passes)
+    passes = exploration.window * images / cfg.micro * cfg.updates
+    micro, learned = cfg.micro * updated, learned * cfg.updates
+    samples += requested * cfg.updates
+    return Work("Flow-GRPO", learned, samples, micro, cfg.beta > 0.0, words, cfg.steps, passes)
 
 
 def forward_work(name: str, cfg: Forward) -> Work:

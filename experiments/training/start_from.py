@@ -8,7 +8,6 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from alignment.grpo import Grpo
 from base_model import pretrain, train_vae
 from base_model.data.mixture import TaskStream
 from base_model.devices import best_device
@@ -24,7 +23,7 @@ from base_model.policy_model import PolicyModel
 from base_model.qwen.model import QwenImage, build, fresh_network
 from base_model.qwen.presets import IMAGE_SIZES, PRESETS, VAES
 from base_model.qwen.vae import QwenImageVAE
-from experiments.experiment import Experiment
+from experiments.experiment import Experiment, require_one_guidance
 from experiments.images.image_sources import ImageSources, OwnImages
 from experiments.record.record import RUN
 
@@ -48,7 +47,8 @@ def open_model(
         raise ValueError(f"{experiment.name} can start from base {experiment.base} or from parent {parent}, not both")
     model = starting_model(experiment, parent, cache, device)
     require_fitting_tasks(experiment, model)
-    require_one_guidance(experiment, model)
+    if isinstance(model, DiffusersModel) and model.family.guidance_embedded is not None:
+        require_one_guidance(experiment)
     if isinstance(model, QwenImage) and not model.keeps_base:
         equip(model, experiment)
     lora = adapter_of(experiment, model)
@@ -70,20 +70,6 @@ def require_frozen_base(experiment: Experiment, parent: Path | None) -> None:
         raise ValueError(f"{name}: {setting} is for a frozen base, and all weights learn here: set lora.rank")
     if not experiment.base and not (parent and is_derived(parent / "model")):
         raise ValueError(f"{name}: {setting} is for the base of a released checkpoint: name one with --base")
-
-
-def require_one_guidance(experiment: Experiment, model: PolicyModel) -> None:
-    """Raises ValueError for an update without guidance of a network that reads its guidance as a number.
-
-    It is another network for every number: what it learned at one would not serve the other.
-    """
-    cfg = experiment.algorithm
-    reads_it = isinstance(model, DiffusersModel) and model.family.guidance_embedded is not None
-    if reads_it and isinstance(cfg, Grpo) and not cfg.guide_update:
-        raise ValueError(
-            f"{experiment.name} asks for guide_update=False, and its model reads its guidance as a number: samples and "
-            "updates need the same one. Leave guide_update on"
-        )
 
 
 def adapter_of(experiment: Experiment, model: PolicyModel) -> Lora:

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from experiments.benchmarks.card.recipe import IndexScorer, without_numbers
-from experiments.benchmarks.card.torch_patches import opened
 from experiments.experiment import Experiment
+from experiments.planning.torch_patches import opened
 from experiments.progress import Progress
 from experiments.training.runner import run
 from experiments.training.start_from import open_model

@@ -293,13 +293,12 @@ def test_stored_prompts_need_no_encoder(checkpoints: Checkpoints, name: str, tmp
 @released
 def test_plans_know_its_rows(checkpoints: Checkpoints, name: str) -> None:
     model = checkpoints.model(name)
-    if not model.family.longest_text:
-        with pytest.raises(ValueError, match="no plan is made"):
-            model.family.hollow_row()
-        return
     hollow, (row,) = model.family.hollow_row(), model.prompts.rows([(TEXTS[1], ())])
     assert {key: value.shape[1:] for key, value in hollow.items()} == {key: v.shape[1:] for key, v in row.items()}
     assert hollow["text"].is_meta and len(row["text"]) <= len(hollow["text"])
+    assert model.family.reads_padding == (len(row["text"]) == len(hollow["text"]))
+    short = model.family.hollow_row(7)["text"]
+    assert len(short) == (len(hollow["text"]) if model.family.reads_padding else 7)
 
 
 # --- what learns

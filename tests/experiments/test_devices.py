@@ -16,14 +16,14 @@ import torch
 from base_model import devices
 from base_model.files.weights import load_model, load_vae, save_model
 from base_model.sample import Sampler
-from experiments.benchmarks.card.card import Card
 from experiments.benchmarks.card.recipe import IndexScorer
-from experiments.benchmarks.card.torch_patches import opened
 from experiments.configs import nano, nano_vae
 from experiments.evaluation import doctor
 from experiments.evaluation.evaluate import evaluate
 from experiments.evaluation.sample_run import sample_to_file
 from experiments.experiment import EvaluationPlan, PromptPlan
+from experiments.planning.card import Card
+from experiments.planning.torch_patches import opened
 from experiments.progress import Progress
 from experiments.training.runner import open_record, run
 from experiments.training.start_from import open_model

@@ -7,6 +7,9 @@ optimizer's moments come into being with the first.
 from __future__ import annotations
 
 import io
+import json
+import math
+import shutil
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,13 +26,17 @@ from torch import Tensor
 
 from alignment.groups import Groups
 from alignment.trajectory import Exploration
+from base_model.families.encoded_prompts import EncodedPrompts
+from base_model.families.family import Family
 from base_model.sample import Sampler, at_once
-from experiments.benchmarks.card.card import Card
 from experiments.benchmarks.card.fake_ranks import joined
 from experiments.benchmarks.card.release import LANGUAGE, language_model, make_release, read_hollow, write_hollow
-from experiments.benchmarks.card.torch_patches import opened
 from experiments.experiment import Experiment
+from experiments.planning.card import Card
+from experiments.planning.family_plan import PUBLISHED, family_behind, grid_of
 from experiments.planning.from_experiment import tokens
+from experiments.planning.hollow_pipeline import depth_of, make_pipeline, with_depth
+from experiments.planning.torch_patches import opened
 from preference_data.records import Prompt
 from rewards.scores import Scores
 from rewards.serving.metering import Meter
@@ -122,7 +129,13 @@ def count_recipe(
     from experiments.training import own_prompts, runner
 
     folder.mkdir(parents=True, exist_ok=True)
-    base = make_release(folder / "base", experiment.preset, layers)
+    family = family_behind(experiment.base)
+    if family is None:
+        base = make_release(folder / "base", experiment.preset, layers)
+        native = tokens(experiment.preset, (0, 0))
+    else:
+        base = make_family(folder / "base", experiment.base, layers)
+        native = math.prod(grid_of(family, experiment.size))
     own = shrunk(replace(experiment, base=str(base)), folder, prompts)
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
@@ -131,7 +144,6 @@ def count_recipe(
         if experiment.engine == "deepspeed":
             stack.enter_context(joined(ranks))
         lengths = stack.enter_context(without_numbers(card))
-        native = tokens(experiment.preset, (0, 0))
         batch = replace(
             own_prompts.FIXED_PROMPTS, count=at_once(native, own_prompts.FIXED_PROMPTS.count)
         )  # those behind them change no peak
@@ -141,6 +153,21 @@ def count_recipe(
         scorer: Any = IndexScorer()
         runner.run(own, folder / "run", None, scorer, Progress({own.name: 60.0}, io.StringIO()), "meta")
     return Counted(card.peaks, card.at_peak, card.syncs, card.mixings, max(lengths, default=0))
+
+
+def make_family(folder: Path, base: str, depth: int = 0) -> Path:
+    """The published folder of a checkpoint, with so many blocks (0: all)."""
+    shutil.copytree(PUBLISHED / base.rpartition("/")[2], folder)
+    config = folder / "transformer" / "config.json"
+    settings = json.loads(config.read_text())
+    config.write_text(json.dumps(with_depth(settings, depth or depth_of(settings))))
+    return folder
+
+
+def shown_quickly(family: Family, dtype: torch.dtype | None, parts: Mapping[str, Any]) -> Any:
+    """`open_checkpoint.open_pipeline`; checkpoint samples take two steps, whose number changes no peak."""
+    family.sampler = replace(family.sampler, steps=2)
+    return make_pipeline(family, dtype, parts)
 
 
 def only_updates(experiment: Experiment, stack: ExitStack) -> Experiment:
@@ -154,6 +181,7 @@ def only_updates(experiment: Experiment, stack: ExitStack) -> Experiment:
         return [torch.zeros(count, LANGUAGE["hidden_size"], dtype=torch.bfloat16) for count in counts]
 
     stack.enter_context(mock.patch.object(VisionLanguageEncoder, "_run", run))
+    stack.enter_context(mock.patch.object(EncodedPrompts, "_encode", unread))
     stack.enter_context(mock.patch.object(VisionLanguageEncoder, "_load_tokenizer", load_tokenizer, create=True))
     stack.enter_context(mock.patch.object(runner, "finish", lambda *_: None))
     cfg: Any = experiment.algorithm
@@ -166,6 +194,12 @@ def only_updates(experiment: Experiment, stack: ExitStack) -> Experiment:
             experiment, save_every=9, pairs=replace(experiment.pairs, exploration=exploration, sampler=sampler)
         )
     return replace(experiment, save_every=9)
+
+
+def unread(self: EncodedPrompts, requests: Sequence[Any]) -> list[Mapping[str, Tensor]]:
+    """`EncodedPrompts._encode`: rows of as many tokens as a prompt has letters, or of all where padding is read."""
+    row = {name: torch.zeros(()).expand(x.shape) for name, x in self.family.hollow_row(LETTERS).items()}
+    return [row] * len(requests)
 
 
 def short(exploration: Exploration, sampler: Sampler) -> tuple[Exploration, Sampler]:
@@ -181,9 +215,10 @@ def without_numbers(card: Card) -> Iterator[list[int]]:
     """
     from base_model import lora
     from base_model.engine import engine, engine_deepspeed, engine_files, zero_state
+    from base_model.families import encoded_prompts, open_checkpoint
     from base_model.files import checkpoint, released, shards, weights
     from base_model.qwen import language_encoder
-    from experiments.training import ranks
+    from experiments.training import finish, ranks
 
     lengths: list[int] = []
     with ExitStack() as stack:
@@ -199,9 +234,13 @@ def without_numbers(card: Card) -> Iterator[list[int]]:
         for module in (engine_files, shards, lora, weights):
             if hasattr(module, "save_file"):
                 swap(module, "save_file", write_hollow)
-        for module in (engine, engine_deepspeed, ranks):
+        for module in (engine, engine_deepspeed, ranks, finish, encoded_prompts):
             if hasattr(module, "load_file"):
                 swap(module, "load_file", read_hollow)
+        swap(encoded_prompts, "save_file", write_hollow)
+        swap(open_checkpoint, "open_pipeline", shown_quickly)
+        swap(open_checkpoint, "require_whole", lambda _: None)
+        swap(Family, "hollow_network", card.placeholders(Family.hollow_network))
         for module in (engine_files, engine_deepspeed, zero_state):
             swap(module, "write_one_by_one", write_hollow_one_by_one)
         swap(checkpoint, "_sha256", lambda path: f"{path.stat().st_size}")
@@ -212,6 +251,13 @@ def without_numbers(card: Card) -> Iterator[list[int]]:
             return heard(rows)
 
         swap(language_encoder, "padded", padded)
+        store = EncodedPrompts._store
+
+        def stored(self: EncodedPrompts, key: str, row: Mapping[str, Tensor]) -> None:
+            lengths.append(len(row["text"]))
+            store(self, key, row)
+
+        swap(EncodedPrompts, "_store", stored)
         for owner, name, phase in phases():
             swap(owner, name, phased(card, getattr(owner, name), phase))
         yield lengths
@@ -222,6 +268,7 @@ def phases() -> Iterator[tuple[Any, str, str]]:
     from alignment import groups
     from base_model.engine.engine import LocalEngine
     from base_model.engine.engine_deepspeed import DeepSpeedEngine
+    from base_model.families.diffusers_model import DiffusersModel
     from base_model.qwen.language_encoder import VisionLanguageEncoder
     from base_model.qwen.model import QwenImage
     from experiments.preferences import from_scores
@@ -230,10 +277,12 @@ def phases() -> Iterator[tuple[Any, str, str]]:
     yield runner, "open_either", "open"
     yield runner, "encode_ahead", "encode"
     yield VisionLanguageEncoder, "_run", "encode"
+    yield EncodedPrompts, "_encode", "encode"
     yield runner, "equip_engine", "equip"
     yield groups, "rollout", "rollout"
     yield from_scores, "explore", "rollout"
     yield QwenImage, "decode", "decode"
+    yield DiffusersModel, "decode", "decode"
     yield runner, "sample_checkpoint", "look"
     yield LocalEngine, "update", "update"
     yield DeepSpeedEngine, "update", "update"

@@ -11,12 +11,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from experiments.benchmarks.card.card import Mixed, Unknown
 from experiments.benchmarks.card.fake_ranks import joined
 from experiments.benchmarks.card.recipe import count_recipe
-from experiments.benchmarks.card.torch_patches import opened
 from experiments.configs.large_grpo import configs as grpo
 from experiments.configs.large_tuning import configs as tuning
+from experiments.planning.card import Mixed, Unknown
+from experiments.planning.torch_patches import opened
 
 LINEAR = F.linear
 RECIPES = {experiment.name: experiment for experiment in (*grpo, *tuning)}
@@ -86,6 +86,8 @@ def test_small_tensors_keep_their_numbers() -> None:
         assert torch.tensor([1, 2], device="meta").tolist() == [1, 2]
         assert torch.as_tensor(3.5, device="meta").item() == 3.5
         assert torch.arange(4, device="meta").tolist() == [0, 1, 2, 3]
+        ones = torch.ones(2, dtype=torch.long, device="meta")
+        assert torch.cat([ones, ones.new_zeros(0)]).tolist() == [1, 1], "nothing is known to be nothing"
         w = torch.nn.Parameter(torch.tensor([2.0]).to("meta"))
         (w * w).sum().backward()
         assert w.grad is not None and w.grad.tolist() == [4.0]

@@ -7,7 +7,7 @@ mode is off inside it, and blocks that are computed again would take another ker
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from experiments.benchmarks.card.card import Card
+from experiments.planning.card import Card
 
 OPTIMIZERS = ("torch.optim.adamw", "torch.optim.adam", "torch.optim.optimizer", "torch.utils._foreach_utils")
 DEVICES = ["cuda", "cpu", "meta"]
@@ -24,10 +24,11 @@ DEVICES = ["cuda", "cpu", "meta"]
 
 
 def fused_attention(
-    q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0, is_causal: bool = False,
-    scale: float | None = None, enable_gqa: bool = False,
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
+    is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
 ) -> Tensor:  # fmt: skip
     """What CUDA would choose: flash for 16 bits, memory-efficient for float32 or a mask."""
+    q, k, v = query, key, value
     if enable_gqa and k.shape[-3] != q.shape[-3]:
         k, v = (x.repeat_interleave(q.shape[-3] // x.shape[-3], -3) for x in (k, v))
     if q.dtype in (torch.bfloat16, torch.float16) and attn_mask is None:
@@ -48,12 +49,18 @@ def on_card(device: Any) -> bool:
 
 
 @contextmanager
-def opened(strict: bool = True) -> Iterator[Card]:
-    """The card, with torch's own refusals of the meta device taken away."""
+def opened(strict: bool = True, attended: Callable[[Tensor, Tensor], None] = lambda _, __: None) -> Iterator[Card]:
+    """The card, with torch's own refusals of the meta device taken away.
+
+    `attended` is called with query and key of every attention on the card.
+    """
     real_attention, real_tensor, real_as = F.scaled_dot_product_attention, torch.tensor, torch.as_tensor
 
-    def attention(q: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return (fused_attention if q.is_meta else real_attention)(q, *args, **kwargs)
+    def attention(query: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if not query.is_meta:
+            return real_attention(query, *args, **kwargs)
+        attended(query, args[0] if args else kwargs["key"])
+        return fused_attention(query, *args, **kwargs)
 
     def tensor(data: Any, *args: Any, device: Any = None, **kwargs: Any) -> Tensor:
         if on_card(device):  # torch itself would drop the numbers
