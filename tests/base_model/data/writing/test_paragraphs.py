@@ -153,6 +153,13 @@ def test_captions_name_text_face_size_colour_and_place() -> None:
         assert "字号" in chinese and "色" in chinese and "位于" in chinese
 
 
+def test_contrast_is_that_of_wcag() -> None:
+    assert contrast((0, 0, 0), (255, 255, 255)) == pytest.approx(21.0)
+    assert contrast((118, 118, 118), (255, 255, 255)) == pytest.approx(4.54, abs=0.01)
+    assert contrast((255, 0, 0), (255, 255, 255)) == pytest.approx(4.0, abs=0.01)
+    assert contrast((0, 0, 255), (255, 255, 255)) == pytest.approx(8.59, abs=0.01)
+
+
 def test_ink_is_legible_on_its_ground() -> None:
     for index in range(200):
         rng = lot(1, index, 0, "ink")
