@@ -18,13 +18,15 @@ import numpy as np
 from base_model.data.writing.corpora import DENSE, Corpus, phrase, phrases, pick, vocabulary
 from base_model.data.writing.faces import FACES, Face, refused
 from base_model.data.writing.grounds import COLOURS, contrast, inks_on, varied
+from base_model.data.writing.photographs import cut_out
 from base_model.data.writing.typesetting import Character, Set, typeset
 from base_model.data.writing.wording import document_captions
-from base_model.data.writing.written_image import Colour, Line, Unwritable, WrittenImage, upright
+from base_model.data.writing.written_image import Colour, Line, Photographs, Unwritable, WrittenImage, upright
 
 LEGIBLE = 3.0
 """least contrast ratio of a line and what is behind it (WCAG 2.1, large text)"""
-SCALES = {"slide": (1.0, 1.6), "poster": (1.1, 1.7), "ticket": (0.9, 1.2), "menu": (0.9, 1.3), "page": (0.85, 1.2),
+SCALES = {"slide": (1.0, 1.6), "poster": (1.1, 1.7), "ticket": (0.9, 1.2), "menu": (0.9, 1.3),
+          "poster with photograph": (0.8, 1.1), "page": (0.85, 1.2),
           "screen": (0.9, 1.25)}  # fmt: skip
 """how large the type of a template may be; what then does not fit is discarded"""
 LOCALES = {"en": "en_US", "zh-Hans": "zh_CN", "zh-Hant": "zh_TW", "ja": "ja_JP", "ko": "ko_KR"}
@@ -211,31 +213,56 @@ def chosen_palette(rng: np.random.Generator) -> Palette:
 
 def write_document(
     rng: np.random.Generator, name: str, language: str, faces: tuple[Face, Face], corpus: Corpus,
-    size: tuple[int, int],
+    size: tuple[int, int], photographs: Photographs | None = None,
 ) -> WrittenImage:  # fmt: skip
-    """A document in two faces, for titles and for the rest. Raises Unwritable when a slot is not there as a whole."""
+    """A document in two faces, for titles and for the rest; the lower part of some posters is a photograph.
+
+    Raises Unwritable when a slot is not there as a whole.
+    """
     document = DOCUMENTS[name](Phrases(language, rng, corpus))
+    photo = bool(name == "poster" and photographs and rng.random() < 0.5)
     palette = chosen_palette(rng)
     by_role = dict(zip(("title", "body"), faces, strict=True))
     weights = {"title": max(faces[0].weights), "body": min(faces[1].weights)}
     for slot in document.slots:
         if why := refused(by_role[slot.role], slot.text, language):
             raise Unwritable(by_role[slot.role].name, why.removeprefix(f"{by_role[slot.role].name}: "))
+    scale = rng.uniform(*SCALES["poster with photograph" if photo else name])
     fields = {
-        **document.fields, "width": size[1], "height": size[0], "scale": float(rng.uniform(*SCALES[name])),
-        "layout": int(rng.integers(3)), "lang": language.split("-")[0], "region": _region(language),
+        **document.fields, "width": size[1], "height": size[0], "scale": float(scale), "photo": photo,
+        "layout": 2 if photo else int(rng.integers(3)), "lang": language.split("-")[0], "region": _region(language),
         "title": {"face": by_role["title"].name, "weight": weights["title"]},
         "body": {"face": by_role["body"].name, "weight": weights["body"]},
         "colours": {role: f"#{bytes(levels).hex()}" for role, levels in palette.levels.items()},
     }  # fmt: skip
     result = typeset(name, json.dumps(fields))
     lines = tuple(_lines(document, result, by_role, weights, palette))
+    pictured = ""
+    if photo and photographs:
+        index = paste_below(rng, result.pixels_HW3, lines, photographs)
+        pictured = photographs.caption(index) or "a photograph"
     require_whole(lines, result, faces)
     text = (" " if language not in DENSE else "\n").join(slot.text for slot in document.slots)
     captions = document_captions(lines, [slot.text for slot in document.slots], _slots_of(lines, document), language,
-                                 size, name, palette.names["ground"])  # fmt: skip
+                                 size, name, palette.names["ground"], pictured)  # fmt: skip
     facts = {"ground": palette.names["ground"], "slots": [slot.text for slot in document.slots]}
     return WrittenImage(result.pixels_HW3, f"complex/{name}", language, text, lines, captions, facts)
+
+
+def paste_below(
+    rng: np.random.Generator, pixels_HW3: np.ndarray, lines: Sequence[Line], photographs: Photographs
+) -> int:
+    """Put a photograph into a poster, below its lines; which one it is.
+
+    Raises Unwritable when the lines leave less than a third of the poster.
+    """
+    height, width = pixels_HW3.shape[:2]
+    top = round(max(line.quad[2][1] for line in lines) + 0.06 * height)
+    if height - top < height / 3:
+        raise Unwritable("photograph", "too little of the poster is left below the text")
+    part, index = cut_out(photographs, rng, (height - top, width))
+    pixels_HW3[top:] = part
+    return index
 
 
 def _region(language: str) -> str:

@@ -113,11 +113,11 @@ DOCUMENTS = {
 
 def document_captions(
     lines: Sequence[Line], slots: Sequence[str], counts: Sequence[int], language: str, size: tuple[int, int],
-    name: str, ground: str,
+    name: str, ground: str, pictured: str = "",
 ) -> tuple[str, str]:  # fmt: skip
     """Captions of a document: its title, then every other phrase in its order, phrases of one look together.
 
-    `counts` says how many lines each phrase has.
+    `counts` says how many lines each phrase has, `pictured` what a photograph below the text shows.
     """
     groups: list[tuple[list[Line], list[str]]] = []
     position = 0
@@ -138,7 +138,8 @@ def document_captions(
         noun = "text" if len(texts) == 1 else "texts"
         english += f"; the {noun} {', '.join(quote[0] for quote in quotes)} in {kind[0]}, {words[0]}, {where[0]}"
         chinese += f"；文字{'、'.join(quote[1] for quote in quotes)}，{kind[1]}，{words[1]}字号，{where[1]}"
-    return english, chinese
+    pictured = pictured.rstrip(" .。")
+    return (f"{english}; below it {pictured}", f"{chinese}；下方图片：{pictured}") if pictured else (english, chinese)
 
 
 def _same_type(line: Line) -> tuple[str, int, str, int]:

@@ -150,7 +150,7 @@ def write_complex(
     title = faces[int(rng.integers(len(faces)))]
     plain = [face for face in faces if face.style not in ("script", "display")]
     body = plain[int(rng.integers(len(plain)))]
-    return write_document(rng, name, language, (title, body), corpus(sources, language), plan.size)
+    return write_document(rng, name, language, (title, body), corpus(sources, language), plan.size, sources.photographs)
 
 
 WRITERS = {"pure": write_pure, "compositional": write_compositional, "complex": write_complex}

@@ -80,7 +80,7 @@ def test_templates_take_turns_and_are_all_there() -> None:
     kinds = Counter(write(plan, index, Sources())[0].kind for index in range(12))
     assert kinds.keys() == {f"complex/{name}" for name in DOCUMENTS} and max(kinds.values()) <= 3
     assert {path.stem for path in TEMPLATES.glob("*.typ")} == {*DOCUMENTS, "style"}
-    assert SCALES.keys() == DOCUMENTS.keys()
+    assert SCALES.keys() == {*DOCUMENTS, "poster with photograph"}
 
 
 @pytest.mark.parametrize("size", [(256, 512), (512, 288), (256, 256)])
@@ -88,6 +88,34 @@ def test_documents_have_the_size_that_is_asked_for(size: tuple[int, int]) -> Non
     plan = Writing(kinds=("complex",), languages=("en", "ja"), size=size)
     for index in range(6):
         assert write(plan, index, Sources())[0].pixels_HW3.shape == (*size, 3)
+
+
+class Red:
+    """A photograph that is all red."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def pixels(self, index: int) -> np.ndarray:
+        return np.full((500, 500, 3), (250, 0, 0), np.uint8)
+
+    def caption(self, index: int) -> str:
+        return "a red wall."
+
+
+def test_some_posters_have_a_photograph_below_their_text() -> None:
+    plan, with_photo = Writing(kinds=("complex",), languages=("en",), size=SIZE), 0
+    for index in range(1, 73, 6):
+        image = write(plan, index, Sources(photographs=Red()))[0]
+        assert image.kind == "complex/poster"
+        red = (image.pixels_HW3 == (250, 0, 0)).all(axis=2)
+        with_photo += bool(red.any())
+        assert image.captions[0].endswith("; below it a red wall") == bool(red.any())
+        if red.any():
+            top = int(np.flatnonzero(red.all(1))[0])
+            assert red[top:].all() and top <= SIZE[0] * 2 / 3 + 1
+            assert max(line.quad[2][1] for line in image.lines) < top
+    assert 2 <= with_photo <= 10
 
 
 def test_names_and_places_of_templates_do_not_move_labels(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from base_model.data.writing.surfaces import (
     seen,
     shadow,
 )
-from base_model.data.writing.text_lines import as_line
+from base_model.data.writing.text_lines import Type, as_line, placed
 from base_model.data.writing.writer import Sources, lot, write
 from base_model.data.writing.written_image import Unwritable, Writing, bounds
 
@@ -157,6 +157,24 @@ def test_text_in_a_blurred_photograph_is_larger() -> None:
     for index in range(0, 20, 4):
         image = write(PLAN, index, blurred)[0]
         assert min(line.size for line in image.lines) >= FACES[image.lines[0].face].least + 4
+
+
+def test_lines_that_are_too_small_or_leave_the_image_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    face = FACES["Inter"]
+    row = as_line(placed(["OPEN"], Type(face, 400, 20), (50, 50, 100), 1.2, "left")[0], "black", (0, 0, 0))
+    surfaces.require_readable((row,), face, 1.0, SIZE)
+    with pytest.raises(Unwritable, match="smaller than the least size"):
+        surfaces.require_readable((row,), face, 3.0, SIZE)
+    with pytest.raises(Unwritable, match="would leave the image"):
+        surfaces.require_readable((row,), face, 1.0, (60, 256))
+    monkeypatch.setattr(surfaces, "OWN_BLUR", 0.0)
+
+    def large(pixels: np.ndarray) -> object:
+        return replace(measured(pixels), blur=60.0)
+
+    monkeypatch.setattr(surfaces, "measured", large)
+    with pytest.raises(ValueError, match="smaller than the least size of the face once it is in the photograph"):
+        write(PLAN, 0, SHARP)
 
 
 def test_text_that_the_light_hides_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
