@@ -106,6 +106,10 @@ class PolicyModel:
         """Return the same model, same weights, for images of another (height, width)."""
         raise NotImplementedError
 
+    def sized_for_run(self, image: tuple[int, int]) -> Self:
+        """Return `sized`, with condition images no larger than what is made."""
+        return self.sized(image)
+
     def recompute(self, on: bool) -> None:
         """Keep only what enters each block and compute the rest again in the backward pass, or stop doing so."""
         raise NotImplementedError

@@ -2,6 +2,7 @@
 
 A prompt stands in captions.jsonl, {"picture": "a.png", "prompt": "..."} a line, or in a.txt beside a.png. Names are
 compared as files, not as text: ./a.png is a.png, and an accent counts the same whether it is one character or two.
+Of an edit the line also names the images that were edited, "sources": ["b.png"], relative to the folder.
 """
 
 from __future__ import annotations
@@ -12,11 +13,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from preference_data.image_files import SUFFIXES
+from preference_data.image_files import SUFFIXES, source_image
 from preference_data.line_files import existing, is_hidden, read_json_lines, read_text, same_name
+from preference_data.records import Prompt, SourceImage
 
 CAPTIONS = "captions.jsonl"
 EXAMPLE = {"picture": "a.png", "prompt": "the word A in red"}
+
+
+def captioned_prompts(folder: Path) -> list[tuple[Path, Prompt]]:
+    """`captioned`, with the source images of edits, read whole. Raises as it, and ValueError naming a source that is
+    missing or broken."""
+    index, sources = folder / CAPTIONS, dict[str, tuple[SourceImage, ...]]()
+    for number, row in read_json_lines(index) if index.exists() else ():
+        if isinstance(row, Mapping) and row.get("sources"):
+            try:
+                images = tuple(source_image(existing(folder / str(name))) for name in row["sources"])
+            except (FileNotFoundError, ValueError, TypeError) as error:
+                raise ValueError(f"{index} line {number}: a source image is missing or broken: {error}") from error
+            sources[_key(str(row.get("picture")))] = images
+    results = []
+    for path, text in captioned(folder):
+        edited = sources.get(_key(os.path.relpath(path, folder)), ())
+        results.append((path, Prompt.from_text(text, sources=edited)))
+    return results
 
 
 def captioned(folder: Path) -> list[tuple[Path, str]]:

@@ -11,7 +11,7 @@ import json
 import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -166,11 +166,14 @@ def comparison_from_json(data: Mapping[str, Any]) -> Comparison:
 
 
 def load(path: Path) -> list[Comparison]:
-    """Read a file of one comparison, pair or judgement a line. ValueError with the line number when one is neither."""
+    """Read a file of one comparison, pair or judgement a line. ValueError with the line number when one is neither.
+
+    Paths of source images are absolute; those of the images that are compared are as they stand there."""
     results = []
     for number, row in read_json_lines(path):
         try:
-            results.append(comparison_from_json(row))
+            one = comparison_from_json(row)
+            results.append(replace(one, prompt=one.prompt.located(path.parent)) if one.prompt.sources else one)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path} line {number}: {error}") from error
     if not results:

@@ -86,10 +86,11 @@ class Prompt:
             raise ValueError(f"prompt {self.id}: sources is {self.sources!r}; it must be a tuple of source images")
 
     def located(self, folder: Path) -> Prompt:
-        """The same prompt, with the paths of its source images as they are seen from where ``folder`` is."""
+        """The same prompt, with absolute paths of its source images instead of such that are relative to ``folder``."""
         if not self.sources:
             return self
-        return replace(self, sources=tuple(replace(each, path=str(folder / each.path)) for each in self.sources))
+        paths = [str((folder / each.path).absolute()) for each in self.sources]
+        return replace(self, sources=tuple(replace(s, path=p) for s, p in zip(self.sources, paths, strict=True)))
 
     @classmethod
     def from_text(

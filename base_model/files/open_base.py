@@ -52,7 +52,10 @@ def usual_sampler(base: Base | Family) -> Sampler:
     return Released.sampler if isinstance(base, Base) else base.sampler
 
 
-def require_prompt(base: Base | Family, prompt: str) -> None:
-    """Raises ValueError for a prompt without images that the checkpoint cannot sample from."""
+def require_prompt(base: Base | Family, prompt: str, images: int = 0) -> None:
+    """Raises ValueError for a prompt about so many images that the checkpoint cannot sample from."""
     if isinstance(base, Base):
-        base.task.prompt(prompt, 0)
+        base.task.prompt(prompt, images)
+    elif images > base.most_images:
+        most = f"at most {base.most_images}" if base.most_images else "none: it samples from text alone"
+        raise ValueError(f"{images} source images given, but a {base.pipeline} checkpoint takes {most}")

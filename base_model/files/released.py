@@ -156,6 +156,9 @@ class Released(QwenImage):
         other.text.task = other.base.task
         return other
 
+    def sized_for_run(self, image: tuple[int, int]) -> Released:
+        return self.for_area(image[0] * image[1]).sized(image)
+
     def levels(self, sampler: Sampler) -> list[float]:
         """The released schedule for the image's size; the sampler's own shift plays no part."""
         return self.base.schedule.levels(sampler.steps, self.grid[0] * self.grid[1])

@@ -45,6 +45,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "right_picture": ("Right picture", "右图"),
     "picture_n": ("Picture {n}", "图 {n}"),
     "reference": ("Reference", "参考图"),
+    "source": ("Before the edit", "编辑前"),
+    "source_n": ("Source {n}", "原图 {n}"),
     "alt": ("{which}, {width} by {height} pixels, to be compared", "{which}，{width}×{height} 像素，待比较"),
     "question": ("Which picture is better for this prompt?", "哪张图更符合提示词？"),
     "question_n": ("Which picture is the best, and which the worst?", "哪张最好，哪张最差？"),

@@ -13,6 +13,8 @@ from dashboards.rewards import comparison_rows
 from dashboards.rewards.comparison_rows import SORTS, Disagreement
 from preference_data.store.store import Store
 
+SOURCE_WIDTH = 320
+"""Pixels of an image that was edited, above both edits."""
 PAGE = 10  # pairs in the list at a time
 SHARES = ("right", "low", "high", "judged", "equal scores", "difference")
 COLOURS = {"broken": "red", "warning": "orange", "note": "gray"}
@@ -142,6 +144,9 @@ def _pair(row: Disagreement, folder: Path) -> None:
         st.text(
             f"{row.prompt.text}\n{row.why}; people: {row.votes[0]:g} left, {row.votes[1]:g} tie, {row.votes[2]:g} right"
         )
+        for source in row.prompt.sources:
+            if (index := comparison_rows.file_of(folder, source)) is not None:
+                st.image(str(index), caption="source image", alt="source image", width=SOURCE_WIDTH)
         for column, image, side, won in zip(
             st.columns(2), (row.left, row.right), ("left", "right"), (row.people > 0, row.people < 0), strict=True
         ):

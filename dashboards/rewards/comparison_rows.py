@@ -15,7 +15,7 @@ from typing import Any
 
 from preference_data.comparisons import Comparison, to_jsonl
 from preference_data.line_files import existing
-from preference_data.records import ImageRef, Prompt, image_from_json, prompt_from_json
+from preference_data.records import ImageRef, Prompt, SourceImage, image_from_json, prompt_from_json
 
 REPORT = "comparison.json"
 SORTS = ("most against people", "rewards most apart", "fewest answers", "prompt")
@@ -108,7 +108,7 @@ def chosen(
     return sorted(selection, key=keys[sort])
 
 
-def file_of(folder: Path, image: ImageRef) -> Path | None:
+def file_of(folder: Path, image: ImageRef | SourceImage) -> Path | None:
     """The image's file below the folder of the answers, None when it is not there (or would lie outside)."""
     root = folder.resolve()
     for named in (root / image.path, root / "pictures" / f"{image.sha256}.png"):

@@ -12,6 +12,7 @@ from preference_data.campaign import campaigns
 from preference_data.campaign.campaign_settings import CampaignSettings
 from preference_data.campaign.campaigns import Item
 from preference_data.records import ImageRef
+from preference_data.store.image_store import keep_sources
 from preference_data.store.store import Store
 
 SETTINGS = CampaignSettings(policy={"uniform": 0.3, "reward_disagreement": 0.7}, gold_share=0.0, attention_share=0.0)
@@ -28,7 +29,9 @@ def send(store: Store, actor: int, name: str, rows: Sequence[Disagreement], fold
         raise ValueError("no pair is chosen; choose at least one")
     items = [
         Item(
-            row.prompt, (_stored(store, row.left, folder), _stored(store, row.right, folder)), disagreement=row.distance
+            keep_sources(row.prompt.located(folder), store.images),
+            (_stored(store, row.left, folder), _stored(store, row.right, folder)),
+            disagreement=row.distance,
         )
         for row in rows
     ]

@@ -28,6 +28,11 @@ class Request:
     size: tuple[int, int] | None = None
     device: str = ""
 
+    def model(self, name: str, stage: str) -> ResultModel:
+        """The model of that name. Raises ValueError as `find_model`, also where it does not take a prompt's images."""
+        prompts = [each.prompt for each in read_prompt_file(self.prompts)]
+        return find_model(name, stage, self.size, prompts[0].text, [len(prompt.sources) for prompt in prompts])
+
     def requests(self, model: ResultModel) -> Requested:
         """The prompts of the file, and how the model samples them. Raises ValueError for what cannot be."""
         if self.seeds < 1:
@@ -50,9 +55,8 @@ def evaluate_file(
     Files, rewards and folders are looked at before anything is loaded. Raises ValueError as they do.
     """
     named = named_rewards(rewards) if rewards else {}
-    first = read_prompt_file(request.prompts)[0].prompt.text
-    model = find_model(name, stage, request.size, first)
-    other = find_model(against, "", request.size, first) if against else None
+    model = request.model(name, stage)
+    other = request.model(against, "") if against else None
     if other and other.folder.resolve() == model.folder.resolve():
         raise ValueError(f"--against {against}: that is the model itself; name another one")
     requested = request.requests(model)
@@ -88,7 +92,7 @@ def common_size(model: ResultModel, other: ResultModel) -> tuple[int, int] | Non
 
 def sample_file(name: str, request: Request, out: Path, stage: str = "") -> Iterator[str]:
     """Sample a file of prompts into a folder; what came out, as lines."""
-    model = find_model(name, stage, request.size, read_prompt_file(request.prompts)[0].prompt.text)
+    model = request.model(name, stage)
     requested = request.requests(model)
     images, notes = evaluate_prompts(model, requested, {}, out, {})
     yield from notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,16 +42,19 @@ class ResultModel:
     def load(self, device: str = "", size: tuple[int, int] | None = None) -> PolicyModel:
         """The model, for images of `size` (height, width). Raises ValueError when it cannot be read."""
         if (self.folder / INDEX).is_file():
-            return open_base(self.name, size or self.size, best_device(device))
+            model = open_base(self.name, size or self.size, best_device(device))
+            return model.sized_for_run(model.native)
         model = load_model(self.folder, best_device(device))
-        return model.sized(size or self.size or model.native)
+        return model.sized_for_run(size or self.size or model.native)
 
 
-def find_model(name: str, stage: str = "", size: tuple[int, int] | None = None, prompt: str = "a") -> ResultModel:
+def find_model(
+    name: str, stage: str = "", size: tuple[int, int] | None = None, prompt: str = "a", images: Iterable[int] = (0,)
+) -> ResultModel:
     """The model of a run's folder (`stage`: of a run with several), or of a released checkpoint (folder or hub name).
 
-    Reads no weights. Raises ValueError when there is none, it does not sample from prompts alone, or it cannot have
-    that size.
+    Reads no weights. Raises ValueError when there is none, it does not sample from prompts about any of these numbers
+    of source `images`, or it cannot have that size.
     """
     path = Path(name)
     if path.is_dir() and (
@@ -65,7 +69,8 @@ def find_model(name: str, stage: str = "", size: tuple[int, int] | None = None, 
         base = read_any(name)
         folder, home = base.folder, Path("runs") / "evaluation" / path.resolve().name
     if base is not None:
-        require_prompt(base, prompt)
+        for count in sorted(set(images)):
+            require_prompt(base, prompt, count)
     elif size:
         raise ValueError(
             f"--size {size[0]} {size[1]}: a run samples in the size it was trained on; leave --size out, or name a "

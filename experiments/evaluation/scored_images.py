@@ -78,8 +78,10 @@ class ScoredImages:
         rows = []
         for name in there:
             index, seed = (int(part) for part in name.removesuffix(".png").split("_"))
-            text = self.requests[index].prompt.text
-            rows.append({"picture": name, "prompt": text, "prompt_index": index, "seed": seed})
+            prompt = self.requests[index].prompt
+            rows.append({"picture": name, "prompt": prompt.text, "prompt_index": index, "seed": seed})
+            if prompt.sources:
+                rows[-1]["sources"] = [str(Path(source.path).absolute()) for source in prompt.sources]
         write_bytes(folder / CAPTIONS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
 
     def path(self, point: Point) -> Path:

@@ -19,7 +19,7 @@ from experiments.record.results import MAIN, read_result
 from preference_data.campaign import campaigns
 from preference_data.campaign.campaign_settings import CampaignSettings
 from preference_data.campaign.campaigns import Item
-from preference_data.campaign.sources import SourceImage, finished, keep
+from preference_data.campaign.sources import MadeImage, finished, keep
 from preference_data.records import ImageRef, Prompt, Provenance
 from preference_data.store import accounts, facts
 from preference_data.store.facts import Reading
@@ -75,14 +75,14 @@ def of_run(store: Store, run: Path) -> tuple[list[Item], list[Reading]]:
     Raises ValueError when no two stages kept images of one prompt.
     """
     result = read_result(run)
-    there: dict[str, list[tuple[SourceImage, tuple[str | None, ...]]]] = {}
+    there: dict[str, list[tuple[MadeImage, tuple[str | None, ...]]]] = {}
     for stage in result.evaluated:
         evaluation = stage.evaluation(MAIN)
         last = max((int(row.get("step") or 0) for row in stage.run.metrics), default=0)
         for index, row in enumerate(evaluation.rows if evaluation else ()):
             if row.picture is not None and row.picture.exists():
                 made = Provenance(f"{result.name}/{stage.name}", MAIN, index, 0, 0.0, str(stage.run.folder), last)
-                results = SourceImage(row.prompt, row.picture, made, finished(stage.name, last))
+                results = MadeImage(row.prompt, row.picture, made, finished(stage.name, last))
                 judged = ((row.read, row.exact), (row.judge_read, row.judge_exact))
                 read_of = tuple(None if math.isnan(exact) else text for text, exact in judged)
                 there.setdefault(row.prompt, []).append((results, read_of))

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments.experiment import Experiment
-from experiments.preferences.from_scores import LATENTS, PAIRS
+from experiments.preferences.from_scores import LATENTS, PAIRS, with_own_sources
 from experiments.preferences.load_answers import COMPARISONS
 from experiments.preferences.run_campaigns import decided_pairs, open_store
 from experiments.record.whole_files import write_bytes
@@ -50,6 +50,7 @@ def install(experiment: Experiment, source: str, location: str, folder: Path) ->
     refs = {ref.sha256: ref for one in answers for ref in sides(one)}
     for ref in refs.values():
         _copy(ref, folder)
+    answers = [replace(one, prompt=with_own_sources(one.prompt, folder)) for one in answers]
     _keep_latents(latents, list(refs), folder)
     write_bytes(target, to_jsonl([moved(one, lambda ref: f"pictures/{ref.sha256}.png") for one in answers]).encode())
     return target
@@ -71,7 +72,8 @@ def of_file(source: str, _: str, ties: bool) -> tuple[Sequence[Answer], Path]:
     """Read the answers of a file, with paths from here, and say the folder of latents beside it."""
     file = Path(source)
     answers: Sequence[Answer] = comparisons.load(file) if ties else pairs.load(file)
-    return [moved(one, lambda ref: str(file.parent / ref.path)) for one in answers], file.parent / LATENTS_FOLDER
+    here = [replace(one, prompt=one.prompt.located(file.parent)) for one in answers]
+    return [moved(one, lambda ref: str(file.parent / ref.path)) for one in here], file.parent / LATENTS_FOLDER
 
 
 def sides(one: Answer) -> tuple[ImageRef, ImageRef]:

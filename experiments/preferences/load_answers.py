@@ -7,7 +7,6 @@ else the pairs.jsonl that a machine made, which holds no tie.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -31,8 +30,7 @@ def has_answers(folder: Path) -> bool:
 
 
 def load(folder: Path) -> list[Comparison]:
-    answers = comparisons.load(folder / (COMPARISONS if (folder / COMPARISONS).exists() else PAIRS))
-    return [replace(answer, prompt=answer.prompt.located(folder)) for answer in answers]
+    return comparisons.load(folder / (COMPARISONS if (folder / COMPARISONS).exists() else PAIRS))
 
 
 def load_answers(model: FlowModel, folder: Path) -> Answers:

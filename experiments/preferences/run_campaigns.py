@@ -63,13 +63,16 @@ def sample_items(store: Store, file: Path, models: Sequence[Path], seed: int, pe
     least two images a prompt.
     """
     from experiments.evaluation.found_model import find_model
+    from experiments.evaluation.prompts_of_plan import first_prompts
     from experiments.preferences.model_items import sample_items
-    from preference_data.prompts import PromptSet
+    from preference_data.store.image_store import keep_sources
 
     if len(models) * per_model < 2:
         raise ValueError("one picture of a prompt compares with nothing; name two models, or more pictures a prompt")
-    prompts = list(PromptSet.load(file))
-    policies = [find_model(str(m), prompt=prompts[0].text).load() for m in models]
+    requests = first_prompts(file, 0)
+    images = [len(prompt.sources) for prompt in requests]
+    policies = [find_model(str(m), prompt=requests[0].text, images=images).load() for m in models]
+    prompts = [keep_sources(prompt, store.images) for prompt in requests]
     size = policies[0].native  # people compare images of one size, that of the first model
     sized = [policy.sized(size) if policy.keeps_base else policy for policy in policies]
     loaded = [(m.name, policy, str(m)) for m, policy in zip(models, sized, strict=True)]

@@ -308,11 +308,13 @@ class RunRecord:
                     (index.parent / row["picture"]).unlink(missing_ok=True)
 
     def samples(
-        self, step: int, images_B3HW: np.ndarray, captions: Sequence[str], readings: Sequence[str] | None = None
-    ) -> None:
+        self, step: int, images_B3HW: np.ndarray, captions: Sequence[str], readings: Sequence[str] | None = None,
+        sources: Sequence[Sequence[str]] = (),
+    ) -> None:  # fmt: skip
         """Keep images (uint8, or float in [0, 1]) drawn after update `step`; those kept at it before are replaced.
 
-        Raises ValueError when images, captions and readings are not equally many.
+        `sources` are the paths of what each asks to edit. Raises ValueError when images, captions and readings are not
+        equally many.
         """
         read: Sequence[str | None] = [None] * len(captions) if readings is None else readings
         if not len(images_B3HW) == len(captions) == len(read):
@@ -324,7 +326,8 @@ class RunRecord:
         for i, (image, caption, reading) in enumerate(zip(images_B3HW, captions, read, strict=True)):
             name = f"step_{step:06d}_{i:02d}.png"
             write_png(index.parent / name, image)
-            rows.append({"step": step, "picture": name, "caption": caption, "reading": reading})
+            edited = {"sources": list(sources[i])} if sources and sources[i] else {}
+            rows.append({"step": step, "picture": name, "caption": caption, "reading": reading, **edited})
         write_json(index, sorted(rows, key=lambda row: (row["step"], row["picture"])))
 
 

@@ -49,13 +49,19 @@ def figure(item: Mapping[str, Any], folder: Path) -> str:
             f'class="n">{shown}</td></tr>'
         )
     asks = f"asks for {', '.join(escape(s) for s in item['spans'])} · " if item["spans"] else ""
+    edited = "".join(
+        thumbnail(folder, source["path"], source["sha256"], "source image", False)
+        for source in item.get("record", {}).get("prompt", {}).get("sources", [])
+    )
     images = "".join(
         thumbnail(folder, item[f"{side}_path"], item[side], f"{side} picture", won)
         for side, won in (("left", item["people"] > 0), ("right", item["people"] < 0))
     )
     return (
         f"<figure><figcaption><b>{escape(item['prompt'])}</b><br>{asks}{escape(item['why'])} · people: {left:g} left, "
-        f'{tie:g} tie, {right:g} right</figcaption><div class="two">{images}</div>'
+        f"{tie:g} tie, {right:g} right</figcaption>"
+        + (f'<div class="two">{edited}</div>' if edited else "")
+        + f'<div class="two">{images}</div>'
         f"<table>{''.join(rows)}</table></figure>"
     )
 

@@ -31,6 +31,7 @@ from experiments.reward_models.people_side import leaderboard, people
 from experiments.reward_models.score_book import BOOK, facts, is_anything_judged, key_of, score
 from experiments.reward_models.train_reward import check_those_here, path_of_image, perceptual_hashes
 from preference_data.comparisons import Comparison, load
+from preference_data.image_files import read_source
 from preference_data.line_files import read_csv
 from rewards.comparison.checks import probes, visible_share
 from rewards.comparison.checks.hygiene import Seen
@@ -90,6 +91,8 @@ def _compare_rewards(plan: Plan, say: Say) -> list[str]:
     seen = {n: _training(r) for n, r in rewards.items() if learned_in(r)}
     comparisons = unseen(plan, comparisons, rewards, say)
     images = images_of(comparisons)
+    for source in {source for c in comparisons for source in c.prompt.sources} if rewards else ():
+        read_source(source)  # before a reward is opened
     shown = [i for c in comparisons for i in (c.left, c.right)]
     if not rewards:
         check_those_here(plan.pairs.parent, shown)  # given scores need no images, but facts and the page show them

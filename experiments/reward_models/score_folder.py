@@ -19,7 +19,7 @@ import numpy as np
 
 from experiments.record.whole_files import read_png, require_folder, write_bytes, write_json
 from preference_data import pairs as preferences
-from preference_data.captions import captioned
+from preference_data.captions import captioned_prompts
 from preference_data.image_files import image_size, read_image
 from preference_data.pixels import to_float
 from preference_data.records import Prompt
@@ -41,8 +41,8 @@ class Captioned:
 
 
 def read_captions(folder: Path) -> list[Captioned]:
-    """The images of a folder and their prompts, by name. Raises as `preference_data.captions.captioned`."""
-    return [Captioned(path, Prompt.from_text(prompt)) for path, prompt in captioned(folder)]
+    """The images of a folder and their prompts, by name. Raises as `preference_data.captions.captioned_prompts`."""
+    return [Captioned(path, prompt) for path, prompt in captioned_prompts(folder)]
 
 
 def check_images(items: Sequence[Captioned]) -> None:

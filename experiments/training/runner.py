@@ -293,7 +293,11 @@ def follow(
             if isinstance(model, PolicyModel) and (prompts := samplable(model, shown)):
                 with engine.averaged():
                     sized = model if isinstance(experiment.data, OwnImages) else model.sized(model.native)
-                    record.samples(step.index, sample_checkpoint(sized, prompts), [prompt.text for prompt in prompts])
+                    samples = sample_checkpoint(sized, prompts)
+                record.samples(
+                    step.index, samples, [prompt.text for prompt in prompts],
+                    sources=[[source.path for source in prompt.sources] for prompt in prompts],
+                )  # fmt: skip
             save_checkpoint(engine, checkpoints / f"update_{done:06d}")
         if is_requested:
             raise KeyboardInterrupt(f"terminated after update {step.index}; its checkpoint is saved")

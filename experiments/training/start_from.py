@@ -56,10 +56,7 @@ def open_model(
         require_same_adapter(experiment.name, lora, model.network, parent)
     elif lora.rank:
         add_adapter(model.network, lora, experiment.seed)
-    if not any(experiment.size):
-        return model
-    height, width = experiment.size
-    return (model.for_area(height * width) if isinstance(model, Released) else model).sized(experiment.size)
+    return model.sized_for_run(experiment.size) if any(experiment.size) else model
 
 
 def require_frozen_base(experiment: Experiment, parent: Path | None) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, exists, select, update
 
 from preference_data.campaign import campaigns, closeness
-from preference_data.campaign.assignment_view import REFERENCE, View, own, views
+from preference_data.campaign.assignment_view import FIRST_SOURCE, REFERENCE, View, own, views
 from preference_data.campaign.campaign_settings import CampaignSettings
 from preference_data.campaign.next_item import ChosenItem, open_work, take
 from preference_data.campaign.settling import move
@@ -309,6 +309,8 @@ def hand_out(
     sides = [(slot, hashes[index]) for slot, index in enumerate(slots)]
     if current.reference:
         sides.append((REFERENCE, current.reference))
+    sources = db.execute(select(schema.prompt.c.sources).where(schema.prompt.c.id == current.prompt_id)).scalar()
+    sides += [(FIRST_SOURCE - i, sha) for i, sha in enumerate(sources or ())]
     db.execute(schema.handle.insert(), [
         {"token": secrets.token_urlsafe(16), "assignment_id": made, "slot": slot, "sha256": sha} for slot, sha in sides
     ])  # fmt: skip

@@ -23,6 +23,8 @@ from preference_data.store.store import Store
 
 REFERENCE = -1
 """Slot of the reference image."""
+FIRST_SOURCE = -2
+"""Slot of the first image that the prompt asks to edit; the others have those below."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class View:
     spans: tuple[str, ...]
     images: tuple[Shown, ...]
     reference: Shown | None
+    sources: tuple[Shown, ...]
+    """what the prompt asks to edit, in its order"""
     strength: bool
     axes: tuple[str, ...]
     tags: tuple[str, ...]
@@ -89,10 +93,12 @@ def views(db: Connection, assignments: Sequence[int], settings: CampaignSettings
     newest = newest_answers(db, assignments)
     results = []
     for row in rows:
-        reference, last = images[row.id].pop(REFERENCE, None), newest.get(row.id)
+        own, last = images[row.id], newest.get(row.id)
+        reference = own.pop(REFERENCE, None)
+        sources = tuple(own.pop(slot) for slot in sorted((slot for slot in own if slot <= FIRST_SOURCE), reverse=True))
         results.append(View(
-            row.token, settings.kind, row.text, row.language, tuple(row.spans), tuple(images[row.id].values()),
-            reference, settings.strength, settings.axes, settings.tags, settings.evidence, row.draft,
+            row.token, settings.kind, row.text, row.language, tuple(row.spans), tuple(own.values()),
+            reference, sources, settings.strength, settings.axes, settings.tags, settings.evidence, row.draft,
             max(row.expires_at - now, 0.0),
             None if last is None else Previous(last.id, answer_of(last), last.created_at),
         ))  # fmt: skip

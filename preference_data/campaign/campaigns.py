@@ -197,7 +197,12 @@ def _add_items(
         _check_fit(campaign, item)
     stored = facts.add_prompts(db, (i.prompt for i in items), source, licence)
     with_stored_prompts = [replace(i, prompt=stored[i.prompt]) for i in items]
-    refs = {p.sha256: p for i in items for p in (*i.images, *([i.reference] if i.reference else []))}
+    refs = facts.source_refs(i.prompt for i in items)
+    refs |= {p.sha256: p for i in items for p in (*i.images, *([i.reference] if i.reference else []))}
+    if lost := [
+        ref.path for ref in refs.values() if ref.provenance == facts.BROUGHT and not store.images.has(ref.sha256)
+    ]:
+        raise ValueError(f"the source image {lost[0]} is not in the store's folder; put it there with keep_sources")
     facts.add_images(db, refs.values(), now)
     added = _insert(db, campaign, with_stored_prompts, store.chance)
     record(db, now, actor, "campaign.add_items", f"campaign:{campaign.id}", new={"items": added, "source": source})

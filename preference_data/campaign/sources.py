@@ -17,25 +17,35 @@ from re import compile as pattern
 from typing import Any
 
 from preference_data.campaign.campaigns import Item
-from preference_data.captions import captioned
+from preference_data.captions import captioned_prompts
 from preference_data.exchange.formats.preference_format import UNKNOWN
+from preference_data.image_files import source_image
 from preference_data.line_files import existing, parse_json, read_json, read_json_lines, read_text, text_lines
-from preference_data.records import ImageRef, Prompt, Provenance
-from preference_data.store.image_store import ImageFolder
+from preference_data.records import ImageRef, Prompt, Provenance, SourceImage
+from preference_data.store.image_store import ImageFolder, keep_sources
 
+Request = tuple[str, tuple[SourceImage, ...]]
+"""A prompt, and the images that it asks to edit."""
 MAIN = "unguided"
 """The setting of an evaluation whose images are taken first, as everywhere its numbers stand first."""
 _HALFWAY = pattern(r" \(update \d+ of \d+\)$")
 
 
 @dataclass(frozen=True)
-class SourceImage:
+class MadeImage:
     """An image of a prompt, and where it came from. `label` names its maker in ratings."""
 
     prompt: str
     path: Path
     made: Provenance
     label: str
+    sources: tuple[SourceImage, ...] = ()
+    """what the prompt asks to edit"""
+
+    @property
+    def request(self) -> tuple[str, tuple[SourceImage, ...]]:
+        """What images are compared by: the prompt, and what it is about."""
+        return self.prompt, self.sources
 
 
 def from_folders(folders: Sequence[Path], images: ImageFolder, per_prompt: int = 3) -> list[Item]:
@@ -50,23 +60,23 @@ def from_folders(folders: Sequence[Path], images: ImageFolder, per_prompt: int =
     if len(set(labels)) != len(labels):
         labels = [str(folder) for folder in folders]
     sources = [list(images_of_folder(folder, name)) for folder, name in zip(folders, labels, strict=True)]
-    by_prompt: list[dict[str, list[SourceImage]]] = []
+    by_prompt: list[dict[Request, list[MadeImage]]] = []
     for source in sources:
-        grouped: dict[str, list[SourceImage]] = defaultdict(list)
+        grouped: dict[Request, list[MadeImage]] = defaultdict(list)
         for image in source:
-            grouped[image.prompt].append(image)
+            grouped[image.request].append(image)
         by_prompt.append(grouped)
     items = []
-    for text in sorted(set().union(*by_prompt)):
-        there = [grouped.get(text, []) for grouped in by_prompt]
+    for request in sorted(set().union(*by_prompt), key=lambda one: (one[0], [each.sha256 for each in one[1]])):
+        there = [grouped.get(request, []) for grouped in by_prompt]
         couples = list(_couples(there))
-        items += [item for one, other in couples[:per_prompt] if (item := _item(text, one, other, images)) is not None]
+        items += [item for one, other in couples[:per_prompt] if (item := _item(one, other, images)) is not None]
     if not items:
         raise ValueError(f"{', '.join(map(str, folders))}: no prompt has two different pictures to compare")
     return items
 
 
-def images_of_folder(folder: Path, name: str) -> Iterator[SourceImage]:
+def images_of_folder(folder: Path, name: str) -> Iterator[MadeImage]:
     """The images of a folder: of a run those of its finished model, else the files with their captions.
 
     A run that was never evaluated has samples from training only. The last of them are taken then, and their label says
@@ -105,7 +115,8 @@ def from_disagreements(path: Path, images: ImageFolder) -> list[Item]:
 
 
 def from_lines(path: Path, images: ImageFolder, finish: Callable[[Item, Mapping[str, Any]], Item]) -> list[Item]:
-    """Pairs from JSON lines with prompt, left and right (paths relative to the file), and labels, which is optional.
+    """Pairs from JSON lines with prompt, left and right (paths relative to the file), and, where there are any, labels
+    and the sources of edits, a list of paths.
 
     `finish` adds what else a line says. Raises ValueError with the line number of what is wrong.
     """
@@ -117,16 +128,18 @@ def from_lines(path: Path, images: ImageFolder, finish: Callable[[Item, Mapping[
             if wrong := [n for n in ("prompt", "left", "right") if not isinstance(row[n], str) or not row[n].strip()]:
                 raise ValueError(f"{wrong[0]} is {row[wrong[0]]!r}; it must be a text that is not empty")
             labels = row.get("labels") or [Path(row[side]).parent.name or "unknown" for side in ("left", "right")]
+            edited = tuple(source_image(existing(path.parent / name)) for name in row.get("sources", ()))
             sides = [
-                SourceImage(
+                MadeImage(
                     row["prompt"],
                     existing(path.parent / row[side]),
                     replace(UNKNOWN, model=name, run=str(path), step=number),
                     name,
+                    edited,
                 )
                 for side, name in zip(("left", "right"), labels, strict=True)
             ]
-            item = _item(row["prompt"], sides[0], sides[1], images)
+            item = _item(sides[0], sides[1], images)
             if item is None:
                 raise ValueError("both pictures are the same")
             items.append(finish(item, row))
@@ -139,13 +152,13 @@ def from_lines(path: Path, images: ImageFolder, finish: Callable[[Item, Mapping[
     return items
 
 
-def keep(image: SourceImage, images: ImageFolder) -> ImageRef:
+def keep(image: MadeImage, images: ImageFolder) -> ImageRef:
     """Copy an image into the store's folder; its record."""
     sha, width, height = images.add(image.path.read_bytes(), str(image.path))
     return ImageRef(sha, str(image.path), width, height, image.made)
 
 
-def _couples(there: Sequence[Sequence[SourceImage]]) -> Iterator[tuple[SourceImage, SourceImage]]:
+def _couples(there: Sequence[Sequence[MadeImage]]) -> Iterator[tuple[MadeImage, MadeImage]]:
     """What to compare of one prompt: sources with each other, or one source's images among themselves."""
     if len(there) == 1:
         yield from itertools.combinations(there[0], 2)
@@ -154,15 +167,16 @@ def _couples(there: Sequence[Sequence[SourceImage]]) -> Iterator[tuple[SourceIma
         yield from zip(one, other, strict=False)
 
 
-def _item(text: str, one: SourceImage, other: SourceImage, images: ImageFolder) -> Item | None:
+def _item(one: MadeImage, other: MadeImage, images: ImageFolder) -> Item | None:
     """None when both are the same image."""
     refs = (keep(one, images), keep(other, images))
     if refs[0].sha256 == refs[1].sha256:
         return None
-    return Item(Prompt.from_text(text), refs, labels=(one.label, other.label))
+    prompt = keep_sources(Prompt.from_text(one.prompt, sources=one.sources), images)
+    return Item(prompt, refs, labels=(one.label, other.label))
 
 
-def _evaluated(folder: Path, name: str) -> Iterator[SourceImage]:
+def _evaluated(folder: Path, name: str) -> Iterator[MadeImage]:
     """What the finished model made when it was evaluated, in the setting that counts, or in another one."""
     files = sorted((folder / "evaluation").glob("*.json"), key=lambda file: (file.stem != MAIN, file.name))
     for file in files:
@@ -178,11 +192,11 @@ def _evaluated(folder: Path, name: str) -> Iterator[SourceImage]:
                 raise ValueError(f"{file}: the picture {row['picture']!r} lies outside of the evaluation's folder")
             if image.exists():
                 made = Provenance(name, file.stem, index, 0, 0.0, str(folder), last)
-                yield SourceImage(str(row["prompt"]), image, made, finished(name, last))
+                yield MadeImage(str(row["prompt"]), image, made, finished(name, last))
         return
 
 
-def _sampled(folder: Path, index: Path, name: str) -> Iterator[SourceImage]:
+def _sampled(folder: Path, index: Path, name: str) -> Iterator[MadeImage]:
     """The last samples that a run made while it trained."""
     rows = read_json(index)
     step = max((row["step"] for row in rows), default=0)
@@ -191,7 +205,8 @@ def _sampled(folder: Path, index: Path, name: str) -> Iterator[SourceImage]:
     label = finished(name, last) if done else f"{name} (update {step} of {max(step, last)})"
     for position, row in enumerate(row for row in rows if row["step"] == step):
         made = Provenance(name, f"update {step}", position, 0, 0.0, str(folder), step)
-        yield SourceImage(row["caption"], folder / "samples" / row["picture"], made, label)
+        edited = tuple(source_image(existing(index.parent / name)) for name in row.get("sources", ()))
+        yield MadeImage(row["caption"], folder / "samples" / row["picture"], made, label, edited)
 
 
 def last_update(folder: Path) -> int:
@@ -207,7 +222,8 @@ def last_update(folder: Path) -> int:
     return last
 
 
-def _captioned(folder: Path, name: str) -> Iterator[SourceImage]:
+def _captioned(folder: Path, name: str) -> Iterator[MadeImage]:
     """The files of a folder, see `preference_data.captions`."""
-    for index, (file, prompt) in enumerate(captioned(folder)):
-        yield SourceImage(prompt, file, replace(UNKNOWN, model=name, run=str(folder), step=index), name)
+    for index, (file, prompt) in enumerate(captioned_prompts(folder)):
+        made = replace(UNKNOWN, model=name, run=str(folder), step=index)
+        yield MadeImage(prompt.text, file, made, name, prompt.sources)

@@ -25,6 +25,7 @@ from preference_data.exchange.formats.trl import KTO, PLAIN, WORDED, Wording, em
 from preference_data.exchange.incoming import Malformed, read
 from preference_data.exchange.judgements import DECIDED, Judgement
 from preference_data.sentences import Sentence
+from preference_data.store.facts import source_refs
 from preference_data.store.image_store import ImageFolder
 
 __all__ = ["FORMATS", "TIES", "Exported", "Malformed", "find", "read", "write"]
@@ -53,6 +54,13 @@ def write(
     chosen = find(kind)
     if ties not in TIES:
         raise ValueError(f"ties is {ties!r}; choose one of {', '.join(TIES)}")
+    if not chosen.sources and (edits := sum(bool(j.prompt.sources) for j in judgements)):
+        raise ValueError(Sentence(
+            "{edits} of {all} judgements are about edits, and {kind} has no place for the images that were edited; "
+            "choose one of {others}",
+            {"edits": edits, "all": len(judgements), "kind": kind,
+             "others": ", ".join(each.name for each in FORMATS.values() if each.sources)},
+        ))  # fmt: skip
     fit = [j for j in judgements if _fits(chosen, j)]
     left = [j for j in judgements if not _fits(chosen, j)]
     if left and ties == "refuse":
@@ -85,7 +93,8 @@ def _fits(chosen: Format, j: Judgement) -> bool:
 
 def _copy(judgements: Sequence[Judgement], folder: Path, images: ImageFolder) -> None:
     """Put the images beside the file, each once."""
-    for ref in {p.sha256: p for j in judgements for p in (j.first, j.second)}.values():
+    refs = {p.sha256: p for j in judgements for p in (j.first, j.second)}
+    for ref in (source_refs(j.prompt for j in judgements) | refs).values():
         target = folder / png_path(ref)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -114,7 +114,8 @@ def summarised(judgements: Iterable[Judgement]) -> Summary:
 
 def pair_key(j: Judgement) -> bytes:
     """The same for two judgements of the same images under the same text, whatever the ids and the order."""
-    text = "\n".join([j.prompt.text, *sorted((j.first.sha256, j.second.sha256))])
+    sources = [source.sha256 for source in j.prompt.sources]
+    text = "\n".join([j.prompt.text, *sources, *sorted((j.first.sha256, j.second.sha256))])
     return hashlib.sha256(text.encode()).digest()[:16]
 
 
@@ -144,7 +145,8 @@ class _Filling:
         """Insert the prompts, images, pairs, people and answers of a batch."""
         stored = facts.add_prompts(self.db, (j.prompt for j in judgements), self.source)
         with_stored_prompts = [replace(j, prompt=stored[j.prompt]) for j in judgements]
-        refs = {p.sha256: p for j in with_stored_prompts for p in (j.first, j.second)}
+        refs = facts.source_refs(j.prompt for j in with_stored_prompts)
+        refs |= {p.sha256: p for j in with_stored_prompts for p in (j.first, j.second)}
         facts.add_images(self.db, refs.values(), self.now)
         items = self._items(with_stored_prompts)
         answer_rows = [self._answer_row(j, items[_key(j)], self._account(j)) for j in with_stored_prompts]

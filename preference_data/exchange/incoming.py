@@ -27,7 +27,7 @@ from preference_data.exchange.judgements import Judgement
 from preference_data.image_files import decode_image
 from preference_data.line_files import existing
 from preference_data.pixels import pixel_hash
-from preference_data.records import ImageRef
+from preference_data.records import ImageRef, Prompt, SourceImage, prompt_id, text_id
 from preference_data.store.image_store import ImageFolder
 from preference_data.store.staging import Staged
 
@@ -174,7 +174,7 @@ def _judgement(answer: RowAnswer, images: _ImageReader, number: int) -> Judgemen
     """A judgement with its images looked at. Raises ValueError for what is wrong, the cheap checks first."""
     extras = details(answer.extra)
     first, second = images.read(answer.first, number), images.read(answer.second, number)
-    one = Judgement(answer.prompt, first, second, answer.outcome, **extras)
+    one = Judgement(images.read_sources(answer), first, second, answer.outcome, **extras)
     check(one)
     return one
 
@@ -211,6 +211,22 @@ class _ImageReader:
             raise ValueError(f"{incoming.path} has the size {width}x{height}, and the row says "
                              f"{known.width}x{known.height}")  # fmt: skip
         return known
+
+    def read_sources(self, answer: RowAnswer) -> Prompt:
+        """The prompt with the images that it asks to edit. Raises ValueError for one that is not there, no image, or
+        not the one that the row names."""
+        prompt, named = answer.prompt, answer.prompt.sources
+        if not (incoming := answer.sources or tuple(Incoming(None, source.path, None) for source in named)):
+            return prompt
+        results = []
+        for one in incoming:
+            sha, width, height = self._read(one)
+            path = str(find_image(one.path, self.root)) if one.content is None else ""
+            results.append(SourceImage(sha, width, height, path, one.content or b""))
+        if named and list(named) != results:
+            raise ValueError(f"the source images {', '.join(s.path for s in results)} are others than the row says")
+        identity = prompt_id(prompt.text, results) if prompt.id == text_id(prompt.text) else prompt.id
+        return replace(prompt, id=identity, sources=tuple(results))
 
     def _read(self, incoming: Incoming) -> tuple[str, int, int]:
         if incoming.content is None:

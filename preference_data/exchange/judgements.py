@@ -115,7 +115,7 @@ def _export(store: Store, actor: int, campaign: int | str, rows: str) -> list[Ju
         ))  # fmt: skip
         items = {r.id: r for r in db.execute(select(item).where(item.c.campaign_id == hits.id, item.c.kind == "work"))}
         indices = _item_images(db, hits.id, str(store.images.root))
-        prompts = facts.prompts(db, {r.prompt_id for r in items.values()})
+        prompts = facts.prompts(db, {r.prompt_id for r in items.values()}, str(store.images.root))
         votes = _votes(answers)
         details = _details(db, [r.id for r in answers])
         shown = _shown(answers, details)

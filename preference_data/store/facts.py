@@ -15,11 +15,13 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from preference_data.records import ImageRef, Prompt, Provenance, prompt_id
+from preference_data.records import ImageRef, Prompt, Provenance, SourceImage, prompt_id
 from preference_data.store import schema
 from preference_data.store.store import insert_new
 
 PROVENANCE = ("model", "revision", "seed", "steps", "guidance", "run", "step")
+BROUGHT = Provenance(model="source", revision="", seed=-1, steps=0, guidance=0.0, run="", step=0)
+"""Of images that were brought along to be edited; the seed -1 and 0 steps are no values of a real one."""
 SOURCE = 255
 """Characters of a source that are kept, the last ones."""
 CHUNK = 500
@@ -79,14 +81,19 @@ def _insert_prompts(db: Connection, named: Mapping[Prompt, Prompt], source: str,
     """Insert the prompts `named` stands for where their ids are free; {prompt: text that its id is known with}."""
     insert_new(db, schema.prompt, [
         {"id": p.id, "text": p.text, "spans": list(p.spans), "language": p.language, "category": list(p.category),
-         "source": source[-SOURCE:], "licence": licence}
+         "source": source[-SOURCE:], "licence": licence, "sources": [each.sha256 for each in p.sources] or None}
         for p in named.values()
     ])  # fmt: skip
-    query = select(schema.prompt.c.id, schema.prompt.c.text).where(
-        schema.prompt.c.id.in_([p.id for p in named.values()])
-    )
-    texts = {row.id: row.text for row in db.execute(query)} if named else {}
-    return {prompt: texts[p.id] for prompt, p in named.items() if texts[p.id] != p.text}
+    table = schema.prompt
+    query = select(table.c.id, table.c.text, table.c.sources).where(table.c.id.in_([p.id for p in named.values()]))
+    known = {row.id: (row.text, row.sources or []) for row in db.execute(query)} if named else {}
+    requested = {prompt: (p.text, [each.sha256 for each in p.sources]) for prompt, p in named.items()}
+    return {prompt: known[p.id][0] for prompt, p in named.items() if known[p.id] != requested[prompt]}
+
+
+def source_refs(prompts: Iterable[Prompt]) -> dict[str, ImageRef]:
+    """The records of the source images of prompts, by hash."""
+    return {s.sha256: ImageRef(s.sha256, s.path, s.width, s.height, BROUGHT) for p in prompts for s in p.sources}
 
 
 def add_images(db: Connection, images: Iterable[ImageRef], at: float) -> None:
@@ -127,13 +134,17 @@ def add_readings(db: Connection, readings: Iterable[Reading], at: float) -> None
     ])  # fmt: skip
 
 
-def prompts(db: Connection, ids: Iterable[str]) -> dict[str, Prompt]:
-    """The prompts of these ids, by id."""
+def prompts(db: Connection, ids: Iterable[str], folder: str = "") -> dict[str, Prompt]:
+    """The prompts of these ids, by id. `folder` is where the files of their source images are, as in `images`."""
+    batches = list(chunks(sorted(set(ids))))
+    rows = [row for batch in batches for row in db.execute(select(schema.prompt).where(schema.prompt.c.id.in_(batch)))]
+    refs = images(db, {sha for row in rows for sha in row.sources or ()}, folder)
+    sources = {sha: SourceImage(sha, ref.width, ref.height, ref.path) for sha, ref in refs.items()}
     return {
-        row.id: Prompt(row.id, row.text, tuple(row.spans), row.language, tuple(row.category))
-        for batch in chunks(sorted(set(ids)))
-        for row in db.execute(select(schema.prompt).where(schema.prompt.c.id.in_(batch)))
-    }
+        row.id: Prompt(row.id, row.text, tuple(row.spans), row.language, tuple(row.category),
+                       tuple(sources[sha] for sha in row.sources or ()))
+        for row in rows
+    }  # fmt: skip
 
 
 def images(db: Connection, hashes: Iterable[str], folder: str = "") -> dict[str, ImageRef]:

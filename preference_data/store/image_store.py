@@ -10,15 +10,18 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from PIL import Image
 
-from preference_data.image_files import decode_image
+from preference_data.image_files import decode_image, read_source
 from preference_data.pixels import pixel_hash
 from preference_data.png import only_pixels
+from preference_data.records import Prompt
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 decode = decode_image
@@ -69,3 +72,13 @@ def write_plain(file: IO[bytes], content: bytes, pixels_HW3: np.ndarray) -> None
         file.write(plain)
     else:
         Image.fromarray(pixels_HW3).save(file, format="PNG", compress_level=3)
+
+
+def keep_sources(prompt: Prompt, images: ImageFolder) -> Prompt:
+    """The prompt with its source images in the folder. Raises ValueError when one is missing or was changed."""
+    for source in prompt.sources:
+        if not images.has(source.sha256):
+            content = BytesIO()
+            Image.fromarray(read_source(source)).save(content, format="PNG")
+            images.add(content.getvalue(), source.path)
+    return replace(prompt, sources=tuple(replace(s, path=str(images.path(s.sha256))) for s in prompt.sources))

@@ -98,6 +98,7 @@ prompt = Table(
     Column("category", JSON, nullable=False),
     Column("source", String(255), nullable=False),
     Column("licence", String(80), nullable=False),
+    Column("sources", JSON(none_as_null=True), comment="pictures that it asks to edit, by sha256; NULL = none"),
 )  # fmt: skip
 
 image = Table(
@@ -257,7 +258,7 @@ handle = Table(
     "handle", metadata,
     Column("token", String(32), primary_key=True),
     Column("assignment_id", ForeignKey("assignment.id"), nullable=False),
-    Column("slot", Integer, nullable=False, comment="from the left; -1 is the reference"),
+    Column("slot", Integer, nullable=False, comment="from the left; -1 is the reference, -2 and below sources"),
     Column("sha256", ForeignKey("picture.sha256"), nullable=False),
     UniqueConstraint("assignment_id", "slot"),
     comment="names for pictures that say nothing about them",

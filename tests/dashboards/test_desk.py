@@ -21,12 +21,14 @@ from dashboards.annotate.viewer import ocr_evidence, paint_times
 from dashboards.annotate.viewer.text_diff import difference, of_spans, spelled
 from preference_data.campaign import answering, assignment, assignment_view, campaigns
 from preference_data.campaign.campaign_settings import CampaignSettings
+from preference_data.campaign.campaigns import Item
 from preference_data.exchange import judgements
+from preference_data.records import Prompt, SourceImage
 from preference_data.store import accounts, schema
 from preference_data.store.facts import Reading
 from preference_data.store.roles import Forbidden
 from preference_data.store.store import Store
-from tests.fixtures.desk_of_pictures import PASSWORD, PLAIN, SECRETS, button, fill, open_pages, staffed, texts
+from tests.fixtures.desk_of_pictures import PASSWORD, PLAIN, SECRETS, button, fill, open_pages, picture, staffed, texts
 
 HOSTILE = (
     "<script>alert(1)</script> **bold** ![x](http://evil.example/a.png) $x^2$ [link](javascript:1) "
@@ -465,3 +467,31 @@ def test_every_sentence_of_the_service_has_chinese_words_with_the_same_fields() 
     assert translated("zh", ValueError(said)) == translated("zh", said)
     assert translated("zh", FileNotFoundError(2, "not there")) == str(FileNotFoundError(2, "not there"))
     assert copy.deepcopy(said).pattern == said.pattern
+
+
+def test_the_images_that_were_edited_stand_before_the_edits(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In the viewer and as plain images, and what comes next is loaded with them."""
+    prompts = []
+    for i, count in enumerate((1, 2, 0)):
+        refs = [picture(store, 100 + 10 * i + j, "src", 24) for j in range(count)]
+        sources = [SourceImage(ref.sha256, ref.width, ref.height) for ref in refs]
+        prompts.append(Prompt.from_text("make it blue", sources=sources))
+    items = [Item(p, (picture(store, 2 * i, "a"), picture(store, 2 * i + 1, "b"))) for i, p in enumerate(prompts)]
+    campaigns.create_filled(store, store.operator, "edits", PLAIN, items, "test")
+    painted: list[dict] = []
+    monkeypatch.setattr(annotation_page.viewer, "_mount", lambda: lambda key, data: painted.append(data))
+    at = open_pages(store, "ann")
+    for _ in range(3):
+        assert not at.exception
+        time.sleep(MIN_SECONDS)
+        button(at, "say_left_").click().run()
+    named = {tuple(shown["name"] for shown in data["pictures"]) for data in painted}
+    assert named == {
+        ("Left picture", "Right picture"), ("Before the edit", "Left picture", "Right picture"),
+        ("Source 1", "Source 2", "Left picture", "Right picture"),
+    }  # fmt: skip
+    everything = {shown["url"] for data in painted for shown in data["pictures"]}
+    assert len(everything) == 9 and any(set(data["ahead"]) & everything for data in painted)
+    assert not any(shown["marks"] for data in painted for shown in data["pictures"])

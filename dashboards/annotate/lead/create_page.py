@@ -166,9 +166,12 @@ def uploaded(files: Sequence[tuple[str, Sequence[Any]]], scratch: Path) -> list[
 
 def _check_captions(content: bytes) -> None:
     for number, row in json_lines(content, CAPTIONS):
-        name = row.get("picture") if isinstance(row, dict) else None  # what is missing is told when the folder is read
-        if isinstance(name, str) and PurePath(name).name != name:
-            raise ValueError(f"{CAPTIONS} line {number}: {name!r} is no plain file name")
+        if not isinstance(row, dict):
+            continue  # what is missing is told when the folder is read
+        sources = row.get("sources")
+        for name in (row.get("picture"), *(sources if isinstance(sources, list) else [sources])):
+            if isinstance(name, str) and PurePath(name).name != name:
+                raise ValueError(f"{CAPTIONS} line {number}: {name!r} is no plain file name")
 
 
 def _what(source: str, language: str) -> dict[str, Any]:

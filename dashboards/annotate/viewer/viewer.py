@@ -50,6 +50,18 @@ def names(view: View, language: str) -> list[str]:
     return [say(language, "picture_n").format(n=i + 1) for i in range(len(view.images))]
 
 
+def sources(view: View, language: str) -> list[tuple[str, Shown]]:
+    """The images that the prompt asks to edit, each with what it is called."""
+    if len(view.sources) == 1:
+        return [(say(language, "source"), view.sources[0])]
+    return [(say(language, "source_n").format(n=i), shown) for i, shown in enumerate(view.sources, 1)]
+
+
+def optional(shown: Shown | None) -> tuple[Shown, ...]:
+    """The image where there is one."""
+    return () if shown is None else (shown,)
+
+
 def show(
     view: View, ahead: tuple[View, ...], readings: tuple[tuple[Reading, ...], ...] | None, language: str,
     chosen: Mapping[str, int | None] | None = None,
@@ -61,6 +73,7 @@ def show(
     titled = list(zip(names(view, language), view.images, strict=True))
     if view.reference is not None:
         titled.insert(0, (say(language, "reference"), view.reference))
+    titled = [*sources(view, language), *titled]
     alts = [say(language, "alt").format(which=n, width=p.width, height=p.height) for n, p in titled]
     if st.session_state.get("plain"):
         for column, (name, shown), alt in zip(st.columns(len(titled)), titled, alts, strict=True):
@@ -77,7 +90,7 @@ def show(
              "marks": marks(view, i - first, chosen, language)}
             for i, ((n, p), alt) in enumerate(zip(titled, alts, strict=True))
         ],
-        "ahead": [address(p) for other in ahead for p in (*other.images, *filter(None, [other.reference]))],
+        "ahead": [address(p) for other in ahead for p in (*other.images, *other.sources, *optional(other.reference))],
         "boxes": boxes(view, readings or ()), "failed": say(language, "not_here"), "command": serial, "action": action,
         "report": f"{base}/painted", "health": f"{base}/health", "look": 1000 * MIN_SECONDS, "keys": KEYS[view.kind],
         "away": say(language, "away"), "lost": say(language, "lost"),

@@ -7,18 +7,20 @@ pairwise result at all.
       <Text name="text" value="$prompt"/>
       <Pairwise name="pairwise" toName="left,right"/>
       <Image name="left" value="$left"/> <Image name="right" value="$right"/>
+      <Image name="source" valueList="$sources"/>                  of edits: what was edited
       <Choices name="outcome" toName="left"><Choice value="left"/><Choice value="right"/><Choice value="tie"/>
         <Choice value="both_good"/><Choice value="both_bad"/></Choices>
     </View>
 
-Projects of others name their fields and tags as they like: the fields `prompt`, `left` and `right` of a task's data,
-and the tag with the answer, `outcome`, can be mapped. Without a mapping the answer is the Pairwise tag's, or that of
-the Choices called `outcome`; other Choices are reasons and are passed over, unless they contradict it.
+Projects of others name their fields and tags as they like: the fields `prompt`, `left`, `right` and `sources` of a
+task's data, and the tag with the answer, `outcome`, can be mapped. Without a mapping the answer is the Pairwise tag's,
+or that of the Choices called `outcome`; other Choices are reasons and are passed over, unless they contradict it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from preference_data.exchange.formats.containers import Problems
@@ -29,6 +31,7 @@ from preference_data.exchange.formats.preference_format import (
     carried,
     extra,
     file,
+    listed_files,
     png_path,
     reason_of,
     renamed,
@@ -55,7 +58,8 @@ def encode(judgements: Sequence[Judgement], _: Callable[[ImageRef], bytes]) -> l
             result.append({"from_name": "pairwise", "to_name": "left,right", "type": "pairwise",
                            "value": {"selected": shown}})  # fmt: skip
         tasks.append({
-            "id": i, "data": {"prompt": j.prompt.text, "left": png_path(j.first), "right": png_path(j.second)},
+            "id": i, "data": {"prompt": j.prompt.text, "left": png_path(j.first), "right": png_path(j.second),
+                              **({"sources": [png_path(s) for s in j.prompt.sources]} if j.prompt.sources else {})},
             "annotations": [{"completed_by": {"email": j.annotator or "majority"}, "result": result,
                              "lead_time": j.seconds, "created_at": written(j.at)}],
             "glyphlab": carried(j),
@@ -77,12 +81,12 @@ def decode(row: Row) -> RowAnswer | None:
             raise ValueError(f"the task's data has no field {name!r}; it has {sorted(data)}: say which one it is with "
                              f"--fields {name}=NAME")  # fmt: skip
     made = row_answer(data["prompt"], file(data, "left"), file(data, "right"), outcome, extras)
+    made = replace(made, sources=listed_files(data, "sources"))
     if extras:
         return made
     at = moment(annotation.get("updated_at")) or moment(annotation.get("created_at"))
-    return RowAnswer(made.prompt, made.first, made.second, made.outcome,
-                {"annotator": _person(annotation.get("completed_by")), "at": at,
-                 "seconds": duration(annotation.get("lead_time"))})  # fmt: skip
+    return replace(made, extra={"annotator": _person(annotation.get("completed_by")), "at": at,
+                                "seconds": duration(annotation.get("lead_time"))})  # fmt: skip
 
 
 def spread(
@@ -166,5 +170,5 @@ def _from_minimal(row: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str
 
 
 LABEL_STUDIO = Format(
-    "label-studio", "json", True, encode, decode, "Label Studio tasks; the outcome as a choice", spread
+    "label-studio", "json", True, encode, decode, "Label Studio tasks; the outcome as a choice", spread, sources=True
 )

@@ -6,7 +6,15 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from preference_data.exchange.formats.preference_format import FIELDS, Format, Incoming, Row, RowAnswer, png_path
+from preference_data.exchange.formats.preference_format import (
+    FIELDS,
+    Format,
+    Incoming,
+    Row,
+    RowAnswer,
+    exported,
+    png_path,
+)
 from preference_data.exchange.formats.values import known_image
 from preference_data.exchange.judgements import Judgement
 from preference_data.line_files import parse_json
@@ -17,7 +25,7 @@ def encode(judgements: Sequence[Judgement], _: Callable[[ImageRef], bytes]) -> l
     """One object a judgement; images by path in the exported folder."""
     rows = []
     for j in judgements:
-        row = to_json(j) | {"axes": dict(j.axes)}
+        row = to_json(exported(j)) | {"axes": dict(j.axes)}
         for side in ("first", "second"):
             row[side] = {**row[side], "path": png_path(getattr(j, side))}
         rows.append(row)
@@ -55,5 +63,9 @@ def decode_flat(row: Row) -> RowAnswer | None:
     })  # fmt: skip
 
 
-JSONL = Format("jsonl", "jsonl", True, encode, decode, "our own rows, one JSON object a line; loses nothing")
-PARQUET = Format("parquet", "parquet", True, encode_flat, decode_flat, "our own rows as Parquet; loses nothing")
+JSONL = Format(
+    "jsonl", "jsonl", True, encode, decode, "our own rows, one JSON object a line; loses nothing", sources=True
+)
+PARQUET = Format(
+    "parquet", "parquet", True, encode_flat, decode_flat, "our own rows as Parquet; loses nothing", sources=True
+)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from preference_data.exchange.formats.containers import Problems
 from preference_data.exchange.formats.values import known_image
 from preference_data.exchange.judgements import Judgement
 from preference_data.line_files import parse_json
-from preference_data.records import ImageRef, Prompt, Provenance, to_json
+from preference_data.records import ImageRef, Prompt, Provenance, SourceImage, to_json
 
 UNKNOWN = Provenance(model="unknown", revision="", seed=-1, steps=0, guidance=0.0, run="import", step=0)
 """Of images from files that do not say; the seed -1 and 0 steps are no values of a real one."""
@@ -48,6 +48,8 @@ class RowAnswer:
     second: Incoming
     outcome: str
     extra: Mapping[str, Any] = field(default_factory=dict)
+    sources: tuple[Incoming, ...] = ()
+    """what the prompt asks to edit, where the row has it beside the prompt"""
 
 
 def renamed(row: Any, fields: Mapping[str, str]) -> Row:
@@ -95,11 +97,18 @@ class Format:
     decode: Callable[[Row], RowAnswer | None]
     about: str
     spread: Callable[[Iterable[tuple[int, Any]], Problems, Mapping[str, str]], Iterator[tuple[int, Row]]] = one_each
+    sources: bool = False
+    """whether a row can show the images that a prompt asks to edit"""
+
+
+def exported(j: Judgement) -> Judgement:
+    """The judgement with the paths that its source images have in an exported folder."""
+    return replace(j, prompt=replace(j.prompt, sources=tuple(replace(s, path=png_path(s)) for s in j.prompt.sources)))
 
 
 def carried(j: Judgement) -> str:
     """Everything that a row of another format has no place for, as one JSON text."""
-    extras = to_json(j) | {"axes": dict(j.axes)}
+    extras = to_json(exported(j)) | {"axes": dict(j.axes)}
     return json.dumps(extras, ensure_ascii=False, sort_keys=True)
 
 
@@ -156,6 +165,15 @@ def file(row: Row, name: str, model: str = "unknown") -> Incoming:
     return Incoming(None, path, None, model)
 
 
+def listed_files(row: Row, name: str) -> tuple[Incoming, ...]:
+    """Images given by a path or a list of paths; () where there are none. Raises ValueError for something else."""
+    value = row.get(name) or ()
+    paths = [value] if isinstance(value, str) else value
+    if not isinstance(paths, list | tuple):
+        raise ValueError(f"{name} is {str(value)[:40]!r}; it must be the path of an image, or a list of such paths")
+    return tuple(file({name: path}, name) for path in paths)
+
+
 def content(row: Row, name: str, model: str = "unknown") -> Incoming:
     """An image given by its bytes, bare or in the {"bytes": ..., "path": ...} of the datasets package."""
     value = row[name]
@@ -173,6 +191,6 @@ def either(value: Any, name: str) -> Incoming:
     return file({name: value}, name) if isinstance(value, str) else content({name: value}, name)
 
 
-def png_path(ref: ImageRef) -> str:
+def png_path(ref: ImageRef | SourceImage) -> str:
     """An image's path in an exported folder."""
     return f"pictures/{Path(ref.sha256).name}.png"

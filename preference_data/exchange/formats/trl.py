@@ -2,6 +2,7 @@
 images cannot be chosen and rejected. What can be said is what a judge should answer about them.
 
     preference   prompt: both images and the question which one shows the text better; chosen "1", rejected "2"
+                 of an edit: first the images that were edited, then both edits, and another question
     KTO          prompt: one image and the question whether it shows the text well; completion "yes", label true or
                  false: the winner and both good are true, the loser and both bad are false; a tie says nothing
 
@@ -12,7 +13,7 @@ images themselves and says so as the datasets package does: it loads as it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from preference_data.exchange.formats.preference_format import (
@@ -27,11 +28,15 @@ from preference_data.exchange.formats.preference_format import (
     row_answer,
 )
 from preference_data.exchange.judgements import Judgement
-from preference_data.records import ImageRef, Prompt
+from preference_data.records import ImageRef, Prompt, SourceImage
 
 QUESTION = "Which of the two pictures is the better one for this prompt? Answer 1 or 2. Prompt: "
+QUESTION_OF_EDIT = (
+    "The last two pictures are edits of those before them by this instruction. Which of the two is the better one? "
+    "Answer 1 or 2. Instruction: "
+)
 GOOD = "Is this a good picture for this prompt? Answer yes or no. Prompt: "
-ImageValue = Callable[[ImageRef], Any]
+ImageValue = Callable[[ImageRef | SourceImage], Any]
 """An image as a row holds it: its path, or its bytes and its path."""
 
 
@@ -39,7 +44,7 @@ ImageValue = Callable[[ImageRef], Any]
 class Wording:
     """What a judge is asked about two images and about one, and what it may answer."""
 
-    which: Callable[[Prompt], str] = lambda prompt: QUESTION + prompt.text
+    which: Callable[[Prompt], str] = lambda prompt: (QUESTION_OF_EDIT if prompt.sources else QUESTION) + prompt.text
     answers: tuple[str, str] = ("1", "2")
     """for the image shown first, and for the second"""
     good: Callable[[Prompt], str] = lambda prompt: GOOD + prompt.text
@@ -51,7 +56,7 @@ class Wording:
 PLAIN = Wording()
 
 
-def embedded(read: Callable[[ImageRef], bytes]) -> ImageValue:
+def embedded(read: Callable[[ImageRef | SourceImage], bytes]) -> ImageValue:
     """Images by their bytes."""
     return lambda ref: {"bytes": read(ref), "path": png_path(ref)}
 
@@ -64,15 +69,16 @@ def encode(
     rows = []
     for j in judgements:
         won, lost = wording.answers if j.outcome == "first" else wording.answers[::-1]
+        edited = [image_value(source) for source in j.prompt.sources]
         shown = [image_value(j.first), image_value(j.second)]
         row = {
-            "images": shown, "prompt": _ask(wording.which(j.prompt), 2), "chosen": _reply(won),
-            "rejected": _reply(lost), "margin": float(j.strength or 0.0), "glyphlab": carried(j),
+            "images": [*edited, *shown], "prompt": _ask(wording.which(j.prompt), len(edited) + 2),
+            "chosen": _reply(won), "rejected": _reply(lost), "margin": float(j.strength or 0.0), "glyphlab": carried(j),
         }  # fmt: skip
         rows.append(row)
         if wording.both_orders:
-            turned = {"images": shown[::-1], "chosen": row["rejected"], "rejected": row["chosen"], "glyphlab": ""}
-            rows.append(row | turned)
+            turned = {"images": [*edited, *shown[::-1]], "chosen": row["rejected"], "rejected": row["chosen"]}
+            rows.append(row | turned | {"glyphlab": ""})
     return rows
 
 
@@ -80,15 +86,16 @@ def decode(row: Row) -> RowAnswer | None:
     """Rows in the form that `encode` writes; None for a pair's other order."""
     if row.get("glyphlab") == "":
         return None
-    extras, images = extra(row), row["images"]
-    text = _question_text(row["prompt"], QUESTION, extras)
+    extras, sources, images = extra(row), list(row["images"])[:-2], list(row["images"])[-2:]
+    text = _question_text(row["prompt"], QUESTION_OF_EDIT if sources else QUESTION, extras)
     if len(images) != 2:
         raise ValueError(f"there are {len(images)} images; a comparison has two")
     replies = (_replied(row["chosen"]), _replied(row["rejected"]))
     outcome = {("1", "2"): "first", ("2", "1"): "second", ("A", "B"): "first", ("B", "A"): "second"}.get(replies)
     if outcome is None:
         raise ValueError(f"chosen and rejected are {replies}; they are 1 and 2, or A and B, in either order")
-    return row_answer(text, either(images[0], "images"), either(images[1], "images"), outcome, extras)
+    answer = row_answer(text, either(images[0], "images"), either(images[1], "images"), outcome, extras)
+    return replace(answer, sources=tuple(either(source, "images") for source in sources))
 
 
 def encode_kto(
@@ -169,7 +176,13 @@ def _replied(messages: Any) -> str:
 
 
 TRL = Format(
-    "trl", "jsonl", False, encode, decode, "TRL preference: what a judge of two pictures should answer; no ties"
+    "trl",
+    "jsonl",
+    False,
+    encode,
+    decode,
+    "TRL preference: what a judge of two pictures should answer; no ties",
+    sources=True,
 )
 KTO = Format(
     "kto", "jsonl", False, encode_kto, decode_kto, "TRL unpaired (KTO): good or bad, one picture a row; no ties"
