@@ -201,10 +201,10 @@ def _lease(db: Connection, chosen: int, actor: int, now: float, until: float, sw
         db.execute(update(assignment).where(assignment.c.id == before.id).values(**lease))
         return db.execute(mine).one()
     current = db.execute(select(item).where(item.c.id == chosen)).one()
-    hashes = image_hashes(db, chosen)
+    hashes, sources = image_hashes(db, chosen)
     slots = list(range(len(hashes)))[:: -1 if swap else 1]
     log = {"kind": "adjudication", "policy": "adjudication", "counted": False}
-    hand_out(db, current, actor, hashes, slots, {**log, **lease})
+    hand_out(db, current, actor, hashes, sources, slots, {**log, **lease})
     return db.execute(mine).one()
 
 

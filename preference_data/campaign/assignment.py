@@ -278,7 +278,7 @@ def _assign(
         # it was seen in another lease, perhaps yesterday: its time begins anew when it is painted
         db.execute(update(assignment).where(assignment.c.id == expired).values(**log, **lease, shown_at=None))
         return int(expired)
-    hashes = image_hashes(db, current.id)
+    hashes, sources = image_hashes(db, current.id)
     slots = _slots(worker, current, len(hashes), chance) if before is None else list(before.slots)[::-1]
     pair = len(hashes) == 2
     plain = pair and (slots[0] == 0) == _in_order(current)
@@ -286,21 +286,27 @@ def _assign(
                                            schema.worker.c.account_id == worker.account_id)
                .values(claims=worker.claims + 1, sided=worker.sided + pair, plain=worker.plain + plain))  # fmt: skip
     repeats = before.id if before is not None else None
-    return hand_out(db, current, worker.account_id, hashes, slots, {"kind": kind, "repeats": repeats, **log, **lease})
+    values = {"kind": kind, "repeats": repeats, **log, **lease}
+    return hand_out(db, current, worker.account_id, hashes, sources, slots, values)
 
 
-def image_hashes(db: Connection, item_id: int) -> Sequence[str]:
-    """The hashes of an item's images, by their places."""
-    table = schema.item_image
-    return db.execute(select(table.c.sha256).where(table.c.item_id == item_id).order_by(table.c.place)).scalars().all()
+def image_hashes(db: Connection, item_id: int) -> tuple[list[str], list[str]]:
+    """The hashes of an item's images, by their places, and of what its prompt asks to edit."""
+    table, prompt = schema.item_image, schema.prompt
+    rows = db.execute(
+        select(table.c.sha256, prompt.c.sources).join(item, item.c.id == table.c.item_id)
+        .join(prompt, prompt.c.id == item.c.prompt_id).where(table.c.item_id == item_id).order_by(table.c.place)
+    ).all()  # fmt: skip
+    return [row.sha256 for row in rows], list(rows[0].sources or ()) if rows else []
 
 
 def hand_out(
-    db: Connection, current: Row, account: int, hashes: Sequence[str], slots: Sequence[int], values: Mapping[str, Any]
-) -> int:
+    db: Connection, current: Row, account: int, hashes: Sequence[str], sources: Sequence[str], slots: Sequence[int],
+    values: Mapping[str, Any],
+) -> int:  # fmt: skip
     """A new assignment of an item (a row of that table) with these sides, and fresh names for it and its images.
 
-    `hashes` are its images by their places.
+    `hashes` are its images by their places, `sources` what its prompt asks to edit.
     """
     made = insert(db, assignment, {
         "token": secrets.token_urlsafe(16), "campaign_id": current.campaign_id, "item_id": current.id,
@@ -309,8 +315,7 @@ def hand_out(
     sides = [(slot, hashes[index]) for slot, index in enumerate(slots)]
     if current.reference:
         sides.append((REFERENCE, current.reference))
-    sources = db.execute(select(schema.prompt.c.sources).where(schema.prompt.c.id == current.prompt_id)).scalar()
-    sides += [(FIRST_SOURCE - i, sha) for i, sha in enumerate(sources or ())]
+    sides += [(FIRST_SOURCE - i, sha) for i, sha in enumerate(sources)]
     db.execute(schema.handle.insert(), [
         {"token": secrets.token_urlsafe(16), "assignment_id": made, "slot": slot, "sha256": sha} for slot, sha in sides
     ])  # fmt: skip
