@@ -150,12 +150,13 @@ def faces_of(language: str) -> tuple[Face, ...]:
     return tuple(face for face in FACES.values() if language in face.languages)
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=64)
 def font(face: Face, weight: int, size: int) -> ImageFont.FreeTypeFont:
     """A face at an em size in pixels, one object for each weight: setting a weight changes the object itself.
 
-    Letters are placed one after the other without a shaping engine, which the scripts of `LANGUAGES` do not need and
-    which not every machine has. Raises ValueError when the face's package is missing.
+    Each takes some megabytes, so few are kept. Letters are placed one after the other without a shaping engine, which
+    the scripts of `LANGUAGES` do not need and which not every machine has. Raises ValueError when the face's package is
+    missing.
     """
     loaded = ImageFont.truetype(str(face.path), size, index=face.index, layout_engine=ImageFont.Layout.BASIC)
     if len(face.weights) > 1:

@@ -6,7 +6,7 @@ A text is written as a whole or not at all: what the lines say, joined again, is
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +22,8 @@ NO_START = frozenset(
 """Characters that no line begins with (kinsoku; GB/T 15834)."""
 NO_END = frozenset("（【《「『〈〔‘“([{$￥£")
 Align = Literal["left", "centre", "right"]
+MEASURED = 64
+"""em size in pixels at which widths are measured that are then scaled"""
 SHARES = {"left": 0.0, "centre": 0.5, "right": 1.0}
 
 
@@ -38,13 +40,13 @@ class Type:
         return sum(advance(self.face, self.weight, self.size, c) for c in text)
 
 
-@functools.lru_cache(maxsize=200_000)
+@functools.lru_cache(maxsize=50_000)
 def advance(face: Face, weight: int, size: int, character: str) -> float:
     """From a character's origin to the next one's, in pixels."""
     return float(font(face, weight, size).getlength(character))
 
 
-@functools.lru_cache(maxsize=200_000)
+@functools.lru_cache(maxsize=50_000)
 def ink_box(face: Face, weight: int, size: int, character: str) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of a character's ink, from the origin on the line's ascent."""
     mask, (x, y) = font(face, weight, size).getmask2(character, mode="L")
@@ -71,11 +73,11 @@ def pieces(text: str) -> list[str]:
     return runs
 
 
-def broken(text: str, kind: Type, width: float) -> list[str] | None:
-    """The lines of a text in a width; None where a run is wider than that."""
+def broken(text: str, measure: Callable[[str], float], width: float) -> list[str] | None:
+    """The lines of a text in a width, by what each run takes; None where a run is wider than that."""
     lines, line, used = [], "", 0.0
     for run in pieces(text):
-        needed = kind.width(run)
+        needed = measure(run)
         if needed > width:
             return None
         if used + needed > width and line.strip():
@@ -93,18 +95,28 @@ def fitted(
 ) -> tuple[Type, list[str]] | None:
     """The largest size of a range at which a text stands in a box (width, height), with its lines; None for none.
 
-    What fits is not monotone where lines break anew, so the best size that was tried counts.
+    Sizes are tried by widths that are measured once and scaled, since a font of each size takes time and memory; the
+    one that is taken is measured itself. What fits is not monotone where lines break anew, so the best size counts.
     """
-    low, high, best = *sizes, None
+
+    def lines_at(size: int, measure: Callable[[str], float]) -> list[str] | None:
+        lines = broken(text, measure, box[0])
+        return lines if lines and (len(lines) - 1) * size * leading + size * 1.2 <= box[1] else None
+
+    low, high = sizes
+    best = low
     while low <= high:
         middle = (low + high) // 2
-        kind = Type(face, weight, middle)
-        lines = broken(text, kind, box[0])
-        if lines is not None and (len(lines) - 1) * middle * leading + middle * 1.2 <= box[1]:
-            best, low = (kind, lines), middle + 1
+        scale = middle / MEASURED
+        if lines_at(middle, lambda run, scale=scale: scale * Type(face, weight, MEASURED).width(run)):  # type: ignore[misc]
+            best, low = middle, middle + 1
         else:
             high = middle - 1
-    return best
+    for size in range(best, sizes[0] - 1, -1):
+        kind = Type(face, weight, size)
+        if lines := lines_at(size, kind.width):
+            return kind, lines
+    return None
 
 
 @dataclass(frozen=True)

@@ -111,3 +111,10 @@ def test_languages_have_the_names_that_people_use() -> None:
 def test_a_missing_package_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"face Gone is missing \(fontpkg_gone\): pip install \"glyphlab\[data\]\""):
         faces.font(Face("Gone", "sans", "fontpkg_gone", "files/Gone.ttf"), 400, 12)
+
+
+def test_few_fonts_are_kept_at_once() -> None:
+    """Each takes some megabytes, and every process that writes has its own."""
+    for size in range(20, 220):
+        faces.font(FACES["Inter"], 400, size)
+    assert faces.font.cache_info().currsize <= 64

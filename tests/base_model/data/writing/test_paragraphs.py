@@ -123,11 +123,11 @@ def test_what_cannot_be_written_is_named_and_another_text_is_taken() -> None:
 
 def test_chinese_breaks_by_its_rules() -> None:
     kind = Type(FACES["Noto Sans SC"], 400, 20)
-    lines = broken("他说：“你好，世界。”然后（真的）走了。", kind, 84)
+    lines = broken("他说：“你好，世界。”然后（真的）走了。", kind.width, 84)
     assert lines is not None and "".join(lines) == "他说：“你好，世界。”然后（真的）走了。"
     assert not any(line[0] in NO_START or line[-1] in NO_END for line in lines)
-    assert broken("unbreakable", kind, 20) is None
-    assert broken("two words", Type(FACES["Inter"], 400, 20), 70) == ["two", "words"]
+    assert broken("unbreakable", kind.width, 20) is None
+    assert broken("two words", Type(FACES["Inter"], 400, 20).width, 70) == ["two", "words"]
 
 
 def test_the_largest_size_that_fits_is_taken() -> None:
