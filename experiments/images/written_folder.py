@@ -18,6 +18,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 from collections import Counter
@@ -45,7 +46,8 @@ from preference_data.line_files import read_text, text_lines
 
 PART = 64
 """images that are made together"""
-SETTINGS, CAPTIONS, SHEET, PARTS = "writing.json", "captions.jsonl", "contact_sheet.html", ".parts"
+SETTINGS, CAPTIONS, SHEET = "writing.json", "captions.jsonl", "contact_sheet.html"
+IMAGES, PARTS = "images", ".parts"
 SHOWN = 60
 """images of the contact sheet"""
 KEEP = 48
@@ -179,7 +181,7 @@ def write_part(request: Request, out: Path, part: int) -> None:
     for index in range(part * PART, min(request.count, (part + 1) * PART)):
         image, reasons = write(request.plan, index, sources(request))
         discarded.update(f"{reason.face}: {reason.reason}" for reason in reasons)
-        name = f"images/{part:05d}/{index:06d}.png"
+        name = f"{IMAGES}/{part:05d}/{index:06d}.png"
         path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image.pixels_HW3).save(path, compress_level=COMPRESSION)
@@ -222,7 +224,8 @@ def write_folder(request: Request, out: Path, processes: int = 1) -> Iterator[st
     if photographs is not None and not len(photographs):
         raise ValueError(f"{', '.join(request.photos)} holds no photograph that can be used")
     require_same(out, _described(request), request.count)
-    if not (out / SETTINGS).exists():
+    if not is_begun(out):
+        shutil.rmtree(out / IMAGES, ignore_errors=True)
         write_json(out / SETTINGS, _described(request))
     missing = [part for part in parts_of(request.count) if not part_file(request, out, part).exists()]
     if len(missing) < len(parts_of(request.count)):
@@ -296,6 +299,8 @@ def require_same(out: Path, settings: Mapping[str, Any], count: int) -> None:
         if out.exists() and any(out.iterdir()):
             raise ValueError(f"{out} holds other things and no {SETTINGS}; name a new folder")
         return
+    if not is_begun(out):
+        return
     before = json.loads(path.read_text(encoding="utf-8"))
     changed = [
         name for name in {**settings, **before}
@@ -309,6 +314,24 @@ def require_same(out: Path, settings: Mapping[str, Any], count: int) -> None:
         )
     if before.get("images", 0) > count:
         raise ValueError(f"{out} has {before['images']} images already; --count {count} would not take any away")
+
+
+def is_begun(out: Path) -> bool:
+    """Whether a part of a folder is whole; before that, nothing of it is worth keeping."""
+    return any((out / PARTS).glob("*.json"))
+
+
+def prune(out: Path, count: int) -> None:
+    """Remove images behind the last one, which a run left that was to be longer and was stopped."""
+    for folder in (out / IMAGES).iterdir():
+        for path in folder.glob("*.png") if int(folder.name) >= count // PART else ():
+            if int(path.stem) >= count:
+                path.unlink()
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    for path in (out / PARTS).glob("*.json"):
+        if int(path.stem.split("-")[0]) not in parts_of(count):
+            path.unlink()
 
 
 def comparable(value: Any) -> Any:
@@ -327,6 +350,7 @@ def finish(request: Request, out: Path) -> str:
             shown += content["rows"][: SHOWN - len(shown)]
             for row in content["rows"]:
                 file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+    prune(out, request.count)
     write_bytes(out / SHEET, contact_sheet(shown, request.plan.size).encode())
     described = _described(request)
     write_json(out / SETTINGS, {**described, "images": request.count, "discarded": dict(discarded.most_common())})

@@ -124,6 +124,8 @@ class Writing:
         object.__setattr__(self, "languages", tuple(language_named(name) for name in self.languages))
         if not LEAST_SIDE <= min(self.size) <= max(self.size) <= MOST_SIDE:
             raise ValueError(f"size={self.size} must be from {LEAST_SIDE} to {MOST_SIDE} pixels, height and width")
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed} must be at least 0")
         if not 1 <= self.length[0] <= self.length[1]:
             raise ValueError(f"length={self.length} must be the fewest and the most letters, at least 1")
         if not 0.0 <= self.rare <= 1.0:

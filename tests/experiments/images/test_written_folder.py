@@ -79,6 +79,35 @@ def test_a_stopped_run_goes_on_and_writes_the_same_bytes(tmp_path: Path, monkeyp
     assert (tmp_path / "stopped" / "images" / "00000" / "000000.png").stat().st_mtime_ns == first
 
 
+def test_a_try_that_failed_is_in_nobodys_way(tmp_path: Path) -> None:
+    """Nothing was written whole, so other settings are as good."""
+    with pytest.raises(ValueError, match="none of 40 texts could be written"):
+        written(tmp_path / "a", plan=Writing(size=(32, 32)))
+    (tmp_path / "a" / "images" / "00000").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "a" / "images" / "00000" / "000003.png").write_bytes(b"of the first try")
+    written(tmp_path / "a", 2)
+    written(tmp_path / "fresh", 2)
+    assert content(tmp_path / "a") == content(tmp_path / "fresh")
+
+
+def test_a_stopped_run_may_become_shorter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stops(plan: Writing, index: int, sources: Sources) -> object:
+        if index == 10:
+            raise KeyboardInterrupt
+        return write(plan, index, sources)
+
+    monkeypatch.setattr(written_folder, "write", stops)
+    with pytest.raises(KeyboardInterrupt):
+        written(tmp_path / "a", 20)
+    monkeypatch.setattr(written_folder, "write", write)
+    written(tmp_path / "a", 3)
+    written(tmp_path / "fresh", 3)
+    assert content(tmp_path / "a") == content(tmp_path / "fresh")
+    written(tmp_path / "a", 10)
+    written(tmp_path / "fresh", 10)
+    assert content(tmp_path / "a") == content(tmp_path / "fresh")
+
+
 def test_more_images_are_added_to_a_finished_folder(tmp_path: Path) -> None:
     written(tmp_path / "whole", 10)
     written(tmp_path / "grown", 6)

@@ -213,7 +213,8 @@ def test_own_texts_in_another_language_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [({"kinds": ("cartoon",)}, "cartoon"), ({"kinds": ()}, "kinds"), ({"languages": ()}, "no language"),
-     ({"size": (8, 512)}, "size=\\(8, 512\\)"), ({"length": (9, 3)}, "length"), ({"rare": 1.5}, "rare=1.5")],
+     ({"size": (8, 512)}, "size=\\(8, 512\\)"), ({"length": (9, 3)}, "length"), ({"rare": 1.5}, "rare=1.5"),
+     ({"seed": -1}, "seed=-1")],
 )  # fmt: skip
 def test_settings_that_cannot_work_are_named(setting: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
