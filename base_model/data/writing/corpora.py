@@ -79,7 +79,7 @@ class Corpus:
             return self.own_paragraph(rng, low, max(low, round(target)))
         signs = [phrase(self.language, "signs", rng) for _ in range(TRIES)]
         text = ""
-        for _ in range(TRIES if target >= SENTENCE[self.language in DENSE] else 0):
+        for _ in range(TRIES + round(target / 5) if target >= SENTENCE[self.language in DENSE] else 0):
             sentence = phrase(self.language, "sentences", rng)
             longer = sentence if not text else text + ("" if self.language in DENSE else " ") + sentence
             if len(longer) <= high and sentence not in text:

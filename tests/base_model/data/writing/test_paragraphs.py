@@ -192,6 +192,8 @@ def test_the_vocabulary_fills_every_slot_and_stays_in_its_language(language: str
             assert "{" not in text and text == text.strip()
     texts = [Corpus(language).paragraph(rng, (40, 120)) for _ in range(40)]
     assert len(set(texts)) > 30 and max(map(len, texts)) <= 120
+    letters = (3000, 3600) if language == "en" else (6000, 7200)
+    assert 2700 <= len(Corpus(language).paragraph(rng, letters)) <= 3600
 
 
 def test_own_texts_in_another_language_are_left_out() -> None:
