@@ -299,4 +299,7 @@ def check_adapter(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 def require_layers(network: nn.Module, layers: Collection[str]) -> None:
     """Raises ValueError when an adapter is for layers that the network does not have."""
     if lost := sorted(set(layers) - set(linear_layers(network))):
-        raise ValueError(f"{len(lost)} of the adapter's layers are not in the network, first {lost[:3]}")
+        raise ValueError(
+            f"{len(lost)} of the adapter's {len(set(layers))} layers are not in the network, first "
+            f"{', '.join(lost[:3])}: it was made for another checkpoint"
+        )

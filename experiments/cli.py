@@ -91,10 +91,14 @@ def train(arguments: Sequence[str]) -> int:
     from experiments.settings import parse
     from experiments.training.launch import conclude, find
     from experiments.training.launch import train as launch
+    from experiments.training.start_from import without_base
 
     name, *options = arguments
     chosen = parse(find(name), RUNS / name, options)
-    experiment, answer = fitted(chosen.experiment, {o.split("=")[0].lstrip("-").replace("_", "-") for o in options})
+    named = {o.split("=")[0].lstrip("-").replace("_", "-") for o in options}
+    experiment, answer = fitted(chosen.experiment, named)
+    if not named & {"base", "experiment.base"}:
+        experiment = without_base(experiment, chosen.parent)
     print(*answer, sep="\n", end="\n" if answer else "")
     before = already_finished(chosen.out)
     if chosen.track and not before:

@@ -192,7 +192,7 @@ class Experiment:
     """peak of one card in 10^12 operations a second, for `mfu` among the metrics; 0: that of a card whose name is in
     experiments/planning/accelerators.py"""
     minutes: float = 1.0
-    """expected duration on two laptop cores; only for the remaining-time estimate"""
+    """expected duration on two laptop cores, 0 = not measured; only for the remaining-time estimate"""
 
     def __post_init__(self) -> None:
         if (kind := type(self.algorithm)) not in LOOPS:

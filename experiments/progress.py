@@ -19,7 +19,8 @@ SHOWN = ("loss", "reward", "psnr", "ratio_first", "implicit_accuracy")
 
 
 class Progress:
-    """`expected` maps a stage to its expected seconds, in order. Bars go to `file`, stderr when not given."""
+    """`expected` maps a stage to its expected seconds, 0 = not known, in order. Bars go to `file`, stderr when not
+    given."""
 
     def __init__(self, expected: Mapping[str, float], file: TextIO | None = None) -> None:
         self._file = file or sys.stderr
@@ -73,6 +74,8 @@ class Progress:
             elapsed = bar.format_dict["elapsed"]
             left = elapsed / (bar.n - bar.initial) * (bar.total - bar.n)
             pace = (self._spent + elapsed) / max(self._foreseen + here * (bar.n - bar.initial) / bar.total, 1e-6)
+        elif not here and not self._foreseen:
+            return "?"  # nobody has measured it, and nothing is done yet
         else:
             left, pace = here, self._spent / self._foreseen if self._foreseen else 1.0
         later = sum(seconds for name, seconds in self._expected.items() if name != self._name)

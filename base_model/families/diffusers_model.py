@@ -40,6 +40,7 @@ class DiffusersModel(PolicyModel):
         self.family, self.scheduler, self.prompts, self.checkpoint = family, scheduler, prompts, checkpoint
         self.side = family.factor * family.patch
         """pixels that a latent token covers on each side"""
+        family.require_size(image)
         self.grid = token_grid(image, self.side)
         self.channels = family.channels
         self.picture = self.native = image
@@ -147,6 +148,7 @@ class DiffusersModel(PolicyModel):
         return self.family.levels(self.scheduler, sampler.steps, self.grid[0] * self.grid[1])
 
     def sized(self, image: tuple[int, int]) -> Self:
+        self.family.require_size(image)
         other = copy.copy(self)
         other.picture, other.grid = image, token_grid(image, self.side)
         return other

@@ -14,7 +14,9 @@ Shapes: B samples, S latent tokens, C channels, L text tokens, D width, chw an i
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,6 +28,7 @@ from base_model import flow
 from base_model.files.hub import INDEX, read_json
 from base_model.interface import ConditionImages, Conditioning, Grid
 from base_model.lora import ATTENTION, mark_dead
+from base_model.qwen.model import require_multiple
 from base_model.qwen.tokens import patchify, unpatchify
 from base_model.sample import Sampler
 
@@ -65,6 +68,9 @@ class Family:
     """what the network's config.json calls the width of encoded text"""
     most_images = 0
     """condition images that an instruction may have"""
+    calls_depend_on_prompts = False
+    """whether the network is called as often for a batch as there are lengths of its prompts: ranks that share weights
+    would wait for one another for ever"""
     is_distilled = False
     """whether the checkpoint was distilled to a few steps: training moves it away from what makes them enough"""
 
@@ -113,6 +119,15 @@ class Family:
         """(height, width) in pixels of what is made when nobody says otherwise."""
         side = int(self.network_config.get("sample_size") or 128) * self.factor
         return side, side
+
+    @property
+    def multiple(self) -> int:
+        """Height and width of an image are multiples of so many pixels."""
+        return self.factor * self.patch
+
+    def require_size(self, image: tuple[int, int]) -> None:
+        """Raises ValueError, naming the nearest sizes, for a (height, width) in which nothing can be made."""
+        require_multiple(image, self.multiple)
 
     def set_levels(self, scheduler: Any, steps: int, tokens: int) -> None:
         """Put `steps` noise levels for an image of so many tokens into the pipeline's scheduler."""
@@ -176,12 +191,29 @@ class Family:
 def class_of_diffusers(name: str) -> Any:
     """Return a class of diffusers. Raises ValueError when it is not installed, or too old to have it."""
     try:
-        import diffusers
+        with without_advice():
+            import diffusers
+
+            getattr(diffusers, name, None)  # it imports what the class needs
     except ModuleNotFoundError as error:
         raise ValueError(f"{name} needs diffusers: pip install 'glyphlab[families]'") from error
     if not hasattr(diffusers, name):
         raise ValueError(f"diffusers {diffusers.__version__} has no {name}; install a newer one")
     return getattr(diffusers, name)
+
+
+@contextmanager
+def without_advice() -> Iterator[None]:
+    """Inside, libraries import each other without advice about packages that nobody needs (torchvision, kernels)."""
+    loggers = [logging.getLogger(name) for name in ("transformers", "bitsandbytes")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def one_grid(cond: Conditioning) -> Grid:

@@ -23,6 +23,7 @@ KNOWN: tuple[type[Family], ...] = (
 )  # fmt: skip
 FAMILIES = {kind.pipeline: kind for kind in KNOWN}
 """a family is made from a checkpoint's folder: `FAMILIES[pipeline](folder)`"""
+ADD_ONE = "Another one is a file of 35 to 90 lines: docs/how-to/your-own-model.md"
 DISTILLED = re.compile(r"turbo|schnell|lightning|hyper|lcm|sprint|distill", re.IGNORECASE)
 """what names of checkpoints that were distilled to a few steps have in common"""
 
@@ -44,7 +45,9 @@ def family_of(name: str | Path) -> Family:
     """
     folder, pipeline = released_folder(name), pipeline_of(name)
     if pipeline not in FAMILIES:
-        raise ValueError(f"{folder} is a {pipeline or 'folder without _class_name'}; known are {', '.join(FAMILIES)}")
+        raise ValueError(
+            f"{folder} is a {pipeline or 'folder without _class_name'}; known are {', '.join(FAMILIES)}. {ADD_ONE}"
+        )
     family = FAMILIES[pipeline](folder)
     named = folder.resolve().name if Path(name).is_dir() else str(name)
     if family.is_distilled or DISTILLED.search(f"{named} {family.index.get('_name_or_path', '')}"):

@@ -39,6 +39,7 @@ def open_checkpoint(
     pipeline that is not known, and for a folder of which something is missing or cut off.
     """
     family = family_of(name)
+    family.require_size(image or family.native)
     encoders = encoders_of(family)
     require_whole(family)
     bare = open_pipeline(family, dtype, dict.fromkeys(encoders))

@@ -1,8 +1,8 @@
 """Qwen-Image 2.1: text and latents in one stream, no patches, Qwen3-VL before its last norm, an autoencoder of RGBA.
 
 The network gives one layout to all samples of a call, and an image's position is behind the text's padding. So samples
-are asked in groups of equal text length: an answer must not depend on other prompts. Under ZeRO 3 all ranks must make
-as many calls: it needs prompts of one length. Instructions with condition images are not taken.
+are asked in groups of equal text length: an answer must not depend on other prompts. Ranks that share weights (ZeRO 3)
+must make as many calls, and are refused. Instructions with condition images are not taken.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class QwenImage21(Family):
     sampler = Sampler(steps=40, guidance=1.0)
     longest_text, text_width = 512, "context_in_dim"
     reads_padding = False
+    calls_depend_on_prompts = True
     lora_targets = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0")
 
     def __init__(self, folder: Path) -> None:
@@ -48,8 +49,6 @@ class QwenImage21(Family):
 
     def velocity(self, network: nn.Module, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
         rows, columns = one_grid(cond)
-        if rows % 2 or columns % 2:
-            raise ValueError(f"{16 * rows} x {16 * columns} pixels: height and width must be multiples of 32")
         lengths: Sequence[int] = cond.lengths or cond.mask_BL.sum(1).tolist()
         order, answers = list[int](), list[Tensor]()
         for length in sorted(set(lengths)):
@@ -66,6 +65,10 @@ class QwenImage21(Family):
     @property
     def factor(self) -> int:
         return 16  # the pipeline's own, whatever the autoencoder says
+
+    @property
+    def multiple(self) -> int:
+        return 2 * self.factor  # four tokens stand in for one of the encoder's
 
     @property
     def channels(self) -> int:

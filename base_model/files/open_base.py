@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from base_model.families.family import Family
-from base_model.families.known import FAMILIES, family_of, pipeline_of
+from base_model.families.known import ADD_ONE, FAMILIES, family_of, pipeline_of
 from base_model.families.open_checkpoint import open_checkpoint
 from base_model.files.released import DEFAULT_SIZE, Base, Released, load_base, read_base
 from base_model.frozen_linear import AS_IT_IS, BaseStorage
@@ -27,7 +27,7 @@ def read_any(name: str | Path) -> Base | Family:
     if pipeline not in TASKS:
         raise ValueError(
             f"{name} is for {pipeline or 'no pipeline that its model_index.json names'}; Glyphlab reads "
-            f"{', '.join([*TASKS, *FAMILIES])}"
+            f"{', '.join([*TASKS, *FAMILIES])}. {ADD_ONE}"
         )
     return read_base(name)
 

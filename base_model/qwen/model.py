@@ -126,9 +126,20 @@ class QwenImage(PolicyModel):
 
 def token_grid(image: tuple[int, int], side: int) -> Grid:
     """Rows and columns of tokens of a (height, width). Raises ValueError when it does not divide into tokens."""
-    if image[0] % side or image[1] % side:
-        raise ValueError(f"a picture of {image[0]}x{image[1]} does not divide into tokens of {side} pixels a side")
+    require_multiple(image, side)
     return image[0] // side, image[1] // side
+
+
+def require_multiple(image: tuple[int, int], side: int) -> None:
+    """Raises ValueError, naming the nearest sizes, for an image that does not divide into squares of `side` pixels."""
+    if not (image[0] % side or image[1] % side) and min(image) > 0:
+        return
+    smaller, larger = ([max(side, (x + more) // side * side) for x in image] for more in (0, side - 1))
+    nearest = dict.fromkeys(f"{height} x {width}" for height, width in (smaller, larger))
+    raise ValueError(
+        f"an image of {image[0]}x{image[1]} does not divide into tokens of {side} pixels a side; the nearest sizes are "
+        + " and ".join(nearest)
+    )
 
 
 def build(cfg: MMDiTConfig, vae: QwenImageVAE, image: tuple[int, int], seed: int, device: str = "cpu") -> QwenImage:

@@ -76,7 +76,7 @@ medium_lora = Experiment(
     engine="deepspeed",
     zero_stage=2,
     save_every=20,
-    minutes=600.0,
+    minutes=0.0,
 )  # fmt: skip
 
 medium_full = replace(medium_lora, name="medium_grpo_full", lora=Lora(), optim=optim(3e-5))

@@ -49,7 +49,7 @@ sft_lora = Experiment(
     memory=Memory(bf16=True, recompute=True),
     data=CLEAN,
     save_every=20,
-    minutes=60.0,
+    minutes=0.0,
 )
 
 sft_full = replace(
@@ -70,7 +70,6 @@ dpo_lora = replace(
     ),
     engine="deepspeed",
     zero_stage=2,
-    minutes=600.0,
 )  # fmt: skip
 
 dpo_full = replace(

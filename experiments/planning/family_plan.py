@@ -26,6 +26,7 @@ from base_model.families.family import Family
 from base_model.families.known import family_of, is_known
 from base_model.interface import Conditioning
 from base_model.lora import Lora, add_adapter, block_lists
+from base_model.qwen.model import token_grid
 from experiments.planning.card import Card
 from experiments.planning.dry_run import Footprint, Pass, frozen_layers, hold, storing
 from experiments.planning.torch_patches import opened
@@ -44,10 +45,8 @@ def family_behind(base: str) -> Family | None:
 def grid_of(family: Family, size: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of latent tokens. Raises ValueError when the image does not divide into them."""
     height, width = size if any(size) else family.native
-    side = family.factor * family.patch
-    if height < side or width < side or height % side or width % side:
-        raise ValueError(f"an image of {height}x{width} does not divide into tokens of {side} pixels a side")
-    return height // side, width // side
+    family.require_size((height, width))
+    return token_grid((height, width), family.factor * family.patch)
 
 
 def text_tokens(family: Family, longest: int = 0) -> int:

@@ -10,6 +10,7 @@ from alignment.forward_process import Forward
 from alignment.grpo import Grpo
 from base_model.lora import Lora
 from base_model.pretrain import Pretrain
+from base_model.qwen.model import token_grid
 from base_model.qwen.presets import IMAGE_SIZES, PRESETS, VAES
 from base_model.sample import at_once
 from experiments.configs import CONFIGS
@@ -157,10 +158,7 @@ def setup_of(experiment: Experiment | None, requested: CommandLine) -> Setup:
 def grid(preset: str, size: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of latent tokens. Raises ValueError when the image does not divide into them."""
     height, width = size if any(size) else IMAGE_SIZES[preset]
-    side = VAES[preset].factor * PRESETS[preset].patch_size
-    if height < side or width < side or height % side or width % side:
-        raise ValueError(f"a picture of {height}x{width} does not divide into tokens of {side} pixels a side")
-    return height // side, width // side
+    return token_grid((height, width), VAES[preset].factor * PRESETS[preset].patch_size)
 
 
 def guided(experiment: Experiment | None) -> bool:

@@ -46,6 +46,7 @@ from experiments.report.page_words import duration, number, signed
 from experiments.report.report import comparison_curves
 from experiments.studies import watched_runs
 from experiments.training.launch import evaluate_run, find, train
+from experiments.training.start_from import without_base
 
 TABLE, PAGE = "table.md", "sweep.html"
 UNGUIDED = replace(nano.evaluation, samplers=nano.evaluation.samplers[:1])
@@ -154,7 +155,13 @@ def sweep(
 
     Raises as `grids`.
     """
-    return run_variants(grids([find(each) for each in name.split(",")], over), parse_seeds(seeds), out, parent, plan)
+    return run_variants(
+        grids([without_base(find(each), parent) for each in name.split(",")], over),
+        parse_seeds(seeds),
+        out,
+        parent,
+        plan,
+    )
 
 
 def resume_sweep(out: Path) -> Path:

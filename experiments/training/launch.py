@@ -25,8 +25,9 @@ from experiments.progress import Progress
 from experiments.record.record import RunRecord
 from experiments.record.recorded_settings import rebuild
 from experiments.report.report import REPORT, write_report
-from experiments.training.ranks import rank_of
+from experiments.training.ranks import rank_of, ranks_of
 from experiments.training.runner import run
+from experiments.training.start_from import require_startable
 from preference_data.spelling import unknown
 from rewards.parse import named_reward
 from rewards.serving.workers import ScorerPool
@@ -46,6 +47,7 @@ def find(name: str) -> Experiment:
 def train(experiment: Experiment, folder: Path, parent: Path | None) -> Path:
     """Run an experiment in `folder` until it is finished; the path of its report."""
     torch.set_num_threads(THREADS)
+    require_startable(experiment, parent, ranks_of(experiment))
     with ExitStack() as stack:
         pool = None
         source = experiment.algorithm.learns_from

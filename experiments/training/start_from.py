@@ -14,13 +14,13 @@ from base_model.devices import best_device
 from base_model.families.diffusers_model import DiffusersModel
 from base_model.families.family import Family
 from base_model.files import released
-from base_model.files.delta import is_derived
+from base_model.files.delta import base_of, is_derived
 from base_model.files.open_base import open_base, read_any
 from base_model.files.released import Released, read_base
 from base_model.files.weights import NANO_VAE, holds_model, load_model, load_vae, read_network
 from base_model.lora import ATTENTION, Lora, adapter_settings, add_adapter, has_adapter
 from base_model.policy_model import PolicyModel
-from base_model.qwen.model import QwenImage, build, fresh_network
+from base_model.qwen.model import QwenImage, build, fresh_network, require_multiple
 from base_model.qwen.presets import IMAGE_SIZES, PRESETS, VAES
 from base_model.qwen.vae import QwenImageVAE
 from experiments.experiment import Experiment, require_one_guidance
@@ -57,6 +57,35 @@ def open_model(
     elif lora.rank:
         add_adapter(model.network, lora, experiment.seed)
     return model.sized_for_run(experiment.size) if any(experiment.size) else model
+
+
+def without_base(experiment: Experiment, parent: Path | None) -> Experiment:
+    """The experiment that starts from its parent alone, where that has a released checkpoint behind it already."""
+    if experiment.base and parent is not None and is_derived(parent / "model"):
+        return replace(experiment, base="")
+    return experiment
+
+
+def require_startable(experiment: Experiment, parent: Path | None, ranks: int) -> None:
+    """Raises ValueError, before anything is loaded, for a size or a ZeRO stage that the checkpoint does not take."""
+    if experiment.base and parent is None:
+        base = read_any(experiment.base)
+    elif not experiment.base and parent is not None and is_derived(parent / "model"):
+        base = base_of(parent / "model")
+    else:
+        return
+    if not isinstance(base, Family):
+        if any(experiment.size):
+            require_multiple(experiment.size, base.vae.factor * base.transformer.patch_size)
+        return
+    if any(experiment.size):
+        base.require_size(experiment.size)
+    if base.calls_depend_on_prompts and experiment.engine == "deepspeed" and experiment.zero_stage == 3 and ranks > 1:
+        raise ValueError(
+            f"{experiment.name}: at zero_stage=3 the {ranks} ranks gather weights together, and {base.pipeline} is "
+            "asked as often as a batch has prompts of different lengths, so that ranks would wait for one another for "
+            "ever: use --zero-stage 2"
+        )
 
 
 def require_frozen_base(experiment: Experiment, parent: Path | None) -> None:

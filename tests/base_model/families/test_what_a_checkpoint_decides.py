@@ -129,9 +129,10 @@ def test_released_levels_are_taken_when_there_are_as_many_steps(folder: Folder) 
 
 
 def test_an_odd_number_of_tokens_is_refused(folder: Folder) -> None:
-    model = open_checkpoint(folder("qwen_image_21"), (64, 80))
-    with pytest.raises(ValueError, match="64 x 80 pixels: height and width must be multiples of 32"):
-        model.velocity(torch.randn(1, 20, 4), torch.tensor([0.5]), model.encode_text(["a red fox"]))
+    with pytest.raises(ValueError, match="tokens of 32 pixels a side; the nearest sizes are 64 x 64 and 64 x 96"):
+        open_checkpoint(folder("qwen_image_21"), (64, 80))
+    with pytest.raises(ValueError, match="80x64 does not divide"):
+        open_checkpoint(folder("qwen_image_21"), (64, 64)).sized((80, 64))
 
 
 def test_two_networks_are_refused_by_name(folder: Folder) -> None:

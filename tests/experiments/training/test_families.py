@@ -159,7 +159,7 @@ def test_preferences_teach_it(home: Path, tmp_path: Path) -> None:
 
 def test_a_stage_goes_on_with_its_parents_adapter(home: Path) -> None:
     """The reference is the parent, so the KL begins at 0, and the adapter does not."""
-    prompts = ("--prompts.file", home / "prompts.txt", "--prompts.count", 3, "--base", "")
+    prompts = ("--prompts.file", home / "prompts.txt", "--prompts.count", 3)
     line = ("train", "sd35m_grpo_lora", "--parent", home / "run", *prompts, "--out", home / "child", *SMALL)
     glyphlab(*line, "--algorithm.steps", 2)
     first, own, theirs = read_run(home / "child").metrics[0], adapter(home / "child"), adapter(home / "run")
@@ -195,3 +195,4 @@ def test_what_it_cannot_do_is_refused(home: Path, tmp_path: Path, capsys: pytest
     (tmp_path / "odd" / "model_index.json").write_text(json.dumps(index | {"_class_name": "OddPipeline"}))
     out = refused(capsys, "sample", "--base", tmp_path / "odd", "a red fox", "-o", tmp_path / "x.png")
     assert "OddPipeline" in out and "StableDiffusion3Pipeline" in out and "QwenImagePipeline" in out
+    assert "docs/how-to/your-own-model.md" in out

@@ -1,0 +1,130 @@
+"""What a run of another family is refused before anything is loaded, and what it starts from."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from base_model.families.open_checkpoint import open_checkpoint
+from base_model.files.delta import save_derived
+from base_model.lora import Lora, add_adapter
+from experiments import cli
+from experiments.configs import CONFIGS
+from experiments.progress import Progress
+from experiments.training import launch
+from experiments.training.start_from import open_model, require_startable, without_base
+from tests.fixtures.tiny.tiny_families import save_pipeline
+
+pytest.importorskip("diffusers")
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_pipeline("sd3", tmp_path_factory.mktemp("base") / "sd3")
+
+
+@pytest.fixture(scope="module")
+def run(sd3: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of an adapter."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    model = open_checkpoint(sd3, (64, 96))
+    add_adapter(model.network, Lora(32, 64.0))
+    save_derived(model, folder / "model")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("size", "nearest"),
+    [
+        ((60, 90), "48 x 80 and 64 x 96"),
+        ((8, 64), "16 x 64"),
+        ((64, 100), "64 x 96 and 64 x 112"),
+        ((0, 64), "16 x 64"),
+    ],
+)
+def test_a_size_is_refused_before_scorers_and_weights_are_loaded(
+    size: tuple[int, int], nearest: str, sd3: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(launch, "ScorerPool", None)
+    (tmp_path / "p.txt").write_text('the word "A"\n')
+    line = ("--base", sd3, "--size", *size, "--prompts.file", tmp_path / "p.txt", "--out", tmp_path / "run")
+    assert cli.main(["train", "sd35m_grpo_lora", *map(str, line)]) == 2
+    error = capsys.readouterr().err
+    assert f"{size[0]}x{size[1]} does not divide" in error and f"the nearest sizes are {nearest}\n" in error
+
+
+def test_ranks_that_share_weights_are_not_left_waiting_for_one_another(
+    tmp_path: Path, sd3: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Qwen-Image 2.1 is asked once for every length of a prompt, and weights are gathered in every call at stage 3."""
+    base = save_pipeline("qwen_image_21", tmp_path / "qwen21")
+    shared = replace(CONFIGS["qwen21_grpo_lora"], base=str(base), size=(64, 64), engine="deepspeed", zero_stage=3)
+    with pytest.raises(ValueError, match=r"8 ranks .*QwenImage21Pipeline.*--zero-stage 2"):
+        require_startable(shared, None, 8)
+    for other, ranks in ((shared, 1), (replace(shared, zero_stage=2), 8), (replace(shared, base=str(sd3)), 8)):
+        require_startable(other, None, ranks)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(launch, "ScorerPool", None)
+    with pytest.raises(ValueError, match="for ever"):
+        launch.train(shared, tmp_path / "run", None)
+
+
+def test_a_parent_alone_says_what_a_stage_starts_from(run: Path, sd3: Path, tmp_path: Path) -> None:
+    recipe = CONFIGS["sd35m_grpo_lora"]
+    assert recipe.base and without_base(recipe, None) is recipe
+    assert without_base(recipe, tmp_path) is recipe, "which began from nothing released"
+    child = replace(without_base(recipe, run), size=(64, 96))
+    assert child.base == "" and open_model(child, run, None, "cpu").checkpoint == str(sd3)
+    with pytest.raises(ValueError, match="48 x 80 and 64 x 96"):
+        require_startable(replace(child, size=(60, 90)), run, 1)
+    with pytest.raises(ValueError, match="not both"):
+        open_model(recipe, run)
+
+
+def test_a_parent_with_another_base_typed_is_still_refused(
+    run: Path, sd3: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    monkeypatch.setattr("experiments.training.launch.train", lambda experiment, *_: started.append(experiment.base))
+    monkeypatch.setattr("experiments.training.launch.conclude", lambda *_: [])
+    for base in ([], ["--base", str(sd3)]):
+        cli.main(["train", "sd35m_grpo_lora", "--parent", str(run), "--out", str(tmp_path / "x"), *base])
+    assert started == ["", str(sd3)]
+    capsys.readouterr()
+
+
+@pytest.mark.slow
+def test_a_checkpoint_is_opened_without_advice_of_others(sd3: Path, tmp_path: Path) -> None:
+    line = [
+        "sample",
+        "--base",
+        str(sd3),
+        "a red fox",
+        "--steps",
+        "2",
+        "--size",
+        "64",
+        "96",
+        "-o",
+        str(tmp_path / "a.png"),
+    ]
+    done = subprocess.run([sys.executable, "-m", "experiments.cli", *line], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "torchvision" not in done.stderr and "kernels" not in done.stderr, done.stderr
+
+
+def test_no_time_is_foretold_that_nobody_measured() -> None:
+    screen = io.StringIO()
+    bar = Progress({"one": 60.0 * CONFIGS["sd35m_grpo_lora"].minutes}, screen)
+    with bar.stage("one", 4):
+        bar.note("encoding")
+        assert bar.remaining() == "?"
+        bar.advance(2, {})
+        assert bar.remaining() == "0:00"
+    assert "whole run: ? left" in screen.getvalue()
