@@ -70,9 +70,10 @@ class Sample:
         if self.out == Path("sample.png"):
             raise ValueError("name a folder for the images: glyphlab sample ... --prompts FILE -o FOLDER")
         from experiments.evaluation.evaluate_file import Request, sample_file
+        from experiments.evaluation.score_prompts import share_of_launcher
 
         request = Request(prompts, self.count, self.seed, self.steps, self.guidance, self.size, self.device)
-        for line in sample_file(self.base or self.words[0], request, self.out, self.stage):
+        for line in sample_file(self.base or self.words[0], request, self.out, self.stage, share_of_launcher()):
             print(line)
         return 0
 

@@ -37,11 +37,12 @@ class Evaluate:
     """with --prompts: of a run with several stages, the one whose model is evaluated, such as sft; the last aligned one
     when not given"""
     steps: int | None = None
-    """with --prompts: steps from noise to image; when not given 10, of a released checkpoint 50"""
+    """with --prompts: steps from noise to image; when not given 10, and what its authors use for a checkpoint"""
     guidance: float | None = None
-    """with --prompts: weight of the prompt; when not given 2, of a released checkpoint 4"""
+    """with --prompts: weight of the prompt; when not given 2, and what its authors use for a checkpoint"""
     size: tuple[int, int] | None = None
-    """with --prompts, of a released checkpoint: height and width in pixels; 1024 1024 when not given"""
+    """with --prompts, of a released checkpoint or a run that began from one: height and width in pixels; what it is for
+    when not given"""
     device: str = ""
     """with --prompts: cpu or cuda; the GPU where there is one, when not given"""
     out: MaybeOut = None
@@ -68,11 +69,12 @@ class Evaluate:
     def evaluate_file(self, prompts: Path) -> int:
         """Evaluate on a file of prompts."""
         from experiments.evaluation.evaluate_file import Request, evaluate_file
+        from experiments.evaluation.score_prompts import share_of_launcher
 
         seeds = 1 if self.seeds is None else self.seeds
         request = Request(prompts, seeds, 0, self.steps, self.guidance, self.size, self.device)
         name, rewards = str(self.run_folder), self.rewards or "ocr_page"
-        for line in evaluate_file(name, request, rewards, self.out, self.stage, self.against):
+        for line in evaluate_file(name, request, rewards, self.out, self.stage, self.against, share_of_launcher()):
             print(line)
         return 0
 

@@ -26,7 +26,7 @@ import torch
 
 from base_model.data.edits import Example, Task, change_ink, change_position, change_word
 from base_model.data.rendered_text import HEIGHT, WIDTH, scene
-from base_model.interface import Conditioning
+from base_model.interface import Conditioning, without_prompt
 from base_model.qwen.model import QwenImage
 from base_model.sample import generate_chunks, pixels
 from base_model.seeding import numpy_generator
@@ -44,8 +44,8 @@ ROUNDING = 1.0 / (12.0 * 255.0**2)
 """mean square of the rounding to 8 bits; no PSNR is higher than its 58.9 dB"""
 
 Row = dict[str, Any]
-Conditioner = Callable[[QwenImage, Sequence[Example]], tuple[Conditioning, Conditioning]]
-"""how a model is asked for the target: its conditioning, and that of guidance"""
+Conditioner = Callable[[QwenImage, Sequence[Example], float], tuple[Conditioning, Conditioning]]
+"""how a model is asked for the target at a guidance: its conditioning, and that of guidance where anybody reads it"""
 
 
 def make_edits(plan: EditPlan) -> list[tuple[str, Example]]:
@@ -87,17 +87,19 @@ def source_images(example: Example) -> list[torch.Tensor]:
     return [torch.from_numpy(example.source.render() / np.float32(255.0))] if example.source else []
 
 
-def instructed(model: QwenImage, examples: Sequence[Example]) -> tuple[Conditioning, Conditioning]:
+def instructed(model: QwenImage, examples: Sequence[Example], guidance: float) -> tuple[Conditioning, Conditioning]:
     """The source and the instruction; and for guidance, the source alone."""
     images = [source_images(example) for example in examples]
     texts = [example.text for example in examples]
-    return model.encode_text(texts, images), model.unconditional(len(texts), images)
+    cond = model.encode_text(texts, images)
+    return cond, without_prompt(model, cond, guidance, images)
 
 
-def captioned(model: QwenImage, examples: Sequence[Example]) -> tuple[Conditioning, Conditioning]:
+def captioned(model: QwenImage, examples: Sequence[Example], guidance: float) -> tuple[Conditioning, Conditioning]:
     """The target's caption, and no image."""
     texts = [example.target.scene.caption for example in examples]
-    return model.encode_text(texts), model.unconditional(len(texts))
+    cond = model.encode_text(texts)
+    return cond, without_prompt(model, cond, guidance)
 
 
 def sample_edits(
@@ -106,7 +108,8 @@ def sample_edits(
     """A uint8 image of every edit."""
     noise = fixed_noise(model, len(edits), plan.noise_seed)
     examples = [example for _, example in edits]
-    chunks = generate_chunks(model, lambda rows: requested(model, examples[rows]), noise, plan.sampler)
+    guidance = plan.sampler.guidance
+    chunks = generate_chunks(model, lambda rows: requested(model, examples[rows], guidance), noise, plan.sampler)
     return [image for _, _, images in chunks for image in images]
 
 

@@ -11,7 +11,7 @@ from experiments.evaluation.found_model import ResultModel, find_model
 from experiments.evaluation.prompt_files import read_prompt_file
 from experiments.evaluation.prompt_page import write_page
 from experiments.evaluation.prompt_table import differences_table, lines, means_table, score_table, write_tables
-from experiments.evaluation.score_prompts import Requested, evaluate_prompts
+from experiments.evaluation.score_prompts import ALONE, Requested, Share, evaluate_prompts
 from experiments.evaluation.scored_images import IMAGES
 from rewards.parse import named_rewards
 
@@ -47,11 +47,13 @@ class Request:
 
 
 def evaluate_file(
-    name: str, request: Request, rewards: str, out: Path | None, stage: str = "", against: str = ""
-) -> Iterator[str]:
+    name: str, request: Request, rewards: str, out: Path | None, stage: str = "", against: str = "",
+    share: Share = ALONE,
+) -> Iterator[str]:  # fmt: skip
     """Evaluate a model, and another one to compare it with, on a file of prompts; what came out, as lines.
 
-    `rewards` may be empty: the images are then shown and not scored. The other model samples in the size of the first.
+    Of several ranks, each does its share, and the first one tells what came out. `rewards` may be empty: the images are
+    then shown and not scored. The other model samples in the size of the first.
     Files, rewards and folders are looked at before anything is loaded. Raises ValueError as they do.
     """
     named = named_rewards(rewards) if rewards else {}
@@ -61,15 +63,18 @@ def evaluate_file(
         raise ValueError(f"--against {against}: that is the model itself; name another one")
     requested = request.requests(model)
     folder = out or model.home / request.prompts.stem
-    table, notes, differences = None, [], None
-    images, notes = evaluate_prompts(model, requested, named, folder)
-    table = score_table(images, list(named))
+    differences = None
+    images, notes = evaluate_prompts(model, requested, named, folder, share=share)
     if other:
         sidecar = out / "against" if out else other.home / request.prompts.stem
         theirs_requested = replace(
             requested, sampler=request.requests(other).sampler, size=request.size or common_size(model, other)
         )
-        theirs, _ = evaluate_prompts(other, theirs_requested, named, sidecar)
+        theirs, _ = evaluate_prompts(other, theirs_requested, named, sidecar, share=share)
+    if share.rank:
+        return
+    table = score_table(images, list(named))
+    if other:
         differences = differences_table(table, score_table(theirs, list(named)), list(named))
     means = means_table(table, list(named))
     files = write_tables(folder, table, means)
@@ -90,11 +95,13 @@ def common_size(model: ResultModel, other: ResultModel) -> tuple[int, int] | Non
     return None if model.size == other.size else model.size
 
 
-def sample_file(name: str, request: Request, out: Path, stage: str = "") -> Iterator[str]:
-    """Sample a file of prompts into a folder; what came out, as lines."""
+def sample_file(name: str, request: Request, out: Path, stage: str = "", share: Share = ALONE) -> Iterator[str]:
+    """Sample a file of prompts into a folder, each rank its share; what came out, as lines of the first one."""
     model = request.model(name, stage)
     requested = request.requests(model)
-    images, notes = evaluate_prompts(model, requested, {}, out, {})
+    images, notes = evaluate_prompts(model, requested, {}, out, {}, share)
+    if share.rank:
+        return
     yield from notes
     yield f"{len(images.points)} images of {len(requested.prompts)} prompts: {out / IMAGES}"
     yield f"to score them: glyphlab score {out / IMAGES} --reward ocr"

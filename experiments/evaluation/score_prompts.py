@@ -1,20 +1,24 @@
 """Samples every prompt of a file with every seed, and scores the images with any rewards.
 
 The noise of an image is a function of (seed, index of its prompt), so two models get the same noise, and their scores
-can be paired. What was sampled or scored before is not done again. Shapes: B samples, S latent tokens, C channels, 3HW
-pixels.
+can be paired. What was sampled or scored before is not done again. Of several ranks each takes some of the prompts.
+
+Shapes: B samples, S latent tokens, C channels, 3HW pixels.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -38,8 +42,47 @@ from rewards.serving.workers import ScorerPool
 
 RESTARTS = 2
 """Workers of a reward that are replaced when they die."""
+LONGEST_HOURS = 72
+"""What ranks wait for one another, at most: one may sample long prompts, or score slowly."""
 NAMED = 3
 """Prompts that a model cannot read of which a message gives the reasons."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which rank of how many this process is."""
+
+    rank: int = 0
+    ranks: int = 1
+
+    def of_first(self, value: T) -> T:
+        """What the first rank brings; all ranks wait for one another here."""
+        if self.ranks == 1:
+            return value
+        shared = [value]
+        torch.distributed.broadcast_object_list(shared, 0)
+        torch.distributed.barrier()
+        return shared[0]
+
+    def device(self) -> str:
+        """This rank's own GPU; "" where there is one rank, or no GPU."""
+        if self.ranks == 1 or not torch.cuda.is_available():
+            return ""
+        return f"cuda:{int(os.environ.get('LOCAL_RANK', self.rank)) % torch.cuda.device_count()}"
+
+
+ALONE = Share()
+
+
+def share_of_launcher() -> Share:
+    """This process's share, as torchrun says; `ALONE` without one."""
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if ranks == 1:
+        return ALONE
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo", timeout=timedelta(hours=LONGEST_HOURS))
+    return Share(torch.distributed.get_rank(), ranks)
 
 
 class Pool(Protocol):
@@ -142,14 +185,14 @@ def score_missing(pools: Mapping[str, Pool], points: Sequence[Point], images: Sc
 
 
 def fill(
-    images: ScoredImages, model: FlowModel | None, requested: Requested, pools: Mapping[str, Pool], bar: Progress
-) -> None:
-    """Sample and score all that is missing, in batches; rewards score one batch while the next one is sampled.
+    images: ScoredImages, model: FlowModel | None, requested: Requested, pools: Mapping[str, Pool], chunk: int,
+    bar: Progress,
+) -> None:  # fmt: skip
+    """Sample and score all that is missing, in batches of `chunk`; rewards score one while the next is sampled.
 
     `model` may be None where every image is there.
     """
     points = images.points
-    chunk = at_once(noise_of(model, points[:1]).shape[1], CHUNK) if model else CHUNK
     waiting: list[Any] = []
     with bar.stage("evaluate", len(points)):
         for start in range(0, len(points), chunk):
@@ -175,9 +218,11 @@ def evaluate_prompts(
     rewards: Mapping[str, Reward],
     folder: Path,
     pools: Mapping[str, Pool] | None = None,
+    share: Share = ALONE,
 ) -> tuple[ScoredImages, list[str]]:  # fmt: skip
     """Sample and score in `folder` whatever is missing there; the images with their scores, and what to tell.
 
+    Of several ranks each does its share, and the first one, which alone keeps the folder's records, has all in the end.
     `pools` stand in for processes of the rewards. Raises ValueError before anything is loaded where a reward cannot
     judge these prompts, or the folder holds the images of something else.
     """
@@ -186,21 +231,48 @@ def evaluate_prompts(
     require_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        stack.enter_context(exclusive(folder))
-        images = ScoredImages(folder, requested.prompts, requested.seeds, settings)
-        images.begin(settings)
-        wanting = [name for name in rewards if images.unscored(name, images.points)]
-        if pools is None:
-            pools = {name: stack.enter_context(ScorerPool(rewards[name], 1, restarts=RESTARTS)) for name in wanting}
-        model = None
-        if images.unsampled():
-            torch.set_num_threads(THREADS)
-            model = model_folder.load(requested.device, requested.size)
-            can_read, answer = readable(model, requested.prompts)
-            notes += answer
-            images.points = [point for point in images.points if point.index in can_read]
-        else:
-            images.points = [point for point in images.points if images.path(point).exists()]
-        fill(images, model, requested, pools, Progress({"evaluate": 60.0}))
-        images.write_captions()
+        needs_model = False
+        if not share.rank:
+            stack.enter_context(exclusive(folder))
+            images = ScoredImages(folder, requested.prompts, requested.seeds, settings)
+            images.take_in()
+            images.begin(settings)
+            needs_model = bool(images.unsampled())
+        needs_model = share.of_first(needs_model)
+        if share.rank:
+            images = ScoredImages(folder, requested.prompts, requested.seeds, settings, share.rank)
+        every = images.points
+        notes += fill_share(stack, images, model_folder if needs_model else None, requested, rewards, pools, share)
+        share.of_first(None)  # all are done
+        images.points = [point for point in every if images.path(point).exists()]
+        if not share.rank:
+            images.take_in()
+            images.write_captions()
     return images, notes
+
+
+def fill_share(
+    stack: ExitStack, images: ScoredImages, model_folder: ResultModel | None, requested: Requested,
+    rewards: Mapping[str, Reward], pools: Mapping[str, Pool] | None, share: Share,
+) -> list[str]:  # fmt: skip
+    """Sample and score this rank's share of what is missing; what to tell of prompts that were left out.
+
+    A share is whole batches, so that an image has the same batch mates, and rounds alike, however many ranks there are.
+    Without `model_folder` every image is there.
+    """
+    model, notes, chunk = None, [], CHUNK
+    if model_folder:
+        torch.set_num_threads(THREADS)
+        model = model_folder.load(requested.device or share.device(), requested.size)
+        can_read, notes = readable(model, requested.prompts)
+        images.points = [point for point in images.points if point.index in can_read]
+        chunk = at_once(noise_of(model, images.points[:1]).shape[1], CHUNK)
+    else:
+        images.points = [point for point in images.points if images.path(point).exists()]
+    images.points = [point for i, point in enumerate(images.points) if i // chunk % share.ranks == share.rank]
+    wanting = [name for name in rewards if images.unscored(name, images.points)]
+    if pools is None:
+        pools = {name: stack.enter_context(ScorerPool(rewards[name], 1, restarts=RESTARTS)) for name in wanting}
+    audience = io.StringIO() if share.rank else None
+    fill(images, model, requested, pools, chunk, Progress({"evaluate": 60.0}, audience))
+    return notes

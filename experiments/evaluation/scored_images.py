@@ -3,6 +3,7 @@
     settings.json          the model, the prompts and how they are sampled: another one needs another folder
     images/                one PNG for each prompt and seed; captions.jsonl says what each should show
     scores.jsonl           a line for each score: prompt, seed, image, reward, value, parts; null = not judged
+    scores_RANK.jsonl      the same of another rank while it works; rank 0 puts them into scores.jsonl
 
 An image is written whole or not at all, and a line that a killed process left unfinished is removed, so nothing is
 sampled or scored twice. Imports no torch.
@@ -42,14 +43,17 @@ class ScoredImages:
     """The writing side of such a folder. Raises ValueError when it holds the images of something else."""
 
     def __init__(
-        self, folder: Path, requested: Sequence[RequestedPrompt], seeds: Sequence[int], settings: Mapping[str, Any]
-    ):
+        self, folder: Path, requested: Sequence[RequestedPrompt], seeds: Sequence[int], settings: Mapping[str, Any],
+        rank: int = 0,
+    ) -> None:  # fmt: skip
         self.folder, self.requests = folder, requested
+        self._file = folder / (f"scores_{rank}.jsonl" if rank else SCORES)
         self.points = [Point(index, seed) for index in range(len(requested)) for seed in seeds]
         require_folder(folder)
         self._check(plain(settings))
-        drop_unfinished_line(folder / SCORES)
-        self.scores: dict[tuple[Point, str], dict[str, Any]] = dict(self._read())
+        if not rank:
+            drop_unfinished_line(folder / SCORES)
+        self.scores: dict[tuple[Point, str], dict[str, Any]] = dict(_read(folder / SCORES))
 
     def _check(self, settings: Mapping[str, Any]) -> None:
         target = self.folder / SETTINGS
@@ -108,19 +112,29 @@ class ScoredImages:
             })  # fmt: skip
             self.scores[point, reward] = row
             lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-        with (self.folder / SCORES).open("a", encoding="utf-8") as file:
+        with self._file.open("a", encoding="utf-8") as file:
             file.write("".join(lines))
 
-    def _read(self) -> Iterator[tuple[tuple[Point, str], dict[str, Any]]]:
-        path = self.folder / SCORES
-        if not path.exists():
-            return
-        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], 1):
-            try:
-                row = json.loads(line)
-                yield (Point(row["prompt_index"], row["seed"]), row["reward"]), row
-            except (ValueError, KeyError) as error:
-                raise ValueError(f"{path} line {number} is damaged ({error}); remove it to go on") from error
+    def take_in(self) -> None:
+        """Put what other ranks scored into scores.jsonl, also what they left when they were killed."""
+        for path in sorted(self.folder.glob("scores_*.jsonl")):
+            drop_unfinished_line(path)
+            new = {key: row for key, row in _read(path) if key not in self.scores}
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write("".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in new.values()))
+            self.scores |= new
+            path.unlink()
+
+
+def _read(path: Path) -> Iterator[tuple[tuple[Point, str], dict[str, Any]]]:
+    if not path.exists():
+        return
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], 1):
+        try:
+            row = json.loads(line)
+            yield (Point(row["prompt_index"], row["seed"]), row["reward"]), row
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"{path} line {number} is damaged ({error}); remove it to go on") from error
 
 
 def number(value: float | None) -> float:

@@ -99,15 +99,23 @@ def test_the_reader_sees_the_cells_of_the_new_word_and_nothing_else():
 
 def test_the_model_is_shown_source_and_instruction_and_never_the_target():
     model, (_, example) = tiny_model(), make_edits(PLAN)[0]
-    cond, uncond = edit_evaluation.instructed(model, [example])
+    cond, uncond = edit_evaluation.instructed(model, [example], 2.0)
     source = torch.from_numpy(example.source.render() / np.float32(255.0))
     assert torch.equal(cond.images_BRC, model.encode_pixels(source[None]))
     assert torch.equal(uncond.images_BRC, cond.images_BRC)
     expected = model.encode_text([example.text], [[source]])
     assert torch.equal(cond.text_BLD, expected.text_BLD)
-    told, nothing = edit_evaluation.captioned(model, [example])
+    told, nothing = edit_evaluation.captioned(model, [example], 2.0)
     assert torch.equal(told.text_BLD, model.encode_text([example.target.scene.caption]).text_BLD)
-    assert told.images_BRC is None and nothing.images_BRC is None
+    assert told.images_BRC is None and nothing.images_BRC is None and not torch.equal(told.text_BLD, nothing.text_BLD)
+
+
+@pytest.mark.parametrize("requested", [edit_evaluation.instructed, edit_evaluation.captioned])
+def test_no_prompt_of_nothing_is_encoded_where_nobody_reads_it(requested, monkeypatch):
+    model, (_, example) = tiny_model(), make_edits(PLAN)[0]
+    monkeypatch.setattr(type(model), "unconditional", lambda *_: pytest.fail("nobody reads it"))
+    cond, uncond = requested(model, [example], 1.0)
+    assert uncond is cond
 
 
 def test_tables_hold_means_and_paired_differences():
