@@ -64,6 +64,8 @@ class PromptPlan:
     file: str = ""
     """a text file with a prompt a line, or a .jsonl of prompts: its first `count` are used, in an order that `seed`
     says"""
+    sources: int = 0
+    """source images that plans count for a prompt; what a file of prompts names is read whatever this says"""
 
 
 @dataclass(frozen=True)

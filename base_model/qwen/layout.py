@@ -80,10 +80,9 @@ def lay_out(
     img = target = image_stream(tuple(h * w for h, w in grids), S, device)
     target_N = None
     if any(shown):
-        img = with_images(target, [token_count(own) for own in shown])
-        is_image_N = img.index_N >= S
-        target_N = (~is_image_N).nonzero()[:, 0]
+        img, target_N = with_images(target, [token_count(own) for own in shown])
         if clean_images:
+            is_image_N = img.index_N >= S
             img = replace(img, vector_N=img.sample_N + B * is_image_N)
     samples = [(grid, *own) for grid, own in zip(grids, shown, strict=True)]
     indices = {sample: scheme(sample) for sample in set(samples)}
@@ -96,10 +95,18 @@ def lay_out(
     return Layout(txt, img, target, target_N, joint, table[joint.order_N])
 
 
-def with_images(target: Stream, counts: Sequence[int]) -> Stream:
-    """The stream of [B, S + R] tokens: the target's places, then this many of condition images."""
-    S, device = target.padded, target.sample_N.device
-    return masked_stream(torch.cat([leading(target.lengths, S, device), leading(counts, max(counts), device)], 1))
+def with_images(target: Stream, counts: Sequence[int]) -> tuple[Stream, Tensor]:
+    """The stream of [B, S + R] tokens, the targets' and then this many of condition images, and its rows of targets.
+
+    Both are worked out on the host, which would otherwise wait for all that the device has to do.
+    """
+    S, host = target.padded, torch.device("cpu")
+    stream = masked_stream(torch.cat([leading(target.lengths, S, host), leading(counts, max(counts), host)], 1))
+    target_N = (stream.index_N < S).nonzero()[:, 0]
+    sample, index, target_N = (
+        x.to(target.sample_N.device, non_blocking=True) for x in (stream.sample_N, stream.index_N, target_N)
+    )
+    return replace(stream, sample_N=sample, index_N=index), target_N
 
 
 def check_positions(origins: Sequence[int], L: int, grids: Grids, shown: ImageGrids) -> None:

@@ -64,6 +64,8 @@ CHINESE: dict[str, str] = {
     "{n} files at once; at most {most} are taken": "一次上传了 {n} 个文件，最多 {most} 个",
     "both makers are called {name!r}": "两个模型同名：{name!r}",
     # exports
+    "{edits} of {all} judgements are about edits, and {kind} has no place for the images that were edited; choose one "
+    "of {others}": "{all} 条判断中有 {edits} 条是关于编辑的，而 {kind} 无法存放被编辑的原图；请选择 {others} 之一",
     "{left} of {all} judgements are ties, which {kind} cannot hold; say ties=drop, or ties=aside to keep them in a "
     "file beside it":
         "{all} 个判断中有 {left} 个平局，{kind} 格式无法保存；请选择略去，或另存文件",

@@ -13,8 +13,7 @@ from dashboards.rewards import comparison_rows
 from dashboards.rewards.comparison_rows import SORTS, Disagreement
 from preference_data.store.store import Store
 
-SOURCE_WIDTH = 320
-"""Pixels of an image that was edited, above both edits."""
+SOURCE_WIDTH = 320  # pixels of an image that was edited, above both edits
 PAGE = 10  # pairs in the list at a time
 SHARES = ("right", "low", "high", "judged", "equal scores", "difference")
 COLOURS = {"broken": "red", "warning": "orange", "note": "gray"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from experiments.configs import (
+    edits_online,
     families_online,
     large_grpo,
     large_tuning,
@@ -38,6 +39,7 @@ CONFIGS: dict[str, Experiment] = {
         *nano_race.configs,
         *large_grpo.configs,
         *families_online.configs,
+        *edits_online.configs,
         *large_tuning.configs,
     )
 }

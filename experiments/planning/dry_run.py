@@ -26,6 +26,9 @@ from base_model.engine.muon import is_muon_weight
 from base_model.lora import Lora, add_adapter, linear_layers
 from base_model.qwen.mmdit import MMDiT, MMDiTConfig
 
+Layouts = tuple[tuple[tuple[int, int], ...], ...]
+"""grids of the condition images of every sample"""
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -36,11 +39,20 @@ class Pass:
     """rows and columns of latent tokens"""
     text: int
     """text tokens of a sample"""
+    images: int = 0
+    """condition images of a sample, each as large as what is made"""
 
     @property
     def tokens(self) -> int:
         """Image and text tokens of a sample."""
-        return self.grid[0] * self.grid[1] + self.text
+        return self.grid[0] * self.grid[1] * (1 + self.images) + self.text
+
+    def conditions(self, channels: int, dtype: torch.dtype | None = None) -> tuple[Tensor | None, Layouts]:
+        """Condition images without values, and their grids, as `Conditioning` has them."""
+        if not self.images:
+            return None, ()
+        size = (self.samples, self.images * self.grid[0] * self.grid[1], channels)
+        return torch.empty(size, device="meta", dtype=dtype), ((self.grid,) * self.images,) * self.samples
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,11 @@ def footprint(cfg: MMDiTConfig, lora: Lora, micro: Pass, bf16: bool) -> Footprin
 
 
 def trace(cfg: MMDiTConfig, lora: Lora, micro: Pass, bf16: bool) -> Footprint:
-    """Counts for a network as deep as `cfg` says, by running it without memory."""
+    """Counts for a network as deep as `cfg` says, by running it without memory.
+
+    Tokens of condition images are counted as such of a larger image: they go through the same layers, all but the last.
+    """
+    micro = replace(micro, grid=(micro.grid[0] * (1 + micro.images), micro.grid[1]), images=0)
     with torch.device("meta"), FlashAttention():
         with storing(torch.bfloat16 if bf16 else torch.float32):
             network = MMDiT(cfg)

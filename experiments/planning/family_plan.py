@@ -166,7 +166,8 @@ class Forward:
         B, (rows, columns) = micro.samples, micro.grid
         row = self.family.hollow_row(micro.text)
         self.x = torch.empty(B, rows * columns, self.family.channels, dtype=dtype, device="meta")
-        self.cond: Conditioning = conditioning([row] * B, self.micro.grid, dtype, torch.device("meta"))
+        shown = micro.conditions(self.family.channels, dtype)
+        self.cond: Conditioning = conditioning([row] * B, self.micro.grid, dtype, torch.device("meta"), *shown)
         if self.family.guidance_embedded is not None:
             self.cond = self.cond.telling(self.family.guidance_embedded)
 

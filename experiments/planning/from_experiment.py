@@ -125,10 +125,11 @@ def network_of(
     size = requested.size if any(requested.size) or experiment is None else experiment.size
     family = family_behind(requested.base or (experiment.base if experiment else ""))
     if family is None:
-        micro = Pass(work.micro, grid(preset, size), text_of(experiment, requested.text))
+        micro = Pass(work.micro, grid(preset, size), text_of(experiment, requested.text), images_of(experiment))
         count = lambda rank, one, bf16: footprint(PRESETS[preset], Lora(rank), one, bf16)  # noqa: E731
         return micro, extras_of(experiment, preset, size), count
-    micro = Pass(work.micro, grid_of(family, size), text_tokens(family, requested.text))
+    images = min(images_of(experiment), family.most_images)
+    micro = Pass(work.micro, grid_of(family, size), text_tokens(family, requested.text), images)
     setup = setup_of(experiment, requested)
     extras = family_extras(family, experiment, micro, setup.rank, setup.bf16)
     return micro, extras, lambda rank, one, bf16: family_footprint(family, rank, one, bf16)
@@ -169,7 +170,14 @@ def guided(experiment: Experiment | None) -> bool:
 
 def text_of(experiment: Experiment | None, text: int) -> int:
     """Text tokens of a sample of a backward pass: with guidance half of them are of no prompt."""
-    return (text + NO_PROMPT + 1) // 2 if guided(experiment) else text
+    seen = images_of(experiment) * SEEN
+    return seen + ((text + NO_PROMPT + 1) // 2 if guided(experiment) else text)
+
+
+def images_of(experiment: Experiment | None) -> int:
+    """Source images of a prompt."""
+    plan = experiment and (experiment.prompts or (experiment.pairs and experiment.pairs.prompts))
+    return plan.sources if plan else 0
 
 
 def extras_of(experiment: Experiment | None, preset: str, size: tuple[int, int]) -> Extras:
@@ -177,6 +185,7 @@ def extras_of(experiment: Experiment | None, preset: str, size: tuple[int, int])
     if experiment is None or not (experiment.base or PRESETS[preset].joint_attention_dim == LANGUAGE_WIDTH):
         return NOTHING
     cfg, width = experiment.algorithm, 2.0 * PRESETS[preset].width
+    shown = images_of(experiment)
     rows, drawer = 0, experiment.pairs or (cfg if cfg.learns_from == "rollouts" else None)
     image, native = (tokens(preset, one) for one in (size, (0, 0)))
     if drawer is not None:
@@ -187,7 +196,7 @@ def extras_of(experiment: Experiment | None, preset: str, size: tuple[int, int])
     side = (VAES[preset].factor * PRESETS[preset].patch_size) ** 2
     looked = at_once(native, CHECKPOINT_SAMPLES)
     return Extras(
-        AUTOENCODER_GB, LANGUAGE_GB, rows * (image + NO_PROMPT) * FORWARD * width / GB,
+        AUTOENCODER_GB, LANGUAGE_GB, rows * (image * (1 + shown) + NO_PROMPT + shown * SEEN) * FORWARD * width / GB,
         decoded * image * side * DECODE / GB, looked * native * side * DECODE / GB, texts_unknown(experiment),
         experiment.pairs is not None,
     )  # fmt: skip
@@ -247,6 +256,8 @@ LANGUAGE_WIDTH = 3584
 LANGUAGE_GB = 17.1
 """Qwen2.5-VL-7B in bfloat16, and a pass over a chunk of prompts"""
 AUTOENCODER_GB = 0.18
+SEEN = 196
+"""text tokens of an image that the language model sees, of 384 x 384 pixels"""
 NO_PROMPT = 6
 """text tokens of no prompt"""
 FORWARD = 12.0

@@ -40,7 +40,8 @@ def batch_lines(micro: Pass, chosen: Account) -> Iterator[str]:
     setup, work = chosen.setup, chosen.work
     yield from work.arithmetic
     h, w = micro.grid
-    yield f"a sample: {h} x {w} = {h * w} latent tokens + {micro.text} text tokens = {micro.tokens}"
+    shown = f" + {micro.images} x {h * w} of source images" if micro.images else ""
+    yield f"a sample: {h} x {w} = {h * w} latent tokens{shown} + {micro.text} text tokens = {micro.tokens}"
     passes = work.backward_passes
     yield (
         f"an update: {setup.gpus} cards x {passes:.4g} passes of at most {work.micro} samples = "

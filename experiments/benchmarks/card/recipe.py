@@ -22,19 +22,21 @@ from unittest import mock
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from alignment.groups import Groups
 from alignment.trajectory import Exploration
 from base_model.families.encoded_prompts import EncodedPrompts
 from base_model.families.family import Family
+from base_model.qwen.language_encoder import PAD
 from base_model.sample import Sampler, at_once
 from experiments.benchmarks.card.fake_ranks import joined
 from experiments.benchmarks.card.release import LANGUAGE, language_model, make_release, read_hollow, write_hollow
 from experiments.experiment import Experiment
 from experiments.planning.card import Card
 from experiments.planning.family_plan import PUBLISHED, family_behind, grid_of
-from experiments.planning.from_experiment import tokens
+from experiments.planning.from_experiment import SEEN, tokens
 from experiments.planning.hollow_pipeline import depth_of, make_pipeline, with_depth
 from experiments.planning.torch_patches import opened
 from preference_data.records import Prompt
@@ -88,6 +90,20 @@ def prompts_file(path: Path, count: int) -> Path:
     return path
 
 
+def edits_file(folder: Path, count: int, sources: int, size: tuple[int, int]) -> Path:
+    """The same prompts, each with so many images of one colour to be edited, as large as what is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for i, text in enumerate(prompts_file(folder / "prompts.txt", count).read_text().splitlines()):
+        names = [f"{i}_{j}.png" for j in range(sources)]
+        for j, name in enumerate(names):
+            Image.new("RGB", size[::-1], (i % 256, j, i // 256)).save(folder / name)
+        rows.append({"prompt": text, "images": names})
+    file = folder / "edits.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
 def shrunk(experiment: Experiment, folder: Path, prompts: int) -> Experiment:
     """The experiment with made-up prompts, as few as `prompts`, and two updates, a checkpoint between them.
 
@@ -103,6 +119,8 @@ def shrunk(experiment: Experiment, folder: Path, prompts: int) -> Experiment:
         cfg = replace(cfg, batch=min(cfg.batch, 2 * cfg.micro))
     changed: dict[str, Any] = {"algorithm": cfg, "save_every": 1}
     file = str(prompts_file(folder / "prompts.txt", prompts))
+    if experiment.prompts and experiment.prompts.sources:
+        file = str(edits_file(folder / "edits", prompts, experiment.prompts.sources, experiment.size))
     if experiment.prompts:
         changed["prompts"] = replace(experiment.prompts, count=prompts, file=file)
     if experiment.pairs:
@@ -131,7 +149,7 @@ def count_recipe(
     folder.mkdir(parents=True, exist_ok=True)
     family = family_behind(experiment.base)
     if family is None:
-        base = make_release(folder / "base", experiment.preset, layers)
+        base = make_release(folder / "base", experiment.preset, layers, "Image-Edit" in experiment.base)
         native = tokens(experiment.preset, (0, 0))
     else:
         base = make_family(folder / "base", experiment.base, layers)
@@ -229,6 +247,8 @@ def without_numbers(card: Card) -> Iterator[list[int]]:
             swap(module, name, card.placeholders(getattr(module, name)))
         swap(shards.Shards, "get", hollow_tensor)
         swap(language_encoder.VisionLanguageEncoder, "_load", load_language_model)
+        run = language_encoder.VisionLanguageEncoder._run
+        swap(language_encoder.VisionLanguageEncoder, "_run", images_as_text(run))
         for module in (engine, engine_deepspeed):
             swap(module, "frozen_checksum", lambda _: 0)
         for module in (engine_files, shards, lora, weights):
@@ -316,6 +336,14 @@ def load_language_model(self: Any) -> None:
     """`VisionLanguageEncoder._load`."""
     load_tokenizer(self)
     self._model = language_model()
+
+
+def images_as_text(run: Any) -> Any:
+    """`VisionLanguageEncoder._run` with as many tokens of text as an image has: where those stand, the language model
+    reads in numbers, which are not known here."""
+    return lambda self, prompts, shown: run(
+        self, [prompt.replace(PAD, "x" * SEEN) for prompt in prompts], [()] * len(prompts)
+    )
 
 
 def write_hollow_one_by_one(path: Path, layout: Mapping[str, Tensor], make: Any, writes: bool) -> str:

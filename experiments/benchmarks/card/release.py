@@ -85,8 +85,8 @@ def write_sharded(folder: Path, tensors: Mapping[str, Tensor], stem: str = "diff
     (folder / f"{stem}.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
 
 
-def make_release(folder: Path, preset: str, layers: int = 0) -> Path:
-    """A released folder of a preset, of its own depth or with so many blocks."""
+def make_release(folder: Path, preset: str, layers: int = 0, edits: bool = False) -> Path:
+    """A released folder of a preset, of its own depth or with so many blocks; `edits`: one that edits images."""
     import diffusers
 
     cfg = replace(PRESETS[preset], num_layers=layers or PRESETS[preset].num_layers)
@@ -101,7 +101,7 @@ def make_release(folder: Path, preset: str, layers: int = 0) -> Path:
         ("transformer/config.json", "QwenImageTransformer2DModel", asdict(cfg)),
         ("vae/config.json", "AutoencoderKLQwenImage", asdict(VAES[preset])),
         ("scheduler/scheduler_config.json", "FlowMatchEulerDiscreteScheduler", SCHEDULER),
-        ("model_index.json", "QwenImagePipeline", {}),
+        ("model_index.json", "QwenImageEditPlusPipeline" if edits else "QwenImagePipeline", {}),
     ):
         (folder / part).write_text(json.dumps({"_class_name": kind, **settings}))
     tokenizer().save_pretrained(folder / "tokenizer")

@@ -13,13 +13,14 @@ import torch.nn.functional as F
 
 from experiments.benchmarks.card.fake_ranks import joined
 from experiments.benchmarks.card.recipe import count_recipe
+from experiments.configs.edits_online import qwen_edit
 from experiments.configs.large_grpo import configs as grpo
 from experiments.configs.large_tuning import configs as tuning
 from experiments.planning.card import Mixed, Unknown
 from experiments.planning.torch_patches import opened
 
 LINEAR = F.linear
-RECIPES = {experiment.name: experiment for experiment in (*grpo, *tuning)}
+RECIPES = {experiment.name: experiment for experiment in (*grpo, *tuning, qwen_edit)}
 
 
 @pytest.fixture(autouse=True)

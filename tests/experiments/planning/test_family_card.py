@@ -7,16 +7,21 @@ from pathlib import Path
 import pytest
 
 from experiments.benchmarks.card.recipe import Counted, count_recipe, make_family
-from experiments.benchmarks.plan import PHASES, own_way, with_one_pass
-from experiments.configs.families_online import configs
+from experiments.benchmarks.plan import PHASES, Book, own_way, with_one_pass
+from experiments.benchmarks.plan import compare as ratios_of
+from experiments.configs import edits_online, families_online
+from experiments.configs.edits_online import qwen_edit
 from experiments.experiment import Experiment
 from experiments.planning.family_plan import family_behind
 from experiments.planning.from_experiment import CommandLine, accounts
 
 pytest.importorskip("diffusers")
-RECIPES = {recipe.name: recipe for recipe in configs if family_behind(recipe.base)}
-QUICK = ("sd35m_grpo_lora", "flux1_nft_lora", "klein_grpo_full", "z_image_grpo_lora", "qwen21_grpo_lora")
-"""one of every family, every algorithm, an adapter and all weights: at two blocks"""
+RECIPES = {
+    recipe.name: recipe for recipe in (*families_online.configs, *edits_online.configs) if family_behind(recipe.base)
+}
+QUICK = ("sd35m_grpo_lora", "flux1_nft_lora", "klein_grpo_full", "z_image_grpo_lora", "qwen21_grpo_lora",
+         "kontext_grpo_lora")  # fmt: skip
+"""one of every family, every algorithm, an adapter and all weights, and one that edits: at two blocks"""
 
 
 RUN = ("open", "encode", "equip", "rollout", "decode", "update", "look", "checkpoint", "finish")
@@ -58,3 +63,10 @@ def test_the_others_do_so_too(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_runs_at_whole_depth(name: str, tmp_path: Path) -> None:
     compare(RECIPES[name], tmp_path, 0)
+
+
+@pytest.mark.slow
+def test_the_plan_of_qwen_image_edit_holds_too() -> None:
+    """Its source images go through the network beside what is made, and through the language model."""
+    rows = {row["of"]: row["ratio"] for row in ratios_of(Book(None), qwen_edit, own_way(qwen_edit), True, False)}
+    assert rows["peak"] == pytest.approx(1.0, abs=0.1) and min(rows.values()) > 0.85, rows

@@ -17,6 +17,7 @@ from rewards.parse import named_reward
 pytest.importorskip("diffusers")
 WEIGHTS = {
     "stabilityai/stable-diffusion-3.5-medium": 2_243_171_520, "black-forest-labs/FLUX.1-dev": 11_901_408_320,
+    "black-forest-labs/FLUX.1-Kontext-dev": 11_901_408_320,
     "black-forest-labs/FLUX.2-klein-base-4B": 3_875_544_576, "Tongyi-MAI/Z-Image": 6_154_908_736,
     "Qwen/Qwen-Image-2.1": 7_115_124_736,
 }  # fmt: skip
@@ -27,6 +28,8 @@ SETTINGS = {  # images an update on 8 cards, steps, guidance, noise, clip range,
     "klein_grpo_lora": (384, 8, 4.0, 0.7, 1e-5, 64, 3e-4),
     "z_image_grpo_lora": (384, 10, 5.0, 0.7, 1e-4, 64, 3e-4),
     "qwen21_grpo_lora": (256, 10, 1.0, 1.2, 1e-4, 64, 1e-4),
+    "kontext_grpo_lora": (504, 6, 2.5, 0.9, 1e-4, 64, 3e-4),
+    "qwen_edit_grpo_lora": (512, 10, 4.0, 1.0, 1e-5, 64, 3e-4),
 }
 
 
