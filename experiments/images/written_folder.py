@@ -52,7 +52,7 @@ SHOWN = 60
 """images of the contact sheet"""
 KEEP = 48
 """decoded photographs that a process keeps"""
-RENDERERS = {"typst": ("complex",), "pypdfium2": ("complex",), "faker": ("complex",)}
+RENDERERS = {name: {"complex"} for name in ("typst", "pypdfium2", "faker")}
 """packages whose version the pixels of some kinds depend on, as those of all depend on Pillow's"""
 COMPRESSION = 3
 """of PNG files, 0 to 9: more takes longer and saves little on photographs"""
@@ -272,14 +272,12 @@ def _end_with_parent() -> None:
 
 def _described(request: Request) -> dict[str, Any]:
     """What the bytes of the images depend on."""
+    import cv2
+
     photographs, texts = sources(request).photographs, sources(request).corpora
     settings: dict[str, Any] = plain(dataclasses.asdict(request.plan))
-    packages = [
-        "pillow",
-        "numpy",
-        *(name for name in RENDERERS if any(kind in RENDERERS[name] for kind in request.plan.kinds)),
-    ]
-    settings["versions"] = {name: metadata.version(name) for name in packages}
+    packages = ["pillow", "numpy", *(name for name, kinds in RENDERERS.items() if kinds & {*request.plan.kinds})]
+    settings["versions"] = {"cv2": cv2.__version__, **{name: metadata.version(name) for name in packages}}
     if isinstance(photographs, FolderPhotographs):
         settings["photographs"] = {"folders": list(request.photos), "fingerprint": photographs.fingerprint()}
     if faces := sources(request).faces:

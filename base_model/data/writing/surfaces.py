@@ -255,7 +255,7 @@ def put_into(
     finished = np.asarray(cv2.merge(planes))
     if rng.random() < 0.25:
         content = cv2.imencode(".jpg", finished[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 96))])[1]
-        finished = np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR_RGB))
+        finished = np.ascontiguousarray(np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR))[..., ::-1])
     return finished, np.asarray(warped[..., 3])
 
 

@@ -132,7 +132,7 @@ def test_other_settings_or_things_in_a_folder_are_refused(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match=r"has 6 images already; --count 5"):
         written(tmp_path / "c", 5)
     settings = json.loads((tmp_path / "a" / SETTINGS).read_text())
-    assert settings["versions"].keys() == {"pillow", "numpy"}
+    assert settings["versions"].keys() == {"cv2", "pillow", "numpy"}
     settings["versions"]["pillow"] = "1.0"
     (tmp_path / "a" / SETTINGS).write_text(json.dumps(settings))
     with pytest.raises(ValueError, match="was begun with versions="):
