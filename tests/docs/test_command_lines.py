@@ -28,7 +28,7 @@ def lines(page: str) -> list[list[str]]:
     for block in FENCED.findall(page):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
-            if "glyphlab" in words[:9]:
+            if "glyphlab" in words[:20]:
                 found.append([word for word in words[words.index("glyphlab") + 1 :] if word != "..."])
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +17,7 @@ from base_model.lora import Lora, add_adapter
 from experiments import cli
 from experiments.configs import CONFIGS
 from experiments.progress import Progress
+from experiments.record.record import read_run
 from experiments.training import launch
 from experiments.training.start_from import open_model, require_startable, without_base
 from tests.fixtures.tiny.tiny_families import save_pipeline
@@ -117,6 +119,30 @@ def test_a_checkpoint_is_opened_without_advice_of_others(sd3: Path, tmp_path: Pa
     ]
     done = subprocess.run([sys.executable, "-m", "experiments.cli", *line], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "torchvision" not in done.stderr and "kernels" not in done.stderr, done.stderr
+
+
+@pytest.mark.slow
+def test_two_nodes_train_it(sd3: Path, tmp_path: Path) -> None:
+    """The form of docs/how-to/several_gpus.md: the same command on both, which find one another at an endpoint."""
+    pytest.importorskip("deepspeed")
+    (tmp_path / "p.txt").write_text('the word "A"\nthe word "B"\n')
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    launcher = ("-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1", "--rdzv_backend", "c10d",
+                "--rdzv_endpoint", endpoint, "--rdzv_id", "tiny", "-m", "experiments.cli")  # fmt: skip
+    line = (
+        "train", "sd35m_grpo_lora", "--base", sd3, "--prompts.file", tmp_path / "p.txt", "--out", tmp_path / "run",
+        "--algorithm.steps", 2, "--algorithm.prompts", 1, "--algorithm.group", 2, "--algorithm.micro", 2,
+        "--algorithm.sampler.steps", 6, "--lora.rank", 2, "--reward", "brisque", "--size", 64, 96,
+    )  # fmt: skip
+    command = [sys.executable, *launcher, *map(str, line)]
+    nodes = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(2)]
+    told = [node.communicate(timeout=600)[0].decode()[-3000:] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], told
+    metrics = read_run(tmp_path / "run").metrics
+    assert [each["ratio_gap_first"] for each in metrics] == [0.0, 0.0]
+    assert sum((tmp_path / "run").name in text and "report" in text for text in told) == 1, "rank 0 alone tells"
 
 
 def test_no_time_is_foretold_that_nobody_measured() -> None:
