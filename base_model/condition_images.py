@@ -40,11 +40,17 @@ class ReadWhenIndexed(Sequence[Sequence[Tensor]]):
 
 
 def fitted(image_3HW: Tensor, most: tuple[int, int], side: int) -> Tensor:
-    """The image scaled down to the area of `most` (height, width), sides in proportion, in tokens of `side` pixels.
+    """The image in the size of `shown_size`."""
+    height, width = image_3HW.shape[1:]
+    size = shown_size((height, width), most, side)
+    return image_3HW if size == (height, width) else resized(image_3HW, size)
+
+
+def shown_size(size: tuple[int, int], most: tuple[int, int], side: int) -> tuple[int, int]:
+    """A (height, width) scaled down to the area of `most`, sides in proportion, in tokens of `side` pixels.
 
     One that is no larger and divides into tokens stays as it is.
     """
-    height, width = image_3HW.shape[1:]
-    scale = min(1.0, math.sqrt(most[0] * most[1] / (height * width)))
-    size = tuple(max(1, round(pixels * scale / side)) * side for pixels in (height, width))
-    return image_3HW if size == (height, width) else resized(image_3HW, (size[0], size[1]))
+    scale = min(1.0, math.sqrt(most[0] * most[1] / (size[0] * size[1])))
+    height, width = (max(1, round(pixels * scale / side)) * side for pixels in size)
+    return height, width

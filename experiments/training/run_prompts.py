@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from base_model.condition_images import shown_size
 from base_model.data.stream import TextStream
+from base_model.families.diffusers_model import DiffusersModel
 from base_model.families.family import Family
 from base_model.files.delta import base_of, is_derived
 from base_model.files.open_base import read_any
@@ -45,6 +47,28 @@ def check_prompts(experiment: Experiment, folder: Path, parent: Path | None) -> 
         if setting == "pairs":  # a file of prompts was read with its images
             for source in (source for prompt in prompts for source in prompt.sources):
                 read_source(source)
+
+
+def check_layouts(model: object, experiment: Experiment, folder: Path) -> None:
+    """Raises ValueError where ranks would call the network differently often, and wait for each other for ever.
+
+    Networks of diffusers are called once for every layout of source images in a batch, and with ZeRO's stage 3 the
+    ranks put the weights together in every call.
+    """
+    split = experiment.engine == "deepspeed" and experiment.zero_stage == 3 and ranks_of(experiment) > 1
+    if not (split and isinstance(model, DiffusersModel)):
+        return
+    layouts: dict[tuple[tuple[int, int], ...], Prompt] = {}
+    for prompt in (prompt for prompts in prompts_of_run(experiment, folder, every=True).values() for prompt in prompts):
+        sizes = (shown_size((source.height, source.width), model.picture, model.side) for source in prompt.sources)
+        layouts.setdefault(tuple(sizes), prompt)
+    if len(layouts) > 1:
+        one, two, *_ = layouts.values()
+        raise ValueError(
+            f"the source images of {one.text!r} and {two.text!r} are shown to the model in different numbers or sizes, "
+            f"{', '.join(map(str, list(layouts)[:2]))}, and zero_stage=3 needs the same of all prompts: bring the "
+            "images to one size, or use --zero-stage 2"
+        )
 
 
 def starting_base(experiment: Experiment, parent: Path | None) -> Base | Family | None:

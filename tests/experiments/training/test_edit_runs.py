@@ -230,6 +230,34 @@ def test_a_run_opens_a_released_edit_model_for_its_own_size(bases: Path) -> None
     assert open_base(checkpoint("edit", bases)).base.task.area == 1024 * 1024
 
 
+def test_sources_of_several_sizes_are_refused_where_ranks_would_wait_for_each_other(
+    bases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from experiments.configs import CONFIGS
+    from experiments.experiment import PromptPlan
+    from experiments.training import run_prompts
+
+    monkeypatch.setattr(run_prompts, "ranks_of", lambda _: 2)
+    kontext = CONFIGS["kontext_grpo_lora"]
+    model = open_base(checkpoint("flux1_kontext", bases), (64, 96))
+    for number, (sizes, refused) in enumerate([(((64, 96), (96, 64)), True), (((64, 96), (128, 192)), False)]):
+        file = write_edits(tmp_path / str(number), ["a", "b"], sizes=sizes)
+        split = replace(kontext, zero_stage=3, prompts=PromptPlan(2, 0, file=str(file)))
+        for experiment in (replace(split, zero_stage=2), replace(split, engine="local")):
+            run_prompts.check_layouts(model, experiment, tmp_path)
+        if not refused:  # twice as large is shown in one size
+            run_prompts.check_layouts(model, split, tmp_path)
+            continue
+        with pytest.raises(ValueError, match=r"'a' and 'b' .* \(\(64, 96\),\), \(\(96, 64\),\), and zero_stage=3"):
+            run_prompts.check_layouts(model, split, tmp_path)
+    own = open_base(checkpoint("edit", bases), (64, 96))
+    run_prompts.check_layouts(
+        own, replace(split, prompts=PromptPlan(2, 0, file=str(tmp_path / "0" / "edits.jsonl"))), tmp_path
+    )
+
+
 def test_images_that_changed_between_two_starts_are_seen(tmp_path: Path) -> None:
     from experiments.evaluation.prompts_of_plan import read_prompts
 
