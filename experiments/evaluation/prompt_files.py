@@ -5,11 +5,11 @@
     .csv, .tsv            a row a prompt, the columns named as in .jsonl
 
 "category" or "tag" (GenEval) is a prompt's category, "language" or "lang" its language, and a word under "length"
-(LongText-Bench) its length. "spans", or "text" beside "prompt", are the texts that the image must show; where a file
-does not name them they are the prompt's quotations. An instruction to edit names the images that it is about, one
-path or a list of them, relative to the file: under "image" or "images" as flow_grpo's files for Kontext do, or under
-one of the other names of `SOURCES`, beside which "image" is what was made of them. Other columns are passed over.
-Imports no torch.
+(LongText-Bench) its length. "height" and "width" are its image's size in pixels. "spans", or "text" beside "prompt",
+are the texts that the image must show; where a file does not name them they are the prompt's quotations. An instruction
+to edit names the images that it is about, one path or a list of them, relative to the file: under "image" or "images"
+as flow_grpo's files for Kontext do, or under one of the other names of `SOURCES`, beside which "image" is what was made
+of them. Other columns are passed over. Imports no torch.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ SOURCES = (
     "original_image", "control_images", "control_image", "images", "image",
 )  # fmt: skip
 """Columns of the images to be edited: the first of these that a row has."""
+SIDES = ("height", "width")
 CATEGORY, LANGUAGE = ("category", "tag"), ("language", "lang")
 KINDS = {".txt": "a prompt a line", ".jsonl": "an object a line", ".csv": "a row a prompt", ".tsv": "a row a prompt"}
 LENGTHS = ((10, "1-10"), (20, "11-20"), (50, "21-50"), (100, "51-100"))
@@ -42,7 +43,10 @@ class RequestedPrompt:
 
     prompt: Prompt
     slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """by what is sliced: "category", "language", "length", "text_length"; what the file does not say is missing"""
+    """by what is sliced: "category", "language", "length", "text_length", "size"; what the file does not say is
+    missing"""
+    size: tuple[int, int] | None = None
+    """(height, width) of the image in pixels, where the file says it"""
 
     def of(self, name: str) -> str:
         """A slice as one text, "" where the file does not say it."""
@@ -113,7 +117,23 @@ def as_requested(row: Any, folder: Path = Path()) -> RequestedPrompt:
     slices = {"category": categories, "language": language, "length": _words(row, ("length",))}
     if shown := sum(map(len, spans)):
         slices["text_length"] = (length_slice(shown),)
-    return RequestedPrompt(prompt, {key: value for key, value in slices.items() if value})
+    if size := _size(row):
+        slices["size"] = (f"{size[0]}x{size[1]}",)
+    return RequestedPrompt(prompt, {key: value for key, value in slices.items() if value}, size)
+
+
+def _size(row: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The height and width that a row names. Raises ValueError where one is missing, or is no number of pixels."""
+    named = [row.get(name) for name in SIDES]
+    if all(value in (None, "") for value in named):
+        return None
+    try:
+        height, width = (int(str(value)) for value in named)
+    except ValueError:
+        height = width = 0
+    if min(height, width) < 1:
+        raise ValueError(f"height is {named[0]!r} and width {named[1]!r}; both must be numbers of pixels")
+    return height, width
 
 
 def _sources(row: Mapping[str, Any], folder: Path) -> tuple[SourceImage, ...]:

@@ -19,7 +19,7 @@ from experiments.record.whole_files import write_bytes
 if TYPE_CHECKING:
     import pandas
 
-SLICES = ("category", "language", "length", "text_length")
+SLICES = ("category", "language", "length", "text_length", "size")
 MEANS = ("reward", "by", "slice", "prompts", "images", "unjudged", "mean", "low", "high")
 DIFFERENCES = ("reward", "by", "slice", "prompts", "images", "difference", "low", "high")
 """Columns of the two tables, also where there is no reward."""
@@ -110,7 +110,8 @@ def differences_table(table: pandas.DataFrame, other: pandas.DataFrame, rewards:
     for reward in rewards:
         judged = both[both[reward].notna() & both[f"{reward} of the other"].notna()]
         for name, value, part in sliced(judged):
-            delta, low, high = paired_ci(by_prompt(part, f"{reward} of the other"), by_prompt(part, reward), seed=0)
+            before, after = by_prompt(part, f"{reward} of the other"), by_prompt(part, reward)
+            delta, low, high = known_mean(after - before), *paired_ci(before, after, seed=0)[1:]
             rows.append({"reward": reward, "by": name, "slice": value, "prompts": part["prompt"].nunique(),
                          "images": len(part), "difference": delta, "low": low, "high": high})  # fmt: skip
     return pandas.DataFrame(rows, columns=list(DIFFERENCES))

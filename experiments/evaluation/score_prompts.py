@@ -101,13 +101,15 @@ class Requested:
     seeds: tuple[int, ...]
     sampler: Sampler
     size: tuple[int, int] | None = None
-    """height and width, for models that have no size of their own"""
+    """height and width of images whose prompt names none; None: what the model is for"""
     device: str = ""
 
     def settings(self, model: ResultModel) -> dict[str, Any]:
         """What images depend on, beside their prompt's index and seed."""
         named = [(p.text, [source.sha256 for source in p.sources]) for p in (each.prompt for each in self.prompts)]
         texts = json.dumps([(text, of) if of else text for text, of in named], ensure_ascii=False)
+        if any(sizes := [each.size for each in self.prompts]):
+            texts += json.dumps(sizes)
         sampler = {"steps": self.sampler.steps, "guidance": self.sampler.guidance}
         return {
             "model": fingerprint(model.folder), "sampler": sampler, "size": self.size,
@@ -184,19 +186,29 @@ def score_missing(pools: Mapping[str, Pool], points: Sequence[Point], images: Sc
     return waiting
 
 
-def fill(
-    images: ScoredImages, model: FlowModel | None, requested: Requested, pools: Mapping[str, Pool], chunk: int,
-    bar: Progress,
-) -> None:  # fmt: skip
-    """Sample and score all that is missing, in batches of `chunk`; rewards score one while the next is sampled.
+Batch = tuple[PolicyModel | None, Sequence[Point]]
+"""Images of one size that are made together, and the model for that size; None where they are all there."""
 
-    `model` may be None where every image is there.
-    """
-    points = images.points
+
+def in_batches(points: Sequence[Point], model: PolicyModel | None, requested: Requested) -> list[Batch]:
+    """All points in batches, those of one size together. Raises ValueError for a size that the model cannot make."""
+    sizes = list(dict.fromkeys(requested.prompts[point.index].size for point in points))
+    models = {size: model.sized(size) if model and size else model for size in sizes}
+    batches: list[Batch] = []
+    for size, one in models.items():
+        own = [point for point in points if requested.prompts[point.index].size == size]
+        chunk = at_once(noise_of(one, own[:1]).shape[1], CHUNK) if one else CHUNK
+        batches += [(one, own[i : i + chunk]) for i in range(0, len(own), chunk)]
+    return batches
+
+
+def fill(
+    images: ScoredImages, batches: Sequence[Batch], requested: Requested, pools: Mapping[str, Pool], bar: Progress
+) -> None:
+    """Sample and score all that is missing; rewards score one batch while the next one is sampled."""
     waiting: list[Any] = []
-    with bar.stage("evaluate", len(points)):
-        for start in range(0, len(points), chunk):
-            batch = points[start : start + chunk]
+    with bar.stage("evaluate", sum(len(batch) for _, batch in batches)):
+        for model, batch in batches:
             if model:
                 sample_missing(model, requested, batch, images)
             coming = score_missing(pools, batch, images)
@@ -260,19 +272,19 @@ def fill_share(
     A share is whole batches, so that an image has the same batch mates, and rounds alike, however many ranks there are.
     Without `model_folder` every image is there.
     """
-    model, notes, chunk = None, [], CHUNK
+    model, notes = None, []
     if model_folder:
         torch.set_num_threads(THREADS)
         model = model_folder.load(requested.device or share.device(), requested.size)
         can_read, notes = readable(model, requested.prompts)
         images.points = [point for point in images.points if point.index in can_read]
-        chunk = at_once(noise_of(model, images.points[:1]).shape[1], CHUNK)
     else:
         images.points = [point for point in images.points if images.path(point).exists()]
-    images.points = [point for i, point in enumerate(images.points) if i // chunk % share.ranks == share.rank]
+    batches = in_batches(images.points, model, requested)[share.rank :: share.ranks]
+    images.points = [point for _, batch in batches for point in batch]
     wanting = [name for name in rewards if images.unscored(name, images.points)]
     if pools is None:
         pools = {name: stack.enter_context(ScorerPool(rewards[name], 1, restarts=RESTARTS)) for name in wanting}
     audience = io.StringIO() if share.rank else None
-    fill(images, model, requested, pools, chunk, Progress({"evaluate": 60.0}, audience))
+    fill(images, batches, requested, pools, Progress({"evaluate": 60.0}, audience))
     return notes

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pandas
 import psutil
 import pytest
 import torch
 
+from base_model.sample import generate
+from base_model.seeding import generator
 from experiments import cli
 from experiments.evaluation import score_prompts
 from experiments.evaluation.evaluate_file import Request, evaluate_file
 from experiments.evaluation.found_model import find_model
-from experiments.evaluation.prompt_table import score_table
-from experiments.evaluation.score_prompts import ALONE, Share, evaluate_prompts, share_of_launcher
-from experiments.evaluation.scored_images import ScoredImages
-from tests.experiments.evaluation.test_evaluating_prompts import Brightness, asked, evaluated, runs
+from experiments.evaluation.prompt_files import read_prompt_file
+from experiments.evaluation.prompt_table import differences_table, means_table, score_table
+from experiments.evaluation.score_prompts import ALONE, Requested, Share, evaluate_prompts, share_of_launcher
+from experiments.evaluation.scored_images import Point, ScoredImages
+from experiments.record.whole_files import read_png
+from tests.experiments.evaluation.test_evaluating_prompts import SAMPLER, Brightness, asked, evaluated, runs
 from tests.fixtures.processes.launching import ROOT
+from tests.fixtures.tiny.tiny_model import tiny_model
 
 __all__ = ["runs"]
 
@@ -107,6 +116,55 @@ def test_what_a_killed_rank_scored_is_not_scored_again_by_however_many(runs, mon
     assert len(lines) == 8 == len(set(lines)) and scored <= set(lines) and not left.exists()
     assert 0 < len(again.requests) == 8 - len(scored) < 8
     assert score_table(images, ["r"]).equals(score_table(evaluated(runs, "one", Brightness()), ["r"]))
+
+
+def in_sizes(runs: Path) -> Requested:
+    """Four prompts: two in a size of their own, of which one is the model's, and two that name none."""
+    rows = [{"prompt": f'the word "{word}"'} for word in ("AB", "CD", "EF", "GH")]
+    rows[1] |= {"height": 32, "width": 48}
+    rows[3] |= {"height": "32", "width": "48"}
+    (runs / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return replace(asked(runs), prompts=tuple(read_prompt_file(runs / "s.jsonl")))
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_prompts_are_sampled_in_their_own_size_and_cut_by_it(ranks, runs):
+    found, requested = find_model(str(runs / "one")), in_sizes(runs)
+    run = lambda share: evaluate_prompts(  # noqa: E731
+        found, requested, {"r": Brightness()}, runs / "o", {"r": Brightness()}, share
+    )[0]
+    images = together(run, ranks)[0]
+    assert isinstance(images, ScoredImages)
+    model = tiny_model(0)
+    sizes = [read_png(images.path(point)).shape[1:] for point in images.points]
+    assert sizes == [model.picture] * 2 + [(32, 48)] * 2 + [model.picture] * 2 + [(32, 48)] * 2
+    noise = model.sized((32, 48)).noise(1, generator(1, 3, 0, "evaluation"))
+    expected = generate(model.sized((32, 48)), ['the word "GH"'], noise, SAMPLER)[0]
+    assert np.abs(read_png(images.path(Point(3, 1))).astype(int) - expected).max() <= 1
+    means = means_table(score_table(images, ["r"]), ["r"])
+    assert means["slice"].tolist() == ["", "32x48"] and means["images"].tolist() == [8, 4]
+    settings = json.loads((runs / "o" / "settings.json").read_text())
+    plain = replace(requested, prompts=tuple(replace(each, size=None) for each in requested.prompts))
+    assert settings["prompts"] != plain.settings(found)["prompts"], "other sizes are other images"
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [({"height": 32}, "both must be"), ({"height": "a", "width": 3}, "both must be"),
+     ({"height": 0, "width": 3}, "both must be"), ({"height": 33, "width": 48}, "33")],
+)  # fmt: skip
+def test_sizes_that_cannot_be_are_named(row, says, runs):
+    (runs / "s.jsonl").write_text(json.dumps({"prompt": "the word A"} | row) + "\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=says):
+        requested = replace(asked(runs), prompts=tuple(read_prompt_file(runs / "s.jsonl")))
+        evaluate_prompts(find_model(str(runs / "one")), requested, {}, runs / "o", {})
+
+
+def test_a_difference_of_one_prompt_is_told_without_an_interval():
+    columns = {"prompt_index": [0], "seed": [0], "prompt": ["a"], "category": ["x"]}
+    one, two = (pandas.DataFrame({**columns, "r": [value]}) for value in (0.75, 0.5))
+    row = differences_table(one, two, ["r"]).iloc[0]
+    assert row["difference"] == 0.25 and np.isnan(row["low"]) and np.isnan(row["high"])
 
 
 def test_the_first_rank_alone_tells_what_came_out(runs):
