@@ -7,22 +7,23 @@ out, so that a page of the evaluation shows none that was trained on.
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from base_model.data.rendered_text import COLOURS, FACES, INKS, backgrounds, font
 from base_model.data.stream import stream_indices
 from base_model.data.writing.corpora import common_characters
+from base_model.data.writing.faces import FACES as WRITING_FACES
+from base_model.data.writing.faces import font as chinese_font
 from base_model.seeding import numpy_generator
 
 LANGUAGES = ("en", "zh")
+CHINESE = WRITING_FACES["Noto Sans CJK SC"]
+"""the face of Chinese lines, in its medium weight"""
 ENGLISH = (
     "about above after again air all along also always animal another answer any around ask back because before "
     "began below between book both boy call came carry change children city close come country cut day did "
@@ -76,7 +77,7 @@ class PageStream:
         height, width = self.size
         image = Image.new("RGB", (width, height), COLOURS[ground])
         pen = ImageDraw.Draw(image)
-        face = cjk(em) if language == "zh" else font(str(rng.choice(list(FACES))), em)
+        face = chinese_font(CHINESE, 500, em) if language == "zh" else font(str(rng.choice(list(FACES))), em)
         step = round(1.3 * em)
         for top in range(int(rng.integers(0, 3)), max(1, height - em), step):
             line = (
@@ -104,14 +105,3 @@ def chinese(rng: np.random.Generator, length: int, heldout: bool) -> str:
     """Characters of GB 2312's first level, the 3,755 most used ones."""
     known = [c for i, c in enumerate(common_characters()) if is_heldout(i) == heldout]
     return "".join(str(c) for c in rng.choice(known, length))
-
-
-@functools.cache
-def cjk(size: int) -> ImageFont.FreeTypeFont:
-    """Noto Sans CJK in its simplified Chinese forms. Raises ValueError when the package that carries it is missing."""
-    spec = importlib.util.find_spec("manimgx_fonts_cjk")
-    if spec is None or spec.origin is None:
-        raise ValueError("the Chinese type face is missing: pip install manimgx-fonts-cjk (Noto Sans CJK, OFL)")
-    face = ImageFont.truetype(str(Path(spec.origin).parent / "NotoSansCJK-VF.otf.ttc"), size, index=2)
-    face.set_variation_by_name("Medium")
-    return face

@@ -21,6 +21,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from base_model.data.writing.grounds import contrast as contrast_of_levels
+
 HEIGHT, WIDTH = 32, 96
 
 FACES = {
@@ -139,14 +141,7 @@ def choose_word(rng: np.random.Generator, low: int, high: int, heldout: bool) ->
 
 def contrast(a: str, b: str) -> float:
     """Contrast ratio of two named colours, 1 to 21 (WCAG 2.1 relative luminance)."""
-
-    def luminance(name: str) -> float:
-        channel = np.asarray(COLOURS[name]) / 255.0
-        linear = np.where(channel <= 0.03928, channel / 12.92, ((channel + 0.055) / 1.055) ** 2.4)
-        return float(linear @ (0.2126, 0.7152, 0.0722))
-
-    high, low = sorted((luminance(a), luminance(b)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
+    return contrast_of_levels(COLOURS[a], COLOURS[b])
 
 
 @functools.cache
