@@ -10,10 +10,34 @@ import pytest
 from alignment.grpo import Grpo
 from alignment.trajectory import Exploration
 from base_model.sample import Sampler
-from experiments.configs import nano
-from experiments.planning.from_experiment import grpo_work
+from experiments.configs import CONFIGS, nano
+from experiments.planning.from_experiment import as_answered, grpo_work, work_of
 from experiments.training.start_from import open_model
+from tests.experiments.planning.test_plan import asked
 from tests.fixtures.tiny.tiny_families import save_pipeline
+
+SD35M = "stabilityai/stable-diffusion-3.5-medium"
+
+
+def test_a_number_that_is_read_is_counted_once(tmp_path: Path) -> None:
+    """FLUX.1 dev answers once for every sample, whatever its guidance; Stable Diffusion 3.5 twice."""
+    pytest.importorskip("diffusers")
+    recipe, line = CONFIGS["flux1_grpo_lora"], asked("flux1_grpo_lora")
+    assert recipe.algorithm.sampler.guidance == 3.5
+    once, twice = (work_of(one, line) for one in (as_answered(recipe), as_answered(recipe, SD35M)))
+    assert (once.trained, once.micro) == (75, 24) and (twice.trained, twice.micro) == (150, 48)
+    assert twice.sampled == pytest.approx(2 * once.sampled, abs=1) and "twice the work" not in once.arithmetic[0]
+    with pytest.raises(ValueError, match="reads its guidance as a number"):
+        as_answered(replace(recipe, algorithm=replace(recipe.algorithm, guide_update=False)))
+    pairs = as_answered(replace(CONFIGS["qwen_dpo_lora"], base=recipe.base)).pairs
+    assert pairs is not None and pairs.sampler.guidance == 1.0
+
+
+def test_every_update_of_a_rollout_is_counted() -> None:
+    cfg = Grpo(1, 2, 4, Sampler(8, 3.0), Exploration(), 8, beta=0.1)
+    one, three = grpo_work("one", cfg), grpo_work("one", replace(cfg, updates=3))
+    assert (three.trained, three.passes) == (3 * one.trained, 3 * one.passes) and three.micro == one.micro
+    assert three.sampled - one.sampled == 2 * one.trained, "the reference is asked again for every update"
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.1])
