@@ -24,6 +24,7 @@ from base_model import flow
 from base_model.data.rendered_text import COLOURS, COLUMNS, FACES, ROWS, SIZES, render, scene
 from base_model.devices import best_device
 from base_model.files.weights import load_model
+from base_model.interface import ConditionImages
 from base_model.qwen.model import QwenImage
 from base_model.sample import velocity
 from base_model.seeding import generator, numpy_generator
@@ -32,6 +33,7 @@ from experiments.evaluation.sample_run import STAGES, model_folder
 from experiments.experiment import Experiment, laid_out
 from experiments.record.record import RUN, read_metrics, read_run
 from experiments.record.recorded_settings import rebuild
+from preference_data.image_files import source_readers
 from preference_data.records import Prompt
 from rewards.parse import named_reward
 from rewards.text.ocr import Ocr
@@ -123,14 +125,19 @@ def is_finite(folder: Path) -> Check:
     return Check("the record is finite", not bad, detail)
 
 
+def sources_of(model: QwenImage, prompts: Sequence[Prompt]) -> ConditionImages:
+    """What prompts ask to edit."""
+    return model.read_images(source_readers(p.sources for p in prompts))[:]
+
+
 def on_policy_ratio(model: QwenImage, cfg: grpo.Grpo, prompts: Sequence[Prompt]) -> Check:
     """Roll out and replay without an update between, as the run does: every ratio must be exactly 1."""
     group = min(cfg.group, 4)
     cfg = replace(cfg, prompts=2, group=group, micro=2 * group)
-    texts = [p.text for p in prompts[:2]]
+    texts, images = [p.text for p in prompts[:2]], sources_of(model, prompts[:2])
     worst = 0.0
     for step in range(3):
-        path = rollout(model, texts, cfg.group, cfg.sampler, cfg.exploration, cfg.seed, step, 0)
+        path = rollout(model, texts, cfg.group, cfg.sampler, cfg.exploration, cfg.seed, step, 0, images=images)
         ones = torch.ones(len(texts) * group, device=model.device)
         for t in path.transitions:
             micro = grpo.of_learner(model, grpo.Micro(path, t, ones, ones), cfg)
@@ -141,7 +148,7 @@ def on_policy_ratio(model: QwenImage, cfg: grpo.Grpo, prompts: Sequence[Prompt])
 
 def steps_are_sound(model: QwenImage, cfg: Groups, prompts: Sequence[Prompt]) -> list[Check]:
     """The run's stochastic step at its own levels: without noise the Euler step, with noise of a moderate spread."""
-    cond = model.encode_text([p.text for p in prompts[:2]])
+    cond = model.encode_text([p.text for p in prompts[:2]], sources_of(model, prompts[:2]))
     x = model.noise(len(cond), generator(0, 0, 0, "doctor"))
     kernel, worst, widest = cfg.exploration.kernel, 0.0, 0.0
     with torch.no_grad():
@@ -175,7 +182,7 @@ def dpo_at_reference(model: QwenImage, cfg: dpo.Dpo, prompts: Sequence[Prompt]) 
     """Before the first update the DPO loss is log 2, whatever the pairs."""
     random, P = generator(0, 0, 0, "doctor pairs"), len(prompts[:4])
     x0, eps = model.noise(2 * P, random), model.noise(P, random)
-    cond = model.encode_text([p.text for p in prompts[:4]])
+    cond = model.encode_text([p.text for p in prompts[:4]], sources_of(model, prompts[:4]))
     model.freeze_reference()
     levels = torch.full((2 * P,), 0.5, device=model.device)
     micro = dpo.Micro(x0, eps.repeat(2, 1, 1), levels, type(cond).stack([cond, cond]))
