@@ -31,6 +31,7 @@ from experiments.images.image_sources import OwnImages
 from experiments.planning.accelerators import CARDS, card_of_device
 from experiments.planning.estimate import Setup, flops
 from experiments.planning.from_experiment import CommandLine, network_of, work_of
+from preference_data.records import Prompt
 
 GB = 1e9
 TEXTS = 16
@@ -77,13 +78,15 @@ def peak_gb(device: torch.device) -> float:
 
 
 def open_throughput(
-    experiment: Experiment, model: PolicyModel | QwenImageVAE, engine: Engine, texts: Sequence[str]
+    experiment: Experiment, model: PolicyModel | QwenImageVAE, engine: Engine, prompts: Sequence[Prompt]
 ) -> Throughput:
-    """What measures a run. `texts` are some of its prompts, whose length the FLOPs depend on."""
+    """What measures a run. `prompts` are some of its own, on whose length the FLOPs depend."""
     images = images_of(experiment.algorithm) * engine.world_size
     network = model.network if isinstance(model, PolicyModel) else model
     peak = peak_tflops(experiment, network, engine.device) * 1e12
-    needed = model_flops(experiment, model, texts) if peak and isinstance(model, PolicyModel) else 0.0
+    needed = 0.0
+    if peak and isinstance(model, PolicyModel) and not any(prompt.sources for prompt in prompts):
+        needed = model_flops(experiment, model, [prompt.text for prompt in prompts])
     return Throughput(images, needed / peak if peak else 0.0, engine.device)
 
 
@@ -122,11 +125,10 @@ def size_of(weight: nn.Parameter) -> int:
 def model_flops(experiment: Experiment, model: PolicyModel, texts: Sequence[str]) -> float:
     """FLOPs of one rank's update; 0 where no plan is known for it, or it is one of another network or other images."""
     cfg, data = experiment.algorithm, experiment.data
-    several = getattr(cfg, "updates", 1)
     if isinstance(data, TaskStream) or (isinstance(data, OwnImages) and data.settings.aspect):
         return 0.0  # images to be edited and images of many sizes are not in the plan
-    if several > 1 and not isinstance(cfg, Grpo):
-        return 0.0
+    if getattr(cfg, "updates", 1) > 1 and not isinstance(cfg, Grpo):
+        return 0.0  # the plan of the others is of one update a rollout
     bf16 = main_type(model.network) is torch.bfloat16
     setup = Setup(next(iter(CARDS)), 1, -1, bf16, False, False, experiment.lora.rank, 1.0, False, False, 0.0)
     requested = CommandLine(experiment.name, setup, None, None, None, 0, 0, model.picture, text_length(model, texts), 0,
@@ -140,8 +142,7 @@ def model_flops(experiment: Experiment, model: PolicyModel, texts: Sequence[str]
     own = sum(size_of(p) for p in model.network.parameters())
     if own != need.parameters and own + sum(b.numel() for b in model.network.buffers()) != need.parameters:
         return 0.0
-    again = (work.trained * (need.forward + need.backward) + work.trained * work.reference * need.forward) / work.micro
-    return flops(need, setup, work) + (several - 1) * again
+    return flops(need, setup, work)
 
 
 def text_length(model: PolicyModel, texts: Sequence[str]) -> int:

@@ -25,11 +25,13 @@ from experiments.training.own_prompts import checkpoint_prompts
 from experiments.training.runner import run
 from experiments.training.start_from import open_model
 from experiments.training.throughput import Throughput, images_of, main_type, model_flops, open_throughput, peak_tflops
+from preference_data.records import Prompt, SourceImage
 from tests.fixtures.tiny.tiny_chain import short
 from tests.fixtures.tiny.tiny_model import tiny_model
 
 CPU = torch.device("cpu")
 TEXTS = ["the word AB in red"] * 3
+PROMPTS = [Prompt.from_text(TEXTS[0])]
 
 
 def steps(*metrics: dict[str, float], wait: float = 0.0) -> Iterator[Step]:
@@ -136,10 +138,14 @@ def test_a_run_logs_them_for_all_ranks_together(tmp_path: Path) -> None:
         seconds = 4 / float(line["images_per_second"] or 0.0)
         assert line["mfu"] == pytest.approx(flops / (0.5e12 * seconds))
     engine = SimpleNamespace(world_size=8, device=CPU)
-    assert open_throughput(experiment, tiny_model(), engine, TEXTS)._images == 32  # type: ignore[arg-type]
+    assert open_throughput(experiment, tiny_model(), engine, PROMPTS)._images == 32  # type: ignore[arg-type]
 
 
 def test_nothing_is_counted_where_no_peak_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throughput, "model_flops", lambda *_: pytest.fail("it costs seconds"))
     engine = SimpleNamespace(world_size=1, device=CPU)
-    assert open_throughput(nano.grpo, tiny_model(), engine, TEXTS)._flops == 0.0  # type: ignore[arg-type]
+    assert open_throughput(nano.grpo, tiny_model(), engine, PROMPTS)._flops == 0.0  # type: ignore[arg-type]
+    image = SourceImage("a" * 64, 8, 8)
+    edits = [replace(PROMPTS[0], sources=(image,))]
+    known = replace(nano.grpo, peak_tflops=1.0)
+    assert open_throughput(known, tiny_model(), engine, edits)._flops == 0.0  # type: ignore[arg-type]
