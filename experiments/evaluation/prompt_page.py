@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from experiments.evaluation.prompt_table import known_mean
+from experiments.evaluation.prompt_table import known_mean, prompt_columns
 from experiments.report.image_grids import Embedded
 from experiments.report.page import render
 from preference_data.image_files import read_image
@@ -53,8 +53,9 @@ def shown(rows: pandas.DataFrame, rewards: Sequence[str], folder: Path, value: f
 
 def worst_first(table: pandas.DataFrame, reward: str, rewards: Sequence[str], folder: Path) -> list[dict[str, Any]]:
     """The prompts with the lowest means of a reward, lowest first; those that it did not judge are left out."""
-    means = table.groupby("prompt", sort=False)[reward].mean().dropna().sort_values(kind="stable").head(WORST)
-    by_prompt = dict(iter(table.sort_values(reward).groupby("prompt", sort=False)))
+    key = prompt_columns(table)
+    means = table.groupby(key, sort=False)[reward].mean().dropna().sort_values(kind="stable").head(WORST)
+    by_prompt = dict(iter(table.sort_values(reward).groupby(key, sort=False)))
     return [shown(by_prompt[prompt], rewards, folder, float(value)) for prompt, value in means.items()]
 
 
@@ -63,7 +64,7 @@ def write_page(
     notes: Sequence[str], differences: pandas.DataFrame | None = None, against: str = "",
 ) -> Path:  # fmt: skip
     """Write the page in `folder` and return its path."""
-    groups = [rows for _, rows in table.groupby("prompt", sort=False)]
+    groups = [rows for _, rows in table.groupby(prompt_columns(table), sort=False)]
     first = [shown(rows, rewards, folder, float("nan")) for rows in groups[:FIRST]]
     facts = [("Prompts", len(groups)), ("File", file.name), ("Images a prompt", table["seed"].nunique())]
     facts += [(f"Mean of {each}", f"{known_mean(table[each].to_numpy()):.4f} over images") for each in rewards]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments.evaluation.prompt_files import RequestedPrompt
 from experiments.evaluation.scored_images import ScoredImages, number
 from experiments.record.intervals import bootstrap_ci, in_brackets, paired_ci
 from experiments.record.whole_files import write_bytes
@@ -31,11 +32,13 @@ def score_table(images: ScoredImages, rewards: Sequence[str]) -> pandas.DataFram
     """A row an image: its prompt and slices, and of each reward NAME the value, NAME/PART of its parts, NAME/read."""
     import pandas
 
+    edits = any(each.prompt.sources for each in images.requests)
     slices = [name for name in SLICES if any(each.of(name) for each in images.requests)]
     rows = []
     for point in images.points:
         requested = images.requests[point.index]
         row: dict[str, Any] = {"prompt_index": point.index, "seed": point.seed, "prompt": requested.prompt.text,
+                               **({"sources": sources_of(requested)} if edits else {}),
                                **{name: requested.of(name) for name in slices},
                                "image": f"images/{point.image}"}  # fmt: skip
         for reward in rewards:
@@ -64,9 +67,19 @@ def write_tables(folder: Path, table: pandas.DataFrame, means: pandas.DataFrame)
     return [*files, folder / "scores.parquet"]
 
 
+def sources_of(requested: RequestedPrompt) -> str:
+    """What a prompt asks to edit, as a text that tells images apart."""
+    return " ".join(source.sha256[:16] for source in requested.prompt.sources)
+
+
+def prompt_columns(table: pandas.DataFrame) -> str | list[str]:
+    """The columns that tell prompts apart: of edits, the same words about other images are another prompt."""
+    return ["prompt", "sources"] if "sources" in table else "prompt"
+
+
 def by_prompt(table: pandas.DataFrame, column: str) -> np.ndarray:
     """[P] mean of every prompt's judged images; NaN where none was."""
-    values: np.ndarray = table.groupby("prompt", sort=False)[column].mean().to_numpy(np.float64)
+    values: np.ndarray = table.groupby(prompt_columns(table), sort=False)[column].mean().to_numpy(np.float64)
     return values
 
 
@@ -112,7 +125,8 @@ def differences_table(table: pandas.DataFrame, other: pandas.DataFrame, rewards:
         for name, value, part in sliced(judged):
             before, after = by_prompt(part, f"{reward} of the other"), by_prompt(part, reward)
             delta, low, high = known_mean(after - before), *paired_ci(before, after, seed=0)[1:]
-            rows.append({"reward": reward, "by": name, "slice": value, "prompts": part["prompt"].nunique(),
+            count = part.groupby(prompt_columns(part)).ngroups
+            rows.append({"reward": reward, "by": name, "slice": value, "prompts": count,
                          "images": len(part), "difference": delta, "low": low, "high": high})  # fmt: skip
     return pandas.DataFrame(rows, columns=list(DIFFERENCES))
 

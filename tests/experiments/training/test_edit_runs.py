@@ -138,6 +138,8 @@ def test_an_edit_model_is_evaluated_on_edits(home: Path, tmp_path: Path) -> None
         glyphlab(*line, *size, "-o", tmp_path / name)
         images = [read_image(path) for path in sorted((tmp_path / name / "images").glob("*.png"))]
         assert len(images) == 3 and not np.array_equal(images[0], images[2])
+        means = (tmp_path / name / "means.csv").read_text("utf-8").splitlines()
+        assert means[1].split(",")[3:5] == ["3", "3"], "the same words about other images are another prompt"
 
 
 def checkpoint(name: str, folder: Path) -> Path:
