@@ -34,7 +34,7 @@ from experiments.commands.listing import ListNames
 from experiments.commands.pairs import Pairs
 from experiments.commands.planning import Plan
 from experiments.commands.released import Edit, Export, ImportLora
-from experiments.commands.reward_models import CompareRewards, TrainReward
+from experiments.commands.reward_models import CompareRewards, TrainJudge, TrainReward
 from experiments.commands.serving import ServeRewards
 from experiments.commands.training import Quickstart, Resume, Sweep, Track, Train, tell
 from preference_data.spelling import unknown
@@ -62,6 +62,7 @@ Command = (
     | Annotated[Pairs, subcommand("pairs")]
     | Annotated[Doctor, subcommand("doctor")]
     | Annotated[TrainReward, subcommand("train-reward")]
+    | Annotated[TrainJudge, subcommand("train-judge")]
     | Annotated[CompareRewards, subcommand("compare-rewards")]
     | Annotated[Campaign, subcommand("campaign")]
     | Annotated[Annotate, subcommand("annotate")]

@@ -153,11 +153,9 @@ def train_reward(pairs: Path, out: Path, backbone: str, cfg: TrainReward, say: S
     held = {(c.prompt.id, c.left.sha256, c.right.sha256) for c in (comparisons[i] for i in trained.rows_held_out)}
     used = [c for c in everything if (c.prompt.id, c.left.sha256, c.right.sha256) not in held]
     files = content(backbone, settings, extractor, comparisons, answers, trained, cfg, source)
-    seen = {f"prompt:{c.prompt.id}" for c in used} | {i.sha256 for c in used for i in (c.left, c.right)}
-    seen |= {f"words:{words_hash(c.prompt.text)}" for c in used}
-    files[TRAINED_ON] = ("\n".join(sorted(seen)) + "\n").encode()
+    files[TRAINED_ON] = seen_in(used).encode()
     files[HASHES] = _array([checks[sha] for sha in sorted({i.sha256 for c in used for i in (c.left, c.right)})])
-    rest = [_from(out, pairs.parent, comparisons[i]) for i in trained.rows_held_out]
+    rest = [seen_from(out, pairs.parent, comparisons[i]) for i in trained.rows_held_out]
     files[HELD_OUT] = to_jsonl(rest).encode()
     _write(out, files | extra)
     return lines(out, answers, trained, features_PF, seconds)
@@ -169,7 +167,14 @@ def _array(rows: Sequence[np.ndarray]) -> bytes:
     return file.getvalue()
 
 
-def _from(out: Path, folder: Path, c: Comparison) -> Comparison:
+def seen_in(comparisons: Sequence[Comparison]) -> str:
+    """The lines of `TRAINED_ON`: hashes of what a model has seen that learned from these answers."""
+    seen = {f"prompt:{c.prompt.id}" for c in comparisons} | {i.sha256 for c in comparisons for i in (c.left, c.right)}
+    seen |= {f"words:{words_hash(c.prompt.text)}" for c in comparisons}
+    return "\n".join(sorted(seen)) + "\n"
+
+
+def seen_from(out: Path, folder: Path, c: Comparison) -> Comparison:
     """The answer with paths of its images as seen from `out`."""
     left, right = (
         replace(i, path=os.path.relpath(path_of_image(folder, i).resolve(), out.resolve())) for i in (c.left, c.right)

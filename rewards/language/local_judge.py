@@ -18,8 +18,9 @@ from preference_data.records import Prompt
 from rewards.image_scorer import ImageScorer, Unjudged
 from rewards.language.pair_judges import PairJudge
 from rewards.language.qwen_vl import QwenVl, sees
-from rewards.language.read_answer import LEAST_MASS, PAIR_WORDS, READINGS, read_pair
+from rewards.language.read_answer import LEAST_MASS, READINGS, read_pair
 from rewards.language.rubric import Rubric, read_rubric
+from rewards.language.trained_judge import read_judge
 from rewards.published.published_weights import existing_or_hub
 from rewards.scores import View
 
@@ -52,7 +53,8 @@ def check_sources(rubric: Rubric, sources: str) -> None:
 class Vlm:
     """A local Qwen2.5-VL class model; range [0, 1]. ``reading``: "yes" is P("Yes"), "rating" the mean of five words.
 
-    ``weights``: folder or hub name. ``rubric``: alignment, text_correctness, aesthetics, edit_faithfulness, or a path.
+    ``weights``: folder or hub name, or a judge of `glyphlab train-judge`. ``rubric``: alignment, text_correctness,
+    aesthetics, edit_faithfulness, or a path; when empty, the one that the judge was trained by, or alignment.
     ``sources``: folder of the images that were edited, for prompts that do not carry their own. ``least_mass``: least
     probability of the answer words together; below it an image is not judged. least_pixels, most_pixels: bounds of the
     area the model is shown; the defaults show a 1664x928 image as it is.
@@ -62,7 +64,7 @@ class Vlm:
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     weights: str = ""
-    rubric: str = "alignment"
+    rubric: str = ""
     reading: str = "yes"
     sources: str = ""
     dtype: str = "float32"
@@ -76,7 +78,7 @@ class Vlm:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        rubric = read_rubric(self.rubric)
+        rubric = self._rubric()
         rubric.check(self.reading)
         return rubric.needs(self.reading, self.sources)
 
@@ -85,7 +87,7 @@ class Vlm:
 
     def load(self, device: str = "cpu") -> ImageScorer:
         """Open the model. FileNotFoundError for missing weights, sources or rubric; ValueError for another model."""
-        rubric = read_rubric(self.rubric)
+        rubric = self._rubric()
         rubric.check(self.reading)
         check_sources(rubric, self.sources)
         model = self._model(device)
@@ -104,20 +106,26 @@ class Vlm:
         return ImageScorer(name, judge, parts, needs=rubric.needs(self.reading, self.sources))
 
     def load_pairs(self, device: str = "cpu") -> PairJudge:
-        """The same model and rubric as a judge of pairs: its "## pair" question in both orders."""
-        rubric = read_rubric(self.rubric)
+        """The same model and rubric as a judge of pairs: its "## pair" question in both orders.
+
+        A judge that was trained is asked and read as it was in training (`trained_judge`).
+        """
+        rubric, trained = self._rubric(), read_judge(self.weights)
         rubric.check("pair")
         check_sources(rubric, self.sources)
         model = self._model(device)
-        tokens = model.tokens_of(PAIR_WORDS)
+        tokens = model.tokens_of(trained.words)
 
         def ask(prompt: Prompt, first: np.ndarray, second: np.ndarray) -> float:
             shown = [*source_images(rubric, self.sources, prompt), first, second]
-            odds = model.odds(rubric.question("pair", prompt), shown, tokens, self.least_mass)
-            return read_pair(odds, self.least_mass)
+            odds = model.odds(trained.question(rubric, prompt), shown, tokens, self.least_mass)
+            return trained.calibrated(read_pair(odds, self.least_mass))
 
         name = f"vlm:{model.name}/{rubric.name}-{rubric.digest}/pair"
         return PairJudge(name, ask, needs=rubric.needs("pair", self.sources))
+
+    def _rubric(self) -> Rubric:
+        return read_rubric(self.rubric or read_judge(self.weights).rubric or "alignment")
 
     def _model(self, device: str) -> QwenVl:
         weights = existing_or_hub(self.weights, "weights", ADVICE)

@@ -73,8 +73,8 @@ def read_rating(odds: Odds, least: float = LEAST_MASS) -> dict[str, float]:
 
 
 def read_pair(odds: Odds, least: float = LEAST_MASS) -> float:
-    """Eq. (4)."""
-    return odds["A"] / _mass(odds, least)
+    """Eq. (4); a judge that may answer "C", neither, counts a half of it for each."""
+    return (odds["A"] + odds.get("C", 0.0) / 2.0) / _mass(odds, least)
 
 
 READINGS: dict[str, tuple[tuple[str, ...], Callable[[Odds, float], dict[str, float]], tuple[str, ...]]] = {

@@ -59,7 +59,7 @@ def _annotators(comparisons: Sequence[Comparison], answers: Answers, trained: Tr
     count_A = np.bincount(answers.annotator_N, minlength=len(answers.annotators))
     answer_A3 = np.zeros((len(answers.annotators), 3))
     np.add.at(answer_A3, answers.annotator_N, answers.label_N3)
-    agreement = _agreement(comparisons)
+    agreement = agreement_with_others(comparisons)
     rows = []
     for k, name in enumerate(answers.annotators):
         left, tie, other = answer_A3[k]
@@ -73,7 +73,7 @@ def _annotators(comparisons: Sequence[Comparison], answers: Answers, trained: Tr
     return rows
 
 
-def _agreement(comparisons: Sequence[Comparison]) -> dict[str, tuple[int, int]]:
+def agreement_with_others(comparisons: Sequence[Comparison]) -> dict[str, tuple[int, int]]:
     """annotator -> (agreeing, compared): their decided answers against each of the others' about the same pair."""
     by_pair: dict[tuple[str, str, str], list[Comparison]] = {}
     for c in comparisons:

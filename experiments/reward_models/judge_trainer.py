@@ -1,0 +1,199 @@
+"""The part of training a judge that is TRL's: a Qwen-VL model, its LoRA, batches of questions, checkpoints, ranks.
+
+    (1)  L = mean_i w_i ( - log P(answer_i | question_i, images_i) ),   answer_i: one token, w_i of mean 1
+
+A question is made by the code that asks it when the judge is used (`rewards.language.qwen_vl`), so training and use see
+the same tokens and the same pixels. TRL's `SFTTrainer` has no weights of examples; `compute_loss` here is (1).
+
+Shapes: B questions, L tokens, V words of the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rewards.language.qwen_vl import QwenInputs, float_kind
+
+NEEDS = "train-judge needs TRL, datasets and peft: pip install 'glyphlab[judges-train]'"
+LAYERS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+"""What an adapter goes to: the language model, as those who fine-tune Qwen2.5-VL do; the eye stays as it is."""
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """How a judge is trained."""
+
+    rank: int = 32
+    """of LoRA; 0 = all weights learn"""
+    alpha: float = 64.0
+    epochs: float = 2.0
+    batch: int = 16
+    """questions an update, over all ranks"""
+    micro: int = 2
+    """questions a pass and rank"""
+    rate: float = 1e-4
+    """learning rate, after a warm-up of 5 % falling to zero in a straight line"""
+    dtype: str = "bfloat16"
+    least_pixels: int = 56 * 56
+    most_pixels: int = 1024 * 28 * 28
+    save_every: int = 100
+    """updates between checkpoints"""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        float_kind(self.dtype)
+        if (
+            self.rank < 0
+            or self.epochs <= 0
+            or not 0 < self.rate < 1
+            or min(self.batch, self.micro, self.save_every) < 1
+        ):
+            raise ValueError(
+                f"rank={self.rank}, epochs={self.epochs}, rate={self.rate}, batch={self.batch}, micro={self.micro}, "
+                f"save_every={self.save_every}: rank at least 0, rate between 0 and 1, the others above 0"
+            )
+        if self.batch % self.micro:
+            raise ValueError(f"micro={self.micro} does not divide batch={self.batch}")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked about images in the order they are shown, what the answer should be, and how much it counts."""
+
+    text: str
+    images: tuple[Callable[[], np.ndarray], ...]
+    """each opened when it is needed: uint8 [H, W, 3]"""
+    answer: str
+    weight: float
+
+
+class Collator:
+    """Makes batches of questions: padded on the left, so that every answer follows the last token."""
+
+    def __init__(self, questions: Sequence[Question], inputs: QwenInputs) -> None:
+        self._questions, self._inputs = questions, inputs
+        self._answers = {q.answer: one_token(inputs, q.answer) for q in questions}
+
+    def __call__(self, rows: Sequence[dict[str, int]]) -> dict[str, Tensor]:
+        """`rows` name questions by their number; the batch has `answer` [B] (token ids) and `weight` [B] beside."""
+        chosen = [self._questions[row["row"]] for row in rows]
+        made = [self._inputs(q.text, [opened() for opened in q.images], "cpu") for q in chosen]
+        length = max(one["input_ids"].shape[1] for one in made)
+        batch: dict[str, Tensor] = {}
+        for name in ("input_ids", "attention_mask", "mm_token_type_ids"):
+            fill = self._inputs.tokenizer.pad_token_id if name == "input_ids" else 0
+            padded = [torch.nn.functional.pad(o[name], (length - o[name].shape[1], 0), value=fill) for o in made]
+            batch[name] = torch.cat(padded)
+        for name in ("pixel_values", "image_grid_thw"):
+            batch[name] = torch.cat([one[name] for one in made])
+        batch["answer"] = torch.tensor([self._answers[q.answer] for q in chosen])
+        batch["weight"] = torch.tensor([q.weight for q in chosen])
+        return batch
+
+
+def one_token(inputs: QwenInputs, answer: str) -> int:
+    """The token that is an answer. ValueError when the tokenizer writes it in pieces."""
+    ids = inputs.tokenizer(answer, add_special_tokens=False).input_ids
+    if len(ids) != 1:
+        raise ValueError(f"the tokenizer writes the answer {answer!r} in {len(ids)} pieces; choose another judge")
+    return int(ids[0])
+
+
+def answer_loss(model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Any]:
+    """(1) of a batch of `Collator`, and the model's outputs."""
+    given = {name: value for name, value in inputs.items() if name not in ("answer", "weight")}
+    outputs = model(**given, logits_to_keep=1, use_cache=False)
+    each = torch.nn.functional.cross_entropy(outputs.logits[:, -1].float(), inputs["answer"], reduction="none")
+    return (each * inputs["weight"].to(each)).mean(), outputs
+
+
+def require_trl() -> None:
+    """Raises ValueError that says what to install."""
+    try:
+        import datasets
+        import peft
+        import trl
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{NEEDS} ({error})") from error
+    assert datasets and peft and trl
+
+
+def train_on(
+    questions: Sequence[Question], weights: Path | str, work: Path, settings: JudgeSettings
+) -> tuple[Any, list[float]]:
+    """The model after training, an adapter merged, on rank 0, None on the others; and the loss of every update.
+
+    `work` holds checkpoints.
+
+    A training that was stopped goes on from its last checkpoint there.
+    """
+    require_trl()
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForImageTextToText
+    from trl import SFTConfig, SFTTrainer
+
+    class AnswerTrainer(SFTTrainer):
+        """SFT on (1)."""
+
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            loss, outputs = answer_loss(model, inputs)
+            return (loss, outputs) if return_outputs else loss
+
+        def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+            # transformers' own does not know the names that it saves a whole Qwen2.5-VL under: it warns, and goes on
+            # from the weights that training began with. These are read by from_pretrained below
+            if settings.rank:
+                super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    inputs = QwenInputs(weights, settings.least_pixels, settings.most_pixels)
+    saved = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    last = saved[-1] if saved else None
+    gpu, local = torch.cuda.is_available(), isinstance(weights, Path)
+    model: Any = AutoModelForImageTextToText.from_pretrained(
+        last if last and not settings.rank else weights,
+        local_files_only=local or bool(last and not settings.rank),
+        dtype=float_kind(settings.dtype) if gpu else torch.float32,
+    )
+    lora = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=LAYERS) if settings.rank else None  # type: ignore[arg-type]
+    ranks = world_size()
+    if settings.batch % (settings.micro * ranks):
+        raise ValueError(f"batch={settings.batch} is not divided by micro={settings.micro} times {ranks} processes")
+    passes = settings.batch // (settings.micro * ranks)
+    updates = round(settings.epochs * -(-len(questions) // settings.batch))
+    trainer = AnswerTrainer(
+        model,
+        args=SFTConfig(
+            str(work), num_train_epochs=settings.epochs, per_device_train_batch_size=settings.micro,
+            gradient_accumulation_steps=passes, learning_rate=settings.rate, lr_scheduler_type="linear",
+            warmup_steps=max(1, updates // 20), logging_steps=1, save_strategy="steps",
+            save_steps=settings.save_every, save_total_limit=2, seed=settings.seed, report_to=[], use_cpu=not gpu,
+            bf16=gpu and settings.dtype == "bfloat16", remove_unused_columns=False, max_length=None,
+            dataset_kwargs={"skip_prepare_dataset": True}, gradient_checkpointing=gpu, dataloader_pin_memory=gpu,
+        ),
+        train_dataset=Dataset.from_dict({"row": list(range(len(questions)))}),
+        data_collator=Collator(questions, inputs), processing_class=inputs.tokenizer, peft_config=lora,
+    )  # fmt: skip
+    trainer.model_accepts_loss_kwargs = False  # (1) is a mean, which passes of one size may be averaged of
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    losses = [float(row["loss"]) for row in trainer.state.log_history if "loss" in row]
+    if not trainer.is_world_process_zero():
+        return None, losses
+    trained: Any = trainer.accelerator.unwrap_model(trainer.model)
+    return (trained.merge_and_unload() if lora else trained), losses
+
+
+def world_size() -> int:
+    """How many processes train together, by what their launcher says."""
+    import os
+
+    return int(os.environ.get("WORLD_SIZE", "1"))

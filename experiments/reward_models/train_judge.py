@@ -1,0 +1,273 @@
+"""From a file of answers to a judge of pairs: a vision-language model that learns to answer as people did.
+
+Each answer becomes two questions, one in each order, in the words of a rubric. Prompts and images of the held-out part
+are in no other part; a third part, which nobody learns from either, sets the temperature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.reward_models.judge_trainer import JudgeSettings, Question, require_trl, train_on
+from experiments.reward_models.train_reward import opened, seen_from, seen_in
+from preference_data.comparisons import Comparison, connected, load, people_only, split, to_jsonl
+from preference_data.records import ImageRef
+from rewards.comparison.calibration import fit_temperature
+from rewards.comparison.resample import Clusters, Estimate
+from rewards.language.local_judge import ADVICE, Vlm, check_sources, source_images
+from rewards.language.pair_judges import PairJudge
+from rewards.language.rubric import Rubric, read_rubric
+from rewards.language.trained_judge import JUDGE, TrainedJudge
+from rewards.learned.model_card import agreement_with_others
+from rewards.learned.reward import HELD_OUT, TRAINED_ON
+from rewards.published.published_weights import existing_or_hub
+
+JUDGED, CARD, WORK = "judged.jsonl", "model_card.md", "training"
+CALIBRATED = 0.1
+"""share of the answers that set the temperature"""
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class JudgePlan:
+    """What a judge is trained from, and how."""
+
+    pairs: Path
+    base: str
+    """folder or hub name of a Qwen2-VL or Qwen2.5-VL model"""
+    out: Path
+    rubric: str = "text_correctness"
+    ties: bool = False
+    """a tie is an answer of its own; otherwise ties are left out"""
+    strengths: bool = False
+    """an answer counts as much as it is strong"""
+    same_annotators: bool = False
+    """trust all annotators alike, and not by how they agree with the others"""
+    held_out: float = 0.15
+    settings: JudgeSettings = field(default_factory=JudgeSettings)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < 0.8:
+            raise ValueError(f"held_out={self.held_out}: a share above 0 and below 0.8")
+
+
+def train_judge(plan: JudgePlan, say: Say = lambda line: None) -> list[str]:
+    """Train a judge and write its folder; what to tell the user, which only rank 0 has to say.
+
+    What was stopped goes on from its last checkpoint in `out`/training. Raises ValueError or FileNotFoundError for a
+    damaged file, a missing image, too few prompts, a model of another class, or a folder that holds something else.
+    """
+    require_trl()
+    rubric = read_rubric(plan.rubric)
+    rubric.check("pair")
+    check_sources(rubric, "")
+    if (plan.out / JUDGE).exists():
+        return [f"{plan.out} holds a finished judge already; name a new folder with --out to train another"]
+    if plan.out.exists() and any(path.name != WORK for path in plan.out.iterdir()):
+        raise ValueError(f"{plan.out} is a folder with other files in it; name a new one with --out")
+    base = existing_or_hub(plan.base, "base", ADVICE)
+    comparisons = people_only(load(plan.pairs))
+    for image in {i.sha256: i for c in comparisons for i in (c.left, c.right)}.values():
+        opened(plan.pairs.parent, image)  # damaged files are named before hours of training
+    part = split(comparisons, (1 - plan.held_out - CALIBRATED, CALIBRATED, plan.held_out), plan.settings.seed)
+    learned, calibration, held_out = ([c for c, k in zip(comparisons, part, strict=True) if k == n] for n in range(3))
+    untrained = TrainedJudge(plan.rubric, rubric.digest, plan.ties, 1.0)
+    questions = questions_of(learned, rubric, untrained, plan)
+    if not questions:
+        raise ValueError(f"no answer of {plan.pairs} that may be learned from says which image is better")
+    say(f"{len(questions)} questions about {len(learned)} answers; {len(calibration)} set the temperature, "
+        f"{len(held_out)} are held out")  # fmt: skip
+    start = time.perf_counter()
+    (plan.out / WORK).mkdir(parents=True, exist_ok=True)
+    model, losses = train_on(questions, base, plan.out / WORK, plan.settings)
+    if model is None:
+        return []
+    seconds = time.perf_counter() - start
+    before = judged(Vlm(plan.base, plan.rubric, least_mass=0.0, **sight(plan)), held_out, plan)
+    save(model, base, plan.out)
+    del model
+    (plan.out / JUDGE).write_text(untrained.to_json(), encoding="utf-8")
+    trained = replace(untrained, temperature=temperature_of(plan, calibration))
+    (plan.out / JUDGE).write_text(trained.to_json(), encoding="utf-8")
+    after = judged(Vlm(str(plan.out), **sight(plan)), held_out, plan)
+    numbers = {"before": agreement(before, held_out), "after": agreement(after, held_out)}
+    write_card(plan, trained, numbers, len(learned), seconds, losses)
+    write_answers(plan, learned, held_out, after)
+    shutil.rmtree(plan.out / WORK)
+    return lines(plan, numbers, seconds)
+
+
+def questions_of(
+    comparisons: Sequence[Comparison], rubric: Rubric, judge: TrainedJudge, plan: JudgePlan
+) -> list[Question]:
+    """Both orders of every answer, in the words of the rubric; weights have the mean 1."""
+    trust = {} if plan.same_annotators else reliability(comparisons)
+    questions: list[Question] = []
+    for c in comparisons:
+        weight = trust.get(c.annotator, 1.0) * ((c.strength or 1.0) if plan.strengths else 1.0)
+        text = judge.question(rubric, c.prompt)
+        left, right = (partial(pixels, plan.pairs.parent, image) for image in (c.left, c.right))
+        sources = [partial(source, rubric, c, i) for i in range(len(source_images(rubric, "", c.prompt)))]
+        answers = (judge.words[0], judge.words[-1] if judge.ties else "", judge.words[1])
+        for shares, shown in ((c.label, (left, right)), (c.label[::-1], (right, left))):
+            for answer, share in zip(answers, shares, strict=True):
+                if share > 0 and answer:
+                    questions.append(Question(text, (*sources, *shown), answer, weight * share))
+    mean = float(np.mean([q.weight for q in questions])) if questions else 1.0
+    return [replace(q, weight=q.weight / mean) for q in questions if q.weight > 0]
+
+
+def source(rubric: Rubric, c: Comparison, index: int) -> np.ndarray:
+    """uint8 [H, W, 3] of one of the images that were edited."""
+    return source_images(rubric, "", c.prompt)[index]
+
+
+def pixels(folder: Path, image: ImageRef) -> np.ndarray:
+    """uint8 [H, W, 3]."""
+    return opened(folder, image).transpose(1, 2, 0)
+
+
+def reliability(comparisons: Sequence[Comparison]) -> dict[str, float]:
+    """annotator -> weight from 0 to 1: how much more often than by chance the others agree, 1 where nobody overlaps.
+
+    (1)  w = max(0, 2 (agreeing + 1) / (compared + 2) - 1)
+    """
+    return {
+        person: max(0.0, 2.0 * (agree + 1) / (of + 2) - 1.0) if of else 1.0
+        for person, (agree, of) in agreement_with_others(comparisons).items()
+    }
+
+
+def sight(plan: JudgePlan) -> dict[str, Any]:
+    """Settings of `Vlm` that make it see what was seen in training."""
+    return {"least_pixels": plan.settings.least_pixels, "most_pixels": plan.settings.most_pixels}
+
+
+def judged(settings: Vlm, comparisons: Sequence[Comparison], plan: JudgePlan) -> np.ndarray:
+    """[N, 2]: P(left is better) when the left one is shown first, and when it is shown second; NaN: not judged."""
+    judge: PairJudge = settings.load_pairs(best_device())
+    rows: dict[tuple[str, str, str], tuple[float, float]] = {}
+    for c in comparisons:
+        key = (c.prompt.id, c.left.sha256, c.right.sha256)
+        if key not in rows:
+            left, right = (opened(plan.pairs.parent, image)[None] / np.float32(255.0) for image in (c.left, c.right))
+            answer = judge([c.prompt], left, right)
+            p, lean = float(answer.a_better_B[0]), float(answer.lean_B[0])
+            rows[key] = (p + lean, p - lean)
+    return np.array([rows[c.prompt.id, c.left.sha256, c.right.sha256] for c in comparisons]).reshape(-1, 2)
+
+
+def best_device() -> str:
+    """A GPU where there is one."""
+    from base_model.devices import best_device as best
+
+    return best(None)
+
+
+def agreement(p_N2: np.ndarray, comparisons: Sequence[Comparison]) -> Estimate:
+    """How often the mean over both orders prefers what people preferred, of decided answers, by prompts and images."""
+    side_N = np.array([c.label[0] - c.label[2] for c in comparisons])
+    gap_N = p_N2.mean(1) - 0.5
+    right_N = np.where(gap_N == 0, 0.5, (np.sign(gap_N) == np.sign(side_N)).astype(float))
+    weight_N = np.where(np.isnan(gap_N), 0.0, np.abs(side_N))
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(connected(comparisons)))}
+    islands = np.array([numbers[name] for name in connected(comparisons)])
+    return Clusters(islands, seed=0).estimate(right_N, weight_N)
+
+
+def temperature_of(plan: JudgePlan, comparisons: Sequence[Comparison]) -> float:
+    """T of the judge in the folder, whose temperature is 1 so far; 1 where no answer decides."""
+    p_N = judged(Vlm(str(plan.out), **sight(plan)), comparisons, plan).mean(1)
+    share_N = np.array([c.label[0] + c.label[1] / 2.0 for c in comparisons])
+    weight_N = np.where(np.isnan(p_N), 0.0, np.array([c.label[0] + c.label[2] for c in comparisons]))
+    if not weight_N.sum() > 0:
+        return 1.0
+    p_N = np.clip(np.nan_to_num(p_N, nan=0.5), 1e-6, 1 - 1e-6)
+    return fit_temperature(np.log(p_N / (1 - p_N)), share_N, weight_N)
+
+
+def save(model: Any, base: Path | str, out: Path) -> None:
+    """Write the model with tokenizer and image processor, as `vlm` and any server read it."""
+    from transformers import AutoTokenizer, Qwen2VLImageProcessorPil
+
+    local = isinstance(base, Path)
+    model.save_pretrained(out)
+    AutoTokenizer.from_pretrained(base, local_files_only=local).save_pretrained(out)
+    Qwen2VLImageProcessorPil.from_pretrained(base, local_files_only=local).save_pretrained(out)
+
+
+def write_answers(
+    plan: JudgePlan, learned: Sequence[Comparison], held_out: Sequence[Comparison], p_N2: np.ndarray
+) -> None:
+    """What it has seen, what it has not seen, and what it says about that in both orders."""
+    rest = [seen_from(plan.out, plan.pairs.parent, c) for c in held_out]
+    (plan.out / TRAINED_ON).write_text(seen_in(learned), encoding="utf-8")
+    (plan.out / HELD_OUT).write_text(to_jsonl(rest), encoding="utf-8")
+    name = f"machine:{plan.out.name}"
+    answers: dict[tuple[str, str, str], list[Comparison]] = {}
+    for c, (first, second) in zip(rest, p_N2.tolist(), strict=True):
+        if not math.isnan(first + second):
+            plain = replace(c, annotator=name, strength=None, reading_shown=None)
+            turned = replace(plain, left=c.right, right=c.left)
+            answers[c.prompt.id, c.left.sha256, c.right.sha256] = [said(plain, first), said(turned, 1.0 - second)]
+    (plan.out / JUDGED).write_text(to_jsonl([c for both in answers.values() for c in both]), encoding="utf-8")
+
+
+def said(c: Comparison, p: float) -> Comparison:
+    """The answer P(left is better) = p."""
+    return replace(c, outcome="left" if p > 0.5 else "right", shares=(p, 0.0, 1.0 - p))
+
+
+def write_card(
+    plan: JudgePlan, judge: TrainedJudge, numbers: dict[str, Estimate], answers: int, seconds: float,
+    losses: Sequence[float],
+) -> None:  # fmt: skip
+    """The judge's numbers, for people and for programs."""
+    digest = hashlib.sha256(plan.pairs.read_bytes()).hexdigest()[:16]
+    table = {name: {"value": e.value, "low": e.low, "high": e.high, "n": e.n} for name, e in numbers.items()}
+    more = {
+        "base": plan.base,
+        "answers": f"{plan.pairs.name}, sha256 {digest}",
+        "held_out": table,
+        "losses": list(losses),
+    }
+    (plan.out / JUDGE).write_text(judge.to_json(**more), encoding="utf-8")
+    rows = [f"| {name} training | {interval(e)} | {e.n} |" for name, e in numbers.items()]
+    text = [
+        "# Model card", "",
+        f"- a judge of pairs, trained from {plan.base} on {answers} answers of {plan.pairs.name} in {seconds:.0f} s",
+        f"- asked in the words of the rubric `{judge.rubric}`, in both orders"
+        + (", and may answer that neither is better" if judge.ties else ""),
+        f"- temperature {judge.temperature:.3f}, fitted on answers that it did not learn from", "",
+        "| agreement with people, decided answers that were held out | 95 % interval | answers |", "|---|---|---:|",
+        *rows, "",
+        f"Use: `vlm:weights={plan.out}`. It has learned these annotators' taste on these prompts and models; on others "
+        "it is a guess.", "",
+    ]  # fmt: skip
+    (plan.out / CARD).write_text("\n".join(text), encoding="utf-8")
+
+
+def interval(e: Estimate) -> str:
+    """A number with its interval."""
+    return f"{e.value:.3f} ({e.low:.3f} to {e.high:.3f})"
+
+
+def lines(plan: JudgePlan, numbers: dict[str, Estimate], seconds: float) -> list[str]:
+    """The result, as a person reads it."""
+    return [
+        f"held out: agrees with people in {interval(numbers['after'])} of {numbers['after'].n} decided answers; before "
+        f"training in {interval(numbers['before'])}",
+        f"written: {plan.out}, after {seconds:.0f} s of training (use it as vlm:weights={plan.out})",
+        f"beside others: glyphlab compare-rewards --pairs {plan.pairs} --held-out {plan.out / HELD_OUT} "
+        f"--judged {plan.out / JUDGED} --rewards ocr",
+    ]

@@ -1,0 +1,270 @@
+"""A judge of pairs that learns from answers: what it is asked, how much an answer counts, and what it becomes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from experiments import cli
+from experiments.reward_models.judge_trainer import Collator, JudgeSettings, Question, answer_loss
+from experiments.reward_models.train_judge import JudgePlan, questions_of, reliability
+from preference_data.comparisons import Comparison, load
+from rewards.language.local_judge import Vlm
+from rewards.language.qwen_vl import QwenInputs
+from rewards.language.rubric import read_rubric
+from rewards.language.trained_judge import UNTRAINED, TrainedJudge, read_judge
+from rewards.learned.reward import trained_on
+from tests.fixtures.simulated_taste import simulate, write
+from tests.fixtures.tiny.tiny_vlm import qwen_folder
+
+pytest.importorskip("trl")
+RUBRIC = read_rubric("aesthetics")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return qwen_folder(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(simulate(96, seed=1, bad=""), tmp_path_factory.mktemp("answers"))
+
+
+def line(base: Path, answers: Path, out: Path, *options: object) -> list[str]:
+    words = (
+        "train-judge", "--pairs", answers, "--base", base, "-o", out, "--rubric", "aesthetics", "--rank", 0,
+        "--rate", 0.002, "--epochs", 1, "--batch", 16, "--micro", 8, *options,
+    )  # fmt: skip
+    return [str(word) for word in words]
+
+
+# --- what it is asked
+
+
+def of(c: Comparison, **changes: object) -> Comparison:
+    return replace(c, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def plain(answers: Path) -> Comparison:
+    return of(load(answers)[0], outcome="left", annotator="human:a", strength=None)
+
+
+def asked(comparisons: list[Comparison], answers: Path, **settings: bool) -> list[Question]:
+    judge = TrainedJudge("aesthetics", RUBRIC.digest, settings.get("ties", False), 1.0)
+    return questions_of(comparisons, RUBRIC, judge, JudgePlan(answers, "", Path("x"), **settings))
+
+
+def test_every_answer_is_asked_in_both_orders(plain: Comparison, answers: Path) -> None:
+    first, second = asked([plain], answers)
+    assert (first.answer, second.answer) == ("A", "B") and first.weight == second.weight == 1.0
+    assert first.text == second.text == RUBRIC.question("pair", plain.prompt)
+    for one, other in zip(first.images, reversed(second.images), strict=True):
+        assert np.array_equal(one(), other())
+    assert not np.array_equal(first.images[0](), first.images[1]())
+
+
+def test_ties_are_left_out_or_an_answer_of_their_own(plain: Comparison, answers: Path) -> None:
+    tie = of(plain, outcome="tie")
+    assert asked([tie], answers) == []
+    first, second = asked([tie], answers, ties=True)
+    assert first.answer == second.answer == "C" and first.text.endswith("If neither is better, answer C.")
+
+
+def test_shares_and_strengths_count(plain: Comparison, answers: Path) -> None:
+    shared = of(plain, shares=(0.75, 0.0, 0.25))
+    weights = {(q.answer, q.weight) for q in asked([shared], answers)}
+    assert weights == {("A", 1.5), ("B", 0.5), ("A", 0.5), ("B", 1.5)}
+    strong = asked([of(plain, strength=3.0), of(plain, strength=1.0)], answers, strengths=True)
+    assert [q.weight for q in strong] == [1.5, 1.5, 0.5, 0.5]
+    assert {q.weight for q in asked([of(plain, strength=3.0), of(plain, strength=1.0)], answers)} == {1.0}
+
+
+def test_who_disagrees_with_all_others_counts_nothing(plain: Comparison) -> None:
+    rows = [of(plain, annotator=f"human:{name}", outcome="left") for name in "abc"]
+    found = reliability([*rows, of(plain, annotator="human:bad", outcome="right")])
+    assert found["human:bad"] == 0.0 and found["human:a"] == pytest.approx(2 * (2 + 1) / (3 + 2) - 1)
+    assert reliability([plain]) == {} or reliability([plain])["human:a"] == 1.0
+
+
+# --- how it learns
+
+
+def test_a_batch_learns_what_its_questions_learn_alone(base: Path) -> None:
+    """Questions of different lengths and images of different sizes: padding changes nothing."""
+    from transformers import AutoModelForImageTextToText
+
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, size, dtype=np.uint8) for size in ((56, 84, 3), (84, 56, 3), (112, 56, 3))]
+    take = [partial(lambda i: images[i], i) for i in range(3)]
+    questions = [
+        Question("Which?", (take[0], take[1]), "A", 0.5),
+        Question("Which of the two images is the better one?", (take[2], take[0]), "B", 1.5),
+    ]
+    inputs = QwenInputs(base, 56 * 56, 112 * 112)
+    collator = Collator(questions, inputs)
+    model = AutoModelForImageTextToText.from_pretrained(base, dtype=torch.float32)
+    with torch.no_grad():
+        both = answer_loss(model, collator([{"row": 0}, {"row": 1}]))[0]
+        alone = [answer_loss(model, collator([{"row": i}]))[0] for i in range(2)]
+    assert float(both) == pytest.approx(float(alone[0] + alone[1]) / 2, rel=1e-4)
+    tokens = inputs.tokenizer("A", add_special_tokens=False).input_ids
+    with torch.no_grad():
+        logits = model(**inputs(questions[0].text, [images[0], images[1]], "cpu")).logits[0, -1].double()
+    assert float(alone[0]) == pytest.approx(-0.5 * float(logits.log_softmax(-1)[tokens[0]]), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"batch": 10, "micro": 4}, "micro=4 does not divide batch=10"), ({"rate": 0.0}, "rate=0.0"),
+     ({"rank": -1}, "rank=-1"), ({"dtype": "int8"}, "dtype is 'int8'")],
+)  # fmt: skip
+def test_impossible_settings_are_refused(settings: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        JudgeSettings(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_a_training_that_was_killed_becomes_the_same_judge(
+    rank: int,
+    base: Path,
+    answers: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert cli.main(line(base, answers, whole, "--save-every", 2, "--ties", "--rank", rank)) == 0
+    said = capsys.readouterr().out
+    assert "held out: agrees with people in" in said and "use it as vlm:weights=" in said
+    collate, calls = Collator.__call__, []
+
+    def killed(self: Collator, rows: list[dict[str, int]]) -> dict[str, torch.Tensor]:
+        calls.append(1)
+        if len(calls) > 8:
+            raise KeyboardInterrupt
+        return collate(self, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Collator, "__call__", killed)
+        assert cli.main(line(base, answers, cut, "--save-every", 2, "--ties", "--rank", rank)) != 0
+    assert list((cut / "training").glob("checkpoint-*")) and not (cut / "judge.json").exists()
+    assert cli.main(line(base, answers, cut, "--save-every", 2, "--ties", "--rank", rank)) == 0
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (whole, cut))
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    start = load_file(base / "model.safetensors")
+    moved = {name for name, value in ours.items() if not torch.equal(value, start[name])}
+    assert ours.keys() == start.keys() and moved and (not rank or not any("visual" in name for name in moved))
+    assert sorted(p.name for p in whole.iterdir() if p.suffix in (".md", ".jsonl", ".txt")) == [
+        "held_out.jsonl", "judged.jsonl", "model_card.md", "trained_on.txt",
+    ]  # fmt: skip
+    judge = read_judge(whole)
+    assert judge.ties and judge.rubric == "aesthetics" and judge.temperature > 0
+    held_out, seen = load(whole / "held_out.jsonl"), trained_on(whole)
+    assert held_out and not {c.prompt.id for c in held_out} & seen[0]
+    assert not {i.sha256 for c in held_out for i in (c.left, c.right)} & seen[1]
+    judged = load(whole / "judged.jsonl")
+    assert judged and {c.annotator for c in judged} == {"machine:whole"}
+    asked_both = {(c.left.sha256, c.right.sha256) for c in judged}
+    assert all((right, left) in asked_both for left, right in asked_both)
+    assert Vlm(str(whole)).load_pairs().name.endswith("/pair") and "aesthetics" in Vlm(str(whole)).load_pairs().name
+    assert cli.main(line(base, answers, whole)) == 0 and "holds a finished judge already" in capsys.readouterr().out
+
+
+# --- how it is read
+
+
+def test_neither_is_half_for_each_and_temperature_softens() -> None:
+    from rewards.language.read_answer import read_pair
+
+    assert read_pair({"A": 0.2, "B": 0.4, "C": 0.4}) == pytest.approx(0.4)
+    assert read_pair({"A": 0.2, "B": 0.3}) == pytest.approx(0.4)
+    judge = TrainedJudge("x", "y", False, 2.0)
+    assert judge.calibrated(0.8) == pytest.approx(1 / (1 + math.exp(-math.log(4.0) / 2.0)))
+    assert judge.calibrated(0.5) == 0.5 and judge.calibrated(1.0) == 1.0
+    assert UNTRAINED.calibrated(0.8) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", '{"rubric": "x"}', '{"format": 9, "rubric": "", "digest": "", "ties": 0, "temperature": 1}']
+)
+def test_a_damaged_card_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "judge.json").write_text(text)
+    with pytest.raises(ValueError, match="train the judge again"):
+        read_judge(tmp_path)
+    assert read_judge(tmp_path / "elsewhere") == UNTRAINED
+
+
+# --- what is refused
+
+
+def test_without_trl_it_says_what_to_install(
+    base: Path, answers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "trl", None)
+    assert cli.main(line(base, answers, tmp_path / "judge")) == 2
+    assert "pip install 'glyphlab[judges-train]'" in capsys.readouterr().err
+    assert not (tmp_path / "judge").exists()
+
+
+def test_other_folders_and_missing_models_are_refused(
+    base: Path, answers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    assert cli.main(line(base, answers, tmp_path / "full")) == 2
+    assert "is a folder with other files in it" in capsys.readouterr().err
+    assert cli.main(line(tmp_path / "no/such/model", answers, tmp_path / "judge")) == 2
+    assert "there is no such file or folder" in capsys.readouterr().err
+
+
+# --- the whole story
+
+
+@pytest.mark.slow
+def test_a_judge_learns_from_chance_and_is_compared(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From chance to at least .80 on held-out pairs, above the untrained one's interval; beside learned and ocr."""
+    pairs = write(simulate(1600, seed=3, bad="", sharpness=4.0), tmp_path)
+    judge = tmp_path / "judge"
+    assert cli.main(line(base, pairs, judge, "--rate", 0.003, "--epochs", 5, "--micro", 16)) == 0
+    numbers = json.loads((judge / "judge.json").read_text())["held_out"]
+    assert abs(numbers["before"]["value"] - 0.5) < 0.15
+    assert numbers["after"]["value"] >= 0.80 and numbers["after"]["low"] > numbers["before"]["high"]
+    assert cli.main(["train-reward", "--pairs", str(pairs), "-o", str(tmp_path / "reward")]) == 0
+    words = (
+        "compare-rewards", "--pairs", pairs, "--held-out", judge / "held_out.jsonl", "--judged", judge / "judged.jsonl",
+        "--rewards", f"brisque,learned:{tmp_path / 'reward'}", "-o", tmp_path / "comparison", "--probe-images", 0,
+    )  # fmt: skip
+    assert cli.main([str(word) for word in words]) == 0
+    with (tmp_path / "comparison" / "comparison.csv").open() as file:
+        named = {row["reward"] for row in csv.DictReader(file)}
+    assert {"machine:judge"} <= named or any("judge" in name for name in named)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(base: Path, answers: Path, tmp_path: Path) -> None:
+    losses = {}
+    for ranks in (1, 2):
+        out = tmp_path / str(ranks)
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks), "-m",
+                   "experiments.cli", *line(base, answers, out, "--micro", 8, "--save-every", 1000)]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=1200, env=os.environ, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        losses[ranks] = json.loads((out / "judge.json").read_text())["losses"]
+    assert len(losses[1]) == len(losses[2]) > 5
+    assert np.allclose(losses[1], losses[2], atol=1e-3)
