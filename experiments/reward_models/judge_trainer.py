@@ -11,7 +11,7 @@ Shapes: B questions, L tokens, V words of the vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +169,9 @@ def train_on(
     if settings.batch % (settings.micro * ranks):
         raise ValueError(f"batch={settings.batch} is not divided by micro={settings.micro} times {ranks} processes")
     passes = settings.batch // (settings.micro * ranks)
-    updates = round(settings.epochs * -(-len(questions) // settings.batch))
+    # every update is whole, whatever the number of ranks: what is added counts nothing
+    questions = [*questions, *[replace(questions[0], weight=0.0)] * (-len(questions) % settings.batch)]
+    updates = round(settings.epochs * len(questions) // settings.batch)
     trainer = AnswerTrainer(
         model,
         args=SFTConfig(
