@@ -29,7 +29,11 @@ KEPT = {
     "PackageNotFoundError": "of the standard library",
 }  # fmt: skip
 """Attributes that stay, because files or libraries have them."""
-JUDGES = ("rewards/language/", "rewards/comparison/", "rewards/text/ocr_likelihood.py")
+JUDGES = (
+    "rewards/language/", "rewards/comparison/", "rewards/text/ocr_likelihood.py",
+    "experiments/reward_models/train_judge.py", "experiments/reward_models/judge_trainer.py",
+    "experiments/commands/reward_models.py",
+)  # fmt: skip
 """Where a judge is what design calls one: a vision-language model that is asked."""
 LEFT: set[tuple[str, str]] = {
     ("experiments/studies/watched_runs.py", "pictures"),

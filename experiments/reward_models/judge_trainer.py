@@ -108,8 +108,8 @@ def one_token(inputs: QwenInputs, answer: str) -> int:
 
 def answer_loss(model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Any]:
     """(1) of a batch of `Collator`, and the model's outputs."""
-    given = {name: value for name, value in inputs.items() if name not in ("answer", "weight")}
-    outputs = model(**given, logits_to_keep=1, use_cache=False)
+    seen = {name: value for name, value in inputs.items() if name not in ("answer", "weight")}
+    outputs = model(**seen, logits_to_keep=1, use_cache=False)
     each = torch.nn.functional.cross_entropy(outputs.logits[:, -1].float(), inputs["answer"], reduction="none")
     return (each * inputs["weight"].to(each)).mean(), outputs
 
@@ -125,20 +125,9 @@ def require_trl() -> None:
     assert datasets and peft and trl
 
 
-def train_on(
-    questions: Sequence[Question], weights: Path | str, work: Path, settings: JudgeSettings
-) -> tuple[Any, list[float]]:
-    """The model after training, an adapter merged, on rank 0, None on the others; and the loss of every update.
-
-    `work` holds checkpoints.
-
-    A training that was stopped goes on from its last checkpoint there.
-    """
-    require_trl()
-    from datasets import Dataset
-    from peft import LoraConfig
-    from transformers import AutoModelForImageTextToText
-    from trl import SFTConfig, SFTTrainer
+def trainer_class(whole: bool) -> Any:
+    """TRL's trainer on (1); `whole`: all weights of the model learn."""
+    from trl import SFTTrainer
 
     class AnswerTrainer(SFTTrainer):
         """SFT on (1)."""
@@ -151,37 +140,64 @@ def train_on(
 
         def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
             # transformers' own does not know the names that it saves a whole Qwen2.5-VL under: it warns, and goes on
-            # from the weights that training began with. These are read by from_pretrained below
-            if settings.rank:
+            # from the weights that training began with. `opened_model` reads them
+            if not whole:
                 super()._load_from_checkpoint(resume_from_checkpoint, model)
 
+    return AnswerTrainer
+
+
+def opened_model(weights: Path | str, last: Path | None, settings: JudgeSettings) -> Any:
+    """The model that learns: as it was in the last checkpoint where all weights learn, else as it is released.
+
+    Weights that learn are float32: in bfloat16 small updates would be rounded away.
+    """
+    from transformers import AutoModelForImageTextToText
+
+    narrow = torch.cuda.is_available() and settings.rank
+    source = last if last and not settings.rank else weights
+    return AutoModelForImageTextToText.from_pretrained(
+        source, local_files_only=isinstance(source, Path), dtype=float_kind(settings.dtype if narrow else "float32")
+    )
+
+
+def arguments(work: Path, settings: JudgeSettings, questions: int) -> Any:
+    """What TRL is told. Raises ValueError when the processes cannot share a batch evenly."""
+    from trl import SFTConfig
+
+    gpu, share = torch.cuda.is_available(), settings.micro * world_size()
+    if settings.batch % share:
+        raise ValueError(f"batch={settings.batch} is not divided by micro={settings.micro} times {world_size()} ranks")
+    updates = round(settings.epochs * questions // settings.batch)
+    return SFTConfig(
+        str(work), num_train_epochs=settings.epochs, per_device_train_batch_size=settings.micro,
+        gradient_accumulation_steps=settings.batch // share, learning_rate=settings.rate, lr_scheduler_type="linear",
+        warmup_steps=max(1, updates // 20), logging_steps=1, save_strategy="steps", save_steps=settings.save_every,
+        save_total_limit=2, seed=settings.seed, report_to=[], use_cpu=not gpu, max_length=None,
+        bf16=gpu and settings.dtype == "bfloat16", remove_unused_columns=False, dataloader_pin_memory=gpu,
+        dataset_kwargs={"skip_prepare_dataset": True}, gradient_checkpointing=gpu,
+    )  # fmt: skip
+
+
+def train_on(
+    questions: Sequence[Question], weights: Path | str, work: Path, settings: JudgeSettings
+) -> tuple[Any, list[float]]:
+    """The model after training, an adapter merged, on rank 0, None on the others; and the loss of every update.
+
+    `work` holds checkpoints. A training that was stopped goes on from its last one there.
+    """
+    require_trl()
+    from datasets import Dataset
+    from peft import LoraConfig
+
+    # every update is whole, whatever the number of ranks: what is added counts nothing
+    questions = [*questions, *[replace(questions[0], weight=0.0)] * (-len(questions) % settings.batch)]
     inputs = QwenInputs(weights, settings.least_pixels, settings.most_pixels)
     saved = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     last = saved[-1] if saved else None
-    gpu, local = torch.cuda.is_available(), isinstance(weights, Path)
-    model: Any = AutoModelForImageTextToText.from_pretrained(
-        last if last and not settings.rank else weights,
-        local_files_only=local or bool(last and not settings.rank),
-        dtype=float_kind(settings.dtype) if gpu else torch.float32,
-    )
     lora = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=LAYERS) if settings.rank else None  # type: ignore[arg-type]
-    ranks = world_size()
-    if settings.batch % (settings.micro * ranks):
-        raise ValueError(f"batch={settings.batch} is not divided by micro={settings.micro} times {ranks} processes")
-    passes = settings.batch // (settings.micro * ranks)
-    # every update is whole, whatever the number of ranks: what is added counts nothing
-    questions = [*questions, *[replace(questions[0], weight=0.0)] * (-len(questions) % settings.batch)]
-    updates = round(settings.epochs * len(questions) // settings.batch)
-    trainer = AnswerTrainer(
-        model,
-        args=SFTConfig(
-            str(work), num_train_epochs=settings.epochs, per_device_train_batch_size=settings.micro,
-            gradient_accumulation_steps=passes, learning_rate=settings.rate, lr_scheduler_type="linear",
-            warmup_steps=max(1, updates // 20), logging_steps=1, save_strategy="steps",
-            save_steps=settings.save_every, save_total_limit=2, seed=settings.seed, report_to=[], use_cpu=not gpu,
-            bf16=gpu and settings.dtype == "bfloat16", remove_unused_columns=False, max_length=None,
-            dataset_kwargs={"skip_prepare_dataset": True}, gradient_checkpointing=gpu, dataloader_pin_memory=gpu,
-        ),
+    trainer = trainer_class(whole=lora is None)(
+        opened_model(weights, last, settings), args=arguments(work, settings, len(questions)),
         train_dataset=Dataset.from_dict({"row": list(range(len(questions)))}),
         data_collator=Collator(questions, inputs), processing_class=inputs.tokenizer, peft_config=lora,
     )  # fmt: skip

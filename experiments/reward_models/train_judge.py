@@ -219,11 +219,12 @@ def write_answers(
         if not math.isnan(first + second):
             plain = replace(c, annotator=name, strength=None, reading_shown=None)
             turned = replace(plain, left=c.right, right=c.left)
-            answers[c.prompt.id, c.left.sha256, c.right.sha256] = [said(plain, first), said(turned, 1.0 - second)]
-    (plan.out / JUDGED).write_text(to_jsonl([c for both in answers.values() for c in both]), encoding="utf-8")
+            both = [as_answer(plain, first), as_answer(turned, 1.0 - second)]
+            answers[c.prompt.id, c.left.sha256, c.right.sha256] = both
+    (plan.out / JUDGED).write_text(to_jsonl([c for two in answers.values() for c in two]), encoding="utf-8")
 
 
-def said(c: Comparison, p: float) -> Comparison:
+def as_answer(c: Comparison, p: float) -> Comparison:
     """The answer P(left is better) = p."""
     return replace(c, outcome="left" if p > 0.5 else "right", shares=(p, 0.0, 1.0 - p))
 
@@ -241,7 +242,7 @@ def write_card(
         "held_out": table,
         "losses": list(losses),
     }
-    (plan.out / JUDGE).write_text(judge.to_json(**more), encoding="utf-8")
+    (plan.out / JUDGE).write_text(judge.to_json(more), encoding="utf-8")
     rows = [f"| {name} training | {interval(e)} | {e.n} |" for name, e in numbers.items()]
     text = [
         "# Model card", "",

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,9 @@ class TrainedJudge:
             return p
         return 1.0 / (1.0 + math.exp(-math.log(p / (1.0 - p)) / self.temperature))
 
-    def to_json(self, **numbers: Any) -> str:
+    def to_json(self, training: Mapping[str, Any] | None = None) -> str:
         """The text of `JUDGE`, with what else is known about the training."""
-        return json.dumps({"format": FORMAT, **asdict(self), **numbers}, indent=1, ensure_ascii=False) + "\n"
+        return json.dumps({"format": FORMAT, **asdict(self), **(training or {})}, indent=1, ensure_ascii=False) + "\n"
 
 
 UNTRAINED = TrainedJudge("", "", False, 1.0)
