@@ -12,6 +12,7 @@ from alignment.nft import Nft
 from experiments.configs import CONFIGS
 from experiments.configs.families_online import configs
 from experiments.planning.family_plan import PUBLISHED, family_behind
+from experiments.planning.hollow_pipeline import depth_of, with_depth
 from rewards.parse import named_reward
 
 pytest.importorskip("diffusers")
@@ -67,6 +68,17 @@ def test_a_published_checkpoint_has_the_network_that_was_released(base: str) -> 
     family = family_behind(base)
     assert family is not None and family.folder.parent == PUBLISHED
     assert sum(p.numel() for p in family.hollow_network().parameters()) == WEIGHTS[base]
+
+
+def test_a_network_is_cut_in_proportion() -> None:
+    for base in WEIGHTS:
+        family = family_behind(base)
+        assert family is not None
+        settings = family.network_config
+        assert with_depth(settings, depth_of(settings)) == settings
+        cut = with_depth(settings, 2)
+        assert depth_of(cut) == 2 and cut.get("num_single_layers", 0) in (0, 4, 8)
+        assert len(cut.get("dual_attention_layers", "  ")) == 2
 
 
 def test_what_stands_beside_a_network_is_counted_on_its_own_classes() -> None:
