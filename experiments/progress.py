@@ -53,7 +53,7 @@ class Progress:
         if self._bar is None:
             return
         if metrics is None:  # resumed work: it counts for the bar, not for the speed
-            self._bar.initial += units
+            self._bar.initial = getattr(self._bar, "initial", 0) + units  # a bar that TQDM_DISABLE hides has none
             self._bar.n += units
             self._bar.refresh()
             return

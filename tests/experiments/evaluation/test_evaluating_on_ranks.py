@@ -22,7 +22,7 @@ from base_model.sample import generate
 from base_model.seeding import generator
 from experiments import cli
 from experiments.evaluation import score_prompts
-from experiments.evaluation.evaluate_file import Request, evaluate_file
+from experiments.evaluation.evaluate_file import Request, common_size, evaluate_file
 from experiments.evaluation.found_model import find_model
 from experiments.evaluation.prompt_files import read_prompt_file
 from experiments.evaluation.prompt_table import differences_table, means_table, score_table
@@ -165,6 +165,13 @@ def test_a_difference_of_one_prompt_is_told_without_an_interval():
     one, two = (pandas.DataFrame({**columns, "r": [value]}) for value in (0.75, 0.5))
     row = differences_table(one, two, ["r"]).iloc[0]
     assert row["difference"] == 0.25 and np.isnan(row["low"]) and np.isnan(row["high"])
+
+
+def test_two_models_are_compared_in_the_size_of_the_first(runs):
+    one, two = (
+        replace(find_model(str(runs / name)), size=size) for name, size in (("one", (64, 96)), ("two", (64, 64)))
+    )
+    assert common_size(one, two) == (64, 96) and common_size(two, one) == (64, 64) and common_size(one, one) is None
 
 
 def test_the_first_rank_alone_tells_what_came_out(runs):

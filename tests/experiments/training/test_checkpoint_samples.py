@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from base_model.sample import Sampler, generate
 from experiments.configs import nano, nano_hacking, nano_race
@@ -16,6 +19,7 @@ from experiments.experiment import Experiment, MonitorPlan, PromptPlan
 from experiments.images.image_sources import ImageSources, open_images
 from experiments.preferences.from_people import to_jsonl
 from experiments.preferences.from_scores import PAIRS
+from experiments.progress import Progress
 from experiments.record.whole_files import write_png
 from experiments.training.own_prompts import (
     FIXED_PROMPTS,
@@ -25,6 +29,7 @@ from experiments.training.own_prompts import (
     readable,
 )
 from experiments.training.runner import sample_checkpoint
+from experiments.training.watch import Watch
 from preference_data.records import ImageRef, PreferencePair, Prompt, Provenance
 from tests.fixtures.tiny.tiny_model import tiny_model
 
@@ -114,6 +119,17 @@ def test_prompts_that_a_small_preset_cannot_read_are_not_monitored():
 
 def test_monitors_sample_as_the_model_does_unless_they_say_otherwise():
     """Studies whose numbers are in the documentation keep the settings that these were measured at."""
-    assert MonitorPlan().sampler is None
+    model, rank = tiny_model(0), SimpleNamespace(rank=1)  # which loads no reward
+    for sampler, used in ((None, model.sampler), (Sampler(3, 1.5), Sampler(3, 1.5))):
+        plan = MonitorPlan(sampler=sampler)
+        assert Watch(nano.grpo, plan, [], model, None, None, rank)._sampler == used  # type: ignore[arg-type]
     studies = [nano_hacking.config, nano_hacking.dpo, *nano_race.configs]
     assert {each.monitors.sampler for each in studies if each.monitors} == {Sampler()}
+
+
+def test_a_bar_that_is_hidden_goes_on_from_a_checkpoint(monkeypatch):
+    monkeypatch.setattr("experiments.progress.tqdm", partial(tqdm, disable=True))  # as TQDM_DISABLE=1 does
+    bar = Progress({"a": 60.0})
+    with bar.stage("a", 4):
+        bar.advance(2)
+        bar.advance(1, {"loss": 1.0})
