@@ -66,8 +66,9 @@ class Onlooker(RunRecord):
         pass
 
     def samples(
-        self, step: int, images_B3HW: np.ndarray, captions: Sequence[str], readings: Sequence[str] | None = None
-    ) -> None:
+        self, step: int, images_B3HW: np.ndarray, captions: Sequence[str], readings: Sequence[str] | None = None,
+        sources: Sequence[Sequence[str]] = (),
+    ) -> None:  # fmt: skip
         pass
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import subprocess
@@ -14,7 +15,8 @@ import torch
 
 from base_model.files.weights import load_model
 from experiments.configs import nano
-from experiments.record.record import read_run
+from experiments.record.record import RunRecord, read_run
+from experiments.training.ranks import Onlooker
 from experiments.training.runner import run
 from tests.experiments.training.test_runner import tiny_pretrain
 
@@ -27,6 +29,15 @@ def home(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     run(tiny_pretrain(steps=2), folder / "parent")
     return folder
+
+
+def test_other_ranks_ignore_whatever_the_record_is_asked_to_write() -> None:
+    """A run gives both the same calls: what the record takes, the others must take as well."""
+    own = {name: method for name, method in vars(Onlooker).items() if inspect.isfunction(method)}
+    assert {"log", "check", "rewind", "samples", "running"} <= own.keys()
+    for name, method in own.items():
+        theirs = inspect.signature(getattr(RunRecord, name)).parameters
+        assert [*inspect.signature(method).parameters] == [*theirs], name
 
 
 def launch(name: str, folder: Path, stage: int, *more: str) -> subprocess.CompletedProcess[str]:
