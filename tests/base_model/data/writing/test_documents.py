@@ -118,6 +118,20 @@ def test_some_posters_have_a_photograph_below_their_text() -> None:
     assert 2 <= with_photo <= 10
 
 
+def test_the_stripes_of_a_poster_cross_no_text() -> None:
+    striped = 0
+    for seed in range(40):
+        image = document("poster", "en", seed)
+        whole = (image.pixels_HW3 == image.pixels_HW3[:, :1]).all((1, 2))  # rows of one colour
+        stripes = whole & (image.pixels_HW3[:, 0] != image.pixels_HW3[0, 0]).any(1)
+        if not stripes[-1]:
+            continue
+        striped += 1
+        lowest = max(bounds([quad for _, quad in line.characters])[3] for line in image.lines)
+        assert lowest < np.flatnonzero(stripes)[0]
+    assert striped > 1
+
+
 def test_names_and_places_of_templates_do_not_move_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slot that the template does not set, or sets in another order, is seen."""
 
