@@ -247,3 +247,15 @@ def test_large_sources_are_shown_no_larger_than_what_is_made(kontext: Path, edit
         model.encode_text(["a", "b", "c"], shown(model, prompts)[:])
     cond = opened(edit, (64, 64), 0, None).encode_text(["a"], shown(nano(), prompts)[:1])
     assert cond.image_grids[0][0] in ((6, 2), (6, 3), (5, 3), (4, 2)), "and a released one makes its own copies"
+
+
+def test_samples_of_several_layouts_keep_their_rows(kontext: Path) -> None:
+    """The network is called once for each layout, and every answer comes back to its own sample."""
+    model, random = opened(kontext, (64, 64), 0, None), torch.Generator().manual_seed(0)
+    images = [[torch.rand(3, *size, generator=random)] for size in ((32, 96), (64, 64), (32, 96))] + [[]]
+    cond, x = model.encode_text(["a", "b", "c", "d"], images), model.noise(4, generator(0, 0, 0, "x"))
+    sigma = torch.tensor([0.2, 0.4, 0.6, 0.8])
+    together = model.velocity(x, sigma, cond)
+    for row in range(4):
+        own = slice(row, row + 1)
+        assert torch.allclose(together[own], model.velocity(x[own], sigma[own], cond.take(own)), atol=1e-5)
