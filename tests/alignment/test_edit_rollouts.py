@@ -259,3 +259,11 @@ def test_samples_of_several_layouts_keep_their_rows(kontext: Path) -> None:
     for row in range(4):
         own = slice(row, row + 1)
         assert torch.allclose(together[own], model.velocity(x[own], sigma[own], cond.take(own)), atol=1e-5)
+
+
+def test_what_is_encoded_ahead_is_enough_for_guidance(edit: Path, tmp_path: Path) -> None:
+    model, prompts = opened(edit, (64, 64), 0, tmp_path / "cache"), edits(tmp_path)
+    images, texts = shown(model, prompts)[:], [prompt.text for prompt in prompts]
+    model.encode_ahead(texts, images)
+    model.release_encoders()
+    assert len(model.unconditional(3, images)) == len(model.encode_text(texts, images)) == 3
