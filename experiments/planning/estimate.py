@@ -75,6 +75,8 @@ class Work:
     """of the whole run"""
     passes: float = 0.0
     """backward passes an update; 0 = `trained` / `micro`"""
+    groups: bool = False
+    """a pass holds whole groups of samples"""
 
     @property
     def backward_passes(self) -> float:
@@ -330,6 +332,7 @@ def alternatives(setup: Setup) -> Iterator[Setup]:
 def changes(done: Account, fits: Callable[[Setup, int], bool]) -> list[str]:
     """What would make it fit, smallest change first. `fits` works a setup and a number of samples a pass out."""
     setup, micro = done.setup, done.work.micro
+    fewer = "algorithm.group and algorithm.micro" if done.work.groups else "--micro 1"
     advice = [f"use {way.label}" for way in alternatives(setup) if costed(done.need, way, done.work).fits][:1]
     tries = [
         ("keep less for the backward pass: --recompute", replace(setup, recompute=True), micro),
@@ -337,7 +340,7 @@ def changes(done: Account, fits: Callable[[Setup, int], bool]) -> list[str]:
         ("the frozen base in 8 bits: --base-bits 8", replace(setup, base_bits=8), micro),
         ("the frozen base in 4 bits: --base-bits 4", replace(setup, base_bits=4), micro),
         ("no weight average: --no-ema", replace(setup, ema=False), micro),
-        (f"fewer samples a pass than {micro}: --micro 1", setup, 1),
+        (f"fewer samples a pass than {micro}: {fewer}", setup, 1),
         *((f"more cards: --gpus {n}", replace(setup, gpus=n), micro) for n in (2, 4, 8, 16, 32, 64) if n > setup.gpus),
         ("an adapter instead of all weights: --rank 64", replace(setup, rank=setup.rank or 64, muon=False), micro),
         ("all of these: --recompute --bf16 --no-ema --micro 1 --rank 64 --gpus 64",
@@ -345,14 +348,9 @@ def changes(done: Account, fits: Callable[[Setup, int], bool]) -> list[str]:
     ]  # fmt: skip
     for text, other, samples in tries:
         settled = text.startswith("more cards") and any(t.startswith("more cards") for t in advice)
-        needless = other.base_bits and (setup.base_bits or not setup.rank or any("--base-bits" in t for t in advice))
+        if text.startswith("the frozen base"):
+            settled = bool(setup.base_bits) or not setup.rank or any("--base-bits" in t for t in advice)
         last_resort = text.startswith("all of these") and advice
-        if (
-            (other, samples) != (setup, micro)
-            and not settled
-            and not needless
-            and not last_resort
-            and fits(other, samples)
-        ):
+        if (other, samples) != (setup, micro) and not settled and not last_resort and fits(other, samples):
             advice.append(text)
     return advice or ["a card with more memory, smaller pictures, or a smaller preset"]

@@ -223,6 +223,8 @@ def work_of(experiment: Experiment | None, requested: CommandLine) -> Work:
         words = (f"{requested.name} is a preset: {batch} samples an update and card, {micro} a pass",)
         return checked(Work("training", batch, 0, micro, False, words, requested.updates))
     cfg = experiment.algorithm
+    if requested.micro and cfg.learns_from == "rollouts":
+        cfg, requested = replace(cfg, micro=requested.micro), replace(requested, micro=0)  # refuses parts of groups
     if isinstance(cfg, Pretrain):
         words = (f"{experiment.name}: {cfg.batch} pictures an update and card, {cfg.micro} a pass",)
         made = Work("flow matching", cfg.batch, 0, cfg.micro, False, words, cfg.steps)
@@ -287,7 +289,7 @@ def grpo_work(name: str, cfg: Grpo) -> Work:
     passes = exploration.window * images / cfg.micro * cfg.updates
     micro, learned = cfg.micro * updated, learned * cfg.updates
     samples += requested * cfg.updates
-    return Work("Flow-GRPO", learned, samples, micro, cfg.beta > 0.0, words, cfg.steps, passes)
+    return Work("Flow-GRPO", learned, samples, micro, cfg.beta > 0.0, words, cfg.steps, passes, groups=True)
 
 
 def forward_work(name: str, cfg: Forward) -> Work:
@@ -302,4 +304,5 @@ def forward_work(name: str, cfg: Forward) -> Work:
         + (f", asked {requested} time(s) without learning" if requested else ""),
     )
     samples = images * cfg.sampler.steps * guided
-    return Work(type(cfg).__name__, learned, samples + requested * learned, micro, with_kl, words, cfg.steps)
+    samples += requested * learned
+    return Work(type(cfg).__name__, learned, samples, micro, with_kl, words, cfg.steps, groups=True)

@@ -197,6 +197,7 @@ def line(bases: dict[str, Path], out: Path, *options: object) -> list[str]:
     return [str(word) for word in words]
 
 
+@pytest.mark.slow
 def test_a_run_in_four_bits_goes_on_and_is_given_back_in_full(
     bases: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -35,7 +35,7 @@ def test_a_preset_goes_where_it_is_told(parent: Path, fresh: bool) -> None:
 def test_a_gpu_is_used_where_there_is_one(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr("experiments.training.start_from.load_model", lambda folder, device, cache: told.append(device))
+    monkeypatch.setattr("experiments.training.start_from.load_model", lambda folder, device, *_: told.append(device))
     monkeypatch.setattr("experiments.training.start_from.build", lambda *rest: told.append(rest[-1]))
     monkeypatch.setattr("experiments.training.start_from.equip", lambda *_: None)
     for start in (parent, None):

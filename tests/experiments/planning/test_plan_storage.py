@@ -57,3 +57,12 @@ def test_fewer_bits_are_a_remedy(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_base_that_learns_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     status, said = told(capsys, "sd35m_grpo_full", "--base-bits", "8")
     assert status == 2 and "the base is frozen beside an adapter only, and all weights learn here: add --rank" in said
+
+
+def test_a_pass_of_a_rollout_holds_whole_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    line = ("flux1_grpo_lora", "--gpus", "1", "--card", "rtx4090-24gb", "--base-bits", "4")
+    status, said = told(capsys, *line)
+    assert status == 1 and "fewer samples a pass than 24: algorithm.group and algorithm.micro" in said
+    assert told(capsys, *line, "--micro", "24")[1] == said
+    status, said = told(capsys, *line, "--micro", "12")
+    assert status == 2 and "micro=12 must be a multiple of group=24" in said

@@ -137,7 +137,7 @@ def test_impossible_settings_are_refused(settings: dict[str, object], said: str)
         JudgeSettings(**settings)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("rank", [0, 4])
+@pytest.mark.parametrize("rank", [0, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_training_that_was_killed_becomes_the_same_judge(
     rank: int,
     base: Path,

@@ -19,7 +19,7 @@ from preference_data.pixels import pixel_hash
 from preference_data.records import Prompt
 from rewards.comparison.checks.likeness import alike, perceptual_hash
 from rewards.comparison.checks.probes import WORDS, rendered_lines
-from rewards.learned.model_card import _agreement
+from rewards.learned.model_card import agreement_with_others
 from rewards.learned.reward import HELD_OUT, learned_in, training_of
 from rewards.learned.train import TrainReward
 from rewards.parse import named_rewards
@@ -207,5 +207,5 @@ def test_a_split_is_no_larger_than_asked_whatever_the_islands() -> None:
 def test_agreement_of_thousands_is_counted_once() -> None:
     base = simulate(40, seed=1).comparisons[0]
     said = [replace(base, annotator=f"human:{k}", outcome="left" if k % 4 else "right") for k in range(4000)]
-    found = _agreement(said)
+    found = agreement_with_others(said)
     assert found["human:1"] == (2999, 3999) and found["human:0"] == (999, 3999)
