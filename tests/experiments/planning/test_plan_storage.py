@@ -59,6 +59,7 @@ def test_a_base_that_learns_is_refused(capsys: pytest.CaptureFixture[str]) -> No
     assert status == 2 and "the base is frozen beside an adapter only, and all weights learn here: add --rank" in said
 
 
+@pytest.mark.slow  # a network of 12 billion weights is counted several times
 def test_a_pass_of_a_rollout_holds_whole_groups(capsys: pytest.CaptureFixture[str]) -> None:
     line = ("flux1_grpo_lora", "--gpus", "1", "--card", "rtx4090-24gb", "--base-bits", "4")
     status, said = told(capsys, *line)
