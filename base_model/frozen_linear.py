@@ -14,6 +14,7 @@ An adapter beside such a layer stays exact, and is trained as beside any other.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -110,12 +111,10 @@ def unpack(stored: list[Tensor], state: Any, bits: int) -> Tensor:
     """Undo `pack`, but for what was rounded."""
     if not bits:
         return stored[0]
+    state = copy.copy(state)
     packed, state.absmax = stored
-    try:
-        read = quantizer().dequantize_blockwise if bits == 8 else quantizer().dequantize_4bit
-        return cast(Tensor, read(packed, state))
-    finally:
-        state.absmax = None
+    read = quantizer().dequantize_blockwise if bits == 8 else quantizer().dequantize_4bit
+    return cast(Tensor, read(packed, state))
 
 
 @lru_cache

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from preference_data.quotations import quoted_spans as quoted_spans  # a prompt's spans are part of its facts
-from preference_data.visible import visible as visible
+from preference_data.texts.quotations import quoted_spans as quoted_spans  # a prompt's spans are part of its facts
+from preference_data.texts.visible import visible as visible
 
 OUTCOMES = ("left", "right", "tie", "both_good", "both_bad")
 DECIDED = ("left", "right")

@@ -19,9 +19,9 @@ from collections import Counter
 
 import numpy as np
 
+from preference_data.texts.normalised_text import as_compared
 from rewards.text.ocr import ned_score, text_crop
 from rewards.text.reading.detector import Detector
-from rewards.text.reading.normalised_text import as_compared
 
 DARK = 0.25
 """luma below which a pixel is dark: ink and grounds that are called black, navy or dark red lie below, colours above"""

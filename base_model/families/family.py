@@ -191,7 +191,7 @@ class Family:
 def class_of_diffusers(name: str) -> Any:
     """Return a class of diffusers. Raises ValueError when it is not installed, or too old to have it."""
     try:
-        with without_advice():
+        with without_advice("transformers"):
             import diffusers
 
             getattr(diffusers, name, None)  # it imports what the class needs
@@ -203,17 +203,15 @@ def class_of_diffusers(name: str) -> Any:
 
 
 @contextmanager
-def without_advice() -> Iterator[None]:
-    """Inside, libraries import each other without advice about packages that nobody needs (torchvision, kernels)."""
-    loggers = [logging.getLogger(name) for name in ("transformers", "bitsandbytes")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+def without_advice(library: str) -> Iterator[None]:
+    """Inside, a library does not warn: transformers of packages that nobody needs, diffusers of what is refused."""
+    logger = logging.getLogger(library)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logger.setLevel(level)
 
 
 def one_grid(cond: Conditioning) -> Grid:

@@ -7,7 +7,6 @@ of a file would make another model in silence, so the rows of all factors are co
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from base_model.families.family import Family, class_of_diffusers
+from base_model.families.family import Family, class_of_diffusers, without_advice
 from base_model.files.lora_files import PREFIX, layer_of, part_of
 
 SD3: dict[str, tuple[str, ...]] = {
@@ -69,15 +68,11 @@ def by_diffusers(family: Family, tensors: Mapping[str, Tensor]) -> dict[str, Ten
     read: Any = getattr(class_of_diffusers(family.pipeline), "lora_state_dict", None)
     if read is None:
         return None
-    quiet = logging.getLogger("diffusers")
-    level = quiet.level
-    quiet.setLevel(logging.ERROR)  # what it warns of is refused
     try:
-        return {str(name): value.contiguous() for name, value in read(dict(tensors)).items()}
+        with without_advice("diffusers"):
+            return {str(name): value.contiguous() for name, value in read(dict(tensors)).items()}
     except (ValueError, KeyError, IndexError, AssertionError, RuntimeError, AttributeError):
         return None
-    finally:
-        quiet.setLevel(level)
 
 
 def by_sd3_names(tensors: Mapping[str, Tensor], last: int) -> dict[str, Tensor] | None:

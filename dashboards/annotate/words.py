@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rewards.text.reading.normalised_text import RIGHT, UNKNOWN, WRONG
+from preference_data.texts.normalised_text import RIGHT, UNKNOWN, WRONG
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 

@@ -33,9 +33,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from base_model.data.rendered_text import FACES, font
+from preference_data.texts.normalised_text import Policy, normalise
 from rewards.text.ocr import text_crop
 from rewards.text.ocr_page import page_reader
-from rewards.text.reading.normalised_text import Policy, normalise
 from rewards.text.reading.read_page import PaddlePage, as_line
 from rewards.text.recognisers import V6, V6_DETECTION, OnnxRecogniser, PaddleRecogniser, find_weights
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from experiments.record.record import Sample
 from experiments.record.results import Evaluation, Result, Row, Stage
-from rewards.text.reading.normalised_text import RIGHT, UNKNOWN, WRONG
+from preference_data.texts.normalised_text import RIGHT, UNKNOWN, WRONG
 
 WIDTH = 192
 """Pixels an image is shown wide, at most; small ones are doubled, so that every pixel stays a square."""

@@ -10,6 +10,7 @@ Shapes: B questions, L tokens, V words of the vocabulary.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -212,6 +213,4 @@ def train_on(
 
 def world_size() -> int:
     """How many processes train together, by what their launcher says."""
-    import os
-
     return int(os.environ.get("WORLD_SIZE", "1"))

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from base_model.devices import best_device
 from experiments.reward_models.judge_trainer import JudgeSettings, Question, require_trl, train_on
 from experiments.reward_models.train_reward import opened, seen_from, seen_in
 from preference_data.comparisons import Comparison, connected, load, people_only, split, to_jsonl
@@ -165,13 +166,6 @@ def judged(settings: Vlm, comparisons: Sequence[Comparison], plan: JudgePlan) ->
             p, lean = float(answer.a_better_B[0]), float(answer.lean_B[0])
             rows[key] = (p + lean, p - lean)
     return np.array([rows[c.prompt.id, c.left.sha256, c.right.sha256] for c in comparisons]).reshape(-1, 2)
-
-
-def best_device() -> str:
-    """A GPU where there is one."""
-    from base_model.devices import best_device as best
-
-    return best(None)
 
 
 def agreement(p_N2: np.ndarray, comparisons: Sequence[Comparison]) -> Estimate:

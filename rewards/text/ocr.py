@@ -26,10 +26,10 @@ from rapidfuzz.distance import Levenshtein
 
 from preference_data.pixels import to_uint8
 from preference_data.records import Prompt
+from preference_data.texts.normalised_text import Policy, as_compared, read_right
 from rewards.scores import Read, Row, Scores, View, score_each
 from rewards.text.reading.alphabet import MOST, SCRIPT, alphabet_of
 from rewards.text.reading.ink import text_crop as text_crop
-from rewards.text.reading.normalised_text import Policy, as_compared, read_right
 from rewards.text.reading.read_page import as_line
 from rewards.text.recognisers import (
     LINE_HEIGHT,

@@ -17,10 +17,10 @@ from typing import ClassVar
 import numpy as np
 
 from preference_data.records import Prompt
+from preference_data.texts.normalised_text import as_compared, distances
 from rewards.scores import Read, Row, Scores, View, score_each
 from rewards.text.ocr import OcrScorer, sees_all
 from rewards.text.reading.alphabet import MOST, SCRIPT
-from rewards.text.reading.normalised_text import as_compared, distances
 from rewards.text.recognisers import V6, OnnxRecogniser, find_weights
 
 

@@ -22,10 +22,10 @@ from typing import ClassVar
 import numpy as np
 
 from preference_data.records import Prompt
+from preference_data.texts.normalised_text import Policy, as_compared, has_digit
 from rewards.scores import Scores, View, score_each
 from rewards.text.ocr import line, ned_score, sees_all
 from rewards.text.reading.alphabet import MOST, SCRIPT, alphabet_of
-from rewards.text.reading.normalised_text import Policy, as_compared, has_digit
 from rewards.text.recognisers import V6, OnnxRecogniser, decode, find_weights
 
 

@@ -18,10 +18,10 @@ from rapidfuzz.distance import Levenshtein
 
 from preference_data.pixels import to_uint8
 from preference_data.records import Prompt, visible
+from preference_data.texts.normalised_text import Policy
 from rewards.scores import Read, Row, Scores, View, score_each
 from rewards.text.reading.alphabet import MOST, SCRIPT, alphabet_of
 from rewards.text.reading.matching import PARTS, Line, score_reading
-from rewards.text.reading.normalised_text import Policy
 from rewards.text.reading.read_page import OnnxPage, PaddlePage, PageReader
 from rewards.text.recognisers import V4, V4_DETECTION, V6, V6_DETECTION, OnnxRecogniser, find_weights
 

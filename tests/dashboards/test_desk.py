@@ -429,8 +429,8 @@ READINGS = (
 @pytest.mark.parametrize(("asked", "read"), READINGS)
 def test_report_reward_and_annotation_page_call_the_same_readings_right(asked: str, read: str) -> None:
     from experiments.report.page import part
+    from preference_data.texts.normalised_text import read_right
     from rewards.text.ocr import ned_score
-    from rewards.text.reading.normalised_text import read_right
 
     right = read_right(asked, read)
     assert right == (ned_score(asked, read) == 1.0)

@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rewards.text.reading.normalised_text import as_compared, has_digit, is_bar, read_right
+from preference_data.texts.normalised_text import as_compared, has_digit, is_bar, read_right
 
 MAX_LETTERS = 2000
 """Longer texts are cut: nobody reads a longer difference, and the comparison is quadratic."""

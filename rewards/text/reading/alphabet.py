@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from rewards.text.reading.normalised_text import Policy, folded, seen
+from preference_data.texts.normalised_text import Policy, folded, seen
 
 SCRIPT = "script"
 """why an image is not judged: the engine has no characters for at least `MOST` of the text asked for"""

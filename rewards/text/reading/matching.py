@@ -32,7 +32,7 @@ from dataclasses import dataclass
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-from rewards.text.reading.normalised_text import (
+from preference_data.texts.normalised_text import (
     Alignment,
     Policy,
     align,

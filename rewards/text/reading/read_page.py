@@ -18,10 +18,10 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from preference_data.texts.normalised_text import is_bar, is_wide
 from rewards.text.reading.detector import Detector, cut_out, in_reading_order, is_tall
 from rewards.text.reading.ink import LEAST, box_of, ink, ink_boxes, text_crop
 from rewards.text.reading.matching import Line
-from rewards.text.reading.normalised_text import is_bar, is_wide
 from rewards.text.recognisers import (
     LINE_HEIGHT,
     MAX_WIDTH,

@@ -19,8 +19,9 @@ pytest.importorskip("diffusers")
 RECIPES = {
     recipe.name: recipe for recipe in (*families_online.configs, *edits_online.configs) if family_behind(recipe.base)
 }
-QUICK = ("sd35m_grpo_lora", "flux1_nft_lora", "qwen21_grpo_lora")  # fmt: skip
-"""by default, at two blocks; the others are slow"""
+QUICK = ("sd35m_grpo_lora", "flux1_nft_lora", "klein_grpo_full", "z_image_grpo_lora", "qwen21_grpo_lora",
+         "kontext_grpo_lora")  # fmt: skip  # fmt: skip
+"""one of every family, every algorithm, an adapter and all weights, and one that edits: at two blocks"""
 
 
 RUN = ("open", "encode", "equip", "rollout", "decode", "update", "look", "checkpoint", "finish")
@@ -31,7 +32,7 @@ def opened_bytes(counted: Counted, phase: str) -> int:
     return sum(size for line, size in counted.at_peak[phase].items() if "open_checkpoint.py" in line)
 
 
-def compare(recipe: Experiment, folder: Path, depth: int) -> None:
+def check_plan(recipe: Experiment, folder: Path, depth: int) -> None:
     """Run the recipe with so many blocks (0: all), and compare with the plan of the same network."""
     way = own_way(recipe)
     counted = count_recipe(recipe, folder / "run", depth, way.gpus)
@@ -49,19 +50,19 @@ def compare(recipe: Experiment, folder: Path, depth: int) -> None:
 
 @pytest.mark.parametrize("name", QUICK)
 def test_a_recipe_takes_what_its_plan_says(name: str, tmp_path: Path) -> None:
-    compare(RECIPES[name], tmp_path, 2)
+    check_plan(RECIPES[name], tmp_path, 2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in RECIPES if name not in QUICK])
 def test_the_others_do_so_too(name: str, tmp_path: Path) -> None:
-    compare(RECIPES[name], tmp_path, 2)
+    check_plan(RECIPES[name], tmp_path, 2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_runs_at_whole_depth(name: str, tmp_path: Path) -> None:
-    compare(RECIPES[name], tmp_path, 0)
+    check_plan(RECIPES[name], tmp_path, 0)
 
 
 @pytest.mark.slow

@@ -133,3 +133,4 @@ def test_a_bar_that_is_hidden_goes_on_from_a_checkpoint(monkeypatch):
     with bar.stage("a", 4):
         bar.advance(2)
         bar.advance(1, {"loss": 1.0})
+        assert bar._bar is not None and bar._bar.initial == 2

@@ -10,13 +10,13 @@ import pytest
 
 from experiments.training.watch import Watch
 from preference_data.records import Prompt
+from preference_data.texts.normalised_text import Policy, normalise
 from rewards.image_measures import disagreement, extra_text
 from rewards.parse import named_reward
 from rewards.text.ocr import ned_score
 from rewards.text.ocr_contains import contained
 from rewards.text.reading.alphabet import MOST, Alphabet, alphabet_of
 from rewards.text.reading.matching import Line, score_reading
-from rewards.text.reading.normalised_text import Policy, normalise
 from rewards.text.recognisers import V4, V6, OnnxRecogniser, find_weights
 from tests.fixtures.writing import FACES, written
 

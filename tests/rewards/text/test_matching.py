@@ -10,9 +10,9 @@ import pytest
 from rapidfuzz.distance import Levenshtein
 
 from preference_data.records import quoted_spans
+from preference_data.texts.normalised_text import Policy, align, distances, find, normalise, simplified
 from rewards.text.ocr_page import flow_grpo_score
 from rewards.text.reading.matching import EXTRA, PARTS, SEEN, Line, assign, cut, match, score_reading
-from rewards.text.reading.normalised_text import Policy, align, distances, find, normalise, simplified
 
 POLICY = Policy()
 FAULTS = {
@@ -156,7 +156,7 @@ def test_policies_say_what_is_no_fault() -> None:
 
 
 def test_without_the_converter_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rewards.text.reading import normalised_text as text
+    from preference_data.texts import normalised_text as text
 
     text._converter.cache_clear()
     monkeypatch.setitem(sys.modules, "opencc", None)

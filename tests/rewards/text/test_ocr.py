@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from preference_data.records import Prompt
+from preference_data.texts.normalised_text import as_compared
 from rewards.scores import Scores
 from rewards.text import recognisers
 from rewards.text.ocr import Ocr, OcrGold, OcrScorer, line, ned_score, text_crop
 from rewards.text.ocr_page import flow_grpo_score
-from rewards.text.reading.normalised_text import as_compared
 from rewards.text.recognisers import (
     PADDLE_MIN_WIDTH,
     V4,

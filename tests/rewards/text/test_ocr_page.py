@@ -11,11 +11,11 @@ import pytest
 from scipy.stats import spearmanr
 
 from preference_data.records import Prompt
+from preference_data.texts.normalised_text import Policy
 from rewards.text.ocr_page import OcrFlowGrpo, OcrPage, PageScorer
 from rewards.text.reading import tesseract
 from rewards.text.reading.detector import _clockwise, boxes, in_reading_order, straightened
 from rewards.text.reading.matching import Line
-from rewards.text.reading.normalised_text import Policy
 from tests.fixtures.page_images import drawn, page, pixels
 from tests.rewards.text.test_matching import FAULTS
 

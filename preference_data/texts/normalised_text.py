@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from preference_data.records import visible
+from preference_data.texts.visible import visible
 
 FOLD = str.maketrans({"0": "O", "1": "I"})
 RIGHT, WRONG, UNKNOWN = "read right", "read wrong", "not judged"

@@ -22,7 +22,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from preference_data.visible import drawable, is_invisible, shapes
+from preference_data.texts.visible import drawable, is_invisible, shapes
 
 _DOUBLE = dict.fromkeys('"\uff02\u201c\u201d\u201e\u201f\u301d\u301e\u301f', "double")
 _PAIRS = {

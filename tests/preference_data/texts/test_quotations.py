@@ -6,9 +6,9 @@ import unicodedata
 
 import pytest
 
-from preference_data.quotations import quoted_spans
 from preference_data.records import Prompt
-from preference_data.visible import drawable, is_invisible, visible
+from preference_data.texts.quotations import quoted_spans
+from preference_data.texts.visible import drawable, is_invisible, visible
 
 CASES: list[tuple[str, tuple[str, ...]]] = [
     ('a 24" poster that says "HELLO"', ("HELLO",)),
