@@ -24,6 +24,7 @@ from alignment.grpo import Grpo
 from base_model.data.mixture import TaskStream
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
+from base_model.frozen_linear import FrozenLinear
 from base_model.policy_model import PolicyModel
 from base_model.qwen.vae import QwenImageVAE
 from experiments.experiment import Algorithm, Experiment
@@ -112,9 +113,18 @@ def peak_tflops(experiment: Experiment, network: nn.Module, device: torch.device
 def main_type(network: nn.Module) -> torch.dtype:
     """The type that most weights have."""
     counts: dict[torch.dtype, int] = {}
-    for p in network.parameters():
-        counts[p.dtype] = counts.get(p.dtype, 0) + size_of(p)
+    for dtype, size in weights_of(network):
+        counts[dtype] = counts.get(dtype, 0) + size
     return max(counts, key=lambda dtype: counts[dtype])
+
+
+def weights_of(network: nn.Module) -> Iterator[tuple[torch.dtype, int]]:
+    """Type and count of all weights, those of a frozen base in the type in which they are multiplied."""
+    for p in network.parameters():
+        yield p.dtype, size_of(p)
+    for layer in network.modules():
+        if isinstance(layer, FrozenLinear):
+            yield layer.dtype, layer.in_features * layer.out_features
 
 
 def size_of(weight: nn.Parameter) -> int:
@@ -139,7 +149,7 @@ def model_flops(experiment: Experiment, model: PolicyModel, texts: Sequence[str]
         need = count(setup.rank, micro, bf16)
     except ValueError:  # no plan is known for such a run
         return 0.0
-    own = sum(size_of(p) for p in model.network.parameters())
+    own = sum(size for _, size in weights_of(model.network))
     if own != need.parameters and own + sum(b.numel() for b in model.network.buffers()) != need.parameters:
         return 0.0
     return flops(need, setup, work)

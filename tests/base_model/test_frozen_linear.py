@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -25,7 +26,9 @@ from base_model.policy_model import PolicyModel
 from base_model.sample import Sampler
 from base_model.seeding import generator
 from experiments import cli
+from experiments.configs import CONFIGS
 from experiments.record.record import RunRecord, read_run
+from experiments.training.throughput import main_type, model_flops
 from preference_data.prompts import PromptSet
 from tests.fixtures.tiny.tiny_families import save_pipeline
 from tests.fixtures.tiny.tiny_released import make
@@ -164,6 +167,17 @@ def test_answers_stay_near_those_of_the_checkpoint(
     x, sigma, cond = whole.noise(2, generator(0, 0, 0, "x")), torch.full((2,), 0.6), whole.encode_text(TEXTS)
     v, w = (model.velocity(x, sigma, cond) for model in (whole, narrow))
     assert 0.0 < (v - w).norm() / v.norm() < most
+
+
+def test_speed_is_measured_against_the_same_work_and_type(bases: dict[str, Path]) -> None:
+    recipe = CONFIGS["sd35m_grpo_lora"]
+    experiment = replace(recipe, base=str(bases["sd3"]), size=(64, 96), lora=replace(recipe.lora, rank=2))
+    whole, narrow = (opened(bases["sd3"], storage) for storage in (AS_IT_IS, BaseStorage(4)))
+    assert model_flops(experiment, whole, TEXTS) == model_flops(experiment, narrow, TEXTS) > 0.0
+    layers = [layer for layer in narrow.network.modules() if isinstance(layer, FrozenLinear)]
+    for layer in layers:
+        layer.dtype = torch.bfloat16  # as of a checkpoint in 16 bits, whose other weights are few
+    assert main_type(narrow.network) is torch.bfloat16
 
 
 def test_another_storage_is_another_base(bases: dict[str, Path]) -> None:
