@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,32 +33,46 @@ TEXTS = ["the word AB in red"] * 3
 PROMPTS = [Prompt.from_text(TEXTS[0])]
 
 
-def steps(*metrics: dict[str, float], wait: float = 0.0) -> Iterator[Step]:
-    for i, one in enumerate(metrics):
-        time.sleep(wait)
-        yield Step(i, one)
+class Clock:
+    """Stands in for the time that passes."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def steps(self, seconds: float, *metrics: dict[str, float]) -> Iterator[Step]:
+        """Steps that take so long each."""
+        for i, one in enumerate(metrics):
+            self.now += seconds
+            yield Step(i, one)
 
 
-def test_each_update_is_timed_by_itself_and_what_happens_between_is_left_out() -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(throughput, "time", clock)
+    return clock
+
+
+def test_each_update_is_timed_by_itself_and_what_happens_between_is_left_out(clock: Clock) -> None:
     speeds = []
-    for step in Throughput(24, 3e9, CPU).timed(steps({"loss": 1.0}, {"loss": 2.0}, wait=0.05)):
+    for step in Throughput(24, 3e9, CPU).timed(clock.steps(0.5, {"loss": 1.0}, {"loss": 2.0})):
         speeds.append(step.metrics)
-        time.sleep(0.2)  # a checkpoint is saved
+        clock.now += 20.0  # a checkpoint is saved
     assert [step["loss"] for step in speeds] == [1.0, 2.0]
     for one in speeds:
-        assert 24 / 0.15 < one["images_per_second"] <= 24 / 0.05
-        assert one["mfu"] == pytest.approx(3e9 * one["images_per_second"] / 24)
+        assert one["images_per_second"] == pytest.approx(48.0) and one["mfu"] == pytest.approx(6e9)
         assert 0.05 < one["memory_gb"] < 64.0
 
 
-def test_rollouts_that_are_tried_again_and_updates_without_a_loss_have_no_mfu() -> None:
+def test_rollouts_that_are_tried_again_and_updates_without_a_loss_have_no_mfu(clock: Clock) -> None:
     (tried, nothing, known) = Throughput(4, 1.0, CPU).timed(
-        steps({"loss": 1.0, "tries": 3.0}, {"groups_without_spread": 1.0}, {"loss": 1.0, "tries": 1.0}, wait=0.01)
+        clock.steps(2.0, {"loss": 1.0, "tries": 3.0}, {"groups_without_spread": 1.0}, {"loss": 1.0, "tries": 1.0})
     )
-    assert "mfu" not in tried.metrics and "mfu" not in nothing.metrics and "mfu" in known.metrics
-    assert tried.metrics["images_per_second"] > 2 * known.metrics["images_per_second"]
-    (unknown,) = Throughput(4, 0.0, CPU).timed(steps({"loss": 1.0}))
-    assert "mfu" not in unknown.metrics and "images_per_second" in unknown.metrics
+    assert "mfu" not in tried.metrics and "mfu" not in nothing.metrics and known.metrics["mfu"] == 0.5
+    assert tried.metrics["images_per_second"] == 6.0 and known.metrics["images_per_second"] == 2.0
 
 
 @pytest.mark.parametrize(
