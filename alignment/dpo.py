@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -24,7 +24,10 @@ from torch.nn import functional as F
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.flow import add_noise, logit_normal
-from base_model.interface import ConditionImages, Conditioning, FlowModel
+from base_model.interface import ConditionImages, Conditioning, FlowModel, Grid
+from base_model.micro_batches import Part, split, weighed
+from base_model.pretrain import token_counts
+from base_model.qwen.packing import leading
 from base_model.seeding import generator
 
 
@@ -84,6 +87,8 @@ class Pairs:
     texts: tuple[str, ...]
     images: ConditionImages = ()
     """what each text asks to edit; () when none does"""
+    grids: tuple[Grid, ...] = ()
+    """of both latents of a pair, zeros behind the shorter ones; () when all are of the model's own size"""
 
     def __post_init__(self) -> None:
         if not len(self.chosen_NSC) == len(self.rejected_NSC) == len(self.texts) > 0:
@@ -91,15 +96,6 @@ class Pairs:
                 f"{len(self.chosen_NSC)} preferred and {len(self.rejected_NSC)} rejected latents for "
                 f"{len(self.texts)} texts: DPO needs one of each and at least one pair"
             )
-
-    def batch(self, step: int, size: int, seed: int) -> tuple[Tensor, Tensor, Sequence[str]]:
-        """Batch `step` of shuffled passes: see `shuffled_rows`."""
-        rows = shuffled_rows(len(self.texts), step, size, seed)
-        return self.chosen_NSC[rows], self.rejected_NSC[rows], [self.texts[int(i)] for i in rows]
-
-    def images_of(self, step: int, size: int, seed: int) -> ConditionImages:
-        """The condition images of batch `step`."""
-        return of_rows(self.images, shuffled_rows(len(self.texts), step, size, seed))
 
 
 class Micro(NamedTuple):
@@ -109,12 +105,38 @@ class Micro(NamedTuple):
     eps_2BSC: Tensor
     sigma_2B: Tensor
     cond_2B: Conditioning
+    share: float = 1.0
+    """of the batch, times the number of micro-batches: see base_model/micro_batches.py"""
+
+
+def conditioned(
+    model: FlowModel, texts: Sequence[str], images: ConditionImages, grids: Sequence[Grid], rows: Tensor
+) -> Conditioning:
+    """What the network reads for these rows, in the sizes of what they show; without `grids` in the model's own."""
+    cond = model.encode_text([texts[int(i)] for i in rows], of_rows(images, rows))
+    return replace(cond, grids=tuple(grids[int(i)] for i in rows)) if grids else cond
+
+
+def without_padding(eps_BSC: Tensor, cond: Conditioning) -> Tensor:
+    """The noise, zeros where a sample has no tokens."""
+    return eps_BSC * leading(token_counts(cond).tolist(), eps_BSC.shape[1], eps_BSC.device)[..., None]
+
+
+def micro_batch(images: Sequence[Tensor], eps_BSC: Tensor, sigma_B: Tensor, cond: Conditioning, part: Part) -> Micro:
+    """Some samples with the padding that they need, at one noise and one noise level for all `images` of a sample."""
+    rows, share = part
+    own, copies = cond.take(rows), len(images)
+    S = int(token_counts(own).max())
+    x0 = torch.cat([x_BSC[rows, :S] for x_BSC in images])
+    many = Conditioning.stack([own] * copies) if copies > 1 else own
+    return Micro(x0, eps_BSC[rows, :S].repeat(copies, 1, 1), sigma_B[rows].repeat(copies), many, share)
 
 
 def errors(model: FlowModel, m: Micro) -> Tensor:
-    """(D2) [2B]"""
+    """(D2) [2B]: means over what is no padding, which has neither noise nor data, so no error."""
     x = add_noise(m.x0_2BSC, m.eps_2BSC, m.sigma_2B)  # (D1)
-    return (model.velocity(x, m.sigma_2B, m.cond_2B) - (m.eps_2BSC - m.x0_2BSC)).square().mean((1, 2))
+    error_2B = (model.velocity(x, m.sigma_2B, m.cond_2B) - (m.eps_2BSC - m.x0_2BSC)).square().mean((1, 2))
+    return error_2B * (x.shape[1] / token_counts(m.cond_2B).to(x.device))
 
 
 def loss(model: FlowModel, m: Micro, cfg: Dpo) -> tuple[Tensor, dict[str, Tensor]]:
@@ -125,29 +147,27 @@ def loss(model: FlowModel, m: Micro, cfg: Dpo) -> tuple[Tensor, dict[str, Tensor
     gain_w, gain_l = (now_2B - before_2B).chunk(2)
     inside = gain_w - gain_l
     total = -F.logsigmoid(-0.5 * cfg.beta * inside).mean()  # (D3)
-    return total, {
+    metrics = {
         "implicit_accuracy": (inside.detach() < 0.0).float().mean(),
         "margin": -0.5 * cfg.beta * inside.detach().mean(),
         # The usual way DPO fails is that both errors rise and the rejected one merely rises faster.
         "chosen_drift": gain_w.detach().mean(),
         "rejected_drift": gain_l.detach().mean(),
     }
+    return weighed(total, metrics, m.share)
 
 
 def train(model: FlowModel, engine: Engine, pairs: Pairs, cfg: Dpo, start: int = 0) -> Iterator[Step]:
     """Yields after every update. The model's reference must be frozen where training begins."""
     for step in range(start, cfg.steps):
-        chosen, rejected, texts = pairs.batch(step * engine.world_size + engine.rank, cfg.batch, cfg.seed)
+        rows = shuffled_rows(len(pairs.texts), step * engine.world_size + engine.rank, cfg.batch, cfg.seed)
+        both = [x_NSC[rows].to(engine.device) for x_NSC in (pairs.chosen_NSC, pairs.rejected_NSC)]
         random = generator(cfg.seed, step, engine.rank, "dpo")
-        eps = torch.randn(chosen.shape, generator=random)
-        sigma = logit_normal(cfg.batch, cfg.sigma_mean, cfg.sigma_std, random)
-        cond = model.encode_text(texts, pairs.images_of(step * engine.world_size + engine.rank, cfg.batch, cfg.seed))
-        micros = []
-        for rows in (slice(i, i + cfg.micro) for i in range(0, cfg.batch, cfg.micro)):
-            twice = Conditioning.stack([cond.take(rows)] * 2)
-            x0 = torch.cat([chosen[rows], rejected[rows]])
-            noise, level = eps[rows].repeat(2, 1, 1), sigma[rows].repeat(2)  # one noise and one sigma for a pair
-            micros.append(Micro(x0.to(engine.device), noise.to(engine.device), level.to(engine.device), twice))
+        eps = torch.randn(both[0].shape, generator=random)
+        sigma = logit_normal(cfg.batch, cfg.sigma_mean, cfg.sigma_std, random).to(engine.device)
+        cond = conditioned(model, pairs.texts, pairs.images, pairs.grids, rows)
+        eps = without_padding(eps, cond).to(engine.device)
+        micros = [micro_batch(both, eps, sigma, cond, part) for part in split(model, engine, cond, cfg.micro)]
         yield Step(step, engine.update(micros, lambda m: loss(model, m, cfg)))
 
 

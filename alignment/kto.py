@@ -26,7 +26,8 @@ from alignment.dpo import Dpo, errors, shuffled_rows
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.flow import logit_normal
-from base_model.interface import ConditionImages, FlowModel
+from base_model.interface import ConditionImages, FlowModel, Grid
+from base_model.micro_batches import split, weighed
 from base_model.seeding import generator
 
 
@@ -58,6 +59,8 @@ class Verdicts:
     texts: tuple[str, ...]
     images: ConditionImages = ()
     """what each text asks to edit; () when none does"""
+    grids: tuple[Grid, ...] = ()
+    """of the latents, zeros behind the shorter ones; () when all are of the model's own size"""
 
     def __post_init__(self) -> None:
         if not len(self.x0_NSC) == len(self.good_N) == len(self.texts) > 0:
@@ -86,13 +89,14 @@ def loss(model: FlowModel, m: Micro, cfg: Kto) -> tuple[Tensor, dict[str, Tensor
     weight_B = torch.where(m.good_B, cfg.good_weight, cfg.bad_weight)
     total = (weight_B * (1.0 - torch.sigmoid(side_B * (reward_B - m.baseline)))).mean()  # (K2), (K3)
     r, good = reward_B.detach(), m.good_B.float()
-    return total, {
+    metrics = {
         "implicit_accuracy": ((r - m.baseline) * side_B > 0.0).float().mean(),
         "good_reward": (r * good).sum() / good.sum().clamp_min(1.0),
         "bad_reward": (r * (1.0 - good)).sum() / (1.0 - good).sum().clamp_min(1.0),
         "baseline": m.baseline,
         "drift": gain_B.detach().mean(),
     }
+    return weighed(total, metrics, m.images.share)
 
 
 @torch.no_grad()
@@ -111,13 +115,13 @@ def train(model: FlowModel, engine: Engine, verdicts: Verdicts, cfg: Kto, start:
     for step in range(start, cfg.steps):
         rows = shuffled_rows(len(verdicts.texts), step * engine.world_size + engine.rank, cfg.batch, cfg.seed)
         random = generator(cfg.seed, step, engine.rank, "kto")
-        x0 = verdicts.x0_NSC[rows]
+        x0 = verdicts.x0_NSC[rows].to(engine.device)
         eps = torch.randn(x0.shape, generator=random)
-        sigma = logit_normal(cfg.batch, cfg.sigma_mean, cfg.sigma_std, random)
-        cond = model.encode_text([verdicts.texts[int(i)] for i in rows], dpo.of_rows(verdicts.images, rows))
-        good = verdicts.good_N[rows]
-        batches = []
-        for part in (slice(i, i + cfg.micro) for i in range(0, cfg.batch, cfg.micro)):
-            clean, noise, level, verdict = (x[part].to(engine.device) for x in (x0, eps, sigma, good))
-            batches.append((dpo.Micro(clean, noise, level, cond.take(part)), verdict))
+        sigma = logit_normal(cfg.batch, cfg.sigma_mean, cfg.sigma_std, random).to(engine.device)
+        cond = dpo.conditioned(model, verdicts.texts, verdicts.images, verdicts.grids, rows)
+        eps, good = dpo.without_padding(eps, cond).to(engine.device), verdicts.good_N[rows].to(engine.device)
+        batches = [
+            (dpo.micro_batch([x0], eps, sigma, cond, part), good[part.rows])
+            for part in split(model, engine, cond, cfg.micro)
+        ]
         yield Step(step, engine.update(prepared(model, engine, batches, cfg), lambda m: loss(model, m, cfg)))

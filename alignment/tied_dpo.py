@@ -30,7 +30,8 @@ from alignment.dpo import Dpo, errors, shuffled_rows
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.flow import logit_normal
-from base_model.interface import ConditionImages, Conditioning, FlowModel
+from base_model.interface import ConditionImages, FlowModel, Grid
+from base_model.micro_batches import split, weighed
 from base_model.seeding import generator
 
 Likelihood = Callable[[Tensor, Tensor, float], Tensor]
@@ -88,6 +89,8 @@ class Answers:
     """how far apart, in the annotators' units; NaN when nobody said"""
     images: ConditionImages = ()
     """what each text asks to edit; () when none does"""
+    grids: tuple[Grid, ...] = ()
+    """of both latents of an answer, zeros behind the shorter ones; () when all are of the model's own size"""
 
     def __post_init__(self) -> None:
         counts = [len(x) for x in (self.first_NSC, self.second_NSC, self.texts, self.tie_N, self.margin_N)]
@@ -125,7 +128,7 @@ def loss(model: FlowModel, m: Micro, cfg: TiedDpo) -> tuple[Tensor, dict[str, Te
     D = implicit - torch.where(m.tie_B, 0.0, cfg.margin * m.margin_B.nan_to_num(0.0))
     total = -(m.weight_B * cfg.likelihood(D, m.tie_B, cfg.ties)).mean()  # (T3)
     shown, decided = implicit.detach(), ~m.tie_B
-    return total, {
+    metrics = {
         "implicit_accuracy": torch.where(decided, (shown > 0.0).float(), 0.5).mean(),  # a tie is half right
         "margin": (shown * decided).mean(),
         "tie_gap": (shown.abs() * m.tie_B).mean(),
@@ -133,6 +136,7 @@ def loss(model: FlowModel, m: Micro, cfg: TiedDpo) -> tuple[Tensor, dict[str, Te
         "chosen_drift": (gain_1.detach() * decided).mean(),
         "rejected_drift": (gain_2.detach() * decided).mean(),
     }
+    return weighed(total, metrics, m.pairs.share)
 
 
 def train(model: FlowModel, engine: Engine, answers: Answers, cfg: TiedDpo, start: int = 0) -> Iterator[Step]:
@@ -141,15 +145,14 @@ def train(model: FlowModel, engine: Engine, answers: Answers, cfg: TiedDpo, star
     for step in range(start, cfg.steps):
         rows = shuffled_rows(len(answers.texts), step * engine.world_size + engine.rank, cfg.batch, cfg.seed)
         random = generator(cfg.seed, step, engine.rank, "dpo")
-        eps = torch.randn(answers.first_NSC[rows].shape, generator=random)
-        sigma = logit_normal(cfg.batch, cfg.sigma_mean, cfg.sigma_std, random)
-        cond = model.encode_text([answers.texts[int(i)] for i in rows], dpo.of_rows(answers.images, rows))
+        both = [x_NSC[rows].to(engine.device) for x_NSC in (answers.first_NSC, answers.second_NSC)]
+        eps = torch.randn(both[0].shape, generator=random)
+        sigma = logit_normal(cfg.batch, cfg.sigma_mean, cfg.sigma_std, random).to(engine.device)
+        cond = dpo.conditioned(model, answers.texts, answers.images, answers.grids, rows)
+        eps = dpo.without_padding(eps, cond).to(engine.device)
         micros = []
-        for part in (slice(i, i + cfg.micro) for i in range(0, cfg.batch, cfg.micro)):
-            batch = rows[part]
-            x0 = torch.cat([answers.first_NSC[batch], answers.second_NSC[batch]]).to(engine.device)
-            noise, level = eps[part].repeat(2, 1, 1).to(engine.device), sigma[part].repeat(2).to(engine.device)
-            pairs = dpo.Micro(x0, noise, level, Conditioning.stack([cond.take(part)] * 2))
+        for part in split(model, engine, cond, cfg.micro):
+            batch = rows[part.rows]
             tie, margin, weight = (x[batch].to(engine.device) for x in (answers.tie_N, answers.margin_N, weight_N))
-            micros.append(Micro(pairs, tie, margin, weight))
+            micros.append(Micro(dpo.micro_batch(both, eps, sigma, cond, part), tie, margin, weight))
         yield Step(step, engine.update(micros, lambda m: loss(model, m, cfg)))

@@ -47,6 +47,8 @@ class PolicyModel:
     """size of what the model is for; `picture` may be another"""
     checkpoint = ""
     """the released checkpoint that it began from, its folder or its name on the hub; empty for our own presets"""
+    one_size_a_call = False
+    """whether the network takes samples of one size a call, also of condition images"""
     keeps_base = False
     """whether its weights stay in that checkpoint, and an adapter is saved alone"""
     base_storage: BaseStorage = AS_IT_IS
@@ -60,6 +62,11 @@ class PolicyModel:
     lora_targets: tuple[str, ...] = ATTENTION
     """ends of the names of the layers that an adapter goes to when nobody says otherwise"""
     _frozen: nn.Module | None = None
+
+    @property
+    def multiple(self) -> int:
+        """Height and width of an image are multiples of so many pixels."""
+        return self.side
 
     def encode_text(self, texts: Sequence[str], images: ConditionImages = ()) -> Conditioning:
         """Encode prompts: see `FlowModel.encode_text`."""

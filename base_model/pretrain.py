@@ -32,6 +32,7 @@ from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.flow import add_noise, dynamic_mu, logit_normal
 from base_model.interface import ConditionImages, Conditioning, FlowModel, Grid, token_count
+from base_model.micro_batches import split, weighed
 from base_model.qwen.packing import leading
 from base_model.seeding import generator
 
@@ -94,6 +95,8 @@ class Micro(NamedTuple):
     eps_BSC: Tensor
     sigma_B: Tensor
     cond: Conditioning
+    share: float = 1.0
+    """of the batch, times the number of micro-batches: see micro_batches.py"""
 
 
 def drop_text(cond: Conditioning, uncond: Conditioning, dropped_B: Tensor) -> Conditioning:
@@ -119,7 +122,7 @@ def loss(model: FlowModel, micro: Micro) -> tuple[Tensor, dict[str, Tensor]]:
     v = model.velocity(x, micro.sigma_B, micro.cond)
     padding_B = micro.x0_BSC.shape[1] / token_counts(micro.cond).to(x.device)
     error_B = (v - (micro.eps_BSC - micro.x0_BSC)).square().mean((1, 2)) * padding_B  # (P3)
-    return error_B.mean(), {"flow_error": error_B.detach().mean()}
+    return weighed(error_B.mean(), {"flow_error": error_B.detach().mean()}, micro.share)
 
 
 def token_counts(cond: Conditioning) -> Tensor:
@@ -127,11 +130,13 @@ def token_counts(cond: Conditioning) -> Tensor:
     return torch.tensor([token_count([grid]) for grid in cond.grids])
 
 
-def micro_batch(x0_BSC: Tensor, eps_BSC: Tensor, sigma_B: Tensor, cond: Conditioning, rows: slice) -> Micro:
+def micro_batch(
+    x0_BSC: Tensor, eps_BSC: Tensor, sigma_B: Tensor, cond: Conditioning, rows: slice | list[int], share: float = 1.0
+) -> Micro:
     """Some samples, without the padding that none of them needs."""
     own = cond.take(rows)
     S = int(token_counts(own).max())
-    return Micro(x0_BSC[rows, :S], eps_BSC[rows, :S], sigma_B[rows], own)
+    return Micro(x0_BSC[rows, :S], eps_BSC[rows, :S], sigma_B[rows], own, share)
 
 
 def train(model: FlowModel, engine: Engine, data: Latents, cfg: Pretrain, start: int = 0) -> Iterator[Step]:
@@ -147,6 +152,6 @@ def train(model: FlowModel, engine: Engine, data: Latents, cfg: Pretrain, start:
         cond = condition(model, batch, dropped)  # (P4)
         eps = eps * leading(token_counts(cond).tolist(), eps.shape[1], eps.device)[..., None]
         x0, eps, sigma = (t.to(engine.device) for t in (batch.x0_BSC, eps, sigma))
-        rows = [slice(i, i + cfg.micro) for i in range(0, cfg.batch, cfg.micro)]
-        micros = [micro_batch(x0, eps, sigma, cond, r) for r in rows]
+        parts = split(model, engine, cond, cfg.micro)
+        micros = [micro_batch(x0, eps, sigma, cond, *part) for part in parts]
         yield Step(step, engine.update(micros, lambda m: loss(model, m)))

@@ -31,6 +31,7 @@ class DiffusersModel(PolicyModel):
     """
 
     keeps_base = True
+    one_size_a_call = True
 
     def __init__(
         self, family: Family, network: Any, vae: Any, scheduler: Any, prompts: EncodedPrompts, image: tuple[int, int],
@@ -52,6 +53,10 @@ class DiffusersModel(PolicyModel):
             self.vae.enable_slicing()  # a group is decoded image by image, or it would need gigabytes
         self.sampler, self.lora_targets, self.most_images = family.sampler, family.lora_targets, family.most_images
         mark_dead(self.network, family.dead)
+
+    @property
+    def multiple(self) -> int:
+        return self.family.multiple
 
     # --- prompts
 

@@ -35,6 +35,9 @@ READERS = 8
 """threads that read files and decode images; both let others compute meanwhile"""
 ASPECTS = (1 / 3, 3.0)
 """height by width of the most extreme canvases when the aspect of an image is kept"""
+WIDE = (1.25, 4 / 3, 1.5, 16 / 9, 2.0, 2.5, 3.0)
+BUCKETS = (*(1 / ratio for ratio in reversed(WIDE)), 1.0, *WIDE)
+"""height by width of the canvases where a network takes one size a call: few, so that images share them"""
 Size = tuple[int, int]
 Prepared = TypeVar("Prepared")
 
@@ -47,11 +50,13 @@ class ImageSources:
     """folders of images with captions, or .parquet, .tar, .csv or .jsonl files"""
     weights: tuple[float, ...] = ()
     """share of each of them, in their order; () = as many samples of each as it has images"""
+    repeats: tuple[int, ...] = ()
+    """how often each of them shows every image in a pass, in their order; () = once; instead of weights"""
     column: str = ""
     """column of the captions in tables; "" takes text, caption, captions or prompt"""
-    aspect: bool = False
+    aspect: bool = True
     """keep the aspect of every image, with about as many pixels as the run's size has; otherwise the middle is cut out
-    in the run's size"""
+    in the run's size, as it always is for an autoencoder"""
     min_side: int = 32
     """pixels; an image whose shorter side has fewer is left out"""
     max_bad: float = 0.05
@@ -66,6 +71,13 @@ class ImageSources:
             raise ValueError(f"{len(self.weights)} weights for {len(self.folder)} folders; give one for each, or none")
         if self.weights and (min(self.weights) < 0 or sum(self.weights) <= 0):
             raise ValueError(f"weights={self.weights} must be shares >= 0, one above 0")
+        if self.repeats and len(self.repeats) != len(self.folder):
+            raise ValueError(f"{len(self.repeats)} repeats for {len(self.folder)} folders; give one for each, or none")
+        if self.repeats and (self.weights or min(self.repeats) < 1):
+            raise ValueError(
+                f"repeats={self.repeats} must be at least 1, and weights={self.weights} say the same in another way: "
+                "give one of them"
+            )
         if not 0.0 <= self.max_bad < 1.0:
             raise ValueError(f"max_bad={self.max_bad} must be a share of at least 0 and below 1")
         if self.min_side < 1:
@@ -99,6 +111,8 @@ class OwnImages:
     size: Size = (0, 0)
     side: int = 16
     """what height and width of a canvas are multiples of"""
+    aspects: tuple[float, ...] = ()
+    """height by width of the canvases that there are; () = that of every image, as near as `side` allows"""
     broken: dict[str, str] = field(default_factory=dict)
     """images that turned out to be damaged when they were decoded, and why"""
 
@@ -110,11 +124,11 @@ class OwnImages:
         """All captions, each once, in the order of the sources."""
         return list(dict.fromkeys(text for source in self.sources for entry in source for text in entry.captions))
 
-    def sized(self, size: Size, side: int) -> OwnImages:
+    def sized(self, size: Size, side: int, aspects: tuple[float, ...] = ()) -> OwnImages:
         """The same images at another size. Raises ValueError when it is no multiple of `side`."""
         if size[0] % side or size[1] % side:
             raise ValueError(f"size={size} must be multiples of {side} pixels, which one latent token covers")
-        return replace(self, size=size, side=side)
+        return replace(self, size=size, side=side, aspects=aspects)
 
     def summary(self) -> str:
         """One line about what was read and what was left out."""
@@ -162,7 +176,9 @@ class OwnImages:
         """The source of a sample, and how many samples of that source come before it."""
         if len(self.sources) == 1:
             return 0, index
-        weights = self.settings.weights or tuple(float(len(source)) for source in self.sources)
+        often = self.settings.repeats or (1,) * len(self.sources)
+        counts = tuple(float(len(source) * times) for source, times in zip(self.sources, often, strict=True))
+        weights = self.settings.weights or counts
         block, offset = divmod(index, BLOCK)
         order = _shares(self.settings.seed, block, weights)
         source = int(order[offset])
@@ -173,12 +189,7 @@ class OwnImages:
 
     def canvas(self, shape: Size) -> Size:
         """The (height, width) that an image of a shape is given."""
-        if not self.settings.aspect:
-            return self.size
-        ratio = min(max(shape[0] / shape[1], ASPECTS[0]), ASPECTS[1])
-        area, side = self.size[0] * self.size[1], self.side
-        height = max(side, round((area * ratio) ** 0.5 / side) * side)
-        return height, max(side, round(area / height / side) * side)
+        return canvas(shape, self.size, self.side, self.aspects) if self.settings.aspect else self.size
 
     def pixels(self, entry: Entry) -> np.ndarray:
         """uint8 [3, H, W], filling its canvas. Raises ValueError or OSError when it is damaged."""
@@ -193,6 +204,20 @@ class OwnImages:
     def images(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Tensor:
         """uint8 [size, 3, H, W] for an autoencoder, which wants one size."""
         return torch.stack(list(self.batch(step, size, rank, ranks).images))
+
+
+def canvas(shape: Size, size: Size, side: int, aspects: Sequence[float] = ()) -> Size:
+    """The (height, width) for an image of a shape, with about as many pixels as `size`: of its aspect, or of the
+    nearest of `aspects`."""
+    ratio = min(max(shape[0] / shape[1], ASPECTS[0]), ASPECTS[1])
+    if aspects:
+        own = size[0] / size[1]
+        ratio = min((own, *aspects), key=lambda each: abs(np.log(each / ratio)))
+        if ratio == own:
+            return size
+    area = size[0] * size[1]
+    height = max(side, round((area * ratio) ** 0.5 / side) * side)
+    return height, max(side, round(area / height / side) * side)
 
 
 def cover(pixels_HW3: np.ndarray, size: Size) -> np.ndarray:

@@ -27,13 +27,20 @@ KEEP_BYTES = 2 * 2**30
 class OwnLatents:
     """`batch` for the trainer, with coming images decoded meanwhile. Use as a context manager.
 
-    `encode` is `FlowModel.encode_pixels`; `ahead` counts batches.
+    `encode` is `FlowModel.encode_pixels`, `side` the pixels that a latent token covers on each side (0: the side that
+    canvases are multiples of); `ahead` counts batches.
     """
 
     def __init__(
-        self, stream: OwnImages, encode: Callable[[Tensor], Tensor], ahead: int = 2, keep_bytes: int = KEEP_BYTES
+        self,
+        stream: OwnImages,
+        encode: Callable[[Tensor], Tensor],
+        side: int = 0,
+        ahead: int = 2,
+        keep_bytes: int = KEEP_BYTES,
     ) -> None:
         self._stream, self._encode, self._ahead, self._room = stream, encode, ahead, keep_bytes
+        self._side = side or stream.side
         self._pool = ThreadPoolExecutor(READERS)
         self._pixels: dict[str, Future[np.ndarray]] = {}
         self._latents: dict[str, tuple[Tensor, Grid]] = {}
@@ -65,8 +72,7 @@ class OwnLatents:
         self._begin(entry)
         pixels = torch.from_numpy(self._pixels.pop(entry.name).result())
         latent = self._encode(pixels[None].float() / 255.0).float().cpu()
-        side = self._stream.side
-        encoded = latent, (pixels.shape[1] // side, pixels.shape[2] // side)
+        encoded = latent, (pixels.shape[1] // self._side, pixels.shape[2] // self._side)
         if (room := self._room - latent.numel() * latent.element_size()) >= 0:
             self._latents[entry.name], self._room = encoded, room
         return encoded

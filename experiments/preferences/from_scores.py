@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +25,13 @@ from safetensors.torch import load_file, save_file
 from alignment.dpo import Pairs
 from alignment.trajectory import all_noise, explore
 from base_model.engine.engine_files import layout_of, read_one, write_one_by_one
-from base_model.interface import FlowModel
+from base_model.interface import FlowModel, Grid, padded_together
+from base_model.policy_model import PolicyModel
 from base_model.sample import at_once, pixels
 from base_model.seeding import generator
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import PairPlan
+from experiments.images.image_sources import BUCKETS, Size, canvas, cover
 from experiments.progress import Progress
 from experiments.record.record import read_png, write_json, write_png
 from preference_data import pairs as machine
@@ -182,28 +184,60 @@ def reference(image: np.ndarray, plan: PairPlan, folder: Path, index: int) -> Im
     return ImageRef(sha, f"pictures/{sha}.png", image.shape[2], image.shape[1], made)
 
 
-def load_pairs(model: FlowModel, folder: Path) -> Pairs:
+def load_pairs(model: PolicyModel, folder: Path) -> Pairs:
     """The pairs of a folder in latent space: the kept latents where there are, the encoded images elsewhere."""
     pairs = machine.load(folder / PAIRS)
     prompts = [pair.prompt.located(folder) for pair in pairs]
-    both = latents_of(model, folder, [p.chosen for p in pairs] + [p.rejected for p in pairs])
+    (chosen, rejected), grids = latents_of(model, folder, [(pair.chosen, pair.rejected) for pair in pairs])
     shown = model.read_images(source_readers(prompt.sources for prompt in prompts))
-    return Pairs(both[: len(pairs)], both[len(pairs) :], tuple(prompt.text for prompt in prompts), shown)
+    return Pairs(chosen, rejected, tuple(prompt.text for prompt in prompts), shown, grids)
 
 
-def latents_of(model: FlowModel, folder: Path, refs: Sequence[ImageRef]) -> torch.Tensor:
-    """[len(refs), S, C] in host memory: kept latents where there are, encoded images elsewhere."""
-    latents = load_file(folder / LATENTS) if (folder / LATENTS).exists() else {}
-    for batch in (refs[i : i + 64] for i in range(0, len(refs), 64)):
-        if unknown := [ref for ref in batch if ref.sha256 not in latents]:
-            _check_sizes(unknown)
-            images = np.stack([read_png(folder / ref.path) for ref in unknown])
+def latents_of(
+    model: PolicyModel, folder: Path, rows: Sequence[Sequence[ImageRef]]
+) -> tuple[list[torch.Tensor], tuple[Grid, ...]]:
+    """[N, S, C] in host memory for every column of `rows`, zeros behind the shorter ones, and the grid of every row.
+
+    Kept latents where there are, encoded images elsewhere. Images of another size than the model's keep their aspect;
+    all of a row get the canvas of its first.
+    """
+    kept = load_file(folder / LATENTS) if (folder / LATENTS).exists() else {}
+    sizes = [shared_size(model, row, kept) for row in rows]
+    latents: dict[tuple[str, Size], torch.Tensor] = {
+        (ref.sha256, size): kept[ref.sha256]
+        for row, size in zip(rows, sizes, strict=True)
+        for ref in row
+        if ref.sha256 in kept and (ref.height, ref.width) == size
+    }
+    wanted = {(ref.sha256, size): ref for row, size in zip(rows, sizes, strict=True) for ref in row}
+    missing: dict[Size, list[ImageRef]] = {}
+    for (sha, size), ref in wanted.items():
+        if (sha, size) not in latents:
+            missing.setdefault(size, []).append(ref)
+    for size, refs in missing.items():
+        for batch in (refs[i : i + 64] for i in range(0, len(refs), 64)):
+            images = np.stack([fitting(read_png(folder / ref.path), size) for ref in batch])
             encoded = model.encode_pixels(torch.from_numpy(images).float() / 255.0).cpu()
-            latents.update((ref.sha256, latent) for ref, latent in zip(unknown, encoded, strict=True))
-    return torch.stack([latents[ref.sha256] for ref in refs])
+            latents.update(((ref.sha256, size), latent) for ref, latent in zip(batch, encoded, strict=True))
+    columns = [
+        padded_together([latents[ref.sha256, size][None] for ref, size in zip(column, sizes, strict=True)])
+        for column in zip(*rows, strict=True)
+    ]
+    return columns, tuple((height // model.side, width // model.side) for height, width in sizes)
 
 
-def _check_sizes(refs: list[ImageRef]) -> None:
-    """Raises ValueError when images that are to be encoded together differ in size."""
-    if len(sizes := {(ref.width, ref.height) for ref in refs}) > 1:
-        raise ValueError(f"the pairs' pictures have the sizes {sorted(sizes)}; DPO here needs one size, the model's")
+def shared_size(model: PolicyModel, refs: Sequence[ImageRef], kept: Mapping[str, object]) -> Size:
+    """The (height, width) in which images are learned from together: that of kept latents, or else the canvas of the
+    first, about as large as what the model makes."""
+    drawn = [(ref.height, ref.width) for ref in refs if ref.sha256 in kept]
+    first = (refs[0].height, refs[0].width)
+    if drawn or first == model.picture:
+        return drawn[0] if drawn else first
+    return canvas(first, model.picture, model.multiple, BUCKETS if model.one_size_a_call else ())
+
+
+def fitting(image_3HW: np.ndarray, size: Size) -> np.ndarray:
+    """The image in a size: itself, or scaled until it covers it, without what sticks out."""
+    if image_3HW.shape[1:] == size:
+        return image_3HW
+    return cover(image_3HW.transpose(1, 2, 0), size).transpose(2, 0, 1)

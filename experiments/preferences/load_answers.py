@@ -13,7 +13,7 @@ import torch
 
 from alignment.kto import Verdicts
 from alignment.tied_dpo import Answers
-from base_model.interface import FlowModel
+from base_model.policy_model import PolicyModel
 from experiments.preferences.from_scores import PAIRS, latents_of
 from preference_data import comparisons
 from preference_data.comparisons import TIES, Comparison
@@ -33,20 +33,20 @@ def load(folder: Path) -> list[Comparison]:
     return comparisons.load(folder / (COMPARISONS if (folder / COMPARISONS).exists() else PAIRS))
 
 
-def load_answers(model: FlowModel, folder: Path) -> Answers:
+def load_answers(model: PolicyModel, folder: Path) -> Answers:
     """The better image first. Raises ValueError as `latents_of` and `comparisons.load` do."""
     answers = load(folder)
     ordered = [(c.right, c.left) if c.outcome == "right" else (c.left, c.right) for c in answers]
-    both = latents_of(model, folder, [first for first, _ in ordered] + [second for _, second in ordered])
+    (first, second), grids = latents_of(model, folder, ordered)
     margins = [math.nan if c.strength is None else c.strength for c in answers]
     return Answers(
-        both[: len(answers)], both[len(answers) :], tuple(c.prompt.text for c in answers),
+        first, second, tuple(c.prompt.text for c in answers),
         torch.tensor([c.outcome in TIES for c in answers]), torch.tensor(margins),
-        model.read_images(source_readers(c.prompt.sources for c in answers)),
+        model.read_images(source_readers(c.prompt.sources for c in answers)), grids,
     )  # fmt: skip
 
 
-def load_verdicts(model: FlowModel, folder: Path) -> Verdicts:
+def load_verdicts(model: PolicyModel, folder: Path) -> Verdicts:
     """Every image that an answer calls good or bad, once an answer. Raises ValueError when there is none."""
     judged = [
         (ref, good, c.prompt.text, c.prompt.sources)
@@ -57,6 +57,5 @@ def load_verdicts(model: FlowModel, folder: Path) -> Verdicts:
     if not judged:
         raise ValueError(f"{folder} has only plain ties, which call no picture good or bad; collect other answers")
     refs, good, texts, sources = zip(*judged, strict=True)
-    return Verdicts(
-        latents_of(model, folder, refs), torch.tensor(good), texts, model.read_images(source_readers(sources))
-    )
+    (x0,), grids = latents_of(model, folder, [(ref,) for ref in refs])
+    return Verdicts(x0, torch.tensor(good), texts, model.read_images(source_readers(sources)), grids)

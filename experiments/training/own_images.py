@@ -6,6 +6,7 @@ import functools
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from base_model.qwen.byte_encoder import token_vectors
 from base_model.qwen.presets import IMAGE_SIZES, VAES
 from base_model.train_vae import TrainVAE
 from experiments.experiment import Experiment
-from experiments.images.image_sources import ImageSources, OwnImages, open_images
+from experiments.images.image_sources import BUCKETS, ImageSources, OwnImages, open_images
 from experiments.images.own_latents import OwnLatents
 from experiments.record.record import RUN, read_run
 from experiments.training.ranks import rank_of
@@ -34,8 +35,6 @@ def opened(experiment: Experiment, folder: Path, parent: Path | None) -> OwnImag
     if not isinstance(experiment.data, ImageSources) or recorded(folder).get("status") == "finished":
         return None
     vae = isinstance(experiment.algorithm, TrainVAE)
-    if vae and experiment.data.aspect:
-        raise ValueError(f"{experiment.name}: an autoencoder learns from images of one size; leave out --data.aspect")
     reads_bytes = not vae and not experiment.base and not (parent and is_derived(parent / "model"))
     refused = unreadable if reads_bytes else lambda text: ""
     quiet = bool(rank_of(experiment))
@@ -100,10 +99,12 @@ def require_same_images(folder: Path, images: OwnImages | None) -> None:
 
 def latents(images: OwnImages, model: PolicyModel) -> OwnLatents:
     """The images as the model's latents, in the size that it is set to."""
-    return OwnLatents(images.sized(model.picture, model.picture[0] // model.grid[0]), model.encode_pixels)
+    aspects = BUCKETS if model.one_size_a_call else ()
+    return OwnLatents(images.sized(model.picture, model.multiple, aspects), model.encode_pixels, model.side)
 
 
 def for_autoencoder(images: OwnImages, experiment: Experiment) -> OwnImages:
     """The images in the size of the experiment, or of its preset."""
     size = experiment.size if any(experiment.size) else IMAGE_SIZES[experiment.preset]
-    return images.sized(size, VAES[experiment.preset].factor)
+    one_size = replace(images, settings=replace(images.settings, aspect=False))
+    return one_size.sized(size, VAES[experiment.preset].factor)

@@ -116,8 +116,6 @@ def require_fitting_tasks(experiment: Experiment, model: PolicyModel) -> None:
             f"{experiment.base or 'the parent'} only edits, and images with captions show nothing to edit: name a "
             "text-to-image checkpoint"
         )
-    if own and isinstance(model, DiffusersModel) and getattr(experiment.data, "settings", experiment.data).aspect:
-        raise ValueError(f"{model.family.pipeline} learns from images of one size here; leave out --data.aspect")
     if not own and isinstance(model, DiffusersModel) and experiment.algorithm.learns_from == "images":
         raise ValueError(
             f"{experiment.name} learns from a stream of images, which goes through Qwen-Image's autoencoder, and "

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from alignment.dpo import AT_REFERENCE, Dpo, Micro, Pairs, loss, train
+from alignment.dpo import AT_REFERENCE, Dpo, Micro, Pairs, loss, shuffled_rows, train
 from base_model.engine.engine import LocalEngine, OptimConfig
 from base_model.interface import Conditioning
 from base_model.qwen.model import QwenImage
@@ -140,6 +140,11 @@ def test_swapping_the_pictures_flips_the_inside():
 # --- what a pair shares -------------------------------------------------------------------------------------------
 
 
+def latents_at(data: Pairs, step: int, size: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+    rows = shuffled_rows(len(data.texts), step, size, seed)
+    return data.chosen_NSC[rows], data.rejected_NSC[rows], [data.texts[int(i)] for i in rows]
+
+
 def test_a_pair_shares_its_noise_and_its_noise_level_and_nobody_else_does():
     model, data, cfg = tiny_model(), pairs(), replace(TINY, steps=3, micro=2)
     with Spy(model) as spy:
@@ -150,7 +155,7 @@ def test_a_pair_shares_its_noise_and_its_noise_level_and_nobody_else_does():
     for call in range(0, len(spy.x), 2):
         assert torch.equal(spy.x[call], spy.x[call + 1]) and torch.equal(spy.sigma[call], spy.sigma[call + 1])
         step, half = divmod(call // 2, 2)
-        chosen, rejected, texts = data.batch(step, 4, cfg.seed)
+        chosen, rejected, texts = latents_at(data, step, 4, cfg.seed)
         rows = slice(2 * half, 2 * half + 2)
         x_w, x_l = spy.x[call].chunk(2)
         sigma_w, sigma_l = spy.sigma[call].chunk(2)
@@ -253,7 +258,7 @@ def test_ranks_read_different_pairs_and_draw_different_noise():
         engine.rank, engine.world_size = rank, 2
         with Spy(model) as spy:
             list(train(model, engine, data, TINY))
-        chosen, _, _ = data.batch(rank, 4, TINY.seed)
+        chosen, _, _ = latents_at(data, rank, 4, TINY.seed)
         sigma = spy.sigma[0][:4].view(-1, 1, 1)
         seen.append((spy.x[0][:4] - (1 - sigma) * chosen) / sigma)
         assert abs(float(seen[-1].std()) - 1.0) < 0.1
@@ -265,7 +270,7 @@ def test_ranks_read_different_pairs_and_draw_different_noise():
 
 def test_every_pass_covers_every_pair_once():
     data = pairs()
-    drawn = [data.batch(step, 3, seed=0) for step in range(14)]
+    drawn = [latents_at(data, step, 3, seed=0) for step in range(14)]
     texts = [text for _, _, batch in drawn for text in batch]
     passes = [texts[i : i + N] for i in range(0, len(texts), N)]
     assert len(passes) == 6 and all(sorted(p) == sorted(TEXTS) for p in passes)
@@ -277,11 +282,11 @@ def test_every_pass_covers_every_pair_once():
 
 def test_a_batch_is_a_function_of_its_address():
     data = pairs()
-    backwards = {step: data.batch(step, 3, seed=0)[2] for step in reversed(range(10))}
-    assert all(data.batch(step, 3, seed=0)[2] == backwards[step] for step in range(10))
-    assert [backwards[step] for step in range(10)] != [data.batch(step, 3, seed=1)[2] for step in range(10)]
-    large = data.batch(0, 3 * N, seed=0)[2]
-    assert large == [text for step in range(N) for text in data.batch(step, 3, seed=0)[2]]
+    backwards = {step: latents_at(data, step, 3, seed=0)[2] for step in reversed(range(10))}
+    assert all(latents_at(data, step, 3, seed=0)[2] == backwards[step] for step in range(10))
+    assert [backwards[step] for step in range(10)] != [latents_at(data, step, 3, seed=1)[2] for step in range(10)]
+    large = latents_at(data, 0, 3 * N, seed=0)[2]
+    assert large == [text for step in range(N) for text in latents_at(data, step, 3, seed=0)[2]]
 
 
 def test_pairs_that_do_not_match_are_refused():

@@ -63,7 +63,7 @@ def test_the_loss_of_a_ragged_batch_and_its_gradients_are_the_mean_of_its_sample
     model.network.zero_grad()
     alone = []
     for i in range(8):
-        one = micro_batch(*micro, slice(i, i + 1))
+        one = micro_batch(*micro[:4], slice(i, i + 1))
         assert one.x0_BSC.shape[1] == token_count([batch.grids[i]])
         value, _ = loss(model, one)
         (value / 8).backward()

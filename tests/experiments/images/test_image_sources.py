@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from experiments.images.image_readers import list_entries
-from experiments.images.image_sources import BLOCK, ImageSources, OwnImages, cover, open_images
+from experiments.images.image_sources import BLOCK, BUCKETS, ImageSources, OwnImages, cover, open_images
 from experiments.images.own_latents import OwnLatents
 
 NAMES = ("a", "b", "c", "d")
@@ -104,7 +104,7 @@ LAYOUTS = (txt, caption, metadata_csv, captions_jsonl, table_file, tar, parquet,
 
 
 def opened(*folders: Path, size: tuple[int, int] = (32, 48), **settings: object) -> OwnImages:
-    chosen = ImageSources(tuple(map(str, folders)), **settings)  # type: ignore[arg-type]
+    chosen = ImageSources(tuple(map(str, folders)), **{"aspect": False} | settings)  # type: ignore[arg-type]
     return open_images(chosen, not settings.get("uncaptioned")).sized(size, 16)
 
 
@@ -168,6 +168,8 @@ def test_weights_share_samples_exactly_and_each_source_still_goes_round(tmp_path
         assert positions == list(range(len(positions))), "a block begins its sources anew"
     equal = opened(first, second)
     assert sum("second" in next(equal.candidates(i)).name for i in range(BLOCK)) == round(BLOCK * 3 / 7)
+    often = opened(first, second, repeats=(1, 4))
+    assert sum("second" in next(often.candidates(i)).name for i in range(BLOCK)) == round(BLOCK * 12 / 16)
 
 
 def awkward(folder: Path) -> None:
@@ -291,6 +293,19 @@ def test_aspects_are_kept_on_canvases_of_about_as_many_pixels(tmp_path: Path) ->
         stream.sized((40, 64), 16)
 
 
+def test_buckets_are_few_and_images_of_the_runs_aspect_keep_its_size(tmp_path: Path) -> None:
+    assert ImageSources(("a",)).aspect, "nothing is cut to one size unless it is asked for"
+    stream = opened(txt(tmp_path), aspect=True).sized((512, 640), 16, BUCKETS)
+    shapes = [(height, width) for height in range(100, 1000, 37) for width in range(100, 1000, 41)]
+    canvases = {shape: stream.canvas(shape) for shape in shapes}
+    assert 8 < len(set(canvases.values())) <= len(BUCKETS) + 1 and stream.canvas((400, 500)) == (512, 640)
+    for (height, width), (tall, wide) in canvases.items():
+        assert tall % 16 == wide % 16 == 0 and abs(tall * wide / (512 * 640) - 1) < 0.1
+        if 1 / 3 < height / width < 3:
+            kept = (height / width) / (tall / wide)
+            assert 0.8 < kept < 1.25, "more than a fifth would be cut off"
+
+
 def test_latents_are_encoded_once_and_do_not_depend_on_what_was_read_before(tmp_path: Path) -> None:
     stream, seen = opened(txt(tmp_path)), []
 
@@ -319,6 +334,8 @@ def test_latents_are_encoded_once_and_do_not_depend_on_what_was_read_before(tmp_
     [
         ({"folder": ()}, "--data.folder"), ({"weights": (1.0, 2.0)}, "2 weights for 1"),
         ({"weights": (0.0,)}, "shares"), ({"max_bad": 1.0}, "max_bad"), ({"min_side": 0}, "min_side"),
+        ({"repeats": (1, 2)}, "2 repeats for 1"), ({"repeats": (0,)}, "at least 1"),
+        ({"repeats": (2,), "weights": (1.0,)}, "another way"),
     ],
 )  # fmt: skip
 def test_settings_that_cannot_work_are_refused(settings: dict[str, object], message: str) -> None:

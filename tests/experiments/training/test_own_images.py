@@ -129,7 +129,6 @@ def test_killed_and_resumed_is_bit_for_bit_the_same_and_changed_images_are_refus
         (["nano_grpo", "--data.folder", "{}"], "learns from rollouts"),
         (["nano_pretrain", "--data.folder", "nowhere"], "there is no folder"),
         (["nano_pretrain", "--data.folder", "{}"], "cannot know the characters '5'"),
-        (["nano_vae", "--data.folder", "{}", "--data.aspect"], "leave out --data.aspect"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_opened(
