@@ -1,8 +1,8 @@
 """Splits a rank's samples into micro-batches that a network can be asked for in one call.
 
-Networks that take samples of any sizes get `micro` samples a call, in order. Networks of diffusers take one size a call:
-there, samples of one size (of what is made, and of their condition images) share a micro-batch. These are then not
-equally large, and an engine's mean over them would weigh a sample in a small one more, so each has a share:
+Networks that take samples of any sizes get `micro` samples a call, in order. Networks of diffusers take one size a
+call: there, samples of one size (of what is made, and of their condition images) share a micro-batch. These are then
+not equally large, and an engine's mean over them would weigh a sample in a small one more, so each has a share:
 
     (B1)  mean over N samples = mean over M micro-batches of  s_k mean over the n_k samples of k,   s_k = n_k M / N
 

@@ -201,13 +201,13 @@ def latents_of(
     Kept latents where there are, encoded images elsewhere. Images of another size than the model's keep their aspect;
     all of a row get the canvas of its first.
     """
-    kept = load_file(folder / LATENTS) if (folder / LATENTS).exists() else {}
-    sizes = [shared_size(model, row, kept) for row in rows]
+    stored = load_file(folder / LATENTS) if (folder / LATENTS).exists() else {}
+    sizes = [shared_size(model, row, stored) for row in rows]
     latents: dict[tuple[str, Size], torch.Tensor] = {
-        (ref.sha256, size): kept[ref.sha256]
+        (ref.sha256, size): stored[ref.sha256]
         for row, size in zip(rows, sizes, strict=True)
         for ref in row
-        if ref.sha256 in kept and (ref.height, ref.width) == size
+        if ref.sha256 in stored and (ref.height, ref.width) == size
     }
     wanted = {(ref.sha256, size): ref for row, size in zip(rows, sizes, strict=True) for ref in row}
     missing: dict[Size, list[ImageRef]] = {}
@@ -226,13 +226,13 @@ def latents_of(
     return columns, tuple((height // model.side, width // model.side) for height, width in sizes)
 
 
-def shared_size(model: PolicyModel, refs: Sequence[ImageRef], kept: Mapping[str, object]) -> Size:
+def shared_size(model: PolicyModel, refs: Sequence[ImageRef], stored: Mapping[str, object]) -> Size:
     """The (height, width) in which images are learned from together: that of kept latents, or else the canvas of the
     first, about as large as what the model makes."""
-    drawn = [(ref.height, ref.width) for ref in refs if ref.sha256 in kept]
+    sampled = [(ref.height, ref.width) for ref in refs if ref.sha256 in stored]
     first = (refs[0].height, refs[0].width)
-    if drawn or first == model.picture:
-        return drawn[0] if drawn else first
+    if sampled or first == model.picture:
+        return sampled[0] if sampled else first
     return canvas(first, model.picture, model.multiple, BUCKETS if model.one_size_a_call else ())
 
 
