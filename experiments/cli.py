@@ -28,7 +28,7 @@ from experiments.commands.annotating import Annotate
 from experiments.commands.arguments import RUNS, with_current_options
 from experiments.commands.autoencoders import EvaluateVae, ExportVae
 from experiments.commands.campaigns import Campaign
-from experiments.commands.drawing import Sample, Write
+from experiments.commands.drawing import Curate, Sample, Write
 from experiments.commands.judging import Doctor, Evaluate, Report, Score
 from experiments.commands.listing import ListNames
 from experiments.commands.pairs import Pairs
@@ -46,6 +46,7 @@ Command = (
     | Annotated[Resume, subcommand("resume")]
     | Annotated[Sample, subcommand("sample")]
     | Annotated[Write, subcommand("write")]
+    | Annotated[Curate, subcommand("curate")]
     | Annotated[Edit, subcommand("edit")]
     | Annotated[Export, subcommand("export")]
     | Annotated[ImportLora, subcommand("import-lora")]

@@ -81,10 +81,20 @@ def image_size(path: Path) -> tuple[int, int]:
 def image_size_in(content: bytes, name: str) -> tuple[int, int]:
     """`image_size` of a file's bytes; `name` is what errors call it. Raises as `decode_image`, from the head alone."""
     with warnings.catch_warnings(action="ignore"), _opened(content, name) as image:
-        # Pillow decodes a whole PNG to look for an orientation, so it is asked only where there can be one.
-        asks = image.format != "PNG" or any(mark in content for mark in (b"eXIf", b"exif", b"xmp"))
-        turned = asks and _orientation(image) >= 5
+        turned = _orientation_in(image, content) >= 5
         return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def format_and_orientation(content: bytes, name: str) -> tuple[str, int]:
+    """The format of a file's bytes, one of `FORMATS` or MPO, and EXIF's orientation. Raises as `image_size_in`."""
+    with warnings.catch_warnings(action="ignore"), _opened(content, name) as image:
+        return str(image.format), _orientation_in(image, content)
+
+
+def _orientation_in(image: Image.Image, content: bytes) -> int:
+    """`_orientation`; Pillow decodes a whole PNG to look for one, so it is asked only where there can be one."""
+    asks = image.format != "PNG" or any(mark in content for mark in (b"eXIf", b"exif", b"xmp"))
+    return _orientation(image) if asks else 1
 
 
 class _Refused(ValueError):

@@ -1,4 +1,4 @@
-"""Commands that draw images."""
+"""Commands that sample and write images, and that choose among them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from experiments.commands.arguments import Out
+from experiments.commands.arguments import MaybeOut, Out
 
 
 @dataclass(frozen=True)
@@ -153,3 +153,65 @@ class Write:
         if self.check:
             print(*read_back(self.out, self.check), sep="\n")
         return 0
+
+
+@dataclass(frozen=True)
+class Curate:
+    """Measure the images of a folder, drop what is not worth learning from, and write a set to train on.
+
+    Run again, the command goes on where it was interrupted; with other thresholds it cuts the set anew from what was
+    measured.
+
+    Example: glyphlab curate photographs -o set
+
+    Example: glyphlab curate set --set clarity.least=40 resolution.least=128
+
+    Example: glyphlab curate set --report
+
+    Example: glyphlab curate set --lineage photographs/coffee.png
+    """
+
+    images: Annotated[Positional[tuple[str, ...]], arg(metavar="IMAGES | SET", help_behavior_hint="(required)")]
+    """folders, tables or archives of images, with -o; or a set that this command made"""
+    out: MaybeOut = None
+    """folder of the set; new, or one that this command began"""
+    set: Annotated[tuple[str, ...], arg(metavar="FILTER.THRESHOLD=VALUE")] = ()
+    """thresholds that differ from those of the set, or from the defaults; `glyphlab list filters` shows them"""
+    column: str = ""
+    """column of the captions in tables; text, caption, captions or prompt when not given"""
+    processes: int = 0
+    """that measure at once; the bytes are the same for any number; one a core when not given"""
+    report: bool = False
+    """write SET/report.html: counts, drops, histograms, and images on both sides of each threshold"""
+
+    lineage: Annotated[str, arg(metavar="IMAGE")] = ""
+    """show where an image of the set, or one that was dropped, comes from, with every number: a file of the set or the
+    source, or its sha256"""
+
+    def run(self) -> int:
+        from experiments.curation.curated_folder import curate, is_set
+        from experiments.curation.curation_report import write_report
+        from experiments.curation.lineage import lineage
+
+        if not self.images:
+            raise ValueError("name a folder of images and a set: glyphlab curate IMAGES -o SET")
+        out = self.out or Path(self.images[0])
+        if self.out is None and (len(self.images) > 1 or not is_set(out)):
+            raise ValueError(
+                f"{', '.join(self.images)} is no set; name a folder for one: glyphlab curate IMAGES -o SET"
+            )
+        if self.lineage:
+            print(*lineage(out, self.lineage), sep="\n")
+            return 0
+        for line in curate(self.images if self.out else (), out, self.set, self.column, self.processes or cores()):
+            print(line, flush=True)
+        if self.report:
+            print(f"report: {write_report(out)}")
+        return 0
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

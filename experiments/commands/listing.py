@@ -54,9 +54,21 @@ def benchmarks() -> dict[str, str]:
     return {name: first_line(text) for name, text in headers.items() if "python -m" in text}
 
 
+def filters() -> dict[str, str]:
+    """name -> thresholds by default, and what `glyphlab curate` drops by them."""
+    from experiments.curation.thresholds import Filters, in_order
+
+    rows = {}
+    for name, each in in_order(Filters()).items():
+        bounds = ", ".join(f"{key}={value:g}" for key, value in each.bounds().items()) or "no threshold"
+        rows[name] = f"{first_line(type(each).__doc__)} [{bounds}; {each.unit}]"
+    return rows
+
+
 KINDS: Mapping[str, tuple[str, Callable[[], dict[str, str]]]] = {
     "experiments": ("glyphlab train NAME", experiments),
     "rewards": ("--reward NAME, or glyphlab score FOLDER --reward NAME", rewards),
+    "filters": ("glyphlab curate SET --set NAME.THRESHOLD=VALUE", filters),
     "formats": ("glyphlab pairs import FILE CAMPAIGN --format NAME, and export", formats),
     "benchmarks": ("python -m experiments.benchmarks.NAME", benchmarks),
 }
@@ -80,7 +92,7 @@ def listed(kinds: tuple[str, ...]) -> list[str]:
 
 @dataclass(frozen=True)
 class ListNames:
-    """List experiments, rewards, formats of preferences and benchmarks, a line each.
+    """List experiments, rewards, filters of images, formats of preferences and benchmarks, a line each.
 
     Example: glyphlab list experiments
     """

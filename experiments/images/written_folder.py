@@ -16,15 +16,9 @@ import dataclasses
 import functools
 import itertools
 import json
-import multiprocessing
-import os
 import shutil
-import signal
-import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import metadata
@@ -39,6 +33,7 @@ from base_model.data.writing.faces import SUFFIXES, Face, language_named, own_fa
 from base_model.data.writing.writer import Sources, require_installed, write
 from base_model.data.writing.written_image import Writing
 from experiments.images.image_readers import Entry, list_entries
+from experiments.images.part_pool import parts_done
 from experiments.record.whole_files import plain, require_folder, write_bytes, write_json
 from preference_data.atomic_files import replacing
 from preference_data.image_files import decode_image, read_image
@@ -230,44 +225,9 @@ def write_folder(request: Request, out: Path, processes: int = 1) -> Iterator[st
     missing = [part for part in parts_of(request.count) if not part_file(request, out, part).exists()]
     if len(missing) < len(parts_of(request.count)):
         yield f"{len(parts_of(request.count)) - len(missing)} of {len(parts_of(request.count))} parts are there already"
-    for done, _ in enumerate(_parts_written(request, out, missing, processes), 1):
+    for done, _ in enumerate(parts_done(functools.partial(write_part, request, out), missing, processes), 1):
         yield f"{min(request.count, done * PART):,} of {min(request.count, len(missing) * PART):,} images written"
     yield finish(request, out)
-
-
-def _parts_written(request: Request, out: Path, missing: Sequence[int], processes: int) -> Iterator[int]:
-    """Write parts here, or in processes of their own; their numbers as they are done."""
-    if processes == 1 or len(missing) < 2:
-        for part in missing:
-            write_part(request, out, part)
-            yield part
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(missing)), mp_context=context, initializer=_begin) as pool:
-        futures = {pool.submit(write_part, request, out, part): part for part in missing}
-        try:
-            for future in as_completed(futures):
-                future.result()
-                yield futures[future]
-        except BrokenProcessPool as error:
-            raise RuntimeError(
-                "a process that writes images died (killed, or out of memory); run the command again to go on"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _begin() -> None:
-    """Leave Ctrl-C to the process that waits for the parts, and go when it is no longer there."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _described(request: Request) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def test_each_name_stands_on_a_line_of_its_own_with_what_it_is(kind, names, caps
 
 def test_all_kinds_are_listed_where_none_is_named(capsys):
     heads = [line.split()[0] for line in printed(capsys, "list").splitlines() if line and not line.startswith(" ")]
-    assert heads == ["experiments", "rewards", "formats", "benchmarks"]
+    assert heads == ["experiments", "rewards", "filters", "formats", "benchmarks"]
     text = printed(capsys, "list", "formats", "rewards")
     assert 0 < text.index("label-studio") < text.index("rewards (") < text.index("ocr_judge")
 

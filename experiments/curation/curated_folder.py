@@ -1,0 +1,330 @@
+"""A curated folder: what a source has, measured, decided and put where `--data.folder SET` trains on it.
+
+    SET/images/00000/000003-1a2b3c4d5e6f.jpg   the image of row 3, byte for byte as it was
+    SET/captions.jsonl                         a line an image: file_name, text, id, source_files, facts of the source
+    SET/curation.json                          sources, thresholds, counts by stage
+    SET/.curation/                             numbers and decisions, by shards (shard_files.py)
+
+Run again, the command measures only what is new or was measured by another version; with other thresholds alone it
+measures nothing. Killed anywhere and run again, it leaves the same bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from experiments.curation.deciding import Decisions, decide, load
+from experiments.curation.image_facts import facts_of_source, is_rendered
+from experiments.curation.measuring import (
+    ENTRIES,
+    costly,
+    entry_of,
+    missing,
+    run_tasks,
+    write_entries,
+)
+from experiments.curation.shard_files import HIDDEN, as_bytes, read_note, read_table, table_path
+from experiments.curation.thresholds import CHEAP, Filters, in_order, measures_of
+from experiments.images.image_readers import list_entries
+from experiments.images.part_pool import parts_done
+from experiments.overrides import override
+from experiments.record.whole_files import require_folder, write_bytes, write_json
+from preference_data.atomic_files import replacing
+
+SHARD = 256
+"""images that are measured together"""
+SETTINGS, CAPTIONS, IMAGES, DECISIONS = "curation.json", "captions.jsonl", "images", "decisions.parquet"
+UNJUDGED = 0.01
+"""largest share of images on which a measure may fail; one image always may"""
+SHOWN = 3
+"""reasons that the last line names"""
+
+
+def is_set(folder: Path) -> bool:
+    """Whether a folder was begun by this command."""
+    return (folder / SETTINGS).is_file()
+
+
+def recorded(folder: Path) -> dict[str, Any]:
+    """What curation.json says. Raises ValueError when it is no JSON."""
+    try:
+        about: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{folder / SETTINGS} is no JSON: {error}; restore it, or curate into a new folder") from error
+    return about
+
+
+def as_texts(filters: Filters) -> dict[str, str]:
+    """Every threshold by its dotted name, as `--set` takes it."""
+    texts = {}
+    for name, each in in_order(filters).items():
+        for field in dataclasses.fields(each):
+            value = getattr(each, field.name)
+            texts[f"{name}.{field.name}"] = "|".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return texts
+
+
+def chosen_filters(folder: Path, settings: Sequence[str]) -> Filters:
+    """The thresholds of a folder, or the defaults, with `settings` such as clarity.least=40.
+
+    Raises ValueError as `override`.
+    """
+    before = override(Filters(), recorded(folder)["filters"]) if is_set(folder) else Filters()
+    pairs = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise ValueError(f"{setting!r} sets nothing; write a threshold and its value, such as clarity.least=40")
+        pairs[name] = value
+    return override(before, pairs)
+
+
+def curate(
+    sources: Sequence[str], out: Path, settings: Sequence[str] = (), column: str = "", processes: int = 1
+) -> Iterator[str]:
+    """Make or go on with a set; lines that say what came out. No sources = those that the set was begun with.
+
+    Raises ValueError for settings that cannot work, other things in the folder, and where no image stays;
+    FileNotFoundError for a source that is not there; RuntimeError where a measure fails on many images.
+    """
+    if processes < 1:
+        raise ValueError(f"processes={processes} must be at least 1")
+    require_folder(out)
+    if not is_set(out) and out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} holds other things and no {SETTINGS}; name a new folder")
+    filters = chosen_filters(out, settings)
+    before = recorded(out) if is_set(out) else {}
+    if sources or "shards" not in before:
+        listed = [str(each) for each in sources or before["sources"]]
+        require_outside(listed, out)
+        column = column or before.get("column", "")
+        begun = {"sources": [os.path.abspath(each) for each in listed], "column": column, "filters": as_texts(filters)}
+        write_json(out / SETTINGS, begun)  # without the number of shards: killed from here on, it lists them again
+        shards = list_sources(listed, column, out)
+        about = {**begun, "shards": shards}
+    else:
+        about = {**before, "filters": as_texts(filters)}
+    measure(out, about["shards"], filters, processes)
+    result = decided(out, about["shards"], filters)
+    if not result.staying.any():
+        raise ValueError(f"no image of {', '.join(about['sources'])} stays: {worst(result)}; set other thresholds")
+    yield from materialise(out, about, filters, result, processes)
+
+
+def require_outside(sources: Sequence[str], out: Path) -> None:
+    """Raises ValueError where a source holds the set, or the set a source: it would curate its own images."""
+    for source in sources:
+        there, here = Path(source).resolve(), out.resolve()
+        if here.is_relative_to(there) or there.is_relative_to(here):
+            raise ValueError(
+                f"{out} and {source} are in each other; name a folder for the set that is outside of its images"
+            )
+
+
+def list_sources(sources: Sequence[str], column: str, out: Path) -> int:
+    """List what the sources have and put it into shards; how many there are."""
+    rows = []
+    for source in sources:
+        entries = list_entries(source, column)
+        base = Path(source).absolute()
+        for entry, facts in zip(entries, facts_of_source(source, entries), strict=True):
+            file = entry.file.absolute()
+            try:
+                status = file.stat()
+                size, changed = status.st_size, status.st_mtime_ns
+            except OSError:
+                size, changed = -1, -1
+            rows.append({
+                "row": len(rows), "name": entry.name, "file": str(file), "kind": entry.kind, "at": entry.at[0],
+                "length": entry.at[1], "column": entry.column, "problem": entry.problem, "size": size,
+                "captions": list(entry.captions), "facts": json.dumps(facts, ensure_ascii=False) if facts else "",
+                "rendered": is_rendered(facts), "changed": changed, "inside": os.path.relpath(file, base.parent),
+            })  # fmt: skip
+    shards = range(-(-len(rows) // SHARD))
+    for shard in shards:
+        write_entries(out, shard, rows[shard * SHARD : (shard + 1) * SHARD])
+    for path in (out / HIDDEN).glob("*/*"):
+        if path.stem.isdigit() and int(path.stem) not in shards:
+            path.unlink()
+    return len(shards)
+
+
+def measure(out: Path, shards: int, filters: Filters, processes: int) -> None:
+    """Measure what no shard has yet: first all images, then group by group those that are left at its stage."""
+    count = sum(read_note(table_path(out, ENTRIES, shard))["rows"] for shard in range(shards))
+    tasks = missing(out, shards, filters)
+    if tasks:
+        todo = sum(read_note(table_path(out, ENTRIES, task.shard))["rows"] for task in tasks)
+        with tqdm(total=todo, desc="measuring", unit=" images", dynamic_ncols=True) as bar:
+            run_tasks(tasks, processes, lambda done: bar.update(done) and None)
+    for each in CHEAP:
+        require_measured(out, shards, each.name, count)
+    for each in sorted(measures_of(filters), key=lambda group: group.stage):
+        if not each.stage:
+            continue
+        needed = np.flatnonzero(decide(*load(out, shards, filters), filters, each.stage - 1).staying)
+        if tasks := costly(out, shards, filters, each, needed):
+            todo = sum(len(task.rows) for task in tasks)
+            with tqdm(total=todo, desc=f"measuring {each.name}", unit=" images", dynamic_ncols=True) as bar:
+                run_tasks(tasks, processes, lambda done, bar=bar: bar.update(done) and None)
+        require_measured(out, shards, each.name, len(needed))
+
+
+def require_measured(out: Path, shards: int, name: str, count: int) -> None:
+    """Raises RuntimeError, with the first error, where a group of measures failed on too many images."""
+    paths = [table_path(out, name, shard) for shard in range(shards)]
+    failed = sum(read_note(path).get("unjudged", 0) for path in paths)
+    if failed > max(1, UNJUDGED * count):
+        errors = (error for path in paths if path.exists() for error in read_table(path)["error"].to_pylist() if error)
+        raise RuntimeError(
+            f"{name} failed on {failed} of {count} images, first with: {next(errors)}. Mend that and run the command "
+            f"again; delete {out / HIDDEN / name} to measure them anew"
+        )
+
+
+def decided(out: Path, shards: int, filters: Filters) -> Decisions:
+    """The decisions of all stages from the numbers of a set."""
+    return decide(*load(out, shards, filters), filters)
+
+
+def worst(result: Decisions) -> str:
+    """The filters that dropped most, as a phrase."""
+    names, counts = np.unique(result.dropped_by[~result.staying].astype(str), return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:SHOWN]
+    return ", ".join(f"{names[i]} dropped {counts[i]:,}" for i in order)
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Images of one shard that a set needs: row, sha256 of the bytes, and the name in the set."""
+
+    folder: Path
+    shard: int
+    wanted: tuple[tuple[int, str, str], ...]
+
+
+def copy_images(copies: Copies) -> int:
+    """Copy images that are not in the set yet; how many. Raises ValueError when one is no longer what was measured."""
+    rows = {row["row"]: row for row in read_table(table_path(copies.folder, ENTRIES, copies.shard)).to_pylist()}
+    for row, identity, name in copies.wanted:
+        entry = entry_of(rows[row])
+        try:
+            content = entry.content()
+        except OSError as error:
+            raise ValueError(f"{entry.name} is needed for the set and cannot be read: {error}; put it back") from error
+        if sha256(content).hexdigest() != identity:
+            raise ValueError(
+                f"{entry.name} changed since it was measured; run the command again with its folder: glyphlab curate "
+                f"FOLDER -o {copies.folder}"
+            )
+        write_image(copies.folder / name, content)
+    return len(copies.wanted)
+
+
+def write_image(path: Path, content: bytes) -> None:
+    """Put an image in place, whole or not at all, without waiting for the disk: it can be copied again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_bytes(content)
+    os.replace(fresh, path)
+
+
+def file_names(result: Decisions) -> dict[int, str]:
+    """The name in the set of every row that stays."""
+    rows = np.flatnonzero(result.staying)
+    names, endings = result.images["id"][rows], result.images["ending"][rows]
+    return {
+        int(row): f"{IMAGES}/{row // SHARD:05d}/{row:06d}-{identity[:12]}{ending}"
+        for row, identity, ending in zip(rows, names, endings, strict=True)
+    }
+
+
+def materialise(
+    out: Path, about: Mapping[str, Any], filters: Filters, result: Decisions, processes: int
+) -> Iterator[str]:
+    """Put what stays in place and take away what does not; what came out, as lines.
+
+    The captions are replaced when all of their images are there, and images are taken away afterwards, so a set that
+    was whole stays one that can be trained on until the new one is.
+    """
+    names = file_names(result)
+    parts = []
+    for shard in range(about["shards"]):
+        own = [row for row in names if row // SHARD == shard and not (out / names[row]).exists()]
+        wanted = tuple((row, str(result.images["id"][row]), names[row]) for row in own)
+        if wanted:
+            parts.append(Copies(out, shard, wanted))
+    if parts:
+        with tqdm(
+            total=sum(len(part.wanted) for part in parts), desc="copying", unit=" images", dynamic_ncols=True
+        ) as bar:
+            for done in parts_done(copy_images, parts, processes):
+                bar.update(done)
+    write_decisions(out, filters, result, names)
+    with replacing(out / CAPTIONS) as file:
+        for row in caption_rows(result, names):
+            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+    prune(out, set(names.values()))
+    stages = result.stages(filters)
+    counts = {"images": len(result.dropped_by), "kept": len(names), "stages": stages}
+    write_json(out / SETTINGS, {**about, **counts})
+    dropped = f"; {worst(result)}" if not result.staying.all() else ""
+    yield f"{len(names):,} of {len(result.dropped_by):,} images stay in {out}{dropped}"
+    yield f"see why with: glyphlab curate {out} --report; train with --data.folder {out}"
+
+
+def caption_rows(result: Decisions, names: Mapping[int, str]) -> Iterator[dict[str, Any]]:
+    """The lines of captions.jsonl: a name, the captions that stay, where the image is from, and facts of its source."""
+    texts: dict[int, dict[str, None]] = {}
+    for index in np.flatnonzero(result.caption_dropped_by == ""):
+        texts.setdefault(int(result.captions["row"][index]), {})[str(result.captions["text"][index])] = None
+    for row, name in names.items():
+        facts = json.loads(result.images["facts"][row] or "{}")
+        before = facts.pop("source_files", [])
+        yield {
+            "file_name": name, "text": list(texts.get(row, {})), **{k: v for k, v in facts.items() if k != "id"},
+            "id": result.images["id"][row], "source_files": [*before, result.images["name"][row]],
+        }  # fmt: skip
+
+
+def write_decisions(out: Path, filters: Filters, result: Decisions, names: Mapping[int, str]) -> None:
+    """Put a table in place that says of each image what dropped it, and why."""
+    import pyarrow as pa
+
+    rows = []
+    for row, by in enumerate(result.dropped_by):
+        of = int(result.images["duplicate_of"][row]) if by in ("duplicates", "near_duplicates") else -1
+        why = str(result.images["problem"][row]) if by == "broken" else reason(filters, result, by, row) if by else ""
+        rows.append({"row": row, "name": result.images["name"][row], "id": result.images["id"][row], "dropped_by": by,
+                     "why": why, "duplicate_of": of, "file_name": names.get(row, "")})  # fmt: skip
+    text, number = pa.string(), pa.int64()
+    types = pa.schema([("row", number), ("name", text), ("id", text), ("dropped_by", text), ("why", text),
+                       ("duplicate_of", number), ("file_name", text)])  # fmt: skip
+    write_bytes(out / HIDDEN / DECISIONS, as_bytes(rows, types))
+
+
+def reason(filters: Filters, result: Decisions, name: str, row: int) -> str:
+    """Why a filter drops an image, with number and threshold."""
+    return in_order(filters)[name].explain(result.number(filters, name, row))
+
+
+def prune(out: Path, wanted: set[str]) -> None:
+    """Take away images that do not stay, and files that a killed process left."""
+    for folder in sorted((out / IMAGES).glob("*")):
+        for path in folder.iterdir():
+            if path.relative_to(out).as_posix() not in wanted:
+                path.unlink()
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    for path in [*(out / HIDDEN).rglob(".*"), *out.glob(f".{SETTINGS}.*"), *out.glob(f".{CAPTIONS}.*")]:
+        path.unlink()

@@ -1,0 +1,159 @@
+"""Decides from stored numbers which images stay: no image is opened, so another threshold takes seconds.
+
+Stage after stage, filter after filter: an image belongs to the first filter that drops it. Captions are dropped one by
+one, and an image with its last. The captions of copies count for the copy that is kept.
+
+Legend: N images, C captions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.curation.filters.rules import Filter
+from experiments.curation.measuring import CAPTIONS, ENTRIES, is_current
+from experiments.curation.shard_files import read_note, read_table, table_path
+from experiments.curation.thresholds import Filters, in_order, measures_of
+
+EMPTY = {"number": np.nan, "bits": 0, "flag": False, "text": ""}
+KINDS = {"number": np.float64, "bits": np.uint64, "flag": bool, "text": object}
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What every filter did. Arrays have an element for each image or caption."""
+
+    images: dict[str, np.ndarray]
+    """all numbers, those that depend on which images are left included"""
+    captions: dict[str, np.ndarray]
+    dropped_by: np.ndarray
+    """[N] name of the filter that dropped the image; "" = it stays"""
+    caption_dropped_by: np.ndarray
+    """[C] the same of captions"""
+    reached: dict[str, np.ndarray] = field(default_factory=dict)
+    """of each filter, which images (or captions) it had to decide on"""
+
+    @property
+    def staying(self) -> np.ndarray:
+        """[N] which images stay."""
+        return np.asarray(self.dropped_by == "")
+
+    def number(self, filters: Filters, name: str, row: int) -> float:
+        """The number that a filter compared for an image; of captions the first one that it drops, or else the first.
+        NaN where it has none."""
+        each = in_order(filters)[name]
+        if not each.of_captions:
+            return float(each.shown(self.images)[row])
+        own = np.flatnonzero(self.captions["row"] == row)
+        values = each.shown({name: column[own] for name, column in self.captions.items()})
+        wrong = values[each.outside(values)]
+        return float(wrong[0]) if len(wrong) else float(values[0]) if len(values) else float("nan")
+
+    def stages(self, filters: Filters) -> list[dict[str, Any]]:
+        """Of each stage, how many images came and stayed, and how many each filter dropped."""
+        rows = []
+        left = len(self.dropped_by)
+        for number in range(1, 8):
+            names = [name for name, each in in_order(filters).items() if each.stage == number]
+            drops = {name: int((self.dropped_by == name).sum()) for name in names}
+            rows.append({"stage": number, "in": left, "out": left - sum(drops.values()), "drops": drops})
+            left -= sum(drops.values())
+        return rows
+
+
+def load(folder: Path, shards: int, filters: Filters) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The columns of images and of captions, of all shards."""
+    tables = [read_table(table_path(folder, ENTRIES, shard)) for shard in range(shards)]
+    names = np.concatenate([_array(table, "name") for table in tables])
+    images: dict[str, np.ndarray] = {
+        "name": names, "rendered": np.concatenate([_array(table, "rendered") for table in tables]).astype(bool),
+        "facts": np.concatenate([_array(table, "facts") for table in tables]),
+        "duplicate_of": np.full(len(names), -1),
+    }  # fmt: skip
+    for each in measures_of(filters):
+        kinds = {**each.columns, f"{each.name}_error": "text"}
+        for column, kind in kinds.items():
+            images[column] = np.full(len(names), EMPTY[kind], dtype=KINDS[kind])
+        for shard in range(shards):
+            path = table_path(folder, each.name, shard)
+            if is_current(path, each, read_note(table_path(folder, ENTRIES, shard))):
+                fill(images, read_table(path), each.columns, f"{each.name}_error")
+    captions = [read_table(table_path(folder, CAPTIONS, shard)) for shard in range(shards)]
+    columns = {name: np.concatenate([_array(table, name) for table in captions]) for name in captions[0].column_names}
+    return images, columns
+
+
+def fill(images: Mapping[str, np.ndarray], table: Any, columns: Iterable[str], error: str) -> None:
+    """Put the rows of a shard's table where they belong."""
+    rows = _array(table, "row")
+    for column in (*columns, "error"):
+        values, target = _array(table, column), images[error if column == "error" else column]
+        if target.dtype == object:
+            values = np.asarray([value or "" for value in values], dtype=object)
+        elif target.dtype != np.float64:
+            values = table[column].fill_null(0 if target.dtype == np.uint64 else False).to_numpy(zero_copy_only=False)
+        target[rows] = values
+
+
+def _array(table: Any, column: str) -> np.ndarray:
+    return np.asarray(table[column].to_numpy(zero_copy_only=False))
+
+
+def good_in_itself(images: Mapping[str, np.ndarray], filters: Filters) -> np.ndarray:
+    """[N] which images no threshold of the stages 1 and 2 drops, whatever other images there are."""
+    everything = np.ones(len(images["name"]), dtype=bool)
+    good = everything.copy()
+    for each in in_order(filters).values():
+        if each.stage <= 2 and each.column in images:
+            good &= ~each.drops(images, everything)
+    return good
+
+
+def decide(
+    images: dict[str, np.ndarray], captions: dict[str, np.ndarray], filters: Filters, until: int = 7
+) -> Decisions:
+    """Apply the filters of the stages up to `until`."""
+    images, captions = dict(images), dict(captions)
+    count = len(images["name"])
+    result = Decisions(images, captions, np.full(count, "", dtype=object), np.full(len(captions["row"]), "", object))
+    good = good_in_itself(images, filters)
+    images["captions_listed"] = np.bincount(captions["row"], minlength=count).astype(float)
+    for name, each in in_order(filters).items():
+        if each.stage > until:
+            break
+        if each.of_captions:
+            drop_captions(result, name, each)
+            continue
+        images.update(each.prepared(images, result.staying, good))
+        result.reached[name] = result.staying
+        result.dropped_by[each.drops(images, result.staying)] = name
+        if name == "duplicates":
+            hand_over_captions(result)
+    return result
+
+
+def hand_over_captions(result: Decisions) -> None:
+    """Give the captions of copies to the image that they are copies of."""
+    owner = np.arange(len(result.dropped_by))
+    copies = np.flatnonzero(result.dropped_by == "duplicates")
+    owner[copies] = result.images["duplicate_of"][copies]
+    result.captions["row"] = owner[result.captions["row"]]
+    listed = np.bincount(result.captions["row"], minlength=len(owner)).astype(float)
+    result.images["captions_listed"] = listed
+
+
+def drop_captions(result: Decisions, name: str, each: Filter) -> None:
+    """Drop captions, and images whose last one goes. An image that has none is left to the filter `captioned`."""
+    rows, count = result.captions["row"], len(result.dropped_by)
+    rendered = {"rendered": result.images["rendered"][rows]}
+    alive = (result.caption_dropped_by == "") & result.staying[rows]
+    result.reached[name] = alive
+    before = np.bincount(rows[alive], minlength=count)
+    result.caption_dropped_by[each.drops({**result.captions, **rendered}, alive)] = name
+    after = np.bincount(rows[alive & (result.caption_dropped_by == "")], minlength=count)
+    result.dropped_by[result.staying & (before > 0) & (after == 0)] = name

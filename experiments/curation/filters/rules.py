@@ -1,0 +1,96 @@
+"""What a filter is: thresholds, and which images they drop. It reads stored numbers; measuring is another function.
+
+A filter compares one column of measured numbers with its thresholds. NaN means "not measured" and is never dropped,
+because every comparison with NaN is false. Columns are arrays with one element an image, or one a caption.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+Columns = Mapping[str, np.ndarray]
+FOREVER = float("inf")
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Thresholds of one number. A subclass sets them and says what the number is, and why its line is where it is."""
+
+    stage: ClassVar[int]
+    column: ClassVar[str]
+    unit: ClassVar[str]
+    reason: ClassVar[str]
+    source: ClassVar[str]
+    rendered: ClassVar[bool] = False
+    """whether rendered pages can be dropped, too"""
+    of_captions: ClassVar[bool] = False
+    """whether it drops captions; an image goes with its last caption"""
+    group: ClassVar[str] = ""
+    """the group of measures that its number is of, where it may fail"""
+
+    def bounds(self) -> dict[str, float]:
+        """The thresholds that can drop anything, by name: `least`, `most` or both."""
+        values = {name: getattr(self, name) for name in ("least", "most") if hasattr(self, name)}
+        return {name: value for name, value in values.items() if math.isfinite(value)}
+
+    def shown(self, columns: Columns) -> np.ndarray:
+        """The numbers that it compares, NaN where there are none."""
+        return np.asarray(columns[self.column], dtype=float)
+
+    def outside(self, values: np.ndarray) -> np.ndarray:
+        """Which numbers are beyond a threshold, bool of the same shape; NaN is not."""
+        wrong = np.zeros(values.shape, dtype=bool)
+        for name, bound in self.bounds().items():
+            wrong |= values < bound if name == "least" else values > bound
+        return wrong
+
+    def prepared(self, columns: Columns, alive: np.ndarray, good: np.ndarray) -> dict[str, np.ndarray]:
+        """Columns that depend on which images are left, such as the distance to the nearest; most filters have none.
+
+        `good` are the images that no threshold of the stages 1 and 2 drops.
+        """
+        return {}
+
+    def drops(self, columns: Columns, alive: np.ndarray) -> np.ndarray:
+        """Which of the rows that are still `alive` this filter drops."""
+        wrong = self.outside(columns[self.column]) & alive
+        return wrong if self.rendered or "rendered" not in columns else wrong & ~columns["rendered"]
+
+    def explain(self, value: float) -> str:
+        """Say why a number is beyond a threshold; "" where it is not."""
+        for name, bound in self.bounds().items():
+            if value < bound if name == "least" else value > bound:
+                side = "below" if name == "least" else "above"
+                return f"{self.column} {value:.4g} is {side} {bound:g} ({self.unit})"
+        return ""
+
+
+@dataclass(frozen=True)
+class AtLeast(Filter):
+    """Drops what is below a number."""
+
+    least: float = -FOREVER
+
+
+@dataclass(frozen=True)
+class AtMost(Filter):
+    """Drops what is above a number."""
+
+    most: float = FOREVER
+
+
+@dataclass(frozen=True)
+class Between(Filter):
+    """Drops what is below one number or above another. Raises ValueError where nothing could pass."""
+
+    least: float = -FOREVER
+    most: float = FOREVER
+
+    def __post_init__(self) -> None:
+        if not self.least <= self.most:
+            raise ValueError(f"least={self.least:g} must not be above most={self.most:g}: nothing would pass")

@@ -1,0 +1,160 @@
+"""Stage 3, captions: too short or too long, in another script than wanted, or no caption at all.
+
+A bad caption is taken away, and its image goes when it has none left. Which script a caption is in is counted from
+Unicode's names of its letters; no library is needed for that, and none tells a caption of three words reliably.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import numpy as np
+
+from experiments.curation.filters.rules import AtLeast, AtMost, Between, Columns
+
+REPORT = "Qwen-Image technical report, section 3.2"
+DENSE = ("han", "kana")
+"""Scripts that put no blanks between words: a character counts as a word."""
+SCRIPTS = {
+    "LATIN": "latin", "CJK": "han", "HIRAGANA": "kana", "KATAKANA": "kana", "HANGUL": "hangul", "CYRILLIC": "cyrillic",
+    "ARABIC": "arabic", "DEVANAGARI": "devanagari", "GREEK": "greek", "HEBREW": "hebrew", "THAI": "thai",
+}  # fmt: skip
+"""The first word of a letter's name in Unicode, and what its script is called here."""
+NONE = "none"
+GARBAGE = {
+    "has no letters": re.compile(r"^[\W\d_]*$"),
+    "is a file name": re.compile(
+        r"^\s*[\w-]+\.(jpe?g|png|webp|gif|bmp|tiff?|heic)\s*$|^\s*(IMG|DSC|DSCF|PXL)[_-]?\d+\w*\s*$", re.I
+    ),
+    "is an address": re.compile(r"^\s*(https?://|www\.)\S+\s*$", re.I),
+    "has tags of HTML": re.compile(
+        r"</?(a|b|br|div|img|p|span|td|tr|table|html|body)\b[^>]*>|&(nbsp|amp|quot|lt|gt|#\d+);", re.I
+    ),
+    "was decoded wrongly": re.compile("\ufffd|\u00c3[\u0080-\u00bf]|\u00e2\u20ac|\u00ef\u00bc[\u0080-\u00bf]"),
+    "repeats itself": re.compile(r"(.)\1{9,}|\b(\S+)(?:\s+\2\b){4,}"),
+    "refuses to describe": re.compile(
+        r"\bI(?: am|'m|\u2019m)(?: very)? sorry\b|\bI (?:can(?:no|'|\u2019)t|am unable to|am not able to)\b"
+        r"|\bas an AI(?: language)? model\b|\bcannot (?:assist|describe|help) with\b|\bno image (?:is |was )?provided\b"
+        r"|抱歉[，,]|对不起[，,]?我|我无法|作为(?:一个)?AI|未提供图", re.I,
+    ),
+}  # fmt: skip
+"""What is no caption, and why."""
+
+
+@dataclass(frozen=True)
+class Captioned(AtLeast):
+    """Images without a caption. An autoencoder needs none: captioned.least=0 keeps them."""
+
+    stage: ClassVar[int] = 3
+    column: ClassVar[str] = "captions_listed"
+    unit: ClassVar[str] = "captions that the folder has for the image"
+    reason: ClassVar[str] = "a model of texts and images learns nothing from an image alone"
+    source: ClassVar[str] = "ours"
+    rendered: ClassVar[bool] = True
+    least: float = 1.0
+
+
+@dataclass(frozen=True)
+class CaptionLength(Between):
+    """Captions that say nothing, or more than a text encoder reads."""
+
+    stage: ClassVar[int] = 3
+    column: ClassVar[str] = "words"
+    unit: ClassVar[str] = "words; a Chinese or Japanese character counts as one"
+    reason: ClassVar[str] = "encoders cut at 512 tokens, which is about 400 words; what is cut off was never seen"
+    source: ClassVar[str] = f"{REPORT}: Token Length"
+    rendered: ClassVar[bool] = True
+    of_captions: ClassVar[bool] = True
+    least: float = 1.0
+    most: float = 400.0
+
+
+@dataclass(frozen=True)
+class CaptionGarbage(AtMost):
+    """Captions that are none: file names, addresses, HTML, wrongly decoded text, repetitions, refusals to describe."""
+
+    stage: ClassVar[int] = 3
+    column: ClassVar[str] = "garbage"
+    unit: ClassVar[str] = "1 = no caption"
+    reason: ClassVar[str] = "a model that reads them learns to connect images with nothing"
+    source: ClassVar[str] = f"{REPORT}: Invalid Caption"
+    of_captions: ClassVar[bool] = True
+    most: float = 0.0
+
+
+@dataclass(frozen=True)
+class CaptionScript(AtLeast):
+    """Captions in another script than those that are wanted; all are where none is named."""
+
+    stage: ClassVar[int] = 3
+    column: ClassVar[str] = "wanted_script"
+    unit: ClassVar[str] = "share of letters in the wanted scripts"
+    reason: ClassVar[str] = "a text encoder that knows one script reads the others as noise"
+    source: ClassVar[str] = f"{REPORT}: the splits by language of stage 4"
+    rendered: ClassVar[bool] = True
+    of_captions: ClassVar[bool] = True
+    scripts: tuple[str, ...] = ()
+    """such as latin or han|kana; () = all"""
+    least: float = 0.5
+
+    def __post_init__(self) -> None:
+        known = sorted({*SCRIPTS.values()})
+        if wrong := [name for name in self.scripts if name not in known]:
+            raise ValueError(f"there is no script {wrong[0]!r}; there are {', '.join(known)}")
+
+    def drops(self, columns: Columns, alive: np.ndarray) -> np.ndarray:
+        """Captions with too small a share of wanted letters; none where all scripts are wanted."""
+        if not self.scripts:
+            return np.zeros(len(alive), dtype=bool)
+        return super().drops({**columns, self.column: self.shown(columns)}, alive)
+
+    def bounds(self) -> dict[str, float]:
+        """No threshold where all scripts are wanted."""
+        return super().bounds() if self.scripts else {}
+
+    def shown(self, columns: Columns) -> np.ndarray:
+        """The share of letters in the wanted scripts; NaN for captions without letters."""
+        shares = [columns[f"letters_{script}"] for script in dict.fromkeys(self.scripts)]
+        return np.sum(shares, axis=0) if shares else np.full(len(columns["words"]), np.nan)
+
+
+@lru_cache(maxsize=100_000)
+def script_of(letter: str) -> str:
+    """The script of a letter; "none" for what is no letter."""
+    if not letter.isalpha():
+        return NONE
+    first = unicodedata.name(letter, "").replace("FULLWIDTH ", "").replace("HALFWIDTH ", "").split(" ")[0]
+    return SCRIPTS.get(first, "other")
+
+
+def scripts(text: str) -> dict[str, float]:
+    """The share of a text's letters that each script has, the largest first; {} for a text without letters."""
+    counts = Counter(script_of(letter) for letter in text)
+    del counts[NONE]
+    return {script: count / counts.total() for script, count in counts.most_common()}
+
+
+def words(text: str) -> int:
+    """How many words a text has; a character of a script without blanks is one."""
+    dense = sum(script_of(letter) in DENSE for letter in text)
+    rest = "".join(" " if script_of(letter) in DENSE else letter for letter in text)
+    return dense + sum(any(c.isalnum() for c in word) for word in rest.split())
+
+
+def garbage(text: str) -> str:
+    """Why a text is no caption; "" where it is one."""
+    return next((why for why, pattern in GARBAGE.items() if pattern.search(text)), "")
+
+
+def describe_caption(text: str) -> dict[str, float | str]:
+    """The numbers of one caption: `words`, `garbage` with `why`, its main `script`, and the share of each script."""
+    shares, why = scripts(text), garbage(text)
+    nothing = 0.0 if shares else float("nan")
+    by_script = {f"letters_{script}": shares.get(script, nothing) for script in sorted({*SCRIPTS.values()})}
+    return {"words": float(words(text)), "garbage": float(bool(why)), "why": why,
+            "script": next(iter(shares), NONE), **by_script}  # fmt: skip

@@ -1,0 +1,116 @@
+"""What a source says of its images beside their captions: licence, author, seed, or the lines of a written page.
+
+Of tables of a folder every column counts; of Parquet and webdataset those of `KNOWN`, because others may be large.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from experiments.images.image_readers import (
+    NAMES,
+    TABLE_SUFFIXES,
+    TABLES,
+    TEXTS,
+    Entry,
+    hidden,
+    parquet_file,
+)
+from preference_data.line_files import decode_text, parse_json, read_csv, read_json_lines, same_name
+
+KNOWN = ("license", "licence", "url", "source", "origin", "author", "category", "kind", "language", "seed", "index")
+RENDERED = {"kind", "seed", "index"}
+"""What `glyphlab write` notes of each image: with these it can be made again."""
+
+
+def facts_of_source(source: str, entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """The facts of each entry of a source, in their order; {} where there are none."""
+    by_file = table_facts(Path(source))
+    by_tar: dict[Path, dict[str, dict[str, Any]]] = {}
+    results = []
+    for entry in entries:
+        if entry.kind == "file":
+            results.append(by_file.get(same_name(str(entry.file)), {}))
+        elif entry.kind == "tar":
+            if entry.file not in by_tar:
+                by_tar[entry.file] = tar_facts(entry.file)
+            results.append(by_tar[entry.file].get(tar_key(entry.name.removeprefix(f"{entry.file}:")), {}))
+        else:
+            results.append(column_facts(entry) if entry.kind == "parquet" else {})
+    return results
+
+
+def is_rendered(facts: Mapping[str, Any]) -> bool:
+    """Whether an image was made by `glyphlab write`."""
+    return facts.keys() >= RENDERED
+
+
+def table_facts(source: Path) -> dict[str, dict[str, Any]]:
+    """Facts of the files that the tables of a folder name, by `same_name` of their paths."""
+    tables = [source] if source.suffix.lower() in TABLE_SUFFIXES else []
+    if source.is_dir():
+        tables = [
+            path for path in sorted(source.rglob("*")) if path.name in TABLES and not hidden(path.relative_to(source))
+        ]
+    facts: dict[str, dict[str, Any]] = {}
+    for table in tables:
+        rows = read_csv(table)[1] if table.suffix.lower() == ".csv" else read_json_lines(table)
+        for _, row in rows:
+            name = next((row[key] for key in NAMES if row.get(key)), "")
+            own = {key: value for key, value in row.items() if key not in (*NAMES, *TEXTS) and value not in (None, "")}
+            if own:
+                path = table.parent / str(PurePosixPath(str(name).replace("\\", "/")))
+                facts.setdefault(same_name(str(path)), {}).update(own)
+    return facts
+
+
+def tar_key(name: str) -> str:
+    """The key of webdataset: a name up to the first dot of its last part."""
+    base = PurePosixPath(name).name
+    return name[: -len(base)] + base.partition(".")[0]
+
+
+def tar_facts(path: Path) -> dict[str, dict[str, Any]]:
+    """Facts of an archive's .json files, by key."""
+    facts: dict[str, dict[str, Any]] = {}
+    with tarfile.open(path, "r:") as archive:
+        for member in archive:
+            if member.isfile() and member.name.lower().endswith(".json"):
+                file = archive.extractfile(member)
+                assert file is not None
+                row = parse_json(decode_text(file.read(), f"{path}:{member.name}"), f"{path}:{member.name}")
+                if isinstance(row, Mapping):
+                    facts[tar_key(member.name)] = {key: row[key] for key in KNOWN if row.get(key) not in (None, "")}
+    return facts
+
+
+def column_facts(entry: Entry) -> dict[str, Any]:
+    """Facts of a row of a Parquet file."""
+    row = group_facts(entry.file, entry.at[0])[entry.at[1]] if known_columns(entry.file) else {}
+    return {name: value for name, value in row.items() if value not in (None, "") and is_plain(value)}
+
+
+def known_columns(path: Path) -> list[str]:
+    """The columns of a Parquet file that hold facts."""
+    return [name for name in KNOWN if name in parquet_file(path).schema_arrow.names]
+
+
+@functools.lru_cache(maxsize=4)
+def group_facts(path: Path, group: int) -> list[dict[str, Any]]:
+    """The facts of the rows of a row group."""
+    rows: list[dict[str, Any]] = parquet_file(path).read_row_group(group, known_columns(path)).to_pylist()
+    return rows
+
+
+def is_plain(value: Any) -> bool:
+    """Whether JSON can hold a value."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True

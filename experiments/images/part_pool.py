@@ -1,0 +1,54 @@
+"""A pool of processes for parts of work that are all alike, and none of which matters to another.
+
+The processes are new ones (spawn), so that no library is split in the middle of what it does; they end with the
+process that waits for them, however that ends.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
+
+
+def parts_done(work: Callable[[Part], Result], parts: Sequence[Part], processes: int) -> Iterator[Result]:
+    """Do parts here, or in processes of their own; what `work` returns as they are done, in any order.
+
+    Raises RuntimeError when a process dies, and whatever `work` raises.
+    """
+    if processes == 1 or len(parts) < 2:
+        yield from map(work, parts)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(processes, len(parts)), mp_context=context, initializer=_begin) as pool:
+        futures = [pool.submit(work, part) for part in parts]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "a process of the pool died (killed, or out of memory); run the command again to go on"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin() -> None:
+    """Leave Ctrl-C to the process that waits for the parts, and go when it is no longer there."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -1,0 +1,179 @@
+"""`glyphlab curate`: what is dropped and why, what a set holds, how it is cut anew, and that it can be trained on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.cli import main
+from experiments.curation import curated_folder, measuring
+from experiments.curation.curated_folder import CAPTIONS, DECISIONS, HIDDEN, curate, recorded
+from experiments.curation.shard_files import read_table
+from experiments.images.image_sources import ImageSources, open_images
+from tests.experiments.curation.images_to_curate import write_images_to_curate
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    folder = tmp_path_factory.mktemp("curation") / "images"
+    return folder, write_images_to_curate(folder)
+
+
+@pytest.fixture(scope="module")
+def made(images: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set in shards of four."""
+    out = tmp_path_factory.mktemp("sets") / "made"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curated_folder, "SHARD", 4)
+        list(curate([str(images[0])], out))
+    return out
+
+
+@pytest.fixture
+def copy(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The set, to be changed."""
+    monkeypatch.setattr(curated_folder, "SHARD", 4)
+    return Path(shutil.copytree(made, tmp_path / "copy"))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def decisions(folder: Path) -> dict[str, dict]:
+    return {Path(row["name"]).name: row for row in read_table(folder / HIDDEN / DECISIONS).to_pylist()}
+
+
+def rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / CAPTIONS).read_text(encoding="utf-8").splitlines()]
+
+
+def test_every_filter_drops_its_sinner_and_keeps_its_twin(images: tuple[Path, dict[str, str]], made: Path) -> None:
+    assert {name: row["dropped_by"] for name, row in decisions(made).items()} == images[1]
+    of = {name: row["duplicate_of"] for name, row in decisions(made).items() if row["duplicate_of"] >= 0}
+    order = list(decisions(made))
+    assert {name: order[row] for name, row in of.items()} == {
+        "coffee_again.png": "coffee.png", "cat_jpeg.jpg": "cat.png", "shifted.jpg": "unshifted.jpg"
+    }  # fmt: skip
+
+
+def test_a_set_holds_the_bytes_and_the_captions_that_stay(images: tuple[Path, dict[str, str]], made: Path) -> None:
+    by_source = {Path(row["source_files"][-1]).name: row for row in rows(made)}
+    assert set(by_source) == {name for name, by in images[1].items() if not by}
+    for name, row in by_source.items():
+        assert (made / row["file_name"]).read_bytes() == (images[0] / name).read_bytes()
+    assert by_source["coffee.png"]["text"] == ["a cup", "of coffee", "the same cup"], "captions of a copy count"
+    assert by_source["galaxies.png"]["text"] == ["some galaxies"], "a file name is no caption"
+    assert by_source["misnamed.jpg"]["file_name"].endswith(".png")
+    there = {path.relative_to(made).as_posix() for path in (made / "images").rglob("*.*")}
+    assert there == {row["file_name"] for row in rows(made)}
+
+
+def test_own_images_read_a_set_as_it_is(made: Path) -> None:
+    stream = open_images(ImageSources(folder=(str(made),), max_bad=0.0))
+    assert len(stream) == len(rows(made)) and not stream.bad and not stream.duplicates
+
+
+def test_a_set_is_cut_anew_without_measuring_or_opening_an_image(
+    images: tuple[Path, dict[str, str]], copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "OpenedImage", lambda entry: pytest.fail(f"{entry.name} was opened"))
+    monkeypatch.setattr(curated_folder, "list_entries", lambda *_: pytest.fail("the source was listed"))
+    before = content(copy)
+    list(curate((), copy, ["clarity.least=0", "resolution.least=270"]))
+    by = {name: row["dropped_by"] for name, row in decisions(copy).items()}
+    assert (
+        by["blurred.png"] == ""
+        and by["gravel.png"] == "resolution"
+        and recorded(copy)["filters"]["luma.least"] == "12.0"
+    )
+    assert len(rows(copy)) == len(rows(copy)) and (copy / rows(copy)[0]["file_name"]).exists()
+    list(curate((), copy, ["clarity.least=8.0", "resolution.least=256"]))
+    assert content(copy) == before
+
+
+def test_what_is_measured_stays_and_what_changed_is_measured_again(
+    images: tuple[Path, dict[str, str]], copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    opener = measuring.OpenedImage
+    monkeypatch.setattr(measuring, "OpenedImage", lambda entry: opened.append(Path(entry.name).name) or opener(entry))
+    before = content(copy)
+    list(curate([str(images[0])], copy))
+    assert not opened and content(copy) == before
+    table = copy / HIDDEN / "quality" / "00002.parquet"
+    table.write_bytes(table.read_bytes()[:-10])
+    list(curate((), copy))
+    assert len(opened) == 4 and content(copy) == before, "a damaged shard alone"
+    opened.clear()
+    quality = next(each for each in measuring.CHEAP if each.name == "quality")
+    monkeypatch.setattr(
+        measuring, "version_of", lambda each, old=measuring.version_of: old(each) + "x" * (each is quality)
+    )
+    stamps = {path: path.stat().st_mtime_ns for path in (copy / HIDDEN).rglob("*.parquet")}
+    list(curate((), copy))
+    again = {path.parent.name for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp}
+    assert again == {"quality", HIDDEN}, "of another version, that group of measures alone, and the decisions"
+
+
+def test_images_that_are_added_or_changed_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curated_folder, "SHARD", 2)
+    folder = tmp_path / "images"
+    write_images_to_curate(folder)
+    for name in ("coffee", "cat", "rocket", "woman"):
+        (tmp_path / "few").mkdir(exist_ok=True)
+        for ending in (".png", ".txt"):
+            shutil.copy(folder / f"{name}{ending}", tmp_path / "few")
+    list(curate([str(tmp_path / "few")], tmp_path / "set"))
+    (tmp_path / "few" / "cat.txt").write_text("another cat")
+    Image.fromarray(np.asarray(Image.open(folder / "moon.png"))).save(tmp_path / "few" / "rocket.png")
+    shutil.copy(folder / "camera.png", tmp_path / "few")
+    (tmp_path / "few" / "camera.txt").write_text("a man")
+    list(curate([str(tmp_path / "few")], tmp_path / "set"))
+    list(curate([str(tmp_path / "few")], tmp_path / "fresh"))
+    assert content(tmp_path / "set") == content(tmp_path / "fresh")
+    assert [row["text"] for row in rows(tmp_path / "set")] == [
+        ["a man"],
+        ["another cat"],
+        ["a cup", "of coffee"],
+        ["a rocket"],
+        ["a woman"],
+    ]
+
+
+def test_mistakes_are_one_line(
+    images: tuple[Path, dict[str, str]], made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, fresh = str(images[0]), str(tmp_path / "new")
+    for line, message in (
+        ([source], "is no set; name a folder for one"),
+        (["nowhere", "-o", fresh], "there is no folder or file nowhere"),
+        ([source, "-o", source], "holds other things and no curation.json"),
+        ([source, "-o", f"{source}/set"], "are in each other"),
+        ([str(made), "--set", "clarity"], "sets nothing"),
+        ([str(made), "--set", "clarity.last=3"], "did you mean least?"),
+        ([str(made), "--set", "luma.least=250"], "least=250 must not be above most=245"),
+        ([str(made), "--set", "resolution.least=9999"], "resolution dropped"),
+        ([str(made), "--set", "caption_script.scripts=klingon"], "there is no script 'klingon'"),
+        ([str(made), "--processes", "-1"], "processes=-1 must be at least 1"),
+        ([str(made), "--lineage", "nothing.png"], "have no image 'nothing.png'"),
+    ):
+        assert main(["curate", *line]) == 2, line
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert message in error, (line, error)
+
+
+def test_lineage_says_where_an_image_is_from_and_every_number(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = next(row for row in rows(made) if row["source_files"][-1].endswith("cat.png"))
+    shown = []
+    for name in (row["file_name"], str(made / row["file_name"]), row["id"][:10], row["source_files"][-1], "cat.png"):
+        assert main(["curate", str(made), "--lineage", name]) == 0
+        shown.append(capsys.readouterr().out)
+    assert len(set(shown)) == 1 and "stays" in shown[0] and row["id"] in shown[0] and "clarity = " in shown[0]
+    assert main(["curate", str(made), "--lineage", "blurred.png"]) == 0
+    assert "dropped by clarity: clarity " in capsys.readouterr().out
