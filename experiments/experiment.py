@@ -22,6 +22,7 @@ from alignment.trajectory import Exploration
 from base_model import pretrain, sft, train_vae
 from base_model.data.mixture import TaskStream
 from base_model.data.rendered_pages import PageStream
+from base_model.data.rendered_text import ENGLISH
 from base_model.data.stream import TextStream
 from base_model.engine.engine import OptimConfig
 from base_model.engine.mixed_precision import Memory
@@ -61,6 +62,9 @@ class PromptPlan:
     """of the scenes, or of the order of the file"""
     heldout: bool = False
     """take words from the held-out tenth; only evaluation may"""
+    levels: tuple[int, ...] = (ENGLISH,)
+    """kinds of scene (base_model/data/rendered_text.py), in turns: 4 English words, 6 Chinese strings, both in all
+    faces and places and in dark inks on light paper"""
     file: str = ""
     """a text file with a prompt a line, or a .jsonl of prompts: its first `count` are used, in an order that `seed`
     says"""

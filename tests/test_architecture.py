@@ -31,7 +31,8 @@ FLOORS = {
 """What each floor may import of ours. `rewards` further: prompts and pixels only, and the readers of their files."""
 ROOMS = (
     "record", "report", "tracking", "progress", "images", "experiment", "configs", "overrides", "evaluation",
-    "preferences", "reward_models", "planning", "training", "curation", "quickstart", "studies", "resume", "settings",
+    "preferences", "reward_models", "planning", "training", "curation", "quickstart", "speedrun", "studies", "resume",
+    "settings",
     "commands", "cli", "benchmarks",
 )  # fmt: skip
 """The rooms of `experiments`, each of which may import those before it."""

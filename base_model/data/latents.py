@@ -7,6 +7,7 @@ on one thread each whatever the trainer uses, because sums depend on the number 
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import threading
@@ -65,7 +66,14 @@ class LatentStream:
 
     def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Batch:
         """Clean latents with captions, their grids and the images that they are made from."""
-        return encoded(load_vae(self.vae_file), CaptionedImages(*self.stream.batch(step, size, rank, ranks)))
+        vae = _loaded(self.vae_file, self.vae_file.stat().st_mtime_ns)
+        return encoded(vae, CaptionedImages(*self.stream.batch(step, size, rank, ranks)))
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(vae_file: Path, written: int) -> QwenImageVAE:
+    """The autoencoder of a file, read again when it was written again."""
+    return load_vae(vae_file)
 
 
 class EncodedStream:

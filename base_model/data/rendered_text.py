@@ -5,7 +5,7 @@ pure function of (seed, index), so an endless stream is addressable, resumable a
 
 Words are capital strings that mostly alternate consonants and vowels, so that a recogniser trained on language is not
 asked to read noise, with enough clusters that any word can be asked for. A word belongs to the held-out tenth or to the
-training nine tenths by its hash alone, whatever the seed.
+training nine tenths by its hash alone, whatever the seed. One level is of Chinese strings (rendered_chinese).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from base_model.data import rendered_chinese as chinese
 from base_model.data.writing.grounds import contrast as contrast_of_levels
 
 HEIGHT, WIDTH = 32, 96
@@ -62,8 +63,10 @@ SHAPES = ("circle", "square", "bar")
 MARGIN = 2
 """Pixels kept free above and below."""
 
-LEVELS = 6
+LEVELS = 7
 """Of the curriculum; see `scene`."""
+ENGLISH, CHINESE = 4, 6
+"""The levels of words and of Chinese strings that alignment and evaluation ask for."""
 
 CONSONANTS, VOWELS = "BCDFGHJKLMNPQRSTVWXYZ", "AEIOU"
 ALTERNATION = 0.75
@@ -179,20 +182,25 @@ def scene(rng: np.random.Generator, level: int, *, heldout: bool = False) -> Sce
     """A random scene of a curriculum level.
 
     0 no text, 1 single characters, 2 words in the centre, 3 words anywhere, 4 words anywhere in all faces and dark inks
-    on light paper, 5 in all inks on all backgrounds. Levels 1 to 3 are black sans on white.
+    on light paper, 5 in all inks on all backgrounds, 6 Chinese strings in their faces and dark inks on light paper, as
+    high as the image. Levels 1 to 3 are black sans on white.
     """
-    colourful = level in (0, 5)
-    ink = str(rng.choice(INKS if colourful else DARK)) if colourful or level == 4 else "black"
+    colourful, of_chinese = level in (0, 5), level == CHINESE
+    coloured = colourful or level in (4, CHINESE)
+    ink = str(rng.choice(INKS if colourful else DARK)) if coloured else "black"
     grounds = [name for name in backgrounds(ink) if colourful or name in PAPER]
-    background = str(rng.choice(grounds)) if colourful or level == 4 else "white"
-    face = str(rng.choice(list(FACES))) if level >= 4 else "sans"
+    background = str(rng.choice(grounds)) if coloured else "white"
+    face = str(rng.choice(list(chinese.FACES if of_chinese else FACES))) if level >= 4 else "sans"
     size = str(rng.choice(list(SIZES)))
-    row, column = (str(rng.choice(list(names))) if level not in (1, 2) else name
-                   for names, name in ((ROWS, "middle"), (COLUMNS, "centre")))  # fmt: skip
+    row = "middle" if level in (1, 2, CHINESE) else str(rng.choice(list(ROWS)))
+    column = "centre" if level in (1, 2) else str(rng.choice(list(COLUMNS)))
     if level == 0:
         shape = str(rng.choice([*SHAPES, ""]))
         return Scene("", shape, "", size if shape else "", ink, background, row, column)
-    word = choose_word(rng, *((1, 1) if level == 1 else (3, 5)), heldout=heldout)
+    if of_chinese:
+        word = chinese.choose_string(rng, 2 if heldout else 1, 3, heldout)
+    else:
+        word = choose_word(rng, *((1, 1) if level == 1 else (3, 5)), heldout=heldout)
     return Scene(word, "", face, size, ink, background, row, column)
 
 
@@ -204,10 +212,10 @@ def render(scene: Scene, size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
     height, width = size
     image = Image.new("RGB", (width, height), COLOURS[scene.background])
     if scene.word:
-        column = first_cell(scene, width)
+        column, cell = first_cell(scene, width), cell_of(scene)
         for i, letter in enumerate(scene.word):
-            mask = glyph(letter, scene.face, SIZES[scene.size])
-            image.paste(COLOURS[scene.ink], ((column + i) * CELL, above(scene, mask.height, height)), mask)
+            mask = mask_of(scene, letter)
+            image.paste(COLOURS[scene.ink], ((column + i) * cell, above(scene, mask.height, height)), mask)
     elif scene.shape:
         side = SIZES[scene.size] // 2
         wide = side * 3 if scene.shape == "bar" else side
@@ -217,11 +225,24 @@ def render(scene: Scene, size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
     return np.asarray(image).transpose(2, 0, 1)
 
 
+def cell_of(scene: Scene) -> int:
+    """Pixels of the cell of each of the word's characters."""
+    return chinese.CELL if chinese.is_chinese(scene.word) else CELL
+
+
+def mask_of(scene: Scene, letter: str) -> Image.Image:
+    """The 8-bit mask of a letter of the scene's word."""
+    if chinese.is_chinese(scene.word):
+        return chinese.glyph(letter, scene.face, chinese.SIZES[scene.size])
+    return glyph(letter, scene.face, SIZES[scene.size])
+
+
 def first_cell(scene: Scene, width: int = WIDTH) -> int:
     """The column of cells in which a scene's word begins. Raises ValueError when the word does not fit the canvas."""
-    free = width // CELL - len(scene.word)
+    cells = width // cell_of(scene)
+    free = cells - len(scene.word)
     if free < 0:
-        raise ValueError(f"the word {scene.word!r} needs {len(scene.word)} cells, a picture has {width // CELL}")
+        raise ValueError(f"the word {scene.word!r} needs {len(scene.word)} cells, an image has {cells}")
     return int(COLUMNS[scene.column] * free)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from base_model.data import rendered_chinese as chinese
 from base_model.data.rendered_text import LEVELS, Scene, render, scene
 from base_model.interface import ConditionImages
 from base_model.seeding import numpy_generator
@@ -76,7 +77,8 @@ def misspell(word: str, rng: np.random.Generator) -> str:
     i = int(rng.integers(len(word)))
     kind = int(rng.integers(3))
     if kind == 0 or len(word) == 1:
-        other = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c != word[i]]
+        alphabet = chinese.CHARACTERS if chinese.is_chinese(word) else "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+        other = [c for c in alphabet if c != word[i]]
         return word[:i] + str(rng.choice(other)) + word[i + 1 :]
     return word[:i] + word[i + 1 :] if kind == 1 else word[: i + 1] + word[i:]
 

@@ -6,6 +6,7 @@ network's own `txt_in` learns what they mean. Character-aware encoders spell whe
 
 - a byte to be *drawn* (a capital letter) becomes one token: which byte, how many came before it in its word, how many
   follow;
+- a Chinese character becomes one token as well: a fixed random code, and the same two places;
 - a lower-case word becomes one token: a fixed random code of its bytes and their places, the same for the same word.
 
 Quotes, commas and other punctuation are separators. Shapes: B samples, L text tokens, D = `WIDTH`.
@@ -29,7 +30,10 @@ CODE = 96
 """Dimensions of the code of a lower-case word."""
 WIDTH = CODE + len(LETTERS) + 2 * MAX_LETTERS + 1
 MAX_TOKENS = 64
-TOKEN = re.compile(r"[A-Z]+|[a-z]+")
+HAN = "\u4e00-\u9fff"
+TOKEN = re.compile(rf"[A-Z]+|[a-z]+|[{HAN}]+")
+SPELLED = 4.0
+"""What marks a letter or a place: about the norm of a word's code, spread over three entries."""
 SEPARATORS = " \t\n,.;:!?'\"“”‘’「」()-"
 
 
@@ -42,13 +46,20 @@ def word_code(word: str) -> Tensor:
     return total / total.std()
 
 
+@functools.cache
+def character_code(character: str) -> Tensor:
+    """[CODE] unit-variance code of a Chinese character, of its own: those of its bytes would be alike among many."""
+    return torch.randn(CODE, generator=torch.Generator().manual_seed(1_000_003 + ord(character)))
+
+
 def token_vectors(text: str) -> Tensor:
     """[L, WIDTH] for one prompt. Raises ValueError naming the characters that have no code, or a word too long."""
-    unknown = sorted({c for c in text if not (c in SEPARATORS or (c.isascii() and c.isalpha()))})
+    unknown = sorted({c for c in text if not (c in SEPARATORS or TOKEN.fullmatch(c))})
     if unknown:
         raise ValueError(
             f"this preset cannot know the characters {' '.join(map(repr, unknown))} in the prompt {text!r}: "
-            "it writes A to Z and reads lower-case English; use those, or a preset with a language model"
+            "it writes A to Z and Chinese characters, and reads lower-case English; use those, or a preset with a "
+            "language model"
         )
     rows = []
     for token in TOKEN.findall(text):
@@ -59,8 +70,11 @@ def token_vectors(text: str) -> Tensor:
             raise ValueError(f"the word {token!r} has {len(token)} letters; this preset writes at most {MAX_LETTERS}")
         for i, letter in enumerate(token):
             row = torch.zeros(WIDTH)
-            spelled = (LETTERS.index(letter), len(LETTERS) + i, len(LETTERS) + MAX_LETTERS + len(token) - 1 - i)
-            row[[CODE + k for k in spelled]] = 4.0  # about the norm of a word's code, spread over three entries
+            row[CODE + len(LETTERS) + i] = row[CODE + len(LETTERS) + MAX_LETTERS + len(token) - 1 - i] = SPELLED
+            if letter in LETTERS:
+                row[CODE + LETTERS.index(letter)] = SPELLED
+            else:
+                row[:CODE] = character_code(letter)
             rows.append(row)
     if len(rows) > MAX_TOKENS:
         raise ValueError(f"the prompt has {len(rows)} tokens, this preset reads at most {MAX_TOKENS}: {text[:80]!r}")

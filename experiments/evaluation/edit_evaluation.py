@@ -25,13 +25,12 @@ import numpy as np
 import torch
 
 from base_model.data.edits import Example, Task, change_ink, change_position, change_word
-from base_model.data.rendered_text import HEIGHT, WIDTH, scene
+from base_model.data.rendered_text import ENGLISH, HEIGHT, WIDTH, scene
 from base_model.interface import Conditioning, without_prompt
 from base_model.qwen.model import QwenImage
 from base_model.sample import generate_chunks, pixels
 from base_model.seeding import numpy_generator
 from experiments.evaluation.evaluate import fixed_noise
-from experiments.evaluation.prompts_of_plan import LEVEL
 from experiments.experiment import EditPlan
 from experiments.record.intervals import bootstrap_ci, in_brackets, paired_ci
 from experiments.record.whole_files import write_json, write_png
@@ -54,7 +53,7 @@ def make_edits(plan: EditPlan) -> list[tuple[str, Example]]:
     for i in range(plan.count):
         kind = list(KINDS)[i % len(KINDS)]
         rng = numpy_generator(plan.seed, i, 0, "edit")
-        before = scene(rng, LEVEL, heldout=True)
+        before = scene(rng, ENGLISH, heldout=True)
         edits.append((kind, KINDS[kind](before, before.caption, (HEIGHT, WIDTH), rng, True)))
     return edits
 

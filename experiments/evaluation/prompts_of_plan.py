@@ -13,16 +13,14 @@ from experiments.experiment import Experiment, PromptPlan
 from preference_data.prompts import PromptSet
 from preference_data.records import Prompt
 
-LEVEL = 4
-"""All faces, sizes and places, dark inks on light paper."""
-
 
 def make_scenes(plan: PromptPlan) -> list[Scene]:
     """`plan.count` scenes with distinct words: a pure function of the plan."""
     scenes: dict[str, Scene] = {}
     index = 0
     while len(scenes) < plan.count:
-        samples = scene(numpy_generator(plan.seed, index, 0, "prompt"), LEVEL, heldout=plan.heldout)
+        level = plan.levels[index % len(plan.levels)]
+        samples = scene(numpy_generator(plan.seed, index, 0, "prompt"), level, heldout=plan.heldout)
         scenes.setdefault(samples.word, samples)
         index += 1
     return list(scenes.values())

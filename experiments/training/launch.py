@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from experiments.progress import Progress
 from experiments.record.record import RunRecord
 from experiments.record.recorded_settings import rebuild
 from experiments.report.report import REPORT, write_report
+from experiments.training.own_prompts import scene_levels
 from experiments.training.ranks import rank_of, ranks_of
 from experiments.training.runner import run
 from experiments.training.start_from import require_startable
@@ -127,9 +129,12 @@ def reasons_not_to_evaluate(folder: Path) -> list[str]:
 
 
 def evaluate_run(folder: Path, plan: EvaluationPlan = nano.evaluation) -> list[Path]:
-    """Judge the model of a run on the held-out prompts; the files written. Finished evaluations are kept."""
+    """Judge the model of a run on held-out prompts of its languages; the files written. What is finished is kept."""
     torch.set_num_threads(THREADS)
     path = model_folder(folder)
+    config = RunRecord.read(path.parent).config if (path.parent / "run.json").exists() else {}
+    if "experiment" in config:
+        plan = replace(plan, prompts=replace(plan.prompts, levels=scene_levels(rebuild(config["experiment"]))))
     target = path.parent / "evaluation"
     bar = Progress({"evaluation": 30.0})
     with (

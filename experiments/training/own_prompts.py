@@ -7,9 +7,11 @@ Own prompts that nothing was learned from come first where a run is judged: the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from base_model.data.rendered_text import CHINESE, ENGLISH
+from base_model.data.stream import TextStream
 from base_model.policy_model import PolicyModel
 from experiments.evaluation.outcome import JUDGED
 from experiments.evaluation.prompts_of_plan import first_prompts, make_prompts
@@ -66,14 +68,28 @@ def own_prompts(experiment: Experiment, folder: Path) -> OwnPrompts:
 
 def checkpoint_prompts(experiment: Experiment, folder: Path) -> list[Prompt]:
     """What is sampled at checkpoints: the first own prompts, or a few held-out words."""
-    return list(own_prompts(experiment, folder).learned[: FIXED_PROMPTS.count]) or make_prompts(FIXED_PROMPTS)
+    fixed = replace(FIXED_PROMPTS, levels=scene_levels(experiment))
+    return list(own_prompts(experiment, folder).learned[: FIXED_PROMPTS.count]) or make_prompts(fixed)
 
 
 def monitored_prompts(experiment: Experiment, plan: MonitorPlan, folder: Path) -> list[Prompt]:
     """What monitors sample: their own file's prompts where they name one, else the run's own, else the plan's words."""
     if plan.prompts.file:
         return make_prompts(plan.prompts)
-    return own_prompts(experiment, folder).judged_by(plan.prompts.count) or make_prompts(plan.prompts)
+    watched = replace(plan.prompts, levels=scene_levels(experiment))
+    return own_prompts(experiment, folder).judged_by(watched.count) or make_prompts(watched)
+
+
+def scene_levels(experiment: Experiment) -> tuple[int, ...]:
+    """The kinds of scene that held-out words are made of, for a run without prompts of its own: English words, Chinese
+    strings or both in turns, as its prompts or images are."""
+    if plan := experiment.prompts or (experiment.pairs.prompts if experiment.pairs else None):
+        return plan.levels
+    if not isinstance(experiment.data, TextStream):
+        return (ENGLISH,)
+    shown = {level for stage in experiment.data.stages for level, weight in enumerate(stage.weights) if weight}
+    languages = [ENGLISH] * bool(shown - {0, CHINESE}) + [CHINESE] * (CHINESE in shown)
+    return tuple(languages) or (ENGLISH,)
 
 
 def readable(prompts: Sequence[Prompt], model: PolicyModel) -> list[Prompt]:

@@ -224,7 +224,7 @@ def open_vae(
         raise ValueError(f"{experiment.name}: lora and memory's bf16, recompute and base are the transformer's alone")
     if experiment.base:
         vae = released.load_vae(read_base(experiment.base))
-    elif cfg.frozen_encoder:
+    elif cfg.frozen_encoder or cfg.fine_tune:
         vae = load_vae(vae_file(parent))
     else:
         return QwenImageVAE.seeded(VAES[experiment.preset], experiment.seed).to(best_device(device))

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from tqdm import tqdm
 
+from base_model.data.rendered_chinese import is_chinese
+from base_model.data.rendered_text import CHINESE, ENGLISH
+from base_model.data.stream import Stage, TextStream
 from base_model.sample import Sampler, generate
 from experiments.configs import nano, nano_hacking, nano_race
 from experiments.evaluation.evaluate import fixed_noise
@@ -27,6 +30,7 @@ from experiments.training.own_prompts import (
     monitored_prompts,
     own_prompts,
     readable,
+    scene_levels,
 )
 from experiments.training.runner import sample_checkpoint
 from experiments.training.watch import Watch
@@ -134,3 +138,17 @@ def test_a_bar_that_is_hidden_goes_on_from_a_checkpoint(monkeypatch):
         bar.advance(2)
         bar.advance(1, {"loss": 1.0})
         assert bar._bar is not None and bar._bar.initial == 2
+
+
+@pytest.mark.parametrize(("levels", "expected"), [
+    ((1, 1, 1), (ENGLISH,)), ((1,), (ENGLISH,)), ((0, 0, 0, 0, 0, 0, 1), (CHINESE,)),
+    ((1, 0, 1, 0, 0, 0, 1), (ENGLISH, CHINESE)),
+])  # fmt: skip
+def test_a_run_is_shown_and_judged_in_the_languages_that_it_learns(levels, expected):
+    data = TextStream(seed=0, stages=(Stage(0, levels),))
+    assert scene_levels(replace(nano.pretrain, data=data)) == expected
+    asking = replace(nano.grpo, prompts=replace(nano.grpo.prompts, levels=expected))
+    assert scene_levels(asking) == expected
+    shown = checkpoint_prompts(replace(nano.pretrain, data=data), Path("nowhere"))
+    chinese = [is_chinese(prompt.spans[0]) for prompt in shown]
+    assert chinese == [expected[i % len(expected)] == CHINESE for i in range(6)]

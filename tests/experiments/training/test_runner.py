@@ -13,15 +13,16 @@ from safetensors.torch import load_file
 
 from base_model.engine.mixed_precision import Memory
 from base_model.files.checkpoint import latest
-from base_model.files.weights import load_model, load_vae
+from base_model.files.weights import NANO_VAE, load_model, load_vae
 from base_model.lora import Lora
+from base_model.train_vae import TrainVAE
 from experiments.configs import CONFIGS, nano
 from experiments.record.record import RunRecord, read_run
 from experiments.record.recorded_settings import rebuild
 from experiments.record.whole_files import plain
 from experiments.training.launch import find
 from experiments.training.runner import run
-from experiments.training.start_from import open_model, vae_file
+from experiments.training.start_from import open_model, open_vae, vae_file
 from tests.fixtures.tiny.tiny_chain import short
 
 
@@ -126,6 +127,19 @@ def test_a_decoder_stage_leaves_the_encoder_alone(tmp_path):
     before, after = load_vae().state_dict(), load_vae(tmp_path / "decoder" / "model" / "vae.safetensors").state_dict()
     moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert "decoder" in moved and moved <= {"decoder", "post_quant_conv"}
+
+
+def test_a_fine_tuned_autoencoder_begins_as_the_shipped_one_and_learns_whole(tmp_path):
+    cfg = TrainVAE(steps=2, batch=2, fine_tune=True)
+    begun, shipped = open_vae(nano.decoder, cfg, None), load_vae(NANO_VAE)
+    assert all(torch.equal(a, b) for a, b in zip(begun.parameters(), shipped.parameters(), strict=True))
+    fresh = open_vae(nano.decoder, replace(cfg, fine_tune=False), None)
+    assert not all(torch.equal(a, b) for a, b in zip(fresh.parameters(), shipped.parameters(), strict=True))
+    run(replace(nano.decoder, algorithm=cfg), tmp_path / "run")
+    tuned = load_vae(tmp_path / "run" / "model" / "vae.safetensors")
+    for part in ("encoder", "decoder"):
+        pairs = zip(getattr(tuned, part).parameters(), getattr(shipped, part).parameters(), strict=True)
+        assert not all(torch.equal(a, b) for a, b in pairs), part
 
 
 @pytest.mark.parametrize("name", list(CONFIGS))

@@ -1,0 +1,102 @@
+"""The speedrun's clock, seeds, judgement and files, on attempts of two updates."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from base_model.files.weights import load_model, load_vae
+from experiments.speedrun import __main__ as command
+from experiments.speedrun import race
+from experiments.speedrun.entries import ENTRIES
+from experiments.speedrun.tasks import TASKS
+
+
+def short(experiment, steps: int = 2):
+    sizes = {name: 2 for name in ("batch", "micro") if hasattr(experiment.algorithm, name)}
+    return replace(experiment, algorithm=replace(experiment.algorithm, steps=steps, **sizes))
+
+
+@pytest.fixture
+def few(monkeypatch) -> None:
+    """Attempts are judged on few texts."""
+    whole = race.evaluate
+
+    def on_few(model, plan, *more):
+        plan = replace(plan, prompts=replace(plan.prompts, count=4), diversity_prompts=2)
+        whole(model, plan, *more)
+
+    monkeypatch.setattr(race, "evaluate", on_few)
+
+
+STAGES = tuple(short(stage) for stage in ENTRIES["ZH-300"])
+
+
+def test_an_attempt_trains_its_stages_on_one_another_and_counts_what_each_took(tmp_path, few):
+    ticks = itertools.count()
+    attempt = race.run_attempt(TASKS["ZH-300"], STAGES, 0, tmp_path, lambda: float(next(ticks)))
+    assert attempt.stage_seconds == {"autoencoder": 1.0, "chinese": 1.0} and attempt.cpu_seconds == 2.0
+    assert attempt.updates == 2 and not attempt.passed and attempt.exact == 0.0, "two updates write nothing"
+    model, vae = load_model(tmp_path / "chinese" / "model"), load_vae(tmp_path / "autoencoder/model/vae.safetensors")
+    for a, b in zip(model.vae.parameters(), vae.parameters(), strict=True):
+        assert torch.equal(a, b), "the network learned in another autoencoder"
+    again = race.run_attempt(TASKS["ZH-300"], STAGES, 0, tmp_path, lambda: pytest.fail("it is there"))
+    assert again == attempt
+    with pytest.raises(ValueError, match="an attempt with other settings"):
+        race.run_attempt(TASKS["ZH-300"], STAGES[1:], 0, tmp_path)
+
+
+def test_seeds_change_weights_images_and_noise_and_nothing_else():
+    (english,) = ENTRIES["EN"]
+    zero, one = race.seeded(english, 0), race.seeded(english, 1)
+    assert zero.data == english.data and zero.algorithm == english.algorithm and zero.seed == english.seed
+    assert len({each.seed for each in (zero, one)}) == len({each.data.seed for each in (zero, one)}) == 2
+    assert one.algorithm == replace(english.algorithm, seed=race.SEED_STEP)
+    assert replace(one, seed=0, data=english.data, algorithm=english.algorithm) == replace(zero, seed=0)
+
+
+@pytest.mark.parametrize(("exact", "gold", "passed"), [(0.95, 0.93, True), (0.94, 1.0, False), (1.0, 0.92, False)])
+def test_both_engines_decide(tmp_path, monkeypatch, exact, gold, passed):
+    result = {"exact": exact, "exact_ci": (0.0, 1.0), "judge_exact": gold}
+    monkeypatch.setattr(race, "judged", lambda *_: result)
+    attempt = race.run_attempt(TASKS["EN"], (short(ENTRIES["EN"][0], 1),), 0, tmp_path)
+    assert attempt.passed is passed
+
+
+def test_a_record_is_three_seeds_that_passed(tmp_path, monkeypatch, capsys):
+    made = race.Attempt("EN", 0, 5, 100.0, {"english": 100.0}, 0.97, (0.94, 0.99), 0.96, True)
+    three = [replace(made, seed=seed, cpu_seconds=100.0 + seed) for seed in range(3)]
+    assert command.record(TASKS["EN"], three)["passed"] and command.record(TASKS["EN"], three)["cpu_seconds"] == 101.0
+    assert not command.record(TASKS["EN"], three[:2])["passed"]
+    assert not command.record(TASKS["EN"], [*three, replace(made, passed=False)])["passed"]
+    monkeypatch.setattr(
+        command, "run_attempt", lambda task, stages, seed, folder: replace(made, seed=seed, passed=seed < 1)
+    )
+    assert command.main(["EN", "--seeds", "0", "-o", str(tmp_path)]) == 0
+    assert command.main(["EN", "--seeds", "0", "1", "-o", str(tmp_path)]) == 1
+    assert json.loads((tmp_path / "EN" / "record.json").read_text())["command"].endswith("EN --seeds 0 1")
+    assert "seed 1:  100.0 CPU s, 5 updates, exact 0.970 (0.940 to 0.990)" in capsys.readouterr().out
+
+
+def test_committed_records_are_of_three_seeds_above_the_thresholds(capsys):
+    files = sorted(command.RECORDS.glob("*.json"))
+    for file in files:
+        known = json.loads(file.read_text())
+        task = TASKS[known["task"]]
+        assert known["passed"] and len({each["seed"] for each in known["attempts"]}) >= 3
+        assert all(e["exact"] >= task.exact and e["gold_exact"] >= task.gold_exact for e in known["attempts"])
+    assert command.main(["--records"]) == 0
+    assert capsys.readouterr().out.count("passed") == sum(len(json.loads(f.read_text())["attempts"]) for f in files)
+
+
+def test_an_attempt_of_ones_own_is_a_module_with_stages(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("from experiments.speedrun.entries import english\nSTAGES = (english,)\n")
+    (tmp_path / "none.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert command.stages_of(TASKS["EN"], "mine") == ENTRIES["EN"]
+    with pytest.raises(ValueError, match="none has no STAGES"):
+        command.stages_of(TASKS["EN"], "none")
