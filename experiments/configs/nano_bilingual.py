@@ -9,21 +9,26 @@ Chinese strings are of 1 to 3 out of 300 characters in three faces; pairs of nei
 (base_model/data/rendered_chinese.py).
 
     bilingual_vae         the shipped autoencoder, shown Chinese as well
-    bilingual_pretrain    pretraining from nothing on both languages; needs --parent
-    chinese_pretrain      pretraining from nothing on Chinese strings alone; needs --parent
+    bilingual_pretrain    pretraining from nothing on both languages, with noisy captions; needs --parent
+    bilingual_nft         DiffusionNFT on prompts of both languages, which repairs what the captions did; needs --parent
+    chinese_pretrain      pretraining from nothing on Chinese strings alone, with true captions; needs --parent
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from base_model.data.rendered_text import CHINESE, ENGLISH
 from base_model.data.stream import Stage, TextStream
 from base_model.engine.engine import OptimConfig
 from base_model.pretrain import Pretrain
 from base_model.train_vae import TrainVAE
-from experiments.experiment import Experiment
+from experiments.configs import nano_algorithms
+from experiments.configs.nano import WEB
+from experiments.experiment import Experiment, PromptPlan
 
-VAE_STEPS, PRETRAIN_STEPS, CHINESE_STEPS = 300, 1000, 800
+VAE_STEPS, PRETRAIN_STEPS, CHINESE_STEPS, NFT_STEPS = 600, 1200, 1000, 142
+LANGUAGES = (ENGLISH, CHINESE)
 
 vae = Experiment(
     name="bilingual_vae",
@@ -40,6 +45,7 @@ pretrain = Experiment(
     optim=OptimConfig(ema_decay=0.99),
     data=TextStream(
         seed=7,
+        noise=WEB,
         stages=(
             Stage(0, (1, 2, 6, 1, 0, 0, 10)),
             Stage(PRETRAIN_STEPS // 16, (1, 1, 2, 4, 2, 0, 10)),
@@ -56,7 +62,15 @@ chinese = replace(
     name="chinese_pretrain",
     algorithm=Pretrain(steps=CHINESE_STEPS, batch=64, micro=64),
     data=TextStream(seed=7, stages=(Stage(0, (0, 0, 0, 0, 0, 0, 1)),)),
-    minutes=5.0,
+    minutes=6.0,
 )
 
-configs = (vae, pretrain, chinese)
+nft = replace(
+    nano_algorithms.nft,
+    name="bilingual_nft",
+    algorithm=replace(nano_algorithms.nft.algorithm, steps=NFT_STEPS),
+    prompts=PromptPlan(count=2000, seed=31, levels=LANGUAGES),
+    minutes=4.0,
+)
+
+configs = (vae, pretrain, chinese, nft)
