@@ -72,6 +72,12 @@ class PolicyModel:
         """Encode prompts: see `FlowModel.encode_text`."""
         raise NotImplementedError
 
+    def check_text(self, text: str, images: int = 0) -> None:
+        """Raises ValueError for a prompt, with so many images, that `encode_text` would refuse; loads nothing heavy.
+
+        Most text encoders read any text, and cut off what is too long.
+        """
+
     def unconditional(self, size: int, images: ConditionImages = ()) -> Conditioning:
         """Encode no prompt: see `FlowModel.unconditional`."""
         raise NotImplementedError

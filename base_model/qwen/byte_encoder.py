@@ -104,6 +104,10 @@ class ByteEncoder:
     def encode(self, texts: Sequence[str], images: ConditionImages = ()) -> tuple[Tensor, Tensor]:
         return encode(texts)
 
+    def check(self, text: str, images: int = 0) -> None:
+        """See `TextEncoder.check`."""
+        token_vectors(text)
+
     def fitted(self, images: ConditionImages) -> ConditionImages:
         """Returns the images as they are."""
         return images

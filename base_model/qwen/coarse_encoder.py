@@ -62,6 +62,10 @@ class CoarseEncoder:
             index += len(own)
         return byte_encoder.padded(rows)
 
+    def check(self, text: str, images: int = 0) -> None:
+        """See `TextEncoder.check`."""
+        byte_encoder.token_vectors(text)
+
     @torch.no_grad()
     def see(self, images: Sequence[Tensor]) -> list[Tensor]:
         """(V1), (V2): [N, WIDTH] for each image [3, H, W] in [0, 1]; those of one size are encoded together."""

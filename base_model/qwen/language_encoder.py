@@ -70,6 +70,13 @@ class VisionLanguageEncoder:
                 table[keys[i]] = text_LD.cpu()
         return padded([known for key in keys if (known := table[key]) is not None])
 
+    def check(self, text: str, images: int = 0) -> None:
+        """See `TextEncoder.check`: by the tokenizer alone."""
+        check_text(text, self._added)
+        prompt = self.task.prompt(text, images)
+        tokens = self._own_tokenizer(prompt.replace(PAD, ""))
+        self._check_lengths([len(tokens.input_ids)], [prompt])
+
     def fitted(self, images: ConditionImages) -> ConditionImages:
         """See `TextEncoder.fitted`."""
         return [[self.task.fitted(image) for image in own] for own in images]
@@ -153,14 +160,30 @@ class VisionLanguageEncoder:
                     f"it ({text[:60]!r}...)"
                 )
 
+    @cached_property
+    def _own_tokenizer(self) -> Any:
+        """The folder's tokenizer. Raises ValueError when it is damaged."""
+        from transformers import Qwen2Tokenizer
+
+        try:
+            return Qwen2Tokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> ValueError:
+        return ValueError(
+            f"cannot read the text encoder of {self.folder} (text_encoder/, tokenizer/ or processor/): {error}; fetch "
+            "the checkpoint again"
+        )
+
     def _load(self) -> None:
         """Read tokenizer, image processor and language model. Raises ValueError when the folder is damaged."""
         from safetensors import SafetensorError
-        from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
+        from transformers import Qwen2_5_VLForConditionalGeneration
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+        self._tokenizer = self._own_tokenizer
         try:
-            self._tokenizer = Qwen2Tokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
             if self.task.most_images:
                 # Pillow's, in 8 bits: it needs no torchvision and gives the same numbers everywhere.
                 self._processor = Qwen2VLImageProcessorPil.from_pretrained(
@@ -170,10 +193,7 @@ class VisionLanguageEncoder:
                 self.folder / "text_encoder", dtype=self.dtype or "auto", local_files_only=True
             )
         except (OSError, SafetensorError, ValueError, KeyError) as error:
-            raise ValueError(
-                f"cannot read the text encoder of {self.folder} (text_encoder/, tokenizer/ or processor/): {error}; "
-                "fetch the checkpoint again"
-            ) from error
+            raise self._damaged(error) from error
         self._model = model.to(self.device).eval().requires_grad_(False)
 
 

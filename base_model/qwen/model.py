@@ -31,6 +31,10 @@ class TextEncoder(Protocol):
         """(text_BLD, mask_BL bool), right-padded with zeros."""
         ...
 
+    def check(self, text: str, images: int = 0) -> None:
+        """Raises ValueError for a prompt, with so many images, that `encode` would refuse."""
+        ...
+
     def fitted(self, images: ConditionImages) -> ConditionImages:
         """Condition images in the sizes that the autoencoder should see them in."""
         ...
@@ -70,6 +74,10 @@ class QwenImage(PolicyModel):
         self.native = image
         """size of what the model is for, which its folder tells; `picture` may be another"""
         self.text: TextEncoder = text or CoarseEncoder(self.vae)
+
+    def check_text(self, text: str, images: int = 0) -> None:
+        """See `PolicyModel.check_text`."""
+        self.text.check(text, images)
 
     def encode_text(self, texts: Sequence[str], images: ConditionImages = ()) -> Conditioning:
         text, mask = self.text.encode(texts, images)

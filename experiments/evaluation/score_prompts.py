@@ -136,15 +136,15 @@ def check_needs(rewards: Mapping[str, Reward], requested: Sequence[RequestedProm
 def readable(model: PolicyModel, requested: Sequence[RequestedPrompt]) -> tuple[set[int], list[str]]:
     """The indices of the prompts that the model can read, and what to tell of the others.
 
-    Language models read whatever there is; a small preset knows few characters. Raises ValueError where it can read
-    none.
+    A small preset knows few characters, and a language model may refuse what is too long. Raises ValueError where it
+    can read none.
     """
-    if model.keeps_base:
-        return set(range(len(requested))), []
     reasons: dict[int, str] = {}
     for index, each in enumerate(requested):
         try:
-            model.encode_text([each.prompt.text], model.read_images(source_readers([each.prompt.sources]))[:])
+            model.check_text(each.prompt.text, len(each.prompt.sources))
+            if not model.keeps_base:  # which is quick, and takes few images
+                model.encode_text([each.prompt.text], model.read_images(source_readers([each.prompt.sources]))[:])
         except ValueError as error:
             reasons[index] = str(error)
     first = "; ".join(list(reasons.values())[:NAMED])

@@ -38,8 +38,10 @@ def stages_of(task: Task, module: str) -> Sequence[Experiment]:
 def line(attempt: Attempt) -> str:
     """One attempt in words."""
     low, high = attempt.exact_ci
+    parts = " + ".join(f"{seconds:.1f}" for seconds in attempt.stage_seconds.values())
+    took = f"{attempt.cpu_seconds:6.1f} CPU s" + (f" ({parts})" if len(attempt.stage_seconds) > 1 else "")
     return (
-        f"{attempt.task:8} seed {attempt.seed}: {attempt.cpu_seconds:6.1f} CPU s, {attempt.updates} updates, exact "
+        f"{attempt.task:8} seed {attempt.seed}: {took}, {attempt.updates} updates, exact "
         f"{attempt.exact:.3f} ({low:.3f} to {high:.3f}), by the other engine {attempt.gold_exact:.3f}: "
         f"{'passed' if attempt.passed else 'NOT passed'}"
     )

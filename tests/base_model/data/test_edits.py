@@ -140,7 +140,7 @@ def test_a_scene_keeps_its_place_on_any_canvas(size):
         assert first * CELL <= columns.min() and columns.max() < (first + 3) * CELL
         middle = {"top": 10, "middle": size[0] / 2, "bottom": size[0] - 10}[row]
         assert abs((rows.min() + rows.max()) / 2 - middle) <= 4
-    with pytest.raises(ValueError, match="needs 3 cells, a picture has 2"):
+    with pytest.raises(ValueError, match="needs 3 cells, an image has 2"):
         render(word, (32, 32))
 
 
