@@ -66,7 +66,7 @@ def recorded(folder: Path) -> dict[str, Any]:
 
 def as_texts(filters: Filters) -> dict[str, str]:
     """Every threshold by its dotted name, as `--set` takes it."""
-    texts = {}
+    texts = {"reading": str(filters.reading).lower()}
     for name, each in in_order(filters).items():
         for field in dataclasses.fields(each):
             value = getattr(each, field.name)

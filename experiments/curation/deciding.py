@@ -8,6 +8,7 @@ Legend: N images, C captions.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from experiments.curation.filters.rules import Filter
+from experiments.curation.filters.stage6_categories import GENERAL
 from experiments.curation.measuring import CAPTIONS, ENTRIES, is_current
 from experiments.curation.shard_files import read_note, read_table, table_path
 from experiments.curation.thresholds import Filters, in_order, measures_of
@@ -75,6 +77,7 @@ def load(folder: Path, shards: int, filters: Filters) -> tuple[dict[str, np.ndar
         "facts": np.concatenate([_array(table, "facts") for table in tables]),
         "duplicate_of": np.full(len(names), -1),
     }  # fmt: skip
+    images["category"] = np.array([category_of(facts) for facts in images["facts"]], dtype=object)
     for each in measures_of(filters):
         kinds = {**each.columns, f"{each.name}_error": "text"}
         for column, kind in kinds.items():
@@ -86,6 +89,12 @@ def load(folder: Path, shards: int, filters: Filters) -> tuple[dict[str, np.ndar
     captions = [read_table(table_path(folder, CAPTIONS, shard)) for shard in range(shards)]
     columns = {name: np.concatenate([_array(table, name) for table in captions]) for name in captions[0].column_names}
     return images, columns
+
+
+def category_of(facts: str) -> str:
+    """The category that a source names, or the kind of a written page; "general" where there is neither."""
+    about = json.loads(facts) if facts else {}
+    return str(about.get("category") or about.get("kind") or GENERAL)
 
 
 def fill(images: Mapping[str, np.ndarray], table: Any, columns: Iterable[str], error: str) -> None:
@@ -129,7 +138,9 @@ def decide(
         if each.of_captions:
             drop_captions(result, name, each)
             continue
-        images.update(each.prepared(images, result.staying, good))
+        if each.bounds():
+            images.update(each.prepared(images, result.staying, good))
+        images.setdefault(each.column, np.full(count, np.nan))
         result.reached[name] = result.staying
         result.dropped_by[each.drops(images, result.staying)] = name
         if name == "duplicates":

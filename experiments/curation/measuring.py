@@ -57,7 +57,7 @@ def schema(columns: Mapping[str, str]) -> Any:
 def version_of(measures: Measures) -> str:
     """What the numbers of a group depend on beside the images."""
     packages = {name: installed(name) for name in measures.libraries}
-    return fingerprint([measures.name, measures.version, dict(measures.columns), packages])
+    return fingerprint([measures.name, measures.version, dict(measures.columns), packages, measures.settings])
 
 
 def installed(module: str) -> str:

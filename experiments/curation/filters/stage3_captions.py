@@ -21,7 +21,8 @@ REPORT = "Qwen-Image technical report, section 3.2"
 DENSE = ("han", "kana")
 """Scripts that put no blanks between words: a character counts as a word."""
 SCRIPTS = {
-    "LATIN": "latin", "CJK": "han", "HIRAGANA": "kana", "KATAKANA": "kana", "HANGUL": "hangul", "CYRILLIC": "cyrillic",
+    "LATIN": "latin", "CJK": "han", "IDEOGRAPHIC": "han",
+    "HIRAGANA": "kana", "KATAKANA": "kana", "HANGUL": "hangul", "CYRILLIC": "cyrillic",
     "ARABIC": "arabic", "DEVANAGARI": "devanagari", "GREEK": "greek", "HEBREW": "hebrew", "THAI": "thai",
 }  # fmt: skip
 """The first word of a letter's name in Unicode, and what its script is called here."""
@@ -128,8 +129,8 @@ def script_of(letter: str) -> str:
     """The script of a letter; "none" for what is no letter."""
     if not letter.isalpha():
         return NONE
-    first = unicodedata.name(letter, "").replace("FULLWIDTH ", "").replace("HALFWIDTH ", "").split(" ")[0]
-    return SCRIPTS.get(first, "other")
+    first = unicodedata.name(letter, "").replace("FULLWIDTH ", "").replace("HALFWIDTH ", "")
+    return SCRIPTS.get(re.split("[ -]", first)[0], "other")
 
 
 def scripts(text: str) -> dict[str, float]:

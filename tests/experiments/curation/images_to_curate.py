@@ -30,7 +30,7 @@ def as_jpeg(image: Image.Image, quality: int = 90, orientation: int = 1) -> byte
 def as_png(image: Image.Image) -> bytes:
     """The bytes of a PNG file."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
@@ -39,6 +39,7 @@ def images_to_curate() -> dict[str, tuple[bytes, str, str]]:
     """file name -> (bytes, captions, the filter that drops it or "")."""
     coffee, cat, woman, rocket = (photograph(name) for name in ("coffee", "chelsea", "astronaut", "rocket"))
     cells, galaxies = photograph("immunohistochemistry"), photograph("hubble_deep_field")
+    garish_twin = photograph("astronaut")
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
     garish = np.zeros((300, 300, 3), np.uint8)
     garish[..., 0] = np.asarray(woman.convert("L")).clip(20)
@@ -60,7 +61,7 @@ def images_to_curate() -> dict[str, tuple[bytes, str, str]]:
         "unshifted.jpg": (as_jpeg(left[0].resize((560, 600))), "a cup, cut", ""),
         "turned.jpg": (as_jpeg(photograph("brick").transpose(Image.Transpose.ROTATE_90), orientation=6), "bricks", ""),
         "turned_over.jpg": (as_jpeg(photograph("colorwheel"), orientation=2), "a wheel", "rotation"),
-        "black.png": (as_png(Image.new("RGB", (300, 300), (3, 3, 3)).resize((301, 300))), "black", "file_size"),
+        "black.png": (as_png(Image.new("L", (300, 300), 3)), "black", "file_size"),
         "dark.png": (as_png(rocket.point(lambda level: level // 16)), "a rocket in the dark", "luma"),
         "white.png": (as_png(woman.point(lambda level: 248 + level // 40)), "a woman in snow", "luma"),
         "rocket.png": (as_png(rocket), "a rocket", ""),
@@ -73,9 +74,40 @@ def images_to_curate() -> dict[str, tuple[bytes, str, str]]:
         "cells.png": (as_png(cells.crop((0, 0, 290, 270))), "sharp cells", ""),
         "no_caption.png": (as_png(photograph("retina")), "", "captioned"),
         "name.png": (as_png(galaxies), "IMG_2031.jpg\nhttps://example.org/a.png", "caption_garbage"),
-        "galaxies.png": (as_png(galaxies.rotate(90)), "IMG_7.jpg\nsome galaxies", ""),
+        "galaxies.png": (as_png(galaxies.transpose(Image.Transpose.ROTATE_90)), "IMG_7.jpg\nsome galaxies", ""),
         "talkative.png": (as_png(photograph("logo")), "word " * 3 + " ".join(map(str, range(500))), "caption_length"),
+        "blocks.jpg": (as_jpeg(garish_twin.rotate(180), 6), "a woman, saved badly", "blockiness"),
+        "film.png": (as_png(letterboxed(cells.rotate(180).crop((0, 40, 290, 260)))), "a film about cells", "bands"),
+        "burnt.png": (as_png(burnt(cat.rotate(180))), "a cat in hard light", "exposure"),
+        "code.png": (as_png(with_code(photograph("brick").rotate(180))), "a wall with a code", "codes"),
     }  # fmt: skip
+
+
+def letterboxed(image: Image.Image) -> Image.Image:
+    """An image between dark bands."""
+    framed = Image.new("RGB", (image.width, image.height + 80), (6, 6, 6))
+    framed.paste(image, (0, 40))
+    return framed
+
+
+def burnt(image: Image.Image) -> Image.Image:
+    """An image of which three quarters are black or white."""
+    levels = np.asarray(image).copy()
+    grey = levels.mean(2)
+    levels[grey < np.quantile(grey, 0.37)], levels[grey > np.quantile(grey, 0.63)] = 0, 255
+    return Image.fromarray(levels)
+
+
+def with_code(image: Image.Image) -> Image.Image:
+    """An image with a QR code."""
+    import cv2
+
+    code = Image.fromarray(cv2.QRCodeEncoder.create().encode("https://example.org")).convert("RGB")
+    code = code.resize((140, 140), Image.Resampling.NEAREST)
+    image = image.copy()
+    image.paste(Image.new("RGB", (180, 180), "white"), (40, 40))
+    image.paste(code, (60, 60))
+    return image
 
 
 def write_images_to_curate(folder: Path) -> dict[str, str]:

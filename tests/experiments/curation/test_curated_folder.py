@@ -30,7 +30,7 @@ def made(images: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathF
     out = tmp_path_factory.mktemp("sets") / "made"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(curated_folder, "SHARD", 4)
-        list(curate([str(images[0])], out))
+        list(curate([str(images[0])], out, ["reading=no"]))
     return out
 
 
@@ -129,13 +129,13 @@ def test_images_that_are_added_or_changed_are_measured(tmp_path: Path, monkeypat
         (tmp_path / "few").mkdir(exist_ok=True)
         for ending in (".png", ".txt"):
             shutil.copy(folder / f"{name}{ending}", tmp_path / "few")
-    list(curate([str(tmp_path / "few")], tmp_path / "set"))
+    list(curate([str(tmp_path / "few")], tmp_path / "set", ["reading=no"]))
     (tmp_path / "few" / "cat.txt").write_text("another cat")
     Image.fromarray(np.asarray(Image.open(folder / "moon.png"))).save(tmp_path / "few" / "rocket.png")
     shutil.copy(folder / "camera.png", tmp_path / "few")
     (tmp_path / "few" / "camera.txt").write_text("a man")
-    list(curate([str(tmp_path / "few")], tmp_path / "set"))
-    list(curate([str(tmp_path / "few")], tmp_path / "fresh"))
+    list(curate([str(tmp_path / "few")], tmp_path / "set", ["reading=no"]))
+    list(curate([str(tmp_path / "few")], tmp_path / "fresh", ["reading=no"]))
     assert content(tmp_path / "set") == content(tmp_path / "fresh")
     assert [row["text"] for row in rows(tmp_path / "set")] == [
         ["a man"],

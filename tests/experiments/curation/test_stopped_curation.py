@@ -20,7 +20,7 @@ SMALL = (
 
 
 def command(source: Path, out: Path, processes: int = 1) -> list[str]:
-    line = ["curate", str(source), "-o", str(out), "--processes", str(processes)]
+    line = ["curate", str(source), "-o", str(out), "--processes", str(processes), "--set", "reading=no"]
     return [sys.executable, "-c", f"{SMALL}\nif __name__ == '__main__': sys.exit(main({line!r}))"]
 
 

@@ -1,0 +1,132 @@
+"""Stage 5, high resolution: burnt out, saved too often as JPEG, framed by bands, with a QR code or a barcode.
+
+    (1)  clipped = share of pixels with a grey level of at most 2 or at least 253
+    (2)  blockiness: steps between neighbours at the edges of JPEG's blocks, by the largest inside of them; the
+         geometric mean over rows and columns, at the phase where it is largest, of the image's middle in its own pixels
+    (3)  bands = share of the height in plain bands at top and bottom, or of the width at left and right
+    (4)  codes = QR codes and barcodes that can be decoded
+
+Bands on all four sides are the ground that an object stands on, and no bands. Shapes: HW pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from experiments.curation.filters.rules import AtMost
+
+REPORT = "Qwen-Image technical report, section 3.2"
+MIDDLE = 1024
+"""pixels of the part that (2) is measured on"""
+PLAIN, SAME = 3.0, 6.0
+"""levels: largest standard deviation within a row of a band, and largest step of its mean from the outermost row"""
+LEAST_BAND = 0.01
+"""of a side: thinner ones are the edge of a scan"""
+
+
+@dataclass(frozen=True)
+class Exposure(AtMost):
+    """Images that are burnt out or black in most places."""
+
+    stage: ClassVar[int] = 5
+    column: ClassVar[str] = "clipped"
+    unit: ClassVar[str] = "share of pixels that are black or white"
+    reason: ClassVar[str] = (
+        "beyond that little is left to learn from; objects on a white ground reach it, too: look at the page"
+    )
+    source: ClassVar[str] = f"{REPORT}: Image Quality, over and under exposure"
+    most: float = 0.7
+
+
+@dataclass(frozen=True)
+class Blockiness(AtMost):
+    """Images that show the blocks of JPEG."""
+
+    stage: ClassVar[int] = 5
+    column: ClassVar[str] = "blockiness"
+    unit: ClassVar[str] = "steps at block edges by steps inside"
+    reason: ClassVar[str] = (
+        "photographs have 1.0 to 1.2, saved as JPEG 30 1.3 to 1.7 and as JPEG 10 1.8 to 2.8; smooth ones more"
+    )
+    source: ClassVar[str] = f"{REPORT}: Image Quality, compression; the measure of Wang, Sheikh and Bovik 2002"
+    most: float = 2.2
+
+
+@dataclass(frozen=True)
+class Bands(AtMost):
+    """Images between bands, as films are shown on screens of another aspect."""
+
+    stage: ClassVar[int] = 5
+    column: ClassVar[str] = "bands"
+    unit: ClassVar[str] = "share of the height, or of the width, in plain bands on two opposite sides"
+    reason: ClassVar[str] = "a model paints the bands, too; cut them off and add the image again"
+    source: ClassVar[str] = "ours; the report's Abnormal Element"
+    most: float = 0.08
+
+
+@dataclass(frozen=True)
+class Codes(AtMost):
+    """Images with a QR code or a barcode."""
+
+    stage: ClassVar[int] = 5
+    column: ClassVar[str] = "codes"
+    unit: ClassVar[str] = "codes that can be decoded"
+    reason: ClassVar[str] = "no caption says what is in a code, and a painted one leads nowhere"
+    source: ClassVar[str] = f"{REPORT}: Abnormal Element, QR and barcode"
+    most: float = 0.0
+
+
+def details(reduced_grey_HW: np.ndarray, grey_HW: np.ndarray) -> dict[str, float]:
+    """(1) to (4) of an 8-bit image, of which the first array is reduced and the second is not."""
+    return {
+        "clipped": float(((reduced_grey_HW <= 2) | (reduced_grey_HW >= 253)).mean()),
+        "blockiness": blockiness(grey_HW), "bands": bands(reduced_grey_HW), "codes": float(codes(reduced_grey_HW)),
+    }  # fmt: skip
+
+
+def blockiness(grey_HW: np.ndarray) -> float:
+    """(2); NaN for an image of fewer than three blocks."""
+    height, width = grey_HW.shape
+    top, left = max(0, (height - MIDDLE) // 2), max(0, (width - MIDDLE) // 2)
+    levels = grey_HW[top : top + MIDDLE, left : left + MIDDLE].astype(np.float32)
+    if min(levels.shape) < 24:
+        return float("nan")
+    ratios = []
+    for axis in (0, 1):
+        steps = np.abs(np.diff(levels, axis=axis)).mean(1 - axis)
+        phases = np.array([steps[phase::8].mean() for phase in range(8)])
+        edge = int(phases.argmax())
+        # by the largest step inside: in an image enlarged by repeating pixels every second step is 0
+        ratios.append((phases[edge] + 0.05) / (np.delete(phases, edge).max() + 0.05))
+    return float(np.sqrt(ratios[0] * ratios[1]))
+
+
+def bands(grey_HW: np.ndarray) -> float:
+    """(3)"""
+    levels = grey_HW.astype(np.float32)
+    shares = []
+    for axis in (1, 0):
+        means, spread = levels.mean(axis), levels.std(axis)
+        side = len(means)
+        first, last = (plain_run(means[::step], spread[::step]) / side for step in (1, -1))
+        shares.append(first + last if min(first, last) >= LEAST_BAND else 0.0)
+    one_pair = (shares[0] > 0.0) != (shares[1] > 0.0)
+    return float(max(shares)) if one_pair and max(shares) < 1.0 else 0.0
+
+
+def plain_run(means: np.ndarray, spread: np.ndarray) -> int:
+    """How many rows from the first on are plain and as bright as the first."""
+    wrong = (spread > PLAIN) | (np.abs(means - means[0]) > SAME)
+    return int(wrong.argmax()) if wrong.any() else len(means)
+
+
+def codes(grey_HW: np.ndarray) -> int:
+    """(4)"""
+    import cv2
+
+    text, corners, _ = cv2.QRCodeDetector().detectAndDecode(grey_HW)
+    bars, *_ = cv2.barcode.BarcodeDetector().detectAndDecode(grey_HW)
+    return int(bool(text) and corners is not None) + int(bool(bars))
