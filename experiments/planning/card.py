@@ -35,6 +35,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from experiments.planning.meta_operations import call, name_of, written_arguments
+
 KEEP = 1 << 16
 """elements of a tensor whose numbers are kept"""
 HOLLOW = 1 << 20
@@ -43,7 +45,10 @@ COPIES = {"aten::clone", "aten::_to_copy", "aten::zeros_like", "aten::ones_like"
 BLOCK = 512
 ROOT = Path(__file__).parents[2]
 OWN = (
-    *(str(Path(__file__).parent / name) for name in ("card.py", "torch_patches.py", "hollow_pipeline.py")),
+    *(
+        str(Path(__file__).parent / name)
+        for name in ("card.py", "meta_operations.py", "torch_patches.py", "hollow_pipeline.py")
+    ),
     str(ROOT / "experiments" / "benchmarks" / "card"),
 )
 HOST_INDICES = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_", "aten::_unsafe_index"}
@@ -251,7 +256,7 @@ class Card(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        name = func._schema.name
+        name = name_of(func)
         tensors = tensors_in(args, kwargs)
         card = [x for x in tensors if x.is_meta]
         to = torch.device(kwargs["device"]).type if kwargs.get("device") is not None else None
@@ -277,7 +282,7 @@ class Card(TorchDispatchMode):
         elif torch.Tag.dynamic_output_shape in func.tags:
             return self.dynamic(func, name, args, kwargs)
         before, self.blind = self.blind, self.blind or (name == "aten::zeros_like" and deepspeed_placeholder())
-        out = func(*args, **kwargs)
+        out = call(func, args, kwargs)
         outs = [x for x in tensors_in((out,), {}) if x.is_meta]
         for x in outs:
             self.count(x)
@@ -371,9 +376,9 @@ class Card(TorchDispatchMode):
         """Compute the twins of what was made or written, or forget them."""
         written = [
             x
-            for spec, argument in zip(func._schema.arguments, args, strict=False)
-            if spec.alias_info is not None and spec.alias_info.is_write
-            for x in (argument if isinstance(argument, list | tuple) else [argument])
+            for i in written_arguments(func)
+            if i < len(args)
+            for x in (args[i] if isinstance(args[i], list | tuple) else [args[i]])
             if isinstance(x, Tensor) and x.is_meta
         ]
         fresh = [x for x in outs if x.untyped_storage()._cdata not in self._twin]
