@@ -36,7 +36,7 @@ from experiments.commands.planning import Plan
 from experiments.commands.released import Edit, Export, ImportLora
 from experiments.commands.reward_models import CompareRewards, TrainJudge, TrainReward
 from experiments.commands.serving import ServeRewards
-from experiments.commands.training import Quickstart, Resume, Sweep, Track, Train, tell
+from experiments.commands.training import Quickstart, Resume, Sweep, Track, Train, TrainRewriter, tell
 from preference_data.spelling import unknown
 
 Command = (
@@ -64,6 +64,7 @@ Command = (
     | Annotated[Doctor, subcommand("doctor")]
     | Annotated[TrainReward, subcommand("train-reward")]
     | Annotated[TrainJudge, subcommand("train-judge")]
+    | Annotated[TrainRewriter, subcommand("train-rewriter")]
     | Annotated[CompareRewards, subcommand("compare-rewards")]
     | Annotated[Campaign, subcommand("campaign")]
     | Annotated[Annotate, subcommand("annotate")]

@@ -13,8 +13,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
-import itertools
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,6 +96,80 @@ class Scene:
         return f"no text, on {self.background}"
 
 
+INK_OF = ("letters", "text", "ink", "writing", "capitals")
+GROUND_OF = ("paper", "background", "ground")
+THINGS = ("sign", "label", "card", "poster")
+"""What a colour before it is the colour of: the ink, the background, or either ("a red sign")."""
+LIKE = {
+    "big": "large", "huge": "large", "little": "small", "tiny": "small", "center": "centre", "gray": "grey",
+    "monospaced": "mono",
+}  # fmt: skip
+FILLERS = frozenset((
+    "a", "an", "the", "word", "in", "on", "at", "of", "with", "and", "that", "which", "says", "say", "saying",
+    "reads", "reading", "please", "make", "me", "give", "show", "write", "draw", "i", "need", "want", "put", "it",
+    "to", "for", "my", "image", "picture",
+))  # fmt: skip
+"""Words of a request that say nothing about the image."""
+
+
+@dataclass(frozen=True)
+class ShortPrompt:
+    """A word that is asked for, and what the prompt says about it, by the fields of `Scene`."""
+
+    word: str
+    named: Mapping[str, str]
+    either: bool
+    """the colour that is named as the background may be meant as the ink"""
+
+    @property
+    def caption(self) -> str:
+        """The caption with what is left open as it is most often legible: large, in the middle, black on white."""
+        default = {"face": "sans", "size": "large", "row": "middle", "column": "centre", **self.named}
+        ink = default.pop("ink", "black" if self.named.get("background") != "black" else "white")
+        ground = default.pop("background", "white" if ink != "white" else "black")
+        return Scene(self.word, "", ink=ink, background=ground, **default).caption
+
+    def varied(self, rng: np.random.Generator) -> str:
+        """A caption with what is left open drawn by lot, as captions of training have it."""
+        named = dict(self.named)
+        if self.either and named["background"] in DARK and rng.random() < 0.5:
+            named["ink"] = named.pop("background")
+        for field, values in (("face", FACES), ("size", SIZES), ("row", ROWS), ("column", COLUMNS)):
+            named.setdefault(field, str(rng.choice(list(values))))
+        ground = named.get("background", "white")
+        inks = [ink for ink in INKS if ink != ground and ground in backgrounds(ink)]
+        named.setdefault("ink", str(rng.choice([ink for ink in inks if ink in DARK] or inks)))
+        grounds = backgrounds(named["ink"])
+        named.setdefault("background", str(rng.choice([name for name in grounds if name in PAPER] or list(grounds))))
+        return Scene(self.word, "", **named).caption
+
+
+def read_short(prompt: str) -> ShortPrompt | None:
+    """What a prompt asks for; None where that is not one word, or more than a caption says."""
+    parts = [part.strip(".:;!?") for part in prompt.replace(",", " ").replace('"', " ").split()]
+    capitals = [part for part in parts if part.isupper() and part.isalpha()]
+    words = [part for part in capitals if part not in ("I", "A")] or capitals
+    bare = [LIKE.get(part.lower(), part.lower()) for part in parts if part and part not in words]
+    if len(words) != 1:
+        return None
+    named: dict[str, str] = {}
+    either = False
+    for field, known in (("face", FACES), ("size", SIZES), ("row", ROWS), ("column", COLUMNS)):
+        if values := [part for part in bare if part in known]:
+            named[field] = values[0]
+    for before, colour, after in zip(["", *bare], bare, [*bare[1:], ""], strict=False):
+        if colour in COLOURS:
+            field = "ink" if before == "in" or after in INK_OF else "background"
+            if field in named or not (before in ("in", "on") or after in (*INK_OF, *GROUND_OF, *THINGS)):
+                return None
+            named[field], either = colour, either or (field == "background" and after in THINGS)
+    if not set(bare) <= {*FILLERS, *INK_OF, *GROUND_OF, *THINGS, *named.values()}:
+        return None
+    if named.get("ink", "") == named.get("background", "-"):
+        return None
+    return ShortPrompt(words[0], named, either and "ink" not in named)
+
+
 def complete(prompt: str) -> str:
     """A prompt that asks for a word and no more than a caption says, with what it leaves open filled in; any other as
     it is.
@@ -104,21 +177,8 @@ def complete(prompt: str) -> str:
     Captions of training name everything, so a short prompt asks for the average of many images and gets a blur. Large
     models have another model rewrite prompts for the same reason (arXiv:2508.02324, section 3).
     """
-    bare = prompt.replace(",", " ").replace('"', " ").split()
-    words = [part for part in bare if part.isupper() and part.isalpha()]
-    attributes: list[tuple[str, Collection[str]]] = [
-        ("sans", FACES), ("large", SIZES), ("middle", ROWS), ("centre", COLUMNS),
-    ]  # fmt: skip
-    face, size, row, column = named = [
-        next((part for part in bare if part in known), default) for default, known in attributes
-    ]
-    colours = {index: colour for index, colour in itertools.pairwise(bare) if colour in COLOURS}
-    known = {"the", "word", "in", "on", *colours.values(), *named, *words}
-    if len(words) != 1 or not set(bare) <= known or not set(colours) <= {"in", "on"}:
-        return prompt
-    ink = colours.get("in", "black")
-    ground = colours.get("on", "white" if ink != "white" else "black")
-    return Scene(words[0], "", face, size, ink, ground, row, column).caption
+    request = read_short(prompt)
+    return request.caption if request else prompt
 
 
 def is_heldout(word: str) -> bool:

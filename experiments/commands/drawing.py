@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 from experiments.commands.arguments import MaybeOut, Out
+
+if TYPE_CHECKING:
+    from experiments.evaluation.prompt_files import PromptRewriter
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class Sample:
 
     prompts: Annotated[Path | None, arg(metavar="FILE")] = None
     """instead of a prompt, a file of them, .txt, .jsonl or .csv: `count` images of each are kept in the folder -o"""
+    rewriter: Annotated[Path | None, arg(metavar="FOLDER")] = None
+    """a folder of `train-rewriter`, which puts short prompts as the model draws them best"""
 
     def run(self) -> int:
         if self.prompts is not None:
@@ -72,7 +78,10 @@ class Sample:
         from experiments.evaluation.evaluate_file import Request, sample_file
         from experiments.evaluation.score_prompts import share_of_launcher
 
-        request = Request(prompts, self.count, self.seed, self.steps, self.guidance, self.size, self.device)
+        request = Request(
+            prompts, self.count, self.seed, self.steps, self.guidance, self.size, self.device,
+            rewriter_of(self.rewriter),
+        )  # fmt: skip
         for line in sample_file(self.base or self.words[0], request, self.out, self.stage, share_of_launcher()):
             print(line)
         return 0
@@ -80,8 +89,9 @@ class Sample:
     def sample_base(self) -> Path:
         from experiments.evaluation.sample_released import sample_released
 
+        prompt = rewritten(self.rewriter, self.words[0])
         return sample_released(
-            self.base, self.words[0], self.seed, self.out, self.guidance, self.steps, self.count, self.size, self.device
+            self.base, prompt, self.seed, self.out, self.guidance, self.steps, self.count, self.size, self.device
         )
 
     def sample_run(self) -> Path:
@@ -93,7 +103,33 @@ class Sample:
                 f"--size {self.size[0]} {self.size[1]}: a run draws in the size it was trained on; "
                 "leave --size out, or name a released checkpoint with --base"
             )
+        prompt = rewritten(self.rewriter, prompt)
         return sample_to_file(Path(run), prompt, self.seed, self.out, self.guidance, self.steps, self.count, self.stage)
+
+
+def rewriter_of(folder: Path | None) -> PromptRewriter | None:
+    """The rewriter of a folder, which must hold one; None without a folder."""
+    if folder is None:
+        return None
+    from experiments.evaluation.prompt_files import PromptRewriter
+    from experiments.rewriting.rewriter import read_card, rewrite
+
+    read_card(folder)
+    return PromptRewriter(folder, lambda prompts: [each.text for each in rewrite(folder, prompts)])
+
+
+def rewritten(folder: Path | None, prompt: str) -> str:
+    """The prompt as the rewriter of a folder puts it, which is said on stderr; as it is without a folder."""
+    if folder is None or not prompt.strip():
+        return prompt
+    from experiments.rewriting.rewriter import rewrite
+    from preference_data.records import Prompt
+
+    result = rewrite(folder, [Prompt.from_text(prompt)])[0]
+    if result.fault:
+        print(f"the rewrite is not used, {result.fault}: {result.own}", file=sys.stderr)
+    print(f"rewritten as: {result.text}", file=sys.stderr)
+    return result.text
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from experiments.commands.arguments import MaybeOut, RunFolder
+from experiments.commands.drawing import rewriter_of
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,17 @@ class Evaluate:
     when not given"""
     device: str = ""
     """with --prompts: cpu or cuda; the GPU where there is one, when not given"""
+    rewriter: Annotated[Path | None, arg(metavar="FOLDER")] = None
+    """with --prompts: a folder of `train-rewriter`, whose rewrites are sampled; scored as what was asked for"""
     out: MaybeOut = None
     """with --prompts: folder for images, tables and page; in the run's evaluation/ when not given"""
 
     def run(self) -> int:
         if self.prompts is not None:
             return self.evaluate_file(self.prompts)
-        needs_prompts = ("rewards", "seeds", "against", "stage", "steps", "guidance", "size", "device", "out")
+        needs_prompts = (
+            "rewards", "seeds", "against", "stage", "steps", "guidance", "size", "device", "rewriter", "out",
+        )  # fmt: skip
         needless = [name for name in needs_prompts if getattr(self, name) not in (None, "")]
         if needless:
             raise ValueError(f"--{needless[0]} is for a file of prompts; name one with --prompts FILE")
@@ -72,7 +77,8 @@ class Evaluate:
         from experiments.evaluation.score_prompts import share_of_launcher
 
         seeds = 1 if self.seeds is None else self.seeds
-        request = Request(prompts, seeds, 0, self.steps, self.guidance, self.size, self.device)
+        rewriter = rewriter_of(self.rewriter)
+        request = Request(prompts, seeds, 0, self.steps, self.guidance, self.size, self.device, rewriter)
         name, rewards = str(self.run_folder), self.rewards or "ocr_page"
         for line in evaluate_file(name, request, rewards, self.out, self.stage, self.against, share_of_launcher()):
             print(line)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from base_model.sample import Sampler
-from experiments.evaluation.found_model import ResultModel, find_model
-from experiments.evaluation.prompt_files import read_prompt_file
+from experiments.evaluation.found_model import ResultModel, find_model, fingerprint
+from experiments.evaluation.prompt_files import PromptRewriter, read_prompt_file
 from experiments.evaluation.prompt_page import write_page
 from experiments.evaluation.prompt_table import differences_table, lines, means_table, score_table, write_tables
 from experiments.evaluation.score_prompts import ALONE, Requested, Share, evaluate_prompts
@@ -27,6 +27,7 @@ class Request:
     guidance: float | None = None
     size: tuple[int, int] | None = None
     device: str = ""
+    rewriter: PromptRewriter | None = None
 
     def model(self, name: str, stage: str) -> ResultModel:
         """The model of that name. Raises ValueError as `find_model`, also where it does not take a prompt's images."""
@@ -37,13 +38,22 @@ class Request:
         """The prompts of the file, and how the model samples them. Raises ValueError for what cannot be."""
         if self.seeds < 1:
             raise ValueError(f"--seeds {self.seeds}: at least one image a prompt is needed")
+        sampler = self.sampler(model)
+        seeds = tuple(range(self.first_seed, self.first_seed + self.seeds))
+        prompts, rewriter = read_prompt_file(self.prompts), self.rewriter
+        if rewriter:
+            prompts = rewriter.of(prompts)
+        return Requested(
+            tuple(prompts), seeds, sampler, self.size, self.device, fingerprint(rewriter.folder) if rewriter else ""
+        )
+
+    def sampler(self, model: ResultModel) -> Sampler:
+        """How the model samples. Raises ValueError without a step."""
         steps = model.sampler.steps if self.steps is None else self.steps
         guidance = model.sampler.guidance if self.guidance is None else self.guidance
         if steps < 1:
             raise ValueError(f"--steps {steps}: at least one step is needed")
-        seeds = tuple(range(self.first_seed, self.first_seed + self.seeds))
-        prompts = tuple(read_prompt_file(self.prompts))
-        return Requested(prompts, seeds, Sampler(steps, guidance), self.size, self.device)
+        return Sampler(steps, guidance)
 
 
 def evaluate_file(
@@ -68,7 +78,7 @@ def evaluate_file(
     if other:
         sidecar = out / "against" if out else other.home / request.prompts.stem
         theirs_requested = replace(
-            requested, sampler=request.requests(other).sampler, size=request.size or common_size(model, other)
+            requested, sampler=request.sampler(other), size=request.size or common_size(model, other)
         )
         theirs, _ = evaluate_prompts(other, theirs_requested, named, sidecar, share=share)
     if share.rank:

@@ -14,8 +14,8 @@ of them. Other columns are passed over. Imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,30 @@ class RequestedPrompt:
     missing"""
     size: tuple[int, int] | None = None
     """(height, width) of the image in pixels, where the file says it"""
+    rewrite: str = ""
+    """what is sampled in the prompt's place; scores are of what was asked for"""
+
+    @property
+    def sampled(self) -> str:
+        """The text that an image model is given."""
+        return self.rewrite or self.prompt.text
 
     def of(self, name: str) -> str:
         """A slice as one text, "" where the file does not say it."""
         return ", ".join(self.slices.get(name, ()))
+
+
+@dataclass(frozen=True)
+class PromptRewriter:
+    """What puts prompts in other words."""
+
+    folder: Path
+    rewrites: Callable[[Sequence[Prompt]], Sequence[str]]
+
+    def of(self, requested: Sequence[RequestedPrompt]) -> list[RequestedPrompt]:
+        """The prompts with what is sampled in their place. Raises ValueError as `rewrites` does."""
+        texts = self.rewrites([each.prompt for each in requested])
+        return [replace(each, rewrite=text) for each, text in zip(requested, texts, strict=True)]
 
 
 def read_prompt_file(path: Path, count: int = 0) -> list[RequestedPrompt]:

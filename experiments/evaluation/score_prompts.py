@@ -103,6 +103,8 @@ class Requested:
     size: tuple[int, int] | None = None
     """height and width of images whose prompt names none; None: what the model is for"""
     device: str = ""
+    rewriter: str = ""
+    """fingerprint of what rewrote the prompts; "" where nothing did"""
 
     def settings(self, model: ResultModel) -> dict[str, Any]:
         """What images depend on, beside their prompt's index and seed."""
@@ -110,10 +112,13 @@ class Requested:
         texts = json.dumps([(text, of) if of else text for text, of in named], ensure_ascii=False)
         if any(sizes := [each.size for each in self.prompts]):
             texts += json.dumps(sizes)
+        if any(rewrites := [each.rewrite for each in self.prompts]):
+            texts += json.dumps(rewrites, ensure_ascii=False)
         sampler = {"steps": self.sampler.steps, "guidance": self.sampler.guidance}
         return {
             "model": fingerprint(model.folder), "sampler": sampler, "size": self.size,
             "prompts": {"count": len(self.prompts), "sha256": hashlib.sha256(texts.encode()).hexdigest()},
+            **({"rewriter": self.rewriter} if self.rewriter else {}),
         }  # fmt: skip
 
 
@@ -142,9 +147,9 @@ def readable(model: PolicyModel, requested: Sequence[RequestedPrompt]) -> tuple[
     reasons: dict[int, str] = {}
     for index, each in enumerate(requested):
         try:
-            model.check_text(each.prompt.text, len(each.prompt.sources))
+            model.check_text(each.sampled, len(each.prompt.sources))
             if not model.keeps_base:  # which is quick, and takes few images
-                model.encode_text([each.prompt.text], model.read_images(source_readers([each.prompt.sources]))[:])
+                model.encode_text([each.sampled], model.read_images(source_readers([each.prompt.sources]))[:])
         except ValueError as error:
             reasons[index] = str(error)
     first = "; ".join(list(reasons.values())[:NAMED])
@@ -165,7 +170,8 @@ def sampled(model: FlowModel, requested: Requested, points: Sequence[Point]) -> 
     """uint8 [B, 3, H, W] of these points."""
     prompts = [requested.prompts[point.index].prompt for point in points]
     shown = model.read_images(source_readers(prompt.sources for prompt in prompts))
-    return generate(model, [prompt.text for prompt in prompts], noise_of(model, points), requested.sampler, shown)
+    texts = [requested.prompts[point.index].sampled for point in points]
+    return generate(model, texts, noise_of(model, points), requested.sampler, shown)
 
 
 def sample_missing(model: FlowModel, requested: Requested, points: Sequence[Point], images: ScoredImages) -> None:

@@ -84,6 +84,8 @@ class ScoredImages:
             index, seed = (int(part) for part in name.removesuffix(".png").split("_"))
             prompt = self.requests[index].prompt
             rows.append({"picture": name, "prompt": prompt.text, "prompt_index": index, "seed": seed})
+            if self.requests[index].rewrite:
+                rows[-1]["rewrite"] = self.requests[index].rewrite
             if prompt.sources:
                 rows[-1]["sources"] = [str(Path(source.path).absolute()) for source in prompt.sources]
         write_bytes(folder / CAPTIONS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())

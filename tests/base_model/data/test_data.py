@@ -218,6 +218,11 @@ def luminance(rgb: tuple[int, int, int]) -> float:
         ("the word ABC in a red balloon", "the word ABC in a red balloon"),
         ("no text, on green", "no text, on green"),
         ("the word ABC and DEF", "the word ABC and DEF"),
+        ("make me a red sign that says OPEN", 'the word "OPEN" in black sans, large, middle centre, on red'),
+        ('Please write "OPEN" in big green letters.', 'the word "OPEN" in green sans, large, middle centre, on white'),
+        ("I need a tiny OPEN at the top of gray paper", 'the word "OPEN" in black sans, small, top centre, on grey'),
+        ("OPEN in red on red paper", "OPEN in red on red paper"),
+        ("a red OPEN", "a red OPEN"),
     ],
 )
 def test_short_prompts_are_completed(prompt: str, caption: str):

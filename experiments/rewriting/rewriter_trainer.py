@@ -1,0 +1,224 @@
+"""The part of training a rewriter that is TRL's: fine-tuning on examples, then GRPO over groups of rewrites.
+
+    (1)  L_sft  = - mean log P(rewrite | prompt)                     over the tokens of the rewrites of examples
+    (2)  A_i    = (r_i - mean_group r) / (std_group r + 1e-4)        r_i: `rewrite_reward`, eq. (1); NaN left out
+    (3)  L_grpo = - mean min(rho A, clip(rho) A) + beta KL           over the tokens of the rewrites that were sampled
+
+Both stages write checkpoints into their own folder and go on from the last one. Each leaves a whole model there, so
+that what GRPO adds to fine-tuning can be measured.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.record.whole_files import write_json
+from experiments.reward_models.judge_trainer import world_size
+from experiments.rewriting.rewriter import conversation
+from rewards.language.qwen_vl import float_kind
+
+NEEDS = "train-rewriter needs TRL, datasets and peft: pip install 'glyphlab[judges-train]'"
+LAYERS = "all-linear"
+"""What an adapter goes to."""
+MODEL, DONE = "model", "done.json"
+"""What a finished stage leaves in its folder."""
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class RewriterSettings:
+    """How a rewriter is trained."""
+
+    rank: int = 32
+    """of LoRA; 0 = all weights learn"""
+    alpha: float = 64.0
+    epochs: float = 2.0
+    """over the examples"""
+    sft_batch: int = 32
+    sft_rate: float = 2e-4
+    """learning rate of fine-tuning, after a warm-up of 5 % falling to zero in a straight line"""
+    updates: int = 200
+    """of GRPO"""
+    prompts: int = 8
+    """of an update of GRPO"""
+    group: int = 8
+    """rewrites of a prompt"""
+    micro: int = 16
+    """texts a pass and process, in both stages"""
+    rate: float = 2e-5
+    """learning rate of GRPO, constant after a warm-up of 5 %"""
+    beta: float = 0.0
+    """weight of the KL divergence from the fine-tuned model"""
+    temperature: float = 1.0
+    dtype: str = "bfloat16"
+    save_every: int = 50
+    """updates between checkpoints"""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        float_kind(self.dtype)
+        numbers = (self.sft_batch, self.prompts, self.micro, self.save_every)
+        if self.group < 2 or min(numbers) < 1 or min(self.rank, self.updates, self.epochs, self.beta) < 0:
+            raise ValueError(
+                f"rank={self.rank}, epochs={self.epochs}, sft_batch={self.sft_batch}, updates={self.updates}, "
+                f"prompts={self.prompts}, group={self.group}, micro={self.micro}, beta={self.beta}, "
+                f"save_every={self.save_every}: group at least 2, rank, epochs, updates and beta at least 0, the "
+                "others above 0"
+            )
+        if not (0 < self.rate < 1 and 0 < self.sft_rate < 1 and self.temperature > 0):
+            raise ValueError(
+                f"rate={self.rate}, sft_rate={self.sft_rate}, temperature={self.temperature}: rates lie between 0 and "
+                "1, the temperature above 0"
+            )
+
+    def micros(self, texts: int, name: str) -> int:
+        """Passes of a process an update. Raises ValueError when the processes cannot share the texts evenly."""
+        share = self.micro * world_size()
+        if texts % share:
+            raise ValueError(f"{name} is not divided by micro={self.micro} times {world_size()} ranks")
+        return texts // share
+
+    def check(self) -> None:
+        """Raises ValueError when a batch cannot be shared evenly."""
+        self.micros(self.sft_batch, f"sft_batch={self.sft_batch}")
+        self.micros(self.prompts * self.group, f"prompts={self.prompts} times group={self.group}")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and how it should be rewritten."""
+
+    prompt: str
+    rewrite: str
+
+
+RewardFunction = Callable[..., list[float | None]]
+"""rewards of `completions`, whose prompts have the numbers `row`, at the update `trainer_state.global_step`; None = not
+judged"""
+
+
+def require_trl() -> None:
+    """Raises ValueError that says what to install."""
+    if missing := [name for name in ("trl", "datasets", "peft") if importlib.util.find_spec(name) is None]:
+        raise ValueError(f"{NEEDS} (there is no {', '.join(missing)})")
+
+
+def opened_model(weights: Path | str, settings: RewriterSettings) -> Any:
+    """The language model. Weights that learn are float32: in bfloat16 small updates would be rounded away."""
+    from transformers import AutoModelForCausalLM
+
+    narrow = torch.cuda.is_available() and settings.rank
+    return AutoModelForCausalLM.from_pretrained(
+        weights, local_files_only=isinstance(weights, Path), dtype=float_kind(settings.dtype if narrow else "float32")
+    )
+
+
+def adapter(settings: RewriterSettings) -> Any:
+    """LoRA's settings; None where all weights learn."""
+    from peft import LoraConfig
+
+    lora: Any = LoraConfig
+    return lora(
+        r=settings.rank, lora_alpha=settings.alpha, target_modules=LAYERS, task_type="CAUSAL_LM"
+    ) if settings.rank else None  # fmt: skip
+
+
+def arguments(folder: Path, settings: RewriterSettings) -> dict[str, Any]:
+    """What both stages are told."""
+    gpu = torch.cuda.is_available()
+    return {
+        "output_dir": str(folder), "per_device_train_batch_size": settings.micro, "logging_steps": 1,
+        "save_strategy": "steps", "save_steps": settings.save_every, "save_total_limit": 2, "seed": settings.seed,
+        "report_to": [], "use_cpu": not gpu, "bf16": gpu and settings.dtype == "bfloat16",
+        "dataloader_pin_memory": gpu, "gradient_checkpointing": gpu, "disable_tqdm": True,
+    }  # fmt: skip
+
+
+def fine_tune(
+    examples: Sequence[Example], weights: Path | str, tokenizer: Any, folder: Path, settings: RewriterSettings,
+    instruction: str, say: Say,
+) -> None:  # fmt: skip
+    """Minimise (1); `folder` then has the model, and the loss of every update."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    rows = [*examples, *examples[: -len(examples) % settings.sft_batch]]  # every update is whole
+    updates = max(1, round(settings.epochs * len(rows) / settings.sft_batch))
+    config = SFTConfig(
+        **arguments(folder, settings), max_steps=updates, learning_rate=settings.sft_rate, lr_scheduler_type="linear",
+        warmup_steps=max(1, updates // 20), max_length=None, completion_only_loss=True,
+        gradient_accumulation_steps=settings.micros(settings.sft_batch, f"sft_batch={settings.sft_batch}"),
+    )  # fmt: skip
+    data = Dataset.from_dict({
+        "prompt": [conversation(row.prompt, instruction) for row in rows],
+        "completion": [[{"role": "assistant", "content": row.rewrite}] for row in rows],
+    })  # fmt: skip
+    trainer = SFTTrainer(
+        opened_model(weights, settings), args=config, train_dataset=data, processing_class=tokenizer,
+        peft_config=adapter(settings),
+    )  # fmt: skip
+    finished(trainer, tokenizer, folder, settings, "loss", say)
+
+
+def reinforce(
+    prompts: Sequence[str], reward: RewardFunction, weights: Path | str, tokenizer: Any, folder: Path,
+    settings: RewriterSettings, instruction: str, most_tokens: int, say: Say,
+) -> None:  # fmt: skip
+    """Minimise (3) with (2); `folder` then has the model, and the mean reward of every update."""
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    config = GRPOConfig(
+        **arguments(folder, settings), max_steps=settings.updates, learning_rate=settings.rate,
+        lr_scheduler_type="constant_with_warmup", warmup_steps=max(1, settings.updates // 20), beta=settings.beta,
+        num_generations=settings.group, max_completion_length=most_tokens, temperature=settings.temperature,
+        top_k=0, top_p=1.0, remove_unused_columns=False, use_vllm=False,
+        gradient_accumulation_steps=settings.micros(
+            settings.prompts * settings.group, f"prompts={settings.prompts} times group={settings.group}"
+        ),
+    )  # fmt: skip
+    data = Dataset.from_dict({
+        "prompt": [conversation(prompt, instruction) for prompt in prompts], "row": list(range(len(prompts))),
+    })  # fmt: skip
+    trainer = GRPOTrainer(
+        opened_model(weights, settings), reward_funcs=reward, args=config, train_dataset=data,
+        processing_class=tokenizer, peft_config=adapter(settings),
+    )  # fmt: skip
+    finished(trainer, tokenizer, folder, settings, "reward", say)
+
+
+def with_lines(trainer: Any, column: str, say: Say) -> Callable[[dict[str, float], float | None], None]:
+    """A trainer's `log` that says a column about twenty times a stage, on the first rank."""
+    log = trainer.log
+
+    def log_and_say(logs: dict[str, float], start_time: float | None = None) -> None:
+        step, steps = trainer.state.global_step, trainer.state.max_steps
+        if trainer.is_world_process_zero() and column in logs and step % max(1, steps // 20) == 0:
+            say(f"{column} at update {step} of {steps}: {float(logs[column]):.4g}")
+        log(logs, start_time)
+
+    return log_and_say
+
+
+def finished(trainer: Any, tokenizer: Any, folder: Path, settings: RewriterSettings, column: str, say: Say) -> None:
+    """Train from the last checkpoint of a folder on, and leave the whole model and a column of the log there."""
+    from transformers import PrinterCallback, ProgressCallback
+
+    saved = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    for printing in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(printing)
+    trainer.log = with_lines(trainer, column, say)
+    trainer.train(resume_from_checkpoint=str(saved[-1]) if saved else None)
+    if trainer.is_world_process_zero():
+        model: Any = trainer.accelerator.unwrap_model(trainer.model)
+        whole = model.merge_and_unload() if settings.rank else model
+        whole.save_pretrained(folder / MODEL)
+        tokenizer.save_pretrained(folder / MODEL)
+        write_json(folder / DONE, [float(row[column]) for row in trainer.state.log_history if column in row])
+    trainer.accelerator.wait_for_everyone()

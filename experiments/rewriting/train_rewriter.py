@@ -1,0 +1,354 @@
+"""From short prompts to a rewriter of prompts for one image model: fine-tuned on examples, then taught by a reward.
+
+Whoever shares a text with a held-out prompt is held out too. The held-out prompts are sampled as they are, completed by
+rule, rewritten after fine-tuning and after GRPO, from the same noise, so that differences are paired.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from base_model.data.rendered_text import complete
+from base_model.sample import Sampler
+from experiments.evaluation.found_model import find_model, fingerprint
+from experiments.evaluation.prompt_files import RequestedPrompt, read_prompt_file
+from experiments.evaluation.score_prompts import check_needs
+from experiments.record.intervals import bootstrap_ci, in_brackets, paired_ci
+from experiments.rewriting.rewrite_reward import RewriteScorer, lowest, readable
+from experiments.rewriting.rewriter import (
+    INSTRUCTION,
+    REWRITER,
+    Rewrite,
+    RewriterCard,
+    Rules,
+    tokenizer_of,
+    with_fallback,
+    written,
+)  # fmt: skip
+from experiments.rewriting.rewriter_trainer import (
+    DONE,
+    MODEL,
+    Example,
+    RewardFunction,
+    RewriterSettings,
+    Say,
+    fine_tune,
+    opened_model,
+    reinforce,
+    require_trl,
+)  # fmt: skip
+from experiments.rewriting.short_prompts import examples_of, read_examples, short_prompts
+from preference_data.records import Prompt
+from rewards.parse import named_reward
+from rewards.published.published_weights import existing_or_hub
+from rewards.serving.workers import ScorerPool
+
+ADVICE = "name a causal language model, a folder or a hub name such as Qwen/Qwen2.5-0.5B-Instruct"
+REWRITES, CARD, WORK = "rewrites.jsonl", "model_card.md", "training"
+WAYS = ("as it is", "completed by rule", "fine-tuned", "GRPO")
+RESTARTS = 2
+
+
+@dataclass(frozen=True)
+class RewriterPlan:
+    """What a rewriter is trained for, and how."""
+
+    model: str
+    """run, or released checkpoint, whose images are judged"""
+    base: str
+    """folder or hub name of a causal language model"""
+    out: Path
+    reward: str = "ocr"
+    stage: str = ""
+    prompts: Path | None = None
+    """a file of short prompts; None: `count` built-in ones for the small presets"""
+    count: int = 1000
+    examples: Path | None = None
+    """a file of prompts with their rewrites; None: completions by rule"""
+    varied: int = 4
+    """examples of each prompt beside its completion by rule, with what it leaves open drawn by lot"""
+    images: int = 1
+    """of each rewrite in training"""
+    held_out: float = 0.1
+    seeds: int = 2
+    """images of each held-out prompt"""
+    steps: int | None = None
+    guidance: float | None = None
+    size: tuple[int, int] | None = None
+    workers: int = 1
+    """processes that score"""
+    instruction: str = INSTRUCTION
+    rules: Rules = field(default_factory=Rules)
+    settings: RewriterSettings = field(default_factory=RewriterSettings)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < 0.8:
+            raise ValueError(f"held_out={self.held_out}: a share above 0 and below 0.8")
+        if min(self.count, self.images, self.seeds, self.workers) < 1 or self.varied < 0:
+            raise ValueError(
+                f"count={self.count}, images={self.images}, seeds={self.seeds}, workers={self.workers}, "
+                f"varied={self.varied}: varied at least 0, the others at least 1"
+            )
+
+
+def train_rewriter(plan: RewriterPlan, say: Say = lambda line: None) -> list[str]:
+    """Train a rewriter and write its folder; what to tell the user, which only rank 0 has to say.
+
+    What was stopped goes on from its last checkpoint in `out`/training. Raises ValueError or FileNotFoundError for
+    files, models, rewards and settings that cannot be used, before anything is trained.
+    """
+    require_trl()
+    plan.settings.check()
+    if (plan.out / REWRITER).exists():
+        return [f"{plan.out} holds a finished rewriter already; name a new folder with --out to train another"]
+    if plan.out.exists() and any(path.name != WORK for path in plan.out.iterdir()):
+        raise ValueError(f"{plan.out} is a folder with other files in it; name a new one with --out")
+    base = existing_or_hub(plan.base, "base", ADVICE)
+    prompts, held_out = split(plan)
+    reward = named_reward(plan.reward)
+    notes = check_needs({plan.reward: reward}, [RequestedPrompt(p) for p in (*prompts, *held_out)])
+    examples = read_examples(plan.examples, plan.rules) if plan.examples else examples_of(
+        prompts, plan.rules, plan.varied, plan.settings.seed
+    )  # fmt: skip
+    source = find_model(plan.model, plan.stage, plan.size, prompts[0].text)
+    tokenizer = tokenizer_of(base)
+    say(f"{len(examples)} examples of {len(prompts)} prompts; {len(held_out)} prompts are held out")
+    for note in notes if examples else [*notes, "no prompt has a completion by rule: nothing to fine-tune on"]:
+        say(note)
+    start = time.perf_counter()
+    (plan.out / WORK).mkdir(parents=True, exist_ok=True)
+    sampler = Sampler(
+        source.sampler.steps if plan.steps is None else plan.steps,
+        source.sampler.guidance if plan.guidance is None else plan.guidance,
+    )
+    with ScorerPool(reward, plan.workers, restarts=RESTARTS) as pool:
+        model = source.load(size=plan.size)
+        scorer = RewriteScorer(model, sampler, pool, reward, plan.settings.seed, plan.images)
+        tuned, learned = train_stages(plan, base, tokenizer, examples, prompts, scorer, say)
+        if rank():
+            return []
+        seconds = time.perf_counter() - start
+        results = measure(plan, scorer, tokenizer, held_out, {"fine-tuned": tuned, "GRPO": learned})
+    publish(plan, learned, results, {
+        "base": plan.base, "image_model": plan.model, "stage": plan.stage, "model": fingerprint(source.folder),
+        "reward": plan.reward, "sampler": asdict(sampler), "seconds": seconds, "settings": asdict(plan.settings),
+        "examples": len(examples), "prompts": len(prompts), "losses": done(plan, "sft"), "rewards": done(plan, "grpo"),
+    })  # fmt: skip
+    return lines(plan, results)
+
+
+def rank() -> int:
+    """This process's rank, as its launcher says."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def split(plan: RewriterPlan) -> tuple[list[Prompt], list[Prompt]]:
+    """Prompts that are learned from, and those held out; no text that an image must show is in both."""
+    seed = plan.settings.seed
+    if plan.prompts is None:
+        held_out = max(2, round(plan.count * plan.held_out))
+        return short_prompts(plan.count, seed), short_prompts(held_out, seed, heldout=True)
+    prompts = [each.prompt for each in read_prompt_file(plan.prompts)]
+    if edits := [prompt.text for prompt in prompts if prompt.sources]:
+        raise ValueError(f"{plan.prompts}: a rewriter does not see images, and this is an edit of one: {edits[0]}")
+    keys = {p.text: repr(sorted(p.spans)) if p.spans else p.text for p in prompts}
+    unique = list({p.text: p for p in prompts}.values())
+    order = sorted(set(keys.values()), key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())
+    chosen = set(order[: max(1, round(len(order) * plan.held_out))])
+    parts = [p for p in unique if keys[p.text] not in chosen], [p for p in unique if keys[p.text] in chosen]
+    if len(parts[0]) < plan.settings.prompts or len(parts[1]) < 2:
+        raise ValueError(
+            f"{plan.prompts} has {len(unique)} different prompts, {len(parts[1])} of which are held out; at least "
+            f"{plan.settings.prompts} to learn from and 2 to be held out are needed"
+        )
+    return parts
+
+
+def train_stages(
+    plan: RewriterPlan, base: Path | str, tokenizer: Any, examples: Sequence[Example], prompts: Sequence[Prompt],
+    scorer: RewriteScorer, say: Say,
+) -> tuple[Path | str, Path | str]:  # fmt: skip
+    """The models after fine-tuning and after GRPO. A stage that is finished is not trained again."""
+    sft, grpo = (plan.out / WORK / name for name in ("sft", "grpo"))
+    if examples and plan.settings.epochs and not (sft / DONE).exists():
+        fine_tune(examples, base, tokenizer, sft, plan.settings, plan.instruction, say)
+    tuned = sft / MODEL if (sft / DONE).exists() else base
+    if plan.settings.updates and not (grpo / DONE).exists():
+        reward = reward_function(scorer, prompts, plan.rules, tokenizer)
+        texts = [prompt.text for prompt in prompts]
+        most = plan.rules.most_tokens
+        reinforce(texts, reward, tuned, tokenizer, grpo, plan.settings, plan.instruction, most, say)
+    return tuned, grpo / MODEL if (grpo / DONE).exists() else tuned
+
+
+def reward_function(scorer: RewriteScorer, learned: Sequence[Prompt], rules: Rules, tokenizer: Any) -> RewardFunction:
+    """Rewards of rewrites as TRL asks for them."""
+
+    def image_reward(
+        prompts: Any, completions: Sequence[Any], completion_ids: Sequence[Sequence[int]], row: Sequence[int],
+        trainer_state: Any, log_extra: Any, log_metric: Callable[[str, float], None],
+    ) -> list[float | None]:  # fmt: skip
+        texts = [str(completion[0]["content"]).strip() for completion in completions]
+        requests = [learned[i] for i in row]
+        faults = [
+            rules.fault(prompt, text, tokenizer.eos_token_id in ids) or readable(scorer.model, text)
+            for prompt, text, ids in zip(requests, texts, completion_ids, strict=True)
+        ]
+        values = scorer.ruled(requests, texts, row, faults, trainer_state.global_step)
+        log_metric("within_rules", float(np.mean([not fault for fault in faults])))
+        return [None if np.isnan(value) else float(value) for value in values]
+
+    return image_reward
+
+
+@dataclass(frozen=True)
+class Results:
+    """What held-out prompts became, and what that was worth."""
+
+    prompts: Sequence[Prompt]
+    rewrites: dict[str, list[Rewrite]]
+    values: dict[str, np.ndarray]
+    """[P] of each way; NaN: not judged"""
+    lowest: float
+    """reward of a rewrite that breaks a rule, where the completion by rule does not take its place"""
+
+    def own(self, way: str) -> np.ndarray:
+        """[P]: the values of what was written, with the lowest one for what was not used."""
+        refused = np.array([bool(each.fault) for each in self.rewrites[way]])
+        return np.where(refused, self.lowest, self.values[way])
+
+    def intervals(self) -> dict[str, dict[str, Any]]:
+        """Mean reward of each way with its interval, and how many of its rewrites kept the rules."""
+        return {
+            way: {
+                "mean": float(np.nanmean(values)) if not np.isnan(values).all() else None,
+                "interval": list(bootstrap_ci(values, seed=0)),
+                "judged": int((~np.isnan(values)).sum()),
+                "within_rules": float(np.mean([not each.fault for each in self.rewrites[way]])),
+                "without_fallback": float(np.nanmean(self.own(way))) if not np.isnan(values).all() else None,
+            }
+            for way, values in self.values.items()
+        }
+
+    def differences(self) -> dict[str, dict[str, Any]]:
+        """How far GRPO is above each other way, paired by prompt."""
+        results = {}
+        for way in list(self.values)[:-1]:
+            delta, low, high = paired_ci(self.values[way], self.values["GRPO"], seed=0)
+            results[way] = {"difference": delta, "interval": [low, high]}
+        return results
+
+
+def measure(
+    plan: RewriterPlan, scorer: RewriteScorer, tokenizer: Any, held_out: Sequence[Prompt], models: dict[str, Path | str]
+) -> Results:
+    """Sample and score held-out prompts in every way, each from the same noise."""
+    rewrites = {
+        "as it is": [Rewrite(prompt.text, prompt.text) for prompt in held_out],
+        "completed by rule": [Rewrite(complete(p.text), complete(p.text)) for p in held_out],
+    }
+    for way, weights in models.items():
+        model = opened_model(weights, plan.settings).to(scorer.model.device).eval()
+        own = written(model, tokenizer, held_out, plan.instruction, plan.rules)
+        rewrites[way] = [
+            unreadable(scorer, prompt, each) for prompt, each in zip(
+                held_out, with_fallback(held_out, own, plan.rules), strict=True
+            )
+        ]  # fmt: skip
+        del model
+    fixed = replace(scorer, seed=scorer.seed + 1, images=plan.seeds)
+    values = {}
+    for way, texts in rewrites.items():
+        able = [i for i, each in enumerate(texts) if not readable(scorer.model, each.text)]
+        values[way] = np.full(len(held_out), np.nan)
+        values[way][able] = fixed.values([held_out[i] for i in able], [texts[i].text for i in able], able, 0)
+    every = np.concatenate(list(values.values()))
+    return Results(held_out, rewrites, values, lowest(scorer.reward, every))
+
+
+def unreadable(scorer: RewriteScorer, prompt: Prompt, own: Rewrite) -> Rewrite:
+    """The completion by rule in the place of a rewrite that the image model cannot read."""
+    reason = "" if own.fault else readable(scorer.model, own.text)
+    return Rewrite(complete(prompt.text), own.own, reason) if reason else own
+
+
+def done(plan: RewriterPlan, stage: str) -> list[float]:
+    """The loss or reward of every update of a stage; [] where it was left out."""
+    path = plan.out / WORK / stage / DONE
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def publish(plan: RewriterPlan, weights: Path | str, results: Results, training: dict[str, Any]) -> None:
+    """Write the folder: the model, what it was trained on and how good it is. `REWRITER` comes last."""
+    model = opened_model(weights, plan.settings)
+    model.save_pretrained(plan.out)
+    tokenizer_of(weights).save_pretrained(plan.out)
+    rows = [
+        {
+            "prompt": prompt.text, "spans": list(prompt.spans),
+            **{way: {"text": each[i].text, "own": each[i].own, "fault": each[i].fault,
+                     "value": None if np.isnan(v := results.values[way][i]) else float(v)}
+               for way, each in results.rewrites.items()},
+        }
+        for i, prompt in enumerate(results.prompts)
+    ]  # fmt: skip
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (plan.out / REWRITES).write_text(text, encoding="utf-8")
+    card = ["# Model card", "", *card_lines(plan, results, training)]
+    (plan.out / CARD).write_text("\n".join(card) + "\n", encoding="utf-8")
+    numbers = {"held_out": results.intervals(), "grpo_above": results.differences()}
+    content = RewriterCard(plan.instruction, plan.rules).to_json({**training, **numbers})
+    (plan.out / REWRITER).write_text(content, encoding="utf-8")
+    shutil.rmtree(plan.out / WORK)
+
+
+def card_lines(plan: RewriterPlan, results: Results, training: dict[str, Any]) -> list[str]:
+    """The model card, for people."""
+    rows = [
+        f"| {way} | {number(e['mean'])} {in_brackets(*e['interval'], '.3f')} | {e['within_rules']:.0%} | "
+        f"{number(e['without_fallback'])} |"
+        for way, e in results.intervals().items()
+    ]
+    above = [
+        f"| {way} | {d['difference']:+.3f} {in_brackets(*d['interval'], '+.3f')} |"
+        for way, d in results.differences().items()
+    ]
+    return [
+        f"- rewrites short prompts for {plan.model}{plan.stage and '/' + plan.stage}; trained from {plan.base} in "
+        f"{training['seconds']:.0f} s",
+        f"- fine-tuned on {training['examples']} examples, then taught by the reward `{plan.reward}` with GRPO on "
+        f"{training['prompts']} prompts",
+        f"- a rewrite has at most {plan.rules.longest} characters, quotes the same texts as the prompt, and keeps the "
+        f"words {', '.join(plan.rules.keep) or '(none)'}; one that does not is never used",
+        "", f"| held-out prompts ({len(results.prompts)}) | mean reward, 95 % interval | rewrites within the rules "
+        "| mean reward where others count as the lowest |", "|---|---|---:|---:|", *rows, "",
+        "| GRPO above | mean difference, 95 % interval, paired by prompt |", "|---|---|", *above, "",
+        f"Use: `glyphlab sample {plan.model} --rewriter {plan.out} PROMPT`. It has learned what this reward likes "
+        "about this image model; for others it is a guess.",
+    ]  # fmt: skip
+
+
+def number(value: float | None) -> str:
+    """A mean in a table."""
+    return "not judged" if value is None else f"{value:.3f}"
+
+
+def lines(plan: RewriterPlan, results: Results) -> list[str]:
+    """The result, as a person reads it."""
+    texts = [
+        f"{way}: {number(e['mean'])} {in_brackets(*e['interval'], '.3f')}, {e['within_rules']:.0%} within the rules"
+        for way, e in results.intervals().items()
+    ]
+    for way, d in results.differences().items():
+        texts.append(f"GRPO above {way}: {d['difference']:+.3f} {in_brackets(*d['interval'], '+.3f')}")
+    return [*texts, f"written: {plan.out} (use it as glyphlab sample {plan.model} --rewriter {plan.out} PROMPT)"]
