@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from experiments.configs import (
+    any_base,
     edits_online,
     families_online,
     large_grpo,
@@ -22,6 +23,7 @@ from experiments.experiment import Experiment
 CONFIGS: dict[str, Experiment] = {
     config.name: config
     for config in (
+        *any_base.configs,
         nano_vae.config,
         text_decoder.config,
         nano.decoder,

@@ -6,6 +6,8 @@
     .arrow      the same, as `datasets` saves them to disk
     .tar        webdataset: key.jpg beside key.txt, key.caption or key.json
 
+What an edit begins from is found by edit_pairs.py, in folders and in columns.
+
 A folder may hold several of these. All captions of an image count: every line of a .txt file that is not blank is
 one, and so is every entry of a list. Nothing is decoded here: an `Entry` says where the bytes are.
 """
@@ -14,11 +16,12 @@ from __future__ import annotations
 
 import functools
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
+from experiments.images.edit_pairs import AS_COLUMN, INSTRUCTIONS, SourceFolders, column_roles, grouped
 from preference_data.image_files import SUFFIXES
 from preference_data.line_files import decode_text, parse_json, read_csv, read_json_lines, same_name, text_lines
 
@@ -30,6 +33,8 @@ NAMES = ("file_name", "picture", "image", "file", "path")
 """Columns of a table that may name the image; the first that is there."""
 TEXTS = ("text", "caption", "captions", "prompt")
 """Columns that may hold captions; the first that is there."""
+COLUMNS = ("image", "images", "img", "jpg", "png", "webp", "bytes", "picture")
+"""Columns of bytes that hold images."""
 UNREAD = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jxl")
 """Images that are named as unusable, because a folder that holds them was meant to be learned from."""
 
@@ -50,6 +55,10 @@ class Entry:
     """of the image, in a parquet or arrow file"""
     problem: str = ""
     """why it cannot be used; "" when nothing is known"""
+    sources: tuple[Entry, ...] = ()
+    """images that this one was made from, where its captions are instructions"""
+    by_design: bool = False
+    """whether the problem is no fault of the folder: a mask is no image to learn from"""
 
     def content(self) -> bytes:
         """The bytes of the image file. Raises OSError, or ValueError where a table has none."""
@@ -75,10 +84,11 @@ def embedded(value: Any, name: str, folder: Path) -> bytes:
     raise ValueError(f"{name} holds no image")
 
 
-def list_entries(source: str, column: str = "") -> list[Entry]:
+def list_entries(source: str, column: str = "", sources: Sequence[str] = ()) -> list[Entry]:
     """Every image of a folder, table or archive, in an order that names alone decide.
 
-    `column` names the column of captions; "" takes the first of `TEXTS` that is there. Raises FileNotFoundError when
+    `column` names the column of captions; "" takes the first of `TEXTS` that is there. `sources` are folders of what
+    the images of a folder were made from, under the same names. Raises FileNotFoundError when
     there is no such path, and ValueError when nothing in it is an image or a table cannot be read.
     """
     path = Path(source)
@@ -89,7 +99,7 @@ def list_entries(source: str, column: str = "") -> list[Entry]:
     if path.is_file():
         return of_file(path, column)
     files = sorted(file for file in path.rglob("*") if file.is_file() and not hidden(file.relative_to(path)))
-    entries = of_folder(files, column)
+    entries = of_folder(files, column, path, SourceFolders([*map(Path, sources)]) if sources else None)
     for file in files:
         if file.suffix.lower() in (".tar", ".parquet", ".arrow"):
             entries += of_file(file, column)
@@ -115,41 +125,65 @@ def of_file(path: Path, column: str) -> list[Entry]:
         return list(of_columns(path, column))
     if suffix in TABLE_SUFFIXES:
         rows = table_rows(path, column)
-        return [listed(path, line, name, captions) for line, name, captions in rows]
+        return [listed(path, row) for row in rows]
     raise ValueError(f"{path} is no folder, .parquet, .arrow, .tar, .csv or .jsonl file; name the folder that it is in")
 
 
-def of_folder(files: Sequence[Path], column: str) -> list[Entry]:
-    """Image files with the captions of tables and of the files beside them."""
+def of_folder(files: Sequence[Path], column: str, root: Path, beside: SourceFolders | None = None) -> list[Entry]:
+    """Image files with the captions of tables and of the files beside them, and with what they were made from."""
     by_path = {same_name(str(file)): file for file in files}
     captions: dict[str, list[str]] = {key: [] for key, file in by_path.items() if file.suffix.lower() in SUFFIXES}
     missing: list[Entry] = []
+    together = grouped([by_path[key] for key in captions], root)
+    sources = dict(together.sources)
     for table in (file for file in files if file.name in TABLES):
-        for line, name, texts in table_rows(table, column):
-            key = same_name(str(table.parent / name))
+        for row in table_rows(table, column):
+            key = same_name(str(table.parent / row.name))
             if key in captions:
-                captions[key] += texts
+                captions[key] += row.captions
+                if row.sources:
+                    named = ((table.parent / name, same_name(str(table.parent / name))) for name in row.sources)
+                    sources[by_path[key]] = [by_path.get(name, path) for path, name in named]
             else:
-                missing.append(listed(table, line, name, texts))
+                missing.append(listed(table, row))
     for key in captions:
-        stem = key[: -len(Path(key).suffix)]
-        for suffix in CAPTION_SUFFIXES:
-            if file := by_path.get(stem + suffix):
+        stems = [Path(key[: -len(Path(key).suffix)]), *together.stems.get(by_path[key], [])]
+        for name in dict.fromkeys(same_name(f"{stem}{suffix}") for stem in stems for suffix in CAPTION_SUFFIXES):
+            if file := by_path.get(name):
                 captions[key] += [text.strip() for _, text in text_lines(decode_text(file.read_bytes(), str(file)))]
     unread = [
         Entry(str(file), (), file, "file", problem="is no PNG, JPEG or WebP; save it as one of these")
         for file in files
         if file.suffix.lower() in UNREAD
     ]
-    images = [Entry(str(by_path[key]), once(texts), by_path[key], "file") for key, texts in captions.items()]
+    made_from = {image for own in sources.values() for image in own}
+    images = []
+    for key, texts in captions.items():
+        image = by_path[key]
+        if image in made_from:
+            continue
+        own = beside.of(image.relative_to(root)) if beside else sources.get(image, [])
+        problem = reason = together.left_out.get(image, "")
+        if beside and not own and not reason:
+            problem = f"has no image of its name in {beside.names}"
+        listed_sources = tuple(of_path(path) for path in own)
+        images.append(
+            Entry(str(image), once(texts), image, "file", (0, 0), "", problem, listed_sources, by_design=bool(reason))
+        )
     return [*images, *missing, *unread]
 
 
-def listed(table: Path, line: int, name: str, captions: Sequence[str]) -> Entry:
-    """The image that a line of a table names."""
-    file = table.parent / name
-    problem = "" if file.is_file() else f"is not there, and {table} line {line} names it"
-    return Entry(str(file), once(captions), file, "file", problem=problem)
+def of_path(file: Path, named_by: str = "") -> Entry:
+    """An image file by itself."""
+    return Entry(str(file), (), file, "file", problem="" if file.is_file() else f"is not there{named_by}")
+
+
+def listed(table: Path, row: Row) -> Entry:
+    """The image that a line of a table names, with those that it was made from."""
+    named_by = f", and {table} line {row.line} names it"
+    entry = of_path(table.parent / row.name, named_by)
+    own = tuple(of_path(table.parent / name, named_by) for name in row.sources)
+    return replace(entry, captions=once(row.captions), sources=own)
 
 
 def once(texts: Sequence[str]) -> tuple[str, ...]:
@@ -157,21 +191,47 @@ def once(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text.strip() for text in texts if text.strip()))
 
 
-def table_rows(path: Path, column: str) -> Iterator[tuple[int, str, list[str]]]:
-    """(line, file name, captions) of a .csv or .jsonl file. Raises ValueError for a row that names no file."""
+class Row(NamedTuple):
+    """A line of a table."""
+
+    line: int
+    name: str
+    """of the image file"""
+    captions: list[str]
+    sources: list[str]
+    """names of the files that it was made from"""
+
+
+def table_rows(path: Path, column: str) -> Iterator[Row]:
+    """The lines of a .csv or .jsonl file. Raises ValueError for one that names no file."""
     rows: Iterator[tuple[int, Any]] = read_csv(path)[1] if path.suffix.lower() == ".csv" else read_json_lines(path)
     for line, row in rows:
         if not isinstance(row, Mapping):
             raise ValueError(f"{path} line {line} is no object; it needs file_name and text")
+        sources, targets, _ = column_roles(map(str, row))
+        before = [text for name in sources for text in file_names(row[name])]
+        after = [text for name in targets for text in file_names(row[name])][:1] if before else []
         named = next((row[name] for name in NAMES if row.get(name)), None)
-        if not isinstance(named, str):
-            raise ValueError(f"{path} line {line} has no file_name; it has the columns {', '.join(map(str, row))}")
-        yield line, str(PurePosixPath(named.replace("\\", "/"))), captions_of(row, column, f"{path} line {line}")
+        for text in after or [named]:
+            if not isinstance(text, str):
+                raise ValueError(f"{path} line {line} has no file_name; it has the columns {', '.join(map(str, row))}")
+            yield Row(line, posix(text), captions_of(row, column, f"{path} line {line}", bool(before)), before)
 
 
-def captions_of(row: Mapping[str, Any], column: str, where: str) -> list[str]:
-    """The captions of a row. Raises ValueError when `column` is not there, or holds no text."""
-    name = column or next((text for text in TEXTS if text in row), "")
+def file_names(value: Any) -> list[str]:
+    """The names of image files in a cell: of one, or of a list."""
+    each = value if isinstance(value, list) else [value]
+    return [posix(name) for name in each if isinstance(name, str) and name.lower().endswith(SUFFIXES)]
+
+
+def posix(name: str) -> str:
+    """A path of a table as this system writes it."""
+    return str(PurePosixPath(name.replace("\\", "/")))
+
+
+def captions_of(row: Mapping[str, Any], column: str, where: str, is_edit: bool = False) -> list[str]:
+    """The captions of a row, or its instructions. Raises ValueError when `column` is not there, or holds no text."""
+    name = column or text_column(row, is_edit)
     if column and column not in row:
         raise ValueError(f"{where} has no column {column!r}; it has {', '.join(map(str, row))}")
     value = row.get(name)
@@ -179,6 +239,12 @@ def captions_of(row: Mapping[str, Any], column: str, where: str) -> list[str]:
     if not isinstance(texts, list) or any(not isinstance(text, str) for text in texts):
         raise ValueError(f"{where}: {name} is {value!r}, and a caption is a text or a list of texts")
     return texts
+
+
+def text_column(names: Iterable[str], is_edit: bool) -> str:
+    """The column that holds captions, or first of all instructions; "" for none."""
+    lower = {str(name).lower(): name for name in names}
+    return next((lower[text] for text in (*(INSTRUCTIONS if is_edit else ()), *TEXTS) if text in lower), "")
 
 
 def of_tar(path: Path, column: str) -> Iterator[Entry]:
@@ -219,12 +285,14 @@ def of_columns(path: Path, column: str) -> Iterator[Entry]:
     kind = path.suffix.lower()[1:]
     opened = arrow_file(path) if kind == "arrow" else parquet_file(path)
     schema = opened.schema if kind == "arrow" else opened.schema_arrow
-    images = next((field.name for field in schema if holds_images(field)), "")
+    sources, images, others = image_columns([field.name for field in schema if holds_images(field)])
     if not images:
         raise ValueError(
             f"{path} has no column of images (a struct of bytes and path); it has {', '.join(schema.names)}"
         )
-    text = column or next((name for name in TEXTS if name in schema.names), "")
+    for name, reason in others.items():
+        yield Entry(f"the column {name} of {path}", (), path, kind, problem=reason, by_design=True)
+    text = column or text_column(schema.names, bool(sources))
     if column and column not in schema.names:
         raise ValueError(f"{path} has no column {column!r}; it has {', '.join(schema.names)}")
     for group in range(opened.num_record_batches if kind == "arrow" else opened.num_row_groups):
@@ -237,7 +305,19 @@ def of_columns(path: Path, column: str) -> Iterator[Entry]:
         for row in range(count):
             name = f"{path} row group {group} row {row}"
             captions = captions_of({text: values[row]}, text, name) if text else []
-            yield Entry(name, once(captions), path, kind, (group, row), images)
+            own = tuple(Entry(f"{name} {each}", (), path, kind, (group, row), each) for each in sources)
+            yield Entry(name, once(captions), path, kind, (group, row), images, sources=own)
+
+
+def image_columns(names: Sequence[str]) -> tuple[list[str], str, dict[str, str]]:
+    """The columns of sources, that of what is learned from, and why others are left out."""
+    sources, targets, others = column_roles(names)
+    plain = [name for name in names if name not in (*sources, *targets, *others)]
+    first = sorted(plain, key=lambda name: name.lower() not in COLUMNS)
+    chosen = (targets or first) if sources else (first or targets)
+    if not chosen:  # the sources are all there is, so they are images like any other
+        return [], sources[0] if sources else "", others
+    return sources, chosen[0], others
 
 
 def holds_images(field: Any) -> bool:
@@ -246,9 +326,8 @@ def holds_images(field: Any) -> bool:
 
     if types.is_struct(field.type):
         return field.type.get_field_index("bytes") >= 0
-    return (types.is_binary(field.type) or types.is_large_binary(field.type)) and field.name.lower() in (
-        "image", "images", "img", "jpg", "png", "webp", "bytes", "picture",
-    )  # fmt: skip
+    named = field.name.lower() in COLUMNS or AS_COLUMN.match(field.name)
+    return bool(named) and (types.is_binary(field.type) or types.is_large_binary(field.type))
 
 
 def pyarrow() -> Any:

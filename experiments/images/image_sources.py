@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -24,15 +24,14 @@ from torch import Tensor
 
 from base_model.data.stream import CaptionedImages, stream_indices
 from base_model.seeding import numpy_generator
+from experiments.images.examined_images import examined
 from experiments.images.image_readers import Entry, list_entries
-from preference_data.image_files import decode_image, image_size_in
+from preference_data.image_files import decode_image
 
 BLOCK = 1000
 """samples among which weights are kept exactly"""
 SHOWN = 3
 """images that an error names"""
-READERS = 8
-"""threads that read files and decode images; both let others compute meanwhile"""
 ASPECTS = (1 / 3, 3.0)
 """height by width of the most extreme canvases when the aspect of an image is kept"""
 WIDE = (1.25, 4 / 3, 1.5, 16 / 9, 2.0, 2.5, 3.0)
@@ -54,6 +53,9 @@ class ImageSources:
     """how often each of them shows every image in a pass, in their order; () = once; instead of weights"""
     column: str = ""
     """column of the captions in tables; "" takes text, caption, captions or prompt"""
+    sources: tuple[str, ...] = ()
+    """folders of what the images were made from, under the same names, for training edits whose captions are
+    instructions; () finds them by the names of files, folders and columns"""
     aspect: bool = True
     """keep the aspect of every image, with about as many pixels as the run's size has; otherwise the middle is cut out
     in the run's size, as it always is for an autoencoder"""
@@ -113,11 +115,18 @@ class OwnImages:
     """what height and width of a canvas are multiples of"""
     aspects: tuple[float, ...] = ()
     """height by width of the canvases that there are; () = that of every image, as near as `side` allows"""
+    by_design: tuple[Bad, ...] = ()
+    """what was never meant to be learned from, such as masks"""
     broken: dict[str, str] = field(default_factory=dict)
     """images that turned out to be damaged when they were decoded, and why"""
 
     def __len__(self) -> int:
         return sum(len(source) for source in self.sources)
+
+    @property
+    def edits(self) -> int:
+        """How many images were made from others."""
+        return sum(bool(entry.sources) for source in self.sources for entry in source)
 
     @property
     def captions(self) -> list[str]:
@@ -133,10 +142,12 @@ class OwnImages:
     def summary(self) -> str:
         """One line about what was read and what was left out."""
         sizes = f"{len(self)} images with {len(self.captions)} captions from {', '.join(self.settings.folder)}"
-        notes = [f"{self.duplicates} copies are used once"] if self.duplicates else []
-        if self.bad:
-            more = f" and {len(self.bad) - SHOWN} more" if len(self.bad) > SHOWN else ""
-            notes.append(f"{len(self.bad)} left out: {'; '.join(map(str, self.bad[:SHOWN]))}{more}")
+        notes = [f"{self.edits} of them are edits of other images"] if self.edits else []
+        notes += [f"{self.duplicates} copies are used once"] if self.duplicates else []
+        for some in (self.bad, self.by_design):
+            if some:
+                more = f" and {len(some) - SHOWN} more" if len(some) > SHOWN else ""
+                notes.append(f"{len(some)} left out: {'; '.join(map(str, some[:SHOWN]))}{more}")
         return "; ".join([sizes, *notes])
 
     # --- which image, with which caption
@@ -196,10 +207,19 @@ class OwnImages:
         pixels = decode_image(entry.content(), entry.name)
         return cover(pixels, self.canvas((pixels.shape[0], pixels.shape[1]))).transpose(2, 0, 1).copy()
 
+    def pixels_of_sources(self, entry: Entry) -> list[np.ndarray]:
+        """Those that the image was made from, as `pixels`: of the same shape, they are cut as the image is."""
+        return [self.pixels(source) for source in entry.sources]
+
     def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> CaptionedImages:
-        """uint8 images [3, H, W] and their captions: a pure function of its arguments."""
-        rows = [self.sample(index, self.pixels) for index in stream_indices(step, size, rank, ranks)]
-        return CaptionedImages([torch.from_numpy(pixels) for pixels, _ in rows], [text for _, text in rows])
+        """uint8 images [3, H, W], their captions and what they were made from: a pure function of its arguments."""
+        rows = [
+            self.sample(index, lambda entry: (self.pixels(entry), self.pixels_of_sources(entry)))
+            for index in stream_indices(step, size, rank, ranks)
+        ]
+        sources = [[torch.from_numpy(source) for source in own] for (_, own), _ in rows]
+        images = [torch.from_numpy(pixels) for (pixels, _), _ in rows]
+        return CaptionedImages(images, [text for _, text in rows], sources if any(sources) else ())
 
     def images(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Tensor:
         """uint8 [size, 3, H, W] for an autoencoder, which wants one size."""
@@ -255,12 +275,14 @@ def open_images(
     listed. Raises FileNotFoundError for a path that is not there, and ValueError when more than `settings.max_bad` of
     the images are bad, or none is left.
     """
-    listed = [list_entries(source, settings.column) for source in settings.folder]
+    listed = [list_entries(source, settings.column, settings.sources) for source in settings.folder]
+    by_design = [Bad(each.name, each.problem) for entries in listed for each in entries if each.by_design]
+    listed = [[each for each in entries if not each.by_design] for entries in listed]
     total, digest, bad, sources, copies = sum(map(len, listed)), sha256(), [], [], 0
     done = 0
-    for entries in listed:
+    for source, entries in zip(settings.folder, listed, strict=True):
         usable: dict[str, Entry] = {}
-        for entry, key in _examined(entries, settings):
+        for entry, key in examined(entries, settings.min_side, Path(source)):
             done += 1
             report(done, total)
             checked = with_readable_captions(entry, refused) if needs_captions and not entry.problem else entry
@@ -279,27 +301,7 @@ def open_images(
     for source, usable_entries in zip(settings.folder, sources, strict=True):
         if not usable_entries:
             raise ValueError(f"{source} holds no image that can be used")
-    return OwnImages(settings, tuple(sources), tuple(bad), copies, digest.hexdigest())
-
-
-def _examined(entries: Sequence[Entry], settings: ImageSources) -> Iterator[tuple[Entry, str]]:
-    """Every entry with the hash of its bytes, and with its problem where its head shows one."""
-
-    def examine(entry: Entry) -> tuple[Entry, str]:
-        if entry.problem:
-            return entry, ""
-        try:
-            content = entry.content()
-            height, width = image_size_in(content, entry.name)
-        except (ValueError, OSError) as error:
-            return replace(entry, problem=str(error)), ""
-        if min(height, width) < settings.min_side:
-            text = f"is {width}x{height}, and the shorter side needs {settings.min_side} pixels (--data.min-side)"
-            return replace(entry, problem=text), ""
-        return entry, sha256(content).hexdigest()
-
-    with ThreadPoolExecutor(READERS) as pool:
-        yield from pool.map(examine, entries)
+    return OwnImages(settings, tuple(sources), tuple(bad), copies, digest.hexdigest(), by_design=tuple(by_design))
 
 
 def with_readable_captions(entry: Entry, refused: Callable[[str], str]) -> Entry:

@@ -17,11 +17,15 @@ from torch import Tensor
 from base_model.data.stream import stream_indices
 from base_model.interface import Grid, padded_together
 from base_model.pretrain import Batch
+from experiments.images.examined_images import READERS
 from experiments.images.image_readers import Entry
-from experiments.images.image_sources import READERS, OwnImages
+from experiments.images.image_sources import OwnImages
 
 KEEP_BYTES = 2 * 2**30
 """Of latents in memory; those beyond are encoded again in every pass."""
+
+Decoded = tuple[np.ndarray | None, list[np.ndarray]]
+"""an image, and those that it was made from"""
 
 
 class OwnLatents:
@@ -42,7 +46,7 @@ class OwnLatents:
         self._stream, self._encode, self._ahead, self._room = stream, encode, ahead, keep_bytes
         self._side = side or stream.side
         self._pool = ThreadPoolExecutor(READERS)
-        self._pixels: dict[str, Future[np.ndarray]] = {}
+        self._pixels: dict[str, Future[Decoded]] = {}
         self._latents: dict[str, tuple[Tensor, Grid]] = {}
 
     def __enter__(self) -> OwnLatents:
@@ -57,22 +61,34 @@ class OwnLatents:
             for index in stream_indices(later, size, rank, ranks):
                 self._begin(next(self._stream.candidates(index)))
         rows = [self._stream.sample(index, self._latent) for index in stream_indices(step, size, rank, ranks)]
-        grids = tuple(grid for (_, grid), _ in rows)
-        latents = padded_together([latent for (latent, _), _ in rows])
-        return Batch(latents, [text for _, text in rows], grids if self._stream.settings.aspect else ())
+        grids = tuple(grid for (_, grid, _), _ in rows)
+        latents = padded_together([latent for (latent, _, _), _ in rows])
+        sources = [[torch.from_numpy(source) for source in own] for (_, _, own), _ in rows]
+        texts = [text for _, text in rows]
+        return Batch(
+            latents, texts, grids if self._stream.settings.aspect else (), sources if self._stream.edits else ()
+        )
 
     def _begin(self, entry: Entry) -> None:
-        if not (entry.name in self._latents or entry.name in self._pixels or entry.name in self._stream.broken):
-            self._pixels[entry.name] = self._pool.submit(self._stream.pixels, entry)
+        known = entry.name in self._latents and not entry.sources
+        if not (known or entry.name in self._pixels or entry.name in self._stream.broken):
+            self._pixels[entry.name] = self._pool.submit(self._decoded, entry, entry.name in self._latents)
 
-    def _latent(self, entry: Entry) -> tuple[Tensor, Grid]:
-        """[1, S, C] and the grid. Raises as `OwnImages.pixels`."""
-        if entry.name in self._latents:
-            return self._latents[entry.name]
+    def _decoded(self, entry: Entry, known: bool) -> Decoded:
+        """The image, where its latent is not `known`, and what it was made from."""
+        return None if known else self._stream.pixels(entry), self._stream.pixels_of_sources(entry)
+
+    def _latent(self, entry: Entry) -> tuple[Tensor, Grid, list[np.ndarray]]:
+        """[1, S, C], the grid, and pixels of what the image was made from. Raises as `OwnImages.pixels`."""
+        if entry.name in self._latents and not entry.sources:
+            return *self._latents[entry.name], []
         self._begin(entry)
-        pixels = torch.from_numpy(self._pixels.pop(entry.name).result())
+        image, sources = self._pixels.pop(entry.name).result()
+        if entry.name in self._latents:
+            return *self._latents[entry.name], sources
+        pixels = torch.from_numpy(self._stream.pixels(entry) if image is None else image)
         latent = self._encode(pixels[None].float() / 255.0).float().cpu()
         encoded = latent, (pixels.shape[1] // self._side, pixels.shape[2] // self._side)
         if (room := self._room - latent.numel() * latent.element_size()) >= 0:
             self._latents[entry.name], self._room = encoded, room
-        return encoded
+        return *encoded, sources

@@ -32,6 +32,8 @@ def opened(experiment: Experiment, folder: Path, parent: Path | None) -> OwnImag
 
     Raises as `open_images`, and ValueError when they are others than those that the run began with.
     """
+    if experiment.data is None and experiment.algorithm.learns_from == "images":
+        raise ValueError(f"{experiment.name} learns from images and has none of its own: name yours with --data.folder")
     if not isinstance(experiment.data, ImageSources) or recorded(folder).get("status") == "finished":
         return None
     vae = isinstance(experiment.algorithm, TrainVAE)

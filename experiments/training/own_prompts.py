@@ -6,7 +6,8 @@ Own prompts that nothing was learned from come first where a run is judged: the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,10 +18,12 @@ from experiments.evaluation.outcome import JUDGED
 from experiments.evaluation.prompts_of_plan import first_prompts, make_prompts
 from experiments.experiment import Experiment, MonitorPlan, PromptPlan
 from experiments.images.image_sources import OwnImages
+from experiments.preferences.from_scores import with_own_sources
 from experiments.preferences.load_answers import has_answers
 from experiments.preferences.load_answers import load as load_comparisons
 from experiments.record.whole_files import write_bytes
 from experiments.training.own_images import unreadable
+from preference_data.image_files import source_of
 from preference_data.prompts import PromptSet
 from preference_data.records import Prompt
 
@@ -52,6 +55,8 @@ def own_prompts(experiment: Experiment, folder: Path) -> OwnPrompts:
 
     Raises ValueError when its file of prompts cannot be read any more.
     """
+    if isinstance(experiment.data, OwnImages) and experiment.data.edits:
+        return OwnPrompts(tuple(instructions(experiment.data, folder)))
     if isinstance(experiment.data, OwnImages):
         return OwnPrompts(tuple(Prompt.from_text(text) for text in experiment.data.captions[:MOST]))
     plan = experiment.prompts or (experiment.pairs.prompts if experiment.pairs else None)
@@ -64,6 +69,15 @@ def own_prompts(experiment: Experiment, folder: Path) -> OwnPrompts:
         return OwnPrompts()
     every = first_prompts(Path(plan.file), plan.count + MOST)
     return OwnPrompts(tuple(every[: plan.count]), tuple(every[plan.count :]))
+
+
+def instructions(data: OwnImages, folder: Path) -> Iterator[Prompt]:
+    """The first instructions of one's own edits, with what they edit as files of the run's folder."""
+    edits = (entry for source in data.sources for entry in source if entry.sources and entry.captions)
+    for entry in itertools.islice(edits, JUDGED_COUNT):
+        sources = tuple(source_of(each.content(), each.name) for each in entry.sources)
+        prompt = with_own_sources(Prompt.from_text(entry.captions[0], sources=sources), folder).located(folder)
+        yield replace(prompt, sources=tuple(replace(each, content=b"") for each in prompt.sources))
 
 
 def checkpoint_prompts(experiment: Experiment, folder: Path) -> list[Prompt]:

@@ -49,6 +49,17 @@ def check_prompts(experiment: Experiment, folder: Path, parent: Path | None) -> 
                 read_source(source)
 
 
+def check_sources(data: OwnImages, experiment: Experiment, parent: Path | None) -> None:
+    """Raises ValueError naming the first of one's own images that was made from more or fewer images than the model
+    takes. Reads no weights."""
+    if experiment.base and parent:  # which opening the model refuses
+        return
+    base = starting_base(experiment, parent)
+    for entry in (entry for source in data.sources for entry in source) if data.edits else ():
+        if refusal := refused(base, len(entry.sources)):
+            raise ValueError(f"{entry.name} has {refusal}")
+
+
 def check_layouts(model: object, experiment: Experiment, folder: Path) -> None:
     """Raises ValueError where ranks would call the network differently often, and wait for each other for ever.
 
@@ -144,7 +155,8 @@ def requests_of(experiment: Experiment, folder: Path) -> list[Request] | None:
     """The captions or prompts that a run learns from; None when they are not known before it begins."""
     captions: Sequence[str] | None = None
     if isinstance(data := experiment.data, OwnImages):
-        captions = data.captions if len(data.captions) <= own_images.MOST_TEXTS else None
+        few = len(data.captions) <= own_images.MOST_TEXTS and not data.edits  # an instruction is encoded with its images
+        captions = data.captions if few else None
     elif isinstance(data, TextStream):
         captions = data.scenes(0, data.limit)[1] if data.limit and len(data.stages) == 1 else None
     if data is not None:

@@ -54,7 +54,7 @@ from experiments.training.ranks import (
     ranks_of,
     torch_as_it_was,
 )
-from experiments.training.run_prompts import check_layouts, check_prompts, encode_ahead
+from experiments.training.run_prompts import check_layouts, check_prompts, check_sources, encode_ahead
 from experiments.training.start_from import open_either, starting_weights
 from experiments.training.throughput import open_throughput
 from experiments.training.watch import Watch, in_force
@@ -155,6 +155,8 @@ def run(
             progress.skip(experiment.name)
         return
     check_prompts(experiment, folder, parent)
+    if images and not isinstance(experiment.algorithm, train_vae.TrainVAE):
+        check_sources(images, experiment, parent)
     experiment = replace(experiment, data=images) if images else experiment
     bar = progress or Progress({experiment.name: experiment.minutes * 60.0}, audience(experiment))
     if pool:

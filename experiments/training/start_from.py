@@ -111,10 +111,10 @@ def require_fitting_tasks(experiment: Experiment, model: PolicyModel) -> None:
     is not ours, unless they are images of one's own.
     """
     own = isinstance(experiment.data, ImageSources | OwnImages)
-    if own and model.needs_images:
+    if own and model.needs_images and not getattr(experiment.data, "edits", 0):
         raise ValueError(
             f"{experiment.base or 'the parent'} only edits, and images with captions show nothing to edit: name a "
-            "text-to-image checkpoint"
+            "text-to-image checkpoint, or give what the images were made from (docs/how-to/image_folders.md)"
         )
     if not own and isinstance(model, DiffusersModel) and experiment.algorithm.learns_from == "images":
         raise ValueError(
@@ -168,7 +168,7 @@ def starting_model(
     if type(experiment.algorithm) is not pretrain.Pretrain:
         raise ValueError(
             f"{experiment.name} starts from a trained model, and {missing(parent)}; name a finished run with --parent, "
-            "e.g. one that `glyphlab train nano_pretrain` made"
+            "e.g. one that `glyphlab train nano_pretrain` made, or a released checkpoint with --base"
         )
     vae = load_vae(vae_file(parent))
     reads = experiment.sight(vae).encode(["a"])[0].shape[-1]

@@ -135,8 +135,8 @@ def size_of(weight: nn.Parameter) -> int:
 def model_flops(experiment: Experiment, model: PolicyModel, texts: Sequence[str]) -> float:
     """FLOPs of one rank's update; 0 where no plan is known for it, or it is one of another network or other images."""
     cfg, data = experiment.algorithm, experiment.data
-    if isinstance(data, TaskStream) or (isinstance(data, OwnImages) and data.settings.aspect):
-        return 0.0  # images to be edited and images of many sizes are not in the plan
+    if isinstance(data, TaskStream) or (isinstance(data, OwnImages) and data.edits):
+        return 0.0  # images to be edited are not in the plan; those of other aspects have about as many pixels
     if getattr(cfg, "updates", 1) > 1 and not isinstance(cfg, Grpo):
         return 0.0  # the plan of the others is of one update a rollout
     bf16 = main_type(model.network) is torch.bfloat16
