@@ -28,8 +28,9 @@ class Training:
     """the run's folder"""
     parent: Annotated[Path | None, arg(metavar="PATH")] = None
     """folder of the finished run whose model this one starts from"""
-    pairs: Annotated[str, arg(metavar="FILE|store:CAMPAIGN")] = ""
-    """for DPO and KTO: a file of pairs or comparisons, or store: and a campaign whose settled answers to learn from"""
+    pairs: Annotated[tuple[str, ...], arg(metavar="FILE|PREFERRED REJECTED|store:CAMPAIGN")] = ()
+    """for DPO and KTO: two folders of images of the same names, the better ones first; a table of pairs of images; a
+    file of pairs or comparisons; or store: and a campaign whose settled answers to learn from"""
     store: str = "annotations"
     """the store of that campaign: its folder, or a postgresql:// URL with its images in ./pictures"""
     track: Annotated[tuple[TrackerName, ...], arg(metavar="TRACKER [TRACKER ...]")] = ()

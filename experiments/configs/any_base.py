@@ -1,4 +1,4 @@
-"""Plain names for whatever you bring: your model by --base or --parent, your images by --data.folder, your pairs by --pairs.
+"""Plain names for whatever you bring: a model by --base or --parent, images by --data.folder, pairs by --pairs.
 
 Run:     glyphlab train sft --base FOLDER --data.folder IMAGES --lora.rank 32
          glyphlab train dpo --base FOLDER --pairs PREFERRED REJECTED --lora.rank 32
@@ -10,10 +10,10 @@ Expect:  not measured
 Images have the checkpoint's own size unless --size says otherwise: 1024 x 1024 for Qwen-Image. Rates are what LoRAs of
 this kind are usually trained with, 1e-4, without Muon; for all weights of a large model take a tenth of them.
 
-    sft          fine-tuning of any checkpoint or run on your images, or on your edits; needs --data.folder and --base or --parent
+    sft          fine-tuning of any checkpoint or run on your images or edits; needs --data.folder
     pretrain     pretraining on your images, from nothing or going on from --base or --parent; needs --data.folder
     train_vae    the decoder of the autoencoder on your images, cut to 256 x 256; needs --data.folder
-    dpo          DPO of any checkpoint or run on your pairs of images; needs --pairs and --base or --parent
+    dpo          DPO of any checkpoint or run on your pairs of images; needs --pairs
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ pretrain = Experiment(
 )  # fmt: skip
 
 vae = Experiment(
-    name="train_vae", preset="qwen_image", size=(256, 256), algorithm=TrainVAE(steps=1000, batch=8, frozen_encoder=True),
-    optim=OptimConfig(muon_lr=0.003, adamw_lr=2e-4, warmup=10, decay_from=0.2), save_every=100, minutes=0.0,
+    name="train_vae", preset="qwen_image", size=(256, 256), minutes=0.0, save_every=100,
+    algorithm=TrainVAE(steps=1000, batch=8, frozen_encoder=True),
+    optim=OptimConfig(muon_lr=0.003, adamw_lr=2e-4, warmup=10, decay_from=0.2),
 )  # fmt: skip
 
 dpo = Experiment(
-    name="dpo", preset="qwen_image", algorithm=Dpo(steps=500, batch=4, micro=1, beta=100.0), optim=GENTLE, save_every=100,
-    minutes=0.0,
+    name="dpo", preset="qwen_image", algorithm=Dpo(steps=500, batch=4, micro=1, beta=100.0), optim=GENTLE,
+    save_every=100, minutes=0.0,
 )  # fmt: skip
 
 configs = (sft, pretrain, vae, dpo)

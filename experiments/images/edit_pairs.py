@@ -134,9 +134,9 @@ def _by_folder(images: Sequence[Path], by_stem: dict[Path, Path], root: Path, re
 
 def _target(source: Path, name: str, by_stem: dict[Path, Path], folders: set[Path]) -> Path | None:
     """What was made of an image in a folder of sources: of that name in a folder beside it that holds such."""
-    beside = source.parent.parent
-    named = [each for each in sorted(folders) if each.parent == beside and role_of(AS_FOLDER, each.name)[0] == "target"]
-    others = [beside / each for each in TARGET_FOLDERS]
+    parent = source.parent.parent
+    named = [each for each in sorted(folders) if each.parent == parent and role_of(AS_FOLDER, each.name)[0] == "target"]
+    others = [parent / each for each in TARGET_FOLDERS]
     return next((by_stem[each / name] for each in (*named, *others) if each / name in by_stem), None)
 
 

@@ -129,7 +129,9 @@ def of_file(path: Path, column: str) -> list[Entry]:
     raise ValueError(f"{path} is no folder, .parquet, .arrow, .tar, .csv or .jsonl file; name the folder that it is in")
 
 
-def of_folder(files: Sequence[Path], column: str, root: Path, beside: SourceFolders | None = None) -> list[Entry]:
+def of_folder(
+    files: Sequence[Path], column: str, root: Path, source_folders: SourceFolders | None = None
+) -> list[Entry]:
     """Image files with the captions of tables and of the files beside them, and with what they were made from."""
     by_path = {same_name(str(file)): file for file in files}
     captions: dict[str, list[str]] = {key: [] for key, file in by_path.items() if file.suffix.lower() in SUFFIXES}
@@ -162,10 +164,10 @@ def of_folder(files: Sequence[Path], column: str, root: Path, beside: SourceFold
         image = by_path[key]
         if image in made_from:
             continue
-        own = beside.of(image.relative_to(root)) if beside else sources.get(image, [])
+        own = source_folders.of(image.relative_to(root)) if source_folders else sources.get(image, [])
         problem = reason = together.left_out.get(image, "")
-        if beside and not own and not reason:
-            problem = f"has no image of its name in {beside.names}"
+        if source_folders and not own and not reason:
+            problem = f"has no image of its name in {source_folders.names}"
         listed_sources = tuple(of_path(path) for path in own)
         images.append(
             Entry(str(image), once(texts), image, "file", (0, 0), "", problem, listed_sources, by_design=bool(reason))

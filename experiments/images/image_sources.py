@@ -244,7 +244,7 @@ def cover(pixels_HW3: np.ndarray, size: Size) -> np.ndarray:
     """The image scaled until it covers (height, width), and its middle cut out."""
     height, width = pixels_HW3.shape[:2]
     scale = max(size[0] / height, size[1] / width)
-    box_height, box_width = size[0] / scale, size[1] / scale
+    box_height, box_width = min(height, size[0] / scale), min(width, size[1] / scale)  # a quotient may round up
     top, left = (height - box_height) / 2, (width - box_width) / 2
     box = (left, top, left + box_width, top + box_height)
     return np.asarray(Image.fromarray(pixels_HW3).resize((size[1], size[0]), Image.Resampling.LANCZOS, box=box))

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments.experiment import Experiment
+from experiments.preferences.from_images import read_images, reads
 from experiments.preferences.from_scores import LATENTS, PAIRS, with_own_sources
 from experiments.preferences.load_answers import COMPARISONS
 from experiments.preferences.run_campaigns import decided_pairs, open_store
@@ -31,22 +32,26 @@ LATENTS_FOLDER = "latents"
 """Folder of latents in the store's folder of images: SHA256.safetensors with one tensor, x0."""
 
 
-def install(experiment: Experiment, source: str, location: str, folder: Path) -> Path:
-    """Write `folder`/pairs.jsonl, or comparisons.jsonl where ties are known, and the images: of a file or of
-    "store:CAMPAIGN". What is there is kept.
+def install(experiment: Experiment, sources: Sequence[str], location: str, folder: Path) -> Path:
+    """Write `folder`/pairs.jsonl, or comparisons.jsonl where ties are known, and the images: of a file, of
+    "store:CAMPAIGN", or of folders and tables of images (from_images.py). What is there is kept.
 
     Raises ValueError when the experiment learns from no pairs or nothing is decided, FileNotFoundError for a missing
     file.
     """
     if experiment.algorithm.learns_from != "pairs":
-        raise ValueError(f"{experiment.name} does not learn from pairs; choose a DPO experiment such as nano_dpo")
+        raise ValueError(f"{experiment.name} does not learn from pairs; choose one such as dpo or nano_dpo")
     ties = experiment.algorithm.reads != "pairs"
     target = folder / (COMPARISONS if ties else PAIRS)
     if target.exists():
         return target
-    answers, latents = (of_store if source.startswith(FROM_STORE) else of_file)(source, location, ties)
+    answers: Sequence[Answer]
+    if not sources[0].startswith(FROM_STORE) and reads(sources):
+        answers, latents = read_images(sources, folder, ties), folder / LATENTS_FOLDER
+    else:
+        answers, latents = (of_store if sources[0].startswith(FROM_STORE) else of_file)(sources[0], location, ties)
     if not answers:
-        raise ValueError(f"{source} holds no {'answer' if ties else 'pair'}")
+        raise ValueError(f"{', '.join(sources)} holds no {'answer' if ties else 'pair'}")
     refs = {ref.sha256: ref for one in answers for ref in sides(one)}
     for ref in refs.values():
         _copy(ref, folder)
@@ -112,6 +117,8 @@ def _copy(ref: ImageRef, folder: Path) -> None:
     except FileNotFoundError:
         raise FileNotFoundError(f"the picture {ref.path} of a pair is not there") from None
     path = folder / "pictures" / f"{ref.sha256}.png"
+    if source == path:  # it was put there as it was read
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}")
     shutil.copyfile(source, fresh)

@@ -49,6 +49,11 @@ def find(name: str) -> Experiment:
 def train(experiment: Experiment, folder: Path, parent: Path | None) -> Path:
     """Run an experiment in `folder` until it is finished; the path of its report."""
     torch.set_num_threads(THREADS)
+    if experiment.algorithm.learns_from == "pairs" and experiment.pairs is None and not has_answers(folder):
+        raise ValueError(
+            f"{experiment.name} makes no pairs of its own: bring yours with --pairs PREFERRED REJECTED (two folders), "
+            "--pairs FILE or --pairs store:CAMPAIGN"
+        )
     require_startable(experiment, parent, ranks_of(experiment))
     with ExitStack() as stack:
         pool = None

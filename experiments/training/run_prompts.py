@@ -155,8 +155,8 @@ def requests_of(experiment: Experiment, folder: Path) -> list[Request] | None:
     """The captions or prompts that a run learns from; None when they are not known before it begins."""
     captions: Sequence[str] | None = None
     if isinstance(data := experiment.data, OwnImages):
-        few = len(data.captions) <= own_images.MOST_TEXTS and not data.edits  # an instruction is encoded with its images
-        captions = data.captions if few else None
+        at_once = len(data.captions) <= own_images.MOST_TEXTS and not data.edits  # these are encoded with their images
+        captions = data.captions if at_once else None
     elif isinstance(data, TextStream):
         captions = data.scenes(0, data.limit)[1] if data.limit and len(data.stages) == 1 else None
     if data is not None:

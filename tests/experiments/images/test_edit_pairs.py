@@ -133,7 +133,9 @@ def test_every_layout_gives_the_same_edits(layout, tmp_path: Path) -> None:
         (source,) = sources
         assert np.array_equal(source.numpy(), pixels(10 + i).transpose(2, 0, 1))
     masks = [bad.reason for bad in stream.by_design]
-    assert masks == (["is a mask, and no loss here weighs pixels by masks"] if "mask_img" in str(stream.by_design) else [])
+    assert masks == (
+        ["is a mask, and no loss here weighs pixels by masks"] if "mask_img" in str(stream.by_design) else []
+    )
     assert "3 of them are edits" in stream.summary()
 
 

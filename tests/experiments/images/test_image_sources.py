@@ -293,6 +293,14 @@ def test_aspects_are_kept_on_canvases_of_about_as_many_pixels(tmp_path: Path) ->
         stream.sized((40, 64), 16)
 
 
+def test_any_shape_covers_any_canvas() -> None:
+    """Also where the scale does not divide: 64 x 98 on 32 x 64 ended a run by a box that began below 0."""
+    for height in range(60, 70):
+        for width in range(60, 110):
+            for size in ((32, 64), (48, 48), (80, 32)):
+                assert cover(np.zeros((height, width, 3), np.uint8), size).shape == (*size, 3)
+
+
 def test_buckets_are_few_and_images_of_the_runs_aspect_keep_its_size(tmp_path: Path) -> None:
     assert ImageSources(("a",)).aspect, "nothing is cut to one size unless it is asked for"
     stream = opened(txt(tmp_path), aspect=True).sized((512, 640), 16, BUCKETS)

@@ -51,7 +51,7 @@ def test_no_file_is_written_twice(name: str, said: list[Judgement], tmp_path: Pa
     with monkeypatch.context() as reading:
         for module in (pairs, comparisons):
             reading.setattr(module, "load", lambda *_: pytest.fail("what was in memory is read from a file"))
-        target = install(CONFIGS[name], "store:c", "", tmp_path / "run")
+        target = install(CONFIGS[name], ["store:c"], "", tmp_path / "run")
     decided = [j for j in said if j.outcome in ("first", "second")]
     used = {ref.sha256 for j in (decided if name == "nano_dpo" else said) for ref in (j.first, j.second)}
     assert target == tmp_path / "run" / FILES[name]
@@ -64,16 +64,16 @@ def test_no_file_is_written_twice(name: str, said: list[Judgement], tmp_path: Pa
     assert [c.outcome for c in found] == [sides[j.outcome] for j in (decided if name == "nano_dpo" else said)]
     assert all(c.annotator == "human:c" for c in found)
     assert all((tmp_path / "run" / ref.path).exists() for c in found for ref in (c.left, c.right))
-    assert install(CONFIGS[name], "store:c", "", tmp_path / "run") == target and len(written) == len(used) + 1
+    assert install(CONFIGS[name], ["store:c"], "", tmp_path / "run") == target and len(written) == len(used) + 1
 
 
 def test_a_campaign_without_decisions_teaches_dpo_nothing(said: list[Judgement], tmp_path: Path) -> None:
     del said[3], said[1], said[0]
     with pytest.raises(ValueError, match="no item of the campaign 'c' is decided"):
-        install(CONFIGS["nano_dpo"], "store:c", "", tmp_path / "run")
+        install(CONFIGS["nano_dpo"], ["store:c"], "", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_others_take_no_answers(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nano_grpo does not learn from pairs"):
-        install(CONFIGS["nano_grpo"], "store:c", "", tmp_path / "run")
+        install(CONFIGS["nano_grpo"], ["store:c"], "", tmp_path / "run")

@@ -134,7 +134,7 @@ def test_answers_of_people_reach_training(config, parent, tmp_path):
     said = answered(tmp_path / "people", ["left", "right", "tie", "both_bad", "both_good"])
     experiment, folder = small(CONFIGS[config.name]), tmp_path / "run"
     open_record(experiment, folder, parent)
-    assert install(experiment, str(tmp_path / "people" / "answers.jsonl"), "", folder).name == "comparisons.jsonl"
+    assert install(experiment, [str(tmp_path / "people" / "answers.jsonl")], "", folder).name == "comparisons.jsonl"
     run(experiment, folder, parent)
     done = read_run(folder)
     assert done.status == "finished"
@@ -159,7 +159,7 @@ def test_answers_of_people_reach_training(config, parent, tmp_path):
 def test_plain_ties_call_nothing_good(parent, tmp_path):
     (tmp_path / "people").mkdir()
     answered(tmp_path / "people", ["tie"])
-    install(CONFIGS["nano_kto"], str(tmp_path / "people" / "answers.jsonl"), "", tmp_path / "run")
+    install(CONFIGS["nano_kto"], [str(tmp_path / "people" / "answers.jsonl")], "", tmp_path / "run")
     with pytest.raises(ValueError, match="only plain ties"):
         load_verdicts(load_model(parent / "model"), tmp_path / "run")
 
