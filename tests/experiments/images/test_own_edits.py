@@ -171,8 +171,8 @@ def test_editing_checkpoints_learn_edits_of_ones_own(name: str, edits: Path, tmp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [2, 3])
-def test_two_ranks_learn_images_of_several_aspects_as_one_does(stage: int, images: Path, tmp_path: Path) -> None:
-    """Each with other sizes in its batch; the sum of both is what one process makes of all samples."""
+def test_two_ranks_with_other_sizes_each_wait_for_nobody_for_ever(stage: int, images: Path, tmp_path: Path) -> None:
+    """Also where they share weights, so that every call of one needs a call of the other."""
     pytest.importorskip("diffusers")
     from tests.fixtures.tiny.tiny_families import save_pipeline
 
