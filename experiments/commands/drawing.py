@@ -223,11 +223,15 @@ class Curate:
     lineage: Annotated[str, arg(metavar="IMAGE")] = ""
     """show where an image of the set, or one that was dropped, comes from, with every number: a file of the set or the
     source, or its sha256"""
+    batch: Annotated[tuple[Path, int] | None, arg(metavar="RUN UPDATE")] = None
+    """show the images and captions that one update of a run learned from, counted from 0"""
+    ranks: int = 1
+    """with --batch: processes of that run"""
 
     def run(self) -> int:
         from experiments.curation.curated_folder import curate, is_set
         from experiments.curation.curation_report import write_report
-        from experiments.curation.lineage import lineage
+        from experiments.curation.lineage import batch, lineage
 
         if not self.images:
             raise ValueError("name a folder of images and a set: glyphlab curate IMAGES -o SET")
@@ -238,6 +242,9 @@ class Curate:
             )
         if self.lineage:
             print(*lineage(out, self.lineage), sep="\n")
+            return 0
+        if self.batch:
+            print(*batch(out, self.batch[0], self.batch[1], self.ranks), sep="\n")
             return 0
         for line in curate(self.images if self.out else (), out, self.set, self.column, self.processes or cores()):
             print(line, flush=True)

@@ -1,6 +1,7 @@
 """Where an image of a set comes from: source file, licence, seed, every filter's number, and the decision.
 
-An image is named by its file in the set, its file in the source, its sha256 or the beginning of that.
+An image is named by its file in the set, its file in the source, its sha256 or the beginning of that. A batch is named
+by a run and an update: which images it was made of is a function of the run's settings, so nothing has to be logged.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments.curation.curated_folder import DECISIONS, chosen_filters, decided, is_set, recorded
+from experiments.curation.curated_folder import CAPTIONS, DECISIONS, chosen_filters, decided, is_set, recorded
 from experiments.curation.shard_files import HIDDEN, read_table
 from experiments.curation.thresholds import in_order
+from experiments.record.record import read_run
+from experiments.record.recorded_settings import rebuild
+from preference_data.line_files import read_json_lines
 
 SHORTEST = 6
 """letters of a sha256 that name an image"""
@@ -60,6 +64,41 @@ def lineage(out: Path, name: str) -> Iterator[str]:
             bounds = ", ".join(f"{key} {bound:g}" for key, bound in each.bounds().items()) or "no threshold"
             shown = "not measured" if math.isnan(value) else f"{value:.6g}"
             yield f"  {each.stage} {filter_name:<16} {each.column} = {shown} ({bounds}; {each.unit})"
+
+
+def batch(out: Path, run: Path, update: int, ranks: int) -> Iterator[str]:
+    """Lines about the samples of one update of a run: caption, file, source, licence, sha256.
+
+    Raises ValueError when the run did not learn from this set, the set changed since, or there is no such update.
+    """
+    from base_model.data.stream import stream_indices
+    from experiments.training.own_images import usable_images
+
+    recorded_run = read_run(run)
+    experiment = rebuild(recorded_run.config.get("experiment", {}))
+    folders = getattr(getattr(experiment, "data", None), "folder", ())
+    if out.resolve() not in [Path(folder).resolve() for folder in folders]:
+        raise ValueError(f"{run} did not learn from {out}, but from {', '.join(folders) or 'images of its own making'}")
+    if not 0 <= update < experiment.algorithm.steps:
+        raise ValueError(f"update={update} must be from 0 to {experiment.algorithm.steps - 1}, the last one of {run}")
+    parent = recorded_run.config.get("parent")
+    images = usable_images(experiment, run / parent if parent else None)
+    if images.fingerprint != recorded_run.config["own_images"]["fingerprint"]:
+        raise ValueError(f"{', '.join(folders)} changed since {run} began; cut the set again with its thresholds")
+    lines = {str((out / line["file_name"]).resolve()): line for line in set_rows(out)}
+    for rank in range(ranks):
+        for index in stream_indices(update, experiment.algorithm.batch, rank, ranks):
+            entry = next(images.candidates(index))
+            line = lines.get(str(entry.file.resolve()), {})
+            licence = next((line[key] for key in LICENCES if key in line), "unknown")
+            source = (line.get("source_files") or [entry.name])[-1]
+            yield f"sample {index}: {images.caption(index, entry)!r}"
+            yield f"  {entry.name}, from {source}, licence {licence}, sha256 {line.get('id', 'unknown')}"
+
+
+def set_rows(out: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a set's captions."""
+    return (line for _, line in read_json_lines(out / CAPTIONS))
 
 
 def is_named(line: dict[str, Any], name: str, out: Path) -> bool:

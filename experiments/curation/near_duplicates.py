@@ -8,6 +8,7 @@ shoe are two images. Up to `ALL_PAIRS` images every pair is compared, which also
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -71,22 +72,43 @@ def nearest_before(
 def _by_groups(
     hashes_N2: np.ndarray, fields: np.ndarray, least: int, verified: int, distance: np.ndarray, partner: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`nearest_before` through images that share a group of bits of the first hash."""
-    edges = np.linspace(0, 64, max(least, 1) + 1).astype(int).tolist()
-    buckets: list[dict[int, list[int]]] = [{} for _ in edges[1:]]
-    first, second = (hashes_N2[:, k].tolist() for k in (0, 1))
-    for i in range(len(hashes_N2)):
-        keys = [(first[i] >> low) & ((1 << high - low) - 1) for low, high in itertools.pairwise(edges)]
-        best = (least, -1)
-        for bucket, key in zip(buckets, keys, strict=True):
-            for other in bucket.get(key, ()):
-                bits = (first[i] ^ first[other]).bit_count()
-                near = bits < best[0] and (second[i] ^ second[other]).bit_count() <= verified
-                if near and alike(fields[i], fields[other]):
-                    best = (bits, other)
-        if best[1] >= 0:
-            distance[i], partner[i] = best
-            continue
-        for bucket, key in zip(buckets, keys, strict=True):
-            bucket.setdefault(key, []).append(i)
+    """`nearest_before` through images that share a group of bits of the first hash; equal ones are compared once."""
+    whole = np.concatenate([hashes_N2.view(np.uint8).reshape(len(hashes_N2), -1), fields.astype(np.uint8)], axis=1)
+    _, first, same = np.unique(whole, axis=0, return_index=True, return_inverse=True)
+    first_of = first[same.ravel()]
+    single = np.flatnonzero(first_of == np.arange(len(first_of)))
+    near: dict[int, list[tuple[int, int]]] = {}
+    for one, other, bits in pairs_that_share_bits(hashes_N2[single], fields[single], least, verified):
+        near.setdefault(int(single[one]), []).append((bits, int(single[other])))
+        near.setdefault(int(single[other]), []).append((bits, int(single[one])))
+    copies = np.flatnonzero(first_of != np.arange(len(first_of))).tolist() if least > 0 else []
+    for i in sorted({*near, *copies}):
+        alikes = [*near.get(int(first_of[i]), ()), (0, int(first_of[i]))]
+        staying = [(bits, other) for bits, other in alikes if other < i and partner[other] < 0]
+        if staying:
+            distance[i], partner[i] = min(staying)
     return distance, partner
+
+
+def pairs_that_share_bits(
+    hashes_N2: np.ndarray, fields: np.ndarray, least: int, verified: int
+) -> Iterator[tuple[int, int, int]]:
+    """(index, later index, bits that differ) of images that are duplicates by both hashes and colours; some twice.
+
+    In every group of bits the images are sorted by its value; those with one value stand together, so each is compared
+    with the next, the one after it and so on, as long as any two are equal.
+    """
+    edges = np.linspace(0, 64, max(least, 1) + 1).astype(int).tolist()
+    for low, high in itertools.pairwise(edges):
+        keys = (hashes_N2[:, 0] >> np.uint64(low)) & np.uint64((1 << high - low) - 1)
+        order = np.argsort(keys, kind="stable")
+        keys, step, index = keys[order], 0, np.arange(len(keys))
+        while len(index):
+            step += 1
+            index = index[index + step < len(keys)]
+            index = index[keys[index] == keys[index + step]]
+            before, after = order[index], order[index + step]
+            bits, others = (np.bitwise_count(hashes_N2[before, k] ^ hashes_N2[after, k]) for k in (0, 1))
+            for i in np.flatnonzero((bits < least) & (others <= verified)):
+                if alike(fields[before[i]], fields[after[i]]):
+                    yield int(before[i]), int(after[i]), int(bits[i])

@@ -44,7 +44,7 @@ from experiments.curation.filters.stage4_text_rendering import (
     Watermark,
     read_text,
 )
-from experiments.curation.filters.stage5_high_resolution import Bands, Blockiness, Codes, Exposure, details
+from experiments.curation.filters.stage5_high_resolution import Bands, Blockiness, Codes, Exposure, codes, details
 from experiments.curation.filters.stage6_categories import Balance, Category
 from experiments.curation.opened_image import OpenedImage
 
@@ -167,11 +167,12 @@ QUALITY = Measures(
     lambda image: quality(image.reduced, image.reduced_grey),
 )  # fmt: skip
 DETAILS = Measures(
-    "details", 1, dict.fromkeys(("clipped", "blockiness", "bands", "codes"), "number"),
+    "details", 1, dict.fromkeys(("clipped", "blockiness", "bands"), "number"),
     lambda image: details(image.reduced_grey, image.grey),
 )  # fmt: skip
 CHEAP = (FILES, HASHES, QUALITY, DETAILS)
 """Measured of every image, all in one pass that decodes it once."""
+CODES = Measures("codes", 1, {"codes": "number"}, lambda image: {"codes": float(codes(image.reduced_grey))}, stage=5)
 TEXT = Measures(
     GROUP, 1,
     {"text_area": "number", "line_height": "number", "quoted_read": "number", "marks": "number", "read_text": "text"},
@@ -193,7 +194,7 @@ def sizes(image: OpenedImage) -> dict[str, Any]:
 def measures_of(filters: Filters) -> tuple[Measures, ...]:
     """All groups of measures that the filters read."""
     scored = [each for each in in_order(filters).values() if isinstance(each, Scored) and each.reward]
-    return (*CHEAP, *([TEXT] if filters.reading else []), *(scores(each) for each in scored))
+    return (*CHEAP, *([TEXT] if filters.reading else []), CODES, *(scores(each) for each in scored))
 
 
 def scores(each: Scored) -> Measures:

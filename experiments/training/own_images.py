@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,15 +36,22 @@ def opened(experiment: Experiment, folder: Path, parent: Path | None) -> OwnImag
         raise ValueError(f"{experiment.name} learns from images and has none of its own: name yours with --data.folder")
     if not isinstance(experiment.data, ImageSources) or recorded(folder).get("status") == "finished":
         return None
-    vae = isinstance(experiment.algorithm, TrainVAE)
-    reads_bytes = not vae and not experiment.base and not (parent and is_derived(parent / "model"))
-    refused = unreadable if reads_bytes else lambda text: ""
     quiet = bool(rank_of(experiment))
-    images = open_images(experiment.data, not vae, refused, Listing() if not quiet else lambda done, total: None)
+    images = usable_images(experiment, parent, Listing() if not quiet else lambda done, total: None)
     if not quiet:
         print(f"own images: {images.summary()}", file=sys.stderr)
     require_same_images(folder, images)
     return images
+
+
+def usable_images(
+    experiment: Experiment, parent: Path | None, report: Callable[[int, int], None] = lambda done, total: None
+) -> OwnImages:
+    """The images and captions that the experiment's model can learn from. Raises as `open_images`."""
+    assert isinstance(experiment.data, ImageSources)
+    vae = isinstance(experiment.algorithm, TrainVAE)
+    reads_bytes = not vae and not experiment.base and not (parent and is_derived(parent / "model"))
+    return open_images(experiment.data, not vae, unreadable if reads_bytes else lambda text: "", report)
 
 
 def recorded(folder: Path) -> Mapping[str, Any]:

@@ -106,15 +106,24 @@ def quality(rgb_HW3: np.ndarray, grey_HW: np.ndarray) -> dict[str, float]:
     """(1) to (5) of an 8-bit image."""
     import cv2
 
-    most, least = rgb_HW3.max(2).astype(np.float32), rgb_HW3.min(2).astype(np.float32)
-    shares = np.bincount(grey_HW.ravel(), minlength=256) / grey_HW.size
+    shares = cv2.calcHist([grey_HW], [0], None, [256], [0, 256]).ravel().astype(np.float64) / grey_HW.size
     shares = shares[shares > 0.0]
-    height, width = (side // 8 * 8 for side in grey_HW.shape)
-    blocks = grey_HW[:height, :width].astype(np.float32).reshape(height // 8, 8, width // 8, 8)
     return {
-        "luma": float(grey_HW.mean()),  # (1)
-        "saturation": float(((most - least) / np.maximum(most, 1.0)).mean()),  # (2)
+        "luma": float(cv2.mean(grey_HW)[0]),  # (1)
+        "saturation": float(cv2.mean(cv2.cvtColor(rgb_HW3, cv2.COLOR_RGB2HSV))[1]) / 255.0,  # (2)
         "entropy": float(-(shares * np.log2(shares)).sum()) + 0.0,  # (3)
-        "clarity": float(cv2.Laplacian(grey_HW, cv2.CV_32F).var()),  # (4)
-        "texture": float((blocks.std((1, 3)) > BUSY).mean()) if blocks.size else float("nan"),  # (5)
+        "clarity": float(cv2.meanStdDev(cv2.Laplacian(grey_HW, cv2.CV_32F))[1][0, 0] ** 2),  # (4)
+        "texture": busy_share(grey_HW),  # (5)
     }
+
+
+def busy_share(grey_HW: np.ndarray) -> float:
+    """(5); NaN for an image that has no whole block."""
+    import cv2
+
+    height, width = (side // 8 for side in grey_HW.shape)
+    if not height or not width:
+        return float("nan")
+    levels = grey_HW[: 8 * height, : 8 * width].astype(np.float32)
+    means, squares = (cv2.resize(each, (width, height), interpolation=cv2.INTER_AREA) for each in (levels, levels**2))
+    return float((squares - means**2 > BUSY**2).mean())

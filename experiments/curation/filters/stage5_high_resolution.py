@@ -74,29 +74,33 @@ class Codes(AtMost):
     stage: ClassVar[int] = 5
     column: ClassVar[str] = "codes"
     unit: ClassVar[str] = "codes that can be decoded"
+    group: ClassVar[str] = "codes"
     reason: ClassVar[str] = "no caption says what is in a code, and a painted one leads nowhere"
     source: ClassVar[str] = f"{REPORT}: Abnormal Element, QR and barcode"
     most: float = 0.0
 
 
 def details(reduced_grey_HW: np.ndarray, grey_HW: np.ndarray) -> dict[str, float]:
-    """(1) to (4) of an 8-bit image, of which the first array is reduced and the second is not."""
+    """(1) to (3) of an 8-bit image, of which the first array is reduced and the second is not."""
     return {
         "clipped": float(((reduced_grey_HW <= 2) | (reduced_grey_HW >= 253)).mean()),
-        "blockiness": blockiness(grey_HW), "bands": bands(reduced_grey_HW), "codes": float(codes(reduced_grey_HW)),
+        "blockiness": blockiness(grey_HW), "bands": bands(reduced_grey_HW),
     }  # fmt: skip
 
 
 def blockiness(grey_HW: np.ndarray) -> float:
     """(2); NaN for an image of fewer than three blocks."""
+    import cv2
+
     height, width = grey_HW.shape
     top, left = max(0, (height - MIDDLE) // 2), max(0, (width - MIDDLE) // 2)
-    levels = grey_HW[top : top + MIDDLE, left : left + MIDDLE].astype(np.float32)
+    levels = grey_HW[top : top + MIDDLE, left : left + MIDDLE]
     if min(levels.shape) < 24:
         return float("nan")
     ratios = []
     for axis in (0, 1):
-        steps = np.abs(np.diff(levels, axis=axis)).mean(1 - axis)
+        before, after = (levels[:-1], levels[1:]) if axis == 0 else (levels[:, :-1], levels[:, 1:])
+        steps = cv2.reduce(cv2.absdiff(before, after), 1 - axis, cv2.REDUCE_AVG, dtype=cv2.CV_32F).ravel()
         phases = np.array([steps[phase::8].mean() for phase in range(8)])
         edge = int(phases.argmax())
         # by the largest step inside: in an image enlarged by repeating pixels every second step is 0

@@ -14,6 +14,7 @@ from experiments.cli import main
 from experiments.curation import curated_folder, measuring
 from experiments.curation.curated_folder import CAPTIONS, DECISIONS, HIDDEN, curate, recorded
 from experiments.curation.shard_files import read_table
+from experiments.images import own_latents
 from experiments.images.image_sources import ImageSources, open_images
 from tests.experiments.curation.images_to_curate import write_images_to_curate
 
@@ -79,22 +80,31 @@ def test_own_images_read_a_set_as_it_is(made: Path) -> None:
     assert len(stream) == len(rows(made)) and not stream.bad and not stream.duplicates
 
 
-def test_a_set_is_cut_anew_without_measuring_or_opening_an_image(
+def test_a_set_is_cut_anew_from_stored_numbers(
     images: tuple[Path, dict[str, str]], copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measuring, "OpenedImage", lambda entry: pytest.fail(f"{entry.name} was opened"))
+    opened: list[str] = []
+    opener = measuring.OpenedImage
+    monkeypatch.setattr(measuring, "OpenedImage", lambda entry: opened.append(Path(entry.name).name) or opener(entry))
     monkeypatch.setattr(curated_folder, "list_entries", lambda *_: pytest.fail("the source was listed"))
     before = content(copy)
-    list(curate((), copy, ["clarity.least=0", "resolution.least=270"]))
+    list(curate((), copy, ["luma.most=200", "resolution.least=270"]))
+    assert not opened and decisions(copy)["gravel.png"]["dropped_by"] == "resolution"
+    list(curate((), copy, ["luma.most=245", "clarity.least=0"]))
+    assert opened == ["blurred.png"], "what passes now is measured for the stages that it had not reached"
     by = {name: row["dropped_by"] for name, row in decisions(copy).items()}
     assert (
         by["blurred.png"] == ""
         and by["gravel.png"] == "resolution"
         and recorded(copy)["filters"]["luma.least"] == "12.0"
     )
-    assert len(rows(copy)) == len(rows(copy)) and (copy / rows(copy)[0]["file_name"]).exists()
+    assert all((copy / row["file_name"]).exists() for row in rows(copy))
     list(curate((), copy, ["clarity.least=8.0", "resolution.least=256"]))
-    assert content(copy) == before
+    numbers = {name for name in content(copy) if name.startswith(f"{HIDDEN}/codes/")}
+    after = content(copy)
+    assert {name for name in before | after if before.get(name) != after.get(name)} <= numbers
+    list(curate((), copy))
+    assert len(opened) == 1 and content(copy) == after
 
 
 def test_what_is_measured_stays_and_what_changed_is_measured_again(
@@ -177,3 +187,32 @@ def test_lineage_says_where_an_image_is_from_and_every_number(made: Path, capsys
     assert len(set(shown)) == 1 and "stays" in shown[0] and row["id"] in shown[0] and "clarity = " in shown[0]
     assert main(["curate", str(made), "--lineage", "blurred.png"]) == 0
     assert "dropped by clarity: clarity " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_batch_of_a_run_is_traced_to_its_sources(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[list[str]] = []
+    real = own_latents.OwnLatents.batch
+
+    def recorded_batch(self, step, size, rank=0, ranks=1):  # type: ignore[no-untyped-def]
+        result = real(self, step, size, rank, ranks)
+        seen.append(result.texts)
+        return result
+
+    monkeypatch.setattr(own_latents.OwnLatents, "batch", recorded_batch)
+    line = ["train", "nano_pretrain", "--data.folder", str(made), "-o", str(tmp_path / "run"), "--no-evaluate"]
+    line += ["--algorithm.steps", "3", "--algorithm.batch", "4", "--algorithm.micro", "4", "--size", "48", "48"]
+    assert main(line) == 0
+    capsys.readouterr()
+    for update in range(3):
+        assert main(["curate", str(made), "--batch", str(tmp_path / "run"), str(update)]) == 0
+        shown = capsys.readouterr().out.splitlines()
+        assert [line.split(": ", 1)[1] for line in shown[::2]] == [repr(text) for text in seen[update]]
+        by_id = {row["id"]: row for row in rows(made)}
+        for caption, image in zip(shown[::2], shown[1::2], strict=True):
+            row = by_id[image.rsplit(" ", 1)[1]]
+            assert row["source_files"][-1] in image and caption.split(": ", 1)[1] in map(repr, row["text"])
+    assert main(["curate", str(made), "--batch", str(tmp_path / "run"), "3"]) == 2
+    assert "must be from 0 to 2" in capsys.readouterr().err

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from experiments.curation import near_duplicates
-from experiments.curation.curated_folder import as_texts, chosen_filters, curate
+from experiments.curation import near_duplicates, thresholds
+from experiments.curation.curated_folder import CAPTIONS, as_texts, chosen_filters, curate
 from experiments.curation.filters.stage3_captions import garbage, scripts, words
 from experiments.curation.filters.stage4_text_rendering import MARK
 from experiments.curation.filters.stage5_high_resolution import bands, blockiness
@@ -112,6 +114,56 @@ def test_thresholds_are_written_and_read_back(tmp_path: Path) -> None:
     texts = as_texts(filters)
     assert chosen_filters(tmp_path, [f"{name}={value}" for name, value in texts.items()]) == filters != Filters()
     assert set(in_order(filters)["file_size"].bounds()) == {"least"}
+
+
+@pytest.mark.parametrize("name", list(in_order(Filters())))
+def test_a_number_that_was_not_measured_drops_nothing(name: str) -> None:
+    each = in_order(Filters())[name]
+    for least, most in ((5.0, 9.0), (1.0, 2.0)):
+        bounds = {key: value for key, value in (("least", least), ("most", most)) if hasattr(each, key)}
+        changed = dataclasses.replace(each, **bounds)
+        assert not changed.outside(np.array([np.nan])).any() and not changed.explain(float("nan"))
+        assert changed.outside(np.array([-99.0, 99.0])).sum() == len(changed.bounds()) or not changed.bounds()
+
+
+def test_rendered_pages_are_exempt_where_they_are_what_a_filter_drops(tmp_path: Path) -> None:
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    lines = []
+    for name, facts in (("page", {"kind": "pure", "seed": 0, "index": 3}), ("photo", {})):
+        image = Image.new("RGB", (100, 90), "white")
+        ImageDraw.Draw(image).text((10, 10 if facts else 30), "OPEN", "black")
+        (folder / f"{name}.png").write_bytes(as_png(image))
+        lines.append(json.dumps({"file_name": f"{name}.png", "text": "a page", "license": "mine", **facts}))
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    (folder / "broken.png").write_bytes(b"nothing")
+    list(curate([str(folder)], tmp_path / "set", ["reading=no", "file_size.least=0"]))
+    rows = decisions(tmp_path / "set")
+    assert {name: row["dropped_by"] for name, row in rows.items()} == {
+        "page.png": "", "photo.png": "resolution", "broken.png": "broken"
+    }  # fmt: skip
+    line = json.loads((tmp_path / "set" / CAPTIONS).read_text())
+    assert (line["kind"], line["seed"], line["index"], line["license"]) == ("pure", 0, 3, "mine")
+
+
+def test_a_measure_that_fails_keeps_the_image_and_often_ends_the_run(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ["reading=no", "quality.reward=brisque", "quality.least=0.99"]
+    failing = ["rocket.png"]
+
+    def score(reward: str, rgb_HW3: np.ndarray, captions: list[str]) -> float:
+        if any(np.array_equal(rgb_HW3, np.asarray(photograph(name.removesuffix(".png")))) for name in failing):
+            raise RuntimeError("out of memory")
+        return 0.5
+
+    monkeypatch.setattr(thresholds, "score", score)
+    list(curate([str(cells)], tmp_path / "set", settings))
+    by = {name: row["dropped_by"] for name, row in decisions(tmp_path / "set").items()}
+    assert by.pop("rocket.png") == "" and set(by.values()) == {"quality"}
+    failing.append("camera.png")
+    with pytest.raises(RuntimeError, match="failed on 2 of 8 images, first with: RuntimeError: out of memory"):
+        list(curate([str(cells)], tmp_path / "other", settings))
 
 
 @pytest.fixture
