@@ -34,7 +34,7 @@ from experiments.commands.listing import ListNames
 from experiments.commands.pairs import Pairs
 from experiments.commands.planning import Plan
 from experiments.commands.released import Edit, Export, ImportLora
-from experiments.commands.reward_models import CompareRewards, TrainJudge, TrainReward
+from experiments.commands.reward_models import CompareRewards, TrainGlyph, TrainJudge, TrainReward
 from experiments.commands.serving import ServeRewards
 from experiments.commands.training import Quickstart, Resume, Sweep, Track, Train, TrainRewriter, tell
 from preference_data.spelling import unknown
@@ -65,6 +65,7 @@ Command = (
     | Annotated[TrainReward, subcommand("train-reward")]
     | Annotated[TrainJudge, subcommand("train-judge")]
     | Annotated[TrainRewriter, subcommand("train-rewriter")]
+    | Annotated[TrainGlyph, subcommand("train-glyph")]
     | Annotated[CompareRewards, subcommand("compare-rewards")]
     | Annotated[Campaign, subcommand("campaign")]
     | Annotated[Annotate, subcommand("annotate")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rewards.glyph.glyph import Glyph
 from rewards.language.chat_judge import ServerJudge
 from rewards.language.hpsv3 import HpsV3
 from rewards.language.local_judge import Vlm
@@ -23,6 +24,7 @@ REWARDS: dict[str, type] = {
     "ocr_contains": OcrContains,
     "ocr_page": OcrPage,
     "ocr_flow_grpo": OcrFlowGrpo,
+    "glyph": Glyph,
     "learned": Learned,
     "brisque": Brisque,
     "clipscore": ClipScore,

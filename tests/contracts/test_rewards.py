@@ -31,7 +31,7 @@ from rewards.serving.cache import identity
 from rewards.serving.remote import Remote
 from rewards.serving.reward_server import Service
 from tests.fixtures.served_rewards import serving
-from tests.fixtures.tiny import tiny_rewards
+from tests.fixtures.tiny import tiny_glyph, tiny_rewards
 from tests.fixtures.writing import written
 
 HERE = ("127.0.0.1", "::1", "localhost")
@@ -165,6 +165,12 @@ ROWS = {
     "vlm": Row(SCENES, photographs, COMMAND, break_model, tiny_rewards.vlm, ordered=False),
     "server": Row(SCENES, photographs, None, break_server, tiny_rewards.served),
     "remote": replace(READING, breaks=break_connection, make=served),
+    "glyph": replace(
+        READING,
+        breaks=lambda patch, scorer: patch.setattr(scorer.model, "score_cells", fails),
+        make=tiny_glyph.glyph,
+        ordered=False,
+    ),
     "learned": Row(
         READING.prompts,
         words_from_right_to_wrong,

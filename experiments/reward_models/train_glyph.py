@@ -1,0 +1,226 @@
+"""From rendered characters to the reward `glyph`: crops are made, a network is trained, its folder is written.
+
+All is a function of the settings: what was stopped makes the same crops again and goes on from its last checkpoint, to
+the same weights bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from base_model.data.glyphs.crops import Source
+from base_model.data.glyphs.damage import KINDS
+from base_model.data.glyphs.shapes import TRAINING, UNSEEN, alphabet
+from base_model.data.writing.faces import own_face
+from experiments.progress import Progress
+from experiments.record.whole_files import require_folder, write_bytes
+from experiments.reward_models.glyph_examples import Labelled, References, all_references, made, make
+from preference_data.statistics.score_intervals import Counted, auc
+from rewards.glyph.glyph import CONTENT, GlyphModel, as_files
+from rewards.glyph.glyph_network import GlyphNetwork
+from rewards.glyph.glyph_training import TrainGlyph, train
+
+CARD, WORK, CHECKPOINT, SETTINGS = "model_card.md", "training", "checkpoint.pt", "settings.json"
+CARD_CROPS = 800
+"""crops, of other seeds than training's, that each row of the card is measured on"""
+SECONDS_CROP, SECONDS_UPDATE = 0.0015, 0.06
+"""on one idle core, for the first estimate of the time left"""
+
+
+@dataclass(frozen=True)
+class GlyphPlan:
+    """What a glyph network is trained from, and how. Raises ValueError for what cannot work."""
+
+    out: Path
+    languages: tuple[str, ...] = ("en", "zh-Hans")
+    crops: int = 40_000
+    """characters that are rendered; each is seen several times"""
+    kinds: tuple[str, ...] = tuple(KINDS)
+    """of damage that it learns"""
+    faces: tuple[tuple[str, Path], ...] = ()
+    """(language, file): further faces that it learns from"""
+    save_every: int = 500
+    """updates between checkpoints"""
+    settings: TrainGlyph = field(default_factory=TrainGlyph)
+
+    def __post_init__(self) -> None:
+        if unknown := [each for each in self.languages if each not in TRAINING]:
+            raise ValueError(f"languages are {', '.join(TRAINING)}, not {', '.join(unknown)}")
+        if not self.languages or self.crops < 100 or self.save_every < 1:
+            raise ValueError(
+                f"languages={','.join(self.languages)!r}, crops={self.crops}, save_every={self.save_every}: at least "
+                "one language, 100 crops and 1 update"
+            )
+        for language, path in self.faces:
+            if language not in self.languages:
+                raise ValueError(f"the face {path} is for {language}, which is none of {', '.join(self.languages)}")
+        self.source()
+
+    def source(self) -> Source:
+        """The crops that are learned from."""
+        packaged = [(language, face) for language in self.languages for face in TRAINING[language]]
+        own = [(language, own_face(path, language)) for language, path in self.faces]
+        return Source(faces=tuple(packaged + own), kinds=self.kinds, seed=self.settings.seed)
+
+    def facts(self) -> dict[str, Any]:
+        """All settings, as they are compared and recorded."""
+        own = [[language, path.name] for language, path in self.faces]
+        return {
+            "languages": list(self.languages), "crops": self.crops, "kinds": list(self.kinds), "faces": own,
+            **asdict(self.settings),
+        }  # fmt: skip
+
+
+def train_glyph(plan: GlyphPlan, progress: Progress | None = None) -> list[str]:
+    """Train and write the folder `out`; what to tell the user.
+
+    What was stopped goes on from its last checkpoint in `out`/training. Raises ValueError for a folder that holds
+    something else, or a training with other settings.
+    """
+    if (plan.out / CONTENT).exists():
+        return [f"{plan.out} holds a finished glyph network already; name a new folder with --out to train another"]
+    require_folder(plan.out)
+    if plan.out.exists() and any(path.name != WORK for path in plan.out.iterdir()):
+        raise ValueError(f"{plan.out} is a folder with other files in it; name a new one with --out")
+    _require_same(plan)
+    began, used = time.perf_counter(), time.process_time()
+    expected = {"characters": plan.crops * SECONDS_CROP, "network": plan.settings.updates * SECONDS_UPDATE}
+    bar = progress or Progress(expected)
+    table = all_references()
+    with bar.stage("characters", plan.crops):
+        labelled = _labelled(plan, table, bar)
+    with bar.stage("network", plan.settings.updates):
+        network = _trained(plan, labelled, bar)
+    model = GlyphModel(network, table.characters, table.image_C2ZZ)
+    measured = measure(model, plan, table)
+    took = {"wall_seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - used}
+    facts = {**plan.facts(), **{name: round(each, 1) for name, each in took.items()}, "measured": _as_json(measured)}
+    files = as_files(network, plan.settings.width, table.characters, table.image_C2ZZ, facts)
+    files[CARD] = card(plan, table, measured, took).encode()
+    for name in sorted(files, key=lambda each: each == CONTENT):  # what says that it is finished comes last
+        write_bytes(plan.out / name, files[name])
+    shutil.rmtree(plan.out / WORK, ignore_errors=True)
+    rows = [f"{name}: {c.value:.3f} ({c.low:.3f} to {c.high:.3f})" for name, c in measured.items()]
+    return [
+        *rows, f"took {took['wall_seconds']:.0f} s, {took['cpu_seconds']:.0f} s of the processor",
+        f"{plan.out} is ready: use it as glyph:weights={plan.out}",
+    ]  # fmt: skip
+
+
+def _require_same(plan: GlyphPlan) -> None:
+    """Raises ValueError where a stopped training had other settings."""
+    path = plan.out / WORK / SETTINGS
+    if not path.exists():
+        write_bytes(path, (json.dumps(plan.facts()) + "\n").encode())
+        return
+    before, now = json.loads(path.read_text("utf-8")), json.loads(json.dumps(plan.facts()))
+    changed = [f"{name} was {before.get(name)}, is {now[name]}" for name in now if before.get(name) != now[name]]
+    if changed:
+        raise ValueError(f"{plan.out} holds a training that was stopped, of other settings: {'; '.join(changed)}. "
+                         "Say the same to go on with it, or name a new folder with --out")  # fmt: skip
+
+
+def _labelled(plan: GlyphPlan, table: References, bar: Progress) -> Labelled:
+    before = 0
+    for each in make(plan.source(), plan.crops, table):
+        if isinstance(each, Labelled):
+            return each
+        bar.advance(each - before, {})
+        before = each
+    raise AssertionError("the examples come last")
+
+
+def _trained(plan: GlyphPlan, labelled: Labelled, bar: Progress) -> GlyphNetwork:
+    import torch
+
+    path = plan.out / WORK / CHECKPOINT
+    state = torch.load(path, weights_only=True) if path.exists() else None
+    if state is not None:
+        bar.advance(int(state["update"]))
+    network = None
+    for update in train(labelled.examples, plan.settings, state):
+        bar.advance(1, update.metrics)
+        network = update.network
+        if update.number % plan.save_every == 0 or update.number == plan.settings.updates:
+            fresh = path.with_suffix(".new")
+            torch.save(update.state(), fresh)
+            fresh.replace(path)
+    if network is None:  # it was stopped after its last update
+        assert state is not None
+        network = GlyphNetwork(plan.settings.width)
+        network.load_state_dict(state["network"])
+    return network.eval()
+
+
+def measure(model: GlyphModel, plan: GlyphPlan, table: References) -> dict[str, Counted]:
+    """Area under the curve, sound above broken, with intervals over characters, on crops that it has not seen."""
+    results: dict[str, Counted] = {}
+    for language in plan.languages:
+        held_out = alphabet(language, held_out=language != "en")
+        sets = {"faces of training": Source(faces=tuple((language, face) for face in TRAINING[language]))}
+        if UNSEEN[language]:
+            sets["other faces"] = Source(faces=tuple((language, face) for face in UNSEEN[language]))
+        if language != "en":
+            sets["other characters"] = Source(faces=sets["faces of training"].faces, characters=((language, held_out),))
+        for name, of_set in sets.items():
+            source = Source(of_set.faces, of_set.characters, sound=0.5, empty=0.0, seed=10_000 + plan.settings.seed)
+            results[f"{language}, {name}"] = area(model, made(source, CARD_CROPS, table))
+    return results
+
+
+def scores(model: GlyphModel, labelled: Labelled, batch: int = 256) -> np.ndarray:
+    """The network's scores [N] of examples."""
+    examples = labelled.examples
+    results = []
+    for start in range(0, len(examples.crop_NZZ), batch):
+        rows = slice(start, start + batch)
+        results.append(model.score(list(examples.crop_NZZ[rows]), labelled.characters[rows])[0])
+    return np.concatenate(results)
+
+
+def area(model: GlyphModel, labelled: Labelled) -> Counted:
+    """The area under the curve of sound against all others, with its interval by characters."""
+    return auc(scores(model, labelled), labelled.examples.sound_N, labelled.examples.character_N)
+
+
+def _as_json(measured: dict[str, Counted]) -> dict[str, list[float]]:
+    return {name: [round(v, 4) for v in (c.value, c.low, c.high)] for name, c in measured.items()}
+
+
+def card(plan: GlyphPlan, table: References, measured: dict[str, Counted], took: dict[str, float]) -> str:
+    """What it is, how good, and what it cannot see."""
+    names = {each: [face.name for language, face in plan.source().faces if language == each] for each in plan.languages}
+    faces = [f"{language}: {', '.join(dict.fromkeys(each))}" for language, each in names.items()]
+    lines = [
+        "# Model card", "",
+        "- what: a convolutional network that sees a character, cut to its ink, beside two renderings of what it "
+        "should be; it says how sound it is and where it is not",
+        f"- made: {time.strftime('%Y-%m-%d', time.gmtime())}, seed {plan.settings.seed}, {plan.crops} rendered "
+        f"characters, {plan.settings.updates} updates of {plan.settings.batch}; "
+        f"{took['cpu_seconds']:.0f} s of the processor",
+        f"- learned from: {'; '.join(faces)}",
+        f"- kinds of damage: {', '.join(plan.kinds)}",
+        f"- references: {len(table.characters)} characters; others are not judged", "",
+        "## Sound against broken", "",
+        "Area under the curve on characters rendered with another seed, 95 % intervals by characters. Faces and "
+        "Chinese characters called other are in no training.", "",
+        "| crops | area | 95 % |", "|---|---:|---:|",
+        *(f"| {name} | {c.value:.3f} | {c.low:.3f} to {c.high:.3f} |" for name, c in measured.items()), "",
+        "## Use", "",
+        f"`glyph:weights={plan.out}` as a reward. Its level differs between faces: train on differences between "
+        "images of one prompt, and mix it with a reward that reads, such as `0.7*ocr+0.3*glyph:weights=...`. Judge "
+        "with a network of another seed.", "",
+        "## What it does not see", "",
+        "- whether the right text stands there: that is for a reward that reads",
+        "- text besides the prompt's, and characters without a reference",
+        "- display, script and hairline faces, which it takes for broken more often",
+        "- grain, ringing and mild blur: sound characters had them in training as well", "",
+    ]  # fmt: skip
+    return "\n".join(lines)

@@ -1,0 +1,193 @@
+"""A reward that sees broken characters: a folder that `glyphlab train-glyph` wrote.
+
+    FOLDER/glyph.json            what it is: format, settings, what it learned from, the card's numbers
+    FOLDER/weights.safetensors   the network
+    FOLDER/references.npz        what every character should look like, in two faces; no face is needed to score
+    FOLDER/model_card.md
+
+    (1)  word = min over its characters of the network's score
+    (2)  value = mean over the words of the prompt's texts
+
+The smallest counts, since the mean of a word hides one broken letter. A character without ink, or that stands nowhere,
+scores 0. Characters without a reference (punctuation, other scripts) are not judged.
+
+Shapes: B samples, 3HW pixels, N characters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from preference_data.records import Prompt, visible
+from rewards.glyph.ink_frame import SIDE, as_bytes, cut_out, frame_of
+from rewards.glyph.locate import Cell, Locator
+from rewards.scores import Row, Scores, View, score_each
+
+if TYPE_CHECKING:
+    from rewards.glyph.glyph_network import GlyphNetwork
+
+CONTENT, WEIGHTS, REFERENCES = "glyph.json", "weights.safetensors", "references.npz"
+FORMAT = 1
+PARTS = ("glyph", "glyph_mean", "worst", "letters", "missing")
+SCRIPT = "script"
+MOST = 0.5
+"""share of a prompt's characters that have no reference, from which an image is not judged"""
+
+
+class GlyphModel:
+    """A loaded network with its references."""
+
+    def __init__(self, network: GlyphNetwork, characters: str, image_C2ZZ: np.ndarray, device: str = "cpu") -> None:
+        self.network = network.eval().to(device)
+        self.references = {character: image_C2ZZ[i] for i, character in enumerate(characters)}
+        self._device = device
+
+    def score(self, crops: Sequence[np.ndarray], characters: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Scores [N] and maps [N, M, M], both in [0, 1], of crops [Z, Z] as ``ink_frame.framed`` makes them.
+
+        KeyError for a character without reference."""
+        import torch
+
+        from rewards.glyph.glyph_network import as_input
+
+        crop_NZZ = torch.from_numpy(np.stack(crops))
+        references_N2ZZ = torch.from_numpy(np.stack([self.references[character] for character in characters]))
+        with torch.inference_mode():
+            score, where = self.network(as_input(crop_NZZ, references_N2ZZ).to(self._device))
+        return torch.sigmoid(score.double()).cpu().numpy(), torch.sigmoid(where.double()).cpu().numpy()
+
+    def score_cells(self, cells: Sequence[Cell]) -> np.ndarray:
+        """Scores [N] of located characters; 0 where there is no ink."""
+        crops, rows = [], []
+        for i, cell in enumerate(cells):
+            frame = None if cell.level_HW is None else frame_of(cell.level_HW)
+            if cell.level_HW is not None and frame is not None:
+                crops.append(as_bytes(cut_out(cell.level_HW, frame)))
+                rows.append(i)
+        result = np.zeros(len(cells))
+        if rows:
+            result[rows] = self.score(crops, [cells[i].character for i in rows])[0]
+        return result
+
+
+class GlyphScorer:
+    """A loaded network and what finds its characters. ``name`` has the hash of the weights."""
+
+    def __init__(self, name: str, model: GlyphModel, locator: Locator) -> None:
+        self.name = name
+        self.model = model
+        self._locator = locator
+
+    def __call__(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Scores:
+        """Value in [0, 1]: (2). Parts: the value, the mean over all characters, the worst of them, how many are judged
+        and the share of those that stand nowhere.
+
+        NaN: as ``obstacles``, "script" (half of the text or more has no references) and "engine" (it raised)."""
+        return score_each(self.name, self._score, prompts, images_B3HW, ("spans",), PARTS)
+
+    def _score(self, prompt: Prompt, image_HW3: np.ndarray) -> Row:
+        texts = [visible(span) for span in prompt.spans]
+        wanted = [c for text in texts for c in text if c.isalnum()]
+        known = [c for c in wanted if c in self.model.references]
+        if not known or len(known) <= (1 - MOST) * len(wanted):
+            return SCRIPT
+        words = [word for word in self._locator.words(image_HW3, texts, frozenset(self.model.references)) if word]
+        scores = [self.model.score_cells(word) for word in words]
+        every = np.concatenate(scores)
+        missing = float(np.mean([cell.level_HW is None for word in words for cell in word]))
+        return {
+            "glyph": float(np.mean([each.min() for each in scores])), "glyph_mean": float(every.mean()),
+            "worst": float(every.min()), "letters": float(len(every)), "missing": missing,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Glyph:
+    """Sees broken characters, also where a recogniser guesses them right; range [0, 1], 1 = all of them are sound.
+
+    weights: the folder that `glyphlab train-glyph` wrote. engine: what finds the lines and characters of the prompt's
+    texts, "onnxruntime" (PP-OCRv6_small) or "onnxruntime_v4" (PP-OCRv4). It says nothing about what is read: a sound
+    character in the wrong place scores as no character at all, but what else stands in the image costs nothing. Use it
+    in a mixture with a reward that reads, and train on differences between images of one prompt, since its level
+    differs from face to face.
+    """
+
+    version: ClassVar[int] = 1
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    needs: ClassVar[tuple[str, ...]] = ("spans",)
+
+    weights: Path
+    engine: str = "onnxruntime"
+
+    def __post_init__(self) -> None:
+        from rewards.glyph.locate import ENGINES
+
+        if self.engine not in ENGINES:
+            raise ValueError(f"engine is {self.engine!r}; choose one of {', '.join(ENGINES)}")
+
+    def sees(self, height: int, width: int) -> View:
+        return View(1.0, height, width, f"all of it, to find characters; each is scaled to {SIDE} pixels")
+
+    def load(self, device: str = "cpu") -> GlyphScorer:
+        """Open the folder and the engine. FileNotFoundError when it is none, ValueError when it is damaged."""
+        name, model = read(Path(self.weights), device)
+        return GlyphScorer(f"{name}:{self.engine}", model, Locator(self.engine))
+
+
+def read(folder: Path, device: str = "cpu") -> tuple[str, GlyphModel]:
+    """The name and the network of a folder. Errors as ``Glyph.load``."""
+    import torch
+    from safetensors.torch import load
+
+    from rewards.glyph.glyph_network import GlyphNetwork
+
+    content = content_of(folder)
+    try:
+        raw = (folder / WEIGHTS).read_bytes()
+        network = GlyphNetwork(content["width"])
+        network.load_state_dict(load(raw))
+        with np.load(folder / REFERENCES, allow_pickle=False) as table:
+            characters, image_C2ZZ = str(table["characters"]), np.asarray(table["images"])
+        if image_C2ZZ.shape != (len(characters), 2, SIDE, SIDE) or image_C2ZZ.dtype != np.uint8:
+            raise ValueError(f"{len(characters)} references are {image_C2ZZ.dtype} {image_C2ZZ.shape}")
+        assert all(torch.isfinite(each).all() for each in network.state_dict().values()), "weights are not finite"
+    except Exception as error:
+        raise ValueError(f"the network of {folder} is damaged ({error}); train it again") from error
+    digest = hashlib.sha256(raw + image_C2ZZ.tobytes()).hexdigest()[:12]
+    return f"glyph:{digest}", GlyphModel(network, characters, image_C2ZZ, device)
+
+
+def content_of(folder: Path) -> dict[str, Any]:
+    """What glyph.json says. FileNotFoundError when there is none, ValueError when it is damaged or of another
+    format."""
+    path = folder / CONTENT
+    if not path.exists():
+        raise FileNotFoundError(f"{folder} holds no glyph network; make one with: glyphlab train-glyph -o {folder}")
+    try:
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); train it again") from error
+    if content.get("format") != FORMAT:
+        raise ValueError(f"{folder} has format {content.get('format')!r}, this version reads {FORMAT}; train it again")
+    return content
+
+
+def as_files(
+    network: GlyphNetwork, width: int, characters: str, image_C2ZZ: np.ndarray, facts: Mapping[str, Any]
+) -> dict[str, bytes]:
+    """The files of a trained network, by name; ``facts`` are further things to keep."""
+    from safetensors.torch import save
+
+    table = io.BytesIO()
+    np.savez_compressed(table, characters=np.array(characters), images=image_C2ZZ)
+    weights = {name: each.contiguous() for name, each in network.state_dict().items()}
+    text = json.dumps({"format": FORMAT, "width": width, **facts}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return {WEIGHTS: save(weights), REFERENCES: table.getvalue(), CONTENT: text.encode()}

@@ -1,0 +1,153 @@
+"""`glyphlab train-glyph`: it learns, goes on where it was stopped, and what it writes is a reward."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from base_model.data.glyphs.crops import BLANK, HALF, SOLID, SOUND, Source, crop
+from base_model.data.glyphs.shapes import BARS, TRAINING, UNSEEN
+from experiments.cli import execute
+from experiments.reward_models import train_glyph as module
+from experiments.reward_models.glyph_examples import all_references, framed_example, made, references
+from experiments.reward_models.train_glyph import CARD, GlyphPlan, area, scores, train_glyph
+from preference_data.records import Prompt
+from rewards.glyph.glyph import CONTENT, WEIGHTS, Glyph, read
+from rewards.glyph.glyph_training import Examples, TrainGlyph, confused, rate_at, rows_at, train
+from tests.rewards.glyph.test_glyph_reward import written
+
+FACES = (("en", TRAINING["en"][0]),)
+FEW = Source(faces=FACES, characters=(("en", "ABEGHKMR"),), kinds=("cut", "merge", "mix"), seed=3)
+
+
+@pytest.fixture(scope="module")
+def examples() -> Examples:
+    return made(FEW, 160, references({"en": "ABEGHKMR"})).examples
+
+
+def test_it_learns_what_it_is_shown(examples: Examples) -> None:
+    losses = [
+        update.metrics["loss"] for update in train(examples, TrainGlyph(updates=60, batch=32, width=4, rate=5e-3))
+    ]
+    assert np.mean(losses[-6:]) < 0.75 * np.mean(losses[:6]) and all(np.isfinite(losses))
+
+
+def test_stopped_and_gone_on_is_the_same_to_the_last_bit(examples: Examples) -> None:
+    cfg = TrainGlyph(updates=6, batch=8, width=2)
+    whole = list(train(examples, cfg))[-1].state()
+    part = train(examples, cfg)
+    state = [next(part) for _ in range(3)][-1].state()
+    state = {"update": state["update"], "network": {n: t.clone() for n, t in state["network"].items()},
+             "optimizer": _copied(state["optimizer"])}  # fmt: skip
+    rest = list(train(examples, cfg, state))
+    assert [update.number for update in rest] == [4, 5, 6]
+    for name, weights in whole["network"].items():
+        assert weights.equal(rest[-1].state()["network"][name]), name
+
+
+def _copied(state: dict) -> dict:
+    import copy
+
+    return copy.deepcopy(state)
+
+
+def test_every_crop_is_seen_once_before_any_comes_again() -> None:
+    cfg = TrainGlyph(batch=5)
+    first = np.concatenate([rows_at(cfg, 13, update) for update in range(6)])
+    assert sorted(first[:13]) == sorted(first[13:26]) == list(range(13)) and list(first[:13]) != list(first[13:26])
+    np.testing.assert_array_equal(rows_at(cfg, 13, 2), first[10:15])
+    rates = [rate_at(TrainGlyph(updates=50), update) for update in range(50)]
+    assert (
+        max(rates) == pytest.approx(TrainGlyph().rate) and rates[0] < 0.5 * max(rates) and rates[-1] < 0.01 * max(rates)
+    )
+
+
+def test_sound_characters_are_asked_for_as_others_that_look_otherwise() -> None:
+    table = references({"en": "ABoO", "zh-Hans": "永和"})
+    same = made(Source(faces=FACES, characters=(("en", "ABoO"),), sound=1.0, empty=0.0), 40, table).examples
+    cfg = TrainGlyph(batch=40, wrong=0.9)
+    character_B, swapped_B = confused(cfg, same, np.arange(40), 0)
+    assert 10 < swapped_B.sum() < 40
+    pairs = {(table.characters[a], table.characters[b]) for a, b in zip(same.character_N, character_B, strict=True)}
+    assert ("o", "O") not in pairs and ("O", "o") not in pairs and not {b for _, b in pairs} & set("永和")
+    broken = replace(same, sound_N=np.zeros(40, bool))
+    assert not confused(cfg, broken, np.arange(40), 0)[1].any()
+
+
+def test_the_map_says_where_a_stroke_is_missing() -> None:
+    each = crop(replace(FEW, kinds=("cut",), sound=0.0, empty=0.0), 4)
+    _, map_MM = framed_example(each)
+    sound_MM = framed_example(crop(replace(FEW, sound=1.0, empty=0.0), 4))[1]
+    assert map_MM.max() > 200 and (map_MM == 0).any() and not sound_MM.any()
+
+
+def test_a_command_trains_resumes_and_writes_a_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    small = references({"en": "ABOPENDILY"})
+    monkeypatch.setattr(module, "all_references", lambda: small)
+    monkeypatch.setattr(module, "CARD_CROPS", 40)
+    monkeypatch.setattr("base_model.data.glyphs.crops.alphabet", lambda language: "ABOPEN")
+    out = tmp_path / "glyph"
+    plan = GlyphPlan(out, ("en",), 100, save_every=2, settings=TrainGlyph(updates=5, batch=8, width=2))
+    whole = replace(plan, out=tmp_path / "whole")
+    train_glyph(whole)
+    steps = module.train
+    monkeypatch.setattr(module, "train", lambda *a: _stopped(steps(*a), 3))
+    with pytest.raises(KeyboardInterrupt):
+        train_glyph(plan)
+    monkeypatch.setattr(module, "train", steps)
+    with pytest.raises(ValueError, match="updates was 5, is 6"):
+        train_glyph(replace(plan, settings=replace(plan.settings, updates=6)))
+    assert f"glyph:weights={out}" in train_glyph(plan)[-1]
+    assert (out / WEIGHTS).read_bytes() == (whole.out / WEIGHTS).read_bytes()
+    assert sorted(p.name for p in out.iterdir()) == sorted((CARD, CONTENT, "references.npz", WEIGHTS))
+    content = json.loads((out / CONTENT).read_text())
+    assert content["updates"] == 5 and set(content["measured"]) == {"en, faces of training", "en, other faces"}
+    value = Glyph(out).load()([Prompt.from_text('"OPEN"')], written(["OPEN"]).transpose(2, 0, 1)[None]).value_B
+    assert 0 < value[0] < 1
+    assert execute(["train-glyph", "-o", str(out)]) == 0 and "finished" in capsys.readouterr().out
+
+
+def _stopped(updates, after: int):
+    for update in updates:
+        yield update
+        if update.number == after:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--languages", "fr"], "'fr' is not written"),
+        (["--languages", "ja"], "languages are en, zh-Hans"),
+        (["--kinds", "cut,scratch"], "kinds of damage are"),
+        (["--updates", "0"], "updates=0"),
+        (["--crops", "3"], "crops=3"),
+        (["--faces", "a.ttf"], "names no language"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_made(tmp_path: Path, arguments: list[str], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        execute(["train-glyph", "-o", str(tmp_path / "g"), *arguments])
+    assert not (tmp_path / "g").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_minute_of_letters_holds_its_bounds_on_faces_and_crops_it_has_not_seen(tmp_path: Path, seed: int) -> None:
+    """Measured with 8,000 crops and 700 updates; the bounds leave a margin for both seeds."""
+    out = tmp_path / "glyph"
+    train_glyph(GlyphPlan(out, ("en",), 8_000, settings=TrainGlyph(updates=700, seed=seed)))
+    table = all_references()
+    _, model = read(out)
+    for faces, least in ((TRAINING["en"], 0.90), (UNSEEN["en"], 0.86)):
+        source = Source(faces=tuple(("en", face) for face in faces), sound=0.5, empty=0.0, seed=777)
+        assert area(model, made(source, 600, table)).value > least
+    letters = "".join(c for c in "ABCDEFGHKMNPQRSTUVWXYZabdefghkmnpqrstuvwxyz" if c not in BARS)
+    empty = made(Source(faces=FACES, characters=(("en", letters),), sound=0.0, empty=1.0, seed=778), 200, table)
+    assert {BLANK, HALF, SOLID} == set(empty.kinds) and (scores(model, empty) > 0.5).mean() < 0.15
+    sound = made(Source(faces=FACES, characters=(("en", letters),), sound=1.0, empty=0.0, seed=779), 200, table)
+    assert set(sound.kinds) == {SOUND} and scores(model, sound).mean() > 0.6
