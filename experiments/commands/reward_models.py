@@ -118,7 +118,7 @@ class TrainGlyph:
     and where it is not, beside two renderings of what it should be. No images are needed. A training that was stopped
     goes on where it was; the same command finishes it.
 
-    Example: glyphlab train-glyph -o runs/glyph, then --reward 0.7*ocr+0.3*glyph:weights=runs/glyph
+    Example: glyphlab train-glyph -o runs/glyph
     """
 
     out: Out = Path("runs/glyph")
