@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from experiments.cli import main
 from experiments.curation import curated_folder, measuring
@@ -16,7 +16,7 @@ from experiments.curation.curated_folder import CAPTIONS, DECISIONS, HIDDEN, cur
 from experiments.curation.shard_files import read_table
 from experiments.images import own_latents
 from experiments.images.image_sources import ImageSources, open_images
-from tests.experiments.curation.images_to_curate import write_images_to_curate
+from tests.experiments.curation.images_to_curate import as_png, photograph, write_images_to_curate
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +156,20 @@ def test_images_that_are_added_or_changed_are_measured(tmp_path: Path, monkeypat
     ]
 
 
+def test_a_larger_copy_that_is_dropped_takes_no_good_images_away(tmp_path: Path) -> None:
+    """A blurred image with more pixels looks like the sharp one, and goes by itself."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    sharp = photograph("coffee")
+    blurred = sharp.resize((2 * sharp.width, 2 * sharp.height)).filter(ImageFilter.GaussianBlur(12))
+    for name, image in (("a_blurred", blurred), ("sharp", sharp)):
+        (folder / f"{name}.png").write_bytes(as_png(image))
+        (folder / f"{name}.txt").write_text("a cup")
+    list(curate([str(folder)], tmp_path / "set", ["reading=no"]))
+    by = {name: row["dropped_by"] for name, row in decisions(tmp_path / "set").items()}
+    assert by == {"a_blurred.png": "near_duplicates", "sharp.png": ""}
+
+
 def test_mistakes_are_one_line(
     images: tuple[Path, dict[str, str]], made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -214,5 +228,7 @@ def test_a_batch_of_a_run_is_traced_to_its_sources(
         for caption, image in zip(shown[::2], shown[1::2], strict=True):
             row = by_id[image.rsplit(" ", 1)[1]]
             assert row["source_files"][-1] in image and caption.split(": ", 1)[1] in map(repr, row["text"])
+    assert main(["curate", str(made), "--batch", str(tmp_path / "run"), "0", "--ranks", "2"]) == 0
+    assert capsys.readouterr().out.splitlines()[8::2][0].startswith("sample 4: "), "the second rank reads on"
     assert main(["curate", str(made), "--batch", str(tmp_path / "run"), "3"]) == 2
     assert "must be from 0 to 2" in capsys.readouterr().err
