@@ -2,7 +2,7 @@
 # the set-up runs again only when pyproject.toml or constraints-cpu.txt change.
 #
 #   make quickstart    set up, then train and align an image model from nothing and write its report
-#   make annotate      set up, then compare pictures in a browser: a run's, or a few drawn ones without a run
+#   make annotate      set up, then compare images in a browser: a run's, or a few rendered ones without a run
 #   make test          set up, then run the tests
 #   make check         set up, then lint, formatting, types and the documentation site
 #   make docs          set up, then write the documentation site to site/; open site/index.html

@@ -42,7 +42,7 @@ class Awm(Forward):
 
 
 class Micro(NamedTuple):
-    """Pictures at one noise level each, their likelihood where they were drawn, and the weight average's velocity."""
+    """Images at one noise level each, their likelihood where they were drawn, and the weight average's velocity."""
 
     point: Point
     log_prob_B: Tensor

@@ -37,7 +37,7 @@ class Forward(Groups):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.levels < 1:
-            raise ValueError(f"levels={self.levels} must be at least 1: a picture is learned from at a noise level")
+            raise ValueError(f"levels={self.levels} must be at least 1: an image is learned from at a noise level")
 
 
 class FinishedImages(NamedTuple):
@@ -50,7 +50,7 @@ class FinishedImages(NamedTuple):
 
 
 class Point(NamedTuple):
-    """Pictures at one noise level each."""
+    """Images at one noise level each."""
 
     x_BSC: Tensor
     sigma_B: Tensor

@@ -50,13 +50,13 @@ class Groups:
     prompts: int = 3
     """groups a rollout and rank (P)"""
     group: int = 16
-    """pictures a prompt (G)"""
+    """images a prompt (G)"""
     sampler: Sampler = field(default_factory=lambda: Sampler(steps=8))
     """steps and guidance of a rollout; algorithms on finished images learn without guidance"""
     exploration: Exploration = field(default_factory=Exploration)
     """kernel, noise and window of the stochastic steps"""
     micro: int = 24
-    """pictures drawn, judged and learned from at a time, whole groups: while some are judged the next are drawn"""
+    """images drawn, judged and learned from at a time, whole groups: while some are judged the next are drawn"""
     updates: int = 1
     """optimizer steps a rollout"""
     group_spread: bool = False
@@ -83,11 +83,11 @@ class Groups:
 
     def __post_init__(self) -> None:
         if self.group < 2:
-            raise ValueError(f"group={self.group}: a group needs at least 2 pictures to be compared")
+            raise ValueError(f"group={self.group}: a group needs at least 2 images to be compared")
         if self.micro % self.group or (self.prompts * self.group) % self.micro:
             raise ValueError(
                 f"micro={self.micro} must be a multiple of group={self.group} and divide the "
-                f"{self.prompts} x {self.group} = {self.prompts * self.group} pictures of a rollout"
+                f"{self.prompts} x {self.group} = {self.prompts * self.group} images of a rollout"
             )
         if self.exploration.within >= (steps := self.sampler.steps):
             raise ValueError(

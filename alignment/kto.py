@@ -52,7 +52,7 @@ class Kto(Dpo):
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Pictures in latent space and whether they were called good."""
+    """Images in latent space and whether they were called good."""
 
     x0_NSC: Tensor
     good_N: Tensor
@@ -66,7 +66,7 @@ class Verdicts:
         if not len(self.x0_NSC) == len(self.good_N) == len(self.texts) > 0:
             raise ValueError(
                 f"{len(self.x0_NSC)} latents, {len(self.good_N)} verdicts and {len(self.texts)} texts: one of each "
-                "for at least one picture"
+                "for at least one image"
             )
 
 

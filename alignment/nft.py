@@ -55,7 +55,7 @@ class Nft(Forward):
 
 
 class Micro(NamedTuple):
-    """Pictures at one noise level each, and the old policy's velocity there."""
+    """Images at one noise level each, and the old policy's velocity there."""
 
     point: Point
     old_BSC: Tensor

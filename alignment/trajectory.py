@@ -64,7 +64,7 @@ class Exploration:
                 f"a window of {self.window} steps does not fit the first {self.within}, or stay={self.stay} is below 1"
             )
         if not self.window and self.shared_noise:
-            raise ValueError("window=0 with shared_noise makes every picture of a group the same; unset shared_noise")
+            raise ValueError("window=0 with shared_noise makes every image of a group the same; unset shared_noise")
 
     def start(self, seed: int, step: int) -> int:
         """First stochastic step of update `step`: the same for every group and rank, another one every `stay`."""

@@ -59,7 +59,7 @@ class Conditioning:
             len(self.image_grids) != B or self.images_BRC.shape[:2] != (B, max(map(token_count, self.image_grids)))
         ):
             raise ValueError(
-                f"condition pictures of grids {self.image_grids} do not fit latents {tuple(self.images_BRC.shape)} "
+                f"condition images of grids {self.image_grids} do not fit latents {tuple(self.images_BRC.shape)} "
                 f"of {B} samples: one row of tokens a sample, as long as the longest"
             )
         if odd := {name: tuple(value.shape) for name, value in self.more_B.items() if len(value) != B}:
@@ -167,7 +167,7 @@ class FlowModel(Protocol):
         ...
 
     def encode_pixels(self, images_B3HW: Tensor) -> Tensor:
-        """Pictures in [0, 1] to clean latents x0 [B, S, C]."""
+        """Images in [0, 1] to clean latents x0 [B, S, C]."""
         ...
 
     def decode(self, x_BSC: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class Batch(NamedTuple):
     grids: tuple[Grid, ...] = ()
     """one a sample; () when all are of the model's own size"""
     sources: ConditionImages = ()
-    """pictures that a sample is made from, 8-bit levels [3, H, W]; () when none is"""
+    """images that a sample is made from, 8-bit levels [3, H, W]; () when none is"""
 
     def images(self) -> ConditionImages:
         """The sources in [0, 1]."""
@@ -69,9 +69,9 @@ class Pretrain:
     steps: int
     """updates"""
     batch: int = 64
-    """pictures an update and rank"""
+    """images an update and rank"""
     micro: int = 64
-    """pictures a backward pass"""
+    """images a backward pass"""
     sigma_mean: float = 1.0
     """m of (P1), at the model's own size; > 0 leans to noise, where letters are decided"""
     sigma_std: float = 1.0

@@ -51,7 +51,7 @@ class TrainVAE:
     steps: int
     """updates"""
     batch: int = 32
-    """pictures an update and rank"""
+    """images an update and rank"""
     edge: float = 1.0
     """weight of the Laplacian pyramid (V3) at the first update"""
     edge_end: float | None = None

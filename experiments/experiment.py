@@ -111,7 +111,7 @@ class MonitorPlan:
     """what is sampled every time: held-out words; in a run with prompts of its own so many of these, from behind those
     that it learns from where there are any; or those of a file"""
     copies: int = 2
-    """pictures a prompt, from different noise"""
+    """images a prompt, from different noise"""
     seed: int = 93
     """of the noise"""
     sampler: Sampler | None = None
@@ -130,7 +130,7 @@ class MonitorPlan:
     beta_factor: float = 2.0
     """by how much it is multiplied afterwards"""
     evidence: int = 6
-    """pictures kept for an alarm, those that changed most, each beside its start"""
+    """images kept for an alarm, those that changed most, each beside its start"""
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.copies < 2:
@@ -165,7 +165,7 @@ class Experiment:
     """images, for autoencoder training, pretraining and fine-tuning; `--data.folder IMAGES` takes your own, with the
     settings of experiments/images/image_sources.py"""
     prompts: PromptPlan | None = None
-    """prompts, for algorithms that draw their own pictures"""
+    """prompts, for algorithms that draw their own images"""
     pairs: PairPlan | None = None
     """how preferences are made, for DPO"""
     reward: str = "ocr"

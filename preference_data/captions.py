@@ -53,7 +53,7 @@ def captioned(folder: Path) -> list[tuple[Path, str]]:
         if path.suffix.lower() in SUFFIXES and not is_hidden(path):
             table.setdefault(_key(path.name), path)
     if not table:
-        raise ValueError(f"{folder} holds no pictures ({', '.join(SUFFIXES)})")
+        raise ValueError(f"{folder} holds no images ({', '.join(SUFFIXES)})")
     return sorted((path, listed[name][2] if name in listed else _caption_next_to(path)) for name, path in table.items())
 
 

@@ -73,7 +73,7 @@ class Comparison:
         if not self.annotator:
             raise ValueError(f"{where}: nobody is named as its annotator; say who answered, e.g. 'human:ada'")
         if self.left.sha256 == self.right.sha256:
-            raise ValueError(f"{where}: both pictures are {self.left.sha256[:12]}; there was nothing to compare")
+            raise ValueError(f"{where}: both images are {self.left.sha256[:12]}; there was nothing to compare")
         if self.strength is not None and not (math.isfinite(self.strength) and self.strength >= 0):
             raise ValueError(f"{where}: strength is {self.strength}; it must be finite and not negative, or None")
         if self.shares is not None and not (
@@ -272,12 +272,12 @@ def _unsplittable(
     parts = " and ".join(f"{share / sum(shares):.0%}" for share in shares)
     reason = (
         f"{len(comparisons)} comparisons cannot be split into {parts}: they form {len(sizes)} groups that share a "
-        f"prompt or a picture, and the largest has {sizes[largest]}"
+        f"prompt or an image, and the largest has {sizes[largest]}"
     )
     if len(words) > 1 and sizes[largest] * 2 > len(comparisons):
         return (
-            f"{reason}, because the picture {shared[:12]} stands under {len(under[shared])} of its {len(words)} prompts"
-            "; more prompts cannot help while they share pictures: leave out the answers about it"
+            f"{reason}, because the image {shared[:12]} stands under {len(under[shared])} of its {len(words)} prompts"
+            "; more prompts cannot help while they share images: leave out the answers about it"
         )
     if sizes[largest] * 2 > len(comparisons):
         return f"{reason}, all about one prompt; collect answers on other prompts, or leave some of these out"

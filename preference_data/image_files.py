@@ -69,7 +69,7 @@ def decode_image(content: bytes, name: str, ground: tuple[int, int, int] = WHITE
         except _Refused as error:
             raise ValueError(str(error)) from None
         except _BROKEN as error:
-            raise ValueError(f"{name} is no readable picture ({', '.join(FORMATS)}): {error}") from error
+            raise ValueError(f"{name} is no readable image ({', '.join(FORMATS)}): {error}") from error
     return pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))
 
 
@@ -109,7 +109,7 @@ def _content(path: Path) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise ValueError(f"{path} is no readable picture: {error}") from error
+        raise ValueError(f"{path} is no readable image: {error}") from error
 
 
 def _opened(content: bytes, name: str) -> Image.Image:
@@ -120,12 +120,12 @@ def _opened(content: bytes, name: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name} is too large; at most {MAX_PIXELS} pixels are taken: {error}") from error
     except _BROKEN as error:
-        message = f"{name} is no readable picture ({', '.join(FORMATS)})"
+        message = f"{name} is no readable image ({', '.join(FORMATS)})"
         raise ValueError(message if isinstance(error, UnidentifiedImageError) else f"{message}: {error}") from error
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{name} is {image.width}x{image.height}; at most {MAX_PIXELS} pixels are taken")
     if getattr(image, "n_frames", 1) != 1 and image.format != "MPO":
-        raise ValueError(f"{name} is animated; only still pictures are taken: save one of its frames")
+        raise ValueError(f"{name} is animated; only still images are taken: save one of its frames")
     return image
 
 

@@ -119,11 +119,11 @@ def _check(
     per_prompt: int,
 ) -> None:
     if not len(prompts) == len(scores_PG) == len(images_PG):
-        lengths = f"{len(prompts)} prompts, {len(scores_PG)} rows of scores, {len(images_PG)} rows of pictures"
+        lengths = f"{len(prompts)} prompts, {len(scores_PG)} rows of scores, {len(images_PG)} rows of images"
         raise ValueError(f"{lengths}; each prompt needs one row of both")
     for prompt, scores_G, images_G in zip(prompts, scores_PG, images_PG, strict=True):
         if len(scores_G) != len(images_G):
-            raise ValueError(f"prompt {prompt.id} has {len(scores_G)} scores but {len(images_G)} pictures")
+            raise ValueError(f"prompt {prompt.id} has {len(scores_G)} scores but {len(images_G)} images")
     if not min_margin >= 0:
         raise ValueError(f"min_margin is {min_margin}; it is a least difference of scores and cannot be negative")
     if per_prompt < 1:

@@ -126,11 +126,11 @@ class ImageRef:
 
     def __post_init__(self) -> None:
         if len(self.sha256) != 64 or not set(self.sha256) <= _HEX:
-            raise ValueError(f"picture {self.path}: sha256 is {self.sha256!r}; it must be 64 lower-case hex digits")
+            raise ValueError(f"image {self.path}: sha256 is {self.sha256!r}; it must be 64 lower-case hex digits")
         if self.width < 1 or self.height < 1:
-            raise ValueError(f"picture {self.path}: its size is {self.width}x{self.height}; both must be at least 1")
+            raise ValueError(f"image {self.path}: its size is {self.width}x{self.height}; both must be at least 1")
         if not isinstance(self.provenance, Provenance):
-            raise ValueError(f"picture {self.path} has no provenance; a preference about it could never be traced back")
+            raise ValueError(f"image {self.path} has no provenance; a preference about it could never be traced back")
 
 
 @dataclass(frozen=True)
@@ -154,11 +154,11 @@ class PreferencePair:
         if self.outcome not in OUTCOMES:
             raise ValueError(f"{where}: outcome is {self.outcome!r}; choose one of {', '.join(OUTCOMES)}")
         if self.outcome not in DECIDED:
-            raise ValueError(f"{where}: outcome {self.outcome!r} names no better picture, so it makes no training pair")
+            raise ValueError(f"{where}: outcome {self.outcome!r} names no better image, so it makes no training pair")
         if not self.source:
             raise ValueError(f"{where}: it has no source; say who decided, for example 'machine:ocr'")
         if self.chosen.sha256 == self.rejected.sha256:
-            raise ValueError(f"{where}: both pictures are {self.chosen.sha256[:12]}; a picture cannot beat itself")
+            raise ValueError(f"{where}: both images are {self.chosen.sha256[:12]}; an image cannot beat itself")
         if self.margin is not None and not (math.isfinite(self.margin) and self.margin >= 0):
             raise ValueError(f"{where}: margin is {self.margin}; it must be finite and not negative, or None")
 

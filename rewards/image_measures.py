@@ -39,7 +39,7 @@ def measure_images(images_B3HW: np.ndarray) -> dict[str, np.ndarray]:
     Raises ValueError when the images are not uint8 [B, 3, H, W].
     """
     if images_B3HW.dtype != np.uint8 or images_B3HW.ndim != 4 or images_B3HW.shape[1] != 3:
-        raise ValueError(f"pictures are {images_B3HW.dtype} {images_B3HW.shape}; traits are of uint8 [B, 3, H, W]")
+        raise ValueError(f"images are {images_B3HW.dtype} {images_B3HW.shape}; traits are of uint8 [B, 3, H, W]")
     pixels = images_B3HW.astype(np.float64) / 255.0
     luma_BHW = np.tensordot(pixels, np.array([0.2126, 0.7152, 0.0722]), axes=(1, 0))  # (1)
     most, least = pixels.max(1), pixels.min(1)
@@ -88,7 +88,7 @@ def diversity(images_KP3HW: np.ndarray) -> np.ndarray:
     """(6) of every prompt, [P] in [0, 1]. Raises ValueError for fewer than two images of a prompt."""
     K, P = images_KP3HW.shape[:2]
     if K < 2:
-        raise ValueError(f"{K} picture of every prompt: diversity compares at least 2")
+        raise ValueError(f"{K} image of every prompt: diversity compares at least 2")
     flat = images_KP3HW.reshape(K, P, -1).astype(np.float64) / 255.0
     pairs = [np.sqrt(((flat[a] - flat[b]) ** 2).mean(-1)) for a in range(K) for b in range(a)]
     mean: np.ndarray = np.mean(pairs, axis=0)

@@ -67,9 +67,9 @@ class ImageScorer:
             if len(prompts) > 1:
                 return [row for p, x in zip(prompts, images, strict=True) for row in self._rows([p], [x])]
             if isinstance(error, Unjudged):
-                log.warning("%s did not judge the picture of prompt %s: %s", self.name, prompts[0].id, error)
+                log.warning("%s did not judge the image of prompt %s: %s", self.name, prompts[0].id, error)
                 return [error.cause]
-            log.exception("%s failed on the picture of prompt %s; it is not judged (NaN)", self.name, prompts[0].id)
+            log.exception("%s failed on the image of prompt %s; it is not judged (NaN)", self.name, prompts[0].id)
             return ["model"]
         finite = [all(math.isfinite(value) for value in row.values()) for row in rows]
         return [row if fine else "model_not_finite" for row, fine in zip(rows, finite, strict=True)]

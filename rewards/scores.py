@@ -63,7 +63,7 @@ def checked(scores: Scores, count: int, name: str) -> Scores:
     """The scores. Raises ValueError when they are not ``count``, or one is infinite: nobody could learn from them."""
     if len(scores.value_B) != count:
         raise ValueError(
-            f"the reward {name} gave {len(scores.value_B)} scores for {count} pictures; it must give each one"
+            f"the reward {name} gave {len(scores.value_B)} scores for {count} images; it must give each one"
         )
     if np.isinf(scores.value_B).any():
         raise ValueError(f"the reward {name} gave an infinite score; what cannot be judged is NaN")
@@ -99,7 +99,7 @@ def obstacles(prompts: Sequence[Prompt], images_B3HW: np.ndarray, needs: Sequenc
     """
     if len(prompts) != len(images_B3HW):
         count = len(images_B3HW)
-        raise ValueError(f"{len(prompts)} prompts but {count} pictures; picture i is judged by prompt i")
+        raise ValueError(f"{len(prompts)} prompts but {count} images; image i is judged by prompt i")
     if images_B3HW.ndim != 4 or images_B3HW.shape[1] != 3 or min(images_B3HW.shape[2:]) < 1:
         return ["shape"] * len(prompts)
     results: list[str | None] = []
@@ -150,7 +150,7 @@ def score_each(
         try:
             rows.append(scorer(prompt, np.ascontiguousarray(to_uint8(image_3HW).transpose(1, 2, 0))))
         except Exception:
-            log.exception("%s could not judge the picture of prompt %s; it is NaN", name, prompt.id)
+            log.exception("%s could not judge the image of prompt %s; it is NaN", name, prompt.id)
             rows.append("engine")
     scores = tabulate([row.parts if isinstance(row, Read) else row for row in rows], parts)
     if not any(isinstance(row, Read) for row in rows):

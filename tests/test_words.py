@@ -1,9 +1,14 @@
-"""Names in product code are the field's terms: a word of the table below has a plain one that is to be used instead."""
+"""Names in product code are the field's terms: a word of the table below has a plain one that is to be used instead.
+
+Messages, docstrings, help texts, documents and pages say image as well.
+"""
 
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +44,22 @@ LEFT: set[tuple[str, str]] = {
     ("experiments/studies/watched_runs.py", "pictures"),
 }
 """(file, name) of names that wait for a better one; take away, never add."""
+
+PICTURE = re.compile(r"""(?<![\w`./{<-])(?!(?<=["'])pictures?["'])pictures?(?![\w`/=}>-]|\.\w|\(\))""", re.I)
+"""the word in a sentence: not in a path, an option or code, nor alone between quotes, where it is a key"""
+SHOWN = ("*.md", "*.html", "*.jinja", "*.svg", "*.toml", "Makefile")
+"""documents and pages"""
+PICTURES = {
+    "base_model/qwen/prompt_templates.py": "Qwen-Image-Edit's own template numbers what it sees as `Picture 1:`",
+    "base_model/data/edits.py": "an instruction that models were trained on",
+    "preference_data/exchange/formats/trl.py": "questions in files that were exported before",
+    "preference_data/store/schema.py": "comments of columns, as the first migration made them",
+    "preference_data/store/migrations/": "comments of columns in databases that exist",
+    "dashboards/annotate/lead/lead_words.py": "names the key of captions.jsonl",
+    "rewards/language/": "questions that judges were measured with",
+    "experiments/reports/": "reports are dated and stay as they were written",
+}  # fmt: skip
+"""Files, or folders, whose texts keep the word, and why."""
 
 
 def words(name: str) -> list[str]:
@@ -82,3 +103,51 @@ def test_the_table_of_words_can_fail() -> None:
     code = "def draw(picture):\n    found = picture.walk()\n    return [told for told in found]\nclass Walk: pass\n"
     seen = [name for _, name, _ in names(ast.parse(code)) if any(word in BANNED for word in words(name))]
     assert sorted(seen) == ["Walk", "draw", "found", "picture", "told", "walk"]
+
+
+def sentences(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, text) of what a file says: of code its strings of several words and its comments, else every line."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".py":
+        yield from enumerate(re.sub(r"`[^`]*`|{[{%].*?[%}]}", "", text).splitlines(), 1)
+        return
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if tokenize.tok_name[token.type] in ("STRING", "FSTRING_MIDDLE", "COMMENT") and re.search(
+            r"\S\s+\S", token.string
+        ):
+            yield token.start[0], token.string
+
+
+def shown_files() -> Iterator[Path]:
+    for floor in (*FLOORS, "docs"):
+        for pattern in ("*.py", *SHOWN):
+            yield from (ROOT / floor).rglob(pattern)
+    yield from (path for pattern in SHOWN for path in ROOT.glob(pattern))
+
+
+def test_texts_say_image() -> None:
+    wrong = []
+    for path in shown_files():
+        file = path.relative_to(ROOT).as_posix()
+        if not file.startswith(tuple(PICTURES)):
+            wrong += [f"{file} line {line}: {text[:80]}" for line, text in sentences(path) if PICTURE.search(text)]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_texts_that_keep_the_word_are_there() -> None:
+    for file, reason in PICTURES.items():
+        paths = [ROOT / file] if file.endswith(".py") else sorted((ROOT / file).rglob("*.*"))
+        assert any("icture" in path.read_text("utf-8", "ignore") for path in paths), f"{file}: {reason}; take it out"
+
+
+def test_the_search_of_texts_can_fail(tmp_path: Path) -> None:
+    said = {
+        'x = f"{n} pictures are there"': True, '"""Pictures of a prompt."""': True, "y = 1  # one picture a line": True,
+        'raise ValueError("no picture at all")': True, 'row["picture"]': False,
+        '"see pictures/a.png, `picture` too"': False,
+        """'the key "picture" of it'""": False, '"with --pictures, no more"': False,
+    }  # fmt: skip
+    for i, (code, expected) in enumerate(said.items()):
+        path = tmp_path / f"{i}.py"
+        path.write_text(code + "\n", encoding="utf-8")
+        assert any(PICTURE.search(text) for _, text in sentences(path)) == expected, code

@@ -1,4 +1,4 @@
-"""Pictures of written words, and captions that name everything in them.
+"""Images of written words, and captions that name everything in them.
 
 An image is a value: `Scene` says what is drawn, `caption` puts it in words, `draw` puts it in pixels. A scene is a
 pure function of (seed, index), so an endless stream is addressable, resumable and never stored.

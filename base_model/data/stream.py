@@ -23,7 +23,7 @@ from base_model.seeding import numpy_generator
 
 
 class CaptionedImages(NamedTuple):
-    """Pictures with what asks for them."""
+    """Images with what asks for them."""
 
     images: Sequence[Tensor] | Tensor
     """uint8 [3, H, W] each, of any sizes"""

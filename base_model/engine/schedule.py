@@ -59,7 +59,7 @@ def read_schedule(folder: Path) -> Schedule:
     dynamic = bool(config.get("use_dynamic_shifting"))
     if lost := [name for name in (*NEEDED, *(DYNAMIC if dynamic else ("shift",))) if name not in config]:
         raise ValueError(
-            f"{path} lacks {', '.join(lost)}: a guess would shift the noise levels of every picture. Take the "
+            f"{path} lacks {', '.join(lost)}: a guess would shift the noise levels of every image. Take the "
             "scheduler_config.json that was released with the weights"
         )
     terminal = float(config["shift_terminal"] or 0.0)

@@ -40,7 +40,7 @@ class Layout:
 
     txt: Stream
     img: Stream
-    """targets with their condition pictures"""
+    """targets with their condition images"""
     target: Stream
     """targets alone"""
     target_N: Tensor | None
@@ -124,14 +124,14 @@ def check_images(x_BSC: Tensor, images_BRC: Tensor | None, image_grids: ImageGri
     """Raises ValueError when condition images do not fit their grids or the latents x."""
     counts = [token_count(own) for own in image_grids]
     if any(min(grid) < 1 for own in image_grids for grid in own):
-        raise ValueError(f"picture grids {image_grids}: rows and columns must be at least 1")
+        raise ValueError(f"image grids {image_grids}: rows and columns must be at least 1")
     if images_BRC is None:
         if any(counts):
-            raise ValueError(f"there are picture grids {image_grids}, but no pictures: give their latents, too")
+            raise ValueError(f"there are image grids {image_grids}, but no images: give their latents, too")
         return
     B, _, C = x_BSC.shape
     if len(counts) != B or not any(counts) or images_BRC.shape != (B, max(counts), C):
         raise ValueError(
-            f"pictures of {tuple(images_BRC.shape)} do not fit picture grids {image_grids} of {B} samples of {C} "
+            f"images of {tuple(images_BRC.shape)} do not fit image grids {image_grids} of {B} samples of {C} "
             "channels: give one list of (rows, columns) per sample, and as many tokens as the longest has"
         )

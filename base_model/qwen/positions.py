@@ -47,7 +47,7 @@ class TokenGrids:
     """Where the tokens of one sample stand."""
 
     images: tuple[Tensor, ...]
-    """int64 [S, 3] for what is made and for every condition picture"""
+    """int64 [S, 3] for what is made and for every condition image"""
     origin: int
     """place of text token 0 on its line; token i is at origin + i"""
     line: tuple[int, int, int] = (1, 1, 1)

@@ -230,7 +230,7 @@ class QwenImageVAE(nn.Module):
         H, W = pixels_B3HW.shape[-2:]
         if H % self.cfg.factor or W % self.cfg.factor:
             raise ValueError(
-                f"picture of {H}x{W} pixels: its sides must be multiples of {self.cfg.factor}; pad or resize it"
+                f"image of {H}x{W} pixels: its sides must be multiples of {self.cfg.factor}; pad or resize it"
             )
         x = pixels_B3HW.contiguous(memory_format=torch.channels_last)
         mean, logvar = self.quant_conv(self.encoder(x)).chunk(2, dim=1)
@@ -252,7 +252,7 @@ class QwenImageVAE(nn.Module):
         return self.decoder(self.post_quant_conv(z))
 
     def decode(self, latents_BChw: Tensor) -> Tensor:
-        """Pictures in [-1, 1] (clamped) from standardised latents."""
+        """Images in [-1, 1] (clamped) from standardised latents."""
         return self.decode_raw(latents_BChw * self.std + self.mean).clamp(-1.0, 1.0)
 
 

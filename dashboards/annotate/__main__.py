@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
         type=Path,
         help="folder of the images, where the store is on PostgreSQL",
     )
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where forms look for runs and pictures")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where forms look for runs and images")
     parser.add_argument("--address", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8501)
     parser.add_argument("--base-path", default="", help="path under which a proxy shows the pages, such as /annotate")

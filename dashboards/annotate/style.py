@@ -33,7 +33,7 @@ body:not(:has([data-testid="stExpandSidebarButton"])) [data-testid="stSidebar"] 
 button kbd { color: #4a5260 !important; opacity: 1 !important; }
 button[kind="primary"] kbd { color: #fff !important; }
 @media (pointer: coarse) { button kbd { display: none !important; } }
-/* a notice lies over the page: one that comes or goes moves no picture */
+/* a notice lies over the page: one that comes or goes moves no image */
 .st-key-notice { position: fixed; left: 50%; top: 3.4rem; transform: translateX(-50%); z-index: 999;
   width: min(560px, 92vw) !important; background: var(--st-background-color, #fff); border-radius: 8px;
   box-shadow: 0 2px 12px #0003; }

@@ -51,16 +51,16 @@ CHINESE: dict[str, str] = {
     "the name {name!r} must have 1 to 120 printable characters": "用户名 {name!r} 须为 1 至 120 个可见字符",
     "there is a campaign {name!r} already; choose another name": "任务 {name!r} 已存在，请换一个名称",
     "there is an account {name!r} (or with this identity) already": "账号 {name!r}（或此身份的账号）已存在",
-    "nothing is left to compare; are these the prompts that the pictures show?":
+    "nothing is left to compare; are these the prompts that the images show?":
         "没有可比较的内容；这些是图片的提示词吗？",
-    "items with a known answer compare two pictures; leave the file out for more pictures":
+    "items with a known answer compare two images; leave the file out for more images":
         "已知答案的题只用于两图比较；多图题型请不要填此文件",
     "name a folder or a file": "请填写文件夹或文件",
     "{run} kept no samples; is it the folder of a run?": "{run} 中没有样图；它是运行目录吗？",
     "{text} lies outside of {root}/, the folder that this server was told to look in":
         "{text} 不在 {root}/ 之内，服务器只能读取该文件夹",
     "there is no {text} in {root}/": "{root}/ 中没有 {text}",
-    "name both makers and upload pictures of each": "请填写两个模型的名称，并各自上传图片",
+    "name both makers and upload images of each": "请填写两个模型的名称，并各自上传图片",
     "{n} files at once; at most {most} are taken": "一次上传了 {n} 个文件，最多 {most} 个",
     "both makers are called {name!r}": "两个模型同名：{name!r}",
     # exports

@@ -41,15 +41,15 @@ WORDS: dict[str, tuple[str, str]] = {
     "closed": ("This campaign is closed.", "此任务已关闭。"),
     "prompt": ("Prompt", "提示词"),
     "must_show": ("Text that must appear", "必须出现的文字"),
-    "left_picture": ("Left picture", "左图"),
-    "right_picture": ("Right picture", "右图"),
-    "picture_n": ("Picture {n}", "图 {n}"),
+    "left_picture": ("Left image", "左图"),
+    "right_picture": ("Right image", "右图"),
+    "picture_n": ("Image {n}", "图 {n}"),
     "reference": ("Reference", "参考图"),
     "source": ("Before the edit", "编辑前"),
     "source_n": ("Source {n}", "原图 {n}"),
     "alt": ("{which}, {width} by {height} pixels, to be compared", "{which}，{width}×{height} 像素，待比较"),
-    "question": ("Which picture is better for this prompt?", "哪张图更符合提示词？"),
-    "question_n": ("Which picture is the best, and which the worst?", "哪张最好，哪张最差？"),
+    "question": ("Which image is better for this prompt?", "哪张图更符合提示词？"),
+    "question_n": ("Which image is the best, and which the worst?", "哪张最好，哪张最差？"),
     "left": ("Left", "左边"),
     "right": ("Right", "右边"),
     "tie": ("Tie", "相当"),
@@ -64,7 +64,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "best_n": ("Best: {n}", "最好：{n}"),
     "worst_n": ("Worst: {n}", "最差：{n}"),
     "submit": ("Submit", "提交"),
-    "best_first": ("Choose a best and a different worst picture first.", "请先选择不同的最好与最差图。"),
+    "best_first": ("Choose a best and a different worst image first.", "请先选择不同的最好与最差图。"),
     "strength": ("How clear? (optional)", "差距大小？（可选）"),
     "strength_1": ("barely", "略"),
     "strength_3": ("clearly", "明显"),
@@ -111,7 +111,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "此题已在其他窗口作答，以下为最新内容。",
     ),
     "thanks_flag": ("Flagged. Somebody will look at it.", "已报告，将有人查看。"),
-    "plain": ("Plain pictures (no viewer)", "普通图片（不用查看器）"),
+    "plain": ("Plain images (no viewer)", "普通图片（不用查看器）"),
     # viewer
     "zoom_in": ("Zoom in", "放大"),
     "zoom_out": ("Zoom out", "缩小"),
@@ -133,7 +133,7 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "jump": ("Next text", "下一处文字"),
     "viewer_help": (
-        "Wheel or + − zooms, drag or the arrows pan; both pictures move together.",
+        "Wheel or + − zooms, drag or the arrows pan; both images move together.",
         "滚轮或 + − 缩放，拖动或方向键平移；两图同步。",
     ),
     # progress
@@ -180,7 +180,7 @@ WORDS: dict[str, tuple[str, str]] = {
 
 GUIDELINES = (
     """
-**Look first at what was asked.** Read the prompt, then both pictures, and answer which picture you would hand to
+**Look first at what was asked.** Read the prompt, then both images, and answer which image you would hand to
 somebody who wrote that prompt.
 
 1. **Text**: every quoted text must be there, once, letter by letter. A missing, doubled or wrong letter counts more

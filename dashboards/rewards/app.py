@@ -152,7 +152,7 @@ def _pair(row: Disagreement, folder: Path) -> None:
             index = comparison_rows.file_of(folder, image)
             label = f"{side}{', preferred by people' if won else ''}"
             if index is None:
-                column.warning(f"the {side} picture is not below {folder}")
+                column.warning(f"the {side} image is not below {folder}")
             else:
                 column.image(str(index), caption=label, alt=label, width="stretch")
         table([{"reward": name, "prefers": "left" if g > 0 else "right" if g < 0 else "neither", "gap": g}

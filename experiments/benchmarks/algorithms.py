@@ -7,7 +7,7 @@ Every algorithm has a model of its own, and they take their updates in turn, so 
 alike; they share the OCR workers. The first update of each is left out. Fine-tuning, the last, judges nothing.
 
 Prints a table, then one JSON line with the median seconds an update of each. With the folder of a finished race, whose
-own clocks ran beside whatever else the machine did, its held-out scores are told by these times, in a table and a
+own clocks ran beside whatever else the machine did, its held-out scores are told by these times, in a table and an
 image.
 """
 

@@ -69,7 +69,7 @@ def fill(store: Store, pairs: int, visitors: int) -> None:
     settings = CampaignSettings(overlap=1, cap=1, gold_share=0.0, attention_share=0.0, repeat_share=0.0)
     made = campaigns.create(store, store.operator, "bench", settings)
     couples = [(refs[i % 10], refs[(i + 1 + i // 10 % 9) % 10]) for i in range(pairs)]
-    items = [Item(Prompt.from_text(f"a picture of noise, number {i}"), pair) for i, pair in enumerate(couples)]
+    items = [Item(Prompt.from_text(f"an image of noise, number {i}"), pair) for i, pair in enumerate(couples)]
     campaigns.add_items(store, store.operator, made.id, items, source="benchmark")
     campaigns.set_state(store, store.operator, made.id, "open")
     accounts.create(store, store.operator, "browser", "annotator", PASSWORD)

@@ -42,7 +42,7 @@ NOISE = 1.5
 BATCH = 50
 """Pairs in a row group, as in files of the hub."""
 EVERY = 50
-"""Pictures of an import for one that is decoded beside it."""
+"""Images of an import for one that is decoded beside it."""
 Add = Callable[[object, bytes, str], tuple[str, int, int]]
 
 
@@ -54,7 +54,7 @@ class Benchmark:
     size: int = 512
     """pixels of an image's sides"""
     distinct: int = 40
-    """pictures that are drawn"""
+    """images that are drawn"""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -72,7 +72,7 @@ class Measured:
     peak_mb: float
     decode_ms: float
     stored: int
-    """pictures in the store's folder afterwards"""
+    """images in the store's folder afterwards"""
 
 
 def photograph(size: int, seed: int) -> np.ndarray:
@@ -221,7 +221,7 @@ def run(benchmark: Benchmark, folder: Path) -> dict[str, object]:
         alone(write_file, benchmark, pairs, file)
         results[pairs] = alone(imported, file, folder, pairs)
         if results[pairs].stored != 2 * pairs:
-            raise ValueError(f"{results[pairs].stored} pictures were kept of {2 * pairs}")
+            raise ValueError(f"{results[pairs].stored} images were kept of {2 * pairs}")
         print(results[pairs])
     whole, kb = results[benchmark.pairs], file.stat().st_size / benchmark.pairs / 2048
     return {

@@ -72,9 +72,9 @@ class Benchmark:
     prompts: int = 4
     """groups an iteration"""
     group: int = 12
-    """pictures a prompt"""
+    """images a prompt"""
     micro: int = 48
-    """pictures at a time, in the rollout and the update of both sides"""
+    """images at a time, in the rollout and the update of both sides"""
     steps: int = 10
     """noise levels of a rollout"""
     window: int = 2

@@ -41,7 +41,7 @@ class Benchmark:
     size: int = 256
     """height and width of the image in pixels"""
     batch: int = 1
-    """pictures at once"""
+    """images at once"""
     images: int = 4
     """of the cached set, in four shapes by turns"""
     repeats: int = 5

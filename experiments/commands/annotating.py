@@ -22,7 +22,7 @@ class Annotate:
     images: Path | None = None
     """folder of its images; STORE/pictures when not given, needed for PostgreSQL"""
     runs: Path = RUNS
-    """where the form for new campaigns may look for runs and pictures"""
+    """where the form for new campaigns may look for runs and images"""
     address: str = "127.0.0.1"
     """to listen on; 0.0.0.0 for other machines, behind a proxy that speaks HTTPS"""
     port: int = 8501

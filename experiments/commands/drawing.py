@@ -34,7 +34,7 @@ class Sample:
     out: Out = Path("sample.png")
     """the image's file (PNG)"""
     seed: int = 0
-    """of the starting noise: the same seed draws the same picture"""
+    """of the starting noise: the same seed draws the same image"""
     guidance: float | None = None
     """weight of the prompt: 1 = as trained, more follows the prompt more closely at twice the time; when not given,
     2 for a small preset and what its authors use for a released checkpoint"""
@@ -42,7 +42,7 @@ class Sample:
     """steps from noise to image; more are finer and slower; when not given, 10 for a small preset and what
     its authors use for a released checkpoint"""
     count: int = 1
-    """pictures, from different noise, one below the other"""
+    """images, from different noise, one below the other"""
     stage: str = ""
     """of a run with several stages, the one whose model draws, such as sft; the last aligned one when not given"""
     size: tuple[int, int] | None = None

@@ -22,13 +22,13 @@ class FromScores:
     run_folder: RunFolder
     """folder of the finished run whose model draws"""
     out: Out = RUNS / "pairs"
-    """folder for pairs.jsonl and the pictures"""
+    """folder for pairs.jsonl and the images"""
     reward: str = "ocr"
     """a reward, its settings or a mixture: ocr, ocr:ignore_case=no, 0.7*ocr+0.3*ocr_judge"""
     count: int = 240
     """prompts; each gives one pair at most"""
     group: int = 8
-    """pictures a prompt"""
+    """images a prompt"""
     min_margin: float = 0.0
     """least difference of scores, in the reward's units; 0 keeps every pair that is no tie"""
     seed: int = 0

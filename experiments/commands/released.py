@@ -31,9 +31,9 @@ class Edit:
     guidance: float = 4.0
     """weight of the instruction; 1 = as trained, at half the time"""
     steps: int = 40
-    """steps from noise to picture"""
+    """steps from noise to image"""
     side: int = 1024
-    """the edit has as many pixels as a square of this side, in the shape of the last picture"""
+    """the edit has as many pixels as a square of this side, in the shape of the last image"""
     device: str = ""
     """cpu or cuda; the GPU where there is one, when not given"""
 

@@ -36,7 +36,7 @@ class TrainReward:
     same_annotators: bool = False
     """trust every annotator alike instead of learning how reliable each is"""
     held_out: float = 0.15
-    """share of the answers kept for the model card's numbers, by prompt and by picture"""
+    """share of the answers kept for the model card's numbers, by prompt and by image"""
     seed: int = 0
     """of the split and the fit"""
 

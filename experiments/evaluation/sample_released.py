@@ -68,7 +68,7 @@ def sample_released(
     Guidance, steps and size of None are what the checkpoint's authors sample with.
     """
     if count < 1:
-        raise ValueError(f"count={count}: ask for at least one picture")
+        raise ValueError(f"count={count}: ask for at least one image")
     require_png(out)
     if (Path(name) / RUN).exists():
         derived_folder(Path(name))
@@ -96,9 +96,9 @@ def read_condition_image(path: Path) -> Tensor:
     try:
         pixels = read_image(path)
     except FileNotFoundError:
-        raise ValueError(f"there is no picture {path}") from None
+        raise ValueError(f"there is no image {path}") from None
     except ValueError as error:
-        raise ValueError(f"cannot read the picture {path}: {error}") from error
+        raise ValueError(f"cannot read the image {path}: {error}") from error
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255.0
 
 

@@ -64,7 +64,7 @@ def sample_to_file(
     caption told on stderr.
     """
     if count < 1:
-        raise ValueError(f"count={count}: ask for at least one picture")
+        raise ValueError(f"count={count}: ask for at least one image")
     if not prompt.strip():
         raise ValueError("the prompt is empty; say what the image should show, such as 'the word GLYPH in red'")
     require_png(out)

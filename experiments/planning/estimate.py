@@ -353,4 +353,4 @@ def changes(done: Account, fits: Callable[[Setup, int], bool]) -> list[str]:
         last_resort = text.startswith("all of these") and advice
         if (other, samples) != (setup, micro) and not settled and not last_resort and fits(other, samples):
             advice.append(text)
-    return advice or ["a card with more memory, smaller pictures, or a smaller preset"]
+    return advice or ["a card with more memory, smaller images, or a smaller preset"]

@@ -226,17 +226,17 @@ def work_of(experiment: Experiment | None, requested: CommandLine) -> Work:
     if requested.micro and cfg.learns_from == "rollouts":
         cfg, requested = replace(cfg, micro=requested.micro), replace(requested, micro=0)  # refuses parts of groups
     if isinstance(cfg, Pretrain):
-        words = (f"{experiment.name}: {cfg.batch} pictures an update and card, {cfg.micro} a pass",)
+        words = (f"{experiment.name}: {cfg.batch} images an update and card, {cfg.micro} a pass",)
         made = Work("flow matching", cfg.batch, 0, cfg.micro, False, words, cfg.steps)
     elif cfg.learns_from == "images":
         raise ValueError(
             f"{experiment.name} trains an autoencoder of at most 45 million weights; plans are made for the transformer"
         )
     elif cfg.learns_from == "pairs" and cfg.reads == "verdicts":
-        words = (f"{experiment.name}: {cfg.batch} pictures, each also asked twice without learning",)
+        words = (f"{experiment.name}: {cfg.batch} images, each also asked twice without learning",)
         made = Work("KTO", cfg.batch, 2 * cfg.batch, cfg.micro, True, words, cfg.steps)
     elif cfg.learns_from == "pairs":
-        words = (f"{experiment.name}: {cfg.batch} pairs = {2 * cfg.batch} pictures, each also asked of the reference",)
+        words = (f"{experiment.name}: {cfg.batch} pairs = {2 * cfg.batch} images, each also asked of the reference",)
         made = Work("DPO", 2 * cfg.batch, 2 * cfg.batch, 2 * cfg.micro, True, words, cfg.steps)
     else:
         made = grpo_work(experiment.name, cfg) if isinstance(cfg, Grpo) else forward_work(experiment.name, cfg)
@@ -279,7 +279,7 @@ def grpo_work(name: str, cfg: Grpo) -> Work:
     samples = round((first * before + images * (cfg.sampler.steps - before)) * guided)
     shared = f", of the first one a group, as they share it: {learned // updated}" if exploration.shared_noise else ""
     words = (
-        f"{name}: {cfg.prompts} prompts x {cfg.group} pictures = {images} a rollout and card; drawn in "
+        f"{name}: {cfg.prompts} prompts x {cfg.group} images = {images} a rollout and card; drawn in "
         f"{cfg.sampler.steps} steps{' with guidance (twice the work)' if guided == 2 else ''}",
         f"learned from: {exploration.window} stochastic steps of each = {images * exploration.window}{shared}"
         + (" rows, and as many without a prompt" if updated == 2 else "")
@@ -298,7 +298,7 @@ def forward_work(name: str, cfg: Forward) -> Work:
     each, requested, with_kl = cfg.passes()
     learned, micro = cfg.prompts * each * cfg.levels, cfg.micro // cfg.group * each
     words = (
-        f"{name}: {cfg.prompts} prompts x {cfg.group} pictures = {images} a rollout and card; drawn in "
+        f"{name}: {cfg.prompts} prompts x {cfg.group} images = {images} a rollout and card; drawn in "
         f"{cfg.sampler.steps} steps{' with guidance (twice the work)' if guided == 2 else ''}",
         f"learned from: {each} of a prompt at {cfg.levels} noise level(s) = {learned}"
         + (f", asked {requested} time(s) without learning" if requested else ""),

@@ -99,7 +99,7 @@ def of_run(store: Store, run: Path) -> tuple[list[Item], list[Reading]]:
         if len(items) == ITEMS:
             break
     if not items:
-        raise ValueError(f"no two stages of {run} kept pictures of one prompt, so there is nothing to compare; name "
+        raise ValueError(f"no two stages of {run} kept images of one prompt, so there is nothing to compare; name "
                          "another run, or make a campaign with: glyphlab campaign create")  # fmt: skip
     return items, list(read.values())
 

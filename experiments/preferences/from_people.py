@@ -115,7 +115,7 @@ def _copy(ref: ImageRef, folder: Path) -> None:
     try:
         source = existing(Path(ref.path))
     except FileNotFoundError:
-        raise FileNotFoundError(f"the picture {ref.path} of a pair is not there") from None
+        raise FileNotFoundError(f"the image {ref.path} of a pair is not there") from None
     path = folder / "pictures" / f"{ref.sha256}.png"
     if source == path:  # it was put there as it was read
         return

@@ -139,7 +139,7 @@ def _merge(plan: PairPlan, folder: Path, parts: list[Path], prompts: int) -> Non
         indices.update(dict.fromkeys(own, part / LATENTS))
     counts = machine.summary(scores_PG, min_margin=plan.min_margin)
     if not results:
-        raise ValueError(f"none of {prompts} prompts gave a pair ({counts}): the model's pictures all score alike")
+        raise ValueError(f"none of {prompts} prompts gave a pair ({counts}): the model's images all score alike")
     write_json(folder / "pairs_summary.json", vars(counts))
     write_one_by_one(folder / LATENTS, layout, lambda sha: read_one(indices[sha], sha), writes=True)
     machine.save(results, folder / PAIRS)

@@ -55,7 +55,7 @@ def load_verdicts(model: PolicyModel, folder: Path) -> Verdicts:
         for ref, good in zip((c.left, c.right), VERDICTS[c.outcome], strict=True)
     ]
     if not judged:
-        raise ValueError(f"{folder} has only plain ties, which call no picture good or bad; collect other answers")
+        raise ValueError(f"{folder} has only plain ties, which call no image good or bad; collect other answers")
     refs, good, texts, sources = zip(*judged, strict=True)
     (x0,), grids = latents_of(model, folder, [(ref,) for ref in refs])
     return Verdicts(x0, torch.tensor(good), texts, model.read_images(source_readers(sources)), grids)

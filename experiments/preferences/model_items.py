@@ -68,7 +68,7 @@ def _images(
     for latent, image in ((x, image) for _, x0, images in chunks for x, image in zip(x0, images, strict=True)):
         content = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(content, format="PNG")
-        sha, width, height = store.images.add(content.getvalue(), f"a picture by {name}")
+        sha, width, height = store.images.add(content.getvalue(), f"an image by {name}")
         keep_latent(store.images.root, sha, latent.clone())
         made = Provenance(name, "", seed, sampler.steps, sampler.guidance, run, last)
         refs.append(ImageRef(sha, str(store.images.path(sha)), width, height, made))

@@ -68,7 +68,7 @@ def sample_items(store: Store, file: Path, models: Sequence[Path], seed: int, pe
     from preference_data.store.image_store import keep_sources
 
     if len(models) * per_model < 2:
-        raise ValueError("one picture of a prompt compares with nothing; name two models, or more pictures a prompt")
+        raise ValueError("one image of a prompt compares with nothing; name two models, or more images a prompt")
     requests = first_prompts(file, 0)
     images = [len(prompt.sources) for prompt in requests]
     policies = [find_model(str(m), prompt=requests[0].text, images=images).load() for m in models]
@@ -195,7 +195,7 @@ def source_items(
     """The items of a new campaign and what they come from. Raises ValueError unless exactly one source is named."""
     named = [bool(folders), disagreements is not None, prompts is not None]
     if sum(named) != 1:
-        raise ValueError("name one source: folders (of pictures or of runs), --disagreements FILE, or --prompts FILE "
+        raise ValueError("name one source: folders (of images or of runs), --disagreements FILE, or --prompts FILE "
                          "with --models RUN RUN")  # fmt: skip
     if disagreements is not None:
         return sources.from_disagreements(disagreements, store.images), str(disagreements)

@@ -44,7 +44,7 @@ def bootstrap_ci(values_P: np.ndarray, seed: int, n: int = 2000, level: float = 
     values = np.asarray(values_P, dtype=np.float64).ravel()
     values = values[~np.isnan(values)]
     if not np.isfinite(values).all():
-        raise ValueError("an infinite value has no mean; a picture that could not be judged is NaN")
+        raise ValueError("an infinite value has no mean; an image that could not be judged is NaN")
     if len(values) < 2:
         return float("nan"), float("nan")
     if ((values >= 0.0) & (values <= 1.0)).all():

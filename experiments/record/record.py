@@ -318,8 +318,8 @@ class RunRecord:
         """
         read: Sequence[str | None] = [None] * len(captions) if readings is None else readings
         if not len(images_B3HW) == len(captions) == len(read):
-            counts = f"{len(images_B3HW)} pictures, {len(captions)} captions, {len(read)} readings"
-            raise ValueError(f"{counts}: every picture needs one of each")
+            counts = f"{len(images_B3HW)} images, {len(captions)} captions, {len(read)} readings"
+            raise ValueError(f"{counts}: every image needs one of each")
         index = self.folder / SAMPLES / "index.json"
         rows = json.loads(index.read_text(encoding="utf-8")) if index.exists() else []
         rows = [row for row in rows if row["step"] != step]

@@ -205,7 +205,7 @@ def _interval(entry: Mapping[str, Any], name: str) -> Interval:
 def _row(row: Mapping[str, Any], folder: Path) -> Row:
     image = folder / row["picture"] if row.get("picture") else None
     if image is not None and not image.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{folder}: the picture {row['picture']!r} lies outside of the evaluation's folder")
+        raise ValueError(f"{folder}: the image {row['picture']!r} lies outside of the evaluation's folder")
     numbers = {name: _number(row.get(name)) for name in ("ned", "exact", "judge_ned", "judge_exact")}
     return Row(
         str(row["prompt"]), str(row["target"]), numbers["ned"], numbers["exact"], str(row.get("read") or ""),

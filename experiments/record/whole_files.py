@@ -76,7 +76,7 @@ def write_json(path: Path, data: Any) -> None:
 def write_png(path: Path, image_3HW: np.ndarray) -> None:
     """Write an image: uint8, or float in [0, 1]. Raises ValueError when the shape is not 3 x H x W."""
     if image_3HW.ndim != 3 or image_3HW.shape[0] != 3:
-        raise ValueError(f"{path}: a picture has shape 3 x height x width, this has {image_3HW.shape}")
+        raise ValueError(f"{path}: an image has shape 3 x height x width, this has {image_3HW.shape}")
     pixels = np.ascontiguousarray(to_uint8(image_3HW).transpose(1, 2, 0))
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}")

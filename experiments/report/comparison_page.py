@@ -55,7 +55,7 @@ def header(report: Mapping[str, Any], inks: Mapping[str, str]) -> str:
     meta = (
         f"{escape(about['made'])} · {clean['answers']:,} answers of {clean['annotators']} {people} on "
         f"{clean['pairs']:,} "
-        f"pairs, {clean['prompts']:,} prompts, {clean['pictures']:,} pictures"
+        f"pairs, {clean['prompts']:,} prompts, {clean['pictures']:,} images"
     )
     machine = ""
     if clean["machine_answers"]:

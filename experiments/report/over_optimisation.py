@@ -19,14 +19,14 @@ MEASURES = {
     "disagreement": "share of letters that two engines read differently",
     "duplicate_text": "share of runs of letters that come again, beyond the word's own",
     "extra_text": "letters read beyond those asked for, a share of them",
-    "text_area": "share of the picture that text covers",
+    "text_area": "share of the image that text covers",
     "dark": "share of dark pixels",
     "edges": "share of pixels at an edge",
     "colour_entropy": "bits, of colours told apart in 64 classes",
     "saturation": "mean, of HSV",
-    "diversity": "root mean square distance of two pictures of one prompt",
+    "diversity": "root mean square distance of two images of one prompt",
     "drift": "mean squared velocity difference to the start",
-    "unjudged": "share of pictures that could not be judged",
+    "unjudged": "share of images that could not be judged",
 }
 """Measures in the order in which they are shown; a name may go on after a slash."""
 

@@ -47,8 +47,8 @@ def probes(report: Report) -> str:
         )
     head = [("", "Probe"), ("", "What is changed"), ("", "The score"), *(("top", escape(n)) for n in measured)]
     note = (
-        "Share of pictures on which the score did what it must; a change counts from a twentieth of the spread of the "
-        "unchanged scores. Small: mean change in standard deviations, and pictures. A reward need not pass all: one "
+        "Share of images on which the score did what it must; a change counts from a twentieth of the spread of the "
+        "unchanged scores. Small: mean change in standard deviations, and images. A reward need not pass all: one "
         "that "
         "reads no prompt cannot notice another caption, and one that reads only text need not mind a tint. What it "
         "does "
@@ -68,9 +68,9 @@ def sight(report: Report, inks: Mapping[str, str]) -> str:
             if name in says
             else ""
         )
-        words = f"{name} sees {percent(r['seen'], 0)} of a wide picture"
+        words = f"{name} sees {percent(r['seen'], 0)} of a wide image"
         grids.append(
-            f"<figure><figcaption><b>{escape(name)}</b> reacts to {percent(r['seen'], 0)} of the picture{own}"
+            f"<figure><figcaption><b>{escape(name)}</b> reacts to {percent(r['seen'], 0)} of the image{own}"
             "</figcaption>"
             f"{grid(r['cells'], words)}</figure>"
         )
@@ -84,7 +84,7 @@ def sight(report: Report, inks: Mapping[str, str]) -> str:
     parts = [f'<div class="charts">{"".join(grids)}</div>'] if grids else []
     if grids:
         parts.append(
-            '<p class="note">A wide picture in cells; each was covered with static. The darker a cell, the more the '
+            '<p class="note">A wide image in cells; each was covered with static. The darker a cell, the more the '
             "score "
             "moved; an empty cell is not seen at all.</p>"
         )
@@ -145,7 +145,7 @@ def bias(report: Report, inks: Mapping[str, str]) -> str:
         if length else ""
     )  # fmt: skip
     note = (
-        "Share of decided pairs in which the picture with more of the covariate is preferred, by the reward and by "
+        "Share of decided pairs in which the image with more of the covariate is preferred, by the reward and by "
         "people. "
         "<b>Coefficient</b>: contextual Bradley-Terry; below 0, people like less of it than the reward’s verdict lets "
         "expect. Detail is the compressed size in bits a pixel; border the share of edges of a flat colour."
@@ -156,7 +156,7 @@ def bias(report: Report, inks: Mapping[str, str]) -> str:
 def best_of_n(report: Report, inks: Mapping[str, str]) -> str:
     rows = report["best_of_n"]
     if not rows:
-        return "<p>No prompt has two pictures with a gold value, so nothing can be chosen.</p>"
+        return "<p>No prompt has two images with a gold value, so nothing can be chosen.</p>"
     figures, notes = [], []
     for r in rows["rewards"]:
         points = r["points"]
@@ -180,7 +180,7 @@ def best_of_n(report: Report, inks: Mapping[str, str]) -> str:
         f"coloured) "
         f"and of the reward itself (grey), by the distance from not choosing, the root of KL = ln n − (n − 1)/n; up "
         f"to n = "
-        f"{size}, as many pictures as a prompt has. Where grey rises and colour does not, the reward is being "
+        f"{size}, as many images as a prompt has. Where grey rises and colour does not, the reward is being "
         f"exploited.{bent}"
     )
     return f'<div class="charts">{"".join(figures)}</div><p class="note">{note}</p>'
@@ -202,7 +202,7 @@ def cost(report: Report) -> str:
         )
     head = [("", "Reward"), ("n", "ms, median"), ("n", "ms, 95 %"), ("n", "Pictures/s"), ("n", "Loads in s"),
             ("n", "Not judged"), ("", "Why"), ("", "Sees"), ("", "Exactly")]  # fmt: skip
-    note = "Single pictures: median and 95th percentile; pictures a second in batches of 32, as first judged here."
+    note = "Single images: median and 95th percentile; images a second in batches of 32, as first judged here."
     return f'{table(head, body)}<p class="note">{note}</p>'
 
 
@@ -211,7 +211,7 @@ def hygiene(report: Report) -> str:
     leaks = "".join(
         f"<li>{escape(r['reward'])} was trained on {r['prompts']:,} of these {r['of_prompts']:,} prompts and "
         f"{r['pictures']:,} of these {r['of_pictures']:,} "
-        f"pictures{': its numbers here are void' if r['pictures'] else ''}.</li>"
+        f"images{': its numbers here are void' if r['pictures'] else ''}.</li>"
         for r in clean["leaks"]
     )
     leaks = (
@@ -222,7 +222,7 @@ def hygiene(report: Report) -> str:
         "Answers given with what a machine read in view": clean["readings"]["shown"],
         "Answers of which that is not known": clean["readings"]["unknown"],
         "Answers of a person to a pair that the same person had answered": clean["same_person_twice"],
-        "Pictures under several prompts": clean["pictures_under_several_prompts"],
+        "Images under several prompts": clean["pictures_under_several_prompts"],
         "Prompts that differ only in capitals or spaces": clean["prompts_alike"],
         "Triples preferred in a circle": clean["circles"],
     }

@@ -31,7 +31,7 @@ def gallery(report: Mapping[str, Any], folder: Path) -> str:
     note = (
         '<p class="note">People’s choice has a green frame. Gaps are in units of each reward’s own typical gap, '
         "above 0 for "
-        "the left picture. These pairs go to annotators again with the dashboard’s Rewards page.</p>"
+        "the left image. These pairs go to annotators again with the dashboard’s Rewards page.</p>"
     )
     return note + f'<div class="pairs">{"".join(figure(item, folder) for item in items[:SHOWN])}</div>'
 
@@ -54,7 +54,7 @@ def figure(item: Mapping[str, Any], folder: Path) -> str:
         for source in item.get("record", {}).get("prompt", {}).get("sources", [])
     )
     images = "".join(
-        thumbnail(folder, item[f"{side}_path"], item[side], f"{side} picture", won)
+        thumbnail(folder, item[f"{side}_path"], item[side], f"{side} image", won)
         for side, won in (("left", item["people"] > 0), ("right", item["people"] < 0))
     )
     return (

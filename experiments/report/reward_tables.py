@@ -74,7 +74,7 @@ def agreement(report: Report, inks: Mapping[str, str]) -> str:
     else:
         people = "No pair was answered by two people, so there is no human ceiling: ask for an overlap of two."
     note = (
-        "<b>Right</b>: share of decided pairs whose preferred picture has the greater score, an equal score counting "
+        "<b>Right</b>: share of decided pairs whose preferred image has the greater score, an equal score counting "
         "half; "
         f"the line is a coin. Intervals: bootstrap over prompts. {people}"
     )
@@ -237,7 +237,7 @@ def correlation(report: Report) -> str:
     result = report["correlation"]
     names = result["names"]
     parts = []
-    for key, title in (("within", "Within a prompt: Kendall’s tau-b"), ("pooled", "Over all pictures: Spearman’s rho")):
+    for key, title in (("within", "Within a prompt: Kendall’s tau-b"), ("pooled", "Over all images: Spearman’s rho")):
         body = []
         for i, name in enumerate(names):
             cells = ""
@@ -262,8 +262,8 @@ def correlation(report: Report) -> str:
         if listed else ""
     )  # fmt: skip
     note = (
-        f"{result['pictures']:,} pictures of {result['prompts']:,} prompts; alike ones stand together. <b>people</b>: a "  # noqa: E501
-        "picture’s share of wins, which compares pictures of one prompt. – : a constant has no order."
+        f"{result['pictures']:,} images of {result['prompts']:,} prompts; alike ones stand together. <b>people</b>: a "
+        "image’s share of wins, which compares images of one prompt. – : a constant has no order."
     )
     return f'{"".join(parts)}<p class="note">{note}</p>{partial}'
 

@@ -118,7 +118,7 @@ def _compare_rewards(plan: Plan, say: Say) -> list[str]:
     if len(scores) + len(pairwise) == 0:
         raise ValueError(NO_REWARD)
     if twice := set(scores) & set(pairwise):
-        raise ValueError(f"{min(twice)!r} is a reward of single pictures and a judge of pairs; rename one")
+        raise ValueError(f"{min(twice)!r} is a reward of single images and a judge of pairs; rename one")
     table = build(comparisons, scores, pairwise)
     report = compare(
         comparisons, table,
@@ -241,7 +241,7 @@ def probe(
 
 
 def _sample(images: Sequence[PromptImage], count: int, seed: int) -> list[PromptImage]:
-    """Pictures of different prompts, as far as there are enough."""
+    """Images of different prompts, as far as there are enough."""
     order = np.random.default_rng(seed).permutation(len(images))
     first: dict[str, PromptImage] = {}
     for i in order:
@@ -286,7 +286,7 @@ def read_scores(path: Path, images: Sequence[PromptImage]) -> dict[str, np.ndarr
         keys = [(p.image.sha256, p.prompt.id) for p in images]
         scores[name] = np.array([values.get(k, values.get((k[0], ""), float("nan"))) for k in keys])
         if np.isnan(scores[name]).all():
-            raise ValueError(f"{path} has no score of {name} for any of the {len(images)} pictures")
+            raise ValueError(f"{path} has no score of {name} for any of the {len(images)} images")
     return scores
 
 

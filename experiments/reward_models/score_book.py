@@ -25,7 +25,7 @@ from rewards.serving.cache import VALUE, ScoreFile, score_key, scores_as_rows
 
 BATCH = 32
 SINGLE = 24
-"""Pictures judged one by one first, whose times are latencies; the rest goes in batches, whose times are throughput."""
+"""Images judged one by one first, whose times are latencies; the rest goes in batches, whose times are throughput."""
 FACTS = "facts v1"
 
 BOOK = "scores.sqlite"

@@ -126,7 +126,7 @@ def as_csv(rows: Sequence[dict[str, object]]) -> str:
 def score_lines(rows: Sequence[dict[str, object]]) -> Iterator[str]:
     """The table a person reads."""
     width = max(len(str(row["picture"])) for row in rows)
-    yield f"{'picture':{width}}   score  read / prompt"
+    yield f"{'image':{width}}   score  read / prompt"
     for row in rows:
         value = row["score"]
         shown = "  none" if value != value else f"{value:6.3f}"
@@ -137,14 +137,14 @@ def score_lines(rows: Sequence[dict[str, object]]) -> Iterator[str]:
 def total_lines(name: str, scores: Scores, mean: float, view: View) -> Iterator[str]:
     missing = int(np.isnan(scores.value_B).sum())
     causes = ", ".join(f"{count} {cause}" for cause, count in scores.unjudged.items())
-    yield f"mean {mean:.3f} over {len(scores.value_B) - missing} pictures ({name})"
+    yield f"mean {mean:.3f} over {len(scores.value_B) - missing} images ({name})"
     if missing:
         yield f"{missing} could not be judged and count nowhere: {causes}"
     requested = "".join(
         f", {amount:g} {what}" for what, amount in scores.spent.items() if what not in ("pictures", "seconds")
     )
-    yield f"{1000 * scores.spent['seconds'] / len(scores.value_B):.1f} ms a picture{requested}"
-    yield f"it sees {view.share:.0%} of the first picture, at {view.width}x{view.height} pixels: {view.how}"
+    yield f"{1000 * scores.spent['seconds'] / len(scores.value_B):.1f} ms an image{requested}"
+    yield f"it sees {view.share:.0%} of the first image, at {view.width}x{view.height} pixels: {view.how}"
 
 
 def pairs_from_run(run: Path, out: Path, reward: str, count: int, group: int, min_margin: float, seed: int) -> Path:

@@ -36,7 +36,7 @@ from rewards.learned.small_network import NetworkFeatures, train_network
 from rewards.learned.train import Answers, Trained, TrainReward, as_arrays, train
 
 CHUNK = 64
-"""Pictures that are described at a time; what is done survives an interruption."""
+"""Images that are described at a time; what is done survives an interruption."""
 
 Say = Callable[[str], None]
 
@@ -50,7 +50,7 @@ def path_of_image(folder: Path, image: ImageRef) -> Path:
     try:
         return first_existing(named, by_hash)
     except FileNotFoundError:
-        raise FileNotFoundError(f"the picture {image.sha256[:12]} is neither {named} nor {by_hash}") from None
+        raise FileNotFoundError(f"the image {image.sha256[:12]} is neither {named} nor {by_hash}") from None
 
 
 def opened(folder: Path, image: ImageRef) -> np.ndarray:
@@ -61,12 +61,12 @@ def opened(folder: Path, image: ImageRef) -> np.ndarray:
     if (width, height) != (image.width, image.height):
         raise ValueError(
             f"{path} is {width} x {height} and its row says {image.width} x {image.height}; the answers were given to "
-            "another picture: export them again"
+            "another image: export them again"
         )
     if (sha256 := pixel_hash(pixels)) != image.sha256:
         raise ValueError(
             f"{path} has the hash {sha256[:12]} and its row says {image.sha256[:12]}; the answers were given to another "  # noqa: E501
-            "picture: export them again"
+            "image: export them again"
         )
     return pixels
 
@@ -107,7 +107,7 @@ def describe(
         rows = extractor([items[i][0] for i in some], images)
         features.update(zip((keys[i] for i in some), rows, strict=True))
     if new:
-        say(f"described {len(new)} pictures in {time.perf_counter() - start:.1f} s")
+        say(f"described {len(new)} images in {time.perf_counter() - start:.1f} s")
         _keep(stored_file, features)
     return np.array([features[key] for key in keys], dtype=np.float64)
 
@@ -205,7 +205,7 @@ def content(
     }  # fmt: skip
     files = as_files(backbone, extractor.names, trained, card)
     files["data_card.md"] = data_card(comparisons, answers, trained, source).encode()
-    view = f"{settings.view} picture" + (f", scaled to {settings.side} x {settings.side}" if settings.side else "")
+    view = f"{settings.view} image" + (f", scaled to {settings.side} x {settings.side}" if settings.side else "")
     files["model_card.md"] = model_card(backbone, view, cfg, answers, trained, source).encode()
     return files
 
@@ -235,13 +235,13 @@ def lines(out: Path, answers: Answers, trained: Trained, features_PF: np.ndarray
     low, high = held_out_interval(answers, trained)
     unknown = int((~np.isfinite(features_PF).all(1)).sum())
     hits = [
-        f"{len(answers.left_N)} answers about {len(features_PF)} pictures, {features_PF.shape[1]} features, "
+        f"{len(answers.left_N)} answers about {len(features_PF)} images, {features_PF.shape[1]} features, "
         f"{seconds:.0f} s",
         f"held out: {held['accuracy']:.3f} of {held['answers']:.0f} decided answers ({low:.3f} to {high:.3f}), "
         f"calibration error {held['ece']:.3f} (chance alone gives {held['ece_by_chance']:.3f})",
     ]
     if unknown:
-        hits.append(f"{unknown} pictures could not be described; answers about them were left out")
+        hits.append(f"{unknown} images could not be described; answers about them were left out")
     hits += [
         f"{name}: reliability {value:.2f}" + ("  <- says little or the opposite" if value < 0.3 else "")
         for name, value in zip(answers.annotators, trained.reliability_A, strict=True)

@@ -107,7 +107,7 @@ def table(variants: Sequence[Variant]) -> list[str]:
     time = min(each.mean.seconds[-1] for each in variants)
     samples = min((each.mean.pictures[-1] for each in variants if each.mean.pictures[-1]), default=0.0)
     heads = [
-        "variant", "start", "end (seeds from, to)", f"at {duration(time)}", f"at {samples:.0f} pictures",
+        "variant", "start", "end (seeds from, to)", f"at {duration(time)}", f"at {samples:.0f} images",
         f"time to {number(target)}", f"{first.name} / this", "training",
     ]  # fmt: skip
     lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
@@ -134,7 +134,7 @@ def gained(own: Course, score: float) -> str:
 def figures(variants: Sequence[Variant], inks: Mapping[str, str]) -> list[tuple[str, str]]:
     """(title, chart) of the held-out score by time and by images."""
     results = []
-    for title, axis in (("seconds of training", "seconds"), ("pictures scored", "pictures")):
+    for title, axis in (("seconds of training", "seconds"), ("images scored", "pictures")):
         bands = [
             Band(each.name, getattr(each.mean, axis), each.mean.scores, each.low, each.high, inks[each.name])
             for each in variants if getattr(each.mean, axis)[-1] > 0

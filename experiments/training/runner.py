@@ -86,7 +86,7 @@ def image_stream(experiment: Experiment) -> TextStream | PageStream | OwnImages:
     """The experiment's stream of images. Raises ValueError when it has none, or one of tasks."""
     data = required(experiment, experiment.data, "data")
     if isinstance(data, TaskStream):
-        raise ValueError(f"{experiment.name}: an autoencoder learns from pictures, not from a {type(data).__name__}")
+        raise ValueError(f"{experiment.name}: an autoencoder learns from images, not from a {type(data).__name__}")
     return own_images.for_autoencoder(data, experiment) if isinstance(data, OwnImages) else data
 
 
@@ -263,7 +263,7 @@ def open_watch(
     if experiment.monitors is None:
         return None
     if not isinstance(model, PolicyModel):
-        raise ValueError(f"{experiment.name}: monitors look at pictures of prompts, which an autoencoder does not draw")
+        raise ValueError(f"{experiment.name}: monitors look at images of prompts, which an autoencoder does not draw")
     prompts = readable(monitored_prompts(experiment, experiment.monitors, record.folder), model)
     watch = Watch(experiment, experiment.monitors, prompts, model.sized(model.native), record, pool, engine)
     watch.begin()

@@ -156,7 +156,7 @@ def image_path(store: Store, actor: int, handle: str) -> Path:
             .where(schema.handle.c.token == handle, schema.assignment.c.account_id == actor)
         ).scalar()  # fmt: skip
         if sha is None:
-            raise Forbidden("this picture does not exist, or is not yours to see")
+            raise Forbidden("this image does not exist, or is not yours to see")
         return str(sha)
 
     return store.images.path(store.read(work))
@@ -177,7 +177,7 @@ def evidence(store: Store, actor: int, token: str) -> tuple[tuple[Reading, ...],
         answered = newest_answer(db, row.id)
         early = answered is None or answered.outcome in NO_ANSWER
         if when == "never" or (when == "after" and early):
-            raise Forbidden("what was read in the pictures is not shown before the first answer")
+            raise Forbidden("what was read in the images is not shown before the first answer")
         table = schema.handle
         hashes = db.execute(
             select(table.c.sha256).where(table.c.assignment_id == row.id, table.c.slot >= 0).order_by(table.c.slot)

@@ -27,7 +27,7 @@ CHECK_CAP = 1_000_000
 
 @dataclass(frozen=True)
 class Item:
-    """Pictures to compare. `expected` is the image that must win, for kinds gold and attention.
+    """Images to compare. `expected` is the image that must win, for kinds gold and attention.
 
     `expected` is the sha256 of an image, or "tie", "both_good", "both_bad", "none_acceptable". `disagreement` >= 0
     weighs the item for the policy reward_disagreement. `labels` name the makers of the images, for rating them; the
@@ -46,7 +46,7 @@ class Item:
         where = f"item of prompt {self.prompt.id}"
         hashes = [p.sha256 for p in self.images]
         if len(hashes) < 2 or len(set(hashes)) != len(hashes):
-            raise ValueError(f"{where}: it needs at least two different pictures, and has {[h[:12] for h in hashes]}")
+            raise ValueError(f"{where}: it needs at least two different images, and has {[h[:12] for h in hashes]}")
         if self.kind not in schema.ITEM_KINDS:
             raise ValueError(f"{where}: kind is {self.kind!r}; choose one of {', '.join(schema.ITEM_KINDS)}")
         words = ("tie", "both_good", "both_bad", "none_acceptable")
@@ -55,11 +55,11 @@ class Item:
                 f"{where}: a {self.kind} item {'has no' if self.kind == 'work' else 'needs an'} expected answer"
             )
         if self.expected is not None and self.expected not in (*words, *hashes):
-            raise ValueError(f"{where}: expected is {self.expected!r}; name one of its pictures or {', '.join(words)}")
+            raise ValueError(f"{where}: expected is {self.expected!r}; name one of its images or {', '.join(words)}")
         if not self.disagreement >= 0:
             raise ValueError(f"{where}: disagreement is {self.disagreement}; it cannot be negative or NaN")
         if self.labels and len(self.labels) != len(self.images):
-            raise ValueError(f"{where}: {len(self.labels)} labels for {len(self.images)} pictures")
+            raise ValueError(f"{where}: {len(self.labels)} labels for {len(self.images)} images")
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def label(image: ImageRef) -> str:
 
 def _check_fit(campaign: Campaign, item: Item) -> None:
     if campaign.settings.kind == "pair" and len(item.images) != 2:
-        raise ValueError(f"item of prompt {item.prompt.id} has {len(item.images)} pictures, and the campaign "
+        raise ValueError(f"item of prompt {item.prompt.id} has {len(item.images)} images, and the campaign "
                          f"{campaign.name!r} compares two; make one of kind best_worst for more")  # fmt: skip
     wrong = ("none_acceptable",) if campaign.settings.kind == "pair" else ("tie", "both_good", "both_bad")
     if item.expected in wrong:

@@ -72,7 +72,7 @@ def from_folders(folders: Sequence[Path], images: ImageFolder, per_prompt: int =
         couples = list(_couples(there))
         items += [item for one, other in couples[:per_prompt] if (item := _item(one, other, images)) is not None]
     if not items:
-        raise ValueError(f"{', '.join(map(str, folders))}: no prompt has two different pictures to compare")
+        raise ValueError(f"{', '.join(map(str, folders))}: no prompt has two different images to compare")
     return items
 
 
@@ -141,7 +141,7 @@ def from_lines(path: Path, images: ImageFolder, finish: Callable[[Item, Mapping[
             ]
             item = _item(sides[0], sides[1], images)
             if item is None:
-                raise ValueError("both pictures are the same")
+                raise ValueError("both images are the same")
             items.append(finish(item, row))
         except KeyError as error:
             raise ValueError(f"{path} line {number}: the field {error} is missing") from error
@@ -189,7 +189,7 @@ def _evaluated(folder: Path, name: str) -> Iterator[MadeImage]:
         for index, row in shown:
             image = file.parent / row["picture"]
             if not image.resolve().is_relative_to(file.parent.resolve()):
-                raise ValueError(f"{file}: the picture {row['picture']!r} lies outside of the evaluation's folder")
+                raise ValueError(f"{file}: the image {row['picture']!r} lies outside of the evaluation's folder")
             if image.exists():
                 made = Provenance(name, file.stem, index, 0, 0.0, str(folder), last)
                 yield MadeImage(str(row["prompt"]), image, made, finished(name, last))

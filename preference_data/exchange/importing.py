@@ -106,7 +106,7 @@ def summarised(judgements: Iterable[Judgement]) -> Summary:
         hits.answers[pair := pair_key(j)] += 1
         if j.annotator:
             if (j.annotator, pair) in seen:
-                raise ValueError(f"judgement {number}: {j.annotator} judged these two pictures before; keep one of the "
+                raise ValueError(f"judgement {number}: {j.annotator} judged these two images before; keep one of the "
                                  "answers")  # fmt: skip
             seen.add((j.annotator, pair))
     return hits

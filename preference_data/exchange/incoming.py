@@ -34,9 +34,9 @@ from preference_data.store.staging import Staged
 WORST = 20
 """Malformed rows whose reason a message gives."""
 RECENT = 16
-"""Pictures given by their bytes that are remembered: those of a ranking come again in each of its pairs."""
+"""Images given by their bytes that are remembered: those of a ranking come again in each of its pairs."""
 NAMED = 100_000
-"""Pictures given by path that are remembered."""
+"""Images given by path that are remembered."""
 ADDRESSES = ("http://", "https://", "s3://", "gs://", "azure-blob://")
 WRONG = (ValueError, TypeError, KeyError, IndexError, AttributeError, OSError, OverflowError, RecursionError)
 
@@ -184,7 +184,7 @@ def _check_once(one: Judgement, seen: dict[tuple[str, bytes], str], where: str) 
     if one.annotator:
         mark = (one.annotator, pair_key(one))
         if mark in seen:
-            raise ValueError(f"{one.annotator} judged these two pictures before, in {seen[mark]}; keep one of the "
+            raise ValueError(f"{one.annotator} judged these two images before, in {seen[mark]}; keep one of the "
                              "answers")  # fmt: skip
         seen[mark] = where
 
@@ -205,7 +205,7 @@ class _ImageReader:
             made = replace(UNKNOWN, model=incoming.model, run=f"import:{self.path.name}", step=number)
             return ImageRef(sha, incoming.path, width, height, made)
         if known.sha256 != sha:
-            raise ValueError(f"{incoming.path} is another picture than the row says: {sha[:12]}, not "
+            raise ValueError(f"{incoming.path} is another image than the row says: {sha[:12]}, not "
                              f"{known.sha256[:12]}")  # fmt: skip
         if (known.width, known.height) != (width, height):
             raise ValueError(f"{incoming.path} has the size {width}x{height}, and the row says "
@@ -256,7 +256,7 @@ def find_image(named: str, root: Path) -> Path:
     Label Studio's own paths, /data/upload/... and /data/local-files/?d=..., are looked for below the folder as well.
     """
     if named.lower().startswith(ADDRESSES):
-        raise ValueError(f"the picture {named} is an address; download the pictures and name their paths")
+        raise ValueError(f"the image {named} is an address; download the images and name their paths")
     names = [named]
     if "?d=" in named:
         names = [path.lstrip("/") for path in parse_qs(urlsplit(named).query).get("d", [])]
@@ -269,5 +269,5 @@ def find_image(named: str, root: Path) -> Path:
             continue
         if path.is_file():
             return path
-    raise ValueError(f"the picture {named} is not there; it was looked for in {root.resolve()}, and --root names "
+    raise ValueError(f"the image {named} is not there; it was looked for in {root.resolve()}, and --root names "
                      "another folder")  # fmt: skip

@@ -55,7 +55,7 @@ class Judgement:
         if self.outcome not in OUTCOMES:
             raise ValueError(f"outcome is {self.outcome!r}; choose one of {', '.join(OUTCOMES)}")
         if self.first.sha256 == self.second.sha256:
-            raise ValueError(f"both pictures are {self.first.sha256[:12]}; a picture cannot be compared with itself")
+            raise ValueError(f"both images are {self.first.sha256[:12]}; an image cannot be compared with itself")
         if self.strength is not None and self.strength not in (1, 2, 3, 4, 5):
             raise ValueError(f"strength is {self.strength}; it goes from 1 to 5, or null")
 

@@ -1,6 +1,6 @@
-"""Pictures of the store: checked when they come in, kept as SHA256.png, without anything but pixels.
+"""Images of the store: checked when they come in, kept as SHA256.png, without anything but pixels.
 
-A file's metadata may name the model, the seed or the prompt, and would tell an annotator which image is whose. So a
+A file's metadata may name the model, the seed or the prompt, and would tell an annotator which image is whose. So an
 image is decoded and written again, or, where it is a plain PNG, its pixel data is taken over and all else left out.
 What it is called is the hash of its pixels.
 """
@@ -37,10 +37,10 @@ class ImageFolder:
     def path(self, sha256: str) -> Path:
         """Where an image is. Raises ValueError when the name is no hash, FileNotFoundError when it is not there."""
         if not _NAME.fullmatch(sha256):
-            raise ValueError(f"{sha256!r} names no picture; a name is 64 lower-case hex digits")
+            raise ValueError(f"{sha256!r} names no image; a name is 64 lower-case hex digits")
         path = self.root / f"{sha256}.png"
         if not path.exists():
-            raise FileNotFoundError(f"the picture {sha256[:12]} is not in {self.root}; was the folder moved?")
+            raise FileNotFoundError(f"the image {sha256[:12]} is not in {self.root}; was the folder moved?")
         return path
 
     def has(self, sha256: str) -> bool:

@@ -1,4 +1,4 @@
-"""Pictures that wait beside the store's folder until whoever brought them is known to be right.
+"""Images that wait beside the store's folder until whoever brought them is known to be right.
 
 They lie in a folder of their own on the same disk, so moving them in place takes no time, and they are gone with it
 when the import is refused or breaks off.
@@ -23,7 +23,7 @@ FORGOTTEN = 86_400.0
 
 
 class Staged:
-    """Pictures on their way into a folder. As a context manager it removes what was not placed."""
+    """Images on their way into a folder. As a context manager it removes what was not placed."""
 
     def __init__(self, folder: ImageFolder) -> None:
         self.folder = folder

@@ -88,7 +88,7 @@ class Store:
                 raise ValueError(f"{url.get_backend_name()} is no database for the store; name a folder (SQLite) or "
                                  "postgresql://user@host/database")  # fmt: skip
             if images is None:
-                raise ValueError(f"the store {url.render_as_string()} needs a folder for its pictures; name one")
+                raise ValueError(f"the store {url.render_as_string()} needs a folder for its images; name one")
             store = cls(connect(url.set(drivername="postgresql+psycopg")), ImageFolder(images), clock, chance)
         store.write(upgrade)
         store.write(lambda db: _operator(db, store.clock()))

@@ -46,11 +46,11 @@ def _answer(report: Report, uses: Sequence[Mapping[str, str]], names: Sequence[s
     enough = " ".join(report["answers"]["sentences"])
     if not best["reward"]:
         if best["certainty"] == CERTAIN:
-            return f"None of the {len(names)} rewards is fit to choose pictures by."
+            return f"None of the {len(names)} rewards is fit to choose images by."
         which = f"which of the {len(names)} rewards" if len(names) > 1 else "whether the reward"
-        return f"The answers do not say yet {which} is fit to choose pictures by. {enough}".strip()
+        return f"The answers do not say yet {which} is fit to choose images by. {enough}".strip()
     alike = [best["reward"], *twins(report, best["reward"], sound)]
-    first = f"Choose pictures by {_listed(alike)}"
+    first = f"Choose images by {_listed(alike)}"
     if len(alike) > 1:
         first += ", which order every pair alike and share the first place"
     alone = not [n for n in sound if n not in alike]
@@ -109,7 +109,7 @@ def undecided(report: Report, sound: Sequence[str]) -> bool:
 
 def _rank(report: Report, sound: Sequence[str]) -> dict[str, str]:
     """The most accurate sound reward that is not kept for judging."""
-    use = "Choose among pictures of one prompt (best of N, pairs for DPO)"
+    use = "Choose among images of one prompt (best of N, pairs for DPO)"
     judges = report["judges"]
     ranked = _ranked(report, [n for n in sound if n not in judges])
     excluded = [n for n in _ranked(report, sound) if n in judges]
@@ -200,10 +200,8 @@ def _filter(report: Report, sound: Sequence[str]) -> dict[str, str]:
     best = max(fit, key=lambda n: fit[n])
     second = max((v for n, v in fit.items() if n != best), default=-1.0)
     sure = LIKELY if fit[best] > 0.2 and fit[best] - second > 0.05 else OPEN
-    text = f"Over all pictures {best} orders as people's shares of wins do with a rank correlation of {fit[best]:.2f}."
-    return _use(
-        use, best, sure, f"{text} Shares of wins compare pictures of one prompt only, so this is a weak witness."
-    )
+    text = f"Over all images {best} orders as people's shares of wins do with a rank correlation of {fit[best]:.2f}."
+    return _use(use, best, sure, f"{text} Shares of wins compare images of one prompt only, so this is a weak witness.")
 
 
 def _probability(report: Report, sound: Sequence[str]) -> dict[str, str]:

@@ -34,7 +34,7 @@ def fit_temperature(gap_N: np.ndarray, share_N: np.ndarray, weight_N: np.ndarray
     a decided answer.
     """
     if not weight_N.sum() > 0:
-        raise ValueError("no answer names a better picture, so there is nothing to calibrate against")
+        raise ValueError("no answer names a better image, so there is nothing to calibrate against")
     used = weight_N > 0
     gap_N, share_N, weight_N = gap_N[used], share_N[used], weight_N[used]
     size = float(np.sqrt((weight_N * gap_N**2).sum() / weight_N.sum()))

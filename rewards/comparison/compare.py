@@ -38,7 +38,7 @@ class Measured:
     seen: Mapping[str, tuple[frozenset[str], frozenset[str]] | Seen] = field(default_factory=dict)
     """reward -> (prompt ids, image hashes) of its training"""
     perceptual_hashes: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """picture hash -> its look, of those that were opened"""
+    """image hash -> its look, of those that were opened"""
     judges: frozenset[str] = frozenset()
     """rewards that nothing may be trained on, because they judge what was trained"""
 
@@ -49,9 +49,7 @@ def compare(
 ) -> dict[str, Any]:  # fmt: skip
     """Every section. `gold`: the held-out judge of best-of-N, "people" or a reward. ValueError when nothing decides."""
     if not (table.label_N != 0).any():
-        raise ValueError(
-            f"none of the {len(table.left_N)} pairs has a preferred picture; there is nothing to compare by"
-        )
+        raise ValueError(f"none of the {len(table.left_N)} pairs has a preferred image; there is nothing to compare by")
     clusters = Clusters(table.prompt_N, seed, resamples)
     report: dict[str, Any] = {
         "rewards": list(table.rewards),

@@ -72,7 +72,7 @@ def _order_of_images(report: Report, name: str) -> Findings:
         return
     e = hits["accuracy"]
     if hits["equal_scores"] > 0.9:
-        yield "broken", "accuracy", f"gives both pictures the same score in {share(hits['equal_scores'])} of pairs"
+        yield "broken", "accuracy", f"gives both images the same score in {share(hits['equal_scores'])} of pairs"
     elif e["high"] < 0.5:
         yield (
             "broken",
@@ -99,20 +99,20 @@ def _sight(report: Report, name: str) -> Findings:
         yield (
             "note",
             "sight",
-            f"is given the whole picture, and {share(hits['seen'])} of a wide one moves its score: it looks at a part",
+            f"is given the whole image, and {share(hits['seen'])} of a wide one moves its score: it looks at a part",
         )
     elif hits and hits["seen"] < 0.95:
         yield (
             "warning",
             "sight",
-            (f"sees {share(hits['seen'])} of a wide picture: nothing that happens in the rest changes its score"),
+            (f"sees {share(hits['seen'])} of a wide image: nothing that happens in the rest changes its score"),
         )
     read = row(report["legibility"], name)
     if read.get("points"):
         smallest = read["smallest"]
         if math.isfinite(smallest):
             height, _ = read["canvas"]
-            yield "note", "legibility", f"reads capitals from {smallest:.0f} px on a picture {height} px high"
+            yield "note", "legibility", f"reads capitals from {smallest:.0f} px on an image {height} px high"
         elif not max(p["low"] for p in read["points"]) > 0.5:
             yield "note", "legibility", "does not tell the word asked for from another one at any size"
 
@@ -124,14 +124,14 @@ def _probes(report: Report, name: str) -> Findings:
     text = [r["probe"] for r in missed if r["probe"] in TEXT_PROBES and r["probe"] not in blind]
     other = [r["probe"] for r in missed if r["probe"] not in TEXT_PROBES and r["probe"] not in blind]
     if "caption swap" in blind:
-        yield "note", "probes", "does not read the prompt: another picture's prompt gives the same score"
+        yield "note", "probes", "does not read the prompt: another image's prompt gives the same score"
         blind = [b for b in blind if b not in ("caption swap", "typo asked")]
     if blind:
         yield "warning", "probes", f"does not notice: {', '.join(blind)}"
     if text:
         yield "warning", "probes", f"often does not punish: {', '.join(text)}"
     if other:
-        yield "warning", "probes", f"often likes a damaged picture as much: {', '.join(other)}"
+        yield "warning", "probes", f"often likes a damaged image as much: {', '.join(other)}"
     moved = [r["probe"] for r in rows if r["required"] == "stays" and r["n"] >= 6 and r["high"] < 0.6]
     if moved:
         yield "note", "probes", f"is moved by what should not matter: {', '.join(moved)}"
@@ -191,7 +191,7 @@ def _pairs(report: Report, name: str) -> Findings:
         )
     first = hits["prefers_first"]
     if first["low"] > 0.53 or first["high"] < 0.47:
-        yield "warning", "order", f"prefers the picture shown first in {share(first['value'])} ({between(first)})"
+        yield "warning", "order", f"prefers the image shown first in {share(first['value'])} ({between(first)})"
 
 
 def _climb(report: Report, name: str) -> Findings:
@@ -207,7 +207,7 @@ def _climb(report: Report, name: str) -> Findings:
         )
     last = hits.get("points", [])[-1:]
     if last and last[0]["n"] > 1 and last[0]["gold"]["high"] < 0:
-        yield "broken", "best_of_n", f"its best of {last[0]['n']} is worse than a picture drawn at random"
+        yield "broken", "best_of_n", f"its best of {last[0]['n']} is worse than an image drawn at random"
 
 
 def _leak(report: Report, name: str) -> Findings:
@@ -219,7 +219,7 @@ def _leak(report: Report, name: str) -> Findings:
             (
                 f"was trained on {hits['prompts']} of the {hits['of_prompts']} prompts and {hits['pictures']} of "
                 f"the "
-                f"{hits['of_pictures']} pictures: its numbers here are void"
+                f"{hits['of_pictures']} images: its numbers here are void"
             ),
         )
 

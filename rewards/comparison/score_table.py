@@ -123,7 +123,7 @@ def build(
     rewards = (*scores, *pairwise)
     score_RP = np.array([scores[r] if r in scores else np.full(len(shown), np.nan) for r in rewards])
     if score_RP.shape != (len(rewards), len(shown)):
-        raise ValueError(f"scores are {score_RP.shape}; there are {len(rewards)} rewards and {len(shown)} pictures")
+        raise ValueError(f"scores are {score_RP.shape}; there are {len(rewards)} rewards and {len(shown)} images")
     gap_RN = np.array([
         pairwise[r].gap_N if r in pairwise else score_RP[k, left_N] - score_RP[k, right_N]
         for k, r in enumerate(rewards)

@@ -74,7 +74,7 @@ class QwenInputs:
         if held := [token for token in own if token in text]:
             raise Unjudged("special_token", f"the prompt holds {held[0]!r}, which the model reads as a command")
         if any(max(p.shape[:2]) > 200 * min(p.shape[:2]) for p in images_HW3):
-            raise Unjudged("shape", "a picture is more than 200 times as long as wide")
+            raise Unjudged("shape", "an image is more than 200 times as long as wide")
 
     def __call__(self, question: str, images_HW3: Sequence[np.ndarray], device: str) -> dict[str, Any]:
         """A model's inputs: the images in order, then the question, then the start of the answer; a batch of one."""

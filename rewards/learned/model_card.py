@@ -27,7 +27,7 @@ def data_card(comparisons: Sequence[Comparison], answers: Answers, trained: Trai
     sizes = Counter(f"{i.width} x {i.height}" for i in images.values()).most_common(5)
     lines = [
         "# Data card", "", *(f"- {name}: {value}" for name, value in source.items()),
-        f"- answers: {len(comparisons)} ({machine} by a machine), prompts: {len(prompts)}, pictures: {len(images)}",
+        f"- answers: {len(comparisons)} ({machine} by a machine), prompts: {len(prompts)}, images: {len(images)}",
         f"- outcomes: {', '.join(f'{count} {name}' for name, count in outcomes.most_common())}; "
         "both good and both bad teach the order as a tie does",
         f"- with a strength: {sum(c.strength is not None for c in comparisons)}, "
@@ -35,10 +35,10 @@ def data_card(comparisons: Sequence[Comparison], answers: Answers, trained: Trai
         f"- languages: {_counts(p.language for p in prompts.values())}; "
         f"categories: {_counts(c for p in prompts.values() for c in p.category)}",
         f"- asking for text: {sum(bool(p.spans) for p in prompts.values())} of {len(prompts)} prompts",
-        f"- pictures by model: {_counts(i.provenance.model for i in images.values())}; "
+        f"- images by model: {_counts(i.provenance.model for i in images.values())}; "
         f"commonest sizes: {', '.join(f'{name} ({count})' for name, count in sizes)}",
-        f"- split: {len(trained.rows_held_out)} answers held out, by prompt and by picture: none is on both sides; "
-        f"{int(answers.island_N.max()) + 1} groups of answers share a prompt or a picture",
+        f"- split: {len(trained.rows_held_out)} answers held out, by prompt and by image: none is on both sides; "
+        f"{int(answers.island_N.max()) + 1} groups of answers share a prompt or an image",
         "- licence and consent: not recorded in the file; whoever passes the model on has to know them", "",
         "## Annotators", "",
         "Reliability is learned with the model: 1 answers as the model says, 0 at random, -1 the opposite.", "",
@@ -112,8 +112,8 @@ def model_card(
         f"- weight decay {trained.decay:g} of {', '.join(f'{d:g}' for d in cfg.decays)} by {cfg.folds}-fold "
         f"likelihood; "
         f"temperature {trained.temperature:.3f}; seed {cfg.seed}",
-        "- value: log-odds against an average training picture; the logistic function of a difference is the share of "
-        "people expected to prefer the first picture", "",
+        "- value: log-odds against an average training image; the logistic function of a difference is the share of "
+        "people expected to prefer the first image", "",
         "## How good", "",
         f"On {held['answers']:.0f} held-out answers of reliable annotators.{unsure}", "",
         "| | held out | out of fold |", "|---|---:|---:|",
@@ -128,7 +128,7 @@ def model_card(
         "- It has learned these annotators' taste on these prompts and models; on others it is a guess, and `spread` "
         "says how much its heads disagree.",
         "- Optimising a model against it finds its gaps: keep a second judge out of training, and watch `spread`.",
-        "- Its training prompts and pictures are in trained_on.txt; an evaluation on them is void. "
+        "- Its training prompts and images are in trained_on.txt; an evaluation on them is void. "
         "The answers held out are in held_out.jsonl, which `glyphlab compare-rewards` finds there.",
         *([f"- Answers of {', '.join(worst)} said little or the opposite and weigh accordingly."] if worst else []),
         "", "Use: `glyphlab score FOLDER --reward learned:PATH`, or `1.0*ocr+0.3*learned:PATH` as a mixture.", "",

@@ -58,7 +58,7 @@ class Learned:
     def sees(self, height: int, width: int) -> View:
         """The whole image, at its own size or squashed to the backbone's square; never a crop."""
         backbone = parse(_content(Path(self.path))["backbone"])
-        return View(1.0, backbone.side or height, backbone.side or width, f"{backbone.view} picture")
+        return View(1.0, backbone.side or height, backbone.side or width, f"{backbone.view} image")
 
     def load(self, device: str = "cpu") -> LearnedScorer:
         """Open the folder. FileNotFoundError when it is none, ValueError when it is damaged or of another version."""
@@ -102,9 +102,7 @@ class LearnedScorer:
         try:
             features_F = self._extractor([prompt], [to_uint8(image_3HW)])[0]
         except Exception:
-            log.exception(
-                "%s could not describe the picture of prompt %s; it is not judged (NaN)", self.name, prompt.id
-            )
+            log.exception("%s could not describe the image of prompt %s; it is not judged (NaN)", self.name, prompt.id)
             return "engine"
         if not np.isfinite(features_F).all():
             return "features"

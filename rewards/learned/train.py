@@ -226,9 +226,7 @@ def train(features_PF: np.ndarray, comparisons: Sequence[Comparison], answers: A
     usable = np.isfinite(features_PF).all(1)
     known_N = usable[answers.left_N] & usable[answers.right_N]
     if not (answers.label_N3[known_N][:, [0, 2]] > 0).any():
-        raise ValueError(
-            f"{int(known_N.sum())} of {len(known_N)} answers have features and none names a better picture"
-        )
+        raise ValueError(f"{int(known_N.sum())} of {len(known_N)} answers have features and none names a better image")
     part_N = np.array(split(comparisons, (cfg.held_out, 1 - cfg.held_out), cfg.seed))
     mine = np.flatnonzero(known_N & (part_N == 1))
     seen = np.unique(np.concatenate([answers.left_N[mine], answers.right_N[mine]]))

@@ -153,7 +153,7 @@ def _siglip(weights: Path | str, size: int, device: str) -> tuple[Callable[[np.n
     model: Any = SiglipVisionModel.from_pretrained(weights, local_files_only=isinstance(weights, Path)).float()
     model.to(device).eval()
     if model.config.image_size != size:
-        raise ValueError(f"{weights} takes pictures of {model.config.image_size} pixels, not {size}; set size")
+        raise ValueError(f"{weights} takes images of {model.config.image_size} pixels, not {size}; set size")
 
     def embed(squares_N3SS: np.ndarray) -> torch.Tensor:
         with torch.inference_mode():

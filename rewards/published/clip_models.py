@@ -69,7 +69,7 @@ def load_clip(weights: str, architecture: str, size: int, device: str, advice: s
         else:
             model = TransformersClip(location, device, tokenizer)
     if model.size != size:
-        raise ValueError(f"{weights} takes pictures of {model.size} pixels, the reward expects {size}; set size")
+        raise ValueError(f"{weights} takes images of {model.size} pixels, the reward expects {size}; set size")
     return model
 
 

@@ -138,7 +138,7 @@ class _Model:
             try:
                 missing, unexpected = module.load_state_dict(tensors, strict=False)
             except RuntimeError as error:
-                raise ValueError(f"{file} does not fit pictures of {size} pixels: {error}") from error
+                raise ValueError(f"{file} does not fit images of {size} pixels: {error}") from error
             unexpected = [name for name in unexpected if not name.endswith("position_ids")]  # a constant of old files
             if missing or unexpected:
                 raise ValueError(f"{file} is not ImageReward's: missing {missing[:3]}, unknown {unexpected[:3]}")

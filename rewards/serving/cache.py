@@ -164,7 +164,7 @@ class CachedScorer:
         """As the scorer's own call. ``unjudged`` counts this call's failures, which are never remembered."""
         if len(prompts) != len(images_B3HW):
             count = len(images_B3HW)
-            raise ValueError(f"{len(prompts)} prompts but {count} pictures; picture i is judged by prompt i")
+            raise ValueError(f"{len(prompts)} prompts but {count} images; image i is judged by prompt i")
         keys = [self._key(prompt, image) for prompt, image in zip(prompts, images_B3HW, strict=True)]
         rows = [None if key is None else self._find(key) for key in keys]
         new = [i for i, row in enumerate(rows) if row is None]

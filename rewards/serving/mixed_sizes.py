@@ -1,4 +1,4 @@
-"""Pictures of different sizes judged together: those of one size are a batch, and the order is kept.
+"""Images of different sizes judged together: those of one size are a batch, and the order is kept.
 
 Shapes: B samples, 3HW pixels.
 """

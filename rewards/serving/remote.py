@@ -126,7 +126,7 @@ class RemoteScorer:
         try:
             body = encode_request(prompts, list(images))
         except ValueError as error:
-            log.error("%d pictures are not judged, for their source images cannot be sent: %s", len(prompts), error)
+            log.error("%d images are not judged, for their source images cannot be sent: %s", len(prompts), error)
             return tabulate(["no_source"] * len(prompts), self._parts)
         why = ""
         for attempt in range(self._settings.tries):
@@ -145,6 +145,6 @@ class RemoteScorer:
                     break
             except (httpx.HTTPError, ValueError) as error:
                 why = repr(error)
-        log.error("the reward server at %s judged none of %d pictures: %s", self._settings.url, len(prompts), why)
+        log.error("the reward server at %s judged none of %d images: %s", self._settings.url, len(prompts), why)
         lost = tabulate(["remote"] * len(prompts), self._parts)
         return Scores(lost.value_B, lost.parts, lost.unjudged, {"requests": float(self._settings.tries)})

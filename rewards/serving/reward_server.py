@@ -73,7 +73,7 @@ class Traffic:
         requests = CounterMetricFamily("glyphlab_requests", "Requests answered, by status", labels=["status"])
         for status, number in sorted(self.answers.items()):
             requests.add_metric([str(status)], number)
-        unjudged = CounterMetricFamily("glyphlab_unjudged", "Pictures not judged, by cause", labels=["cause"])
+        unjudged = CounterMetricFamily("glyphlab_unjudged", "Images not judged, by cause", labels=["cause"])
         for cause, number in sorted(self.unjudged.items()):
             unjudged.add_metric([cause], number)
         seconds = GaugeMetricFamily("glyphlab_request_seconds", "Seconds of recent requests", labels=["quantile"])
@@ -81,9 +81,9 @@ class Traffic:
             seconds.add_metric([str(share)], float(np.quantile(self.seconds or [0.0], share)))
         restarts = self._pool.restarted
         yield from (requests, unjudged, seconds)
-        yield CounterMetricFamily("glyphlab_pictures", "Pictures answered", self.images)
+        yield CounterMetricFamily("glyphlab_pictures", "Images answered", self.images)
         yield CounterMetricFamily("glyphlab_worker_restarts", "Workers that died and were replaced", restarts)
-        yield GaugeMetricFamily("glyphlab_pictures_waiting", "Pictures accepted and not yet judged", self.waiting)
+        yield GaugeMetricFamily("glyphlab_pictures_waiting", "Images accepted and not yet judged", self.waiting)
         yield GaugeMetricFamily("glyphlab_chunks_queued", "Chunks that wait for a worker", self._pool.waiting())
 
 
@@ -154,7 +154,7 @@ async def score(request: Request) -> Response:
     prompts, images = await asyncio.to_thread(decode_request, body, service.limits)
     traffic: Traffic = state.traffic
     if traffic.waiting + len(images) > service.waiting:
-        raise Refused(503, f"{traffic.waiting} pictures are waiting already; try again later")
+        raise Refused(503, f"{traffic.waiting} images are waiting already; try again later")
     traffic.waiting += len(images)
     try:
         groups = batches(prompts, images, service.limits.images)

@@ -3,7 +3,7 @@
     request   {"pictures": [{"prompt": "a sign \\"CAT\\"", "png": "iVBORw0..."}, ...]}
               an image that is an edit has "sources" beside them: the PNG images that its prompt asks to edit
     answer    {"value": [0.9, null], "parts": {"exact": [0.0, null]}, "unjudged": {"engine": 1}, "spent": {}}
-    refusal   {"error": "picture 3 is 20000x20000 pixels; ..."} with a 4xx or 5xx status
+    refusal   {"error": "image 3 is 20000x20000 pixels; ..."} with a 4xx or 5xx status
 
 A prompt is a text or an object with the fields of ``Prompt``. null is NaN: not judged. Numbers keep all their digits.
 
@@ -86,25 +86,25 @@ def decode_request(body: bytes, limits: Limits) -> tuple[list[Prompt], list[np.n
     if not isinstance(rows, list):
         raise Refused(422, 'the body must be {"pictures": [{"prompt": "...", "png": "..."}, ...]}')
     if len(rows) > limits.images:
-        raise Refused(413, f"{len(rows)} pictures in one request; at most {limits.images}, send them in several")
+        raise Refused(413, f"{len(rows)} images in one request; at most {limits.images}, send them in several")
     prompts, images, left = [], [], limits.pixels
     for i, row in enumerate(rows):
         if not isinstance(row, dict) or set(row) - {"sources"} != {"prompt", "png"} or not isinstance(row["png"], str):
-            raise Refused(422, f'picture {i} must be {{"prompt": ..., "png": "base64"}} and nothing else but "sources"')
+            raise Refused(422, f'image {i} must be {{"prompt": ..., "png": "base64"}} and nothing else but "sources"')
         images.append(from_png(row["png"], i, limits, left))
         left -= images[-1].shape[1] * images[-1].shape[2]
         sources = []
         for text in _listed(row.get("sources", []), i):
             pixels = from_png(text, i, limits, left)
             left -= pixels.shape[1] * pixels.shape[2]
-            sources.append(source_of(to_png(pixels), f"a source image of picture {i}"))
+            sources.append(source_of(to_png(pixels), f"a source image of image {i}"))
         prompts.append(replace(_prompt(row["prompt"], i), sources=tuple(sources)))
     return prompts, images
 
 
 def _listed(sources: Any, number: int) -> list[str]:
     if not isinstance(sources, list) or not all(isinstance(text, str) for text in sources):
-        raise Refused(422, f"sources of picture {number} must be a list of PNG images in base64")
+        raise Refused(422, f"sources of image {number} must be a list of PNG images in base64")
     return sources
 
 
@@ -112,7 +112,7 @@ def _prompt(data: Any, number: int) -> Prompt:
     try:
         return Prompt.from_text(data) if isinstance(data, str) else prompt_from_json(data)
     except (ValueError, TypeError) as error:
-        raise Refused(422, f"the prompt of picture {number}: {error}") from error
+        raise Refused(422, f"the prompt of image {number}: {error}") from error
 
 
 def to_png(image_3HW: np.ndarray) -> bytes:
@@ -127,7 +127,7 @@ def from_png(text: str, number: int, limits: Limits, pixels: int) -> np.ndarray:
     try:
         content = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Refused(422, f"picture {number} is no base64: {error}") from error
+        raise Refused(422, f"image {number} is no base64: {error}") from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limits below are the narrower ones
@@ -135,22 +135,22 @@ def from_png(text: str, number: int, limits: Limits, pixels: int) -> np.ndarray:
                 _check_size(image.width, image.height, number, limits, pixels)
                 image.verify()  # every chunk's checksum
             if not content.endswith(_END):
-                raise Refused(422, f"picture {number} is no readable PNG: it is cut off, or something follows it")
-        return decode_image(content, f"picture {number}").transpose(2, 0, 1).copy()
+                raise Refused(422, f"image {number} is no readable PNG: it is cut off, or something follows it")
+        return decode_image(content, f"image {number}").transpose(2, 0, 1).copy()
     except Refused:
         raise
     except Image.DecompressionBombError as error:
-        raise Refused(413, f"picture {number} is far too large: {error}") from error
+        raise Refused(413, f"image {number} is far too large: {error}") from error
     except Exception as error:  # PIL raises many kinds for damaged files
-        raise Refused(422, f"picture {number} is no readable PNG: {error}") from error
+        raise Refused(422, f"image {number} is no readable PNG: {error}") from error
 
 
 def _check_size(width: int, height: int, number: int, limits: Limits, pixels: int) -> None:
     if max(width, height) > limits.side:
-        raise Refused(413, f"picture {number} is {width}x{height} pixels; at most {limits.side} on a side")
+        raise Refused(413, f"image {number} is {width}x{height} pixels; at most {limits.side} on a side")
     if width * height > pixels:
         most = limits.pixels
-        raise Refused(413, f"the pictures up to number {number} have more than {most} pixels; send them in several")
+        raise Refused(413, f"the images up to number {number} have more than {most} pixels; send them in several")
 
 
 def encode_scores(scores: Scores) -> bytes:
@@ -175,7 +175,7 @@ def decode_scores(body: bytes, count: int) -> Scores:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"the server's answer is no scores: {error!r}") from error
     if len(value_B) != count:
-        raise ValueError(f"the server answered {len(value_B)} scores to {count} pictures")
+        raise ValueError(f"the server answered {len(value_B)} scores to {count} images")
     return scores
 
 

@@ -90,7 +90,7 @@ _Task = tuple[_Job, int, list[Prompt], np.ndarray, int]  # the last: how many wo
 
 
 class ScoringError(RuntimeError):
-    """Pictures were not judged, and the message says by whom and why."""
+    """Images were not judged, and the message says by whom and why."""
 
 
 class ScorerPool:
@@ -145,7 +145,7 @@ class ScorerPool:
             )
         count = len(images_uint8_B3HW)
         if len(prompts) != count:
-            raise ValueError(f"{len(prompts)} prompts but {count} pictures; picture i is judged by prompt i")
+            raise ValueError(f"{len(prompts)} prompts but {count} images; image i is judged by prompt i")
         size = min(self._chunk, max(-(-count // len(self._processes)), 1))
         starts = range(0, count, size)
         job = _Job(len(starts))
@@ -239,7 +239,7 @@ class ScorerPool:
 
     def _late(self, count: int) -> str:
         return (
-            f"did not answer about {count} pictures within {self._answer_timeout:g} s and was stopped; if it is only "
+            f"did not answer about {count} images within {self._answer_timeout:g} s and was stopped; if it is only "
             "slow, raise answer_timeout"
         )
 
@@ -262,7 +262,7 @@ class ScorerPool:
                     return
                 if deaths:
                     job.fail(
-                        ScoringError(f"the same pictures killed two workers; {self._worker_name(number)} replaces one")
+                        ScoringError(f"the same images killed two workers; {self._worker_name(number)} replaces one")
                     )
                 else:
                     self._tasks.put((job, index, prompts, images_uint8, deaths + 1))

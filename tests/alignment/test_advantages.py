@@ -1,4 +1,4 @@
-"""Advantages by hand: within a group, over an update, of several rewards, and of pictures nobody could judge."""
+"""Advantages by hand: within a group, over an update, of several rewards, and of images nobody could judge."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_unjudged_pictures_are_left_out_of_mean_and_spread():
     reward = torch.tensor([[1.0, nan, 3.0, nan], [nan, nan, nan, 5.0], [nan] * 4])
     for own in (True, False):
         advantage, teaches = advantages(reward, own, 5.0)
-        # Only the first group compares; with the update's spread the lonely picture of the second counts as spread 0.
+        # Only the first group compares; with the update's spread the lonely image of the second counts as spread 0.
         spread = 1.0 if own else math.sqrt((1.0 + 1.0 + 0.0) / 3)
         torch.testing.assert_close(advantage[0], torch.tensor([-1.0, 0.0, 1.0, 0.0]) / (spread + 1e-4))
         assert not advantage[1:].any()

@@ -103,7 +103,7 @@ def test_loss_by_hand():
 
 
 def test_loss_is_a_mean_over_pairs_and_dimensions():
-    """Pictures twice as large, of the same content, and every pair twice, give the same loss."""
+    """Images twice as large, of the same content, and every pair twice, give the same loss."""
     model = Line(0.4, before=0.1)
     totals = []
     for copies, size in [(1, 1), (2, 1), (1, 6)]:
@@ -206,7 +206,7 @@ def test_training_prefers_the_chosen_pictures():
     before = errors(data.chosen_NSC) - errors(data.rejected_NSC)
     steps = list(train(model, engine_of(model), data, replace(TINY, steps=25, batch=7, micro=7)))
     after = errors(data.chosen_NSC) - errors(data.rejected_NSC)
-    assert ((after - before) < -0.01).all(), "every pair's preferred picture must gain on the other"
+    assert ((after - before) < -0.01).all(), "every pair's preferred image must gain on the other"
     assert steps[-1].metrics["loss"] < 0.9 * AT_REFERENCE
 
 

@@ -41,7 +41,7 @@ def cond_of(B: int, S: int = 1) -> Conditioning:
 
 
 def point(x0: list[float], eps: list[float], sigma: list[float], advantage: list[float]) -> Point:
-    """Pictures of one number."""
+    """Images of one number."""
     B = len(x0)
     a, b, s = (torch.tensor(values) for values in (x0, eps, sigma))
     x = ((1 - s) * a + s * b).view(B, 1, 1)
@@ -90,7 +90,7 @@ def test_nfts_fixed_point_at_zero_advantage():
 
 
 def test_nft_at_the_old_policy_follows_the_flow_error_by_how_good_it_was():
-    """(2 r - 1) times the gradient of the picture's error: towards good pictures, away from bad ones, whatever b."""
+    """(2 r - 1) times the gradient of the image's error: towards good images, away from bad ones, whatever b."""
     for mix in (0.1, 1.0):
         for a, factor in ((5.0, 1.0), (2.5, 0.5), (-5.0, -1.0)):
             one = point(X0[:1], EPS[:1], SIGMA[:1], [a])
@@ -303,7 +303,7 @@ def test_nothing_to_learn_moves_nothing(kind, algorithm, rewards):
 
 @pytest.mark.parametrize(("kind", "algorithm"), ALL)
 def test_what_could_not_be_judged_teaches_nothing(kind, algorithm):
-    """The gradient is that of the rest, whatever the unjudged picture shows."""
+    """The gradient is that of the rest, whatever the unjudged image shows."""
     found = []
     for loud in (False, True):
         model = moved()

@@ -157,7 +157,7 @@ def test_ratio_is_exactly_one_at_the_first_update(kernel, noise, shared):
 @pytest.mark.parametrize("beta", [0.0, 30.0])
 @pytest.mark.parametrize("micro", [G, 3 * G])
 def test_gradient_is_that_of_the_mean_over_taught_samples(micro, beta):
-    """One group without spread, one picture that could not be judged: as if they had never been drawn.
+    """One group without spread, one image that could not be judged: as if they had never been drawn.
 
     The expectation is computed in one pass over the rollout, without `Micro`, weights, slices or clipping.
     """
@@ -193,7 +193,7 @@ def test_gradient_is_that_of_the_mean_over_taught_samples(micro, beta):
 
 @pytest.mark.parametrize("step", [0, 1])
 def test_rewards_reach_the_pictures_they_are_for(step):
-    """Prompts, conditionings, pictures, rewards and advantages of one sample stay together, group beside group."""
+    """Prompts, conditionings, images, rewards and advantages of one sample stay together, group beside group."""
     judge, model, cfg = listed(*SPREAD), tiny_model(), replace(TINY, micro=G, steps=step + 1)
     engine = Watching(model)
     (done,) = train(model, engine, PROMPTS, judge, cfg, start=step)

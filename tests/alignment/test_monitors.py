@@ -78,7 +78,7 @@ def test_nothing_is_broken_where_nothing_changed() -> None:
         ("colour_entropy", 0.4, "colours multiply"),
         ("saturation", 0.1, "saturation moves"),
         ("saturation", -0.1, "saturation moves"),
-        ("diversity", -0.05, "pictures become one"),
+        ("diversity", -0.05, "images become one"),
         ("unjudged", 0.2, "not judged"),
         ("drift", 0.9, "far from the start"),
     ],
@@ -418,7 +418,7 @@ def test_other_ranks_follow_the_alarms_of_rank_0(
     assert not sent, "rank 1 took part in everything that rank 0 sent"
     (_, line) = read_monitors(tmp_path)
     assert [alarm["rule"] for alarm in line["alarms"]] == ["moved <at all>"]
-    assert len(list((tmp_path / "monitors").iterdir())) == 2, "the picture and its start, written once"
+    assert len(list((tmp_path / "monitors").iterdir())) == 2, "the image and its start, written once"
 
 
 def test_what_rank_0_brings_reaches_all_ranks() -> None:

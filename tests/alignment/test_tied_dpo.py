@@ -1,6 +1,6 @@
-"""DPO from answers with ties, weights and margins, and learning from good and bad pictures: by hand, and as limits.
+"""DPO from answers with ties, weights and margins, and learning from good and bad images: by hand, and as limits.
 
-Shapes: N answers or pictures, B of a batch, S latent tokens, C channels.
+Shapes: N answers or images, B of a batch, S latent tokens, C channels.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def test_a_tie_pulls_together_and_a_win_apart(likelihood):
 
 
 def micro(tie: list[bool], margin: list[float], weight: list[float]) -> Micro:
-    """First pictures 1.0, second -0.5, noise 0.25: the targets eps - x0 are -0.75 and 0.75."""
+    """First images 1.0, second -0.5, noise 0.25: the targets eps - x0 are -0.75 and 0.75."""
     B = len(tie)
     cond = Conditioning(torch.zeros(2 * B, 1, 1), torch.ones(2 * B, 1, dtype=torch.bool), ((1, 1),) * 2 * B)
     x0 = torch.tensor([1.0] * B + [-0.5] * B).view(-1, 1, 1)
@@ -238,7 +238,7 @@ def test_ktos_baseline_by_hand():
 
 
 def test_ktos_baseline_is_that_of_all_ranks():
-    """The other rank's pictures gained nothing, or lost as much: half of this rank's gain, or none."""
+    """The other rank's images gained nothing, or lost as much: half of this rank's gain, or none."""
     batches = [(m.images, m.good_B) for m in (kto_micro([True, False], 0.0),)]
     cfg = Kto(steps=1, batch=2, micro=2, beta=2.0)
     (alone,) = kto.prepared(Line(-0.5, 0.1), Watching(tiny_model()), batches, cfg)

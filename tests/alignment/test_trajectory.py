@@ -278,7 +278,7 @@ def test_walks_that_cannot_learn_are_refused():
     for window in (-1, 5):
         with pytest.raises(ValueError, match=f"window of {window} steps does not fit the first 4"):
             Exploration(window=window, within=4)
-    with pytest.raises(ValueError, match="every picture of a group the same"):
+    with pytest.raises(ValueError, match="every image of a group the same"):
         Exploration(window=0)
     with pytest.raises(ValueError, match="stay=0 is below 1"):
         Exploration(stay=0)
@@ -316,7 +316,7 @@ def test_a_full_trajectory_is_the_window_over_every_step_with_noise(kernel, nois
         x = seen.transitions[-1].next_BSC
         v = model.velocity(x, torch.full((P * G,), levels[-2]), seen.cond)
     torch.testing.assert_close(seen.x0_BSC, x - levels[-2] * v, atol=1e-5, rtol=1e-5)
-    # What the last step would have been: without noise, so without a likelihood, or with noise left in the picture.
+    # What the last step would have been: without noise, so without a likelihood, or with noise left in the image.
     last = kernel(x, v, levels[-2], 0.0, noise)
     if kernel in (flow.ddim, flow.cps):
         assert last.std == 0.0

@@ -203,7 +203,7 @@ def test_logit_normal_leans_to_noise():
 
 
 def test_every_schedule_begins_at_exactly_one():
-    """Of every picture between 256 and 1792 pixels a side that divides into tokens of 16, and of any shift."""
+    """Of every image between 256 and 1792 pixels a side that divides into tokens of 16, and of any shift."""
     sides = range(256, 1793, 16)
     tokens = {(height // 16) * (width // 16) for height in sides for width in sides}
     assert len(tokens) > 1900
@@ -214,7 +214,7 @@ def test_every_schedule_begins_at_exactly_one():
 
 def test_the_shift_of_large_pictures_is_not_clamped():
     assert flow.dynamic_mu(8192) == pytest.approx(0.9)
-    assert flow.dynamic_mu(8192 + 7936) == pytest.approx(1.3), "two-thousand-pixel pictures lie on the same line"
+    assert flow.dynamic_mu(8192 + 7936) == pytest.approx(1.3), "two-thousand-pixel images lie on the same line"
     assert flow.dynamic_mu(112 * 112) == pytest.approx(0.5 + 0.4 * (12544 - 256) / 7936)
 
 

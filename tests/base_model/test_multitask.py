@@ -1,6 +1,6 @@
 """Several tasks and sizes in one update: a ragged batch is its samples one by one, and nothing reads padding.
 
-Shapes: B samples, S latent tokens, R tokens of condition pictures, C channels.
+Shapes: B samples, S latent tokens, R tokens of condition images, C channels.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Flow-matching training: the loss by hand, what a batch is made of, and the circle from a picture back to it.
+"""Flow-matching training: the loss by hand, what a batch is made of, and the circle from an image back to it.
 
 Shapes: B samples, S latent tokens, C channels.
 """
@@ -86,7 +86,7 @@ def test_loss_by_hand():
 
 
 def test_loss_is_a_mean():
-    """Wider pictures of the same content cost the same."""
+    """Wider images of the same content cost the same."""
     totals = []
     for size in (1, 6):
         cond = Conditioning(torch.zeros(1, 1, 1), torch.ones(1, 1, dtype=torch.bool), ((1, size),))
@@ -184,7 +184,7 @@ def test_what_the_network_reads_is_on_its_device():
 
 
 def test_circle():
-    """Learn one picture, draw from noise, get that picture: sign of v, direction of sigma and sampler agree."""
+    """Learn one image, draw from noise, get that image: sign of v, direction of sigma and sampler agree."""
     model = tiny_model(fresh=True)
     picture = torch.rand(1, 3, 32, 96, generator=torch.Generator().manual_seed(5))
     x0 = model.encode_pixels(picture)
@@ -203,7 +203,7 @@ def test_circle():
     sampler = Sampler(steps=20)
     drawn = sample(model, start, cond, uncond, sampler, sampler.levels())
     error = (drawn - x0).square().mean((1, 2)).sqrt().max()
-    assert float(error) < 0.1, "relative to a picture of unit spread; noise is 1.4 away"
+    assert float(error) < 0.1, "relative to an image of unit spread; noise is 1.4 away"
 
 
 def test_micro_batches_give_the_same_update():

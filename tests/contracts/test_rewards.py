@@ -42,7 +42,7 @@ WORDS = ("ZEBRA", "KIWI", "LEMON", "TULIP", "ROBIN")
 class Row:
     """A reward's row: what to judge and how to make it fail.
 
-    pictures: one a prompt, best first when ``ordered``: the first two must then differ in value. unjudgeable: a prompt
+    images: one a prompt, best first when ``ordered``: the first two must then differ in value. unjudgeable: a prompt
     that it cannot judge; None when it can judge any. breaks: makes whatever the scorer asks (an engine, a model, a
     server) raise. make: the settings, given an empty folder to put tiny random weights into; the defaults otherwise.
     tolerance: how far a score may move with the batch it is in; more than 0 only where a library's kernels do that.
@@ -311,7 +311,7 @@ READERS = [name for name, row in ROWS.items() if row.images is words_from_right_
 
 @pytest.mark.parametrize("name", READERS)
 def test_a_reward_that_reads_does_not_judge_a_script_it_cannot_write(name: str, tmp_path: Path) -> None:
-    """Never 0: its engine would read another text in a picture that is right."""
+    """Never 0: its engine would read another text in an image that is right."""
     row = ROWS[name]
     scorer = (row.make(tmp_path) if row.make else REWARDS[name]()).load("cpu")
     foreign = [Prompt.from_text(f'a sign "{text}"') for text in ("\u0416\u0418\u0417\u041d\u042c", "\ud55c\uad6d")]
@@ -324,7 +324,7 @@ def test_empty_and_unequal_batches(loaded: tuple[str, Reward, Scorer, Row]) -> N
     _, _, scorer, row = loaded
     empty = scorer([], row.images()[:0])
     assert empty.value_B.shape == (0,) and not empty.unjudged
-    with pytest.raises(ValueError, match="2 prompts but 5 pictures"):
+    with pytest.raises(ValueError, match="2 prompts but 5 images"):
         scorer(row.prompts[:2], row.images())
 
 

@@ -65,7 +65,7 @@ def test_the_page_tells_its_zoom_its_words_its_keys_and_asks_nobody_else(tmp_pat
         page.get_by_role("button", name="中文").click()
         page.wait_for_function(f"() => ({NAMES})().includes('左图')")
         text = page.evaluate(NAMES)
-        assert "右图" in text and "Left picture" not in text, "also of the pair that is on the screen"
+        assert "右图" in text and "Left image" not in text, "also of the pair that is on the screen"
     hosts = {urlsplit(url).netloc for url in asked if url.startswith(("http", "ws"))}
     assert hosts == {urlsplit(address).netloc}, hosts
 

@@ -194,7 +194,7 @@ def test_the_buttons_of_a_pair_are_sent_before_its_pictures(store: Store, monkey
 
     def show(*args: object) -> None:
         sent.append("pictures")
-        st.text("the pictures are here")
+        st.text("the images are here")
 
     outcomes = annotation_page._outcomes
     monkeypatch.setattr(annotation_page.viewer, "show", show)
@@ -204,7 +204,7 @@ def test_the_buttons_of_a_pair_are_sent_before_its_pictures(store: Store, monkey
     assert sent == ["buttons", "pictures"]
     shown = [e.value if e.type == "text" else e.key for e in at.main if e.type in ("text", "button")]
     left = next(i for i, name in enumerate(shown) if name.startswith("say_left_"))
-    assert shown.index("the pictures are here") < left, "though the pictures stand above the buttons"
+    assert shown.index("the images are here") < left, "though the images stand above the buttons"
 
 
 def test_nothing_identifying_is_sent_before_the_answer(store: Store) -> None:
@@ -489,8 +489,8 @@ def test_the_images_that_were_edited_stand_before_the_edits(
         button(at, "say_left_").click().run()
     named = {tuple(shown["name"] for shown in data["pictures"]) for data in painted}
     assert named == {
-        ("Left picture", "Right picture"), ("Before the edit", "Left picture", "Right picture"),
-        ("Source 1", "Source 2", "Left picture", "Right picture"),
+        ("Left image", "Right image"), ("Before the edit", "Left image", "Right image"),
+        ("Source 1", "Source 2", "Left image", "Right image"),
     }  # fmt: skip
     everything = {shown["url"] for data in painted for shown in data["pictures"]}
     assert len(everything) == 9 and any(set(data["ahead"]) & everything for data in painted)

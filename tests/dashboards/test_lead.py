@@ -47,7 +47,7 @@ def page(store: Store, module: str, name: str, language: str = "en") -> AppTest:
 
 
 def disagree(store: Store, campaign: int) -> None:
-    """Ann and Bob prefer different pictures of every pair; of every second pair Ann prefers the first."""
+    """Ann and Bob prefer different images of every pair; of every second pair Ann prefers the first."""
     for name, turn in (("ann", 1), ("bob", 0)):
         actor = number(store, name)
         while views := assignment.claim(store, actor, campaign).views:
@@ -198,7 +198,7 @@ def test_a_campaign_from_folders(store: Store, tmp_path: Path, kind: str) -> Non
     views = assignment.claim(store, number(store, "ann"), "c").views
     assert len(views[0].images) == (2 if kind == "pair" else 3) and views[0].prompt == "a wall"
     if kind == "best_worst":
-        with pytest.raises(ValueError, match="compare two pictures"):
+        with pytest.raises(ValueError, match="compare two images"):
             create_page.make(number(store, "lea"), "e", "from_folders", {**given, "gold": "gold.jsonl"}, settings)
     with pytest.raises(ValueError, match="nothing is left"):
         create_page.make(number(store, "lea"), "d", "from_folders", {**given, "prompts": (b"else", "p.txt")}, settings)

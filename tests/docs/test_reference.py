@@ -90,7 +90,7 @@ def test_every_setting_is_explained() -> None:
 
 def test_a_setting_says_what_stands_below_it_or_beside_it_in_parents_too() -> None:
     texts = settings.field_texts(CONFIGS["nano_grpo"].algorithm.__class__)
-    assert texts["group"] == "pictures a prompt (G)" or "prompt" in texts["group"]
+    assert texts["group"] == "images a prompt (G)" or "prompt" in texts["group"]
     assert "Callable" not in str(settings.classes())
 
 

@@ -116,7 +116,7 @@ def test_options_of_sample_say_what_they_do(capsys: pytest.CaptureFixture[str]) 
     text = help_text(capsys, "sample")
     for option in ("--seed", "--out", "-o", "--guidance", "--steps", "--count", "--stage"):
         assert option in text
-    assert "the same seed draws the same picture (default: 0)" in text
+    assert "the same seed draws the same image (default: 0)" in text
 
 
 def test_misspelt_commands_and_options_name_what_is_near(capsys: pytest.CaptureFixture[str]) -> None:
@@ -294,7 +294,7 @@ def test_report_of_one_and_of_several(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 class MadeUpScorer:
-    """Scores a picture by its mean and cannot judge prompts without spans."""
+    """Scores an image by its mean and cannot judge prompts without spans."""
 
     name = "made_up:mean"
 
@@ -332,8 +332,8 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_score_writes_a_table_for_people_and_machines(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["score", str(pictures), "--reward", "made_up"]) == 0
     out = capsys.readouterr().out
-    assert "mean 0.100 over 2 pictures (made_up:mean)" in out
-    assert "it sees 50% of the first picture, at 8x8 pixels: the left half" in out and " ms a picture" in out
+    assert "mean 0.100 over 2 images (made_up:mean)" in out
+    assert "it sees 50% of the first image, at 8x8 pixels: the left half" in out and " ms an image" in out
     assert "1 could not be judged and count nowhere: 1 no_spans" in out
     assert (pictures / "scores.csv").read_text() == (
         "picture,prompt,score,mean,read\na.png,the word A in red,0.0,0.0,\nb.png,the word B,0.2,0.2,\nc.png,a cat,,,\n"

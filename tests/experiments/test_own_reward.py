@@ -68,7 +68,7 @@ def test_the_contract_suite_accepts_it(own: Any, monkeypatch: pytest.MonkeyPatch
     contract.test_it_says_which_part_of_a_picture_it_sees(loaded, 928, 1664)
     contract.test_scores_have_their_shape_range_and_order(loaded)
     turned = replace(row, images=lambda: pictures()[::-1])
-    with pytest.raises(AssertionError):  # the suite can refuse: these pictures are not in the order that it asks for
+    with pytest.raises(AssertionError):  # the suite can refuse: these images are not in the order that it asks for
         contract.test_scores_have_their_shape_range_and_order((*loaded[:3], turned))
     contract.test_a_score_does_not_depend_on_the_batch_nor_on_the_call(loaded)
     contract.test_a_score_survives_the_trip_through_8_bits(loaded)

@@ -25,7 +25,7 @@ def test_the_common_recipe_shares_nothing_and_guides_by_two_passes() -> None:
     with Spy(model) as spy:
         kept, x0 = common_rollout(model, TEXTS, TINY, generator(0, 0, 0, "test"), slice(0, 2))
     assert len(kept) == 3, "every step but the last"
-    assert [len(x) for x in spy.x] == [2] * 8, "two passes a step, of a picture each"
+    assert [len(x) for x in spy.x] == [2] * 8, "two passes a step, of an image each"
     assert not torch.equal(kept[0].x_BSC[0], kept[0].x_BSC[1]), "own noise"
     assert x0.shape == kept[0].x_BSC.shape
 

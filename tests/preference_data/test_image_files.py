@@ -197,13 +197,13 @@ def test_damage_names_the_file_wherever_it_is(tmp_path: Path) -> None:
         whole = saved(Image.fromarray(RANDOM), kind)
         for content in (b"", b"text", whole[:5], whole[:20], whole[: len(whole) // 2]):
             path.write_bytes(content)
-            with pytest.raises(ValueError, match=r"bad\.bin is no readable picture"):
+            with pytest.raises(ValueError, match=r"bad\.bin is no readable image"):
                 read_image(path)
-    with pytest.raises(ValueError, match="is no readable picture"):
+    with pytest.raises(ValueError, match="is no readable image"):
         decode_image(saved(Image.fromarray(RANDOM), "GIF"), "a")
     with pytest.raises(FileNotFoundError):
         read_image(tmp_path / "none.png")
-    with pytest.raises(ValueError, match="is no readable picture"):
+    with pytest.raises(ValueError, match="is no readable image"):
         read_image(tmp_path)
 
 

@@ -71,7 +71,7 @@ def test_every_pair_is_marked_as_machine_made() -> None:
 def test_lengths_must_match() -> None:
     with pytest.raises(ValueError, match="6 prompts, 5 rows"):
         best_and_worst(PROMPTS, SCORES[:5], PICTURES, source="ocr")
-    with pytest.raises(ValueError, match="2 scores but 3 pictures"):
+    with pytest.raises(ValueError, match="2 scores but 3 images"):
         best_and_worst(PROMPTS, [row[:2] for row in SCORES], PICTURES, source="ocr")
     with pytest.raises(ValueError, match="min_margin"):
         best_and_worst(PROMPTS, SCORES, PICTURES, source="ocr", min_margin=-1.0)

@@ -73,7 +73,7 @@ def test_a_picture_needs_a_hash_a_size_and_a_provenance() -> None:
 
 @pytest.mark.parametrize("outcome", ["tie", "both_good", "both_bad"])
 def test_an_undecided_answer_cannot_become_a_pair(outcome: str) -> None:
-    with pytest.raises(ValueError, match="no better picture"):
+    with pytest.raises(ValueError, match="no better image"):
         PreferencePair(Prompt.from_text("a cat"), picture("a"), picture("b"), "human:ada", None, outcome)
 
 

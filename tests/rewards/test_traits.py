@@ -1,4 +1,4 @@
-"""Traits of pictures and readings against what can be counted by hand."""
+"""Traits of images and readings against what can be counted by hand."""
 
 from __future__ import annotations
 

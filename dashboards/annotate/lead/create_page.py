@@ -70,11 +70,9 @@ def make(actor: int, name: str, source: str, form: dict[str, Any], settings: Cam
     if settings.kind == "best_worst":
         items = all_at_once(items)
     if not items:
-        raise ValueError(Sentence("nothing is left to compare; are these the prompts that the pictures show?"))
+        raise ValueError(Sentence("nothing is left to compare; are these the prompts that the images show?"))
     if form.get("gold") and settings.kind != "pair":
-        raise ValueError(
-            Sentence("items with a known answer compare two pictures; leave the file out for more pictures")
-        )
+        raise ValueError(Sentence("items with a known answer compare two images; leave the file out for more images"))
     known = checks.gold(allowed(form["gold"]), store.images) if form.get("gold") else []
     known += checks.attention(items, store.images, settings.attention_share)
     where = f"{source}: {form['place'] or 'uploads'}"[:250]
@@ -146,7 +144,7 @@ def uploaded(files: Sequence[tuple[str, Sequence[Any]]], scratch: Path) -> list[
     for maker, uploads in files:
         name = re.sub(r"[^\w .@-]", "_", maker.strip()).strip(". ")
         if not name or not uploads:
-            raise ValueError(Sentence("name both makers and upload pictures of each"))
+            raise ValueError(Sentence("name both makers and upload images of each"))
         if len(uploads) > MAX_UPLOADS:
             raise ValueError(Sentence("{n} files at once; at most {most} are taken",
                                       {"n": len(uploads), "most": MAX_UPLOADS}))  # fmt: skip

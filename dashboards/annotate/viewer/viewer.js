@@ -1,7 +1,7 @@
-// The viewer: pictures side by side with one zoom and one place for all of them, flicker, 1:1 pixels, and the next
-// pictures loaded and decoded ahead. It only shows: every answer is a native button of the page. It reports when a pair
+// The viewer: images side by side with one zoom and one place for all of them, flicker, 1:1 pixels, and the next
+// images loaded and decoded ahead. It only shows: every answer is a native button of the page. It reports when a pair
 // was painted, and lets no answer through before anybody can have looked at it, or because a key is held down.
-// Pictures are known by handles; texts come as data and become text nodes.
+// Images are known by handles; texts come as data and become text nodes.
 
 const decoded = new Map(); // url -> Promise<HTMLImageElement>, of what is shown and what comes next
 
@@ -35,7 +35,7 @@ class Viewer {
     this.root = root;
     this.token = null;
     this.panes = [];
-    // zoom over "fit", or over one pixel on one pixel; centre in parts of the picture, the same for all
+    // zoom over "fit", or over one pixel on one pixel; centre in parts of the image, the same for all
     this.look = { zoom: 1, x: 0.5, y: 0.5, pixels: false };
     this.flickering = null;
     this.visited = -1;
@@ -118,7 +118,7 @@ class Viewer {
 
   scale(pane) { return this.look.zoom * (this.look.pixels ? 1 / window.devicePixelRatio : this.fit(pane)); }
 
-  // the zoom over "fit" of the first picture, whatever it is counted over
+  // the zoom over "fit" of the first image, whatever it is counted over
   over(look) {
     return look.pixels && this.panes.length ? look.zoom / (window.devicePixelRatio * this.fit(this.panes[0])) : look.zoom;
   }
@@ -135,7 +135,7 @@ class Viewer {
     this.draw();
   }
 
-  jump() { // from text to text where its places are known, else over the quarters of the picture
+  jump() { // from text to text where its places are known, else over the quarters of the image
     const boxes = this.data.boxes.length ? this.data.boxes
       : [[0, 0, 0.5, 0.5], [0.5, 0, 1, 0.5], [0, 0.5, 0.5, 1], [0.5, 0.5, 1, 1]];
     this.visited = (this.visited + 1) % (boxes.length + 1);
@@ -202,7 +202,7 @@ class Viewer {
     return made;
   }
 
-  // what is written beside the pictures: changes with the language, and with what is chosen
+  // what is written beside the images: changes with the language, and with what is chosen
   label() {
     this.panes.forEach((pane, i) => {
       const picture = this.data.pictures[i];
@@ -239,7 +239,7 @@ class Viewer {
     if (this.flickering !== null) this.flicker(false);
     this.look = { zoom: 1, x: 0.5, y: 0.5, pixels: false };
     this.visited = -1;
-    data = this.data; // the language may have changed while the pictures were loaded
+    data = this.data; // the language may have changed while the images were loaded
     const panes = data.pictures.map((p) => this.pane(p));
     panes.forEach((pane, i) => {
       if (images[i]) { pane.image = images[i]; pane.frame.append(images[i]); }

@@ -70,4 +70,4 @@ def _votes(row: Row) -> tuple[int, ...]:
     return votes
 
 
-HPDV3 = Format("hpdv3", "json", False, encode, decode, "HPDv3; the better picture first, no ties")
+HPDV3 = Format("hpdv3", "json", False, encode, decode, "HPDv3; the better image first, no ties")

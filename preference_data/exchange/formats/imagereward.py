@@ -66,7 +66,7 @@ def spread(
                 continue
             group = str(row["prompt_id"])
             if group in done:
-                raise ValueError(f"the rows of prompt_id {group} do not stand together, and they hold their pictures: "
+                raise ValueError(f"the rows of prompt_id {group} do not stand together, and they hold their images: "
                                  "sort the file by prompt_id")  # fmt: skip
             if _holds_image(row):  # images of one prompt at a time
                 for before in [name for name in waiting if name != group]:
@@ -102,15 +102,13 @@ def _ranked(members: Sequence[tuple[int, Row]], problems: Problems) -> Iterator[
             if row["prompt"] != members[0][1]["prompt"]:
                 raise ValueError(f"prompt_id {row['prompt_id']} has another prompt in row {members[0][0]}")
             if not any(row.get(name) for name in IMAGES):
-                raise ValueError(f"it has no picture; it must be called one of {', '.join(IMAGES)}, and is mapped "
+                raise ValueError(f"it has no image; it must be called one of {', '.join(IMAGES)}, and is mapped "
                                  "with --fields image=NAME")  # fmt: skip
             good.append((number, row, whole(row["rank"], "rank")))
         except (ValueError, KeyError) as error:
             problems.append((number, reason_of(error)))
     if len(members) == 1:
-        problems.append(
-            (members[0][0], f"prompt_id {members[0][1]['prompt_id']} has one picture only; a rank compares")
-        )
+        problems.append((members[0][0], f"prompt_id {members[0][1]['prompt_id']} has one image only; a rank compares"))
     for index_, (_, one, rank) in enumerate(good):
         for number, other, below in good[index_ + 1 :]:
             images = [next(r[n] for n in IMAGES if r.get(n)) for r in (one, other)]

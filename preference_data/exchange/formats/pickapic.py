@@ -58,7 +58,7 @@ def decode(row: Row) -> RowAnswer | None:
         raise ValueError(f"labels are {labels}; they are 1 and 0, 0 and 1, or 0.5 twice")
     best, uids = row.get("best_image_uid"), (row.get("image_0_uid"), row.get("image_1_uid"))
     if outcome != "tie" and best in uids and uids[0] != uids[1] and best != uids[outcome == "second"]:
-        raise ValueError(f"the labels are {labels}, but best_image_uid is {best!r}, the other picture")
+        raise ValueError(f"the labels are {labels}, but best_image_uid is {best!r}, the other image")
     extras = extra(row)
     decoded = row_answer(row["caption"], content(row, "jpg_0", row.get("model_0") or "unknown"),
                  content(row, "jpg_1", row.get("model_1") or "unknown"), outcome, extras)  # fmt: skip

@@ -161,7 +161,7 @@ def file(row: Row, name: str, model: str = "unknown") -> Incoming:
     """An image given by path. Raises KeyError or ValueError when the field is missing or empty."""
     path = row[name]
     if not isinstance(path, str) or not path:
-        raise ValueError(f"{name} is {path!r}; it must be the path of a picture")
+        raise ValueError(f"{name} is {path!r}; it must be the path of an image")
     return Incoming(None, path, None, model)
 
 
@@ -180,7 +180,7 @@ def content(row: Row, name: str, model: str = "unknown") -> Incoming:
     if isinstance(value, Mapping):
         value = value.get("bytes")
     if not isinstance(value, bytes) or not value:
-        raise ValueError(f"{name} holds no picture's bytes")
+        raise ValueError(f"{name} holds no image's bytes")
     return Incoming(value, name, None, model)
 
 

@@ -121,7 +121,7 @@ def decode_kto(row: Row) -> RowAnswer | None:
     """
     extras = extra(row)
     if not extras:
-        raise ValueError("an unpaired row compares no two pictures; only rows that were exported here can come back")
+        raise ValueError("an unpaired row compares no two images; only rows that were exported here can come back")
     if type(row["label"]) is not bool:
         raise ValueError(f"label is {row['label']!r}; it is true or false")
     if row["label"] != (extras["outcome"] in (row["side"], "both_good")):
@@ -140,8 +140,8 @@ def decode_kto(row: Row) -> RowAnswer | None:
 def _check_conversation(messages: Any, what: str) -> None:
     """Raises ValueError unless it is a list of messages with lists of parts, as in TRL's vision sets."""
     if not isinstance(messages, list) or not messages or not isinstance(messages[0], dict):
-        raise ValueError(f"{what} is {str(messages)[:40]!r}; only conversations about two pictures, in the form "
-                         "that is exported here, compare pictures")  # fmt: skip
+        raise ValueError(f"{what} is {str(messages)[:40]!r}; only conversations about two images, in the form "
+                         "that is exported here, compare images")  # fmt: skip
     content = messages[0].get("content")
     if not isinstance(content, list) or not all(isinstance(part, dict) for part in content) or not content:
         raise ValueError(f"the content of {what} is {str(content)[:40]!r}; it must be a list of parts with a type each")
@@ -181,11 +181,9 @@ TRL = Format(
     False,
     encode,
     decode,
-    "TRL preference: what a judge of two pictures should answer; no ties",
+    "TRL preference: what a judge of two images should answer; no ties",
     sources=True,
 )
-KTO = Format(
-    "kto", "jsonl", False, encode_kto, decode_kto, "TRL unpaired (KTO): good or bad, one picture a row; no ties"
-)
+KTO = Format("kto", "jsonl", False, encode_kto, decode_kto, "TRL unpaired (KTO): good or bad, one image a row; no ties")
 WORDED = {"trl": encode, "kto": encode_kto}
 """Formats whose rows ask something, which may be worded otherwise."""

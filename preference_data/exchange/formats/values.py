@@ -153,14 +153,14 @@ def check(j: Judgement) -> None:
     first, second, _ = j.votes
     beaten = {"first": first < second, "second": second < first}.get(j.outcome, False)
     if not j.annotator and j.decided_by == "majority" and beaten:
-        raise ValueError(f"the outcome is {j.outcome!r} by majority, but the votes are {first} for the first picture "
+        raise ValueError(f"the outcome is {j.outcome!r} by majority, but the votes are {first} for the first image "
                          f"and {second} for the second")  # fmt: skip
 
 
 def known_image(data: Any, side: str) -> ImageRef:
     """An image's record that a row describes. Raises ValueError naming what of it is wrong."""
     if not isinstance(data, Mapping):
-        raise ValueError(f"{side} is {_shown(data)}; it must be an object that describes a picture")
+        raise ValueError(f"{side} is {_shown(data)}; it must be an object that describes an image")
     if "sha256" in data:
         text(data["sha256"], f"{side}: sha256")
     for name in ("width", "height"):

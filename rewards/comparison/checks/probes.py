@@ -168,7 +168,7 @@ PROBES = (
           _pillow(lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))),
     Probe("resize", STAYS, "nine tenths of the size", _pillow(resized)),
     Probe("pad", STAYS, "a grey frame of a twelfth of the longer side", _pillow(padded)),
-    Probe("typo asked", FALLS, "the prompt asks for another letter than the picture shows", _typo_in_prompt),
+    Probe("typo asked", FALLS, "the prompt asks for another letter than the image shows", _typo_in_prompt),
     Probe("typo drawn", FALLS, "one letter of the drawn word is another",
           _redrawn(lambda word, random: [typo(word, random)]), base=True),
     Probe("text twice", FALLS, "the word three times instead of once", _redrawn(lambda word, random: [word] * 3),
@@ -202,7 +202,7 @@ def run(scorer: Scorer, prompts: Sequence[Prompt], images: Sequence[np.ndarray],
     swap = swapped([p for p, _ in items])
     applies = [i for i, j in enumerate(swap) if j is not None]
     after = score_any_sizes(scorer, [(items[j][0], items[i][1]) for i, j in enumerate(swap) if j is not None])
-    what = "the prompt of another picture"
+    what = "the prompt of another image"
     return [*rows, verdict(SWAP, FALLS, what, before[applies], after, scale)]
 
 

@@ -1,4 +1,4 @@
-"""The stream of captioned pictures: addresses, the held-out split, what captions say, and producers."""
+"""The stream of captioned images: addresses, the held-out split, what captions say, and producers."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_the_split_is_a_tenth_and_does_not_depend_on_anything_but_the_word():
 
 
 def test_wrong_captions_do_not_change_the_pictures():
-    """A misspelling may spell a held-out word; the picture never shows one."""
+    """A misspelling may spell a held-out word; the image never shows one."""
     noisy = replace(CLEAN, noise=CaptionNoise(0.5, 0.25, 0.25))
     assert noisy.scenes(0, 300)[0] == CLEAN.scenes(0, 300)[0]
     assert noisy.scenes(0, 300)[1] != CLEAN.scenes(0, 300)[1]
@@ -295,7 +295,7 @@ def test_the_picture_shows_what_the_scene_says():
 
 
 def test_letters_stand_in_their_cells_in_order():
-    """The picture of a word is its letters' pictures side by side."""
+    """The image of a word is its letters' images side by side."""
     word = Scene("QUIZ", "", "serif", "large", "blue", "white", "top", "left")
     whole = render(word)
     for i, letter in enumerate(word.word):
@@ -428,7 +428,7 @@ def test_shares_that_are_none_are_refused(shares):
 
 
 def test_latents_are_those_of_the_model():
-    """Producers and the model encode pictures to the same tokens, in the layout that the model decodes."""
+    """Producers and the model encode images to the same tokens, in the layout that the model decodes."""
     model: QwenImage = tiny_model()
     images = CLEAN.images(0, 4)
     latents = encode_images(model.vae, images)
@@ -436,7 +436,7 @@ def test_latents_are_those_of_the_model():
     assert latents.shape == (4, 12, 16) and not latents.requires_grad
     direct = model.vae.encode(images.float() / 127.5 - 1.0)
     torch.testing.assert_close(unpatchify(latents, model.grid), direct, atol=1e-6, rtol=1e-6)
-    # Token (row 1, column 2) holds rows 2-3 and columns 4-5 of the latent picture: channel, row, column.
+    # Token (row 1, column 2) holds rows 2-3 and columns 4-5 of the latent image: channel, row, column.
     assert torch.equal(latents[0, 1 * 6 + 2], unpatchify(latents, model.grid)[0, :, 2:4, 4:6].flatten())
     pictures = model.decode(latents)
     torch.testing.assert_close(pictures, (model.vae.decode(direct) + 1.0) / 2.0, atol=1e-5, rtol=1e-5)

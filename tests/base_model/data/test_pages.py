@@ -117,7 +117,7 @@ def released(tmp_path: Path) -> Path:
 
 
 def test_a_fine_tuned_decoder_goes_back_with_its_video_path(released: Path, tmp_path: Path) -> None:
-    """Frames of a video decode as before wherever only temporal weights matter; a picture decodes as ours does."""
+    """Frames of a video decode as before wherever only temporal weights matter; an image decodes as ours does."""
     from diffusers import AutoencoderKLQwenImage
 
     vae = open_autoencoder(released)

@@ -352,7 +352,7 @@ def test_an_error_inside_the_loss_leaves_no_gradient_behind() -> None:
     def failing(x: Tensor) -> tuple[Tensor, dict[str, float]]:
         calls[0] += 1
         if calls[0] == 3:
-            raise KeyError("no such picture")
+            raise KeyError("no such image")
         return error(engine.module, x), {}
 
     with pytest.raises(KeyError):

@@ -139,7 +139,7 @@ def test_recomputing_and_offloading_change_no_bit(lora: Lora | None, bf16: bool)
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_recomputation_keeps_less_and_gives_the_same_gradients(frozen: bool) -> None:
-    """Every gradient bit for bit, that of the picture included; what autograd keeps shrinks to a fraction."""
+    """Every gradient bit for bit, that of the image included; what autograd keeps shrinks to a fraction."""
     kept, gradients = [], []
     for recompute in (False, True):
         model = tiny_model()

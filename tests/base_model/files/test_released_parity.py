@@ -1,4 +1,4 @@
-"""Our pictures against those of diffusers' pipelines, from the same noise, on checkpoints that diffusers wrote.
+"""Our images against those of diffusers' pipelines, from the same noise, on checkpoints that diffusers wrote.
 
 Shapes: B samples, S latent tokens, C channels.
 """
@@ -43,7 +43,7 @@ def smaller(monkeypatch) -> None:
 
 
 def drawn(path: Path, size: tuple[int, int], seed: int) -> Path:
-    """A picture file of (height, width)."""
+    """An image file of (height, width)."""
     pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     Image.fromarray(pixels).resize((size[1], size[0])).save(path)
     return path
@@ -74,7 +74,7 @@ def noise_for(size: tuple[int, int], seed: int = 0) -> torch.Tensor:
 
 
 def assert_equal_pictures(a: torch.Tensor, b: torch.Tensor) -> None:
-    assert a.shape == b.shape and float(b.std()) > 0.03, "a picture without content proves nothing"
+    assert a.shape == b.shape and float(b.std()) > 0.03, "an image without content proves nothing"
     assert (a - b).abs().max() < 1e-4
 
 
@@ -124,7 +124,7 @@ def test_editing_two_pictures_is_the_pipelines(plus, tmp_path):
     paths = [drawn(tmp_path / "a.png", (70, 110), 1), drawn(tmp_path / "b.png", (90, 50), 2)]
     pictures = [read_condition_image(path) for path in paths]
     size = model.base.task.made_size(pictures)
-    assert size[0] > size[1], "the last picture's shape"
+    assert size[0] > size[1], "the last image's shape"
     noise = noise_for(size)
     made = theirs(pipe, noise, prompt="put a on b", image=[Image.open(path) for path in paths])
     result = ours(model.sized(size), "put a on b", noise, pictures)
@@ -134,7 +134,7 @@ def test_editing_two_pictures_is_the_pipelines(plus, tmp_path):
 
 
 def test_where_diffusers_forgets_which_tokens_are_pictures_we_follow_the_training(edit, tmp_path, monkeypatch):
-    """Untold, its pipeline numbers picture tokens in one line (issue 14194): then, and only then, so do we."""
+    """Untold, its pipeline numbers image tokens in one line (issue 14194): then, and only then, so do we."""
     pipe, model = open_pipeline(edit, EDIT), editor(edit)
     picture = read_condition_image(drawn(tmp_path / "a.png", (128, 128), 1))
     from base_model.qwen.prompt_templates import to_pil
@@ -150,7 +150,7 @@ def test_where_diffusers_forgets_which_tokens_are_pictures_we_follow_the_trainin
 
 
 def test_a_batch_of_edits_is_its_edits_alone(plus):
-    """Different pictures, sizes, numbers of pictures and texts."""
+    """Different images, sizes, numbers of images and texts."""
     model, random = editor(plus), torch.Generator().manual_seed(4)
     sizes = [[(70, 110)], [(90, 50), (64, 64)], [(40, 200), (128, 128), (100, 90)]]
     pictures = [[torch.rand(3, *size, generator=random) for size in own] for own in sizes]

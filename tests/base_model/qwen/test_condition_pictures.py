@@ -1,6 +1,6 @@
-"""Condition pictures in the network and in `Conditioning`: against the reference, one by one, and what must not matter.
+"""Condition images in the network and in `Conditioning`: against the reference, one by one, and what must not matter.
 
-Shapes: B samples, S target tokens, R tokens of condition pictures, L text tokens, C channels.
+Shapes: B samples, S target tokens, R tokens of condition images, L text tokens, C channels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.fixtures.tiny.tiny_model import tiny_model
 CLEAN = dataclasses.replace(CFG, zero_cond_t=True)
 TARGETS = [(4, 6), (3, 5), (1, 7)]
 PICTURES = [[(3, 3), (2, 5)], [], [(5, 2), (4, 4), (1, 3)]]
-"""two pictures, none, three"""
+"""two images, none, three"""
 
 
 def inputs(grids: Any = TARGETS, pictures: Any = PICTURES) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def test_velocity_and_gradients_with_pictures_are_the_references(cfg, mask, own)
 @pytest.mark.parametrize("cfg", [CFG, CLEAN], ids=["plain", "zero_cond_t"])
 @pytest.mark.parametrize("mask", ["none", "right padded", "holes"])
 def test_a_ragged_batch_with_pictures_is_its_samples_one_by_one(cfg, mask):
-    """Sizes, numbers of pictures and texts all differ; one sample has no picture."""
+    """Sizes, numbers of images and texts all differ; one sample has no image."""
     model, batch = network(cfg), inputs()
     batch["mask_BL"] = torch.ones(3, LENGTH, dtype=torch.bool) if mask == "none" else MASKS[mask]
     leaves = {name: batch[name].requires_grad_() for name in ("x_BSC", "text_BLD", "images_BRC")}
@@ -117,7 +117,7 @@ def test_every_picture_token_is_read_and_padding_is_not():
 
 
 def test_the_order_of_pictures_matters_and_so_does_their_shape():
-    """Frame indices tell the pictures apart, and rows from columns."""
+    """Frame indices tell the images apart, and rows from columns."""
     model, batch = network(), inputs([(4, 6)], [[(2, 3), (2, 3)]])
     v = model(**batch)
     first, second = batch["images_BRC"].split(6, 1)
@@ -158,8 +158,8 @@ def test_text_begins_beside_the_largest_of_all_pictures():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"images_BRC": None}, "but no pictures"),
-        ({"image_grids": ()}, r"do not fit picture grids \(\)"),
+        ({"images_BRC": None}, "but no images"),
+        ({"image_grids": ()}, r"do not fit image grids \(\)"),
         ({"image_grids": PICTURES[:2]}, "of 3 samples"),
         ({"image_grids": [[(3, 3)], [], [(5, 2)]]}, "as many tokens as the longest"),
         ({"image_grids": [[(0, 3)], [], []]}, "at least 1"),
@@ -180,7 +180,7 @@ def test_pictures_that_do_not_fit_are_refused(changed: dict[str, Any], message: 
 
 
 def conditioning() -> Conditioning:
-    """Three samples with two, no and one picture."""
+    """Three samples with two, no and one image."""
     model = tiny_model()
     random = torch.Generator().manual_seed(3)
     pictures = [

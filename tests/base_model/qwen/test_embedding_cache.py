@@ -216,7 +216,7 @@ def test_pictures_that_a_checkpoint_cannot_take_are_refused(t2i, plus, edit):
     picture = torch.zeros(3, 64, 64)
     with pytest.raises(ValueError, match="from text alone"):
         encoder(t2i).encode(["x"], [[picture]])
-    with pytest.raises(ValueError, match="2 pictures given, but a QwenImageEditPipeline checkpoint takes 1"):
+    with pytest.raises(ValueError, match="2 images given, but a QwenImageEditPipeline checkpoint takes 1"):
         encoder(edit).encode(["x"], [[picture, picture]])
-    with pytest.raises(ValueError, match="0 pictures given"):
+    with pytest.raises(ValueError, match="0 images given"):
         encoder(plus).encode(["x"])

@@ -127,7 +127,7 @@ def test_a_ragged_batch_is_its_samples_one_by_one(mask: str):
 
 
 def test_samples_of_a_batch_have_positions_of_their_own():
-    """Twelve tokens as 2 x 6 and as 6 x 2 are different pictures, whatever stands first in the batch."""
+    """Twelve tokens as 2 x 6 and as 6 x 2 are different images, whatever stands first in the batch."""
     model, (x, sigma, text) = network(), inputs(12)
     wide, tall = (model(x, sigma, text, None, [grid] * 3) for grid in [(2, 6), (6, 2)])
     mixed = model(x, sigma, text, None, [(2, 6), (6, 2), (2, 6)])

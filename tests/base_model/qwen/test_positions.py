@@ -104,7 +104,7 @@ def test_tables_stand_on_the_device_asked_for():
 # --- the schemes --------------------------------------------------------------------------------------------------
 
 GRIDS = ((2, 6), (3, 4))
-"""what is made, and one condition picture"""
+"""what is made, and one condition image"""
 
 
 def test_msrope_puts_pictures_on_frames_and_text_on_the_diagonal_beyond_both():
@@ -131,7 +131,7 @@ def test_the_flat_scheme_counts_tokens():
 
 @pytest.mark.parametrize("scheme", [msrope, row_text, flat])
 def test_the_rotations_of_a_batch_are_those_of_its_samples_places(scheme):
-    """Mixed sizes, one sample with a condition picture; row by row against the scheme."""
+    """Mixed sizes, one sample with a condition image; row by row against the scheme."""
     grids, pictures = [(2, 6), (3, 4)], [[(1, 2)], []]
     text, mask = torch.zeros(2, 4, 8), torch.tensor([[True] * 4, [True, True, False, False]])
     layout = lay_out(text, mask, torch.zeros(2, 12, 16), grids, pictures, AXES, False, scheme)
@@ -145,7 +145,7 @@ def test_the_rotations_of_a_batch_are_those_of_its_samples_places(scheme):
 
 
 def test_schemes_differ_where_they_should():
-    """On a larger picture MSRoPE and row text keep the places of the middle; the flat scheme does not."""
+    """On a larger image MSRoPE and row text keep the places of the middle; the flat scheme does not."""
     small, large = (2, 6), (4, 8)
     for scheme, kept in ((msrope, True), (row_text, True), (flat, False)):
         places = {tuple(p) for p in scheme((large,)).images[0].tolist()}

@@ -1,4 +1,4 @@
-"""What the text stream sees of pictures: nothing without them, a coarse view with them, alike in any batch.
+"""What the text stream sees of images: nothing without them, a coarse view with them, alike in any batch.
 
 Shapes: 3HW pixels, L text tokens.
 """
@@ -29,7 +29,7 @@ def test_without_pictures_it_is_the_byte_encoder_bit_for_bit():
 
 
 def test_tokens_of_a_picture_by_hand():
-    """A picture of even patches of 2 x 2 pixels is halved without loss, so (V1) and (V2) can be written out."""
+    """An image of even patches of 2 x 2 pixels is halved without loss, so (V1) and (V2) can be written out."""
     model = tiny_model()
     small = torch.rand(1, 3, 16, 48, generator=torch.Generator().manual_seed(1))
     large = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
@@ -64,7 +64,7 @@ def test_the_frame_keeps_lengths_in_proportion():
 
 
 def test_a_batch_sees_what_its_samples_see_alone():
-    """Mixed sizes, numbers of pictures and texts, right-padded."""
+    """Mixed sizes, numbers of images and texts, right-padded."""
     encoder = CoarseEncoder(tiny_model().vae)
     pictures = [[picture(1), picture(2, (32, 80))], [], [picture(3)]]
     text, mask = encoder.encode(TEXTS, pictures)

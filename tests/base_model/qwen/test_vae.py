@@ -18,7 +18,7 @@ from base_model.train_vae import TrainVAE, freeze_encoder, laplacian, latent_sta
 from tests.fixtures.tiny.tiny_model import AUTOENCODER, tiny_vae
 
 MEAN, STD = (0.3, -0.2, 0.1, 0.5), (1.5, 0.7, 2.0, 1.1)
-SHAPES = [  # configuration, the video model's temporal switches, picture sizes
+SHAPES = [  # configuration, the video model's temporal switches, image sizes
     (VAEConfig(4, 4, (1, 2, 2, 2), 1, MEAN, STD), [False, True, True], [(1, 32, 96), (3, 24, 16)]),
     (VAEConfig(8, 3, (1, 2, 4), 2, MEAN[:3], STD[:3]), [True, False], [(2, 20, 36), (1, 8, 8)]),
     (VAEConfig(6, 2, (2, 1), 3, MEAN[:2], STD[:2]), [False], [(2, 14, 10)]),
@@ -27,7 +27,7 @@ SHAPES = [  # configuration, the video model's temporal switches, picture sizes
 
 
 LOUD = 1.2
-"""With torch's default weights the latent hardly reaches the picture, and a test of it would see nothing."""
+"""With torch's default weights the latent hardly reaches the image, and a test of it would see nothing."""
 
 
 @cache
@@ -104,7 +104,7 @@ def test_log_variance_has_the_released_bounds():
 
 
 def test_gradients_are_those_of_the_last_temporal_slices():
-    """Training the 2-D path is training the video model on pictures: same gradient, and none for its other taps."""
+    """Training the 2-D path is training the video model on images: same gradient, and none for its other taps."""
     theirs, vae = video_model(0), ours(0)
     pixels, target = random_pictures(2, 3, 16, 24), random_pictures(2, 3, 16, 24, seed=1)
     theirs.zero_grad()
@@ -143,7 +143,7 @@ def test_released_round_trip_is_bit_identical():
 
 @torch.no_grad()
 def test_a_trained_image_path_returns_to_the_video_model():
-    """New image weights in, the same pictures out; what only a video needs is kept, and the base is not touched."""
+    """New image weights in, the same images out; what only a video needs is kept, and the base is not touched."""
     from diffusers import AutoencoderKLQwenImage
 
     theirs = video_model(0)
@@ -224,7 +224,7 @@ def test_the_seed_decides_the_weights_and_nothing_else_is_drawn():
 
 
 class Noise:
-    """Random pictures, a new batch for every step."""
+    """Random images, a new batch for every step."""
 
     def images(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Tensor:
         return (torch.rand(size, 3, 16, 16, generator=generator(0, step, rank, "pictures")) * 255.0).byte()

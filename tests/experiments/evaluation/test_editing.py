@@ -43,7 +43,7 @@ EVERYWHERE = np.ones((4, 6), dtype=bool)
 
 
 class Reader:
-    """Stands in for OCR: knows a picture by heart, and says who asked for what."""
+    """Stands in for OCR: knows an image by heart, and says who asked for what."""
 
     name = "reader"
 
@@ -85,7 +85,7 @@ def test_copying_is_perfect_outside_and_wrong_inside_and_the_target_is_perfect()
     judged = [row["outside"] for row in copied + perfect if not math.isnan(row["outside"])]
     assert len(judged) >= 12 and judged == pytest.approx([best] * len(judged))
     whole = [not (~e.region()).any() for _, e in edits]
-    assert [math.isnan(row["outside"]) for row in copied] == whole, "a word may move over the whole picture"
+    assert [math.isnan(row["outside"]) for row in copied] == whole, "a word may move over the whole image"
     assert all(row["inside"] < 30 for row in copied) and all(row["inside"] == pytest.approx(best) for row in perfect)
 
 

@@ -162,20 +162,18 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(t2i, plus, tmp_p
     bad = tmp_path / "bad.png"
     bad.write_bytes(good.read_bytes()[:300])
     text = tmp_path / "notes.png"
-    text.write_text("no picture")
+    text.write_text("no image")
     for images, message in (
-        ([bad], f"cannot read the picture {bad}"),
-        ([text], f"cannot read the picture {text}"),
-        ([tmp_path / "none.png"], "there is no picture"),
-        ([], "0 pictures given, but a QwenImageEditPlusPipeline checkpoint takes 1 to 3"),
-        ([good] * 4, "4 pictures given"),
+        ([bad], f"cannot read the image {bad}"),
+        ([text], f"cannot read the image {text}"),
+        ([tmp_path / "none.png"], "there is no image"),
+        ([], "0 images given, but a QwenImageEditPlusPipeline checkpoint takes 1 to 3"),
+        ([good] * 4, "4 images given"),
     ):
         line = [part for path in images for part in ("--image", path)]
         assert message in refused(capsys, "edit", plus, "make it blue", *line, *out)
     assert "from text alone" in refused(capsys, "edit", t2i, "make it blue", "--image", good, *out)
-    assert "0 pictures given" in refused(
-        capsys, "sample", "--base", plus, TEXT, *DRAW, "-o", tmp_path / "out" / "x.png"
-    )
+    assert "0 images given" in refused(capsys, "sample", "--base", plus, TEXT, *DRAW, "-o", tmp_path / "out" / "x.png")
     small = ("--size", 64, 48, *out)
     assert "at most 1024" in refused(capsys, "sample", "--base", t2i, "word " * 1100, *small)
     assert "<|im_end|>" in refused(capsys, "sample", "--base", t2i, "a<|im_end|>b", *small)

@@ -1,4 +1,4 @@
-"""A scored folder is read once, and a picture on which the engine fails costs only itself."""
+"""A scored folder is read once, and an image on which the engine fails costs only itself."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def clear(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("spoil", "says"),
-    [(cut_short, "is no readable picture"), (clear, "is transparent"), (lambda p: p.write_bytes(b""), "no readable"),
+    [(cut_short, "is no readable image"), (clear, "is transparent"), (lambda p: p.write_bytes(b""), "no readable"),
      (lambda p: p.with_suffix(".txt").unlink(), "has no prompt"),
      (lambda p: p.with_suffix(".txt").write_bytes(b"\xff\xfe\x00"), r"\.txt"),
      (lambda p: p.parent.joinpath("captions.jsonl").write_text("{"), "captions.jsonl line 1")],

@@ -351,7 +351,7 @@ def test_experiments_explain_their_batches(name: str) -> None:
     text = "\n".join(told)
     assert "12 latent tokens" in text and name in text
     if name == "nano_grpo":
-        assert "4 prompts x 12 pictures = 48 a rollout" in text and "2 stochastic steps of each = 96" in text
+        assert "4 prompts x 12 images = 48 a rollout" in text and "2 stochastic steps of each = 96" in text
         assert "as they share it: 52" in text, "the window's first step is one row a group"
         assert "296 samples that only go forward" in text
     if name == "nano_dpo":

@@ -294,8 +294,8 @@ def test_plain_keeps_meaning() -> None:
 def test_pictures_of_the_wrong_shape(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="3 x height x width"):
         write_png(tmp_path / "a.png", np.zeros((4, 6, 3)))
-    (tmp_path / "b.png").write_text("no picture")
-    with pytest.raises(ValueError, match=r"b\.png is no readable picture"):
+    (tmp_path / "b.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"b\.png is no readable image"):
         read_png(tmp_path / "b.png")
 
 

@@ -38,8 +38,8 @@ from tests.fixtures.simulated_taste import digest, simulate, write
 
 
 def made_up(prompts: int, group: int, seed: int, people: int = 3) -> tuple[list[Comparison], np.ndarray]:
-    """Comparisons of pictures that nobody opens, each pair answered by `people`; and the true utility of each
-    picture."""
+    """Comparisons of images that nobody opens, each pair answered by `people`; and the true utility of each
+    image."""
     rng = np.random.default_rng(seed)
     found, utility = [], []
     for g in range(prompts):
@@ -97,7 +97,7 @@ def said(report: dict[str, Any], name: str, section: str, severity: str = "") ->
 
 def test_a_flipped_reward_is_exposed_by_its_accuracy(broken: dict[str, Any]) -> None:
     assert "sign turned round" in said(broken, "flipped", "accuracy", "broken")
-    assert "worse than a picture drawn at random" in said(broken, "flipped", "best_of_n", "broken")
+    assert "worse than an image drawn at random" in said(broken, "flipped", "best_of_n", "broken")
     assert said(broken, "good", "accuracy") == ""
 
 
@@ -191,14 +191,14 @@ def test_a_crop_blind_reward_is_exposed_by_what_it_sees() -> None:
     table = build(comparisons, {"blind": in_order(comparisons, utility, 3)})
     rows = probes.run(HalfBlind(True), prompts * 4, pictures * 4, 0)
     report = compare(comparisons, table, Measured([{"reward": "blind", "rows": rows}], [{"reward": "blind", **blind}]))
-    assert "of a wide picture" in said(report, "blind", "sight", "warning")
+    assert "of a wide image" in said(report, "blind", "sight", "warning")
     assert "edges" in said(report, "blind", "probes", "warning")
     assert "does not read the prompt" in said(report, "blind", "probes")
 
 
 @pytest.mark.parametrize(("given", "severity", "words"), [
-    (0.34, "warning", "sees 50 % of a wide picture: nothing that happens in the rest changes its score"),
-    (1.0, "note", "is given the whole picture, and 50 % of a wide one moves its score: it looks at a part"),
+    (0.34, "warning", "sees 50 % of a wide image: nothing that happens in the rest changes its score"),
+    (1.0, "note", "is given the whole image, and 50 % of a wide one moves its score: it looks at a part"),
 ])  # fmt: skip
 def test_a_part_that_moves_the_score_is_told_beside_what_the_reward_is_given(
     given: float, severity: str, words: str
@@ -213,11 +213,11 @@ def test_a_part_that_moves_the_score_is_told_beside_what_the_reward_is_given(
     report = compare(comparisons, table, Measured(sight=[{"reward": "r", **found}], cost=cost), resamples=100)
     assert said(report, "r", "sight", severity) == words and said(report, "r", "sight") == words
     page = drawn_sight(report, {"r": "#000"})
-    assert f"reacts to 50 % of the picture; it is given {100 * given:.0f} % of it" in page
+    assert f"reacts to 50 % of the image; it is given {100 * given:.0f} % of it" in page
 
 
 def test_probes_are_told_in_spreads_of_all_pictures_own_and_drawn() -> None:
-    """Own pictures that are nearly alike: their own spread is tiny, and every change would be thousands of it."""
+    """Own images that are nearly alike: their own spread is tiny, and every change would be thousands of it."""
     own = [np.full((3, 48, 96), 128, np.uint8) for _ in range(6)]
     for k, image in enumerate(own):
         image[0, : k + 1, 10] = 129
@@ -232,7 +232,7 @@ def test_probes_are_told_in_spreads_of_all_pictures_own_and_drawn() -> None:
 
 
 class Oracle:
-    """Reads the drawn word from the picture's own hash: a perfect text reward for pictures that it was shown."""
+    """Reads the drawn word from the image's own hash: a perfect text reward for images that it was shown."""
 
     name = "oracle"
 
@@ -358,7 +358,7 @@ def test_a_judge_of_pairs_that_likes_the_first_is_named() -> None:
     fair, first = report["order"]
     assert fair["consistent"]["value"] == 1.0 and fair["prefers_first"]["value"] == 0.5
     assert first["consistent"]["high"] < 0.9 and first["prefers_first"]["low"] > 0.53
-    assert "prefers the picture shown first" in said(report, "first", "order", "warning")
+    assert "prefers the image shown first" in said(report, "first", "order", "warning")
 
 
 def test_sides_do_not_matter_and_votes_are_gathered() -> None:
@@ -475,7 +475,7 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "line 2: a is 'x', no number" in capsys.readouterr().err
     comparisons, _ = made_up(3, 2, 1)
     tied = [replace(c, outcome="tie") for c in comparisons]
-    with pytest.raises(ValueError, match="none of the 3 pairs has a preferred picture"):
+    with pytest.raises(ValueError, match="none of the 3 pairs has a preferred image"):
         compare(tied, build(tied, {"a": np.zeros(6)}), Measured())
 
 
@@ -509,7 +509,7 @@ def test_ten_thousand_pairs_and_six_cached_rewards_take_less_than_a_minute(tmp_p
 
 def test_tables_of_no_use_are_refused() -> None:
     comparisons, _ = made_up(3, 2, 1)
-    with pytest.raises(ValueError, match="6 pictures"):
+    with pytest.raises(ValueError, match="6 images"):
         build(comparisons, {"a": np.zeros(5)})
     assert isinstance(build(comparisons, {"a": np.zeros(6)}), Table)
 

@@ -1,4 +1,4 @@
-"""Runs along their way: time without looks, pictures, mean and band of seeds, and what the first one's score costs."""
+"""Runs along their way: time without looks, images, mean and band of seeds, and what the first one's score costs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from experiments.studies.watched_runs import Course, Variant, at, at_pace, cours
 
 
 def watched_run(folder: Path, scores: list[float], clock: list[float], looking: float = 10.0) -> Path:
-    """A finished run of two updates of 3 x 4 pictures; a look before it and after each, of `looking` seconds."""
+    """A finished run of two updates of 3 x 4 images; a look before it and after each, of `looking` seconds."""
     record = RunRecord.open(folder, {"experiment": {"algorithm": {"prompts": 3, "group": 4}}, "parent": ""})
     with record.running():
         now = 5.0 + looking
@@ -71,10 +71,10 @@ def test_everything_is_measured_against_the_first() -> None:
     slow, quick, never = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:])
     assert quick[6] == "5.00" and "not reached" in never[5] and slow[6] == "1.00"
     assert quick[3] == "+0.200" and slow[3] == "+0.040", "at 40 s, the shortest run"
-    assert quick[4] == "+0.200" and slow[4] == "+0.100" and never[4] == "–", "at 20 pictures"
+    assert quick[4] == "+0.200" and slow[4] == "+0.100" and never[4] == "–", "at 20 images"
     early = one("early", (0.0, 50.0, 100.0), (0.5, 0.7, 0.6))
     assert [line.split("|")[7].strip() for line in table([early, early])[2:]] == ["1.00", "1.00"], "its own first time"
     paced = at_pace(early, 3.0)
     assert paced.mean.seconds == (0.0, 3.0, 6.0) and paced.mean.scores == early.mean.scores
     page = watched_runs.charts([one("a", (0.0, 1.0, 2.0), (0.1, 0.2, 0.3), 0.0)], {"a": "ink-3"})
-    assert page.count("<svg") == 1 and 'class="band ink-3"' in page, "nothing to say by pictures"
+    assert page.count("<svg") == 1 and 'class="band ink-3"' in page, "nothing to say by images"

@@ -76,7 +76,7 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def small(experiment: Experiment) -> Experiment:
-    """Two updates of a few pictures."""
+    """Two updates of a few images."""
     cfg = experiment.algorithm
     if isinstance(cfg, Groups):
         window = 2 if cfg.exploration.window > 2 else 1
@@ -92,7 +92,7 @@ def small(experiment: Experiment) -> Experiment:
 
 
 def answered(folder: Path, outcomes: Sequence[str]) -> list[Comparison]:
-    """Pictures of random pixels beside a file of comparisons."""
+    """Images of random pixels beside a file of comparisons."""
     random, found = np.random.default_rng(0), []
     for i, outcome in enumerate(outcomes):
         refs = []

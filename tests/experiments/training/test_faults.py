@@ -75,9 +75,9 @@ def differences(a: Path, b: Path) -> list[str]:
     ("fault", "message"),
     [
         ("raises", r"scorer worker 1 of 1 .* could not judge[\s\S]*too bright"),
-        ("hangs", r"scorer worker 1 of 1 .* did not answer about 4 pictures within 5 s"),
+        ("hangs", r"scorer worker 1 of 1 .* did not answer about 4 images within 5 s"),
         ("dies", r"scorer worker 1 of 1 .* died \(signal SIGKILL\)"),
-        ("short", r"the reward faulty gave 3 scores for 4 pictures"),
+        ("short", r"the reward faulty gave 3 scores for 4 images"),
         ("infinite", r"the reward faulty gave an infinite score"),
     ],
 )
@@ -122,7 +122,7 @@ def test_a_reward_that_gives_nan_teaches_nothing_and_is_counted(parent: Path, he
 
 
 def test_a_part_of_a_mixture_with_the_wrong_count_is_named() -> None:
-    """One score for many pictures would fill them all."""
+    """One score for many images would fill them all."""
 
     class OnlyOne:
         name = "only one"
@@ -131,7 +131,7 @@ def test_a_part_of_a_mixture_with_the_wrong_count_is_named() -> None:
             return Scores(np.ones(1), {})
 
     scorer = WeightedScorer(["one"], [OnlyOne()], [(1.0, 0.0)], BRIGHT)
-    with pytest.raises(ValueError, match="the reward one gave 1 scores for 3 pictures"):
+    with pytest.raises(ValueError, match="the reward one gave 1 scores for 3 images"):
         scorer([Prompt.from_text("a")] * 3, np.zeros((3, 3, 4, 4), np.float32))
     assert checked(Scores(np.array([np.nan]), {}), 1, "x").value_B.shape == (1,)
 

@@ -28,7 +28,7 @@ ANSWERED = {"kind": "work", "state": "answered", "policy": "uniform", "propensit
 
 
 def label(store: Store, c: int, who: int, says: Callable[[bool], str], chance: random.Random) -> None:
-    """An answer to every item, written at once; `says` gets whether the better picture is on the left, and answers.
+    """An answer to every item, written at once; `says` gets whether the better image is on the left, and answers.
 
     Through the service it would be the same rows, 60 times as slowly: what is tested here is what they are read as.
     """

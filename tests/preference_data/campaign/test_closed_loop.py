@@ -32,7 +32,7 @@ from tests.fixtures.desk import PLAIN, campaign, person
 
 
 def parent_model(folder: Path) -> QwenImage:
-    """The nano preset with random weights, so that text and noise reach the picture, as a finished run."""
+    """The nano preset with random weights, so that text and noise reach the image, as a finished run."""
     model = build(PRESETS["nano"], load_vae(), IMAGE_SIZES["nano"], seed=0)
     chance = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -50,7 +50,7 @@ def brightness(image: np.ndarray) -> float:
 
 
 def label(store: Store, who: int, c: int, chance: random.Random) -> None:
-    """An annotator who sees what a page shows, prefers the brighter picture and errs once in ten times."""
+    """An annotator who sees what a page shows, prefers the brighter image and errs once in ten times."""
     number = 0
     while (got := claim(store, who, c)).views:
         view: View = got.views[0]

@@ -24,7 +24,7 @@ from tests.fixtures.desk import PLAIN, campaign, open_store, person
 
 
 def picture(path: Path, number: int, size: tuple[int, int] = (48, 40)) -> Path:
-    """A smooth picture with a dark bar, as if something were written."""
+    """A smooth image with a dark bar, as if something were written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     x, y = np.meshgrid(np.linspace(0, 1, size[0]), np.linspace(0, 1, size[1]))
     pixels = np.stack([x, y, (x + y + number / 7) % 1], axis=-1) * 200
@@ -132,7 +132,7 @@ def test_what_is_known_never_counts_as_work(store: Store, folder: Path) -> None:
 
 
 def run_folder(place: Path, last: int, sampled: int, evaluated: bool, number: int, model: bool = True) -> Path:
-    """A stage that made updates 0 to `last`, samples after one of them, and perhaps pictures of its finished model."""
+    """A stage that made updates 0 to `last`, samples after one of them, and perhaps images of its finished model."""
     (place / "samples").mkdir(parents=True)
     rows = [{"step": step, "loss": 0.5} for step in range(last + 1)]
     (place / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows) + '{"step": ')  # one half written

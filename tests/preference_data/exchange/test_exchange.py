@@ -192,7 +192,7 @@ def test_malformed_rows_are_named_by_line_and_nothing_is_imported(
     with pytest.raises(Malformed) as raised:
         read(out, "jsonl", into=ImageFolder(tmp_path / "again"))
     assert [number for number, _ in raised.value.problems] == [1, 2, 3, 4, 5]
-    for text in ("line 1: outcome is 'left'", "line 2: the field 'second' is missing", "line 3", "another picture",
+    for text in ("line 1: outcome is 'left'", "line 2: the field 'second' is missing", "line 3", "another image",
                  "line 4: strength is 9", "line 5: no JSON"):  # fmt: skip
         assert text in str(raised.value)
     assert not (tmp_path / "again").exists()
@@ -203,7 +203,7 @@ def test_a_hostile_picture_is_refused(judged: list[Judgement], folder: ImageFold
     write(judged[:2], out, "jsonl", folder)
     first = tmp_path / "pictures" / f"{judged[0].first.sha256}.png"
     first.write_bytes(b"<svg onload=alert(1)>")
-    with pytest.raises(Malformed, match="no readable picture"):
+    with pytest.raises(Malformed, match="no readable image"):
         read(out, "jsonl")
     first.unlink()
     with pytest.raises(Malformed, match="is not there"):
@@ -229,7 +229,7 @@ def test_an_import_is_one_transaction_and_exports_again(store: Store, judged: li
     assert len(back) == 10 and {j.outcome for j in back} >= {"tie", "both_good", "both_bad"}
     with pytest.raises(ValueError, match="already"):
         importing.store_judgements(store, store.operator, "again", found, "file.jsonl")
-    with pytest.raises(ValueError, match="judged these two pictures before"):
+    with pytest.raises(ValueError, match="judged these two images before"):
         importing.store_judgements(store, store.operator, "double", [*found, found[0]], "file.jsonl")
     count = store.read(lambda db: db.execute(select(func.count()).select_from(schema.answer)).scalar_one())
     assert count == 10 and [c.name for c in campaigns.listed(store, store.operator)] == ["again"]

@@ -28,7 +28,7 @@ from tests.preference_data.campaign.test_closed_loop import brightness, label, p
 def test_a_reward_learned_from_exported_answers_agrees_with_who_gave_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The annotators like brightness and err once in ten times; so does, on pictures nobody saw, the reward."""
+    """The annotators like brightness and err once in ten times; so does, on images nobody saw, the reward."""
     torch.set_num_threads(1)
     model = parent_model(tmp_path / "old")
     store = Store.open(tmp_path / "store", chance=random.Random(0))

@@ -276,7 +276,7 @@ def test_formats_without_annotators_may_judge_a_pair_twice(there: Path, store: S
     assert {"c/majority", "c/majority 2"} <= set(names)
     if kind == "hpdv3":
         (item,) = of_items(store, store.operator, "c")
-        assert sorted(item.votes) == [0, 3, 4]  # 3 + 1 for the picture 0, 1 + 2 for the picture 1
+        assert sorted(item.votes) == [0, 3, 4]  # 3 + 1 for the image 0, 1 + 2 for the image 1
         assert item.outcome == ("first" if item.votes[0] == 4 else "second")
 
 
@@ -293,7 +293,7 @@ def test_malformed_rows_are_all_named_and_left_out_on_demand(there: Path, store:
     file = parquet(there, rows)
     found = problems(file, "pickapic")
     assert sorted(found) == [2, 3, 5]
-    assert "itself" in found[2] and "1 judged these two pictures before, in row 1" in found[3]
+    assert "itself" in found[2] and "1 judged these two images before, in row 1" in found[3]
     with pytest.raises(Malformed, match="3 rows are malformed, and nothing was imported"):
         stored(store, file, "pickapic")
     assert not store.images.root.exists() and campaigns.listed(store, store.operator) == []
@@ -335,7 +335,7 @@ STRANGE = [
 
 
 def line_of(there: Path, folder: ImageFolder) -> dict[str, Any]:
-    """A row that is right, with its pictures beside the file."""
+    """A row that is right, with its images beside the file."""
     first, second = (
         ImageRef(
             *(lambda s, w, h: (s, f"p/{n}.png", w, h))(*folder.add(png(n))), Provenance("m", "", 1, 1, 1.0, "r", 1)
@@ -498,7 +498,7 @@ def test_a_value_that_only_the_database_refuses_is_one_line(there: Path, store: 
     assert "\n" not in str(raised.value)
 
 
-# how pictures come in ---------------------------------------------------------------------------------------------
+# how images come in ---------------------------------------------------------------------------------------------
 
 
 def test_plain_png_keeps_its_pixel_data_and_nothing_else(tmp_path: Path) -> None:

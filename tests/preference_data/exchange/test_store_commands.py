@@ -152,7 +152,7 @@ def test_an_import_from_the_command_line(
     command = ["pairs", "import", "h.jsonl", "c", "--format", "hpdv3", "--fields", "prompt=text", "--store", "s"]
     assert main(command) == 2
     err = capsys.readouterr().err
-    assert "line 2: both pictures are" in err and not list((tmp_path / "s").glob("pictures/*"))
+    assert "line 2: both images are" in err and not list((tmp_path / "s").glob("pictures/*"))
     assert main([*command, "--skip-malformed"]) == 0
     assert "1 malformed rows were left out:\n  line 2" in capsys.readouterr().out
     store = Store.open(tmp_path / "s")

@@ -122,7 +122,7 @@ def test_a_row_with_another_hash_or_size_is_refused(trained: tuple[Path, Path], 
 def test_given_scores_and_answers_too_are_about_the_pictures_of_the_rows(
     trained: tuple[Path, Path], tmp_path: Path, given: str
 ) -> None:
-    """A picture that is not there is no mistake, for such scores need none; one with other pixels is."""
+    """An image that is not there is no mistake, for such scores need none; one with other pixels is."""
     pairs, _ = trained
     found = load(pairs)
     (tmp_path / "s.csv").write_text(
@@ -140,7 +140,7 @@ def test_given_scores_and_answers_too_are_about_the_pictures_of_the_rows(
         with pytest.raises(ValueError, match=said):
             compare_rewards(Plan(file, "", tmp_path / "o", **own))
         assert not (tmp_path / "o" / "comparison.json").exists()
-    (tmp_path / "answers.jsonl").write_text(to_jsonl(found))  # no picture is beside it
+    (tmp_path / "answers.jsonl").write_text(to_jsonl(found))  # no image is beside it
     compare_rewards(Plan(tmp_path / "answers.jsonl", "", tmp_path / "o", **own))
     assert (tmp_path / "o" / "comparison.json").exists()
 

@@ -31,7 +31,7 @@ MADE = Provenance("m", "1", 0, 1, 0.0, "r", 0)
 def answered(
     prompts: int, pairs: int, annotators: int, seed: int = 0, agree: float = 0.8
 ) -> tuple[list[Comparison], np.ndarray]:
-    """Answers about pairs of their own two pictures; the left one is better, and each person says so with `agree`."""
+    """Answers about pairs of their own two images; the left one is better, and each person says so with `agree`."""
     rng, found = np.random.default_rng(seed), []
     for g in range(prompts):
         prompt = Prompt.from_text(f"scene {seed} number {g}")
@@ -131,7 +131,7 @@ def test_certainly_useless_rewards_are_called_so() -> None:
     comparisons, truth = answered(200, 2, 1, agree=1.0)
     coin = np.random.default_rng(4).permutation(truth)
     report = report_on(comparisons, {"coin": coin})
-    assert report["advice"]["answer"] == "None of the 1 rewards is fit to choose pictures by."
+    assert report["advice"]["answer"] == "None of the 1 rewards is fit to choose images by."
     assert report["advice"]["uses"][0]["certainty"] == "certain"
 
 
@@ -202,7 +202,7 @@ def test_an_unjudged_picture_is_no_average_picture() -> None:
     comparisons, truth = answered(30, 1, 1)
     rng = np.random.default_rng(0)
     other, third = rng.normal(size=60), rng.normal(size=60)
-    with_holes = np.where(np.arange(60) % 2 == 0, np.nan, other)  # it never judged a picture that `good` chooses
+    with_holes = np.where(np.arange(60) % 2 == 0, np.nan, other)  # it never judged an image that `good` chooses
     found = best_of_n(build(comparisons, {"good": truth, "other": with_holes, "third": third}), "people")
     last = next(r for r in found["rewards"] if r["reward"] == "good")["points"][-1]
     assert math.isnan(last["spread_of_others"])

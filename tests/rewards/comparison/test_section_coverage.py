@@ -1,6 +1,6 @@
 """The intervals of every section of a comparison hold the truth as often as they promise, or are not given.
 
-Each study draws fresh scores and answers over the same pictures. What is counted: (studies with an interval, how many
+Each study draws fresh scores and answers over the same images. What is counted: (studies with an interval, how many
 of those hold the truth).
 """
 
@@ -55,7 +55,7 @@ def votes(left_N: np.ndarray) -> np.ndarray:
 
 
 def gain(prompts: int, pairs: int, rare: float) -> Study:
-    """Of the best of all pictures by a reward; gold is normal, or 1 for a share `rare` of pictures."""
+    """Of the best of all images by a reward; gold is normal, or 1 for a share `rare` of images."""
     table = pictures(prompts, pairs, ("gold", "proxy"))
     place = np.unique([p.prompt.id for p in table.images], return_inverse=True)[1]
 
@@ -118,7 +118,7 @@ def slice_of(prompts: int, pairs: int, p: float, related: float) -> Study:
 
 
 def leaning(prompts: int, pairs: int, reward: float, people: float, covariate: str) -> Study:
-    """Excess of the reward for the left side, or for what the left picture has more of."""
+    """Excess of the reward for the left side, or for what the left image has more of."""
     table = pictures(prompts, pairs)
     clusters = Clusters(table.prompt_N, 0, 2)
     facts = {"brightness": np.tile([1.0, 0.0], len(table.prompt_N))} if covariate == "brightness" else {}

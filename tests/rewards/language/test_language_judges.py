@@ -44,7 +44,7 @@ def reference_logits(folder: Path, question: str, pictures: list[np.ndarray]) ->
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder).eval()
     x = QwenInputs(folder, 784, 2048 * 784)(question, pictures, "cpu")
     places, _ = model.model.get_rope_index(x["input_ids"], x["mm_token_type_ids"], x["image_grid_thw"])
-    assert places.shape[0] == 3 and not torch.equal(places[0], places[1])  # pictures have rows and columns
+    assert places.shape[0] == 3 and not torch.equal(places[0], places[1])  # images have rows and columns
     with torch.inference_mode():
         return model(**x, position_ids=places).logits[0, -1].double(), model
 
@@ -126,7 +126,7 @@ def test_hpsv3_reads_its_token_at_plain_positions(tmp_path: Path) -> None:
     picture = photographs()[0]
     x = inputs(QUESTION.read_text().format(text_prompt=PROMPT.text), [picture], "cpu")
     token = inputs.tokenizer.convert_tokens_to_ids("<|Reward|>")
-    with torch.inference_mode():  # as the authors' forward: embeddings with the picture put in, then the layers
+    with torch.inference_mode():  # as the authors' forward: embeddings with the image put in, then the layers
         e = model.model.language_model.embed_tokens(x["input_ids"])
         seen = model.model.visual(x["pixel_values"], grid_thw=x["image_grid_thw"]).pooler_output
         e = e.masked_scatter((x["input_ids"] == inputs.image_token)[..., None], seen)
@@ -176,7 +176,7 @@ def test_imagereward_is_blip_of_transformers(tmp_path: Path) -> None:
     assert chinese.parts["text_known"][0] == pytest.approx(1 / 3)
     with pytest.raises(FileNotFoundError, match="THUDM/ImageReward"):
         ImageReward().load()
-    with pytest.raises(ValueError, match="does not fit pictures of 64 pixels"):
+    with pytest.raises(ValueError, match="does not fit images of 64 pixels"):
         ImageReward(weights=str(tmp_path / "ImageReward.pt"), tokenizer=str(tmp_path / "bert"), size=64).load()
 
 

@@ -27,7 +27,7 @@ SURE = {"Yes": 0.75, "No": 0.2, "Maybe": 0.05}
 
 
 def greys(*levels: int) -> np.ndarray:
-    """Pictures of one 8-bit grey each: (B, 3, 8, 12)."""
+    """Images of one 8-bit grey each: (B, 3, 8, 12)."""
     return to_float(np.stack([np.full((3, 8, 12), level, dtype=np.uint8) for level in levels]))
 
 
@@ -71,7 +71,7 @@ def test_json_answers_become_scores_of_ten() -> None:
 @pytest.mark.parametrize(
     ("said", "cause"),
     [
-        ("8/10, a fine picture", "no_json"),
+        ("8/10, a fine image", "no_json"),
         ('{"score": "8"}', "no_score"),
         ('{"score": true}', "no_score"),
         ('{"score": null}', "no_score"),
@@ -118,7 +118,7 @@ BAD = {
     "bad_response ": Said(b'{"choices": []}'),
     "bad_response  ": Said(b"[" * 100_000),
     "bad_response   ": Said(b'{"choices": [' + b" " * (5 << 20)),
-    "refused": Said(b'{"error": "picture too large"}', 400),
+    "refused": Said(b'{"error": "image too large"}', 400),
     "refused ": Said(b"", 302, {"Location": "http://192.0.2.1/"}),
     "server_error": Said(b"out of memory", 500),
     "rate_limit": Said(b"slow down", 429),
@@ -201,7 +201,7 @@ def test_questions_are_asked_at_once_and_answers_keep_their_order() -> None:
 
 
 def test_a_pair_is_asked_in_both_orders_and_the_lean_cancels() -> None:
-    """The server prefers the brighter picture by 0.3, and the first by 0.15."""
+    """The server prefers the brighter image by 0.3, and the first by 0.15."""
 
     def reply(request: dict[str, Any]) -> Said:
         first, second = level(request, 0), level(request, 1)

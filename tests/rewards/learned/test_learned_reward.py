@@ -149,7 +149,7 @@ def test_soft_labels_are_met() -> None:
 def test_no_prompt_and_no_picture_is_on_two_sides_of_a_split() -> None:
     world = simulate(200, seed=5)
     shared = [replace(world.comparisons[0], prompt=world.comparisons[40].prompt, annotator="human:x")]
-    comparisons = world.comparisons + shared  # its pictures now stand under two prompts
+    comparisons = world.comparisons + shared  # its images now stand under two prompts
     part = split(comparisons, (0.3, 0.7), seed=0)
     for names in ((lambda c: [c.prompt.id]), (lambda c: [c.left.sha256, c.right.sha256])):
         sides = [{n for c, k in zip(comparisons, part, strict=True) if k == side for n in names(c)} for side in (0, 1)]
@@ -247,7 +247,7 @@ def test_ties_alone_teach_nothing() -> None:
     world = simulate(40, seed=2)
     tied = [replace(c, outcome="tie") for c in world.comparisons]
     answers, _ = as_arrays(tied)
-    with pytest.raises(ValueError, match="none names a better picture"):
+    with pytest.raises(ValueError, match="none names a better image"):
         train(pixels(world, tied), tied, answers, CUT)
 
 
@@ -266,7 +266,7 @@ def test_a_network_trained_whole_beats_a_coin_and_its_answers_are_on_record(tmp_
     assert whole.tolist() == [float(scorer([p], i[None]).value_B[0]) for p, i in zip(prompts, images, strict=True)]
     prompts_seen, _ = trained_on(tmp_path / "r")
     assert 0.85 * 125 < len(prompts_seen) < 125  # all but the held-out part of the head's answers
-    assert Learned(tmp_path / "r").sees(100, 200).how == "squashed picture"
+    assert Learned(tmp_path / "r").sees(100, 200).how == "squashed image"
 
 
 def test_parts_of_other_rewards_are_features_and_an_unjudged_one_is_nan(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +295,7 @@ def test_the_packaged_network_describes_pictures() -> None:
 
 
 def test_clip_features_are_those_of_transformers(tmp_path: Path) -> None:
-    """A tiny random CLIP: picture and text embeddings of the reference, and their agreement."""
+    """A tiny random CLIP: image and text embeddings of the reference, and their agreement."""
     transformers = pytest.importorskip("transformers")
     folder = tiny_clip(tmp_path, transformers)
     extractor = parse(f"clip:{folder}").load()

@@ -88,7 +88,7 @@ def test_clean_photographs_are_good_and_worse_is_worse(name: str, kind: str) -> 
 
 
 def test_features_tell_sharp_from_blurred_and_red_from_blue() -> None:
-    """RGB is RGB: the grey of a picture and of the same with red and blue swapped differ."""
+    """RGB is RGB: the grey of an image and of the same with red and blue swapped differ."""
     photograph = data.coffee()[:100, :150]
     f_F = features(photograph)
     assert f_F.shape == (36,) and np.isfinite(f_F).all()

@@ -1,4 +1,4 @@
-"""CLIP-type rewards and aesthetic heads: the preprocessing and the scores of transformers, on real pictures."""
+"""CLIP-type rewards and aesthetic heads: the preprocessing and the scores of transformers, on real images."""
 
 from __future__ import annotations
 

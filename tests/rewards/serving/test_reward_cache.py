@@ -21,7 +21,7 @@ PROMPTS = [Prompt.from_text(f'write "{word}"') for word in ("ONE", "TWO", "SIX",
 
 
 class Counting:
-    """Scores a picture by its mean and remembers what it was asked; prompts without spans are NaN."""
+    """Scores an image by its mean and remembers what it was asked; prompts without spans are NaN."""
 
     name = "mean"
 
@@ -165,7 +165,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
 def test_empty_and_unequal_batches() -> None:
     cached = CachedScorer(Counting(), "mean v1")
     assert cached([], pictures(0, 0)).value_B.shape == (0,)
-    with pytest.raises(ValueError, match="3 prompts but 4 pictures"):
+    with pytest.raises(ValueError, match="3 prompts but 4 images"):
         cached(PROMPTS[:3], pictures(0))
 
 

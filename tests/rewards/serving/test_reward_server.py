@@ -86,21 +86,21 @@ WRONG = {
     "not utf-8": (b"\xff\xfe\x00", 400, "the body is no JSON"),
     "too deep": (b"[" * 100_000, 400, "the body is no JSON"),
     "a list": (b"[]", 422, "the body must be"),
-    "no pictures": (b'{"pictures": 3}', 422, "the body must be"),
-    "too many": (json.dumps({"pictures": [{}] * 9}).encode(), 413, "9 pictures in one request; at most 8"),
+    "no images": (b'{"pictures": 3}', 422, "the body must be"),
+    "too many": (json.dumps({"pictures": [{}] * 9}).encode(), 413, "9 images in one request; at most 8"),
     "extra field": (b'{"pictures": [{"prompt": "a", "png": "", "path": "/etc/passwd"}]}', 422, "and nothing else"),
-    "empty prompt": (one(GOOD, ""), 422, "the prompt of picture 0"),
-    "odd prompt": (one(GOOD, {"id": "x"}), 422, "the prompt of picture 0: Prompt lacks text, spans"),
-    "no base64": (one("%%%"), 422, "picture 0 is no base64"),
-    "no png": (one(b"\x80\x04\x95pickle"), 422, "picture 0 is no readable PNG"),
-    "jpeg": (one(other_format("JPEG")), 422, "picture 0 is no readable PNG"),
-    "truncated": (one(GOOD[:-20]), 422, "picture 0 is no readable PNG"),
-    "damaged": (one(GOOD[:40] + b"\xff" * 10 + GOOD[50:]), 422, "picture 0 is no readable PNG"),
-    "bomb": (one(bomb(60_000, 60_000)), 413, "picture 0 is"),
-    "long side": (one(bomb(513, 4)), 413, "picture 0 is 513x4 pixels; at most 512 on a side"),
+    "empty prompt": (one(GOOD, ""), 422, "the prompt of image 0"),
+    "odd prompt": (one(GOOD, {"id": "x"}), 422, "the prompt of image 0: Prompt lacks text, spans"),
+    "no base64": (one("%%%"), 422, "image 0 is no base64"),
+    "no png": (one(b"\x80\x04\x95pickle"), 422, "image 0 is no readable PNG"),
+    "jpeg": (one(other_format("JPEG")), 422, "image 0 is no readable PNG"),
+    "truncated": (one(GOOD[:-20]), 422, "image 0 is no readable PNG"),
+    "damaged": (one(GOOD[:40] + b"\xff" * 10 + GOOD[50:]), 422, "image 0 is no readable PNG"),
+    "bomb": (one(bomb(60_000, 60_000)), 413, "image 0 is"),
+    "long side": (one(bomb(513, 4)), 413, "image 0 is 513x4 pixels; at most 512 on a side"),
     "many pixels": (
         encode_request([PROMPT] * 2, [np.zeros((3, 500, 500), dtype=np.uint8)] * 2), 413,
-        "the pictures up to number 1 have more than 300000 pixels",
+        "the images up to number 1 have more than 300000 pixels",
     ),
     "large body": (b" " * 400_001, 413, "the request has 400001 bytes; at most 400000"),
 }  # fmt: skip
@@ -143,7 +143,7 @@ def test_answers_are_checked_by_the_client() -> None:
         again.value_B.tobytes() == scores.value_B.tobytes()
         and again.parts["a"].tobytes() == scores.parts["a"].tobytes()
     )
-    with pytest.raises(ValueError, match="answered 2 scores to 3 pictures"):
+    with pytest.raises(ValueError, match="answered 2 scores to 3 images"):
         decode_scores(encode_scores(scores), 3)
     for damaged in (b"", b"[]", b'{"value": ["x"]}', b'{"value": 1, "parts": {}, "unjudged": {}, "spent": {}}'):
         with pytest.raises(ValueError, match="is no scores"):
@@ -196,7 +196,7 @@ def test_a_picture_that_kills_its_workers_fails_alone() -> None:
     black = np.zeros((1, 3, 4, 6), dtype=np.uint8)
     with serving(Mean(), Service(workers=1, restarts=2)) as (url, pool):
         status, content = ask(url, "/score", encode_request([PROMPT], list(black)))
-        assert status == 500 and "the same pictures killed two workers" in content["error"]
+        assert status == 500 and "the same images killed two workers" in content["error"]
         assert ask(url, "/score", encode_request([PROMPT], list(pictures(1))))[0] == 200 and pool.restarted == 2
         assert ask(url, "/score", encode_request([PROMPT], list(black)))[0] == 500
         status, content = ask(url, "/health", method="GET")

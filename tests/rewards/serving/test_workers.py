@@ -183,7 +183,7 @@ def test_wrong_input_is_refused_at_once() -> None:
     with ScorerPool(Mean(), workers=1) as pool:
         with pytest.raises(ValueError, match="float32; workers take uint8"):
             pool.submit([PROMPT], to_float(pictures(1)))
-        with pytest.raises(ValueError, match="2 prompts but 1 pictures"):
+        with pytest.raises(ValueError, match="2 prompts but 1 images"):
             pool.submit([PROMPT] * 2, pictures(1))
     with pytest.raises(ValueError, match="workers is 0"):
         ScorerPool(Mean(), workers=0)

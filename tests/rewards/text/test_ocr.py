@@ -186,7 +186,7 @@ def test_the_crop_finds_the_text_and_keeps_a_margin() -> None:
     corner = np.full((32, 96, 3), 200, dtype=np.uint8)
     corner[0:10, 0:20] = 0
     grown = text_crop(corner)
-    assert grown is not None and grown.shape == (16, 26, 3)  # the margin continues beyond the picture
+    assert grown is not None and grown.shape == (16, 26, 3)  # the margin continues beyond the image
     assert text_crop(np.full((32, 96, 3), 7, dtype=np.uint8)) is None
     speck = np.full((32, 96, 3), 200, dtype=np.uint8)
     speck[10, 10] = 0

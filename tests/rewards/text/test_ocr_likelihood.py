@@ -1,4 +1,4 @@
-"""The recogniser's own probability of the words: against a sum over all paths, and on real pictures."""
+"""The recogniser's own probability of the words: against a sum over all paths, and on real images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole pictures read by real engines."""
+"""Whole images read by real engines."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_engines_are_checked_by_name() -> None:
 
 @pytest.mark.slow
 def test_the_score_follows_the_true_edit_distance(ocr: PageScorer, capsys: pytest.CaptureFixture[str]) -> None:
-    """400 pictures, English and Chinese, several faces, sizes and degradations."""
+    """400 images, English and Chinese, several faces, sizes and degradations."""
     made = drawn(400, seed=0)
     flow = OcrFlowGrpo().load()
     ours, compat = np.zeros(len(made)), np.zeros(len(made))
@@ -166,5 +166,5 @@ def test_the_score_follows_the_true_edit_distance(ocr: PageScorer, capsys: pytes
     true = -np.array([each.distance for each in made])
     found = {"ocr_page": spearmanr(ours, true).statistic, "ocr_flow_grpo": spearmanr(compat, true).statistic}
     with capsys.disabled():
-        print(f"\nrank correlation with the true edit distance, {len(made)} pictures: {found}")
+        print(f"\nrank correlation with the true edit distance, {len(made)} images: {found}")
     assert found["ocr_page"] >= 0.95 > found["ocr_flow_grpo"]
