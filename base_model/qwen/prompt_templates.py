@@ -50,7 +50,7 @@ class Task:
     fewest_images: int
     most_images: int
     numbered: bool = False
-    """pictures are announced as `Picture 1: ` and so on"""
+    """images are announced as `Picture 1: ` and so on"""
     seen_area: int | None = None
     """pixels of the copy that the language model sees; None: it sees the autoencoder's"""
     area: int = 1024 * 1024
@@ -59,7 +59,7 @@ class Task:
     def prompt(self, text: str, images: int) -> str:
         """The whole conversation. Raises ValueError as `check_text`, or for more or fewer images than it takes."""
         if not self.fewest_images <= images <= self.most_images:
-            raise ValueError(f"{images} pictures given, but {self.takes()}")
+            raise ValueError(f"{images} images given, but {self.takes()}")
         check_text(text, MARKERS)
         indices = [f"Picture {i + 1}: {IMAGE_TOKENS}" if self.numbered else IMAGE_TOKENS for i in range(images)]
         shown = "".join(indices)
@@ -71,7 +71,7 @@ class Task:
     def takes(self) -> str:
         """Which images the checkpoint takes, in words."""
         if not self.most_images:
-            return f"a {self.pipeline} checkpoint draws from text alone; pictures need Qwen-Image-Edit"
+            return f"a {self.pipeline} checkpoint samples from text alone; images need Qwen-Image-Edit"
         most = f" to {self.most_images}" if self.most_images > self.fewest_images else ""
         return f"a {self.pipeline} checkpoint takes {self.fewest_images}{most}"
 
