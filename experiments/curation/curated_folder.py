@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from experiments.curation.captioner import Captioner, client, fused
 from experiments.curation.deciding import Decisions, decide, load
 from experiments.curation.image_facts import facts_of_source, is_rendered
 from experiments.curation.measuring import (
@@ -67,7 +68,7 @@ def recorded(folder: Path) -> dict[str, Any]:
 def as_texts(filters: Filters) -> dict[str, str]:
     """Every threshold by its dotted name, as `--set` takes it."""
     texts = {"reading": str(filters.reading).lower()}
-    for name, each in in_order(filters).items():
+    for name, each in [*in_order(filters).items(), ("captioner", filters.captioner)]:
         for field in dataclasses.fields(each):
             value = getattr(each, field.name)
             texts[f"{name}.{field.name}"] = "|".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -114,6 +115,8 @@ def curate(
         about = {**begun, "shards": shards}
     else:
         about = {**before, "filters": as_texts(filters)}
+    if filters.captioner.url:
+        client(filters.captioner)  # a server that does not answer is said before anything is measured
     measure(out, about["shards"], filters, processes)
     result = decided(out, about["shards"], filters)
     if not result.staying.any():
@@ -272,7 +275,7 @@ def materialise(
                 bar.update(done)
     write_decisions(out, filters, result, names)
     with replacing(out / CAPTIONS) as file:
-        for row in caption_rows(result, names):
+        for row in caption_rows(result, names, filters.captioner):
             file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
     prune(out, set(names.values()))
     stages = result.stages(filters)
@@ -283,7 +286,7 @@ def materialise(
     yield f"see why with: glyphlab curate {out} --report; train with --data.folder {out}"
 
 
-def caption_rows(result: Decisions, names: Mapping[int, str]) -> Iterator[dict[str, Any]]:
+def caption_rows(result: Decisions, names: Mapping[int, str], captioner: Captioner) -> Iterator[dict[str, Any]]:
     """The lines of captions.jsonl: a name, the captions that stay, where the image is from, and facts of its source."""
     texts: dict[int, dict[str, None]] = {}
     for index in np.flatnonzero(result.caption_dropped_by == ""):
@@ -291,8 +294,12 @@ def caption_rows(result: Decisions, names: Mapping[int, str]) -> Iterator[dict[s
     for row, name in names.items():
         facts = json.loads(result.images["facts"][row] or "{}")
         before = facts.pop("source_files", [])
+        own = list(texts.get(row, {}))
+        if "model_caption" in result.images and not result.images["rendered"][row]:
+            written, read = (result.images[column][row] for column in ("model_caption", "caption_read"))
+            own, facts["caption_origin"] = fused(captioner, result.images["id"][row], own, written, read)
         yield {
-            "file_name": name, "text": list(texts.get(row, {})), **{k: v for k, v in facts.items() if k != "id"},
+            "file_name": name, "text": own, **{k: v for k, v in facts.items() if k != "id"},
             "id": result.images["id"][row], "source_files": [*before, result.images["name"][row]],
         }  # fmt: skip
 

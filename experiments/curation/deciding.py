@@ -86,6 +86,9 @@ def load(folder: Path, shards: int, filters: Filters) -> tuple[dict[str, np.ndar
             path = table_path(folder, each.name, shard)
             if is_current(path, each, read_note(table_path(folder, ENTRIES, shard))):
                 fill(images, read_table(path), each.columns, f"{each.name}_error")
+    if "image_type" in images:
+        unnamed = (images["category"] == GENERAL) & (images["image_type"] != "")
+        images["category"][unnamed] = images["image_type"][unnamed]
     captions = [read_table(table_path(folder, CAPTIONS, shard)) for shard in range(shards)]
     columns = {name: np.concatenate([_array(table, name) for table in captions]) for name in captions[0].column_names}
     return images, columns

@@ -18,7 +18,15 @@ import numpy as np
 
 from experiments.curation.filters.stage3_captions import SCRIPTS, describe_caption
 from experiments.curation.opened_image import OpenedImage
-from experiments.curation.shard_files import as_bytes, fingerprint, read_note, read_table, table_path, write_shard
+from experiments.curation.shard_files import (
+    HIDDEN,
+    as_bytes,
+    fingerprint,
+    read_note,
+    read_table,
+    table_path,
+    write_shard,
+)
 from experiments.curation.thresholds import CHEAP, Filters, Measures, measures_of
 from experiments.images.image_readers import Entry
 from experiments.images.part_pool import parts_done
@@ -42,7 +50,7 @@ class Task:
     @property
     def measures(self) -> list[Measures]:
         """The groups as functions, which cannot go from process to process."""
-        return [each for each in measures_of(self.filters) if each.name in self.groups]
+        return [each for each in measures_of(self.filters, self.folder / HIDDEN) if each.name in self.groups]
 
 
 def schema(columns: Mapping[str, str]) -> Any:
@@ -95,7 +103,8 @@ def measure_shard(task: Task) -> int:
         path = table_path(task.folder, each.name, task.shard)
         lines = results[each.name]
         if chosen and is_current(path, each, note):
-            lines = sorted([*read_table(path).to_pylist(), *lines], key=lambda line: int(line["row"]))
+            before = [line for line in read_table(path).to_pylist() if line["row"] not in chosen]
+            lines = sorted([*before, *lines], key=lambda line: int(line["row"]))
         failed = sum(bool(line.get("error")) for line in lines)
         about = {"measures": version_of(each), "input": input_of(each, note), "rows": len(lines), "unjudged": failed}
         write_shard(path, as_bytes(lines, schema(each.columns)), about)
@@ -172,13 +181,13 @@ def missing(folder: Path, shards: int, filters: Filters) -> list[Task]:
 
 
 def costly(folder: Path, shards: int, filters: Filters, measures: Measures, needed: np.ndarray) -> list[Task]:
-    """The tasks of a group that looks at the images in `needed` alone, of which some may have been measured before."""
+    """The tasks of a group that looks at the images in `needed` alone; those on which it failed are tried again."""
     tasks = []
     for shard in range(shards):
         entries, path = table_path(folder, ENTRIES, shard), table_path(folder, measures.name, shard)
         own = set(read_table(entries)["row"].to_pylist()) & set(needed.tolist())
         if is_current(path, measures, read_note(entries)):
-            own -= set(read_table(path)["row"].to_pylist())
+            own -= {line["row"] for line in read_table(path).to_pylist() if not line["error"]}
         if own:
             tasks.append(Task(folder, shard, filters, (measures.name,), False, tuple(sorted(own))))
     return tasks

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from experiments.curation.captioner import Captioner, answer_key, described
 from experiments.curation.filters.rules import Filter
 from experiments.curation.filters.scored import Aesthetic, Alignment, Quality, Safety, Scored, score, version_of_reward
 from experiments.curation.filters.stage1_files import (
@@ -45,7 +47,7 @@ from experiments.curation.filters.stage4_text_rendering import (
     read_text,
 )
 from experiments.curation.filters.stage5_high_resolution import Bands, Blockiness, Codes, Exposure, codes, details
-from experiments.curation.filters.stage6_categories import Balance, Category
+from experiments.curation.filters.stage6_categories import Abnormal, Balance, Category, ModelMarks
 from experiments.curation.opened_image import OpenedImage
 
 STAGES = {
@@ -88,8 +90,11 @@ class Filters:
     watermark: Watermark = field(default_factory=Watermark)
     quality: Quality = field(default_factory=Quality)
     aesthetic: Aesthetic = field(default_factory=Aesthetic)
+    abnormal: Abnormal = field(default_factory=Abnormal)
+    model_marks: ModelMarks = field(default_factory=ModelMarks)
     category: Category = field(default_factory=Category)
     balance: Balance = field(default_factory=Balance)
+    captioner: Captioner = field(default_factory=Captioner)
     reading: bool = True
     """read the text of images that pass stage 3, which takes 0.1 to 0.5 s each; without it stage 4 drops nothing"""
 
@@ -126,6 +131,8 @@ def in_order(filters: Filters) -> dict[str, Filter]:
         "watermark": filters.watermark,
         "quality": filters.quality,
         "aesthetic": filters.aesthetic,
+        "abnormal": filters.abnormal,
+        "model_marks": filters.model_marks,
         "category": filters.category,
         "balance": filters.balance,
     }
@@ -191,10 +198,21 @@ def sizes(image: OpenedImage) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def measures_of(filters: Filters) -> tuple[Measures, ...]:
-    """All groups of measures that the filters read."""
-    scored = [each for each in in_order(filters).values() if isinstance(each, Scored) and each.reward]
-    return (*CHEAP, *([TEXT] if filters.reading else []), CODES, *(scores(each) for each in scored))
+def measures_of(filters: Filters, folder: Path = Path()) -> tuple[Measures, ...]:
+    """All groups of measures that the filters read; answers of a caption model are kept in a folder."""
+    scored = [scores(each) for each in in_order(filters).values() if isinstance(each, Scored) and each.reward]
+    descriptions_of = [descriptions(filters.captioner, folder)] if filters.captioner.url else []
+    return (*CHEAP, *([TEXT] if filters.reading else []), CODES, *scored, *descriptions_of)
+
+
+def descriptions(captioner: Captioner, folder: Path) -> Measures:
+    """What a caption model says of images that passed the first five stages."""
+    texts = dict.fromkeys(("model_caption", "image_type", "image_style"), "text")
+    numbers = dict.fromkeys(("model_marks", "abnormal", "caption_read"), "number")
+    return Measures(
+        "described", 1, {**texts, **numbers}, lambda image: described(captioner, folder, image),
+        settings=(answer_key(captioner),), stage=6,
+    )  # fmt: skip
 
 
 def scores(each: Scored) -> Measures:

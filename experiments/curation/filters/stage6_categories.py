@@ -1,7 +1,7 @@
 """Stage 6 and 7, categories and balance: what an image is of, how large it is, and how often there is such a one.
 
-The category is what the source says (a column `category`), else what `glyphlab write` made (`kind`), else "general". A
-cell is a category at one scale. Balancing drops nothing until a share is set.
+The category is what the source says (a column `category`), else what `glyphlab write` made (`kind`), else the type that
+a caption model gives, else "general". A cell is a category at one scale. Balancing drops nothing until a share is set.
 """
 
 from __future__ import annotations
@@ -17,6 +17,32 @@ REPORT = "Qwen-Image technical report, section 3.2"
 SCALES = (256, 640, 1328)
 """pixels of the shorter side at which a scale begins: the resolutions that the report trains at"""
 GENERAL = "general"
+
+
+@dataclass(frozen=True)
+class Abnormal(AtMost):
+    """Images in which a caption model sees mosaics, codes or damage; off without `captioner.url`."""
+
+    stage: ClassVar[int] = 6
+    column: ClassVar[str] = "abnormal"
+    unit: ClassVar[str] = "1 = the model says so"
+    reason: ClassVar[str] = "it sees faint ones that no measure of ours does"
+    source: ClassVar[str] = f"{REPORT} and 3.3: Abnormal Element"
+    group: ClassVar[str] = "described"
+    most: float = 0.0
+
+
+@dataclass(frozen=True)
+class ModelMarks(AtMost):
+    """Images on which a caption model reads watermarks; off without `captioner.url`."""
+
+    stage: ClassVar[int] = 6
+    column: ClassVar[str] = "model_marks"
+    unit: ClassVar[str] = "watermarks that the model names"
+    reason: ClassVar[str] = "faint marks are not read by an OCR engine"
+    source: ClassVar[str] = f"{REPORT} and 3.3: Watermark List"
+    group: ClassVar[str] = "described"
+    most: float = 0.0
 
 
 @dataclass(frozen=True)

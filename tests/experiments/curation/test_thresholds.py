@@ -10,7 +10,7 @@ from experiments.curation.thresholds import STAGES, Filters, in_order
 
 def test_every_filter_is_in_the_order_of_its_stage_and_says_what_it_is() -> None:
     filters = in_order(Filters())
-    assert [*filters, "reading"] == [field.name for field in dataclasses.fields(Filters)]
+    assert [*filters, "captioner", "reading"] == [field.name for field in dataclasses.fields(Filters)]
     stages = [each.stage for each in filters.values()]
     assert stages == sorted(stages) and set(stages) <= STAGES.keys()
     for name, each in filters.items():

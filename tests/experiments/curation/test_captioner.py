@@ -1,0 +1,125 @@
+"""Captions of a model behind a server: asked once an image, checked, tried again, joined with those of the source."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiments.cli import main
+from experiments.curation import captioner
+from experiments.curation.captioner import Captioner, checked, fused
+from experiments.curation.curated_folder import CAPTIONS, curate
+from tests.experiments.curation.images_to_curate import as_png, photograph
+from tests.experiments.curation.test_curated_folder import content, decisions
+from tests.fixtures.chat_server import MODEL, Said, chat_server, completion, pictures_of
+
+GOOD = {"caption": "a cup on a table", "type": "photograph", "style": "warm", "watermarks": [], "abnormal": False}
+NAMES = ("coffee", "chelsea", "rocket", "coins")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in NAMES:
+        (folder / f"{name}.png").write_bytes(as_png(photograph(name)))
+        (folder / f"{name}.txt").write_text("from the source")
+    return folder
+
+
+def said(answer: Any) -> Said:
+    return completion({}, answer if isinstance(answer, str) else json.dumps(answer))
+
+
+def name_of(request: dict[str, Any]) -> str:
+    shown = pictures_of(request)[0]
+    return next(name for name in NAMES if np.array_equal(shown, np.asarray(photograph(name))))
+
+
+def test_a_model_describes_each_image_once_and_faults_are_sent_back(images: Path, tmp_path: Path) -> None:
+    def reply(request: dict[str, Any]) -> Said:
+        name, tries = name_of(request), sum(each["role"] == "assistant" for each in request["messages"])
+        if name == "chelsea" and tries == 0:
+            return said("Sure! Here it is.")
+        if name == "chelsea" and tries == 1:
+            return said({**GOOD, "type": "painting"})
+        if name == "rocket":
+            return said({**GOOD, "watermarks": ["shutterstock"]})
+        return said(f"```json\n{json.dumps({**GOOD, 'caption': f'the {name}', 'abnormal': name == 'coins'})}\n```")
+
+    out = tmp_path / "set"
+    with chat_server(reply) as server:
+        settings = ["reading=no", f"captioner.url={server.url}", f"captioner.model={MODEL}", "captioner.shares=0|0|1"]
+        list(curate([str(images)], out, settings))
+        asked = Counter(name_of(request) for request in server.requests)
+        assert asked == {"coffee": 1, "chelsea": 3, "rocket": 1, "coins": 1}
+        last = [request for request in server.requests if name_of(request) == "chelsea"][-1]["messages"]
+        assert "it is no JSON" in last[2]["content"] and "'type' must be one of" in last[4]["content"]
+        before = content(out)
+        for table in (out / ".curation" / "described").iterdir():
+            table.unlink()
+        list(curate((), out))
+        assert len(server.requests) == 6 and content(out) == before, "answers are kept"
+    by = {name: row["dropped_by"] for name, row in decisions(out).items()}
+    assert by == {"coffee.png": "", "chelsea.png": "", "rocket.png": "model_marks", "coins.png": "abnormal"}
+    rows = {
+        Path(row["source_files"][-1]).stem: row for row in map(json.loads, (out / CAPTIONS).read_text().splitlines())
+    }
+    assert rows["coffee"]["text"] == ["from the source", "the coffee"] and rows["coffee"]["caption_origin"] == "fused"
+
+
+@pytest.mark.slow
+def test_images_that_the_model_fails_on_stay_and_are_tried_again(images: Path, tmp_path: Path) -> None:
+    failing = ["coffee"]
+    with chat_server(lambda request: said("no" if name_of(request) in failing else GOOD)) as server:
+        settings = ["reading=no", f"captioner.url={server.url}", f"captioner.model={MODEL}", "captioner.shares=0|1|0"]
+        list(curate([str(images)], tmp_path / "set", settings))
+        texts = {
+            row["caption_origin"] for row in map(json.loads, (tmp_path / "set" / CAPTIONS).read_text().splitlines())
+        }
+        assert texts == {"raw", "model"} and len(server.requests) == 3 + captioner.TRIES
+        failing.clear()
+        list(curate((), tmp_path / "set"))
+        assert len(server.requests) == 4 + captioner.TRIES
+        assert (tmp_path / "set" / CAPTIONS).read_text().count("a cup on a table") == 4
+
+
+def test_mistakes_are_named_before_anything_is_measured(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["curate", str(images), "-o", str(tmp_path / "set"), "--set", "reading=no"]
+    assert main([*line, "captioner.url=http://127.0.0.1:9/v1"]) == 2
+    assert "needs captioner.model" in capsys.readouterr().err
+    assert main([*line, "captioner.url=http://127.0.0.1:9/v1", "captioner.model=m"]) == 1
+    assert "no server answers at" in capsys.readouterr().err
+    with chat_server(lambda request: said(GOOD)) as server:
+        assert main([*line, f"captioner.url={server.url}", "captioner.model=other"]) == 2
+        assert f"does not serve 'other'; it serves {MODEL}" in capsys.readouterr().err
+    assert not (tmp_path / "set" / ".curation" / "quality").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [({"caption": ""}, "is empty"), ({"caption": 3}, "must be a str"), ({"watermarks": "none"}, "must be a list"),
+     ({"watermarks": [1]}, "list of texts"), ({"abnormal": "no"}, "must be a bool"), ({"type": "art"}, "must be one of"),
+     ({"caption": "I'm sorry, I can't help with that."}, "refuses to describe")],
+)  # fmt: skip
+def test_an_answer_is_checked_field_by_field(change: dict[str, Any], fault: str) -> None:
+    assert checked(json.dumps(GOOD)) == GOOD
+    with pytest.raises(ValueError, match=fault):
+        checked(json.dumps({**GOOD, **change}))
+
+
+def test_captions_are_joined_by_shares_and_unread_ones_are_left_out() -> None:
+    asks = Captioner("http://localhost/v1", "m", shares=(0.2, 0.3, 0.5))
+    kinds = Counter(fused(asks, f"{i * 2654435761 % 2**32:08x}", ["own"], "new", float("nan"))[1] for i in range(2000))
+    assert [kinds[kind] / 2000 for kind in ("raw", "model", "fused")] == pytest.approx([0.2, 0.3, 0.5], abs=0.02)
+    assert fused(asks, "ffffffff", ["own"], "new", 0.79) == (["own"], "raw")
+    assert fused(asks, "ffffffff", ["own"], "new", 0.81) == (["own", "new"], "fused")
+    assert fused(asks, "00000000", [], "new", 1.0) == (["new"], "model")
+    assert fused(Captioner(), "ffffffff", ["own"], "new", 1.0) == (["own"], "raw")
