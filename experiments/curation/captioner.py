@@ -3,8 +3,8 @@
     {"caption": "...", "type": "...", "style": "...", "watermarks": ["..."], "abnormal": false}
 
 An answer is checked field by field; what is wrong with it is sent back, `TRIES` times in all. What a caption quotes
-must be read by the OCR engine, or the caption is not used. Each answer is a file of the set, named by image, question and
-model, so an interrupted run asks for none twice, and another server of the same model answers on.
+must be read by the OCR engine, or the caption is not used. Each answer is a file of the set, named by image, question
+and model, so an interrupted run asks for none twice, and another server of the same model answers on.
 
 Source: the single pass of the Qwen-Image technical report, section 3.3. Shapes: HW3 pixels.
 """

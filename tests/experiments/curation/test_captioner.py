@@ -23,7 +23,7 @@ NAMES = ("coffee", "chelsea", "rocket", "coins")
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> Path:
+def photographs(tmp_path: Path) -> Path:
     folder = tmp_path / "images"
     folder.mkdir()
     for name in NAMES:
@@ -41,7 +41,7 @@ def name_of(request: dict[str, Any]) -> str:
     return next(name for name in NAMES if np.array_equal(shown, np.asarray(photograph(name))))
 
 
-def test_a_model_describes_each_image_once_and_faults_are_sent_back(images: Path, tmp_path: Path) -> None:
+def test_a_model_describes_each_image_once_and_faults_are_sent_back(photographs: Path, tmp_path: Path) -> None:
     def reply(request: dict[str, Any]) -> Said:
         name, tries = name_of(request), sum(each["role"] == "assistant" for each in request["messages"])
         if name == "chelsea" and tries == 0:
@@ -55,7 +55,7 @@ def test_a_model_describes_each_image_once_and_faults_are_sent_back(images: Path
     out = tmp_path / "set"
     with chat_server(reply) as server:
         settings = ["reading=no", f"captioner.url={server.url}", f"captioner.model={MODEL}", "captioner.shares=0|0|1"]
-        list(curate([str(images)], out, settings))
+        list(curate([str(photographs)], out, settings))
         asked = Counter(name_of(request) for request in server.requests)
         assert asked == {"coffee": 1, "chelsea": 3, "rocket": 1, "coins": 1}
         last = [request for request in server.requests if name_of(request) == "chelsea"][-1]["messages"]
@@ -74,11 +74,11 @@ def test_a_model_describes_each_image_once_and_faults_are_sent_back(images: Path
 
 
 @pytest.mark.slow
-def test_images_that_the_model_fails_on_stay_and_are_tried_again(images: Path, tmp_path: Path) -> None:
+def test_images_that_the_model_fails_on_stay_and_are_tried_again(photographs: Path, tmp_path: Path) -> None:
     failing = ["coffee"]
     with chat_server(lambda request: said("no" if name_of(request) in failing else GOOD)) as server:
         settings = ["reading=no", f"captioner.url={server.url}", f"captioner.model={MODEL}", "captioner.shares=0|1|0"]
-        list(curate([str(images)], tmp_path / "set", settings))
+        list(curate([str(photographs)], tmp_path / "set", settings))
         texts = {
             row["caption_origin"] for row in map(json.loads, (tmp_path / "set" / CAPTIONS).read_text().splitlines())
         }
@@ -90,9 +90,9 @@ def test_images_that_the_model_fails_on_stay_and_are_tried_again(images: Path, t
 
 
 def test_mistakes_are_named_before_anything_is_measured(
-    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = ["curate", str(images), "-o", str(tmp_path / "set"), "--set", "reading=no"]
+    line = ["curate", str(photographs), "-o", str(tmp_path / "set"), "--set", "reading=no"]
     assert main([*line, "captioner.url=http://127.0.0.1:9/v1"]) == 2
     assert "needs captioner.model" in capsys.readouterr().err
     assert main([*line, "captioner.url=http://127.0.0.1:9/v1", "captioner.model=m"]) == 1
@@ -106,7 +106,8 @@ def test_mistakes_are_named_before_anything_is_measured(
 @pytest.mark.parametrize(
     ("change", "fault"),
     [({"caption": ""}, "is empty"), ({"caption": 3}, "must be a str"), ({"watermarks": "none"}, "must be a list"),
-     ({"watermarks": [1]}, "list of texts"), ({"abnormal": "no"}, "must be a bool"), ({"type": "art"}, "must be one of"),
+     ({"watermarks": [1]}, "list of texts"), ({"abnormal": "no"}, "must be a bool"),
+     ({"type": "art"}, "must be one of"),
      ({"caption": "I'm sorry, I can't help with that."}, "refuses to describe")],
 )  # fmt: skip
 def test_an_answer_is_checked_field_by_field(change: dict[str, Any], fault: str) -> None:

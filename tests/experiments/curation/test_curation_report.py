@@ -13,11 +13,10 @@ from experiments.curation.curated_folder import chosen_filters, curate, decided,
 from experiments.curation.curation_report import Thumbnails, rates, sides, write_report
 from experiments.curation.histogram import histogram
 from experiments.curation.thresholds import in_order
-from tests.experiments.curation.test_curated_folder import images, made  # noqa: F401
 from tests.fixtures.chromium import browser
 
 
-def test_the_page_counts_and_shows_images_on_both_sides(made: Path) -> None:  # noqa: F811
+def test_the_page_counts_and_shows_images_on_both_sides(made: Path) -> None:
     page = write_report(made).read_text(encoding="utf-8")
     about = recorded(made)
     assert f"{about['kept']} of {about['images']} images stay" in page
@@ -30,7 +29,7 @@ def test_the_page_counts_and_shows_images_on_both_sides(made: Path) -> None:  # 
     assert "<script" not in page and page.count("<svg") > 8
 
 
-def test_the_examples_are_the_nearest_on_each_side(made: Path) -> None:  # noqa: F811
+def test_the_examples_are_the_nearest_on_each_side(made: Path) -> None:
     filters = chosen_filters(made, ())
     result = decided(made, recorded(made)["shards"], filters)
     thumbnails = Thumbnails(made, recorded(made)["shards"])
@@ -61,7 +60,7 @@ def test_a_histogram_shows_every_number_and_the_line() -> None:
     assert histogram(values[:0], values[:0] > 0, {}, "clarity") == ""
 
 
-def test_the_page_of_a_set_without_its_source_says_what_is_gone(made: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_the_page_of_a_set_without_its_source_says_what_is_gone(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "set"
     source = tmp_path / "source"
     source.mkdir()
@@ -74,7 +73,7 @@ def test_the_page_of_a_set_without_its_source_says_what_is_gone(made: Path, tmp_
 
 
 @pytest.mark.slow
-def test_the_page_opens_in_a_browser_without_a_network(made: Path) -> None:  # noqa: F811
+def test_the_page_opens_in_a_browser_without_a_network(made: Path) -> None:
     path = write_report(made)
     with browser() as chromium:
         page = chromium.new_page(offline=True)

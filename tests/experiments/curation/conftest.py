@@ -1,0 +1,28 @@
+"""A folder with a sinner and a twin for each filter, and the set that is made of it; once for all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from experiments.curation import curated_folder
+from experiments.curation.curated_folder import curate
+from tests.experiments.curation.images_to_curate import write_images_to_curate
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """The folder, and what drops each of its images."""
+    folder = tmp_path_factory.mktemp("curation") / "images"
+    return folder, write_images_to_curate(folder)
+
+
+@pytest.fixture(scope="session")
+def made(images: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set in shards of four."""
+    out = tmp_path_factory.mktemp("sets") / "made"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curated_folder, "SHARD", 4)
+        list(curate([str(images[0])], out, ["reading=no"]))
+    return out
