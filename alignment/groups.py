@@ -22,6 +22,7 @@ from alignment.advantages import advantages, fullest, mixed, reward_table
 from alignment.trajectory import Exploration, Trajectory, rollout
 from base_model.engine.engine import Engine, Loss, Micro
 from base_model.interface import FlowModel
+from base_model.micro_batches import alike
 from base_model.sample import Sampler, pixels
 from preference_data.image_files import source_readers
 from preference_data.records import Prompt
@@ -71,6 +72,11 @@ class Groups:
     """rollouts of new prompts at most, until every group of the update teaches; 1 = what does not is left out"""
     seed: int = 0
     """of the noise and of the window"""
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Groups of a rank that are sampled, scored and learned from together."""
+        return (self.micro // self.group,) * (self.prompts * self.group // self.micro)
 
     @property
     def needs_reference(self) -> bool:
@@ -146,20 +152,31 @@ def send(
 
 
 def explore(
-    model: FlowModel, scorer: ScoringPool, chosen: Sequence[Prompt], cfg: Groups, step: int, rank: int, first: int = 0
+    model: FlowModel,
+    scorer: ScoringPool,
+    chosen: Sequence[Prompt],
+    cfg: Groups,
+    step: int,
+    rank: int,
+    first: int = 0,
+    chunks: Sequence[int] = (),
 ) -> tuple[list[Trajectory], Tensor]:
     """Rollouts of `micro` images each and their rewards [B, K]: scored while the next are sampled.
 
-    `first` is the number of groups of the update that were drawn before; it seeds the noise.
+    Or, with `chunks`, of that many prompts each, which are of one size. `first` is the number of groups of the update
+    that were drawn before; it seeds the noise.
     """
     trajectories, waiting = [], []
-    for part in range(0, cfg.prompts, cfg.micro // cfg.group):
-        batch = chosen[part : part + cfg.micro // cfg.group]
+    part = 0
+    for count in chunks or cfg.chunks:
+        batch = chosen[part : part + count]
+        own = model.sized_for_run(size) if (size := batch[0].size) else model
         texts = [prompt.text for prompt in batch]
-        shown = model.read_images(source_readers(prompt.sources for prompt in batch))[:]
-        one = rollout(model, texts, cfg.group, cfg.sampler, cfg.exploration, cfg.seed, step, rank, first + part, shown)
-        waiting += send(model, scorer, [prompt for prompt in batch for _ in range(cfg.group)], one.x0_BSC, cfg.group)
+        shown = own.read_images(source_readers(prompt.sources for prompt in batch))[:]
+        one = rollout(own, texts, cfg.group, cfg.sampler, cfg.exploration, cfg.seed, step, rank, first + part, shown)
+        waiting += send(own, scorer, [prompt for prompt in batch for _ in range(cfg.group)], one.x0_BSC, cfg.group)
         trajectories.append(one)
+        part += count
     return trajectories, reward_table(concatenate([future.result() for future in waiting]), cfg.parts)
 
 
@@ -168,8 +185,12 @@ def sample_groups(
 ) -> Rollouts:
     """The images of update `step`: a pure function of it and of the weights.
 
-    Every rank sees all rewards, so that spread, share that teaches and number of tries are the same everywhere.
+    Every rank sees all rewards, so that spread, share that teaches and number of tries are the same everywhere. Prompts
+    that say in which size they are to be made are sampled and learned from with those of their size.
     """
+    if sizes_differ := getattr(prompts, "has_sizes", False):
+        require_one_try(cfg)
+    chunks = cfg.chunks
     W, batch, keep = engine.world_size, cfg.micro // cfg.group, cfg.prompts * cfg.group // cfg.micro
     weights = [weight for _, weight in cfg.parts]
     results: list[Trajectory] = []
@@ -177,7 +198,13 @@ def sample_groups(
     while True:
         index = (step * W + engine.rank) * cfg.tries + len(tables)
         chosen = prompts.batch(index, cfg.prompts)
-        trajectories, reward_BK = explore(model, scorer, chosen, cfg, step, engine.rank, len(tables) * cfg.prompts)
+        if sizes_differ:
+            of_one_size = alike(engine, [prompt.size for prompt in chosen], batch)
+            chosen = [chosen[row] for rows in of_one_size for row in rows]
+            chunks = tuple(map(len, of_one_size))
+        trajectories, reward_BK = explore(
+            model, scorer, chosen, cfg, step, engine.rank, len(tables) * cfg.prompts, chunks
+        )
         results += trajectories
         tables.append(engine.gather(reward_BK.to(engine.device)).view(W, keep, cfg.micro, -1))
         reward_BK = torch.cat(tables, 1).flatten(0, 2)
@@ -189,15 +216,26 @@ def sample_groups(
             break
     of_stored = torch.stack([r[rows] for r, rows in zip(reward_PG.view(W, -1, cfg.micro), stored_WM, strict=True)])
     advantage_PG, teaches_PG = compared(of_stored.view(-1, cfg.group), cfg)
+    rows_P = torch.tensor([count * len(chunks) / cfg.prompts for count in chunks for _ in range(count)])
+    rows_P = rows_P.to(reward_PG.device)  # (B1) of base_model/micro_batches.py; 1 where all are equally large
+    images = [count * cfg.group for count in chunks]
     mine = zip(
-        (results[i] for i in stored_WM[engine.rank].tolist()),
-        advantage_PG.view(W, keep, cfg.micro)[engine.rank],
-        shares(teaches_PG).view(W, keep, cfg.micro)[engine.rank],
-        shares(teaches_PG.any(1)).view(W, keep, batch)[engine.rank],
+        results if sizes_differ else (results[i] for i in stored_WM[engine.rank].tolist()),
+        advantage_PG.view(W, -1)[engine.rank].split(images),
+        (shares(teaches_PG).view(W, -1)[engine.rank] * rows_P.repeat_interleave(cfg.group)).split(images),
+        (shares(teaches_PG.any(1)).view(W, -1)[engine.rank] * rows_P).split(chunks),
         strict=True,
     )
     metrics = rollout_metrics(cfg, step, reward_BK, spread_PG, len(tables))
     return Rollouts(tuple(Part(*one) for one in mine), metrics, bool(teaches_PG.any()))
+
+
+def require_one_try(cfg: Groups) -> None:
+    """Raises ValueError where groups would be replaced by others, whose sizes fit no micro-batch that is there."""
+    if cfg.tries > 1:
+        raise ValueError(
+            f"tries={cfg.tries} samples further prompts, and these have sizes of their own: set tries to 1"
+        )
 
 
 def compared(reward_PG: Tensor, cfg: Groups) -> tuple[Tensor, Tensor]:

@@ -193,6 +193,10 @@ class FlowModel(Protocol):
         """Standard normal latents [size, S, C]."""
         ...
 
+    def sized_for_run(self, image: tuple[int, int]) -> FlowModel:
+        """The same model, same weights, for images of another (height, width)."""
+        ...
+
     def reference(self) -> AbstractContextManager[FlowModel]:
         """The model as it was when alignment began; nothing in it learns."""
         ...

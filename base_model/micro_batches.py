@@ -12,6 +12,7 @@ for ever. A rank that needs fewer splits its largest; there are never more than 
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -34,16 +35,22 @@ def split(model: FlowModel, engine: Engine, cond: Conditioning, micro: int) -> l
     N = len(cond)
     if not getattr(model, "one_size_a_call", False):
         return [Part(slice(i, i + micro), 1.0) for i in range(0, N, micro)]
-    layouts: dict[tuple[object, ...], list[int]] = {}
-    for row, key in enumerate(zip(cond.grids, cond.image_grids or ((),) * N, strict=True)):
-        layouts.setdefault(key, []).append(row)
-    groups = [rows[i : i + micro] for rows in layouts.values() for i in range(0, len(rows), micro)]
+    groups = alike(engine, [*zip(cond.grids, cond.image_grids or ((),) * N, strict=True)], micro)
+    return [Part(rows, len(rows) * len(groups) / N) for rows in groups]
+
+
+def alike(engine: Engine, keys: Sequence[Hashable], micro: int) -> list[list[int]]:
+    """At most `micro` rows of equal keys each: on every rank as many groups, where all have as many rows."""
+    by_key: dict[Hashable, list[int]] = {}
+    for row, key in enumerate(keys):
+        by_key.setdefault(key, []).append(row)
+    groups = [rows[i : i + micro] for rows in by_key.values() for i in range(0, len(rows), micro)]
     most = int(engine.gather(torch.tensor([len(groups)], device=engine.device)).max())
     while len(groups) < most:
         largest = max(range(len(groups)), key=lambda k: len(groups[k]))
         rows = groups[largest]
         groups[largest : largest + 1] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
-    return [Part(rows, len(rows) * most / N) for rows in groups]
+    return groups
 
 
 def weighed(total: Tensor, metrics: dict[str, Tensor], share: float) -> tuple[Tensor, dict[str, Tensor]]:

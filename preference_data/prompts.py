@@ -67,6 +67,11 @@ class PromptSet(Sequence[Prompt]):
                 raise ValueError(f"{name} line {number}: {error}") from error
         return cls(prompts, seed)
 
+    @property
+    def has_sizes(self) -> bool:
+        """Whether any prompt says in which size its image is to be made."""
+        return any(prompt.size for prompt in self._prompts)
+
     def to_jsonl(self) -> str:
         """One JSON object a line, which ``load`` reads back."""
         return "".join(json.dumps(to_json(prompt), ensure_ascii=False) + "\n" for prompt in self._prompts)

@@ -60,7 +60,8 @@ def prompt_id(text: str, sources: Sequence[SourceImage] = ()) -> str:
 class Prompt:
     """A text to draw, or an instruction to edit the images ``sources``, in the order in which it speaks of them.
 
-    ``spans`` are the texts that must be readable in the image, in order; () when none must.
+    ``spans`` are the texts that must be readable in the image, in order; () when none must. ``size`` is the (height,
+    width) in pixels in which it is to be made; None when it does not matter, and no part of what tells prompts apart.
     """
 
     id: str
@@ -69,8 +70,11 @@ class Prompt:
     language: str = "en"
     category: tuple[str, ...] = ()
     sources: tuple[SourceImage, ...] = ()
+    size: tuple[int, int] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
+        if self.size is not None and (len(self.size) != 2 or not all(isinstance(x, int) and x > 0 for x in self.size)):
+            raise ValueError(f"prompt {self.id}: size is {self.size!r}; it must be a height and a width in pixels")
         for name in ("id", "text"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
                 raise ValueError(f"prompt {name} is {getattr(self, name)!r}; it must be a text that is not empty")
@@ -175,7 +179,7 @@ def to_json(record: Any) -> dict[str, Any]:
 
 def _named_values(items: list[tuple[str, Any]]) -> dict[str, Any]:
     """Fields of a record; source images go by their path, and without their bytes."""
-    return {name: value for name, value in items if name != "content" and (name != "sources" or value)}
+    return {name: value for name, value in items if name != "content" and (name not in ("sources", "size") or value)}
 
 
 def source_from_json(data: object) -> SourceImage:
@@ -196,6 +200,8 @@ def prompt_from_json(data: Mapping[str, Any]) -> Prompt:
             raise ValueError(f"Prompt: {name} is {known[name]!r}; it must be a list of texts")
     sources = tuple(source_from_json(each) for each in known.get("sources", ()))
     lists = {"spans": tuple(known["spans"]), "category": tuple(known.get("category", ())), "sources": sources}
+    if isinstance(size := known.get("size"), list | tuple):
+        lists["size"] = tuple(size)
     return Prompt(**{**known, **lists})
 
 
@@ -226,7 +232,9 @@ def _fields(kind: type, data: object) -> dict[str, Any]:
     if not isinstance(data, Mapping):
         raise ValueError(f"{kind.__name__}: expected an object with named fields, found {data!r}")
     allowed = [field.name for field in fields(kind) if field.name != "content"]
-    optional = {"language", "category", "sources"} if kind is Prompt else {"path"} if kind is SourceImage else set()
+    optional = (
+        {"language", "category", "sources", "size"} if kind is Prompt else {"path"} if kind is SourceImage else set()
+    )
     missing = [name for name in allowed if name not in data and name not in optional]
     unknown = sorted(set(data) - set(allowed))
     if missing or unknown:

@@ -144,7 +144,8 @@ def as_requested(row: Any, folder: Path = Path()) -> RequestedPrompt:
 
 def _size(row: Mapping[str, Any]) -> tuple[int, int] | None:
     """The height and width that a row names. Raises ValueError where one is missing, or is no number of pixels."""
-    named = [row.get(name) for name in SIDES]
+    own = row.get("size")  # as our own files of prompts have it
+    named = list(own) if isinstance(own, list) and len(own) == 2 else [row.get(name) for name in SIDES]
     if all(value in (None, "") for value in named):
         return None
     try:

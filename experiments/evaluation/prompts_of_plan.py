@@ -76,7 +76,7 @@ def first_prompts(file: Path, count: int) -> list[Prompt]:
     """The first `count` prompts of a file, or as many as it has; 0 = all. A file of an unknown name has one a line."""
     try:
         if file.suffix.lower() in KINDS and file.is_file():
-            return list(PromptSet(each.prompt for each in read_prompt_file(file, count)))
+            return list(PromptSet(replace(each.prompt, size=each.size) for each in read_prompt_file(file, count)))
         return list(PromptSet.load(file)[: count or None])
     except OSError as error:
         raise ValueError(

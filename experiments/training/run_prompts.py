@@ -60,6 +60,18 @@ def check_sources(data: OwnImages, experiment: Experiment, parent: Path | None) 
             raise ValueError(f"{entry.name} has {refusal}")
 
 
+def check_sizes(model: object, experiment: Experiment, folder: Path) -> None:
+    """Raises ValueError naming the first prompt to learn from whose image cannot be made in the size that it names."""
+    if experiment.algorithm.learns_from != "rollouts" or not isinstance(model, PolicyModel):
+        return
+    for prompt in prompts_of_run(experiment, folder, every=False).get("prompts", ()):
+        try:
+            if prompt.size:
+                model.sized(prompt.size)
+        except ValueError as error:
+            raise ValueError(f"the prompt {prompt.text!r} names the size {prompt.size}: {error}") from error
+
+
 def check_layouts(model: object, experiment: Experiment, folder: Path) -> None:
     """Raises ValueError where ranks would call the network differently often, and wait for each other for ever.
 

@@ -54,7 +54,7 @@ from experiments.training.ranks import (
     ranks_of,
     torch_as_it_was,
 )
-from experiments.training.run_prompts import check_layouts, check_prompts, check_sources, encode_ahead
+from experiments.training.run_prompts import check_layouts, check_prompts, check_sizes, check_sources, encode_ahead
 from experiments.training.start_from import open_either, starting_weights
 from experiments.training.throughput import open_throughput
 from experiments.training.watch import Watch, in_force
@@ -167,6 +167,7 @@ def run(
         if images and isinstance(model, PolicyModel) and not model.keeps_base:
             model.native = model.picture  # what it is for from now on, so that it samples what it learned
         check_layouts(model, experiment, folder)
+        check_sizes(model, experiment, folder)
         encode_ahead(model, experiment, folder)
         if experiment.algorithm.learns_from == "pairs":
             answered = has_answers(folder)
