@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from alignment.forward_process import FinishedImages, Forward, noised
-from alignment.groups import Part, Passes, Prompts, ScoringPool, learn, sample_groups
+from alignment.groups import Part, Passes, Prompts, learn, sample_groups
 from alignment.rwr import loss
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.interface import FlowModel
+from rewards.scores import ScoringPool
 
 
 @dataclass(frozen=True)

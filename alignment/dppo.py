@@ -20,12 +20,13 @@ import torch
 from torch import Tensor
 
 from alignment import grpo
-from alignment.groups import Prompts, ScoringPool
+from alignment.groups import Prompts
 from alignment.grpo import Grpo, Micro, policy_now, with_kl
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.flow import Gaussian
 from base_model.interface import FlowModel
+from rewards.scores import ScoringPool
 
 
 @dataclass(frozen=True)

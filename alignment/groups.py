@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from alignment.advantages import advantages, fullest, mixed, reward_table
+from alignment.monitoring.step_metrics import rollout_metrics
 from alignment.trajectory import Exploration, Trajectory, rollout
 from base_model.engine.engine import Engine, Loss, Micro
 from base_model.interface import FlowModel
@@ -26,7 +27,7 @@ from base_model.micro_batches import alike
 from base_model.sample import Sampler, pixels
 from preference_data.image_files import source_readers
 from preference_data.records import Prompt
-from rewards.scores import Scores, concatenate
+from rewards.scores import Scores, ScoringPool, concatenate
 
 
 class Passes(NamedTuple):
@@ -106,14 +107,6 @@ class Groups:
             raise ValueError(f"raw_spread divides by one spread of raw rewards: it does not go with {other}")
 
 
-class ScoringPool(Protocol):
-    """Scores images elsewhere while the trainer goes on."""
-
-    def submit(self, prompts: Sequence[Prompt], images_B3HW: object) -> Future[Scores]:
-        """uint8 images, in the order of the prompts."""
-        ...
-
-
 class Prompts(Protocol):
     """Prompts addressable by (step, size)."""
 
@@ -145,34 +138,24 @@ def send(
     model: FlowModel, scorer: ScoringPool, prompts: Sequence[Prompt], x0_BSC: Tensor, group: int
 ) -> list[Future[Scores]]:
     """Each group is sent to the scorer as soon as it is decoded; one future a group."""
-    waiting = []
-    for i in range(0, len(prompts), group):
-        waiting.append(scorer.submit(prompts[i : i + group], pixels(model, x0_BSC[i : i + group])))
-    return waiting
+    starts = range(0, len(prompts), group)
+    return [scorer.submit(prompts[i : i + group], pixels(model, x0_BSC[i : i + group])) for i in starts]
 
 
 def explore(
-    model: FlowModel,
-    scorer: ScoringPool,
-    chosen: Sequence[Prompt],
-    cfg: Groups,
-    step: int,
-    rank: int,
-    first: int = 0,
-    chunks: Sequence[int] = (),
-) -> tuple[list[Trajectory], Tensor]:
-    """Rollouts of `micro` images each and their rewards [B, K]: scored while the next are sampled.
+    model: FlowModel, scorer: ScoringPool, chosen: Sequence[Prompt], cfg: Groups, step: int, rank: int,
+    first: int = 0, chunks: Sequence[int] = (),
+) -> tuple[list[Trajectory], Tensor]:  # fmt: skip
+    """Rollouts of `chunks` prompts each, of one size, and their rewards [B, K]: scored while the next are sampled.
 
-    Or, with `chunks`, of that many prompts each, which are of one size. `first` is the number of groups of the update
-    that were drawn before; it seeds the noise.
+    `first` is the number of groups of the update that were drawn before; it seeds the noise.
     """
-    trajectories, waiting = [], []
-    part = 0
+    trajectories, waiting, part = [], [], 0
     for count in chunks or cfg.chunks:
         batch = chosen[part : part + count]
         own = model.sized_for_run(size) if (size := batch[0].size) else model
-        texts = [prompt.text for prompt in batch]
         shown = own.read_images(source_readers(prompt.sources for prompt in batch))[:]
+        texts = [prompt.text for prompt in batch]
         one = rollout(own, texts, cfg.group, cfg.sampler, cfg.exploration, cfg.seed, step, rank, first + part, shown)
         waiting += send(own, scorer, [prompt for prompt in batch for _ in range(cfg.group)], one.x0_BSC, cfg.group)
         trajectories.append(one)
@@ -186,15 +169,14 @@ def sample_groups(
     """The images of update `step`: a pure function of it and of the weights.
 
     Every rank sees all rewards, so that spread, share that teaches and number of tries are the same everywhere. Prompts
-    that say in which size they are to be made are sampled and learned from with those of their size.
+    that name a size are sampled and learned from with those of their size, and weigh as the others do (B1).
     """
-    if sizes_differ := getattr(prompts, "has_sizes", False):
-        require_one_try(cfg)
-    chunks = cfg.chunks
+    chunks, sizes_differ = cfg.chunks, getattr(prompts, "has_sizes", False)
+    if sizes_differ and cfg.tries > 1:
+        raise ValueError(f"tries={cfg.tries} samples further prompts, whose sizes may be others: set tries to 1")
     W, batch, keep = engine.world_size, cfg.micro // cfg.group, cfg.prompts * cfg.group // cfg.micro
     weights = [weight for _, weight in cfg.parts]
-    results: list[Trajectory] = []
-    tables: list[Tensor] = []
+    results, tables = list[Trajectory](), list[Tensor]()
     while True:
         index = (step * W + engine.rank) * cfg.tries + len(tables)
         chosen = prompts.batch(index, cfg.prompts)
@@ -202,10 +184,8 @@ def sample_groups(
             of_one_size = alike(engine, [prompt.size for prompt in chosen], batch)
             chosen = [chosen[row] for rows in of_one_size for row in rows]
             chunks = tuple(map(len, of_one_size))
-        trajectories, reward_BK = explore(
-            model, scorer, chosen, cfg, step, engine.rank, len(tables) * cfg.prompts, chunks
-        )
-        results += trajectories
+        added, reward_BK = explore(model, scorer, chosen, cfg, step, engine.rank, len(tables) * cfg.prompts, chunks)
+        results += added
         tables.append(engine.gather(reward_BK.to(engine.device)).view(W, keep, cfg.micro, -1))
         reward_BK = torch.cat(tables, 1).flatten(0, 2)
         reward_PG = mixed(reward_BK, weights, cfg.group)
@@ -216,9 +196,8 @@ def sample_groups(
             break
     of_stored = torch.stack([r[rows] for r, rows in zip(reward_PG.view(W, -1, cfg.micro), stored_WM, strict=True)])
     advantage_PG, teaches_PG = compared(of_stored.view(-1, cfg.group), cfg)
-    rows_P = torch.tensor([count * len(chunks) / cfg.prompts for count in chunks for _ in range(count)])
-    rows_P = rows_P.to(reward_PG.device)  # (B1) of base_model/micro_batches.py; 1 where all are equally large
-    images = [count * cfg.group for count in chunks]
+    rows_P = torch.tensor([n * len(chunks) / cfg.prompts for n in chunks for _ in range(n)], device=reward_PG.device)
+    images = [n * cfg.group for n in chunks]
     mine = zip(
         results if sizes_differ else (results[i] for i in stored_WM[engine.rank].tolist()),
         advantage_PG.view(W, -1)[engine.rank].split(images),
@@ -226,16 +205,9 @@ def sample_groups(
         (shares(teaches_PG.any(1)).view(W, -1)[engine.rank] * rows_P).split(chunks),
         strict=True,
     )
-    metrics = rollout_metrics(cfg, step, reward_BK, spread_PG, len(tables))
+    metrics = rollout_metrics(reward_BK, weights, spread_PG) | {"window": float(cfg.exploration.start(cfg.seed, step))}
+    metrics |= {"tries": float(len(tables))} if cfg.tries > 1 else {}
     return Rollouts(tuple(Part(*one) for one in mine), metrics, bool(teaches_PG.any()))
-
-
-def require_one_try(cfg: Groups) -> None:
-    """Raises ValueError where groups would be replaced by others, whose sizes fit no micro-batch that is there."""
-    if cfg.tries > 1:
-        raise ValueError(
-            f"tries={cfg.tries} samples further prompts, and these have sizes of their own: set tries to 1"
-        )
 
 
 def compared(reward_PG: Tensor, cfg: Groups) -> tuple[Tensor, Tensor]:
@@ -256,15 +228,3 @@ def learn(engine: Engine, micros: Sequence[Micro], loss: Loss[Micro], updates: i
         last = engine.update(micros, loss)
     begun = {f"{name}_first": first[name] for name in ("ratio", "ratio_gap") if name in first}
     return {**begun, **last}
-
-
-def rollout_metrics(cfg: Groups, step: int, reward_BK: Tensor, teaches_PG: Tensor, tries: int) -> dict[str, float]:
-    """Returns the metrics of all sampled images: the rewards of the groups that teach alone would flatter."""
-    value_B = reward_BK[:, 0] if not cfg.parts else (reward_BK * reward_BK.new_tensor([w for _, w in cfg.parts])).sum(1)
-    return {
-        "reward": float(value_B.view(-1, cfg.group).nanmean()),
-        "unjudged": float(value_B.isnan().float().mean()),
-        "groups_without_spread": float((~teaches_PG.any(1)).float().mean()),
-        "window": float(cfg.exploration.start(cfg.seed, step)),
-        **({"tries": float(tries)} if cfg.tries > 1 else {}),
-    }

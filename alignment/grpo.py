@@ -35,13 +35,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from alignment.groups import Groups, Prompts, ScoringPool, learn, sample_groups
+from alignment.groups import Groups, Prompts, learn, sample_groups
 from alignment.trajectory import Trajectory, Transition, policy
 from base_model import flow
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.interface import Conditioning, FlowModel
 from base_model.sample import Sampler
+from rewards.scores import ScoringPool
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,11 @@ from typing import NamedTuple
 from torch import Tensor
 
 from alignment.forward_process import FinishedImages, Forward, Point, noised, velocities, velocity_distance
-from alignment.groups import Passes, Prompts, ScoringPool, learn, sample_groups
+from alignment.groups import Passes, Prompts, learn, sample_groups
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.interface import FlowModel
+from rewards.scores import ScoringPool
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,13 @@ from torch.nn import functional as F
 from alignment import dpo
 from alignment.best_of_n import best_rows
 from alignment.forward_process import Forward
-from alignment.groups import Part, Passes, Prompts, ScoringPool, learn, sample_groups
+from alignment.groups import Part, Passes, Prompts, learn, sample_groups
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.flow import logit_normal
 from base_model.interface import FlowModel
 from base_model.seeding import generator
+from rewards.scores import ScoringPool
 
 
 @dataclass(frozen=True)

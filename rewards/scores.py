@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
@@ -217,4 +218,12 @@ class Reward(Protocol):
 
     def load(self, device: str = "cpu") -> Scorer:
         """Open the weights. An import or a file that is missing raises at once and says what to install."""
+        ...
+
+
+class ScoringPool(Protocol):
+    """Scores images elsewhere while the trainer goes on."""
+
+    def submit(self, prompts: Sequence[Prompt], images_B3HW: object) -> Future[Scores]:
+        """uint8 images, in the order of the prompts."""
         ...

@@ -65,3 +65,13 @@ class ByStep:
     def averaged(self) -> AbstractContextManager[None]:
         """See `Engine.averaged`."""
         return self._engine.averaged()
+
+
+def rollout_metrics(reward_BK: Tensor, weights: Sequence[float], teaches_PG: Tensor) -> dict[str, float]:
+    """Returns the metrics of all sampled images: the rewards of the groups that teach alone would flatter."""
+    value_B = reward_BK[:, 0] if not weights else (reward_BK * reward_BK.new_tensor(weights)).sum(1)
+    return {
+        "reward": float(value_B.view(len(teaches_PG), -1).nanmean()),
+        "unjudged": float(value_B.isnan().float().mean()),
+        "groups_without_spread": float((~teaches_PG.any(1)).float().mean()),
+    }
