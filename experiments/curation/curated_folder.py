@@ -120,7 +120,10 @@ def curate(
     measure(out, about["shards"], filters, processes)
     result = decided(out, about["shards"], filters)
     if not result.staying.any():
-        raise ValueError(f"no image of {', '.join(about['sources'])} stays: {worst(result)}; set other thresholds")
+        raise ValueError(
+            f"no image of {', '.join(about['sources'])} stays: {worst(result)}. Set other thresholds with --set, such "
+            f"as captioned.least=0 for images without captions; glyphlab list filters shows them all"
+        )
     yield from materialise(out, about, filters, result, processes)
 
 

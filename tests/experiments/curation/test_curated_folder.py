@@ -217,3 +217,36 @@ def test_a_batch_of_a_run_is_traced_to_its_sources(
     assert capsys.readouterr().out.splitlines()[8::2][0].startswith("sample 4: "), "the second rank reads on"
     assert main(["curate", str(made), "--batch", str(tmp_path / "run"), "3"]) == 2
     assert "must be from 0 to 2" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_tables_and_archives_are_curated_as_folders_are(tmp_path: Path) -> None:
+    """Parquet, webdataset and metadata.csv, with what each says of its images, and several sources at once."""
+    import io
+    import tarfile
+
+    import pyarrow
+    import pyarrow.parquet
+
+    photos = {name: as_png(photograph(name)) for name in ("coffee", "chelsea", "rocket")}
+    table = {"image": [{"bytes": photos["coffee"], "path": "c.png"}], "text": ["a cup"], "license": ["CC0"]}
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "a.parquet")
+    with tarfile.open(tmp_path / "b.tar", "w") as archive:
+        about = json.dumps({"caption": "a cat", "license": "mine", "seed": 7}).encode()
+        for name, body in (("x/cat.png", photos["chelsea"]), ("x/cat.json", about)):
+            member = tarfile.TarInfo(name)
+            member.size = len(body)
+            archive.addfile(member, io.BytesIO(body))
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "r.png").write_bytes(photos["rocket"])
+    (tmp_path / "c" / "metadata.csv").write_text("file_name,text,author\nr.png,a rocket,NASA\nno.png,nothing,\n")
+    sources = [str(tmp_path / name) for name in ("a.parquet", "b.tar", "c")]
+    list(curate(sources, tmp_path / "set", ["reading=no"]))
+    shown = {row["text"][0]: row for row in rows(tmp_path / "set")}
+    assert shown.keys() == {"a cup", "a cat", "a rocket"}
+    assert shown["a cup"]["license"] == "CC0" and shown["a rocket"]["author"] == "NASA"
+    assert (shown["a cat"]["license"], shown["a cat"]["seed"]) == ("mine", 7)
+    assert [row["dropped_by"] for row in decisions(tmp_path / "set").values()].count("broken") == 1
+    list(curate([str(tmp_path / "set")], tmp_path / "again", ["reading=no"]))
+    chain = {row["text"][0]: row["source_files"] for row in rows(tmp_path / "again")}
+    assert len(chain["a cup"]) == 2 and chain["a cup"][0].startswith(sources[0])
