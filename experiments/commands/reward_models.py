@@ -74,6 +74,8 @@ class TrainJudge:
     """an answer counts as much as it is strong"""
     same_annotators: bool = False
     """trust every annotator alike, instead of by how often others agree"""
+    single: bool = False
+    """teach the question about single images too, which a GRPO run asks: yes of the preferred one, no of the other"""
     rank: int = 32
     """of LoRA on the language model; 0 = all weights learn"""
     epochs: float = 2.0
@@ -103,7 +105,7 @@ class TrainJudge:
         )  # fmt: skip
         plan = JudgePlan(
             self.pairs, self.base, self.out, self.rubric, self.ties, self.strengths, self.same_annotators,
-            self.held_out, settings,
+            self.single, self.held_out, settings,
         )  # fmt: skip
         for line in train_judge(plan, print):
             print(line)

@@ -54,6 +54,8 @@ class JudgePlan:
     """an answer counts as much as it is strong"""
     same_annotators: bool = False
     """trust all annotators alike, and not by how they agree with the others"""
+    single: bool = False
+    """ask about single images too: yes of the preferred one, no of the other"""
     held_out: float = 0.15
     settings: JudgeSettings = field(default_factory=JudgeSettings)
 
@@ -70,7 +72,8 @@ def train_judge(plan: JudgePlan, say: Say = lambda line: None) -> list[str]:
     """
     require_trl()
     rubric = read_rubric(plan.rubric)
-    rubric.check("pair")
+    for way in ("pair", "yes") if plan.single else ("pair",):
+        rubric.check(way)
     check_sources(rubric, "")
     if (plan.out / JUDGE).exists():
         return [f"{plan.out} holds a finished judge already; name a new folder with --out to train another"]
@@ -111,7 +114,11 @@ def train_judge(plan: JudgePlan, say: Say = lambda line: None) -> list[str]:
 def questions_of(
     comparisons: Sequence[Comparison], rubric: Rubric, judge: TrainedJudge, plan: JudgePlan
 ) -> list[Question]:
-    """Both orders of every answer, in the words of the rubric; weights have the mean 1."""
+    """Both orders of every answer, in the words of the rubric; weights have the mean 1.
+
+    With `plan.single` also the question about each of its images, whose answer is Yes for the preferred one and No for
+    the other; half of either for a tie.
+    """
     trust = {} if plan.same_annotators else reliability(comparisons)
     questions: list[Question] = []
     for c in comparisons:
@@ -124,6 +131,12 @@ def questions_of(
             for answer, share in zip(answers, shares, strict=True):
                 if share > 0 and answer:
                     questions.append(Question(text, (*sources, *shown), answer, weight * share))
+        for image, share in ((left, c.label[0]), (right, c.label[2])) if plan.single else ():
+            yes = share + c.label[1] / 2.0
+            for answer, part in (("Yes", yes), ("No", 1.0 - yes)):
+                if part > 0:
+                    single = rubric.question("yes", c.prompt)
+                    questions.append(Question(single, (*sources, image), answer, weight * part))
     mean = float(np.mean([q.weight for q in questions])) if questions else 1.0
     return [replace(q, weight=q.weight / mean) for q in questions if q.weight > 0]
 

@@ -241,11 +241,15 @@ class Results:
         }
 
     def differences(self) -> dict[str, dict[str, Any]]:
-        """How far GRPO is above each other way, paired by prompt."""
+        """How far GRPO is above each other way, paired by prompt; with and without what takes a refused one's place."""
         results = {}
         for way in list(self.values)[:-1]:
             delta, low, high = paired_ci(self.values[way], self.values["GRPO"], seed=0)
-            results[way] = {"difference": delta, "interval": [low, high]}
+            own, own_low, own_high = paired_ci(self.own(way), self.own("GRPO"), seed=0)
+            results[way] = {
+                "difference": delta, "interval": [low, high],
+                "without_fallback": {"difference": own, "interval": [own_low, own_high]},
+            }  # fmt: skip
         return results
 
 
@@ -319,10 +323,7 @@ def card_lines(plan: RewriterPlan, results: Results, training: dict[str, Any]) -
         f"{number(e['without_fallback'])} |"
         for way, e in results.intervals().items()
     ]
-    above = [
-        f"| {way} | {d['difference']:+.3f} {in_brackets(*d['interval'], '+.3f')} |"
-        for way, d in results.differences().items()
-    ]
+    above = [f"| {way} | {signed(d)} | {signed(d['without_fallback'])} |" for way, d in results.differences().items()]
     return [
         f"- rewrites short prompts for {plan.model}{plan.stage and '/' + plan.stage}; trained from {plan.base} in "
         f"{training['seconds']:.0f} s",
@@ -332,7 +333,8 @@ def card_lines(plan: RewriterPlan, results: Results, training: dict[str, Any]) -
         f"words {', '.join(plan.rules.keep) or '(none)'}; one that does not is never used",
         "", f"| held-out prompts ({len(results.prompts)}) | mean reward, 95 % interval | rewrites within the rules "
         "| mean reward where others count as the lowest |", "|---|---|---:|---:|", *rows, "",
-        "| GRPO above | mean difference, 95 % interval, paired by prompt |", "|---|---|", *above, "",
+        "| GRPO above | mean difference, 95 % interval, paired by prompt | where others count as the lowest |",
+        "|---|---|---|", *above, "",
         f"Use: `glyphlab sample {plan.model} --rewriter {plan.out} PROMPT`. It has learned what this reward likes "
         "about this image model; for others it is a guess.",
     ]  # fmt: skip
@@ -343,6 +345,11 @@ def number(value: float | None) -> str:
     return "not judged" if value is None else f"{value:.3f}"
 
 
+def signed(difference: dict[str, Any]) -> str:
+    """A difference with its interval."""
+    return f"{difference['difference']:+.3f} {in_brackets(*difference['interval'], '+.3f')}"
+
+
 def lines(plan: RewriterPlan, results: Results) -> list[str]:
     """The result, as a person reads it."""
     texts = [
@@ -350,5 +357,7 @@ def lines(plan: RewriterPlan, results: Results) -> list[str]:
         for way, e in results.intervals().items()
     ]
     for way, d in results.differences().items():
-        texts.append(f"GRPO above {way}: {d['difference']:+.3f} {in_brackets(*d['interval'], '+.3f')}")
+        texts.append(
+            f"GRPO above {way}: {signed(d)}; rewrites alone, without a fallback: {signed(d['without_fallback'])}"
+        )
     return [*texts, f"written: {plan.out} (use it as glyphlab sample {plan.model} --rewriter {plan.out} PROMPT)"]

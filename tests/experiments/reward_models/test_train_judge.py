@@ -84,6 +84,21 @@ def test_ties_are_left_out_or_an_answer_of_their_own(plain: Comparison, answers:
     assert first.answer == second.answer == "C" and first.text.endswith("If neither is better, answer C.")
 
 
+def test_single_images_are_asked_about_on_demand(plain: Comparison, answers: Path) -> None:
+    pair, single = asked([plain], answers), asked([plain], answers, single=True)
+    assert [(q.text, q.answer) for q in single[:2]] == [(q.text, q.answer) for q in pair] and len(single) == 4
+    yes, no = single[2:]
+    assert (yes.answer, no.answer) == ("Yes", "No") and yes.text == no.text == RUBRIC.question("yes", plain.prompt)
+    assert np.array_equal(yes.images[0](), pair[0].images[0]()) and np.array_equal(no.images[0](), pair[0].images[1]())
+    tie = asked([of(plain, outcome="tie")], answers, single=True)
+    assert sorted(q.answer for q in tie) == ["No", "No", "Yes", "Yes"] and {q.weight for q in tie} == {1.0}
+    shared = asked([of(plain, shares=(0.5, 0.5, 0.0))], answers, single=True)
+    weights = {(q.images[0]().tobytes(), q.answer): q.weight for q in shared if len(q.images) == 1}
+    left, right = (image().tobytes() for image in pair[0].images)
+    assert weights[left, "Yes"] == pytest.approx(3 * weights[left, "No"])
+    assert weights[right, "No"] == pytest.approx(3 * weights[right, "Yes"])
+
+
 def test_shares_and_strengths_count(plain: Comparison, answers: Path) -> None:
     shared = of(plain, shares=(0.75, 0.0, 0.25))
     weights = {(q.answer, q.weight) for q in asked([shared], answers)}
