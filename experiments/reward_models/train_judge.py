@@ -272,7 +272,9 @@ def interval(e: Estimate) -> str:
 
 def lines(plan: JudgePlan, numbers: dict[str, Estimate], seconds: float) -> list[str]:
     """The result, as a person reads it."""
+    silent = "it answers no held-out question with one of its words: train longer (--epochs), or faster (--rate)"
     return [
+        *([] if numbers["after"].n else [silent]),
         f"held out: agrees with people in {interval(numbers['after'])} of {numbers['after'].n} decided answers; before "
         f"training in {interval(numbers['before'])}",
         f"written: {plan.out}, after {seconds:.0f} s of training (use it as vlm:weights={plan.out})",

@@ -41,12 +41,14 @@ def test_a_tutorial_runs(name: str, quickstart: Path, tmp_path: Path) -> None:
 def test_a_page_is_taken_apart(tmp_path: Path) -> None:
     page = (
         "# A\n\n```text\nnot run\n```\n\n<!-- tested with: --algorithm.steps 2 -->\n```sh\nglyphlab train a\nls\n```\n"
+        "<!-- tested with: --rank 0 -->\n```sh\nglyphlab train-judge --pairs a\nglyphlab train-reward\n```\n"
         '\n```python title="own.py"\nX = 1\n```\n\n```python\nfrom own import X\n```\n\n'
         "<!-- a server: not run -->\n```sh\nglyphlab annotate\n```\n"
     )
     lines = list(tutorials.scripts(page, tmp_path))
     assert [line[-1] for line in lines] == [
-        "glyphlab train a --algorithm.steps 2\nls\n", str(tmp_path / "block_2.py"),
+        "glyphlab train a --algorithm.steps 2\nls\n",
+        "glyphlab train-judge --pairs a --rank 0\nglyphlab train-reward\n", str(tmp_path / "block_3.py"),
         "glyphlab annotate --help > /dev/null\n",
     ]  # fmt: skip
     assert (tmp_path / "own.py").read_text() == "X = 1\n"

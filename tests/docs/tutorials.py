@@ -3,7 +3,7 @@
     ```sh                    run by bash; the first command that fails ends the test
     ```python                run as a script
     ```python title="a.py"   saved as a.py, and run unless a later block imports it or runs it
-    <!-- tested with: ... -->   options that the next block's `glyphlab train` gets, so that a test takes seconds
+    <!-- tested with: ... -->   options that the next block's `glyphlab train` or `train-judge` gets, to take seconds
     <!-- a server: not run -->  the next block does not end by itself; its options alone are checked
 
 Blocks in other languages, such as text, are not run.
@@ -42,7 +42,8 @@ class Block:
         """The text for bash, with the options of the note."""
         if self.note.startswith("tested with: "):
             options = self.note.removeprefix("tested with: ")
-            return re.sub(r"^glyphlab train (?!-).*$", rf"\g<0> {options}", self.text, flags=re.MULTILINE)
+            command = r"^glyphlab (train (?!-)|train-judge ).*$"
+            return re.sub(command, rf"\g<0> {options}", self.text, flags=re.MULTILINE)
         if self.note.startswith("a server"):
             return re.sub(r"^glyphlab .*$", r"\g<0> --help > /dev/null", self.text, flags=re.MULTILINE)
         return self.text
