@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alignment.dpo import Dpo
 from alignment.grpo import Grpo
 from alignment.monitoring.monitors import Alarm, alarms, drift, mean, of_clip, rules
 from base_model.engine.engine import Engine
@@ -235,7 +234,7 @@ def shown_texts(model: FlowModel, prompts: Sequence[Prompt]) -> tuple[list[str],
 
 def check(experiment: Experiment, plan: MonitorPlan) -> None:
     """Raises ValueError when the plan does not fit the experiment."""
-    if plan.on_alarm == "raise_beta" and not isinstance(experiment.algorithm, Grpo | Dpo):
+    if plan.on_alarm == "raise_beta" and held_closer(experiment.algorithm, plan) is None:
         kind = type(experiment.algorithm).__name__
         raise ValueError(f"monitors.on_alarm=raise_beta: {kind} has no KL weight to raise; choose report or stop")
     trained = {part.rpartition("*")[2] for part in experiment.reward.split("+")}
@@ -247,11 +246,17 @@ def after_alarm(experiment: Experiment, plan: MonitorPlan) -> Experiment | None:
     """Returns the experiment to go on with after an alarm; None where training ends."""
     if plan.on_alarm == "stop":
         return None
-    cfg = experiment.algorithm
-    if plan.on_alarm == "raise_beta" and isinstance(cfg, Grpo | Dpo):
-        beta = cfg.beta * plan.beta_factor if cfg.beta > 0.0 else plan.beta_first
-        return replace(experiment, algorithm=replace(cfg, beta=beta))
-    return experiment
+    cfg = held_closer(experiment.algorithm, plan) if plan.on_alarm == "raise_beta" else None
+    return replace(experiment, algorithm=cfg) if cfg else experiment
+
+
+def held_closer(cfg: Any, plan: MonitorPlan) -> Any:
+    """Returns the algorithm's settings with more weight on the distance to the reference; None where it weighs none."""
+    beta = getattr(cfg, "beta", None)
+    if beta is None:
+        return None
+    raised = replace(cfg, beta=beta * plan.beta_factor if beta > 0.0 else plan.beta_first)
+    return raised if raised.needs_reference else None  # AWM's holds the policy to its own average
 
 
 def in_force(experiment: Experiment, record: RunRecord) -> Experiment | None:

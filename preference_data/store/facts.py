@@ -8,9 +8,8 @@ first one said, and each campaign keeps what it was told where that differs.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -26,18 +25,6 @@ SOURCE = 255
 """Characters of a source that are kept, the last ones."""
 CHUNK = 500
 """Names in one query; databases bound the number of parameters."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """What a reward gave an image of a prompt; `value` is None (or NaN) when it could not be judged."""
-
-    sha256: str
-    prompt_id: str
-    reward: str
-    version: str
-    value: float | None
-    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -116,15 +103,6 @@ def differing_provenance(db: Connection, images: Iterable[ImageRef]) -> dict[str
     return table
 
 
-def add_scores(db: Connection, scores: Iterable[Score], at: float) -> None:
-    """Keep scores. One that is not finite is stored as NULL, never as 0."""
-    insert_new(db, schema.score, [
-        {"sha256": s.sha256, "prompt_id": s.prompt_id, "reward": s.reward, "version": s.version, "created_at": at,
-         "value": _finite(s.value), "parts": {name: _finite(part) for name, part in s.parts.items()}}
-        for s in scores
-    ])  # fmt: skip
-
-
 def add_readings(db: Connection, readings: Iterable[Reading], at: float) -> None:
     """Stores what engines read in images."""
     insert_new(db, schema.reading, [
@@ -175,7 +153,3 @@ def readings(db: Connection, hashes: Iterable[str]) -> dict[str, tuple[Reading, 
 def chunks(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
     """Slices short enough for one query."""
     return (values[i : i + CHUNK] for i in range(0, len(values), CHUNK))
-
-
-def _finite(value: float | None) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None

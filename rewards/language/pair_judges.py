@@ -44,13 +44,6 @@ class Preferences:
     agree_B: np.ndarray
     unjudged: Mapping[str, int]
 
-    def mean_lean(self) -> float:
-        """How much the judge favours whatever is shown first: the mean of ``lean_B`` over judged pairs, 0 = not at all.
-
-        NaN when no pair was judged."""
-        judged_B = self.lean_B[~np.isnan(self.lean_B)]
-        return float(judged_B.mean()) if len(judged_B) else float("nan")
-
     def outcomes(self) -> list[str | None]:
         """ "left" (a), "right" (b) or "tie" when the orders disagree; None where a pair was not judged."""
         return [

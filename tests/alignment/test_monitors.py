@@ -8,14 +8,22 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from alignment.awm import Awm
+from alignment.best_of_n import BestOfN
+from alignment.dpo import Dpo
 from alignment.grpo import Grpo, train
+from alignment.guard import Guard
+from alignment.kto import Kto
 from alignment.monitoring.monitors import Rule, alarms, drift, gold_rules, mean, of_clip, reaches, rises, rules, spread
 from alignment.monitoring.step_metrics import ByStep
+from alignment.nft import Nft
+from alignment.online_dpo import OnlineDpo
 from base_model.engine.engine import LocalEngine
 from base_model.files.weights import load_model
 from base_model.sample import Sampler
@@ -327,6 +335,31 @@ def test_alarms_change_settings_once_each() -> None:
     assert (
         after_alarm(experiment, PLAN) is experiment and after_alarm(experiment, replace(PLAN, on_alarm="stop")) is None
     )
+
+
+ONE: Any = {"prompts": 1, "group": 4, "micro": 4}
+"""a group an update"""
+
+
+@pytest.mark.parametrize(
+    "cfg",
+    [Nft(4, **ONE), Nft(4, **ONE, beta=0.5), OnlineDpo(4, **ONE), Dpo(4), Kto(4), Guard(4, **ONE, beta=0.5)],
+    ids=str,
+)
+def test_an_alarm_raises_whatever_weighs_the_reference(cfg: Any) -> None:
+    plan = replace(PLAN, on_alarm="raise_beta", beta_factor=3.0, beta_first=0.25)
+    experiment = replace(nano.grpo, algorithm=cfg)
+    check(experiment, plan)
+    raised = after_alarm(experiment, plan)
+    assert raised is not None
+    assert raised.algorithm == replace(cfg, beta=3.0 * cfg.beta if cfg.beta else 0.25)
+
+
+@pytest.mark.parametrize("cfg", [Awm(4, **ONE, beta=0.5), BestOfN(4, **ONE)], ids=str)
+def test_what_weighs_no_reference_cannot_be_raised(cfg: Any) -> None:
+    """AWM's weight is on the distance to its own average, which moves along."""
+    with pytest.raises(ValueError, match=f"{type(cfg).__name__} has no KL weight"):
+        check(replace(nano.grpo, algorithm=cfg), replace(PLAN, on_alarm="raise_beta"))
 
 
 def test_plans_that_cannot_be_followed_are_refused(tmp_path: Path) -> None:

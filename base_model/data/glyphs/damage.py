@@ -173,8 +173,6 @@ KINDS: dict[str, Damage] = {
     "cut": cut, "gap": gap, "add": add, "merge": merge, "thin": thin, "warp": warp, "waver": waver, "shift": shift,
     "mix": mix, "melt": melt, "smear": smear, "ghost": ghost,
 }  # fmt: skip
-STRUCTURAL = ("cut", "gap", "add", "merge", "thin", "warp", "waver", "shift", "mix", "melt")
-"""Kinds that change strokes. What is learned from some of them transfers to others; to surface damage it does not."""
 
 
 def broken(

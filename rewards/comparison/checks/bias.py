@@ -26,7 +26,6 @@ from rewards.comparison.resample import Clusters, Estimate
 from rewards.comparison.score_table import Table
 from rewards.comparison.sufficiency import MIN_PROMPTS
 
-COVARIATES = ("brightness", "saturation", "contrast", "sharpness", "detail", "border", "aspect", "area")
 EXCESS = 0.10
 """Share of pairs by which a preference for a covariate has to exceed people's before it is a bias worth a word."""
 RIDGE = 1e-3

@@ -214,7 +214,6 @@ def test_a_pair_is_asked_in_both_orders_and_the_lean_cancels() -> None:
     np.testing.assert_allclose(found.a_better_B, [0.8, 0.2, 0.5], atol=1e-9)
     np.testing.assert_allclose(found.lean_B, 0.15, atol=1e-9)
     np.testing.assert_array_equal(found.agree_B, [1.0, 1.0, 0.0])
-    assert found.mean_lean() == pytest.approx(0.15)
     assert found.outcomes() == ["left", "right", "tie"] and not found.unjudged
 
 
