@@ -47,7 +47,7 @@ MAX_TEST_FILE, MAX_TEST_FUNCTION = 700, 90
 MAX_FOLDER = 15
 TWINS = {
     "accounts", "campaigns", "released", "autoencoders", "pairs",  # a command and the module that it calls
-    "mmdit", "vae", "ocr", "plan", "exchange",  # a benchmark and what it times
+    "mmdit", "vae", "ocr", "plan", "exchange", "glyph",  # a benchmark and what it times
     "imagereward",  # a published reward, and the format of the data set of the same paper
 }  # fmt: skip
 """File names that may stand in two folders."""

@@ -1,0 +1,194 @@
+"""What the reward `glyph` sees: sound characters against broken ones, on faces, characters and damage it has not seen.
+
+Run:     OMP_NUM_THREADS=1 python -m experiments.benchmarks.glyph --weights runs/glyph runs/glyph_1
+
+Folders are those of `glyphlab train-glyph`; kinds of damage that a folder did not learn are measured as left out. Areas
+under the curve are of sound against broken, each half of the crops, with 95 % intervals by characters:
+
+    same faces          faces and characters of training, crops of another seed
+    face NAME           each face that is in no training; `--chinese-faces FILE.ttf` adds files, since no installed
+                        package has a Chinese face that differs from those of training
+    other characters    Chinese characters that are in no training
+    kind NAME           one kind of damage alone, on faces of training; "left out" where it was not learned
+    read right          of the same faces' crops, those that PP-OCRv6 reads right, beside the likelihood it gives the
+                        character
+    below, above        true renderings below 0.5; blank, half and solid crops above 0.5
+    word                milliseconds of the processor for a word of five letters, image to score
+
+`--gallery FILE.png` writes the crops with the lowest and the highest scores, with what they should be and the map.
+Prints a table, then one JSON line.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from base_model.data.glyphs.crops import BLANK, HALF, SOLID, Source, crop
+from base_model.data.glyphs.damage import KINDS
+from base_model.data.glyphs.shapes import BARS, LANGUAGES, TRAINING, UNSEEN, alphabet
+from base_model.data.glyphs.texture import CLEAN
+from base_model.data.rendered_text import render, scene
+from base_model.data.writing.faces import own_face
+from experiments.record.whole_files import write_png
+from experiments.reward_models.glyph_examples import Labelled, References, all_references, made
+from experiments.reward_models.train_glyph import scores
+from preference_data.records import Prompt
+from preference_data.statistics.score_intervals import auc
+from rewards.glyph.glyph import Glyph, GlyphModel, content_of, read
+from rewards.text.ocr_likelihood import ctc_likelihood
+from rewards.text.reading.read_page import as_line
+from rewards.text.recognisers import V6, OnnxRecogniser, decode, find_weights
+
+SEED = 20_000
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Which networks, and how many crops."""
+
+    weights: tuple[Path, ...]
+    """folders of `glyphlab train-glyph`"""
+    chinese_faces: tuple[Path, ...] = ()
+    """files of Chinese faces that were in no training"""
+    crops: int = 1000
+    """of each row"""
+    words: int = 60
+    """of the last row"""
+    gallery: Path | None = None
+    """PNG of the lowest and highest scored crops of the first folder"""
+
+    def __post_init__(self) -> None:
+        if not self.weights or self.crops < 50 or self.words < 3:
+            raise ValueError(
+                f"weights={self.weights}, crops={self.crops}, words={self.words}: name a folder, and at least 50 and 3"
+            )
+
+
+def sets(benchmark: Benchmark) -> dict[str, Source]:
+    """The crops of each row, by its name."""
+    results: dict[str, Source] = {}
+    for language in LANGUAGES:
+        faces = tuple((language, face) for face in TRAINING[language])
+        results[f"{language}, same faces"] = Source(faces, sound=0.5, empty=0.0, seed=SEED)
+        unseen = [*UNSEEN[language]]
+        if language != "en":
+            unseen += [own_face(path, language) for path in benchmark.chinese_faces]
+        for face in unseen:
+            results[f"{language}, face {face.name}"] = Source(((language, face),), sound=0.5, empty=0.0, seed=SEED + 1)
+        if language != "en":
+            characters = ((language, alphabet(language, held_out=True)),)
+            results[f"{language}, other characters"] = Source(faces, characters, sound=0.5, empty=0.0, seed=SEED + 2)
+        for kind in KINDS:
+            results[f"{language}, kind {kind}"] = replace(results[f"{language}, same faces"], kinds=(kind,))
+        every = faces + tuple((language, face) for face in unseen)
+        results[f"{language}, true renderings"] = Source(
+            every, sound=1.0, empty=0.0, conditions=CLEAN, seed=SEED + 3
+        )  # fmt: skip
+        shaped = "".join(c for c in alphabet(language) if c not in BARS)
+        results[f"{language}, empty"] = Source(faces, ((language, shaped),), sound=0.0, empty=1.0, seed=SEED + 4)
+    return results
+
+
+def measured(name: str, model: GlyphModel, labelled: Labelled) -> dict[str, Any]:
+    """The numbers of a row."""
+    value_N, sound_N = scores(model, labelled), labelled.examples.sound_N
+    if name.endswith("true renderings"):
+        return {"below": float((value_N < 0.5).mean()), "count": len(value_N), "least": float(value_N.min())}
+    if name.endswith("empty"):
+        kinds = np.array(labelled.kinds)
+        blank = (labelled.examples.crop_NZZ == 0).all((1, 2))  # the reward gives these 0 and asks no network
+        value_N = np.where(blank, 0.0, value_N)
+        return {
+            f"above_{kind}": float((value_N[kinds == kind] > 0.5).mean()) for kind in (BLANK, HALF, SOLID)
+        } | {f"count_{kind}": int((kinds == kind).sum()) for kind in (BLANK, HALF, SOLID)}  # fmt: skip
+    area = auc(value_N, sound_N, labelled.examples.character_N)
+    return {"auc": area.value, "low": area.low, "high": area.high, "count": len(value_N)}
+
+
+def beside_ocr(model: GlyphModel, source: Source, count: int, table: References) -> dict[str, Any]:
+    """Areas of the network and of the recogniser's likelihood, on the crops that it reads right."""
+    recogniser = OnnxRecogniser(find_weights(V6))
+    classes = {character: k for k, character in enumerate(recogniser.characters)}
+    labelled = made(source, count, table)
+    value_N = scores(model, labelled)
+    likelihood_N, right_N = np.zeros(count), np.zeros(count, bool)
+    for i in range(count):
+        each = crop(source, i)
+        probabilities_LK = recogniser.probabilities(as_line(each.image_HW3))
+        same = {each.character, each.character.lower(), each.character.upper()}
+        likelihood_N[i] = ctc_likelihood(probabilities_LK, [[classes[c] for c in same if c in classes]])
+        right_N[i] = decode(probabilities_LK, recogniser.characters).text.strip() in same
+    sound_N, cluster_N = labelled.examples.sound_N, labelled.examples.character_N
+    areas = {name: auc(v[right_N], sound_N[right_N], cluster_N[right_N]).value for name, v in
+             (("auc", value_N), ("likelihood_auc", likelihood_N))}  # fmt: skip
+    return {**areas, "count": int(right_N.sum()), "broken_read_right": float(right_N[~sound_N].mean())}
+
+
+def word_milliseconds(folder: Path, words: int) -> dict[str, float]:
+    """Median time of the processor for a word, and the share of true words whose worst letter is below 0.5."""
+    scorer = Glyph(folder).load()
+    times, values = [], []
+    for i in range(words):
+        each = scene(np.random.default_rng((SEED, i)), 5)
+        prompt, image = Prompt.from_text(f'"{each.word}"'), render(each)[None]
+        start = time.process_time()
+        values.append(float(scorer([prompt], image).value_B[0]))
+        times.append(1000 * (time.process_time() - start))
+    return {"milliseconds": float(np.median(times)), "words_below": float(np.mean(np.array(values) < 0.5))}
+
+
+def gallery(model: GlyphModel, labelled: Labelled, across: int = 24) -> np.ndarray:
+    """uint8 [3, H, W]: lowest and highest scored, of sound and of broken characters; crop, reference and map."""
+    examples = labelled.examples
+    value_N, map_N = scores(model, labelled), []
+    rows = []
+    for sound in (True, False):
+        of = np.flatnonzero(examples.sound_N == sound)
+        order = of[np.argsort(value_N[of])]
+        for chosen in (order[:across], order[-across:]):
+            crops = list(examples.crop_NZZ[chosen])
+            map_N = model.score(crops, [labelled.characters[i] for i in chosen])[1]
+            cells = [
+                np.concatenate([x, examples.references_C2ZZ[examples.character_N[i], 0],
+                                np.kron(np.rint(m * 255).astype(np.uint8), np.ones((4, 4), np.uint8))])
+                for x, i, m in zip(crops, chosen, map_N, strict=True)
+            ]  # fmt: skip
+            rows.append(np.pad(np.concatenate(cells, 1), ((0, 8), (0, 0)), constant_values=128))
+    page = np.kron(np.concatenate(rows), np.ones((2, 2), np.uint8))
+    return np.stack([page] * 3)
+
+
+def main(benchmark: Benchmark) -> None:
+    """Measure, print and end with one JSON line."""
+    table, results = all_references(), {}
+    models = {folder: read(folder)[1] for folder in benchmark.weights}
+    learned = {folder: content_of(folder)["kinds"] for folder in benchmark.weights}
+    for name, source in sets(benchmark).items():
+        labelled = made(source, benchmark.crops, table)
+        for folder, model in models.items():
+            kind = name.rpartition(" kind ")[2]
+            shown = f"{name}, left out" if kind in KINDS and kind not in learned[folder] else name
+            results[f"{folder.name}: {shown}"] = row = measured(name, model, labelled)
+            print(f"{folder.name}: {shown}", {k: round(v, 3) for k, v in row.items()}, flush=True)
+        if benchmark.gallery and name == "zh-Hans, same faces":
+            write_png(benchmark.gallery, gallery(models[benchmark.weights[0]], labelled))
+    for folder, model in models.items():
+        for language in LANGUAGES:
+            source = Source(tuple((language, f) for f in TRAINING[language]), sound=0.5, empty=0.0, seed=SEED)
+            row = beside_ocr(model, source, benchmark.crops, table)
+            results[f"{folder.name}: {language}, read right"] = row
+            print(f"{folder.name}: {language}, read right", {k: round(v, 3) for k, v in row.items()}, flush=True)
+        results[f"{folder.name}: word"] = row = word_milliseconds(folder, benchmark.words)
+        print(f"{folder.name}: word", {k: round(v, 3) for k, v in row.items()}, flush=True)
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Benchmark, description=__doc__))
