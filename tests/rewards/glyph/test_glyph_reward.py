@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from base_model.data.writing.faces import FACES, font
 from preference_data.records import Prompt
 from rewards.glyph.glyph import CONTENT, WEIGHTS, Glyph, GlyphScorer
 from rewards.glyph.ink_frame import INNER, SIDE, as_bytes, cut_out, frame_of, framed, levels
-from rewards.glyph.locate import Cell, Locator, align, single_line
+from rewards.glyph.locate import Cell, Locator, _cuts, align, single_line
 from rewards.parse import named_reward
 from tests.fixtures.tiny import tiny_glyph
 
@@ -125,6 +126,25 @@ def test_several_texts_are_found_in_any_order_and_other_text_is_passed_over(loca
     words = locator.words(image, ["open", "SALE"], frozenset("openSALE"))
     assert ["".join(cell.character for cell in word) for word in words] == ["open", "SALE"]
     assert all(distance(shown(cell), own(cell.character, 36)) < 0.06 for word in words for cell in word)
+
+
+def test_a_text_that_is_wanted_twice_is_found_in_two_spots(locator: Locator) -> None:
+    first, second = locator.words(written(["ROBIN", "ROBIN"]), ["ROBIN", "ROBIN"], frozenset("ROBIN"))
+    image = written(["ROBIN", "WAGON"])
+    missing = locator.words(image, ["ROBIN", "ROBIN"], frozenset("ROBIN"))
+    assert all(distance(shown(a), shown(b)) < 0.02 for a, b in zip(first, second, strict=True))
+    far = [distance(shown(a), shown(b)) if b.level_HW is not None else 1.0 for a, b in zip(*missing, strict=True)]
+    assert max(far) > 0.1
+
+
+def test_letters_that_touch_are_parted_between_them_and_none_is_left_without_ink() -> None:
+    """Ink from 4 to 24 is two letters, whose gap to the next one lies beyond where the second was seen."""
+    level_HW = np.zeros((40, 60), np.float32)
+    level_HW[5:35, 4:24] = 1.0
+    level_HW[5:35, 30:50] = 1.0
+    cuts = _cuts(level_HW, [9.0, 25.0, 40.0])
+    assert cuts[0] == 0 and cuts[-1] == 60 and cuts == sorted(cuts)
+    assert all(level_HW[:, a:b].any() for a, b in itertools.pairwise(cuts))
 
 
 def test_a_character_that_is_read_as_another_is_found_between_its_neighbours(locator: Locator) -> None:
