@@ -112,7 +112,7 @@ def measured(name: str, model: GlyphModel, labelled: Labelled) -> dict[str, Any]
     return {"auc": area.value, "low": area.low, "high": area.high, "count": len(value_N)}
 
 
-def beside_ocr(model: GlyphModel, source: Source, count: int, table: References) -> dict[str, Any]:
+def read_right(model: GlyphModel, source: Source, count: int, table: References) -> dict[str, Any]:
     """Areas of the network and of the recogniser's likelihood, on the crops that it reads right."""
     recogniser = OnnxRecogniser(find_weights(V6))
     classes = {character: k for k, character in enumerate(recogniser.characters)}
@@ -182,7 +182,7 @@ def main(benchmark: Benchmark) -> None:
     for folder, model in models.items():
         for language in LANGUAGES:
             source = Source(tuple((language, f) for f in TRAINING[language]), sound=0.5, empty=0.0, seed=SEED)
-            row = beside_ocr(model, source, benchmark.crops, table)
+            row = read_right(model, source, benchmark.crops, table)
             results[f"{folder.name}: {language}, read right"] = row
             print(f"{folder.name}: {language}, read right", {k: round(v, 3) for k, v in row.items()}, flush=True)
         results[f"{folder.name}: word"] = row = word_milliseconds(folder, benchmark.words)
