@@ -34,7 +34,7 @@ ALL = Stage(0, (0.05, 0, 0, 0, 0, 0.95))
 WEB = CaptionNoise(misspelt=0.2, textless=0.1, incomplete=0.1)
 CLEAN = TextStream(seed=11, stages=(Stage(0, (0, 0, 0, 0, 1)),), limit=384)
 
-VAE_STEPS, PRETRAIN_STEPS, SFT_STEPS, DPO_STEPS, GRPO_STEPS, CONTROL_STEPS = 80, 285, 40, 105, 142, 500
+VAE_STEPS, PRETRAIN_STEPS, SFT_STEPS, DPO_STEPS, GRPO_STEPS, CONTROL_STEPS = 80, 700, 40, 105, 142, 500
 
 decoder = Experiment(
     name="nano_decoder",

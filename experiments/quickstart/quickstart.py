@@ -43,14 +43,15 @@ CHAIN: Chain = (
     ("decoder", nano.decoder, ""),
     ("pretrain", nano.pretrain, "decoder"),
     ("sft", nano.sft, "pretrain"),
-    ("dpo", nano.dpo, "sft"),
-    ("grpo", nano.grpo, "sft"),
+    ("dpo", nano.dpo, "pretrain"),
+    ("grpo", nano.grpo, "pretrain"),
     ("control", nano.control, "sft"),
 )
 """(stage, experiment, the stage it starts from)"""
 
 PAIRED = (
-    ("sft", "pretrain"), ("dpo", "sft"), ("grpo", "sft"), ("control", "sft"), ("grpo", "control"), ("dpo", "control"),
+    ("sft", "pretrain"), ("dpo", "pretrain"), ("grpo", "pretrain"), ("control", "pretrain"), ("grpo", "sft"),
+    ("dpo", "sft"), ("grpo", "control"), ("dpo", "control"),
 )  # fmt: skip
 """(a, b): the table says how much a is above b"""
 

@@ -20,22 +20,27 @@ def write_notes(folder: Path) -> None:
     """Write `folder`/notes.md from the configuration and the summary."""
     result = json.loads((folder / "summary.json").read_text())
     stages, paired = result["stages"], result["paired"]
-    noise = nano.WEB
-    guidance = stages["sft"]["guided"]["ned_score"] - stages["sft"]["ned_score"]
+    noise, base = nano.WEB, stages["pretrain"]
+    guidance = base["guided"]["ned_score"] - base["ned_score"]
     text = f"""
-- **Reinforcement learning needs prompts and no images; that is the comparison.** Pretraining's captions are noisy on
-  purpose ({noise.misspelt:.0%} misspelt, {noise.textless:.0%} without their text, {noise.incomplete:.0%} incomplete)
-  and the clean fine-tuning set has {nano.CLEAN.limit} images. The control goes on with that set
-  for a fixed number of updates, which took {stages["control"]["seconds"]:.0f} s in this run; GRPO took
-  {stages["grpo"]["seconds"]:.0f} s.
-- **GRPO against the control, 1 - NED:** {verdict(paired["grpo_vs_control"])}.
-- **DPO against the control, 1 - NED:** {verdict(paired["dpo_vs_control"])}.
-- **Guidance alone** moves the fine-tuned model by {guidance:+.3f} at no training cost (and twice the sampling cost).
+- **DPO and GRPO begin from the pretrained model and need prompts and no images; that is the comparison.** Pretraining's
+  captions are noisy on purpose ({noise.misspelt:.0%} misspelt, {noise.textless:.0%} without their text,
+  {noise.incomplete:.0%} incomplete). Fine-tuning sees {nano.CLEAN.limit} clean images instead, for
+  {nano.SFT_STEPS} updates ({stages["sft"]["seconds"]:.0f} s in this run). The control goes on with them for
+  {nano.CONTROL_STEPS} more ({stages["control"]["seconds"]:.0f} s; GRPO took {stages["grpo"]["seconds"]:.0f} s).
+- **GRPO against fine-tuning, 1 - NED:** {verdict(paired["grpo_vs_sft"])}; against the control:
+  {verdict(paired["grpo_vs_control"])}.
+- **DPO against fine-tuning, 1 - NED:** {verdict(paired["dpo_vs_sft"])}; against the control:
+  {verdict(paired["dpo_vs_control"])}.
+- **Images repair what is wrong, where clean ones can be had:** the control over pretraining, 1 - NED:
+  {verdict(paired["control_vs_pretrain"])}. Alignment is for what no image shows.
+- **Guidance alone** moves the pretrained model by {guidance:+.3f} at no training cost (and twice the sampling cost).
 - **The judge engine** is another generation and architecture of recogniser of the same family. Its gain is
-  {paired["grpo_vs_sft"]["judge"]["delta"]:+.3f} for GRPO and {paired["dpo_vs_sft"]["judge"]["delta"]:+.3f} for DPO.
-- **Diversity** (mean pixel distance between images of one prompt): {stages["sft"]["diversity"]:.3f} after
-  fine-tuning, {stages["dpo"]["diversity"]:.3f} after DPO, {stages["grpo"]["diversity"]:.3f} after GRPO. Captions name
-  everything, so a perfect model has almost none.
+  {paired["grpo_vs_pretrain"]["judge"]["delta"]:+.3f} for GRPO and {paired["dpo_vs_pretrain"]["judge"]["delta"]:+.3f}
+  for DPO.
+- **Diversity** (mean pixel distance between images of one prompt): {base["diversity"]:.3f} after pretraining,
+  {stages["dpo"]["diversity"]:.3f} after DPO, {stages["grpo"]["diversity"]:.3f} after GRPO. Captions name everything, so
+  a perfect model has almost none.
 - One training seed. Intervals are over prompts, not over training runs.
 """
     write_bytes(folder / "notes.md", text.strip().encode())
