@@ -71,6 +71,10 @@ def page_of(result: Result) -> str:
     })  # fmt: skip
 
 
+BEGINNINGS = {"pretrain": "The pretrained model", "sft": "The fine-tuned model"}
+"""stages that alignment begins from, as a sentence begins with them"""
+
+
 class Answer(NamedTuple):
     """One sentence first, then what qualifies it."""
 
@@ -81,8 +85,7 @@ class Answer(NamedTuple):
 
 def answer(result: Result) -> Answer:
     """What the run came to, from numbers and stage names alone."""
-    gains = [p for p in result.paired if p.before == "sft" and p.after in {"dpo", "grpo", "nft"}]
-    if gains and result.evaluated:
+    if (gains := alignment_gains(result)) and result.evaluated:
         return chain_answer(result, gains)
     if result.evaluated:
         stage = result.evaluated[-1]
@@ -97,14 +100,22 @@ def answer(result: Result) -> Answer:
     return Answer(f"{result.name} has not begun.")
 
 
+def alignment_gains(result: Result) -> list[Paired]:
+    """What alignment gained over the stage that it began from: the pretrained model, or in older runs the fine-tuned
+    one."""
+    gains = [p for p in result.paired if p.before in BEGINNINGS and p.after in {"dpo", "grpo", "nft"}]
+    return [p for p in gains if p.before == min((each.before for each in gains), key=list(BEGINNINGS).index)]
+
+
 def chain_answer(result: Result, gains: Sequence[Paired]) -> Answer:
-    """What alignment gained over fine-tuning, whether the control gained as much, and whether the judge agrees."""
+    """What alignment gained, whether fine-tuning on clean images gained as much, and whether the judge agrees."""
     best = max(gains, key=lambda p: p.measures["ned"].value)
     exact = {s.name: e.exact.value for s in result.evaluated if (e := s.evaluation(MAIN))}
     count = max(e.prompts for s in result.evaluated for e in s.evaluations)
     main = best.measures["ned"]
+    began = percent(exact.get(best.before, math.nan))
     sentence = (
-        f"The fine-tuned model writes {percent(exact.get('sft', math.nan))} of {count} held-out words exactly; "
+        f"{BEGINNINGS[best.before]} writes {began} of {count} held-out words exactly; "
         f"{title(best.after)} writes {percent(exact.get(best.after, math.nan))}, a change of "
         f"{signed(main.value)} in the share of letters that are right, 1\u00a0−\u00a0NED (95\u00a0% interval "
         f"{span(main.low, main.high)}" + ("" if main.excludes_zero else ", which holds 0") + ")."
@@ -115,7 +126,8 @@ def chain_answer(result: Result, gains: Sequence[Paired]) -> Answer:
     points = [
         (f"{title(after)} over {in_sentence(before)}", interval)
         for (after, before), interval in known.items()
-        if before in ("sft", "control") and (after, before) not in ((best.after, best.before), (best.after, "control"))
+        if before in (*BEGINNINGS, "control")
+        and (after, before) not in ((best.after, best.before), (best.after, "control"))
     ]
     if "judge" in best.measures:
         name = f"{title(best.after)} over {in_sentence(best.before)}, read by the judge, on which nothing was trained"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from html import unescape
@@ -134,6 +135,21 @@ def test_the_answer_comes_first_and_is_the_summary(chain: Path, page: Page) -> N
     control = summary["paired"]["grpo_vs_control"]
     assert "GRPO over control" in answer and f"{control['delta']:+.3f}" in answer, "the control is never left out"
     assert f"judge, on which nothing was trained: {best['judge']['delta']:+.3f}" in answer
+
+
+def test_alignment_is_told_by_what_it_began_from(chain: Path, tmp_path: Path) -> None:
+    """Where it began from the pretrained model, fine-tuning on clean images is what it is compared with."""
+    folder = tmp_path / "run"
+    shutil.copytree(chain, folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    known = summary["paired"]
+    known["grpo_vs_pretrain"] = {**known["grpo_vs_sft"], "delta": 0.444, "ci": [0.4, 0.5]}
+    write_json(folder / "summary.json", summary)
+    words = Page(write_report(folder).read_text(encoding="utf-8")).words
+    answer = words[: words.index("Results by stage")]
+    share = f"{100 * summary['stages']['pretrain']['exact']:.0f} %"
+    assert f"The pretrained model writes {share} of 48 held-out words exactly; GRPO writes" in answer
+    assert "+0.444" in answer and f"GRPO over fine-tuning: {known['grpo_vs_sft']['delta']:+.3f}" in answer
 
 
 def test_the_control_stands_in_the_headline_and_what_is_measured_is_said_there(html: str) -> None:
