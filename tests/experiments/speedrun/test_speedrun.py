@@ -33,6 +33,7 @@ def few(monkeypatch) -> None:
     monkeypatch.setattr(race, "evaluate", on_few)
 
 
+RESULT = {"exact": 0.5, "exact_ci": (0.0, 1.0), "judge_exact": 0.5}
 STAGES = tuple(short(stage) for stage in ENTRIES["ZH-300"])
 
 
@@ -100,3 +101,14 @@ def test_an_attempt_of_ones_own_is_a_module_with_stages(tmp_path, monkeypatch):
     assert command.stages_of(TASKS["EN"], "mine") == ENTRIES["EN"]
     with pytest.raises(ValueError, match="none has no STAGES"):
         command.stages_of(TASKS["EN"], "none")
+
+
+def test_what_is_judged_are_the_averaged_weights(tmp_path, monkeypatch):
+    (english,) = ENTRIES["EN"]
+    judged = {}
+    monkeypatch.setattr(race, "judged", lambda task, model, folder: judged.setdefault(folder.name, model) and RESULT)
+    for name, decay in (("own", 0.0), ("averaged", 0.5)):
+        stage = replace(short(english, 3), optim=replace(english.optim, ema_decay=decay))
+        race.run_attempt(TASKS["EN"], (stage,), 0, tmp_path / name)
+    own, averaged = (judged[name].network.state_dict() for name in ("own", "averaged"))
+    assert any(not torch.equal(own[name], averaged[name]) for name in own)

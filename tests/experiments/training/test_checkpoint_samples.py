@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from base_model.data.rendered_chinese import is_chinese
 from base_model.data.rendered_text import CHINESE, ENGLISH
 from base_model.data.stream import Stage, TextStream
 from base_model.sample import Sampler, generate
-from experiments.configs import nano, nano_hacking, nano_race
+from experiments.configs import nano, nano_bilingual, nano_hacking, nano_race
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import Experiment, MonitorPlan, PromptPlan
@@ -24,6 +25,7 @@ from experiments.preferences.from_people import to_jsonl
 from experiments.preferences.from_scores import PAIRS
 from experiments.progress import Progress
 from experiments.record.whole_files import write_png
+from experiments.training import launch
 from experiments.training.own_prompts import (
     FIXED_PROMPTS,
     checkpoint_prompts,
@@ -32,7 +34,7 @@ from experiments.training.own_prompts import (
     readable,
     scene_levels,
 )
-from experiments.training.runner import sample_checkpoint
+from experiments.training.runner import open_record, sample_checkpoint
 from experiments.training.watch import Watch
 from preference_data.records import ImageRef, PreferencePair, Prompt, Provenance
 from tests.fixtures.tiny.tiny_model import tiny_model
@@ -152,3 +154,17 @@ def test_a_run_is_shown_and_judged_in_the_languages_that_it_learns(levels, expec
     shown = checkpoint_prompts(replace(nano.pretrain, data=data), Path("nowhere"))
     chinese = [is_chinese(prompt.spans[0]) for prompt in shown]
     assert chinese == [expected[i % len(expected)] == CHINESE for i in range(6)]
+    watched = monitored_prompts(replace(nano.pretrain, data=data), MonitorPlan(), Path("nowhere"))
+    assert [is_chinese(prompt.spans[0]) for prompt in watched[:6]] == chinese
+
+
+def test_a_finished_run_is_evaluated_in_its_languages(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(launch, "evaluate", lambda model, plan, *_: seen.append(plan.prompts.levels))
+    monkeypatch.setattr(launch, "load_model", lambda *_: None)
+    monkeypatch.setattr(launch, "ScorerPool", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(launch, "model_folder", lambda folder: folder / "model")
+    for experiment in (nano.pretrain, nano_bilingual.chinese, nano_bilingual.pretrain):
+        open_record(experiment, tmp_path / experiment.name, None)
+        launch.evaluate_run(tmp_path / experiment.name)
+    assert seen == [(ENGLISH,), (CHINESE,), (ENGLISH, CHINESE)]
