@@ -443,6 +443,18 @@ def test_latents_are_those_of_the_model():
     assert pictures.min() >= 0.0 and pictures.max() <= 1.0 and pictures.std() > 0.05
 
 
+def test_an_autoencoder_that_was_written_again_is_read_again(tmp_path):
+    file, scaled = tmp_path / "vae.safetensors", tiny_vae()
+    save_vae(tiny_vae(), file)
+    before = LatentStream(CLEAN, file).batch(0, 2).x0_BSC
+    with torch.no_grad():
+        for weight in scaled.parameters():
+            weight.mul_(1.1)
+    save_vae(scaled, file)
+    os.utime(file, ns=(1, 1))  # the clock of a file system may stand still between two writes
+    assert not torch.equal(LatentStream(CLEAN, file).batch(0, 2).x0_BSC, before)
+
+
 def test_producers_give_the_stream_and_say_when_one_dies(tmp_path):
     save_vae(tiny_vae(), tmp_path / "vae.safetensors")
     data = LatentStream(CLEAN, tmp_path / "vae.safetensors")
