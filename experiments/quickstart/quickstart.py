@@ -3,8 +3,9 @@
 Every stage is an experiment in its own folder; whatever is finished is skipped, whatever was interrupted goes on. The
 numbers of a run depend on the configuration alone, not on where it was interrupted.
 
-Two processes share the work, one for each core: this one trains what builds on one another, the other judges finished
-stages and trains the control, which needs nothing but the fine-tuned model.
+DPO and GRPO begin from the pretrained model and see prompts alone; fine-tuning and its control see clean images. Two
+processes share the work, one for each core: this one trains all but the control, the other judges finished stages and
+trains the control, which needs nothing but the fine-tuned model.
 """
 
 from __future__ import annotations
