@@ -23,7 +23,7 @@ from preference_data.records import Prompt, prompt_from_json, to_json
 from tests.fixtures.tiny.tiny_model import tiny_model
 from tests.fixtures.toy_alignment import G, Judged, Watching, redness
 
-SIZES = ((32, 96), (64, 32), None, (64, 32), (48, 48), None)
+SIZES = ((64, 32), (64, 32), None, (32, 96), (48, 48), None)
 SET = PromptSet(
     replace(Prompt.from_text(f"the word {text}"), size=size) for text, size in zip("ABCDEF", SIZES, strict=True)
 )
@@ -48,7 +48,7 @@ class OfTwo(Watching):
 def test_every_image_weighs_the_same_whatever_its_size(micro: int, most: int) -> None:
     model, judge = tiny_model(), Judged(redness)
     engine = OfTwo(model, most) if most else Watching(model)
-    rollouts = sample_groups(model, engine, SET, judge, Groups(**BASE, **EXPLORED, micro=micro), 0)
+    rollouts = sample_groups(model, engine, SET, judge, Groups(**BASE, **EXPLORED, micro=micro), 2)
     assert len(rollouts.parts) == max(most, 4), "the run's own size, and three others"
     texts = [prompts[0].text[-1] for prompts, _ in judge.requests]
     assert sorted(texts) == list("ABCDEF")
@@ -63,6 +63,7 @@ def test_every_image_weighs_the_same_whatever_its_size(micro: int, most: int) ->
     if share is not None:
         torch.testing.assert_close(torch.stack(means).mean(), (share * torch.cat(values)).mean())
     sizes = [len(part.weight_P) for part in rollouts.parts]
+    assert most or sizes == [2, 2, 1, 1], "else shares in another order would be the same"
     assert sum(sizes) == 6 and [len(w) for w in weights] == [G * size for size in sizes]
 
 
