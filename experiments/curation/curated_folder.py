@@ -1,7 +1,7 @@
 """A curated folder: what a source has, measured, decided and put where `--data.folder SET` trains on it.
 
     SET/images/00000/000003-1a2b3c4d5e6f.jpg   the image of row 3, byte for byte as it was
-    SET/captions.jsonl                         a line an image: file_name, text, id, source_files, facts of the source
+    SET/captions.jsonl                         a line an image: file_name, text, id, origins, facts of the source
     SET/curation.json                          sources, thresholds, counts by stage
     SET/.curation/                             numbers and decisions, by shards (shard_files.py)
 
@@ -296,14 +296,14 @@ def caption_rows(result: Decisions, names: Mapping[int, str], captioner: Caption
         texts.setdefault(int(result.captions["row"][index]), {})[str(result.captions["text"][index])] = None
     for row, name in names.items():
         facts = json.loads(result.images["facts"][row] or "{}")
-        before = facts.pop("source_files", [])
+        before = facts.pop("origins", [])
         own = list(texts.get(row, {}))
         if "model_caption" in result.images and not result.images["rendered"][row]:
             written, read = (result.images[column][row] for column in ("model_caption", "caption_read"))
             own, facts["caption_origin"] = fused(captioner, result.images["id"][row], own, written, read)
         yield {
             "file_name": name, "text": own, **{k: v for k, v in facts.items() if k != "id"},
-            "id": result.images["id"][row], "source_files": [*before, result.images["name"][row]],
+            "id": result.images["id"][row], "origins": [*before, result.images["name"][row]],
         }  # fmt: skip
 
 

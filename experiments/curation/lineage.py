@@ -91,7 +91,7 @@ def batch(out: Path, run: Path, update: int, ranks: int) -> Iterator[str]:
             entry = next(images.candidates(index))
             line = lines.get(str(entry.file.resolve()), {})
             licence = next((line[key] for key in LICENCES if key in line), "unknown")
-            source = (line.get("source_files") or [entry.name])[-1]
+            source = (line.get("origins") or [entry.name])[-1]
             yield f"sample {index}: {images.caption(index, entry)!r}"
             yield f"  {entry.name}, from {source}, licence {licence}, sha256 {line.get('id', 'unknown')}"
 

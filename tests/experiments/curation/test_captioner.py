@@ -67,9 +67,7 @@ def test_a_model_describes_each_image_once_and_faults_are_sent_back(photographs:
         assert len(server.requests) == 6 and content(out) == before, "answers are kept"
     by = {name: row["dropped_by"] for name, row in decisions(out).items()}
     assert by == {"coffee.png": "", "chelsea.png": "", "rocket.png": "model_marks", "coins.png": "abnormal"}
-    rows = {
-        Path(row["source_files"][-1]).stem: row for row in map(json.loads, (out / CAPTIONS).read_text().splitlines())
-    }
+    rows = {Path(row["origins"][-1]).stem: row for row in map(json.loads, (out / CAPTIONS).read_text().splitlines())}
     assert rows["coffee"]["text"] == ["from the source", "the coffee"] and rows["coffee"]["caption_origin"] == "fused"
 
 

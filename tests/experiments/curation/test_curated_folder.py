@@ -48,7 +48,7 @@ def test_every_filter_drops_its_sinner_and_keeps_its_twin(images: tuple[Path, di
 
 
 def test_a_set_holds_the_bytes_and_the_captions_that_stay(images: tuple[Path, dict[str, str]], made: Path) -> None:
-    by_source = {Path(row["source_files"][-1]).name: row for row in rows(made)}
+    by_source = {Path(row["origins"][-1]).name: row for row in rows(made)}
     assert set(by_source) == {name for name, by in images[1].items() if not by}
     for name, row in by_source.items():
         assert (made / row["file_name"]).read_bytes() == (images[0] / name).read_bytes()
@@ -178,7 +178,7 @@ def test_mistakes_are_one_line(
 
 
 def test_lineage_says_where_an_image_is_from_and_every_number(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    row = next(row for row in rows(made) if row["source_files"][-1].endswith("cat.png"))
+    row = next(row for row in rows(made) if row["origins"][-1].endswith("cat.png"))
     shown = []
     for name in (str(made / row["file_name"]), row["id"][:10], "cat.png"):
         assert main(["curate", str(made), "--lineage", name]) == 0
@@ -212,7 +212,7 @@ def test_a_batch_of_a_run_is_traced_to_its_sources(
         by_id = {row["id"]: row for row in rows(made)}
         for caption, image in zip(shown[::2], shown[1::2], strict=True):
             row = by_id[image.rsplit(" ", 1)[1]]
-            assert row["source_files"][-1] in image and caption.split(": ", 1)[1] in map(repr, row["text"])
+            assert row["origins"][-1] in image and caption.split(": ", 1)[1] in map(repr, row["text"])
     assert main(["curate", str(made), "--batch", str(tmp_path / "run"), "0", "--ranks", "2"]) == 0
     assert capsys.readouterr().out.splitlines()[8::2][0].startswith("sample 4: "), "the second rank reads on"
     assert main(["curate", str(made), "--batch", str(tmp_path / "run"), "3"]) == 2
@@ -248,5 +248,5 @@ def test_tables_and_archives_are_curated_as_folders_are(tmp_path: Path) -> None:
     assert (shown["a cat"]["license"], shown["a cat"]["seed"]) == ("mine", 7)
     assert [row["dropped_by"] for row in decisions(tmp_path / "set").values()].count("broken") == 1
     list(curate([str(tmp_path / "set")], tmp_path / "again", ["reading=no"]))
-    chain = {row["text"][0]: row["source_files"] for row in rows(tmp_path / "again")}
+    chain = {row["text"][0]: row["origins"] for row in rows(tmp_path / "again")}
     assert len(chain["a cup"]) == 2 and chain["a cup"][0].startswith(sources[0])
