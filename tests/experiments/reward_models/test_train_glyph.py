@@ -16,6 +16,7 @@ from experiments.reward_models import train_glyph as module
 from experiments.reward_models.glyph_examples import all_references, framed_example, made, references
 from experiments.reward_models.train_glyph import CARD, GlyphPlan, area, scores, train_glyph
 from preference_data.records import Prompt
+from rewards.glyph import glyph_training
 from rewards.glyph.glyph import CONTENT, WEIGHTS, Glyph, read
 from rewards.glyph.glyph_training import Examples, TrainGlyph, confused, rate_at, rows_at, train
 from tests.rewards.glyph.test_glyph_reward import written
@@ -78,6 +79,19 @@ def test_sound_characters_are_asked_for_as_others_that_look_otherwise() -> None:
     assert not confused(cfg, broken, np.arange(40), 0)[1].any()
 
 
+def test_a_sound_character_asked_for_as_another_is_learned_as_not_sound(
+    examples: Examples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg, seen, before = TrainGlyph(updates=1, batch=64, width=2, wrong=0.5), [], glyph_training.loss
+    monkeypatch.setattr(glyph_training, "loss", lambda *a: [seen.append(a), before(*a)][1])
+    list(train(examples, cfg))
+    rows_B = rows_at(cfg, 160, 0)
+    swapped_B = confused(cfg, examples, rows_B, 0)[1]
+    assert swapped_B.sum() > 3
+    np.testing.assert_array_equal(seen[0][2].numpy() > 0.5, examples.sound_N[rows_B] & ~swapped_B)
+    np.testing.assert_array_equal(seen[0][4].numpy() > 0.5, ~swapped_B)
+
+
 def test_the_map_says_where_a_stroke_is_missing() -> None:
     each = crop(replace(FEW, kinds=("cut",), sound=0.0, empty=0.0), 4)
     _, map_MM = framed_example(each)
@@ -98,10 +112,11 @@ def test_a_command_trains_resumes_and_writes_a_reward(tmp_path: Path, monkeypatc
     monkeypatch.setattr(module, "train", lambda *a: _stopped(steps(*a), 3))
     with pytest.raises(KeyboardInterrupt):
         train_glyph(plan)
-    monkeypatch.setattr(module, "train", steps)
+    begun = []
+    monkeypatch.setattr(module, "train", lambda *a: [begun.append(a[2]["update"]), steps(*a)][1])
     with pytest.raises(ValueError, match="updates was 5, is 6"):
         train_glyph(replace(plan, settings=replace(plan.settings, updates=6)))
-    assert f"glyph:weights={out}" in train_glyph(plan)[-1]
+    assert f"glyph:weights={out}" in train_glyph(plan)[-1] and begun == [2]
     assert (out / WEIGHTS).read_bytes() == (whole.out / WEIGHTS).read_bytes()
     assert sorted(p.name for p in out.iterdir()) == sorted((CARD, CONTENT, "references.npz", WEIGHTS))
     content = json.loads((out / CONTENT).read_text())
