@@ -1,4 +1,4 @@
-"""A model on held-out prompts at fixed noise, read by the rewarded engine and by the judge.
+"""A model on held-out prompts at fixed noise, read by the rewarded engine and by the gold engine.
 
 The noise of prompt i depends on (seed, i) alone, so two models see the same noise and their difference can be paired by
 prompt. Shapes: P prompts, S latent tokens, C channels, 3HW pixels.

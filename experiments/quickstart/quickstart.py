@@ -65,7 +65,7 @@ REST_SECONDS = 40.0
 
 def expected_seconds(chain: Chain) -> dict[str, float]:
     """What the stages of this process are expected to take, and the rest of the other's."""
-    return {name: e.minutes * 60.0 for name, e, _ in chain if name != CONTROL} | {"control and judges": REST_SECONDS}
+    return {name: e.minutes * 60.0 for name, e, _ in chain if name != CONTROL} | {"control, evaluation": REST_SECONDS}
 
 
 def quickstart(folder: Path, chain: Chain = CHAIN, plan: EvaluationPlan = nano.evaluation) -> Path:
@@ -84,7 +84,7 @@ def quickstart(folder: Path, chain: Chain = CHAIN, plan: EvaluationPlan = nano.e
 
 
 def run_chain(folder: Path, chain: Chain, plan: EvaluationPlan) -> None:
-    """Every stage in order, while the other process judges and trains the control."""
+    """Every stage in order, while the other process evaluates and trains the control."""
     bar = Progress(expected_seconds(chain))
     with SideProcess(partial(side_work, chain, plan), folder) as side:
         for name, experiment, parent in chain:
@@ -92,14 +92,14 @@ def run_chain(folder: Path, chain: Chain, plan: EvaluationPlan) -> None:
                 train_stage(replace(experiment, name=name), folder / name, folder / parent if parent else None, bar)
                 side.check()
         left = [name for name, _, _ in chain if name != "decoder" and not is_judged(folder / name, plan)]
-        with bar.stage("control and judges", len(left)):
+        with bar.stage("control, evaluation", len(left)):
             while left:
                 done = side.wait(1.0)
                 judged = [name for name in left if is_judged(folder / name, plan)]
                 bar.advance(len(judged), {})
                 left = [name for name in left if name not in judged]
                 if done and left:
-                    raise RuntimeError(f"the stages {left} were not judged, and nothing says why; start again to go on")
+                    raise RuntimeError(f"{left} were not evaluated, and nothing says why; start again to go on")
 
 
 def train_stage(experiment: Experiment, folder: Path, parent: Path | None, bar: Progress) -> None:
@@ -177,7 +177,7 @@ def summary(folder: Path, chain: Chain, plan: EvaluationPlan, seconds: float) ->
 
 def table_rows(result: dict) -> Iterator[str]:
     """The stage table as lines of text."""
-    yield f"{'stage':10}{'exact':>8}{'95 %':>15}{'1-NED':>8}{'95 %':>15}{'judge':>8}{'guided':>9}{'seconds':>9}"
+    yield f"{'stage':10}{'exact':>8}{'95 %':>15}{'1-NED':>8}{'95 %':>15}{'gold':>8}{'guided':>9}{'seconds':>9}"
     for name, row in result["stages"].items():
         (a, b), (c, d) = row["exact_ci"], row["ned_score_ci"]
         yield (

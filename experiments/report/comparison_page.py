@@ -114,7 +114,7 @@ def again(report: Mapping[str, Any]) -> str:
     about = report["about"]
     environment = json.dumps(about["environment"], indent=1, ensure_ascii=False, default=str)
     facts = {
-        "Answers": f"{about['pairs']}, sha256 {about['pairs_sha256']}", "Gold judge of best-of-N": about["gold"],
+        "Answers": f"{about['pairs']}, sha256 {about['pairs_sha256']}", "Gold reward of best-of-N": about["gold"],
         "Seed": report["seed"], "Resamples of the prompts": report["resamples"],
     }  # fmt: skip
     listed = "".join(f"<dt>{name}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items())

@@ -108,7 +108,7 @@ def alignment_gains(result: Result) -> list[Paired]:
 
 
 def chain_answer(result: Result, gains: Sequence[Paired]) -> Answer:
-    """What alignment gained, whether fine-tuning on clean images gained as much, and whether the judge agrees."""
+    """What alignment gained, whether fine-tuning on clean images gained as much, and whether gold agrees."""
     best = max(gains, key=lambda p: p.measures["ned"].value)
     exact = {s.name: e.exact.value for s in result.evaluated if (e := s.evaluation(MAIN))}
     count = max(e.prompts for s in result.evaluated for e in s.evaluations)
@@ -130,7 +130,7 @@ def chain_answer(result: Result, gains: Sequence[Paired]) -> Answer:
         and (after, before) not in ((best.after, best.before), (best.after, "control"))
     ]
     if "judge" in best.measures:
-        name = f"{title(best.after)} over {in_sentence(best.before)}, read by the judge, on which nothing was trained"
+        name = f"{title(best.after)} over {in_sentence(best.before)}, by the gold engine, on which nothing was trained"
         points.append((name, best.measures["judge"]))
     return Answer(sentence, points=tuple(f"{name}: {in_words(interval)}" for name, interval in points))
 

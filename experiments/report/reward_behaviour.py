@@ -176,7 +176,7 @@ def best_of_n(report: Report, inks: Mapping[str, str]) -> str:
     bent = f" {'; '.join(notes)}." if notes else " No curve bends down beyond its interval."
     size = rows["rewards"][0]["points"][-1]["n"]
     note = (
-        f"What choosing by a reward gains, in standard deviations of the gold judge (<b>{escape(rows['gold'])}</b>, "
+        f"What choosing by a reward gains, in standard deviations of the gold reward (<b>{escape(rows['gold'])}</b>, "
         f"coloured) "
         f"and of the reward itself (grey), by the distance from not choosing, the root of KL = ln n − (n − 1)/n; up "
         f"to n = "

@@ -9,7 +9,7 @@ from experiments.record.record import Run
 from experiments.record.results import Result
 from experiments.report.page_words import setting, title
 
-MEASURES = {"exact": "Exact", "judge": "Judge 1 − NED", "guided": "Guided 1 − NED"}
+MEASURES = {"exact": "Exact", "judge": "Gold 1 − NED", "guided": "Guided 1 − NED"}
 """Further measures of a paired difference and their column heads."""
 
 

@@ -134,7 +134,7 @@ def test_the_answer_comes_first_and_is_the_summary(chain: Path, page: Page) -> N
     assert f"{best['delta']:+.3f}" in answer and f"{best['ci'][0]:+.3f} to {best['ci'][1]:+.3f}" in answer
     control = summary["paired"]["grpo_vs_control"]
     assert "GRPO over control" in answer and f"{control['delta']:+.3f}" in answer, "the control is never left out"
-    assert f"judge, on which nothing was trained: {best['judge']['delta']:+.3f}" in answer
+    assert f"gold engine, on which nothing was trained: {best['judge']['delta']:+.3f}" in answer
 
 
 def test_alignment_is_told_by_what_it_began_from(chain: Path, tmp_path: Path) -> None:
