@@ -147,14 +147,14 @@ class ShortPrompt:
 def read_short(prompt: str) -> ShortPrompt | None:
     """What a prompt asks for; None where that is not one word, or more than a caption says."""
     parts = [part.strip(".:;!?") for part in prompt.replace(",", " ").replace('"', " ").split()]
-    capitals = [part for part in parts if part.isupper() and part.isalpha()]
+    capitals = [part for part in parts if (part.isupper() and part.isalpha()) or chinese.is_chinese(part)]
     words = [part for part in capitals if part not in ("I", "A")] or capitals
     bare = [LIKE.get(part.lower(), part.lower()) for part in parts if part and part not in words]
     if len(words) != 1:
         return None
     named: dict[str, str] = {}
     either = False
-    for field, known in (("face", FACES), ("size", SIZES), ("row", ROWS), ("column", COLUMNS)):
+    for field, known in (("face", (*FACES, *chinese.FACES)), ("size", SIZES), ("row", ROWS), ("column", COLUMNS)):
         if values := [part for part in bare if part in known]:
             named[field] = values[0]
     for before, colour, after in zip(["", *bare], bare, [*bare[1:], ""], strict=False):

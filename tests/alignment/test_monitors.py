@@ -344,7 +344,7 @@ ONE: Any = {"prompts": 1, "group": 4, "micro": 4}
 @pytest.mark.parametrize(
     "cfg",
     [Nft(4, **ONE), Nft(4, **ONE, beta=0.5), OnlineDpo(4, **ONE), Dpo(4), Kto(4), Guard(4, **ONE, beta=0.5)],
-    ids=str,
+    ids=lambda cfg: type(cfg).__name__,
 )
 def test_an_alarm_raises_whatever_weighs_the_reference(cfg: Any) -> None:
     plan = replace(PLAN, on_alarm="raise_beta", beta_factor=3.0, beta_first=0.25)
@@ -355,7 +355,7 @@ def test_an_alarm_raises_whatever_weighs_the_reference(cfg: Any) -> None:
     assert raised.algorithm == replace(cfg, beta=3.0 * cfg.beta if cfg.beta else 0.25)
 
 
-@pytest.mark.parametrize("cfg", [Awm(4, **ONE, beta=0.5), BestOfN(4, **ONE)], ids=str)
+@pytest.mark.parametrize("cfg", [Awm(4, **ONE, beta=0.5), BestOfN(4, **ONE)], ids=lambda cfg: type(cfg).__name__)
 def test_what_weighs_no_reference_cannot_be_raised(cfg: Any) -> None:
     """AWM's weight is on the distance to its own average, which moves along."""
     with pytest.raises(ValueError, match=f"{type(cfg).__name__} has no KL weight"):

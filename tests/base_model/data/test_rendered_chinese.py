@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from base_model.data import rendered_chinese as chinese
-from base_model.data.rendered_text import CHINESE, Scene, render, scene
+from base_model.data.rendered_text import CHINESE, Scene, complete, render, scene
 from base_model.data.stream import CaptionNoise, Stage, TextStream
 from base_model.data.writing import faces
 from base_model.qwen.byte_encoder import MAX_LETTERS, token_vectors
@@ -63,6 +63,14 @@ def test_captions_name_all_that_is_free():
     assert Prompt.from_text(scenes[0].caption).spans == (scenes[0].word,)
     different = {s.caption: render(s).tobytes() for s in scenes if len(s.word) < 3}  # three fill the image
     assert len(set(different.values())) == len(different)
+
+
+def test_a_short_prompt_for_a_string_is_completed_as_one_for_a_word_is():
+    assert complete("the word 中大 in red") == 'the word "中大" in red sans, large, middle centre, on white'
+    assert complete('"中" in heavy, left, on pink').startswith('the word "中" in black heavy, large, middle left, on')
+    for index in range(40):
+        caption = scene(np.random.default_rng(index), CHINESE).caption
+        assert complete(caption) == caption
 
 
 def test_characters_stand_in_cells_in_the_asked_column():
