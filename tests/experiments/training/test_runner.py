@@ -117,7 +117,7 @@ def test_alignment_without_a_trained_parent_is_refused(tmp_path):
 
 
 def test_an_experiment_without_data_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="has no data"):
+    with pytest.raises(ValueError, match="learns from images and has none of its own"):
         run(replace(tiny_pretrain(), data=None), tmp_path / "none")
 
 
