@@ -18,7 +18,7 @@ from experiments.tracking.trackers import TrackerName
 class Quickstart:
     """Train an image model that writes words, align it, judge every stage, and write the report.
 
-    About a quarter of an hour on two cores without a GPU. Run again, it goes on where it was interrupted.
+    Ten minutes to a quarter of an hour on two cores without a GPU. Run again, it goes on where it was interrupted.
 
     Example: glyphlab quickstart
     """

@@ -1,8 +1,8 @@
 """The quickstart's chain on the nano preset: 32 x 96 images of one word, trained from nothing on a laptop.
 
 Run:     glyphlab quickstart        (or one stage: glyphlab train nano_pretrain)
-Takes:   858 s in all on two shared cores, without a GPU: pretraining 172 s, fine-tuning 36 s, DPO 224 s, GRPO 356 s,
-         control 309 s (experiments/reports/2026-11-26-nano-paper.md)
+Takes:   616 s in all on two cores, without a GPU: pretraining 243 s, fine-tuning 20 s, DPO 130 s, GRPO 190 s, beside it
+         the control 172 s (experiments/reports/2026-11-29-quickstart.md)
 Expect:  0.745 of 192 held-out words exact without guidance after pretraining, 0.943 after fine-tuning, 0.927 after DPO,
          0.943 after GRPO, 0.979 after the control (experiments/reports/2026-11-29-quickstart.md)
 
@@ -61,7 +61,7 @@ pretrain = Experiment(
         ),
     ),
     save_every=100,
-    minutes=2.8,
+    minutes=4.1,
 )
 
 sft = Experiment(
