@@ -36,6 +36,18 @@ CLEAN = TextStream(seed=11, stages=(Stage(0, (0, 0, 0, 0, 1)),), limit=384)
 
 VAE_STEPS, PRETRAIN_STEPS, SFT_STEPS, DPO_STEPS, GRPO_STEPS, CONTROL_STEPS = 80, 700, 40, 105, 142, 500
 
+
+def curriculum(steps: int) -> tuple[Stage, ...]:
+    """Kinds of scene over a pretraining of that many updates: no text, single characters, words, words anywhere, and
+    more and more words in all faces and colours."""
+    return (
+        Stage(0, (1, 2, 6, 1, 0)),
+        Stage(steps // 8, (1, 1, 2, 4, 2)),
+        Stage(steps // 4, (0.5, 0.3, 0.5, 1, 6)),
+        Stage(steps // 2, (0.3, 0.1, 0.2, 0.4, 9)),
+    )
+
+
 decoder = Experiment(
     name="nano_decoder",
     algorithm=TrainVAE(steps=VAE_STEPS, batch=16, frozen_encoder=True),
@@ -52,13 +64,7 @@ pretrain = Experiment(
     data=TextStream(
         seed=7,
         noise=WEB,
-        # no text, single characters, words, words anywhere, all faces and colours
-        stages=(
-            Stage(0, (1, 2, 6, 1, 0)),
-            Stage(PRETRAIN_STEPS // 8, (1, 1, 2, 4, 2)),
-            Stage(PRETRAIN_STEPS // 4, (0.5, 0.3, 0.5, 1, 6)),
-            Stage(PRETRAIN_STEPS // 2, (0.3, 0.1, 0.2, 0.4, 9)),
-        ),
+        stages=curriculum(PRETRAIN_STEPS),
     ),
     save_every=100,
     minutes=4.1,

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from base_model.data.stream import Stage, TextStream
+from base_model.data.stream import TextStream
 from base_model.engine.engine import OptimConfig
 from base_model.pretrain import Pretrain
 from base_model.qwen.positions import flat, msrope, row_text
 from base_model.sample import Sampler
+from experiments.configs import nano
 from experiments.experiment import Experiment, PromptPlan, SizePlan
 
 STEPS = 285
@@ -29,13 +30,7 @@ config = Experiment(
     optim=OptimConfig(ema_decay=0.995),
     data=TextStream(
         seed=19,
-        # no text, single characters, words, words anywhere, all faces and colours
-        stages=(
-            Stage(0, (1, 2, 6, 1, 0)),
-            Stage(STEPS // 8, (1, 1, 2, 4, 2)),
-            Stage(STEPS // 4, (0.5, 0.3, 0.5, 1, 6)),
-            Stage(STEPS // 2, (0.3, 0.1, 0.2, 0.4, 9)),
-        ),
+        stages=nano.curriculum(STEPS),
     ),
     save_every=80,
     minutes=2.8,

@@ -8,10 +8,10 @@ from dataclasses import replace
 from base_model.data.stream import Stage, TextStream
 from base_model.engine.engine import OptimConfig
 from base_model.pretrain import Pretrain
-from experiments.configs import nano_bilingual
+from experiments.configs import nano, nano_bilingual
 from experiments.experiment import Experiment
 
-EN_STEPS, ZH_STEPS = 380, 800
+EN_STEPS = 380
 
 english = Experiment(
     name="english",
@@ -19,12 +19,7 @@ english = Experiment(
     optim=OptimConfig(ema_decay=0.99),
     data=TextStream(
         seed=7,
-        stages=(
-            Stage(0, (1, 2, 6, 1, 0)),
-            Stage(EN_STEPS // 8, (1, 1, 2, 4, 2)),
-            Stage(EN_STEPS // 4, (0.5, 0.3, 0.5, 1, 6)),
-            Stage(EN_STEPS // 2, (0.3, 0.1, 0.2, 0.4, 9)),
-        ),
+        stages=nano.curriculum(EN_STEPS),
     ),
     minutes=2.8,
 )
