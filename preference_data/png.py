@@ -1,11 +1,14 @@
-"""PNG files without decoding them: what of a file is pixels, and nothing else."""
+"""Plain PNG files: what of a file is pixels, and nothing else, and these pixels in half the time."""
 
 from __future__ import annotations
 
 import struct
 import zlib
 
+import numpy as np
+
 from preference_data.colour_profiles import conversion
+from preference_data.image_files import MAX_PIXELS
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PLAIN = bytes([8, 2, 0, 0])
@@ -37,6 +40,26 @@ def only_pixels(content: bytes) -> bytes | None:
             return b"".join(chunks)
         index = end
     return None
+
+
+def plain_pixels(plain: bytes) -> np.ndarray | None:
+    """uint8 [H, W, 3] of what `only_pixels` returned, by imagecodecs, which takes half of Pillow's time.
+
+    None where imagecodecs is not installed, cannot decode the file or would need more than `MAX_PIXELS`: then it is
+    for `decode_image` to read the file or to say why not.
+    """
+    try:
+        import imagecodecs
+    except ImportError:
+        return None
+    width, height = struct.unpack_from(">II", plain, len(SIGNATURE) + 8)
+    if width * height > MAX_PIXELS:
+        return None
+    try:
+        pixels: np.ndarray = imagecodecs.spng_decode(plain)
+    except imagecodecs.SpngError:
+        return None
+    return pixels
 
 
 def _turns(kind: bytes, body: bytes) -> bool:

@@ -57,7 +57,7 @@ class ImageFolder:
             handle, fresh = tempfile.mkstemp(prefix=".new.", dir=self.root)
             try:
                 with os.fdopen(handle, "wb") as file:
-                    write_plain(file, content, pixels)
+                    write_plain(file, only_pixels(content), pixels)
                 os.chmod(fresh, 0o644)
                 os.replace(fresh, path)
             except BaseException:
@@ -66,9 +66,9 @@ class ImageFolder:
         return sha, pixels.shape[1], pixels.shape[0]
 
 
-def write_plain(file: IO[bytes], content: bytes, pixels_HW3: np.ndarray) -> None:
-    """Write a PNG with nothing but pixels; `content` is the file that they were decoded from."""
-    if (plain := only_pixels(content)) is not None:
+def write_plain(file: IO[bytes], plain: bytes | None, pixels_HW3: np.ndarray) -> None:
+    """Write a PNG with nothing but pixels; `plain` is what `only_pixels` found in the file they were decoded from."""
+    if plain is not None:
         file.write(plain)
     else:
         Image.fromarray(pixels_HW3).save(file, format="PNG", compress_level=3)

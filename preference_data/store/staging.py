@@ -15,6 +15,7 @@ from pathlib import Path
 
 from preference_data.image_files import decode_image
 from preference_data.pixels import pixel_hash
+from preference_data.png import only_pixels, plain_pixels
 from preference_data.store.image_store import ImageFolder, write_plain
 
 PREFIX = ".import-"
@@ -47,12 +48,15 @@ class Staged:
             self.folder.root.mkdir(parents=True, exist_ok=True)
             _forget(self.folder.root)
             self.waiting = tempfile.mkdtemp(prefix=PREFIX, dir=self.folder.root)
-        pixels = decode_image(content, name)
+        plain = only_pixels(content)
+        pixels = None if plain is None else plain_pixels(plain)
+        if pixels is None:
+            pixels = decode_image(content, name)
         sha = pixel_hash(pixels.transpose(2, 0, 1))
         path = os.path.join(self.waiting, f"{sha}.png")  # a Path each would cost more than the rest of this
         if not os.path.exists(path) and not self.folder.has(sha):
             with open(path, "wb") as file:  # nobody else looks into this folder, so it may be seen half written
-                write_plain(file, content, pixels)
+                write_plain(file, plain, pixels)
         return sha, pixels.shape[1], pixels.shape[0]
 
     def publish(self) -> None:

@@ -538,9 +538,18 @@ def test_pictures_are_decoded_once_and_what_waits_is_not_kept_twice(
 ) -> None:
     from preference_data.store import staging
 
-    count: list[str] = []
-    decode = staging.decode_image
-    monkeypatch.setattr(staging, "decode_image", lambda content, name: count.append(name) or decode(content, name))
+    count: list[np.ndarray] = []
+
+    def counted(decode):  # type: ignore[no-untyped-def]
+        def both(*given: Any) -> np.ndarray | None:
+            if (pixels := decode(*given)) is not None:
+                count.append(pixels)
+            return pixels
+
+        return both
+
+    for name in ("decode_image", "plain_pixels"):
+        monkeypatch.setattr(staging, name, counted(getattr(staging, name)))
     rows = [{"prompt": "a", "generations": [f"p/{i}.png" for i in range(6)], "ranking": [1, 2, 3, 4, 5, 6]}]
     stored(store, write(there, rows), "imagereward")
     assert len(count) == 6
