@@ -137,7 +137,7 @@ def model_card(
 
 
 def held_out_interval(answers: Answers, trained: Trained) -> tuple[float, float]:
-    """95 % interval of the held-out accuracy: bootstrap over groups of answers that share a prompt or an image."""
+    """95 % interval of the held-out accuracy; answers that share a prompt or an image are not independent."""
     rows = trained.rows_held_out
     label_N = np.sign(answers.label_N3[rows, 0] - answers.label_N3[rows, 2])
     right_N = right(trained.gap_held_out, label_N)

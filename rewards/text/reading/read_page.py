@@ -135,7 +135,7 @@ class OnnxPage:
 
         How much blank decides what a thin letter is read as (a J or a ! as 1), so it is read in several frames, and the
         character counts that they are surest of together. Its confidence is that of its surest frame. What has a dot,
-        as i and ! have, is no bar."""
+        as i and ! have, is no bar, so the frames that doubt between a letter and a bar are sure of it together."""
         inner = text_crop(crop_HW3)
         if inner is None:
             return Reading("", 0.0)
@@ -146,7 +146,8 @@ class OnnxPage:
             if len(text) == 1 and not (dotted and (is_bar(text) or text == "1")):
                 surest.setdefault(text, []).append(reading)
         votes = max(surest.values(), key=lambda each: sum(map(_confidence, each)), default=[])
-        return max(votes, key=_confidence, default=Reading("", 0.0))
+        best = max(votes, key=_confidence, default=Reading("", 0.0))
+        return Reading(best.text, min(sum(map(_confidence, votes)), 1.0)) if dotted else best
 
     def _letter(
         self, image_HW3: np.ndarray, ink_HW: np.ndarray, boxes: Sequence[np.ndarray], readings: list[Reading]

@@ -194,8 +194,9 @@ def kind_of(example: Example) -> str:
 def test_the_shares_of_tasks_change_at_their_step():
     mixes = (Mix(0, t2i=0, i2i=1), Mix(3, t2i=0, word=1), Mix(5, t2i=0, ink=1, place=1))
     stream = replace(STREAM, mixes=mixes)
-    kinds = [{kind_of(example) for example in stream.examples(step, 30)} for step in range(7)]
-    assert kinds == [{"i2i"}] * 3 + [{"word"}] * 2 + [{"ink", "place"}] * 2
+    for rank, ranks in ((0, 1), (0, 2), (1, 2), (7, 8)):
+        kinds = [{kind_of(example) for example in stream.examples(step, 30, rank, ranks)} for step in range(7)]
+        assert kinds == [{"i2i"}] * 3 + [{"word"}] * 2 + [{"ink", "place"}] * 2, f"rank {rank} of {ranks}"
 
 
 def test_edits_have_a_word_whatever_the_level():

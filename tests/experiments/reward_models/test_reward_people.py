@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from preference_data.comparisons import Comparison
 from preference_data.records import ImageRef, Prompt, Provenance
 from rewards.comparison.calibration import expected_calibration_error, reliability_bins, sigmoid, summary
 from rewards.comparison.score_table import build
-from rewards.learned.train import TrainReward
+from rewards.learned.model_card import held_out_interval
+from rewards.learned.train import Answers, TrainReward
 from tests.fixtures.simulated_taste import digest, simulate, write
 
 
@@ -100,3 +102,12 @@ def test_training_prints_the_calibration_error_beside_what_chance_gives(tmp_path
     assert f"calibration error {held['ece']:.3f} (chance alone gives {held['ece_by_chance']:.3f})" in line
     card = (tmp_path / "reward/model_card.md").read_text()
     assert f"| calibration error that chance alone gives | {held['ece_by_chance']:.3f} |" in card
+
+
+@pytest.mark.parametrize(("islands", "low"), [(15, 0.782), (5, 0.478)])
+def test_answers_that_are_all_right_leave_the_held_out_accuracy_in_doubt(islands: int, low: float) -> None:
+    """15 of 15 right is at least .78 by Clopper and Pearson, and 5 groups of three count as 5 of 5."""
+    label_N3, none = np.tile([1.0, 0.0, 0.0], (15, 1)), np.zeros(15, int)
+    answers = Answers(none, none, label_N3, none, np.zeros(15), np.arange(15) % islands, ("human:ada",))
+    trained = SimpleNamespace(rows_held_out=np.arange(15), gap_held_out=np.ones(15), reliability_A=np.ones(1))
+    assert held_out_interval(answers, trained) == pytest.approx((low, 1.0), abs=1e-3)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +15,8 @@ from experiments.configs import nano, nano_edit
 from experiments.experiment import Experiment
 from experiments.progress import Progress
 from experiments.record.record import read_run
-from experiments.training.run_prompts import requests_of
+from experiments.training import run_prompts
+from experiments.training.run_prompts import encode_ahead, requests_of
 from experiments.training.runner import run
 from experiments.training.start_from import open_model
 
@@ -52,3 +54,23 @@ def test_texts_are_known_ahead_only_where_they_end(tmp_path: Path) -> None:
     two = replace(limited, stages=(*CLEAN.stages, replace(CLEAN.stages[0], start=5)))
     assert requests_of(replace(nano.sft, data=two), tmp_path) is None, "a curriculum shows other captions later"
     assert requests_of(replace(nano.grpo), tmp_path)
+
+
+def test_each_rank_encodes_its_part_of_the_captions_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Together all of them and none twice; what the others encoded comes from the cache that they share."""
+    experiment = replace(nano.sft, engine="deepspeed", data=replace(CLEAN, limit=6))
+    captions = {text for text, _ in requests_of(experiment, tmp_path) or []}
+    monkeypatch.setattr(run_prompts, "checkpoint_prompts", lambda *_: [])
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    parts: list[list[str]] = []
+    for rank in range(3):
+        asked: list[str] = []
+        model = SimpleNamespace(
+            keeps_base=True, needs_images=False, read_images=lambda _: (), release_encoders=lambda: None,
+            encode_ahead=lambda texts, _, asked=asked: asked.extend(texts),
+        )  # fmt: skip
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setattr(run_prompts, "barrier", lambda _, asked=asked: parts.append(list(asked)))
+        encode_ahead(model, experiment, tmp_path)  # type: ignore[arg-type]
+        assert set(asked) == captions, "a rank of another disk has all"
+    assert sorted(text for part in parts for text in part) == sorted(captions) and len(captions) == 6

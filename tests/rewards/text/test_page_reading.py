@@ -76,7 +76,8 @@ def test_a_tall_letter_is_read_upright(
 
 def test_thin_letters_and_ampersands_are_what_most_frames_read(ocr: PageScorer) -> None:
     """How much blank stands around a lone letter decides what the engine takes it for: J and ! for 1, & for alpha."""
-    shown = [("J", 40), ("J", 60), ("J", 300), ("!", 40), ("!", 120), ("!", 200), ("&", 60), ("&", 200)]
+    sizes = {"J": (40, 60, 300), "!": (40, 120, 200), "&": (60, 200), "i": (120,), "j": (120,)}
+    shown = [(c, size) for c in sizes for size in sizes[c]]
     read = {(c, size): value(ocr, c, letters(c, FACES[0], size)) for c, size in shown}
     read |= {("bold !", size): value(ocr, "!", letters("!", FACES[1], size)) for size in (120, 300)}
     read["serif i", 200] = value(ocr, "i", letters("i", "DejaVuSerif.ttf", 200))
@@ -115,6 +116,9 @@ def test_a_letter_in_two_boxes_is_tried_whole_however_sure_its_parts_are() -> No
     sure = [Reading("Il", 0.97), Reading("1", 0.97)]
     assert [r.text for r in reader._letter(page, mask, parts, sure)] == ["i"]
     assert reader._letter(page, mask, parts[1:], sure[:1]) == sure[:1]  # one sure line of two letters is no letter
+    doubtful = OnnxPage(Same(Reading("", 0.0)), Same(Reading("i", 0.2)), 0.5)  # type: ignore[arg-type]
+    assert [r.text for r in doubtful._letter(page, mask, parts, sure)] == ["i"]  # four frames are surer than one
+    assert doubtful._letter(page, mask, parts[1:], sure[1:]) == sure[1:]  # without a dot it may be a bar
     bar = OnnxPage(Same(Reading("", 0.0)), Same(Reading("l", 0.99)), 0.5)  # type: ignore[arg-type]
     assert bar._letter(page, mask, parts, sure) == sure  # what has a dot is no bar
     alone = OnnxPage(Same(Reading("", 0.0)), Same(Reading("i", 0.96)), 0.5)  # type: ignore[arg-type]
