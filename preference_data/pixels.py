@@ -26,7 +26,8 @@ def to_float(images_uint8_B3HW: np.ndarray) -> np.ndarray:
 
 def pixel_hash(image_3HW: np.ndarray) -> str:
     """sha256 (64 hex digits) of the 8-bit pixels and their shape."""
-    digest = hashlib.sha256(repr(image_3HW.shape).encode())
-    for channel in to_uint8(image_3HW):  # each by itself, so that no more than one is copied at a time
+    pixels = to_uint8(image_3HW)
+    digest = hashlib.sha256(repr(pixels.shape).encode())
+    for channel in pixels:  # each by itself, so that no more than one is copied at a time
         digest.update(np.ascontiguousarray(channel).data)
     return digest.hexdigest()
