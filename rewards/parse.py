@@ -63,11 +63,18 @@ def _one(text: str) -> Reward:
     name, _, rest = text.partition(":")
     if name not in REWARDS:
         raise ValueError(unknown("reward", name, REWARDS))
-    kind = REWARDS[name]
+    reward: Reward = with_settings(REWARDS[name], rest, "reward", name)
+    return reward
+
+
+def with_settings(kind: Any, text: str, what: str, name: str) -> Any:
+    """A dataclass with the fields that a text sets, such as ``a=1,b=2``; `what` and `name` are for errors.
+
+    Raises ValueError for a field that is unknown, missing or written wrong."""
     known = {field.name: field for field in fields(kind)} if is_dataclass(kind) else {}
     hints = get_type_hints(kind)
     settings: dict[str, Any] = {}
-    for number, piece in enumerate(_pieces(rest)):
+    for number, piece in enumerate(_pieces(text)):
         key, equals, value = piece.partition("=")
         if number == 0 and known and not _SETTING.match(piece):  # the first setting may go without its name
             key, equals, value = next(iter(known)), "=", piece
@@ -75,13 +82,12 @@ def _one(text: str) -> Reward:
             has = ", ".join(known) or "none"
             near = nearest(key, known)
             meant = f"; did you mean {near}?" if near else "."
-            raise ValueError(f"the reward {name} has no setting {key!r}{meant} It has {has}")
+            raise ValueError(f"the {what} {name} has no setting {key!r}{meant} It has {has}")
         settings[key] = _convert(hints[key], value, f"{name}:{key}")
     empty = [n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING and n not in settings]
     if empty:
-        raise ValueError(f"the reward {name} must be told {empty[0]}; write {name}:{empty[0]}=...")
-    reward: Reward = kind(**settings)
-    return reward
+        raise ValueError(f"the {what} {name} must be told {empty[0]}; write {name}:{empty[0]}=...")
+    return kind(**settings)
 
 
 def _pieces(text: str) -> list[str]:

@@ -20,11 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rewards.language.qwen_vl import QwenInputs, float_kind
+from rewards.language.qwen_vl import LANGUAGE_LAYERS, QwenInputs, float_kind
 
 NEEDS = "train-judge needs TRL, datasets and peft: pip install 'glyphlab[judges-train]'"
-LAYERS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-"""What an adapter goes to: the language model, as those who fine-tune Qwen2.5-VL do; the eye stays as it is."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +178,15 @@ def arguments(work: Path, settings: JudgeSettings, questions: int) -> Any:
     )  # fmt: skip
 
 
+def adapter(settings: JudgeSettings) -> Any:
+    """LoRA's settings; None where all weights learn."""
+    from peft import LoraConfig
+
+    lora: Any = LoraConfig
+    rank, alpha = settings.rank, settings.alpha
+    return lora(r=rank, lora_alpha=alpha, target_modules=LANGUAGE_LAYERS) if rank else None
+
+
 def train_on(
     questions: Sequence[Question], weights: Path | str, work: Path, settings: JudgeSettings
 ) -> tuple[Any, list[float]]:
@@ -189,14 +196,13 @@ def train_on(
     """
     require_trl()
     from datasets import Dataset
-    from peft import LoraConfig
 
     # every update is whole, whatever the number of ranks: what is added counts nothing
     questions = [*questions, *[replace(questions[0], weight=0.0)] * (-len(questions) % settings.batch)]
     inputs = QwenInputs(weights, settings.least_pixels, settings.most_pixels)
     saved = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     last = saved[-1] if saved else None
-    lora = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=LAYERS) if settings.rank else None  # type: ignore[arg-type]
+    lora = adapter(settings)
     trainer = trainer_class(whole=lora is None)(
         opened_model(weights, last, settings), args=arguments(work, settings, len(questions)),
         train_dataset=Dataset.from_dict({"row": list(range(len(questions)))}),

@@ -17,11 +17,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save
 
+from base_model.devices import best_device
 from experiments.record.whole_files import read_png, write_bytes
 from preference_data.comparisons import Comparison, load, split, to_jsonl
 from preference_data.line_files import first_existing
@@ -29,10 +31,9 @@ from preference_data.pixels import pixel_hash
 from preference_data.records import ImageRef, Prompt
 from rewards.comparison.checks.hygiene import words_hash
 from rewards.comparison.checks.likeness import perceptual_hash
-from rewards.learned.backbones import Backbone, Extractor, parse
+from rewards.learned.backbones import Backbone, Extractor, LearningBackbone, parse
 from rewards.learned.model_card import data_card, held_out_interval, model_card
-from rewards.learned.reward import HASHES, HELD_OUT, NETWORK, TRAINED_ON, as_files
-from rewards.learned.small_network import NetworkFeatures, train_network
+from rewards.learned.reward import HASHES, HELD_OUT, NETWORK, TRAINED_ON, as_files, digest_of
 from rewards.learned.train import Answers, Trained, TrainReward, as_arrays, train
 
 CHUNK = 64
@@ -92,7 +93,8 @@ def describe(
     backbone: Backbone, extractor: Extractor, items: Sequence[tuple[Prompt, ImageRef]], folder: Path, say: Say
 ) -> np.ndarray:
     """Features [P, F] of images, from the file of kept ones where they are in it."""
-    text = hashlib.sha256(repr((type(backbone).__qualname__, backbone.version, backbone)).encode()).hexdigest()[:12]
+    parts = (type(backbone).__qualname__, backbone.version, backbone, *filter(None, [digest_of(extractor)]))
+    text = hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
     stored_file = folder / "features" / f"{type(backbone).__name__.lower()}-{text}.npz"
     keys = [hashlib.sha256(f"{p.id}:{p.text}:{i.sha256}".encode()).hexdigest() for p, i in items]
     features: dict[str, np.ndarray] = {}
@@ -112,6 +114,11 @@ def describe(
     return np.array([features[key] for key in keys], dtype=np.float64)
 
 
+def _hash(backbone: str, cfg: TrainReward, answers: bytes) -> str:
+    """Of what a training of a backbone depends on."""
+    return hashlib.sha256(f"{backbone} {cfg} ".encode() + answers).hexdigest()[:12]
+
+
 def _keep(path: Path, features: dict[str, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
@@ -129,15 +136,17 @@ def train_reward(pairs: Path, out: Path, backbone: str, cfg: TrainReward, say: S
         raise ValueError(f"{out} is a folder with other files in it; name a new one with --out")
     start = time.perf_counter()
     everything = comparisons = load(pairs)
-    settings = parse(backbone)
+    settings, device = parse(backbone), best_device()
+    before = seen_by_backbone(settings, everything, pairs)
+    checks = perceptual_hashes(pairs.parent, [i for c in everything for i in (c.left, c.right)])
     extra: dict[str, bytes] = {}
-    if backbone == "network":
-        comparisons, weights = fit_network(everything, cfg, pairs.parent)
-        extractor: Extractor = NetworkFeatures(weights)
+    work = pairs.parent / "features" / f"training-{_hash(backbone, cfg, pairs.read_bytes())}"
+    if isinstance(settings, LearningBackbone) and settings.learns:
+        comparisons, weights = fit_backbone(settings, everything, cfg, pairs.parent, work, device)
+        extractor: Extractor = settings.with_weights(weights, device)
         extra[NETWORK] = save(weights)
     else:
-        extractor = settings.load()
-    checks = perceptual_hashes(pairs.parent, [i for c in everything for i in (c.left, c.right)])
+        extractor = settings.load(device)
     answers, shown = as_arrays(comparisons)
     items = [(c.prompt, c.left if side == "left" else c.right) for c, side in shown]
     if extra:
@@ -153,11 +162,12 @@ def train_reward(pairs: Path, out: Path, backbone: str, cfg: TrainReward, say: S
     held = {(c.prompt.id, c.left.sha256, c.right.sha256) for c in (comparisons[i] for i in trained.rows_held_out)}
     used = [c for c in everything if (c.prompt.id, c.left.sha256, c.right.sha256) not in held]
     files = content(backbone, settings, extractor, comparisons, answers, trained, cfg, source)
-    files[TRAINED_ON] = seen_in(used).encode()
+    files[TRAINED_ON] = (before + seen_in(used)).encode()
     files[HASHES] = _array([checks[sha] for sha in sorted({i.sha256 for c in used for i in (c.left, c.right)})])
     rest = [seen_from(out, pairs.parent, comparisons[i]) for i in trained.rows_held_out]
     files[HELD_OUT] = to_jsonl(rest).encode()
     _write(out, files | extra)
+    shutil.rmtree(work, ignore_errors=True)
     return lines(out, answers, trained, features_PF, seconds)
 
 
@@ -182,15 +192,34 @@ def seen_from(out: Path, folder: Path, c: Comparison) -> Comparison:
     return replace(c, left=left, right=right)
 
 
-def fit_network(
-    comparisons: Sequence[Comparison], cfg: TrainReward, folder: Path
-) -> tuple[list[Comparison], dict[str, np.ndarray]]:
-    """(the answers left for the head, the network's weights): it is trained on six of ten answers, by prompt."""
+def seen_by_backbone(settings: Backbone, comparisons: Sequence[Comparison], pairs: Path) -> str:
+    """The lines of `TRAINED_ON` of a judge that is the backbone; "" for others.
+
+    Raises ValueError when it has learned from these answers: they would flatter what is made of it.
+    """
+    path = Path(getattr(settings, "weights", "")) / TRAINED_ON
+    if not path.is_file():
+        return ""
+    lines = path.read_text("utf-8")
+    if shared := set(lines.split()) & set(seen_in(comparisons).split()):
+        raise ValueError(
+            f"the judge in {path.parent} has learned from {len(shared)} prompts and images of {pairs}, which would "
+            f"flatter its features; train on {path.parent / HELD_OUT}, or on the model that the judge was made of"
+        )
+    return lines
+
+
+def fit_backbone(
+    settings: LearningBackbone, comparisons: Sequence[Comparison], cfg: TrainReward, folder: Path, work: Path,
+    device: str,
+) -> tuple[list[Comparison], dict[str, np.ndarray]]:  # fmt: skip
+    """(the answers left for the head, the backbone's weights): it learns from six of ten answers, by prompt."""
     part = split(comparisons, (0.6, 0.4), cfg.seed + 2)
     mine = [c for c, k in zip(comparisons, part, strict=True) if k == 0]
     answers, shown = as_arrays(mine)
-    images = [read_png(path_of_image(folder, c.left if side == "left" else c.right)) for c, side in shown]
-    return [c for c, k in zip(comparisons, part, strict=True) if k == 1], train_network(images, answers, cfg)
+    images = [partial(read_png, path_of_image(folder, c.left if side == "left" else c.right)) for c, side in shown]
+    weights = settings.fit([c.prompt for c, _ in shown], images, answers, cfg, work, device)
+    return [c for c, k in zip(comparisons, part, strict=True) if k == 1], weights
 
 
 def content(
@@ -202,6 +231,7 @@ def content(
         "ties": cfg.ties, "tie": trained.fitted.tie, "seed": cfg.seed, "held_out": trained.held_out,
         "cross_fitted": trained.cross_fitted, "source": source,
         "annotators": dict(zip(answers.annotators, trained.reliability_A.tolist(), strict=True)),
+        "digest": digest_of(extractor),
     }  # fmt: skip
     files = as_files(backbone, extractor.names, trained, card)
     files["data_card.md"] = data_card(comparisons, answers, trained, source).encode()

@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,8 +22,13 @@ from rewards.language.read_answer import LEAST_MASS, add_up, spellings
 from rewards.published.open_clip_import import declare_operators
 from rewards.scores import View
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 FACTOR = 28  # pixels of a side that become one token: patches of 14, merged 2 x 2
 IMAGE_TOKEN = "<|image_pad|>"
+LANGUAGE_LAYERS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+"""What an adapter goes to: the language model, as those who fine-tune Qwen2.5-VL do; the eye stays as it is."""
 
 
 def seen_size(height: int, width: int, least: int, most: int) -> tuple[int, int]:
@@ -122,7 +127,7 @@ class QwenVl:
         )
         if getattr(model.config, "image_token_id", None) != self._inputs.image_token:
             raise ValueError(f"{weights} is no Qwen2-VL or Qwen2.5-VL model; serve others and ask them with 'server'")
-        self._model = model.to(device).eval()
+        self.model = model.to(device).eval()
         self._device = device
         self.name = f"transformers/{Path(weights).name}"
 
@@ -156,6 +161,13 @@ class QwenVl:
 
         self._inputs.check(question, images_HW3)
         with torch.inference_mode():
-            model = self._model(**self._inputs(question, images_HW3, self._device), logits_to_keep=1, use_cache=False)
+            model = self.model(**self._inputs(question, images_HW3, self._device), logits_to_keep=1, use_cache=False)
             p_V = model.logits[0, -1].double().softmax(-1).cpu()
         return add_up([(text, float(p_V[token])) for token, text in tokens.texts.items()], tokens.words, least)
+
+    def hidden(self, question: str, images_HW3: Sequence[np.ndarray]) -> Tensor:
+        """float32 [D]: the last hidden state behind the question, where the answer begins. ``Unjudged`` as `odds`."""
+        self._inputs.check(question, images_HW3)
+        outputs = self.model.model(**self._inputs(question, images_HW3, self._device), use_cache=False)
+        state: Tensor = outputs.last_hidden_state[0, -1].float()
+        return state

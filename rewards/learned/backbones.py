@@ -8,15 +8,23 @@ Shapes: B images, F features, 3HW pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
 from preference_data.pixels import to_uint8
 from preference_data.records import Prompt
 from preference_data.spelling import unknown
+from rewards.parse import with_settings
+
+if TYPE_CHECKING:
+    from rewards.learned.train import Answers, TrainReward
+
+Opened = Callable[[], np.ndarray]
+"""Opens an image, uint8 3HW, when it is needed."""
 
 
 class Extractor(Protocol):
@@ -45,6 +53,23 @@ class Backbone(Protocol):
         ...
 
     def load(self, device: str = "cpu") -> Extractor: ...
+
+
+@runtime_checkable
+class LearningBackbone(Protocol):
+    """Settings of a backbone that is trained on its own part of the answers before the head is."""
+
+    learns: bool
+    """whether it is, with these settings"""
+
+    def fit(
+        self, prompts: Sequence[Prompt], images: Sequence[Opened], answers: Answers, cfg: TrainReward, work: Path,
+        device: str,
+    ) -> dict[str, np.ndarray]:  # fmt: skip
+        """Its weights by name; `work` is a folder for what a stopped training goes on from."""
+        ...
+
+    def with_weights(self, weights: dict[str, np.ndarray], device: str) -> Extractor: ...
 
 
 @dataclass(frozen=True)
@@ -185,8 +210,6 @@ class Clip:
 
     def load(self, device: str = "cpu") -> _Clip:
         """Open the folder. FileNotFoundError when there is none; nothing is fetched."""
-        from pathlib import Path
-
         if not (Path(self.path) / "config.json").exists():
             raise FileNotFoundError(
                 f"no CLIP or SigLIP checkpoint in {self.path or 'the empty path'!r}; name a folder with config.json, "
@@ -285,29 +308,35 @@ class _OtherRewards:
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.names))
 
 
-def _network(path: str = "") -> Backbone:
+def _network() -> Any:
     from rewards.learned.small_network import Network  # it needs torch, which a pixels reward does without
 
-    return Network(path)
+    return Network
 
 
-BACKBONES: dict[str, Any] = {
-    "pixels": Pixels,
-    "efficientnet": EfficientNet,
-    "clip": Clip,
-    "scores": OtherRewards,
+def _vlm() -> Any:
+    from rewards.learned.vlm_backbone import VlmBackbone
+
+    return VlmBackbone
+
+
+BACKBONES: dict[str, Callable[[], Any]] = {
+    "pixels": lambda: Pixels,
+    "efficientnet": lambda: EfficientNet,
+    "clip": lambda: Clip,
+    "scores": lambda: OtherRewards,
     "network": _network,
+    "vlm": _vlm,
 }
 
 
 def parse(text: str) -> Backbone:
-    """``pixels``, ``efficientnet``, ``clip:FOLDER`` (CLIP or SigLIP), ``scores:ocr+brisque`` or ``network``.
+    """``pixels``, ``efficientnet``, ``clip:FOLDER`` (CLIP or SigLIP), ``scores:ocr+brisque``, ``network`` or
+    ``vlm:FOLDER`` (Qwen-VL), each with its settings as a reward has them: ``vlm:FOLDER,rank=16``.
 
-    ValueError for anything else."""
+    Raises ValueError for anything else."""
     name, _, detail = text.partition(":")
     if name not in BACKBONES:
         raise ValueError(unknown("backbone", name, BACKBONES))
-    if detail and name not in ("clip", "scores", "network"):
-        raise ValueError(f"the backbone {name} takes nothing after a colon, this has {detail!r}")
-    backbone: Backbone = BACKBONES[name](detail) if detail else BACKBONES[name]()
+    backbone: Backbone = with_settings(BACKBONES[name](), detail, "backbone", name)
     return backbone

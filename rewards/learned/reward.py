@@ -30,7 +30,7 @@ import numpy as np
 from preference_data.pixels import to_uint8
 from preference_data.records import Prompt
 from rewards.comparison.checks.hygiene import Seen
-from rewards.learned.backbones import Extractor, parse
+from rewards.learned.backbones import Extractor, LearningBackbone, parse
 from rewards.scores import Scores, View, obstacles, tabulate
 
 log = logging.getLogger(__name__)
@@ -139,9 +139,14 @@ def read(folder: Path, device: str = "cpu") -> LearnedScorer:
         arrays = load(raw)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{folder / WEIGHTS} is damaged ({error}); train the reward again") from error
-    own = folder / NETWORK
-    extractor = parse(f"network:{folder}" if own.exists() else content["backbone"]).load(device)
-    raw += own.read_bytes() if own.exists() else b""
+    backbone, own = parse(content["backbone"]), folder / NETWORK
+    if isinstance(backbone, LearningBackbone) and own.exists():
+        extractor = backbone.with_weights(load(own.read_bytes()), device)
+        raw += own.read_bytes()
+    else:
+        extractor = backbone.load(device)
+    if digest_of(extractor) != content.get("digest", ""):
+        raise ValueError(f"{content['backbone']} is another model than {folder} was trained on; train the reward again")
     heads = []
     for number in range(content["heads"]):
         start = f"head_{number}."
@@ -151,6 +156,11 @@ def read(folder: Path, device: str = "cpu") -> LearnedScorer:
     return LearnedScorer(
         name, extractor, arrays["mean"], arrays["std"], heads, content["centre"], content["temperature"]
     )
+
+
+def digest_of(extractor: Extractor) -> str:
+    """Of the weights that describe an image, where they can change without the backbone's name; "" for others."""
+    return str(getattr(extractor, "digest", ""))
 
 
 def as_files(backbone: str, names: Sequence[str], trained: Any, card: dict[str, Any]) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ Shapes: P images, N answers, F features, 3HW pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from preference_data.records import Prompt
-from rewards.learned.backbones import squared
+from rewards.learned.backbones import Opened, squared
 from rewards.learned.train import Answers, Likelihood, TrainReward
 
 FILE = "network.safetensors"
@@ -51,18 +51,18 @@ class SmallNet(nn.Module):
         return values
 
 
-def tensor(images: Sequence[np.ndarray]) -> Tensor:
+def tensor(images: Iterable[np.ndarray]) -> Tensor:
     """float32 [P, 3, SIDE, SIDE] around 0, squashed, nothing cut off."""
     stacked = np.stack([squared(image, SIDE) for image in images]).transpose(0, 3, 1, 2)
     return torch.from_numpy(np.ascontiguousarray(stacked)).float() / 127.5 - 1.0
 
 
 def train_network(
-    images: Sequence[np.ndarray], answers: Answers, cfg: TrainReward, steps: int = 600, batch: int = 64
+    images: Sequence[Opened], answers: Answers, cfg: TrainReward, steps: int = 600, batch: int = 64
 ) -> dict[str, np.ndarray]:
     """Weights by name. AdamW, 1e-3 down to 0 by a cosine; annotators and ties are learned beside it."""
     torch.manual_seed(cfg.seed)
-    net, likelihood, x = SmallNet(), Likelihood(answers, cfg), tensor(images)
+    net, likelihood, x = SmallNet(), Likelihood(answers, cfg), tensor(opened() for opened in images)
     optimizer = torch.optim.AdamW([
         {"params": list(net.parameters()), "lr": 1e-3, "weight_decay": 0.05},
         {"params": likelihood.parameters, "lr": 1e-2, "weight_decay": 0.0},
@@ -84,22 +84,27 @@ def train_network(
 
 @dataclass(frozen=True)
 class Network:
-    """The features of a network that `train_network` made; `path` is the folder of the reward that holds it."""
+    """The features of a network that `train_network` made."""
 
     version: ClassVar[int] = 1
     view: ClassVar[str] = "squashed"
     side: ClassVar[int] = SIDE
-
-    path: str = ""
+    learns: ClassVar[bool] = True
 
     def load(self, device: str = "cpu") -> NetworkFeatures:
-        """Open the folder's network. FileNotFoundError when it has none."""
-        from safetensors.numpy import load
+        """Raises FileNotFoundError: a network comes with the reward that it was trained for."""
+        raise FileNotFoundError(f"the reward has no {FILE}; train it again with --backbone network")
 
-        path = Path(self.path) / FILE
-        if not path.exists():
-            raise FileNotFoundError(f"{path} is missing; train the reward again with --backbone network")
-        return NetworkFeatures(load(path.read_bytes()), device)
+    def fit(
+        self, prompts: Sequence[Prompt], images: Sequence[Opened], answers: Answers, cfg: TrainReward, work: Path,
+        device: str,
+    ) -> dict[str, np.ndarray]:  # fmt: skip
+        """Weights by name; it takes seconds on the host, and starts anew after a stop."""
+        return train_network(images, answers, cfg)
+
+    def with_weights(self, weights: dict[str, np.ndarray], device: str) -> NetworkFeatures:
+        """Features by these weights."""
+        return NetworkFeatures(weights, device)
 
 
 class NetworkFeatures:

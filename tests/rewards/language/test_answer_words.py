@@ -84,7 +84,7 @@ def test_the_local_judge_and_the_server_agree_on_the_same_model(qwen: Path, read
     model = QwenVl(qwen, "cpu", "float32", 784, 2048 * 784)
     question = read_rubric(rubric).question(reading, PROMPT)
     inputs = model._inputs(question, [photographs()[0]], "cpu")
-    p_V = model._model(**inputs).logits[0, -1].detach().double().softmax(-1)
+    p_V = model.model(**inputs).logits[0, -1].detach().double().softmax(-1)
     said = AutoTokenizer.from_pretrained(qwen).batch_decode([[i] for i in range(len(p_V))])
     odds: dict[str, float] = {}
     for text, p in zip(said, p_V.tolist(), strict=True):
