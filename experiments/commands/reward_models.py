@@ -25,8 +25,8 @@ class TrainReward:
     out: Out = Path("runs/reward")
     """the reward's folder: use it as --reward learned:FOLDER"""
     backbone: str = "pixels"
-    """what describes an image: pixels, efficientnet, clip:FOLDER (CLIP or SigLIP), scores:ocr+ocr_judge; or
-    network, a small one trained whole"""
+    """what describes an image: pixels, efficientnet, clip:FOLDER (CLIP or SigLIP), scores:ocr+ocr_judge,
+    network (a small one trained whole) or vlm:FOLDER (Qwen-VL; vlm:FOLDER,rank=16 adapts it)"""
     ties: str = "rao_kupper"
     """likelihood of ties: rao_kupper or davidson"""
     hidden: int = 0
@@ -63,7 +63,7 @@ class TrainJudge:
     pairs: PairsFile
     """answers or training pairs, one JSON object a line, with their images beside it"""
     base: str
-    """folder or hub name of a Qwen2-VL or Qwen2.5-VL model"""
+    """folder or hub name of a Qwen2-VL or Qwen2.5-VL model, or a judge that is to learn more"""
     out: Out = Path("runs/judge")
     """the judge's folder: use it as vlm:weights=FOLDER. A training that was stopped goes on there"""
     rubric: str = "text_correctness"
@@ -76,6 +76,10 @@ class TrainJudge:
     """trust every annotator alike, instead of by how often others agree"""
     single: bool = False
     """teach the question about single images too, which a GRPO run asks: yes of the preferred one, no of the other"""
+    method: str = "sft"
+    """sft; or dpo, to go on from a judge that sft made and that --base names"""
+    beta: float = 0.1
+    """of dpo: the smaller, the further it may go from --base"""
     rank: int = 32
     """of LoRA on the language model; 0 = all weights learn"""
     epochs: float = 2.0
@@ -100,8 +104,8 @@ class TrainJudge:
         from experiments.reward_models.train_judge import JudgePlan, train_judge
 
         settings = JudgeSettings(
-            rank=self.rank, epochs=self.epochs, batch=self.batch, micro=self.micro, rate=self.rate,
-            most_pixels=self.most_pixels, save_every=self.save_every, seed=self.seed,
+            method=self.method, beta=self.beta, rank=self.rank, epochs=self.epochs, batch=self.batch,
+            micro=self.micro, rate=self.rate, most_pixels=self.most_pixels, save_every=self.save_every, seed=self.seed,
         )  # fmt: skip
         plan = JudgePlan(
             self.pairs, self.base, self.out, self.rubric, self.ties, self.strengths, self.same_annotators,

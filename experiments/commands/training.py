@@ -91,6 +91,8 @@ class TrainRewriter:
     varied: int = 4
     """without --examples: rewrites of each prompt beside its completion by rule, with what it leaves open drawn by
     lot"""
+    by_rule: bool = True
+    """the completion by rule is among these; --no-by-rule leaves it to the reward to say which rewrites are good"""
     images: int = 1
     """of each rewrite in training"""
     steps: int | None = None
@@ -148,8 +150,8 @@ class TrainRewriter:
         )  # fmt: skip
         plan = RewriterPlan(
             self.model, self.base, self.out, self.reward, self.stage, self.prompts, self.count, self.examples,
-            self.varied, self.images, self.held_out, self.seeds, self.steps, self.guidance, self.size, self.workers,
-            INSTRUCTION if self.instruction is None else self.instruction,
+            self.varied, self.by_rule, self.images, self.held_out, self.seeds, self.steps, self.guidance, self.size,
+            self.workers, INSTRUCTION if self.instruction is None else self.instruction,
             Rules(self.longest, self.most_tokens), settings,
         )  # fmt: skip
         return tell(train_rewriter(plan, partial(print, flush=True)))

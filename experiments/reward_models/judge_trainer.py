@@ -1,9 +1,13 @@
 """The part of training a judge that is TRL's: a Qwen-VL model, its LoRA, batches of questions, checkpoints, ranks.
 
     (1)  L = mean_i w_i ( - log P(answer_i | question_i, images_i) ),   answer_i: one token, w_i of mean 1
+    (2)  L = mean_i w_i ( - log s( beta (h_i - h_i of the model without its adapter) ) )          Rafailov et al. 2023
+         h_i = log P(answer_i) - log P(any other answer)
 
-A question is made by the code that asks it when the judge is used (`rewards.language.qwen_vl`), so training and use see
-the same tokens and the same pixels. TRL's `SFTTrainer` has no weights of examples; `compute_loss` here is (1).
+(1) is fine-tuning, (2) is DPO: its chosen and rejected answers are words in one place, so that a pass gives both. A
+question is made by the code that asks it when the judge is used (`rewards.language.qwen_vl`), so training and use see
+the same tokens and the same pixels. TRL's trainers have no weights of examples, and its `DPOTrainer` makes a pass for
+each answer; (1) or (2) is the `compute_loss` of its `SFTTrainer` here.
 
 Shapes: B questions, L tokens, V words of the vocabulary.
 """
@@ -23,12 +27,19 @@ from torch import Tensor
 from rewards.language.qwen_vl import LANGUAGE_LAYERS, QwenInputs, float_kind
 
 NEEDS = "train-judge needs TRL, datasets and peft: pip install 'glyphlab[judges-train]'"
+METHODS = ("sft", "dpo")
+NONE = -1
+"""In the place of a token that there is not."""
 
 
 @dataclass(frozen=True)
 class JudgeSettings:
     """How a judge is trained."""
 
+    method: str = "sft"
+    """sft: (1); dpo: (2), best from a judge that was trained by sft"""
+    beta: float = 0.1
+    """of (2): the smaller, the further it may go from where it began"""
     rank: int = 32
     """of LoRA; 0 = all weights learn"""
     alpha: float = 64.0
@@ -58,6 +69,10 @@ class JudgeSettings:
                 f"rank={self.rank}, epochs={self.epochs}, rate={self.rate}, batch={self.batch}, micro={self.micro}, "
                 f"save_every={self.save_every}: rank at least 0, rate between 0 and 1, the others above 0"
             )
+        if self.method not in METHODS or not self.beta > 0:
+            raise ValueError(f"method={self.method}, beta={self.beta}: {' or '.join(METHODS)}, beta above 0")
+        if self.method == "dpo" and not self.rank:
+            raise ValueError("rank=0: dpo compares with the model without its adapter; choose a rank, such as 32")
         if self.batch % self.micro:
             raise ValueError(f"micro={self.micro} does not divide batch={self.batch}")
 
@@ -71,6 +86,8 @@ class Question:
     """each opened when it is needed: uint8 [H, W, 3]"""
     answer: str
     weight: float
+    others: tuple[str, ...] = ()
+    """what else may be answered"""
 
 
 class Collator:
@@ -78,10 +95,12 @@ class Collator:
 
     def __init__(self, questions: Sequence[Question], inputs: QwenInputs) -> None:
         self._questions, self._inputs = questions, inputs
-        self._answers = {q.answer: one_token(inputs, q.answer) for q in questions}
+        words = {word for q in questions for word in (q.answer, *q.others)}
+        self._answers = {word: one_token(inputs, word) for word in words}
 
     def __call__(self, rows: Sequence[dict[str, int]]) -> dict[str, Tensor]:
-        """`rows` name questions by their number; the batch has `answer` [B] (token ids) and `weight` [B] beside."""
+        """`rows` name questions by their number; the batch has `answer` [B] and `others` [B, 2] (token ids, `NONE`
+        where there is none) and `weight` [B] beside."""
         chosen = [self._questions[row["row"]] for row in rows]
         made = [self._inputs(q.text, [opened() for opened in q.images], "cpu") for q in chosen]
         length = max(one["input_ids"].shape[1] for one in made)
@@ -93,6 +112,8 @@ class Collator:
         for name in ("pixel_values", "image_grid_thw"):
             batch[name] = torch.cat([one[name] for one in made])
         batch["answer"] = torch.tensor([self._answers[q.answer] for q in chosen])
+        others = [[*(self._answers[word] for word in q.others), NONE, NONE][:2] for q in chosen]
+        batch["others"] = torch.tensor(others)
         batch["weight"] = torch.tensor([q.weight for q in chosen])
         return batch
 
@@ -105,11 +126,33 @@ def one_token(inputs: QwenInputs, answer: str) -> int:
     return int(ids[0])
 
 
-def answer_loss(model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Any]:
-    """(1) of a batch of `Collator`, and the model's outputs."""
-    seen = {name: value for name, value in inputs.items() if name not in ("answer", "weight")}
+def log_probs(model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Any]:
+    """Log-probabilities of the first word of the answers to a batch of `Collator`, [B, V]; and the model's outputs."""
+    seen = {name: value for name, value in inputs.items() if name not in ("answer", "others", "weight")}
     outputs = model(**seen, logits_to_keep=1, use_cache=False)
-    each = torch.nn.functional.cross_entropy(outputs.logits[:, -1].float(), inputs["answer"], reduction="none")
+    return outputs.logits[:, -1].float().log_softmax(-1), outputs
+
+
+def answer_loss(model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Any]:
+    """(1) of a batch, and the model's outputs."""
+    log_p_BV, outputs = log_probs(model, inputs)
+    each = torch.nn.functional.nll_loss(log_p_BV, inputs["answer"], reduction="none")
+    return (each * inputs["weight"].to(each)).mean(), outputs
+
+
+def log_odds(log_p_BV: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+    """h of (2), [B]."""
+    there = inputs["others"] != NONE
+    others = log_p_BV.gather(1, inputs["others"].clamp(min=0)).masked_fill(~there, -torch.inf).logsumexp(1)
+    return log_p_BV.gather(1, inputs["answer"][:, None])[:, 0] - others
+
+
+def preference_loss(model: Any, inputs: dict[str, Tensor], beta: float, without_adapter: Any) -> tuple[Tensor, Any]:
+    """(2) of a batch, and the model's outputs; `without_adapter()` is a context in which the model has none."""
+    with torch.no_grad(), without_adapter():
+        reference = log_odds(log_probs(model, inputs)[0], inputs)
+    log_p_BV, outputs = log_probs(model, inputs)
+    each = -torch.nn.functional.logsigmoid(beta * (log_odds(log_p_BV, inputs) - reference))
     return (each * inputs["weight"].to(each)).mean(), outputs
 
 
@@ -124,23 +167,27 @@ def require_trl() -> None:
     assert datasets and peft and trl
 
 
-def trainer_class(whole: bool) -> Any:
-    """TRL's trainer on (1); `whole`: all weights of the model learn."""
+def trainer_class(settings: JudgeSettings) -> Any:
+    """TRL's trainer on (1) or (2)."""
     from trl import SFTTrainer
 
     class AnswerTrainer(SFTTrainer):
-        """SFT on (1)."""
+        """SFT on (1), or (2)."""
 
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
-            loss, outputs = answer_loss(model, inputs)
+            if settings.method == "sft":
+                loss, outputs = answer_loss(model, inputs)
+            else:
+                adapter = self.accelerator.unwrap_model(model)
+                loss, outputs = preference_loss(model, inputs, settings.beta, adapter.disable_adapter)
             return (loss, outputs) if return_outputs else loss
 
         def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
             # transformers' own does not know the names that it saves a whole Qwen2.5-VL under: it warns, and goes on
             # from the weights that training began with. `opened_model` reads them
-            if not whole:
+            if settings.rank:
                 super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     return AnswerTrainer
@@ -203,7 +250,7 @@ def train_on(
     saved = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     last = saved[-1] if saved else None
     lora = adapter(settings)
-    trainer = trainer_class(whole=lora is None)(
+    trainer = trainer_class(settings)(
         opened_model(weights, last, settings), args=arguments(work, settings, len(questions)),
         train_dataset=Dataset.from_dict({"row": list(range(len(questions)))}),
         data_collator=Collator(questions, inputs), processing_class=inputs.tokenizer, peft_config=lora,

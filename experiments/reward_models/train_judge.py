@@ -20,7 +20,7 @@ import numpy as np
 
 from base_model.devices import best_device
 from experiments.reward_models.judge_trainer import JudgeSettings, Question, require_trl, train_on
-from experiments.reward_models.train_reward import opened, seen_from, seen_in
+from experiments.reward_models.train_reward import opened, seen_by_judge, seen_from, seen_in
 from preference_data.comparisons import Comparison, connected, load, people_only, split, to_jsonl
 from preference_data.records import ImageRef
 from rewards.comparison.calibration import fit_temperature
@@ -34,6 +34,8 @@ from rewards.learned.reward import HELD_OUT, TRAINED_ON
 from rewards.published.published_weights import existing_or_hub
 
 JUDGED, CARD, WORK = "judged.jsonl", "model_card.md", "training"
+SAME_SPLIT = "train it further with the --pairs, --held-out and --seed that it was trained with"
+YES_OR_NO = ("Yes", "No")
 CALIBRATED = 0.1
 """share of the answers that set the temperature"""
 Say = Callable[[str], None]
@@ -85,6 +87,7 @@ def train_judge(plan: JudgePlan, say: Say = lambda line: None) -> list[str]:
         opened(plan.pairs.parent, image)  # damaged files are named before hours of training
     part = split(comparisons, (1 - plan.held_out - CALIBRATED, CALIBRATED, plan.held_out), plan.settings.seed)
     learned, calibration, held_out = ([c for c, k in zip(comparisons, part, strict=True) if k == n] for n in range(3))
+    before = seen_by_judge(base, [*calibration, *held_out], SAME_SPLIT)
     untrained = TrainedJudge(plan.rubric, rubric.digest, plan.ties, 1.0)
     questions = questions_of(learned, rubric, untrained, plan)
     if not questions:
@@ -97,16 +100,16 @@ def train_judge(plan: JudgePlan, say: Say = lambda line: None) -> list[str]:
     if model is None:
         return []
     seconds = time.perf_counter() - start
-    before = judged(Vlm(plan.base, plan.rubric, least_mass=0.0, **sight(plan)), held_out, plan)
+    untaught = judged(Vlm(plan.base, plan.rubric, least_mass=0.0, **sight(plan)), held_out, plan)
     save(model, base, plan.out)
     del model
     (plan.out / JUDGE).write_text(untrained.to_json(), encoding="utf-8")
     trained = replace(untrained, temperature=temperature_of(plan, calibration))
     (plan.out / JUDGE).write_text(trained.to_json(), encoding="utf-8")
     after = judged(Vlm(str(plan.out), **sight(plan)), held_out, plan)
-    numbers = {"before": agreement(before, held_out), "after": agreement(after, held_out)}
+    numbers = {"before": agreement(untaught, held_out), "after": agreement(after, held_out)}
     write_card(plan, trained, numbers, len(learned), seconds, losses)
-    write_answers(plan, learned, held_out, after)
+    write_answers(plan, before + seen_in(learned), held_out, after)
     shutil.rmtree(plan.out / WORK)
     return lines(plan, numbers, seconds)
 
@@ -127,18 +130,24 @@ def questions_of(
         left, right = (partial(pixels, plan.pairs.parent, image) for image in (c.left, c.right))
         sources = [partial(source, rubric, c, i) for i in range(len(source_images(rubric, "", c.prompt)))]
         answers = (judge.words[0], judge.words[-1] if judge.ties else "", judge.words[1])
+        known = [word for word in answers if word]
         for shares, shown in ((c.label, (left, right)), (c.label[::-1], (right, left))):
             for answer, share in zip(answers, shares, strict=True):
                 if share > 0 and answer:
-                    questions.append(Question(text, (*sources, *shown), answer, weight * share))
+                    questions.append(Question(text, (*sources, *shown), answer, weight * share, rest(answer, known)))
         for image, share in ((left, c.label[0]), (right, c.label[2])) if plan.single else ():
             yes = share + c.label[1] / 2.0
-            for answer, part in (("Yes", yes), ("No", 1.0 - yes)):
+            for answer, part in zip(YES_OR_NO, (yes, 1.0 - yes), strict=True):
                 if part > 0:
-                    single = rubric.question("yes", c.prompt)
-                    questions.append(Question(single, (*sources, image), answer, weight * part))
+                    single, others = rubric.question("yes", c.prompt), rest(answer, YES_OR_NO)
+                    questions.append(Question(single, (*sources, image), answer, weight * part, others))
     mean = float(np.mean([q.weight for q in questions])) if questions else 1.0
     return [replace(q, weight=q.weight / mean) for q in questions if q.weight > 0]
+
+
+def rest(answer: str, words: Sequence[str]) -> tuple[str, ...]:
+    """The words that an answer is not."""
+    return tuple(word for word in words if word != answer)
 
 
 def source(rubric: Rubric, c: Comparison, index: int) -> np.ndarray:
@@ -213,12 +222,10 @@ def save(model: Any, base: Path | str, out: Path) -> None:
     Qwen2VLImageProcessorPil.from_pretrained(base, local_files_only=local).save_pretrained(out)
 
 
-def write_answers(
-    plan: JudgePlan, learned: Sequence[Comparison], held_out: Sequence[Comparison], p_N2: np.ndarray
-) -> None:
+def write_answers(plan: JudgePlan, seen: str, held_out: Sequence[Comparison], p_N2: np.ndarray) -> None:
     """What it has seen, what it has not seen, and what it says about that in both orders."""
     rest = [seen_from(plan.out, plan.pairs.parent, c) for c in held_out]
-    (plan.out / TRAINED_ON).write_text(seen_in(learned), encoding="utf-8")
+    (plan.out / TRAINED_ON).write_text(seen, encoding="utf-8")
     (plan.out / HELD_OUT).write_text(to_jsonl(rest), encoding="utf-8")
     name = f"machine:{plan.out.name}"
     answers: dict[tuple[str, str, str], list[Comparison]] = {}
@@ -244,6 +251,7 @@ def write_card(
     digest = hashlib.sha256(plan.pairs.read_bytes()).hexdigest()[:16]
     table = {name: {"value": e.value, "low": e.low, "high": e.high, "n": e.n} for name, e in numbers.items()}
     more = {
+        "method": plan.settings.method,
         "base": plan.base,
         "answers": f"{plan.pairs.name}, sha256 {digest}",
         "held_out": table,
@@ -253,7 +261,8 @@ def write_card(
     rows = [f"| {name} training | {interval(e)} | {e.n} |" for name, e in numbers.items()]
     text = [
         "# Model card", "",
-        f"- a judge of pairs, trained from {plan.base} on {answers} answers of {plan.pairs.name} in {seconds:.0f} s",
+        f"- a judge of pairs, trained from {plan.base} by {plan.settings.method} on {answers} answers of "
+        f"{plan.pairs.name} in {seconds:.0f} s",
         f"- asked in the words of the rubric `{judge.rubric}`, in both orders"
         + (", and may answer that neither is better" if judge.ties else ""),
         f"- temperature {judge.temperature:.3f}, fitted on answers that it did not learn from", "",

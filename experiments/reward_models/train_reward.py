@@ -137,7 +137,11 @@ def train_reward(pairs: Path, out: Path, backbone: str, cfg: TrainReward, say: S
     start = time.perf_counter()
     everything = comparisons = load(pairs)
     settings, device = parse(backbone), best_device()
-    before = seen_by_backbone(settings, everything, pairs)
+    before = (
+        seen_by_judge(base, everything, f"use {Path(base) / HELD_OUT}, or the model that it was made of")
+        if (base := str(getattr(settings, "weights", "")))
+        else ""
+    )
     checks = perceptual_hashes(pairs.parent, [i for c in everything for i in (c.left, c.right)])
     extra: dict[str, bytes] = {}
     work = pairs.parent / "features" / f"training-{_hash(backbone, cfg, pairs.read_bytes())}"
@@ -192,20 +196,18 @@ def seen_from(out: Path, folder: Path, c: Comparison) -> Comparison:
     return replace(c, left=left, right=right)
 
 
-def seen_by_backbone(settings: Backbone, comparisons: Sequence[Comparison], pairs: Path) -> str:
-    """The lines of `TRAINED_ON` of a judge that is the backbone; "" for others.
+def seen_by_judge(folder: Path | str, comparisons: Sequence[Comparison], advice: str) -> str:
+    """The lines of `TRAINED_ON` of a judge from which training goes on; "" for a model that is none.
 
-    Raises ValueError when it has learned from these answers: they would flatter what is made of it.
+    Raises ValueError with `advice` when it has learned from these answers: they would flatter what is made of it.
     """
-    path = Path(getattr(settings, "weights", "")) / TRAINED_ON
+    path = Path(folder) / TRAINED_ON
     if not path.is_file():
         return ""
     lines = path.read_text("utf-8")
-    if shared := set(lines.split()) & set(seen_in(comparisons).split()):
-        raise ValueError(
-            f"the judge in {path.parent} has learned from {len(shared)} prompts and images of {pairs}, which would "
-            f"flatter its features; train on {path.parent / HELD_OUT}, or on the model that the judge was made of"
-        )
+    known = {line for line in lines.split() if not line.startswith("words:")}
+    if shared := known & set(seen_in(comparisons).split()):
+        raise ValueError(f"the judge in {folder} has learned from {len(shared)} of these prompts and images; {advice}")
     return lines
 
 

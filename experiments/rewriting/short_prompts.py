@@ -55,15 +55,17 @@ def short_prompt(word: str, rng: np.random.Generator) -> Prompt:
     return Prompt(prompt_id(text), text, (word,))
 
 
-def examples_of(prompts: Sequence[Prompt], rules: Rules, varied: int, seed: int) -> list[Example]:
-    """The completion by rule of each prompt that has one, and `varied` others."""
+def examples_of(
+    prompts: Sequence[Prompt], rules: Rules, varied: int, seed: int, by_rule: bool = True
+) -> list[Example]:
+    """The completion by rule of each prompt that has one, where it is asked for, and `varied` others."""
     examples = []
     for i, prompt in enumerate(prompts):
         request = read_short(prompt.text)
         if request is None or rules.fault(prompt, complete(prompt.text)):
             continue
         rng = numpy_generator(seed, i, 0, "rewrites by lot")
-        rewrites = [request.caption, *(request.varied(rng) for _ in range(varied))]
+        rewrites = [*[request.caption] * by_rule, *(request.varied(rng) for _ in range(varied))]
         examples += [Example(prompt.text, each) for each in rewrites]
     order = numpy_generator(seed, 0, 0, "order of examples").permutation(len(examples))
     return [examples[i] for i in order]

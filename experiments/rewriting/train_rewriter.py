@@ -77,6 +77,8 @@ class RewriterPlan:
     """a file of prompts with their rewrites; None: completions by rule"""
     varied: int = 4
     """examples of each prompt beside its completion by rule, with what it leaves open drawn by lot"""
+    by_rule: bool = True
+    """the completion by rule is an example; without it only the reward says which rewrites are good"""
     images: int = 1
     """of each rewrite in training"""
     held_out: float = 0.1
@@ -118,7 +120,7 @@ def train_rewriter(plan: RewriterPlan, say: Say = lambda line: None) -> list[str
     reward = named_reward(plan.reward)
     notes = check_needs({plan.reward: reward}, [RequestedPrompt(p) for p in (*prompts, *held_out)])
     examples = read_examples(plan.examples, plan.rules) if plan.examples else examples_of(
-        prompts, plan.rules, plan.varied, plan.settings.seed
+        prompts, plan.rules, plan.varied, plan.settings.seed, plan.by_rule
     )  # fmt: skip
     source = find_model(plan.model, plan.stage, plan.size, prompts[0].text)
     tokenizer = tokenizer_of(base)

@@ -8,6 +8,8 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +20,13 @@ import torch
 from safetensors.torch import load_file
 
 from experiments import cli
-from experiments.reward_models.judge_trainer import Collator, JudgeSettings, Question, answer_loss
+from experiments.reward_models.judge_trainer import (
+    Collator,
+    JudgeSettings,
+    Question,
+    answer_loss,
+    preference_loss,
+)
 from experiments.reward_models.train_judge import JudgePlan, questions_of, reliability
 from preference_data.comparisons import Comparison, load
 from rewards.language.local_judge import Vlm
@@ -99,6 +107,11 @@ def test_single_images_are_asked_about_on_demand(plain: Comparison, answers: Pat
     assert weights[right, "No"] == pytest.approx(3 * weights[right, "Yes"])
 
 
+def test_every_question_knows_what_else_may_be_answered(plain: Comparison, answers: Path) -> None:
+    assert [q.others for q in asked([plain], answers, single=True)] == [("B",), ("A",), ("No",), ("Yes",)]
+    assert [set(q.others) for q in asked([plain], answers, ties=True)] == [{"B", "C"}, {"A", "C"}]
+
+
 def test_shares_and_strengths_count(plain: Comparison, answers: Path) -> None:
     shared = of(plain, shares=(0.75, 0.0, 0.25))
     weights = {(q.answer, q.weight) for q in asked([shared], answers)}
@@ -142,10 +155,45 @@ def test_a_batch_learns_what_its_questions_learn_alone(base: Path) -> None:
     assert float(alone[0]) == pytest.approx(-0.5 * float(logits.log_softmax(-1)[tokens[0]]), rel=1e-4)
 
 
+def test_preference_is_for_the_answer_against_all_others_beside_the_model_without_adapter(base: Path) -> None:
+    from transformers import AutoModelForImageTextToText
+
+    image = np.random.default_rng(0).integers(0, 256, (56, 56, 3), dtype=np.uint8)
+    questions = [
+        Question("Which?", (lambda: image,) * 2, "A", 0.5, ("C", "B")),
+        Question("Good?", (lambda: image,), "Yes", 1.5, ("No",)),
+    ]
+    inputs = QwenInputs(base, 56 * 56, 112 * 112)
+    batch = Collator(questions, inputs)([{"row": 0}, {"row": 1}])
+    models = {}
+    for name, scale in (("now", 1.3), ("before", 1.0)):
+        models[name] = AutoModelForImageTextToText.from_pretrained(base, dtype=torch.float32)
+        models[name].lm_head.weight.data *= scale
+
+    def odds(name: str, q: Question) -> float:
+        """log P(answer) - log P(others)"""
+        with torch.no_grad():
+            p = models[name](**inputs(q.text, [i() for i in q.images], "cpu")).logits[0, -1].double().softmax(-1)
+        ids = [inputs.tokenizer(word, add_special_tokens=False).input_ids[0] for word in (q.answer, *q.others)]
+        return float(p[ids[0]].log() - p[ids[1:]].sum().log())
+
+    @contextmanager
+    def without_adapter() -> Iterator[None]:
+        models["now"].lm_head.weight.data /= 1.3
+        yield
+        models["now"].lm_head.weight.data *= 1.3
+
+    expected = [q.weight * math.log1p(math.exp(-0.7 * (odds("now", q) - odds("before", q)))) for q in questions]
+    loss = preference_loss(models["now"], batch, 0.7, without_adapter)[0]
+    assert float(loss) == pytest.approx(sum(expected) / 2, rel=1e-4)
+    assert abs(float(loss) - math.log(2)) > 1e-3, "the two differ"
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [({"batch": 10, "micro": 4}, "micro=4 does not divide batch=10"), ({"rate": 0.0}, "rate=0.0"),
-     ({"rank": -1}, "rank=-1"), ({"dtype": "int8"}, "dtype is 'int8'")],
+     ({"rank": -1}, "rank=-1"), ({"method": "dpo", "rank": 0}, "compares with the model without its adapter"),
+     ({"method": "kto"}, "method=kto"), ({"dtype": "int8"}, "dtype is 'int8'")],
 )  # fmt: skip
 def test_impossible_settings_are_refused(settings: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
@@ -269,6 +317,39 @@ def test_a_judge_learns_from_chance_and_is_compared(
     with (tmp_path / "comparison" / "comparison.csv").open() as file:
         named = {row["reward"] for row in csv.DictReader(file)}
     assert {"machine:judge", "brisque", f"learned:{tmp_path / 'reward'}"} <= named
+
+
+@pytest.mark.slow
+def test_a_judge_learns_more_by_preference(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fine-tuned a little, then by DPO; killed and resumed; what was held out stays so, and other splits are refused."""
+    pairs = write(simulate(800, seed=3, bad="", sharpness=4.0), tmp_path)
+    tuned, better, cut = (tmp_path / name for name in ("tuned", "better", "cut"))
+    assert cli.main(line(base, pairs, tuned, "--rate", 0.003, "--epochs", 3, "--micro", 16)) == 0
+    more = ("--method", "dpo", "--rank", 8, "--rate", 0.003, "--epochs", 3, "--micro", 16, "--save-every", 20)
+    assert cli.main(line(tuned, pairs, better, *more)) == 0
+    numbers = json.loads((better / "judge.json").read_text())["held_out"]
+    print(numbers)
+    assert numbers["before"] == json.loads((tuned / "judge.json").read_text())["held_out"]["after"]
+    assert numbers["after"]["value"] > numbers["before"]["value"] and numbers["after"]["value"] > 0.75
+    assert (better / "held_out.jsonl").read_text() == (tuned / "held_out.jsonl").read_text()
+    assert set((tuned / "trained_on.txt").read_text().split()) <= set((better / "trained_on.txt").read_text().split())
+    collate, calls = Collator.__call__, []
+
+    def killed(self: Collator, rows: list[dict[str, int]]) -> dict[str, torch.Tensor]:
+        calls.append(1)
+        if len(calls) > 50:
+            raise KeyboardInterrupt
+        return collate(self, rows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Collator, "__call__", killed)
+        assert cli.main(line(tuned, pairs, cut, *more)) == 130
+    assert cli.main(line(tuned, pairs, cut, *more)) == 0
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (better, cut))
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    capsys.readouterr()
+    assert cli.main(line(tuned, pairs, tmp_path / "other", *more, "--seed", 1)) == 2
+    assert "train it further with the --pairs, --held-out and --seed" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -123,7 +123,10 @@ def test_a_judge_that_knows_the_answers_is_no_backbone(
     judge = shutil.copytree(base, tmp_path / "judge")
     (judge / "trained_on.txt").write_text(f"prompt:{load(pairs)[3].prompt.id}\n")
     assert trained_reward(pairs, f"vlm:{judge}", tmp_path / "reward") == 2
-    assert "has learned from 1 prompts and images" in capsys.readouterr().err and not (tmp_path / "reward").exists()
+    assert (
+        "has learned from 1 of these prompts and images" in capsys.readouterr().err
+        and not (tmp_path / "reward").exists()
+    )
     (judge / "trained_on.txt").write_text("prompt:elsewhere\n")
     assert trained_reward(pairs, f"vlm:{judge}", tmp_path / "reward") == 0
     assert "prompt:elsewhere" in (tmp_path / "reward" / "trained_on.txt").read_text().split()
