@@ -37,7 +37,9 @@ from rewards.learned.reward import HASHES, HELD_OUT, NETWORK, TRAINED_ON, as_fil
 from rewards.learned.train import Answers, Trained, TrainReward, as_arrays, train
 
 CHUNK = 64
-"""Images that are described at a time; what is done survives an interruption."""
+"""Images that are described at a time."""
+STORE_EVERY = 60.0
+"""Seconds after which what is described is stored, so that it survives an interruption."""
 
 Say = Callable[[str], None]
 
@@ -102,12 +104,15 @@ def describe(
         with np.load(stored_file, allow_pickle=False) as file:
             features = dict(zip(file["keys"].tolist(), file["features"], strict=True))
     new = [i for i, key in enumerate(keys) if key not in features]
-    start = time.perf_counter()
+    start = stored = time.perf_counter()
     for first in range(0, len(new), CHUNK):
         some = new[first : first + CHUNK]
         images = [read_png(path_of_image(folder, items[i][1])) for i in some]
         rows = extractor([items[i][0] for i in some], images)
         features.update(zip((keys[i] for i in some), rows, strict=True))
+        if time.perf_counter() - stored > STORE_EVERY:
+            _keep(stored_file, features)
+            stored = time.perf_counter()
     if new:
         say(f"described {len(new)} images in {time.perf_counter() - start:.1f} s")
         _keep(stored_file, features)
@@ -137,11 +142,8 @@ def train_reward(pairs: Path, out: Path, backbone: str, cfg: TrainReward, say: S
     start = time.perf_counter()
     everything = comparisons = load(pairs)
     settings, device = parse(backbone), best_device()
-    before = (
-        seen_by_judge(base, everything, f"use {Path(base) / HELD_OUT}, or the model that it was made of")
-        if (base := str(getattr(settings, "weights", "")))
-        else ""
-    )
+    judge = Path(getattr(settings, "weights", ""))
+    before = seen_by_judge(judge, everything, f"use {judge / HELD_OUT}, or the model that the judge was made of")
     checks = perceptual_hashes(pairs.parent, [i for c in everything for i in (c.left, c.right)])
     extra: dict[str, bytes] = {}
     work = pairs.parent / "features" / f"training-{_hash(backbone, cfg, pairs.read_bytes())}"
@@ -202,7 +204,7 @@ def seen_by_judge(folder: Path | str, comparisons: Sequence[Comparison], advice:
     Raises ValueError with `advice` when it has learned from these answers: they would flatter what is made of it.
     """
     path = Path(folder) / TRAINED_ON
-    if not path.is_file():
+    if not path.is_file() or path == Path(TRAINED_ON):
         return ""
     lines = path.read_text("utf-8")
     known = {line for line in lines.split() if not line.startswith("words:")}

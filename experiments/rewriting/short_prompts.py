@@ -55,9 +55,7 @@ def short_prompt(word: str, rng: np.random.Generator) -> Prompt:
     return Prompt(prompt_id(text), text, (word,))
 
 
-def examples_of(
-    prompts: Sequence[Prompt], rules: Rules, varied: int, seed: int, by_rule: bool = True
-) -> list[Example]:
+def examples_of(prompts: Sequence[Prompt], rules: Rules, varied: int, seed: int, by_rule: bool = True) -> list[Example]:
     """The completion by rule of each prompt that has one, where it is asked for, and `varied` others."""
     examples = []
     for i, prompt in enumerate(prompts):

@@ -184,7 +184,7 @@ def test_preference_is_for_the_answer_against_all_others_beside_the_model_withou
         models["now"].lm_head.weight.data *= 1.3
 
     expected = [q.weight * math.log1p(math.exp(-0.7 * (odds("now", q) - odds("before", q)))) for q in questions]
-    loss = preference_loss(models["now"], batch, 0.7, without_adapter)[0]
+    loss = preference_loss(models["now"], batch, 0.7, without_adapter)[0].detach()
     assert float(loss) == pytest.approx(sum(expected) / 2, rel=1e-4)
     assert abs(float(loss) - math.log(2)) > 1e-3, "the two differ"
 
@@ -301,27 +301,32 @@ def test_other_folders_and_missing_models_are_refused(
 def test_a_judge_learns_from_chance_and_is_compared(
     base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From chance to at least .80 on held-out pairs, above the untrained one's interval; beside learned and ocr."""
-    pairs = write(simulate(1600, seed=3, bad="", sharpness=4.0), tmp_path)
+    """From chance to at least .80 on held-out pairs, above the untrained one's interval; beside learned and ocr, and a
+    head on the same model."""
+    pairs = write(simulate(1600, seed=3, bad="", sharpness=4.0, words=True), tmp_path)
     judge = tmp_path / "judge"
     assert cli.main(line(base, pairs, judge, "--rate", 0.003, "--epochs", 5, "--micro", 16)) == 0
     numbers = json.loads((judge / "judge.json").read_text())["held_out"]
     assert abs(numbers["before"]["value"] - 0.5) < 0.15
     assert numbers["after"]["value"] >= 0.80 and numbers["after"]["low"] > numbers["before"]["high"]
-    assert cli.main(["train-reward", "--pairs", str(pairs), "-o", str(tmp_path / "reward")]) == 0
+    rewards = {name: f"learned:{tmp_path / name}" for name in ("pixels", "head")}
+    for name, backbone in (("pixels", "pixels"), ("head", f"vlm:{base},rubric=aesthetics")):
+        words = ("train-reward", "--pairs", pairs, "-o", tmp_path / name, "--backbone", backbone)
+        assert cli.main([str(word) for word in words]) == 0
     words = (
         "compare-rewards", "--pairs", pairs, "--held-out", judge / "held_out.jsonl", "--judged", judge / "judged.jsonl",
-        "--rewards", f"brisque,learned:{tmp_path / 'reward'}", "-o", tmp_path / "comparison", "--probe-images", 0,
+        "--rewards", ",".join(["ocr", *rewards.values()]), "-o", tmp_path / "comparison", "--probe-images", 0,
     )  # fmt: skip
     assert cli.main([str(word) for word in words]) == 0
     with (tmp_path / "comparison" / "comparison.csv").open() as file:
-        named = {row["reward"] for row in csv.DictReader(file)}
-    assert {"machine:judge", "brisque", f"learned:{tmp_path / 'reward'}"} <= named
+        rows = list(csv.DictReader(file))
+    print(numbers, *rows[:12], sep="\n")
+    assert {"machine:judge", "ocr", *rewards.values()} <= {row["reward"] for row in rows}
 
 
 @pytest.mark.slow
 def test_a_judge_learns_more_by_preference(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Fine-tuned a little, then by DPO; killed and resumed; what was held out stays so, and other splits are refused."""
+    """Fine-tuned a little, then by DPO; killed and resumed; what was held out stays so; other splits are refused."""
     pairs = write(simulate(800, seed=3, bad="", sharpness=4.0), tmp_path)
     tuned, better, cut = (tmp_path / name for name in ("tuned", "better", "cut"))
     assert cli.main(line(base, pairs, tuned, "--rate", 0.003, "--epochs", 3, "--micro", 16)) == 0

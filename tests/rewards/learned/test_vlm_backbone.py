@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from experiments import cli
+from experiments.reward_models import train_reward as train_reward_file
+from experiments.reward_models.train_reward import train_reward
 from preference_data.comparisons import load
 from preference_data.pixels import to_float
 from preference_data.records import Prompt
@@ -81,12 +83,12 @@ def test_settings_are_read_from_a_name(base: Path, tmp_path: Path) -> None:
 
 
 def few(folder: Path) -> Path:
-    """Answers about thirty prompts of two images each."""
-    return write(simulate(60, seed=1, bad="", per_prompt=2), folder)
+    """Answers about sixteen prompts of two images each."""
+    return write(simulate(32, seed=1, bad="", per_prompt=2), folder)
 
 
-def trained_reward(pairs: Path, backbone: str, out: Path) -> int:
-    return cli.main(["train-reward", "--pairs", str(pairs), "--backbone", backbone, "-o", str(out)])
+def trained_reward(pairs: Path, backbone: str, out: Path) -> None:
+    train_reward(pairs, out, backbone, TrainReward(heads=0, folds=2, decays=(0.1,)), print)
 
 
 def values(folder: Path, pairs: Path) -> np.ndarray:
@@ -99,36 +101,50 @@ def test_features_are_described_once_and_belong_to_their_weights(
 ) -> None:
     pairs = few(tmp_path)
     vlm = shutil.copytree(base, tmp_path / "vlm")
-    assert trained_reward(pairs, f"vlm:{vlm}", tmp_path / "reward") == 0
+    trained_reward(pairs, f"vlm:{vlm}", tmp_path / "reward")
     assert "32 features" in capsys.readouterr().out
     before = values(tmp_path / "reward", pairs)
     assert np.isfinite(before).all() and before[0] != before[1]
     with monkeypatch.context() as patch:
         patch.setattr(HiddenStates, "__call__", lambda *_: pytest.fail("described again"))
-        assert trained_reward(pairs, f"vlm:{vlm}", tmp_path / "again") == 0
+        trained_reward(pairs, f"vlm:{vlm}", tmp_path / "again")
     weights = load_file(vlm / "model.safetensors")
     save_file({name: 1.5 * tensor for name, tensor in weights.items()}, vlm / "model.safetensors", {"format": "pt"})
     with pytest.raises(ValueError, match="is another model than "):
         Learned(tmp_path / "reward").load()
     capsys.readouterr()
-    assert trained_reward(pairs, f"vlm:{vlm}", tmp_path / "third") == 0
-    assert "described 60 images" in capsys.readouterr().out, "of other weights"
+    trained_reward(pairs, f"vlm:{vlm}", tmp_path / "third")
+    assert "described 32 images" in capsys.readouterr().out, "of other weights"
     assert not np.allclose(values(tmp_path / "third", pairs), before)
 
 
-def test_a_judge_that_knows_the_answers_is_no_backbone(
-    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_described_survives_a_stop(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs, described, describe = few(tmp_path), [], HiddenStates.__call__
+
+    def stopped(self: HiddenStates, prompts: list[Prompt], images: list[np.ndarray]) -> np.ndarray:
+        described.extend(prompts)
+        if len(described) == 24:
+            raise KeyboardInterrupt
+        return describe(self, prompts, images)
+
+    monkeypatch.setattr(train_reward_file, "CHUNK", 8)
+    monkeypatch.setattr(train_reward_file, "STORE_EVERY", -1.0)
+    monkeypatch.setattr(HiddenStates, "__call__", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        trained_reward(pairs, f"vlm:{base}", tmp_path / "reward")
+    trained_reward(pairs, f"vlm:{base}", tmp_path / "reward")
+    assert len(described) == 24 + 16, "the first sixteen of 32 are not described again"
+
+
+def test_a_judge_that_knows_the_answers_is_no_backbone(base: Path, tmp_path: Path) -> None:
     pairs = few(tmp_path)
     judge = shutil.copytree(base, tmp_path / "judge")
     (judge / "trained_on.txt").write_text(f"prompt:{load(pairs)[3].prompt.id}\n")
-    assert trained_reward(pairs, f"vlm:{judge}", tmp_path / "reward") == 2
-    assert (
-        "has learned from 1 of these prompts and images" in capsys.readouterr().err
-        and not (tmp_path / "reward").exists()
-    )
+    with pytest.raises(ValueError, match="has learned from 1 of these prompts and images"):
+        trained_reward(pairs, f"vlm:{judge}", tmp_path / "reward")
+    assert not (tmp_path / "reward").exists()
     (judge / "trained_on.txt").write_text("prompt:elsewhere\n")
-    assert trained_reward(pairs, f"vlm:{judge}", tmp_path / "reward") == 0
+    trained_reward(pairs, f"vlm:{judge}", tmp_path / "reward")
     assert "prompt:elsewhere" in (tmp_path / "reward" / "trained_on.txt").read_text().split()
 
 
@@ -176,7 +192,7 @@ def test_an_adapter_that_was_stopped_becomes_the_same_reward(
     pairs = few(tmp_path)
     backbone = f"vlm:{base},rubric=aesthetics,rank=2,updates=6,batch=4,rate=0.003"
     monkeypatch.setattr(vlm_backbone, "SAVE_EVERY", 2)
-    assert trained_reward(pairs, backbone, tmp_path / "whole") == 0
+    trained_reward(pairs, backbone, tmp_path / "whole")
     step, calls = torch.optim.AdamW.step, []
 
     def killed(self: torch.optim.AdamW) -> None:
@@ -187,9 +203,10 @@ def test_an_adapter_that_was_stopped_becomes_the_same_reward(
 
     with monkeypatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "step", killed)
-        assert trained_reward(pairs, backbone, tmp_path / "cut") == 130
+        with pytest.raises(KeyboardInterrupt):
+            trained_reward(pairs, backbone, tmp_path / "cut")
     assert len(list(tmp_path.glob("features/training-*/adapter.pt"))) == 1 and not (tmp_path / "cut").exists()
-    assert trained_reward(pairs, backbone, tmp_path / "cut") == 0
+    trained_reward(pairs, backbone, tmp_path / "cut")
     assert not list(tmp_path.glob("features/training-*"))
     whole, cut = (load_file(tmp_path / name / "network.safetensors") for name in ("whole", "cut"))
     assert whole.keys() == cut.keys() and all(torch.equal(whole[name], cut[name]) for name in whole)
@@ -208,7 +225,8 @@ def test_an_adapter_that_was_stopped_becomes_the_same_reward(
 def test_it_beats_a_coin_on_held_out_answers(rank: int, base: Path, tmp_path: Path) -> None:
     pairs = write(simulate(900, seed=3, bad="", sharpness=4.0), tmp_path)
     adapter = f",rank={rank},updates=150,rate=0.002" if rank else ""
-    assert trained_reward(pairs, f"vlm:{base},rubric=aesthetics{adapter}", tmp_path / "reward") == 0
+    words = ["train-reward", "--pairs", str(pairs), "-o", str(tmp_path / "reward")]
+    assert cli.main([*words, "--backbone", f"vlm:{base},rubric=aesthetics{adapter}"]) == 0
     content = json.loads((tmp_path / "reward" / "reward.json").read_text())
     print(rank, content["held_out"], content["cross_fitted"])
     assert content["cross_fitted"]["accuracy"] > 0.65 and content["held_out"]["accuracy"] > 0.6
