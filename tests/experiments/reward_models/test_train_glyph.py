@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 
 from base_model.data.glyphs.crops import BLANK, HALF, SOLID, SOUND, Source, crop
@@ -19,6 +20,7 @@ from preference_data.records import Prompt
 from rewards.glyph import glyph_training
 from rewards.glyph.glyph import CONTENT, WEIGHTS, Glyph, read
 from rewards.glyph.glyph_training import Examples, TrainGlyph, confused, rate_at, rows_at, train
+from tests.fixtures.simulated_taste import simulate, write
 from tests.rewards.glyph.test_glyph_reward import written
 
 FACES = (("en", TRAINING["en"][0]),)
@@ -166,3 +168,21 @@ def test_a_minute_of_letters_holds_its_bounds_on_faces_and_crops_it_has_not_seen
     assert {BLANK, HALF, SOLID} == set(empty.kinds) and (scores(model, empty) > 0.5).mean() < 0.15
     sound = made(Source(faces=FACES, characters=(("en", letters),), sound=1.0, empty=0.0, seed=779), 200, table)
     assert set(sound.kinds) == {SOUND} and scores(model, sound).mean() > 0.6
+
+
+@pytest.mark.slow
+def test_it_is_compared_with_other_rewards(tmp_path: Path) -> None:
+    """Typed as a user does: trained, and beside ocr on words of which people preferred the sharper ones."""
+    glyph, pairs = tmp_path / "glyph", write(simulate(240, seed=3, bad="", sharpness=4.0, words=True), tmp_path)
+    line = f"train-glyph -o {glyph} --languages en --crops 2000 --updates 150"
+    assert execute(line.split()) == 0
+    line = (
+        f"compare-rewards --pairs {pairs} --rewards ocr,glyph:weights={glyph} -o {tmp_path}/comparison --probe-images 0"
+    )
+    assert execute(line.split()) == 0
+    table = pandas.read_csv(tmp_path / "comparison" / "comparison.csv")
+    assert {"ocr", f"glyph:weights={glyph}"} <= set(table["reward"])
+    scores = pandas.read_csv(tmp_path / "comparison" / "scores.csv")
+    print(table.head(8), scores.describe(), sep="\n")
+    assert scores[f"glyph:weights={glyph}"].notna().mean() > 0.9 and scores[f"glyph:weights={glyph}"].std() > 0.02
+    assert "glyph:weights=" in (tmp_path / "comparison" / "comparison.html").read_text()

@@ -102,7 +102,7 @@ def test_features_are_described_once_and_belong_to_their_weights(
     pairs = few(tmp_path)
     vlm = shutil.copytree(base, tmp_path / "vlm")
     trained_reward(pairs, f"vlm:{vlm}", tmp_path / "reward")
-    assert "32 features" in capsys.readouterr().out
+    assert "described 32 images" in capsys.readouterr().out
     before = values(tmp_path / "reward", pairs)
     assert np.isfinite(before).all() and before[0] != before[1]
     with monkeypatch.context() as patch:
