@@ -100,6 +100,8 @@ def test_short_prompts_are_completed_in_many_ways_that_keep_the_rules() -> None:
     by_text = {p.text: p for p in prompts}
     assert all(RULES.fault(by_text[e.prompt], e.rewrite) == "" for e in examples)
     assert {complete(p.text) for p in prompts} <= {e.rewrite for e in examples}
+    by_lot = [(e.prompt, e.rewrite) for e in examples_of(prompts, RULES, varied=3, seed=0, by_rule=False)]
+    assert len(by_lot) == 900 and set(by_lot) <= {(e.prompt, e.rewrite) for e in examples}
     rng = np.random.default_rng(0)
     request = read_short(SIGN.text)
     assert request is not None
