@@ -20,7 +20,7 @@ import numpy as np
 
 from base_model.devices import best_device
 from experiments.reward_models.judge_trainer import JudgeSettings, Question, require_trl, train_on
-from experiments.reward_models.train_reward import opened, seen_by_judge, seen_from, seen_in
+from experiments.reward_models.train_reward import opened, seen_by_base, seen_from, seen_in
 from preference_data.comparisons import Comparison, connected, load, people_only, split, to_jsonl
 from preference_data.records import ImageRef
 from rewards.comparison.calibration import fit_temperature
@@ -87,7 +87,7 @@ def train_judge(plan: JudgePlan, say: Say = lambda line: None) -> list[str]:
         opened(plan.pairs.parent, image)  # damaged files are named before hours of training
     part = split(comparisons, (1 - plan.held_out - CALIBRATED, CALIBRATED, plan.held_out), plan.settings.seed)
     learned, calibration, held_out = ([c for c, k in zip(comparisons, part, strict=True) if k == n] for n in range(3))
-    before = seen_by_judge(base, [*calibration, *held_out], SAME_SPLIT)
+    before = seen_by_base(base, [*calibration, *held_out], SAME_SPLIT)
     untrained = TrainedJudge(plan.rubric, rubric.digest, plan.ties, 1.0)
     questions = questions_of(learned, rubric, untrained, plan)
     if not questions:

@@ -142,8 +142,8 @@ def train_reward(pairs: Path, out: Path, backbone: str, cfg: TrainReward, say: S
     start = time.perf_counter()
     everything = comparisons = load(pairs)
     settings, device = parse(backbone), best_device()
-    judge = Path(getattr(settings, "weights", ""))
-    before = seen_by_judge(judge, everything, f"use {judge / HELD_OUT}, or the model that the judge was made of")
+    base = Path(getattr(settings, "weights", ""))
+    before = seen_by_base(base, everything, f"use {base / HELD_OUT}, or the model that the judge was made of")
     checks = perceptual_hashes(pairs.parent, [i for c in everything for i in (c.left, c.right)])
     extra: dict[str, bytes] = {}
     work = pairs.parent / "features" / f"training-{_hash(backbone, cfg, pairs.read_bytes())}"
@@ -198,7 +198,7 @@ def seen_from(out: Path, folder: Path, c: Comparison) -> Comparison:
     return replace(c, left=left, right=right)
 
 
-def seen_by_judge(folder: Path | str, comparisons: Sequence[Comparison], advice: str) -> str:
+def seen_by_base(folder: Path | str, comparisons: Sequence[Comparison], advice: str) -> str:
     """The lines of `TRAINED_ON` of a judge from which training goes on; "" for a model that is none.
 
     Raises ValueError with `advice` when it has learned from these answers: they would flatter what is made of it.
