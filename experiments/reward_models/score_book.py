@@ -1,7 +1,6 @@
 """Scores of a comparison by the hash of an image, so that it need not open 20,000 files to find what it knows already.
 
-The file is that of ``CachedScorer`` (rewards/serving/cache.py); a comparison also keeps in it how long each score took,
-facts about pixels, and results of probes.
+The file (rewards/serving/cache.py) also has how long each score took, facts about pixels, and results of probes.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from preference_data.pixels import to_float
 from rewards.comparison.checks.bias import covariates
 from rewards.comparison.score_table import PromptImage
 from rewards.scores import Scorer
-from rewards.serving.cache import VALUE, ScoreFile, score_key, scores_as_rows
+from rewards.serving.cache import ScoreFile, score_key
 
 BATCH = 32
 SINGLE = 24
@@ -42,9 +41,8 @@ def is_anything_judged(path: Path) -> bool:
     try:
         with contextlib.closing(sqlite3.connect(path)) as file:
             there = {name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            tables = [name for name in ("judged", "score") if name in there]  # the second of files of before
-            requested = (file.execute(f"SELECT 1 FROM {name} WHERE identity != ? LIMIT 1", (FACTS,)) for name in tables)
-            return any(cursor.fetchone() is not None for cursor in requested)
+            scored = "SELECT 1 FROM judged WHERE identity != ? LIMIT 1"
+            return "judged" in there and file.execute(scored, (FACTS,)).fetchone() is not None
     except sqlite3.DatabaseError:
         return True
 
@@ -75,10 +73,10 @@ def score(
         ms = 1000.0 * (time.perf_counter() - start) / len(some)
         for cause, count in scores.unjudged.items():
             causes[cause] = causes.get(cause, 0) + count
-        rows = scores_as_rows(scores)
-        judged = {keys[i]: row for i, row in zip(some, rows, strict=True) if row[VALUE] == row[VALUE]}
-        book.keep(identity, ((key, row, ms, len(some)) for key, row in judged.items()))
-        known.update({key: row[VALUE] for key, row in judged.items()})
+        values = np.asarray(scores.value_B, dtype=np.float64).tolist()
+        judged = {keys[i]: value for i, value in zip(some, values, strict=True) if not math.isnan(value)}
+        book.keep(identity, ((key, value, ms, len(some)) for key, value in judged.items()))
+        known.update(judged)
     return np.array([known.get(key, math.nan) for key in keys], dtype=np.float64), causes
 
 
@@ -94,7 +92,7 @@ def facts(book: ScoreFile, images: Sequence[PromptImage], find: Find) -> dict[st
             keys = [f"{image.image.sha256}:{name}" for name in names]
             if any(key not in known for key in keys):
                 made = covariates(read_png(find(image)))
-                rows += [(f"{image.image.sha256}:{name}", {VALUE: value}, 0.0, 0) for name, value in made.items()]
+                rows += [(f"{image.image.sha256}:{name}", value, 0.0, 0) for name, value in made.items()]
                 known.update({f"{image.image.sha256}:{name}": value for name, value in made.items()})
             results.append({name: known[key] for name, key in zip(names, keys, strict=True)})
         if rows:

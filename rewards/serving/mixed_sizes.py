@@ -5,7 +5,7 @@ Shapes: B samples, 3HW pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -34,12 +34,3 @@ def in_order(indices: Sequence[Sequence[int]], parts: Sequence[Scores]) -> Score
     back = np.argsort(np.concatenate([np.asarray(some, dtype=np.int64) for some in indices] or [np.zeros(0, np.int64)]))
     ordered = {name: part[back] for name, part in joined.parts.items()}
     return Scores(joined.value_B[back], ordered, joined.unjudged, joined.spent)
-
-
-def score_sizes(
-    scorer: Callable[[list[Prompt], np.ndarray], Scores], prompts: Sequence[Prompt], images_3HW: Sequence[np.ndarray],
-    most: int = 64,
-) -> Scores:  # fmt: skip
-    """Scores of images of any sizes, in their order; ``judge`` gets those of one size at a time."""
-    groups = batches(prompts, images_3HW, most)
-    return in_order([indices for indices, _ in groups], [scorer(*batch) for _, batch in groups])

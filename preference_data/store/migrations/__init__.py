@@ -1,4 +1,8 @@
-"""Brings a store's schema up to date: one file a revision in this folder, run by alembic inside one transaction."""
+"""Brings a store's schema up to date, inside one transaction.
+
+An empty database gets the tables of preference_data/store/schema.py and the number of the newest revision. A database
+with tables runs the revisions that it lacks: one file each in this folder, run by alembic.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,8 @@ LOCK = 0x676C79
 """PostgreSQL's advisory lock that keeps two processes from migrating at once; SQLite's write lock does it there."""
 
 
-def upgrade(db: Connection, target: str = "head") -> None:
-    """Run the revisions that `db` lacks. Raises ValueError when a newer version of this program made it."""
+def upgrade(db: Connection) -> None:
+    """Makes the tables or runs the revisions that `db` lacks. Raises ValueError when a newer version made them."""
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.runtime.migration import MigrationContext
@@ -28,14 +32,19 @@ def upgrade(db: Connection, target: str = "head") -> None:
     config.set_main_option("path_separator", "newline")
     scripts = ScriptDirectory.from_config(config)
     known = {script.revision for script in scripts.walk_revisions()}
-    at = MigrationContext.configure(db).get_current_revision()
-    if at is not None and at not in known:
+    context = MigrationContext.configure(db)
+    at = context.get_current_revision()
+    if at is None:
+        metadata.create_all(db)
+        context.stamp(scripts, "head")
+        return
+    if at not in known:
         raise ValueError(f"the store has schema {at}, which this version does not know; update the program")
-    if target == "head" and at == scripts.get_current_head():
+    if at == scripts.get_current_head():
         return
 
     def steps(revision: Any, context: Any) -> Any:
-        return scripts._upgrade_revs(target, revision)
+        return scripts._upgrade_revs("head", revision)
 
     with EnvironmentContext(config, scripts, fn=steps) as environment:
         environment.configure(connection=db, target_metadata=metadata, transactional_ddl=True)

@@ -14,8 +14,9 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from preference_data.store import schema
-from preference_data.store.migrations import m0001_first, upgrade
+from preference_data.store.migrations import upgrade
 from preference_data.store.store import Store, connect
+from tests.preference_data.store import first_schema
 
 FIRST = {"sqlite": "f2d443a520c9f21c", "postgresql": "717d41db7d317ac8"}
 
@@ -30,6 +31,17 @@ def engine(place: str) -> Engine:
 def write(database: Engine, work: Any) -> Any:
     with database.connect().execution_options(write=True) as db, db.begin():
         return work(db)
+
+
+def make_first(db: Connection) -> None:
+    """The tables of revision 0001, as alembic would have left them."""
+    first_schema.metadata.create_all(db)
+    db.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+    db.execute(text("INSERT INTO alembic_version VALUES ('0001')"))
+
+
+def revision(db: Connection) -> str:
+    return str(db.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
 
 
 def described(db: Connection) -> dict[str, Any]:
@@ -52,11 +64,14 @@ def described(db: Connection) -> dict[str, Any]:
 
 def test_what_the_revisions_make_is_what_the_models_say(place: str) -> None:
     database = engine(place)
+    write(database, make_first)
     write(database, upgrade)
-    migrated = write(database, described)
+    migrated, at = write(database, described), write(database, revision)
     write(database, schema.metadata.drop_all)
-    write(database, schema.metadata.create_all)
+    write(database, lambda db: db.execute(text("DROP TABLE alembic_version")))
+    write(database, upgrade)
     fresh = write(database, described)
+    assert write(database, revision) == at
     database.dispose()
     assert set(migrated) == {t.name for t in schema.metadata.sorted_tables}
     for name, table in fresh.items():
@@ -66,8 +81,8 @@ def test_what_the_revisions_make_is_what_the_models_say(place: str) -> None:
 
 def test_a_store_of_the_first_revision_keeps_everything(place: str) -> None:
     database = engine(place)
-    write(database, lambda db: upgrade(db, "0001"))
-    tables = m0001_first.metadata.tables
+    write(database, make_first)
+    tables = first_schema.metadata.tables
     person = {"id": 7, "name": "ada", "pseudonym": "p1", "role": "researcher", "language": "en", "active": True,
               "session": 0, "created_at": 1.0}  # fmt: skip
     made = {"id": 3, "name": "old", "kind": "pair", "state": "open", "settings": {"overlap": 1, "cap": 1},
@@ -92,11 +107,11 @@ def test_a_store_of_a_newer_program_is_left_alone(place: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("dialect", [sqlite.dialect(), postgresql.dialect()], ids=["sqlite", "postgresql"])
 def test_the_first_revision_is_frozen(dialect: Any) -> None:
-    file = Path(m0001_first.__file__)
+    file = Path(first_schema.__file__)
     nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
     assert not [n for n in nodes if isinstance(n, ast.ImportFrom) and str(n.module).startswith("preference_data")]
     statements = []
-    for table in m0001_first.metadata.sorted_tables:
+    for table in first_schema.metadata.sorted_tables:
         statements.append(CreateTable(table))
         statements += [CreateIndex(index) for index in sorted(table.indexes, key=lambda i: str(i.name))]
     made = "\n".join(str(statement.compile(dialect=dialect)) for statement in statements)

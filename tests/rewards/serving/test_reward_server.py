@@ -11,7 +11,7 @@ import signal
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from preference_data.pixels import to_float
 from preference_data.records import Prompt
 from rewards.scores import Scores
-from rewards.serving.mixed_sizes import score_sizes
+from rewards.serving.mixed_sizes import batches, in_order
 from rewards.serving.remote import Remote
 from rewards.serving.reward_server import Service, serve
 from rewards.serving.wire import Limits, decode_scores, encode_request, encode_scores, to_png
@@ -34,6 +34,15 @@ from tests.rewards.serving.test_workers import PROMPT, SILENT, Mean, pictures
 
 TOKEN = "a-token-of-this-test"
 LIMITS = Limits(bytes=400_000, images=8, side=512, pixels=300_000)
+
+
+def score_sizes(
+    scorer: Callable[[list[Prompt], np.ndarray], Scores], prompts: Sequence[Prompt], images: Sequence[np.ndarray],
+    most: int = 64,
+) -> Scores:  # fmt: skip
+    """Scores of images of any sizes, in their order, as the server makes them."""
+    groups = batches(prompts, images, most)
+    return in_order([indices for indices, _ in groups], [scorer(*batch) for _, batch in groups])
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from PIL import Image
 from preference_data.image_files import read_source, source_image
 from preference_data.records import Prompt
 from rewards.scores import Scores, View, score_each
-from rewards.serving.cache import CachedScorer, score_key
+from rewards.serving.cache import score_key
 from rewards.serving.remote import Remote
 from rewards.serving.reward_server import Service
 from rewards.serving.wire import Limits, Refused, decode_request, encode_request
@@ -73,10 +73,6 @@ def test_a_pool_reads_the_sources_of_equal_texts_apart(tmp_path: Path) -> None:
 def test_equal_texts_with_other_sources_never_share_a_score(tmp_path: Path) -> None:
     one, two = edit_of(tmp_path, 10), replace(edit_of(tmp_path, 200), id=edit_of(tmp_path, 10).id)
     turned = replace(edit_of(tmp_path, 10, 20), id=one.id), replace(edit_of(tmp_path, 20, 10), id=one.id)
-    cached = CachedScorer(ShadesScorer(), "shades v1", tmp_path / "scores.sqlite")
-    for prompt, value in ((one, 10.0), (two, 200.0), (one, 10.0), (two, 200.0)):
-        assert cached([prompt], images(1)).value_B.tolist() == [value]
-    assert (cached.hits, cached.misses) == (2, 2)
     keys = {score_key("a" * 64, prompt) for prompt in (one, two, *turned, replace(one, sources=()))}
     assert len(keys) == 5
     bare = Prompt.from_text('the word "CAT"')
