@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from alignment.forward_process import FinishedImages, Forward, Point, error, noised, velocities, velocity_distance
-from alignment.groups import Passes, Prompts, learn, sample_groups
+from alignment.groups import Passes, Prompts, over_updates, sample_groups
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.interface import FlowModel
@@ -88,5 +89,5 @@ def train(
             with engine.averaged():
                 slow = velocities(model, points)
             micros = [Micro(*all_of_it) for all_of_it in zip(points, old, slow, strict=True)]
-            metrics |= learn(engine, micros, lambda m: loss(model, m, cfg), cfg.updates)
+            metrics |= over_updates([engine.update(micros, partial(loss, model, cfg=cfg)) for _ in range(cfg.updates)])
         yield Step(step, metrics)

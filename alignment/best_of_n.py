@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from alignment.forward_process import FinishedImages, Forward, noised
-from alignment.groups import Part, Passes, Prompts, learn, sample_groups
+from alignment.groups import Part, Passes, Prompts, over_updates, sample_groups
 from alignment.rwr import loss
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
@@ -59,5 +60,5 @@ def train(
         metrics = dict(rollouts.metrics)
         if rollouts.teaches:
             points = noised([best(part, cfg.group) for part in rollouts.parts], cfg, step, engine.rank)
-            metrics |= learn(engine, points, lambda p: loss(model, p), cfg.updates)  # (H2)
+            metrics |= over_updates([engine.update(points, partial(loss, model)) for _ in range(cfg.updates)])  # (H2)
         yield Step(step, metrics)

@@ -21,7 +21,7 @@ from torch import Tensor
 from alignment.advantages import advantages, fullest, mixed, reward_table
 from alignment.monitoring.step_metrics import rollout_metrics
 from alignment.trajectory import Exploration, Trajectory, rollout
-from base_model.engine.engine import Engine, Loss, Micro
+from base_model.engine.engine import Engine
 from base_model.interface import FlowModel
 from base_model.micro_batches import alike
 from base_model.sample import Sampler, pixels
@@ -221,10 +221,7 @@ def shares(teaches: Tensor) -> Tensor:
     return counts / counts.mean().clamp_min(1e-12)
 
 
-def learn(engine: Engine, micros: Sequence[Micro], loss: Loss[Micro], updates: int) -> dict[str, float]:
-    """`updates` optimizer steps on the same images: what the last one measured, and the ratio before the first."""
-    first = last = engine.update(micros, loss)
-    for _ in range(1, updates):
-        last = engine.update(micros, loss)
-    begun = {f"{name}_first": first[name] for name in ("ratio", "ratio_gap") if name in first}
-    return {**begun, **last}
+def over_updates(updates: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Returns the metrics of the last of several updates on the same images, and the ratio before the first."""
+    first, last = updates[0], updates[-1]
+    return {**{f"{name}_first": first[name] for name in ("ratio", "ratio_gap") if name in first}, **last}

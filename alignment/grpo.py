@@ -28,14 +28,15 @@ unguided anyway.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from alignment.groups import Groups, Prompts, learn, sample_groups
+from alignment.groups import Groups, Prompts, over_updates, sample_groups
 from alignment.trajectory import Trajectory, Transition, policy
 from base_model import flow
 from base_model.engine.engine import Engine
@@ -80,7 +81,10 @@ class Micro(NamedTuple):
     weight_B: Tensor
 
 
-Loss = Callable[[FlowModel, Micro, Grpo], tuple[Tensor, dict[str, Tensor]]]
+class Loss(Protocol):
+    """(G3), or a variant of it, for one micro-batch: a scalar and what to log."""
+
+    def __call__(self, model: FlowModel, m: Micro, cfg: Grpo) -> tuple[Tensor, dict[str, Tensor]]: ...
 
 
 def policy_now(model: FlowModel, m: Micro, cfg: Grpo) -> flow.Gaussian:
@@ -150,5 +154,5 @@ def train(
                 for part in rollouts.parts
                 for transition in part.trajectory.transitions
             ]
-            metrics |= learn(engine, micros, lambda m: loss(model, m, cfg), cfg.updates)
+            metrics |= over_updates([engine.update(micros, partial(loss, model, cfg=cfg)) for _ in range(cfg.updates)])
         yield Step(step, metrics)

@@ -19,12 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor
 
 from alignment.forward_process import FinishedImages, Forward, Point, noised, velocities, velocity_distance
-from alignment.groups import Passes, Prompts, learn, sample_groups
+from alignment.groups import Passes, Prompts, over_updates, sample_groups
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.interface import FlowModel
@@ -108,5 +109,5 @@ def train(
             micros = [Micro(*both) for both in zip(points, velocities(model, points), strict=True)]
         metrics = dict(rollouts.metrics)
         if rollouts.teaches:
-            metrics |= learn(engine, micros, lambda m: loss(model, m, cfg), cfg.updates)
+            metrics |= over_updates([engine.update(micros, partial(loss, model, cfg=cfg)) for _ in range(cfg.updates)])
         yield Step(step, metrics)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -21,7 +22,7 @@ from torch.nn import functional as F
 from alignment import dpo
 from alignment.best_of_n import best_rows
 from alignment.forward_process import Forward
-from alignment.groups import Part, Passes, Prompts, learn, sample_groups
+from alignment.groups import Part, Passes, Prompts, over_updates, sample_groups
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.flow import logit_normal
@@ -120,5 +121,5 @@ def train(
             pairs = paired(rollouts.parts, cfg, step, engine.rank)
             then = before(model, engine, [micro for micro, _ in pairs], cfg.follow)
             micros = [Micro(micro, b, weight) for (micro, weight), b in zip(pairs, then, strict=True)]
-            metrics |= learn(engine, micros, lambda m: loss(model, m, cfg), cfg.updates)
+            metrics |= over_updates([engine.update(micros, partial(loss, model, cfg=cfg)) for _ in range(cfg.updates)])
         yield Step(step, metrics)

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from alignment.forward_process import FinishedImages, Forward, Point, error, noised
-from alignment.groups import Passes, Prompts, learn, sample_groups
+from alignment.groups import Passes, Prompts, over_updates, sample_groups
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.interface import FlowModel
@@ -66,5 +67,5 @@ def train(
                 weights = regression_weights(*by_group, cfg.temperature).flatten()  # (R1)
                 images.append(FinishedImages(one.x0_BSC, one.cond, advantage, w * weights))
             points = noised(images, cfg, step, engine.rank)
-            metrics |= learn(engine, points, lambda p: loss(model, p), cfg.updates)
+            metrics |= over_updates([engine.update(points, partial(loss, model)) for _ in range(cfg.updates)])
         yield Step(step, metrics)

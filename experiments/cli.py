@@ -13,7 +13,7 @@ import itertools
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -131,20 +131,19 @@ def run_folder(arguments: Sequence[str]) -> str:
     return named[0] if named else str(RUNS / "quickstart")
 
 
-def execute(arguments: Sequence[str]) -> int:
-    """Parse and run a command; its exit status. A wrong command line exits by itself, naming what is near."""
+def parsed(arguments: Sequence[str]) -> Callable[[], int]:
+    """What runs a command and returns its exit status. A wrong command line exits by itself, naming what is near."""
     if arguments[:1] in (["--version"], ["-V"]):
-        print(version())
-        return 0
+        return partial(tell, [version()])
     require_command(arguments)  # before a `--help`, tyro would show the general help and call it a success
     if arguments[:1] == ["train"] and arguments[1:] and not arguments[1].startswith("-"):
-        return train(arguments[1:])
+        return partial(train, arguments[1:])
     command = tyro.cli(
         OmitSubcommandPrefixes[ConsolidateSubcommandArgs[Command]],  # type: ignore[valid-type]
         args=arguments, prog="glyphlab",
         description="Train image models that write, and align them with preferences and rewards.",
     )  # fmt: skip
-    return command.run()
+    return command.run  # type: ignore[no-any-return]
 
 
 def require_command(arguments: Sequence[str]) -> None:
@@ -177,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     traceback = "--traceback" in argv
     argv = with_current_options([a for a in argv if a != "--traceback"])
     try:
-        return execute(argv)
+        return parsed(argv)()
     except KeyboardInterrupt:
         print(f"\ninterrupted; go on with: {hint(argv)}", file=sys.stderr)
         return 130

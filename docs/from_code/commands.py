@@ -20,7 +20,7 @@ def help_text(*names: str) -> str:
     printed = io.StringIO()
     plain = mock.patch.dict(os.environ, {"COLUMNS": WIDTH, "NO_COLOR": "1"})
     with plain, contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-        cli.execute([*names, "--help"])
+        cli.parsed([*names, "--help"])
     return "\n".join(line.rstrip() for line in printed.getvalue().splitlines())
 
 

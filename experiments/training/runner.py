@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, NamedTuple, TextIO, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError
@@ -56,7 +56,7 @@ from experiments.training.ranks import (
 )
 from experiments.training.run_prompts import check_layouts, check_prompts, check_sizes, check_sources, encode_ahead
 from experiments.training.start_from import open_either, starting_weights
-from experiments.training.throughput import open_throughput
+from experiments.training.throughput import Throughput, open_throughput
 from experiments.training.watch import Watch, in_force
 from preference_data.image_files import source_readers
 from preference_data.prompts import PromptSet
@@ -163,33 +163,46 @@ def run(
         pool.meter.drain()  # what was judged before this run is none of its cost
     stage = bar.stage(experiment.name, experiment.algorithm.steps)
     with torch_as_it_was(), Termination() as termination, record.running(), stage:
-        model = open_either(experiment, parent, folder, device)
-        if images and isinstance(model, PolicyModel) and not model.keeps_base:
-            model.native = model.picture  # what it is for from now on, so that it samples what it learned
-        check_layouts(model, experiment, folder)
-        check_sizes(model, experiment, folder)
-        encode_ahead(model, experiment, folder)
-        if experiment.algorithm.learns_from == "pairs":
-            answered = has_answers(folder)
-            barrier(experiment)  # rank 0 may write the pairs only when all have looked
-            if not answered:
-                sample_pairs(model, experiment, folder, pool, bar)
-        engine = equip_engine(experiment, model)
+        model, engine = prepare(experiment, folder, parent, pool, bar, device)
         start = resume(engine, folder, record, bar)
-        train(experiment, model, engine, record, start, bar, pool, termination)
+        begun = begin(experiment, model, engine, record, bar, pool, termination)
+        now: Experiment | None = in_force(experiment, record) if begun.watch else experiment
+        while now is not None and start < experiment.algorithm.steps:
+            # where a monitor changes the settings, a loop with the new ones goes on from there
+            current, learner, scorer = now, begun.by_step or engine, begun.spread or pool
+            with updates(current, model, learner, folder, start, scorer) as loop:
+                begun.speed.begin()
+                for step in loop:
+                    start, now = step.index + 1, after_update(begun.speed.measured(step), current, begun)
+                    if now is not current:
+                        break
+                    begun.speed.begin()
+                else:
+                    start = experiment.algorithm.steps
         if engine.rank == 0:
             keep_judged(experiment, folder)
         finish(experiment, model, engine, folder, parent)
 
 
-def sample_pairs(
-    model: PolicyModel, experiment: Experiment, folder: Path, pool: ScorerPool | None, bar: Progress
-) -> None:
-    """Draw the pairs of a DPO stage, each rank its share."""
-    plan, scorer = required(experiment, experiment.pairs, "pairs"), required(experiment, pool, "judge")
-    make_pairs(
-        model, plan, folder, scorer, bar, "", rank_of(experiment), ranks_of(experiment), lambda: barrier(experiment)
-    )
+def prepare(
+    experiment: Experiment, folder: Path, parent: Path | None, pool: ScorerPool | None, bar: Progress,
+    device: str | None,
+) -> tuple[PolicyModel | QwenImageVAE, Engine]:  # fmt: skip
+    """The model, with what it reads and learns from checked and in place, and the engine around what learns."""
+    model = open_either(experiment, parent, folder, device)
+    if isinstance(experiment.data, OwnImages) and isinstance(model, PolicyModel) and not model.keeps_base:
+        model.native = model.picture  # what it is for from now on, so that it samples what it learned
+    check_layouts(model, experiment, folder)
+    check_sizes(model, experiment, folder)
+    encode_ahead(model, experiment, folder)
+    if experiment.algorithm.learns_from == "pairs":
+        answered = has_answers(folder)
+        barrier(experiment)  # rank 0 may write the pairs only when all have looked
+        if not answered:
+            plan, scorer = required(experiment, experiment.pairs, "pairs"), required(experiment, pool, "judge")
+            ranks = rank_of(experiment), ranks_of(experiment)
+            make_pairs(model, plan, folder, scorer, bar, "", *ranks, lambda: barrier(experiment))
+    return model, equip_engine(experiment, model)
 
 
 def audience(experiment: Experiment) -> TextIO | None:
@@ -236,21 +249,37 @@ def resume(engine: Engine, folder: Path, record: RunRecord, bar: Progress) -> in
     return start
 
 
-def train(
-    experiment: Experiment, model: PolicyModel | QwenImageVAE, engine: Engine, record: RunRecord, start: int,
-    bar: Progress, pool: ScorerPool | None, termination: Termination,
-) -> None:  # fmt: skip
-    """Follow the loop to its end. Where monitors changed the settings, a loop with the new ones goes on from there."""
+class Begun(NamedTuple):
+    """What a run has open from its first update to its last."""
+
+    model: PolicyModel | QwenImageVAE
+    engine: Engine
+    record: RunRecord
+    bar: Progress
+    termination: Termination
+    speed: Throughput
+    shown: Sequence[Prompt]
+    """prompts that are sampled at every checkpoint"""
+    watch: Watch | None
+    by_step: ByStep | None
+    spread: SpreadMeter | None
+    meters: Sequence[Callable[[], dict[str, float]]]
+    """what was measured since the last update"""
+
+
+def begin(
+    experiment: Experiment, model: PolicyModel | QwenImageVAE, engine: Engine, record: RunRecord, bar: Progress,
+    pool: ScorerPool | None, termination: Termination,
+) -> Begun:  # fmt: skip
+    """Open what looks at the run while it trains."""
     watch = open_watch(experiment, model, record, pool, engine)
     shown = checkpoint_prompts(experiment, record.folder)
-    steps = ByStep(engine, model.levels(experiment.algorithm.sampler)) if watch and is_sampled(experiment) else None
-    groups = SpreadMeter(pool) if watch and pool else None
+    sampler = getattr(experiment.algorithm, "sampler", None)  # of algorithms that learn from steps of their rollouts
+    by_step = ByStep(engine, model.levels(sampler)) if watch and isinstance(sampler, Sampler) else None
+    spread = SpreadMeter(pool) if watch and pool else None
     speed = open_throughput(experiment, model, engine, shown)
-    meters = [meter.drain for meter in (steps, groups, pool and pool.meter) if meter]
-    now: Experiment | None = in_force(experiment, record) if watch else experiment
-    while now is not None and start < experiment.algorithm.steps:
-        with updates(now, model, steps or engine, record.folder, start, groups or pool) as loop:
-            start, now = follow(speed.timed(loop), now, model, engine, record, bar, termination, shown, meters, watch)
+    meters = [meter.drain for meter in (by_step, spread, pool and pool.meter) if meter]
+    return Begun(model, engine, record, bar, termination, speed, shown, watch, by_step, spread, meters)
 
 
 def open_watch(
@@ -271,43 +300,35 @@ def open_watch(
     return watch
 
 
-def is_sampled(experiment: Experiment) -> bool:
-    """Whether the algorithm learns from steps of its own rollouts."""
-    return isinstance(getattr(experiment.algorithm, "sampler", None), Sampler)
+def after_update(step: Step, experiment: Experiment, begun: Begun) -> Experiment | None:
+    """Log an update, with what was metered meanwhile; every now and then look, sample the prompts that are shown from
+    the same noise, and save. The settings to go on with: others, or None, where an alarm says so.
 
-
-def follow(
-    loop: Iterator[Step], experiment: Experiment, model: PolicyModel | QwenImageVAE, engine: Engine, record: RunRecord,
-    bar: Progress, termination: Termination, shown: Sequence[Prompt],
-    meters: Sequence[Callable[[], dict[str, float]]] = (), watch: Watch | None = None,
-) -> tuple[int, Experiment | None]:  # fmt: skip
-    """Log every update, with what was metered meanwhile; every now and then sample the prompts `shown` from the same
-    noise, and save. The next update, and the settings to go on with: others, or None, where an alarm says so."""
-    checkpoints, steps, done = record.folder / "checkpoints", experiment.algorithm.steps, 0
-    for step in loop:
-        record.log(step.index, dict(step.metrics) | {name: x for drain in meters for name, x in drain().items()})
-        bar.advance(1, step.metrics)
-        done, after = step.index + 1, experiment
-        if watch and watch.due(step.index):
-            bar.note("looking at held-out prompts")
+    Raises KeyboardInterrupt, with a checkpoint saved, where the run is to end early.
+    """
+    model, engine, record = begun.model, begun.engine, begun.record
+    record.log(step.index, dict(step.metrics) | {name: x for drain in begun.meters for name, x in drain().items()})
+    begun.bar.advance(1, step.metrics)
+    done, steps = step.index + 1, experiment.algorithm.steps
+    after: Experiment | None = experiment
+    if begun.watch and begun.watch.due(step.index):
+        begun.bar.note("looking at held-out prompts")
+        with engine.averaged():
+            after = begun.watch.check(step.index, experiment)
+    is_requested = begun.termination.requested(engine) and done < steps
+    if (done % experiment.save_every == 0 and done < steps) or after is None or is_requested:
+        if isinstance(model, PolicyModel) and (prompts := samplable(model, begun.shown)):
             with engine.averaged():
-                after = watch.check(step.index, experiment)
-        is_requested = termination.requested(engine) and done < steps
-        if (done % experiment.save_every == 0 and done < steps) or after is None or is_requested:
-            if isinstance(model, PolicyModel) and (prompts := samplable(model, shown)):
-                with engine.averaged():
-                    sized = model if isinstance(experiment.data, OwnImages) else model.sized(model.native)
-                    samples = sample_checkpoint(sized, prompts)
-                record.samples(
-                    step.index, samples, [prompt.text for prompt in prompts],
-                    sources=[[source.path for source in prompt.sources] for prompt in prompts],
-                )  # fmt: skip
-            save_checkpoint(engine, checkpoints / f"update_{done:06d}")
-        if is_requested:
-            raise KeyboardInterrupt(f"terminated after update {step.index}; its checkpoint is saved")
-        if after is not experiment:
-            return done, after
-    return steps, experiment
+                sized = model if isinstance(experiment.data, OwnImages) else model.sized(model.native)
+                samples = sample_checkpoint(sized, prompts)
+            record.samples(
+                step.index, samples, [prompt.text for prompt in prompts],
+                sources=[[source.path for source in prompt.sources] for prompt in prompts],
+            )  # fmt: skip
+        save_checkpoint(engine, record.folder / "checkpoints" / f"update_{done:06d}")
+    if is_requested:
+        raise KeyboardInterrupt(f"terminated after update {step.index}; its checkpoint is saved")
+    return after
 
 
 def save_checkpoint(engine: Engine, folder: Path) -> None:

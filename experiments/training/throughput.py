@@ -40,34 +40,28 @@ TEXTS = 16
 
 
 class Throughput:
-    """Adds what was measured to the steps of a loop."""
+    """Measures the updates of a loop, each from `begin` to `measured`."""
 
     def __init__(self, images: int, flops_per_update: float, device: torch.device) -> None:
         """`images` of an update, over all ranks; `flops_per_update` as a share of a card's peak in a second, 0 where
         that is not known."""
         self._images, self._flops, self._device = images, flops_per_update, device
+        self._began = 0.0
 
-    def timed(self, loop: Iterator[Step]) -> Iterator[Step]:
-        """The steps of the loop, with what each took."""
-        while True:
-            self._begin()
-            began = time.perf_counter()
-            step = next(loop, None)
-            if step is None:
-                return
-            yield replace(step, metrics=step.metrics | self._measured(step, time.perf_counter() - began))
-
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Start the clock of an update."""
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
+        self._began = time.perf_counter()
 
-    def _measured(self, step: Step, seconds: float) -> dict[str, float]:
-        """(S1), (S2) and the peak of memory."""
+    def measured(self, step: Step) -> Step:
+        """The step with (S1), (S2) and the peak of memory since `begin` among its metrics."""
+        seconds = time.perf_counter() - self._began
         tries = step.metrics.get("tries", 1.0)
         result = {"images_per_second": self._images * tries / seconds, "memory_gb": peak_gb(self._device)}
         if self._flops and tries == 1.0 and "loss" in step.metrics:  # else its passes are others
             result["mfu"] = self._flops / seconds
-        return result
+        return replace(step, metrics=step.metrics | result)
 
 
 def peak_gb(device: torch.device) -> float:

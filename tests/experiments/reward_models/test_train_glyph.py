@@ -12,7 +12,7 @@ import pytest
 
 from base_model.data.glyphs.crops import BLANK, HALF, SOLID, SOUND, Source, crop
 from base_model.data.glyphs.shapes import BARS, TRAINING, UNSEEN
-from experiments.cli import execute
+from experiments.cli import parsed
 from experiments.reward_models import train_glyph as module
 from experiments.reward_models.glyph_examples import all_references, framed_example, made, references
 from experiments.reward_models.train_glyph import CARD, GlyphPlan, area, scores, train_glyph
@@ -125,7 +125,7 @@ def test_a_command_trains_resumes_and_writes_a_reward(tmp_path: Path, monkeypatc
     assert content["updates"] == 5 and set(content["measured"]) == {"en, faces of training", "en, other faces"}
     value = Glyph(out).load()([Prompt.from_text('"OPEN"')], written(["OPEN"]).transpose(2, 0, 1)[None]).value_B
     assert 0 < value[0] < 1
-    assert execute(["train-glyph", "-o", str(out)]) == 0 and "finished" in capsys.readouterr().out
+    assert parsed(["train-glyph", "-o", str(out)])() == 0 and "finished" in capsys.readouterr().out
 
 
 def _stopped(updates, after: int):
@@ -148,7 +148,7 @@ def _stopped(updates, after: int):
 )
 def test_what_cannot_work_is_refused_before_anything_is_made(tmp_path: Path, arguments: list[str], says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        execute(["train-glyph", "-o", str(tmp_path / "g"), *arguments])
+        parsed(["train-glyph", "-o", str(tmp_path / "g"), *arguments])()
     assert not (tmp_path / "g").exists()
 
 

@@ -42,11 +42,13 @@ class Clock:
     def perf_counter(self) -> float:
         return self.now
 
-    def steps(self, seconds: float, *metrics: dict[str, float]) -> Iterator[Step]:
-        """Steps that take so long each."""
+    def steps(self, speed: Throughput, seconds: float, *metrics: dict[str, float]) -> Iterator[Step]:
+        """Steps that take so long each, measured as the runner measures them; a checkpoint is saved after each."""
         for i, one in enumerate(metrics):
+            speed.begin()
             self.now += seconds
-            yield Step(i, one)
+            yield speed.measured(Step(i, one))
+            self.now += 20.0
 
 
 @pytest.fixture
@@ -57,10 +59,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_each_update_is_timed_by_itself_and_what_happens_between_is_left_out(clock: Clock) -> None:
-    speeds = []
-    for step in Throughput(24, 3e9, CPU).timed(clock.steps(0.5, {"loss": 1.0}, {"loss": 2.0})):
-        speeds.append(step.metrics)
-        clock.now += 20.0  # a checkpoint is saved
+    steps = clock.steps(Throughput(24, 3e9, CPU), 0.5, {"loss": 1.0}, {"loss": 2.0})
+    speeds = [step.metrics for step in steps]
     assert [step["loss"] for step in speeds] == [1.0, 2.0]
     for one in speeds:
         assert one["images_per_second"] == pytest.approx(48.0) and one["mfu"] == pytest.approx(6e9)
@@ -68,9 +68,8 @@ def test_each_update_is_timed_by_itself_and_what_happens_between_is_left_out(clo
 
 
 def test_rollouts_that_are_tried_again_and_updates_without_a_loss_have_no_mfu(clock: Clock) -> None:
-    (tried, nothing, known) = Throughput(4, 1.0, CPU).timed(
-        clock.steps(2.0, {"loss": 1.0, "tries": 3.0}, {"groups_without_spread": 1.0}, {"loss": 1.0, "tries": 1.0})
-    )
+    metrics = ({"loss": 1.0, "tries": 3.0}, {"groups_without_spread": 1.0}, {"loss": 1.0, "tries": 1.0})
+    (tried, nothing, known) = clock.steps(Throughput(4, 1.0, CPU), 2.0, *metrics)
     assert "mfu" not in tried.metrics and "mfu" not in nothing.metrics and known.metrics["mfu"] == 0.5
     assert tried.metrics["images_per_second"] == 6.0 and known.metrics["images_per_second"] == 2.0
 
