@@ -46,6 +46,8 @@ class Groups:
     """Settings of drawing, judging and comparing."""
 
     learns_from: ClassVar[Literal["images", "pairs", "rollouts"]] = "rollouts"
+    learns_at: ClassVar[Literal["steps", "images"]] = "images"
+    """the stochastic steps of rollouts, or finished images at noise levels of their own"""
 
     steps: int
     """rollouts"""

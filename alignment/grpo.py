@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -49,6 +49,8 @@ from rewards.scores import ScoringPool
 @dataclass(frozen=True)
 class Grpo(Groups):
     """Settings of Flow-GRPO."""
+
+    learns_at: ClassVar[Literal["steps", "images"]] = "steps"
 
     clip: float = 1e-3
     """e of (G3), in units of the mean log-probability's ratio"""

@@ -65,6 +65,9 @@ class Pretrain:
     """Settings of flow-matching training."""
 
     learns_from: ClassVar[Literal["images", "pairs", "rollouts"]] = "images"
+    trains: ClassVar[Literal["transformer", "autoencoder"]] = "transformer"
+    begins_anew: ClassVar[bool] = True
+    """whether fresh weights are a beginning"""
 
     steps: int
     """updates"""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
@@ -22,6 +23,8 @@ from base_model.pretrain import train as flow_matching
 @dataclass(frozen=True)
 class Sft(Pretrain):
     """Settings of supervised fine-tuning; the fields are pretraining's."""
+
+    begins_anew: ClassVar[bool] = False
 
     sigma_mean: float = 0.0
     dropout: float = 0.1

@@ -47,6 +47,7 @@ class TrainVAE:
     """Settings of autoencoder training."""
 
     learns_from: ClassVar[Literal["images", "pairs", "rollouts"]] = "images"
+    trains: ClassVar[Literal["transformer", "autoencoder"]] = "autoencoder"
 
     steps: int
     """updates"""

@@ -241,8 +241,7 @@ def require_one_guidance(experiment: Experiment) -> None:
 
     It is another network for every number: what it learned at one would not serve the other.
     """
-    cfg = experiment.algorithm
-    if isinstance(cfg, Grpo) and not cfg.guide_update:
+    if not getattr(experiment.algorithm, "guide_update", True):
         raise ValueError(
             f"{experiment.name} asks for guide_update=False, and its model reads its guidance as a number: samples and "
             "updates need the same one. Leave guide_update on"

@@ -218,9 +218,9 @@ def checks_of_model(experiment: Experiment, model: QwenImage) -> list[Check]:
     checks = [] if model.keeps_base else [autoencoder_keeps_letters(model)]
     if cfg.learns_from == "rollouts" and cfg.exploration.window:
         checks += steps_are_sound(model, cfg, prompts)
-    if isinstance(cfg, grpo.Grpo):
+    if cfg.learns_from == "rollouts" and cfg.learns_at == "steps":
         checks.append(on_policy_ratio(model, cfg, prompts))
-    if type(cfg) is dpo.Dpo and prompts:
+    if cfg.learns_from == "pairs" and cfg.reads == "pairs" and prompts:
         checks.append(dpo_at_reference(model, cfg, prompts))
     return checks
 

@@ -9,7 +9,6 @@ from typing import Any
 from alignment.forward_process import Forward
 from alignment.grpo import Grpo
 from base_model.lora import Lora
-from base_model.pretrain import Pretrain
 from base_model.qwen.model import token_grid
 from base_model.qwen.presets import IMAGE_SIZES, PRESETS, VAES
 from base_model.sample import at_once
@@ -165,7 +164,7 @@ def grid(preset: str, size: tuple[int, int]) -> tuple[int, int]:
 def guided(experiment: Experiment | None) -> bool:
     """Whether a pass holds every sample twice, with its prompt and with none."""
     cfg = experiment and experiment.algorithm
-    return isinstance(cfg, Grpo) and cfg.guide_update and cfg.sampler.guidance != 1.0
+    return bool(cfg and getattr(cfg, "guide_update", False) and cfg.sampler.guidance != 1.0)
 
 
 def text_of(experiment: Experiment | None, text: int) -> int:
@@ -225,7 +224,7 @@ def work_of(experiment: Experiment | None, requested: CommandLine) -> Work:
     cfg = experiment.algorithm
     if requested.micro and cfg.learns_from == "rollouts":
         cfg, requested = replace(cfg, micro=requested.micro), replace(requested, micro=0)  # refuses parts of groups
-    if isinstance(cfg, Pretrain):
+    if cfg.learns_from == "images" and cfg.trains == "transformer":
         words = (f"{experiment.name}: {cfg.batch} images an update and card, {cfg.micro} a pass",)
         made = Work("flow matching", cfg.batch, 0, cfg.micro, False, words, cfg.steps)
     elif cfg.learns_from == "images":
@@ -239,7 +238,7 @@ def work_of(experiment: Experiment | None, requested: CommandLine) -> Work:
         words = (f"{experiment.name}: {cfg.batch} pairs = {2 * cfg.batch} images, each also asked of the reference",)
         made = Work("DPO", 2 * cfg.batch, 2 * cfg.batch, 2 * cfg.micro, True, words, cfg.steps)
     else:
-        made = grpo_work(experiment.name, cfg) if isinstance(cfg, Grpo) else forward_work(experiment.name, cfg)
+        made = (grpo_work if cfg.learns_at == "steps" else forward_work)(experiment.name, cfg)
     if requested.micro or requested.batch:
         made = replace(made, micro=requested.micro or made.micro, trained=requested.batch or made.trained, passes=0.0)
     return checked(made)

@@ -14,7 +14,6 @@ from base_model.files.delta import is_derived
 from base_model.policy_model import PolicyModel
 from base_model.qwen.byte_encoder import token_vectors
 from base_model.qwen.presets import IMAGE_SIZES, VAES
-from base_model.train_vae import TrainVAE
 from experiments.experiment import Experiment
 from experiments.images.image_sources import BUCKETS, ImageSources, OwnImages, open_images
 from experiments.images.own_latents import OwnLatents
@@ -49,7 +48,7 @@ def usable_images(
 ) -> OwnImages:
     """The images and captions that the experiment's model can learn from. Raises as `open_images`."""
     assert isinstance(experiment.data, ImageSources)
-    vae = isinstance(experiment.algorithm, TrainVAE)
+    vae = experiment.algorithm.trains == "autoencoder"
     reads_bytes = not vae and not experiment.base and not (parent and is_derived(parent / "model"))
     return open_images(experiment.data, not vae, unreadable if reads_bytes else lambda text: "", report)
 

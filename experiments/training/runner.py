@@ -155,7 +155,7 @@ def run(
             progress.skip(experiment.name)
         return
     check_prompts(experiment, folder, parent)
-    if images and not isinstance(experiment.algorithm, train_vae.TrainVAE):
+    if images and experiment.algorithm.trains == "transformer":
         check_sources(images, experiment, parent)
     experiment = replace(experiment, data=images) if images else experiment
     bar = progress or Progress({experiment.name: experiment.minutes * 60.0}, audience(experiment))
@@ -360,12 +360,10 @@ def sample_checkpoint(model: PolicyModel, prompts: Sequence[Prompt]) -> np.ndarr
 
 def save(model: PolicyModel | QwenImageVAE, experiment: Experiment, path: Path) -> None:
     """The finished model, weights and configuration in one file each."""
-    cfg = experiment.algorithm
     if isinstance(model, PolicyModel):
         save_model(model, path)
         return
-    assert isinstance(cfg, train_vae.TrainVAE)
-    if not cfg.frozen_encoder:  # the latents of a new encoder have a new scale
+    if not experiment.algorithm.frozen_encoder:  # the latents of a new encoder have a new scale
         mean, std = train_vae.latent_statistics(model, image_stream(experiment), batches=32, size=64)
         sizes = replace(model.cfg, latents_mean=tuple(mean), latents_std=tuple(std))
         measured = QwenImageVAE(sizes)

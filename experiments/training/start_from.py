@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from base_model import pretrain, train_vae
+from base_model import train_vae
 from base_model.data.mixture import TaskStream
 from base_model.devices import best_device
 from base_model.families.diffusers_model import DiffusersModel
@@ -165,7 +165,7 @@ def starting_model(
         return open_base(experiment.base, base_size(experiment), device, cache=cache, storage=storage)
     if parent is not None and holds_model(parent / "model"):
         return load_model(parent / "model", device, cache, storage)
-    if type(experiment.algorithm) is not pretrain.Pretrain:
+    if not getattr(experiment.algorithm, "begins_anew", False):
         raise ValueError(
             f"{experiment.name} starts from a trained model, and {missing(parent)}; name a finished run with --parent, "
             "e.g. one that `glyphlab train nano_pretrain` made, or a released checkpoint with --base"
@@ -212,14 +212,12 @@ def missing(parent: Path | None) -> str:
     )
 
 
-def open_vae(
-    experiment: Experiment, cfg: train_vae.TrainVAE, parent: Path | None, device: str | None = None
-) -> QwenImageVAE:
+def open_vae(experiment: Experiment, parent: Path | None, device: str | None = None) -> QwenImageVAE:
     """The autoencoder a stage starts from: a released one, fresh weights, or the parent's (or the shipped) one.
 
     Raises ValueError for what is traded for memory in transformers only.
     """
-    lean = experiment.memory
+    cfg, lean = experiment.algorithm, experiment.memory
     if experiment.lora.rank or lean.bf16 or lean.recompute or lean.base_storage:
         raise ValueError(f"{experiment.name}: lora and memory's bf16, recompute and base are the transformer's alone")
     if experiment.base:
@@ -237,8 +235,8 @@ def open_either(
     experiment: Experiment, parent: Path | None, folder: Path, device: str | None = None
 ) -> PolicyModel | QwenImageVAE:
     """What is to be trained: a diffusion model or an autoencoder. `device`: see `open_model`."""
-    if isinstance(experiment.algorithm, train_vae.TrainVAE):
-        return open_vae(experiment, experiment.algorithm, parent, device)
+    if getattr(experiment.algorithm, "trains", "transformer") == "autoencoder":
+        return open_vae(experiment, parent, device)
     model = open_model(experiment, parent, folder / "embeddings", device)
     model.recompute(experiment.memory.recompute)
     if experiment.compile:

@@ -20,7 +20,6 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from alignment.grpo import Grpo
 from base_model.data.mixture import TaskStream
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
@@ -131,7 +130,7 @@ def model_flops(experiment: Experiment, model: PolicyModel, texts: Sequence[str]
     cfg, data = experiment.algorithm, experiment.data
     if isinstance(data, TaskStream) or (isinstance(data, OwnImages) and data.edits):
         return 0.0  # images to be edited are not in the plan; those of other aspects have about as many pixels
-    if getattr(cfg, "updates", 1) > 1 and not isinstance(cfg, Grpo):
+    if cfg.learns_from == "rollouts" and cfg.updates > 1 and cfg.learns_at == "images":
         return 0.0  # the plan of the others is of one update a rollout
     bf16 = main_type(model.network) is torch.bfloat16
     setup = Setup(next(iter(CARDS)), 1, -1, bf16, False, False, experiment.lora.rank, 1.0, False, False, 0.0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -19,6 +21,7 @@ from experiments.planning.from_experiment import CommandLine, forward_work, work
 from experiments.training.runner import LOADERS, updates
 from tests.fixtures.tiny.tiny_model import tiny_model
 
+ROOT = Path(__file__).parents[3]
 ASKED = CommandLine("nano_rwr", Setup("h100-80gb", 1, -1, True, False, False, 0, 0.4, False, False, 0.0), None, None, None,  # noqa: E501
               0, 0, (0, 0), 64, 100)  # fmt: skip
 
@@ -43,6 +46,34 @@ def test_every_algorithm_says_what_it_learns_from_and_answers_have_a_reader():
     assert {kind.reads for kind in LOOPS if kind.learns_from == "pairs"} == set(LOADERS)
     for kind, loop in LOOPS.items():
         assert loop.__module__ == kind.__module__ and loop.__name__ == "train"
+
+
+def test_nobody_asks_which_algorithm_it_is():
+    """What differs between algorithms is a fact of their settings; a question for a class would forget the next one."""
+    names, wrong = {kind.__name__ for kind in LOOPS} | {"Groups", "Forward"}, []
+    for path in [*(ROOT / "experiments").rglob("*.py"), *(ROOT / "dashboards").rglob("*.py")]:
+        if "benchmarks" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("isinstance", "issubclass"):
+                asked = {n.id for n in ast.walk(node.args[1]) if isinstance(n, ast.Name)}
+                asked |= {n.attr for n in ast.walk(node.args[1]) if isinstance(n, ast.Attribute)}
+            elif isinstance(node, ast.Compare) and "type(" in ast.unparse(node.left):
+                asked = {n.attr if isinstance(n, ast.Attribute) else n.id for c in node.comparators
+                         for n in ast.walk(c) if isinstance(n, ast.Attribute | ast.Name)}  # fmt: skip
+            else:
+                continue
+            wrong += [f"{path.relative_to(ROOT)}:{node.lineno} {ast.unparse(node)}" for _ in asked & names]
+    assert not wrong, wrong
+
+
+def test_what_plans_and_checks_ask_is_known_of_every_algorithm():
+    rollouts = {kind.__name__: kind.learns_at for kind in LOOPS if kind.learns_from == "rollouts"}
+    assert {name for name, at in rollouts.items() if at == "steps"} == {"Grpo", "Guard", "Dppo"}
+    assert {kind.__name__: kind.trains for kind in LOOPS if kind.learns_from == "images"} == {
+        "TrainVAE": "autoencoder", "Pretrain": "transformer", "Sft": "transformer",
+    }  # fmt: skip
+    assert [kind.__name__ for kind in LOOPS if getattr(kind, "begins_anew", False)] == ["Pretrain"]
 
 
 def test_an_algorithm_is_its_file_and_a_row_of_one_table(monkeypatch, tmp_path):

@@ -131,9 +131,9 @@ def test_a_decoder_stage_leaves_the_encoder_alone(tmp_path):
 
 def test_a_fine_tuned_autoencoder_begins_as_the_shipped_one_and_learns_whole(tmp_path):
     cfg = TrainVAE(steps=2, batch=2, fine_tune=True)
-    begun, shipped = open_vae(nano.decoder, cfg, None), load_vae(NANO_VAE)
+    begun, shipped = open_vae(replace(nano.decoder, algorithm=cfg), None), load_vae(NANO_VAE)
     assert all(torch.equal(a, b) for a, b in zip(begun.parameters(), shipped.parameters(), strict=True))
-    fresh = open_vae(nano.decoder, replace(cfg, fine_tune=False), None)
+    fresh = open_vae(replace(nano.decoder, algorithm=replace(cfg, fine_tune=False)), None)
     assert not all(torch.equal(a, b) for a, b in zip(fresh.parameters(), shipped.parameters(), strict=True))
     run(replace(nano.decoder, algorithm=cfg), tmp_path / "run")
     tuned = load_vae(tmp_path / "run" / "model" / "vae.safetensors")
