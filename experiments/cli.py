@@ -28,13 +28,13 @@ from experiments.commands.annotating import Annotate
 from experiments.commands.arguments import RUNS, with_current_options
 from experiments.commands.autoencoders import EvaluateVae, ExportVae
 from experiments.commands.campaigns import Campaign
-from experiments.commands.drawing import Curate, Sample, Write
-from experiments.commands.judging import Doctor, Evaluate, Report, Score
+from experiments.commands.evaluating import Doctor, Evaluate, Report, Score
 from experiments.commands.listing import ListNames
 from experiments.commands.pairs import Pairs
 from experiments.commands.planning import Plan
 from experiments.commands.released import Edit, Export, ImportLora
 from experiments.commands.reward_models import CompareRewards, TrainGlyph, TrainJudge, TrainReward
+from experiments.commands.sampling import Curate, Sample, Write
 from experiments.commands.serving import ServeRewards
 from experiments.commands.training import Quickstart, Resume, Sweep, Track, Train, TrainRewriter, tell
 from preference_data.spelling import unknown

@@ -54,7 +54,7 @@ THREADS = 1
 
 @dataclass(frozen=True)
 class PromptPlan:
-    """Prompts without images: captions of scenes that are never drawn."""
+    """Prompts without images: captions of scenes that are never rendered."""
 
     count: int
     """distinct prompts"""
@@ -74,11 +74,11 @@ class PromptPlan:
 
 @dataclass(frozen=True)
 class PairPlan:
-    """Machine-made preferences: draw `group` images a prompt, score them, keep the best and the worst.
+    """Machine-made preferences: sample `group` images a prompt, score them, keep the best and the worst.
 
-    A group is drawn as GRPO draws one. When it shares its first noise, its images differ only by what happened in the
-    window, so a pair says what was better there and not which noise was luckier: with the same number of images DPO
-    then gained more than twice as much (experiments/reports).
+    A group is sampled as GRPO samples one. When it shares its first noise, its images differ only by what happened in
+    the window, so a pair says what was better there and not which noise was luckier: with the same number of images
+    DPO then gained more than twice as much (experiments/reports).
     """
 
     prompts: PromptPlan
@@ -165,11 +165,11 @@ class Experiment:
     """images, for autoencoder training, pretraining and fine-tuning; `--data.folder IMAGES` takes your own, with the
     settings of experiments/images/image_sources.py"""
     prompts: PromptPlan | None = None
-    """prompts, for algorithms that draw their own images"""
+    """prompts, for algorithms that sample their own images"""
     pairs: PairPlan | None = None
     """how preferences are made, for DPO"""
     reward: str = "ocr"
-    """what drawn images are judged by, as a text: ocr, or a mixture such as 1.0*ocr+0.1*learned:runs/reward"""
+    """what sampled images are scored by, as a text: ocr, or a mixture such as 1.0*ocr+0.1*learned:runs/reward"""
     monitors: MonitorPlan | None = None
     """how over-optimisation is watched for; None: not at all"""
     save_every: int = 100
@@ -182,10 +182,10 @@ class Experiment:
     zero_stage: int = 2
     """what deepspeed splits among processes: 0 nothing, 1 optimizer state, 2 gradients as well, 3 weights as well"""
     scorer_minutes: float = 15.0
-    """the most that a judge may take for its images before it is replaced"""
+    """the most that a scorer may take for its images before it is replaced"""
     wait_minutes: float = 60.0
     """the most that ranks wait for one another, e.g. while one checks a checkpoint; more than `scorer_minutes`, or a
-    judge that stalls on one rank ends the run of all"""
+    scorer that stalls on one rank ends the run of all"""
     seed: int = 0
     """of the initial weights"""
     sight: Callable[[QwenImageVAE], TextEncoder] = CoarseEncoder
@@ -217,7 +217,7 @@ class Experiment:
         if not 0.0 < self.scorer_minutes < self.wait_minutes:
             raise ValueError(
                 f"scorer_minutes={self.scorer_minutes} must be above 0 and below wait_minutes={self.wait_minutes}: a "
-                "rank whose judge stalls must be able to replace it while the others wait"
+                "rank whose scorer stalls must be able to replace it while the others wait"
             )
 
 
@@ -258,11 +258,11 @@ def laid_out(experiment: Experiment) -> Experiment:
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """Held-out prompts at fixed noise, drawn with and without guidance and read by two engines."""
+    """Held-out prompts at fixed noise, sampled with and without guidance and read by two engines."""
 
     prompts: PromptPlan
     samplers: tuple[tuple[str, Sampler], ...]
-    """(name, sampler): every stage is drawn in each of these ways"""
+    """(name, sampler): every stage is sampled in each of these ways"""
     seed: int
     diversity_prompts: int = 24
     diversity_copies: int = 2

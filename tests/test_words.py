@@ -134,6 +134,18 @@ def test_texts_say_image() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+OTHER = re.compile(r"\b(draws?|drawn(?! by\s+lot)|drawing|judg(?:e|es|ed|ing))\b", re.I)
+"""words that say something else: lots are drawn, and a judge is a vision-language model that is asked"""
+
+
+def test_help_texts_say_sample_render_score_and_evaluate() -> None:
+    wrong = []
+    for path in (*sorted((ROOT / "experiments" / "commands").glob("*.py")), ROOT / "experiments" / "experiment.py"):
+        if not (file := path.relative_to(ROOT).as_posix()).startswith(JUDGES):
+            wrong += [f"{file} line {line}: {text}" for line, text in sentences(path) if OTHER.search(text)]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_texts_that_keep_the_word_are_there() -> None:
     for file, reason in PICTURES.items():
         paths = [ROOT / file] if file.endswith(".py") else sorted((ROOT / file).rglob("*.*"))

@@ -1,4 +1,4 @@
-"""Commands that judge edits, and that compare arms which differ in one setting."""
+"""Commands that evaluate edits, and that compare arms which differ in one setting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from experiments.commands.arguments import RUNS, Out, RunFolder
 
 @dataclass(frozen=True)
 class EvaluateEdits:
-    """Judge the edits of a run on held-out words: OCR of the new word, PSNR outside and inside of what is edited.
+    """Evaluate the edits of a run on held-out words: OCR of the new word, PSNR outside and inside of what is edited.
 
     Beside it: the input copied, the model that the run began from on the target's caption, and the autoencoder.
 
@@ -75,7 +75,7 @@ class Positions:
 
 @dataclass(frozen=True)
 class Ablate:
-    """Train arms that differ in one setting, judge them on the same held-out set, and print a table."""
+    """Train arms that differ in one setting, evaluate them on the same held-out set, and print a table."""
 
     what: Annotated[Editing, subcommand("editing")] | Annotated[Positions, subcommand("positions")]
 

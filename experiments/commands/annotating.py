@@ -16,7 +16,7 @@ class Annotate:
     """
 
     run_folder: Path = RUNS / "quickstart"
-    """the run whose images make the first campaign; a handful of words is drawn when it is not there"""
+    """the run whose images make the first campaign; a handful of words is rendered when it is not there"""
     store: str = "annotations"
     """folder of the store (SQLite), or postgresql://user@host/database"""
     images: Path | None = None

@@ -61,9 +61,9 @@ class Create:
     disagreements: Annotated[Path | None, arg(metavar="FILE")] = None
     """JSON lines with prompt, left, right and disagreement; sets the sampling policy to reward_disagreement"""
     prompts: Annotated[Path | None, arg(metavar="FILE")] = None
-    """prompts, one a line, whose images are drawn now"""
+    """prompts, one a line, whose images are sampled now"""
     models: tuple[Path, ...] = ()
-    """with --prompts: the runs, or released checkpoints, whose models draw, all in the size of the first"""
+    """with --prompts: the runs, or released checkpoints, whose models are sampled, all in the size of the first"""
     per_prompt: int = 3
     """comparisons a prompt at most; with one model of --models, its images a prompt"""
     overlap: int = 2
@@ -98,7 +98,7 @@ class Create:
         )  # fmt: skip
 
         def work(store: Store) -> list[str]:
-            check_new(store, store.operator, self.name)  # before anything is drawn
+            check_new(store, store.operator, self.name)  # before anything is sampled
             items, source = source_items(
                 store, self.folders, self.disagreements, self.prompts, self.models, self.seed, self.per_prompt
             )

@@ -14,13 +14,13 @@ from experiments.commands.campaigns import Export, Import
 
 @dataclass(frozen=True)
 class FromScores:
-    """Make preferences by machine: draw several images a prompt, score them, keep the best and the worst.
+    """Make preferences by machine: sample several images a prompt, score them, keep the best and the worst.
 
     Example: glyphlab pairs from-scores runs/nano_sft -o runs/pairs --count 240
     """
 
     run_folder: RunFolder
-    """folder of the finished run whose model draws"""
+    """folder of the finished run whose model is sampled"""
     out: Out = RUNS / "pairs"
     """folder for pairs.jsonl and the images"""
     reward: str = "ocr"

@@ -142,7 +142,7 @@ class TrainGlyph:
     save_every: int = 500
     """updates between checkpoints"""
     seed: int = 0
-    """of characters, damage and network: train two, learn from one and judge with the other"""
+    """of characters, damage and network: train two, learn from one and evaluate with the other"""
 
     def run(self) -> int:
         from base_model.data.glyphs.damage import KINDS
@@ -178,7 +178,7 @@ class CompareRewards:
     rewards: str = ""
     """the rewards, as in: ocr,brisque,learned:runs/reward,vlm:model=...,0.7*ocr+0.3*brisque"""
     out: Out = Path("runs/comparison")
-    """folder of the report and of the scores that need not be judged again"""
+    """folder of the report and of the scores, so that nothing is scored twice"""
     scores: Annotated[Path | None, arg(metavar="CSV")] = None
     """scores made elsewhere: sha256, perhaps prompt_id, and a column a reward"""
     judged: Annotated[Path | None, arg(metavar="FILE")] = None

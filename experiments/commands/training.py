@@ -16,7 +16,7 @@ from experiments.tracking.trackers import TrackerName
 
 @dataclass(frozen=True)
 class Quickstart:
-    """Train an image model that writes words, align it, judge every stage, and write the report.
+    """Train an image model that writes words, align it, evaluate every stage, and write the report.
 
     Ten minutes to a quarter of an hour on two cores without a GPU. Run again, it goes on where it was interrupted.
 

@@ -101,41 +101,7 @@ class Filters:
 
 def in_order(filters: Filters) -> dict[str, Filter]:
     """The filters by their names, in the order in which they drop."""
-    return {
-        "broken": filters.broken,
-        "misnamed": filters.misnamed,
-        "file_size": filters.file_size,
-        "resolution": filters.resolution,
-        "aspect": filters.aspect,
-        "duplicates": filters.duplicates,
-        "near_duplicates": filters.near_duplicates,
-        "safety": filters.safety,
-        "rotation": filters.rotation,
-        "luma": filters.luma,
-        "saturation": filters.saturation,
-        "entropy": filters.entropy,
-        "texture": filters.texture,
-        "clarity": filters.clarity,
-        "captioned": filters.captioned,
-        "caption_garbage": filters.caption_garbage,
-        "caption_length": filters.caption_length,
-        "caption_script": filters.caption_script,
-        "alignment": filters.alignment,
-        "dense_text": filters.dense_text,
-        "small_text": filters.small_text,
-        "quoted_text": filters.quoted_text,
-        "exposure": filters.exposure,
-        "blockiness": filters.blockiness,
-        "bands": filters.bands,
-        "codes": filters.codes,
-        "watermark": filters.watermark,
-        "quality": filters.quality,
-        "aesthetic": filters.aesthetic,
-        "abnormal": filters.abnormal,
-        "model_marks": filters.model_marks,
-        "category": filters.category,
-        "balance": filters.balance,
-    }
+    return {name: each for name, each in vars(filters).items() if isinstance(each, Filter)}
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def reasons_not_to_evaluate(folder: Path) -> list[str]:
 
 
 def evaluate_run(folder: Path, plan: EvaluationPlan = nano.evaluation) -> list[Path]:
-    """Judge the model of a run on held-out prompts of its languages; the files written. What is finished is kept."""
+    """Evaluate the model of a run on held-out prompts of its languages; the files written. What is finished is kept."""
     torch.set_num_threads(THREADS)
     path = model_folder(folder)
     config = RunRecord.read(path.parent).config if (path.parent / "run.json").exists() else {}

@@ -22,7 +22,7 @@ from base_model.data.rendered_text import PAPER, complete, contrast, read_short
 from base_model.files.weights import save_model
 from base_model.sample import Sampler, generate
 from experiments import cli
-from experiments.commands.drawing import rewriter_of
+from experiments.commands.sampling import rewriter_of
 from experiments.evaluation.evaluate_file import Request
 from experiments.evaluation.found_model import find_model
 from experiments.record.record import RunRecord

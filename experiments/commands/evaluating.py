@@ -1,4 +1,4 @@
-"""Commands that judge models and images, and tell what they found."""
+"""Commands that evaluate models, score images, and report what came out."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from experiments.commands.arguments import MaybeOut, RunFolder
-from experiments.commands.drawing import rewriter_of
+from experiments.commands.sampling import rewriter_of
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Judge the model of a run on held-out prompts at fixed noise, with and without guidance, by two OCR engines;
+    """Evaluate the model of a run on held-out prompts at fixed noise, with and without guidance, by two OCR engines;
     its report.html then shows what was found. With --prompts: any model on any prompts, by any rewards.
 
     Run again, it goes on where it was interrupted, and scores with further rewards or seeds what is there.
@@ -65,10 +65,10 @@ class Evaluate:
         from experiments.training.launch import evaluate_run
 
         files = evaluate_run(self.run_folder)
-        judged = files[0].parents[1]
-        for line in evaluation_lines(read_stage(judged, {})):
+        stage = files[0].parents[1]
+        for line in evaluation_lines(read_stage(stage, {})):
             print(line)
-        print(f"written: {', '.join(str(file) for file in (*files, *refresh(judged)))}")
+        print(f"written: {', '.join(str(file) for file in (*files, *refresh(stage)))}")
         return 0
 
     def evaluate_file(self, prompts: Path) -> int:

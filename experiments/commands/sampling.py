@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sample:
-    """Draw images of a prompt with the model of a run, or with a released checkpoint.
+    """Sample images of a prompt from the model of a run, or from a released checkpoint.
 
     Example: glyphlab sample runs/quickstart "the word GLYPH in red on white" --seed 7 -o out.png
 
@@ -34,7 +34,7 @@ class Sample:
     out: Out = Path("sample.png")
     """the image's file (PNG)"""
     seed: int = 0
-    """of the starting noise: the same seed draws the same image"""
+    """of the starting noise: the same seed gives the same image"""
     guidance: float | None = None
     """weight of the prompt: 1 = as trained, more follows the prompt more closely at twice the time; when not given,
     2 for a small preset and what its authors use for a released checkpoint"""
@@ -44,17 +44,17 @@ class Sample:
     count: int = 1
     """images, from different noise, one below the other"""
     stage: str = ""
-    """of a run with several stages, the one whose model draws, such as sft; the last aligned one when not given"""
+    """of a run with several stages, the one whose model is sampled, such as sft; the last aligned one when not given"""
     size: tuple[int, int] | None = None
     """with --base: height and width in pixels, multiples of 16; what the checkpoint is for when not given. A run
-    draws in the size it was trained on"""
+    is sampled in the size it was trained on"""
     device: str = ""
     """with --base: cpu or cuda; the GPU where there is one, when not given"""
 
     prompts: Annotated[Path | None, arg(metavar="FILE")] = None
     """instead of a prompt, a file of them, .txt, .jsonl or .csv: `count` images of each are kept in the folder -o"""
     rewriter: Annotated[Path | None, arg(metavar="FOLDER")] = None
-    """a folder of `train-rewriter`, which puts short prompts as the model draws them best"""
+    """a folder of `train-rewriter`, which puts short prompts as the model samples them best"""
 
     def run(self) -> int:
         if self.prompts is not None:
@@ -100,7 +100,7 @@ class Sample:
         run, prompt = self.words
         if self.size:
             raise ValueError(
-                f"--size {self.size[0]} {self.size[1]}: a run draws in the size it was trained on; "
+                f"--size {self.size[0]} {self.size[1]}: a run is sampled in the size it was trained on; "
                 "leave --size out, or name a released checkpoint with --base"
             )
         prompt = rewritten(self.rewriter, prompt)
