@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,14 +11,14 @@ from tyro.conf import Positional, arg, subcommand
 from experiments.commands.campaigns import StoreLocation
 
 if TYPE_CHECKING:
-    from preference_data.store.store import Store
+    pass
 
 Name = Annotated[Positional[str], arg(metavar="NAME")]
 Role = Annotated[str, arg(metavar="{annotator,adjudicator,lead,admin}")]
 
 
 @dataclass(frozen=True)
-class Add:
+class Add(StoreLocation):
     """Make an account; asks for its password, or reads it from standard input where nobody can be asked.
 
     Example: glyphlab account add ada --role annotator
@@ -32,16 +32,15 @@ class Add:
     """of an OpenID Connect log-in instead of a password: the provider (iss)"""
     subject: str = ""
     """and who it is there (sub)"""
-    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
         from experiments.preferences.manage_accounts import add
 
-        return self.at.show(lambda store: add(store, self.name, self.role, self.issuer, self.subject), make=True)
+        return self.show(lambda store: add(store, self.name, self.role, self.issuer, self.subject), make=True)
 
 
 @dataclass(frozen=True)
-class AddMany:
+class AddMany(StoreLocation):
     """Make an account for every line of a CSV file with the columns name and, if wanted, role; all of them or none.
 
     Each gets a password of its own, and they are written into a file that nobody else may read.
@@ -53,17 +52,16 @@ class AddMany:
     """who gets an account"""
     out: Annotated[Path, arg(aliases=["-o"])]
     """where the names and passwords go: a new file; hand them out, then delete it"""
-    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
         from experiments.preferences.manage_accounts import add_many, people
 
         lines = people(self.file, self.out)
-        return self.at.show(lambda store: add_many(store, lines, self.out), make=True)
+        return self.show(lambda store: add_many(store, lines, self.out), make=True)
 
 
 @dataclass(frozen=True)
-class Change:
+class Change(StoreLocation):
     """Change an account's role or password, or let nobody in with it; its sessions end.
 
     Example: glyphlab account change ada --role adjudicator
@@ -77,31 +75,28 @@ class Change:
     """ask for a new password"""
     active: bool | None = None
     """--no-active closes the account, --active opens it again"""
-    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
         from experiments.preferences.manage_accounts import change
 
-        return self.at.show(lambda store: change(store, self.name, self.role, self.password, self.active))
+        return self.show(lambda store: change(store, self.name, self.role, self.password, self.active))
 
 
 @dataclass(frozen=True)
-class ListAccounts:
+class ListAccounts(StoreLocation):
     """List the accounts of a store with their roles and pseudonyms.
 
     Example: glyphlab account list
     """
 
-    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
-
     def run(self) -> int:
         from experiments.preferences.manage_accounts import lines
 
-        return self.at.show(lines)
+        return self.show(lines)
 
 
 @dataclass(frozen=True)
-class Delete:
+class Delete(StoreLocation):
     """Forget who somebody is; their answers stay under a pseudonym, or go too.
 
     Example: glyphlab account delete ada
@@ -111,16 +106,15 @@ class Delete:
     """the account"""
     answers: bool = False
     """remove their answers as well; the items are open again"""
-    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
         from experiments.preferences.manage_accounts import forget
 
-        return self.at.show(lambda store: forget(store, self.name, self.answers))
+        return self.show(lambda store: forget(store, self.name, self.answers))
 
 
 @dataclass(frozen=True)
-class Retain:
+class Retain(StoreLocation):
     """Remove drafts, failed log-ins, audit events and typed words that are older than some days.
 
     Example: glyphlab account retain --days 180
@@ -128,15 +122,11 @@ class Retain:
 
     days: float
     """what is older goes; answers and images stay"""
-    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
         from experiments.preferences.manage_accounts import retain
 
-        def work(store: Store) -> list[str]:
-            return retain(store, self.days)
-
-        return self.at.show(work)
+        return self.show(lambda store: retain(store, self.days))
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.commands.arguments import RUNS
+from experiments.commands.campaigns import StoreLocation
 
 
 @dataclass(frozen=True)
-class Annotate:
+class Annotate(StoreLocation):
     """Open the annotation pages in a browser; with nothing to work on yet, first make a campaign and an account.
 
     Example: glyphlab annotate --run-folder runs/quickstart
@@ -17,10 +18,6 @@ class Annotate:
 
     run_folder: Path = RUNS / "quickstart"
     """the run whose images make the first campaign; a handful of words is rendered when it is not there"""
-    store: str = "annotations"
-    """folder of the store (SQLite), or postgresql://user@host/database"""
-    images: Path | None = None
-    """folder of its images; STORE/pictures when not given, needed for PostgreSQL"""
     runs: Path = RUNS
     """where the form for new campaigns may look for runs and images"""
     address: str = "127.0.0.1"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,14 +16,14 @@ Name = Annotated[Positional[str], arg(metavar="CAMPAIGN")]
 FormatName = Annotated[str, arg(metavar="FORMAT")]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StoreLocation:
     """Names where the store is."""
 
     store: str = "annotations"
-    """its folder (SQLite), or postgresql://user@host/database"""
+    """the store of campaigns: its folder (SQLite), or postgresql://user@host/database"""
     images: Annotated[Path | None, arg(metavar="PATH")] = None
-    """folder of its images; STORE/pictures when not given, needed for PostgreSQL"""
+    """folder of the store's images; STORE/pictures when not given, needed for PostgreSQL"""
 
     def show(self, work: Callable[[Store], list[str]], make: bool = False) -> int:
         """Open the store, which is made where there is none if `make`, and print what `work` tells.
@@ -44,7 +44,7 @@ class StoreLocation:
 
 
 @dataclass(frozen=True)
-class Create:
+class Create(StoreLocation):
     """Make a campaign from folders of images or runs, from a prompt file, or from a list of disagreements.
 
     Several folders are compared on the prompts that they share; images of one folder are compared with each other.
@@ -84,7 +84,6 @@ class Create:
     """of the noise, with --prompts"""
     draft: bool = False
     """do not open it for annotators yet"""
-    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
         from experiments.preferences.run_campaigns import create, known_items, source_items
@@ -105,26 +104,24 @@ class Create:
             known = known_items(store, items, self.gold, self.attention_share, self.seed)
             return create(store, self.name, settings, [*known, *items], source, not self.draft)
 
-        return self.at.show(work, make=True)
+        return self.show(work, make=True)
 
 
 @dataclass(frozen=True)
-class List:
+class List(StoreLocation):
     """List the campaigns of a store.
 
     Example: glyphlab campaign list
     """
 
-    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
-
     def run(self) -> int:
         from experiments.preferences.run_campaigns import list_lines
 
-        return self.at.show(list_lines)
+        return self.show(list_lines)
 
 
 @dataclass(frozen=True)
-class Status:
+class Status(StoreLocation):
     """Say how far a campaign is, how far people agree, whom to look at, and who makes the better images.
 
     Example: glyphlab campaign status words
@@ -132,16 +129,15 @@ class Status:
 
     name: Name
     """a campaign of the store"""
-    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
         from experiments.preferences.run_campaigns import status_lines
 
-        return self.at.show(lambda store: status_lines(store, self.name))
+        return self.show(lambda store: status_lines(store, self.name))
 
 
 @dataclass(frozen=True)
-class Open:
+class Open(StoreLocation):
     """Open a campaign for annotators, for the first time or again.
 
     Example: glyphlab campaign open words
@@ -149,14 +145,13 @@ class Open:
 
     name: Name
     """a campaign of the store"""
-    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
-        return self.at.show(lambda store: change_state(store, self.name, "open"))
+        return self.show(lambda store: change_state(store, self.name, "open"))
 
 
 @dataclass(frozen=True)
-class Close:
+class Close(StoreLocation):
     """Close a campaign: no more answers are taken.
 
     Example: glyphlab campaign close words
@@ -164,14 +159,13 @@ class Close:
 
     name: Name
     """a campaign of the store"""
-    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
-        return self.at.show(lambda store: change_state(store, self.name, "closed"))
+        return self.show(lambda store: change_state(store, self.name, "closed"))
 
 
 @dataclass(frozen=True)
-class Export:
+class Export(StoreLocation):
     """Write a campaign's answers, or its items' outcomes, to a file in one of the formats that others read.
 
     Example: glyphlab campaign export words -o words.jsonl
@@ -193,20 +187,19 @@ class Export:
     docs/how-to/exchange.md"""
     both_orders: bool = False
     """for trl: every pair in both orders"""
-    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
         from experiments.preferences.run_campaigns import export_lines
         from preference_data.exchange.formats.table import find
 
         find(self.format)
-        return self.at.show(lambda store: export_lines(
+        return self.show(lambda store: export_lines(
             store, self.name, self.out, self.format, self.rows, self.ties, self.rubric, self.both_orders
         ))  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Import:
+class Import(StoreLocation):
     """Read a file of preferences into a new campaign, all of it or nothing; malformed rows are named, all of them.
 
     Example: glyphlab pairs import words.jsonl words-again
@@ -225,7 +218,6 @@ class Import:
     Studio also outcome=TAG, the tag that holds the answer"""
     root: Annotated[Path | None, arg(metavar="PATH")] = None
     """folder that the paths of images are relative to; the file's own when not given"""
-    at: Annotated[StoreLocation, arg(name="")] = field(default_factory=StoreLocation)
 
     def run(self) -> int:
         from experiments.preferences.run_campaigns import fields_of, import_lines
@@ -236,7 +228,7 @@ class Import:
         if not self.file.is_file():
             raise FileNotFoundError(f"{self.file} is not there, or no file")
         options = Options(self.skip_malformed, fields_of(self.fields), self.root)
-        return self.at.show(lambda store: import_lines(store, self.file, self.format, self.name, options), make=True)
+        return self.show(lambda store: import_lines(store, self.file, self.format, self.name, options), make=True)
 
 
 @dataclass(frozen=True)
