@@ -187,7 +187,7 @@ def dpo_at_reference(model: QwenImage, cfg: dpo.Dpo, prompts: Sequence[Prompt]) 
     levels = torch.full((2 * P,), 0.5, device=model.device)
     micro = dpo.Micro(x0, eps.repeat(2, 1, 1), levels, type(cond).stack([cond, cond]))
     value = float(dpo.loss(model, micro, cfg)[0].detach())
-    return Check("DPO starts at log 2", abs(value - math.log(2.0)) < 1e-6, f"{value:.7f}")
+    return Check("DPO starts at log 2", abs(value - dpo.AT_REFERENCE) < 1e-6, f"{value:.7f}")
 
 
 def stage_of(run: Path) -> Path:

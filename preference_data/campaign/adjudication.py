@@ -109,18 +109,6 @@ def answer_blind(store: Store, actor: int, token: str, reply: Answer, key: str) 
     return store.write(work)
 
 
-def reveal(store: Store, actor: int, token: str) -> Case:
-    """The case with everybody's answers. Raises Forbidden before the blind answer."""
-
-    def work(db: Connection) -> Case:
-        row = _own_case(db, actor, token, lock=False)  # a read may lock nothing, and PostgreSQL says so
-        if newest_answer(db, row.id) is None:
-            raise Forbidden("answer blind first; then the others' answers are shown")
-        return _case(db, row, settings_of(row), store.clock())
-
-    return store.read(work)
-
-
 def decide(store: Store, actor: int, token: str, reply: Answer, reason: str, key: str) -> Receipt:
     """The final word on an item, after the blind answer. `reason` is one of REASONS. Raises as `answering.answer`.
 
@@ -165,9 +153,9 @@ def _check_undecided(db: Connection, row: Row) -> None:
         raise Conflict("this case was decided meanwhile; here is the next one")
 
 
-def _own_case(db: Connection, actor: int, token: str, lock: bool = True) -> Row:
+def _own_case(db: Connection, actor: int, token: str) -> Row:
     authorise(db, actor, ADJUDICATE)
-    row = own(db, actor, token, lock)
+    row = own(db, actor, token, lock=True)
     if row.kind != "adjudication":
         raise ValueError("this assignment is no case for adjudication")
     return row

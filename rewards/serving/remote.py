@@ -65,7 +65,7 @@ class Remote:
 
 
 class RemoteScorer:
-    """A server that answered. ``name`` says which reward it has; ``server_range`` is that reward's range."""
+    """A server that answered. ``name`` says which reward it has."""
 
     def __init__(self, settings: Remote) -> None:
         import httpx
@@ -82,13 +82,11 @@ class RemoteScorer:
             about: dict[str, Any] = self._http.get("/health").json()
             self.name = f"remote:{about['reward']}"
             self._parts: list[str] = list(about["parts"])
-            low, high = about["range"]
             status = self._http.post("/score", content=encode_request([], [])).status_code
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
             raise ConnectionError(
                 f"no reward server answers at {settings.url} ({error!r}); start one: glyphlab serve-rewards"
             ) from error
-        self.server_range = (-math.inf if low is None else low, math.inf if high is None else high)
         if status == 401:
             raise PermissionError(f"the reward server at {settings.url} wants another token; give token_file")
 

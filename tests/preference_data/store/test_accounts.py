@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from preference_data.campaign import adjudication, campaigns, privacy
-from preference_data.campaign.adjudication import answer_blind, decide, next_case, reveal
+from preference_data.campaign.adjudication import answer_blind, decide, next_case
 from preference_data.campaign.answering import Conflict, answer
 from preference_data.campaign.assignment import claim
 from preference_data.campaign.outcomes import Answer
@@ -159,14 +159,13 @@ def test_adjudication_is_blind_first_and_then_revealed(store: Store) -> None:
     assert case is not None and case.blind is None and case.opinions == ()
     token = case.view.token
     with pytest.raises(Forbidden, match="answer blind first"):
-        reveal(store, judge, token)
-    with pytest.raises(Forbidden, match="answer blind first"):
         decide(store, judge, token, Answer("tie"), "matter_of_taste", "key-decide-1")
     answer_blind(store, judge, token, Answer("left"), "key-blind-1")
     assert answer_blind(store, judge, token, Answer("left"), "key-blind-1").repeated
     with pytest.raises(Conflict):
         answer_blind(store, judge, token, Answer("right"), "key-blind-2")
-    shown = reveal(store, judge, token)
+    shown = next_case(store, judge, c)
+    assert shown is not None
     assert {o.answer.outcome for o in shown.opinions} == {"both_good", "both_bad"} and shown.blind is not None
     assert not {o.pseudonym for o in shown.opinions} & {"ada", "bo"}
     decide(store, judge, token, Answer("both_bad"), "picture_broken", "key-decide-1")
