@@ -28,10 +28,10 @@ unguided anyway.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -83,10 +83,8 @@ class Micro(NamedTuple):
     weight_B: Tensor
 
 
-class Loss(Protocol):
-    """(G3), or a variant of it, for one micro-batch: a scalar and what to log."""
-
-    def __call__(self, model: FlowModel, m: Micro, cfg: Grpo) -> tuple[Tensor, dict[str, Tensor]]: ...
+Loss = Callable[..., tuple[Tensor, dict[str, Tensor]]]
+"""called as `loss(model, m, cfg=cfg)`"""
 
 
 def policy_now(model: FlowModel, m: Micro, cfg: Grpo) -> flow.Gaussian:
@@ -138,14 +136,9 @@ def loss(model: FlowModel, m: Micro, cfg: Grpo) -> tuple[Tensor, dict[str, Tenso
 
 
 def train(
-    model: FlowModel,
-    engine: Engine,
-    prompts: Prompts,
-    scorer: ScoringPool,
-    cfg: Grpo,
-    start: int = 0,
+    model: FlowModel, engine: Engine, prompts: Prompts, scorer: ScoringPool, cfg: Grpo, start: int = 0,
     loss: Loss = loss,
-) -> Iterator[Step]:
+) -> Iterator[Step]:  # fmt: skip
     """Yields after every rollout and its updates; a variant is another `loss`."""
     for step in range(start, cfg.steps):
         rollouts = sample_groups(model, engine, prompts, scorer, cfg, step)  # (G1)
