@@ -1,6 +1,6 @@
-"""Every size of every network, spelled out.
+"""Every size of every network.
 
-A preset is three entries of one name: the transformer in `PRESETS`, its autoencoder in `VAES`, and in `PICTURES` the
+A preset is three entries of one name: the transformer in `PRESETS`, its autoencoder in `VAES`, and in `IMAGE_SIZES` the
 (height, width) in pixels that it is trained on. Sizes below `qwen_image` keep its shape (four times the width in the
 MLP, a head's channels split about 1 : 3.5 : 3.5 over frame, row and column) and shrink depth and width. `nano` is the
 size our reports are about; `qwen_image` loads the released weights; those between are for scaling studies.
@@ -16,84 +16,25 @@ NANO_VAE = VAEConfig(
 )
 """Same 8 x 8 pixels and 16 channels a latent position as the released one; training fills in mean and spread."""
 
+
+def _reading_bytes(num_layers: int, heads: int) -> MMDiTConfig:
+    """A network of 64 channels a head for the byte-level text encoder."""
+    return MMDiTConfig(num_layers, 64, heads, joint_attention_dim=147, axes_dims_rope=(8, 28, 28))
+
+
+def _reading_qwen(num_layers: int, heads: int) -> MMDiTConfig:
+    """A network of 128 channels a head for the Qwen2.5-VL text encoder."""
+    return MMDiTConfig(num_layers, 128, heads, joint_attention_dim=3584)
+
+
 PRESETS: dict[str, MMDiTConfig] = {
-    # width 128; reads the byte-level text encoder
-    "nano": MMDiTConfig(
-        num_layers=6,
-        attention_head_dim=64,
-        num_attention_heads=2,
-        joint_attention_dim=147,
-        in_channels=64,
-        out_channels=16,
-        patch_size=2,
-        axes_dims_rope=(8, 28, 28),
-    ),
-    # width 256; byte-level text encoder
-    "micro": MMDiTConfig(
-        num_layers=8,
-        attention_head_dim=64,
-        num_attention_heads=4,
-        joint_attention_dim=147,
-        in_channels=64,
-        out_channels=16,
-        patch_size=2,
-        axes_dims_rope=(8, 28, 28),
-    ),
-    # width 512; byte-level text encoder
-    "small": MMDiTConfig(
-        num_layers=12,
-        attention_head_dim=64,
-        num_attention_heads=8,
-        joint_attention_dim=147,
-        in_channels=64,
-        out_channels=16,
-        patch_size=2,
-        axes_dims_rope=(8, 28, 28),
-    ),
-    # width 1024, from here on the Qwen2.5-VL text encoder
-    "medium": MMDiTConfig(
-        num_layers=24,
-        attention_head_dim=128,
-        num_attention_heads=8,
-        joint_attention_dim=3584,
-        in_channels=64,
-        out_channels=16,
-        patch_size=2,
-        axes_dims_rope=(16, 56, 56),
-    ),
-    # width 1536, the size of Stable Diffusion 3.5 medium: 2,392,660,544 parameters
-    "sd35_medium": MMDiTConfig(
-        num_layers=28,
-        attention_head_dim=128,
-        num_attention_heads=12,
-        joint_attention_dim=3584,
-        in_channels=64,
-        out_channels=16,
-        patch_size=2,
-        axes_dims_rope=(16, 56, 56),
-    ),
-    # width 2048
-    "large": MMDiTConfig(
-        num_layers=36,
-        attention_head_dim=128,
-        num_attention_heads=16,
-        joint_attention_dim=3584,
-        in_channels=64,
-        out_channels=16,
-        patch_size=2,
-        axes_dims_rope=(16, 56, 56),
-    ),
-    # width 3072, the released model: 20,430,401,088 parameters
-    "qwen_image": MMDiTConfig(
-        num_layers=60,
-        attention_head_dim=128,
-        num_attention_heads=24,
-        joint_attention_dim=3584,
-        in_channels=64,
-        out_channels=16,
-        patch_size=2,
-        axes_dims_rope=(16, 56, 56),
-    ),
+    "nano": _reading_bytes(6, 2),  # width 128
+    "micro": _reading_bytes(8, 4),  # width 256
+    "small": _reading_bytes(12, 8),  # width 512
+    "medium": _reading_qwen(24, 8),  # width 1024
+    "sd35_medium": _reading_qwen(28, 12),  # width 1536, as Stable Diffusion 3.5 medium: 2,392,660,544 parameters
+    "large": _reading_qwen(36, 16),  # width 2048
+    "qwen_image": _reading_qwen(60, 24),  # width 3072, the released model: 20,430,401,088 parameters
 }
 
 VAES: dict[str, VAEConfig] = {
