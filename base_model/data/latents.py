@@ -81,8 +81,8 @@ class EncodedStream:
 
     def __init__(self, data: LatentStream) -> None:
         stream = data.stream
-        if not isinstance(stream, TextStream) or not stream.limit or len(stream.stages) > 1:
-            raise ValueError(f"only a finite TextStream of one stage can be kept, not {stream}")
+        if not isinstance(stream, TextStream) or not stream.limit or not stream.is_constant:
+            raise ValueError(f"only a finite TextStream that stays as it is can be kept, not {stream}")
         samples = [stream.one(0, index) for index in range(stream.limit)]
         self._stream = stream
         self._captions = [caption for _, caption in samples]

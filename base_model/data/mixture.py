@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from base_model.data.curriculum import in_force, require_rising
 from base_model.data.edits import (
     Example,
     Size,
@@ -75,15 +76,15 @@ class TaskStream:
     """canvases; one that stands here twice is drawn twice as often"""
 
     def __post_init__(self) -> None:
-        starts = [mix.start for mix in self.mixes]
-        if not starts or starts[0] != 0 or starts != sorted(set(starts)):
-            raise ValueError(f"the mixes of tasks must start at 0 and rise, got starts {starts}")
+        require_rising([mix.start for mix in self.mixes], "the mixes of tasks")
+        if self.scenes.curriculum.resolution:
+            raise ValueError("a stream of tasks has sizes of its own: leave curriculum.resolution of its scenes out")
         if not self.sizes:
             raise ValueError("a stream needs at least one canvas (height, width)")
 
     def examples(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> list[Example]:
         """A batch: a pure function of (seed, step, size, rank, ranks)."""
-        shares = np.asarray([mix for mix in self.mixes if mix.start <= step][-1].shares())
+        shares = np.asarray(self.mixes[in_force([mix.start for mix in self.mixes], step)].shares())
         return [
             self._one(step, position, index, shares) for position, index in self.scenes.indices(step, size, rank, ranks)
         ]

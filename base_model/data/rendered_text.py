@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -238,8 +238,16 @@ def glyph(letter: str, face: str, size: int) -> Image.Image:
     return cell
 
 
-def scene(rng: np.random.Generator, level: int, *, heldout: bool = False) -> Scene:
-    """A random scene of a curriculum level.
+def pick(rng: np.random.Generator, names: Collection[str], balance: float) -> str:
+    """One of the names: at balance 1 all equally often, at 0 the k-th of them 1 / k^2 as often as the first."""
+    if balance == 1.0:
+        return str(rng.choice(list(names)))
+    tail = 1.0 / np.arange(1, len(names) + 1) ** 2
+    return str(rng.choice(list(names), p=balance / len(names) + (1.0 - balance) * tail / tail.sum()))
+
+
+def scene(rng: np.random.Generator, level: int, *, heldout: bool = False, balance: float = 1.0) -> Scene:
+    """A random scene of a curriculum level, whose faces and inks are as `balance` of `pick` says.
 
     0 no text, 1 single characters, 2 words in the centre, 3 words anywhere, 4 words anywhere in all faces and dark inks
     on light paper, 5 in all inks on all backgrounds, 6 Chinese strings in their faces and dark inks on light paper, as
@@ -247,10 +255,10 @@ def scene(rng: np.random.Generator, level: int, *, heldout: bool = False) -> Sce
     """
     colourful, of_chinese = level in (0, 5), level == CHINESE
     coloured = colourful or level in (4, CHINESE)
-    ink = str(rng.choice(INKS if colourful else DARK)) if coloured else "black"
+    ink = pick(rng, INKS if colourful else DARK, balance) if coloured else "black"
     grounds = [name for name in backgrounds(ink) if colourful or name in PAPER]
     background = str(rng.choice(grounds)) if coloured else "white"
-    face = str(rng.choice(list(chinese.FACES if of_chinese else FACES))) if level >= 4 else "sans"
+    face = pick(rng, chinese.FACES if of_chinese else FACES, balance) if level >= 4 else "sans"
     size = str(rng.choice(list(SIZES)))
     row = "middle" if level in (1, 2, CHINESE) else str(rng.choice(list(ROWS)))
     column = "centre" if level in (1, 2) else str(rng.choice(list(COLUMNS)))

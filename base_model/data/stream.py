@@ -1,23 +1,26 @@
 """An endless, seeded stream of captioned images, addressable by (step, size, rank, ranks).
 
 At every step each of `ranks` processes takes `size` samples, one after the other from the stream, so samples follow
-from the place that a rank reads at. One thing varies with the step: the mixture of curriculum levels. Captions can
-carry the noise of web data: some are misspelt, some leave the text or an attribute out. That noise is what alignment
-has to work against.
+from the place that a rank reads at. What varies with the step is the curriculum (curriculum.py). Captions can carry the
+noise of web data: some are misspelt, some leave the text or an attribute out. That noise is what alignment has to work
+against.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from base_model.data import rendered_chinese as chinese
-from base_model.data.rendered_text import LEVELS, Scene, render, scene
+from base_model.data.curriculum import Curriculum, require_rising
+from base_model.data.rendered_text import CELL, ENGLISH, HEIGHT, LEVELS, WIDTH, Scene, render, scene
 from base_model.interface import ConditionImages
 from base_model.seeding import numpy_generator
 
@@ -103,17 +106,41 @@ class TextStream:
 
     seed: int
     """of scenes and captions"""
-    stages: tuple[Stage, ...]
-    """the curriculum: shares of the kinds of scene, from some update on"""
+    stages: tuple[Stage, ...] = ()
+    """the curriculum where nothing but the kinds of scene changes: their shares, from some update on"""
     noise: CaptionNoise = CaptionNoise()
     """how captions are spoilt"""
     limit: int = 0
     """scenes of a finite set, which is shuffled at every pass; 0 = endless"""
+    curriculum: Curriculum = Curriculum()
+    """all that changes with the update; its text in place of `stages`"""
 
     def __post_init__(self) -> None:
-        starts = [stage.start for stage in self.stages]
-        if not starts or starts[0] != 0 or starts != sorted(set(starts)):
-            raise ValueError(f"curriculum stages must start at 0 and rise, got starts {starts}")
+        if bool(self.stages) == bool(self.curriculum.text):
+            raise ValueError(
+                f"a stream needs shares of the kinds of scene once, as stages or as curriculum.text; got {self.stages} "
+                f"and {self.curriculum.text}"
+            )
+        if self.stages:
+            require_rising([stage.start for stage in self.stages], "curriculum stages")
+        for start, weights in self.curriculum.text:
+            Stage(start, weights)
+        for scale in {scale for _, scales in self.curriculum.resolution for scale in scales}:
+            if any(side * scale % CELL or not 0 < scale <= 1 for side in (HEIGHT, WIDTH)):
+                raise ValueError(
+                    f"resolution {scale}: {HEIGHT} x {WIDTH} pixels times it must be multiples of {CELL}, and no larger"
+                )
+
+    @cached_property
+    def progress(self) -> Curriculum:
+        """The whole curriculum."""
+        text = tuple((stage.start, stage.weights) for stage in self.stages)
+        return replace(self.curriculum, text=text) if text else self.curriculum
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether an index shows the same image at every update, on the full canvas."""
+        return self.progress.changes == (0,) and not self.curriculum.resolution
 
     def scenes(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> tuple[list[Scene], list[str]]:
         """The scenes and captions of a batch: a pure function of (seed, step, size, rank, ranks)."""
@@ -127,11 +154,24 @@ class TextStream:
 
     def one(self, step: int, index: int, with_word: bool = False) -> tuple[Scene, str]:
         """The scene of an index at the levels of a step, and its caption. `with_word` leaves level 0 out."""
-        weights = np.asarray([s for s in self.stages if s.start <= step][-1].weights, dtype=float)
+        plan = self.progress.at(step)
+        refined = False
+        if plan.synthetic or plan.refinement:
+            synthetic, right = numpy_generator(self.seed, int(index), 0, "curriculum").random(2)
+            with_word, refined = with_word or synthetic < plan.synthetic, right < plan.refinement
+            refined = refined or synthetic < plan.synthetic
+        weights = np.asarray(plan.text, dtype=float)
         weights = weights * ([not with_word] + [True] * (len(weights) - 1))
         rng = numpy_generator(self.seed, int(index), 0, "scene")
-        samples = scene(rng, int(rng.choice(len(weights), p=weights / weights.sum())))
-        return samples, noisy_caption(samples, self.noise, rng)
+        level = int(rng.choice(len(weights), p=weights / weights.sum())) if weights.any() else ENGLISH
+        samples = scene(rng, level, balance=plan.balance)
+        return samples, samples.caption if refined else noisy_caption(samples, self.noise, rng)
+
+    def canvas(self, step: int, index: int) -> tuple[int, int]:
+        """The (height, width) of an image at the resolution of a step."""
+        scales = self.progress.at(step).resolution
+        chosen = numpy_generator(self.seed, index, 0, "resolution").integers(len(scales)) if len(scales) > 1 else 0
+        return round(HEIGHT * scales[int(chosen)]), round(WIDTH * scales[int(chosen)])
 
     def _finite(self, indices: range) -> np.ndarray:
         """Which images of a finite set these places show."""
@@ -139,11 +179,25 @@ class TextStream:
         order = np.concatenate([numpy_generator(self.seed, p, 0, "order").permutation(self.limit) for p in passes])
         return order[indices.start - passes[0] * self.limit :][: len(indices)]
 
-    def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> tuple[Tensor, list[str]]:
-        """uint8 images [size, 3, H, W] and their captions."""
+    def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> tuple[Sequence[Tensor] | Tensor, list[str]]:
+        """uint8 images [3, H, W] and their captions; one tensor where the curriculum has no resolutions."""
         scenes, captions = self.scenes(step, size, rank, ranks)
-        return torch.from_numpy(np.stack([render(s) for s in scenes])), captions
+        pixels = [render(each) for each in scenes]
+        if not self.curriculum.resolution:
+            return torch.from_numpy(np.stack(pixels)), captions
+        canvases = [self.canvas(step, place) for place, _ in self.indices(step, size, rank, ranks)]
+        return [torch.from_numpy(reduced(*each)) for each in zip(pixels, canvases, strict=True)], captions
 
     def images(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Tensor:
-        """Returns the images without their captions."""
-        return self.batch(step, size, rank, ranks)[0]
+        """Returns the images without their captions. Raises ValueError where they are of several sizes."""
+        if self.curriculum.resolution:
+            raise ValueError("an autoencoder learns from images of one size: leave curriculum.resolution out")
+        return torch.as_tensor(self.batch(step, size, rank, ranks)[0])
+
+
+def reduced(pixels_3HW: np.ndarray, canvas: tuple[int, int]) -> np.ndarray:
+    """uint8 [3, h, w]: the whole image on a smaller canvas; itself on its own."""
+    if pixels_3HW.shape[1:] == canvas:
+        return pixels_3HW.copy()
+    image = Image.fromarray(pixels_3HW.transpose(1, 2, 0)).resize(canvas[::-1], Image.Resampling.BOX)
+    return np.asarray(image).transpose(2, 0, 1).copy()

@@ -101,7 +101,7 @@ def scene_levels(experiment: Experiment) -> tuple[int, ...]:
         return plan.levels
     if not isinstance(experiment.data, TextStream):
         return (ENGLISH,)
-    shown = {level for stage in experiment.data.stages for level, weight in enumerate(stage.weights) if weight}
+    shown = {level for _, weights in experiment.data.progress.text for level, weight in enumerate(weights) if weight}
     languages = [ENGLISH] * bool(shown - {0, CHINESE}) + [CHINESE] * (CHINESE in shown)
     return tuple(languages) or (ENGLISH,)
 

@@ -170,7 +170,7 @@ def requests_of(experiment: Experiment, folder: Path) -> list[Request] | None:
         at_once = len(data.captions) <= own_images.MOST_TEXTS and not data.edits  # these are encoded with their images
         captions = data.captions if at_once else None
     elif isinstance(data, TextStream):
-        captions = data.scenes(0, data.limit)[1] if data.limit and len(data.stages) == 1 else None
+        captions = data.scenes(0, data.limit)[1] if data.limit and data.is_constant else None
     if data is not None:
         return None if captions is None else [(text, ()) for text in captions]
     if experiment.algorithm.learns_from == "pairs" and has_answers(folder):

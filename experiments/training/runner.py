@@ -114,7 +114,7 @@ def updates(
             save_vae(model.vae, folder / "encoder.safetensors")
         barrier(experiment)
         data = LatentStream(required(experiment, experiment.data, "data"), folder / "encoder.safetensors")
-        if isinstance(data.stream, TextStream) and data.stream.limit:
+        if isinstance(data.stream, TextStream) and data.stream.limit and data.stream.is_constant:
             yield loop(model, engine, EncodedStream(data), cfg, start)
             return
         with Producers(data) as producers:
