@@ -22,7 +22,7 @@ from typing import Annotated, get_args, get_type_hints
 import tyro
 from tyro.conf import ConsolidateSubcommandArgs, OmitSubcommandPrefixes, subcommand
 
-from experiments.commands.ablating import Ablate, EvaluateEdits
+from experiments.commands.ablating import Ablate, EvaluateEdits, Study
 from experiments.commands.accounts import Accounts
 from experiments.commands.annotating import Annotate
 from experiments.commands.arguments import RUNS, with_current_options
@@ -56,6 +56,7 @@ Command = (
     | Annotated[Plan, subcommand("plan")]
     | Annotated[EvaluateEdits, subcommand("evaluate-edits")]
     | Annotated[Ablate, subcommand("ablate")]
+    | Annotated[Study, subcommand("study")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Track, subcommand("track")]
     | Annotated[Score, subcommand("score")]

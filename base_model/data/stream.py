@@ -9,7 +9,7 @@ against.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -112,7 +112,7 @@ class TextStream:
     """how captions are spoilt"""
     limit: int = 0
     """scenes of a finite set, which is shuffled at every pass; 0 = endless"""
-    curriculum: Curriculum = Curriculum()
+    curriculum: Curriculum = field(default_factory=Curriculum)
     """all that changes with the update; its text in place of `stages`"""
 
     def __post_init__(self) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from tyro.conf import arg, subcommand
+from tyro.conf import Positional, arg, subcommand
 
 from experiments.commands.arguments import RUNS, Out, RunFolder
 
@@ -81,3 +81,30 @@ class Ablate:
 
     def run(self) -> int:
         return self.what.run()
+
+
+@dataclass(frozen=True)
+class Study:
+    """Train nano from nothing by a curriculum, without one, by its stages all at once and backwards, and compare.
+
+    Equal updates, the same held-out words, several seeds. It goes on where it was interrupted.
+
+    Example: glyphlab study curriculum -o runs/curriculum
+    """
+
+    what: Annotated[Positional[Literal["curriculum"]], arg(metavar="curriculum")]
+    """what is studied: the order of pretraining (experiments/configs/nano_curriculum.py)"""
+    out: Out = RUNS / "curriculum"
+    """folder of the runs, of table.md and of sweep.html"""
+    updates: int = 280
+    """of every run"""
+    seeds: str = "0,1,2"
+    """of the weights and the noise, with commas between them"""
+
+    def run(self) -> int:
+        from experiments.record.leftovers import removed_on_error
+        from experiments.studies.curriculum import compare_orders
+
+        with removed_on_error(self.out):
+            print(compare_orders(self.out, self.updates, self.seeds))
+        return 0

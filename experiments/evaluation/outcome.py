@@ -12,6 +12,7 @@ from pathlib import Path
 
 from experiments.evaluation.prompt_page import PAGE
 from experiments.evaluation.prompt_table import lines
+from experiments.record.heldout import read_heldout
 from experiments.record.intervals import in_brackets
 from experiments.record.record import RUN, SAMPLES, read_run
 from experiments.record.results import Evaluation, Interval, Stage, compare, read_stage
@@ -34,11 +35,24 @@ def outcome_lines(folder: Path) -> list[str]:
     report += silent_updates(stage)
     if stage.evaluations:
         report += ["", *numbers(stage, parent_of(stage)), ""]
+    report += heldout_lines(folder)
     report += own_numbers(folder)
     for what, path in (("images", folder / EVALUATION), ("samples", folder / SAMPLES), ("model", folder / "model")):
         if path.is_dir():
             report.append(f"{what + ':':9}{path}")
     return [*report, f"report:  {folder / REPORT}"]
+
+
+def heldout_lines(folder: Path) -> list[str]:
+    """How likely a run finds held-out images of its own, beside what it began from; [] where it has none."""
+    if (compared := read_heldout(folder)) is None:
+        return []
+    own, gap = compared.after, compared.difference
+    text = f"flow-matching loss on {compared.count} held-out images: {own.value:.4f}"
+    if compared.before is None or gap is None:
+        return ["", f"{text} {in_brackets(own.low, own.high, '.4f')}"]
+    ends = in_brackets(gap.low, gap.high, "+.4f")
+    return ["", f"{text}, {compared.before.value:.4f} before: {gap.value:+.4f} {ends}, {compared.verdict}"]
 
 
 def own_evaluation(folder: Path) -> Path:

@@ -65,6 +65,9 @@ class ImageSources:
     """largest share of images that may be left out because they cannot be read or have no caption"""
     seed: int = 0
     """of the order of images and of the choice among several captions"""
+    heldout: float = 0.0
+    """share of images that nothing is learned from, chosen by the hash of their bytes: the finished model is compared
+    on them with what it began from"""
 
     def __post_init__(self) -> None:
         if not self.folder or "" in self.folder:
@@ -82,6 +85,8 @@ class ImageSources:
             )
         if not 0.0 <= self.max_bad < 1.0:
             raise ValueError(f"max_bad={self.max_bad} must be a share of at least 0 and below 1")
+        if not 0.0 <= self.heldout < 1.0:
+            raise ValueError(f"heldout={self.heldout} must be a share of at least 0 and below 1")
         if self.min_side < 1:
             raise ValueError(f"min_side={self.min_side} must be at least 1 pixel")
 
@@ -115,6 +120,8 @@ class OwnImages:
     """what height and width of a canvas are multiples of"""
     aspects: tuple[float, ...] = ()
     """height by width of the canvases that there are; () = that of every image, as near as `side` allows"""
+    heldout: tuple[Entry, ...] = ()
+    """usable images that nothing is learned from"""
     by_design: tuple[Bad, ...] = ()
     """what was never meant to be learned from, such as masks"""
     broken: dict[str, str] = field(default_factory=dict)
@@ -143,6 +150,7 @@ class OwnImages:
         """One line about what was read and what was left out."""
         sizes = f"{len(self)} images with {len(self.captions)} captions from {', '.join(self.settings.folder)}"
         notes = [f"{self.edits} of them are edits of other images"] if self.edits else []
+        notes += [f"{len(self.heldout)} more are held out"] if self.heldout else []
         notes += [f"{self.duplicates} copies are used once"] if self.duplicates else []
         for some in (self.bad, self.by_design):
             if some:
@@ -265,6 +273,11 @@ def _shares(seed: int, block: int, weights: tuple[float, ...]) -> np.ndarray:
     return numpy_generator(seed, block, 0, "sources").permutation(np.repeat(np.arange(len(weights)), counts))
 
 
+def is_heldout(key: str, share: float) -> bool:
+    """Whether an image with that SHA-256 is among the held-out share; among a larger share it is as well."""
+    return int(key[:16], 16) < share * 2**64
+
+
 def open_images(
     settings: ImageSources, needs_captions: bool = True, refused: Callable[[str], str] = lambda text: "",
     report: Callable[[int, int], None] = lambda done, total: None,
@@ -279,6 +292,7 @@ def open_images(
     by_design = [Bad(each.name, each.problem) for entries in listed for each in entries if each.by_design]
     listed = [[each for each in entries if not each.by_design] for entries in listed]
     total, digest, bad, sources, copies = sum(map(len, listed)), sha256(), [], [], 0
+    heldout: dict[str, Entry] = {}
     done = 0
     for source, entries in zip(settings.folder, listed, strict=True):
         usable: dict[str, Entry] = {}
@@ -296,12 +310,33 @@ def open_images(
                 usable[key] = checked
         for key, entry in usable.items():
             digest.update(repr((key, entry.captions)).encode())
-        sources.append(tuple(usable.values()))
+        aside = {key: entry for key, entry in usable.items() if is_heldout(key, settings.heldout)}
+        heldout |= aside
+        sources.append(tuple(entry for key, entry in usable.items() if key not in aside))
     require_usable(bad, total, settings)
-    for source, usable_entries in zip(settings.folder, sources, strict=True):
-        if not usable_entries:
+    require_both(settings, sources, len(heldout))
+    return OwnImages(
+        settings, tuple(sources), tuple(bad), copies, digest.hexdigest(), heldout=tuple(heldout.values()),
+        by_design=tuple(by_design),
+    )  # fmt: skip
+
+
+def require_both(settings: ImageSources, sources: Sequence[Sequence[Entry]], heldout: int) -> None:
+    """Raises ValueError where a source has nothing to learn from, or nothing is held out although it should be."""
+    kept = sum(map(len, sources))
+    for source, usable in zip(settings.folder, sources, strict=True):
+        if not usable and not settings.heldout:
             raise ValueError(f"{source} holds no image that can be used")
-    return OwnImages(settings, tuple(sources), tuple(bad), copies, digest.hexdigest(), by_design=tuple(by_design))
+        if not usable:
+            raise ValueError(
+                f"{source} holds no image that can be used beside the held-out ones; lower --data.heldout "
+                f"{settings.heldout:g}"
+            )
+    if settings.heldout and not heldout:
+        raise ValueError(
+            f"none of {kept} images falls into a held-out share of {settings.heldout:g}: raise --data.heldout, to "
+            f"{min(0.5, 3 / kept):.2g} say, or give more images"
+        )
 
 
 def with_readable_captions(entry: Entry, refused: Callable[[str], str]) -> Entry:

@@ -73,7 +73,7 @@ def plan(requested: CommandLine) -> tuple[int, list[str]]:
         ways = [chosen if way.setup == chosen.setup else way for way in ways]
     else:
         chosen = next((way for way in ways if way.fits), min(ways, key=lambda way: (bool(way.refused), way.total)))
-    report = list(lines(requested.name, micro, ways, chosen))
+    report = [*lines(requested.name, micro, ways, chosen), *curriculum_lines(experiment)]
     if chosen.fits:
         return 0, report
 
@@ -84,6 +84,12 @@ def plan(requested: CommandLine) -> tuple[int, list[str]]:
         return any(costed(changed, way, smaller, extras).fits for way in alternatives(other))
 
     return 1, [*report, "", *refused_lines(chosen, fits)]
+
+
+def curriculum_lines(experiment: Experiment | None) -> list[str]:
+    """What the experiment's data shows from which update on; [] where it stays as it is."""
+    progress = getattr(experiment and experiment.data, "progress", None)
+    return ["", "curriculum", *progress.lines()] if progress and len(progress.changes) > 1 else []
 
 
 def accounts(experiment: Experiment, requested: CommandLine) -> list[Account]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from experiments.record.heldout import read_heldout
 from experiments.record.intervals import welch_ci
 from experiments.record.results import MAIN, Interval, Paired, Result, Stage, compare, read_result
 from experiments.record.whole_files import write_bytes
@@ -65,7 +66,7 @@ def page_of(result: Result) -> str:
         "notes": markdown.render(result.notes), "unknown": Interval(math.nan), "curves_of": curves,
         "scale": tables.scale, "judged": tables.judged, "further_measures": tables.further_measures,
         "facts": tables.facts, "pictured": image_grids.pictured, "sampled": image_grids.sampled,
-        "telling": image_grids.telling,
+        "telling": image_grids.telling, "heldout": lambda stage: read_heldout(stage.run.folder),
         "broken_rules": over_optimisation.broken_rules, "monitors_verdict": over_optimisation.verdict,
         "measures": over_optimisation.measures, "evidence_file": over_optimisation.evidence_file,
     })  # fmt: skip

@@ -26,6 +26,7 @@ from experiments.progress import Progress
 from experiments.record.record import RunRecord
 from experiments.record.recorded_settings import rebuild
 from experiments.report.report import REPORT, write_report
+from experiments.training.heldout_images import compare_heldout
 from experiments.training.own_prompts import scene_levels
 from experiments.training.ranks import rank_of, ranks_of
 from experiments.training.runner import run
@@ -83,11 +84,25 @@ def conclude(folder: Path, report: Path, judged: bool = True) -> list[str]:
         return []
     notes: list[str] = []
     if judged and (folder / JUDGED).exists():
-        notes = evaluate_own(folder, rebuild(config["experiment"]), config["parent"])
+        experiment = rebuild(config["experiment"])
+        notes = [
+            *compare_own_images(folder, experiment, config["parent"]),
+            *evaluate_own(folder, experiment, config["parent"]),
+        ]
     elif judged and not (notes := reasons_not_to_evaluate(folder)) and not is_judged(folder, nano.evaluation):
         evaluate_run(folder)
     write_report(folder)
     return [*outcome_lines(folder), *notes]
+
+
+def compare_own_images(folder: Path, experiment: Experiment, parent: str) -> list[str]:
+    """Compare a finished run with what it began from on its held-out images, where it has such; why not, if not."""
+    torch.set_num_threads(THREADS)
+    try:
+        compare_heldout(folder, experiment, parent)
+    except (ValueError, FileNotFoundError) as error:  # no reason to call the training a failure
+        return [f"not compared on held-out images: {error}"]
+    return []
 
 
 def evaluate_own(folder: Path, experiment: Experiment, parent: str) -> list[str]:

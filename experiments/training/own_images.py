@@ -49,6 +49,11 @@ def usable_images(
     """The images and captions that the experiment's model can learn from. Raises as `open_images`."""
     assert isinstance(experiment.data, ImageSources)
     vae = experiment.algorithm.trains == "autoencoder"
+    if vae and experiment.data.heldout:
+        raise ValueError(
+            f"data.heldout={experiment.data.heldout:g}: only models that sample are compared on held-out images; "
+            "leave it out, and compare autoencoders with glyphlab evaluate-vae"
+        )
     reads_bytes = not vae and not experiment.base and not (parent and is_derived(parent / "model"))
     return open_images(experiment.data, not vae, unreadable if reads_bytes else lambda text: "", report)
 
@@ -89,6 +94,7 @@ def facts(images: OwnImages | None, folder: Path) -> Mapping[str, Any]:
         before = recorded(folder).get("own_images")
         return {"own_images": before} if before else {}
     counts = {"images": len(images), "captions": len(images.captions), "left_out": [str(bad) for bad in images.bad]}
+    counts |= {"held_out": len(images.heldout)} if images.heldout else {}
     return {"own_images": {"fingerprint": images.fingerprint, **counts}}
 
 
@@ -107,8 +113,12 @@ def require_same_images(folder: Path, images: OwnImages | None) -> None:
 
 def latents(images: OwnImages, model: PolicyModel) -> OwnLatents:
     """The images as the model's latents, in the size that it is set to."""
-    aspects = BUCKETS if model.one_size_a_call else ()
-    return OwnLatents(images.sized(model.picture, model.multiple, aspects), model.encode_pixels, model.side)
+    return OwnLatents(sized_for(images, model), model.encode_pixels, model.side)
+
+
+def sized_for(images: OwnImages, model: PolicyModel) -> OwnImages:
+    """The images on the canvases that the model takes, in the size that it is set to."""
+    return images.sized(model.picture, model.multiple, BUCKETS if model.one_size_a_call else ())
 
 
 def for_autoencoder(images: OwnImages, experiment: Experiment) -> OwnImages:

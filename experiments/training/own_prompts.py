@@ -7,7 +7,7 @@ Own prompts that nothing was learned from come first where a run is judged: the 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from base_model.policy_model import PolicyModel
 from experiments.evaluation.outcome import JUDGED
 from experiments.evaluation.prompts_of_plan import first_prompts, make_prompts
 from experiments.experiment import Experiment, MonitorPlan, PromptPlan
+from experiments.images.image_readers import Entry
 from experiments.images.image_sources import OwnImages
 from experiments.preferences.from_scores import with_own_sources
 from experiments.preferences.load_answers import has_answers
@@ -43,7 +44,7 @@ class OwnPrompts:
     learned: tuple[Prompt, ...] = ()
     """what it learns from"""
     unseen: tuple[Prompt, ...] = ()
-    """what its file has beyond those"""
+    """what its file has beyond those, or images that were held out"""
 
     def judged_by(self, count: int) -> list[Prompt]:
         """At most `count` prompts that tell what was learned: unseen ones where there are any."""
@@ -56,9 +57,12 @@ def own_prompts(experiment: Experiment, folder: Path) -> OwnPrompts:
     Raises ValueError when its file of prompts cannot be read any more.
     """
     if isinstance(experiment.data, OwnImages) and experiment.data.edits:
-        return OwnPrompts(tuple(instructions(experiment.data, folder)))
+        learned, heldout = itertools.chain(*experiment.data.sources), experiment.data.heldout
+        return OwnPrompts(tuple(instructions(learned, folder)), tuple(instructions(heldout, folder)))
     if isinstance(experiment.data, OwnImages):
-        return OwnPrompts(tuple(Prompt.from_text(text) for text in experiment.data.captions[:MOST]))
+        unseen = dict.fromkeys(entry.captions[0] for entry in experiment.data.heldout if entry.captions)
+        captions = experiment.data.captions[:MOST], list(unseen)[:MOST]
+        return OwnPrompts(*(tuple(Prompt.from_text(text) for text in each) for each in captions))
     plan = experiment.prompts or (experiment.pairs.prompts if experiment.pairs else None)
     if experiment.algorithm.learns_from == "pairs" and has_answers(folder):
         prompts = [answer.prompt for answer in load_comparisons(folder)]
@@ -71,9 +75,9 @@ def own_prompts(experiment: Experiment, folder: Path) -> OwnPrompts:
     return OwnPrompts(tuple(every[: plan.count]), tuple(every[plan.count :]))
 
 
-def instructions(data: OwnImages, folder: Path) -> Iterator[Prompt]:
+def instructions(entries: Iterable[Entry], folder: Path) -> Iterator[Prompt]:
     """The first instructions of one's own edits, with what they edit as files of the run's folder."""
-    edits = (entry for source in data.sources for entry in source if entry.sources and entry.captions)
+    edits = (entry for entry in entries if entry.sources and entry.captions)
     for entry in itertools.islice(edits, JUDGED_COUNT):
         sources = tuple(source_of(each.content(), each.name) for each in entry.sources)
         prompt = with_own_sources(Prompt.from_text(entry.captions[0], sources=sources), folder).located(folder)

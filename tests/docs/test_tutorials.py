@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs import tutorials
+from tests.fixtures.tiny.tiny_families import save_pipeline
 from tests.fixtures.tiny.tiny_vlm import qwen_folder
 
 FIRST = "first-run"
@@ -35,6 +36,8 @@ def test_a_tutorial_runs(name: str, quickstart: Path, tmp_path: Path) -> None:
         pytest.importorskip("trl")
         (tmp_path / hub).mkdir(parents=True)
         qwen_folder(tmp_path / hub)
+    if (hub := "stabilityai/stable-diffusion-3.5-medium") in page:
+        save_pipeline("sd3", tmp_path / hub)
     assert tutorials.run(page, tmp_path)
 
 

@@ -49,6 +49,7 @@ COMMANDS = (
     "plan",
     "evaluate-edits",
     "ablate",
+    "study",
     "annotate",
     "list",
 )

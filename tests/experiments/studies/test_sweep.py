@@ -221,3 +221,16 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: py
     monkeypatch.undo()
     assert cli.main(["sweep", "nano_grpo", "--over", "optim.lr=1"]) == 2
     assert "there is no setting optim.lr" in capsys.readouterr().err
+
+
+def test_the_study_of_orders_is_a_sweep(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = []
+    monkeypatch.setattr(sweep, "run_one", lambda experiment, folder, *rest: trained.append((experiment, folder.name)))
+    line = ["study", "curriculum", "-o", str(tmp_path / "study"), "--updates", "16", "--seeds", "0,1"]
+    assert cli.main(line) == 0 and "sweep.html" in capsys.readouterr().out
+    orders = ["curriculum", "none", "mixed", "reversed"]
+    assert [name for _, name in trained] == [f"{order}-seed{seed}" for seed in (0, 1) for order in orders]
+    assert {experiment.algorithm.steps for experiment, _ in trained} == {16}
+    assert cli.main([*line[:-3], "7"]) == 2 and "7 updates cannot hold" in capsys.readouterr().err

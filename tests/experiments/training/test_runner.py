@@ -16,7 +16,7 @@ from base_model.files.checkpoint import latest
 from base_model.files.weights import NANO_VAE, load_model, load_vae
 from base_model.lora import Lora
 from base_model.train_vae import TrainVAE
-from experiments.configs import CONFIGS, nano
+from experiments.configs import CONFIGS, nano, nano_curriculum
 from experiments.record.record import RunRecord, read_run
 from experiments.record.recorded_settings import rebuild
 from experiments.record.whole_files import plain
@@ -95,6 +95,28 @@ def test_told_to_terminate_it_saves_leaves_and_goes_on_exactly(trained, tmp_path
     run(tiny_pretrain(), tmp_path / "told")
     assert [m["loss"] for m in read_run(tmp_path / "told").metrics] == [m["loss"] for m in read_run(trained).metrics]
     a, b = weights(trained), weights(tmp_path / "told")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_exactly_where_its_curriculum_changes(tmp_path, monkeypatch):
+    experiment = nano_curriculum.experiment(nano_curriculum.curriculum(8), 8)
+    experiment = replace(short(experiment, 8), algorithm=replace(experiment.algorithm, steps=8, batch=8, micro=8))
+    run(experiment, tmp_path / "whole")
+    logged = RunRecord.log
+
+    def log(self: RunRecord, step: int, metrics: dict[str, float]) -> None:
+        logged(self, step, metrics)
+        if step == 1:  # the next update shows images of two sizes
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunRecord, "log", log)
+        with pytest.raises(KeyboardInterrupt):
+            run(experiment, tmp_path / "told")
+    run(experiment, tmp_path / "told")
+    assert len({m["loss"] for m in read_run(tmp_path / "whole").metrics}) == 8
+    a, b = weights(tmp_path / "whole"), weights(tmp_path / "told")
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 

@@ -1,0 +1,72 @@
+"""What a run came to on images of one's own that it did not learn from, as its folder holds it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.record.results import Interval
+
+ERRORS, IMAGE = "errors.json", "{:02}_{}.png"
+"""the file of the comparison, and a file of an image by its index and what it is: image, before or after"""
+BEFORE, AFTER = "before", "after"
+SHOWN = 8
+"""images that are shown with samples of their captions"""
+
+
+@dataclass(frozen=True)
+class HeldoutImages:
+    """Flow-matching losses on held-out images, means with their intervals."""
+
+    folder: Path
+    count: int
+    after: Interval
+    before: Interval | None
+    """of what the run began from; None where that was nothing"""
+    difference: Interval | None
+    """after - before, paired by image"""
+    captions: tuple[str, ...]
+    """of the images that are shown"""
+
+    @property
+    def verdict(self) -> str:
+        """Whether the images became likelier."""
+        gap = self.difference
+        if gap is None or math.isnan(gap.low):
+            return "too few images to tell"
+        if not gap.excludes_zero:
+            return "which holds 0: no change is shown"
+        return "likelier than before" if gap.value < 0 else "less likely than before"
+
+    def image(self, index: int, what: str) -> Path:
+        """The file of an image, or of a sample of its caption before or after."""
+        return self.folder / IMAGE.format(index, what)
+
+
+def heldout_folder(run: Path) -> Path:
+    """Where a run's comparison lies."""
+    return run / "evaluation" / "heldout_images"
+
+
+def read_heldout(run: Path) -> HeldoutImages | None:
+    """The comparison in a run's folder; None where there is none."""
+    folder = heldout_folder(run)
+    if not (folder / ERRORS).exists():
+        return None
+    content: dict[str, Any] = json.loads((folder / ERRORS).read_text(encoding="utf-8"))
+
+    def interval(name: str) -> Interval | None:
+        numbers = content.get(name)
+        return (
+            Interval(*(math.nan if numbers[end] is None else numbers[end] for end in ("value", "low", "high")))
+            if numbers
+            else None
+        )
+
+    after, rows = interval(AFTER), content["rows"]
+    assert after is not None
+    captions = tuple(row["caption"] for row in rows[:SHOWN])
+    return HeldoutImages(folder, len(rows), after, interval(BEFORE), interval("difference"), captions)
