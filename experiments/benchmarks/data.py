@@ -36,7 +36,7 @@ from base_model.data.writing.writer import (
     write,
 )
 from base_model.data.writing.written_image import KINDS, Unwritable, Writing
-from experiments.images.label_check import Checked, check_lines, read_line, table
+from experiments.images.label_check import Checked, check_lines, read_line, summary, table
 from experiments.images.written_folder import FolderPhotographs
 
 RATES = {"pure": 40.0, "compositional": 15.0, "complex": 50.0}
@@ -194,7 +194,7 @@ def measure(cfg: Benchmark) -> dict[str, Any]:
         print(f"{'':14} {share:.3f} of attempts discarded: {dict(discarded.most_common(3))}")
         numbers[f"{kind}_rate"], numbers[f"{kind}_discarded"] = round(mean, 1), round(share, 3)
     if checked:
-        print(*table(checked), sep="\n")
+        print(*table(summary(checked)), sep="\n")
         for kind in KINDS:
             own = [line for line in checked if line.kind.split("/")[0] == kind]
             numbers[f"{kind}_exact"] = round(sum(line.exact for line in own) / len(own), 4)

@@ -9,7 +9,8 @@
 are the texts that the image must show; where a file does not name them they are the prompt's quotations. An instruction
 to edit names the images that it is about, one path or a list of them, relative to the file: under "image" or "images"
 as flow_grpo's files for Kontext do, or under one of the other names of `SOURCES`, beside which "image" is what was made
-of them. Other columns are passed over. Imports no torch.
+of them. Other columns are passed over. The captions.jsonl of `glyphlab write` is a file of prompts as well, sliced by
+the face, script and em size of its lines. Imports no torch.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from experiments.images.label_check import SCRIPTS, size_group
 from preference_data.image_files import source_image
 from preference_data.line_files import existing, read_csv, read_json_lines, read_lines
 from preference_data.records import Prompt, SourceImage, prompt_id, quoted_spans, source_from_json
@@ -43,8 +45,8 @@ class RequestedPrompt:
 
     prompt: Prompt
     slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """by what is sliced: "category", "language", "length", "text_length", "size"; what the file does not say is
-    missing"""
+    """by what is sliced: "category", "language", "length", "text_length", "size", "face", "script", "em"; what the file
+    does not say is missing"""
     size: tuple[int, int] | None = None
     """(height, width) of the image in pixels, where the file says it"""
     rewrite: str = ""
@@ -122,7 +124,9 @@ def as_requested(row: Any, folder: Path = Path()) -> RequestedPrompt:
         raise ValueError(
             f"it has no {', '.join(PROMPT[:-1])} or {PROMPT[-1]}; it has {', '.join(map(str, row)) or 'nothing'}"
         )
-    text = row[name]
+    text, lines = row[name], _written_lines(row)
+    if lines and isinstance(text, list) and text:
+        text = text[0]  # of the captions of a written image
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{name} is {text!r}; it must be a text that is not empty")
     text = text.strip()
@@ -137,9 +141,30 @@ def as_requested(row: Any, folder: Path = Path()) -> RequestedPrompt:
     slices = {"category": categories, "language": language, "length": _words(row, ("length",))}
     if shown := sum(map(len, spans)):
         slices["text_length"] = (length_slice(shown),)
+    if lines:
+        slices |= {"face": _each(str(line["face"]) for line in lines), "script": _each(map(_script, language)),
+                   "em": _each(size_group(float(line["size"])) for line in lines)}  # fmt: skip
     if size := _size(row):
         slices["size"] = (f"{size[0]}x{size[1]}",)
     return RequestedPrompt(prompt, {key: value for key, value in slices.items() if value}, size)
+
+
+def _written_lines(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The lines of a written image, in a row of `glyphlab write`; [] in any other."""
+    lines = row.get("lines")
+    known = isinstance(lines, list) and all(
+        isinstance(each, Mapping) and {"face", "size"} <= set(each) for each in lines
+    )
+    return list(lines) if known and isinstance(lines, list) else []
+
+
+def _script(language: str) -> str:
+    return SCRIPTS.get(language, language)
+
+
+def _each(texts: Iterable[str]) -> tuple[str, ...]:
+    """Each text once, without the commas that part slices."""
+    return tuple(dict.fromkeys(text.replace(",", "") for text in texts))
 
 
 def _size(row: Mapping[str, Any]) -> tuple[int, int] | None:

@@ -20,7 +20,7 @@ from experiments.record.whole_files import write_bytes
 if TYPE_CHECKING:
     import pandas
 
-SLICES = ("category", "language", "length", "text_length", "size")
+SLICES = ("category", "language", "length", "text_length", "size", "face", "script", "em")
 MEANS = ("reward", "by", "slice", "prompts", "images", "unjudged", "mean", "low", "high")
 DIFFERENCES = ("reward", "by", "slice", "prompts", "images", "difference", "low", "high")
 """Columns of the two tables, also where there is no reward."""

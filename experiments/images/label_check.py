@@ -3,23 +3,42 @@
 Without a detector the label is what is tested, not whether a detector finds it. Letters and digits are compared, in
 compatibility forms and small letters; what engines confuse anywhere (1 and l) counts as wrong here too. The engine
 knows no Korean: those lines are not judged.
+
+A gate that drops what an engine cannot read selects what the engine likes, so `GATE` drops nothing: it is counted what
+it would drop, by face, script and size.
 """
 
 from __future__ import annotations
 
+import csv
 import functools
+import io
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from experiments.record.intervals import in_brackets
+from preference_data.statistics.shares import share
 
 PADDING = 0.12
 """of a line's height, round it"""
 LEAST_HEIGHT = 48
 SIZES = (14, 20, 32)
 """em sizes between which lines are counted apart"""
+GATE = 0.5
+"""likeness below which a gate would drop a line"""
+SCRIPTS = {
+    "en": "Latin", "zh-Hans": "simplified Chinese", "zh-Hant": "traditional Chinese", "ja": "Japanese", "ko": "Korean"
+}  # fmt: skip
+"""by language"""
+BY = ("script", "face", "size_group")
+WORST = 12
+"""combinations of face, script and size that are printed"""
+COLUMNS = ("by", "group", "lines", "exact", "exact_low", "exact_high", "likeness", "dropped", "dropped_low",
+           "dropped_high")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,6 +51,8 @@ class Checked:
     language: str
     kind: str
     size: float
+    image: str = ""
+    """the file that it stands in: lines of one image are one unit of an interval"""
 
     @property
     def exact(self) -> bool:
@@ -46,11 +67,21 @@ class Checked:
         return float(Levenshtein.normalized_similarity(compared(self.text), compared(self.read)))
 
     @property
+    def script(self) -> str:
+        """The script of the line's language."""
+        return SCRIPTS.get(self.language, self.language)
+
+    @property
     def size_group(self) -> str:
         """The range of em sizes in pixels that the line is of."""
-        low = max((bound for bound in SIZES if self.size >= bound), default=0)
-        high = next((bound for bound in SIZES if self.size < bound), 0)
-        return f"{low}-{high - 1} px" if high else f"from {low} px"
+        return size_group(self.size)
+
+
+def size_group(size: float) -> str:
+    """The range of `SIZES` that an em size in pixels is in."""
+    low = max((bound for bound in SIZES if size >= bound), default=0)
+    high = next((bound for bound in SIZES if size < bound), 0)
+    return f"{low}-{high - 1} px" if high else f"from {low} px"
 
 
 def compared(text: str) -> str:
@@ -99,26 +130,71 @@ def check_lines(pixels_HW3: np.ndarray, row: Mapping[str, Any]) -> list[Checked]
         return []
     return [
         Checked(line["text"], read_line(pixels_HW3, line["quad"]), line["face"], row["language"], row["kind"],
-                line["size"])
+                line["size"], str(row["file_name"]))
         for line in row["lines"] if compared(line["text"])
     ]  # fmt: skip
 
 
-def table(lines: Iterable[Checked]) -> list[str]:
-    """Share of lines that are read exactly and mean likeness: by kind, language, size and face, the worst first."""
+def summary(lines: Iterable[Checked]) -> list[dict[str, Any]]:
+    """A row for all lines, each kind, script, size and face, and each combination of face, script and size.
+
+    Rows have `COLUMNS`: shares of lines that are read exactly and that a gate would drop, with intervals by image. The
+    worst of what is grouped alike come first.
+    """
     lines = list(lines)
-    rows = [f"{len(lines)} lines read back: {_share(lines)}"]
-    for name in ("kind", "language", "size_group", "face"):
+    rows = [_row("all", "", lines)] if lines else []
+    ways: dict[str, Callable[[Checked], str]] = {
+        name: lambda line, name=name: str(getattr(line, name)).split("/")[0] for name in ("kind", *BY)
+    }
+    ways["face, script and size"] = lambda line: "; ".join((line.face, line.script, line.size_group))
+    for by, named in ways.items():
         groups: dict[str, list[Checked]] = {}
         for line in lines:
-            groups.setdefault(getattr(line, name).split("/")[0], []).append(line)
-        ordered = sorted(groups.items(), key=lambda item: sum(line.exact for line in item[1]) / len(item[1]))
-        rows += [f"  {group:20} {len(own):5} lines  {_share(own)}" for group, own in ordered]
+            groups.setdefault(named(line), []).append(line)
+        rows += sorted((_row(by, group, own) for group, own in groups.items()), key=lambda row: row["exact"])
     return rows
 
 
-def _share(lines: Sequence[Checked]) -> str:
-    if not lines:
-        return "none that the engine can judge"
-    exact = sum(line.exact for line in lines) / len(lines)
-    return f"{exact:.3f} exactly, likeness {sum(line.likeness for line in lines) / len(lines):.4f}"
+def _row(by: str, group: str, lines: Sequence[Checked]) -> dict[str, Any]:
+    images = {name: i for i, name in enumerate(dict.fromkeys(line.image for line in lines))}
+    cluster_N, weight_N = np.array([images[line.image] for line in lines]), np.ones(len(lines))
+    exact, dropped = (
+        share(np.array(values, float), weight_N, cluster_N)
+        for values in ([line.exact for line in lines], [line.likeness < GATE for line in lines])
+    )
+    likeness = sum(line.likeness for line in lines) / len(lines)
+    values = (by, group, len(lines), exact.value, exact.low, exact.high, likeness, dropped.value, dropped.low,
+              dropped.high)  # fmt: skip
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Rows of `summary` as lines for a terminal: of combinations the worst alone."""
+    if not rows:
+        return ["no lines that the engine can judge"]
+    shown = [f"{rows[0]['lines']} lines read back: {_told(rows[0])}"]
+    for by in dict.fromkeys(row["by"] for row in rows[1:]):
+        own = [row for row in rows if row["by"] == by]
+        crossed = by not in ("kind", *BY)
+        shown.append(f"by {by.replace('_group', '')}{', the worst' if crossed and len(own) > WORST else ''}:")
+        shown += [
+            f"  {row['group']:24} {row['lines']:5} lines  {_told(row)}" for row in own[: WORST if crossed else None]
+        ]
+    return shown
+
+
+def _told(row: dict[str, Any]) -> str:
+    exact, dropped = (
+        f"{row[name]:.3f} {in_brackets(row[f'{name}_low'], row[f'{name}_high'], '.3f')}"
+        for name in ("exact", "dropped")
+    )
+    return f"{exact} exactly, likeness {row['likeness']:.4f}, a gate would drop {dropped}"
+
+
+def as_csv(rows: Sequence[dict[str, Any]]) -> bytes:
+    """All rows of `summary` as a table for other programs."""
+    content = io.StringIO()
+    writer = csv.DictWriter(content, COLUMNS)
+    writer.writeheader()
+    writer.writerows(rows)
+    return content.getvalue().encode()

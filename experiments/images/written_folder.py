@@ -3,6 +3,7 @@
     FOLDER/images/00000/000007.png   the image of index 7
     FOLDER/captions.jsonl            a line an image: file_name, text (captions), lines with their boxes
     FOLDER/contact_sheet.html        the first of them with their boxes, to be looked at
+    FOLDER/check.csv                 how the first of them are read back, where that was asked for
     FOLDER/writing.json              the settings, and what was discarded
     FOLDER/.parts/00000-64.json      the 64 lines of a part, put there when its images are
 
@@ -41,7 +42,7 @@ from preference_data.line_files import read_text, text_lines
 
 PART = 64
 """images that are made together"""
-SETTINGS, CAPTIONS, SHEET = "writing.json", "captions.jsonl", "contact_sheet.html"
+SETTINGS, CAPTIONS, SHEET, CHECK = "writing.json", "captions.jsonl", "contact_sheet.html", "check.csv"
 IMAGES, PARTS = "images", ".parts"
 SHOWN = 60
 """images of the contact sheet"""
@@ -320,13 +321,18 @@ def finish(request: Request, out: Path) -> str:
 
 
 def read_back(out: Path, images: int) -> list[str]:
-    """How many lines of the first images of a folder an engine reads as they are labelled, as a table."""
-    from experiments.images.label_check import check_lines, table
+    """How many lines of the first images of a folder an engine reads as they are labelled, as a table.
+
+    The whole table is put into the folder as `CHECK`.
+    """
+    from experiments.images.label_check import as_csv, check_lines, summary, table
 
     with (out / CAPTIONS).open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in itertools.islice(file, images)]
     checked = [line for row in rows for line in check_lines(read_image(out / row["file_name"]), row)]
-    return table(checked)
+    checks = summary(checked)
+    write_bytes(out / CHECK, as_csv(checks))
+    return [*table(checks), f"all of it, with every face, script and size: {out / CHECK}"]
 
 
 def contact_sheet(rows: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> str:

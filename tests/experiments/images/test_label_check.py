@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ from base_model.data.writing.writer import Sources, lot, write
 from base_model.data.writing.written_image import Writing
 from experiments.benchmarks.data import READ, MadeUp, least_size, shares_read
 from experiments.cli import main
-from experiments.images.label_check import Checked, check_lines, compared, straightened, table
+from experiments.images.label_check import Checked, as_csv, check_lines, compared, straightened, summary, table
 
 LANGUAGES = ("en", "zh", "zh-Hant", "ja")
 SOURCES = Sources(photographs=MadeUp(1024))
@@ -78,9 +79,32 @@ def test_what_is_compared_and_counted() -> None:
     right, wrong = (Checked("open 24", read, "Inter", "en", "complex/slide", 15) for read in ("OPEN24", "0PEN 2"))
     assert right.exact and not wrong.exact and wrong.likeness == pytest.approx(1 - 2 / 6)
     assert right.size_group == "14-19 px" and Checked("a", "a", "b", "en", "pure", 40).size_group == "from 32 px"
-    rows = table([right, wrong])
-    assert rows[0].startswith("2 lines read back: 0.500 exactly") and any("complex" in row for row in rows)
-    assert "none that the engine can judge" in table([])[0]
+    assert table(summary([])) == ["no lines that the engine can judge"]
+
+
+def test_lines_are_grouped_by_face_script_and_size_with_what_a_gate_would_drop() -> None:
+    lines = [
+        Checked("open", read, face, language, "complex/slide", size, image)
+        for read, face, language, size, image in (
+            ("open", "Inter", "en", 15, "a"), ("0pen", "Inter", "en", 15, "a"), ("open", "Inter", "en", 40, "b"),
+            ("x", "Kalam", "en", 15, "b"), ("x", "Kai", "zh-Hans", 40, "b"),
+        )
+    ]  # fmt: skip
+    rows = summary(lines)
+    by = {(row["by"], row["group"]): row for row in rows}
+    assert (by["all", ""]["exact"], by["all", ""]["dropped"]) == (0.4, 0.4)
+    assert by["script", "Latin"]["lines"] == 4 and by["script", "simplified Chinese"]["dropped"] == 1.0
+    assert by["face", "Inter"]["exact"] == pytest.approx(2 / 3) and by["face", "Inter"]["dropped"] == 0.0
+    assert by["face, script and size", "Inter; Latin; 14-19 px"]["likeness"] == pytest.approx(1 - 1 / 8)
+    assert [row["group"] for row in rows if row["by"] == "face"][-1] == "Inter", "the worst come first"
+    assert all(row["exact_low"] <= row["exact"] <= row["exact_high"] for row in rows)
+    one = summary([replace(line, image="a") for line in lines * 20])[0]
+    many = summary([replace(line, image=str(i)) for i, line in enumerate(lines * 20)])[0]
+    assert many["exact_high"] - many["exact_low"] < one["exact_high"] - one["exact_low"], "images are the units"
+    told = table(rows)
+    assert told[0].startswith("5 lines read back: 0.400") and "by face, script and size:" in told
+    assert as_csv(rows).decode().splitlines()[0].startswith("by,group,lines,exact,exact_low")
+    assert any("complex" in line for line in told)
 
 
 def test_the_least_size_is_one_from_which_lines_stay_readable() -> None:
@@ -105,3 +129,4 @@ def test_the_command_reads_back_what_it_wrote(tmp_path: Path, capsys: pytest.Cap
     line = ["write", "-o", str(tmp_path / "a"), "--count", "3", "--check", "2", "--size", "256", "256"]
     assert main(line) == 0
     assert "lines read back" in capsys.readouterr().out
+    assert "face, script and size" in (tmp_path / "a" / "check.csv").read_text()
