@@ -116,12 +116,12 @@ class TextStream:
     """all that changes with the update; its text in place of `stages`"""
 
     def __post_init__(self) -> None:
-        if bool(self.stages) == bool(self.curriculum.text):
+        if self.stages and self.curriculum.text:
             raise ValueError(
                 f"a stream needs shares of the kinds of scene once, as stages or as curriculum.text; got {self.stages} "
                 f"and {self.curriculum.text}"
             )
-        if self.stages:
+        if not self.curriculum.text:
             require_rising([stage.start for stage in self.stages], "curriculum stages")
         for start, weights in self.curriculum.text:
             Stage(start, weights)
@@ -185,7 +185,7 @@ class TextStream:
         pixels = [render(each) for each in scenes]
         if not self.curriculum.resolution:
             return torch.from_numpy(np.stack(pixels)), captions
-        canvases = [self.canvas(step, place) for place, _ in self.indices(step, size, rank, ranks)]
+        canvases = [self.canvas(step, position) for position, _ in self.indices(step, size, rank, ranks)]
         return [torch.from_numpy(reduced(*each)) for each in zip(pixels, canvases, strict=True)], captions
 
     def images(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Tensor:

@@ -93,7 +93,7 @@ class Study:
     """
 
     what: Annotated[Positional[Literal["curriculum"]], arg(metavar="curriculum")]
-    """what is studied: the order of pretraining (experiments/configs/nano_curriculum.py)"""
+    """what is studied: the order of pretraining (experiments/studies/curriculum.py)"""
     out: Out = RUNS / "curriculum"
     """folder of the runs, of table.md and of sweep.html"""
     updates: int = 280

@@ -310,9 +310,8 @@ def open_images(
                 usable[key] = checked
         for key, entry in usable.items():
             digest.update(repr((key, entry.captions)).encode())
-        aside = {key: entry for key, entry in usable.items() if is_heldout(key, settings.heldout)}
-        heldout |= aside
-        sources.append(tuple(entry for key, entry in usable.items() if key not in aside))
+        heldout |= {key: entry for key, entry in usable.items() if is_heldout(key, settings.heldout)}
+        sources.append(tuple(entry for key, entry in usable.items() if key not in heldout))
     require_usable(bad, total, settings)
     require_both(settings, sources, len(heldout))
     return OwnImages(
@@ -323,7 +322,7 @@ def open_images(
 
 def require_both(settings: ImageSources, sources: Sequence[Sequence[Entry]], heldout: int) -> None:
     """Raises ValueError where a source has nothing to learn from, or nothing is held out although it should be."""
-    kept = sum(map(len, sources))
+    learned = sum(map(len, sources))
     for source, usable in zip(settings.folder, sources, strict=True):
         if not usable and not settings.heldout:
             raise ValueError(f"{source} holds no image that can be used")
@@ -334,8 +333,8 @@ def require_both(settings: ImageSources, sources: Sequence[Sequence[Entry]], hel
             )
     if settings.heldout and not heldout:
         raise ValueError(
-            f"none of {kept} images falls into a held-out share of {settings.heldout:g}: raise --data.heldout, to "
-            f"{min(0.5, 3 / kept):.2g} say, or give more images"
+            f"none of {learned} images falls into a held-out share of {settings.heldout:g}: raise --data.heldout, to "
+            f"{min(0.5, 3 / learned):.2g} say, or give more images"
         )
 
 

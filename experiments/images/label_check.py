@@ -172,18 +172,18 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Rows of `summary` as lines for a terminal: of combinations the worst alone."""
     if not rows:
         return ["no lines that the engine can judge"]
-    shown = [f"{rows[0]['lines']} lines read back: {_told(rows[0])}"]
+    shown = [f"{rows[0]['lines']} lines read back: {_shares(rows[0])}"]
     for by in dict.fromkeys(row["by"] for row in rows[1:]):
         own = [row for row in rows if row["by"] == by]
         crossed = by not in ("kind", *BY)
         shown.append(f"by {by.replace('_group', '')}{', the worst' if crossed and len(own) > WORST else ''}:")
         shown += [
-            f"  {row['group']:24} {row['lines']:5} lines  {_told(row)}" for row in own[: WORST if crossed else None]
+            f"  {row['group']:24} {row['lines']:5} lines  {_shares(row)}" for row in own[: WORST if crossed else None]
         ]
     return shown
 
 
-def _told(row: dict[str, Any]) -> str:
+def _shares(row: dict[str, Any]) -> str:
     exact, dropped = (
         f"{row[name]:.3f} {in_brackets(row[f'{name}_low'], row[f'{name}_high'], '.3f')}"
         for name in ("exact", "dropped")

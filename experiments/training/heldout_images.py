@@ -50,8 +50,8 @@ def compare_heldout(folder: Path, experiment: Experiment, parent: str) -> Heldou
         return known
     images = usable_images(experiment, (folder / parent) if parent else None)
     require_same_images(folder, images)
-    kept = images.heldout[:MOST]
-    print(f"comparing on {len(kept)} held-out images; --no-evaluate leaves it out", file=sys.stderr)
+    compared = images.heldout[:MOST]
+    print(f"comparing on {len(compared)} held-out images; --no-evaluate leaves it out", file=sys.stderr)
     target = heldout_folder(folder)
     target.mkdir(parents=True, exist_ok=True)
     model = find_model(str(folder)).load()
@@ -61,7 +61,7 @@ def compare_heldout(folder: Path, experiment: Experiment, parent: str) -> Heldou
         errors[BEFORE] = measured(find_model(before).load(size=size), images, target, BEFORE)
     rows = [
         {"image": entry.name, "caption": images.caption(i, entry), **{name: float(e[i]) for name, e in errors.items()}}
-        for i, entry in enumerate(kept)
+        for i, entry in enumerate(compared)
     ]
     write_json(target / ERRORS, {"levels": LEVELS, "seed": SEED, "rows": rows, **summary(errors)})
     return read_heldout(folder)

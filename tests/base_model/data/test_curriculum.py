@@ -12,9 +12,9 @@ from base_model.data.curriculum import Curriculum, Plan
 from base_model.data.mixture import TaskStream
 from base_model.data.stream import CaptionNoise, TextStream
 from experiments.configs import nano
-from experiments.configs.nano_curriculum import arms
 from experiments.record.recorded_settings import rebuild
 from experiments.record.whole_files import plain
+from experiments.studies.curriculum import arms
 
 RIGHT, WORDS = CaptionNoise(), ((0, (0, 0, 0, 0, 1)),)
 WHOLE = Curriculum(
@@ -77,9 +77,8 @@ def test_stages_are_the_text_of_a_curriculum():
     named = replace(nano.pretrain.data, stages=(), curriculum=Curriculum(text=text))
     assert named.progress == nano.pretrain.data.progress
     assert all(named.scenes(step, 8) == nano.pretrain.data.scenes(step, 8) for step in (0, 200, 600))
-    for wrong in ({"stages": ()}, {"curriculum": Curriculum(text=text)}):
-        with pytest.raises(ValueError, match=r"once, as stages or as curriculum\.text"):
-            replace(nano.pretrain.data, **wrong)
+    with pytest.raises(ValueError, match=r"once, as stages or as curriculum\.text"):
+        replace(nano.pretrain.data, curriculum=Curriculum(text=text))
     with pytest.raises(ValueError, match="must be 1 to 7 shares"):
         stream(text=((0, (1,) * 8),))
 

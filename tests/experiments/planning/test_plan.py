@@ -382,3 +382,12 @@ def test_an_experiment_plans_with_its_own_settings() -> None:
     _, told = plan(asked("qwen_grpo_lora", rank=16, size=(256, 256), ema=False))
     assert "LoRA of rank 16" in told[0] and any("16 x 16 = 256 latent tokens" in line for line in told), told
     assert not any("weight average" in line for line in told)
+
+
+def test_a_plan_shows_what_changes_with_the_update() -> None:
+    _, told = plan(asked("nano_pretrain"))
+    assert told[told.index("curriculum") + 1 :][:2] == [
+        "from update 0: text 1:2:6:1:0",
+        "from update 87: text 1:1:2:4:2",
+    ]
+    assert "curriculum" not in plan(asked("nano_sft"))[1]

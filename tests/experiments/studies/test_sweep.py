@@ -228,6 +228,7 @@ def test_the_study_of_orders_is_a_sweep(
 ) -> None:
     trained = []
     monkeypatch.setattr(sweep, "run_one", lambda experiment, folder, *rest: trained.append((experiment, folder.name)))
+    monkeypatch.setattr(sweep, "write_table", lambda variants, seeds, out: out / "sweep.html")
     line = ["study", "curriculum", "-o", str(tmp_path / "study"), "--updates", "16", "--seeds", "0,1"]
     assert cli.main(line) == 0 and "sweep.html" in capsys.readouterr().out
     orders = ["curriculum", "none", "mixed", "reversed"]

@@ -16,10 +16,11 @@ from base_model.files.checkpoint import latest
 from base_model.files.weights import NANO_VAE, load_model, load_vae
 from base_model.lora import Lora
 from base_model.train_vae import TrainVAE
-from experiments.configs import CONFIGS, nano, nano_curriculum
+from experiments.configs import CONFIGS, nano
 from experiments.record.record import RunRecord, read_run
 from experiments.record.recorded_settings import rebuild
 from experiments.record.whole_files import plain
+from experiments.studies import curriculum
 from experiments.training.launch import find
 from experiments.training.runner import run
 from experiments.training.start_from import open_model, open_vae, vae_file
@@ -100,7 +101,7 @@ def test_told_to_terminate_it_saves_leaves_and_goes_on_exactly(trained, tmp_path
 
 @pytest.mark.slow
 def test_a_run_goes_on_exactly_where_its_curriculum_changes(tmp_path, monkeypatch):
-    experiment = nano_curriculum.experiment(nano_curriculum.curriculum(8), 8)
+    experiment = curriculum.arms(8)["curriculum"]
     experiment = replace(short(experiment, 8), algorithm=replace(experiment.algorithm, steps=8, batch=8, micro=8))
     run(experiment, tmp_path / "whole")
     logged = RunRecord.log
