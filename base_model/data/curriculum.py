@@ -17,6 +17,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 Weights = tuple[float, ...]
@@ -110,8 +111,9 @@ class Curriculum:
         """The same stages, each as long as it was, in the opposite order."""
 
         def turned(name: str, entries: Progression) -> Progression:
-            ends = [*(start for start, _ in entries[1:]), steps]
-            return tuple((steps - end, value) for end, (_, value) in zip(ends[::-1], entries[::-1], strict=True))
+            parts = durations(entries, steps)[::-1]
+            starts = accumulate((updates for updates, _ in parts[:-1]), initial=0)
+            return tuple((start, value) for start, (_, value) in zip(starts, parts, strict=True))
 
         return self._each(turned)
 
@@ -119,7 +121,7 @@ class Curriculum:
         """A line for every update at which something changes, with what is shown from there on."""
         named = [field.name for field in fields(self) if getattr(self, field.name)]
         return [
-            f"from update {step}: " + ", ".join(f"{name} {shown(getattr(self.at(step), name))}" for name in named)
+            f"from update {step}: " + ", ".join(f"{name} {shown(name, getattr(self.at(step), name))}" for name in named)
             for step in self.changes
             if named
         ]
@@ -148,6 +150,8 @@ def mean(name: str, parts: Sequence[tuple[int, Any]]) -> Value:
     return tuple(sum(part * value[kind] for part, value in shares if kind < len(value)) for kind in kinds)
 
 
-def shown(value: Value) -> str:
-    """A value in few characters."""
+def shown(name: str, value: Value) -> str:
+    """A value in few characters; of resolutions, how often each is shown."""
+    if name == "resolution" and isinstance(value, tuple) and len(value) > len(set(value)):
+        return " ".join(f"{each:.3g} ({value.count(each) / len(value):.0%})" for each in dict.fromkeys(value))
     return ":".join(f"{each:.3g}" for each in value) if isinstance(value, tuple) else f"{value:.3g}"

@@ -155,17 +155,16 @@ class TextStream:
     def one(self, step: int, index: int, with_word: bool = False) -> tuple[Scene, str]:
         """The scene of an index at the levels of a step, and its caption. `with_word` leaves level 0 out."""
         plan = self.progress.at(step)
-        refined = False
+        synthetic = refined = False
         if plan.synthetic or plan.refinement:
-            synthetic, right = numpy_generator(self.seed, int(index), 0, "curriculum").random(2)
-            with_word, refined = with_word or synthetic < plan.synthetic, right < plan.refinement
-            refined = refined or synthetic < plan.synthetic
+            chosen = numpy_generator(self.seed, int(index), 0, "curriculum").random(2)
+            synthetic, refined = bool(chosen[0] < plan.synthetic), bool(chosen[1] < plan.refinement)
         weights = np.asarray(plan.text, dtype=float)
-        weights = weights * ([not with_word] + [True] * (len(weights) - 1))
+        weights = weights * ([not (with_word or synthetic)] + [True] * (len(weights) - 1))
         rng = numpy_generator(self.seed, int(index), 0, "scene")
         level = int(rng.choice(len(weights), p=weights / weights.sum())) if weights.any() else ENGLISH
         samples = scene(rng, level, balance=plan.balance)
-        return samples, samples.caption if refined else noisy_caption(samples, self.noise, rng)
+        return samples, samples.caption if refined or synthetic else noisy_caption(samples, self.noise, rng)
 
     def canvas(self, step: int, index: int) -> tuple[int, int]:
         """The (height, width) of an image at the resolution of a step."""

@@ -53,8 +53,10 @@ def test_everything_at_once_is_the_mean_of_all_updates():
     shares = [np.pad(each.text, (0, 5 - len(each.text))) / sum(each.text) for each in plans]
     assert plan.text == pytest.approx(np.mean(shares, 0))
     assert plan.resolution.count(0.5) / len(plan.resolution) == pytest.approx((2 + 2 * 0.5) / 8)
-    with pytest.raises(ValueError, match="changes at update 7, and there are only 7"):
-        WHOLE.mixed(7)
+    assert "resolution 0.5 (38%) 1 (62%)" in mixed.lines()[0]
+    for order in (WHOLE.mixed, WHOLE.reverse):
+        with pytest.raises(ValueError, match="changes at update 7, and there are only 7"):
+            order(7)
 
 
 @pytest.mark.parametrize(
