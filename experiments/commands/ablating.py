@@ -93,7 +93,7 @@ class Study:
     """
 
     what: Annotated[Positional[Literal["curriculum"]], arg(metavar="curriculum")]
-    """what is studied: the order of pretraining (experiments/studies/curriculum.py)"""
+    """what is studied: the order of pretraining (experiments/studies/orders.py)"""
     out: Out = RUNS / "curriculum"
     """folder of the runs, of table.md and of sweep.html"""
     updates: int = 280
@@ -103,7 +103,7 @@ class Study:
 
     def run(self) -> int:
         from experiments.record.leftovers import removed_on_error
-        from experiments.studies.curriculum import compare_orders
+        from experiments.studies.orders import compare_orders
 
         with removed_on_error(self.out):
             print(compare_orders(self.out, self.updates, self.seeds))

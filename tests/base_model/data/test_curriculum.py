@@ -14,7 +14,7 @@ from base_model.data.stream import CaptionNoise, TextStream
 from experiments.configs import nano
 from experiments.record.recorded_settings import rebuild
 from experiments.record.whole_files import plain
-from experiments.studies.curriculum import arms
+from experiments.studies.orders import arms
 
 RIGHT, WORDS = CaptionNoise(), ((0, (0, 0, 0, 0, 1)),)
 WHOLE = Curriculum(

@@ -20,7 +20,7 @@ from experiments.configs import CONFIGS, nano
 from experiments.record.record import RunRecord, read_run
 from experiments.record.recorded_settings import rebuild
 from experiments.record.whole_files import plain
-from experiments.studies import curriculum
+from experiments.studies import orders
 from experiments.training.launch import find
 from experiments.training.runner import run
 from experiments.training.start_from import open_model, open_vae, vae_file
@@ -101,7 +101,7 @@ def test_told_to_terminate_it_saves_leaves_and_goes_on_exactly(trained, tmp_path
 
 @pytest.mark.slow
 def test_a_run_goes_on_exactly_where_its_curriculum_changes(tmp_path, monkeypatch):
-    experiment = curriculum.arms(8)["curriculum"]
+    experiment = orders.arms(8)["curriculum"]
     experiment = replace(short(experiment, 8), algorithm=replace(experiment.algorithm, steps=8, batch=8, micro=8))
     run(experiment, tmp_path / "whole")
     logged = RunRecord.log
