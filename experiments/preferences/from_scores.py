@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -48,8 +49,22 @@ PAIRS, LATENTS = "pairs.jsonl", "latents.safetensors"
 PARTS, SCORES = "pairs_parts", "scores.json"
 
 
+class Chunk(NamedTuple):
+    """Holds some prompts and their images, a prompt's side by side, until the scores are there."""
+
+    first: int
+    """index of the first prompt among all"""
+    prompts: Sequence[Prompt]
+    latents: Sequence[torch.Tensor]
+    """[S, C] of every image"""
+    images: Sequence[np.ndarray]
+    """uint8 [3, H, W]"""
+    scores: Sequence[tuple[Sequence[int], Future[Scores]]]
+    """of the prompts of each size: their rows, and what is waited for"""
+
+
 def make_pairs(
-    model: FlowModel, plan: PairPlan, folder: Path, scorer: ScorerPool, bar: Progress, origin: str = "",
+    model: PolicyModel, plan: PairPlan, folder: Path, scorer: ScorerPool, bar: Progress, origin: str = "",
     rank: int = 0, ranks: int = 1, barrier: Callable[[], None] = lambda: None,
 ) -> Path:  # fmt: skip
     """Write `folder`/pairs.jsonl unless it is there. Raises ValueError when no prompt gave a pair.
@@ -68,20 +83,17 @@ def make_pairs(
     parts = [folder / PARTS / f"{first:06d}" for first in range(0, len(prompts), CHUNK)]
     missing = [chunk for chunk, part in enumerate(parts) if not _is_whole(part, mark)]
     barrier()  # nobody may write a part before all have listed what is missing
-    waiting: list[tuple[int, list[Prompt], torch.Tensor, np.ndarray, Future[Scores]]] = []
+    waiting: list[Chunk] = []
     for turn in range(0, len(missing), ranks):  # all barrier after each, so nobody waits longer than for a chunk
         for chunk in missing[turn : turn + ranks][rank : rank + 1]:
             first = chunk * CHUNK
-            batch = prompts[first : first + CHUNK]
-            x0, images = sample_group(model, batch, plan, first)
-            members = [p for p in batch for _ in range(plan.group)]
-            waiting.append((first, batch, x0, images, scorer.submit(members, images)))
+            waiting.append(sample_chunk(model, prompts[first : first + CHUNK], plan, scorer, first))
             bar.note(f"pairs: {min(first + CHUNK, len(prompts))} of {len(prompts)} prompts drawn")
         while len(waiting) > 1:  # the judge works on one chunk while the next is drawn
-            _write_part(plan, folder, scorer, mark, *waiting.pop(0))
+            _write_part(plan, folder, scorer, mark, waiting.pop(0))
         barrier()
     for one in waiting:
-        _write_part(plan, folder, scorer, mark, *one)
+        _write_part(plan, folder, scorer, mark, one)
     barrier()
     if rank == 0:
         _merge(plan, folder, parts, len(prompts))
@@ -98,26 +110,25 @@ def _is_whole(part: Path, mark: dict[str, str]) -> bool:
     return {name: saved.get(name) for name in mark} == mark
 
 
-def _write_part(
-    plan: PairPlan, folder: Path, scorer: ScorerPool, mark: dict[str, str],
-    first: int, batch: list[Prompt], x0: torch.Tensor, images: np.ndarray, scores: Future[Scores],
-) -> None:  # fmt: skip
+def _write_part(plan: PairPlan, folder: Path, scorer: ScorerPool, mark: dict[str, str], chunk: Chunk) -> None:
     """Keep the pairs of one chunk with their images and latents. The scores come last and say that it is whole."""
-    part = folder / PARTS / f"{first:06d}"
+    part = folder / PARTS / f"{chunk.first:06d}"
     part.mkdir(parents=True, exist_ok=True)
     (part / SCORES).unlink(missing_ok=True)
-    score_PG = scores.result().value_B.reshape(len(batch), plan.group)
+    score_PG = np.empty((len(chunk.prompts), plan.group))
+    for rows, scores in chunk.scores:
+        score_PG[rows] = scores.result().value_B.reshape(len(rows), plan.group)
     refs_PG = [
-        [reference(images[i], plan, folder, first * plan.group + i) for i in range(k, k + plan.group)]
-        for k in range(0, len(images), plan.group)
+        [reference(chunk.images[i], plan, folder, chunk.first * plan.group + i) for i in range(k, k + plan.group)]
+        for k in range(0, len(chunk.images), plan.group)
     ]
     pairs = machine.best_and_worst(
-        [with_own_sources(prompt, folder) for prompt in batch], score_PG, refs_PG, source=scorer.name,
+        [with_own_sources(prompt, folder) for prompt in chunk.prompts], score_PG, refs_PG, source=scorer.name,
         min_margin=plan.min_margin, per_prompt=plan.per_prompt,
     )  # fmt: skip
     shas = {r.sha256 for pair in pairs for r in (pair.chosen, pair.rejected)}
     latents = {}
-    for latent, image in zip(x0, images, strict=True):
+    for latent, image in zip(chunk.latents, chunk.images, strict=True):
         if (sha := pixel_hash(image)) in shas:
             write_png(folder / "pictures" / f"{sha}.png", image)
             latents[sha] = latent.clone()
@@ -146,12 +157,33 @@ def _merge(plan: PairPlan, folder: Path, parts: list[Path], prompts: int) -> Non
     shutil.rmtree(folder / PARTS)
 
 
+def sample_chunk(
+    model: PolicyModel, prompts: Sequence[Prompt], plan: PairPlan, scorer: ScorerPool, first: int
+) -> Chunk:
+    """Sample some prompts, those of one size together, and send them to the scorer."""
+    by_size: dict[Size | None, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        by_size.setdefault(prompt.size, []).append(row)
+    latents, images, scores = dict[int, torch.Tensor](), dict[int, np.ndarray](), []
+    for size, rows in by_size.items():
+        own, batch = model.sized_for_run(size) if size else model, [prompts[row] for row in rows]
+        sampled = sample_group(own, batch, plan, first, rows[0])
+        scores.append((rows, scorer.submit([p for p in batch for _ in range(plan.group)], sampled[1])))
+        members = [row * plan.group + i for row in rows for i in range(plan.group)]
+        latents |= zip(members, sampled[0], strict=True)
+        images |= zip(members, sampled[1], strict=True)
+    return Chunk(first, prompts, [latents[i] for i in sorted(latents)], [images[i] for i in sorted(images)], scores)
+
+
 def sample_group(
-    model: FlowModel, prompts: list[Prompt], plan: PairPlan, first: int
+    model: FlowModel, prompts: list[Prompt], plan: PairPlan, first: int, row: int = 0
 ) -> tuple[torch.Tensor, np.ndarray]:
-    """Latents [len(prompts) * group, S, C] and their uint8 images, a prompt's side by side. `first` seeds them."""
+    """Latents [len(prompts) * group, S, C] and their uint8 images, a prompt's side by side.
+
+    The chunk's `first` prompt and the `row` of the first of these in it seed the noise.
+    """
     texts, exploration, G = [p.text for p in prompts], plan.exploration, plan.group
-    noise = all_noise(model, len(texts), G, exploration, generator(plan.seed, first // CHUNK, 0, "rollout 0"))
+    noise = all_noise(model, len(texts), G, exploration, generator(plan.seed, first // CHUNK, 0, f"rollout {row}"))
     start = exploration.start(plan.seed, first // CHUNK)
     batch = max(1, at_once(noise[0].shape[1], len(texts) * G) // G)
     latents, images = [], []

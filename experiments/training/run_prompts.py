@@ -62,9 +62,10 @@ def check_sources(data: OwnImages, experiment: Experiment, parent: Path | None) 
 
 def check_sizes(model: object, experiment: Experiment, folder: Path) -> None:
     """Raises ValueError naming the first prompt to learn from whose image cannot be made in the size that it names."""
-    if experiment.algorithm.learns_from != "rollouts" or not isinstance(model, PolicyModel):
+    if not isinstance(model, PolicyModel):
         return
-    for prompt in prompts_of_run(experiment, folder, every=False).get("prompts", ()):
+    by_setting = prompts_of_run(experiment, folder, every=False)
+    for prompt in (prompt for name in ("prompts", "pairs.prompts") for prompt in by_setting.get(name, ())):
         try:
             if prompt.size:
                 model.sized(prompt.size)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import threading
 from concurrent.futures import Future
 from dataclasses import replace
@@ -13,9 +15,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from alignment import dpo
+from alignment.trajectory import Exploration
+from base_model.engine.engine import LocalEngine, OptimConfig
+from base_model.sample import Sampler
+from experiments.configs import nano
 from experiments.experiment import PairPlan, PromptPlan
 from experiments.preferences import from_scores
-from experiments.preferences.from_scores import CHUNK, LATENTS, PAIRS, PARTS, make_pairs
+from experiments.preferences.from_scores import CHUNK, LATENTS, PAIRS, PARTS, load_pairs, make_pairs
+from experiments.record.record import read_png
+from experiments.training.run_prompts import check_sizes
+from preference_data import pairs as machine
+from preference_data.records import Prompt
+from tests.fixtures.tiny.tiny_model import tiny_model
 
 PLAN = PairPlan(PromptPlan(CHUNK * 4 + 3, 5), group=2, seed=5)
 
@@ -36,7 +48,7 @@ def drawn(monkeypatch):
     """The chunks that were drawn, in order; after `drawn.left` of them drawing fails."""
     log = SimpleNamespace(chunks=[], left=99)
 
-    def draw(model, prompts, plan, first):
+    def draw(model, prompts, plan, first, row):
         if not log.left:
             raise KeyboardInterrupt
         log.left -= 1
@@ -130,3 +142,60 @@ def test_a_part_whose_scores_were_cut_short_is_drawn_again(drawn, tmp_path):
     scores.write_text(scores.read_text()[:40])
     draw(tmp_path / "cut")
     assert drawn.chunks == [0, 32, 48, 64]
+
+
+def test_prompts_get_images_in_the_sizes_they_name_and_dpo_learns_from_them(tmp_path):
+    sizes = [None, (64, 32), None, (32, 64)]
+    rows = [
+        {"prompt": f'the word "{text}" in red'} | ({"height": size[0], "width": size[1]} if size else {})
+        for text, size in zip("ABCD", sizes, strict=True)
+    ]
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    exploration = Exploration(window=1, within=2)
+    plan = PairPlan(PromptPlan(0, 5, file=str(tmp_path / "p.jsonl")), 2, Sampler(3), exploration, seed=5)
+    model, judge = tiny_model(), Judge()
+    make_pairs(model, plan, tmp_path / "run", judge, SimpleNamespace(note=lambda text: None))
+    pairs = machine.load(tmp_path / "run" / PAIRS)
+    by_text = dict(zip((row["prompt"] for row in rows), sizes, strict=True))
+    expected = [by_text[pair.prompt.text] or model.picture for pair in pairs]
+    assert len(pairs) > 2 and len(set(expected)) > 1
+    for side in ("chosen", "rejected"):
+        refs = [getattr(pair, side) for pair in pairs]
+        assert [(ref.height, ref.width) for ref in refs] == expected
+        assert [read_png(tmp_path / "run" / ref.path).shape[1:] for ref in refs] == expected
+    learned_from = load_pairs(model, tmp_path / "run")
+    assert learned_from.grids == tuple((height // model.side, width // model.side) for height, width in expected)
+    stored = load_file(tmp_path / "run" / LATENTS)
+    for row, (pair, grid) in enumerate(zip(pairs, learned_from.grids, strict=True)):
+        tokens = grid[0] * grid[1]
+        assert torch.equal(learned_from.chosen_NSC[row, :tokens], stored[pair.chosen.sha256])
+        assert not learned_from.chosen_NSC[row, tokens:].any()
+    model.freeze_reference()
+    engine = LocalEngine(model.trainable, OptimConfig(steps=1, muon_lr=0.0))
+    (step,) = dpo.train(model, engine, learned_from, dpo.Dpo(1, batch=4, micro=2))
+    assert step.metrics["loss"] == pytest.approx(math.log(2.0), abs=1e-6)
+
+
+def test_prompts_of_other_sizes_start_from_noise_of_their_own(monkeypatch):
+    seen = []
+
+    def noted(model, prompts, plan, first, row):
+        seen.append((model, [prompt.text for prompt in prompts], row))
+        return torch.zeros(4, 1, 1), np.zeros((4, 3, 4, 4), np.uint8)
+
+    monkeypatch.setattr(from_scores, "sample_group", noted)
+    prompts = [
+        replace(Prompt.from_text(text), size=size) for text, size in zip("abcd", [(8, 4), None] * 2, strict=True)
+    ]
+    model = SimpleNamespace(sized_for_run=lambda size: size)
+    chunk = from_scores.sample_chunk(model, prompts, replace(PLAN, group=2), Judge(), 16)
+    assert seen == [((8, 4), ["a", "c"], 0), (model, ["b", "d"], 1)]
+    assert [rows for rows, _ in chunk.scores] == [[0, 2], [1, 3]] and len(chunk.images) == 8
+
+
+@pytest.mark.parametrize("height", [63, 40])
+def test_a_size_that_cannot_be_made_is_told_before_anything_is_sampled(height, tmp_path):
+    (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": "a red word", "height": height, "width": 64}))
+    cfg = replace(nano.dpo, pairs=PairPlan(PromptPlan(0, 0, file=str(tmp_path / "p.jsonl"))))
+    with pytest.raises(ValueError, match=rf"'a red word' names the size \({height}, 64\)"):
+        check_sizes(tiny_model(), cfg, tmp_path)
