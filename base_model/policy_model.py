@@ -162,6 +162,17 @@ class PolicyModel:
             return
         self._frozen = copy.deepcopy(self.network).eval().requires_grad_(False)
 
+    def match_reference(self) -> None:
+        """Give a frozen copy the types that an engine gave the network.
+
+        With others it would differ from what learns by rounding alone, already before the first update.
+        """
+        if self._frozen is None:
+            return
+        types = {name: x.dtype for name, x in (*self.network.named_parameters(), *self.network.named_buffers())}
+        for name, x in (*self._frozen.named_parameters(), *self._frozen.named_buffers()):
+            x.data = x.data.to(types[name])
+
     @contextlib.contextmanager
     def reference(self) -> Iterator[Self]:
         """Inside, `velocity` is the frozen copy's, or the network's with its adapter as it was, or without.

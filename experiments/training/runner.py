@@ -218,6 +218,7 @@ def equip_engine(experiment: Experiment, model: PolicyModel | QwenImageVAE) -> E
         model.freeze_reference()
     engine = make_engine(experiment, model.trainable, model.device, keep_frozen=not has_adapter(model.network))
     model.trainable = engine.module
+    model.match_reference()
     return engine
 
 

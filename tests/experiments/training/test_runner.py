@@ -22,9 +22,10 @@ from experiments.record.recorded_settings import rebuild
 from experiments.record.whole_files import plain
 from experiments.studies import orders
 from experiments.training.launch import find
-from experiments.training.runner import run
+from experiments.training.runner import equip_engine, run
 from experiments.training.start_from import open_model, open_vae, vae_file
 from tests.fixtures.tiny.tiny_chain import short
+from tests.fixtures.tiny.tiny_model import tiny_model
 
 
 def tiny_pretrain(ema: float = 0.5, steps: int = 5):
@@ -210,3 +211,16 @@ def test_an_adapter_learns_in_lean_memory_and_its_run_goes_on_exactly(trained, t
 def test_what_only_transformers_can_trade_is_refused_for_autoencoders(tmp_path):
     with pytest.raises(ValueError, match="are the transformer's alone"):
         run(replace(short(nano.decoder, 1), memory=Memory(bf16=True)), tmp_path / "vae")
+
+
+def test_a_reference_rounds_as_the_weights_that_learn_from_a_parent_in_float32() -> None:
+    """DPO would not begin at log 2, nor a KL at 0, and the copy would take twice the memory that a plan says."""
+    model = tiny_model()
+    optim = replace(nano.dpo.optim, steps=1)
+    equip_engine(replace(nano.dpo, memory=Memory(bf16=True), optim=optim), model)
+    x, sigma, cond = model.noise(2, torch.Generator().manual_seed(0)), torch.tensor([0.4, 0.9]), model.encode_text("ab")
+    with torch.no_grad(), model.reference() as reference:
+        theirs = reference.velocity(x, sigma, cond)
+        assert {p.dtype for p in reference.trainable.parameters()} == {torch.bfloat16}
+    with torch.no_grad():
+        assert torch.equal(theirs, model.velocity(x, sigma, cond))
