@@ -134,13 +134,14 @@ def _keep(path: Path, features: dict[str, np.ndarray]) -> None:
 def train_reward(pairs: Path, out: Path, backbone: str, cfg: TrainReward, say: Say = lambda line: None) -> list[str]:
     """Train on the answers of a file and write the folder `out`, whole or not at all; what to tell the user.
 
-    Raises ValueError or FileNotFoundError for a damaged file, a missing image, too few prompts, or a folder that
-    exists and is no reward model.
+    Raises ValueError or FileNotFoundError for a damaged file, a missing image, too few prompts, answers about edits, or
+    a folder that exists and is no reward model.
     """
     if out.exists() and any(out.iterdir()) and not (out / "reward.json").exists():
         raise ValueError(f"{out} is a folder with other files in it; name a new one with --out")
     start = time.perf_counter()
     everything = comparisons = load(pairs)
+    check_no_edits(everything)
     settings, device = parse(backbone), best_device()
     base = Path(getattr(settings, "weights", ""))
     before = seen_by_base(base, everything, f"use {base / HELD_OUT}, or the model that the judge was made of")
@@ -175,6 +176,18 @@ def train_reward(pairs: Path, out: Path, backbone: str, cfg: TrainReward, say: S
     _write(out, files | extra)
     shutil.rmtree(work, ignore_errors=True)
     return lines(out, answers, trained, features_PF, seconds)
+
+
+def check_no_edits(comparisons: Sequence[Comparison]) -> None:
+    """Raises ValueError naming the first answer about an edit: features describe an image, whatever it was made from."""
+    for row, c in enumerate(comparisons, start=1):
+        if c.prompt.sources:
+            count = sum(bool(one.prompt.sources) for one in comparisons)
+            raise ValueError(
+                f"answer {row}, to {c.prompt.text!r}, is about an edit of {c.prompt.sources[0].path} ({count} of "
+                f"{len(comparisons)} answers are), and this reward is never shown what was edited: leave them out, or "
+                "train one that is: glyphlab train-judge --rubric edit_faithfulness"
+            )
 
 
 def _array(rows: Sequence[np.ndarray]) -> bytes:

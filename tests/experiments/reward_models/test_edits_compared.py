@@ -10,11 +10,13 @@ import pytest
 from PIL import Image
 
 from experiments import cli
+from experiments.reward_models.train_reward import train_reward
 from preference_data.comparisons import Comparison, to_jsonl
 from preference_data.pixels import pixel_hash
 from preference_data.records import ImageRef, Prompt, Provenance, SourceImage
-
-pytestmark = pytest.mark.slow
+from rewards.language.rubric import read_rubric
+from rewards.learned.train import TrainReward
+from tests.fixtures.simulated_taste import digest
 
 
 def kept(folder: Path, noise: float, number: int) -> str:
@@ -28,6 +30,7 @@ def kept(folder: Path, noise: float, number: int) -> str:
     return sha
 
 
+@pytest.mark.slow
 def test_answers_about_edits_are_compared_with_their_sources(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -50,3 +53,17 @@ def test_answers_about_edits_are_compared_with_their_sources(
     capsys.readouterr()
     assert cli.main([*line, str(tmp_path / "again")]) == 2
     assert "the source image" in (said := capsys.readouterr().err) and "is gone; put it back" in said
+
+
+def test_a_reward_that_is_shown_no_source_does_not_learn_from_edits(tmp_path: Path) -> None:
+    made = Provenance("m", "", 0, 1, 1.0, "", 0)
+    left, right = (ImageRef(digest(side), f"pictures/{side}.png", 8, 8, made) for side in ("left", "right"))
+    edit = Prompt.from_text("make it blue", sources=[SourceImage(digest("cat"), 8, 8, "pictures/cat.png")])
+    rows = [Comparison(prompt, left, right, "left", "human:ada") for prompt in (Prompt.from_text("a cat"), edit, edit)]
+    (tmp_path / "answers.jsonl").write_text(to_jsonl(rows), "utf-8")
+    with pytest.raises(
+        ValueError, match=r"answer 2, to 'make it blue', is about an edit .*cat\.png \(2 of 3"
+    ) as raised:
+        train_reward(tmp_path / "answers.jsonl", tmp_path / "reward", "pixels", TrainReward())
+    assert "train-judge --rubric edit_faithfulness" in str(raised.value) and not (tmp_path / "reward").exists()
+    read_rubric("edit_faithfulness").check("pair")
