@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import math
 import socket
 import subprocess
 import sys
@@ -121,6 +123,38 @@ def test_a_checkpoint_is_opened_without_advice_of_others(sd3: Path, tmp_path: Pa
     assert done.returncode == 0 and "torchvision" not in done.stderr and "kernels" not in done.stderr, done.stderr
 
 
+def learning(base: Path, prompts: Path, run: Path, *more: object) -> list[str]:
+    """The arguments of two updates of GRPO with an adapter."""
+    line = (
+        "train", "sd35m_grpo_lora", "--base", base, "--prompts.file", prompts, "--out", run, "--algorithm.steps", 2,
+        "--algorithm.group", 2, "--algorithm.micro", 2, "--algorithm.sampler.steps", 6, "--lora.rank", 2, "--reward",
+        "brisque", "--size", 64, 96, *more,
+    )  # fmt: skip
+    return [str(argument) for argument in line]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [2, 3])
+def test_two_ranks_make_images_of_several_sizes(sd3: Path, tmp_path: Path, stage: int) -> None:
+    """Ranks with other sizes than each other call the network equally often, also where they put its weights together
+    in every call."""
+    pytest.importorskip("deepspeed")
+    sizes = [(64, 96), (96, 64), None, (64, 64), None, (32, 32)]
+    rows = [
+        {"prompt": f'the word "{text}"'} | ({"height": size[0], "width": size[1]} if size else {})
+        for text, size in zip("ABCDEF", sizes, strict=True)
+    ]
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    more = ("--prompts.count", 6, "--algorithm.prompts", 3, "--zero-stage", stage, "--no-evaluate")
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "experiments.cli")
+    line = learning(sd3, tmp_path / "p.jsonl", tmp_path / "run", *more)
+    done = subprocess.run([sys.executable, *launcher, *line], cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    metrics = read_run(tmp_path / "run").metrics
+    assert [each["ratio_gap_first"] for each in metrics] == [0.0, 0.0] and metrics[0]["kl"] == 0.0
+    assert all(math.isfinite(each["loss"]) for each in metrics)
+
+
 @pytest.mark.slow
 def test_two_nodes_train_it(sd3: Path, tmp_path: Path) -> None:
     """The form of docs/how-to/several_gpus.md: the same command on both, which find one another at an endpoint."""
@@ -131,12 +165,8 @@ def test_two_nodes_train_it(sd3: Path, tmp_path: Path) -> None:
         endpoint = f"127.0.0.1:{free.getsockname()[1]}"
     launcher = ("-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1", "--rdzv_backend", "c10d",
                 "--rdzv_endpoint", endpoint, "--rdzv_id", "tiny", "-m", "experiments.cli")  # fmt: skip
-    line = (
-        "train", "sd35m_grpo_lora", "--base", sd3, "--prompts.file", tmp_path / "p.txt", "--out", tmp_path / "run",
-        "--algorithm.steps", 2, "--algorithm.prompts", 1, "--algorithm.group", 2, "--algorithm.micro", 2,
-        "--algorithm.sampler.steps", 6, "--lora.rank", 2, "--reward", "brisque", "--size", 64, 96,
-    )  # fmt: skip
-    command = [sys.executable, *launcher, *map(str, line)]
+    line = learning(sd3, tmp_path / "p.txt", tmp_path / "run", "--algorithm.prompts", 1)
+    command = [sys.executable, *launcher, *line]
     nodes = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(2)]
     told = [node.communicate(timeout=600)[0].decode()[-3000:] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], told
