@@ -1,12 +1,12 @@
-"""Stable Diffusion 3.5 medium with its real weights, where GLYPHLAB_SD35M names its folder; the same code on a tiny one.
+"""Stable Diffusion 3.5 medium with its real weights, where GLYPHLAB_SD35M names its folder.
 
-The tiny checkpoint holds that the test itself works: what it makes is in no other test's numbers.
+A tiny checkpoint goes through the same code, and shows that the test itself works.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,7 @@ class Checkpoint:
 
     folder: Path
     size: tuple[int, int] = (512, 512)
-    sampler: Sampler = Sampler(28, 4.5)
+    sampler: Sampler = field(default_factory=lambda: Sampler(28, 4.5))
     updates: int = 30
     options: tuple[object, ...] = ()
     """of `glyphlab train`"""
