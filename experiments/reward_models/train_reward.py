@@ -179,7 +179,7 @@ def train_reward(pairs: Path, out: Path, backbone: str, cfg: TrainReward, say: S
 
 
 def check_no_edits(comparisons: Sequence[Comparison]) -> None:
-    """Raises ValueError naming the first answer about an edit: features describe an image, not what it was made from."""
+    """Raises ValueError naming the first answer about an edit: features say nothing of what an image was made from."""
     for row, c in enumerate(comparisons, start=1):
         if c.prompt.sources:
             count = sum(bool(one.prompt.sources) for one in comparisons)
