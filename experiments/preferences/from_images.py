@@ -63,7 +63,7 @@ def reads(sources: Sequence[str]) -> bool:
     if paths[0].suffix.lower() not in SUFFIXES or not paths[0].is_file():
         return False
     row = next((row for _, row in containers.rows(paths[0], "jsonl", [])), None)
-    return isinstance(row, Mapping) and (published(row) or all(columns_of(row)) or not our_own(row))
+    return isinstance(row, Mapping) and not our_own(row)
 
 
 def our_own(row: Row) -> bool:

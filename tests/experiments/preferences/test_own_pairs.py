@@ -102,6 +102,16 @@ def test_every_layout_gives_the_same_pairs(layout, tmp_path: Path) -> None:
         assert not pair.machine_made
 
 
+def test_pairs_that_a_run_keeps_teach_another(tmp_path: Path) -> None:
+    """A file of ours has columns chosen and rejected too, and they are no file names."""
+    kept = installed(tmp_path, jsonl(tmp_path))
+    again = pairs.load(install(CONFIGS["dpo"], [str(tmp_path / "run" / "pairs.jsonl")], "", tmp_path / "again"))
+    assert [(one.prompt, one.chosen.sha256, one.rejected.sha256) for one in again] == [
+        (one.prompt, one.chosen.sha256, one.rejected.sha256) for one in kept
+    ]
+    assert all((tmp_path / "again" / ref.path).is_file() for one in again for ref in (one.chosen, one.rejected))
+
+
 def test_ties_reach_algorithms_that_know_them(tmp_path: Path) -> None:
     install(CONFIGS["nano_kto"], published(tmp_path), "", tmp_path / "run")
     outcomes = [answer.outcome for answer in comparisons.load(tmp_path / "run" / "comparisons.jsonl")]
