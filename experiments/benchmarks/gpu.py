@@ -6,7 +6,8 @@ The depth is what experiments/planning/dry_run.py says the card's free memory ho
 The rate achieved is the step's work, counted there too, over the median of its times; the card's own rate is measured
 beside it, with one square bfloat16 product. Nothing is compared with a data sheet. Raises ValueError without a GPU.
 
-Prints one JSON line: TFLOP/s of the step, of the bare product, and their ratio.
+Prints one JSON line: TFLOP/s of the step, of the bare product, and their ratio. Whole iterations of GRPO, also of other
+families, are experiments/benchmarks/rollout.py's.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import torch
 from base_model.lora import Lora, add_adapter
 from base_model.qwen.mmdit import MMDiT
 from base_model.qwen.presets import PRESETS
+from experiments.benchmarks.clock import clock_of
 from experiments.planning.dry_run import Footprint, Pass, footprint
 
 
@@ -83,6 +85,17 @@ def milliseconds(run: Callable[[], object], repeats: int) -> float:
     return statistics.median(times)
 
 
+def product_tflops(device: str, side: int, repeats: int) -> float:
+    """10^12 FLOPs a second of a square bfloat16 product: the best that a device does."""
+    now, times = clock_of(device, threads=2), []
+    a = torch.randn(side, side, device=device, dtype=torch.bfloat16)
+    for _ in range(repeats + 2):
+        start = now()
+        torch.mm(a, a)
+        times.append(now() - start)
+    return 2.0 * side**3 / statistics.median(times[2:]) / 1e12
+
+
 def measure(cfg: Benchmark) -> dict[str, Any]:
     """The numbers. Raises ValueError without a GPU."""
     if not torch.cuda.is_available():
@@ -113,8 +126,7 @@ def measure(cfg: Benchmark) -> dict[str, Any]:
 
     took = milliseconds(step, cfg.repeats)
     work = need.forward + need.backward  # what recomputation repeats is not progress
-    a = torch.randn(cfg.product, cfg.product, device="cuda", dtype=torch.bfloat16)
-    bare = 2.0 * cfg.product**3 / milliseconds(lambda: a @ a, cfg.repeats) / 1e9
+    bare = product_tflops("cuda", cfg.product, cfg.repeats)
     return {
         "ratio": round(work / took / 1e9 / bare, 3),
         "step_tflops": round(work / took / 1e9, 1),

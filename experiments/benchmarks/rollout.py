@@ -1,6 +1,13 @@
 """One iteration of GRPO, rollout + reward + update: ours beside the common recipe, same model, prompts and images.
 
 Run:     OMP_NUM_THREADS=1 python -m experiments.benchmarks.rollout
+         python -m experiments.benchmarks.rollout --base stable-diffusion-3.5-medium --prompts 3 --group 24 --micro 24 \
+             --guidance 4.5 --rank 32 --recompute --reward brisque
+
+The second is for a GPU (80 GB: three networks stand on it): a LoRA of a published checkpoint's network with random
+weights, at the recipe's sizes. It prints, for each side, the share of the card's own product, measured in the same run,
+that its passes reach; what is computed again to save memory is no part of it. The reward is one that tells random
+images apart, or there would be nothing to learn.
 
 The common recipe is that of the public Flow-GRPO code (arXiv:2505.05470) and its followers, restated with our kernels:
 
@@ -26,10 +33,10 @@ Shapes: B samples, S latent tokens, C channels.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
@@ -44,15 +51,24 @@ from alignment.grpo import Grpo
 from alignment.grpo import train as grpo_train
 from alignment.trajectory import Exploration
 from base_model import flow
+from base_model.devices import best_device
 from base_model.engine.engine import LocalEngine, Loss, Micro, OptimConfig
 from base_model.files.weights import NANO_VAE, load_vae
 from base_model.interface import Conditioning
-from base_model.qwen.model import QwenImage, build
+from base_model.lora import Lora, has_adapter
+from base_model.policy_model import PolicyModel
+from base_model.qwen.model import build
 from base_model.qwen.presets import IMAGE_SIZES, PRESETS
 from base_model.sample import Sampler, pixels
 from base_model.seeding import generator
+from experiments.benchmarks.card.random_weights import family_of_base, random_model
+from experiments.benchmarks.clock import clock_of
+from experiments.benchmarks.gpu import product_tflops
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import PromptPlan
+from experiments.planning.dry_run import Pass
+from experiments.planning.family_plan import family_footprint, text_tokens
+from experiments.training.throughput import peak_gb
 from preference_data.pixels import to_float
 from preference_data.prompts import PromptSet
 from preference_data.records import Prompt
@@ -69,6 +85,16 @@ class Benchmark:
     """Sizes of the comparison."""
 
     preset: str = "nano"
+    base: str = ""
+    """a published checkpoint, or a folder, whose network is taken with random weights in place of the preset's"""
+    size: tuple[int, int] = (512, 512)
+    """height and width in pixels of what a base makes"""
+    rank: int = 0
+    """of a base's adapter; 0 = all weights learn"""
+    recompute: bool = False
+    """keep what enters a base's blocks and compute the rest again in the backward pass"""
+    product: int = 8192
+    """side of the square matrices of the bare product that a base's passes are compared with"""
     prompts: int = 4
     """groups an iteration"""
     group: int = 12
@@ -105,25 +131,37 @@ OPTIM = OptimConfig(steps=1000, muon_lr=0.0, adamw_lr=1e-5, warmup=0)
 
 
 class Clock:
-    """Measures the seconds of each part."""
+    """Measures the seconds of each part, and counts the samples that go through a network."""
 
-    def __init__(self) -> None:
-        self.seconds = dict.fromkeys(PARTS, 0.0)
+    def __init__(self, model: PolicyModel) -> None:
+        self.now = clock_of(model.device.type, threads=2)
+        self.start()
+        model.network.register_forward_hook(self._count)
+
+    def start(self) -> None:
+        """Begin an iteration."""
+        self.seconds, self.asked, self.learned = dict.fromkeys(PARTS, 0.0), 0, 0
+        self.began = self.now()
 
     def timed(self, part: str, work: Callable[[], Any]) -> Any:
-        start = time.perf_counter()
+        start = self.now()
         try:
             return work()
         finally:
-            self.seconds[part] += time.perf_counter() - start
+            self.seconds[part] += self.now() - start
+
+    def _count(self, network: object, given: object, output: Any) -> None:
+        samples = len(output[0] if isinstance(output, tuple) else output)
+        self.asked += samples
+        self.learned += samples * torch.is_grad_enabled()
 
 
 class TimedEngine(LocalEngine):
     """Notes the time of its updates."""
 
-    def __init__(self, model: QwenImage, clock: Clock) -> None:
-        super().__init__(model.trainable, OPTIM, model.device)
-        self.clock = clock
+    def __init__(self, model: PolicyModel) -> None:
+        super().__init__(model.trainable, OPTIM, model.device, keep_frozen=not has_adapter(model.network))
+        model.trainable, self.clock = self.module, Clock(model)
 
     def update(self, micros: Sequence[Micro], loss: Loss[Micro]) -> dict[str, float]:
         metrics: dict[str, float] = self.clock.timed("update", lambda: super(TimedEngine, self).update(micros, loss))
@@ -163,23 +201,25 @@ class StoredStep(NamedTuple):
     advantage_B: Tensor
 
 
-def guided_velocity(model: QwenImage, x_BSC: Tensor, sigma: float, texts: Sequence[str], scale: float) -> Tensor:
+def guided_velocity(model: PolicyModel, x_BSC: Tensor, sigma: float, texts: Sequence[str], scale: float) -> Tensor:
     """Text encoded here and now, and guidance by two forward passes."""
     sigma_B = torch.full((len(x_BSC),), sigma, device=x_BSC.device)
     with torch.no_grad():
         cond: Conditioning = model.encode_text(texts)
         uncond: Conditioning = model.unconditional(len(texts))
+    if cond.reads_guidance:
+        return model.velocity(x_BSC, sigma_B, cond.telling(scale))
     v_cond = model.velocity(x_BSC, sigma_B, cond)
     if scale == 1.0:
         return v_cond
-    return flow.guided(v_cond, model.velocity(x_BSC, sigma_B, uncond), scale)
+    return model.combine(v_cond, model.velocity(x_BSC, sigma_B, uncond), scale, cond)
 
 
 @torch.no_grad()
-def common_rollout(model: QwenImage, texts: tuple[str, ...], cfg: Benchmark, random: torch.Generator,
+def common_rollout(model: PolicyModel, texts: tuple[str, ...], cfg: Benchmark, random: torch.Generator,
                    rows: slice) -> tuple[list[StoredStep], Tensor]:  # fmt: skip
     """A whole trajectory of stochastic steps; the last has no noise and is not kept."""
-    levels, steps = Sampler(cfg.steps).levels(), []
+    levels, steps = model.levels(Sampler(cfg.steps)), []
     x = model.noise(len(texts), random)
     for sigma, sigma_next in itertools.pairwise(levels):
         v = guided_velocity(model, x, sigma, texts, cfg.guidance)
@@ -192,7 +232,7 @@ def common_rollout(model: QwenImage, texts: tuple[str, ...], cfg: Benchmark, ran
     raise AssertionError("a schedule ends at 0")
 
 
-def common_loss(model: QwenImage, m: StoredStep, cfg: Benchmark) -> tuple[Tensor, dict[str, Tensor]]:
+def common_loss(model: PolicyModel, m: StoredStep, cfg: Benchmark) -> tuple[Tensor, dict[str, Tensor]]:
     """The clipped surrogate of one step."""
     v = guided_velocity(model, m.x_BSC, m.sigma, m.texts, cfg.guidance)
     now = flow.flow_sde(m.x_BSC, v, m.sigma, m.sigma_next, 0.7)
@@ -203,7 +243,7 @@ def common_loss(model: QwenImage, m: StoredStep, cfg: Benchmark) -> tuple[Tensor
 
 
 def common_iteration(
-    model: QwenImage, engine: TimedEngine, prompts: PromptSet, scorer: Scorer, cfg: Benchmark, step: int
+    model: PolicyModel, engine: TimedEngine, prompts: PromptSet, scorer: Scorer, cfg: Benchmark, step: int
 ) -> dict[str, float]:
     """Draw all, judge all, learn from all."""
     clock, chosen = engine.clock, [p for p in prompts.batch(step, cfg.prompts) for _ in range(cfg.group)]
@@ -228,12 +268,28 @@ def common_iteration(
 # --- the comparison -----------------------------------------------------------------------------------------------
 
 
+class Iteration(NamedTuple):
+    """What an iteration took."""
+
+    seconds: float
+    parts: Mapping[str, float]
+    asked: int
+    """samples that went through the network"""
+    learned: int
+    """of these, with a backward pass"""
+
+
 def race(
-    cfg: Benchmark, models: Mapping[str, QwenImage], pool: ScorerPool, scorer: Scorer
-) -> tuple[dict[str, list[float]], dict[str, list[dict[str, float]]]]:
-    """Seconds of every iteration of every side, and their parts. One untimed round first; the order alternates."""
+    cfg: Benchmark, models: Mapping[str, PolicyModel], pool: ScorerPool, scorer: Scorer
+) -> dict[str, list[Iteration]]:
+    """Every iteration of every side. One untimed round first; the order alternates.
+
+    Raises ValueError where ours had nothing to learn from.
+    """
     prompts = PromptSet(make_prompts(PromptPlan(count=10 * cfg.prompts, seed=cfg.seed)))
-    engines = {side: TimedEngine(models[side], Clock()) for side in SIDES}
+    for model in models.values():
+        model.encode_ahead([prompt.text for prompt in prompts])
+    engines = {side: TimedEngine(models[side]) for side in SIDES}
     loops = {
         side: grpo_train(
             models[side], engines[side], prompts, TimedScorer(pool, engines[side].clock),
@@ -241,39 +297,46 @@ def race(
         )
         for side in ("ours", "hybrid")
     }  # fmt: skip
-    steps = {
-        "ours": lambda _: next(loops["ours"]),
-        "hybrid": lambda _: next(loops["hybrid"]),
-        "common": lambda i: common_iteration(models["common"], engines["common"], prompts, scorer, cfg, i),
-    }
-    times: dict[str, list[float]] = {side: [] for side in SIDES}
-    parts: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+
+    def iterate(side: str, step: int) -> None:
+        if side == "common":
+            common_iteration(models["common"], engines["common"], prompts, scorer, cfg, step)
+        elif "loss" not in next(loops[side]).metrics:
+            raise ValueError(
+                f"the reward {cfg.reward!r} scores all images of every prompt alike: nothing was learned from, and the "
+                "sides would not be comparable. Choose another with --reward"
+            )
+
+    results: dict[str, list[Iteration]] = {side: [] for side in SIDES}
     for repeat in range(cfg.repeats + 1):
         for side in sorted(SIDES, reverse=bool(repeat % 2)):
             clock = engines[side].clock
-            clock.seconds = dict.fromkeys(PARTS, 0.0)
-            start = time.perf_counter()
-            steps[side](repeat)
-            took = time.perf_counter() - start
+            clock.start()
+            iterate(side, repeat)
+            took = clock.now() - clock.began
             if repeat:
-                times[side].append(took)
                 rest = took - clock.seconds["reward"] - clock.seconds["update"]
-                parts[side].append(clock.seconds | {"rollout": rest})
-    return times, parts
+                results[side].append(Iteration(took, clock.seconds | {"rollout": rest}, clock.asked, clock.learned))
+    return results
 
 
-def measure(cfg: Benchmark, model: QwenImage | None = None) -> dict[str, Any]:
-    """The comparison's numbers, on a fresh model of the preset unless one is given."""
-    if model is None:
-        model = build(PRESETS[cfg.preset], load_vae(NANO_VAE), IMAGE_SIZES[cfg.preset], cfg.seed)
-    models = {"ours": model}
-    for side in SIDES[1:]:
-        models[side] = build(model.network.cfg, model.vae, model.picture, cfg.seed, str(model.device))
-        models[side].network.load_state_dict(model.network.state_dict())
+def opened_model(cfg: Benchmark) -> PolicyModel:
+    """A fresh model of the preset or the base."""
+    if not cfg.base:
+        return build(PRESETS[cfg.preset], load_vae(NANO_VAE), IMAGE_SIZES[cfg.preset], cfg.seed)
+    model = random_model(cfg.base, cfg.size, Lora(cfg.rank), best_device())
+    model.recompute(cfg.recompute)
+    return model
+
+
+def measure(cfg: Benchmark, model: PolicyModel | None = None) -> dict[str, Any]:
+    """The comparison's numbers, on a fresh model unless one is given."""
+    model = model or opened_model(cfg)
+    models = {"ours": model} | {side: copy.deepcopy(model) for side in SIDES[1:]}
     reward = named_reward(cfg.reward)
     with ScorerPool(reward, cfg.workers) as pool:
-        times, parts = race(cfg, models, pool, reward.load())
-    median = {side: statistics.median(values) for side, values in times.items()}
+        results = race(cfg, models, pool, reward.load())
+    median = {side: statistics.median(each.seconds for each in results[side]) for side in SIDES}
     images = cfg.prompts * cfg.group
     numbers: dict[str, Any] = {
         "ratio": round(median["common"] / median["ours"], 3),
@@ -283,8 +346,25 @@ def measure(cfg: Benchmark, model: QwenImage | None = None) -> dict[str, Any]:
         numbers[f"{side}_seconds"] = round(median[side], 4)
         numbers[f"{side}_pictures_per_second"] = round(images / median[side], 3)
         for part in PARTS:
-            numbers[f"{side}_{part}_seconds"] = round(statistics.median(each[part] for each in parts[side]), 4)
+            numbers[f"{side}_{part}_seconds"] = round(statistics.median(each.parts[part] for each in results[side]), 4)
+    if cfg.base:
+        numbers |= shares(cfg, results, model.device.type) | {"peak_gb": round(peak_gb(model.device), 2)}
     return {**numbers, "threads": torch.get_num_threads(), "torch": torch.__version__, **asdict(cfg)}
+
+
+def shares(cfg: Benchmark, results: Mapping[str, Sequence[Iteration]], device: str) -> dict[str, float]:
+    """The bare product's rate, and the share of it that each side's passes reach, judging and decoding included in
+    their time."""
+    family, bare = family_of_base(cfg.base), product_tflops(device, cfg.product, repeats=10)
+    grid = (cfg.size[0] // family.multiple, cfg.size[1] // family.multiple)
+    need = family_footprint(family, cfg.rank, Pass(1, grid, text_tokens(family)), True)
+    rates = {
+        side: statistics.median(
+            (each.asked * need.forward + each.learned * need.backward) / each.seconds / 1e12 for each in results[side]
+        )
+        for side in SIDES
+    }
+    return {"product_tflops": round(bare, 2)} | {f"{side}_share": round(rates[side] / bare, 4) for side in SIDES}
 
 
 def main() -> None:
@@ -295,6 +375,8 @@ def main() -> None:
     for side in SIDES:
         cells = "".join(f"{numbers[f'{side}_{part}_seconds']:10.3f}" for part in PARTS)
         print(f"{side:10}{numbers[f'{side}_pictures_per_second']:12.2f}{numbers[f'{side}_seconds']:10.3f}{cells}")
+    for side in SIDES if "product_tflops" in numbers else ():
+        print(f"{side}: {numbers[f'{side}_share']:.1%} of a bare product's {numbers['product_tflops']} TFLOP/s")
     print("reward: what judging cost beyond what overlapped with drawing; rollout: the rest, decoding included")
     print(json.dumps(numbers))
 

@@ -6,5 +6,6 @@ places is an error. experiments/planning/torch_patches.py has what torch decides
 fake_ranks.py     torch's fake process group plays the other ranks, and refuses host tensors as NCCL does
 release.py        a released folder of true headers and no weights
 recipe.py         one experiment through the runner on that card
+random_weights.py a model of a published size on a card that is there
 waits.py          where the host waits for the card, by source line
 """
