@@ -167,7 +167,7 @@ class PolicyModel:
 
         With others it would differ from what learns by rounding alone, already before the first update.
         """
-        if self._frozen is None:
+        if self._frozen is None or has_adapter(self.network):
             return
         types = {name: x.dtype for name, x in (*self.network.named_parameters(), *self.network.named_buffers())}
         for name, x in (*self._frozen.named_parameters(), *self._frozen.named_buffers()):

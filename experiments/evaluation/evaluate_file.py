@@ -12,7 +12,7 @@ from experiments.evaluation.prompt_files import PromptRewriter, read_prompt_file
 from experiments.evaluation.prompt_page import write_page
 from experiments.evaluation.prompt_table import differences_table, lines, means_table, score_table, write_tables
 from experiments.evaluation.score_prompts import ALONE, Requested, Share, evaluate_prompts
-from experiments.evaluation.scored_images import IMAGES
+from experiments.evaluation.scored_images import BEFORE, IMAGES
 from rewards.parse import named_rewards
 
 
@@ -76,7 +76,7 @@ def evaluate_file(
     differences = None
     images, notes = evaluate_prompts(model, requested, named, folder, share=share)
     if other:
-        sidecar = out / "against" if out else other.home / request.prompts.stem
+        sidecar = out / BEFORE if out else other.home / request.prompts.stem
         theirs_requested = replace(
             requested, sampler=request.sampler(other), size=request.size or common_size(model, other)
         )

@@ -25,6 +25,8 @@ from preference_data.captions import CAPTIONS
 from rewards.scores import Scores
 
 SETTINGS, IMAGES, SCORES = "settings.json", "images", "scores.jsonl"
+BEFORE = "against"
+"""Folder inside, with the same of the model that is compared with."""
 
 
 class Point(NamedTuple):

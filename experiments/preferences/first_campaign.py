@@ -1,6 +1,7 @@
 """A working campaign for whoever has none: images that a run drew, or a handful that our own renderer draws now.
 
-Both are pairs of makers on the same prompts. A run's evaluation also says what two recognisers read in its images,
+All are pairs of makers on the same prompts: of a run that was evaluated on prompts of its own, its model and what it
+began from; of a chain, its stages. A chain's evaluation also says what two recognisers read in its images,
 which a campaign can show beside the prompt when it is told to.
 """
 
@@ -15,11 +16,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.evaluation.outcome import own_evaluation
+from experiments.evaluation.scored_images import BEFORE, IMAGES
 from experiments.record.results import MAIN, read_result
 from preference_data.campaign import campaigns
 from preference_data.campaign.campaign_settings import CampaignSettings
 from preference_data.campaign.campaigns import Item
-from preference_data.campaign.sources import MadeImage, finished, keep
+from preference_data.campaign.sources import MadeImage, finished, from_folders, keep, last_update
 from preference_data.records import ImageRef, Prompt, Provenance
 from preference_data.store import accounts, facts
 from preference_data.store.facts import Reading
@@ -55,18 +58,30 @@ def prepare(store: Store, run: Path) -> Opened:
 
 def first_campaign(store: Store, run: Path) -> tuple[str, int]:
     """Open a campaign of the run's images, or of drawn ones when there is no such run; its name and its items."""
-    if (run / "run.json").exists():
+    if (own := own_evaluation(run)).is_dir() and (own / BEFORE).is_dir():
+        items, read = of_own_prompts(store, run.resolve(), own), []
+        name = f"own prompts of {run.resolve().name}"
+    elif (run / "run.json").exists():
         items, read = of_run(store, run)
         name = f"stages of {run.resolve().name}"
     else:
         items, read = handful(store)
         name = "a handful of drawn words"
     settings = CampaignSettings(axes=("text", "prompt", "aesthetics"), gold_share=0.0, attention_share=0.0)
-    source = str(run) if read else "drawn words"
+    source = str(run) if (run / "run.json").exists() else "drawn words"
     made, _ = campaigns.create_filled(store, store.operator, name, settings, items, source, start=False)
     store.write(lambda db: facts.add_readings(db, read, store.clock()))
     campaigns.set_state(store, store.operator, made.id, "open")
     return name, len(items)
+
+
+def of_own_prompts(store: Store, run: Path, own: Path) -> list[Item]:
+    """Pairs of what a run's model and what it began from made of the same prompts, from the same noise.
+
+    Raises ValueError when no two images differ.
+    """
+    labels = (finished(run.name, last_update(run)), "before")
+    return from_folders([own / IMAGES, own / BEFORE / IMAGES], store.images, labels=labels)[:ITEMS]
 
 
 def of_run(store: Store, run: Path) -> tuple[list[Item], list[Reading]]:

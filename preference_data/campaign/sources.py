@@ -48,15 +48,18 @@ class MadeImage:
         return self.prompt, self.sources
 
 
-def from_folders(folders: Sequence[Path], images: ImageFolder, per_prompt: int = 3) -> list[Item]:
-    """Items from folders of images or of runs, labelled with the folder's name and, of a run, the update.
+def from_folders(
+    folders: Sequence[Path], images: ImageFolder, per_prompt: int = 3, labels: Sequence[str] = ()
+) -> list[Item]:
+    """Items from folders of images or of runs, labelled with the folder's name and, of a run, the update; or as
+    `labels` says.
 
     At most `per_prompt` items a prompt. Raises FileNotFoundError for a folder that is not there, ValueError when it has
     no images, an image has no prompt, or nothing can be compared.
     """
     if not folders:
         raise ValueError("name at least one folder")
-    labels = [folder.name or str(folder) for folder in folders]
+    labels = labels or [folder.name or str(folder) for folder in folders]
     if len(set(labels)) != len(labels):
         labels = [str(folder) for folder in folders]
     sources = [list(images_of_folder(folder, name)) for folder, name in zip(folders, labels, strict=True)]

@@ -5,10 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 from sqlalchemy import select
 
+from experiments.evaluation.outcome import own_evaluation
+from experiments.evaluation.prompt_files import RequestedPrompt
+from experiments.evaluation.scored_images import BEFORE, ScoredImages
 from experiments.preferences.first_campaign import FIRST, ITEMS, prepare
+from experiments.record.record import RunRecord
+from experiments.record.whole_files import write_png
 from preference_data.campaign import assignment, assignment_view
+from preference_data.records import Prompt
 from preference_data.store import accounts, schema
 from preference_data.store.store import Store
 from tests.fixtures.made_up_run import make_chain
@@ -35,6 +42,29 @@ def test_a_runs_stages_are_compared_with_what_was_read_in_them(tmp_path: Path) -
     assert all(first != second for first, second in labels)
     engines = store.read(lambda db: set(db.execute(select(schema.reading.c.engine)).scalars()))
     assert engines == {"reward", "judge"}
+
+
+def test_a_run_on_prompts_of_its_own_is_compared_with_what_it_began_from(tmp_path: Path) -> None:
+    run = tmp_path / "sd35"
+    record = RunRecord.open(run, {"experiment": {"name": "sd35m_grpo_lora", "seed": 7}})
+    with record.running():
+        record.log(0, {"loss": 1.0})
+        record.log(1, {"loss": 1.0})
+    prompts = [RequestedPrompt(Prompt.from_text(text)) for text in ("a red fox", "a shop sign", "a wall")]
+    own = own_evaluation(run)
+    for folder, shade in ((own, 0), (own / BEFORE, 100)):
+        there = ScoredImages(folder, prompts, (0, 1), {})
+        there.begin({})
+        for point in there.points:
+            same = 0 if point.index == 2 else shade + point.seed
+            write_png(there.path(point), np.full((3, 8, 8), 10 * point.index + same, np.uint8))
+        there.write_captions()
+    store = Store.open(tmp_path / "s")
+    made = prepare(store, run)
+    assert made.campaign == "own prompts of sd35"
+    assert made.items == 4, "two seeds of two prompts: there is nothing to compare in equal images"
+    labels = store.read(lambda db: db.execute(select(schema.item.c.first_label, schema.item.c.second_label)).all())
+    assert set(map(tuple, labels)) == {("sd35 (finished, update 1)", "before")}
 
 
 def test_what_the_report_does_not_judge_is_no_reading_of_the_campaign(tmp_path: Path) -> None:

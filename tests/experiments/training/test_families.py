@@ -6,6 +6,7 @@ A family is a parameter here: the name of its tiny pipeline, and options that it
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -140,11 +141,16 @@ def test_it_goes_back_to_diffusers_and_a_lora_comes_in(home: Path, tmp_path: Pat
     assert all(torch.equal(theirs[name], own[name]) for name in own)
 
 
-def test_people_compare_its_images(home: Path, tmp_path: Path) -> None:
+def test_people_compare_its_images(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = ("--prompts", home / "prompts.txt", "--models", home / "run", home / "base")
     glyphlab("campaign", "create", "first", *prompts, "--store", tmp_path / "store")
     images = [read_png(file) for file in (tmp_path / "store").rglob("*.png")]
     assert len(images) > 3 and {image.shape for image in images} == {(3, 64, 96)}, "all in the size of the first model"
+    monkeypatch.setattr(os, "execv", lambda *_: None)  # the server, which has tests of its own
+    monkeypatch.setattr("experiments.commands.annotating.require_free", lambda *_: None)
+    cli.main(["annotate", "--run-folder", str(home / "run"), "--store", str(tmp_path / "own")])
+    images = [read_png(file) for file in (tmp_path / "own").rglob("*.png")]
+    assert len(images) == 6 and {image.shape for image in images} == {(3, 64, 96)}, "three prompts, before and after"
 
 
 def test_preferences_teach_it(home: Path, tmp_path: Path) -> None:
