@@ -140,7 +140,7 @@ class Clock:
 
     def start(self) -> None:
         """Begin an iteration."""
-        self.seconds, self.asked, self.learned = dict.fromkeys(PARTS, 0.0), 0, 0
+        self.seconds, self.forward, self.learned = dict.fromkeys(PARTS, 0.0), 0, 0
         self.began = self.now()
 
     def timed(self, part: str, work: Callable[[], Any]) -> Any:
@@ -150,9 +150,9 @@ class Clock:
         finally:
             self.seconds[part] += self.now() - start
 
-    def _count(self, network: object, given: object, output: Any) -> None:
+    def _count(self, network: object, inputs: object, output: Any) -> None:
         samples = len(output[0] if isinstance(output, tuple) else output)
-        self.asked += samples
+        self.forward += samples
         self.learned += samples * torch.is_grad_enabled()
 
 
@@ -273,7 +273,7 @@ class Iteration(NamedTuple):
 
     seconds: float
     parts: Mapping[str, float]
-    asked: int
+    forward: int
     """samples that went through the network"""
     learned: int
     """of these, with a backward pass"""
@@ -316,7 +316,7 @@ def race(
             took = clock.now() - clock.began
             if repeat:
                 rest = took - clock.seconds["reward"] - clock.seconds["update"]
-                results[side].append(Iteration(took, clock.seconds | {"rollout": rest}, clock.asked, clock.learned))
+                results[side].append(Iteration(took, clock.seconds | {"rollout": rest}, clock.forward, clock.learned))
     return results
 
 
@@ -360,7 +360,7 @@ def shares(cfg: Benchmark, results: Mapping[str, Sequence[Iteration]], device: s
     need = family_footprint(family, cfg.rank, Pass(1, grid, text_tokens(family)), True)
     rates = {
         side: statistics.median(
-            (each.asked * need.forward + each.learned * need.backward) / each.seconds / 1e12 for each in results[side]
+            (each.forward * need.forward + each.learned * need.backward) / each.seconds / 1e12 for each in results[side]
         )
         for side in SIDES
     }

@@ -50,7 +50,7 @@ def test_its_ratio_is_one_before_the_first_update_and_it_learns() -> None:
     common_iteration(model, engine, prompts, scorer, TINY, 0)  # type: ignore[arg-type]
     assert not same(before, weights(model)) and min(engine.clock.seconds.values()) > 0
     images, steps, both = 4, TINY.steps, 2
-    assert engine.clock.asked == images * both * (steps + steps - 1), (
+    assert engine.clock.forward == images * both * (steps + steps - 1), (
         "sampled, and every step but the last learned from"
     )
     assert engine.clock.learned == images * both * (steps - 1)
