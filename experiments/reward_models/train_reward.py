@@ -140,9 +140,9 @@ def train_reward(pairs: Path, out: Path, backbone: str, cfg: TrainReward, say: S
     if out.exists() and any(out.iterdir()) and not (out / "reward.json").exists():
         raise ValueError(f"{out} is a folder with other files in it; name a new one with --out")
     start = time.perf_counter()
-    everything = comparisons = load(pairs)
-    check_no_edits(everything)
+    everything = comparisons = [replace(c, prompt=c.prompt.located(pairs.parent)) for c in load(pairs)]
     settings, device = parse(backbone), best_device()
+    check_edits(settings, everything)
     base = Path(getattr(settings, "weights", ""))
     before = seen_by_base(base, everything, f"use {base / HELD_OUT}, or the model that the judge was made of")
     checks = perceptual_hashes(pairs.parent, [i for c in everything for i in (c.left, c.right)])
@@ -178,16 +178,17 @@ def train_reward(pairs: Path, out: Path, backbone: str, cfg: TrainReward, say: S
     return lines(out, answers, trained, features_PF, seconds)
 
 
-def check_no_edits(comparisons: Sequence[Comparison]) -> None:
-    """Raises ValueError naming the first answer about an edit: features say nothing of what an image was made from."""
-    for row, c in enumerate(comparisons, start=1):
-        if c.prompt.sources:
-            count = sum(bool(one.prompt.sources) for one in comparisons)
-            raise ValueError(
-                f"answer {row}, to {c.prompt.text!r}, is about an edit of {c.prompt.sources[0].path} ({count} of "
-                f"{len(comparisons)} answers are), and this reward is never shown what was edited: leave them out, or "
-                "train one that is: glyphlab train-judge --rubric edit_faithfulness"
-            )
+def check_edits(backbone: Backbone, comparisons: Sequence[Comparison]) -> None:
+    """Raises ValueError naming the first answer about an edit, where features say nothing of what it was made from."""
+    edits = [(row, c.prompt) for row, c in enumerate(comparisons, start=1) if c.prompt.sources]
+    if not edits or getattr(backbone, "sees_sources", False):
+        return
+    row, prompt = edits[0]
+    raise ValueError(
+        f"answer {row}, to {prompt.text!r}, is about an edit of {prompt.sources[0].path} ({len(edits)} of "
+        f"{len(comparisons)} answers are), and this backbone is never shown what was edited: leave them out, or take "
+        "one that is: --backbone vlm:FOLDER,rubric=edit_faithfulness"
+    )
 
 
 def _array(rows: Sequence[np.ndarray]) -> bytes:

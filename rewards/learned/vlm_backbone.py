@@ -54,6 +54,8 @@ class VlmBackbone:
     version: ClassVar[int] = 1
     view: ClassVar[str] = "whole"
     side: ClassVar[int] = 0
+    sees_sources: ClassVar[bool] = True
+    """what a prompt asks to edit is shown too, where the rubric asks about it"""
 
     weights: str = ""
     rubric: str = ""

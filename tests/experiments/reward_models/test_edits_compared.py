@@ -10,12 +10,13 @@ import pytest
 from PIL import Image
 
 from experiments import cli
-from experiments.reward_models.train_reward import train_reward
+from experiments.reward_models.train_reward import check_edits, train_reward
 from preference_data.comparisons import Comparison, to_jsonl
 from preference_data.pixels import pixel_hash
 from preference_data.records import ImageRef, Prompt, Provenance, SourceImage
 from rewards.language.rubric import read_rubric
 from rewards.learned.train import TrainReward
+from rewards.learned.vlm_backbone import WAY, VlmBackbone
 from tests.fixtures.simulated_taste import digest
 
 
@@ -65,5 +66,7 @@ def test_a_reward_that_is_shown_no_source_does_not_learn_from_edits(tmp_path: Pa
         ValueError, match=r"answer 2, to 'make it blue', is about an edit .*cat\.png \(2 of 3"
     ) as raised:
         train_reward(tmp_path / "answers.jsonl", tmp_path / "reward", "pixels", TrainReward())
-    assert "train-judge --rubric edit_faithfulness" in str(raised.value) and not (tmp_path / "reward").exists()
-    read_rubric("edit_faithfulness").check("pair")
+    assert "vlm:FOLDER,rubric=edit_faithfulness" in str(raised.value) and not (tmp_path / "reward").exists()
+    assert str(tmp_path / "pictures" / "cat.png") in str(raised.value), "as seen from here"
+    read_rubric("edit_faithfulness").check(WAY)
+    check_edits(VlmBackbone("folder", "edit_faithfulness"), rows)
