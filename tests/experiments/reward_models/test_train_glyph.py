@@ -175,11 +175,11 @@ def test_it_is_compared_with_other_rewards(tmp_path: Path) -> None:
     """Typed as a user does: trained, and beside ocr on words of which people preferred the sharper ones."""
     glyph, pairs = tmp_path / "glyph", write(simulate(240, seed=3, bad="", sharpness=4.0, words=True), tmp_path)
     line = f"train-glyph -o {glyph} --languages en --crops 2000 --updates 150"
-    assert execute(line.split()) == 0
+    assert parsed(line.split())() == 0
     line = (
         f"compare-rewards --pairs {pairs} --rewards ocr,glyph:weights={glyph} -o {tmp_path}/comparison --probe-images 0"
     )
-    assert execute(line.split()) == 0
+    assert parsed(line.split())() == 0
     table = pandas.read_csv(tmp_path / "comparison" / "comparison.csv")
     assert {"ocr", f"glyph:weights={glyph}"} <= set(table["reward"])
     scores = pandas.read_csv(tmp_path / "comparison" / "scores.csv")
