@@ -231,22 +231,41 @@ def over_seeds(values: Sequence[np.ndarray]) -> np.ndarray:
 def table(arms: Sequence[Arm]) -> list[str]:
     """The comparison as a Markdown table. Differences are to the first variant that has a finished run."""
     first = next((each for each in arms if each.seeds), None)
-    heads = ["variant", "seeds", "1 - NED", "minus the first", "exact", "judge", "seeds from", "to", "time"]
+    heads = [
+        "variant",
+        "seeds",
+        "1 - NED",
+        "minus the first",
+        "exact",
+        "minus the first",
+        "judge",
+        "seeds from",
+        "to",
+        "time",
+    ]
     lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
     for each in arms:
         if not each.seeds or first is None:
             lines.append(f"| {each.name} | 0 |" + " – |" * (len(heads) - 2))
             continue
-        low, high = bootstrap_ci(each.ned_P, seed=0)
-        gap = "" if each is first else difference(first.ned_P, each.ned_P)
+        measured = [
+            cell
+            for own, base in ((each.ned_P, first.ned_P), (each.exact_P, first.exact_P))
+            for cell in (with_interval(own), "" if each is first else difference(base, own))
+        ]
         cells = [
-            each.name, str(each.seeds), f"{number(mean(each.ned_P))} ({number(low)} to {number(high)})", gap,
-            number(mean(each.exact_P)), number(mean(each.judge_P)), number(min(each.means)), number(max(each.means)),
-            duration(each.seconds),
+            each.name, str(each.seeds), *measured, number(mean(each.judge_P)), number(min(each.means)),
+            number(max(each.means)), duration(each.seconds),
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     notes = [f"- {each.name}: a run failed: {reason}" for each in arms for reason in each.failed]
     return [*lines, *(["", *notes] if notes else [])]
+
+
+def with_interval(values_P: np.ndarray) -> str:
+    """The mean over prompts with its interval."""
+    low, high = bootstrap_ci(values_P, seed=0)
+    return f"{number(mean(values_P))} ({number(low)} to {number(high)})"
 
 
 def difference(before_P: np.ndarray, after_P: np.ndarray) -> str:

@@ -154,7 +154,8 @@ def test_seeds_are_averaged_by_prompt_and_variants_are_paired(tmp_path: Path) ->
     assert lines[2].startswith("| a=1 | 2 | 0.450 (")  # (0.3 + 0.6) / 2
     assert "| +0.300 (−0.593 to +0.952) |" in lines[3], "0.6 - 0.3 and 0.9 - 0.6; the third prompt has no first"
     assert lines[3].startswith("| a=2 | 2 | 0.567 (") and "| 0.400 | 0.567 |" in lines[3]
-    assert lines[4] == "| a=3 | 0 | – | – | – | – | – | – | – |"
+    assert "|  | 0.000 (0.000 to " in lines[2] and "| +0.000 (−" in lines[3], "exact words with intervals as well"
+    assert lines[4] == "| a=3 | 0 | – | – | – | – | – | – | – | – |"
     assert lines[6:] == ["- a=3: a run failed: FloatingPointError: loss = nan"] * 2
     assert "Throughout, <code>loss</code> was 1." in page and "a=2, seed 1" in page and "+0.300" in page
 
