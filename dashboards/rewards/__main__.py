@@ -21,13 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m dashboards.rewards", description=__doc__)
     parser.add_argument("folder", type=Path, help="what glyphlab compare-rewards wrote")
     parser.add_argument("--store", default="annotations", help="annotation store, whose leads may see the page")
-    parser.add_argument(
-        "--images",
-        "--images",
-        dest="images",
-        type=Path,
-        help="folder of its images, where the store is on PostgreSQL",
-    )
+    parser.add_argument("--images", type=Path, help="folder of its images, where the store is on PostgreSQL")
     parser.add_argument("--address", default="127.0.0.1", help="to listen on")
     parser.add_argument("--port", type=int, default=8502)
     parser.add_argument("--base-path", default="", help="path under which a proxy shows the page, such as /rewards")

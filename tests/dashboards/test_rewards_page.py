@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("streamlit")
 from streamlit.testing.v1 import AppTest
 
+from dashboards.rewards import __main__ as command
 from dashboards.rewards import comparison_rows, served_comparison
 from dashboards.rewards.send_campaign import send
 from experiments.record.whole_files import write_json
@@ -110,6 +111,21 @@ def test_without_its_own_server_the_script_shows_nothing(folder: Path, monkeypat
     monkeypatch.setattr(served_comparison, "_folder", [])
     app = AppTest.from_file(SCRIPT, default_timeout=60).run()
     assert "python -m dashboards.rewards" in app.error[0].value and not app.dataframe and not app.markdown
+
+
+def test_it_listens_on_this_machine_and_needs_the_store_whose_people_sign_in(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(command, "serve", lambda address, *rest: served.append((address, [r.path for r in rest[2]])))
+    with pytest.raises(SystemExit):
+        command.main([str(folder), "--store", str(tmp_path / "none")])
+    assert "so nobody could sign in" in capsys.readouterr().err and not served and not (tmp_path / "none").exists()
+    Store.open(tmp_path / "store").close()
+    monkeypatch.setattr("sys.argv", ["x"])
+    assert command.main([str(folder), "--store", str(tmp_path / "store")]) == 0
+    ((address, routes),) = served
+    assert address == "127.0.0.1" and set(routes) == {"/session", "/health"}, "and no image of another campaign"
 
 
 def test_numbers_are_written_for_people() -> None:
