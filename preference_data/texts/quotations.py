@@ -190,10 +190,8 @@ def _mark(text: str, start: int, stop: int, family: str) -> _Mark:
     inches = before.isdigit() or bool(re.search(r"\d\s$", text[:start])) or _is_fraction(before)
     if family == "single":
         return _single(text, start, stop, character, (opens, closes, letter_before and letter_after))
-    if tight and loose:  # spaces on both sides: whatever is missing
+    if (tight and loose) or (letter_before and letter_after):  # spaces on both sides, or on none: whatever is missing
         opens, closes = not inches, True
-    elif letter_before and letter_after:  # no space anywhere: after a digit it says inches
-        opens, closes = not before.isdigit(), True
     if character in "\u201e\u301d":
         opens, closes = not loose, False
     elif character in "\u201c\u201f`":
