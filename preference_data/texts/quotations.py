@@ -215,9 +215,9 @@ def _single(text: str, start: int, stop: int, character: str, sides: tuple[bool,
 
 
 def _neighbour(text: str, index: int, step: int) -> str:
-    """The character before (step -1) or after a place, invisible ones and backslashes passed over; "" at an end."""
+    """The character before (step -1) or after a place, invisible ones passed over; "" at an end."""
     at = index - 1 if step < 0 else index
-    while 0 <= at < len(text) and (is_invisible(text[at]) or text[at] == "\\"):
+    while 0 <= at < len(text) and is_invisible(text[at]):
         at += step
     return text[at] if 0 <= at < len(text) else ""
 
