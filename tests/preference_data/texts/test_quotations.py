@@ -194,7 +194,16 @@ def test_spans_hold_nothing_that_cannot_be_seen() -> None:
         assert is_invisible(character) and visible(f"a{character}b") == "ab"
         assert quoted_spans(f'a sign "{character}"') == ()
         assert quoted_spans(f'a sign {character}"{character}HELLO{character}"{character} here') == ("HELLO",)
-    for seen in ("\u2764", " ", "\n", "\u3000", "a", "\u0301"):
+    for character in (
+        *"\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0",
+        "\ufe00",
+        "\ufe0f",
+        "\U000e0100",
+        "\U000e01ef",
+    ):  # fillers and selectors, which are letters and marks by their categories
+        assert is_invisible(character) and visible(f"a{character}b") == "ab", hex(ord(character))
+        assert quoted_spans(f'a sign "{character}"') == ()
+    for seen in ("\ufe10", "\u2764", " ", "\n", "\u3000", "a", "\u0301"):
         assert not is_invisible(seen)
     assert drawable(" \u200f\u2764\ufe0f\u200d ") == "\u2764\ufe0f"
     with pytest.raises(ValueError, match="none empty or invisible"):
