@@ -11,6 +11,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from experiments.commands.arguments import RUNS, MaybeOut, Out, RunFolder
+from experiments.rewriting.rewriter_plan import RewriterPlan
 from experiments.tracking.trackers import TrackerName
 
 
@@ -61,7 +62,7 @@ class Train:
 
 
 @dataclass(frozen=True)
-class TrainRewriter:
+class TrainRewriter(RewriterPlan):
     """Teach a small language model to rewrite short prompts so that an image model scores better; resumable.
 
     Fine-tuned on examples, then GRPO over groups of rewrites; `glyphlab sample --rewriter` uses the result.
@@ -72,89 +73,10 @@ class TrainRewriter:
     rewrites.jsonl --reward 0.7*ocr_page+0.3*brisque
     """
 
-    model: Annotated[Positional[str], arg(metavar="RUN_OR_CHECKPOINT")]
-    """folder of a finished run, or a released checkpoint: whose images are scored"""
-    base: str
-    """folder or hub name of a causal language model"""
-    out: Out = RUNS / "rewriter"
-    """the rewriter's folder; a training that was stopped goes on there"""
-    reward: str = "ocr"
-    """what the images are worth: a reward, or a mixture such as 0.7*ocr+0.3*brisque"""
-    stage: str = ""
-    """of a run with several stages, the one whose model samples; the last aligned one when not given"""
-    prompts: Annotated[Path | None, arg(metavar="FILE")] = None
-    """short prompts, .txt, .jsonl or .csv; built-in ones for the small presets when not given"""
-    count: int = 1000
-    """built-in prompts"""
-    examples: Annotated[Path | None, arg(metavar="FILE")] = None
-    """prompts with their rewrites, {"prompt": ..., "rewrite": ...} a line; completions by rule when not given"""
-    varied: int = 4
-    """without --examples: rewrites of each prompt beside its completion by rule, with what it leaves open drawn by
-    lot"""
-    by_rule: bool = True
-    """the completion by rule is among these; --no-by-rule leaves it to the reward to say which rewrites are good"""
-    images: int = 1
-    """of each rewrite in training"""
-    steps: int | None = None
-    """from noise to image; what suits the model when not given"""
-    guidance: float | None = None
-    """weight of the prompt; what suits the model when not given"""
-    size: tuple[int, int] | None = None
-    """of a released checkpoint: height and width in pixels; what it is for when not given"""
-    workers: int = 1
-    """processes that score"""
-    instruction: str | None = None
-    """what is put before a prompt; one sentence when not given"""
-    longest: int = 400
-    """characters of a rewrite"""
-    most_tokens: int = 96
-    """tokens of a rewrite"""
-    rank: int = 32
-    """of LoRA; 0 = all weights learn"""
-    epochs: float = 2.0
-    """over the examples; 0 = no fine-tuning"""
-    sft_batch: int = 32
-    """examples an update of fine-tuning, over all processes"""
-    sft_rate: float = 2e-4
-    """learning rate of fine-tuning"""
-    updates: int = 200
-    """of GRPO; 0 = fine-tuning alone"""
-    group: int = 8
-    """rewrites of a prompt"""
-    batch: int = 8
-    """prompts an update of GRPO, over all processes"""
-    micro: int = 16
-    """texts a pass and process"""
-    rate: float = 2e-5
-    """learning rate of GRPO"""
-    beta: float = 0.0
-    """weight of the KL divergence from the fine-tuned model"""
-    save_every: int = 50
-    """updates between checkpoints"""
-    held_out: float = 0.1
-    """share of the prompts that it is measured on; none of their texts is learned from"""
-    seeds: int = 2
-    """images of each held-out prompt"""
-    seed: int = 0
-    """of prompts, order and noise"""
-
     def run(self) -> int:
-        from experiments.rewriting.rewriter import INSTRUCTION, Rules
-        from experiments.rewriting.rewriter_trainer import RewriterSettings
-        from experiments.rewriting.train_rewriter import RewriterPlan, train_rewriter
+        from experiments.rewriting.train_rewriter import train_rewriter
 
-        settings = RewriterSettings(
-            rank=self.rank, epochs=self.epochs, sft_batch=self.sft_batch, sft_rate=self.sft_rate,
-            updates=self.updates, prompts=self.batch, group=self.group, micro=self.micro, rate=self.rate,
-            beta=self.beta, save_every=self.save_every, seed=self.seed,
-        )  # fmt: skip
-        plan = RewriterPlan(
-            self.model, self.base, self.out, self.reward, self.stage, self.prompts, self.count, self.examples,
-            self.varied, self.by_rule, self.images, self.held_out, self.seeds, self.steps, self.guidance, self.size,
-            self.workers, INSTRUCTION if self.instruction is None else self.instruction,
-            Rules(self.longest, self.most_tokens), settings,
-        )  # fmt: skip
-        return tell(train_rewriter(plan, partial(print, flush=True)))
+        return tell(train_rewriter(self, partial(print, flush=True)))
 
 
 @dataclass(frozen=True)

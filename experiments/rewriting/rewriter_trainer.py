@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from experiments.record.whole_files import write_json
-from experiments.reward_models.judge_trainer import world_size
 from experiments.rewriting.rewriter import conversation
+from experiments.rewriting.rewriter_plan import RewriterSettings
 from rewards.language.qwen_vl import float_kind
 
 NEEDS = "train-rewriter needs TRL, datasets and peft: pip install 'glyphlab[judges-train]'"
@@ -29,65 +29,6 @@ LAYERS = "all-linear"
 MODEL, DONE = "model", "done.json"
 """What a finished stage leaves in its folder."""
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class RewriterSettings:
-    """How a rewriter is trained."""
-
-    rank: int = 32
-    """of LoRA; 0 = all weights learn"""
-    alpha: float = 64.0
-    epochs: float = 2.0
-    """over the examples"""
-    sft_batch: int = 32
-    sft_rate: float = 2e-4
-    """learning rate of fine-tuning, after a warm-up of 5 % falling to zero in a straight line"""
-    updates: int = 200
-    """of GRPO"""
-    prompts: int = 8
-    """of an update of GRPO"""
-    group: int = 8
-    """rewrites of a prompt"""
-    micro: int = 16
-    """texts a pass and process, in both stages"""
-    rate: float = 2e-5
-    """learning rate of GRPO, constant after a warm-up of 5 %"""
-    beta: float = 0.0
-    """weight of the KL divergence from the fine-tuned model"""
-    temperature: float = 1.0
-    dtype: str = "bfloat16"
-    save_every: int = 50
-    """updates between checkpoints"""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        float_kind(self.dtype)
-        numbers = (self.sft_batch, self.prompts, self.micro, self.save_every)
-        if self.group < 2 or min(numbers) < 1 or min(self.rank, self.updates, self.epochs, self.beta) < 0:
-            raise ValueError(
-                f"rank={self.rank}, epochs={self.epochs}, sft_batch={self.sft_batch}, updates={self.updates}, "
-                f"prompts={self.prompts}, group={self.group}, micro={self.micro}, beta={self.beta}, "
-                f"save_every={self.save_every}: group at least 2, rank, epochs, updates and beta at least 0, the "
-                "others above 0"
-            )
-        if not (0 < self.rate < 1 and 0 < self.sft_rate < 1 and self.temperature > 0):
-            raise ValueError(
-                f"rate={self.rate}, sft_rate={self.sft_rate}, temperature={self.temperature}: rates lie between 0 and "
-                "1, the temperature above 0"
-            )
-
-    def micros(self, texts: int, name: str) -> int:
-        """Passes of a process an update. Raises ValueError when the processes cannot share the texts evenly."""
-        share = self.micro * world_size()
-        if texts % share:
-            raise ValueError(f"{name} is not divided by micro={self.micro} times {world_size()} ranks")
-        return texts // share
-
-    def check(self) -> None:
-        """Raises ValueError when a batch cannot be shared evenly."""
-        self.micros(self.sft_batch, f"sft_batch={self.sft_batch}")
-        self.micros(self.prompts * self.group, f"prompts={self.prompts} times group={self.group}")
 
 
 @dataclass(frozen=True)
@@ -180,7 +121,7 @@ def reinforce(
         num_generations=settings.group, max_completion_length=most_tokens, temperature=settings.temperature,
         top_k=0, top_p=1.0, remove_unused_columns=False, use_vllm=False,
         gradient_accumulation_steps=settings.micros(
-            settings.prompts * settings.group, f"prompts={settings.prompts} times group={settings.group}"
+            settings.batch * settings.group, f"batch={settings.batch} times group={settings.group}"
         ),
     )  # fmt: skip
     data = Dataset.from_dict({

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,12 @@ from experiments.rewriting.rewriter import (
     with_fallback,
     written,
 )  # fmt: skip
+from experiments.rewriting.rewriter_plan import RewriterPlan
 from experiments.rewriting.rewriter_trainer import (
     DONE,
     MODEL,
     Example,
     RewardFunction,
-    RewriterSettings,
     Say,
     fine_tune,
     opened_model,
@@ -49,6 +49,7 @@ from experiments.rewriting.rewriter_trainer import (
 )  # fmt: skip
 from experiments.rewriting.short_prompts import examples_of, read_examples, short_prompts
 from preference_data.records import Prompt
+from rewards.language.qwen_vl import float_kind
 from rewards.parse import named_reward
 from rewards.published.published_weights import existing_or_hub
 from rewards.serving.workers import ScorerPool
@@ -59,48 +60,14 @@ WAYS = ("as it is", "completed by rule", "fine-tuned", "GRPO")
 RESTARTS = 2
 
 
-@dataclass(frozen=True)
-class RewriterPlan:
-    """What a rewriter is trained for, and how."""
+def rules_of(plan: RewriterPlan) -> Rules:
+    """What its rewrites must keep."""
+    return Rules(plan.longest, plan.most_tokens)
 
-    model: str
-    """run, or released checkpoint, whose images are judged"""
-    base: str
-    """folder or hub name of a causal language model"""
-    out: Path
-    reward: str = "ocr"
-    stage: str = ""
-    prompts: Path | None = None
-    """a file of short prompts; None: `count` built-in ones for the small presets"""
-    count: int = 1000
-    examples: Path | None = None
-    """a file of prompts with their rewrites; None: completions by rule"""
-    varied: int = 4
-    """examples of each prompt beside its completion by rule, with what it leaves open drawn by lot"""
-    by_rule: bool = True
-    """the completion by rule is an example; without it only the reward says which rewrites are good"""
-    images: int = 1
-    """of each rewrite in training"""
-    held_out: float = 0.1
-    seeds: int = 2
-    """images of each held-out prompt"""
-    steps: int | None = None
-    guidance: float | None = None
-    size: tuple[int, int] | None = None
-    workers: int = 1
-    """processes that score"""
-    instruction: str = INSTRUCTION
-    rules: Rules = field(default_factory=Rules)
-    settings: RewriterSettings = field(default_factory=RewriterSettings)
 
-    def __post_init__(self) -> None:
-        if not 0 < self.held_out < 0.8:
-            raise ValueError(f"held_out={self.held_out}: a share above 0 and below 0.8")
-        if min(self.count, self.images, self.seeds, self.workers) < 1 or self.varied < 0:
-            raise ValueError(
-                f"count={self.count}, images={self.images}, seeds={self.seeds}, workers={self.workers}, "
-                f"varied={self.varied}: varied at least 0, the others at least 1"
-            )
+def instruction_of(plan: RewriterPlan) -> str:
+    """What is put before a prompt."""
+    return INSTRUCTION if plan.instruction is None else plan.instruction
 
 
 def train_rewriter(plan: RewriterPlan, say: Say = lambda line: None) -> list[str]:
@@ -110,6 +77,7 @@ def train_rewriter(plan: RewriterPlan, say: Say = lambda line: None) -> list[str
     files, models, rewards and settings that cannot be used, before anything is trained.
     """
     require_trl()
+    float_kind(plan.settings.dtype)
     plan.settings.check()
     if (plan.out / REWRITER).exists():
         return [f"{plan.out} holds a finished rewriter already; name a new folder with --out to train another"]
@@ -119,8 +87,8 @@ def train_rewriter(plan: RewriterPlan, say: Say = lambda line: None) -> list[str
     prompts, held_out = split(plan)
     reward = named_reward(plan.reward)
     notes = check_needs({plan.reward: reward}, [RequestedPrompt(p) for p in (*prompts, *held_out)])
-    examples = read_examples(plan.examples, plan.rules) if plan.examples else examples_of(
-        prompts, plan.rules, plan.varied, plan.settings.seed, plan.by_rule
+    examples = read_examples(plan.examples, rules_of(plan)) if plan.examples else examples_of(
+        prompts, rules_of(plan), plan.varied, plan.settings.seed, plan.by_rule
     )  # fmt: skip
     source = find_model(plan.model, plan.stage, plan.size, prompts[0].text)
     tokenizer = tokenizer_of(base)
@@ -168,10 +136,10 @@ def split(plan: RewriterPlan) -> tuple[list[Prompt], list[Prompt]]:
     order = sorted(set(keys.values()), key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())
     chosen = set(order[: max(1, round(len(order) * plan.held_out))])
     parts = [p for p in unique if keys[p.text] not in chosen], [p for p in unique if keys[p.text] in chosen]
-    if len(parts[0]) < plan.settings.prompts or len(parts[1]) < 2:
+    if len(parts[0]) < plan.settings.batch or len(parts[1]) < 2:
         raise ValueError(
             f"{plan.prompts} has {len(unique)} different prompts, {len(parts[1])} of which are held out; at least "
-            f"{plan.settings.prompts} to learn from and 2 to be held out are needed"
+            f"{plan.settings.batch} to learn from and 2 to be held out are needed"
         )
     return parts
 
@@ -183,13 +151,13 @@ def train_stages(
     """The models after fine-tuning and after GRPO. A stage that is finished is not trained again."""
     sft, grpo = (plan.out / WORK / name for name in ("sft", "grpo"))
     if examples and plan.settings.epochs and not (sft / DONE).exists():
-        fine_tune(examples, base, tokenizer, sft, plan.settings, plan.instruction, say)
+        fine_tune(examples, base, tokenizer, sft, plan.settings, instruction_of(plan), say)
     tuned = sft / MODEL if (sft / DONE).exists() else base
     if plan.settings.updates and not (grpo / DONE).exists():
-        reward = reward_function(scorer, prompts, plan.rules, tokenizer)
+        reward = reward_function(scorer, prompts, rules_of(plan), tokenizer)
         texts = [prompt.text for prompt in prompts]
-        most = plan.rules.most_tokens
-        reinforce(texts, reward, tuned, tokenizer, grpo, plan.settings, plan.instruction, most, say)
+        most = plan.most_tokens
+        reinforce(texts, reward, tuned, tokenizer, grpo, plan.settings, instruction_of(plan), most, say)
     return tuned, grpo / MODEL if (grpo / DONE).exists() else tuned
 
 
@@ -265,10 +233,10 @@ def measure(
     }
     for way, weights in models.items():
         model = opened_model(weights, plan.settings).to(scorer.model.device).eval()
-        own = written(model, tokenizer, held_out, plan.instruction, plan.rules)
+        own = written(model, tokenizer, held_out, instruction_of(plan), rules_of(plan))
         rewrites[way] = [
             unreadable(scorer, prompt, each) for prompt, each in zip(
-                held_out, with_fallback(held_out, own, plan.rules), strict=True
+                held_out, with_fallback(held_out, own, rules_of(plan)), strict=True
             )
         ]  # fmt: skip
         del model
@@ -313,7 +281,7 @@ def publish(plan: RewriterPlan, weights: Path | str, results: Results, training:
     card = ["# Model card", "", *card_lines(plan, results, training)]
     (plan.out / CARD).write_text("\n".join(card) + "\n", encoding="utf-8")
     numbers = {"held_out": results.intervals(), "grpo_above": results.differences()}
-    content = RewriterCard(plan.instruction, plan.rules).to_json({**training, **numbers})
+    content = RewriterCard(instruction_of(plan), rules_of(plan)).to_json({**training, **numbers})
     (plan.out / REWRITER).write_text(content, encoding="utf-8")
     shutil.rmtree(plan.out / WORK)
 
@@ -331,8 +299,8 @@ def card_lines(plan: RewriterPlan, results: Results, training: dict[str, Any]) -
         f"{training['seconds']:.0f} s",
         f"- fine-tuned on {training['examples']} examples, then taught by the reward `{plan.reward}` with GRPO on "
         f"{training['prompts']} prompts",
-        f"- a rewrite has at most {plan.rules.longest} characters, quotes the same texts as the prompt, and keeps the "
-        f"words {', '.join(plan.rules.keep) or '(none)'}; one that does not is never used",
+        f"- a rewrite has at most {plan.longest} characters, quotes the same texts as the prompt, and keeps the "
+        f"words {', '.join(rules_of(plan).keep) or '(none)'}; one that does not is never used",
         "", f"| held-out prompts ({len(results.prompts)}) | mean reward, 95 % interval | rewrites within the rules "
         "| mean reward where others count as the lowest |", "|---|---|---:|---:|", *rows, "",
         "| GRPO above | mean difference, 95 % interval, paired by prompt | where others count as the lowest |",

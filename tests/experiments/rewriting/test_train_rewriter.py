@@ -30,9 +30,9 @@ from experiments.record.whole_files import read_png, write_png
 from experiments.rewriting import rewrite_reward
 from experiments.rewriting.rewrite_reward import RewriteScorer, lowest
 from experiments.rewriting.rewriter import RewriterCard, Rules, read_card, rewrite, tokenizer_of, with_fallback
-from experiments.rewriting.rewriter_trainer import RewriterSettings
+from experiments.rewriting.rewriter_plan import RewriterPlan, RewriterSettings
 from experiments.rewriting.short_prompts import examples_of, read_examples, short_prompts
-from experiments.rewriting.train_rewriter import RewriterPlan, reward_function, split
+from experiments.rewriting.train_rewriter import reward_function, split
 from preference_data.records import Prompt
 from rewards.scores import Scores
 from tests.fixtures.tiny.tiny_model import tiny_model
@@ -140,7 +140,7 @@ def test_prompts_that_share_a_text_are_on_one_side(tmp_path: Path) -> None:
     assert len(learned) == 42 and len(held_out) == 18 and not {p.spans for p in learned} & {p.spans for p in held_out}
     assert split(replace(plan, settings=RewriterSettings(seed=1)))[1] != held_out
     with pytest.raises(ValueError, match="has 60 different prompts"):
-        split(replace(plan, settings=RewriterSettings(prompts=50, group=8)))
+        split(replace(plan, settings=RewriterSettings(batch=50, group=8)))
 
 
 # --- what a rewrite is worth
