@@ -120,7 +120,9 @@ class RewriterPlan:
     """images of each held-out prompt"""
     settings: Annotated[RewriterSettings, arg(name="")] = field(default_factory=RewriterSettings)
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raises ValueError for what cannot be, or a batch that processes cannot share."""
+        self.settings.check()
         if not 0 < self.held_out < 0.8:
             raise ValueError(f"held_out={self.held_out}: a share above 0 and below 0.8")
         if min(self.count, self.images, self.seeds, self.workers) < 1 or self.varied < 0:

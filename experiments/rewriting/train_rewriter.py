@@ -78,7 +78,7 @@ def train_rewriter(plan: RewriterPlan, say: Say = lambda line: None) -> list[str
     """
     require_trl()
     float_kind(plan.settings.dtype)
-    plan.settings.check()
+    plan.check()
     if (plan.out / REWRITER).exists():
         return [f"{plan.out} holds a finished rewriter already; name a new folder with --out to train another"]
     if plan.out.exists() and any(path.name != WORK for path in plan.out.iterdir()):

@@ -261,7 +261,7 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
     write_png(tmp_path / "a.png", np.zeros((3, 8, 8), np.uint8))
     edits.write_text('{"prompt": "make it red", "image": "a.png"}\n')
     assert "group=1" in error("--group", 1)
-    assert "prompts=3 times group=4 is not divided by micro=8" in error("--batch", 3)
+    assert "batch=3 times group=4 is not divided by micro=8" in error("--batch", 3)
     assert "sft_batch=12 is not divided by micro=8" in error("--sft-batch", 12)
     assert "held_out=0.9" in error("--held-out", 0.9) and "rate=2.0" in error("--rate", 2)
     assert "there is no such file or folder; name a causal language model" in error("--base", tmp_path / "no/such/lm")
