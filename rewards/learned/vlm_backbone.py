@@ -159,11 +159,12 @@ def add_adapter(model: Any, rank: int) -> dict[str, nn.Parameter]:
     """Put a LoRA of float32 weights into a model, whose own weights then learn nothing; the adapter's by name."""
     from peft import LoraConfig, inject_adapter_in_model
 
-    torch.manual_seed(0)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     config: Any = LoraConfig
-    inject_adapter_in_model(config(r=rank, lora_alpha=2 * rank, target_modules=LANGUAGE_LAYERS), model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        inject_adapter_in_model(config(r=rank, lora_alpha=2 * rank, target_modules=LANGUAGE_LAYERS), model)
     adapter = {name: p for name, p in model.named_parameters() if "lora_" in name}
     for p in adapter.values():
         p.data = p.data.float()
