@@ -12,7 +12,7 @@ import numpy as np
 
 from base_model.data.glyphs.damage import KINDS, broken
 from base_model.data.glyphs.shapes import BARS, LANGUAGES, SIDE, TRAINING, Cut, Shape, alphabet, cuts, shape
-from base_model.data.glyphs.texture import USUAL, Conditions, geometry, inked, placed, weight_varied
+from base_model.data.glyphs.texture import CLEAN, USUAL, Conditions, geometry, inked, placed, weight_varied
 from base_model.data.writing.faces import Face
 
 SOUND, BLANK, HALF, SOLID = "sound", "blank", "half", "solid"
@@ -27,11 +27,13 @@ class Source:
     characters: tuple[tuple[str, str], ...] = ()
     """(language, characters); () = those of training"""
     kinds: tuple[str, ...] = tuple(KINDS)
-    sound: float = 0.46
+    sound: float = 0.56
     """share of sound characters"""
-    empty: float = 0.1
+    empty: float = 0.16
     """share of crops without a whole character: blank, half or solid"""
     conditions: Conditions = USUAL
+    clean: float = 0.0
+    """share of crops, sound or broken, as a program renders them instead"""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -41,6 +43,8 @@ class Source:
             raise ValueError("name at least one kind of damage")
         if not (min(self.sound, self.empty) >= 0 and self.sound + self.empty <= 1):
             raise ValueError(f"sound={self.sound} and empty={self.empty} are shares whose sum is at most 1")
+        if not 0 <= self.clean <= 1:
+            raise ValueError(f"clean={self.clean} is a share from 0 to 1")
         if not self.faces:
             known = tuple((language, face) for language in LANGUAGES for face in TRAINING[language])
             object.__setattr__(self, "faces", known)
@@ -69,7 +73,8 @@ def crop(source: Source, index: int) -> Crop:
     rng = np.random.default_rng((source.seed, index))
     chosen, language, sound = _chosen(rng, source)
     by_lot = rng.random()
-    if source.conditions.reshaped and rng.random() < 0.5:
+    conditions = CLEAN if source.clean and rng.random() < source.clean else source.conditions
+    if conditions.reshaped and rng.random() < 0.5:
         sound = weight_varied(rng, sound)
     mask_HW, kind = sound.mask_HW, SOUND
     changed_HW = np.zeros((SIDE, SIDE), dtype=np.float32)
@@ -79,8 +84,8 @@ def crop(source: Source, index: int) -> Crop:
     elif by_lot >= source.sound:
         kind, mask_HW = _empty(rng, sound)
         changed_HW = np.ones((SIDE, SIDE), dtype=np.float32)
-    matrix_23, size = geometry(rng, source.conditions)
-    image_HW3 = inked(rng, placed(mask_HW, matrix_23, size), source.conditions)
+    matrix_23, size = geometry(rng, conditions)
+    image_HW3 = inked(rng, placed(mask_HW, matrix_23, size), conditions)
     broken_HW = placed(changed_HW, matrix_23, size)
     return Crop(sound.character, language, chosen.face.name, kind, image_HW3, broken_HW)
 
