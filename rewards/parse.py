@@ -4,6 +4,7 @@
     ocr:engine=paddleocr,ignore_case=no   with settings
     learned:runs/reward                   the first setting may go without its name
     0.7*ocr+0.3*learned:path=models/ours  a weighted mixture
+    ocr*glyph:weights=runs/glyph          a product of rewards from 0 to 1, alone or as a term of a mixture
     ocr,brisque,vlm:model=a,rubric=b      several: a comma not followed by ``key=`` separates them
 
 A setting is read as its field in the reward's dataclass is annotated. What is misspelt is an error that names what is
@@ -23,6 +24,7 @@ from rewards.scores import Reward
 
 _SETTING = re.compile(r"[a-z_][a-z0-9_]*=")
 _PLUS = re.compile(r"\+(?=[0-9.]+\*)")
+_TIMES = re.compile(r"\*(?=[a-z_]\w*(?:[:*]|$))")
 _WEIGHTED = re.compile(r"([0-9.]+)\*(.+)", re.DOTALL)
 _YES, _NO = ("yes", "true", "1", "on"), ("no", "false", "0", "off")
 
@@ -45,7 +47,7 @@ def named_reward(text: str) -> Reward:
     """The reward that ``text`` names. ValueError says what there is and what is near."""
     pieces = _PLUS.split(text.strip())
     if len(pieces) == 1 and not _WEIGHTED.fullmatch(pieces[0]):
-        return _one(pieces[0])
+        return _term(pieces[0])
     from rewards.weighted import Part, Weighted
 
     parts = []
@@ -53,8 +55,28 @@ def named_reward(text: str) -> Reward:
         match = _WEIGHTED.fullmatch(piece)
         if not match:
             raise ValueError(f"{piece!r} in {text!r} has no weight; write 0.7*ocr+0.3*brisque")
-        parts.append(Part(match[2], _one(match[2]), _convert(float, match[1], f"the weight of {match[2]}")))
+        parts.append(Part(match[2], _term(match[2]), _convert(float, match[1], f"the weight of {match[2]}")))
     return Weighted(tuple(parts))
+
+
+def single_rewards(text: str) -> list[str]:
+    """The texts of the rewards that a mixture is made of; one alone is its own."""
+    return [each for term in _PLUS.split(text.strip()) for each in _TIMES.split(_unweighted(term))]
+
+
+def _unweighted(term: str) -> str:
+    match = _WEIGHTED.fullmatch(term)
+    return match[2] if match else term
+
+
+def _term(text: str) -> Reward:
+    """A reward, or a product of several."""
+    factors = _TIMES.split(text)
+    if len(factors) == 1:
+        return _one(text)
+    from rewards.weighted import Product
+
+    return Product(tuple((factor, _one(factor)) for factor in factors))
 
 
 def _one(text: str) -> Reward:

@@ -217,7 +217,7 @@ def card(plan: GlyphPlan, table: References, measured: dict[str, Counted], took:
         *(f"| {name} | {c.value:.3f} | {c.low:.3f} to {c.high:.3f} |" for name, c in measured.items()), "",
         "## Use", "",
         f"`glyph:weights={plan.out}` as a reward. Its level differs between faces: train on differences between "
-        "images of one prompt, and mix it with a reward that reads, such as `0.7*ocr+0.3*glyph:weights=...`. Judge "
+        "images of one prompt, and mix it with a reward that reads, such as `ocr*glyph:weights=...`. Judge "
         "with a network of another seed.", "",
         "## What it does not see", "",
         "- whether the right text stands there: that is for a reward that reads",

@@ -41,7 +41,7 @@ from preference_data.image_files import source_readers
 from preference_data.pixels import to_float
 from preference_data.records import Prompt
 from rewards import image_measures
-from rewards.parse import named_reward
+from rewards.parse import named_reward, single_rewards
 from rewards.scores import Reads, Scorer
 from rewards.serving.workers import ScorerPool
 from rewards.text.ocr import ned_score
@@ -237,8 +237,7 @@ def check(experiment: Experiment, plan: MonitorPlan) -> None:
     if plan.on_alarm == "raise_beta" and held_closer(experiment.algorithm, plan) is None:
         kind = type(experiment.algorithm).__name__
         raise ValueError(f"monitors.on_alarm=raise_beta: {kind} has no KL weight to raise; choose report or stop")
-    trained = {part.rpartition("*")[2] for part in experiment.reward.split("+")}
-    if held_in := trained & {plan.readers[1], *plan.gold}:
+    if held_in := set(single_rewards(experiment.reward)) & {plan.readers[1], *plan.gold}:
         raise ValueError(f"monitors: {held_in.pop()!r} is what is trained on, so it cannot be a held-out reward too")
 
 

@@ -179,6 +179,7 @@ ROWS = {
         make=tiny_learned,
     ),
     "weighted": replace(READING, breaks=break_part, make=lambda folder: named_reward("0.7*ocr+0.3*ocr_judge")),
+    "product": replace(READING, breaks=break_part, make=lambda folder: named_reward("ocr*ocr_judge")),
 }
 
 

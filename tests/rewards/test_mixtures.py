@@ -14,13 +14,13 @@ import pytest
 from preference_data.pixels import to_float
 from preference_data.records import Prompt
 from rewards import REWARDS
-from rewards.parse import named_reward, named_rewards
+from rewards.parse import named_reward, named_rewards, single_rewards
 from rewards.scores import Scores, View, obstacles, tabulate
 from rewards.serving.cache import identity
 from rewards.serving.metering import Meter, measured
 from rewards.serving.workers import ScorerPool
 from rewards.text.ocr import Ocr, OcrGold
-from rewards.weighted import Part, Weighted
+from rewards.weighted import Part, Product, Weighted
 
 PROMPTS = [Prompt.from_text(text) for text in ('"A"', '"B"', "a cat", '"D"')]
 
@@ -84,6 +84,45 @@ def test_the_value_is_the_weighted_sum_and_every_part_is_kept() -> None:
         "requests": 4.0 + 3.0
     }  # what red failed on is not asked of green
     assert reward.sees(10, 20) == View(0.5, 10, 20, "channel 1")
+
+
+def test_a_product_multiplies_its_factors_and_is_not_judged_where_one_of_them_is_not() -> None:
+    reward = Product((("red", Channel(0)), ("green", Channel(1))))
+    assert reward.range == (0.0, 1.0) and reward.needs == ("spans",)
+    half = pictures()
+    half[3, 0], half[3, 1] = 0.25, 0.0  # green cannot judge a dark image, whatever red says of it
+    scores = reward.load()(PROMPTS, half)
+    np.testing.assert_allclose(scores.value_B, [0.5 * 0.25, 0.5 * 0.5, np.nan, np.nan])
+    np.testing.assert_allclose(scores.parts["green"], [0.25, 0.5, np.nan, np.nan])
+    assert scores.unjudged == {"red/no_spans": 1, "green/dark": 1} and scores.spent == {"requests": 4.0 + 3.0}
+    assert reward.sees(10, 20) == View(0.5, 10, 20, "channel 1")
+    swapped = Product(reward.factors[::-1])
+    np.testing.assert_array_equal(swapped.load()(PROMPTS, half).value_B, scores.value_B)
+
+
+def test_a_product_is_of_different_rewards_from_0_to_1() -> None:
+    with pytest.raises(ValueError, match=r"wide ranges from 0 to 10, and a product is of .* as in 1.0\*ocr\+0.2\*wide"):
+        Product((("red", Channel(0)), ("wide", Channel(1, 10.0))))
+    with pytest.raises(ValueError, match="open ranges from 0 to inf"):
+        Product((("red", Channel(0)), ("open", Channel(1, bounded=False))))
+    with pytest.raises(ValueError, match="at least two, and every name once"):
+        Product((("red", Channel(0)),))
+    with pytest.raises(ValueError, match="every name once"):
+        named_reward("ocr*ocr")
+
+
+def test_a_product_is_a_reward_or_a_term_of_a_mixture_in_words() -> None:
+    product = Product((("ocr", Ocr()), ("channel:channel=2,file=a*b/c", Channel(2, file=Path("a*b/c")))))
+    assert named_reward("ocr*channel:channel=2,file=a*b/c") == product
+    assert named_reward("0.5*ocr*channel:channel=2,file=a*b/c+2*ocr_judge") == Weighted(
+        (Part("ocr*channel:channel=2,file=a*b/c", product, 0.5), Part("ocr_judge", OcrGold(), 2.0))
+    )
+    assert list(named_rewards("ocr*channel:channel=1,scale=0.5,ocr")) == ["ocr*channel:channel=1,scale=0.5", "ocr"]
+    assert single_rewards("0.5*ocr*channel:2+2*ocr_judge") == ["ocr", "channel:2", "ocr_judge"]
+    assert single_rewards("ocr*channel:2") == ["ocr", "channel:2"] and single_rewards("0.5*ocr") == ["ocr"]
+    with pytest.raises(ValueError, match="there is no reward 'orc'; did you mean ocr"):
+        named_reward("ocr_judge*orc")
+    assert identity("product", named_reward("ocr*ocr_judge")) != identity("product", named_reward("ocr_judge*ocr"))
 
 
 def test_normalisation_by_range_and_by_given_numbers() -> None:

@@ -27,7 +27,7 @@ from experiments.training.runner import run
 from preference_data.records import Prompt
 from rewards.scores import Scores, checked
 from rewards.serving.workers import ScorerPool, ScoringError
-from rewards.weighted import WeightedScorer
+from rewards.weighted import MixtureScorer
 from tests.experiments.training.test_runner import tiny_pretrain
 from tests.fixtures.faulty_reward import BRIGHT, Faulty
 from tests.fixtures.tiny.tiny_chain import short
@@ -130,7 +130,7 @@ def test_a_part_of_a_mixture_with_the_wrong_count_is_named() -> None:
         def __call__(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Scores:
             return Scores(np.ones(1), {})
 
-    scorer = WeightedScorer(["one"], [OnlyOne()], [(1.0, 0.0)], BRIGHT)
+    scorer = MixtureScorer("one", [("one", OnlyOne())], lambda value_B, _, own_B: value_B + own_B, 0.0, BRIGHT)
     with pytest.raises(ValueError, match="the reward one gave 1 scores for 3 images"):
         scorer([Prompt.from_text("a")] * 3, np.zeros((3, 3, 4, 4), np.float32))
     assert checked(Scores(np.array([np.nan]), {}), 1, "x").value_B.shape == (1,)
