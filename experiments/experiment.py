@@ -125,6 +125,8 @@ class MonitorPlan:
     """find text by a detector, for images of more than one line on a plain ground"""
     on_alarm: Literal["report", "stop", "raise_beta"] = "report"
     """go on and say so; end training there; or hold the policy closer to its start (GRPO and DPO)"""
+    patience: int = 0
+    """end training where the first gold reward has not risen for so many looks; 0 = go on to the end"""
     beta_first: float = 0.01
     """what beta is raised to from 0"""
     beta_factor: float = 2.0
@@ -135,6 +137,8 @@ class MonitorPlan:
     def __post_init__(self) -> None:
         if self.every < 1 or self.copies < 2:
             raise ValueError(f"every={self.every} must be at least 1, and copies={self.copies} 2: diversity needs two")
+        if self.patience < 0:
+            raise ValueError(f"patience={self.patience} must be at least 0")
         if self.beta_first <= 0.0 or self.beta_factor <= 1.0:
             raise ValueError(f"beta_first={self.beta_first} must be above 0, beta_factor={self.beta_factor} above 1")
 

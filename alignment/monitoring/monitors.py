@@ -8,10 +8,14 @@ every change is paired with the same prompt at the start:
     (M1)  change = mean_P d,  error = std_P d / sqrt(P)            d: a rule's change of one prompt since the start
     (M2)  alarm when change > threshold and change > `SURE` error
     (M3)  drift = mean_P,sigma mean (v_theta - v_start)^2        at x = (1 - sigma) x0 + sigma eps, x0 the policy's own
+    (M4)  velocity_norm = mean_P,sigma |v_theta| / |v_start|     at the same x
 
 (M3) is how far the policy has moved, without the step size and the noise of any sampler: for a step whose mean moves by
 c (v_theta - v_start) and whose spread is s, the closed form of its KL to the start is c^2 / (2 s^2) times it
 (alignment/grpo.py, G4). So it can be compared between algorithms, and no beta is hidden in it.
+
+(M4) is above 1 where the policy overshoots as too much guidance does, whatever direction it goes: NFT, AWM and DPO let
+it grow by 5 to 15 % while images lost quality that their rewards did not see (NormGuard, arXiv:2606.27771).
 
 `rules` is the whole table. Its thresholds are far outside of what honest runs moved: DPO, GRPO and fine-tuning of the
 nano preset from its fine-tuned model, 48 prompts, two images each (docs/explanation/monitors.md).
@@ -148,6 +152,8 @@ def rules(gold: Sequence[str]) -> tuple[Rule, ...]:
              "what cannot be judged is left out of the mean, so failing on purpose would pay"),
         Rule("far from the start", reaches("drift"), 0.60, "squared velocity, of about 2",
              "a third of the velocity's own square is no longer the model that was trained; honest runs moved 0.23"),
+        Rule("velocities grow", rises("velocity_norm"), 0.10, "share of the start",
+             "longer steps in every direction harden images as too much guidance does, which few rewards see"),
         Rule(FIRST_RATIO, reaches("loop/ratio_gap_first"), 1e-4, "ratio",
              "rollout and update disagree about the policy by a tenth of the clip range, so every later ratio is wrong",
              True),
@@ -202,16 +208,18 @@ def spread(values: np.ndarray) -> float:
 
 
 @torch.no_grad()
-def drift(
+def departure(
     model: FlowModel, x0_PSC: Tensor, eps_PSC: Tensor, cond: Conditioning, levels: Sequence[float] = (0.3, 0.6, 0.9)
-) -> np.ndarray:
-    """(M3) of every prompt, [P]. The model's reference must be frozen."""
-    total = torch.zeros(len(x0_PSC), dtype=torch.float64)
+) -> dict[str, np.ndarray]:
+    """ "drift" (M3) and "velocity_norm" (M4) of every prompt, [P] each. The model's reference must be frozen."""
+    total_2P = torch.zeros(2, len(x0_PSC), dtype=torch.float64)
     for level in levels:
         sigma_P = torch.full((len(x0_PSC),), level, device=x0_PSC.device)
         x_PSC = add_noise(x0_PSC, eps_PSC, sigma_P)
         now = model.velocity(x_PSC, sigma_P, cond)
         with model.reference() as start:
             before = start.velocity(x_PSC, sigma_P, cond)
-        total += (now - before).double().square().mean((1, 2)).cpu()
-    return (total / len(levels)).numpy()
+        squared = [each.double().square().mean((1, 2)).cpu() for each in (now - before, now, before)]
+        total_2P += torch.stack([squared[0], (squared[1] / squared[2].clamp_min(1e-12)).sqrt()])
+    drift_P, norm_P = (total_2P / len(levels)).numpy()
+    return {"drift": drift_P, "velocity_norm": norm_P}

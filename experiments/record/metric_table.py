@@ -114,6 +114,8 @@ MONITORED: dict[str, Metric] = {
     "diversity": Metric("root mean square distance of two images of one prompt", WATCHED),
     "unjudged": Metric("share of images without a score", WATCHED),
     "drift": Metric("mean squared velocity difference to the start, (M3)", WATCHED),
+    "velocity_norm": Metric("length of the velocity over that of the start, (M4)", WATCHED),
+    "not_risen_since": Metric("update of the highest gold reward, where training ended for want of patience", WATCHED),
     "loop/NAME": Metric("mean of that name in metrics.jsonl since the last line", WATCHED),
     "alarms": Metric("rules that were broken: change, error, threshold, reason, images that changed most", WATCHED),
 }

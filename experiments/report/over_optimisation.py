@@ -26,6 +26,7 @@ MEASURES = {
     "saturation": "mean, of HSV",
     "diversity": "root mean square distance of two images of one prompt",
     "drift": "mean squared velocity difference to the start",
+    "velocity_norm": "length of the velocity, over that of the start",
     "unjudged": "share of images that could not be judged",
 }
 """Measures in the order in which they are shown; a name may go on after a slash."""
@@ -35,17 +36,23 @@ def verdict(checks: Sequence[Mapping[str, Any]]) -> str:
     """One sentence: the first alarm, and what the gold reward had lost by then; or that there was none."""
     first = next((check for check in checks if check["alarms"]), None)
     count = len(checks) - 1
+    last = checks[-1]
+    waited = ""
+    if "not_risen_since" in last:
+        since = last["not_risen_since"]
+        when = "the start" if since < 0 else f"update {since}"
+        waited = f" Training was stopped after update {last['step']}: the gold reward had not risen since {when}."
     if first is None:
-        return f"No rule was broken in {count} look{'s' if count != 1 else ''}."
+        return f"No rule was broken in {count} look{'s' if count != 1 else ''}.{waited}"
     named = ", ".join(f"“{alarm['rule']}”" for alarm in first["alarms"])
     lost = [
         f"{name} had changed by {signed(value - checks[0][name])}"
         for name, value in first.items()
         if name.startswith("gold/") and value is not None and checks[0].get(name) is not None
     ]
-    ended = " Training was stopped there." if first.get("stopped") else ""
+    ended = " Training was stopped there." if first.get("stopped") and not waited else ""
     ended += f" Beta was raised to {short(first['beta'])}." if "beta" in first else ""
-    return f"First broken after update {first['step']}: {named}; {', '.join(lost)}.{ended}"
+    return f"First broken after update {first['step']}: {named}; {', '.join(lost)}.{ended}{waited}"
 
 
 def broken_rules(checks: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, Mapping[str, Any]]]]:

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from alignment.grpo import Grpo
-from alignment.monitoring.monitors import Alarm, alarms, drift, mean, of_clip, rules
+from alignment.monitoring.monitors import Alarm, alarms, departure, mean, of_clip, rules
 from base_model.engine.engine import Engine
 from base_model.interface import ConditionImages, FlowModel
 from base_model.policy_model import PolicyModel
@@ -91,7 +91,7 @@ class Watch:
         """Look at the start, and note it unless it is noted. The model's reference must be frozen, or switched off."""
         with self._model.reference() as start:
             self._start, _, _, _ = self._measure(start)
-        self._start["drift"] = np.zeros(len(self._prompts))
+        self._start |= {"drift": np.zeros(len(self._prompts)), "velocity_norm": np.ones(len(self._prompts))}
         if self._measures and not read_monitors(self._record.folder):
             self._record.check(START, {**{name: mean(values) for name, values in self._start.items()}, "alarms": []})
         self._agree([])  # no rank goes on to read what was seen before it stands there
@@ -104,19 +104,23 @@ class Watch:
         """Look after update `step`; the experiment to go on with, None to stop. The weights to judge are loaded."""
         assert self._start is not None, "begin() comes first"
         now, x0, images, read = self._measure(self._model)
-        now["drift"] = self._drift(x0)
+        now |= self._departure(x0)
         raised, loop = self._alarms(step, now) if self._measures else ([], {})
         # on other ranks than 0 the worst images are all that is known of an alarm
         worst = self._agree([list(alarm.worst[: self._plan.evidence]) for alarm in raised])
         after = after_alarm(experiment, self._plan) if worst else experiment
+        best = self._best_look(step, now)
+        after = None if best else after
         starts = [self._samples_at_start(rows) for rows in worst]
         if self._measures:
             line: dict[str, Any] = {name: mean(values) for name, values in {**now, **loop}.items()}
             line["alarms"] = [
                 self._evidence(step, alarm, images, before, read) for alarm, before in zip(raised, starts, strict=True)
             ]
-            if worst and after is None:
+            if after is None:
                 line["stopped"] = True
+            if best:
+                line["not_risen_since"] = best[0]
             elif after is not experiment and after is not None:
                 line["beta"] = after.algorithm.beta  # type: ignore[union-attr]
             self._record.check(step, line)
@@ -128,6 +132,18 @@ class Watch:
         """Rank 0's list of alarms, on all ranks."""
         agreed: list[list[int]] = of_rank_0(self._engine, worst) if self._engine else worst
         return agreed
+
+    def _best_look(self, step: int, now: dict[str, np.ndarray]) -> list[int]:
+        """[update of the look with the highest first gold reward] where that is `patience` looks ago or more; [] where
+        training goes on. The same on all ranks."""
+        if not self._plan.patience:
+            return []
+        best: list[list[int]] = []
+        if self._measures:
+            looks = [(line["step"], line.get(self._first)) for line in read_monitors(self._record.folder)]
+            looks = [(at, value) for at, value in looks if at < step] + [(step, mean(now[self._first]))]
+            best = [stalled([math.nan if x is None else x for _, x in looks], [at for at, _ in looks], self._plan)]
+        return self._agree(best)[0]
 
     def _alarms(self, step: int, now: dict[str, np.ndarray]) -> tuple[list[Alarm], dict[str, np.ndarray]]:
         """The rules that are broken, and the metrics of the loop since the last look that some of them read."""
@@ -153,15 +169,15 @@ class Watch:
         _, latents, images = zip(*generate_chunks(model, requested, noise, self._sampler), strict=True)
         return torch.cat(latents), np.concatenate(images)
 
-    def _drift(self, x0_PSC: Tensor) -> np.ndarray:
-        """(M3) of every prompt."""
+    def _departure(self, x0_PSC: Tensor) -> dict[str, np.ndarray]:
+        """(M3) and (M4) of every prompt."""
         eps = fixed_noise(self._model, len(x0_PSC), self._plan.seed + 1)
         parts = []
         batch = at_once(eps.shape[1], CHUNK)
         for rows in (slice(i, i + batch) for i in range(0, len(x0_PSC), batch)):
             cond = self._model.encode_text(*shown_texts(self._model, self._prompts[rows]))
-            parts.append(drift(self._model, x0_PSC[rows], eps[rows], cond))
-        return np.concatenate(parts)
+            parts.append(departure(self._model, x0_PSC[rows], eps[rows], cond))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _measure(self, model: FlowModel) -> tuple[dict[str, np.ndarray], Tensor, np.ndarray, list[str]]:
         """What rules read of images, [P] each; the first copy's latents and images; and what the second engine
@@ -239,6 +255,13 @@ def check(experiment: Experiment, plan: MonitorPlan) -> None:
         raise ValueError(f"monitors.on_alarm=raise_beta: {kind} has no KL weight to raise; choose report or stop")
     if held_in := set(single_rewards(experiment.reward)) & {plan.readers[1], *plan.gold}:
         raise ValueError(f"monitors: {held_in.pop()!r} is what is trained on, so it cannot be a held-out reward too")
+
+
+def stalled(gold: Sequence[float], steps: Sequence[int], plan: MonitorPlan) -> list[int]:
+    """[update of the highest look] where none of the last `patience` looks is above it, else []; NaN is below all."""
+    values = np.where(np.isnan(gold), -np.inf, gold)
+    best = int(np.argmax(values))
+    return [steps[best]] if np.isfinite(values[best]) and len(values) - 1 - best >= plan.patience > 0 else []
 
 
 def after_alarm(experiment: Experiment, plan: MonitorPlan) -> Experiment | None:

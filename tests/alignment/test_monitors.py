@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,18 @@ from alignment.dpo import Dpo
 from alignment.grpo import Grpo, train
 from alignment.guard import Guard
 from alignment.kto import Kto
-from alignment.monitoring.monitors import Rule, alarms, drift, gold_rules, mean, of_clip, reaches, rises, rules, spread
+from alignment.monitoring.monitors import (
+    Rule,
+    alarms,
+    departure,
+    gold_rules,
+    mean,
+    of_clip,
+    reaches,
+    rises,
+    rules,
+    spread,
+)
 from alignment.monitoring.step_metrics import ByStep
 from alignment.nft import Nft
 from alignment.online_dpo import OnlineDpo
@@ -34,7 +46,7 @@ from experiments.record.record import RunRecord, read_metrics, read_monitors, re
 from experiments.report.report import write_report
 from experiments.training.ranks import Onlooker, of_rank_0
 from experiments.training.runner import run
-from experiments.training.watch import Watch, after_alarm, check, in_force
+from experiments.training.watch import Watch, after_alarm, check, in_force, stalled
 from rewards.parse import named_reward
 from rewards.scores import Scores
 from rewards.serving.flat_groups import SpreadMeter
@@ -49,7 +61,7 @@ GOLD = "gold/ocr_judge"
 LOOP = ("loop/ratio_gap_first", "loop/clip_share", "loop/groups_without_spread")
 LEVEL = {"trained": 0.7, GOLD: 0.7, "disagreement": 0.1, "duplicate_text": 0.0, "extra_text": 0.0, "text_area": 0.4,
          "dark": 0.2, "edges": 0.12, "colour_entropy": 0.8, "saturation": 0.45, "diversity": 0.07, "unjudged": 0.0,
-         "drift": 0.0}  # fmt: skip
+         "drift": 0.0, "velocity_norm": 1.0}  # fmt: skip
 
 
 def seen(seed: int = 0, **shifts: float) -> dict[str, np.ndarray]:
@@ -89,6 +101,7 @@ def test_nothing_is_broken_where_nothing_changed() -> None:
         ("diversity", -0.05, "images become one"),
         ("unjudged", 0.2, "not judged"),
         ("drift", 0.9, "far from the start"),
+        ("velocity_norm", 0.2, "velocities grow"),
     ],
 )
 def test_every_rule_is_broken_by_its_own_measure_alone(measure: str, shift: float, rule: str) -> None:
@@ -159,7 +172,8 @@ def test_drift_is_zero_at_the_start_and_the_squared_difference_after() -> None:
     model, random = tiny_model(), torch.Generator().manual_seed(0)
     x0, eps = model.noise(3, random), model.noise(3, random)
     cond = model.encode_text(['the word "AB" in red'] * 3)
-    assert (drift(model, x0, eps, cond) == 0).all()
+    at_start = departure(model, x0, eps, cond)
+    assert (at_start["drift"] == 0).all() and (at_start["velocity_norm"] == 1).all()
     away = moved()
     expected = torch.zeros(3)
     for level in (0.5, 1.0):
@@ -167,7 +181,37 @@ def test_drift_is_zero_at_the_start_and_the_squared_difference_after() -> None:
         x = (1 - level) * x0 + level * eps
         with torch.no_grad():
             expected += (away.velocity(x, sigma, cond) - model.velocity(x, sigma, cond)).square().mean((1, 2)) / 2
-    torch.testing.assert_close(torch.from_numpy(drift(away, x0, eps, cond, (0.5, 1.0))).float(), expected)
+    there = departure(away, x0, eps, cond, (0.5, 1.0))
+    torch.testing.assert_close(torch.from_numpy(there["drift"]).float(), expected)
+
+
+def test_a_model_whose_velocities_grew_is_an_alarm_and_one_that_was_turned_is_none() -> None:
+    """(M4) does not ask for the direction: a third more of every velocity, against the same length another way."""
+    model, random = tiny_model(), torch.Generator().manual_seed(0)
+    model.freeze_reference()
+    x0, eps = model.noise(8, random), model.noise(8, random)
+    cond = model.encode_text(['the word "AB" in red'] * 8)
+    velocity, start = type(model).velocity, {"velocity_norm": np.ones(8)}
+
+    class Changed(type(model)):  # type: ignore[misc]
+        def velocity(self, x_PSC: torch.Tensor, sigma_P: torch.Tensor, cond: Any) -> torch.Tensor:
+            return self.change(velocity(self, x_PSC, sigma_P, cond))
+
+        def reference(self) -> Any:
+            return nullcontext(model)
+
+    changed = Changed.__new__(Changed)
+    changed.__dict__ = model.__dict__
+    for change, factor, raised in (
+        (lambda v: 1.3 * v, 1.3, ["velocities grow"]),
+        (lambda v: 0.7 * v, 0.7, []),
+        (lambda v: v.flip(1), 1.0, []),
+    ):
+        object.__setattr__(changed, "change", change)
+        now = departure(changed, x0, eps, cond)
+        np.testing.assert_allclose(now["velocity_norm"], factor, rtol=1e-5)
+        del now["drift"]
+        assert [alarm.rule.name for alarm in alarms(rules([GOLD]), start, now)] == raised
 
 
 # --- what the loop shows ------------------------------------------------------------------------------------------
@@ -325,6 +369,43 @@ def test_a_silent_run_says_so_in_its_report(whole: Path) -> None:
         assert "No rule was broken in 3 looks" in page
 
 
+@pytest.mark.parametrize(
+    ("gold", "patience", "best"),
+    [
+        ([0.5, 0.6, 0.6, 0.55], 2, [2]),
+        ([0.5, 0.6, 0.6, 0.55], 3, []),
+        ([0.5, 0.6, 0.61, 0.55], 2, []),
+        ([0.5, 0.4, math.nan], 2, [0]),
+        ([math.nan, math.nan, math.nan], 1, []),
+        ([math.nan, math.nan, 0.3], 1, []),
+        ([0.5, 0.4, 0.3], 0, []),
+    ],
+)
+def test_patience_counts_looks_since_the_highest(gold: list[float], patience: int, best: list[int]) -> None:
+    assert stalled(gold, [0, 2, 4, 6], replace(PLAN, patience=patience)) == best
+
+
+def test_a_run_ends_where_its_gold_reward_stopped_rising(
+    parent: Path, pool: ScorerPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gold, measure = iter((0.5, 0.6, 0.6, 0.6)), Watch._measure
+
+    def measured(self: Watch, model: Any) -> Any:
+        now, *rest = measure(self, model)
+        return {**now, GOLD: np.full(len(now[GOLD]), next(gold))}, *rest
+
+    monkeypatch.setattr(Watch, "_measure", measured)
+    monkeypatch.setattr("experiments.training.watch.rules", lambda gold: ())
+    folder = tmp_path / "patient"
+    experiment = tiny_hacking(plan=replace(PLAN, every=1, patience=2))
+    run(experiment, folder, parent, pool)
+    result = read_run(folder)
+    assert result.status == "finished" and [line["step"] for line in result.metrics] == [0, 1, 2]
+    assert result.monitors[-1]["not_risen_since"] == 0 and result.monitors[-1]["stopped"]
+    assert in_force(experiment, RunRecord.read(folder)) is None
+    assert "the gold reward had not risen since update 0" in write_report(folder).read_text()
+
+
 def test_alarms_change_settings_once_each() -> None:
     experiment = tiny_hacking(plan=replace(PLAN, on_alarm="raise_beta"))
     assert experiment.monitors is not None
@@ -371,7 +452,7 @@ def test_plans_that_cannot_be_followed_are_refused(tmp_path: Path) -> None:
         run(replace(short(nano.decoder, 1), monitors=PLAN), tmp_path / "vae")
     with pytest.raises(ValueError, match="cannot say what it reads"):
         Watch(nano.grpo, replace(PLAN, readers=("brisque", "ocr_judge")), [], tiny_model(), None, None)  # type: ignore
-    for wrong in ({"every": 0}, {"copies": 1}, {"beta_factor": 1.0}, {"beta_first": 0.0}):
+    for wrong in ({"every": 0}, {"patience": -1}, {"copies": 1}, {"beta_factor": 1.0}, {"beta_first": 0.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             replace(PLAN, **wrong)
 

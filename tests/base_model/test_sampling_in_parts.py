@@ -68,7 +68,7 @@ def watched(model: QwenImage, guidance: float) -> Made:
     with torch.no_grad():
         for weight in model.network.parameters():
             weight.mul_(1.01)
-    return [latents.numpy(), images, Watch._drift(watch, fixed_noise(model, COUNT, 9))]  # type: ignore[arg-type]
+    return [latents.numpy(), images, *Watch._departure(watch, fixed_noise(model, COUNT, 9)).values()]  # type: ignore[arg-type]
 
 
 def paired(shared: bool) -> Callable[[QwenImage, float], Made]:
