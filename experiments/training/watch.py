@@ -109,7 +109,7 @@ class Watch:
         # on other ranks than 0 the worst images are all that is known of an alarm
         worst = self._agree([list(alarm.worst[: self._plan.evidence]) for alarm in raised])
         after = after_alarm(experiment, self._plan) if worst else experiment
-        best = self._best_look(step, now)
+        best = self._highest_check(step, now)
         after = None if best else after
         starts = [self._samples_at_start(rows) for rows in worst]
         if self._measures:
@@ -133,16 +133,16 @@ class Watch:
         agreed: list[list[int]] = of_rank_0(self._engine, worst) if self._engine else worst
         return agreed
 
-    def _best_look(self, step: int, now: dict[str, np.ndarray]) -> list[int]:
+    def _highest_check(self, step: int, now: dict[str, np.ndarray]) -> list[int]:
         """[update of the look with the highest first gold reward] where that is `patience` looks ago or more; [] where
         training goes on. The same on all ranks."""
         if not self._plan.patience:
             return []
         best: list[list[int]] = []
         if self._measures:
-            looks = [(line["step"], line.get(self._first)) for line in read_monitors(self._record.folder)]
-            looks = [(at, value) for at, value in looks if at < step] + [(step, mean(now[self._first]))]
-            best = [stalled([math.nan if x is None else x for _, x in looks], [at for at, _ in looks], self._plan)]
+            checks = [(line["step"], line.get(self._first)) for line in read_monitors(self._record.folder)]
+            checks = [(at, value) for at, value in checks if at < step] + [(step, mean(now[self._first]))]
+            best = [stalled([math.nan if x is None else x for _, x in checks], [at for at, _ in checks], self._plan)]
         return self._agree(best)[0]
 
     def _alarms(self, step: int, now: dict[str, np.ndarray]) -> tuple[list[Alarm], dict[str, np.ndarray]]:
