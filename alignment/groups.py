@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from alignment.advantages import advantages, fullest, mixed, reward_table
-from alignment.monitoring.step_metrics import rollout_metrics
+from alignment.monitoring.step_metrics import group_means, rollout_metrics
 from alignment.trajectory import Exploration, Trajectory, rollout
 from base_model.engine.engine import Engine
 from base_model.interface import FlowModel
@@ -73,6 +73,8 @@ class Groups:
     """(part of the reward, weight): each normalised in its group before they are mixed; () = the reward's own value"""
     tries: int = 1
     """rollouts of new prompts at most, until every group of the update teaches; 1 = what does not is left out"""
+    success: tuple[float, float] | None = None
+    """bounds of a prompt's mean reward from 0 to 1, outside of which it waits; None = none waits"""
     seed: int = 0
     """of the noise and of the window"""
 
@@ -99,9 +101,7 @@ class Groups:
                 f"{self.prompts} x {self.group} = {self.prompts * self.group} images of a rollout"
             )
         if self.exploration.within >= (steps := self.sampler.steps):
-            raise ValueError(
-                f"within={self.exploration.within} must be below sampler.steps={steps}: the last has no noise"
-            )
+            raise ValueError(f"within={self.exploration.within} must be below sampler.steps={steps}: no noise is last")
         if self.tries < 1 or self.updates < 1:
             raise ValueError(f"tries={self.tries} and updates={self.updates} must be at least 1")
         if self.raw_spread and (self.group_spread or self.parts):
@@ -140,8 +140,8 @@ def send(
     model: FlowModel, scorer: ScoringPool, prompts: Sequence[Prompt], x0_BSC: Tensor, group: int
 ) -> list[Future[Scores]]:
     """Each group is sent to the scorer as soon as it is decoded; one future a group."""
-    starts = range(0, len(prompts), group)
-    return [scorer.submit(prompts[i : i + group], pixels(model, x0_BSC[i : i + group])) for i in starts]
+    rows = (slice(i, i + group) for i in range(0, len(prompts), group))
+    return [scorer.submit(prompts[own], pixels(model, x0_BSC[own])) for own in rows]
 
 
 def explore(
@@ -178,8 +178,8 @@ def sample_groups(
         raise ValueError(f"tries={cfg.tries} samples further prompts, whose sizes may be others: set tries to 1")
     W, batch, keep = engine.world_size, cfg.micro // cfg.group, cfg.prompts * cfg.group // cfg.micro
     weights = [weight for _, weight in cfg.parts]
-    results, tables = list[Trajectory](), list[Tensor]()
-    while True:
+    results, tables, full = list[Trajectory](), list[Tensor](), False
+    while len(tables) < cfg.tries and not full:
         index = (step * W + engine.rank) * cfg.tries + len(tables)
         chosen = prompts.batch(index, cfg.prompts)
         if sizes_differ:
@@ -194,8 +194,7 @@ def sample_groups(
         spread_PG = compared(reward_PG, cfg)[1]
         teaching_WN = spread_PG.any(1).view(W, -1, batch).sum(2)
         stored_WM = fullest(teaching_WN, keep)
-        if len(tables) == cfg.tries or bool((teaching_WN.gather(1, stored_WM) == batch).all()):
-            break
+        full = bool((teaching_WN.gather(1, stored_WM) == batch).all())
     of_stored = torch.stack([r[rows] for r, rows in zip(reward_PG.view(W, -1, cfg.micro), stored_WM, strict=True)])
     advantage_PG, teaches_PG = compared(of_stored.view(-1, cfg.group), cfg)
     rows_P = torch.tensor([n * len(chunks) / cfg.prompts for n in chunks for _ in range(n)], device=reward_PG.device)
@@ -209,6 +208,8 @@ def sample_groups(
     )
     metrics = rollout_metrics(reward_BK, weights, spread_PG) | {"window": float(cfg.exploration.start(cfg.seed, step))}
     metrics |= {"tries": float(len(tables))} if cfg.tries > 1 else {}
+    if record := getattr(prompts, "record", None):
+        metrics |= record(step, group_means(reward_BK, weights, cfg.group).view(W, -1).tolist())
     return Rollouts(tuple(Part(*one) for one in mine), metrics, bool(teaches_PG.any()))
 
 

@@ -67,9 +67,19 @@ class ByStep:
         return self._engine.averaged()
 
 
+def rewards_of(reward_BK: Tensor, weights: Sequence[float]) -> Tensor:
+    """[B] what each image is worth: the value, or the weighted sum of its parts."""
+    return reward_BK[:, 0] if not weights else (reward_BK * reward_BK.new_tensor(weights)).sum(1)
+
+
+def group_means(reward_BK: Tensor, weights: Sequence[float], group: int) -> Tensor:
+    """[P] mean reward of each group's judged images; NaN where none was."""
+    return rewards_of(reward_BK, weights).view(-1, group).nanmean(1)
+
+
 def rollout_metrics(reward_BK: Tensor, weights: Sequence[float], teaches_PG: Tensor) -> dict[str, float]:
     """Returns the metrics of all sampled images: the rewards of the groups that teach alone would flatter."""
-    value_B = reward_BK[:, 0] if not weights else (reward_BK * reward_BK.new_tensor(weights)).sum(1)
+    value_B = rewards_of(reward_BK, weights)
     return {
         "reward": float(value_B.view(len(teaches_PG), -1).nanmean()),
         "unjudged": float(value_B.isnan().float().mean()),

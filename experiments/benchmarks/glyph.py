@@ -22,6 +22,7 @@ Prints a table, then one JSON line.
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,6 +62,8 @@ class Benchmark:
     """of each row"""
     words: int = 60
     """of the last row"""
+    only: str = ""
+    """a regular expression: rows whose names it matches, and no words or readings; "" = all"""
     gallery: Path | None = None
     """PNG of the lowest and highest scored crops of the first folder"""
 
@@ -170,7 +173,8 @@ def main(benchmark: Benchmark) -> None:
     table, results = all_references(), {}
     models = {folder: read(folder)[1] for folder in benchmark.weights}
     learned = {folder: content_of(folder)["kinds"] for folder in benchmark.weights}
-    for name, source in sets(benchmark).items():
+    chosen = {name: source for name, source in sets(benchmark).items() if re.search(benchmark.only, name)}
+    for name, source in chosen.items():
         labelled = made(source, benchmark.crops, table)
         for folder, model in models.items():
             kind = name.rpartition(" kind ")[2]
@@ -179,7 +183,7 @@ def main(benchmark: Benchmark) -> None:
             print(f"{folder.name}: {shown}", {k: round(v, 3) for k, v in row.items()}, flush=True)
         if benchmark.gallery and name == "zh-Hans, same faces":
             write_png(benchmark.gallery, gallery(models[benchmark.weights[0]], labelled))
-    for folder, model in models.items():
+    for folder, model in models.items() if not benchmark.only else ():
         for language in LANGUAGES:
             source = Source(tuple((language, f) for f in TRAINING[language]), sound=0.5, empty=0.0, seed=SEED)
             row = read_right(model, source, benchmark.crops, table)

@@ -61,6 +61,7 @@ METRICS: dict[str, Metric] = {
         "share of the generated groups in which nothing can be compared: all alike, or fewer than two scored", ONLINE
     ),
     "window": Metric("first stochastic step of the rollout; it must move", ONLINE),
+    "passed_over": Metric("prompts that waited, being always or never done right; only with `success`", ONLINE),
     "tries": Metric("rollouts of new prompts that the update took; only with `tries` above 1", ONLINE),
     "ratio": Metric("mean likelihood ratio of new to old policy at the last update of a rollout", RATIO),
     "ratio_gap": Metric("its largest distance from 1", RATIO),

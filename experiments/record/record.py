@@ -3,6 +3,7 @@
     run.json        settings, command, environment, git revision, status, times
     metrics.jsonl   one line an update: {"step": 0, "seconds": 1.25, "loss": 0.7, ...}
     monitors.jsonl  one line a look at the held-out prompts, with its alarms; monitors/ has their images
+    success.jsonl   one line an update of a run that chooses its prompts: their mean rewards, by prompt id
     samples/        images with an index.json that says what each should show
 
 A JSON file is replaced whole or not at all. A process that is killed leaves at most half a line at the end of
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     import pandas
 
 SAMPLES, CLOCK = "samples", ".seconds"
-MONITORS, EVIDENCE = "monitors.jsonl", "monitors"
+MONITORS, EVIDENCE, SUCCESS = "monitors.jsonl", "monitors", "success.jsonl"
 TICK = 2.0
 """Seconds between notes of how long the run has been worked on, for when its process is killed."""
 STATUSES = ("created", "running", "finished", "failed", "interrupted")
@@ -103,9 +104,8 @@ def read_run(folder: Path) -> Run:
     samples = [Sample(r["step"], folder / SAMPLES / r["picture"], r["caption"], r["reading"]) for r in rows]
     known = {name: state[name] for name in ("command", "config", "environment", "git", "started", "finished", "error")}
     metrics = tuple(read_metrics(folder))
-    seconds = _seconds(folder, state, metrics)
-    return Run(folder, status, seconds=seconds, sessions=tuple(state["sessions"]), metrics=metrics,
-               samples=tuple(samples), monitors=tuple(read_monitors(folder)), **known)  # fmt: skip
+    return Run(folder, status, seconds=_seconds(folder, state, metrics), sessions=tuple(state["sessions"]),
+               metrics=metrics, samples=tuple(samples), monitors=tuple(read_monitors(folder)), **known)  # fmt: skip
 
 
 def read_metrics(folder: Path) -> list[dict[str, float | None]]:
@@ -119,6 +119,11 @@ def read_metrics(folder: Path) -> list[dict[str, float | None]]:
 def read_monitors(folder: Path) -> list[dict[str, Any]]:
     """The lines of monitors.jsonl in order; [] without one. Otherwise as `read_metrics`."""
     return _read_lines(folder / MONITORS)
+
+
+def read_success(folder: Path, before: int) -> list[dict[str, float]]:
+    """The mean rewards by prompt id of every update before one; [] of a run that takes all prompts in turns."""
+    return [line["success"] for line in _read_lines(folder / SUCCESS) if line["step"] < before]
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
@@ -209,8 +214,7 @@ class RunRecord:
     @property
     def seconds(self) -> float:
         """Seconds of work over all sessions, the present one included."""
-        now = time.monotonic() - self._began if self._began is not None else 0.0
-        return float(self._state["seconds"]) + now
+        return float(self._state["seconds"]) + (time.monotonic() - self._began if self._began is not None else 0.0)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -273,6 +277,10 @@ class RunRecord:
         """Append one line to monitors.jsonl: what was seen after update `step` (-1: before the first)."""
         self._append(MONITORS, {"step": step, "seconds": round(self.seconds, 3), **plain(line)})
 
+    def success(self, step: int, means: Mapping[str, float]) -> None:
+        """Append one line to success.jsonl: the mean rewards of the prompts of update `step`, by id."""
+        self._append(SUCCESS, {"step": step, "success": dict(means)})
+
     def _append(self, name: str, line: Mapping[str, Any]) -> None:
         if name not in self._files:
             drop_unfinished_line(self.folder / name)
@@ -292,7 +300,7 @@ class RunRecord:
     def rewind(self, step: int) -> None:
         """Forget what was logged, seen and sampled at `step` and later: work resumes there and will be done again."""
         self._close()
-        for name in (METRICS, MONITORS):
+        for name in (METRICS, MONITORS, SUCCESS):
             if (path := self.folder / name).exists():
                 lines = [line for line in _read_lines(path) if (line["step"] or 0) < step]
                 write_bytes(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
@@ -361,9 +369,7 @@ def _seconds(folder: Path, state: Mapping[str, Any], metrics: Sequence[Mapping[s
 
 def drop_unfinished_line(path: Path) -> None:
     """Cut what follows the last line break, which a killed process left."""
-    if not path.exists():
-        return
-    content = path.read_bytes()
+    content = path.read_bytes() if path.exists() else b""
     if not content.endswith(b"\n") and content:
         os.truncate(path, content.rfind(b"\n") + 1)
 

@@ -62,6 +62,9 @@ class Onlooker(RunRecord):
     def check(self, step: int, line: Mapping[str, Any]) -> None:
         pass
 
+    def success(self, step: int, means: Mapping[str, float]) -> None:
+        pass
+
     def rewind(self, step: int) -> None:
         pass
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from alignment.groups import Groups
 from base_model.condition_images import shown_size
 from base_model.data.stream import TextStream
+from base_model.engine.engine import Engine
 from base_model.families.diffusers_model import DiffusersModel
 from base_model.families.family import Family
 from base_model.files.delta import base_of, is_derived
@@ -19,11 +21,15 @@ from experiments.experiment import Experiment
 from experiments.images.image_sources import OwnImages
 from experiments.preferences.load_answers import has_answers
 from experiments.preferences.load_answers import load as load_comparisons
+from experiments.record.record import read_success
 from experiments.training import own_images
 from experiments.training.own_prompts import checkpoint_prompts, monitored_prompts
 from experiments.training.ranks import barrier, rank_of, ranks_of
 from preference_data.image_files import read_source, source_readers
+from preference_data.learnable_prompts import LearnablePrompts, check_bounds
+from preference_data.prompts import PromptSet
 from preference_data.records import Prompt, SourceImage
+from rewards.parse import named_reward
 
 ENCODED_AT_ONCE = 64
 """Prompts that are encoded together before training, with their source images."""
@@ -32,10 +38,19 @@ Request = tuple[str, tuple[SourceImage, ...]]
 
 
 def check_prompts(experiment: Experiment, folder: Path, parent: Path | None) -> None:
-    """Raises ValueError naming the prompt whose source images are missing or broken, or that the model does not take.
+    """Raises ValueError naming the prompt whose source images are missing or broken, or that the model does not take;
+    or where prompts are to be chosen by a reward whose mean is no success.
 
     Reads no weights.
     """
+    if isinstance(cfg := experiment.algorithm, Groups) and cfg.success is not None:
+        check_bounds(cfg.success)
+        low, high = named_reward(experiment.reward).range
+        if cfg.parts or not 0.0 <= low <= high <= 1.0:
+            raise ValueError(
+                f"algorithm.success={cfg.success} is for a reward from 0 to 1 without parts; {experiment.reward} "
+                f"{'has parts' if cfg.parts else f'ranges from {low:g} to {high:g}'}: leave it out"
+            )
     plans = (experiment.prompts, experiment.pairs, experiment.monitors)
     if not any(plans) or (experiment.base and parent):  # which opening the model refuses
         return
@@ -47,6 +62,18 @@ def check_prompts(experiment: Experiment, folder: Path, parent: Path | None) -> 
         if setting == "pairs":  # a file of prompts was read with its images
             for source in (source for prompt in prompts for source in prompt.sources):
                 read_source(source)
+
+
+def chosen_prompts(
+    experiment: Experiment, prompts: PromptSet, folder: Path, start: int, engine: Engine,
+    note: Callable[[int, Mapping[str, float]], None],
+) -> PromptSet | LearnablePrompts:  # fmt: skip
+    """What rollouts from update `start` on ask for prompts: all in turns, or those that can still be learned from."""
+    cfg = experiment.algorithm
+    if not isinstance(cfg, Groups) or cfg.success is None:
+        return prompts
+    slots = engine.world_size * cfg.tries
+    return LearnablePrompts(prompts, cfg.success, slots, cfg.prompts, note, read_success(folder, start))
 
 
 def check_sources(data: OwnImages, experiment: Experiment, parent: Path | None) -> None:

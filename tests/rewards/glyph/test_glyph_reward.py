@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 from base_model.data.rendered_text import Scene, render
 from base_model.data.writing.faces import FACES, font
 from preference_data.records import Prompt
 from rewards.glyph.glyph import CONTENT, WEIGHTS, Glyph, GlyphScorer
+from rewards.glyph.glyph_network import GlyphNetwork, folded
 from rewards.glyph.ink_frame import INNER, SIDE, as_bytes, cut_out, frame_of, framed, levels
 from rewards.glyph.locate import Cell, Locator, _cuts, align, single_line
 from rewards.parse import named_reward
@@ -214,6 +216,21 @@ def test_a_folder_that_is_none_or_damaged_says_what_to_do(tmp_path: Path) -> Non
     (tmp_path / CONTENT).write_text('{"format": 9}')
     with pytest.raises(ValueError, match="format 9"):
         Glyph(tmp_path).load()
+
+
+def test_folding_normalisation_into_convolution_changes_no_score() -> None:
+    torch.manual_seed(0)
+    network = GlyphNetwork(4)
+    with torch.no_grad():
+        for layer in network.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                for values in (layer.running_mean, layer.running_var, layer.weight, layer.bias):
+                    values.uniform_(0.5, 1.5)
+        x_B3ZZ = torch.rand(3, 3, SIDE, SIDE)
+        fast = folded(network.eval())
+        assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in fast.modules())
+        for ours, theirs in zip(fast(x_B3ZZ), network(x_B3ZZ), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_it_is_named_on_the_command_line_and_in_mixtures(tmp_path: Path) -> None:
