@@ -19,6 +19,7 @@ from preference_data.pixels import to_uint8
 from preference_data.records import Prompt
 from preference_data.spelling import unknown
 from rewards.parse import with_settings
+from rewards.scores import View
 
 if TYPE_CHECKING:
     from rewards.learned.train import Answers, TrainReward
@@ -53,6 +54,13 @@ class Backbone(Protocol):
         ...
 
     def load(self, device: str = "cpu") -> Extractor: ...
+
+
+@runtime_checkable
+class ScalingBackbone(Protocol):
+    """Settings of a backbone that scales an image by its own rule."""
+
+    def sees(self, height: int, width: int) -> View: ...
 
 
 @runtime_checkable

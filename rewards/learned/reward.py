@@ -30,7 +30,7 @@ import numpy as np
 from preference_data.pixels import to_uint8
 from preference_data.records import Prompt
 from rewards.comparison.checks.hygiene import Seen
-from rewards.learned.backbones import Extractor, LearningBackbone, parse
+from rewards.learned.backbones import Extractor, LearningBackbone, ScalingBackbone, parse
 from rewards.scores import Scores, View, obstacles, tabulate
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,8 @@ class Learned:
     def sees(self, height: int, width: int) -> View:
         """The whole image, at its own size or squashed to the backbone's square; never a crop."""
         backbone = parse(_content(Path(self.path))["backbone"])
+        if isinstance(backbone, ScalingBackbone):
+            return backbone.sees(height, width)
         return View(1.0, backbone.side or height, backbone.side or width, f"{backbone.view} image")
 
     def load(self, device: str = "cpu") -> LearnedScorer:

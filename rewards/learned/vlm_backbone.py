@@ -27,13 +27,13 @@ from torch import Tensor, nn
 from preference_data.records import Prompt
 from rewards.image_scorer import Unjudged
 from rewards.language.local_judge import ADVICE, source_images
-from rewards.language.qwen_vl import LANGUAGE_LAYERS, QwenVl, float_kind
+from rewards.language.qwen_vl import LANGUAGE_LAYERS, QwenVl, float_kind, sees
 from rewards.language.rubric import Rubric, read_rubric
 from rewards.language.trained_judge import read_judge
 from rewards.learned.backbones import Opened
 from rewards.learned.train import Answers, Likelihood, TrainReward
 from rewards.published.published_weights import existing_or_hub
-from rewards.scores import obstacles
+from rewards.scores import View, obstacles
 
 WAY = "yes"
 """Which of a rubric's questions is asked."""
@@ -79,6 +79,10 @@ class VlmBackbone:
     def learns(self) -> bool:
         """Whether an adapter is trained."""
         return self.rank > 0
+
+    def sees(self, height: int, width: int) -> View:
+        """The whole image, scaled to the area that the model is shown."""
+        return sees(height, width, self.least_pixels, self.most_pixels)
 
     def load(self, device: str = "cpu") -> HiddenStates:
         """Open the model as it is. FileNotFoundError for missing weights or rubric, ValueError for another model."""

@@ -103,7 +103,8 @@ def test_features_are_described_once_and_belong_to_their_weights(
     vlm = shutil.copytree(base, tmp_path / "vlm")
     trained_reward(pairs, f"vlm:{vlm}", tmp_path / "reward")
     assert "described 32 images" in capsys.readouterr().out
-    before = values(tmp_path / "reward", pairs)
+    before, view = values(tmp_path / "reward", pairs), Learned(tmp_path / "reward").sees(2800, 1400)
+    assert view.height * view.width <= 1024 * 28 * 28 and view.height > view.width > 500
     assert np.isfinite(before).all() and before[0] != before[1]
     with monkeypatch.context() as patch:
         patch.setattr(HiddenStates, "__call__", lambda *_: pytest.fail("described again"))
