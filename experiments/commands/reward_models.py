@@ -9,6 +9,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from experiments.commands.arguments import Out
+from experiments.reward_models.judge_plan import JudgePlan
 
 PairsFile = Annotated[Path, arg(metavar="FILE")]
 
@@ -54,64 +55,16 @@ class TrainReward:
 
 
 @dataclass(frozen=True)
-class TrainJudge:
+class TrainJudge(JudgePlan):
     """Train a vision-language model to choose between two images as people did; checkpoints, several GPUs by torchrun.
 
     Example: glyphlab train-judge --pairs answers.jsonl --base Qwen/Qwen2.5-VL-3B-Instruct -o runs/judge
     """
 
-    pairs: PairsFile
-    """answers or training pairs, one JSON object a line, with their images beside it"""
-    base: str
-    """folder or hub name of a Qwen2-VL or Qwen2.5-VL model, or a judge that is to learn more"""
-    out: Out = Path("runs/judge")
-    """the judge's folder: use it as vlm:weights=FOLDER. A training that was stopped goes on there"""
-    rubric: str = "text_correctness"
-    """whose question about pairs it learns to answer: a rubric's name, or a file"""
-    ties: bool = False
-    """a tie is an answer of its own; otherwise ties are left out"""
-    strengths: bool = False
-    """an answer counts as much as it is strong"""
-    same_annotators: bool = False
-    """trust every annotator alike, instead of by how often others agree"""
-    single: bool = False
-    """teach the question about single images too, which a GRPO run asks: yes of the preferred one, no of the other"""
-    method: str = "sft"
-    """sft; or dpo, to go on from a judge that sft made and that --base names"""
-    beta: float = 0.1
-    """of dpo: the smaller, the further it may go from --base"""
-    rank: int = 32
-    """of LoRA on the language model; 0 = all weights learn"""
-    epochs: float = 2.0
-    """how often every question is asked"""
-    batch: int = 16
-    """questions an update, over all processes"""
-    micro: int = 2
-    """questions a pass and process"""
-    rate: float = 1e-4
-    """learning rate"""
-    most_pixels: int = 1024 * 28 * 28
-    """area that the model is shown of an image; larger images are scaled down"""
-    save_every: int = 100
-    """updates between checkpoints"""
-    held_out: float = 0.15
-    """share of the answers that it is measured on, by prompt and by image"""
-    seed: int = 0
-    """of the split and the order"""
-
     def run(self) -> int:
-        from experiments.reward_models.judge_trainer import JudgeSettings
-        from experiments.reward_models.train_judge import JudgePlan, train_judge
+        from experiments.reward_models.train_judge import train_judge
 
-        settings = JudgeSettings(
-            method=self.method, beta=self.beta, rank=self.rank, epochs=self.epochs, batch=self.batch,
-            micro=self.micro, rate=self.rate, most_pixels=self.most_pixels, save_every=self.save_every, seed=self.seed,
-        )  # fmt: skip
-        plan = JudgePlan(
-            self.pairs, self.base, self.out, self.rubric, self.ties, self.strengths, self.same_annotators,
-            self.single, self.held_out, settings,
-        )  # fmt: skip
-        for line in train_judge(plan, print):
+        for line in train_judge(self, print):
             print(line)
         return 0
 

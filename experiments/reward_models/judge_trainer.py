@@ -24,57 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.reward_models.judge_plan import JudgeSettings
 from rewards.language.qwen_vl import LANGUAGE_LAYERS, QwenInputs, float_kind
 
 NEEDS = "train-judge needs TRL, datasets and peft: pip install 'glyphlab[judges-train]'"
-METHODS = ("sft", "dpo")
 NONE = -1
 """In the place of a token that there is not."""
-
-
-@dataclass(frozen=True)
-class JudgeSettings:
-    """How a judge is trained."""
-
-    method: str = "sft"
-    """sft: (1); dpo: (2), best from a judge that was trained by sft"""
-    beta: float = 0.1
-    """of (2): the smaller, the further it may go from where it began"""
-    rank: int = 32
-    """of LoRA; 0 = all weights learn"""
-    alpha: float = 64.0
-    epochs: float = 2.0
-    batch: int = 16
-    """questions an update, over all ranks"""
-    micro: int = 2
-    """questions a pass and rank"""
-    rate: float = 1e-4
-    """learning rate, after a warm-up of 5 % falling to zero in a straight line"""
-    dtype: str = "bfloat16"
-    least_pixels: int = 56 * 56
-    most_pixels: int = 1024 * 28 * 28
-    save_every: int = 100
-    """updates between checkpoints"""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        float_kind(self.dtype)
-        if (
-            self.rank < 0
-            or self.epochs <= 0
-            or not 0 < self.rate < 1
-            or min(self.batch, self.micro, self.save_every) < 1
-        ):
-            raise ValueError(
-                f"rank={self.rank}, epochs={self.epochs}, rate={self.rate}, batch={self.batch}, micro={self.micro}, "
-                f"save_every={self.save_every}: rank at least 0, rate between 0 and 1, the others above 0"
-            )
-        if self.method not in METHODS or not self.beta > 0:
-            raise ValueError(f"method={self.method}, beta={self.beta}: {' or '.join(METHODS)}, beta above 0")
-        if self.method == "dpo" and not self.rank:
-            raise ValueError("rank=0: dpo compares with the model without its adapter; choose a rank, such as 32")
-        if self.batch % self.micro:
-            raise ValueError(f"micro={self.micro} does not divide batch={self.batch}")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from base_model.devices import best_device
-from experiments.reward_models.judge_trainer import JudgeSettings, Question, require_trl, train_on
+from experiments.reward_models.judge_plan import JudgePlan
+from experiments.reward_models.judge_trainer import Question, require_trl, train_on
 from experiments.reward_models.train_reward import opened, seen_by_base, seen_from, seen_in
 from preference_data.comparisons import Comparison, connected, load, people_only, split, to_jsonl
 from preference_data.records import ImageRef
@@ -41,31 +42,6 @@ CALIBRATED = 0.1
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class JudgePlan:
-    """What a judge is trained from, and how."""
-
-    pairs: Path
-    base: str
-    """folder or hub name of a Qwen2-VL or Qwen2.5-VL model"""
-    out: Path
-    rubric: str = "text_correctness"
-    ties: bool = False
-    """a tie is an answer of its own; otherwise ties are left out"""
-    strengths: bool = False
-    """an answer counts as much as it is strong"""
-    same_annotators: bool = False
-    """trust all annotators alike, and not by how they agree with the others"""
-    single: bool = False
-    """ask about single images too: yes of the preferred one, no of the other"""
-    held_out: float = 0.15
-    settings: JudgeSettings = field(default_factory=JudgeSettings)
-
-    def __post_init__(self) -> None:
-        if not 0 < self.held_out < 0.8:
-            raise ValueError(f"held_out={self.held_out}: a share above 0 and below 0.8")
-
-
 def train_judge(plan: JudgePlan, say: Say = lambda line: None) -> list[str]:
     """Train a judge and write its folder; what to tell the user, which only rank 0 has to say.
 
@@ -73,6 +49,7 @@ def train_judge(plan: JudgePlan, say: Say = lambda line: None) -> list[str]:
     damaged file, a missing image, too few prompts, a model of another class, or a folder that holds something else.
     """
     require_trl()
+    plan.check()
     rubric = read_rubric(plan.rubric)
     for way in ("pair", "yes") if plan.single else ("pair",):
         rubric.check(way)

@@ -20,14 +20,14 @@ import torch
 from safetensors.torch import load_file
 
 from experiments import cli
+from experiments.reward_models.judge_plan import JudgePlan, JudgeSettings
 from experiments.reward_models.judge_trainer import (
     Collator,
-    JudgeSettings,
     Question,
     answer_loss,
     preference_loss,
 )
-from experiments.reward_models.train_judge import JudgePlan, questions_of, reliability
+from experiments.reward_models.train_judge import questions_of, reliability
 from preference_data.comparisons import Comparison, load
 from rewards.language.local_judge import Vlm
 from rewards.language.qwen_vl import QwenInputs
