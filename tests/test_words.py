@@ -37,6 +37,7 @@ KEPT = {
 JUDGES = (
     "rewards/language/", "rewards/comparison/", "rewards/text/ocr_likelihood.py",
     "experiments/reward_models/train_judge.py", "experiments/reward_models/judge_trainer.py",
+    "experiments/reward_models/judge_plan.py",
     "experiments/commands/reward_models.py",
 )  # fmt: skip
 """Where a judge is what design calls one: a vision-language model that is asked."""

@@ -9,6 +9,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from experiments.commands.arguments import Out
+from experiments.reward_models.comparison_plan import ComparisonPlan
 from experiments.reward_models.judge_plan import JudgePlan
 
 PairsFile = Annotated[Path, arg(metavar="FILE")]
@@ -117,7 +118,7 @@ class TrainGlyph:
 
 
 @dataclass(frozen=True)
-class CompareRewards:
+class CompareRewards(ComparisonPlan):
     """Compare rewards on people's answers: one page that says which to use for what and how sure that is.
 
     Writes comparison.html, comparison.json, comparison.csv and scores.csv.
@@ -126,40 +127,9 @@ class CompareRewards:
     runs/comparison
     """
 
-    pairs: PairsFile
-    """answers or training pairs, one JSON object a line, with their images beside it"""
-    rewards: str = ""
-    """the rewards, as in: ocr,brisque,learned:runs/reward,vlm:model=...,0.7*ocr+0.3*brisque"""
-    out: Out = Path("runs/comparison")
-    """folder of the report and of the scores, so that nothing is scored twice"""
-    scores: Annotated[Path | None, arg(metavar="CSV")] = None
-    """scores made elsewhere: sha256, perhaps prompt_id, and a column a reward"""
-    judged: Annotated[Path | None, arg(metavar="FILE")] = None
-    """answers of judges of pairs, in the form of --pairs; a pair with its sides exchanged is the other order"""
-    gold: str = "people"
-    """the judge that best-of-N is held against: people, or one of the rewards"""
-    probe_images: int = 12
-    """own images that every probe changes; 0 = no probes"""
-    seed: int = 0
-    """of the resamples, the splits and the probes"""
-    held_out: Annotated[Path | None, arg(metavar="FILE")] = None
-    """compare only on these answers, such as runs/reward/held_out.jsonl; found by itself where a reward was trained on
-    --pairs"""
-
     def run(self) -> int:
-        from experiments.reward_models.compare_rewards import Plan, compare_rewards
+        from experiments.reward_models.compare_rewards import compare_rewards
 
-        plan = Plan(
-            self.pairs,
-            self.rewards,
-            self.out,
-            self.scores,
-            self.judged,
-            self.gold,
-            self.probe_images,
-            self.seed,
-            self.held_out,
-        )
-        for line in compare_rewards(plan, print):
+        for line in compare_rewards(self, print):
             print(line)
         return 0

@@ -31,9 +31,7 @@ from typing import TYPE_CHECKING
 from experiments.planning.accelerators import Card, find_card
 
 if TYPE_CHECKING:
-    from base_model.lora import Lora
-    from base_model.qwen.mmdit import MMDiTConfig
-    from experiments.planning.dry_run import Footprint, Pass
+    from experiments.planning.dry_run import Footprint
 
 GB = 1e9
 LIVE = 1.05e9
@@ -305,13 +303,6 @@ class Account:
     @property
     def fits(self) -> bool:
         return not self.refused and self.total <= limit_gb(find_card(self.setup.card))
-
-
-def account(cfg: MMDiTConfig, micro: Pass, lora: Lora, setup: Setup, work: Work) -> Account:
-    """Everything about one setup. Raises ValueError when the text is longer than the positions there are."""
-    from experiments.planning.dry_run import footprint
-
-    return costed(footprint(cfg, lora, micro, setup.bf16), setup, work)
 
 
 def costed(need: Footprint, setup: Setup, work: Work, extras: Extras = NOTHING) -> Account:

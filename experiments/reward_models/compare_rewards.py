@@ -27,6 +27,7 @@ from experiments.record.environment import environment
 from experiments.record.leftovers import removed_on_error
 from experiments.record.whole_files import read_png, write_bytes, write_json
 from experiments.report.comparison_page import page
+from experiments.reward_models.comparison_plan import ComparisonPlan
 from experiments.reward_models.people_side import leaderboard, people
 from experiments.reward_models.score_book import BOOK, facts, is_anything_judged, key_of, score
 from experiments.reward_models.train_reward import check_those_here, path_of_image, perceptual_hashes
@@ -36,7 +37,6 @@ from preference_data.line_files import read_csv
 from rewards.comparison.checks import probes, visible_share
 from rewards.comparison.checks.hygiene import Seen
 from rewards.comparison.compare import Measured, compare
-from rewards.comparison.correlation import PEOPLE
 from rewards.comparison.score_table import Pairwise, PromptImage, build, images_of, pairs_of
 from rewards.learned.reward import HELD_OUT, learned_in, trained_on, training_of
 from rewards.parse import named_rewards
@@ -51,29 +51,7 @@ WIDE = (144, 256)
 NO_REWARD = "there is no reward to compare; name some with --rewards, --scores or --judged"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is compared and how."""
-
-    pairs: Path
-    rewards: str
-    """as `rewards.parse.named_rewards` reads them; "" when all scores come from files"""
-    out: Path
-    scores: Path | None = None
-    """CSV: sha256, perhaps prompt_id, and a column a reward: scores made elsewhere"""
-    judged: Path | None = None
-    """answers of judges of pairs, as comparisons: the same pair with its sides exchanged is asked the other way
-    round"""
-    gold: str = PEOPLE
-    probe_images: int = 12
-    """own images that every probe changes; 0 = no probes at all"""
-    seed: int = 0
-    held_out: Path | None = None
-    """answers of `pairs` that are compared, as train-reward writes them; None = where a reward was trained on `pairs`,
-    what it held out itself"""
-
-
-def compare_rewards(plan: Plan, say: Say = lambda line: None) -> list[str]:
+def compare_rewards(plan: ComparisonPlan, say: Say = lambda line: None) -> list[str]:
     """Do it all; what to tell the user. Raises ValueError or FileNotFoundError as its parts.
 
     Where it fails before an image was judged, it leaves no folder.
@@ -84,7 +62,7 @@ def compare_rewards(plan: Plan, say: Say = lambda line: None) -> list[str]:
         return _compare_rewards(plan, say)
 
 
-def _compare_rewards(plan: Plan, say: Say) -> list[str]:
+def _compare_rewards(plan: ComparisonPlan, say: Say) -> list[str]:
     start = time.perf_counter()
     comparisons = load(plan.pairs)
     rewards = named_rewards(plan.rewards) if plan.rewards else {}
@@ -143,7 +121,7 @@ def _training(reward: Reward) -> Seen:
 
 
 def unseen(
-    plan: Plan, comparisons: list[Comparison], rewards: Mapping[str, Reward], say: Say
+    plan: ComparisonPlan, comparisons: list[Comparison], rewards: Mapping[str, Reward], say: Say
 ) -> list[Comparison]:  # fmt: skip
     """The answers that no reward was trained on, where one was trained on this file; all of them otherwise."""
     files = [plan.held_out] if plan.held_out else []
@@ -204,7 +182,7 @@ def _to_do(name: str, new: int, count: int) -> str:
 
 def _measure(
     book: ScoreFile, name: str, reward: Reward, opened: Opened, images: Sequence[PromptImage],
-    find: Callable[[PromptImage], Path], plan: Plan, measured: dict[str, list[dict[str, Any]]],
+    find: Callable[[PromptImage], Path], plan: ComparisonPlan, measured: dict[str, list[dict[str, Any]]],
 ) -> np.ndarray:  # fmt: skip
     """Scores [P] of a reward; its probes, sight and cost are added to `measured`."""
     scorer, person, loading = opened.scorer, opened.reward, opened.seconds
@@ -320,7 +298,7 @@ def read_scorers(path: Path, comparisons: Sequence[Comparison]) -> dict[str, Pai
     return {name: Pairwise(rows[0], rows[1]) for name, rows in table.items()}
 
 
-def about(plan: Plan, comparisons: Sequence[Comparison], seconds: float) -> dict[str, Any]:
+def about(plan: ComparisonPlan, comparisons: Sequence[Comparison], seconds: float) -> dict[str, Any]:
     """What a reader needs to make the report again."""
     return {
         "made": time.strftime("%Y-%m-%d %H:%M", time.gmtime()) + " UTC", "seconds": seconds,

@@ -5,7 +5,7 @@ Shapes: N crops, C characters, ZZ the square, MM the cells of the map.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,8 +119,3 @@ def made(source: Source, count: int, table: References, jitter: bool = False) ->
     *_, last = make(source, count, table, jitter)
     assert isinstance(last, Labelled)
     return last
-
-
-def used(characters: Sequence[str]) -> str:
-    """Every character once, in order."""
-    return "".join(dict.fromkeys(characters))

@@ -31,7 +31,6 @@ BOOK = "scores.sqlite"
 """The file's name in a comparison's folder."""
 
 Find = Callable[[PromptImage], Path]
-Say = Callable[[str], None]
 
 
 def is_anything_judged(path: Path) -> bool:

@@ -56,7 +56,6 @@ from rewards.serving.workers import ScorerPool
 
 ADVICE = "name a causal language model, a folder or a hub name such as Qwen/Qwen2.5-0.5B-Instruct"
 REWRITES, CARD, WORK = "rewrites.jsonl", "model_card.md", "training"
-WAYS = ("as it is", "completed by rule", "fine-tuned", "GRPO")
 RESTARTS = 2
 
 

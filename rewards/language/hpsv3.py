@@ -26,7 +26,7 @@ from preference_data.records import Prompt
 from rewards.image_scorer import ImageScorer
 from rewards.language.qwen_vl import QwenInputs, float_kind, sees
 from rewards.published.open_clip_import import declare_operators
-from rewards.published.published_weights import existing_or_hub, read_state
+from rewards.published.published_weights import existing_file, existing_or_hub, read_state
 from rewards.scores import View
 
 AREA = 256 * 28 * 28  # pixels
@@ -60,9 +60,7 @@ class HpsV3:
     def load(self, device: str = "cpu") -> ImageScorer:
         """Open the model. FileNotFoundError for missing weights, ValueError when the file is not HPSv3's."""
         advice = "hpsv3 needs the file HPSv3.safetensors, from hub repository MizzenAI/HPSv3"
-        file = existing_or_hub(self.weights, "weights", advice)
-        if not isinstance(file, Path) or not file.is_file():
-            raise FileNotFoundError(f"weights is {self.weights!r}, which is not a file; {advice}")
+        file = existing_file(self.weights, "weights", advice)
         base = existing_or_hub(self.base, "base", "hpsv3 also needs Qwen2-VL-7B-Instruct: a folder, or its hub name")
         inputs = QwenInputs(base, AREA, AREA)
         inputs.tokenizer.add_special_tokens({"additional_special_tokens": [REWARD]}, replace_extra_special_tokens=False)

@@ -28,7 +28,7 @@ from rewards.published.clip import unit
 from rewards.published.clip_models import load_clip, pixels
 from rewards.published.framing import CENTRE_CROP, SQUASH, Framing, choose
 from rewards.published.open_clip_import import declare_operators
-from rewards.published.published_weights import existing_or_hub, read_state
+from rewards.published.published_weights import existing_file, existing_or_hub, read_state
 from rewards.scores import View
 
 if TYPE_CHECKING:
@@ -74,14 +74,6 @@ def head_scorer(
     return ImageScorer(name, scorer, ("value",), batch)
 
 
-def head_file(head: str, advice: str) -> Path:
-    """The file of a head; a hub name is no file."""
-    path = existing_or_hub(head, "head", advice)
-    if not isinstance(path, Path) or not path.is_file():
-        raise FileNotFoundError(f"head is {head!r}, which is not a file; {advice}")
-    return path
-
-
 @dataclass(frozen=True)
 class LaionAesthetic:
     """LAION aesthetic v2, eq. (1); range [-inf, inf], in practice 4 to 7. Reads no prompt.
@@ -107,7 +99,9 @@ class LaionAesthetic:
     def load(self, device: str = "cpu") -> ImageScorer:
         advice = "laion_aesthetic needs CLIP ViT-L/14: a folder, or hub name openai/clip-vit-large-patch14"
         model = load_clip(self.weights, self.architecture, self.size, device, advice)
-        path = head_file(self.head, "the head is sac+logos+ava1-l14-linearMSE.pth of improved-aesthetic-predictor")
+        path = existing_file(
+            self.head, "head", "the head is sac+logos+ava1-l14-linearMSE.pth of improved-aesthetic-predictor"
+        )
         width = model.embed_squares(np.zeros((1, 3, self.size, self.size), dtype=np.float32)).shape[1]
         head, framing = AffineLayers(path, width), choose(self.view, CENTRE_CROP)
         name = f"laion_aesthetic:{model.name}/{path.name}"
@@ -138,7 +132,7 @@ class AestheticV25:
     def load(self, device: str = "cpu") -> ImageScorer:
         advice = "aesthetic_v25 needs SigLIP: a folder, or hub name google/siglip-so400m-patch14-384"
         embed, width, name = _siglip(existing_or_hub(self.weights, "weights", advice), self.size, device)
-        path = head_file(self.head, "the head is aesthetic_predictor_v2_5.pth of aesthetic-predictor-v2-5")
+        path = existing_file(self.head, "head", "the head is aesthetic_predictor_v2_5.pth of aesthetic-predictor-v2-5")
         head, framing = AffineLayers(path, width), choose(self.view, SQUASH)
         return head_scorer(f"aesthetic_v25:{name}/{path.name}", embed, head, framing, self.size, self.batch_size)
 

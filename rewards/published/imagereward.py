@@ -29,7 +29,7 @@ from rewards.image_scorer import ImageScorer
 from rewards.published.clip_models import pixels
 from rewards.published.framing import CENTRE_CROP, choose
 from rewards.published.open_clip_import import declare_operators
-from rewards.published.published_weights import existing_or_hub, read_state
+from rewards.published.published_weights import existing_file, existing_or_hub, read_state
 from rewards.scores import View
 
 TOKENS = 35
@@ -75,9 +75,7 @@ class ImageReward:
 
         framing = choose(self.view, CENTRE_CROP)
         advice = "imagereward needs the file ImageReward.pt, from hub repository THUDM/ImageReward"
-        file = existing_or_hub(self.weights, "weights", advice)
-        if not isinstance(file, Path) or not file.is_file():
-            raise FileNotFoundError(f"weights is {self.weights!r}, which is not a file; {advice}")
+        file = existing_file(self.weights, "weights", advice)
         words = existing_or_hub(
             self.tokenizer, "tokenizer", "imagereward also needs the tokenizer of bert-base-uncased"
         )

@@ -27,6 +27,14 @@ def existing_or_hub(name: str, setting: str, advice: str) -> Path | str:
     raise FileNotFoundError(f"{setting} is {name!r}: there is no such file or folder; {advice}")
 
 
+def existing_file(name: str, setting: str, advice: str) -> Path:
+    """The existing file. FileNotFoundError with ``advice`` for anything else; a hub name is no file."""
+    path = existing_or_hub(name, setting, advice)
+    if not isinstance(path, Path) or not path.is_file():
+        raise FileNotFoundError(f"{setting} is {name!r}, which is not a file; {advice}")
+    return path
+
+
 def read_state(path: Path) -> dict[str, Any]:
     """The tensors of a .safetensors file or of a torch one; a nested "state_dict" or "model" is unwrapped.
 

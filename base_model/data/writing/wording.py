@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from base_model.data.writing.corpora import DENSE
 from base_model.data.writing.grounds import COLOURS
 from base_model.data.writing.written_image import Line, bounds
 
@@ -30,11 +29,6 @@ def quoted(text: str, language: str) -> tuple[str, str]:
     english = f'"{text}"' if '"' not in text else f"“{text}”"
     chinese = f"“{text}”" if "“" not in text and "”" not in text else f"「{text}」"
     return english, chinese
-
-
-def joined(texts: Sequence[str], language: str) -> str:
-    """Parts of a text as one, with blanks where the language has them."""
-    return ("" if language in DENSE else " ").join(texts)
 
 
 def size_word(size: float, height: int) -> tuple[str, str]:

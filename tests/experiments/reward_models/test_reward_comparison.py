@@ -17,7 +17,8 @@ from PIL import Image
 from experiments.cli import main
 from experiments.report.comparison_page import header
 from experiments.report.reward_behaviour import hygiene as hygiene_page
-from experiments.reward_models.compare_rewards import Plan, compare_rewards
+from experiments.reward_models.compare_rewards import compare_rewards
+from experiments.reward_models.comparison_plan import ComparisonPlan
 from experiments.reward_models.people_side import leaderboard, people
 from preference_data.comparisons import Comparison, comparison_from_json, to_jsonl
 from preference_data.pixels import pixel_hash, to_uint8
@@ -501,7 +502,7 @@ def test_ten_thousand_pairs_and_six_cached_rewards_take_less_than_a_minute(tmp_p
         for picture, value in zip(shown, u, strict=True):
             writer.writerow([picture.image.sha256, *(value + k * rng.normal() for k in range(6))])
     start = time.process_time()
-    compare_rewards(Plan(tmp_path / "answers.jsonl", "", tmp_path / "out", scores=tmp_path / "scores.csv"))
+    compare_rewards(ComparisonPlan(tmp_path / "answers.jsonl", "", tmp_path / "out", scores=tmp_path / "scores.csv"))
     took = time.process_time() - start
     print(f"10,000 pairs, 6 rewards: {took:.1f} s of processor time")
     assert took < 60.0 and (tmp_path / "out/comparison.html").stat().st_size < 5_000_000

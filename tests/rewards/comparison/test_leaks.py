@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from experiments.cli import main
-from experiments.reward_models.compare_rewards import Plan, compare_rewards
+from experiments.reward_models.compare_rewards import compare_rewards
+from experiments.reward_models.comparison_plan import ComparisonPlan
 from experiments.reward_models.train_reward import train_reward
 from preference_data.comparisons import Comparison, load, plain_words, split, to_jsonl
 from preference_data.pixels import pixel_hash
@@ -37,7 +38,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def leaks(pairs: Path, rewards: str, out: Path, held_out: Path | None = None) -> tuple[dict, list[str]]:
     said: list[str] = []
-    compare_rewards(Plan(pairs, rewards, out, probe_images=0, held_out=held_out), said.append)
+    compare_rewards(ComparisonPlan(pairs, rewards, out, probe_images=0, held_out=held_out), said.append)
     report = json.loads((out / "comparison.json").read_text())
     return report, said
 
@@ -112,7 +113,7 @@ def test_a_row_with_another_hash_or_size_is_refused(trained: tuple[Path, Path], 
         file.write_text(to_jsonl(odd))
         for run in (
             lambda file=file: train_reward(file, tmp_path / "r", "pixels", TrainReward(heads=0)),
-            lambda file=file: compare_rewards(Plan(file, "brisque", tmp_path / "o", probe_images=0)),
+            lambda file=file: compare_rewards(ComparisonPlan(file, "brisque", tmp_path / "o", probe_images=0)),
         ):
             with pytest.raises(ValueError, match=said):
                 run()
@@ -138,10 +139,10 @@ def test_given_scores_and_answers_too_are_about_the_pictures_of_the_rows(
         file = pairs.parent / "wrong.jsonl"
         file.write_text(to_jsonl([*found[:-1], replace(last, right=wrong)]))
         with pytest.raises(ValueError, match=said):
-            compare_rewards(Plan(file, "", tmp_path / "o", **own))
+            compare_rewards(ComparisonPlan(file, "", tmp_path / "o", **own))
         assert not (tmp_path / "o" / "comparison.json").exists()
     (tmp_path / "answers.jsonl").write_text(to_jsonl(found))  # no image is beside it
-    compare_rewards(Plan(tmp_path / "answers.jsonl", "", tmp_path / "o", **own))
+    compare_rewards(ComparisonPlan(tmp_path / "answers.jsonl", "", tmp_path / "o", **own))
     assert (tmp_path / "o" / "comparison.json").exists()
 
 
