@@ -127,14 +127,14 @@ def test_a_run_takes_as_many_prompts_as_the_file_has(tmp_path: Path) -> None:
 
 
 def test_captions_of_written_images_are_prompts_cut_by_face_script_and_size(tmp_path: Path) -> None:
-    lines = [{"text": "OPEN", "face": "Inter", "size": 15.2}, {"text": "NOW", "face": "Kalam", "size": 40.0}]
+    lines = [{"text": "OPEN", "face": "Inter", "size": 15.2}, {"text": "NOW", "face": "Kalam, hand", "size": 40.0}]
     row = {"file_name": "a.png", "text": ['a sign that says "OPEN NOW"', "一块牌子"], "language": "en", "lines": lines}
     plain = {"prompt": "a poem", "lines": ["first", "second"]}
     file = tmp_path / "captions.jsonl"
     file.write_text("\n".join(json.dumps(each) for each in (row, row | {"language": "zh-Hans"}, plain)))
     first, second, other = read_prompt_file(file)
     assert first.prompt.text == 'a sign that says "OPEN NOW"' and first.prompt.spans == ("OPEN NOW",)
-    assert [first.of(name) for name in ("face", "script", "em")] == ["Inter, Kalam", "Latin", "14-19 px, from 32 px"]
+    assert [first.of(name) for name in ("face", "script", "em")] == ["Inter, Kalam hand", "Latin", "14-19 px, from 32 px"]
     assert second.of("script") == "simplified Chinese" and not {"face", "script", "em"} & set(other.slices)
     row["text"] = []
     file.write_text(json.dumps(row))
