@@ -51,8 +51,8 @@ def heldout_lines(folder: Path) -> list[str]:
     text = f"flow-matching loss on {compared.count} held-out images: {own.value:.4f}"
     if compared.before is None or gap is None:
         return ["", f"{text} {in_brackets(own.low, own.high, '.4f')}"]
-    ends = in_brackets(gap.low, gap.high, "+.4f")
-    return ["", f"{text}, {compared.before.value:.4f} before: {gap.value:+.4f} {ends}, {compared.verdict}"]
+    ends = in_brackets(gap.low, gap.high, "+.3g")
+    return ["", f"{text}, {compared.before.value:.4f} before: {gap.value:+.3g} {ends}, {compared.verdict}"]
 
 
 def own_evaluation(folder: Path) -> Path:

@@ -103,7 +103,7 @@ def test_a_run_ends_with_the_loss_on_them_before_and_after_and_shows_samples(run
     assert not np.array_equal(*shown), "two updates change a sample from the same noise"
     page = (runs / "sft" / "report.html").read_text()
     assert (
-        "Held-out images" in page and f"{compared.difference.value:+.4f}" in page and page.count("before: a ground") > 0
+        "Held-out images" in page and f"{compared.difference.value:+.3g}" in page and page.count("before: a ground") > 0
     )
     assert {json.loads(line)["text"] for line in (runs / "sft" / "own_prompts.jsonl").read_text().splitlines()} == {
         text for entry in split.heldout for text in entry.captions[:1]
