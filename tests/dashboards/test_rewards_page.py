@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("streamlit")
 from streamlit.testing.v1 import AppTest
 
+from dashboards.annotate import server
 from dashboards.rewards import __main__ as command
 from dashboards.rewards import comparison_rows, served_comparison
 from dashboards.rewards.send_campaign import send
@@ -126,6 +127,11 @@ def test_it_listens_on_this_machine_and_needs_the_store_whose_people_sign_in(
     assert command.main([str(folder), "--store", str(tmp_path / "store")]) == 0
     ((address, routes),) = served
     assert address == "127.0.0.1" and set(routes) == {"/session", "/health"}, "and no image of another campaign"
+
+
+def test_nothing_of_a_script_or_of_streamlit_itself_stands_on_the_page() -> None:
+    """Streamlit shows a bare value of a script, such as a comment in quotes below a constant, and a Deploy button."""
+    assert server.CONFIG["runner.magicEnabled"] is False and server.CONFIG["client.toolbarMode"] == "minimal"
 
 
 def test_numbers_are_written_for_people() -> None:
