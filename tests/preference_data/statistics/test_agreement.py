@@ -87,6 +87,13 @@ def test_ac1_gives_gwets_own_example_where_kappa_fails() -> None:
     assert round(kappa.value, 4) == -0.0234
 
 
+def test_ac1_counts_what_one_person_alone_answered_as_chance() -> None:
+    """Of each item the shares of its answers, paired or not: here a half each, so agreeing in one of two is chance."""
+    given = [("1", "ann", "a"), ("1", "bob", "a"), ("2", "ann", "a"), ("2", "bob", "b")]
+    assert gwet_ac1([*given, ("3", "ann", "b")]).value == pytest.approx(0.0, abs=1e-12)
+    assert gwet_ac1(given).value == pytest.approx((0.5 - 0.375) / (1.0 - 0.375))
+
+
 @pytest.mark.slow  # its imports
 def test_kappa_and_ac1_equal_the_reference_implementation() -> None:
     raw = pytest.importorskip("irrCAC.raw")

@@ -200,6 +200,8 @@ def test_a_split_is_no_larger_than_asked_whatever_the_islands() -> None:
         assert 0 < part.count(0) / len(part) <= 0.2
     with pytest.raises(ValueError, match="all about one prompt"):
         split(one * 20, (0.15, 0.85), 0)
+    with pytest.raises(ValueError, match="largest has 900, all about one prompt"):
+        split(large, (0.5, 0.5), 0)  # no part stays empty, and one would be nine tenths instead of a half
     shared = [replace(c, left=base[0].left) for c in base if base[0].left.sha256 != c.right.sha256]
     with pytest.raises(ValueError, match="more prompts cannot help while they share"):
         split(shared, (0.15, 0.85), 0)
