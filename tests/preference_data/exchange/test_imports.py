@@ -257,8 +257,9 @@ def test_imagerewarddb_as_on_the_hub(there: Path, store: Store) -> None:
     assert [(j.prompt.text, j.outcome) for j in found] == [(t, o) for t, _, _, o in said]
     scattered = [held[0], held[-1], held[1]]
     assert "sort the file" in problems(parquet(there, scattered), "imagereward")[3]
-    lone = [{**rows[0], "prompt_id": "z"}, {**rows[0], "prompt": "other"}, *rows[:2]]
-    assert set(problems(write(there, lone), "imagereward")) == {1, 3, 4}
+    lone = [{**rows[0], "prompt_id": "z"}, {**rows[2], "prompt": "other"}, *rows[:2]]
+    found = problems(write(there, lone), "imagereward")
+    assert set(found) == {1, 3, 4} and "has another prompt in row 2" in found[3]
     assert stored(store, write(there, rows), "imagereward")[0].startswith("campaign c: 4 judgements")
 
 
