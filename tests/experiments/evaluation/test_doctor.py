@@ -40,7 +40,7 @@ def test_rates_of_the_shipped_experiments_are_real(name):
     assert doctor.rate_moves(CONFIGS[name]).passed
 
 
-@pytest.mark.parametrize("optim", [{"steps": 40}, {"warmup": 5000}])
+@pytest.mark.parametrize("optim", [{"steps": 40}, {"warmup": 5000}, {"warmup": 500}])
 def test_a_rate_at_its_floor_or_never_reached_fails(optim):
     long = replace(nano.sft, algorithm=replace(nano.sft.algorithm, steps=200), optim=replace(nano.sft.optim, **optim))
     check = doctor.rate_moves(long)
