@@ -27,7 +27,8 @@ update: ours trains on a window, and that it learns as much from it is shown els
 
 The sides alternate within one process, and who goes first alternates too. Time is of the clock, because overlap is part
 of what is compared: run it on an idle machine. Prints a table with a breakdown, then one JSON line; `ratio` is the
-common recipe's median time over ours, and `hybrid_ratio` over that of hybrid guidance.
+common recipe's median time over ours, and `hybrid_ratio` over that of hybrid guidance; `ours_forward` and
+`ours_learned` count the samples that went through the network, and those of them that were learned from.
 Shapes: B samples, S latent tokens, C channels.
 """
 
@@ -345,6 +346,8 @@ def measure(cfg: Benchmark, model: PolicyModel | None = None) -> dict[str, Any]:
     for side in SIDES:
         numbers[f"{side}_seconds"] = round(median[side], 4)
         numbers[f"{side}_pictures_per_second"] = round(images / median[side], 3)
+        for count in ("forward", "learned"):
+            numbers[f"{side}_{count}"] = statistics.mean(getattr(each, count) for each in results[side])
         for part in PARTS:
             numbers[f"{side}_{part}_seconds"] = round(statistics.median(each.parts[part] for each in results[side]), 4)
     if cfg.base:

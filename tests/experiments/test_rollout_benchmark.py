@@ -65,6 +65,8 @@ def test_the_command_at_a_tiny_size(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     lines = capsys.readouterr().out.splitlines()
     numbers = json.loads(lines[-1])
     assert numbers["ratio"] == pytest.approx(numbers["common_seconds"] / numbers["ours_seconds"], rel=0.02)
+    assert numbers["common_forward"] - numbers["common_learned"] == 4 * 4 * 2, "four images, four steps, guidance"
+    assert numbers["hybrid_learned"] == numbers["ours_learned"] / 2, "without guidance"
     for side in ("ours", "hybrid", "common"):
         parts = sum(numbers[f"{side}_{part}_seconds"] for part in rollout.PARTS)
         assert parts == pytest.approx(numbers[f"{side}_seconds"], rel=0.01)
