@@ -27,6 +27,9 @@ from base_model.lora import (
 )
 from base_model.sample import Sampler
 
+ENCODES = ("vae", "family", "device", "side")
+"""what a model of any family encodes pixels with"""
+
 
 class PolicyModel:
     """A base class. `network` is the module itself, `trainable` what an engine made of it."""
@@ -85,6 +88,12 @@ class PolicyModel:
     def encode_pixels(self, images_B3HW: Tensor) -> Tensor:
         """Encode images: see `FlowModel.encode_pixels`."""
         raise NotImplementedError
+
+    def pixel_encoder(self) -> Self:
+        """A copy that encodes pixels and nothing else, light enough to be sent to another process."""
+        other = copy.copy(self)
+        other.__dict__ = {name: value for name, value in vars(self).items() if name in ENCODES}
+        return other
 
     def decode(self, x_BSC: Tensor) -> Tensor:
         """Decode latents: see `FlowModel.decode`."""

@@ -176,6 +176,13 @@ class Experiment:
     """what sampled images are scored by, as a text: ocr, or a mixture such as 1.0*ocr+0.1*learned:runs/reward"""
     monitors: MonitorPlan | None = None
     """how over-optimisation is watched for; None: not at all"""
+    producers: int = 0
+    """processes that render and encode the images ahead of training, which may die and are begun again; 0: none, all of
+    it happens beside the training"""
+    producers_on: str = ""
+    """where they are: "" = on this machine; the address of a Ray cluster, or local or auto, needs glyphlab[ray]"""
+    ring_gigabytes: float = 1.0
+    """the most that the images which they have made ahead may take in the run's folder, in 10^9 bytes"""
     save_every: int = 100
     """updates between checkpoints"""
     compile: bool = False
@@ -212,12 +219,23 @@ class Experiment:
         least = [("algorithm.steps", self.algorithm.steps, 1), ("save_every", self.save_every, 1)]
         least += [
             ("minutes", self.minutes, 0),
+            ("producers", self.producers, 0),
             ("peak_tflops", self.peak_tflops, 0),
             *((f"size[{i}]", side, 0) for i, side in enumerate(self.size)),
         ]
         for name, value, bound in least:
             if not value >= bound:
                 raise ValueError(f"{name}={value} must be at least {bound}")
+        if self.producers and self.algorithm.learns_from != "images":
+            raise ValueError(
+                f"producers={self.producers} make images ahead, and {self.name} learns from "
+                f"{self.algorithm.learns_from}: leave them out"
+            )
+        if not self.ring_gigabytes > 0 or (self.producers_on and not self.producers):
+            raise ValueError(
+                f"ring_gigabytes={self.ring_gigabytes} must be above 0, and producers_on={self.producers_on!r} needs "
+                "at least one of --producers"
+            )
         if not 0.0 < self.scorer_minutes < self.wait_minutes:
             raise ValueError(
                 f"scorer_minutes={self.scorer_minutes} must be above 0 and below wait_minutes={self.wait_minutes}: a "

@@ -31,8 +31,8 @@ FLOORS = {
 """What each floor may import of ours. `rewards` further: prompts and pixels only, and the readers of their files."""
 ROOMS = (
     "record", "report", "tracking", "progress", "images", "experiment", "configs", "overrides", "evaluation",
-    "preferences", "reward_models", "rewriting", "planning", "training", "curation", "quickstart", "speedrun",
-    "studies", "resume", "settings", "commands", "cli", "benchmarks",
+    "preferences", "reward_models", "rewriting", "planning", "producers", "training", "curation", "quickstart",
+    "speedrun", "studies", "resume", "settings", "commands", "cli", "benchmarks",
 )  # fmt: skip
 """The rooms of `experiments`, each of which may import those before it."""
 LIBRARY = ("preference_data", "base_model", "rewards", "alignment")

@@ -124,6 +124,8 @@ class OwnImages:
     """usable images that nothing is learned from"""
     by_design: tuple[Bad, ...] = ()
     """what was never meant to be learned from, such as masks"""
+    mixes: tuple[tuple[int, tuple[float, ...]], ...] = ()
+    """weights of the sources that hold from a sample on, in place of those of the settings; later ones last"""
     broken: dict[str, str] = field(default_factory=dict)
     """images that turned out to be damaged when they were decoded, and why"""
 
@@ -195,14 +197,30 @@ class OwnImages:
         """The source of a sample, and how many samples of that source come before it."""
         if len(self.sources) == 1:
             return 0, index
+        before = np.zeros(len(self.sources), dtype=int)
+        weights, first = self.weights, 0
+        for start, later in self.mixes:
+            if index < start:
+                break
+            before += self._counts(start - first, weights)
+            weights, first = later, start
+        block, offset = divmod(index - first, BLOCK)
+        source = int(_shares(self.settings.seed, block, weights)[offset])
+        return source, int((before + self._counts(index - first, weights))[source])
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The share of each source at the beginning, of a sum that need not be 1."""
         often = self.settings.repeats or (1,) * len(self.sources)
         counts = tuple(float(len(source) * times) for source, times in zip(self.sources, often, strict=True))
-        weights = self.settings.weights or counts
-        block, offset = divmod(index, BLOCK)
-        order = _shares(self.settings.seed, block, weights)
-        source = int(order[offset])
-        each = int((order == source).sum())  # the same in every block
-        return source, block * each + int((order[:offset] == source).sum())
+        return self.settings.weights or counts
+
+    def _counts(self, samples: int, weights: tuple[float, ...]) -> np.ndarray:
+        """How many of the first samples with some weights are of each source."""
+        blocks, rest = divmod(samples, BLOCK)
+        full, part = _shares(self.settings.seed, 0, weights), _shares(self.settings.seed, blocks, weights)[:rest]
+        sources = len(self.sources)  # a source is as often in every block
+        return blocks * np.bincount(full, minlength=sources) + np.bincount(part, minlength=sources)
 
     # --- pixels
 

@@ -15,20 +15,28 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from experiments.images.on_ray import parts_on_ray
+
 Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
-def parts_done(work: Callable[[Part], Result], parts: Sequence[Part], processes: int) -> Iterator[Result]:
+def parts_done(
+    work: Callable[[Part], Result], parts: Sequence[Part], processes: int, ray: str = ""
+) -> Iterator[Result]:
     """Do parts here, or in processes of their own; what `work` returns as they are done, in any order.
 
-    Raises RuntimeError when a process dies, and whatever `work` raises.
+    `ray` is the address of a Ray cluster whose processes do them. Raises RuntimeError when a process dies, and whatever
+    `work` raises.
     """
+    if ray and parts:
+        yield from parts_on_ray(work, parts, ray)
+        return
     if processes == 1 or len(parts) < 2:
         yield from map(work, parts)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(parts)), mp_context=context, initializer=_begin) as pool:
+    with ProcessPoolExecutor(min(processes, len(parts)), mp_context=context, initializer=begin_process) as pool:
         futures = [pool.submit(work, part) for part in parts]
         try:
             for future in as_completed(futures):
@@ -41,7 +49,7 @@ def parts_done(work: Callable[[Part], Result], parts: Sequence[Part], processes:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin() -> None:
+def begin_process() -> None:
     """Leave Ctrl-C to the process that waits for the parts, and go when it is no longer there."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -16,6 +16,7 @@ CHANGEABLE = (
     "experiment.scorer_minutes", "experiment.algorithm.steps", "experiment.algorithm.clip", "experiment.algorithm.beta",
     "experiment.algorithm.advantage_clip", "experiment.monitors.every", "experiment.monitors.on_alarm",
     "experiment.monitors.beta_", "experiment.monitors.evidence", "experiment.data.folder", "own_images.left_out",
+    "experiment.producers", "experiment.ring_gigabytes",
 )  # fmt: skip
 """Beginnings of the settings that may change while a run goes on: how it learns, is watched and saved.
 A folder of images may move: the fingerprint of a run says that they are still the same."""

@@ -14,7 +14,7 @@ from pathlib import Path
 RUN, METRICS, LOCK = "run.json", "metrics.jsonl", ".lock"
 EMBEDDINGS = "embeddings"
 """Encoded texts: a run makes them before its first update, which may take long, and again where they are missing."""
-SCAFFOLD = (RUN, "report.html", "memory.json", "encoder.safetensors")
+SCAFFOLD = (RUN, "report.html", "memory.json", "encoder.safetensors", "generations.jsonl", "mix.json", "mix.jsonl")
 """What is quickly made before the first update."""
 INSTALLED = ("pairs.jsonl", "comparisons.jsonl", "pictures", "latents.safetensors")
 """What `train --pairs` copies into a run's folder. A run that makes its pairs itself has them under the same names."""

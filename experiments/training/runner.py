@@ -19,7 +19,6 @@ from safetensors import SafetensorError
 
 from alignment.monitoring.step_metrics import ByStep
 from base_model import train_vae
-from base_model.data.latents import EncodedStream, LatentStream, Producers
 from base_model.data.mixture import TaskStream
 from base_model.data.rendered_pages import PageStream
 from base_model.data.stream import TextStream
@@ -44,6 +43,7 @@ from experiments.record.recorded_settings import rebuild
 from experiments.record.whole_files import plain
 from experiments.training import own_images
 from experiments.training.finish import agreed_checkpoint, finished_model
+from experiments.training.image_data import image_data
 from experiments.training.own_prompts import FIXED_PROMPTS, checkpoint_prompts, keep_judged, monitored_prompts, readable
 from experiments.training.ranks import (
     Onlooker,
@@ -114,21 +114,12 @@ def updates(
         yield loop(model, engine, prompts, required(experiment, pool, "judge"), cfg, start)
     elif cfg.learns_from == "pairs":
         yield loop(model, engine, LOADERS[cfg.reads](model, folder), cfg, start)
-    elif isinstance(model, QwenImageVAE):
-        yield loop(model, engine, image_stream(experiment), cfg, start)
-    elif isinstance(experiment.data, OwnImages):
-        with own_images.latents(experiment.data, model) as data:
-            yield loop(model, engine, data, cfg, start)
     else:
-        if engine.rank == 0:
-            save_vae(model.vae, folder / "encoder.safetensors")
-        barrier(experiment)
-        data = LatentStream(required(experiment, experiment.data, "data"), folder / "encoder.safetensors")
-        if isinstance(data.stream, TextStream) and data.stream.limit and data.stream.is_constant:
-            yield loop(model, engine, EncodedStream(data), cfg, start)
-            return
-        with Producers(data) as producers:
-            yield loop(model, engine, producers, cfg, start)
+        stream = image_stream(experiment) if isinstance(model, QwenImageVAE) else required(
+            experiment, experiment.data, "data"
+        )  # fmt: skip
+        with image_data(experiment, model, engine, folder, stream) as data:
+            yield loop(model, engine, data, cfg, start)
 
 
 def open_record(

@@ -21,7 +21,7 @@ from experiments import cli
 from experiments.evaluation.sample_run import sample_prompt
 from experiments.record.record import read_run
 from experiments.record.whole_files import read_png
-from experiments.training import runner
+from experiments.training import image_data
 from tests.base_model.files.test_released import ask
 from tests.fixtures.tiny.tiny_released import open_pipeline
 
@@ -53,7 +53,7 @@ def trained(t2i: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     """Two runs that began from a released checkpoint: of all weights, and of an adapter."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "Producers", at_once)
+        patch.setattr(image_data, "Producers", at_once)
         glyphlab("train", "nano_sft", "--base", t2i, "--out", folder / "full", *STEPS)
         glyphlab("train", "nano_sft", "--base", t2i, "--out", folder / "lora", *STEPS, "--lora.rank", "2")
     return {"full": folder / "full", "lora": folder / "lora"}
@@ -148,7 +148,7 @@ def test_a_lora_of_another_trainer_draws_as_diffusers_draws_it(style, t2i, tmp_p
 
 
 def test_a_finished_run_is_a_parent(trained, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(runner, "Producers", at_once)
+    monkeypatch.setattr(image_data, "Producers", at_once)
     glyphlab("train", "nano_sft", "--parent", trained["full"], "--out", tmp_path / "child", *STEPS)
     assert is_derived(tmp_path / "child" / "model")
     assert load_derived(tmp_path / "child" / "model").base == load_derived(trained["full"] / "model").base

@@ -1,0 +1,103 @@
+"""Encoded batches in one file, a shard: rows of one shape lie together, and the head says what made them.
+
+A shard is a safetensors file. Rows of one shape and type are one tensor, a bucket, so nothing is padded; the head names
+of every sample its row, caption, grid and sources, what the shard was made of, and the SHA-256 of all of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from base_model.interface import padded_together, token_count
+from base_model.pretrain import Batch
+
+Row = tuple[str, int]
+"""a bucket, and which of its rows"""
+
+
+class _Buckets:
+    """Tensors by their shape and type, while a shard is made."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[Tensor]] = {}
+
+    def put(self, kind: str, tensor: Tensor) -> Row:
+        """Keep a tensor; where it is."""
+        name = f"{kind}_{'x'.join(map(str, tensor.shape))}_{str(tensor.dtype).removeprefix('torch.')}"
+        rows = self.rows.setdefault(name, [])
+        rows.append(tensor)
+        return name, len(rows) - 1
+
+
+def sealed(batches: Sequence[Batch], about: Mapping[str, Any]) -> bytes:
+    """Batches as the bytes of a shard. `about` says what they follow from, as JSON can hold it."""
+    buckets, heads = _Buckets(), []
+    for batch in batches:
+        lengths = [token_count([grid]) for grid in batch.grids] or [batch.x0_BSC.shape[1]] * len(batch.x0_BSC)
+        rows = [buckets.put("row", x0[:length]) for x0, length in zip(batch.x0_BSC, lengths, strict=True)]
+        sources = [[buckets.put("source", image) for image in own] for own in batch.sources]
+        heads.append({"rows": rows, "texts": list(batch.texts), "grids": batch.grids, "sources": sources})
+    tensors = {name: torch.stack(rows).contiguous() for name, rows in buckets.rows.items()}
+    head = {"about": json.dumps(about, sort_keys=True), "batches": json.dumps(heads, ensure_ascii=False)}
+    return save(tensors, head | {"sha256": _digest(tensors, head["batches"])})
+
+
+def _digest(tensors: Mapping[str, Tensor], batches: str) -> str:
+    digest = sha256(batches.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def about_shard(path: Path) -> Mapping[str, Any]:
+    """What a shard was made of; {} where there is no such file, or it is none."""
+    try:
+        with safe_open(path, "pt") as file:
+            about: Mapping[str, Any] = json.loads(file.metadata()["about"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return {}
+    return about
+
+
+class Shard:
+    """The batches of a file. Raises ValueError when it is damaged, as its SHA-256 says."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = safe_open(path, "pt")
+            head = self._file.metadata()
+            self._buckets = {name: self._file.get_slice(name) for name in self._file.keys()}  # noqa: SIM118
+            is_whole = _digest({name: part[:] for name, part in self._buckets.items()}, head["batches"])
+        except (SafetensorError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is no whole shard: {error}") from error
+        if is_whole != head["sha256"]:
+            raise ValueError(f"{path} is damaged: its bytes are not those that its SHA-256 was taken of")
+        self._batches: list[dict[str, Any]] = json.loads(head["batches"])
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def _row(self, row: Row) -> Tensor:
+        bucket, index = row
+        return self._buckets[bucket][index : index + 1]  # type: ignore[no-any-return]
+
+    def rows(self, places: Sequence[tuple[int, int]]) -> Tensor:
+        """The latents of (batch, sample) places, in their order, zeros behind the shorter ones."""
+        found = [self._row(self._batches[batch]["rows"][sample]) for batch, sample in places]
+        return padded_together(found) if found[0].dim() == 3 else torch.cat(found)
+
+    def batch(self, index: int) -> Batch:
+        """One of the batches, as it was sealed."""
+        head = self._batches[index]
+        x0 = self.rows([(index, sample) for sample in range(len(head["rows"]))])
+        sources = [[self._row(row)[0] for row in own] for own in head["sources"]]
+        return Batch(x0, head["texts"], tuple((h, w) for h, w in head["grids"]), sources or ())

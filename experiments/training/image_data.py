@@ -1,0 +1,93 @@
+"""What a run that learns from images reads: encoded beside the training, or ahead of it by producers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from base_model.data.latents import EncodedStream, LatentStream, Producers
+from base_model.engine.engine import Engine
+from base_model.files.weights import save_vae
+from base_model.policy_model import PolicyModel
+from base_model.qwen.vae import QwenImageVAE
+from experiments.experiment import Experiment
+from experiments.images.image_sources import OwnImages
+from experiments.producers.mix import MixedImages
+from experiments.producers.producing import produced
+from experiments.producers.ring import Contents, Ring
+from experiments.producers.sources import OwnSource, PixelSource, RenderedSource, Source, is_finite
+from experiments.record.whole_files import write_bytes
+from experiments.training import own_images
+from experiments.training.ranks import barrier, ranks_of
+from preference_data.line_files import read_json_lines
+
+ENCODER, RING, GENERATIONS = "encoder.safetensors", ".ring", "generations.jsonl"
+
+
+@contextlib.contextmanager
+def image_data(
+    experiment: Experiment, model: PolicyModel | QwenImageVAE, engine: Engine, folder: Path, stream: Any
+) -> Iterator[MixedImages]:
+    """Open what the experiment's loop reads, with `stream` as where images are from."""
+    if isinstance(model, PolicyModel) and not isinstance(stream, OwnImages):
+        if engine.rank == 0:
+            save_vae(model.vae, folder / ENCODER)
+        barrier(experiment)
+    opened = ahead(experiment, model, engine.rank, folder) if experiment.producers else beside(model, folder)
+    with MixedImages(folder, stream, opened, engine.rank == 0) as data:
+        yield data
+
+
+def beside(
+    model: PolicyModel | QwenImageVAE, folder: Path
+) -> Callable[[Any, int], AbstractContextManager[Any]]:  # fmt: skip
+    """Opens a stream in this process, or with one process that renders and encodes a few batches ahead."""
+
+    def opened(stream: Any, step: int) -> AbstractContextManager[Any]:
+        if isinstance(model, QwenImageVAE):
+            return contextlib.nullcontext(stream)
+        if isinstance(stream, OwnImages):
+            return own_images.latents(stream, model)
+        data = LatentStream(stream, folder / ENCODER)
+        return contextlib.nullcontext(EncodedStream(data)) if is_finite(data) else Producers(data)
+
+    return opened
+
+
+def ahead(
+    experiment: Experiment, model: PolicyModel | QwenImageVAE, rank: int, folder: Path
+) -> Callable[[Any, int], AbstractContextManager[Any]]:
+    """Opens a stream through a ring of shards, which the experiment's producers fill."""
+    folder, cfg = folder.absolute(), experiment.algorithm
+
+    def opened(stream: Any, step: int) -> AbstractContextManager[Any]:
+        source: Source
+        if isinstance(model, QwenImageVAE):
+            source = PixelSource(stream)
+        elif isinstance(stream, OwnImages):
+            source = OwnSource(own_images.sized(stream, model), model.pixel_encoder())
+        else:
+            source = RenderedSource(LatentStream(stream, folder / ENCODER))
+        contents = Contents(*source.fingerprints(), cfg.batch, ranks_of(experiment))
+        if rank == 0:
+            note_generation(folder, step, contents)
+        ring = Ring(folder / RING, contents, int(experiment.ring_gigabytes * 1e9))
+        return produced(
+            source, ring, range(step, cfg.steps), experiment.producers, experiment.producers_on, rank
+        )  # fmt: skip
+
+    return opened
+
+
+def note_generation(folder: Path, step: int, contents: Contents) -> None:
+    """Note from which update on a run reads shards of other contents than before."""
+    path = folder / GENERATIONS
+    lines = [line for _, line in read_json_lines(path)] if path.exists() else []
+    new = contents.about(0) | {"shard": None}
+    if not lines or {**lines[-1], "from_step": None} != {**new, "from_step": None}:
+        lines.append({"from_step": step, **new})
+        write_bytes(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
