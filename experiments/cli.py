@@ -34,9 +34,9 @@ from experiments.commands.pairs import Pairs
 from experiments.commands.planning import Plan
 from experiments.commands.released import Edit, Export, ImportLora
 from experiments.commands.reward_models import CompareRewards, TrainGlyph, TrainJudge, TrainReward
-from experiments.commands.sampling import Curate, Sample, Write
+from experiments.commands.sampling import Curate, Lineage, Sample, Write
 from experiments.commands.serving import ServeRewards
-from experiments.commands.training import Quickstart, Resume, Sweep, Track, Train, TrainRewriter, tell
+from experiments.commands.training import Mix, Quickstart, Resume, Sweep, Track, Train, TrainRewriter, tell
 from preference_data.spelling import unknown
 
 Command = (
@@ -44,9 +44,11 @@ Command = (
     | Annotated[Train, subcommand("train")]
     | Annotated[Sweep, subcommand("sweep")]
     | Annotated[Resume, subcommand("resume")]
+    | Annotated[Mix, subcommand("mix")]
     | Annotated[Sample, subcommand("sample")]
     | Annotated[Write, subcommand("write")]
     | Annotated[Curate, subcommand("curate")]
+    | Annotated[Lineage, subcommand("lineage")]
     | Annotated[Edit, subcommand("edit")]
     | Annotated[Export, subcommand("export")]
     | Annotated[ImportLora, subcommand("import-lora")]

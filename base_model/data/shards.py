@@ -20,6 +20,8 @@ from torch import Tensor
 from base_model.interface import padded_together, token_count
 from base_model.pretrain import Batch
 
+HEAD = "shard"
+"""the name in the head under which everything is"""
 Row = tuple[str, int]
 """a bucket, and which of its rows"""
 
@@ -47,12 +49,12 @@ def sealed(batches: Sequence[Batch], about: Mapping[str, Any]) -> bytes:
         sources = [[buckets.put("source", image) for image in own] for own in batch.sources]
         heads.append({"rows": rows, "texts": list(batch.texts), "grids": batch.grids, "sources": sources})
     tensors = {name: torch.stack(rows).contiguous() for name, rows in buckets.rows.items()}
-    head = {"about": json.dumps(about, sort_keys=True), "batches": json.dumps(heads, ensure_ascii=False)}
-    return save(tensors, head | {"sha256": _digest(tensors, head["batches"])})
+    head = {"about": about, "batches": heads, "sha256": _digest(tensors, heads)}
+    return save(tensors, {HEAD: json.dumps(head, sort_keys=True)})  # one name: the order of several is by chance
 
 
-def _digest(tensors: Mapping[str, Tensor], batches: str) -> str:
-    digest = sha256(batches.encode())
+def _digest(tensors: Mapping[str, Tensor], batches: list[dict[str, Any]]) -> str:
+    digest = sha256(json.dumps(batches, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(name.encode() + tensors[name].flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
@@ -62,7 +64,7 @@ def about_shard(path: Path) -> Mapping[str, Any]:
     """What a shard was made of; {} where there is no such file, or it is none."""
     try:
         with safe_open(path, "pt") as file:
-            about: Mapping[str, Any] = json.loads(file.metadata()["about"])
+            about: Mapping[str, Any] = json.loads(file.metadata()[HEAD])["about"]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return {}
     return about
@@ -74,14 +76,14 @@ class Shard:
     def __init__(self, path: Path) -> None:
         try:
             self._file = safe_open(path, "pt")
-            head = self._file.metadata()
+            head = json.loads(self._file.metadata()[HEAD])
             self._buckets = {name: self._file.get_slice(name) for name in self._file.keys()}  # noqa: SIM118
             is_whole = _digest({name: part[:] for name, part in self._buckets.items()}, head["batches"])
         except (SafetensorError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no whole shard: {error}") from error
         if is_whole != head["sha256"]:
             raise ValueError(f"{path} is damaged: its bytes are not those that its SHA-256 was taken of")
-        self._batches: list[dict[str, Any]] = json.loads(head["batches"])
+        self._batches: list[dict[str, Any]] = head["batches"]
 
     def __len__(self) -> int:
         return len(self._batches)

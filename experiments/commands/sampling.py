@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from experiments.commands.arguments import MaybeOut, Out
+from experiments.commands.arguments import MaybeOut, Out, RunFolder
 
 if TYPE_CHECKING:
     from experiments.evaluation.prompt_files import PromptRewriter
@@ -171,6 +171,8 @@ class Write:
     """of everything that is drawn by lot: image i is a function of the seed and i"""
     processes: int = 1
     """that write at once; the bytes are the same for any number"""
+    ray: str = ""
+    """address of a Ray cluster that writes in place of this machine; local begins one here; needs glyphlab[ray]"""
     check: int = 0
     """images, from the first on, whose lines are read back by the OCR engine when all are written"""
 
@@ -183,7 +185,7 @@ class Write:
         )
         plan = Writing(self.seed, kinds, languages, self.size, self.length, self.rare)
         for line in write_folder(
-            Request(plan, self.count, self.photos, self.texts, self.fonts), self.out, self.processes
+            Request(plan, self.count, self.photos, self.texts, self.fonts), self.out, self.processes, self.ray
         ):
             print(line, flush=True)
         if self.check:
@@ -223,15 +225,13 @@ class Curate:
     lineage: Annotated[str, arg(metavar="IMAGE")] = ""
     """show where an image of the set, or one that was dropped, comes from, with every number: a file of the set or the
     source, or its sha256"""
-    batch: Annotated[tuple[Path, int] | None, arg(metavar="RUN UPDATE")] = None
-    """show the images and captions that one update of a run learned from, counted from 0"""
-    ranks: int = 1
-    """with --batch: processes of that run"""
+    ray: str = ""
+    """address of a Ray cluster that measures in place of this machine; local begins one here; needs glyphlab[ray]"""
 
     def run(self) -> int:
         from experiments.curation.curated_folder import curate, is_set
         from experiments.curation.curation_report import write_report
-        from experiments.curation.lineage import batch, lineage
+        from experiments.curation.lineage import lineage
 
         if not self.images:
             raise ValueError("name a folder of images and a set: glyphlab curate IMAGES -o SET")
@@ -243,13 +243,39 @@ class Curate:
         if self.lineage:
             print(*lineage(out, self.lineage), sep="\n")
             return 0
-        if self.batch:
-            print(*batch(out, self.batch[0], self.batch[1], self.ranks), sep="\n")
-            return 0
-        for line in curate(self.images if self.out else (), out, self.set, self.column, self.processes or cores()):
+        sources = self.images if self.out else ()
+        for line in curate(sources, out, self.set, self.column, self.processes or cores(), self.ray):
             print(line, flush=True)
         if self.report:
             print(f"report: {write_report(out)}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Show where the images come from that one update of a run learned from, or everything about one of them.
+
+    Of a curated set that is source, licence, sha256 and every filter's number; of written and rendered images seed and
+    index.
+
+    Example: glyphlab lineage runs/nano_sft 12
+
+    Example: glyphlab lineage runs/nano_sft 12 3
+    """
+
+    run_folder: RunFolder
+    """a run that learned from images"""
+    update: Positional[int]
+    """counted from 0"""
+    sample: Positional[int | None] = None
+    """one of its samples, counted from 0 over all ranks; all of them, shortly, when not given"""
+    ranks: int = 1
+    """processes of that run"""
+
+    def run(self) -> int:
+        from experiments.curation.lineage import batch
+
+        print(*batch(self.run_folder, self.update, self.sample, self.ranks), sep="\n")
         return 0
 
 

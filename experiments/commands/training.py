@@ -147,6 +147,28 @@ class Resume:
 
 
 @dataclass(frozen=True)
+class Mix:
+    """Change what the images of a run are mixed of, while it goes on or before it is resumed.
+
+    Parts are the folders of own images, the tasks of a mixture, or the levels of rendered words; one that is not named
+    has no weight. The run takes it up within 16 updates and notes it in mix.jsonl. Without weights, it shows the parts
+    and what was changed.
+
+    Example: glyphlab mix runs/sft photographs=3 written=1
+    """
+
+    run_folder: RunFolder
+    """folder of a run that learns from images and is not finished"""
+    weights: Annotated[Positional[tuple[str, ...]], arg(metavar="PART=WEIGHT")] = ()
+    """shares, of any sum"""
+
+    def run(self) -> int:
+        from experiments.producers.mix import ask_for
+
+        return tell(ask_for(self.run_folder, self.weights))
+
+
+@dataclass(frozen=True)
 class Track:
     """Mirror a run's metrics, settings, images and alarms into a tracker, while it runs or afterwards.
 

@@ -37,7 +37,7 @@ from experiments.curation.measuring import (
 from experiments.curation.shard_files import HIDDEN, as_bytes, read_note, read_table, table_path
 from experiments.curation.thresholds import CHEAP, Filters, in_order, measures_of
 from experiments.images.image_readers import list_entries
-from experiments.images.part_pool import parts_done
+from experiments.images.part_pool import Pool, parts_done
 from experiments.overrides import override
 from experiments.record.whole_files import require_folder, write_bytes, write_json
 from preference_data.atomic_files import replacing
@@ -91,7 +91,12 @@ def chosen_filters(folder: Path, settings: Sequence[str]) -> Filters:
 
 
 def curate(
-    sources: Sequence[str], out: Path, settings: Sequence[str] = (), column: str = "", processes: int = 1
+    sources: Sequence[str],
+    out: Path,
+    settings: Sequence[str] = (),
+    column: str = "",
+    processes: int = 1,
+    ray: str = "",
 ) -> Iterator[str]:
     """Make or go on with a set; lines that say what came out. No sources = those that the set was begun with.
 
@@ -117,14 +122,15 @@ def curate(
         about = {**before, "filters": as_texts(filters)}
     if filters.captioner.url:
         client(filters.captioner)  # a server that does not answer is said before anything is measured
-    measure(out, about["shards"], filters, processes)
+    pool = Pool(processes, ray)
+    measure(out, about["shards"], filters, pool)
     result = decided(out, about["shards"], filters)
     if not result.staying.any():
         raise ValueError(
             f"no image of {', '.join(about['sources'])} stays: {worst(result)}. Set other thresholds with --set, such "
             f"as captioned.least=0 for images without captions; glyphlab list filters shows them all"
         )
-    yield from materialise(out, about, filters, result, processes)
+    yield from materialise(out, about, filters, result, pool)
 
 
 def require_outside(sources: Sequence[str], out: Path) -> None:
@@ -165,14 +171,14 @@ def list_sources(sources: Sequence[str], column: str, out: Path) -> int:
     return len(shards)
 
 
-def measure(out: Path, shards: int, filters: Filters, processes: int) -> None:
+def measure(out: Path, shards: int, filters: Filters, pool: Pool) -> None:
     """Measure what no shard has yet: first all images, then group by group those that are left at its stage."""
     count = sum(read_note(table_path(out, ENTRIES, shard))["rows"] for shard in range(shards))
     tasks = missing(out, shards, filters)
     if tasks:
         todo = sum(read_note(table_path(out, ENTRIES, task.shard))["rows"] for task in tasks)
         with tqdm(total=todo, desc="measuring", unit=" images", dynamic_ncols=True) as bar:
-            run_tasks(tasks, processes, lambda done: bar.update(done) and None)
+            run_tasks(tasks, pool, lambda done: bar.update(done) and None)
     for each in CHEAP:
         require_measured(out, shards, each.name, count)
     for each in sorted(measures_of(filters), key=lambda group: group.stage):
@@ -182,7 +188,7 @@ def measure(out: Path, shards: int, filters: Filters, processes: int) -> None:
         if tasks := costly(out, shards, filters, each, needed):
             todo = sum(len(task.rows) for task in tasks)
             with tqdm(total=todo, desc=f"measuring {each.name}", unit=" images", dynamic_ncols=True) as bar:
-                run_tasks(tasks, processes, lambda done, bar=bar: bar.update(done) and None)
+                run_tasks(tasks, pool, lambda done, bar=bar: bar.update(done) and None)
         require_measured(out, shards, each.name, len(needed))
 
 
@@ -255,9 +261,7 @@ def file_names(result: Decisions) -> dict[int, str]:
     }
 
 
-def materialise(
-    out: Path, about: Mapping[str, Any], filters: Filters, result: Decisions, processes: int
-) -> Iterator[str]:
+def materialise(out: Path, about: Mapping[str, Any], filters: Filters, result: Decisions, pool: Pool) -> Iterator[str]:
     """Put what stays in place and take away what does not; what came out, as lines.
 
     The captions are replaced when all of their images are there, and images are taken away afterwards, so a set that
@@ -274,7 +278,7 @@ def materialise(
         with tqdm(
             total=sum(len(part.wanted) for part in parts), desc="copying", unit=" images", dynamic_ncols=True
         ) as bar:
-            for done in parts_done(copy_images, parts, processes):
+            for done in parts_done(copy_images, parts, pool):
                 bar.update(done)
     write_decisions(out, filters, result, names)
     with replacing(out / CAPTIONS) as file:

@@ -1,7 +1,8 @@
 """Where an image of a set comes from: source file, licence, seed, every filter's number, and the decision.
 
 An image is named by its file in the set, its file in the source, its sha256 or the beginning of that. A batch is named
-by a run and an update: which images it was made of is a function of the run's settings, so nothing has to be logged.
+by a run and an update: which images it was made of is a function of the run's settings and of the log of its mixture,
+so nothing has to be logged. Images that were written or rendered have a seed and an index in place of a source.
 """
 
 from __future__ import annotations
@@ -9,16 +10,24 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from base_model.data.mixture import TaskStream
+from base_model.data.stream import TextStream, stream_indices
 from experiments.curation.curated_folder import CAPTIONS, DECISIONS, chosen_filters, decided, is_set, recorded
 from experiments.curation.shard_files import HIDDEN, read_table
 from experiments.curation.thresholds import in_order
+from experiments.images.image_sources import ImageSources, OwnImages
+from experiments.images.written_folder import SETTINGS as WRITING
+from experiments.producers.mix import stream_at
 from experiments.record.record import read_run
 from experiments.record.recorded_settings import rebuild
+from experiments.training.image_data import GENERATIONS
+from experiments.training.own_images import usable_images
 from preference_data.line_files import read_json_lines
 
 SHORTEST = 6
@@ -66,34 +75,92 @@ def lineage(out: Path, name: str) -> Iterator[str]:
             yield f"  {each.stage} {filter_name:<16} {each.column} = {shown} ({bounds}; {each.unit})"
 
 
-def batch(out: Path, run: Path, update: int, ranks: int) -> Iterator[str]:
-    """Lines about the samples of one update of a run: caption, file, source, licence, sha256.
+def batch(run: Path, update: int, sample: int | None, ranks: int) -> Iterator[str]:
+    """Lines about the samples that one update of a run learned from: caption, image, source, licence, sha256.
 
-    Raises ValueError when the run did not learn from this set, the set changed since, or there is no such update.
+    `sample` counts from 0 over all ranks; with it, everything that is known of that one: of a curated set every
+    filter's number. Raises ValueError when there is no such update or sample, or its images changed since.
     """
-    from base_model.data.stream import stream_indices
-    from experiments.training.own_images import usable_images
-
     recorded_run = read_run(run)
     experiment = rebuild(recorded_run.config.get("experiment", {}))
-    folders = getattr(getattr(experiment, "data", None), "folder", ())
-    if out.resolve() not in [Path(folder).resolve() for folder in folders]:
-        raise ValueError(f"{run} did not learn from {out}, but from {', '.join(folders) or 'images of its own making'}")
-    if not 0 <= update < experiment.algorithm.steps:
-        raise ValueError(f"update={update} must be from 0 to {experiment.algorithm.steps - 1}, the last one of {run}")
-    parent = recorded_run.config.get("parent")
-    images = usable_images(experiment, run / parent if parent else None)
-    if images.fingerprint != recorded_run.config["own_images"]["fingerprint"]:
-        raise ValueError(f"{', '.join(folders)} changed since {run} began; cut the set again with its thresholds")
-    lines = {str((out / line["file_name"]).resolve()): line for line in set_rows(out)}
-    for rank in range(ranks):
-        for index in stream_indices(update, experiment.algorithm.batch, rank, ranks):
-            entry = next(images.candidates(index))
-            line = lines.get(str(entry.file.resolve()), {})
-            licence = next((line[key] for key in LICENCES if key in line), "unknown")
-            source = (line.get("origins") or [entry.name])[-1]
-            yield f"sample {index}: {images.caption(index, entry)!r}"
-            yield f"  {entry.name}, from {source}, licence {licence}, sha256 {line.get('id', 'unknown')}"
+    if getattr(experiment, "data", None) is None:
+        raise ValueError(f"{run} did not learn from images, but from rewards or from pairs")
+    cfg = experiment.algorithm
+    samples = cfg.batch * ranks
+    if not 0 <= update < cfg.steps:
+        raise ValueError(f"update={update} must be from 0 to {cfg.steps - 1}, the last one of {run}")
+    if sample is not None and not 0 <= sample < samples:
+        raise ValueError(f"sample={sample} must be from 0 to {samples - 1}, the last one of an update")
+    stream = stream_at(run, opened(run, recorded_run.config, experiment), update, samples)
+    yield from generation(run, update)
+    for place in range(samples) if sample is None else (sample,):
+        if isinstance(stream, OwnImages):
+            yield from of_own_image(stream, update * samples + place, place, sample is not None)
+        else:
+            yield from of_rendered(stream, update, cfg.batch, place, ranks)
+
+
+def opened(run: Path, config: dict[str, Any], experiment: Any) -> Any:
+    """The stream that a run learned from. Raises ValueError when its images are others now."""
+    if not isinstance(experiment.data, ImageSources):
+        return experiment.data
+    images = usable_images(experiment, run / config["parent"] if config.get("parent") else None)
+    if images.fingerprint != config["own_images"]["fingerprint"]:
+        folders = ", ".join(experiment.data.folder)
+        raise ValueError(f"{folders} changed since {run} began; cut the set again with its thresholds")
+    return images
+
+
+def generation(run: Path, update: int) -> Iterator[str]:
+    """A line about the shard of an update, where producers made it."""
+    path = run / GENERATIONS
+    lines = [line for _, line in read_json_lines(path)] if path.exists() else []
+    if now := [line for line in lines if line["from_step"] <= update][-1:]:
+        line, number = now[0], update // now[0]["batches"]
+        yield f"shard {number}, made ahead of data {line['data'][:12]} by encoder {line['encoder'][:12] or 'none'}"
+
+
+def of_own_image(images: OwnImages, index: int, place: int, in_full: bool) -> Iterator[str]:
+    """Lines about one sample of one's own images."""
+    entry = next(images.candidates(index))
+    yield f"sample {place}: {images.caption(index, entry)!r}"
+    folder = next((each for each in entry.file.parents if is_set(each) or (each / WRITING).is_file()), None)
+    line: dict[str, Any] = {}
+    if folder is not None:
+        name = entry.file.relative_to(folder).as_posix()
+        line = next((row for row in set_rows(folder) if row["file_name"] == name), {})
+    if folder is not None and in_full and is_set(folder):
+        yield from lineage(folder, str(entry.file))
+        return
+    identity = line.get("id") or sha256(entry.content()).hexdigest()
+    licence = next((line[key] for key in LICENCES if key in line), "unknown")
+    yield f"  {entry.name}, from {(line.get('origins') or [entry.name])[-1]}, licence {licence}, sha256 {identity}"
+    if "seed" in line:
+        yield f"  written by seed {line['seed']}, index {line['index']}: {line['kind']}, {line['language']}"
+    if in_full and folder is not None:
+        for key, value in line.items():
+            if key not in ("lines", "id", "text"):
+                yield f"  {key:<10} {shortened(value)}"
+        yield f"  settings   {folder / WRITING}"
+
+
+def of_rendered(stream: Any, update: int, size: int, place: int, ranks: int) -> Iterator[str]:
+    """Lines about one sample of a stream that is rendered: all of it follows from the seed and the index."""
+    rank, row = divmod(place, size)
+    if isinstance(stream, TaskStream):
+        example = stream.examples(update, size, rank, ranks)[row]
+        yield f"sample {place}: {example.text!r}"
+        yield f"  rendered by seed {stream.scenes.seed}: {shortened(str(example.target))}"
+        return
+    index = stream_indices(update, size, rank, ranks)[row]
+    if isinstance(stream, TextStream):
+        index = stream.indices(update, size, rank, ranks)[row][1]
+        scene, caption = stream.one(update, index)
+        yield f"sample {place}: {caption!r}"
+        yield f"  {scene.caption}"
+    else:
+        yield f"sample {place}: a page of text"
+    yield f"  rendered by seed {stream.seed}, index {index}, update {update}; no source and no licence but Glyphlab's"
 
 
 def set_rows(out: Path) -> Iterator[dict[str, Any]]:

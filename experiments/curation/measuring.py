@@ -29,7 +29,7 @@ from experiments.curation.shard_files import (
 )
 from experiments.curation.thresholds import CHEAP, Filters, Measures, measures_of
 from experiments.images.image_readers import Entry
-from experiments.images.part_pool import parts_done
+from experiments.images.part_pool import Pool, parts_done
 
 CAPTIONS = "captions"
 CAPTIONS_VERSION = 1
@@ -193,9 +193,9 @@ def costly(folder: Path, shards: int, filters: Filters, measures: Measures, need
     return tasks
 
 
-def run_tasks(tasks: Sequence[Task], processes: int, report: Callable[[int], None]) -> None:
+def run_tasks(tasks: Sequence[Task], pool: Pool, report: Callable[[int], None]) -> None:
     """Do the tasks here or in processes of their own; `report` hears how many images more are done."""
-    for done in parts_done(measure_shard, tasks, processes):
+    for done in parts_done(measure_shard, tasks, pool):
         report(done)
 
 

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from typing import TypeVar
 
 from experiments.images.on_ray import parts_on_ray
@@ -21,23 +22,32 @@ Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
-def parts_done(
-    work: Callable[[Part], Result], parts: Sequence[Part], processes: int, ray: str = ""
-) -> Iterator[Result]:
+@dataclass(frozen=True)
+class Pool:
+    """Who does the parts."""
+
+    processes: int = 1
+    """of this machine; 1: the calling one"""
+    ray: str = ""
+    """the address of a Ray cluster that does them instead"""
+
+
+def parts_done(work: Callable[[Part], Result], parts: Sequence[Part], pool: Pool) -> Iterator[Result]:
     """Do parts here, or in processes of their own; what `work` returns as they are done, in any order.
 
-    `ray` is the address of a Ray cluster whose processes do them. Raises RuntimeError when a process dies, and whatever
-    `work` raises.
+    Raises RuntimeError when a process dies, and whatever `work` raises.
     """
-    if ray and parts:
-        yield from parts_on_ray(work, parts, ray)
+    if pool.ray and parts:
+        yield from parts_on_ray(work, parts, pool.ray)
         return
-    if processes == 1 or len(parts) < 2:
+    if pool.processes == 1 or len(parts) < 2:
         yield from map(work, parts)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(parts)), mp_context=context, initializer=begin_process) as pool:
-        futures = [pool.submit(work, part) for part in parts]
+    with ProcessPoolExecutor(
+        min(pool.processes, len(parts)), mp_context=context, initializer=begin_process
+    ) as executor:
+        futures = [executor.submit(work, part) for part in parts]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -46,7 +56,7 @@ def parts_done(
                 "a process of the pool died (killed, or out of memory); run the command again to go on"
             ) from error
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            executor.shutdown(wait=True, cancel_futures=True)
 
 
 def begin_process() -> None:

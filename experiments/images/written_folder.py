@@ -34,7 +34,7 @@ from base_model.data.writing.faces import SUFFIXES, Face, language_named, own_fa
 from base_model.data.writing.writer import Sources, require_installed, write
 from base_model.data.writing.written_image import Writing
 from experiments.images.image_readers import Entry, list_entries
-from experiments.images.part_pool import parts_done
+from experiments.images.part_pool import Pool, parts_done
 from experiments.record.whole_files import plain, require_folder, write_bytes, write_json
 from preference_data.atomic_files import replacing
 from preference_data.image_files import decode_image, read_image
@@ -201,7 +201,7 @@ def part_file(request: Request, out: Path, part: int) -> Path:
     return out / PARTS / f"{part:05d}-{rows}.json"
 
 
-def write_folder(request: Request, out: Path, processes: int = 1) -> Iterator[str]:
+def write_folder(request: Request, out: Path, processes: int = 1, ray: str = "") -> Iterator[str]:
     """Write what is missing of a folder; lines that say how far it is and what came out.
 
     Raises ValueError when something needed is not installed or named, or the folder holds images of other settings.
@@ -226,7 +226,8 @@ def write_folder(request: Request, out: Path, processes: int = 1) -> Iterator[st
     missing = [part for part in parts_of(request.count) if not part_file(request, out, part).exists()]
     if len(missing) < len(parts_of(request.count)):
         yield f"{len(parts_of(request.count)) - len(missing)} of {len(parts_of(request.count))} parts are there already"
-    for done, _ in enumerate(parts_done(functools.partial(write_part, request, out), missing, processes), 1):
+    work = functools.partial(write_part, request, out)
+    for done, _ in enumerate(parts_done(work, missing, Pool(processes, ray)), 1):
         yield f"{min(request.count, done * PART):,} of {min(request.count, len(missing) * PART):,} images written"
     yield finish(request, out)
 

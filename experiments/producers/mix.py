@@ -1,7 +1,7 @@
 """The mixture of a run's images, changed while it goes on.
 
-    RUN/mix.json    what is wanted: a weight for each part, such as {"photographs": 3, "written": 1}; edited at any time,
-                    by hand or by `glyphlab mix`
+    RUN/mix.json    what is wanted: a weight for each part, such as {"photographs": 3, "written": 1}; edited by
+                    hand or by `glyphlab mix`, at any time
     RUN/mix.jsonl   what holds: a line for every change, with the update from which it holds
 
 A run looks every `BATCHES` updates, and what it finds holds from the next multiple of them on: an update that it has
@@ -28,6 +28,8 @@ from base_model.data.stream import Stage, TextStream
 from base_model.pretrain import Batch
 from experiments.images.image_sources import ImageSources, OwnImages
 from experiments.producers.ring import BATCHES
+from experiments.record.record import read_run
+from experiments.record.recorded_settings import rebuild
 from experiments.record.whole_files import write_bytes, write_json
 from preference_data.line_files import read_json, read_json_lines
 from preference_data.spelling import unknown
@@ -115,12 +117,32 @@ def weights_of(wanted: Any, parts: Sequence[str]) -> tuple[float, ...]:
     return weights
 
 
-def want(folder: Path, wanted: Mapping[str, str], data: Data | None) -> None:
-    """Ask the run in `folder` for other weights. Raises ValueError as `weights_of`, and where nothing is mixed."""
+def ask_for(run: Path, settings: Sequence[str]) -> list[str]:
+    """Ask a run for other weights, each a text such as photographs=3; without any, what it is mixed of: as lines.
+
+    Raises ValueError as `weights_of`, where nothing is mixed, and where the run is finished.
+    """
+    recorded = read_run(run)
+    data = getattr(rebuild(recorded.config.get("experiment", {})), "data", None)
     parts = parts_of(data)
     if not parts:
-        raise ValueError(f"{folder} learns from one kind of images, or from none: there is nothing to mix")
-    write_json(folder / WANTED, dict(zip(parts, weights_of(wanted, parts), strict=True)))
+        raise ValueError(f"{run} learns from one kind of images, or from none: there is nothing to mix")
+    if not settings:
+        log = [f"from update {change.from_step}: {listed(parts, change.weights)}" for change in changes(run)]
+        return [f"parts: {', '.join(parts)}", *log]
+    if recorded.status == "finished":
+        raise ValueError(f"{run} is finished, and learns no more; start another run from it with --parent {run}")
+    if wrong := [setting for setting in settings if "=" not in setting]:
+        raise ValueError(f"{wrong[0]!r} names no weight; write a part and its weight, such as {parts[0]}=1")
+    weights = weights_of(dict(setting.rsplit("=", 1) for setting in settings), parts)
+    write_json(run / WANTED, dict(zip(parts, weights, strict=True)))
+    when = "within 16 updates" if recorded.status == "running" else "when it is resumed"
+    return [f"{listed(parts, weights)}: the run takes it up {when} and notes it in {run / LOG}"]
+
+
+def listed(parts: Sequence[str], weights: Sequence[float]) -> str:
+    """Parts with their weights, without those that have none."""
+    return ", ".join(f"{part}={weight:g}" for part, weight in zip(parts, weights, strict=True) if weight)
 
 
 class MixedImages:

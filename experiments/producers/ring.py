@@ -99,13 +99,16 @@ class Ring:
         return True
 
     def _make_room(self, needed: int, reading: int, placed: int) -> bool:
-        """Take away what was read, or is of other contents, until there is room; whether there is."""
+        """Take away what is of other contents, then what was read, then, where a run went back, what is farthest ahead,
+        until there is room; whether there is."""
         for leftover in self.folder.glob(f".*{ENDING}.*"):  # of who was killed while it wrote: nobody else writes now
             leftover.unlink()
         sizes = {int(path.name.removesuffix(ENDING)): path.stat().st_size for path in self.folder.glob(f"*{ENDING}")}
         used = sum(sizes.values())
         stale = [shard for shard in sizes if shard >= reading and (shard == placed or not self.holds(shard))]
-        for shard in (*stale, *(shard for shard in sorted(sizes) if shard < reading)):
+        own = sorted(sizes.keys() - set(stale))
+        ahead = [shard for shard in reversed(own) if shard > placed]
+        for shard in (*stale, *(shard for shard in own if shard < reading), *ahead):
             if shard != placed and used + needed <= self.most_bytes:
                 continue
             self.path(shard).unlink()

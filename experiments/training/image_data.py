@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -91,3 +92,8 @@ def note_generation(folder: Path, step: int, contents: Contents) -> None:
     if not lines or {**lines[-1], "from_step": None} != {**new, "from_step": None}:
         lines.append({"from_step": step, **new})
         write_bytes(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
+def remove_ring(folder: Path) -> None:
+    """Take away what producers made ahead, which nobody reads any more."""
+    shutil.rmtree(folder / RING, ignore_errors=True)

@@ -43,7 +43,7 @@ from experiments.record.recorded_settings import rebuild
 from experiments.record.whole_files import plain
 from experiments.training import own_images
 from experiments.training.finish import agreed_checkpoint, finished_model
-from experiments.training.image_data import image_data
+from experiments.training.image_data import image_data, remove_ring
 from experiments.training.own_prompts import FIXED_PROMPTS, checkpoint_prompts, keep_judged, monitored_prompts, readable
 from experiments.training.ranks import (
     Onlooker,
@@ -182,6 +182,7 @@ def run(
                     start = experiment.algorithm.steps
         if engine.rank == 0:
             keep_judged(experiment, folder)
+            remove_ring(folder)
         finish(experiment, model, engine, folder, parent)
 
 
