@@ -8,6 +8,9 @@ read back, each straightened by its known corners (experiments/images/label_chec
 faces' least sizes are set to: the em size from which 95 % of lines are read exactly, at that size and the next two.
 `--coverage 100000` counts how often each character of the languages' standard sets appears in so many images.
 
+`--producers 40` compares training beside the encoding with training from shards (data_producers.py), and `--costs`
+counts what encoding costs beside the 20-billion model (data_costs.py).
+
 Prints tables, then one JSON line.
 """
 
@@ -36,6 +39,7 @@ from base_model.data.writing.writer import (
     write,
 )
 from base_model.data.writing.written_image import KINDS, Unwritable, Writing
+from experiments.benchmarks import data_costs, data_producers
 from experiments.images.label_check import Checked, check_lines, read_line, summary, table
 from experiments.images.written_folder import FolderPhotographs
 
@@ -63,11 +67,16 @@ class Benchmark:
     """measure the least readable size of every face, with `images` lines a size"""
     coverage: int = 0
     """count the characters in the texts of so many pure images instead"""
+    producers: int = 0
+    """time so many updates of nano pretraining with a producer and without, random batches, and a pool against Ray"""
+    costs: bool = False
+    """count what images and captions of the 20-billion model cost beside its training, by resolution"""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.images < 1 or min(self.check, self.coverage) < 0:
-            raise ValueError(f"images={self.images} must be at least 1, check={self.check}, coverage={self.coverage} 0")
+        others = {"check": self.check, "coverage": self.coverage, "producers": self.producers}
+        if self.images < 1 or min(others.values()) < 0:
+            raise ValueError(f"images={self.images} must be at least 1, and {others} at least 0")
 
 
 class MadeUp:
@@ -202,12 +211,20 @@ def measure(cfg: Benchmark) -> dict[str, Any]:
     return numbers
 
 
+def chosen(cfg: Benchmark) -> dict[str, Any]:
+    """The numbers of what is asked for."""
+    if cfg.producers:
+        return data_producers.measure(cfg.producers)
+    if cfg.costs:
+        return data_costs.measure()
+    return coverage(cfg) if cfg.coverage else measure_least(cfg) if cfg.least else measure(cfg)
+
+
 def main() -> None:
     import tyro
 
     cfg = tyro.cli(Benchmark, description=__doc__)
-    numbers = coverage(cfg) if cfg.coverage else measure_least(cfg) if cfg.least else measure(cfg)
-    print(json.dumps({**numbers, **asdict(cfg)}))
+    print(json.dumps({**chosen(cfg), **asdict(cfg)}))
 
 
 if __name__ == "__main__":

@@ -143,10 +143,12 @@ class ProcessesOnRay:
     """Producers as tasks of a Ray cluster."""
 
     def __init__(self, job: Job, ray: Any) -> None:
-        if (cores := ray.cluster_resources().get("CPU", 0)) < job.producers:
-            raise ValueError(f"--producers {job.producers} need a core each, and the Ray cluster has {cores:g}")
+        cards = int(job.source.on_gpu)
+        for kind, needed in (("CPU", 1), ("GPU", cards)):
+            if (there := ray.cluster_resources().get(kind, 0)) < needed * job.producers:
+                raise ValueError(f"--producers {job.producers} need a {kind} each, and the Ray cluster has {there:g}")
         self._ray, self._packed = ray, ray.put(job.packed())
-        self._task = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(placed)
+        self._task = ray.remote(num_cpus=1, num_gpus=cards, max_retries=0, scheduling_strategy="SPREAD")(placed)
         self._running: dict[int, Any] = {}
 
     def begin(self, producer: int) -> None:

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import metadata
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from safetensors.torch import load_file
@@ -36,6 +36,11 @@ LIBRARIES = ("torch", "numpy", "pillow")
 class Source(Protocol):
     """What can be sent to a process and opened there."""
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it encodes on a graphics card."""
+        ...
+
     def open(self, producers: int) -> AbstractContextManager[Latents]:
         """What gives the batches, in one of so many processes."""
         ...
@@ -50,6 +55,7 @@ class RenderedSource:
     """Rendered images through an autoencoder file."""
 
     data: LatentStream
+    on_gpu: ClassVar[bool] = False
 
     @contextlib.contextmanager
     def open(self, producers: int) -> Iterator[Latents]:
@@ -73,6 +79,11 @@ class OwnSource:
     images: OwnImages
     encoder: PolicyModel
 
+    @property
+    def on_gpu(self) -> bool:
+        """See `Source`."""
+        return self.encoder.device.type == "cuda"
+
     def open(self, producers: int) -> OwnLatents:
         """Every process keeps its share of the latents, and decodes the images of its own batches."""
         return OwnLatents(
@@ -89,6 +100,7 @@ class PixelSource:
     """Images as they are, for an autoencoder."""
 
     stream: TextStream | PageStream | OwnImages
+    on_gpu: ClassVar[bool] = False
 
     @contextlib.contextmanager
     def open(self, producers: int) -> Iterator[Latents]:

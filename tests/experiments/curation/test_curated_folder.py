@@ -206,16 +206,21 @@ def test_a_batch_of_a_run_is_traced_to_its_sources(
     assert main(line) == 0
     capsys.readouterr()
     for update in range(3):
-        assert main(["curate", str(made), "--batch", str(tmp_path / "run"), str(update)]) == 0
+        assert main(["lineage", str(tmp_path / "run"), str(update)]) == 0
         shown = capsys.readouterr().out.splitlines()
         assert [line.split(": ", 1)[1] for line in shown[::2]] == [repr(text) for text in seen[update]]
         by_id = {row["id"]: row for row in rows(made)}
         for caption, image in zip(shown[::2], shown[1::2], strict=True):
             row = by_id[image.rsplit(" ", 1)[1]]
             assert row["origins"][-1] in image and caption.split(": ", 1)[1] in map(repr, row["text"])
-    assert main(["curate", str(made), "--batch", str(tmp_path / "run"), "0", "--ranks", "2"]) == 0
+    assert main(["lineage", str(tmp_path / "run"), "2", "3"]) == 0
+    in_full = capsys.readouterr().out
+    assert in_full.startswith("sample 3: ") and "clarity = " in in_full and "licence " in in_full
+    assert main(["lineage", str(tmp_path / "run"), "2", "4"]) == 2
+    assert "sample=4 must be from 0 to 3" in capsys.readouterr().err
+    assert main(["lineage", str(tmp_path / "run"), "0", "--ranks", "2"]) == 0
     assert capsys.readouterr().out.splitlines()[8::2][0].startswith("sample 4: "), "the second rank reads on"
-    assert main(["curate", str(made), "--batch", str(tmp_path / "run"), "3"]) == 2
+    assert main(["lineage", str(tmp_path / "run"), "3"]) == 2
     assert "must be from 0 to 2" in capsys.readouterr().err
 
 

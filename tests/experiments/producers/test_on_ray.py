@@ -85,7 +85,7 @@ def test_mistakes_are_said(tmp_path: Path) -> None:
     source = RenderedSource(LatentStream(TextStream(3, (Stage(0, (1.0,)),)), tmp_path / "vae.safetensors"))
     ring = Ring(tmp_path / "ring", Contents(*source.fingerprints(), 4, 1), 100)
     with (
-        pytest.raises(ValueError, match="--producers 3 need a core each"),
+        pytest.raises(ValueError, match="--producers 3 need a CPU each"),
         produced(source, ring, range(8), 3, "local"),
     ):
         pass
@@ -94,7 +94,7 @@ def test_mistakes_are_said(tmp_path: Path) -> None:
         produced(source, ring, range(8), 1, "local") as reader,
     ):
         reader.batch(0, 4)
-    with pytest.raises(ValueError, match="no Ray cluster answers at 127.0.0.1:9"), connected("127.0.0.1:9"):
+    with pytest.raises(ValueError, match=r"no Ray cluster answers at 127\.0\.0\.1:9"), connected("127.0.0.1:9"):
         pass
 
 

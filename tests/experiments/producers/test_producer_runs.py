@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -42,7 +42,19 @@ def updates(run: Path) -> int:
 
 
 def producers_of(process: psutil.Process) -> list[psutil.Process]:
-    return [child for child in process.children() if "spawn_main" in " ".join(child.cmdline())]
+    children = []
+    for child in process.children():
+        with contextlib.suppress(psutil.Error):
+            children += [child] if "spawn_main" in " ".join(child.cmdline()) else []
+    return children
+
+
+def ring_bytes(run: Path) -> int:
+    sizes = []
+    for path in (run / ".ring").glob("*.safetensors"):
+        with contextlib.suppress(FileNotFoundError):
+            sizes.append(path.stat().st_size)
+    return sum(sizes)
 
 
 def started(line: list[str]) -> psutil.Process:
@@ -63,8 +75,7 @@ def test_whoever_is_killed_the_run_is_the_same_with_a_mix_change_inside(
             if updates(parts) >= 3 * (len(killed) + 1):
                 producer.send_signal(signal.SIGKILL)
                 killed.add(producer.pid)
-        sizes = [path.stat().st_size for path in (parts / ".ring").glob("*.safetensors")]
-        most = max(most, sum(sizes))
+        most = max(most, ring_bytes(parts))
         time.sleep(0.01)
     left = producers_of(run)
     run.kill()
