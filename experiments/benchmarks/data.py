@@ -8,8 +8,8 @@ read back, each straightened by its known corners (experiments/images/label_chec
 faces' least sizes are set to: the em size from which 95 % of lines are read exactly, at that size and the next two.
 `--coverage 100000` counts how often each character of the languages' standard sets appears in so many images.
 
-`--producers 40` compares training beside the encoding with training from shards (data_producers.py), and `--costs`
-counts what encoding costs beside the 20-billion model (data_costs.py).
+`--producers 40` compares training beside the encoding with training from shards (encoding/data_producers.py), and `--costs`
+counts what encoding costs beside the 20-billion model (encoding/data_costs.py).
 
 Prints tables, then one JSON line.
 """
@@ -39,7 +39,7 @@ from base_model.data.writing.writer import (
     write,
 )
 from base_model.data.writing.written_image import KINDS, Unwritable, Writing
-from experiments.benchmarks import data_costs, data_producers
+from experiments.benchmarks.encoding import data_costs, data_producers
 from experiments.images.label_check import Checked, check_lines, read_line, summary, table
 from experiments.images.written_folder import FolderPhotographs
 

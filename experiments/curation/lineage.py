@@ -93,11 +93,11 @@ def batch(run: Path, update: int, sample: int | None, ranks: int) -> Iterator[st
         raise ValueError(f"sample={sample} must be from 0 to {samples - 1}, the last one of an update")
     stream = stream_at(run, opened(run, recorded_run.config, experiment), update, samples)
     yield from generation(run, update)
-    for place in range(samples) if sample is None else (sample,):
+    for number in range(samples) if sample is None else (sample,):
         if isinstance(stream, OwnImages):
-            yield from of_own_image(stream, update * samples + place, place, sample is not None)
+            yield from of_own_image(stream, update * samples + number, number, sample is not None)
         else:
-            yield from of_rendered(stream, update, cfg.batch, place, ranks)
+            yield from of_rendered(stream, update, cfg.batch, number, ranks)
 
 
 def opened(run: Path, config: dict[str, Any], experiment: Any) -> Any:
@@ -120,10 +120,10 @@ def generation(run: Path, update: int) -> Iterator[str]:
         yield f"shard {number}, made ahead of data {line['data'][:12]} by encoder {line['encoder'][:12] or 'none'}"
 
 
-def of_own_image(images: OwnImages, index: int, place: int, in_full: bool) -> Iterator[str]:
+def of_own_image(images: OwnImages, index: int, number: int, in_full: bool) -> Iterator[str]:
     """Lines about one sample of one's own images."""
     entry = next(images.candidates(index))
-    yield f"sample {place}: {images.caption(index, entry)!r}"
+    yield f"sample {number}: {images.caption(index, entry)!r}"
     folder = next((each for each in entry.file.parents if is_set(each) or (each / WRITING).is_file()), None)
     line: dict[str, Any] = {}
     if folder is not None:
@@ -144,22 +144,22 @@ def of_own_image(images: OwnImages, index: int, place: int, in_full: bool) -> It
         yield f"  settings   {folder / WRITING}"
 
 
-def of_rendered(stream: Any, update: int, size: int, place: int, ranks: int) -> Iterator[str]:
+def of_rendered(stream: Any, update: int, size: int, number: int, ranks: int) -> Iterator[str]:
     """Lines about one sample of a stream that is rendered: all of it follows from the seed and the index."""
-    rank, row = divmod(place, size)
+    rank, row = divmod(number, size)
     if isinstance(stream, TaskStream):
         example = stream.examples(update, size, rank, ranks)[row]
-        yield f"sample {place}: {example.text!r}"
+        yield f"sample {number}: {example.text!r}"
         yield f"  rendered by seed {stream.scenes.seed}: {shortened(str(example.target))}"
         return
     index = stream_indices(update, size, rank, ranks)[row]
     if isinstance(stream, TextStream):
         index = stream.indices(update, size, rank, ranks)[row][1]
         scene, caption = stream.one(update, index)
-        yield f"sample {place}: {caption!r}"
+        yield f"sample {number}: {caption!r}"
         yield f"  {scene.caption}"
     else:
-        yield f"sample {place}: a page of text"
+        yield f"sample {number}: a page of text"
     yield f"  rendered by seed {stream.seed}, index {index}, update {update}; no source and no licence but Glyphlab's"
 
 

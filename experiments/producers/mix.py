@@ -81,11 +81,11 @@ def changes(folder: Path) -> list[Change]:
 
 def in_force(log: Sequence[Change], step: int) -> list[Change]:
     """The changes that say what an update reads. A later line replaces what earlier ones said of its updates."""
-    kept: list[Change] = []
+    chosen: list[Change] = []
     for change in log:
         if change.from_step <= step:
-            kept = [*(before for before in kept if before.from_step < change.from_step), change]
-    return kept
+            chosen = [*(before for before in chosen if before.from_step < change.from_step), change]
+    return chosen
 
 
 def stream_at(folder: Path, stream: Stream, step: int, samples: int) -> Stream:

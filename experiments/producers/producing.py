@@ -21,12 +21,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from base_model.data.shards import Shard, sealed
+from base_model.data.encoded_shards import Shard, sealed
 from base_model.pretrain import Batch, Latents
 from experiments.images.on_ray import connected, placed
 from experiments.images.part_pool import begin_process
+from experiments.producers.batch_sources import Source
 from experiments.producers.ring import AHEAD, Ring
-from experiments.producers.sources import Source
 
 POLL = 0.02
 """seconds between looks at the ring"""
@@ -76,7 +76,7 @@ def produce(packed: bytes, producer: int) -> None:
     with job.source.open(job.producers) as data:
         while (shard := job.next(producer)) is not None:
             content = job.make(data, shard)
-            while not job.ring.place(shard, content):
+            while not job.ring.put(shard, content):
                 time.sleep(POLL)
 
 
@@ -106,11 +106,11 @@ class ProcessesHere:
 
     def begin(self, producer: int) -> None:
         """See `Placed`."""
-        heard, told = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_produce_here, args=(self._packed, producer, told), daemon=True)
+        receiver, sender = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_produce_here, args=(self._packed, producer, sender), daemon=True)
         process.start()
-        told.close()
-        self._processes[producer], self._errors[producer] = process, heard
+        sender.close()
+        self._processes[producer], self._errors[producer] = process, receiver
 
     def ended(self) -> list[int]:
         """See `Placed`."""
@@ -129,13 +129,13 @@ class ProcessesHere:
             process.join()
 
 
-def _produce_here(packed: bytes, producer: int, told: Connection) -> None:
+def _produce_here(packed: bytes, producer: int, sender: Connection) -> None:
     begin_process()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         produce(packed, producer)
     except Exception as error:
-        told.send(error)
+        sender.send(error)
         raise SystemExit(1) from None
 
 
@@ -197,12 +197,12 @@ class RingReader:
         contents = self._ring.contents
         if (size, ranks) != (contents.size, contents.ranks):
             raise ValueError(f"size={size}, ranks={ranks}: the shards are of {contents.size} and {contents.ranks}")
-        shard, place = divmod(step, contents.batches)
+        shard, slot = divmod(step, contents.batches)
         if self._shard is None or self._shard[0] != shard:
             if self._is_first:
                 self._ring.read_from(shard)
             self._shard = shard, self._wait(shard)
-        return self._shard[1].batch(place * ranks + rank)
+        return self._shard[1].batch(slot * ranks + rank)
 
     def images(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Tensor:
         """uint8 [size, 3, H, W], where the shards hold pixels."""

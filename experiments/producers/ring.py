@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from base_model.data.shards import Shard, about_shard
+from base_model.data.encoded_shards import Shard, about_shard
 from experiments.record.whole_files import write_bytes, write_json
 
 BATCHES = 8
@@ -77,7 +77,7 @@ class Ring:
         """Say that the run reads this shard, and none before it any more."""
         write_json(self.folder / READING, {"shard": shard})
 
-    def place(self, shard: int, content: bytes) -> bool:
+    def put(self, shard: int, content: bytes) -> bool:
         """Put a shard in place where it is its turn and there is room, or leave it where nobody needs it any more.
 
         False: not yet. Raises ValueError for one that is larger than the whole ring.

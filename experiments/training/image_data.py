@@ -17,10 +17,10 @@ from base_model.policy_model import PolicyModel
 from base_model.qwen.vae import QwenImageVAE
 from experiments.experiment import Experiment
 from experiments.images.image_sources import OwnImages
+from experiments.producers.batch_sources import OwnSource, PixelSource, RenderedSource, Source, is_finite
 from experiments.producers.mix import MixedImages
 from experiments.producers.producing import produced
 from experiments.producers.ring import Contents, Ring
-from experiments.producers.sources import OwnSource, PixelSource, RenderedSource, Source, is_finite
 from experiments.record.whole_files import write_bytes
 from experiments.training import own_images
 from experiments.training.ranks import barrier, ranks_of
@@ -38,12 +38,12 @@ def image_data(
         if engine.rank == 0:
             save_vae(model.vae, folder / ENCODER)
         barrier(experiment)
-    opened = ahead(experiment, model, engine.rank, folder) if experiment.producers else beside(model, folder)
+    opened = ahead(experiment, model, engine.rank, folder) if experiment.producers else in_process(model, folder)
     with MixedImages(folder, stream, opened, engine.rank == 0) as data:
         yield data
 
 
-def beside(
+def in_process(
     model: PolicyModel | QwenImageVAE, folder: Path
 ) -> Callable[[Any, int], AbstractContextManager[Any]]:  # fmt: skip
     """Opens a stream in this process, or with one process that renders and encodes a few batches ahead."""

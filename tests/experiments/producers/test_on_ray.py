@@ -19,9 +19,9 @@ from experiments.curation import curated_folder
 from experiments.curation.curated_folder import curate
 from experiments.images.on_ray import connected
 from experiments.images.written_folder import Request, write_folder
+from experiments.producers.batch_sources import RenderedSource
 from experiments.producers.producing import Job, produced
 from experiments.producers.ring import Contents, Ring
-from experiments.producers.sources import RenderedSource
 from tests.experiments.curation.images_to_curate import write_images_to_curate
 from tests.experiments.curation.test_stopped_curation import content
 from tests.fixtures.tiny.tiny_model import tiny_vae

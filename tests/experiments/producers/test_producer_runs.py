@@ -117,7 +117,7 @@ def test_whoever_is_killed_the_run_is_the_same_with_a_mix_change_inside(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["nano_pretrain", "nano_decoder", "edits"])
-def test_own_images_by_producers_are_those_without(name: str, tmp_path: Path, t2i: Path) -> None:
+def test_own_images_by_producers_are_those_without(name: str, tmp_path: Path, edit: Path) -> None:
     """For a network, for an autoencoder, and for a released checkpoint whose images are edits of others."""
     folder = tmp_path / "images"
     folder.mkdir()
@@ -128,7 +128,7 @@ def test_own_images_by_producers_are_those_without(name: str, tmp_path: Path, t2
         (folder / f"{i}.txt").write_text("a ground")
     line = ["train", name, "--data.folder", str(folder), *SMALL, "--algorithm.steps", "10"]
     if name == "edits":
-        line[1:2] = ["nano_sft", "--base", str(t2i), "--lora.rank", "2", "--save-every", "10"]
+        line[1:2] = ["nano_sft", "--base", str(edit), "--lora.rank", "2", "--save-every", "10"]
     line += [] if name == "nano_decoder" else ["--algorithm.micro", "4"]
     assert main([*line, "-o", str(tmp_path / "beside")]) == 0
     assert main([*line, "-o", str(tmp_path / "ahead"), "--producers", "1"]) == 0

@@ -21,10 +21,10 @@ from base_model.pretrain import Batch
 from experiments.images.image_sources import ImageSources, open_images
 from experiments.images.own_latents import OwnLatents
 from experiments.producers import producing
+from experiments.producers.batch_sources import OwnSource, PixelSource, RenderedSource, Source
 from experiments.producers.producing import DEATHS, Job, RingReader, produce, produced
 from experiments.producers.ring import Contents, Ring
-from experiments.producers.sources import OwnSource, PixelSource, RenderedSource, Source
-from tests.base_model.data.test_shards import same
+from tests.base_model.data.test_encoded_shards import same
 from tests.fixtures.tiny.tiny_model import tiny_model, tiny_vae
 
 STREAM = TextStream(3, (Stage(0, (0.0, 0.0, 0.0, 0.0, 1.0)),))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from base_model.data.shards import sealed
+from base_model.data.encoded_shards import sealed
 from base_model.pretrain import Batch
 from experiments.producers.ring import Contents, Ring
 
@@ -33,31 +33,31 @@ def there(folder: Path) -> list[int]:
 
 def test_shards_come_in_their_order_and_room_is_made_of_those_that_were_read(tmp_path: Path) -> None:
     own = ring(tmp_path)
-    assert not own.place(1, content(1)), "the first one is not there, and needs its room"
-    assert all(own.place(shard, content(shard)) for shard in range(3))
-    assert there(tmp_path) == [0, 1, 2] and not own.place(3, content(3)), "full"
+    assert not own.put(1, content(1)), "the first one is not there, and needs its room"
+    assert all(own.put(shard, content(shard)) for shard in range(3))
+    assert there(tmp_path) == [0, 1, 2] and not own.put(3, content(3)), "full"
     own.read_from(2)
-    assert own.place(3, content(3)) and there(tmp_path) == [1, 2, 3], "the oldest goes, no more than is needed"
-    assert own.place(4, content(4)) and not own.place(5, content(5)) and there(tmp_path) == [2, 3, 4]
-    assert own.place(1, content(1)) and there(tmp_path) == [2, 3, 4], "read already: nobody needs it"
+    assert own.put(3, content(3)) and there(tmp_path) == [1, 2, 3], "the oldest goes, no more than is needed"
+    assert own.put(4, content(4)) and not own.put(5, content(5)) and there(tmp_path) == [2, 3, 4]
+    assert own.put(1, content(1)) and there(tmp_path) == [2, 3, 4], "read already: nobody needs it"
 
 
 def test_a_run_that_goes_back_gets_room(tmp_path: Path) -> None:
     """What lies ahead is taken away where what is read next would have no room."""
     own = ring(tmp_path)
     own.read_from(2)
-    assert all(own.place(shard, content(shard)) for shard in (2, 3, 4))
+    assert all(own.put(shard, content(shard)) for shard in (2, 3, 4))
     own.read_from(1)
-    assert own.place(1, content(1)) and there(tmp_path) == [1, 2, 3]
+    assert own.put(1, content(1)) and there(tmp_path) == [1, 2, 3]
 
 
 def test_shards_of_other_contents_are_not_read_and_give_way(tmp_path: Path) -> None:
-    ring(tmp_path).place(0, content(0))
-    ring(tmp_path).place(1, content(1))
+    ring(tmp_path).put(0, content(0))
+    ring(tmp_path).put(1, content(1))
     other = replace(CONTENTS, encoder="another")
     own = ring(tmp_path, 2, other)
     assert not own.holds(0) and own.open(0) is None
-    assert own.place(0, content(0, other)) and there(tmp_path) == [0]
+    assert own.put(0, content(0, other)) and there(tmp_path) == [0]
     shard = own.open(0)
     assert shard is not None and not ring(tmp_path).holds(0)
     assert torch.equal(shard.batch(1).x0_BSC, torch.zeros(2, 6, 400))
@@ -66,7 +66,7 @@ def test_shards_of_other_contents_are_not_read_and_give_way(tmp_path: Path) -> N
 def test_what_a_killed_process_left_is_nothing_and_is_taken_away(tmp_path: Path) -> None:
     own = ring(tmp_path)
     (tmp_path / ".00000000.safetensors.abc").write_bytes(content(0)[:-1])
-    assert not own.holds(0) and own.place(0, content(0))
+    assert not own.holds(0) and own.put(0, content(0))
     assert not list(tmp_path.glob(".*.safetensors.*"))
     damaged = bytearray(content(1))
     damaged[-1] ^= 1
@@ -76,4 +76,4 @@ def test_what_a_killed_process_left_is_nothing_and_is_taken_away(tmp_path: Path)
 
 def test_a_shard_larger_than_the_ring_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="allow more with --ring-gigabytes"):
-        ring(tmp_path, 0.5).place(0, content(0))
+        ring(tmp_path, 0.5).put(0, content(0))

@@ -22,15 +22,15 @@ import psutil
 import torch
 
 from base_model import pretrain
+from base_model.data.encoded_shards import Shard, sealed
 from base_model.data.latents import LatentStream
-from base_model.data.shards import Shard, sealed
 from base_model.files.weights import save_vae
 from base_model.pretrain import Batch, Latents
 from experiments.configs import nano
 from experiments.images.part_pool import Pool, parts_done
+from experiments.producers.batch_sources import RenderedSource
 from experiments.producers.producing import Job, produced
 from experiments.producers.ring import BATCHES, Contents, Ring
-from experiments.producers.sources import RenderedSource
 from experiments.training.runner import equip_engine
 from experiments.training.start_from import open_model
 
@@ -53,8 +53,8 @@ def trained(data: Latents, updates: int, cpu: Callable[[], float] = lambda: 0.0)
     for _ in loop:
         pass
     ended = time.process_time(), cpu(), time.perf_counter()
-    own, theirs, wall = ((b - a) / updates for a, b in zip(began, ended, strict=True))
-    return own, theirs, wall
+    own, theirs, elapsed = ((b - a) / updates for a, b in zip(began, ended, strict=True))
+    return own, theirs, elapsed
 
 
 def children_cpu() -> float:
@@ -77,14 +77,15 @@ def loop_or_producers(updates: int) -> dict[str, float]:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         job = job_of(Path(folder), updates)
-        loop, _, loop_wall = trained(job.source.data, updates)  # type: ignore[attr-defined]
+        loop, _, loop_elapsed = trained(job.source.data, updates)  # type: ignore[attr-defined]
         with produced(job.source, job.ring, range(updates + WARM), 1) as reader:
-            own, theirs, wall = trained(reader, updates, children_cpu)
-    print(f"an update: {loop:.3f} CPU s in the loop ({loop_wall:.3f} s of the wall); with a producer {own:.3f} CPU s, "
-          f"its own {theirs:.3f} ({wall:.3f} s of the wall)")  # fmt: skip
+            own, theirs, elapsed = trained(reader, updates, children_cpu)
+    print(f"an update: {loop:.3f} CPU s in the loop ({loop_elapsed:.3f} s of the wall); with a producer {own:.3f} CPU s, "
+          f"its own {theirs:.3f} ({elapsed:.3f} s of the wall)")  # fmt: skip
     return {
         "loop_cpu_s": round(loop, 4), "trainer_cpu_s": round(own, 4), "producer_cpu_s": round(theirs, 4),
-        "speedup_on_free_cores": round(loop / max(own, theirs), 3), "speedup_of_the_wall": round(loop_wall / wall, 3),
+        "speedup_on_free_cores": round(loop / max(own, theirs), 3),
+        "speedup_of_the_wall": round(loop_elapsed / elapsed, 3),
     }  # fmt: skip
 
 

@@ -67,15 +67,15 @@ def table() -> list[dict[str, Any]]:
     rows = []
     for side in SIDES:
         trained, encoded = training(side, TEXTS[1]), autoencoder(side)
-        beside = encoded / SHARES["autoencoder"], reading[TEXTS[1]] / SHARES["language"]
+        extra = encoded / SHARES["autoencoder"], reading[TEXTS[1]] / SHARES["language"]
         network = trained / SHARES["network"]
         tokens = (side // (vae.factor * cfg.patch_size)) ** 2
         rows.append({
             "side": side, "train_tflop": round(trained / 1e12, 2), "autoencoder_tflop": round(encoded / 1e12, 3),
             **{f"caption_{tokens}_tflop": round(flops / 1e12, 2) for tokens, flops in reading.items()},
-            "step_with_both": round(1 + sum(beside) / network, 3),
-            "step_with_images": round(1 + beside[0] / network, 3),
-            "trainers_a_producer": round(network / sum(beside), 1),
+            "step_with_both": round(1 + sum(extra) / network, 3),
+            "step_with_images": round(1 + extra[0] / network, 3),
+            "trainers_a_producer": round(network / sum(extra), 1),
             "latent_mb": round(tokens * cfg.in_channels * 2 / 2**20, 3),
             "text_mb": round(TEXTS[1] * cfg.joint_attention_dim * 2 / 2**20, 2),
         })  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from base_model.data.shards import Shard, about_shard, sealed
+from base_model.data.encoded_shards import Shard, about_shard, sealed
 from base_model.interface import padded_together
 from base_model.pretrain import Batch
 

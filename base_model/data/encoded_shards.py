@@ -92,10 +92,10 @@ class Shard:
         bucket, index = row
         return self._buckets[bucket][index : index + 1]  # type: ignore[no-any-return]
 
-    def rows(self, places: Sequence[tuple[int, int]]) -> Tensor:
-        """The latents of (batch, sample) places, in their order, zeros behind the shorter ones."""
-        found = [self._row(self._batches[batch]["rows"][sample]) for batch, sample in places]
-        return padded_together(found) if found[0].dim() == 3 else torch.cat(found)
+    def rows(self, positions: Sequence[tuple[int, int]]) -> Tensor:
+        """The latents of (batch, sample) positions, in their order, zeros behind the shorter ones."""
+        parts = [self._row(self._batches[batch]["rows"][sample]) for batch, sample in positions]
+        return padded_together(parts) if parts[0].dim() == 3 else torch.cat(parts)
 
     def batch(self, index: int) -> Batch:
         """One of the batches, as it was sealed."""
