@@ -8,8 +8,8 @@ read back, each straightened by its known corners (experiments/images/label_chec
 faces' least sizes are set to: the em size from which 95 % of lines are read exactly, at that size and the next two.
 `--coverage 100000` counts how often each character of the languages' standard sets appears in so many images.
 
-`--producers 40` compares training beside the encoding with training from shards (encoding/data_producers.py), and `--costs`
-counts what encoding costs beside the 20-billion model (encoding/data_costs.py).
+`--producers 40` compares training beside the encoding with training from shards, and `--costs` counts what encoding
+costs beside the 20-billion model: see the folder encoding.
 
 Prints tables, then one JSON line.
 """

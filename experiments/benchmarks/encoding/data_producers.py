@@ -80,8 +80,8 @@ def loop_or_producers(updates: int) -> dict[str, float]:
         loop, _, loop_elapsed = trained(job.source.data, updates)  # type: ignore[attr-defined]
         with produced(job.source, job.ring, range(updates + WARM), 1) as reader:
             own, theirs, elapsed = trained(reader, updates, children_cpu)
-    print(f"an update: {loop:.3f} CPU s in the loop ({loop_elapsed:.3f} s of the wall); with a producer {own:.3f} CPU s, "
-          f"its own {theirs:.3f} ({elapsed:.3f} s of the wall)")  # fmt: skip
+    print(f"an update: {loop:.3f} CPU s in the loop ({loop_elapsed:.3f} s of the wall); with a producer {own:.3f} "
+          f"CPU s, its own {theirs:.3f} ({elapsed:.3f} s of the wall)")  # fmt: skip
     return {
         "loop_cpu_s": round(loop, 4), "trainer_cpu_s": round(own, 4), "producer_cpu_s": round(theirs, 4),
         "speedup_on_free_cores": round(loop / max(own, theirs), 3),
