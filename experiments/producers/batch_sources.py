@@ -69,7 +69,7 @@ class RenderedSource:
 
 def is_finite(data: LatentStream) -> bool:
     """Whether a stream shows few images again and again, which are better encoded once."""
-    return isinstance(data.stream, TextStream) and data.stream.limit > 0 and len(data.stream.stages) == 1
+    return isinstance(data.stream, TextStream) and data.stream.limit > 0 and data.stream.is_constant
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from torch import Tensor
 from base_model.data.mixture import Mix, TaskStream
 from base_model.data.rendered_pages import PageStream
 from base_model.data.rendered_text import LEVELS
-from base_model.data.stream import Stage, TextStream
+from base_model.data.stream import TextStream
 from base_model.pretrain import Batch
 from experiments.images.image_sources import ImageSources, OwnImages
 from experiments.producers.ring import BATCHES
@@ -68,7 +68,8 @@ def with_change(stream: Stream, change: Change, samples: int) -> Stream:
     if isinstance(stream, TaskStream):
         return replace(stream, mixes=(*(mix for mix in stream.mixes if mix.start < step), Mix(step, *new)))
     if isinstance(stream, TextStream):
-        return replace(stream, stages=(*(stage for stage in stream.stages if stage.start < step), Stage(step, new)))
+        text = (*(each for each in stream.progress.text if each[0] < step), (step, new))
+        return replace(stream, stages=(), curriculum=replace(stream.curriculum, text=text))
     raise ValueError(f"a {type(stream).__name__} has no parts to be mixed")
 
 

@@ -70,7 +70,7 @@ def ahead(
         if isinstance(model, QwenImageVAE):
             source = PixelSource(stream)
         elif isinstance(stream, OwnImages):
-            source = OwnSource(own_images.sized(stream, model), model.pixel_encoder())
+            source = OwnSource(own_images.sized_for(stream, model), model.pixel_encoder())
         else:
             source = RenderedSource(LatentStream(stream, folder / ENCODER))
         contents = Contents(*source.fingerprints(), cfg.batch, ranks_of(experiment))
