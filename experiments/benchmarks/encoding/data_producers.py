@@ -27,6 +27,7 @@ from base_model.data.latents import LatentStream
 from base_model.files.weights import save_vae
 from base_model.pretrain import Batch, Latents
 from experiments.configs import nano
+from experiments.experiment import laid_out
 from experiments.images.part_pool import Pool, parts_done
 from experiments.producers.batch_sources import RenderedSource
 from experiments.producers.producing import Job, produced
@@ -43,7 +44,7 @@ as large"""
 
 def trained(data: Latents, updates: int, cpu: Callable[[], float] = lambda: 0.0) -> tuple[float, float, float]:
     """Processor seconds of this process, of `cpu` and of the wall, for one update of nano pretraining."""
-    cfg = replace(nano.pretrain, algorithm=replace(nano.pretrain.algorithm, steps=updates + WARM))
+    cfg = laid_out(replace(nano.pretrain, algorithm=replace(nano.pretrain.algorithm, steps=updates + WARM)))
     model = open_model(cfg, None, device="cpu")
     engine = equip_engine(cfg, model)
     loop = pretrain.train(model, engine, data, cfg.algorithm)  # type: ignore[arg-type]
