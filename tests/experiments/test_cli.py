@@ -117,7 +117,7 @@ def test_options_of_sample_say_what_they_do(capsys: pytest.CaptureFixture[str]) 
     text = help_text(capsys, "sample")
     for option in ("--seed", "--out", "-o", "--guidance", "--steps", "--count", "--stage"):
         assert option in text
-    assert "the same seed draws the same image (default: 0)" in text
+    assert "the same seed gives the same image (default: 0)" in text
 
 
 def test_misspelt_commands_and_options_name_what_is_near(capsys: pytest.CaptureFixture[str]) -> None:

@@ -204,7 +204,7 @@ def test_what_the_system_refuses_is_a_sentence(error, words, capsys, monkeypatch
     def fail(arguments):
         raise error
 
-    monkeypatch.setattr(cli, "execute", fail)
+    monkeypatch.setattr(cli, "parsed", fail)
     status = main(["report"])
     text = capsys.readouterr().err
     assert text.startswith(f"glyphlab: {words}") and "Errno" not in text

@@ -280,7 +280,7 @@ def test_the_command_line_says_it_in_one_line(
     def fail(arguments: Sequence[str]) -> int:
         raise error
 
-    monkeypatch.setattr(cli, "execute", fail)
+    monkeypatch.setattr(cli, "parsed", fail)
     assert cli.main(["doctor", "x"]) == status
     assert capsys.readouterr().err == f"glyphlab: {said}\n"
     with pytest.raises(type(error)):
@@ -291,6 +291,6 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(arguments: Sequence[str]) -> int:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(cli, "execute", fail)
+    monkeypatch.setattr(cli, "parsed", fail)
     with pytest.raises(RuntimeError, match="shapes"):
         cli.main(["doctor", "x"])
