@@ -65,11 +65,18 @@ class PromptPlan:
     levels: tuple[int, ...] = (ENGLISH,)
     """kinds of scene (base_model/data/rendered_text.py), in turns: 4 English words, 6 Chinese strings, both in all
     faces and places and in dark inks on light paper"""
+    bare: float = 0.0
+    """share of prompts that name a word and its place alone, and leave ink, ground, face and size open; their
+    category is open"""
     file: str = ""
     """a text file with a prompt a line, or a .jsonl of prompts: its first `count` are used, in an order that `seed`
     says"""
     sources: int = 0
     """source images that plans count for a prompt; what a file of prompts names is read whatever this says"""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.bare <= 1.0:
+            raise ValueError(f"bare={self.bare} is a share of prompts: it must be in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,19 @@ class PairPlan:
     """pairs a prompt at most: best and worst, then second best and second worst, ..."""
     seed: int = 0
     """of the noise"""
+
+
+@dataclass(frozen=True)
+class AnswerPlan:
+    """What is shown, how it is sampled, and how many simulated people share the work."""
+
+    prompts: PromptPlan
+    """one answer each"""
+    sampler: Sampler = field(default_factory=lambda: Sampler(steps=10))
+    people: int = 4
+    """who answer in turns"""
+    seed: int = 0
+    """of the noise and of the answers"""
 
 
 @dataclass(frozen=True)

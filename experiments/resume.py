@@ -9,6 +9,7 @@ from pathlib import Path
 from experiments.experiment import Experiment, laid_out
 from experiments.overrides import override
 from experiments.quickstart.quickstart import quickstart
+from experiments.quickstart.repair import repair
 from experiments.record.record import RunRecord
 from experiments.record.recorded_settings import rebuild
 from experiments.studies.sweep import resume_sweep
@@ -25,8 +26,10 @@ def resume(folder: Path, changes: Sequence[str] = ()) -> Path:
         raise ValueError(
             f"{folder} is a run of several stages, whose settings stay; change those of one stage's folder"
         )
-    if "chain" in config:
+    if "quickstart" in config:
         return quickstart(folder)
+    if "chain" in config:
+        return repair(folder)
     if "variants" in config:
         return resume_sweep(folder)
     parent = config["parent"]

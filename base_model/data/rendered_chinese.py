@@ -24,6 +24,8 @@ CHARACTERS = (
     "世位次度门任常先海通教儿原东声提立及比员解水名真论处走义各入几口认条平系气题活尔更别打女变四神总何电数安少报才结反受目太"
     "量再感建务做接必场件计管期市直德资命山金指克许统区保至队形社便空决治展马科司五基眼书非则听白却界达光放强即像难且权思王象"
 )
+COMMON = 200
+"""Characters of `CHARACTERS`, its first, that a quicker curriculum keeps to."""
 FACES = {"sans": ("Noto Sans SC", 400), "serif": ("Noto Serif SC", 400), "heavy": ("Noto Sans CJK SC", 700)}
 """type face and weight by the name that captions say"""
 SIZES = {"small": 26, "medium": 28, "large": 30}
@@ -45,8 +47,8 @@ def is_heldout_pair(pair: str) -> bool:
     return hashlib.sha256(pair.encode()).digest()[0] % 10 == 0
 
 
-def choose_string(rng: np.random.Generator, low: int, high: int, heldout: bool) -> str:
-    """A string of `low` to `high` characters whose pairs are all held out, or none of them.
+def choose_string(rng: np.random.Generator, low: int, high: int, heldout: bool, characters: str = CHARACTERS) -> str:
+    """A string of `low` to `high` of the characters whose pairs are all held out, or none of them.
 
     Raises ValueError for held-out strings of one character, which have no pair.
     """
@@ -54,7 +56,7 @@ def choose_string(rng: np.random.Generator, low: int, high: int, heldout: bool) 
         raise ValueError(f"a held-out string has at least 2 characters, not {low}: what is held out are pairs")
     length = int(rng.integers(low, high + 1))
     while True:
-        text = "".join(CHARACTERS[i] for i in rng.integers(len(CHARACTERS), size=length))
+        text = "".join(characters[i] for i in rng.integers(len(characters), size=length))
         if all(is_heldout_pair(a + b) == heldout for a, b in itertools.pairwise(text)):
             return text
 

@@ -62,9 +62,9 @@ SHAPES = ("circle", "square", "bar")
 MARGIN = 2
 """Pixels kept free above and below."""
 
-LEVELS = 7
+LEVELS = 8
 """Of the curriculum; see `scene`."""
-ENGLISH, CHINESE = 4, 6
+ENGLISH, CHINESE, COMMON_CHINESE = 4, 6, 7
 """The levels of words and of Chinese strings that alignment and evaluation ask for."""
 
 CONSONANTS, VOWELS = "BCDFGHJKLMNPQRSTVWXYZ", "AEIOU"
@@ -94,6 +94,17 @@ class Scene:
         if self.shape:
             return f"no text, a {self.size} {self.ink} {self.shape}, {position}"
         return f"no text, on {self.background}"
+
+    def caption_naming(self, named: Collection[str]) -> str:
+        """The caption of a word with what else it names: any of ink, face, size, place and ground."""
+        of = {
+            "ink": f" in {self.ink}",
+            "face": f" {self.face}" if "ink" in named else f" in {self.face}",
+            "size": f", {self.size}",
+            "place": f", {self.row} {self.column}",
+            "ground": f", on {self.background}",
+        }
+        return f'the word "{self.word}"' + "".join(text for part, text in of.items() if part in named)
 
 
 INK_OF = ("letters", "text", "ink", "writing", "capitals")
@@ -251,22 +262,23 @@ def scene(rng: np.random.Generator, level: int, *, heldout: bool = False, balanc
 
     0 no text, 1 single characters, 2 words in the centre, 3 words anywhere, 4 words anywhere in all faces and dark inks
     on light paper, 5 in all inks on all backgrounds, 6 Chinese strings in their faces and dark inks on light paper, as
-    high as the image. Levels 1 to 3 are black sans on white.
+    high as the image, 7 the same of the 200 most common characters. Levels 1 to 3 are black sans on white.
     """
-    colourful, of_chinese = level in (0, 5), level == CHINESE
-    coloured = colourful or level in (4, CHINESE)
+    colourful, of_chinese = level in (0, 5), level in (CHINESE, COMMON_CHINESE)
+    coloured = colourful or of_chinese or level == ENGLISH
     ink = pick(rng, INKS if colourful else DARK, balance) if coloured else "black"
     grounds = [name for name in backgrounds(ink) if colourful or name in PAPER]
     background = str(rng.choice(grounds)) if coloured else "white"
     face = pick(rng, chinese.FACES if of_chinese else FACES, balance) if level >= 4 else "sans"
     size = str(rng.choice(list(SIZES)))
-    row = "middle" if level in (1, 2, CHINESE) else str(rng.choice(list(ROWS)))
+    row = "middle" if of_chinese or level in (1, 2) else str(rng.choice(list(ROWS)))
     column = "centre" if level in (1, 2) else str(rng.choice(list(COLUMNS)))
     if level == 0:
         shape = str(rng.choice([*SHAPES, ""]))
         return Scene("", shape, "", size if shape else "", ink, background, row, column)
     if of_chinese:
-        word = chinese.choose_string(rng, 2 if heldout else 1, 3, heldout)
+        characters = chinese.CHARACTERS[: chinese.COMMON] if level == COMMON_CHINESE else chinese.CHARACTERS
+        word = chinese.choose_string(rng, 2 if heldout else 1, 3, heldout, characters)
     else:
         word = choose_word(rng, *((1, 1) if level == 1 else (3, 5)), heldout=heldout)
     return Scene(word, "", face, size, ink, background, row, column)

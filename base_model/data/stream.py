@@ -46,9 +46,12 @@ class CaptionNoise:
     """the word is not named: `a word in red serif, ...`"""
     incomplete: float = 0.0
     """one to four of the other attributes (face, size, place, ink) are left out"""
+    bare: float = 0.0
+    """true and short: a third names the word and its place alone; of the others each of face, size, place, ink and
+    ground is left out in half of the cases"""
 
     def __post_init__(self) -> None:
-        shares = (self.misspelt, self.textless, self.incomplete)
+        shares = (self.misspelt, self.textless, self.incomplete, self.bare)
         if min(shares) < 0 or sum(shares) > 1:
             raise ValueError(f"caption noise needs shares >= 0 that sum to at most 1, got {self}")
 
@@ -97,6 +100,9 @@ def noisy_caption(scene: Scene, noise: CaptionNoise, rng: np.random.Generator) -
         parts = [f" {scene.face}", f", {scene.size}", f", {scene.row} {scene.column}", f" in {scene.ink}"]
         for part in rng.permutation(parts)[: int(rng.integers(1, len(parts) + 1))]:
             caption = caption.replace(str(part), "", 1)
+    elif scene.word and u >= 1.0 - noise.bare:
+        named = {f for f in ("face", "size", "place", "ink", "ground") if rng.random() < 0.5}
+        return scene.caption_naming({"place"} if rng.random() < 1 / 3 else named)
     return caption
 
 

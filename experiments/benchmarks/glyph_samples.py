@@ -1,7 +1,7 @@
 """The reward `glyph` on nano's own samples, beside their distance to the true rendering.
 
 Run:     OMP_NUM_THREADS=1 python -m experiments.benchmarks.glyph_samples --weights runs/glyph --stages
-         runs/quickstart/sft runs/quickstart/grpo
+         runs/repair/sft runs/repair/grpo
 
 In nano a caption fixes the image, so a letter's error needs no eyes: it is the difference of its cell from the rendered
 one, both as ink from 0 to 1, blurred by 0.7 pixels, at the best of shifts by a pixel, as a share of the ink. Below

@@ -51,7 +51,7 @@ class Create(StoreLocation):
     Of a run, the images are those that its finished model made when it was evaluated; of one that was never
     evaluated, the last samples of its training. Their labels say of which update they are.
 
-    Example: glyphlab campaign create words runs/quickstart/sft runs/quickstart/dpo
+    Example: glyphlab campaign create words runs/quickstart/pretrain runs/quickstart/dpo
     """
 
     name: Name

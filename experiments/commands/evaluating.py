@@ -21,7 +21,7 @@ class Evaluate:
 
     Example: glyphlab evaluate runs/nano_sft
 
-    Example: glyphlab evaluate runs/quickstart --stage grpo --prompts prompts.txt --rewards ocr_page,brisque --seeds 4
+    Example: glyphlab evaluate runs/quickstart --stage nft --prompts prompts.txt --rewards ocr_page,brisque --seeds 4
     """
 
     run_folder: Annotated[Positional[Path], arg(name="run", metavar="RUN_OR_CHECKPOINT")]

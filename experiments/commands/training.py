@@ -17,9 +17,9 @@ from experiments.tracking.trackers import TrackerName
 
 @dataclass(frozen=True)
 class Quickstart:
-    """Train an image model that writes words, align it, evaluate every stage, and write the report.
+    """Train an image model that writes English and Chinese, align it with a taste, and report every stage.
 
-    Ten minutes to a quarter of an hour on two cores without a GPU. Run again, it goes on where it was interrupted.
+    About a quarter of an hour on two cores without a GPU. Run again, it goes on where it was interrupted.
 
     Example: glyphlab quickstart
     """
@@ -88,7 +88,8 @@ class Sweep:
 
     Several experiments are compared with one another: glyphlab sweep nano_grpo,nano_nft --over algorithm.steps=60 ...
 
-    Example: glyphlab sweep nano_grpo --over optim.adamw_lr=1e-4,5e-5 algorithm.beta=0,0.01 --parent runs/quickstart/sft
+    Example: glyphlab sweep nano_grpo --over optim.adamw_lr=1e-4,5e-5 algorithm.beta=0,0.01 --parent
+    runs/quickstart/pretrain
     """
 
     name: Annotated[Positional[str], arg(metavar="NAME,NAME")]

@@ -13,8 +13,8 @@ from experiments.configs import (
     nano_bilingual,
     nano_edit,
     nano_hacking,
-    nano_mixed,
     nano_race,
+    nano_taste,
     nano_vae,
     text_decoder,
 )
@@ -33,7 +33,7 @@ CONFIGS: dict[str, Experiment] = {
         nano.grpo,
         nano.control,
         *nano_bilingual.configs,
-        nano_mixed.config,
+        *nano_taste.configs,
         nano_edit.config,
         *nano_algorithms.configs,
         nano_hacking.config,

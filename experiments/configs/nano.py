@@ -1,6 +1,6 @@
-"""The quickstart's chain on the nano preset: 32 x 96 images of one word, trained from nothing on a laptop.
+"""What repairs a pretrained model, on the nano preset: 32 x 96 images of one word, trained from nothing on a laptop.
 
-Run:     glyphlab quickstart        (or one stage: glyphlab train nano_pretrain)
+Run:     glyphlab study repair        (or one stage: glyphlab train nano_pretrain)
 Takes:   616 s in all on two cores, without a GPU: pretraining 243 s, fine-tuning 20 s, DPO 130 s, GRPO 190 s, beside it
          the control 172 s (experiments/reports/2026-11-29-quickstart.md)
 Expect:  0.745 of 192 held-out words exact without guidance after pretraining, 0.943 after fine-tuning, 0.927 after DPO,

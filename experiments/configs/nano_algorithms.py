@@ -1,6 +1,6 @@
 """Every online algorithm on the nano preset, from the same start and with the same images an update as nano_grpo.
 
-Run:     glyphlab quickstart, then: glyphlab train nano_nft --parent runs/quickstart/sft
+Run:     glyphlab study repair, then: glyphlab train nano_nft --parent runs/repair/sft
 Takes:   about as long as nano_grpo: 1 min 40 s to 3 min for 45 rollouts (experiments/reports/2026-11-26-race.md)
 Expect:  142 rollouts were not run. Over 45, in three seeds, 1 - NED of watched prompts went from 0.819 to between
          0.823 and 0.864; nano_dppo, nano_rwr, nano_tied_dpo and nano_kto are not in that report

@@ -1,7 +1,7 @@
 """Editing on the nano preset: T2I, I2I and TI2I mixed in one run, from a nano model that already writes.
 
-Run:     glyphlab train nano_edit --parent runs/quickstart/sft      (then: glyphlab evaluate-edits runs/nano_edit)
-Ablate:  glyphlab ablate editing --parent runs/quickstart/sft -o runs/ablate_editing
+Run:     glyphlab train nano_edit --parent runs/quickstart/pretrain      (then: glyphlab evaluate-edits runs/nano_edit)
+Ablate:  glyphlab ablate editing --parent runs/quickstart/pretrain -o runs/ablate_editing
 Takes:   about 12 minutes beside other work on two cores (experiments/reports/2026-11-26-editing.md)
 Expect:  1 - NED of the new word 0.970, PSNR outside of the edit 23.4 dB; moving a word is not learned (the same report)
 

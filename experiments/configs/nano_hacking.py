@@ -1,7 +1,7 @@
 """Reward hacking on demand: a reward that is easy to cheat and no KL; and the same monitors on honest runs.
 
-Run:     glyphlab train nano_hacking --parent runs/quickstart/sft
-         glyphlab train nano_grpo_watched --parent runs/quickstart/sft        (also nano_dpo_watched, nano_sft_watched)
+Run:     glyphlab train nano_hacking --parent runs/repair/sft
+         glyphlab train nano_grpo_watched --parent runs/repair/sft        (also nano_dpo_watched, nano_sft_watched)
 Takes:   as nano_grpo, nano_dpo and nano_control, and half a minute a look (96 prompts, two images each, two engines)
 Expect:  the first trades letters for what BRISQUE likes: its reward goes on rising while the second engine reads less
          and less. Its alarms come before the gold reward has fallen by 0.05, and the other three raise none

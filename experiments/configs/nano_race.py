@@ -1,7 +1,7 @@
 """Online algorithms side by side: same start, same prompts, images a rollout, reward and optimizer; three seeds.
 
 Run:     glyphlab sweep race_full,race_window,race_shared,race_guard,race_nft,race_awm,race_online_dpo,race_best_of_n,\\
-         race_sft --seeds 0,1,2 --parent runs/quickstart/sft
+         race_sft --seeds 0,1,2 --parent runs/repair/sft
 Takes:   1 min 40 s to 3 min 08 s a run, looks left out (experiments/reports/2026-11-26-race.md)
 Expect:  1 - NED of the watched prompts from 0.819 to between 0.823 (best of n) and 0.864 (online DPO), 0.903 for
          fine-tuning; a second engine confirms next to nothing of what the reward taught (the same report)

@@ -21,6 +21,7 @@ from alignment import dpo, grpo
 from alignment.groups import Groups
 from alignment.trajectory import rollout
 from base_model import flow
+from base_model.data import rendered_chinese as chinese
 from base_model.data.rendered_text import COLOURS, COLUMNS, FACES, ROWS, SIZES, render, scene
 from base_model.devices import best_device
 from base_model.files.weights import load_model
@@ -35,6 +36,7 @@ from experiments.record.record import RUN, read_metrics, read_run
 from experiments.record.recorded_settings import rebuild
 from preference_data.image_files import source_readers
 from preference_data.records import Prompt
+from rewards.learned.reward import learned_at
 from rewards.parse import named_reward
 from rewards.text.ocr import Ocr
 
@@ -44,11 +46,12 @@ MOST_FLOOR = 0.5
 """The largest share of a run's updates at the floor of its rate."""
 MOST_ODD = 0.1
 """The largest share of prompts that a preset was never trained on, or that its reward cannot read."""
+FACE = "|".join((*FACES, *chinese.FACES))
 CAPTION = re.compile(
-    rf'(the word "[^"]+" in ({"|".join(COLOURS)}) ({"|".join(FACES)}), ({"|".join(SIZES)})|no text, .*), '
-    rf"({'|'.join(ROWS)}) ({'|'.join(COLUMNS)}), on ({'|'.join(COLOURS)})|no text, on ({'|'.join(COLOURS)})"
+    rf'the word "[^"]+"( in ({"|".join(COLOURS)}) ({FACE})| in ({"|".join(COLOURS)}|{FACE}))?(, ({"|".join(SIZES)}))?'
+    rf"(, ({'|'.join(ROWS)}) ({'|'.join(COLUMNS)}))?(, on ({'|'.join(COLOURS)}))?|no text, .*"
 )
-"""What the captions of small presets look like: see `Scene.caption`."""
+"""What the captions of small presets look like: see `Scene.caption` and `Scene.caption_naming`."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +95,13 @@ def prompts_are_known(experiment: Experiment, prompts: Sequence[Prompt]) -> Chec
     return Check("prompts are like the training captions", len(odd) <= MOST_ODD * len(prompts), detail)
 
 
-def reward_can_read(experiment: Experiment, prompts: Sequence[Prompt]) -> Check | None:
-    """The reward's engine has the characters that the prompts ask for; None for a reward that reads nothing."""
-    scorer = named_reward(experiment.reward).load()
+def reward_can_read(experiment: Experiment, prompts: Sequence[Prompt], folder: Path) -> Check | None:
+    """The reward's engine has the characters that the prompts ask for; None for a reward that reads nothing.
+
+    A quickstart's own reward model lies beside its stages.
+    """
+    reward, own = named_reward(experiment.reward), folder.parent / "reward"
+    scorer = (learned_at(reward, own) if own.exists() else reward).load()
     can_write = getattr(scorer, "can_write", None)
     if can_write is None:
         return None
@@ -207,7 +214,7 @@ def checks_of_settings(experiment: Experiment, folder: Path, small: bool) -> lis
     if prompts and small:
         results.append(prompts_are_known(experiment, prompts))
     if prompts and experiment.algorithm.learns_from != "images":
-        results.append(reward_can_read(experiment, prompts))
+        results.append(reward_can_read(experiment, prompts, folder))
     results.append(reward_rises(folder))
     return [check for check in results if check]
 

@@ -6,7 +6,7 @@ prompt. Shapes: P prompts, S latent tokens, C channels, 3HW pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,10 +42,14 @@ def diversity(model: FlowModel, prompts: Sequence[Prompt], sampler: Sampler, see
 
 
 def evaluate(
-    model: FlowModel, plan: EvaluationPlan, folder: Path, reward: ScorerPool, scorer: ScorerPool, bar: Progress
-) -> None:
-    """Write `folder`/<sampler>.json (rows and diversity) and the images of the wall. Finished files are kept."""
-    prompts = make_prompts(plan.prompts)
+    model: FlowModel, plan: EvaluationPlan, folder: Path, reward: ScorerPool, scorer: ScorerPool, bar: Progress,
+    prompts: Sequence[Prompt] = (), measure: Callable[[np.ndarray], dict[str, object]] = lambda image: {},
+) -> None:  # fmt: skip
+    """Write `folder`/<sampler>.json (rows and diversity) and the images of the wall. Finished files are kept.
+
+    `prompts` stand in for those of the plan; what `measure` says of an image stands in its row as well.
+    """
+    prompts = prompts or make_prompts(plan.prompts)
     for name, sampler in plan.samplers:
         target = folder / f"{name}.json"
         if not target.exists():
@@ -59,9 +63,10 @@ def evaluate(
                 model, prompts[: plan.diversity_prompts], sampler, plan.seed + 1, plan.diversity_copies
             )  # the engines read meanwhile
             scores = [concatenate([one.result() for one in engine]) for engine in zip(*waiting, strict=True)]
-            table = [row(prompt, *scores, i) for i, prompt in enumerate(prompts)]
-            images = np.concatenate(chunks)[: plan.grid_images]
-            write_json(target, {"rows": with_images(table, images, scores, folder, name), "diversity": spread})
+            made = np.concatenate(chunks)
+            table = [row(prompt, *scores, i) | measure(made[i]) for i, prompt in enumerate(prompts)]
+            shown = made[: plan.grid_images]
+            write_json(target, {"rows": with_images(table, shown, scores, folder, name), "diversity": spread})
         bar.advance(1, {})
 
 
@@ -117,6 +122,6 @@ def compare(before: dict, after: dict, name: str = "ned") -> dict[str, object]:
     return {"delta": delta, "ci": [low, high]}
 
 
-def is_judged(stage: Path, plan: EvaluationPlan) -> bool:
-    """Whether all evaluations of a stage are there."""
-    return all((stage / "evaluation" / f"{sampler}.json").exists() for sampler, _ in plan.samplers)
+def is_judged(stage: Path, plan: EvaluationPlan, inside: str = "evaluation") -> bool:
+    """Whether all evaluations of a stage are there, in that folder of it."""
+    return all((stage / inside / f"{sampler}.json").exists() for sampler, _ in plan.samplers)

@@ -13,6 +13,9 @@ from experiments.experiment import Experiment, PromptPlan
 from preference_data.prompts import PromptSet
 from preference_data.records import Prompt
 
+OPEN = "open"
+"""The category of prompts that leave the look open."""
+
 
 def make_scenes(plan: PromptPlan) -> list[Scene]:
     """`plan.count` scenes with distinct words: a pure function of the plan."""
@@ -34,7 +37,20 @@ def make_prompts(plan: PromptPlan) -> list[Prompt]:
     """
     if plan.file:
         return read_prompts(Path(plan.file), plan.count)
-    return [Prompt.from_text(samples.caption) for samples in make_scenes(plan)]
+    return [prompt_of(scene, is_bare(plan, index)) for index, scene in enumerate(make_scenes(plan))]
+
+
+def is_bare(plan: PromptPlan, index: int) -> bool:
+    """Whether a prompt of the plan leaves the look open: spread evenly over the prompts of each level."""
+    turn = index // len(plan.levels)
+    return int((turn + 1) * plan.bare) > int(turn * plan.bare)
+
+
+def prompt_of(scene: Scene, bare: bool) -> Prompt:
+    """What asks for a scene: its whole caption, or the word and its place alone."""
+    if bare:
+        return Prompt.from_text(scene.caption_naming(("place",)), category=(OPEN,))
+    return Prompt.from_text(scene.caption)
 
 
 def fitted(experiment: Experiment, named: Collection[str]) -> tuple[Experiment, list[str]]:

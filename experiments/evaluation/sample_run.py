@@ -20,7 +20,7 @@ from experiments.evaluation.evaluate import fixed_noise
 from experiments.record.record import RUN, write_png
 from experiments.record.whole_files import require_folder
 
-STAGES = ("grpo", "dpo", "control", "sft", "pretrain")
+STAGES = ("nft", "grpo", "dpo", "control", "sft", "pretrain")
 """Of a run with several stages, the model that is meant when none is named: the first of these that is finished."""
 
 CAPTION = re.compile(r"\bthe word [A-Z]+\b")

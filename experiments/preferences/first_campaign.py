@@ -13,12 +13,15 @@ import math
 import random
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments.evaluation.outcome import own_evaluation
 from experiments.evaluation.scored_images import BEFORE, IMAGES
+from experiments.preferences.from_people import LATENTS_FOLDER
 from experiments.record.results import MAIN, read_result
+from experiments.record.whole_files import write_bytes
+from preference_data import comparisons
 from preference_data.campaign import campaigns
 from preference_data.campaign.campaign_settings import CampaignSettings
 from preference_data.campaign.campaigns import Item
@@ -31,6 +34,8 @@ from preference_data.store.store import Store
 ITEMS = 120
 """Pairs of a first campaign: about half an hour of work."""
 HANDFUL = 24
+ANSWERED, ANSWERS = "answers", "answers.jsonl"
+"""Where a quickstart keeps what simulated people were asked about."""
 FIRST = "admin"
 """The name of the first account."""
 
@@ -61,6 +66,9 @@ def first_campaign(store: Store, run: Path) -> tuple[str, int]:
     if (own := own_evaluation(run)).is_dir() and (own / BEFORE).is_dir():
         items, read = of_own_prompts(store, run.resolve(), own), []
         name = f"own prompts of {run.resolve().name}"
+    elif (run / ANSWERED / ANSWERS).exists():
+        items, read = of_answers(store, run / ANSWERED), []
+        name = f"own images of {run.resolve().name}"
     elif (run / "run.json").exists():
         items, read = of_run(store, run)
         name = f"stages of {run.resolve().name}"
@@ -82,6 +90,21 @@ def of_own_prompts(store: Store, run: Path, own: Path) -> list[Item]:
     """
     labels = (finished(run.name, last_update(run)), "before")
     return from_folders([own / IMAGES, own / BEFORE / IMAGES], store.images, labels=labels)[:ITEMS]
+
+
+def of_answers(store: Store, folder: Path) -> list[Item]:
+    """The pairs that simulated people answered about, with the latents of their images, and without the answers."""
+    items = []
+    for one in comparisons.load(folder / ANSWERS)[:ITEMS]:
+        refs = []
+        for ref in (one.left, one.right):
+            sha, _, _ = store.images.add((folder / ref.path).read_bytes(), ref.path)
+            latent = folder / LATENTS_FOLDER / f"{sha}.safetensors"
+            if latent.exists():
+                write_bytes(store.images.root / LATENTS_FOLDER / latent.name, latent.read_bytes())
+            refs.append(replace(ref, path=str(store.images.path(sha))))
+        items.append(Item(one.prompt, tuple(refs)))
+    return items
 
 
 def of_run(store: Store, run: Path) -> tuple[list[Item], list[Reading]]:
@@ -136,8 +159,6 @@ def handful(store: Store) -> tuple[list[Item], list[Reading]]:
 
 def rendered_scenes() -> Iterator[tuple[str, list[tuple[tuple[str, str], bytes]]]]:
     """(caption, two of ((maker, word in the image), PNG)) for every drawn scene."""
-    from dataclasses import replace
-
     import numpy as np
     from PIL import Image
 

@@ -1,196 +1,219 @@
-"""The whole chain on one laptop: autoencoder, pretraining, fine-tuning, DPO, GRPO and a control, all judged alike.
+"""The first run on a laptop: two languages from nothing, and alignment with a taste that nobody put into words.
+
+Pretraining's captions leave things open. Simulated people answer "left or right?" about 600 pairs of the model's own
+images; a reward is trained on the answers, and DiffusionNFT learns from it and from OCR. Beside it, from the same start
+and the same answers: OCR alone, DPO, fine-tuning on the preferred images, and the reward alone.
 
 Every stage is an experiment in its own folder; whatever is finished is skipped, whatever was interrupted goes on. The
-numbers of a run depend on the configuration alone, not on where it was interrupted.
-
-DPO and GRPO begin from the pretrained model and see prompts alone; fine-tuning and its control see clean images. Two
-processes share the work, one for each core: this one trains all but the control, the other judges finished stages and
-trains the control, which needs nothing but the fine-tuned model.
+numbers of a run depend on the settings alone, not on where it was interrupted. Two processes share the work, one for
+each core: this one trains `MAIN_LINE`, the other the decoder meanwhile, and then `SIDE_LINE`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
-import time
+import shutil
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from base_model.devices import best_device
 from base_model.files.weights import load_model
-from experiments.configs import nano
-from experiments.evaluation.evaluate import compare, evaluate, is_judged, summarise
-from experiments.experiment import THREADS, EvaluationPlan, Experiment, laid_out
+from experiments.configs import nano_taste
+from experiments.evaluation.evaluate import evaluate, is_judged
+from experiments.experiment import THREADS, AnswerPlan, EvaluationPlan, Experiment, laid_out
+from experiments.preferences.from_people import install
+from experiments.preferences.from_scores import PAIRS
+from experiments.preferences.own_answers import ANSWERS, CHOSEN, collect_answers
+from experiments.preferences.simulated_people import appearance, people
 from experiments.progress import Progress
+from experiments.quickstart import taste_summary
 from experiments.quickstart.peak_memory import PeakMemory
-from experiments.quickstart.report_notes import write_notes
 from experiments.quickstart.side_process import SideProcess
+from experiments.quickstart.stages import is_finished, train_stage, wait_for, wait_for_files
+from experiments.quickstart.taste_notes import headline, write_notes
 from experiments.record.record import RunRecord, write_json
+from experiments.record.whole_files import write_bytes
 from experiments.report.report import write_report
-from experiments.training.runner import run
+from experiments.reward_models.train_reward import train_reward
+from experiments.training.runner import open_record, run
+from rewards.learned.reward import CONTENT, learned_at
+from rewards.learned.train import TrainReward
 from rewards.parse import named_reward
+from rewards.scores import Reward
 from rewards.serving.workers import ScorerPool
 from rewards.text.ocr import Ocr, OcrGold
 
-Chain = tuple[tuple[str, Experiment, str], ...]
-
-CHAIN: Chain = (
-    ("decoder", nano.decoder, ""),
-    ("pretrain", nano.pretrain, "decoder"),
-    ("sft", nano.sft, "pretrain"),
-    ("dpo", nano.dpo, "pretrain"),
-    ("grpo", nano.grpo, "pretrain"),
-    ("control", nano.control, "sft"),
-)
-"""(stage, experiment, the stage it starts from)"""
-
-PAIRED = (
-    ("sft", "pretrain"), ("dpo", "pretrain"), ("grpo", "pretrain"), ("control", "pretrain"), ("grpo", "sft"),
-    ("dpo", "sft"), ("grpo", "control"), ("dpo", "control"),
-)  # fmt: skip
-"""(a, b): the table says how much a is above b"""
-
-CONTROL = "control"
-"""The stage that is trained beside the others."""
-
+MAIN_LINE, SIDE_LINE = ("nft", "nft_taste"), ("dpo", "chosen", "nft_ocr")
+"""Who trains and judges which of the stages that begin from the pretrained model."""
+ANSWERED, REWARD = "answers", "reward"
+"""The folders of the answers and of the reward."""
 REST_SECONDS = 40.0
 """Expected between the last stage's end and the last evaluation's; only for the remaining-time estimate."""
 
 
-def expected_seconds(chain: Chain) -> dict[str, float]:
-    """What the stages of this process are expected to take, and the rest of the other's."""
-    return {name: e.minutes * 60.0 for name, e, _ in chain if name != CONTROL} | {"control, evaluation": REST_SECONDS}
+@dataclass(frozen=True)
+class TasteChain:
+    """The stages, the answers and the evaluations."""
+
+    decoder: Experiment = nano_taste.decoder
+    pretrain: Experiment = nano_taste.pretrain
+    nft: Experiment = nano_taste.nft
+    nft_ocr: Experiment = nano_taste.ocr
+    nft_taste: Experiment = nano_taste.alone
+    dpo: Experiment = nano_taste.dpo
+    chosen: Experiment = nano_taste.chosen
+    answers: AnswerPlan = nano_taste.answers
+    voters: int = nano_taste.VOTERS
+    captions: EvaluationPlan = nano_taste.captions
+    """full captions"""
+    left_open: EvaluationPlan = nano_taste.left_open
+    """prompts that leave the look open"""
+    reward: TrainReward = field(default_factory=TrainReward)
+
+    def stage(self, name: str) -> Experiment:
+        """The experiment of a stage, by the stage's name."""
+        stages = {
+            "decoder": self.decoder, "pretrain": self.pretrain, "nft": self.nft, "nft_ocr": self.nft_ocr,
+            "nft_taste": self.nft_taste, "dpo": self.dpo, "chosen": self.chosen,
+        }  # fmt: skip
+        return replace(stages[name], name=name)
+
+    def settings(self) -> dict[str, object]:
+        """Everything, as a run records it."""
+        all_of = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: laid_out(x) if isinstance(x, Experiment) else x for name, x in all_of.items()}
+
+    def plans(self, name: str) -> dict[str, EvaluationPlan]:
+        """How a stage is judged, by the folder that it leaves: guided too where alignment begins and where it ends."""
+        samplers = slice(None) if name in ("pretrain", "nft") else slice(1)
+        plans = {"evaluation": self.left_open, "captions": self.captions}
+        return {folder: replace(plan, samplers=plan.samplers[samplers]) for folder, plan in plans.items()}
 
 
-def quickstart(folder: Path, chain: Chain = CHAIN, plan: EvaluationPlan = nano.evaluation) -> Path:
+def quickstart(folder: Path, chain: TasteChain | None = None) -> Path:
     """Run what is not done yet; the path of the report. Raises ValueError when the folder is something else."""
+    chain = chain or TasteChain()
     torch.set_num_threads(THREADS)
-    overall = RunRecord.open(
-        folder, {"chain": {name: laid_out(experiment) for name, experiment, _ in chain}, "evaluation": plan}
-    )
+    overall = RunRecord.open(folder, {"quickstart": chain.settings()})
     if not overall.finished:
         with overall.running(), PeakMemory(folder / "memory.json"):
-            run_chain(folder, chain, plan)
-            write_json(folder / "summary.json", summary(folder, chain, plan, overall.seconds))
+            run_chain(folder, chain)
+            result = taste_summary.summary(folder, chain.voters, overall.seconds)
+            write_json(folder / "summary.json", result | {"headline": headline(result)})
             write_notes(folder)
-    print_table(json.loads((folder / "summary.json").read_text()))
+    result = json.loads((folder / "summary.json").read_text())
+    print(*taste_summary.table_rows(result), sep="\n")
     return write_report(folder)
 
 
-def run_chain(folder: Path, chain: Chain, plan: EvaluationPlan) -> None:
-    """Every stage in order, while the other process evaluates and trains the control."""
-    bar = Progress(expected_seconds(chain))
-    with SideProcess(partial(side_work, chain, plan), folder) as side:
-        for name, experiment, parent in chain:
-            if name != CONTROL:
-                train_stage(replace(experiment, name=name), folder / name, folder / parent if parent else None, bar)
+def run_chain(folder: Path, chain: TasteChain) -> None:
+    """The main line, while the other process does what is beside it."""
+    left = [name for name in SIDE_LINE if not judged(folder / name, chain.plans(name))]
+    expected = {name: chain.stage(name).minutes * 60.0 for name in ("pretrain", *MAIN_LINE)}
+    bar = Progress({**expected, "what runs beside": REST_SECONDS})
+    with SideProcess(partial(side_work, chain), folder) as side:
+        train_stage(chain.stage("pretrain"), folder / "pretrain", None, bar)
+        while not is_finished(folder / "decoder"):
+            side.wait(0.2)
+        adopt_decoder(folder)
+        answer(folder, chain, bar)
+        with scorers() as pools:
+            for name in MAIN_LINE:
+                train_stage(
+                    chain.stage(name), folder / name, folder / "pretrain", bar, reward_of(chain, name, folder), 1
+                )
                 side.check()
-        left = [name for name, _, _ in chain if name != "decoder" and not is_judged(folder / name, plan)]
-        with bar.stage("control, evaluation", len(left)):
-            while left:
-                done = side.wait(1.0)
-                judged = [name for name in left if is_judged(folder / name, plan)]
-                bar.advance(len(judged), {})
-                left = [name for name in left if name not in judged]
-                if done and left:
-                    raise RuntimeError(f"{left} were not evaluated, and nothing says why; start again to go on")
+                evaluate_stage(folder / name, chain.plans(name), *pools, bar)
+        with bar.stage("what runs beside", len(left)):
+            while not side.wait(1.0):
+                bar.advance(0, {})
 
 
-def train_stage(experiment: Experiment, folder: Path, parent: Path | None, bar: Progress) -> None:
-    """One stage, with the OCR engines of its reward where it needs them."""
-    if experiment.algorithm.learns_from == "images":
-        run(experiment, folder, parent, None, bar)
-        return
-    tqdm.write("starting the OCR engines", file=sys.stderr)
-    with ScorerPool(named_reward(experiment.reward), workers=2) as reward:
-        run(experiment, folder, parent, reward, bar)
+def answer(folder: Path, chain: TasteChain, bar: Progress) -> None:
+    """Collect the answers about images of the pretrained model, and train the reward on them."""
+    if not (folder / ANSWERED / ANSWERS).exists():
+        model = load_model(folder / "pretrain" / "model", best_device())
+        annotators = people(chain.answers.people, chain.answers.seed)
+        with bar.stage("answers", 1):
+            collect_answers(model, chain.answers, annotators, folder / ANSWERED, bar)
+    if not (folder / REWARD / CONTENT).exists():
+        lines = train_reward(folder / ANSWERED / ANSWERS, folder / REWARD, "pixels", chain.reward)
+        write_bytes(folder / "reward.txt", "\n".join(lines).encode())
 
 
-def side_work(chain: Chain, plan: EvaluationPlan, folder: Path) -> None:
-    """Judge every stage when it is finished; the control is trained here first, as soon as its parent is there."""
+def adopt_decoder(folder: Path) -> None:
+    """Put the refined autoencoder beside the pretrained network: their latents are the same."""
+    refined, own = (folder / name / "model" / "vae.safetensors" for name in ("decoder", "pretrain"))
+    if refined.read_bytes() != own.read_bytes():
+        fresh = own.with_name(f".{own.name}")
+        shutil.copyfile(refined, fresh)
+        os.replace(fresh, own)
+
+
+def reward_of(chain: TasteChain, name: str, folder: Path) -> Reward:
+    """The reward that a stage's settings name, with the trained part from this run's folder."""
+    reward: Reward = learned_at(named_reward(chain.stage(name).reward), folder / REWARD)
+    return reward
+
+
+def side_work(chain: TasteChain, folder: Path) -> None:
+    """The decoder; then, when there are answers, what is compared with the main line."""
     torch.set_num_threads(THREADS)
-    with open(os.devnull, "w") as nowhere, ScorerPool(Ocr(), 1) as reward, ScorerPool(OcrGold(), 1) as scorer:
+    with open(os.devnull, "w") as nowhere:
         silent = Progress({}, nowhere)
-        for name, experiment, parent in sorted(chain, key=lambda stage: side_order(stage[0], chain)):
-            if name == CONTROL:
-                wait_for(folder / parent)
-                run(replace(experiment, name=name), folder / name, folder / parent, reward, silent)
-            elif name != "decoder":
-                wait_for(folder / name)
-            if name != "decoder" and not is_judged(folder / name, plan):
-                model = load_model(folder / name / "model", best_device())
-                evaluate(model, plan, folder / name / "evaluation", reward, scorer, silent)
+        run(chain.stage("decoder"), folder / "decoder", None, None, silent)
+        wait_for(folder / "pretrain")
+        wait_for_files([folder / ANSWERED / ANSWERS])  # the decoder is in its place then
+        with scorers() as pools:
+            evaluate_stage(folder / "pretrain", chain.plans("pretrain"), *pools, silent)
+            evaluate_stated(folder, chain, *pools, silent)
+            for name in SIDE_LINE:
+                train_sidecar(chain.stage(name), folder, name, silent, reward_of(chain, name, folder))
+                evaluate_stage(folder / name, chain.plans(name), *pools, silent)
 
 
-def side_order(name: str, chain: Chain) -> float:
-    """The control comes right after the stage that it starts from."""
-    names = [stage for stage, _, _ in chain]
-    parents = {stage: parent for stage, _, parent in chain}
-    return names.index(parents[name]) + 0.5 if name == CONTROL else float(names.index(name))
+def train_sidecar(experiment: Experiment, folder: Path, name: str, bar: Progress, reward: Reward) -> None:
+    """A stage with what it reads of the answers put into its place."""
+    if experiment.algorithm.learns_from == "pairs":
+        open_record(laid_out(experiment), folder / name, folder / "pretrain")  # before anything is put there
+        install(experiment, [str(folder / ANSWERED / PAIRS)], "", folder / name)
+    if experiment.algorithm.learns_from == "images":
+        experiment = replace(experiment, data=replace(experiment.data, folder=(str(folder / ANSWERED / CHOSEN),)))
+    train_stage(experiment, folder / name, folder / "pretrain", bar, reward, 1)
 
 
-def wait_for(stage: Path) -> None:
-    """Until the stage is finished."""
-    while not ((stage / "run.json").exists() and RunRecord.read(stage).finished):
-        time.sleep(0.2)
+@contextmanager
+def scorers() -> Iterator[tuple[ScorerPool, ScorerPool]]:
+    """The engine of the reward, and the one that nothing is trained on."""
+    with ScorerPool(Ocr(), 1) as reward, ScorerPool(OcrGold(), 1) as gold:
+        yield reward, gold
 
 
-def summary(folder: Path, chain: Chain, plan: EvaluationPlan, seconds: float) -> dict[str, object]:
-    """The content of summary.json: unguided numbers at the top of every entry, guided ones under "guided"."""
-    names = [name for name, _, _ in chain if name != "decoder"]
-    results = {
-        (name, sampler): json.loads((folder / name / "evaluation" / f"{sampler}.json").read_text())
-        for name in names
-        for sampler, _ in plan.samplers
-    }
-    took = {name: RunRecord.read(folder / name).seconds for name, _, _ in chain}
-    stages = {
-        name: {
-            **summarise(results[name, "unguided"], took[name]),
-            "guided": summarise(results[name, "guided"], took[name]),
-        }
-        for name in names
-    }
-    paired = {
-        f"{a}_vs_{b}": {
-            **compare(results[b, "unguided"], results[a, "unguided"]),
-            "exact": compare(results[b, "unguided"], results[a, "unguided"], "exact"),
-            "judge": compare(results[b, "unguided"], results[a, "unguided"], "judge_ned"),
-            "guided": compare(results[b, "guided"], results[a, "guided"]),
-        }
-        for a, b in PAIRED
-    }
-    return {
-        "stages": stages,
-        "paired": paired,
-        "decoder_seconds": took["decoder"],
-        "total_seconds": seconds,
-        "peak_memory_mb": json.loads((folder / "memory.json").read_text())["peak_mb"],
-    }
+def judged(stage: Path, plans: dict[str, EvaluationPlan]) -> bool:
+    """Whether all evaluations of a stage are there."""
+    return all(is_judged(stage, plan, inside) for inside, plan in plans.items())
 
 
-def table_rows(result: dict) -> Iterator[str]:
-    """The stage table as lines of text."""
-    yield f"{'stage':10}{'exact':>8}{'95 %':>15}{'1-NED':>8}{'95 %':>15}{'gold':>8}{'guided':>9}{'seconds':>9}"
-    for name, row in result["stages"].items():
-        (a, b), (c, d) = row["exact_ci"], row["ned_score_ci"]
-        yield (
-            f"{name:10}{row['exact']:8.3f}{f'{a:.3f}-{b:.3f}':>15}{row['ned_score']:8.3f}{f'{c:.3f}-{d:.3f}':>15}"
-            f"{row['judge_ned_score']:8.3f}{row['guided']['ned_score']:9.3f}{row['seconds']:9.0f}"
-        )
-    for name, row in result["paired"].items():
-        low, high = row["ci"]
-        yield f"{name.replace('_vs_', ' - '):20} 1-NED {row['delta']:+.3f} ({low:+.3f} to {high:+.3f})"
-    yield f"{result['total_seconds']:.0f} s in all, {result['peak_memory_mb']:.0f} MB at most"
+def evaluate_stage(
+    stage: Path, plans: dict[str, EvaluationPlan], reward: ScorerPool, gold: ScorerPool, bar: Progress
+) -> None:  # fmt: skip
+    """Evaluate a finished stage in all ways that are not done yet."""
+    if not judged(stage, plans):
+        model = load_model(stage / "model", best_device())
+        for inside, plan in plans.items():
+            evaluate(model, plan, stage / inside, reward, gold, bar, measure=appearance)
 
 
-def print_table(result: dict) -> None:
-    """Prints the table to standard output."""
-    for line in table_rows(result):
-        print(line)
+def evaluate_stated(folder: Path, chain: TasteChain, reward: ScorerPool, gold: ScorerPool, bar: Progress) -> None:
+    """The pretrained model on prompts that say the taste in words: who can do that needs no alignment."""
+    plan = chain.plans("stated")["evaluation"]
+    if not is_judged(folder / "pretrain", plan, taste_summary.STATED_FOLDER):
+        model = load_model(folder / "pretrain" / "model", best_device())
+        stated = taste_summary.stated_prompts(plan.prompts)
+        evaluate(model, plan, folder / "pretrain" / taste_summary.STATED_FOLDER, reward, gold, bar, stated, appearance)

@@ -106,6 +106,8 @@ class Result:
     peak_memory_mb: float
     notes: str
     """markdown"""
+    headline: str = ""
+    """what the run came to in a sentence, where its summary says it"""
 
     @property
     def name(self) -> str:
@@ -138,7 +140,7 @@ def read_result(folder: Path) -> Result:
         folder, run, tuple(stages), tuple(_paired(summary.get("paired", {}))),
         total_seconds=float(summary.get("total_seconds", run.seconds)),
         peak_memory_mb=_number(summary.get("peak_memory_mb", memory.get("peak_mb"))),
-        notes=notes.read_text(encoding="utf-8") if notes.exists() else "",
+        notes=notes.read_text(encoding="utf-8") if notes.exists() else "", headline=str(summary.get("headline", "")),
     )  # fmt: skip
 
 

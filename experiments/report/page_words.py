@@ -9,6 +9,7 @@ from experiments.report.page_style import INKS
 
 STAGES = {
     "decoder": "Decoder", "pretrain": "Pretraining", "sft": "Fine-tuning", "dpo": "DPO", "grpo": "GRPO", "nft": "NFT",
+    "nft_ocr": "NFT on OCR alone", "nft_taste": "NFT on the reward alone", "chosen": "Preferred images",
     "control": "Control",
 }  # fmt: skip
 SETTINGS = {"unguided": "Without guidance", "guided": "With guidance"}

@@ -85,7 +85,9 @@ class Answer(NamedTuple):
 
 
 def answer(result: Result) -> Answer:
-    """What the run came to, from numbers and stage names alone."""
+    """What the run came to, from numbers and stage names alone where its summary has no sentence."""
+    if result.headline:
+        return Answer(result.headline)
     if (gains := alignment_gains(result)) and result.evaluated:
         return chain_answer(result, gains)
     if result.evaluated:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from base_model.data.rendered_text import CHINESE, ENGLISH
+from base_model.data.rendered_text import CHINESE, COMMON_CHINESE, ENGLISH
 from base_model.data.stream import TextStream
 from base_model.policy_model import PolicyModel
 from experiments.evaluation.outcome import JUDGED
@@ -106,8 +106,8 @@ def scene_levels(experiment: Experiment) -> tuple[int, ...]:
     if not isinstance(experiment.data, TextStream):
         return (ENGLISH,)
     shown = {level for _, weights in experiment.data.progress.text for level, weight in enumerate(weights) if weight}
-    languages = [ENGLISH] * bool(shown - {0, CHINESE}) + [CHINESE] * (CHINESE in shown)
-    return tuple(languages) or (ENGLISH,)
+    chinese = sorted(shown & {CHINESE, COMMON_CHINESE})
+    return (*([ENGLISH] * bool(shown - {0, *chinese})), *chinese) or (ENGLISH,)
 
 
 def readable(prompts: Sequence[Prompt], model: PolicyModel) -> list[Prompt]:

@@ -21,7 +21,7 @@ import json
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -54,6 +54,9 @@ class Learned:
     needs: ClassVar[tuple[str, ...]] = ()
 
     path: Path
+    category: str = ""
+    """judge only images of prompts of this category, such as open; those of others all get 0, so that in a mixture of
+    parts this one says nothing about them"""
 
     def sees(self, height: int, width: int) -> View:
         """The whole image, at its own size or squashed to the backbone's square; never a crop."""
@@ -64,7 +67,7 @@ class Learned:
 
     def load(self, device: str = "cpu") -> LearnedScorer:
         """Open the folder. FileNotFoundError when it is none, ValueError when it is damaged or of another version."""
-        return read(Path(self.path), device)
+        return read(Path(self.path), device, self.category)
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,10 @@ class LearnedScorer:
 
     def __init__(
         self, name: str, extractor: Extractor, mean_F: np.ndarray, std_F: np.ndarray, heads: Sequence[Head],
-        centre: float, temperature: float,
+        centre: float, temperature: float, category: str = "",
     ) -> None:  # fmt: skip
-        self.name = name
+        self.name = f"{name},category={category}" if category else name
+        self._category = category
         self._extractor = extractor
         self._mean_F, self._std_F = mean_F, std_F
         self._heads = list(heads)
@@ -101,6 +105,8 @@ class LearnedScorer:
         return tabulate(rows, ("learned", "spread"))
 
     def _score(self, prompt: Prompt, image_3HW: np.ndarray) -> dict[str, float] | str:
+        if self._category and self._category not in prompt.category:
+            return {"learned": 0.0, "spread": 0.0}
         try:
             features_F = self._extractor([prompt], [to_uint8(image_3HW)])[0]
         except Exception:
@@ -130,7 +136,7 @@ def _content(folder: Path) -> dict[str, Any]:
     return content
 
 
-def read(folder: Path, device: str = "cpu") -> LearnedScorer:
+def read(folder: Path, device: str = "cpu", category: str = "") -> LearnedScorer:
     """The scorer of a folder. Errors as `Learned.load`."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -156,7 +162,7 @@ def read(folder: Path, device: str = "cpu") -> LearnedScorer:
     digest = hashlib.sha256(raw).hexdigest()[:12]
     name = f"learned:{content['backbone']}:{digest}"
     return LearnedScorer(
-        name, extractor, arrays["mean"], arrays["std"], heads, content["centre"], content["temperature"]
+        name, extractor, arrays["mean"], arrays["std"], heads, content["centre"], content["temperature"], category
     )
 
 
@@ -208,3 +214,15 @@ def learned_in(reward: object) -> list[Learned]:
     if is_dataclass(reward):
         return [one for field in fields(reward) for one in learned_in(getattr(reward, field.name))]
     return []
+
+
+def learned_at(reward: Any, path: Path) -> Any:
+    """The reward, with the reward models inside it read from another folder; their names in a mixture stay."""
+    if isinstance(reward, Learned):
+        return replace(reward, path=path)
+    if isinstance(reward, tuple):
+        return tuple(learned_at(part, path) for part in reward)
+    if is_dataclass(reward) and learned_in(reward):
+        inner = {field.name: getattr(reward, field.name) for field in fields(reward) if field.init}
+        return replace(reward, **{name: learned_at(value, path) for name, value in inner.items()})  # type: ignore[type-var]
+    return reward

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.fixtures.tiny.tiny_chain import tiny_chain, tiny_plan
+from tests.fixtures.tiny.tiny_chain import tiny_plan
+from tests.fixtures.tiny.tiny_taste import tiny_taste
 
 
 def run(arguments: list[str]) -> int:
@@ -17,7 +18,7 @@ def run(arguments: list[str]) -> int:
     if arguments == ["quickstart"]:
         from experiments.quickstart.quickstart import quickstart
 
-        quickstart(Path("runs/quickstart"), tiny_chain(), tiny_plan())
+        quickstart(Path("runs/quickstart"), tiny_taste())
         return 0
     from experiments.cli import main
 

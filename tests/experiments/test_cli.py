@@ -109,7 +109,7 @@ def test_help_imports_nothing_heavy_and_is_quick() -> None:
 )
 def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = help_text(capsys, *command.split())
-    if command not in ("pairs", "campaign", "account", "ablate"):
+    if command not in ("pairs", "campaign", "account", "ablate", "study"):
         assert f"Example: glyphlab {command}" in text
 
 

@@ -507,3 +507,37 @@ def test_producers_do_not_outlive_a_trainer_that_was_killed(tmp_path):
         trainer.kill()
     _, alive = psutil.wait_procs([producer], timeout=10)
     assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE], "a producer works on for nobody"
+
+
+def test_bare_captions_are_true_and_leave_each_part_out_about_half_of_the_time():
+    stream = TextStream(seed=3, stages=(Stage(0, (0, 0, 0, 0, 1.0)),), noise=CaptionNoise(bare=1.0))
+    named: Counter[str] = Counter()
+    shortest = 0
+    for i in range(1500):
+        shown, caption = stream.one(0, i)
+        request = rendered_text.read_short(caption)
+        assert request and request.word == shown.word
+        assert all(getattr(shown, field) == value for field, value in request.named.items())
+        named.update(list(request.named))
+        shortest += set(request.named) == {"row", "column"}
+    shares = {field: count / 1500 for field, count in named.items()}
+    for field in ("ink", "face", "size", "background"):
+        assert 0.28 < shares[field] < 0.38, shares
+    assert 0.61 < shares["row"] < 0.72 and 0.32 < shortest / 1500 < 0.41
+
+
+def test_a_caption_that_names_everything_is_the_caption():
+    for shown, _ in many()[:300]:
+        if shown.word:
+            everything = ("ink", "face", "size", "place", "ground")
+            assert shown.caption_naming(everything) == shown.caption
+            assert shown.caption_naming(("place",)) == f'the word "{shown.word}", {shown.row} {shown.column}'
+
+
+def test_bare_captions_leave_other_noise_as_it_was():
+    plain = replace(CLEAN, noise=CaptionNoise(0.2, 0.1, 0.1))
+    both = replace(CLEAN, noise=CaptionNoise(0.2, 0.1, 0.1, bare=0.5))
+    pairs = [(plain.one(0, i), both.one(0, i)) for i in range(600)]
+    assert all(a[0] == b[0] for a, b in pairs)
+    changed = [(a[1], b[1]) for a, b in pairs if a[1] != b[1]]
+    assert 180 < len(changed) < 330 and all(a in (scene.caption for (scene, _), _ in pairs) for a, _ in changed)

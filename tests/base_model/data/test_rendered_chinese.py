@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from base_model.data import rendered_chinese as chinese
-from base_model.data.rendered_text import CHINESE, Scene, complete, render, scene
+from base_model.data.rendered_text import CHINESE, COMMON_CHINESE, Scene, complete, render, scene
 from base_model.data.stream import CaptionNoise, Stage, TextStream
 from base_model.data.writing import faces
 from base_model.qwen.byte_encoder import MAX_LETTERS, token_vectors
@@ -111,3 +111,10 @@ def test_both_engines_read_what_is_rendered():
     images = np.stack([render(s) for s in scenes])
     for engine in (Ocr(), OcrGold()):
         assert engine.load()(prompts, images).parts["exact"].mean() == 1.0
+
+
+def test_the_common_level_keeps_to_the_first_200_characters_and_shows_them_all():
+    words = [scene(np.random.default_rng(i), COMMON_CHINESE).word for i in range(2500)]
+    assert set("".join(words)) == set(chinese.CHARACTERS[: chinese.COMMON]) and chinese.COMMON == 200
+    asked = [scene(np.random.default_rng(i), COMMON_CHINESE, heldout=True).word for i in range(300)]
+    assert all(chinese.is_heldout_pair(pair) for word in asked for pair in pairs(word))

@@ -12,8 +12,9 @@ import torch
 from alignment.trajectory import Exploration
 from base_model import flow
 from base_model.flow import Gaussian
-from experiments.configs import CONFIGS, nano
+from experiments.configs import CONFIGS, nano, nano_taste
 from experiments.evaluation import doctor
+from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import PromptPlan
 from experiments.training.runner import open_record
 from experiments.training.start_from import open_model
@@ -49,16 +50,17 @@ def test_a_rate_at_its_floor_or_never_reached_fails(optim):
 
 def test_prompts_unlike_the_training_captions_fail():
     assert doctor.prompts_are_known(nano.grpo, PROMPTS).passed
+    assert doctor.prompts_are_known(nano_taste.nft, make_prompts(replace(nano_taste.nft.prompts, count=60))).passed
     natural = [Prompt.from_text(f'a photo of a shop sign that says "WORD{i}"') for i in range(4)]
     check = doctor.prompts_are_known(nano.grpo, natural)
     assert not check.passed and "a photo of a shop sign" in check.detail
 
 
 def test_an_engine_without_the_script_fails():
-    found = doctor.reward_can_read(replace(nano.grpo, reward="ocr"), PROMPTS)
+    found = doctor.reward_can_read(replace(nano.grpo, reward="ocr"), PROMPTS, Path("none"))
     assert found and found.passed
     foreign = [Prompt.from_text('the word "\u0635\u0628\u0627\u062d" in red')] * 4
-    check = doctor.reward_can_read(replace(nano.grpo, reward="ocr"), foreign)
+    check = doctor.reward_can_read(replace(nano.grpo, reward="ocr"), foreign, Path("none"))
     assert check and not check.passed
 
 

@@ -172,3 +172,12 @@ def test_sides_are_known_by_what_others_call_them() -> None:
     for name in ("caption", "prompt", "image", "label_0", "chosen_score", "world"):
         assert not better.match(name) and not worse.match(name), name
     assert FOLDER[0].match("winners") and FOLDER[1].match("rejected_images")
+
+
+def test_a_file_of_our_own_pairs_is_no_table_of_images(tmp_path: Path) -> None:
+    """Its columns are called chosen and rejected as well."""
+    install(CONFIGS["dpo"], two_folders(tmp_path), "", tmp_path / "first")
+    install(CONFIGS["dpo"], [str(tmp_path / "first" / "pairs.jsonl")], "", tmp_path / "second")
+    assert [p.chosen.sha256 for p in pairs.load(tmp_path / "second" / "pairs.jsonl")] == [
+        p.chosen.sha256 for p in pairs.load(tmp_path / "first" / "pairs.jsonl")
+    ]

@@ -1,4 +1,4 @@
-"""The whole chain in miniature, interrupted in every stage, against the same chain left alone."""
+"""The quickstart in miniature: what it leaves, and interrupted in every stage against the same run left alone."""
 
 from __future__ import annotations
 
@@ -7,23 +7,30 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from base_model.files.weights import load_model
+from experiments.configs import nano_taste
+from experiments.evaluation.doctor import doctor
+from experiments.evaluation.prompts_of_plan import OPEN, make_prompts
+from experiments.quickstart import taste_summary
+from experiments.quickstart.quickstart import MAIN_LINE, SIDE_LINE, TasteChain, quickstart, reward_of
 from experiments.record.record import read_run
-from tests.fixtures.tiny.tiny_chain import tiny_chain
+from preference_data import comparisons, pairs
+from rewards.learned.reward import learned_in
+from tests.fixtures.tiny.tiny_taste import tiny_taste
 
-GOLDEN = Path(__file__).parent / "golden" / "tiny_chain.json"
 MEASURED = {"seconds", "total_seconds", "decoder_seconds", "peak_memory_mb"}
+STAGES = ("decoder", *taste_summary.STAGES)
+GOLDEN = Path(__file__).parent / "golden" / "tiny_taste.json"
 
 
 def start(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.fixtures.tiny.tiny_run", str(folder), *more]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
 
 def scores(value: object) -> object:
@@ -34,107 +41,11 @@ def scores(value: object) -> object:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("alone") / "quickstart"
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("alone") / "quickstart"
     done = start(folder)
     assert done.returncode == 0, done.stderr
     return folder
-
-
-def check_interrupted(folder: Path, alone: Path, plan: Sequence[tuple[str, str, str]]) -> None:
-    """Signals arrive after an update, and checkpoints come after every second: what came after one is done again."""
-    for stage, updates, name in plan:
-        if status(folder / stage) == "finished":
-            assert stage == "control", "the process beside may have been quicker"
-            continue
-        done = start(folder, "--die-in", stage, updates, name)
-        assert done.returncode != 0, "it should have been interrupted"
-        while status(folder / "control") == "running":  # the process beside needs a moment to see that it is alone
-            time.sleep(0.1)
-        quick = stage == "control" and status(folder / stage) == "finished"  # done before it saw that it was alone
-        assert quick or status(folder / stage) == "interrupted"
-    done = start(folder)
-    assert done.returncode == 0, done.stderr
-    assert scores(summary(folder)) == scores(summary(alone))
-    for stage, _, _ in tiny_chain():
-        assert losses(folder / stage) == losses(alone / stage)
-
-
-def test_killed_while_it_aligns_it_ends_with_the_same_numbers(alone, tmp_path):
-    """From where DPO was finished, and nothing judged yet."""
-    folder = tmp_path / "quickstart"
-    later = shutil.ignore_patterns("grpo", "control", "evaluation", "summary.json", "report.html")
-    shutil.copytree(alone, folder, ignore=later)
-    settings = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**settings, "status": "interrupted"}))
-    check_interrupted(folder, alone, [("grpo", "3", "SIGKILL")])
-
-
-@pytest.mark.slow
-def test_interrupted_in_every_stage_it_ends_with_the_same_numbers(alone, tmp_path):
-    plan = [("decoder", "4", "SIGKILL"), ("pretrain", "5", "SIGINT"), ("sft", "3", "SIGKILL"), ("dpo", "1", "SIGINT"),
-            ("grpo", "3", "SIGKILL"), ("control", "1", "SIGKILL"), ("control", "1", "SIGINT")]  # fmt: skip
-    check_interrupted(tmp_path / "quickstart", alone, plan)
-
-
-def test_every_stage_leaves_what_the_report_needs(alone):
-    result = summary(alone)
-    assert set(result["stages"]) == {"pretrain", "sft", "dpo", "grpo", "control"}
-    for row in result["stages"].values():
-        for name in ("exact", "exact_ci", "ned_score", "ned_score_ci", "judge_exact", "judge_ned_score", "diversity"):
-            assert name in row and name in row["guided"]
-        assert row["seconds"] > 0 and row["prompts"] == 6
-    assert {"grpo_vs_sft", "dpo_vs_sft", "grpo_vs_control"} <= set(result["paired"])
-    assert all(len(pair["ci"]) == 2 for pair in result["paired"].values())
-    assert 0 < result["peak_memory_mb"] < 4096
-    page = (alone / "report.html").read_text()
-    assert "data:image/png;base64," in page and "http://" not in page.replace("http://www.w3.org", "")
-
-
-def test_the_first_ratio_is_exactly_one(alone):
-    lines = read_run(alone / "grpo").metrics
-    updated = [line for line in lines if "ratio_first" in line]
-    assert all(line["ratio_first"] == 1.0 and line["ratio_gap_first"] == 0.0 for line in updated)
-    assert {line["window"] for line in lines} <= {0.0, 1.0, 2.0} and len({line["window"] for line in lines}) > 1
-
-
-@pytest.mark.parametrize("stage", [stage for stage, _, _ in tiny_chain()])
-def test_losses_are_the_golden_ones(alone, stage):
-    """A refactoring leaves these alone. A change of science changes them, and brings a report (CONTRIBUTING.md).
-
-    `python -m tests.fixtures.tiny.tiny_run FOLDER` makes the run; the tolerance is for other processors, not for other
-    code.
-    """
-    golden = json.loads(GOLDEN.read_text())[stage]
-    assert losses(alone / stage) == pytest.approx(golden, rel=2e-3, abs=1e-6)
-
-
-def test_dpo_starts_at_log_two(alone):
-    assert read_run(alone / "dpo").metrics[0]["loss"] == pytest.approx(np.log(2.0), abs=1e-6)
-
-
-def test_alignment_changes_the_network_and_nothing_else(alone):
-    before, after = load_model(alone / "sft" / "model"), load_model(alone / "dpo" / "model")
-    moved = [n for (n, a), b in zip(before.network.named_parameters(), after.network.parameters(), strict=True)
-             if not a.equal(b)]  # fmt: skip
-    assert moved
-    assert all(
-        a.equal(b) for a, b in zip(before.vae.state_dict().values(), after.vae.state_dict().values(), strict=True)
-    )
-
-
-def test_a_finished_run_is_left_alone(alone):
-    weights = alone / "sft" / "model" / "transformer.safetensors"
-    before = weights.stat().st_mtime_ns, (alone / "summary.json").read_text()
-    assert start(alone).returncode == 0
-    assert (weights.stat().st_mtime_ns, (alone / "summary.json").read_text()) == before
-
-
-def test_other_settings_in_the_same_folder_are_refused(alone):
-    from experiments.quickstart.quickstart import quickstart
-
-    with pytest.raises(ValueError, match="other settings"):
-        quickstart(alone)
 
 
 def summary(folder: Path) -> dict:
@@ -147,3 +58,129 @@ def status(folder: Path) -> str:
 
 def losses(folder: Path) -> list[float]:
     return [line["loss"] for line in read_run(folder).metrics if "loss" in line]
+
+
+def go_on(folder: Path, alone: Path) -> None:
+    """Finish the run, which then is the one that was left alone."""
+    done = start(folder)
+    assert done.returncode == 0, done.stderr
+    assert scores(summary(folder)) == scores(summary(alone))
+    for stage in STAGES:
+        assert losses(folder / stage) == losses(alone / stage)
+
+
+def interrupt(folder: Path, stage: str, updates: str, name: str) -> None:
+    done = start(folder, "--die-in", stage, updates, name)
+    assert done.returncode != 0, "it should have been interrupted"
+    while any(status(folder / each) == "running" for each in ("decoder", *SIDE_LINE)):
+        time.sleep(0.1)  # the process beside needs a moment to see that it is alone
+
+
+def test_every_stage_is_judged_in_both_languages_by_both_engines(alone):
+    result = summary(alone)
+    assert set(result["stages"]) == set(taste_summary.STAGES) and result["headline"]
+    for name, row in result["stages"].items():
+        kinds = {"open", "captions"} | ({"open_guided", "captions_guided"} if name in ("pretrain", "nft") else set())
+        for language in taste_summary.LANGUAGES:
+            assert set(row[language]) == kinds
+            for own in row[language].values():
+                assert own["prompts"] == 3
+                for engine in ("exact", "gold_exact"):
+                    low, high = own[f"{engine}_ci"]
+                    assert 0 <= low <= own[engine] <= high <= 1
+        assert {"win", "win_ci", "utility", "obeyed", "diversity"} <= set(row)
+    assert result["stages"]["pretrain"]["win"] == 0.5
+    assert set(result["without_training"]) == {"guidance", "saying it"}
+    assert 0 < result["peak_memory_mb"] < 3072
+
+
+def test_the_report_says_that_people_are_simulated_and_shows_both_languages_first(alone):
+    page = (alone / "report.html").read_text()
+    head = page[: page.index("<h2")]
+    assert "Simulated people" in head and head.count("data:image/png;base64,") >= 8
+    assert "ink near blue" in page and "broke" in page and "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_answers_reward_and_tuning_come_from_the_same_pairs(alone):
+    answers = comparisons.load(alone / "answers" / "answers.jsonl")
+    assert len(answers) == 60 and all(one.prompt.category == (OPEN,) for one in answers)
+    assert len(pairs.load(alone / "dpo" / "pairs.jsonl")) == 60 and (alone / "dpo" / "latents.safetensors").exists()
+    assert json.loads((alone / "reward" / "reward.json").read_text())["backbone"] == "pixels"
+
+
+def test_nobody_judges_who_has_answered():
+    who = nano_taste.answers.people, nano_taste.answers.seed
+    from experiments.preferences.simulated_people import people
+
+    answered, judge = people(*who), people(nano_taste.VOTERS, taste_summary.VOTERS_SEED)
+    assert not {one.weights for one in answered} & {one.weights for one in judge}
+
+
+def test_no_prompt_of_training_is_one_that_is_judged():
+    judged = {p.spans[0] for plan in (nano_taste.left_open, nano_taste.captions) for p in make_prompts(plan.prompts)}
+    for plan in (nano_taste.answers.prompts, nano_taste.nft.prompts):
+        assert plan is not None and not judged & {p.spans[0] for p in make_prompts(plan)}
+
+
+def test_the_decoder_is_the_refined_one_everywhere_and_nothing_but_the_network_moves(alone):
+    refined = (alone / "decoder" / "model" / "vae.safetensors").read_bytes()
+    assert (alone / "pretrain" / "model" / "vae.safetensors").read_bytes() == refined
+    before = load_model(alone / "pretrain" / "model")
+    for name in (*MAIN_LINE, *SIDE_LINE):
+        after = load_model(alone / name / "model")
+        assert any(not a.equal(b) for a, b in zip(before.network.parameters(), after.network.parameters(), strict=True))
+        assert all(
+            a.equal(b) for a, b in zip(before.vae.state_dict().values(), after.vae.state_dict().values(), strict=True)
+        )
+
+
+def test_the_reward_is_that_of_the_run_wherever_it_lies():
+    for name, count in (("nft", 1), ("nft_taste", 1), ("nft_ocr", 0)):
+        inside = learned_in(reward_of(TasteChain(), name, Path("elsewhere")))
+        assert [(one.path, one.category) for one in inside] == [(Path("elsewhere/reward"), "open")] * count
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_losses_are_the_golden_ones(alone, stage):
+    """A refactoring leaves these alone. A change of science changes them, and brings a report (CONTRIBUTING.md)."""
+    golden = json.loads(GOLDEN.read_text())[stage]
+    assert losses(alone / stage) == pytest.approx(golden, rel=2e-3, abs=1e-6)
+
+
+def test_killed_while_it_aligns_it_ends_with_the_same_numbers(alone, tmp_path):
+    """From where the answers are there, and nothing is judged yet."""
+    folder = tmp_path / "quickstart"
+    later = shutil.ignore_patterns(
+        *MAIN_LINE, *SIDE_LINE, "evaluation", "captions", "stated", "summary.json", "report.html"
+    )
+    shutil.copytree(alone, folder, ignore=later)
+    settings = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**settings, "status": "interrupted"}))
+    interrupt(folder, "nft", "3", "SIGKILL")
+    go_on(folder, alone)
+
+
+@pytest.mark.slow
+def test_interrupted_in_every_stage_it_ends_with_the_same_numbers(alone, tmp_path):
+    plan = [("decoder", "3", "SIGKILL"), ("pretrain", "4", "SIGINT"), ("nft", "3", "SIGKILL"), ("dpo", "1", "SIGKILL"),
+            ("nft_taste", "3", "SIGINT"), ("chosen", "3", "SIGKILL"), ("nft_ocr", "1", "SIGINT")]  # fmt: skip
+    folder = tmp_path / "quickstart"
+    for stage, updates, name in plan:
+        if status(folder / stage) != "finished":
+            interrupt(folder, stage, updates, name)
+    go_on(folder, alone)
+
+
+def test_a_finished_run_is_left_alone_and_passes_the_doctor(alone):
+    weights = alone / "nft" / "model" / "transformer.safetensors"
+    before = weights.stat().st_mtime_ns, (alone / "summary.json").read_text()
+    quickstart(alone, tiny_taste())
+    assert (weights.stat().st_mtime_ns, (alone / "summary.json").read_text()) == before
+    by_name = {check.name: check for check in doctor(alone)}
+    assert by_name["prompts are like the training captions"].passed
+
+
+def test_other_settings_in_the_same_folder_are_refused(alone):
+    tiny = tiny_taste()
+    with pytest.raises(ValueError, match="other settings"):
+        quickstart(alone, replace(tiny, voters=tiny.voters + 1))

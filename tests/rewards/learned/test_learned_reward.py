@@ -20,8 +20,9 @@ from rewards import REWARDS
 from rewards.comparison.calibration import summary
 from rewards.learned.answer_likelihood import answered, davidson, rao_kupper, reliability
 from rewards.learned.backbones import PixelStatistics, parse
-from rewards.learned.reward import Learned, trained_on
+from rewards.learned.reward import Learned, learned_at, learned_in, trained_on
 from rewards.learned.train import Answers, TrainReward, as_arrays, fit, train
+from rewards.parse import named_reward
 from rewards.scores import Scores
 from tests.fixtures.simulated_taste import World, bayes_limit, simulate, write
 
@@ -361,3 +362,23 @@ def test_what_names_nobody_is_refused_with_its_row(who: object, kind: str, tmp_p
     (tmp_path / "a.jsonl").write_text(json.dumps(rows[0]) + "\n" + json.dumps(row) + "\n")
     with pytest.raises(ValueError, match=r"line 2: .*(nobody is named|no source|it must be a text)"):
         load(tmp_path / "a.jsonl")
+
+
+def test_a_reward_of_a_category_says_nothing_about_other_prompts(tmp_path: Path) -> None:
+    world = simulate(120, seed=5)
+    train_reward(write(world, tmp_path), tmp_path / "reward", "pixels", CUT)
+    images = np.stack([world.images[c.left.sha256] for c in world.comparisons[:3]])
+    opened = Prompt.from_text('the word "ABC"', category=("open",))
+    prompts = [opened, Prompt.from_text('the word "ABC" in red'), opened]
+    whole = Learned(tmp_path / "reward").load()(prompts, images)
+    some = Learned(tmp_path / "reward", "open").load()(prompts, images)
+    assert some.value_B[1] == some.parts["spread"][1] == 0.0 != whole.value_B[1]
+    assert some.value_B[[0, 2]].tolist() == whole.value_B[[0, 2]].tolist()
+
+
+def test_a_reward_model_is_read_elsewhere_and_its_part_keeps_its_name(tmp_path: Path) -> None:
+    mixture = named_reward("1.0*ocr_likelihood+0.5*learned:runs/q/reward,category=open")
+    moved = learned_at(mixture, tmp_path)
+    assert learned_in(moved) == [Learned(tmp_path, "open")]
+    assert [part.name for part in moved.parts] == ["ocr_likelihood", "learned:runs/q/reward,category=open"]
+    assert learned_at(named_reward("ocr"), tmp_path) == named_reward("ocr")

@@ -1,0 +1,147 @@
+"""Two languages from nothing, and a taste that nobody put into words: the chain of `glyphlab quickstart`.
+
+Run:     glyphlab quickstart        (or one stage: glyphlab train taste_nft --parent runs/quickstart/pretrain)
+Takes:   about a quarter of an hour on two cores, without a GPU (experiments/reports/2026-11-29-taste.md)
+Expect:  preferred in 0.98 of cases or more, with 0.95 or more of the words and 0.92 or more of the strings exact on
+         prompts that leave the look open (the same report)
+
+Pretraining's captions are short in a quarter of the cases and leave ink, ground, face, size or place open, so that a
+prompt that says nothing of them gets one of many images. 600 answers "left or right?" about such images are all that
+alignment learns the taste from (experiments/preferences.simulated_people.py says which it is and who answers).
+
+    taste_decoder     the decoder of the autoencoder, refined on both languages; latents stay as they are
+    taste_pretrain    pretraining from nothing on English words and Chinese strings, with captions as of the web
+    taste_nft         DiffusionNFT on OCR and the reward that was trained on the answers; needs --parent
+    taste_ocr         the same on OCR alone; needs --parent
+    taste_alone       the same on the trained reward alone, watched; needs --parent
+    taste_dpo         DPO on the answers; needs --parent and --pairs
+    taste_chosen      fine-tuning on the images that were preferred; needs --parent and --data.folder
+    nano_grpo_mixed   nano_grpo against OCR plus a reward of one's own from answers, in runs/reward; needs --parent. The
+                      learned part is in log-odds with a spread of a few units within a group where OCR's is a few
+                      tenths, so that a weight of 0.05 lets it decide between words that are equally right
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from alignment.nft import Nft
+from alignment.trajectory import Exploration
+from base_model.data.rendered_text import COMMON_CHINESE, ENGLISH
+from base_model.data.stream import CaptionNoise, Stage, TextStream
+from base_model.engine.engine import OptimConfig
+from base_model.pretrain import Pretrain
+from base_model.sample import Sampler
+from base_model.sft import Sft
+from base_model.train_vae import TrainVAE
+from experiments.configs import nano
+from experiments.experiment import AnswerPlan, EvaluationPlan, Experiment, MonitorPlan, PromptPlan
+from experiments.images.image_sources import ImageSources
+
+LANGUAGES = (ENGLISH, COMMON_CHINESE)
+OPENED = CaptionNoise(misspelt=0.05, textless=0.05, bare=0.25)
+ANSWERS, PEOPLE, VOTERS = 600, 4, 8
+DECODER_STEPS, PRETRAIN_STEPS, NFT_STEPS, ALONE_STEPS, TUNING_STEPS = 500, 1000, 100, 30, 105
+REWARD = "runs/quickstart/reward"
+"""Where the quickstart's reward is; its category leaves prompts alone that say how the image is to look."""
+TASTE = f"learned:{REWARD},category=open"
+
+
+def curriculum(steps: int) -> tuple[Stage, ...]:
+    """`nano.curriculum` with as many Chinese strings as words."""
+    return (
+        Stage(0, (1, 2, 6, 1, 0, 0, 0, 9)),
+        Stage(steps // 12, (1, 1, 2, 4, 2, 0, 0, 9)),
+        Stage(steps // 6, (0.5, 0.3, 0.5, 1, 6, 0, 0, 9)),
+        Stage(steps // 3, (0.2, 0.1, 0.2, 0.4, 8, 0, 0, 10)),
+    )
+
+
+decoder = Experiment(
+    name="taste_decoder",
+    algorithm=TrainVAE(steps=DECODER_STEPS, batch=16, frozen_encoder=True),
+    optim=OptimConfig(muon_lr=0.02, adamw_lr=1e-3, warmup=20, decay_from=0.3),
+    data=TextStream(seed=3, stages=(Stage(0, (0.05, 0, 0, 0, 0.3, 0.05, 0, 0.6)),)),
+    save_every=100,
+    minutes=3.0,
+)
+
+pretrain = Experiment(
+    name="taste_pretrain",
+    algorithm=Pretrain(steps=PRETRAIN_STEPS, batch=64, micro=64),
+    optim=OptimConfig(ema_decay=0.99),
+    data=TextStream(seed=7, noise=OPENED, stages=curriculum(PRETRAIN_STEPS)),
+    save_every=100,
+    minutes=5.8,
+)
+
+answers = AnswerPlan(PromptPlan(count=ANSWERS, seed=61, levels=LANGUAGES, bare=1.0), people=PEOPLE, seed=62)
+
+nft = Experiment(
+    name="taste_nft",
+    reward=f"2.0*ocr_likelihood+1.0*{TASTE}",
+    algorithm=Nft(
+        steps=NFT_STEPS,
+        prompts=4,
+        group=12,
+        micro=48,
+        sampler=Sampler(steps=8),
+        exploration=Exploration(window=0, shared_noise=False),
+        levels=2,
+        sigma_mean=1.0,
+        mix=0.1,
+        parts=(("ocr_likelihood", 2.0), (TASTE, 1.0)),
+    ),
+    optim=nano.grpo.optim,
+    prompts=PromptPlan(count=2000, seed=31, levels=LANGUAGES, bare=0.5),
+    save_every=25,
+    minutes=3.0,
+)
+
+ocr = replace(nft, name="taste_ocr", reward="ocr_likelihood", algorithm=replace(nft.algorithm, parts=()))
+
+alone = replace(
+    nft,
+    name="taste_alone",
+    reward=TASTE,
+    algorithm=replace(nft.algorithm, parts=(), steps=ALONE_STEPS),
+    prompts=PromptPlan(count=2000, seed=31, levels=LANGUAGES, bare=1.0),
+    monitors=MonitorPlan(
+        every=ALONE_STEPS // 2,
+        prompts=PromptPlan(count=24, seed=91, heldout=True, levels=LANGUAGES, bare=1.0),
+        sampler=Sampler(steps=10),
+    ),
+    minutes=1.0,
+)
+
+dpo = replace(
+    nano.dpo,
+    name="taste_dpo",
+    algorithm=replace(nano.dpo.algorithm, steps=TUNING_STEPS),
+    optim=replace(nano.dpo.optim, adamw_lr=1e-4),
+    pairs=None,
+    minutes=0.6,
+)
+
+chosen = Experiment(
+    name="taste_chosen",
+    algorithm=Sft(steps=TUNING_STEPS, batch=64, micro=64, sigma_mean=1.0),
+    optim=replace(nano.dpo.optim, adamw_lr=1e-4),
+    data=ImageSources(folder=("runs/quickstart/answers/chosen",), aspect=False),
+    save_every=40,
+    minutes=0.6,
+)
+
+captions = EvaluationPlan(
+    prompts=PromptPlan(count=256, seed=41, heldout=True, levels=LANGUAGES),
+    samplers=(("unguided", Sampler(steps=10)), ("guided", Sampler(steps=10, guidance=2.0))),
+    seed=51,
+)
+"""Full captions: what is named is to be obeyed."""
+
+left_open = replace(captions, prompts=replace(captions.prompts, seed=43, bare=1.0), seed=53, samplers=captions.samplers)
+"""Prompts that leave the look open: where a taste can show."""
+
+mixed = replace(nano.grpo, name="nano_grpo_mixed", reward="1.0*ocr+0.05*learned:runs/reward")
+
+configs = (decoder, pretrain, nft, ocr, alone, dpo, chosen, mixed)
