@@ -66,7 +66,7 @@ def test_an_engine_without_the_script_fails():
 
 def test_a_falling_reward_fails(tmp_path):
     falling = doctor.reward_rises(recorded(tmp_path / "a", [0.30, 0.24, 0.18, 0.11]))
-    rising = doctor.reward_rises(recorded(tmp_path / "b", [0.1, 0.2, 0.15, 0.3, 0.28]))
+    rising = doctor.reward_rises(recorded(tmp_path / "b", [0.1, 0.2, 0.25, 0.31, 0.38]))  # surely
     noisy = doctor.reward_rises(recorded(tmp_path / "c", [0.3, 0.2, 0.31, 0.22, 0.29, 0.23]))
     assert falling and not falling.passed and rising and rising.passed and noisy and noisy.passed
     assert doctor.reward_rises(recorded(tmp_path / "d", [0.3, 0.1])) is None
