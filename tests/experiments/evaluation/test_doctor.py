@@ -48,6 +48,15 @@ def test_a_rate_at_its_floor_or_never_reached_fails(optim):
     assert not check.passed and "do not fit" in check.detail
 
 
+def test_a_rate_is_looked_at_over_all_updates_of_every_rollout():
+    """Two updates a rollout: a schedule of four fifths of the rollouts leaves three fifths of the updates at its end."""
+    guard = CONFIGS["nano_guard"]
+    optim = replace(guard.optim, steps=guard.algorithm.steps * 4 // 5, decay_from=0.5, final_lr=0.02)
+    two = replace(guard, optim=optim)
+    assert guard.algorithm.updates == 2 and not doctor.rate_moves(two).passed
+    assert doctor.rate_moves(replace(two, algorithm=replace(guard.algorithm, updates=1))).passed
+
+
 def test_prompts_unlike_the_training_captions_fail():
     assert doctor.prompts_are_known(nano.grpo, PROMPTS).passed
     assert doctor.prompts_are_known(nano_taste.nft, make_prompts(replace(nano_taste.nft.prompts, count=60))).passed
