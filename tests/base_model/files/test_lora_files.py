@@ -289,8 +289,9 @@ def test_settings_that_change_nothing_change_nothing(tmp_path: Path) -> None:
         "inference_mode": True, "init_lora_weights": "gaussian", "use_dora": False, "megatron_core": "megatron.core",
         "runtime_config": {"ephemeral_gpu_offload": False}, "rank_pattern": {}, "alpha_pattern": None,
     }  # fmt: skip
-    settings = {f"transformer.{name}": value for name, value in told.items()} | {"text_encoder.r": 5}
-    assert strengths(diffusers_file(tmp_path / "a.safetensors", settings), factors()) == dict.fromkeys(SIZES, 2.0)
+    for patterns in ({}, {"alpha_pattern": {"o_q": 16}, "rank_pattern": {"et.2": 9}}):  # a part of a name is no name
+        settings = {f"transformer.{name}": value for name, value in (told | patterns).items()} | {"text_encoder.r": 5}
+        assert strengths(diffusers_file(tmp_path / "a.safetensors", settings), factors()) == dict.fromkeys(SIZES, 2.0)
 
 
 def test_an_alpha_in_two_places_is_one_alpha(tmp_path: Path) -> None:
