@@ -128,7 +128,7 @@ chosen = Experiment(
     name="taste_chosen",
     algorithm=Sft(steps=TUNING_STEPS, batch=64, micro=64, sigma_mean=1.0),
     optim=replace(nano.dpo.optim, adamw_lr=1e-4),
-    data=ImageSources(folder=("runs/quickstart/answers/chosen",), aspect=False),
+    data=ImageSources(folder=("runs/quickstart/answers/preferred",), aspect=False),
     save_every=40,
     minutes=0.6,
 )

@@ -3,7 +3,7 @@
     FOLDER/answers.jsonl        one comparison a prompt, of two images from independent noise
     FOLDER/pairs.jsonl          the same as training pairs, the preferred image first
     FOLDER/pictures/SHA256.png, FOLDER/latents/SHA256.safetensors
-    FOLDER/chosen/              the preferred images with their captions, as fine-tuning reads them
+    FOLDER/preferred/           the preferred images with their captions, as fine-tuning reads them
     FOLDER/prompts.txt          for people who are to answer about images of the same prompts
 
 Where real people answer, `glyphlab campaign create --prompts FOLDER/prompts.txt` draws, `glyphlab annotate` asks, and
@@ -35,7 +35,7 @@ from preference_data.comparisons import Comparison, to_jsonl
 from preference_data.pixels import pixel_hash
 from preference_data.records import ImageRef, PreferencePair, Prompt, Provenance
 
-ANSWERS, CHOSEN, PROMPTS = "answers.jsonl", "chosen", "prompts.txt"
+ANSWERS, CHOSEN, PROMPTS = "answers.jsonl", "preferred", "prompts.txt"
 
 
 def collect_answers(

@@ -82,7 +82,7 @@ def test_stages_are_the_text_of_a_curriculum():
     with pytest.raises(ValueError, match=r"once, as stages or as curriculum\.text"):
         replace(nano.pretrain.data, curriculum=Curriculum(text=text))
     with pytest.raises(ValueError, match="must be 1 to 8 shares"):
-        stream(text=((0, (1,) * 8),))
+        stream(text=((0, (1,) * 9),))
 
 
 def test_captions_are_refined():

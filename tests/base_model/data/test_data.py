@@ -242,9 +242,9 @@ def test_dark_letters_on_light_paper_come_before_all_colours():
     assert {s.face for s in drawn} == set(rendered_text.FACES)
 
 
-@pytest.mark.parametrize("weights", [(), (0, 0), (1, -0.5), (1,) * 8])
+@pytest.mark.parametrize("weights", [(), (0, 0), (1, -0.5), (1,) * 9])
 def test_weights_of_levels_are_checked(weights: tuple[float, ...]):
-    with pytest.raises(ValueError, match=r"must be 1 to 7 shares"):
+    with pytest.raises(ValueError, match=r"must be 1 to 8 shares"):
         Stage(0, weights)
 
 
