@@ -134,7 +134,11 @@ def test_captions_of_written_images_are_prompts_cut_by_face_script_and_size(tmp_
     file.write_text("\n".join(json.dumps(each) for each in (row, row | {"language": "zh-Hans"}, plain)))
     first, second, other = read_prompt_file(file)
     assert first.prompt.text == 'a sign that says "OPEN NOW"' and first.prompt.spans == ("OPEN NOW",)
-    assert [first.of(name) for name in ("face", "script", "em")] == ["Inter, Kalam hand", "Latin", "14-19 px, from 32 px"]
+    assert [first.of(name) for name in ("face", "script", "em")] == [
+        "Inter, Kalam hand",
+        "Latin",
+        "14-19 px, from 32 px",
+    ]
     assert second.of("script") == "simplified Chinese" and not {"face", "script", "em"} & set(other.slices)
     row["text"] = []
     file.write_text(json.dumps(row))

@@ -163,6 +163,9 @@ def test_prompts_get_images_in_the_sizes_they_name_and_dpo_learns_from_them(tmp_
         refs = [getattr(pair, side) for pair in pairs]
         assert [(ref.height, ref.width) for ref in refs] == expected
         assert [read_png(tmp_path / "run" / ref.path).shape[1:] for ref in refs] == expected
+    for pair in pairs:
+        better, worse = (read_png(tmp_path / "run" / ref.path)[0, 0, 0] for ref in (pair.chosen, pair.rejected))
+        assert better > worse, "scored as the image of its own prompt"
     learned_from = load_pairs(model, tmp_path / "run")
     assert learned_from.grids == tuple((height // model.side, width // model.side) for height, width in expected)
     stored = load_file(tmp_path / "run" / LATENTS)
@@ -191,6 +194,10 @@ def test_prompts_of_other_sizes_start_from_noise_of_their_own(monkeypatch):
     chunk = from_scores.sample_chunk(model, prompts, replace(PLAN, group=2), Judge(), 16)
     assert seen == [((8, 4), ["a", "c"], 0), (model, ["b", "d"], 1)]
     assert [rows for rows, _ in chunk.scores] == [[0, 2], [1, 3]] and len(chunk.images) == 8
+    monkeypatch.undo()
+    tiny, few = tiny_model(), replace(PLAN, sampler=Sampler(3), exploration=Exploration(window=1, within=2))
+    first, other = (from_scores.sample_group(tiny, prompts[1:2], few, 16, row)[0] for row in (0, 1))
+    assert not torch.equal(first, other)
 
 
 @pytest.mark.parametrize("height", [63, 40])
