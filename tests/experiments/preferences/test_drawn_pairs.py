@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from alignment import dpo
 from alignment.trajectory import Exploration
 from base_model.engine.engine import LocalEngine, OptimConfig
-from base_model.sample import Sampler
+from base_model.sample import Sampler, pixels
 from experiments.configs import nano
 from experiments.experiment import PairPlan, PromptPlan
 from experiments.preferences import from_scores
@@ -166,6 +166,9 @@ def test_prompts_get_images_in_the_sizes_they_name_and_dpo_learns_from_them(tmp_
     for pair in pairs:
         better, worse = (read_png(tmp_path / "run" / ref.path)[0, 0, 0] for ref in (pair.chosen, pair.rejected))
         assert better > worse, "scored as the image of its own prompt"
+        latent = load_file(tmp_path / "run" / LATENTS)[pair.chosen.sha256]
+        made = pixels(model.sized((pair.chosen.height, pair.chosen.width)), latent[None])[0].astype(int)
+        assert np.abs(made - read_png(tmp_path / "run" / pair.chosen.path)).max() <= 1, "the latent of its own image"
     learned_from = load_pairs(model, tmp_path / "run")
     assert learned_from.grids == tuple((height // model.side, width // model.side) for height, width in expected)
     stored = load_file(tmp_path / "run" / LATENTS)
