@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,11 @@ class Ring:
 
     def holds(self, shard: int) -> bool:
         """Whether a shard is there, made of the contents of this ring."""
-        return about_shard(self.path(shard)) == self.contents.about(shard)
+        try:
+            status = self.path(shard).stat()
+        except FileNotFoundError:
+            return False
+        return _about(self.path(shard), status.st_ino, status.st_mtime_ns) == self.contents.about(shard)
 
     def reading(self) -> int:
         """The shard that the run reads."""
@@ -131,3 +136,9 @@ class Ring:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path(shard))
             return None
+
+
+@functools.lru_cache(maxsize=256)
+def _about(path: Path, inode: int, written: int) -> Mapping[str, Any]:
+    """What a file says that it was made of: who waits asks many times a second."""
+    return about_shard(path)
