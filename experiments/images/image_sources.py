@@ -121,7 +121,7 @@ class OwnImages:
     aspects: tuple[float, ...] = ()
     """height by width of the canvases that there are; () = that of every image, as near as `side` allows"""
     heldout: tuple[Entry, ...] = ()
-    """usable images that nothing is learned from"""
+    """usable images that nothing is learned from, in the order of their hashes: the first ones are of all kinds"""
     by_design: tuple[Bad, ...] = ()
     """what was never meant to be learned from, such as masks"""
     mixes: tuple[tuple[int, tuple[float, ...]], ...] = ()
@@ -333,8 +333,8 @@ def open_images(
     require_usable(bad, total, settings)
     require_both(settings, sources, len(heldout))
     return OwnImages(
-        settings, tuple(sources), tuple(bad), copies, digest.hexdigest(), heldout=tuple(heldout.values()),
-        by_design=tuple(by_design),
+        settings, tuple(sources), tuple(bad), copies, digest.hexdigest(),
+        heldout=tuple(heldout[key] for key in sorted(heldout)), by_design=tuple(by_design),
     )  # fmt: skip
 
 
