@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from alignment.groups import Groups
 from base_model.condition_images import shown_size
 from base_model.data.stream import TextStream
 from base_model.engine.engine import Engine
@@ -43,7 +42,8 @@ def check_prompts(experiment: Experiment, folder: Path, parent: Path | None) -> 
 
     Reads no weights.
     """
-    if isinstance(cfg := experiment.algorithm, Groups) and cfg.success is not None:
+    cfg = experiment.algorithm
+    if cfg.learns_from == "rollouts" and cfg.success is not None:
         check_bounds(cfg.success)
         low, high = named_reward(experiment.reward).range
         if cfg.parts or not 0.0 <= low <= high <= 1.0:
@@ -70,7 +70,7 @@ def chosen_prompts(
 ) -> PromptSet | LearnablePrompts:  # fmt: skip
     """What rollouts from update `start` on ask for prompts: all in turns, or those that can still be learned from."""
     cfg = experiment.algorithm
-    if not isinstance(cfg, Groups) or cfg.success is None:
+    if cfg.learns_from != "rollouts" or cfg.success is None:
         return prompts
     slots = engine.world_size * cfg.tries
     return LearnablePrompts(prompts, cfg.success, slots, cfg.prompts, note, read_success(folder, start))
