@@ -49,7 +49,7 @@ def test_a_rate_at_its_floor_or_never_reached_fails(optim):
 
 
 def test_a_rate_is_looked_at_over_all_updates_of_every_rollout():
-    """Two updates a rollout: a schedule of four fifths of the rollouts leaves three fifths of the updates at its end."""
+    """Two updates a rollout: a schedule of 4/5 of the rollouts leaves 3/5 of the updates at its end."""
     guard = CONFIGS["nano_guard"]
     optim = replace(guard.optim, steps=guard.algorithm.steps * 4 // 5, decay_from=0.5, final_lr=0.02)
     two = replace(guard, optim=optim)
