@@ -147,6 +147,7 @@ def test_losses_are_the_golden_ones(alone, stage):
     assert losses(alone / stage) == pytest.approx(golden, rel=2e-3, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_killed_while_it_aligns_it_ends_with_the_same_numbers(alone, tmp_path):
     """From where the answers are there, and nothing is judged yet."""
     folder = tmp_path / "quickstart"
