@@ -173,7 +173,7 @@ def test_dead_producers_are_begun_again_until_they_only_die(vae_file: Path, tmp_
     placed.deaths = [0]
     reader = RingReader(ring, placed, True)
     same(reader.batch(0, 2), LatentStream(STREAM, vae_file).batch(0, 2))
-    assert placed.begun == [0]
+    assert placed.begun == [0] and reader._deaths == 0, "only deaths in a row count"
     with pytest.raises(ValueError, match="the shards are of 2 and 1"):
         reader.batch(1, 4)
     placed.end()
