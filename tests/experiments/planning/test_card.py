@@ -123,6 +123,9 @@ def test_bytes_are_counted_from_birth_to_death() -> None:
         one = torch.empty(1, device="meta")
         assert card.now - start == 512 and one.numel() == 1, "blocks of the allocator"
         assert card.peaks["large"] == start + (1 << 20)
+        with card.phase("idle"):
+            pass
+        assert card.peaks["idle"] == card.now, "what stands while nothing is made"
         assert any(line.startswith("tests/experiments/planning/test_card.py") for line in card.at_peak["large"])
         assert card.placeholders(lambda: torch.empty(9, 9, device="meta"))().shape == (9, 9)
         assert card.now - start == 512, "what stands for nothing is not counted"
