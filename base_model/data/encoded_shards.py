@@ -42,7 +42,8 @@ class _Buckets:
 
 def sealed(batches: Sequence[Batch], about: Mapping[str, Any]) -> bytes:
     """Batches as the bytes of a shard. `about` says what they follow from, as JSON can hold it."""
-    buckets, heads = _Buckets(), []
+    buckets = _Buckets()
+    heads: list[dict[str, Any]] = []
     for batch in batches:
         lengths = [token_count([grid]) for grid in batch.grids] or [batch.x0_BSC.shape[1]] * len(batch.x0_BSC)
         rows = [buckets.put("row", x0[:length]) for x0, length in zip(batch.x0_BSC, lengths, strict=True)]
@@ -90,7 +91,8 @@ class Shard:
 
     def _row(self, row: Row) -> Tensor:
         bucket, index = row
-        return self._buckets[bucket][index : index + 1]  # type: ignore[no-any-return]
+        rows: Tensor = self._buckets[bucket][index : index + 1]
+        return rows
 
     def rows(self, positions: Sequence[tuple[int, int]]) -> Tensor:
         """The latents of (batch, sample) positions, in their order, zeros behind the shorter ones."""
