@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -56,10 +57,15 @@ def test_every_option_of_a_command_is_explained() -> None:
 
 
 def own_texts(command: type) -> dict[str, str]:
-    """Fields of a command, with what the class says of each."""
-    texts = settings.field_texts(command)
-    inner = bool(inner_commands(command))
-    return {} if inner else {each.name: texts[each.name] for each in dataclasses.fields(command)}
+    """Options of a command, with what the class says of each; those of settings that it takes whole are its own."""
+    if inner_commands(command):
+        return {}
+    texts, hints = settings.field_texts(command), typing.get_type_hints(command)
+    explained = {}
+    for each in dataclasses.fields(command):
+        whole = dataclasses.is_dataclass(hints[each.name])
+        explained |= own_texts(hints[each.name]) if whole else {each.name: texts[each.name]}
+    return explained
 
 
 def test_every_command_occurs_in_a_page_that_somebody_wrote() -> None:
