@@ -51,7 +51,9 @@ def folded(network: GlyphNetwork) -> GlyphNetwork:
     result = copy.deepcopy(network).eval()
     for layer in result.modules():
         if isinstance(layer, nn.Sequential) and isinstance(layer[1], nn.BatchNorm2d):
-            layer[0], layer[1] = fuse_conv_bn_eval(layer[0], layer[1]), nn.Identity()
+            convolution = layer[0]
+            assert isinstance(convolution, nn.Conv2d)
+            layer[0], layer[1] = fuse_conv_bn_eval(convolution, layer[1]), nn.Identity()
     return result
 
 
