@@ -22,8 +22,8 @@ def headline(result: Row) -> str:
         f"Simulated people answered “left or right?” {nano_taste.ANSWERS} times about the model's own images, and "
         f"nobody said what they like: after alignment others prefer the new image in {share(end, 'win')} of cases, "
         f"English words that are right went from {words} and Chinese strings from {strings}; the price is "
-        f"variety, {start['diversity']:.3f} to {end['diversity']:.3f}, and named inks, obeyed to "
-        f"{start['obeyed']['ink']:.1%} before and {end['obeyed']['ink']:.1%} after."
+        f"variety, {start['diversity']:.3f} to {end['diversity']:.3f}. An ink that a prompt names is obeyed in "
+        f"{start['obeyed']['ink']:.1%} of cases before and {end['obeyed']['ink']:.1%} after."
     )
 
 
