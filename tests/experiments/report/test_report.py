@@ -249,7 +249,7 @@ def test_paired_table_says_in_words_what_an_interval_shows(chain: Path, page: Pa
 
 def test_readings_are_marked_by_more_than_colour(chain: Path, html: str, page: Page) -> None:
     rows = json.loads((chain / "sft" / "evaluation" / "unguided.json").read_text())["rows"]
-    cells = [cell for row in page.rows for cell in row if "judge" in cell and ("✓" in cell or "✗" in cell)]
+    cells = [cell for row in page.rows for cell in row if "gold" in cell and ("✓" in cell or "✗" in cell)]
     assert any(f"✗read wrong:  {rows[0]['read']}" in cell for cell in cells)
     assert any("✓read right:" in cell for cell in cells)
     pictured = sum(bool(row["picture"]) for row in rows)
