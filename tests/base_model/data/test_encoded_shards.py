@@ -33,7 +33,7 @@ BRAIN = Batch(noise(2, 6, 4).bfloat16(), ["x", "y"])
 PIXELS = Batch(levels(2, 3, 8, 4), ["", ""])
 
 
-def same(a: Batch, b: Batch) -> None:
+def check_equal(a: Batch, b: Batch) -> None:
     assert torch.equal(a.x0_BSC, b.x0_BSC) and a.x0_BSC.dtype == b.x0_BSC.dtype
     assert list(a.texts) == list(b.texts) and a.grids == b.grids and len(a.sources) == len(b.sources)
     for own, other in zip(a.sources, b.sources, strict=True):
@@ -47,7 +47,7 @@ def test_batches_of_any_kind_come_back_bit_for_bit(tmp_path: Path) -> None:
     shard = Shard(path)
     assert len(shard) == 5 and about_shard(path) == ABOUT
     for index in (3, 0, 2, 1, 4):
-        same(shard.batch(index), batches[index])
+        check_equal(shard.batch(index), batches[index])
     assert shard.batch(1).grids == () and shard.batch(1).sources == (), "of the model's own size, made from nothing"
     rows = shard.rows([(4, 1), (0, 0), (1, 1)])
     expected = [RAGGED.x0_BSC[1:2], RAGGED.x0_BSC[:1, :6], EVEN.x0_BSC[1:]]

@@ -24,7 +24,7 @@ from experiments.producers import producing
 from experiments.producers.batch_sources import OwnSource, PixelSource, RenderedSource, Source
 from experiments.producers.producing import DEATHS, Job, RingReader, produce, produced
 from experiments.producers.ring import Contents, Ring
-from tests.base_model.data.test_encoded_shards import same
+from tests.base_model.data.test_encoded_shards import check_equal
 from tests.fixtures.tiny.tiny_model import tiny_model, tiny_vae
 
 STREAM = TextStream(3, (Stage(0, (0.0, 0.0, 0.0, 0.0, 1.0)),))
@@ -97,7 +97,7 @@ def test_shards_of_rendered_images_are_the_stream(stream, vae_file: Path, tmp_pa
     shown = through_a_ring(RenderedSource(data), tmp_path / "ring", 3, 2, 2, monkeypatch)
     expected = [data.batch(step, 3, rank, 2) for step in STEPS for rank in range(2)]
     for one, other in zip(shown, expected, strict=True):
-        same(one, other)
+        check_equal(one, other)
 
 
 def test_shards_of_a_finite_set_are_those_that_are_kept_without_producers(
@@ -107,7 +107,7 @@ def test_shards_of_a_finite_set_are_those_that_are_kept_without_producers(
     shown = through_a_ring(RenderedSource(data), tmp_path / "ring", 4, 1, 1, monkeypatch)
     kept = EncodedStream(data)
     for step in STEPS:
-        same(shown[step], kept.batch(step, 4))
+        check_equal(shown[step], kept.batch(step, 4))
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_shards_of_own_images_are_the_latents_of_the_model(folder: Path, tmp_pat
     shown = through_a_ring(source, tmp_path / "ring", 3, 1, 2, monkeypatch)
     with OwnLatents(images, model.encode_pixels, model.side) as expected:
         for step in STEPS:
-            same(shown[step], expected.batch(step, 3))
+            check_equal(shown[step], expected.batch(step, 3))
     assert len({grid for batch in shown for grid in batch.grids}) > 1, "of several sizes"
 
 
@@ -172,7 +172,7 @@ def test_dead_producers_are_begun_again_until_they_only_die(vae_file: Path, tmp_
     placed = Threads(Job(source, ring, 3, 1))
     placed.deaths = [0]
     reader = RingReader(ring, placed, True)
-    same(reader.batch(0, 2), LatentStream(STREAM, vae_file).batch(0, 2))
+    check_equal(reader.batch(0, 2), LatentStream(STREAM, vae_file).batch(0, 2))
     assert placed.begun == [0] and reader._deaths == 0, "only deaths in a row count"
     with pytest.raises(ValueError, match="the shards are of 2 and 1"):
         reader.batch(1, 4)

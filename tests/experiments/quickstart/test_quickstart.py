@@ -61,7 +61,7 @@ def losses(folder: Path) -> list[float]:
     return [line["loss"] for line in read_run(folder).metrics if "loss" in line]
 
 
-def go_on(folder: Path, alone: Path) -> None:
+def check_it_goes_on(folder: Path, alone: Path) -> None:
     """Finish the run, which then is the one that was left alone."""
     done = start(folder)
     assert done.returncode == 0, done.stderr
@@ -167,7 +167,7 @@ def test_killed_while_it_aligns_it_ends_with_the_same_numbers(alone, tmp_path):
     settings = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**settings, "status": "interrupted"}))
     interrupt(folder, "nft", "3", "SIGKILL")
-    go_on(folder, alone)
+    check_it_goes_on(folder, alone)
 
 
 @pytest.mark.slow
@@ -179,7 +179,7 @@ def test_interrupted_in_every_stage_it_ends_with_the_same_numbers(alone, tmp_pat
         left = updates_left(folder, stage)
         if left:
             interrupt(folder, stage, str(min(int(updates), left)), name)
-    go_on(folder, alone)
+    check_it_goes_on(folder, alone)
 
 
 def test_a_finished_run_is_left_alone_and_passes_the_doctor(alone):
