@@ -222,7 +222,7 @@ def test_the_command_writes_tables_and_a_page_with_the_worst_first(runs, capsys,
     section = page[page.index("By brisque") : page.index("<h2>Images")]
     places = [section.index(f'scope="row">{prompt}') for prompt in worst]
     assert places == sorted(places) and len(places) == 3 and "OWL" not in section
-    assert "http" not in page.replace("http://www.w3.org", "") and page.count("data:image/png") == 14
+    assert "://" not in page.replace("http://www.w3.org", "") and page.count("data:image/png") == 14
     assert "Paired differences" in page
 
 
