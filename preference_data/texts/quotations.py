@@ -11,7 +11,9 @@ Marks are not counted in pairs: each one opens or closes by what stands beside i
    apostrophe, and so are the two around a letter inside a quotation that ends later (fish \u2019n\u2019 chips).
    Plain single quotes are left out: in English they are mostly apostrophes.
 4. An opening mark that is never closed, and a closing one that was never opened, quote nothing.
-5. The outermost quotation counts. A description that stands in quotes as a whole quotes nothing by that: what counts is
+5. A backslash and an n stand for a line break, as in files that were JSON once, but not in what looks like a path
+   (C:\\new) or a formula (a backslash before other letters).
+6. The outermost quotation counts. A description that stands in quotes as a whole quotes nothing by that: what counts is
    inside it. One word, a title or capitals in quotes as a whole are a text to be drawn.
 """
 
@@ -36,6 +38,8 @@ _MARK = re.compile(
     r"\\*(?:(?<!\w)``|(?<!')''(?!')|[\"\uff02\u201c-\u201f\u301d-\u301f\u2018-\u201b\u00ab\u00bb\u2039\u203a"
     + "".join(_PAIRS) + "".join(_CLOSING) + r"])"
 )  # fmt: skip
+_LINE_BREAK = re.compile(r"\\+(?:r\\+)?n")
+_NO_LINE_BREAK = re.compile(r"\\[a-mo-qsu-zA-Z]|\\r(?!\\+n)|\\n(?:eq|abla|ot(?:in)?)\b|\b[A-Za-z]:\\+\w")
 _ELISION = re.compile(r"(?:\d\ds?|n|tis|twas|em|til|cause)(?!\w)", re.IGNORECASE)
 _SHORTENED = re.compile(
     r"(?:^|\s)([\u2018\u2019\u201b])[^\W\d_]$"
@@ -88,6 +92,8 @@ def quoted_spans(text: str) -> tuple[str, ...]:
     what has none but those is no span.
     """
     text = "".join(c for c in text if not is_invisible(c) or shapes(c))
+    if not _NO_LINE_BREAK.search(text):
+        text = _LINE_BREAK.sub("\n", text)
     quotations = _quotations(text)
     if len(quotations) == 1 and _is_whole(text, quotations[0]):
         start, stop = quotations[0]

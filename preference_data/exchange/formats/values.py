@@ -5,6 +5,7 @@ The limits are those of the store's columns, on SQLite as on PostgreSQL, which w
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ def whole(value: Any, name: str, low: int = 0, high: int = WHOLE) -> int:
     """An integer, also one written as a text or as 3.0. Raises ValueError."""
     if isinstance(value, str) and value.strip().lstrip("-").isdecimal() and len(value) < 25:
         value = int(value)
+    value = _unquoted(value)
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         value = int(value)
     return strict_int(value, name, low, high)
@@ -42,7 +44,12 @@ def strict_int(value: Any, name: str, low: int = 0, high: int = WHOLE) -> int:
 
 
 def number(value: Any, name: str, low: float = -math.inf, high: float = math.inf) -> float:
-    """A finite number. Raises ValueError."""
+    """A finite number, also one written as a text. Raises ValueError."""
+    return strict_number(_unquoted(value), name, low, high)
+
+
+def strict_number(value: Any, name: str, low: float = -math.inf, high: float = math.inf) -> float:
+    """A finite number that is one. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{name} is {_shown(value)}; it must be a finite number")
     if not low <= value <= high:
@@ -97,6 +104,7 @@ def written(at: float | None) -> str | None:
 
 def duration(value: Any) -> float | None:
     """Seconds that an answer took, as another tool counted them; None for anything that is no such number."""
+    value = _unquoted(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if 0 < value <= LONGEST else None  # a page left open for weeks says nothing about an answer
@@ -126,11 +134,11 @@ def details(extra: Mapping[str, Any]) -> dict[str, Any]:
         elif name == "rationale":
             table[name] = text(value, name)
         elif name == "at":
-            table[name] = None if value is None else number(value, name, 0.0, LAST)
+            table[name] = None if value is None else strict_number(value, name, 0.0, LAST)
         elif name == "seconds":
-            table[name] = None if value is None else number(value, name, 0.0, LONGEST)
+            table[name] = None if value is None else strict_number(value, name, 0.0, LONGEST)
         elif name == "propensity":
-            table[name] = None if value is None else number(value, name, 1e-300, 1.0)
+            table[name] = None if value is None else strict_number(value, name, 1e-300, 1.0)
         elif name == "votes":
             table[name] = counts(value, name, 3)
         elif name == "reading_shown":
@@ -192,7 +200,7 @@ def check_image(ref: ImageRef, side: str) -> None:
     strict_int(made.seed, f"{side}: seed", -SEED - 1, SEED)
     strict_int(made.steps, f"{side}: steps")
     strict_int(made.step, f"{side}: step", -1)
-    number(made.guidance, f"{side}: guidance")
+    strict_number(made.guidance, f"{side}: guidance")
 
 
 def _axes(value: Any) -> dict[str, str]:
@@ -205,6 +213,14 @@ def _axes(value: Any) -> dict[str, str]:
 def _one_of(value: Any, name: str, allowed: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} is {_shown(value)}; choose one of {', '.join(allowed)}")
+    return value
+
+
+def _unquoted(value: Any) -> Any:
+    """The number that a text writes, such as "0.93", which tables that were text once hold; else the value itself."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return float(value)
     return value
 
 

@@ -32,7 +32,8 @@ def test_seconds_go_through_the_store_and_every_format(there: Path, store: Store
 
 
 @pytest.mark.parametrize(("given", "seconds"), [(7, 7.0), (None, None), (0, None), (-1, None), (1e9, None),
-                                                ("8", None), (True, None), (0.25, 0.25)])  # fmt: skip
+                                                ("8", 8.0), ("8 s", None), (True, None),
+                                                (0.25, 0.25)])  # fmt: skip
 def test_a_lead_time_that_is_none_is_not_known(there: Path, given: Any, seconds: float | None) -> None:
     (found,) = export.read(write(there, [task([chose("left", lead_time=given)])]), "label-studio")
     minimal = {"prompt": "a cat", "left": "p/0.png", "right": "p/1.png", "annotator": 1, "pairwise": "left",

@@ -232,6 +232,19 @@ def test_rows_that_contradict_themselves_are_refused(there: Path) -> None:
     assert sorted(problems(parquet(there, rows), "diffusion-dpo")) == [2]
 
 
+def test_numbers_may_be_written_as_texts_where_others_wrote_them(there: Path) -> None:
+    base = {"prompt": "a cat", "path1": "p/0.png", "path2": "p/1.png"}
+    fine = [{"confidence": "0.93"}, {"confidence": " 1 "}, {"choice_dist": ["12.0", "7"], "confidence": "0.63"}]
+    found = export.read(write(there, [base | row for row in fine]), "hpdv3")
+    assert [(j.outcome, j.votes) for j in found] == [("first", (0, 0, 0)), ("first", (0, 0, 0)), ("first", (12, 7, 0))]
+    wrong = [{"confidence": text} for text in ("0.3", "93", "93 %", "nan", "", True)] + [{"choice_dist": ["1.5", "1"]}]
+    named = problems(write(there, [base | row for row in wrong]), "hpdv3")
+    assert sorted(named) == list(range(1, len(wrong) + 1)) and "between 0.0 and 1.0" in named[2]
+    images = {"jpg_0": png(0), "jpg_1": png(1), "caption": "c"}
+    rows = [{**images, "label_0": first, "label_1": second} for first, second in (("1.0", "0"), ("0.5", "0.5"))]
+    assert [j.outcome for j in export.read(parquet(there, rows), "diffusion-dpo")] == ["first", "tie"]
+
+
 def test_ranks_are_numbers(there: Path) -> None:
     shutil.copy(CASES / "ir_string_ranks.json", there / "f.json")
     found = export.read(there / "f.json", "imagereward")
