@@ -93,7 +93,7 @@ def run(page: str, folder: Path) -> str:
     """Run a page; everything that it printed. Raises AssertionError with the block that failed."""
     around, printed = environment(folder), ""
     for line in scripts(page, folder):
-        done = subprocess.run(line, cwd=folder, env=around, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(line, cwd=folder, env=around, capture_output=True, text=True, timeout=1800, check=False)
         assert done.returncode == 0, f"{line[-1]}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
         printed += done.stdout
     return printed

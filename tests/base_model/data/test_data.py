@@ -505,7 +505,7 @@ def test_producers_do_not_outlive_a_trainer_that_was_killed(tmp_path):
         assert trainer.stdout is not None
         producer = psutil.Process(int(trainer.stdout.readline()))
         trainer.kill()
-    _, alive = psutil.wait_procs([producer], timeout=10)
+    _, alive = psutil.wait_procs([producer], timeout=120)
     assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE], "a producer works on for nobody"
 
 

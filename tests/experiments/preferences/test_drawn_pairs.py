@@ -73,7 +73,7 @@ def same(a: Path, b: Path) -> bool:
 
 def draw_together(folder: Path, ranks: int) -> int:
     """Every rank a thread; how often they met."""
-    gate, met = threading.Barrier(ranks, timeout=20), []
+    gate, met = threading.Barrier(ranks, timeout=300), []
 
     def barrier():
         met.append(gate.wait())

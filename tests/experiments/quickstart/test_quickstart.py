@@ -31,7 +31,7 @@ GOLDEN = Path(__file__).parent / "golden" / "tiny_taste.json"
 
 def start(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.fixtures.tiny.tiny_run", str(folder), *more]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
 
 
 def scores(value: object) -> object:

@@ -24,7 +24,7 @@ MEASURED = {"seconds", "total_seconds", "decoder_seconds", "peak_memory_mb"}
 
 def start(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.fixtures.tiny.tiny_run", str(folder), "--repair", *more]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
 
 
 def scores(value: object) -> object:

@@ -100,12 +100,12 @@ def test_git_revision_of_this_checkout_and_of_no_other(tmp_path: Path) -> None:
 
 
 def test_time_adds_up_over_sessions(tmp_path: Path) -> None:
-    record = RunRecord.open(tmp_path / "run", Settings())
+    before, record = time.monotonic(), RunRecord.open(tmp_path / "run", Settings())
     for _ in range(2):
         with record.running():
             time.sleep(0.05)
     again = RunRecord.read(tmp_path / "run")
-    assert 0.1 <= again.seconds < 5.0
+    assert 0.1 <= again.seconds <= time.monotonic() - before
     assert [s["status"] for s in read_run(tmp_path / "run").sessions] == ["finished", "finished"]
 
 
@@ -166,8 +166,9 @@ def test_damage_in_the_middle_is_an_error_with_its_line(tmp_path: Path) -> None:
 KILLED = """
     import os, signal, sys, time
     from pathlib import Path
+    from experiments.record.record import CLOCK
     from tests.experiments.record.test_record import TICK, RunRecord, Settings
-    record = RunRecord.open(Path(sys.argv[1]), Settings())
+    record, noted = RunRecord.open(Path(sys.argv[1]), Settings()), Path(sys.argv[1]) / CLOCK
     with record.running():
         for step in range(1000):
             record.log(step, {"loss": float(step)})
@@ -175,7 +176,8 @@ KILLED = """
             if step == 7 and sys.argv[2] == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             if step == 7 and sys.argv[2] == "idle":
-                time.sleep(2.5 * TICK)
+                while not noted.exists() or float(noted.read_text()) < 1.5 * TICK:
+                    time.sleep(0.05)
                 os.kill(os.getpid(), signal.SIGKILL)
             if step == 7:
                 sys.stdin.readline()
@@ -207,7 +209,7 @@ def test_killed_process_loses_hardly_any_of_its_time(tmp_path: Path) -> None:
     """A run whose work lies in other runs logs nothing itself, as the quickstart's."""
     start(tmp_path / "run", "idle").communicate()
     run = read_run(tmp_path / "run")
-    assert 1.5 * TICK < run.seconds < 60.0 and run.seconds > (run.metrics[-1]["seconds"] or 0.0) + TICK
+    assert run.seconds > max(1.5 * TICK, (run.metrics[-1]["seconds"] or 0.0) + 0.5 * TICK)
     assert RunRecord.open(run.folder, Settings()).seconds == run.seconds
 
 

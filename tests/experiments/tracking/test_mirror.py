@@ -137,7 +137,7 @@ def test_wandb_keeps_the_run_on_disk(tmp_path):
     pytest.importorskip("wandb")
     folder = made_run(tmp_path / "run")
     assert mirror(folder, "wandb") == 10
-    last = time.monotonic() + 30.0
+    last = time.monotonic() + 300.0
     while not (found := wandb_losses(folder)[0]).keys() >= set(range(4)) and time.monotonic() < last:
         time.sleep(0.2)  # a process of wandb's own writes the file
     assert found == pytest.approx({step: 1.0 / (step + 1) for step in range(4)})
@@ -172,7 +172,7 @@ def test_a_run_is_followed_to_its_end_and_nothing_is_written_before_its_first_up
             record.log(step, {"loss": float(step)})
             time.sleep(0.05)
         assert thread.is_alive()
-    thread.join(10.0)
+    thread.join(300.0)
     assert counts == [4] and told.of("metrics") == [(0, 0.0), (1, 1.0), (2, 2.0)] and told.calls[-1] == ("close",)
     with pytest.raises(ValueError, match="no run began"):
         follow(tmp_path / "none", "made_up", every=0.01, wait=0.05)
@@ -187,15 +187,17 @@ def test_sessions_before_are_not_the_one_that_is_followed(tmp_path, told):
     record = RunRecord.read(folder)
     with record.running():
         record.log(4, {"loss": 0.0})
-    thread.join(10.0)
+    thread.join(300.0)
     assert counts == [11]
 
 
 @pytest.mark.parametrize("fault", ["raises", "hangs"])
 def test_a_tracker_that_raises_or_hangs_costs_a_run_nothing(fault, tmp_path, told, monkeypatch):
+    over, waits = threading.Event(), []
+
     def metrics(*_: object) -> None:
         if fault == "hangs":
-            threading.Event().wait(30.0)
+            waits.append(over.wait(300.0))
         raise OSError("the tracker is broken")
 
     told.metrics = metrics  # type: ignore[method-assign]
@@ -205,17 +207,16 @@ def test_a_tracker_that_raises_or_hangs_costs_a_run_nothing(fault, tmp_path, tol
     folder = tmp_path / "run"
     record = RunRecord.open(folder, {"experiment": {"name": "a", "seed": 1}})
     thread = threading.Thread(target=mirror_module.main, args=([str(folder), "made_up", "0"],), daemon=True)
-    began = time.monotonic()
     with record.running():
         record.log(0, {"loss": 1.0})
         thread.start()
         for step in range(1, 200):
             record.log(step, {"loss": 1.0})
-    assert time.monotonic() - began < 10.0 and len(read_run(folder).metrics) == 200
-    assert read_run(folder).status == "finished"
-    if fault == "raises":
-        thread.join(20.0)
-        assert "the tracker is broken" in (folder / "tracking" / "made_up.log").read_text()
+    assert not waits, "nobody waited for it"
+    assert len(read_run(folder).metrics) == 200 and read_run(folder).status == "finished"
+    over.set()
+    thread.join(300.0)
+    assert "the tracker is broken" in (folder / "tracking" / "made_up.log").read_text()
 
 
 def test_whoever_only_looks_at_the_lock_does_not_end_a_run(tmp_path, monkeypatch):
@@ -225,6 +226,7 @@ def test_whoever_only_looks_at_the_lock_does_not_end_a_run(tmp_path, monkeypatch
     look = (folder / ".lock").open("r")
     fcntl.flock(look, fcntl.LOCK_SH)
     threading.Timer(0.1, look.close).start()
+    monkeypatch.setattr(record_module, "PATIENCE", 60.0)
     with RunRecord.read(folder).running():
         assert is_locked(folder)
         monkeypatch.setattr(record_module, "PATIENCE", 0.05)
@@ -252,7 +254,7 @@ def test_a_process_of_its_own_follows_a_run(tmp_path):
     folder = tmp_path / "run"
     assert len(start_side(folder, ("tensorboard",))) == 1
     made_run(folder, 3)
-    state, last = folder / "tracking" / "tensorboard.json", time.monotonic() + 60.0
+    state, last = folder / "tracking" / "tensorboard.json", time.monotonic() + 600.0
     while not state.exists() or json.loads(state.read_text())["step"] < 2:
         assert time.monotonic() < last
         time.sleep(0.2)
