@@ -11,6 +11,7 @@ import functools
 import multiprocessing
 import os
 import threading
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -127,12 +128,18 @@ def _produce(step: int, size: int, rank: int, ranks: int) -> Sent:
 
 
 class Producers:
-    """`LatentStream.batch` from `workers` processes that stay `ahead` batches in front. Use as a context manager."""
+    """`LatentStream.batch` from `workers` processes that stay `ahead` batches in front. Use as a context manager.
 
-    def __init__(self, data: LatentStream, workers: int = 1, ahead: int = 8) -> None:
+    Where one of them dies, all are started again, at most `restarts` times: a batch is a function of its step.
+    """
+
+    def __init__(self, data: LatentStream, workers: int = 1, ahead: int = 8, restarts: int = 3) -> None:
+        self._data, self._workers, self._ahead, self._restarts = data, workers, ahead, restarts
+        self._start()
+
+    def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(data,))
-        self._ahead = ahead
+        self._pool = ProcessPoolExecutor(self._workers, mp_context=context, initializer=_begin, initargs=(self._data,))
         self._futures: dict[tuple[int, int, int, int], Future[Sent]] = {}
 
     def __enter__(self) -> Producers:
@@ -142,15 +149,21 @@ class Producers:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Batch:
-        """A rank's batch of `step`; asks for its following ones at once. Raises RuntimeError when a producer died."""
+        """A rank's batch of `step`; asks for its following ones at once. Raises RuntimeError when producers died
+        more often than they are started again."""
         try:
             for later in range(step, step + self._ahead + 1):
                 if (address := (later, size, rank, ranks)) not in self._futures:
                     self._futures[address] = self._pool.submit(_produce, *address)
             latents, texts, grids, sources = self._futures.pop((step, size, rank, ranks)).result()
         except BrokenProcessPool as error:
-            raise RuntimeError(
-                "a data producer process died (killed, or out of memory); resume the run to go on from its checkpoint"
-            ) from error
+            died = "a data producer process died (killed, or out of memory)"
+            if not self._restarts:
+                raise RuntimeError(f"{died}; resume the run to go on from its checkpoint") from error
+            warnings.warn(f"{died}, and is started again", stacklevel=2)
+            self._restarts -= 1
+            self._pool.shutdown()
+            self._start()
+            return self.batch(step, size, rank, ranks)
         shown = [[torch.as_tensor(source) for source in own] for own in sources]
         return Batch(torch.as_tensor(latents), texts, grids, shown)

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import cache
 from itertools import chain
@@ -19,7 +21,7 @@ import psutil
 import pytest
 import torch
 
-from base_model.data import rendered_text
+from base_model.data import latents, rendered_text
 from base_model.data.latents import EncodedStream, LatentStream, Producers, encode_images
 from base_model.data.mixture import Mix, TaskStream
 from base_model.data.rendered_pages import PageStream
@@ -464,7 +466,7 @@ def test_producers_give_the_stream_and_say_when_one_dies(tmp_path):
         expected = {step: data.batch(step, 2, 1, 2) for step in (1, 3, 5, 0)}
     finally:
         torch.set_num_threads(threads)
-    with Producers(data, workers=1, ahead=2) as producers:
+    with Producers(data, workers=1, ahead=2, restarts=0) as producers:
         producers.batch(1, 2, 1, 2)
         ahead = {(2, 2, 1, 2), (3, 2, 1, 2)}
         assert set(producers._futures) == ahead, "two batches ahead, and none that another rank reads"
@@ -478,6 +480,26 @@ def test_producers_give_the_stream_and_say_when_one_dies(tmp_path):
         with pytest.raises(RuntimeError, match="data producer process died"):
             for step in range(100, 120):
                 producers.batch(step, 2)
+
+
+def test_producers_that_die_are_started_again_and_give_the_same(tmp_path, monkeypatch):
+    save_vae(tiny_vae(), tmp_path / "vae.safetensors")
+    data, deaths = LatentStream(CLEAN, tmp_path / "vae.safetensors"), [5, 9]
+
+    class Dying(ThreadPoolExecutor):
+        def submit(self, *given):
+            deaths[:] = [left - 1 for left in deaths]
+            if 0 in deaths:
+                raise BrokenProcessPool("killed")
+            return super().submit(*given)
+
+    monkeypatch.setattr(latents, "ProcessPoolExecutor", lambda workers, mp_context, **given: Dying(workers, **given))
+    monkeypatch.setattr(latents, "_begin", lambda data: None)
+    monkeypatch.setattr(latents, "_producer", (data.stream, tiny_vae()), raising=False)
+    with Producers(data, ahead=2) as producers, pytest.warns(UserWarning, match="started again") as warned:
+        for step in range(4):
+            assert torch.equal(producers.batch(step, 2).x0_BSC, data.batch(step, 2).x0_BSC)
+    assert len(warned) == 2
 
 
 TRAINER = """
