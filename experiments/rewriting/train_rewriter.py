@@ -296,8 +296,8 @@ def card_lines(plan: RewriterPlan, results: Results, training: dict[str, Any]) -
     return [
         f"- rewrites short prompts for {plan.model}{plan.stage and '/' + plan.stage}; trained from {plan.base} in "
         f"{training['seconds']:.0f} s",
-        f"- fine-tuned on {training['examples']} examples, then taught by the reward `{plan.reward}` with GRPO on "
-        f"{training['prompts']} prompts",
+        f"- fine-tuned for {plan.settings.epochs:g} epochs of {training['examples']} examples, then taught by the "
+        f"reward `{plan.reward}` with {plan.settings.updates} updates of GRPO on {training['prompts']} prompts",
         f"- a rewrite has at most {plan.longest} characters, quotes the same texts as the prompt, and keeps the "
         f"words {', '.join(rules_of(plan).keep) or '(none)'}; one that does not is never used",
         "", f"| held-out prompts ({len(results.prompts)}) | mean reward, 95 % interval | rewrites within the rules "
