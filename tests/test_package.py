@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rewards.weight_packages import FOLDER
+
 ROOT = Path(__file__).parents[1]
 FLOORS = ("alignment", "base_model", "dashboards", "experiments", "preference_data", "rewards")
 STAYS = "experiments/reports/"
@@ -94,6 +96,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     (packages,) = environment.glob("lib/python*/site-packages")
     # what is installed here, without its .pth files: an editable install of this checkout is one of those
     (packages / "shared.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    if FOLDER.is_dir():
+        (environment / FOLDER.name).symlink_to(FOLDER)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(environment / "bin" / "python")]
     subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", str(wheel)], check=True)
 

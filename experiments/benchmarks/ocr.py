@@ -23,6 +23,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -38,6 +39,7 @@ from rewards.text.ocr import text_crop
 from rewards.text.ocr_page import page_reader
 from rewards.text.reading.read_page import PaddlePage, as_line
 from rewards.text.recognisers import V6, V6_DETECTION, OnnxRecogniser, PaddleRecogniser, find_weights
+from rewards.weight_packages import FOLDER
 
 Reader = Callable[[np.ndarray], str]
 PEERS = ("paddleocr", "rapidocr")
@@ -129,6 +131,7 @@ def page_readers() -> dict[str, Reader]:
 
 
 def rapidocr() -> Any:
+    sys.path.append(str(FOLDER))  # used when it is not installed
     from rapidocr_onnxruntime import RapidOCR
 
     return RapidOCR(intra_op_num_threads=1, inter_op_num_threads=1)

@@ -31,12 +31,12 @@ def command() -> str:
 
 def environment() -> dict[str, object]:
     """Versions, machine and thread settings. Packages that are not installed are left out."""
+    from rewards.weight_packages import FOLDER  # asked here: looking at runs needs no rewards
+
     versions = {}
     for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
+        for package in metadata.distributions(name=name, path=[*sys.path, str(FOLDER)]):
+            versions.setdefault(name, package.version)
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

