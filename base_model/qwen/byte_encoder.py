@@ -6,7 +6,7 @@ network's own `txt_in` learns what they mean. Character-aware encoders spell whe
 
 - a byte to be *drawn* (a capital letter) becomes one token: which byte, how many came before it in its word, how many
   follow;
-- a Chinese character becomes one token as well: a fixed random code, and the same two places;
+- a Chinese character or a kana becomes one token as well: a fixed random code, and the same two places;
 - a lower-case word becomes one token: a fixed random code of its bytes and their places, the same for the same word.
 
 Quotes, commas and other punctuation are separators. Shapes: B samples, L text tokens, D = `WIDTH`.
@@ -30,8 +30,9 @@ CODE = 96
 """Dimensions of the code of a lower-case word."""
 WIDTH = CODE + len(LETTERS) + 2 * MAX_LETTERS + 1
 MAX_TOKENS = 64
-HAN = "\u4e00-\u9fff"
-TOKEN = re.compile(rf"[A-Z]+|[a-z]+|[{HAN}]+")
+CHARACTERS = "\u3041-\u3096\u30a1-\u30fa\u30fc\u4e00-\u9fff"
+"""kana and Chinese characters"""
+TOKEN = re.compile(rf"[A-Z]+|[a-z]+|[{CHARACTERS}]+")
 SPELLED = 4.0
 """What marks a letter or a place: about the norm of a word's code, spread over three entries."""
 SEPARATORS = " \t\n,.;:!?'\"“”‘’「」()-"
@@ -48,7 +49,7 @@ def word_code(word: str) -> Tensor:
 
 @functools.cache
 def character_code(character: str) -> Tensor:
-    """[CODE] unit-variance code of a Chinese character, of its own: those of its bytes would be alike among many."""
+    """[CODE] unit-variance code of such a character, of its own: those of its bytes would be alike among many."""
     return torch.randn(CODE, generator=torch.Generator().manual_seed(1_000_003 + ord(character)))
 
 
@@ -58,8 +59,8 @@ def token_vectors(text: str) -> Tensor:
     if unknown:
         raise ValueError(
             f"this preset cannot know the characters {' '.join(map(repr, unknown))} in the prompt {text!r}: "
-            "it writes A to Z and Chinese characters, and reads lower-case English; use those, or a preset with a "
-            "language model"
+            "it writes A to Z, Chinese characters and kana, and reads lower-case English; use those, or a preset with "
+            "a language model"
         )
     rows = []
     for token in TOKEN.findall(text):

@@ -95,6 +95,13 @@ def test_a_character_is_one_token_that_says_which_it_is_and_where_it_stands():
         token_vectors("中" * 13)
 
 
+def test_kana_are_characters_of_a_word_as_chinese_ones_are():
+    rows = token_vectors("お茶のパーティ")
+    assert rows.shape[0] == 8 and len({tuple(row.tolist()) for row in rows[:, :96]}) == 8
+    with pytest.raises(ValueError, match="the characters '・'"):
+        token_vectors("パー・ティ")
+
+
 def test_a_wrong_caption_spells_another_string_of_chinese_characters():
     stream = TextStream(seed=4, stages=STREAM.stages, noise=CaptionNoise(misspelt=1.0))
     scenes, captions = stream.scenes(0, 200)
