@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from base_model.data.curriculum import Curriculum
 from base_model.data.mixture import Mix, TaskStream
 from base_model.data.stream import Stage, TextStream
 from experiments.images.image_readers import Entry
@@ -74,6 +75,12 @@ def test_streams_change_their_weights() -> None:
     changed = with_change(WORDS, Change(8, (0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)), 16)
     assert [changed.scenes(7, 4), WORDS.scenes(7, 4)][0] == WORDS.scenes(7, 4)
     assert {len(scene.word) > 1 for scene in changed.scenes(8, 8)[0]} == {True} and changed.scenes(30, 2)[0][0].word
+    progress = Curriculum(text=WORDS.progress.text, balance=((0, 0.0), (10, 1.0)), synthetic=((0, 0.0), (10, 0.5)))
+    orders = TextStream(3, curriculum=progress)
+    mixed = with_change(with_change(orders, Change(8, (0.0, 0.0, 1.0)), 16), Change(16, (0.0, 0.0, 0.0, 0.0, 1.0)), 16)
+    assert mixed.progress.text == ((0, (0.0, 1.0)), (8, (0.0, 0.0, 1.0)), (16, (0.0, 0.0, 0.0, 0.0, 1.0)))
+    assert replace(mixed.curriculum, text=()) == replace(progress, text=()), "all else goes on as it was"
+    assert mixed.scenes(7, 4) == orders.scenes(7, 4) and mixed.scenes(8, 4) != orders.scenes(8, 4)
     tasks = with_change(TaskStream(WORDS, (Mix(0), Mix(40, ink=1.0))), Change(8, (0.0, 1.0, 0.0, 0.0, 0.0)), 16)
     assert tasks.mixes == (Mix(0), Mix(8, t2i=0.0, i2i=1.0))
 
