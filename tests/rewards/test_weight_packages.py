@@ -40,6 +40,7 @@ def test_the_record_of_a_run_names_their_versions(tmp_path: Path, monkeypatch: p
     for name in ("rapidocr_onnxruntime", "numpy"):
         (tmp_path / f"{name}-0.0.7.dist-info").mkdir()
         (tmp_path / f"{name}-0.0.7.dist-info" / "METADATA").write_text(f"Name: {name}\nVersion: 0.0.7\n")
+    assert environment()["packages"]["numpy"] == before["numpy"]  # type: ignore[index]
     monkeypatch.setattr("sys.path", [path for path in sys.path if "site-packages" not in path])
     assert environment()["packages"]["rapidocr-onnxruntime"] == "0.0.7"  # type: ignore[index]
     monkeypatch.undo()
