@@ -1,7 +1,8 @@
-"""What the benchmarks that compare two sides in one process take the time with."""
+"""What the benchmarks that compare sides in one process take the time with, and the rate that a device can reach."""
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 
@@ -25,3 +26,14 @@ def clock_of(device: str, threads: int = 1) -> Callable[[], float]:
         return time.perf_counter()
 
     return finished
+
+
+def product_tflops(device: str, side: int, repeats: int) -> float:
+    """10^12 FLOPs a second of a square bfloat16 product: the best that a device does."""
+    now, times = clock_of(device, threads=2), []
+    a = torch.randn(side, side, device=device, dtype=torch.bfloat16)
+    for _ in range(repeats + 2):
+        start = now()
+        torch.mm(a, a)
+        times.append(now() - start)
+    return 2.0 * side**3 / statistics.median(times[2:]) / 1e12

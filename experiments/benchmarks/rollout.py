@@ -63,8 +63,7 @@ from base_model.qwen.presets import IMAGE_SIZES, PRESETS
 from base_model.sample import Sampler, pixels
 from base_model.seeding import generator
 from experiments.benchmarks.card.random_weights import family_of_base, random_model
-from experiments.benchmarks.clock import clock_of
-from experiments.benchmarks.gpu import product_tflops
+from experiments.benchmarks.clock import clock_of, product_tflops
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import PromptPlan
 from experiments.planning.dry_run import Pass
