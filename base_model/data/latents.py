@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-import os
-import threading
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -23,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from base_model.child_process import end_with_parent
 from base_model.data.mixture import TaskStream
 from base_model.data.rendered_text import render
 from base_model.data.stream import CaptionedImages, TextStream
@@ -101,17 +100,9 @@ class EncodedStream:
 _producer: tuple[Stream, QwenImageVAE]
 
 
-def _end_with_parent() -> None:
-    """A trainer that was killed cannot stop its producers; each waits for that and goes."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
 def _begin(data: LatentStream) -> None:
     global _producer
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(1)
     _producer = data.stream, load_vae(data.vae_file)
 

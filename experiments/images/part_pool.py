@@ -7,15 +7,14 @@ process that waits for them, however that ends.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import TypeVar
 
+from base_model.child_process import end_with_parent
 from experiments.images.on_ray import parts_on_ray
 
 Part = TypeVar("Part")
@@ -62,11 +61,4 @@ def parts_done(work: Callable[[Part], Result], parts: Sequence[Part], pool: Pool
 def begin_process() -> None:
     """Leave Ctrl-C to the process that waits for the parts, and go when it is no longer there."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    end_with_parent()

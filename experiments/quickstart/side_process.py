@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from base_model.child_process import end_with_parent
+
 SECONDS_TO_STOP = 10.0
 """For the other process to note that it was interrupted, before it is killed."""
-
-
-def _follow_parent() -> None:
-    """A parent that was killed cannot stop anything."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -28,7 +20,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _work(work: Callable[[Path], None], folder: Path) -> None:
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the parent hears it and stops this one
     signal.signal(signal.SIGTERM, _interrupt)
     with contextlib.suppress(KeyboardInterrupt):
