@@ -6,8 +6,6 @@ the page says so.
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -26,6 +24,7 @@ from experiments.curation.measuring import ENTRIES, entry_of
 from experiments.curation.shard_files import read_table, table_path
 from experiments.curation.thresholds import STAGES, in_order
 from experiments.record.whole_files import write_bytes
+from experiments.report.image_grids import data_uri
 from experiments.report.page_style import CSS
 from preference_data.image_files import decode_image
 from preference_data.statistics.shares import exact
@@ -65,9 +64,7 @@ class Thumbnails:
         except (OSError, ValueError) as error:
             return {"name": entry.name, "uri": "", "problem": str(error)[:160]}
         image.thumbnail((THUMB, THUMB))
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=80)
-        return {"name": entry.name, "uri": f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"}
+        return {"name": entry.name, "uri": data_uri(image, "jpeg", 80)}
 
 
 def write_report(out: Path) -> Path:

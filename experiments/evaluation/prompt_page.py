@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from experiments.evaluation.prompt_table import known_mean, prompt_columns
-from experiments.report.image_grids import Embedded
+from experiments.report.image_grids import Embedded, data_uri
 from experiments.report.page import render
 from preference_data.image_files import read_image
 
@@ -31,14 +29,9 @@ def thumbnail(path: Path) -> Embedded | None:
         return None
     image = Image.fromarray(read_image(path))
     height, width = image.height, image.width
-    content, kind = io.BytesIO(), "png"
-    if width > 2 * WIDTH:
-        image.thumbnail((2 * WIDTH, 8 * WIDTH))
-        kind = "jpeg"
-    image.save(content, format=kind.upper())
-    scale = WIDTH / width
-    uri = f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
-    return Embedded(WIDTH, round(height * scale), uri)
+    image.thumbnail((2 * WIDTH, 8 * WIDTH) if width > 2 * WIDTH else image.size)
+    uri = data_uri(image, "jpeg" if width > 2 * WIDTH else "png")
+    return Embedded(WIDTH, round(height * WIDTH / width), uri)
 
 
 def shown(rows: pandas.DataFrame, rewards: Sequence[str], folder: Path, value: float) -> dict[str, Any]:

@@ -180,7 +180,17 @@ def band_chart(title: str, bands: Sequence[Band], width: int = 460, height: int 
 def interval_row(
     interval: Interval, low: float, high: float, ink: str, zero: bool, width: int = 220, height: int = 34
 ) -> str:
-    """One row of a forest plot: a dot with its interval on the scale [low, high], and the line of no difference.
+    """A row of a forest plot of means or, with the line of no difference at `zero`, of differences."""
+    show = signed if zero else number
+    words = f"{show(interval.value)}, 95 % interval {show(interval.low)} to {show(interval.high)}"
+    return plot_row(interval, low, high, ink, words, 0.0 if zero else None, None, width, height)
+
+
+def plot_row(
+    interval: Interval, low: float, high: float, ink: str, words: str, line: float | None,
+    band: tuple[float, float] | None, width: int, height: int,
+) -> str:  # fmt: skip
+    """One row of a forest plot: a dot with its interval on the scale [low, high], a reference line, a band behind.
 
     Rows of the same scale and size stack into one plot.
     """
@@ -188,20 +198,19 @@ def interval_row(
     def x_of(value: float) -> float:
         return 8.0 + (min(max(value, low), high) - low) / (high - low) * (width - 16.0)
 
-    show = signed if zero else number
-    words = f"{show(interval.value)}, 95 % interval {show(interval.low)} to {show(interval.high)}"
-    middle = height / 2
+    middle, beyond = height / 2, f'y1="{-BEYOND}" y2="{height + BEYOND}"'
     parts = [
         f'<svg class="forest" viewBox="0 0 {width} {height}" preserveAspectRatio="none" role="img" ',
         f'aria-label="{words}">',
         f"<title>{words}</title>",
     ]
-    parts += [f'<line class="grid" x1="{x_of(t):.1f}" x2="{x_of(t):.1f}" y1="{-BEYOND}" y2="{height + BEYOND}"/>'
-              for t in ticks(low, high, 5)]  # fmt: skip
-    if zero:
-        parts.append(
-            f'<line class="zero" x1="{x_of(0.0):.1f}" x2="{x_of(0.0):.1f}" y1="{-BEYOND}" y2="{height + BEYOND}"/>'
-        )
+    if band and all(math.isfinite(v) for v in band):
+        a, b = x_of(band[0]), x_of(band[1])
+        where = f'x="{a:.1f}" width="{max(b - a, 1):.1f}" y="{-BEYOND}" height="{height + 2 * BEYOND}"'
+        parts.append(f'<rect class="band" {where}/>')
+    parts += [f'<line class="grid" x1="{x_of(t):.1f}" x2="{x_of(t):.1f}" {beyond}/>' for t in ticks(low, high, 5)]
+    if line is not None:
+        parts.append(f'<line class="zero" x1="{x_of(line):.1f}" x2="{x_of(line):.1f}" {beyond}/>')
     if math.isfinite(interval.value):
         if math.isfinite(interval.low) and math.isfinite(interval.high):
             a, b = x_of(interval.low), x_of(interval.high)
@@ -212,12 +221,15 @@ def interval_row(
     return "".join([*parts, "</svg>"])
 
 
-def interval_axis(low: float, high: float, width: int = 220, height: int = 16, sign: bool = True) -> str:
-    """The scale under the rows of `interval_row`."""
+def interval_axis(
+    low: float, high: float, width: int = 220, height: int = 16, sign: bool = True, percent: bool = False
+) -> str:
+    """The scale under the rows of a forest plot."""
     labels = []
     for tick in ticks(low, high, 5):
         x = 8.0 + (tick - low) / (high - low) * (width - 16.0)
         text = f"+{short(tick)}" if sign and tick > 0 else short(tick)
+        text = f"{100 * tick:.0f} %".replace("-", "−") if percent else text
         labels.append(f'<text class="tick" x="{x:.1f}" y="11" text-anchor="middle">{text}</text>')
     return f'<svg class="forest axis" viewBox="0 0 {width} {height}" aria-hidden="true">{"".join(labels)}</svg>'
 

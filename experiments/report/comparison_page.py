@@ -1,131 +1,100 @@
-"""A reward comparison as one page that needs nothing else. The first screen is what a lead decides from."""
+"""A reward comparison as one page that needs nothing else. Its words and tables are in `templates`."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from html import escape
+import math
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.report import reward_behaviour, reward_tables
-from experiments.report.page import document, swatch
-from experiments.report.page_style import INKS
-from experiments.report.reward_charts import CSS
-from experiments.report.reward_pairs import gallery
+from markupsafe import Markup
+from PIL import Image
 
-SURE = {"certain": "certain", "likely": "likely", "open": "open"}
-SECTIONS = {
-    "accuracy": "Agreement with people", "sight": "What it sees", "legibility": "What it sees", "probes": "Probes",
-    "bias": "Bias", "calibration": "Calibration", "order": "Order", "best_of_n": "Best of N", "hygiene": "Data",
-    "ceiling": "Agreement with people",
-}  # fmt: skip
+from experiments.report import charts, reward_charts
+from experiments.report.image_grids import data_uri
+from experiments.report.page import as_html, render
+from experiments.report.page_style import INKS, TEMPLATES
+from experiments.report.page_words import known
+from preference_data.image_files import read_image
+from preference_data.line_files import first_existing
+
+Report = Mapping[str, Any]
+SHOWN = 24
+"""Pairs on the page; the dashboard has more."""
+MOST = 320
+"""Pixels of the longer side of an embedded image; smaller ones stay as they are."""
 
 
-def page(report: Mapping[str, Any], folder: Path) -> str:
+def page(report: Report, folder: Path) -> str:
     """The whole document. `folder` is where relative paths of images start; a missing image leaves a note."""
-    inks = {name: f"ink-{(i + 2) % INKS}" for i, name in enumerate(report["rewards"])}
-    sections = [
-        ("Which reward for what", uses(report)),
-        ("What is wrong with each", findings(report, inks)),
-        ("Agreement with people", reward_tables.agreement(report, inks)),
-        ("Against each other", reward_tables.differences(report)),
-        ("By category", reward_tables.slices(report)),
-        ("Probes", reward_behaviour.probes(report)),
-        ("What it sees", reward_behaviour.sight(report, inks)),
-        ("Bias", reward_behaviour.bias(report, inks)),
-        ("Best of N, and how far to climb", reward_behaviour.best_of_n(report, inks)),
-        ("Calibration", reward_tables.calibration(report, inks)),
-        ("Ties", reward_tables.ties(report)),
-        ("Order of judges of pairs", reward_tables.order(report)),
-        ("Do they order alike", reward_tables.correlation(report)),
-        ("Models under every judge", reward_tables.win_rates(report)),
-        ("Cost", reward_behaviour.cost(report)),
-        ("Where they disagree", gallery(report, folder)),
-        ("Data and leakage", reward_behaviour.hygiene(report)),
-        ("How to make this again", again(report)),
-    ]
-    return document("Glyphlab: reward comparison", header(report, inks), sections, footer(report), CSS)
-
-
-def header(report: Mapping[str, Any], inks: Mapping[str, str]) -> str:
-    about, clean = report["about"], report["hygiene"]
-    names = " ".join(f"{swatch(inks[n])}{escape(n)}&nbsp;&nbsp;" for n in report["rewards"])
-    people = "annotator" if clean["annotators"] == 1 else "annotators"
-    meta = (
-        f"{escape(about['made'])} · {clean['answers']:,} answers of {clean['annotators']} {people} on "
-        f"{clean['pairs']:,} "
-        f"pairs, {clean['prompts']:,} prompts, {clean['pictures']:,} images"
-    )
-    machine = ""
-    if clean["machine_answers"]:
-        machine = f"<p><strong>{clean['machine_answers']:,} of the answers came from a machine.</strong> " + (
-            "They count for nobody: everything here is about people's answers.</p>"
-            if clean["people_answered"]
-            else "Agreement with them says how alike two judges are, not how people see it.</p>"
-        )
-    shown, people_gave = clean["readings"]["shown"], sum(clean["readings"].values())
-    seen = (
-        f"<p><strong>{shown:,} of the {people_gave:,} answers were given by people who had been shown what a machine "
-        "read in these images.</strong> They may have followed it, so that a reward which reads agrees with them more "
-        "than it would otherwise.</p>"
-        if shown else ""
+    drawn: tuple[Callable[..., str], ...] = (
+        reward_charts.forest, reward_charts.reliability, reward_charts.grid, reward_charts.legibility_chart,
+        reward_charts.climb_chart,
     )  # fmt: skip
-    return (
-        f'<h1>Reward comparison</h1><div class="meta">{meta}</div>'
-        f'<p class="answer">{escape(report["advice"]["answer"])}</p>{machine}{seen}<p class="legend">{names}</p>'
-    )
+    counted = (best_first, agreement_scale, difference_scale, worst_slices, covariates, columns_of, thumbnail)
+    return render("rewards.html", {
+        "title": "Glyphlab: reward comparison", "report": {"agreement": [], **report}, "folder": folder, "shown": SHOWN,
+        "inks": {name: f"ink-{(i + 2) % INKS}" for i, name in enumerate(report["rewards"])},
+        "axis": as_html(partial(charts.interval_axis, width=260, percent=True)),
+        **{each.__name__: as_html(each) for each in drawn}, **{each.__name__: each for each in counted},
+    }, (TEMPLATES / "rewards.css").read_text("utf-8"))  # fmt: skip
 
 
-def uses(report: Mapping[str, Any]) -> str:
-    rows = []
-    for use in report["advice"]["uses"]:
-        sure = use["certainty"]
-        rows.append(
-            f"<tr><td>{escape(use['use'])}</td><td>{escape(use['reward'] or 'none')}</td>"
-            f'<td class="sure sure-{sure}">{SURE[sure]}</td><td>{escape(use["text"])}</td></tr>'
-        )
-    head = '<th scope="col">To</th><th scope="col">use</th><th scope="col">This is</th><th scope="col">because</th>'
-    note = (
-        '<p class="note"><b>certain</b>: it beats a coin and every other candidate after correction for all '
-        "comparisons, on 30 pairs of 10 prompts or more. <b>likely</b>: best in at least four of five resamples of the "
-        "prompts. <b>open</b>: more answers may change "
-        "it. "
-        "Intervals are 95 %, over prompts.</p>"
-    )
-    table = f'<table class="use"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-    return f'<div class="scroll">{table}</div>{note}'
+def columns_of(names: Iterable[str]) -> list[tuple[str, str]]:
+    """The heads of columns that each stand for a reward or a model."""
+    return [("top", name) for name in names]
 
 
-def findings(report: Mapping[str, Any], inks: Mapping[str, str]) -> str:
-    parts = []
-    for reward in report["advice"]["rewards"]:
-        name = reward["reward"]
-        items = "".join(
-            f'<li class="{"note-line" if f["severity"] == "note" else f["severity"]}"><b>{f["severity"]}</b> '
-            f'{escape(f["text"])} <span class="legend">({SECTIONS.get(f["section"], f["section"])})</span></li>'
-            for f in reward["findings"]
-        ) or "<li>nothing found</li>"  # fmt: skip
-        parts.append(f'<div><h3>{swatch(inks[name])}{escape(name)}</h3><ul class="found">{items}</ul></div>')
-    return f'<div class="each">{"".join(parts)}</div>'
+def best_first(report: Report) -> list[Report]:
+    """The rewards by their agreement with people."""
+    return sorted(report["accuracy"]["rewards"], key=lambda r: -known(r["accuracy"]["value"]))
 
 
-def again(report: Mapping[str, Any]) -> str:
-    about = report["about"]
-    environment = json.dumps(about["environment"], indent=1, ensure_ascii=False, default=str)
-    facts = {
-        "Answers": f"{about['pairs']}, sha256 {about['pairs_sha256']}", "Gold reward of best-of-N": about["gold"],
-        "Seed": report["seed"], "Resamples of the prompts": report["resamples"],
-    }  # fmt: skip
-    listed = "".join(f"<dt>{name}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items())
-    return (
-        f'<pre>{escape(about["command"])}</pre><dl class="facts">{listed}</dl>'
-        f"<details><summary>Environment</summary><pre>{escape(environment)}</pre></details>"
-    )
+def finite(estimates: Iterable[Report], names: tuple[str, ...] = ("low", "high")) -> list[float]:
+    """The numbers of estimates that are known."""
+    return [value for e in estimates for name in names if math.isfinite(value := known(e[name]))]
 
 
-def footer(report: Mapping[str, Any]) -> str:
-    seconds = report["about"]["seconds"]
-    return (
-        f"Made by glyphlab in {seconds:.0f} s. Every number is in comparison.json and comparison.csv beside this page."
-    )
+def agreement_scale(report: Report) -> tuple[float, float, tuple[float, float] | None]:
+    """A scale that holds every interval of agreement, and the band of one person against the others."""
+    ceiling = report["ceiling"].get("person")
+    values = [0.5, *finite((r["accuracy"] for r in report["accuracy"]["rewards"]), ("value", "low", "high"))]
+    values += finite([ceiling]) if ceiling else []
+    band = (known(ceiling["low"]), known(ceiling["high"])) if ceiling else None
+    return max(min(values) - 0.04, 0.0), min(max(values) + 0.04, 1.0), band
+
+
+def difference_scale(report: Report) -> tuple[float, float]:
+    """A scale that holds every difference of two rewards, and 0."""
+    estimates = [r["difference"] for r in report["accuracy"]["differences"]]
+    reach = max([abs(value) for value in finite(estimates)] or [0.1]) * 1.05 or 0.1
+    return min([0.0, *finite(estimates, ("low",))]) - 0.01, reach
+
+
+def worst_slices(row: Report) -> list[Report]:
+    """The two slices in which a reward is calibrated worst."""
+    return sorted(row["slices"], key=lambda s: -known(s["ece"]))[:2]
+
+
+def covariates(report: Report) -> tuple[tuple[float, float], list[Report], list[Report]]:
+    """A scale for all of them, those to which a reward leans more than people do, and the others; largest first."""
+    values = finite(r["excess"] for r in report["bias"]["rows"])
+    rows = sorted(report["bias"]["rows"], key=lambda r: -abs(known(r["excess"]["value"])))
+    scale = min([-0.05, *values]) * 1.05, max([0.05, *values]) * 1.05
+    return scale, [r for r in rows if r["leans"]], [r for r in rows if not r["leans"]]
+
+
+def thumbnail(folder: Path, path: str, sha256: str, alt: str, won: bool = False) -> Markup:
+    """The image as a data URI, at most `MOST` pixels; a note where it cannot be read."""
+    try:
+        small = Image.fromarray(read_image(first_existing(folder / path, folder / "pictures" / f"{sha256}.png")))
+    except FileNotFoundError:
+        return Markup('<span class="unknown">{} is not here</span>').format(alt)
+    except (OSError, ValueError):
+        return Markup('<span class="unknown">{} cannot be read</span>').format(alt)
+    small.thumbnail((MOST, MOST))
+    return Markup('<img{} loading="lazy" decoding="async" alt="{}" src="{}">').format(
+        Markup(' class="won"' if won else ""), f"{alt}{', preferred by people' if won else ''}",
+        data_uri(small, "png" if small.width * small.height < 20_000 else "jpeg", 88),
+    )  # fmt: skip

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import io
 import math
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from experiments.record.record import Sample
 from experiments.record.results import Evaluation, Result, Row, Stage
 from preference_data.texts.normalised_text import RIGHT, UNKNOWN, WRONG
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 WIDTH = 192
 """Pixels an image is shown wide, at most; small ones are doubled, so that every pixel stays a square."""
@@ -38,6 +42,13 @@ def embedded(path: Path | None) -> Embedded | None:
     width, height = struct.unpack(">II", content[16:24])  # of a PNG, whose header chunk is always first
     scale = max(WIDTH // width, 1)
     return Embedded(width * scale, height * scale, f"data:image/png;base64,{base64.b64encode(content).decode()}")
+
+
+def data_uri(image: Image.Image, kind: str, quality: int = 75) -> str:
+    """An image inside a page, as `kind` = png or jpeg; the quality is that of JPEG."""
+    content = io.BytesIO()
+    image.save(content, kind.upper(), **({"quality": quality} if kind == "jpeg" else {}))
+    return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 def pictured(result: Result) -> list[tuple[str, list[Column]]]:

@@ -49,19 +49,20 @@ def environment() -> Environment:
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    templates.tests["finite"] = math.isfinite
+    templates.tests["finite"] = lambda value: math.isfinite(page_words.known(value))
     templates.filters |= {
         "number": page_words.number, "signed": page_words.signed, "duration": page_words.duration,
+        "points": page_words.points, "percentage": page_words.percentage,
         "stage": page_words.title, "in_sentence": page_words.in_sentence, "setting": page_words.setting,
         "verdict": page_words.verdict, "short": charts.short, "thousands": "{:,}".format,
         "sessions": tables.sessions, "json": lambda value: json.dumps(value, indent=1, ensure_ascii=False),
     }  # fmt: skip
     templates.globals |= {"span": page_words.span, "embedded": image_grids.embedded, "marks": image_grids.MARKS}
     for chart in (charts.interval_row, charts.interval_axis, charts.share_bar):
-        templates.globals[chart.__name__] = _chart_html(chart)
+        templates.globals[chart.__name__] = as_html(chart)
     return templates
 
 
-def _chart_html(chart: Any) -> Any:
+def as_html(chart: Any) -> Any:
     """The chart as HTML that is not escaped again: it escapes the words inside itself."""
     return lambda *values, **options: Markup(chart(*values, **options))

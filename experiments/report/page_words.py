@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from experiments.record.results import Interval, Result
 from experiments.report.page_style import INKS
@@ -42,7 +43,7 @@ METRICS = {
     "kl": "divergence from the reference; of an autoencoder, from the normal distribution",
     "kl_rate": "the same by unit of noise level, which beta weighs",
     "log_ratio": "mean centred log-ratio; near 0 while actions are the old policy's",
-    "divergence": "from the policy that drew the images",
+    "divergence": "from the policy that sampled the images",
     "moved": "squared distance of the velocity from the old policy's",
     "drift": "squared distance of the velocity, or change of the error, from the reference",
     "tie_gap": "how far apart the model holds what people called equal",
@@ -92,16 +93,33 @@ def grouped(names: list[str]) -> list[tuple[str, list[str]]]:
     return [(group, members) for group, members in groups if members]
 
 
-def number(value: float, digits: int = 3) -> str:
+def known(value: Any) -> float:
+    """A number of a report; NaN for one that is missing, as JSON has it."""
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def number(value: float | None, digits: int = 3) -> str:
     """A value for a table; an en dash when it is unknown."""
-    return f"{value:.{digits}f}" if math.isfinite(value) else "–"
+    return f"{value:.{digits}f}" if math.isfinite(value := known(value)) else "–"
 
 
-def signed(value: float, digits: int = 3) -> str:
+def signed(value: float | None, digits: int = 3) -> str:
     """A difference, with a true minus sign."""
-    if not math.isfinite(value):
+    if not math.isfinite(value := known(value)):
         return "–"
     return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")  # + 0.0: no "−0.000"
+
+
+def points(value: float | None, digits: int = 1, sign: bool = False) -> str:
+    """A share in hundredths, or with `sign` a difference of shares, without the unit."""
+    if sign:
+        return signed(100 * known(value), digits)
+    return number(100 * known(value), digits).replace("-", "−")
+
+
+def percentage(value: float | None, digits: int = 1) -> str:
+    """A share for a table."""
+    return f"{points(value, digits)} %" if math.isfinite(known(value)) else "–"
 
 
 def percent(value: float) -> str:

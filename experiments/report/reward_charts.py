@@ -1,4 +1,4 @@
-"""Charts of a reward comparison: intervals over a band, reliability plots, heat cells, grids of what is seen."""
+"""Charts of a reward comparison: reliability plots, grids of what is seen, curves, and intervals over a band."""
 
 from __future__ import annotations
 
@@ -7,110 +7,32 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from experiments.report.charts import short, ticks
-from experiments.report.page_words import number
+from experiments.record.results import Interval
+from experiments.report.charts import Curve, line_chart, plot_row
+from experiments.report.page_words import known, number, points
 
-CSS = """
-.use { width: 100%; } .use td { vertical-align: top; padding-top: .6rem; padding-bottom: .6rem; }
-.use td:nth-child(2) { font-weight: 600; white-space: nowrap; }
-.use .sure { white-space: nowrap; } .sure-certain { color: var(--good); } .sure-open { color: var(--bad); }
-.each { columns: 2 26rem; column-gap: 3rem; } .each > div { break-inside: avoid; padding-bottom: .8rem; }
-.each h3 { margin-top: .4rem; }
-.found { margin: .2rem 0; padding-left: 1.1rem; font-family: var(--sans); font-size: .86rem; }
-.found .broken::marker, .broken b { color: var(--bad); } .found .broken b, .found .warning b { font-weight: 600; }
-.broken b { color: var(--bad); } .warning b { color: var(--c4); } .note-line b { color: var(--soft); font-weight: 500; }
-td.heat { text-align: center; white-space: nowrap; border-bottom: 1px solid var(--paper);
-  background: color-mix(in srgb, var(--tone) calc(var(--v) * 1%), transparent); padding: .42rem .5rem; }
-td.heat.up { --tone: var(--c3); } td.heat.down { --tone: var(--c4); } td.heat.few { opacity: .45; }
-td.heat small { display: block; font-size: .82em; }
-th.top { text-align: center; }
-.band { fill: var(--c0); opacity: .22; } .diagonal { stroke: var(--soft); stroke-dasharray: 3 3; }
-.pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1.6rem 1.4rem; }
-.pairs figure { margin: 0; font-family: var(--sans); font-size: .82rem; }
-.pairs .two { display: grid; grid-template-columns: 1fr 1fr; gap: .5rem; margin: .35rem 0; }
-.pairs img { width: 100%; max-height: 15rem; object-fit: contain; background: var(--raised); border-radius: 3px;
-  box-shadow: 0 0 0 1px var(--rule); image-rendering: auto; display: block; }
-.pairs img.won { box-shadow: 0 0 0 2.5px var(--good); }
-.pairs table { font-size: .95em; } .pairs td, .pairs th { padding: .2rem .5rem .2rem 0; }
-.legend { font-family: var(--sans); font-size: .82rem; color: var(--soft); }
-"""
-
-
-def known(value: Any) -> float:
-    """A number of a report; NaN for one that is missing, as JSON has it."""
-    return float(value) if isinstance(value, int | float) else math.nan
-
-
-def in_words(e: Mapping[str, Any], scale: float = 100.0, unit: str = " %") -> str:
-    value, low, high = (scale * known(e.get(k)) for k in ("value", "low", "high"))
-    if not math.isfinite(value):
-        return "unknown"
-    text = f"{value:.1f}{unit}".replace("-", "−")
-    return f"{text}, 95 % interval {low:.1f} to {high:.1f}".replace("-", "−") if math.isfinite(low) else text
+Report = Mapping[str, Any]
 
 
 def forest(
-    e: Mapping[str, Any], low: float, high: float, ink: str, line: float | None = None,
-    band: tuple[float, float] | None = None, width: int = 260, height: int = 30,
+    e: Report, low: float, high: float, ink: str, line: float, band: tuple[float, float] | None = None
 ) -> str:  # fmt: skip
     """A dot with its interval on [low, high], a reference line, and a shaded band behind."""
-
-    def x_of(value: float) -> float:
-        return 8.0 + (min(max(value, low), high) - low) / (high - low) * (width - 16.0)
-
-    parts = [f'<svg class="forest" viewBox="0 0 {width} {height}" preserveAspectRatio="none" role="img" ',
-             f'style="width:{width}px;height:{height}px" '
-             f'aria-label="{in_words(e)}"><title>{in_words(e)}</title>']  # fmt: skip
-    if band and all(math.isfinite(v) for v in band):
-        a, b = x_of(band[0]), x_of(band[1])
-        parts.append(f'<rect class="band" x="{a:.1f}" width="{max(b - a, 1):.1f}" y="-8" height="{height + 16}"/>')
-    parts += [f'<line class="grid" x1="{x_of(t):.1f}" x2="{x_of(t):.1f}" y1="-8" y2="{height + 8}"/>'
-              for t in ticks(low, high, 5)]  # fmt: skip
-    if line is not None:
-        parts.append(f'<line class="zero" x1="{x_of(line):.1f}" x2="{x_of(line):.1f}" y1="-8" y2="{height + 8}"/>')
-    value, below, above = (known(e.get(k)) for k in ("value", "low", "high"))
-    if math.isfinite(value):
-        y = height / 2
-        if math.isfinite(below):
-            a, b = x_of(below), x_of(above)
-            parts.append(f'<line class="whisker {ink}" x1="{a:.1f}" x2="{b:.1f}" y1="{y}" y2="{y}"/>')
-            parts += [
-                f'<line class="whisker {ink}" x1="{x:.1f}" x2="{x:.1f}" y1="{y - 4}" y2="{y + 4}"/>' for x in (a, b)
-            ]
-        parts.append(f'<circle class="dot {ink}" cx="{x_of(value):.1f}" cy="{y}" r="4.5"/>')
-    return "".join([*parts, "</svg>"])
+    interval = Interval(*(known(e.get(name)) for name in ("value", "low", "high")))
+    words = f"{points(interval.value)} %" if math.isfinite(interval.value) else "unknown"
+    if math.isfinite(interval.value) and math.isfinite(interval.low):
+        words += f", 95 % interval {points(interval.low)} to {points(interval.high)}"
+    return plot_row(interval, low, high, ink, words, line, band, 260, 30)
 
 
-def axis(low: float, high: float, percent: bool = True, width: int = 260) -> str:
-    """The scale under rows of `forest`."""
-    labels = []
-    for tick in ticks(low, high, 5):
-        x = 8.0 + (tick - low) / (high - low) * (width - 16.0)
-        text = f"{100 * tick:.0f} %".replace("-", "−") if percent else short(tick)
-        labels.append(f'<text class="tick" x="{x:.1f}" y="11" text-anchor="middle">{text}</text>')
-    inner = "".join(labels)
-    return f'<svg class="forest axis" style="width:{width}px" viewBox="0 0 {width} 16" aria-hidden="true">{inner}</svg>'
-
-
-def heat(value: float, neutral: float, reach: float, text: str, below: str = "", batch: bool = False) -> str:
-    """A table cell whose colour says how far `value` is from `neutral`, full at a distance of `reach`."""
-    if not math.isfinite(value):
-        return f'<td class="heat few">{text or "–"}</td>'
-    strength = min(abs(value - neutral) / reach, 1.0) * 62.0
-    kind = "up" if value >= neutral else "down"
-    small = f"<small>{below}</small>" if below else ""
-    grey = " few" if batch else ""
-    return f'<td class="heat {kind}{grey}" style="--v:{strength:.0f}">{text}{small}</td>'
-
-
-def reliability(name: str, bins: Sequence[Mapping[str, Any]], ink: str, side: int = 190) -> str:
-    """Predicted against observed share of agreement, with exact intervals; the diagonal is a perfect judge."""
+def reliability(name: str, bins: Sequence[Report], ink: str, side: int = 190) -> str:
+    """Predicted against observed share of agreement, with exact intervals; the diagonal is a perfect reward."""
     left, bottom, top, right = 34.0, side - 24.0, 8.0, side - 16.0
 
     def position(x: float, y: float) -> tuple[float, float]:
         return left + (x - 0.5) / 0.5 * (right - left), bottom - (min(max(y, 0.3), 1.0) - 0.3) / 0.7 * (bottom - top)
 
-    words = "; ".join(f"{number(known(b['predicted']), 2)} said, {number(known(b['observed']), 2)} seen" for b in bins)
+    words = "; ".join(f"{number(b['predicted'], 2)} said, {number(b['observed'], 2)} seen" for b in bins)
     parts = [
         f'<svg class="chart" style="max-width:{side}px" viewBox="0 0 {side} {side}" role="img" '
         f'aria-label="{escape(name)}: {words}">'
@@ -144,3 +66,21 @@ def grid(cells: Sequence[Sequence[float]], words: str, width: int = 208) -> str:
             where = f'x="{c * size + 0.5:.1f}" y="{r * size + 0.5:.1f}" width="{size - 1:.1f}" height="{size - 1:.1f}"'
             parts.append(f'<rect class="track" {where}/><rect class="ink-2" style="opacity:{shade:.2f}" {where}/>')
     return "".join([*parts, "</svg>"])
+
+
+def legibility_chart(report: Report, inks: Mapping[str, str]) -> str:
+    """The share of words that each reward tells apart, by the height of the capitals."""
+    curves = [
+        Curve(r["reward"], tuple((float(p["height"]), known(p["share"])) for p in r["points"]), inks[r["reward"]])
+        for r in report["legibility"]
+    ]
+    return line_chart("share of words told apart, by height of the capitals in pixels", curves, 620, 220)
+
+
+def climb_chart(row: Report, inks: Mapping[str, str]) -> str:
+    """What choosing the best of n by a reward gains in the gold reward, and in its own."""
+    reached = [known(p["distance"]) for p in row["points"]]
+    gold = tuple(zip(reached, (known(p["gold"]["value"]) for p in row["points"]), strict=True))
+    proxy = tuple(zip(reached, (known(p["proxy"]) for p in row["points"]), strict=True))
+    curves = [Curve("gold", gold, inks[row["reward"]]), Curve("proxy", proxy, "ink-1")]
+    return line_chart("gold and proxy by distance", curves)
