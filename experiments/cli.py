@@ -25,7 +25,7 @@ from tyro.conf import ConsolidateSubcommandArgs, OmitSubcommandPrefixes, subcomm
 from experiments.commands.ablating import Ablate, EvaluateEdits, Study
 from experiments.commands.accounts import Accounts
 from experiments.commands.annotating import Annotate
-from experiments.commands.arguments import RUNS, with_current_options
+from experiments.commands.arguments import RUNS, tell, with_current_options
 from experiments.commands.autoencoders import EvaluateVae, ExportVae
 from experiments.commands.campaigns import Campaign
 from experiments.commands.evaluating import Doctor, Evaluate, Report, Score
@@ -36,7 +36,7 @@ from experiments.commands.released import Edit, Export, ImportLora
 from experiments.commands.reward_models import CompareRewards, TrainGlyph, TrainJudge, TrainReward
 from experiments.commands.sampling import Curate, Lineage, Sample, Write
 from experiments.commands.serving import ServeRewards
-from experiments.commands.training import Mix, Quickstart, Resume, Sweep, Track, Train, TrainRewriter, tell
+from experiments.commands.training import Mix, Quickstart, Resume, Sweep, Track, Train, TrainRewriter
 from preference_data.spelling import unknown
 
 Command = (

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import arg, subcommand
 
-from experiments.commands.arguments import RUNS, Out, RunFolder
+from experiments.commands.arguments import RUNS, Out, RunFolder, tell
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,7 @@ class EvaluateEdits:
     def run(self) -> int:
         from experiments.studies.ablations import evaluate_run
 
-        for line in evaluate_run(self.run_folder):
-            print(line)
-        return 0
+        return tell(evaluate_run(self.run_folder))
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,7 @@ class Editing:
 
         with removed_on_error(self.out):
             lines = ablate_editing(self.parent, self.out)
-        print(*lines, sep="\n")
-        return 0
+        return tell(lines)
 
 
 @dataclass(frozen=True)
@@ -69,8 +66,7 @@ class Positions:
 
         with removed_on_error(self.out):
             lines = ablate_positions(self.out)
-        print(*lines, sep="\n")
-        return 0
+        return tell(lines)
 
 
 @dataclass(frozen=True)
@@ -128,8 +124,7 @@ class Repair:
         before = already_finished(self.out)
         with removed_on_error(self.out):
             report = repair(self.out)
-        print(*before, f"report: {report}", sep="\n")
-        return 0
+        return tell([*before, f"report: {report}"])
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from tyro.conf import Positional, arg, subcommand
 
 from experiments.commands.campaigns import StoreLocation
-
-if TYPE_CHECKING:
-    pass
 
 Name = Annotated[Positional[str], arg(metavar="NAME")]
 Role = Annotated[str, arg(metavar="{annotator,adjudicator,lead,admin}")]

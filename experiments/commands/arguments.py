@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +21,13 @@ OLD_OPTIONS: dict[str, str] = {
     "--probe-pictures": "--probe-images",
 }
 """Options of commands by their old names; settings of an experiment are in `MOVED_FIELDS`."""
+
+
+def tell(lines: Iterable[str]) -> int:
+    """Print what came out, each line as soon as it is there; the exit status."""
+    for line in lines:
+        print(line, flush=True)
+    return 0
 
 
 def with_current_options(arguments: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from experiments.commands.arguments import MaybeOut
+from experiments.commands.arguments import MaybeOut, tell
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,7 @@ class EvaluateVae:
     def run(self) -> int:
         from experiments.evaluation.autoencoders import evaluate
 
-        for line in evaluate(self.vae, self.pages, self.side, self.out):
-            print(line)
-        return 0
+        return tell(evaluate(self.vae, self.pages, self.side, self.out))
 
 
 @dataclass(frozen=True)

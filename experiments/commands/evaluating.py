@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from experiments.commands.arguments import MaybeOut, RunFolder
+from experiments.commands.arguments import MaybeOut, RunFolder, tell
 from experiments.commands.sampling import rewriter_of
 
 
@@ -80,9 +80,7 @@ class Evaluate:
         rewriter = rewriter_of(self.rewriter)
         request = Request(prompts, seeds, 0, self.steps, self.guidance, self.size, self.device, rewriter)
         name, rewards = str(self.run_folder), self.rewards or "ocr_page"
-        for line in evaluate_file(name, request, rewards, self.out, self.stage, self.against, share_of_launcher()):
-            print(line)
-        return 0
+        return tell(evaluate_file(name, request, rewards, self.out, self.stage, self.against, share_of_launcher()))
 
 
 @dataclass(frozen=True)
@@ -128,9 +126,7 @@ class Score:
     def run(self) -> int:
         from experiments.reward_models.score_folder import score_folder
 
-        for line in score_folder(self.folder, self.reward, self.out or self.folder):
-            print(line)
-        return 0
+        return tell(score_folder(self.folder, self.reward, self.out or self.folder))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg, subcommand
 
-from experiments.commands.arguments import RUNS, Out, RunFolder
+from experiments.commands.arguments import RUNS, Out, RunFolder, tell
 from experiments.commands.campaigns import Export, Import
 
 
@@ -40,9 +40,7 @@ class FromScores:
         file = pairs_from_run(
             self.run_folder, self.out, self.reward, self.count, self.group, self.min_margin, self.seed
         )
-        for line in pairs_lines(file):
-            print(line)
-        return 0
+        return tell(pairs_lines(file))
 
 
 @dataclass(frozen=True)
@@ -60,9 +58,7 @@ class Show:
     def run(self) -> int:
         from experiments.reward_models.score_folder import pairs_lines
 
-        for line in pairs_lines(self.file, self.count):
-            print(line)
-        return 0
+        return tell(pairs_lines(self.file, self.count))
 
 
 @dataclass(frozen=True)

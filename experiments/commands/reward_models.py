@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from experiments.commands.arguments import Out
+from experiments.commands.arguments import Out, tell
 from experiments.reward_models.comparison_plan import ComparisonPlan
 from experiments.reward_models.judge_plan import JudgePlan
 
@@ -50,9 +50,7 @@ class TrainReward:
             ties=self.ties, hidden=self.hidden, margin=self.margin, annotators=not self.same_annotators,
             held_out=self.held_out, seed=self.seed,
         )  # fmt: skip
-        for line in train_reward(self.pairs, self.out, self.backbone, cfg, print):
-            print(line)
-        return 0
+        return tell(train_reward(self.pairs, self.out, self.backbone, cfg, print))
 
 
 @dataclass(frozen=True)
@@ -65,9 +63,7 @@ class TrainJudge(JudgePlan):
     def run(self) -> int:
         from experiments.reward_models.train_judge import train_judge
 
-        for line in train_judge(self, print):
-            print(line)
-        return 0
+        return tell(train_judge(self, print))
 
 
 @dataclass(frozen=True)
@@ -113,8 +109,7 @@ class TrainGlyph:
             tuple((language_named(head), Path(path)) for head, _, path in named), self.save_every,
             glyph_training.TrainGlyph(updates=self.updates, seed=self.seed),
         )  # fmt: skip
-        print(*train_glyph(plan), sep="\n")
-        return 0
+        return tell(train_glyph(plan))
 
 
 @dataclass(frozen=True)
@@ -130,6 +125,4 @@ class CompareRewards(ComparisonPlan):
     def run(self) -> int:
         from experiments.reward_models.compare_rewards import compare_rewards
 
-        for line in compare_rewards(self, print):
-            print(line)
-        return 0
+        return tell(compare_rewards(self, print))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from experiments.commands.arguments import MaybeOut, Out, RunFolder
+from experiments.commands.arguments import MaybeOut, Out, RunFolder, tell
 
 if TYPE_CHECKING:
     from experiments.evaluation.prompt_files import PromptRewriter
@@ -82,9 +82,7 @@ class Sample:
             prompts, self.count, self.seed, self.steps, self.guidance, self.size, self.device,
             rewriter_of(self.rewriter),
         )  # fmt: skip
-        for line in sample_file(self.base or self.words[0], request, self.out, self.stage, share_of_launcher()):
-            print(line)
-        return 0
+        return tell(sample_file(self.base or self.words[0], request, self.out, self.stage, share_of_launcher()))
 
     def sample_base(self) -> Path:
         from experiments.evaluation.sample_released import sample_released
@@ -188,9 +186,7 @@ class Write:
             Request(plan, self.count, self.photos, self.texts, self.fonts), self.out, self.processes, self.ray
         ):
             print(line, flush=True)
-        if self.check:
-            print(*read_back(self.out, self.check), sep="\n")
-        return 0
+        return tell(read_back(self.out, self.check) if self.check else ())
 
 
 @dataclass(frozen=True)
@@ -241,8 +237,7 @@ class Curate:
                 f"{', '.join(self.images)} is no set; name a folder for one: glyphlab curate IMAGES -o SET"
             )
         if self.lineage:
-            print(*lineage(out, self.lineage), sep="\n")
-            return 0
+            return tell(lineage(out, self.lineage))
         sources = self.images if self.out else ()
         for line in curate(sources, out, self.set, self.column, self.processes or cores(), self.ray):
             print(line, flush=True)
@@ -275,8 +270,7 @@ class Lineage:
     def run(self) -> int:
         from experiments.curation.lineage import batch
 
-        print(*batch(self.run_folder, self.update, self.sample, self.ranks), sep="\n")
-        return 0
+        return tell(batch(self.run_folder, self.update, self.sample, self.ranks))
 
 
 def cores() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from experiments.commands.arguments import RUNS, MaybeOut, Out, RunFolder
+from experiments.commands.arguments import RUNS, MaybeOut, Out, RunFolder, tell
 from experiments.rewriting.rewriter_plan import RewriterPlan
 from experiments.tracking.trackers import TrackerName
 
@@ -196,9 +195,3 @@ class Track:
                 metrics = (follow if self.follow else mirror)(folder, name, self.online)
                 print(f"{name}: {metrics} new things of {folder}: {folder / TRACKING / name}")
         return 0
-
-
-def tell(lines: Sequence[str]) -> int:
-    """Print what came out; the exit status."""
-    print(*lines, sep="\n", end="\n" if lines else "")
-    return 0

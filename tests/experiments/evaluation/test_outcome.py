@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.commands.training import tell
+from experiments.commands.arguments import tell
 from experiments.evaluation.outcome import already_finished, outcome_lines
 from experiments.record.record import RunRecord, write_json
 from experiments.record.results import read_stage
