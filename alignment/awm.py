@@ -5,7 +5,7 @@
     (W3)  L = - mean_i min(rho A, clip(rho, 1 - e, 1 + e) A) + g mean || v_theta - v_slow ||^2
 
 Xue et al., arXiv:2509.25050. Its gradient is that of pretraining, weighed by the advantage: what was good is fitted
-more, what was bad is fitted less. Old is the model that drew the images, so rho is exactly 1 before the first update.
+more, what was bad is fitted less. Old is the model they were sampled from, so rho is exactly 1 before the first update.
 Slow is the engine's weight average (OptimConfig.ema_decay): the pull is towards where the policy has been of late.
 """
 
@@ -44,7 +44,7 @@ class Awm(Forward):
 
 
 class Micro(NamedTuple):
-    """Images at one noise level each, their likelihood where they were drawn, and the weight average's velocity."""
+    """Images at one noise level each, their likelihood where they were sampled, and the weight average's velocity."""
 
     point: Point
     log_prob_B: Tensor

@@ -1,6 +1,6 @@
 """Best-of-n fine-tuning: the best image of every group is fitted, the others are forgotten.
 
-    (H1)  i* = argmax_i r_i within a group; of equally good ones the first that was drawn
+    (H1)  i* = argmax_i r_i within a group; of equally good ones the first that was sampled
     (H2)  L = mean over groups that teach of mean || v_theta(x, sigma, text) - (eps - x0_i*) ||^2        x as (X1)
 
 Also known as rejection-sampling fine-tuning or RAFT (Dong et al., arXiv:2304.06767). A baseline, cheap to learn from:

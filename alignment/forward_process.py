@@ -1,9 +1,9 @@
 """Learning from finished images at noise levels of one's own: what the algorithms on the forward process share.
 
-    (X1)  x = (1 - sigma) x0 + sigma eps,  sigma = sigmoid(m + s n),  n ~ N(0, 1)      of images x0 that were drawn
+    (X1)  x = (1 - sigma) x0 + sigma eps,  sigma = sigmoid(m + s n),  n ~ N(0, 1)      of images x0 that were sampled
     (X2)  e_theta = mean || v_theta(x, sigma, text) - (eps - x0) ||^2                  a mean over latent dimensions
 
-How an image was drawn plays no part: any solver, any number of steps, guided or not. Guidance is used to draw alone;
+How an image was sampled plays no part: any solver, any number of steps, guided or not. Guidance is for sampling alone;
 what learns is the conditional velocity, so that what guidance adds becomes the model's own.
 Shapes: B samples, S latent tokens, C channels.
 """

@@ -1,8 +1,8 @@
-"""Groups of images that the model drew itself, judged and compared: where every online algorithm begins.
+"""Groups of images that the model sampled itself, scored and compared: where every online algorithm begins.
 
-For each of P prompts G images are drawn (alignment/trajectory.py), each group is sent to the scorer as soon as it is
+For each of P prompts G images are sampled (alignment/trajectory.py), each group is sent to the scorer as soon as it is
 decoded, and what came out better than the rest of its group is worth more (alignment/advantages.py). With `tries` above
-1 further prompts are drawn, within that bound, while too many groups of an update have no spread.
+1 further prompts are sampled, within that bound, while too many groups of an update have no spread.
 
 What an algorithm makes of it is its own file: grpo.py, nft.py, awm.py, rwr.py, best_of_n.py, online_dpo.py.
 Shapes: B = P prompts x G samples; M micro-batches of `micro` samples, whole groups each; W ranks, K rewards.
@@ -43,7 +43,7 @@ class Passes(NamedTuple):
 
 @dataclass(frozen=True)
 class Groups:
-    """Settings of drawing, judging and comparing."""
+    """Settings of sampling, scoring and comparing."""
 
     learns_from: ClassVar[Literal["images", "pairs", "rollouts"]] = "rollouts"
     learns_at: ClassVar[Literal["steps", "images"]] = "images"
@@ -60,7 +60,7 @@ class Groups:
     exploration: Exploration = field(default_factory=Exploration)
     """kernel, noise and window of the stochastic steps"""
     micro: int = 24
-    """images drawn, judged and learned from at a time, whole groups: while some are judged the next are drawn"""
+    """images sampled, scored and learned from at a time, whole groups: while some are scored the next are sampled"""
     updates: int = 1
     """optimizer steps a rollout"""
     group_spread: bool = False
@@ -150,7 +150,7 @@ def explore(
 ) -> tuple[list[Trajectory], Tensor]:  # fmt: skip
     """Rollouts of `chunks` prompts each, of one size, and their rewards [B, K]: scored while the next are sampled.
 
-    `first` is the number of groups of the update that were drawn before; it seeds the noise.
+    `first` is the number of groups of the update that were sampled before; it seeds the noise.
     """
     trajectories, waiting, part = [], [], 0
     for count in chunks or cfg.chunks:

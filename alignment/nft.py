@@ -11,7 +11,7 @@ Zheng et al., arXiv:2509.16117. At v_theta = v_old the gradient of (N4) is (2 r 
 over w. An image with A = 0 has r = 1/2: the old policy is then stationary: a step across the error is pulled back. A
 step along the error is not, because w divides by the error's size.
 
-The old policy draws the images. It is the average that the engine keeps, saves and shards, so a run that goes on has
+The old policy samples the images. It is the average that the engine keeps, saves and shards, so a run that goes on has
 the same one; without an average the old policy is the present one. The published loss is A_max times (N4).
 """
 

@@ -1,4 +1,4 @@
-"""Online DPO: the best and the worst of every group the model has just drawn are a pair.
+"""Online DPO: the best and the worst of every group the model has just sampled are a pair.
 
     (L1)  (w, l) = (argmax_i r_i, argmin_i r_i) of a group, both judged; a group without spread makes no pair
     (L2)  L = - log sigmoid( -beta/2 [ (e_theta^w - e_ref^w) - (e_theta^l - e_ref^l) ] )           e as (D2), (D3)

@@ -1,7 +1,7 @@
 """What over-optimisation looks like, measured while it happens.
 
-A policy that learns to please its judge and not to do what the judge stands for scores better and better on the trained
-reward, while what nobody rewarded moves: another judge's opinion, another engine's reading, the colours, the variety
+A policy that learns to please its reward and not to do what the reward stands for scores better and better on it,
+while what nobody rewarded moves: another reward's opinion, another engine's reading, the colours, the variety
 (Gao et al., arXiv:2210.10760). All of it is measured on one fixed set of held-out prompts from fixed noise, so that
 every change is paired with the same prompt at the start:
 
@@ -174,9 +174,9 @@ def gold_rules(name: str) -> tuple[Rule, Rule]:
     """What is asked of a held-out reward while another is trained on."""
     return (
         Rule(f"{name} falls", falls(name), 0.02, "of its range",
-             "a held-out judge should not pay for the trained reward; twice this counts as lost"),
+             "a gold reward should not pay for the trained one; twice this counts as lost"),
         Rule(f"trained reward outruns {name}", outruns("trained", name), 0.25, "standard deviations",
-             "both should gain alike, and did within 0.1 in honest runs; the rest is the trained judge's own taste"),
+             "both should gain alike, and did within 0.1 in honest runs; the rest is the trained reward's own taste"),
     )  # fmt: skip
 
 

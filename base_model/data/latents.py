@@ -1,4 +1,4 @@
-"""Images drawn and encoded ahead of the trainer, in other processes, in the trainer's order.
+"""Images rendered and encoded ahead of the trainer, in other processes, in the trainer's order.
 
 The encoder is frozen, so a batch of latents is a pure function of its address like the images themselves: producers
 may run any number of batches ahead, die and start again, and the trainer sees the same numbers. The producers compute

@@ -1,6 +1,6 @@
 """Pages full of small text, English and Chinese, for autoencoders: an endless stream, a pure function of the index.
 
-A line is drawn at a known em size, because what an autoencoder loses first is small text (Qwen-Image, arXiv:2508.02324,
+A line has a known em size, because what an autoencoder loses first is small text (Qwen-Image, arXiv:2508.02324,
 section 2.3, fine-tunes its decoder on such pages). A tenth of the English words and of the Chinese characters is held
 out, so that a page of the evaluation shows none that was trained on.
 """

@@ -1,10 +1,10 @@
-"""What an update of every online algorithm of the race costs: rollout, judging and learning.
+"""What an update of every online algorithm of the race costs: rollout, scoring and learning.
 
 Run:     OMP_NUM_THREADS=1 python -m experiments.benchmarks.algorithms --parent runs/repair/sft
          and with --sweep runs/race --picture race.svg, once the race was run
 
 Every algorithm has a model of its own, and they take their updates in turn, so what else the machine does slows all
-alike; they share the OCR workers. The first update of each is left out. Fine-tuning, the last, judges nothing.
+alike; they share the OCR workers. The first update of each is left out. Fine-tuning, the last, scores nothing.
 
 Prints a table, then one JSON line with the median seconds an update of each. With the folder of a finished race, whose
 own clocks ran beside whatever else the machine did, its held-out scores are told by these times, in a table and an

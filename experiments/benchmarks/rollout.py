@@ -15,14 +15,14 @@ The common recipe is that of the public Flow-GRPO code (arXiv:2505.05470) and it
 - every step but the last is stochastic and is trained on;
 - guidance is two forward passes, one after the other;
 - the prompts and the empty prompt are encoded again at every step;
-- images are decoded and judged after the whole rollout, in the trainer's process;
+- images are decoded and scored after the whole rollout, in the trainer's process;
 - all steps of all images are then learned from, one step of one micro-batch at a time.
 
 Ours is alignment/grpo.py as a run uses it: a window of stochastic steps, the steps before it computed once a group,
-one batched forward pass for guidance, every prompt encoded once, other processes judging while the next images are
-drawn, learning from the window alone. `hybrid` is ours with hybrid guidance: guided rollouts, unguided updates.
-All draw the same number of images with the same number of steps from
-equal weights, judge them by the same reward, and make one optimizer step of the same engine. They are not the same
+one batched forward pass for guidance, every prompt encoded once, other processes scoring while the next images are
+sampled, learning from the window alone. `hybrid` is ours with hybrid guidance: guided rollouts, unguided updates.
+All sample the same number of images with the same number of steps from
+equal weights, score them by the same reward, and make one optimizer step of the same engine. They are not the same
 update: ours trains on a window, and that it learns as much from it is shown elsewhere (experiments/reports).
 
 The sides alternate within one process, and who goes first alternates too. Time is of the clock, because overlap is part
@@ -110,7 +110,7 @@ class Benchmark:
     """of all sides, in the rollout and, but for `hybrid`, the update; 1 = none"""
     reward: str = "ocr"
     workers: int = 2
-    """processes that judge for ours"""
+    """processes that score for ours"""
     repeats: int = 5
     """timed iterations of each side, after one that is not"""
     seed: int = 0
@@ -169,7 +169,7 @@ class TimedEngine(LocalEngine):
 
 
 class TimedScorer:
-    """A pool whose answers are waited for on the clock: what judging costs beyond what overlaps with drawing."""
+    """A pool whose answers are waited for on the clock: what scoring costs beyond what overlaps with sampling."""
 
     def __init__(self, pool: ScorerPool, clock: Clock) -> None:
         self.pool, self.clock = pool, clock
@@ -245,7 +245,7 @@ def common_loss(model: PolicyModel, m: StoredStep, cfg: Benchmark) -> tuple[Tens
 def common_iteration(
     model: PolicyModel, engine: TimedEngine, prompts: PromptSet, scorer: Scorer, cfg: Benchmark, step: int
 ) -> dict[str, float]:
-    """Draw all, judge all, learn from all."""
+    """Sample all, score all, learn from all."""
     clock, chosen = engine.clock, [p for p in prompts.batch(step, cfg.prompts) for _ in range(cfg.group)]
 
     def sample() -> tuple[list[StoredStep], np.ndarray]:
@@ -355,7 +355,7 @@ def measure(cfg: Benchmark, model: PolicyModel | None = None) -> dict[str, Any]:
 
 
 def shares(cfg: Benchmark, results: Mapping[str, Sequence[Iteration]], device: str) -> dict[str, float]:
-    """The bare product's rate, and the share of it that each side's passes reach, judging and decoding included in
+    """The bare product's rate, and the share of it that each side's passes reach, scoring and decoding included in
     their time."""
     family, bare = family_of_base(cfg.base), product_tflops(device, cfg.product, repeats=10)
     grid = (cfg.size[0] // family.multiple, cfg.size[1] // family.multiple)
@@ -379,7 +379,7 @@ def main() -> None:
         print(f"{side:10}{numbers[f'{side}_pictures_per_second']:12.2f}{numbers[f'{side}_seconds']:10.3f}{cells}")
     for side in SIDES if "product_tflops" in numbers else ():
         print(f"{side}: {numbers[f'{side}_share']:.1%} of a bare product's {numbers['product_tflops']} TFLOP/s")
-    print("reward: what judging cost beyond what overlapped with drawing; rollout: the rest, decoding included")
+    print("reward: what scoring cost beyond what overlapped with sampling; rollout: the rest, decoding included")
     print(json.dumps(numbers))
 
 

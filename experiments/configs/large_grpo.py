@@ -6,13 +6,13 @@ Run:     glyphlab plan qwen_grpo_lora --gpus 8 --card h100-80gb       what fits,
 Takes:   not measured; `glyphlab plan` estimates an update
 Expect:  not measured. Published: OCR accuracy 0.59 -> 0.92 for SD3.5-M with Flow-GRPO (arXiv:2505.05470, Table 1)
 
-Prompts are lines with the text to draw in double quotes. Settings count a rank; with 8 ranks they are
+Prompts are lines with the text to write in double quotes. Settings count a rank; with 8 ranks they are
 
                      images an update   published
     medium_grpo_*     3 x 24 x 8 = 576     1,152 a rollout, two updates of half of them each
     qwen_grpo_*      4 x 16 x 8 = 512     512
 
-Kept as published: 10 steps at 512 px, judged at full size; Flow-SDE with a = 0.7 (SD3.5-M) and 1.2 (Qwen-Image), group
+Kept as published: 10 steps at 512 px, scored at full size; Flow-SDE with a = 0.7 (SD3.5-M) and 1.2 (Qwen-Image), group
 and rate of LoRA (3e-4) and of all weights (3e-5), clip range 1e-4 and 1e-5, advantages by the spread of the update's
 raw rewards (`raw_spread`), clipped at 5; LoRA 32/64 and 64/128; guidance 4.5 and 4, none with all weights; KL 0.04 for
 SD3.5-M, in the published unit (`paper_compat`), and none for Qwen-Image.

@@ -5,7 +5,7 @@ Ablate:  glyphlab ablate editing --parent runs/quickstart/pretrain -o runs/ablat
 Takes:   about 12 minutes beside other work on two cores (experiments/reports/2026-11-26-editing.md)
 Expect:  1 - NED of the new word 0.970, PSNR outside of the edit 23.4 dB; moving a word is not learned (the same report)
 
-A few samples are captions without an image, so that the model goes on drawing from captions, and a few ask for the
+A few samples are captions without an image, so that the model goes on sampling from captions, and a few ask for the
 source again. Rates are pretraining's: with a quarter of them new words were right less often after as many updates, and
 with a third of the samples spent on captions and copies, too (the report has the settings that were tried).
 

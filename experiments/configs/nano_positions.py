@@ -5,9 +5,9 @@ Takes:   5 to 8 minutes an arm beside other work on two cores (experiments/repor
 Expect:  1 - NED at 32 x 96: 0.991 msrope, 0.992 row_text, 0.989 flat; at 48 x 128: 0.638, 0.693, 0.326
          (the same report)
 
-Trained at 32 x 96 alone, on clean captions; judged there and at 48 x 128, a size that no arm has seen. Updates, stages
-and rates are those of nano's pretraining. Everything but the places of tokens is equal: weights at the start, data,
-noise, held-out prompts.
+Trained at 32 x 96 alone, on clean captions; evaluated there and at 48 x 128, a size that no arm has seen. Updates,
+stages and rates are those of nano's pretraining. Everything but the places of tokens is equal: weights at the start,
+data, noise, held-out prompts.
 """
 
 from __future__ import annotations

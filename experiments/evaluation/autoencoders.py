@@ -1,4 +1,4 @@
-"""Judging and exchanging autoencoders: PSNR and SSIM on photographs and on small text, and the released layout.
+"""Evaluating and exchanging autoencoders: PSNR and SSIM on photographs and on small text, and the released layout.
 
 The photographs are those that scikit-image's distribution holds, standing in for ImageNet; the text is
 `base_model.data.rendered_pages` with words and characters that no training of ours shows. Every number is of float32
@@ -106,7 +106,7 @@ def photographs(side: int) -> np.ndarray:
 
 
 def sets(pages: int, side: int) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, uint8 [N, 3, H, W]) of everything that is judged."""
+    """(name, uint8 [N, 3, H, W]) of everything that is evaluated."""
     yield "photographs", photographs(side)
     for language in LANGUAGES:
         for em in HEIGHTS:
@@ -138,7 +138,7 @@ def evaluate_vae(vae: QwenImageVAE, pages: int, side: int) -> list[Judged]:
 
 
 def evaluate(sources: Sequence[Path], pages: int, side: int, out: Path | None) -> list[str]:
-    """Judge autoencoders on the same images: a table, and what the last has over the first, with intervals."""
+    """Evaluate autoencoders on the same images: a table, and what the last has over the first, with intervals."""
     sources = sources or (NANO_VAE,)
     judged = [evaluate_vae(open_autoencoder(source), pages, side) for source in sources]
     if out:

@@ -64,7 +64,7 @@ class Check:
 
 
 def prompts_of(experiment: Experiment) -> list[Prompt]:
-    """The prompts that a run draws, for rollouts or for pairs; none for one that learns from images."""
+    """The prompts that a run samples, for rollouts or for pairs; none for one that learns from images."""
     plan = experiment.prompts or (experiment.pairs and experiment.pairs.prompts)
     return make_prompts(plan) if plan else []
 

@@ -1,12 +1,12 @@
 """A model on held-out edits: is the new word there, and did the rest stay?
 
-Every edit is judged twice, because either alone is won by doing nothing or by drawing anything:
+Every edit is scored twice, because either alone is won by doing nothing or by painting anything:
 
     (E1)  1 - NED of what an OCR engine reads in the cells where the target's word stands, cut out of the image
     (E2)  PSNR against the target outside of the region that the edit may change, and inside of it
 
 and so are those that it is compared with on the same edits. Copying the input is perfect outside, so (E1) and the
-inside are what it must be beaten at; drawing from the target's full caption (which is more than an instruction tells)
+inside are what it must be beaten at; sampling from the target's full caption (which is more than an instruction tells)
 may be right inside, so (E2) outside is what it must be beaten at, and (E1) as far as it goes. The target through the
 autoencoder is what no model over it can exceed.
 
@@ -130,7 +130,7 @@ def baselines(base: QwenImage, plan: EditPlan, scorer: Scorer) -> dict[str, list
 
 
 def evaluate_edits(model: QwenImage, plan: EditPlan, folder: Path, scorer: Scorer) -> list[Row]:
-    """Judge a model's edits. Of the first ones, source, target and result go to `folder` as PNG."""
+    """Score a model's edits. Of the first ones, source, target and result go to `folder` as PNG."""
     edits = make_edits(plan)
     images = sample_edits(model, edits, plan, instructed)
     rows = score_edits(edits, images, scorer)

@@ -1,4 +1,4 @@
-"""Released checkpoints at the command line: drawing and editing with them, and giving back what was trained."""
+"""Released checkpoints at the command line: sampling and editing with them, and giving back what was trained."""
 
 from __future__ import annotations
 

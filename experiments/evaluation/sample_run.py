@@ -1,4 +1,4 @@
-"""Drawing images with the model of a run."""
+"""Samples images with the model of a run."""
 
 from __future__ import annotations
 

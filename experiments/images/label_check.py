@@ -125,7 +125,7 @@ def read_line(pixels_HW3: np.ndarray, quad: Sequence[Sequence[float]]) -> str:
 
 
 def check_lines(pixels_HW3: np.ndarray, row: Mapping[str, Any]) -> list[Checked]:
-    """The lines of an image, given as its row of captions.jsonl, that the engine can judge."""
+    """The lines of an image, given as its row of captions.jsonl, that the engine can read."""
     if row["language"] == "ko":
         return []
     return [

@@ -214,7 +214,7 @@ def tokens(preset: str, size: tuple[int, int]) -> int:
 
 
 def texts_unknown(experiment: Experiment) -> bool:
-    """Whether the language model stays, because captions are drawn without end (see `encode_ahead` of the runner)."""
+    """Whether the language model stays, because captions are sampled without end (see `encode_ahead` of the runner)."""
     if isinstance(experiment.data, ImageSources):
         return False
     return experiment.data is not None and not getattr(experiment.data, "limit", 0)
@@ -274,7 +274,7 @@ DECODE = 1900.0
 
 
 def grpo_work(name: str, cfg: Grpo) -> Work:
-    """Flow-GRPO draws whole trajectories and learns from the stochastic steps of each."""
+    """Flow-GRPO samples whole trajectories and learns from the stochastic steps of each."""
     images, guided = cfg.prompts * cfg.group, 2 if cfg.sampler.guidance != 1.0 else 1
     exploration, updated = cfg.exploration, guided if cfg.guide_update else 1
     first = cfg.prompts if exploration.shared_noise else images  # rows up to the window's first step, it included
@@ -298,7 +298,7 @@ def grpo_work(name: str, cfg: Grpo) -> Work:
 
 
 def forward_work(name: str, cfg: Forward) -> Work:
-    """Algorithms on finished images draw whole trajectories and learn from images at a few noise levels."""
+    """Algorithms on finished images sample whole trajectories and learn from images at a few noise levels."""
     images, guided = cfg.prompts * cfg.group, 2 if cfg.sampler.guidance != 1.0 else 1
     each, requested, with_kl = cfg.passes()
     learned, micro = cfg.prompts * each * cfg.levels, cfg.micro // cfg.group * each

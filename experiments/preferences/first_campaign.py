@@ -1,4 +1,4 @@
-"""A working campaign for whoever has none: images that a run drew, or a handful that our own renderer draws now.
+"""A working campaign for whoever has none: images that a run sampled, or a handful that our own renderer makes now.
 
 All are pairs of makers on the same prompts: of a run that was evaluated on prompts of its own, its model and what it
 began from; of a chain, its stages. A chain's evaluation also says what two recognisers read in its images,
@@ -62,7 +62,7 @@ def prepare(store: Store, run: Path) -> Opened:
 
 
 def first_campaign(store: Store, run: Path) -> tuple[str, int]:
-    """Open a campaign of the run's images, or of drawn ones when there is no such run; its name and its items."""
+    """Open a campaign of the run's images, or of rendered ones when there is no such run; its name and its items."""
     if (own := own_evaluation(run)).is_dir() and (own / BEFORE).is_dir():
         items, read = of_own_prompts(store, run.resolve(), own), []
         name = f"own prompts of {run.resolve().name}"
@@ -143,7 +143,7 @@ def of_run(store: Store, run: Path) -> tuple[list[Item], list[Reading]]:
 
 
 def handful(store: Store) -> tuple[list[Item], list[Reading]]:
-    """A few drawn words, each right, with a wrong letter or in another colour; what is in them is known."""
+    """A few rendered words, each right, with a wrong letter or in another colour; what is in them is known."""
     items: list[Item] = []
     read: list[Reading] = []
     for number, (caption, images) in enumerate(rendered_scenes()):
@@ -158,7 +158,7 @@ def handful(store: Store) -> tuple[list[Item], list[Reading]]:
 
 
 def rendered_scenes() -> Iterator[tuple[str, list[tuple[tuple[str, str], bytes]]]]:
-    """(caption, two of ((maker, word in the image), PNG)) for every drawn scene."""
+    """(caption, two of ((maker, word in the image), PNG)) for every rendered scene."""
     import numpy as np
     from PIL import Image
 

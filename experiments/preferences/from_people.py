@@ -1,7 +1,7 @@
 """Preferences that people gave, put where training looks for them: pairs.jsonl, or comparisons.jsonl for algorithms
 that know ties, the images, and their latents if kept.
 
-Latents are kept beside the images that `glyphlab campaign create --prompts` draws (see
+Latents are kept beside the images that `glyphlab campaign create --prompts` samples (see
 experiments/preferences/from_scores.py why they matter); other images are encoded.
 """
 

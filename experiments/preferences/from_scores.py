@@ -1,11 +1,11 @@
-"""Machine-made preferences: draw several images a prompt, score them, keep the best and the worst.
+"""Machine-made preferences: sample several images a prompt, score them, keep the best and the worst.
 
 A stage folder gets pairs.jsonl, pictures/<sha256>.png for both sides of every pair, and the latents that they were
 decoded from. Every chunk of prompts is kept in a part of its own until all are
-there; interrupted, only what no part holds is drawn again.
+there; interrupted, only what no part holds is sampled again.
 
-Latents are kept because the model is to learn from what it did: encoding a drawn image gives other latents than the
-ones it was drawn from, and pairs made of those taught the encoder's view (experiments/reports). Images without kept
+Latents are kept because the model is to learn from what it did: encoding an image gives other latents than the
+ones it was decoded from, and pairs made of those taught the encoder's view (experiments/reports). Images without kept
 latents, such as annotated ones from elsewhere, are encoded.
 """
 
@@ -43,7 +43,7 @@ from rewards.scores import Scores
 from rewards.serving.workers import ScorerPool
 
 CHUNK = 16
-"""Prompts drawn at a time."""
+"""Prompts sampled at a time."""
 
 PAIRS, LATENTS = "pairs.jsonl", "latents.safetensors"
 PARTS, SCORES = "pairs_parts", "scores.json"
@@ -69,8 +69,8 @@ def make_pairs(
 ) -> Path:  # fmt: skip
     """Write `folder`/pairs.jsonl unless it is there. Raises ValueError when no prompt gave a pair.
 
-    With several processes call it on every rank, with a `barrier` for all: each draws its share of the chunks
-    into the folder that all share. Parts of an interrupted call are used again if plan, judge and `origin`, which
+    With several processes call it on every rank, with a `barrier` for all: each samples its share of the chunks
+    into the folder that all share. Parts of an interrupted call are used again if plan, scorer and `origin`, which
     names the model, are the same.
     """
     target = folder / PAIRS
@@ -89,7 +89,7 @@ def make_pairs(
             first = chunk * CHUNK
             waiting.append(sample_chunk(model, prompts[first : first + CHUNK], plan, scorer, first))
             bar.note(f"pairs: {min(first + CHUNK, len(prompts))} of {len(prompts)} prompts drawn")
-        while len(waiting) > 1:  # the judge works on one chunk while the next is drawn
+        while len(waiting) > 1:  # the scorer works on one chunk while the next is sampled
             _write_part(plan, folder, scorer, mark, waiting.pop(0))
         barrier()
     for one in waiting:
@@ -207,7 +207,7 @@ def with_own_sources(prompt: Prompt, folder: Path) -> Prompt:
 
 
 def reference(image: np.ndarray, plan: PairPlan, folder: Path, index: int) -> ImageRef:
-    """The record of an image; `place` is its place among all images that were drawn."""
+    """The record of an image; `place` is its place among all images that were sampled."""
     sha, sampler = pixel_hash(image), plan.sampler
     made = Provenance(
         model=folder.name, revision="", seed=plan.seed, steps=sampler.steps, guidance=sampler.guidance,

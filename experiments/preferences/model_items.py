@@ -1,4 +1,4 @@
-"""Items of a campaign drawn by models: every prompt by each of them, from the same noise."""
+"""Items of a campaign sampled from models: every prompt by each of them, from the same noise."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@
     FOLDER/preferred/           the preferred images with their captions, as fine-tuning reads them
     FOLDER/prompts.txt          for people who are to answer about images of the same prompts
 
-Where real people answer, `glyphlab campaign create --prompts FOLDER/prompts.txt` draws, `glyphlab annotate` asks, and
+Where real people answer, `glyphlab campaign create --prompts FOLDER/prompts.txt` samples, `glyphlab annotate` asks, and
 `glyphlab campaign export` writes a file like the first.
 """
 

@@ -1,6 +1,6 @@
 """Campaigns and exchanges from the command line: the store's functions, and what they did as lines of text.
 
-Loads no model, except where images of a prompt file have to be drawn.
+Loads no model, except where images of a prompt file have to be sampled.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def create(
 
 
 def sample_items(store: Store, file: Path, models: Sequence[Path], seed: int, per_model: int) -> list[Item]:
-    """Draw images of every prompt of a file with each model, from the same noise, and compare them.
+    """Sample images of every prompt of a file with each model, from the same noise, and compare them.
 
     The latents are kept beside the images, for DPO. Raises ValueError unless there are two models, or one with at
     least two images a prompt.

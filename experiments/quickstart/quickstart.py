@@ -50,7 +50,7 @@ from rewards.serving.workers import ScorerPool
 from rewards.text.ocr import Ocr, OcrGold
 
 MAIN_LINE, SIDE_LINE = ("nft", "nft_taste"), ("dpo", "chosen", "nft_ocr")
-"""Who trains and judges which of the stages that begin from the pretrained model."""
+"""Who trains and evaluates which of the stages that begin from the pretrained model."""
 ANSWERED, REWARD = "answers", "reward"
 """The folders of the answers and of the reward."""
 REST_SECONDS = 40.0
@@ -90,7 +90,7 @@ class TasteChain:
         return {name: laid_out(x) if isinstance(x, Experiment) else x for name, x in all_of.items()}
 
     def plans(self, name: str) -> dict[str, EvaluationPlan]:
-        """How a stage is judged, by the folder that it leaves: guided too where alignment begins and where it ends."""
+        """How a stage is evaluated, by the folder it leaves: guided too where alignment begins and where it ends."""
         samplers = slice(None) if name in ("pretrain", "nft") else slice(1)
         plans = {"evaluation": self.left_open, "captions": self.captions}
         return {folder: replace(plan, samplers=plan.samplers[samplers]) for folder, plan in plans.items()}

@@ -1,11 +1,11 @@
-"""Repair: what noisy captions did, mended by alignment from prompts alone and by clean images, all judged alike.
+"""Repair: what noisy captions did, mended by alignment from prompts alone and by clean images, all evaluated alike.
 
 Every stage is an experiment in its own folder; whatever is finished is skipped, whatever was interrupted goes on. The
 numbers of a run depend on the configuration alone, not on where it was interrupted.
 
 DPO and GRPO begin from the pretrained model and see prompts alone; fine-tuning and its control see clean images. Two
-processes share the work, one for each core: this one trains all but the control, the other judges finished stages and
-trains the control, which needs nothing but the fine-tuned model.
+processes share the work, one for each core: this one trains all but the control, the other evaluates finished stages
+and trains the control, which needs nothing but the fine-tuned model.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def run_chain(folder: Path, chain: Chain, plan: EvaluationPlan) -> None:
 
 
 def side_work(chain: Chain, plan: EvaluationPlan, folder: Path) -> None:
-    """Judge every stage when it is finished; the control is trained here first, as soon as its parent is there."""
+    """Evaluate every stage when it is finished; the control is trained here first, as soon as its parent is there."""
     torch.set_num_threads(THREADS)
     with open(os.devnull, "w") as nowhere, ScorerPool(Ocr(), 1) as reward, ScorerPool(OcrGold(), 1) as scorer:
         silent = Progress({}, nowhere)

@@ -1,4 +1,4 @@
-"""What every chain of stages needs: training one, waiting for one, and judging one."""
+"""What every chain of stages needs: training one, waiting for one, and evaluating one."""
 
 from __future__ import annotations
 

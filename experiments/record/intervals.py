@@ -84,8 +84,8 @@ def paired_ci(
 ) -> tuple[float, float, float]:
     """(delta, low, high): mean of after - before over the prompts judged on both sides, and its interval.
 
-    Pairing takes the difficulty of prompts out of the comparison, so it needs row i of both to be the same prompt drawn
-    from the same noise. All three are nan when fewer than two prompts were judged on both sides. Raises ValueError when
+    Pairing takes the difficulty of prompts out of the comparison, so row i of both must be the same prompt sampled from
+    the same noise. All three are nan when fewer than two prompts were judged on both sides. Raises ValueError when
     the lengths differ, and as `bootstrap_ci`.
     """
     before, after = np.asarray(before_P, dtype=np.float64), np.asarray(after_P, dtype=np.float64)

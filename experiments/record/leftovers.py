@@ -1,6 +1,6 @@
 """What a command leaves that failed before it did anything: nothing that would be in the way of the next try.
 
-Work that is worth keeping is never removed: a run with an update in its metrics, drawn pairs, texts that were encoded.
+Work that is worth keeping is never removed: a run with an update in its metrics, sampled pairs, encoded texts.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class Sample:
     """An image that a run kept."""
 
     step: int
-    """the update after which it was drawn"""
+    """the update after which it was sampled"""
     picture: Path
     caption: str
     """what it should show"""
@@ -319,7 +319,7 @@ class RunRecord:
         self, step: int, images_B3HW: np.ndarray, captions: Sequence[str], readings: Sequence[str] | None = None,
         sources: Sequence[Sequence[str]] = (),
     ) -> None:  # fmt: skip
-        """Keep images (uint8, or float in [0, 1]) drawn after update `step`; those kept at it before are replaced.
+        """Keep images (uint8, or float in [0, 1]) sampled after update `step`; those kept at it before are replaced.
 
         `sources` are the paths of what each asks to edit. Raises ValueError when images, captions and readings are not
         equally many.

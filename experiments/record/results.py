@@ -55,7 +55,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Held-out prompts drawn in one way ("guided", "unguided") and read by two engines."""
+    """Held-out prompts sampled in one way ("guided", "unguided") and read by two engines."""
 
     setting: str
     rows: tuple[Row, ...]

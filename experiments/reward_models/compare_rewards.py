@@ -4,7 +4,7 @@ OUT/comparison.html   for people: one file, nothing to fetch
 OUT/comparison.json   the same numbers, for the dashboard and for programs
 OUT/comparison.csv    every estimate with its interval, one a line
 OUT/scores.csv        every image's scores
-OUT/scores.sqlite     what need not be judged again
+OUT/scores.sqlite     what need not be scored again
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from rewards.serving.cache import ScoreFile, identity
 
 Say = Callable[[str], None]
 WIDE = (144, 256)
-"""Height and width of the drawn images by which it is found which part of a wide image a reward sees."""
+"""Height and width of the rendered images by which it is found which part of a wide image a reward sees."""
 
 
 NO_REWARD = "there is no reward to compare; name some with --rewards, --scores or --judged"
@@ -148,7 +148,7 @@ def _question(c: Comparison) -> tuple[str, frozenset[str]]:
 
 
 def require_weights(rewards: Mapping[str, Reward]) -> None:
-    """Load every reward but the first, which is loaded next anyway: what lacks its weights costs no judging by others.
+    """Load every reward but the first, which is loaded next anyway: what lacks its weights costs no scoring by others.
 
     Each is let go before the next, because two large judges may not fit beside each other. Raises as `load` does.
     """

@@ -24,7 +24,7 @@ class ComparisonPlan:
     judged: Annotated[Path | None, arg(metavar="FILE")] = None
     """answers of judges of pairs, in the form of --pairs; a pair with its sides exchanged is the other order"""
     gold: str = "people"
-    """the judge that best-of-N is held against: people, or one of the rewards"""
+    """the gold that best-of-N is held against: people, or one of the rewards"""
     probe_images: int = 12
     """own images that every probe changes; 0 = no probes"""
     seed: int = 0

@@ -24,7 +24,7 @@ from rewards.serving.cache import ScoreFile, score_key
 
 BATCH = 32
 SINGLE = 24
-"""Images judged one by one first, whose times are latencies; the rest goes in batches, whose times are throughput."""
+"""Images scored one by one first, whose times are latencies; the rest goes in batches, whose times are throughput."""
 FACTS = "facts v1"
 
 BOOK = "scores.sqlite"

@@ -65,7 +65,7 @@ def check_images(items: Sequence[Captioned]) -> None:
 def score(items: Sequence[Captioned], scorer: Scorer) -> tuple[Scores, list[str]]:
     """Scores and, where the scorer reads text, what it read ("" where it does not), in the order of the images.
 
-    Images may differ in size; those of one size are judged together, and few are in memory at a time. Each is judged
+    Images may differ in size; those of one size are scored together, and few are in memory at a time. Each is scored
     once. What could not be read is NaN, and the others keep their scores."""
     indices: list[list[int]] = []
     parts: list[Scores] = []
@@ -148,7 +148,7 @@ def total_lines(name: str, scores: Scores, mean: float, view: View) -> Iterator[
 
 
 def pairs_from_run(run: Path, out: Path, reward: str, count: int, group: int, min_margin: float, seed: int) -> Path:
-    """Draw `group` images of each of `count` training prompts with a run's model and keep best and worst of each.
+    """Sample `group` images of each of `count` training prompts with a run's model and keep best and worst of each.
 
     Writes `out`/pairs.jsonl with its images, and returns its path; it is kept when it is there.
     """

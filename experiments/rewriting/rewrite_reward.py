@@ -1,4 +1,4 @@
-"""What a rewrite is worth: images of it by the image model, judged by a reward against the prompt as it was asked.
+"""What a rewrite is worth: images of it by the image model, scored by a reward against the prompt as it was asked.
 
     (1)  r(prompt, rewrite) = mean_k reward(prompt, image_k),   image_k from the noise of (seed, step, prompt, k)
 

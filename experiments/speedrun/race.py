@@ -67,7 +67,7 @@ def seeded(experiment: Experiment, seed: int) -> Experiment:
 def run_attempt(
     task: Task, stages: Sequence[Experiment], seed: int, folder: Path, clock: Callable[[], float] = time.process_time
 ) -> Attempt:
-    """Train the stages from random weights in `folder`, and judge the last. An attempt that is there is only read.
+    """Train the stages from random weights in `folder`, and evaluate the last. An attempt that is there is only read.
 
     Raises ValueError when the one that is there had other settings.
     """

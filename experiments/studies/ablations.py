@@ -1,4 +1,4 @@
-"""Ablations: arms that differ in one setting, trained one after the other and judged on the same held-out set.
+"""Ablations: arms that differ in one setting, trained one after the other and evaluated on the same held-out set.
 
 An arm is a run folder like any other, so an ablation can be interrupted at any moment and goes on where it was; an arm
 that is finished is not trained again. The result is a table in Markdown, `table.md` in the ablation's folder.

@@ -57,7 +57,7 @@ def arms(steps: int = STEPS) -> dict[str, Experiment]:
 
 
 def compare_orders(out: Path, updates: int, seeds: str) -> Path:
-    """Train and judge every order with every seed; the page of the table, whose differences are to the curriculum.
+    """Train and evaluate every order with every seed; the page of the table, whose differences are to the curriculum.
 
     Raises ValueError for too few updates or seeds that cannot be read.
     """

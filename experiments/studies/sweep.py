@@ -50,7 +50,7 @@ from experiments.training.start_from import without_base
 
 TABLE, PAGE = "table.md", "sweep.html"
 UNGUIDED = replace(nano.evaluation, samplers=nano.evaluation.samplers[:1])
-"""What runs are judged by: without guidance, which is all that the table tells."""
+"""What runs are evaluated by: without guidance, which is all that the table tells."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def resume_sweep(out: Path) -> Path:
 def run_variants(
     variants: Mapping[str, Experiment], seeds: Sequence[int], out: Path, parent: Path | None, plan: EvaluationPlan
 ) -> Path:
-    """Train, judge and compare."""
+    """Train, evaluate and compare."""
     relative, settled = os.path.relpath(parent, out) if parent else "", {n: laid_out(e) for n, e in variants.items()}
     record = RunRecord.open(out, {"variants": settled, "seeds": list(seeds), "parent": relative, "evaluation": plan})
     if not record.finished:
@@ -188,7 +188,7 @@ def run_variants(
 
 
 def run_one(experiment: Experiment, folder: Path, parent: Path | None, plan: EvaluationPlan) -> None:
-    """Train and judge one run, as far as that is not done."""
+    """Train and evaluate one run, as far as that is not done."""
     try:
         train(experiment, folder, parent)
     except FloatingPointError as error:

@@ -30,7 +30,7 @@ class Course:
     updates: tuple[float, ...]
     seconds: tuple[float, ...]
     pictures: tuple[float, ...]
-    """drawn and scored; all 0 when training draws none"""
+    """sampled and scored; all 0 when training samples none"""
     scores: tuple[float, ...]
 
 

@@ -135,10 +135,10 @@ def rewards_for(experiment: Experiment, prompts: Sequence[RequestedPrompt]) -> s
 
 
 def reasons_not_to_evaluate(folder: Path) -> list[str]:
-    """Why `train` does not draw held-out words with a run's model by itself, and what does; [] where it does."""
+    """Why `train` does not sample held-out words from a run's model by itself, and what does; [] where it does."""
     model = folder / "model"
     if not holds_model(model):
-        return [f"an autoencoder draws no words; for PSNR and SSIM: glyphlab evaluate-vae {folder}"]
+        return [f"an autoencoder samples no words; for PSNR and SSIM: glyphlab evaluate-vae {folder}"]
     if "ImageSources" in str((RunRecord.read(folder).config["experiment"].get("data") or {}).get("class")):
         return [
             f"not evaluated on held-out words: it learned from your own images; to do it: glyphlab evaluate {folder}"

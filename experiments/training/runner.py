@@ -145,7 +145,7 @@ def run(
 ) -> None:  # fmt: skip
     """Train in `folder` until the experiment's last update, from wherever the folder says it is.
 
-    `parent` is a finished stage to start from, `pool` scores made pairs and images that are drawn while training,
+    `parent` is a finished stage to start from, `pool` scores made pairs and images that are sampled while training,
     `device` is where a diffusion model goes (None: a GPU where there is one).
     """
     experiment = laid_out(experiment)
@@ -292,11 +292,11 @@ def open_watch(
     pool: ScorerPool | None,
     engine: Engine,
 ) -> Watch | None:
-    """What the experiment's monitors see, begun. Raises ValueError for an autoencoder, which draws no prompts."""
+    """What the experiment's monitors see, begun. Raises ValueError for an autoencoder, which samples no prompts."""
     if experiment.monitors is None:
         return None
     if not isinstance(model, PolicyModel):
-        raise ValueError(f"{experiment.name}: monitors look at images of prompts, which an autoencoder does not draw")
+        raise ValueError(f"{experiment.name}: monitors look at images of prompts, which an autoencoder does not sample")
     prompts = readable(monitored_prompts(experiment, experiment.monitors, record.folder), model)
     watch = Watch(experiment, experiment.monitors, prompts, model.sized(model.native), record, pool, engine)
     watch.begin()

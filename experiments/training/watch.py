@@ -9,7 +9,7 @@ most beside those of the start:
 
 Everything is a function of the weights and the plan, so a run that was interrupted sees what it would have seen.
 
-Of several ranks all draw the same images, because a network that is cut among them can only be asked by all together;
+Of several ranks all sample the same images, because a network that is cut among them can only be asked by all together;
 rank 0 alone loads the judges, measures and writes, and says which rules were broken, so that all go on alike.
 
 Shapes: K images of a prompt, P prompts, S latent tokens, C channels, 3HW pixels.

@@ -448,7 +448,7 @@ def test_plans_that_cannot_be_followed_are_refused(tmp_path: Path) -> None:
         check(nano.sft, replace(PLAN, on_alarm="raise_beta"))
     with pytest.raises(ValueError, match="'ocr_judge' is what is trained on"):
         check(replace(nano.grpo, reward="0.5*ocr+0.5*ocr_judge"), PLAN)
-    with pytest.raises(ValueError, match="which an autoencoder does not draw"):
+    with pytest.raises(ValueError, match="which an autoencoder does not sample"):
         run(replace(short(nano.decoder, 1), monitors=PLAN), tmp_path / "vae")
     with pytest.raises(ValueError, match="cannot say what it reads"):
         Watch(nano.grpo, replace(PLAN, readers=("brisque", "ocr_judge")), [], tiny_model(), None, None)  # type: ignore

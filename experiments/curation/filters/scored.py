@@ -105,7 +105,7 @@ def version_of_reward(reward: str) -> list[Any]:
 
 
 def score(reward: str, rgb_HW3: np.ndarray, captions: Sequence[str]) -> float:
-    """The score of an image for its first caption; NaN where it cannot be judged. Raises RuntimeError when it fails."""
+    """The score of an image for its first caption; NaN where there is none. Raises RuntimeError when it fails."""
     from preference_data.records import Prompt
 
     prompt = Prompt.from_text(captions[0] if captions else "an image")
