@@ -23,11 +23,11 @@ def render(template: str, values: Mapping[str, Any], css: str = "") -> Markup:
     return Markup(environment().get_template(template).render({**values, "css": rules}))
 
 
-def document(title: str, header: str, sections: list[tuple[str, str]], footer: str, css: str = "") -> str:
+def document(title: str, header: str, sections: list[tuple[str, str]], footer: str) -> str:
     """A whole page of parts that are HTML already. `sections` are (title, HTML); empty ones are left out."""
     parts = [(name, Markup(body)) for name, body in sections]
     values = {"title": title, "header": Markup(header), "sections": parts, "footer": Markup(footer)}
-    return render("page.html", values, css)
+    return render("page.html", values)
 
 
 def swatch(ink: str) -> Markup:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from base_model.qwen.mmdit import MMDiT
 from base_model.qwen.presets import PRESETS, VAES
+from experiments.planning.dry_run import storing
 
 TYPES = {"BF16": torch.bfloat16, "F32": torch.float32, "I64": torch.int64, "U8": torch.uint8, "BOOL": torch.bool,
          "F16": torch.float16, "F64": torch.float64, "I32": torch.int32}  # fmt: skip
@@ -136,11 +137,6 @@ def language_model() -> Any:
     """Qwen2.5-VL-7B in bfloat16, without weights, whole."""
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        with torch.device("meta"):
-            made = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=LANGUAGE, vision_config=VISION))
-    finally:
-        torch.set_default_dtype(before)
+    with torch.device("meta"), storing(torch.bfloat16):
+        made = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=LANGUAGE, vision_config=VISION))
     return made.eval().requires_grad_(False)
