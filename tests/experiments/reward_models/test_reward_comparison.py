@@ -174,6 +174,49 @@ def test_the_first_page_says_what_to_use_and_how_sure(broken: dict[str, Any]) ->
     assert train["certainty"] == "open" and "no probe was run" in train["text"]
 
 
+def test_every_section_of_the_page_says_the_reports_numbers(broken: dict[str, Any]) -> None:
+    text = "".join(str(page({**broken, "about": ABOUT}, Path())).split("\n"))
+
+    def share(e: dict[str, Any]) -> str:
+        return f'{100 * e["value"]:.1f} %<small class="ci">{100 * e["low"]:.1f} to {100 * e["high"]:.1f}</small>'
+
+    def minus(shown: str) -> str:
+        return shown.replace("-", "−")
+
+    by_name = {r["reward"]: r for r in broken["accuracy"]["rewards"]}
+    rows = [text.index(f'>{name}</th><td class="n">{share(r["accuracy"])}') for name, r in by_name.items()]
+    values = [r["accuracy"]["value"] for r in by_name.values()]
+    assert [values[i] for i in np.argsort(rows)] == sorted(values, reverse=True)
+    assert {value <= 0.5 for value in values} == {True, False}
+    one = broken["accuracy"]["differences"][0]
+    value, low, high = (100 * one["difference"][key] for key in ("value", "low", "high"))
+    assert f"{one['better']} <small>over {one['worse']}</small>" in text
+    assert minus(f'{value:+.1f}<small class="ci">{low:.1f} to {high:.1f}</small>') in text
+    cell = broken["slices"][0]["accuracy"][0]
+    strength = min(abs(cell["value"] - 0.5) / 0.4, 1.0) * 62
+    kind = "up" if cell["value"] >= 0.5 else "down"
+    assert f'<td class="heat {kind}" style="--v:{strength:.0f}">{100 * cell["value"]:.0f} %<small>' in text
+    lean = next(r for r in broken["bias"]["rows"] if r["leans"])
+    of_people = lean["coefficient"]
+    assert (
+        minus(f'{of_people["value"]:+.2f}<small class="ci">{of_people["low"]:+.2f} to {of_people["high"]:+.2f}<')
+        in text
+    )
+    calibrated = broken["calibration"][0]
+    ece = "".join(f'<td class="n">{calibrated[key]:.3f}</td>' for key in ("ece", "ece_by_chance"))
+    assert ece in text
+    tie = broken["ties"]["rewards"][0]
+    assert f'>{tie["reward"]}</th><td class="n">{share(tie["three_way"])}</td>' in text
+    names, tau = broken["correlation"]["names"], broken["correlation"]["within"]
+    i, j = names.index("flipped"), names.index("good")
+    assert tau[i][j] < -0.5 and f">{minus(f'{tau[i][j]:+.2f}')}<small>" in text
+    last = broken["best_of_n"]["rewards"][0]["points"][-1]
+    gold = last["gold"]
+    assert minus(f"best of {last['n']}: gold {gold['low']:+.2f} to {gold['high']:+.2f}") in text
+    assert "picky was trained on 1 of these 150 prompts" in text and "sign turned round" in text
+    assert text.count('<svg class="forest"') > len(by_name) and text.count("<section") >= 12
+
+
 class HalfBlind:
     """A scorer of brightness that sees only the middle third of the columns, or everything."""
 
