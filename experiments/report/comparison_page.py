@@ -28,7 +28,7 @@ MOST = 320
 
 def page(report: Report, folder: Path) -> str:
     """The whole document. `folder` is where relative paths of images start; a missing image leaves a note."""
-    drawn: tuple[Callable[..., str], ...] = (
+    diagrams: tuple[Callable[..., str], ...] = (
         reward_charts.forest, reward_charts.reliability, reward_charts.grid, reward_charts.legibility_chart,
         reward_charts.climb_chart,
     )  # fmt: skip
@@ -37,7 +37,7 @@ def page(report: Report, folder: Path) -> str:
         "title": "Glyphlab: reward comparison", "report": {"agreement": [], **report}, "folder": folder, "shown": SHOWN,
         "inks": {name: f"ink-{(i + 2) % INKS}" for i, name in enumerate(report["rewards"])},
         "axis": as_html(partial(charts.interval_axis, width=260, percent=True)),
-        **{each.__name__: as_html(each) for each in drawn}, **{each.__name__: each for each in counted},
+        **{each.__name__: as_html(each) for each in diagrams}, **{each.__name__: each for each in counted},
     }, (TEMPLATES / "rewards.css").read_text("utf-8"))  # fmt: skip
 
 
