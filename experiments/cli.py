@@ -108,6 +108,7 @@ def train(arguments: Sequence[str]) -> int:
         experiment = without_base(experiment, chosen.parent)
     print(*answer, sep="\n", end="\n" if answer else "")
     before = already_finished(chosen.out)
+    tell(before)
     if chosen.track and not before:
         from experiments.tracking.mirror import start_sidecars
 
@@ -120,7 +121,7 @@ def train(arguments: Sequence[str]) -> int:
             open_record(experiment, chosen.out, chosen.parent)
             print(f"pairs: {install(experiment, chosen.pairs, chosen.store, chosen.out)}")
         report = launch(experiment, chosen.out, chosen.parent)
-    return tell([*before, *conclude(chosen.out, report, chosen.evaluate)])
+    return tell(conclude(chosen.out, report, chosen.evaluate))
 
 
 def run_folder(arguments: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Images and prompts in, numbers out. ``REWARDS`` is the whole list: adding a reward is one file and one line here."""
+"""Images and prompts in, numbers out. ``REWARDS`` is the whole list: adding a reward is one file and two lines here."""
 
 from __future__ import annotations
 

@@ -93,16 +93,18 @@ class Report:
     runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN [RUN ...]", help_behavior_hint="(required)")]
     """folders of runs, finished or not"""
     out: MaybeOut = None
-    """the comparison's file; comparison.html beside the first run when not given"""
+    """the page's file, of several runs the comparison's; when not given report.html in the run's folder, of several
+    comparison.html beside the first"""
 
     def run(self) -> int:
         from experiments.report.report import write_comparison, write_report
 
         if not self.runs:
             raise ValueError("name at least one run folder, e.g. glyphlab report runs/quickstart")
+        several = len(self.runs) > 1
         for folder in self.runs:
-            print(write_report(folder))
-        if len(self.runs) > 1:
+            print(write_report(folder, None if several else self.out))
+        if several:
             print(write_comparison(self.runs, self.out))
         return 0
 

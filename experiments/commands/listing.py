@@ -98,7 +98,7 @@ class ListNames:
     """
 
     kinds: Annotated[Positional[tuple[str, ...]], arg(metavar="[KIND ...]")] = ()
-    """experiments, rewards, formats or benchmarks; all of them when none is named"""
+    """experiments, rewards, filters, formats or benchmarks; all of them when none is named"""
 
     def run(self) -> int:
         print("\n".join(listed(self.kinds)))

@@ -10,10 +10,10 @@ Expect:  not measured
 Images have the checkpoint's own size unless --size says otherwise: 1024 x 1024 for Qwen-Image. Rates are what LoRAs of
 this kind are usually trained with, 1e-4, without Muon; for all weights of a large model take a tenth of them.
 
-    sft          fine-tuning of any checkpoint or run on your images or edits; needs --data.folder
+    sft          fine-tuning of any checkpoint (--base) or run (--parent) on your images or edits; needs --data.folder
     pretrain     pretraining on your images, from nothing or going on from --base or --parent; needs --data.folder
     train_vae    the decoder of the autoencoder on your images, cut to 256 x 256; needs --data.folder
-    dpo          DPO of any checkpoint or run on your pairs of images; needs --pairs
+    dpo          DPO of any checkpoint (--base) or run (--parent) on your pairs of images; needs --pairs
 """
 
 from __future__ import annotations

@@ -52,28 +52,29 @@ ones, noise levels drawn at random (four an image) instead of every level of the
 weight average at 0.99 from the first update on, instead of one that begins at 0.
 
     sd35m_grpo_lora       Flow-GRPO of a LoRA of Stable Diffusion 3.5 medium, against the page reward; one card or more
-    sd35m_grpo_full       the same with all weights; many GPUs
-    sd35m_guard_lora      the same LoRA under GRPO-Guard
-    sd35m_nft_lora        the same LoRA under DiffusionNFT
+    sd35m_grpo_full       Flow-GRPO of all weights of Stable Diffusion 3.5 medium, against the page reward; many GPUs
+    sd35m_guard_lora      GRPO-Guard of a LoRA of Stable Diffusion 3.5 medium, against the page reward
+    sd35m_nft_lora        DiffusionNFT of a LoRA of Stable Diffusion 3.5 medium, against the page reward
     sd35m_pickscore_lora  Flow-GRPO of a LoRA of Stable Diffusion 3.5 medium, against PickScore
-    sd35m_geneval_lora    Flow-GRPO of the same LoRA for objects, counts, colours and places, judged by a VLM
+    sd35m_geneval_lora    Flow-GRPO of a LoRA of Stable Diffusion 3.5 medium for objects, counts, colours and places,
+                          judged by a VLM
     flux1_grpo_lora       Flow-GRPO of a LoRA of FLUX.1-dev, against PickScore; many GPUs
-    flux1_grpo_full       the same with all weights
-    flux1_guard_lora      the same LoRA under GRPO-Guard
-    flux1_nft_lora        the same LoRA under DiffusionNFT
+    flux1_grpo_full       Flow-GRPO of all weights of FLUX.1-dev, against PickScore; many GPUs
+    flux1_guard_lora      GRPO-Guard of a LoRA of FLUX.1-dev, against PickScore
+    flux1_nft_lora        DiffusionNFT of a LoRA of FLUX.1-dev, against PickScore
     klein_grpo_lora       Flow-GRPO of a LoRA of FLUX.2-klein-base-4B, against PickScore; one card or more
-    klein_grpo_full       the same with all weights; many GPUs
-    klein_guard_lora      the same LoRA under GRPO-Guard
-    klein_nft_lora        the same LoRA under DiffusionNFT
+    klein_grpo_full       Flow-GRPO of all weights of FLUX.2-klein-base-4B, against PickScore; many GPUs
+    klein_guard_lora      GRPO-Guard of a LoRA of FLUX.2-klein-base-4B, against PickScore
+    klein_nft_lora        DiffusionNFT of a LoRA of FLUX.2-klein-base-4B, against PickScore
     z_image_grpo_lora     Flow-GRPO of a LoRA of Z-Image, against PickScore; one card or more
-    z_image_grpo_full     the same with all weights; many GPUs
-    z_image_guard_lora    the same LoRA under GRPO-Guard
-    z_image_nft_lora      the same LoRA under DiffusionNFT
+    z_image_grpo_full     Flow-GRPO of all weights of Z-Image, against PickScore; many GPUs
+    z_image_guard_lora    GRPO-Guard of a LoRA of Z-Image, against PickScore
+    z_image_nft_lora      DiffusionNFT of a LoRA of Z-Image, against PickScore
     qwen21_grpo_lora      Flow-GRPO of a LoRA of Qwen-Image 2.1, against PickScore; one card
-    qwen21_guard_lora     the same LoRA under GRPO-Guard
-    qwen21_nft_lora       the same LoRA under DiffusionNFT
-    qwen_guard_lora       the LoRA of qwen_grpo_lora under GRPO-Guard
-    qwen_nft_lora         the LoRA of qwen_grpo_lora under DiffusionNFT
+    qwen21_guard_lora     GRPO-Guard of a LoRA of Qwen-Image 2.1, against PickScore
+    qwen21_nft_lora       DiffusionNFT of a LoRA of Qwen-Image 2.1, against PickScore
+    qwen_guard_lora       GRPO-Guard of a LoRA of the released Qwen-Image, against the page reward
+    qwen_nft_lora         DiffusionNFT of a LoRA of the released Qwen-Image, against the page reward
 """
 
 from __future__ import annotations

@@ -30,10 +30,12 @@ medium_* are of the size of Stable Diffusion 3.5 medium (SD3.5-M) in Qwen-Image'
 in the released layout with a transformer of the preset sd35_medium (`glyphlab export`), as nobody has published one.
 Their settings are those of SD3.5-M itself, which experiments/configs/families_online.py trains.
 
-    medium_grpo_lora    Flow-GRPO of a LoRA at the size of SD 3.5 medium, against the page reward; many GPUs
-    medium_grpo_full    the same with all weights
+    medium_grpo_lora    Flow-GRPO of a LoRA at the size of SD 3.5 medium, against the page reward; many GPUs;
+                        needs --base
+    medium_grpo_full    Flow-GRPO of all weights at the size of SD 3.5 medium, against the page reward; many GPUs;
+                        needs --base
     qwen_grpo_lora     Flow-GRPO of a LoRA of the released Qwen-Image, against the page reward; many GPUs
-    qwen_grpo_full     the same with all weights
+    qwen_grpo_full     Flow-GRPO of all weights of the released Qwen-Image, against the page reward; many GPUs
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ the reference is a frozen copy of the network, 41 GB on every card). beta is nan
 this model and this form of the loss.
 
     qwen_sft_lora    fine-tuning of a LoRA of the released Qwen-Image on rendered words; one GPU
-    qwen_sft_full    the same with all weights; many GPUs
-    qwen_dpo_lora    DPO of a LoRA on pairs that the page reward makes; many GPUs
-    qwen_dpo_full    the same with all weights
+    qwen_sft_full    fine-tuning of all weights of the released Qwen-Image on rendered words; many GPUs
+    qwen_dpo_lora    DPO of a LoRA of the released Qwen-Image on pairs that the page reward makes; many GPUs
+    qwen_dpo_full    DPO of all weights of the released Qwen-Image on pairs that the page reward makes; many GPUs
 """
 
 from __future__ import annotations

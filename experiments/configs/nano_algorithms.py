@@ -7,17 +7,20 @@ Expect:  142 rollouts were not run. Over 45, in three seeds, 1 - NED of watched 
 
 nano_grpo moves a window of 2 steps through the first 4. Against it:
 
-    nano_grpo_full       every step but the last is stochastic and learned from: Flow-GRPO's full trajectory
-    nano_grpo_alone      the same window as nano_grpo, but a first noise for every image: no prefix is shared
-    nano_guard           GRPO-Guard's centred ratio, two updates a rollout so that there is something to clip
-    nano_dppo            masked by divergence, two updates a rollout
-    nano_nft             DiffusionNFT; the weight average is its old policy
-    nano_awm             advantage-weighted matching
-    nano_online_dpo      best and worst of each group
-    nano_rwr             reward-weighted regression
-    nano_best_of_n       fine-tuning on the best of each group
-    nano_tied_dpo        DPO that knows ties, for --pairs of people; machine-made pairs without it
-    nano_kto             images called good or bad, for --pairs of people
+    nano_grpo_full       every step but the last is stochastic and learned from: Flow-GRPO's full trajectory;
+                         needs --parent
+    nano_grpo_alone      the same window as nano_grpo, but a first noise for every image: no prefix is shared;
+                         needs --parent
+    nano_guard           GRPO-Guard's centred ratio, two updates a rollout so that there is something to clip;
+                         needs --parent
+    nano_dppo            Flow-DPPO: steps are masked by their divergence, two updates a rollout; needs --parent
+    nano_nft             DiffusionNFT; the weight average is its old policy; needs --parent
+    nano_awm             advantage-weighted matching; needs --parent
+    nano_online_dpo      online DPO on the best and worst of each group; needs --parent
+    nano_rwr             reward-weighted regression; needs --parent
+    nano_best_of_n       fine-tuning on the best of each group; needs --parent
+    nano_tied_dpo        DPO that knows ties, on --pairs of people or on machine-made pairs; needs --parent
+    nano_kto             KTO on images called good or bad, by --pairs of people; needs --parent
 
 At nano_guard's second update ratios are up to 7e-4 away from 1 with a spread of about half of that; at nano_dppo's the
 divergence is 1e-6 to 3e-5.

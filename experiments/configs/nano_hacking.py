@@ -12,9 +12,9 @@ Expect:  the first trades letters for what BRISQUE likes: its reward goes on ris
 of a photograph, whatever it shows. The rate is twice that of nano_grpo, so that it happens within a hundred updates.
 
     nano_hacking         GRPO against a reward that is easy to cheat, without KL; needs --parent
-    nano_grpo_watched    nano_grpo under the same monitors; needs --parent
-    nano_dpo_watched     nano_dpo under the same monitors; needs --parent
-    nano_sft_watched     nano_control under the same monitors; needs --parent
+    nano_grpo_watched    nano_grpo under the monitors of nano_hacking; needs --parent
+    nano_dpo_watched     nano_dpo under the monitors of nano_hacking; needs --parent
+    nano_sft_watched     nano_control under the monitors of nano_hacking; needs --parent
 """
 
 from __future__ import annotations

@@ -9,15 +9,17 @@ Expect:  1 - NED of the watched prompts from 0.819 to between 0.823 (best of n) 
 Held-out prompts are looked at every third of a run, so that the arms can be compared at equal time (looks left out) and
 at equal images scored; the first, Flow-GRPO's full trajectory, is what the others are measured against.
 
-    race_full          every step but the last is stochastic and learned from
-    race_window        a moving window of 2 of the first 4 steps, a first noise for every image
-    race_shared        the same, and a group starts from one noise: nano_grpo
-    race_guard         nano_guard at the length of the race
-    race_nft           nano_nft at the length of the race
-    race_awm           nano_awm at the length of the race
-    race_online_dpo    nano_online_dpo at the length of the race
-    race_best_of_n     nano_best_of_n at the length of the race
-    race_sft           no reward and no rollout: fine-tuning goes on, on its own images, for about as long
+    race_full          GRPO; every step but the last is stochastic and learned from; needs --parent
+    race_window        GRPO; a moving window of 2 of the first 4 steps, a first noise for every image; needs --parent
+    race_shared        GRPO; a moving window of 2 of the first 4 steps, one first noise for a group, as nano_grpo;
+                       needs --parent
+    race_guard         nano_guard at the length of the race; needs --parent
+    race_nft           nano_nft at the length of the race; needs --parent
+    race_awm           nano_awm at the length of the race; needs --parent
+    race_online_dpo    nano_online_dpo at the length of the race; needs --parent
+    race_best_of_n     nano_best_of_n at the length of the race; needs --parent
+    race_sft           no reward and no rollout: fine-tuning goes on, on its own images, for about as long;
+                       needs --parent
 """
 
 from __future__ import annotations

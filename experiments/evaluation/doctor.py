@@ -80,10 +80,23 @@ def rate_moves(experiment: Experiment) -> Check:
         f"{100 * floor:.0f} % of {updates} updates are at {settled.optim.final_lr:g} of the peak rate, the mean is "
         f"{shares.mean():.2f} and the highest {shares.max():.2f} of it"
     )
-    if floor > MOST_FLOOR or shares.max() < 0.5:
-        detail += f"; optim.steps={settled.optim.steps} and optim.warmup={settled.optim.warmup} do not fit: unset steps"
-        return Check("the learning rate is real", False, detail)
-    return Check("the learning rate is real", True, detail)
+    enough = floor <= MOST_FLOOR and shares.max() >= 0.5
+    return Check(
+        "the learning rate is high enough", enough, detail if enough else f"{detail}; {fitting(settled, updates)}"
+    )
+
+
+def fitting(settled: Experiment, updates: int) -> str:
+    """What to change where the schedule does not fit the number of updates."""
+    steps, warmup, advice = settled.optim.steps, settled.optim.warmup, []
+    if steps < updates:  # set by hand: a schedule that is laid out is as long as the run
+        advice.append(f"the schedule ends after {steps} of them (`optim.steps`): leave out `--optim.steps`")
+    if warmup > updates / 2 or not advice:
+        advice.append(
+            f"only {updates} updates, but the rate rises for {warmup} (`optim.warmup`): train more updates or pass "
+            "`--optim.warmup 1`"
+        )
+    return "; ".join(advice)
 
 
 def prompts_are_known(experiment: Experiment, prompts: Sequence[Prompt]) -> Check:

@@ -374,8 +374,11 @@ def require_usable(bad: Sequence[Bad], total: int, settings: ImageSources) -> No
     if len(bad) <= settings.max_bad * total:
         return
     more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    percent = -(-100 * len(bad) // total)
+    allow = f", or allow more with --data.max-bad {percent / 100:.2f}" if percent < 100 else ""
+    left = "" if allow else f"; {total - len(bad) or 'none'} would be left to learn from"
     raise ValueError(
         f"{len(bad)} of {total} images of {', '.join(settings.folder)} cannot be used, and at most "
-        f"{settings.max_bad:.0%} may be left out: {'; '.join(map(str, bad[:SHOWN]))}{more}. Mend or remove them, or "
-        f"allow more with --data.max-bad {min(0.99, len(bad) / total + 0.005):.2f}"
+        f"{settings.max_bad:.0%} may be left out: {'; '.join(map(str, bad[:SHOWN]))}{more}. Mend them or "
+        f"remove them{allow}{left}"
     )

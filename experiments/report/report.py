@@ -45,9 +45,10 @@ Named = tuple[Result, str, str]
 """A run, its name on the page, and its colour."""
 
 
-def write_report(run: Path) -> Path:
-    """Write `run`/report.html and return its path. Raises FileNotFoundError when `run` is no run folder."""
-    target = run / REPORT
+def write_report(run: Path, target: Path | None = None) -> Path:
+    """Write the report of a run, by default report.html in its folder; its path. Raises FileNotFoundError when `run` is
+    not the folder of a run."""
+    target = target or run / REPORT
     write_bytes(target, page_of(read_result(run)).encode())
     return target
 

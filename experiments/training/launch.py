@@ -90,6 +90,7 @@ def conclude(folder: Path, report: Path, judged: bool = True) -> list[str]:
             *evaluate_own(folder, experiment, config["parent"]),
         ]
     elif judged and not (notes := reasons_not_to_evaluate(folder)) and not is_judged(folder, nano.evaluation):
+        print(f"{folder} is finished; it is evaluated now (--no-evaluate leaves this out)", file=sys.stderr)
         evaluate_run(folder)
     write_report(folder)
     return [*outcome_lines(folder), *notes]

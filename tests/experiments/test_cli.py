@@ -287,6 +287,8 @@ def test_doctor_fails_when_a_check_fails(stand_in: Stand, capsys: pytest.Capture
 
 def test_report_of_one_and_of_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = make_single(tmp_path / "a"), make_single(tmp_path / "b")
+    assert cli.main(["report", str(first), "-o", str(tmp_path / "one.html")]) == 0
+    assert (tmp_path / "one.html").exists() and not (first / "report.html").exists()
     assert cli.main(["report", str(first)]) == 0 and (first / "report.html").exists()
     assert not (tmp_path / "comparison.html").exists()
     assert cli.main(["report", str(first), str(second)]) == 0 and (tmp_path / "comparison.html").exists()

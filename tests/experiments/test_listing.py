@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from base_model.train_vae import TrainVAE
 from experiments.cli import main
 from experiments.commands import listing
 from experiments.configs import CONFIGS
@@ -32,6 +34,14 @@ def refused(capsys: pytest.CaptureFixture[str], *line: str) -> str:
 
 def test_every_experiment_has_a_line_in_the_header_of_its_file():
     assert set(listing.experiments()) == set(CONFIGS)
+
+
+def test_a_line_of_an_experiment_needs_no_other_line_and_says_what_it_starts_from():
+    for name, text in listing.experiments().items():
+        assert not re.search(r"\bthe same\b(?! \w+ as )", text), f"{name}: {text}"
+        algorithm = CONFIGS[name].algorithm
+        begins = CONFIGS[name].base or getattr(algorithm, "begins_anew", False) or isinstance(algorithm, TrainVAE)
+        assert begins or "--parent" in text or "--base" in text, f"{name} cannot start by itself: {text}"
 
 
 LISTS = [("experiments", CONFIGS), ("rewards", REWARDS), ("formats", FORMATS), ("benchmarks", ["rollout"])]

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import rewards
 from experiments import cli
 from experiments.record.whole_files import write_png
-from preference_data.records import Prompt
 from rewards import REWARDS
 from rewards.parse import named_reward
 from tests.contracts import test_rewards as contract
@@ -26,16 +26,26 @@ PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "rewards.md"
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The page's file as a module, and its line in REWARDS."""
+def page() -> list[str]:
+    """What the page shows: the reward's file, its import, its line in REWARDS, its row in the contract suite."""
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert [block.strip() for block in blocks[1:]] == ['"sharpness": Sharpness,']
-    (tmp_path / "own_sharpness.py").write_text(blocks[0], encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    module = importlib.import_module("own_sharpness")
-    monkeypatch.setitem(REWARDS, "sharpness", module.Sharpness)
+    assert len(blocks) == 4
+    return blocks
+
+
+@pytest.fixture
+def own(page: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The page's file as a module of `rewards`, with its import and its line in REWARDS."""
+    file, imported, line, _ = page
+    (tmp_path / "sharpness.py").write_text(file, encoding="utf-8")
+    monkeypatch.setattr(rewards, "__path__", [*rewards.__path__, str(tmp_path)])
+    module = importlib.import_module("rewards.sharpness")
+    names: dict[str, Any] = {}
+    exec(imported, names)
+    for name, kind in eval(f"{{{line}}}", names).items():
+        monkeypatch.setitem(REWARDS, name, kind)
     yield module
-    del sys.modules["own_sharpness"]
+    del sys.modules["rewards.sharpness"], rewards.sharpness
 
 
 def test_the_command_line_scores_with_it_at_once(own: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,23 +61,18 @@ def test_the_command_line_scores_with_it_at_once(own: Any, tmp_path: Path, capsy
     assert "no_spans" in capsys.readouterr().out
 
 
-def test_the_contract_suite_accepts_it(own: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_contract_suite_accepts_it_with_the_row_that_the_page_shows(
+    own: Any, page: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every test of the suite that its row can be given to; they hold the assertions."""
-
-    def pictures() -> np.ndarray:
-        return np.stack([written("ZEBRA", ink=ink) for ink in ("black", "dimgray", "gray", "silver", "white")])
-
-    def breaks(patch: pytest.MonkeyPatch, scorer: Any) -> None:
-        patch.setattr(own, "contrast", contract.fails)
-
-    row = contract.Row([Prompt.from_text(f"sign {i}") for i in range(5)], pictures, None, breaks)
+    row = eval(f"{{{page[3]}}}", vars(contract))["sharpness"]
     reward = named_reward("sharpness")
     loaded = ("sharpness", reward, reward.load("cpu"), row)
     contract.test_settings_are_a_frozen_picklable_dataclass(loaded)
     contract.test_the_documentation_says_the_range_and_the_needs_exist(loaded)
     contract.test_it_says_which_part_of_a_picture_it_sees(loaded, 928, 1664)
     contract.test_scores_have_their_shape_range_and_order(loaded)
-    turned = replace(row, images=lambda: pictures()[::-1])
+    turned = replace(row, images=lambda: row.images()[::-1])
     with pytest.raises(AssertionError):  # the suite can refuse: these images are not in the order that it asks for
         contract.test_scores_have_their_shape_range_and_order((*loaded[:3], turned))
     contract.test_a_score_does_not_depend_on_the_batch_nor_on_the_call(loaded)

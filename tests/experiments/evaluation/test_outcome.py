@@ -113,12 +113,14 @@ def model(folder: Path, file: str) -> Path:
     return folder
 
 
-def test_a_run_is_judged_once_and_its_report_has_the_numbers(tmp_path, judged):
+def test_a_run_is_judged_once_and_its_report_has_the_numbers(tmp_path, judged, capsys):
     run = model(finished_run(tmp_path / "run"), "transformer.safetensors")
     lines = conclude(run, run / "report.html")
     assert judged == [run] and any(line.startswith("unguided") for line in lines)
+    assert capsys.readouterr().err == f"{run} is finished; it is evaluated now (--no-evaluate leaves this out)\n"
     assert "held-out words exactly" in (run / "report.html").read_text()
     assert conclude(run, run / "report.html") == lines and judged == [run], "what is there is kept"
+    assert not capsys.readouterr().err
 
 
 def test_no_evaluate_judges_nothing(tmp_path, judged):

@@ -15,7 +15,16 @@ import torch
 from PIL import Image
 
 from experiments.images.image_readers import list_entries
-from experiments.images.image_sources import BLOCK, BUCKETS, ImageSources, OwnImages, cover, open_images
+from experiments.images.image_sources import (
+    BLOCK,
+    BUCKETS,
+    Bad,
+    ImageSources,
+    OwnImages,
+    cover,
+    open_images,
+    require_usable,
+)
 from experiments.images.own_latents import OwnLatents
 
 NAMES = ("a", "b", "c", "d")
@@ -209,6 +218,15 @@ def spoil(folder: Path) -> None:
     (folder / "scan.tiff").write_bytes(b"II*\0")
 
 
+def test_no_share_is_advised_that_would_leave_nothing() -> None:
+    settings = ImageSources(("scans",))
+    for bad, total, left in ((3, 3, "none"), (299, 300, "1")):
+        with pytest.raises(ValueError, match=rf"Mend them or remove them; {left} would be left to learn from$"):
+            require_usable([Bad(f"{i}.png", "is empty") for i in range(bad)], total, settings)
+    with pytest.raises(ValueError, match=r"with --data.max-bad 0.99$"):
+        require_usable([Bad("a.png", "is empty")] * 99, 100, settings)
+
+
 def test_bad_images_are_named_counted_and_left_out_up_to_a_share(tmp_path: Path) -> None:
     folder = txt(tmp_path)
     spoil(folder)
@@ -216,7 +234,7 @@ def test_bad_images_are_named_counted_and_left_out_up_to_a_share(tmp_path: Path)
     (folder / "twice.txt").write_text("a copy of a")
     with pytest.raises(ValueError, match=r"4 of 9 images .* at most 5%.*--data.max-bad 0.45"):
         opened(folder)
-    stream = opened(folder, max_bad=0.45)
+    stream = opened(folder, max_bad=0.45)  # what the sentence says is enough
     reasons = {Path(bad.name).name: bad.reason for bad in stream.bad}
     assert set(reasons) == {"empty.png", "tiny.png", "silent.png", "scan.tiff"}
     assert "8x8" in reasons["tiny.png"] and "caption" in reasons["silent.png"] and "readable" in reasons["empty.png"]
