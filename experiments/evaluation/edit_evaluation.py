@@ -165,6 +165,12 @@ def interval(values: np.ndarray) -> str:
     return f"{np.nanmean(values):.{indices}f} {in_brackets(low, high, f'.{indices}f')}"
 
 
+def difference(before_P: np.ndarray, after_P: np.ndarray) -> str:
+    """Computes after - before over the same prompts, with its interval."""
+    delta, low, high = paired_ci(before_P, after_P, seed=0)
+    return f"{delta:+.3f} {in_brackets(low, high, '+.3f')}"
+
+
 COMPARED = (
     ("ned", "word", "new word, 1 - NED"),
     ("outside", "", "PSNR outside, dB"),
@@ -179,8 +185,7 @@ def comparison(systems: Mapping[str, Sequence[Row]], name: str, others: Sequence
         cells = []
         for metric, kind, _ in COMPARED:
             before, after = (column(systems[person], metric, kind) for person in (other, name))
-            delta, low, high = paired_ci(before, after, seed=0)
-            cells.append(f"{delta:+.3f} {in_brackets(low, high, '+.3f')}")
+            cells.append(difference(before, after))
         lines.append(f"| {other} | " + " | ".join(cells) + " |")
     return lines
 

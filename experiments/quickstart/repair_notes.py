@@ -35,7 +35,7 @@ def write_notes(folder: Path) -> None:
 - **Images repair what is wrong, where clean ones can be had:** the control over pretraining, 1 - NED:
   {verdict(paired["control_vs_pretrain"])}. Alignment is for what no image shows.
 - **Guidance alone** moves the pretrained model by {guidance:+.3f} at no training cost (and twice the sampling cost).
-- **The judge engine** is another generation and architecture of recogniser of the same family. Its gain is
+- **The gold engine** is another generation and architecture of recogniser of the same family. Its gain is
   {paired["grpo_vs_pretrain"]["judge"]["delta"]:+.3f} for GRPO and {paired["dpo_vs_pretrain"]["judge"]["delta"]:+.3f}
   for DPO.
 - **Diversity** (mean pixel distance between images of one prompt): {base["diversity"]:.3f} after pretraining,

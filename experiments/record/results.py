@@ -234,7 +234,7 @@ def _json(path: Path, default: Any) -> Any:
 
 def evaluation_lines(stage: Stage) -> list[str]:
     """The evaluations of a stage as lines of text."""
-    lines = [f"{'':10}{'exact':>7}{'95 %':>15}{'1-NED':>8}{'95 %':>15}{'judge':>8}{'diversity':>11}"]
+    lines = [f"{'':10}{'exact':>7}{'95 %':>15}{'1-NED':>8}{'95 %':>15}{'gold':>8}{'diversity':>11}"]
     for e in stage.evaluations:
         exact, ned = (f"{i.low:.3f}-{i.high:.3f}" for i in (e.exact, e.ned))
         lines.append(

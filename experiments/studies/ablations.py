@@ -24,6 +24,7 @@ from experiments.configs import nano_edit, nano_positions
 from experiments.evaluation.edit_evaluation import (
     baselines,
     comparison,
+    difference,
     evaluate_edits,
     interval,
     rows_of_systems,
@@ -33,7 +34,6 @@ from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.prompts_of_plan import make_scenes
 from experiments.experiment import THREADS, EditPlan, Experiment, SizePlan
 from experiments.progress import Progress
-from experiments.record.intervals import in_brackets, paired_ci
 from experiments.record.record import RunRecord
 from experiments.record.recorded_settings import rebuild
 from experiments.record.whole_files import write_bytes, write_json
@@ -169,13 +169,7 @@ def size_table(rows: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]], plan:
     for size in map(name_of, plan.sizes):
         for name, sizes in rows.items():
             own, base = sizes[size], rows[first][size]
-            gaps = ["" if name == first else signed(base[what], own[what]) for what in ("error", "ned")]
+            gaps = ["" if name == first else difference(base[what], own[what]) for what in ("error", "ned")]
             cells = [interval(own["error"]), gaps[0], interval(own["ned"]), gaps[1], interval(own["exact"])]
             lines.append(f"| {size} | {name} | " + " | ".join(cells) + " |")
     return lines
-
-
-def signed(before_P: np.ndarray, after_P: np.ndarray) -> str:
-    """after - before over the same prompts, with its interval."""
-    delta, low, high = paired_ci(before_P, after_P, seed=0)
-    return f"{delta:+.3f} {in_brackets(low, high, '+.3f')}"

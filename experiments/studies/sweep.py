@@ -232,17 +232,9 @@ def table(arms: Sequence[Arm]) -> list[str]:
     """The comparison as a Markdown table. Differences are to the first variant that has a finished run."""
     first = next((each for each in arms if each.seeds), None)
     heads = [
-        "variant",
-        "seeds",
-        "1 - NED",
-        "minus the first",
-        "exact",
-        "minus the first",
-        "judge",
-        "seeds from",
-        "to",
+        "variant", "seeds", "1 - NED", "minus the first", "exact", "minus the first", "gold", "seeds from", "to",
         "time",
-    ]
+    ]  # fmt: skip
     lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
     for each in arms:
         if not each.seeds or first is None:
