@@ -108,12 +108,12 @@ def undecided(report: Report, sound: Sequence[str]) -> bool:
 
 
 def _rank(report: Report, sound: Sequence[str]) -> dict[str, str]:
-    """The most accurate sound reward that is not kept for judging."""
+    """The most accurate sound reward that is not kept as gold."""
     use = "Choose among images of one prompt (best of N, pairs for DPO)"
     judges = report["judges"]
     ranked = _ranked(report, [n for n in sound if n not in judges])
     excluded = [n for n in _ranked(report, sound) if n in judges]
-    sentence = f" {_listed(excluded)} is kept for judging: pairs chosen by it would leave no judge." if excluded else ""
+    sentence = f" {_listed(excluded)} is kept as gold: pairs chosen by it would leave none." if excluded else ""
     if not ranked:
         if undecided(report, sound):
             answer = "No sound reward agrees with people surely more often than a coin does, and none surely does not."
@@ -153,10 +153,10 @@ def _train(report: Report, sound: Sequence[str], against: Mapping[str, Sequence[
         return _use(use, best, OPEN, f"{best} follows people, but no probe was run: its gaps are unknown.")
     if holes[best]:
         text = f"{best} has the fewest gaps, and a policy will find them: {'; '.join(h['text'] for h in holes[best])}."
-        return _use(use, best, OPEN, f"{text} Mix it with one that has not these, and hold a judge out.")
+        return _use(use, best, OPEN, f"{text} Mix it with one that has not these, and hold a gold reward out.")
     sure = certainty(report, best, [n for n in ranked if not holes[n]])
     return _use(
-        use, best, sure, f"{best} follows people and no probe found a gap. Hold another judge out all the same."
+        use, best, sure, f"{best} follows people and no probe found a gap. Hold a gold reward out all the same."
     )
 
 

@@ -150,7 +150,7 @@ def test_a_judge_is_not_recommended_for_training_pairs() -> None:
     other = truth + 0.4 * np.random.default_rng(0).normal(size=len(truth))
     report = report_on(comparisons, {"gold": truth, "other": other}, judges=frozenset({"gold"}))
     choose, train = report["advice"]["uses"][:2]
-    assert choose["reward"] == train["reward"] == "other" and "gold is kept for judging" in choose["text"]
+    assert choose["reward"] == train["reward"] == "other" and "gold is kept as gold" in choose["text"]
 
 
 def test_a_lead_and_its_interval_have_one_sign() -> None:
