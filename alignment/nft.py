@@ -4,7 +4,7 @@
     (N2)  v+ = v_old + b (v_theta - v_old),   v- = v_old - b (v_theta - v_old)           towards, and the mirror image
     (N3)  x0^(v) = x - sigma v,   w(v) = mean |x0^(v) - x0|, without gradient            error in the image
     (N4)  L = mean [ r mean (x0^(v+) - x0)^2 / w(v+) + (1 - r) mean (x0^(v-) - x0)^2 / w(v-) ] / b
-              + g mean || v_theta - v_ref ||^2
+              + g mean || v_theta - v_ref ||^2                 v_ref guided, where `reference_guidance` is above 1
     (N5)  old <- d old + (1 - d) theta after every update: the engine's weight average (OptimConfig.ema_decay)
 
 Zheng et al., arXiv:2509.16117. At v_theta = v_old the gradient of (N4) is (2 r - 1) times that of the image's error
@@ -22,13 +22,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from alignment.forward_process import FinishedImages, Forward, Point, noised, velocities, velocity_distance
 from alignment.groups import Passes, Prompts, over_updates, sample_groups
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
-from base_model.interface import FlowModel
+from base_model.interface import FlowModel, without_prompt
 from rewards.scores import ScoringPool
 
 
@@ -40,10 +41,13 @@ class Nft(Forward):
     """b of (N2), in (0, 1]: smaller ones take larger steps away from the old policy"""
     beta: float = 0.0
     """g of (N4), weight of the squared distance to the reference's velocity; 0 needs no reference"""
+    reference_guidance: float = 1.0
+    """guidance of the reference: above 1 what guidance adds to the start becomes the policy's own meanwhile"""
 
     def passes(self) -> Passes:
         """See `Groups.passes`."""
-        return Passes(self.group, 2 if self.beta > 0.0 else 1, self.beta > 0.0)
+        asks = 0 if self.beta == 0.0 else 1 if self.reference_guidance == 1.0 else 2
+        return Passes(self.group, 1 + asks, self.beta > 0.0)
 
     @property
     def needs_reference(self) -> bool:
@@ -54,6 +58,10 @@ class Nft(Forward):
         super().__post_init__()
         if not 0.0 < self.mix <= 1.0:
             raise ValueError(f"mix={self.mix} must be in (0, 1]; at 0 the new velocity plays no part")
+        if self.reference_guidance != 1.0 and self.beta == 0.0:
+            raise ValueError(
+                f"reference_guidance={self.reference_guidance} changes nothing while beta=0 keeps no reference; set beta"
+            )
 
 
 class Micro(NamedTuple):
@@ -75,6 +83,16 @@ def image_error(v_BSC: Tensor, point: Point) -> Tensor:
     return missed.square().mean((1, 2)) / scale
 
 
+@torch.no_grad()
+def reference_velocity(model: FlowModel, point: Point, guidance: float) -> Tensor:
+    """v_ref of (N4) at a point. Raises ValueError for guidance with source images, which a point does not keep."""
+    if guidance != 1.0 and point.cond.images_BRC is not None:
+        raise ValueError(f"reference_guidance={guidance} is for prompts without source images; set it to 1")
+    with model.reference() as reference:
+        uncond = without_prompt(reference, point.cond, guidance)
+        return reference.guided(point.x_BSC, point.sigma_B, point.cond, uncond, guidance)
+
+
 def loss(model: FlowModel, m: Micro, cfg: Nft) -> tuple[Tensor, dict[str, Tensor]]:
     """(N4)"""
     p = m.point
@@ -89,9 +107,7 @@ def loss(model: FlowModel, m: Micro, cfg: Nft) -> tuple[Tensor, dict[str, Tensor
         "moved": velocity_distance(v.detach(), m.old_BSC, p),
     }
     if cfg.beta > 0.0:
-        with model.reference() as reference:
-            (before,) = velocities(reference, [p])
-        distance = velocity_distance(v, before, p)
+        distance = velocity_distance(v, reference_velocity(model, p, cfg.reference_guidance), p)
         total = total + cfg.beta * distance
         metrics["drift"] = distance.detach()
     return total, metrics

@@ -25,15 +25,17 @@ class Quickstart:
 
     out: Out = RUNS / "quickstart"
     """the run's folder"""
+    seed: int = 0
+    """other weights, images, prompts, noise and answers, judged by the same held-out prompts; 0, 1, 2, ..."""
 
     def run(self) -> int:
         from experiments.evaluation.outcome import already_finished
-        from experiments.quickstart.quickstart import quickstart
+        from experiments.quickstart.quickstart import TasteChain, quickstart
         from experiments.record.leftovers import removed_on_error
 
         before = already_finished(self.out)
         with removed_on_error(self.out):
-            report = quickstart(self.out)
+            report = quickstart(self.out, TasteChain().with_seed(self.seed))
         return tell([*before, f"report: {report}"])
 
 

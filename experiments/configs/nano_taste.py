@@ -91,6 +91,8 @@ nft = Experiment(
         levels=2,
         sigma_mean=1.0,
         mix=0.1,
+        beta=0.3,
+        reference_guidance=2.0,
         parts=(("ocr_likelihood", 2.0), (TASTE, 1.0)),
     ),
     optim=nano.grpo.optim,
@@ -105,7 +107,7 @@ alone = replace(
     nft,
     name="taste_alone",
     reward=TASTE,
-    algorithm=replace(nft.algorithm, parts=(), steps=ALONE_STEPS),
+    algorithm=replace(nft.algorithm, parts=(), steps=ALONE_STEPS, beta=0.0, reference_guidance=1.0),
     prompts=PromptPlan(count=2000, seed=31, levels=LANGUAGES, bare=1.0),
     monitors=MonitorPlan(
         every=ALONE_STEPS // 2,
@@ -119,7 +121,6 @@ dpo = replace(
     nano.dpo,
     name="taste_dpo",
     algorithm=replace(nano.dpo.algorithm, steps=TUNING_STEPS),
-    optim=replace(nano.dpo.optim, adamw_lr=1e-4),
     pairs=None,
     minutes=0.6,
 )

@@ -16,9 +16,10 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -53,6 +54,8 @@ MAIN_LINE, SIDE_LINE = ("nft", "nft_taste"), ("dpo", "chosen", "nft_ocr")
 """Who trains and evaluates which of the stages that begin from the pretrained model."""
 ANSWERED, REWARD = "answers", "reward"
 """The folders of the answers and of the reward."""
+FURTHER = 1000
+"""From one seed of a whole run to the next: far enough apart that no two stages of two runs share one."""
 REST_SECONDS = 40.0
 """Expected between the last stage's end and the last evaluation's; only for the remaining-time estimate."""
 
@@ -75,6 +78,19 @@ class TasteChain:
     left_open: EvaluationPlan = nano_taste.left_open
     """prompts that leave the look open"""
     reward: TrainReward = field(default_factory=TrainReward)
+    seed: int = 0
+    """how often every seed of training was moved by `FURTHER`"""
+
+    def with_seed(self, seed: int) -> TasteChain:
+        """The same settings on other weights, images, prompts, noise and answers; what judges them stays.
+
+        Raises ValueError for a seed below 0, and where the chain has another seed already.
+        """
+        if seed < 0 or self.seed:
+            raise ValueError(f"seed={seed} must be at least 0, and is given once: this chain has seed {self.seed}")
+        kept = {"captions": self.captions, "left_open": self.left_open}
+        chain: TasteChain = moved(self, FURTHER * seed)
+        return replace(chain, seed=seed, **kept)
 
     def stage(self, name: str) -> Experiment:
         """The experiment of a stage, by the stage's name."""
@@ -94,6 +110,17 @@ class TasteChain:
         samplers = slice(None) if name in ("pretrain", "nft") else slice(1)
         plans = {"evaluation": self.left_open, "captions": self.captions}
         return {folder: replace(plan, samplers=plan.samplers[samplers]) for folder, plan in plans.items()}
+
+
+def moved(settings: Any, by: int) -> Any:
+    """A dataclass with `by` added to every seed in it and in the dataclasses inside it."""
+    inside = {each.name: getattr(settings, each.name) for each in fields(settings)}
+    changed = {
+        name: value + by if name == "seed" else moved(value, by)
+        for name, value in inside.items()
+        if name == "seed" or (is_dataclass(value) and not isinstance(value, type))
+    }
+    return replace(settings, **changed)
 
 
 def quickstart(folder: Path, chain: TasteChain | None = None) -> Path:
