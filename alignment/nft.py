@@ -60,7 +60,7 @@ class Nft(Forward):
             raise ValueError(f"mix={self.mix} must be in (0, 1]; at 0 the new velocity plays no part")
         if self.reference_guidance != 1.0 and self.beta == 0.0:
             raise ValueError(
-                f"reference_guidance={self.reference_guidance} changes nothing while beta=0 keeps no reference; set beta"
+                f"reference_guidance={self.reference_guidance} does nothing while beta=0 keeps no reference: set beta"
             )
 
 

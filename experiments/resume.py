@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments.experiment import Experiment, laid_out
 from experiments.overrides import override
-from experiments.quickstart.quickstart import TasteChain, quickstart
+from experiments.quickstart.quickstart import quickstart
 from experiments.quickstart.repair import repair
 from experiments.record.record import RunRecord
 from experiments.record.recorded_settings import rebuild
@@ -27,7 +27,7 @@ def resume(folder: Path, changes: Sequence[str] = ()) -> Path:
             f"{folder} is a run of several stages, whose settings stay; change those of one stage's folder"
         )
     if "quickstart" in config:
-        return quickstart(folder, TasteChain().with_seed(config["quickstart"].get("seed", 0)))
+        return quickstart(folder, None, config["quickstart"].get("seed", 0))
     if "chain" in config:
         return repair(folder)
     if "variants" in config:

@@ -30,12 +30,12 @@ class Quickstart:
 
     def run(self) -> int:
         from experiments.evaluation.outcome import already_finished
-        from experiments.quickstart.quickstart import TasteChain, quickstart
+        from experiments.quickstart.quickstart import quickstart
         from experiments.record.leftovers import removed_on_error
 
         before = already_finished(self.out)
         with removed_on_error(self.out):
-            report = quickstart(self.out, TasteChain().with_seed(self.seed))
+            report = quickstart(self.out, None, self.seed)
         return tell([*before, f"report: {report}"])
 
 

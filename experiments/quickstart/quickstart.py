@@ -21,12 +21,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from base_model.data.rendered_text import render
 from base_model.devices import best_device
 from base_model.files.weights import load_model
 from experiments.configs import nano_taste
-from experiments.evaluation.evaluate import evaluate, is_judged
+from experiments.evaluation.evaluate import evaluate, is_judged, row
+from experiments.evaluation.prompts_of_plan import make_scenes
 from experiments.experiment import THREADS, AnswerPlan, EvaluationPlan, Experiment, laid_out
 from experiments.preferences.from_people import install
 from experiments.preferences.from_scores import PAIRS
@@ -43,6 +46,7 @@ from experiments.record.whole_files import write_bytes
 from experiments.report.report import write_report
 from experiments.reward_models.train_reward import train_reward
 from experiments.training.runner import open_record, run
+from preference_data.records import Prompt
 from rewards.learned.reward import CONTENT, learned_at
 from rewards.learned.train import TrainReward
 from rewards.parse import named_reward
@@ -79,17 +83,17 @@ class TasteChain:
     """prompts that leave the look open"""
     reward: TrainReward = field(default_factory=TrainReward)
     seed: int = 0
-    """how often every seed of training was moved by `FURTHER`"""
+    """of all training together, as `with_seed` sets it"""
 
     def with_seed(self, seed: int) -> TasteChain:
         """The same settings on other weights, images, prompts, noise and answers; what judges them stays.
 
-        Raises ValueError for a seed below 0, and where the chain has another seed already.
+        Raises ValueError for a seed below 0.
         """
-        if seed < 0 or self.seed:
-            raise ValueError(f"seed={seed} must be at least 0, and is given once: this chain has seed {self.seed}")
+        if seed < 0:
+            raise ValueError(f"seed={seed} must be at least 0")
         kept = {"captions": self.captions, "left_open": self.left_open}
-        chain: TasteChain = moved(self, FURTHER * seed)
+        chain: TasteChain = moved(self, FURTHER * (seed - self.seed))
         return replace(chain, seed=seed, **kept)
 
     def stage(self, name: str) -> Experiment:
@@ -123,9 +127,12 @@ def moved(settings: Any, by: int) -> Any:
     return replace(settings, **changed)
 
 
-def quickstart(folder: Path, chain: TasteChain | None = None) -> Path:
-    """Run what is not done yet; the path of the report. Raises ValueError when the folder is something else."""
-    chain = chain or TasteChain()
+def quickstart(folder: Path, chain: TasteChain | None = None, seed: int = 0) -> Path:
+    """Run what is not done yet, of the chain with that seed; the path of the report.
+
+    Raises ValueError when the folder is something else, and as `TasteChain.with_seed`.
+    """
+    chain = (chain or TasteChain()).with_seed(seed)
     torch.set_num_threads(THREADS)
     overall = RunRecord.open(folder, {"quickstart": chain.settings()})
     if not overall.finished:
@@ -200,6 +207,7 @@ def side_work(chain: TasteChain, folder: Path) -> None:
         with scorers() as pools:
             evaluate_stage(folder / "pretrain", chain.plans("pretrain"), *pools, silent)
             evaluate_stated(folder, chain, *pools, silent)
+            read_renderings(folder / "pretrain", chain.captions, *pools)
             for name in SIDE_LINE:
                 train_sidecar(chain.stage(name), folder, name, silent, reward_of(chain, name, folder))
                 evaluate_stage(folder / name, chain.plans(name), *pools, silent)
@@ -244,3 +252,16 @@ def evaluate_stated(folder: Path, chain: TasteChain, reward: ScorerPool, gold: S
         model = load_model(folder / "pretrain" / "model", best_device())
         stated = taste_summary.stated_prompts(plan.prompts)
         evaluate(model, plan, folder / "pretrain" / taste_summary.STATED_FOLDER, reward, gold, bar, stated, appearance)
+
+
+def read_renderings(stage: Path, plan: EvaluationPlan, reward: ScorerPool, gold: ScorerPool) -> None:
+    """What both engines read of clean renderings of what full captions ask for: no model can be read better."""
+    file = stage / taste_summary.RENDERED_FOLDER / "unguided.json"
+    if not file.exists():
+        scenes = make_scenes(plan.prompts)
+        prompts, images = (
+            [Prompt.from_text(each.caption) for each in scenes],
+            np.stack([render(each) for each in scenes]),
+        )
+        scores = [engine.submit(prompts, images).result() for engine in (reward, gold)]
+        write_json(file, {"rows": [row(prompt, *scores, i) for i, prompt in enumerate(prompts)]})

@@ -78,6 +78,7 @@ def write_notes(folder: Path) -> None:
     result = json.loads((folder / "summary.json").read_text())
     stages, plain = result["stages"], result["without_training"]
     alone, stated = stages["nft_taste"], plain["saying it"]
+    rendered = result["renderings"]
     confirmed = ", ".join(f"{name.replace('_', ', ')} {value:.2f}" for name, value in result["confirmed"].items())
     text = f"""
 **The people are simulated.** Their taste was: {result["taste"]}.
@@ -90,9 +91,9 @@ decide trains the same reward by the same commands (docs/tutorial/first-run.md).
 {chr(10).join(caption_table(result))}
 
 - **Judgements decide what was left open.** NFT learned from OCR and from the reward that was trained on the answers,
-  each normalised in its group; the same NFT on OCR alone wins {share(stages["nft_ocr"], "win")}, and the answers are
-  credited with no more than the difference. DPO on the same answers wins {share(stages["dpo"], "win")}. Fine-tuning on
-  the {nano_taste.ANSWERS} images that were preferred wins {share(stages["chosen"], "win")}: images show how a word is
+  each normalised in its group, and was pulled towards its start under guidance. The same NFT on OCR alone wins
+  {share(stages["nft_ocr"], "win")}, and the answers are credited with no more than the difference. DPO on the same
+  answers wins {share(stages["dpo"], "win")}. Fine-tuning on the {nano_taste.ANSWERS} images that were preferred wins {share(stages["chosen"], "win")}: images show how a word is
   drawn, not which one is better. Images repair what is wrong: that story has a command of its own, `glyphlab study
   repair`.
 - **Who can say it needs no alignment.** With the taste in the prompt the pretrained model wins {share(stated, "win")}
@@ -102,6 +103,9 @@ decide trains the same reward by the same commands (docs/tutorial/first-run.md).
   {share(alone["chinese"]["open"], "exact")} of the strings right (gold {alone["english"]["open"]["gold_exact"]:.3f} and
   {alone["chinese"]["open"]["gold_exact"]:.3f}). {alarms(folder)}
 - **The gold engine**, on which nothing is trained, sees these shares of the gain in exact spelling: {confirmed}.
+  Of clean renderings of the full captions it reads {rendered["english"]["gold_exact"]:.3f} of the words and
+  {rendered["chinese"]["gold_exact"]:.3f} of the strings, the reward's engine {rendered["english"]["exact"]:.3f} and
+  {rendered["chinese"]["exact"]:.3f}: no model can be read better.
 - **Variety** is the mean distance of two images of an open prompt. What people like is less than everything.
 - One seed. Intervals are over prompts, not over runs.
 """

@@ -31,6 +31,8 @@ STAGES = ("pretrain", "nft", "nft_ocr", "dpo", "chosen", "nft_taste")
 VOTERS_SEED = 5
 STATED_FOLDER = "stated"
 """The pretrained model on prompts that say the taste."""
+RENDERED_FOLDER = "rendered"
+"""What the engines read of the renderings themselves."""
 LANGUAGES = ("english", "chinese")
 PAIRED = (
     ("nft", "pretrain"), ("nft_ocr", "pretrain"), ("dpo", "pretrain"), ("chosen", "pretrain"), ("nft", "nft_ocr"),
@@ -118,6 +120,8 @@ def summary(folder: Path, voters: int, seconds: float) -> dict[str, object]:
     took = {name: RunRecord.read(folder / name).seconds for name in ("decoder", *STAGES)}
     start = folder / "pretrain"
     opened = {name: rows for name in STAGES if (rows := read(folder / name, "evaluation")) is not None}
+    rendered = read(start, RENDERED_FOLDER)
+    assert rendered is not None
     without = {"guidance": read(start, "evaluation", "guided"), "saying it": read(start, STATED_FOLDER)}
     return {
         "stages": {name: entry(folder / name, start, took[name], voters) for name in STAGES},
@@ -134,6 +138,7 @@ def summary(folder: Path, voters: int, seconds: float) -> dict[str, object]:
             }
             for a, b in PAIRED
         },
+        "renderings": {each: spelling(of_language(rendered, each)) for each in LANGUAGES},
         "confirmed": confirmed(start, folder / "nft"),
         "taste": STATED,
         "decoder_seconds": took["decoder"],

@@ -74,6 +74,30 @@ def test_nft_by_hand():
     assert float(metrics["drift"]) == pytest.approx((new - 0.3) ** 2, rel=1e-5)
 
 
+def test_nft_is_held_to_the_guided_start():
+    """v_ref is what guidance makes of the start: at the start already there is a pull, by as much as guidance adds."""
+    model = tiny_model()
+    cond = model.encode_text(['the word "CAT" in red on white'] * 2)
+    random = torch.Generator().manual_seed(0)
+    x, sigma = model.noise(2, random), torch.tensor([0.4, 0.8])
+    p = Point(x, sigma, model.noise(2, random), cond, torch.zeros(2), torch.ones(2))
+    model.freeze_reference()
+    with torch.no_grad():
+        old = model.velocity(x, sigma, cond)
+        guided = model.guided(x, sigma, cond, model.unconditional(2), 3.0)
+    m = nft.Micro(p, old)
+    drifts = [
+        float(nft.loss(model, m, Nft(**SETTINGS, beta=0.5, reference_guidance=g))[1]["drift"]) for g in (1.0, 3.0)
+    ]
+    added = float((old - guided).square().mean())
+    assert added > 0.0 and drifts == [0.0, pytest.approx(added, rel=1e-5)]
+    with pytest.raises(ValueError, match=r"reference_guidance=2\.0 .* set beta"):
+        Nft(**SETTINGS, reference_guidance=2.0)
+    image = replace(cond, images_BRC=torch.zeros(2, 1, 4), image_grids=(((1, 1),), ((1, 1),)))
+    with pytest.raises(ValueError, match="without source images"):
+        nft.reference_velocity(model, p._replace(cond=image), 2.0)
+
+
 def test_nfts_fixed_point_at_zero_advantage():
     """Good and bad pull equally: the old policy is stationary, and who strays across the error is pulled back."""
     target = torch.randn(2, 500, 1, generator=torch.Generator().manual_seed(0))

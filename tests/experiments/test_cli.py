@@ -173,7 +173,8 @@ def test_options_reach_the_implementation(stand_in: Stand, capsys: pytest.Captur
     assert cli.main([*line, "--count", "2", "--stage", "sft"]) == 0
     assert draw.got == (Path("runs/a"), "the word A in red", 7, Path("out.png"), 1.5, 4, 2, "sft")
     quick = stand_in("experiments.quickstart.quickstart", "quickstart", Calls(Path("report.html")))
-    assert cli.main(["quickstart"]) == 0 and quick.got == (Path("runs/quickstart"),)
+    assert cli.main(["quickstart"]) == 0 and quick.got == (Path("runs/quickstart"), None, 0)
+    assert cli.main(["quickstart", "--seed", "2"]) == 0 and quick.got == (Path("runs/quickstart"), None, 2)
     assert "report: report.html" in capsys.readouterr().out
     resume = stand_in("experiments.resume", "resume", Calls(Path("report.html")))
     conclude = stand_in("experiments.training.launch", "conclude", Calls(["came out"]))

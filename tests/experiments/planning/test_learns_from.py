@@ -112,5 +112,6 @@ def test_the_passes_of_an_update_are_those_of_its_loss(name, each, asked, anchor
     assert found[0] == each and asked in (None, found[1]) and anchored in (None, found[2])
     if name == "nano_nft":
         assert replace(cfg, beta=0.0).passes()[1:] == (1, False) and replace(cfg, beta=0.1).passes()[1:] == (2, True)
+        assert replace(cfg, beta=0.1, reference_guidance=2.0).passes()[1:] == (3, True)
     if name == "nano_online_dpo":
         assert cfg.passes().reference is not cfg.follow

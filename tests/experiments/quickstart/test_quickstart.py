@@ -19,7 +19,9 @@ from experiments.evaluation.doctor import doctor
 from experiments.evaluation.prompts_of_plan import OPEN, make_prompts
 from experiments.quickstart import taste_summary
 from experiments.quickstart.quickstart import MAIN_LINE, SIDE_LINE, TasteChain, quickstart, reward_of
-from experiments.record.record import read_run
+from experiments.record.record import RunRecord, read_run
+from experiments.record.whole_files import plain
+from experiments.resume import resume
 from preference_data import comparisons, pairs
 from rewards.learned.reward import learned_in
 from tests.fixtures.tiny.tiny_taste import tiny_taste
@@ -100,6 +102,8 @@ def test_every_stage_is_judged_in_both_languages_by_both_engines(alone):
         assert {"win", "win_ci", "utility", "obeyed", "diversity"} <= set(row)
     assert result["stages"]["pretrain"]["win"] == 0.5
     assert set(result["without_training"]) == {"guidance", "saying it"}
+    clean = [result["renderings"][language] for language in taste_summary.LANGUAGES]
+    assert all(one["exact"] == one["gold_exact"] == 1 and one["prompts"] == 3 for one in clean), "nothing is in the way"
     assert 0 < result["peak_memory_mb"] < 3072
 
 
@@ -129,6 +133,32 @@ def test_no_prompt_of_training_is_one_that_is_judged():
     judged = {p.spans[0] for plan in (nano_taste.left_open, nano_taste.captions) for p in make_prompts(plan.prompts)}
     for plan in (nano_taste.answers.prompts, nano_taste.nft.prompts):
         assert plan is not None and not judged & {p.spans[0] for p in make_prompts(plan)}
+
+
+def seeds_of(settings: object, path: str = "") -> dict[str, int]:
+    """Every setting that is called seed, by where it stands."""
+    inside = settings.items() if isinstance(settings, dict) else ()
+    found: dict[str, int] = {}
+    for name, value in inside:
+        found |= {path: value} if name == "seed" else seeds_of(value, f"{path}.{name}")
+    return found
+
+
+def test_a_seed_moves_all_of_training_and_nothing_that_judges():
+    chain = TasteChain()
+    before, after = (seeds_of(plain(each.settings())) for each in (chain, chain.with_seed(2)))
+    judging = {path for path in before if path.startswith((".captions", ".left_open"))}
+    assert len(before) > 20 and len(judging) == 4 and all(before[path] == after[path] for path in judging)
+    assert {after[path] - before[path] for path in set(before) - judging - {""}} == {2000} and after[""] == 2
+    assert chain.with_seed(2).with_seed(0) == chain
+    with pytest.raises(ValueError, match="seed=-1"):
+        chain.with_seed(-1)
+
+
+def test_a_run_is_resumed_with_its_seed(tmp_path, monkeypatch):
+    RunRecord.open(tmp_path / "q", {"quickstart": TasteChain().with_seed(2).settings()})
+    monkeypatch.setattr("experiments.resume.quickstart", lambda *got: got)
+    assert resume(tmp_path / "q") == (tmp_path / "q", None, 2)
 
 
 def test_the_decoder_is_the_refined_one_everywhere_and_nothing_but_the_network_moves(alone):
