@@ -93,9 +93,9 @@ decide trains the same reward by the same commands (docs/tutorial/first-run.md).
 - **Judgements decide what was left open.** NFT learned from OCR and from the reward that was trained on the answers,
   each normalised in its group, and was pulled towards its start under guidance. The same NFT on OCR alone wins
   {share(stages["nft_ocr"], "win")}, and the answers are credited with no more than the difference. DPO on the same
-  answers wins {share(stages["dpo"], "win")}. Fine-tuning on the {nano_taste.ANSWERS} images that were preferred wins {share(stages["chosen"], "win")}: images show how a word is
-  drawn, not which one is better. Images repair what is wrong: that story has a command of its own, `glyphlab study
-  repair`.
+  answers wins {share(stages["dpo"], "win")}. Fine-tuning on the {nano_taste.ANSWERS} images that were preferred wins
+  {share(stages["chosen"], "win")}: images show how a word is drawn, not which one is better. Images repair what is
+  wrong: that story has a command of its own, `glyphlab study repair`.
 - **Who can say it needs no alignment.** With the taste in the prompt the pretrained model wins {share(stated, "win")}
   and writes {share(stated, "exact")} right. Guidance wins {share(plain["guidance"], "win")}.
 - **The reward alone** pays for the taste and not for letters. NFT on it without OCR wins
