@@ -155,6 +155,12 @@ def test_a_seed_moves_all_of_training_and_nothing_that_judges():
         chain.with_seed(-1)
 
 
+def test_what_is_compared_with_nft_learns_as_it_does_and_the_reward_alone_is_held_by_nothing():
+    chain = TasteChain()
+    assert replace(chain.nft_ocr.algorithm, parts=chain.nft.algorithm.parts) == chain.nft.algorithm
+    assert chain.nft.algorithm.needs_reference and not chain.nft_taste.algorithm.needs_reference
+
+
 def test_a_run_is_resumed_with_its_seed(tmp_path, monkeypatch):
     RunRecord.open(tmp_path / "q", {"quickstart": TasteChain().with_seed(2).settings()})
     monkeypatch.setattr("experiments.resume.quickstart", lambda *got: got)
