@@ -91,7 +91,7 @@ nft = Experiment(
         levels=2,
         sigma_mean=1.0,
         mix=0.1,
-        beta=0.3,
+        beta=0.1,
         reference_guidance=2.0,
         parts=(("ocr_likelihood", 2.0), (TASTE, 1.0)),
     ),
