@@ -1,10 +1,10 @@
 """Two languages from nothing, and a taste that nobody put into words: the chain of `glyphlab quickstart`.
 
 Run:     glyphlab quickstart        (or one stage: glyphlab train taste_nft --parent runs/quickstart/pretrain)
-Takes:   706 s on two idle cores, without a GPU: pretraining 351 s, NFT 195 s, beside them the decoder and the controls
-         (experiments/reports/2026-11-29-taste.md)
-Expect:  on 256 held-out prompts that leave the look open: preferred to the pretrained model's images in 0.994 of cases,
-         English exact from 0.677 to 0.984, Chinese from 0.876 to 0.946 (the same report)
+Takes:   about 730 s on two idle cores, without a GPU: pretraining 351 s, NFT 215 s, beside them the decoder and the
+         controls (experiments/reports/2026-11-29-taste.md)
+Expect:  on 256 held-out prompts that leave the look open: preferred to the pretrained model's images in 0.902 of cases,
+         English exact from 0.677 to 0.961, Chinese from 0.876 to 0.977 (the same report)
 
 Pretraining's captions are short in a quarter of the cases and leave ink, ground, face, size or place open, so that a
 prompt that says nothing of them gets one of many images. 600 answers "left or right?" about such images are all that
@@ -12,9 +12,9 @@ alignment learns the taste from (experiments/preferences.simulated_people.py say
 
     taste_decoder     the decoder of the autoencoder, refined on both languages; latents stay as they are
     taste_pretrain    pretraining from nothing on English words and Chinese strings, with captions as of the web
-    taste_nft         DiffusionNFT on OCR and the reward that was trained on the answers; needs --parent
-    taste_ocr         DiffusionNFT on OCR alone; needs --parent
-    taste_alone       DiffusionNFT on the trained reward alone, watched; needs --parent
+    taste_nft         DiffusionNFT on OCR and the trained reward, pulled towards the guided start; needs --parent
+    taste_ocr         the same DiffusionNFT on OCR alone; needs --parent
+    taste_alone       DiffusionNFT on the trained reward alone, without a pull, watched; needs --parent
     taste_dpo         DPO on the answers; needs --parent and --pairs
     taste_chosen      fine-tuning on the images that were preferred; needs --parent and --data.folder
     nano_grpo_mixed   nano_grpo against OCR plus a reward of one's own from answers, in runs/reward; needs --parent. The
