@@ -26,7 +26,7 @@ class Quickstart:
     out: Out = RUNS / "quickstart"
     """the run's folder"""
     seed: int = 0
-    """other weights, images, prompts, noise and answers, judged by the same held-out prompts; 0, 1, 2, ..."""
+    """other weights, images, prompts, noise and answers, evaluated on the same held-out prompts; 0, 1, 2, ..."""
 
     def run(self) -> int:
         from experiments.evaluation.outcome import already_finished

@@ -86,15 +86,14 @@ class TasteChain:
     """of all training together, as `with_seed` sets it"""
 
     def with_seed(self, seed: int) -> TasteChain:
-        """The same settings on other weights, images, prompts, noise and answers; what judges them stays.
+        """The same settings on other weights, images, prompts, noise and answers; what evaluates them stays.
 
         Raises ValueError for a seed below 0.
         """
         if seed < 0:
             raise ValueError(f"seed={seed} must be at least 0")
-        kept = {"captions": self.captions, "left_open": self.left_open}
         chain: TasteChain = moved(self, FURTHER * (seed - self.seed))
-        return replace(chain, seed=seed, **kept)
+        return replace(chain, seed=seed, captions=self.captions, left_open=self.left_open)
 
     def stage(self, name: str) -> Experiment:
         """The experiment of a stage, by the stage's name."""
