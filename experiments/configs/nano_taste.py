@@ -13,7 +13,7 @@ alignment learns the taste from (experiments/preferences.simulated_people.py say
     taste_decoder     the decoder of the autoencoder, refined on both languages; latents stay as they are
     taste_pretrain    pretraining from nothing on English words and Chinese strings, with captions as of the web
     taste_nft         DiffusionNFT on OCR and the trained reward, pulled towards the guided start; needs --parent
-    taste_ocr         the same DiffusionNFT on OCR alone; needs --parent
+    taste_ocr         DiffusionNFT on OCR alone, pulled towards the guided start; needs --parent
     taste_alone       DiffusionNFT on the trained reward alone, without a pull, watched; needs --parent
     taste_dpo         DPO on the answers; needs --parent and --pairs
     taste_chosen      fine-tuning on the images that were preferred; needs --parent and --data.folder
