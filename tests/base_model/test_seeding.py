@@ -70,3 +70,7 @@ def test_the_whole_state_is_used() -> None:
     assert abs(x.mean() - 0.5) < 0.004
     counts = torch.histc(x, 100, 0, 1)
     assert ((counts - 2000).square() / 2000).sum() < 160  # chi-squared, 99 degrees of freedom
+
+
+def test_every_test_begins_with_the_same_random_numbers():
+    assert torch.initial_seed() == 0 and int(np.random.get_state()[1][0]) == 0

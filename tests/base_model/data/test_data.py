@@ -484,7 +484,7 @@ def test_producers_give_the_stream_and_say_when_one_dies(tmp_path):
 
 def test_producers_that_die_are_started_again_and_give_the_same(tmp_path, monkeypatch):
     save_vae(tiny_vae(), tmp_path / "vae.safetensors")
-    data, deaths = LatentStream(CLEAN, tmp_path / "vae.safetensors"), [5, 9]
+    data, deaths = LatentStream(CLEAN, tmp_path / "vae.safetensors"), [5, 9, 16]
 
     class Dying(ThreadPoolExecutor):
         def submit(self, *given):
@@ -496,9 +496,12 @@ def test_producers_that_die_are_started_again_and_give_the_same(tmp_path, monkey
     monkeypatch.setattr(latents, "ProcessPoolExecutor", lambda workers, mp_context, **given: Dying(workers, **given))
     monkeypatch.setattr(latents, "_begin", lambda data: None)
     monkeypatch.setattr(latents, "_producer", (data.stream, tiny_vae()), raising=False)
-    with Producers(data, ahead=2) as producers, pytest.warns(UserWarning, match="started again") as warned:
+    with Producers(data, ahead=2, restarts=2) as producers, pytest.warns(UserWarning, match="started again") as warned:
         for step in range(4):
             assert torch.equal(producers.batch(step, 2).x0_BSC, data.batch(step, 2).x0_BSC)
+        with pytest.raises(RuntimeError, match="resume the run"):
+            for step in range(4, 12):
+                producers.batch(step, 2)
     assert len(warned) == 2
 
 
