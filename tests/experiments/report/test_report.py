@@ -21,6 +21,7 @@ from experiments.record.whole_files import write_json
 from experiments.report import charts, markdown, page_words
 from experiments.report.charts import Curve, interval_row, line_chart, path, short, smooth, thin, ticks
 from experiments.report.report import write_comparison, write_report
+from experiments.report.reward_charts import forest
 from tests.fixtures.made_up_run import CHAIN, QUALITY, evaluate, make_chain, make_single
 
 ROOT = Path(__file__).parents[3]
@@ -388,6 +389,15 @@ def test_curves_keep_level_and_gaps() -> None:
     assert gap.count("M") == 2 and gap.count("L") == 2
     assert line_chart("empty", [Curve("a", ((0.0, math.nan),))]) == ""
     assert 'aria-label="one &amp; &lt;only&gt;"' in line_chart("one & <only>", [Curve("a", ((0.0, 1.0),))])
+
+
+def test_a_row_of_a_reward_comparison_has_its_line_and_the_band_behind() -> None:
+    estimate = {"value": 0.6, "low": 0.5, "high": 0.7}
+    svg = forest(estimate, 0.0, 1.0, "ink-2", 0.5, (0.4, 0.8))  # 244 pixels for the scale, 8 on each side
+    assert '<line class="zero" x1="130.0" x2="130.0"' in svg and '<circle class="dot ink-2" cx="154.4"' in svg
+    assert '<rect class="band" x="105.6" width="97.6"' in svg and "60.0 %, 95 % interval 50.0 to 70.0" in svg
+    plain = forest({"value": None, "low": None, "high": None}, 0.0, 1.0, "ink-2", 0.0)
+    assert "unknown" in plain and "band" not in plain and "circle" not in plain
 
 
 def test_forest_row_puts_values_where_they_belong() -> None:
