@@ -25,7 +25,7 @@ from tyro.conf import ConsolidateSubcommandArgs, OmitSubcommandPrefixes, subcomm
 from experiments.commands.ablating import Ablate, EvaluateEdits, Study
 from experiments.commands.accounts import Accounts
 from experiments.commands.annotating import Annotate
-from experiments.commands.arguments import RUNS, tell, with_current_options
+from experiments.commands.arguments import RUNS, in_plain_words, tell, with_current_options
 from experiments.commands.autoencoders import EvaluateVae, ExportVae
 from experiments.commands.campaigns import Campaign
 from experiments.commands.evaluating import Doctor, Evaluate, Report, Score
@@ -101,7 +101,8 @@ def train(arguments: Sequence[str]) -> int:
     from experiments.training.start_from import without_base
 
     name, *options = arguments
-    chosen = parse(find(name), RUNS / name, options)
+    with in_plain_words(f"train {name}"):
+        chosen = parse(find(name), RUNS / name, options)
     named = {o.split("=")[0].lstrip("-").replace("_", "-") for o in options}
     experiment, answer = fitted(chosen.experiment, named)
     if not named & {"base", "experiment.base"}:
@@ -142,11 +143,14 @@ def parsed(arguments: Sequence[str]) -> Callable[[], int]:
     require_command(arguments)  # before a `--help`, tyro would show the general help and call it a success
     if arguments[:1] == ["train"] and arguments[1:] and not arguments[1].startswith("-"):
         return partial(train, arguments[1:])
-    command = tyro.cli(
-        OmitSubcommandPrefixes[ConsolidateSubcommandArgs[Command]],  # type: ignore[valid-type]
-        args=arguments, prog="glyphlab",
-        description="Train image models that write, and align them with preferences and rewards.",
-    )  # fmt: skip
+    words = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))
+    inner = inner_commands(COMMANDS[words[0]]) if words else ()
+    with in_plain_words(" ".join(words[: 2 if inner else 1])):
+        command = tyro.cli(
+            OmitSubcommandPrefixes[ConsolidateSubcommandArgs[Command]],  # type: ignore[valid-type]
+            args=arguments, prog="glyphlab",
+            description="Train image models that write, and align them with preferences and rewards.",
+        )  # fmt: skip
     return command.run  # type: ignore[no-any-return]
 
 
@@ -156,7 +160,7 @@ def require_command(arguments: Sequence[str]) -> None:
         return
     name, *rest = arguments
     if name not in COMMANDS:
-        raise ValueError(unknown("command", name, COMMANDS))
+        raise ValueError(unknown("command", name, COMMANDS, "glyphlab --help"))
     inner = inner_commands(COMMANDS[name])
     if inner and rest and not rest[0].startswith("-") and rest[0] not in inner:
         raise ValueError(unknown(f"{name} command", rest[0], inner))

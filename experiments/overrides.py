@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 from experiments.experiment import Experiment, taking_own_images
 from experiments.record.moved_names import current_setting
 from experiments.record.recorded_settings import FUNCTIONS, named
-from preference_data.spelling import nearest
+from preference_data.spelling import nearest, not_a_number
 
 T = TypeVar("T")
 YES, NO = ("true", "yes"), ("false", "no")
@@ -127,4 +127,4 @@ def convert(kind: Any, text: str, where: str) -> Any:
     try:
         return kind(text)
     except ValueError as error:
-        raise ValueError(f"{where} is {text!r}; it must be of the kind {kind.__name__}") from error
+        raise ValueError(f"{where}: {not_a_number(kind, text)}") from error

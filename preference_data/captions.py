@@ -18,6 +18,8 @@ from preference_data.line_files import existing, is_hidden, read_json_lines, rea
 from preference_data.records import Prompt, SourceImage
 
 CAPTIONS = "captions.jsonl"
+NAMED = 10
+"""Images without a prompt of which an error gives the names."""
 EXAMPLE = {"picture": "a.png", "prompt": "the word A in red"}
 
 
@@ -45,8 +47,7 @@ def captioned(folder: Path) -> list[tuple[Path, str]]:
     Raises FileNotFoundError when the folder or a named image is missing, ValueError when there is no image, an image
     has no prompt or two, or a line is damaged.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder")
+    require_images_folder(folder)
     listed = _listed(folder)
     table = {name: path for name, (_, path, _) in listed.items()}
     for path in folder.iterdir():
@@ -54,7 +55,21 @@ def captioned(folder: Path) -> list[tuple[Path, str]]:
             table.setdefault(_key(path.name), path)
     if not table:
         raise ValueError(f"{folder} holds no images ({', '.join(SUFFIXES)})")
-    return sorted((path, listed[name][2] if name in listed else _caption_next_to(path)) for name, path in table.items())
+    rows = sorted((path, listed[name][2] if name in listed else _caption_next_to(path)) for name, path in table.items())
+    if silent := [path for path, text in rows if not text]:
+        beside = f"put it into {silent[0].with_suffix('.txt').name} or a line of {CAPTIONS}"
+        others = ", ".join(path.name for path in silent[1:NAMED]) + (", ..." if len(silent) > NAMED else "")
+        more = f"; {len(silent) - 1} more of {len(rows)} images have none: {others}" if others else ""
+        raise ValueError(f"{silent[0]} has no prompt; {beside}{more}")
+    return rows
+
+
+def require_images_folder(folder: Path) -> None:
+    """Raises FileNotFoundError where there is no such folder, and where it is a file."""
+    if folder.is_file():
+        raise FileNotFoundError(f"a folder of images is needed, and {folder} is a file; name the folder that it is in")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}; check how it is spelt and where the command runs")
 
 
 def _listed(folder: Path) -> dict[str, tuple[int, Path, str]]:
@@ -84,13 +99,12 @@ def _texts(row: Any, where: str) -> tuple[str, str]:
 
 
 def _caption_next_to(image: Path) -> str:
+    """The prompt in the text file beside an image; "" without one."""
     path = image.with_suffix(".txt")
     try:
         text = read_text(existing(path))
     except FileNotFoundError:
         text = ""
-    if not text.strip():
-        raise ValueError(f"{image} has no prompt; put it into {path.name} or a line of {CAPTIONS}")
     return " ".join(text.split())
 
 

@@ -43,6 +43,11 @@ TURNS = {
 """What undoes each value of the orientation tag; from 5 on width and height change places."""
 UNSEEN = 8
 """Levels below which nobody sees a difference from the ground."""
+_MARKS = {
+    b"GIF8": "GIF", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"BM": "BMP", b"%PDF": "PDF", b"\0\0\1\0": "an icon",
+    b"<svg": "SVG", b"PK\3\4": "a ZIP archive", b"8BPS": "Photoshop",
+}  # fmt: skip
+"""How files of other formats begin."""
 _BROKEN = (
     OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, EOFError,
     RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
@@ -69,7 +74,7 @@ def decode_image(content: bytes, name: str, ground: tuple[int, int, int] = WHITE
         except _Refused as error:
             raise ValueError(str(error)) from None
         except _BROKEN as error:
-            raise ValueError(f"{name} is no readable image ({', '.join(FORMATS)}): {error}") from error
+            raise ValueError(f"{name} is not a readable image ({', '.join(FORMATS)}): {error}") from error
     return pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))
 
 
@@ -109,7 +114,7 @@ def _content(path: Path) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise ValueError(f"{path} is no readable image: {error}") from error
+        raise ValueError(f"{path} is not a readable image: {error}") from error
 
 
 def _opened(content: bytes, name: str) -> Image.Image:
@@ -120,13 +125,25 @@ def _opened(content: bytes, name: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name} is too large; at most {MAX_PIXELS} pixels are taken: {error}") from error
     except _BROKEN as error:
-        message = f"{name} is no readable image ({', '.join(FORMATS)})"
-        raise ValueError(message if isinstance(error, UnidentifiedImageError) else f"{message}: {error}") from error
+        found = content_kind(content) if isinstance(error, UnidentifiedImageError) else str(error)
+        raise ValueError(f"{name} is not a readable image ({', '.join(FORMATS)}): {found}") from error
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{name} is {image.width}x{image.height}; at most {MAX_PIXELS} pixels are taken")
     if getattr(image, "n_frames", 1) != 1 and image.format != "MPO":
         raise ValueError(f"{name} is animated; only still images are taken: save one of its frames")
     return image
+
+
+def content_kind(content: bytes) -> str:
+    """What the bytes of a file hold that is none of `FORMATS`, in words."""
+    if not content:
+        return "the file is empty"
+    if content[4:8] == b"ftyp":
+        return "it holds HEIC, AVIF or a film"
+    if known := next((kind for mark, kind in _MARKS.items() if content.startswith(mark)), ""):
+        return f"it holds {known}"
+    head = content[:512]
+    return "it holds text" if head.isascii() and b"\0" not in head else "its bytes are of none of these formats"
 
 
 def _orientation(image: Image.Image) -> int:

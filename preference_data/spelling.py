@@ -13,9 +13,19 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return by_small_letters[near[0]] if near else None
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """The sentence about a name that does not exist: what was given, what was perhaps meant, and what there is."""
+def unknown(kind: str, name: str, known: Iterable[str], command: str = "") -> str:
+    """The sentence about a name that does not exist: what was given, what was perhaps meant, and what there is.
+
+    `command` is the one that lists what there is, where that is too much for a sentence.
+    """
     names = list(known)
     near = nearest(name, names)
     meant = f"; did you mean {near}?" if near else "."
-    return f"there is no {kind} {name!r}{meant} There are {', '.join(names)}"
+    there = f"`{command}` lists what there is" if command else f"There are {', '.join(names)}"
+    return f"there is no {kind} {name!r}{meant} {there}"
+
+
+def not_a_number(kind: type, text: str) -> str:
+    """The words about a text that is no number where `kind`, int or float, is wanted."""
+    example = "a whole number is wanted, such as 48" if kind is int else "a number is wanted, such as 0.5"
+    return f"{example}; {text!r} is not one"

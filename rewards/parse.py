@@ -19,7 +19,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from preference_data.spelling import nearest, unknown
+from preference_data.spelling import nearest, not_a_number, unknown
 from rewards.scores import Reward
 
 _SETTING = re.compile(r"[a-z_][a-z0-9_]*=")
@@ -45,6 +45,8 @@ def named_rewards(text: str) -> dict[str, Reward]:
 
 def named_reward(text: str) -> Reward:
     """The reward that ``text`` names. ValueError says what there is and what is near."""
+    if text.strip()[-1:] in ("+", "*"):
+        raise ValueError(f"nothing stands after the {text.strip()[-1]} in {text!r}; write 0.7*ocr+0.3*brisque")
     pieces = _PLUS.split(text.strip())
     if len(pieces) == 1 and not _WEIGHTED.fullmatch(pieces[0]):
         return _term(pieces[0])
@@ -84,7 +86,7 @@ def _one(text: str) -> Reward:
 
     name, _, rest = text.partition(":")
     if name not in REWARDS:
-        raise ValueError(unknown("reward", name, REWARDS))
+        raise ValueError(unknown("reward", name, REWARDS, "glyphlab list rewards"))
     reward: Reward = with_settings(REWARDS[name], rest, "reward", name)
     return reward
 
@@ -141,4 +143,4 @@ def _convert(kind: Any, text: str, where: str) -> Any:
     try:
         return kind(text)
     except ValueError as error:
-        raise ValueError(f"{where} is {text!r}; it must be a {kind.__name__}") from error
+        raise ValueError(f"{where}: {not_a_number(kind, text)}") from error

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import io
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from experiments.record.moved_names import current_setting
+from preference_data.spelling import not_a_number
 
 RUNS = Path("runs")
 RunFolder = Annotated[Positional[Path], arg(name="run", metavar="RUN")]
@@ -49,3 +54,69 @@ def current_option(argument: str) -> str:
     name, equals, value = argument.partition("=")
     known = OLD_OPTIONS.get(name.replace("_", "-"))
     return known + equals + value if known else current_setting(argument)
+
+
+@contextlib.contextmanager
+def in_plain_words(command: str) -> Iterator[None]:
+    """Says on stderr what the parser of a command line finds wrong as `plain_words` puts it; `command` is the words
+    before the options, such as "train nano_sft"."""
+    heard = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(heard):
+            yield
+    except SystemExit:
+        print(plain_words(heard.getvalue(), command), end="", file=sys.stderr)
+        raise
+
+
+NUMBER = re.compile(r"(?:invalid literal for (int)\(\)[^:]*|could not convert string to (float)): '(.*?)'")
+TUPLE = re.compile(r"Could not parse arguments (\[.*?\]) into tuple type (?:typing\.)?[tT]uple\[(int|float)")
+
+
+def plain_words(box: str, command: str) -> str:
+    """tyro's box about a wrong command line as lines: numbers in words, and no options but those of the command."""
+    inner = [line.strip("│").rstrip().removeprefix(" ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
+    if not inner:
+        return box
+    first, *rest = [part.strip("\n").split("\n") for part in re.split(r"^─+$", "\n".join(inner), flags=re.MULTILINE)]
+    error = " ".join(" ".join(first).split())
+    option = re.match(r"Error parsing (.*?): ", error)
+    if option and (number := NUMBER.search(error)):
+        first = [f"{option[1]}: {not_a_number(int if number[1] else float, number[3])}"]
+    elif option and (numbers := TUPLE.search(error)):
+        kind = int if numbers[2] == "int" else float
+        wrong = next(each for each in ast.literal_eval(numbers[1]) if not is_number(kind, each))
+        first = [f"{option[1]}: {not_a_number(kind, wrong)}"]
+    if "--prompt," in error and command == "sample":
+        first.append('the prompt is written without an option: glyphlab sample RUN "a red bus"')
+    lines = [*first, *(line for part in rest for line in own_part(part, command))]
+    return "\n".join([f"glyphlab: {lines[0]}", *lines[1:], f"see glyphlab {command} --help".replace("  ", " "), ""])
+
+
+def is_number(kind: type, text: str) -> bool:
+    """Whether a text is a number of that kind."""
+    try:
+        kind(text)
+    except ValueError:
+        return False
+    return True
+
+
+def own_part(part: Sequence[str], command: str) -> list[str]:
+    """A part of tyro's box without its title and footer, and of what was perhaps meant what the command has itself."""
+    if part[0].startswith("For full helptext"):
+        return []
+    if not part[0].startswith("Perhaps you meant"):
+        return [re.sub(r"\{None\}\|\{?([A-Z ]+)\}?", r"\1", line) for line in part if line != "Argument helptext:"]
+    chosen: list[str] = []
+    option, about = "", list[str]()
+    for line in part[1:]:
+        if line.startswith("    -"):
+            option, about = line, []
+        elif line.strip().startswith("in glyphlab "):
+            if line.strip() == f"in glyphlab {command} --help":
+                chosen += [option, *about]
+            about = []
+        else:
+            about.append(line)
+    return ["perhaps you meant:", *chosen] if chosen else []

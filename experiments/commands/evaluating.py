@@ -142,6 +142,9 @@ class Doctor:
     """folder of a finished run"""
 
     def run(self) -> int:
+        from experiments.record.record import read_run
+
+        read_run(self.run_folder)  # what is not there is said before torch is imported
         from experiments.evaluation.doctor import doctor
 
         checks = doctor(self.run_folder)

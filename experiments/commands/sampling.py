@@ -234,7 +234,7 @@ class Curate:
         out = self.out or Path(self.images[0])
         if self.out is None and (len(self.images) > 1 or not is_set(out)):
             raise ValueError(
-                f"{', '.join(self.images)} is no set; name a folder for one: glyphlab curate IMAGES -o SET"
+                f"{', '.join(self.images)} is not a set; name a folder for one: glyphlab curate IMAGES -o SET"
             )
         if self.lineage:
             return tell(lineage(out, self.lineage))

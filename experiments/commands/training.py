@@ -47,7 +47,7 @@ class Train:
     """
 
     name: Annotated[Positional[str], arg(metavar="NAME")]
-    """an experiment of experiments/configs, such as nano_pretrain"""
+    """an experiment, such as nano_pretrain; `glyphlab list experiments` names them all"""
     out: MaybeOut = None
     """the run's folder; runs/NAME when not given"""
     parent: Annotated[Path | None, arg(metavar="PATH")] = None

@@ -39,6 +39,7 @@ from experiments.curation.thresholds import CHEAP, Filters, in_order, measures_o
 from experiments.images.image_readers import list_entries
 from experiments.images.part_pool import Pool, parts_done
 from experiments.overrides import override
+from experiments.record.leftovers import removed_on_error
 from experiments.record.whole_files import require_folder, write_bytes, write_json
 from preference_data.atomic_files import replacing
 
@@ -115,8 +116,9 @@ def curate(
         require_outside(listed, out)
         column = column or before.get("column", "")
         begun = {"sources": [os.path.abspath(each) for each in listed], "column": column, "filters": as_texts(filters)}
-        write_json(out / SETTINGS, begun)  # without the number of shards: killed from here on, it lists them again
-        shards = list_sources(listed, column, out)
+        with removed_on_error(out, lambda folder: os.listdir(folder) == [SETTINGS]):
+            write_json(out / SETTINGS, begun)  # without the number of shards: killed from here on, it lists them again
+            shards = list_sources(listed, column, out)
         about = {**begun, "shards": shards}
     else:
         about = {**before, "filters": as_texts(filters)}
@@ -126,10 +128,7 @@ def curate(
     measure(out, about["shards"], filters, pool)
     result = decided(out, about["shards"], filters)
     if not result.staying.any():
-        raise ValueError(
-            f"no image of {', '.join(about['sources'])} stays: {worst(result)}. Set other thresholds with --set, such "
-            f"as captioned.least=0 for images without captions; glyphlab list filters shows them all"
-        )
+        raise ValueError(f"no image of {', '.join(about['sources'])} stays: {worst(result)}. {remedy(result, filters)}")
     yield from materialise(out, about, filters, result, pool)
 
 
@@ -214,6 +213,20 @@ def worst(result: Decisions) -> str:
     names, counts = np.unique(result.dropped_by[~result.staying].astype(str), return_counts=True)
     order = np.argsort(-counts, kind="stable")[:SHOWN]
     return ", ".join(f"{names[i]} dropped {counts[i]:,}" for i in order)
+
+
+def remedy(result: Decisions, filters: Filters) -> str:
+    """The threshold of the filter that dropped most, and how it is set otherwise."""
+    names, counts = np.unique(result.dropped_by[~result.staying].astype(str), return_counts=True)
+    name = str(names[np.argmax(counts)])
+    each = in_order(filters).get(name)
+    bounds = each.bounds() if each else {}
+    others = "`glyphlab list filters` shows all thresholds"
+    if not each or not bounds:
+        return others
+    limits = " and ".join(f"{name}.{bound}={value:g}" for bound, value in bounds.items())
+    change = f"--set {name}.{next(iter(bounds))}=VALUE changes it"
+    return f"The first of them drops by {limits} ({each.unit}); {change}, {others}"
 
 
 @dataclass(frozen=True)

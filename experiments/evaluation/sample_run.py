@@ -17,7 +17,7 @@ from base_model.interface import without_prompt
 from base_model.policy_model import PolicyModel
 from base_model.sample import Sampler, generate_chunks
 from experiments.evaluation.evaluate import fixed_noise
-from experiments.record.record import RUN, write_png
+from experiments.record.record import RUN, not_a_run, write_png
 from experiments.record.whole_files import require_folder
 
 STAGES = ("nft", "grpo", "dpo", "control", "sft", "pretrain")
@@ -36,7 +36,7 @@ def model_folder(run: Path, stage: str = "") -> Path:
             return candidate / "model"
     looked = ", ".join(str(candidate / "model") for candidate in candidates)
     if not (run / RUN).exists():
-        raise ValueError(f"there is no run in {run}; name the folder of one, such as runs/quickstart")
+        raise ValueError(not_a_run(run))
     if stage and not (run / stage / RUN).exists():
         stages = ", ".join(name for name in STAGES if (run / name / RUN).exists()) or "none"
         raise ValueError(f"{run} has no stage {stage!r}; it has {stages}")
@@ -71,14 +71,13 @@ def sample_to_file(
     model = load_model(model_folder(run, stage), best_device())
     usual = model.sampler
     sampler = Sampler(usual.steps if steps is None else steps, usual.guidance if guidance is None else guidance)
-    if not model.keeps_base:
-        caption = complete(prompt)
-        if caption != prompt:
-            print(f"drawn as: {caption}", file=sys.stderr)
-        elif not CAPTION.search(prompt):
-            print(f"drawn as: {prompt}\n{UNLIKE}", file=sys.stderr)
-        prompt = caption
-    return write_images(sample_prompt(model, prompt, count, seed, sampler), out)
+    caption = prompt if model.keeps_base else complete(prompt)
+    images = sample_prompt(model, caption, count, seed, sampler)  # which may refuse the prompt: nothing is told before
+    if caption != prompt:
+        print(f"drawn as: {caption}", file=sys.stderr)
+    elif not model.keeps_base and not CAPTION.search(prompt):
+        print(f"drawn as: {prompt}\n{UNLIKE}", file=sys.stderr)
+    return write_images(images, out)
 
 
 def require_png(out: Path) -> None:

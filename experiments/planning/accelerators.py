@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from preference_data.spelling import unknown
+
 
 @dataclass(frozen=True)
 class Card:
@@ -39,7 +41,7 @@ CARDS: dict[str, Card] = {
 def find_card(name: str) -> Card:
     """Raises ValueError listing the cards there are."""
     if name not in CARDS:
-        raise ValueError(f"there is no card {name!r} in the table; there are {', '.join(CARDS)}")
+        raise ValueError(unknown("card", name, CARDS))
     return CARDS[name]
 
 

@@ -30,6 +30,7 @@ from experiments.planning.estimate import (
 from experiments.planning.family_bytes import family_extras
 from experiments.planning.family_plan import family_behind, family_footprint, grid_of, text_tokens
 from experiments.planning.plan_text import lines, refused_lines
+from preference_data.spelling import unknown
 
 
 @dataclass(frozen=True)
@@ -145,10 +146,8 @@ def find(name: str) -> tuple[Experiment | None, str]:
     if name in PRESETS:
         return None, name
     if name not in CONFIGS:
-        raise ValueError(
-            f"there is no preset and no experiment {name!r}; presets are {', '.join(PRESETS)}, "
-            f"experiments {', '.join(CONFIGS)}"
-        )
+        named = unknown("preset and no experiment", name, [*PRESETS, *CONFIGS], "glyphlab list experiments")
+        raise ValueError(f"{named}; presets are {', '.join(PRESETS)}")
     return CONFIGS[name], CONFIGS[name].preset
 
 

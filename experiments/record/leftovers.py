@@ -52,17 +52,22 @@ def _is_no_work(path: Path, also: Collection[str]) -> bool:
 
 @contextlib.contextmanager
 def removed_on_error(folder: Path, holds_no_work: Callable[[Path], bool] = nothing_recorded) -> Iterator[None]:
-    """Remove `folder` again where the work in it fails, if it was not there before and holds no work.
+    """Remove `folder` again where the work in it fails, if it was not there before and holds no work; the folders
+    around it too, where they were made for it.
 
     A folder that was there and empty stays, empty. After Ctrl-C all stays, for whoever wants to go on.
     """
     there = folder.exists()
+    around = [each for each in folder.parents if not each.exists()]
     began_empty = not there or (folder.is_dir() and not any(folder.iterdir()))
     try:
         yield
     except Exception:
         if began_empty and folder.is_dir() and holds_no_work(folder):
             _remove(folder, there)
+        with contextlib.suppress(OSError):  # one that holds something stays
+            for each in around:
+                each.rmdir()
         raise
 
 

@@ -93,7 +93,7 @@ class Run:
 def read_run(folder: Path) -> Run:
     """Read a run folder, whether it is finished, being written or was killed.
 
-    Raises FileNotFoundError when it is no run folder, ValueError when its run.json is damaged.
+    Raises FileNotFoundError when it is not the folder of a run, ValueError when its run.json is damaged.
     """
     state = _read_state(folder)
     status = state["status"]
@@ -172,7 +172,7 @@ class RunRecord:
                 record._pending = changed, settings
                 return record
         elif folder.exists() and (not folder.is_dir() or any(not p.name.startswith(".") for p in folder.iterdir())):
-            raise ValueError(f"{folder} exists and is no run (it has no {RUN}); choose another folder")
+            raise ValueError(f"{folder} exists and is not a run (it has no {RUN}); choose another folder")
         state = {
             "format": 1, "status": "created", "command": command(), "config": settings, "environment": environment(),
             "git": revision(), "started": _now(), "finished": None, "seconds": 0.0, "error": None, "sessions": [],
@@ -339,16 +339,23 @@ class RunRecord:
         write_json(index, sorted(rows, key=lambda row: (row["step"], row["picture"])))
 
 
+def not_a_run(folder: Path) -> str:
+    """The words about a folder that is not a run's: it is not there, or has no record."""
+    if not folder.exists():
+        return f"there is no folder {folder}; check how it is spelt and where the command runs"
+    return f"{folder} is not a run: it has no {RUN}; name the folder of a run, such as runs/quickstart"
+
+
 def _read_state(folder: Path) -> dict[str, Any]:
     path = folder / RUN
     try:
         state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FileNotFoundError(f"{folder} is no run folder: it has no {RUN}") from None
+        raise FileNotFoundError(not_a_run(folder)) from None
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(state, dict) or state.get("status") not in STATUSES:
-        raise ValueError(f"{path} is no run record: its status is missing or unknown")
+        raise ValueError(f"{path} is not the record of a run: its status is missing or unknown")
     state["config"] = with_current_names(state["config"])
     return state
 

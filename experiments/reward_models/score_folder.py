@@ -88,8 +88,8 @@ def score_folder(folder: Path, reward: str, out: Path) -> list[str]:
     Folder, prompts and images are looked at before the reward is opened. Raises as `read_captions` and `check_images`.
     """
     settings = named_reward(reward)
-    require_folder(out)
     items = read_captions(folder)
+    require_folder(out)
     check_images(items)
     scorer = settings.load()
     scores, readings = score(items, scorer)

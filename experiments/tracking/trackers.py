@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from preference_data.spelling import unknown
+
 TrackerName = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 """What --track and --to take."""
 
@@ -85,7 +87,7 @@ def installation(name: str) -> str:
 def open_tracker(name: str, folder: Path, run: str, online: bool = False) -> Tracker:
     """The tracker of that name. Raises ValueError when it is unknown, or its package is not installed."""
     if name not in TRACKERS:
-        raise ValueError(f"there is no tracker {name!r}; choose one of {', '.join(TRACKERS)}")
+        raise ValueError(unknown("tracker", name, TRACKERS))
     try:
         return TRACKERS[name](folder, run, online)
     except ModuleNotFoundError as error:

@@ -43,7 +43,7 @@ RESTARTS = 2
 def find(name: str) -> Experiment:
     """The experiment of that name. Raises ValueError listing the names there are."""
     if name not in CONFIGS:
-        raise ValueError(unknown("experiment", name, CONFIGS))
+        raise ValueError(unknown("experiment", name, CONFIGS, "glyphlab list experiments"))
     return CONFIGS[name]
 
 

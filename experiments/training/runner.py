@@ -62,7 +62,7 @@ from experiments.training.run_prompts import (
     chosen_prompts,
     encode_ahead,
 )
-from experiments.training.start_from import open_either, starting_weights
+from experiments.training.start_from import open_either, require_model, starting_weights
 from experiments.training.throughput import Throughput, open_throughput
 from experiments.training.watch import Watch, in_force
 from preference_data.image_files import source_readers
@@ -159,6 +159,7 @@ def run(
     if images and experiment.algorithm.trains == "transformer":
         check_sources(images, experiment, parent)
     experiment = replace(experiment, data=images) if images else experiment
+    require_model(experiment, parent)
     bar = progress or Progress({experiment.name: experiment.minutes * 60.0}, audience(experiment))
     if pool:
         pool.meter.drain()  # what was judged before this run is none of its cost

@@ -165,11 +165,7 @@ def starting_model(
         return open_base(experiment.base, base_size(experiment), device, cache=cache, storage=storage)
     if parent is not None and holds_model(parent / "model"):
         return load_model(parent / "model", device, cache, storage)
-    if not getattr(experiment.algorithm, "begins_anew", False):
-        raise ValueError(
-            f"{experiment.name} starts from a trained model, and {missing(parent)}; name a finished run with --parent, "
-            "e.g. one that `glyphlab train nano_pretrain` made, or a released checkpoint with --base"
-        )
+    require_model(experiment, parent)
     vae = load_vae(vae_file(parent))
     reads = experiment.sight(vae).encode(["a"])[0].shape[-1]
     if (needs := PRESETS[experiment.preset].joint_attention_dim) != reads:
@@ -179,6 +175,18 @@ def starting_model(
             "preset nano, micro or small"
         )
     return build(PRESETS[experiment.preset], vae, IMAGE_SIZES[experiment.preset], experiment.seed, device)
+
+
+def require_model(experiment: Experiment, parent: Path | None) -> None:
+    """Raises ValueError where a stage starts from a trained model and there is none."""
+    learns_alone = getattr(experiment.algorithm, "trains", "") == "autoencoder"
+    if experiment.base or learns_alone or getattr(experiment.algorithm, "begins_anew", False):
+        return
+    if parent is None or not holds_model(parent / "model"):
+        raise ValueError(
+            f"{experiment.name} starts from a trained model, and {missing(parent)}; name a finished run with --parent, "
+            "e.g. one that `glyphlab train nano_pretrain` made, or a released checkpoint with --base"
+        )
 
 
 def base_size(experiment: Experiment) -> tuple[int, int] | None:
@@ -205,7 +213,7 @@ def missing(parent: Path | None) -> str:
     if not parent.exists():
         return f"there is no folder {parent}"
     if not (parent / RUN).exists():
-        return f"{parent} is no run"
+        return f"{parent} is not a run"
     return (
         f"the run in {parent} is not finished. Its checkpoints hold half-trained weights with their optimizer, and the "
         f"average that a stage starts from is made at the end: finish it with `glyphlab resume {parent}`"

@@ -17,7 +17,7 @@ from re import compile as pattern
 from typing import Any
 
 from preference_data.campaign.campaigns import Item
-from preference_data.captions import captioned_prompts
+from preference_data.captions import captioned_prompts, require_images_folder
 from preference_data.exchange.formats.preference_format import UNKNOWN
 from preference_data.image_files import source_image
 from preference_data.line_files import existing, parse_json, read_json, read_json_lines, read_text, text_lines
@@ -85,8 +85,7 @@ def images_of_folder(folder: Path, name: str) -> Iterator[MadeImage]:
     A run that was never evaluated has samples from training only. The last of them are taken then, and their label says
     of which update they are.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder")
+    require_images_folder(folder)
     if evaluated := list(_evaluated(folder, name)):
         return iter(evaluated)
     index = folder / "samples" / "index.json"

@@ -88,7 +88,10 @@ class ClipScore:
         return choose(self.view, CENTRE_CROP).sees(height, width, self.size)
 
     def load(self, device: str = "cpu") -> ImageScorer:
-        advice = "clipscore needs CLIP ViT-B/32: a folder, or hub name openai/clip-vit-base-patch32"
+        advice = (
+            "clipscore needs CLIP ViT-B/32: a folder, or a hub name: --reward "
+            "clipscore:weights=openai/clip-vit-base-patch32"
+        )
         model = load_clip(self.weights, self.architecture, self.size, device, advice)
         framing = choose(self.view, CENTRE_CROP)
         return cosine_scorer(
@@ -118,7 +121,10 @@ class PickScore:
         return choose(self.view, CENTRE_CROP_FLOOR).sees(height, width, self.size)
 
     def load(self, device: str = "cpu") -> ImageScorer:
-        advice = "pickscore needs a folder, or hub name yuvalkirstain/PickScore_v1"
+        advice = (
+            "pickscore needs a folder, or a hub name: --reward pickscore:weights=yuvalkirstain/PickScore_v1,"
+            "tokenizer=laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+        )
         model = load_clip(self.weights, "ViT-H-14", self.size, device, advice, self.tokenizer)
         scale = min(model.scale, 100.0)  # CLIP's training keeps it there
         framing = choose(self.view, CENTRE_CROP_FLOOR)
@@ -150,7 +156,9 @@ class HpsV21:
         return choose(self.view, PAD_LONGEST).sees(height, width, self.size)
 
     def load(self, device: str = "cpu") -> ImageScorer:
-        advice = "hpsv2 needs the file HPS_v2.1_compressed.pt, from hub repository xswu/HPSv2"
+        advice = (
+            "hpsv2 needs the file HPS_v2.1_compressed.pt, from hub repository xswu/HPSv2: --reward hpsv2:weights=FILE"
+        )
         model = load_clip(self.weights, self.architecture, self.size, device, advice)
         framing = choose(self.view, PAD_LONGEST)
         return cosine_scorer("hpsv2", model, framing, lambda c: min(max(c, -1.0), 1.0), "", self.batch_size)  # (4)

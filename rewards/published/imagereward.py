@@ -74,7 +74,9 @@ class ImageReward:
         from transformers import AutoTokenizer
 
         framing = choose(self.view, CENTRE_CROP)
-        advice = "imagereward needs the file ImageReward.pt, from hub repository THUDM/ImageReward"
+        advice = (
+            "imagereward needs the file ImageReward.pt, from hub repository THUDM/ImageReward: imagereward:weights=FILE"
+        )
         file = existing_file(self.weights, "weights", advice)
         words = existing_or_hub(
             self.tokenizer, "tokenizer", "imagereward also needs the tokenizer of bert-base-uncased"

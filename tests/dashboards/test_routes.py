@@ -129,9 +129,9 @@ def given(*files: tuple[str, list[SimpleNamespace]]) -> dict:
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("a.png", b"<svg xmlns='http://www.w3.org/2000/svg'><script/></svg>", "no readable image"),
-        ("a.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "no readable image"),
-        ("a.png", b"GIF89a" + b"\0" * 50, "no readable image"),
+        ("a.png", b"<svg xmlns='http://www.w3.org/2000/svg'><script/></svg>", "not a readable image"),
+        ("a.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "not a readable image"),
+        ("a.png", b"GIF89a" + b"\0" * 50, "not a readable image"),
         ("captions.jsonl", b'{"picture": "../../store.sqlite", "prompt": "x"}', "no plain file name"),
         ("captions.jsonl", b"not json", "line 1"),
         ("captions.jsonl", b"\xef\xbb\xbf" + b'{"picture": "../../store.sqlite", "prompt": "x"}', "no plain file name"),

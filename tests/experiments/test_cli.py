@@ -294,7 +294,7 @@ def test_report_of_one_and_of_several(tmp_path: Path, capsys: pytest.CaptureFixt
     assert not (tmp_path / "comparison.html").exists()
     assert cli.main(["report", str(first), str(second)]) == 0 and (tmp_path / "comparison.html").exists()
     assert cli.main(["report"]) == 2 and cli.main(["report", str(tmp_path / "none")]) == 2
-    assert "no run folder" in capsys.readouterr().err
+    assert "there is no folder" in capsys.readouterr().err
 
 
 class MadeUpScorer:
@@ -355,12 +355,17 @@ def test_score_says_what_is_missing(pictures: Path, capsys: pytest.CaptureFixtur
     assert cli.main(["score", str(pictures), "--reward", "orc"]) == 2
     assert "did you mean ocr" in capsys.readouterr().err
     (pictures / "a.txt").unlink()
-    assert "a.png has no prompt" in complaint()
+    assert "a.png has no prompt; put it into a.txt or a line of captions.jsonl" in complaint()
+    (pictures / "b.txt").unlink()
+    assert "jsonl; 1 more of 3 images have none: b.png" in complaint()
     (pictures / "captions.jsonl").write_text('{"picture": "z.png", "prompt": "the word Z"}\n')
     assert "'z.png'" in complaint()
     (pictures / "captions.jsonl").write_text('{"picture": "a.png"}\n')
     assert "line 1" in complaint()
     assert cli.main(["score", str(pictures / "none"), "--reward", "made_up"]) == 2
+    assert f"there is no folder {pictures / 'none'}; check how" in capsys.readouterr().err
+    assert cli.main(["score", str(pictures / "a.png"), "--reward", "made_up"]) == 2
+    assert "a folder of images is needed, and" in capsys.readouterr().err
 
 
 def test_pairs_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,7 @@ def refused(capsys: pytest.CaptureFixture[str], *line: object) -> str:
 def test_sample_refuses_what_it_cannot_draw(tmp_path, capsys):
     assert "the prompt is empty" in refused(capsys, "sample", tmp_path, " ", "-o", tmp_path / "x.png")
     assert "name a .png file" in refused(capsys, "sample", tmp_path, "A", "-o", tmp_path / "x.jpg")
-    assert "there is no run in" in (text := refused(capsys, "sample", tmp_path / "nope", "A")) and "resume" not in text
+    assert "there is no folder" in (text := refused(capsys, "sample", tmp_path / "nope", "A")) and "resume" not in text
 
 
 @pytest.mark.parametrize("preset", ["medium", "sd35_medium", "large", "qwen_image"])
@@ -73,7 +73,7 @@ def test_a_reader_that_has_enough_is_no_error():
 
 def test_help_of_no_command_names_the_nearest(capsys):
     assert "did you mean train?" in refused(capsys, "trian", "--help")
-    assert "There are quickstart" in refused(capsys, "nonsense", "-h")
+    assert "`glyphlab --help` lists" in refused(capsys, "nonsense", "-h")
 
 
 @pytest.mark.parametrize(("wrong", "right"), [("nano_stf", "nano_sft"), ("nano_grop", "nano_grpo")])
@@ -97,6 +97,14 @@ def test_a_prompt_unlike_the_captions_is_told(tmp_path, capsys, monkeypatch):
         drawn = sample_run.sample_to_file(tmp_path, prompt, 0, tmp_path / "x.png", 1.0, 2, 1)
         told = capsys.readouterr().err
         assert f"drawn as: {drawn}" in told and ("unlike the captions" in told) is unlike
+
+    def refuse(*given):
+        raise ValueError("there is no such letter")
+
+    monkeypatch.setattr(sample_run, "sample_prompt", refuse)
+    with pytest.raises(ValueError, match="no such letter"):
+        sample_run.sample_to_file(tmp_path, "the word A", 0, tmp_path / "x.png", 1.0, 2, 1)
+    assert not capsys.readouterr().err
 
 
 def test_an_early_ctrl_c_names_the_same_command_again(tmp_path, capsys, monkeypatch):
@@ -259,3 +267,37 @@ def test_a_comparison_says_how_many_images_are_new():
     assert _to_do("ocr", 58, 58) == "ocr: judging 58 images"
     assert _to_do("ocr", 8, 58) == "ocr: judging 8 images; 50 are known already"
     assert _to_do("ocr", 0, 58) == "ocr: the scores of all 58 images are known already"
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "silent"),
+    [
+        (
+            "train nano_sft --algorithm.steps 2k",
+            "--algorithm.steps: a whole number is wanted, such as 48; '2k' is not",
+            "",
+        ),
+        ("write -o w --size 48 48px", "--size: a whole number is wanted, such as 48; '48px' is not one", "'48'"),
+        (
+            "sample p x --size 48px 48",
+            "--size: a whole number is wanted, such as 48; '48px' is not one",
+            "instantiated",
+        ),
+        ("sample p x --steps 2k", "--steps: a whole number is wanted, such as 48; '2k' is not one", "instantiated"),
+        ("plan a --share x", "--share: a number is wanted, such as 0.5; 'x' is not one", "float:"),
+        ("write -o w --size 48", "Missing value for argument '--size'. Expected 2 values.", ""),
+        ("sample p --prompt x", "the prompt is written without an option: glyphlab sample RUN", "evaluate"),
+        ("sample p --prompt x", "--prompts FILE\n        instead of a prompt", "--per-prompt"),
+        ("campaign create", "glyphlab: Missing", ""),
+        ("train", "`glyphlab list experiments` names them all", ""),
+    ],
+)
+def test_a_wrong_option_is_said_in_words_with_the_help_of_its_own_command(line, words, silent, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as end:
+        main(line.split())
+    text = capsys.readouterr().err
+    assert end.value.code == 2 and text.startswith("glyphlab: ") and words in text and "│" not in text
+    assert not silent or silent not in text
+    name = line.split()[: 2 if line.startswith(("campaign", "train ")) else 1]
+    assert text.endswith(f"see glyphlab {' '.join(name)} --help\n")

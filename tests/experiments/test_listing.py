@@ -86,13 +86,15 @@ def test_rows_of_a_header_may_go_on_and_other_text_is_none():
     ],
 )  # fmt: skip
 def test_a_misspelt_command_names_the_nearest_whatever_follows(line, near, more, capsys):
-    assert f"did you mean {near}? There are " in refused(capsys, *line, *more)
+    what = "There are " if len(line) > 1 else "`glyphlab --help` lists what there is"
+    assert f"did you mean {near}? {what}" in refused(capsys, *line, *more)
 
 
 @pytest.mark.parametrize(
     ("line", "near"),
     [
         (("train", "nano_stf"), "nano_sft"), (("train", "nano_stf", "--help"), "nano_sft"),
+        (("plan", "nano_grp"), "nano_grpo"), (("plan", "nano_grpo", "--card", "h100"), "h100-80gb"),
         (("sweep", "nano_grop"), "nano_grpo"), (("sweep", "nano_grpo,nano_nf"), "nano_nft"),
         (("score", ".", "--reward", "OCR"), "ocr"), (("list", "expriments"), "experiments"),
         (("pairs", "import", "FILE", "a", "--format", "jsnl"), "jsonl"),
@@ -102,13 +104,18 @@ def test_a_misspelt_command_names_the_nearest_whatever_follows(line, near, more,
 )  # fmt: skip
 def test_other_misspelt_names_do_so_too(line, near, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert f"did you mean {near}?" in refused(capsys, *line)
+    text = refused(capsys, *line)
+    assert f"did you mean {near}?" in text and len(text) < 250, "the name that was meant is lost among others"
     assert not list(tmp_path.iterdir()), "it left something"
 
 
 def test_a_name_like_none_lists_what_there_is():
     assert nearest("zzz", ["ocr", "brisque"]) is None
     assert unknown("reward", "zzz", ["ocr", "brisque"]) == "there is no reward 'zzz'. There are ocr, brisque"
+    assert (
+        unknown("reward", "zzz", ["a"], "glyphlab list")
+        == "there is no reward 'zzz'. `glyphlab list` lists what there is"
+    )
 
 
 @pytest.mark.parametrize("option", ["--version", "-V"])

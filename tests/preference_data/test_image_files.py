@@ -197,13 +197,13 @@ def test_damage_names_the_file_wherever_it_is(tmp_path: Path) -> None:
         whole = saved(Image.fromarray(RANDOM), kind)
         for content in (b"", b"text", whole[:5], whole[:20], whole[: len(whole) // 2]):
             path.write_bytes(content)
-            with pytest.raises(ValueError, match=r"bad\.bin is no readable image"):
+            with pytest.raises(ValueError, match=r"bad\.bin is not a readable image"):
                 read_image(path)
-    with pytest.raises(ValueError, match="is no readable image"):
+    with pytest.raises(ValueError, match="is not a readable image"):
         decode_image(saved(Image.fromarray(RANDOM), "GIF"), "a")
     with pytest.raises(FileNotFoundError):
         read_image(tmp_path / "none.png")
-    with pytest.raises(ValueError, match="is no readable image"):
+    with pytest.raises(ValueError, match="is not a readable image"):
         read_image(tmp_path)
 
 
@@ -215,3 +215,15 @@ def test_black_letters_on_transparency_stand_on_white() -> None:
     ImageDraw.Draw(image).rectangle((10, 5, 20, 15), (255, 0, 0, 255))
     shown = decode_image(saved(image, "WEBP", lossless=True), "a")
     assert shown[0, 0].tolist() == [255] * 3 and shown[10, 15].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"", "the file is empty"), (b"a caption\n", "it holds text"), (b"GIF89a" + bytes(20), "it holds GIF"),
+        (bytes(4) + b"ftypheic" + bytes(9), "HEIC"), (b"\xff\x00\x17" * 9, "of none of these formats"),
+    ],
+)  # fmt: skip
+def test_what_a_file_holds_instead_of_an_image_is_said(content: bytes, found: str) -> None:
+    with pytest.raises(ValueError, match=rf"^a\.png is not a readable image \(PNG, JPEG, WEBP\): .*{found}"):
+        decode_image(content, "a.png")

@@ -18,5 +18,5 @@ FORMATS = {f.name: f for f in (JSONL, PARQUET, PICKAPIC, HPDV3, IMAGEREWARD, DIF
 def find(name: str) -> Format:
     """The format of that name. Raises ValueError listing those there are."""
     if name not in FORMATS:
-        raise ValueError(unknown("format", name, FORMATS))
+        raise ValueError(unknown("format", name, FORMATS, "glyphlab list formats"))
     return FORMATS[name]

@@ -160,14 +160,14 @@ def test_mistakes_are_one_line(
 ) -> None:
     source, fresh = str(images[0]), str(tmp_path / "new")
     for line, message in (
-        ([source], "is no set; name a folder for one"),
+        ([source], "is not a set; name a folder for one"),
         (["nowhere", "-o", fresh], "there is no folder or file nowhere"),
         ([source, "-o", source], "holds other things and no curation.json"),
         ([source, "-o", f"{source}/set"], "are in each other"),
         ([str(made), "--set", "clarity"], "sets nothing"),
         ([str(made), "--set", "clarity.last=3"], "did you mean least?"),
         ([str(made), "--set", "luma.least=250"], "least=250 must not be above most=245"),
-        ([str(made), "--set", "resolution.least=9999"], "resolution dropped"),
+        ([str(made), "--set", "resolution.least=9999"], "The first of them drops by resolution.least=9999"),
         ([str(made), "--set", "caption_script.scripts=klingon"], "there is no script 'klingon'"),
         ([str(made), "--processes", "-1"], "processes=-1 must be at least 1"),
         ([str(made), "--lineage", "nothing.png"], "have no image 'nothing.png'"),
@@ -175,6 +175,7 @@ def test_mistakes_are_one_line(
         assert main(["curate", *line]) == 2, line
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert message in error, (line, error)
+        assert not Path(fresh).exists()
 
 
 def test_lineage_says_where_an_image_is_from_and_every_number(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

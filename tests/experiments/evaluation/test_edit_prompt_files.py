@@ -71,8 +71,8 @@ def test_an_image_is_itself_wherever_it_lies(tmp_path: Path) -> None:
     [
         ("gone.png", "there is no image .*gone.png, which images names"),
         (["a.png", "gone.png"], "there is no image .*gone.png"),
-        ("broken.png", "broken.png is no readable image"),
-        ("cut.png", "cut.png is no readable image"),
+        ("broken.png", "broken.png is not a readable image"),
+        ("cut.png", "cut.png is not a readable image"),
         (3, "images is 3; it must be the path of an image"),
         ([""], "images is ''; it must be the path"),
         ([None], "images is None; it must be the path"),

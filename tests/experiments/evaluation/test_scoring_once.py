@@ -82,7 +82,8 @@ def clear(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("spoil", "says"),
-    [(cut_short, "is no readable image"), (clear, "is transparent"), (lambda p: p.write_bytes(b""), "no readable"),
+    [(cut_short, "is not a readable image"), (clear, "is transparent"),
+     (lambda p: p.write_bytes(b""), r"is not a readable image \(PNG, JPEG, WEBP\): the file is empty"),
      (lambda p: p.with_suffix(".txt").unlink(), "has no prompt"),
      (lambda p: p.with_suffix(".txt").write_bytes(b"\xff\xfe\x00"), r"\.txt"),
      (lambda p: p.parent.joinpath("captions.jsonl").write_text("{"), "captions.jsonl line 1")],

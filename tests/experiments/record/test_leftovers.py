@@ -134,8 +134,8 @@ def images(folder: Path, count: int) -> Path:
 )  # fmt: skip
 def test_a_command_that_fails_leaves_no_folder(line, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    refused(capsys, *line, "-o", "made")
-    assert not list(tmp_path.iterdir())
+    text = refused(capsys, *line, "-o", "made/run")
+    assert not list(tmp_path.iterdir()) and "0%|" not in text, "a folder, or a bar of what never began"
 
 
 def test_the_next_try_may_have_other_settings(tmp_path, capsys):

@@ -237,7 +237,7 @@ def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
 
 def test_folders_that_are_no_runs(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="is no run"):
+    with pytest.raises(ValueError, match="is not a run"):
         RunRecord.open(tmp_path, Settings())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["notes.txt"], "nothing is written into someone's folder"
     for reader in (read_run, RunRecord.read):
@@ -297,7 +297,7 @@ def test_pictures_of_the_wrong_shape(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="3 x height x width"):
         write_png(tmp_path / "a.png", np.zeros((4, 6, 3)))
     (tmp_path / "b.png").write_text("no image")
-    with pytest.raises(ValueError, match=r"b\.png is no readable image"):
+    with pytest.raises(ValueError, match=r"b\.png is not a readable image"):
         read_png(tmp_path / "b.png")
 
 

@@ -286,7 +286,7 @@ def test_report_of_a_run_that_has_only_begun(tmp_path: Path) -> None:
     RunRecord.open(tmp_path / "new", {"experiment": {}, "parent": ""})
     words_of_it = Page(write_report(tmp_path / "new").read_text(encoding="utf-8")).words
     assert "has not made an update yet" in words_of_it and "created" in words_of_it
-    with pytest.raises(FileNotFoundError, match="no run folder"):
+    with pytest.raises(FileNotFoundError, match=r"is not a run: it has no run\.json; name the folder of a run"):
         write_report(tmp_path)
 
 

@@ -115,7 +115,7 @@ def test_a_failure_that_left_work_is_kept(cut, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "there, message", [(None, "none is named"), ("gone", "there is no folder"), ("empty", "is no run")]
+    "there, message", [(None, "none is named"), ("gone", "there is no folder"), ("empty", "is not a run")]
 )
 def test_a_parent_without_a_model_says_why(tmp_path, there, message):
     (tmp_path / "empty").mkdir()

@@ -203,7 +203,7 @@ def test_a_hostile_picture_is_refused(judged: list[Judgement], folder: ImageFold
     write(judged[:2], out, "jsonl", folder)
     first = tmp_path / "pictures" / f"{judged[0].first.sha256}.png"
     first.write_bytes(b"<svg onload=alert(1)>")
-    with pytest.raises(Malformed, match="no readable image"):
+    with pytest.raises(Malformed, match="not a readable image"):
         read(out, "jsonl")
     first.unlink()
     with pytest.raises(Malformed, match="is not there"):
