@@ -159,12 +159,12 @@ def run(
     if images and experiment.algorithm.trains == "transformer":
         check_sources(images, experiment, parent)
     experiment = replace(experiment, data=images) if images else experiment
-    require_model(experiment, parent)
     bar = progress or Progress({experiment.name: experiment.minutes * 60.0}, audience(experiment))
     if pool:
         pool.meter.drain()  # what was judged before this run is none of its cost
-    stage = bar.stage(experiment.name, experiment.algorithm.steps)
-    with torch_as_it_was(), Termination() as termination, record.running(), stage:
+    with torch_as_it_was(), Termination() as termination, record.running(), contextlib.ExitStack() as shown:
+        require_model(experiment, parent)  # before there is a bar
+        shown.enter_context(bar.stage(experiment.name, experiment.algorithm.steps))
         model, engine = prepare(experiment, folder, parent, pool, bar, device)
         start = resume(engine, folder, record, bar)
         begun = begin(experiment, model, engine, record, bar, pool, termination)
