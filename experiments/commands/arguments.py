@@ -67,18 +67,25 @@ def in_plain_words(command: str) -> Iterator[None]:
     except SystemExit:
         print(plain_words(heard.getvalue(), command), end="", file=sys.stderr)
         raise
+    else:
+        print(heard.getvalue(), end="", file=sys.stderr)
 
 
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 NUMBER = re.compile(r"(?:invalid literal for (int)\(\)[^:]*|could not convert string to (float)): '(.*?)'")
 TUPLE = re.compile(r"Could not parse arguments (\[.*?\]) into tuple type (?:typing\.)?[tT]uple\[(int|float)")
 
 
 def plain_words(box: str, command: str) -> str:
     """tyro's box about a wrong command line as lines: numbers in words, and no options but those of the command."""
-    inner = [line.strip("│").rstrip().removeprefix(" ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
-    if not inner:
+    rows = [line.rstrip() for line in COLOUR.sub("", box).splitlines()]
+    if rows and rows[0].startswith("╭"):
+        inner = [line[2:-1].rstrip() for line in rows[1:-1]]
+    elif len(rows) > 2 and re.fullmatch(" -+", rows[1]):  # where the terminal has no such signs
+        inner = [line[2:] for line in rows[2:]]
+    else:
         return box
-    first, *rest = [part.strip("\n").split("\n") for part in re.split(r"^─+$", "\n".join(inner), flags=re.MULTILINE)]
+    first, *rest = [part.strip("\n").split("\n") for part in re.split(r"^[─-]+$", "\n".join(inner), flags=re.MULTILINE)]
     error = " ".join(" ".join(first).split())
     option = re.match(r"Error parsing (.*?): ", error)
     if option and (number := NUMBER.search(error)):

@@ -232,7 +232,7 @@ def test_no_reward_judges_before_all_have_their_weights(tmp_path, capsys, monkey
     monkeypatch.setattr(compare_rewards, "score", lambda *given: pytest.fail("judged"))
     pairs = write(simulate(6, seed=2), tmp_path)
     text = refused(capsys, "compare-rewards", "--pairs", pairs, "--rewards", "brisque,pickscore", "-o", tmp_path / "o")
-    assert "pickscore needs a folder" in text
+    assert "pickscore needs a folder" in text and "--reward pickscore:weights=yuvalkirstain/PickScore_v1," in text
 
 
 def test_weights_are_looked_for_one_reward_at_a_time():
@@ -269,6 +269,14 @@ def test_a_comparison_says_how_many_images_are_new():
     assert _to_do("ocr", 0, 58) == "ocr: the scores of all 58 images are known already"
 
 
+def test_a_doctor_looks_for_the_run_before_it_imports_what_is_slow(tmp_path, capsys, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "experiments.evaluation.doctor", None)
+    assert f"there is no folder {tmp_path / 'none'}; check how" in refused(capsys, "doctor", tmp_path / "none")
+    assert f"{tmp_path} is not a run: it has no run.json" in refused(capsys, "doctor", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("line", "words", "silent"),
     [
@@ -301,3 +309,16 @@ def test_a_wrong_option_is_said_in_words_with_the_help_of_its_own_command(line, 
     assert not silent or silent not in text
     name = line.split()[: 2 if line.startswith(("campaign", "train ")) else 1]
     assert text.endswith(f"see glyphlab {' '.join(name)} --help\n")
+
+
+def test_a_box_of_a_terminal_is_taken_apart_too():
+    from experiments.commands.arguments import plain_words
+
+    box = (
+        "\x1b[31m╭─ Value error ──────────╮\x1b[0m\n│ \x1b[1mError parsing --count:\x1b[0m invalid literal │\n"
+        "│ for int() with base 10: '2k' │\n│ ──────── │\n│ Argument helptext: │\n│     --count INT │\n│ ──────── │\n"
+        "│ For full helptext, see glyphlab --help │\n╰──────────╯\n"
+    )
+    said = "glyphlab: --count: a whole number is wanted, such as 48; '2k' is not one\n    --count INT\n"
+    assert plain_words(box, "write") == f"{said}see glyphlab write --help\n"
+    assert plain_words("no box\n", "write") == "no box\n" and plain_words("", "write") == ""
