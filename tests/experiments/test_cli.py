@@ -356,8 +356,8 @@ def test_score_says_what_is_missing(pictures: Path, capsys: pytest.CaptureFixtur
     assert "did you mean ocr" in capsys.readouterr().err
     (pictures / "a.txt").unlink()
     assert "a.png has no prompt; put it into a.txt or a line of captions.jsonl" in complaint()
-    (pictures / "b.txt").unlink()
-    assert "jsonl; 1 more of 3 images have none: b.png" in complaint()
+    (pictures / "captions.jsonl").write_text('{"picture": "b.png", "prompt": "the word B"}\n')
+    assert "captions.jsonl; 1 more of 3 images have none: c.png" in complaint()
     (pictures / "captions.jsonl").write_text('{"picture": "z.png", "prompt": "the word Z"}\n')
     assert "'z.png'" in complaint()
     (pictures / "captions.jsonl").write_text('{"picture": "a.png"}\n')
