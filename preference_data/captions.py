@@ -57,10 +57,10 @@ def captioned(folder: Path) -> list[tuple[Path, str]]:
         raise ValueError(f"{folder} holds no images ({', '.join(SUFFIXES)})")
     rows = sorted((path, listed[name][2] if name in listed else _caption_next_to(path)) for name, path in table.items())
     if silent := [path for path, text in rows if not text]:
-        beside = f"put it into {silent[0].with_suffix('.txt').name} or a line of {CAPTIONS}"
+        remedy = f"put it into {silent[0].with_suffix('.txt').name} or a line of {CAPTIONS}"
         others = ", ".join(path.name for path in silent[1:NAMED]) + (", ..." if len(silent) > NAMED else "")
         more = f"; {len(silent) - 1} more of {len(rows)} images have none: {others}" if others else ""
-        raise ValueError(f"{silent[0]} has no prompt; {beside}{more}")
+        raise ValueError(f"{silent[0]} has no prompt; {remedy}{more}")
     return rows
 
 

@@ -125,8 +125,8 @@ def _opened(content: bytes, name: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name} is too large; at most {MAX_PIXELS} pixels are taken: {error}") from error
     except _BROKEN as error:
-        found = content_kind(content) if isinstance(error, UnidentifiedImageError) else str(error)
-        raise ValueError(f"{name} is not a readable image ({', '.join(FORMATS)}): {found}") from error
+        detail = content_kind(content) if isinstance(error, UnidentifiedImageError) else str(error)
+        raise ValueError(f"{name} is not a readable image ({', '.join(FORMATS)}): {detail}") from error
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{name} is {image.width}x{image.height}; at most {MAX_PIXELS} pixels are taken")
     if getattr(image, "n_frames", 1) != 1 and image.format != "MPO":

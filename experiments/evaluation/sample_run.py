@@ -17,7 +17,8 @@ from base_model.interface import without_prompt
 from base_model.policy_model import PolicyModel
 from base_model.sample import Sampler, generate_chunks
 from experiments.evaluation.evaluate import fixed_noise
-from experiments.record.record import RUN, not_a_run, write_png
+from experiments.record.leftovers import not_a_run
+from experiments.record.record import RUN, write_png
 from experiments.record.whole_files import require_folder
 
 STAGES = ("nft", "grpo", "dpo", "control", "sft", "pretrain")

@@ -20,6 +20,13 @@ INSTALLED = ("pairs.jsonl", "comparisons.jsonl", "pictures", "latents.safetensor
 """What `train --pairs` copies into a run's folder. A run that makes its pairs itself has them under the same names."""
 
 
+def not_a_run(folder: Path) -> str:
+    """The words about a folder that is not a run's: it is not there, or has no record."""
+    if not folder.exists():
+        return f"there is no folder {folder}; check how it is spelt and where the command runs"
+    return f"{folder} is not a run: it has no {RUN}; name the folder of a run, such as runs/quickstart"
+
+
 def is_locked(folder: Path) -> bool:
     """Whether a process is working in the folder."""
     try:

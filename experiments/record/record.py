@@ -30,7 +30,7 @@ import numpy as np
 
 from experiments.record.changed_settings import differences, note, require_changeable
 from experiments.record.environment import command, environment, revision
-from experiments.record.leftovers import EMBEDDINGS, LOCK, METRICS, is_locked, nothing_recorded
+from experiments.record.leftovers import EMBEDDINGS, LOCK, METRICS, is_locked, not_a_run, nothing_recorded
 from experiments.record.leftovers import RUN as RUN
 from experiments.record.moved_names import with_current_names
 from experiments.record.whole_files import plain, write_bytes, write_json, write_png
@@ -337,13 +337,6 @@ class RunRecord:
             edited = {"sources": list(sources[i])} if sources and sources[i] else {}
             rows.append({"step": step, "picture": name, "caption": caption, "reading": reading, **edited})
         write_json(index, sorted(rows, key=lambda row: (row["step"], row["picture"])))
-
-
-def not_a_run(folder: Path) -> str:
-    """The words about a folder that is not a run's: it is not there, or has no record."""
-    if not folder.exists():
-        return f"there is no folder {folder}; check how it is spelt and where the command runs"
-    return f"{folder} is not a run: it has no {RUN}; name the folder of a run, such as runs/quickstart"
 
 
 def _read_state(folder: Path) -> dict[str, Any]:
