@@ -116,14 +116,15 @@ def own_part(part: Sequence[str], command: str) -> list[str]:
     if not part[0].startswith("Perhaps you meant"):
         return [re.sub(r"\{None\}\|\{?([A-Z ]+)\}?", r"\1", line) for line in part if line != "Argument helptext:"]
     chosen: list[str] = []
-    option, about = "", list[str]()
-    for line in part[1:]:
-        if line.startswith("    -"):
-            option, about = line, []
-        elif line.strip().startswith("in glyphlab "):
-            if line.strip() == f"in glyphlab {command} --help":
-                chosen += [option, *about]
-            about = []
-        else:
-            about.append(line)
+    option: list[str] = []
+    for line in [*part[1:], "    -"]:
+        place = line.strip()
+        if line.startswith("    -"):  # the next option; one that stands in no list of commands is of this command
+            chosen += option
+            option = [line]
+        elif place.startswith("in glyphlab "):
+            chosen += option if place == f"in glyphlab {command} --help" else []
+            option = []
+        elif option:
+            option.append(line)
     return ["perhaps you meant:", *chosen] if chosen else []

@@ -270,7 +270,7 @@ def test_ctrl_c_says_how_to_go_on(
     assert advice in capsys.readouterr().err
 
 
-def test_doctor_fails_when_a_check_fails(stand_in: Stand, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_fails_when_a_check_fails(stand_in: Stand, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     @dataclass(frozen=True)
     class Check:
         name: str
@@ -279,9 +279,10 @@ def test_doctor_fails_when_a_check_fails(stand_in: Stand, capsys: pytest.Capture
 
     good, bad = Check("ratio", True, "1"), Check("loss", False, "0.7 instead of log 2")
     stand_in("experiments.evaluation.doctor", "doctor", Calls([good, good]))
-    assert cli.main(["doctor", "runs/a"]) == 0
+    run = str(make_single(tmp_path / "a"))
+    assert cli.main(["doctor", run]) == 0
     stand_in("experiments.evaluation.doctor", "doctor", Calls([good, bad]))
-    assert cli.main(["doctor", "runs/a"]) == 1
+    assert cli.main(["doctor", run]) == 1
     out = capsys.readouterr().out
     assert "FAILED  loss: 0.7 instead of log 2" in out and "1 of 2 checks failed" in out
 

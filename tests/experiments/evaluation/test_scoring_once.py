@@ -101,7 +101,7 @@ def test_bad_inputs_are_found_before_the_reward_is_opened(
 def test_all_images_that_cannot_be_read_are_named_at_once(folder: Path, closed: None) -> None:
     for i in (0, 2):
         cut_short(folder / f"{i}.png")
-    with pytest.raises(ValueError, match=r"0\.png is no readable .*; 1 more of 3 images cannot be read: 2\.png$"):
+    with pytest.raises(ValueError, match=r"0\.png is not a readable .*; 1 more of 3 images cannot be read: 2\.png$"):
         score_folder(folder, "ocr", folder / "out")
     for i in range(3, 20):
         (folder / f"{i}.png").write_bytes(b"")
