@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import tarfile
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -381,10 +382,15 @@ class ArrowStream:
         return self._batches[index]
 
 
+ONE_READER = threading.Lock()
+"""An open Parquet file takes one reader at a time: two threads can end the process."""
+
+
 @functools.lru_cache(maxsize=4)
 def parquet_rows(path: Path, group: int, column: str) -> Any:
     """A column of a row group, which can only be read whole."""
-    return parquet_file(path).read_row_group(group, [column])[column]
+    with ONE_READER:
+        return parquet_file(path).read_row_group(group, [column])[column]
 
 
 def arrow_rows(path: Path, batch: int, column: str) -> Any:

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import tarfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from experiments.images import image_readers
 from experiments.images.image_readers import list_entries
 from experiments.images.image_sources import (
     BLOCK,
@@ -367,3 +370,21 @@ def test_latents_are_encoded_once_and_do_not_depend_on_what_was_read_before(tmp_
 def test_settings_that_cannot_work_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ImageSources(**({"folder": ("a",)} | settings))  # type: ignore[arg-type]
+
+
+def test_a_parquet_file_has_one_reader_at_a_time(monkeypatch):
+    """Two threads that read one open file ended the process now and then."""
+    reading: list[int] = []
+
+    class OpenFile:
+        def read_row_group(self, group, columns):
+            reading.append(group)
+            time.sleep(0.01)
+            assert reading == [group], "another thread reads"
+            reading.clear()
+            return dict.fromkeys(columns, group)
+
+    monkeypatch.setattr(image_readers, "parquet_file", lambda path: OpenFile())
+    with ThreadPoolExecutor(4) as pool:
+        rows = pool.map(lambda i: image_readers.parquet_rows(Path("no such file"), i, "image"), range(8))
+    assert list(rows) == list(range(8))

@@ -17,8 +17,9 @@ from experiments.cli import main
 from experiments.configs import nano
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.images.image_sources import ImageSources
+from experiments.record.intervals import paired_ci
 from experiments.record.record import RunRecord, read_run
-from experiments.studies.ablations import flow_error, paired_ci
+from experiments.studies.ablations import flow_error
 from experiments.training.runner import run
 from experiments.training.start_from import open_model
 
