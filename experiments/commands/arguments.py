@@ -118,12 +118,12 @@ def own_part(part: Sequence[str], command: str) -> list[str]:
     chosen: list[str] = []
     option: list[str] = []
     for line in [*part[1:], "    -"]:
-        place = line.strip()
+        where = line.strip()
         if line.startswith("    -"):  # the next option; one that stands in no list of commands is of this command
             chosen += option
             option = [line]
-        elif place.startswith("in glyphlab "):
-            chosen += option if place == f"in glyphlab {command} --help" else []
+        elif where.startswith("in glyphlab "):
+            chosen += option if where == f"in glyphlab {command} --help" else []
             option = []
         elif option:
             option.append(line)
