@@ -117,14 +117,15 @@ def own_part(part: Sequence[str], command: str) -> list[str]:
         return [re.sub(r"\{None\}\|\{?([A-Z ]+)\}?", r"\1", line) for line in part if line != "Argument helptext:"]
     chosen: list[str] = []
     option: list[str] = []
+    listed = False
     for line in [*part[1:], "    -"]:
         where = line.strip()
-        if line.startswith("    -"):  # the next option; one that stands in no list of commands is of this command
-            chosen += option
-            option = [line]
+        if line.startswith("    -"):  # the next option; one with no list of commands is of this command
+            chosen += [] if listed else option
+            option, listed = [line], False
         elif where.startswith("in glyphlab "):
             chosen += option if where == f"in glyphlab {command} --help" else []
-            option = []
-        elif option:
+            listed = True
+        elif not listed:
             option.append(line)
     return ["perhaps you meant:", *chosen] if chosen else []
