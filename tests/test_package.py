@@ -56,6 +56,11 @@ def test_every_file_of_the_floors_is_packed_and_nothing_else(packed: set[str]) -
     assert not {name.split("/")[0] for name in packed} - set(FLOORS)
 
 
+def without_checkout() -> dict[str, str]:
+    """The environment without PYTHONPATH, by which pip would find the package in a checkout and install nothing."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
 @dataclass(frozen=True)
 class Installed:
     """The wheel in an environment of its own, and somebody's folder to work in."""
@@ -66,7 +71,7 @@ class Installed:
 
     def environment(self) -> dict[str, str]:
         """No path to this checkout."""
-        return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+        return without_checkout() | {"OMP_NUM_THREADS": "1"}
 
     def glyphlab(self, *words: object) -> str:
         """What a command prints that ends well."""
@@ -99,7 +104,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     if FOLDER.is_dir():
         (environment / FOLDER.name).symlink_to(FOLDER)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(environment / "bin" / "python")]
-    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", str(wheel)], check=True)
+    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", str(wheel)], check=True, env=without_checkout())
 
     work = place / "work"
     for name in FLOORS:
