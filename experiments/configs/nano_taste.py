@@ -1,7 +1,7 @@
 """Two languages from nothing, and a taste that nobody put into words: the chain of `glyphlab quickstart`.
 
 Run:     glyphlab quickstart        (or one stage: glyphlab train taste_nft --parent runs/quickstart/pretrain)
-Takes:   about 730 s on two idle cores, without a GPU: pretraining 351 s, NFT 215 s, beside them the decoder and the
+Takes:   807 s on two idle cores, without a GPU: pretraining 406 s, NFT 226 s, beside them the decoder and the
          controls (experiments/reports/2026-11-29-taste.md)
 Expect:  on 256 held-out prompts that leave the look open: preferred to the pretrained model's images in 0.902 of cases,
          English exact from 0.677 to 0.961, Chinese from 0.876 to 0.977 (the same report)
