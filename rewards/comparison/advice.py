@@ -60,9 +60,21 @@ def _answer(report: Report, uses: Sequence[Mapping[str, str]], names: Sequence[s
         OPEN: "; whether it follows people the answers do not say yet." if alone
         else "; whether it is the best of these the answers do not say yet.",
     }[best["certainty"]]  # fmt: skip
-    second = f" Train against {train['reward']}." if train["reward"] else " Train against none of them yet."
+    second = f" {training_sentence(train, bool(report['probes']))}"
     out = [n for n in names if n not in sound]
     return first + second + (f" Do not use {_listed(out)}." if out else "") + (f" {enough}" if enough else "")
+
+
+def training_sentence(train: Mapping[str, str], probed: bool) -> str:
+    """The sentence about training: it claims no more than its row of the table."""
+    name = train["reward"]
+    if not name:
+        return "Train against none of them yet."
+    if train["certainty"] != OPEN:
+        return f"Train against {name}."
+    if not probed:
+        return f"Whether {name} can be trained against is open: no probe was run."
+    return f"Do not train against {name} alone: the table says what is open."
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -73,7 +73,7 @@ class QwenInputs:
         self.image_token = int(tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
 
     def check(self, text: str, images_HW3: Sequence[np.ndarray]) -> None:
-        """``Unjudged`` "special_token" for a text from outside that holds one of the model's own tokens, "shape" for a
+        """``Unjudged`` "special_token" for a text from outside that holds one of the model's own tokens, "shape" for an
         image more than 200 times as long as wide, which the model cannot take."""
         own = set(self.tokenizer.all_special_tokens) | set(self.tokenizer.get_added_vocab())
         if held := [token for token in own if token in text]:

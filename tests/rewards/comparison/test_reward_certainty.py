@@ -13,7 +13,7 @@ from preference_data.comparisons import Comparison, comparison_from_json
 from preference_data.records import ImageRef, Prompt, Provenance
 from preference_data.statistics.shares import exact
 from rewards.comparison import accuracy, ties
-from rewards.comparison.advice import certainty
+from rewards.comparison.advice import certainty, training_sentence
 from rewards.comparison.best_of_n_choice import best_of_n
 from rewards.comparison.calibration import fit_temperature, log_loss
 from rewards.comparison.checks.probes import FALLS, verdict
@@ -100,6 +100,7 @@ def test_a_good_reward_is_certain_once_the_answers_are_enough() -> None:
     assert report["answers"]["sentences"] == [] and "leads" not in first["text"]  # noise is no candidate
     alone = report_on(comparisons, {"good": truth})
     assert "that it follows people is certain" in alone["advice"]["answer"]
+    assert "Whether good can be trained against is open: no probe was run" in alone["advice"]["answer"]
     few, truth = answered(4, 2, 1, agree=1.0)
     report = report_on(few, {"good": truth})
     assert report["advice"]["uses"][0]["certainty"] != "certain"
@@ -133,6 +134,18 @@ def test_certainly_useless_rewards_are_called_so() -> None:
     report = report_on(comparisons, {"coin": coin})
     assert report["advice"]["answer"] == "None of the 1 rewards is fit to choose images by."
     assert report["advice"]["uses"][0]["certainty"] == "certain"
+
+
+@pytest.mark.parametrize(
+    ("name", "sure", "sentence"),
+    [
+        ("", "certain", "Train against none of them yet."),
+        ("a", "likely", "Train against a."),
+        ("a", "open", "Do not train against a alone: the table says what is open."),
+    ],
+)
+def test_the_first_line_about_training_claims_no_more_than_the_table(name: str, sure: str, sentence: str) -> None:
+    assert training_sentence({"reward": name, "certainty": sure}, probed=True) == sentence
 
 
 @pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
