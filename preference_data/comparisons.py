@@ -24,6 +24,7 @@ from preference_data.records import (
     image_from_json,
     pair_from_json,
     prompt_from_json,
+    prompt_id,
     to_json,
     wrong_fields,
 )
@@ -136,8 +137,9 @@ def from_judgement(data: Mapping[str, Any]) -> Comparison:
     person = named(data["annotator"], "annotator")
     if not person and total and not settled:
         shares = (cast[0] / total, cast[2] / total, cast[1] / total)
+    who = person if person and by_machine(person) else f"human:{person or 'everybody'}"
     return Comparison(
-        prompt_from_json(data["prompt"]), first, second, outcome, f"human:{person or 'everybody'}",
+        prompt_from_json(data["prompt"]), first, second, outcome, who,
         None if strength is None else float(strength), shares, data.get("reading_shown"),
     )  # fmt: skip
 
@@ -168,12 +170,17 @@ def comparison_from_json(data: Mapping[str, Any]) -> Comparison:
 def load(path: Path) -> list[Comparison]:
     """Read a file of one comparison, pair or judgement a line. ValueError with the line number when one is neither.
 
-    Paths of source images are absolute; those of the images that are compared are as they stand there."""
+    Paths of source images are absolute; those of the images that are compared are as they stand there. An id that
+    stands for one prompt already, as in files that were put together, is replaced where it comes with another text."""
     results = []
+    texts: dict[str, str] = {}
     for number, row in read_json_lines(path):
         try:
             one = comparison_from_json(row)
-            results.append(replace(one, prompt=one.prompt.located(path.parent)) if one.prompt.sources else one)
+            prompt = one.prompt.located(path.parent) if one.prompt.sources else one.prompt
+            if texts.setdefault(prompt.id, prompt.text) != prompt.text:
+                prompt = replace(prompt, id=prompt_id(prompt.text, prompt.sources))
+            results.append(replace(one, prompt=prompt) if prompt is not one.prompt else one)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path} line {number}: {error}") from error
     if not results:

@@ -74,7 +74,11 @@ def _annotators(comparisons: Sequence[Comparison], answers: Answers, trained: Tr
 
 
 def agreement_with_others(comparisons: Sequence[Comparison]) -> dict[str, tuple[int, int]]:
-    """annotator -> (agreeing, compared): their decided answers against each of the others' about the same pair."""
+    """annotator -> (agreeing, compared): their decided answers against those of other people about the same pair.
+
+    A machine is nobody that one agrees with, unless no person answered at all.
+    """
+    no_people = all(by_machine(c.annotator) for c in comparisons)
     by_pair: dict[tuple[str, str, str], list[Comparison]] = {}
     for c in comparisons:
         if c.outcome in ("left", "right"):
@@ -83,14 +87,16 @@ def agreement_with_others(comparisons: Sequence[Comparison]) -> dict[str, tuple[
     table: dict[str, tuple[int, int]] = {}
     for answered in by_pair.values():
         winners = [(c.annotator, c.left.sha256 if c.outcome == "left" else c.right.sha256) for c in answered]
+        others = [(person, winner) for person, winner in winners if no_people or not by_machine(person)]
         same, own, alike = (
-            Counter(winners),
-            Counter(person for person, _ in winners),
-            Counter(sha for _, sha in winners),
+            Counter(others),
+            Counter(person for person, _ in others),
+            Counter(sha for _, sha in others),
         )
-        for (person, winner), count in same.items():
+        for (person, winner), count in Counter(winners).items():
             agree, of = table.get(person, (0, 0))
-            table[person] = agree + count * (alike[winner] - count), of + count * (len(winners) - own[person])
+            agree += count * (alike[winner] - same[person, winner])
+            table[person] = agree, of + count * (len(others) - own[person])
     return table
 
 

@@ -56,7 +56,8 @@ def hygiene(
         alike_only = {sha for sha, is_near in zip(known, near, strict=True) if is_near} - same
         leaks.append({
             "reward": name, "of_prompts": len(prompts), "of_pictures": len(hashes), "alike": len(alike_only),
-            "prompts": sum(i in trained.prompts or w in trained.words for i, w in texts_of.items()),
+            # an id alone may be that of another prompt in another file: "0", "1", ...
+            "prompts": sum(w in trained.words if trained.words else i in trained.prompts for i, w in texts_of.items()),
             "pictures": len(same) + (len(alike_only) if len(alike_only) > CHANCE * len(hashes) else 0),
         })  # fmt: skip
     requested: dict[tuple[str, frozenset[str], str], int] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from experiments.reward_models.comparison_plan import ComparisonPlan
 from experiments.reward_models.train_reward import train_reward
 from preference_data.comparisons import Comparison, load, plain_words, split, to_jsonl
 from preference_data.pixels import pixel_hash
-from preference_data.records import Prompt
+from preference_data.records import Prompt, text_id
+from rewards.comparison.checks.hygiene import Seen, hygiene, words_hash
 from rewards.comparison.checks.likeness import alike, perceptual_hash
 from rewards.comparison.checks.probes import WORDS, rendered_lines
+from rewards.comparison.score_table import build
 from rewards.learned.model_card import agreement_with_others
 from rewards.learned.reward import HELD_OUT, learned_in, training_of
 from rewards.learned.train import TrainReward
@@ -89,6 +92,24 @@ def test_other_ids_and_one_changed_pixel_are_the_same_prompts_and_pictures(
     row = report["hygiene"]["leaks"][0]
     seen = training_of(reward)
     assert row["prompts"] == len(seen.prompts) and row["alike"] == row["pictures"] >= len(seen.images)
+
+
+def test_an_id_that_two_prompts_have_joins_neither_them_nor_their_answers(
+    trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Two files whose ids count from 0, put together: the same images were shown for both texts."""
+    found = load(trained[0])
+    one, other = (replace(found[0], prompt=Prompt("0", text, ())) for text in ("a fox", "a whale"))
+    (tmp_path / "a.jsonl").write_text(to_jsonl([one, other, one, other]))
+    again = load(tmp_path / "a.jsonl")
+    assert [(c.prompt.id, c.prompt.text) for c in again[:2]] == [("0", "a fox"), (text_id("a whale"), "a whale")]
+    table = build(again, {"r": np.zeros(4)})
+    assert len(table.left_N) == 2 and len(set(table.prompt_N)) == 2
+    seen = Seen(frozenset({"0"}), frozenset(), frozenset({words_hash("a steam train")}))
+    of_another = hygiene([one], build([one], {"r": np.zeros(2)}), {"r": seen}, {})
+    assert of_another["leaks"][0]["prompts"] == 0  # of that file the id is known, and not the prompt
+    by_id = hygiene([one], build([one], {"r": np.zeros(2)}), {"r": Seen(seen.prompts, seen.images)}, {})
+    assert by_id["leaks"][0]["prompts"] == 1  # where no words were recorded
 
 
 def test_a_reencoding_looks_alike_and_another_word_does_not() -> None:
@@ -210,5 +231,11 @@ def test_a_split_is_no_larger_than_asked_whatever_the_islands() -> None:
 def test_agreement_of_thousands_is_counted_once() -> None:
     base = simulate(40, seed=1).comparisons[0]
     said = [replace(base, annotator=f"human:{k}", outcome="left" if k % 4 else "right") for k in range(4000)]
+    start = time.process_time()
     found = agreement_with_others(said)
+    assert time.process_time() - start < 2.0  # person by person it takes minutes
     assert found["human:1"] == (2999, 3999) and found["human:0"] == (999, 3999)
+    machines = [replace(base, annotator=f"machine:{k}", outcome="left") for k in range(3)]
+    mixed = agreement_with_others([*machines, *said])
+    assert {who: mixed[who] for who in found} == found and mixed["machine:1"] == (3000, 4000)
+    assert agreement_with_others(machines) == {f"machine:{k}": (2, 2) for k in range(3)}

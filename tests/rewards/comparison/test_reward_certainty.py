@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -183,12 +183,13 @@ def test_machines_are_not_people() -> None:
     assert mixed["ceiling"] == alone["ceiling"] and mixed["accuracy"] == alone["accuracy"]
     assert mixed["hygiene"]["machine_answers"] == 120 and mixed["hygiene"]["annotators"] == 3
     assert report_on(machine, {"good": truth})["ceiling"] == {}
+    row = {"prompt": asdict(machine[0].prompt), "first": asdict(machine[0].left), "second": asdict(machine[0].right),
+           "outcome": "first", "annotator": "machine:ocr"}  # fmt: skip
+    assert comparison_from_json(row).annotator == "machine:ocr"  # in the form of a judgement, too
 
 
 def test_an_adjudicated_item_counts_as_its_adjudicator_decided() -> None:
     comparison = answered(1, 1, 1)[0][0]
-    from dataclasses import asdict
-
     row = {"prompt": asdict(comparison.prompt), "first": asdict(comparison.left), "second": asdict(comparison.right),
            "annotator": "", "decided_by": "adjudication"}  # fmt: skip
     for votes, outcome, label in (
