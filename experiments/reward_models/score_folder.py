@@ -30,6 +30,8 @@ from rewards.serving.mixed_sizes import in_order
 
 NAMED = 10
 """Images that cannot be read of which an error gives the names."""
+COLUMNS = ("picture", "prompt", "score", "read")
+"""What a row says beside the parts; a part of such a name is written as part/NAME."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,11 @@ def score_folder(folder: Path, reward: str, out: Path) -> list[str]:
     check_images(items)
     scorer = settings.load()
     scores, readings = score(items, scorer)
+    parts = {f"part/{name}" if name in COLUMNS else name: part for name, part in scores.parts.items()}
     rows = [
         {
             "picture": os.path.relpath(item.picture, folder), "prompt": item.prompt.text,
-            "score": float(scores.value_B[i]), **{name: float(part[i]) for name, part in scores.parts.items()},
+            "score": float(scores.value_B[i]), **{name: float(part[i]) for name, part in parts.items()},
             "read": readings[i],
         }
         for i, item in enumerate(items)

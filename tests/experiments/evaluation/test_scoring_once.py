@@ -66,6 +66,26 @@ def test_one_picture_that_cannot_be_read_is_nan_in_the_table(folder: Path, monke
     assert "1 could not be judged and count nowhere: 1 engine" in lines and "none" in lines
 
 
+@pytest.mark.parametrize("name", ["score", "read", "picture", "prompt", "other"])
+def test_a_part_takes_no_other_column_s_name(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A judge that answers in JSON has a part called score, from 0 to 10, beside its score, which is 0 to 1."""
+
+    class Tens:
+        name = "tens"
+
+        def __call__(self, prompts: list[Prompt], images: np.ndarray) -> Scores:
+            tenth_B = np.arange(len(prompts)) / 10
+            return Scores(tenth_B, {"value": tenth_B, part: 10 * tenth_B}, read=("AB",) * len(prompts))
+
+    part = name
+    monkeypatch.setattr(Ocr, "load", lambda *_: Tens())
+    score_folder(folder, "ocr", folder / "out")
+    found = rows(folder / "out")[2]
+    column = part if part == "other" else f"part/{part}"
+    assert (found["score"], found[column], found["read"], found["prompt"]) == (0.2, 2.0, "AB", 'a sign "TULIP"')
+    assert '2.png,"a sign ""TULIP""",0.2,0.2,2.0,AB' in (folder / "out/scores.csv").read_text()
+
+
 @pytest.fixture
 def closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reward that must not be opened."""
