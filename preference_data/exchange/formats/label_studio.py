@@ -165,7 +165,8 @@ def _from_minimal(row: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str
             result.append({"from_name": name, "type": kind,
                            "value": {"selected" if kind == "pairwise" else "choices": words}})  # fmt: skip
     annotation = {"completed_by": row.get("annotator"), "result": result, "updated_at": row.get("updated_at"),
-                  "created_at": row.get("created_at"), "lead_time": row.get("lead_time")}  # fmt: skip
+                  "created_at": row.get("created_at"), "lead_time": row.get("lead_time"),
+                  "was_cancelled": row.get("was_cancelled")}  # fmt: skip
     return {"data": dict(row), "annotations": [annotation]}
 
 

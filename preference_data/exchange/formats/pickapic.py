@@ -50,7 +50,9 @@ def encode(judgements: Sequence[Judgement], read: Callable[[ImageRef], bytes]) -
 
 def decode(row: Row) -> RowAnswer | None:
     """None for a row without a label."""
-    if not row["has_label"]:
+    if (labelled := row["has_label"]) not in (True, False, None):
+        raise ValueError(f"has_label is {labelled!r}; it is true or false")
+    if not labelled:
         return None
     labels = (number(row["label_0"], "label_0"), number(row["label_1"], "label_1"))
     outcome = {(1.0, 0.0): "first", (0.0, 1.0): "second", (0.5, 0.5): "tie"}.get(labels)

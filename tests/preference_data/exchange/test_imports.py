@@ -171,6 +171,8 @@ def test_json_min_is_read_too(there: Path, answer: dict[str, Any]) -> None:
     row = {"prompt": "a cat", "left": "p/0.png", "right": "p/1.png", "annotator": 3, "annotation_id": 9, **answer}
     (found,) = export.read(write(there, [row]), "label-studio")
     assert (found.annotator, found.outcome) == ("3", "first")
+    set_aside = write(there, [row, {**row, "annotator": 4, "was_cancelled": True}])
+    assert [j.annotator for j in export.read(set_aside, "label-studio")] == ["3"]
 
 
 # what was counted -------------------------------------------------------------------------------------------------
@@ -228,6 +230,8 @@ def test_rows_that_contradict_themselves_are_refused(there: Path) -> None:
     rows = [{**good, "label_0": 1.0, "label_1": 0.0, "best_image_uid": best} for best in ("u0", "u1", "tie")]
     rows[2]["user_id"] = 2
     assert sorted(problems(parquet(there, rows), "pickapic")) == [2]
+    text = {**good, "label_0": 1.0, "label_1": 0.0, "has_label": "False"}
+    assert "has_label is 'False'" in problems(parquet(there, [text]), "pickapic")[1]
     rows = [{"jpg_0": png(0), "jpg_1": png(1), "caption": "c", "label_0": 1, "label_1": other} for other in (0, 1)]
     assert sorted(problems(parquet(there, rows), "diffusion-dpo")) == [2]
 
