@@ -137,9 +137,9 @@ def from_judgement(data: Mapping[str, Any]) -> Comparison:
     person = named(data["annotator"], "annotator")
     if not person and total and not settled:
         shares = (cast[0] / total, cast[2] / total, cast[1] / total)
-    who = person if person and by_machine(person) else f"human:{person or 'everybody'}"
+    annotator = person if person and by_machine(person) else f"human:{person or 'everybody'}"
     return Comparison(
-        prompt_from_json(data["prompt"]), first, second, outcome, who,
+        prompt_from_json(data["prompt"]), first, second, outcome, annotator,
         None if strength is None else float(strength), shares, data.get("reading_shown"),
     )  # fmt: skip
 
