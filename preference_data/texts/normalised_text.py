@@ -32,7 +32,9 @@ _MARKS = str.maketrans(
      "\u300f": '"', "\u00ab": '"', "\u00bb": '"', "\u2033": '"', "\u2018": "'", "\u2019": "'", "\u201a": "'",
      "\u201b": "'", "\u2032": "'", "\u2039": "'", "\u203a": "'", "\u3001": ",", "\u3002": ".",
      "\u2010": "-", "\u2011": "-", "\u2012": "-", "\u2013": "-", "\u2014": "-", "\u2015": "-", "\u2212": "-",
-     "\u00b7": ".", "\u2022": ".", "\u2027": ".", "\u30fb": "."}
+     "\u00b7": ".", "\u2022": ".", "\u2027": ".", "\u30fb": ".", "\u02bc": "'", "\u275b": "'",
+     "\u275c": "'", "\u275d": '"', "\u275e": '"', "\u301d": '"', "\u301e": '"', "\u301f": '"', "\u2044": "/",
+     "\u2215": "/"}
 )  # fmt: skip
 _KEYCAP = "\u20e3"  # the frame around a digit; the digit inside is what is read
 _EMOJI = "[\u203c-\u3299\U0001f000-\U0001faff]"
@@ -101,6 +103,8 @@ def folded(text: str, policy: Policy) -> str:
     """
     if not text.isascii():
         text = seen(text)
+        if not policy.width:
+            text = text.replace("\u00b4", "'")  # NFKC would make it a space with an accent
         text = unicodedata.normalize("NFC" if policy.width else "NFKC", text)
         if not policy.width:
             text = text.translate(_MARKS)
