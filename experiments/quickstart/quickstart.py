@@ -208,7 +208,8 @@ def side_work(chain: TasteChain, folder: Path) -> None:
             evaluate_stated(folder, chain, *pools, silent)
             read_renderings(folder / "pretrain", chain.captions, *pools)
             for name in SIDE_LINE:
-                train_sidecar(chain.stage(name), folder, name, silent, reward_of(chain, name, folder))
+                if not is_finished(folder / name):  # what it read may have moved with the folder since
+                    train_sidecar(chain.stage(name), folder, name, silent, reward_of(chain, name, folder))
                 evaluate_stage(folder / name, chain.plans(name), *pools, silent)
 
 

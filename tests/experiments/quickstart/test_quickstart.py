@@ -215,6 +215,7 @@ def test_interrupted_in_every_stage_it_ends_with_the_same_numbers(alone, tmp_pat
         left = updates_left(folder, stage)
         if left:
             interrupt(folder, stage, str(min(int(updates), left)), name)
+        folder = folder.rename(tmp_path / f"moved after {stage}")
     check_it_goes_on(folder, alone)
 
 
