@@ -112,7 +112,7 @@ def folded(text: str, policy: Policy) -> str:
             text = simplified(text)
     else:
         text = visible(text)
-    return text if policy.case else text.upper()
+    return text if policy.case else text.upper().replace("\u0130", "I")  # the capital of a Turkish i
 
 
 def seen(text: str) -> str:

@@ -49,6 +49,9 @@ _NAMED = re.compile(r"\b(?:letters?|initials?|character|word|says|saying|reads|r
 _INSIDE = frozenset(",.;:!?)]}%\u2026\uff0c\u3002\uff1b\uff1a\uff01\uff1f\uff09\u3001")
 
 _CAPITALS = r"[^\W\d_](?:[^\W\d_]|[\u0300-\u036f]|[-'\u2019&](?=[^\W\d_]))*"
+_GOES_ON = re.compile(
+    r"[\w\u0300-\u036f]|[-!#$%&'*+./:<=>?@\\^_`|~\u00a2-\u00a5\u00b7\u2010-\u2013\u2018\u2019\u20a0-\u20bf]+\w|\+\+|#"
+)
 _BARE = re.compile(rf"\bwords?[ \t]+({_CAPITALS}(?:[ \t]+(?:&[ \t]+)?{_CAPITALS})*)", re.IGNORECASE)
 _BEFORE = re.compile(
     r"(?:^|[^\w\s]|\b(?:the|an?|this|that|these|those|single|one|two|three|following|with|saying|says?|reads?|reading|"
@@ -295,8 +298,8 @@ def _run_of_capitals(text: str, start: int) -> str:
 
 
 def _ends(text: str, index: int) -> bool:
-    """Whether a word ends at a place: no letter, digit or mark of it follows."""
-    return not re.match(r"[\w\u0300-\u036f]|[-'\u2019.&+/@#*~:_]+\w|\+\+|#", text[index:])
+    """Whether a word ends at a place: no letter, digit or mark of it follows, such as the $ of KE$HA."""
+    return not _GOES_ON.match(text, index)
 
 
 def _stands_alone(text: str, index: int, only: bool) -> bool:

@@ -1,7 +1,8 @@
 """Which characters of a text can be seen. What cannot be seen can neither be drawn nor read, so it is never compared.
 
 Invisible are the Unicode categories Cf (zero-width spaces and joiners, soft hyphens, marks of direction, byte order
-marks, tags) and Cc except white space, the variation selectors, and the fillers that fonts leave empty.
+marks, tags) and Cc except white space, the variation selectors, and the fillers that fonts leave empty, such as
+the braille pattern without dots.
 
 Source: Unicode Standard Annex 44 (categories), Annex 29 and Technical Standard 51 (sequences of emoji).
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import unicodedata
 
-_FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0")
+_FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\u2800\uffa0")
 _JOINERS = frozenset("\u200c\u200d")  # they shape what stands around them: a family of emoji, an Arabic ending
 
 

@@ -2,7 +2,8 @@
 
 An image of a text that the engine has no characters for cannot be judged by it, however right it is: that is NaN with
 the cause "script", never 0. Of a text that it can write in part, the rest is judged, and the share that was left out is
-said. A letter with an accent that the engine does not know is judged as the letter.
+said. A letter with an accent that the engine does not know is judged as the letter. Greek letters without the final
+sigma are symbols of formulas: an engine that has them reads words of several as the Latin letters that look alike.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ SCRIPT = "script"
 """why an image is not judged: the engine has no characters for at least `MOST` of the text asked for"""
 MOST = 0.5
 _LETTERS = re.compile(r"([^\W\d_]+)")
+_GREEK = re.compile("[\u0370-\u03ff\u1f00-\u1fff]")
 
 
 class Alphabet:
@@ -25,6 +27,7 @@ class Alphabet:
     def __init__(self, characters: Sequence[str] | None, policy: Policy | None = None) -> None:
         self._policy = policy or Policy()
         self._known: frozenset[str] | None = None
+        self._has_formulas = characters is not None and "\u03c2" not in characters
         if characters is not None:
             self._known = frozenset(folded("\n".join(characters), self._policy))
 
@@ -44,8 +47,10 @@ class Alphabet:
         for text in texts:
             words = []
             for word in _LETTERS.split(unicodedata.normalize("NFC", seen(text))):
-                plain = [self._known_or_bare(character) for character in word]
-                missing = sum(not self.can_write(character) for character in word)
+                greek = _GREEK.findall(word) if self._has_formulas else []
+                strange = greek if len(greek) > 1 else []
+                plain = ["" if character in strange else self._known_or_bare(character) for character in word]
+                missing = sum(character in strange or not self.can_write(character) for character in word)
                 gone = 2 * sum(not each for each in plain) >= len(word) > 0
                 words.append("" if gone else "".join(plain))
                 lost += sum(not c.isspace() for c in word) if gone else missing

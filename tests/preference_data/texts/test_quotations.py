@@ -154,6 +154,15 @@ CASES: list[tuple[str, tuple[str, ...]]] = [
     ("the word NO-ONE", ("NO-ONE",)),
     ("the word O\u2019CLOCK", ("O\u2019CLOCK",)),
     ("the word GLYPH's", ()),
+    ("the word E=MC2", ()),
+    ("the word P!NK in red", ()),
+    ("the word KE$HA", ()),
+    ("the word AC/DC", ()),
+    ("the word OH\u2013NO", ()),
+    ("the word YAHOO! in red", ("YAHOO",)),
+    ("the word STOP,then", ("STOP",)),
+    ("the word STOP\u2014red", ("STOP",)),
+    ("the word HELLO\u3002\u7ea2\u8272", ("HELLO",)),
     ("the word CAFE\u0301 in", ("CAFE\u0301",)),
     ('a screen of 24", saying "HI"', ("HI",)),
     ('a 27" monitor and a 32" monitor', ()),
@@ -204,7 +213,7 @@ def test_spans_hold_nothing_that_cannot_be_seen() -> None:
         assert quoted_spans(f'a sign "{character}"') == ()
         assert quoted_spans(f'a sign {character}"{character}HELLO{character}"{character} here') == ("HELLO",)
     for character in (
-        *"\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0",
+        *"\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\u2800\uffa0",
         "\ufe00",
         "\ufe0f",
         "\U000e0100",

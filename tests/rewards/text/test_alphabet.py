@@ -26,8 +26,9 @@ SAME = [
     ("\u4f60\u597d\u3002", "\u4f60\u597d."), ("\u7e41\u9ad4", "\u7e41\u4f53"), ("\u2764\ufe0f", "\u2764"),
     ("I \u2764\ufe0f NY", "I \u2764 NY"), ("\ufeffOPEN", "OPEN"), ("\u201eHALLO\u201c", '"HALLO"'),
     ("\u00abOUI\u00bb", '"OUI"'), ("e\u200b\u0301", "\u00e9"), ("1\ufe0f\u20e3", "1"), ("\uff21\uff22\uff23", "ABC"),
-    ("it\u00b4s", "it's"), ("it\u02bcs", "it's"), ("\u301dOUI\u301e", '"OUI"'), ("\u00bd", "1/2"), ("3\u22154", "3/4"),
-    ("A\u0007B", "AB"), ("\u05e9\u05dc\u05d5\u05dd\u200f", "\u05e9\u05dc\u05d5\u05dd"),
+("it\u00b4s", "it's"), ("it\u02bcs", "it's"), ("\u301dOUI\u301e", '"OUI"'), ("\u00bd", "1/2"), ("3\u22154", "3/4"),
+    ("A\u0007B", "AB"), ("\u0130STANBUL", "iSTANBUL"), ("A\u2800B", "AB"),
+    ("\u05e9\u05dc\u05d5\u05dd\u200f", "\u05e9\u05dc\u05d5\u05dd"),
 ]  # fmt: skip
 
 
@@ -57,12 +58,18 @@ def test_the_alphabet_is_that_of_the_weights() -> None:
     v6, v4 = (alphabet_of(OnnxRecogniser(find_weights(source))) for source in (V6, V4))
     for text in ("HELLO", "5 o'clock!", "caf\u00e9", "\u6b22\u8fce", "\u6b61\u8fce", "\uff21\uff22", "\u201chi\u201d"):
         assert v6.known_part([text])[1] == v4.known_part([text])[1] == 0.0, text
-    for text in ("\u20ac 5", "\u0104", "\u3042\u308a\u304c\u3068", "\u03b4\u03b9"):
+    for text in ("\u20ac 5", "\u0104", "\u3042\u308a\u304c\u3068", "\u03b4 = 2"):
         assert v6.known_part([text])[1] == 0.0 < v4.known_part([text])[1], text
     for text in ("\u0416\u0418\u0417\u041d\u042c", "\ud55c\uad6d", "\u0645\u0631\u062d\u0628\u0627",
                  "\u05e9\u05dc\u05d5\u05dd",
                  "\u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35", "\u0928\u092e\u0938\u094d\u0924\u0947"):  # fmt: skip
         assert v6.known_part([text])[1] >= MOST and v4.known_part([text])[1] >= MOST, text
+    # Greek for formulas: alone it is judged, words of it are read as Latin letters
+    for text in ("\u0391\u0398\u0397\u039d\u0391", "\u03ba\u03b1\u03bb\u03b7\u03bc\u03ad\u03c1\u03b1"):
+        assert v6.known_part([text])[1] == v4.known_part([text])[1] == 1.0, text
+    assert v6.known_part(["\u03a9", "\u0394x", "\u03b1 + \u03b2"])[1] == 0.0
+    assert v6.known_part(["OPEN \u039d\u0391\u0399"])[0] == ("OPEN ",)
+    assert Alphabet(["\u03b1", "\u03c2"]).known_part(["\u03b1\u03c2"])[1] == 0.0  # an engine of Greek
     # the letter of an accent that the engine does not know is compared, and the loss is said
     assert v6.known_part(["Ph\u1edf"]) == (("Pho",), pytest.approx(1 / 3))
     small = Alphabet(["A", "B"])
