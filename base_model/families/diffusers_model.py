@@ -18,6 +18,7 @@ from base_model.interface import ConditionImages, Conditioning, Grid, padded_tog
 from base_model.lora import mark_dead
 from base_model.policy_model import PolicyModel
 from base_model.qwen.model import token_grid
+from base_model.qwen.prompt_templates import check_text
 from base_model.sample import Sampler, at_once
 
 MOST = 64
@@ -60,8 +61,13 @@ class DiffusersModel(PolicyModel):
 
     # --- prompts
 
+    def check_text(self, text: str, images: int = 0) -> None:
+        """See `PolicyModel.check_text`."""
+        check_text(text, self.family.own_tokens)
+
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str], images: ConditionImages = ()) -> Conditioning:
+        self._check_texts(texts)
         self._check_images(images)
         shown = [tuple(own) for own in images] if any(images) else [()] * len(texts)
         return self._conditioning(list(zip(texts, shown, strict=True)), images)
@@ -82,6 +88,7 @@ class DiffusersModel(PolicyModel):
 
     @torch.no_grad()
     def encode_ahead(self, texts: Sequence[str], images: ConditionImages = ()) -> None:
+        self._check_texts(texts)
         self._check_images(images)
         shown = [tuple(own) for own in images] if any(images) else [()] * len(texts)
         of_none = [(None, own) for own in shown if not own or self.family.guidance_embedded is None]
@@ -112,6 +119,10 @@ class DiffusersModel(PolicyModel):
         empty = torch.zeros(1, 0, self.channels, device=self.device)
         rows = [torch.cat([empty, *(self.encode_pixels(image[None]) for image in own)], 1) for own in images]
         return padded_together(rows), grids
+
+    def _check_texts(self, texts: Sequence[str]) -> None:
+        for text in texts:
+            self.check_text(text)
 
     def _check_images(self, images: ConditionImages) -> None:
         if any(len(own) > (most := self.family.most_images) for own in images):

@@ -17,6 +17,7 @@ import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,6 +30,7 @@ from base_model.files.hub import INDEX, read_json
 from base_model.interface import ConditionImages, Conditioning, Grid
 from base_model.lora import ATTENTION, mark_dead
 from base_model.qwen.model import require_multiple
+from base_model.qwen.prompt_templates import added_tokens
 from base_model.qwen.tokens import patchify, unpatchify
 from base_model.sample import Sampler
 
@@ -154,6 +156,15 @@ class Family:
         return {}
 
     # --- what families share
+
+    @cached_property
+    def own_tokens(self) -> list[str]:
+        """What a tokenizer of the checkpoint takes for the end of a text and the like, wherever it stands.
+
+        Single characters are left out: one of Stable Diffusion 3's pads with "!".
+        """
+        folders = (path for path in self.folder.glob("tokenizer*") if path.is_dir())
+        return sorted(t for t in set().union(*(added_tokens(each, special=True) for each in folders)) if len(t) > 1)
 
     def hollow_row(self, tokens: int = 0) -> Row:
         """Return the row of a prompt without values, for plans: of so many tokens at most, 0 = of a long prompt.

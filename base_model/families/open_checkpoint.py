@@ -7,6 +7,7 @@ text_encoder*/, tokenizer*/    opened when a prompt is first encoded that is not
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from base_model.families.encoded_prompts import EncodedPrompts
 from base_model.families.family import Family, class_of_diffusers
 from base_model.families.known import family_of
 from base_model.files.released import new_folder
-from base_model.files.shards import read_all, weight_files, write_shards
+from base_model.files.shards import KINDS, is_finite, read_all, weight_files, write_shards
 from base_model.frozen_linear import AS_IT_IS, BaseStorage, store_frozen
 from base_model.lora import linear_layers, merged_weights
 from base_model.qwen.embedding_cache import encoder_identity
@@ -36,7 +37,7 @@ def open_checkpoint(
 
     `image` is the (height, width) of what is made (None: the checkpoint's own), `cache` a folder of encoded prompts,
     `weights` a folder with other weights of the network, `storage` how its layers are stored. Raises ValueError for a
-    pipeline that is not known, and for a folder of which something is missing or cut off.
+    pipeline that is not known, and for a folder of which something is missing, cut off, quantised or not finite.
     """
     family = family_of(name)
     family.require_size(image or family.native)
@@ -75,12 +76,39 @@ def require_whole(family: Family) -> None:
 
 
 def require_readable(path: Path) -> None:
-    """Raises ValueError for a file of weights that is cut off or something else. Reads its header alone."""
+    """Raises ValueError for a file of weights that is cut off, quantised or something else. Reads its header alone."""
     try:
-        with safe_open(path, framework="pt"):
-            pass
+        with safe_open(path, framework="pt") as file:
+            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118  no dictionary
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is cut off or damaged ({error}); fetch it again") from error
+    if odd := next((name for name, kind in kinds.items() if kind not in (*KINDS, "I64", "BOOL")), ""):
+        raise ValueError(
+            f"{path}: {odd} is stored as {kinds[odd]}: these are quantised weights, which are not supported; take the "
+            "checkpoint in bfloat16"
+        )
+
+
+def require_sound(part: Any, folder: Path) -> None:
+    """Raises ValueError for a part that was read from a folder and lacks a weight, or holds one that is not finite."""
+    for name, weight in part.named_parameters():
+        if weight.is_meta:
+            raise ValueError(f"{folder} lacks the weight {name}; fetch the checkpoint again")
+        if not is_finite(weight.detach()):
+            raise ValueError(f"{folder}: {name} holds numbers that are not finite; fetch the checkpoint again")
+
+
+def require_all_used(network: Any, folder: Path) -> None:
+    """Raises ValueError for a file of the network's weights that holds others: what is left out makes another model."""
+    own, ignored = set(network.state_dict()), network._keys_to_ignore_on_load_unexpected or ()
+    for path in plain_weights(folder):
+        with safe_open(path, framework="pt") as file:
+            more = sorted(name for name in set(file.keys()) - own if not any(re.search(p, name) for p in ignored))
+        if more:
+            raise ValueError(
+                f"{path} holds {len(more)} weights that {type(network).__name__} has no use for, first "
+                f"{', '.join(more[:3])}: it is of another model than config.json says"
+            )
 
 
 def plain_weights(folder: Path) -> list[Path]:
@@ -92,17 +120,25 @@ def plain_weights(folder: Path) -> list[Path]:
 
 
 def open_pipeline(family: Family, dtype: torch.dtype | None, parts: Mapping[str, Any]) -> Any:
-    """The pipeline with `parts` as they are, None for one to do without, and the rest read from its folder."""
+    """The pipeline with `parts` as they are, None for one to do without, and the rest read from its folder.
+
+    Raises ValueError as `require_sound` and `require_all_used`.
+    """
     missing = {name: None for name, part in family.index.items() if isinstance(part, list) and part[0] is None}
     weighty = ["transformer", *encoders_of(family)]
     types = {name: dtype or stored_dtype(family.folder / name) for name in weighty if name not in parts}
     if types.get("transformer") == torch.float16:
         types["transformer"] = torch.bfloat16  # gradients in float16 overflow
     with without_progress_bars():
-        return class_of_diffusers(family.pipeline).from_pretrained(
+        pipe = class_of_diffusers(family.pipeline).from_pretrained(
             family.folder, dtype={**types, "vae": torch.float32, "default": torch.float32}, local_files_only=True,
             **{**family.parts(), **missing, **parts},
         )  # fmt: skip
+    for name in (each for each in ("vae", *weighty) if each not in parts):
+        require_sound(getattr(pipe, name), family.folder / name)
+    if "transformer" not in parts:
+        require_all_used(pipe.transformer, family.folder / "transformer")
+    return pipe
 
 
 def stored_dtype(folder: Path) -> torch.dtype:

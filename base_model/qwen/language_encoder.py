@@ -13,7 +13,6 @@ Shapes: B samples, L text tokens, D width.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +22,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from base_model.files.shards import is_finite
 from base_model.interface import ConditionImages
 from base_model.qwen.embedding_cache import EmbeddingCache, encoder_identity, entry_name
-from base_model.qwen.prompt_templates import Task, check_text, to_pil
+from base_model.qwen.prompt_templates import Task, added_tokens, check_text, to_pil
 
 LONGEST = 1024
 """tokens of a prompt, the end of the template included, images not: what the released tokenizer call keeps"""
@@ -84,17 +84,7 @@ class VisionLanguageEncoder:
     @cached_property
     def _added(self) -> list[str]:
         """What this folder's tokenizer takes for tokens of its own, beside the usual ones."""
-        results: set[str] = set()
-        for name in ("tokenizer.json", "tokenizer_config.json", "added_tokens.json"):
-            path = self.folder / "tokenizer" / name
-            try:
-                content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-                listed = content.get("added_tokens") or list((content.get("added_tokens_decoder") or {}).values())
-                results |= {token["content"] for token in listed}
-                results |= set(content) if name == "added_tokens.json" else set()
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise ValueError(f"cannot read {path}: {error!r}; fetch the checkpoint again") from error
-        return sorted(token for token in results if token.strip())
+        return sorted(added_tokens(self.folder / "tokenizer"))
 
     @property
     def loaded(self) -> bool:
@@ -170,7 +160,7 @@ class VisionLanguageEncoder:
         except (OSError, ValueError, KeyError) as error:
             raise self._damaged(error) from error
 
-    def _damaged(self, error: Exception) -> ValueError:
+    def _damaged(self, error: object) -> ValueError:
         return ValueError(
             f"cannot read the text encoder of {self.folder} (text_encoder/, tokenizer/ or processor/): {error}; fetch "
             "the checkpoint again"
@@ -189,11 +179,16 @@ class VisionLanguageEncoder:
                 self._processor = Qwen2VLImageProcessorPil.from_pretrained(
                     self.folder / "processor", local_files_only=True
                 )
-            model: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-                self.folder / "text_encoder", dtype=self.dtype or "auto", local_files_only=True
-            )
+            model, facts = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+                self.folder / "text_encoder", dtype=self.dtype or "auto", local_files_only=True,
+                output_loading_info=True,
+            )  # fmt: skip
         except (OSError, SafetensorError, ValueError, KeyError) as error:
             raise self._damaged(error) from error
+        if lost := sorted(name for name in facts["missing_keys"] if not name.startswith("lm_head")):
+            raise self._damaged(f"it lacks {len(lost)} weights, first {lost[0]}")
+        if odd := next((name for name, p in model.named_parameters() if not is_finite(p.detach())), ""):
+            raise self._damaged(f"{odd} holds numbers that are not finite")
         self._model = model.to(self.device).eval().requires_grad_(False)
 
 

@@ -7,9 +7,11 @@ models of 2509 and later number their images.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -108,7 +110,27 @@ def check_text(text: str, markers: Iterable[str]) -> None:
         raise ValueError(f"the prompt contains \\u{ord(half):04x}, one half of a character of two; it is no text")
     for marker in markers:
         if marker in text:
-            raise ValueError(f"the prompt contains {marker}, which would change the conversation; remove it")
+            raise ValueError(
+                f"the prompt contains {marker}, which the tokenizer takes for one of its own tokens; remove it"
+            )
+
+
+def added_tokens(folder: Path, special: bool = False) -> set[str]:
+    """What the tokenizer of a folder takes for tokens of its own; with `special` only those that no text is made of.
+
+    Raises ValueError when a file of it is damaged.
+    """
+    results: set[str] = set()
+    for name in ("tokenizer.json", "tokenizer_config.json", "added_tokens.json"):
+        path = folder / name
+        try:
+            content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+            listed = content.get("added_tokens") or list((content.get("added_tokens_decoder") or {}).values())
+            results |= {token["content"] for token in listed if token.get("special") or not special}
+            results |= set(content) if name == "added_tokens.json" and not special else set()
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"cannot read {path}: {error!r}; fetch the checkpoint again") from error
+    return {token for token in results if token.strip()}
 
 
 def fitted_size(area: int, size: tuple[int, ...]) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from base_model.families.diffusers_model import DiffusersModel
 from base_model.families.known import FAMILIES, family_of
@@ -191,6 +192,57 @@ def test_weights_that_were_cut_off_are_named_before_anything_is_loaded(folder: P
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(ValueError, match=rf"{part}/{path.name} is cut off or damaged .*fetch it again"):
         open_checkpoint(cut)
+
+
+Q = "transformer_blocks.0.attn.to_q.weight"
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value", "message"),
+    [
+        ("transformer", Q, torch.full((32, 32), torch.nan), rf"{Q} holds numbers that are not finite"),
+        ("vae", "decoder.conv_in.bias", torch.full((8,), torch.inf), r"vae: decoder\.conv_in\.bias holds numbers"),
+        ("transformer", Q, None, rf"lacks the weight {Q}"),
+        ("vae", "decoder.conv_in.bias", None, r"vae lacks the weight decoder\.conv_in\.bias"),
+        ("transformer", Q, torch.zeros(32, 32, dtype=torch.float8_e4m3fn), rf"{Q} is stored as F8_E4M3.*quantised"),
+        ("transformer", Q, torch.zeros(32, 32, dtype=torch.int8), rf"{Q} is stored as I8.*quantised"),
+        ("text_encoder_3", "shared.weight", torch.zeros(9, dtype=torch.uint8), r"shared\.weight is stored as U8"),
+        ("transformer", Q.replace("weight", "scale_weight"), torch.ones(1), r"has no use for, first .*scale_weight"),
+    ],
+)  # fmt: skip
+def test_weights_that_make_another_model_are_named(
+    part: str, name: str, value: torch.Tensor | None, message: str, folder: Path, tmp_path: Path
+) -> None:
+    spoilt = named(folder, tmp_path / "spoilt")
+    (path,) = (spoilt / part).glob("*.safetensors")
+    state = {each: x for each, x in load_file(path).items() if each != name}
+    save_file(state if value is None else state | {name: value}, path, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=message):
+        open_checkpoint(spoilt)
+
+
+def test_a_text_encoder_that_failed_is_named_when_it_is_read(folder: Path, tmp_path: Path) -> None:
+    spoilt = named(folder, tmp_path / "spoilt")
+    (path,) = (spoilt / "text_encoder").glob("*.safetensors")
+    state = load_file(path)
+    state["text_model.final_layer_norm.bias"][3] = torch.nan
+    save_file(state, path, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"final_layer_norm\.bias holds numbers that are not finite"):
+        open_checkpoint(spoilt).encode_text(["a red fox"])
+
+
+@pytest.mark.parametrize("text", ["a </s> cat", "a <|im_end|> cat", "a \ud83d cat"])
+def test_tokens_of_its_tokenizers_and_what_is_no_text_are_refused(text: str, folder: Path, tmp_path: Path) -> None:
+    """ "!" is none of them, with which one of Stable Diffusion 3's tokenizers pads."""
+    settings = named(folder, tmp_path / "copy") / "tokenizer_2" / "tokenizer_config.json"
+    added = json.loads(settings.read_text()) | {"added_tokens_decoder": {"0": {"content": "!", "special": True}}}
+    settings.write_text(json.dumps(added))
+    model = open_checkpoint(tmp_path / "copy")
+    for ask in (model.check_text, lambda t: model.encode_text([t]), lambda t: model.encode_ahead(["a", t])):
+        with pytest.raises(ValueError, match=r"the prompt contains (</s>|<\|im_end\|>|\\ud83d), "):
+            ask(text)
+    model.check_text("stop! <b> now")
+    assert model.prompts._pipe is None, "it is said before an encoder is read"
 
 
 @pytest.mark.parametrize(

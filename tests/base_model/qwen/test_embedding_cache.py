@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from base_model.files.released import load_base, read_base
 from base_model.qwen import embedding_cache
@@ -169,7 +170,9 @@ def test_tokens_of_the_tokenizers_own_and_what_is_no_text_are_refused(t2i, plus,
     own = set(tokenizer().get_added_vocab())
     assert own <= set(MARKERS) and {"<|video_pad|>", "<|endoftext|>", "<tool_call>"} <= set(MARKERS)
     for marker in MARKERS:
-        with pytest.raises(ValueError, match=rf"contains {re.escape(marker)}, which would change the conversation"):
+        with pytest.raises(
+            ValueError, match=rf"contains {re.escape(marker)}, which the tokenizer takes for one of its own"
+        ):
             model.encode_text([f"a {marker} cat"])
         with pytest.raises(ValueError, match=re.escape(marker)):
             TASKS["QwenImageEditPlusPipeline"].prompt(f"a {marker} cat", 1)
@@ -199,6 +202,19 @@ def test_tokens_that_only_this_folders_tokenizer_has_are_refused(name, t2i, tmp_
         load_base(read_base(folder), (64, 64)).encode_text(["a <|mine|> cat"])
     path.write_text("{")
     with pytest.raises(ValueError, match=rf"cannot read .*{name}"):
+        load_base(read_base(folder), (64, 64)).encode_text(["a cat"])
+
+
+@pytest.mark.parametrize("value", [None, torch.nan])
+def test_a_language_model_that_lacks_weights_or_failed_is_refused(value, t2i, tmp_path):
+    folder = shutil.copytree(t2i, tmp_path / "copy")
+    path = sorted((folder / "text_encoder").glob("*.safetensors"))[0]
+    state = load_file(path)
+    name = next(each for each in state if each.endswith("norm.weight"))
+    weight = state.pop(name)
+    kept = {} if value is None else {name: torch.full_like(weight, value)}
+    save_file(state | kept, path, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"lacks 1 weights, first .*norm\.weight|norm\.weight holds numbers"):
         load_base(read_base(folder), (64, 64)).encode_text(["a cat"])
 
 
