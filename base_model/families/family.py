@@ -163,7 +163,7 @@ class Family:
 
         Single characters are left out: one of Stable Diffusion 3's pads with "!".
         """
-        folders = (path for path in self.folder.glob("tokenizer*") if path.is_dir())
+        folders = (path for start in ("tokenizer*", "processor*") for path in self.folder.glob(start))
         return sorted(t for t in set().union(*(added_tokens(each, special=True) for each in folders)) if len(t) > 1)
 
     def hollow_row(self, tokens: int = 0) -> Row:

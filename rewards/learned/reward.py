@@ -147,6 +147,9 @@ def read(folder: Path, device: str = "cpu", category: str = "") -> LearnedScorer
         arrays = load(raw)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{folder / WEIGHTS} is damaged ({error}); train the reward again") from error
+    # the spread of a feature that never varies is infinite
+    if odd := next((name for name, a in arrays.items() if not np.isfinite(1 / a if name == "std" else a).all()), ""):
+        raise ValueError(f"{folder / WEIGHTS}: {odd} holds numbers that are not finite; train the reward again")
     backbone, own = parse(content["backbone"]), folder / NETWORK
     if isinstance(backbone, LearningBackbone) and own.exists():
         extractor = backbone.with_weights(load(own.read_bytes()), device)

@@ -6,10 +6,12 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 from experiments.cli import main
 from experiments.reward_models.train_reward import train_reward
@@ -20,7 +22,7 @@ from rewards import REWARDS
 from rewards.comparison.calibration import summary
 from rewards.learned.answer_likelihood import answered, davidson, rao_kupper, reliability
 from rewards.learned.backbones import PixelStatistics, parse
-from rewards.learned.reward import Learned, learned_at, learned_in, trained_on
+from rewards.learned.reward import WEIGHTS, Head, Learned, as_files, learned_at, learned_in, trained_on
 from rewards.learned.train import Answers, TrainReward, as_arrays, fit, train
 from rewards.parse import named_reward
 from rewards.scores import Scores
@@ -374,6 +376,22 @@ def test_a_reward_of_a_category_says_nothing_about_other_prompts(tmp_path: Path)
     some = Learned(tmp_path / "reward", "open").load()(prompts, images)
     assert some.value_B[1] == some.parts["spread"][1] == 0.0 != whole.value_B[1]
     assert some.value_B[[0, 2]].tolist() == whole.value_B[[0, 2]].tolist()
+
+
+@pytest.mark.parametrize("name", ["mean", "std", "head_0.weight"])
+def test_a_reward_that_is_not_finite_is_named(name: str, tmp_path: Path) -> None:
+    made = SimpleNamespace(
+        fitted=Head({"weight": np.ones((1, 2))}), heads=(), mean_F=np.zeros(2), std_F=np.array([1.0, np.inf]),
+        centre=0.0, temperature=1.0, decay=0.1,
+    )  # fmt: skip
+    for file, content in as_files("pixels", ("a", "b"), made, {}).items():
+        (tmp_path / file).write_bytes(content)
+    Learned(tmp_path).load()
+    arrays = load_file(tmp_path / WEIGHTS)
+    arrays[name].flat[0] = np.nan
+    save_file(arrays, tmp_path / WEIGHTS)
+    with pytest.raises(ValueError, match=rf"{name} holds numbers that are not finite; train the reward again"):
+        Learned(tmp_path).load()
 
 
 def test_a_reward_model_is_read_elsewhere_and_its_part_keeps_its_name(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ SAME = [
     ("\u4f60\u597d\u3002", "\u4f60\u597d."), ("\u7e41\u9ad4", "\u7e41\u4f53"), ("\u2764\ufe0f", "\u2764"),
     ("I \u2764\ufe0f NY", "I \u2764 NY"), ("\ufeffOPEN", "OPEN"), ("\u201eHALLO\u201c", '"HALLO"'),
     ("\u00abOUI\u00bb", '"OUI"'), ("e\u200b\u0301", "\u00e9"), ("1\ufe0f\u20e3", "1"), ("\uff21\uff22\uff23", "ABC"),
-("it\u00b4s", "it's"), ("it\u02bcs", "it's"), ("\u301dOUI\u301e", '"OUI"'), ("\u00bd", "1/2"), ("3\u22154", "3/4"),
+    ("it\u00b4s", "it's"), ("it\u02bcs", "it's"), ("\u301dOUI\u301e", '"OUI"'), ("\u00bd", "1/2"), ("3\u22154", "3/4"),
     ("A\u0007B", "AB"), ("\u0130STANBUL", "iSTANBUL"), ("A\u2800B", "AB"),
     ("\u05e9\u05dc\u05d5\u05dd\u200f", "\u05e9\u05dc\u05d5\u05dd"),
 ]  # fmt: skip
