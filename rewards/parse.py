@@ -82,7 +82,7 @@ def _term(text: str) -> Reward:
 
 
 def _one(text: str) -> Reward:
-    from rewards import REWARDS
+    from rewards.reward_table import REWARDS
 
     name, _, rest = text.partition(":")
     if name not in REWARDS:
@@ -139,7 +139,7 @@ def _convert(kind: Any, text: str, where: str) -> Any:
             raise ValueError(f"{where} is {text!r}; it must be yes or no")
         return text.lower() in _YES
     if kind not in (str, int, float, Path):
-        raise ValueError(f"{where} is no text, number, path or yes/no; set it from Python")
+        raise ValueError(f"{where} is not a text, number, path or yes/no; set it from Python")
     try:
         return kind(text)
     except ValueError as error:

@@ -12,7 +12,7 @@ from experiments.record.metric_table import METRICS, MONITORED, Metric
 from from_code.markdown import block, page, table
 from from_code.settings import section
 from preference_data.exchange.formats.table import FORMATS
-from rewards import REWARDS
+from rewards.reward_table import REWARDS
 
 
 def needs(reward: type) -> str:

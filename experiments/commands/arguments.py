@@ -24,6 +24,7 @@ MaybeOut = Annotated[Path | None, arg(aliases=["-o"], metavar="PATH")]
 OLD_OPTIONS: dict[str, str] = {
     "--pictures": "--images",
     "--probe-pictures": "--probe-images",
+    "--same-annotators": "--no-annotators",
 }
 """Options of commands by their old names; settings of an experiment are in `MOVED_FIELDS`."""
 

@@ -36,7 +36,7 @@ def experiments() -> dict[str, str]:
 
 def rewards() -> dict[str, str]:
     """name -> what it measures, and its range."""
-    from rewards import REWARDS
+    from rewards.reward_table import REWARDS
 
     return {name: first_line(kind.__doc__) for name, kind in REWARDS.items()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +10,9 @@ from tyro.conf import arg
 
 from experiments.commands.arguments import Out, tell
 from experiments.reward_models.comparison_plan import ComparisonPlan
+from experiments.reward_models.glyph_plan import GlyphPlan
 from experiments.reward_models.judge_plan import JudgePlan
+from rewards.learned import reward_settings
 
 PairsFile = Annotated[Path, arg(metavar="FILE")]
 
@@ -29,28 +31,12 @@ class TrainReward:
     backbone: str = "pixels"
     """what describes an image: pixels, efficientnet, clip:FOLDER (CLIP or SigLIP), scores:ocr+ocr_judge,
     network (a small one trained whole) or vlm:FOLDER (Qwen-VL; vlm:FOLDER,rank=16 adapts it)"""
-    ties: str = "rao_kupper"
-    """likelihood of ties: rao_kupper or davidson"""
-    hidden: int = 0
-    """units of a hidden layer; 0 = a linear head"""
-    margin: float = 0.0
-    """how much larger a gap should be per unit of an answer's strength; 0 ignores strengths"""
-    same_annotators: bool = False
-    """trust every annotator alike instead of learning how reliable each is"""
-    held_out: float = 0.15
-    """share of the answers kept for the model card's numbers, by prompt and by image"""
-    seed: int = 0
-    """of the split and the fit"""
+    settings: Annotated[reward_settings.TrainReward, arg(name="")] = field(default_factory=reward_settings.TrainReward)
 
     def run(self) -> int:
         from experiments.reward_models.train_reward import train_reward
-        from rewards.learned import train
 
-        cfg = train.TrainReward(
-            ties=self.ties, hidden=self.hidden, margin=self.margin, annotators=not self.same_annotators,
-            held_out=self.held_out, seed=self.seed,
-        )  # fmt: skip
-        return tell(train_reward(self.pairs, self.out, self.backbone, cfg, print))
+        return tell(train_reward(self.pairs, self.out, self.backbone, self.settings, print))
 
 
 @dataclass(frozen=True)
@@ -67,7 +53,7 @@ class TrainJudge(JudgePlan):
 
 
 @dataclass(frozen=True)
-class TrainGlyph:
+class TrainGlyph(GlyphPlan):
     """Train a network that sees broken characters which recognisers guess right: a reward, in minutes of one core.
 
     Characters are rendered in many faces and broken in twelve ways, and the network learns to tell how sound each is,
@@ -77,39 +63,10 @@ class TrainGlyph:
     Example: glyphlab train-glyph -o runs/glyph
     """
 
-    out: Out = Path("runs/glyph")
-    """the network's folder: use it as glyph:weights=FOLDER"""
-    languages: str = "en,zh-Hans"
-    """what it learns to see: en (letters and digits), zh-Hans, or both"""
-    crops: int = 40_000
-    """characters that are rendered to learn from, 1.5 ms each"""
-    updates: int = 3600
-    """steps of the training, about 60 ms each; more see better"""
-    kinds: str = ""
-    """ways of breaking that it learns, such as cut,gap,add; all twelve when empty"""
-    faces: str = ""
-    """further faces to learn from, as zh-Hans:FILE.ttf,en:FILE.otf"""
-    save_every: int = 500
-    """updates between checkpoints"""
-    seed: int = 0
-    """of characters, damage and network: train two, learn from one and evaluate with the other"""
-
     def run(self) -> int:
-        from base_model.data.glyphs.damage import KINDS
-        from base_model.data.writing.faces import language_named
-        from experiments.reward_models.train_glyph import GlyphPlan, train_glyph
-        from rewards.glyph import glyph_training
+        from experiments.reward_models.train_glyph import train_glyph
 
-        named = [each.partition(":") for each in self.faces.split(",") if each]
-        if wrong := [head for head, colon, path in named if not colon or not path]:
-            raise ValueError(f"--faces {wrong[0]} names no language; write zh-Hans:{wrong[0]} or en:{wrong[0]}")
-        plan = GlyphPlan(
-            self.out, tuple(language_named(each) for each in self.languages.split(",") if each), self.crops,
-            tuple(each for each in self.kinds.split(",") if each) or tuple(KINDS),
-            tuple((language_named(head), Path(path)) for head, _, path in named), self.save_every,
-            glyph_training.TrainGlyph(updates=self.updates, seed=self.seed),
-        )  # fmt: skip
-        return tell(train_glyph(plan))
+        return tell(train_glyph(self))
 
 
 @dataclass(frozen=True)

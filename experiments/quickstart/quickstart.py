@@ -48,7 +48,7 @@ from experiments.reward_models.train_reward import train_reward
 from experiments.training.runner import open_record, run
 from preference_data.records import Prompt
 from rewards.learned.reward import CONTENT, learned_at
-from rewards.learned.train import TrainReward
+from rewards.learned.reward_settings import TrainReward
 from rewards.parse import named_reward
 from rewards.scores import Reward
 from rewards.serving.workers import ScorerPool

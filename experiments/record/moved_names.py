@@ -46,6 +46,7 @@ MOVED_MODULES = {
 
 MOVED_CLASSES: dict[str, str] = {
     "alignment.trajectory.Walk": "alignment.trajectory.Exploration",
+    "rewards.learned.train.TrainReward": "rewards.learned.reward_settings.TrainReward",
 }
 """Classes and functions with another name today, as dotted paths of today's modules."""
 MOVED_FIELDS: dict[str, str] = {

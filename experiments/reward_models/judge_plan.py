@@ -79,8 +79,8 @@ class JudgePlan:
     """a tie is an answer of its own; otherwise ties are left out"""
     strengths: bool = False
     """an answer counts as much as it is strong"""
-    same_annotators: bool = False
-    """trust every annotator alike, instead of by how often others agree"""
+    annotators: bool = True
+    """trust each annotator by how often others agree with them, beyond chance; otherwise all alike"""
     single: bool = False
     """teach the question about single images too, which a GRPO run asks: yes of the preferred one, no of the other"""
     held_out: float = 0.15

@@ -9,23 +9,22 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from base_model.data.glyphs.crops import Source
-from base_model.data.glyphs.damage import KINDS
 from base_model.data.glyphs.shapes import TRAINING, UNSEEN, alphabet
 from base_model.data.writing.faces import own_face
 from experiments.progress import Progress
 from experiments.record.whole_files import require_folder, write_bytes
 from experiments.reward_models.glyph_examples import Labelled, References, all_references, made, make
+from experiments.reward_models.glyph_plan import GlyphPlan
 from preference_data.statistics.score_intervals import Counted, auc
 from rewards.glyph.glyph import CONTENT, GlyphModel, as_files
 from rewards.glyph.glyph_network import GlyphNetwork
-from rewards.glyph.glyph_training import TrainGlyph, train
+from rewards.glyph.glyph_training import train
 
 CARD, WORK, CHECKPOINT, SETTINGS = "model_card.md", "training", "checkpoint.pt", "settings.json"
 CARD_CROPS = 800
@@ -36,56 +35,45 @@ SECONDS_CROP, SECONDS_UPDATE = 0.0015, 0.06
 """on one idle core, for the first estimate of the time left"""
 
 
-@dataclass(frozen=True)
-class GlyphPlan:
-    """What a glyph network is trained from, and how. Raises ValueError for what cannot work."""
+def check(plan: GlyphPlan) -> None:
+    """Raises ValueError for settings that cannot work, and for a face that cannot be read."""
+    languages = plan.chosen_languages
+    if unknown := [each for each in languages if each not in TRAINING]:
+        raise ValueError(f"languages are {', '.join(TRAINING)}, not {', '.join(unknown)}")
+    if not languages or plan.crops < 100 or plan.save_every < 1:
+        raise ValueError(
+            f"languages={plan.languages!r}, crops={plan.crops}, save_every={plan.save_every}: at least one language, "
+            "100 crops and 1 update"
+        )
+    for language, path in plan.own_faces:
+        if language not in languages:
+            raise ValueError(f"the face {path} is for {language}, which is none of {', '.join(languages)}")
+    source_of(plan)
 
-    out: Path
-    languages: tuple[str, ...] = ("en", "zh-Hans")
-    crops: int = 40_000
-    """characters that are rendered; each is seen several times"""
-    kinds: tuple[str, ...] = tuple(KINDS)
-    """of damage that it learns"""
-    faces: tuple[tuple[str, Path], ...] = ()
-    """(language, file): further faces that it learns from"""
-    save_every: int = 500
-    """updates between checkpoints"""
-    settings: TrainGlyph = field(default_factory=TrainGlyph)
 
-    def __post_init__(self) -> None:
-        if unknown := [each for each in self.languages if each not in TRAINING]:
-            raise ValueError(f"languages are {', '.join(TRAINING)}, not {', '.join(unknown)}")
-        if not self.languages or self.crops < 100 or self.save_every < 1:
-            raise ValueError(
-                f"languages={','.join(self.languages)!r}, crops={self.crops}, save_every={self.save_every}: at least "
-                "one language, 100 crops and 1 update"
-            )
-        for language, path in self.faces:
-            if language not in self.languages:
-                raise ValueError(f"the face {path} is for {language}, which is none of {', '.join(self.languages)}")
-        self.source()
+def source_of(plan: GlyphPlan) -> Source:
+    """The crops that are learned from."""
+    packaged = [(language, face) for language in plan.chosen_languages for face in TRAINING[language]]
+    own = [(language, own_face(path, language)) for language, path in plan.own_faces]
+    return Source(faces=tuple(packaged + own), kinds=plan.chosen_kinds, clean=CLEAN_SHARE, seed=plan.settings.seed)
 
-    def source(self) -> Source:
-        """The crops that are learned from."""
-        packaged = [(language, face) for language in self.languages for face in TRAINING[language]]
-        own = [(language, own_face(path, language)) for language, path in self.faces]
-        return Source(faces=tuple(packaged + own), kinds=self.kinds, clean=CLEAN_SHARE, seed=self.settings.seed)
 
-    def facts(self) -> dict[str, Any]:
-        """All settings, as they are compared and recorded."""
-        own = [[language, path.name] for language, path in self.faces]
-        return {
-            "languages": list(self.languages), "crops": self.crops, "kinds": list(self.kinds), "faces": own,
-            **asdict(self.settings),
-        }  # fmt: skip
+def facts_of(plan: GlyphPlan) -> dict[str, Any]:
+    """All settings, as they are compared and recorded."""
+    own = [[language, path.name] for language, path in plan.own_faces]
+    return {
+        "languages": list(plan.chosen_languages), "crops": plan.crops, "kinds": list(plan.chosen_kinds), "faces": own,
+        **asdict(plan.settings),
+    }  # fmt: skip
 
 
 def train_glyph(plan: GlyphPlan, progress: Progress | None = None) -> list[str]:
     """Train and write the folder `out`; what to tell the user.
 
-    What was stopped goes on from its last checkpoint in `out`/training. Raises ValueError for a folder that holds
-    something else, or a training with other settings.
+    What was stopped goes on from its last checkpoint in `out`/training. Raises ValueError as `check`, and for a folder
+    that holds something else, or a training with other settings.
     """
+    check(plan)
     if (plan.out / CONTENT).exists():
         return [f"{plan.out} holds a finished glyph network already; name a new folder with --out to train another"]
     require_folder(plan.out)
@@ -103,7 +91,7 @@ def train_glyph(plan: GlyphPlan, progress: Progress | None = None) -> list[str]:
     model = GlyphModel(network, table.characters, table.image_C2ZZ)
     measured = measure(model, plan, table)
     took = {"wall_seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - used}
-    facts = {**plan.facts(), **{name: round(each, 1) for name, each in took.items()}, "measured": _as_json(measured)}
+    facts = {**facts_of(plan), **{name: round(each, 1) for name, each in took.items()}, "measured": _as_json(measured)}
     files = as_files(network, plan.settings.width, table.characters, table.image_C2ZZ, facts)
     files[CARD] = card(plan, table, measured, took).encode()
     for name in sorted(files, key=lambda each: each == CONTENT):  # what says that it is finished comes last
@@ -120,9 +108,9 @@ def _require_same(plan: GlyphPlan) -> None:
     """Raises ValueError where a stopped training had other settings."""
     path = plan.out / WORK / SETTINGS
     if not path.exists():
-        write_bytes(path, (json.dumps(plan.facts()) + "\n").encode())
+        write_bytes(path, (json.dumps(facts_of(plan)) + "\n").encode())
         return
-    before, now = json.loads(path.read_text("utf-8")), json.loads(json.dumps(plan.facts()))
+    before, now = json.loads(path.read_text("utf-8")), json.loads(json.dumps(facts_of(plan)))
     changed = [f"{name} was {before.get(name)}, is {now[name]}" for name in now if before.get(name) != now[name]]
     if changed:
         raise ValueError(f"{plan.out} holds a training that was stopped, of other settings: {'; '.join(changed)}. "
@@ -131,7 +119,7 @@ def _require_same(plan: GlyphPlan) -> None:
 
 def _labelled(plan: GlyphPlan, table: References, bar: Progress) -> Labelled:
     before = 0
-    for each in make(plan.source(), plan.crops, table):
+    for each in make(source_of(plan), plan.crops, table):
         if isinstance(each, Labelled):
             return each
         bar.advance(each - before, {})
@@ -164,7 +152,7 @@ def _trained(plan: GlyphPlan, labelled: Labelled, bar: Progress) -> GlyphNetwork
 def measure(model: GlyphModel, plan: GlyphPlan, table: References) -> dict[str, Counted]:
     """Area under the curve, sound above broken, with intervals over characters, on crops that it has not seen."""
     results: dict[str, Counted] = {}
-    for language in plan.languages:
+    for language in plan.chosen_languages:
         held_out = alphabet(language, held_out=language != "en")
         sets = {"faces of training": Source(faces=tuple((language, face) for face in TRAINING[language]))}
         if UNSEEN[language]:
@@ -198,7 +186,10 @@ def _as_json(measured: dict[str, Counted]) -> dict[str, list[float]]:
 
 def card(plan: GlyphPlan, table: References, measured: dict[str, Counted], took: dict[str, float]) -> str:
     """What it is, how good, and what it cannot see."""
-    names = {each: [face.name for language, face in plan.source().faces if language == each] for each in plan.languages}
+    names = {
+        each: [face.name for language, face in source_of(plan).faces if language == each]
+        for each in plan.chosen_languages
+    }
     faces = [f"{language}: {', '.join(dict.fromkeys(each))}" for language, each in names.items()]
     lines = [
         "# Model card", "",
@@ -208,7 +199,7 @@ def card(plan: GlyphPlan, table: References, measured: dict[str, Counted], took:
         f"characters, {plan.settings.updates} updates of {plan.settings.batch}; "
         f"{took['cpu_seconds']:.0f} s of the processor",
         f"- learned from: {'; '.join(faces)}",
-        f"- kinds of damage: {', '.join(plan.kinds)}",
+        f"- kinds of damage: {', '.join(plan.chosen_kinds)}",
         f"- references: {len(table.characters)} characters; others are not judged", "",
         "## Sound against broken", "",
         "Area under the curve on characters rendered with another seed, 95 % intervals by characters. Faces and "

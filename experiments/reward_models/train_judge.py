@@ -99,7 +99,7 @@ def questions_of(
     With `plan.single` also the question about each of its images, whose answer is Yes for the preferred one and No for
     the other; half of either for a tie.
     """
-    trust = {} if plan.same_annotators else reliability(comparisons)
+    trust = reliability(comparisons) if plan.annotators else {}
     questions: list[Question] = []
     for c in comparisons:
         weight = trust.get(c.annotator, 1.0) * ((c.strength or 1.0) if plan.strengths else 1.0)

@@ -34,7 +34,8 @@ from rewards.comparison.checks.likeness import perceptual_hash
 from rewards.learned.backbones import Backbone, Extractor, LearningBackbone, parse
 from rewards.learned.model_card import data_card, held_out_interval, model_card
 from rewards.learned.reward import HASHES, HELD_OUT, NETWORK, TRAINED_ON, as_files, digest_of
-from rewards.learned.train import Answers, Trained, TrainReward, as_arrays, train
+from rewards.learned.reward_settings import TrainReward
+from rewards.learned.train import Answers, Trained, as_arrays, train
 
 CHUNK = 64
 """Images that are described at a time."""

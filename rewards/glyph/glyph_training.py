@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 from rewards.glyph.glyph_network import CELLS, GlyphNetwork, as_input
+from rewards.glyph.glyph_settings import TrainGlyph
 
 MAP = 0.5
 SMOOTHING = 0.02
@@ -51,33 +52,6 @@ class Examples:
             raise ValueError(f"{count} crops with {len(self.character_N)} characters; there must be one of each a crop")
         if self.broken_NMM.shape[1:] != (CELLS, CELLS):
             raise ValueError(f"maps are {self.broken_NMM.shape[1:]}; they must be {(CELLS, CELLS)}")
-
-
-@dataclass(frozen=True)
-class TrainGlyph:
-    """How the network is trained. Raises ValueError for settings that cannot work."""
-
-    updates: int = 3600
-    batch: int = 64
-    rate: float = 2e-3
-    """learning rate at its highest; it falls to 0 as a half cosine"""
-    decay: float = 1e-2
-    wrong: float = 0.12
-    """share of a batch that is shown with the references of another character"""
-    width: int = 16
-    """channels of the first layer"""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.updates, self.batch, self.width) < 1 or self.seed < 0:
-            raise ValueError(
-                f"updates={self.updates}, batch={self.batch}, width={self.width} must be at least 1 and seed="
-                f"{self.seed} at least 0"
-            )
-        if not (0 < self.rate < 1 and 0 <= self.decay < 1 and 0 <= self.wrong < 1):
-            raise ValueError(
-                f"rate={self.rate} must be above 0, decay={self.decay} and wrong={self.wrong} from 0, all below 1"
-            )
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
+from rewards.learned.reward_settings import TIES
+
 TieModel = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -39,7 +41,7 @@ def davidson(gap_N: Tensor, tie: Tensor) -> Tensor:
     return torch.log_softmax(torch.stack([gap_N / 2, tie.expand_as(gap_N), -gap_N / 2], -1), -1)
 
 
-TIE_MODELS: dict[str, TieModel] = {"rao_kupper": rao_kupper, "davidson": davidson}
+TIE_MODELS: dict[str, TieModel] = dict(zip(TIES, (rao_kupper, davidson), strict=True))
 
 
 def answered(log_p_N3: Tensor, sides_N: Tensor, lapse_N: Tensor) -> Tensor:

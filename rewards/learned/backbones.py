@@ -22,7 +22,8 @@ from rewards.parse import with_settings
 from rewards.scores import View
 
 if TYPE_CHECKING:
-    from rewards.learned.train import Answers, TrainReward
+    from rewards.learned.reward_settings import TrainReward
+    from rewards.learned.train import Answers
 
 Opened = Callable[[], np.ndarray]
 """Opens an image, uint8 3HW, when it is needed."""
@@ -274,7 +275,7 @@ def _unit(output: Any) -> np.ndarray:
 class OtherRewards:
     """The parts of other rewards as features: a head on these is a mixture whose weights come from people's answers.
 
-    names: rewards of `rewards.REWARDS` joined by "+", such as "ocr+brisque", with their default settings. An image
+    names: rewards of `REWARDS` joined by "+", such as "ocr+brisque", with their default settings. An image
     that one of them cannot judge has NaN features and is not judged.
     """
 
@@ -286,13 +287,11 @@ class OtherRewards:
 
     def load(self, device: str = "cpu") -> _OtherRewards:
         """Open them all. ValueError for a name that is no reward."""
-        from rewards import REWARDS
+        from rewards.reward_table import REWARDS
 
         for name in self.names.split("+"):
             if name not in REWARDS:
-                raise ValueError(
-                    f"{name!r} in the backbone scores:{self.names} is no reward; there are {list(REWARDS)}"
-                )
+                raise ValueError(f"the backbone scores:{self.names}: {unknown('reward', name, REWARDS)}")
         return _OtherRewards({name: REWARDS[name]().load(device) for name in self.names.split("+")})
 
 

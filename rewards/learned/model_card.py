@@ -15,7 +15,8 @@ from preference_data.comparisons import Comparison, by_machine
 from preference_data.statistics.shares import exact
 from rewards.comparison.accuracy import right
 from rewards.comparison.resample import Clusters
-from rewards.learned.train import Answers, Trained, TrainReward
+from rewards.learned.reward_settings import TrainReward
+from rewards.learned.train import Answers, Trained
 
 
 def data_card(comparisons: Sequence[Comparison], answers: Answers, trained: Trained, source: Mapping[str, str]) -> str:

@@ -24,7 +24,8 @@ from torch.nn.functional import gelu
 
 from preference_data.records import Prompt
 from rewards.learned.backbones import Opened, squared
-from rewards.learned.train import Answers, Likelihood, TrainReward
+from rewards.learned.reward_settings import TrainReward
+from rewards.learned.train import Answers, Likelihood
 
 FILE = "network.safetensors"
 SIDE = 48

@@ -24,38 +24,7 @@ from torch import Tensor, nn
 from preference_data.comparisons import Comparison, connected, split
 from rewards.comparison.calibration import fit_temperature, sigmoid, summary
 from rewards.learned.answer_likelihood import TIE_MODELS, TieModel, annotator_prior, answered, reliability
-
-
-@dataclass(frozen=True)
-class TrainReward:
-    """Settings of training a reward model."""
-
-    ties: str = "rao_kupper"
-    """rao_kupper: a threshold below which no difference is seen; davidson: ties in proportion to the geometric mean"""
-    hidden: int = 0
-    """units of a hidden layer; 0 = a linear head, which a few thousand answers cannot overfit much"""
-    decays: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 0.4)
-    """weights of |w|^2 that are tried; the best out-of-fold likelihood wins"""
-    margin: float = 0.0
-    """how much larger the gap should be per unit of strength; 0 ignores strengths"""
-    annotators: bool = True
-    """learn how reliable each annotator is; with a single one there is nothing to learn"""
-    heads: int = 5
-    """fits on reweighted prompts that measure the uncertainty; 0 saves their time"""
-    folds: int = 5
-    held_out: float = 0.15
-    """share of the answers that only the model card's numbers see"""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.ties not in TIE_MODELS:
-            raise ValueError(f"ties is {self.ties!r}; choose one of {', '.join(TIE_MODELS)}")
-        if not 0 < self.held_out < 1 or self.folds < 2 or not self.decays or min(self.decays) < 0:
-            raise ValueError(
-                f"held_out={self.held_out}, folds={self.folds}, decays={self.decays}: a share between 0 and 1, at "
-                f"least "
-                "2 folds and at least one decay, none negative"
-            )
+from rewards.learned.reward_settings import TrainReward
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ from rewards.language.qwen_vl import LANGUAGE_LAYERS, QwenVl, float_kind, sees
 from rewards.language.rubric import Rubric, read_rubric
 from rewards.language.trained_judge import read_judge
 from rewards.learned.backbones import Opened
-from rewards.learned.train import Answers, Likelihood, TrainReward
+from rewards.learned.reward_settings import TrainReward
+from rewards.learned.train import Answers, Likelihood
 from rewards.published.published_weights import existing_or_hub
 from rewards.scores import View, obstacles
 

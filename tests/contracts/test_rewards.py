@@ -22,10 +22,10 @@ import pytest
 
 from preference_data.pixels import to_float, to_uint8
 from preference_data.records import Prompt
-from rewards import REWARDS
 from rewards.learned.backbones import PixelStatistics
 from rewards.learned.reward import Learned, as_files
 from rewards.parse import named_reward
+from rewards.reward_table import REWARDS
 from rewards.scores import Reward, Scorer, Scores, View, concatenate, obstacles, tabulate
 from rewards.serving.cache import identity
 from rewards.serving.remote import Remote

@@ -20,7 +20,7 @@ from experiments.experiment import MonitorPlan
 from experiments.record.whole_files import write_png
 from preference_data.pairs import save
 from preference_data.records import ImageRef, PreferencePair, Prompt, Provenance
-from rewards import REWARDS
+from rewards.reward_table import REWARDS
 from rewards.scores import Scores, View
 from tests.fixtures.made_up_run import make_single
 

@@ -15,7 +15,7 @@ from experiments.commands import listing
 from experiments.configs import CONFIGS
 from preference_data.exchange.formats.table import FORMATS
 from preference_data.spelling import nearest, unknown
-from rewards import REWARDS
+from rewards.reward_table import REWARDS
 
 ROOT = Path(__file__).parents[2]
 

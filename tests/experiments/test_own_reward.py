@@ -17,8 +17,8 @@ import pytest
 import rewards
 from experiments import cli
 from experiments.record.whole_files import write_png
-from rewards import REWARDS
 from rewards.parse import named_reward
+from rewards.reward_table import REWARDS
 from tests.contracts import test_rewards as contract
 from tests.fixtures.writing import written
 

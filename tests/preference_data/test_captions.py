@@ -24,8 +24,8 @@ from preference_data.campaign.sources import from_disagreements, images_of_folde
 from preference_data.prompts import PromptSet
 from preference_data.records import ImageRef, Prompt, Provenance
 from preference_data.store.image_store import ImageFolder
-from rewards import REWARDS
 from rewards.comparison.score_table import PromptImage
+from rewards.reward_table import REWARDS
 from rewards.text.ocr import Ocr
 from tests.experiments.test_cli import MadeUp, MadeUpScorer
 
@@ -114,7 +114,7 @@ def test_texts_beside_images_in_any_encoding_with_a_mark(read: Read, tmp_path: P
     (tmp_path / "captions.jsonl").write_bytes(codecs.BOM_UTF8 + content)
     assert dict(read(tmp_path))["0.png"] == "a cat"
     (tmp_path / "1.txt").write_bytes(b"one\ncaf\xe9")
-    with pytest.raises(ValueError, match=r"1\.txt line 2 is no UTF-8"):
+    with pytest.raises(ValueError, match=r"1\.txt line 2 is not UTF-8"):
         read(tmp_path)
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from preference_data.pixels import to_float
 from preference_data.records import Prompt
-from rewards import REWARDS
 from rewards.parse import named_reward, named_rewards, single_rewards
+from rewards.reward_table import REWARDS
 from rewards.scores import Scores, View, obstacles, tabulate
 from rewards.serving.cache import identity
 from rewards.serving.metering import Meter, measured

@@ -15,7 +15,13 @@ import pytest
 from experiments.cli import main
 from experiments.commands.arguments import OLD_OPTIONS, with_current_options
 from experiments.record import moved_names
-from experiments.record.moved_names import MOVED_MODULES, current_name, current_setting, with_current_names
+from experiments.record.moved_names import (
+    MOVED_CLASSES,
+    MOVED_MODULES,
+    current_name,
+    current_setting,
+    with_current_names,
+)
 from experiments.record.record import read_run
 from experiments.record.recorded_settings import named, rebuild
 
@@ -42,6 +48,8 @@ def test_every_moved_module_is_where_the_table_says() -> None:
 
     for module in set(MOVED_MODULES.values()):
         importlib.import_module(module)
+    for module, name in (path.rsplit(".", 1) for path in MOVED_CLASSES.values()):
+        assert hasattr(importlib.import_module(module), name), name
     assert current_name("base_model.masters.Memory") == "base_model.engine.mixed_precision.Memory"
     assert current_name("alignment.grpo.Grpo") == "alignment.grpo.Grpo" and current_name("ocr") == "ocr"
     assert named("base_model.positions.msrope").__module__ == "base_model.qwen.positions"
@@ -66,6 +74,14 @@ def test_an_image_is_sampled_from_an_old_run(old: Path, tmp_path: Path) -> None:
     prompt = 'the word "EWO" in blue sans, small, top left, on grey'
     assert main(["sample", str(old / "grpo"), prompt, "-o", str(tmp_path / "x.png"), "--steps", "2"]) == 0
     assert (tmp_path / "x.png").stat().st_size > 0
+
+
+def test_the_settings_of_a_reward_are_those_that_an_older_quickstart_recorded() -> None:
+    from experiments.record.whole_files import plain
+    from rewards.learned.reward_settings import TrainReward
+
+    recorded = {**plain(TrainReward()), "class": "rewards.learned.train.TrainReward"}
+    assert with_current_names({"reward": recorded}) == {"reward": plain(TrainReward())}
 
 
 @pytest.mark.slow

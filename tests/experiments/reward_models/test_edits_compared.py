@@ -15,7 +15,7 @@ from preference_data.comparisons import Comparison, to_jsonl
 from preference_data.pixels import pixel_hash
 from preference_data.records import ImageRef, Prompt, Provenance, SourceImage
 from rewards.language.rubric import read_rubric
-from rewards.learned.train import TrainReward
+from rewards.learned.reward_settings import TrainReward
 from rewards.learned.vlm_backbone import WAY, VlmBackbone
 from tests.fixtures.simulated_taste import digest
 

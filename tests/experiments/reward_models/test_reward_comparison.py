@@ -23,7 +23,6 @@ from preference_data.comparisons import Comparison, comparison_from_json, to_jso
 from preference_data.pixels import pixel_hash, to_uint8
 from preference_data.records import ImageRef, Prompt, Provenance
 from preference_data.statistics.shares import adjusted, exact
-from rewards import REWARDS
 from rewards.comparison import accuracy, ties
 from rewards.comparison.best_of_n_choice import distance, weights
 from rewards.comparison.calibration import Bin, expected_calibration_error, fit_temperature, reliability_bins, sigmoid
@@ -33,6 +32,7 @@ from rewards.comparison.correlation import spearman, tau_b
 from rewards.comparison.findings import findings
 from rewards.comparison.resample import Clusters
 from rewards.comparison.score_table import Pairwise, Table, build, images_of, pairs_of
+from rewards.reward_table import REWARDS
 from rewards.scores import Scores, View, tabulate
 from tests.fixtures.simulated_taste import digest, simulate, write
 

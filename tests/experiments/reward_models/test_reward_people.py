@@ -18,7 +18,8 @@ from preference_data.records import ImageRef, Prompt, Provenance
 from rewards.comparison.calibration import expected_calibration_error, reliability_bins, sigmoid, summary
 from rewards.comparison.score_table import build
 from rewards.learned.model_card import held_out_interval
-from rewards.learned.train import Answers, TrainReward
+from rewards.learned.reward_settings import TrainReward
+from rewards.learned.train import Answers
 from tests.fixtures.simulated_taste import digest, simulate, write
 
 

@@ -13,13 +13,16 @@ import pytest
 from base_model.data.glyphs.crops import BLANK, HALF, SOLID, SOUND, Source, crop
 from base_model.data.glyphs.shapes import BARS, TRAINING, UNSEEN
 from experiments.cli import parsed
+from experiments.commands.arguments import with_current_options
 from experiments.reward_models import train_glyph as module
 from experiments.reward_models.glyph_examples import all_references, framed_example, made, references
-from experiments.reward_models.train_glyph import CARD, GlyphPlan, area, scores, train_glyph
+from experiments.reward_models.glyph_plan import GlyphPlan
+from experiments.reward_models.train_glyph import CARD, area, facts_of, scores, train_glyph
 from preference_data.records import Prompt
 from rewards.glyph import glyph_training
 from rewards.glyph.glyph import CONTENT, WEIGHTS, Glyph, read
-from rewards.glyph.glyph_training import Examples, TrainGlyph, confused, rate_at, rows_at, train
+from rewards.glyph.glyph_settings import TrainGlyph
+from rewards.glyph.glyph_training import Examples, confused, rate_at, rows_at, train
 from tests.fixtures.simulated_taste import simulate, write
 from tests.rewards.glyph.test_glyph_reward import written
 
@@ -107,7 +110,7 @@ def test_a_command_trains_resumes_and_writes_a_reward(tmp_path: Path, monkeypatc
     monkeypatch.setattr(module, "CARD_CROPS", 40)
     monkeypatch.setattr("base_model.data.glyphs.crops.alphabet", lambda language: "ABOPEN")
     out = tmp_path / "glyph"
-    plan = GlyphPlan(out, ("en",), 100, save_every=2, settings=TrainGlyph(updates=5, batch=8, width=2))
+    plan = GlyphPlan(out, "en", 100, save_every=2, settings=TrainGlyph(updates=5, batch=8, width=2))
     whole = replace(plan, out=tmp_path / "whole")
     train_glyph(whole)
     steps = module.train
@@ -135,6 +138,17 @@ def _stopped(updates, after: int):
             raise KeyboardInterrupt
 
 
+def test_the_options_of_trained_rewards_are_their_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    glyph = parsed(["train-glyph", "--languages", "zh", "--rate", "1e-4", "--kinds", "cut,gap"]).__self__
+    assert glyph.settings == TrainGlyph(rate=1e-4) and glyph.chosen_languages == ("zh-Hans",)
+    assert facts_of(glyph)["kinds"] == ["cut", "gap"] and facts_of(glyph)["rate"] == 1e-4
+    for command, more in (("train-reward", []), ("train-judge", ["--base", "m"])):
+        line = with_current_options([command, "--pairs", "a.jsonl", "--same-annotators", "--seed", "3", *more])
+        typed = parsed(line).__self__
+        assert typed.settings.seed == 3 and (typed if more else typed.settings).annotators is False
+    assert "--same-annotators is called --no-annotators now" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -157,7 +171,7 @@ def test_what_cannot_work_is_refused_before_anything_is_made(tmp_path: Path, arg
 def test_a_minute_of_letters_holds_its_bounds_on_faces_and_crops_it_has_not_seen(tmp_path: Path, seed: int) -> None:
     """Measured with 8,000 crops and 700 updates; the bounds leave a margin for both seeds."""
     out = tmp_path / "glyph"
-    train_glyph(GlyphPlan(out, ("en",), 8_000, settings=TrainGlyph(updates=700, seed=seed)))
+    train_glyph(GlyphPlan(out, "en", 8_000, settings=TrainGlyph(updates=700, seed=seed)))
     table = all_references()
     _, model = read(out)
     for faces, least in ((TRAINING["en"], 0.90), (UNSEEN["en"], 0.86)):

@@ -25,7 +25,7 @@ from rewards.comparison.checks.probes import WORDS, rendered_lines
 from rewards.comparison.score_table import build
 from rewards.learned.model_card import agreement_with_others
 from rewards.learned.reward import HELD_OUT, learned_in, training_of
-from rewards.learned.train import TrainReward
+from rewards.learned.reward_settings import TrainReward
 from rewards.parse import named_rewards
 from tests.fixtures.simulated_taste import simulate, write
 

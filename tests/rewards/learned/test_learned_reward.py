@@ -18,13 +18,14 @@ from experiments.reward_models.train_reward import train_reward
 from preference_data.comparisons import Comparison, load, split, to_jsonl
 from preference_data.pixels import to_float
 from preference_data.records import Prompt
-from rewards import REWARDS
 from rewards.comparison.calibration import summary
 from rewards.learned.answer_likelihood import answered, davidson, rao_kupper, reliability
 from rewards.learned.backbones import PixelStatistics, parse
 from rewards.learned.reward import WEIGHTS, Head, Learned, as_files, learned_at, learned_in, trained_on
-from rewards.learned.train import Answers, TrainReward, as_arrays, fit, train
+from rewards.learned.reward_settings import TrainReward
+from rewards.learned.train import Answers, as_arrays, fit, train
 from rewards.parse import named_reward
+from rewards.reward_table import REWARDS
 from rewards.scores import Scores
 from tests.fixtures.simulated_taste import World, bayes_limit, simulate, write
 

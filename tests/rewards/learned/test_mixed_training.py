@@ -13,7 +13,7 @@ from experiments.report.page_words import grouped
 from experiments.reward_models.train_reward import train_reward
 from experiments.training.launch import train
 from experiments.training.runner import run
-from rewards.learned.train import TrainReward
+from rewards.learned.reward_settings import TrainReward
 from tests.fixtures.simulated_taste import simulate, write
 from tests.fixtures.tiny.tiny_chain import short
 

@@ -23,7 +23,8 @@ from rewards.language.trained_judge import TrainedJudge
 from rewards.learned import vlm_backbone
 from rewards.learned.backbones import parse
 from rewards.learned.reward import Learned
-from rewards.learned.train import Answers, Likelihood, TrainReward, as_arrays
+from rewards.learned.reward_settings import TrainReward
+from rewards.learned.train import Answers, Likelihood, as_arrays
 from rewards.learned.vlm_backbone import HiddenStates, VlmBackbone
 from tests.fixtures.simulated_taste import simulate, write
 from tests.fixtures.tiny.tiny_vlm import qwen_folder
