@@ -7,6 +7,7 @@ finished part went on this machine.
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,38 @@ from tqdm import tqdm
 
 SHOWN = ("loss", "reward", "psnr", "ratio_first", "implicit_accuracy")
 """Metrics worth a place on the line."""
+LINE_SHARE, LINE_SECONDS = 0.1, 30.0
+"""A file or pipe gets a line after this share of a bar, or after these seconds where that comes first."""
+
+
+class LineBar(tqdm):
+    """A bar for a file or a pipe: from time to time a line of its own, and no carriage returns."""
+
+    _written: tuple[float, float] | None = None
+    """units and time of the last line"""
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+        """Write a line where one is due; tqdm calls this at the beginning, while it goes on, and with "" at the end."""
+        now = self._time()
+        if self._written is not None:
+            units, seconds = self.n - self._written[0], now - self._written[1]
+            due = units > 0 if msg == "" else units >= LINE_SHARE * (self.total or math.inf) or seconds >= LINE_SECONDS
+            if not due:
+                return False
+        self._written = self.n, now
+        self.fp.write(self.format_meter(**{**self.format_dict, "ncols": 0}) + "\n")
+        self.fp.flush()
+        return False  # nothing that tqdm would have to clear
+
+    def clear(self, nolock: bool = False) -> None:
+        """Do nothing: what is in a file stays there."""
+
+
+def bar_of(total: int, name: str, unit: str = "", file: TextIO | None = None) -> tqdm:
+    """A bar of `total` units that goes to `file`, stderr when not given; lines where that is no terminal."""
+    file = file or sys.stderr
+    kind, stays = (tqdm, True) if file.isatty() else (LineBar, False)
+    return kind(total=total, desc=name, unit=unit, file=file, dynamic_ncols=True, mininterval=0.5, leave=stays)
 
 
 class Progress:
@@ -35,7 +68,7 @@ class Progress:
         """A stage of `total` units; inside, call `advance`."""
         began = time.monotonic()
         self._name = name
-        self._bar = tqdm(total=total, desc=name, unit="", file=self._file, dynamic_ncols=True, mininterval=0.5)
+        self._bar = bar_of(total, name, file=self._file)
         try:
             yield
         finally:

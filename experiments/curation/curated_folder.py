@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from experiments.curation.captioner import Captioner, client, fused
 from experiments.curation.deciding import Decisions, decide, load
@@ -39,6 +38,7 @@ from experiments.curation.thresholds import CHEAP, Filters, in_order, measures_o
 from experiments.images.image_readers import list_entries
 from experiments.images.part_pool import Pool, parts_done
 from experiments.overrides import override
+from experiments.progress import bar_of
 from experiments.record.leftovers import removed_on_error
 from experiments.record.whole_files import require_folder, write_bytes, write_json
 from preference_data.atomic_files import replacing
@@ -62,7 +62,9 @@ def recorded(folder: Path) -> dict[str, Any]:
     try:
         about: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{folder / SETTINGS} is no JSON: {error}; restore it, or curate into a new folder") from error
+        raise ValueError(
+            f"{folder / SETTINGS} is not JSON: {error}; restore it, or curate into a new folder"
+        ) from error
     return about
 
 
@@ -176,7 +178,7 @@ def measure(out: Path, shards: int, filters: Filters, pool: Pool) -> None:
     tasks = missing(out, shards, filters)
     if tasks:
         todo = sum(read_note(table_path(out, ENTRIES, task.shard))["rows"] for task in tasks)
-        with tqdm(total=todo, desc="measuring", unit=" images", dynamic_ncols=True) as bar:
+        with bar_of(todo, "measuring", " images") as bar:
             run_tasks(tasks, pool, lambda done: bar.update(done) and None)
     for each in CHEAP:
         require_measured(out, shards, each.name, count)
@@ -186,7 +188,7 @@ def measure(out: Path, shards: int, filters: Filters, pool: Pool) -> None:
         needed = np.flatnonzero(decide(*load(out, shards, filters), filters, each.stage - 1).staying)
         if tasks := costly(out, shards, filters, each, needed):
             todo = sum(len(task.rows) for task in tasks)
-            with tqdm(total=todo, desc=f"measuring {each.name}", unit=" images", dynamic_ncols=True) as bar:
+            with bar_of(todo, f"measuring {each.name}", " images") as bar:
                 run_tasks(tasks, pool, lambda done, bar=bar: bar.update(done) and None)
         require_measured(out, shards, each.name, len(needed))
 
@@ -288,9 +290,7 @@ def materialise(out: Path, about: Mapping[str, Any], filters: Filters, result: D
         if wanted:
             parts.append(Copies(out, shard, wanted))
     if parts:
-        with tqdm(
-            total=sum(len(part.wanted) for part in parts), desc="copying", unit=" images", dynamic_ncols=True
-        ) as bar:
+        with bar_of(sum(len(part.wanted) for part in parts), "copying", " images") as bar:
             for done in parts_done(copy_images, parts, pool):
                 bar.update(done)
     write_decisions(out, filters, result, names)
