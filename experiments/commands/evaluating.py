@@ -32,6 +32,9 @@ class Evaluate:
     """with --prompts: what scores the images, as in ocr_page,brisque; ocr_page when not given"""
     seeds: int | None = None
     """with --prompts: images of each prompt, from different noise; 1 when not given"""
+    benchmark: str = ""
+    """with --prompts: a benchmark whose metrics are reported too, by its own rule and by a stricter one: cvtg_2k,
+    long_text, one_ig or chinese_word"""
     against: Annotated[str, arg(metavar="RUN_OR_CHECKPOINT")] = ""
     """with --prompts: another model, which samples the same prompts from the same noise and is compared with"""
     stage: str = ""
@@ -55,7 +58,8 @@ class Evaluate:
         if self.prompts is not None:
             return self.evaluate_file(self.prompts)
         needs_prompts = (
-            "rewards", "seeds", "against", "stage", "steps", "guidance", "size", "device", "rewriter", "out",
+            "rewards", "seeds", "benchmark", "against", "stage", "steps", "guidance", "size", "device", "rewriter",
+            "out",
         )  # fmt: skip
         needless = [name for name in needs_prompts if getattr(self, name) not in (None, "")]
         if needless:
@@ -78,7 +82,9 @@ class Evaluate:
 
         seeds = 1 if self.seeds is None else self.seeds
         rewriter = rewriter_of(self.rewriter)
-        request = Request(prompts, seeds, 0, self.steps, self.guidance, self.size, self.device, rewriter)
+        request = Request(
+            prompts, seeds, 0, self.steps, self.guidance, self.size, self.device, rewriter, self.benchmark
+        )
         name, rewards = str(self.run_folder), self.rewards or "ocr_page"
         return tell(evaluate_file(name, request, rewards, self.out, self.stage, self.against, share_of_launcher()))
 

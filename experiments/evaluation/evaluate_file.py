@@ -10,10 +10,18 @@ from base_model.sample import Sampler
 from experiments.evaluation.found_model import ResultModel, find_model, fingerprint
 from experiments.evaluation.prompt_files import PromptRewriter, read_prompt_file
 from experiments.evaluation.prompt_page import write_page
-from experiments.evaluation.prompt_table import differences_table, lines, means_table, score_table, write_tables
+from experiments.evaluation.prompt_table import (
+    benchmark_lines,
+    differences_table,
+    lines,
+    means_table,
+    score_table,
+    write_tables,
+)
 from experiments.evaluation.score_prompts import ALONE, Requested, Share, evaluate_prompts
 from experiments.evaluation.scored_images import BEFORE, IMAGES
 from rewards.parse import named_rewards
+from rewards.text.benchmark_metrics import require_benchmark
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,8 @@ class Request:
     size: tuple[int, int] | None = None
     device: str = ""
     rewriter: PromptRewriter | None = None
+    benchmark: str = ""
+    """whose published metrics are reported as well, by what the rewards read"""
 
     def model(self, name: str, stage: str) -> ResultModel:
         """The model of that name. Raises ValueError as `find_model`, also where it does not take a prompt's images."""
@@ -41,6 +51,8 @@ class Request:
         sampler = self.sampler(model)
         seeds = tuple(range(self.first_seed, self.first_seed + self.seeds))
         prompts, rewriter = read_prompt_file(self.prompts), self.rewriter
+        if self.benchmark:
+            require_benchmark(self.benchmark, [each.prompt for each in prompts])
         if rewriter:
             prompts = rewriter.of(prompts)
         return Requested(
@@ -91,6 +103,8 @@ def evaluate_file(
     page = write_page(folder, name, request.prompts, table, means, list(named), notes, differences, against)
     yield from notes
     yield from lines(means)
+    if request.benchmark:
+        yield from benchmark_lines(images, list(named), request.benchmark)
     if differences is not None:
         differences.to_csv(folder / "differences.csv", index=False)
         yield f"{name} above {against}:"

@@ -16,6 +16,8 @@ from experiments.evaluation.prompt_files import RequestedPrompt
 from experiments.evaluation.scored_images import ScoredImages, number
 from experiments.record.intervals import bootstrap_ci, in_brackets, paired_ci
 from experiments.record.whole_files import write_bytes
+from rewards.text.benchmark_metrics import measured
+from rewards.text.ocr_page import BETWEEN_LINES
 
 if TYPE_CHECKING:
     import pandas
@@ -135,6 +137,26 @@ def known_mean(values_P: np.ndarray) -> float:
     """The mean of what is not NaN; NaN where nothing is."""
     known = values_P[~np.isnan(values_P)]
     return float(known.mean()) if len(known) else float("nan")
+
+
+def benchmark_lines(images: ScoredImages, rewards: Sequence[str], benchmark: str) -> Iterator[str]:
+    """Write a benchmark's metrics, by what each reward read, to benchmark.csv; yield a line for each of its rules."""
+    rows = []
+    for reward in rewards:
+        scores = [(point, images.scores.get((point, reward), {})) for point in images.points]
+        if not any("read" in score for _, score in scores):
+            continue
+        readings = [None if row.get("value") is None else row["read"].split(BETWEEN_LINES) for _, row in scores]
+        prompts = [images.requests[point.index].prompt for point, _ in scores]
+        for rule, metrics in measured(benchmark, prompts, readings).items():
+            rows += [(benchmark, reward, rule, metric, value) for metric, value in metrics.items()]
+            values = ", ".join(f"{metric} {value:.3f}" for metric, value in metrics.items())
+            yield f"{benchmark} ({rule}), read by {reward}: {values}"
+    if not rows:
+        yield f"{benchmark}: no reward reads text; add one that does, such as --rewards ocr_page"
+        return
+    table = ["benchmark,reward,rule,metric,value", *(",".join(f'"{cell}"' for cell in row) for row in rows)]
+    write_bytes(images.folder / "benchmark.csv", ("\n".join(table) + "\n").encode())
 
 
 def lines(means: pandas.DataFrame, value: str = "mean", form: str = ".3f") -> Iterator[str]:

@@ -9,7 +9,8 @@ counted, never 0.
     OneIG            score of edit distance, completion rate and word accuracy   Chang et al. 2025
     ChineseWord      accuracy by level of character           Wu et al. 2025 (Qwen-Image)
 
-Every function takes what was asked for and what was read, one entry an image; None = the reading failed.
+Every function takes what was asked for and what was read, one entry an image; None = the reading failed. `measured`
+takes a benchmark's name, and is what `glyphlab evaluate --benchmark NAME` calls.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-from preference_data.records import quoted_spans
+from preference_data.records import Prompt, quoted_spans
+from preference_data.spelling import unknown
 
 Read = Sequence[str] | None
 """The lines on an image, in reading order."""
@@ -32,7 +34,7 @@ LEVELS = {1: 3500, 2: 3000, 3: 1605}
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _SINGLE_QUOTED = re.compile(r"(?<!\w)['\u2018](.+?)['\u2019](?!\w)")
 _LONG_TEXT = re.compile(r"[^\u4e00-\u9fa5A-Za-z0-9\sàâäéèêëîïôöùûüçÀÂÄÉÈÊËÎÏÔÖÙÛÜÇ]")
-_NOT_CHINESE = re.compile(r"[^\u4e00-\u9fa5]")
+_CHINESE, _NOT_CHINESE = re.compile(r"[\u4e00-\u9fa5]"), re.compile(r"[^\u4e00-\u9fa5]")
 
 
 def cvtg_2k(prompts: Sequence[str], readings: Sequence[Read]) -> dict[str, float]:
@@ -201,3 +203,48 @@ def _mean(numbers: Sequence[float]) -> float:
     """Of those that are not NaN; NaN when none is left."""
     judged = [number for number in numbers if not np.isnan(number)]
     return float(np.mean(judged)) if judged else float("nan")
+
+
+BENCHMARKS: Mapping[str, tuple[Callable[..., dict[str, float]], Callable[..., dict[str, float]]]] = {
+    "cvtg_2k": (cvtg_2k, cvtg_2k_strict),
+    "long_text": (long_text, long_text_strict),
+    "one_ig": (one_ig, one_ig_strict),
+    "chinese_word": (chinese_word, chinese_word_strict),
+}
+"""name -> (the published rule, its strict twin)"""
+
+
+def require_benchmark(name: str, prompts: Sequence[Prompt]) -> None:
+    """Raises ValueError where there is no such benchmark, or a prompt lacks what its rule compares with."""
+    if name not in BENCHMARKS:
+        raise ValueError(unknown("benchmark", name, BENCHMARKS))
+    for prompt in prompts:
+        if name != "cvtg_2k" and not prompt.spans:
+            raise ValueError(f"{name} compares with the texts of a prompt, and {prompt.text!r} quotes none; quote it "
+                             "in the prompt, or name it under spans")  # fmt: skip
+        if name == "chinese_word" and (len(prompt.category) != 1 or prompt.category[0] not in map(str, LEVELS)):
+            raise ValueError(f"the category of {prompt.text!r} is {', '.join(prompt.category) or 'not given'}; for "
+                             "chinese_word it must be the level of its character: 1, 2 or 3")  # fmt: skip
+
+
+def measured(name: str, prompts: Sequence[Prompt], readings: Sequence[Read]) -> dict[str, dict[str, float]]:
+    """A benchmark's metrics by its published rule, and by the strict twin: {"published": {...}, "strict": {...}}.
+
+    Of rules that differ for Chinese, prompts with Chinese texts are apart: "published, zh", "strict, zh". Raises
+    ValueError as `require_benchmark`.
+    """
+    require_benchmark(name, prompts)
+    rules = dict(zip(("published", "strict"), BENCHMARKS[name], strict=True))
+    if name == "cvtg_2k":
+        return {rule: of([p.text for p in prompts], readings) for rule, of in rules.items()}
+    if name == "chinese_word":
+        characters, levels = [p.spans[0] for p in prompts], [int(p.category[0]) for p in prompts]
+        return {rule: of(characters, levels, readings) for rule, of in rules.items()}
+    results = {}
+    by_script = [(_CHINESE.search("".join(p.spans)) is not None, p.spans) for p in prompts]
+    for chinese in sorted({each for each, _ in by_script}):
+        own = [(spans, read) for (each, spans), read in zip(by_script, readings, strict=True) if each == chinese]
+        texts = [spans if name == "long_text" else " ".join(spans) for spans, _ in own]
+        for rule, of in rules.items():
+            results[f"{rule}, zh" if chinese else rule] = of(texts, [read for _, read in own], chinese)
+    return results

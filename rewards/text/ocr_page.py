@@ -28,6 +28,8 @@ from rewards.text.recognisers import V4, V4_DETECTION, V6, V6_DETECTION, OnnxRec
 ENGINES = ("onnxruntime", "onnxruntime_v4", "paddleocr", "tesseract")
 Rule = Callable[[Prompt, Sequence[Line]], Mapping[str, float] | str]
 """The parts of an image, the value first; or the cause why it has none."""
+BETWEEN_LINES = " / "
+"""What stands between the lines of an image in the text that was read in it."""
 
 
 def page_reader(engine: str, models: Sequence[str], least_confidence: float) -> PageReader:
@@ -98,7 +100,7 @@ class PageScorer:
 
 
 def _as_text(lines: Sequence[Line]) -> str:
-    return " / ".join(line.text for line in lines)
+    return BETWEEN_LINES.join(line.text for line in lines)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from preference_data.captions import captioned
 from preference_data.pixels import to_float
 from preference_data.records import Prompt
 from rewards.scores import Scores
+from rewards.text.benchmark_metrics import one_ig
 from rewards.text.ocr_page import OcrPage
 from tests.fixtures.tiny.tiny_model import tiny_model
 
@@ -210,9 +211,14 @@ def test_the_command_writes_tables_and_a_page_with_the_worst_first(runs, capsys,
 
     monkeypatch.setattr(score_prompts, "ScorerPool", Pool)
     line = ["evaluate", str(runs / "one"), "--prompts", str(runs / "p.jsonl"), "--rewards", "brisque", "--seeds", "2",
-            "--steps", "2", "--against", str(runs / "two"), "-o", str(runs / "out")]  # fmt: skip
+            "--steps", "2", "--against", str(runs / "two"), "-o", str(runs / "out"),
+            "--benchmark", "one_ig"]  # fmt: skip
     assert cli.main(line) == 0
     said = capsys.readouterr().out
+    metrics = pandas.read_csv(runs / "out" / "benchmark.csv").set_index(["reward", "rule", "metric"])["value"]
+    by_hand = one_ig([word for word, _, _ in ROWS for _ in "ab"], [["the "]] * 6 + [None] * 2, chinese=False)
+    assert metrics["brisque", "published"].to_dict() == pytest.approx(by_hand) and by_hand["edit_distance"] > 3
+    assert metrics["brisque", "strict", "unjudged"] == 2 and "one_ig (strict), read by brisque: score 0." in said
     table = pandas.read_csv(runs / "out" / "scores.csv")
     pandas.testing.assert_frame_equal(table, pandas.read_parquet(runs / "out" / "scores.parquet"), check_dtype=False)
     mean = table.groupby("prompt")["brisque"].mean().mean()
@@ -229,12 +235,14 @@ def test_the_command_writes_tables_and_a_page_with_the_worst_first(runs, capsys,
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--prompts", "nix.txt"], "no file of prompts"), (["--prompts", "a.doc"], "known by its name"),
+        (["--prompts", "nix.txt"], "no file of prompts"), (["--prompts", "a.doc"], "a file of prompts by its name"),
         (["--prompts", "empty.txt"], "holds no prompts"), (["--seeds", "2"], "--prompts FILE"),
         (["--prompts", "p.jsonl", "--rewards", "brisqe"], "brisque"),
         (["--prompts", "p.jsonl", "--seeds", "0"], "--seeds 0"), (["--prompts", "plain.txt"], "quotation marks"),
         (["--prompts", "p.jsonl", "--size", "64", "64"], "--size 64 64"),
         (["--prompts", "p.jsonl", "--steps", "0"], "--steps 0"), (["--prompts", "p.jsonl", "--stage", "x"], "'x'"),
+        (["--prompts", "p.jsonl", "--benchmark", "cvtg"], "did you mean cvtg_2k"), (["--benchmark", "one_ig"], "FILE"),
+        (["--prompts", "p.jsonl", "--benchmark", "chinese_word"], "must be the level"),
         (["--prompts", "p.jsonl", "--against", "nix"], "nix"), (["--prompts", "p.jsonl", "--against", "one"], "itself"),
     ],
 )  # fmt: skip

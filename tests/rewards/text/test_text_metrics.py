@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from preference_data.records import Prompt
 from rewards.text.benchmark_metrics import (
     chinese_word,
     chinese_word_strict,
@@ -14,6 +15,7 @@ from rewards.text.benchmark_metrics import (
     long_text,
     long_text_strict,
     long_text_tokens,
+    measured,
     one_ig,
     one_ig_strict,
 )
@@ -106,3 +108,34 @@ def test_chinese_word_is_weighted_by_the_size_of_its_levels() -> None:
     assert math.isnan(strict["level_3"]) and math.isnan(strict["overall"]) and strict["unjudged"] == 1.0
     with pytest.raises(ValueError, match=r"levels \[4\]"):
         chinese_word(["天"], [4], [["天"]])
+
+
+def test_a_benchmark_by_name_takes_what_its_rule_compares_with_from_prompts() -> None:
+    shop, mug = (Prompt.from_text(text) for text in ("a sign 'Open late' “Open late”", "a mug “tea”"))
+    read = [["open late"], ["tea", "cup"]]
+    assert measured("cvtg_2k", [shop], read[:1]) == {
+        "published": cvtg_2k([shop.text], read[:1]), "strict": cvtg_2k_strict([shop.text], read[:1])
+    }  # fmt: skip
+    assert measured("long_text", [shop, mug], read)["strict"] == long_text_strict([shop.spans, mug.spans], read, False)
+    chinese = Prompt.from_text("一块牌子，写着“好天”", "zh")
+    parts = measured("one_ig", [mug, chinese], [read[1], ["好夫"]])
+    assert parts["published"] == one_ig(["tea"], [read[1]], False)
+    assert parts["published, zh"] == one_ig(["好天"], [["好夫"]], True)
+    assert parts["strict, zh"] == one_ig_strict(["好天"], [["好夫"]], True) and len(parts) == 4
+    signs = [Prompt.from_text(f"“{sign}”", "zh", [level]) for sign, level in (("好", "1"), ("鼷", "3"))]
+    word = measured("chinese_word", signs, [["好"], ["鼠"]])
+    assert word["published"]["level_1"] == 1.0 and word["strict"]["level_3"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt", "says"),
+    [
+        ("cvtg", Prompt.from_text("“a”"), "there is no benchmark 'cvtg'; did you mean cvtg_2k"),
+        ("one_ig", Prompt.from_text("a mug"), "'a mug' quotes none"),
+        ("chinese_word", Prompt.from_text("“好”", "zh", ["4"]), "is 4; for chinese_word it must be the level"),
+        ("chinese_word", Prompt.from_text("“好”", "zh"), "is not given"),
+    ],
+)
+def test_a_benchmark_refuses_prompts_that_it_says_nothing_about(name: str, prompt: Prompt, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        measured(name, [prompt], [["a"]])
