@@ -363,3 +363,10 @@ def test_annotations_are_lazy_and_modules_say_what_they_are() -> None:
                                   "alignment/grpo.py", "experiments/training/runner.py"])  # fmt: skip
 def test_readme_names_the_five_files_to_read_first(path: str) -> None:
     assert (ROOT / path).exists() and path in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_tree_of_the_readme_has_a_row_for_every_folder() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    folders = {path.parent.relative_to(ROOT).as_posix() for path in SOURCES}
+    missing = [folder for folder in sorted(folders) if folder.count("/") < 2 and f"]({folder})" not in readme]
+    assert not missing, missing

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 import re
 import subprocess
 import sys
 import typing
 from pathlib import Path
+from pkgutil import iter_modules
+from types import ModuleType
 
 import pytest
 from from_code import api, commands, experiments_by_name, links, names, settings
 
+import experiments.commands
+import experiments.configs
 from experiments.cli import COMMANDS, inner_commands
 from experiments.commands import listing
 from experiments.configs import CONFIGS
+from experiments.experiment import Experiment
 from experiments.record.metric_table import METRICS, explained
-from rewards import REWARDS
+from rewards.reward_table import REWARDS
 
 ROOT = Path(__file__).parents[2]
 WRITTEN = sorted(page for page in (ROOT / "docs").rglob("*.md"))
@@ -37,6 +43,27 @@ def test_every_command_has_a_page_with_its_help() -> None:
         for inner in inner_commands(COMMANDS[name]):
             assert f"usage: glyphlab {name} {inner}" in page, (name, inner)
     assert all(len(commands.summary(command)) > 20 for command in COMMANDS.values())
+
+
+def test_no_command_and_no_experiment_is_forgotten() -> None:
+    """A class that runs is one of the commands or stands within one; an experiment of a config file has its name."""
+    hints = [each for kind in COMMANDS.values() for each in typing.get_type_hints(kind).values()]
+    within = {each for hint in hints for each in typing.get_args(hint)} | set(COMMANDS.values())
+    running = {
+        kind for file in modules(experiments.commands) for kind in vars(file).values()
+        if isinstance(kind, type) and kind.__module__ == file.__name__ and hasattr(kind, "run")
+    }  # fmt: skip
+    assert running <= within, running - within
+    named = {
+        value.name for file in modules(experiments.configs)
+        for value in [*vars(file).values(), *getattr(file, "configs", ())] if isinstance(value, Experiment)
+    }  # fmt: skip
+    assert named - set(CONFIGS) == {"nano_positions"}, "`ablate positions` trains it; others have a name"
+
+
+def modules(package: ModuleType) -> list[ModuleType]:
+    """The modules of a package, imported."""
+    return [importlib.import_module(f"{package.__name__}.{each.name}") for each in iter_modules(package.__path__)]
 
 
 def test_a_command_without_a_sentence_fails(monkeypatch: pytest.MonkeyPatch) -> None:
