@@ -69,7 +69,9 @@ class Grpo(Groups):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.exploration.window:
-            raise ValueError("exploration.window=0: without a stochastic step there is no likelihood to reinforce")
+            raise ValueError(
+                "exploration.window=0: without a stochastic step there is no likelihood to reinforce; choose 1 or more"
+            )
         if self.paper_compat and self.exploration.kernel not in (flow.flow_sde, flow.dance):
             raise ValueError("paper_compat is for exploration.kernel flow.flow_sde or flow.dance: the others have no s")
 

@@ -16,6 +16,7 @@ from typing import Any
 from preference_data.image_files import SUFFIXES, source_image
 from preference_data.line_files import existing, is_hidden, read_json_lines, read_text, same_name
 from preference_data.records import Prompt, SourceImage
+from preference_data.spelling import not_there
 
 CAPTIONS = "captions.jsonl"
 NAMED = 10
@@ -69,7 +70,7 @@ def require_images_folder(folder: Path) -> None:
     if folder.is_file():
         raise FileNotFoundError(f"a folder of images is needed, and {folder} is a file; name the folder that it is in")
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}; check how it is spelt and where the command runs")
+        raise FileNotFoundError(not_there("folder", folder))
 
 
 def _listed(folder: Path) -> dict[str, tuple[int, Path, str]]:
@@ -81,7 +82,9 @@ def _listed(folder: Path) -> dict[str, tuple[int, Path, str]]:
         try:
             path = existing(folder / os.path.normpath(name))
         except FileNotFoundError:
-            raise FileNotFoundError(f"{index} line {number} names {name!r}, which is not in {folder}") from None
+            raise FileNotFoundError(
+                f"{index} line {number} names {name!r}, which is not in {folder}; put it there, or correct the line"
+            ) from None
         key = _key(os.path.relpath(path, folder))
         if key in table:
             raise ValueError(f"{index} line {number}: {name} has a prompt in line {table[key][0]} already; keep one")

@@ -55,7 +55,7 @@ def conversion(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         made = ImageCms.buildTransform(source, _srgb(), mode, "RGB", INTENT, FLAGS)
         shown = made.apply(probe := _probe(mode))
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
-        raise ValueError(f"it is no profile for {mode} pixels ({error})") from error
+        raise ValueError(f"it is not a profile for {mode} pixels ({error})") from error
     stored = probe.convert("RGB").tobytes()
     return made if max(abs(a - b) for a, b in zip(shown.tobytes(), stored, strict=True)) > SAME else None
 

@@ -50,7 +50,10 @@ class LearnablePrompts:
         for success in history:
             self._choose(self._step + 1)
             if not success.keys() <= set(self._chosen):
-                raise ValueError("the prompts that this run chose before are no longer those of its settings")
+                raise ValueError(
+                    "the prompts that this run chose before are no longer those of its settings; give it the prompts "
+                    "that it began with, or begin a new run"
+                )
             self._success |= success
 
     def batch(self, index: int, size: int) -> Sequence[Prompt]:

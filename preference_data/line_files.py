@@ -21,6 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from preference_data.spelling import not_there
+
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
@@ -43,12 +45,12 @@ def decode_text(content: bytes, name: str) -> str:
     except UnicodeDecodeError as error:
         line = body[: error.start].decode(encoding, "replace").count("\n") + 1
         raise ValueError(
-            f"{name} line {line} is no UTF-8 text (byte {body[error.start : error.start + 1].hex()}: {error.reason}); "
+            f"{name} line {line} is not UTF-8 text (byte {body[error.start : error.start + 1].hex()}: {error.reason}); "
             "save the file as UTF-8"
         ) from error
     if (index := text.find("\0")) >= 0:
         raise ValueError(
-            f"{name} line {text.count(chr(10), 0, index) + 1} holds a zero byte: it is no text, or UTF-16 without a "
+            f"{name} line {text.count(chr(10), 0, index) + 1} holds a zero byte: it is not a text, or UTF-16 without a "
             "byte order mark; save the file as UTF-8"
         )
     return text
@@ -93,7 +95,7 @@ def parse_json(text: str, where: str) -> Any:
         raise ValueError(f"{where}: this JSON is nested too deeply to be read") from None
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if "\n" in text else ""
-        raise ValueError(f"{where}: no JSON: {error.msg} ({line}column {error.colno})") from error
+        raise ValueError(f"{where}: not JSON: {error.msg} ({line}column {error.colno})") from error
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     if "\\u" in text and (half := _half_surrogate(value)):
@@ -127,7 +129,9 @@ def _filled(reader: Any, name: str) -> Iterator[tuple[int, list[str]]]:
             if any(cell.strip() for cell in row):
                 yield reader.line_num, row
     except csv.Error as error:
-        raise ValueError(f"{name} line {reader.line_num} is no CSV: {error}") from error
+        raise ValueError(
+            f"{name} line {reader.line_num} is not CSV: {error}; quote cells that hold commas or quotes"
+        ) from error
 
 
 def _checked(
@@ -161,7 +165,7 @@ def existing(path: Path) -> Path:
             step = next((p for p in there if same_name(p.name) == same_name(part)), step)
         path_so_far = step
     if not path_so_far.exists():
-        raise FileNotFoundError(f"{path} is not there")
+        raise FileNotFoundError(not_there("file", path))
     return path_so_far
 
 
@@ -191,7 +195,7 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number that JSON knows; leave it out or write null")
+    raise ValueError(f"{text} is not a number that JSON knows; leave it out or write null")
 
 
 def _finite(text: str) -> float:

@@ -1,4 +1,4 @@
-"""The name that was meant where one is misspelt."""
+"""What to say where a name is misspelt or a path leads nowhere: what was given, what was meant, what there is."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ def unknown(kind: str, name: str, known: Iterable[str], command: str = "") -> st
     meant = f"; did you mean {near}?" if near else "."
     there = f"`{command}` lists what there is" if command else f"There are {', '.join(names)}"
     return f"there is no {kind} {name!r}{meant} {there}"
+
+
+def not_there(kind: str, path: object) -> str:
+    """The sentence about a path at which there is nothing; `kind` is what was looked for, such as "folder"."""
+    return f"there is no {kind} {path}; check how it is spelt and where the command runs"
 
 
 def not_a_number(kind: type, text: str) -> str:

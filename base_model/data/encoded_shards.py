@@ -81,9 +81,9 @@ class Shard:
             self._buckets = {name: self._file.get_slice(name) for name in self._file.keys()}  # noqa: SIM118
             is_whole = _digest({name: part[:] for name, part in self._buckets.items()}, head["batches"])
         except (SafetensorError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is no whole shard: {error}") from error
+            raise ValueError(f"{path} is not a whole shard: {error}; delete it, and it is made again") from error
         if is_whole != head["sha256"]:
-            raise ValueError(f"{path} is damaged: its bytes are not those that its SHA-256 was taken of")
+            raise ValueError(f"{path} is damaged, its SHA-256 is another one; delete it, and it is made again")
         self._batches: list[dict[str, Any]] = head["batches"]
 
     def __len__(self) -> int:

@@ -212,7 +212,9 @@ def read_meta(folder: Path, own: Mapping[str, Any]) -> dict[str, Any]:
     """`META_FILE` of a folder that fits the engine described by `own`. Raises ValueError saying what differs."""
     path = folder / META_FILE
     if not path.exists():
-        raise ValueError(f"{folder} is no engine checkpoint: it has no {META_FILE}")
+        raise ValueError(
+            f"{folder} is not an engine's checkpoint: it has no {META_FILE}; name a folder in checkpoints/ of a run"
+        )
     saved = json.loads(path.read_text())
     if saved["engine"] != own["engine"]:
         raise ValueError(

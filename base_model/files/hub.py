@@ -20,12 +20,12 @@ def released_folder(name: str | Path) -> Path:
     if folder.is_dir():
         if not (folder / INDEX).is_file():
             raise ValueError(
-                f"{folder} is no released checkpoint: it has no {INDEX}. Name the folder that holds {INDEX}, "
+                f"{folder} is not a released checkpoint: it has no {INDEX}. Name the folder that holds {INDEX}, "
                 "transformer/, vae/, text_encoder/, tokenizer/ and scheduler/"
             )
         return folder
     if not is_like_a_hub_name(str(name)):
-        raise ValueError(f"there is no folder {folder}, and it is no name on the hub (those are OWNER/NAME). A run "
+        raise ValueError(f"there is no folder {folder}, and it is not a name on the hub (those are OWNER/NAME). A run "
                          "that began from a folder needs it where it was: put it back, or a link to it")  # fmt: skip
     return fetch(str(name))
 

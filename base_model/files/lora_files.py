@@ -57,7 +57,7 @@ PLAIN_STARTS = (None, True, False, "gaussian", "orthogonal", "eva")
 MEANINGS = {
     "dora_scale": "this is a DoRA, whose magnitudes change the answer", "magnitude_vector": "this is a DoRA, whose "
     "magnitudes change the answer", "lokr_": "this is a LoKr", "hada_": "this is a LoHa", "oft_": "this is an OFT",
-    "lora_mid": "this is a LoRA of convolutions", "diff": "whole differences of weights are no LoRA",
+    "lora_mid": "this is a LoRA of convolutions", "diff": "whole differences of weights are not a LoRA",
     ".bias": "biases beside the factors are not supported", "scale_weight": "these are quantised weights",
     "weight_scale": "these are quantised weights", "absmax": "these are quantised weights",
     "text_encoder": "adapters of the text encoder are not supported", "lora_te": "adapters of the text encoder are not "
@@ -148,7 +148,7 @@ def _sorted(path: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
     if odd or not (table or outside):
         meaning = next((f": {message}" for mark, message in MEANINGS.items() if any(mark in name for name in odd)), "")
         raise ValueError(
-            f"{path} is no LoRA of the transformer ({PREFIX}transformer_blocks.0.attn.to_q.lora_A.weight, ...): "
+            f"{path} is not a LoRA of the transformer ({PREFIX}transformer_blocks.0.attn.to_q.lora_A.weight, ...): "
             f"{len(odd)} other names, first {sorted(odd)[:3]}{meaning}"
         )
     if outside:
@@ -181,7 +181,7 @@ def layer_of(name: str) -> str:
 def _rank(path: Path, down: str, up: str, raw: Mapping[str, Tensor]) -> int:
     a, b = raw[down].shape, raw[up].shape
     if len(a) != 2 or len(b) != 2 or a[0] != b[1] or not a[0]:
-        raise ValueError(f"{path}: {down} has shape {tuple(a)} and {up} {tuple(b)}; they are no factors of one matrix")
+        raise ValueError(f"{path}: {down} has shape {tuple(a)} and {up} {tuple(b)}; they are not factors of one matrix")
     return a[0]
 
 
@@ -210,9 +210,11 @@ def _settings(path: Path, header: str, peft: bool, alphas: bool) -> dict[str, An
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"the settings in {where} are no JSON: {error}") from error
+        raise ValueError(f"the settings in {where} are not JSON: {error}; fetch the file again") from error
     if not isinstance(content, dict):
-        raise ValueError(f"the settings in {where} are {text[:40]}, no object with named values")
+        raise ValueError(
+            f"the settings in {where} are {text[:40]}, not an object with named values; fetch the file again"
+        )
     settings = {name.removeprefix(PREFIX): value for name, value in content.items() if not name.startswith("text_")}
     _check(settings, where, alphas)
     return settings
@@ -271,7 +273,7 @@ def _matched(path: Path, settings: Mapping[str, Any], pattern: str, layer: str, 
         try:
             fits = re.match(rf"(.*\.)?({key.removeprefix(PREFIX)})$", layer)
         except re.error as error:
-            raise ValueError(f"{path}: {pattern} names layers by {key!r}, which is no pattern: {error}") from error
+            raise ValueError(f"{path}: {pattern} names layers by {key!r}, which is not a pattern: {error}") from error
         if fits:
             return _number(value, f"{pattern} of {key}", path)
     return None if otherwise is None else float(otherwise)

@@ -102,7 +102,9 @@ def read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]
     except (OSError, SafetensorError) as error:
         raise ValueError(f"cannot read {path}: {error}; restore it, or run again what made it") from error
     if header.get("kind") != kind:
-        raise ValueError(f"{path} is no Glyphlab {kind} file (its header says {header.get('kind')!r})")
+        raise ValueError(
+            f"{path} is not a Glyphlab {kind} file (its header says {header.get('kind')!r}); name another file"
+        )
     return header, tensors
 
 

@@ -107,7 +107,7 @@ def check_text(text: str, markers: Iterable[str]) -> None:
     if not isinstance(text, str):
         raise ValueError(f"the prompt is {text!r}; it must be a text")
     if half := next((c for c in text if "\ud800" <= c <= "\udfff"), ""):
-        raise ValueError(f"the prompt contains \\u{ord(half):04x}, one half of a character of two; it is no text")
+        raise ValueError(f"the prompt contains \\u{ord(half):04x}, one half of a character of two; write both halves")
     for marker in markers:
         if marker in text:
             raise ValueError(

@@ -69,7 +69,7 @@ def read(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); compare again") from error
     if not isinstance(report, dict) or not {"rewards", "gallery", "advice"} <= set(report):
-        raise ValueError(f"{path} is no comparison of rewards")
+        raise ValueError(f"{path} is not a comparison of rewards; make one with: glyphlab compare-rewards")
     return report
 
 

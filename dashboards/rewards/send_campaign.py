@@ -47,7 +47,9 @@ def _stored(store: Store, image: ImageRef, folder: Path) -> ImageRef:
     """The image's record, its file copied into the store."""
     path = file_of(folder, image)
     if path is None:
-        raise ValueError(f"the image {image.sha256[:12]} of the report is not below {folder}")
+        raise ValueError(
+            f"the image {image.sha256[:12]} of the report is not below {folder}; name the folder that it was made in"
+        )
     sha256, width, height = store.images.add(path.read_bytes(), path.name)
     if sha256 != image.sha256:
         raise ValueError(f"{path} has changed since the rewards were compared; compare again")

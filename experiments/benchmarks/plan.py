@@ -115,9 +115,9 @@ def read_counts(file: Path) -> Iterator[dict[str, Any]]:
             row = json.loads(line)
             missing = [name for name in COLUMNS if name not in row]
         except (ValueError, TypeError) as error:
-            raise ValueError(f"line {number} of {file} is no count ({error}): delete it, or the file") from error
+            raise ValueError(f"line {number} of {file} is not a count ({error}): delete it, or the file") from error
         if missing:
-            raise ValueError(f"line {number} of {file} is no count, it lacks {missing[0]}: delete it, or the file")
+            raise ValueError(f"line {number} of {file} is not a count, it lacks {missing[0]}: delete it, or the file")
         yield row
 
 

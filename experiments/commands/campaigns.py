@@ -223,10 +223,11 @@ class Import(StoreLocation):
         from experiments.preferences.run_campaigns import fields_of, import_lines
         from preference_data.exchange.formats.table import find
         from preference_data.exchange.incoming import Options
+        from preference_data.spelling import not_there
 
         find(self.format)
         if not self.file.is_file():
-            raise FileNotFoundError(f"{self.file} is not there, or no file")
+            raise FileNotFoundError(not_there("file", self.file))
         options = Options(self.skip_malformed, fields_of(self.fields), self.root)
         return self.show(lambda store: import_lines(store, self.file, self.format, self.name, options), make=True)
 

@@ -119,7 +119,7 @@ def checked(text: str) -> dict[str, Any]:
     try:
         answer = json.loads(text[start : end + 1])
     except ValueError as error:
-        raise ValueError(f"it is no JSON ({error})") from error
+        raise ValueError(f"it is not JSON ({error})") from error
     wanted: Mapping[str, type] = {"caption": str, "type": str, "style": str, "watermarks": list, "abnormal": bool}
     for name, kind in wanted.items():
         if not isinstance(answer.get(name), kind):

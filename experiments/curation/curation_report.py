@@ -70,7 +70,7 @@ class Thumbnails:
 def write_report(out: Path) -> Path:
     """Write the page of a set; where. Raises ValueError when the folder is no finished set."""
     if not is_set(out) or "kept" not in (about := recorded(out)):
-        raise ValueError(f"{out} is no finished set; make one with: glyphlab curate IMAGES -o {out}")
+        raise ValueError(f"{out} is not a finished set; make one with: glyphlab curate IMAGES -o {out}")
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     filters = chosen_filters(out, ())

@@ -40,7 +40,7 @@ LONG = 200
 def lineage(out: Path, name: str) -> Iterator[str]:
     """Lines about the images that a name is of. Raises ValueError when the set has none, or is not finished."""
     if not is_set(out) or "kept" not in (about := recorded(out)):
-        raise ValueError(f"{out} is no finished set; make one with: glyphlab curate IMAGES -o {out}")
+        raise ValueError(f"{out} is not a finished set; make one with: glyphlab curate IMAGES -o {out}")
     decisions = read_table(out / HIDDEN / DECISIONS).to_pylist()
     rows = [line for line in decisions if is_named(line, name, out)]
     if not rows:

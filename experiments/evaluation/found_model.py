@@ -65,7 +65,7 @@ def find_model(
         home = folder.parent / "evaluation"
     else:
         if stage:
-            raise ValueError(f"--stage {stage}: {name} is no run with stages; leave --stage out, or name a run")
+            raise ValueError(f"--stage {stage}: {name} is not a run with stages; leave --stage out, or name a run")
         base = read_any(name)
         folder, home = base.folder, Path("runs") / "evaluation" / path.resolve().name
     if base is not None:

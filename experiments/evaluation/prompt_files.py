@@ -25,6 +25,7 @@ from experiments.images.label_check import SCRIPTS, size_group
 from preference_data.image_files import source_image
 from preference_data.line_files import existing, read_csv, read_json_lines, read_lines
 from preference_data.records import Prompt, SourceImage, prompt_id, quoted_spans, source_from_json
+from preference_data.spelling import not_there
 
 PROMPT = ("prompt", "text", "caption", "instruction", "edit_prompt", "edit_instruction")
 SOURCES = (
@@ -81,13 +82,13 @@ def read_prompt_file(path: Path, count: int = 0) -> list[RequestedPrompt]:
     kind = path.suffix.lower()
     if kind not in KINDS:
         known = ", ".join(f"{ending} ({what})" for ending, what in KINDS.items())
-        raise ValueError(f"{path} is no file of prompts that is known by its name; give it one of {known}")
+        raise ValueError(f"{path} is not a file of prompts by its name; give it one that ends in {known}")
     if path.is_dir():
         raise ValueError(f"{path} is a folder; name a file of prompts in it")
     try:
         requested = [_located(path, number, row) for number, row in islice(_rows(path, kind), count or None)]
     except FileNotFoundError:
-        raise ValueError(f"there is no file of prompts {path}; check how it is spelt") from None
+        raise ValueError(not_there("file of prompts", path)) from None
     if not requested:
         raise ValueError(f"{path} holds no prompts; write {KINDS[kind]}")
     return requested
@@ -118,7 +119,7 @@ def as_requested(row: Any, folder: Path = Path()) -> RequestedPrompt:
     if isinstance(row, str):
         row = {"prompt": row}
     if not isinstance(row, Mapping):
-        raise ValueError(f'a {type(row).__name__} is no prompt; write an object such as {{"prompt": "a red bus"}}')
+        raise ValueError(f'a {type(row).__name__} is not a prompt; write an object such as {{"prompt": "a red bus"}}')
     name = next((each for each in PROMPT if each in row), None)
     if name is None:
         raise ValueError(
@@ -198,7 +199,9 @@ def _source(name: str, value: Any, folder: Path) -> SourceImage:
     try:
         image = source_image(existing(folder / path))
     except FileNotFoundError:
-        raise ValueError(f"there is no image {folder / path}, which {name} names") from None
+        raise ValueError(
+            f"there is no image {folder / path}, which {name} names; paths are relative to the file of prompts"
+        ) from None
     if record and record != image:
         raise ValueError(f"{folder / path} is another image than the one that {name} names by its hash")
     return image

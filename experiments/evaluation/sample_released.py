@@ -28,6 +28,7 @@ from experiments.evaluation.sample_run import model_folder, require_png, sample_
 from experiments.record.leftovers import removed_on_error
 from experiments.record.record import RUN, RunRecord
 from preference_data.image_files import read_image
+from preference_data.spelling import not_there
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 """the name that diffusers looks for in a folder"""
@@ -96,7 +97,7 @@ def read_condition_image(path: Path) -> Tensor:
     try:
         pixels = read_image(path)
     except FileNotFoundError:
-        raise ValueError(f"there is no image {path}") from None
+        raise ValueError(not_there("image", path)) from None
     except ValueError as error:
         raise ValueError(f"cannot read the image {path}: {error}") from error
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255.0

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from preference_data.image_files import SUFFIXES
+from preference_data.spelling import not_there
 
 Role = Literal["source", "target", "mask", "conditioning", ""]
 
@@ -149,7 +150,7 @@ class SourceFolders:
         self._images: list[dict[Path, list[Path]]] = []
         for folder in folders:
             if not folder.is_dir():
-                raise FileNotFoundError(f"there is no folder {folder} of source images (--data.sources)")
+                raise FileNotFoundError(f"--data.sources: {not_there('folder', folder)}")
             exact: dict[Path, list[Path]] = {}
             numbered: dict[Path, list[tuple[int, Path]]] = {}
             for file in sorted(folder.rglob("*")):

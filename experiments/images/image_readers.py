@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from experiments.images.edit_pairs import AS_COLUMN, INSTRUCTIONS, SourceFolders, column_roles, grouped
 from preference_data.image_files import SUFFIXES
 from preference_data.line_files import decode_text, parse_json, read_csv, read_json_lines, same_name, text_lines
+from preference_data.spelling import not_there
 
 CAPTION_SUFFIXES = (".txt", ".caption")
 TABLES = ("metadata.csv", "metadata.jsonl", "captions.jsonl", "captions.csv")
@@ -94,9 +95,7 @@ def list_entries(source: str, column: str = "", sources: Sequence[str] = ()) -> 
     """
     path = Path(source)
     if not path.exists():
-        raise FileNotFoundError(
-            f"there is no folder or file {source} with images; check how it is spelt and where the command runs"
-        )
+        raise FileNotFoundError(not_there("folder or file", source))
     if path.is_file():
         return of_file(path, column)
     files = sorted(file for file in path.rglob("*") if file.is_file() and not hidden(file.relative_to(path)))
@@ -127,7 +126,9 @@ def of_file(path: Path, column: str) -> list[Entry]:
     if suffix in TABLE_SUFFIXES:
         rows = table_rows(path, column)
         return [listed(path, row) for row in rows]
-    raise ValueError(f"{path} is no folder, .parquet, .arrow, .tar, .csv or .jsonl file; name the folder that it is in")
+    raise ValueError(
+        f"{path} is not a folder, .parquet, .arrow, .tar, .csv or .jsonl file; name the folder that it is in"
+    )
 
 
 def of_folder(
@@ -155,7 +156,7 @@ def of_folder(
             if file := by_path.get(name):
                 captions[key] += [text.strip() for _, text in text_lines(decode_text(file.read_bytes(), str(file)))]
     unread = [
-        Entry(str(file), (), file, "file", problem="is no PNG, JPEG or WebP; save it as one of these")
+        Entry(str(file), (), file, "file", problem="is not a PNG, JPEG or WebP; save it as one of these")
         for file in files
         if file.suffix.lower() in UNREAD
     ]
@@ -210,7 +211,7 @@ def table_rows(path: Path, column: str) -> Iterator[Row]:
     rows: Iterator[tuple[int, Any]] = read_csv(path)[1] if path.suffix.lower() == ".csv" else read_json_lines(path)
     for line, row in rows:
         if not isinstance(row, Mapping):
-            raise ValueError(f"{path} line {line} is no object; it needs file_name and text")
+            raise ValueError(f"{path} line {line} is not an object; it needs file_name and text")
         sources, targets, _ = column_roles(map(str, row))
         before = [text for name in sources for text in file_names(row[name])]
         after = [text for name in targets for text in file_names(row[name])][:1] if before else []
@@ -269,7 +270,7 @@ def of_tar(path: Path, column: str) -> Iterator[Entry]:
                     assert file is not None
                     texts.setdefault(key, []).extend(tar_captions(file.read(), suffix, f"{path}:{member.name}", column))
     except (tarfile.TarError, EOFError) as error:
-        raise ValueError(f"{path} is no whole .tar file: {error}; copy it again") from error
+        raise ValueError(f"{path} is not a whole .tar file: {error}; copy it again") from error
     for key, (name, offset, length) in images.items():
         yield Entry(f"{path}:{name}", once(texts.get(key, [])), path, "tar", (offset, length))
 
@@ -352,7 +353,7 @@ def parquet_file(path: Path) -> Any:
     try:
         return library.parquet.ParquetFile(path)
     except library.ArrowInvalid as error:
-        raise ValueError(f"{path} is no whole Parquet file: {error}; copy it again") from error
+        raise ValueError(f"{path} is not a whole Parquet file: {error}; copy it again") from error
 
 
 @functools.lru_cache(maxsize=16)
@@ -366,7 +367,7 @@ def arrow_file(path: Path) -> Any:
     try:
         return ArrowStream(library.ipc.open_stream(library.memory_map(str(path))).read_all().to_batches())
     except library.ArrowInvalid as error:
-        raise ValueError(f"{path} is no whole Arrow file: {error}; copy it again") from error
+        raise ValueError(f"{path} is not a whole Arrow file: {error}; copy it again") from error
 
 
 class ArrowStream:

@@ -27,6 +27,7 @@ from preference_data.image_files import decode_image, source_of
 from preference_data.line_files import read_csv
 from preference_data.pixels import pixel_hash
 from preference_data.records import ImageRef, PreferencePair, Prompt
+from preference_data.spelling import not_there
 
 PREFERRED = r"preferred|preference|chosen|winner|winning|win|better|best|good|positive|w"
 REJECTED = r"rejected|dispreferred|loser|losing|lose|worse|worst|bad|negative|l"
@@ -103,7 +104,7 @@ def own_pairs(sources: Sequence[str]) -> Iterator[OwnPair]:
     """Every pair of two or three folders, of a folder of two, or of tables."""
     path = Path(sources[0])
     if not path.exists():
-        raise FileNotFoundError(f"there is no folder or file {path} with pairs; check how it is spelt")
+        raise FileNotFoundError(not_there("folder or file", path))
     if len(sources) > 3:
         raise ValueError(f"--pairs names {len(sources)} places: give the preferred, the rejected, and what both edit")
     if len(sources) > 1:
@@ -166,7 +167,7 @@ def of_table(path: Path) -> Iterator[OwnPair]:
     for number, row in rows:
         where = f"{path} row {number}"
         if not isinstance(row, Mapping):
-            raise ValueError(f"{where} is no object; it needs two images and a caption")
+            raise ValueError(f"{where} is not an object; it needs two images and a caption")
         try:
             answer = (published(row) and decoded(row)) or of_columns(row, where)
         except (KeyError, TypeError, AttributeError, IndexError) as error:
@@ -223,4 +224,6 @@ def side_of(image: Incoming, where: str, folder: Path) -> Side:
     try:
         return Side(image.path, (folder / image.path).read_bytes())
     except OSError:
-        raise ValueError(f"{where} names {image.path}, which is not there") from None
+        raise ValueError(
+            f"{where} names {image.path}, which is not in {folder}; put it there, or correct the row"
+        ) from None

@@ -115,7 +115,9 @@ def _copy(ref: ImageRef, folder: Path) -> None:
     try:
         source = existing(Path(ref.path))
     except FileNotFoundError:
-        raise FileNotFoundError(f"the image {ref.path} of a pair is not there") from None
+        raise FileNotFoundError(
+            f"a pair names an image that is not there: {ref.path}; put it back, or export the pairs again"
+        ) from None
     path = folder / "pictures" / f"{ref.sha256}.png"
     if source == path:  # it was put there as it was read
         return

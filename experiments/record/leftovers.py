@@ -11,6 +11,8 @@ import shutil
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+from preference_data.spelling import not_there
+
 RUN, METRICS, LOCK = "run.json", "metrics.jsonl", ".lock"
 EMBEDDINGS = "embeddings"
 """Encoded texts: a run makes them before its first update, which may take long, and again where they are missing."""
@@ -23,7 +25,7 @@ INSTALLED = ("pairs.jsonl", "comparisons.jsonl", "pictures", "latents.safetensor
 def not_a_run(folder: Path) -> str:
     """The words about a folder that is not a run's: it is not there, or has no record."""
     if not folder.exists():
-        return f"there is no folder {folder}; check how it is spelt and where the command runs"
+        return not_there("folder", folder)
     return f"{folder} is not a run: it has no {RUN}; name the folder of a run, such as runs/quickstart"
 
 

@@ -36,7 +36,9 @@ def named(path: str) -> Any:
     """The object of a dotted path. Raises ValueError when it is gone, or not ours."""
     module, _, name = current_name(path).rpartition(".")
     if module.split(".")[0] not in {"base_model", "alignment", "experiments"}:
-        raise ValueError(f"run.json names {path!r}, which is no part of this project")
+        raise ValueError(
+            f"run.json names {path!r}, which is not a part of this project; restore run.json, or begin a new run"
+        )
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:

@@ -168,7 +168,10 @@ def arguments(work: Path, settings: JudgeSettings, questions: int) -> Any:
 
     gpu, share = torch.cuda.is_available(), settings.micro * world_size()
     if settings.batch % share:
-        raise ValueError(f"batch={settings.batch} is not divided by micro={settings.micro} times {world_size()} ranks")
+        raise ValueError(
+            f"batch={settings.batch} is not a multiple of micro={settings.micro} times {world_size()} ranks; choose "
+            f"--batch {-(-settings.batch // share) * share}"
+        )
     updates = round(settings.epochs * questions // settings.batch)
     return SFTConfig(
         str(work), num_train_epochs=settings.epochs, per_device_train_batch_size=settings.micro,

@@ -64,7 +64,9 @@ class RewriterSettings:
         """Passes of a process an update. Raises ValueError when the processes cannot share the texts evenly."""
         share = self.micro * (ranks := int(os.environ.get("WORLD_SIZE", "1")))
         if texts % share:
-            raise ValueError(f"{name} is not divided by micro={self.micro} times {ranks} ranks")
+            raise ValueError(
+                f"{name} must be a multiple of micro={self.micro} times {ranks} ranks: {share}, {2 * share}, ..."
+            )
         return texts // share
 
     def check(self) -> None:

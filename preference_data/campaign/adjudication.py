@@ -157,7 +157,7 @@ def _own_case(db: Connection, actor: int, token: str) -> Row:
     authorise(db, actor, ADJUDICATE)
     row = own(db, actor, token, lock=True)
     if row.kind != "adjudication":
-        raise ValueError("this assignment is no case for adjudication")
+        raise ValueError("this assignment is not a case for adjudication; open it from the page that gave it to you")
     return row
 
 

@@ -17,6 +17,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import Connection, Row, delete, func, select, update
 
 from preference_data.sentences import Sentence
+from preference_data.spelling import unknown
 from preference_data.store import schema
 from preference_data.store.roles import ADMINISTER, ANNOTATE, Account, Forbidden, authorise, stored_role
 from preference_data.store.store import OPERATOR, Store, insert_if_new, insert_new, record
@@ -216,7 +217,8 @@ def by_name(db: Connection, name: str) -> Row:
     """The row of an account. Raises ValueError when there is none."""
     row = db.execute(select(schema.account).where(schema.account.c.name == name)).first()
     if row is None:
-        raise ValueError(f"there is no account {name!r}")
+        known = db.execute(select(schema.account.c.name)).scalars()
+        raise ValueError(unknown("account", name, known, "glyphlab account list"))
     return row
 
 

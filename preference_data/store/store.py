@@ -85,7 +85,7 @@ class Store:
         else:
             url = make_url(str(path))
             if url.get_backend_name() != "postgresql":
-                raise ValueError(f"{url.get_backend_name()} is no database for the store; name a folder (SQLite) or "
+                raise ValueError(f"{url.get_backend_name()} is not a database for the store; name a folder (SQLite) or "
                                  "postgresql://user@host/database")  # fmt: skip
             if images is None:
                 raise ValueError(f"the store {url.render_as_string()} needs a folder for its images; name one")
@@ -128,7 +128,7 @@ def exists(path: str | Path) -> bool:
         return (Path(path) / "store.sqlite").is_file()
     url = make_url(str(path))
     if url.get_backend_name() != "postgresql":
-        raise ValueError(f"{url.get_backend_name()} is no database for the store; name a folder (SQLite) or "
+        raise ValueError(f"{url.get_backend_name()} is not a database for the store; name a folder (SQLite) or "
                          "postgresql://user@host/database")  # fmt: skip
     engine = create_engine(url.set(drivername="postgresql+psycopg"))
     try:

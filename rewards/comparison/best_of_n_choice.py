@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from preference_data.spelling import unknown
 from rewards.comparison.correlation import PEOPLE, people_P
 from rewards.comparison.resample import Estimate, of_prompts
 from rewards.comparison.score_table import Table
@@ -59,7 +60,7 @@ def best_of_n(table: Table, gold: str) -> dict[str, Any]:
     `gold` is "people" or a reward; it is not compared with itself.
     """
     if gold != PEOPLE and gold not in table.rewards:
-        raise ValueError(f"the gold judge {gold!r} is not among people, {', '.join(table.rewards)}")
+        raise ValueError(unknown("gold judge", gold, (PEOPLE, *table.rewards)))
     gold_P = people_P(table) if gold == PEOPLE else table.score_RP[table.rewards.index(gold)]
     proxies = [r for r in table.rewards if r != gold and r not in table.pairwise]
     score = {r: _standard(table.score_RP[table.rewards.index(r)]) for r in proxies}

@@ -156,5 +156,5 @@ def _text(choice: Mapping[str, Any]) -> str:
     answer = choice.get("message")
     text = answer.get("content") if isinstance(answer, dict) else None
     if not isinstance(text, str):
-        raise Unjudged("no_json", f"the answer is no text: {answer!r}")
+        raise Unjudged("no_json", f"the answer is not a text: {answer!r}")
     return text

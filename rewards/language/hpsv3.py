@@ -105,7 +105,10 @@ def _load(file: Path, base: Path | str, dtype: str, device: str) -> tuple[Any, A
 
     body, layers = _split(read_state(file))
     if len(layers) != 2 * len(_HEAD):
-        raise ValueError(f"{file} has no head rm_head.0, .3, .5: it is not HPSv3 (found {sorted(layers)})")
+        raise ValueError(
+            f"{file} has no head rm_head.0, .3, .5: it is not HPSv3 (found {sorted(layers)}); name the safetensors "
+            "file of MizzenAI/HPSv3"
+        )
     config = AutoConfig.from_pretrained(base, local_files_only=isinstance(base, Path))
     config.get_text_config().vocab_size = len(body["language_model.embed_tokens.weight"])
     loaded: Any = Qwen2VLModel.from_pretrained(

@@ -126,7 +126,9 @@ class QwenVl:
             weights, dtype=kind, local_files_only=isinstance(weights, Path)
         )
         if getattr(model.config, "image_token_id", None) != self._inputs.image_token:
-            raise ValueError(f"{weights} is no Qwen2-VL or Qwen2.5-VL model; serve others and ask them with 'server'")
+            raise ValueError(
+                f"{weights} is not a Qwen2-VL or Qwen2.5-VL model; serve others and ask them with 'server'"
+            )
         self.model = model.to(device).eval()
         self._device = device
         self.name = f"transformers/{Path(weights).name}"

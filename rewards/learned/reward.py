@@ -125,7 +125,7 @@ def _content(folder: Path) -> dict[str, Any]:
     format."""
     if not (folder / CONTENT).exists():
         raise FileNotFoundError(
-            f"{folder} is no reward model; make one with: glyphlab train-reward --pairs FILE -o {folder}"
+            f"{folder} is not a reward model; make one with: glyphlab train-reward --pairs FILE -o {folder}"
         )
     try:
         content: dict[str, Any] = json.loads((folder / CONTENT).read_text("utf-8"))

@@ -46,7 +46,7 @@ class AffineLayers:
         for name, tensor in read_state(path).items():
             match = _LAYER.fullmatch(name)
             if match is None:
-                raise ValueError(f"{path} holds {name!r}, which is no layer of an aesthetic head; is it another file?")
+                raise ValueError(f"{path} holds {name!r}, not a layer of an aesthetic head; is it another file?")
             layers.setdefault(int(match[1]), {})[match[2]] = tensor.float()
         self._layers = [(layers[n]["weight"], layers[n]["bias"]) for n in sorted(layers) if len(layers[n]) == 2]
         sizes = [width, *(len(weight) for weight, _ in self._layers)]

@@ -141,7 +141,9 @@ class _Model:
                 raise ValueError(f"{file} does not fit images of {size} pixels: {error}") from error
             unexpected = [name for name in unexpected if not name.endswith("position_ids")]  # a constant of old files
             if missing or unexpected:
-                raise ValueError(f"{file} is not ImageReward's: missing {missing[:3]}, unknown {unexpected[:3]}")
+                raise ValueError(
+                    f"{file} is not ImageReward's: missing {missing[:3]}, unknown {unexpected[:3]}; name ImageReward.pt"
+                )
             module.float().to(device).eval()
         self._device = device
 

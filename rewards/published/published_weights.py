@@ -49,7 +49,10 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"{path} is no file of tensors that can be read safely: {error}") from error
+        raise ValueError(
+            f"{path} is not a file of tensors that can be read safely: {error}; fetch it again, as .safetensors where "
+            "there is one"
+        ) from error
     for wrapper in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]

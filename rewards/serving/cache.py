@@ -62,7 +62,7 @@ class ScoreFile:
             self._file.execute("SELECT key, content FROM note LIMIT 1").fetchone()
         except sqlite3.DatabaseError as error:
             self._file.close()
-            raise ValueError(f"{path} is no readable score cache ({error}); move it away and run again") from error
+            raise ValueError(f"{path} is not a readable score cache ({error}); move it away and run again") from error
 
     def close(self) -> None:
         """Close the file. What was kept is safe on disk, so forgetting this loses nothing."""

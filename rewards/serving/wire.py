@@ -81,7 +81,7 @@ def decode_request(body: bytes, limits: Limits) -> tuple[list[Prompt], list[np.n
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise Refused(400, f"the body is no JSON: {error}") from error
+        raise Refused(400, f"the body is not JSON: {error}") from error
     rows = document.get("pictures") if isinstance(document, dict) else None
     if not isinstance(rows, list):
         raise Refused(422, 'the body must be {"pictures": [{"prompt": "...", "png": "..."}, ...]}')
@@ -127,7 +127,7 @@ def from_png(text: str, number: int, limits: Limits, pixels: int) -> np.ndarray:
     try:
         content = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Refused(422, f"image {number} is no base64: {error}") from error
+        raise Refused(422, f"image {number} is not base64: {error}") from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limits below are the narrower ones
@@ -135,14 +135,14 @@ def from_png(text: str, number: int, limits: Limits, pixels: int) -> np.ndarray:
                 _check_size(image.width, image.height, number, limits, pixels)
                 image.verify()  # every chunk's checksum
             if not content.endswith(_END):
-                raise Refused(422, f"image {number} is no readable PNG: it is cut off, or something follows it")
+                raise Refused(422, f"image {number} is not a readable PNG: it is cut off, or something follows it")
         return decode_image(content, f"image {number}").transpose(2, 0, 1).copy()
     except Refused:
         raise
     except Image.DecompressionBombError as error:
         raise Refused(413, f"image {number} is far too large: {error}") from error
     except Exception as error:  # PIL raises many kinds for damaged files
-        raise Refused(422, f"image {number} is no readable PNG: {error}") from error
+        raise Refused(422, f"image {number} is not a readable PNG: {error}") from error
 
 
 def _check_size(width: int, height: int, number: int, limits: Limits, pixels: int) -> None:
@@ -173,7 +173,9 @@ def decode_scores(body: bytes, count: int) -> Scores:
         causes = {str(cause): int(number) for cause, number in document["unjudged"].items()}
         scores = Scores(value_B, parts, causes, _amounts(document["spent"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"the server's answer is no scores: {error!r}") from error
+        raise ValueError(
+            f"the server's answer holds no scores ({error!r}); is it a server of `glyphlab serve-rewards`?"
+        ) from error
     if len(value_B) != count:
         raise ValueError(f"the server answered {len(value_B)} scores to {count} images")
     return scores

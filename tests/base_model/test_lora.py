@@ -251,7 +251,7 @@ def test_what_cannot_be_done_is_said(tmp_path: Path):
     with pytest.raises(ValueError, match=r"cannot read .*torn"):
         read_adapter(tmp_path / "torn.safetensors")
     save_file({"lora_unet_x.lora_down.weight": torch.zeros(2, 2)}, tmp_path / "kohya.safetensors")
-    with pytest.raises(ValueError, match="is no LoRA of the transformer"):
+    with pytest.raises(ValueError, match="is not a LoRA of the transformer"):
         read_adapter(tmp_path / "kohya.safetensors")
     deep = "transformer.transformer_blocks.9.attn.to_q"
     tensors = {f"{deep}.lora_A.weight": torch.zeros(2, 32), f"{deep}.lora_B.weight": torch.zeros(32, 2)}

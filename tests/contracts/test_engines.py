@@ -169,7 +169,7 @@ def test_gather_is_in_rank_order(stories: list[Story]) -> None:
 def test_a_wrong_checkpoint_is_named(stories: list[Story]) -> None:
     for told in stories:
         assert "trains other parameters" in told["wrong_groups"]
-        assert "nowhere is no engine checkpoint: it has no engine.json" in told["no_folder"]
+        assert "nowhere is not an engine's checkpoint: it has no engine.json" in told["no_folder"]
 
 
 @pytest.mark.parametrize("name", ["local", "zero0"])

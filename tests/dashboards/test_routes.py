@@ -136,9 +136,9 @@ def given(*files: tuple[str, list[SimpleNamespace]]) -> dict:
         ("captions.jsonl", b"not json", "line 1"),
         ("captions.jsonl", b"\xef\xbb\xbf" + b'{"picture": "../../store.sqlite", "prompt": "x"}', "no plain file name"),
         ("captions.jsonl", '{"picture": "../x.png", "prompt": "x"}'.encode("utf-16"), "no plain file name"),
-        ("captions.jsonl", b'\n{"picture": "a.png", "prompt": "caf\xe9"}', "line 2 is no UTF-8"),
+        ("captions.jsonl", b'\n{"picture": "a.png", "prompt": "caf\xe9"}', "line 2 is not UTF-8"),
         ("captions.jsonl", b'["../x.png", "x"]', "line 1 is not like"),
-        ("a.txt", b"caf\xe9", "line 1 is no UTF-8"),
+        ("a.txt", b"caf\xe9", "line 1 is not UTF-8"),
     ],
 )
 def test_a_hostile_upload_is_refused_and_leaves_nothing(
@@ -156,7 +156,7 @@ def test_uploaded_prompts_are_read_as_prompt_files_are() -> None:
     for encoding in ("utf-8", "utf-8-sig", "utf-16"):
         content = "a wall\r\n\r\na\u2028door".encode(encoding)
         assert create_page.prompt_texts(content, "p.txt") == {"a wall", "a\u2028door"}
-    with pytest.raises(ValueError, match=r"p\.txt line 2 is no UTF-8"):
+    with pytest.raises(ValueError, match=r"p\.txt line 2 is not UTF-8"):
         create_page.prompt_texts(b"a wall\ncaf\xe9", "p.txt")
 
 

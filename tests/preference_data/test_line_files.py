@@ -73,13 +73,13 @@ def test_what_is_no_text_is_named_with_file_and_line(content: bytes, line: int, 
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ('{"a": 1', "no JSON"),
-        ("{'a': 1}", "no JSON"),
+        ('{"a": 1', "not JSON"),
+        ("{'a': 1}", "not JSON"),
         ('{"a": "\\ud83d cat"}', r"\\ud83d, one half"),
         ('{"a": ["x", {"\\udc00": 1}]}', r"\\udc00, one half"),
         ('{"a": 1, "b": {"c": 2, "c": 2}}', "'c' stands twice"),
-        ('{"a": NaN}', "NaN is no number"),
-        ("[-Infinity]", "-Infinity is no number"),
+        ('{"a": NaN}', "NaN is not a number"),
+        ("[-Infinity]", "-Infinity is not a number"),
         ("[1e999]", "1e999 is too large"),
         ("9" * 5000, "too large"),
         ("[" * 100000, "nested too deeply"),
@@ -116,8 +116,8 @@ def test_csv_of_spreadsheets_is_read(mark: bytes, delimiter: str, end: str, tmp_
         ("a,b,a\n", "'a' twice"),
         ("a,b\n1,2\n1,2,3\n", "line 3 has 3 cells, its header 2"),
         ("a,b\n1\n", "line 2 has 1 cells"),
-        ('a,b\n1,"2\n', "is no CSV"),
-        ("a,b\n1," + "x" * 200000 + "\n", "line 2 is no CSV"),
+        ('a,b\n1,"2\n', "is not CSV"),
+        ("a,b\n1," + "x" * 200000 + "\n", "line 2 is not CSV"),
     ],
 )
 def test_csv_that_is_none_is_named_with_file_and_line(text: str, what: str, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_name_is_found_however_its_accents_are_spelt(tmp_path: Path) -> None:
 
 def test_the_cases_of_other_peoples_text() -> None:
     assert read_text(CASES / "score/bom_txt/a.txt").startswith("the word")
-    with pytest.raises(ValueError, match=r"a\.txt line 1 is no UTF-8"):
+    with pytest.raises(ValueError, match=r"a\.txt line 1 is not UTF-8"):
         read_text(CASES / "score/cp1252_txt/a.txt")
     ((number, row),) = read_json_lines(CASES / "score/jsonl_ls2028/captions.jsonl")
     assert number == 1 and "\u2028" in row["prompt"]

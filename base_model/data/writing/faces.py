@@ -121,7 +121,7 @@ def own_face(path: Path, language: str) -> Face:
     try:
         family, style = ImageFont.truetype(str(path), SAMPLE).getname()
     except OSError as error:
-        raise ValueError(f"{path} is no type face that can be read: {error}") from error
+        raise ValueError(f"{path} is not a type face that can be read ({error}); name a .ttf or .otf file") from error
     face = Face(f"{family or path.stem}", "own", "", str(path), (language,), least=OWN_LEAST)
     bold = 700 if "bold" in (style or "").lower() else 400
     return replace(face, weights=(bold,), capitals=small_letters_are_capitals(face))

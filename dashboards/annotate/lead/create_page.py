@@ -169,7 +169,7 @@ def _check_captions(content: bytes) -> None:
         sources = row.get("sources")
         for name in (row.get("picture"), *(sources if isinstance(sources, list) else [sources])):
             if isinstance(name, str) and PurePath(name).name != name:
-                raise ValueError(f"{CAPTIONS} line {number}: {name!r} is no plain file name")
+                raise ValueError(f"{CAPTIONS} line {number}: {name!r} is not a plain file name; leave folders out")
 
 
 def _what(source: str, language: str) -> dict[str, Any]:

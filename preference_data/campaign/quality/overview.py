@@ -85,12 +85,9 @@ def comparisons(wins: Sequence[Wins], as_tie: Sequence[str] = ("tie", "both_good
     return rows
 
 
-def standings(
-    store: Store, actor: int, campaign: int | str, as_tie: Sequence[str] = ("tie", "both_good"),
-    policy: str | None = None,
-) -> list[Standing]:  # fmt: skip
-    """Who makes the better images by each rating model, for a lead; `policy` keeps only what it drew."""
-    return rated(campaign_progress.wins(store, actor, campaign, policy), as_tie)
+def standings(store: Store, actor: int, campaign: int | str) -> list[Standing]:
+    """Who makes the better images by each rating model, for a lead."""
+    return rated(campaign_progress.wins(store, actor, campaign))
 
 
 def rated(wins: Sequence[Wins], as_tie: Sequence[str] = ("tie", "both_good")) -> list[Standing]:

@@ -43,7 +43,7 @@ def rows(path: Path, container: str, problems: Problems) -> Iterator[tuple[int, 
         try:
             text = read_text(path)
         except ValueError as error:
-            raise ValueError(f"{path} is no Parquet file: {error}") from error
+            raise ValueError(f"{path} is not a Parquet file: {error}; name its format with --format") from error
     else:
         text = read_text(path)
     if _is_list(text, container):
@@ -122,4 +122,4 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
                 number += 1
                 yield number, {name: batch.column(i)[index].as_py() for i, name in enumerate(names)}
     except pyarrow.ArrowInvalid as error:
-        raise ValueError(f"{path} is no Parquet file that can be read: {error}") from error
+        raise ValueError(f"{path} is not a Parquet file, or not a whole one: {error}; copy it again") from error

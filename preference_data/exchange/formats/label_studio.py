@@ -125,7 +125,8 @@ def _outcome(result: Sequence[Mapping[str, Any]], tag: str | None) -> str | None
         )
     if not answers and (others := [str(one.get("from_name")) for one in result if one.get("type") == "choices"]):
         raise ValueError(
-            f"no choice of {', '.join(others)} is one of {', '.join(BACK)}, and there is no Pairwise result"
+            f"no choice of {', '.join(others)} is one of {', '.join(BACK)}, and there is no Pairwise result; name the "
+            "tag that holds the answer with --fields outcome=NAME"
         )
     return next(iter(answers.values()), None)
 

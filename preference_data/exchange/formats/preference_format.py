@@ -121,10 +121,8 @@ def extra(row: Row) -> dict[str, Any]:
     return extras
 
 
-def row_answer(
-    text: str, first: Incoming, second: Incoming, outcome: str, extras: Mapping[str, Any], turned: bool = False
-) -> RowAnswer:
-    """A row's judgement with what it carried. `turned`: the row has the images the other way round.
+def row_answer(text: str, first: Incoming, second: Incoming, outcome: str, extras: Mapping[str, Any]) -> RowAnswer:
+    """A row's judgement with what it carried.
 
     Raises ValueError when the row and what it carries disagree about the outcome: one of the two was edited.
     """

@@ -67,6 +67,6 @@ def test_damaged_shards_are_refused(where: float, tmp_path: Path) -> None:
     (tmp_path / "bent").write_bytes(content)
     (tmp_path / "cut").write_bytes(content[: int(where * len(content))])
     for name in ("bent", "cut"):
-        with pytest.raises(ValueError, match=r"damaged|no whole shard|JSON|utf|line"):
+        with pytest.raises(ValueError, match=r"damaged|not a whole shard|JSON|utf|line"):
             Shard(tmp_path / name)
     assert about_shard(tmp_path / "cut") == about_shard(tmp_path / "nothing") == {}

@@ -179,7 +179,7 @@ def test_what_a_table_leaves_out_is_refused(home: Path, tmp_path: Path, monkeypa
 )
 def test_unknown_names_are_refused_by_name(name: str, shape: tuple[int, int], home: Path, tmp_path: Path) -> None:
     file = written(tmp_path / "a.safetensors", random_lora({name: shape}, "lora_unet_", 4.0))
-    with pytest.raises(ValueError, match="is no LoRA of the transformer"):
+    with pytest.raises(ValueError, match="is not a LoRA of the transformer"):
         changes(base(home, "sd3"), file)
 
 

@@ -125,7 +125,7 @@ def test_the_cases_of_other_peoples_adapters(case: str, expected: float, special
         ("nan_weights", r"transformer_blocks\.0\.attn\.to_q\.lora_B\.weight holds numbers that are not finite"),
         ("alpha_nan", r"\.alpha holds numbers that are not finite"),
         ("diffusers_top_img_in", r"has a LoRA beside the blocks, first \['transformer\.img_in"),
-        ("header_list", r"settings in the header of .* are \[1\], no object"),
+        ("header_list", r"settings in the header of .* are \[1\], not an object"),
     ],
 )
 def test_the_cases_that_cannot_be_read_are_named(case: str, message: str) -> None:
@@ -262,7 +262,7 @@ def test_settings_answer_as_in_peft(settings: dict[str, Any], t2i: Path, tmp_pat
         ({"rank_pattern": {"to_q": 2}}, "has rank 4, and its settings say 2"),
         ({"alpha_pattern": {"to_q": "x"}}, "alpha_pattern of to_q='x'"),
         ({"alpha_pattern": [1]}, r"alpha_pattern=\[1\]"),
-        ({"alpha_pattern": {"(": 1}}, r"'\(', which is no pattern"),
+        ({"alpha_pattern": {"(": 1}}, r"'\(', which is not a pattern"),
     ],
 )
 def test_settings_that_would_change_the_answer_are_refused_by_name(
@@ -366,7 +366,7 @@ def test_other_types_are_read_exactly_or_refused(tmp_path: Path) -> None:
 def test_factors_that_do_not_belong_together_are_named(t2i: Path, tmp_path: Path) -> None:
     path = diffusers_file(tmp_path / "a.safetensors")
     for shape in ((5, 64), (4,), (4, 64, 1, 1), (0, 64)):
-        with pytest.raises(ValueError, match=r"are no factors of one matrix"):
+        with pytest.raises(ValueError, match=r"are not factors of one matrix"):
             read_adapter(written(path, load_file(diffusers_file(path)) | {
                 f"transformer.{Q}.lora_A.weight": torch.zeros(shape)}))  # fmt: skip
     for value in (torch.tensor([1.0, 2.0]), torch.tensor(0.0), torch.zeros(0)):

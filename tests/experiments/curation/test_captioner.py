@@ -59,7 +59,7 @@ def test_a_model_describes_each_image_once_and_faults_are_sent_back(photographs:
         asked = Counter(name_of(request) for request in server.requests)
         assert asked == {"coffee": 1, "chelsea": 3, "rocket": 1, "coins": 1}
         last = [request for request in server.requests if name_of(request) == "chelsea"][-1]["messages"]
-        assert "it is no JSON" in last[2]["content"] and "'type' must be one of" in last[4]["content"]
+        assert "it is not JSON" in last[2]["content"] and "'type' must be one of" in last[4]["content"]
         before = content(out)
         for table in (out / ".curation" / "described").iterdir():
             table.unlink()

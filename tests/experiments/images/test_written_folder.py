@@ -186,7 +186,7 @@ def test_own_faces_take_the_place_of_ours(tmp_path: Path) -> None:
     assert min(line["size"] for row in rows if row["language"] == "en" for line in row["lines"]) >= 18
     (fonts / "en" / "shop.ttf").write_bytes(b"no face")
     written_folder.sources.cache_clear()
-    with pytest.raises(ValueError, match=r"shop\.ttf is no type face"):
+    with pytest.raises(ValueError, match=r"shop\.ttf is not a type face"):
         list(write_folder(request, tmp_path / "b"))
     with pytest.raises(ValueError, match="has no type faces for ja"):
         list(write_folder(Request(Writing(languages=("ja",)), 1, fonts=str(fonts)), tmp_path / "b"))

@@ -193,7 +193,7 @@ def test_malformed_rows_are_named_by_line_and_nothing_is_imported(
         read(out, "jsonl", into=ImageFolder(tmp_path / "again"))
     assert [number for number, _ in raised.value.problems] == [1, 2, 3, 4, 5]
     for text in ("line 1: outcome is 'left'", "line 2: the field 'second' is missing", "line 3", "another image",
-                 "line 4: strength is 9", "line 5: no JSON"):  # fmt: skip
+                 "line 4: strength is 9", "line 5: not JSON"):  # fmt: skip
         assert text in str(raised.value)
     assert not (tmp_path / "again").exists()
 

@@ -409,7 +409,7 @@ def test_strange_values_are_one_clear_line_each(there: Path, store: Store, tmp_p
 @pytest.mark.parametrize(
     ("kind", "text", "said"),
     [("hpdv3", '{"a":\n1}', "one dict where a list"), ("jsonl", "", "holds no judgement"), ("hpdv3", "[1, 2]", "1"),
-     ("pickapic", "PAR1 and nothing", "no Parquet file"), ("trl", '{"prompt": "a", "chosen": "1", "rejected": "2", '
+     ("pickapic", "PAR1 and nothing", "not a Parquet file"), ("trl", '{"prompt": "a", "chosen": "1", "rejected": "2", '
       '"images": ["p/0.png", "p/1.png"]}', "only conversations"), ("label-studio", '[{"a": 1}]', "JSON or JSON_MIN"),
      ("jsonl", "\xff\xfe", "no "), ("label-studio", '{"data": {}}', "JSON_MIN")],
 )  # fmt: skip

@@ -47,7 +47,7 @@ def test_a_database_without_a_store_stays_without_one(place: str, tmp_path: Path
     open_store(place, tmp_path / "pictures", make=True).close()
     assert exists(place)
     open_store(place, tmp_path / "pictures").close()
-    with pytest.raises(ValueError, match="mysql is no database"):
+    with pytest.raises(ValueError, match="mysql is not a database"):
         exists("mysql://a/b")
 
 

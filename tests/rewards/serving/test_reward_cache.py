@@ -75,7 +75,7 @@ def test_scores_that_were_kept_with_their_parts_are_known(tmp_path: Path) -> Non
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "scores.sqlite"
     path.write_text("this is a note, not a database, and it is long enough to be looked at")
-    with pytest.raises(ValueError, match=r"scores\.sqlite is no readable score cache"):
+    with pytest.raises(ValueError, match=r"scores\.sqlite is not a readable score cache"):
         ScoreFile(path)
     other = tmp_path / "other.sqlite"
     with sqlite3.connect(other) as file:

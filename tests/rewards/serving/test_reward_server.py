@@ -91,20 +91,20 @@ def other_format(kind: str) -> bytes:
 
 GOOD = to_png(pictures(1)[0])
 WRONG = {
-    "no json": (b"{", 400, "the body is no JSON"),
-    "not utf-8": (b"\xff\xfe\x00", 400, "the body is no JSON"),
-    "too deep": (b"[" * 100_000, 400, "the body is no JSON"),
+    "no json": (b"{", 400, "the body is not JSON"),
+    "not utf-8": (b"\xff\xfe\x00", 400, "the body is not JSON"),
+    "too deep": (b"[" * 100_000, 400, "the body is not JSON"),
     "a list": (b"[]", 422, "the body must be"),
     "no images": (b'{"pictures": 3}', 422, "the body must be"),
     "too many": (json.dumps({"pictures": [{}] * 9}).encode(), 413, "9 images in one request; at most 8"),
     "extra field": (b'{"pictures": [{"prompt": "a", "png": "", "path": "/etc/passwd"}]}', 422, "and nothing else"),
     "empty prompt": (one(GOOD, ""), 422, "the prompt of image 0"),
     "odd prompt": (one(GOOD, {"id": "x"}), 422, "the prompt of image 0: Prompt lacks text, spans"),
-    "no base64": (one("%%%"), 422, "image 0 is no base64"),
-    "no png": (one(b"\x80\x04\x95pickle"), 422, "image 0 is no readable PNG"),
-    "jpeg": (one(other_format("JPEG")), 422, "image 0 is no readable PNG"),
-    "truncated": (one(GOOD[:-20]), 422, "image 0 is no readable PNG"),
-    "damaged": (one(GOOD[:40] + b"\xff" * 10 + GOOD[50:]), 422, "image 0 is no readable PNG"),
+    "no base64": (one("%%%"), 422, "image 0 is not base64"),
+    "no png": (one(b"\x80\x04\x95pickle"), 422, "image 0 is not a readable PNG"),
+    "jpeg": (one(other_format("JPEG")), 422, "image 0 is not a readable PNG"),
+    "truncated": (one(GOOD[:-20]), 422, "image 0 is not a readable PNG"),
+    "damaged": (one(GOOD[:40] + b"\xff" * 10 + GOOD[50:]), 422, "image 0 is not a readable PNG"),
     "bomb": (one(bomb(60_000, 60_000)), 413, "image 0 is"),
     "long side": (one(bomb(513, 4)), 413, "image 0 is 513x4 pixels; at most 512 on a side"),
     "many pixels": (
@@ -155,7 +155,7 @@ def test_answers_are_checked_by_the_client() -> None:
     with pytest.raises(ValueError, match="answered 2 scores to 3 images"):
         decode_scores(encode_scores(scores), 3)
     for damaged in (b"", b"[]", b'{"value": ["x"]}', b'{"value": 1, "parts": {}, "unjudged": {}, "spent": {}}'):
-        with pytest.raises(ValueError, match="is no scores"):
+        with pytest.raises(ValueError, match="holds no scores"):
             decode_scores(damaged, 1)
 
 
