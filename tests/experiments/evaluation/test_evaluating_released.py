@@ -27,7 +27,7 @@ def test_a_released_folder_samples_a_file_of_prompts(t2i, tmp_path, capsys):
         assert abs(kept.astype(int) - image).max() <= 1, (index, abs(kept.astype(int) - image).max())
     assert json.loads((tmp_path / "s" / "settings.json").read_text())["size"] == [64, 48]
     capsys.readouterr()
-    assert cli.main([*line, "--stage", "sft"]) == 2 and "no run with stages" in capsys.readouterr().err
+    assert cli.main([*line, "--stage", "sft"]) == 2 and "not a run with stages" in capsys.readouterr().err
 
 
 def test_a_prompt_that_is_too_long_is_left_out_and_named(t2i, tmp_path, capsys, monkeypatch):

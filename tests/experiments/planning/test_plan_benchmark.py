@@ -93,7 +93,7 @@ def test_what_was_counted_before_an_interruption_is_kept(
 
 
 @pytest.mark.parametrize(
-    ("line", "said"), [("{}", "lacks recipe"), ("pairs", "no count"), ("[1]", "no count"), ("3", "no count")]
+    ("line", "said"), [("{}", "lacks recipe"), ("pairs", "not a count"), ("[1]", "not a count"), ("3", "not a count")]
 )
 def test_a_file_of_something_else_is_refused(line: str, said: str, tmp_path: Path) -> None:
     file = tmp_path / "counts.jsonl"

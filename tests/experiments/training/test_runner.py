@@ -172,7 +172,7 @@ def test_settings_come_back_from_their_record(name):
 
 
 def test_a_record_that_names_foreign_code_is_refused():
-    with pytest.raises(ValueError, match="no part of this project"):
+    with pytest.raises(ValueError, match="not a part of this project"):
         rebuild({"class": "os.system", "command": "true"})
 
 

@@ -101,10 +101,10 @@ def test_a_request_carries_sources_bit_by_bit_and_is_limited(tmp_path: Path) -> 
     with pytest.raises(Refused, match="more than 100 pixels"):
         decode_request(body, Limits(pixels=100))
     for damage, says in (
-        (["?"], "no base64"),
+        (["?"], "not base64"),
         ("a", "must be a list"),
         ([3], "must be a list"),
-        ([""], "no readable PNG"),
+        ([""], "not a readable PNG"),
     ):
         row = json.loads(body)
         row["pictures"][0]["sources"] = damage
