@@ -36,6 +36,13 @@ def test_every_experiment_has_a_line_in_the_header_of_its_file():
     assert set(listing.experiments()) == set(CONFIGS)
 
 
+def test_no_experiment_stands_twice_and_none_promises_numbers():
+    files = sorted((ROOT / "experiments" / "configs").glob("*.py"))
+    rows = re.findall(r"^ {8}(\*?[\w.]+),$", (files[0].parent / "__init__.py").read_text(), re.MULTILINE)
+    assert len(rows) > 15 and len(set(rows)) == len(rows)
+    assert not [file.name for file in files if "not measured yet" in file.read_text()]
+
+
 def test_a_line_of_an_experiment_needs_no_other_line_and_says_what_it_starts_from():
     for name, text in listing.experiments().items():
         assert not re.search(r"\bthe same\b(?! \w+ as )", text), f"{name}: {text}"
