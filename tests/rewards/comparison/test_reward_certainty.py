@@ -100,6 +100,9 @@ def test_a_good_reward_is_certain_once_the_answers_are_enough() -> None:
     assert report["answers"]["sentences"] == [] and "leads" not in first["text"]  # noise is no candidate
     alone = report_on(comparisons, {"good": truth})
     assert "that it follows people is certain" in alone["advice"]["answer"]
+    seen = frozenset(c.prompt.id for c in comparisons), frozenset(c.left.sha256 for c in comparisons)
+    void = report_on(comparisons, {"good": truth, "leaks": truth + noise}, seen={"leaks": seen})["advice"]["answer"]
+    assert "that it follows people is certain" in void and "Do not use leaks." in void  # it is the best of one
     assert "Whether good can be trained against is open: no probe was run" in alone["advice"]["answer"]
     few, truth = answered(4, 2, 1, agree=1.0)
     report = report_on(few, {"good": truth})
