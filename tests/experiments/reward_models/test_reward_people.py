@@ -51,6 +51,9 @@ def test_ratings_rest_on_answers_and_do_not_grow_with_answers_a_pair(votes: tupl
     model, gap = lead(two_models(12, votes))
     assert model == lead(two_models(12, (3, 0, 2)))[0] != lead(two_models(12, (3, 1, 2)))[0]
     assert gap == pytest.approx(math.log(votes[0] / votes[2]), abs=1e-4)
+    a, _, b = (count / sum(votes) for count in votes)  # the same as one row an item, with its shares
+    items = [replace(c, shares=(a, 0.0, b) if c.outcome == "left" else (b, 0.0, a)) for c in two_models(12, (1, 0, 0))]
+    assert lead(items) == (model, pytest.approx(gap, abs=1e-4))
 
 
 def test_two_who_disagree_said_no_tie() -> None:

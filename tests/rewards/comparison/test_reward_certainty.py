@@ -108,6 +108,9 @@ def test_a_good_reward_is_certain_once_the_answers_are_enough() -> None:
     report = report_on(few, {"good": truth})
     assert report["advice"]["uses"][0]["certainty"] != "certain"
     assert "few answers: 8 decided pairs of 4 prompts" in report["advice"]["answer"]
+    for prompts, pairs in ((9, 4), (29, 1)):  # all right, which a coin is too rarely for luck
+        few, truth = answered(prompts, pairs, 1, agree=1.0)
+        assert verdict_on(build(few, {"good": truth})) == ("good", "likely")
 
 
 def test_answers_that_disagree_are_named_and_decide_nothing() -> None:

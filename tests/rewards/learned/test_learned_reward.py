@@ -209,6 +209,7 @@ def test_cross_fitted_numbers_are_out_of_fold() -> None:
     seen = (value[answers.left_N[mine]] > value[answers.right_N[mine]]) == (coin[mine] == 0)
     assert seen.mean() > 0.9
     assert trained.cross_fitted["accuracy"] < 0.65
+    assert trained.temperature > 5.0  # of gaps that say nothing; the gaps it has seen are right, and need one below 1
 
 
 def test_comparisons_and_training_pairs_read_as_one_file(tmp_path: Path) -> None:
