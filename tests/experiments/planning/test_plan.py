@@ -191,6 +191,11 @@ def test_zero_divides_what_it_says() -> None:
     )
     lean = memory_gb(need, replace(SETUP, zero=3, offload=True), False)
     assert lean["gradients"] * 1e9 == pytest.approx(2 * T)
+    averaged = replace(SETUP, offload=True, ema=True)  # DeepSpeed's optimizer goes to the host, the average stays
+    for stage, slices in ((1, 1), (2, 1), (3, N)):
+        told = memory_gb(need, replace(averaged, zero=stage), False)["weight average"]
+        assert told * 1e9 == pytest.approx(4 * T / slices), stage
+    assert memory_gb(need, replace(averaged, gpus=1, zero=-1), False)["weight average"] == 0.0, "ours goes with it"
     assert memory_gb(need, SETUP, True)["frozen copy"] * 1e9 == pytest.approx(2 * P)
     assert memory_gb(need, replace(SETUP, rank=4), True)["frozen copy"] == 0.0, "an adapter is its own reference"
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from alignment import dpo
 from alignment.trajectory import Exploration
@@ -21,9 +21,10 @@ from base_model.engine.engine import LocalEngine, OptimConfig
 from base_model.sample import Sampler, pixels
 from experiments.configs import nano
 from experiments.experiment import PairPlan, PromptPlan
+from experiments.planning.torch_patches import opened
 from experiments.preferences import from_scores
-from experiments.preferences.from_scores import CHUNK, LATENTS, PAIRS, PARTS, load_pairs, make_pairs
-from experiments.record.record import read_png
+from experiments.preferences.from_scores import CHUNK, LATENTS, PAIRS, PARTS, latents_of, load_pairs, make_pairs
+from experiments.record.record import read_png, write_png
 from experiments.training.run_prompts import check_sizes
 from preference_data import pairs as machine
 from preference_data.records import Prompt
@@ -209,3 +210,18 @@ def test_a_size_that_cannot_be_made_is_told_before_anything_is_sampled(height, t
     cfg = replace(nano.dpo, pairs=PairPlan(PromptPlan(0, 0, file=str(tmp_path / "p.jsonl"))))
     with pytest.raises(ValueError, match=rf"'a red word' names the size \({height}, 64\)"):
         check_sizes(tiny_model(), cfg, tmp_path)
+
+
+def test_latents_that_were_kept_meet_those_that_a_card_encodes(tmp_path):
+    """On a card that is none, where putting tensors of both together raises."""
+    images = np.stack([np.full((3, 4, 4), level, np.uint8) for level in (60, 200)])
+    refs = [from_scores.reference(image, PLAN, tmp_path, i) for i, image in enumerate(images)]
+    write_png(tmp_path / refs[1].path, images[1])
+    save_file({refs[0].sha256: torch.zeros(4, 12)}, tmp_path / LATENTS)
+    with opened():
+        model = SimpleNamespace(
+            picture=(4, 4), side=2, encode_pixels=lambda shown: torch.ones(len(shown), 4, 12, device="meta")
+        )
+        (kept, encoded), grids = latents_of(model, tmp_path, [refs])
+    assert grids == ((2, 2),) and kept.device == encoded.device == torch.device("cpu")
+    assert not kept.any() and encoded.all()
