@@ -324,7 +324,8 @@ def changes(done: Account, fits: Callable[[Setup, int], bool]) -> list[str]:
     """What would make it fit, smallest change first. `fits` works a setup and a number of samples a pass out."""
     setup, micro = done.setup, done.work.micro
     fewer = "algorithm.group and algorithm.micro" if done.work.groups else "--micro 1"
-    advice = [f"use {way.label}" for way in alternatives(setup) if costed(done.need, way, done.work).fits][:1]
+    ways = alternatives(setup)
+    advice = [f"use {way.label}" for way in ways if costed(done.need, way, done.work, done.extras).fits][:1]
     tries = [
         ("keep less for the backward pass: --recompute", replace(setup, recompute=True), micro),
         ("bfloat16 weights with float32 masters: --bf16", replace(setup, bf16=True), micro),

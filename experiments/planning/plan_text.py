@@ -87,9 +87,11 @@ def refused_lines(chosen: Account, fits: Callable[[Setup, int], bool]) -> Iterat
     if chosen.refused:
         yield f"{chosen.setup.label} is not possible: {chosen.refused}"
     else:
+        phase, part = (max(gb, key=gb.__getitem__) for gb in (chosen.phases, chosen.memory))
+        peak = f"the largest part is {part}" if phase == "update" else f"the peak is in the phase '{phase}'"
         yield (
             f"does not fit: {chosen.setup.label} needs {chosen.total:.4g} GB a card, and {chosen.setup.card} has "
-            f"{limit_gb(card):.4g} for tensors; the largest part is {max(chosen.memory, key=chosen.memory.__getitem__)}"
+            f"{limit_gb(card):.4g} for tensors; {peak}"
         )
     yield "change one of these:"
     yield from (f"  {change}" for change in changes(chosen, fits))

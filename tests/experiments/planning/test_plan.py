@@ -342,6 +342,9 @@ def test_only_changes_that_fit_are_offered() -> None:
     done = costed(need, replace(SETUP, gpus=4, zero=3, recompute=False, ema=True), replace(WORK, trained=4, micro=4))
     assert not done.fits
     assert changes(done, lambda setup, micro: micro == 1)[-1] == "fewer samples a pass than 4: --micro 1"
+    small = footprint(PRESETS["nano"], Lora(), Pass(1, (2, 6), 20), True)
+    encoding = costed(small, SETUP, WORK, Extras(language=99.0))
+    assert not encoding.fits and not any("ZeRO" in text for text in changes(encoding, lambda setup, micro: False))
     cards = [text for text in changes(done, lambda setup, micro: setup.gpus >= 16) if "cards" in text]
     assert cards == ["more cards: --gpus 16"]
     assert changes(done, lambda setup, micro: False)[-1].startswith("a card with more memory")
