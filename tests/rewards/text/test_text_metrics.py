@@ -123,8 +123,8 @@ def test_a_benchmark_by_name_takes_what_its_rule_compares_with_from_prompts() ->
     assert parts["published, zh"] == one_ig(["好天"], [["好夫"]], True)
     assert parts["strict, zh"] == one_ig_strict(["好天"], [["好夫"]], True) and len(parts) == 4
     signs = [Prompt.from_text(f"“{sign}”", "zh", [level]) for sign, level in (("好", "1"), ("鼷", "3"))]
-    word = measured("chinese_word", signs, [["好"], ["鼠"]])
-    assert word["published"]["level_1"] == 1.0 and word["strict"]["level_3"] == 0.0
+    word = measured("chinese_word", signs, [["好", "了"], ["鼠"]])
+    assert word["published"]["level_1"] == 1.0 and word["strict"]["level_1"] == 0.0 == word["strict"]["level_3"]
 
 
 @pytest.mark.parametrize(
