@@ -11,7 +11,9 @@ import torch.distributed as dist
 
 pytest.importorskip("deepspeed")
 
-from base_model.engine.engine_deepspeed import DeepSpeedEngine, _of_rank_0
+from base_model.engine.engine import OptimConfig
+from base_model.engine.engine_deepspeed import DeepSpeedEngine, _of_rank_0, require_masters
+from base_model.engine.mixed_precision import Memory
 
 CARD = torch.device("meta")
 """stands for a GPU: a tensor of the host is told from one of it"""
@@ -63,3 +65,12 @@ def test_nothing_is_sent_from_the_host(send: Callable[[DeepSpeedEngine], object]
     with pytest.raises(Sent):
         send(engine_on_the_card())
     assert sent and set(sent) == {CARD}
+
+
+def test_16_bit_weights_are_trained_with_masters_or_not_at_all() -> None:
+    """Before a process is started: alone they forget most of what they are taught."""
+    half = torch.nn.Linear(2, 2).to(torch.bfloat16)
+    with pytest.raises(ValueError, match=r"stored in 16 bits.*use memory\.bf16"):
+        DeepSpeedEngine(half, OptimConfig(steps=1, muon_lr=0.0))
+    require_masters(half, Memory(bf16=True))
+    require_masters(half.requires_grad_(False), Memory())
