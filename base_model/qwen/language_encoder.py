@@ -179,7 +179,8 @@ class VisionLanguageEncoder:
                 self._processor = Qwen2VLImageProcessorPil.from_pretrained(
                     self.folder / "processor", local_files_only=True
                 )
-            model, facts = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            kind: Any = Qwen2_5_VLForConditionalGeneration
+            model, facts = kind.from_pretrained(
                 self.folder / "text_encoder", dtype=self.dtype or "auto", local_files_only=True,
                 output_loading_info=True,
             )  # fmt: skip
