@@ -38,7 +38,7 @@ from rewards.comparison.checks import probes, visible_share
 from rewards.comparison.checks.hygiene import Seen
 from rewards.comparison.compare import Measured, compare
 from rewards.comparison.score_table import Pairwise, PromptImage, build, images_of, pairs_of
-from rewards.learned.reward import HELD_OUT, learned_in, trained_on, training_of
+from rewards.learned.reward import HELD_OUT, trained_in, trained_on, training_of
 from rewards.parse import named_rewards
 from rewards.scores import Reward, Scorer
 from rewards.serving.cache import ScoreFile, identity
@@ -66,7 +66,7 @@ def _compare_rewards(plan: ComparisonPlan, say: Say) -> list[str]:
     start = time.perf_counter()
     comparisons = load(plan.pairs)
     rewards = named_rewards(plan.rewards) if plan.rewards else {}
-    seen = {n: _training(r) for n, r in rewards.items() if learned_in(r)}
+    seen = {n: _training(r) for n, r in rewards.items() if trained_in(r)}
     comparisons = unseen(plan, comparisons, rewards, say)
     images = images_of(comparisons)
     for source in {source for c in comparisons for source in c.prompt.sources} if rewards else ():
@@ -111,8 +111,8 @@ def _compare_rewards(plan: ComparisonPlan, say: Say) -> list[str]:
 
 
 def _training(reward: Reward) -> Seen:
-    """What all reward models inside a reward have seen."""
-    all_seen = [training_of(Path(r.path)) for r in learned_in(reward)]
+    """What all reward models and judges inside a reward have seen."""
+    all_seen = [training_of(folder) for folder in trained_in(reward)]
     checks = [s.perceptual_hashes for s in all_seen if s.perceptual_hashes is not None]
     return Seen(
         frozenset().union(*(s.prompts for s in all_seen)), frozenset().union(*(s.images for s in all_seen)),
@@ -127,7 +127,7 @@ def unseen(
     files = [plan.held_out] if plan.held_out else []
     if not files:
         ids = {c.prompt.id for c in comparisons}
-        models = {Path(m.path) for r in rewards.values() for m in learned_in(r)}
+        models = {folder for r in rewards.values() for folder in trained_in(r)}
         files = [m / HELD_OUT for m in sorted(models) if (m / HELD_OUT).exists() and trained_on(m)[0] & ids]
     remaining = comparisons
     for file in files:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import arg
 
@@ -86,6 +87,17 @@ class JudgePlan:
     held_out: float = 0.15
     """share of the answers that it is measured on, by prompt and by image"""
     settings: Annotated[JudgeSettings, arg(name="")] = field(default_factory=JudgeSettings)
+
+    def facts(self, rubric: str) -> dict[str, Any]:
+        """What the judge depends on; `rubric` is the digest of its questions. Memory and checkpoints change nothing."""
+        own = {name: value for name, value in asdict(self.settings).items() if name not in ("micro", "save_every")}
+        base = Path(self.base).expanduser()
+        return {
+            "pairs": hashlib.sha256(self.pairs.read_bytes()).hexdigest()[:16],
+            "base": str(base.resolve() if base.exists() else self.base), "rubric": rubric, "ties": self.ties,
+            "strengths": self.strengths, "same_annotators": self.same_annotators, "single": self.single,
+            "held_out": self.held_out, **own,
+        }  # fmt: skip
 
     def check(self) -> None:
         """Raises ValueError for a share that leaves nothing to learn from, or to be measured on."""

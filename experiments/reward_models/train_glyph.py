@@ -6,7 +6,6 @@ the same weights bit for bit.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from dataclasses import asdict
@@ -18,7 +17,8 @@ from base_model.data.glyphs.crops import Source
 from base_model.data.glyphs.shapes import TRAINING, UNSEEN, alphabet
 from base_model.data.writing.faces import own_face
 from experiments.progress import Progress
-from experiments.record.whole_files import require_folder, write_bytes
+from experiments.record.stopped_training import WORK, begin, require_same
+from experiments.record.whole_files import write_bytes
 from experiments.reward_models.glyph_examples import Labelled, References, all_references, made, make
 from experiments.reward_models.glyph_plan import GlyphPlan
 from preference_data.statistics.score_intervals import Counted, auc
@@ -26,7 +26,7 @@ from rewards.glyph.glyph import CONTENT, GlyphModel, as_files
 from rewards.glyph.glyph_network import GlyphNetwork
 from rewards.glyph.glyph_training import train
 
-CARD, WORK, CHECKPOINT, SETTINGS = "model_card.md", "training", "checkpoint.pt", "settings.json"
+CARD, CHECKPOINT = "model_card.md", "checkpoint.pt"
 CARD_CROPS = 800
 """crops, of other seeds than training's, that each row of the card is measured on"""
 CLEAN_SHARE = 0.15
@@ -76,10 +76,8 @@ def train_glyph(plan: GlyphPlan, progress: Progress | None = None) -> list[str]:
     check(plan)
     if (plan.out / CONTENT).exists():
         return [f"{plan.out} holds a finished glyph network already; name a new folder with --out to train another"]
-    require_folder(plan.out)
-    if plan.out.exists() and any(path.name != WORK for path in plan.out.iterdir()):
-        raise ValueError(f"{plan.out} is a folder with other files in it; name a new one with --out")
-    _require_same(plan)
+    require_same(plan.out, facts_of(plan))
+    begin(plan.out, facts_of(plan))
     began, used = time.perf_counter(), time.process_time()
     expected = {"characters": plan.crops * SECONDS_CROP, "network": plan.settings.updates * SECONDS_UPDATE}
     bar = progress or Progress(expected)
@@ -102,19 +100,6 @@ def train_glyph(plan: GlyphPlan, progress: Progress | None = None) -> list[str]:
         *rows, f"took {took['wall_seconds']:.0f} s, {took['cpu_seconds']:.0f} s of the processor",
         f"{plan.out} is ready: use it as glyph:weights={plan.out}",
     ]  # fmt: skip
-
-
-def _require_same(plan: GlyphPlan) -> None:
-    """Raises ValueError where a stopped training had other settings."""
-    path = plan.out / WORK / SETTINGS
-    if not path.exists():
-        write_bytes(path, (json.dumps(facts_of(plan)) + "\n").encode())
-        return
-    before, now = json.loads(path.read_text("utf-8")), json.loads(json.dumps(facts_of(plan)))
-    changed = [f"{name} was {before.get(name)}, is {now[name]}" for name in now if before.get(name) != now[name]]
-    if changed:
-        raise ValueError(f"{plan.out} holds a training that was stopped, of other settings: {'; '.join(changed)}. "
-                         "Say the same to go on with it, or name a new folder with --out")  # fmt: skip
 
 
 def _labelled(plan: GlyphPlan, table: References, bar: Progress) -> Labelled:

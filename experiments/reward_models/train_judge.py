@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from base_model.devices import best_device
+from experiments.record.stopped_training import begin, publish, require_same
 from experiments.reward_models.judge_plan import JudgePlan
 from experiments.reward_models.judge_trainer import Question, require_trl, train_on
 from experiments.reward_models.train_reward import opened, seen_by_base, seen_from, seen_in
@@ -26,15 +27,20 @@ from preference_data.comparisons import Comparison, connected, load, people_only
 from preference_data.records import ImageRef
 from rewards.comparison.calibration import fit_temperature
 from rewards.comparison.resample import Clusters, Estimate
+from rewards.image_scorer import Unjudged
 from rewards.language.local_judge import ADVICE, Vlm, check_sources, source_images
 from rewards.language.pair_judges import PairJudge
-from rewards.language.rubric import Rubric, read_rubric
-from rewards.language.trained_judge import JUDGE, TrainedJudge
+from rewards.language.qwen_vl import QwenInputs
+from rewards.language.rubric import Rubric, read_rubric, rubric_path
+from rewards.language.trained_judge import JUDGE, RUBRIC, TrainedJudge, read_judge
 from rewards.learned.model_card import agreement_with_others
 from rewards.learned.reward import HELD_OUT, TRAINED_ON
 from rewards.published.published_weights import existing_or_hub
 
-JUDGED, CARD, WORK = "judged.jsonl", "model_card.md", "training"
+JUDGED, CARD = "judged.jsonl", "model_card.md"
+CLASSES = ("qwen2_vl", "qwen2_5_vl")
+"""model types of transformers that learn"""
+NEEDED = {"spans": "a text in quotation marks", "sources": "images that were edited"}
 SAME_SPLIT = "train it further with the --pairs, --held-out and --seed that it was trained with"
 YES_OR_NO = ("Yes", "No")
 CALIBRATED = 0.1
@@ -56,39 +62,110 @@ def train_judge(plan: JudgePlan, say: Say = lambda line: None) -> list[str]:
     check_sources(rubric, "")
     if (plan.out / JUDGE).exists():
         return [f"{plan.out} holds a finished judge already; name a new folder with --out to train another"]
-    if plan.out.exists() and any(path.name != WORK for path in plan.out.iterdir()):
-        raise ValueError(f"{plan.out} is a folder with other files in it; name a new one with --out")
     base = existing_or_hub(plan.base, "base", ADVICE)
     comparisons = people_only(load(plan.pairs))
+    facts = plan.facts(rubric.digest)
+    require_same(plan.out, facts)
+    check_base(base, plan, rubric)
     for image in {i.sha256: i for c in comparisons for i in (c.left, c.right)}.values():
         opened(plan.pairs.parent, image)  # damaged files are named before hours of training
+    comparisons = askable(comparisons, rubric, QwenInputs(base, **sight(plan)), plan, say)
     part = split(comparisons, (1 - plan.held_out - CALIBRATED, CALIBRATED, plan.held_out), plan.settings.seed)
     learned, calibration, held_out = ([c for c, k in zip(comparisons, part, strict=True) if k == n] for n in range(3))
+    if not any(c.label[0] != c.label[2] for c in held_out):
+        raise ValueError(
+            f"not one of the {len(held_out)} answers of {plan.pairs} that are held out says which image is better, so "
+            "nothing could be measured: collect more answers, or hold out more with --held-out"
+        )
     before = seen_by_base(base, [*calibration, *held_out], SAME_SPLIT)
-    untrained = TrainedJudge(plan.rubric, rubric.digest, plan.ties, 1.0)
+    untrained = TrainedJudge(rubric.name, rubric.digest, plan.ties, 1.0, **sight(plan))
     questions = questions_of(learned, rubric, untrained, plan)
     if not questions:
-        raise ValueError(f"no answer of {plan.pairs} that may be learned from says which image is better")
+        raise ValueError(nothing_to_learn(plan, learned))
     say(f"{len(questions)} questions about {len(learned)} answers; {len(calibration)} set the temperature, "
         f"{len(held_out)} are held out")  # fmt: skip
     start = time.perf_counter()
-    (plan.out / WORK).mkdir(parents=True, exist_ok=True)
-    model, losses = train_on(questions, base, plan.out / WORK, plan.settings)
+    work = begin(plan.out, facts)
+    model, losses = train_on(questions, base, work, plan.settings)
     if model is None:
         return []
     seconds = time.perf_counter() - start
     untaught = judged(Vlm(plan.base, plan.rubric, least_mass=0.0, **sight(plan)), held_out, plan)
-    save(model, base, plan.out)
+    finished = work / "finished"
+    shutil.rmtree(finished, ignore_errors=True)
+    save(model, base, finished)
     del model
-    (plan.out / JUDGE).write_text(untrained.to_json(), encoding="utf-8")
-    trained = replace(untrained, temperature=temperature_of(plan, calibration))
-    (plan.out / JUDGE).write_text(trained.to_json(), encoding="utf-8")
-    after = judged(Vlm(str(plan.out), **sight(plan)), held_out, plan)
+    shutil.copyfile(rubric_path(plan.rubric), finished / RUBRIC)
+    (finished / JUDGE).write_text(untrained.to_json(), encoding="utf-8")
+    trained = replace(untrained, temperature=temperature_of(finished, plan, calibration))
+    (finished / JUDGE).write_text(trained.to_json(), encoding="utf-8")
+    after = judged(Vlm(str(finished)), held_out, plan)
     numbers = {"before": agreement(untaught, held_out), "after": agreement(after, held_out)}
-    write_card(plan, trained, numbers, len(learned), seconds, losses)
-    write_answers(plan, before + seen_in(learned), held_out, after)
-    shutil.rmtree(plan.out / WORK)
+    write_card(finished, plan, trained, numbers, len(learned), seconds, losses)
+    write_answers(finished, plan, before + seen_in(learned), held_out, after)
+    publish(finished, plan.out, JUDGE)
+    shutil.rmtree(work)
     return lines(plan, numbers, seconds)
+
+
+def check_base(base: Path | str, plan: JudgePlan, rubric: Rubric) -> None:
+    """Raises ValueError for a model of another class, and for DPO of a judge that learned another question."""
+    from transformers import AutoConfig
+
+    local = isinstance(base, Path)
+    kind = AutoConfig.from_pretrained(base, local_files_only=local).model_type
+    if kind not in CLASSES:
+        raise ValueError(f"--base {plan.base} is a {kind} model, not a {' or '.join(CLASSES)} one; {ADVICE}")
+    judge = read_judge(base)
+    if plan.settings.method == "dpo" and judge.rubric and (judge.digest, judge.ties) != (rubric.digest, plan.ties):
+        raise ValueError(
+            f"--base {plan.base} learned to answer the rubric {judge.rubric} {'with' if judge.ties else 'without'} "
+            f"--ties, which is another question than {plan.rubric} {'with' if plan.ties else 'without'} --ties: dpo "
+            "goes on from the answers that it gives; name its own rubric and its own --ties"
+        )
+
+
+def askable(
+    comparisons: Sequence[Comparison], rubric: Rubric, inputs: QwenInputs, plan: JudgePlan, say: Say
+) -> list[Comparison]:
+    """The answers whose question can be asked of the model, for a judge never answers the others.
+
+    Says how many are left out, and why. Raises ValueError where none is left.
+    """
+    causes = [why_not(c, rubric, inputs, plan) for c in comparisons]
+    left = [c for c, cause in zip(comparisons, causes, strict=True) if not cause]
+    if out := [cause for cause in causes if cause]:
+        text = f"{len(out)} of {len(causes)} answers of {plan.pairs} cannot be asked about: {out[0]}"
+        if not left:
+            raise ValueError(f"{text}. Choose another --rubric, or leave them out")
+        say(f"{text}; they are left out")
+    return left
+
+
+def why_not(c: Comparison, rubric: Rubric, inputs: QwenInputs, plan: JudgePlan) -> str:
+    """Why an answer's question cannot be asked; "" where it can."""
+    ways = ("pair", "yes") if plan.single else ("pair",)
+    for need in dict.fromkeys(need for way in ways for need in rubric.needs(way)):
+        if not getattr(c.prompt, need):
+            return f"the rubric {rubric.name} needs {NEEDED.get(need, need)}, and {c.prompt.text!r} has none"
+    sizes = [np.broadcast_to(np.uint8(0), (image.height, image.width, 3)) for image in (c.left, c.right)]
+    try:
+        for way in ways:
+            inputs.check(rubric.question(way, c.prompt), sizes)
+        source_images(rubric, "", c.prompt)
+    except Unjudged as error:
+        return str(error)
+    return ""
+
+
+def nothing_to_learn(plan: JudgePlan, comparisons: Sequence[Comparison]) -> str:
+    """Why no answer makes a question, and what would help."""
+    what = f"nothing can be learned from the answers of {plan.pairs}: "
+    if all(c.label[1] == 1.0 for c in comparisons):
+        return what + "all say that neither image is better; teach that as an answer of its own with --ties"
+    if plan.strengths and not any(c.strength is None or c.strength > 0 for c in comparisons):
+        return what + "all have the strength 0; leave out --strengths"
+    return what + "their annotators agree no better than by chance; trust them alike with --same-annotators"
 
 
 def questions_of(
@@ -178,9 +255,9 @@ def agreement(p_N2: np.ndarray, comparisons: Sequence[Comparison]) -> Estimate:
     return Clusters(islands, seed=0).estimate(right_N, weight_N)
 
 
-def temperature_of(plan: JudgePlan, comparisons: Sequence[Comparison]) -> float:
-    """T of the judge in the folder, whose temperature is 1 so far; 1 where no answer decides."""
-    p_N = judged(Vlm(str(plan.out), **sight(plan)), comparisons, plan).mean(1)
+def temperature_of(folder: Path, plan: JudgePlan, comparisons: Sequence[Comparison]) -> float:
+    """T of the judge in a folder, whose temperature is 1 so far; 1 where no answer decides."""
+    p_N = judged(Vlm(str(folder)), comparisons, plan).mean(1)
     share_N = np.array([c.label[0] + c.label[1] / 2.0 for c in comparisons])
     weight_N = np.where(np.isnan(p_N), 0.0, np.array([c.label[0] + c.label[2] for c in comparisons]))
     if not weight_N.sum() > 0:
@@ -199,11 +276,13 @@ def save(model: Any, base: Path | str, out: Path) -> None:
     Qwen2VLImageProcessorPil.from_pretrained(base, local_files_only=local).save_pretrained(out)
 
 
-def write_answers(plan: JudgePlan, seen: str, held_out: Sequence[Comparison], p_N2: np.ndarray) -> None:
+def write_answers(
+    folder: Path, plan: JudgePlan, seen: str, held_out: Sequence[Comparison], p_N2: np.ndarray
+) -> None:  # fmt: skip
     """What it has seen, what it has not seen, and what it says about that in both orders."""
     rest = [seen_from(plan.out, plan.pairs.parent, c) for c in held_out]
-    (plan.out / TRAINED_ON).write_text(seen, encoding="utf-8")
-    (plan.out / HELD_OUT).write_text(to_jsonl(rest), encoding="utf-8")
+    (folder / TRAINED_ON).write_text(seen, encoding="utf-8")
+    (folder / HELD_OUT).write_text(to_jsonl(rest), encoding="utf-8")
     name = f"machine:{plan.out.name}"
     answers: dict[tuple[str, str, str], list[Comparison]] = {}
     for c, (first, second) in zip(rest, p_N2.tolist(), strict=True):
@@ -212,7 +291,7 @@ def write_answers(plan: JudgePlan, seen: str, held_out: Sequence[Comparison], p_
             turned = replace(plain, left=c.right, right=c.left)
             both = [as_answer(plain, first), as_answer(turned, 1.0 - second)]
             answers[c.prompt.id, c.left.sha256, c.right.sha256] = both
-    (plan.out / JUDGED).write_text(to_jsonl([c for two in answers.values() for c in two]), encoding="utf-8")
+    (folder / JUDGED).write_text(to_jsonl([c for two in answers.values() for c in two]), encoding="utf-8")
 
 
 def as_answer(c: Comparison, p: float) -> Comparison:
@@ -221,7 +300,7 @@ def as_answer(c: Comparison, p: float) -> Comparison:
 
 
 def write_card(
-    plan: JudgePlan, judge: TrainedJudge, numbers: dict[str, Estimate], answers: int, seconds: float,
+    folder: Path, plan: JudgePlan, judge: TrainedJudge, numbers: dict[str, Estimate], answers: int, seconds: float,
     losses: Sequence[float],
 ) -> None:  # fmt: skip
     """The judge's numbers, for people and for programs."""
@@ -234,7 +313,7 @@ def write_card(
         "held_out": table,
         "losses": list(losses),
     }
-    (plan.out / JUDGE).write_text(judge.to_json(more), encoding="utf-8")
+    (folder / JUDGE).write_text(judge.to_json(more), encoding="utf-8")
     rows = [f"| {name} training | {interval(e)} | {e.n} |" for name, e in numbers.items()]
     text = [
         "# Model card", "",
@@ -248,7 +327,7 @@ def write_card(
         f"Use: `vlm:weights={plan.out}`. It has learned these annotators' taste on these prompts and models; on others "
         "it is a guess.", "",
     ]  # fmt: skip
-    (plan.out / CARD).write_text("\n".join(text), encoding="utf-8")
+    (folder / CARD).write_text("\n".join(text), encoding="utf-8")
 
 
 def interval(e: Estimate) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
@@ -122,9 +123,25 @@ class RewriterPlan:
     """images of each held-out prompt"""
     settings: Annotated[RewriterSettings, arg(name="")] = field(default_factory=RewriterSettings)
 
+    def facts(self, model: str) -> dict[str, Any]:
+        """What the rewriter depends on; `model` is the image model's fingerprint. Memory and checkpoints change
+        nothing, nor does what is measured at the end."""
+        own = {name: value for name, value in asdict(self.settings).items() if name not in ("micro", "save_every")}
+        plain = ("reward", "count", "varied", "by_rule", "images", "steps", "guidance", "size", "instruction",
+                 "longest", "most_tokens", "held_out")  # fmt: skip
+        files = {name: getattr(self, name) for name in ("prompts", "examples")}
+        base = Path(self.base).expanduser()
+        return {
+            "model": model, "base": str(base.resolve() if base.exists() else self.base),
+            **{name: path and hashlib.sha256(path.read_bytes()).hexdigest()[:16] for name, path in files.items()},
+            **{name: getattr(self, name) for name in plain}, **own,
+        }  # fmt: skip
+
     def check(self) -> None:
         """Raises ValueError for what cannot be, or a batch that processes cannot share."""
         self.settings.check()
+        if not (self.settings.epochs or self.settings.updates):
+            raise ValueError("epochs=0, updates=0: nothing would be trained; give one of them a number above 0")
         if not 0 < self.held_out < 0.8:
             raise ValueError(f"held_out={self.held_out}: a share above 0 and below 0.8")
         if min(self.count, self.images, self.seeds, self.workers) < 1 or self.varied < 0:

@@ -6,7 +6,6 @@ rule, rewritten after fine-tuning and after GRPO, from the same noise, so that d
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -21,9 +20,11 @@ import numpy as np
 from base_model.data.rendered_text import complete
 from base_model.sample import Sampler
 from experiments.evaluation.found_model import find_model, fingerprint
-from experiments.evaluation.prompt_files import RequestedPrompt, read_prompt_file
+from experiments.evaluation.prompt_files import RequestedPrompt
 from experiments.evaluation.score_prompts import check_needs
 from experiments.record.intervals import bootstrap_ci, in_brackets, paired_ci
+from experiments.record.stopped_training import WORK, begin, publish, require_same
+from experiments.rewriting.held_out_prompts import own_examples, split
 from experiments.rewriting.rewrite_reward import RewriteScorer, lowest, readable
 from experiments.rewriting.rewriter import (
     INSTRUCTION,
@@ -47,7 +48,7 @@ from experiments.rewriting.rewriter_trainer import (
     reinforce,
     require_trl,
 )  # fmt: skip
-from experiments.rewriting.short_prompts import examples_of, read_examples, short_prompts
+from experiments.rewriting.short_prompts import examples_of
 from preference_data.records import Prompt
 from rewards.language.qwen_vl import float_kind
 from rewards.parse import named_reward
@@ -55,7 +56,7 @@ from rewards.published.published_weights import existing_or_hub
 from rewards.serving.workers import ScorerPool
 
 ADVICE = "name a causal language model, a folder or a hub name such as Qwen/Qwen2.5-0.5B-Instruct"
-REWRITES, CARD, WORK = "rewrites.jsonl", "model_card.md", "training"
+REWRITES, CARD = "rewrites.jsonl", "model_card.md"
 RESTARTS = 2
 
 
@@ -80,22 +81,23 @@ def train_rewriter(plan: RewriterPlan, say: Say = lambda line: None) -> list[str
     plan.check()
     if (plan.out / REWRITER).exists():
         return [f"{plan.out} holds a finished rewriter already; name a new folder with --out to train another"]
-    if plan.out.exists() and any(path.name != WORK for path in plan.out.iterdir()):
-        raise ValueError(f"{plan.out} is a folder with other files in it; name a new one with --out")
     base = existing_or_hub(plan.base, "base", ADVICE)
     prompts, held_out = split(plan)
     reward = named_reward(plan.reward)
     notes = check_needs({plan.reward: reward}, [RequestedPrompt(p) for p in (*prompts, *held_out)])
-    examples = read_examples(plan.examples, rules_of(plan)) if plan.examples else examples_of(
+    examples = own_examples(plan.examples, rules_of(plan), held_out, say) if plan.examples else examples_of(
         prompts, rules_of(plan), plan.varied, plan.settings.seed, plan.by_rule
     )  # fmt: skip
     source = find_model(plan.model, plan.stage, plan.size, prompts[0].text)
+    facts = plan.facts(fingerprint(source.folder))
+    require_same(plan.out, facts)
+    check_base(base)
     tokenizer = tokenizer_of(base)
     say(f"{len(examples)} examples of {len(prompts)} prompts; {len(held_out)} prompts are held out")
     for note in notes if examples else [*notes, "no prompt has a completion by rule: nothing to fine-tune on"]:
         say(note)
     start = time.perf_counter()
-    (plan.out / WORK).mkdir(parents=True, exist_ok=True)
+    begin(plan.out, facts)
     sampler = Sampler(
         source.sampler.steps if plan.steps is None else plan.steps,
         source.sampler.guidance if plan.guidance is None else plan.guidance,
@@ -108,8 +110,8 @@ def train_rewriter(plan: RewriterPlan, say: Say = lambda line: None) -> list[str
             return []
         seconds = time.perf_counter() - start
         results = measure(plan, scorer, tokenizer, held_out, {"fine-tuned": tuned, "GRPO": learned})
-    publish(plan, learned, results, {
-        "base": plan.base, "image_model": plan.model, "stage": plan.stage, "model": fingerprint(source.folder),
+    write_folder(plan, learned, results, {
+        "base": plan.base, "image_model": plan.model, "stage": plan.stage, "model": facts["model"],
         "reward": plan.reward, "sampler": asdict(sampler), "seconds": seconds, "settings": asdict(plan.settings),
         "examples": len(examples), "prompts": len(prompts), "losses": done(plan, "sft"), "rewards": done(plan, "grpo"),
     })  # fmt: skip
@@ -121,26 +123,13 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def split(plan: RewriterPlan) -> tuple[list[Prompt], list[Prompt]]:
-    """Prompts that are learned from, and those held out; no text that an image must show is in both."""
-    seed = plan.settings.seed
-    if plan.prompts is None:
-        held_out = max(2, round(plan.count * plan.held_out))
-        return short_prompts(plan.count, seed), short_prompts(held_out, seed, heldout=True)
-    prompts = [each.prompt for each in read_prompt_file(plan.prompts)]
-    if edits := [prompt.text for prompt in prompts if prompt.sources]:
-        raise ValueError(f"{plan.prompts}: a rewriter does not see images, and this is an edit of one: {edits[0]}")
-    keys = {p.text: repr(sorted(p.spans)) if p.spans else p.text for p in prompts}
-    unique = list({p.text: p for p in prompts}.values())
-    order = sorted(set(keys.values()), key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())
-    chosen = set(order[: max(1, round(len(order) * plan.held_out))])
-    parts = [p for p in unique if keys[p.text] not in chosen], [p for p in unique if keys[p.text] in chosen]
-    if len(parts[0]) < plan.settings.batch or len(parts[1]) < 2:
-        raise ValueError(
-            f"{plan.prompts} has {len(unique)} different prompts, {len(parts[1])} of which are held out; at least "
-            f"{plan.settings.batch} to learn from and 2 to be held out are needed"
-        )
-    return parts
+def check_base(base: Path | str) -> None:
+    """Raises ValueError for a model that does not continue a text."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+
+    config = AutoConfig.from_pretrained(base, local_files_only=isinstance(base, Path))
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ValueError(f"--base {base} is a {config.model_type} model, which continues no text; {ADVICE}")
 
 
 def train_stages(
@@ -261,11 +250,13 @@ def done(plan: RewriterPlan, stage: str) -> list[float]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
 
-def publish(plan: RewriterPlan, weights: Path | str, results: Results, training: dict[str, Any]) -> None:
-    """Write the folder: the model, what it was trained on and how good it is. `REWRITER` comes last."""
+def write_folder(plan: RewriterPlan, weights: Path | str, results: Results, training: dict[str, Any]) -> None:
+    """Write the folder: the model, what it was trained on and how good it is."""
+    folder = plan.out / WORK / "finished"
+    shutil.rmtree(folder, ignore_errors=True)
     model = opened_model(weights, plan.settings)
-    model.save_pretrained(plan.out)
-    tokenizer_of(weights).save_pretrained(plan.out)
+    model.save_pretrained(folder)
+    tokenizer_of(weights).save_pretrained(folder)
     rows = [
         {
             "prompt": prompt.text, "spans": list(prompt.spans),
@@ -276,12 +267,13 @@ def publish(plan: RewriterPlan, weights: Path | str, results: Results, training:
         for i, prompt in enumerate(results.prompts)
     ]  # fmt: skip
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    (plan.out / REWRITES).write_text(text, encoding="utf-8")
+    (folder / REWRITES).write_text(text, encoding="utf-8")
     card = ["# Model card", "", *card_lines(plan, results, training)]
-    (plan.out / CARD).write_text("\n".join(card) + "\n", encoding="utf-8")
+    (folder / CARD).write_text("\n".join(card) + "\n", encoding="utf-8")
     numbers = {"held_out": results.intervals(), "grpo_above": results.differences()}
     content = RewriterCard(instruction_of(plan), rules_of(plan)).to_json({**training, **numbers})
-    (plan.out / REWRITER).write_text(content, encoding="utf-8")
+    (folder / REWRITER).write_text(content, encoding="utf-8")
+    publish(folder, plan.out, REWRITER)
     shutil.rmtree(plan.out / WORK)
 
 
@@ -296,8 +288,11 @@ def card_lines(plan: RewriterPlan, results: Results, training: dict[str, Any]) -
     return [
         f"- rewrites short prompts for {plan.model}{plan.stage and '/' + plan.stage}; trained from {plan.base} in "
         f"{training['seconds']:.0f} s",
-        f"- fine-tuned for {plan.settings.epochs:g} epochs of {training['examples']} examples, then taught by the "
-        f"reward `{plan.reward}` with {plan.settings.updates} updates of GRPO on {training['prompts']} prompts",
+        *[f"- fine-tuned for {plan.settings.epochs:g} epochs of {training['examples']} examples"] * bool(
+            training["losses"]
+        ),
+        *[f"- taught by the reward `{plan.reward}` with {plan.settings.updates} updates of GRPO on "
+          f"{training['prompts']} prompts"] * bool(training["rewards"]),
         f"- a rewrite has at most {plan.longest} characters, quotes the same texts as the prompt, and keeps the "
         f"words {', '.join(rules_of(plan).keep) or '(none)'}; one that does not is never used",
         "", f"| held-out prompts ({len(results.prompts)}) | mean reward, 95 % interval | rewrites within the rules "

@@ -19,11 +19,12 @@ from rewards.image_scorer import ImageScorer, Unjudged
 from rewards.language.pair_judges import PairJudge
 from rewards.language.qwen_vl import QwenVl, sees
 from rewards.language.read_answer import LEAST_MASS, READINGS, read_pair
-from rewards.language.rubric import Rubric, read_rubric
-from rewards.language.trained_judge import read_judge
+from rewards.language.rubric import Rubric
+from rewards.language.trained_judge import read_judge, rubric_of
 from rewards.published.published_weights import existing_or_hub
 from rewards.scores import View
 
+LEAST_PIXELS, MOST_PIXELS = 56 * 56, 2048 * 28 * 28
 ADVICE = "vlm needs the folder of a Qwen2.5-VL model, or a hub name such as Qwen/Qwen2.5-VL-7B-Instruct"
 
 
@@ -57,7 +58,7 @@ class Vlm:
     aesthetics, edit_faithfulness, or a path; when empty, the one that the judge was trained by, or alignment.
     ``sources``: folder of the images that were edited, for prompts that do not carry their own. ``least_mass``: least
     probability of the answer words together; below it an image is not judged. least_pixels, most_pixels: bounds of the
-    area the model is shown; the defaults show a 1664x928 image as it is.
+    area the model is shown; 0 = those that the judge was trained with, or else such as show a 1664x928 image as it is.
     """
 
     version: ClassVar[int] = 2
@@ -69,8 +70,8 @@ class Vlm:
     sources: str = ""
     dtype: str = "float32"
     least_mass: float = LEAST_MASS
-    least_pixels: int = 56 * 56
-    most_pixels: int = 2048 * 28 * 28
+    least_pixels: int = 0
+    most_pixels: int = 0
 
     def __post_init__(self) -> None:
         if self.reading not in READINGS:
@@ -83,7 +84,7 @@ class Vlm:
         return rubric.needs(self.reading, self.sources)
 
     def sees(self, height: int, width: int) -> View:
-        return sees(height, width, self.least_pixels, self.most_pixels)
+        return sees(height, width, *self._pixels())
 
     def load(self, device: str = "cpu") -> ImageScorer:
         """Open the model. FileNotFoundError for missing weights, sources or rubric; ValueError for another model."""
@@ -125,8 +126,16 @@ class Vlm:
         return PairJudge(name, ask, needs=rubric.needs("pair", self.sources))
 
     def _rubric(self) -> Rubric:
-        return read_rubric(self.rubric or read_judge(self.weights).rubric or "alignment")
+        return rubric_of(self.weights, self.rubric)
+
+    def _pixels(self) -> tuple[int, int]:
+        """Least and most area that is shown."""
+        trained = read_judge(self.weights)
+        return (
+            self.least_pixels or trained.least_pixels or LEAST_PIXELS,
+            self.most_pixels or trained.most_pixels or MOST_PIXELS,
+        )
 
     def _model(self, device: str) -> QwenVl:
         weights = existing_or_hub(self.weights, "weights", ADVICE)
-        return QwenVl(weights, device, self.dtype, self.least_pixels, self.most_pixels)
+        return QwenVl(weights, device, self.dtype, *self._pixels())

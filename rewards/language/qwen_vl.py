@@ -70,7 +70,12 @@ class QwenInputs:
         self._processor = Qwen2VLImageProcessorPil.from_pretrained(weights, size=size, local_files_only=local)
         tokenizer: Any = AutoTokenizer.from_pretrained(weights, local_files_only=local)
         self.tokenizer = tokenizer
-        self.image_token = int(tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
+        self.image_token = int(tokenizer.convert_tokens_to_ids(IMAGE_TOKEN) or 0)
+        if not tokenizer.chat_template:
+            raise ValueError(
+                f"the tokenizer of {weights} has no chat template, by which a question becomes a turn: take the "
+                "model's instruct version, or put its chat_template.jinja into the folder"
+            )
 
     def check(self, text: str, images_HW3: Sequence[np.ndarray]) -> None:
         """``Unjudged`` "special_token" for a text from outside that holds one of the model's own tokens, "shape" for an

@@ -60,8 +60,8 @@ class Rubric:
             raise ValueError(f"rubric {self.name} has no '## {way}'; it has {', '.join(self.questions)}")
 
 
-def read_rubric(name: str) -> Rubric:
-    """One of ours by name, or a file by its path. FileNotFoundError names what is near, ValueError what is wrong."""
+def rubric_path(name: str) -> Path:
+    """The file of one of ours by name, or of any other by its path. FileNotFoundError names what is near."""
     path = FOLDER / f"{name}.md"
     if not re.fullmatch(r"\w+", name) or not path.is_file():
         path = Path(name).expanduser()
@@ -70,6 +70,12 @@ def read_rubric(name: str) -> Rubric:
         near = nearest(name, ours)
         meant = f" Did you mean {near}?" if near else ""
         raise FileNotFoundError(f"there is no rubric {name!r}, nor such a file.{meant} There are {', '.join(ours)}")
+    return path
+
+
+def read_rubric(name: str) -> Rubric:
+    """One of ours by name, or a file by its path. FileNotFoundError as `rubric_path`, ValueError for what is wrong."""
+    path = rubric_path(name)
     text = read_text(path)
     head, *sections = re.split(r"^## +", text, flags=re.MULTILINE)
     questions = {}

@@ -1,6 +1,7 @@
 """A judge of pairs that learned from people's answers: a whole Qwen-VL model, and beside it what it was trained on.
 
     FOLDER/judge.json         by which rubric it was asked, whether it may answer "neither", temperature, numbers
+    FOLDER/rubric.md          that rubric, so that the folder can be moved, and is asked what it learned
     FOLDER/trained_on.txt     the prompts and images that it has seen, as hashes: no evaluation may use them
     FOLDER/held_out.jsonl     the answers that it has not seen: what it may be compared on
     FOLDER/judged.jsonl       its own answers about those, in both orders
@@ -16,15 +17,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from preference_data.records import Prompt
 from rewards.language.read_answer import PAIR_WORDS
-from rewards.language.rubric import Rubric
+from rewards.language.rubric import Rubric, read_rubric
 
-JUDGE = "judge.json"
+JUDGE, RUBRIC = "judge.json", "rubric.md"
 NEITHER = "C"
 TIE = f" If neither is better, answer {NEITHER}."
 """What is added to a rubric's question for a judge that knows ties."""
@@ -36,13 +37,17 @@ class TrainedJudge:
     """How a trained judge is asked and read."""
 
     rubric: str
-    """name or path of the rubric whose "## pair" it learned to answer"""
+    """name of the rubric whose "## pair" it learned to answer"""
     digest: str
     """of that rubric's file"""
     ties: bool
     """whether it may say that neither image is better"""
     temperature: float
     """T of (1): fitted on answers that it did not learn from"""
+    least_pixels: int = 0
+    """smaller images were enlarged to this area in training; 0 = not known"""
+    most_pixels: int = 0
+    """larger images were scaled down to this area in training; 0 = not known"""
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -75,9 +80,22 @@ def read_judge(weights: Path | str) -> TrainedJudge:
         return UNTRAINED
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        judge = TrainedJudge(*(content[name] for name in ("rubric", "digest", "ties", "temperature")))
+        judge = TrainedJudge(
+            *(content[name] for name in ("rubric", "digest", "ties", "temperature")),
+            *(int(content.get(name, 0)) for name in ("least_pixels", "most_pixels")),
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error!r}): train the judge again") from error
     if content.get("format") != FORMAT or not judge.temperature > 0:
         raise ValueError(f"{path} is of format {content.get('format')}, and this is {FORMAT}: train the judge again")
     return judge
+
+
+def rubric_of(weights: Path | str, name: str) -> Rubric:
+    """The rubric that a model is asked by: the named one, else the one that it was trained by, else alignment.
+
+    Errors as `read_rubric` and `read_judge`."""
+    judge, own = read_judge(weights), Path(weights) / RUBRIC
+    if not name and judge.rubric and own.is_file():
+        return replace(read_rubric(str(own)), name=judge.rubric)
+    return read_rubric(name or judge.rubric or "alignment")

@@ -219,6 +219,20 @@ def learned_in(reward: object) -> list[Learned]:
     return []
 
 
+def trained_in(reward: object) -> list[Path]:
+    """The folders inside a reward that say what they were trained on: reward models, and judges (`vlm:weights=`)."""
+    if isinstance(reward, Learned):
+        return [Path(reward.path)]
+    if isinstance(reward, tuple | list):
+        return [one for part in reward for one in trained_in(part)]
+    if not is_dataclass(reward):
+        return []
+    weights = getattr(reward, "weights", "")
+    folder = Path(weights).expanduser() if weights and isinstance(weights, str) else None
+    own = [folder] if folder and (folder / TRAINED_ON).is_file() else []
+    return own + [one for field in fields(reward) for one in trained_in(getattr(reward, field.name))]
+
+
 def learned_at(reward: Any, path: Path) -> Any:
     """The reward, with the reward models inside it read from another folder; their names in a mixture stay."""
     if isinstance(reward, Learned):

@@ -28,8 +28,8 @@ from preference_data.records import Prompt
 from rewards.image_scorer import Unjudged
 from rewards.language.local_judge import ADVICE, source_images
 from rewards.language.qwen_vl import LANGUAGE_LAYERS, QwenVl, float_kind, sees
-from rewards.language.rubric import Rubric, read_rubric
-from rewards.language.trained_judge import read_judge
+from rewards.language.rubric import Rubric
+from rewards.language.trained_judge import rubric_of
 from rewards.learned.backbones import Opened
 from rewards.learned.reward_settings import TrainReward
 from rewards.learned.train import Answers, Likelihood
@@ -103,8 +103,8 @@ class VlmBackbone:
         return states
 
     def read_rubric(self) -> Rubric:
-        """The rubric that is asked. Errors as `rewards.language.rubric.read_rubric`."""
-        rubric = read_rubric(self.rubric or read_judge(self.weights).rubric or "alignment")
+        """The rubric that is asked. Errors as `rewards.language.trained_judge.rubric_of`."""
+        rubric = rubric_of(self.weights, self.rubric)
         rubric.check(WAY)
         return rubric
 

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,12 +14,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import experiments.reward_models.train_judge as train_judge_module
 from experiments import cli
 from experiments.reward_models.judge_plan import JudgePlan, JudgeSettings
 from experiments.reward_models.judge_trainer import (
@@ -27,13 +30,15 @@ from experiments.reward_models.judge_trainer import (
     answer_loss,
     preference_loss,
 )
-from experiments.reward_models.train_judge import questions_of, reliability
-from preference_data.comparisons import Comparison, load
+from experiments.reward_models.train_judge import askable, nothing_to_learn, questions_of, reliability, train_judge
+from preference_data.comparisons import Comparison, load, to_jsonl
+from preference_data.records import Prompt
 from rewards.language.local_judge import Vlm
 from rewards.language.qwen_vl import QwenInputs
 from rewards.language.rubric import read_rubric
-from rewards.language.trained_judge import UNTRAINED, TrainedJudge, read_judge
-from rewards.learned.reward import trained_on
+from rewards.language.trained_judge import UNTRAINED, TrainedJudge, read_judge, rubric_of
+from rewards.learned.reward import trained_in, trained_on
+from rewards.parse import named_reward
 from tests.fixtures.simulated_taste import simulate, write
 from tests.fixtures.tiny.tiny_vlm import qwen_folder
 
@@ -225,6 +230,12 @@ def test_a_training_that_was_killed_becomes_the_same_judge(
         patch.setattr(Collator, "__call__", killed)
         assert cli.main(line(base, answers, cut, "--save-every", 2, "--ties", "--rank", rank)) != 0
     assert list((cut / "training").glob("checkpoint-*")) and not (cut / "judge.json").exists()
+    assert cli.main(line(base, answers, cut, "--save-every", 2, "--ties", "--rank", rank, "--rate", 0.001)) == 2
+    assert "of other settings: rate was 0.002, is 0.001" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(train_judge_module, "temperature_of", stopped)
+        assert cli.main(line(base, answers, cut, "--save-every", 2, "--ties", "--rank", rank)) == 130
+    assert not (cut / "judge.json").exists(), "what is not calibrated is not finished"
     assert cli.main(line(base, answers, cut, "--save-every", 2, "--ties", "--rank", rank)) == 0
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (whole, cut))
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
@@ -236,6 +247,7 @@ def test_a_training_that_was_killed_becomes_the_same_judge(
     ]  # fmt: skip
     judge = read_judge(whole)
     assert judge.ties and judge.rubric == "aesthetics" and judge.temperature > 0
+    assert judge.most_pixels == 1024 * 28 * 28 and (whole / "rubric.md").is_file()
     held_out, seen = load(whole / "held_out.jsonl"), trained_on(whole)
     assert held_out and not {c.prompt.id for c in held_out} & seen[0]
     assert not {i.sha256 for c in held_out for i in (c.left, c.right)} & seen[1]
@@ -245,6 +257,10 @@ def test_a_training_that_was_killed_becomes_the_same_judge(
     assert all((right, left) in asked_both for left, right in asked_both)
     assert Vlm(str(whole)).load_pairs().name.endswith("/pair") and "aesthetics" in Vlm(str(whole)).load_pairs().name
     assert cli.main(line(base, answers, whole)) == 0 and "holds a finished judge already" in capsys.readouterr().out
+
+
+def stopped(*anything: object) -> float:
+    raise KeyboardInterrupt
 
 
 # --- how it is read
@@ -292,6 +308,76 @@ def test_other_folders_and_missing_models_are_refused(
     assert "is a folder with other files in it" in capsys.readouterr().err
     assert cli.main(line(tmp_path / "no/such/model", answers, tmp_path / "judge")) == 2
     assert "there is no such file or folder" in capsys.readouterr().err
+
+
+def refused(message: str, base: Path, answers: Path, **changes: Any) -> None:
+    settings = JudgeSettings(**{"rank": 0, **changes.pop("settings", {})})
+    plan = JudgePlan(
+        answers, str(base), answers.parent / "none", **{"rubric": "aesthetics", **changes}, settings=settings
+    )
+    with pytest.raises(ValueError, match=message):
+        train_judge(plan)
+    assert not plan.out.exists(), "before anything is trained"
+
+
+def changed(answers: Path, name: str, **changes: object) -> Path:
+    """The answers with other fields, in a file beside theirs."""
+    rows = [replace(c, **changes) for c in load(answers)]  # type: ignore[arg-type]
+    (path := answers.with_name(f"{name}.jsonl")).write_text(to_jsonl(rows))
+    return path
+
+
+def test_models_that_cannot_be_a_judge_are_refused_before_training(base: Path, answers: Path, tmp_path: Path) -> None:
+    writer = tmp_path / "writer"
+    writer.mkdir()
+    (writer / "config.json").write_text('{"model_type": "llama"}')
+    refused("is a llama model, not a qwen2_vl or qwen2_5_vl one", writer, answers)
+    silent = tmp_path / "silent"
+    shutil.copytree(base, silent)
+    (silent / "chat_template.jinja").unlink()
+    refused("has no chat template", silent, answers)
+    other = tmp_path / "other"
+    shutil.copytree(base, other)
+    (other / "judge.json").write_text(TrainedJudge("aesthetics", RUBRIC.digest, True, 1.0).to_json())
+    dpo = {"method": "dpo", "rank": 4}
+    refused("learned to answer the rubric aesthetics with --ties, .* aesthetics without", other, answers, settings=dpo)
+    refused("another question than alignment with", other, answers, settings=dpo, ties=True, rubric="alignment")
+
+
+def test_answers_that_cannot_be_asked_about_are_refused_or_left_out(base: Path, answers: Path) -> None:
+    refused("needs a text in quotation marks, and 'scene", base, answers, rubric="text_correctness")
+    refused("needs images that were edited, and", base, answers, rubric="edit_faithfulness")
+    bad = Prompt.from_text("a <|image_pad|>")
+    refused("holds '<|image_pad|>'", base, changed(answers, "tokens", prompt=bad), rubric="alignment")
+    some, said = [*load(answers)[:3], replace(load(answers)[3], prompt=bad)], []
+    plan = JudgePlan(answers, "", Path("x"))
+    left = askable(some, read_rubric("alignment"), QwenInputs(base, 56 * 56, 112 * 112), plan, said.append)
+    assert left == some[:3] and "1 of 4 answers of" in said[0] and "they are left out" in said[0]
+
+
+def test_answers_that_teach_nothing_say_what_helps(base: Path, answers: Path) -> None:
+    refused("not one of the .* held out says which image is better", base, changed(answers, "ties", outcome="tie"))
+    tie, left = (replace(load(answers)[0], outcome=outcome, strength=0.0) for outcome in ("tie", "left"))
+    plan = JudgePlan(answers, "", Path("x"), strengths=True)
+    assert "--ties" in nothing_to_learn(plan, [tie]) and "leave out --strengths" in nothing_to_learn(plan, [left])
+    assert "--same-annotators" in nothing_to_learn(replace(plan, strengths=False), [left])
+
+
+def test_a_moved_judge_is_asked_what_it_learned_as_it_saw_it(tmp_path: Path) -> None:
+    (tmp_path / "judge.json").write_text(TrainedJudge("mine", "0", False, 1.0, 28 * 28, 56 * 56).to_json())
+    (tmp_path / "rubric.md").write_text("# Mine\n## pair\nWhich?\n## yes\nGood?\n")
+    rubric = rubric_of(tmp_path, "")
+    assert rubric.name == "mine" and rubric.questions["pair"] == "Which?"
+    assert rubric_of(tmp_path, "aesthetics").name == "aesthetics" and rubric_of("", "").name == "alignment"
+    view, other = (Vlm(str(tmp_path), most_pixels=most).sees(560, 560) for most in (0, 112 * 112))
+    assert (view.height, view.width) == (56, 56) and (other.height, other.width) == (112, 112)
+    assert Vlm().sees(560, 560).height == 560
+
+
+def test_a_judge_is_known_by_what_it_was_trained_on(tmp_path: Path) -> None:
+    assert trained_in(named_reward(f"0.5*vlm:weights={tmp_path}+0.5*brisque")) == []
+    (tmp_path / "trained_on.txt").write_text("prompt:1\n")
+    assert trained_in(named_reward(f"0.5*vlm:weights={tmp_path}+0.5*brisque")) == [tmp_path]
 
 
 # --- the whole story

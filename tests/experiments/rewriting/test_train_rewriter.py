@@ -24,15 +24,17 @@ from base_model.sample import Sampler, generate
 from experiments import cli
 from experiments.commands.sampling import rewriter_of
 from experiments.evaluation.evaluate_file import Request
-from experiments.evaluation.found_model import find_model
+from experiments.evaluation.found_model import find_model, fingerprint
 from experiments.record.record import RunRecord
+from experiments.record.stopped_training import begin
 from experiments.record.whole_files import read_png, write_png
 from experiments.rewriting import rewrite_reward
+from experiments.rewriting.held_out_prompts import own_examples, split
 from experiments.rewriting.rewrite_reward import RewriteScorer, lowest
 from experiments.rewriting.rewriter import RewriterCard, Rules, read_card, rewrite, tokenizer_of, with_fallback
 from experiments.rewriting.rewriter_plan import RewriterPlan, RewriterSettings
 from experiments.rewriting.short_prompts import examples_of, read_examples, short_prompts
-from experiments.rewriting.train_rewriter import reward_function, split
+from experiments.rewriting.train_rewriter import reward_function
 from preference_data.records import Prompt
 from rewards.scores import Scores
 from tests.fixtures.tiny.tiny_model import tiny_model
@@ -141,6 +143,39 @@ def test_prompts_that_share_a_text_are_on_one_side(tmp_path: Path) -> None:
     assert split(replace(plan, settings=RewriterSettings(seed=1)))[1] != held_out
     with pytest.raises(ValueError, match="has 60 different prompts"):
         split(replace(plan, settings=RewriterSettings(batch=50, group=8)))
+
+
+def test_prompts_that_share_one_of_two_texts_or_bare_capitals_are_on_one_side(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    forms = ('a sign "W{0}"', 'a sign "W{0}" above "X{0}"', "please write X{0}", 'the word "X{0}"', "a dog {0}")
+    file.write_text("".join(form.format(i) + "\n" for i in range(20) for form in forms))
+    learned, held_out = split(RewriterPlan("m", "b", tmp_path / "out", prompts=file, held_out=0.3))
+
+    def number(prompts: Sequence[Prompt]) -> set[str]:
+        return {prompt.text.strip('"').rpartition("X")[2].rpartition("W")[2] for prompt in prompts}
+
+    assert not number(learned) & number(held_out) and 25 <= len(held_out) <= 30
+    one = tmp_path / "one.txt"
+    one.write_text('a "HI"\n')
+    with pytest.raises(ValueError, match=r"has 1 different prompts in 1 groups .* give more prompts"):
+        split(RewriterPlan("m", "b", tmp_path / "out", prompts=one))
+
+
+def test_no_example_shows_what_a_held_out_prompt_asks_for(tmp_path: Path) -> None:
+    file, said = tmp_path / "examples.jsonl", []  # type: ignore[var-annotated]
+    rows = [
+        ("write HI", 'the word "HI"'),
+        ('a "HI"', 'a card, "HI"'),
+        ("a dog", "a brown dog"),
+        ('a "NO"', 'the word "NO"'),
+    ]
+    file.write_text("".join(json.dumps({"prompt": a, "rewrite": b}) + "\n" for a, b in rows))
+    held_out = [Prompt.from_text("a sign that says HI"), Prompt.from_text("a dog")]
+    assert [e.prompt for e in own_examples(file, RULES, held_out, said.append)] == ['a "NO"']
+    assert "3 examples of" in said[0] and "left out" in said[0]
+    assert len(own_examples(file, RULES, [], said.append)) == 4 and len(said) == 1
+    with pytest.raises(ValueError, match=r"all 4 examples of .* show texts of held-out prompts"):
+        own_examples(file, RULES, [*held_out, Prompt.from_text('"NO"')], said.append)
 
 
 # --- what a rewrite is worth
@@ -268,6 +303,11 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
     assert "ocrr" in error("--reward", "ocrr")
     assert "does not see images" in error("--prompts", edits)
     assert "no file of prompts" in error("--prompts", tmp_path / "none.txt")
+    assert "epochs=0.0, updates=0: nothing would be trained" in error("--epochs", 0, "--updates", 0)
+    sees = tmp_path / "sees"
+    sees.mkdir()
+    (sees / "config.json").write_text('{"model_type": "clip"}')
+    assert "is a clip model, which continues no text" in error("--base", sees)
     monkeypatch.setitem(sys.modules, "trl", None)
     assert "train-rewriter needs TRL, datasets and peft: pip install 'glyphlab[judges-train]'" in error()
     monkeypatch.undo()
@@ -275,6 +315,16 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
     (tmp_path / "out" / "notes.txt").write_text("mine")
     assert cli.main(line(run, writer, tmp_path / "out")) == 2
     assert "is a folder with other files in it" in capsys.readouterr().err
+
+
+def test_a_stopped_training_of_other_settings_is_refused(
+    run: Path, writer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = RewriterPlan(str(run), str(writer), tmp_path / "out", settings=RewriterSettings(rate=1e-3, micro=2))
+    begin(plan.out, plan.facts(fingerprint(find_model(str(run), "", None, "a").folder)))
+    assert cli.main(line(run, writer, plan.out)) == 2
+    said = capsys.readouterr().err
+    assert "of other settings: " in said and "rate was 0.001, is 2e-05" in said and "micro" not in said
 
 
 def finished_rewriter(writer: Path, folder: Path) -> Path:
