@@ -69,7 +69,7 @@ def train_judge(plan: JudgePlan, say: Say = lambda line: None) -> list[str]:
     check_base(base, plan, rubric)
     for image in {i.sha256: i for c in comparisons for i in (c.left, c.right)}.values():
         opened(plan.pairs.parent, image)  # damaged files are named before hours of training
-    comparisons = askable(comparisons, rubric, QwenInputs(base, **sight(plan)), plan, say)
+    comparisons = askable(comparisons, rubric, QwenInputs(base, *sight(plan).values()), plan, say)
     part = split(comparisons, (1 - plan.held_out - CALIBRATED, CALIBRATED, plan.held_out), plan.settings.seed)
     learned, calibration, held_out = ([c for c, k in zip(comparisons, part, strict=True) if k == n] for n in range(3))
     if not any(c.label[0] != c.label[2] for c in held_out):

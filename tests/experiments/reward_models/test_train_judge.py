@@ -243,7 +243,7 @@ def test_a_training_that_was_killed_becomes_the_same_judge(
     moved = {name for name, value in ours.items() if not torch.equal(value, start[name])}
     assert ours.keys() == start.keys() and moved and (not rank or not any("visual" in name for name in moved))
     assert sorted(p.name for p in whole.iterdir() if p.suffix in (".md", ".jsonl", ".txt")) == [
-        "held_out.jsonl", "judged.jsonl", "model_card.md", "trained_on.txt",
+        "held_out.jsonl", "judged.jsonl", "model_card.md", "rubric.md", "trained_on.txt",
     ]  # fmt: skip
     judge = read_judge(whole)
     assert judge.ties and judge.rubric == "aesthetics" and judge.temperature > 0

@@ -303,7 +303,7 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
     assert "ocrr" in error("--reward", "ocrr")
     assert "does not see images" in error("--prompts", edits)
     assert "no file of prompts" in error("--prompts", tmp_path / "none.txt")
-    assert "epochs=0.0, updates=0: nothing would be trained" in error("--epochs", 0, "--updates", 0)
+    assert "epochs=0, updates=0: nothing would be trained" in error("--epochs", 0, "--updates", 0)
     sees = tmp_path / "sees"
     sees.mkdir()
     (sees / "config.json").write_text('{"model_type": "clip"}')
