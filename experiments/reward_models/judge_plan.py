@@ -95,7 +95,7 @@ class JudgePlan:
         return {
             "pairs": hashlib.sha256(self.pairs.read_bytes()).hexdigest()[:16],
             "base": str(base.resolve() if base.exists() else self.base), "rubric": rubric, "ties": self.ties,
-            "strengths": self.strengths, "same_annotators": self.same_annotators, "single": self.single,
+            "strengths": self.strengths, "annotators": self.annotators, "single": self.single,
             "held_out": self.held_out, **own,
         }  # fmt: skip
 

@@ -165,7 +165,7 @@ def nothing_to_learn(plan: JudgePlan, comparisons: Sequence[Comparison]) -> str:
         return what + "all say that neither image is better; teach that as an answer of its own with --ties"
     if plan.strengths and not any(c.strength is None or c.strength > 0 for c in comparisons):
         return what + "all have the strength 0; leave out --strengths"
-    return what + "their annotators agree no better than by chance; trust them alike with --same-annotators"
+    return what + "their annotators agree no better than by chance; trust them alike with --no-annotators"
 
 
 def questions_of(

@@ -360,7 +360,7 @@ def test_answers_that_teach_nothing_say_what_helps(base: Path, answers: Path) ->
     tie, left = (replace(load(answers)[0], outcome=outcome, strength=0.0) for outcome in ("tie", "left"))
     plan = JudgePlan(answers, "", Path("x"), strengths=True)
     assert "--ties" in nothing_to_learn(plan, [tie]) and "leave out --strengths" in nothing_to_learn(plan, [left])
-    assert "--same-annotators" in nothing_to_learn(replace(plan, strengths=False), [left])
+    assert "--no-annotators" in nothing_to_learn(replace(plan, strengths=False), [left])
 
 
 def test_a_moved_judge_is_asked_what_it_learned_as_it_saw_it(tmp_path: Path) -> None:
