@@ -7,6 +7,7 @@ rule, rewritten after fine-tuning and after GRPO, from the same noise, so that d
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import time
@@ -58,6 +59,8 @@ from rewards.serving.workers import ScorerPool
 ADVICE = "name a causal language model, a folder or a hub name such as Qwen/Qwen2.5-0.5B-Instruct"
 REWRITES, CARD = "rewrites.jsonl", "model_card.md"
 RESTARTS = 2
+TRIED = 4
+"""Prompts whose images are judged before anything is trained."""
 
 
 def rules_of(plan: RewriterPlan) -> Rules:
@@ -97,7 +100,6 @@ def train_rewriter(plan: RewriterPlan, say: Say = lambda line: None) -> list[str
     for note in notes if examples else [*notes, "no prompt has a completion by rule: nothing to fine-tune on"]:
         say(note)
     start = time.perf_counter()
-    begin(plan.out, facts)
     sampler = Sampler(
         source.sampler.steps if plan.steps is None else plan.steps,
         source.sampler.guidance if plan.guidance is None else plan.guidance,
@@ -105,6 +107,8 @@ def train_rewriter(plan: RewriterPlan, say: Say = lambda line: None) -> list[str
     with ScorerPool(reward, plan.workers, restarts=RESTARTS) as pool:
         model = source.load(size=plan.size)
         scorer = RewriteScorer(model, sampler, pool, reward, plan.settings.seed, plan.images)
+        require_judged(scorer, prompts, plan.reward)
+        begin(plan.out, facts)
         tuned, learned = train_stages(plan, base, tokenizer, examples, prompts, scorer, say)
         if rank():
             return []
@@ -130,6 +134,20 @@ def check_base(base: Path | str) -> None:
     config = AutoConfig.from_pretrained(base, local_files_only=isinstance(base, Path))
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ValueError(f"--base {base} is a {config.model_type} model, which continues no text; {ADVICE}")
+
+
+def require_judged(scorer: RewriteScorer, prompts: Sequence[Prompt], reward: str) -> None:
+    """Raises ValueError where the reward judges no image of the first prompts, completed by rule: it teaches nothing.
+
+    Prompts that the image model cannot read are passed over.
+    """
+    able = [i for i, prompt in enumerate(prompts) if not readable(scorer.model, complete(prompt.text))][:TRIED]
+    values = scorer.values([prompts[i] for i in able], [complete(prompts[i].text) for i in able], able, 0)
+    if len(able) and np.isnan(values).all():
+        raise ValueError(
+            f"the reward {reward} judges none of the images of {len(able)} prompts, such as {prompts[able[0]].text!r}, "
+            "so it would teach nothing: the log above may say why; choose another with --reward"
+        )
 
 
 def train_stages(
@@ -280,8 +298,8 @@ def write_folder(plan: RewriterPlan, weights: Path | str, results: Results, trai
 def card_lines(plan: RewriterPlan, results: Results, training: dict[str, Any]) -> list[str]:
     """The model card, for people."""
     rows = [
-        f"| {way} | {number(e['mean'])} {in_brackets(*e['interval'], '.3f')} | {e['within_rules']:.0%} | "
-        f"{number(e['without_fallback'])} |"
+        f"| {way} | {number(e['mean'])} {in_brackets(*e['interval'], '.3f')} | {e['judged']} | "
+        f"{e['within_rules']:.0%} | {number(e['without_fallback'])} |"
         for way, e in results.intervals().items()
     ]
     above = [f"| {way} | {signed(d)} | {signed(d['without_fallback'])} |" for way, d in results.differences().items()]
@@ -295,8 +313,8 @@ def card_lines(plan: RewriterPlan, results: Results, training: dict[str, Any]) -
           f"{training['prompts']} prompts"] * bool(training["rewards"]),
         f"- a rewrite has at most {plan.longest} characters, quotes the same texts as the prompt, and keeps the "
         f"words {', '.join(rules_of(plan).keep) or '(none)'}; one that does not is never used",
-        "", f"| held-out prompts ({len(results.prompts)}) | mean reward, 95 % interval | rewrites within the rules "
-        "| mean reward where others count as the lowest |", "|---|---|---:|---:|", *rows, "",
+        "", f"| held-out prompts ({len(results.prompts)}) | mean reward, 95 % interval | judged | rewrites "
+        "within the rules | mean reward where others count as the lowest |", "|---|---|---:|---:|---:|", *rows, "",
         "| GRPO above | mean difference, 95 % interval, paired by prompt | where others count as the lowest |",
         "|---|---|---|", *above, "",
         f"Use: `glyphlab sample {plan.model} --rewriter {plan.out} PROMPT`. It has learned what this reward likes "
@@ -311,13 +329,16 @@ def number(value: float | None) -> str:
 
 def signed(difference: dict[str, Any]) -> str:
     """A difference with its interval."""
+    if math.isnan(difference["difference"]):
+        return "not enough judged by both"
     return f"{difference['difference']:+.3f} {in_brackets(*difference['interval'], '+.3f')}"
 
 
 def lines(plan: RewriterPlan, results: Results) -> list[str]:
     """The result, as a person reads it."""
     texts = [
-        f"{way}: {number(e['mean'])} {in_brackets(*e['interval'], '.3f')}, {e['within_rules']:.0%} within the rules"
+        f"{way}: {number(e['mean'])} {in_brackets(*e['interval'], '.3f')} of {e['judged']} judged, "
+        f"{e['within_rules']:.0%} within the rules"
         for way, e in results.intervals().items()
     ]
     for way, d in results.differences().items():

@@ -31,10 +31,10 @@ from experiments.record.whole_files import read_png, write_png
 from experiments.rewriting import rewrite_reward
 from experiments.rewriting.held_out_prompts import own_examples, split
 from experiments.rewriting.rewrite_reward import RewriteScorer, lowest
-from experiments.rewriting.rewriter import RewriterCard, Rules, read_card, rewrite, tokenizer_of, with_fallback
+from experiments.rewriting.rewriter import Rewrite, RewriterCard, Rules, read_card, rewrite, tokenizer_of, with_fallback
 from experiments.rewriting.rewriter_plan import RewriterPlan, RewriterSettings
 from experiments.rewriting.short_prompts import examples_of, read_examples, short_prompts
-from experiments.rewriting.train_rewriter import reward_function
+from experiments.rewriting.train_rewriter import Results, card_lines, require_judged, reward_function
 from preference_data.records import Prompt
 from rewards.scores import Scores
 from tests.fixtures.tiny.tiny_model import tiny_model
@@ -254,6 +254,26 @@ def test_what_is_not_judged_is_none_for_trl(writer: Path) -> None:
     )  # fmt: skip
     assert values[0] and values[1] is None and values[2:] == [0.0, 0.0, 0.0]
     assert logged == {"within_rules": pytest.approx(0.4)}
+
+
+def test_a_card_says_how_many_prompts_were_judged(tmp_path: Path) -> None:
+    ways = ("as it is", "GRPO")
+    values = {way: np.array([0.5, np.nan, np.nan]) for way in ways}
+    results = Results([SIGN] * 3, {way: [Rewrite(WHOLE, WHOLE)] * 3 for way in ways}, values, 0.0)
+    training = {"seconds": 1.0, "examples": 4, "prompts": 9, "losses": [], "rewards": [0.1]}
+    card = "\n".join(card_lines(RewriterPlan("m", "b", tmp_path), results, training))
+    assert "| GRPO | 0.500 (no interval) | 1 | 100% |" in card and "nan" not in card
+    assert "| as it is | not enough judged by both |" in card
+    assert "fine-tuned for" not in card and "updates of GRPO on 9 prompts" in card
+
+
+def test_a_reward_that_judges_nothing_is_refused() -> None:
+    never = Prompt("2", 'say "NEVER"', ("NEVER",))
+    unread = Prompt.from_text("a \u2603")
+    with pytest.raises(ValueError, match="the reward dim judges none of the images of 2 prompts, such as 'say"):
+        require_judged(scorer(Brightness(), 1), [unread, never, never], "dim")
+    require_judged(scorer(Brightness(), 1), [never, SIGN], "dim")
+    require_judged(scorer(Brightness(), 1), [unread], "dim")
 
 
 # --- training and use
