@@ -48,7 +48,7 @@ class EncodedPrompts:
         keys = [self._key(*request) for request in requests]
         known: dict[str, Row | None] = {key: self._stored(key) for key in dict.fromkeys(keys)}
         new = {key: request for key, request in zip(keys, requests, strict=True) if known[key] is None}
-        for key, encoded in zip(new, self._encode(list(new.values())), strict=True):
+        for key, encoded in zip(new, self._encode(list(new.values())) if new else (), strict=True):
             known[key] = encoded
             self._store(key, encoded)
         return [row for row in map(known.get, keys) if row is not None]
@@ -68,8 +68,6 @@ class EncodedPrompts:
             torch.cuda.empty_cache()
 
     def _encode(self, requests: Sequence[Request]) -> list[Row]:
-        if not requests:
-            return []
         if self.is_released:
             names = ", ".join("no prompt (for guidance)" if text is None else repr(text) for text, _ in requests[:3])
             raise ValueError(

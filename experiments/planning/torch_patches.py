@@ -73,6 +73,8 @@ def opened(strict: bool = True, attended: Callable[[Tensor, Tensor], None] = lam
         return real_as(data, *args, device=device, **kwargs)
 
     card = Card(strict)
+    with torch.device("meta"):
+        torch.empty(0)  # torch notes once which functions make tensors; later, while one is patched, it would miss it
     with ExitStack() as stack:
         for module in map(importlib.import_module, OPTIMIZERS):
             for name in ("_get_fused_kernels_supported_devices", "_get_foreach_kernels_supported_devices"):

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from base_model.families.diffusers_model import DiffusersModel
+from base_model.families.encoded_prompts import EncodedPrompts
 from base_model.families.known import FAMILIES, family_of
 from base_model.families.open_checkpoint import encoders_of, open_checkpoint
 from base_model.files.delta import load_derived, save_derived
@@ -254,3 +255,14 @@ def test_settings_that_are_missing_are_named(folder: Path, tmp_path: Path, file:
     (poor / file).unlink()
     with pytest.raises(ValueError, match=Path(file).parent.name):
         open_checkpoint(poor)
+
+
+def test_prompts_that_are_stored_ask_no_encoder(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor are they a time in which something is encoded, for whoever counts what that takes."""
+    prompts, asked = EncodedPrompts(family_of(folder), lambda: None, "x", tmp_path), []
+    monkeypatch.setattr(
+        prompts, "_encode", lambda new: asked.append(len(new)) or [{"text": torch.zeros(2, 3)}] * len(new)
+    )
+    for _ in range(2):
+        assert len(prompts.rows([("a", ()), (None, ()), ("a", ())])) == 3
+    assert asked == [2]

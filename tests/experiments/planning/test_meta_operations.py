@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils import _device as device
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from experiments.planning import meta_operations
@@ -97,6 +98,15 @@ def test_what_does_not_fit_is_refused_after_what_fits() -> None:
         with pytest.raises(RuntimeError):
             meta(2, 3) @ meta(2, 3)
         assert meta(3, 2).t_().shape == meta(3, 2).t_().shape == (2, 3), "in place, and of another shape"
+
+
+def test_a_card_that_was_open_leaves_the_meta_device_as_it_is() -> None:
+    """torch notes once which functions make tensors, at the first use of a device as a context."""
+    device._device_constructors.cache_clear()
+    with opened(), torch.device("meta"):
+        torch.zeros(1)
+    with torch.device("meta"):
+        assert torch.tensor([0]).is_meta and torch.as_tensor([0]).is_meta and torch.arange(2).is_meta
 
 
 def test_bytes_and_numbers_of_the_card_are_those_without_a_memory(monkeypatch: pytest.MonkeyPatch) -> None:
