@@ -7,6 +7,7 @@ text_encoder*/, tokenizer*/    opened when a prompt is first encoded that is not
 
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -122,23 +123,37 @@ def plain_weights(folder: Path) -> list[Path]:
 def open_pipeline(family: Family, dtype: torch.dtype | None, parts: Mapping[str, Any]) -> Any:
     """The pipeline with `parts` as they are, None for one to do without, and the rest read from its folder.
 
-    Raises ValueError as `require_sound` and `require_all_used`.
+    Raises ValueError as `read_encoder`, `require_sound` and `require_all_used`.
     """
     missing = {name: None for name, part in family.index.items() if isinstance(part, list) and part[0] is None}
     weighty = ["transformer", *encoders_of(family)]
     types = {name: dtype or stored_dtype(family.folder / name) for name in weighty if name not in parts}
     if types.get("transformer") == torch.float16:
         types["transformer"] = torch.bfloat16  # gradients in float16 overflow
+    own = {**family.parts(), **missing, **parts}
     with without_progress_bars():
+        own |= {name: read_encoder(family, name, types[name]) for name in encoders_of(family) if name not in own}
         pipe = class_of_diffusers(family.pipeline).from_pretrained(
-            family.folder, dtype={**types, "vae": torch.float32, "default": torch.float32}, local_files_only=True,
-            **{**family.parts(), **missing, **parts},
-        )  # fmt: skip
+            family.folder, dtype={**types, "vae": torch.float32, "default": torch.float32}, local_files_only=True, **own
+        )
     for name in (each for each in ("vae", *weighty) if each not in parts):
         require_sound(getattr(pipe, name), family.folder / name)
     if "transformer" not in parts:
         require_all_used(pipe.transformer, family.folder / "transformer")
     return pipe
+
+
+def read_encoder(family: Family, name: str, dtype: torch.dtype) -> Any:
+    """An encoder of prompts. Raises ValueError where a weight is missing, which transformers would draw by lot."""
+    package, kind = family.index[name]
+    encoder, facts = getattr(importlib.import_module(package), kind).from_pretrained(
+        family.folder / name, dtype=dtype, local_files_only=True, output_loading_info=True
+    )
+    if lost := sorted(each for each in facts["missing_keys"] if not each.startswith("lm_head")):
+        raise ValueError(
+            f"{family.folder / name} lacks {len(lost)} weights of {kind}, first {lost[0]}; fetch the checkpoint again"
+        )
+    return encoder
 
 
 def stored_dtype(folder: Path) -> torch.dtype:

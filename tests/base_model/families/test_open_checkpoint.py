@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -229,6 +230,20 @@ def test_a_text_encoder_that_failed_is_named_when_it_is_read(folder: Path, tmp_p
     state["text_model.final_layer_norm.bias"][3] = torch.nan
     save_file(state, path, metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"final_layer_norm\.bias holds numbers that are not finite"):
+        open_checkpoint(spoilt).encode_text(["a red fox"])
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [("text_encoder", "text_model.final_layer_norm.bias"), ("text_encoder_3", "encoder.final_layer_norm.weight")],
+)
+def test_a_text_encoder_that_lacks_a_weight_is_not_filled_up_by_lot(
+    part: str, name: str, folder: Path, tmp_path: Path
+) -> None:
+    spoilt = named(folder, tmp_path / "spoilt")
+    (path,) = (spoilt / part).glob("*.safetensors")
+    save_file({each: x for each, x in load_file(path).items() if each != name}, path, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=rf"{part} lacks 1 weights of \w+, first .*{re.escape(name)}"):
         open_checkpoint(spoilt).encode_text(["a red fox"])
 
 
