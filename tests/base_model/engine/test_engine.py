@@ -470,7 +470,7 @@ def test_mismatches_are_named_before_a_weight_is_touched(tmp_path: Path) -> None
     refused(make(replace(FULL, ema_decay=0.0)), tmp_path / "full", "saved with a weight average, .* without one")
     make(replace(FULL, ema_decay=0.0)).save(tmp_path / "plain")
     refused(make(FULL), tmp_path / "plain", "saved without a weight average")
-    refused(make(FULL), tmp_path, "no engine checkpoint: it has no engine.json")
+    refused(make(FULL), tmp_path, "not an engine.s checkpoint: it has no engine.json")
     thawed = make(FULL)
     thawed.module.frozen.requires_grad_(True)
     refused(LocalEngine(thawed.module, FULL), tmp_path / "full", "trains other parameters")

@@ -417,7 +417,7 @@ def test_a_failed_export_leaves_nothing(t2i, tmp_path, monkeypatch):
 
 
 def test_a_folder_that_is_no_checkpoint_and_a_hub_out_of_reach_are_said_so(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match=r"no released checkpoint: it has no model_index.json"):
+    with pytest.raises(ValueError, match=r"not a released checkpoint: it has no model_index.json"):
         released_folder(tmp_path)
     with pytest.raises(ValueError, match="there is no folder"):
         released_folder(tmp_path / "nothing")

@@ -192,7 +192,7 @@ def test_an_edit_without_its_source_is_named(which: str, tmp_path: Path) -> None
         (tmp_path / "j" / "in" / "b.png").unlink()
     message = {
         "broken": r"1 of 3 .*begun/b\.png", "missing": r"made from .*b\.png, which is not there",
-        "tiny": r"made from .*b\.png, which is 8x8", "no folder": "no folder .*nowhere of source images",
+        "tiny": r"made from .*b\.png, which is 8x8", "no folder": "--data.sources: there is no folder .*nowhere",
         "alone": r"made/b\.png has no image of its name in .*begun",
     }  # fmt: skip
     with pytest.raises((ValueError, FileNotFoundError), match=message[which]):

@@ -136,7 +136,7 @@ def test_a_third_folder_holds_what_both_edit(tmp_path: Path) -> None:
         ("silent", r"good/a\.png has no caption"), ("same", r"are the same image"),
         ("no folder", "no folder .*nowhere"), ("neither", "neither folders preferred and rejected"),
         ("column", r"p\.csv row .* has the columns image_w, caption; it needs two images"),
-        ("gone", r"names i/1\.png, which is not there"), ("four", "names 4 places"),
+        ("gone", r"names i/1\.png, which is not in .*; put it there"), ("four", "names 4 places"),
     ],
 )  # fmt: skip
 def test_what_makes_no_pair_is_named(which: str, message: str, tmp_path: Path) -> None:

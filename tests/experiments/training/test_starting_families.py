@@ -177,6 +177,7 @@ def test_two_nodes_train_it(sd3: Path, tmp_path: Path) -> None:
 
 def test_no_time_is_foretold_that_nobody_measured() -> None:
     screen = io.StringIO()
+    screen.isatty = lambda: True  # type: ignore[method-assign]
     bar = Progress({"one": 60.0 * CONFIGS["sd35m_grpo_lora"].minutes}, screen)
     with bar.stage("one", 4):
         bar.note("encoding")
