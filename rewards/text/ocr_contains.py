@@ -50,7 +50,7 @@ class OcrContainsScorer(OcrScorer):
 class OcrContains:
     """Full marks when the word occurs anywhere in what is read, without precision; range [0, 1]. Easy to cheat."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("spans",)
 

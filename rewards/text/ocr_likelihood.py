@@ -106,7 +106,7 @@ class OcrLikelihoodScorer:
 class OcrLikelihood:
     """How surely PP-OCRv6_small reads the prompt's spans, eq. (3); range [0, 1], 1 = without doubt. Set as `Ocr`."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("spans",)
 

@@ -118,7 +118,7 @@ class OcrPage:
     accent that it lacks the bare letter: E for an E with a tilde is then no fault).
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("spans",)
 
@@ -154,7 +154,7 @@ class OcrFlowGrpo:
     prompt without ASCII quotes, on which theirs fails, is NaN too ("no_quotes").
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("text",)
 
