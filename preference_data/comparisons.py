@@ -212,6 +212,14 @@ def connected(comparisons: Sequence[Comparison]) -> list[str]:
     A prompt is its id and its words (`plain_words`). Splitting by island keeps a prompt, and an image that stands
     under several prompts, on one side of a split.
     """
+    return islands(
+        [f"prompt:{c.prompt.id}", f"words:{plain_words(c.prompt.text)}", c.left.sha256, c.right.sha256]
+        for c in comparisons
+    )
+
+
+def islands(names: Iterable[Sequence[str]]) -> list[str]:
+    """For every item, given by its names, the least name of its island: items that share a name are on the same one."""
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -221,14 +229,13 @@ def connected(comparisons: Sequence[Comparison]) -> list[str]:
             name = parent[name]
         return name
 
-    for c in comparisons:
-        first = root(f"prompt:{c.prompt.id}")
-        for shared in (f"words:{plain_words(c.prompt.text)}", c.left.sha256, c.right.sha256):
-            other = root(shared)
-            low, high = sorted((first, other))
+    firsts = []
+    for own in names:
+        firsts.append(own[0])
+        for other in own[1:]:
+            low, high = sorted((root(own[0]), root(other)))
             parent[high] = low
-            first = low
-    return [root(f"prompt:{c.prompt.id}") for c in comparisons]
+    return [root(first) for first in firsts]
 
 
 SLACK, EXCESS = 0.05, 0.2

@@ -141,6 +141,8 @@ def known_mean(values_P: np.ndarray) -> float:
 
 def benchmark_lines(images: ScoredImages, rewards: Sequence[str], benchmark: str) -> Iterator[str]:
     """Write a benchmark's metrics, by what each reward read, to benchmark.csv; yield a line for each of its rules."""
+    import pandas
+
     rows = []
     for reward in rewards:
         scores = [(point, images.scores.get((point, reward), {})) for point in images.points]
@@ -155,8 +157,8 @@ def benchmark_lines(images: ScoredImages, rewards: Sequence[str], benchmark: str
     if not rows:
         yield f"{benchmark}: no reward reads text; add one that does, such as --rewards ocr_page"
         return
-    table = ["benchmark,reward,rule,metric,value", *(",".join(f'"{cell}"' for cell in row) for row in rows)]
-    write_bytes(images.folder / "benchmark.csv", ("\n".join(table) + "\n").encode())
+    table = pandas.DataFrame(rows, columns=["benchmark", "reward", "rule", "metric", "value"])
+    write_bytes(images.folder / "benchmark.csv", table.to_csv(index=False).encode())
 
 
 def lines(means: pandas.DataFrame, value: str = "mean", form: str = ".3f") -> Iterator[str]:

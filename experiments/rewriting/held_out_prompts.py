@@ -12,6 +12,7 @@ from experiments.rewriting.rewriter import Rules, capitals, capitals_of
 from experiments.rewriting.rewriter_plan import RewriterPlan
 from experiments.rewriting.rewriter_trainer import Example, Say
 from experiments.rewriting.short_prompts import read_examples, short_prompts
+from preference_data.comparisons import islands
 from preference_data.records import Prompt, quoted_spans
 
 
@@ -25,7 +26,8 @@ def split(plan: RewriterPlan) -> tuple[list[Prompt], list[Prompt]]:
     if edits := [prompt.text for prompt in prompts if prompt.sources]:
         raise ValueError(f"{plan.prompts}: a rewriter does not see images, and this is an edit of one: {edits[0]}")
     unique = list({p.text: p for p in prompts}.values())
-    island = islands(unique)
+    names = islands([f"prompt:{p.text}", *(f"text:{text}" for text in texts_of(p))] for p in unique)
+    island = dict(zip((p.text for p in unique), names, strict=True))
     sizes = Counter(island.values())
     order = sorted(sizes, key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())
     room, chosen = max(2, round(len(unique) * plan.held_out)), set()
@@ -46,22 +48,6 @@ def split(plan: RewriterPlan) -> tuple[list[Prompt], list[Prompt]]:
 def texts_of(prompt: Prompt) -> tuple[str, ...]:
     """The texts that an image of a prompt must show: those it quotes, else its words in capitals."""
     return prompt.spans or tuple(capitals(prompt))
-
-
-def islands(prompts: Sequence[Prompt]) -> dict[str, str]:
-    """By its text, the name of each prompt's group: prompts that must show one text have the same one."""
-    parent: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        while parent.setdefault(name, name) != name:
-            name = parent[name]
-        return name
-
-    for prompt in prompts:
-        for text in texts_of(prompt):
-            low, high = sorted((root(f"prompt:{prompt.text}"), root(f"text:{text}")))
-            parent[high] = low
-    return {prompt.text: root(f"prompt:{prompt.text}") for prompt in prompts}
 
 
 def own_examples(file: Path, rules: Rules, held_out: Sequence[Prompt], say: Say) -> list[Example]:

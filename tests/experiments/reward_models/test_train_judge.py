@@ -342,6 +342,7 @@ def test_models_that_cannot_be_a_judge_are_refused_before_training(base: Path, a
     dpo = {"method": "dpo", "rank": 4}
     refused("learned to answer the rubric aesthetics with --ties, .* aesthetics without", other, answers, settings=dpo)
     refused("another question than alignment with", other, answers, settings=dpo, ties=True, rubric="alignment")
+    assert not (answers.parent / "none").exists(), "nothing is written for any of them"
 
 
 def test_answers_that_cannot_be_asked_about_are_refused_or_left_out(base: Path, answers: Path) -> None:
