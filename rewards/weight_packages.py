@@ -1,4 +1,4 @@
-"""Packages of which only files are read: the weights of the OCR engines and of BRISQUE.
+"""Packages of which only files are read: the weights of the OCR engines, of BRISQUE and of NudeNet.
 
 Their own dependencies include more builds of OpenCV, which would overwrite each other's files. So `make` puts them,
 without dependencies, into a folder beside the installed packages. Nothing is imported from there, and `pip check` does

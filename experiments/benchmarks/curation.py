@@ -4,8 +4,8 @@ Run:     OMP_NUM_THREADS=1 python -m experiments.benchmarks.curation
 
 Images are crops of scikit-image's photographs, saved as JPEG 90. Time is CPU time of the process, one thread, which
 waiting for other work on the machine does not lengthen. `decode` is the time of reading and decoding alone, and each
-group is timed on images that are decoded. `all` is what is done for every image; `codes` and `text` look only
-at those that are left.
+group is timed on images that are decoded. `all` is what is done for every image; `codes`, `nudity` and `text`
+look only at those that are left. Two images of the cut share a caption each.
 
 Prints a table, then one JSON line; `images_per_cpu_second` is for `all`, `recut_seconds` the CPU time of deciding over
 `rows` images from numbers in memory.
@@ -28,7 +28,7 @@ from experiments.curation.deciding import decide
 from experiments.curation.filters.stage3_captions import SCRIPTS
 from experiments.curation.measuring import measured
 from experiments.curation.opened_image import OpenedImage
-from experiments.curation.thresholds import CHEAP, CODES, TEXT, Filters, measures_of
+from experiments.curation.thresholds import CHEAP, CODES, NUDITY, TEXT, Filters, measures_of
 from experiments.images.image_readers import Entry
 
 PHOTOGRAPHS = ("astronaut", "brick", "camera", "chelsea", "coffee", "grass", "gravel", "rocket")
@@ -90,7 +90,8 @@ def group_times(bench: Benchmark) -> dict[str, float]:
         times["decode"] = milliseconds(lambda: [image.rgb for image in opened], bench.images)
         for image in opened:
             assert image.reduced_grey.size and image.grey.size
-        for each in (*CHEAP, CODES):
+        for each in (*CHEAP, CODES, *([] if NUDITY.lacking() else [NUDITY])):
+            each.measure(opened[0])
             times[each.name] = milliseconds(lambda each=each: [each.measure(image) for image in opened], bench.images)  # type: ignore[misc]
         read = opened[: bench.reading]
         TEXT.measure(read[0])
@@ -116,6 +117,8 @@ def recut(rows: int) -> float:
         "width": np.full(rows, 512.0), "hashed": np.ones(rows, bool), "colours": np.full(rows, "80" * 48, object),
         "phash": rng.integers(0, 2**64, rows, dtype=np.uint64), "dhash": rng.integers(0, 2**64, rows, dtype=np.uint64),
         "luma": np.full(rows, 128.0), "entropy": np.full(rows, 7.0),
+        **{name: np.zeros(rows) for name in NUDITY.columns},
+        "texts": np.array([f"{i // 2:x}" for i in range(rows)], dtype=object),
     }  # fmt: skip
     captions: dict[str, np.ndarray] = {"row": np.arange(rows), "words": np.full(rows, 9.0), "garbage": np.zeros(rows)}
     captions |= {f"letters_{script}": np.ones(rows) for script in sorted({*SCRIPTS.values()})}

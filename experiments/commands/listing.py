@@ -60,8 +60,9 @@ def filters() -> dict[str, str]:
 
     rows = {}
     for name, each in in_order(Filters()).items():
-        bounds = ", ".join(f"{key}={value:g}" for key, value in each.bounds().items()) or "no threshold"
-        rows[name] = f"{first_line(type(each).__doc__)} [{bounds}; {each.unit}]"
+        bounds = [f"{key}={value:g}" for key, value in each.bounds().items()] or ["no threshold"]
+        bounds += [f"{key}={value}" for key, value in each.choices().items()]
+        rows[name] = f"{first_line(type(each).__doc__)} [{', '.join(bounds)}; {each.unit}]"
     return rows
 
 

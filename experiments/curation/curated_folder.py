@@ -48,6 +48,8 @@ SHARD = 256
 SETTINGS, CAPTIONS, IMAGES, DECISIONS = "curation.json", "captions.jsonl", "images", "decisions.parquet"
 UNJUDGED = 0.01
 """largest share of images on which a measure may fail; one image always may"""
+COPIES = ("duplicates", "near_duplicates", "repeated_text")
+"""filters that drop an image because there is another one"""
 SHOWN = 3
 """reasons that the last line names"""
 
@@ -128,6 +130,7 @@ def curate(
         client(filters.captioner)  # a server that does not answer is said before anything is measured
     pool = Pool(processes, ray)
     measure(out, about["shards"], filters, pool)
+    yield from (f"{name} drops nothing: {why}" for name, why in lacking(filters).items())
     result = decided(out, about["shards"], filters)
     if not result.staying.any():
         raise ValueError(f"no image of {', '.join(about['sources'])} stays: {worst(result)}. {remedy(result, filters)}")
@@ -183,7 +186,7 @@ def measure(out: Path, shards: int, filters: Filters, pool: Pool) -> None:
     for each in CHEAP:
         require_measured(out, shards, each.name, count)
     for each in sorted(measures_of(filters), key=lambda group: group.stage):
-        if not each.stage:
+        if not each.stage or each.lacking():
             continue
         needed = np.flatnonzero(decide(*load(out, shards, filters), filters, each.stage - 1).staying)
         if tasks := costly(out, shards, filters, each, needed):
@@ -191,6 +194,11 @@ def measure(out: Path, shards: int, filters: Filters, pool: Pool) -> None:
             with bar_of(todo, f"measuring {each.name}", " images") as bar:
                 run_tasks(tasks, pool, lambda done, bar=bar: bar.update(done) and None)
         require_measured(out, shards, each.name, len(needed))
+
+
+def lacking(filters: Filters) -> dict[str, str]:
+    """By the name of each group of measures that was left out, what is missing to measure it."""
+    return {each.name: why for each in measures_of(filters) if (why := each.lacking())}
 
 
 def require_measured(out: Path, shards: int, name: str, count: int) -> None:
@@ -330,7 +338,7 @@ def write_decisions(out: Path, filters: Filters, result: Decisions, names: Mappi
 
     rows = []
     for row, by in enumerate(result.dropped_by):
-        of = int(result.images["duplicate_of"][row]) if by in ("duplicates", "near_duplicates") else -1
+        of = int(result.images["duplicate_of"][row]) if by in COPIES else -1
         why = str(result.images["problem"][row]) if by == "broken" else reason(filters, result, by, row) if by else ""
         rows.append({"row": row, "name": result.images["name"][row], "id": result.images["id"][row], "dropped_by": by,
                      "why": why, "duplicate_of": of, "file_name": names.get(row, "")})  # fmt: skip

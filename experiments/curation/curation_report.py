@@ -16,13 +16,13 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from experiments.curation.curated_folder import chosen_filters, decided, is_set, recorded
+from experiments.curation.curated_folder import chosen_filters, decided, is_set, lacking, recorded
 from experiments.curation.deciding import Decisions
 from experiments.curation.filters.rules import Filter
 from experiments.curation.histogram import histogram, number
 from experiments.curation.measuring import ENTRIES, entry_of
 from experiments.curation.shard_files import read_table, table_path
-from experiments.curation.thresholds import STAGES, in_order
+from experiments.curation.thresholds import STAGES, Filters, in_order
 from experiments.record.whole_files import write_bytes
 from experiments.report.image_grids import data_uri
 from experiments.report.page_style import CSS
@@ -83,7 +83,7 @@ def write_report(out: Path) -> Path:
         "title": str(out), "css": Markup(CSS), "count": len(result.dropped_by), "kept": int(result.staying.sum()),
         "sources": about["sources"],
         "stages": [{**each, "name": STAGES[each["stage"]]} for each in result.stages(filters)],
-        "filters": [section(name, each, result, thumbnails) for name, each in in_order(filters).items()
+        "filters": [section(name, each, result, thumbnails, filters) for name, each in in_order(filters).items()
                     if name in result.reached],
         "rates": rates(result),
         "broken": [(result.images["name"][row], result.images["problem"][row]) for row in broken],
@@ -92,7 +92,7 @@ def write_report(out: Path) -> Path:
     return out / PAGE
 
 
-def section(name: str, each: Filter, result: Decisions, thumbnails: Thumbnails) -> dict[str, Any]:
+def section(name: str, each: Filter, result: Decisions, thumbnails: Thumbnails, chosen: Filters) -> dict[str, Any]:
     """What the page says of one filter."""
     columns = result.captions if each.of_captions else result.images
     dropped_by = result.caption_dropped_by if each.of_captions else result.dropped_by
@@ -101,16 +101,18 @@ def section(name: str, each: Filter, result: Decisions, thumbnails: Thumbnails) 
     numbers = np.where(reached & ~exempt(each, result), values, np.nan)
     finite = np.flatnonzero(np.isfinite(numbers))
     dropped = dropped_by == name
+    missing = {} if np.isfinite(values).any() else lacking(chosen)
     failures = [key for key in columns if key.endswith("_error") and key.removesuffix("_error") == each.group]
     chart = Markup(histogram(numbers[finite], dropped[finite], each.bounds(), each.column)) if is_scale(numbers) else ""
     return {
         "name": name, "what": " ".join((type(each).__doc__ or "").split("\n\n")[0].split()), "column": each.column,
         "unit": each.unit, "reason": each.reason, "source": each.source, "rendered": each.rendered,
-        "bounds": {key: number(value) for key, value in each.bounds().items()}, "reached": int(reached.sum()),
-        "dropped": int(dropped.sum()), "things": "captions" if each.of_captions else "images",
+        "bounds": {key: number(value) for key, value in each.bounds().items()} | each.choices(),
+        "reached": int(reached.sum()), "dropped": int(dropped.sum()),
+        "things": "captions" if each.of_captions else "images",
         "unmeasured": int(reached.sum()) - len(finite),
         "failed": sum(int((columns[key][reached] != "").sum()) for key in failures),
-"histogram": chart,
+        "histogram": chart, "lacking": missing.get(each.group, ""),
         "sides": sides(name, each, result, numbers, thumbnails),
     }  # fmt: skip
 

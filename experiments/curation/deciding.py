@@ -9,6 +9,8 @@ Legend: N images, C captions.
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +19,13 @@ from typing import Any
 import numpy as np
 
 from experiments.curation.filters.rules import Filter
-from experiments.curation.filters.stage6_categories import GENERAL
+from experiments.curation.filters.stage6_categories import GENERAL, seen_categories
 from experiments.curation.measuring import CAPTIONS, ENTRIES, is_current
 from experiments.curation.shard_files import read_note, read_table, table_path
 from experiments.curation.thresholds import Filters, in_order, measures_of
 
 EMPTY = {"number": np.nan, "bits": 0, "flag": False, "text": ""}
+WORD = re.compile(r"\w+")
 KINDS = {"number": np.float64, "bits": np.uint64, "flag": bool, "text": object}
 
 
@@ -86,12 +89,19 @@ def load(folder: Path, shards: int, filters: Filters) -> tuple[dict[str, np.ndar
             path = table_path(folder, each.name, shard)
             if is_current(path, each, read_note(table_path(folder, ENTRIES, shard))):
                 fill(images, read_table(path), each.columns, f"{each.name}_error")
-    if "image_type" in images:
-        unnamed = (images["category"] == GENERAL) & (images["image_type"] != "")
-        images["category"][unnamed] = images["image_type"][unnamed]
+    images["category"] = seen_categories(images)
     captions = [read_table(table_path(folder, CAPTIONS, shard)) for shard in range(shards)]
     columns = {name: np.concatenate([_array(table, name) for table in captions]) for name in captions[0].column_names}
+    images["texts"] = joined_texts(columns, len(names))
     return images, columns
+
+
+def joined_texts(captions: Mapping[str, np.ndarray], count: int) -> np.ndarray:
+    """[N] the captions of each image without case and punctuation, so that equal ones are equal; "" for none."""
+    texts: list[list[str]] = [[] for _ in range(count)]
+    for row, text in zip(captions["row"], captions["text"], strict=True):
+        texts[row].append(" ".join(WORD.findall(unicodedata.normalize("NFKC", text).casefold())))
+    return np.array(["\n".join(own) for own in texts], dtype=object)
 
 
 def category_of(facts: str) -> str:
@@ -117,11 +127,14 @@ def _array(table: Any, column: str) -> np.ndarray:
 
 
 def good_in_itself(images: Mapping[str, np.ndarray], filters: Filters) -> np.ndarray:
-    """[N] which images no threshold of the stages 1 and 2 drops, whatever other images there are."""
+    """[N] which images no threshold of the stages 1 and 2 drops, whatever other images there are.
+
+    Filters of groups that are not measured of every image do not count: what looks like an unsafe image goes with it.
+    """
     everything = np.ones(len(images["name"]), dtype=bool)
     good = everything.copy()
     for each in in_order(filters).values():
-        if each.stage <= 2 and each.column in images:
+        if each.stage <= 2 and not each.group and each.column in images:
             good &= ~each.drops(images, everything)
     return good
 

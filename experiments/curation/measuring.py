@@ -69,8 +69,11 @@ def version_of(measures: Measures) -> str:
 
 
 def installed(module: str) -> str:
-    """The version of an imported package."""
-    return str(importlib.import_module(module).__version__)
+    """The version of an imported package; "" where it is missing, and so are the numbers that it changes."""
+    try:
+        return str(importlib.import_module(module).__version__)
+    except ModuleNotFoundError:
+        return ""
 
 
 def entry_of(row: Mapping[str, Any]) -> Entry:

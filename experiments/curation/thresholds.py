@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.curation.captioner import Captioner, answer_key, described
+from experiments.curation.filters import nudity
+from experiments.curation.filters.nudity import Nudity
 from experiments.curation.filters.rules import Filter
 from experiments.curation.filters.scored import Aesthetic, Alignment, Quality, Safety, Scored, score, version_of_reward
 from experiments.curation.filters.stage1_files import (
@@ -20,6 +22,7 @@ from experiments.curation.filters.stage1_files import (
     FileSize,
     Misnamed,
     NearDuplicates,
+    RepeatedText,
     Resolution,
     hashes,
 )
@@ -68,6 +71,8 @@ class Filters:
     aspect: Aspect = field(default_factory=Aspect)
     duplicates: Duplicates = field(default_factory=Duplicates)
     near_duplicates: NearDuplicates = field(default_factory=NearDuplicates)
+    repeated_text: RepeatedText = field(default_factory=RepeatedText)
+    nudity: Nudity = field(default_factory=Nudity)
     safety: Safety = field(default_factory=Safety)
     rotation: Rotation = field(default_factory=Rotation)
     luma: Luma = field(default_factory=Luma)
@@ -120,6 +125,8 @@ class Measures:
     stage: int = 0
     """of a costly group: it looks only at images that no filter before this stage dropped"""
     reads_captions: bool = False
+    lacking: Callable[[], str] = str
+    """what is missing to measure it, "" where nothing is; the group is left out then, and its filter drops nothing"""
 
 
 FILES = Measures(
@@ -146,6 +153,10 @@ DETAILS = Measures(
 CHEAP = (FILES, HASHES, QUALITY, DETAILS)
 """Measured of every image, all in one pass that decodes it once."""
 CODES = Measures("codes", 1, {"codes": "number"}, lambda image: {"codes": float(codes(image.reduced_grey))}, stage=5)
+NUDITY = Measures(
+    nudity.GROUP, 1, nudity.COLUMNS, lambda image: nudity.describe_bodies(image.reduced),
+    ("cv2", "numpy", "PIL", "onnxruntime"), nudity.SOURCE, stage=3, lacking=nudity.lacking,
+)  # fmt: skip
 TEXT = Measures(
     GROUP, 1,
     {"text_area": "number", "line_height": "number", "quoted_read": "number", "marks": "number", "read_text": "text"},
@@ -168,7 +179,9 @@ def measures_of(filters: Filters, folder: Path = Path()) -> tuple[Measures, ...]
     """All groups of measures that the filters read; answers of a caption model are kept in a folder."""
     scored = [scores(each) for each in in_order(filters).values() if isinstance(each, Scored) and each.reward]
     descriptions_of = [descriptions(filters.captioner, folder)] if filters.captioner.url else []
-    return (*CHEAP, *([TEXT] if filters.reading else []), CODES, *scored, *descriptions_of)
+    bodies = [NUDITY] if filters.nudity.bounds() else []
+    texts = [TEXT] if filters.reading else []
+    return (*CHEAP, *bodies, *texts, CODES, *scored, *descriptions_of)
 
 
 def descriptions(captioner: Captioner, folder: Path) -> Measures:

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
     "glyphlab", "torch", "numpy", "pillow", "safetensors", "matplotlib", "onnxruntime", "paddleocr", "rapidocr",
-    "rapidocr-onnxruntime", "deepspeed", "diffusers", "transformers",
+    "rapidocr-onnxruntime", "nudenet", "deepspeed", "diffusers", "transformers",
 )  # fmt: skip
 """Whose versions can change a number or an image."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "CUDA_VISIBLE_DEVICES")

@@ -61,7 +61,7 @@ def find_weights(source: tuple[str, str, str]) -> Path:
     package, inside, install = source
     folder = package_folder(package)
     if folder is None:
-        raise FileNotFoundError(f"the OCR weights are in the package '{package}', which is missing; run: {install}")
+        raise FileNotFoundError(f"the weights are in the package '{package}', which is missing; run: {install}")
     path = folder / inside
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no {inside} (another version?); run: {install}")

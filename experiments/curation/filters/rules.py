@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import numpy as np
@@ -38,6 +38,11 @@ class Filter:
         values = {name: getattr(self, name) for name in ("least", "most") if hasattr(self, name)}
         return {name: value for name, value in values.items() if math.isfinite(value)}
 
+    def choices(self) -> dict[str, str]:
+        """What it is about where one can choose, as `--set` takes it: classes, scripts or categories."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: "|".join(value) for name, value in values.items() if isinstance(value, tuple) and value}
+
     def shown(self, columns: Columns) -> np.ndarray:
         """The numbers that it compares, NaN where there are none."""
         return np.asarray(columns[self.column], dtype=float)
@@ -58,7 +63,7 @@ class Filter:
 
     def drops(self, columns: Columns, alive: np.ndarray) -> np.ndarray:
         """Which of the rows that are still `alive` this filter drops."""
-        wrong = self.outside(columns[self.column]) & alive
+        wrong = self.outside(self.shown(columns)) & alive
         return wrong if self.rendered or "rendered" not in columns else wrong & ~columns["rendered"]
 
     def explain(self, value: float) -> str:

@@ -32,14 +32,10 @@ class Scored(AtLeast):
         """The scores; NaN where the filter is off."""
         return columns[self.column] if self.column in columns else np.full(len(columns["name"]), np.nan)
 
-    def drops(self, columns: Mapping[str, np.ndarray], alive: np.ndarray) -> np.ndarray:
-        """As `Filter.drops`; nothing where the filter is off."""
-        return super().drops({**columns, self.column: self.shown(columns)}, alive)
-
 
 @dataclass(frozen=True)
 class Safety(Scored):
-    """Images that a model of yours takes for unsafe. Off: no model for that comes with Glyphlab."""
+    """Images that a model of yours takes for unsafe, beside the bodies that `nudity` sees."""
 
     stage: ClassVar[int] = 1
     column: ClassVar[str] = "safety"

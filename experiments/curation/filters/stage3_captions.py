@@ -108,12 +108,6 @@ class CaptionScript(AtLeast):
         if wrong := [name for name in self.scripts if name not in known]:
             raise ValueError(f"there is no script {wrong[0]!r}; there are {', '.join(known)}")
 
-    def drops(self, columns: Columns, alive: np.ndarray) -> np.ndarray:
-        """Captions with too small a share of wanted letters; none where all scripts are wanted."""
-        if not self.scripts:
-            return np.zeros(len(alive), dtype=bool)
-        return super().drops({**columns, self.column: self.shown(columns)}, alive)
-
     def bounds(self) -> dict[str, float]:
         """No threshold where all scripts are wanted."""
         return super().bounds() if self.scripts else {}

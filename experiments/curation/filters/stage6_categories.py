@@ -1,7 +1,8 @@
 """Stage 6 and 7, categories and balance: what an image is of, how large it is, and how often there is such a one.
 
 The category is what the source says (a column `category`), else what `glyphlab write` made (`kind`), else the type that
-a caption model gives, else "general". A cell is a category at one scale. Balancing drops nothing until a share is set.
+a caption model gives, else "text" or "portrait" by what was read and detected, else "general". A cell is a category at
+one scale. Balancing drops nothing until a share is set.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ REPORT = "Qwen-Image technical report, section 3.2"
 SCALES = (256, 640, 1328)
 """pixels of the shorter side at which a scale begins: the resolutions that the report trains at"""
 GENERAL = "general"
+TEXT_AREA, FACE_AREA = 0.05, 0.03
+"""shares of an image in boxes of text, or in the box of the largest face, from which it is one of text or a portrait"""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,17 @@ class Balance(AtMost):
         position = np.arange(len(rows)) - starts[group[order]]
         surplus[rows[order]] = np.maximum(position + 1 - room, 0)
         return {"surplus": surplus}
+
+
+def seen_categories(columns: Columns) -> np.ndarray:
+    """[N] the categories, with what was seen in an image in place of "general"."""
+    names = columns["category"].copy()
+    if "image_type" in columns:
+        names = np.where((names == GENERAL) & (columns["image_type"] != ""), columns["image_type"], names)
+    for column, least, name in (("text_area", TEXT_AREA, "text"), ("face_area", FACE_AREA, "portrait")):
+        if column in columns:
+            names = np.where((names == GENERAL) & (columns[column] >= least), name, names)
+    return names
 
 
 def cells(columns: Columns) -> np.ndarray:

@@ -130,19 +130,23 @@ def test_rendered_pages_are_exempt_where_they_are_what_a_filter_drops(tmp_path: 
     folder = tmp_path / "pages"
     folder.mkdir()
     lines = []
-    for name, facts in (("page", {"kind": "pure", "seed": 0, "index": 3}), ("photo", {})):
-        image = Image.new("RGB", (100, 90), "white")
+    page = {"kind": "pure", "seed": 0}
+    for name, facts in (("page", {**page, "index": 3}), ("photo", {}), ("same", {**page, "index": 4})):
+        image = Image.new("RGB", (100 if name != "same" else 90, 90), "white")
         ImageDraw.Draw(image).text((10, 10 if facts else 30), "OPEN", "black")
         (folder / f"{name}.png").write_bytes(as_png(image))
         lines.append(json.dumps({"file_name": f"{name}.png", "text": "a page", "license": "mine", **facts}))
+        lines.append(json.dumps({"file_name": f"other_{name}.png", "text": "another page", "license": "mine", **facts}))
+        (folder / f"other_{name}.png").write_bytes(as_png(image.rotate(180)))
     (folder / "metadata.jsonl").write_text("\n".join(lines))
     (folder / "broken.png").write_bytes(b"nothing")
     list(curate([str(folder)], tmp_path / "set", ["reading=no", "file_size.least=0"]))
     rows = decisions(tmp_path / "set")
     assert {name: row["dropped_by"] for name, row in rows.items()} == {
-        "page.png": "", "photo.png": "resolution", "broken.png": "broken"
-    }  # fmt: skip
-    line = json.loads((tmp_path / "set" / CAPTIONS).read_text())
+        "page.png": "", "photo.png": "resolution", "broken.png": "broken", "same.png": "repeated_text",
+        "other_page.png": "", "other_photo.png": "resolution", "other_same.png": "repeated_text",
+    }, "pages look alike, so their captions tell them apart"  # fmt: skip
+    line = json.loads((tmp_path / "set" / CAPTIONS).read_text().splitlines()[1])
     assert (line["kind"], line["seed"], line["index"], line["license"]) == ("pure", 0, 3, "mine")
 
 

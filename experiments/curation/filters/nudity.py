@@ -1,0 +1,124 @@
+"""Stage 1, unsafe images: what a small detector finds of naked bodies. It finds faces, too, which make a portrait.
+
+    (1)  the network sees RGB / 255 at 320 by 320, with black added below or on the right until the image is square
+    (2)  it answers with 2,100 boxes, each with 18 scores; a box counts for its best class, from `LEAST` on
+    (3)  a box that shares more than `OVERLAP` of the union with a better one is left out, whatever its class
+    (4)  nude_CLASS = largest score of the class's boxes, 0 without any
+    (5)  face_area = share of the image in the box of the largest face
+
+The weights are those of NudeNet 3.4.2 (MIT). That package's own reader exchanges red and blue (notAI-tech/NudeNet issue
+203); with colours as they are, two faces of our photographs score 0.81 and 0.76 in place of 0.72 and 0.62. How many
+unsafe images it finds could not be measured here, because no set of such images is free to use. Shapes: HW3 pixels.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from experiments.curation.filters.rules import AtMost, Columns
+
+GROUP = "nudity"
+SOURCE = ("nudenet", "320n.onnx", "pip install --no-deps nudenet==3.4.2")
+"""package, file and command, as of the OCR engines' weights"""
+SIDE = 320
+LEAST, OVERLAP = 0.25, 0.45
+"""of NudeNet's own detector"""
+CLASSES = (
+    "female_genitalia_covered", "face_female", "buttocks_exposed", "female_breast_exposed", "female_genitalia_exposed",
+    "male_breast_exposed", "anus_exposed", "feet_exposed", "belly_covered", "feet_covered", "armpits_covered",
+    "armpits_exposed", "face_male", "belly_exposed", "male_genitalia_exposed", "anus_covered", "female_breast_covered",
+    "buttocks_covered",
+)  # fmt: skip
+"""What the network tells apart, in the order of its scores."""
+COLUMNS = {**{f"nude_{name}": "number" for name in CLASSES}, "face_area": "number"}
+UNSAFE = (
+    "female_genitalia_exposed", "male_genitalia_exposed", "anus_exposed", "buttocks_exposed", "female_breast_exposed",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Nudity(AtMost):
+    """Images of naked bodies. Off where the detector's weights are not installed."""
+
+    stage: ClassVar[int] = 1
+    column: ClassVar[str] = "nudity"
+    unit: ClassVar[str] = "largest score of a detection among the classes, 0 to 1"
+    reason: ClassVar[str] = (
+        "what a model was not shown it paints less readily; of 23 photographs of scikit-image and matplotlib the "
+        "detector takes a wheel of colours for buttocks (0.83) and a cup, below the line (0.30)"
+    )
+    source: ClassVar[str] = "Qwen-Image technical report, section 3.2: NSFW; the detector of NudeNet 3.4.2"
+    group: ClassVar[str] = GROUP
+    most: float = 0.5
+    classes: tuple[str, ...] = UNSAFE
+    """which detections count, such as buttocks_exposed|male_breast_exposed"""
+
+    def __post_init__(self) -> None:
+        if wrong := [name for name in self.classes if name not in CLASSES]:
+            raise ValueError(f"nudity.classes: there is no {wrong[0]!r}; there are {', '.join(sorted(CLASSES))}")
+
+    def shown(self, columns: Columns) -> np.ndarray:
+        """The largest score of the classes; NaN where nothing was measured."""
+        scores = [columns[f"nude_{name}"] for name in self.classes if f"nude_{name}" in columns]
+        return np.max(scores, axis=0) if scores else np.full(len(columns["name"]), np.nan)
+
+
+def lacking() -> str:
+    """What is missing to run the detector; "" where nothing is."""
+    from rewards.text.recognisers import find_weights
+
+    if importlib.util.find_spec("onnxruntime") is None:
+        return "onnxruntime is missing; run: pip install onnxruntime"
+    try:
+        find_weights(SOURCE)
+    except FileNotFoundError as error:
+        return str(error)
+    return ""
+
+
+@functools.cache
+def network() -> Any:
+    """The detector, loaded once."""
+    from rewards.text.recognisers import find_weights, one_thread
+
+    return one_thread(find_weights(SOURCE))
+
+
+Detection = tuple[str, float, tuple[float, float, float, float]]
+"""class, score, and box: left, top, width and height in pixels"""
+
+
+def detections(rgb_HW3: np.ndarray) -> list[Detection]:
+    """(1) to (3) of an 8-bit image, best first."""
+    import cv2
+
+    height, width = rgb_HW3.shape[:2]
+    side = max(height, width)
+    square = cv2.copyMakeBorder(rgb_HW3, 0, side - height, 0, side - width, cv2.BORDER_CONSTANT)
+    small = cv2.resize(square, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR).astype(np.float32) / 255.0
+    session = network()
+    (output,) = session.run(None, {session.get_inputs()[0].name: small.transpose(2, 0, 1)[None]})
+    rows = output[0].T  # [2100, 4 + 18]: middle and size in pixels of `small`, then scores
+    rows = rows[rows[:, 4:].max(axis=1) >= LEAST]
+    sizes = rows[:, 2:4] * (side / SIDE)
+    corners = (rows[:, :2] * (side / SIDE) - sizes / 2).clip(0, (width, height))
+    boxes = np.concatenate([corners, np.minimum(sizes, np.array([width, height]) - corners)], axis=1)
+    best, scores = rows[:, 4:].argmax(axis=1), rows[:, 4:].max(axis=1)
+    staying = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), LEAST, OVERLAP) if len(rows) else ()
+    return [(CLASSES[best[i]], float(scores[i]), tuple(boxes[i].tolist())) for i in staying]
+
+
+def describe_bodies(rgb_HW3: np.ndarray) -> dict[str, float]:
+    """(4) and (5) of an 8-bit image."""
+    found = detections(rgb_HW3)
+    numbers = dict.fromkeys(COLUMNS, 0.0)
+    for name, score, (_, _, width, height) in found:
+        numbers[f"nude_{name}"] = max(numbers[f"nude_{name}"], score)
+        if name.startswith("face_"):
+            numbers["face_area"] = max(numbers["face_area"], width * height / (rgb_HW3.shape[0] * rgb_HW3.shape[1]))
+    return numbers
