@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image
 
 from experiments.curation.deciding import decide
+from experiments.curation.edits import with_pairs
 from experiments.curation.filters.stage3_captions import SCRIPTS
 from experiments.curation.measuring import measured
 from experiments.curation.opened_image import OpenedImage
@@ -120,6 +121,7 @@ def recut(rows: int) -> float:
         **{name: np.zeros(rows) for name in NUDITY.columns},
         "texts": np.array([f"{i // 2:x}" for i in range(rows)], dtype=object),
     }  # fmt: skip
+    with_pairs(images, [()] * rows)
     captions: dict[str, np.ndarray] = {"row": np.arange(rows), "words": np.full(rows, 9.0), "garbage": np.zeros(rows)}
     captions |= {f"letters_{script}": np.ones(rows) for script in sorted({*SCRIPTS.values()})}
     began = time.process_time()

@@ -24,6 +24,7 @@ import numpy as np
 
 from experiments.curation.captioner import Captioner, client, fused
 from experiments.curation.deciding import Decisions, decide, load
+from experiments.curation.edits import SOURCE_IMAGE, guilty_source, source_names
 from experiments.curation.image_facts import facts_of_source, is_rendered
 from experiments.curation.measuring import (
     ENTRIES,
@@ -35,7 +36,7 @@ from experiments.curation.measuring import (
 )
 from experiments.curation.shard_files import HIDDEN, as_bytes, read_note, read_table, table_path
 from experiments.curation.thresholds import CHEAP, Filters, in_order, measures_of
-from experiments.images.image_readers import list_entries
+from experiments.images.image_readers import Entry, list_entries
 from experiments.images.part_pool import Pool, parts_done
 from experiments.overrides import override
 from experiments.progress import bar_of
@@ -149,23 +150,19 @@ def require_outside(sources: Sequence[str], out: Path) -> None:
 
 def list_sources(sources: Sequence[str], column: str, out: Path) -> int:
     """List what the sources have and put it into shards; how many there are."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for source in sources:
-        entries = list_entries(source, column)
-        base = Path(source).absolute()
+        entries = [each for each in list_entries(source, column) if not each.by_design]
+        base = Path(source).absolute().parent
+        known: dict[Entry, int] = {}
         for entry, facts in zip(entries, facts_of_source(source, entries), strict=True):
-            file = entry.file.absolute()
-            try:
-                status = file.stat()
-                size, changed = status.st_size, status.st_mtime_ns
-            except OSError:
-                size, changed = -1, -1
-            rows.append({
-                "row": len(rows), "name": entry.name, "file": str(file), "kind": entry.kind, "at": entry.at[0],
-                "length": entry.at[1], "column": entry.column, "problem": entry.problem, "size": size,
-                "captions": list(entry.captions), "facts": json.dumps(facts, ensure_ascii=False) if facts else "",
-                "rendered": is_rendered(facts), "changed": changed, "inside": os.path.relpath(file, base.parent),
-            })  # fmt: skip
+            row = row_of(entry, facts, base, len(rows))
+            rows.append(row)
+            for each in entry.sources:
+                if each not in known:
+                    known[each] = len(rows)
+                    rows.append(row_of(each, {}, base, len(rows)))
+                row["sources"].append(known[each])
     shards = range(-(-len(rows) // SHARD))
     for shard in shards:
         write_entries(out, shard, rows[shard * SHARD : (shard + 1) * SHARD])
@@ -173,6 +170,22 @@ def list_sources(sources: Sequence[str], column: str, out: Path) -> int:
         if path.stem.isdigit() and int(path.stem) not in shards:
             path.unlink()
     return len(shards)
+
+
+def row_of(entry: Entry, facts: Mapping[str, Any], base: Path, number: int) -> dict[str, Any]:
+    """A line of the list of images; names of files are kept from `base` on, so that a folder may move."""
+    file = entry.file.absolute()
+    try:
+        status = file.stat()
+        size, changed = status.st_size, status.st_mtime_ns
+    except OSError:
+        size, changed = -1, -1
+    return {
+        "row": number, "name": entry.name, "file": str(file), "kind": entry.kind, "at": entry.at[0],
+        "length": entry.at[1], "column": entry.column, "problem": entry.problem, "size": size, "sources": [],
+        "captions": list(entry.captions), "facts": json.dumps(facts, ensure_ascii=False) if facts else "",
+        "rendered": is_rendered(facts), "changed": changed, "inside": os.path.relpath(file, base),
+    }  # fmt: skip
 
 
 def measure(out: Path, shards: int, filters: Filters, pool: Pool) -> None:
@@ -307,10 +320,12 @@ def materialise(out: Path, about: Mapping[str, Any], filters: Filters, result: D
             file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
     prune(out, set(names.values()))
     stages = result.stages(filters)
-    counts = {"images": len(result.dropped_by), "kept": len(names), "stages": stages}
+    counts = {"images": stages[0]["in"], "kept": stages[-1]["out"], "stages": stages}
     write_json(out / SETTINGS, {**about, **counts})
+    edits = int(result.images["is_edit"][result.staying].sum())
+    made = f", {edits:,} of them edits of others that stay as well" if edits else ""
     dropped = f"; {worst(result)}" if not result.staying.all() else ""
-    yield f"{len(names):,} of {len(result.dropped_by):,} images stay in {out}{dropped}"
+    yield f"{counts['kept']:,} of {counts['images']:,} images stay in {out}{made}{dropped}"
     yield f"see why with: glyphlab curate {out} --report; train with --data.folder {out}"
 
 
@@ -319,15 +334,20 @@ def caption_rows(result: Decisions, names: Mapping[int, str], captioner: Caption
     texts: dict[int, dict[str, None]] = {}
     for index in np.flatnonzero(result.caption_dropped_by == ""):
         texts.setdefault(int(result.captions["row"][index]), {})[str(result.captions["text"][index])] = None
+    made_from = source_names(result.images, names)
     for row, name in names.items():
+        if result.images["is_source"][row]:
+            continue
         facts = json.loads(result.images["facts"][row] or "{}")
         before = facts.pop("origins", [])
         own = list(texts.get(row, {}))
-        if "model_caption" in result.images and not result.images["rendered"][row]:
+        described = "model_caption" in result.images and not result.images["rendered"][row]
+        sources = {SOURCE_IMAGE: made_from[row]} if row in made_from else {}
+        if described and not sources:
             written, read = (result.images[column][row] for column in ("model_caption", "caption_read"))
             own, facts["caption_origin"] = fused(captioner, result.images["id"][row], own, written, read)
         yield {
-            "file_name": name, "text": own, **{k: v for k, v in facts.items() if k != "id"},
+            "file_name": name, **sources, "text": own, **{k: v for k, v in facts.items() if k != "id"},
             "id": result.images["id"][row], "origins": [*before, result.images["name"][row]],
         }  # fmt: skip
 
@@ -349,8 +369,14 @@ def write_decisions(out: Path, filters: Filters, result: Decisions, names: Mappi
 
 
 def reason(filters: Filters, result: Decisions, name: str, row: int) -> str:
-    """Why a filter drops an image, with number and threshold."""
-    return in_order(filters)[name].explain(result.number(filters, name, row))
+    """Why a filter drops an image, with number and threshold; of an edit, or what it was made from, also the other."""
+    each = in_order(filters)[name]
+    if why := each.explain(result.number(filters, name, row)):
+        return why
+    source = guilty_source(result.images, result.dropped_by, row)
+    if source < 0:
+        return "nothing that was made of it stays" if result.images["is_source"][row] else ""
+    return f"{result.images['name'][source]}, which it was made from: {reason(filters, result, name, source)}"
 
 
 def prune(out: Path, wanted: set[str]) -> None:

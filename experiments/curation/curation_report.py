@@ -80,7 +80,7 @@ def write_report(out: Path) -> Path:
     page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template("curation_report.html")
     broken = np.flatnonzero(result.dropped_by == "broken")[:BROKEN]
     values = {
-        "title": str(out), "css": Markup(CSS), "count": len(result.dropped_by), "kept": int(result.staying.sum()),
+        "title": str(out), "css": Markup(CSS), "count": about["images"], "kept": about["kept"],
         "sources": about["sources"],
         "stages": [{**each, "name": STAGES[each["stage"]]} for each in result.stages(filters)],
         "filters": [section(name, each, result, thumbnails, filters) for name, each in in_order(filters).items()

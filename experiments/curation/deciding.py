@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.curation.edits import drop_together, with_pairs
 from experiments.curation.filters.rules import Filter
 from experiments.curation.filters.stage6_categories import GENERAL, seen_categories
 from experiments.curation.measuring import CAPTIONS, ENTRIES, is_current
@@ -60,12 +61,13 @@ class Decisions:
         return float(wrong[0]) if len(wrong) else float(values[0]) if len(values) else float("nan")
 
     def stages(self, filters: Filters) -> list[dict[str, Any]]:
-        """Of each stage, how many images came and stayed, and how many each filter dropped."""
+        """Of each stage, how many images came and stayed, and how many each filter dropped; an edit counts as one."""
         rows = []
-        left = len(self.dropped_by)
+        dropped_by = self.dropped_by[~self.images["is_source"]]
+        left = len(dropped_by)
         for number in range(1, 8):
             names = [name for name, each in in_order(filters).items() if each.stage == number]
-            drops = {name: int((self.dropped_by == name).sum()) for name in names}
+            drops = {name: int((dropped_by == name).sum()) for name in names}
             rows.append({"stage": number, "in": left, "out": left - sum(drops.values()), "drops": drops})
             left -= sum(drops.values())
         return rows
@@ -93,6 +95,8 @@ def load(folder: Path, shards: int, filters: Filters) -> tuple[dict[str, np.ndar
     captions = [read_table(table_path(folder, CAPTIONS, shard)) for shard in range(shards)]
     columns = {name: np.concatenate([_array(table, name) for table in captions]) for name in captions[0].column_names}
     images["texts"] = joined_texts(columns, len(names))
+    links = [table["sources"].to_pylist() if "sources" in table.column_names else [()] * len(table) for table in tables]
+    with_pairs(images, [own for part in links for own in part])
     return images, columns
 
 
@@ -147,18 +151,20 @@ def decide(
     count = len(images["name"])
     result = Decisions(images, captions, np.full(count, "", dtype=object), np.full(len(captions["row"]), "", object))
     good = good_in_itself(images, filters)
-    images["captions_listed"] = np.bincount(captions["row"], minlength=count).astype(float)
+    images["captions_listed"] = captions_listed(result)
     for name, each in in_order(filters).items():
         if each.stage > until:
             break
         if each.of_captions:
             drop_captions(result, name, each)
+            drop_together(images, result.dropped_by, name)
             continue
         if each.bounds():
             images.update(each.prepared(images, result.staying, good))
         images.setdefault(each.column, np.full(count, np.nan))
         result.reached[name] = result.staying
         result.dropped_by[each.drops(images, result.staying)] = name
+        drop_together(images, result.dropped_by, name)
         if name == "duplicates":
             hand_over_captions(result)
     return result
@@ -167,11 +173,16 @@ def decide(
 def hand_over_captions(result: Decisions) -> None:
     """Give the captions of copies to the image that they are copies of."""
     owner = np.arange(len(result.dropped_by))
-    copies = np.flatnonzero(result.dropped_by == "duplicates")
+    copies = np.flatnonzero((result.dropped_by == "duplicates") & (result.images["duplicate_of"] >= 0))
     owner[copies] = result.images["duplicate_of"][copies]
     result.captions["row"] = owner[result.captions["row"]]
-    listed = np.bincount(result.captions["row"], minlength=len(owner)).astype(float)
-    result.images["captions_listed"] = listed
+    result.images["captions_listed"] = captions_listed(result)
+
+
+def captions_listed(result: Decisions) -> np.ndarray:
+    """[N] how many captions an image has; NaN of what edits were made from."""
+    counts = np.bincount(result.captions["row"], minlength=len(result.dropped_by)).astype(float)
+    return np.where(result.images["is_source"], np.nan, counts)
 
 
 def drop_captions(result: Decisions, name: str, each: Filter) -> None:

@@ -12,14 +12,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from experiments.images.columnar_files import parquet_file
+from experiments.images.edit_pairs import INSTRUCTIONS, column_roles
 from experiments.images.image_readers import (
     NAMES,
     TABLE_SUFFIXES,
     TABLES,
     TEXTS,
     Entry,
+    file_names,
     hidden,
-    parquet_file,
 )
 from preference_data.line_files import decode_text, parse_json, read_csv, read_json_lines, same_name
 
@@ -61,8 +63,12 @@ def table_facts(source: Path) -> dict[str, dict[str, Any]]:
     for table in tables:
         rows = read_csv(table)[1] if table.suffix.lower() == ".csv" else read_json_lines(table)
         for _, row in rows:
-            name = next((row[key] for key in NAMES if row.get(key)), "")
-            own = {key: value for key, value in row.items() if key not in (*NAMES, *TEXTS) and value not in (None, "")}
+            sources, targets, _ = column_roles(row)
+            is_edit = any(file_names(row[key]) for key in sources)
+            named = [key for key in (*targets, *sources) if is_edit and file_names(row[key])]
+            no_fact = {*NAMES, *TEXTS, *named, *(INSTRUCTIONS if is_edit else ())}
+            name = next((row[key] for key in (*(targets if is_edit else ()), *NAMES) if row.get(key)), "")
+            own = {key: value for key, value in row.items() if key not in no_fact and value not in (None, "")}
             if own:
                 path = table.parent / str(PurePosixPath(str(name).replace("\\", "/")))
                 facts.setdefault(same_name(str(path)), {}).update(own)

@@ -213,6 +213,7 @@ def write_entries(folder: Path, shard: int, rows: Sequence[Mapping[str, Any]]) -
     types = pa.schema([
         ("row", number), ("name", text), ("file", text), ("kind", text), ("at", number), ("length", number),
         ("column", text), ("problem", text), ("captions", pa.list_(text)), ("facts", text), ("rendered", pa.bool_()),
+        ("sources", pa.list_(number)),
         ("size", number), ("changed", number), ("inside", text),
     ])  # fmt: skip
     content = as_bytes(rows, types)

@@ -4,9 +4,9 @@
                 metadata.jsonl or captions.jsonl (`file_name` and `text`): the folders of kohya and of Hugging Face
     .parquet    a column of images (a struct of bytes and path, or bytes) and a column of text
     .arrow      the same, as `datasets` saves them to disk
-    .tar        webdataset: key.jpg beside key.txt, key.caption or key.json
+    .tar        webdataset: key.jpg beside key.txt, key.caption or key.json; of an edit key.source.jpg, key.target.jpg
 
-What an edit begins from is found by edit_pairs.py, in folders and in columns.
+What an edit begins from is found by edit_pairs.py, in folders, columns and archives.
 
 A folder may hold several of these. All captions of an image count: every line of a .txt file that is not blank is
 one, and so is every entry of a list. Nothing is decoded here: an `Entry` says where the bytes are.
@@ -14,14 +14,13 @@ one, and so is every entry of a list. Nothing is decoded here: an `Entry` says w
 
 from __future__ import annotations
 
-import functools
 import tarfile
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from experiments.images.columnar_files import arrow_file, arrow_rows, parquet_file, parquet_rows
 from experiments.images.edit_pairs import AS_COLUMN, INSTRUCTIONS, SourceFolders, column_roles, grouped
 from preference_data.image_files import SUFFIXES
 from preference_data.line_files import decode_text, parse_json, read_csv, read_json_lines, same_name, text_lines
@@ -251,10 +250,14 @@ def text_column(names: Iterable[str], is_edit: bool) -> str:
     return next((lower[text] for text in (*(INSTRUCTIONS if is_edit else ()), *TEXTS) if text in lower), "")
 
 
+Member = tuple[str, int, int]
+"""name, offset and length of a file of an archive"""
+
+
 def of_tar(path: Path, column: str) -> Iterator[Entry]:
     """The images of a webdataset archive; its files are read once, in their order. Raises ValueError when damaged."""
-    images: dict[str, tuple[str, int, int]] = {}
-    texts: dict[str, list[str]] = {}
+    images: dict[str, dict[str, Member]] = {}
+    texts: dict[str, list[tuple[str, str, bytes]]] = {}
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
@@ -262,26 +265,51 @@ def of_tar(path: Path, column: str) -> Iterator[Entry]:
                 if not member.isfile() or base.startswith("."):
                     continue
                 stem, _, ending = base.partition(".")
-                key, suffix = member.name[: -len(base)] + stem, f".{ending.lower()}"
-                if suffix in SUFFIXES:
-                    images[key] = (member.name, member.offset_data, member.size)
-                elif suffix in (*CAPTION_SUFFIXES, ".json"):
+                key = member.name[: -len(base)] + stem
+                field, _, suffix = ending.lower().rpartition(".")
+                if f".{suffix}" in SUFFIXES and is_read(field):
+                    images.setdefault(key, {})[field] = (member.name, member.offset_data, member.size)
+                elif f".{suffix}" in (*CAPTION_SUFFIXES, ".json") and field in ("", *INSTRUCTIONS):
                     file = archive.extractfile(member)
                     assert file is not None
-                    texts.setdefault(key, []).extend(tar_captions(file.read(), suffix, f"{path}:{member.name}", column))
+                    texts.setdefault(key, []).append((member.name, suffix, file.read()))
     except (tarfile.TarError, EOFError) as error:
         raise ValueError(f"{path} is not a whole .tar file: {error}; copy it again") from error
-    for key, (name, offset, length) in images.items():
-        yield Entry(f"{path}:{name}", once(texts.get(key, [])), path, "tar", (offset, length))
+    for key, fields in images.items():
+        yield from of_tar_sample(path, fields, texts.get(key, []), column)
 
 
-def tar_captions(content: bytes, suffix: str, name: str, column: str) -> list[str]:
-    """Captions of a text or JSON file of an archive."""
+def is_read(field: str) -> bool:
+    """Whether images of archives may have a name such as `source` in front of their suffix; "" is no name."""
+    return field in ("", *COLUMNS) or bool(AS_COLUMN.match(field))
+
+
+def of_tar_sample(
+    path: Path, fields: Mapping[str, Member], texts: Sequence[tuple[str, str, bytes]], column: str
+) -> Iterator[Entry]:
+    """The image of one key of an archive, with what it was made from; masks are named, and left out."""
+    sources, chosen, others = image_columns(sorted(fields))
+
+    def entry(field: str, **more: Any) -> Entry:
+        name, offset, length = fields[field]
+        return Entry(f"{path}:{name}", file=path, kind="tar", at=(offset, length), **{"captions": (), **more})
+
+    captions = [
+        caption for name, suffix, content in texts
+        for caption in tar_captions(content, f".{suffix}", f"{path}:{name}", column, bool(sources))
+    ]  # fmt: skip
+    if chosen in fields:
+        yield entry(chosen, captions=once(captions), sources=tuple(map(entry, sources)))
+    yield from (entry(field, problem=reason, by_design=True) for field, reason in others.items())
+
+
+def tar_captions(content: bytes, suffix: str, name: str, column: str, is_edit: bool) -> list[str]:
+    """Captions or instructions of a text or JSON file of an archive."""
     text = decode_text(content, name)
     if suffix != ".json":
         return [line for _, line in text_lines(text)]
     row = parse_json(text, name)
-    return captions_of(row, column, name) if isinstance(row, Mapping) else []
+    return captions_of(row, column, name, is_edit) if isinstance(row, Mapping) else []
 
 
 def of_columns(path: Path, column: str) -> Iterator[Entry]:
@@ -332,68 +360,3 @@ def holds_images(field: Any) -> bool:
         return field.type.get_field_index("bytes") >= 0
     named = field.name.lower() in COLUMNS or AS_COLUMN.match(field.name)
     return bool(named) and (types.is_binary(field.type) or types.is_large_binary(field.type))
-
-
-def pyarrow() -> Any:
-    """The library that reads Parquet and Arrow. Raises ValueError when it is not installed."""
-    try:
-        import pyarrow.ipc
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            "Parquet and Arrow files are read by pyarrow, which is missing: pip install pyarrow"
-        ) from error
-    return pyarrow
-
-
-@functools.lru_cache(maxsize=16)
-def parquet_file(path: Path) -> Any:
-    """An open Parquet file. Raises ValueError when it is none."""
-    library = pyarrow()
-    try:
-        return library.parquet.ParquetFile(path)
-    except library.ArrowInvalid as error:
-        raise ValueError(f"{path} is not a whole Parquet file: {error}; copy it again") from error
-
-
-@functools.lru_cache(maxsize=16)
-def arrow_file(path: Path) -> Any:
-    """An open Arrow file, of either of its formats, with batches by number. Raises ValueError when it is none."""
-    library = pyarrow()
-    try:
-        return library.ipc.open_file(library.memory_map(str(path)))
-    except library.ArrowInvalid:
-        pass
-    try:
-        return ArrowStream(library.ipc.open_stream(library.memory_map(str(path))).read_all().to_batches())
-    except library.ArrowInvalid as error:
-        raise ValueError(f"{path} is not a whole Arrow file: {error}; copy it again") from error
-
-
-class ArrowStream:
-    """Batches of an Arrow stream, which stay in the mapped file, with the reader of Arrow files' names."""
-
-    def __init__(self, batches: Sequence[Any]) -> None:
-        self._batches = batches
-        self.schema = batches[0].schema if batches else pyarrow().schema([])
-        self.num_record_batches = len(batches)
-
-    def get_batch(self, index: int) -> Any:
-        """One batch of rows."""
-        return self._batches[index]
-
-
-ONE_READER = threading.Lock()
-"""An open Parquet file takes one reader at a time: two threads can end the process."""
-
-
-@functools.lru_cache(maxsize=4)
-def parquet_rows(path: Path, group: int, column: str) -> Any:
-    """A column of a row group, which can only be read whole."""
-    with ONE_READER:
-        return parquet_file(path).read_row_group(group, [column])[column]
-
-
-def arrow_rows(path: Path, batch: int, column: str) -> Any:
-    """A column of a batch."""
-    return arrow_file(path).get_batch(batch).column(column)

@@ -90,7 +90,10 @@ class Aspect(AtMost):
 
 @dataclass(frozen=True)
 class Duplicates(AtMost):
-    """Files that are another one's copy, byte for byte. Their captions count for the one that is kept."""
+    """Files that are another one's copy, byte for byte. Their captions count for the one that is kept.
+
+    An edit is a copy when the images that it was made from are copies, too.
+    """
 
     stage: ClassVar[int] = 1
     column: ClassVar[str] = "copies_before"
@@ -103,7 +106,7 @@ class Duplicates(AtMost):
     def prepared(self, columns: Columns, alive: np.ndarray, good: np.ndarray) -> dict[str, np.ndarray]:
         """`copies_before` of each image, and in `duplicate_of` the row of the first copy (-1 for that one itself)."""
         rows = np.flatnonzero(alive)
-        _, first, group = np.unique(columns["id"][rows], return_index=True, return_inverse=True)
+        _, first, group = np.unique(columns["pair"][rows], return_index=True, return_inverse=True)
         order = np.argsort(group, kind="stable")
         starts = np.r_[True, np.diff(group[order]) != 0]
         before = np.arange(len(rows)) - np.maximum.accumulate(np.where(starts, np.arange(len(rows)), 0))
@@ -139,7 +142,7 @@ class NearDuplicates(AtLeast):
     def prepared(self, columns: Columns, alive: np.ndarray, good: np.ndarray) -> dict[str, np.ndarray]:
         """`hash_distance` to the nearest preferred image, and its row in `duplicate_of` (-1 where there is none)."""
         result, partner = np.full(len(alive), np.nan), columns["duplicate_of"].copy()
-        rows = np.flatnonzero(alive & ~columns["rendered"] & columns["hashed"])
+        rows = np.flatnonzero(alive & columns["alone"] & ~columns["rendered"] & columns["hashed"])
         rows = rows[np.argsort(order_of_preference(columns, good)[rows], kind="stable")]
         result[rows], partner[rows] = distances(columns, rows, self.least, self.verified)
         return {"hash_distance": result, "duplicate_of": partner}
@@ -169,7 +172,7 @@ class RepeatedText(AtLeast):
     def prepared(self, columns: Columns, alive: np.ndarray, good: np.ndarray) -> dict[str, np.ndarray]:
         """`text_distance` to the nearest preferred image with these captions, 0 of pages, and its row."""
         result, partner = np.full(len(alive), np.nan), columns["duplicate_of"].copy()
-        rows = np.flatnonzero(alive & (columns["texts"] != ""))
+        rows = np.flatnonzero(alive & columns["alone"] & (columns["texts"] != ""))
         rows = rows[np.argsort(order_of_preference(columns, good)[rows], kind="stable")]
         _, group = np.unique(columns["texts"][rows].astype(str), return_inverse=True)
         order = np.argsort(group, kind="stable")

@@ -96,7 +96,7 @@ class Balance(AtMost):
     def prepared(self, columns: Columns, alive: np.ndarray, good: np.ndarray) -> dict[str, np.ndarray]:
         """`surplus` of each image that is left: 0 or less up to the share, then 1, 2, ...; the best come first."""
         surplus = np.full(len(alive), np.nan)
-        rows = np.flatnonzero(alive)
+        rows = np.flatnonzero(alive & ~columns["is_source"])
         names = cells(columns)[rows]
         _, group, counts = np.unique(names, return_inverse=True, return_counts=True)
         room = most_of_a_cell(counts, self.share)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.images import image_readers
+from experiments.images import columnar_files
 from experiments.images.image_readers import list_entries
 from experiments.images.image_sources import (
     BLOCK,
@@ -384,7 +384,7 @@ def test_a_parquet_file_has_one_reader_at_a_time(monkeypatch):
             reading.clear()
             return dict.fromkeys(columns, group)
 
-    monkeypatch.setattr(image_readers, "parquet_file", lambda path: OpenFile())
+    monkeypatch.setattr(columnar_files, "parquet_file", lambda path: OpenFile())
     with ThreadPoolExecutor(4) as pool:
-        rows = pool.map(lambda i: image_readers.parquet_rows(Path("no such file"), i, "image"), range(8))
+        rows = pool.map(lambda i: columnar_files.parquet_rows(Path("no such file"), i, "image"), range(8))
     assert list(rows) == list(range(8))

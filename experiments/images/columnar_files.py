@@ -1,0 +1,74 @@
+"""Opens Parquet and Arrow files, which hold images by columns, and reads one column of a part at a time."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def pyarrow() -> Any:
+    """The library that reads Parquet and Arrow. Raises ValueError when it is not installed."""
+    try:
+        import pyarrow.ipc
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            "Parquet and Arrow files are read by pyarrow, which is missing: pip install pyarrow"
+        ) from error
+    return pyarrow
+
+
+@functools.lru_cache(maxsize=16)
+def parquet_file(path: Path) -> Any:
+    """An open Parquet file. Raises ValueError when it is none."""
+    library = pyarrow()
+    try:
+        return library.parquet.ParquetFile(path)
+    except library.ArrowInvalid as error:
+        raise ValueError(f"{path} is not a whole Parquet file: {error}; copy it again") from error
+
+
+@functools.lru_cache(maxsize=16)
+def arrow_file(path: Path) -> Any:
+    """An open Arrow file, of either of its formats, with batches by number. Raises ValueError when it is none."""
+    library = pyarrow()
+    try:
+        return library.ipc.open_file(library.memory_map(str(path)))
+    except library.ArrowInvalid:
+        pass
+    try:
+        return ArrowStream(library.ipc.open_stream(library.memory_map(str(path))).read_all().to_batches())
+    except library.ArrowInvalid as error:
+        raise ValueError(f"{path} is not a whole Arrow file: {error}; copy it again") from error
+
+
+class ArrowStream:
+    """Batches of an Arrow stream, which stay in the mapped file, with the reader of Arrow files' names."""
+
+    def __init__(self, batches: Sequence[Any]) -> None:
+        self._batches = batches
+        self.schema = batches[0].schema if batches else pyarrow().schema([])
+        self.num_record_batches = len(batches)
+
+    def get_batch(self, index: int) -> Any:
+        """One batch of rows."""
+        return self._batches[index]
+
+
+ONE_READER = threading.Lock()
+"""An open Parquet file takes one reader at a time: two threads can end the process."""
+
+
+@functools.lru_cache(maxsize=4)
+def parquet_rows(path: Path, group: int, column: str) -> Any:
+    """A column of a row group, which can only be read whole."""
+    with ONE_READER:
+        return parquet_file(path).read_row_group(group, [column])[column]
+
+
+def arrow_rows(path: Path, batch: int, column: str) -> Any:
+    """A column of a batch."""
+    return arrow_file(path).get_batch(batch).column(column)
