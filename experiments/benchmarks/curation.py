@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from experiments.curation.deciding import decide
-from experiments.curation.edits import with_pairs
+from experiments.curation.edit_links import with_pairs
 from experiments.curation.filters.stage3_captions import SCRIPTS
 from experiments.curation.measuring import measured
 from experiments.curation.opened_image import OpenedImage

@@ -24,7 +24,7 @@ import numpy as np
 
 from experiments.curation.captioner import Captioner, client, fused
 from experiments.curation.deciding import Decisions, decide, load
-from experiments.curation.edits import SOURCE_IMAGE, guilty_source, source_names
+from experiments.curation.edit_links import SOURCE_IMAGE, guilty_source, source_names
 from experiments.curation.image_facts import facts_of_source, is_rendered
 from experiments.curation.measuring import (
     ENTRIES,

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.curation.edits import drop_together, with_pairs
+from experiments.curation.edit_links import drop_together, with_pairs
 from experiments.curation.filters.rules import Filter
 from experiments.curation.filters.stage6_categories import GENERAL, seen_categories
 from experiments.curation.measuring import CAPTIONS, ENTRIES, is_current

@@ -289,18 +289,17 @@ def of_tar_sample(
 ) -> Iterator[Entry]:
     """The image of one key of an archive, with what it was made from; masks are named, and left out."""
     sources, chosen, others = image_columns(sorted(fields))
-
-    def entry(field: str, **more: Any) -> Entry:
-        name, offset, length = fields[field]
-        return Entry(f"{path}:{name}", file=path, kind="tar", at=(offset, length), **{"captions": (), **more})
-
+    images = {
+        field: Entry(f"{path}:{name}", (), path, "tar", (offset, length))
+        for field, (name, offset, length) in fields.items()
+    }
     captions = [
         caption for name, suffix, content in texts
         for caption in tar_captions(content, f".{suffix}", f"{path}:{name}", column, bool(sources))
     ]  # fmt: skip
     if chosen in fields:
-        yield entry(chosen, captions=once(captions), sources=tuple(map(entry, sources)))
-    yield from (entry(field, problem=reason, by_design=True) for field, reason in others.items())
+        yield replace(images[chosen], captions=once(captions), sources=tuple(images[field] for field in sources))
+    yield from (replace(images[field], problem=reason, by_design=True) for field, reason in others.items())
 
 
 def tar_captions(content: bytes, suffix: str, name: str, column: str, is_edit: bool) -> list[str]:

@@ -115,9 +115,8 @@ def detections(rgb_HW3: np.ndarray) -> list[Detection]:
 
 def describe_bodies(rgb_HW3: np.ndarray) -> dict[str, float]:
     """(4) and (5) of an 8-bit image."""
-    found = detections(rgb_HW3)
     numbers = dict.fromkeys(COLUMNS, 0.0)
-    for name, score, (_, _, width, height) in found:
+    for name, score, (_, _, width, height) in detections(rgb_HW3):
         numbers[f"nude_{name}"] = max(numbers[f"nude_{name}"], score)
         if name.startswith("face_"):
             numbers["face_area"] = max(numbers["face_area"], width * height / (rgb_HW3.shape[0] * rgb_HW3.shape[1]))
