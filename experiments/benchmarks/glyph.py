@@ -33,12 +33,13 @@ import tyro
 
 from base_model.data.glyphs.crops import BLANK, HALF, SOLID, Source, crop
 from base_model.data.glyphs.damage import KINDS
-from base_model.data.glyphs.shapes import BARS, LANGUAGES, TRAINING, UNSEEN, alphabet
+from base_model.data.glyphs.shapes import LANGUAGES, TRAINING, UNSEEN, alphabet
 from base_model.data.glyphs.texture import CLEAN
 from base_model.data.rendered_text import render, scene
 from base_model.data.writing.faces import own_face
 from experiments.record.whole_files import write_png
 from experiments.reward_models.glyph_examples import Labelled, References, all_references, made
+from experiments.reward_models.glyph_levels import shapes_of
 from experiments.reward_models.train_glyph import scores
 from preference_data.records import Prompt
 from preference_data.statistics.score_intervals import auc
@@ -94,8 +95,8 @@ def sets(benchmark: Benchmark) -> dict[str, Source]:
         results[f"{language}, true renderings"] = Source(
             every, sound=1.0, empty=0.0, conditions=CLEAN, seed=SEED + 3
         )  # fmt: skip
-        shaped = "".join(c for c in alphabet(language) if c not in BARS)
-        results[f"{language}, empty"] = Source(faces, ((language, shaped),), sound=0.0, empty=1.0, seed=SEED + 4)
+        shaped = ((language, shapes_of(language)),)
+        results[f"{language}, empty"] = Source(faces, shaped, sound=0.0, empty=1.0, seed=SEED + 4)
     return results
 
 

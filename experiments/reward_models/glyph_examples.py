@@ -45,7 +45,7 @@ def references(characters: dict[str, str]) -> References:
         for character in dict.fromkeys(every):
             if any(undrawable(cut.face, character) for cut in pair):
                 continue
-            rows.append(np.stack([_fitted(rendered(cut, character)) for cut in pair]))
+            rows.append(np.stack([fitted(rendered(cut, character)) for cut in pair]))
             names.append(character)
             languages.append(LANGUAGES.index(language))
     if not rows:
@@ -58,7 +58,8 @@ def all_references() -> References:
     return references({"en": alphabet("en"), "zh-Hans": standard_set("zh-Hans")})
 
 
-def _fitted(levels_HW: np.ndarray) -> np.ndarray:
+def fitted(levels_HW: np.ndarray) -> np.ndarray:
+    """The ink of a rendered character, in 8 bits, as the network sees it."""
     level_HW = levels_HW.astype(np.float32) / 255.0
     frame = frame_of(level_HW)
     assert frame is not None, "a character that can be rendered leaves ink"

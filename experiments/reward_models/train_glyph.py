@@ -14,17 +14,20 @@ from typing import Any
 import numpy as np
 
 from base_model.data.glyphs.crops import Source
-from base_model.data.glyphs.shapes import TRAINING, UNSEEN, alphabet
+from base_model.data.glyphs.shapes import LANGUAGES, TRAINING, UNSEEN, alphabet
 from base_model.data.writing.faces import own_face
 from experiments.progress import Progress
 from experiments.record.stopped_training import WORK, begin, require_same
 from experiments.record.whole_files import write_bytes
 from experiments.reward_models.glyph_examples import Labelled, References, all_references, made, make
+from experiments.reward_models.glyph_levels import PASSING, levels
 from experiments.reward_models.glyph_plan import GlyphPlan
-from preference_data.statistics.score_intervals import Counted, auc
+from preference_data.statistics.score_intervals import auc
+from preference_data.statistics.shares import Counted
 from rewards.glyph.glyph import CONTENT, GlyphModel, as_files
 from rewards.glyph.glyph_network import GlyphNetwork
 from rewards.glyph.glyph_training import train
+from rewards.glyph.wholeness import Levels
 
 CARD, CHECKPOINT = "model_card.md", "checkpoint.pt"
 CARD_CROPS = 800
@@ -86,12 +89,14 @@ def train_glyph(plan: GlyphPlan, progress: Progress | None = None) -> list[str]:
         labelled = _labelled(plan, table, bar)
     with bar.stage("network", plan.settings.updates):
         network = _trained(plan, labelled, bar)
-    model = GlyphModel(network, table.characters, table.image_C2ZZ)
+    faces = source_of(plan).faces
+    level = levels(GlyphModel(network, table.characters, table.image_C2ZZ), faces, table, plan.settings.seed)
+    model = GlyphModel(network, table.characters, table.image_C2ZZ, level)
     measured = measure(model, plan, table)
     took = {"wall_seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - used}
     facts = {**facts_of(plan), **{name: round(each, 1) for name, each in took.items()}, "measured": _as_json(measured)}
-    files = as_files(network, plan.settings.width, table.characters, table.image_C2ZZ, facts)
-    files[CARD] = card(plan, table, measured, took).encode()
+    files = as_files(network, plan.settings.width, table.characters, table.image_C2ZZ, level, facts)
+    files[CARD] = card(plan, table, measured, took, level).encode()
     for name in sorted(files, key=lambda each: each == CONTENT):  # what says that it is finished comes last
         write_bytes(plan.out / name, files[name])
     shutil.rmtree(plan.out / WORK, ignore_errors=True)
@@ -165,11 +170,18 @@ def area(model: GlyphModel, labelled: Labelled) -> Counted:
     return auc(scores(model, labelled), labelled.examples.sound_N, labelled.examples.character_N)
 
 
+def _shifts(table: References, level: Levels) -> str:
+    each = {name: float(level.shift_C[table.language_C == i].max(initial=0.0)) for i, name in enumerate(LANGUAGES)}
+    return " and ".join(f"{shift:.2f} for {language}" for language, shift in each.items())
+
+
 def _as_json(measured: dict[str, Counted]) -> dict[str, list[float]]:
     return {name: [round(v, 4) for v in (c.value, c.low, c.high)] for name, c in measured.items()}
 
 
-def card(plan: GlyphPlan, table: References, measured: dict[str, Counted], took: dict[str, float]) -> str:
+def card(
+    plan: GlyphPlan, table: References, measured: dict[str, Counted], took: dict[str, float], level: Levels
+) -> str:
     """What it is, how good, and what it cannot see."""
     names = {
         each: [face.name for language, face in source_of(plan).faces if language == each]
@@ -195,6 +207,9 @@ def card(plan: GlyphPlan, table: References, measured: dict[str, Counted], took:
         f"`glyph:weights={plan.out}` as a reward. Its level differs between faces: train on differences between "
         "images of one prompt, and mix it with a reward that reads, such as `ocr*glyph:weights=...`. Judge "
         "with a network of another seed.", "",
+        f"0.5 lies where blank, half and solid crops of the faces above end, {PASSING:.1%} of them left out; to that "
+        f"end {_shifts(table, level)} is added to the network's logit. What looks more like a half of its references "
+        "than any of those faces does, or has no ground in its middle, scores at most 0.5.", "",
         "## What it does not see", "",
         "- whether the right text stands there: that is for a reward that reads",
         "- text besides the prompt's, and characters without a reference",

@@ -2,14 +2,17 @@
 
     FOLDER/glyph.json            what it is: format, settings, what it learned from, the card's numbers
     FOLDER/weights.safetensors   the network
-    FOLDER/references.npz        what every character should look like, in two faces; no face is needed to score
+    FOLDER/references.npz        what every character should look like, in two faces, and how its scores are read; no
+                                 face is needed to score
     FOLDER/model_card.md
 
-    (1)  word = min over its characters of the network's score
-    (2)  value = mean over the words of the prompt's texts
+    (1)  score = s(logit + shift of the character), at most half of that where the crop can be no whole character
+    (2)  word = min over its characters of the score
+    (3)  value = mean over the words of the prompt's texts
 
 The smallest counts, since the mean of a word hides one broken letter. A character without ink, or that stands nowhere,
-scores 0. Characters without a reference (punctuation, other scripts) are not judged.
+scores 0; wholeness.py has the gate for halves and blots. Characters without a reference (punctuation, other scripts)
+are not judged.
 
 Shapes: B samples, 3HW pixels, N characters.
 """
@@ -29,13 +32,14 @@ import numpy as np
 from preference_data.records import Prompt, visible
 from rewards.glyph.ink_frame import SIDE, as_bytes, cut_out, frame_of
 from rewards.glyph.locate import Cell, Locator
+from rewards.glyph.wholeness import CAP, Levels, Template, is_whole, template
 from rewards.scores import Row, Scores, View, score_each
 
 if TYPE_CHECKING:
     from rewards.glyph.glyph_network import GlyphNetwork
 
 CONTENT, WEIGHTS, REFERENCES = "glyph.json", "weights.safetensors", "references.npz"
-FORMAT = 1
+FORMAT = 2
 PARTS = ("glyph", "glyph_mean", "worst", "letters", "missing")
 SCRIPT = "script"
 MOST = 0.5
@@ -45,13 +49,19 @@ MOST = 0.5
 class GlyphModel:
     """A loaded network with its references."""
 
-    def __init__(self, network: GlyphNetwork, characters: str, image_C2ZZ: np.ndarray, device: str = "cpu") -> None:
+    def __init__(
+        self, network: GlyphNetwork, characters: str, image_C2ZZ: np.ndarray, levels: Levels | None = None,
+        device: str = "cpu",
+    ) -> None:  # fmt: skip
         self.network = network.eval().to(device)
         self.references = {character: image_C2ZZ[i] for i, character in enumerate(characters)}
+        self.levels = levels or Levels.none(len(characters))
+        self._row = {character: i for i, character in enumerate(characters)}
+        self._templates: dict[str, Template] = {}
         self._device = device
 
     def score(self, crops: Sequence[np.ndarray], characters: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Scores [N] and maps [N, M, M], both in [0, 1], of crops [Z, Z] as ``ink_frame.framed`` makes them.
+        """Scores (1) [N] and maps [N, M, M], both in [0, 1], of crops [Z, Z] as ``ink_frame.framed`` makes them.
 
         KeyError for a character without reference."""
         import torch
@@ -62,7 +72,21 @@ class GlyphModel:
         references_N2ZZ = torch.from_numpy(np.stack([self.references[character] for character in characters]))
         with torch.inference_mode():
             score, where = self.network(as_input(crop_NZZ, references_N2ZZ).to(self._device))
-        return torch.sigmoid(score.double()).cpu().numpy(), torch.sigmoid(where.double()).cpu().numpy()
+        rows = [self._row[character] for character in characters]
+        score_N = torch.sigmoid(score.double().cpu() + torch.from_numpy(self.levels.shift_C[rows])).numpy()
+        score_N[~self.whole(crops, characters)] *= CAP
+        return score_N, torch.sigmoid(where.double()).cpu().numpy()
+
+    def whole(self, crops: Sequence[np.ndarray], characters: Sequence[str]) -> np.ndarray:
+        """Whether each crop can be a whole character, bool [N]."""
+        for character in set(characters) - self._templates.keys():
+            self._templates[character] = template(self.references[character])
+        rows = [self._row[character] for character in characters]
+        bounds_N2 = np.stack([self.levels.like_C[rows], self.levels.halved_C[rows]], 1).tolist()
+        return np.array([
+            is_whole(crop_ZZ, self._templates[character], *bounds)
+            for crop_ZZ, character, bounds in zip(crops, characters, bounds_N2, strict=True)
+        ])  # fmt: skip
 
     def score_cells(self, cells: Sequence[Cell]) -> np.ndarray:
         """Scores [N] of located characters; 0 where there is no ink."""
@@ -87,7 +111,7 @@ class GlyphScorer:
         self._locator = locator
 
     def __call__(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Scores:
-        """Value in [0, 1]: (2). Parts: the value, the mean over all characters, the worst of them, how many are judged
+        """Value in [0, 1]: (3). Parts: the value, the mean over all characters, the worst of them, how many are judged
         and the share of those that stand nowhere.
 
         NaN: as ``obstacles``, "script" (half of the text or more has no references) and "engine" (it raised)."""
@@ -120,7 +144,7 @@ class Glyph:
     differs from face to face.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("spans",)
 
@@ -156,13 +180,17 @@ def read(folder: Path, device: str = "cpu") -> tuple[str, GlyphModel]:
         network.load_state_dict(load(raw))
         with np.load(folder / REFERENCES, allow_pickle=False) as table:
             characters, image_C2ZZ = str(table["characters"]), np.asarray(table["images"])
+            levels = Levels(table["halved"], table["like"], table["shift"])
         if image_C2ZZ.shape != (len(characters), 2, SIDE, SIDE) or image_C2ZZ.dtype != np.uint8:
             raise ValueError(f"{len(characters)} references are {image_C2ZZ.dtype} {image_C2ZZ.shape}")
+        if any(each.shape != (len(characters),) for each in vars(levels).values()):
+            raise ValueError(f"{len(characters)} references have {len(levels.shift_C)} levels")
         assert all(torch.isfinite(each).all() for each in network.state_dict().values()), "weights are not finite"
     except Exception as error:
         raise ValueError(f"the network of {folder} is damaged ({error}); train it again") from error
-    digest = hashlib.sha256(raw + image_C2ZZ.tobytes()).hexdigest()[:12]
-    return f"glyph:{digest}", GlyphModel(folded(network.eval()), characters, image_C2ZZ, device)
+    content_of_table = b"".join(each.tobytes() for each in (image_C2ZZ, *vars(levels).values()))
+    digest = hashlib.sha256(raw + content_of_table).hexdigest()[:12]
+    return f"glyph:{digest}", GlyphModel(folded(network.eval()), characters, image_C2ZZ, levels, device)
 
 
 def content_of(folder: Path) -> dict[str, Any]:
@@ -181,13 +209,16 @@ def content_of(folder: Path) -> dict[str, Any]:
 
 
 def as_files(
-    network: GlyphNetwork, width: int, characters: str, image_C2ZZ: np.ndarray, facts: Mapping[str, Any]
+    network: GlyphNetwork, width: int, characters: str, image_C2ZZ: np.ndarray, levels: Levels, facts: Mapping[str, Any]
 ) -> dict[str, bytes]:
     """The files of a trained network, by name; ``facts`` are further things to keep."""
     from safetensors.torch import save
 
     table = io.BytesIO()
-    np.savez_compressed(table, characters=np.array(characters), images=image_C2ZZ)
+    np.savez_compressed(
+        table, characters=np.array(characters), images=image_C2ZZ, halved=levels.halved_C, like=levels.like_C,
+        shift=levels.shift_C,
+    )  # fmt: skip
     weights = {name: each.contiguous() for name, each in network.state_dict().items()}
     text = json.dumps({"format": FORMAT, "width": width, **facts}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     return {WEIGHTS: save(weights), REFERENCES: table.getvalue(), CONTENT: text.encode()}

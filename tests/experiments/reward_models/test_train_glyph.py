@@ -14,6 +14,7 @@ from base_model.data.glyphs.crops import BLANK, HALF, SOLID, SOUND, Source, crop
 from base_model.data.glyphs.shapes import BARS, TRAINING, UNSEEN
 from experiments.cli import parsed
 from experiments.commands.arguments import with_current_options
+from experiments.reward_models import glyph_levels
 from experiments.reward_models import train_glyph as module
 from experiments.reward_models.glyph_examples import all_references, framed_example, made, references
 from experiments.reward_models.glyph_plan import GlyphPlan
@@ -109,6 +110,8 @@ def test_a_command_trains_resumes_and_writes_a_reward(tmp_path: Path, monkeypatc
     monkeypatch.setattr(module, "all_references", lambda: small)
     monkeypatch.setattr(module, "CARD_CROPS", 40)
     monkeypatch.setattr("base_model.data.glyphs.crops.alphabet", lambda language: "ABOPEN")
+    monkeypatch.setattr(glyph_levels, "alphabet", lambda language: "ABOPEN")
+    monkeypatch.setattr(glyph_levels, "EMPTY_CROPS", 20)
     out = tmp_path / "glyph"
     plan = GlyphPlan(out, "en", 100, save_every=2, settings=TrainGlyph(updates=5, batch=8, width=2))
     whole = replace(plan, out=tmp_path / "whole")
@@ -126,6 +129,9 @@ def test_a_command_trains_resumes_and_writes_a_reward(tmp_path: Path, monkeypatc
     assert sorted(p.name for p in out.iterdir()) == sorted((CARD, CONTENT, "references.npz", WEIGHTS))
     content = json.loads((out / CONTENT).read_text())
     assert content["updates"] == 5 and set(content["measured"]) == {"en, faces of training", "en, other faces"}
+    levels = read(out)[1].levels
+    assert (levels.like_C < 1).sum() == 7 and "is added to the network's logit" in (out / CARD).read_text()
+    assert f"{levels.shift_C[0]:.2f} for en and 0.00 for zh-Hans" in (out / CARD).read_text()
     value = Glyph(out).load()([Prompt.from_text('"OPEN"')], written(["OPEN"]).transpose(2, 0, 1)[None]).value_B
     assert 0 < value[0] < 1
     assert parsed(["train-glyph", "-o", str(out)])() == 0 and "finished" in capsys.readouterr().out

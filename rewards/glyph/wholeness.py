@@ -1,0 +1,128 @@
+"""Whether a crop can be a whole character: a gate beside the network, which takes half a letter for another face's.
+
+The crop's ink and a reference's are stretched to one square, so that a condensed face is no reason, and compared:
+
+    (1)  like   = max_k <x, whole_k>                         cosine to the nearer reference, both without their means
+    (2)  halved = max_h <x, half_h> - like                   h the halves of both references
+    (3)  solid  = min_MIDDLE x - max_k min_MIDDLE whole_k    the least ink in the middle: a blot has no ground there
+
+A crop is no whole character where (1) is further below, or (2) further above what faces of training come to with that
+character than ``SLACK``, or (3) is above ``SOLID``, or there is no ink. A score is then half of what it was, so that it
+never passes 0.5 and broken characters keep their order.
+
+Legend: ZZ the crop, QQ the square, C characters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rewards.glyph.ink_frame import INK
+
+Q = 16
+"""pixels of the square"""
+SLACK = 0.2
+"""of a cosine: what blur, grain and a face that is in no training may add"""
+LIKE = 0.3
+"""of a cosine: what is nearer to a reference than that can be the character, whatever the faces of training come to"""
+SOLID = 0.3
+"""of full ink"""
+DENSE = 0.3
+"""of full ink: a reference whose middle has less everywhere counts as one that has this"""
+CAP = 0.5
+"""times the score of what is no whole character"""
+_row, _column = np.mgrid[:Q, :Q]
+MIDDLE = np.hypot(_row - (Q - 1) / 2, _column - (Q - 1) / 2) <= 0.75 * Q / 2
+
+
+@dataclass(frozen=True)
+class Levels:
+    """What differs from character to character in how a score is read."""
+
+    halved_C: np.ndarray
+    """float32, at least 0: (2) of the character in the face of training that looks most like a half of references"""
+    like_C: np.ndarray
+    """float32: (1) of the character in the face of training that looks least like its references"""
+    shift_C: np.ndarray
+    """float32: is added to the network's logit, so that 0.5 lies where blank, half and solid crops end"""
+
+    @classmethod
+    def none(cls, count: int) -> Levels:
+        """Levels that leave the network's own."""
+        return cls(np.zeros(count, np.float32), np.ones(count, np.float32), np.zeros(count, np.float32))
+
+
+@dataclass(frozen=True)
+class Template:
+    """What a character should look like, whole and in halves."""
+
+    whole: np.ndarray
+    """float32 [2, QQ], of length 1"""
+    halves: np.ndarray
+    """float32 [8, QQ]"""
+    least: float
+    """the least ink in the middle of the two references, whichever has more"""
+
+
+def template(image_2ZZ: np.ndarray) -> Template:
+    """The template of two references in 8 bits. Raises ValueError for one without ink."""
+    squares = [stretched(each) for each in image_2ZZ]
+    halves = [stretched(each) for image_ZZ in image_2ZZ for each in _halves(image_ZZ)]
+    if any(each is None for each in squares):
+        raise ValueError("a reference has no ink; train the network again")
+    whole = [each for each in squares if each is not None]
+    least = max(float(each[MIDDLE].min()) for each in whole)
+    return Template(_unit(whole), _unit([each for each in halves if each is not None]), max(least, DENSE))
+
+
+def stretched(crop_ZZ: np.ndarray) -> np.ndarray | None:
+    """float32 [Q, Q] in [0, 1]: the box about the ink of a crop in 8 bits, as a square; None where there is no ink."""
+    import cv2
+
+    ink_ZZ = cv2.blur(crop_ZZ, (3, 3)) >= 255 * INK
+    rows, columns = np.flatnonzero(ink_ZZ.any(axis=1)), np.flatnonzero(ink_ZZ.any(axis=0))
+    if not rows.size:
+        return None
+    box = crop_ZZ[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32) / 255.0
+    result: np.ndarray = cv2.resize(cv2.GaussianBlur(box, (0, 0), 0.8), (Q, Q), interpolation=cv2.INTER_AREA)
+    return result
+
+
+def compared(crop_ZZ: np.ndarray, of: Template) -> tuple[float, float, float]:
+    """(1), (2) and (3) of a crop in 8 bits; what no character comes to where there is no ink."""
+    square_QQ = stretched(crop_ZZ)
+    if square_QQ is None:
+        return -np.inf, np.inf, np.inf
+    x_1Q = _unit([square_QQ])[0]
+    like = float((of.whole @ x_1Q).max())
+    return like, float((of.halves @ x_1Q).max()) - like, float(square_QQ[MIDDLE].min()) - of.least
+
+
+def is_whole(crop_ZZ: np.ndarray, of: Template, least_like: float, most_halved: float) -> bool:
+    """Whether a crop in 8 bits can be a whole character, of which faces of training come to these (1) and (2)."""
+    like, halved, solid = compared(crop_ZZ, of)
+    return like >= min(LIKE, least_like - SLACK) and halved <= most_halved + SLACK and solid <= SOLID
+
+
+def _unit(squares: list[np.ndarray]) -> np.ndarray:
+    """float32 [N, QQ]: squares without their means, of length 1."""
+    flat = np.stack(squares).reshape(len(squares), -1)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    result: np.ndarray = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+    return result
+
+
+def _halves(image_ZZ: np.ndarray) -> list[np.ndarray]:
+    """The left, right, upper and lower half of a reference's ink."""
+    rows, columns = np.flatnonzero((image_ZZ > 127).any(axis=1)), np.flatnonzero((image_ZZ > 127).any(axis=0))
+    if not rows.size:
+        return []
+    y, x = (int(each[0] + each[-1] + 1) // 2 for each in (rows, columns))
+    parts = []
+    for side in ((slice(None), slice(None, x)), (slice(None), slice(x, None)), (slice(None, y),), (slice(y, None),)):
+        part_ZZ = np.zeros_like(image_ZZ)
+        part_ZZ[side] = image_ZZ[side]
+        parts.append(part_ZZ)
+    return parts
