@@ -10,7 +10,7 @@ Shapes: B = P prompts x G samples; M micro-batches of `micro` samples, whole gro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NamedTuple, Protocol
@@ -136,6 +136,10 @@ class Rollouts:
     """whether anything does, on any rank"""
 
 
+Finish = Callable[[Trajectory], Trajectory]
+"""what an algorithm still does with a rollout before it learns, while the images are scored"""
+
+
 def send(
     model: FlowModel, scorer: ScoringPool, prompts: Sequence[Prompt], x0_BSC: Tensor, group: int
 ) -> list[Future[Scores]]:
@@ -145,29 +149,30 @@ def send(
 
 
 def explore(
-    model: FlowModel, scorer: ScoringPool, chosen: Sequence[Prompt], cfg: Groups, step: int, rank: int,
-    first: int = 0, chunks: Sequence[int] = (),
+    model: FlowModel, scorer: ScoringPool, chosen: Sequence[Prompt], chunks: Sequence[int], cfg: Groups, step: int,
+    rank: int, first: int, finish: Finish,
 ) -> tuple[list[Trajectory], Tensor]:  # fmt: skip
     """Rollouts of `chunks` prompts each, of one size, and their rewards [B, K]: scored while the next are sampled.
 
     `first` is the number of groups of the update that were sampled before; it seeds the noise.
     """
     trajectories, waiting, part = [], [], 0
-    for count in chunks or cfg.chunks:
+    for count in chunks:
         batch = chosen[part : part + count]
         own = model.sized_for_run(size) if (size := batch[0].size) else model
         shown = own.read_images(source_readers(prompt.sources for prompt in batch))[:]
         texts = [prompt.text for prompt in batch]
         one = rollout(own, texts, cfg.group, cfg.sampler, cfg.exploration, cfg.seed, step, rank, first + part, shown)
         waiting += send(own, scorer, [prompt for prompt in batch for _ in range(cfg.group)], one.x0_BSC, cfg.group)
-        trajectories.append(one)
+        trajectories.append(finish(one))
         part += count
     return trajectories, reward_table(concatenate([future.result() for future in waiting]), cfg.parts)
 
 
 def sample_groups(
-    model: FlowModel, engine: Engine, prompts: Prompts, scorer: ScoringPool, cfg: Groups, step: int
-) -> Rollouts:
+    model: FlowModel, engine: Engine, prompts: Prompts, scorer: ScoringPool, cfg: Groups, step: int,
+    finish: Finish = lambda trajectory: trajectory,
+) -> Rollouts:  # fmt: skip
     """The images of update `step`: a pure function of it and of the weights.
 
     Every rank sees all rewards, so that spread, share that teaches and number of tries are the same everywhere. Prompts
@@ -186,7 +191,8 @@ def sample_groups(
             of_one_size = alike(engine, [prompt.size for prompt in chosen], batch)
             chosen = [chosen[row] for rows in of_one_size for row in rows]
             chunks = tuple(map(len, of_one_size))
-        added, reward_BK = explore(model, scorer, chosen, cfg, step, engine.rank, len(tables) * cfg.prompts, chunks)
+        before = len(tables) * cfg.prompts
+        added, reward_BK = explore(model, scorer, chosen, chunks, cfg, step, engine.rank, before, finish)
         results += added
         tables.append(engine.gather(reward_BK.to(engine.device)).view(W, keep, cfg.micro, -1))
         reward_BK = torch.cat(tables, 1).flatten(0, 2)

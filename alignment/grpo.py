@@ -102,13 +102,13 @@ def update_sampler(cfg: Grpo, cond: Conditioning) -> Sampler:
 
 
 @torch.no_grad()
-def of_learner(model: FlowModel, m: Micro, cfg: Grpo) -> Micro:
+def of_learner(model: FlowModel, path: Trajectory, cfg: Grpo) -> Trajectory:
     """The same with mean and log-probability of the policy that learns, where the rollout had another (G6)."""
-    if update_sampler(cfg, m.trajectory.cond) == cfg.sampler:
-        return m
-    old = policy_now(model, m, cfg)
-    log_prob = old.log_prob(m.transition.next_BSC)
-    return m._replace(transition=replace(m.transition, log_prob_B=log_prob, mean_BSC=old.mean_BSC))
+    if update_sampler(cfg, path.cond) == cfg.sampler:
+        return path
+    old = [(t, policy_now(model, Micro(path, t, t.log_prob_B, t.log_prob_B), cfg)) for t in path.transitions]
+    steps = (replace(t, log_prob_B=p.log_prob(t.next_BSC), mean_BSC=p.mean_BSC) for t, p in old)
+    return replace(path, transitions=tuple(steps))
 
 
 def with_kl(
@@ -143,11 +143,12 @@ def train(
 ) -> Iterator[Step]:  # fmt: skip
     """Yields after every rollout and its updates; a variant is another `loss`."""
     for step in range(start, cfg.steps):
-        rollouts = sample_groups(model, engine, prompts, scorer, cfg, step)  # (G1)
+        finish = partial(of_learner, model, cfg=cfg)
+        rollouts = sample_groups(model, engine, prompts, scorer, cfg, step, finish)  # (G1)
         metrics = dict(rollouts.metrics)
         if rollouts.teaches:
             micros = [
-                of_learner(model, Micro(part.trajectory, transition, part.advantage_B, part.weight_B), cfg)
+                Micro(part.trajectory, transition, part.advantage_B, part.weight_B)
                 for part in rollouts.parts
                 for transition in part.trajectory.transitions
             ]

@@ -5,6 +5,9 @@ arXiv:2507.21802). A window of all steps but the last is Flow-GRPO's full trajec
 and DDIM, and under the others would leave it in the image. `policy` gives the Gaussian of one step; `rollout` samples
 from it and a loss evaluates it again on the same batch, so the ratio before the first update is 1 by construction.
 
+What comes after the window carries no gradient and has no likelihood, so it may take fewer steps of second order
+(`after_window`; MixGRPO-Flash in the same paper).
+
 When a group shares its first noise, everything before the window is the same for the whole group and is computed once;
 so is the network's answer at the window's first step, where the members only begin to differ by their noise.
 
@@ -47,6 +50,8 @@ class Exploration:
     """members of a group start from one noise; prefix steps are then computed once a group"""
     storage: Literal["float32", "bfloat16", "float16"] = "float32"
     """what latents are kept in; they are rounded to it before their likelihood is taken, so the ratio begins at 1"""
+    after_window: float = 1.0
+    """share of the steps after the window that are computed: 1 = all, of first order; below 1 fewer, of second order"""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.noise < math.inf:
@@ -63,16 +68,30 @@ class Exploration:
             raise ValueError(
                 f"a window of {self.window} steps does not fit the first {self.within}, or stay={self.stay} is below 1"
             )
+        if not 0.0 < self.after_window <= 1.0:
+            raise ValueError(
+                f"after_window={self.after_window} is a share of the steps after the window, above 0 and at most 1"
+            )
         if not self.window and self.shared_noise:
             raise ValueError("window=0 with shared_noise makes every image of a group the same; unset shared_noise")
 
     def start(self, seed: int, step: int) -> int:
         """First stochastic step of update `step`: the same for every group and rank, another one every `stay`."""
-        choices = self.within - self.window + 1
-        index = step // self.stay % choices
+        index = step // self.stay % (choices := self.starts)
         return (
             index if self.in_order else int(torch.randperm(choices, generator=generator(seed, 0, 0, "window"))[index])
         )
+
+    @property
+    def starts(self) -> int:
+        """Number of places of the window; without one, shortened steps all come after it."""
+        return self.within - self.window + 1 if self.window or self.after_window == 1.0 else 1
+
+    def shortened(self, levels: Sequence[float]) -> list[float]:
+        """Those of the noise levels after the window that are kept: both ends, and between them as even as they go."""
+        steps = len(levels) - 1
+        fewer = math.ceil(self.after_window * steps - 1e-9)  # which 0.1 of 30 steps is rounded up by
+        return [levels[round(i * steps / fewer)] for i in range(fewer + 1)]
 
 
 @dataclass(frozen=True)
@@ -153,5 +172,6 @@ def explore(
         log_prob = where.log_prob(after)
         transitions.append(Transition(x, after, levels[i], levels[i + 1], copies, log_prob, where.mean_BSC))
         x, cond, uncond, copies = after, full, full_uncond, 1
-    x0 = sample(model, x.float(), full, full_uncond, sampler, levels[first + cfg.window :])
+    levels = cfg.shortened(levels[first + cfg.window :])
+    x0 = sample(model, x.float(), full, full_uncond, sampler, levels, second_order=cfg.after_window < 1.0)
     return Trajectory(full, full_uncond, tuple(transitions), x0)

@@ -18,6 +18,8 @@ the steps below all keep the marginals of the ordinary differential equation (F5
                     mean = (1 - sigma') x0^ + sqrt(sigma'^2 - std^2) eps^          (arXiv:2509.05952)
     (F9)  DDIM      std = eta sigma' sqrt(1 - ((1 - sigma) sigma' / ((1 - sigma') sigma))^2), mean as in CPS
                     (Song et al., arXiv:2010.02502, eq. 16, on the linear path)
+    (F10) 2M        (F5) along v - (x0^ - x0^_before) (l' - l) / (2 sigma (l - l_before)),  l = log((1 - sigma) / sigma)
+                    (DPM-Solver++, Lu et al., arXiv:2211.01095): second order, by the x0^ of the step before
 
 Log-probabilities and divergences are float32 **means** over latent dimensions; clip ranges refer to that.
 Shapes: B samples, S latent tokens, C channels.
@@ -113,6 +115,19 @@ def logit_normal(size: int, mean: float | Tensor, std: float, generator: torch.G
 def euler(x: Tensor, v: Tensor, sigma: float, sigma_next: float, noise: float = 0.0) -> Gaussian:
     """(F5)"""
     return Gaussian(x - (sigma - sigma_next) * v, 0.0)
+
+
+def second_order(
+    v: Tensor, x0: Tensor, sigma: float, sigma_next: float, before: tuple[Tensor, float] | None
+) -> Tensor:
+    """The velocity of (F10). `before` is (x0^, sigma) of the step before on the same solution of the ODE, or None.
+
+    It is `v` itself without one, and where l or l_before is infinite: to the image, and after a step from pure noise.
+    """
+    if before is None or sigma_next <= 0.0 or before[1] > 1.0 - ROUNDED:
+        return v
+    after, now, earlier = (math.log((1.0 - s) / s) for s in (sigma_next, sigma, before[1]))
+    return v - (x0 - before[0]) * ((after - now) / (2.0 * sigma * (now - earlier)))
 
 
 def _sde(x: Tensor, v: Tensor, sigma: float, sigma_next: float, s: float) -> Gaussian:

@@ -54,11 +54,16 @@ def velocity(
 
 @torch.no_grad()
 def sample(
-    model: FlowModel, x_BSC: Tensor, cond: Conditioning, uncond: Conditioning, sampler: Sampler, levels: Sequence[float]
-) -> Tensor:
-    """Follow the ODE (F5) from `x_BSC` through `levels`, e.g. `sampler.levels()`."""
+    model: FlowModel, x_BSC: Tensor, cond: Conditioning, uncond: Conditioning, sampler: Sampler,
+    levels: Sequence[float], second_order: bool = False,
+) -> Tensor:  # fmt: skip
+    """Follow the ODE from `x_BSC` through `levels`, e.g. `sampler.levels()`, by (F5) or in second order by (F10)."""
+    before = None
     for sigma, sigma_next in itertools.pairwise(levels):
         v = velocity(model, x_BSC, sigma, cond, uncond, sampler.guidance)
+        if second_order:
+            x0, _ = flow.ends(x_BSC, v, sigma)
+            v, before = flow.second_order(v, x0, sigma, sigma_next, before), (x0, sigma)
         x_BSC = flow.euler(x_BSC, v, sigma, sigma_next).mean_BSC
     return x_BSC
 

@@ -158,10 +158,10 @@ def on_policy_ratio(model: QwenImage, cfg: grpo.Grpo, prompts: Sequence[Prompt])
     worst = 0.0
     for step in range(3):
         path = rollout(model, texts, cfg.group, cfg.sampler, cfg.exploration, cfg.seed, step, 0, images=images)
+        path = grpo.of_learner(model, path, cfg)
         ones = torch.ones(len(texts) * group, device=model.device)
         for t in path.transitions:
-            micro = grpo.of_learner(model, grpo.Micro(path, t, ones, ones), cfg)
-            gap = float(grpo.loss(model, micro, cfg)[1]["ratio_gap"])
+            gap = float(grpo.loss(model, grpo.Micro(path, t, ones, ones), cfg)[1]["ratio_gap"])
             worst = max(worst, gap if math.isfinite(gap) else math.inf)
     return Check("on-policy ratio is exactly 1", worst == 0.0, f"largest |ratio - 1| over 3 windows: {worst:.2e}")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from alignment.forward_process import Forward
+from alignment.groups import Groups
 from alignment.grpo import Grpo
 from base_model.lora import Lora
 from base_model.qwen.model import token_grid
@@ -272,6 +273,13 @@ DECODE = 1900.0
 """bytes of float32 activations that the decoder holds at once for a pixel"""
 
 
+def steps_of(cfg: Groups) -> float:
+    """Steps of a trajectory, the mean over the window's places."""
+    exploration, levels = cfg.exploration, range(cfg.sampler.steps + 1)
+    ends = [first + exploration.window for first in range(exploration.starts)]
+    return sum(end + len(exploration.shortened(levels[end:])) - 1 for end in ends) / len(ends)
+
+
 def grpo_work(name: str, cfg: Grpo) -> Work:
     """Flow-GRPO samples whole trajectories and learns from the stochastic steps of each."""
     images, guided = cfg.prompts * cfg.group, 2 if cfg.sampler.guidance != 1.0 else 1
@@ -280,11 +288,12 @@ def grpo_work(name: str, cfg: Grpo) -> Work:
     learned = (first + images * (exploration.window - 1)) * updated
     requested = learned * ((cfg.beta > 0.0) + (updated != guided))  # of the reference, and of the unguided policy
     before = (exploration.within - exploration.window) / 2 + 1  # steps, the mean over the window's places
-    samples = round((first * before + images * (cfg.sampler.steps - before)) * guided)
+    steps = steps_of(cfg)
+    samples = round((first * before + images * (steps - before)) * guided)
     shared = f", of the first one a group, as they share it: {learned // updated}" if exploration.shared_noise else ""
     words = (
         f"{name}: {cfg.prompts} prompts x {cfg.group} images = {images} a rollout and card; drawn in "
-        f"{cfg.sampler.steps} steps{' with guidance (twice the work)' if guided == 2 else ''}",
+        f"{steps:g} steps{' with guidance (twice the work)' if guided == 2 else ''}",
         f"learned from: {exploration.window} stochastic steps of each = {images * exploration.window}{shared}"
         + (" rows, and as many without a prompt" if updated == 2 else "")
         + (", each also asked of the reference" if cfg.beta > 0.0 else "")
@@ -300,13 +309,14 @@ def forward_work(name: str, cfg: Forward) -> Work:
     """Algorithms on finished images sample whole trajectories and learn from images at a few noise levels."""
     images, guided = cfg.prompts * cfg.group, 2 if cfg.sampler.guidance != 1.0 else 1
     each, requested, with_kl = cfg.passes()
+    steps = steps_of(cfg)
     learned, micro = cfg.prompts * each * cfg.levels, cfg.micro // cfg.group * each
     words = (
         f"{name}: {cfg.prompts} prompts x {cfg.group} images = {images} a rollout and card; drawn in "
-        f"{cfg.sampler.steps} steps{' with guidance (twice the work)' if guided == 2 else ''}",
+        f"{steps:g} steps{' with guidance (twice the work)' if guided == 2 else ''}",
         f"learned from: {each} of a prompt at {cfg.levels} noise level(s) = {learned}"
         + (f", asked {requested} time(s) without learning" if requested else ""),
     )
-    samples = images * cfg.sampler.steps * guided
+    samples = round(images * steps * guided)
     samples += requested * learned
     return Work(type(cfg).__name__, learned, samples, micro, with_kl, words, cfg.steps, groups=True)

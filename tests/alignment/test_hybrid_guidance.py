@@ -43,8 +43,8 @@ def test_actions_are_of_the_guided_rollout_and_the_old_policy_is_unguided():
     texts = [p.text for p in PROMPTS.batch(0, 3)]
     path = rollout(model, texts, G, cfg.sampler, cfg.exploration, 0, 0, 0)
     one = torch.ones(B)
-    for t in path.transitions:
-        m = of_learner(model, Micro(path, t, one, one), cfg)
+    for t, learned in zip(path.transitions, of_learner(model, path, cfg).transitions, strict=True):
+        m = Micro(path, learned, one, one)
         guided, plain = (policy_now(model, m, replace(cfg, guide_update=on)) for on in (True, False))
         assert torch.equal(m.transition.next_BSC, t.next_BSC)
         assert torch.equal(t.mean_BSC, guided.mean_BSC) and not torch.equal(t.mean_BSC, plain.mean_BSC)
