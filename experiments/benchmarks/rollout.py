@@ -4,7 +4,7 @@ Run:     OMP_NUM_THREADS=1 python -m experiments.benchmarks.rollout
          python -m experiments.benchmarks.rollout --base stable-diffusion-3.5-medium --prompts 3 --group 24 --micro 24 \
              --guidance 4.5 --rank 32 --recompute --reward brisque
 
-The second is for a GPU (80 GB: three networks stand on it): a LoRA of a published checkpoint's network with random
+The second is for a GPU (80 GB: four networks stand on it): a LoRA of a published checkpoint's network with random
 weights, at the recipe's sizes. It prints, for each side, the share of the card's own product, measured in the same run,
 that its passes reach; what is computed again to save memory is no part of it. The reward is one that tells random
 images apart, or there would be nothing to learn.
@@ -21,14 +21,15 @@ The common recipe is that of the public Flow-GRPO code (arXiv:2505.05470) and it
 Ours is alignment/grpo.py as a run uses it: a window of stochastic steps, the steps before it computed once a group,
 one batched forward pass for guidance, every prompt encoded once, other processes scoring while the next images are
 sampled, learning from the window alone. `hybrid` is ours with hybrid guidance: guided rollouts, unguided updates.
-All sample the same number of images with the same number of steps from
-equal weights, score them by the same reward, and make one optimizer step of the same engine. They are not the same
-update: ours trains on a window, and that it learns as much from it is shown elsewhere (experiments/reports).
+`hybrid_short` is the same with fewer steps after the window, of second order (`Exploration.after_window`, as in
+MixGRPO-Flash): the only side whose images are not made in all steps. All sample the same number of images from equal
+weights, score them by the same reward, and make one optimizer step of the same engine. They are not the same update:
+ours trains on a window, and that it learns as much from it is shown elsewhere (experiments/reports).
 
 The sides alternate within one process, and who goes first alternates too. Time is of the clock, because overlap is part
 of what is compared: run it on an idle machine. Prints a table with a breakdown, then one JSON line; `ratio` is the
-common recipe's median time over ours, and `hybrid_ratio` over that of hybrid guidance; `ours_forward` and
-`ours_learned` count the samples that went through the network, and those of them that were learned from.
+common recipe's median time over ours, `hybrid_ratio` and `hybrid_short_ratio` over those of hybrid guidance;
+`ours_forward` and `ours_learned` count the samples that went through the network, and those of them that were learned from.
 Shapes: B samples, S latent tokens, C channels.
 """
 
@@ -76,7 +77,8 @@ from rewards.parse import named_reward
 from rewards.scores import Scorer, Scores
 from rewards.serving.workers import ScorerPool
 
-SIDES = ("ours", "hybrid", "common")
+LOOPS = ("ours", "hybrid", "hybrid_short")
+SIDES = (*LOOPS, "common")
 PARTS = ("rollout", "reward", "update")
 
 
@@ -106,8 +108,10 @@ class Benchmark:
     window: int = 2
     """stochastic steps of ours"""
     within: int = 5
+    after_window: float = 0.4
+    """share of the steps after the window that `hybrid_short` computes, of second order"""
     guidance: float = 4.0
-    """of all sides, in the rollout and, but for `hybrid`, the update; 1 = none"""
+    """of all sides, in the rollout and, but for `hybrid` and `hybrid_short`, the update; 1 = none"""
     reward: str = "ocr"
     workers: int = 2
     """processes that score for ours"""
@@ -119,12 +123,14 @@ class Benchmark:
         if self.repeats < 1 or self.workers < 1:
             raise ValueError(f"repeats={self.repeats} and workers={self.workers} must be at least 1")
 
-    def grpo(self, steps: int, guide_update: bool = True) -> Grpo:
-        """Ours, for that many iterations. Raises ValueError for sizes that do not fit."""
-        sampler, exploration = Sampler(self.steps, self.guidance), Exploration(window=self.window, within=self.within)
+    def grpo(self, steps: int, side: str = "ours") -> Grpo:
+        """A side of ours, for that many iterations. Raises ValueError for sizes that do not fit."""
+        share = self.after_window if side == "hybrid_short" else 1.0
+        exploration = Exploration(window=self.window, within=self.within, after_window=share)
         return Grpo(
-            steps, self.prompts, self.group, sampler, exploration, self.micro, seed=self.seed, guide_update=guide_update
-        )
+            steps, self.prompts, self.group, Sampler(self.steps, self.guidance), exploration, self.micro,
+            seed=self.seed, guide_update=side == "ours",
+        )  # fmt: skip
 
 
 OPTIM = OptimConfig(steps=1000, muon_lr=0.0, adamw_lr=1e-5, warmup=0)
@@ -293,9 +299,9 @@ def race(
     loops = {
         side: grpo_train(
             models[side], engines[side], prompts, TimedScorer(pool, engines[side].clock),
-            cfg.grpo(cfg.repeats + 1, guide_update=side == "ours"),
+            cfg.grpo(cfg.repeats + 1, side),
         )
-        for side in ("ours", "hybrid")
+        for side in LOOPS
     }  # fmt: skip
 
     def iterate(side: str, step: int) -> None:
@@ -341,6 +347,7 @@ def measure(cfg: Benchmark, model: PolicyModel | None = None) -> dict[str, Any]:
     numbers: dict[str, Any] = {
         "ratio": round(median["common"] / median["ours"], 3),
         "hybrid_ratio": round(median["common"] / median["hybrid"], 3),
+        "hybrid_short_ratio": round(median["common"] / median["hybrid_short"], 3),
     }
     for side in SIDES:
         numbers[f"{side}_seconds"] = round(median[side], 4)
@@ -373,10 +380,10 @@ def main() -> None:
     import tyro
 
     numbers = measure(tyro.cli(Benchmark, description=__doc__))
-    print(f"{'':10}{'pictures/s':>12}{'seconds':>10}" + "".join(f"{part:>10}" for part in PARTS))
+    print(f"{'':12}{'pictures/s':>12}{'seconds':>10}" + "".join(f"{part:>10}" for part in PARTS))
     for side in SIDES:
         cells = "".join(f"{numbers[f'{side}_{part}_seconds']:10.3f}" for part in PARTS)
-        print(f"{side:10}{numbers[f'{side}_pictures_per_second']:12.2f}{numbers[f'{side}_seconds']:10.3f}{cells}")
+        print(f"{side:12}{numbers[f'{side}_pictures_per_second']:12.2f}{numbers[f'{side}_seconds']:10.3f}{cells}")
     for side in SIDES if "product_tflops" in numbers else ():
         print(f"{side}: {numbers[f'{side}_share']:.1%} of a bare product's {numbers['product_tflops']} TFLOP/s")
     print("reward: what scoring cost beyond what overlapped with sampling; rollout: the rest, decoding included")

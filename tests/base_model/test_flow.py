@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from base_model import flow
+from base_model.sample import Sampler, sample
 
 STEP_NOISES = [(flow.flow_sde, 0.7), (flow.dance, 0.3), (flow.cps, 0.8), (flow.ddim, 1.0)]
 
@@ -244,3 +246,79 @@ def test_shifts_that_leave_no_steps_are_refused(mu):
 def test_levels_of_every_shift_fall(mu):
     levels = flow.schedule(50, mu)
     assert all(a > b for a, b in itertools.pairwise(levels)) and levels[0] == 1.0
+
+
+# --- second order -------------------------------------------------------------------------------------------------
+
+
+def followed(velocity, x: torch.Tensor, levels: list[float], second_order: bool = True) -> torch.Tensor:
+    """`sample` through a velocity (x, sigma) -> v."""
+    model = SimpleNamespace(guided=lambda x, sigma_B, *_: velocity(x, float(sigma_B[0])))
+    return sample(model, x, None, None, Sampler(), levels, second_order)
+
+
+def dpm_solver(velocity, x: torch.Tensor, levels: list[float]) -> torch.Tensor:
+    """What diffusers' multistep solver of second order makes of it."""
+    from diffusers import DPMSolverMultistepScheduler
+
+    solver = DPMSolverMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, solver_order=2, algorithm_type="dpmsolver++"
+    )
+    solver.set_timesteps(len(levels) - 1)
+    solver.sigmas = torch.tensor(levels)
+    for t, sigma in zip(solver.timesteps, levels[:-1], strict=True):
+        x = solver.step(velocity(x, sigma), t, x).prev_sample
+    return x
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        flow.schedule(9, 0.5), flow.schedule(20, 1.2, terminal=0.02), flow.schedule(10, 0.5)[3:],
+        [flow.schedule(10, 0.5)[i] for i in (3, 5, 6, 8, 10)], [0.4, 0.0], [0.9, 0.2, 0.0],
+    ],
+)  # fmt: skip
+def test_the_second_order_is_that_of_dpm_solver(levels):
+    """From pure noise and from the middle, evenly and unevenly, to the image."""
+    mix = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
+
+    def velocity(x: torch.Tensor, sigma: float) -> torch.Tensor:
+        return torch.tanh(x @ mix + 2.0 * sigma) - sigma * x
+
+    x = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(1))
+    ours = followed(velocity, x, levels)
+    torch.testing.assert_close(ours, dpm_solver(velocity, x, levels), atol=1e-5, rtol=1e-5)
+    if len(levels) > 3:
+        assert not torch.allclose(ours, followed(velocity, x, levels, second_order=False), atol=1e-3)
+
+
+def between(first: float, last: float, steps: int) -> list[float]:
+    """Levels that are even in the logarithm of (1 - sigma) / sigma."""
+    a, b = (math.log((1.0 - s) / s) for s in (first, last))
+    return [1.0 / (1.0 + math.exp(a + (b - a) * i / steps)) for i in range(steps + 1)]
+
+
+@pytest.mark.parametrize(("second_order", "least", "most"), [(False, 1.9, 2.1), (True, 3.2, 4.1)])
+@pytest.mark.parametrize("tau", [0.5, 1.0])
+def test_half_the_step_leaves_a_quarter_of_the_error_in_second_order(second_order, least, most, tau):
+    """On Gaussian data, whose ODE keeps x / sqrt((1 - sigma)^2 tau^2 + sigma^2); from noise to image less by a logarithm."""
+
+    def error(levels: list[float]) -> float:
+        spread = [math.sqrt((1 - s) ** 2 * tau**2 + s**2) for s in (levels[0], levels[-1])]
+        one = torch.ones(1, 1, 1, dtype=torch.float64)
+        end = followed(lambda x, sigma: exact_velocity(x, sigma, tau), one, levels, second_order)
+        return float(end) - spread[1] / spread[0]
+
+    for path in (lambda n: between(0.9, 0.1, n), lambda n: [i / n for i in range(n, -1, -1)]):
+        coarse, fine, finest = (error(path(n)) for n in (80, 160, 320))
+        assert least < coarse / fine < most and least < fine / finest < most
+    if second_order:
+        assert error(between(0.9, 0.1, 160)) / error(between(0.9, 0.1, 320)) == pytest.approx(4.0, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("sigma_next", "before"), [(0.4, None), (0.0, 0.8), (0.4, 1.0), (0.4, 1.0 - 2.0**-53), (0.4, 1.0 - 1e-7)]
+)
+def test_a_step_without_history_or_to_the_image_is_of_first_order(sigma_next, before):
+    v, x0, earlier = torch.randn(3, 2, 3, 4).unbind()
+    assert flow.second_order(v, x0, 0.6, sigma_next, None if before is None else (earlier, before)) is v

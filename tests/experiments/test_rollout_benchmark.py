@@ -67,12 +67,16 @@ def test_the_command_at_a_tiny_size(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert numbers["ratio"] == pytest.approx(numbers["common_seconds"] / numbers["ours_seconds"], rel=0.02)
     assert numbers["common_forward"] - numbers["common_learned"] == 4 * 4 * 2, "four images, four steps, guidance"
     assert numbers["hybrid_learned"] == numbers["ours_learned"] / 2, "without guidance"
-    for side in ("ours", "hybrid", "common"):
+    assert numbers["hybrid_short_learned"] == numbers["hybrid_learned"]
+    assert numbers["hybrid_short_forward"] < numbers["hybrid_forward"], "fewer steps after the window"
+    for side in rollout.SIDES:
         parts = sum(numbers[f"{side}_{part}_seconds"] for part in rollout.PARTS)
         assert parts == pytest.approx(numbers[f"{side}_seconds"], rel=0.01)
         assert numbers[f"{side}_pictures_per_second"] == pytest.approx(4 / numbers[f"{side}_seconds"], rel=0.01)
-    assert numbers["hybrid_ratio"] == pytest.approx(numbers["common_seconds"] / numbers["hybrid_seconds"], rel=0.02)
-    assert [line.split()[0] for line in lines[1:4]] == ["ours", "hybrid", "common"]
+    for side in ("hybrid", "hybrid_short"):
+        ratio = numbers["common_seconds"] / numbers[f"{side}_seconds"]
+        assert numbers[f"{side}_ratio"] == pytest.approx(ratio, rel=0.02)
+    assert [line.split()[0] for line in lines[1:5]] == ["ours", "hybrid", "hybrid_short", "common"]
 
 
 class Brightness:
