@@ -117,9 +117,7 @@ def euler(x: Tensor, v: Tensor, sigma: float, sigma_next: float, noise: float = 
     return Gaussian(x - (sigma - sigma_next) * v, 0.0)
 
 
-def second_order(
-    v: Tensor, x0: Tensor, sigma: float, sigma_next: float, before: tuple[Tensor, float] | None
-) -> Tensor:
+def second_order(v: Tensor, x0: Tensor, sigma: float, sigma_next: float, before: tuple[Tensor, float] | None) -> Tensor:
     """The velocity of (F10). `before` is (x0^, sigma) of the step before on the same solution of the ODE, or None.
 
     It is `v` itself without one, and where l or l_before is infinite: to the image, and after a step from pure noise.

@@ -29,7 +29,8 @@ ours trains on a window, and that it learns as much from it is shown elsewhere (
 The sides alternate within one process, and who goes first alternates too. Time is of the clock, because overlap is part
 of what is compared: run it on an idle machine. Prints a table with a breakdown, then one JSON line; `ratio` is the
 common recipe's median time over ours, `hybrid_ratio` and `hybrid_short_ratio` over those of hybrid guidance;
-`ours_forward` and `ours_learned` count the samples that went through the network, and those of them that were learned from.
+`ours_forward` and `ours_learned` count the samples that went through the network, and those of them that were learned
+from.
 Shapes: B samples, S latent tokens, C channels.
 """
 
