@@ -200,7 +200,8 @@ class Reward(Protocol):
     """Settings of a reward: a frozen dataclass, cheap to make, picklable, equal when its scores would be.
 
     version: raised when the same settings would give other scores. range: least and greatest value (infinite where
-    there is no bound). needs: the fields of the prompt that it reads.
+    there is no bound). needs: the fields of the prompt that it reads. One whose scores say what was read in each image
+    has ``reads`` = True as well.
     """
 
     @property

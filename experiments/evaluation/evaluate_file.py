@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from experiments.evaluation.prompt_table import (
 from experiments.evaluation.score_prompts import ALONE, Requested, Share, evaluate_prompts
 from experiments.evaluation.scored_images import BEFORE, IMAGES
 from rewards.parse import named_rewards
+from rewards.reward_table import REWARDS
+from rewards.scores import Reward
 from rewards.text.benchmark_metrics import require_benchmark
 
 
@@ -79,6 +81,7 @@ def evaluate_file(
     Files, rewards and folders are looked at before anything is loaded. Raises ValueError as they do.
     """
     named = named_rewards(rewards) if rewards else {}
+    read_by = reading(named, request.benchmark) if request.benchmark else []
     model = request.model(name, stage)
     other = request.model(against, "") if against else None
     if other and other.folder.resolve() == model.folder.resolve():
@@ -104,7 +107,7 @@ def evaluate_file(
     yield from notes
     yield from lines(means)
     if request.benchmark:
-        yield from benchmark_lines(images, list(named), request.benchmark)
+        yield from benchmark_lines(images, read_by, request.benchmark)
     if differences is not None:
         differences.to_csv(folder / "differences.csv", index=False)
         yield f"{name} above {against}:"
@@ -112,6 +115,19 @@ def evaluate_file(
     yield f"images:  {folder / IMAGES}"
     yield f"tables:  {', '.join(str(file) for file in files)}"
     yield f"page:    {page}"
+
+
+def reading(named: Mapping[str, Reward], benchmark: str) -> list[str]:
+    """Those of the rewards that say what they read in an image, which a benchmark measures. Raises ValueError where
+    none does."""
+    read_by = [name for name, reward in named.items() if getattr(reward, "reads", False)]
+    if not read_by:
+        readers = ", ".join(name for name, kind in REWARDS.items() if getattr(kind, "reads", False))
+        raise ValueError(
+            f"--benchmark {benchmark} measures what a reward reads in the images, and {', '.join(named)} reads no "
+            f"text; add to --rewards one that does, such as ocr_page ({readers})"
+        )
+    return read_by
 
 
 def common_size(model: ResultModel, other: ResultModel) -> tuple[int, int] | None:

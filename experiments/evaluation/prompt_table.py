@@ -140,23 +140,18 @@ def known_mean(values_P: np.ndarray) -> float:
 
 
 def benchmark_lines(images: ScoredImages, rewards: Sequence[str], benchmark: str) -> Iterator[str]:
-    """Write a benchmark's metrics, by what each reward read, to benchmark.csv; yield a line for each of its rules."""
+    """Write a benchmark's metrics, by what each of these rewards read, to benchmark.csv; yield a line for each rule."""
     import pandas
 
     rows = []
     for reward in rewards:
         scores = [(point, images.scores.get((point, reward), {})) for point in images.points]
-        if not any("read" in score for _, score in scores):
-            continue
         readings = [None if row.get("value") is None else row["read"].split(BETWEEN_LINES) for _, row in scores]
         prompts = [images.requests[point.index].prompt for point, _ in scores]
         for rule, metrics in measured(benchmark, prompts, readings).items():
             rows += [(benchmark, reward, rule, metric, value) for metric, value in metrics.items()]
             values = ", ".join(f"{metric} {value:.3f}" for metric, value in metrics.items())
             yield f"{benchmark} ({rule}), read by {reward}: {values}"
-    if not rows:
-        yield f"{benchmark}: no reward reads text; add one that does, such as --rewards ocr_page"
-        return
     table = pandas.DataFrame(rows, columns=["benchmark", "reward", "rule", "metric", "value"])
     write_bytes(images.folder / "benchmark.csv", table.to_csv(index=False).encode())
 

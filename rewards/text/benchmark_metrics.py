@@ -219,6 +219,10 @@ def require_benchmark(name: str, prompts: Sequence[Prompt]) -> None:
     if name not in BENCHMARKS:
         raise ValueError(unknown("benchmark", name, BENCHMARKS))
     for prompt in prompts:
+        if name == "cvtg_2k" and not _SINGLE_QUOTED.search(prompt.text):
+            raise ValueError(
+                f"cvtg_2k compares with words in single quotes, and {prompt.text!r} has none; write: a sign with 'OPEN'"
+            )
         if name != "cvtg_2k" and not prompt.spans:
             raise ValueError(f"{name} compares with the texts of a prompt, and {prompt.text!r} quotes none; quote it "
                              "in the prompt, or name it under spans")  # fmt: skip

@@ -132,6 +132,7 @@ class Ocr:
     version: ClassVar[int] = 3  # raise it when the same settings would give another score
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("spans",)
+    reads: ClassVar[bool] = True
 
     engine: str = "onnxruntime"
     ignore_case: bool = True
@@ -165,6 +166,7 @@ class OcrGold:
     version: ClassVar[int] = 3
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("spans",)
+    reads: ClassVar[bool] = True
     for_judging: ClassVar[bool] = True
 
     ignore_case: bool = True

@@ -53,6 +53,7 @@ class OcrContains:
     version: ClassVar[int] = 3
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("spans",)
+    reads: ClassVar[bool] = True
 
     def sees(self, height: int, width: int) -> View:
         return sees_all(height, width, True)

@@ -121,6 +121,7 @@ class OcrPage:
     version: ClassVar[int] = 3
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("spans",)
+    reads: ClassVar[bool] = True
 
     engine: str = "onnxruntime"
     models: tuple[str, ...] = ()
@@ -157,6 +158,7 @@ class OcrFlowGrpo:
     version: ClassVar[int] = 3
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("text",)
+    reads: ClassVar[bool] = True
 
     engine: str = "onnxruntime"
 

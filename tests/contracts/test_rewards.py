@@ -251,6 +251,7 @@ def test_scores_have_their_shape_range_and_order(loaded: tuple[str, Reward, Scor
     assert all(part.shape == (count,) and part.dtype == np.float64 for part in scores.parts.values())
     assert (scores.value_B >= reward.range[0]).all() and (scores.value_B <= reward.range[1]).all()
     assert not np.isnan(scores.value_B).any() and not scores.unjudged
+    assert bool(scores.read) == getattr(reward, "reads", False), "what a benchmark measures is known ahead"
     assert len(set(scores.value_B.tolist())) > 1 and (scores.value_B[0] > scores.value_B[1] or not row.ordered)
     backwards = scorer(row.prompts[::-1], pictures[::-1])
     np.testing.assert_allclose(backwards.value_B[::-1], scores.value_B, rtol=0, atol=row.tolerance)

@@ -210,22 +210,22 @@ def test_the_command_writes_tables_and_a_page_with_the_worst_first(runs, capsys,
             pass
 
     monkeypatch.setattr(score_prompts, "ScorerPool", Pool)
-    line = ["evaluate", str(runs / "one"), "--prompts", str(runs / "p.jsonl"), "--rewards", "brisque", "--seeds", "2",
+    line = ["evaluate", str(runs / "one"), "--prompts", str(runs / "p.jsonl"), "--rewards", "ocr", "--seeds", "2",
             "--steps", "2", "--against", str(runs / "two"), "-o", str(runs / "out"),
             "--benchmark", "one_ig"]  # fmt: skip
     assert cli.main(line) == 0
     said = capsys.readouterr().out
     metrics = pandas.read_csv(runs / "out" / "benchmark.csv").set_index(["reward", "rule", "metric"])["value"]
     by_hand = one_ig([word for word, _, _ in ROWS for _ in "ab"], [["the "]] * 6 + [None] * 2, chinese=False)
-    assert metrics["brisque", "published"].to_dict() == pytest.approx(by_hand) and by_hand["edit_distance"] > 3
-    assert metrics["brisque", "strict", "unjudged"] == 2 and "one_ig (strict), read by brisque: score 0." in said
+    assert metrics["ocr", "published"].to_dict() == pytest.approx(by_hand) and by_hand["edit_distance"] > 3
+    assert metrics["ocr", "strict", "unjudged"] == 2 and "one_ig (strict), read by ocr: score 0." in said
     table = pandas.read_csv(runs / "out" / "scores.csv")
     pandas.testing.assert_frame_equal(table, pandas.read_parquet(runs / "out" / "scores.parquet"), check_dtype=False)
-    mean = table.groupby("prompt")["brisque"].mean().mean()
+    mean = table.groupby("prompt")["ocr"].mean().mean()
     assert f"{mean:.3f} (" in said and "2 not judged" in said and "above" in said and "category mug" in said
     page = (runs / "out" / "prompts.html").read_text(encoding="utf-8")
-    worst = table.groupby("prompt")["brisque"].mean().sort_values().dropna().index
-    section = page[page.index("By brisque") : page.index("<h2>Images")]
+    worst = table.groupby("prompt")["ocr"].mean().sort_values().dropna().index
+    section = page[page.index("By ocr") : page.index("<h2>Images")]
     places = [section.index(f'scope="row">{prompt}') for prompt in worst]
     assert places == sorted(places) and len(places) == 3 and "OWL" not in section
     assert "://" not in page.replace("http://www.w3.org", "") and page.count("data:image/png") == 14
@@ -243,6 +243,9 @@ def test_the_command_writes_tables_and_a_page_with_the_worst_first(runs, capsys,
         (["--prompts", "p.jsonl", "--steps", "0"], "--steps 0"), (["--prompts", "p.jsonl", "--stage", "x"], "'x'"),
         (["--prompts", "p.jsonl", "--benchmark", "cvtg"], "did you mean cvtg_2k"), (["--benchmark", "one_ig"], "FILE"),
         (["--prompts", "p.jsonl", "--benchmark", "chinese_word"], "must be the level"),
+        (["--prompts", "p.jsonl", "--benchmark", "one_ig", "--rewards", "brisque,0.5*ocr+0.5*ocr_judge"],
+         "brisque, 0.5*ocr+0.5*ocr_judge reads no text; add to --rewards one that does, such as ocr_page (ocr,"),
+        (["--prompts", "p.jsonl", "--benchmark", "cvtg_2k"], "single quotes"),
         (["--prompts", "p.jsonl", "--against", "nix"], "nix"), (["--prompts", "p.jsonl", "--against", "one"], "itself"),
     ],
 )  # fmt: skip
