@@ -91,7 +91,7 @@ class Progress:
             self._bar.refresh()
             return
         shown = {name: f"{metrics[name]:z.3f}" for name in SHOWN if name in metrics}
-        self._bar.set_postfix({**shown, "whole run": f"{self.remaining()} left"}, refresh=False)
+        self._bar.set_postfix({**shown, "whole run": f"{self.remaining(units)} left"}, refresh=False)
         self._bar.update(units)
 
     def note(self, text: str) -> None:
@@ -99,14 +99,15 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(f"{text}, whole run: {self.remaining()} left")
 
-    def remaining(self) -> str:
-        """Time until every stage is done, as m:ss."""
+    def remaining(self, more: int = 0) -> str:
+        """Time until every stage is done, as m:ss, with `more` units done than the bar shows yet."""
         bar = self._bar
         here = self._expected.get(self._name, 0.0)
-        if bar is not None and bar.n > bar.initial and bar.total:
+        done = 0 if bar is None else bar.n + more - bar.initial
+        if bar is not None and done > 0 and bar.total:
             elapsed = bar.format_dict["elapsed"]
-            left = elapsed / (bar.n - bar.initial) * (bar.total - bar.n)
-            pace = (self._spent + elapsed) / max(self._foreseen + here * (bar.n - bar.initial) / bar.total, 1e-6)
+            left = elapsed / done * (bar.total - bar.n - more)
+            pace = (self._spent + elapsed) / max(self._foreseen + here * done / bar.total, 1e-6)
         elif not here and not self._foreseen:
             return "?"  # nobody has measured it, and nothing is done yet
         else:

@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -44,6 +45,8 @@ RESTARTS = 2
 """Workers of a reward that are replaced when they die."""
 LONGEST_HOURS = 72
 """What ranks wait for one another, at most: one may sample long prompts, or score slowly."""
+PIECE = 16
+"""Images that a reward is given at once: as many are scored again, at most, when the process was killed meanwhile."""
 NAMED = 3
 """Prompts that a model cannot read of which a message gives the reasons."""
 T = TypeVar("T")
@@ -181,15 +184,33 @@ def sample_missing(model: FlowModel, requested: Requested, points: Sequence[Poin
         write_png(images.path(point), image)
 
 
-def score_missing(pools: Mapping[str, Pool], points: Sequence[Point], images: ScoredImages) -> list[Any]:
-    """Send those of the points that a reward has not scored to it: (reward, points, scores to come) of each."""
-    waiting, pixels = [], {}
+def score_missing(pools: Mapping[str, Pool], points: Sequence[Point], images: ScoredImages) -> list[Future[None]]:
+    """Send those of the points that a reward has not scored to it, in pieces. What comes back is kept at once, whatever
+    this process does meanwhile, and each result says when it was."""
+    waiting: list[Future[None]] = []
+    pixels: dict[Point, np.ndarray] = {}
     for reward, pool in pools.items():
-        if missing := images.unscored(reward, points):
-            pixels |= {point: read_png(images.path(point)) for point in missing if point not in pixels}
-            prompts = [images.requests[point.index].prompt for point in missing]
-            waiting.append((reward, missing, pool.submit(prompts, np.stack([pixels[point] for point in missing]))))
+        missing = images.unscored(reward, points)
+        for piece in (missing[i : i + PIECE] for i in range(0, len(missing), PIECE)):
+            pixels |= {point: read_png(images.path(point)) for point in piece if point not in pixels}
+            prompts = [images.requests[point.index].prompt for point in piece]
+            kept: Future[None] = Future()
+            scores = pool.submit(prompts, np.stack([pixels[point] for point in piece]))
+            scores.add_done_callback(partial(keep, images, reward, piece, kept))
+            waiting.append(kept)
     return waiting
+
+
+def keep(
+    images: ScoredImages, reward: str, points: Sequence[Point], kept: Future[None], scores: Future[Scores]
+) -> None:
+    """Keep what a reward gave; `kept` says that it is done, or what went wrong."""
+    try:
+        images.add(reward, points, scores.result())
+    except Exception as error:
+        kept.set_exception(error)
+    else:
+        kept.set_result(None)
 
 
 Batch = tuple[PolicyModel | None, Sequence[Point]]
@@ -212,22 +233,22 @@ def fill(
     images: ScoredImages, batches: Sequence[Batch], requested: Requested, pools: Mapping[str, Pool], bar: Progress
 ) -> None:
     """Sample and score all that is missing; rewards score one batch while the next one is sampled."""
-    waiting: list[Any] = []
+    waiting: list[Future[None]] = []
     with bar.stage("evaluate", sum(len(batch) for _, batch in batches)):
         for model, batch in batches:
             if model:
                 sample_missing(model, requested, batch, images)
             coming = score_missing(pools, batch, images)
-            collect(images, waiting)
+            wait_for(waiting)
             waiting = coming
             bar.advance(len(batch), {})
-        collect(images, waiting)
+        wait_for(waiting)
 
 
-def collect(images: ScoredImages, waiting: Iterable[Any]) -> None:
-    """Keep the scores of a batch, each reward's as soon as they are there."""
-    for reward, points, future in waiting:
-        images.add(reward, points, future.result())
+def wait_for(kept: Iterable[Future[None]]) -> None:
+    """Wait until scores are kept. Raises what went wrong with them."""
+    for each in kept:
+        each.result()
 
 
 def evaluate_prompts(
@@ -265,6 +286,7 @@ def evaluate_prompts(
         images.points = [point for point in every if images.path(point).exists()]
         if not share.rank:
             images.take_in()
+            images.put_in_order()
             images.write_captions()
     return images, notes
 

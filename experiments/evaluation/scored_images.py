@@ -2,7 +2,8 @@
 
     settings.json          the model, the prompts and how they are sampled: another one needs another folder
     images/                one PNG for each prompt and seed; captions.jsonl says what each should show
-    scores.jsonl           a line for each score: prompt, seed, image, reward, value, parts; null = not judged
+    scores.jsonl           a line for each score: prompt, seed, image, reward, value, parts; null = not judged. Written
+                           as they come, and in order in the end
     scores_RANK.jsonl      the same of another rank while it works; rank 0 puts them into scores.jsonl
 
 An image is written whole or not at all, and a line that a killed process left unfinished is removed, so nothing is
@@ -12,6 +13,7 @@ sampled or scored twice. Imports no torch.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,7 +51,7 @@ class ScoredImages:
         rank: int = 0,
     ) -> None:  # fmt: skip
         self.folder, self.requests = folder, requested
-        self._file = folder / (f"scores_{rank}.jsonl" if rank else SCORES)
+        self._file, self._adding = folder / (f"scores_{rank}.jsonl" if rank else SCORES), threading.Lock()
         self.points = [Point(index, seed) for index in range(len(requested)) for seed in seeds]
         require_folder(folder)
         self._check(plain(settings))
@@ -72,9 +74,9 @@ class ScoredImages:
                 )
 
     def begin(self, settings: Mapping[str, Any]) -> None:
-        """Write the settings and what each image will show."""
-        (self.folder / IMAGES).mkdir(parents=True, exist_ok=True)
+        """Write the settings, by which the folder is known again, and then what each image will show."""
         write_json(self.folder / SETTINGS, settings)
+        (self.folder / IMAGES).mkdir(exist_ok=True)
         self.write_captions()
 
     def write_captions(self) -> None:
@@ -105,8 +107,8 @@ class ScoredImages:
         return [point for point in points if (point, reward) not in self.scores]
 
     def add(self, reward: str, points: Sequence[Point], scores: Scores) -> None:
-        """Append a line for each score, which a killed process cannot lose."""
-        lines = []
+        """Append a line for each score, which a killed process cannot lose. Several threads may do so at once."""
+        rows: dict[tuple[Point, str], dict[str, Any]] = {}
         for i, point in enumerate(points):
             row = plain({
                 "prompt_index": point.index, "seed": point.seed, "prompt": self.requests[point.index].prompt.text,
@@ -114,10 +116,10 @@ class ScoredImages:
                 "parts": {name: values[i] for name, values in scores.parts.items()},
                 **({"read": scores.read[i]} if scores.read else {}),
             })  # fmt: skip
-            self.scores[point, reward] = row
-            lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write("".join(lines))
+            rows[point, reward] = row
+        with self._adding, self._file.open("a", encoding="utf-8") as file:
+            file.write("".join(map(_line, rows.values())))
+            self.scores |= rows
 
     def take_in(self) -> None:
         """Put what other ranks scored into scores.jsonl, also what they left when they were killed."""
@@ -125,9 +127,19 @@ class ScoredImages:
             drop_unfinished_line(path)
             new = {key: row for key, row in _read(path) if key not in self.scores}
             with self._file.open("a", encoding="utf-8") as file:
-                file.write("".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in new.values()))
+                file.write("".join(map(_line, new.values())))
             self.scores |= new
             path.unlink()
+
+    def put_in_order(self) -> None:
+        """Sort the lines by reward, prompt and seed, so that the file does not depend on who was quicker."""
+        rows = (self.scores[key] for key in sorted(self.scores, key=lambda key: (key[1], key[0])))
+        if self.scores:
+            write_bytes(self._file, "".join(map(_line, rows)).encode())
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _read(path: Path) -> Iterator[tuple[tuple[Point, str], dict[str, Any]]]:

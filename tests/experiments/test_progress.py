@@ -79,3 +79,15 @@ def test_the_line_says_whose_time_is_left_and_knows_no_negative_zero() -> None:
     line = shown.getvalue()
     assert "loss=0.000" in line and "reward=-0.250" in line and "-0.000" not in line and "seconds=" not in line
     assert "whole run=" in line and " left" in line and "all=" not in line
+
+
+def test_what_is_left_counts_what_was_just_done(clock: list[float]) -> None:
+    terminal = Terminal()
+    show = Progress({"evaluate": 60.0}, terminal)
+    with show.stage("evaluate", 4):
+        clock[0] += 10.0
+        show.advance(2, {})
+        assert "whole run=0:10 left" in terminal.getvalue()
+        clock[0] += 10.0
+        show.advance(2, {})
+    assert "whole run=0:00 left" in terminal.getvalue()

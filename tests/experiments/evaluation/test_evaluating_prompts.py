@@ -167,6 +167,45 @@ def test_killed_and_started_again_nothing_is_sampled_or_scored_twice(runs, monke
     assert len(reward.requests) == count
 
 
+def test_a_score_is_kept_as_soon_as_it_is_there(runs, monkeypatch):
+    """Whatever the process does meanwhile: here it is killed before it looks for the scores of its first batch."""
+    monkeypatch.setattr(score_prompts, "PIECE", 3)
+    pending: list[tuple[Sequence[Prompt], np.ndarray, Future[Scores]]] = []
+
+    class Slow(Brightness):
+        def submit(self, prompts, images):
+            pending.append((prompts, images, Future()))
+            return pending[-1][2]
+
+    def killed(_: object) -> None:
+        for piece in pending[:0:-1]:  # the first one is never answered
+            piece[2].set_result(Brightness().submit(*piece[:2]).result())
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(score_prompts, "wait_for", killed)
+        with pytest.raises(KeyboardInterrupt):
+            evaluated(runs, "one", Slow())
+    assert [len(prompts) for prompts, _, _ in pending] == [3, 3, 2]
+    assert len((runs / "one_out" / "scores.jsonl").read_text(encoding="utf-8").splitlines()) == 5
+    again = Brightness()
+    images = evaluated(runs, "one", again)
+    assert len(images.points) == 8 and len(again.requests) == 3
+    rows = [json.loads(line) for line in (images.folder / "scores.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(row["prompt_index"], row["seed"]) for row in rows] == images.points, "in order, whatever came first"
+    monkeypatch.setattr(score_prompts.ScoredImages, "add", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        evaluated(runs, "two", Brightness())
+
+
+def test_a_folder_of_which_nothing_but_its_beginning_was_written_goes_on(runs, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.evaluation.scored_images.write_json", lambda *_: (_ for _ in ()).throw(SystemExit))
+        with pytest.raises(SystemExit):
+            evaluated(runs, "one", Brightness())
+    assert len(evaluated(runs, "one", Brightness(), 1).points) == 4
+
+
 def test_more_seeds_keep_what_is_there_and_other_settings_need_another_folder(runs):
     reward = Brightness()
     evaluated(runs, "one", reward, 1)
