@@ -103,14 +103,16 @@ def evaluate_file(
         differences = differences_table(table, score_table(theirs, list(named)), list(named))
     means = means_table(table, list(named))
     files = write_tables(folder, table, means)
-    page = write_page(folder, name, request.prompts, table, means, list(named), notes, differences, against)
+    before = other.name if other else ""
+    page = write_page(folder, model.name, request.prompts, table, means, list(named), notes, differences, before)
+    yield f"model:   {model.name}"
     yield from notes
     yield from lines(means)
     if request.benchmark:
         yield from benchmark_lines(images, read_by, request.benchmark)
     if differences is not None:
         differences.to_csv(folder / "differences.csv", index=False)
-        yield f"{name} above {against}:"
+        yield f"{model.name} above {before}:"
         yield from lines(differences, "difference", "+.3f")
     yield f"images:  {folder / IMAGES}"
     yield f"tables:  {', '.join(str(file) for file in files)}"
@@ -142,6 +144,7 @@ def sample_file(name: str, request: Request, out: Path, stage: str = "", share: 
     images, notes = evaluate_prompts(model, requested, {}, out, {}, share)
     if share.rank:
         return
+    yield f"model:  {model.name}"
     yield from notes
     yield f"{len(images.points)} images of {len(requested.prompts)} prompts: {out / IMAGES}"
     yield f"to score them: glyphlab score {out / IMAGES} --reward ocr"

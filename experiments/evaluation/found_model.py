@@ -29,7 +29,7 @@ class ResultModel:
     """A model on disk that was not loaded yet."""
 
     name: str
-    """as it was asked for"""
+    """a checkpoint as it was asked for; the folder of a run, or of the stage of a chain that was chosen"""
     folder: Path
     """of its weights"""
     home: Path
@@ -62,7 +62,7 @@ def find_model(
     ):
         folder = model_folder(path, stage)
         base = base_of(folder) if is_derived(folder) else None
-        home = folder.parent / "evaluation"
+        name, home = str(folder.parent), folder.parent / "evaluation"
     else:
         if stage:
             raise ValueError(f"--stage {stage}: {name} is not a run with stages; leave --stage out, or name a run")

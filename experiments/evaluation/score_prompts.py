@@ -194,23 +194,23 @@ def score_missing(pools: Mapping[str, Pool], points: Sequence[Point], images: Sc
         for piece in (missing[i : i + PIECE] for i in range(0, len(missing), PIECE)):
             pixels |= {point: read_png(images.path(point)) for point in piece if point not in pixels}
             prompts = [images.requests[point.index].prompt for point in piece]
-            kept: Future[None] = Future()
+            stored: Future[None] = Future()
             scores = pool.submit(prompts, np.stack([pixels[point] for point in piece]))
-            scores.add_done_callback(partial(keep, images, reward, piece, kept))
-            waiting.append(kept)
+            scores.add_done_callback(partial(keep, images, reward, piece, stored))
+            waiting.append(stored)
     return waiting
 
 
 def keep(
-    images: ScoredImages, reward: str, points: Sequence[Point], kept: Future[None], scores: Future[Scores]
+    images: ScoredImages, reward: str, points: Sequence[Point], stored: Future[None], scores: Future[Scores]
 ) -> None:
-    """Keep what a reward gave; `kept` says that it is done, or what went wrong."""
+    """Keep what a reward gave; `stored` says that it is done, or what went wrong."""
     try:
         images.add(reward, points, scores.result())
     except Exception as error:
-        kept.set_exception(error)
+        stored.set_exception(error)
     else:
-        kept.set_result(None)
+        stored.set_result(None)
 
 
 Batch = tuple[PolicyModel | None, Sequence[Point]]
@@ -245,9 +245,9 @@ def fill(
         wait_for(waiting)
 
 
-def wait_for(kept: Iterable[Future[None]]) -> None:
+def wait_for(results: Iterable[Future[None]]) -> None:
     """Wait until scores are kept. Raises what went wrong with them."""
-    for each in kept:
+    for each in results:
         each.result()
 
 

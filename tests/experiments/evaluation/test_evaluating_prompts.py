@@ -265,7 +265,7 @@ def test_the_command_writes_tables_and_a_page_with_the_worst_first(runs, capsys,
     page = (runs / "out" / "prompts.html").read_text(encoding="utf-8")
     worst = table.groupby("prompt")["ocr"].mean().sort_values().dropna().index
     section = page[page.index("By ocr") : page.index("<h2>Images")]
-    places = [section.index(f'scope="row">{prompt}') for prompt in worst]
+    places = [section.index(f'class="asked">{prompt}') for prompt in worst]
     assert places == sorted(places) and len(places) == 3 and "OWL" not in section
     assert "://" not in page.replace("http://www.w3.org", "") and page.count("data:image/png") == 14
     assert "Paired differences" in page
