@@ -6,7 +6,8 @@ The rate is of images a second of CPU time of one process, which waiting for oth
 are made up where no folder of them is named. With `--check 40` the lines of 40 images of each kind and language are
 read back, each straightened by its known corners (experiments/images/label_check.py). `--least` measures what the
 faces' least sizes are set to: the em size from which 95 % of lines are read exactly, at that size and the next two.
-`--coverage 100000` counts how often each character of the languages' standard sets appears in so many images.
+`--coverage 100000` counts how often each character of the languages' standard sets appears in so many images. `--same
+10000` compares images made by a fresh process with those made after so many others.
 
 `--producers 40` compares training beside the encoding with training from shards, and `--costs` counts what encoding
 costs beside the 20-billion model: see the folder encoding.
@@ -20,7 +21,10 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from hashlib import sha256
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -40,7 +44,7 @@ from base_model.data.writing.writer import (
 )
 from base_model.data.writing.written_image import KINDS, Unwritable, Writing
 from experiments.benchmarks.encoding import data_costs, data_producers
-from experiments.images.label_check import Checked, check_lines, read_line, summary, table
+from experiments.images.label_check import Checked, check_lines, read_line, reads_korean, summary, table
 from experiments.images.written_folder import FolderPhotographs
 
 RATES = {"pure": 40.0, "compositional": 15.0, "complex": 50.0}
@@ -67,6 +71,8 @@ class Benchmark:
     """measure the least readable size of every face, with `images` lines a size"""
     coverage: int = 0
     """count the characters in the texts of so many pure images instead"""
+    same: int = 0
+    """compare the first images with those of a fresh process, after so many others, instead"""
     producers: int = 0
     """time so many updates of nano pretraining with a producer and without, random batches, and a pool against Ray"""
     costs: bool = False
@@ -74,7 +80,8 @@ class Benchmark:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        others = {"check": self.check, "coverage": self.coverage, "producers": self.producers}
+        others = {"check": self.check, "coverage": self.coverage, "same": self.same,
+                  "producers": self.producers}  # fmt: skip
         if self.images < 1 or min(others.values()) < 0:
             raise ValueError(f"images={self.images} must be at least 1, and {others} at least 0")
 
@@ -138,7 +145,7 @@ def shares_read(face: Face, lines: int, seed: int, sizes: Sequence[int] = EMS) -
             (row,) = placed([text], kind, (10, 10, 0), 1.2, "left")
             image = Image.new("RGB", (round(kind.width(text)) + 20, 3 * em + 20), (245, 245, 245))
             render_lines(image, [row], (25, 25, 25))
-            read = read_line(np.asarray(image), row.quad)
+            read = read_line(np.asarray(image), row.quad, language)
             exact, tried = exact + Checked(text, read, face.name, language, "pure", em).exact, tried + 1
         shares[em] = exact / max(1, tried)
     return shares
@@ -154,10 +161,10 @@ def least_size(shares: dict[int, float]) -> int:
 
 
 def measure_least(cfg: Benchmark) -> dict[str, Any]:
-    """Every face's least readable size beside the one that it is set to. Korean is not judged: the engine has none."""
+    """Every face's least readable size beside the one that it is set to; of Korean ones where tesseract reads them."""
     numbers = {}
     for face in FACES.values():
-        if face.languages == ("ko",):
+        if face.languages == ("ko",) and not reads_korean():
             continue
         shares = shares_read(face, cfg.images, cfg.seed)
         numbers[face.name] = least_size(shares)
@@ -173,15 +180,58 @@ def coverage(cfg: Benchmark) -> dict[str, Any]:
     for index in range(cfg.coverage):
         _, language, ordinal = turn(plan, index)
         rng = lot(cfg.seed, index, 0, "pure")
-        chosen_face(rng, language, Sources())
-        counts[language].update(text_of_pure(plan, rng, language, ordinal, Sources()))
+        face = chosen_face(rng, language, Sources())
+        text = text_of_pure(plan, rng, language, ordinal, Sources())
+        counts[language].update(text.upper() if face.capitals else text)
     for language, counted in counts.items():
         times = {character: counted[character] for character in standard_set(language)}
         rarest = sorted(times.items(), key=lambda item: item[1])[:10]
         never = sum(count == 0 for count in times.values())
         shown = " ".join(f"{character}:{count}" for character, count in rarest)
         print(f"{language:8} {len(times):5} characters, {never} of them never; the rarest {shown}")
-        numbers[f"{language}_never"] = never
+        numbers[language] = {"characters": len(times), "never": never, "rarest": dict(rarest)}
+    return numbers
+
+
+SHOWN = 60
+"""images of all kinds and languages whose bytes are compared"""
+
+
+def digest(seed: int, size: int) -> str:
+    """Of the pixels and records of the first images of all kinds and languages."""
+    plan, sources = Writing(seed, KINDS, LANGUAGES, (size, size)), Sources(photographs=MadeUp(2 * size))
+    content = sha256()
+    for index in range(SHOWN):
+        image = write(plan, index, sources)[0]
+        content.update(image.pixels_HW3.tobytes() + json.dumps(image.record("")).encode())
+    return content.hexdigest()
+
+
+def same_bytes(cfg: Benchmark) -> dict[str, Any]:
+    """Whether images are the same in a fresh process as in this one after many others."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
+        first = fresh.submit(digest, cfg.seed, cfg.size).result()
+    plan, sources = Writing(cfg.seed, KINDS, LANGUAGES, (cfg.size, cfg.size)), Sources(photographs=MadeUp(2 * cfg.size))
+    for index in range(SHOWN, SHOWN + cfg.same):
+        write(plan, index, sources)
+    same = first == digest(cfg.seed, cfg.size)
+    print(f"{SHOWN} images in a fresh process and after {cfg.same} others in this one: {'the same' if same else 'NOT'}")
+    return {"same_bytes": same}
+
+
+def labels(checked: Sequence[Checked]) -> dict[str, Any]:
+    """What is read of the lines of each kind, of those from 16 pixels on in printed and in all faces, and of Korean."""
+    others = [line for line in checked if line.language != "ko"]
+    groups = {kind: [line for line in others if line.kind.split("/")[0] == kind] for kind in KINDS}
+    groups["from_16"] = [line for line in others if line.size >= 16]
+    groups["printed_from_16"] = [line for line in groups["from_16"] if FACES[line.face].style in ("sans", "serif")]
+    groups["korean"] = [line for line in checked if line.language == "ko"]
+    numbers: dict[str, Any] = {}
+    for name, own in groups.items():
+        numbers[f"{name}_lines"] = len(own)
+        if own:
+            numbers[f"{name}_exact"] = round(sum(line.exact for line in own) / len(own), 4)
+            numbers[f"{name}_likeness"] = round(sum(line.likeness for line in own) / len(own), 4)
     return numbers
 
 
@@ -204,10 +254,7 @@ def measure(cfg: Benchmark) -> dict[str, Any]:
         numbers[f"{kind}_rate"], numbers[f"{kind}_discarded"] = round(mean, 1), round(share, 3)
     if checked:
         print(*table(summary(checked)), sep="\n")
-        for kind in KINDS:
-            own = [line for line in checked if line.kind.split("/")[0] == kind]
-            numbers[f"{kind}_exact"] = round(sum(line.exact for line in own) / len(own), 4)
-            numbers[f"{kind}_likeness"] = round(sum(line.likeness for line in own) / len(own), 4)
+        numbers |= labels(checked)
     return numbers
 
 
@@ -217,6 +264,8 @@ def chosen(cfg: Benchmark) -> dict[str, Any]:
         return data_producers.measure(cfg.producers)
     if cfg.costs:
         return data_costs.measure()
+    if cfg.same:
+        return same_bytes(cfg)
     return coverage(cfg) if cfg.coverage else measure_least(cfg) if cfg.least else measure(cfg)
 
 
@@ -224,7 +273,7 @@ def main() -> None:
     import tyro
 
     cfg = tyro.cli(Benchmark, description=__doc__)
-    print(json.dumps({**chosen(cfg), **asdict(cfg)}))
+    print(json.dumps({**chosen(cfg), **asdict(cfg)}, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from base_model.data.writing.corpora import Corpus, own_corpus
-from base_model.data.writing.faces import SUFFIXES, Face, language_named, own_face
+from base_model.data.writing.corpora import Corpus, own_corpus, standard_set
+from base_model.data.writing.faces import SUFFIXES, Face, language_named, own_face, undrawable
 from base_model.data.writing.writer import Sources, require_installed, write
 from base_model.data.writing.written_image import Writing
 from experiments.images.image_readers import Entry, list_entries
@@ -46,6 +46,8 @@ SETTINGS, CAPTIONS, SHEET, CHECK = "writing.json", "captions.jsonl", "contact_sh
 IMAGES, PARTS = "images", ".parts"
 SHOWN = 60
 """images of the contact sheet"""
+SHOWN_FILES = 5
+"""files of a folder that an error names"""
 KEEP = 48
 """decoded photographs that a process keeps"""
 RENDERERS = {name: {"complex"} for name in ("typst", "pypdfium2", "faker")}
@@ -139,7 +141,7 @@ def own_texts(folder: str, languages: Iterable[str]) -> tuple[dict[str, Corpus],
 def own_faces(folder: str, languages: Iterable[str]) -> dict[str, tuple[Face, ...]]:
     """The faces of a folder's folders, by language.
 
-    Raises ValueError when none of the languages has a folder with faces, or a file is no face.
+    Raises ValueError when none of the languages has a folder with faces, or a file is no face of its language.
     """
     faces = {}
     for language in dict.fromkeys(languages):
@@ -147,12 +149,26 @@ def own_faces(folder: str, languages: Iterable[str]) -> dict[str, tuple[Face, ..
         files = sorted(path for each in folders for path in each.iterdir() if path.suffix.lower() in SUFFIXES)
         if files:
             faces[language] = tuple(own_face(path, language) for path in files)
+            for face in faces[language]:
+                require_letters(face, language)
     if not faces:
+        inside = ", ".join(path.name + "/" * path.is_dir() for path in sorted(Path(folder).glob("*"))[:SHOWN_FILES])
         raise ValueError(
-            f"{folder} has no type faces for {', '.join(languages)}: put .ttf or .otf files into folders there "
-            "that are named after their language, such as en or zh-Hans"
+            f"{folder} has no type faces for {', '.join(languages)}: put .ttf, .otf or .woff files into folders there "
+            f"that are named after their language, such as en or zh-Hans; it has {inside or 'nothing'}"
         )
     return faces
+
+
+def require_letters(face: Face, language: str) -> None:
+    """Raises ValueError when a face has fewer than half of a language's characters, as a sample tells."""
+    sample = standard_set(language)[:: max(1, len(standard_set(language)) // 60)]
+    lost = [character for character in sample if undrawable(face, character)]
+    if len(lost) > len(sample) / 2:
+        raise ValueError(
+            f"{face.file} cannot write {language}, as {len(lost)} of {len(sample)} of its characters show "
+            f"({lost[0]!r}: {undrawable(face, lost[0])}); put faces into the folders of languages that they have"
+        )
 
 
 def _is_language(stem: str, language: str) -> bool:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
+import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,11 @@ INSTALL = 'pip install "glyphlab[data]"'
 SPACES = " \u3000\u00a0"
 OWN_LEAST = 18
 """em size in pixels that a face of one's own is not written below, because nobody has measured it"""
-SUFFIXES = (".ttf", ".otf", ".ttc", ".otc")
+OWN_WEIGHTS = (400, 700)
+"""that a variable face of one's own is written in, as far as it has them"""
+SUFFIXES = (".ttf", ".otf", ".ttc", ".otc", ".woff")
+REGIONS = {"zh-Hans": "SC", "zh-Hant": "TC", "ja": "JP", "ko": "KR"}
+"""how the names of faces end that have the forms of a language, where a collection has one for each"""
 SAMPLE = 40
 """em size in pixels at which ink is compared"""
 SHAPED = (
@@ -35,12 +41,12 @@ SHAPED = (
     ("Gujarati", 0x0A80, 0x0AFF), ("Oriya", 0x0B00, 0x0B7F), ("Tamil", 0x0B80, 0x0BFF), ("Telugu", 0x0C00, 0x0C7F),
     ("Kannada", 0x0C80, 0x0CFF), ("Malayalam", 0x0D00, 0x0D7F), ("Sinhala", 0x0D80, 0x0DFF), ("Thai", 0x0E00, 0x0E7F),
     ("Lao", 0x0E80, 0x0EFF), ("Tibetan", 0x0F00, 0x0FFF), ("Myanmar", 0x1000, 0x109F), ("Khmer", 0x1780, 0x17FF),
-    ("Mongolian", 0x1800, 0x18AF), ("Hangul jamo", 0x1100, 0x11FF), ("combining marks", 0x0300, 0x036F),
-    ("direction marks", 0x200B, 0x200F), ("direction marks", 0x202A, 0x202E), ("direction marks", 0x2066, 0x2069),
-    ("variation selectors", 0xFE00, 0xFE0F),
+    ("Mongolian", 0x1800, 0x18AF), ("Hangul jamo", 0x1100, 0x11FF),
 )  # fmt: skip
 """Scripts whose letters join, move or change with their neighbours or direction. They are refused by name: rendered
 letter by letter they would be wrong, and nothing would say so."""
+UNSEEN = {"M": "a combining mark", "Cf": "an invisible character", "Cc": "a control character"}
+"""Characters that stand on others or are none, by Unicode category or its first letter."""
 
 
 @dataclass(frozen=True)
@@ -117,14 +123,38 @@ FACES: dict[str, Face] = {face.name: face for face in (
 
 
 def own_face(path: Path, language: str) -> Face:
-    """A face of one's own for a language. Raises ValueError when the file is no face."""
+    """A face of one's own for a language; of a collection the one that has the language's forms, or the first.
+
+    Raises ValueError when the file is no face.
+    """
+    names = list(itertools.takewhile(bool, (_name_in(path, index) for index in itertools.count())))
+    if not names:
+        raise ValueError(f"{path} is not a type face that can be read; name a .ttf, .otf or .woff file")
+    region = REGIONS.get(language, "none")
+    index = next((i for i, (family, _) in enumerate(names) if family.split()[-1:] == [region]), 0)
+    family, style = names[index]
+    face = Face(family or path.stem, "own", "", str(path), (language,), index=index, least=OWN_LEAST)
+    weights = _weights_in(path, index) or ((700,) if "bold" in style.lower() else (400,))
+    return replace(face, weights=weights, capitals=small_letters_are_capitals(replace(face, weights=weights)))
+
+
+def _name_in(path: Path, index: int) -> tuple[str, str] | None:
+    """Family and style of a face of a file; None where it has no such face."""
     try:
-        family, style = ImageFont.truetype(str(path), SAMPLE).getname()
-    except OSError as error:
-        raise ValueError(f"{path} is not a type face that can be read ({error}); name a .ttf or .otf file") from error
-    face = Face(f"{family or path.stem}", "own", "", str(path), (language,), least=OWN_LEAST)
-    bold = 700 if "bold" in (style or "").lower() else 400
-    return replace(face, weights=(bold,), capitals=small_letters_are_capitals(face))
+        family, style = ImageFont.truetype(str(path), SAMPLE, index=index).getname()
+    except OSError:
+        return None
+    return family or "", style or ""
+
+
+def _weights_in(path: Path, index: int) -> tuple[int, ...]:
+    """`OWN_WEIGHTS` as far as a variable face goes; () for one that is not."""
+    try:
+        axes: list[Any] = ImageFont.truetype(str(path), SAMPLE, index=index).get_variation_axes()
+    except OSError:
+        return ()
+    bounds = next(((axis["minimum"], axis["maximum"]) for axis in axes if _is_weight(axis)), None)
+    return tuple(round(min(max(weight, bounds[0]), bounds[1])) for weight in OWN_WEIGHTS) if bounds else ()
 
 
 def language_named(name: str) -> str:
@@ -201,6 +231,9 @@ def undrawable(face: Face, character: str) -> str:
         return ""
     if script := next((name for name, low, high in SHAPED if low <= ord(character) <= high), ""):
         return f"{script} has to be shaped"
+    kind = unicodedata.category(character)
+    if unseen := UNSEEN.get(kind) or UNSEEN.get(kind[0]):
+        return f"is {unseen}"
     if ord(character) not in characters(face):
         return "not in the face"
     rendered = ink(face, character)

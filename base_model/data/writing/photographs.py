@@ -63,11 +63,12 @@ def cut_out(photographs: Photographs, rng: np.random.Generator, size: tuple[int,
     try:
         pixels = photographs.pixels(index)
     except (ValueError, OSError) as error:
-        raise Unwritable("photograph", str(error)) from error
+        raise Unwritable("photograph", str(error), "name other photographs") from error
     height, width = pixels.shape[:2]
     scale = min(height / size[0], width / size[1]) * float(rng.uniform(0.6, 1.0))
     if scale < LEAST_DETAIL:
-        raise Unwritable("photograph", f"{width}x{height} pixels are too few for images of {size[1]}x{size[0]}")
+        too_few = f"{width}x{height} pixels are too few for images of {size[1]}x{size[0]}"
+        raise Unwritable("photograph", too_few, "name larger photographs, or take a smaller size")
     rows, columns = max(1, int(size[0] * scale)), max(1, int(size[1] * scale))
     top, left = int(rng.integers(height - rows + 1)), int(rng.integers(width - columns + 1))
     part = pixels[top : top + rows, left : left + columns]

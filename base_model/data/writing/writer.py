@@ -80,7 +80,7 @@ def write(plan: Writing, index: int, sources: Sources) -> tuple[WrittenImage, tu
         return replace(image, facts={**image.facts, "seed": plan.seed, "index": index}), tuple(discarded)
     raise ValueError(
         f"image {index} ({kind}, {language}, {plan.size[0]}x{plan.size[1]}): none of {ATTEMPTS} texts could be "
-        f"written; the last one because of {discarded[-1]}. Take a larger size, or shorter texts"
+        f"written; the last one because of {discarded[-1]}; {discarded[-1].remedy}"
     )
 
 
@@ -94,7 +94,7 @@ def in_face(face: Face, text: str, language: str) -> str:
     """A text as a face writes it. Raises Unwritable when it cannot write all of it."""
     text = text.upper() if face.capitals else text
     if why := refused(face, text, language):
-        raise Unwritable(face.name, why.removeprefix(f"{face.name}: "))
+        raise Unwritable(face.name, why.removeprefix(f"{face.name}: "), "name a face that has it, or texts without it")
     return text
 
 

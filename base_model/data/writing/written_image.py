@@ -18,11 +18,14 @@ Quad = tuple[tuple[float, float], ...]
 
 
 class Unwritable(Exception):
-    """A text that cannot be written as a whole, with the face and the reason; another one is taken."""
+    """A text that cannot be written as a whole, with the face and the reason; another one is taken.
 
-    def __init__(self, face: str, reason: str) -> None:
+    `remedy` is what to do where none can be written.
+    """
+
+    def __init__(self, face: str, reason: str, remedy: str = "take a larger size, or shorter texts") -> None:
         super().__init__(f"{face}: {reason}")
-        self.face, self.reason = face, reason
+        self.face, self.reason, self.remedy = face, reason, remedy
 
 
 class Photographs(Protocol):

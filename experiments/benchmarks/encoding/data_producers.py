@@ -1,12 +1,14 @@
 """What producers gain: training beside the encoding against training from shards, random batches, a pool against Ray.
 
-On two free cores a run without producers takes the processor time of its loop, and one with a producer that of the
-longer of both processes. These times do not depend on what else the machine does; the wall's, printed beside them, do.
+`speedup` is of the wall's time and means something on two free cores alone: `load_before` should be below 0.2. On any
+machine a run without producers takes the processor time of its loop, and one with a producer, on free cores, that of
+the longer of both processes: `speedup_on_free_cores`, which does not depend on what else the machine does.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import tempfile
 import time
@@ -76,6 +78,7 @@ def job_of(folder: Path, updates: int) -> Job:
 def loop_or_producers(updates: int) -> dict[str, float]:
     """The time of an update beside the encoding and with a producer, and how much shorter it is on two free cores."""
     torch.set_num_threads(1)
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         job = job_of(Path(folder), updates)
         loop, _, loop_elapsed = trained(job.source.data, updates)  # type: ignore[attr-defined]
@@ -86,7 +89,7 @@ def loop_or_producers(updates: int) -> dict[str, float]:
     return {
         "loop_cpu_s": round(loop, 4), "trainer_cpu_s": round(own, 4), "producer_cpu_s": round(theirs, 4),
         "speedup_on_free_cores": round(loop / max(own, theirs), 3),
-        "speedup_of_the_wall": round(loop_elapsed / elapsed, 3),
+        "speedup": round(loop_elapsed / elapsed, 3), "load_before": round(load, 2),
     }  # fmt: skip
 
 

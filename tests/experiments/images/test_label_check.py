@@ -14,7 +14,18 @@ from base_model.data.writing.writer import Sources, lot, write
 from base_model.data.writing.written_image import Writing
 from experiments.benchmarks.data import READ, MadeUp, least_size, shares_read
 from experiments.cli import main
-from experiments.images.label_check import Checked, as_csv, check_lines, compared, straightened, summary, table
+from experiments.images import label_check
+from experiments.images.label_check import (
+    LEAST_HEIGHT,
+    Checked,
+    as_csv,
+    check_lines,
+    compared,
+    reads_korean,
+    straightened,
+    summary,
+    table,
+)
 
 LANGUAGES = ("en", "zh", "zh-Hant", "ja")
 SOURCES = Sources(photographs=MadeUp(1024))
@@ -79,7 +90,7 @@ def test_what_is_compared_and_counted() -> None:
     right, wrong = (Checked("open 24", read, "Inter", "en", "complex/slide", 15) for read in ("OPEN24", "0PEN 2"))
     assert right.exact and not wrong.exact and wrong.likeness == pytest.approx(1 - 2 / 6)
     assert right.size_group == "14-19 px" and Checked("a", "a", "b", "en", "pure", 40).size_group == "from 32 px"
-    assert table(summary([])) == ["no lines that the engine can judge"]
+    assert table(summary([])) == [label_check.NOBODY]
 
 
 def test_lines_are_grouped_by_face_script_and_size_with_what_a_gate_would_drop() -> None:
@@ -120,9 +131,30 @@ def test_a_face_is_read_at_its_least_size(name: str) -> None:
     assert shares_read(FACES[name], 40, 3, [least])[least] >= READ
 
 
-def test_korean_is_not_judged() -> None:
-    image = write(Writing(languages=("ko",), size=(128, 128)), 0, SOURCES)[0]
-    assert check_lines(image.pixels_HW3, image.record("")) == []
+def korean_lines(count: int) -> list[Checked]:
+    plan = Writing(seed=21, languages=("ko",), size=(512, 512), rare=0.0)
+    written = (write(plan, index, SOURCES)[0] for index in range(count))
+    return [line for image in written for line in check_lines(image.pixels_HW3, image.record(""))]
+
+
+def test_korean_is_read_by_tesseract_or_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other engine has no Hangul: what it reads would count as wrong."""
+    monkeypatch.setattr(label_check, "recogniser", None)
+    asked = []
+    monkeypatch.setattr(label_check, "reads_korean", lambda: bool(asked))
+    monkeypatch.setattr(label_check, "read_korean", lambda line_HW3: str(asked.append(line_HW3.shape[0])))
+    assert not korean_lines(1)
+    asked.append(0)
+    assert korean_lines(1) and min(asked[1:]) >= LEAST_HEIGHT
+
+
+@pytest.mark.slow
+def test_tesseract_reads_korean() -> None:
+    if not reads_korean():
+        pytest.skip("tesseract with its Korean data is not installed")
+    lines = korean_lines(40)
+    assert len(lines) > 60
+    assert sum(line.exact for line in lines) / len(lines) >= 0.85
 
 
 def test_the_command_reads_back_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

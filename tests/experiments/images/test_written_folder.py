@@ -188,8 +188,11 @@ def test_own_faces_take_the_place_of_ours(tmp_path: Path) -> None:
     written_folder.sources.cache_clear()
     with pytest.raises(ValueError, match=r"shop\.ttf is not a type face"):
         list(write_folder(request, tmp_path / "b"))
-    with pytest.raises(ValueError, match="has no type faces for ja"):
+    with pytest.raises(ValueError, match=r"has no type faces for ja.*; it has en/, zh/"):
         list(write_folder(Request(Writing(languages=("ja",)), 1, fonts=str(fonts)), tmp_path / "b"))
+    shutil.copy(FACES["Kalam"].path, fonts / "zh" / "kalam.ttf")
+    with pytest.raises(ValueError, match=r"kalam\.ttf cannot write zh-Hans, as .*'啊': not in the face"):
+        list(write_folder(Request(Writing(languages=("zh",)), 1, fonts=str(fonts)), tmp_path / "b"))
 
 
 def test_text_is_put_into_the_photographs_of_a_folder(tmp_path: Path) -> None:

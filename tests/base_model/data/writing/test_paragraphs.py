@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 
 import numpy as np
@@ -117,8 +118,10 @@ def test_what_cannot_be_written_is_named_and_another_text_is_taken() -> None:
     results = [write(plan, index, Sources(corpora)) for index in range(12)]
     assert {image.text.lower() for image, _ in results} == {"fine words"}
     assert {reason.reason for _, reasons in results for reason in reasons} >= {"'雨' (U+96E8) not in the face"}
-    with pytest.raises(ValueError, match=r"image 0 \(pure, en, 128x128\): none of 40 texts could be written"):
+    with pytest.raises(ValueError, match=r"image 0 \(pure, en, 128x128\): none of 40 texts .* name a face that has it"):
         write(plan, 0, Sources({"en": Corpus("en", ("rain is 雨 here",))}))
+    with pytest.raises(ValueError, match="too long for the canvas at the least size of the face; take a larger size"):
+        write(plan, 0, Sources({"en": Corpus("en", ("rain " * 400,))}))
 
 
 def test_chinese_breaks_by_its_rules() -> None:
@@ -210,6 +213,13 @@ def test_own_texts_in_another_language_are_left_out() -> None:
     assert own_corpus("ja", rows)[0].own == (rows[3],)
     with pytest.raises(ValueError, match="none of 4 paragraphs is in the language ko"):
         own_corpus("ko", rows)
+
+
+def test_letters_and_marks_of_own_texts_are_put_together() -> None:
+    """Files of some systems have them apart, and so no face could write them."""
+    apart = unicodedata.normalize("NFD", "한국어 글")
+    assert own_corpus("ko", [apart])[0].own == ("한국어 글",)
+    assert own_corpus("en", ["cafe\u0301"])[0].own == ("café",)
 
 
 @pytest.mark.parametrize(
