@@ -29,6 +29,8 @@ SCALES = {"slide": (1.0, 1.6), "poster": (1.1, 1.7), "ticket": (0.9, 1.2), "menu
           "poster with photograph": (0.8, 1.1), "page": (0.85, 1.2),
           "screen": (0.9, 1.25)}  # fmt: skip
 """how large the type of a template may be; what then does not fit is discarded"""
+ENLARGED = 1.01
+"""by how much more than its smallest line needs a document is enlarged that would be too small to read"""
 LOCALES = {"en": "en_US", "zh-Hans": "zh_CN", "zh-Hant": "zh_TW", "ja": "ja_JP", "ko": "ko_KR"}
 MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
           "November", "December")  # fmt: skip
@@ -237,6 +239,9 @@ def write_document(
     }  # fmt: skip
     result = typeset(name, json.dumps(fields))
     lines = tuple(_lines(document, result, by_role, weights, palette))
+    if (larger := max(FACES[line.face].least / line.size for line in lines)) > 1.0:
+        result = typeset(name, json.dumps({**fields, "scale": float(scale) * larger * ENLARGED}))
+        lines = tuple(_lines(document, result, by_role, weights, palette))
     pictured = ""
     if photo and photographs:
         index = paste_below(rng, result.pixels_HW3, lines, photographs)

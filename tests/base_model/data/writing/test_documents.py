@@ -22,12 +22,12 @@ SIZE = (384, 384)
 PLAN = Writing(seed=8, kinds=("complex",), languages=LANGUAGES, size=SIZE)
 
 
-def document(name: str, language: str = "en", seed: int = 0) -> WrittenImage:
+def document(name: str, language: str = "en", seed: int = 0, size: tuple[int, int] = SIZE) -> WrittenImage:
     """The first document of a template that can be written."""
     face = faces_of(language)[0]
     for attempt in range(30):
         try:
-            return write_document(lot(seed, attempt, 0, name), name, language, (face, face), Corpus(language), SIZE)
+            return write_document(lot(seed, attempt, 0, name), name, language, (face, face), Corpus(language), size)
         except Unwritable:
             continue
     raise AssertionError(f"no {name} in {language}")
@@ -88,6 +88,14 @@ def test_documents_have_the_size_that_is_asked_for(size: tuple[int, int]) -> Non
     plan = Writing(kinds=("complex",), languages=("en", "ja"), size=size)
     for index in range(6):
         assert write(plan, index, Sources())[0].pixels_HW3.shape == (*size, 3)
+
+
+@pytest.mark.parametrize("language", ["en", "zh-Hant"])
+def test_a_document_that_would_be_too_small_to_read_is_set_larger(language: str) -> None:
+    """A ticket of this size, at the largest type of its template, has lines of 10 pixels."""
+    image = document("ticket", language, size=(256, 256))
+    least = faces_of(language)[0].least
+    assert least <= min(line.size for line in image.lines) < 1.05 * least
 
 
 class Red:
