@@ -67,8 +67,8 @@ def cut_out(photographs: Photographs, rng: np.random.Generator, size: tuple[int,
     height, width = pixels.shape[:2]
     scale = min(height / size[0], width / size[1]) * float(rng.uniform(0.6, 1.0))
     if scale < LEAST_DETAIL:
-        too_few = f"{width}x{height} pixels are too few for images of {size[1]}x{size[0]}"
-        raise Unwritable("photograph", too_few, "name larger photographs, or take a smaller size")
+        small = f"{width}x{height} pixels are too few for images of {size[1]}x{size[0]}"
+        raise Unwritable("photograph", small, "name larger photographs, or take a smaller size")
     rows, columns = max(1, int(size[0] * scale)), max(1, int(size[1] * scale))
     top, left = int(rng.integers(height - rows + 1)), int(rng.integers(width - columns + 1))
     part = pixels[top : top + rows, left : left + columns]

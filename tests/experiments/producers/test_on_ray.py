@@ -31,10 +31,10 @@ pytestmark = [pytest.mark.slow]
 
 @pytest.fixture
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cluster of two cores, however many there are."""
+    """A cluster that begins here has two cores, however many there are."""
     ray = pytest.importorskip("ray")
-    begin = ray.init
-    monkeypatch.setattr(ray, "init", lambda address, **more: begin(address, num_cpus=2, **more))
+    begin, cores = ray.init, {"local": {"num_cpus": 2}}
+    monkeypatch.setattr(ray, "init", lambda address, **more: begin(address, **cores.get(address, {}), **more))
 
 
 @pytest.mark.usefixtures("two_cores")
