@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,3 +33,7 @@ class AuraFlow(Family):
 
     def set_levels(self, scheduler: Any, steps: int, tokens: int) -> None:
         scheduler.set_timesteps(steps)
+
+    @property
+    def longest_side(self) -> int:
+        return math.isqrt(self.network_config["pos_embed_max_size"])  # it counts both sides' positions

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -38,6 +38,17 @@ Row = Mapping[str, Tensor]
 """one encoded prompt: `text` [L, D], its real tokens only, and what else the network reads, by name"""
 Pipe = Any
 """a diffusers pipeline: its encoders, tokenizers and settings are asked for, its sampling loop never is"""
+
+
+class Settings(dict[str, Any]):
+    """Settings of a JSON file. One that is asked for and is not there is a ValueError that names it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(read_json(path))
+        self.path = path
+
+    def __missing__(self, name: str) -> Any:
+        raise ValueError(f"{self.path} has no {name!r}: it is damaged or of another model; fetch the checkpoint again")
 
 
 class Family:
@@ -80,8 +91,8 @@ class Family:
         """Read the settings of a checkpoint's folder; families set here what the checkpoint decides."""
         self.folder = folder
         self.index = read_json(folder / INDEX)
-        self.network_config = read_json(folder / "transformer" / "config.json")
-        self.vae_config = read_json(folder / "vae" / "config.json")
+        self.network_config = Settings(folder / "transformer" / "config.json")
+        self.vae_config = Settings(folder / "vae" / "config.json")
 
     # --- every family has these two
 
@@ -127,9 +138,22 @@ class Family:
         """Height and width of an image are multiples of so many pixels."""
         return self.factor * self.patch
 
+    @property
+    def longest_side(self) -> int:
+        """Tokens of a side that the network has positions for at most, 0 = any number."""
+        config = self.network_config
+        limits = [config.get("pos_embed_max_size"), config.get("rope_max_seq_len"), *config.get("axes_lens", ())[1:]]
+        return min((limit for limit in limits if limit), default=0)
+
     def require_size(self, image: tuple[int, int]) -> None:
-        """Raises ValueError, naming the nearest sizes, for a (height, width) in which nothing can be made."""
+        """Raises ValueError, naming what is possible, for a (height, width) in which nothing can be made."""
         require_multiple(image, self.multiple)
+        longest = self.longest_side * self.factor * self.patch
+        if longest and max(image) > longest:
+            raise ValueError(
+                f"an image of {image[0]}x{image[1]} is too large for {self.folder}: its network has positions for "
+                f"{longest} pixels a side"
+            )
 
     def set_levels(self, scheduler: Any, steps: int, tokens: int) -> None:
         """Put `steps` noise levels for an image of so many tokens into the pipeline's scheduler."""
@@ -176,11 +200,28 @@ class Family:
         length = self.longest_text if self.reads_padding or not tokens else min(tokens, self.longest_text)
         return {"text": torch.empty(length, self.network_config[self.text_width], device="meta")}
 
+    def require_own_network(self) -> None:
+        """Raises ValueError for a checkpoint whose network is not of the class that its pipeline calls.
+
+        Chroma's layers have the names of FLUX.1's, and answer otherwise.
+        """
+        hint = get_type_hints(class_of_diffusers(self.pipeline).__init__)["transformer"]
+        called = {kind.__name__ for kind in get_args(hint) or (hint,)}
+        for file, named in (
+            (INDEX, self.index["transformer"][1]),
+            (self.network_config.path, self.network_config["_class_name"]),
+        ):
+            if named not in called:
+                raise ValueError(
+                    f"{self.folder / file} names {named} as the network, and {self.pipeline} calls "
+                    f"{' or '.join(sorted(called - {'NoneType'}))}: the checkpoint is of another family"
+                )
+
     def hollow_network(self) -> nn.Module:
         """Build the network without values, on the meta device."""
+        self.require_own_network()
         with torch.device("meta"):
-            kind = class_of_diffusers(self.network_config["_class_name"])
-            network: nn.Module = kind.from_config(self.network_config)
+            network: nn.Module = class_of_diffusers(self.network_config["_class_name"]).from_config(self.network_config)
         mark_dead(network, self.dead)
         return network
 
@@ -255,16 +296,8 @@ def channel_statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def scheduled_levels(scheduler: Any, steps: int) -> None:
-    """Let the scheduler choose levels by its own shift; the first becomes exactly 1, where solvers stop just below.
-
-    Raises ValueError for a solver that is not set up for flow matching.
-    """
+    """Let the scheduler choose levels by its own shift; the first becomes exactly 1, where solvers stop just below."""
     scheduler.set_timesteps(steps)
-    if scheduler.sigmas[0] > 1.0:
-        raise ValueError(
-            f"{type(scheduler).__name__} begins at noise level {float(scheduler.sigmas[0]):g}, and flows at 1: set "
-            '"use_flow_sigmas": true in scheduler/scheduler_config.json'
-        )
     scheduler.sigmas[0] = 1.0
 
 

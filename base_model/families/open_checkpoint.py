@@ -22,6 +22,7 @@ from base_model.families.diffusers_model import DiffusersModel
 from base_model.families.encoded_prompts import EncodedPrompts
 from base_model.families.family import Family, class_of_diffusers
 from base_model.families.known import family_of
+from base_model.files.hub import read_json
 from base_model.files.released import new_folder
 from base_model.files.shards import KINDS, is_finite, read_all, weight_files, write_shards
 from base_model.frozen_linear import AS_IT_IS, BaseStorage, store_frozen
@@ -67,6 +68,8 @@ def open_checkpoint(
 
 def require_whole(family: Family) -> None:
     """Raises ValueError naming the first file of a checkpoint that is missing or cut off, before anything is loaded."""
+    family.require_own_network()
+    require_flow_matching(family)
     for name in ("scheduler", "vae", "transformer", *encoders_of(family)):
         folder = family.folder / name
         settings = folder / ("scheduler_config.json" if name == "scheduler" else "config.json")
@@ -74,6 +77,16 @@ def require_whole(family: Family) -> None:
             raise ValueError(f"{settings} is missing; fetch the checkpoint again")
         for path in () if name == "scheduler" else plain_weights(folder):
             require_readable(path)
+
+
+def require_flow_matching(family: Family) -> None:
+    """Raises ValueError for a checkpoint whose scheduler has other noise levels than those of flow matching."""
+    name, path = family.index["scheduler"][1], family.folder / "scheduler" / "scheduler_config.json"
+    if "FlowMatch" not in name and not read_json(path).get("use_flow_sigmas"):
+        raise ValueError(
+            f"{family.folder} has a {name} whose noise levels are not those of flow matching: take the scheduler that "
+            f'the checkpoint came with, or set "use_flow_sigmas": true in {path} where the solver knows it'
+        )
 
 
 def require_readable(path: Path) -> None:
@@ -131,7 +144,7 @@ def open_pipeline(family: Family, dtype: torch.dtype | None, parts: Mapping[str,
     if types.get("transformer") == torch.float16:
         types["transformer"] = torch.bfloat16  # gradients in float16 overflow
     own = {**family.parts(), **missing, **parts}
-    with without_progress_bars():
+    with without_progress_bars(), naming(family.folder):
         own |= {name: read_encoder(family, name, types[name]) for name in encoders_of(family) if name not in own}
         pipe = class_of_diffusers(family.pipeline).from_pretrained(
             family.folder, dtype={**types, "vae": torch.float32, "default": torch.float32}, local_files_only=True, **own
@@ -162,6 +175,21 @@ def stored_dtype(folder: Path) -> torch.dtype:
         kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118  it is no dictionary
     types = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
     return next((types[kind] for kind in types if kind in kinds), torch.float32)
+
+
+@contextmanager
+def naming(folder: Path) -> Iterator[None]:
+    """Inside, what libraries say of files that are missing or do not fit becomes a ValueError that names the folder."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        if str(folder) in str(error):
+            raise
+        said = " ".join(str(error).split()).partition(" If you want")[0]
+        raise ValueError(
+            f"{folder} cannot be opened: {said.rstrip('.!')}. Where files are missing or do not fit one another, fetch "
+            "the checkpoint again"
+        ) from error
 
 
 @contextmanager

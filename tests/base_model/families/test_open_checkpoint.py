@@ -281,3 +281,40 @@ def test_prompts_that_are_stored_ask_no_encoder(folder: Path, tmp_path: Path, mo
     for _ in range(2):
         assert len(prompts.rows([("a", ()), (None, ()), ("a", ())])) == 3
     assert asked == [2]
+
+
+NETWORK, VAE, INDEX = "transformer/config.json", "vae/config.json", "model_index.json"
+CHROMA = "ChromaTransformer2DModel"
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "file", "settings", "message"),
+    [
+        ("flux1_dev", NETWORK, {"_class_name": CHROMA}, f"names {CHROMA} .* FluxPipeline calls FluxTransformer2D"),
+        ("flux1_dev", INDEX, {"transformer": ["diffusers", CHROMA]}, f"model_index.json names {CHROMA} as"),
+        ("flux1_dev", NETWORK, {"guidance_embeds": None}, "transformer/config.json has no 'guidance_embeds'"),
+        ("sd3", NETWORK, {"_class_name": None}, "config.json has no '_class_name'"),
+        ("sd3", VAE, {"block_out_channels": None}, "vae/config.json has no 'block_out_channels'"),
+        ("sd3", INDEX, {"scheduler": ["diffusers", "DDIMScheduler"]}, "DDIMScheduler whose noise levels are not"),
+        ("sd3", NETWORK, {"num_attention_heads": 4}, r"sd3 cannot be opened: .*expected shape .*\]\)\. Where files"),
+        ("sd3", VAE, {"latent_channels": 4}, "sd3 cannot be opened: .* expected shape"),
+        ("sd3", "text_encoder/config.json", {"hidden_size": 32}, "sd3 cannot be opened: .*mismatched_sizes"),
+        ("sd3", "tokenizer_2/tokenizer.json", None, "sd3 cannot be opened: .*tokenizer"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_named(
+    folder: Path, tmp_path: Path, pipeline: str, file: str, settings: dict[str, object] | None, message: str
+) -> None:
+    """FLUX.1's layers have the names of Chroma's, which answers otherwise."""
+    odd = tmp_path / pipeline
+    named(folder, odd) if pipeline == "sd3" else save_pipeline(pipeline, odd)
+    if settings is None:
+        (odd / file).unlink()
+    else:
+        changed = json.loads((odd / file).read_text()) | settings
+        (odd / file).write_text(json.dumps({name: value for name, value in changed.items() if value is not None}))
+    with pytest.raises(ValueError, match=message):
+        open_checkpoint(odd).encode_text(["a red fox"])
+    if "Chroma" in message:
+        with pytest.raises(ValueError, match=message):
+            family_of(odd).hollow_network()  # of plans

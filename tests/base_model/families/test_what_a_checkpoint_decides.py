@@ -110,8 +110,24 @@ def test_levels_of_solvers_begin_at_one(folder: Folder, name: str) -> None:
     assert levels == pytest.approx([*(shift * s / (1 + (shift - 1) * s) for s in even), 0.0], abs=3e-3)
     scheduler.set_timesteps(6)
     assert levels[1:] == scheduler.sigmas.double().tolist()[1:]
-    with pytest.raises(ValueError, match=f"{solver} begins at noise level .*use_flow_sigmas"):
-        family.levels(getattr(diffusers, solver)(), 6, 24)
+
+
+@pytest.mark.parametrize(
+    ("name", "largest"),
+    [("sd3", 768), ("lumina2", 1024), ("z_image", 1024), ("wan", 1024), ("aura_flow", 256), ("flux1_dev", 0)],
+)
+def test_a_size_that_the_network_has_no_positions_for_is_refused(folder: Folder, name: str, largest: int) -> None:
+    """Each network is asked in its largest size, and the error comes before it fails by an index."""
+    family = family_of(folder(name))
+    if not largest:
+        return family.require_size((16384, 16))
+    model = open_checkpoint(folder(name), (largest, 16))
+    v = model.velocity(model.noise(1, torch.Generator().manual_seed(0)), torch.ones(1), model.encode_text(["a"]))
+    assert v.shape[1] == largest // 16
+    with pytest.raises(ValueError, match=f"{largest + 16}x16 is too large .* positions for {largest} pixels a side"):
+        model.sized((largest + 16, 16))
+    with pytest.raises(ValueError, match=f"16x{largest + 16} is too large"):
+        model.sized((16, largest + 16))
 
 
 def test_released_levels_are_taken_when_there_are_as_many_steps(folder: Folder) -> None:
