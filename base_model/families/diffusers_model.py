@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import zip_longest
 from typing import Any, Self
 
 import torch
@@ -137,19 +139,27 @@ class DiffusersModel(PolicyModel):
         return next(p.dtype for name, p in named if p.is_floating_point() and ".lora_" not in name)
 
     def velocity(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
-        if len(set(cond.image_grids)) > 1:
-            return self._velocity_by_layout(x_BSC, sigma_B, cond)
-        dtype = self.dtype
-        return self.family.velocity(self.trainable, x_BSC.to(dtype), sigma_B, in_dtype(cond, dtype)).to(x_BSC.dtype)
-
-    def _velocity_by_layout(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
-        """`velocity` of samples whose condition images differ in number or size: one call of the network for each."""
-        layouts: dict[tuple[Grid, ...], list[int]] = {}
-        for row, layout in enumerate(cond.image_grids):
+        layouts: dict[Any, list[int]] = {}
+        for row, layout in enumerate(self._layouts(cond)):
             layouts.setdefault(layout, []).append(row)
-        parts = [self.velocity(x_BSC[rows], sigma_B[rows], cond.take(rows)) for rows in layouts.values()]
+        if len(layouts) == 1:
+            return self._velocity_of_one_layout(x_BSC, sigma_B, cond)
+        parts = [self._velocity_of_one_layout(x_BSC[rows], sigma_B[rows], cond.take(rows)) for rows in layouts.values()]
         order = torch.tensor([row for rows in layouts.values() for row in rows])
         return torch.cat(parts)[order.argsort()]
+
+    def _layouts(self, cond: Conditioning) -> list[Any]:
+        """What samples of one call have in common: number and sizes of condition images, and the length of the text
+        where the network reads padding."""
+        lengths = cond.lengths or cond.mask_BL.sum(1).tolist() if self.family.calls_depend_on_prompts else ()
+        return list(zip_longest(cond.image_grids, lengths, fillvalue=())) or [()] * len(cond)
+
+    def _velocity_of_one_layout(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
+        dtype = self.dtype
+        if self.family.calls_depend_on_prompts:
+            length = int(cond.lengths[0] if cond.lengths else cond.mask_BL[0].sum())
+            cond = replace(cond, text_BLD=cond.text_BLD[:, :length].contiguous(), mask_BL=cond.mask_BL[:, :length])
+        return self.family.velocity(self.trainable, x_BSC.to(dtype), sigma_B, in_dtype(cond, dtype)).to(x_BSC.dtype)
 
     def guided(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning, uncond: Conditioning, scale: float) -> Tensor:
         if self.family.guidance_embedded is None:

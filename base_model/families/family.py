@@ -82,8 +82,8 @@ class Family:
     most_images = 0
     """condition images that an instruction may have"""
     calls_depend_on_prompts = False
-    """whether the network is called as often for a batch as there are lengths of its prompts: ranks that share weights
-    would wait for one another for ever"""
+    """whether rows of text differ in length and the network reads what fills them up: it is then called once for every
+    length in a batch, and ranks that share weights (ZeRO 3) are refused, which would wait for one another for ever"""
     is_distilled = False
     """whether the checkpoint was distilled to a few steps: training moves it away from what makes them enough"""
 

@@ -49,18 +49,13 @@ class QwenImage21(Family):
 
     def velocity(self, network: nn.Module, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
         rows, columns = one_grid(cond)
-        lengths: Sequence[int] = cond.lengths or cond.mask_BL.sum(1).tolist()
-        order, answers = list[int](), list[Tensor]()
-        for length in sorted(set(lengths)):
-            chosen = [i for i, own in enumerate(lengths) if own == length]
-            is_image = torch.arange(length + rows * columns // 4, device=x_BSC.device) >= length
-            v = network(
-                hidden_states=x_BSC[chosen], timestep=sigma_B[chosen], img_shapes=[[(1, rows, columns)]] * len(chosen),
-                encoder_hidden_states=cond.text_BLD[chosen, :length], img_mask=is_image.expand(len(chosen), -1),
-                return_dict=False,
-            )[0]  # fmt: skip
-            order, answers = order + chosen, [*answers, v[:, -rows * columns :]]
-        return torch.cat(answers)[sorted(range(len(order)), key=order.__getitem__)]
+        B, L = cond.mask_BL.shape
+        is_image = torch.arange(L + rows * columns // 4, device=x_BSC.device) >= L
+        v = network(
+            hidden_states=x_BSC, timestep=sigma_B, img_shapes=[[(1, rows, columns)]] * B,
+            encoder_hidden_states=cond.text_BLD, img_mask=is_image.expand(B, -1), return_dict=False,
+        )[0]  # fmt: skip
+        return v[:, -rows * columns :]
 
     @property
     def factor(self) -> int:
