@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from alignment import awm, dpo, dppo, grpo, guard, nft
@@ -96,11 +98,11 @@ ROWS: dict[str, Row] = {
 }
 RELEASED = [name for name, row in ROWS.items() if row.pipeline]
 EDITING = {
-    "flux1_kontext": lambda image: {"image": image, "_auto_resize": False, "max_area": 64 * 96},
-    "flux2_dev": lambda image: {"image": [image]},
-    "flux2_klein": lambda image: {"image": [image]},
+    "flux1_kontext": lambda images: {"image": images[0], "_auto_resize": False, "max_area": 64 * 96},
+    "flux2_dev": lambda images: {"image": images},
+    "flux2_klein": lambda images: {"image": images},
 }
-"""rows that take a condition image, and how their pipeline is given one"""
+"""rows that take condition images, and how their pipeline is given them"""
 QUICK = ("qwen_image", "sd3")
 """rows on which everything is tried by default; `make test-all` tries the rest on all the others"""
 
@@ -198,23 +200,24 @@ def test_it_makes_what_its_pipeline_makes(checkpoints: Checkpoints, name: str, g
     assert ours.std() > 0.05
 
 
+@pytest.mark.parametrize("guidance", [pytest.param(1.0, marks=pytest.mark.slow), 4.5])
 @pytest.mark.parametrize("name", EDITING)
-def test_it_edits_as_its_pipeline_edits(checkpoints: Checkpoints, name: str) -> None:
-    import numpy as np
-    from PIL import Image
-
+def test_it_edits_as_its_pipeline_edits(checkpoints: Checkpoints, name: str, guidance: float) -> None:
+    """Two images of different sizes, where as many are taken."""
     model, text = checkpoints.model(name), "make it blue"
-    numbers = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
+    numbers = [pixels, pixels[:, ::-1].repeat(2, axis=0)[:96]][: model.family.most_images]
+    shown = [torch.from_numpy(each.copy()).permute(2, 0, 1) / 255.0 for each in numbers]
     x, ours = noise(model, 1), []
-    for images in ([[torch.from_numpy(numbers).permute(2, 0, 1) / 255.0]], ()):
-        cond, uncond, sampler = model.encode_text([text], images), model.unconditional(1, images), Sampler(4, 3.0)
+    for images in ([shown], [shown[:-1]] if shown[1:] else ()):
+        cond, uncond, sampler = model.encode_text([text], images), model.unconditional(1, images), Sampler(4, guidance)
         ours.append(model.decode(sample(model, x, cond, uncond, sampler, model.levels(sampler))))
     pipe = open_pipeline(model.family, None, {})
     pipe.set_progress_bar_config(disable=True)
     height, width = ROWS[name].image
     theirs = pipe(
         prompt=[text], num_inference_steps=4, height=height, width=width, output_type="pt",
-        **ROWS[name].asks(model, x, 3.0) | EDITING[name](Image.fromarray(numbers)),
+        **ROWS[name].asks(model, x, guidance) | EDITING[name]([Image.fromarray(each) for each in numbers]),
     ).images  # fmt: skip
     assert torch.allclose(ours[0], theirs, atol=1e-5, rtol=0.0)
     assert not torch.allclose(ours[0], ours[1], atol=5e-5)  # the tiny network hardly looks, but does
