@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,19 @@ def test_a_command_that_is_not_there_is_found(line: str) -> None:
     (arguments,) = lines(f"```sh\n{line}   # a remark\n```\n")
     with pytest.raises(ValueError, match=r"."):
         check(arguments)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if FENCED.search(page.read_text("utf-8"))], ids=lambda p: p.stem
+)
+def test_a_shell_takes_every_block_and_torchrun_its_options(page: Path) -> None:
+    from torch.distributed.run import get_args_parser
+
+    for block in FENCED.findall(page.read_text(encoding="utf-8")):
+        said = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True)
+        assert not said.returncode and not said.stderr, (block, said.stderr)
+        for line in (line for line in block.replace("\\\n", " ").splitlines() if " glyphlab " in line):
+            words = shlex.split(line, comments=True)
+            if "torchrun" in words and "..." not in words:
+                taken, _ = get_args_parser().parse_known_args(words[words.index("torchrun") + 1 :])
+                assert taken.training_script == "glyphlab" and taken.no_python, line
