@@ -134,9 +134,18 @@ class DiffusersModel(PolicyModel):
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the network computes in, or its frozen copy inside `reference`, which may have another type."""
-        named = self.trainable.named_parameters()
-        return next(p.dtype for name, p in named if p.is_floating_point() and ".lora_" not in name)
+        """What the network computes in, or its frozen copy inside `reference`, which may have another type.
+
+        diffusers keeps some weights of a network in float32 where the others have 16 bits, as Wan's first.
+        """
+        first: torch.dtype | None = None
+        for name, p in self.trainable.named_parameters():
+            if p.is_floating_point() and ".lora_" not in name:
+                if p.dtype.itemsize == 2:
+                    return p.dtype
+                first = first or p.dtype
+        assert first is not None
+        return first
 
     def velocity(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
         layouts: dict[Any, list[int]] = {}
