@@ -11,14 +11,29 @@ from pathlib import Path
 import pytest
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup() -> None:
+def skipping_without_diffusers() -> Iterator[None]:
+    """Skip a test that needs diffusers, which is not among the packages that everybody installs."""
+    try:
+        yield
+    except (ModuleNotFoundError, ValueError) as error:
+        missing = error if isinstance(error, ModuleNotFoundError) else error.__cause__
+        if isinstance(missing, ModuleNotFoundError) and str(missing.name).partition(".")[0] == "diffusers":
+            pytest.skip("diffusers is not installed")
+        raise
+
+
+pytest_runtest_call = pytest.hookimpl(wrapper=True)(skipping_without_diffusers)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup() -> Iterator[None]:
     """Every test and its fixtures draw the same numbers, whichever tests its process ran before."""
     random.seed(0)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(0)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+    yield from skipping_without_diffusers()
 
 
 @pytest.fixture(autouse=True)
