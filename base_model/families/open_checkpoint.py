@@ -185,9 +185,9 @@ def naming(folder: Path) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError) as error:
         if str(folder) in str(error):
             raise
-        said = " ".join(str(error).split()).partition(" If you want")[0]
+        reason = " ".join(str(error).split()).partition(" If you want")[0]
         raise ValueError(
-            f"{folder} cannot be opened: {said.rstrip('.!')}. Where files are missing or do not fit one another, fetch "
+            f"{folder} cannot be opened: {reason.rstrip('.!')}. Where files are missing or do not fit one another, fetch "
             "the checkpoint again"
         ) from error
 
