@@ -187,8 +187,8 @@ def naming(folder: Path) -> Iterator[None]:
             raise
         reason = " ".join(str(error).split()).partition(" If you want")[0]
         raise ValueError(
-            f"{folder} cannot be opened: {reason.rstrip('.!')}. Where files are missing or do not fit one another, fetch "
-            "the checkpoint again"
+            f"{folder} cannot be opened: {reason.rstrip('.!')}. Where files are missing or do not fit one another, "
+            "fetch the checkpoint again"
         ) from error
 
 

@@ -90,10 +90,11 @@ def as_they_are(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 def read_factors(path: Path, translate: Translate = as_they_are) -> dict[str, Factors]:
     """The factors of every layer by its name in the network, such as transformer_blocks.0.attn.to_q or layers.0.to_q.
 
-    `translate` turns a file's tensors by other names into those by the network's. Raises ValueError when the file
-    cannot be read, is no LoRA of this transformer, or holds anything that is not understood: names, settings, types,
-    numbers that are not finite.
+    `path` is a file, or a folder that holds one, as peft and diffusers save it. `translate` turns a file's tensors by
+    other names into those by the network's. Raises ValueError when the file cannot be read, is no LoRA of this
+    transformer, or holds anything that is not understood: names, settings, types, numbers that are not finite.
     """
+    path = _file_in(path) if path.is_dir() else path
     header, stored = _opened(path)
     raw = translate(stored)
     names_of = _sorted(path, raw)
@@ -107,6 +108,15 @@ def read_factors(path: Path, translate: Translate = as_they_are) -> dict[str, Fa
         own = None if layer not in alphas else _alpha(path, alphas[layer], raw[alphas[layer]])
         factors[layer] = Factors(raw[downs[layer]], raw[ups[layer]], _effective_alpha(path, settings, layer, rank, own))
     return factors
+
+
+def _file_in(folder: Path) -> Path:
+    """The one file of weights in a folder. Raises ValueError when there is none, or several."""
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) != 1:
+        names = ", ".join(file.name for file in files) or "none"
+        raise ValueError(f"{folder} should hold one LoRA file (*.safetensors) and holds {names}; name the file itself")
+    return files[0]
 
 
 def _opened(path: Path) -> tuple[str, dict[str, Tensor]]:

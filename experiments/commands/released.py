@@ -77,7 +77,8 @@ class ImportLora:
     """
 
     file: Annotated[Positional[Path], arg(metavar="FILE")]
-    """a LoRA of the transformer, in diffusers' names or, where diffusers is installed, those of trainers it knows"""
+    """a LoRA of the transformer, or a folder with one, in diffusers' names or, where diffusers is installed, those of
+    trainers it knows"""
     base: Annotated[str, arg(metavar="BASE")]
     """the released checkpoint that it was trained on, a folder or a name on the hub"""
     out: Out

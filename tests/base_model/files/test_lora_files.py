@@ -118,6 +118,18 @@ def test_the_cases_of_other_peoples_adapters(case: str, expected: float, special
     assert torch.isfinite(ask(network)).all() and (ask(network) - plain).abs().max() > 1e-3
 
 
+def test_a_folder_with_one_file_is_read_as_that_file(tmp_path: Path) -> None:
+    """peft and diffusers save into a folder, and that is what one types."""
+    file = diffusers_file(tmp_path / "pytorch_lora_weights.safetensors")
+    assert strengths(tmp_path, plain_of(file)) == strengths(file, plain_of(file))
+    diffusers_file(tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match=r"holds other\.safetensors, pytorch_lora_weights\.safetensors; name the file"):
+        read_adapter(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds none; name the file"):
+        read_adapter(tmp_path / "empty")
+
+
 @pytest.mark.parametrize(
     ("case", "message"),
     [
