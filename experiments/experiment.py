@@ -181,6 +181,9 @@ class Experiment:
     base: str = ""
     """released checkpoint to start from, a folder or a name on the hub; the preset then says only how large images
     are"""
+    embedded_guidance: float = 0.0
+    """what a network that reads its guidance as a number (FLUX.1-dev) is given in losses; 0 = the guidance of the
+    sampler that makes the run's images or pairs, or, where it learns from images of others, its authors'"""
     lora: Lora = field(default_factory=Lora)
     """adapter that learns instead of the weights"""
     memory: Memory = field(default_factory=Memory)
@@ -288,6 +291,22 @@ def require_one_guidance(experiment: Experiment) -> None:
             f"{experiment.name} asks for guide_update=False, and its model reads its guidance as a number: samples and "
             "updates need the same one. Leave guide_update on"
         )
+    sampler = getattr(experiment.algorithm, "sampler", None)
+    if sampler is not None and experiment.embedded_guidance not in (0.0, sampler.guidance):
+        raise ValueError(
+            f"{experiment.name} samples at guidance {sampler.guidance:g} and would learn at embedded_guidance="
+            f"{experiment.embedded_guidance:g}: samples and updates need the same one. Leave embedded_guidance at 0"
+        )
+
+
+def learning_guidance(experiment: Experiment) -> float:
+    """Return what a network that reads its guidance as a number is given in losses, 0 = as its authors sample it."""
+    sampler = getattr(experiment.algorithm, "sampler", None)
+    if sampler is None and experiment.pairs is not None:
+        sampler = experiment.pairs.sampler
+    return (
+        sampler.guidance if sampler is not None and not experiment.embedded_guidance else experiment.embedded_guidance
+    )
 
 
 def laid_out(experiment: Experiment) -> Experiment:

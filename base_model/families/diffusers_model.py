@@ -55,6 +55,8 @@ class DiffusersModel(PolicyModel):
         if hasattr(self.vae, "enable_slicing"):
             self.vae.enable_slicing()  # a group is decoded image by image, or it would need gigabytes
         self.sampler, self.lora_targets, self.most_images = family.sampler, family.lora_targets, family.most_images
+        self.guidance_embedded = family.guidance_embedded
+        """what a network that reads its guidance as a number is given where nothing is sampled; None: it reads none"""
         mark_dead(self.network, family.dead)
 
     @property
@@ -85,15 +87,14 @@ class DiffusersModel(PolicyModel):
     ) -> Conditioning:
         rows = self.prompts.rows(requests)
         cond = conditioning(rows, self.grid, self.dtype, self.device, *self.encode_images(images))
-        embedded = self.family.guidance_embedded
-        return cond if embedded is None else cond.telling(embedded)
+        return cond if self.guidance_embedded is None else cond.telling(self.guidance_embedded)
 
     @torch.no_grad()
     def encode_ahead(self, texts: Sequence[str], images: ConditionImages = ()) -> None:
         self._check_texts(texts)
         self._check_images(images)
         shown = [tuple(own) for own in images] if any(images) else [()] * len(texts)
-        of_none = [(None, own) for own in shown if not own or self.family.guidance_embedded is None]
+        of_none = [(None, own) for own in shown if not own or self.guidance_embedded is None]
         self.prompts.encode_ahead([*zip(texts, shown, strict=True), *(of_none or [(None, ())])])
 
     def release_encoders(self) -> None:
@@ -171,7 +172,7 @@ class DiffusersModel(PolicyModel):
         return self.family.velocity(self.trainable, x_BSC.to(dtype), sigma_B, in_dtype(cond, dtype)).to(x_BSC.dtype)
 
     def guided(self, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning, uncond: Conditioning, scale: float) -> Tensor:
-        if self.family.guidance_embedded is None:
+        if self.guidance_embedded is None:
             return super().guided(x_BSC, sigma_B, cond, uncond, scale)
         return self.velocity(x_BSC, sigma_B, cond.telling(scale))
 

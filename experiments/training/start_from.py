@@ -23,7 +23,7 @@ from base_model.policy_model import PolicyModel
 from base_model.qwen.model import QwenImage, build, fresh_network, require_multiple
 from base_model.qwen.presets import IMAGE_SIZES, PRESETS, VAES
 from base_model.qwen.vae import QwenImageVAE
-from experiments.experiment import Experiment, require_one_guidance
+from experiments.experiment import Experiment, learning_guidance, require_one_guidance
 from experiments.images.image_sources import ImageSources, OwnImages
 from experiments.record.record import RUN
 
@@ -47,8 +47,9 @@ def open_model(
         raise ValueError(f"{experiment.name} can start from base {experiment.base} or from parent {parent}, not both")
     model = starting_model(experiment, parent, cache, device)
     require_fitting_tasks(experiment, model)
-    if isinstance(model, DiffusersModel) and model.family.guidance_embedded is not None:
+    if isinstance(model, DiffusersModel) and model.guidance_embedded is not None:
         require_one_guidance(experiment)
+        model.guidance_embedded = learning_guidance(experiment) or model.guidance_embedded
     if isinstance(model, QwenImage) and not model.keeps_base:
         equip(model, experiment)
     lora = adapter_of(experiment, model)

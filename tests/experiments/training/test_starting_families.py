@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import math
@@ -13,14 +14,19 @@ from pathlib import Path
 
 import pytest
 
+from alignment.dpo import Dpo
 from base_model.families.open_checkpoint import open_checkpoint
 from base_model.files.delta import save_derived
 from base_model.lora import Lora, add_adapter
+from base_model.pretrain import Pretrain
+from base_model.sample import Sampler
 from experiments import cli
 from experiments.configs import CONFIGS
+from experiments.experiment import PairPlan, PromptPlan
+from experiments.images.image_sources import ImageSources
 from experiments.progress import Progress
 from experiments.record.record import read_run
-from experiments.training import launch
+from experiments.training import launch, start_from
 from experiments.training.start_from import open_model, require_startable, without_base
 from tests.fixtures.tiny.tiny_families import save_pipeline
 
@@ -78,6 +84,23 @@ def test_ranks_that_share_weights_are_not_left_waiting_for_one_another(
     monkeypatch.setattr(launch, "ScorerPool", None)
     with pytest.raises(ValueError, match="for ever"):
         launch.train(shared, tmp_path / "run", None)
+
+
+def test_samples_and_losses_are_given_one_guidance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FLUX.1-dev reads it as a number, also under DiffusionNFT, which asks for no guided velocity."""
+    model = open_checkpoint(save_pipeline("flux1_dev", tmp_path / "flux1"), (64, 64), cache=tmp_path / "rows")
+    monkeypatch.setattr(start_from, "starting_model", lambda *_: copy.copy(model))
+    flux1 = replace(CONFIGS["flux1_nft_lora"], base=model.checkpoint, size=(64, 64), lora=Lora())
+    lower = replace(flux1, algorithm=replace(flux1.algorithm, sampler=Sampler(6, 2.0)))
+    made = replace(flux1, algorithm=Dpo(2), pairs=PairPlan(PromptPlan(1, 1), sampler=Sampler(6, 2.5)))
+    images = replace(flux1, algorithm=Pretrain(2), data=ImageSources(folder=("images",)))
+    expected = [(flux1, 3.5), (lower, 2.0), (made, 2.5), (replace(made, embedded_guidance=1.0), 1.0), (images, 3.5),
+                (replace(images, embedded_guidance=1.0), 1.0)]  # fmt: skip
+    for experiment, guidance in expected:
+        cond = open_model(experiment, None).encode_text(["a"])
+        assert cond.more_B["scale"].tolist() == [guidance]
+    with pytest.raises(ValueError, match=r"samples at guidance 2 and would learn at embedded_guidance=3\.5"):
+        open_model(replace(lower, embedded_guidance=3.5), None)
 
 
 def test_a_parent_alone_says_what_a_stage_starts_from(run: Path, sd3: Path, tmp_path: Path) -> None:
