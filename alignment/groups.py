@@ -101,7 +101,10 @@ class Groups:
                 f"{self.prompts} x {self.group} = {self.prompts * self.group} images of a rollout"
             )
         if self.exploration.within >= (steps := self.sampler.steps):
-            raise ValueError(f"within={self.exploration.within} must be below sampler.steps={steps}: no noise is last")
+            raise ValueError(
+                f"within={self.exploration.within} must be below sampler.steps={steps}, whose last step has no noise: "
+                f"take --algorithm.exploration.within {steps - 1}, or more steps"
+            )
         if self.tries < 1 or self.updates < 1:
             raise ValueError(f"tries={self.tries} and updates={self.updates} must be at least 1")
         if self.raw_spread and (self.group_spread or self.parts):
