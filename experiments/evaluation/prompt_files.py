@@ -139,7 +139,7 @@ def as_requested(row: Any, folder: Path = Path()) -> RequestedPrompt:
     named = isinstance(row.get("id"), str) and str(row.get("id")).strip()
     identity = str(row.get("id")) if named else prompt_id(text, sources)
     prompt = Prompt(identity, text, spans, language[0] if language else "en", categories, sources)
-    slices = {"category": categories, "language": language, "length": _words(row, ("length",))}
+    slices = {"category": _each(categories), "language": language, "length": _words(row, ("length",))}
     if shown := sum(map(len, spans)):
         slices["text_length"] = (length_slice(shown),)
     if lines:
@@ -185,9 +185,9 @@ def _size(row: Mapping[str, Any]) -> tuple[int, int] | None:
 
 def _sources(row: Mapping[str, Any], folder: Path) -> tuple[SourceImage, ...]:
     """The images that a row asks to edit, read whole. Raises ValueError naming one that is missing or broken."""
-    name = next((each for each in SOURCES if row.get(each) not in (None, "", [])), "")
-    value = row.get(name, ())
-    return tuple(_source(name, each, folder) for each in (value if isinstance(value, list | tuple) else [value]))
+    name = next((each for each in SOURCES if row.get(each) not in (None, "", [])), None)
+    value = () if name is None else row[name]
+    return tuple(_source(str(name), each, folder) for each in (value if isinstance(value, list | tuple) else [value]))
 
 
 def _source(name: str, value: Any, folder: Path) -> SourceImage:

@@ -178,10 +178,17 @@ def sampled(model: FlowModel, requested: Requested, points: Sequence[Point]) -> 
 
 
 def sample_missing(model: FlowModel, requested: Requested, points: Sequence[Point], images: ScoredImages) -> None:
-    """Sample and keep those of the points that have no image yet."""
+    """Sample and keep those of the points that have no image yet.
+
+    They come to their names when all are written: where some were left to be sampled again, with fewer batch mates, the
+    last bit of their pixels could be another one.
+    """
     missing = [point for point in points if not images.path(point).exists()]
-    for point, image in zip(missing, sampled(model, requested, missing) if missing else (), strict=True):
-        write_png(images.path(point), image)
+    named = [(images.path(point).with_name(f".new_{point.image}"), images.path(point)) for point in missing]
+    for (fresh, _), image in zip(named, sampled(model, requested, missing) if missing else (), strict=True):
+        write_png(fresh, image)
+    for fresh, path in named:
+        os.replace(fresh, path)
 
 
 def score_missing(pools: Mapping[str, Pool], points: Sequence[Point], images: ScoredImages) -> list[Future[None]]:
@@ -300,19 +307,19 @@ def fill_share(
     A share is whole batches, so that an image has the same batch mates, and rounds alike, however many ranks there are.
     Without `model_folder` every image is there.
     """
+    if not model_folder:
+        images.points = [point for point in images.points if images.path(point).exists()]
+    wanting = [name for name in rewards if images.unscored(name, images.points)]
+    if pools is None:  # first, since a reward that cannot be loaded says so sooner than a large model is read
+        pools = {name: stack.enter_context(ScorerPool(rewards[name], 1, restarts=RESTARTS)) for name in wanting}
     model, notes = None, []
     if model_folder:
         torch.set_num_threads(THREADS)
         model = model_folder.load(requested.device or share.device(), requested.size)
         can_read, notes = readable(model, requested.prompts)
         images.points = [point for point in images.points if point.index in can_read]
-    else:
-        images.points = [point for point in images.points if images.path(point).exists()]
     batches = in_batches(images.points, model, requested)[share.rank :: share.ranks]
     images.points = [point for _, batch in batches for point in batch]
-    wanting = [name for name in rewards if images.unscored(name, images.points)]
-    if pools is None:
-        pools = {name: stack.enter_context(ScorerPool(rewards[name], 1, restarts=RESTARTS)) for name in wanting}
     audience = io.StringIO() if share.rank else None
     fill(images, batches, requested, pools, Progress({"evaluate": 60.0}, audience))
     return notes

@@ -45,6 +45,9 @@ def _serve(reward: Reward, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to handle; it closes the pool
     try:
         scorer = reward.load("cpu")
+    except (FileNotFoundError, ImportError, ConnectionError, PermissionError) as error:  # it says what to do
+        connection.send(("failed", str(error)))
+        return
     except Exception:
         connection.send(("failed", traceback.format_exc()))
         return
@@ -213,7 +216,7 @@ class ScorerPool:
             kind, detail = self._receive(number, until)
             if kind != "ready":
                 person = self._worker_name(number)
-                raise ScoringError(f"{person} could not load {reward!r}:\n{detail}")
+                raise ScoringError(f"{person} could not load {reward!r}: {detail}")
             name = detail
         return name
 

@@ -24,7 +24,7 @@ from experiments.evaluation.score_prompts import Requested, evaluate_prompts
 from experiments.evaluation.scored_images import Point
 from experiments.record.intervals import bootstrap_ci, paired_ci
 from experiments.record.record import RunRecord
-from experiments.record.whole_files import read_png
+from experiments.record.whole_files import read_png, write_png
 from preference_data.captions import captioned
 from preference_data.pixels import to_float
 from preference_data.records import Prompt
@@ -198,6 +198,25 @@ def test_a_score_is_kept_as_soon_as_it_is_there(runs, monkeypatch):
         evaluated(runs, "two", Brightness())
 
 
+def test_a_batch_that_was_killed_while_it_was_written_is_sampled_whole_again(runs, monkeypatch):
+    """With fewer batch mates an image may differ in the last bit."""
+    left = [3]
+
+    def write(path: Path, image: np.ndarray) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        write_png(path, image)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(score_prompts, "write_png", write)
+        with pytest.raises(KeyboardInterrupt):
+            evaluated(runs, "one", Brightness())
+    assert not [path for path in (runs / "one_out" / "images").glob("*.png") if not path.name.startswith(".")]
+    assert len(evaluated(runs, "one", Brightness()).points) == 8
+    assert len(list((runs / "one_out" / "images").glob("*.png"))) == 8, "nothing is left over"
+
+
 def test_a_folder_of_which_nothing_but_its_beginning_was_written_goes_on(runs, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("experiments.evaluation.scored_images.write_json", lambda *_: (_ for _ in ()).throw(SystemExit))
@@ -298,6 +317,15 @@ def test_mistakes_are_told_before_anything_is_loaded(more, said, runs, monkeypat
     assert said in capsys.readouterr().err and not (runs / "one" / "evaluation").exists()
 
 
+def test_a_reward_that_cannot_be_loaded_says_so_before_the_model_is_read(runs, monkeypatch, capsys):
+    monkeypatch.setattr("experiments.evaluation.found_model.load_model", lambda *_: pytest.fail("a model was loaded"))
+    line = ["evaluate", str(runs / "one"), "--prompts", str(runs / "p.jsonl"), "--rewards", "pickscore"]
+    assert cli.main([*line, "-o", str(runs / "o")]) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "could not load PickScore(" in said and "pickscore:weights=" in said
+    assert not list((runs / "o" / "images").glob("*.png"))
+
+
 def test_sample_keeps_a_folder_that_score_reads(runs, capsys):
     line = ["sample", str(runs / "one"), "--prompts", str(runs / "p.jsonl"), "--count", "2", "--steps", "1"]
     assert cli.main([*line, "-o", str(runs / "s"), "--seed", "7"]) == 0
@@ -332,6 +360,11 @@ def test_files_of_others_are_read_as_they_are(tmp_path):
     assert [(each.prompt.text, each.of("language"), each.of("category")) for each in table] == [
         ("甲", "zh", "a"),
         ("b", "en", "c"),
+    ]
+    unnamed = read("n.csv", 'prompt,category,\n"a ""B""","signs, red",x\na,,\n')  # an empty name of a column, a comma
+    assert [(each.prompt.text, each.prompt.sources, each.of("category")) for each in unnamed] == [
+        ('a "B"', (), "signs red"),
+        ("a", (), ""),
     ]
     own = read("own.jsonl", '{"id": "k", "text": "a “B”", "spans": ["B"], "language": "de", "category": ["x", "y"]}\n')
     assert own[0].prompt == Prompt("k", "a “B”", ("B",), "de", ("x", "y")) and own[0].of("category") == "x, y"
