@@ -96,6 +96,7 @@ def train(arguments: Sequence[str]) -> int:
     from experiments.evaluation.prompts_of_plan import fitted
     from experiments.record.leftovers import INSTALLED, nothing_recorded, removed_on_error
     from experiments.settings import parse
+    from experiments.tracking.mirror import failures, start_sidecars
     from experiments.training.launch import conclude, find
     from experiments.training.launch import train as launch
     from experiments.training.start_from import without_base
@@ -111,8 +112,6 @@ def train(arguments: Sequence[str]) -> int:
     before = already_finished(chosen.out)
     tell(before)
     if chosen.track and not before:
-        from experiments.tracking.mirror import start_sidecars
-
         start_sidecars(chosen.out, chosen.track)
     with removed_on_error(chosen.out, partial(nothing_recorded, also=INSTALLED if chosen.pairs else ())):
         if chosen.pairs:
@@ -122,7 +121,7 @@ def train(arguments: Sequence[str]) -> int:
             open_record(experiment, chosen.out, chosen.parent)
             print(f"pairs: {install(experiment, chosen.pairs, chosen.store, chosen.out)}")
         report = launch(experiment, chosen.out, chosen.parent)
-    return tell(conclude(chosen.out, report, chosen.evaluate))
+    return tell([*conclude(chosen.out, report, chosen.evaluate), *failures(chosen.out, chosen.track)])
 
 
 def run_folder(arguments: Sequence[str]) -> str:

@@ -137,16 +137,15 @@ class Resume:
     def run(self) -> int:
         from experiments.evaluation.outcome import already_finished
         from experiments.resume import resume
+        from experiments.tracking.mirror import failures, start_sidecars
         from experiments.training.launch import conclude
 
         before = already_finished(self.run_folder)
         if self.track and not before:
-            from experiments.tracking.mirror import start_sidecars
-
             start_sidecars(self.run_folder, self.track)
         tell(before)
         report = resume(self.run_folder, self.set) if self.set else resume(self.run_folder)
-        return tell(conclude(self.run_folder, report, self.evaluate))
+        return tell([*conclude(self.run_folder, report, self.evaluate), *failures(self.run_folder, self.track)])
 
 
 @dataclass(frozen=True)

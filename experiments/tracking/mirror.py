@@ -147,9 +147,11 @@ def mirror(folder: Path, name: str, online: bool = False) -> int:
     """Tell a tracker what it does not know of a run, finished or not; how many things it was. Raises as `read_run`."""
     run, one = read_run(folder), Mirror(folder, name, online)
     try:
-        return one.catch_up(run)
+        count = one.catch_up(run)
     finally:
         one.close()
+    log_of(folder, name).unlink(missing_ok=True)
+    return count
 
 
 def follow(
@@ -209,6 +211,21 @@ def start_sidecars(folder: Path, names: Sequence[str]) -> None:
         start_side(folder, names)
 
 
+def failures(folder: Path, names: Sequence[str]) -> list[str]:
+    """What to tell, after a run, of trackers that failed beside it."""
+    reasons = {name: log_of(folder, name) for name in names}
+    return [
+        f"the tracker {name} failed, which cost the run nothing: {log.read_text(encoding='utf-8').splitlines()[-1]} "
+        f"({log}); when that is mended: glyphlab track {folder} --to {name}"
+        for name, log in reasons.items() if log.exists()
+    ]  # fmt: skip
+
+
+def log_of(folder: Path, name: str) -> Path:
+    """The file that says why a tracker failed."""
+    return folder / TRACKING / f"{name}.log"
+
+
 def start_side(folder: Path, names: Sequence[str]) -> list[int]:
     """Start a process for each tracker, which follows the run that begins in `folder`; their ids.
 
@@ -218,6 +235,7 @@ def start_side(folder: Path, names: Sequence[str]) -> list[int]:
     sessions = len(read_run(folder).sessions) if (folder / RUN).exists() else 0
     for name in names:
         line = [sys.executable, "-m", "experiments.tracking.mirror", str(folder.resolve()), name, str(sessions)]
+        log_of(folder, name).unlink(missing_ok=True)  # of an earlier failure
         nothing, paths = subprocess.DEVNULL, {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         try:
             process = subprocess.Popen(
@@ -241,7 +259,7 @@ def main(arguments: Sequence[str]) -> int:
     except BaseException:
         if (folder / RUN).exists():
             (folder / TRACKING).mkdir(exist_ok=True)
-            (folder / TRACKING / f"{name}.log").write_text(traceback.format_exc(), encoding="utf-8")
+            log_of(folder, name).write_text(traceback.format_exc(), encoding="utf-8")
         return 1
     return 0
 

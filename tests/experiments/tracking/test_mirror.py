@@ -243,9 +243,26 @@ def test_train_starts_trackers_beside_and_tells_of_missing_ones_first(tmp_path, 
     monkeypatch.setattr(mirror_module.importlib.util, "find_spec", lambda name: name if name in found else None)
     line = ["train", "nano_sft", "--out", str(tmp_path / "r"), "--track"]
     assert cli.main([*line, "tensorboard"]) == 0 and started == [(tmp_path / "r", ("tensorboard",))]
-    capsys.readouterr()
-    assert cli.main([*line, "wandb"]) == 2 and "glyphlab[track]" in capsys.readouterr().err and len(started) == 1
-    assert cli.main(line[:-1]) == 0 and len(started) == 1
+    assert "failed" not in capsys.readouterr().out
+    (tmp_path / "r" / "tracking").mkdir(parents=True)
+    (tmp_path / "r" / "tracking" / "tensorboard.log").write_text("Traceback\nOSError: the disk is full\n")
+    assert cli.main([*line, "tensorboard"]) == 0 and len(started) == 2
+    said = capsys.readouterr().out
+    assert "the tracker tensorboard failed" in said and "OSError: the disk is full" in said and "--to tensor" in said
+    started.clear()
+    assert cli.main([*line, "wandb"]) == 2 and "glyphlab[track]" in capsys.readouterr().err and not started
+    assert cli.main(line[:-1]) == 0 and not started
+
+
+def test_what_a_tracker_failed_by_is_forgotten_when_it_works(tmp_path, told, monkeypatch):
+    folder = made_run(tmp_path / "run")
+    (folder / "tracking").mkdir()
+    log = folder / "tracking" / "made_up.log"
+    log.write_text("OSError\n")
+    assert mirror(folder, "made_up") == 10 and not log.exists()
+    log.write_text("OSError\n")
+    monkeypatch.setattr(mirror_module.subprocess, "Popen", lambda *_, **__: (_ for _ in ()).throw(OSError("none left")))
+    assert start_side(folder, ("made_up",)) == [] and not log.exists()
 
 
 @pytest.mark.slow
