@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ def find_model(
     ):
         folder = model_folder(path, stage)
         base = base_of(folder) if is_derived(folder) else None
-        name, home = str(folder.parent), folder.parent / "evaluation"
+        name, home = os.path.normpath(folder.parent), folder.parent / "evaluation"
     else:
         if stage:
             raise ValueError(f"--stage {stage}: {name} is not a run with stages; leave --stage out, or name a run")

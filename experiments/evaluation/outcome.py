@@ -70,6 +70,7 @@ def own_numbers(folder: Path) -> list[str]:
     answer = ["", f"evaluated on prompts of its own: {own / PAGE}"]
     for file, value, form in (("means.csv", "mean", ".3f"), ("differences.csv", "difference", "+.3f")):
         if (own / file).exists():
+            answer += ["above what it began from:"] * (value == "difference")
             empty = {name: [""] for name in (value, "low", "high")}  # a slice may be called NA
             answer += lines(pandas.read_csv(own / file, keep_default_na=False, na_values=empty), value, form)
     return [*answer, ""]

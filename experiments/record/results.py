@@ -135,7 +135,8 @@ def read_result(folder: Path) -> Result:
     if run.metrics or not stages:
         stages.insert(0, read_stage(folder, {}))
     notes = folder / "notes.md"
-    memory = _json(folder / "memory.json", {})
+    known = [_number(line.get("memory_gb")) for stage in stages for line in stage.run.metrics if "memory_gb" in line]
+    memory = _json(folder / "memory.json", {"peak_mb": 1000.0 * max(known)} if known else {})
     return Result(
         folder, run, tuple(stages), tuple(_paired(summary.get("paired", {}))),
         total_seconds=float(summary.get("total_seconds", run.seconds)),

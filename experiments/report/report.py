@@ -69,6 +69,7 @@ def page_of(result: Result) -> str:
         "facts": tables.facts, "pictured": image_grids.pictured, "sampled": image_grids.sampled,
         "telling": image_grids.telling, "heldout": lambda stage: read_heldout(stage.run.folder),
         "broken_rules": over_optimisation.broken_rules, "monitors_verdict": over_optimisation.verdict,
+        "prompt_pages": sorted(result.folder.glob("evaluation/*/prompts.html")),
         "measures": over_optimisation.measures, "evidence_file": over_optimisation.evidence_file,
     })  # fmt: skip
 

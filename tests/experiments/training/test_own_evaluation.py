@@ -61,6 +61,12 @@ def test_the_outcome_is_told_from_the_folder_alone_and_made_once(runs, tmp_path,
     shutil.copytree(runs / "grpo", tmp_path / "run")
     text = "\n".join(outcome_lines(tmp_path / "run"))
     assert "ocr_page" in text and "difference" in text and "held-out words" not in text
+    assert text.index("above what it began from:") < text.index("difference")
+    page = (runs / "grpo" / "report.html").read_text(encoding="utf-8")
+    assert '<a href="evaluation/own_prompts/prompts.html">own_prompts</a>' in page
+    assert "not measured" not in page, "the most memory that an update saw"
+    own = (runs / "grpo" / "evaluation" / "own_prompts" / "prompts.html").read_text(encoding="utf-8")
+    assert "one image each" in own and f"{runs / 'grpo'} above {runs / 'parent'}," in own
     assert cli.main(["resume", str(runs / "grpo")]) == 0
     answer = capsys.readouterr()
     assert "ocr_page" in answer.out and "evaluating on" not in answer.err
