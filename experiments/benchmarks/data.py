@@ -51,6 +51,8 @@ RATES = {"pure": 40.0, "compositional": 15.0, "complex": 50.0}
 """images a second and core that are expected at 512 pixels"""
 EMS = (8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 22, 24, 26, 28, 32, 36)
 """em sizes in pixels at which faces are measured"""
+LINE = (16, 32), (40, 72)
+"""letters of a line that is read, and of a Korean one, which would be one of a few signs below"""
 READ = 0.95
 """share of lines that has to be read exactly"""
 
@@ -138,7 +140,7 @@ def shares_read(face: Face, lines: int, seed: int, sizes: Sequence[int] = EMS) -
         for index in range(lines):
             rng = lot(seed, index, em, face.name)
             try:
-                text = in_face(face, Corpus(language).paragraph(rng, (16, 32)), language)
+                text = in_face(face, Corpus(language).paragraph(rng, LINE[language == "ko"]), language)
             except Unwritable:
                 continue
             kind = Type(face, int(rng.choice(face.weights)), em)

@@ -133,7 +133,10 @@ def read_korean(line_HW3: np.ndarray) -> str:
     """What tesseract reads in an upright line."""
     import cv2
 
-    png = cv2.imencode(".png", line_HW3[..., ::-1])[1].tobytes()
+    from rewards.text.reading.tesseract import BORDER
+
+    framed = np.pad(line_HW3, ((BORDER, BORDER), (BORDER, BORDER), (0, 0)), mode="edge")
+    png = cv2.imencode(".png", framed[..., ::-1])[1].tobytes()
     done = subprocess.run(
         ["tesseract", "stdin", "stdout", "-l", "kor", "--psm", "7"], input=png, capture_output=True, check=True,
         timeout=60, env={**os.environ, "OMP_THREAD_LIMIT": "1"},

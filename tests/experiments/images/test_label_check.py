@@ -28,6 +28,8 @@ from experiments.images.label_check import (
 )
 
 LANGUAGES = ("en", "zh", "zh-Hant", "ja")
+KOREAN = 0.85
+"""share of Korean lines that tesseract has to read exactly"""
 SOURCES = Sources(photographs=MadeUp(1024))
 
 
@@ -124,11 +126,14 @@ def test_the_least_size_is_one_from_which_lines_stay_readable() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name, face in FACES.items() if face.languages != ("ko",)])
+@pytest.mark.parametrize("name", FACES)
 def test_a_face_is_read_at_its_least_size(name: str) -> None:
-    least = FACES[name].least
+    """Of Korean lines tesseract reads fewer at any size: it takes some syllables for others."""
+    if FACES[name].languages == ("ko",) and not reads_korean():
+        pytest.skip("tesseract with its Korean data is not installed")
+    least, korean = FACES[name].least, FACES[name].languages == ("ko",)
     assert least >= 12
-    assert shares_read(FACES[name], 40, 3, [least])[least] >= READ
+    assert shares_read(FACES[name], 40, 3, [least])[least] >= (KOREAN if korean else READ)
 
 
 def korean_lines(count: int) -> list[Checked]:
@@ -154,7 +159,7 @@ def test_tesseract_reads_korean() -> None:
         pytest.skip("tesseract with its Korean data is not installed")
     lines = korean_lines(40)
     assert len(lines) > 60
-    assert sum(line.exact for line in lines) / len(lines) >= 0.85
+    assert sum(line.exact for line in lines) / len(lines) >= KOREAN
 
 
 def test_the_command_reads_back_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -176,7 +176,7 @@ def test_own_faces_take_the_place_of_ours(tmp_path: Path) -> None:
     fonts = tmp_path / "fonts"
     (fonts / "en").mkdir(parents=True)
     (fonts / "zh").mkdir()
-    shutil.copy(FACES["Bebas Neue"].path, fonts / "en" / "shop.ttf")
+    shutil.copy(FACES["Bebas Neue"].path, fonts / "en" / "shop.woff")
     request = Request(Writing(languages=("en", "zh"), size=(96, 192), length=(4, 12), rare=0.0), 8, fonts=str(fonts))
     list(write_folder(request, tmp_path / "a"))
     rows = [json.loads(line) for line in (tmp_path / "a" / CAPTIONS).read_text(encoding="utf-8").splitlines()]
@@ -184,9 +184,9 @@ def test_own_faces_take_the_place_of_ours(tmp_path: Path) -> None:
     assert all(row["written"].isupper() for row in rows if row["language"] == "en"), "it has capitals alone"
     assert all("Noto" in line["face"] for row in rows if row["language"] == "zh-Hans" for line in row["lines"])
     assert min(line["size"] for row in rows if row["language"] == "en" for line in row["lines"]) >= 18
-    (fonts / "en" / "shop.ttf").write_bytes(b"no face")
+    (fonts / "en" / "shop.woff").write_bytes(b"no face")
     written_folder.sources.cache_clear()
-    with pytest.raises(ValueError, match=r"shop\.ttf is not a type face"):
+    with pytest.raises(ValueError, match=r"shop\.woff is not a type face"):
         list(write_folder(request, tmp_path / "b"))
     with pytest.raises(ValueError, match=r"has no type faces for ja.*; it has en/, zh/"):
         list(write_folder(Request(Writing(languages=("ja",)), 1, fonts=str(fonts)), tmp_path / "b"))
