@@ -6,7 +6,7 @@ Shapes: B samples, S latent tokens, C channels, L text tokens, D width of the te
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -118,9 +118,7 @@ class MeanAndSpreadSwapped(Wan):
 class OneLayout(QwenImage21):
     """Gives the network all samples in one call, so that an image stands behind the longest prompt."""
 
-    def velocity(self, network: nn.Module, x_BSC: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
-        whole = (cond.text_BLD.shape[1],) * len(cond)
-        return super().velocity(network, x_BSC, sigma_B, replace(cond, lengths=whole))
+    calls_depend_on_prompts = False
 
 
 class OtherPatches(StableDiffusion3):
