@@ -36,7 +36,8 @@ class Evaluate:
     """with --prompts: a benchmark whose metrics are reported too, by its own rule and by a stricter one: cvtg_2k,
     long_text, one_ig or chinese_word"""
     against: Annotated[str, arg(metavar="RUN_OR_CHECKPOINT")] = ""
-    """with --prompts: another model, which samples the same prompts from the same noise and is compared with"""
+    """with --prompts: another model, which samples the same prompts from the same noise and is compared with; a stage
+    of a chain by its folder, such as runs/quickstart/pretrain"""
     stage: str = ""
     """with --prompts: of a run with several stages, the one whose model is evaluated, such as sft; the last aligned one
     when not given"""

@@ -111,5 +111,5 @@ def test_captions_without_text_are_shown_and_not_scored(runs, tmp_path):
     from experiments.evaluation.evaluate_file import Request, evaluate_file
 
     lines = list(evaluate_file(str(runs / "parent"), Request(tmp_path / "p.txt", steps=1), "", tmp_path / "e"))
-    assert len(lines) == 3 and (tmp_path / "e" / "prompts.html").exists()
+    assert len(lines) == 4 and (tmp_path / "e" / "prompts.html").exists()
     assert np.all(pandas.read_csv(tmp_path / "e" / "means.csv").shape == np.array([0, 9]))
