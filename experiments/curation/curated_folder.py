@@ -31,6 +31,7 @@ from experiments.curation.measuring import (
     costly,
     entry_of,
     missing,
+    not_judged,
     run_tasks,
     write_entries,
 )
@@ -107,7 +108,7 @@ def curate(
     """Make or go on with a set; lines that say what came out. No sources = those that the set was begun with.
 
     Raises ValueError for settings that cannot work, other things in the folder, and where no image stays;
-    FileNotFoundError for a source that is not there; RuntimeError where a measure fails on many images.
+    FileNotFoundError for a source that is not there; ScoringError where a measure fails on many images.
     """
     if processes < 1:
         raise ValueError(f"processes={processes} must be at least 1")
@@ -215,12 +216,12 @@ def lacking(filters: Filters) -> dict[str, str]:
 
 
 def require_measured(out: Path, shards: int, name: str, count: int) -> None:
-    """Raises RuntimeError, with the first error, where a group of measures failed on too many images."""
+    """Raises ScoringError, with the first error, where a group of measures failed on too many images."""
     paths = [table_path(out, name, shard) for shard in range(shards)]
     failed = sum(read_note(path).get("unjudged", 0) for path in paths)
     if failed > max(1, UNJUDGED * count):
         errors = (error for path in paths if path.exists() for error in read_table(path)["error"].to_pylist() if error)
-        raise RuntimeError(
+        raise not_judged(
             f"{name} failed on {failed} of {count} images, first with: {next(errors)}. Mend that and run the command "
             f"again; delete {out / HIDDEN / name} to measure them anew"
         )

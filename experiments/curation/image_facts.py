@@ -13,13 +13,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from experiments.images.columnar_files import parquet_file
-from experiments.images.edit_pairs import INSTRUCTIONS, column_roles
+from experiments.images.edit_pairs import INSTRUCTIONS, column_roles, files_below
 from experiments.images.image_readers import (
     NAMES,
     TABLE_SUFFIXES,
     TABLES,
     TEXTS,
     Entry,
+    file_name,
     file_names,
     hidden,
 )
@@ -57,7 +58,7 @@ def table_facts(source: Path) -> dict[str, dict[str, Any]]:
     tables = [source] if source.suffix.lower() in TABLE_SUFFIXES else []
     if source.is_dir():
         tables = [
-            path for path in sorted(source.rglob("*")) if path.name in TABLES and not hidden(path.relative_to(source))
+            path for path in sorted(files_below(source)) if path.name in TABLES and not hidden(path.relative_to(source))
         ]
     facts: dict[str, dict[str, Any]] = {}
     for table in tables:
@@ -67,8 +68,8 @@ def table_facts(source: Path) -> dict[str, dict[str, Any]]:
             is_edit = any(file_names(row[key]) for key in sources)
             named = [key for key in (*targets, *sources) if is_edit and file_names(row[key])]
             no_fact = {*NAMES, *TEXTS, *named, *(INSTRUCTIONS if is_edit else ())}
-            name = next((row[key] for key in (*(targets if is_edit else ()), *NAMES) if row.get(key)), "")
-            own = {key: value for key, value in row.items() if key not in no_fact and value not in (None, "")}
+            name = next((row[key] for key in targets if is_edit and row.get(key)), file_name(row) or "")
+            own = {key: value for key, value in row.items() if key.lower() not in no_fact and value not in (None, "")}
             if own:
                 path = table.parent / str(PurePosixPath(str(name).replace("\\", "/")))
                 facts.setdefault(same_name(str(path)), {}).update(own)

@@ -62,6 +62,9 @@ def lineage(out: Path, name: str) -> Iterator[str]:
         yield f"  licence    {licence}"
         for key, value in facts.items():
             yield f"  {key:<10} {shortened(value)}"
+        links = result.images["links"]
+        for source in links[links[:, 0] == row, 1]:
+            yield f"  made from  {result.images['name'][source]}"
         if line["duplicate_of"] >= 0:
             yield f"  like       {result.images['name'][line['duplicate_of']]}"
         own = np.flatnonzero(result.captions["row"] == row)

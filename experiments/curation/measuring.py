@@ -34,6 +34,8 @@ from experiments.images.part_pool import Pool, parts_done
 CAPTIONS = "captions"
 CAPTIONS_VERSION = 1
 ENTRIES = "entries"
+MOST_IN_A_ROW = 10
+"""failures after which no more images are tried: a server that is gone would be waited for, image after image"""
 
 
 @dataclass(frozen=True)
@@ -96,12 +98,18 @@ def measure_shard(task: Task) -> int:
         return len(rows)
     measures = task.measures
     results: dict[str, list[dict[str, Any]]] = {each.name: [] for each in measures}
-    chosen = set(task.rows)
+    chosen, in_a_row = set(task.rows), dict.fromkeys(results, 0)
     for row in rows:
         if chosen and row["row"] not in chosen:
             continue
         for name, numbers in measured(entry_of(row), measures).items():
             results[name].append({"row": row["row"], **numbers})
+            in_a_row[name] = in_a_row[name] + 1 if numbers.get("error") else 0
+            if in_a_row[name] == MOST_IN_A_ROW:
+                raise not_judged(
+                    f"{name} failed on {MOST_IN_A_ROW} images in a row, last with: {numbers['error']}. Mend that and "
+                    "run the command again; answers and whole shards are kept"
+                )
     for each in measures:
         path = table_path(task.folder, each.name, task.shard)
         lines = results[each.name]
@@ -112,6 +120,13 @@ def measure_shard(task: Task) -> int:
         about = {"measures": version_of(each), "input": input_of(each, note), "rows": len(lines), "unjudged": failed}
         write_shard(path, as_bytes(lines, schema(each.columns)), about)
     return len(task.rows) or len(rows)
+
+
+def not_judged(why: str) -> Exception:
+    """The error of a measure that does not work, which commands print without a traceback."""
+    from rewards.serving.workers import ScoringError
+
+    return ScoringError(why)
 
 
 def is_current(path: Path, measures: Measures, entries: Mapping[str, Any]) -> bool:

@@ -10,8 +10,9 @@ Masks and the images of ControlNet are no part of what is learned here: they are
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -141,6 +142,23 @@ def _target(source: Path, name: str, by_stem: dict[Path, Path], folders: set[Pat
     return next((by_stem[each / name] for each in (*named, *others) if each / name in by_stem), None)
 
 
+def files_below(root: Path) -> Iterator[Path]:
+    """Every file of a folder, also in folders that links lead to, each of which is read once: a link may lead back.
+
+    A link to an image that is not there counts as a file, so that it can be named.
+    """
+    been: set[str] = set()
+    for folder, inner, names in os.walk(root, followlinks=True):
+        inner.sort()
+        if (real := os.path.realpath(folder)) in been:
+            inner.clear()
+            continue
+        been.add(real)
+        for path in (Path(folder, name) for name in names):
+            if path.is_file() or (path.is_symlink() and path.suffix.lower() in SUFFIXES):
+                yield path
+
+
 class SourceFolders:
     """Folders of images under the names of what was made of them: NAME of any suffix, or NAME_1 and NAME_2."""
 
@@ -153,8 +171,8 @@ class SourceFolders:
                 raise FileNotFoundError(f"--data.sources: {not_there('folder', folder)}")
             exact: dict[Path, list[Path]] = {}
             numbered: dict[Path, list[tuple[int, Path]]] = {}
-            for file in sorted(folder.rglob("*")):
-                if file.suffix.lower() not in SUFFIXES or not file.is_file():
+            for file in sorted(files_below(folder)):
+                if file.suffix.lower() not in SUFFIXES:
                     continue
                 stem = file.relative_to(folder).with_suffix("")
                 exact.setdefault(stem, [file])

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from experiments.images.columnar_files import arrow_file, arrow_rows, parquet_file, parquet_rows
-from experiments.images.edit_pairs import AS_COLUMN, INSTRUCTIONS, SourceFolders, column_roles, grouped
+from experiments.images.edit_pairs import AS_COLUMN, INSTRUCTIONS, SourceFolders, column_roles, files_below, grouped
 from preference_data.image_files import SUFFIXES
 from preference_data.line_files import decode_text, parse_json, read_csv, read_json_lines, same_name, text_lines
 from preference_data.spelling import not_there
@@ -36,8 +36,12 @@ TEXTS = ("text", "caption", "captions", "prompt")
 """Columns that may hold captions; the first that is there."""
 COLUMNS = ("image", "images", "img", "jpg", "png", "webp", "bytes", "picture")
 """Columns of bytes that hold images."""
-UNREAD = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jxl")
-"""Images that are named as unusable, because a folder that holds them was meant to be learned from."""
+UNREAD = {
+    (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jxl"): "is not a PNG, JPEG or WebP; save it as one "
+    "of these",
+    (".tar.gz", ".tgz", ".tar.zst", ".zip"): "is packed; unpack it (a .tar is read as it is)",
+}
+"""Endings of what is named as unusable, and why, because a folder that holds it was meant to be learned from."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def list_entries(source: str, column: str = "", sources: Sequence[str] = ()) -> 
         raise FileNotFoundError(not_there("folder or file", source))
     if path.is_file():
         return of_file(path, column)
-    files = sorted(file for file in path.rglob("*") if file.is_file() and not hidden(file.relative_to(path)))
+    files = sorted(file for file in files_below(path) if not hidden(file.relative_to(path)))
     entries = of_folder(files, column, path, SourceFolders([*map(Path, sources)]) if sources else None)
     for file in files:
         if file.suffix.lower() in (".tar", ".parquet", ".arrow"):
@@ -155,9 +159,10 @@ def of_folder(
             if file := by_path.get(name):
                 captions[key] += [text.strip() for _, text in text_lines(decode_text(file.read_bytes(), str(file)))]
     unread = [
-        Entry(str(file), (), file, "file", problem="is not a PNG, JPEG or WebP; save it as one of these")
+        Entry(str(file), (), file, "file", problem=reason)
+        for endings, reason in UNREAD.items()
         for file in files
-        if file.suffix.lower() in UNREAD
+        if file.name.lower().endswith(endings)
     ]
     made_from = {image for own in sources.values() for image in own}
     images = []
@@ -214,11 +219,17 @@ def table_rows(path: Path, column: str) -> Iterator[Row]:
         sources, targets, _ = column_roles(map(str, row))
         before = [text for name in sources for text in file_names(row[name])]
         after = [text for name in targets for text in file_names(row[name])][:1] if before else []
-        named = next((row[name] for name in NAMES if row.get(name)), None)
+        named = file_name(row)
         for text in after or [named]:
             if not isinstance(text, str):
                 raise ValueError(f"{path} line {line} has no file_name; it has the columns {', '.join(map(str, row))}")
             yield Row(line, posix(text), captions_of(row, column, f"{path} line {line}", bool(before)), before)
+
+
+def file_name(row: Mapping[str, Any]) -> Any:
+    """What a row names its image file; None where it names none. Columns may be written in any case."""
+    values = {str(key).lower(): value for key, value in row.items()}
+    return next((values[name] for name in NAMES if values.get(name)), None)
 
 
 def file_names(value: Any) -> list[str]:
@@ -319,7 +330,8 @@ def of_columns(path: Path, column: str) -> Iterator[Entry]:
     sources, images, others = image_columns([field.name for field in schema if holds_images(field)])
     if not images:
         raise ValueError(
-            f"{path} has no column of images (a struct of bytes and path); it has {', '.join(schema.names)}"
+            f"{path} has no column of images (a struct of bytes and path, one image a row; addresses are not fetched); "
+            f"it has {', '.join(schema.names)}"
         )
     for name, reason in others.items():
         yield Entry(f"the column {name} of {path}", (), path, kind, problem=reason, by_design=True)

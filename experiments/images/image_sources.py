@@ -78,10 +78,11 @@ class ImageSources:
             raise ValueError(f"weights={self.weights} must be shares >= 0, one above 0")
         if self.repeats and len(self.repeats) != len(self.folder):
             raise ValueError(f"{len(self.repeats)} repeats for {len(self.folder)} folders; give one for each, or none")
-        if self.repeats and (self.weights or min(self.repeats) < 1):
+        if self.repeats and min(self.repeats) < 1:
+            raise ValueError(f"repeats={self.repeats} must be at least 1; leave a folder out to show none of it")
+        if self.repeats and self.weights:
             raise ValueError(
-                f"repeats={self.repeats} must be at least 1, and weights={self.weights} say the same in another way: "
-                "give one of them"
+                f"repeats={self.repeats} and weights={self.weights} say the same in two ways; give one of them"
             )
         if not 0.0 <= self.max_bad < 1.0:
             raise ValueError(f"max_bad={self.max_bad} must be a share of at least 0 and below 1")
@@ -360,7 +361,9 @@ def with_readable_captions(entry: Entry, refused: Callable[[str], str]) -> Entry
     """The entry with the captions that the model can read; a problem where it has none."""
     if not entry.captions:
         return replace(
-            entry, problem="has no caption: put a .txt file of the same name beside it, or a line in a table"
+            entry,
+            problem="has no caption: put a .txt file of the same name beside it, or a line in a table, whose column of "
+            "captions --data.column names where it is not text, caption, captions or prompt",
         )
     reasons = [refused(text) for text in entry.captions]
     captions = tuple(text for text, reason in zip(entry.captions, reasons, strict=True) if not reason)

@@ -11,8 +11,8 @@ from typing import Any
 from experiments.record.results import Interval
 
 ERRORS, IMAGE = "errors.json", "{:02}_{}.png"
-"""the file of the comparison, and a file of an image by its index and what it is: image, before or after"""
-BEFORE, AFTER = "before", "after"
+"""the file of the comparison, and a file of an image by its index and what it is: one of `HeldoutImages.sides`"""
+BEFORE, AFTER, KEPT = "before", "after", "autoencoder"
 SHOWN = 8
 """images that are shown with samples of their captions"""
 
@@ -40,6 +40,12 @@ class HeldoutImages:
         if not gap.excludes_zero:
             return "which holds 0: no change is shown"
         return "likelier than before" if gap.value < 0 else "less likely than before"
+
+    @property
+    def sides(self) -> list[str]:
+        """What there is of each image that is shown: itself, what the autoencoder leaves of it, and samples."""
+        names = ("image", KEPT, *([BEFORE] if self.before else []), AFTER)
+        return [name for name in names if self.image(0, name).exists()]
 
     def image(self, index: int, what: str) -> Path:
         """The file of an image, or of a sample of its caption before or after."""

@@ -6,7 +6,8 @@ The loss bounds the negative log-likelihood up to weights of the noise levels (K
 less of it means likelier. Noise levels are fixed, noise follows from the image's index, and both models see the same of
 both: differences are paired by image, with Student's interval.
 
-Samples of the first captions, from the same noise before and after, stand beside the images in the run's report.
+Samples of the first captions, from the same noise before and after, stand beside the images in the run's report, and
+beside what the autoencoder leaves of these, which no sample can be better than.
 """
 
 from __future__ import annotations
@@ -26,7 +27,17 @@ from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.found_model import find_model
 from experiments.experiment import Experiment
 from experiments.images.image_sources import OwnImages
-from experiments.record.heldout import AFTER, BEFORE, ERRORS, IMAGE, SHOWN, HeldoutImages, heldout_folder, read_heldout
+from experiments.record.heldout import (
+    AFTER,
+    BEFORE,
+    ERRORS,
+    IMAGE,
+    KEPT,
+    SHOWN,
+    HeldoutImages,
+    heldout_folder,
+    read_heldout,
+)
 from experiments.record.whole_files import write_json, write_png
 from experiments.training.own_images import require_same_images, sized_for, usable_images
 from preference_data.statistics.score_intervals import student
@@ -83,6 +94,8 @@ def measured(model: PolicyModel, images: OwnImages, target: Path, name: str) -> 
     for i in range(min(len(images.heldout), SHOWN)):
         entry = sized.heldout[i]
         write_png(target / IMAGE.format(i, "image"), sized.pixels(entry))
+        if name == AFTER:
+            write_png(target / IMAGE.format(i, KEPT), decoded_again(model, sized, i))
         noise = fixed_noise(model, 1, SEED + i)
         shown = [[torch.from_numpy(each).float() / 255.0 for each in sized.pixels_of_sources(entry)]]
         sources = shown if entry.sources else ()
@@ -90,6 +103,14 @@ def measured(model: PolicyModel, images: OwnImages, target: Path, name: str) -> 
             target / IMAGE.format(i, name), generate(model, [sized.caption(i, entry)], noise, model.sampler, sources)[0]
         )
     return errors
+
+
+@torch.no_grad()
+def decoded_again(model: PolicyModel, images: OwnImages, index: int) -> np.ndarray:
+    """[3, H, W] in [0, 1]: the middle of a held-out image in the run's size, encoded and decoded."""
+    cut = replace(images, settings=replace(images.settings, aspect=False), size=model.picture)
+    pixels = torch.from_numpy(cut.pixels(images.heldout[index])).float() / 255.0
+    return model.decode(model.encode_pixels(pixels[None]))[0].float().clamp(0.0, 1.0).cpu().numpy()
 
 
 @torch.no_grad()

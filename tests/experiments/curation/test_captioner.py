@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments.cli import main
-from experiments.curation import captioner
+from experiments.curation import captioner, measuring
 from experiments.curation.captioner import Captioner, checked, fused
 from experiments.curation.curated_folder import CAPTIONS, curate
 from tests.experiments.curation.images_to_curate import as_png, photograph
@@ -85,6 +85,26 @@ def test_images_that_the_model_fails_on_stay_and_are_tried_again(photographs: Pa
         list(curate((), tmp_path / "set"))
         assert len(server.requests) == 4 + captioner.TRIES
         assert (tmp_path / "set" / CAPTIONS).read_text().count("a cup on a table") == 4
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [(Said(b"{}", 401), "answers 401"), (Said(b"<html>"), "no chat completion"), (said(""), "it is not JSON"),
+     (said("I see a cup."), "it is not JSON"), (said({"caption": "a cup"}), "'type' must be a str")],
+)  # fmt: skip
+def test_a_server_that_only_fails_is_asked_for_a_few_images(
+    answer: Said, fault: str, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(measuring, "MOST_IN_A_ROW", 2)
+    monkeypatch.setattr(captioner, "PAUSE", 0.0)
+    line = ["curate", str(photographs), "-o", str(tmp_path / "set"), "--processes", "1", "--set", "reading=no"]
+    with chat_server(lambda request: answer) as server:
+        assert main([*line, f"captioner.url={server.url}", f"captioner.model={MODEL}"]) == 1
+        assert {name_of(request) for request in server.requests} == {"chelsea", "coffee"}, "two of four images"
+    error = capsys.readouterr().err
+    assert "described failed on 2 images in a row, last with" in error and fault in error
+    assert not (tmp_path / "set" / "captions.jsonl").exists()
 
 
 def test_mistakes_are_named_before_anything_is_measured(

@@ -89,7 +89,8 @@ def test_a_set_of_edits_is_cut_anew_shown_and_curated_again(
     assert by_name(out)["cat"] == "clarity"
     assert "3 of 6 images stay" in write_report(out).read_text(encoding="utf-8")
     assert main(["curate", str(out), "--lineage", "day.png"]) == 0
-    assert "which it was made from: luma" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "which it was made from: luma" in shown and f"made from  {edits / 'dark.png'}" in shown
     list(curate([str(out)], tmp_path / "again", ["reading=no"]))
     assert {name for name, by in by_name(tmp_path / "again").items() if by} == set()
     chain = [row for row in rows(tmp_path / "again") if "add a blue dot" in row["text"]]

@@ -99,7 +99,8 @@ def test_a_run_ends_with_the_loss_on_them_before_and_after_and_shows_samples(run
     assert compared.difference.value == pytest.approx(np.mean(gaps)) and len(set(gaps)) == len(gaps)
     assert compared.difference.low < compared.difference.value < compared.difference.high
     for i, caption in enumerate(compared.captions):
-        shapes = [np.asarray(Image.open(compared.image(i, what))).shape for what in ("image", "before", "after")]
+        shapes = [np.asarray(Image.open(compared.image(i, what))).shape for what in compared.sides]
+        assert compared.sides == ["image", "autoencoder", "before", "after"]
         assert all(len(shape) == 3 for shape in shapes) and caption == rows[i]["caption"]
     shown = [np.asarray(Image.open(compared.image(0, what))) for what in ("before", "after")]
     assert not np.array_equal(*shown), "two updates change a sample from the same noise"

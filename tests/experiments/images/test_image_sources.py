@@ -280,6 +280,32 @@ def test_images_damaged_behind_their_head_are_replaced_by_the_next_ones(tmp_path
         opened(folder).batch(0, 10)
 
 
+def test_folders_behind_links_are_read_once_and_what_cannot_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    txt(tmp_path / "elsewhere")
+    folder = tmp_path / "Ünter" / "深い"
+    folder.mkdir(parents=True)
+    (folder / "é 图.png").write_bytes(encoded(9))
+    (folder / "é 图.txt").write_text("ein Bild 图", encoding="utf-8")
+    for name, target in (("linked", tmp_path / "elsewhere"), ("again", tmp_path / "elsewhere"), ("loop", "..")):
+        (folder / name).symlink_to(target)
+    assert [len(entry.captions) for entry in list_entries(str(tmp_path / "Ünter"))] == [1, 1, 1, 2, 1]
+    (folder / "dead.jpg").symlink_to("nowhere.jpg")
+    (folder / "part.tar.gz").write_bytes(b"packed")
+    bad = {Path(each.name).name: each.reason for each in opened(tmp_path / "Ünter", max_bad=0.5).bad}
+    assert bad.keys() == {"dead.jpg", "part.tar.gz"} and "unpack it" in bad["part.tar.gz"]
+    assert "No such file" in bad["dead.jpg"]
+
+
+def test_columns_of_tables_are_read_in_any_case(tmp_path: Path) -> None:
+    lines = ["File_Name,Score,Caption"]
+    for name in NAMES:
+        (tmp_path / f"{name}.png").write_bytes(CONTENT[name])
+        lines.append(f'{name}.png,0.5,"the ""image"", {name}"')
+    (tmp_path / "metadata.csv").write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8")
+    assert sorted(opened(tmp_path).captions) == [f'the "image", {name}' for name in NAMES]
+
+
 def test_captions_that_a_model_cannot_read_are_named(tmp_path: Path) -> None:
     folder = txt(tmp_path)
     (folder / "a.txt").write_text("50 % off\nplain words")
@@ -364,7 +390,7 @@ def test_latents_are_encoded_once_and_do_not_depend_on_what_was_read_before(tmp_
         ({"folder": ()}, "--data.folder"), ({"weights": (1.0, 2.0)}, "2 weights for 1"),
         ({"weights": (0.0,)}, "shares"), ({"max_bad": 1.0}, "max_bad"), ({"min_side": 0}, "min_side"),
         ({"repeats": (1, 2)}, "2 repeats for 1"), ({"repeats": (0,)}, "at least 1"),
-        ({"repeats": (2,), "weights": (1.0,)}, "another way"),
+        ({"repeats": (2,), "weights": (1.0,)}, "in two ways"),
     ],
 )  # fmt: skip
 def test_settings_that_cannot_work_are_refused(settings: dict[str, object], message: str) -> None:
