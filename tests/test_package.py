@@ -139,6 +139,22 @@ def test_commands_run_among_packages_of_the_same_names(installed: Installed) -> 
 
 
 @pytest.mark.slow
+def test_the_data_extra_is_whole_with_one_opencv(installed: Installed, tmp_path: Path) -> None:
+    """Installed by itself from a registry, nothing of it is broken."""
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "env")], check=True)
+    python = tmp_path / "env" / "bin" / "python"
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
+    line = [*pip, "install", "-q", "-c", str(ROOT / "constraints-cpu.txt"), f"{installed.wheel}[data]"]
+    subprocess.run(line, check=True, env=without_checkout())
+    checked = subprocess.run([*pip, "check"], capture_output=True, text=True, env=without_checkout())
+    assert checked.returncode == 0, checked.stdout
+    names = subprocess.check_output([*pip, "list", "--format=freeze"], text=True, env=without_checkout())
+    packages = {name.partition("==")[0].lower() for name in names.split()}
+    assert {name for name in packages if "opencv" in name} == {"opencv-contrib-python"}
+    assert not {"torch", "torchvision", "onnxruntime"} & packages
+
+
+@pytest.mark.slow
 def test_the_annotation_pages_open_among_packages_of_the_same_names(installed: Installed) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -123,6 +123,10 @@ def readable(prompts: Sequence[Prompt], model: PolicyModel) -> list[Prompt]:
 
 
 def keep_judged(experiment: Experiment, folder: Path) -> None:
-    """Write the own prompts that tell what the finished model learned into its folder; nothing where it has none."""
+    """Write the own prompts that tell what the finished model learned into its folder; nothing where it has none, and
+    of an autoencoder, which reads none."""
+    cfg = experiment.algorithm
+    if cfg.learns_from == "images" and cfg.trains == "autoencoder":
+        return
     if prompts := own_prompts(experiment, folder).judged_by(JUDGED_COUNT):
         write_bytes(folder / JUDGED, PromptSet(prompts).to_jsonl().encode())

@@ -7,15 +7,18 @@ import json
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from experiments.cli import main
 from experiments.curation.curated_folder import curate, recorded
 from experiments.curation.curation_report import write_report
+from experiments.curation.edit_links import with_pairs
 from experiments.images.image_sources import ImageSources, open_images
 from tests.experiments.curation.images_to_curate import as_png, photograph
 from tests.experiments.curation.test_curated_folder import decisions, rows
+from tests.fixtures.chat_server import MODEL, chat_server, completion
 
 
 def marked(image: Image.Image, colour: str) -> Image.Image:
@@ -72,6 +75,7 @@ def test_an_edit_goes_with_any_of_its_images_and_copies_are_copies_of_pairs(edit
     assert shown["cup_red"]["text"] == ['remove the word "SALE" and add a red dot', "put a red dot there"]
     assert shown["cup_red"]["source_image"] == shown["cup_blue"]["source_image"] and "source_image" not in shown["moon"]
     assert (shown["cup_red"]["license"], shown["cup_red"]["source"]) == ("mine", "a site")
+    assert "instruction" not in shown["cup_red"], "it would be read in place of the captions that stay"
     assert len(list((out / "images").rglob("*.png"))) == 4, "a source of two edits lies there once"
     stream = open_images(ImageSources(folder=(str(out),), max_bad=0.0))
     assert (len(stream), stream.edits) == (3, 2) and not stream.bad
@@ -102,7 +106,8 @@ def test_edits_of_archives_are_curated_too(tmp_path: Path) -> None:
     members = {"0.source.png": as_png(cat), "0.target.png": as_png(marked(cat, "red")),
                "0.txt": b"a red dot", "1.source.png": b"no image", "1.target.png": as_png(photograph("coffee")),
                "1.txt": b"a cup",
-               "1.mask.png": as_png(cat)}  # fmt: skip
+               "1.mask.png": as_png(cat), "2.source.png": as_png(cat), "2.target.png": as_png(marked(cat, "blue")),
+               "2.txt": b"a blue dot"}  # fmt: skip
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for name, body in members.items():
             member = tarfile.TarInfo(name)
@@ -111,6 +116,19 @@ def test_edits_of_archives_are_curated_too(tmp_path: Path) -> None:
     out = tmp_path / "set"
     list(curate([str(tmp_path / "a.tar")], out, ["reading=no", "file_size.least=0"]))
     assert {Path(name).name.partition(":")[2]: row["dropped_by"] for name, row in decisions(out).items()} == {
-        "0.source.png": "", "0.target.png": "", "1.source.png": "broken", "1.target.png": "broken"
-    }  # fmt: skip
-    assert [row["text"] for row in rows(out)] == [["a red dot"]]
+        "0.source.png": "", "0.target.png": "", "1.source.png": "broken", "1.target.png": "broken",
+        "2.source.png": "", "2.target.png": "",
+    }, "two edits of one image whose bytes stand there twice are no copies"  # fmt: skip
+    assert [row["text"] for row in rows(out)] == [["a red dot"], ["a blue dot"]]
+
+
+def test_instructions_are_neither_compared_with_the_image_nor_replaced(edits: Path, tmp_path: Path) -> None:
+    images = {"name": np.arange(3), "id": np.array(["a", "b", "c"], object), "quoted_read": np.zeros(3)}
+    with_pairs(images, [(1,), (), ()])
+    assert np.isnan(images["quoted_read"][0]) and not images["quoted_read"][1:].any()
+    answer = {"caption": "a model's words", "type": "other", "style": "", "watermarks": [], "abnormal": False}
+    with chat_server(lambda request: completion({}, json.dumps(answer))) as server:
+        asks = [f"captioner.url={server.url}", f"captioner.model={MODEL}", "captioner.shares=0|1|0"]
+        list(curate([str(edits)], tmp_path / "set", ["reading=no", *asks]))
+    texts = {Path(row["origins"][-1]).stem: row["text"] for row in rows(tmp_path / "set")}
+    assert texts["moon"] == ["a model's words"] and texts["cup_blue"] == ["add a blue dot"]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from experiments.curation import thresholds
 from experiments.curation.curated_folder import CAPTIONS, curate
 from experiments.curation.curation_report import write_report
 from experiments.curation.filters import nudity
@@ -145,6 +146,19 @@ def test_what_it_sees_is_dropped_with_what_looks_like_it_and_classes_can_be_chos
     assert "nudity.classes=belly_exposed|feet_exposed" in page and 'class="strip veiled"' in page
     list(curate((), out, ["category.without=portrait", "nudity.most=0.85"]))
     assert {name for name, row in decisions(out).items() if row["dropped_by"] == "category"} == {"astronaut.png"}
+
+
+def test_what_looks_like_an_image_that_a_reward_drops_goes_with_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The smaller one is not measured, because it is dropped first; it must not take the place of the larger one."""
+    large = np.asarray(photograph("coffee"))
+    monkeypatch.setattr(thresholds, "score", lambda reward, rgb, captions: float(not np.array_equal(rgb, large)))
+    (folder / "smaller.jpg").write_bytes(as_jpeg(photograph("coffee").resize((400, 267))))
+    (folder / "smaller.txt").write_text("the same, smaller")
+    list(curate([str(folder)], tmp_path / "set", ["reading=no", "safety.reward=brisque"]))
+    by = {name: row["dropped_by"] for name, row in decisions(tmp_path / "set").items() if row["dropped_by"]}
+    assert by == {"coffee.png": "safety", "smaller.jpg": "near_duplicates"}
 
 
 def test_without_its_weights_it_drops_nothing_and_says_so(folder: Path, tmp_path: Path) -> None:
