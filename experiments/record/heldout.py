@@ -12,7 +12,7 @@ from experiments.record.results import Interval
 
 ERRORS, IMAGE = "errors.json", "{:02}_{}.png"
 """the file of the comparison, and a file of an image by its index and what it is: one of `HeldoutImages.sides`"""
-BEFORE, AFTER, KEPT = "before", "after", "autoencoder"
+BEFORE, AFTER, DECODED = "before", "after", "autoencoder"
 SHOWN = 8
 """images that are shown with samples of their captions"""
 
@@ -44,7 +44,7 @@ class HeldoutImages:
     @property
     def sides(self) -> list[str]:
         """What there is of each image that is shown: itself, what the autoencoder leaves of it, and samples."""
-        names = ("image", KEPT, *([BEFORE] if self.before else []), AFTER)
+        names = ("image", DECODED, *([BEFORE] if self.before else []), AFTER)
         return [name for name in names if self.image(0, name).exists()]
 
     def image(self, index: int, what: str) -> Path:

@@ -30,9 +30,9 @@ from experiments.images.image_sources import OwnImages
 from experiments.record.heldout import (
     AFTER,
     BEFORE,
+    DECODED,
     ERRORS,
     IMAGE,
-    KEPT,
     SHOWN,
     HeldoutImages,
     heldout_folder,
@@ -95,7 +95,7 @@ def measured(model: PolicyModel, images: OwnImages, target: Path, name: str) -> 
         entry = sized.heldout[i]
         write_png(target / IMAGE.format(i, "image"), sized.pixels(entry))
         if name == AFTER:
-            write_png(target / IMAGE.format(i, KEPT), decoded_again(model, sized, i))
+            write_png(target / IMAGE.format(i, DECODED), decoded_again(model, sized, i))
         noise = fixed_noise(model, 1, SEED + i)
         shown = [[torch.from_numpy(each).float() / 255.0 for each in sized.pixels_of_sources(entry)]]
         sources = shown if entry.sources else ()
