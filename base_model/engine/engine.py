@@ -70,6 +70,8 @@ class OptimConfig:
     """decoupled, times the rate; matrices and kernels only, never vectors"""
     muon_momentum: float = 0.95
     """momentum of Muon, of Nesterov's kind"""
+    muon_bf16: bool = False
+    """orthogonalise in bfloat16: quicker where the processor has products of it (muon.py)"""
     clip: float = 1.0
     """largest norm of the whole gradient (U2); 0 = no clipping"""
     warmup: int = 50
@@ -301,7 +303,7 @@ def make_optimizer(weights: Mapping[str, nn.Parameter], optim: OptimConfig) -> t
         if params
     ]
     if muon:
-        return MuonAdamW(groups, optim.betas, optim.eps, optim.muon_momentum)
+        return MuonAdamW(groups, optim.betas, optim.eps, optim.muon_momentum, optim.muon_bf16)
     return torch.optim.AdamW(groups, betas=optim.betas, eps=optim.eps, fused=True)
 
 

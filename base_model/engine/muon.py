@@ -8,7 +8,8 @@ For a weight W of N rows and M columns with gradient G:
     (M4)  W <- W - lr wd W - lr sqrt(max(1, N / M)) X
 
 (M3) moves every singular value of U into about [0.7, 1.2]. Matrices of one shape are stacked, so a transformer's update
-is a handful of batched products, in float32.
+is a handful of batched products, in float32, or with `bf16` in bfloat16 as by Jordan: X need not be exact, because the
+momenta stay as they are. Processors with bfloat16 products need half the time or less; others emulate them slowly.
 
 What gets Muon: weights of linear maps inside transformer blocks, and kernels inside the autoencoder's blocks as one row
 an output channel, where all directions of the map should be used. What keeps AdamW: vectors, the maps into and out of
@@ -84,7 +85,10 @@ class MuonAdamW(torch.optim.AdamW):
     One optimizer instead of two, because engines that wrap an optimizer wrap exactly one.
     """
 
-    def __init__(self, groups: Iterable[dict[str, Any]], betas: tuple[float, float], eps: float, momentum: float):
+    def __init__(
+        self, groups: Iterable[dict[str, Any]], betas: tuple[float, float], eps: float, momentum: float,
+        bf16: bool = False,
+    ) -> None:  # fmt: skip
         """Each group: `params`, `lr`, `weight_decay`, `muon`. Raises ValueError for a Muon vector."""
         groups = list(groups)
         for group in groups:
@@ -92,6 +96,8 @@ class MuonAdamW(torch.optim.AdamW):
             if bad:
                 raise ValueError(f"Muon orthogonalises matrices and kernels; it was given shapes {bad[:4]}")
         self.momentum = momentum
+        self.products = torch.bfloat16 if bf16 else torch.float32
+        """type of (M3)"""
         super().__init__(groups, betas=betas, eps=eps, fused=True)
 
     @torch.no_grad()
@@ -116,7 +122,7 @@ class MuonAdamW(torch.optim.AdamW):
             grads = [p.grad for p in parameters if p.grad is not None]
             momenta = [self._momentum(p) for p in parameters]
             torch._foreach_lerp_(momenta, grads, 1 - self.momentum)  # (M1)
-            U = torch.stack(torch._foreach_lerp(grads, momenta, self.momentum)).float()  # (M2)
+            U = torch.stack(torch._foreach_lerp(grads, momenta, self.momentum)).to(self.products)  # (M2)
             rows = U.flatten(2)
             X = newton_schulz(rows).to(parameters[0].dtype).view_as(U)  # (M3)
             torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])  # (M4)

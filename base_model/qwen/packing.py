@@ -115,6 +115,16 @@ class Permuted(torch.autograd.Function):
         return grad.index_select(0, inverse_N), None, None
 
 
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Softmax attention of [B, H, n, E], answered in the type of q: on a CPU always computed in float32.
+
+    The CPU's 16-bit kernel takes ten times as long for the backward pass (experiments/reports/2026-11-30-speedrun.md).
+    """
+    if q.device.type == "cpu" and q.dtype != torch.float64:
+        return F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v)
+
+
 @dataclass(frozen=True)
 class Joint:
     """Text and image rows together."""
@@ -147,7 +157,7 @@ class Joint:
         mixed = []
         for group, *qkv in runs:
             q, k, v = (x.unflatten(0, group).transpose(1, 2) for x in qkv)
-            mixed.append(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(group[0] * group[1], -1))
+            mixed.append(attention(q, k, v).transpose(1, 2).reshape(group[0] * group[1], -1))
         return torch.cat(mixed) if len(mixed) > 1 else mixed[0]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from base_model.data.latents import LatentStream
+from base_model.data.latents import EncodedStream, LatentStream
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.files.weights import NANO_VAE, load_model, save_model, save_vae
@@ -19,6 +19,7 @@ from base_model.policy_model import PolicyModel
 from base_model.qwen.vae import QwenImageVAE
 from experiments.evaluation.evaluate import evaluate, summarise
 from experiments.experiment import LOOPS, THREADS, Experiment, laid_out
+from experiments.producers.batch_sources import is_finite
 from experiments.progress import Progress
 from experiments.record.record import write_json
 from experiments.record.whole_files import plain
@@ -120,7 +121,10 @@ def loop(stage: Experiment, model: PolicyModel | QwenImageVAE, engine: Engine, p
     if isinstance(model, QwenImageVAE):
         return LOOPS[type(stage.algorithm)](model, engine, image_stream(stage), stage.algorithm, 0)
     vae = parent / "model" / "vae.safetensors" if parent else NANO_VAE
-    return LOOPS[type(stage.algorithm)](model, engine, LatentStream(stage.data, vae), stage.algorithm, 0)
+    data = LatentStream(stage.data, vae)
+    return LOOPS[type(stage.algorithm)](
+        model, engine, EncodedStream(data) if is_finite(data) else data, stage.algorithm, 0
+    )
 
 
 def judged(task: Task, model: PolicyModel, folder: Path) -> dict[str, Any]:

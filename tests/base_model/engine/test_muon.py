@@ -21,9 +21,11 @@ def matrices(seed: int, shapes: Sequence[tuple[int, ...]] = SHAPES) -> list[nn.P
     return [nn.Parameter(torch.randn(shape, generator=random)) for shape in shapes]
 
 
-def optimizer(params: list[nn.Parameter], lr: float = 0.02, weight_decay: float = 0.0) -> MuonAdamW:
+def optimizer(
+    params: list[nn.Parameter], lr: float = 0.02, weight_decay: float = 0.0, bf16: bool = False
+) -> MuonAdamW:  # fmt: skip
     group = {"params": params, "lr": lr, "weight_decay": weight_decay, "muon": True}
-    return MuonAdamW([group], (0.9, 0.95), 1e-8, momentum=0.95)
+    return MuonAdamW([group], (0.9, 0.95), 1e-8, momentum=0.95, bf16=bf16)
 
 
 def fill_gradients(params: list[nn.Parameter], seed: int) -> None:
@@ -87,6 +89,22 @@ def test_parity_with_torch_in_one_precision(monkeypatch: pytest.MonkeyPatch) -> 
         reference.step()
     for a, b in zip(*test_parity, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=2e-6)
+
+
+def test_bfloat16_is_in_the_products_alone() -> None:
+    """Momenta and weights stay float32, and the update is that of float32 to two digits."""
+    half, whole = matrices(5), matrices(5)
+    start = [p.detach().clone() for p in half]
+    settings = OptimConfig(steps=10, muon_bf16=True)
+    assert make_optimizer({f"blocks.0.{i}.weight": p for i, p in enumerate(half)}, settings).products == torch.bfloat16
+    for params, bf16 in ((half, True), (whole, False)):
+        fill_gradients(params, 0)
+        mine = optimizer(params, bf16=bf16)
+        mine.step()
+        assert {mine.state[p]["momentum_buffer"].dtype for p in params} == {torch.float32}
+    for a, b, s in zip(half, whole, start, strict=True):
+        step, exact = a.detach() - s, b.detach() - s
+        assert 1e-4 < float((step - exact).norm() / exact.norm()) < 0.05
 
 
 def test_one_batched_iteration_a_shape(monkeypatch: pytest.MonkeyPatch) -> None:

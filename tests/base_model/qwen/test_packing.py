@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from base_model.qwen.packing import full_stream, image_stream, join, masked_stream
+from base_model.qwen.packing import attention, full_stream, image_stream, join, masked_stream
 
 CPU = torch.device("cpu")
 MASK = torch.tensor([[1, 1, 1, 0, 0], [0, 1, 0, 1, 1], [1, 0, 0, 0, 0], [0, 0, 0, 0, 0]], dtype=torch.bool)
@@ -70,3 +70,14 @@ def test_attention_in_groups_is_attention_with_a_mask():
     masked = masked.transpose(1, 2).flatten(2)
     expected = torch.cat([masked[:, :5][MASK], masked[:, 5:][real[:, 5:]]])
     torch.testing.assert_close(mixed, expected, atol=1e-6, rtol=0)
+
+
+def test_attention_of_16_bits_on_a_cpu_is_that_of_float32_rounded_once():
+    """In both directions: the kernel for 16 bits rounds in between, and its backward pass is slow."""
+    half = [random(2, 3, 5, 8).bfloat16().requires_grad_() for _ in range(3)]
+    whole = [x.detach().float().requires_grad_() for x in half]
+    mixed, exact = attention(*half), F.scaled_dot_product_attention(*whole)
+    assert torch.equal(mixed, exact.bfloat16())
+    mixed.float().square().sum().backward()
+    exact.backward(2 * mixed.detach().float())
+    assert all(torch.equal(a.grad, b.grad.bfloat16()) for a, b in zip(half, whole, strict=True))
