@@ -5,6 +5,7 @@
     (P3)  L = E || v_theta(x, sigma, text, images) - (eps - x0) ||^2    Lipman et al., arXiv:2210.02747
     (P4)  text is replaced by the unconditional template with probability `dropout`
                                                                           Ho & Salimans, arXiv:2207.12598
+    (P5)  L + glyph_weight L_g: a middle layer says which character each token shows          base_model/glyph_labels.py
 
 Samples of a batch may differ in size, and some may have images that they are made from. Every sample weighs the same
 in (P3), whatever its size, and only what is to be made is predicted. mu (`flow.dynamic_mu`) is the shift with which the
@@ -21,7 +22,9 @@ Shapes: B samples, S latent tokens of the largest, C channels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, NamedTuple, Protocol
 
@@ -31,8 +34,10 @@ from torch import Tensor
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.flow import add_noise, dynamic_mu, logit_normal
+from base_model.glyph_labels import UNKNOWN, GlyphLabels, answers_of, glyph_error, label
 from base_model.interface import ConditionImages, Conditioning, FlowModel, Grid, token_count
 from base_model.micro_batches import split, weighed
+from base_model.qwen.mmdit import MMDiT
 from base_model.qwen.packing import leading
 from base_model.seeding import generator
 
@@ -81,6 +86,10 @@ class Pretrain:
     """s of (P1)"""
     dropout: float = 0.1
     """share of samples trained without their text (P4)"""
+    glyph_weight: float = 0.0
+    """of (P5), for captions of rendered words and our own network; 0 = not asked"""
+    glyph_block: int = 2
+    """the block, counted from 0, whose answer (P5) asks"""
     seed: int = 0
     """of noise levels, noise and dropout"""
 
@@ -89,6 +98,8 @@ class Pretrain:
             raise ValueError(f"micro={self.micro} must divide batch={self.batch}: the engine averages equal micros")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout={self.dropout} must be in [0, 1)")
+        if not 0.0 <= self.glyph_weight < math.inf:
+            raise ValueError(f"glyph_weight={self.glyph_weight} must be finite and >= 0 (0 = not asked)")
 
 
 class Micro(NamedTuple):
@@ -100,6 +111,8 @@ class Micro(NamedTuple):
     cond: Conditioning
     share: float = 1.0
     """of the batch, times the number of micro-batches: see micro_batches.py"""
+    glyphs: GlyphLabels | None = None
+    """of (P5)"""
 
 
 def drop_text(cond: Conditioning, uncond: Conditioning, dropped_B: Tensor) -> Conditioning:
@@ -121,11 +134,16 @@ def condition(model: FlowModel, batch: Batch, dropped_B: Tensor) -> Conditioning
 
 def loss(model: FlowModel, micro: Micro) -> tuple[Tensor, dict[str, Tensor]]:
     """(P3): the mean over samples of their means over tokens. Padding has neither noise nor data, so no error."""
-    x = add_noise(micro.x0_BSC, micro.eps_BSC, micro.sigma_B)  # (P2)
-    v = model.velocity(x, micro.sigma_B, micro.cond)
+    x, glyphs = add_noise(micro.x0_BSC, micro.eps_BSC, micro.sigma_B), micro.glyphs  # (P2)
+    with answers_of(glyphs.block) if glyphs else nullcontext([]) as seen:
+        v = model.velocity(x, micro.sigma_B, micro.cond)
     padding_B = micro.x0_BSC.shape[1] / token_counts(micro.cond).to(x.device)
     error_B = (v - (micro.eps_BSC - micro.x0_BSC)).square().mean((1, 2)) * padding_B  # (P3)
-    return weighed(error_B.mean(), {"flow_error": error_B.detach().mean()}, micro.share)
+    total, metrics = error_B.mean(), {"flow_error": error_B.detach().mean()}
+    if glyphs:
+        asked = glyph_error(seen[0], glyphs.labels_BS, glyphs.readout_KD)
+        total, metrics = total + glyphs.weight * asked, metrics | {"glyph_error": asked.detach()}  # (P5)
+    return weighed(total, metrics, micro.share)
 
 
 def token_counts(cond: Conditioning) -> Tensor:
@@ -134,12 +152,35 @@ def token_counts(cond: Conditioning) -> Tensor:
 
 
 def micro_batch(
-    x0_BSC: Tensor, eps_BSC: Tensor, sigma_B: Tensor, cond: Conditioning, rows: slice | list[int], share: float = 1.0
-) -> Micro:
+    x0_BSC: Tensor, eps_BSC: Tensor, sigma_B: Tensor, cond: Conditioning, rows: slice | list[int], share: float = 1.0,
+    glyphs: GlyphLabels | None = None,
+) -> Micro:  # fmt: skip
     """Some samples, without the padding that none of them needs."""
     own = cond.take(rows)
     S = int(token_counts(own).max())
-    return Micro(x0_BSC[rows, :S], eps_BSC[rows, :S], sigma_B[rows], own, share)
+    glyphs = glyphs and glyphs._replace(labels_BS=glyphs.labels_BS[rows])
+    return Micro(x0_BSC[rows, :S], eps_BSC[rows, :S], sigma_B[rows], own, share, glyphs)
+
+
+def glyph_labels(
+    model: FlowModel, texts: Sequence[str], cond: Conditioning, dropped_B: Tensor, cfg: Pretrain
+) -> GlyphLabels | None:
+    """What (P5) asks of a batch: nothing where the text was dropped, and None when it is off.
+
+    Raises ValueError for another network than our own, and for a batch of images of several sizes.
+    """
+    if not cfg.glyph_weight:
+        return None
+    if not isinstance(network := getattr(model, "network", None), MMDiT) or cfg.glyph_block >= network.cfg.num_layers:
+        raise ValueError(
+            f"glyph_weight={cfg.glyph_weight} asks block {cfg.glyph_block} of our own network, and this one has none"
+        )
+    if len(sizes := set(cond.grids)) > 1:
+        raise ValueError(f"glyph_weight={cfg.glyph_weight} needs images of one size, not of {sorted(sizes)} tokens")
+    labels, readout = label(texts, cond.grids[0], network.cfg.width)
+    labels[dropped_B] = UNKNOWN
+    block = network.transformer_blocks[cfg.glyph_block]
+    return GlyphLabels(labels.to(cond.text_BLD.device), readout.to(cond.text_BLD.device), block, cfg.glyph_weight)
 
 
 def train(model: FlowModel, engine: Engine, data: Latents, cfg: Pretrain, start: int = 0) -> Iterator[Step]:
@@ -156,5 +197,6 @@ def train(model: FlowModel, engine: Engine, data: Latents, cfg: Pretrain, start:
         eps = eps * leading(token_counts(cond).tolist(), eps.shape[1], eps.device)[..., None]
         x0, eps, sigma = (t.to(engine.device) for t in (batch.x0_BSC, eps, sigma))
         parts = split(model, engine, cond, cfg.micro)
-        micros = [micro_batch(x0, eps, sigma, cond, *part) for part in parts]
+        glyphs = glyph_labels(model, batch.texts, cond, dropped, cfg)
+        micros = [micro_batch(x0, eps, sigma, cond, *part, glyphs) for part in parts]
         yield Step(step, engine.update(micros, lambda m: loss(model, m)))

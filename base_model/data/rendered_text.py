@@ -292,7 +292,7 @@ def render(scene: Scene, size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
     height, width = size
     image = Image.new("RGB", (width, height), COLOURS[scene.background])
     if scene.word:
-        column, cell = first_cell(scene, width), cell_of(scene)
+        column, cell = first_cell(scene, width), cell_of_word(scene.word)
         for i, letter in enumerate(scene.word):
             mask = mask_of(scene, letter)
             image.paste(COLOURS[scene.ink], ((column + i) * cell, above(scene, mask.height, height)), mask)
@@ -305,9 +305,9 @@ def render(scene: Scene, size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
     return np.asarray(image).transpose(2, 0, 1)
 
 
-def cell_of(scene: Scene) -> int:
-    """Pixels of the cell of each of the word's characters."""
-    return chinese.CELL if chinese.is_chinese(scene.word) else CELL
+def cell_of_word(word: str) -> int:
+    """Pixels of the cell of each of a word's characters."""
+    return chinese.CELL if chinese.is_chinese(word) else CELL
 
 
 def mask_of(scene: Scene, letter: str) -> Image.Image:
@@ -319,11 +319,16 @@ def mask_of(scene: Scene, letter: str) -> Image.Image:
 
 def first_cell(scene: Scene, width: int = WIDTH) -> int:
     """The column of cells in which a scene's word begins. Raises ValueError when the word does not fit the canvas."""
-    cells = width // cell_of(scene)
-    free = cells - len(scene.word)
+    return first_cell_of(scene.word, scene.column, width)
+
+
+def first_cell_of(word: str, column: str, width: int) -> int:
+    """The same of a word that stands left, centre or right on so many pixels."""
+    cells = width // cell_of_word(word)
+    free = cells - len(word)
     if free < 0:
-        raise ValueError(f"the word {scene.word!r} needs {len(scene.word)} cells, an image has {cells}")
-    return int(COLUMNS[scene.column] * free)
+        raise ValueError(f"the word {word!r} needs {len(word)} cells, an image has {cells}")
+    return int(COLUMNS[column] * free)
 
 
 def above(scene: Scene, tall: int, height: int = HEIGHT) -> int:

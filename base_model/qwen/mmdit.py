@@ -8,6 +8,10 @@ Text and image keep weights of their own in every block and meet in one joint at
     (T4)  x <- x + gate1 * Linear(attention over [text, image])
     (T5)  x <- x + gate2 * MLP(norm(x) (1 + scale2) + shift2)
     (T6)  v = Linear(norm(x_target) (1 + scale) + shift)                             v = eps - x0
+    (T7)  v = (x - x0^) / max(sigma, 0.05)  with `predicts_data`, and (T6) is x0^    Li & He, arXiv:2511.13720
+
+As (T6) stands, noise has to pass through all blocks to the answer; of nano's 128 channels that takes up to 64. With
+(T7) only the data has to.
 
 To edit, the clean latents of one to three images follow the noisy latent, the *target*, in the image stream. They
 share its weights and its modulation, or with `zero_cond_t` (Qwen-Image-Edit-2511) take that of sigma = 0, which is what
@@ -46,6 +50,8 @@ from base_model.qwen.positions import Scheme, msrope, rotate
 EPS = 1e-6
 TIME_CHANNELS = 256
 MLP_RATIO = 4
+LEAST_SIGMA = 0.05
+"""divisor of (T7) below which rounding would grow"""
 DEAD = ("attn.to_add_out", "txt_mlp", "attn.add_q_proj", "attn.norm_added_q")
 """parts of the last block that nothing reads"""
 
@@ -81,6 +87,8 @@ class MMDiTConfig:
     """channels of a head that encode frame, row and column"""
     zero_cond_t: bool = False
     """condition images are modulated as sigma = 0; True for Qwen-Image-Edit-2511 alone. No weight tells"""
+    predicts_data: bool = False
+    """the last layer answers clean latents (T7); no released checkpoint does. No weight tells"""
 
     def __post_init__(self) -> None:
         if sum(self.axes_dims_rope) != self.attention_head_dim or any(dim % 2 for dim in self.axes_dims_rope):
@@ -305,6 +313,9 @@ class MMDiT(nn.Module):
             run = partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False) if recompute else block
             img, txt = run(img, txt, temb, layout)
         v = self.proj_out(self.norm_out(layout.targets(img), layout.own(temb), layout.target))
+        if self.cfg.predicts_data:
+            least = layout.target.spread(sigma_B.float().clamp(min=LEAST_SIGMA)[:, None])
+            v = (layout.target.pack(x_BSC).float() - v) / least  # (T7)
         return layout.target.unpack(v).to(x_BSC.dtype)
 
 

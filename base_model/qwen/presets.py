@@ -3,10 +3,13 @@
 A preset is three entries of one name: the transformer in `PRESETS`, its autoencoder in `VAES`, and in `IMAGE_SIZES` the
 (height, width) in pixels that it is trained on. Sizes below `qwen_image` keep its shape (four times the width in the
 MLP, a head's channels split about 1 : 3.5 : 3.5 over frame, row and column) and shrink depth and width. `nano` is the
-size our reports are about; `qwen_image` loads the released weights; those between are for scaling studies.
+size our reports are about, and `nano_data` the same with (T7) of mmdit.py; `qwen_image` loads the released weights;
+those between are for scaling studies.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from base_model.qwen.mmdit import MMDiTConfig
 from base_model.qwen.vae import QWEN_IMAGE_VAE, VAEConfig
@@ -29,6 +32,7 @@ def _reading_qwen(num_layers: int, heads: int) -> MMDiTConfig:
 
 PRESETS: dict[str, MMDiTConfig] = {
     "nano": _reading_bytes(6, 2),  # width 128
+    "nano_data": replace(_reading_bytes(6, 2), predicts_data=True),
     "micro": _reading_bytes(8, 4),  # width 256
     "small": _reading_bytes(12, 8),  # width 512
     "medium": _reading_qwen(24, 8),  # width 1024
@@ -39,6 +43,7 @@ PRESETS: dict[str, MMDiTConfig] = {
 
 VAES: dict[str, VAEConfig] = {
     "nano": NANO_VAE,
+    "nano_data": NANO_VAE,
     "micro": NANO_VAE,
     "small": NANO_VAE,
     "medium": QWEN_IMAGE_VAE,
@@ -49,6 +54,7 @@ VAES: dict[str, VAEConfig] = {
 
 IMAGE_SIZES: dict[str, tuple[int, int]] = {
     "nano": (32, 96),
+    "nano_data": (32, 96),
     "micro": (64, 192),
     "small": (128, 256),
     "medium": (256, 256),

@@ -47,6 +47,7 @@ def reference(model: MMDiT) -> nn.Module:
     """The same network in diffusers."""
     diffusers = pytest.importorskip("diffusers")
     settings = dataclasses.asdict(model.cfg)
+    assert not settings.pop("predicts_data"), "diffusers knows velocities alone"
     peer = diffusers.QwenImageTransformer2DModel(**settings)
     peer.load_state_dict(model.state_dict(), strict=True)
     return peer
@@ -167,6 +168,19 @@ def test_only_the_last_blocks_text_output_and_queries_are_dead():
     model.requires_grad_(True)
     model(x, sigma, text, None, [(4, 6)] * 3).square().sum().backward()
     assert {name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()} == frozen
+
+
+def test_a_network_that_predicts_data_answers_the_velocity_towards_it():
+    """v = (x - x0^) / sigma, also in a batch with padding, and with the divisor's floor at small noise."""
+    model, (x, _, text) = network(), inputs(24)
+    sigma, grids = torch.tensor([0.9, 0.3, 0.01]), [(4, 6), (3, 5), (4, 6)]
+    answer = model(x, sigma, text, None, grids)
+    model.cfg = dataclasses.replace(CFG, predicts_data=True)
+    v = model(x, sigma, text, None, grids)
+    divisor = torch.tensor([0.9, 0.3, 0.05]).view(3, 1, 1)
+    expected = (x - answer) / divisor
+    expected[1, 15:] = 0.0  # padding stays zeros
+    torch.testing.assert_close(v, expected, rtol=0, atol=1e-5)
 
 
 def test_noise_levels_stay_apart_in_a_bfloat16_network():
