@@ -2,7 +2,7 @@
 
     (P1)  sigma = sigmoid(m + mu(S) - mu(S0) + s n),  n ~ N(0, 1)         logit-normal, Esser et al., arXiv:2403.03206
     (P2)  x = (1 - sigma) x0 + sigma eps
-    (P3)  L = E || v_theta(x, sigma, text, images) - (eps - x0) ||^2    Lipman et al., arXiv:2210.02747
+    (P3)  L = E sigma^k || v_theta(x, sigma, text, images) - (eps - x0) ||^2    Lipman et al., arXiv:2210.02747, k = 0
     (P4)  text is replaced by the unconditional template with probability `dropout`
                                                                           Ho & Salimans, arXiv:2207.12598
     (P5)  L + glyph_weight L_g: a middle layer says which character each token shows          base_model/glyph_labels.py
@@ -11,6 +11,9 @@ Samples of a batch may differ in size, and some may have images that they are ma
 in (P3), whatever its size, and only what is to be made is predicted. mu (`flow.dynamic_mu`) is the shift with which the
 released scheduler draws S tokens, S0 the tokens of the model's own image: more tokens of one signal hide noise
 better, so larger images are trained at noise as much higher as they are sampled at; at the own size m stands alone.
+
+The error of the data that (x, v) point at is sigma times that of v, so k = 2 weighs the data's error alike at all noise
+levels, and 0 < k < 2 lies between. What only the text can tell is asked at high noise.
 
 (P4) drops the text of a sample alone: the images stay, in both of their encodings, because guidance of an edit asks
 what the instruction adds to them. What is dropped is replaced by what guidance will later ask (`unconditional`), never
@@ -84,6 +87,8 @@ class Pretrain:
     """m of (P1), at the model's own size; > 0 leans to noise, where letters are decided"""
     sigma_std: float = 1.0
     """s of (P1)"""
+    sigma_power: float = 0.0
+    """k of (P3)"""
     dropout: float = 0.1
     """share of samples trained without their text (P4)"""
     glyph_weight: float = 0.0
@@ -132,14 +137,14 @@ def condition(model: FlowModel, batch: Batch, dropped_B: Tensor) -> Conditioning
     return replace(cond, grids=batch.grids) if batch.grids else cond
 
 
-def loss(model: FlowModel, micro: Micro) -> tuple[Tensor, dict[str, Tensor]]:
+def loss(model: FlowModel, micro: Micro, sigma_power: float = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
     """(P3): the mean over samples of their means over tokens. Padding has neither noise nor data, so no error."""
     x, glyphs = add_noise(micro.x0_BSC, micro.eps_BSC, micro.sigma_B), micro.glyphs  # (P2)
     with answers_of(glyphs.block) if glyphs else nullcontext([]) as seen:
         v = model.velocity(x, micro.sigma_B, micro.cond)
     padding_B = micro.x0_BSC.shape[1] / token_counts(micro.cond).to(x.device)
     error_B = (v - (micro.eps_BSC - micro.x0_BSC)).square().mean((1, 2)) * padding_B  # (P3)
-    total, metrics = error_B.mean(), {"flow_error": error_B.detach().mean()}
+    total, metrics = (micro.sigma_B**sigma_power * error_B).mean(), {"flow_error": error_B.detach().mean()}
     if glyphs:
         asked = glyph_error(seen[0], glyphs.labels_BS, glyphs.readout_KD)
         total, metrics = total + glyphs.weight * asked, metrics | {"glyph_error": asked.detach()}  # (P5)
@@ -199,4 +204,4 @@ def train(model: FlowModel, engine: Engine, data: Latents, cfg: Pretrain, start:
         parts = split(model, engine, cond, cfg.micro)
         glyphs = glyph_labels(model, batch.texts, cond, dropped, cfg)
         micros = [micro_batch(x0, eps, sigma, cond, *part, glyphs) for part in parts]
-        yield Step(step, engine.update(micros, lambda m: loss(model, m)))
+        yield Step(step, engine.update(micros, lambda m: loss(model, m, cfg.sigma_power)))

@@ -85,6 +85,19 @@ def test_loss_by_hand():
     assert sigma.tolist() == pytest.approx([0.2, 0.9])
 
 
+def test_the_weight_of_noise_levels_by_hand():
+    """k = 2 is the error of the data that (x, v) point at; the logged error is unweighted."""
+    model = Line(0.25)
+    cond = Conditioning(torch.zeros(2, 1, 1), torch.ones(2, 1, dtype=torch.bool), ((1, 1),) * 2)
+    x0, eps = torch.tensor([1.0, -2.0]).view(2, 1, 1), torch.tensor([0.5, 3.0]).view(2, 1, 1)
+    sigma = torch.tensor([0.2, 0.9])
+    total, metrics = loss(model, Micro(x0, eps, sigma, cond), sigma_power=2.0)
+    pointed_at = model.read[0] - sigma.view(2, 1, 1) * 0.25
+    assert float(total.detach()) == pytest.approx(float((pointed_at - x0).square().mean()))
+    assert float(total.detach()) == pytest.approx((0.04 * 0.75**2 + 0.81 * 4.75**2) / 2)
+    assert float(metrics["flow_error"]) == pytest.approx((0.75**2 + 4.75**2) / 2)
+
+
 def test_loss_is_a_mean():
     """Wider images of the same content cost the same."""
     totals = []

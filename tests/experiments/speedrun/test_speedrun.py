@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from base_model.data import latents
 from base_model.files.weights import load_model, load_vae
 from experiments.speedrun import __main__ as command
 from experiments.speedrun import race
@@ -18,7 +19,8 @@ from experiments.speedrun.tasks import TASKS
 
 def short(experiment, steps: int = 2):
     sizes = {name: 2 for name in ("batch", "micro") if hasattr(experiment.algorithm, name)}
-    return replace(experiment, algorithm=replace(experiment.algorithm, steps=steps, **sizes))
+    data = replace(experiment.data, limit=min(experiment.data.limit, 4))
+    return replace(experiment, data=data, algorithm=replace(experiment.algorithm, steps=steps, **sizes))
 
 
 @pytest.fixture
@@ -112,3 +114,12 @@ def test_what_is_judged_are_the_averaged_weights(tmp_path, monkeypatch):
         race.run_attempt(TASKS["EN"], (stage,), 0, tmp_path / name)
     own, averaged = (judged[name].network.state_dict() for name in ("own", "averaged"))
     assert any(not torch.equal(own[name], averaged[name]) for name in own)
+
+
+def test_a_finite_set_is_encoded_once(tmp_path, monkeypatch):
+    encoded = []
+    whole = latents.encode_images
+    monkeypatch.setattr(latents, "encode_images", lambda vae, images: encoded.append(len(images)) or whole(vae, images))
+    monkeypatch.setattr(race, "judged", lambda *_: RESULT)
+    race.run_attempt(TASKS["EN"], (short(ENTRIES["EN"][0], 5),), 0, tmp_path)
+    assert encoded == [4], "five updates of two images from a set of four"
