@@ -146,8 +146,8 @@ def loss(model: FlowModel, micro: Micro, sigma_power: float = 0.0) -> tuple[Tens
     error_B = (v - (micro.eps_BSC - micro.x0_BSC)).square().mean((1, 2)) * padding_B  # (P3)
     total, metrics = (micro.sigma_B**sigma_power * error_B).mean(), {"flow_error": error_B.detach().mean()}
     if glyphs:
-        asked = glyph_error(seen[0], glyphs.labels_BS, glyphs.readout_KD)
-        total, metrics = total + glyphs.weight * asked, metrics | {"glyph_error": asked.detach()}  # (P5)
+        extra = glyph_error(seen[0], glyphs.labels_BS, glyphs.readout_KD)
+        total, metrics = total + glyphs.weight * extra, metrics | {"glyph_error": extra.detach()}  # (P5)
     return weighed(total, metrics, micro.share)
 
 
