@@ -70,6 +70,7 @@ def test_the_command_at_a_tiny_size(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert numbers["hybrid_short_learned"] == numbers["hybrid_learned"]
     assert numbers["hybrid_short_forward"] < numbers["hybrid_forward"], "fewer steps after the window"
     for side in rollout.SIDES:
+        assert 0.0 < numbers[f"{side}_cpu_seconds"] < 10 * numbers[f"{side}_seconds"]
         parts = sum(numbers[f"{side}_{part}_seconds"] for part in rollout.PARTS)
         assert parts == pytest.approx(numbers[f"{side}_seconds"], rel=0.01)
         assert numbers[f"{side}_pictures_per_second"] == pytest.approx(4 / numbers[f"{side}_seconds"], rel=0.01)
