@@ -90,7 +90,7 @@ class Exploration:
     def shortened(self, levels: Sequence[float]) -> list[float]:
         """Those of the noise levels after the window that are kept: both ends, and between them as even as they go."""
         steps = len(levels) - 1
-        fewer = math.ceil(self.after_window * steps - 1e-9)  # which 0.1 of 30 steps is rounded up by
+        fewer = math.ceil(self.after_window * steps - 1e-9)  # 0.28 * 25 is a hair above 7
         return [levels[round(i * steps / fewer)] for i in range(fewer + 1)]
 
 

@@ -31,7 +31,7 @@ HYBRID = Grpo(1, 3, G, Sampler(STEPS, 3.0), SHORT, micro=3 * G, guide_update=Fal
 FINISHED = Exploration(window=0, within=3, shared_noise=False, after_window=0.5)
 
 
-@pytest.mark.parametrize("share", [1.0, 0.8, 0.5, 0.4, 0.1, 0.01])
+@pytest.mark.parametrize("share", [1.0, 0.8, 0.5, 0.4, 0.28, 0.01])
 def test_kept_levels_run_from_end_to_end_and_are_as_many_as_the_share_says(share):
     for steps in range(1, 41):
         levels = flow.schedule(steps, 0.7, terminal=0.02)
