@@ -248,13 +248,14 @@ def test_sigma_text_and_guidance_reach_the_answer(checkpoints: Checkpoints, name
 
 def test_an_answer_does_not_depend_on_its_batch(checkpoints: Checkpoints, name: str, tmp_path: Path) -> None:
     both = checkpoints.model(name, cache=tmp_path / "both").encode_text(TEXTS)
-    model = checkpoints.model(name, cache=tmp_path / "alone")
-    alone = model.encode_text(TEXTS[:1])
-    length = int(alone.mask_BL.sum())
-    assert torch.allclose(both.text_BLD[0, :length], alone.text_BLD[0, :length], atol=1e-5)
-    x, sigma = noise(model, 1), torch.tensor([0.5])
-    v = model.velocity(x.repeat(2, 1, 1), sigma.repeat(2), both)
-    assert torch.allclose(v[:1], model.velocity(x, sigma, alone), atol=1e-5)
+    model, rows = checkpoints.model(name, cache=tmp_path / "alone"), [0, 1, 0]
+    x, sigma = noise(model, 3), torch.tensor([0.5])
+    v = model.velocity(x, sigma.repeat(3), both.take(rows))
+    for i, row in enumerate(rows):
+        alone = model.encode_text(TEXTS[row : row + 1])
+        length = int(alone.mask_BL.sum())
+        assert torch.allclose(both.text_BLD[row, :length], alone.text_BLD[0, :length], atol=1e-5)
+        assert torch.allclose(v[i : i + 1], model.velocity(x[i : i + 1], sigma, alone), atol=1e-5)
 
 
 @mostly_slow
