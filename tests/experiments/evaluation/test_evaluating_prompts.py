@@ -225,6 +225,13 @@ def test_a_folder_of_which_nothing_but_its_beginning_was_written_goes_on(runs, m
     assert len(evaluated(runs, "one", Brightness(), 1).points) == 4
 
 
+def test_a_stage_of_a_chain_is_named_by_its_folder(runs):
+    (runs / "sft").mkdir()
+    (runs / "one").rename(runs / "sft" / "sft")
+    assert find_model(str(runs / "sft"), "sft").name == str(runs / "sft" / "sft")
+    assert find_model(str(runs / "two" / ".." / "two")).name == str(runs / "two")
+
+
 def test_more_seeds_keep_what_is_there_and_other_settings_need_another_folder(runs):
     reward = Brightness()
     evaluated(runs, "one", reward, 1)
