@@ -15,6 +15,7 @@ from base_model.data.writing.documents import DOCUMENTS, SCALES, hidden_at_ends,
 from base_model.data.writing.faces import FACES, LANGUAGES, faces_of
 from base_model.data.writing.grounds import COLOURS
 from base_model.data.writing.typesetting import TEMPLATES, Set, typeset
+from base_model.data.writing.wording import size_word
 from base_model.data.writing.writer import Sources, lot, write
 from base_model.data.writing.written_image import Unwritable, Writing, WrittenImage, bounds
 
@@ -45,8 +46,14 @@ def test_a_document_says_its_slots_and_nothing_else(name: str, language: str) ->
         left, top, right, bottom = bounds([quad for _, quad in line.characters])
         assert left >= 0 and top >= 0 and right <= SIZE[1] and bottom <= SIZE[0]
     assert image.kind == f"complex/{name}" and len(slots) >= 4
+    english, chinese = image.captions
     for slot in slots:
-        assert slot in image.captions[0] and slot in image.captions[1]
+        assert slot in english and slot in chinese
+    for line in image.lines:
+        face, size = line.face.rstrip(" 0123456789"), size_word(line.size, SIZE[0])
+        assert f"{line.colour} " in english and COLOURS[line.colour].chinese in chinese
+        assert face in english and face in chinese and size[0] in english and f"{size[1]}字号" in chinese
+    assert ("at the top" in english or "in the middle" in english) and "位于" in chinese
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

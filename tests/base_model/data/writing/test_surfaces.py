@@ -28,6 +28,7 @@ from base_model.data.writing.writer import Sources, lot, write
 from base_model.data.writing.written_image import Unwritable, Writing, bounds
 
 SIZE = (256, 256)
+SIZE_WORDS = ("tiny", "small", "medium", "large", "huge")
 PLAN = Writing(seed=3, kinds=("compositional",), languages=LANGUAGES, size=SIZE, length=(6, 30))
 
 
@@ -225,6 +226,9 @@ def test_an_image_is_a_function_of_its_index_and_has_its_captions() -> None:
         assert one.text in english and one.text in chinese and one.kind.startswith("compositional/")
         assert english.endswith("; behind it a quiet street") == (one.facts["photograph"] == 0)
         assert one.lines[0].colour in english and one.facts["ground"] in english
+        face = one.lines[0].face.rstrip(" 0123456789")
+        assert face in english and face in chinese
+        assert any(f", {size}, " in english for size in SIZE_WORDS) and "字号" in chinese and "位于" in chinese
 
 
 def test_every_thing_has_a_legible_ink_on_each_of_its_grounds() -> None:
