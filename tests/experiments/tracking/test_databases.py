@@ -155,6 +155,11 @@ def test_resume_starts_trackers_beside_and_not_for_a_finished_run(tmp_path, monk
     RunRecord.open(tmp_path / "chain", {"chain": {}})
     assert cli.main(["resume", str(tmp_path / "begun"), "--track", "mlflow", "trackio"]) == 0
     assert started == [(tmp_path / "begun", ("mlflow", "trackio"))]
+    (tmp_path / "begun" / "tracking").mkdir()
+    (tmp_path / "begun" / "tracking" / "mlflow.log").write_text("Traceback\nOSError: the disk is full\n")
+    assert cli.main(["resume", str(tmp_path / "begun"), "--track", "mlflow"]) == 0 and len(started) == 2
+    assert "the tracker mlflow failed" in capsys.readouterr().out
+    del started[1:]
     assert cli.main(["resume", str(made_run(tmp_path / "done")), "--track", "mlflow"]) == 0 and len(started) == 1
     assert cli.main(["resume", str(tmp_path / "chain"), "--track", "mlflow"]) == 2
     assert "glyphlab track" in capsys.readouterr().err and len(started) == 1
