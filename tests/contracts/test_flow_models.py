@@ -378,7 +378,7 @@ def test_the_first_ratio_is_one_and_the_adapter_alone_moves(
 ) -> None:
     model = checkpoints.model(name, rank=2)
     model.recompute(MEMORIES[memory].recompute)
-    cfg = replace(GRPO, exploration=replace(EXPLORING, shared_noise=shared))
+    cfg = replace(GRPO, exploration=replace(EXPLORING, shared_noise=shared, after_window=1.0 if shared else 0.5))
     engine = begun(model, MEMORIES[memory])
     before = {n: p.detach().clone() for n, p in model.network.named_parameters()}
     steps = list(grpo.train(model, engine, WORDS, brightness(), cfg))
