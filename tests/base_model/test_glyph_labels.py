@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from base_model.data.rendered_text import CHINESE, ENGLISH, render, scene
-from base_model.glyph_labels import NONE, UNKNOWN, columns_of, glyph_error, label, readout
+from base_model.glyph_labels import NONE, UNKNOWN, answers_of, columns_of, glyph_error, label, readout
 from base_model.pretrain import Batch, Pretrain, train
 from base_model.seeding import generator, numpy_generator
 from tests.base_model.test_pretrain import OPTIM, engine_of
@@ -96,6 +96,14 @@ def test_asking_teaches_the_layer_and_micro_batches_change_nothing():
 def test_dropped_texts_are_not_asked():
     cfg = Pretrain(steps=1, batch=6, micro=6, dropout=0.99, glyph_weight=1.0, glyph_block=0)
     assert losses(cfg)[0]["glyph_error"] == 0.0
+
+
+def test_a_block_is_watched_for_one_call_alone():
+    block = torch.nn.Identity()
+    with answers_of(block) as seen:
+        block((torch.ones(1), torch.zeros(1)))
+    block((torch.ones(1), torch.zeros(1)))
+    assert len(seen) == 1 and torch.equal(seen[0], torch.ones(1)) and not block._forward_hooks
 
 
 def test_refusals():

@@ -98,6 +98,16 @@ def test_the_weight_of_noise_levels_by_hand():
     assert float(metrics["flow_error"]) == pytest.approx((0.75**2 + 4.75**2) / 2)
 
 
+def test_training_minimises_the_weighted_error():
+    model = tiny_model()
+    (step,) = train(model, engine_of(model), Random(), replace(TINY, sigma_power=2.0))
+    other = tiny_model()
+    (plain,) = train(other, engine_of(other), Random(), TINY)
+    assert (
+        step.metrics["loss"] < 0.9 * step.metrics["flow_error"] and plain.metrics["loss"] == plain.metrics["flow_error"]
+    )
+
+
 def test_loss_is_a_mean():
     """Wider images of the same content cost the same."""
     totals = []
