@@ -8,9 +8,9 @@ forms, so every face names the languages that it may write.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
-import itertools
 import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -127,7 +127,7 @@ def own_face(path: Path, language: str) -> Face:
 
     Raises ValueError when the file is no face.
     """
-    names = list(itertools.takewhile(bool, (_name_in(path, index) for index in itertools.count())))
+    names = _names_in(path)
     if not names:
         raise ValueError(f"{path} is not a type face that can be read; name a .ttf, .otf or .woff file")
     region = REGIONS.get(language, "none")
@@ -138,13 +138,14 @@ def own_face(path: Path, language: str) -> Face:
     return replace(face, weights=weights, capitals=small_letters_are_capitals(replace(face, weights=weights)))
 
 
-def _name_in(path: Path, index: int) -> tuple[str, str] | None:
-    """Family and style of a face of a file; None where it has no such face."""
-    try:
-        family, style = ImageFont.truetype(str(path), SAMPLE, index=index).getname()
-    except OSError:
-        return None
-    return family or "", style or ""
+def _names_in(path: Path) -> list[tuple[str, str]]:
+    """Family and style of each face of a file; [] where it is none."""
+    names: list[tuple[str, str]] = []
+    with contextlib.suppress(OSError):
+        while True:
+            family, style = ImageFont.truetype(str(path), SAMPLE, index=len(names)).getname()
+            names.append((family or "", style or ""))
+    return names
 
 
 def _weights_in(path: Path, index: int) -> tuple[int, ...]:
