@@ -2,19 +2,27 @@
 
 Run:     OMP_NUM_THREADS=1 python -m experiments.benchmarks.glyph_samples --weights runs/glyph --stages
          runs/repair/sft runs/repair/grpo
+         ... --weights runs/seed1 --stages runs/ocr_glyph0 runs/ocr_glyph1 --against runs/ocr0 runs/ocr1
 
-In nano a caption fixes the image, so a letter's error needs no eyes: it is the difference of its cell from the rendered
-one, both as ink from 0 to 1, blurred by 0.7 pixels, at the best of shifts by a pixel, as a share of the ink. Below
-0.03 it is taken as sound, above 0.10 as broken. The error also counts a letter of the wrong size, so it is imperfect.
-Images are those that a run's evaluation keeps. Areas under the curve are of sound against broken, by letters.
+In nano a full caption fixes the image, so a letter's error needs no eyes: it is the difference of its cell from the
+rendered one, both as ink from 0 to 1, blurred by 0.7 pixels, at the best of shifts by a pixel, as a share of the ink.
+Below 0.03 it is taken as sound, above 0.10 as broken. The error also counts a letter of the wrong size, so it is
+imperfect. Every model samples the same held-out English captions from the same noise, without guidance.
 
-Prints a table, then one JSON line.
+    letters   areas under the curve of sound against broken, by letters, of the network and of the recogniser's
+              likelihood of the cell; how many of the lowest 24 are broken, among all and among words that both engines
+              read right
+    words     shares that either engine reads right, the mean of the words' worst letters by the network, and the mean
+              error
+    beside    differences of --stages from --against, in their order, with 95 % intervals over prompts; "spelt": of the
+              words that both engines read right in both; pooled: the mean over the pairs of each prompt
+
+Prints tables, then one JSON line.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,47 +30,113 @@ import numpy as np
 import tyro
 
 from base_model.data.rendered_text import CELL, COLOURS, Scene, above, first_cell, glyph, render
-from experiments.record.whole_files import read_png
+from base_model.sample import Sampler, generate_chunks, prompted
+from experiments.evaluation.evaluate import fixed_noise
+from experiments.evaluation.found_model import find_model
+from experiments.evaluation.prompts_of_plan import make_scenes
+from experiments.experiment import PromptPlan
+from experiments.record.intervals import paired_ci
+from preference_data.records import Prompt
 from preference_data.statistics.score_intervals import auc
-from rewards.glyph.glyph import read
+from rewards.glyph.glyph import GlyphModel, read
 from rewards.glyph.ink_frame import framed, levels
+from rewards.parse import named_reward
 from rewards.text.ocr_likelihood import ctc_likelihood
 from rewards.text.reading.read_page import as_line
 from rewards.text.recognisers import V6, OnnxRecogniser, find_weights
 
-CAPTION = re.compile(r'the word "(\w+)" in (\w+) (\w+), (\w+), (\w+) (\w+), on (\w+)')
 SIZES = {"small": 16, "medium": 19, "large": 22}
-SOUND, BROKEN = 0.03, 0.10
+SOUND, BROKEN, SEED = 0.03, 0.10, 141
+WORDS = ("ocr", "gold", "glyph", "error")
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Which network, and the stages of a quickstart."""
+    """Which network, and which models."""
 
     weights: Path
     stages: tuple[Path, ...]
+    """runs with a nano model"""
+    against: tuple[Path, ...] = ()
+    """as many runs, each beside the one of stages"""
+    prompts: int = 96
+    steps: int = 10
+
+    def __post_init__(self) -> None:
+        if not self.stages or self.prompts < 2 or (self.against and len(self.against) != len(self.stages)):
+            raise ValueError(
+                f"{len(self.stages)} stages against {len(self.against)} on {self.prompts} prompts: name a run "
+                "beside each other run, and 2 prompts or more"
+            )
 
 
-def letters(stage: Path) -> list[tuple[str, str, np.ndarray, float]]:
-    """(letter, evaluation, its cell as uint8 [H, W, 3], its error) of the images that a stage's evaluation keeps."""
-    results = []
-    for file in sorted((stage / "evaluation").glob("*guided.json")):
-        for row in json.loads(file.read_text())["rows"]:
-            match = CAPTION.search(row["prompt"])
-            if not match or not row.get("picture") or not (file.parent / row["picture"]).exists():
-                continue
-            word, ink, face, size, upper, column, ground = match.groups()
-            scene = Scene(word, "", face, size, ink, ground, upper, column)
-            image_HW3 = read_png(file.parent / row["picture"]).transpose(1, 2, 0)
-            truth_HW3 = render(scene).transpose(1, 2, 0)
-            for i, letter in enumerate(word):
-                mask = glyph(letter, face, SIZES[size])
-                top, left = above(scene, mask.height), (first_cell(scene) + i) * CELL
-                rows = slice(max(top - 2, 0), top + mask.height + 2)
-                cell_HW3 = np.ascontiguousarray(image_HW3[rows, left : left + CELL])
-                true_HW3 = truth_HW3[rows, left : left + CELL]
-                results.append((letter, file.stem, cell_HW3, error(cell_HW3, true_HW3, COLOURS[ground])))
+@dataclass(frozen=True)
+class Letter:
+    """A letter of a word: its cell as uint8 [H, W, 3] and its error."""
+
+    letter: str
+    cell_HW3: np.ndarray
+    error: float
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What a model wrote: numbers by word [P], and (word, error, glyph, likelihood, letter) by letter [N, 5]."""
+
+    word: dict[str, np.ndarray]
+    letter_N5: np.ndarray
+
+
+def letters(scene: Scene, image_HW3: np.ndarray) -> list[Letter]:
+    """The letters of an image of a scene."""
+    truth_HW3, results = render(scene).transpose(1, 2, 0), []
+    for i, letter in enumerate(scene.word):
+        mask = glyph(letter, scene.face, SIZES[scene.size])
+        top, left = above(scene, mask.height), (first_cell(scene) + i) * CELL
+        rows = slice(max(top - 2, 0), top + mask.height + 2)
+        cell_HW3 = np.ascontiguousarray(image_HW3[rows, left : left + CELL])
+        far = error(cell_HW3, truth_HW3[rows, left : left + CELL], COLOURS[scene.background])
+        results.append(Letter(letter, cell_HW3, far))
     return results
+
+
+def sampled(run: Path, scenes: list[Scene], model: GlyphModel, engines: Engines, steps: int) -> Sampled:
+    """Let a run's model write the scenes, and measure what it wrote."""
+    flow = find_model(str(run)).load("cpu")
+    noise = fixed_noise(flow, len(scenes), SEED)
+    requested = prompted(flow, [scene.caption for scene in scenes], 1.0)
+    chunks = [images for _, _, images in generate_chunks(flow, requested, noise, Sampler(steps=steps))]
+    images_P3HW = np.concatenate(chunks)
+    prompts = [Prompt.from_text(scene.caption) for scene in scenes]
+    word = {name: reader(prompts, images_P3HW).parts["exact"] for name, reader in engines.readers.items()}
+    rows: list[tuple[float, ...]] = []
+    for i, (scene, image_3HW) in enumerate(zip(scenes, images_P3HW, strict=True)):
+        for each in letters(scene, image_3HW.transpose(1, 2, 0)):
+            crop_ZZ = framed(each.cell_HW3)
+            value = 0.0 if crop_ZZ is None else float(model.score([crop_ZZ], [each.letter])[0][0])
+            rows.append((i, each.error, value, engines.likelihood(each), ord(each.letter)))
+    letter_N5 = np.array(rows)
+    of = [letter_N5[letter_N5[:, 0] == i] for i in range(len(scenes))]
+    word |= {
+        "glyph": np.array([each[:, 2].min() for each in of]),
+        "error": np.array([each[:, 1].mean() for each in of]),
+    }
+    return Sampled(word, letter_N5)
+
+
+class Engines:
+    """The reward's recogniser and the gold one."""
+
+    def __init__(self) -> None:
+        self.readers = {"ocr": named_reward("ocr").load(), "gold": named_reward("ocr_judge").load()}
+        self._recogniser = OnnxRecogniser(find_weights(V6))
+        self._classes = {character: k for k, character in enumerate(self._recogniser.characters)}
+
+    def likelihood(self, each: Letter) -> float:
+        """What the recogniser gives the letter in its cell."""
+        edge = np.pad(each.cell_HW3, ((6, 6), (6, 6), (0, 0)), mode="edge")
+        same = [[self._classes[c] for c in (each.letter, each.letter.lower()) if c in self._classes]]
+        return ctc_likelihood(self._recogniser.probabilities(as_line(edge)), same)
 
 
 def error(cell_HW3: np.ndarray, true_HW3: np.ndarray, ground: tuple[int, int, int]) -> float:
@@ -78,43 +152,63 @@ def error(cell_HW3: np.ndarray, true_HW3: np.ndarray, ground: tuple[int, int, in
     return float(min(((each - b_HW) ** 2).sum() for each in shifted) / max((b_HW**2).sum(), 1e-6))
 
 
+def summary(sampled: Sampled) -> dict[str, float]:
+    """Means by word, and areas of the network and of the recogniser's likelihood by letter."""
+    word_N, far_N, value_N, likelihood_N, letter_N = sampled.letter_N5.T
+    clear = (far_N < SOUND) | (far_N > BROKEN)
+    sound = far_N[clear] < SOUND
+    spelt_N = ((sampled.word["ocr"] == 1) & (sampled.word["gold"] == 1))[word_N.astype(int)]
+    result = {name: float(values.mean()) for name, values in sampled.word.items()} | {
+        "letters": float(len(far_N)), "error_median": float(np.median(far_N)), "sound": float(sound.sum()),
+        "broken": float((~sound).sum()), "lowest_24": _broken(far_N, value_N),
+        "lowest_24_spelt": _broken(far_N[spelt_N], value_N[spelt_N]),
+        "broken_spelt": float((far_N[spelt_N] > BROKEN).mean()),
+    }  # fmt: skip
+    if 0 < sound.sum() < len(sound):
+        area = auc(value_N[clear], sound, letter_N[clear])
+        result |= {"auc": area.value, "low": area.low, "high": area.high}
+        result["likelihood_auc"] = auc(likelihood_N[clear], sound, letter_N[clear]).value
+    return result
+
+
+def _broken(far_N: np.ndarray, value_N: np.ndarray) -> float:
+    """Of the 24 letters with the lowest scores, the share that are broken."""
+    return float((far_N[np.argsort(value_N, kind="stable")[:24]] > BROKEN).mean())
+
+
+def differences(pairs: list[tuple[Sampled, Sampled]]) -> dict[str, list[float]]:
+    """(mean, low, high, prompts) of each number's difference, each prompt's the mean over the pairs."""
+    right = [np.all([each.word[e] == 1 for each in pair for e in ("ocr", "gold")], axis=0) for pair in pairs]
+    results = {}
+    for name in WORDS:
+        both = np.array([[other.word[name], mine.word[name]] for mine, other in pairs])
+        for shown, chosen in ((name, np.ones_like(right)), (f"{name}, spelt", np.array(right))):
+            count_P = chosen.sum(axis=0)
+            before_P, after_P = (both * chosen[:, None]).sum(axis=0) / np.where(count_P, count_P, np.nan)
+            results[shown] = [*paired_ci(before_P, after_P, 0), float((count_P > 0).sum())]
+    return results
+
+
 def main(benchmark: Benchmark) -> None:
     """Measure, print and end with one JSON line."""
     _, model = read(benchmark.weights)
-    recogniser = OnnxRecogniser(find_weights(V6))
-    classes = {character: k for k, character in enumerate(recogniser.characters)}
-    results, pooled = {}, []
-    for stage in benchmark.stages:
-        rows = []
-        for letter, _, cell_HW3, far in letters(stage):
-            crop_ZZ = framed(cell_HW3)
-            value = 0.0 if crop_ZZ is None else float(model.score([crop_ZZ], [letter])[0][0])
-            edge = np.pad(cell_HW3, ((6, 6), (6, 6), (0, 0)), mode="edge")
-            same = [[classes[c] for c in (letter, letter.lower()) if c in classes]]
-            rows.append((far, value, ctc_likelihood(recogniser.probabilities(as_line(edge)), same), ord(letter)))
-        pooled += rows
-        results[stage.name] = row = summary(np.array(rows))
-        print(stage.name, {k: round(v, 3) for k, v in row.items()}, flush=True)
-    results["all"] = summary(np.array(pooled))
-    print("all", {k: round(v, 3) for k, v in results["all"].items()})
-    print(json.dumps({name: {k: v for k, v in row.items() if np.isfinite(v)} for name, row in results.items()}))
-
-
-def summary(row_N4: np.ndarray) -> dict[str, float]:
-    """Means, and areas of the network and of the recogniser's likelihood, of (error, score, likelihood, letter)."""
-    if not len(row_N4):
-        raise ValueError("no images were kept in these stages; name stages of a finished quickstart")
-    far_N, value_N, likelihood_N, letter_N = row_N4.T
-    clear = (far_N < SOUND) | (far_N > BROKEN)
-    sound = far_N[clear] < SOUND
-    area = auc(value_N[clear], sound, letter_N[clear])
-    lowest = np.argsort(value_N)[:24]
-    return {
-        "letters": float(len(far_N)), "error_median": float(np.median(far_N)), "glyph_mean": float(value_N.mean()),
-        "sound": float(sound.sum()), "broken": float((~sound).sum()), "auc": area.value, "low": area.low,
-        "high": area.high, "likelihood_auc": auc(likelihood_N[clear], sound, letter_N[clear]).value,
-        "lowest_24_broken": float((far_N[lowest] > BROKEN).mean()),
-    }  # fmt: skip
+    engines = Engines()
+    scenes = make_scenes(PromptPlan(count=benchmark.prompts, seed=SEED, heldout=True))
+    results: dict[str, object] = {}
+    found = {run: sampled(run, scenes, model, engines, benchmark.steps)
+             for run in (*benchmark.stages, *benchmark.against)}  # fmt: skip
+    every = Sampled({name: np.concatenate([each.word[name] for each in found.values()]) for name in WORDS},
+                    np.concatenate([each.letter_N5 + np.eye(5)[0] * len(scenes) * i
+                                    for i, each in enumerate(found.values())]))  # fmt: skip
+    for run, each in [*found.items(), ("all", every)]:
+        results[str(run)] = row = summary(each)
+        print(run, {k: round(v, 3) for k, v in row.items()}, flush=True)
+    pairs = [(found[a], found[b]) for a, b in zip(benchmark.stages, benchmark.against, strict=bool(benchmark.against))]
+    beside = {str(run): [pair] for run, pair in zip(benchmark.stages, pairs, strict=False)}
+    for shown, chosen in (beside | {"pooled": pairs}).items() if pairs else ():
+        results[f"{shown} beside"] = row = differences(chosen)
+        print(f"{shown} beside", {k: [round(v, 3) for v in each] for k, each in row.items()}, flush=True)
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":
