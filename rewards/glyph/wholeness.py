@@ -81,11 +81,10 @@ def stretched(crop_ZZ: np.ndarray) -> np.ndarray | None:
     """float32 [Q, Q] in [0, 1]: the box about the ink of a crop in 8 bits, as a square; None where there is no ink."""
     import cv2
 
-    ink_ZZ = cv2.blur(crop_ZZ, (3, 3)) >= 255 * INK
-    rows, columns = np.flatnonzero(ink_ZZ.any(axis=1)), np.flatnonzero(ink_ZZ.any(axis=0))
-    if not rows.size:
+    left, top, wide, high = cv2.boundingRect((cv2.blur(crop_ZZ, (3, 3)) >= 255 * INK).view(np.uint8))
+    if not wide:
         return None
-    box = crop_ZZ[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32) / 255.0
+    box = crop_ZZ[top : top + high, left : left + wide].astype(np.float32) / 255.0
     result: np.ndarray = cv2.resize(cv2.GaussianBlur(box, (0, 0), 0.8), (Q, Q), interpolation=cv2.INTER_AREA)
     return result
 
@@ -95,9 +94,10 @@ def compared(crop_ZZ: np.ndarray, of: Template) -> tuple[float, float, float]:
     square_QQ = stretched(crop_ZZ)
     if square_QQ is None:
         return -np.inf, np.inf, np.inf
-    x_1Q = _unit([square_QQ])[0]
-    like = float((of.whole @ x_1Q).max())
-    return like, float((of.halves @ x_1Q).max()) - like, float(square_QQ[MIDDLE].min()) - of.least
+    x_Q = square_QQ.ravel() - square_QQ.mean()
+    x_Q /= max(float(np.linalg.norm(x_Q)), 1e-6)
+    like = float((of.whole @ x_Q).max())
+    return like, float((of.halves @ x_Q).max()) - like, float(square_QQ[MIDDLE].min()) - of.least
 
 
 def is_whole(crop_ZZ: np.ndarray, of: Template, least_like: float, most_halved: float) -> bool:

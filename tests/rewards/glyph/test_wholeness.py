@@ -77,6 +77,15 @@ def test_what_faces_of_training_look_like_is_allowed() -> None:
     assert is_whole(fitted(parts(levels_HW)[2]), reference, min(like, LIKE) + SLACK - 0.01, halved - SLACK + 0.01)
 
 
+def test_a_form_that_is_unlike_both_references_is_allowed_where_training_has_it() -> None:
+    reference = of(SANS, "E")
+    crop_ZZ = min((fitted(rendered(SANS, c)) for c in "JATOLVU"), key=lambda each: compared(each, reference)[0])
+    like = compared(crop_ZZ, reference)[0]
+    assert like < LIKE and not is_whole(crop_ZZ, reference, 1.0, 9.0)
+    assert is_whole(crop_ZZ, reference, like + SLACK - 0.01, 9.0)
+    assert not is_whole(crop_ZZ, reference, like + SLACK + 0.01, 9.0)
+
+
 def test_bounds_are_those_of_the_face_that_is_furthest_away() -> None:
     faces = tuple(("en", FACES[name]) for name in ("Inter", "JetBrains Mono", "Oswald"))
     table = references({"en": "AEL", "zh-Hans": "永"})
