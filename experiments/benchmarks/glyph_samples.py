@@ -195,17 +195,19 @@ def main(benchmark: Benchmark) -> None:
     engines = Engines()
     scenes = make_scenes(PromptPlan(count=benchmark.prompts, seed=SEED, heldout=True))
     results: dict[str, object] = {}
-    found = {run: sampled(run, scenes, model, engines, benchmark.steps)
+    by_run = {run: sampled(run, scenes, model, engines, benchmark.steps)
              for run in (*benchmark.stages, *benchmark.against)}  # fmt: skip
-    every = Sampled({name: np.concatenate([each.word[name] for each in found.values()]) for name in WORDS},
+    every = Sampled({name: np.concatenate([each.word[name] for each in by_run.values()]) for name in WORDS},
                     np.concatenate([each.letter_N5 + np.eye(5)[0] * len(scenes) * i
-                                    for i, each in enumerate(found.values())]))  # fmt: skip
-    for run, each in [*found.items(), ("all", every)]:
+                                    for i, each in enumerate(by_run.values())]))  # fmt: skip
+    for run, each in [*by_run.items(), ("all", every)]:
         results[str(run)] = row = summary(each)
         print(run, {k: round(v, 3) for k, v in row.items()}, flush=True)
-    pairs = [(found[a], found[b]) for a, b in zip(benchmark.stages, benchmark.against, strict=bool(benchmark.against))]
-    beside = {str(run): [pair] for run, pair in zip(benchmark.stages, pairs, strict=False)}
-    for shown, chosen in (beside | {"pooled": pairs}).items() if pairs else ():
+    pairs = [
+        (by_run[a], by_run[b]) for a, b in zip(benchmark.stages, benchmark.against, strict=bool(benchmark.against))
+    ]
+    compared = {str(run): [pair] for run, pair in zip(benchmark.stages, pairs, strict=False)}
+    for shown, chosen in (compared | {"pooled": pairs}).items() if pairs else ():
         results[f"{shown} beside"] = row = differences(chosen)
         print(f"{shown} beside", {k: [round(v, 3) for v in each] for k, each in row.items()}, flush=True)
     print(json.dumps(results))

@@ -129,8 +129,8 @@ def test_the_level_lies_where_empty_crops_end_and_only_raises(
     monkeypatch.setattr(glyph_levels, "alphabet", lambda language: "KR")
     monkeypatch.setattr(GlyphModel, "whole", lambda self, crops, names: np.ones(len(crops), bool))
     model = GlyphModel(_Fixed(2), table.characters, table.image_C2ZZ)
-    found = glyph_levels.levels(model, (("en", FACES["Inter"]),), table, 0)
-    assert found.shift_C == pytest.approx([shift, shift, 0.0], abs=1e-5)
+    result = glyph_levels.levels(model, (("en", FACES["Inter"]),), table, 0)
+    assert result.shift_C == pytest.approx([shift, shift, 0.0], abs=1e-5)
     monkeypatch.setattr(GlyphModel, "whole", lambda self, crops, names: np.zeros(len(crops), bool))
     gated = glyph_levels.levels(model, (("en", FACES["Inter"]),), table, 0)
     assert gated.shift_C[0] == pytest.approx(np.log(999)), "what the gate takes out needs no level"
