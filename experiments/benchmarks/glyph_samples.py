@@ -208,8 +208,8 @@ def main(benchmark: Benchmark) -> None:
     ]
     compared = {str(run): [pair] for run, pair in zip(benchmark.stages, pairs, strict=False)}
     for shown, chosen in (compared | {"pooled": pairs}).items() if pairs else ():
-        results[f"{shown} beside"] = row = differences(chosen)
-        print(f"{shown} beside", {k: [round(v, 3) for v in each] for k, each in row.items()}, flush=True)
+        results[f"{shown} beside"] = table = differences(chosen)
+        print(f"{shown} beside", {k: [round(v, 3) for v in each] for k, each in table.items()}, flush=True)
     print(json.dumps(results))
 
 
