@@ -189,6 +189,10 @@ class FlowModel(Protocol):
         """Noise levels to sample through: the sampler's, or the model's own where it was released with some."""
         ...
 
+    def shift(self, tokens: int) -> float:
+        """How far its schedule moves the logit of a noise level for an image of so many latent tokens."""
+        ...
+
     def noise(self, size: int, generator: torch.Generator) -> Tensor:
         """Standard normal latents [size, S, C]."""
         ...

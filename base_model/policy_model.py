@@ -119,6 +119,10 @@ class PolicyModel:
         """Return the noise levels that the sampler asks for: see `FlowModel.levels`."""
         return sampler.levels()
 
+    def shift(self, tokens: int) -> float:
+        """Return how far the schedule moves a noise level's logit: Qwen-Image's line, which our presets share."""
+        return flow.dynamic_mu(tokens)
+
     def noise(self, size: int, generator: torch.Generator) -> Tensor:
         """Draw standard normal latents [size, S, C]: on the CPU, so that a seed is the same noise on every device."""
         shape = (size, self.grid[0] * self.grid[1], self.channels)

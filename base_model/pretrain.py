@@ -8,9 +8,9 @@
     (P5)  L + glyph_weight L_g: a middle layer says which character each token shows          base_model/glyph_labels.py
 
 Samples of a batch may differ in size, and some may have images that they are made from. Every sample weighs the same
-in (P3), whatever its size, and only what is to be made is predicted. mu (`flow.dynamic_mu`) is the shift with which the
-released scheduler draws S tokens, S0 the tokens of the model's own image: more tokens of one signal hide noise
-better, so larger images are trained at noise as much higher as they are sampled at; at the own size m stands alone.
+in (P3), whatever its size, and only what is to be made is predicted. mu (`FlowModel.shift`) is the shift with which the
+model samples S tokens, S0 the tokens of the model's own image: more tokens of one signal hide noise better, so
+larger images are trained at noise as much higher as they are sampled at; at the own size m stands alone.
 
 The error of the data that (x, v) point at is sigma times that of v, so k = 2 weighs the data's error alike at all noise
 levels, and 0 < k < 2 lies between. What only the text can tell is asked at high noise.
@@ -36,7 +36,7 @@ from torch import Tensor
 
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
-from base_model.flow import add_noise, dynamic_mu, logit_normal
+from base_model.flow import add_noise, logit_normal
 from base_model.glyph_labels import UNKNOWN, GlyphLabels, answers_of, glyph_error, label
 from base_model.interface import ConditionImages, Conditioning, FlowModel, Grid, token_count
 from base_model.micro_batches import split, weighed
@@ -190,12 +190,12 @@ def glyph_labels(
 
 def train(model: FlowModel, engine: Engine, data: Latents, cfg: Pretrain, start: int = 0) -> Iterator[Step]:
     """Yields after every update."""
-    own = dynamic_mu(model.noise(1, generator(cfg.seed, 0, 0, "size")).shape[1])
+    own = model.shift(model.noise(1, generator(cfg.seed, 0, 0, "size")).shape[1])
     for step in range(start, cfg.steps):
         batch = data.batch(step, cfg.batch, engine.rank, engine.world_size)
         random = generator(cfg.seed, step, engine.rank, "flow")
         eps = torch.randn(batch.x0_BSC.shape, generator=random)
-        shift = torch.tensor([dynamic_mu(token_count([g])) - own for g in batch.grids]) if batch.grids else 0.0
+        shift = torch.tensor([model.shift(token_count([g])) - own for g in batch.grids]) if batch.grids else 0.0
         sigma = logit_normal(cfg.batch, cfg.sigma_mean + shift, cfg.sigma_std, random)  # (P1)
         dropped = torch.rand(cfg.batch, generator=random) < cfg.dropout
         cond = condition(model, batch, dropped)  # (P4)

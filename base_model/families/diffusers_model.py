@@ -6,6 +6,7 @@ The pipeline supplies network, autoencoder, encoders and scheduler; its own samp
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import zip_longest
@@ -182,6 +183,11 @@ class DiffusersModel(PolicyModel):
     def levels(self, sampler: Sampler) -> list[float]:
         """Return the pipeline's noise levels for the image's size; the sampler's own shift plays no part."""
         return self.family.levels(self.scheduler, sampler.steps, self.grid[0] * self.grid[1])
+
+    def shift(self, tokens: int) -> float:
+        """Return how far the pipeline's schedule moves the logit of the middle one of 50 steps."""
+        middle = self.family.levels(self.scheduler, 50, tokens)[25]
+        return math.log(middle / (1.0 - middle))
 
     def sized(self, image: tuple[int, int]) -> Self:
         self.family.require_size(image)

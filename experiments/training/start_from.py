@@ -191,10 +191,16 @@ def require_model(experiment: Experiment, parent: Path | None) -> None:
 
 
 def base_size(experiment: Experiment) -> tuple[int, int] | None:
-    """The (height, width) for which a released checkpoint is opened; None: what the checkpoint is for."""
-    if isinstance(read_any(experiment.base), Family):
+    """The (height, width) for which a released checkpoint is opened; None: what the checkpoint is for.
+
+    One of our own layout says nothing of it: it is that of the preset with the same network, if there is one.
+    """
+    base = read_any(experiment.base)
+    if isinstance(base, Family):
         return experiment.size if any(experiment.size) else None
-    return IMAGE_SIZES[experiment.preset]
+    own = replace(base.transformer, zero_cond_t=False)  # which the edit model of 2511 alone has
+    alike = [name for name, network in PRESETS.items() if network == own]
+    return IMAGE_SIZES[alike[0] if alike else experiment.preset]
 
 
 def starting_weights(experiment: Experiment, parent: Path | None) -> Mapping[str, Tensor]:

@@ -131,9 +131,12 @@ def test_a_dropped_text_keeps_its_pictures_and_becomes_what_guidance_asks(data):
     assert torch.equal(plain.text_BLD[0, :1], nothing.text_BLD[0]) and plain.images_BRC is None
 
 
-def test_noise_is_shifted_by_the_number_of_tokens_and_not_at_the_models_own_size(data):
-    """logit(sigma) of a sample is what it would be at the own size, plus mu(S) - mu(S0)."""
+@pytest.mark.parametrize("line", [dynamic_mu, lambda tokens: 0.1 * tokens], ids=["ours", "another"])
+def test_noise_is_shifted_by_the_number_of_tokens_and_not_at_the_models_own_size(data, line, monkeypatch):
+    """logit(sigma) of a sample is what it would be at the own size, plus mu(S) - mu(S0) of the model's own schedule."""
     model, engine = tiny_model(), LocalEngine(tiny_model().network, replace(OPTIM, adamw_lr=1e-12))
+    if line is not dynamic_mu:
+        monkeypatch.setattr(model, "shift", line)
     model.trainable = engine.module
     with Spy(model) as spy:
         list(train(model, engine, data, CFG))
@@ -141,7 +144,7 @@ def test_noise_is_shifted_by_the_number_of_tokens_and_not_at_the_models_own_size
     batch = data.batch(0, 8)
     torch.randn(batch.x0_BSC.shape, generator=random)
     own = logit_normal(8, CFG.sigma_mean, CFG.sigma_std, random)
-    shift = torch.tensor([dynamic_mu(h * w) - dynamic_mu(12) for h, w in batch.grids])
+    shift = torch.tensor([line(h * w) - line(12) for h, w in batch.grids])
     assert len(set(shift.tolist())) == 3 and (shift == 0).any()
     torch.testing.assert_close(torch.logit(spy.sigma[0].double()), torch.logit(own.double()) + shift, atol=1e-5, rtol=0)
     same_size = shift == 0

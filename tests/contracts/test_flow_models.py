@@ -276,6 +276,17 @@ def test_it_makes_images_of_another_size(checkpoints: Checkpoints, name: str) ->
 
 
 @released
+def test_training_is_shifted_as_sampling_is(checkpoints: Checkpoints, name: str) -> None:
+    """From one size to another the logit of a level moves by the difference of shifts; 0 where the shift is fixed."""
+    small = checkpoints.model(name)
+    large = small.sized((256, 256))
+    difference = large.shift(large.grid[0] * large.grid[1]) - small.shift(small.grid[0] * small.grid[1])
+    before, after = (model.levels(Sampler(50)) for model in (small, large))
+    moved = [math.log(b * (1 - a) / (a * (1 - b))) for a, b in zip(before[15:36], after[15:36], strict=True)]
+    assert moved == pytest.approx([difference] * len(moved), abs=1e-5)
+
+
+@released
 def test_encode_pixels_undoes_the_scale_of_decode(checkpoints: Checkpoints, name: str) -> None:
     """The autoencoder is random, so only the scale of latents can come back."""
     model = checkpoints.model(name)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
+import json
+import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +13,7 @@ import pytest
 
 from base_model.data.mixture import Mix, TaskStream
 from base_model.data.stream import Stage, TextStream
+from base_model.qwen.presets import PRESETS
 from experiments.configs import nano, nano_edit
 from experiments.experiment import Experiment
 from experiments.progress import Progress
@@ -18,7 +21,7 @@ from experiments.record.record import read_run
 from experiments.training import run_prompts
 from experiments.training.run_prompts import encode_ahead, requests_of
 from experiments.training.runner import run
-from experiments.training.start_from import open_model
+from experiments.training.start_from import base_size, open_model
 
 CLEAN = TextStream(seed=3, stages=(Stage(0, (0.05, 0.0, 0.0, 0.0, 0.95)),))
 
@@ -42,6 +45,14 @@ def test_mixed_editing_on_a_released_checkpoint_goes_through(edit: Path, tmp_pat
 def test_images_from_captions_are_refused_where_a_checkpoint_edits_only(edit: Path, mixes: tuple[Mix, ...]) -> None:
     with pytest.raises(ValueError, match=r"t2i=.* takes 1; set t2i to 0"):
         open_model(short(nano_edit.config, edit, TaskStream(CLEAN, mixes)), None)
+
+
+def test_a_released_network_is_opened_for_its_own_size_on_any_recipe(edit: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(edit, tmp_path / "released")
+    assert base_size(replace(nano_edit.config, base=str(folder))) == (32, 96), "the recipe's, for another network"
+    file = folder / "transformer" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **asdict(PRESETS["qwen_image"]), "zero_cond_t": True}))
+    assert base_size(replace(nano_edit.config, base=str(folder))) == (1024, 1024)
 
 
 def test_texts_are_known_ahead_only_where_they_end(tmp_path: Path) -> None:
