@@ -12,7 +12,7 @@ import torch
 from base_model.data import latents
 from base_model.files.weights import load_model, load_vae
 from experiments.speedrun import __main__ as command
-from experiments.speedrun import faster_english, race
+from experiments.speedrun import race
 from experiments.speedrun.entries import ENTRIES
 from experiments.speedrun.tasks import TASKS
 
@@ -121,5 +121,5 @@ def test_a_finite_set_is_encoded_once(tmp_path, monkeypatch):
     whole = latents.encode_images
     monkeypatch.setattr(latents, "encode_images", lambda vae, images: encoded.append(len(images)) or whole(vae, images))
     monkeypatch.setattr(race, "judged", lambda *_: RESULT)
-    race.run_attempt(TASKS["EN"], (short(faster_english.STAGES[0], 5),), 0, tmp_path)
+    race.run_attempt(TASKS["EN"], (short(ENTRIES["EN"][0], 5),), 0, tmp_path)
     assert encoded == [4], "five updates of two images from a set of four"
