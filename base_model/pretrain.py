@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, NamedTuple, Protocol
 
@@ -140,7 +140,8 @@ def condition(model: FlowModel, batch: Batch, dropped_B: Tensor) -> Conditioning
 def loss(model: FlowModel, micro: Micro, sigma_power: float = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
     """(P3): the mean over samples of their means over tokens. Padding has neither noise nor data, so no error."""
     x, glyphs = add_noise(micro.x0_BSC, micro.eps_BSC, micro.sigma_B), micro.glyphs  # (P2)
-    with answers_of(glyphs.block) if glyphs else nullcontext([]) as seen:
+    listening: AbstractContextManager[list[Tensor]] = answers_of(glyphs.block) if glyphs else nullcontext([])
+    with listening as seen:
         v = model.velocity(x, micro.sigma_B, micro.cond)
     padding_B = micro.x0_BSC.shape[1] / token_counts(micro.cond).to(x.device)
     error_B = (v - (micro.eps_BSC - micro.x0_BSC)).square().mean((1, 2)) * padding_B  # (P3)
