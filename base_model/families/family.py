@@ -205,7 +205,8 @@ class Family:
 
         Chroma's layers have the names of FLUX.1's, and answer otherwise.
         """
-        hint = get_type_hints(class_of_diffusers(self.pipeline).__init__)["transformer"]
+        with without_advice("transformers"):
+            hint = get_type_hints(class_of_diffusers(self.pipeline).__init__)["transformer"]  # imports what it names
         called = {kind.__name__ for kind in get_args(hint) or (hint,)}
         for file, named in (
             (INDEX, self.index["transformer"][1]),
