@@ -14,6 +14,7 @@ Shapes: B samples, S latent tokens, C channels, L text tokens, D width, chw an i
 from __future__ import annotations
 
 import copy
+import importlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -205,8 +206,7 @@ class Family:
 
         Chroma's layers have the names of FLUX.1's, and answer otherwise.
         """
-        with without_advice("transformers"):
-            hint = get_type_hints(class_of_diffusers(self.pipeline).__init__)["transformer"]  # imports what it names
+        hint = get_type_hints(class_of_diffusers(self.pipeline).__init__)["transformer"]
         called = {kind.__name__ for kind in get_args(hint) or (hint,)}
         for file, named in (
             (INDEX, self.index["transformer"][1]),
@@ -258,6 +258,7 @@ def class_of_diffusers(name: str) -> Any:
 @contextmanager
 def without_advice(library: str) -> Iterator[None]:
     """Inside, a library does not warn: transformers of packages that nobody needs, diffusers of what is refused."""
+    importlib.import_module(library)  # which sets its level
     logger = logging.getLogger(library)
     level = logger.level
     logger.setLevel(logging.ERROR)
