@@ -139,10 +139,6 @@ class Rollouts:
     """whether anything does, on any rank"""
 
 
-Finish = Callable[[Trajectory], Trajectory]
-"""what an algorithm still does with a rollout before it learns, while the images are scored"""
-
-
 def send(
     model: FlowModel, scorer: ScoringPool, prompts: Sequence[Prompt], x0_BSC: Tensor, group: int
 ) -> list[Future[Scores]]:
@@ -153,11 +149,11 @@ def send(
 
 def explore(
     model: FlowModel, scorer: ScoringPool, chosen: Sequence[Prompt], chunks: Sequence[int], cfg: Groups, step: int,
-    rank: int, first: int, finish: Finish,
+    rank: int, first: int, finish: Callable[[Trajectory], Trajectory],
 ) -> tuple[list[Trajectory], Tensor]:  # fmt: skip
     """Rollouts of `chunks` prompts each, of one size, and their rewards [B, K]: scored while the next are sampled.
 
-    `first` is the number of groups of the update that were sampled before; it seeds the noise.
+    `first` groups of the update were sampled before; it seeds the noise. `finish` is called while images are scored.
     """
     trajectories, waiting, part = [], [], 0
     for count in chunks:
@@ -174,7 +170,7 @@ def explore(
 
 def sample_groups(
     model: FlowModel, engine: Engine, prompts: Prompts, scorer: ScoringPool, cfg: Groups, step: int,
-    finish: Finish = lambda trajectory: trajectory,
+    finish: Callable[[Trajectory], Trajectory] = lambda trajectory: trajectory,
 ) -> Rollouts:  # fmt: skip
     """The images of update `step`: a pure function of it and of the weights.
 

@@ -69,9 +69,7 @@ class Exploration:
                 f"a window of {self.window} steps does not fit the first {self.within}, or stay={self.stay} is below 1"
             )
         if not 0.0 < self.after_window <= 1.0:
-            raise ValueError(
-                f"after_window={self.after_window} is a share of the steps after the window, above 0 and at most 1"
-            )
+            raise ValueError(f"after_window={self.after_window}, a share of steps, must be above 0 and at most 1")
         if not self.window and self.shared_noise:
             raise ValueError("window=0 with shared_noise makes every image of a group the same; unset shared_noise")
 

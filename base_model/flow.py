@@ -118,10 +118,8 @@ def euler(x: Tensor, v: Tensor, sigma: float, sigma_next: float, noise: float = 
 
 
 def second_order(v: Tensor, x0: Tensor, sigma: float, sigma_next: float, before: tuple[Tensor, float] | None) -> Tensor:
-    """The velocity of (F10). `before` is (x0^, sigma) of the step before on the same solution of the ODE, or None.
-
-    It is `v` itself without one, and where l or l_before is infinite: to the image, and after a step from pure noise.
-    """
+    """The velocity of (F10). `before` is (x0^, sigma) of the step before on the same solution of the ODE, or None: then
+    it is `v` itself, and where l or l_before is infinite (to the image, and after a step from pure noise)."""
     if before is None or sigma_next <= 0.0 or before[1] > 1.0 - ROUNDED:
         return v
     after, now, earlier = (math.log((1.0 - s) / s) for s in (sigma_next, sigma, before[1]))

@@ -5,7 +5,7 @@
     (P3)  L = E sigma^k || v_theta(x, sigma, text, images) - (eps - x0) ||^2    Lipman et al., arXiv:2210.02747, k = 0
     (P4)  text is replaced by the unconditional template with probability `dropout`
                                                                           Ho & Salimans, arXiv:2207.12598
-    (P5)  L + glyph_weight L_g: a middle layer says which character each token shows          base_model/glyph_labels.py
+    (P5)  L + glyph_weight L_g: a middle layer says which character each token shows    base_model/qwen/glyph_labels.py
 
 Samples of a batch may differ in size, and some may have images that they are made from. Every sample weighs the same
 in (P3), whatever its size, and only what is to be made is predicted. mu (`FlowModel.shift`) is the shift with which the
@@ -37,9 +37,9 @@ from torch import Tensor
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.flow import add_noise, logit_normal
-from base_model.glyph_labels import UNKNOWN, GlyphLabels, answers_of, glyph_error, label
 from base_model.interface import ConditionImages, Conditioning, FlowModel, Grid, token_count
 from base_model.micro_batches import split, weighed
+from base_model.qwen.glyph_labels import UNKNOWN, GlyphLabels, answers_of, glyph_error, label
 from base_model.qwen.mmdit import MMDiT
 from base_model.qwen.packing import leading
 from base_model.seeding import generator

@@ -42,7 +42,7 @@ TORCH_FREE = (
     "experiments.preferences.manage_accounts",
 )  # fmt: skip
 HEAVY = {"torch", "paddleocr", "paddlex", "diffusers", "transformers", "deepspeed", "onnxruntime", "matplotlib", "cv2"}
-MAX_FILE, MAX_FUNCTION, MAX_STORY = 400, 60, 950
+MAX_FILE, MAX_FUNCTION, MAX_STORY = 400, 60, 900
 MAX_TEST_FILE, MAX_TEST_FUNCTION = 700, 90
 MAX_FOLDER = 15
 TWINS = {

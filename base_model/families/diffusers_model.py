@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from base_model.families.encoded_prompts import EncodedPrompts, conditioning, in_dtype
 from base_model.families.family import Family
+from base_model.generate import at_once
 from base_model.interface import ConditionImages, Conditioning, Grid, padded_together
 from base_model.lora import mark_dead
 from base_model.policy_model import PolicyModel
 from base_model.qwen.model import token_grid
 from base_model.qwen.prompt_templates import check_text
-from base_model.sample import Sampler, at_once
+from base_model.sample import Sampler
 
 MOST = 64
 """images that the autoencoder sees at once at most, however small they are"""

@@ -9,13 +9,14 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from base_model.generate import at_once
 from base_model.interface import ConditionImages, Conditioning, Grid, padded_together
 from base_model.policy_model import PolicyModel
 from base_model.qwen.coarse_encoder import CoarseEncoder
 from base_model.qwen.mmdit import MMDiT, MMDiTConfig
 from base_model.qwen.tokens import patchify, unpatchify
 from base_model.qwen.vae import QwenImageVAE
-from base_model.sample import Sampler, at_once
+from base_model.sample import Sampler
 
 MOST = 1024
 """images that the autoencoder sees at once at most, however small they are"""

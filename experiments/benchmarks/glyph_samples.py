@@ -30,7 +30,8 @@ import numpy as np
 import tyro
 
 from base_model.data.rendered_text import CELL, COLOURS, Scene, above, first_cell, glyph, render
-from base_model.sample import Sampler, generate_chunks, prompted
+from base_model.generate import generate_chunks, prompted
+from base_model.sample import Sampler
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.found_model import find_model
 from experiments.evaluation.prompts_of_plan import make_scenes

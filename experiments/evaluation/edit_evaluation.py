@@ -26,9 +26,10 @@ import torch
 
 from base_model.data.edits import Example, Task, change_ink, change_position, change_word
 from base_model.data.rendered_text import ENGLISH, HEIGHT, WIDTH, scene
+from base_model.generate import generate_chunks
 from base_model.interface import Conditioning, without_prompt
 from base_model.qwen.model import QwenImage
-from base_model.sample import generate_chunks, pixels
+from base_model.sample import pixels
 from base_model.seeding import numpy_generator
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.experiment import EditPlan

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from base_model.generate import generate, generate_chunks, prompted
 from base_model.interface import FlowModel
-from base_model.sample import Sampler, generate, generate_chunks, prompted
+from base_model.sample import Sampler
 from base_model.seeding import generator
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import EvaluationPlan

@@ -13,9 +13,10 @@ from torch import Tensor
 from base_model.data.rendered_text import complete
 from base_model.devices import best_device
 from base_model.files.weights import holds_model, load_model
+from base_model.generate import generate_chunks
 from base_model.interface import without_prompt
 from base_model.policy_model import PolicyModel
-from base_model.sample import Sampler, generate_chunks
+from base_model.sample import Sampler
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.record.leftovers import not_a_run
 from experiments.record.record import RUN, write_png

@@ -25,9 +25,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from base_model.generate import CHUNK, at_once, generate
 from base_model.interface import FlowModel
 from base_model.policy_model import PolicyModel
-from base_model.sample import CHUNK, Sampler, at_once, generate
+from base_model.sample import Sampler
 from base_model.seeding import generator
 from experiments.evaluation.found_model import ResultModel, fingerprint
 from experiments.evaluation.prompt_files import RequestedPrompt

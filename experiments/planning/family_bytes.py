@@ -17,8 +17,9 @@ import torch
 from base_model.families.encoded_prompts import AT_ONCE
 from base_model.families.family import Family, class_of_diffusers
 from base_model.families.open_checkpoint import plain_weights
+from base_model.generate import at_once
 from base_model.interface import Grid
-from base_model.sample import Sampler, at_once
+from base_model.sample import Sampler
 from experiments.experiment import Experiment
 from experiments.planning.dry_run import Pass, storing
 from experiments.planning.estimate import CHECKPOINT_SAMPLES, GB, Extras

@@ -9,10 +9,10 @@ from typing import Any
 from alignment.forward_process import Forward
 from alignment.groups import Groups
 from alignment.grpo import Grpo
+from base_model.generate import at_once
 from base_model.lora import Lora
 from base_model.qwen.model import token_grid
 from base_model.qwen.presets import IMAGE_SIZES, PRESETS, VAES
-from base_model.sample import at_once
 from experiments.configs import CONFIGS
 from experiments.experiment import Experiment, require_one_guidance
 from experiments.images.image_sources import ImageSources

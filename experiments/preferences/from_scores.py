@@ -26,9 +26,10 @@ from safetensors.torch import load_file, save_file
 from alignment.dpo import Pairs
 from alignment.trajectory import all_noise, explore
 from base_model.engine.engine_files import layout_of, read_one, write_one_by_one
+from base_model.generate import at_once
 from base_model.interface import FlowModel, Grid, padded_together
 from base_model.policy_model import PolicyModel
-from base_model.sample import at_once, pixels
+from base_model.sample import pixels
 from base_model.seeding import generator
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import PairPlan

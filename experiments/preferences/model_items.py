@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from base_model.generate import generate_chunks, prompted
 from base_model.policy_model import PolicyModel
-from base_model.sample import generate_chunks, prompted
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.preferences.from_people import keep_latent
 from preference_data.campaign.campaigns import Item

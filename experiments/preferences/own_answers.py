@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from base_model.generate import generate_chunks, prompted
 from base_model.interface import FlowModel
-from base_model.sample import generate_chunks, prompted
 from base_model.seeding import numpy_generator
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.prompts_of_plan import make_prompts

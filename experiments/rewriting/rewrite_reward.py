@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from base_model.generate import generate
 from base_model.policy_model import PolicyModel
-from base_model.sample import Sampler, generate
+from base_model.sample import Sampler
 from base_model.seeding import generator
 from preference_data.records import Prompt
 from rewards.scores import Reward, Scores

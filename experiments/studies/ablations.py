@@ -18,8 +18,8 @@ from base_model.data.rendered_text import render
 from base_model.devices import best_device
 from base_model.files.weights import load_model
 from base_model.flow import add_noise
+from base_model.generate import CHUNK, generate
 from base_model.qwen.model import QwenImage
-from base_model.sample import CHUNK, generate
 from experiments.configs import nano_edit, nano_positions
 from experiments.evaluation.edit_evaluation import (
     baselines,

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from base_model.flow import add_noise
+from base_model.generate import generate
 from base_model.policy_model import PolicyModel
-from base_model.sample import generate
 from base_model.seeding import generator
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.found_model import find_model

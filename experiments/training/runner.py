@@ -26,10 +26,11 @@ from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.files.checkpoint import keep_last, latest, save_atomically
 from base_model.files.weights import save_model, save_vae
+from base_model.generate import generate
 from base_model.lora import has_adapter
 from base_model.policy_model import PolicyModel
 from base_model.qwen.vae import QwenImageVAE
-from base_model.sample import Sampler, generate
+from base_model.sample import Sampler
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import LOOPS, Experiment, laid_out

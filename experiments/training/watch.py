@@ -29,9 +29,9 @@ from torch import Tensor
 from alignment.grpo import Grpo
 from alignment.monitoring.monitors import Alarm, alarms, departure, mean, of_clip, rules
 from base_model.engine.engine import Engine
+from base_model.generate import CHUNK, at_once, generate_chunks, prompted
 from base_model.interface import ConditionImages, FlowModel
 from base_model.policy_model import PolicyModel
-from base_model.sample import CHUNK, at_once, generate_chunks, prompted
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.experiment import Experiment, MonitorPlan
 from experiments.record.record import EVIDENCE, RunRecord, read_metrics, read_monitors

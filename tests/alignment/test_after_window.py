@@ -46,7 +46,7 @@ def test_kept_levels_run_from_end_to_end_and_are_as_many_as_the_share_says(share
 
 @pytest.mark.parametrize("share", [0.0, -0.5, 1.1, math.nan, math.inf])
 def test_a_share_that_is_none_is_refused(share):
-    with pytest.raises(ValueError, match=f"after_window={share} is a share"):
+    with pytest.raises(ValueError, match=f"after_window={share}, a share of steps"):
         Exploration(after_window=share)
 
 

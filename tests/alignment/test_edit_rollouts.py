@@ -19,9 +19,10 @@ from base_model import flow
 from base_model.engine.engine import LocalEngine, OptimConfig
 from base_model.engine.mixed_precision import Memory
 from base_model.files.open_base import open_base
+from base_model.generate import generate
 from base_model.lora import Lora, add_adapter
 from base_model.policy_model import PolicyModel
-from base_model.sample import Sampler, generate
+from base_model.sample import Sampler
 from base_model.seeding import generator
 from experiments.evaluation.prompts_of_plan import read_prompts
 from preference_data.image_files import source_readers

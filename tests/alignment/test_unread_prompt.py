@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from alignment.trajectory import Exploration, rollout
+from base_model.generate import generate
 from base_model.interface import Conditioning
-from base_model.sample import Sampler, generate
+from base_model.sample import Sampler
 from base_model.seeding import generator
 from tests.fixtures.tiny.tiny_model import tiny_model
 

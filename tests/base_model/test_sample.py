@@ -9,7 +9,8 @@ import torch
 
 from base_model import sample as sampling
 from base_model.flow import schedule
-from base_model.sample import Sampler, generate, generate_chunks, pixels, prompted, sample
+from base_model.generate import generate, generate_chunks, prompted
+from base_model.sample import Sampler, pixels, sample
 from tests.fixtures.tiny.tiny_model import tiny_model
 
 TEXTS = [f'the word "{word}" in red sans' for word in ("ABC", "DE", "F", "GHI", "JK")]

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from alignment.trajectory import Exploration
-from base_model import sample
+from base_model import generate
+from base_model.generate import AT_ONCE, at_once, generate_chunks, prompted
 from base_model.interface import Conditioning
 from base_model.qwen.model import QwenImage
-from base_model.sample import AT_ONCE, Sampler, at_once, generate_chunks, prompted
+from base_model.sample import Sampler
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import MonitorPlan, PairPlan, PromptPlan
@@ -92,7 +93,7 @@ def test_parts_are_the_whole(
     for images in (99, 1, 3, 5):
         model = tiny_model(3)
         spy = RowByRow(model)
-        monkeypatch.setattr(sample, "AT_ONCE", images * TOKENS)
+        monkeypatch.setattr(generate, "AT_ONCE", images * TOKENS)
         found.append(make(model, guidance))
         together = max(images, GROUP) * (2 if guidance > 1.0 else 1)
         assert spy.most <= together or images == 99, "a part is no larger than what fits"
@@ -116,7 +117,7 @@ def test_the_autoencoder_goes_through_its_parts_in_order(monkeypatch: pytest.Mon
     model, images = tiny_model(1), torch.rand(7, 3, 32, 96, generator=torch.Generator().manual_seed(0))
     latents = model.encode_pixels(images)
     whole = model.decode(latents)
-    monkeypatch.setattr(sample, "AT_ONCE", 2 * TOKENS)
+    monkeypatch.setattr(generate, "AT_ONCE", 2 * TOKENS)
     sizes: list[int] = []
     for name in ("encode", "decode"):
         inner = getattr(model.vae, name)

@@ -29,8 +29,9 @@ from alignment.groups import Groups
 from alignment.trajectory import Exploration
 from base_model.families.encoded_prompts import EncodedPrompts
 from base_model.families.family import Family
+from base_model.generate import at_once
 from base_model.qwen.language_encoder import PAD
-from base_model.sample import Sampler, at_once
+from base_model.sample import Sampler
 from experiments.benchmarks.card.fake_ranks import joined
 from experiments.benchmarks.card.release import LANGUAGE, language_model, make_release, read_hollow, write_hollow
 from experiments.experiment import Experiment

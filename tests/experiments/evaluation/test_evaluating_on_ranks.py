@@ -18,7 +18,7 @@ import psutil
 import pytest
 import torch
 
-from base_model.sample import generate
+from base_model.generate import generate
 from base_model.seeding import generator
 from experiments import cli
 from experiments.evaluation import score_prompts

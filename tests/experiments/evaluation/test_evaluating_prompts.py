@@ -13,7 +13,8 @@ import pandas
 import pytest
 
 from base_model.files.weights import save_model
-from base_model.sample import Sampler, generate
+from base_model.generate import generate
+from base_model.sample import Sampler
 from experiments import cli
 from experiments.evaluation import score_prompts
 from experiments.evaluation.evaluate import fixed_noise

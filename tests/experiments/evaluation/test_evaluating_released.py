@@ -7,8 +7,9 @@ import json
 import pytest
 
 from base_model.files.released import load_base, read_base
+from base_model.generate import generate
 from base_model.qwen import language_encoder
-from base_model.sample import Sampler, generate
+from base_model.sample import Sampler
 from experiments import cli
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.record.whole_files import read_png

@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 
 from base_model.data.rendered_text import PAPER, complete, contrast, read_short
 from base_model.files.weights import save_model
-from base_model.sample import Sampler, generate
+from base_model.generate import generate
+from base_model.sample import Sampler
 from experiments import cli
 from experiments.commands.sampling import rewriter_of
 from experiments.evaluation.evaluate_file import Request

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from base_model.data.rendered_chinese import is_chinese
 from base_model.data.rendered_text import CHINESE, ENGLISH
 from base_model.data.stream import Stage, TextStream
-from base_model.sample import Sampler, generate
+from base_model.generate import generate
+from base_model.sample import Sampler
 from experiments.configs import nano, nano_bilingual, nano_hacking, nano_race
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.prompts_of_plan import make_prompts

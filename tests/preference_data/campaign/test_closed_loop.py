@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from base_model.files.weights import load_model, load_vae, save_model
+from base_model.generate import generate
 from base_model.qwen.model import QwenImage, build
 from base_model.qwen.presets import IMAGE_SIZES, PRESETS
-from base_model.sample import Sampler, generate
+from base_model.sample import Sampler
 from experiments.cli import main
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.prompts_of_plan import make_prompts

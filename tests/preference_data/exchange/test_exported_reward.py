@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from base_model.sample import Sampler, generate
+from base_model.generate import generate
+from base_model.sample import Sampler
 from experiments.cli import main
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.prompts_of_plan import make_prompts

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from base_model.data.rendered_text import CHINESE, ENGLISH, render, scene
-from base_model.glyph_labels import NONE, UNKNOWN, answers_of, columns_of, glyph_error, label, readout
 from base_model.pretrain import Batch, Pretrain, train
+from base_model.qwen.glyph_labels import NONE, UNKNOWN, answers_of, columns_of, glyph_error, label, readout
 from base_model.seeding import generator, numpy_generator
 from tests.base_model.test_pretrain import OPTIM, engine_of
 from tests.fixtures.tiny.tiny_model import tiny_model
