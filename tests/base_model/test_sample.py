@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from base_model import sample as sampling
+from base_model import generate as generating
 from base_model.flow import schedule
 from base_model.generate import generate, generate_chunks, prompted
 from base_model.sample import Sampler, pixels, sample
@@ -30,7 +30,7 @@ def test_chunks_give_what_images_alone_give(monkeypatch):
     model = tiny_model()
     noise = model.noise(len(TEXTS), torch.Generator().manual_seed(1))
     alone = by_hand(model, noise, GUIDED.levels())
-    monkeypatch.setattr(sampling, "CHUNK", 2)
+    monkeypatch.setattr(generating, "CHUNK", 2)
     rows, latents, images = zip(
         *generate_chunks(model, prompted(model, TEXTS, GUIDED.guidance), noise, GUIDED), strict=True
     )
@@ -56,7 +56,7 @@ def test_a_model_that_was_released_with_levels_is_sampled_through_those(monkeypa
 def test_large_images_are_fewer_at_a_time(monkeypatch):
     model = tiny_model()
     noise = model.noise(len(TEXTS), torch.Generator().manual_seed(1))
-    monkeypatch.setattr(sampling, "AT_ONCE", noise.shape[1] * 3)
+    monkeypatch.setattr(generating, "AT_ONCE", noise.shape[1] * 3)
     assert [len(x) for _, x, _ in generate_chunks(model, prompted(model, TEXTS, GUIDED.guidance), noise, GUIDED)] == [
         3,
         2,

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from base_model import sample as sampling
+from base_model import generate as generating
 from experiments.evaluation.evaluate import evaluate
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.progress import Progress
@@ -41,7 +41,7 @@ class Engine:
 def test_what_was_read_comes_from_the_answers(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     for kind in (Ocr, OcrGold):
         monkeypatch.setattr(kind, "load", lambda *_: pytest.fail("an engine was loaded beside the pools"))
-    monkeypatch.setattr(sampling, "CHUNK", 2)
+    monkeypatch.setattr(generating, "CHUNK", 2)
     plan, mine, theirs = tiny_plan(), Engine("a"), Engine("b")
     plan = replace(plan, samplers=plan.samplers[:1])
     evaluate(tiny_model(), plan, tmp_path, mine, theirs, Progress({}))  # type: ignore[arg-type]
