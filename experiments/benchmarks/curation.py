@@ -26,10 +26,11 @@ from PIL import Image
 
 from experiments.curation.deciding import decide
 from experiments.curation.edit_links import with_pairs
-from experiments.curation.filters.stage3_captions import SCRIPTS
+from experiments.curation.measures.caption_facts import SCRIPTS
+from experiments.curation.measures.measure_groups import CHEAP, CODES, NUDITY, TEXT, measures_of
 from experiments.curation.measuring import measured
 from experiments.curation.opened_image import OpenedImage
-from experiments.curation.thresholds import CHEAP, CODES, NUDITY, TEXT, Filters, measures_of
+from experiments.curation.thresholds import Filters
 from experiments.images.image_readers import Entry
 
 PHOTOGRAPHS = ("astronaut", "brick", "camera", "chelsea", "coffee", "grass", "gravel", "rocket")

@@ -19,7 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from experiments.curation.filters.stage3_captions import garbage
+from experiments.curation.measures.caption_facts import garbage
 from experiments.curation.opened_image import OpenedImage
 from experiments.record.whole_files import write_json
 
@@ -136,7 +136,7 @@ def checked(text: str) -> dict[str, Any]:
 
 def quoted_share(caption: str, image: OpenedImage) -> float:
     """Share of a caption's quoted characters that the OCR engine reads; NaN where it quotes nothing that it knows."""
-    from experiments.curation.filters.stage4_text_rendering import quoted_read, reader, spans
+    from experiments.curation.measures.text_reading import quoted_read, reader, spans
 
     quoted = spans([caption])
     return quoted_read(quoted, [line for line, _ in reader().read_boxes(image.reduced)]) if quoted else float("nan")

@@ -26,6 +26,7 @@ from experiments.curation.captioner import Captioner, client, fused
 from experiments.curation.deciding import Decisions, decide, load
 from experiments.curation.edit_links import SOURCE_IMAGE, guilty_source, source_names
 from experiments.curation.image_facts import facts_of_source, is_rendered
+from experiments.curation.measures.measure_groups import CHEAP, measures_of
 from experiments.curation.measuring import (
     ENTRIES,
     costly,
@@ -36,7 +37,7 @@ from experiments.curation.measuring import (
     write_entries,
 )
 from experiments.curation.shard_files import HIDDEN, as_bytes, read_note, read_table, table_path
-from experiments.curation.thresholds import CHEAP, Filters, in_order, measures_of
+from experiments.curation.thresholds import Filters, in_order
 from experiments.images.image_readers import Entry, list_entries
 from experiments.images.part_pool import Pool, parts_done
 from experiments.overrides import override

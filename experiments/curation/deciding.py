@@ -20,10 +20,11 @@ import numpy as np
 
 from experiments.curation.edit_links import drop_together, with_pairs
 from experiments.curation.filters.rules import Filter
-from experiments.curation.filters.stage6_categories import GENERAL, seen_categories
+from experiments.curation.image_categories import GENERAL, seen_categories
+from experiments.curation.measures.measure_groups import measures_of
 from experiments.curation.measuring import CAPTIONS, ENTRIES, is_current
 from experiments.curation.shard_files import read_note, read_table, table_path
-from experiments.curation.thresholds import Filters, in_order, measures_of
+from experiments.curation.thresholds import Filters, in_order
 
 EMPTY = {"number": np.nan, "bits": 0, "flag": False, "text": ""}
 WORD = re.compile(r"\w+")

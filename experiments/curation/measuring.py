@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.curation.filters.stage3_captions import SCRIPTS, describe_caption
+from experiments.curation.measures.caption_facts import SCRIPTS, describe_caption
+from experiments.curation.measures.measure_groups import CHEAP, Measures, measures_of
 from experiments.curation.opened_image import OpenedImage
 from experiments.curation.shard_files import (
     HIDDEN,
@@ -27,7 +28,7 @@ from experiments.curation.shard_files import (
     table_path,
     write_shard,
 )
-from experiments.curation.thresholds import CHEAP, Filters, Measures, measures_of
+from experiments.curation.thresholds import Filters
 from experiments.images.image_readers import Entry
 from experiments.images.part_pool import Pool, parts_done
 

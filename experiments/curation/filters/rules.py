@@ -1,4 +1,6 @@
-"""What a filter is: thresholds, and which images they drop. It reads stored numbers; measuring is another function.
+"""What a filter is: thresholds, and which images they drop. It reads stored numbers; the folder `measures` makes them.
+
+Each filter is a file of its own in the folder of its stage, with its threshold, unit, reason and source.
 
 A filter compares one column of measured numbers with its thresholds. NaN means "not measured" and is never dropped,
 because every comparison with NaN is false. Columns are arrays with one element an image, or one a caption.
@@ -15,6 +17,8 @@ import numpy as np
 
 Columns = Mapping[str, np.ndarray]
 FOREVER = float("inf")
+REPORT = "Qwen-Image technical report, section 3.2"
+"""where the filters of the seven stages are listed, without thresholds"""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 
 from experiments.curation import curated_folder
 from experiments.curation.curated_folder import curate
-from experiments.curation.filters import nudity
+from experiments.curation.measures import body_detector
 from tests.experiments.curation.images_to_curate import write_images_to_curate
 
 MISSING = ("never_installed", "weights.onnx", "pip install --no-deps never_installed")
@@ -17,7 +17,7 @@ MISSING = ("never_installed", "weights.onnx", "pip install --no-deps never_insta
 @pytest.fixture(autouse=True)
 def without_detector(monkeypatch: pytest.MonkeyPatch) -> None:
     """No weights of the detector of bodies: an image costs it 25 ms, and only its own tests need them."""
-    monkeypatch.setattr(nudity, "SOURCE", MISSING)
+    monkeypatch.setattr(body_detector, "SOURCE", MISSING)
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +33,6 @@ def made(images: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathF
     out = tmp_path_factory.mktemp("sets") / "made"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(curated_folder, "SHARD", 4)
-        patch.setattr(nudity, "SOURCE", MISSING)
+        patch.setattr(body_detector, "SOURCE", MISSING)
         list(curate([str(images[0])], out, ["reading=no"]))
     return out

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from experiments.curation import near_duplicates, thresholds
+from experiments.curation import hash_distances
 from experiments.curation.curated_folder import CAPTIONS, as_texts, chosen_filters, curate
-from experiments.curation.filters.stage3_captions import garbage, scripts, words
-from experiments.curation.filters.stage4_text_rendering import MARK
-from experiments.curation.filters.stage5_high_resolution import bands, blockiness
-from experiments.curation.filters.stage6_categories import most_of_a_cell
-from experiments.curation.near_duplicates import nearest_before
+from experiments.curation.filters.stage7.balance import most_of_a_cell
+from experiments.curation.hash_distances import nearest_before
+from experiments.curation.measures import measure_groups
+from experiments.curation.measures.caption_facts import garbage, scripts, words
+from experiments.curation.measures.image_defects import bands, blockiness
+from experiments.curation.measures.text_reading import MARK
 from experiments.curation.thresholds import Filters, in_order
 from tests.experiments.curation.images_to_curate import as_jpeg, as_png, photograph
 from tests.experiments.curation.test_curated_folder import decisions
@@ -60,7 +61,7 @@ def test_many_images_are_compared_as_few_are(monkeypatch: pytest.MonkeyPatch) ->
     for least in (1, 4, 5, 9):
         pairs = nearest_before(both, fields, least, 12)
         with monkeypatch.context() as patch:
-            patch.setattr(near_duplicates, "ALL_PAIRS", 10)
+            patch.setattr(hash_distances, "ALL_PAIRS", 10)
             groups = nearest_before(both, fields, least, 12)
         dropped = pairs[1] >= 0
         assert np.array_equal(dropped, groups[1] >= 0) and np.array_equal(pairs[0][dropped], groups[0][dropped])
@@ -161,7 +162,7 @@ def test_a_measure_that_fails_keeps_the_image_and_often_ends_the_run(
             raise RuntimeError("out of memory")
         return 0.5
 
-    monkeypatch.setattr(thresholds, "score", score)
+    monkeypatch.setattr(measure_groups, "score", score)
     list(curate([str(cells)], tmp_path / "set", settings))
     by = {name: row["dropped_by"] for name, row in decisions(tmp_path / "set").items()}
     assert by.pop("rocket.png") == "" and set(by.values()) == {"quality"}

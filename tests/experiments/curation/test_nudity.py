@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.curation import thresholds
 from experiments.curation.curated_folder import CAPTIONS, curate
 from experiments.curation.curation_report import write_report
-from experiments.curation.filters import nudity
-from experiments.curation.filters.nudity import CLASSES, COLUMNS, Nudity, describe_bodies, detections
+from experiments.curation.filters.stage1.nudity import UNSAFE, Nudity
+from experiments.curation.measures import body_detector, measure_groups
+from experiments.curation.measures.body_detector import CLASSES, COLUMNS, describe_bodies, detections
 from rewards.weight_packages import package_folder
 from tests.experiments.curation.images_to_curate import as_jpeg, as_png, photograph
 from tests.experiments.curation.test_curated_folder import decisions
 
-SOURCE = nudity.SOURCE
+SOURCE = body_detector.SOURCE
 WEIGHTS = package_folder(SOURCE[0])
 
 
@@ -40,13 +40,13 @@ def as_ours(rows: list[dict[str, Any]]) -> list[tuple[str, float, tuple[int, ...
     return [(row["class"].lower(), pytest.approx(row["score"], abs=1e-5), tuple(row["box"])) for row in rows]
 
 
-def whole(rows: list[nudity.Detection]) -> list[tuple[str, float, tuple[int, ...]]]:
+def whole(rows: list[body_detector.Detection]) -> list[tuple[str, float, tuple[int, ...]]]:
     return [(name, score, tuple(map(int, box))) for name, score, box in rows]
 
 
 @pytest.mark.skipif(WEIGHTS is None, reason="the weights of nudenet are not installed; `make` does")
 def test_photographs_are_read_as_nudenet_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nudity, "SOURCE", SOURCE)
+    monkeypatch.setattr(body_detector, "SOURCE", SOURCE)
     detector = own_code().NudeDetector()
     for name in ("astronaut", "camera", "colorwheel", "rocket"):
         image = np.asarray(photograph(name))
@@ -66,8 +66,8 @@ def test_overlapping_boxes_are_left_out_as_nudenet_does(
         rng.uniform(-20, 340, (1, 2, 2100)), rng.uniform(20, 200, (1, 2, 2100)), rng.uniform(0, 0.6, (1, 18, 2100)) ** 4
     ], axis=1).astype(np.float32)  # fmt: skip
     session = SimpleNamespace(run=lambda *_: [output], get_inputs=lambda: [SimpleNamespace(name="images")])
-    monkeypatch.setattr(nudity, "network", lambda: session)
-    monkeypatch.setattr(nudity, "LEAST", 0.05)
+    monkeypatch.setattr(body_detector, "network", lambda: session)
+    monkeypatch.setattr(body_detector, "LEAST", 0.05)
     side = max(height, width)
     code = own_code()
     source = Path(code.__file__).read_text().replace("score >= 0.2", "score >= 0.05").replace("0.25, 0", "0.05, 0")
@@ -82,10 +82,10 @@ def test_overlapping_boxes_are_left_out_as_nudenet_does(
 
 def test_no_detection_is_zero_and_a_face_has_its_area(monkeypatch: pytest.MonkeyPatch) -> None:
     image = np.zeros((100, 200, 3), np.uint8)
-    rows: list[nudity.Detection] = [
+    rows: list[body_detector.Detection] = [
         ("face_male", 0.9, (0, 0, 20, 50)), ("face_female", 0.4, (9, 9, 40, 50)), ("face_male", 0.3, (0, 0, 9, 9))
     ]  # fmt: skip
-    monkeypatch.setattr(nudity, "detections", lambda rgb: rows)
+    monkeypatch.setattr(body_detector, "detections", lambda rgb: rows)
     numbers = describe_bodies(image)
     assert numbers.keys() == COLUMNS.keys() and numbers["face_area"] == 0.1
     assert {name: value for name, value in numbers.items() if value and name != "face_area"} == {
@@ -104,8 +104,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, float]]:
         same = [each for name, each in by_name.items() if np.array_equal(np.asarray(photograph(name)), rgb_HW3)]
         return {**dict.fromkeys(COLUMNS, 0.0), **(same[0] if same else {})}
 
-    monkeypatch.setattr(nudity, "describe_bodies", describe)
-    monkeypatch.setattr(nudity, "SOURCE", ("numpy", "__init__.py", ""))
+    monkeypatch.setattr(body_detector, "describe_bodies", describe)
+    monkeypatch.setattr(body_detector, "SOURCE", ("numpy", "__init__.py", ""))
     return by_name
 
 
@@ -153,7 +153,7 @@ def test_what_looks_like_an_image_that_a_reward_drops_goes_with_it(
 ) -> None:
     """The smaller one is not measured, because it is dropped first; it must not take the place of the larger one."""
     large = np.asarray(photograph("coffee"))
-    monkeypatch.setattr(thresholds, "score", lambda reward, rgb, captions: float(not np.array_equal(rgb, large)))
+    monkeypatch.setattr(measure_groups, "score", lambda reward, rgb, captions: float(not np.array_equal(rgb, large)))
     (folder / "smaller.jpg").write_bytes(as_jpeg(photograph("coffee").resize((400, 267))))
     (folder / "smaller.txt").write_text("the same, smaller")
     list(curate([str(folder)], tmp_path / "set", ["reading=no", "safety.reward=brisque"]))
@@ -175,4 +175,4 @@ def test_without_its_weights_it_drops_nothing_and_says_so(folder: Path, tmp_path
 def test_a_class_that_there_is_not_is_named() -> None:
     with pytest.raises(ValueError, match="there is no 'nipples'; there are anus_covered, "):
         Nudity(classes=("nipples",))
-    assert set(nudity.UNSAFE) < set(CLASSES) and len(CLASSES) == 18
+    assert set(UNSAFE) < set(CLASSES) and len(CLASSES) == 18

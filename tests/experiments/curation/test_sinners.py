@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.curation import thresholds
 from experiments.curation.curated_folder import CAPTIONS, curate
-from experiments.curation.filters import stage4_text_rendering
+from experiments.curation.measures import measure_groups, text_reading
 from experiments.curation.thresholds import Filters, in_order
 from rewards.text.recognisers import Reading
 from tests.experiments.curation.images_to_curate import as_png, images_to_curate, photograph
@@ -68,9 +67,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             return [(Reading(text, 1.0), np.array([(x, y), (x + w, y), (x + w, y + h), (x, y + h)], float))
                     for text, (x, y, w, h) in boxes]  # fmt: skip
 
-    monkeypatch.setattr(stage4_text_rendering, "reader", Engine)
+    monkeypatch.setattr(text_reading, "reader", Engine)
     monkeypatch.setattr(
-        thresholds, "score", lambda reward, rgb, captions: BAD if REWARDS.get(name_of(rgb)) == reward else GOOD
+        measure_groups, "score", lambda reward, rgb, captions: BAD if REWARDS.get(name_of(rgb)) == reward else GOOD
     )
     return images
 

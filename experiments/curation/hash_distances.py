@@ -29,6 +29,14 @@ def alike(fields: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.asarray(np.abs(fields - other).mean(-1) <= COLOUR)
 
 
+def distances(columns: Columns, rows: np.ndarray, least: float, verified: float) -> tuple[np.ndarray, np.ndarray]:
+    """Of images in the order of preference, bits to the nearest kept one before, and its row (-1: none is near)."""
+    both = np.stack([columns["phash"][rows], columns["dhash"][rows]], axis=1)
+    fields = colour_fields(columns["colours"][rows])
+    distance, of = nearest_before(both, fields, int(np.ceil(least)), int(verified))
+    return distance, np.where(of >= 0, rows[of], -1)
+
+
 def order_of_preference(columns: Columns, good: np.ndarray) -> np.ndarray:
     """The rank of each row, 0 first: good ones, then those with most pixels, then the sharpest, then the first."""
     pixels = np.nan_to_num(columns["height"] * columns["width"])

@@ -1,4 +1,4 @@
-"""Stage 5, high resolution: burnt out, saved too often as JPEG, framed by bands, with a QR code or a barcode.
+"""Measures what stage 5 drops by: burnt-out pixels, the blocks of JPEG, bands, QR codes and barcodes.
 
     (1)  clipped = share of pixels with a grey level of at most 2 or at least 253
     (2)  blockiness: steps between neighbours at the edges of JPEG's blocks, by the largest inside of them; the
@@ -11,73 +11,14 @@ Bands on all four sides are the ground that an object stands on, and no bands. S
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 
-from experiments.curation.filters.rules import AtMost
-
-REPORT = "Qwen-Image technical report, section 3.2"
 MIDDLE = 1024
 """pixels of the part that (2) is measured on"""
 PLAIN, SAME = 3.0, 6.0
 """levels: largest standard deviation within a row of a band, and largest step of its mean from the outermost row"""
 LEAST_BAND = 0.01
 """of a side: thinner ones are the edge of a scan"""
-
-
-@dataclass(frozen=True)
-class Exposure(AtMost):
-    """Images that are burnt out or black in most places."""
-
-    stage: ClassVar[int] = 5
-    column: ClassVar[str] = "clipped"
-    unit: ClassVar[str] = "share of pixels that are black or white"
-    reason: ClassVar[str] = (
-        "beyond that little is left to learn from; objects on a white ground reach it, too: look at the page"
-    )
-    source: ClassVar[str] = f"{REPORT}: Image Quality, over and under exposure"
-    most: float = 0.7
-
-
-@dataclass(frozen=True)
-class Blockiness(AtMost):
-    """Images that show the blocks of JPEG."""
-
-    stage: ClassVar[int] = 5
-    column: ClassVar[str] = "blockiness"
-    unit: ClassVar[str] = "steps at block edges by steps inside"
-    reason: ClassVar[str] = (
-        "photographs have 1.0 to 1.2, saved as JPEG 30 1.3 to 1.7 and as JPEG 10 1.8 to 2.8; smooth ones more"
-    )
-    source: ClassVar[str] = f"{REPORT}: Image Quality, compression; the measure of Wang, Sheikh and Bovik 2002"
-    most: float = 2.2
-
-
-@dataclass(frozen=True)
-class Bands(AtMost):
-    """Images between bands, as films are shown on screens of another aspect."""
-
-    stage: ClassVar[int] = 5
-    column: ClassVar[str] = "bands"
-    unit: ClassVar[str] = "share of the height, or of the width, in plain bands on two opposite sides"
-    reason: ClassVar[str] = "a model paints the bands, too; cut them off and add the image again"
-    source: ClassVar[str] = "ours; the report's Abnormal Element"
-    most: float = 0.08
-
-
-@dataclass(frozen=True)
-class Codes(AtMost):
-    """Images with a QR code or a barcode."""
-
-    stage: ClassVar[int] = 5
-    column: ClassVar[str] = "codes"
-    unit: ClassVar[str] = "codes that can be decoded"
-    group: ClassVar[str] = "codes"
-    reason: ClassVar[str] = "no caption says what is in a code, and a painted one leads nowhere"
-    source: ClassVar[str] = f"{REPORT}: Abnormal Element, QR and barcode"
-    most: float = 0.0
 
 
 def details(reduced_grey_HW: np.ndarray, grey_HW: np.ndarray) -> dict[str, float]:

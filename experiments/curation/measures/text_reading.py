@@ -1,4 +1,4 @@
-"""Stage 4, text: what an OCR engine reads in an image, how large it is, and whether it is what captions quote.
+"""Measures what an OCR engine reads in an image: how much, how large, and whether captions quote it.
 
     (1)  text_area = share of the image in the boxes of lines that are read, of two letters or more
     (2)  line_height = median height of these lines in pixels, at a short side of at most 512
@@ -15,14 +15,10 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from experiments.curation.filters.rules import AtLeast, AtMost
-
-REPORT = "Qwen-Image technical report, section 3.2"
 GROUP = "text"
 CONFIDENCE = 0.5
 UNKNOWN = 0.5
@@ -32,61 +28,6 @@ MARK = re.compile(
     r"|\b(shutterstock|getty ?images|alamy|istock|dreamstime|depositphotos|123rf|adobe ?stock|bigstock|fotolia|"
     r"stock ?photo|watermark|all rights reserved|visual china|vcg)\b|视觉中国|图虫|昵图网|千图网|包图网|摄图网", re.I,
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class DenseText(AtMost):
-    """Photographs of pages: more text than a model of that size can write."""
-
-    stage: ClassVar[int] = 4
-    column: ClassVar[str] = "text_area"
-    unit: ClassVar[str] = "share of the image in boxes of text"
-    reason: ClassVar[str] = "captions of such images quote none of it, or more than an encoder reads"
-    source: ClassVar[str] = f"{REPORT}: Intensive Text"
-    group: ClassVar[str] = GROUP
-    most: float = 0.5
-
-
-@dataclass(frozen=True)
-class SmallText(AtLeast):
-    """Images whose text is too small to be written at the size of training."""
-
-    stage: ClassVar[int] = 4
-    column: ClassVar[str] = "line_height"
-    unit: ClassVar[str] = "pixels: median height of the lines that are read, at a short side of 512"
-    reason: ClassVar[str] = "an autoencoder with 8 pixels a latent cannot keep letters of less than 8 pixels apart"
-    source: ClassVar[str] = f"{REPORT}: Small Character"
-    group: ClassVar[str] = GROUP
-    least: float = 9.0
-
-
-@dataclass(frozen=True)
-class QuotedText(AtLeast):
-    """Images whose captions quote a text that cannot be read in them."""
-
-    stage: ClassVar[int] = 4
-    column: ClassVar[str] = "quoted_read"
-    unit: ClassVar[str] = "share of the quoted characters that the engine reads"
-    reason: ClassVar[str] = (
-        "a wrong quotation teaches to write something else; above a half it may be the engine's fault"
-    )
-    source: ClassVar[str] = f"{REPORT}, stage 4; the threshold is ours"
-    rendered: ClassVar[bool] = True
-    group: ClassVar[str] = GROUP
-    least: float = 0.5
-
-
-@dataclass(frozen=True)
-class Watermark(AtMost):
-    """Images with the mark of an agency, a copyright sign or a web address that no caption quotes."""
-
-    stage: ClassVar[int] = 5
-    column: ClassVar[str] = "marks"
-    unit: ClassVar[str] = "lines that are read and look like a mark"
-    reason: ClassVar[str] = "a model writes such marks on whatever it is asked for"
-    source: ClassVar[str] = f"{REPORT}, stage 5: Abnormal Element; faint marks are not read, a caption model sees more"
-    group: ClassVar[str] = GROUP
-    most: float = 0.0
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Stage 1, unsafe images: what a small detector finds of naked bodies. It finds faces, too, which make a portrait.
+"""Measures what a small detector finds of naked bodies. It finds faces, too, which make a portrait.
 
     (1)  the network sees RGB / 255 at 320 by 320, with black added below or on the right until the image is square
     (2)  it answers with 2,100 boxes, each with 18 scores; a box counts for its best class, from `LEAST` on
@@ -15,12 +15,9 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-
-from experiments.curation.filters.rules import AtMost, Columns
 
 GROUP = "nudity"
 SOURCE = ("nudenet", "320n.onnx", "pip install --no-deps nudenet==3.4.2")
@@ -36,36 +33,6 @@ CLASSES = (
 )  # fmt: skip
 """What the network tells apart, in the order of its scores."""
 COLUMNS = {**{f"nude_{name}": "number" for name in CLASSES}, "face_area": "number"}
-UNSAFE = (
-    "female_genitalia_exposed", "male_genitalia_exposed", "anus_exposed", "buttocks_exposed", "female_breast_exposed",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Nudity(AtMost):
-    """Images of naked bodies. Off where the detector's weights are not installed."""
-
-    stage: ClassVar[int] = 1
-    column: ClassVar[str] = "nudity"
-    unit: ClassVar[str] = "largest score of a detection among the classes, 0 to 1"
-    reason: ClassVar[str] = (
-        "what a model was not shown it paints less readily; of 23 photographs of scikit-image and matplotlib the "
-        "detector takes a wheel of colours for buttocks (0.83) and a cup, below the line (0.30)"
-    )
-    source: ClassVar[str] = "Qwen-Image technical report, section 3.2: NSFW; the detector of NudeNet 3.4.2"
-    group: ClassVar[str] = GROUP
-    most: float = 0.5
-    classes: tuple[str, ...] = UNSAFE
-    """which detections count, such as buttocks_exposed|male_breast_exposed"""
-
-    def __post_init__(self) -> None:
-        if wrong := [name for name in self.classes if name not in CLASSES]:
-            raise ValueError(f"nudity.classes: there is no {wrong[0]!r}; there are {', '.join(sorted(CLASSES))}")
-
-    def shown(self, columns: Columns) -> np.ndarray:
-        """The largest score of the classes; NaN where nothing was measured."""
-        scores = [columns[f"nude_{name}"] for name in self.classes if f"nude_{name}" in columns]
-        return np.max(scores, axis=0) if scores else np.full(len(columns["name"]), np.nan)
 
 
 def lacking() -> str:

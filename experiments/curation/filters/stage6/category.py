@@ -1,0 +1,33 @@
+"""Drops images by their category."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from experiments.curation.filters.rules import REPORT, AtMost, Columns
+
+
+@dataclass(frozen=True)
+class Category(AtMost):
+    """Images of categories that are not wanted."""
+
+    stage: ClassVar[int] = 6
+    column: ClassVar[str] = "unwanted"
+    unit: ClassVar[str] = "1 = of an unwanted category"
+    reason: ClassVar[str] = "none is unwanted until you name it"
+    source: ClassVar[str] = f"{REPORT}: General, Portrait and Text Rendering"
+    rendered: ClassVar[bool] = True
+    without: tuple[str, ...] = ()
+    """such as portrait|screenshot"""
+    most: float = 0.0
+
+    def bounds(self) -> dict[str, float]:
+        """No threshold where no category is unwanted."""
+        return super().bounds() if self.without else {}
+
+    def prepared(self, columns: Columns, alive: np.ndarray, good: np.ndarray) -> dict[str, np.ndarray]:
+        """`unwanted` of each image."""
+        return {"unwanted": np.isin(columns["category"].astype(str), self.without).astype(float)}
