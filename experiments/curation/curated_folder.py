@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from experiments.curation.captioner import Captioner, client, fused
-from experiments.curation.deciding import Decisions, decide, load
+from experiments.curation.deciding import Decisions, cells_of, decide, load
 from experiments.curation.edit_links import SOURCE_IMAGE, guilty_source, source_names
 from experiments.curation.image_facts import facts_of_source, is_rendered
 from experiments.curation.measures.measure_groups import CHEAP, measures_of
@@ -36,6 +36,7 @@ from experiments.curation.measuring import (
     run_tasks,
     write_entries,
 )
+from experiments.curation.resampling import add_repeats
 from experiments.curation.shard_files import HIDDEN, as_bytes, read_note, read_table, table_path
 from experiments.curation.thresholds import Filters, in_order
 from experiments.images.image_readers import Entry, list_entries
@@ -76,7 +77,8 @@ def recorded(folder: Path) -> dict[str, Any]:
 def as_texts(filters: Filters) -> dict[str, str]:
     """Every threshold by its dotted name, as `--set` takes it."""
     texts = {"reading": str(filters.reading).lower()}
-    for name, each in [*in_order(filters).items(), ("captioner", filters.captioner)]:
+    others = {name: getattr(filters, name) for name in ("captioner", "resampling")}
+    for name, each in (in_order(filters) | others).items():
         for field in dataclasses.fields(each):
             value = getattr(each, field.name)
             texts[f"{name}.{field.name}"] = "|".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -318,7 +320,8 @@ def materialise(out: Path, about: Mapping[str, Any], filters: Filters, result: D
                 bar.update(done)
     write_decisions(out, filters, result, names)
     with replacing(out / CAPTIONS) as file:
-        for row in caption_rows(result, names, filters.captioner):
+        rows = [*caption_rows(result, names, filters.captioner)]
+        for row in add_repeats(rows, cells_of(result), filters.resampling):
             file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
     prune(out, set(names.values()))
     stages = result.stages(filters)

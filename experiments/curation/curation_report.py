@@ -16,17 +16,19 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from experiments.curation.curated_folder import chosen_filters, decided, is_set, lacking, recorded
-from experiments.curation.deciding import Decisions
+from experiments.curation.curated_folder import CAPTIONS, chosen_filters, decided, is_set, lacking, recorded
+from experiments.curation.deciding import Decisions, cells_of
 from experiments.curation.filters.rules import Filter
 from experiments.curation.histogram import histogram, number
 from experiments.curation.measuring import ENTRIES, entry_of
+from experiments.curation.resampling import balance_table
 from experiments.curation.shard_files import read_table, table_path
 from experiments.curation.thresholds import STAGES, Filters, in_order
 from experiments.record.whole_files import write_bytes
 from experiments.report.image_grids import data_uri
 from experiments.report.page_style import CSS
 from preference_data.image_files import decode_image
+from preference_data.line_files import read_json_lines
 from preference_data.statistics.shares import exact
 
 PAGE = "report.html"
@@ -86,6 +88,7 @@ def write_report(out: Path) -> Path:
         "filters": [section(name, each, result, thumbnails, filters) for name, each in in_order(filters).items()
                     if name in result.reached],
         "rates": rates(result),
+        "cells": balance_table([row for _, row in read_json_lines(out / CAPTIONS)], cells_of(result)),
         "broken": [(result.images["name"][row], result.images["problem"][row]) for row in broken],
     }  # fmt: skip
     write_bytes(out / PAGE, page.render(values).encode())

@@ -20,7 +20,7 @@ import numpy as np
 
 from experiments.curation.edit_links import drop_together, with_pairs
 from experiments.curation.filters.rules import Filter
-from experiments.curation.image_categories import GENERAL, seen_categories
+from experiments.curation.image_categories import GENERAL, cells, seen_categories
 from experiments.curation.measures.measure_groups import measures_of
 from experiments.curation.measuring import CAPTIONS, ENTRIES, is_current
 from experiments.curation.shard_files import read_note, read_table, table_path
@@ -178,6 +178,12 @@ def hand_over_captions(result: Decisions) -> None:
     owner[copies] = result.images["duplicate_of"][copies]
     result.captions["row"] = owner[result.captions["row"]]
     result.images["captions_listed"] = captions_listed(result)
+
+
+def cells_of(result: Decisions) -> list[str]:
+    """Category and scale of each image that stays, in order; what edits were made from is none of them."""
+    rows = np.flatnonzero(result.staying & ~result.images["is_source"])
+    return [str(name) for name in cells(result.images)[rows]]
 
 
 def captions_listed(result: Decisions) -> np.ndarray:

@@ -46,6 +46,7 @@ from experiments.curation.filters.stage6.abnormal import Abnormal
 from experiments.curation.filters.stage6.category import Category
 from experiments.curation.filters.stage6.model_marks import ModelMarks
 from experiments.curation.filters.stage7.balance import Balance
+from experiments.curation.resampling import Resampling
 
 STAGES = {
     1: "files", 2: "image quality", 3: "images and captions", 4: "text rendering", 5: "high resolution",
@@ -100,6 +101,7 @@ class Filters(_Thresholds):
     """The thresholds, a field for each of `FILTERS`. A filter drops an image that an earlier one has not dropped."""
 
     captioner: Captioner = field(default_factory=Captioner)
+    resampling: Resampling = field(default_factory=Resampling)
     reading: bool = True
     """read the text of images that pass stage 3, which takes 0.1 to 0.5 s each; without it stage 4 drops nothing"""
 

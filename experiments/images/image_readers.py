@@ -34,6 +34,8 @@ NAMES = ("file_name", "picture", "image", "file", "path")
 """Columns of a table that may name the image; the first that is there."""
 TEXTS = ("text", "caption", "captions", "prompt")
 """Columns that may hold captions; the first that is there."""
+REPEATS = "repeats"
+"""Column of a table that says how often an image is shown in a pass; once where it is not there."""
 COLUMNS = ("image", "images", "img", "jpg", "png", "webp", "bytes", "picture")
 """Columns of bytes that hold images."""
 UNREAD = {
@@ -64,6 +66,8 @@ class Entry:
     """images that this one was made from, where its captions are instructions"""
     by_design: bool = False
     """whether the problem is no fault of the folder: a mask is no image to learn from"""
+    repeats: int = 1
+    """how often it is shown in a pass"""
 
     def content(self) -> bytes:
         """The bytes of the image file. Raises OSError, or ValueError where a table has none."""
@@ -141,6 +145,7 @@ def of_folder(
     by_path = {same_name(str(file)): file for file in files}
     captions: dict[str, list[str]] = {key: [] for key, file in by_path.items() if file.suffix.lower() in SUFFIXES}
     missing: list[Entry] = []
+    repeats: dict[str, int] = {}
     together = grouped([by_path[key] for key in captions], root)
     sources = dict(together.sources)
     for table in (file for file in files if file.name in TABLES):
@@ -148,6 +153,7 @@ def of_folder(
             key = same_name(str(table.parent / row.name))
             if key in captions:
                 captions[key] += row.captions
+                repeats[key] = max(row.repeats, repeats.get(key, 1))
                 if row.sources:
                     named = ((table.parent / name, same_name(str(table.parent / name))) for name in row.sources)
                     sources[by_path[key]] = [by_path.get(name, path) for path, name in named]
@@ -174,10 +180,8 @@ def of_folder(
         problem = reason = together.left_out.get(image, "")
         if source_folders and not own and not reason:
             problem = f"has no image of its name in {source_folders.names}"
-        listed_sources = tuple(of_path(path) for path in own)
-        images.append(
-            Entry(str(image), once(texts), image, "file", (0, 0), "", problem, listed_sources, by_design=bool(reason))
-        )
+        entry = Entry(str(image), once(texts), image, "file", problem=problem, by_design=bool(reason))
+        images.append(replace(entry, sources=tuple(map(of_path, own)), repeats=repeats.get(key, 1)))
     return [*images, *missing, *unread]
 
 
@@ -191,7 +195,7 @@ def listed(table: Path, row: Row) -> Entry:
     named_by = f", and {table} line {row.line} names it"
     entry = of_path(table.parent / row.name, named_by)
     own = tuple(of_path(table.parent / name, named_by) for name in row.sources)
-    return replace(entry, captions=once(row.captions), sources=own)
+    return replace(entry, captions=once(row.captions), sources=own, repeats=row.repeats)
 
 
 def once(texts: Sequence[str]) -> tuple[str, ...]:
@@ -208,6 +212,7 @@ class Row(NamedTuple):
     captions: list[str]
     sources: list[str]
     """names of the files that it was made from"""
+    repeats: int
 
 
 def table_rows(path: Path, column: str) -> Iterator[Row]:
@@ -223,7 +228,17 @@ def table_rows(path: Path, column: str) -> Iterator[Row]:
         for text in after or [named]:
             if not isinstance(text, str):
                 raise ValueError(f"{path} line {line} has no file_name; it has the columns {', '.join(map(str, row))}")
-            yield Row(line, posix(text), captions_of(row, column, f"{path} line {line}", bool(before)), before)
+            captions = captions_of(row, column, f"{path} line {line}", bool(before))
+            yield Row(line, posix(text), captions, before, repeats_of(row, f"{path} line {line}"))
+
+
+def repeats_of(row: Mapping[str, Any], where: str) -> int:
+    """How often the image of a row is shown in a pass. Raises ValueError for what is no number from 1 on."""
+    value = row.get(REPEATS)
+    often = "1" if value in (None, "") else str(value)
+    if not often.isdecimal() or int(often) < 1:
+        raise ValueError(f"{where}: {REPEATS} is {value!r}, and an image is shown a whole number of times, 1 or more")
+    return int(often)
 
 
 def file_name(row: Mapping[str, Any]) -> Any:

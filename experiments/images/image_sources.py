@@ -3,7 +3,8 @@
 `ImageSources` are the settings, `open_images` reads what they name once (every byte, but only the heads are decoded)
 and leaves out what cannot be learned from, with a reason, and `OwnImages` is the stream. A sample is a function of its
 index in the stream and of the settings, so a batch is a function of (step, size, rank, ranks) and resuming needs a step
-number. In a pass every image of a source is shown once, in an order of its own for each pass.
+number. In a pass every image of a source is shown once, or as often as a column `repeats` says, in an order that
+each pass has for itself.
 
 With weights, samples are shared among sources in blocks of `BLOCK`: in each, a source has exactly its share.
 """
@@ -109,7 +110,7 @@ class OwnImages:
 
     settings: ImageSources
     sources: tuple[tuple[Entry, ...], ...]
-    """the usable images of each source"""
+    """the usable images of each source, as often as each is shown in a pass"""
     bad: tuple[Bad, ...]
     """what was left out when the sources were listed"""
     duplicates: int
@@ -136,7 +137,7 @@ class OwnImages:
     @property
     def edits(self) -> int:
         """How many images were made from others."""
-        return sum(bool(entry.sources) for source in self.sources for entry in source)
+        return sum(len({entry.name for entry in source if entry.sources}) for source in self.sources)
 
     @property
     def captions(self) -> list[str]:
@@ -151,8 +152,10 @@ class OwnImages:
 
     def summary(self) -> str:
         """One line about what was read and what was left out."""
-        sizes = f"{len(self)} images with {len(self.captions)} captions from {', '.join(self.settings.folder)}"
-        notes = [f"{self.edits} of them are edits of other images"] if self.edits else []
+        images = sum(len({entry.name for entry in source}) for source in self.sources)
+        sizes = f"{images} images with {len(self.captions)} captions from {', '.join(self.settings.folder)}"
+        notes = [f"a pass shows {len(self)}, because some are repeated"] if len(self) > images else []
+        notes += [f"{self.edits} of them are edits of other images"] if self.edits else []
         notes += [f"{len(self.heldout)} more are held out"] if self.heldout else []
         notes += [f"{self.duplicates} copies are used once"] if self.duplicates else []
         for some in (self.bad, self.by_design):
@@ -324,13 +327,15 @@ def open_images(
             elif key in usable:
                 copies += 1
                 first = usable[key]
-                usable[key] = replace(first, captions=tuple(dict.fromkeys((*first.captions, *checked.captions))))
+                texts = tuple(dict.fromkeys((*first.captions, *checked.captions)))
+                usable[key] = replace(first, captions=texts, repeats=max(first.repeats, checked.repeats))
             else:
                 usable[key] = checked
         for key, entry in usable.items():
-            digest.update(repr((key, entry.captions)).encode())
+            often = (entry.repeats,) if entry.repeats > 1 else ()
+            digest.update(repr((key, entry.captions, *often)).encode())
         heldout |= {key: entry for key, entry in usable.items() if is_heldout(key, settings.heldout)}
-        sources.append(tuple(entry for key, entry in usable.items() if key not in heldout))
+        sources.append(tuple(each for key, each in usable.items() if key not in heldout for _ in range(each.repeats)))
     require_usable(bad, total, settings)
     require_both(settings, sources, len(heldout))
     return OwnImages(

@@ -162,6 +162,26 @@ def test_a_pass_shows_every_image_once_and_all_captions_come(tmp_path: Path) -> 
     assert 4 <= texts.count("one caption") <= 16 and 4 <= texts.count("another caption") <= 16
 
 
+def test_a_table_says_how_often_an_image_is_shown_in_a_pass(tmp_path: Path) -> None:
+    folder, table = txt(tmp_path), tmp_path / "captions.jsonl"
+    once = open_images(ImageSources((str(folder),)))
+    lines = [{"file_name": "b.png", "text": "b", "repeats": 3}, {"file_name": "c.png", "text": "c", "repeats": 1}]
+    table.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    images = open_images(ImageSources((str(folder),)))
+    for first in (0, 6):
+        shown = [Path(next(images.candidates(index)).name).stem for index in range(first, first + 6)]
+        assert sorted(shown) == ["a", "b", "b", "b", "c", "d"]
+    of_table = [Path(entry.name).stem for entry in open_images(ImageSources((str(table),))).sources[0]]
+    assert of_table == ["b", "b", "b", "c"]
+    assert "4 images with" in images.summary() and "a pass shows 6" in images.summary()
+    table.write_text(table.read_text().replace('"repeats": 3', '"repeats": 2'))
+    assert len({each.fingerprint for each in (once, images, open_images(ImageSources((str(folder),))))}) == 3
+    for wrong in ("0", '"often"', "1.5", "-1"):
+        table.write_text(f'{{"file_name": "b.png", "text": "b", "repeats": {wrong}}}')
+        with pytest.raises(ValueError, match=r"line 1: repeats is .*, and an image is shown a whole number of times"):
+            list_entries(str(folder))
+
+
 def test_weights_share_samples_exactly_and_each_source_still_goes_round(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir(), second.mkdir()
