@@ -202,6 +202,8 @@ class Curate:
 
     Example: glyphlab curate set --report
 
+    Example: glyphlab curate set --set captioner.weights=/models/Qwen2.5-VL-7B-Instruct
+
     Example: glyphlab curate set --lineage photographs/coffee.png
     """
 
@@ -210,7 +212,8 @@ class Curate:
     out: MaybeOut = None
     """folder of the set; new, or one that this command began"""
     set: Annotated[tuple[str, ...], arg(metavar="FILTER.THRESHOLD=VALUE")] = ()
-    """thresholds that differ from those of the set, or from the defaults; `glyphlab list filters` shows them"""
+    """thresholds that differ from those of the set, or from the defaults; `glyphlab list filters` shows them; and who
+    writes captions: captioner.weights=FOLDER, a Qwen-VL model, or captioner.url=URL captioner.model=NAME, a server"""
     column: str = ""
     """column of the captions in tables; text, caption, captions or prompt when not given"""
     processes: int = 0

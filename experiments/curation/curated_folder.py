@@ -15,14 +15,14 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.curation.captioner import Captioner, client, fused
+from experiments.curation.captioner import Captioner, fused, ready
 from experiments.curation.deciding import Decisions, cells_of, decide, load
 from experiments.curation.edit_links import SOURCE_IMAGE, guilty_source, source_names
 from experiments.curation.image_facts import facts_of_source, is_rendered
@@ -119,6 +119,8 @@ def curate(
     if not is_set(out) and out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} holds other things and no {SETTINGS}; name a new folder")
     filters = chosen_filters(out, settings)
+    # a model that does not answer is said before anything is measured
+    filters = replace(filters, captioner=ready(filters.captioner))
     before = recorded(out) if is_set(out) else {}
     if sources or "shards" not in before:
         listed = [str(each) for each in sources or before["sources"]]
@@ -131,8 +133,6 @@ def curate(
         about = {**begun, "shards": shards}
     else:
         about = {**before, "filters": as_texts(filters)}
-    if filters.captioner.url:
-        client(filters.captioner)  # a server that does not answer is said before anything is measured
     pool = Pool(processes, ray)
     measure(out, about["shards"], filters, pool)
     yield from (f"{name} drops nothing: {why}" for name, why in lacking(filters).items())
@@ -209,7 +209,7 @@ def measure(out: Path, shards: int, filters: Filters, pool: Pool) -> None:
         if tasks := costly(out, shards, filters, each, needed):
             todo = sum(len(task.rows) for task in tasks)
             with bar_of(todo, f"measuring {each.name}", " images") as bar:
-                run_tasks(tasks, pool, lambda done, bar=bar: bar.update(done) and None)
+                run_tasks(tasks, Pool() if each.ahead else pool, lambda done, bar=bar: bar.update(done) and None)
         require_measured(out, shards, each.name, len(needed))
 
 

@@ -8,7 +8,7 @@ error; where this happens often, the run ends, because a filter that does not ru
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -100,10 +100,9 @@ def measure_shard(task: Task) -> int:
     measures = task.measures
     results: dict[str, list[dict[str, Any]]] = {each.name: [] for each in measures}
     chosen, in_a_row = set(task.rows), dict.fromkeys(results, 0)
-    for row in rows:
-        if chosen and row["row"] not in chosen:
-            continue
-        for name, numbers in measured(entry_of(row), measures).items():
+    wanted = [row for row in rows if not chosen or row["row"] in chosen]
+    for row, numbers_by in zip(wanted, measured([entry_of(row) for row in wanted], measures), strict=True):
+        for name, numbers in numbers_by.items():
             results[name].append({"row": row["row"], **numbers})
             in_a_row[name] = in_a_row[name] + 1 if numbers.get("error") else 0
             if in_a_row[name] == MOST_IN_A_ROW:
@@ -141,8 +140,25 @@ def input_of(measures: Measures, entries: Mapping[str, Any]) -> str:
     return str(entries["bytes"] + entries["captions"] if measures.reads_captions else entries["bytes"])
 
 
-def measured(entry: Entry, measures: Sequence[Measures]) -> dict[str, dict[str, Any]]:
-    """The numbers of each group; `files` alone where the image cannot be decoded."""
+def measured(entries: Sequence[Entry], measures: Sequence[Measures]) -> Iterator[dict[str, dict[str, Any]]]:
+    """The numbers of each group for every entry in order; of `files` alone where an image cannot be decoded.
+
+    Images are opened one by one, or as many at once as a group looks at.
+    """
+    size = max(each.batch if each.ahead else 1 for each in measures)
+    for part in (entries[first : first + size] for first in range(0, len(entries), size)):
+        images = [opened(entry) for entry in part]
+        whole = [image for image in images if isinstance(image, OpenedImage)]
+        faults = {each.name: dict(zip(whole, each.ahead(whole), strict=True)) for each in measures if each.ahead}
+        for image in images:
+            if not isinstance(image, OpenedImage):
+                yield {each.name: image for each in measures if each.name == CHEAP[0].name}
+                continue
+            yield {each.name: numbers_of(each, image, faults.get(each.name, {}).get(image)) for each in measures}
+
+
+def opened(entry: Entry) -> OpenedImage | dict[str, Any]:
+    """The image of an entry, decoded, or what `files` says of one that cannot be."""
     identity = ""
     try:
         if entry.problem:
@@ -151,15 +167,18 @@ def measured(entry: Entry, measures: Sequence[Measures]) -> dict[str, dict[str, 
         identity = image.identity
         image.rgb  # noqa: B018
     except (ValueError, OSError) as error:
-        broken = {"id": identity, "broken": 1.0, "problem": str(error), "ending": ""}
-        return {each.name: broken for each in measures if each.name == CHEAP[0].name}
-    numbers = {}
-    for each in measures:
-        try:
-            numbers[each.name] = dict(each.measure(image))
-        except Exception as error:  # of whatever library; the image is kept and counted
-            numbers[each.name] = {"error": f"{type(error).__name__}: {error}"[:300]}
-    return numbers
+        return {"id": identity, "broken": 1.0, "problem": str(error), "ending": ""}
+    return image
+
+
+def numbers_of(measures: Measures, image: OpenedImage, fault: Exception | None) -> dict[str, Any]:
+    """What a group measures of an image, or the error that it ended with, or that was met before."""
+    try:
+        if fault:
+            raise fault
+        return dict(measures.measure(image))
+    except Exception as error:  # of whatever library; the image is kept and counted
+        return {"error": f"{type(error).__name__}: {error}"[:300]}
 
 
 def write_captions(task: Task, rows: Sequence[Mapping[str, Any]], source: str) -> None:

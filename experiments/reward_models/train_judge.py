@@ -30,7 +30,7 @@ from rewards.comparison.resample import Clusters, Estimate
 from rewards.image_scorer import Unjudged
 from rewards.language.local_judge import ADVICE, Vlm, check_sources, source_images
 from rewards.language.pair_judges import PairJudge
-from rewards.language.qwen_vl import QwenInputs
+from rewards.language.qwen_vl import QwenInputs, require_qwen_vl
 from rewards.language.rubric import Rubric, read_rubric, rubric_path
 from rewards.language.trained_judge import JUDGE, RUBRIC, TrainedJudge, read_judge
 from rewards.learned.model_card import agreement_with_others
@@ -38,8 +38,6 @@ from rewards.learned.reward import HELD_OUT, TRAINED_ON
 from rewards.published.published_weights import existing_or_hub
 
 JUDGED, CARD = "judged.jsonl", "model_card.md"
-CLASSES = ("qwen2_vl", "qwen2_5_vl")
-"""model types of transformers that learn"""
 NEEDED = {"spans": "a text in quotation marks", "sources": "images that were edited"}
 SAME_SPLIT = "train it further with the --pairs, --held-out and --seed that it was trained with"
 YES_OR_NO = ("Yes", "No")
@@ -110,12 +108,7 @@ def train_judge(plan: JudgePlan, say: Say = lambda line: None) -> list[str]:
 
 def check_base(base: Path | str, plan: JudgePlan, rubric: Rubric) -> None:
     """Raises ValueError for a model of another class, and for DPO of a judge that learned another question."""
-    from transformers import AutoConfig
-
-    local = isinstance(base, Path)
-    kind = AutoConfig.from_pretrained(base, local_files_only=local).model_type
-    if kind not in CLASSES:
-        raise ValueError(f"--base {plan.base} is a {kind} model, not a {' or '.join(CLASSES)} one; {ADVICE}")
+    require_qwen_vl(base, "--base", ADVICE)
     judge = read_judge(base)
     if plan.settings.method == "dpo" and judge.rubric and (judge.digest, judge.ties) != (rubric.digest, plan.ties):
         raise ValueError(

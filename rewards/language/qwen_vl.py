@@ -9,6 +9,8 @@ Wang et al. 2024 (Qwen2-VL), Bai et al. 2025 (Qwen2.5-VL). Shapes: HW3 8-bit pix
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 FACTOR = 28  # pixels of a side that become one token: patches of 14, merged 2 x 2
 IMAGE_TOKEN = "<|image_pad|>"
+CLASSES = ("qwen2_vl", "qwen2_5_vl")
+"""Models of this layout, by the names of transformers."""
 LANGUAGE_LAYERS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 """What an adapter goes to: the language model, as those who fine-tune Qwen2.5-VL do; the eye stays as it is."""
 
@@ -77,23 +81,42 @@ class QwenInputs:
                 "model's instruct version, or put its chat_template.jinja into the folder"
             )
 
+    @property
+    def _commands(self) -> set[str]:
+        """The model's own tokens, which no text from outside may hold."""
+        return set(self.tokenizer.all_special_tokens) | set(self.tokenizer.get_added_vocab())
+
+    def without_commands(self, text: str) -> str:
+        """A text without the model's own tokens, also where one appears as another one goes."""
+        before = ""
+        while text != before:
+            before = text
+            for token in self._commands:
+                text = text.replace(token, "")
+        return text
+
     def check(self, text: str, images_HW3: Sequence[np.ndarray]) -> None:
         """``Unjudged`` "special_token" for a text from outside that holds one of the model's own tokens, "shape" for an
         image more than 200 times as long as wide, which the model cannot take."""
-        own = set(self.tokenizer.all_special_tokens) | set(self.tokenizer.get_added_vocab())
-        if held := [token for token in own if token in text]:
+        if held := [token for token in self._commands if token in text]:
             raise Unjudged("special_token", f"the prompt holds {held[0]!r}, which the model reads as a command")
         if any(max(p.shape[:2]) > 200 * min(p.shape[:2]) for p in images_HW3):
             raise Unjudged("shape", "an image is more than 200 times as long as wide")
 
-    def __call__(self, question: str, images_HW3: Sequence[np.ndarray], device: str) -> dict[str, Any]:
-        """A model's inputs: the images in order, then the question, then the start of the answer; a batch of one."""
+    def __call__(
+        self, question: str, images_HW3: Sequence[np.ndarray], device: str, later: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """A model's inputs: the images in order, then the question, then the start of the answer; a batch of one.
+
+        ``later`` holds what was said after the question: the model's answer, the next question, and so on in turns.
+        """
         import torch
 
         content = [*({"type": "image"} for _ in images_HW3), {"type": "text", "text": question}]
-        text = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-        )
+        turns = [{"role": "user", "content": content}]
+        for role, said in zip(itertools.cycle(("assistant", "user")), later, strict=False):
+            turns.append({"role": role, "content": [{"type": "text", "text": said}]})
+        text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         seen = self._processor(images=list(images_HW3), return_tensors="pt")
         before, *after = text.split(IMAGE_TOKEN)
         counts = (seen["image_grid_thw"].prod(1) // 4).tolist()
@@ -107,6 +130,40 @@ class QwenInputs:
             "image_grid_thw": seen["image_grid_thw"],
         }
         return {name: tensor.to(device) for name, tensor in inputs.items()}
+
+    def together(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The inputs of several batches of one as one batch, padded before the text, where no answer is added."""
+        import torch
+
+        longest = max(row["input_ids"].shape[1] for row in rows)
+        padding = {"input_ids": self.tokenizer.pad_token_id, "attention_mask": 0, "mm_token_type_ids": 0}
+        batch = {name: torch.cat([row[name] for row in rows]) for name in ("pixel_values", "image_grid_thw")}
+        for name, value in padding.items():
+            pads = [(longest - row[name].shape[1], 0) for row in rows]
+            batch[name] = torch.cat(
+                [torch.nn.functional.pad(row[name], pad, value=value) for row, pad in zip(rows, pads, strict=True)]
+            )
+        return batch
+
+
+def require_qwen_vl(weights: Path | str, setting: str, remedy: str) -> None:
+    """Raises ValueError, with nothing loaded, for a folder or hub name of another kind of model.
+
+    Of a folder also where its weight files are missing, cut short or damaged.
+    """
+    from transformers import AutoConfig
+
+    from base_model.files.shards import open_shards
+
+    local = isinstance(weights, Path)
+    if isinstance(weights, Path) and not (weights / "config.json").is_file():
+        raise ValueError(f"{setting} is {weights}, where no config.json is: it holds no model; {remedy}")
+    kind = AutoConfig.from_pretrained(weights, local_files_only=local).model_type
+    if kind not in CLASSES:
+        raise ValueError(f"{setting} {weights} is a {kind} model, not a {' or '.join(CLASSES)} one; {remedy}")
+    if isinstance(weights, Path):
+        with contextlib.ExitStack() as stack:
+            open_shards(weights, stack, "model")
 
 
 @dataclass(frozen=True)
@@ -171,6 +228,32 @@ class QwenVl:
             model = self.model(**self._inputs(question, images_HW3, self._device), logits_to_keep=1, use_cache=False)
             p_V = model.logits[0, -1].double().softmax(-1).cpu()
         return add_up([(text, float(p_V[token])) for token, text in tokens.texts.items()], tokens.words, least)
+
+    def answers(
+        self, question: str, images_HW3: Sequence[np.ndarray], later: Sequence[Sequence[str]], longest: int
+    ) -> list[tuple[str, bool]]:
+        """The likeliest answer about each image, token by token, and whether it ended within ``longest`` tokens.
+
+        ``later`` holds what was said about each after the question, as `QwenInputs` takes it; the model's own tokens in
+        it are left out. All images are answered in one batch. ``Unjudged`` as `odds`.
+        """
+        import torch
+
+        rows = []
+        for image, said in zip(images_HW3, later, strict=True):
+            self._inputs.check(question, [image])
+            plain = [self._inputs.without_commands(each) for each in said]
+            rows.append(self._inputs(question, [image], self._device, plain))
+        batch, words = self._inputs.together(rows), self._inputs.tokenizer
+        ends = self.model.generation_config.eos_token_id or []
+        ends = {words.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+        with torch.inference_mode():
+            ids = self.model.generate(
+                **batch, max_new_tokens=longest, do_sample=False, temperature=None, top_p=None, top_k=None,
+                eos_token_id=sorted(ends), pad_token_id=words.pad_token_id,
+            )  # fmt: skip
+        new = ids[:, batch["input_ids"].shape[1] :].tolist()
+        return [(words.decode(row, skip_special_tokens=True).strip(), not ends.isdisjoint(row)) for row in new]
 
     def hidden(self, question: str, images_HW3: Sequence[np.ndarray]) -> Tensor:
         """float32 [D]: the last hidden state behind the question, where the answer begins. ``Unjudged`` as `odds`."""

@@ -14,7 +14,6 @@ Shapes: P images, N answers, D width of the language model.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ from rewards.language.trained_judge import rubric_of
 from rewards.learned.backbones import Opened
 from rewards.learned.reward_settings import TrainReward
 from rewards.learned.train import Answers, Likelihood
-from rewards.published.published_weights import existing_or_hub
+from rewards.published.published_weights import existing_or_hub, weights_digest
 from rewards.scores import View, obstacles
 
 WAY = "yes"
@@ -117,7 +116,7 @@ class HiddenStates:
         self._rubric = settings.read_rubric()
         self._needs = self._rubric.needs(WAY)
         self._vlm = QwenVl(folder, device, settings.dtype, settings.least_pixels, settings.most_pixels)
-        self.digest = f"{digest(folder)}/{self._rubric.digest}"
+        self.digest = f"{weights_digest(folder)}/{self._rubric.digest}"
         self.width = int(self._vlm.model.config.get_text_config().hidden_size)
         self.names = tuple(f"hidden_{i}" for i in range(self.width))
         self.adapter: dict[str, nn.Parameter] = add_adapter(self._vlm.model, settings.rank) if settings.rank else {}
@@ -147,17 +146,6 @@ class HiddenStates:
         with torch.no_grad():
             for name, tensor in weights.items():
                 self.adapter[name].copy_(tensor)
-
-
-def digest(folder: Path | str) -> str:
-    """16 hex digits of a folder's weights, so that one trained anew is another; a hub name stands for itself."""
-    if not isinstance(folder, Path):
-        return folder
-    hashed = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            hashed.update(hashlib.file_digest(file, "sha256").digest())
-    return hashed.hexdigest()[:16]
 
 
 def add_adapter(model: Any, rank: int) -> dict[str, nn.Parameter]:

@@ -5,6 +5,7 @@ Nothing is fetched unless a hub name was given, and an empty setting says what i
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,17 @@ def existing_or_hub(name: str, setting: str, advice: str) -> Path | str:
     if _HUB_NAME.fullmatch(name) and path.suffix not in (".pt", ".pth", ".bin", ".safetensors"):
         return name
     raise FileNotFoundError(f"{setting} is {name!r}: there is no such file or folder; {advice}")
+
+
+def weights_digest(folder: Path | str) -> str:
+    """16 hex digits of a folder's weights, so that one trained anew is another; a hub name stands for itself."""
+    if not isinstance(folder, Path):
+        return folder
+    hashed = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            hashed.update(hashlib.file_digest(file, "sha256").digest())
+    return hashed.hexdigest()[:16]
 
 
 def existing_file(name: str, setting: str, advice: str) -> Path:

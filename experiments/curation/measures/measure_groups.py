@@ -5,12 +5,12 @@ Measuring opens images and knows no threshold, so another threshold measures not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.curation.captioner import Captioner, answer_key, described
+from experiments.curation.captioner import Captioner, answer_key, answered, described
 from experiments.curation.filters.reward_score import Scored
 from experiments.curation.measures import body_detector, text_reading
 from experiments.curation.measures.image_defects import codes, details
@@ -39,6 +39,10 @@ class Measures:
     reads_captions: bool = False
     lacking: Callable[[], str] = str
     """what is missing to measure it, "" where nothing is; the group is left out then, and its filter drops nothing"""
+    ahead: Callable[[Sequence[OpenedImage]], Sequence[Exception | None]] | None = None
+    """does for `batch` images together what `measure` then finds done; what went wrong with each. It holds a large
+    model, so the calling process alone measures such a group"""
+    batch: int = 1
 
 
 FILES = Measures(
@@ -90,7 +94,7 @@ def sizes(image: OpenedImage) -> dict[str, Any]:
 def measures_of(filters: Filters, folder: Path = Path()) -> tuple[Measures, ...]:
     """All groups of measures that the filters read; answers of a caption model are kept in a folder."""
     scored = [scores(each) for each in in_order(filters).values() if isinstance(each, Scored) and each.reward]
-    descriptions_of = [descriptions(filters.captioner, folder)] if filters.captioner.url else []
+    descriptions_of = [descriptions(filters.captioner, folder)] if filters.captioner.writes else []
     bodies = [NUDITY] if filters.nudity.bounds() else []
     texts = [TEXT] if filters.reading else []
     return (*CHEAP, *bodies, *texts, CODES, *scored, *descriptions_of)
@@ -102,7 +106,8 @@ def descriptions(captioner: Captioner, folder: Path) -> Measures:
     numbers = dict.fromkeys(("model_marks", "abnormal", "caption_read"), "number")
     return Measures(
         "described", 1, {**texts, **numbers}, lambda image: described(captioner, folder, image),
-        settings=(answer_key(captioner),), stage=6,
+        settings=(answer_key(captioner),), stage=6, batch=captioner.batch,
+        ahead=(lambda images: answered(captioner, folder, images)) if captioner.weights else None,
     )  # fmt: skip
 
 

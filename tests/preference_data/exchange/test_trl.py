@@ -109,10 +109,10 @@ def test_trl_trains_on_a_parquet_file_as_it_is(folder: ImageFolder, tmp_path: Pa
     trl = pytest.importorskip("trl")
     from preference_data.records import Prompt
     from rewards.published.open_clip_import import open_clip
-    from tests.fixtures.tiny.tiny_vlm import qwen_folder
+    from tests.fixtures.tiny.tiny_vlm import processor, qwen_folder
 
     open_clip()  # torchvision's operators, which transformers' processors of videos ask for
-    from transformers import AutoModelForImageTextToText, AutoTokenizer, Qwen2_5_VLProcessor, Qwen2VLImageProcessorPil
+    from transformers import AutoModelForImageTextToText
 
     rows = [
         Judgement(
@@ -127,22 +127,13 @@ def test_trl_trains_on_a_parquet_file_as_it_is(folder: ImageFolder, tmp_path: Pa
     assert png(0)
     write(rows, tmp_path / "rows.parquet", "trl", folder, "refuse", wording_of("text_correctness", both_orders=True))
     weights = qwen_folder(tmp_path / "judge")
-    tokenizer = AutoTokenizer.from_pretrained(weights)
-    checked = Qwen2_5_VLProcessor.check_argument_for_proper_class
-    Qwen2_5_VLProcessor.check_argument_for_proper_class = lambda *_: None  # it asks for torchvision's video processor
-    try:
-        processor = Qwen2_5_VLProcessor(
-            Qwen2VLImageProcessorPil.from_pretrained(weights), tokenizer, chat_template=tokenizer.chat_template
-        )
-    finally:
-        Qwen2_5_VLProcessor.check_argument_for_proper_class = checked
     args = trl.DPOConfig(
         str(tmp_path / "run"), max_steps=2, per_device_train_batch_size=2, report_to=[], use_cpu=True, max_length=None,
         gradient_checkpointing=False, save_strategy="no", bf16=False,
     )  # fmt: skip
     model = AutoModelForImageTextToText.from_pretrained(weights)
     trainer = trl.DPOTrainer(
-        model, args=args, train_dataset=loaded(tmp_path / "rows.parquet"), processing_class=processor
+        model, args=args, train_dataset=loaded(tmp_path / "rows.parquet"), processing_class=processor(weights)
     )
     result = trainer.train()
     assert result.global_step == 2 and 0.0 < result.training_loss < 10.0

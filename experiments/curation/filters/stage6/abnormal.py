@@ -10,7 +10,7 @@ from experiments.curation.filters.rules import REPORT, AtMost
 
 @dataclass(frozen=True)
 class Abnormal(AtMost):
-    """Images in which a caption model sees mosaics, codes or damage; off without `captioner.url`."""
+    """Images in which a caption model sees mosaics, codes or damage; off without a `captioner`."""
 
     stage: ClassVar[int] = 6
     column: ClassVar[str] = "abnormal"

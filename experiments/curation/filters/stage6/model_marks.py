@@ -10,7 +10,7 @@ from experiments.curation.filters.rules import REPORT, AtMost
 
 @dataclass(frozen=True)
 class ModelMarks(AtMost):
-    """Images on which a caption model reads watermarks; off without `captioner.url`."""
+    """Images on which a caption model reads watermarks; off without a `captioner`."""
 
     stage: ClassVar[int] = 6
     column: ClassVar[str] = "model_marks"
