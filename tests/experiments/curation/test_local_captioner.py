@@ -187,24 +187,26 @@ def test_a_model_that_learned_to_answer_captions_a_folder_and_goes_on_where_it_w
     monkeypatch.setattr(curated_folder, "SHARD", 2)
     weights = taught(tmp_path / "taught", json.dumps(GOOD))
     line = ["curate", str(photographs), "--set", *settings(weights, batch=2)]
-    assert main([*line, "--processes", "2", "-o", str(tmp_path / "set")]) == 0
-    assert (tmp_path / "set" / CAPTIONS).read_text().count("a cup on a table") == 4
-    whole = content(tmp_path / "set")
+    calls, stop_at, asked = 0, 0, captioner.reply_here
 
-    count, asked = 0, captioner.reply_here
-
-    def killed(*given: Any) -> Any:
-        nonlocal count
-        count += 1
-        if count == 2:
+    def counted(*given: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == stop_at:
             raise KeyboardInterrupt
         return asked(*given)
 
-    monkeypatch.setattr(captioner, "reply_here", killed)
+    monkeypatch.setattr(captioner, "reply_here", counted)
+    assert main([*line, "--processes", "2", "-o", str(tmp_path / "set")]) == 0
+    assert (tmp_path / "set" / CAPTIONS).read_text().count("a cup on a table") == 4
+    assert calls == 2, "the model is in this process alone"
+    whole = content(tmp_path / "set")
+
     line += ["--processes", "1"]
+    calls, stop_at = 0, 2
     assert main([*line, "-o", str(tmp_path / "other")]) == 130
     assert len(list((tmp_path / "other").rglob("answers/*.json"))) == 2
-    assert main([*line, "-o", str(tmp_path / "other")]) == 0 and count == 3
+    assert main([*line, "-o", str(tmp_path / "other")]) == 0 and calls == 3
     assert content(tmp_path / "other") == whole
 
     capsys.readouterr()
