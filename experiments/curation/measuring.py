@@ -148,10 +148,10 @@ def measured(entries: Sequence[Entry], measures: Sequence[Measures]) -> Iterator
     size = max(each.batch if each.ahead else 1 for each in measures)
     for part in (entries[first : first + size] for first in range(0, len(entries), size)):
         images = [opened(entry) for entry in part]
-        whole = [image for image in images if isinstance(image, OpenedImage)]
+        whole = [image for image in images if not isinstance(image, dict)]
         faults = {each.name: dict(zip(whole, each.ahead(whole), strict=True)) for each in measures if each.ahead}
         for image in images:
-            if not isinstance(image, OpenedImage):
+            if isinstance(image, dict):
                 yield {each.name: image for each in measures if each.name == CHEAP[0].name}
                 continue
             yield {each.name: numbers_of(each, image, faults.get(each.name, {}).get(image)) for each in measures}
