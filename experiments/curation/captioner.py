@@ -12,6 +12,7 @@ Source: the single pass of the Qwen-Image technical report, section 3.3. Shapes:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from collections.abc import Mapping, Sequence
@@ -112,6 +113,7 @@ def ready(captioner: Captioner) -> Captioner:
         client(captioner)
     if not captioner.weights:
         return captioner
+    from base_model.files.shards import open_shards
     from rewards.language.qwen_vl import QwenInputs, float_kind, require_qwen_vl
     from rewards.published.published_weights import weights_digest
 
@@ -119,6 +121,9 @@ def ready(captioner: Captioner) -> Captioner:
     float_kind(captioner.dtype or "float32")
     require_qwen_vl(weights, "captioner.weights", ADVICE)
     QwenInputs(weights, *PIXELS)
+    if isinstance(weights, Path):
+        with contextlib.ExitStack() as stack:
+            open_shards(weights, stack, "model")
     stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(Path(weights).glob("*.*"))]
     stamp = sha256(repr(stamps).encode()).hexdigest()[:8]
     if stamps and captioner.digest.endswith(f"-{stamp}"):
@@ -222,8 +227,8 @@ def reply_of_server(
     from rewards.language.chat_client import message
 
     replies = []
-    for image, said in zip(images_HW3, turns, strict=True):
-        later = [{"role": ("assistant", "user")[i % 2], "content": text} for i, text in enumerate(said)]
+    for image, own in zip(images_HW3, turns, strict=True):
+        later = [{"role": ("assistant", "user")[i % 2], "content": text} for i, text in enumerate(own)]
         request = {"messages": [*message(QUESTION, [image]), *later], "max_tokens": TOKENS, "temperature": 0.0}
         choice = client(captioner).ask({"model": captioner.model, **request})
         text = str((choice.get("message") or {}).get("content") or "")

@@ -9,7 +9,6 @@ Wang et al. 2024 (Qwen2-VL), Bai et al. 2025 (Qwen2.5-VL). Shapes: HW3 8-bit pix
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -114,8 +113,8 @@ class QwenInputs:
 
         content = [*({"type": "image"} for _ in images_HW3), {"type": "text", "text": question}]
         turns = [{"role": "user", "content": content}]
-        for role, said in zip(itertools.cycle(("assistant", "user")), later, strict=False):
-            turns.append({"role": role, "content": [{"type": "text", "text": said}]})
+        for role, words in zip(itertools.cycle(("assistant", "user")), later, strict=False):
+            turns.append({"role": role, "content": [{"type": "text", "text": words}]})
         text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         seen = self._processor(images=list(images_HW3), return_tensors="pt")
         before, *after = text.split(IMAGE_TOKEN)
@@ -147,13 +146,8 @@ class QwenInputs:
 
 
 def require_qwen_vl(weights: Path | str, setting: str, remedy: str) -> None:
-    """Raises ValueError, with nothing loaded, for a folder or hub name of another kind of model.
-
-    Of a folder also where its weight files are missing, cut short or damaged.
-    """
+    """Raises ValueError, with nothing loaded, for a folder or hub name of another kind of model."""
     from transformers import AutoConfig
-
-    from base_model.files.shards import open_shards
 
     local = isinstance(weights, Path)
     if isinstance(weights, Path) and not (weights / "config.json").is_file():
@@ -161,9 +155,6 @@ def require_qwen_vl(weights: Path | str, setting: str, remedy: str) -> None:
     kind = AutoConfig.from_pretrained(weights, local_files_only=local).model_type
     if kind not in CLASSES:
         raise ValueError(f"{setting} {weights} is a {kind} model, not a {' or '.join(CLASSES)} one; {remedy}")
-    if isinstance(weights, Path):
-        with contextlib.ExitStack() as stack:
-            open_shards(weights, stack, "model")
 
 
 @dataclass(frozen=True)
@@ -240,9 +231,9 @@ class QwenVl:
         import torch
 
         rows = []
-        for image, said in zip(images_HW3, later, strict=True):
+        for image, turns in zip(images_HW3, later, strict=True):
             self._inputs.check(question, [image])
-            plain = [self._inputs.without_commands(each) for each in said]
+            plain = [self._inputs.without_commands(each) for each in turns]
             rows.append(self._inputs(question, [image], self._device, plain))
         batch, words = self._inputs.together(rows), self._inputs.tokenizer
         ends = self.model.generation_config.eos_token_id or []
