@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments.curation.balancing.resampling import add_repeats
+from experiments.curation.balancing.retrieval import summary
 from experiments.curation.captioner import Captioner, fused, ready
 from experiments.curation.deciding import Decisions, cells_of, decide, load
 from experiments.curation.edit_links import SOURCE_IMAGE, guilty_source, source_names
@@ -36,7 +38,6 @@ from experiments.curation.measuring import (
     run_tasks,
     write_entries,
 )
-from experiments.curation.resampling import add_repeats
 from experiments.curation.shard_files import HIDDEN, as_bytes, read_note, read_table, table_path
 from experiments.curation.thresholds import Filters, in_order
 from experiments.images.image_readers import Entry, list_entries
@@ -77,7 +78,7 @@ def recorded(folder: Path) -> dict[str, Any]:
 def as_texts(filters: Filters) -> dict[str, str]:
     """Every threshold by its dotted name, as `--set` takes it."""
     texts = {"reading": str(filters.reading).lower()}
-    others = {name: getattr(filters, name) for name in ("captioner", "resampling")}
+    others = {name: getattr(filters, name) for name in ("captioner", "retrieval", "resampling")}
     for name, each in (in_order(filters) | others).items():
         for field in dataclasses.fields(each):
             value = getattr(each, field.name)
@@ -329,6 +330,7 @@ def materialise(out: Path, about: Mapping[str, Any], filters: Filters, result: D
     write_json(out / SETTINGS, {**about, **counts})
     edits = int(result.images["is_edit"][result.staying].sum())
     made = f", {edits:,} of them edits of others that stay as well" if edits else ""
+    yield from summary(result.images, filters.retrieval)
     dropped = f"; {worst(result)}" if not result.staying.all() else ""
     yield f"{counts['kept']:,} of {counts['images']:,} images stay in {out}{made}{dropped}"
     yield f"see why with: glyphlab curate {out} --report; train with --data.folder {out}"

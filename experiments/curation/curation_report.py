@@ -16,12 +16,13 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
+from experiments.curation.balancing.resampling import balance_table
+from experiments.curation.balancing.retrieval import Retrieval, summary
 from experiments.curation.curated_folder import CAPTIONS, chosen_filters, decided, is_set, lacking, recorded
 from experiments.curation.deciding import Decisions, cells_of
 from experiments.curation.filters.rules import Filter
 from experiments.curation.histogram import histogram, number
 from experiments.curation.measuring import ENTRIES, entry_of
-from experiments.curation.resampling import balance_table
 from experiments.curation.shard_files import read_table, table_path
 from experiments.curation.thresholds import STAGES, Filters, in_order
 from experiments.record.whole_files import write_bytes
@@ -88,6 +89,7 @@ def write_report(out: Path) -> Path:
         "filters": [section(name, each, result, thumbnails, filters) for name, each in in_order(filters).items()
                     if name in result.reached],
         "rates": rates(result),
+        "retrieval": retrieval_section(filters.retrieval, result, thumbnails),
         "cells": balance_table([row for _, row in read_json_lines(out / CAPTIONS)], cells_of(result)),
         "broken": [(result.images["name"][row], result.images["problem"][row]) for row in broken],
     }  # fmt: skip
@@ -161,6 +163,26 @@ def example(
         shown.append(int(result.images["duplicate_of"][row]))
     words = str(result.captions["text"][index])[:120] if each.of_captions else Path(result.images["name"][row]).name
     return {"value": number(numbers[index]), "words": words, "images": [thumbnails.image(each) for each in shown]}
+
+
+def retrieval_section(settings: Retrieval, result: Decisions, thumbnails: Thumbnails) -> dict[str, Any]:
+    """The images that are most like the queries, the last that are retrieved, and the first that are not."""
+    if not settings.queries:
+        return {}
+    likeness = result.images["likeness"]
+    rows = np.flatnonzero(np.isfinite(likeness))
+    rows = rows[np.argsort(-likeness[rows], kind="stable")]
+    own = result.images["category"][rows] == settings.name
+    inside, outside = rows[own], rows[~own][:EACH]
+    groups = {"most alike": inside[:EACH], "least alike of the retrieved": inside[EACH:][-EACH:], "left": outside}
+    sides = []
+    for title, some in groups.items():
+        examples = [
+            {"value": number(likeness[row]), "words": Path(result.images["name"][row]).name,
+             "images": [thumbnails.image(int(row))]} for row in some
+        ]  # fmt: skip
+        sides.append({"kind": "out" if title == "left" else "in", "title": title, "examples": examples})
+    return {"text": summary(result.images, settings)[0], "queries": settings.queries, "sides": sides}
 
 
 def rates(result: Decisions) -> list[tuple[str, list[dict[str, Any]]]]:

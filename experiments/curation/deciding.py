@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from experiments.curation.balancing.image_categories import GENERAL, cells, seen_categories
+from experiments.curation.balancing.retrieval import retrieved
 from experiments.curation.edit_links import drop_together, with_pairs
 from experiments.curation.filters.rules import Filter
-from experiments.curation.image_categories import GENERAL, cells, seen_categories
 from experiments.curation.measures.measure_groups import measures_of
 from experiments.curation.measuring import CAPTIONS, ENTRIES, is_current
 from experiments.curation.shard_files import read_note, read_table, table_path
@@ -156,6 +157,8 @@ def decide(
     for name, each in in_order(filters).items():
         if each.stage > until:
             break
+        if name == "category":
+            images.update(retrieved(images, result.staying, filters.retrieval))
         if each.of_captions:
             drop_captions(result, name, each)
             drop_together(images, result.dropped_by, name)

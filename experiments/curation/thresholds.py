@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, make_dataclass
 from typing import Any
 
+from experiments.curation.balancing.resampling import Resampling
+from experiments.curation.balancing.retrieval import Retrieval
 from experiments.curation.captioner import Captioner
 from experiments.curation.filters.rules import Filter
 from experiments.curation.filters.stage1.aspect import Aspect
@@ -46,7 +48,6 @@ from experiments.curation.filters.stage6.abnormal import Abnormal
 from experiments.curation.filters.stage6.category import Category
 from experiments.curation.filters.stage6.model_marks import ModelMarks
 from experiments.curation.filters.stage7.balance import Balance
-from experiments.curation.resampling import Resampling
 
 STAGES = {
     1: "files", 2: "image quality", 3: "images and captions", 4: "text rendering", 5: "high resolution",
@@ -101,6 +102,7 @@ class Filters(_Thresholds):
     """The thresholds, a field for each of `FILTERS`. A filter drops an image that an earlier one has not dropped."""
 
     captioner: Captioner = field(default_factory=Captioner)
+    retrieval: Retrieval = field(default_factory=Retrieval)
     resampling: Resampling = field(default_factory=Resampling)
     reading: bool = True
     """read the text of images that pass stage 3, which takes 0.1 to 0.5 s each; without it stage 4 drops nothing"""

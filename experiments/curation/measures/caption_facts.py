@@ -56,11 +56,16 @@ def scripts(text: str) -> dict[str, float]:
     return {script: count / counts.total() for script, count in counts.most_common()}
 
 
+def tokens(text: str) -> list[str]:
+    """The words of a text, as they stand between blanks; each character of a script without blanks is one."""
+    dense = [] if text.isascii() else [letter for letter in text if script_of(letter) in DENSE]
+    rest = "".join(" " if script_of(letter) in DENSE else letter for letter in text) if dense else text
+    return dense + [word for word in rest.split() if any(c.isalnum() for c in word)]
+
+
 def words(text: str) -> int:
-    """How many words a text has; a character of a script without blanks is one."""
-    dense = sum(script_of(letter) in DENSE for letter in text)
-    rest = "".join(" " if script_of(letter) in DENSE else letter for letter in text)
-    return dense + sum(any(c.isalnum() for c in word) for word in rest.split())
+    """How many words a text has."""
+    return len(tokens(text))
 
 
 def garbage(text: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.curation.balancing.retrieval import Retrieval
 from experiments.curation.captioner import Captioner, answer_key, answered, described
 from experiments.curation.filters.reward_score import Scored
 from experiments.curation.measures import body_detector, text_reading
@@ -97,7 +98,18 @@ def measures_of(filters: Filters, folder: Path = Path()) -> tuple[Measures, ...]
     descriptions_of = [descriptions(filters.captioner, folder)] if filters.captioner.writes else []
     bodies = [NUDITY] if filters.nudity.bounds() else []
     texts = [TEXT] if filters.reading else []
-    return (*CHEAP, *bodies, *texts, CODES, *scored, *descriptions_of)
+    likeness = [likenesses(filters.retrieval)] if filters.retrieval.queries and filters.retrieval.reward else []
+    return (*CHEAP, *bodies, *texts, CODES, *scored, *descriptions_of, *likeness)
+
+
+def likenesses(retrieval: Retrieval) -> Measures:
+    """How like an image is to the query that it is most like, of images that passed the first five stages."""
+    reward, queries = retrieval.reward, retrieval.queries
+    return Measures(
+        "likeness", 1, {"likeness": "number"},
+        lambda image: {"likeness": max(score(reward, image.rgb, [query]) for query in queries)},
+        settings=(*version_of_reward(reward), *queries), stage=6,
+    )  # fmt: skip
 
 
 def descriptions(captioner: Captioner, folder: Path) -> Measures:

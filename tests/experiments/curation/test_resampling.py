@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.curation.balancing.resampling import Resampling, add_repeats, balance_table, factors
 from experiments.curation.curated_folder import CAPTIONS, curate
 from experiments.curation.curation_report import write_report
-from experiments.curation.resampling import Resampling, add_repeats, balance_table, factors
 from experiments.images.image_sources import ImageSources, open_images
 from tests.experiments.curation.images_to_curate import as_png, photograph
 

@@ -14,7 +14,8 @@ HERE = Path(str(folder.__file__)).parent
 
 def test_every_filter_is_in_the_order_of_its_stage_and_says_what_it_is() -> None:
     filters = in_order(Filters())
-    assert [*filters, "captioner", "resampling", "reading"] == [field.name for field in dataclasses.fields(Filters)]
+    names = [field.name for field in dataclasses.fields(Filters)]
+    assert names == [*filters, "captioner", "retrieval", "resampling", "reading"]
     assert [*filters] == [*FILTERS] and {name: type(each) for name, each in filters.items()} == FILTERS
     stages = [each.stage for each in filters.values()]
     assert stages == sorted(stages) and set(stages) == STAGES.keys()

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from experiments.curation.balancing.image_categories import cells
 from experiments.curation.filters.rules import REPORT, AtMost, Columns
-from experiments.curation.image_categories import cells
 
 
 @dataclass(frozen=True)
