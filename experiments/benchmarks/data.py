@@ -7,7 +7,7 @@ are made up where no folder of them is named. With `--check 40` the lines of 40 
 read back, each straightened by its known corners (experiments/images/label_check.py). `--least` measures what the
 faces' least sizes are set to: the em size from which 95 % of lines are read exactly, at that size and the next two.
 `--coverage 100000` counts how often each character of the languages' standard sets appears in so many images. `--same
-10000` compares images made by a fresh process with those made after so many others.
+10000 --images 4` compares 4 images of each kind and language in a fresh process with those made after so many others.
 
 `--producers 40` compares training beside the encoding with training from shards, and `--costs` counts what encoding
 costs beside the 20-billion model: see the folder encoding.
@@ -62,7 +62,7 @@ class Benchmark:
     """What is measured."""
 
     images: int = 60
-    """timed images of each kind and language, after as many that are not"""
+    """timed images of each kind and language, after as many that are not; or of each, those whose bytes are compared"""
     size: int = 512
     """height and width in pixels"""
     photos: tuple[str, ...] = ()
@@ -195,15 +195,11 @@ def coverage(cfg: Benchmark) -> dict[str, Any]:
     return numbers
 
 
-SHOWN = 60
-"""images of all kinds and languages whose bytes are compared"""
-
-
-def digest(seed: int, size: int) -> str:
-    """Of the pixels and records of the first images of all kinds and languages."""
+def digest(seed: int, size: int, count: int) -> str:
+    """Of the pixels and records of the first images of all kinds and languages in turn."""
     plan, sources = Writing(seed, KINDS, LANGUAGES, (size, size)), Sources(photographs=MadeUp(2 * size))
     content = sha256()
-    for index in range(SHOWN):
+    for index in range(count):
         image = write(plan, index, sources)[0]
         content.update(image.pixels_HW3.tobytes() + json.dumps(image.record("")).encode())
     return content.hexdigest()
@@ -211,14 +207,15 @@ def digest(seed: int, size: int) -> str:
 
 def same_bytes(cfg: Benchmark) -> dict[str, Any]:
     """Whether images are the same in a fresh process as in this one after many others."""
+    count = cfg.images * len(KINDS) * len(LANGUAGES)
     with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
-        first = fresh.submit(digest, cfg.seed, cfg.size).result()
+        first = fresh.submit(digest, cfg.seed, cfg.size, count).result()
     plan, sources = Writing(cfg.seed, KINDS, LANGUAGES, (cfg.size, cfg.size)), Sources(photographs=MadeUp(2 * cfg.size))
-    for index in range(SHOWN, SHOWN + cfg.same):
+    for index in range(count, count + cfg.same):
         write(plan, index, sources)
-    same = first == digest(cfg.seed, cfg.size)
-    print(f"{SHOWN} images in a fresh process and after {cfg.same} others in this one: {'the same' if same else 'NOT'}")
-    return {"same_bytes": same}
+    same = first == digest(cfg.seed, cfg.size, count)
+    print(f"{count} images in a fresh process and after {cfg.same} others in this one: {'the same' if same else 'NOT'}")
+    return {"same_bytes": same, "digest": first}
 
 
 def labels(checked: Sequence[Checked]) -> dict[str, Any]:
