@@ -87,14 +87,16 @@ class EncodedStream:
         self._stream = stream
         self._captions = [caption for _, caption in samples]
         batch = [samples[i : i + 64] for i in range(0, len(samples), 64)]
-        rendered = (torch.from_numpy(np.stack([render(scene) for scene, _ in part])) for part in batch)
+        rendered = (torch.from_numpy(np.stack([render(scene, stream.size) for scene, _ in part])) for part in batch)
         vae = load_vae(data.vae_file)
+        side = vae.cfg.factor * 2
+        self._grid: Grid = (stream.size[0] // side, stream.size[1] // side)
         self._latents = torch.cat([encode_images(vae, images) for images in rendered])
 
     def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Batch:
-        """Clean latents [size, S, C] and captions."""
+        """Clean latents [size, S, C], captions and grids."""
         rows = [index for _, index in self._stream.indices(step, size, rank, ranks)]
-        return Batch(self._latents[rows], [self._captions[i] for i in rows])
+        return Batch(self._latents[rows], [self._captions[i] for i in rows], (self._grid,) * size)
 
 
 _producer: tuple[Stream, QwenImageVAE]

@@ -79,6 +79,8 @@ class TaskStream:
         require_rising([mix.start for mix in self.mixes], "the mixes of tasks")
         if self.scenes.curriculum.resolution:
             raise ValueError("a stream of tasks has sizes of its own: leave curriculum.resolution of its scenes out")
+        if self.scenes.size != (HEIGHT, WIDTH):
+            raise ValueError(f"a stream of tasks has sizes of its own: leave size={self.scenes.size} of its scenes out")
         if not self.sizes:
             raise ValueError("a stream needs at least one canvas (height, width)")
 

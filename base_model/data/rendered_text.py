@@ -24,6 +24,8 @@ from base_model.data import rendered_chinese as chinese
 from base_model.data.writing.grounds import contrast as contrast_of_levels
 
 HEIGHT, WIDTH = 32, 96
+WIDE = 160
+"""Pixels of the wider canvas, of ten cells, that level 8 needs."""
 
 FACES = {
     "sans": "DejaVuSans-Bold.ttf",
@@ -58,13 +60,17 @@ MIN_CONTRAST = 3.0
 
 ROWS = {"top": 0.0, "middle": 0.5, "bottom": 1.0}
 COLUMNS = {"left": 0.0, "centre": 0.5, "right": 1.0}
+STEPS = {"top": 0.0, "upper": 0.25, "middle": 0.5, "lower": 0.75, "bottom": 1.0}
+"""`ROWS` and those between, of level 8."""
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+"""Columns of level 8: the cell in which a word begins."""
 SHAPES = ("circle", "square", "bar")
 MARGIN = 2
 """Pixels kept free above and below."""
 
-LEVELS = 8
+LEVELS = 9
 """Of the curriculum; see `scene`."""
-ENGLISH, CHINESE, COMMON_CHINESE = 4, 6, 7
+ENGLISH, CHINESE, COMMON_CHINESE, ANYWHERE = 4, 6, 7, 8
 """The levels of words and of Chinese strings that alignment and evaluation ask for."""
 
 CONSONANTS, VOWELS = "BCDFGHJKLMNPQRSTVWXYZ", "AEIOU"
@@ -88,12 +94,17 @@ class Scene:
     @property
     def caption(self) -> str:
         """A sentence that names every degree of freedom of the image."""
-        position = f"{self.row} {self.column}, on {self.background}"
+        position = f"{self.place}, on {self.background}"
         if self.word:
             return f'the word "{self.word}" in {self.ink} {self.face}, {self.size}, {position}'
         if self.shape:
             return f"no text, a {self.size} {self.ink} {self.shape}, {position}"
         return f"no text, on {self.background}"
+
+    @property
+    def place(self) -> str:
+        """The row and the column in words."""
+        return f"{self.row} {self.column}" + (" cell" if self.column in ORDINALS else "")
 
     def caption_naming(self, named: Collection[str]) -> str:
         """The caption of a word with what else it names: any of ink, face, size, place and ground."""
@@ -101,7 +112,7 @@ class Scene:
             "ink": f" in {self.ink}",
             "face": f" {self.face}" if "ink" in named else f" in {self.face}",
             "size": f", {self.size}",
-            "place": f", {self.row} {self.column}",
+            "place": f", {self.place}",
             "ground": f", on {self.background}",
         }
         return f'the word "{self.word}"' + "".join(text for part, text in of.items() if part in named)
@@ -262,16 +273,18 @@ def scene(rng: np.random.Generator, level: int, *, heldout: bool = False, balanc
 
     0 no text, 1 single characters, 2 words in the centre, 3 words anywhere, 4 words anywhere in all faces and dark inks
     on light paper, 5 in all inks on all backgrounds, 6 Chinese strings in their faces and dark inks on light paper, as
-    high as the image, 7 the same of the 200 most common characters. Levels 1 to 3 are black sans on white.
+    high as the image, 7 the same of the 200 most common characters, 8 as 5 with words of 3 to 8 letters that begin in
+    any cell of a canvas of `WIDE` pixels and stand at any of five heights. Levels 1 to 3 are black sans on white.
     """
-    colourful, of_chinese = level in (0, 5), level in (CHINESE, COMMON_CHINESE)
+    colourful, of_chinese = level in (0, 5, ANYWHERE), level in (CHINESE, COMMON_CHINESE)
     coloured = colourful or of_chinese or level == ENGLISH
     ink = pick(rng, INKS if colourful else DARK, balance) if coloured else "black"
     grounds = [name for name in backgrounds(ink) if colourful or name in PAPER]
     background = str(rng.choice(grounds)) if coloured else "white"
     face = pick(rng, chinese.FACES if of_chinese else FACES, balance) if level >= 4 else "sans"
     size = str(rng.choice(list(SIZES)))
-    row = "middle" if of_chinese or level in (1, 2) else str(rng.choice(list(ROWS)))
+    rows = STEPS if level == ANYWHERE else ROWS
+    row = "middle" if of_chinese or level in (1, 2) else str(rng.choice(list(rows)))
     column = "centre" if level in (1, 2) else str(rng.choice(list(COLUMNS)))
     if level == 0:
         shape = str(rng.choice([*SHAPES, ""]))
@@ -280,7 +293,9 @@ def scene(rng: np.random.Generator, level: int, *, heldout: bool = False, balanc
         characters = chinese.CHARACTERS[: chinese.COMMON] if level == COMMON_CHINESE else chinese.CHARACTERS
         word = chinese.choose_string(rng, 2 if heldout else 1, 3, heldout, characters)
     else:
-        word = choose_word(rng, *((1, 1) if level == 1 else (3, 5)), heldout=heldout)
+        word = choose_word(rng, *{1: (1, 1), ANYWHERE: (3, 8)}.get(level, (3, 5)), heldout=heldout)
+    if level == ANYWHERE:
+        column = str(rng.choice(ORDINALS[: WIDE // CELL - len(word) + 1]))
     return Scene(word, "", face, size, ink, background, row, column)
 
 
@@ -323,14 +338,15 @@ def first_cell(scene: Scene, width: int = WIDTH) -> int:
 
 
 def first_cell_of(word: str, column: str, width: int) -> int:
-    """The same of a word that stands left, centre or right on so many pixels."""
+    """The same of a word that stands left, centre or right on so many pixels, or begins in a cell of `ORDINALS`."""
     cells = width // cell_of_word(word)
-    free = cells - len(word)
+    first = ORDINALS.index(column) if column in ORDINALS else 0
+    free = cells - first - len(word)
     if free < 0:
-        raise ValueError(f"the word {word!r} needs {len(word)} cells, an image has {cells}")
-    return int(COLUMNS[column] * free)
+        raise ValueError(f"the word {word!r} needs {first + len(word)} cells, an image has {cells}")
+    return first or int(COLUMNS.get(column, 0.0) * free)
 
 
 def above(scene: Scene, tall: int, height: int = HEIGHT) -> int:
     """Pixels above something that tall in the scene's row of a canvas."""
-    return round(MARGIN + ROWS[scene.row] * (height - 2 * MARGIN - tall))
+    return round(MARGIN + STEPS[scene.row] * (height - 2 * MARGIN - tall))

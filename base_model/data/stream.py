@@ -20,7 +20,7 @@ from torch import Tensor
 
 from base_model.data import rendered_chinese as chinese
 from base_model.data.curriculum import Curriculum, require_rising
-from base_model.data.rendered_text import CELL, ENGLISH, HEIGHT, LEVELS, WIDTH, Scene, render, scene
+from base_model.data.rendered_text import ANYWHERE, CELL, ENGLISH, HEIGHT, LEVELS, WIDE, WIDTH, Scene, render, scene
 from base_model.interface import ConditionImages
 from base_model.seeding import numpy_generator
 
@@ -120,6 +120,8 @@ class TextStream:
     """scenes of a finite set, which is shuffled at every pass; 0 = endless"""
     curriculum: Curriculum = field(default_factory=Curriculum)
     """all that changes with the update; its text in place of `stages`"""
+    size: tuple[int, int] = (HEIGHT, WIDTH)
+    """height and width in pixels; level 8 needs a width of 160"""
 
     def __post_init__(self) -> None:
         if self.stages and self.curriculum.text:
@@ -131,11 +133,22 @@ class TextStream:
             require_rising([stage.start for stage in self.stages], "curriculum stages")
         for start, weights in self.curriculum.text:
             Stage(start, weights)
+        self._require_room()
         for scale in {scale for _, scales in self.curriculum.resolution for scale in scales}:
-            if any(side * scale % CELL or not 0 < scale <= 1 for side in (HEIGHT, WIDTH)):
+            if any(side * scale % CELL or not 0 < scale <= 1 for side in self.size):
                 raise ValueError(
-                    f"resolution {scale}: {HEIGHT} x {WIDTH} pixels times it must be multiples of {CELL}, and no larger"
+                    f"resolution {scale}: {self.size[0]} x {self.size[1]} pixels times it must be multiples of {CELL}, "
+                    "and no larger"
                 )
+
+    def _require_room(self) -> None:
+        """Raises ValueError for a canvas on which some scene of the curriculum does not fit."""
+        anywhere = any(len(weights) > ANYWHERE and weights[ANYWHERE] for _, weights in self.progress.text)
+        least = (HEIGHT, WIDE if anywhere else WIDTH)
+        if any(side < needed or side % CELL for side, needed in zip(self.size, least, strict=True)):
+            raise ValueError(
+                f"size={self.size} must be at least {least} for the levels of its stages, in multiples of {CELL} pixels"
+            )
 
     @cached_property
     def progress(self) -> Curriculum:
@@ -176,7 +189,8 @@ class TextStream:
         """The (height, width) of an image at the resolution of a step."""
         scales = self.progress.at(step).resolution
         chosen = numpy_generator(self.seed, index, 0, "resolution").integers(len(scales)) if len(scales) > 1 else 0
-        return round(HEIGHT * scales[int(chosen)]), round(WIDTH * scales[int(chosen)])
+        height, width = (round(side * scales[int(chosen)]) for side in self.size)
+        return height, width
 
     def _finite(self, indices: range) -> np.ndarray:
         """Which images of a finite set these places show."""
@@ -187,7 +201,7 @@ class TextStream:
     def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> tuple[Sequence[Tensor] | Tensor, list[str]]:
         """uint8 images [3, H, W] and their captions; one tensor where the curriculum has no resolutions."""
         scenes, captions = self.scenes(step, size, rank, ranks)
-        pixels = [render(each) for each in scenes]
+        pixels = [render(each, self.size) for each in scenes]
         if not self.curriculum.resolution:
             return torch.from_numpy(np.stack(pixels)), captions
         canvases = [self.canvas(step, position) for position, _ in self.indices(step, size, rank, ranks)]

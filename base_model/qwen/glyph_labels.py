@@ -24,10 +24,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from base_model.data.rendered_text import CELL, cell_of_word, first_cell_of
+from base_model.data.rendered_text import CELL, COLUMNS, ORDINALS, cell_of_word, first_cell_of
 from base_model.interface import Grid
 
-WORD = re.compile(r'the word "([^"]+)".*\b(left|centre|right)\b')
+WORD = re.compile(rf'the word "([^"]+)".*\b({"|".join((*COLUMNS, *ORDINALS))})\b')
 NO_TEXT = "no text"
 """how captions of images without text begin"""
 NONE, UNKNOWN = 0, -1
@@ -63,10 +63,12 @@ def columns_of(caption: str, columns: int) -> list[str] | None:
         return None
     word, column = match.groups()
     wide = cell_of_word(word) // CELL
-    if len(word) * wide > columns:
+    try:
+        first = first_cell_of(word, column, columns * CELL)
+    except ValueError:  # misspelt captions may name more than there is room for
         return None
     shown = [""] * columns
-    for i, character in enumerate(word, first_cell_of(word, column, columns * CELL)):
+    for i, character in enumerate(word, first):
         shown[i * wide : (i + 1) * wide] = [character] * wide
     return shown
 

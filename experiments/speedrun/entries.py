@@ -9,7 +9,7 @@ from base_model.data.stream import Stage, TextStream
 from base_model.engine.engine import OptimConfig
 from base_model.engine.mixed_precision import Memory
 from base_model.pretrain import Pretrain
-from experiments.configs import nano_bilingual
+from base_model.train_vae import TrainVAE
 from experiments.experiment import Experiment
 
 english = Experiment(
@@ -24,10 +24,21 @@ english = Experiment(
     data=TextStream(seed=7, stages=(Stage(0, (0, 0, 0, 0, 1)),), limit=2560),
     minutes=1.0,
 )
-autoencoder = replace(
-    nano_bilingual.vae, name="autoencoder", data=TextStream(seed=3, stages=(Stage(0, (0, 0, 0, 0, 0, 0, 1)),))
+decoder = Experiment(
+    name="decoder",
+    # the encoder that ships keeps enough of Chinese, its decoder does not
+    algorithm=TrainVAE(steps=280, batch=8, frozen_encoder=True),
+    optim=OptimConfig(muon_lr=0.04, adamw_lr=2e-3, warmup=10, decay_from=0.3),
+    data=TextStream(seed=3, stages=(Stage(0, (0, 0, 0, 0, 0, 0, 1)),)),
+    minutes=1.0,
 )
-chinese = replace(nano_bilingual.chinese, name="chinese")
+chinese = replace(
+    english,
+    name="chinese",
+    algorithm=replace(english.algorithm, steps=480),
+    data=TextStream(seed=7, stages=(Stage(0, (0, 0, 0, 0, 0, 0, 1)),), limit=6000),
+    minutes=2.5,
+)
 
-ENTRIES: Mapping[str, tuple[Experiment, ...]] = {"EN": (english,), "ZH-300": (autoencoder, chinese)}
+ENTRIES: Mapping[str, tuple[Experiment, ...]] = {"EN": (english,), "ZH-300": (decoder, chinese)}
 """By task."""

@@ -130,5 +130,5 @@ def loop(stage: Experiment, model: PolicyModel | QwenImageVAE, engine: Engine, p
 def judged(task: Task, model: PolicyModel, folder: Path) -> dict[str, Any]:
     """Shares of held-out texts that two engines read exactly in what the model samples."""
     with ScorerPool(Ocr(), 1) as reward, ScorerPool(OcrGold(), 1) as gold:
-        evaluate(model, task.plan, folder / "evaluation", reward, gold, Progress({}))
+        evaluate(model.sized_for_run(task.size), task.plan, folder / "evaluation", reward, gold, Progress({}))
     return summarise(json.loads((folder / "evaluation" / "unguided.json").read_text()), 0.0)

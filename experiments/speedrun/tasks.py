@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from base_model.data.rendered_text import CHINESE, ENGLISH
+from base_model.data.rendered_text import ANYWHERE, CHINESE, ENGLISH, HEIGHT, WIDE, WIDTH
 from base_model.sample import Sampler
 from experiments.experiment import EvaluationPlan, PromptPlan
 
@@ -22,6 +22,8 @@ class Task:
     """least share of texts that the engine of rewards reads exactly"""
     gold_exact: float
     """least share that the other engine reads exactly"""
+    size: tuple[int, int] = (HEIGHT, WIDTH)
+    """height and width in pixels"""
 
     @property
     def plan(self) -> EvaluationPlan:
@@ -35,4 +37,6 @@ TASKS = {task.name: task for task in (
          ENGLISH, 0.95, 0.93),
     Task("ZH-300", "strings of 2 or 3 of 300 Chinese characters, three faces, three sizes, three places, dark inks on "
          "light paper", CHINESE, 0.95, 0.90),
+    Task("ANY", "words of 3 to 8 capitals, four faces, three sizes, beginning in any of ten cells, at any of five "
+         "heights, all inks on all grounds that they are legible on", ANYWHERE, 0.95, 0.93, (HEIGHT, WIDE)),
 )}  # fmt: skip

@@ -81,8 +81,8 @@ def test_stages_are_the_text_of_a_curriculum():
     assert all(named.scenes(step, 8) == nano.pretrain.data.scenes(step, 8) for step in (0, 200, 600))
     with pytest.raises(ValueError, match=r"once, as stages or as curriculum\.text"):
         replace(nano.pretrain.data, curriculum=Curriculum(text=text))
-    with pytest.raises(ValueError, match="must be 1 to 8 shares"):
-        stream(text=((0, (1,) * 9),))
+    with pytest.raises(ValueError, match="must be 1 to 9 shares"):
+        stream(text=((0, (1,) * 10),))
 
 
 def test_captions_are_refined():

@@ -74,7 +74,7 @@ def test_a_finite_set_is_encoded_once_and_comes_in_the_order_of_its_stream():
     kept = EncodedStream(data)
     for step in range(4):  # the second batch crosses into the second pass
         batch, expected = kept.batch(step, 12), data.batch(step, 12)
-        assert list(batch.texts) == list(expected.texts)
+        assert list(batch.texts) == list(expected.texts) and batch.grids == expected.grids
         torch.testing.assert_close(batch.x0_BSC, expected.x0_BSC, atol=1e-4, rtol=1e-4)
     with pytest.raises(ValueError, match="only a finite TextStream"):
         EncodedStream(LatentStream(CLEAN, NANO_VAE))
@@ -244,9 +244,9 @@ def test_dark_letters_on_light_paper_come_before_all_colours():
     assert {s.face for s in drawn} == set(rendered_text.FACES)
 
 
-@pytest.mark.parametrize("weights", [(), (0, 0), (1, -0.5), (1,) * 9])
+@pytest.mark.parametrize("weights", [(), (0, 0), (1, -0.5), (1,) * 10])
 def test_weights_of_levels_are_checked(weights: tuple[float, ...]):
-    with pytest.raises(ValueError, match=r"must be 1 to 8 shares"):
+    with pytest.raises(ValueError, match=r"must be 1 to 9 shares"):
         Stage(0, weights)
 
 
@@ -264,9 +264,9 @@ def test_ink_is_legible_on_its_background():
     assert "pink" not in rendered_text.backgrounds("white") and "white" in rendered_text.backgrounds("black")
 
 
-def inked(drawn: Scene) -> tuple[np.ndarray, np.ndarray]:
+def inked(drawn: Scene, size: tuple[int, int] = (32, 96)) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of the pixels that are not background."""
-    image = render(drawn)
+    image = render(drawn, size)
     rows, columns = np.nonzero((image != np.array(rendered_text.COLOURS[drawn.background])[:, None, None]).any(0))
     return rows, columns
 
@@ -317,6 +317,44 @@ def test_a_word_too_long_is_refused():
     long = Scene("ABCDEFG", "", "sans", "small", "black", "white", "top", "left")
     with pytest.raises(ValueError, match="needs 7 cells, an image has 6"):
         render(long)
+
+
+def test_words_of_level_8_begin_in_any_cell_and_stand_at_any_of_five_heights():
+    drawn = [scene(np.random.default_rng(i), rendered_text.ANYWHERE) for i in range(600)]
+    assert {len(s.word) for s in drawn} == set(range(3, 9))
+    assert {s.row for s in drawn} == set(rendered_text.STEPS)
+    assert {(s.column, len(s.word)) for s in drawn} == {
+        (rendered_text.ORDINALS[first], letters) for letters in range(3, 9) for first in range(11 - letters)
+    }
+    assert {(s.ink, s.background) for s in drawn} == {
+        (ink, ground) for ink in rendered_text.INKS for ground in rendered_text.backgrounds(ink)
+    }
+    tops = {}
+    for s in drawn[:200]:
+        rows, columns = inked(s, (32, 160))
+        first = rendered_text.ORDINALS.index(s.column)
+        assert min(columns) // 16 == first and max(columns) // 16 == first + len(s.word) - 1, s
+        assert min(rows) >= 1 and max(rows) <= 30, s
+        if (s.face, s.size) == ("sans", "small"):
+            tops[s.row] = min(rows)
+    order = [tops[row] for row in rendered_text.STEPS if row in tops]
+    assert len(order) == 5 and order == sorted(set(order))
+    assert "lower second cell, on" in replace(drawn[0], row="lower", column="second").caption
+
+
+def test_level_8_needs_a_canvas_of_ten_cells():
+    stages = (Stage(0, (0, 0, 0, 0, 0, 0, 0, 0, 1)),)
+    images = TextStream(seed=0, stages=stages, size=(32, 160)).images(0, 4)
+    assert images.shape == (4, 3, 32, 160)
+    for stage, size in ((stages, (32, 96)), (stages, (32, 168)), (EVERYTHING, (16, 96)), (EVERYTHING, (32, 80))):
+        with pytest.raises(ValueError, match=r"size=.* must be at least \(32, (96|160)\)"):
+            TextStream(seed=0, stages=stage, size=size)
+    with pytest.raises(ValueError, match="sizes of its own"):
+        TaskStream(TextStream(seed=0, stages=stages, size=(32, 160)))
+    last = Scene("ABC", "", "sans", "small", "black", "white", "top", "eighth")
+    assert render(last, (32, 160)).shape == (3, 32, 160)
+    with pytest.raises(ValueError, match="needs 11 cells, an image has 10"):
+        render(replace(last, word="ABCD"), (32, 160))
 
 
 # --- what captions say --------------------------------------------------------------------------------------------

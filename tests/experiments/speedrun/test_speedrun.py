@@ -42,9 +42,9 @@ STAGES = tuple(short(stage) for stage in ENTRIES["ZH-300"])
 def test_an_attempt_trains_its_stages_on_one_another_and_counts_what_each_took(tmp_path, few):
     ticks = itertools.count()
     attempt = race.run_attempt(TASKS["ZH-300"], STAGES, 0, tmp_path, lambda: float(next(ticks)))
-    assert attempt.stage_seconds == {"autoencoder": 1.0, "chinese": 1.0} and attempt.cpu_seconds == 2.0
+    assert attempt.stage_seconds == {"decoder": 1.0, "chinese": 1.0} and attempt.cpu_seconds == 2.0
     assert attempt.updates == 2 and not attempt.passed and attempt.exact == 0.0, "two updates write nothing"
-    model, vae = load_model(tmp_path / "chinese" / "model"), load_vae(tmp_path / "autoencoder/model/vae.safetensors")
+    model, vae = load_model(tmp_path / "chinese" / "model"), load_vae(tmp_path / "decoder/model/vae.safetensors")
     for a, b in zip(model.vae.parameters(), vae.parameters(), strict=True):
         assert torch.equal(a, b), "the network learned in another autoencoder"
     again = race.run_attempt(TASKS["ZH-300"], STAGES, 0, tmp_path, lambda: pytest.fail("it is there"))
