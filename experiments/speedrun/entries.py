@@ -27,7 +27,7 @@ english = Experiment(
 decoder = Experiment(
     name="decoder",
     # the encoder that ships keeps enough of Chinese, its decoder does not
-    algorithm=TrainVAE(steps=280, batch=8, frozen_encoder=True),
+    algorithm=TrainVAE(steps=460, batch=8, frozen_encoder=True),
     optim=OptimConfig(muon_lr=0.04, adamw_lr=2e-3, warmup=10, decay_from=0.3),
     data=TextStream(seed=3, stages=(Stage(0, (0, 0, 0, 0, 0, 0, 1)),)),
     minutes=1.0,
@@ -35,7 +35,7 @@ decoder = Experiment(
 chinese = replace(
     english,
     name="chinese",
-    algorithm=replace(english.algorithm, steps=480),
+    algorithm=replace(english.algorithm, steps=430),
     data=TextStream(seed=7, stages=(Stage(0, (0, 0, 0, 0, 0, 0, 1)),), limit=6000),
     minutes=2.5,
 )
