@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from base_model.data.rendered_text import ANYWHERE, HEIGHT, WIDE
 from base_model.data.stream import Stage, TextStream
 from base_model.engine.engine import OptimConfig
 from base_model.engine.mixed_precision import Memory
@@ -39,6 +40,25 @@ chinese = replace(
     data=TextStream(seed=7, stages=(Stage(0, (0, 0, 0, 0, 0, 0, 1)),), limit=6000),
     minutes=2.5,
 )
+words_decoder = replace(
+    decoder,
+    name="words_decoder",
+    # on images of six cells, which are quicker: kernels see no more of ten
+    algorithm=replace(decoder.algorithm, steps=150),
+    data=TextStream(seed=3, stages=(Stage(0, (0, 0, 0, 0, 0, 1)),)),
+)
+anywhere = replace(
+    english,
+    name="anywhere",
+    size=(HEIGHT, WIDE),
+    algorithm=replace(english.algorithm, steps=600),
+    data=TextStream(seed=7, stages=(Stage(0, (0,) * ANYWHERE + (1,)),), limit=6000, size=(HEIGHT, WIDE)),
+    minutes=4.0,
+)
 
-ENTRIES: Mapping[str, tuple[Experiment, ...]] = {"EN": (english,), "ZH-300": (decoder, chinese)}
-"""By task."""
+ENTRIES: Mapping[str, tuple[Experiment, ...]] = {
+    "EN": (english,),
+    "ZH-300": (decoder, chinese),
+    "ANY": (words_decoder, anywhere),
+}
+"""By task; that of ANY is a first attempt, which nobody has run."""

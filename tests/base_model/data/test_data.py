@@ -69,7 +69,7 @@ def test_batches_of_any_size_cut_one_sequence(limit):
 
 
 def test_a_finite_set_is_encoded_once_and_comes_in_the_order_of_its_stream():
-    stream = replace(CLEAN, limit=20, noise=CaptionNoise(0.3, 0.3, 0.3))
+    stream = replace(CLEAN, limit=20, noise=CaptionNoise(0.3, 0.3, 0.3), size=(32, 112))
     data = LatentStream(stream, NANO_VAE)
     kept = EncodedStream(data)
     for step in range(4):  # the second batch crosses into the second pass

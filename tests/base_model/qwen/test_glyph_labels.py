@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from base_model.data.rendered_text import CHINESE, ENGLISH, render, scene
+from base_model.data.rendered_text import ANYWHERE, CHINESE, ENGLISH, render, scene
 from base_model.pretrain import Batch, Pretrain, train
 from base_model.qwen.glyph_labels import NONE, UNKNOWN, answers_of, columns_of, glyph_error, label, readout
 from base_model.seeding import generator, numpy_generator
@@ -32,6 +32,8 @@ CAPTION = 'the word "{}" in red sans, small, top {}, on white'
         ("no text, a large red bar, top left, on white", [""] * 6),
         ('the word "KIWI" in red', None),  # it does not say where
         ("a word in red sans, small, top left, on white", None),
+        ('the word "ABC" in red sans, small, upper third cell, on white', ["", "", "A", "B", "C", ""]),
+        ('the word "KIWI" in red sans, small, upper fourth cell, on white', None),
         (CAPTION.format("SEVENTH", "left"), None),  # misspelt captions may name more than there is room for
     ],
 )
@@ -39,13 +41,13 @@ def test_captions_say_which_column_shows_what(caption, shown):
     assert columns_of(caption, 6) == shown
 
 
-@pytest.mark.parametrize("level", [ENGLISH, CHINESE])
-def test_columns_with_a_character_are_those_with_ink(level):
+@pytest.mark.parametrize(("level", "columns"), [(ENGLISH, 6), (CHINESE, 6), (ANYWHERE, 10)])
+def test_columns_with_a_character_are_those_with_ink(level, columns):
     for seed in range(12):
         each = scene(numpy_generator(seed, 0, 0, "glyphs"), level)
-        pixels = render(each)
-        marked = (pixels != pixels[:, :1, :1]).any((0, 1)).reshape(6, 16).any(1)
-        shown = columns_of(each.caption, 6)
+        pixels = render(each, (32, 16 * columns))
+        marked = (pixels != pixels[:, :1, :1]).any((0, 1)).reshape(columns, 16).any(1)
+        shown = columns_of(each.caption, columns)
         assert all(not ink or character for ink, character in zip(marked, shown, strict=True))
         assert marked.sum() == sum(map(bool, shown)) or level == CHINESE
 

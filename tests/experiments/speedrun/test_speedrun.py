@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -123,3 +124,27 @@ def test_a_finite_set_is_encoded_once(tmp_path, monkeypatch):
     monkeypatch.setattr(race, "judged", lambda *_: RESULT)
     race.run_attempt(TASKS["EN"], (short(ENTRIES["EN"][0], 5),), 0, tmp_path)
     assert encoded == [4], "five updates of two images from a set of four"
+
+
+def test_entries_learn_what_their_tasks_ask_on_canvases_of_that_size():
+    assert ENTRIES.keys() == TASKS.keys()
+    for name, stages in ENTRIES.items():
+        data, task = stages[-1].data, TASKS[name]
+        assert data.progress.text[-1][1][task.level] > 0 and data.size == task.size
+        assert stages[-1].size in ((0, 0), task.size)
+        assert race.is_finite(latents.LatentStream(data, latents.Path("unread"))), "encoded once"
+
+
+def test_a_wider_task_is_learned_and_sampled_on_its_own_canvas(tmp_path, monkeypatch):
+    sampled = []
+    monkeypatch.setattr(race, "ScorerPool", lambda *_: nullcontext())
+    monkeypatch.setattr(race, "summarise", lambda *_: RESULT)
+
+    def sample(model, plan, folder, *more):
+        sampled.append((model.picture, model.noise(1, torch.Generator()).shape[1]))
+        folder.mkdir()
+        (folder / "unguided.json").write_text("{}")
+
+    monkeypatch.setattr(race, "evaluate", sample)
+    attempt = race.run_attempt(TASKS["ANY"], (short(ENTRIES["ANY"][-1]),), 0, tmp_path)
+    assert sampled == [((32, 160), 20)] and attempt.exact == 0.5
