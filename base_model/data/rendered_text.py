@@ -94,7 +94,7 @@ class Scene:
     @property
     def caption(self) -> str:
         """A sentence that names every degree of freedom of the image."""
-        position = f"{self.place}, on {self.background}"
+        position = f"{self.position}, on {self.background}"
         if self.word:
             return f'the word "{self.word}" in {self.ink} {self.face}, {self.size}, {position}'
         if self.shape:
@@ -102,7 +102,7 @@ class Scene:
         return f"no text, on {self.background}"
 
     @property
-    def place(self) -> str:
+    def position(self) -> str:
         """The row and the column in words."""
         return f"{self.row} {self.column}" + (" cell" if self.column in ORDINALS else "")
 
@@ -112,7 +112,7 @@ class Scene:
             "ink": f" in {self.ink}",
             "face": f" {self.face}" if "ink" in named else f" in {self.face}",
             "size": f", {self.size}",
-            "place": f", {self.place}",
+            "place": f", {self.position}",
             "ground": f", on {self.background}",
         }
         return f'the word "{self.word}"' + "".join(text for part, text in of.items() if part in named)
