@@ -31,6 +31,7 @@ def test_the_rarer_a_cell_the_more_often_it_is_shown() -> None:
     assert (factors(things, 0.0, 1.0) == 1.0).all() and (factors(things, 0.1, 0.0) == 1.0).all()
     # the rarest thing of an image counts, each thing once, and images without any do not make the others rarer
     assert list(factors([["a", "a", "b"], ["a"], [], ["a"]], 0.5, 1.0)) == pytest.approx([1.5, 1.0, 1.0, 1.0])
+    assert list(factors([["a", "a"], ["b"]], 0.75, 1.0)) == pytest.approx([1.5, 1.5])
 
 
 def test_repeats_are_whole_and_of_the_stated_mean_up_to_the_cap() -> None:

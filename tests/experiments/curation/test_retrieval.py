@@ -105,4 +105,6 @@ def test_a_planted_class_is_retrieved_and_then_shown_more_often(
     assert shown()["coins"] == 1 and "0 images are retrieved as 'money'; the likest has 0.3" in lines[-3]
     list(curate((), out, ["retrieval.least=0.05", "retrieval.most=2"]))
     page = write_report(out).read_text()
+    list(curate((), out, ["retrieval.queries=gold"]))
+    assert len(calls) == 12, "other queries are other numbers"
     assert "most alike" in page and "money; gold" in page and page.startswith("<!DOCTYPE html>")

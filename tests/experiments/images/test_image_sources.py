@@ -166,6 +166,7 @@ def test_a_table_says_how_often_an_image_is_shown_in_a_pass(tmp_path: Path) -> N
     folder, table = txt(tmp_path), tmp_path / "captions.jsonl"
     once = open_images(ImageSources((str(folder),)))
     lines = [{"file_name": "b.png", "text": "b", "repeats": 3}, {"file_name": "c.png", "text": "c", "repeats": 1}]
+    lines += [{"file_name": "b.png", "text": "b again", "repeats": 2}]
     table.write_text("".join(json.dumps(line) + "\n" for line in lines))
     images = open_images(ImageSources((str(folder),)))
     for first in (0, 6):
@@ -173,6 +174,12 @@ def test_a_table_says_how_often_an_image_is_shown_in_a_pass(tmp_path: Path) -> N
         assert sorted(shown) == ["a", "b", "b", "b", "c", "d"]
     of_table = [Path(entry.name).stem for entry in open_images(ImageSources((str(table),))).sources[0]]
     assert of_table == ["b", "b", "b", "c"]
+    (folder / "a_copy.png").write_bytes(CONTENT["a"])
+    table.write_text(f'{table.read_text()}{{"file_name": "a_copy.png", "text": "a copy", "repeats": 2}}\n')
+    shown = [Path(entry.name).stem for entry in open_images(ImageSources((str(folder),))).sources[0]]
+    assert shown == ["a", "a", "b", "b", "b", "c", "d"]
+    (folder / "a_copy.png").unlink()
+    table.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert "4 images with" in images.summary() and "a pass shows 6" in images.summary()
     table.write_text(table.read_text().replace('"repeats": 3', '"repeats": 2'))
     assert len({each.fingerprint for each in (once, images, open_images(ImageSources((str(folder),))))}) == 3
