@@ -150,24 +150,32 @@ class Resume:
 
 @dataclass(frozen=True)
 class Mix:
-    """Change what the images of a run are mixed of, while it goes on or before it is resumed.
+    """Change what the images of a run are mixed of, or add images, while it goes on or before it is resumed.
 
     Parts are the folders of own images, the tasks of a mixture, or the levels of rendered words; one that is not named
-    has no weight. The run takes it up within 16 updates and notes it in mix.jsonl. Without weights, it shows the parts
-    and what was changed.
+    has no weight. The run takes it up within 16 updates and notes it in mix.jsonl, or generations.jsonl for images.
+    Without any of them, it shows the parts and what was changed.
 
     Example: glyphlab mix runs/sft photographs=3 written=1
+
+    Example: glyphlab mix runs/sft --grow /data/more
     """
 
     run_folder: RunFolder
     """folder of a run that learns from images and is not finished"""
     weights: Annotated[Positional[tuple[str, ...]], arg(metavar="PART=WEIGHT")] = ()
     """shares, of any sum"""
+    grow: Annotated[tuple[str, ...] | None, arg(metavar="[PART=]FOLDER ...")] = None
+    """add the images of these folders to a part of own images; without a folder, list those of the run again"""
+    replace: Annotated[tuple[str, ...], arg(metavar="[PART=]FOLDER ...")] = ()
+    """images of these folders take the place of all of their part, which must stay on disk until then"""
+    from_update: Annotated[int | None, arg(metavar="UPDATE")] = None
+    """a multiple of 8 that was not read yet, from which on it holds; the next one that can be if not given"""
 
     def run(self) -> int:
-        from experiments.producers.mix import ask_for
+        from experiments.training.other_images import Wanted, ask_for
 
-        return tell(ask_for(self.run_folder, self.weights))
+        return tell(ask_for(self.run_folder, Wanted(self.weights, self.grow, self.replace, self.from_update)))
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,12 @@ TYPES = ("photograph", "portrait", "illustration", "poster", "slide", "screensho
 ANSWERS = "answers"
 TRIES = 3
 TOKENS = 800
-TIMEOUT, ATTEMPTS, PAUSE = 120.0, 3, 1.0
+ATTEMPTS, PAUSE = 3, 1.0
+REMEDIES = {
+    "timeout": "; give it longer with captioner.timeout, or ask for less at once with fewer --processes",
+    "connection": "; look whether it still runs",
+}
+"""what to do about a server that gives no answer"""
 PIXELS = (56 * 56, 2048 * 28 * 28)
 """least and most area of an image that a model of this process is shown"""
 ADVICE = "it takes the folder of a Qwen2-VL or Qwen2.5-VL model, or a hub name such as Qwen/Qwen2.5-VL-7B-Instruct"
@@ -65,10 +70,14 @@ class Captioner:
     """of images that keep the source's captions alone, get the model's alone, or have both"""
     verified: float = 0.8
     """least share of quoted characters that the OCR engine reads; below it the caption is not used"""
+    timeout: float = 120.0
+    """seconds in which the server must have answered; it is asked three times"""
 
     def __post_init__(self) -> None:
         if min(self.shares) < 0 or abs(sum(self.shares) - 1.0) > 1e-6:
             raise ValueError(f"shares={self.shares} must be three shares of at least 0 that sum to 1")
+        if not 0.0 < self.timeout < float("inf"):
+            raise ValueError(f"captioner.timeout={self.timeout} must be seconds above 0")
         if self.url and not self.model:
             raise ValueError(f"captioner.url={self.url} needs captioner.model, the name of a model that it serves")
         if self.url and self.weights:
@@ -89,7 +98,7 @@ def client(captioner: Captioner) -> Any:
     """The client of a server. Raises ConnectionError, PermissionError, or ValueError for a model that is not served."""
     from rewards.language.chat_client import Client, read_key
 
-    opened = Client(captioner.url, read_key(captioner.key_file), TIMEOUT, ATTEMPTS, PAUSE)
+    opened = Client(captioner.url, read_key(captioner.key_file), captioner.timeout, ATTEMPTS, PAUSE)
     served = opened.models()
     if served and captioner.model not in served:
         raise ValueError(f"{captioner.url} does not serve {captioner.model!r}; it serves {', '.join(served[:10])}")
@@ -224,13 +233,17 @@ def reply_of_server(
     captioner: Captioner, images_HW3: Sequence[np.ndarray], turns: Sequence[Sequence[str]]
 ) -> list[tuple[str, bool]]:
     """What the server's model says about each image after some turns, and whether it came to its end."""
+    from rewards.image_scorer import Unjudged
     from rewards.language.chat_client import message
 
     replies = []
     for image, own in zip(images_HW3, turns, strict=True):
         later = [{"role": ("assistant", "user")[i % 2], "content": text} for i, text in enumerate(own)]
         request = {"messages": [*message(QUESTION, [image]), *later], "max_tokens": TOKENS, "temperature": 0.0}
-        choice = client(captioner).ask({"model": captioner.model, **request})
+        try:
+            choice = client(captioner).ask({"model": captioner.model, **request})
+        except Unjudged as error:
+            raise Unjudged(error.cause, f"{error}{REMEDIES.get(error.cause, '')}") from error
         text = str((choice.get("message") or {}).get("content") or "")
         replies.append((text, choice.get("finish_reason") != "length"))
     return replies

@@ -21,13 +21,15 @@ from base_model.data.stream import TextStream, stream_indices
 from experiments.curation.curated_folder import CAPTIONS, DECISIONS, chosen_filters, decided, is_set, recorded
 from experiments.curation.shard_files import HIDDEN, read_table
 from experiments.curation.thresholds import in_order
+from experiments.images.image_readers import Entry
 from experiments.images.image_sources import ImageSources, OwnImages
 from experiments.images.written_folder import SETTINGS as WRITING
-from experiments.producers.mix import stream_at
+from experiments.producers.changing_images import stream_at
+from experiments.producers.run_logs import FROM, GENERATIONS
 from experiments.record.record import read_run
 from experiments.record.recorded_settings import rebuild
-from experiments.training.image_data import GENERATIONS
-from experiments.training.own_images import usable_images
+from experiments.training.image_data import SHARDS
+from experiments.training.own_images import run_images
 from preference_data.line_files import read_json_lines
 
 SHORTEST = 6
@@ -104,21 +106,19 @@ def batch(run: Path, update: int, sample: int | None, ranks: int) -> Iterator[st
 
 
 def opened(run: Path, config: dict[str, Any], experiment: Any) -> Any:
-    """The stream that a run learned from. Raises ValueError when its images are others now."""
+    """The stream that a run began with. Raises ValueError where there is no list of its images, and they are others."""
     if not isinstance(experiment.data, ImageSources):
         return experiment.data
-    images = usable_images(experiment, run / config["parent"] if config.get("parent") else None)
-    if images.fingerprint != config["own_images"]["fingerprint"]:
-        folders = ", ".join(experiment.data.folder)
-        raise ValueError(f"{folders} changed since {run} began; cut the set again with its thresholds")
-    return images
+    return run_images(experiment, run, run / config["parent"] if config.get("parent") else None)
 
 
 def generation(run: Path, update: int) -> Iterator[str]:
-    """A line about the shard of an update, where producers made it."""
-    path = run / GENERATIONS
-    lines = [line for _, line in read_json_lines(path)] if path.exists() else []
-    if now := [line for line in lines if line["from_step"] <= update][-1:]:
+    """Lines about the list of images of an update, and about its shard, where producers made it."""
+    for line in GENERATIONS.in_force(run, update)[-1:]:
+        yield f"images of {line['list']}, listed from update {line[FROM]} on, encoder {line['encoder'][:12] or 'none'}"
+    files = [run / name for name in (GENERATIONS.name, SHARDS)]  # the first one as older versions called it
+    lines = [line for path in files if path.exists() for _, line in read_json_lines(path) if "data" in line]
+    if now := [line for line in lines if line[FROM] <= update][-1:]:
         line, number = now[0], update // now[0]["batches"]
         yield f"shard {number}, made ahead of data {line['data'][:12]} by encoder {line['encoder'][:12] or 'none'}"
 
@@ -135,7 +135,7 @@ def of_own_image(images: OwnImages, index: int, number: int, in_full: bool) -> I
     if folder is not None and in_full and is_set(folder):
         yield from lineage(folder, str(entry.file))
         return
-    identity = line.get("id") or sha256(entry.content()).hexdigest()
+    identity = line.get("id") or identity_of(entry)
     licence = next((line[key] for key in LICENCES if key in line), "unknown")
     yield f"  {entry.name}, from {(line.get('origins') or [entry.name])[-1]}, licence {licence}, sha256 {identity}"
     if "seed" in line:
@@ -145,6 +145,16 @@ def of_own_image(images: OwnImages, index: int, number: int, in_full: bool) -> I
             if key not in ("lines", "id", "text"):
                 yield f"  {key:<10} {shortened(value)}"
         yield f"  settings   {folder / WRITING}"
+
+
+def identity_of(entry: Entry) -> str:
+    """The SHA-256 of an image, and what became of its file since it was listed."""
+    try:
+        now = sha256(entry.content()).hexdigest()
+    except (OSError, ValueError):
+        return f"{entry.sha256} (its file is gone)"
+    is_other = entry.sha256 not in ("", now) and not entry.sources
+    return f"{entry.sha256} (its file holds another image now)" if is_other else now
 
 
 def of_rendered(stream: Any, update: int, size: int, number: int, ranks: int) -> Iterator[str]:

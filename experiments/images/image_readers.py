@@ -68,6 +68,8 @@ class Entry:
     """whether the problem is no fault of the folder: a mask is no image to learn from"""
     repeats: int = 1
     """how often it is shown in a pass"""
+    sha256: str = ""
+    """of its bytes, and of those that it was made from; "" until they are read"""
 
     def content(self) -> bytes:
         """The bytes of the image file. Raises OSError, or ValueError where a table has none."""

@@ -3,43 +3,36 @@
 `ImageSources` are the settings, `open_images` reads what they name once (every byte, but only the heads are decoded)
 and leaves out what cannot be learned from, with a reason, and `OwnImages` is the stream. A sample is a function of its
 index in the stream and of the settings, so a batch is a function of (step, size, rank, ranks) and resuming needs a step
-number. In a pass every image of a source is shown once, or as often as a column `repeats` says, in an order that
-each pass has for itself.
-
-With weights, samples are shared among sources in blocks of `BLOCK`: in each, a source has exactly its share.
+number. Which image a sample shows is said by sample_order.py, also where images are added on the way. In a pass every
+image of a source is shown once, or as often as a column `repeats` says.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from base_model.data.stream import CaptionedImages, stream_indices
 from base_model.seeding import numpy_generator
+from experiments.images.canvases import Size, canvas, cover
 from experiments.images.examined_images import examined
 from experiments.images.image_readers import Entry, list_entries
+from experiments.images.sample_order import SampleOrder
 from preference_data.image_files import decode_image
 
-BLOCK = 1000
-"""samples among which weights are kept exactly"""
 SHOWN = 3
 """images that an error names"""
-ASPECTS = (1 / 3, 3.0)
-"""height by width of the most extreme canvases when the aspect of an image is kept"""
-WIDE = (1.25, 4 / 3, 1.5, 16 / 9, 2.0, 2.5, 3.0)
-BUCKETS = (*(1 / ratio for ratio in reversed(WIDE)), 1.0, *WIDE)
-"""height by width of the canvases where a network takes one size a call: few, so that images share them"""
-Size = tuple[int, int]
 Prepared = TypeVar("Prepared")
+Images = tuple[tuple[Entry, ...], ...]
+"""the usable images of each source, as often as each is shown in a pass"""
 
 
 @dataclass(frozen=True)
@@ -105,12 +98,22 @@ class Bad:
 
 
 @dataclass(frozen=True)
+class Later:
+    """Images that are learned from beginning with a sample, in place of those before."""
+
+    start: int
+    """the first sample"""
+    sources: Images
+    fingerprint: str
+    """of all usable bytes and captions"""
+
+
+@dataclass(frozen=True)
 class OwnImages:
     """The stream. Made by `open_images`; give it the size of its samples with `sized`."""
 
     settings: ImageSources
-    sources: tuple[tuple[Entry, ...], ...]
-    """the usable images of each source, as often as each is shown in a pass"""
+    sources: Images
     bad: tuple[Bad, ...]
     """what was left out when the sources were listed"""
     duplicates: int
@@ -122,12 +125,16 @@ class OwnImages:
     """what height and width of a canvas are multiples of"""
     aspects: tuple[float, ...] = ()
     """height by width of the canvases that there are; () = that of every image, as near as `side` allows"""
+    listed: Images = ()
+    """all usable images of each source, the held-out ones among them"""
     heldout: tuple[Entry, ...] = ()
     """usable images that nothing is learned from, in the order of their hashes: the first ones are of all kinds"""
     by_design: tuple[Bad, ...] = ()
     """what was never meant to be learned from, such as masks"""
     mixes: tuple[tuple[int, tuple[float, ...]], ...] = ()
     """weights of the sources that hold from a sample on, in place of those of the settings; later ones last"""
+    later: tuple[Later, ...] = ()
+    """images that hold from a sample on, in place of `sources`; later ones last"""
     broken: dict[str, str] = field(default_factory=dict)
     """images that turned out to be damaged when they were decoded, and why"""
 
@@ -137,12 +144,27 @@ class OwnImages:
     @property
     def edits(self) -> int:
         """How many images were made from others."""
-        return sum(len({entry.name for entry in source if entry.sources}) for source in self.sources)
+        return len({entry.name for entry in self.entries if entry.sources})
+
+    @property
+    def count(self) -> int:
+        """How many images a pass shows, those that it repeats once."""
+        return sum(len({entry.name for entry in source}) for source in self.sources)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All images that are ever learned from, in the order of the sources; one that stays is there again."""
+        return [entry for images in self.lists for source in images for entry in source]
+
+    @property
+    def lists(self) -> list[Images]:
+        """The images at the beginning, and each time that they change."""
+        return [self.sources, *(each.sources for each in self.later)]
 
     @property
     def captions(self) -> list[str]:
         """All captions, each once, in the order of the sources."""
-        return list(dict.fromkeys(text for source in self.sources for entry in source for text in entry.captions))
+        return list(dict.fromkeys(text for entry in self.entries for text in entry.captions))
 
     def sized(self, size: Size, side: int, aspects: tuple[float, ...] = ()) -> OwnImages:
         """The same images at another size. Raises ValueError when it is no multiple of `side`."""
@@ -152,9 +174,8 @@ class OwnImages:
 
     def summary(self) -> str:
         """One line about what was read and what was left out."""
-        images = sum(len({entry.name for entry in source}) for source in self.sources)
-        sizes = f"{images} images with {len(self.captions)} captions from {', '.join(self.settings.folder)}"
-        notes = [f"a pass shows {len(self)}, because some are repeated"] if len(self) > images else []
+        sizes = f"{self.count} images with {len(self.captions)} captions from {', '.join(self.settings.folder)}"
+        notes = [f"a pass shows {len(self)}, because some are repeated"] if len(self) > self.count else []
         notes += [f"{self.edits} of them are edits of other images"] if self.edits else []
         notes += [f"{len(self.heldout)} more are held out"] if self.heldout else []
         notes += [f"{self.duplicates} copies are used once"] if self.duplicates else []
@@ -168,11 +189,18 @@ class OwnImages:
 
     def candidates(self, index: int) -> Iterator[Entry]:
         """The image at an index of the stream, then those that stand in for it where it turns out to be damaged."""
-        source, position = self._source(index)
-        entries = self.sources[source]
-        passes, offset = divmod(position, len(entries))
-        row = int(_order(self.settings.seed, source, passes, len(entries))[offset])
+        generation, source, row = self._order.locate(index)
+        entries = self.lists[generation][source]
         yield from (entries[(row + step) % len(entries)] for step in range(len(entries)))
+
+    @cached_property
+    def _order(self) -> SampleOrder:
+        names = [[[entry.sha256 or entry.name for entry in own] for own in images] for images in self.lists]
+        starts = (0, *(each.start for each in self.later))
+        settings = self.settings
+        return SampleOrder(
+            settings.seed, list(zip(starts, names, strict=True)), self.mixes, settings.weights, settings.repeats
+        )
 
     def caption(self, index: int, entry: Entry) -> str:
         """One of the image's captions; "" where it has none."""
@@ -196,35 +224,6 @@ class OwnImages:
                 bad = [*self.bad, *(Bad(name, reason) for name, reason in self.broken.items())]
                 require_usable(bad, len(self) + len(self.bad), self.settings)
         raise ValueError(f"no image of {', '.join(self.settings.folder)} can be decoded")
-
-    def _source(self, index: int) -> tuple[int, int]:
-        """The source of a sample, and how many samples of that source come before it."""
-        if len(self.sources) == 1:
-            return 0, index
-        before = np.zeros(len(self.sources), dtype=int)
-        weights, first = self.weights, 0
-        for start, later in self.mixes:
-            if index < start:
-                break
-            before += self._counts(start - first, weights)
-            weights, first = later, start
-        block, offset = divmod(index - first, BLOCK)
-        source = int(_shares(self.settings.seed, block, weights)[offset])
-        return source, int((before + self._counts(index - first, weights))[source])
-
-    @property
-    def weights(self) -> tuple[float, ...]:
-        """The share of each source at the beginning, of a sum that need not be 1."""
-        often = self.settings.repeats or (1,) * len(self.sources)
-        counts = tuple(float(len(source) * times) for source, times in zip(self.sources, often, strict=True))
-        return self.settings.weights or counts
-
-    def _counts(self, samples: int, weights: tuple[float, ...]) -> np.ndarray:
-        """How many of the first samples with some weights are of each source."""
-        blocks, rest = divmod(samples, BLOCK)
-        full, part = _shares(self.settings.seed, 0, weights), _shares(self.settings.seed, blocks, weights)[:rest]
-        sources = len(self.sources)  # a source is as often in every block
-        return blocks * np.bincount(full, minlength=sources) + np.bincount(part, minlength=sources)
 
     # --- pixels
 
@@ -256,45 +255,6 @@ class OwnImages:
         return torch.stack(list(self.batch(step, size, rank, ranks).images))
 
 
-def canvas(shape: Size, size: Size, side: int, aspects: Sequence[float] = ()) -> Size:
-    """The (height, width) for an image of a shape, with about as many pixels as `size`: of its aspect, or of the
-    nearest of `aspects`."""
-    ratio = min(max(shape[0] / shape[1], ASPECTS[0]), ASPECTS[1])
-    if aspects:
-        own = size[0] / size[1]
-        ratio = min((own, *aspects), key=lambda each: abs(np.log(each / ratio)))
-        if ratio == own:
-            return size
-    area = size[0] * size[1]
-    height = max(side, round((area * ratio) ** 0.5 / side) * side)
-    return height, max(side, round(area / height / side) * side)
-
-
-def cover(pixels_HW3: np.ndarray, size: Size) -> np.ndarray:
-    """The image scaled until it covers (height, width), and its middle cut out."""
-    height, width = pixels_HW3.shape[:2]
-    scale = max(size[0] / height, size[1] / width)
-    box_height, box_width = min(height, size[0] / scale), min(width, size[1] / scale)  # a quotient may round up
-    top, left = (height - box_height) / 2, (width - box_width) / 2
-    box = (left, top, left + box_width, top + box_height)
-    return np.asarray(Image.fromarray(pixels_HW3).resize((size[1], size[0]), Image.Resampling.LANCZOS, box=box))
-
-
-@functools.lru_cache(maxsize=64)
-def _order(seed: int, source: int, passes: int, count: int) -> np.ndarray:
-    """The order of a source's images in one pass."""
-    return numpy_generator(seed, passes, source, "own images").permutation(count)
-
-
-@functools.lru_cache(maxsize=64)
-def _shares(seed: int, block: int, weights: tuple[float, ...]) -> np.ndarray:
-    """The source of every sample of a block, by largest remainders."""
-    exact = np.asarray(weights, dtype=float) / sum(weights) * BLOCK
-    counts = np.floor(exact).astype(int)
-    counts[np.argsort(counts - exact, kind="stable")[: BLOCK - counts.sum()]] += 1
-    return numpy_generator(seed, block, 0, "sources").permutation(np.repeat(np.arange(len(weights)), counts))
-
-
 def is_heldout(key: str, share: float) -> bool:
     """Whether an image with that SHA-256 is among the held-out share; among a larger share it is as well."""
     return int(key[:16], 16) < share * 2**64
@@ -310,12 +270,28 @@ def open_images(
     listed. Raises FileNotFoundError for a path that is not there, and ValueError when more than `settings.max_bad` of
     the images are bad, or none is left.
     """
+    usable = list_usable(settings, needs_captions, refused, report)
+    return arranged(settings, usable.parts, usable.bad, usable.copies, usable.by_design)
+
+
+class Usable(NamedTuple):
+    """What the sources hold."""
+
+    parts: list[list[Entry]]
+    """images that can be learned from, or be held out, of each source"""
+    bad: tuple[Bad, ...]
+    copies: int
+    by_design: tuple[Bad, ...]
+
+
+def list_usable(
+    settings: ImageSources, needs_captions: bool, refused: Callable[[str], str], report: Callable[[int, int], None]
+) -> Usable:
+    """List what the settings name. Raises as `open_images`."""
     listed = [list_entries(source, settings.column, settings.sources) for source in settings.folder]
     by_design = [Bad(each.name, each.problem) for entries in listed for each in entries if each.by_design]
     listed = [[each for each in entries if not each.by_design] for entries in listed]
-    total, digest, bad, sources, copies = sum(map(len, listed)), sha256(), [], [], 0
-    heldout: dict[str, Entry] = {}
-    done = 0
+    total, bad, parts, copies, done = sum(map(len, listed)), [], [], 0, 0
     for source, entries in zip(settings.folder, listed, strict=True):
         usable: dict[str, Entry] = {}
         for entry, key in examined(entries, settings.min_side, Path(source)):
@@ -330,17 +306,29 @@ def open_images(
                 texts = tuple(dict.fromkeys((*first.captions, *checked.captions)))
                 usable[key] = replace(first, captions=texts, repeats=max(first.repeats, checked.repeats))
             else:
-                usable[key] = checked
-        for key, entry in usable.items():
-            often = (entry.repeats,) if entry.repeats > 1 else ()
-            digest.update(repr((key, entry.captions, *often)).encode())
-        heldout |= {key: entry for key, entry in usable.items() if is_heldout(key, settings.heldout)}
-        sources.append(tuple(each for key, each in usable.items() if key not in heldout for _ in range(each.repeats)))
+                usable[key] = replace(checked, sha256=key)
+        parts.append([*usable.values()])
     require_usable(bad, total, settings)
+    return Usable(parts, tuple(bad), copies, tuple(by_design))
+
+
+def arranged(
+    settings: ImageSources, parts: Sequence[Sequence[Entry]], bad: tuple[Bad, ...] = (), copies: int = 0,
+    by_design: tuple[Bad, ...] = (),
+) -> OwnImages:  # fmt: skip
+    """The stream of usable images of each source. Raises ValueError where one has nothing to learn from."""
+    digest, heldout = sha256(), dict[str, Entry]()
+    for entries in parts:
+        for entry in entries:
+            often = (entry.repeats,) if entry.repeats > 1 else ()
+            digest.update(repr((entry.sha256, entry.captions, *often)).encode())
+        heldout |= {each.sha256: each for each in entries if is_heldout(each.sha256, settings.heldout)}
+    learned = [[entry for entry in entries if entry.sha256 not in heldout] for entries in parts]
+    sources = tuple(tuple(entry for entry in entries for _ in range(entry.repeats)) for entries in learned)
     require_both(settings, sources, len(heldout))
     return OwnImages(
-        settings, tuple(sources), tuple(bad), copies, digest.hexdigest(),
-        heldout=tuple(heldout[key] for key in sorted(heldout)), by_design=tuple(by_design),
+        settings, sources, bad, copies, digest.hexdigest(), listed=tuple(map(tuple, parts)),
+        heldout=tuple(heldout[key] for key in sorted(heldout)), by_design=by_design,
     )  # fmt: skip
 
 

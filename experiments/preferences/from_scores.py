@@ -33,7 +33,7 @@ from base_model.sample import pixels
 from base_model.seeding import generator
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import PairPlan
-from experiments.images.image_sources import BUCKETS, Size, canvas, cover
+from experiments.images.canvases import BUCKETS, Size, canvas, cover
 from experiments.progress import Progress
 from experiments.record.record import read_png, write_json, write_png
 from preference_data import pairs as machine

@@ -130,6 +130,7 @@ def described(images: OwnImages) -> dict[str, Any]:
     return {
         "images": images.fingerprint, "settings": settings, "size": images.size, "side": images.side,
         "aspects": images.aspects, "mixes": plain(images.mixes),
+        "later": [[each.start, each.fingerprint] for each in images.later],
     }  # fmt: skip
 
 

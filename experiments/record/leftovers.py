@@ -16,7 +16,9 @@ from preference_data.spelling import not_there
 RUN, METRICS, LOCK = "run.json", "metrics.jsonl", ".lock"
 EMBEDDINGS = "embeddings"
 """Encoded texts: a run makes them before its first update, which may take long, and again where they are missing."""
-SCAFFOLD = (RUN, "report.html", "memory.json", "encoder.safetensors", "generations.jsonl", "mix.json", "mix.jsonl")
+LOGS = ("mix.jsonl", "generations.jsonl", "generations")
+"""What says which images a run reads: a new run may begin with those of another one."""
+SCAFFOLD = (RUN, "report.html", "memory.json", "encoder.safetensors", "shards.jsonl", "mix.json", "images.json", *LOGS)
 """What is quickly made before the first update."""
 INSTALLED = ("pairs.jsonl", "comparisons.jsonl", "pictures", "latents.safetensors")
 """What `train --pairs` copies into a run's folder. A run that makes its pairs itself has them under the same names."""
@@ -27,6 +29,11 @@ def not_a_run(folder: Path) -> str:
     if not folder.exists():
         return not_there("folder", folder)
     return f"{folder} is not a run: it has no {RUN}; name the folder of a run, such as runs/quickstart"
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether a file would make its folder something else than that of a new run."""
+    return not path.name.startswith(".") and path.name not in LOGS
 
 
 def is_locked(folder: Path) -> bool:

@@ -30,7 +30,7 @@ import numpy as np
 
 from experiments.record.changed_settings import differences, note, require_changeable
 from experiments.record.environment import command, environment, revision
-from experiments.record.leftovers import EMBEDDINGS, LOCK, METRICS, is_locked, not_a_run, nothing_recorded
+from experiments.record.leftovers import EMBEDDINGS, LOCK, METRICS, is_foreign, is_locked, not_a_run, nothing_recorded
 from experiments.record.leftovers import RUN as RUN
 from experiments.record.moved_names import with_current_names
 from experiments.record.whole_files import plain, write_bytes, write_json, write_png
@@ -171,7 +171,7 @@ class RunRecord:
                 record = cls(folder, state)
                 record._pending = changed, settings
                 return record
-        elif folder.exists() and (not folder.is_dir() or any(not p.name.startswith(".") for p in folder.iterdir())):
+        elif folder.exists() and (not folder.is_dir() or any(map(is_foreign, folder.iterdir()))):
             raise ValueError(f"{folder} exists and is not a run (it has no {RUN}); choose another folder")
         state = {
             "format": 1, "status": "created", "command": command(), "config": settings, "environment": environment(),

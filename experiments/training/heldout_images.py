@@ -39,7 +39,7 @@ from experiments.record.heldout import (
     read_heldout,
 )
 from experiments.record.whole_files import write_json, write_png
-from experiments.training.own_images import require_same_images, sized_for, usable_images
+from experiments.training.own_images import run_images, sized_for
 from preference_data.statistics.score_intervals import student
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -59,8 +59,7 @@ def compare_heldout(folder: Path, experiment: Experiment, parent: str) -> Heldou
         return None
     if (known := read_heldout(folder)) is not None:
         return known
-    images = usable_images(experiment, (folder / parent) if parent else None)
-    require_same_images(folder, images)
+    images = run_images(experiment, folder, (folder / parent) if parent else None, heldout=True)
     compared = images.heldout[:MOST]
     print(f"comparing on {len(compared)} held-out images; --no-evaluate leaves it out", file=sys.stderr)
     target = heldout_folder(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,15 @@ from base_model.policy_model import PolicyModel
 from base_model.qwen.vae import QwenImageVAE
 from experiments.experiment import Experiment
 from experiments.images.image_sources import OwnImages
-from experiments.producers.batch_sources import OwnSource, PixelSource, RenderedSource, Source, is_finite
-from experiments.producers.mix import MixedImages
+from experiments.producers.batch_sources import (
+    OwnSource,
+    PixelSource,
+    RenderedSource,
+    Source,
+    hash_of_weights,
+    is_finite,
+)
+from experiments.producers.changing_images import ChangingImages
 from experiments.producers.producing import produced
 from experiments.producers.ring import Contents, Ring
 from experiments.record.whole_files import write_bytes
@@ -26,21 +33,53 @@ from experiments.training import own_images
 from experiments.training.ranks import barrier, ranks_of
 from preference_data.line_files import read_json_lines
 
-ENCODER, RING, GENERATIONS = "encoder.safetensors", ".ring", "generations.jsonl"
+ENCODER, RING, SHARDS = "encoder.safetensors", ".ring", "shards.jsonl"
 
 
 @contextlib.contextmanager
 def image_data(
     experiment: Experiment, model: PolicyModel | QwenImageVAE, engine: Engine, folder: Path, stream: Any
-) -> Iterator[MixedImages]:
+) -> Iterator[ChangingImages]:
     """Open what the experiment's loop reads, with `stream` as where images are from."""
     if isinstance(model, PolicyModel) and not isinstance(stream, OwnImages):
         if engine.rank == 0:
             save_vae(model.vae, folder / ENCODER)
         barrier(experiment)
+    encoder = ""
+    if isinstance(stream, OwnImages):
+        encoder = encoder_of(model)
+        stream = own_images.as_logged(stream, experiment, folder, encoder)
     opened = ahead(experiment, model, engine.rank, folder) if experiment.producers else in_process(model, folder)
-    with MixedImages(folder, stream, opened, engine.rank == 0) as data:
+    encode = encodes(stream, model, folder)
+    with ChangingImages(folder, stream, opened, engine.rank == 0, encoder, encode) as data:
         yield data
+
+
+def encoder_of(model: PolicyModel | QwenImageVAE) -> str:
+    """The SHA-256 of what encodes images; "" where nothing does, or there are no weights (on the meta device)."""
+    if isinstance(model, QwenImageVAE):
+        return ""
+    weights = model.vae.state_dict()
+    return "" if any(weight.is_meta for weight in weights.values()) else hash_of_weights(weights)
+
+
+def encodes(stream: Any, model: PolicyModel | QwenImageVAE, folder: Path) -> Callable[[Sequence[str]], None]:
+    """What makes captions ready that come while the run goes on, or raises ValueError where nothing can any more."""
+
+    def encode(captions: Sequence[str]) -> None:
+        if isinstance(model, QwenImageVAE) or stream.edits:  # an instruction is encoded with its images
+            return
+        if min(len(stream.captions), len(captions)) > own_images.MOST_TEXTS:  # the encoders are there still
+            return
+        try:
+            model.encode_ahead(captions)
+        except ValueError as error:
+            raise ValueError(
+                f"{len(captions)} captions are new, and the text encoder was let go to free its memory: stop the "
+                f"run, and go on with glyphlab resume {folder}, which encodes them first ({error})"
+            ) from error
+
+    return encode
 
 
 def in_process(
@@ -75,7 +114,7 @@ def ahead(
             source = RenderedSource(LatentStream(stream, folder / ENCODER))
         contents = Contents(*source.fingerprints(), cfg.batch, ranks_of(experiment))
         if rank == 0:
-            note_generation(folder, step, contents)
+            note_contents(folder, step, contents)
         ring = Ring(folder / RING, contents, int(experiment.ring_gigabytes * 1e9))
         return produced(
             source, ring, range(step, cfg.steps), experiment.producers, experiment.producers_on, rank
@@ -84,9 +123,9 @@ def ahead(
     return opened
 
 
-def note_generation(folder: Path, step: int, contents: Contents) -> None:
+def note_contents(folder: Path, step: int, contents: Contents) -> None:
     """Note from which update on a run reads shards of other contents than before."""
-    path = folder / GENERATIONS
+    path = folder / SHARDS
     lines = [line for _, line in read_json_lines(path)] if path.exists() else []
     new = contents.about(0) | {"shard": None}
     if not lines or {**lines[-1], "from_step": None} != {**new, "from_step": None}:

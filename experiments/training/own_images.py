@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import time
@@ -15,10 +16,15 @@ from base_model.policy_model import PolicyModel
 from base_model.qwen.byte_encoder import token_vectors
 from base_model.qwen.presets import IMAGE_SIZES, VAES
 from experiments.experiment import Experiment
-from experiments.images.image_sources import BUCKETS, ImageSources, OwnImages, open_images
+from experiments.images.image_lists import ImageList
+from experiments.images.canvases import BUCKETS
+from experiments.images.image_sources import ImageSources, OwnImages, arranged, open_images
 from experiments.images.own_latents import OwnLatents
+from experiments.producers.generations import first_images, listed, require_encoder, require_there, seal
+from experiments.producers.run_logs import FROM, GENERATIONS
 from experiments.record.record import RUN, read_run
-from experiments.training.ranks import rank_of
+from experiments.training.ranks import barrier, rank_of
+from preference_data.line_files import read_json
 
 EVERY = 1.0
 """seconds between lines that say how far listing is"""
@@ -35,18 +41,86 @@ def opened(experiment: Experiment, folder: Path, parent: Path | None) -> OwnImag
         raise ValueError(f"{experiment.name} learns from images and has none of its own: name yours with --data.folder")
     if not isinstance(experiment.data, ImageSources) or recorded(folder).get("status") == "finished":
         return None
-    quiet = bool(rank_of(experiment))
-    images = usable_images(experiment, parent, Listing() if not quiet else lambda done, total: None)
+    quiet, lines = bool(rank_of(experiment)), GENERATIONS.lines(folder)
+    has_begun = bool(recorded(folder).get("updates"))
+    images = (
+        first_images(folder, experiment.data) if has_begun or len(lines) > 1 or not (folder / RUN).exists() else None
+    )
+    if images:
+        require_there(folder, experiment.data, first_checkpoint(folder))
+    else:
+        images = usable_images(experiment, parent, Listing() if not quiet else lambda done, total: None)
+        if has_begun:
+            require_same_images(folder, images)
     if not quiet:
         print(f"own images: {images.summary()}", file=sys.stderr)
-    require_same_images(folder, images)
     return images
 
 
+def first_checkpoint(folder: Path) -> int:
+    """The update that the oldest checkpoint goes on with; 0 without any."""
+    return min(
+        (int(each.name.removeprefix("update_")) for each in (folder / "checkpoints").glob("update_*")), default=0
+    )
+
+
+def run_images(experiment: Experiment, folder: Path, parent: Path | None, heldout: bool = False) -> OwnImages:
+    """What the run in `folder` began with.
+
+    Raises ValueError where it has no list and its images are others now, or where one of the `heldout` ones is gone.
+    """
+    assert isinstance(experiment.data, ImageSources)
+    images = first_images(folder, experiment.data)
+    if images is None:
+        images = usable_images(experiment, parent)
+        require_same_images(folder, images)
+    elif heldout:
+        among = {entry.sha256 for entry in images.heldout}
+        require_there(folder, experiment.data, 0, lambda entry: entry.sha256 in among)
+    return images
+
+
+def as_logged(images: OwnImages, experiment: Experiment, folder: Path, encoder: str) -> OwnImages:
+    """The images that a run begins with, the same on all ranks: of the log, which rank 0 begins.
+
+    Raises ValueError where the log is of another encoder than the model's.
+    """
+    lines = GENERATIONS.lines(folder)
+    begins = len(lines) <= 1 and not recorded(folder).get("updates")
+    if not rank_of(experiment) and (begins or not lines):
+        if lines:  # of a run that was stopped before it learned anything
+            (folder / GENERATIONS.name).unlink()
+        listed_now = ImageList([*map(list, images.listed)], [[""]] * len(images.listed))
+        GENERATIONS.note(folder, {FROM: 0, **seal(folder, listed_now, images.settings.folder), "encoder": encoder})
+    barrier(experiment)
+    for line in GENERATIONS.lines(folder):
+        require_encoder(line, encoder)
+    first = first_images(folder, images.settings, images.bad)
+    assert first is not None
+    return first.sized(images.size, images.side, images.aspects)
+
+
+def captions_ahead(images: OwnImages, folder: Path) -> list[str] | None:
+    """Every caption of a run by its logs, also of what is only wanted; None where they are not encoded ahead."""
+    lines = [*GENERATIONS.lines(folder)]
+    with contextlib.suppress(FileNotFoundError, ValueError, TypeError, KeyError):
+        listed(folder, wanted := read_json(folder / GENERATIONS.wanted), images.settings)
+        lines.append(wanted)
+    texts = dict.fromkeys(images.captions)
+    for line in lines:
+        texts |= dict.fromkeys(arranged(images.settings, listed(folder, line, images.settings).parts).captions)
+    at_once = len(images.captions) <= MOST_TEXTS and not images.edits  # an instruction is encoded with its images
+    return [*texts] if at_once else None
+
+
 def usable_images(
-    experiment: Experiment, parent: Path | None, report: Callable[[int, int], None] = lambda done, total: None
-) -> OwnImages:
-    """The images and captions that the experiment's model can learn from. Raises as `open_images`."""
+    experiment: Experiment, parent: Path | None, report: Callable[[int, int], None] = lambda done, total: None,
+    instead: ImageSources | None = None,
+) -> OwnImages:  # fmt: skip
+    """The images and captions that the experiment's model can learn from, of its own sources or of others `instead`.
+
+    Raises as `open_images`.
+    """
     assert isinstance(experiment.data, ImageSources)
     vae = experiment.algorithm.trains == "autoencoder"
     if vae and experiment.data.heldout:
@@ -55,7 +129,7 @@ def usable_images(
             "leave it out, and compare autoencoders with glyphlab evaluate-vae"
         )
     reads_bytes = not vae and not experiment.base and not (parent and is_derived(parent / "model"))
-    return open_images(experiment.data, not vae, unreadable if reads_bytes else lambda text: "", report)
+    return open_images(instead or experiment.data, not vae, unreadable if reads_bytes else lambda text: "", report)
 
 
 def recorded(folder: Path) -> Mapping[str, Any]:
@@ -90,19 +164,19 @@ def unreadable(text: str) -> str:
 
 def facts(images: OwnImages | None, folder: Path) -> Mapping[str, Any]:
     """What run.json says of own images, or said of them in a finished run; nothing where there are none."""
-    if images is None:
-        before = recorded(folder).get("own_images")
+    before = recorded(folder).get("own_images")
+    if images is None or (before and before["fingerprint"] == images.fingerprint):
         return {"own_images": before} if before else {}
     counts = {"images": len(images), "captions": len(images.captions), "left_out": [str(bad) for bad in images.bad]}
     counts |= {"held_out": len(images.heldout)} if images.heldout else {}
     return {"own_images": {"fingerprint": images.fingerprint, **counts}}
 
 
-def require_same_images(folder: Path, images: OwnImages | None) -> None:
+def require_same_images(folder: Path, images: OwnImages) -> None:
     """Raises ValueError when the run in `folder` began with other images or captions than are there now."""
     run = recorded(folder)
     before = run.get("own_images")
-    if images is None or not before or before["fingerprint"] == images.fingerprint or not run["updates"]:
+    if not before or before["fingerprint"] == images.fingerprint:
         return
     raise ValueError(
         f"{', '.join(images.settings.folder)} changed since the run in {folder} began: it had {before['images']} "

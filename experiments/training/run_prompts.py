@@ -195,8 +195,7 @@ def requests_of(experiment: Experiment, folder: Path) -> list[Request] | None:
     """The captions or prompts that a run learns from; None when they are not known before it begins."""
     captions: Sequence[str] | None = None
     if isinstance(data := experiment.data, OwnImages):
-        at_once = len(data.captions) <= own_images.MOST_TEXTS and not data.edits  # these are encoded with their images
-        captions = data.captions if at_once else None
+        captions = own_images.captions_ahead(data, folder)
     elif isinstance(data, TextStream):
         captions = data.scenes(0, data.limit)[1] if data.limit and data.is_constant else None
     if data is not None:

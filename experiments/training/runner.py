@@ -45,6 +45,7 @@ from experiments.record.whole_files import plain
 from experiments.training import own_images
 from experiments.training.finish import agreed_checkpoint, finished_model
 from experiments.training.image_data import image_data, remove_ring
+from experiments.training.other_images import tell_changes
 from experiments.training.own_prompts import FIXED_PROMPTS, checkpoint_prompts, keep_judged, monitored_prompts, readable
 from experiments.training.ranks import (
     Onlooker,
@@ -159,7 +160,9 @@ def run(
     check_prompts(experiment, folder, parent)
     if images and experiment.algorithm.trains == "transformer":
         check_sources(images, experiment, parent)
-    experiment = replace(experiment, data=images) if images else experiment
+    if images:
+        tell_changes(experiment, folder, parent)
+        experiment = replace(experiment, data=images)
     bar = progress or Progress({experiment.name: experiment.minutes * 60.0}, audience(experiment))
     if pool:
         pool.meter.drain()  # what was judged before this run is none of its cost

@@ -113,7 +113,9 @@ class Client:
             self._spend(0, int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
             return choice
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-            raise Unjudged("bad_response", f"status 200 but no chat completion ({error!r}): {body[:300]!r}") from error
+            raise Unjudged(
+                "bad_response", f"{self.url} answers 200 with no chat completion ({error!r}): {body[:200]!r}"
+            ) from error
 
     def _once(self, method: str, path: str, body: bytes | None) -> tuple[int, Mapping[str, str], bytes]:
         """One request: status, headers, body. ``Unjudged``: "timeout", "connection", "bad_response"."""

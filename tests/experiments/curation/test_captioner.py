@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,11 +17,16 @@ from experiments.cli import main
 from experiments.curation import captioner, measuring
 from experiments.curation.captioner import Captioner, checked, fused
 from experiments.curation.curated_folder import CAPTIONS, curate
+from rewards.image_scorer import Unjudged
 from tests.experiments.curation.images_to_curate import as_png, photograph
 from tests.experiments.curation.test_curated_folder import content, decisions
 from tests.fixtures.chat_server import MODEL, Said, chat_server, completion, pictures_of
 
 GOOD = {"caption": "a cup on a table", "type": "photograph", "style": "warm", "watermarks": [], "abnormal": False}
+OVER = threading.Event()
+"""never set: what waits for it waits"""
+BLACK: Any = SimpleNamespace(reduced=np.zeros((8, 8, 3), np.uint8))
+"""an opened image"""
 NAMES = ("coffee", "chelsea", "rocket", "coins")
 
 
@@ -107,12 +115,73 @@ def test_a_server_that_only_fails_is_asked_for_a_few_images(
     assert not (tmp_path / "set" / "captions.jsonl").exists()
 
 
+FAILING = {
+    "never": (Said(b"", stall=lambda: OVER.wait(60) and None), ("did not answer within", "captioner.timeout")),
+    "late": (
+        replace(said(GOOD), stall=lambda: OVER.wait(4) and None),
+        ("did not answer within", "--processes"),
+    ),
+    "hangs up": (Said(b"", drop=True), ("look whether it still runs",)),
+    "500": (Said(b"busy", status=500), ("answers 500: b'busy'",)),
+    "half": (Said(said(GOOD).body[:40]), ("answers 200 with no chat completion",)),
+}
+"""how a server fails, and what is said of it"""
+
+
+@pytest.mark.parametrize("how", FAILING)
+def test_what_a_server_does_that_gives_no_answer_is_said(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captioner, "PAUSE", 0.0)
+    answer, faults = FAILING[how]
+    monkeypatch.setattr(captioner, "ATTEMPTS", 2)
+    with chat_server(lambda request: answer) as server:
+        asks = Captioner(server.url, MODEL)
+        if faults[0] == "did not answer within":
+            captioner.client(asks)._timeout = 0.2  # once it is open: the machine may be busy
+        with pytest.raises(Unjudged) as error:
+            captioner.ask(asks, [BLACK])
+    assert all(part in str(error.value) for part in (server.url, *faults))
+    assert len(server.requests) == (1 if how == "half" else captioner.ATTEMPTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", FAILING)
+def test_a_server_that_stops_answering_ends_it_and_what_was_answered_is_kept(
+    how: str, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(measuring, "MOST_IN_A_ROW", 2)
+    monkeypatch.setattr(captioner, "PAUSE", 0.0)
+    answers = dict.fromkeys(NAMES, FAILING[how][0]) | {"chelsea": said(GOOD)}
+    out = tmp_path / "set"
+    line = ["curate", str(photographs), "-o", str(out), "--processes", "1", "--set", "reading=no"]
+    with chat_server(lambda request: answers[name_of(request)]) as server:
+        line += [f"captioner.url={server.url}", f"captioner.model={MODEL}", "captioner.timeout=3"]
+        assert main([*line, "captioner.shares=0|1|0"]) == 1
+        error = capsys.readouterr().err
+        assert server.url in error and "answers and whole shards are kept" in error
+        assert {name_of(request) for request in server.requests} == {"chelsea", "coffee", "coins"}
+        answers |= dict.fromkeys(NAMES, said(GOOD))
+        server.requests.clear()
+        assert main(["curate", str(out), "--set", "captioner.timeout=60"]) == 0
+        assert sorted(map(name_of, server.requests)) == ["coffee", "coins", "rocket"], "one answer was there"
+    assert (out / CAPTIONS).read_text().count("a cup on a table") == 4
+
+
+def test_a_server_that_fails_for_a_moment_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captioner, "PAUSE", 0.0)
+    fails = [Said(b"", drop=True), Said(b"", status=503)]
+    with chat_server(lambda request: fails.pop() if fails else said(GOOD)) as server:
+        assert captioner.ask(Captioner(server.url, MODEL), [BLACK]) == [GOOD]
+        assert len(server.requests) == 3
+
+
 def test_mistakes_are_named_before_anything_is_measured(
     photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = ["curate", str(photographs), "-o", str(tmp_path / "set"), "--set", "reading=no"]
     assert main([*line, "captioner.url=http://127.0.0.1:9/v1"]) == 2
     assert "needs captioner.model" in capsys.readouterr().err
+    assert main([*line, "captioner.timeout=0"]) == 2
+    assert "captioner.timeout=0.0 must be seconds above 0" in capsys.readouterr().err
     assert main([*line, "captioner.url=http://127.0.0.1:9/v1", "captioner.model=m"]) == 1
     assert "no server answers at" in capsys.readouterr().err
     with chat_server(lambda request: said(GOOD)) as server:

@@ -15,7 +15,7 @@ from experiments.cli import main
 from experiments.configs import nano
 from experiments.experiment import Experiment
 from experiments.images.image_sources import ImageSources, OwnImages
-from experiments.producers.mix import stream_at
+from experiments.producers.changing_images import stream_at
 from experiments.training import own_images
 from experiments.training.runner import open_record
 

@@ -15,7 +15,8 @@ from PIL import Image
 
 from experiments.images import examined_images
 from experiments.images.edit_pairs import column_roles
-from experiments.images.image_sources import BUCKETS, ImageSources, OwnImages, cover, open_images
+from experiments.images.canvases import BUCKETS, cover
+from experiments.images.image_sources import ImageSources, OwnImages, open_images
 from experiments.images.own_latents import OwnLatents
 
 NAMES = ("a", "b", "c")

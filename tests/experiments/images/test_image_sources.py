@@ -17,18 +17,11 @@ import torch
 from PIL import Image
 
 from experiments.images import columnar_files
+from experiments.images.canvases import BUCKETS, cover
 from experiments.images.image_readers import list_entries
-from experiments.images.image_sources import (
-    BLOCK,
-    BUCKETS,
-    Bad,
-    ImageSources,
-    OwnImages,
-    cover,
-    open_images,
-    require_usable,
-)
+from experiments.images.image_sources import Bad, ImageSources, OwnImages, open_images, require_usable
 from experiments.images.own_latents import OwnLatents
+from experiments.images.sample_order import BLOCK
 
 NAMES = ("a", "b", "c", "d")
 
@@ -197,14 +190,12 @@ def test_weights_share_samples_exactly_and_each_source_still_goes_round(tmp_path
         (second / f"{i}.png").write_bytes(encoded(50 + i))
         (second / f"{i}.txt").write_text("of the second")
     stream = opened(first, second, weights=(1.0, 3.0))
-    names = [next(stream.candidates(index)).name for index in range(BLOCK + 40)]
+    names = [next(stream.candidates(index)).name for index in range(2 * BLOCK + 40)]
     assert sum("second" in name for name in names[:BLOCK]) == 750
-    own = [name for name in names if "second" in name]
-    assert all(len(set(own[i : i + 3])) == 3 for i in range(0, len(own) - 2, 3))
-    shared = [stream._source(index) for index in range(2 * BLOCK + 40)]
-    for source in (0, 1):
-        positions = [position for own, position in shared if own == source]
-        assert positions == list(range(len(positions))), "a block begins its sources anew"
+    for folder, count in (("first", len(stream.sources[0])), ("second", 3)):
+        own = [name for name in names if folder in name]
+        passes = [own[i : i + count] for i in range(0, len(own) - count + 1, count)]
+        assert all(len(set(one)) == count for one in passes), "a block begins its sources anew"
     equal = opened(first, second)
     assert sum("second" in next(equal.candidates(i)).name for i in range(BLOCK)) == round(BLOCK * 3 / 7)
     often = opened(first, second, repeats=(1, 4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -109,6 +110,57 @@ def test_whoever_is_killed_the_run_is_the_same_with_a_mix_change_inside(
     assert main(["lineage", str(parts), "27", "2"]) == 0
     shown = capsys.readouterr().out
     assert "shard 3, made ahead of data" in shown and "rendered by seed" in shown and "index 110" in shown
+
+
+def write_grounds(folder: Path, *numbers: int) -> None:
+    folder.mkdir(exist_ok=True)
+    for i in numbers:
+        pixels = np.random.default_rng(i).integers(0, 255, (48 + 16 * (i % 3), 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+        (folder / f"{i}.txt").write_text(f"ground {chr(97 + i)}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("producers", "killed_at"), [("0", -2), ("1", 3)])
+def test_a_run_whose_images_grow_is_killed_and_goes_on_as_one_that_was_not(
+    producers: str, killed_at: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Killed before the update from which the new list holds, and after it; images are then added again."""
+    folder, parts, whole = tmp_path / "images", tmp_path / "parts", tmp_path / "whole"
+    write_grounds(folder, *range(6))
+    line = ["train", "nano_pretrain", "--data.folder", str(folder), *SMALL, "--algorithm.micro", "4", "--save-every"]
+    line += ["4", "--algorithm.steps", "48", "--producers", producers]
+    run = started([*line, "-o", str(parts)])
+    while updates(parts) < 2:
+        assert run.poll() is None
+        time.sleep(0.01)
+    write_grounds(folder, 6, 7)
+    assert main(["mix", str(parts), "--grow", "--from-update", "24"]) == 0
+    while updates(parts) < 24 + killed_at:
+        assert run.poll() is None
+        time.sleep(0.005)
+    run.kill()
+    run.wait()
+    write_grounds(folder, 8)
+    assert main(["mix", str(parts), "--grow", "--from-update", "24"]) == (2 if killed_at > 0 else 0)
+    assert main(["mix", str(parts), "--grow", "--from-update", "40"]) == 0
+    capsys.readouterr()
+    assert main(["resume", str(parts), "--no-evaluate"]) == 0
+    assert "have 1 new images beside what it reads" in capsys.readouterr().err
+    log = [json.loads(text) for text in (parts / "generations.jsonl").read_text().splitlines()]
+    assert [row["from_step"] for row in log] == [0, 24, 40] and len({row["manifest"] for row in log}) == 3
+    whole.mkdir()
+    shutil.copy(parts / "generations.jsonl", whole)
+    shutil.copytree(parts / "generations", whole / "generations")
+    write_grounds(folder, 9)
+    assert main([*line[:-1], str(1 - int(producers)), "-o", str(whole)]) == 0
+    equal(parts, whole)
+    capsys.readouterr()
+    for update, row in ((23, 0), (24, 1), (47, 2)):
+        assert main(["lineage", str(parts), str(update)]) == 0
+        shown = capsys.readouterr().out
+        assert f"images of {log[row]['list']}, listed from update {log[row]['from_step']} on" in shown
+        assert ("shard 2, made ahead" in shown) == (update == 23 and producers == "1")
 
 
 @pytest.mark.slow

@@ -48,9 +48,10 @@ def test_a_run_goes_on_with_a_folder_that_moved_and_not_with_another(
         assert main([*line, "-o", str(tmp_path / "cut")]) == 130
     moved = images.rename(tmp_path / "moved")
     going_on = ["resume", str(tmp_path / "cut"), "--no-evaluate", "--set", f"data.folder={moved}"]
-    (moved / "0.txt").write_text("another caption")
+    content = (moved / "0.png").read_bytes()
+    (moved / "0.png").write_bytes((moved / "1.png").read_bytes())
     assert main(going_on) == 2 and "changed since the run" in capsys.readouterr().err
-    (moved / "0.txt").write_text("ground a")
+    (moved / "0.png").write_bytes(content)
     assert main(going_on) == 0
     whole, cut = (read_network(tmp_path / name / "model") for name in ("whole", "cut"))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)

@@ -112,12 +112,19 @@ def test_killed_and_resumed_is_bit_for_bit_the_same_and_changed_images_are_refus
     line += ["--data.weights", "1", "2", "--algorithm.steps", "6", "--save-every", "2", *LEARN]
     assert main([*line, "-o", str(tmp_path / "whole")]) == 0
     stopped_and_resumed(line, tmp_path / "parts", monkeypatch)
-    (images / "0.txt").write_text("a rose ground")
-    capsys.readouterr()
-    assert main(["resume", str(tmp_path / "parts")]) == 2
-    assert "changed since the run" in capsys.readouterr().err
-    (images / "0.txt").write_text("a red ground")
+    (red := images / "0.png").rename(tmp_path / "red.png")
+    for instead, fault in ((None, "is not there"), ("rose", "0.png is another image now")):
+        if instead:
+            Image.new("RGB", (96, 64), (255, 0, 9)).save(red)
+        capsys.readouterr()
+        assert main(["resume", str(tmp_path / "parts")]) == 2
+        error = capsys.readouterr().err
+        assert "changed since the run" in error and fault in error
+    (tmp_path / "red.png").rename(red)
+    (images / "0.txt").write_text("a rose ground")  # captions are those of the list
     assert main(["resume", str(tmp_path / "parts"), "--no-evaluate"]) == 0
+    told = capsys.readouterr().err
+    assert "0 new images, 1 with other captions" in told and f"glyphlab mix {tmp_path / 'parts'} --grow" in told
     a, b = (load_model(tmp_path / name / "model").network.state_dict() for name in ("whole", "parts"))
     assert all(torch.equal(a[name], b[name]) for name in a)
     losses = [[line["loss"] for line in read_run(tmp_path / name).metrics] for name in ("whole", "parts")]
