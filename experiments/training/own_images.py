@@ -16,8 +16,8 @@ from base_model.policy_model import PolicyModel
 from base_model.qwen.byte_encoder import token_vectors
 from base_model.qwen.presets import IMAGE_SIZES, VAES
 from experiments.experiment import Experiment
-from experiments.images.image_lists import ImageList
 from experiments.images.canvases import BUCKETS
+from experiments.images.image_lists import ImageList
 from experiments.images.image_sources import ImageSources, OwnImages, arranged, open_images
 from experiments.images.own_latents import OwnLatents
 from experiments.producers.generations import first_images, listed, require_encoder, require_there, seal

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from experiments.images import examined_images
-from experiments.images.edit_pairs import column_roles
 from experiments.images.canvases import BUCKETS, cover
+from experiments.images.edit_pairs import column_roles
 from experiments.images.image_sources import ImageSources, OwnImages, open_images
 from experiments.images.own_latents import OwnLatents
 
