@@ -44,7 +44,7 @@ words_decoder = replace(
     decoder,
     name="words_decoder",
     # on images of six cells, which are quicker: kernels see no more of ten
-    algorithm=replace(decoder.algorithm, steps=150),
+    algorithm=replace(decoder.algorithm, steps=200),
     data=TextStream(seed=3, stages=(Stage(0, (0, 0, 0, 0, 0, 1)),)),
 )
 anywhere = replace(
