@@ -15,7 +15,8 @@ There is no discriminator: Qwen-Image (arXiv:2508.02324, section
 2.3) found its signal useless once reconstruction is good.
 
 With `frozen_encoder` only the decoder learns, which is how the released image decoder was made from a video
-autoencoder: latents stay what the diffusion model knows, and small text becomes sharper.
+autoencoder: latents stay what the diffusion model knows, and small text becomes sharper. The autoencoder is ours, or
+that of a released checkpoint of another family.
 """
 
 from __future__ import annotations
@@ -30,8 +31,11 @@ from torch.nn import functional as F
 
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
+from base_model.files.family_vae import FamilyVae
 from base_model.qwen.vae import QwenImageVAE
 from base_model.seeding import generator
+
+Autoencoder = QwenImageVAE | FamilyVae
 
 
 class ImageStream(Protocol):
@@ -100,9 +104,9 @@ def loss(
     return total, {"reconstruction": rec, "edge": edge, "kl": kl, "psnr": -10.0 * mse.log10()}
 
 
-def freeze_encoder(vae: QwenImageVAE) -> None:
+def freeze_encoder(vae: Autoencoder) -> None:
     """Leave only the decoder to the optimizer; call it before the engine is made."""
-    for part in (vae.encoder, vae.quant_conv):
+    for part in vae.encoder_parts:
         part.requires_grad_(False)
 
 
@@ -119,11 +123,11 @@ def to_signed(images: Tensor) -> Tensor:
     return images.float() / 127.5 - 1.0
 
 
-def train(vae: QwenImageVAE, engine: Engine, data: ImageStream, cfg: TrainVAE, start: int = 0) -> Iterator[Step]:
+def train(vae: Autoencoder, engine: Engine, data: ImageStream, cfg: TrainVAE, start: int = 0) -> Iterator[Step]:
     """Yields after every update. `vae` is what `engine.module` wraps."""
     for step in range(start, cfg.steps):
         pixels = to_signed(data.images(step, cfg.batch, engine.rank, engine.world_size)).to(engine.device)
-        shape = (cfg.batch, vae.cfg.z_dim, pixels.shape[2] // vae.cfg.factor, pixels.shape[3] // vae.cfg.factor)
+        shape = (cfg.batch, *vae.latent_shape(pixels.shape[2], pixels.shape[3]))
         # A frozen encoder is used through its mode, as the diffusion model will use it.
         noise = torch.zeros(shape) if cfg.frozen_encoder else torch.randn(
             shape, generator=generator(cfg.seed, step, engine.rank, "vae")

@@ -85,6 +85,8 @@ class Family:
     calls_depend_on_prompts = False
     """whether rows of text differ in length and the network reads what fills them up: it is then called once for every
     length in a batch, and ranks that share weights (ZeRO 3) are refused, which would wait for one another for ever"""
+    has_posterior = True
+    """whether its autoencoder gives a distribution of latents, and not one latent"""
     is_distilled = False
     """whether the checkpoint was distilled to a few steps: training moves it away from what makes them enough"""
 
@@ -170,7 +172,16 @@ class Family:
 
     def latents(self, vae: Any, images_B3HW: Tensor) -> Tensor:
         """Encode images in [-1, 1] to tokens: the posterior's mode."""
-        return patchify(self.normal(vae, vae.encode(images_B3HW).latent_dist.mode()), self.patch)
+        return self.latent_tokens(vae, self.posterior(vae, images_B3HW)[0])
+
+    def posterior(self, vae: Any, images_B3HW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and logarithm of the variance, each [B, C, h, w], of the raw latents of images in [-1, 1]."""
+        latent = vae.encode(images_B3HW).latent_dist
+        return latent.mean, latent.logvar
+
+    def latent_tokens(self, vae: Any, latent_BChw: Tensor) -> Tensor:
+        """Turn raw latents into tokens."""
+        return patchify(self.normal(vae, latent_BChw), self.patch)
 
     def pixels(self, vae: Any, x_BSC: Tensor, grid: Grid) -> Tensor:
         """Decode tokens to images in [-1, 1]."""
@@ -295,6 +306,25 @@ def channel_statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and spread of latent channels [C, 1, 1], of autoencoders that name them in their config."""
     mean, std = (torch.tensor(vae.config[name]).view(-1, 1, 1).to(like) for name in ("latents_mean", "latents_std"))
     return mean, std
+
+
+class FramesOfOne:
+    """Answers of a family whose autoencoder is one of videos, and names mean and spread of latents in its config."""
+
+    def posterior(self, vae: Any, images_B3HW: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Family`."""
+        latent = vae.encode(images_B3HW.unsqueeze(2)).latent_dist
+        return latent.mean[:, :, 0], latent.logvar[:, :, 0]
+
+    def normal(self, vae: Any, latent_BChw: Tensor) -> Tensor:
+        """See `Family`."""
+        mean, std = channel_statistics(vae, latent_BChw)
+        return (latent_BChw - mean) / std
+
+    def raw(self, vae: Any, latent_BChw: Tensor) -> Tensor:
+        """See `Family`."""
+        mean, std = channel_statistics(vae, latent_BChw)
+        return latent_BChw * std + mean
 
 
 def scheduled_levels(scheduler: Any, steps: int) -> None:

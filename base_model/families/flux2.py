@@ -64,9 +64,9 @@ class Flux2(Family):
 
         scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / steps, steps), mu=compute_empirical_mu(tokens, steps))
 
-    def latents(self, vae: Any, images_B3HW: Tensor) -> Tensor:
+    def latent_tokens(self, vae: Any, latent_BChw: Tensor) -> Tensor:
         mean, std = statistics(vae)
-        return (patchify(vae.encode(images_B3HW).latent_dist.mode()) - mean) / std
+        return (patchify(latent_BChw) - mean) / std
 
     def pixels(self, vae: Any, x_BSC: Tensor, grid: Grid) -> Tensor:
         mean, std = statistics(vae)

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from base_model.families.family import Family, Pipe, Row, channel_statistics, dynamic_mu, one_grid
+from base_model.families.family import Family, FramesOfOne, Pipe, Row, dynamic_mu, one_grid
 from base_model.interface import ConditionImages, Conditioning, Grid
 from base_model.qwen.text_processor import text_processor
-from base_model.qwen.tokens import patchify, unpatchify
+from base_model.qwen.tokens import unpatchify
 from base_model.sample import Sampler
 
 
-class QwenImage21(Family):
+class QwenImage21(FramesOfOne, Family):
     """Says what is particular to `QwenImage21Pipeline`."""
 
     pipeline = "QwenImage21Pipeline"
@@ -73,13 +73,10 @@ class QwenImage21(Family):
         sigmas = self.sigmas if len(self.sigmas) == steps else np.linspace(1.0, 1.0 / steps, steps)
         scheduler.set_timesteps(sigmas=sigmas, mu=dynamic_mu(scheduler, tokens))
 
-    def latents(self, vae: Any, images_B3HW: Tensor) -> Tensor:
-        mean, std = channel_statistics(vae, images_B3HW)
-        opaque = torch.cat([images_B3HW, torch.ones_like(images_B3HW[:, :1])], 1)
-        return patchify((vae.encode(opaque.unsqueeze(2)).latent_dist.mode()[:, :, 0] - mean) / std, self.patch)
+    def posterior(self, vae: Any, images_B3HW: Tensor) -> tuple[Tensor, Tensor]:
+        return super().posterior(vae, torch.cat([images_B3HW, torch.ones_like(images_B3HW[:, :1])], 1))
 
     def pixels(self, vae: Any, x_BSC: Tensor, grid: Grid) -> Tensor:
-        mean, std = channel_statistics(vae, x_BSC)
-        latent = unpatchify(x_BSC, grid, self.patch) * std + mean
+        latent = self.raw(vae, unpatchify(x_BSC, grid, self.patch))
         rgb, alpha = vae.decode(latent.unsqueeze(2), return_dict=False)[0][:, :, 0].split((3, 1), 1)
         return 1.0 + (rgb - 1.0) * (alpha + 1.0) / 2.0  # over white

@@ -10,11 +10,11 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from base_model.families.family import Family, Pipe, Row, scheduled_levels
-from base_model.interface import ConditionImages, Conditioning, Grid
-from base_model.qwen.tokens import patchify, unpatchify
+from base_model.interface import ConditionImages, Conditioning
 from base_model.sample import Sampler
 
 
@@ -26,6 +26,7 @@ class Sana(Family):
     sampler = Sampler(steps=20, guidance=4.5)
     longest_text, text_width = 300, "caption_channels"
     reads_padding = False
+    has_posterior = False
     lora_targets = tuple(f"attn{i}.to_{part}" for i in (1, 2) for part in ("q", "k", "v", "out.0"))
 
     def encode(self, pipe: Pipe, texts: Sequence[str], images: ConditionImages = ()) -> list[Row]:
@@ -54,8 +55,12 @@ class Sana(Family):
     def set_levels(self, scheduler: Any, steps: int, tokens: int) -> None:
         scheduled_levels(scheduler, steps)
 
-    def latents(self, vae: Any, images_B3HW: Tensor) -> Tensor:
-        return patchify(vae.encode(images_B3HW).latent * vae.config.scaling_factor, self.patch)
+    def posterior(self, vae: Any, images_B3HW: Tensor) -> tuple[Tensor, Tensor]:
+        latent = vae.encode(images_B3HW).latent
+        return latent, torch.full_like(latent, -30.0)
 
-    def pixels(self, vae: Any, x_BSC: Tensor, grid: Grid) -> Tensor:
-        return vae.decode(unpatchify(x_BSC, grid, self.patch) / vae.config.scaling_factor, return_dict=False)[0]
+    def normal(self, vae: Any, latent_BChw: Tensor) -> Tensor:
+        return latent_BChw * vae.config.scaling_factor
+
+    def raw(self, vae: Any, latent_BChw: Tensor) -> Tensor:
+        return latent_BChw / vae.config.scaling_factor

@@ -12,13 +12,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from base_model.families.family import Family, Pipe, Row, channel_statistics, scheduled_levels
+from base_model.families.family import Family, FramesOfOne, Pipe, Row, scheduled_levels
 from base_model.interface import ConditionImages, Conditioning, Grid
-from base_model.qwen.tokens import patchify, unpatchify
+from base_model.qwen.tokens import unpatchify
 from base_model.sample import Sampler
 
 
-class Wan(Family):
+class Wan(FramesOfOne, Family):
     """Says what is particular to `WanPipeline`. Raises ValueError for a checkpoint that has two networks."""
 
     pipeline = "WanPipeline"
@@ -59,11 +59,6 @@ class Wan(Family):
     def set_levels(self, scheduler: Any, steps: int, tokens: int) -> None:
         scheduled_levels(scheduler, steps)
 
-    def latents(self, vae: Any, images_B3HW: Tensor) -> Tensor:
-        mean, std = channel_statistics(vae, images_B3HW)
-        return patchify((vae.encode(images_B3HW.unsqueeze(2)).latent_dist.mode()[:, :, 0] - mean) / std, self.patch)
-
     def pixels(self, vae: Any, x_BSC: Tensor, grid: Grid) -> Tensor:
-        mean, std = channel_statistics(vae, x_BSC)
-        latent = unpatchify(x_BSC, grid, self.patch) * std + mean
+        latent = self.raw(vae, unpatchify(x_BSC, grid, self.patch))
         return vae.decode(latent.unsqueeze(2), return_dict=False)[0][:, :, 0]

@@ -222,6 +222,20 @@ class QwenImageVAE(nn.Module):
             torch.manual_seed(seed)
             return cls(cfg)
 
+    @property
+    def multiple(self) -> int:
+        """Height and width of an image are multiples of so many pixels."""
+        return self.cfg.factor
+
+    @property
+    def encoder_parts(self) -> list[nn.Module]:
+        """What makes latents of pixels."""
+        return [self.encoder, self.quant_conv]
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """[C, h, w] of the latents of an image."""
+        return self.cfg.z_dim, height // self.cfg.factor, width // self.cfg.factor
+
     def moments(self, pixels_B3HW: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(z | pixels), each [B, C, h, w], not standardised.
 

@@ -19,7 +19,8 @@ class EvaluateVae:
     """
 
     vae: Annotated[Positional[tuple[Path, ...]], arg(metavar="VAE [VAE ...]")] = ()
-    """vae.safetensors, a run's folder, or a released checkpoint's; Glyphlab's own when none is given"""
+    """vae.safetensors, a run's folder, or that of a released checkpoint of any family; Glyphlab's own when none is
+    given"""
     pages: int = 12
     """pages of text of every language and size"""
     side: int = 128

@@ -52,6 +52,8 @@ class Edit:
 class Export:
     """Write the model of a run that began from a released checkpoint as such a checkpoint, for diffusers.
 
+    Of a run of train_vae, that is the checkpoint with the autoencoder that was trained.
+
     Example: glyphlab export runs/nano_sft exported
     """
 

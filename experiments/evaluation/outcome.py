@@ -12,7 +12,7 @@ from pathlib import Path
 
 from experiments.evaluation.prompt_page import PAGE
 from experiments.evaluation.prompt_table import lines
-from experiments.record.heldout import read_heldout
+from experiments.record.heldout import AFTER, BEFORE, read_heldout, read_reconstructions
 from experiments.record.intervals import in_brackets
 from experiments.record.record import RUN, SAMPLES, read_run
 from experiments.record.results import Evaluation, Interval, Stage, compare, read_stage
@@ -36,6 +36,7 @@ def outcome_lines(folder: Path) -> list[str]:
     if stage.evaluations:
         report += ["", *numbers(stage, parent_of(stage)), ""]
     report += heldout_lines(folder)
+    report += reconstruction_lines(folder)
     report += own_numbers(folder)
     for what, path in (("images", folder / EVALUATION), ("samples", folder / SAMPLES), ("model", folder / "model")):
         if path.is_dir():
@@ -53,6 +54,21 @@ def heldout_lines(folder: Path) -> list[str]:
         return ["", f"{text} {in_brackets(own.low, own.high, '.4f')}"]
     ends = in_brackets(gap.low, gap.high, "+.3g")
     return ["", f"{text}, {compared.before.value:.4f} before: {gap.value:+.3g} {ends}, {compared.verdict}"]
+
+
+def reconstruction_lines(folder: Path) -> list[str]:
+    """How well an autoencoder's run keeps held-out images, beside what it began from; [] where it has none."""
+    lines = []
+    for name, read in (read_reconstructions(folder) or {}).items():
+        form, unit = (".2f", " dB") if name == "psnr" else (".4f", "")
+        own, gap = read[AFTER], read.get("difference")
+        text = f"{name.upper()} of held-out images: {own.value:{form}}{unit}"
+        if gap is None:
+            lines.append(f"{text} {in_brackets(own.low, own.high, form)}")
+        else:
+            ends = in_brackets(gap.low, gap.high, f"+{form}")
+            lines.append(f"{text}, {read[BEFORE].value:{form}} before: {gap.value:+{form}} {ends}")
+    return ["", *lines] if lines else []
 
 
 def own_evaluation(folder: Path) -> Path:

@@ -16,6 +16,7 @@ from base_model.families.lora_names import translated
 from base_model.families.open_checkpoint import export_checkpoint
 from base_model.files.checkpoint import save_atomically
 from base_model.files.delta import ADAPTER, base_of, is_derived, load_derived, save_derived
+from base_model.files.family_vae import export_with_vae, holds_family_vae
 from base_model.files.lora_files import as_they_are
 from base_model.files.open_base import open_base, read_any
 from base_model.files.released import Base, Released, export, load_base, new_folder
@@ -104,7 +105,13 @@ def read_condition_image(path: Path) -> Tensor:
 
 
 def export_run(run: Path, folder: Path) -> Path:
-    """Write a run's model as a released folder; the folder. An adapter is merged into the checkpoint's own weights."""
+    """Write a run's model as a released folder; the folder. An adapter is merged into the checkpoint's own weights.
+
+    Of a run that trained the checkpoint's autoencoder that one takes the place of the checkpoint's own.
+    """
+    if holds_family_vae(run / "model"):
+        export_with_vae(run / "model", folder)
+        return folder
     model = load_derived(derived_folder(run), storage=AS_IT_IS)
     if isinstance(model, DiffusersModel):
         export_checkpoint(model, folder)

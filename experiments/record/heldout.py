@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from experiments.record.results import Interval
 
 ERRORS, IMAGE = "errors.json", "{:02}_{}.png"
 """the file of the comparison, and a file of an image by its index and what it is: one of `HeldoutImages.sides`"""
+RECONSTRUCTIONS = "reconstructions.json"
+"""the file of the comparison of autoencoders"""
 BEFORE, AFTER, DECODED = "before", "after", "autoencoder"
+ENDS = ("value", "low", "high")
 SHOWN = 8
 """images that are shown with samples of their captions"""
 
@@ -63,16 +67,23 @@ def read_heldout(run: Path) -> HeldoutImages | None:
     if not (folder / ERRORS).exists():
         return None
     content: dict[str, Any] = json.loads((folder / ERRORS).read_text(encoding="utf-8"))
-
-    def interval(name: str) -> Interval | None:
-        numbers = content.get(name)
-        return (
-            Interval(*(math.nan if numbers[end] is None else numbers[end] for end in ("value", "low", "high")))
-            if numbers
-            else None
-        )
-
-    after, rows = interval(AFTER), content["rows"]
-    assert after is not None
+    read, rows = intervals(content), content["rows"]
     captions = tuple(row["caption"] for row in rows[:SHOWN])
-    return HeldoutImages(folder, len(rows), after, interval(BEFORE), interval("difference"), captions)
+    return HeldoutImages(folder, len(rows), read[AFTER], read.get(BEFORE), read.get("difference"), captions)
+
+
+def intervals(content: Mapping[str, Any]) -> dict[str, Interval]:
+    """The intervals of a comparison: AFTER, and BEFORE and "difference" where there was something before."""
+    return {
+        name: Interval(*(math.nan if content[name][end] is None else content[name][end] for end in ENDS))
+        for name in (AFTER, BEFORE, "difference") if content.get(name)
+    }  # fmt: skip
+
+
+def read_reconstructions(run: Path) -> dict[str, dict[str, Interval]] | None:
+    """PSNR in dB and SSIM, "psnr" and "ssim", of held-out images in an autoencoder's run; None where there is none."""
+    path = heldout_folder(run) / RECONSTRUCTIONS
+    if not path.exists():
+        return None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return {name: intervals(content[name]) for name in ("psnr", "ssim")}

@@ -15,7 +15,7 @@ from base_model.engine.engine_files import AVERAGE_FILE, META_FILE, MODULE_FILE
 from base_model.files.checkpoint import latest
 from base_model.lora import NAME, adapter_layers, adapter_settings, has_adapter, inject
 from base_model.policy_model import PolicyModel
-from base_model.qwen.vae import QwenImageVAE
+from base_model.train_vae import Autoencoder
 
 
 def agreed_checkpoint(engine: Engine, folder: Path) -> Path | None:
@@ -50,8 +50,8 @@ def trained_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
 
 
 def finished_model(
-    model: PolicyModel | QwenImageVAE, checkpoint: Path, start: Callable[[], Mapping[str, torch.Tensor]]
-) -> PolicyModel | QwenImageVAE:
+    model: PolicyModel | Autoencoder, checkpoint: Path, start: Callable[[], Mapping[str, torch.Tensor]]
+) -> PolicyModel | Autoencoder:
     """The model with the weights of a checkpoint, on the host, beside the one on the card and without a copy of it.
 
     `start` gives what a checkpoint leaves out, the network's weights before training by their names: the adapter of a
@@ -76,12 +76,10 @@ def finished_model(
     return finished
 
 
-def finished_autoencoder(vae: QwenImageVAE, tensors: Mapping[str, torch.Tensor]) -> QwenImageVAE:
-    """An autoencoder of the same kind around these tensors."""
-    with torch.device("meta"):
-        made = QwenImageVAE(vae.cfg)
-    made.load_state_dict(tensors, assign=True)
-    made.mean, made.std = vae.mean.cpu(), vae.std.cpu()  # which no file holds: they are in the configuration
+def finished_autoencoder(vae: Autoencoder, tensors: Mapping[str, torch.Tensor]) -> Autoencoder:
+    """An autoencoder of the same kind around these tensors; what no file holds is in the one that was trained."""
+    made = copy.deepcopy(vae).cpu()
+    made.load_state_dict(tensors)
     return made
 
 

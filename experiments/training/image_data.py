@@ -14,7 +14,7 @@ from base_model.data.latents import EncodedStream, LatentStream, Producers
 from base_model.engine.engine import Engine
 from base_model.files.weights import save_vae
 from base_model.policy_model import PolicyModel
-from base_model.qwen.vae import QwenImageVAE
+from base_model.train_vae import Autoencoder
 from experiments.experiment import Experiment
 from experiments.images.image_sources import OwnImages
 from experiments.producers.batch_sources import (
@@ -38,7 +38,7 @@ ENCODER, RING, SHARDS = "encoder.safetensors", ".ring", "shards.jsonl"
 
 @contextlib.contextmanager
 def image_data(
-    experiment: Experiment, model: PolicyModel | QwenImageVAE, engine: Engine, folder: Path, stream: Any
+    experiment: Experiment, model: PolicyModel | Autoencoder, engine: Engine, folder: Path, stream: Any
 ) -> Iterator[ChangingImages]:
     """Open what the experiment's loop reads, with `stream` as where images are from."""
     if isinstance(model, PolicyModel) and not isinstance(stream, OwnImages):
@@ -55,19 +55,19 @@ def image_data(
         yield data
 
 
-def encoder_of(model: PolicyModel | QwenImageVAE) -> str:
+def encoder_of(model: PolicyModel | Autoencoder) -> str:
     """The SHA-256 of what encodes images; "" where nothing does, or there are no weights (on the meta device)."""
-    if isinstance(model, QwenImageVAE):
+    if isinstance(model, Autoencoder):
         return ""
     weights = model.vae.state_dict()
     return "" if any(weight.is_meta for weight in weights.values()) else hash_of_weights(weights)
 
 
-def encodes(stream: Any, model: PolicyModel | QwenImageVAE, folder: Path) -> Callable[[Sequence[str]], None]:
+def encodes(stream: Any, model: PolicyModel | Autoencoder, folder: Path) -> Callable[[Sequence[str]], None]:
     """What makes captions ready that come while the run goes on, or raises ValueError where nothing can any more."""
 
     def encode(captions: Sequence[str]) -> None:
-        if isinstance(model, QwenImageVAE) or stream.edits:  # an instruction is encoded with its images
+        if isinstance(model, Autoencoder) or stream.edits:  # an instruction is encoded with its images
             return
         if min(len(stream.captions), len(captions)) > own_images.MOST_TEXTS:  # the encoders are there still
             return
@@ -83,12 +83,12 @@ def encodes(stream: Any, model: PolicyModel | QwenImageVAE, folder: Path) -> Cal
 
 
 def in_process(
-    model: PolicyModel | QwenImageVAE, folder: Path
+    model: PolicyModel | Autoencoder, folder: Path
 ) -> Callable[[Any, int], AbstractContextManager[Any]]:  # fmt: skip
     """Opens a stream in this process, or with one process that renders and encodes a few batches ahead."""
 
     def opened(stream: Any, step: int) -> AbstractContextManager[Any]:
-        if isinstance(model, QwenImageVAE):
+        if isinstance(model, Autoencoder):
             return contextlib.nullcontext(stream)
         if isinstance(stream, OwnImages):
             return own_images.latents(stream, model)
@@ -99,14 +99,14 @@ def in_process(
 
 
 def ahead(
-    experiment: Experiment, model: PolicyModel | QwenImageVAE, rank: int, folder: Path
+    experiment: Experiment, model: PolicyModel | Autoencoder, rank: int, folder: Path
 ) -> Callable[[Any, int], AbstractContextManager[Any]]:
     """Opens a stream through a ring of shards, which the experiment's producers fill."""
     folder, cfg = folder.absolute(), experiment.algorithm
 
     def opened(stream: Any, step: int) -> AbstractContextManager[Any]:
         source: Source
-        if isinstance(model, QwenImageVAE):
+        if isinstance(model, Autoencoder):
             source = PixelSource(stream)
         elif isinstance(stream, OwnImages):
             source = OwnSource(own_images.sized_for(stream, model), model.pixel_encoder())

@@ -27,10 +27,11 @@ from experiments.record.record import RunRecord
 from experiments.record.recorded_settings import rebuild
 from experiments.report.report import REPORT, write_report
 from experiments.training.heldout_images import compare_heldout
+from experiments.training.heldout_reconstructions import compare_reconstructions
 from experiments.training.own_prompts import scene_levels
 from experiments.training.ranks import rank_of, ranks_of
 from experiments.training.runner import run
-from experiments.training.start_from import require_startable
+from experiments.training.start_from import learns_autoencoder, require_startable
 from preference_data.spelling import unknown
 from rewards.parse import named_reward
 from rewards.serving.workers import ScorerPool
@@ -80,11 +81,13 @@ def conclude(folder: Path, report: Path, judged: bool = True) -> list[str]:
     config = RunRecord.read(folder).config
     if "experiment" not in config:
         return [f"report: {report}"]
-    if rank_of(rebuild(config["experiment"])):
-        return []
     notes: list[str] = []
-    if judged and (folder / JUDGED).exists():
-        experiment = rebuild(config["experiment"])
+    experiment = rebuild(config["experiment"])
+    if rank_of(experiment):
+        return []
+    if judged and learns_autoencoder(experiment) and getattr(experiment.data, "heldout", 0.0):
+        notes = compare_own_images(folder, experiment, config["parent"])
+    elif judged and (folder / JUDGED).exists():
         notes = [
             *compare_own_images(folder, experiment, config["parent"]),
             *evaluate_own(folder, experiment, config["parent"]),
@@ -99,8 +102,9 @@ def conclude(folder: Path, report: Path, judged: bool = True) -> list[str]:
 def compare_own_images(folder: Path, experiment: Experiment, parent: str) -> list[str]:
     """Compare a finished run with what it began from on its held-out images, where it has such; why not, if not."""
     torch.set_num_threads(THREADS)
+    compare = compare_reconstructions if learns_autoencoder(experiment) else compare_heldout
     try:
-        compare_heldout(folder, experiment, parent)
+        compare(folder, experiment, parent)
     except (ValueError, FileNotFoundError) as error:  # no reason to call the training a failure
         return [f"not compared on held-out images: {error}"]
     return []

@@ -14,7 +14,7 @@ from typing import Any
 from base_model.files.delta import is_derived
 from base_model.policy_model import PolicyModel
 from base_model.qwen.byte_encoder import token_vectors
-from base_model.qwen.presets import IMAGE_SIZES, VAES
+from base_model.qwen.presets import IMAGE_SIZES
 from experiments.experiment import Experiment
 from experiments.images.canvases import BUCKETS
 from experiments.images.image_lists import ImageList
@@ -123,11 +123,6 @@ def usable_images(
     """
     assert isinstance(experiment.data, ImageSources)
     vae = experiment.algorithm.trains == "autoencoder"
-    if vae and experiment.data.heldout:
-        raise ValueError(
-            f"data.heldout={experiment.data.heldout:g}: only models that sample are compared on held-out images; "
-            "leave it out, and compare autoencoders with glyphlab evaluate-vae"
-        )
     reads_bytes = not vae and not experiment.base and not (parent and is_derived(parent / "model"))
     return open_images(instead or experiment.data, not vae, unreadable if reads_bytes else lambda text: "", report)
 
@@ -195,8 +190,8 @@ def sized_for(images: OwnImages, model: PolicyModel) -> OwnImages:
     return images.sized(model.picture, model.multiple, BUCKETS if model.one_size_a_call else ())
 
 
-def for_autoencoder(images: OwnImages, experiment: Experiment) -> OwnImages:
-    """The images in the size of the experiment, or of its preset."""
+def for_autoencoder(images: OwnImages, experiment: Experiment, multiple: int) -> OwnImages:
+    """The images in the size of the experiment, or of its preset. Raises ValueError when it is none of `multiple`."""
     size = experiment.size if any(experiment.size) else IMAGE_SIZES[experiment.preset]
     one_size = replace(images, settings=replace(images.settings, aspect=False))
-    return one_size.sized(size, VAES[experiment.preset].factor)
+    return one_size.sized(size, multiple)

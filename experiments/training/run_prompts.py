@@ -14,7 +14,7 @@ from base_model.files.delta import base_of, is_derived
 from base_model.files.open_base import read_any
 from base_model.files.released import Base
 from base_model.policy_model import PolicyModel
-from base_model.qwen.vae import QwenImageVAE
+from base_model.train_vae import Autoencoder
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import Experiment
 from experiments.images.image_sources import OwnImages
@@ -162,13 +162,13 @@ def refused(base: Base | Family | None, images: int) -> str:
     return f"{images or 'no'} source image{'s' if images != 1 else ''}, and {name} {takes}"
 
 
-def encode_ahead(model: PolicyModel | QwenImageVAE, experiment: Experiment, folder: Path) -> None:
+def encode_ahead(model: PolicyModel | Autoencoder, experiment: Experiment, folder: Path) -> None:
     """Encode every prompt of a run once, where all are known before it begins, and let the text encoders go.
 
     Their memory is then free for training. An endless stream keeps them, and meets the cache where captions repeat.
     Each rank encodes its part; where the ranks share no folder, each then encodes the rest as well.
     """
-    if isinstance(model, QwenImageVAE) or not model.keeps_base or (known := requests_of(experiment, folder)) is None:
+    if isinstance(model, Autoencoder) or not model.keeps_base or (known := requests_of(experiment, folder)) is None:
         return
     shown = checkpoint_prompts(experiment, folder)
     if experiment.monitors:

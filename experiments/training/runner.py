@@ -25,12 +25,14 @@ from base_model.data.stream import TextStream
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.files.checkpoint import keep_last, latest, save_atomically
+from base_model.files.family_vae import FamilyVae, save_family_vae
 from base_model.files.weights import save_model, save_vae
 from base_model.generate import generate
 from base_model.lora import has_adapter
 from base_model.policy_model import PolicyModel
 from base_model.qwen.vae import QwenImageVAE
 from base_model.sample import Sampler
+from base_model.train_vae import Autoencoder
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import LOOPS, Experiment, laid_out
@@ -91,17 +93,20 @@ def required(experiment: Experiment, value: T | None, what: str) -> T:
     return value
 
 
-def image_stream(experiment: Experiment) -> TextStream | PageStream | OwnImages:
-    """The experiment's stream of images. Raises ValueError when it has none, or one of tasks."""
+def image_stream(experiment: Experiment, vae: Autoencoder) -> TextStream | PageStream | OwnImages:
+    """The experiment's stream of images, own ones in a size that the autoencoder takes.
+
+    Raises ValueError when it has none, or one of tasks.
+    """
     data = required(experiment, experiment.data, "data")
     if isinstance(data, TaskStream):
         raise ValueError(f"{experiment.name}: an autoencoder learns from images, not from a {type(data).__name__}")
-    return own_images.for_autoencoder(data, experiment) if isinstance(data, OwnImages) else data
+    return own_images.for_autoencoder(data, experiment, vae.multiple) if isinstance(data, OwnImages) else data
 
 
 @contextlib.contextmanager
 def updates(
-    experiment: Experiment, model: PolicyModel | QwenImageVAE, engine: Engine, folder: Path, start: int,
+    experiment: Experiment, model: PolicyModel | Autoencoder, engine: Engine, folder: Path, start: int,
     pool: ScorerPool | None, note: Callable[[int, Mapping[str, float]], None] = lambda step, success: None,
 ) -> Iterator[Iterator[Step]]:  # fmt: skip
     """The experiment's training loop as an iterator of updates, with what it reads from held open.
@@ -117,8 +122,8 @@ def updates(
     elif cfg.learns_from == "pairs":
         yield loop(model, engine, LOADERS[cfg.reads](model, folder), cfg, start)
     else:
-        stream = image_stream(experiment) if isinstance(model, QwenImageVAE) else required(
-            experiment, experiment.data, "data"
+        stream = required(experiment, experiment.data, "data") if isinstance(model, PolicyModel) else image_stream(
+            experiment, model
         )  # fmt: skip
         with image_data(experiment, model, engine, folder, stream) as data:
             yield loop(model, engine, data, cfg, start)
@@ -194,7 +199,7 @@ def run(
 def prepare(
     experiment: Experiment, folder: Path, parent: Path | None, pool: ScorerPool | None, bar: Progress,
     device: str | None,
-) -> tuple[PolicyModel | QwenImageVAE, Engine]:  # fmt: skip
+) -> tuple[PolicyModel | Autoencoder, Engine]:  # fmt: skip
     """The model, with what it reads and learns from checked and in place, and the engine around what learns."""
     model = open_either(experiment, parent, folder, device)
     if isinstance(experiment.data, OwnImages) and isinstance(model, PolicyModel) and not model.keeps_base:
@@ -217,7 +222,7 @@ def audience(experiment: Experiment) -> TextIO | None:
     return io.StringIO() if rank_of(experiment) else None
 
 
-def equip_engine(experiment: Experiment, model: PolicyModel | QwenImageVAE) -> Engine:
+def equip_engine(experiment: Experiment, model: PolicyModel | Autoencoder) -> Engine:
     """The engine around what learns; the model calls its network through it."""
     if not isinstance(model, PolicyModel):
         return make_engine(experiment, model, next(model.parameters()).device, keep_frozen=True)
@@ -230,7 +235,7 @@ def equip_engine(experiment: Experiment, model: PolicyModel | QwenImageVAE) -> E
 
 
 def finish(
-    experiment: Experiment, model: PolicyModel | QwenImageVAE, engine: Engine, folder: Path, parent: Path | None
+    experiment: Experiment, model: PolicyModel | Autoencoder, engine: Engine, folder: Path, parent: Path | None
 ) -> None:
     """Save the finished model. Weights that are split among ranks are put together in a last checkpoint first."""
     if experiment.engine == "local" and not engine.rounded:  # else the checkpoint alone has all digits
@@ -260,7 +265,7 @@ def resume(engine: Engine, folder: Path, record: RunRecord, bar: Progress) -> in
 class Begun(NamedTuple):
     """What a run has open from its first update to its last."""
 
-    model: PolicyModel | QwenImageVAE
+    model: PolicyModel | Autoencoder
     engine: Engine
     record: RunRecord
     bar: Progress
@@ -276,7 +281,7 @@ class Begun(NamedTuple):
 
 
 def begin(
-    experiment: Experiment, model: PolicyModel | QwenImageVAE, engine: Engine, record: RunRecord, bar: Progress,
+    experiment: Experiment, model: PolicyModel | Autoencoder, engine: Engine, record: RunRecord, bar: Progress,
     pool: ScorerPool | None, termination: Termination,
 ) -> Begun:  # fmt: skip
     """Open what looks at the run while it trains."""
@@ -292,7 +297,7 @@ def begin(
 
 def open_watch(
     experiment: Experiment,
-    model: PolicyModel | QwenImageVAE,
+    model: PolicyModel | Autoencoder,
     record: RunRecord,
     pool: ScorerPool | None,
     engine: Engine,
@@ -366,13 +371,16 @@ def sample_checkpoint(model: PolicyModel, prompts: Sequence[Prompt]) -> np.ndarr
     return generate(model, texts, fixed_noise(model, len(texts), FIXED_PROMPTS.seed), model.sampler, images)
 
 
-def save(model: PolicyModel | QwenImageVAE, experiment: Experiment, path: Path) -> None:
+def save(model: PolicyModel | Autoencoder, experiment: Experiment, path: Path) -> None:
     """The finished model, weights and configuration in one file each."""
     if isinstance(model, PolicyModel):
         save_model(model, path)
         return
+    if isinstance(model, FamilyVae):
+        save_family_vae(model, path)
+        return
     if not experiment.algorithm.frozen_encoder:  # the latents of a new encoder have a new scale
-        mean, std = train_vae.latent_statistics(model, image_stream(experiment), batches=32, size=64)
+        mean, std = train_vae.latent_statistics(model, image_stream(experiment, model), batches=32, size=64)
         sizes = replace(model.cfg, latents_mean=tuple(mean), latents_std=tuple(std))
         measured = QwenImageVAE(sizes)
         measured.load_state_dict(model.state_dict())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,21 +16,41 @@ from base_model.families.diffusers_model import DiffusersModel
 from base_model.families.family import Family
 from base_model.files import released
 from base_model.files.delta import base_of, is_derived
+from base_model.files.family_vae import (
+    FOLDER,
+    FamilyVae,
+    holds_family_vae,
+    open_family_vae,
+    open_saved_vae,
+    require_vae,
+)
 from base_model.files.open_base import open_base, read_any
-from base_model.files.released import Released, read_base
+from base_model.files.released import Released
 from base_model.files.weights import NANO_VAE, holds_model, load_model, load_vae, read_network
 from base_model.lora import ATTENTION, Lora, adapter_settings, add_adapter, has_adapter
 from base_model.policy_model import PolicyModel
 from base_model.qwen.model import QwenImage, build, fresh_network, require_multiple
 from base_model.qwen.presets import IMAGE_SIZES, PRESETS, VAES
 from base_model.qwen.vae import QwenImageVAE
+from base_model.train_vae import Autoencoder
 from experiments.experiment import Experiment, learning_guidance, require_one_guidance
 from experiments.images.image_sources import ImageSources, OwnImages
 from experiments.record.record import RUN
 
+ALONE = (
+    "trained the autoencoder of a released checkpoint and no network: `glyphlab export {} FOLDER` writes the "
+    "checkpoint with it, to start from by --base FOLDER"
+)
+"""Why a run of an autoencoder alone is no parent of a network."""
+
 
 def vae_file(parent: Path | None) -> Path:
-    """The autoencoder of a finished stage, or the one that ships with the project."""
+    """The autoencoder of a finished stage, or the one that ships with the project.
+
+    Raises ValueError for a stage with that of a released checkpoint, whose latents are for the checkpoint's network.
+    """
+    if parent and holds_family_vae(parent / "model"):
+        raise ValueError(f"{parent} {ALONE.format(parent)}")
     own = parent / "model" / "vae.safetensors" if parent else NANO_VAE
     return own if own.exists() else NANO_VAE
 
@@ -79,6 +100,9 @@ def require_startable(experiment: Experiment, parent: Path | None, ranks: int) -
         if any(experiment.size):
             require_multiple(experiment.size, base.vae.factor * base.transformer.patch_size)
         return
+    if learns_autoencoder(experiment):
+        require_trainable_vae(experiment, base)
+        return
     if any(experiment.size):
         base.require_size(experiment.size)
     if base.calls_depend_on_prompts and experiment.engine == "deepspeed" and experiment.zero_stage == 3 and ranks > 1:
@@ -87,6 +111,23 @@ def require_startable(experiment: Experiment, parent: Path | None, ranks: int) -
             "asked as often as a batch has prompts of different lengths, so that ranks would wait for one another for "
             "ever: use --zero-stage 2"
         )
+
+
+def learns_autoencoder(experiment: Experiment) -> bool:
+    """Whether it trains an autoencoder, and no network."""
+    return getattr(experiment.algorithm, "trains", "") == "autoencoder"
+
+
+def require_trainable_vae(experiment: Experiment, base: Family) -> None:
+    """Raises ValueError, before anything is loaded, for an autoencoder that cannot be trained as is asked."""
+    if any(experiment.size):
+        require_multiple(experiment.size, base.multiple)
+    if not experiment.algorithm.frozen_encoder and not base.has_posterior:
+        raise ValueError(
+            f"{experiment.name}: the autoencoder of {base.pipeline} gives one latent and no distribution of them, "
+            "which training its encoder needs: leave algorithm.frozen_encoder on"
+        )
+    require_vae(base.folder / FOLDER)
 
 
 def require_frozen_base(experiment: Experiment, parent: Path | None) -> None:
@@ -180,8 +221,7 @@ def starting_model(
 
 def require_model(experiment: Experiment, parent: Path | None) -> None:
     """Raises ValueError where a stage starts from a trained model and there is none."""
-    learns_alone = getattr(experiment.algorithm, "trains", "") == "autoencoder"
-    if experiment.base or learns_alone or getattr(experiment.algorithm, "begins_anew", False):
+    if experiment.base or learns_autoencoder(experiment) or getattr(experiment.algorithm, "begins_anew", False):
         return
     if parent is None or not holds_model(parent / "model"):
         raise ValueError(
@@ -221,36 +261,52 @@ def missing(parent: Path | None) -> str:
         return f"there is no folder {parent}"
     if not (parent / RUN).exists():
         return f"{parent} is not a run"
+    if holds_family_vae(parent / "model"):
+        return f"{parent} {ALONE.format(parent)}"
     return (
         f"the run in {parent} is not finished. Its checkpoints hold half-trained weights with their optimizer, and the "
         f"average that a stage starts from is made at the end: finish it with `glyphlab resume {parent}`"
     )
 
 
-def open_vae(experiment: Experiment, parent: Path | None, device: str | None = None) -> QwenImageVAE:
-    """The autoencoder a stage starts from: a released one, fresh weights, or the parent's (or the shipped) one.
+def open_vae(experiment: Experiment, parent: Path | None, device: str | None = None) -> Autoencoder:
+    """The autoencoder a stage starts from, with what is to learn.
 
-    Raises ValueError for what is traded for memory in transformers only.
+    Raises ValueError for what is traded for memory in transformers only. Warns where latents will change that a
+    released network knows.
     """
     cfg, lean = experiment.algorithm, experiment.memory
     if experiment.lora.rank or lean.bf16 or lean.recompute or lean.base_storage:
         raise ValueError(f"{experiment.name}: lora and memory's bf16, recompute and base are the transformer's alone")
-    if experiment.base:
-        vae = released.load_vae(read_base(experiment.base))
-    elif cfg.frozen_encoder or cfg.fine_tune:
-        vae = load_vae(vae_file(parent))
-    else:
+    vae = starting_vae(experiment, parent)
+    if vae is None:
         return QwenImageVAE.seeded(VAES[experiment.preset], experiment.seed).to(best_device(device))
     if cfg.frozen_encoder:
         train_vae.freeze_encoder(vae)
+    elif known := vae.checkpoint if isinstance(vae, FamilyVae) else experiment.base:
+        warnings.warn(
+            f"{experiment.name}: the encoder learns as well, so latents change, and the network of {known} no longer "
+            "fits them: train it on them afterwards, or leave algorithm.frozen_encoder on",
+            stacklevel=2,
+        )
     return vae.train().to(best_device(device))
+
+
+def starting_vae(experiment: Experiment, parent: Path | None) -> Autoencoder | None:
+    """The weights of a released checkpoint, the parent's, or the shipped ones; None for fresh ones."""
+    if experiment.base:
+        base = read_any(experiment.base)
+        return open_family_vae(experiment.base) if isinstance(base, Family) else released.load_vae(base)
+    if parent and holds_family_vae(parent / "model"):
+        return open_saved_vae(parent / "model")
+    return load_vae(vae_file(parent)) if experiment.algorithm.frozen_encoder or experiment.algorithm.fine_tune else None
 
 
 def open_either(
     experiment: Experiment, parent: Path | None, folder: Path, device: str | None = None
-) -> PolicyModel | QwenImageVAE:
+) -> PolicyModel | Autoencoder:
     """What is to be trained: a diffusion model or an autoencoder. `device`: see `open_model`."""
-    if getattr(experiment.algorithm, "trains", "transformer") == "autoencoder":
+    if learns_autoencoder(experiment):
         return open_vae(experiment, parent, device)
     model = open_model(experiment, parent, folder / "embeddings", device)
     model.recompute(experiment.memory.recompute)

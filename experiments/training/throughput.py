@@ -25,7 +25,7 @@ from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.frozen_linear import FrozenLinear
 from base_model.policy_model import PolicyModel
-from base_model.qwen.vae import QwenImageVAE
+from base_model.train_vae import Autoencoder
 from experiments.experiment import Algorithm, Experiment
 from experiments.images.image_sources import OwnImages
 from experiments.planning.accelerators import CARDS, card_of_device
@@ -72,7 +72,7 @@ def peak_gb(device: torch.device) -> float:
 
 
 def open_throughput(
-    experiment: Experiment, model: PolicyModel | QwenImageVAE, engine: Engine, prompts: Sequence[Prompt]
+    experiment: Experiment, model: PolicyModel | Autoencoder, engine: Engine, prompts: Sequence[Prompt]
 ) -> Throughput:
     """What measures a run. `prompts` are some of its own, on whose length the FLOPs depend."""
     images = images_of(experiment.algorithm) * engine.world_size
