@@ -64,7 +64,7 @@ class TrainVAE:
     kl: float = 1e-3
     """weight of the KL to a unit Gaussian (V4); its noise makes the decoder forgive errors of a generated latent"""
     frozen_encoder: bool = False
-    """train the decoder alone, from the parent's autoencoder or the shipped one"""
+    """train the decoder alone, from that of the base, the parent or the project"""
     fine_tune: bool = False
     """train encoder and decoder from there as well, and not from random weights"""
     seed: int = 0

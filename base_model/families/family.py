@@ -308,8 +308,8 @@ def channel_statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
     return mean, std
 
 
-class FramesOfOne:
-    """Answers of a family whose autoencoder is one of videos, and names mean and spread of latents in its config."""
+class OneFrame(Family):
+    """Holds the defaults of those whose autoencoder is of videos and names mean and spread of latents in its config."""
 
     def posterior(self, vae: Any, images_B3HW: Tensor) -> tuple[Tensor, Tensor]:
         """See `Family`."""

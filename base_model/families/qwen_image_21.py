@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from base_model.families.family import Family, FramesOfOne, Pipe, Row, dynamic_mu, one_grid
+from base_model.families.family import OneFrame, Pipe, Row, dynamic_mu, one_grid
 from base_model.interface import ConditionImages, Conditioning, Grid
 from base_model.qwen.text_processor import text_processor
 from base_model.qwen.tokens import unpatchify
 from base_model.sample import Sampler
 
 
-class QwenImage21(FramesOfOne, Family):
+class QwenImage21(OneFrame):
     """Says what is particular to `QwenImage21Pipeline`."""
 
     pipeline = "QwenImage21Pipeline"

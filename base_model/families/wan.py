@@ -12,13 +12,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from base_model.families.family import Family, FramesOfOne, Pipe, Row, scheduled_levels
+from base_model.families.family import OneFrame, Pipe, Row, scheduled_levels
 from base_model.interface import ConditionImages, Conditioning, Grid
 from base_model.qwen.tokens import unpatchify
 from base_model.sample import Sampler
 
 
-class Wan(FramesOfOne, Family):
+class Wan(OneFrame):
     """Says what is particular to `WanPipeline`. Raises ValueError for a checkpoint that has two networks."""
 
     pipeline = "WanPipeline"

@@ -4,6 +4,7 @@ Run:     glyphlab train sft --base FOLDER --data.folder IMAGES --lora.rank 32
          glyphlab train dpo --base FOLDER --pairs PREFERRED REJECTED --lora.rank 32
          glyphlab train pretrain --data.folder IMAGES          (the nano preset, from nothing)
          glyphlab train train_vae --data.folder IMAGES         (the decoder of the autoencoder that ships)
+         glyphlab train train_vae --base FOLDER --data.folder IMAGES     (the decoder of the checkpoint's own)
 Takes:   not measured: it depends on what you bring
 Expect:  not measured
 
@@ -12,7 +13,7 @@ this kind are usually trained with, 1e-4, without Muon; for all weights of a lar
 
     sft          fine-tuning of any checkpoint (--base) or run (--parent) on your images or edits; needs --data.folder
     pretrain     pretraining on your images, from nothing or going on from --base or --parent; needs --data.folder
-    train_vae    the decoder of the autoencoder on your images, cut to 256 x 256; needs --data.folder
+    train_vae    the decoder of an autoencoder, of any checkpoint (--base), on your images; needs --data.folder
     dpo          DPO of any checkpoint (--base) or run (--parent) on your pairs of images; needs --pairs
 """
 

@@ -18,7 +18,7 @@ from base_model.pretrain import Batch, Micro, condition, loss
 from base_model.seeding import generator
 from experiments.cli import main
 from experiments.images.image_sources import ImageSources, is_heldout, open_images
-from experiments.record.heldout import read_heldout
+from experiments.record.heldout import read_heldout, read_reconstructions
 from experiments.record.record import read_run
 from experiments.training.heldout_images import LEVELS, SEED, flow_error
 from experiments.training.own_images import sized_for
@@ -85,9 +85,15 @@ def test_a_share_that_leaves_one_side_empty_is_refused(images, tmp_path, capsys,
     assert main(line) == 2 and message in capsys.readouterr().err
 
 
-def test_an_autoencoder_has_no_held_out_images(images, tmp_path, capsys):
+def test_a_run_of_an_autoencoder_ends_with_what_it_leaves_of_them_before_and_after(images, tmp_path, capsys):
     line = ["train", "nano_decoder", "--data.folder", str(images), "--data.heldout", "0.3", "-o", str(tmp_path / "r")]
-    assert main(line) == 2 and "glyphlab evaluate-vae" in capsys.readouterr().err
+    assert main([*line, "--size", "32", "96", "--algorithm.steps", "1", "--algorithm.batch", "2"]) == 0
+    compared = read_reconstructions(tmp_path / "r")
+    assert "PSNR of held-out images: " in capsys.readouterr().out
+    rows = json.loads((tmp_path / "r" / "evaluation" / "heldout_images" / "reconstructions.json").read_text())["rows"]
+    for name in ("psnr", "ssim"):
+        gaps = [row[f"{name}_after"] - row[f"{name}_before"] for row in rows]
+        assert compared[name]["difference"].value == pytest.approx(np.mean(gaps)) and any(gaps)
 
 
 def test_a_run_ends_with_the_loss_on_them_before_and_after_and_shows_samples(runs, images, tmp_path, capsys):
