@@ -70,6 +70,12 @@ class FamilyVae(nn.Module):
         factor = self.family.factor
         return self.family.channels // self.family.patch**2, height // factor, width // factor
 
+    def hollow(self) -> FamilyVae:
+        """Build one of the same kind, whose weights have no values yet."""
+        with torch.device("meta"):
+            vae = class_of_diffusers(self.family.vae_config["_class_name"]).from_config(self.family.vae_config)
+        return FamilyVae(self.family, vae, self.checkpoint)
+
     def forward(self, pixels_B3HW: Tensor, noise_BChw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Reconstruct from z = mean + std * noise; the posterior's mean and logarithm of the variance behind it.
 

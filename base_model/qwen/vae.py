@@ -236,6 +236,13 @@ class QwenImageVAE(nn.Module):
         """[C, h, w] of the latents of an image."""
         return self.cfg.z_dim, height // self.cfg.factor, width // self.cfg.factor
 
+    def hollow(self) -> QwenImageVAE:
+        """One of the same sizes and scale of latents, whose weights have no values yet."""
+        with torch.device("meta"):
+            made = QwenImageVAE(self.cfg)
+        made.mean, made.std = self.mean.cpu(), self.std.cpu()  # which no file holds: they are in the configuration
+        return made
+
     def moments(self, pixels_B3HW: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(z | pixels), each [B, C, h, w], not standardised.
 

@@ -77,9 +77,9 @@ def finished_model(
 
 
 def finished_autoencoder(vae: Autoencoder, tensors: Mapping[str, torch.Tensor]) -> Autoencoder:
-    """An autoencoder of the same kind around these tensors; what no file holds is in the one that was trained."""
-    made = copy.deepcopy(vae).cpu()
-    made.load_state_dict(tensors)
+    """An autoencoder of the same kind around these tensors."""
+    made = vae.hollow()
+    made.load_state_dict(tensors, assign=True)
     return made
 
 

@@ -22,6 +22,7 @@ from base_model.files.family_vae import (
     save_family_vae,
 )
 from base_model.train_vae import TrainVAE, freeze_encoder, loss, to_signed, train
+from experiments.training.finish import finished_autoencoder
 from tests.fixtures.tiny.tiny_families import autoencoder_kl, save_pipeline
 
 diffusers = pytest.importorskip("diffusers")
@@ -64,7 +65,8 @@ def test_the_decoder_learns_and_everything_else_stays_as_it_was(sd3: Path, tmp_p
     freeze_encoder(model)
     metrics = trained(model, TrainVAE(steps=8, batch=2, frozen_encoder=True))
     assert metrics[-1]["psnr"] > metrics[0]["psnr"] + 0.5
-    save_family_vae(model, tmp_path / "run")
+    finished = finished_autoencoder(model, model.state_dict())
+    save_family_vae(finished, tmp_path / "run")
 
     theirs = diffusers.AutoencoderKL.from_pretrained(tmp_path / "run" / "vae").state_dict()
     again = open_saved_vae(tmp_path / "run").vae.state_dict()
