@@ -16,7 +16,7 @@ from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.files.weights import NANO_VAE, load_model, save_model, save_vae
 from base_model.policy_model import PolicyModel
-from base_model.qwen.vae import QwenImageVAE
+from base_model.train_vae import Autoencoder
 from experiments.evaluation.evaluate import evaluate, summarise
 from experiments.experiment import LOOPS, THREADS, Experiment, laid_out
 from experiments.producers.batch_sources import is_finite
@@ -116,10 +116,10 @@ def train(stage: Experiment, folder: Path, parent: Path | None, clock: Callable[
     return took
 
 
-def loop(stage: Experiment, model: PolicyModel | QwenImageVAE, engine: Engine, parent: Path | None) -> Iterator[Step]:
+def loop(stage: Experiment, model: PolicyModel | Autoencoder, engine: Engine, parent: Path | None) -> Iterator[Step]:
     """The stage's training loop, whose images are rendered and encoded in this process."""
-    if isinstance(model, QwenImageVAE):
-        return LOOPS[type(stage.algorithm)](model, engine, image_stream(stage), stage.algorithm, 0)
+    if isinstance(model, Autoencoder):
+        return LOOPS[type(stage.algorithm)](model, engine, image_stream(stage, model), stage.algorithm, 0)
     vae = parent / "model" / "vae.safetensors" if parent else NANO_VAE
     data = LatentStream(stage.data, vae)
     return LOOPS[type(stage.algorithm)](
