@@ -41,8 +41,9 @@ from experiments.images.image_sources import ImageSources
 
 LANGUAGES = (ENGLISH, COMMON_CHINESE)
 OPENED = CaptionNoise(misspelt=0.05, textless=0.05, bare=0.25)
+SAMPLER = Sampler(steps=6)
 ANSWERS, PEOPLE, VOTERS = 600, 4, 8
-DECODER_STEPS, PRETRAIN_STEPS, NFT_STEPS, ALONE_STEPS, TUNING_STEPS = 500, 1000, 100, 30, 105
+DECODER_STEPS, PRETRAIN_STEPS, NFT_STEPS, ALONE_STEPS, TUNING_STEPS = 500, 1000, 120, 30, 105
 REWARD = "runs/quickstart/reward"
 """Where the quickstart's reward is; its category leaves prompts alone that say how the image is to look."""
 TASTE = f"learned:{REWARD},category=open"
@@ -69,14 +70,15 @@ decoder = Experiment(
 
 pretrain = Experiment(
     name="taste_pretrain",
-    algorithm=Pretrain(steps=PRETRAIN_STEPS, batch=64, micro=64),
+    preset="nano_data",
+    algorithm=Pretrain(steps=PRETRAIN_STEPS, batch=64, micro=64, sigma_power=1.0, glyph_weight=0.15),
     optim=OptimConfig(ema_decay=0.99),
     data=TextStream(seed=7, noise=OPENED, stages=curriculum(PRETRAIN_STEPS)),
     save_every=100,
     minutes=5.8,
 )
 
-answers = AnswerPlan(PromptPlan(count=ANSWERS, seed=61, levels=LANGUAGES, bare=1.0), people=PEOPLE, seed=62)
+answers = AnswerPlan(PromptPlan(count=ANSWERS, seed=61, levels=LANGUAGES, bare=1.0), SAMPLER, people=PEOPLE, seed=62)
 
 nft = Experiment(
     name="taste_nft",
@@ -86,12 +88,12 @@ nft = Experiment(
         prompts=4,
         group=12,
         micro=48,
-        sampler=Sampler(steps=8),
+        sampler=SAMPLER,
         exploration=Exploration(window=0, shared_noise=False),
         levels=2,
         sigma_mean=1.0,
         mix=0.1,
-        beta=0.1,
+        beta=0.08,
         reference_guidance=2.0,
         parts=(("ocr_likelihood", 2.0), (TASTE, 1.0)),
     ),
@@ -112,7 +114,7 @@ alone = replace(
     monitors=MonitorPlan(
         every=ALONE_STEPS // 2,
         prompts=PromptPlan(count=24, seed=91, heldout=True, levels=LANGUAGES, bare=1.0),
-        sampler=Sampler(steps=10),
+        sampler=SAMPLER,
     ),
     minutes=1.0,
 )
@@ -136,7 +138,7 @@ chosen = Experiment(
 
 captions = EvaluationPlan(
     prompts=PromptPlan(count=256, seed=41, heldout=True, levels=LANGUAGES),
-    samplers=(("unguided", Sampler(steps=10)), ("guided", Sampler(steps=10, guidance=2.0))),
+    samplers=(("unguided", SAMPLER), ("guided", replace(SAMPLER, guidance=2.0))),
     seed=51,
 )
 """Full captions: what is named is to be obeyed."""
