@@ -1,10 +1,9 @@
 """Two languages from nothing, and a taste that nobody put into words: the chain of `glyphlab quickstart`.
 
 Run:     glyphlab quickstart        (or one stage: glyphlab train taste_nft --parent runs/quickstart/pretrain)
-Takes:   807 s on two idle cores, without a GPU: pretraining 406 s, NFT 226 s, beside them the decoder and the
-         controls (experiments/reports/2026-11-29-taste.md)
-Expect:  on 256 held-out prompts that leave the look open: preferred to the pretrained model's images in 0.902 of cases,
-         English exact from 0.677 to 0.961, Chinese from 0.876 to 0.977 (the same report)
+Takes:   about 14 minutes on two idle cores, without a GPU
+Expect:  on 256 held-out prompts that leave the look open: preferred to the pretrained model's images in 0.877 of cases,
+         English exact from 0.748 to 0.969, Chinese from 0.938 to 1.000 (experiments/reports/2026-11-30-quickstart.md)
 
 Pretraining's captions are short in a quarter of the cases and leave ink, ground, face, size or place open, so that a
 prompt that says nothing of them gets one of many images. 600 answers "left or right?" about such images are all that
@@ -42,6 +41,7 @@ from experiments.images.image_sources import ImageSources
 LANGUAGES = (ENGLISH, COMMON_CHINESE)
 OPENED = CaptionNoise(misspelt=0.05, textless=0.05, bare=0.25)
 SAMPLER = Sampler(steps=6)
+"""More steps draw small letters worse here: 2026-11-30-quickstart.md of experiments/reports."""
 ANSWERS, PEOPLE, VOTERS = 600, 4, 8
 DECODER_STEPS, PRETRAIN_STEPS, NFT_STEPS, ALONE_STEPS, TUNING_STEPS = 500, 1000, 120, 30, 105
 REWARD = "runs/quickstart/reward"
