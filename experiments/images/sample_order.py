@@ -131,7 +131,7 @@ class SampleOrder:
 def _order(seed: int, source: int, passes: int, count: int, generation: int) -> np.ndarray:
     """The order of a source's images in one pass; -1 is the one that was begun with the images before."""
     purpose = f"own images, generation {generation}" if generation else "own images"
-    return numpy_generator(seed, passes + bool(generation), source, purpose).permutation(count)
+    return numpy_generator(seed, passes, source, purpose).permutation(count)
 
 
 @functools.lru_cache(maxsize=64)

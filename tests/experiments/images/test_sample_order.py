@@ -62,3 +62,12 @@ def test_sources_and_weights_go_on_across_lists() -> None:
     assert [order.locate(index).generation for index in (1599, 1600)] == [0, 1]
     assert not {*shown[2400:]} & {*many}
     assert order.locate(0) == Location(0, *SampleOrder(7, [(0, lists[0])]).locate(0)[1:])
+
+
+def test_the_order_stays_what_it_was_for_runs_that_go_on() -> None:
+    """With a later version of this project, as with this one."""
+    lists = [[["a0", "a1", "a2", "a3"], ["b0", "b1", "b2", "b3"]]]
+    lists.append([[*lists[0][0], "a4", "a5"], lists[0][1]])
+    assert " ".join(names(SampleOrder(3, [(0, lists[0])]), lists, 0, 14)) == "a1 a2 b1 a3 a0 a1 b2 a2 a3 a0 a2 a3 b0 b3"
+    grown = names(SampleOrder(3, [(0, lists[0]), (12, lists[1])]), lists, 10, 16)
+    assert " ".join(grown) == "a2 a3 a1 a4 a5 a0 a0 a3 b0 a1 a2 a5 a4 a4 b3 b0"

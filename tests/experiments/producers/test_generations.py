@@ -99,6 +99,8 @@ def test_images_added_while_a_run_goes_on_are_read_from_an_update_that_was_not_r
     line = GENERATIONS.lines(run)[1]
     assert line["from_step"] == 16 and line["encoder"] == "mine" and (run / line["list"]).is_file()
     assert whole[:16] == alone[:16] and {name for step in whole[16:] for name in step} == {*map(str, range(13))}
+    flat = [name for step in whole for name in step]
+    assert sorted(flat[64:73]) == sorted({*map(str, range(13))} - {*flat[60:64]}), "the pass is ended first"
     write(folder, 13)  # nobody asks for it
     for ranks in (1, 2, 4):
         for start in (0, 5, 15, 16, 20):
