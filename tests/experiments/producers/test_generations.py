@@ -21,6 +21,7 @@ from experiments.images.image_sources import ImageSources, OwnImages
 from experiments.producers.batch_sources import described
 from experiments.producers.changing_images import ChangingImages, stream_at
 from experiments.producers.run_logs import GENERATIONS
+from experiments.record.record import read_run
 from experiments.training import own_images
 from experiments.training.other_images import tell_changes
 from experiments.training.runner import open_record
@@ -114,7 +115,7 @@ def test_images_added_while_a_run_goes_on_are_read_from_an_update_that_was_not_r
     shutil.copy(run / "generations.jsonl", again)
     shutil.copytree(run / "generations", again / "generations")
     assert names(again, begun(again, folder)[1], range(40)) == whole, "a run that begins with the logs of another"
-    assert len(GENERATIONS.lines(again)) == 2
+    assert len(GENERATIONS.lines(again)) == 2 and read_run(again).config["own_images"]["images"] == 10
     capsys.readouterr()
     tell_changes(experiment, run, None)
     assert "have 1 new images beside what it reads" in capsys.readouterr().err
@@ -165,6 +166,13 @@ def test_what_cannot_be_is_named_and_the_run_goes_on(tmp_path: Path, capsys: pyt
     assert "1.png is another image now" in asked(capsys, 2, run, "--grow")
     with pytest.raises(ValueError, match=r"changed since the run .*1.png is another image now"):
         own_images.require_there(run, experiment.data, 0)  # type: ignore[arg-type]
+    edits = write(tmp_path / "edits", 9, 10)
+    (edits / "9.png").rename(edits / "10_source.png")
+    (edits / "9.txt").unlink()
+    (tmp_path / "1.png").replace(folder / "1.png")
+    assert "the new ones are edits of others" in asked(capsys, 2, run, "--grow", edits)
+    (folder / "1.png").rename(tmp_path / "1.png")
+    Image.new("RGB", (40, 40), "white").save(folder / "1.png")
     more = write(tmp_path / "more", 7, 8)
     assert "images that are still due are gone" in (error := asked(capsys, 2, run, "--replace", more))
     assert "1.png is another image now" in error
@@ -235,6 +243,16 @@ def test_captions_that_nothing_can_encode_any_more_wait_for_a_resume(
     with reading(run, images, encode=encode) as data:
         for step in range(20):
             data.batch(step, SIZE)
+    captions: list[Any] = []
+    with reading(run, images, encode=lambda texts: captions.append(texts)) as data:
+        (run / "images.json").rename(tmp_path / "images.json")
+        data.batch(0, SIZE)
+        (tmp_path / "images.json").rename(run / "images.json")
+        data.batch(8, SIZE)
+        (run / "generations.jsonl").write_text((run / "generations.jsonl").read_text().splitlines()[0] + "\n")
+        for step in range(16, 40):
+            data.batch(step, SIZE)
+    assert captions == [["ground d"]], "what was taken is not looked at again"
     assert "is not followed: let go" in capsys.readouterr().err and len(GENERATIONS.lines(run)) == 1
     assert own_images.captions_ahead(images, run) == [f"ground {letter}" for letter in "abcd"]
 
