@@ -22,6 +22,7 @@ import pytest
 import torch
 
 from base_model.data import latents, rendered_text
+from base_model.data.curriculum import Curriculum
 from base_model.data.latents import EncodedStream, LatentStream, Producers, encode_images
 from base_model.data.mixture import Mix, TaskStream
 from base_model.data.rendered_pages import PageStream
@@ -346,6 +347,11 @@ def test_level_8_needs_a_canvas_of_ten_cells():
     stages = (Stage(0, (0, 0, 0, 0, 0, 0, 0, 0, 1)),)
     images = TextStream(seed=0, stages=stages, size=(32, 160)).images(0, 4)
     assert images.shape == (4, 3, 32, 160)
+    quartered = Curriculum(text=((0, stages[0].weights),), resolution=((0, (0.25,)),))
+    large = TextStream(seed=0, curriculum=quartered, size=(64, 192))
+    assert large.canvas(0, 0) == (16, 48) == tuple(large.batch(0, 1)[0][0].shape[1:])
+    with pytest.raises(ValueError, match=r"resolution 0.25: 64 x 160 pixels"):
+        replace(large, size=(64, 160))
     for stage, size in ((stages, (32, 96)), (stages, (32, 168)), (EVERYTHING, (16, 96)), (EVERYTHING, (32, 80))):
         with pytest.raises(ValueError, match=r"size=.* must be at least \(32, (96|160)\)"):
             TextStream(seed=0, stages=stage, size=size)
