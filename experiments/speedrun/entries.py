@@ -61,4 +61,4 @@ ENTRIES: Mapping[str, tuple[Experiment, ...]] = {
     "ZH-300": (decoder, chinese),
     "ANY": (words_decoder, anywhere),
 }
-"""By task; that of ANY is a first attempt, which nobody has run."""
+"""By task; that of ANY is an attempt that did not pass (experiments/reports/2026-11-30-speedrun.md)."""
