@@ -125,6 +125,9 @@ def convert(kind: Any, text: str, where: str) -> Any:
     if kind not in (str, int, float, Path):
         raise ValueError(f"{where} is a group of settings; set those inside it, such as {where}.NAME")
     try:
-        return kind(text)
+        value = kind(text)
+        if value != value:  # NaN: every comparison with a limit would let it pass
+            raise ValueError(text)
     except ValueError as error:
         raise ValueError(f"{where}: {not_a_number(kind, text)}") from error
+    return value

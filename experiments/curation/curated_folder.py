@@ -27,8 +27,9 @@ from experiments.curation.balancing.retrieval import summary
 from experiments.curation.captioner import Captioner, fused, ready
 from experiments.curation.deciding import Decisions, cells_of, decide, load
 from experiments.curation.edit_links import SOURCE_IMAGE, guilty_source, source_names
-from experiments.curation.image_facts import facts_of_source, is_rendered
+from experiments.curation.image_facts import list_sources
 from experiments.curation.measures.measure_groups import CHEAP, measures_of
+from experiments.curation.measures.reward_scores import scorer
 from experiments.curation.measuring import (
     ENTRIES,
     costly,
@@ -39,12 +40,12 @@ from experiments.curation.measuring import (
     write_entries,
 )
 from experiments.curation.shard_files import HIDDEN, as_bytes, read_note, read_table, table_path
-from experiments.curation.thresholds import Filters, in_order
-from experiments.images.image_readers import Entry, list_entries
+from experiments.curation.thresholds import Filters, in_order, rewards_of
 from experiments.images.part_pool import Pool, parts_done
 from experiments.overrides import override
 from experiments.progress import bar_of
-from experiments.record.leftovers import removed_on_error
+from experiments.record.leftovers import LOCK, removed_on_error
+from experiments.record.record import exclusive
 from experiments.record.whole_files import require_folder, write_bytes, write_json
 from preference_data.atomic_files import replacing
 
@@ -89,7 +90,8 @@ def as_texts(filters: Filters) -> dict[str, str]:
 def chosen_filters(folder: Path, settings: Sequence[str]) -> Filters:
     """The thresholds of a folder, or the defaults, with `settings` such as clarity.least=40.
 
-    Raises ValueError as `override`.
+    Raises ValueError as `override`. A reward that is new is loaded, and raises what it cannot be loaded for, before
+    anything is measured.
     """
     before = override(Filters(), recorded(folder)["filters"]) if is_set(folder) else Filters()
     pairs = {}
@@ -98,7 +100,10 @@ def chosen_filters(folder: Path, settings: Sequence[str]) -> Filters:
         if not equals:
             raise ValueError(f"{setting!r} sets nothing; write a threshold and its value, such as clarity.least=40")
         pairs[name] = value
-    return override(before, pairs)
+    filters = override(before, pairs)
+    for reward in sorted(rewards_of(filters) - rewards_of(before)):
+        scorer(reward)
+    return filters
 
 
 def curate(
@@ -117,8 +122,16 @@ def curate(
     if processes < 1:
         raise ValueError(f"processes={processes} must be at least 1")
     require_folder(out)
-    if not is_set(out) and out.exists() and any(out.iterdir()):
+    if not is_set(out) and out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise ValueError(f"{out} holds other things and no {SETTINGS}; name a new folder")
+    with removed_on_error(out, lambda folder: os.listdir(folder) == [LOCK]):
+        out.mkdir(parents=True, exist_ok=True)
+        with exclusive(out):
+            yield from curate_alone(sources, out, settings, column, Pool(processes, ray))
+
+
+def curate_alone(sources: Sequence[str], out: Path, settings: Sequence[str], column: str, pool: Pool) -> Iterator[str]:
+    """See `curate`, which holds the folder's lock."""
     filters = chosen_filters(out, settings)
     # a model that does not answer is said before anything is measured
     filters = replace(filters, captioner=ready(filters.captioner))
@@ -127,14 +140,12 @@ def curate(
         listed = [str(each) for each in sources or before["sources"]]
         require_outside(listed, out)
         column = column or before.get("column", "")
+        rows = list_sources(listed, column)  # before the settings: a folder that cannot be listed costs no set
         begun = {"sources": [os.path.abspath(each) for each in listed], "column": column, "filters": as_texts(filters)}
-        with removed_on_error(out, lambda folder: os.listdir(folder) == [SETTINGS]):
-            write_json(out / SETTINGS, begun)  # without the number of shards: killed from here on, it lists them again
-            shards = list_sources(listed, column, out)
-        about = {**begun, "shards": shards}
+        write_json(out / SETTINGS, begun)  # without the number of shards: killed from here on, it lists them again
+        about = {**begun, "shards": write_shards(rows, out)}
     else:
         about = {**before, "filters": as_texts(filters)}
-    pool = Pool(processes, ray)
     measure(out, about["shards"], filters, pool)
     yield from (f"{name} drops nothing: {why}" for name, why in lacking(filters).items())
     result = decided(out, about["shards"], filters)
@@ -153,21 +164,8 @@ def require_outside(sources: Sequence[str], out: Path) -> None:
             )
 
 
-def list_sources(sources: Sequence[str], column: str, out: Path) -> int:
-    """List what the sources have and put it into shards; how many there are."""
-    rows: list[dict[str, Any]] = []
-    for source in sources:
-        entries = [each for each in list_entries(source, column) if not each.by_design]
-        base = Path(source).absolute().parent
-        known: dict[Entry, int] = {}
-        for entry, facts in zip(entries, facts_of_source(source, entries), strict=True):
-            row = row_of(entry, facts, base, len(rows))
-            rows.append(row)
-            for each in entry.sources:
-                if each not in known:
-                    known[each] = len(rows)
-                    rows.append(row_of(each, {}, base, len(rows)))
-                row["sources"].append(known[each])
+def write_shards(rows: Sequence[dict[str, Any]], out: Path) -> int:
+    """Put the list of images into shards, and take away those of a longer list; how many there are."""
     shards = range(-(-len(rows) // SHARD))
     for shard in shards:
         write_entries(out, shard, rows[shard * SHARD : (shard + 1) * SHARD])
@@ -175,22 +173,6 @@ def list_sources(sources: Sequence[str], column: str, out: Path) -> int:
         if path.stem.isdigit() and int(path.stem) not in shards:
             path.unlink()
     return len(shards)
-
-
-def row_of(entry: Entry, facts: Mapping[str, Any], base: Path, number: int) -> dict[str, Any]:
-    """A line of the list of images; names of files are kept from `base` on, so that a folder may move."""
-    file = entry.file.absolute()
-    try:
-        status = file.stat()
-        size, changed = status.st_size, status.st_mtime_ns
-    except OSError:
-        size, changed = -1, -1
-    return {
-        "row": number, "name": entry.name, "file": str(file), "kind": entry.kind, "at": entry.at[0],
-        "length": entry.at[1], "column": entry.column, "problem": entry.problem, "size": size, "sources": [],
-        "captions": list(entry.captions), "facts": json.dumps(facts, ensure_ascii=False) if facts else "",
-        "rendered": is_rendered(facts), "changed": changed, "inside": os.path.relpath(file, base),
-    }  # fmt: skip
 
 
 def measure(out: Path, shards: int, filters: Filters, pool: Pool) -> None:

@@ -1,4 +1,4 @@
-"""What a source says of its images beside their captions: licence, author, seed, or the lines of a written page.
+"""Lists what sources have, and what they say of an image beside its captions: licence, author, seed, written lines.
 
 Of tables of a folder every column counts; of Parquet and webdataset those of `KNOWN`, because others may be large.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -23,12 +24,47 @@ from experiments.images.image_readers import (
     file_name,
     file_names,
     hidden,
+    list_entries,
 )
 from preference_data.line_files import decode_text, parse_json, read_csv, read_json_lines, same_name
 
 KNOWN = ("license", "licence", "url", "source", "origin", "author", "category", "kind", "language", "seed", "index")
 RENDERED = {"kind", "seed", "index"}
 """What `glyphlab write` notes of each image: with these it can be made again."""
+
+
+def list_sources(sources: Sequence[str], column: str) -> list[dict[str, Any]]:
+    """A row for each image that the sources have, and for each that it was made from."""
+    rows: list[dict[str, Any]] = []
+    for source in sources:
+        entries = [each for each in list_entries(source, column) if not each.by_design]
+        base = Path(source).absolute().parent
+        known: dict[Entry, int] = {}
+        for entry, facts in zip(entries, facts_of_source(source, entries), strict=True):
+            row = row_of(entry, facts, base, len(rows))
+            rows.append(row)
+            for each in entry.sources:
+                if each not in known:
+                    known[each] = len(rows)
+                    rows.append(row_of(each, {}, base, len(rows)))
+                row["sources"].append(known[each])
+    return rows
+
+
+def row_of(entry: Entry, facts: Mapping[str, Any], base: Path, number: int) -> dict[str, Any]:
+    """A line of the list of images; names of files are kept from `base` on, so that a folder may move."""
+    file = entry.file.absolute()
+    try:
+        status = file.stat()
+        size, changed = status.st_size, status.st_mtime_ns
+    except OSError:
+        size, changed = -1, -1
+    return {
+        "row": number, "name": entry.name, "file": str(file), "kind": entry.kind, "at": entry.at[0],
+        "length": entry.at[1], "column": entry.column, "problem": entry.problem, "size": size, "sources": [],
+        "captions": list(entry.captions), "facts": json.dumps(facts, ensure_ascii=False) if facts else "",
+        "rendered": is_rendered(facts), "changed": changed, "inside": os.path.relpath(file, base),
+    }  # fmt: skip
 
 
 def facts_of_source(source: str, entries: Sequence[Entry]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 from experiments.curation.balancing.resampling import Resampling
 from experiments.curation.balancing.retrieval import Retrieval
 from experiments.curation.captioner import Captioner
+from experiments.curation.filters.reward_score import Scored
 from experiments.curation.filters.rules import Filter
 from experiments.curation.filters.stage1.aspect import Aspect
 from experiments.curation.filters.stage1.broken import Broken
@@ -111,3 +112,9 @@ class Filters(_Thresholds):
 def in_order(filters: Filters) -> dict[str, Filter]:
     """The filters by their names, in the order in which they drop."""
     return {name: getattr(filters, name) for name in FILTERS}
+
+
+def rewards_of(filters: Filters) -> set[str]:
+    """The rewards that images are scored by, as `--set` names them."""
+    by_filters = {each.reward for each in in_order(filters).values() if isinstance(each, Scored)}
+    return (by_filters | ({filters.retrieval.reward} if filters.retrieval.queries else set())) - {""}

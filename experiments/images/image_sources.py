@@ -9,6 +9,7 @@ image of a source is shown once, or as often as a column `repeats` says.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -221,6 +222,7 @@ class OwnImages:
                 return prepare(entry), self.caption(index, entry)
             except (ValueError, OSError) as error:
                 self.broken[entry.name] = str(error)
+                print(f"glyphlab: {entry.name} is left out from here on: {error}", file=sys.stderr)
                 bad = [*self.bad, *(Bad(name, reason) for name, reason in self.broken.items())]
                 require_usable(bad, len(self) + len(self.bad), self.settings)
         raise ValueError(f"no image of {', '.join(self.settings.folder)} can be decoded")

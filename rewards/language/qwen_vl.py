@@ -66,14 +66,26 @@ class QwenInputs:
 
     def __init__(self, weights: Path | str, least: int, most: int) -> None:
         declare_operators()
-        from transformers import AutoTokenizer, Qwen2VLImageProcessorPil
+        from transformers import AutoConfig, AutoTokenizer, Qwen2VLImageProcessorPil
 
         local = isinstance(weights, Path)
         size = {"shortest_edge": least, "longest_edge": most}
-        self._processor = Qwen2VLImageProcessorPil.from_pretrained(weights, size=size, local_files_only=local)
-        tokenizer: Any = AutoTokenizer.from_pretrained(weights, local_files_only=local)
+        try:
+            self._processor = Qwen2VLImageProcessorPil.from_pretrained(weights, size=size, local_files_only=local)
+            tokenizer: Any = AutoTokenizer.from_pretrained(weights, local_files_only=local)
+        except ValueError as error:  # of JSON that is cut short, with no word about the file
+            raise ValueError(
+                f"the tokenizer or the image processor of {weights} cannot be read: {error}; fetch its files again"
+            ) from error
         self.tokenizer = tokenizer
         self.image_token = int(tokenizer.convert_tokens_to_ids(IMAGE_TOKEN) or 0)
+        wanted = getattr(AutoConfig.from_pretrained(weights, local_files_only=local), "image_token_id", None)
+        if wanted != self.image_token:
+            raise ValueError(
+                f"{weights} is not a Qwen2-VL or Qwen2.5-VL model, or its tokenizer.json is not its own or is missing: "
+                f"{IMAGE_TOKEN} is token {self.image_token} of the tokenizer and {wanted} of config.json; fetch its "
+                "files again, or serve another model and ask it with 'server'"
+            )
         if not tokenizer.chat_template:
             raise ValueError(
                 f"the tokenizer of {weights} has no chat template, by which a question becomes a turn: take the "
@@ -178,10 +190,6 @@ class QwenVl:
         model: Any = AutoModelForImageTextToText.from_pretrained(
             weights, dtype=kind, local_files_only=isinstance(weights, Path)
         )
-        if getattr(model.config, "image_token_id", None) != self._inputs.image_token:
-            raise ValueError(
-                f"{weights} is not a Qwen2-VL or Qwen2.5-VL model; serve others and ask them with 'server'"
-            )
         self.model = model.to(device).eval()
         self._device = device
         self.name = f"transformers/{Path(weights).name}"

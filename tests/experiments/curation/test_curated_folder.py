@@ -16,6 +16,8 @@ from experiments.curation.curated_folder import CAPTIONS, DECISIONS, HIDDEN, cur
 from experiments.curation.shard_files import read_table
 from experiments.images import own_latents
 from experiments.images.image_sources import ImageSources, open_images
+from experiments.record import record
+from experiments.record.record import exclusive
 from tests.experiments.curation.images_to_curate import as_png, photograph, write_images_to_curate
 
 
@@ -71,7 +73,7 @@ def test_a_set_is_cut_anew_from_stored_numbers(
     opened: list[str] = []
     opener = measuring.OpenedImage
     monkeypatch.setattr(measuring, "OpenedImage", lambda entry: opened.append(Path(entry.name).name) or opener(entry))
-    monkeypatch.setattr(curated_folder, "list_entries", lambda *_: pytest.fail("the source was listed"))
+    monkeypatch.setattr(curated_folder, "list_sources", lambda *_: pytest.fail("the source was listed"))
     before = content(copy)
     list(curate((), copy, ["luma.most=200", "resolution.least=270"]))
     assert not opened and decisions(copy)["gravel.png"]["dropped_by"] == "resolution"
@@ -170,6 +172,8 @@ def test_mistakes_are_one_line(
         ([str(made), "--set", "luma.least=250"], "least=250 must not be above most=245"),
         ([str(made), "--set", "resolution.least=9999"], "The first of them drops by resolution.least=9999"),
         ([str(made), "--set", "caption_script.scripts=klingon"], "there is no script 'klingon'"),
+        ([str(made), "--set", "clarity.least=nan"], "clarity.least: a number is wanted, such as 0.5; 'nan' is not one"),
+        ([str(made), "--set", "quality.reward=clipscore"], "weights is not set"),
         ([str(made), "--processes", "-1"], "processes=-1 must be at least 1"),
         ([str(made), "--lineage", "nothing.png"], "have no image 'nothing.png'"),
     ):
@@ -177,6 +181,29 @@ def test_mistakes_are_one_line(
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert message in error, (line, error)
         assert not Path(fresh).exists()
+
+
+def test_a_source_that_cannot_be_listed_costs_no_set(copy: Path, images: tuple[Path, dict[str, str]]) -> None:
+    before = content(copy)
+    (copy.parent / "empty").mkdir()
+    for source in ("empty", "nowhere"):
+        with pytest.raises((ValueError, FileNotFoundError)):
+            list(curate([str(images[0]), str(copy.parent / source)], copy, ["reading=no"]))
+        assert content(copy) == before
+    list(curate((), copy, ["reading=no"]))
+
+
+def test_two_commands_do_not_work_on_one_set_at_once(
+    copy: Path, images: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "PATIENCE", 0.0)
+    before = content(copy)
+    with exclusive(copy):
+        for sources in ((), [str(images[0])]):
+            with pytest.raises(ValueError, match="another process is working in"):
+                list(curate(sources, copy, ["resolution.least=1"]))
+        assert content(copy) == before
+    list(curate((), copy))
 
 
 def test_lineage_says_where_an_image_is_from_and_every_number(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

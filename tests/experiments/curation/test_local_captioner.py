@@ -226,6 +226,8 @@ def test_a_model_that_learned_to_answer_captions_a_folder_and_goes_on_where_it_w
      ("weights", {}, "lacks model.safetensors, 1 of its 1 weight files"),
      ("cut", {}, "is cut short or damaged"),
      ("template", {}, "has no chat template"),
+     ("tokenizer", {}, "its tokenizer.json is not its own or is missing"),
+     ("cut tokenizer", {}, "the tokenizer or the image processor of .*model cannot be read: .*; fetch its files again"),
      ("", {"url": "http://127.0.0.1:9/v1", "model": "m"}, "both write captions"),
      ("", {"batch": 0}, "captioner.batch=0 must be at least 1"),
      ("", {"dtype": "int8"}, "dtype is 'int8'")],
@@ -242,8 +244,15 @@ def test_a_model_that_cannot_write_captions_is_refused_before_an_image_is_opened
     elif change == "cut":
         whole = (folder / "model.safetensors").read_bytes()
         (folder / "model.safetensors").write_bytes(whole[:-100])
+    elif change == "cut tokenizer":
+        (folder / "tokenizer.json").write_text("{")
     elif change:
-        names = {"config": "config.json", "weights": "model.safetensors", "template": "chat_template.jinja"}
+        names = {
+            "tokenizer": "tokenizer.json",
+            "config": "config.json",
+            "weights": "model.safetensors",
+            "template": "chat_template.jinja",
+        }
         (folder / names[change]).unlink()
     line = ["curate", str(photographs), "-o", str(tmp_path / "set"), "--set", *settings(folder, **more)]
     assert main(line) == 2

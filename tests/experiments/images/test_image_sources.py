@@ -284,7 +284,9 @@ def test_a_folder_that_cannot_be_learned_from_is_refused_with_the_remedy(which: 
         opened(folder)
 
 
-def test_images_damaged_behind_their_head_are_replaced_by_the_next_ones(tmp_path: Path) -> None:
+def test_images_damaged_behind_their_head_are_named_and_replaced_by_the_next_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = txt(tmp_path)
     whole = encoded(30, form="JPEG")
     (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
@@ -293,6 +295,7 @@ def test_images_damaged_behind_their_head_are_replaced_by_the_next_ones(tmp_path
     assert len(stream) == 5 and not stream.bad
     texts = stream.batch(0, 10).texts
     assert "cut off" not in texts and [Path(name).name for name in stream.broken] == ["cut.jpg"]
+    assert capsys.readouterr().err.count("cut.jpg is left out from here on: ") == 1
     assert again.batch(1, 5).texts == texts[5:], "what was seen before makes no difference"
     with pytest.raises(ValueError, match="1 of 5 images"):
         opened(folder).batch(0, 10)
