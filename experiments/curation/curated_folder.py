@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -315,7 +316,8 @@ def materialise(out: Path, about: Mapping[str, Any], filters: Filters, result: D
     yield from summary(result.images, filters.retrieval)
     dropped = f"; {worst(result)}" if not result.staying.all() else ""
     yield f"{counts['kept']:,} of {counts['images']:,} images stay in {out}{made}{dropped}"
-    yield f"see why with: glyphlab curate {out} --report; train with --data.folder {out}"
+    name = quote(str(out))
+    yield f"see why with: glyphlab curate {name} --report; train with --data.folder {name}"
 
 
 def caption_rows(result: Decisions, names: Mapping[int, str], captioner: Captioner) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from experiments.experiment import Experiment
@@ -121,7 +122,9 @@ def grown(run: Path, recorded: Run, experiment: Experiment, wanted: Wanted) -> t
     assert isinstance(data, ImageSources)
     last = next(reversed(GENERATIONS.lines(run)), None)
     if last is None:
-        raise ValueError(f"{run} has no list of its images yet: go on with it (glyphlab resume {run}), then ask again")
+        raise ValueError(
+            f"{run} has no list of its images yet: go on with it (glyphlab resume {quote(str(run))}), then ask again"
+        )
     before = listed(run, last, data)
     request = pending_line(run) or last
     pending = listed(run, request, data)
@@ -199,7 +202,7 @@ def about_dropped(gone: Sequence[Entry], folder: str, images: OwnImages, run: Pa
     return (
         f"{len(gone)} images of {folder} that the run still shows are not there as they were listed: "
         f"{shortened(bad or faults)}. Put them back: a list grows. To leave images out, name a folder that takes the "
-        f"place of all: glyphlab mix {run} --replace {Path(folder).name}=FOLDER"
+        f"place of all: glyphlab mix {quote(str(run))} --replace {quote(Path(folder).name)}=FOLDER"
     )
 
 
@@ -234,6 +237,6 @@ def tell_changes(experiment: Experiment, run: Path, parent: Path | None) -> None
     if contents(now) != contents(before):
         print(
             f"the folders of {run} have {difference(before, now)} beside what it reads; take them up with: "
-            f"glyphlab mix {run} --grow",
+            f"glyphlab mix {quote(str(run))} --grow",
             file=sys.stderr,
         )
