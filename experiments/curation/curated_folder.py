@@ -94,7 +94,8 @@ def chosen_filters(folder: Path, settings: Sequence[str]) -> Filters:
     Raises ValueError as `override`. A reward that is new is loaded, and raises what it cannot be loaded for, before
     anything is measured.
     """
-    before = override(Filters(), recorded(folder)["filters"]) if is_set(folder) else Filters()
+    noted = recorded(folder)["filters"] if is_set(folder) else {}
+    before = override(Filters(), {name: text for name, text in noted.items() if text != "nan"})  # was taken once
     pairs = {}
     for setting in settings:
         name, equals, value = setting.partition("=")

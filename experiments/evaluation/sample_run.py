@@ -6,12 +6,14 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 from torch import Tensor
 
 from base_model.data.rendered_text import complete
 from base_model.devices import best_device
+from base_model.files.family_vae import holds_family_vae
 from base_model.files.weights import holds_model, load_model
 from base_model.generate import generate_chunks
 from base_model.interface import without_prompt
@@ -25,6 +27,12 @@ from experiments.record.whole_files import require_folder
 STAGES = ("nft", "grpo", "dpo", "control", "sft", "pretrain")
 """Of a run with several stages, the model that is meant when none is named: the first of these that is finished."""
 
+ALONE = (
+    "trained the autoencoder of a released checkpoint and no network: `glyphlab export {} FOLDER` writes the "
+    "checkpoint with it, to sample from and to start from by --base FOLDER"
+)
+"""Why a run of an autoencoder alone has no network to sample from or to start from."""
+
 CAPTION = re.compile(r"\bthe word [A-Z]+\b")
 """What every caption that the small presets are trained on says."""
 UNLIKE = "the prompt is unlike the captions of training, which name a word in capitals: the word GLYPH in red on white"
@@ -36,13 +44,15 @@ def model_folder(run: Path, stage: str = "") -> Path:
     for candidate in candidates:
         if holds_model(candidate / "model"):
             return candidate / "model"
+        if holds_family_vae(candidate / "model"):
+            raise ValueError(f"{candidate} {ALONE.format(quote(str(candidate)))}")
     looked = ", ".join(str(candidate / "model") for candidate in candidates)
     if not (run / RUN).exists():
         raise ValueError(not_a_run(run))
     if stage and not (run / stage / RUN).exists():
         stages = ", ".join(name for name in STAGES if (run / name / RUN).exists()) or "none"
         raise ValueError(f"{run} has no stage {stage!r}; it has {stages}")
-    raise ValueError(f"no finished model in {looked}; finish the run with `glyphlab resume {run}`")
+    raise ValueError(f"no finished model in {looked}; finish the run with `glyphlab resume {quote(str(run))}`")
 
 
 def sample_prompt(

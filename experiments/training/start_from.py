@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 from torch import Tensor, nn
 
@@ -33,15 +34,10 @@ from base_model.qwen.model import QwenImage, build, fresh_network, require_multi
 from base_model.qwen.presets import IMAGE_SIZES, PRESETS, VAES
 from base_model.qwen.vae import QwenImageVAE
 from base_model.train_vae import Autoencoder
+from experiments.evaluation.sample_run import ALONE
 from experiments.experiment import Experiment, learning_guidance, require_one_guidance
 from experiments.images.image_sources import ImageSources, OwnImages
 from experiments.record.record import RUN
-
-ALONE = (
-    "trained the autoencoder of a released checkpoint and no network: `glyphlab export {} FOLDER` writes the "
-    "checkpoint with it, to start from by --base FOLDER"
-)
-"""Why a run of an autoencoder alone is no parent of a network."""
 
 
 def vae_file(parent: Path | None) -> Path:
@@ -50,7 +46,7 @@ def vae_file(parent: Path | None) -> Path:
     Raises ValueError for a stage with that of a released checkpoint, whose latents are for the checkpoint's network.
     """
     if parent and holds_family_vae(parent / "model"):
-        raise ValueError(f"{parent} {ALONE.format(parent)}")
+        raise ValueError(f"{parent} {ALONE.format(quote(str(parent)))}")
     own = parent / "model" / "vae.safetensors" if parent else NANO_VAE
     return own if own.exists() else NANO_VAE
 
@@ -89,7 +85,10 @@ def without_base(experiment: Experiment, parent: Path | None) -> Experiment:
 
 
 def require_startable(experiment: Experiment, parent: Path | None, ranks: int) -> None:
-    """Raises ValueError, before anything is loaded, for a size or a ZeRO stage that the checkpoint does not take."""
+    """Raises ValueError, before anything is loaded, for a size or a ZeRO stage that the checkpoint does not take, and
+    for an autoencoder that is to start from two."""
+    if learns_autoencoder(experiment) and experiment.base and parent is not None:
+        raise ValueError(f"{experiment.name} can start from base {experiment.base} or from parent {parent}, not both")
     if experiment.base and parent is None:
         base = read_any(experiment.base)
     elif not experiment.base and parent is not None and is_derived(parent / "model"):
@@ -262,7 +261,7 @@ def missing(parent: Path | None) -> str:
     if not (parent / RUN).exists():
         return f"{parent} is not a run"
     if holds_family_vae(parent / "model"):
-        return f"{parent} {ALONE.format(parent)}"
+        return f"{parent} {ALONE.format(quote(str(parent)))}"
     return (
         f"the run in {parent} is not finished. Its checkpoints hold half-trained weights with their optimizer, and the "
         f"average that a stage starts from is made at the end: finish it with `glyphlab resume {parent}`"

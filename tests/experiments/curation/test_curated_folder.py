@@ -183,6 +183,13 @@ def test_mistakes_are_one_line(
         assert not Path(fresh).exists()
 
 
+def test_a_threshold_that_was_once_nan_is_the_default(copy: Path) -> None:
+    about = recorded(copy)
+    about["filters"]["clarity.least"] = "nan"
+    (copy / curated_folder.SETTINGS).write_text(json.dumps(about))
+    assert curated_folder.chosen_filters(copy, []).clarity.least == 8.0
+
+
 def test_a_source_that_cannot_be_listed_costs_no_set(copy: Path, images: tuple[Path, dict[str, str]]) -> None:
     before = content(copy)
     (copy.parent / "empty").mkdir()

@@ -19,6 +19,7 @@ from base_model.files.family_vae import open_family_vae, save_family_vae
 from experiments import cli
 from experiments.configs import CONFIGS
 from experiments.evaluation.outcome import outcome_lines
+from experiments.evaluation.sample_run import model_folder
 from experiments.record.heldout import read_reconstructions
 from experiments.training import runner
 from experiments.training.start_from import missing, open_vae, require_startable, require_trainable_vae, vae_file
@@ -64,6 +65,10 @@ def test_an_autoencoder_alone_is_parent_of_its_kind_and_a_changed_encoder_warns(
     with pytest.raises(ValueError, match=r"trained the autoencoder .* `glyphlab export"):
         vae_file(run)
     assert "to start from by --base FOLDER" in missing(run)
+    with pytest.raises(ValueError, match=r"trained the autoencoder .* `glyphlab export .*to sample from"):
+        model_folder(run)
+    with pytest.raises(ValueError, match=r"from base .*sd3 or from parent .*run, not both"):
+        require_startable(replace(VAE, base=str(sd3)), run, 1)
     whole = replace(VAE, algorithm=replace(VAE.algorithm, frozen_encoder=False, fine_tune=True))
     with pytest.warns(UserWarning, match="no longer fits them"):
         learned = open_vae(whole, run)
