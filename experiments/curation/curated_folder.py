@@ -29,6 +29,7 @@ from experiments.curation.captioner import Captioner, fused, ready
 from experiments.curation.deciding import Decisions, cells_of, decide, load
 from experiments.curation.edit_links import SOURCE_IMAGE, guilty_source, source_names
 from experiments.curation.image_facts import list_sources
+from experiments.curation.measures.caption_facts import NONE, scripts
 from experiments.curation.measures.measure_groups import CHEAP, measures_of
 from experiments.curation.measures.reward_scores import scorer
 from experiments.curation.measuring import (
@@ -338,6 +339,8 @@ def caption_rows(result: Decisions, names: Mapping[int, str], captioner: Caption
         if described and not sources:
             written, read = (result.images[column][row] for column in ("model_caption", "caption_read"))
             own, facts["caption_origin"] = fused(captioner, result.images["id"][row], own, written, read)
+        if "text_area" in result.images and np.isfinite(result.images["text_area"][row]):
+            facts["text_script"] = next(iter(scripts(result.images["read_text"][row])), NONE)
         yield {
             "file_name": name, **sources, "text": own, **{k: v for k, v in facts.items() if k != "id"},
             "id": result.images["id"][row], "origins": [*before, result.images["name"][row]],

@@ -46,8 +46,10 @@ from experiments.curation.filters.stage5.exposure import Exposure
 from experiments.curation.filters.stage5.quality_score import Quality
 from experiments.curation.filters.stage5.watermark import Watermark
 from experiments.curation.filters.stage6.abnormal import Abnormal
+from experiments.curation.filters.stage6.blurred_face import BlurredFace
 from experiments.curation.filters.stage6.category import Category
 from experiments.curation.filters.stage6.model_marks import ModelMarks
+from experiments.curation.filters.stage6.mosaic_face import MosaicFace
 from experiments.curation.filters.stage7.balance import Balance
 
 STAGES = {
@@ -89,6 +91,8 @@ FILTERS: dict[str, type[Filter]] = {
     "aesthetic": Aesthetic,
     "abnormal": Abnormal,
     "model_marks": ModelMarks,
+    "blurred_face": BlurredFace,
+    "mosaic_face": MosaicFace,
     "category": Category,
     "balance": Balance,
 }

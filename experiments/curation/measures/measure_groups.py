@@ -71,7 +71,7 @@ CHEAP = (FILES, HASHES, QUALITY, DETAILS)
 """Measured of every image, all in one pass that decodes it once."""
 CODES = Measures("codes", 1, {"codes": "number"}, lambda image: {"codes": float(codes(image.reduced_grey))}, stage=5)
 NUDITY = Measures(
-    body_detector.GROUP, 1, body_detector.COLUMNS, lambda image: body_detector.describe_bodies(image.reduced),
+    body_detector.GROUP, 2, body_detector.COLUMNS, lambda image: body_detector.describe_bodies(image.reduced),
     ("cv2", "numpy", "PIL", "onnxruntime"), body_detector.SOURCE, stage=3, lacking=body_detector.lacking,
 )  # fmt: skip
 TEXT = Measures(

@@ -19,7 +19,10 @@ from tests.experiments.curation.test_curated_folder import decisions
 REWARDS = {"safety": "brisque", "alignment": "ocr", "quality": "ocr_judge", "aesthetic": "ocr_contains"}
 """A reward each, so that the stand-in knows which filter asks."""
 BAD, GOOD = 0.1, 9.0
-OTHERS = {"nudity": "test_nudity", "abnormal": "test_captioner", "model_marks": "test_captioner"}
+OTHERS = {
+    "nudity": "test_nudity", "blurred_face": "test_nudity", "mosaic_face": "test_nudity",
+    "abnormal": "test_captioner", "model_marks": "test_captioner",
+}  # fmt: skip
 BOXES: dict[str, list[tuple[str, tuple[int, int, int, int]]]] = {
     "dense_text": [("A page with much text", (0, 0, 300, 200))],
     "small_text": [("The small print", (10, 10, 90, 6)), ("and more of it", (10, 20, 90, 5))],
