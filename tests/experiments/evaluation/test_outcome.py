@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from experiments.commands.arguments import tell
+from experiments.configs import nano
 from experiments.evaluation.outcome import already_finished, outcome_lines
 from experiments.record.record import RunRecord, write_json
 from experiments.record.results import read_stage
@@ -103,7 +104,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         evaluate(folder / "evaluation", 0.5, 8)
 
     monkeypatch.setattr(launch, "evaluate_run", judge)
-    monkeypatch.setattr(launch, "rebuild", lambda config: type("Fake", (), {"engine": "local"})())
+    monkeypatch.setattr(launch, "rebuild", lambda config: nano.sft)
     return calls
 
 
