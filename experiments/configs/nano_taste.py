@@ -1,7 +1,8 @@
 """Two languages from nothing, and a taste that nobody put into words: the chain of `glyphlab quickstart`.
 
 Run:     glyphlab quickstart        (or one stage: glyphlab train taste_nft --parent runs/quickstart/pretrain)
-Takes:   about 14 minutes on two idle cores, without a GPU
+Takes:   743 s on two idle cores, without a GPU: pretraining 349 s, NFT 249 s, beside them the decoder and the
+         controls
 Expect:  on 256 held-out prompts that leave the look open: preferred to the pretrained model's images in 0.877 of cases,
          English exact from 0.748 to 0.969, Chinese from 0.938 to 1.000 (experiments/reports/2026-11-30-quickstart.md)
 
