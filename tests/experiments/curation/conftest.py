@@ -9,8 +9,10 @@ import pytest
 from experiments.curation import curated_folder
 from experiments.curation.curated_folder import curate
 from experiments.curation.measures import body_detector
-from tests.experiments.curation.images_to_curate import write_images_to_curate
+from tests.experiments.curation.images_to_curate import as_png, photograph, write_images_to_curate
 
+NAMES = ("coffee", "chelsea", "rocket", "coins")
+"""of `photographs`"""
 MISSING = ("never_installed", "weights.onnx", "pip install --no-deps never_installed")
 
 
@@ -36,3 +38,14 @@ def made(images: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathF
         patch.setattr(body_detector, "SOURCE", MISSING)
         list(curate([str(images[0])], out, ["reading=no"]))
     return out
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """Photographs with a caption each."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in NAMES:
+        (folder / f"{name}.png").write_bytes(as_png(photograph(name)))
+        (folder / f"{name}.txt").write_text("from the source")
+    return folder

@@ -18,7 +18,8 @@ from experiments.curation import captioner, measuring
 from experiments.curation.captioner import Captioner, checked, fused
 from experiments.curation.curated_folder import CAPTIONS, curate
 from rewards.image_scorer import Unjudged
-from tests.experiments.curation.images_to_curate import as_png, photograph
+from tests.experiments.curation.conftest import NAMES
+from tests.experiments.curation.images_to_curate import photograph
 from tests.experiments.curation.test_curated_folder import content, decisions
 from tests.fixtures.chat_server import MODEL, Said, chat_server, completion, pictures_of
 
@@ -27,17 +28,6 @@ OVER = threading.Event()
 """never set: what waits for it waits"""
 BLACK: Any = SimpleNamespace(reduced=np.zeros((8, 8, 3), np.uint8))
 """an opened image"""
-NAMES = ("coffee", "chelsea", "rocket", "coins")
-
-
-@pytest.fixture
-def photographs(tmp_path: Path) -> Path:
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for name in NAMES:
-        (folder / f"{name}.png").write_bytes(as_png(photograph(name)))
-        (folder / f"{name}.txt").write_text("from the source")
-    return folder
 
 
 def said(answer: Any) -> Said:

@@ -22,8 +22,9 @@ from experiments.curation.curated_folder import CAPTIONS, curate
 from experiments.curation.opened_image import OpenedImage
 from experiments.images.image_readers import list_entries
 from rewards.language.qwen_vl import QwenInputs, QwenVl
-from tests.experiments.curation.images_to_curate import as_png, photograph
-from tests.experiments.curation.test_captioner import GOOD, NAMES
+from tests.experiments.curation.conftest import NAMES
+from tests.experiments.curation.images_to_curate import photograph
+from tests.experiments.curation.test_captioner import GOOD
 from tests.experiments.curation.test_curated_folder import content
 from tests.fixtures.tiny.tiny_judges import photographs as small_images
 from tests.fixtures.tiny.tiny_vlm import processor, qwen_folder
@@ -34,16 +35,6 @@ AGAIN = "That was not right: it is not JSON. Answer again with the JSON object a
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return qwen_folder(tmp_path_factory.mktemp("qwen"))
-
-
-@pytest.fixture
-def photographs(tmp_path: Path) -> Path:
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for name in NAMES:
-        (folder / f"{name}.png").write_bytes(as_png(photograph(name)))
-        (folder / f"{name}.txt").write_text("from the source")
-    return folder
 
 
 @pytest.mark.parametrize("kind", ["qwen2_5_vl", "qwen2_vl"])
