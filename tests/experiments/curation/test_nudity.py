@@ -99,6 +99,9 @@ def test_no_detection_is_zero_and_a_face_has_its_area(monkeypatch: pytest.Monkey
     assert {name for name, value in numbers.items() if np.isnan(value)} == set(UNMEASURED), "of 20 pixels"
     rows.insert(0, ("face_male", 0.2, (50, 0, 80, 96)))
     assert describe_bodies(image)["face_blocks"] == 1.0 and describe_bodies(image)["face_clarity"] == 0.0
+    rows[:] = [("face_male", 0.9, (0, 0, 96, 100))]
+    image[:] = (200 - np.arange(200, dtype=np.uint8))[None, :, None]
+    assert describe_bodies(image)["face_blocks"] == 1.0, "a step down by one level is as small as one up"
     rows.clear()
     assert {value for name, value in describe_bodies(image).items() if name not in UNMEASURED} == {0.0}
 

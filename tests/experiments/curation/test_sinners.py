@@ -29,7 +29,7 @@ BOXES: dict[str, list[tuple[str, tuple[int, int, int, int]]]] = {
     "quoted_text": [("CLOSED", (10, 10, 90, 30))],
     "watermark": [("www.shop.com", (10, 10, 90, 30))],
     "category": [("A SIGN", (10, 10, 200, 60))],
-    "twin": [("OPEN © 2020", (10, 10, 90, 30))],
+    "twin": [("OPEN 大 © 2020", (10, 10, 90, 30))],
 }
 """What the engine reads: text, and left, top, width and height of its box; the twin's caption quotes it."""
 SINNERS = {
@@ -38,7 +38,7 @@ SINNERS = {
     "dense_text": ("grass", "a page"), "small_text": ("gravel", "a contract"),
     "quoted_text": ("moon", 'a door that says "BAKERY"'), "watermark": ("retina", "an eye"),
     "category": ("immunohistochemistry", "a sign"), "balance": ("hubble_deep_field", "galaxies"),
-    "twin": ("astronaut", 'a woman, and the words "OPEN © 2020"'),
+    "twin": ("astronaut", 'a woman, and the words "OPEN 大 © 2020"'),
 }  # fmt: skip
 """filter -> photograph and caption; "twin" passes all of them"""
 
@@ -84,6 +84,8 @@ def test_sinners_are_dropped_and_their_twin_stays(folder: Path, tmp_path: Path) 
     list(curate([str(folder)], out, [*rewards, *choices]))
     by = {Path(name).stem: row["dropped_by"] for name, row in decisions(out).items()}
     assert by == {name: "" if name in ("twin", "balance") else name for name in SINNERS}
+    staying = map(json.loads, (out / CAPTIONS).read_text(encoding="utf-8").splitlines())
+    assert {Path(row["origins"][0]).stem: row["text_script"] for row in staying} == {"twin": "latin", "balance": "none"}
     list(curate((), out, ["balance.share=0.5", "category.without=", "caption_script.scripts="]))
     by = {Path(name).stem: row["dropped_by"] for name, row in decisions(out).items() if not row["dropped_by"]}
     assert {"category", "caption_script"} < by.keys() and len(by.keys() & {"twin", "balance"}) == 2
