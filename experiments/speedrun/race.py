@@ -16,7 +16,7 @@ from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.files.weights import NANO_VAE, load_model, save_model, save_vae
 from base_model.policy_model import PolicyModel
-from base_model.train_vae import Autoencoder
+from base_model.train_vae import Autoencoder, standardised
 from experiments.evaluation.evaluate import evaluate, summarise
 from experiments.experiment import LOOPS, THREADS, Experiment, laid_out
 from experiments.producers.batch_sources import is_finite
@@ -29,6 +29,8 @@ from experiments.training.start_from import open_either
 from rewards.serving.workers import ScorerPool
 from rewards.text.ocr import Ocr, OcrGold
 
+SCALE_BATCHES = 8
+"""of 64 images, on which the latents of a new encoder are measured"""
 SEED_STEP = 1_000
 """Between the seeds of two attempts, so that no two of their parts are alike."""
 
@@ -106,13 +108,16 @@ def train(stage: Experiment, folder: Path, parent: Path | None, clock: Callable[
         began = clock()
         for step in loop(stage, model, engine, parent):
             bar.advance(1, step.metrics)
-        took = clock() - began
     (folder / "model").mkdir(exist_ok=True)
     with engine.averaged():
         if isinstance(model, PolicyModel):
+            took = clock() - began
             save_model(model, folder / "model")
-        else:
-            save_vae(model, folder / "model" / "vae.safetensors")
+            return took
+        if not stage.algorithm.frozen_encoder:
+            model = standardised(model, image_stream(stage, model), SCALE_BATCHES)
+        took = clock() - began
+        save_vae(model, folder / "model" / "vae.safetensors")
     return took
 
 

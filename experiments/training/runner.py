@@ -30,7 +30,6 @@ from base_model.files.weights import save_model, save_vae
 from base_model.generate import generate
 from base_model.lora import has_adapter
 from base_model.policy_model import PolicyModel
-from base_model.qwen.vae import QwenImageVAE
 from base_model.sample import Sampler
 from base_model.train_vae import Autoencoder
 from experiments.evaluation.evaluate import fixed_noise
@@ -379,10 +378,6 @@ def save(model: PolicyModel | Autoencoder, experiment: Experiment, path: Path) -
     if isinstance(model, FamilyVae):
         save_family_vae(model, path)
         return
-    if not experiment.algorithm.frozen_encoder:  # the latents of a new encoder have a new scale
-        mean, std = train_vae.latent_statistics(model, image_stream(experiment, model), batches=32, size=64)
-        sizes = replace(model.cfg, latents_mean=tuple(mean), latents_std=tuple(std))
-        measured = QwenImageVAE(sizes)
-        measured.load_state_dict(model.state_dict())
-        model = measured
+    if not experiment.algorithm.frozen_encoder:
+        model = train_vae.standardised(model, image_stream(experiment, model))
     save_vae(model, path / "vae.safetensors")

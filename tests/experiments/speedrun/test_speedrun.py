@@ -10,7 +10,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from base_model import train_vae
 from base_model.data import latents
+from base_model.data.stream import Stage
 from base_model.files.weights import load_model, load_vae
 from experiments.speedrun import __main__ as command
 from experiments.speedrun import race
@@ -149,3 +151,21 @@ def test_a_wider_task_is_sampled_on_its_own_canvas(tmp_path, monkeypatch):
     monkeypatch.setattr(race, "evaluate", sample)
     assert race.judged(TASKS["ANY"], tiny_model(), tmp_path) == RESULT
     assert sampled == [((32, 160), 20)]
+
+
+def test_a_new_encoder_is_saved_with_the_scale_of_its_latents_which_the_clock_counts(tmp_path, monkeypatch):
+    asked, decoder, whole = [], STAGES[0], race.standardised
+    decoder = replace(decoder, data=replace(decoder.data, stages=(Stage(0, (1,)),), limit=0))
+    monkeypatch.setattr(race, "SCALE_BATCHES", 1)
+    monkeypatch.setattr(race, "standardised", lambda *given: asked.append(next(ticks)) or whole(*given))
+    for frozen in (True, False):
+        ticks = itertools.count()
+        stage = replace(decoder, algorithm=replace(decoder.algorithm, frozen_encoder=frozen, fine_tune=not frozen))
+        (tmp_path / str(frozen)).mkdir()
+        took = race.train(race.seeded(stage, 0), tmp_path / str(frozen), None, lambda: float(next(ticks)))  # noqa: B023
+        assert took == (1.0 if frozen else 2.0)
+    kept, new = (load_vae(tmp_path / str(frozen) / "model/vae.safetensors") for frozen in (True, False))
+    assert len(asked) == 1 and torch.equal(kept.mean, load_vae(race.NANO_VAE).mean)
+    with torch.no_grad():
+        modes = new.moments(train_vae.to_signed(stage.data.images(0, 64)))[0]
+    assert torch.allclose(modes.mean((0, 2, 3)), new.mean.flatten(), atol=1e-4)

@@ -1,0 +1,60 @@
+"""Weights of errors in the loss of the autoencoder, by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from base_model.train_vae import LEAST_CONTRAST, LUMA, TrainVAE, contrast_weights, loss
+
+STILL, NO_KL = torch.zeros(2, 1, 1, 1), {"edge": 0.0, "kl": 0.0}
+
+
+class Answers(nn.Module):
+    """A stand-in whose reconstruction is off by a constant."""
+
+    def __init__(self, off: float) -> None:
+        super().__init__()
+        self.off = off
+
+    def forward(self, pixels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return pixels + self.off, noise, noise
+
+
+def two_tones(*differences: tuple[float, float, float]) -> Tensor:
+    """Images that are black on the left, and lighter by so much of red, green and blue on the right."""
+    pixels = torch.full((len(differences), 3, 8, 8), -1.0)
+    pixels[..., 4:] += torch.tensor(differences)[:, :, None, None]
+    return pixels
+
+
+def test_an_error_weighs_by_what_it_is_of_the_range_of_lightness():
+    pixels = two_tones((2.0, 2.0, 2.0), (1.0, 1.0, 1.0), (0.0, 0.0, 2.0), (0.0, 0.0, 0.0))
+    least = max(2.0 * LUMA[2], LEAST_CONTRAST)
+    for power in (1.0, 0.5):
+        weights = contrast_weights(pixels, power)
+        assert weights.shape == (4, 1, 1, 1) and float(weights.mean()) == pytest.approx(1.0)
+        raw = torch.tensor([2.0, 1.0, least, LEAST_CONTRAST]) ** -power
+        assert weights.flatten().tolist() == pytest.approx((raw / raw.mean()).tolist())
+    assert contrast_weights(pixels, 0.0).flatten().tolist() == [1.0] * 4
+
+
+def test_weights_reach_every_part_of_the_loss():
+    pixels = two_tones((2.0, 2.0, 2.0), (1.0, 1.0, 1.0))  # weights 2/3 and 4/3
+    _, parts = loss(Answers(0.3), pixels, STILL, TrainVAE(1, contrast=1.0, square=1.0))
+    assert float(parts["reconstruction"]) == pytest.approx(0.3) and float(parts["edge"]) == pytest.approx(0.3)
+    assert float(parts["square"]) == pytest.approx(0.09 * (4 / 9 + 16 / 9) / 2)
+    faint = loss(Answers(0.3), pixels[1:].expand(2, -1, -1, -1), STILL, TrainVAE(1, contrast=1.0, **NO_KL))[0]
+    assert float(faint) == pytest.approx(0.3), "of images that are all faint, none weighs more"
+
+
+def test_the_squared_error_is_added_with_its_weight():
+    total, _ = loss(Answers(0.5), two_tones((1.0, 1.0, 1.0)), STILL, TrainVAE(1, square=8.0, **NO_KL))
+    assert float(total) == pytest.approx(0.5 + 8.0 * 0.25)
+
+
+@pytest.mark.parametrize("setting", ["square", "contrast"])
+def test_weights_below_zero_are_refused(setting):
+    with pytest.raises(ValueError, match=f"{setting}=-1.0"):
+        TrainVAE(1, **{setting: -1.0})
