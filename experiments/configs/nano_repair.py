@@ -1,7 +1,8 @@
 """What repairs the quickstart's pretrained model: prompts alone, or clean images with true captions, and how many.
 
-Run:     glyphlab sweep repair_nft,repair_grpo,repair_6_brief,repair_24_brief,repair_96_brief,repair_384_brief,\\
-         repair_6,repair_24,repair_96,repair_384 --parent runs/quickstart/pretrain --start --prompts 512 --steps 6
+Run:     glyphlab sweep repair_nft,repair_grpo,repair_more_brief,repair_6_brief,repair_24_brief,repair_96_brief,\\
+         repair_384_brief,repair_6,repair_24,repair_96,repair_384 --parent
+         runs/quickstart/pretrain --start --prompts 512 --steps 6
          With a quickstart for each of three seeds (glyphlab quickstart --seed 1 -o runs/1): --seeds 0,1,2
          --parent 'runs/{seed}/pretrain'
 Takes:   229 s a run alone on a core, the brief ones 15 s
@@ -13,6 +14,7 @@ many as take NFT's time.
 
     repair_nft         DiffusionNFT on OCR alone, no pull, full captions of both languages as prompts; needs --parent
     repair_grpo        GRPO on OCR alone, full captions of both languages as prompts; needs --parent
+    repair_more_brief  no repair: 40 updates on images with captions as noisy as pretraining's; needs --parent
     repair_6_brief     fine-tuning on 6 clean images, 40 updates; needs --parent
     repair_24_brief    fine-tuning on 24 clean images, 40 updates; needs --parent
     repair_96_brief    fine-tuning on 96 clean images, 40 updates; needs --parent
@@ -67,9 +69,14 @@ def clean(count: int, name: str = "", steps: int = EQUAL_STEPS) -> Experiment:
     )
 
 
+more = clean(0, "more_brief", BRIEF_STEPS)
+more = replace(more, data=replace(more.data, noise=nano_taste.OPENED))
+"""What the same updates do where captions stay as pretraining's are: not to be put down to clean images."""
+
 configs = (
     nft,
     grpo,
+    more,
     *(clean(count, f"{count}_brief", BRIEF_STEPS) for count in COUNTS),
     *(clean(count) for count in COUNTS),
     clean(0, "all"),
