@@ -172,6 +172,10 @@ def test_seeds_are_averaged_by_prompt_and_variants_are_paired(tmp_path: Path) ->
     assert lines[4] == f"| a=3 | 0 |{' – |' * 11}"
     assert lines[6:] == ["- a=3: a run failed: FloatingPointError: loss = nan"] * 2
     assert "Throughout, <code>loss</code> was 1." in page and "a=2, seed 1" in page and "+0.300" in page
+    write_json(tmp_path / "start-seed0" / "evaluation" / "unguided.json", rows_of([0.1, 0.3, 0.2]))
+    sweep.write_table(variants, [0, 1], tmp_path)
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert lines[2].startswith("| start | 1 | 0.200 (") and "| +0.250 (" in lines[3], "all are compared with the start"
 
 
 def test_two_languages_are_told_together_and_apart(tmp_path: Path) -> None:
