@@ -4,7 +4,7 @@ Intervals are by prompt: the seeds of a variant are averaged prompt by prompt fi
 What seeds do is told beside it, as the least and the greatest mean. Prompts in two languages are told once together and
 once apart.
 
-Shapes: P prompts.
+Shapes: N seeds, P prompts.
 """
 
 from __future__ import annotations
@@ -36,12 +36,17 @@ class Arm:
     """[P] of every one of PARTS"""
     chinese_P: np.ndarray
     """whether the prompt asks for Chinese characters"""
-    means: tuple[float, ...]
-    """mean 1 - NED of every seed, of all prompts"""
+    ned_NP: np.ndarray
+    """1 - NED of every seed"""
     seconds: float
     """of training, mean over seeds"""
     failed: tuple[str, ...]
     """what went wrong, for every run that failed"""
+
+    @property
+    def means(self) -> tuple[float, ...]:
+        """Mean 1 - NED of every seed."""
+        return tuple(mean(values) for values in self.ned_NP)
 
 
 def arm(name: str, folders: Sequence[Path]) -> Arm:
@@ -75,10 +80,9 @@ def measured(
 ) -> Arm:
     """The mean over evaluations of the same prompts."""
     by_part = {part: [column(each.rows, part) for each in evaluations] for part in PARTS}
-    means = tuple(mean(values) for values in by_part["ned"])
     chinese_P = np.array([is_chinese(row.target) for row in evaluations[0].rows] if evaluations else [], dtype=bool)
     parts = {part: over_seeds(values) for part, values in by_part.items()}
-    return Arm(name, len(means), parts, chinese_P, means, seconds, tuple(failed))
+    return Arm(name, len(evaluations), parts, chinese_P, np.array(by_part["ned"]), seconds, tuple(failed))
 
 
 def over_seeds(values: Sequence[np.ndarray]) -> np.ndarray:
@@ -104,7 +108,8 @@ def tables(arms: Sequence[Arm]) -> list[str]:
 def within(each: Arm, chosen_P: np.ndarray) -> Arm:
     """The arm on some of its prompts."""
     parts = {part: values[chosen_P] for part, values in each.parts.items()}
-    return replace(each, parts=parts, chinese_P=each.chinese_P[chosen_P])
+    ned_NP = each.ned_NP[:, chosen_P] if each.seeds else each.ned_NP
+    return replace(each, parts=parts, chinese_P=each.chinese_P[chosen_P], ned_NP=ned_NP)
 
 
 def table(arms: Sequence[Arm]) -> list[str]:

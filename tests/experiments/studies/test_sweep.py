@@ -187,6 +187,7 @@ def test_two_languages_are_told_together_and_apart(tmp_path: Path) -> None:
     assert [(cells[2], cells[3]) for cells in shown] == [
         ("0.600", ""), ("0.675", "+0.075"), ("0.300", ""), ("0.400", "+0.100"), ("0.900", ""), ("0.950", "+0.050"),
     ]  # fmt: skip
+    assert all(cells[-3:-1] == [cells[2]] * 2 for cells in shown), "with one seed, its mean is the least and the most"
     evaluated(tmp_path / "c", [0.2, 0.8])
     assert not any(line.endswith(":") for line in tables([arm("c", [tmp_path / "c"])])), "one language, one table"
 
