@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rewards.chance import Chance
 from rewards.glyph.glyph import Glyph
 from rewards.language.chat_judge import ServerJudge
 from rewards.language.hpsv3 import HpsV3
@@ -37,4 +38,5 @@ REWARDS: dict[str, type] = {
     "vlm": Vlm,
     "server": ServerJudge,
     "remote": Remote,
+    "chance": Chance,
 }

@@ -28,7 +28,7 @@ KEPT = {
     "picture": "key of captions.jsonl, samples.jsonl and evaluation files, and a column of the store",
     "place": "column of the store's items, and a kind of edit in records",
     "judge_ned": "key of evaluation files", "judge_exact": "key of evaluation files",
-    "judge_read": "key of evaluation files", "judge_P": "what a sweep reads of `judge_exact`",
+    "judge_read": "key of evaluation files",
     "unjudged_pictures": "key of pairs_summary.json", "Draw": "of Pillow", "walk_revisions": "of Alembic",
     "walk": "of the standard library: trees of syntax, folders",
     "PackageNotFoundError": "of the standard library",

@@ -1,6 +1,6 @@
 """What an update of every online algorithm of the race costs: rollout, scoring and learning.
 
-Run:     OMP_NUM_THREADS=1 python -m experiments.benchmarks.algorithms --parent runs/repair/sft
+Run:     OMP_NUM_THREADS=1 python -m experiments.benchmarks.algorithms --parent runs/quickstart/pretrain
          and with --sweep runs/race --picture race.svg, once the race was run
 
 Every algorithm has a model of its own, and they take their updates in turn, so what else the machine does slows all

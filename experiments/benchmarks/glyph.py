@@ -151,14 +151,14 @@ def word_milliseconds(folder: Path, words: int) -> dict[str, float]:
 def gallery(model: GlyphModel, labelled: Labelled, across: int = 24) -> np.ndarray:
     """uint8 [3, H, W]: lowest and highest scored, of sound and of broken characters; crop, reference and map."""
     examples = labelled.examples
-    value_N, map_N = scores(model, labelled), []
+    value_N = scores(model, labelled)
     rows = []
     for sound in (True, False):
         of = np.flatnonzero(examples.sound_N == sound)
         order = of[np.argsort(value_N[of])]
         for chosen in (order[:across], order[-across:]):
             crops = list(examples.crop_NZZ[chosen])
-            map_N = model.score(crops, [labelled.characters[i] for i in chosen])[1]
+            map_N = model.maps(crops, [labelled.characters[i] for i in chosen])
             cells = [
                 np.concatenate([x, examples.references_C2ZZ[examples.character_N[i], 0],
                                 np.kron(np.rint(m * 255).astype(np.uint8), np.ones((4, 4), np.uint8))])

@@ -2,7 +2,7 @@
 
 Run:     OMP_NUM_THREADS=1 python -m experiments.benchmarks.glyph_samples --weights runs/glyph --stages
          runs/repair/sft runs/repair/grpo
-         ... --weights runs/seed1 --stages runs/ocr_glyph0 runs/ocr_glyph1 --against runs/ocr0 runs/ocr1
+         ... --weights runs/seed0 runs/seed1 --stages runs/ocr_glyph0 runs/ocr_glyph1 --against runs/ocr0 runs/ocr1
 
 In nano a full caption fixes the image, so a letter's error needs no eyes: it is the difference of its cell from the
 rendered one, both as ink from 0 to 1, blurred by 0.7 pixels, at the best of shifts by a pixel, as a share of the ink.
@@ -10,14 +10,15 @@ Below 0.03 it is taken as sound, above 0.10 as broken. The error also counts a l
 imperfect. Every model samples the same held-out English captions from the same noise, without guidance.
 
     letters   areas under the curve of sound against broken, by letters, of the network and of the recogniser's
-              likelihood of the cell; how many of the lowest 24 are broken, among all and among words that both engines
-              read right
+              likelihood of the cell, among all and among words that both engines read right ("spelt"); of the lowest 24
+              of either, the share that are broken, of "spelt" with the 95 % interval and beside all such letters
     words     shares that either engine reads right, the mean of the words' worst letters by the network, and the mean
               error
     beside    differences of --stages from --against, in their order, with 95 % intervals over prompts; "spelt": of the
               words that both engines read right in both; pooled: the mean over the pairs of each prompt
 
-Prints tables, then one JSON line.
+Every folder of --weights judges the same samples. `--gallery FILE.png` writes the lowest 24 "spelt" letters of all
+stages by the first: what was written above what should be. Prints tables, then one JSON line.
 """
 
 from __future__ import annotations
@@ -37,10 +38,13 @@ from experiments.evaluation.found_model import find_model
 from experiments.evaluation.prompts_of_plan import make_scenes
 from experiments.experiment import PromptPlan
 from experiments.record.intervals import paired_ci
+from experiments.record.whole_files import write_png
+from preference_data.campaign.quality.reliability import wilson
 from preference_data.records import Prompt
 from preference_data.statistics.score_intervals import auc
 from rewards.glyph.glyph import GlyphModel, read
-from rewards.glyph.ink_frame import framed, levels
+from rewards.glyph.ink_frame import levels
+from rewards.glyph.locate import Cell
 from rewards.parse import named_reward
 from rewards.text.ocr_likelihood import ctc_likelihood
 from rewards.text.reading.read_page import as_line
@@ -55,37 +59,47 @@ WORDS = ("ocr", "gold", "glyph", "error")
 class Benchmark:
     """Which network, and which models."""
 
-    weights: Path
+    weights: tuple[Path, ...]
+    """networks that judge, each by itself"""
     stages: tuple[Path, ...]
     """runs with a nano model"""
     against: tuple[Path, ...] = ()
     """as many runs, each beside the one of stages"""
     prompts: int = 96
     steps: int = 10
+    gallery: Path | None = None
 
     def __post_init__(self) -> None:
-        if not self.stages or self.prompts < 2 or (self.against and len(self.against) != len(self.stages)):
+        if (
+            not self.stages
+            or not self.weights
+            or self.prompts < 2
+            or (self.against and len(self.against) != len(self.stages))
+        ):
             raise ValueError(
-                f"{len(self.stages)} stages against {len(self.against)} on {self.prompts} prompts: name a run "
-                "beside each other run, and 2 prompts or more"
+                f"{len(self.weights)} networks, {len(self.stages)} stages against {len(self.against)} on "
+                f"{self.prompts} prompts: name a network, a run beside each other run, and 2 prompts or more"
             )
 
 
 @dataclass(frozen=True)
 class Letter:
-    """A letter of a word: its cell as uint8 [H, W, 3] and its error."""
+    """A letter of a word: its cell and the rendered one as uint8 [H, W, 3], and its error."""
 
     letter: str
     cell_HW3: np.ndarray
+    true_HW3: np.ndarray
     error: float
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """What a model wrote: numbers by word [P], and (word, error, glyph, likelihood, letter) by letter [N, 5]."""
+    """What a model wrote, by one judge: numbers by word [P], (word, error, glyph, likelihood, letter) by letter [N, 5],
+    and the letters."""
 
     word: dict[str, np.ndarray]
     letter_N5: np.ndarray
+    letters: list[Letter]
 
 
 def letters(scene: Scene, image_HW3: np.ndarray) -> list[Letter]:
@@ -96,33 +110,38 @@ def letters(scene: Scene, image_HW3: np.ndarray) -> list[Letter]:
         top, left = above(scene, mask.height), (first_cell(scene) + i) * CELL
         rows = slice(max(top - 2, 0), top + mask.height + 2)
         cell_HW3 = np.ascontiguousarray(image_HW3[rows, left : left + CELL])
-        far = error(cell_HW3, truth_HW3[rows, left : left + CELL], COLOURS[scene.background])
-        results.append(Letter(letter, cell_HW3, far))
+        true_HW3 = truth_HW3[rows, left : left + CELL]
+        far = error(cell_HW3, true_HW3, COLOURS[scene.background])
+        results.append(Letter(letter, cell_HW3, true_HW3, far))
     return results
 
 
-def sampled(run: Path, scenes: list[Scene], model: GlyphModel, engines: Engines, steps: int) -> Sampled:
-    """Let a run's model write the scenes, and measure what it wrote."""
+def sampled(
+    run: Path, scenes: list[Scene], models: list[GlyphModel], engines: Engines, steps: int
+) -> list[Sampled]:  # fmt: skip
+    """Let a run's model write the scenes, and measure what it wrote by each judge."""
     flow = find_model(str(run)).load("cpu")
     noise = fixed_noise(flow, len(scenes), SEED)
     requested = prompted(flow, [scene.caption for scene in scenes], 1.0)
     chunks = [images for _, _, images in generate_chunks(flow, requested, noise, Sampler(steps=steps))]
     images_P3HW = np.concatenate(chunks)
     prompts = [Prompt.from_text(scene.caption) for scene in scenes]
-    word = {name: reader(prompts, images_P3HW).parts["exact"] for name, reader in engines.readers.items()}
-    rows: list[tuple[float, ...]] = []
-    for i, (scene, image_3HW) in enumerate(zip(scenes, images_P3HW, strict=True)):
-        for each in letters(scene, image_3HW.transpose(1, 2, 0)):
-            crop_ZZ = framed(each.cell_HW3)
-            value = 0.0 if crop_ZZ is None else float(model.score([crop_ZZ], [each.letter])[0][0])
-            rows.append((i, each.error, value, engines.likelihood(each), ord(each.letter)))
-    letter_N5 = np.array(rows)
-    of = [letter_N5[letter_N5[:, 0] == i] for i in range(len(scenes))]
-    word |= {
-        "glyph": np.array([each[:, 2].min() for each in of]),
-        "error": np.array([each[:, 1].mean() for each in of]),
-    }
-    return Sampled(word, letter_N5)
+    read = {name: reader(prompts, images_P3HW).parts["exact"] for name, reader in engines.readers.items()}
+    of = [letters(scene, image.transpose(1, 2, 0)) for scene, image in zip(scenes, images_P3HW, strict=True)]
+    every = [each for word in of for each in word]
+    likelihood_N = [engines.likelihood(each) for each in every]
+    starts = np.cumsum([0, *map(len, of[:-1])])
+    results = []
+    for model in models:
+        cells = [Cell(each.letter, levels(each.cell_HW3)) for each in every]
+        value_N = np.concatenate([model.score_cells(cells[i : i + 64]) for i in range(0, len(cells), 64)])
+        far_N = np.array([each.error for each in every])
+        word_N = np.repeat(np.arange(len(of)), [len(each) for each in of])
+        rows = (word_N, far_N, value_N, likelihood_N, [ord(each.letter) for each in every])
+        means = {"glyph": np.minimum.reduceat(value_N, starts), "error": np.add.reduceat(far_N, starts)}
+        means["error"] = means["error"] / np.bincount(word_N)
+        results.append(Sampled(read | means, np.stack(rows, 1), every))
+    return results
 
 
 class Engines:
@@ -163,13 +182,32 @@ def summary(sampled: Sampled) -> dict[str, float]:
         "letters": float(len(far_N)), "error_median": float(np.median(far_N)), "sound": float(sound.sum()),
         "broken": float((~sound).sum()), "lowest_24": _broken(far_N, value_N),
         "lowest_24_spelt": _broken(far_N[spelt_N], value_N[spelt_N]),
-        "broken_spelt": float((far_N[spelt_N] > BROKEN).mean()),
+        "letters_spelt": float(spelt_N.sum()), "broken_spelt": float((far_N[spelt_N] > BROKEN).mean()),
     }  # fmt: skip
-    if 0 < sound.sum() < len(sound):
-        area = auc(value_N[clear], sound, letter_N[clear])
-        result |= {"auc": area.value, "low": area.low, "high": area.high}
-        result["likelihood_auc"] = auc(likelihood_N[clear], sound, letter_N[clear]).value
+    counted = wilson(round(24 * result["lowest_24_spelt"]), 24)
+    result |= {"lowest_24_spelt_low": counted.low, "lowest_24_spelt_high": counted.high}
+    for shown, of_N in (("", clear), ("_spelt", clear & spelt_N)):
+        sound = far_N[of_N] < SOUND
+        if 0 < sound.sum() < len(sound):
+            area = auc(value_N[of_N], sound, letter_N[of_N])
+            result |= {f"auc{shown}": area.value, f"low{shown}": area.low, f"high{shown}": area.high}
+            result[f"likelihood_auc{shown}"] = auc(likelihood_N[of_N], sound, letter_N[of_N]).value
     return result
+
+
+def gallery(sampled: Sampled) -> np.ndarray:
+    """uint8 [3, H, W]: the lowest 24 letters of words that both engines read right, above what should be."""
+    import cv2
+
+    word_N, far_N, value_N, *_ = sampled.letter_N5.T
+    spelt_N = np.flatnonzero(((sampled.word["ocr"] == 1) & (sampled.word["gold"] == 1))[word_N.astype(int)])
+    columns = []
+    for i in spelt_N[np.argsort(value_N[spelt_N], kind="stable")[:24]]:
+        each = sampled.letters[i]
+        pair = [cv2.resize(cell, (64, 96), interpolation=cv2.INTER_NEAREST) for cell in (each.cell_HW3, each.true_HW3)]
+        mark = np.full((8, 64, 3), 255 if far_N[i] > BROKEN else 0, np.uint8)
+        columns.append(np.pad(np.concatenate([*pair, mark]), ((0, 0), (0, 6), (0, 0)), constant_values=128))
+    return np.concatenate(columns, 1).transpose(2, 0, 1)
 
 
 def _broken(far_N: np.ndarray, value_N: np.ndarray) -> float:
@@ -192,26 +230,38 @@ def differences(pairs: list[tuple[Sampled, Sampled]]) -> dict[str, list[float]]:
 
 def main(benchmark: Benchmark) -> None:
     """Measure, print and end with one JSON line."""
-    _, model = read(benchmark.weights)
+    models = [read(folder)[1] for folder in benchmark.weights]
     engines = Engines()
     scenes = make_scenes(PromptPlan(count=benchmark.prompts, seed=SEED, heldout=True))
     results: dict[str, object] = {}
-    by_run = {run: sampled(run, scenes, model, engines, benchmark.steps)
-             for run in (*benchmark.stages, *benchmark.against)}  # fmt: skip
-    every = Sampled({name: np.concatenate([each.word[name] for each in by_run.values()]) for name in WORDS},
-                    np.concatenate([each.letter_N5 + np.eye(5)[0] * len(scenes) * i
-                                    for i, each in enumerate(by_run.values())]))  # fmt: skip
-    for run, each in [*by_run.items(), ("all", every)]:
+    runs = (*benchmark.stages, *benchmark.against)
+    every = {run: sampled(run, scenes, models, engines, benchmark.steps) for run in runs}
+    for k, folder in enumerate(benchmark.weights):
+        results[str(folder)] = _judged(benchmark, {run: each[k] for run, each in every.items()}, len(scenes))
+    if benchmark.gallery:
+        write_png(benchmark.gallery, gallery(_together([every[run][0] for run in runs], len(scenes))))
+    print(json.dumps(results))
+
+
+def _together(every: list[Sampled], prompts: int) -> Sampled:
+    numbers = [each.letter_N5 + np.eye(5)[0] * prompts * i for i, each in enumerate(every)]
+    word = {name: np.concatenate([each.word[name] for each in every]) for name in WORDS}
+    return Sampled(word, np.concatenate(numbers), [letter for each in every for letter in each.letters])
+
+
+def _judged(benchmark: Benchmark, by_run: dict[Path, Sampled], prompts: int) -> dict[str, object]:
+    """Print and return the tables of one judge."""
+    results: dict[str, object] = {}
+    for run, each in [*by_run.items(), ("all", _together(list(by_run.values()), prompts))]:
         results[str(run)] = row = summary(each)
         print(run, {k: round(v, 3) for k, v in row.items()}, flush=True)
-    pairs = [
-        (by_run[a], by_run[b]) for a, b in zip(benchmark.stages, benchmark.against, strict=bool(benchmark.against))
-    ]
+    against = zip(benchmark.stages, benchmark.against, strict=bool(benchmark.against))
+    pairs = [(by_run[a], by_run[b]) for a, b in against]
     compared = {str(run): [pair] for run, pair in zip(benchmark.stages, pairs, strict=False)}
     for shown, chosen in (compared | {"pooled": pairs}).items() if pairs else ():
         results[f"{shown} beside"] = table = differences(chosen)
         print(f"{shown} beside", {k: [round(v, 3) for v in each] for k, each in table.items()}, flush=True)
-    print(json.dumps(results))
+    return results
 
 
 if __name__ == "__main__":

@@ -88,6 +88,7 @@ class Sweep:
     change together by /, as in algorithm.group/algorithm.micro=8/32,12/48. Run again, it goes on where it stopped.
 
     Several experiments are compared with one another: glyphlab sweep nano_grpo,nano_nft --over algorithm.steps=60 ...
+    Prompts in two languages are told together and apart.
 
     Example: glyphlab sweep nano_grpo --over optim.adamw_lr=1e-4,5e-5 algorithm.beta=0,0.01 --parent
     runs/quickstart/pretrain
@@ -102,17 +103,25 @@ class Sweep:
     out: MaybeOut = None
     """the sweep's folder; runs/sweep_NAME when not given"""
     parent: Annotated[Path | None, arg(metavar="PATH")] = None
-    """folder of the finished run whose model every run starts from"""
+    """folder of the finished run whose model every run starts from; {seed} in it stands for the run's seed, so that
+    runs/{seed}/pretrain gives every seed a start of its own"""
+    start: bool = False
+    """evaluate what the runs start from as well, without guidance and with it (2.0), and compare all with it"""
+    prompts: int | None = None
+    """held-out prompts that every run is evaluated on; 192 when not given"""
+    steps: int | None = None
+    """steps from noise to image in evaluation; 10 when not given"""
 
     def run(self) -> int:
         from experiments.evaluation.outcome import already_finished
         from experiments.record.leftovers import removed_on_error
-        from experiments.studies.sweep import sweep
+        from experiments.studies.sweep import planned, sweep
 
         out = self.out or RUNS / f"sweep_{self.name}"
         before = already_finished(out)
         with removed_on_error(out):
-            report = sweep(self.name, self.over, self.seeds, out, self.parent)
+            plan = planned(self.prompts, self.steps)
+            report = sweep(self.name, self.over, self.seeds, out, self.parent, plan, self.start)
         return tell([*before, f"report: {report}"])
 
 

@@ -14,9 +14,9 @@ from experiments.configs import (
     nano_edit,
     nano_hacking,
     nano_race,
+    nano_repair,
     nano_taste,
     nano_vae,
-    text_decoder,
 )
 from experiments.experiment import Experiment
 
@@ -25,7 +25,7 @@ CONFIGS: dict[str, Experiment] = {
     for config in (
         *any_base.configs,
         nano_vae.config,
-        text_decoder.config,
+        nano_vae.decoder,
         nano.decoder,
         nano.pretrain,
         nano.sft,
@@ -40,6 +40,7 @@ CONFIGS: dict[str, Experiment] = {
         nano_hacking.grpo,
         nano_hacking.dpo,
         nano_hacking.sft,
+        *nano_repair.configs,
         *nano_race.configs,
         *large_grpo.configs,
         *families_online.configs,

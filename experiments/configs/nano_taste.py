@@ -14,6 +14,8 @@ alignment learns the taste from (experiments/preferences.simulated_people.py say
     taste_pretrain    pretraining from nothing on English words and Chinese strings, with captions as of the web
     taste_nft         DiffusionNFT on OCR and the trained reward, pulled towards the guided start; needs --parent
     taste_ocr         DiffusionNFT on OCR alone, pulled towards the guided start; needs --parent
+    taste_pull        what the pull does alone: taste_ocr on a reward that says nothing; needs --parent
+    taste_best_of_n   fine-tuning on the best of each group by OCR and the trained reward; needs --parent
     taste_alone       DiffusionNFT on the trained reward alone, without a pull, watched; needs --parent
     taste_dpo         DPO on the answers; needs --parent and --pairs
     taste_chosen      fine-tuning on the images that were preferred; needs --parent and --data.folder
@@ -26,6 +28,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from alignment.best_of_n import BestOfN
 from alignment.nft import Nft
 from alignment.trajectory import Exploration
 from base_model.data.rendered_text import COMMON_CHINESE, ENGLISH
@@ -106,6 +109,24 @@ nft = Experiment(
 
 ocr = replace(nft, name="taste_ocr", reward="ocr_likelihood", algorithm=replace(nft.algorithm, parts=()))
 
+pull = replace(ocr, name="taste_pull", reward="chance")
+
+best_of_n = replace(
+    nft,
+    name="taste_best_of_n",
+    algorithm=BestOfN(
+        steps=NFT_STEPS,
+        prompts=4,
+        group=12,
+        micro=48,
+        sampler=SAMPLER,
+        exploration=nft.algorithm.exploration,
+        levels=16,
+        sigma_mean=1.0,
+        parts=nft.algorithm.parts,
+    ),
+)
+
 alone = replace(
     nft,
     name="taste_alone",
@@ -149,4 +170,4 @@ left_open = replace(captions, prompts=replace(captions.prompts, seed=43, bare=1.
 
 mixed = replace(nano.grpo, name="nano_grpo_mixed", reward="1.0*ocr+0.05*learned:runs/reward")
 
-configs = (decoder, pretrain, nft, ocr, alone, dpo, chosen, mixed)
+configs = (decoder, pretrain, nft, ocr, pull, best_of_n, alone, dpo, chosen, mixed)

@@ -147,6 +147,11 @@ def read_result(folder: Path) -> Result:
 
 def read_stage(folder: Path, summary: Mapping[str, Any]) -> Stage:
     """A folder with run.json and, perhaps, evaluations. `summary` is its entry in summary.json, {} without one."""
+    return Stage(folder.resolve().name, read_run(folder), read_evaluations(folder, summary))
+
+
+def read_evaluations(folder: Path, summary: Mapping[str, Any]) -> tuple[Evaluation, ...]:
+    """The evaluations of a folder, that without guidance first; `summary` as for `read_stage`."""
     evaluations = []
     for path in sorted((folder / "evaluation").glob("*.json"), key=lambda p: (p.stem != MAIN, p.stem)):
         content = _json(path, {})
@@ -154,7 +159,7 @@ def read_stage(folder: Path, summary: Mapping[str, Any]) -> Stage:
         diversity = _number(content.get("diversity")) if isinstance(content, dict) else NAN
         known = summary if path.stem == MAIN else summary.get(path.stem, {})
         evaluations.append(evaluated(path.stem, [_row(row, path.parent) for row in rows], diversity, known))
-    return Stage(folder.resolve().name, read_run(folder), tuple(evaluations))
+    return tuple(evaluations)
 
 
 def evaluated(setting: str, rows: Sequence[Row], diversity: float, known: Mapping[str, Any]) -> Evaluation:

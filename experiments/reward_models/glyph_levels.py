@@ -43,10 +43,10 @@ def bounds(faces: Sequence[tuple[str, Face]], table: References) -> Levels:
         own = {c for c, i in index.items() if LANGUAGES[table.language_C[i]] == language}
         for character in sorted(own & ({*alphabet(language)} | BARS)):
             of = template(table.image_C2ZZ[index[character]])
-            every = [compared(fitted(rendered(cut, character)), of) for cut in chosen
-                     if not undrawable(cut.face, character)]  # fmt: skip
-            result.like_C[index[character]] = min([1.0, *(like for like, _, _ in every)])
-            result.halved_C[index[character]] = max([0.0, *(halved for _, halved, _ in every)])
+            crops = [fitted(rendered(cut, character)) for cut in chosen if not undrawable(cut.face, character)]
+            like_N, halved_N, _ = compared(crops, [of] * len(crops))
+            result.like_C[index[character]] = like_N.min(initial=1.0)
+            result.halved_C[index[character]] = halved_N.max(initial=0.0)
     return result
 
 
@@ -60,7 +60,7 @@ def levels(model: GlyphModel, faces: Sequence[tuple[str, Face]], table: Referenc
         shown = ((language, shapes_of(language)),)
         empty = made(Source(of_language, shown, sound=0.0, empty=1.0, seed=SEED + seed), EMPTY_CROPS, table)
         crops = list(empty.examples.crop_NZZ)
-        value_N = gated.score(crops, empty.characters)[0] * gated.whole(crops, empty.characters)
+        value_N = gated.score(crops, empty.characters) * gated.whole(crops, empty.characters)
         top = float(np.clip(np.quantile(value_N, 1 - PASSING), 1e-3, 0.5))
         shift_C[table.language_C == LANGUAGES.index(language)] = np.log1p(-top) - np.log(top)
     return replace(result, shift_C=shift_C)

@@ -161,7 +161,7 @@ def scores(model: GlyphModel, labelled: Labelled, batch: int = 256) -> np.ndarra
     results = []
     for start in range(0, len(examples.crop_NZZ), batch):
         rows = slice(start, start + batch)
-        results.append(model.score(list(examples.crop_NZZ[rows]), labelled.characters[rows])[0])
+        results.append(model.score(list(examples.crop_NZZ[rows]), labelled.characters[rows]))
     return np.concatenate(results)
 
 

@@ -9,25 +9,20 @@ Runs that were watched (monitors) are also compared along the way, by time and b
 A run that is finished is not trained again, one that was interrupted goes on. A run whose numbers are no longer finite
 has failed: the table says so, and the others go on.
 
-Intervals are by prompt: the seeds of a variant are averaged prompt by prompt first, and variants are paired by prompt.
-What seeds do is told beside it, as the least and the greatest mean.
-
-Shapes: P prompts.
+The parent's path may name the seed, runs/{seed}/pretrain, so that every seed has a start of its own.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from html import escape
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from experiments.configs import nano
@@ -35,40 +30,23 @@ from experiments.evaluation.evaluate import is_judged
 from experiments.evaluation.prompts_of_plan import fitted
 from experiments.experiment import EvaluationPlan, Experiment, laid_out
 from experiments.overrides import override
-from experiments.record.intervals import bootstrap_ci, paired_ci
 from experiments.record.record import RunRecord, read_run
 from experiments.record.recorded_settings import rebuild
-from experiments.record.results import MAIN, column, read_result, read_stage
+from experiments.record.results import read_result
 from experiments.record.whole_files import write_bytes
 from experiments.report import markdown
 from experiments.report.page import document, swatch
-from experiments.report.page_words import duration, number, signed
 from experiments.report.report import comparison_curves
 from experiments.studies import watched_runs
+from experiments.studies.sweep_table import arm, start_arms, tables
 from experiments.training.launch import evaluate_run, find, train
 from experiments.training.start_from import without_base
 
 TABLE, PAGE = "table.md", "sweep.html"
 UNGUIDED = replace(nano.evaluation, samplers=nano.evaluation.samplers[:1])
-"""What runs are evaluated by: without guidance, which is all that the table tells."""
-
-
-@dataclass(frozen=True)
-class Arm:
-    """What the runs of one variant gave on the evaluation prompts, averaged over seeds prompt by prompt."""
-
-    name: str
-    seeds: int
-    """that finished"""
-    ned_P: np.ndarray
-    exact_P: np.ndarray
-    judge_P: np.ndarray
-    means: tuple[float, ...]
-    """mean 1 - NED of every seed"""
-    seconds: float
-    """of training, mean over seeds"""
-    failed: tuple[str, ...]
-    """what went wrong, for every run that failed"""
+"""What runs are evaluated by: without guidance, which is all that the table tells of them."""
+START, SEED = "start", "{seed}"
+"""What the model that all runs of a seed begin from is called; what stands for the seed in the path of a parent."""
 
 
 def axis(text: str) -> list[dict[str, str]]:
@@ -148,43 +126,75 @@ def run_folder(out: Path, name: str, seed: int) -> Path:
     return out / f"{re.sub(r'[^A-Za-z0-9._=+-]', '+', name)}-seed{seed}"
 
 
+def parent_of(parent: Path | None, seed: int) -> Path | None:
+    """What a run with that seed starts from."""
+    return Path(str(parent).replace(SEED, str(seed))) if parent else None
+
+
+def planned(prompts: int | None, steps: int | None) -> EvaluationPlan:
+    """UNGUIDED with so many prompts and steps, where they are given. Raises ValueError for less than one."""
+    (name, sampler), *_ = UNGUIDED.samplers
+    count, steps = UNGUIDED.prompts.count if prompts is None else prompts, sampler.steps if steps is None else steps
+    if min(count, steps) < 1:
+        raise ValueError(f"--prompts {count} and --steps {steps} must be at least 1")
+    prompt_plan = replace(UNGUIDED.prompts, count=count)
+    return replace(UNGUIDED, prompts=prompt_plan, samplers=((name, replace(sampler, steps=steps)),))
+
+
 def sweep(
-    name: str, over: Sequence[str], seeds: str, out: Path, parent: Path | None, plan: EvaluationPlan = UNGUIDED
-) -> Path:
+    name: str, over: Sequence[str], seeds: str, out: Path, parent: Path | None, plan: EvaluationPlan = UNGUIDED,
+    start: bool = False,
+) -> Path:  # fmt: skip
     """Run what is not done yet of the grid around named experiments (`A` or `A,B`); the page of its table.
 
-    Raises as `grids`.
+    With `start`, what the runs begin from is evaluated as well, without guidance and with it, and told first.
+    Raises as `grids`, and ValueError where a parent is missing or is asked for and not named.
     """
-    return run_variants(
-        grids([without_base(find(each), parent) for each in name.split(",")], over),
-        parse_seeds(seeds),
-        out,
-        parent,
-        plan,
-    )
+    numbers = parse_seeds(seeds)
+    if start and parent is None:
+        raise ValueError("--start evaluates what the runs begin from: name it with --parent PATH")
+    parents = [each for seed in numbers if (each := parent_of(parent, seed))]
+    if missing := next((each for each in parents if not (each / "run.json").exists()), None):
+        raise ValueError(f"--parent {parent}: {missing} is no folder of a run")
+    experiments = [without_base(find(each), parent_of(parent, numbers[0])) for each in name.split(",")]
+    return run_variants(grids(experiments, over), numbers, out, parent, plan, start)
 
 
 def resume_sweep(out: Path) -> Path:
     """Go on with the sweep in a folder."""
     config = RunRecord.read(out).config
     parent = out / config["parent"] if config["parent"] else None
-    return run_variants(rebuild(config["variants"]), config["seeds"], out, parent, rebuild(config["evaluation"]))
+    plan, start = rebuild(config["evaluation"]), config.get(START, False)
+    return run_variants(rebuild(config["variants"]), config["seeds"], out, parent, plan, start)
 
 
 def run_variants(
-    variants: Mapping[str, Experiment], seeds: Sequence[int], out: Path, parent: Path | None, plan: EvaluationPlan
-) -> Path:
+    variants: Mapping[str, Experiment], seeds: Sequence[int], out: Path, parent: Path | None, plan: EvaluationPlan,
+    start: bool = False,
+) -> Path:  # fmt: skip
     """Train, evaluate and compare."""
     relative, settled = os.path.relpath(parent, out) if parent else "", {n: laid_out(e) for n, e in variants.items()}
-    record = RunRecord.open(out, {"variants": settled, "seeds": list(seeds), "parent": relative, "evaluation": plan})
+    config = {"variants": settled, "seeds": list(seeds), "parent": relative, "evaluation": plan}
+    record = RunRecord.open(out, config | ({START: True} if start else {}))
     if not record.finished:
         with record.running():
+            for seed in seeds if start else ():
+                evaluate_start(parent_of(parent, seed), run_folder(out, START, seed), plan)
             # all variants of a seed first: what else the machine does then slows all of them alike
             runs = list(itertools.product(seeds, variants.items()))
             for i, (seed, (name, experiment)) in enumerate(runs, 1):
                 tqdm.write(f"{i} of {len(runs)}: {name}, seed {seed}", file=sys.stderr)
-                run_one(seeded(experiment, seed), run_folder(out, name, seed), parent, plan)
+                run_one(seeded(experiment, seed), run_folder(out, name, seed), parent_of(parent, seed), plan)
     return write_table(variants, seeds, out)
+
+
+def evaluate_start(parent: Path | None, folder: Path, plan: EvaluationPlan) -> None:
+    """Evaluate what runs begin from as they are, and once more with guidance."""
+    guided, strength = nano.evaluation.samplers[1][0], nano.evaluation.samplers[1][1].guidance
+    (_, sampler), *_ = plan.samplers
+    both = replace(plan, samplers=(*plan.samplers, (guided, replace(sampler, guidance=strength))))
+    if parent is not None and not is_judged(folder, both):
+        evaluate_run(parent, both, folder / "evaluation")
 
 
 def run_one(experiment: Experiment, folder: Path, parent: Path | None, plan: EvaluationPlan) -> None:
@@ -198,82 +208,14 @@ def run_one(experiment: Experiment, folder: Path, parent: Path | None, plan: Eva
         evaluate_run(folder, plan)
 
 
-def arm(name: str, folders: Sequence[Path]) -> Arm:
-    """The runs of one variant, read from their folders. Prompts that no seed could judge are NaN."""
-    entries: dict[str, list[np.ndarray]] = {"ned": [], "exact": [], "judge_ned": []}
-    seconds, failed = [], []
-    for folder in folders:
-        stage = read_stage(folder, {})
-        evaluation = stage.evaluation(MAIN) if stage.run.status == "finished" else None
-        if evaluation is None:
-            failed.append(stage.run.error or stage.run.status)
-            continue
-        seconds.append(stage.run.seconds)
-        for part, values in entries.items():
-            values.append(column(evaluation.rows, part))
-    ned, exact, scorer = (over_seeds(values) for values in entries.values())
-    means = tuple(float(np.nanmean(values)) if len(values) else math.nan for values in entries["ned"])
-    return Arm(
-        name, len(means), ned, exact, scorer, means, float(np.mean(seconds)) if seconds else math.nan, tuple(failed)
-    )
-
-
-def over_seeds(values: Sequence[np.ndarray]) -> np.ndarray:
-    """[P] mean over the seeds that could be judged; [] without one."""
-    if not values:
-        return np.zeros(0)
-    stacked = np.stack(values)
-    known = (~np.isnan(stacked)).sum(0)
-    mean: np.ndarray = np.where(known > 0, np.nansum(stacked, axis=0) / np.maximum(known, 1), np.nan)
-    return mean
-
-
-def table(arms: Sequence[Arm]) -> list[str]:
-    """The comparison as a Markdown table. Differences are to the first variant that has a finished run."""
-    first = next((each for each in arms if each.seeds), None)
-    heads = [
-        "variant", "seeds", "1 - NED", "minus the first", "exact", "minus the first", "gold", "seeds from", "to",
-        "time",
-    ]  # fmt: skip
-    lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
-    for each in arms:
-        if not each.seeds or first is None:
-            lines.append(f"| {each.name} | 0 |" + " – |" * (len(heads) - 2))
-            continue
-        measured = [
-            cell
-            for own, base in ((each.ned_P, first.ned_P), (each.exact_P, first.exact_P))
-            for cell in (with_interval(own), "" if each is first else difference(base, own))
-        ]
-        cells = [
-            each.name, str(each.seeds), *measured, number(mean(each.judge_P)), number(min(each.means)),
-            number(max(each.means)), duration(each.seconds),
-        ]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    notes = [f"- {each.name}: a run failed: {reason}" for each in arms for reason in each.failed]
-    return [*lines, *(["", *notes] if notes else [])]
-
-
-def with_interval(values_P: np.ndarray) -> str:
-    """The mean over prompts with its interval."""
-    low, high = bootstrap_ci(values_P, seed=0)
-    return f"{number(mean(values_P))} ({number(low)} to {number(high)})"
-
-
-def difference(before_P: np.ndarray, after_P: np.ndarray) -> str:
-    """after - before over the same prompts, with its interval."""
-    delta, low, high = paired_ci(before_P, after_P, seed=0)
-    return f"{signed(delta)} ({signed(low)} to {signed(high)})"
-
-
-def mean(values_P: np.ndarray) -> float:
-    return math.nan if np.isnan(values_P).all() else float(np.nanmean(values_P))
-
-
 def write_table(variants: Mapping[str, Experiment], seeds: Sequence[int], out: Path) -> Path:
     """Write table.md and sweep.html; the path of the page."""
     folders = {name: [run_folder(out, name, seed) for seed in seeds] for name in variants}
-    lines = table([arm(name, of_name) for name, of_name in folders.items()])
+    arms = [
+        *start_arms(START, [run_folder(out, START, seed) for seed in seeds]),
+        *(arm(name, of_name) for name, of_name in folders.items()),
+    ]
+    lines = tables(arms)
     inks = watched_runs.ink_of(variants)
     watched = [result for name in variants if (result := watched_runs.variant(name, folders[name]))]
     course = watched_runs.table(watched)

@@ -153,14 +153,15 @@ def reasons_not_to_evaluate(folder: Path) -> list[str]:
     return []
 
 
-def evaluate_run(folder: Path, plan: EvaluationPlan = nano.evaluation) -> list[Path]:
-    """Evaluate the model of a run on held-out prompts of its languages; the files written. What is finished is kept."""
+def evaluate_run(folder: Path, plan: EvaluationPlan = nano.evaluation, target: Path | None = None) -> list[Path]:
+    """Evaluate the model of a run on held-out prompts of its languages; the files written, in `target` or else in the
+    run's own folder. What is finished is kept."""
     torch.set_num_threads(THREADS)
     path = model_folder(folder)
     config = RunRecord.read(path.parent).config if (path.parent / "run.json").exists() else {}
     if "experiment" in config:
         plan = replace(plan, prompts=replace(plan.prompts, levels=scene_levels(rebuild(config["experiment"]))))
-    target = path.parent / "evaluation"
+    target = target or path.parent / "evaluation"
     bar = Progress({"evaluation": 30.0})
     with (
         ScorerPool(Ocr(), workers=2) as reward,

@@ -49,12 +49,16 @@ def folded(network: GlyphNetwork) -> GlyphNetwork:
     """A network in evaluation with every normalisation as part of its convolution: the same but for rounding, and
     faster by a tenth."""
     result = copy.deepcopy(network).eval()
-    for layer in result.modules():
-        if isinstance(layer, nn.Sequential) and isinstance(layer[1], nn.BatchNorm2d):
-            convolution = layer[0]
-            assert isinstance(convolution, nn.Conv2d)
-            layer[0], layer[1] = fuse_conv_bn_eval(convolution, layer[1]), nn.Identity()
+    result.stem, result.deep = _fused(result.stem), _fused(result.deep)
     return result
+
+
+def _fused(layers: nn.Sequential) -> nn.Sequential:
+    flat: list[nn.Module] = []
+    for layer in layers:
+        assert isinstance(layer, nn.Sequential) and isinstance(layer[0], nn.Conv2d)
+        flat += [fuse_conv_bn_eval(layer[0], layer[1]), layer[2]]
+    return nn.Sequential(*flat)
 
 
 def _layer(channels: int, out: int, stride: int = 1) -> nn.Sequential:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rewards.text.reading.ink import ground_of, largest
+
 SIDE = 32
 """pixels of the square"""
 INNER = 26
@@ -31,16 +33,10 @@ class Frame:
     side: float
 
 
-def ground_of(image_HW3: np.ndarray) -> np.ndarray:
-    """The median colour of the outermost pixels, float32 [3]."""
-    edge = np.concatenate([image_HW3[0], image_HW3[-1], image_HW3[:, 0], image_HW3[:, -1]])
-    return np.median(edge, axis=0).astype(np.float32)
-
-
 def levels(image_HW3: np.ndarray, ground_3: np.ndarray | None = None) -> np.ndarray | None:
     """float32 [H, W]: 0 = ground, 1 = full ink, on the axis between the two colours; None where there is no ink."""
     difference_HW3 = image_HW3.astype(np.float32) - (ground_of(image_HW3) if ground_3 is None else ground_3)
-    size_HW = np.abs(difference_HW3).max(axis=2)
+    size_HW = largest(np.abs(difference_HW3))
     strongest = float(np.partition(size_HW, -3, axis=None)[-3]) if size_HW.size > 3 else float(size_HW.max())
     if strongest < FAINT:
         return None
@@ -60,12 +56,11 @@ def frame_of(level_HW: np.ndarray) -> Frame | None:
     import cv2
 
     ink_HW = cv2.blur(level_HW, (3, 3), borderType=cv2.BORDER_REPLICATE) >= INK
-    rows, columns = np.flatnonzero(ink_HW.any(axis=1)), np.flatnonzero(ink_HW.any(axis=0))
-    if not rows.size:
+    left, top, wide, high = cv2.boundingRect(ink_HW.view(np.uint8))
+    if not wide:
         return None
-    top, bottom, left, right = float(rows[0]), float(rows[-1] + 1), float(columns[0]), float(columns[-1] + 1)
-    side = max(bottom - top, right - left, 4.0) * SIDE / INNER
-    return Frame((left + right - side) / 2, (top + bottom - side) / 2, side)
+    side = max(high, wide, 4.0) * SIDE / INNER
+    return Frame(left + (wide - side) / 2, top + (high - side) / 2, side)
 
 
 def cut_out(level_HW: np.ndarray, frame: Frame, side: int = SIDE) -> np.ndarray:

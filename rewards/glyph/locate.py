@@ -22,9 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from preference_data.texts.normalised_text import is_wide
-from rewards.glyph.ink_frame import INK, ground_of, levels
+from rewards.glyph.ink_frame import INK, levels
 from rewards.text.reading.detector import Detector, cut_out, in_reading_order, is_tall
-from rewards.text.reading.ink import text_crop
+from rewards.text.reading.ink import border, ground_of, text_crop
 from rewards.text.reading.read_page import as_line
 from rewards.text.recognisers import V4, V4_DETECTION, V6, V6_DETECTION, WIDTH_STEP, OnnxRecogniser, find_weights
 
@@ -146,9 +146,8 @@ def single_line(image_HW3: np.ndarray, wanted: Sequence[Sequence[str]]) -> np.nd
     What has blank rows between parts of about one height is two lines, unless a character or two are wanted that stand
     as wide as they would on one: then the parts are strokes, as in a Chinese two.
     """
-    edge = np.concatenate([image_HW3[0], image_HW3[-1], image_HW3[:, 0], image_HW3[:, -1]]).astype(np.float32)
     ground_3 = ground_of(image_HW3)
-    if (np.abs(edge - ground_3).max(axis=1) < 32).mean() < PLAIN:
+    if (np.abs(border(image_HW3) - ground_3).max(axis=1) < 32).mean() < PLAIN:
         return None
     crop_HW3 = text_crop(image_HW3)
     level_HW = None if crop_HW3 is None else levels(crop_HW3, ground_3)
@@ -293,7 +292,9 @@ def _cell(
 
 def _part(level_HW: np.ndarray, left: int, right: int) -> np.ndarray:
     """Columns of a line with two of ground on each side."""
-    return np.pad(level_HW[:, left : max(right, left + 1)], 2)
+    import cv2
+
+    return cv2.copyMakeBorder(level_HW[:, left : max(right, left + 1)], 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(0.0,))
 
 
 def _without_specks(level_HW: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ Legend: ZZ the crop, QQ the square, C characters.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,23 +59,21 @@ class Levels:
 class Template:
     """What a character should look like, whole and in halves."""
 
-    whole: np.ndarray
-    """float32 [2, QQ], of length 1"""
-    halves: np.ndarray
-    """float32 [8, QQ]"""
+    whole_and_halves: np.ndarray
+    """float32 [2 + 8, QQ]: its two references and their halves, each without its mean and of length 1; 0 for a half
+    without ink"""
     least: float
     """the least ink in the middle of the two references, whichever has more"""
 
 
 def template(image_2ZZ: np.ndarray) -> Template:
     """The template of two references in 8 bits. Raises ValueError for one without ink."""
-    squares = [stretched(each) for each in image_2ZZ]
-    halves = [stretched(each) for image_ZZ in image_2ZZ for each in _halves(image_ZZ)]
-    if any(each is None for each in squares):
+    whole = [stretched(each) for each in image_2ZZ]
+    if any(each is None for each in whole):
         raise ValueError("a reference has no ink; train the network again")
-    whole = [each for each in squares if each is not None]
-    least = max(float(each[MIDDLE].min()) for each in whole)
-    return Template(_unit(whole), _unit([each for each in halves if each is not None]), max(least, DENSE))
+    halves = [stretched(each) for image_ZZ in image_2ZZ for each in _halves(image_ZZ)]
+    square_KQ = np.stack([np.zeros(Q * Q, np.float32) if each is None else each.ravel() for each in whole + halves])
+    return Template(_unit(square_KQ), max(DENSE, float(square_KQ[:2, MIDDLE.ravel()].min(axis=1).max())))
 
 
 def stretched(crop_ZZ: np.ndarray) -> np.ndarray | None:
@@ -89,28 +88,36 @@ def stretched(crop_ZZ: np.ndarray) -> np.ndarray | None:
     return result
 
 
-def compared(crop_ZZ: np.ndarray, of: Template) -> tuple[float, float, float]:
-    """(1), (2) and (3) of a crop in 8 bits; what no character comes to where there is no ink."""
-    square_QQ = stretched(crop_ZZ)
-    if square_QQ is None:
-        return -np.inf, np.inf, np.inf
-    x_Q = square_QQ.ravel() - square_QQ.mean()
-    x_Q /= max(float(np.linalg.norm(x_Q)), 1e-6)
-    like = float((of.whole @ x_Q).max())
-    return like, float((of.halves @ x_Q).max()) - like, float(square_QQ[MIDDLE].min()) - of.least
+def compared(crops: Sequence[np.ndarray], of: Sequence[Template]) -> np.ndarray:
+    """(1), (2) and (3) of crops in 8 bits, float32 [3, N]; what no character comes to where there is no ink."""
+    result_3N = np.full((3, len(crops)), np.inf, np.float32)
+    result_3N[0] = -np.inf
+    squares = [stretched(each) for each in crops]
+    rows = [i for i, each in enumerate(squares) if each is not None]
+    if rows:
+        square_NQ = np.stack([each.ravel() for each in squares if each is not None])
+        likeness_NK = (np.stack([of[i].whole_and_halves for i in rows]) @ _unit(square_NQ)[:, :, None])[:, :, 0]
+        like_N = likeness_NK[:, :2].max(axis=1)
+        least_N = square_NQ[:, MIDDLE.ravel()].min(axis=1)
+        solid_N = least_N - np.array([of[i].least for i in rows])
+        result_3N[:, rows] = like_N, likeness_NK[:, 2:].max(axis=1) - like_N, solid_N
+    return result_3N
 
 
-def is_whole(crop_ZZ: np.ndarray, of: Template, least_like: float, most_halved: float) -> bool:
-    """Whether a crop in 8 bits can be a whole character, of which faces of training come to these (1) and (2)."""
-    like, halved, solid = compared(crop_ZZ, of)
-    return like >= min(LIKE, least_like - SLACK) and halved <= most_halved + SLACK and solid <= SOLID
+def are_whole(
+    crops: Sequence[np.ndarray], of: Sequence[Template], least_like_N: np.ndarray, most_halved_N: np.ndarray
+) -> np.ndarray:
+    """Whether crops in 8 bits can be whole characters, bool [N], of which faces of training come to these (1), (2)."""
+    like_N, halved_N, solid_N = compared(crops, of)
+    alike_N = like_N >= np.minimum(LIKE, least_like_N - SLACK)
+    result: np.ndarray = alike_N & (halved_N <= most_halved_N + SLACK) & (solid_N <= SOLID)
+    return result
 
 
-def _unit(squares: list[np.ndarray]) -> np.ndarray:
-    """float32 [N, QQ]: squares without their means, of length 1."""
-    flat = np.stack(squares).reshape(len(squares), -1)
-    flat = flat - flat.mean(axis=1, keepdims=True)
-    result: np.ndarray = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+def _unit(square_KQ: np.ndarray) -> np.ndarray:
+    """float32 [K, QQ]: squares without their means, of length 1."""
+    flat_KQ = square_KQ - square_KQ.mean(axis=1, keepdims=True)
+    result: np.ndarray = flat_KQ / np.maximum(np.linalg.norm(flat_KQ, axis=1, keepdims=True), 1e-6)
     return result
 
 

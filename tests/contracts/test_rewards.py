@@ -155,6 +155,9 @@ ROWS = {
     "ocr_page": replace(READING, breaks=break_page),
     "ocr_flow_grpo": replace(READING, breaks=break_page),
     "brisque": Row(SCENES, photographs, None, break_brisque),
+    "chance": Row(
+        SCENES, photographs, None, lambda patch, _: patch.setattr("rewards.chance.chance", fails), ordered=False
+    ),
     "clipscore": Row(SCENES, photographs, None, break_model, tiny_rewards.clipscore, ordered=False),
     "pickscore": Row(SCENES, photographs, None, break_model, tiny_rewards.pickscore, ordered=False),
     "hpsv2": Row(SCENES, photographs, None, break_model, tiny_rewards.hpsv2, ordered=False),

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from experiments.curation.filters.rules import AtLeast, Columns
 
 
-@dataclass(frozen=True)
 class Scored(AtLeast):
     """Drops what a reward scores below a number; off without a reward."""
 

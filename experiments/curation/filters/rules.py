@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import ClassVar, dataclass_transform
 
 import numpy as np
 
@@ -21,9 +21,12 @@ REPORT = "Qwen-Image technical report, section 3.2"
 """where the filters of the seven stages are listed, without thresholds"""
 
 
-@dataclass(frozen=True)
+@dataclass_transform(frozen_default=True)
 class Filter:
-    """Thresholds of one number. A subclass sets them and says what the number is, and why its line is where it is."""
+    """Thresholds of one number. A subclass sets them and says what the number is, and why its line is where it is.
+
+    Every subclass is a frozen dataclass, without saying so.
+    """
 
     stage: ClassVar[int]
     column: ClassVar[str]
@@ -36,6 +39,9 @@ class Filter:
     """whether it drops captions; an image goes with its last caption"""
     group: ClassVar[str] = ""
     """the group of measures that its number is of, where it may fail"""
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True)(cls)
 
     def bounds(self) -> dict[str, float]:
         """The thresholds that can drop anything, by name: `least`, `most` or both."""
@@ -79,21 +85,18 @@ class Filter:
         return ""
 
 
-@dataclass(frozen=True)
 class AtLeast(Filter):
     """Drops what is below a number."""
 
     least: float = -FOREVER
 
 
-@dataclass(frozen=True)
 class AtMost(Filter):
     """Drops what is above a number."""
 
     most: float = FOREVER
 
 
-@dataclass(frozen=True)
 class Between(Filter):
     """Drops what is below one number or above another. Raises ValueError where nothing could pass."""
 

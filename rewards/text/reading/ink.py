@@ -27,7 +27,9 @@ def text_crop(image_HW3: np.ndarray) -> np.ndarray | None:
     The ground is the median colour of the outermost pixels; a row or a column holds ink when two of its pixels differ
     from the ground by enough, so that single noisy pixels do not count. Less ink than 4x4: the whole image.
     """
-    difference_HW = np.abs(image_HW3.astype(np.float32) - np.median(_border(image_HW3), axis=0)).max(axis=2)
+    import cv2
+
+    difference_HW = largest(np.abs(image_HW3.astype(np.float32) - ground_of(image_HW3)))
     if difference_HW.max() < FAINT:
         return None
     strongest = float(np.quantile(difference_HW, 0.99))
@@ -39,19 +41,33 @@ def text_crop(image_HW3: np.ndarray) -> np.ndarray | None:
     left, right = columns[0] - MARGIN, columns[-1] + 1 + MARGIN
     height, width = ink_HW.shape
     inside = image_HW3[max(top, 0) : bottom, max(left, 0) : right]
-    beyond = ((max(-top, 0), max(bottom - height, 0)), (max(-left, 0), max(right - width, 0)), (0, 0))
-    return np.pad(inside, beyond, mode="edge")
+    beyond = (max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0))
+    return cv2.copyMakeBorder(inside, *beyond, cv2.BORDER_REPLICATE)
 
 
-def _border(image_HW3: np.ndarray) -> np.ndarray:
+def border(image_HW3: np.ndarray) -> np.ndarray:
+    """The outermost pixels [N, 3] of an image."""
     return np.concatenate([image_HW3[0], image_HW3[-1], image_HW3[:, 0], image_HW3[:, -1]])
+
+
+def ground_of(image_HW3: np.ndarray) -> np.ndarray:
+    """The median colour of the outermost pixels of a uint8 image, float32 [3]."""
+    sorted_N3 = np.sort(border(image_HW3), axis=0)
+    middle = (len(sorted_N3) - 1) // 2
+    result: np.ndarray = sorted_N3[[middle, len(sorted_N3) // 2]].mean(axis=0, dtype=np.float32)
+    return result
+
+
+def largest(values_HW3: np.ndarray) -> np.ndarray:
+    """The largest of three channels [H, W], several times faster than ``max(axis=2)``."""
+    result: np.ndarray = np.maximum(np.maximum(values_HW3[..., 0], values_HW3[..., 1]), values_HW3[..., 2])
+    return result
 
 
 def ink(image_HW3: np.ndarray) -> np.ndarray | None:
     """bool [H, W]: True where a uint8 image differs from its plain ground; None where it has none, or is a scene."""
-    border = _border(image_HW3).astype(np.int16)
-    ground = np.median(border, axis=0).astype(np.int16)
-    if (np.abs(border - ground).max(axis=1) < FAINT).mean() < PLAIN:
+    ground = ground_of(image_HW3).astype(np.int16)
+    if (np.abs(border(image_HW3).astype(np.int16) - ground).max(axis=1) < FAINT).mean() < PLAIN:
         return None
     import cv2
 

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 
 from base_model import flow
+from base_model.sample import Sampler
 from experiments import cli
 from experiments.configs import nano, nano_hacking
 from experiments.experiment import Experiment
 from experiments.overrides import override
 from experiments.record.record import RunRecord, read_run, write_json
 from experiments.studies import sweep
-from experiments.studies.sweep import grid, over_seeds, parse_seeds, run_folder, seeded, table
+from experiments.studies.sweep import grid, parse_seeds, run_folder, seeded
+from experiments.studies.sweep_table import arm, over_seeds, start_arms, table, tables
 from tests.experiments.training.test_runner import tiny_pretrain
 from tests.fixtures.tiny.tiny_chain import tiny_plan
 
@@ -124,7 +126,21 @@ def test_seeds() -> None:
 # --- the table ----------------------------------------------------------------------------------------------------
 
 
-def evaluated(folder: Path, ned: list[float | None], status: str = "finished") -> None:
+def rows_of(ned: list[float | None], targets: str = "A") -> dict[str, object]:
+    """The content of an evaluation; prompt i asks for a character of `targets` in turns."""
+    return {
+        "rows": [
+            {
+                "prompt": f"p{i}", "target": targets[i % len(targets)], "ned": x, "exact": x and float(x == 1),
+                "judge_ned": x and x / 2, "judge_exact": x and float(x > 0.5),
+            }
+            for i, x in enumerate(ned)
+        ],
+        "diversity": 0.1,
+    }  # fmt: skip
+
+
+def evaluated(folder: Path, ned: list[float | None], status: str = "finished", targets: str = "A") -> None:
     """A run folder with an evaluation."""
     record = RunRecord.open(folder, {"name": folder.name})
     try:
@@ -134,11 +150,7 @@ def evaluated(folder: Path, ned: list[float | None], status: str = "finished") -
                 raise FloatingPointError("loss = nan")
     except FloatingPointError:
         return
-    rows = [
-        {"prompt": f"p{i}", "target": "A", "ned": x, "exact": x and float(x == 1), "judge_ned": x, "judge_exact": x}
-        for i, x in enumerate(ned)
-    ]
-    write_json(folder / "evaluation" / "unguided.json", {"rows": rows, "diversity": 0.1})
+    write_json(folder / "evaluation" / "unguided.json", rows_of(ned, targets))
 
 
 def test_seeds_are_averaged_by_prompt_and_variants_are_paired(tmp_path: Path) -> None:
@@ -155,9 +167,43 @@ def test_seeds_are_averaged_by_prompt_and_variants_are_paired(tmp_path: Path) ->
     assert "| +0.300 (−0.593 to +0.952) |" in lines[3], "0.6 - 0.3 and 0.9 - 0.6; the third prompt has no first"
     assert lines[3].startswith("| a=2 | 2 | 0.567 (") and "| 0.400 | 0.567 |" in lines[3]
     assert "|  | 0.000 (0.000 to " in lines[2] and "| +0.000 (−" in lines[3], "exact words with intervals as well"
-    assert lines[4] == "| a=3 | 0 | – | – | – | – | – | – | – | – |"
+    assert "| 0.225 (" in lines[2] and "| +0.150 (" in lines[3], "gold's 1 - NED"
+    assert "| 0.500 (" in lines[2] and "| +0.250 (" in lines[3], "gold's exact words: 1 of 2 against all of them"
+    assert lines[4] == f"| a=3 | 0 |{' – |' * 11}"
     assert lines[6:] == ["- a=3: a run failed: FloatingPointError: loss = nan"] * 2
     assert "Throughout, <code>loss</code> was 1." in page and "a=2, seed 1" in page and "+0.300" in page
+    write_json(tmp_path / "start-seed0" / "evaluation" / "unguided.json", rows_of([0.1, 0.3, 0.2]))
+    sweep.write_table(variants, [0, 1], tmp_path)
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert lines[2].startswith("| start | 1 | 0.200 (") and "| +0.250 (" in lines[3], "all are compared with the start"
+
+
+def test_two_languages_are_told_together_and_apart(tmp_path: Path) -> None:
+    evaluated(tmp_path / "a", [0.2, 0.8, 0.4, 1.0], targets="A中")
+    evaluated(tmp_path / "b", [0.3, 0.9, 0.5, 1.0], targets="A中")
+    lines = tables([arm("a", [tmp_path / "a"]), arm("b", [tmp_path / "b"])])
+    assert [line for line in lines if line.endswith(":")] == ["English:", "Chinese:"]
+    shown = [[part.split(" (")[0] for part in line.split(" | ")] for line in lines if line.startswith(("| a", "| b"))]
+    assert [(cells[2], cells[3]) for cells in shown] == [
+        ("0.600", ""), ("0.675", "+0.075"), ("0.300", ""), ("0.400", "+0.100"), ("0.900", ""), ("0.950", "+0.050"),
+    ]  # fmt: skip
+    assert all(cells[-3:-1] == [cells[2]] * 2 for cells in shown), "with one seed, its mean is the least and the most"
+    evaluated(tmp_path / "c", [0.2, 0.8])
+    assert not any(line.endswith(":") for line in tables([arm("c", [tmp_path / "c"])])), "one language, one table"
+
+
+def test_what_runs_begin_from_is_told_first_with_guidance_and_without(tmp_path: Path) -> None:
+    folders = [tmp_path / "start-seed0", tmp_path / "start-seed1"]
+    for folder, ned in zip(folders, (0.2, 0.4), strict=True):
+        write_json(folder / "evaluation" / "guided.json", rows_of([1.0, 0.8]))
+        write_json(folder / "evaluation" / "unguided.json", rows_of([ned, ned]))
+    found = start_arms("start", folders)
+    assert [(each.name, each.seeds, each.means) for each in found] == [
+        ("start", 2, (0.2, 0.4)), ("start, guided", 2, (0.9, 0.9)),
+    ]  # fmt: skip
+    assert table(found)[3].startswith("| start, guided | 2 | 0.900 (") and " | +0.600 (" in table(found)[3]
+    assert table(found)[2].endswith("| 0.200 | 0.400 |  |"), "nothing was trained, so that it took no time"
+    assert start_arms("start", [tmp_path / "none"]) == []
 
 
 def test_what_no_seed_could_judge_stays_unknown() -> None:
@@ -211,13 +257,63 @@ def test_an_interrupted_sweep_goes_on_and_keeps_what_is_finished(
         sweep.sweep("tiny", over, "1", out, None, tiny_plan())
 
 
+def finished_run(folder: Path) -> Path:
+    """The folder of a finished run, as far as a parent is asked for."""
+    with RunRecord.open(folder, {"name": folder.name}).running():
+        return folder
+
+
+def test_every_seed_has_the_start_that_its_parent_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ran: list[tuple[str, Path]] = []
+    monkeypatch.setattr(sweep, "run_one", lambda experiment, folder, parent, plan: ran.append((folder.name, parent)))
+    monkeypatch.setattr(
+        sweep, "evaluate_run", lambda parent, plan, target: ran.append((str(target.relative_to(out)), (parent, plan)))
+    )
+    monkeypatch.setattr(sweep, "write_table", lambda variants, seeds, out: out / "sweep.html")
+    out, parent, plan = tmp_path / "sweep", tmp_path / "{seed}" / "pretrain", sweep.planned(8, 6)
+    for seed in (0, 1):
+        finished_run(tmp_path / str(seed) / "pretrain")
+    sweep.sweep("nano_sft", (), "0,1", out, parent, plan, True)
+    starts = [tmp_path / str(seed) / "pretrain" for seed in (0, 1)]
+    assert [(name, what[0]) for name, what in ran[:2]] == [
+        (f"start-seed{seed}/evaluation", starts[seed]) for seed in (0, 1)
+    ]
+    assert {what[1].samplers for _, what in ran[:2]} == {
+        (("unguided", Sampler(steps=6)), ("guided", Sampler(steps=6, guidance=2.0)))
+    }
+    assert ran[2:] == [(f"nano_sft-seed{seed}", starts[seed]) for seed in (0, 1)]
+    before, ran[:] = list(ran), []
+    (out / "run.json").write_text((out / "run.json").read_text().replace('"finished"', '"interrupted"'))
+    sweep.resume_sweep(out)
+    assert [(name, (what[0] if isinstance(what, tuple) else what).resolve()) for name, what in ran] == [
+        (name, what[0] if isinstance(what, tuple) else what) for name, what in before
+    ]
+    with pytest.raises(ValueError, match=r"2/pretrain is no folder of a run"):
+        sweep.sweep("nano_sft", (), "0,2", tmp_path / "other", parent, plan)
+    with pytest.raises(ValueError, match=r"--start evaluates what the runs begin from: name it with --parent"):
+        sweep.sweep("nano_sft", (), "0", tmp_path / "other", None, plan, True)
+    assert not (tmp_path / "other").exists()
+
+
+def test_prompts_and_steps_of_the_evaluation() -> None:
+    assert sweep.planned(None, None) == sweep.UNGUIDED
+    changed = sweep.planned(512, 6)
+    assert (changed.prompts.count, changed.samplers) == (512, (("unguided", Sampler(steps=6)),))
+    for given in ((0, None), (None, 0)):
+        with pytest.raises(ValueError, match="must be at least 1"):
+            sweep.planned(*given)
+
+
 def test_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = []
     monkeypatch.setattr(sweep, "sweep", lambda *arguments: asked.append(arguments) or tmp_path / "sweep.html")
     line = ["sweep", "nano_grpo", "--over", "optim.adamw_lr=1e-4,5e-5", "algorithm.group=8,12", "--seeds", "0,1,2"]
     assert cli.main([*line, "--parent", "runs/p"]) == 0
     over = ("optim.adamw_lr=1e-4,5e-5", "algorithm.group=8,12")
-    assert asked == [("nano_grpo", over, "0,1,2", Path("runs/sweep_nano_grpo"), Path("runs/p"))]
+    plain = ("nano_grpo", over, "0,1,2", Path("runs/sweep_nano_grpo"), Path("runs/p"), sweep.UNGUIDED, False)
+    assert asked == [plain]
+    assert cli.main([*line, "--parent", "runs/{seed}/p", "--start", "--prompts", "8", "--steps", "6"]) == 0
+    assert asked[1][4:] == (Path("runs/{seed}/p"), sweep.planned(8, 6), True)
     assert "sweep.html" in capsys.readouterr().out
     monkeypatch.undo()
     assert cli.main(["sweep", "nano_grpo", "--over", "optim.lr=1"]) == 2

@@ -17,7 +17,7 @@ from base_model.data.rendered_text import CHINESE, ENGLISH
 from base_model.data.stream import Stage, TextStream
 from base_model.generate import generate
 from base_model.sample import Sampler
-from experiments.configs import nano, nano_bilingual, nano_hacking, nano_race
+from experiments.configs import nano, nano_bilingual, nano_hacking, nano_race, nano_taste
 from experiments.evaluation.evaluate import fixed_noise
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import Experiment, MonitorPlan, PromptPlan
@@ -130,8 +130,9 @@ def test_monitors_sample_as_the_model_does_unless_they_say_otherwise():
     for sampler, used in ((None, model.sampler), (Sampler(3, 1.5), Sampler(3, 1.5))):
         plan = MonitorPlan(sampler=sampler)
         assert Watch(nano.grpo, plan, [], model, None, None, rank)._sampler == used  # type: ignore[arg-type]
-    studies = [nano_hacking.config, nano_hacking.dpo, *nano_race.configs]
+    studies = [nano_hacking.config, nano_hacking.dpo]
     assert {each.monitors.sampler for each in studies if each.monitors} == {Sampler()}
+    assert {each.monitors.sampler for each in nano_race.configs if each.monitors} == {nano_taste.SAMPLER}
 
 
 def test_a_bar_that_is_hidden_goes_on_from_a_checkpoint(monkeypatch):

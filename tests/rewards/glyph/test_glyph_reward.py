@@ -184,9 +184,7 @@ def test_lines_are_told_from_dots_and_strokes() -> None:
 
 def test_the_worst_letter_of_a_word_counts(scorer: GlyphScorer, monkeypatch: pytest.MonkeyPatch) -> None:
     value = {"P": 0.1, "I": 0.6}
-    monkeypatch.setattr(
-        scorer.model, "score", lambda crops, names: (np.array([value.get(c, 0.9) for c in names]), None)
-    )
+    monkeypatch.setattr(scorer.model, "score", lambda crops, names: np.array([value.get(c, 0.9) for c in names]))
     image = written(["OPEN DAILY"]).transpose(2, 0, 1)[None]
     scores = scorer([Prompt.from_text('"OPEN DAILY"')], image)
     parts = {name: part[0] for name, part in scores.parts.items()}
@@ -231,6 +229,16 @@ def test_folding_normalisation_into_convolution_changes_no_score() -> None:
         assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in fast.modules())
         for ours, theirs in zip(fast(x_B3ZZ), network(x_B3ZZ), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_many_crops_at_once_score_as_each_alone(scorer: GlyphScorer) -> None:
+    crops = [own("K"), own("R"), np.zeros((SIDE, SIDE), np.uint8), own("K", weight=800)]
+    names = ["K", "R", "K", "R"]
+    alone = [scorer.model.score([each], [name])[0] for each, name in zip(crops, names, strict=True)]
+    np.testing.assert_allclose(scorer.model.score(crops, names), alone, atol=1e-5)
+    whole = [scorer.model.whole([each], [name])[0] for each, name in zip(crops, names, strict=True)]
+    assert scorer.model.whole(crops, names).tolist() == whole and whole[0] and not whole[2]
+    assert scorer.model.maps(crops, names).shape == (4, 8, 8)
 
 
 def test_it_is_named_on_the_command_line_and_in_mixtures(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from experiments.reward_models import glyph_levels
 from experiments.reward_models.glyph_examples import fitted, references
 from rewards.glyph.glyph import GlyphModel
 from rewards.glyph.glyph_network import GlyphNetwork
-from rewards.glyph.wholeness import CAP, LIKE, SLACK, Levels, Template, compared, is_whole, template
+from rewards.glyph.wholeness import CAP, LIKE, SLACK, Levels, Template, are_whole, compared, template
 
 SANS, SONG = Cut(FACES["Inter"], 400), Cut(FACES["Noto Sans SC"], 400)
 CASES = [(SANS, c) for c in "BHKNRaegkwx25"] + [(SONG, c) for c in "明树的国永"]
@@ -28,6 +28,14 @@ def of(cut: Cut, character: str) -> Template:
 
 def whole(levels_HW: np.ndarray, reference: Template, least_like: float = 1.0, most_halved: float = 0.0) -> bool:
     return is_whole(fitted(levels_HW), reference, least_like, most_halved)
+
+
+def is_whole(crop_ZZ: np.ndarray, reference: Template, least_like: float, most_halved: float) -> bool:
+    return bool(are_whole([crop_ZZ], [reference], np.array([least_like]), np.array([most_halved]))[0])
+
+
+def likeness(crop_ZZ: np.ndarray, reference: Template) -> list[float]:
+    return compared([crop_ZZ], [reference])[:, 0].tolist()
 
 
 def parts(levels_HW: np.ndarray) -> list[np.ndarray]:
@@ -64,7 +72,7 @@ def test_blots_and_noise_are_not_whole_and_bars_are(character: str) -> None:
         assert not whole((solid(rng) * 255).astype(np.uint8), reference)
     noise = cv2.GaussianBlur(rng.uniform(0, 255, (32, 32)).astype(np.float32), (0, 0), 1.0)
     noise = np.clip((noise - 127) * 4 + 127, 0, 255).astype(np.uint8)
-    assert not is_whole(noise, reference, 1.0, 0.0) and compared(noise, reference)[0] < LIKE
+    assert not is_whole(noise, reference, 1.0, 0.0) and likeness(noise, reference)[0] < LIKE
     assert not is_whole(np.zeros((32, 32), np.uint8), reference, 1.0, 0.0)
     for bar in "Il":
         assert whole(rendered(Cut(FACES["Inter"], 800), bar), of(SANS, bar), most_halved=0.8)
@@ -72,15 +80,15 @@ def test_blots_and_noise_are_not_whole_and_bars_are(character: str) -> None:
 
 def test_what_faces_of_training_look_like_is_allowed() -> None:
     reference, levels_HW = of(SANS, "E"), rendered(SANS, "K")
-    like, halved, _ = compared(fitted(parts(levels_HW)[2]), reference)
+    like, halved, _ = likeness(fitted(parts(levels_HW)[2]), reference)
     assert not is_whole(fitted(parts(levels_HW)[2]), reference, 1.0, halved - SLACK - 0.01)
     assert is_whole(fitted(parts(levels_HW)[2]), reference, min(like, LIKE) + SLACK - 0.01, halved - SLACK + 0.01)
 
 
 def test_a_form_that_is_unlike_both_references_is_allowed_where_training_has_it() -> None:
     reference = of(SANS, "E")
-    crop_ZZ = min((fitted(rendered(SANS, c)) for c in "JATOLVU"), key=lambda each: compared(each, reference)[0])
-    like = compared(crop_ZZ, reference)[0]
+    crop_ZZ = min((fitted(rendered(SANS, c)) for c in "JATOLVU"), key=lambda each: likeness(each, reference)[0])
+    like = likeness(crop_ZZ, reference)[0]
     assert like < LIKE and not is_whole(crop_ZZ, reference, 1.0, 9.0)
     assert is_whole(crop_ZZ, reference, like + SLACK - 0.01, 9.0)
     assert not is_whole(crop_ZZ, reference, like + SLACK + 0.01, 9.0)
@@ -93,7 +101,7 @@ def test_bounds_are_those_of_the_face_that_is_furthest_away() -> None:
         patch.setattr(glyph_levels, "alphabet", lambda language: "AEL")
         result = glyph_levels.bounds(faces, table)
     for i, character in enumerate("AEL"):
-        every = [compared(fitted(rendered(cut, character)), template(table.image_C2ZZ[i]))
+        every = [likeness(fitted(rendered(cut, character)), template(table.image_C2ZZ[i]))
                  for cut in cuts([face for _, face in faces])]  # fmt: skip
         assert result.like_C[i] == pytest.approx(min(like for like, _, _ in every))
         assert result.halved_C[i] == pytest.approx(max(0.0, *(halved for _, halved, _ in every)))
@@ -114,7 +122,7 @@ def test_a_half_scores_half_and_the_shift_is_by_character() -> None:
     k_HW = rendered(SANS, "K")
     crops = [fitted(k_HW), fitted(parts(k_HW)[0]), fitted(rendered(SANS, "R"))]
     levels = Levels(np.zeros(2, np.float32), np.ones(2, np.float32), np.array([0.0, 1.5], np.float32))
-    value = GlyphModel(_Fixed(2), table.characters, table.image_C2ZZ, levels).score(crops, ["K", "K", "R"])[0]
+    value = GlyphModel(_Fixed(2), table.characters, table.image_C2ZZ, levels).score(crops, ["K", "K", "R"])
     sound = 1 / (1 + np.exp(-2.0))
     assert value == pytest.approx([sound, CAP * sound, 1 / (1 + np.exp(-3.5))])
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from preference_data.records import Prompt
 from rewards.text.ocr_page import OcrPage, PageScorer
 from rewards.text.reading.detector import Detector, _clockwise, boxes, cut_out
-from rewards.text.reading.ink import ink, ink_boxes, text_crop
+from rewards.text.reading.ink import ground_of, ink, ink_boxes, text_crop
 from rewards.text.reading.read_page import OnnxPage
 from rewards.text.recognisers import LINE_HEIGHT, V6_DETECTION, Reading, find_weights
 from tests.fixtures.writing import FACES
@@ -284,3 +284,15 @@ def test_a_w_is_no_m() -> None:
     crop[10:30, 10:50], crop[30:50, 10:50] = 0, 120
     assert text_crop(crop) is not None
     assert OnnxPage(Detector(find_weights(V6_DETECTION)), Fake(), 0.5)._line(crop).text == "W"
+
+
+@pytest.mark.parametrize("width", [3, 4])
+def test_the_ground_is_the_median_of_the_border_and_a_crop_goes_on_beyond_it(width: int) -> None:
+    noise = np.random.default_rng(width).integers(0, 256, (5, width, 3), dtype=np.uint8)
+    edge = np.concatenate([noise[0], noise[-1], noise[:, 0], noise[:, -1]])
+    np.testing.assert_array_equal(ground_of(noise), np.median(edge, axis=0))
+    page = np.full((20, 30, 3), 255, np.uint8)
+    page[0:12, 1:9] = (200, 10, 90)
+    crop = text_crop(page)
+    assert crop is not None
+    np.testing.assert_array_equal(crop, np.pad(page[:15, :12], ((3, 0), (2, 0), (0, 0)), mode="edge"))

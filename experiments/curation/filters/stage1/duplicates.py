@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 
 from experiments.curation.filters.rules import REPORT, AtMost, Columns
 
 
-@dataclass(frozen=True)
 class Duplicates(AtMost):
     """Files that are another one's copy, byte for byte. Their captions count for the one that is kept.
 
     An edit is a copy when the images that it was made from are copies, too.
     """
 
-    stage: ClassVar[int] = 1
-    column: ClassVar[str] = "copies_before"
-    unit: ClassVar[str] = "files with the same bytes before this one"
-    reason: ClassVar[str] = "what is there twice is learned twice as often, and in the end by heart"
-    source: ClassVar[str] = f"{REPORT}: Deduplication"
-    rendered: ClassVar[bool] = True
+    stage = 1
+    column = "copies_before"
+    unit = "files with the same bytes before this one"
+    reason = "what is there twice is learned twice as often, and in the end by heart"
+    source = f"{REPORT}: Deduplication"
+    rendered = True
     most: float = 0.0
 
     def prepared(self, columns: Columns, alive: np.ndarray, good: np.ndarray) -> dict[str, np.ndarray]:

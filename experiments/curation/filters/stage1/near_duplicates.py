@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 
 from experiments.curation.filters.rules import REPORT, AtLeast, Columns
 from experiments.curation.hash_distances import distances, order_of_preference
 
 
-@dataclass(frozen=True)
 class NearDuplicates(AtLeast):
     """Images that look like another one: saved again, scaled, shifted by some pixels. A mirrored image is another one.
 
@@ -20,11 +16,11 @@ class NearDuplicates(AtLeast):
     they are left alone.
     """
 
-    stage: ClassVar[int] = 1
-    column: ClassVar[str] = "hash_distance"
-    unit: ClassVar[str] = "bits of 64 that differ from a kept image's perceptual hash"
-    reason: ClassVar[str] = "up to 4 bits are what saving as JPEG 60 or shifting by 2 pixels changes"
-    source: ClassVar[str] = f"{REPORT}: Deduplication; the hash of Zauner 2010"
+    stage = 1
+    column = "hash_distance"
+    unit = "bits of 64 that differ from a kept image's perceptual hash"
+    reason = "up to 4 bits are what saving as JPEG 60 or shifting by 2 pixels changes"
+    source = f"{REPORT}: Deduplication; the hash of Zauner 2010"
     least: float = 5.0
     verified: float = 12.0
     """most bits in which a second hash, of differences, may differ"""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 
 from experiments.curation.filters.rules import REPORT, AtMost, Columns
@@ -15,19 +12,18 @@ UNSAFE = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
 class Nudity(AtMost):
     """Images of naked bodies. Off where the detector's weights are not installed."""
 
-    stage: ClassVar[int] = 1
-    column: ClassVar[str] = "nudity"
-    unit: ClassVar[str] = "largest score of a detection among the classes, 0 to 1"
-    reason: ClassVar[str] = (
+    stage = 1
+    column = "nudity"
+    unit = "largest score of a detection among the classes, 0 to 1"
+    reason = (
         "what a model was not shown it paints less readily; of 23 photographs of scikit-image and matplotlib the "
         "detector takes a wheel of colours for buttocks (0.83) and a cup, below the line (0.30)"
     )
-    source: ClassVar[str] = f"{REPORT}: NSFW; the detector of NudeNet 3.4.2"
-    group: ClassVar[str] = GROUP
+    source = f"{REPORT}: NSFW; the detector of NudeNet 3.4.2"
+    group = GROUP
     most: float = 0.5
     classes: tuple[str, ...] = UNSAFE
     """which detections count, such as buttocks_exposed|male_breast_exposed"""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 
 from experiments.curation.filters.rules import REPORT, AtLeast, Columns
@@ -14,7 +11,6 @@ SHARED = 1000
 """images with one caption beyond which it tells nothing"""
 
 
-@dataclass(frozen=True)
 class RepeatedText(AtLeast):
     """Images that share their captions with another one and look rather like it, and pages with equal captions.
 
@@ -23,14 +19,14 @@ class RepeatedText(AtLeast):
     with equal captions are one page on two grounds. A caption that more than `SHARED` images have says nothing of them.
     """
 
-    stage: ClassVar[int] = 1
-    column: ClassVar[str] = "text_distance"
-    unit: ClassVar[str] = "bits of 64 that differ from the perceptual hash of a kept image with the same captions"
-    reason: ClassVar[str] = (
+    stage = 1
+    column = "text_distance"
+    unit = "bits of 64 that differ from the perceptual hash of a kept image with the same captions"
+    reason = (
         "cutting 4 % off each side changes 6 to 12 bits of most photographs; unlike photographs differ by 20 and more"
     )
-    source: ClassVar[str] = f"{REPORT}: Deduplication of image and text pairs"
-    rendered: ClassVar[bool] = True
+    source = f"{REPORT}: Deduplication of image and text pairs"
+    rendered = True
     least: float = 13.0
     verified: float = 16.0
     """most bits in which a second hash, of differences, may differ"""

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 
 from experiments.curation.filters.rules import REPORT, AtLeast, Columns
 from experiments.curation.measures.caption_facts import SCRIPTS
 
 
-@dataclass(frozen=True)
 class CaptionScript(AtLeast):
     """Captions in another script than those that are wanted; all are where none is named."""
 
-    stage: ClassVar[int] = 3
-    column: ClassVar[str] = "wanted_script"
-    unit: ClassVar[str] = "share of letters in the wanted scripts"
-    reason: ClassVar[str] = "a text encoder that knows one script reads the others as noise"
-    source: ClassVar[str] = f"{REPORT}: the splits by language of stage 4"
-    rendered: ClassVar[bool] = True
-    of_captions: ClassVar[bool] = True
+    stage = 3
+    column = "wanted_script"
+    unit = "share of letters in the wanted scripts"
+    reason = "a text encoder that knows one script reads the others as noise"
+    source = f"{REPORT}: the splits by language of stage 4"
+    rendered = True
+    of_captions = True
     scripts: tuple[str, ...] = ()
     """such as latin or han|kana; () = all"""
     least: float = 0.5

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from experiments.curation.filters.rules import REPORT, AtMost
 
 
-@dataclass(frozen=True)
 class Blockiness(AtMost):
     """Images that show the blocks of JPEG."""
 
-    stage: ClassVar[int] = 5
-    column: ClassVar[str] = "blockiness"
-    unit: ClassVar[str] = "steps at block edges by steps inside"
-    reason: ClassVar[str] = (
-        "photographs have 1.0 to 1.2, saved as JPEG 30 1.3 to 1.7 and as JPEG 10 1.8 to 2.8; smooth ones more"
-    )
-    source: ClassVar[str] = f"{REPORT}: Image Quality, compression; the measure of Wang, Sheikh and Bovik 2002"
+    stage = 5
+    column = "blockiness"
+    unit = "steps at block edges by steps inside"
+    reason = "photographs have 1.0 to 1.2, saved as JPEG 30 1.3 to 1.7 and as JPEG 10 1.8 to 2.8; smooth ones more"
+    source = f"{REPORT}: Image Quality, compression; the measure of Wang, Sheikh and Bovik 2002"
     most: float = 2.2

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from experiments.curation.filters.rules import REPORT, AtMost
 
 
-@dataclass(frozen=True)
 class Codes(AtMost):
     """Images with a QR code or a barcode."""
 
-    stage: ClassVar[int] = 5
-    column: ClassVar[str] = "codes"
-    unit: ClassVar[str] = "codes that can be decoded"
-    group: ClassVar[str] = "codes"
-    reason: ClassVar[str] = "no caption says what is in a code, and a painted one leads nowhere"
-    source: ClassVar[str] = f"{REPORT}: Abnormal Element, QR and barcode"
+    stage = 5
+    column = "codes"
+    unit = "codes that can be decoded"
+    group = "codes"
+    reason = "no caption says what is in a code, and a painted one leads nowhere"
+    source = f"{REPORT}: Abnormal Element, QR and barcode"
     most: float = 0.0

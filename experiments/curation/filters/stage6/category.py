@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 
 from experiments.curation.filters.rules import REPORT, AtMost, Columns
 
 
-@dataclass(frozen=True)
 class Category(AtMost):
     """Images of categories that are not wanted."""
 
-    stage: ClassVar[int] = 6
-    column: ClassVar[str] = "unwanted"
-    unit: ClassVar[str] = "1 = of an unwanted category"
-    reason: ClassVar[str] = "none is unwanted until you name it"
-    source: ClassVar[str] = f"{REPORT}: General, Portrait and Text Rendering"
-    rendered: ClassVar[bool] = True
+    stage = 6
+    column = "unwanted"
+    unit = "1 = of an unwanted category"
+    reason = "none is unwanted until you name it"
+    source = f"{REPORT}: General, Portrait and Text Rendering"
+    rendered = True
     without: tuple[str, ...] = ()
     """such as portrait|screenshot"""
     most: float = 0.0

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 
 from experiments.curation.balancing.image_categories import cells
 from experiments.curation.filters.rules import REPORT, AtMost, Columns
 
 
-@dataclass(frozen=True)
 class Balance(AtMost):
     """The surplus of a category at one scale: its best images stay."""
 
-    stage: ClassVar[int] = 7
-    column: ClassVar[str] = "surplus"
-    unit: ClassVar[str] = "images of the same category and scale that are better, beyond the share"
-    reason: ClassVar[str] = "what fills most of a set is what a model paints when it is asked for anything"
-    source: ClassVar[str] = f"{REPORT}: Category Balance, Balanced Multi-Scale"
-    rendered: ClassVar[bool] = True
+    stage = 7
+    column = "surplus"
+    unit = "images of the same category and scale that are better, beyond the share"
+    reason = "what fills most of a set is what a model paints when it is asked for anything"
+    source = f"{REPORT}: Category Balance, Balanced Multi-Scale"
+    rendered = True
     share: float = 1.0
     """largest share of the set that a category at one scale may have; 1 = any"""
     most: float = 0.0
