@@ -23,6 +23,7 @@ stages by the first: what was written above what should be. Prints tables, then 
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,8 +134,10 @@ def sampled(
     starts = np.cumsum([0, *map(len, of[:-1])])
     results = []
     for model in models:
-        cells = [Cell(each.letter, levels(each.cell_HW3)) for each in every]
-        value_N = np.concatenate([model.score_cells(cells[i : i + 64]) for i in range(0, len(cells), 64)])
+        value_N = np.concatenate([  # by itself: the cells of a word are cut at different heights
+            model.score_cells([Cell(each.letter, levels(each.cell_HW3), i) for i, each in enumerate(every[start:stop])])
+            for start, stop in itertools.pairwise([*range(0, len(every), 64), len(every)])
+        ])  # fmt: skip
         far_N = np.array([each.error for each in every])
         word_N = np.repeat(np.arange(len(of)), [len(each) for each in of])
         rows = (word_N, far_N, value_N, likelihood_N, [ord(each.letter) for each in every])

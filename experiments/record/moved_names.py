@@ -6,43 +6,13 @@ import re
 from typing import Any
 
 MOVED_MODULES = {
-    "alignment.by_step": "alignment.monitoring.step_metrics",
-    "alignment.monitors": "alignment.monitoring.monitors",
-    "alignment.points": "alignment.forward_process",
-    "base_model.checkpoint": "base_model.files.checkpoint",
-    "base_model.conditioner": "base_model.qwen.byte_encoder",
     "base_model.data.pages": "base_model.data.rendered_pages",
-    "base_model.data.text": "base_model.data.rendered_text",
-    "base_model.derived": "base_model.files.delta",
-    "base_model.ema": "base_model.engine.ema",
-    "base_model.embedding_cache": "base_model.qwen.embedding_cache",
     "base_model.engine": "base_model.engine.engine",
-    "base_model.engine_deepspeed": "base_model.engine.engine_deepspeed",
-    "base_model.engine_files": "base_model.engine.engine_files",
-    "base_model.hub": "base_model.files.hub",
-    "base_model.layout": "base_model.qwen.layout",
-    "base_model.lora_files": "base_model.files.lora_files",
     "base_model.masters": "base_model.engine.mixed_precision",
-    "base_model.mmdit": "base_model.qwen.mmdit",
-    "base_model.muon": "base_model.engine.muon",
-    "base_model.packing": "base_model.qwen.packing",
     "base_model.positions": "base_model.qwen.positions",
-    "base_model.presets": "base_model.qwen.presets",
-    "base_model.qwen_image": "base_model.qwen.model",
-    "base_model.released": "base_model.files.released",
-    "base_model.schedule": "base_model.engine.schedule",
-    "base_model.shards": "base_model.files.shards",
     "base_model.sight": "base_model.qwen.coarse_encoder",
-    "base_model.skips": "base_model.engine.skipped_updates",
-    "base_model.step": "base_model.engine.step",
-    "base_model.templates": "base_model.qwen.prompt_templates",
-    "base_model.tokens": "base_model.qwen.tokens",
-    "base_model.vae": "base_model.qwen.vae",
-    "base_model.vlm": "base_model.qwen.language_encoder",
-    "base_model.weights": "base_model.files.weights",
-    "base_model.zero_state": "base_model.engine.zero_state",
 }
-"""Modules whose classes and functions may stand in the run.json of an older version, with where they are now."""
+"""Modules of older versions whose classes and functions were settings of an experiment, with where they are now."""
 
 MOVED_CLASSES: dict[str, str] = {
     "alignment.trajectory.Walk": "alignment.trajectory.Exploration",

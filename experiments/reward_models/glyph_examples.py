@@ -13,11 +13,13 @@ import numpy as np
 from base_model.data.glyphs.crops import SOUND, Crop, Source, crop
 from base_model.data.glyphs.shapes import LANGUAGES, REFERENCES, Cut, alphabet, rendered
 from base_model.data.writing.corpora import standard_set
-from base_model.data.writing.faces import undrawable
+from base_model.data.writing.faces import font, undrawable
 from rewards.glyph.glyph_training import Examples
 from rewards.glyph.ink_frame import SIDE, Frame, as_bytes, cut_out, frame_of, levels
 
 CELLS = 8
+BOX_EM = 200
+"""pixels of the em that boxes are measured at"""
 JITTER = 0.05
 """of the frame: standard deviation of its position, and of the logarithm of its size"""
 WRONG_CELL = 3.0
@@ -32,6 +34,8 @@ class References:
     image_C2ZZ: np.ndarray
     """uint8: without and with serifs"""
     language_C: np.ndarray
+    box_C23: np.ndarray
+    """float32, as in ``rewards.glyph.wholeness.Levels``"""
 
     def index(self) -> dict[str, int]:
         return {character: i for i, character in enumerate(self.characters)}
@@ -39,18 +43,24 @@ class References:
 
 def references(characters: dict[str, str]) -> References:
     """Render the references of language -> characters; those that a face lacks are left out."""
-    rows, names, languages = [], [], []
+    rows, names, languages, boxes = [], [], [], []
     for language, every in characters.items():
         pair = [Cut(face, 400 if 400 in face.weights else face.weights[0]) for face in REFERENCES[language]]
         for character in dict.fromkeys(every):
             if any(undrawable(cut.face, character) for cut in pair):
                 continue
             rows.append(np.stack([fitted(rendered(cut, character)) for cut in pair]))
+            boxes.append([_box(cut, character) for cut in pair])
             names.append(character)
             languages.append(LANGUAGES.index(language))
     if not rows:
         raise ValueError(f"no reference can be rendered for {characters}; name characters of the faces' languages")
-    return References("".join(names), np.stack(rows), np.array(languages))
+    return References("".join(names), np.stack(rows), np.array(languages), np.array(boxes, np.float32))
+
+
+def _box(cut: Cut, character: str) -> tuple[float, float, float]:
+    left, top, right, bottom = font(cut.face, cut.weight, BOX_EM).getbbox(character, anchor="ls")
+    return -top / BOX_EM, -bottom / BOX_EM, (right - left) / BOX_EM
 
 
 def all_references() -> References:

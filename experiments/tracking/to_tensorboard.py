@@ -12,7 +12,7 @@ from typing import Any
 class TensorBoard:
     """An event file in `folder`: `tensorboard --logdir FOLDER` shows it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *_: object) -> None:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         folder.mkdir(parents=True, exist_ok=True)

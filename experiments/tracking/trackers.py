@@ -6,6 +6,7 @@ A tracker is given what a run's folder says, in the order of updates. Its packag
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -43,36 +44,14 @@ Open = Callable[[Path, str, bool], Tracker]
 """Opens a tracker: folder for its files, the run's name, and whether to go online where the tracker can."""
 
 
-def open_tensorboard(folder: Path, name: str, online: bool) -> Tracker:
-    """TensorBoard's event files."""
-    from experiments.tracking.to_tensorboard import TensorBoard
-
-    return TensorBoard(folder)
-
-
-def open_wandb(folder: Path, name: str, online: bool) -> Tracker:
-    """Weights & Biases, as an offline run that `wandb sync` sends."""
-    from experiments.tracking.to_wandb import WeightsAndBiases
-
-    return WeightsAndBiases(folder, name, online)
-
-
-def open_trackio(folder: Path, name: str, online: bool) -> Tracker:
-    """Trackio's local database."""
-    from experiments.tracking.to_trackio import Trackio
-
-    return Trackio(folder, name, online)
-
-
-def open_mlflow(folder: Path, name: str, online: bool) -> Tracker:
-    """MLflow's local database."""
-    from experiments.tracking.to_mlflow import MLflow
-
-    return MLflow(folder, name, online)
+def opens(module: str, kind: str) -> Open:
+    """Opens a class of a module of this folder, which is imported then."""
+    return lambda *opening: getattr(import_module(f"experiments.tracking.{module}"), kind)(*opening)
 
 
 TRACKERS: dict[str, Open] = {
-    "tensorboard": open_tensorboard, "wandb": open_wandb, "trackio": open_trackio, "mlflow": open_mlflow
+    "tensorboard": opens("to_tensorboard", "TensorBoard"), "wandb": opens("to_wandb", "WeightsAndBiases"),
+    "trackio": opens("to_trackio", "Trackio"), "mlflow": opens("to_mlflow", "MLflow"),
 }  # fmt: skip
 """By the name that --track and --to take."""
 EXTRAS = {"tensorboard": "track", "wandb": "track"}

@@ -40,30 +40,18 @@ def between(e: Mapping[str, float]) -> str:
     return f"{100 * e['low']:.0f} to {100 * e['high']:.0f} %" if math.isfinite(e["low"]) else "interval unknown"
 
 
+Findings = Iterator[tuple[str, str]]
+"""severity, and what is wrong"""
+
+
 def findings(report: Report, name: str) -> list[dict[str, str]]:
     """Everything that the sections say against a reward, worst first."""
-    sources = (
-        _order_of_images,
-        _judged,
-        _sight,
-        _probes,
-        _bias,
-        _calibration,
-        _pairs,
-        _climb,
-        _leak,
-        _own_answers,
-        _ceiling,
-    )
     hits = [
         {"severity": severity, "section": section, "text": text}
-        for source in sources for severity, section, text in source(report, name)
+        for section, source in SOURCES for severity, text in source(report, name)
     ]  # fmt: skip
     rank = {"broken": 0, "warning": 1, "note": 2}
     return sorted(hits, key=lambda f: rank[f["severity"]])
-
-
-Findings = Iterator[tuple[str, str, str]]
 
 
 def _order_of_images(report: Report, name: str) -> Findings:
@@ -71,50 +59,41 @@ def _order_of_images(report: Report, name: str) -> Findings:
     if not hits:
         return
     e = hits["accuracy"]
+    right = f"right in {share(e['value'])} of pairs ({between(e)})"
     if hits["equal_scores"] > 0.9:
-        yield "broken", "accuracy", f"gives both images the same score in {share(hits['equal_scores'])} of pairs"
+        yield "broken", f"gives both images the same score in {share(hits['equal_scores'])} of pairs"
     elif e["high"] < 0.5:
-        yield (
-            "broken",
-            "accuracy",
-            (
-                f"prefers what people reject: right in {share(e['value'])} of pairs ({between(e)}); is its sign "
-                f"turned round?"
-            ),
-        )
+        yield "broken", f"prefers what people reject: {right}; is its sign turned round?"
     elif not e["low"] > 0.5:
-        yield "warning", "accuracy", f"cannot be told from a coin: right in {share(e['value'])} of pairs ({between(e)})"
+        yield "warning", f"cannot be told from a coin: {right}"
 
 
 def _judged(report: Report, name: str) -> Findings:
     hits = row(report["accuracy"], name)
     if hits and hits["judged"] < 1 - MISSING:
-        yield "warning", "accuracy", f"judges only {share(hits['judged'])} of the decided pairs"
+        yield "warning", f"judges only {share(hits['judged'])} of the decided pairs"
 
 
 def _sight(report: Report, name: str) -> Findings:
     hits = row(report["sight"], name)
     declared = row(report["cost"], name).get("says_it_sees", 0.0)
-    if hits and hits["seen"] < 0.95 and declared >= 0.95:
-        yield (
-            "note",
-            "sight",
-            f"is given the whole image, and {share(hits['seen'])} of a wide one moves its score: it looks at a part",
-        )
-    elif hits and hits["seen"] < 0.95:
-        yield (
-            "warning",
-            "sight",
-            (f"sees {share(hits['seen'])} of a wide image: nothing that happens in the rest changes its score"),
-        )
+    if hits and hits["seen"] < 0.95:
+        seen = share(hits["seen"])
+        if declared >= 0.95:
+            yield "note", f"is given the whole image, and {seen} of a wide one moves its score: it looks at a part"
+        else:
+            yield "warning", f"sees {seen} of a wide image: nothing that happens in the rest changes its score"
+
+
+def _legibility(report: Report, name: str) -> Findings:
     read = row(report["legibility"], name)
     if read.get("points"):
         smallest = read["smallest"]
         if math.isfinite(smallest):
             height, _ = read["canvas"]
-            yield "note", "legibility", f"reads capitals from {smallest:.0f} px on an image {height} px high"
+            yield "note", f"reads capitals from {smallest:.0f} px on an image {height} px high"
         elif not max(p["low"] for p in read["points"]) > 0.5:
-            yield "note", "legibility", "does not tell the word asked for from another one at any size"
+            yield "note", "does not tell the word asked for from another one at any size"
 
 
 def _probes(report: Report, name: str) -> Findings:
@@ -124,17 +103,17 @@ def _probes(report: Report, name: str) -> Findings:
     text = [r["probe"] for r in missed if r["probe"] in TEXT_PROBES and r["probe"] not in blind]
     other = [r["probe"] for r in missed if r["probe"] not in TEXT_PROBES and r["probe"] not in blind]
     if "caption swap" in blind:
-        yield "note", "probes", "does not read the prompt: another image's prompt gives the same score"
+        yield "note", "does not read the prompt: another image's prompt gives the same score"
         blind = [b for b in blind if b not in ("caption swap", "typo asked")]
     if blind:
-        yield "warning", "probes", f"does not notice: {', '.join(blind)}"
+        yield "warning", f"does not notice: {', '.join(blind)}"
     if text:
-        yield "warning", "probes", f"often does not punish: {', '.join(text)}"
+        yield "warning", f"often does not punish: {', '.join(text)}"
     if other:
-        yield "warning", "probes", f"often likes a damaged image as much: {', '.join(other)}"
+        yield "warning", f"often likes a damaged image as much: {', '.join(other)}"
     moved = [r["probe"] for r in rows if r["required"] == "stays" and r["n"] >= 6 and r["high"] < 0.6]
     if moved:
-        yield "note", "probes", f"is moved by what should not matter: {', '.join(moved)}"
+        yield "note", f"is moved by what should not matter: {', '.join(moved)}"
 
 
 def _bias(report: Report, name: str) -> Findings:
@@ -142,41 +121,30 @@ def _bias(report: Report, name: str) -> Findings:
         e = r["excess"]
         if r["reward"] == name and r["leans"]:
             more = "more" if e["value"] > 0 else "less"
-            yield (
-                "warning",
-                "bias",
-                (
-                    f"goes for {more} {r['covariate']} than people do: in {share(r['reward_share']['value'])} of "
-                    f"pairs, people "
-                    f"in {share(r['people_share']['value'])} ({points(e['value'])} points, {points(e['low'])} to "
-                    f"{points(e['high'])})"
-                ),
+            text = (
+                f"goes for {more} {r['covariate']} than people do: in {share(r['reward_share']['value'])} of pairs, "
+                f"people in {share(r['people_share']['value'])} ({points(e['value'])} points, {points(e['low'])} to "
+                f"{points(e['high'])})"
             )
+            yield "warning", text
     for r in report["bias"].get("between_prompts", []):
         e = r["prompt_length"]
         if r["reward"] == name and (e["low"] > LENGTH or e["high"] < -LENGTH):
-            yield (
-                "warning",
-                "bias",
-                (
-                    f"scores long prompts {'higher' if e['value'] > 0 else 'lower'} (rank correlation "
-                    f"{e['value']:.2f}, "
-                    f"{e['low']:.2f} to {e['high']:.2f}): never compare or average it over different prompts"
-                ),
+            text = (
+                f"scores long prompts {'higher' if e['value'] > 0 else 'lower'} (rank correlation {e['value']:.2f}, "
+                f"{e['low']:.2f} to {e['high']:.2f}): never compare or average it over different prompts"
             )
+            yield "warning", text
 
 
 def _calibration(report: Report, name: str) -> Findings:
     hits = row(report["calibration"], name)
     if hits and hits["ece"] > hits["ece_by_chance"] + CALIBRATION:
-        yield (
-            "note",
-            "calibration",
-            (
-                f"its gap is no probability even after scaling: calibration error {hits['ece']:.3f}, chance gives "
-                f"{hits['ece_by_chance']:.3f}"
-            ),
+        text = (
+            f"its gap is no probability even after scaling: calibration error {hits['ece']:.3f}, chance gives "
+            f"{hits['ece_by_chance']:.3f}"
         )
+        yield "note", text
 
 
 def _pairs(report: Report, name: str) -> Findings:
@@ -184,69 +152,52 @@ def _pairs(report: Report, name: str) -> Findings:
     if not hits:
         return
     if hits["consistent"]["high"] < 0.9:
-        yield (
-            "warning",
-            "order",
-            f"answers the same both ways round in {share(hits['consistent']['value'])} of pairs only",
-        )
+        yield "warning", f"answers the same both ways round in {share(hits['consistent']['value'])} of pairs only"
     first = hits["prefers_first"]
     if first["low"] > 0.53 or first["high"] < 0.47:
-        yield "warning", "order", f"prefers the image shown first in {share(first['value'])} ({between(first)})"
+        yield "warning", f"prefers the image shown first in {share(first['value'])} ({between(first)})"
 
 
 def _climb(report: Report, name: str) -> Findings:
     hits = row(report["best_of_n"], name)
-    if hits.get("peak_distance"):
-        yield (
-            "warning",
-            "best_of_n",
-            (
-                f"pays less the harder it is climbed: the fitted gold value peaks at a distance of "
-                f"{hits['peak_distance']:.1f}"
-            ),
-        )
+    if peak := hits.get("peak_distance"):
+        yield "warning", f"pays less the harder it is climbed: the fitted gold value peaks at a distance of {peak:.1f}"
     last = hits.get("points", [])[-1:]
     if last and last[0]["n"] > 1 and last[0]["gold"]["high"] < 0:
-        yield "broken", "best_of_n", f"its best of {last[0]['n']} is worse than an image drawn at random"
+        yield "broken", f"its best of {last[0]['n']} is worse than an image drawn at random"
 
 
 def _leak(report: Report, name: str) -> Findings:
     hits = row({"rewards": report["hygiene"].get("leaks", [])}, name)
     if hits and (hits["pictures"] or hits["prompts"]):
-        yield (
-            "broken",
-            "hygiene",
-            (
-                f"was trained on {hits['prompts']} of the {hits['of_prompts']} prompts and {hits['pictures']} of "
-                f"the "
-                f"{hits['of_pictures']} images: its numbers here are void"
-            ),
+        text = (
+            f"was trained on {hits['prompts']} of the {hits['of_prompts']} prompts and {hits['pictures']} of the "
+            f"{hits['of_pictures']} images: its numbers here are void"
         )
+        yield "broken", text
 
 
 def _own_answers(report: Report, name: str) -> Findings:
     scorer = row(report["cost"], name).get("scorer", name)
     count = report["hygiene"].get("machines", {}).get(scorer, 0)
     if count:
-        yield (
-            "broken", "hygiene",
-            f"gave {count} of the {report['hygiene']['answers']} answers itself: that it agrees with them says nothing",
-        )  # fmt: skip
+        answers = report["hygiene"]["answers"]
+        yield "broken", f"gave {count} of the {answers} answers itself: that it agrees with them says nothing"
 
 
 def _ceiling(report: Report, name: str) -> Findings:
     hits = row(report["ceiling"], name)
     if hits:
         e = hits["minus_person"]
-        if e["low"] > 0:
-            yield (
-                "note",
-                "ceiling",
-                f"agrees with the majority more often than one person does ({points(e['value'])} points)",
-            )
-        elif e["high"] < 0:
-            yield (
-                "note",
-                "ceiling",
-                f"agrees with the majority less often than one person does ({points(e['value'])} points)",
-            )
+        often = "more" if e["low"] > 0 else "less" if e["high"] < 0 else ""
+        if often:
+            gap = points(e["value"])
+            yield "note", f"agrees with the majority {often} often than one person does ({gap} points)"
+
+
+SOURCES = (
+    ("accuracy", _order_of_images), ("accuracy", _judged), ("sight", _sight), ("legibility", _legibility),
+    ("probes", _probes), ("bias", _bias), ("calibration", _calibration), ("order", _pairs), ("best_of_n", _climb),
+    ("hygiene", _leak), ("hygiene", _own_answers), ("ceiling", _ceiling),
+)  # fmt: skip
+"""What finds faults in each section."""

@@ -6,12 +6,14 @@
                                  face is needed to score
     FOLDER/model_card.md
 
-    (1)  score = s(logit + shift of the character), at most half of that where the crop can be no whole character
+    (1)  score = s(logit + shift of the character), at most half of that where the crop can be no whole character, or
+                 its ink does not stand in the line as the character does
     (2)  word = min over its characters of the score
     (3)  value = mean over the words of the prompt's texts
 
 The smallest counts, since the mean of a word hides one broken letter. A character without ink, or that stands nowhere,
-scores 0; wholeness.py has the gate for halves and blots. Characters without a reference (punctuation, other scripts)
+scores 0; wholeness.py has the gate for halves and blots, line_fit.py for halves that are
+whole in another face. Characters without a reference (punctuation, other scripts)
 are not judged.
 
 Shapes: B samples, 3HW pixels, N characters.
@@ -30,7 +32,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from preference_data.records import Prompt, visible
-from rewards.glyph.ink_frame import SIDE, as_bytes, cut_out, frame_of
+from rewards.glyph.ink_frame import SIDE, as_bytes, cut_out, frame_about, ink_box
+from rewards.glyph.line_fit import stand_in_line
 from rewards.glyph.locate import Cell, Locator
 from rewards.glyph.wholeness import CAP, Levels, Template, are_whole, template
 from rewards.scores import Row, Scores, View, score_each
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
     from rewards.glyph.glyph_network import GlyphNetwork
 
 CONTENT, WEIGHTS, REFERENCES = "glyph.json", "weights.safetensors", "references.npz"
-FORMAT = 2
+FORMAT = 3
 PARTS = ("glyph", "glyph_mean", "worst", "letters", "missing")
 SCRIPT = "script"
 MOST = 0.5
@@ -102,16 +105,20 @@ class GlyphModel:
         return are_whole(crops, of, self.levels.like_C[rows], self.levels.halved_C[rows])
 
     def score_cells(self, cells: Sequence[Cell]) -> np.ndarray:
-        """Scores [N] of located characters; 0 where there is no ink."""
-        crops, rows = [], []
+        """Scores [N] of located characters of a word; 0 where there is no ink."""
+        crops, boxes = [], {}
         for i, cell in enumerate(cells):
-            frame = None if cell.level_HW is None else frame_of(cell.level_HW)
-            if cell.level_HW is not None and frame is not None:
-                crops.append(as_bytes(cut_out(cell.level_HW, frame)))
-                rows.append(i)
+            box = None if cell.level_HW is None else ink_box(cell.level_HW)
+            if cell.level_HW is not None and box is not None:
+                crops.append(as_bytes(cut_out(cell.level_HW, frame_about(box))))
+                boxes[i] = box
         result = np.zeros(len(cells))
-        if rows:
-            result[rows] = self.score(crops, [cells[i].character for i in rows])
+        if boxes:
+            result[list(boxes)] = self.score(crops, [cells[i].character for i in boxes])
+        for line in {cells[i].line for i in boxes}:
+            rows = [i for i in boxes if cells[i].line == line]
+            reference_N23 = self.levels.box_C23[[self._row[cells[i].character] for i in rows]]
+            result[rows] *= np.where(stand_in_line(np.array([boxes[i] for i in rows]), reference_N23), 1.0, CAP)
         return result
 
 
@@ -157,7 +164,7 @@ class Glyph:
     differs from face to face.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("spans",)
 
@@ -193,10 +200,10 @@ def read(folder: Path, device: str = "cpu") -> tuple[str, GlyphModel]:
         network.load_state_dict(load(raw))
         with np.load(folder / REFERENCES, allow_pickle=False) as table:
             characters, image_C2ZZ = str(table["characters"]), np.asarray(table["images"])
-            levels = Levels(table["halved"], table["like"], table["shift"])
+            levels = Levels(table["halved"], table["like"], table["shift"], table["boxes"])
         if image_C2ZZ.shape != (len(characters), 2, SIDE, SIDE) or image_C2ZZ.dtype != np.uint8:
             raise ValueError(f"{len(characters)} references are {image_C2ZZ.dtype} {image_C2ZZ.shape}")
-        if any(each.shape != (len(characters),) for each in vars(levels).values()):
+        if any(len(each) != len(characters) for each in vars(levels).values()):
             raise ValueError(f"{len(characters)} references have {len(levels.shift_C)} levels")
         assert all(torch.isfinite(each).all() for each in network.state_dict().values()), "weights are not finite"
     except Exception as error:
@@ -230,7 +237,7 @@ def as_files(
     table = io.BytesIO()
     np.savez_compressed(
         table, characters=np.array(characters), images=image_C2ZZ, halved=levels.halved_C, like=levels.like_C,
-        shift=levels.shift_C,
+        shift=levels.shift_C, boxes=levels.box_C23,
     )  # fmt: skip
     weights = {name: each.contiguous() for name, each in network.state_dict().items()}
     text = json.dumps({"format": FORMAT, "width": width, **facts}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -56,7 +56,8 @@ def folded(network: GlyphNetwork) -> GlyphNetwork:
 def _fused(layers: nn.Sequential) -> nn.Sequential:
     flat: list[nn.Module] = []
     for layer in layers:
-        assert isinstance(layer, nn.Sequential) and isinstance(layer[0], nn.Conv2d)
+        assert isinstance(layer, nn.Sequential)
+        assert isinstance(layer[0], nn.Conv2d) and isinstance(layer[1], nn.BatchNorm2d)
         flat += [fuse_conv_bn_eval(layer[0], layer[1]), layer[2]]
     return nn.Sequential(*flat)
 

@@ -51,14 +51,24 @@ def levels(image_HW3: np.ndarray, ground_3: np.ndarray | None = None) -> np.ndar
     return result
 
 
-def frame_of(level_HW: np.ndarray) -> Frame | None:
-    """The square about the ink, which fills ``INNER`` of ``SIDE``; None where no 3 x 3 pixels are ink."""
+def ink_box(level_HW: np.ndarray) -> tuple[int, int, int, int] | None:
+    """Left, top, width and height of the ink in pixels; None where no 3 x 3 pixels are ink."""
     import cv2
 
     ink_HW = cv2.blur(level_HW, (3, 3), borderType=cv2.BORDER_REPLICATE) >= INK
     left, top, wide, high = cv2.boundingRect(ink_HW.view(np.uint8))
-    if not wide:
-        return None
+    return (left, top, wide, high) if wide else None
+
+
+def frame_of(level_HW: np.ndarray) -> Frame | None:
+    """The square about the ink, which fills ``INNER`` of ``SIDE``; None where no 3 x 3 pixels are ink."""
+    box = ink_box(level_HW)
+    return None if box is None else frame_about(box)
+
+
+def frame_about(box: tuple[int, int, int, int]) -> Frame:
+    """The square about a box, which fills ``INNER`` of ``SIDE``."""
+    left, top, wide, high = box
     side = max(high, wide, 4.0) * SIDE / INNER
     return Frame(left + (wide - side) / 2, top + (high - side) / 2, side)
 

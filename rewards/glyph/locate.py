@@ -54,6 +54,8 @@ class Cell:
 
     character: str
     level_HW: np.ndarray | None
+    line: int = 0
+    """cells of one line have its height"""
 
 
 @dataclass(frozen=True)
@@ -287,7 +289,7 @@ def _cell(
     if column not in edges[number]:
         return Cell(character, None)
     left, right = edges[number][column]
-    return Cell(character, _part(lines[number].level_HW, left, right))
+    return Cell(character, _part(lines[number].level_HW, left, right), number)
 
 
 def _part(level_HW: np.ndarray, left: int, right: int) -> np.ndarray:

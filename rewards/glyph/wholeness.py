@@ -48,11 +48,15 @@ class Levels:
     """float32: (1) of the character in the face of training that looks least like its references"""
     shift_C: np.ndarray
     """float32: is added to the network's logit, so that 0.5 lies where blank, half and solid crops end"""
+    box_C23: np.ndarray
+    """float32: top and bottom of the two references, in em upwards from the baseline, and their width; NaN where
+    characters are not compared with their neighbours (line_fit.py)"""
 
     @classmethod
     def none(cls, count: int) -> Levels:
         """Levels that leave the network's own."""
-        return cls(np.zeros(count, np.float32), np.ones(count, np.float32), np.zeros(count, np.float32))
+        nothing_C = np.zeros(count, np.float32)
+        return cls(nothing_C, np.ones(count, np.float32), nothing_C.copy(), np.full((count, 2, 3), np.nan, np.float32))
 
 
 @dataclass(frozen=True)

@@ -174,8 +174,8 @@ def test_exports_hold_what_was_said_and_no_names(store: Store) -> None:
     with zipfile.ZipFile(io.BytesIO(content)) as file:
         told = file.read("jsonl.jsonl").decode()
         assert told.count('"outcome"') >= 2 and '"ann"' not in told and len(file.namelist()) == 3
-    for make in export_page.TABLES.values():
-        table = export_page.csv_text(make(number(store, "lea"), campaign, "en"))
+    for make in export_page.tables(number(store, "lea"), campaign, "en").values():
+        table = export_page.csv_text(make())
         assert not {"ann", "bob"} & set(table.replace("\r\n", ",").split(",")), "files hold pseudonyms"
     assert "ann" in str(page(store, "quality_page", "lea").dataframe[-1].value), "a lead sees who it is"
     assert "'=1+1" in export_page.csv_text([{"prompt": "=1+1"}]), "a spreadsheet must not run what a prompt says"

@@ -6,7 +6,8 @@ import csv
 import io
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,9 @@ def page() -> None:
         return
     st.markdown(f"#### {lead(language, 'exports_tables')}")
     with st.container(horizontal=True):
-        for name in TABLES:
+        for name, table in tables(person.id, chosen.id, language).items():
             st.download_button(
-                lead(language, "download").format(name=f"{name}.csv"), _lazily(name, person.id, chosen.id, language),
+                lead(language, "download").format(name=f"{name}.csv"), partial(_as_csv, table),
                 f"{chosen.name}-{name}.csv", "text/csv", key=f"table_{name}", on_click="ignore",
             )  # fmt: skip
     st.markdown(f"#### {lead(language, 'exports_pairs')}")
@@ -70,45 +71,32 @@ def archive(actor: int, campaign: int, kind: str, ties: str, rows: str) -> tuple
     return packed.getvalue(), done.rows, done.dropped
 
 
-def _lazily(name: str, actor: int, campaign: int, language: str) -> Any:
-    """The table is worked out when it is asked for."""
-    return lambda: csv_text(TABLES[name](actor, campaign, language))
+def tables(actor: int, campaign: int, language: str) -> dict[str, Callable[[], list[dict[str, Any]]]]:
+    """What makes each table, for when it is asked for."""
+    store = served_store.store()
+    return {
+        "outcomes": lambda: [
+            {"outcome": name, "answers": n}
+            for name, n in outcomes(campaign_progress.overview(store, actor, campaign), language).items()
+        ],
+        "agreement": lambda: [vars(a) for a in overview.quality(store, actor, campaign).agreement],
+        "annotators": lambda: [
+            dict(row) for row in quality_page.people(overview.quality(store, actor, campaign), language, names=False)
+        ],
+        "wins": lambda: [vars(w) for w in campaign_progress.wins(store, actor, campaign)],
+        "matrix": lambda: [
+            dict(row) for row in wins_page.matrix(campaign_progress.wins(store, actor, campaign), language)
+        ],
+        "ratings": lambda: [
+            {"model": s.model, **vars(r)}
+            for s in overview.standings(store, actor, campaign) if s.ranking is not None
+            for r in s.ranking.ratings
+        ],
+    }  # fmt: skip
 
 
-def _outcomes(actor: int, campaign: int, language: str) -> list[dict[str, Any]]:
-    overview_rows = campaign_progress.overview(served_store.store(), actor, campaign)
-    return [{"outcome": name, "answers": n} for name, n in outcomes(overview_rows, language).items()]
-
-
-def _agreement(actor: int, campaign: int, language: str) -> list[dict[str, Any]]:
-    return [vars(a) for a in overview.quality(served_store.store(), actor, campaign).agreement]
-
-
-def _annotators(actor: int, campaign: int, language: str) -> list[dict[str, Any]]:
-    result = overview.quality(served_store.store(), actor, campaign)
-    return [dict(row) for row in quality_page.people(result, language, names=False)]
-
-
-def _wins(actor: int, campaign: int, language: str) -> list[dict[str, Any]]:
-    return [vars(w) for w in campaign_progress.wins(served_store.store(), actor, campaign)]
-
-
-def _matrix(actor: int, campaign: int, language: str) -> list[dict[str, Any]]:
-    return [
-        dict(row) for row in wins_page.matrix(campaign_progress.wins(served_store.store(), actor, campaign), language)
-    ]
-
-
-def _ratings(actor: int, campaign: int, language: str) -> list[dict[str, Any]]:
-    return [
-        {"model": s.model, **vars(r)}
-        for s in overview.standings(served_store.store(), actor, campaign) if s.ranking is not None
-        for r in s.ranking.ratings
-    ]  # fmt: skip
-
-
-TABLES = {"outcomes": _outcomes, "agreement": _agreement, "annotators": _annotators, "wins": _wins, "matrix": _matrix,
-          "ratings": _ratings}  # fmt: skip
+def _as_csv(table: Callable[[], list[dict[str, Any]]]) -> str:
+    return csv_text(table())
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:

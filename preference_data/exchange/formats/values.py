@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -121,35 +121,9 @@ def annotator(value: Any, name: str = "annotator") -> str:
 
 def details(extra: Mapping[str, Any]) -> dict[str, Any]:
     """What a row says beside images and outcome, as fields of a `Judgement`. Raises ValueError naming the field."""
-    table: dict[str, Any] = {}
-    for name, value in extra.items():
-        if name == "annotator":
-            table[name] = annotator(value)
-        elif name == "strength":
-            table[name] = None if value is None else strict_int(value, name, 1, 5)
-        elif name == "axes":
-            table[name] = _axes(value)
-        elif name == "tags":
-            table[name] = words(value, name)
-        elif name == "rationale":
-            table[name] = text(value, name)
-        elif name == "at":
-            table[name] = None if value is None else strict_number(value, name, 0.0, LAST)
-        elif name == "seconds":
-            table[name] = None if value is None else strict_number(value, name, 0.0, LONGEST)
-        elif name == "propensity":
-            table[name] = None if value is None else strict_number(value, name, 1e-300, 1.0)
-        elif name == "votes":
-            table[name] = counts(value, name, 3)
-        elif name == "reading_shown":
-            if value is not None and not isinstance(value, bool):
-                raise ValueError(f"reading_shown is {value!r}; it is true, false or null")
-            table[name] = value
-        elif name == "decided_by":
-            table[name] = _one_of(value, name, DECIDED_BY)
-        else:
-            raise ValueError(f"the field {name!r} is unknown")
-    return table
+    if unknown := [name for name in extra if name not in DETAILS]:
+        raise ValueError(f"the field {unknown[0]!r} is unknown")
+    return {name: DETAILS[name](value, name) for name, value in extra.items()}
 
 
 def check(j: Judgement) -> None:
@@ -214,6 +188,27 @@ def _one_of(value: Any, name: str, allowed: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} is {_shown(value)}; choose one of {', '.join(allowed)}")
     return value
+
+
+def _or_none(low: float, high: float) -> Callable[[Any, str], float | None]:
+    """Reads a finite number in a range, or None."""
+    return lambda value, name: None if value is None else strict_number(value, name, low, high)
+
+
+def _truth(value: Any, name: str) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}; it is true, false or null")
+    return value
+
+
+DETAILS: dict[str, Callable[[Any, str], Any]] = {
+    "annotator": annotator, "axes": lambda value, _: _axes(value), "tags": words, "rationale": text,
+    "strength": lambda value, name: None if value is None else strict_int(value, name, 1, 5),
+    "at": _or_none(0.0, LAST), "seconds": _or_none(0.0, LONGEST), "propensity": _or_none(1e-300, 1.0),
+    "votes": lambda value, name: counts(value, name, 3), "reading_shown": _truth,
+    "decided_by": lambda value, name: _one_of(value, name, DECIDED_BY),
+}  # fmt: skip
+"""What reads each field of a `Judgement` that a row may have beside images and outcome."""
 
 
 def _unquoted(value: Any) -> Any:

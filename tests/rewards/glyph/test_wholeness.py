@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -121,7 +123,7 @@ def test_a_half_scores_half_and_the_shift_is_by_character() -> None:
     table = references({"en": "KR"})
     k_HW = rendered(SANS, "K")
     crops = [fitted(k_HW), fitted(parts(k_HW)[0]), fitted(rendered(SANS, "R"))]
-    levels = Levels(np.zeros(2, np.float32), np.ones(2, np.float32), np.array([0.0, 1.5], np.float32))
+    levels = replace(Levels.none(2), shift_C=np.array([0.0, 1.5], np.float32))
     value = GlyphModel(_Fixed(2), table.characters, table.image_C2ZZ, levels).score(crops, ["K", "K", "R"])
     sound = 1 / (1 + np.exp(-2.0))
     assert value == pytest.approx([sound, CAP * sound, 1 / (1 + np.exp(-3.5))])
