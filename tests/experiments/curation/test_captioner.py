@@ -201,3 +201,9 @@ def test_captions_are_joined_by_shares_and_unread_ones_are_left_out() -> None:
     assert fused(asks, "ffffffff", ["own"], "new", 0.81) == (["own", "new"], "fused")
     assert fused(asks, "00000000", [], "new", 1.0) == (["new"], "model")
     assert fused(Captioner(), "ffffffff", ["own"], "new", 1.0) == (["own"], "raw")
+
+
+def test_a_caption_at_the_line_counts_and_the_first_digits_of_a_hash_choose() -> None:
+    asks = Captioner("http://localhost/v1", "m")
+    assert fused(asks, "ff" * 4 + "00" * 28, ["own"], "new", 0.8) == (["own", "new"], "fused")
+    assert fused(asks, "00" * 4 + "ff" * 28, ["own"], "new", 0.8) == (["own"], "raw")

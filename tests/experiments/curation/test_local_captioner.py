@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,18 @@ import pytest
 import torch
 from PIL import Image
 
+from base_model.devices import GPU
 from experiments.cli import main
 from experiments.curation import captioner, curated_folder, measuring
 from experiments.curation.captioner import PIXELS, QUESTION, Captioner, answer_key, answered, ready
 from experiments.curation.curated_folder import CAPTIONS, curate
 from experiments.curation.opened_image import OpenedImage
 from experiments.images.image_readers import list_entries
+from rewards.image_scorer import Unjudged
 from rewards.language.qwen_vl import QwenInputs, QwenVl
 from tests.experiments.curation.conftest import NAMES
 from tests.experiments.curation.images_to_curate import photograph
-from tests.experiments.curation.test_captioner import GOOD
+from tests.experiments.curation.test_captioner import BLACK, GOOD
 from tests.experiments.curation.test_curated_folder import content
 from tests.fixtures.tiny.tiny_judges import photographs as small_images
 from tests.fixtures.tiny.tiny_vlm import processor, qwen_folder
@@ -70,6 +73,33 @@ def test_a_model_reads_and_writes_what_transformers_own_processor_and_generate_d
     assert answers == [(text.strip(), False) for text in new] and new[0] != new[1]
     alone = [model.answers(QUESTION, [image], [said], 6)[0] for image, said in zip(images, later, strict=True)]
     assert alone == answers, "what is answered together changes nothing"
+
+
+def test_an_answer_is_whole_with_any_end_that_the_model_has(qwen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = QwenVl(qwen, "cpu", "float32", *PIXELS)
+    words, image = model._inputs.tokenizer, small_images()[0]
+    end, other, pad, a, b = words.convert_tokens_to_ids(["<|im_end|>", "<|im_start|>", "<|endoftext|>", "A", "B"])
+    rows = torch.tensor([[a, end, pad], [b, other, pad], [a, b, a]])
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(model.model.generation_config, "eos_token_id", other)
+    monkeypatch.setattr(
+        model.model, "generate", lambda **given: asked.append(given) or torch.cat([given["input_ids"], rows], 1)
+    )
+    assert model.answers(QUESTION, [image] * 3, [[]] * 3, 3) == [("A", True), ("B", True), ("ABA", False)]
+    assert asked[0]["eos_token_id"] == sorted([end, other]) and asked[0]["pad_token_id"] == pad
+    with pytest.raises(Unjudged, match="more than 200 times as long as wide"):
+        model.answers(QUESTION, [np.zeros((1, 201, 3), np.uint8)], [[]], 3)
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "kind"), [("cpu", "", "float32"), (GPU, "", "bfloat16"), (GPU, "float16", "float16")]
+)
+def test_a_model_computes_in_what_is_asked_for_or_fits_its_device(
+    device: str, dtype: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("base_model.devices.best_device", lambda: device)
+    monkeypatch.setattr("rewards.language.qwen_vl.QwenVl", lambda *given: given)
+    assert captioner.local_model.__wrapped__("there", dtype) == ("there", device, kind, 3136, 1605632)
 
 
 class Writer:
@@ -140,6 +170,24 @@ def test_what_fails_together_is_asked_one_by_one_and_half_a_batch_is_asked_again
     assert answered(asks, tmp_path, images) == [None] * 3
     assert [[*batch] for batch in writer.batches] == [["chelsea", "coffee", "coins"]]
     assert answered(asks, tmp_path, images) == [None] * 3 and len(writer.batches) == 1
+
+
+def test_a_model_is_asked_the_question_of_all_and_named_where_it_gives_no_right_answer(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+    writer = SimpleNamespace(answers=lambda *given: asked.append(given) or [("no", True)])
+    monkeypatch.setattr(captioner, "local_model", lambda weights, dtype: writer)
+    (fault,) = captioner.ask(Captioner(weights=str(photographs)), [BLACK])
+    assert str(fault).startswith(f"{photographs} gave no right answer in 3 tries: it is not JSON")
+    assert [(question, longest) for question, _, _, longest in asked] == [(QUESTION, 800)] * 3
+
+
+def test_an_answer_is_filed_by_the_digest_of_the_weights_without_what_the_files_looked_like(tmp_path: Path) -> None:
+    first, image = Captioner(weights="a", digest="abc-1"), SimpleNamespace(identity="ff")
+    others = [replace(first, weights="b", digest=digest) for digest in ("abc-2", "abd-1")]
+    file, *files = (captioner.answer_path(each, tmp_path, image) for each in (first, *others))  # type: ignore[arg-type]
+    assert [file == each for each in files] == [True, False]
 
 
 def taught(folder: Path, answer: str) -> Path:

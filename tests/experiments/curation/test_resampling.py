@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.curation.balancing.image_categories import cells, seen_categories
 from experiments.curation.balancing.resampling import Resampling, add_repeats, balance_table, factors
 from experiments.curation.curated_folder import CAPTIONS, curate
 from experiments.curation.curation_report import write_report
@@ -51,6 +52,28 @@ def test_characters_that_captions_seldom_quote_are_shown_more_often() -> None:
     assert [row.get("repeats", 1) for row in rows] == pytest.approx([1] * 60 + [0.05 * 61] + [1] * 40, abs=1)
     assert rows[60]["repeats"] in (3, 4)
     assert rows[:60] + rows[61:] == lines(texts)[:60] + lines(texts)[61:]
+
+
+def test_the_rarer_of_cell_and_characters_counts_and_marks_are_no_characters() -> None:
+    rare = Resampling(cells=0.2, characters=0.3, power=1.0, most=9)
+    for texts, repeats in ((['says "A"'] + ['says "B"'] * 9, 3), (['says "B!"'] + ['says "B"'] * 9, 2)):
+        rows = add_repeats(lines(texts), ["x"] + ["y"] * 9, rare)
+        assert [row.get("repeats", 1) for row in rows] == [repeats] + [1] * 9
+    assert [row["cell"] for row in balance_table(rows[:3], ["b", "a", "c"])] == ["a", "b", "c"], "of equally many"
+
+
+def test_an_image_is_of_what_its_source_says_then_a_model_then_what_is_read_then_a_face() -> None:
+    columns = {
+        "category": np.array(["menu", *["general"] * 5], object),
+        "image_type": np.array(["poster", "poster", "", "", "", ""], object),
+        "text_area": np.array([0.9, 0.9, 0.05, 0.04, 0.0, np.nan]),
+        "face_area": np.array([0.9, 0.9, 0.9, 0.03, 0.02, np.nan]),
+    }
+    assert seen_categories(columns).tolist() == ["menu", "poster", "text", "portrait", "general", "general"]
+    sides = {"category": columns["category"][:5], "short_side": np.array([255.0, 256.0, 1327.0, 1328.0, np.nan])}
+    assert [*cells(sides)] == [
+        "menu, below 256", "general, from 256", "general, from 640", "general, from 1328", "general, below 256"
+    ]  # fmt: skip
 
 
 def test_repeats_of_a_source_stay_until_something_is_resampled() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.curation.balancing.retrieval import Retrieval, folded, likeness_of_captions, retrieved
+from experiments.curation.balancing.retrieval import Retrieval, folded, likeness_of_captions, retrieved, summary
 from experiments.curation.curated_folder import CAPTIONS, curate
 from experiments.curation.curation_report import write_report
 from experiments.curation.measures import measure_groups
@@ -58,6 +58,14 @@ def test_the_likest_of_the_pool_are_taken_up_to_a_number_and_none_below_the_line
     gone[0] = False
     assert retrieved(every, gone, one)["category"].tolist()[:3] == ["general", "general", "neon sign"]
     assert retrieved(every, everything, Retrieval()) == {}
+
+
+def test_what_is_as_alike_as_asked_for_is_taken_and_told_without_what_had_the_name_before() -> None:
+    every, by_reward = columns(["a"] * 3, likeness=[0.9, 0.5, 0.4]), Retrieval(("x",), reward="brisque", least=0.5)
+    every["category"][2] = "x"
+    found = every | retrieved(every, np.ones(3, bool), by_reward)
+    assert found["category"].tolist() == ["x", "x", "x"]
+    assert summary(found, by_reward) == ["2 images are retrieved as 'x', with a likeness of 0.5 to 0.9"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from experiments.images.image_lists import ImageList, changed, packed, unpacked
+from experiments.images.image_readers import Entry
 from experiments.images.image_sources import ImageSources, open_images
+from experiments.producers.generations import dropped, shortened
 
 
 def png(number: int) -> bytes:
@@ -54,6 +56,31 @@ def test_every_kind_of_source_is_read_back_where_its_folder_is_now(tmp_path: Pat
     assert [[*changed(entries, folder)] for entries, folder in zip(there, moved, strict=True)] == [[], [], []]
     (tmp_path / "there" / "images" / "b_source.png").unlink()
     assert [*changed(there[0], moved[0])] == [f"{tmp_path}/there/images/b_source.png is not there"]
+
+
+def test_an_image_elsewhere_keeps_its_place_and_every_fault_is_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_sources(Path("here"))
+    entries = [*open_images(ImageSources(("here/images",))).listed[0]]
+    content = packed(ImageList([entries], [["here/images"]]), ["elsewhere"])
+    monkeypatch.chdir("/")
+    ((first, edit),) = unpacked(content, "list", ["elsewhere"]).parts
+    assert [first.file, edit.sources[0].file] == [tmp_path / "here/images/a.png", tmp_path / "here/images/b_source.png"]
+    assert [*changed([first, edit], "elsewhere")] == []
+    first.file.write_bytes(png(9))
+    edit.file.unlink()
+    edit.sources[0].file.unlink()
+    gone = [f"{tmp_path}/here/images/b_{name}.png is not there" for name in ("source", "target")]
+    assert [*changed([edit, first, edit], "elsewhere")] == [*gone, f"{first.name} is another image now"]
+
+
+def test_an_image_that_another_part_shows_is_not_left_out_and_faults_are_shortened() -> None:
+    a, b, c = (Entry(name, (), Path(name), "file", sha256=name) for name in "abc")
+    before, now = (ImageList(parts, [[""], [""]]) for parts in ([[a, b], [c]], [[c], [a]]))
+    assert dropped(before, now) == [[b], []]
+    assert [shortened([*"abcde"[:count]]) for count in (3, 5)] == ["a; b; c", "a; b; c; and 2 more"]
 
 
 def test_what_is_no_list_is_refused() -> None:

@@ -211,7 +211,8 @@ def test_an_update_that_was_read_is_refused_whoever_names_it(
     asked(capsys, 0, run, "--grow", "--from-update", "8")
     names(run, images, range(16, 24))
     assert "updates before 24 read is decided" in capsys.readouterr().err and len(GENERATIONS.lines(run)) == 1
-    (run / "checkpoints" / "update_000020").mkdir(parents=True)
+    for update in (4, 20):
+        (run / "checkpoints" / f"update_{update:06d}").mkdir(parents=True)
     assert "take 24 or a later" in asked(capsys, 2, run, "--grow", "--from-update", "16")
     names(run, images, range(16))
     assert [line["from_step"] for line in GENERATIONS.lines(run)] == [0, 8]
