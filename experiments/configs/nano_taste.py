@@ -47,7 +47,7 @@ OPENED = CaptionNoise(misspelt=0.05, textless=0.05, bare=0.25)
 SAMPLER = Sampler(steps=6)
 """More steps draw small letters worse here: 2026-11-30-quickstart.md of experiments/reports."""
 ANSWERS, PEOPLE, VOTERS = 600, 4, 8
-DECODER_STEPS, PRETRAIN_STEPS, NFT_STEPS, ALONE_STEPS, TUNING_STEPS = 1100, 1000, 150, 30, 105
+DECODER_STEPS, PRETRAIN_STEPS, NFT_STEPS, ALONE_STEPS, TUNING_STEPS = 1100, 1000, 130, 30, 105
 IMAGES = 12288
 """Of pretraining, each shown five times: encoding a new one for every place would take a third of its time."""
 REWARD = "runs/quickstart/reward"
