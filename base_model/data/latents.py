@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from base_model.child_process import end_with_parent
 from base_model.data.mixture import TaskStream
@@ -92,8 +91,7 @@ class EncodedStream:
         vae = load_vae(data.vae_file)
         side = vae.cfg.factor * 2
         self._grid: Grid = (stream.size[0] // side, stream.size[1] // side)
-        shown = tqdm(rendered, "encoding the images", len(batch), leave=False, disable=None)
-        self._latents = torch.cat([encode_images(vae, images) for images in shown])
+        self._latents = torch.cat([encode_images(vae, images) for images in rendered])
 
     def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Batch:
         """Clean latents [size, S, C], captions and grids."""
