@@ -13,6 +13,8 @@ under the curve are of sound against broken, each half of the crops, with 95 % i
     read right          of the same faces' crops, those that PP-OCRv6 reads right, beside the likelihood it gives the
                         character
     below, above        true renderings below 0.5; blank, half and solid crops above 0.5
+    in words            the same of words of two to six characters: the characters below 0.5, and of words with one half
+                        those halves above 0.5, beside what the same characters score without their neighbours
     word                milliseconds of the processor for a word of five letters, image to score
 
 `--gallery FILE.png` writes the crops with the lowest and the highest scores, with what they should be and the map.
@@ -24,19 +26,21 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tyro
+from PIL import Image, ImageDraw
 
 from base_model.data.glyphs.crops import BLANK, HALF, SOLID, Source, crop
 from base_model.data.glyphs.damage import KINDS
-from base_model.data.glyphs.shapes import LANGUAGES, TRAINING, UNSEEN, alphabet
+from base_model.data.glyphs.shapes import BARS, LANGUAGES, TRAINING, UNSEEN, Cut, alphabet, cuts
 from base_model.data.glyphs.texture import CLEAN
 from base_model.data.rendered_text import render, scene
-from base_model.data.writing.faces import own_face
+from base_model.data.writing.faces import Face, font, own_face, undrawable
 from experiments.record.whole_files import write_png
 from experiments.reward_models.glyph_examples import Labelled, References, all_references, made
 from experiments.reward_models.glyph_levels import shapes_of
@@ -44,6 +48,7 @@ from experiments.reward_models.train_glyph import scores
 from preference_data.records import Prompt
 from preference_data.statistics.score_intervals import auc
 from rewards.glyph.glyph import Glyph, GlyphModel, content_of, read
+from rewards.glyph.locate import Locator
 from rewards.text.ocr_likelihood import ctc_likelihood
 from rewards.text.reading.read_page import as_line
 from rewards.text.recognisers import V6, OnnxRecogniser, decode, find_weights
@@ -148,6 +153,63 @@ def word_milliseconds(folder: Path, words: int) -> dict[str, float]:
     return {"milliseconds": float(np.median(times)), "words_below": float(np.mean(np.array(values) < 0.5))}
 
 
+def line(cut: Cut, text: str, size: int, rng: np.random.Generator, half: int | None) -> np.ndarray:
+    """uint8 [H, W, 3]: a text in a face, of whose character ``half`` a half is left out; blurred, with grain."""
+    import cv2
+
+    type_face = font(cut.face, cut.weight, size)
+    page_HW = np.zeros((2 * size, 40 + round(1.2 * sum(map(type_face.getlength, text)))), np.float32)
+    x = 20.0
+    for i, character in enumerate(text):
+        image = Image.new("L", page_HW.shape[::-1])
+        ImageDraw.Draw(image).text((x, 1.4 * size), character, fill=255, font=type_face, anchor="ls")
+        ink_HW = np.asarray(image, np.float32).copy()
+        if i == half:
+            (top, bottom), (left, right) = (np.flatnonzero(ink_HW.max(axis) > 127)[[0, -1]] for axis in (1, 0))
+            y, x_half = (top + bottom + 1) // 2, (left + right + 1) // 2
+            ink_HW[(np.s_[:, x_half:], np.s_[:, :x_half], np.s_[y:], np.s_[:y])[rng.integers(4)]] = 0
+        page_HW = np.maximum(page_HW, ink_HW)
+        x += type_face.getlength(character) * rng.uniform(1.0, 1.15)
+    ground_3, ink_3 = rng.integers(180, 256, 3), rng.integers(0, 80, 3)
+    image_HW3 = ground_3 + (ink_3 - ground_3) * (page_HW[..., None] / 255) + rng.normal(0, 3, (*page_HW.shape, 3))
+    return np.clip(cv2.GaussianBlur(image_HW3, (0, 0), rng.uniform(0.2, 0.9)), 0, 255).astype(np.uint8)
+
+
+def in_words(model: GlyphModel, language: str, faces: Sequence[Face], words: int, halves: bool) -> dict[str, Any]:
+    """Of words in faces: how many whole characters score below 0.5, or how many halves above it."""
+    locator, characters, every = Locator("onnxruntime"), alphabet(language), cuts(faces)
+    count, wrong, alone = 0, 0, 0
+    for i in range(words):
+        rng = np.random.default_rng((SEED, i))
+        cut = every[rng.integers(len(every))]
+        text = "".join(rng.choice(list(characters), rng.integers(2, 7)))
+        text = (text.upper(), text.lower(), text)[rng.integers(3)]
+        halvable = [k for k, each in enumerate(text) if each not in BARS]
+        if not halvable or any(undrawable(cut.face, each) for each in text):
+            continue
+        half = int(rng.choice(halvable)) if halves else None
+        image_HW3 = line(cut, text, int(rng.integers(18, 48)), rng, half)
+        cells = [cell for word in locator.words(image_HW3, [text], frozenset(model.references)) for cell in word]
+        chosen = [half] if half is not None else list(range(len(text)))
+        value_N = model.score_cells(cells)[chosen]
+        single_N = np.concatenate([model.score_cells([cells[k]]) for k in chosen])
+        count += len(chosen)
+        wrong += int(((value_N > 0.5) == halves).sum())
+        alone += int(((single_N > 0.5) == halves).sum())
+    return {"count": count, "wrong": wrong, "without_neighbours": alone}
+
+
+def words_rows(model: GlyphModel, words: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and numbers of each row of ``in_words``."""
+    for split, of_language in (("same faces", TRAINING), ("unseen faces", UNSEEN)):
+        for language, faces in of_language.items():
+            for kind in ("whole", "halves") if faces else ():
+                yield (
+                    f"{language}, in words, {split}, {kind}",
+                    in_words(model, language, faces, words, kind == "halves"),
+                )
+
+
 def gallery(model: GlyphModel, labelled: Labelled, across: int = 24) -> np.ndarray:
     """uint8 [3, H, W]: lowest and highest scored, of sound and of broken characters; crop, reference and map."""
     examples = labelled.examples
@@ -190,6 +252,9 @@ def main(benchmark: Benchmark) -> None:
             row = read_right(model, source, benchmark.crops, table)
             results[f"{folder.name}: {language}, read right"] = row
             print(f"{folder.name}: {language}, read right", {k: round(v, 3) for k, v in row.items()}, flush=True)
+        for shown, row in words_rows(model, benchmark.crops // 2):
+            results[f"{folder.name}: {shown}"] = row
+            print(f"{folder.name}: {shown}", row, flush=True)
         results[f"{folder.name}: word"] = row = word_milliseconds(folder, benchmark.words)
         print(f"{folder.name}: word", {k: round(v, 3) for k, v in row.items()}, flush=True)
     print(json.dumps(results))
