@@ -130,6 +130,7 @@ def test_a_command_trains_resumes_and_writes_a_reward(tmp_path: Path, monkeypatc
     content = json.loads((out / CONTENT).read_text())
     assert content["updates"] == 5 and set(content["measured"]) == {"en, faces of training", "en, other faces"}
     levels = read(out)[1].levels
+    np.testing.assert_array_equal(levels.box_C23, small.box_C23)
     assert (levels.like_C < 1).sum() == 7 and "is added to the network's logit" in (out / CARD).read_text()
     assert f"{levels.shift_C[0]:.2f} for en and 0.00 for zh-Hans" in (out / CARD).read_text()
     value = Glyph(out).load()([Prompt.from_text('"OPEN"')], written(["OPEN"]).transpose(2, 0, 1)[None]).value_B

@@ -13,11 +13,13 @@ from PIL import Image, ImageDraw
 
 from base_model.data.rendered_text import Scene, render
 from base_model.data.writing.faces import FACES, font
+from experiments.reward_models.glyph_examples import references
 from preference_data.records import Prompt
-from rewards.glyph.glyph import CONTENT, WEIGHTS, Glyph, GlyphScorer
+from rewards.glyph.glyph import CONTENT, WEIGHTS, Glyph, GlyphScorer, as_files, read
 from rewards.glyph.glyph_network import GlyphNetwork, folded
 from rewards.glyph.ink_frame import INNER, SIDE, as_bytes, cut_out, frame_of, framed, levels
 from rewards.glyph.locate import Cell, Locator, _cuts, align, single_line
+from rewards.glyph.wholeness import Levels
 from rewards.parse import named_reward
 from tests.fixtures.tiny import tiny_glyph
 
@@ -127,6 +129,7 @@ def test_several_texts_are_found_in_any_order_and_other_text_is_passed_over(loca
     image = written(["SALE today 50", "open late"], 36)
     words = locator.words(image, ["open", "SALE"], frozenset("openSALE"))
     assert ["".join(cell.character for cell in word) for word in words] == ["open", "SALE"]
+    assert [{cell.line for cell in word} for word in words] == [{1}, {0}]
     assert all(distance(shown(cell), own(cell.character, 36)) < 0.06 for word in words for cell in word)
 
 
@@ -214,6 +217,15 @@ def test_a_folder_that_is_none_or_damaged_says_what_to_do(tmp_path: Path) -> Non
     (tmp_path / CONTENT).write_text('{"format": 9}')
     with pytest.raises(ValueError, match="format 9"):
         Glyph(tmp_path).load()
+
+
+def test_a_folder_keeps_how_its_scores_are_read(tmp_path: Path) -> None:
+    table = references({"en": "AB"})
+    levels = Levels(*np.float32([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]]), box_C23=table.box_C23)
+    for name, content in as_files(GlyphNetwork(2), 2, "AB", table.image_C2ZZ, levels, {}).items():
+        (tmp_path / name).write_bytes(content)
+    for name, kept in vars(read(tmp_path)[1].levels).items():
+        np.testing.assert_array_equal(kept, vars(levels)[name], err_msg=name)
 
 
 def test_folding_normalisation_into_convolution_changes_no_score() -> None:
