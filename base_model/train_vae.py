@@ -24,6 +24,7 @@ that of a released checkpoint of another family.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Protocol
@@ -83,10 +84,10 @@ class TrainVAE:
     """of the latent noise"""
 
     def __post_init__(self) -> None:
-        if self.edge < 0.0 or (self.edge_end or 0.0) < 0.0:
-            raise ValueError(f"edge={self.edge} and edge_end={self.edge_end} must be at least 0: they weigh an error")
-        if self.square < 0.0 or self.contrast < 0.0:
-            raise ValueError(f"square={self.square} and contrast={self.contrast} must be at least 0: they weigh errors")
+        for name in ("edge", "edge_end", "square", "contrast", "kl"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 <= value < math.inf:
+                raise ValueError(f"{name}={value} must be at least 0 and finite: it weighs errors")
 
     def edge_at(self, step: int) -> float:
         """(V6)"""

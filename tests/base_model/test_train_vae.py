@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -54,7 +56,8 @@ def test_the_squared_error_is_added_with_its_weight():
     assert float(total) == pytest.approx(0.5 + 8.0 * 0.25)
 
 
-@pytest.mark.parametrize("setting", ["square", "contrast"])
-def test_weights_below_zero_are_refused(setting):
-    with pytest.raises(ValueError, match=f"{setting}=-1.0"):
-        TrainVAE(1, **{setting: -1.0})
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+@pytest.mark.parametrize("setting", ["edge", "edge_end", "square", "contrast", "kl"])
+def test_weights_that_weigh_nothing_sensible_are_refused(setting, value):
+    with pytest.raises(ValueError, match=f"{setting}={value}"):
+        TrainVAE(1, **{setting: value})
