@@ -17,7 +17,7 @@ from preference_data.campaign.assignment import hand_out, image_hashes, lease_se
 from preference_data.campaign.assignment_view import View, answer_of, newest_answer, own, settings_of, view
 from preference_data.campaign.campaign_settings import CampaignSettings
 from preference_data.campaign.outcomes import NO_ANSWER, Answer, as_shown, canonical, check
-from preference_data.store.roles import ADJUDICATE, LEAD, Forbidden, authorise
+from preference_data.store.roles import ADJUDICATE, LEAD, Forbidden, authorise, reading
 from preference_data.store.schema import account, assignment, item
 from preference_data.store.store import Store, record
 
@@ -45,14 +45,10 @@ class Case:
 
 def waiting(store: Store, actor: int, campaign: int | str) -> int:
     """Items that wait for an adjudicator."""
-
-    def work(db: Connection) -> int:
-        authorise(db, actor, (*ADJUDICATE, *LEAD))
+    with reading(store, actor, (*ADJUDICATE, *LEAD)) as db:
         campaign_row = campaigns.find(db, campaign)
         query = select(func.count()).where(item.c.campaign_id == campaign_row.id, item.c.state == "adjudicate")
         return int(db.execute(query).scalar_one())
-
-    return store.read(work)
 
 
 def next_case(store: Store, actor: int, campaign: int | str) -> Case | None:

@@ -17,7 +17,7 @@ from preference_data.campaign.assignment_view import View, answer_of, newest_ans
 from preference_data.campaign.outcomes import NO_ANSWER, Answer, canonical, check
 from preference_data.campaign.settling import locked, settle
 from preference_data.store import schema
-from preference_data.store.roles import ANNOTATE, authorise
+from preference_data.store.roles import ANNOTATE, authorise, reading
 from preference_data.store.schema import assignment, item
 from preference_data.store.store import Store, insert, record
 
@@ -102,9 +102,7 @@ def answer(
 
 def history(store: Store, actor: int, campaign: int, limit: int = 20) -> list[Past]:
     """The account's own newest answers in a campaign, the latest first; what was set aside included."""
-
-    def work(db: Connection) -> list[Past]:
-        authorise(db, actor, ANNOTATE)
+    with reading(store, actor, ANNOTATE) as db:
         rows = db.execute(
             select(assignment, schema.prompt.c.text.label("prompt"))
             .join(item, item.c.id == assignment.c.item_id).join(schema.prompt, schema.prompt.c.id == item.c.prompt_id)
@@ -119,21 +117,15 @@ def history(store: Store, actor: int, campaign: int, limit: int = 20) -> list[Pa
             results.append(Past(row.token, row.prompt, answer_of(last), last.created_at, last.revision, last.id))
         return results
 
-    return store.read(work)
-
 
 def reopen(store: Store, actor: int, token: str) -> View:
     """An own answered assignment as it was shown, with the answer that it has: where undo begins.
 
     Nothing changes until a revision is sent, so an undo that is abandoned loses nothing.
     """
-
-    def work(db: Connection) -> View:
-        authorise(db, actor, ANNOTATE)
+    with reading(store, actor, ANNOTATE) as db:
         row = own(db, actor, token)
         return view(db, row.id, settings_of(row), store.clock())
-
-    return store.read(work)
 
 
 def revisions(db: Connection, row: Row, key: str) -> tuple[Receipt | None, list[Row]]:

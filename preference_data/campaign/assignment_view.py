@@ -18,7 +18,7 @@ from preference_data.campaign.campaign_settings import CampaignSettings
 from preference_data.campaign.outcomes import NO_ANSWER, Answer
 from preference_data.store import schema
 from preference_data.store.facts import Reading, readings
-from preference_data.store.roles import ANNOTATE, Forbidden, authorise
+from preference_data.store.roles import ANNOTATE, Forbidden, reading
 from preference_data.store.store import Store
 
 REFERENCE = -1
@@ -147,19 +147,15 @@ def settings_of(row: Row) -> CampaignSettings:
 
 def image_path(store: Store, actor: int, handle: str) -> Path:
     """The PNG behind a handle. Raises Forbidden when the handle is unknown or another account's."""
-
-    def work(db: Connection) -> str:
-        authorise(db, actor, ANNOTATE)
+    with reading(store, actor, ANNOTATE) as db:
         sha = db.execute(
             select(schema.handle.c.sha256)
             .join(schema.assignment, schema.assignment.c.id == schema.handle.c.assignment_id)
             .where(schema.handle.c.token == handle, schema.assignment.c.account_id == actor)
         ).scalar()  # fmt: skip
-        if sha is None:
-            raise Forbidden("this image does not exist, or is not yours to see")
-        return str(sha)
-
-    return store.images.path(store.read(work))
+    if sha is None:
+        raise Forbidden("this image does not exist, or is not yours to see")
+    return store.images.path(str(sha))
 
 
 def evidence(store: Store, actor: int, token: str) -> tuple[tuple[Reading, ...], ...]:
@@ -169,9 +165,7 @@ def evidence(store: Store, actor: int, token: str) -> tuple[tuple[Reading, ...],
     does: what a machine read would anchor the answer. The first time is remembered, so that later answers say of
     themselves that they were given after it.
     """
-
-    def work(db: Connection) -> tuple[bool, tuple[tuple[Reading, ...], ...]]:
-        authorise(db, actor, ANNOTATE)
+    with reading(store, actor, ANNOTATE) as db:
         row = own(db, actor, token)
         when = settings_of(row).evidence
         answered = newest_answer(db, row.id)
@@ -183,10 +177,8 @@ def evidence(store: Store, actor: int, token: str) -> tuple[tuple[Reading, ...],
             select(table.c.sha256).where(table.c.assignment_id == row.id, table.c.slot >= 0).order_by(table.c.slot)
         ).scalars().all()  # fmt: skip
         result = readings(db, hashes)
-        return row.read_at is None, tuple(tuple(_nameless(r) for r in result[sha]) for sha in hashes)
-
-    fresh, read = store.read(work)
-    if fresh and any(read):
+    read = tuple(tuple(_nameless(r) for r in result[sha]) for sha in hashes)
+    if row.read_at is None and any(read):
         table, now = schema.assignment, store.clock()
         mark = update(table).where(table.c.token == token, table.c.read_at.is_(None)).values(read_at=now)
         store.write(lambda db: db.execute(mark))

@@ -18,7 +18,7 @@ from preference_data.campaign.campaign_settings import CampaignSettings
 from preference_data.records import ImageRef, Prompt
 from preference_data.sentences import Sentence
 from preference_data.store import facts, schema
-from preference_data.store.roles import LEAD, authorise
+from preference_data.store.roles import LEAD, authorise, reading
 from preference_data.store.store import Store, insert_if_new, insert_new, record
 
 CHECK_CAP = 1_000_000
@@ -117,24 +117,16 @@ def check_name(name: str) -> None:
 
 def check_new(store: Store, actor: int, name: str) -> None:
     """Raises ValueError when a lead cannot make a campaign of that name, so that nobody waits for work in vain."""
-
-    def work(db: Connection) -> None:
-        authorise(db, actor, LEAD)
+    with reading(store, actor, LEAD) as db:
         check_name(name)
         if db.execute(select(schema.campaign.c.id).where(schema.campaign.c.name == name)).first():
             raise ValueError(Sentence("there is a campaign {name!r} already; choose another name", {"name": name}))
 
-    store.read(work)
-
 
 def get(store: Store, actor: int, name: str | int) -> Campaign:
     """The campaign of that name or id, for a lead. Raises ValueError naming those there are."""
-
-    def work(db: Connection) -> Campaign:
-        authorise(db, actor, LEAD)
+    with reading(store, actor, LEAD) as db:
         return find(db, name)
-
-    return store.read(work)
 
 
 def find(db: Connection, name: str | int) -> Campaign:
@@ -149,12 +141,8 @@ def find(db: Connection, name: str | int) -> Campaign:
 
 def listed(store: Store, actor: int) -> list[Campaign]:
     """All campaigns, newest first, for a lead."""
-
-    def work(db: Connection) -> list[Campaign]:
-        authorise(db, actor, LEAD)
+    with reading(store, actor, LEAD) as db:
         return [_campaign(row) for row in db.execute(select(schema.campaign).order_by(schema.campaign.c.id.desc()))]
-
-    return store.read(work)
 
 
 def set_state(store: Store, actor: int, name: str | int, state: str) -> Campaign:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Row, delete, func, select, update
 from preference_data.sentences import Sentence
 from preference_data.spelling import unknown
 from preference_data.store import schema
-from preference_data.store.roles import ADMINISTER, ANNOTATE, Account, Forbidden, authorise, stored_role
+from preference_data.store.roles import ADMINISTER, ANNOTATE, Account, Forbidden, authorise, reading, stored_role
 from preference_data.store.store import OPERATOR, Store, insert_if_new, insert_new, record
 
 WINDOW = 15 * 60.0
@@ -78,13 +78,9 @@ def check_name(name: str) -> None:
 def check_new(store: Store, actor: int, name: str) -> None:
     """Raises ValueError when an administrator cannot make an account of that name, before a password is asked for."""
     check_name(name)
-
-    def work(db: Connection) -> None:
-        authorise(db, actor, ADMINISTER)
+    with reading(store, actor, ADMINISTER) as db:
         if db.execute(select(schema.account.c.id).where(schema.account.c.name == name)).first():
             raise ValueError(Sentence("there is an account {name!r} (or with this identity) already", {"name": name}))
-
-    store.read(work)
 
 
 def hashed(password: str) -> str:
@@ -151,21 +147,16 @@ def log_in_oidc(
 
 def current(store: Store, account: int, session: int) -> Account:
     """Whoever a page believes is logged in, looked up anew. Raises Forbidden when the session was ended."""
-
-    def work(db: Connection) -> Account:
+    with store.reading() as db:
         account_row = authorise(db, account, ANNOTATE)
         if account_row.session != session:
             raise Forbidden("this session was ended; log in again")
         return account_row
 
-    return store.read(work)
-
 
 def listed(store: Store, actor: int) -> list[Account]:
     """All accounts that were not deleted, closed ones too, for an administrator; the operator's is left out."""
-
-    def work(db: Connection) -> list[Account]:
-        authorise(db, actor, ADMINISTER)
+    with reading(store, actor, ADMINISTER) as db:
         rows = db.execute(
             select(schema.account).where(schema.account.c.name.is_not(None)).order_by(schema.account.c.id)
         )
@@ -174,8 +165,6 @@ def listed(store: Store, actor: int) -> list[Account]:
             for r in rows
             if r.name != OPERATOR
         ]
-
-    return store.read(work)
 
 
 def change(

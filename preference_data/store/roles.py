@@ -6,12 +6,15 @@ gone at the next click, whatever a page or a session still believes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
 from preference_data.store.schema import ROLES
 from preference_data.store.schema import account as accounts
+from preference_data.store.store import Store
 
 ANNOTATE = ("annotator", "adjudicator", "researcher", "admin")
 ADJUDICATE = ("adjudicator", "admin")
@@ -63,3 +66,11 @@ def authorise(db: Connection, account: int, roles: tuple[str, ...]) -> Account:
             f"the role {role_word(row.role)} may not do this; it takes {' or '.join(map(role_word, roles))}"
         )
     return Account(row.id, row.name, row.role, row.pseudonym, row.language, row.session, True, bool(row.one_time))
+
+
+@contextmanager
+def reading(store: Store, account: int, roles: tuple[str, ...]) -> Iterator[Connection]:
+    """What `Store.reading` gives, for an account that `authorise` lets pass."""
+    with store.reading() as db:
+        authorise(db, account, roles)
+        yield db

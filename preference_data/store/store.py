@@ -17,7 +17,7 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -106,9 +106,15 @@ class Store:
                 time.sleep(0.01 * 2**attempt * random.random())
         raise AssertionError("unreachable")
 
-    def read(self, work: Callable[[Connection], T]) -> T:
-        """What `work` returns; it sees one moment of the database and changes nothing."""
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection that sees one moment of the database and changes nothing."""
         with self.engine.connect().execution_options(**self._reading) as db, db.begin():
+            yield db
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """What `work` returns, given what `reading` sees."""
+        with self.reading() as db:
             return work(db)
 
     @property

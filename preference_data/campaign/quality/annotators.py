@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, select
 
 from preference_data.campaign import campaigns
-from preference_data.store.roles import LEAD, authorise
+from preference_data.store.roles import LEAD, reading
 from preference_data.store.schema import account, assignment, item
 from preference_data.store.store import Store
 
@@ -58,13 +58,9 @@ class Answers(NamedTuple):
 
 def people(store: Store, actor: int, campaign: int | str) -> list[Person]:
     """Everybody who was given work in the campaign, for a lead."""
-
-    def work(db: Connection) -> list[Person]:
-        authorise(db, actor, LEAD)
+    with reading(store, actor, LEAD) as db:
         campaign_id = campaigns.find(db, campaign).id
         return of_answers(db, campaign_id, answers(db, campaign_id))
-
-    return store.read(work)
 
 
 def of_answers(db: Connection, campaign: int, submitted: Answers) -> list[Person]:

@@ -17,7 +17,7 @@ from preference_data.campaign.assignment import RECENT, lease_seconds
 from preference_data.campaign.campaigns import Campaign
 from preference_data.campaign.next_item import open_work
 from preference_data.store import schema
-from preference_data.store.roles import ANNOTATE, LEAD, authorise
+from preference_data.store.roles import ANNOTATE, LEAD, reading
 from preference_data.store.schema import assignment, item
 from preference_data.store.store import Store
 
@@ -96,9 +96,7 @@ class Wins:
 
 def offers(store: Store, actor: int) -> list[Offer]:
     """The open campaigns, oldest first, for any annotator."""
-
-    def work(db: Connection) -> list[Offer]:
-        authorise(db, actor, ANNOTATE)
+    with reading(store, actor, ANNOTATE) as db:
         mine = (
             select(func.count()).where(assignment.c.campaign_id == schema.campaign.c.id,
                                        assignment.c.account_id == actor, assignment.c.state == "answered")
@@ -110,14 +108,10 @@ def offers(store: Store, actor: int) -> list[Offer]:
         )  # fmt: skip
         return [Offer(r.id, r.name, r.kind, r.settings.get("guidelines", {}), r.answered) for r in rows]
 
-    return store.read(work)
-
 
 def own(store: Store, actor: int, campaign: int) -> Own:
     """The annotator's own progress in a campaign."""
-
-    def work(db: Connection) -> Own:
-        authorise(db, actor, ANNOTATE)
+    with reading(store, actor, ANNOTATE) as db:
         mine = (assignment.c.campaign_id == campaign, assignment.c.account_id == actor)
         states = select(assignment.c.state, func.count()).where(*mine).group_by(assignment.c.state)
         counts: dict[str, int] = {row[0]: row[1] for row in db.execute(states)}
@@ -135,14 +129,10 @@ def own(store: Store, actor: int, campaign: int) -> Own:
             counts.get("answered", 0), counts.get("skipped", 0), left, pace, None if pace is None else left * pace
         )
 
-    return store.read(work)
-
 
 def overview(store: Store, actor: int, campaign: int | str) -> Overview:
     """The campaign in numbers, for a lead."""
-
-    def work(db: Connection) -> Overview:
-        authorise(db, actor, LEAD)
+    with reading(store, actor, LEAD) as db:
         hits = campaigns.find(db, campaign)
         here = assignment.c.campaign_id == hits.id
         items = db.execute(
@@ -174,8 +164,6 @@ def overview(store: Store, actor: int, campaign: int | str) -> Overview:
             median(recent) / 1000.0 if recent else None, lease_seconds(db, hits.id, hits.settings), hour,
         )  # fmt: skip
 
-    return store.read(work)
-
 
 def wins(store: Store, actor: int, campaign: int | str, policy: str | None = None) -> list[Wins]:
     """Preferences between images by different makers, by maker and prompt; only what `policy` drew when given.
@@ -183,9 +171,7 @@ def wins(store: Store, actor: int, campaign: int | str, policy: str | None = Non
     An answer best-and-worst of N is its 2 N - 3 implied preferences: the best over every other, every other over the
     worst.
     """
-
-    def work(db: Connection) -> list[Wins]:
-        authorise(db, actor, LEAD)
+    with reading(store, actor, LEAD) as db:
         hits = campaigns.find(db, campaign)
         chosen = [assignment.c.campaign_id == hits.id, assignment.c.kind == "work", assignment.c.state == "answered"]
         if policy:
@@ -195,8 +181,6 @@ def wins(store: Store, actor: int, campaign: int | str, policy: str | None = Non
             Wins(a, b, c["a_wins"], c["b_wins"], c["tie"], c["both_good"], c["both_bad"], prompt)
             for (a, b, prompt), c in sorted(counts.items())
         ]
-
-    return store.read(work)
 
 
 Counts = dict[tuple[str, str, str], dict[str, int]]

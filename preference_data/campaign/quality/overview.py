@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
-
 from preference_data.campaign import campaigns
 from preference_data.campaign.outcomes import PAIR
 from preference_data.campaign.quality import annotators, campaign_progress
-from preference_data.campaign.quality.annotators import Person, of_answers, ratings
+from preference_data.campaign.quality.annotators import of_answers, ratings
 from preference_data.campaign.quality.campaign_progress import Wins
 from preference_data.campaign.quality.reliability import Conduct, Share, conduct, counted
 from preference_data.statistics.agreement import (
@@ -23,7 +21,7 @@ from preference_data.statistics.agreement import (
 )
 from preference_data.statistics.ranking import Comparison, Ranking, arrays, bradley_terry, davidson, rao_kupper
 from preference_data.statistics.shares import binomial_p
-from preference_data.store.roles import LEAD, authorise
+from preference_data.store.roles import LEAD, reading
 from preference_data.store.store import Store
 
 MODELS = {"Bradley-Terry": bradley_terry, "Davidson": davidson, "Rao-Kupper": rao_kupper}
@@ -52,15 +50,11 @@ class Standing:
 
 def quality(store: Store, actor: int, campaign: int | str) -> Quality:
     """How good a campaign's answers are, for a lead. Best-and-worst campaigns have no ordinal scale."""
-
-    def work(db: Connection) -> tuple[bool, list[tuple[int, int, str]], list[Person]]:
-        authorise(db, actor, LEAD)
+    with reading(store, actor, LEAD) as db:
         campaign_row = campaigns.find(db, campaign)
         values = annotators.answers(db, campaign_row.id)
-        return campaign_row.settings.kind == "pair", ratings(values), of_answers(db, campaign_row.id, values)
-
-    pair, rows, persons = store.read(work)
-    answers = coded(rows)
+        persons = of_answers(db, campaign_row.id, values)
+    pair, answers = campaign_row.settings.kind == "pair", coded(ratings(values))
     agreement = [krippendorff_nominal(answers)]
     if pair:
         agreement.append(krippendorff_ordinal(answers))
