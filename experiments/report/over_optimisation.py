@@ -7,29 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.record.metric_table import MONITORED, explained
 from experiments.record.record import EVIDENCE
 from experiments.report.charts import short
 from experiments.report.figures import Figure, figure
-from experiments.report.page_words import signed
+from experiments.report.page_words import known, meaning, signed
 
-MEASURES = {
-    "trained": "the trained reward on held-out prompts",
-    "read": "1 − NED by the engine of the trained reward",
-    "gold": "a held-out reward: nothing is trained on it",
-    "disagreement": "share of letters that two engines read differently",
-    "duplicate_text": "share of runs of letters that come again, beyond the word's own",
-    "extra_text": "letters read beyond those asked for, a share of them",
-    "text_area": "share of the image that text covers",
-    "dark": "share of dark pixels",
-    "edges": "share of pixels at an edge",
-    "colour_entropy": "bits, of colours told apart in 64 classes",
-    "saturation": "mean, of HSV",
-    "diversity": "root mean square distance of two images of one prompt",
-    "drift": "mean squared velocity difference to the start",
-    "velocity_norm": "length of the velocity, over that of the start",
-    "unjudged": "share of images that could not be judged",
-}
-"""Measures in the order in which they are shown; a name may go on after a slash."""
+NO_MEASURES = ("step", "not_risen_since", "loop/NAME", "alarms")
+"""Rows of the table that are no measures of images."""
 
 
 def verdict(checks: Sequence[Mapping[str, Any]]) -> str:
@@ -71,17 +56,11 @@ def evidence_file(folder: Path, name: str) -> Path:
 
 def measures(checks: Sequence[Mapping[str, Any]], ink: str) -> list[Figure]:
     """Every measure by update; -1 is before the first."""
-    present = [
-        name for name in dict.fromkeys(n for check in checks for n in check) if name.partition("/")[0] in MEASURES
-    ]
-    order = list(MEASURES)
+    names = dict.fromkeys(name for check in checks for name in check)
     figures = []
-    for name in sorted(present, key=lambda name: order.index(name.partition("/")[0])):
-        points = tuple(
-            (float(check["step"]), math.nan if check[name] is None else check[name])
-            for check in checks
-            if name in check
-        )
-        if any(math.isfinite(y) for _, y in points):
-            figures.append(figure(name, MEASURES[name.partition("/")[0]], points, ink))
+    for row, metric in MONITORED.items():
+        for name in names if row not in NO_MEASURES else ():
+            points = tuple((float(c["step"]), known(c[name])) for c in checks if name in c)
+            if explained(name, {row: metric}) and any(math.isfinite(y) for _, y in points):
+                figures.append(figure(name, meaning(name, MONITORED), points, ink))
     return figures

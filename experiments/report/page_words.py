@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from experiments.record.metric_table import METRICS, Metric, explained
 from experiments.record.results import Interval, Result
 from experiments.report.page_style import INKS
 
@@ -26,42 +27,6 @@ GROUPS = (
 """Metrics by what they tell, in the order they are shown. A metric not named here goes into a last group."""
 PART = "part/"
 """Before the name of a reward in a mixture: its own mean, unweighted."""
-METRICS = {
-    "loss": "what the update minimises",
-    "flow_error": "squared error of the predicted velocity",
-    "psnr": "dB, of reconstructions; higher is better",
-    "reconstruction": "pixel error of reconstructions",
-    "edge": "error of reconstructed edges",
-    "reward": "mean over the images of the rollout; higher is better",
-    "implicit_accuracy": "share of pairs ranked as the data ranks them",
-    "margin": "of the implicit reward, chosen over rejected",
-    "ratio_first": "likelihood ratio before the first update; must be 1",
-    "ratio_gap_first": "largest distance of that ratio from 1; must be 0",
-    "ratio": "mean likelihood ratio, new policy over old",
-    "ratio_gap": "largest distance of a ratio from 1",
-    "clip_share": "share of samples outside of the clip range",
-    "kl": "divergence from the reference; of an autoencoder, from the normal distribution",
-    "kl_rate": "the same by unit of noise level, which beta weighs",
-    "log_ratio": "mean centred log-ratio; near 0 while actions are the old policy's",
-    "divergence": "from the policy that sampled the images",
-    "moved": "squared distance of the velocity from the old policy's",
-    "drift": "squared distance of the velocity, or change of the error, from the reference",
-    "tie_gap": "how far apart the model holds what people called equal",
-    "good_reward": "implicit reward of images that were called good",
-    "bad_reward": "the same of those called bad",
-    "passed_over": "prompts that waited, since they are always or never done right",
-    "tries": "rollouts until every group of the update taught something",
-    "chosen_drift": "how much better than the reference the chosen images are fitted",
-    "rejected_drift": "the same for the rejected images",
-    "groups_without_spread": "share of groups that taught nothing",
-    "unjudged": "share of images that could not be judged",
-    "grad_norm": "norm of the whole gradient, before clipping",
-    "lr": "learning rate of AdamW",
-    "images_per_second": "sampled or learned from, over all ranks",
-    "mfu": "share of the card's peak that the model's passes need",
-    "memory_gb": "peak, in 10^9 bytes",
-    "window": "first stochastic step of the rollout",
-}
 
 
 def title(stage: str) -> str:
@@ -91,6 +56,12 @@ def grouped(names: list[str]) -> list[tuple[str, list[str]]]:
     groups[0][1].extend(name for name in names if name.startswith(PART))  # what a mixed reward is made of
     groups.append(("Other", [name for name in names if name not in known and not name.startswith(PART)]))
     return [(group, members) for group, members in groups if members]
+
+
+def meaning(name: str, metrics: dict[str, Metric] = METRICS) -> str:
+    """What a metric is, in as few words as stand below a chart; "" for one that no row of the table is about."""
+    metric = explained(name, metrics)
+    return metric.meaning.partition("; ")[0].replace("`", "") if metric else ""
 
 
 def known(value: Any) -> float:

@@ -15,6 +15,8 @@ from markupsafe import Markup
 
 from experiments.record.heldout import read_heldout
 from experiments.record.intervals import welch_ci
+from experiments.record.metric_table import METRICS
+from experiments.record.record import RESERVED
 from experiments.record.results import MAIN, Interval, Paired, Result, Stage, compare, read_result
 from experiments.record.whole_files import write_bytes
 from experiments.report import image_grids, markdown, over_optimisation, tables
@@ -22,11 +24,11 @@ from experiments.report.charts import Curve, Point, line_chart, short
 from experiments.report.figures import Figure, figure
 from experiments.report.page import render
 from experiments.report.page_words import (
-    METRICS,
     duration,
     grouped,
     in_sentence,
     inks,
+    meaning,
     percent,
     setting,
     signed,
@@ -194,7 +196,7 @@ def curves(result: Result, colours: dict[str, str]) -> Iterator[StageCurves]:
     """The metrics of every stage as small charts; what never changed is said in a sentence."""
     for stage in result.stages:
         lines = stage.run.metrics
-        names = [n for n in dict.fromkeys(name for line in lines for name in line) if n not in ("step", "seconds")]
+        names = [n for n in dict.fromkeys(name for line in lines for name in line) if n not in RESERVED]
         if names:
             yield stage_curves(stage, names, colours[stage.name])
 
@@ -212,7 +214,7 @@ def stage_curves(stage: Stage, names: list[str], ink: str) -> StageCurves:
             elif (same := samples.setdefault(tuple(y for _, y in points), name)) != name:
                 result.constant.append((name, "was equal to", same))
             elif values:
-                figures.append(figure(name, METRICS.get(name, ""), points, ink))
+                figures.append(figure(name, meaning(name), points, ink))
         if group in OPEN_GROUPS:
             result.shown.extend(figures)
         elif figures:
@@ -283,15 +285,16 @@ def comparison_curves(results: Sequence[Result], names: Sequence[str], colours: 
             for result, name, ink in zip(results, names, colours, strict=True)
             for stage in result.stages if single or stage.name == stage_name
         ]  # fmt: skip
-        metrics = [n for n in METRICS if sum(any(n in line for line in s.run.metrics) for s, _, _ in held) > 1]
+        logged = [name for name in METRICS if name not in RESERVED]
+        shared = [n for n in logged if sum(any(n in line for line in s.run.metrics) for s, _, _ in held) > 1]
         figures, constant = [], []
-        for metric in metrics:
+        for metric in (name for _, members in grouped(shared) for name in members):
             lines = [Curve(name, points, ink) for s, name, ink in held if (points := series(s, metric))]
             if sentence := unchanged(lines):
                 constant.append((metric, sentence, ""))
                 continue
             chart = Markup(line_chart(f"{metric} by update", lines))
-            figures.append(Figure(metric, METRICS[metric], "", chart))
+            figures.append(Figure(metric, meaning(metric), "", chart))
         if figures or constant:
             groups.append((stage_name, figures, constant))
     return render("shared_curves.html", {"groups": groups, "legend": list(zip(names, colours, strict=True))})
