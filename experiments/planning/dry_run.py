@@ -10,11 +10,10 @@ Shapes: B samples, S image tokens, L text tokens, D width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -119,47 +118,54 @@ def trace(cfg: MMDiTConfig, lora: Lora, micro: Pass, bf16: bool) -> Footprint:
             network = MMDiT(cfg)
             if lora.rank:
                 add_adapter(network, lora)
-        named = [(name, p.numel(), p.requires_grad, is_muon_weight(name, p)) for name, p in network.named_parameters()]
-        layers = frozen_layers(network, lora)
-        flops, work = count_calls(network), [0.0]
+        products = Products()
+        products.watch(network, "transformer_blocks.")
         entering: dict[int, Any] = {}
         for block in network.transformer_blocks:
             block.register_forward_pre_hook(lambda _, x: hold(entering, x[0], x[1]))
         B, S = micro.samples, micro.grid[0] * micro.grid[1]
-        work[0] = cfg.num_layers * 4.0 * cfg.width * B * micro.tokens**2  # q k^T and p v
+        attention = cfg.num_layers * 4.0 * cfg.width * B * micro.tokens**2  # q k^T and p v
         inputs = (
             torch.randn(B, S, cfg.in_channels),
             torch.rand(B),
             torch.randn(B, micro.text, cfg.joint_attention_dim),
         )
-        inside = watch(network, inputs, [micro.grid] * B)
+
+        def loss() -> None:
+            v = network(*inputs, None, [micro.grid] * B)
+            (v - torch.zeros_like(v)).square().mean()
+
+        inside = saved_by(loss, network)
         network.recompute = True
         entering.clear()
-        # torch's checkpoint keeps what enters a block through the same hooks as layers do, hence `without`
-        outside = watch(network, inputs, [micro.grid] * B, without=entering)
-    sizes = sorted(inside.values())
-    saved = float(sum(sizes))
+        again = saved_by(loss, network)
+    saved = float(sum(inside.values()))
     return Footprint(
-        parameters=sum(n for _, n, _, _ in named),
-        trained=sum(n for _, n, learns, _ in named if learns),
-        muon=sum(n for _, n, learns, muon in named if learns and muon),
         saved=saved,
-        outside=float(sum(outside.values())),
+        # torch's checkpoint keeps what enters a block through the same hooks as layers do
+        outside=float(sum(size for index, size in again.items() if index not in entering)),
         entering=float(sum(storage.nbytes() for storage in entering.values())),
-        forward=flops["forward"] / 2 + work[0],
-        in_blocks=flops["in_blocks"] / 2 + work[0],
-        backward=flops["backward"] / 2 + 2 * work[0],
-        largest=float(sizes[-1]),
+        forward=products.forward / 2 + attention,
+        in_blocks=products.in_blocks / 2 + attention,
+        backward=products.backward / 2 + 2 * attention,
+        largest=float(max(inside.values())),
         block=saved / cfg.num_layers,
-        frozen=float(sum(layers)),
-        widest=float(max(layers)),
+        **numbers_of(network, lora),
     )
 
 
-def frozen_layers(network: nn.Module, lora: Lora) -> list[int]:
-    """Numbers of weights of the layers beside an adapter that `memory.base_bits` stores otherwise; [0] without one."""
-    named = (network.get_submodule(name) for name in linear_layers(network)) if lora.rank else ()
-    return [layer.weight.numel() for layer in named if not layer.weight.requires_grad] or [0]  # type: ignore[union-attr, operator]
+def numbers_of(network: nn.Module, lora: Lora) -> dict[str, float]:
+    """Counts of the numbers in a network, by the fields of `Footprint`."""
+    named = [(name, p.numel(), p.requires_grad, is_muon_weight(name, p)) for name, p in network.named_parameters()]
+    beside: Any = (network.get_submodule(name) for name in linear_layers(network)) if lora.rank else ()
+    layers = [layer.weight.numel() for layer in beside if not layer.weight.requires_grad] or [0]
+    return {
+        "parameters": sum(n for _, n, _, _ in named) + sum(buffer.numel() for buffer in network.buffers()),
+        "trained": sum(n for _, n, learns, _ in named if learns),
+        "muon": sum(n for _, n, learns, muon in named if learns and muon),
+        "frozen": float(sum(layers)),
+        "widest": float(max(layers)),
+    }
 
 
 class FlashAttention(TorchFunctionMode):
@@ -189,39 +195,40 @@ def hold(held: dict[int, Any], *tensors: Tensor) -> None:
         held[storage._cdata] = storage
 
 
-def watch(
-    network: nn.Module,
-    inputs: tuple[Tensor, Tensor, Tensor],
-    grids: list[tuple[int, int]],
-    without: Mapping[int, Any] = MappingProxyType({}),
+def saved_by(
+    loss: Callable[[], object], network: nn.Module, note: Callable[[int, int], None] = lambda index, size: None
 ) -> dict[int, int]:
-    """Bytes of every storage that autograd keeps in a forward pass, without weights and what `without` has then."""
-    own = {p.untyped_storage()._cdata for p in network.parameters()}
+    """Bytes of every storage that autograd keeps for a loss, without those of the network itself; `note` sees each."""
+    own = {p.untyped_storage()._cdata for p in (*network.parameters(), *network.buffers())}
     saved: dict[int, Any] = {}
 
     def keep(x: Tensor) -> Tensor:
-        if x.untyped_storage()._cdata not in own:
+        storage = x.untyped_storage()
+        if storage._cdata not in own:
             hold(saved, x)
+            note(storage._cdata, storage.nbytes())
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        v = network(*inputs[:3], None, grids)
-        (v - torch.zeros_like(v)).square().mean()
-    return {index: storage.nbytes() for index, storage in saved.items() if index not in without}
+        loss()
+    return {index: storage.nbytes() for index, storage in saved.items()}
 
 
-def count_calls(network: nn.Module) -> dict[str, float]:
+class Products:
     """FLOPs of linear layers, counted whenever one is called; 2 for a multiplication and an addition."""
-    flops = {"forward": 0.0, "in_blocks": 0.0, "backward": 0.0}
 
-    def called(layer: nn.Module, inputs: tuple[Tensor, ...], name: str) -> None:
-        assert isinstance(layer, nn.Linear)
+    def __init__(self) -> None:
+        self.forward = self.in_blocks = self.backward = 0.0
+
+    def watch(self, network: nn.Module, blocks: str | tuple[str, ...]) -> None:
+        """Count what the layers of a network multiply from now on; names of those in blocks begin with `blocks`."""
+        for name, module in network.named_modules():
+            if isinstance(module, nn.Linear):
+                inside = name.startswith(blocks)
+                module.register_forward_pre_hook(lambda layer, x, inside=inside: self._called(layer, x, inside))
+
+    def _called(self, layer: nn.Linear, inputs: tuple[Tensor, ...], inside: bool) -> None:
         products = 2.0 * inputs[0].numel() * layer.out_features
-        flops["forward"] += products
-        flops["in_blocks"] += products * name.startswith("transformer_blocks.")
-        flops["backward"] += products * (inputs[0].requires_grad + layer.weight.requires_grad)
-
-    for name, layer in network.named_modules():
-        if isinstance(layer, nn.Linear):
-            layer.register_forward_pre_hook(lambda m, x, name=name: called(m, x, name))
-    return flops
+        self.forward += products
+        self.in_blocks += products * inside
+        self.backward += products * (inputs[0].requires_grad + layer.weight.requires_grad)

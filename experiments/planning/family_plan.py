@@ -11,16 +11,13 @@ Shapes: B samples, S latent tokens, L text tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from base_model.engine.muon import is_muon_weight
 from base_model.families.encoded_prompts import conditioning
 from base_model.families.family import Family
 from base_model.families.known import family_of, is_known
@@ -28,7 +25,7 @@ from base_model.interface import Conditioning
 from base_model.lora import Lora, add_adapter, block_lists
 from base_model.qwen.model import token_grid
 from experiments.planning.card import Card
-from experiments.planning.dry_run import Footprint, Pass, frozen_layers, hold, storing
+from experiments.planning.dry_run import Footprint, Pass, Products, hold, numbers_of, saved_by, storing
 from experiments.planning.torch_patches import opened
 
 PUBLISHED = Path(__file__).parent / "published"
@@ -61,37 +58,30 @@ def family_footprint(family: Family, rank: int, micro: Pass, bf16: bool) -> Foot
     counts = Counts()
     with opened(strict=False, attended=counts.attended) as card, storing(dtype):
         network = hollow(family, rank, dtype)
-        layers = frozen_layers(network, Lora(rank))
         forward = Forward(family, network, micro, dtype)
         peaks = [forward.peak(card)]
         network.enable_gradient_checkpointing()
         peaks.append(forward.peak(card))
         network.disable_gradient_checkpointing()
-        counts.watch(network)
-        whole = forward.saved_by(counts)
-        products, attention = counts.forward, counts.attention
-        in_blocks, backward = counts.in_blocks, counts.backward
+        counts.begin(network)
+        whole = saved_by(forward.loss, network, counts.keep)
+        flops = {
+            "forward": counts.forward + counts.attention, "in_blocks": counts.in_blocks + counts.attention,
+            "backward": counts.backward + 2 * counts.attention,
+        }  # fmt: skip
         network.enable_gradient_checkpointing()
+        counts.entering.clear()
         # what enters a block is kept by the checkpoint itself, which autograd's hooks do not see
-        again = forward.saved_by(counts)
-        entering = counts.entering()
-        outside = sum(size for index, size in again.items() if index not in entering)
-    named = [(name, p.numel(), p.requires_grad, is_muon_weight(name, p)) for name, p in network.named_parameters()]
+        again = saved_by(forward.loss, network, counts.keep)
     return Footprint(
-        parameters=sum(n for _, n, _, _ in named) + sum(buffer.numel() for buffer in network.buffers()),
-        trained=sum(n for _, n, learns, _ in named if learns),
-        muon=sum(n for _, n, learns, muon in named if learns and muon),
         saved=float(sum(whole.values())),
-        outside=float(outside),
-        entering=float(sum(entering.values())),
-        forward=products + attention,
-        in_blocks=in_blocks + attention,
-        backward=backward + 2 * attention,
+        outside=float(sum(size for index, size in again.items() if index not in counts.entering)),
+        entering=float(sum(storage.nbytes() for storage in counts.entering.values())),
         largest=float(max(whole.values())),
         block=float(counts.largest_block),
-        frozen=float(sum(layers)),
-        widest=float(max(layers)),
         peaks=(peaks[0], peaks[1]),
+        **flops,
+        **numbers_of(network, Lora(rank)),
     )
 
 
@@ -103,22 +93,21 @@ def hollow(family: Family, rank: int, dtype: torch.dtype) -> nn.Module:
     return network
 
 
-class Counts:
+class Counts(Products):
     """What is counted in a pass: FLOPs of linear layers and attention, and bytes that blocks keep."""
 
     def __init__(self) -> None:
-        self.forward = self.in_blocks = self.backward = self.attention = self.largest_block = 0.0
-        self._entering: dict[int, Any] = {}
+        super().__init__()
+        self.attention = self.largest_block = 0.0
+        self.entering: dict[int, Any] = {}
+        """storages of what enters blocks"""
         self._in_block: dict[int, int] = {}
         self._inside = False
 
-    def watch(self, network: nn.Module) -> None:
+    def begin(self, network: nn.Module) -> None:
         """Begin with what this network does."""
-        blocks = block_lists(network)
-        for name, module in network.named_modules():
-            if isinstance(module, nn.Linear):
-                inside = name.startswith(blocks)
-                module.register_forward_pre_hook(lambda layer, x, inside=inside: self._called(layer, x, inside))
+        self.attention, blocks = 0.0, block_lists(network)
+        self.watch(network, blocks)
         for beginning in blocks:
             for block in network.get_submodule(beginning[:-1]):  # type: ignore[union-attr]
                 block.register_forward_pre_hook(self._enters, with_kwargs=True)
@@ -128,29 +117,14 @@ class Counts:
         """Count the products of an attention."""
         self.attention += 4.0 * math.prod(query.shape) * key.shape[-2]
 
-    def reset(self) -> None:
-        """Begin another pass."""
-        self.forward = self.in_blocks = self.backward = self.attention = 0.0
-        self._entering.clear()
-
-    def entering(self) -> dict[int, int]:
-        """Bytes of what enters blocks, by storage."""
-        return {index: storage.nbytes() for index, storage in self._entering.items()}
-
     def keep(self, index: int, size: int) -> None:
         """Note that autograd keeps a storage."""
         if self._inside:
             self._in_block[index] = size
 
-    def _called(self, layer: nn.Linear, inputs: tuple[Tensor, ...], inside: bool) -> None:
-        products = 2.0 * inputs[0].numel() * layer.out_features
-        self.forward += products
-        self.in_blocks += products * inside
-        self.backward += products * (inputs[0].requires_grad + layer.weight.requires_grad)
-
     def _enters(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.ndim > 2]
-        hold(self._entering, *tensors)
+        hold(self.entering, *tensors)
         self._in_block, self._inside = {}, True
 
     def _leaves(self, *_: Any) -> None:
@@ -176,6 +150,11 @@ class Forward:
         sigma_B = torch.rand(self.micro.samples, device="meta")
         return self.family.velocity(self.network, self.x, sigma_B, self.cond)
 
+    def loss(self) -> Tensor:
+        """A loss of them."""
+        v = self.velocity()
+        return (v.float() - torch.zeros_like(v)).square().mean()
+
     def peak(self, card: Card) -> float:
         """Most bytes that a forward and a backward pass hold, without the weights' gradients."""
         learns = [p for p in self.network.parameters() if p.requires_grad]
@@ -183,26 +162,7 @@ class Forward:
         before = card.now
         card.peaks["pass"] = 0
         with card.phase("pass"):
-            v = self.velocity()
-            (v.float() - torch.zeros_like(v)).square().mean().backward()
+            self.loss().backward()
         for hook in hooks:
             hook.remove()
         return float(card.peaks["pass"] - before)
-
-    def saved_by(self, counts: Counts) -> Mapping[int, int]:
-        """Bytes of every storage that autograd keeps, without the network's own."""
-        own = {p.untyped_storage()._cdata for p in (*self.network.parameters(), *self.network.buffers())}
-        saved: dict[int, Any] = {}
-        counts.reset()
-
-        def keep(x: Tensor) -> Tensor:
-            storage = x.untyped_storage()
-            if storage._cdata not in own:
-                hold(saved, x)
-                counts.keep(storage._cdata, storage.nbytes())
-            return x
-
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-            v = self.velocity()
-            (v.float() - torch.zeros_like(v)).square().mean()
-        return MappingProxyType({index: storage.nbytes() for index, storage in saved.items()})
