@@ -21,6 +21,11 @@ ScoreImages = Callable[[Sequence[Prompt], Sequence[np.ndarray]], Sequence[Mappin
 """Prompts and their images (uint8, (H, W, 3)) -> the parts of each. Raises ``Unjudged`` or anything else."""
 
 
+def one_by_one(scorer: Callable[[Prompt, np.ndarray], Mapping[str, float]]) -> ScoreImages:
+    """A function that judges a few images, from one that judges a single one."""
+    return lambda prompts, images: [scorer(prompt, image) for prompt, image in zip(prompts, images, strict=True)]
+
+
 class Unjudged(Exception):
     """An image cannot be judged. ``cause`` is one word, counted in ``Scores.unjudged``; the text is for the log."""
 

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from preference_data.records import Prompt
-from rewards.image_scorer import ImageScorer, Unjudged
+from rewards.image_scorer import ImageScorer, Unjudged, one_by_one
 from rewards.language.chat_client import Client, message, read_key, token_odds
 from rewards.language.local_judge import check_sources, source_images
 from rewards.language.pair_judges import PairJudge
@@ -96,7 +96,7 @@ class ServerJudge:
         rubric, client = self._open(self.reading)
         words, read, parts = READINGS.get(self.reading, ((), None, JSON_PARTS))
 
-        def judge_one(prompt: Prompt, image: np.ndarray) -> Mapping[str, float]:
+        def judge(prompt: Prompt, image: np.ndarray) -> Mapping[str, float]:
             shown = self._shown(rubric, prompt, [image])
             question = rubric.question(self.reading, prompt)
             if read is None:
@@ -104,11 +104,8 @@ class ServerJudge:
             choice = client.ask(self._request(question, shown, 1))
             return read(token_odds(choice, words, self.least_mass), self.least_mass)
 
-        def judge(prompts: Sequence[Prompt], images: Sequence[np.ndarray]) -> list[Mapping[str, float]]:
-            return [judge_one(prompt, image) for prompt, image in zip(prompts, images, strict=True)]
-
         inner = ImageScorer(
-            self._name(rubric, self.reading), judge, parts, needs=rubric.needs(self.reading, self.sources)
+            self._name(rubric, self.reading), one_by_one(judge), parts, needs=rubric.needs(self.reading, self.sources)
         )
         return ServerScorer(inner, client, self.workers)
 

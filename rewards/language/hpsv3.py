@@ -15,7 +15,7 @@ Shapes: HW3 8-bit pixels, L tokens, D width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from preference_data.records import Prompt
-from rewards.image_scorer import ImageScorer
+from rewards.image_scorer import ImageScorer, one_by_one
 from rewards.language.qwen_vl import QwenInputs, float_kind, sees
 from rewards.published.open_clip_import import declare_operators
 from rewards.published.published_weights import existing_file, existing_or_hub, read_state
@@ -71,16 +71,14 @@ class HpsV3:
             raise ValueError(f"{file} knows {rows} tokens, {base} needs {reward_token + 1}: another base model?")
         question = QUESTION.read_text("utf-8")
 
-        def judge_one(prompt: Prompt, image: np.ndarray) -> Mapping[str, float]:
+        def judge(prompt: Prompt, image: np.ndarray) -> Mapping[str, float]:
             inputs.check(prompt.text, [image])
             requested = inputs(question.replace("{text_prompt}", prompt.text), [image], device)
             mu, log_sigma = head(_hidden(model, requested, reward_token))
             return {"value": float(mu), "log_sigma": float(log_sigma)}
 
-        def judge(prompts: Sequence[Prompt], images: Sequence[np.ndarray]) -> list[Mapping[str, float]]:
-            return [judge_one(prompt, image) for prompt, image in zip(prompts, images, strict=True)]
-
-        return ImageScorer(f"hpsv3:transformers/{file.name}", judge, ("value", "log_sigma"), needs=self.needs)
+        parts = ("value", "log_sigma")
+        return ImageScorer(f"hpsv3:transformers/{file.name}", one_by_one(judge), parts, needs=self.needs)
 
 
 def _hidden(model: Any, inputs: dict[str, Any], token: int) -> Any:

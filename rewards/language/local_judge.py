@@ -6,7 +6,7 @@ or the expected value of five ratings. ``rewards.language.chat_judge`` asks a se
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +15,7 @@ import numpy as np
 
 from preference_data.image_files import read_image, read_source
 from preference_data.records import Prompt
-from rewards.image_scorer import ImageScorer, Unjudged
+from rewards.image_scorer import ImageScorer, Unjudged, one_by_one
 from rewards.language.pair_judges import PairJudge
 from rewards.language.qwen_vl import QwenVl, sees
 from rewards.language.read_answer import LEAST_MASS, READINGS, read_pair
@@ -95,16 +95,13 @@ class Vlm:
         words, read, parts = READINGS[self.reading]
         tokens = model.tokens_of(words)
 
-        def judge(prompts: Sequence[Prompt], images: Sequence[np.ndarray]) -> list[Mapping[str, float]]:
-            rows: list[Mapping[str, float]] = []
-            for prompt, image in zip(prompts, images, strict=True):
-                shown = [*source_images(rubric, self.sources, prompt), image]
-                odds = model.odds(rubric.question(self.reading, prompt), shown, tokens, self.least_mass)
-                rows.append(read(odds, self.least_mass))
-            return rows
+        def judge(prompt: Prompt, image: np.ndarray) -> Mapping[str, float]:
+            shown = [*source_images(rubric, self.sources, prompt), image]
+            odds = model.odds(rubric.question(self.reading, prompt), shown, tokens, self.least_mass)
+            return read(odds, self.least_mass)
 
         name = f"vlm:{model.name}/{rubric.name}-{rubric.digest}/{self.reading}"
-        return ImageScorer(name, judge, parts, needs=rubric.needs(self.reading, self.sources))
+        return ImageScorer(name, one_by_one(judge), parts, needs=rubric.needs(self.reading, self.sources))
 
     def load_pairs(self, device: str = "cpu") -> PairJudge:
         """The same model and rubric as a judge of pairs: its "## pair" question in both orders.

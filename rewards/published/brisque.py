@@ -26,14 +26,13 @@ from __future__ import annotations
 import importlib
 import io
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from preference_data.records import Prompt
-from rewards.image_scorer import ImageScorer, Unjudged
+from rewards.image_scorer import ImageScorer, Unjudged, one_by_one
 from rewards.scores import View
 from rewards.weight_packages import package_folder
 
@@ -128,10 +127,7 @@ class Brisque:
         """Read the weights (20 ms); it runs on the CPU whatever ``device`` says. Errors as ``read_support_vectors``."""
         vectors = read_support_vectors()
         version = opencv().__version__  # a missing OpenCV is said now, not as an unjudged image
-
-        def scorer(prompts: Sequence[Prompt], images: Sequence[np.ndarray]) -> list[Mapping[str, float]]:
-            return [_parts(vectors, image) for image in images]
-
+        scorer = one_by_one(lambda prompt, image: _parts(vectors, image))
         return ImageScorer(f"brisque:opencv-{version}/live", scorer, ("value", "brisque"))
 
 

@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from preference_data.records import Prompt
-from rewards.image_scorer import ImageScorer
+from rewards.image_scorer import ImageScorer, one_by_one
 from rewards.published.clip_models import pixels
 from rewards.published.framing import CENTRE_CROP, choose
 from rewards.published.open_clip_import import declare_operators
@@ -84,7 +84,7 @@ class ImageReward:
         tokenizer: Any = AutoTokenizer.from_pretrained(words, local_files_only=isinstance(words, Path))
         model = _Model(read_state(file), file, self.size, device)
 
-        def scorer_one(prompt: Prompt, image: np.ndarray) -> Mapping[str, float]:
+        def scorer(prompt: Prompt, image: np.ndarray) -> Mapping[str, float]:
             tokens = tokenizer(
                 prompt.text, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt"
             )
@@ -96,11 +96,8 @@ class ImageReward:
                 "text_known": 1.0 - unknown / max(len(whole) - 2, 1),
             }
 
-        def scorer(prompts: Sequence[Prompt], images: Sequence[np.ndarray]) -> list[Mapping[str, float]]:
-            return [scorer_one(prompt, image) for prompt, image in zip(prompts, images, strict=True)]
-
         parts = ("value", "text_share", "text_known")
-        return ImageScorer(f"imagereward:transformers/{file.name}", scorer, parts, needs=self.needs)
+        return ImageScorer(f"imagereward:transformers/{file.name}", one_by_one(scorer), parts, needs=self.needs)
 
 
 class _Model:

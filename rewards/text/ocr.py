@@ -113,15 +113,23 @@ class OcrScorer:
         return " ".join(text for text in texts if text), unwritable
 
 
-def sees_all(height: int, width: int, crop: bool) -> View:
-    """All of the image; its text, or without ``crop`` the image itself, is scaled to the height of a line."""
-    if crop:
-        return View(1.0, height, width, f"all of it, to find the text; that is scaled to {LINE_HEIGHT} pixels high")
-    return View(1.0, LINE_HEIGHT, max(round(width * LINE_HEIGHT / height), 1), "all of it, as one line")
+class OneLine:
+    """What rewards have in common that read an image as one line."""
+
+    version: ClassVar[int] = 3  # raise it when the same settings would give another score
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    needs: ClassVar[tuple[str, ...]] = ("spans",)
+    crop: bool = True
+
+    def sees(self, height: int, width: int) -> View:
+        """All of the image; its text, or without ``crop`` the image itself, is scaled to the height of a line."""
+        if self.crop:
+            return View(1.0, height, width, f"all of it, to find the text; that is scaled to {LINE_HEIGHT} pixels high")
+        return View(1.0, LINE_HEIGHT, max(round(width * LINE_HEIGHT / height), 1), "all of it, as one line")
 
 
 @dataclass(frozen=True)
-class Ocr:
+class Ocr(OneLine):
     """Reads the image with PP-OCRv6_small and compares with the prompt's spans; range [0, 1], 1 = exactly equal.
 
     engine: "onnxruntime" runs the weights directly, 11 ms a crop; "paddleocr" runs the same weights through PaddleX,
@@ -129,9 +137,6 @@ class Ocr:
     capitals. crop: zoom in on the text first. Several spans are expected in order, with a space between.
     """
 
-    version: ClassVar[int] = 3  # raise it when the same settings would give another score
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    needs: ClassVar[tuple[str, ...]] = ("spans",)
     reads: ClassVar[bool] = True
 
     engine: str = "onnxruntime"
@@ -141,9 +146,6 @@ class Ocr:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise ValueError(f"OCR engine is {self.engine!r}; choose one of {', '.join(ENGINES)}")
-
-    def sees(self, height: int, width: int) -> View:
-        return sees_all(height, width, self.crop)
 
     def load(self, device: str = "cpu") -> OcrScorer:
         """Open the engine (0.3 s; paddleocr 8 s, most of it its import), on the CPU whatever ``device`` says.
@@ -155,7 +157,7 @@ class Ocr:
 
 
 @dataclass(frozen=True)
-class OcrGold:
+class OcrGold(OneLine):
     """Reads with PP-OCRv4 instead, for evaluation only: never train on it; range [0, 1], as ``Ocr``.
 
     An older generation with another architecture and its own training, so a model that learned to please the engine of
@@ -163,17 +165,11 @@ class OcrGold:
     and both see the same crop: their agreement is weaker evidence than that of engines with nothing in common.
     """
 
-    version: ClassVar[int] = 3
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    needs: ClassVar[tuple[str, ...]] = ("spans",)
     reads: ClassVar[bool] = True
     for_judging: ClassVar[bool] = True
 
     ignore_case: bool = True
     crop: bool = True
-
-    def sees(self, height: int, width: int) -> View:
-        return sees_all(height, width, self.crop)
 
     def load(self, device: str = "cpu") -> OcrScorer:
         """Open the engine (0.1 s), on the CPU whatever ``device`` says. Errors as ``Ocr.load``."""

@@ -18,8 +18,8 @@ import numpy as np
 
 from preference_data.records import Prompt
 from preference_data.texts.normalised_text import as_compared, distances
-from rewards.scores import Read, Row, Scores, View, score_each
-from rewards.text.ocr import OcrScorer, sees_all
+from rewards.scores import Read, Row, Scores, score_each
+from rewards.text.ocr import OcrScorer, OneLine
 from rewards.text.reading.alphabet import MOST, SCRIPT
 from rewards.text.recognisers import V6, OnnxRecogniser, find_weights
 
@@ -47,16 +47,10 @@ class OcrContainsScorer(OcrScorer):
 
 
 @dataclass(frozen=True)
-class OcrContains:
+class OcrContains(OneLine):
     """Full marks when the word occurs anywhere in what is read, without precision; range [0, 1]. Easy to cheat."""
 
-    version: ClassVar[int] = 3
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    needs: ClassVar[tuple[str, ...]] = ("spans",)
     reads: ClassVar[bool] = True
-
-    def sees(self, height: int, width: int) -> View:
-        return sees_all(height, width, True)
 
     def load(self, device: str = "cpu") -> OcrContainsScorer:
         """Opens the recogniser as ``Ocr.load`` does."""

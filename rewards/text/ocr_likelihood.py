@@ -17,14 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from preference_data.records import Prompt
 from preference_data.texts.normalised_text import Policy, as_compared, has_digit
-from rewards.scores import Scores, View, score_each
-from rewards.text.ocr import line, ned_score, sees_all
+from rewards.scores import Scores, score_each
+from rewards.text.ocr import OneLine, line, ned_score
 from rewards.text.reading.alphabet import MOST, SCRIPT, alphabet_of
 from rewards.text.recognisers import V6, OnnxRecogniser, decode, find_weights
 
@@ -103,18 +102,11 @@ class OcrLikelihoodScorer:
 
 
 @dataclass(frozen=True)
-class OcrLikelihood:
+class OcrLikelihood(OneLine):
     """How surely PP-OCRv6_small reads the prompt's spans, eq. (3); range [0, 1], 1 = without doubt. Set as `Ocr`."""
-
-    version: ClassVar[int] = 3
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    needs: ClassVar[tuple[str, ...]] = ("spans",)
 
     ignore_case: bool = True
     crop: bool = True
-
-    def sees(self, height: int, width: int) -> View:
-        return sees_all(height, width, self.crop)
 
     def load(self, device: str = "cpu") -> OcrLikelihoodScorer:
         """Open the engine (0.3 s), on the CPU whatever ``device`` says. Errors as ``Ocr.load``."""
