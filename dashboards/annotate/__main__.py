@@ -15,13 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Open the store and serve it; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m dashboards.annotate", description=__doc__)
     parser.add_argument("--store", required=True, help="folder of the store, or postgresql://user@host/database")
-    parser.add_argument(
-        "--images",
-        "--images",
-        dest="images",
-        type=Path,
-        help="folder of the images, where the store is on PostgreSQL",
-    )
+    parser.add_argument("--images", type=Path, help="folder of the images, where the store is on PostgreSQL")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where forms look for runs and images")
     parser.add_argument("--address", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8501)

@@ -43,15 +43,11 @@ def page() -> None:
         _choose_language("sign_in_language")
         if unfinished():
             _finish(language)
-        elif st.session_state.get("left"):
-            _carry()(
-                key="leave",
-                data={"serial": "leave", "address": f"{served_store.here().base}/session"},
-                on_done_change=_nothing,
-            )
-            _form(language)
-        else:
-            _form(language)
+            return
+        if st.session_state.get("left"):
+            fields = {"serial": "leave", "address": f"{served_store.here().base}/session"}
+            _carry()(key="leave", data=fields, on_done_change=lambda: None)
+        _form(language)
 
 
 def first_password() -> None:
@@ -125,10 +121,6 @@ def _finish(language: str) -> None:
 
 def _entered() -> None:
     st.session_state.pop("ticket", None)
-
-
-def _nothing() -> None:
-    st.session_state.pop("left_carried", None)
 
 
 def _leave() -> None:

@@ -111,7 +111,6 @@ WORDS: dict[str, tuple[str, str]] = {
         "此题已在其他窗口作答，以下为最新内容。",
     ),
     "thanks_flag": ("Flagged. Somebody will look at it.", "已报告，将有人查看。"),
-    "plain": ("Plain images (no viewer)", "普通图片（不用查看器）"),
     # viewer
     "zoom_in": ("Zoom in", "放大"),
     "zoom_out": ("Zoom out", "缩小"),

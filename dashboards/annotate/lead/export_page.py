@@ -7,7 +7,6 @@ import io
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ def page() -> None:
     with st.container(horizontal=True):
         for name, table in tables(person.id, chosen.id, language).items():
             st.download_button(
-                lead(language, "download").format(name=f"{name}.csv"), partial(_as_csv, table),
+                lead(language, "download").format(name=f"{name}.csv"), lambda table=table: csv_text(table()),
                 f"{chosen.name}-{name}.csv", "text/csv", key=f"table_{name}", on_click="ignore",
             )  # fmt: skip
     st.markdown(f"#### {lead(language, 'exports_pairs')}")
@@ -93,10 +92,6 @@ def tables(actor: int, campaign: int, language: str) -> dict[str, Callable[[], l
             for r in s.ranking.ratings
         ],
     }  # fmt: skip
-
-
-def _as_csv(table: Callable[[], list[dict[str, Any]]]) -> str:
-    return csv_text(table())
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -50,8 +50,9 @@ def page() -> None:
                 lead(language, "reset"), key=f"reset_{account.id}", on_click=_reset, args=(person.id, account.name)
             )
             st.button(lead(language, "deactivate" if account.active else "activate"), key=f"close_{account.id}",
-                      disabled=account.id == person.id, on_click=_activate,
-                      args=(person.id, account.name, not account.active))  # fmt: skip
+                      disabled=account.id == person.id, on_click=accounts.change,
+                      args=(served_store.store(), person.id, account.name),
+                      kwargs={"active": not account.active})  # fmt: skip
 
 
 def _role(actor: int, account: int, name: str) -> None:
@@ -65,7 +66,3 @@ def _reset(actor: int, name: str) -> None:
         st.session_state["one_time"] = (name, password)
     except ValueError as error:
         st.session_state["people_problem"] = error.args[0]
-
-
-def _activate(actor: int, name: str, active: bool) -> None:
-    accounts.change(served_store.store(), actor, name, active=active)

@@ -1,11 +1,10 @@
-"""The images of an assignment, in the viewer or as plain images, and the buttons that move the view."""
+"""The images of an assignment in the viewer, and the buttons that move the view."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
 
 import streamlit as st
 
@@ -57,11 +56,6 @@ def sources(view: View, language: str) -> list[tuple[str, Shown]]:
     return [(say(language, "source_n").format(n=i), shown) for i, shown in enumerate(view.sources, 1)]
 
 
-def optional(shown: Shown | None) -> tuple[Shown, ...]:
-    """The image where there is one."""
-    return () if shown is None else (shown,)
-
-
 def show(
     view: View, ahead: tuple[View, ...], readings: tuple[tuple[Reading, ...], ...] | None, language: str,
     chosen: Mapping[str, int | None] | None = None,
@@ -75,12 +69,6 @@ def show(
         titled.insert(0, (say(language, "reference"), view.reference))
     titled = [*sources(view, language), *titled]
     alts = [say(language, "alt").format(which=n, width=p.width, height=p.height) for n, p in titled]
-    if st.session_state.get("plain"):
-        for column, (name, shown), alt in zip(st.columns(len(titled)), titled, alts, strict=True):
-            column.image(
-                urljoin(st.context.url or "http://localhost", address(shown)), caption=name, width="stretch", alt=alt
-            )
-        return
     serial, action = st.session_state.get("viewer_command", (0, ""))
     base, first = served_store.here().base, len(titled) - len(view.images)
     _mount()(key="viewer", data={
@@ -90,7 +78,7 @@ def show(
              "marks": marks(view, i - first, chosen, language)}
             for i, ((n, p), alt) in enumerate(zip(titled, alts, strict=True))
         ],
-        "ahead": [address(p) for other in ahead for p in (*other.images, *other.sources, *optional(other.reference))],
+        "ahead": [address(p) for v in ahead for p in (*v.images, *v.sources, v.reference) if p is not None],
         "boxes": boxes(view, readings or ()), "failed": say(language, "not_here"), "command": serial, "action": action,
         "report": f"{base}/painted", "health": f"{base}/health", "look": 1000 * MIN_SECONDS, "keys": KEYS[view.kind],
         "away": say(language, "away"), "lost": say(language, "lost"),
@@ -110,8 +98,6 @@ def marks(view: View, slot: int, chosen: Mapping[str, int | None] | None, langua
 
 def buttons(language: str) -> None:
     """What moves the view. The viewer acts on these at once; without it they go through the server."""
-    if st.session_state.get("plain"):
-        return
     with st.container(horizontal=True, key="viewer_bar", gap="small"):
         for name, key in MOVES:
             st.button(say(language, name), key=f"viewer_{name}", shortcut=key, on_click=_command, args=(name,),
