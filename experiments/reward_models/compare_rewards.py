@@ -9,9 +9,7 @@ OUT/scores.sqlite     what need not be scored again
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import math
 import shlex
 import sys
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 
 from experiments.record.environment import environment
 from experiments.record.leftovers import removed_on_error
@@ -314,34 +313,21 @@ def write(
 ) -> None:  # fmt: skip
     """The four files, each whole or not at all; the page last."""
     write_json(out / "comparison.json", report)
-    write_bytes(out / "comparison.csv", estimates_csv(report).encode())
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["sha256", "prompt_id", "prompt", *names])
-    for p, image in enumerate(images):
-        cells = ["" if v != v else repr(float(v)) for v in score_RP[:, p]]
-        writer.writerow([image.image.sha256, image.prompt.id, image.prompt.text, *cells])
-    write_bytes(out / "scores.csv", text.getvalue().encode())
+    estimates = [(section, *row) for section, content in report.items() for row in _estimates(content, "", "")]
+    listed = pandas.DataFrame(estimates, columns=["section", "reward", "what", "value", "low", "high", "n"])
+    write_bytes(out / "comparison.csv", listed.astype({"n": "Int64"}).to_csv(index=False).encode())
+    named = zip(images, score_RP.T, strict=True)
+    rows = [(one.image.sha256, one.prompt.id, one.prompt.text, *score_R) for one, score_R in named]
+    table = pandas.DataFrame(rows, columns=["sha256", "prompt_id", "prompt", *names])
+    write_bytes(out / "scores.csv", table.to_csv(index=False).encode())
     write_bytes(out / "comparison.html", page(report, folder).encode())
 
 
-def estimates_csv(report: Mapping[str, Any]) -> str:
-    """section, reward, what, value, low, high, n: every estimate of the report that has an interval."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["section", "reward", "what", "value", "low", "high", "n"])
-    for section, content in report.items():
-        for reward, what, e in _estimates(content, "", ""):
-            cells = ["" if e[k] != e[k] else e[k] for k in ("value", "low", "high")]
-            writer.writerow([section, reward, what, *cells, e.get("n", "")])
-    return text.getvalue()
-
-
-def _estimates(value: Any, reward: str, what: str) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """Everything below `value` with the keys of an estimate, and under which names it stands."""
+def _estimates(value: Any, reward: str, what: str) -> list[tuple[Any, ...]]:
+    """Reward, what, value, low, high, n: everything below `value` with the keys of an estimate, by its names."""
     if isinstance(value, Mapping):
         if {"value", "low", "high"} <= set(value):
-            return [(reward, what, value)]
+            return [(reward, what, *(value.get(name) for name in ("value", "low", "high", "n")))]
         reward = str(value.get("reward") or value.get("annotator") or value.get("better") or reward)
         label = next((str(value[k]) for k in ("slice", "covariate", "worse", "n") if k in value and k != "reward"), "")
         what = "/".join(filter(None, (what, label)))

@@ -5,17 +5,16 @@ Shapes: B samples, 3HW pixels.
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas
 
 from experiments.record.whole_files import read_png, require_folder, write_bytes, write_json
 from preference_data import pairs as preferences
@@ -34,29 +33,16 @@ COLUMNS = ("picture", "prompt", "score", "read")
 """What a row says beside the parts; a part of such a name is written as part/NAME."""
 
 
-@dataclass(frozen=True)
-class Captioned:
-    """An image and what it should show."""
-
-    picture: Path
-    prompt: Prompt
-
-
-def read_captions(folder: Path) -> list[Captioned]:
-    """The images of a folder and their prompts, by name. Raises as `preference_data.captions.captioned_prompts`."""
-    return [Captioned(path, prompt) for path, prompt in captioned_prompts(folder)]
-
-
-def check_images(items: Sequence[Captioned]) -> None:
+def check_images(items: Sequence[tuple[Path, Prompt]]) -> None:
     """Decode every image, which takes milliseconds each, before a reward is opened, which can take minutes.
 
     Raises ValueError naming the first that cannot be read, what is wrong with it, and the others."""
     broken: list[tuple[Path, str]] = []
-    for item in items:
+    for path, _ in items:
         try:
-            read_image(item.picture)
+            read_image(path)
         except (OSError, ValueError) as error:
-            broken.append((item.picture, str(error)))
+            broken.append((path, str(error)))
     if not broken:
         return
     others = ", ".join(path.name for path, _ in broken[1:NAMED]) + (", ..." if len(broken) > NAMED else "")
@@ -64,7 +50,7 @@ def check_images(items: Sequence[Captioned]) -> None:
     raise ValueError(f"{broken[0][1]}{more}")
 
 
-def score(items: Sequence[Captioned], scorer: Scorer) -> tuple[Scores, list[str]]:
+def score(items: Sequence[tuple[Path, Prompt]], scorer: Scorer) -> tuple[Scores, list[str]]:
     """Scores and, where the scorer reads text, what it read ("" where it does not), in the order of the images.
 
     Images may differ in size; those of one size are scored together, and few are in memory at a time. Each is scored
@@ -72,13 +58,13 @@ def score(items: Sequence[Captioned], scorer: Scorer) -> tuple[Scores, list[str]
     indices: list[list[int]] = []
     parts: list[Scores] = []
     readings = [""] * len(items)
-    sizes = [image_size(item.picture) for item in items]
+    sizes = [image_size(path) for path, _ in items]
     by_size = sorted(range(len(items)), key=sizes.__getitem__)
     for _, group in itertools.groupby(by_size, key=sizes.__getitem__):
         while some := list(itertools.islice(group, 64)):
-            images = to_float(np.stack([read_png(items[i].picture) for i in some]))
+            images = to_float(np.stack([read_png(items[i][0]) for i in some]))
             indices.append(some)
-            parts.append(measured(scorer, [items[i].prompt for i in some], images))
+            parts.append(measured(scorer, [items[i][1] for i in some], images))
             for i, text in zip(some, parts[-1].read, strict=False):
                 readings[i] = text
     return in_order(indices, parts), readings
@@ -87,10 +73,11 @@ def score(items: Sequence[Captioned], scorer: Scorer) -> tuple[Scores, list[str]
 def score_folder(folder: Path, reward: str, out: Path) -> list[str]:
     """Score every image and write `out`/scores.csv and scores.json; the table as lines.
 
-    Folder, prompts and images are looked at before the reward is opened. Raises as `read_captions` and `check_images`.
+    Folder, prompts and images are looked at before the reward is opened. Raises as `captioned_prompts` and
+    `check_images`.
     """
     settings = named_reward(reward)
-    items = read_captions(folder)
+    items = captioned_prompts(folder)
     require_folder(out)
     check_images(items)
     scorer = settings.load()
@@ -98,32 +85,23 @@ def score_folder(folder: Path, reward: str, out: Path) -> list[str]:
     parts = {f"part/{name}" if name in COLUMNS else name: part for name, part in scores.parts.items()}
     rows = [
         {
-            "picture": os.path.relpath(item.picture, folder), "prompt": item.prompt.text,
+            "picture": os.path.relpath(path, folder), "prompt": prompt.text,
             "score": float(scores.value_B[i]), **{name: float(part[i]) for name, part in parts.items()},
             "read": readings[i],
         }
-        for i, item in enumerate(items)
+        for i, (path, prompt) in enumerate(items)
     ]  # fmt: skip
     judged = scores.value_B[~np.isnan(scores.value_B)]
     mean = float(judged.mean()) if len(judged) else math.nan
-    view = settings.sees(*image_size(items[0].picture))
+    view = settings.sees(*image_size(items[0][0]))
     content = {
         "reward": scorer.name, "range": settings.range, "mean": mean, "unjudged": dict(scores.unjudged),
         "spent": dict(scores.spent), "sees": asdict(view),
     }  # fmt: skip
     write_json(out / "scores.json", {**content, "rows": rows})
-    write_bytes(out / "scores.csv", as_csv(rows).encode())
+    write_bytes(out / "scores.csv", pandas.DataFrame(rows).to_csv(index=False).encode())  # NaN is an empty cell
     total = total_lines(scorer.name, scores, mean, view)
     return [*score_lines(rows), *total, f"written: {out / 'scores.csv'}, scores.json"]
-
-
-def as_csv(rows: Sequence[dict[str, object]]) -> str:
-    """A header and a line a row; NaN is an empty cell, never 0."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: "" if value != value else value for name, value in row.items()} for row in rows)
-    return text.getvalue()
 
 
 def score_lines(rows: Sequence[dict[str, object]]) -> Iterator[str]:

@@ -18,9 +18,10 @@ from PIL import Image
 from experiments import cli
 from experiments.preferences.from_people import _copy
 from experiments.reward_models.compare_rewards import read_scores
-from experiments.reward_models.score_folder import read_captions, score
+from experiments.reward_models.score_folder import score
 from experiments.reward_models.train_reward import path_of_image
 from preference_data.campaign.sources import from_disagreements, images_of_folder
+from preference_data.captions import captioned_prompts
 from preference_data.prompts import PromptSet
 from preference_data.records import ImageRef, Prompt, Provenance
 from preference_data.store.image_store import ImageFolder
@@ -35,7 +36,7 @@ Read = Callable[[Path], list[tuple[str, str]]]
 
 
 def scored(folder: Path) -> list[tuple[str, str]]:
-    return [(item.picture.name, item.prompt.text) for item in read_captions(folder)]
+    return [(path.name, prompt.text) for path, prompt in captioned_prompts(folder)]
 
 
 def asked(folder: Path) -> list[tuple[str, str]]:
@@ -164,12 +165,12 @@ def test_images_are_scored_in_the_size_in_which_they_are_shown(tmp_path: Path) -
             seen.append(images.shape)
             return super().__call__(prompts, images)
 
-    values, _ = score(read_captions(tmp_path), Sees())
+    values, _ = score(captioned_prompts(tmp_path), Sees())
     assert seen == [(4, 3, 40, 20)] and np.allclose(values.value_B, 0.4, atol=0.02)
 
 
 def test_black_letters_on_transparency_are_read(tmp_path: Path) -> None:
-    scores, *_ = score(read_captions(CASES / "score" / "modes"), Ocr().load())
+    scores, *_ = score(captioned_prompts(CASES / "score" / "modes"), Ocr().load())
     assert (scores.value_B == 1.0).all()
 
 
