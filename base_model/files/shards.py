@@ -32,10 +32,6 @@ Translate = Callable[[str, Tensor], Tensor | None]
 """(released name, released tensor) -> ours, or None when the module has no use for it"""
 
 
-def as_it_is(_name: str, tensor: Tensor) -> Tensor:
-    return tensor
-
-
 def weight_map(folder: Path, stem: str = STEM) -> dict[str, str]:
     """The file of every tensor, as the index has it; {} without one. Raises ValueError when it is damaged."""
     index = folder / f"{stem}.safetensors.index.json"
@@ -115,7 +111,7 @@ def load_into(
     folder: Path,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
-    translate: Translate = as_it_is,
+    translate: Translate = lambda _, tensor: tensor,
     explain: Callable[[list[str], list[str]], str] | None = None,
 ) -> None:
     """Give the module the component's weights, on `device`, in `dtype` (None: as they are stored).

@@ -63,7 +63,7 @@ def row_of(entry: Entry, facts: Mapping[str, Any], base: Path, number: int) -> d
         "row": number, "name": entry.name, "file": str(file), "kind": entry.kind, "at": entry.at[0],
         "length": entry.at[1], "column": entry.column, "problem": entry.problem, "size": size, "sources": [],
         "captions": list(entry.captions), "facts": json.dumps(facts, ensure_ascii=False) if facts else "",
-        "rendered": is_rendered(facts), "changed": changed, "inside": os.path.relpath(file, base),
+        "rendered": facts.keys() >= RENDERED, "changed": changed, "inside": os.path.relpath(file, base),
     }  # fmt: skip
 
 
@@ -82,11 +82,6 @@ def facts_of_source(source: str, entries: Sequence[Entry]) -> list[dict[str, Any
         else:
             results.append(column_facts(entry) if entry.kind == "parquet" else {})
     return results
-
-
-def is_rendered(facts: Mapping[str, Any]) -> bool:
-    """Whether an image was made by `glyphlab write`."""
-    return facts.keys() >= RENDERED
 
 
 def table_facts(source: Path) -> dict[str, dict[str, Any]]:

@@ -131,7 +131,7 @@ def of_own_image(images: OwnImages, index: int, number: int, in_full: bool) -> I
     line: dict[str, Any] = {}
     if folder is not None:
         name = entry.file.relative_to(folder).as_posix()
-        line = next((row for row in set_rows(folder) if row["file_name"] == name), {})
+        line = next((row for _, row in read_json_lines(folder / CAPTIONS) if row["file_name"] == name), {})
     if folder is not None and in_full and is_set(folder):
         yield from lineage(folder, str(entry.file))
         return
@@ -174,11 +174,6 @@ def of_rendered(stream: Any, update: int, size: int, number: int, ranks: int) ->
     else:
         yield f"sample {number}: a page of text"
     yield f"  rendered by seed {stream.seed}, index {index}, update {update}; no source and no licence but Glyphlab's"
-
-
-def set_rows(out: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a set's captions."""
-    return (line for _, line in read_json_lines(out / CAPTIONS))
 
 
 def is_named(line: dict[str, Any], name: str, out: Path) -> bool:

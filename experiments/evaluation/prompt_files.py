@@ -143,7 +143,8 @@ def as_requested(row: Any, folder: Path = Path()) -> RequestedPrompt:
     if shown := sum(map(len, spans)):
         slices["text_length"] = (length_slice(shown),)
     if lines:
-        slices |= {"face": _each(str(line["face"]) for line in lines), "script": _each(map(_script, language)),
+        slices |= {"face": _each(str(line["face"]) for line in lines),
+                   "script": _each(SCRIPTS.get(each, each) for each in language),
                    "em": _each(size_group(float(line["size"])) for line in lines)}  # fmt: skip
     if size := _size(row):
         slices["size"] = (f"{size[0]}x{size[1]}",)
@@ -157,10 +158,6 @@ def _written_lines(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         isinstance(each, Mapping) and {"face", "size"} <= set(each) for each in lines
     )
     return list(lines) if known and isinstance(lines, list) else []
-
-
-def _script(language: str) -> str:
-    return SCRIPTS.get(language, language)
 
 
 def _each(texts: Iterable[str]) -> tuple[str, ...]:

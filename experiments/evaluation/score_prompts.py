@@ -284,7 +284,7 @@ def evaluate_prompts(
             images = ScoredImages(folder, requested.prompts, requested.seeds, settings)
             images.take_in()
             images.begin(settings)
-            needs_model = bool(images.unsampled())
+            needs_model = not all(images.path(point).exists() for point in images.points)
         needs_model = share.of_first(needs_model)
         if share.rank:
             images = ScoredImages(folder, requested.prompts, requested.seeds, settings, share.rank)

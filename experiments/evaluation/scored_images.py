@@ -98,10 +98,6 @@ class ScoredImages:
         """The image's file."""
         return self.folder / IMAGES / point.image
 
-    def unsampled(self) -> list[Point]:
-        """Images that are not there yet."""
-        return [point for point in self.points if not self.path(point).exists()]
-
     def unscored(self, reward: str, points: Iterable[Point]) -> list[Point]:
         """Those of the images that the reward has not scored."""
         return [point for point in points if (point, reward) not in self.scores]

@@ -94,7 +94,8 @@ def train_glyph(plan: GlyphPlan, progress: Progress | None = None) -> list[str]:
     model = GlyphModel(network, table.characters, table.image_C2ZZ, level)
     measured = measure(model, plan, table)
     took = {"wall_seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - used}
-    facts = {**facts_of(plan), **{name: round(each, 1) for name, each in took.items()}, "measured": _as_json(measured)}
+    numbers = {name: [round(v, 4) for v in (c.value, c.low, c.high)] for name, c in measured.items()}
+    facts = {**facts_of(plan), **{name: round(each, 1) for name, each in took.items()}, "measured": numbers}
     files = as_files(network, plan.settings.width, table.characters, table.image_C2ZZ, level, facts)
     files[CARD] = card(plan, table, measured, took, level).encode()
     for name in sorted(files, key=lambda each: each == CONTENT):  # what says that it is finished comes last
@@ -173,10 +174,6 @@ def area(model: GlyphModel, labelled: Labelled) -> Counted:
 def _shifts(table: References, level: Levels) -> str:
     each = {name: float(level.shift_C[table.language_C == i].max(initial=0.0)) for i, name in enumerate(LANGUAGES)}
     return " and ".join(f"{shift:.2f} for {language}" for language, shift in each.items())
-
-
-def _as_json(measured: dict[str, Counted]) -> dict[str, list[float]]:
-    return {name: [round(v, 4) for v in (c.value, c.low, c.high)] for name, c in measured.items()}
 
 
 def card(

@@ -96,7 +96,8 @@ class Mirror:
             key = sample.picture.name
             if key not in self.sent["images"] and sample.picture.exists():
                 name = f"samples/{key.removesuffix('.png').rpartition('_')[2]}"
-                self.tracker.image(sample.step, at_step(run, sample.step), name, sample.picture, sample.caption)
+                seconds = next((line["seconds"] for line in run.metrics if line["step"] == sample.step), None)
+                self.tracker.image(sample.step, moment(run, seconds), name, sample.picture, sample.caption)
                 self.sent["images"].append(key)
                 count += 1
         return count
@@ -136,11 +137,6 @@ def number(value: Any) -> float:
 def moment(run: Run, seconds: float | None) -> float:
     """When a run was so many seconds old, as seconds since 1970: without the pauses between its sessions."""
     return datetime.fromisoformat(run.started).timestamp() + (seconds or 0.0)
-
-
-def at_step(run: Run, step: int) -> float:
-    """When an update was done, as `moment`."""
-    return moment(run, next((line["seconds"] for line in run.metrics if line["step"] == step), None))
 
 
 def mirror(folder: Path, name: str, online: bool = False) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Sequence
 from typing import Any
 
 from argon2 import PasswordHasher
@@ -209,12 +208,6 @@ def by_name(db: Connection, name: str) -> Row:
         known = db.execute(select(schema.account.c.name)).scalars()
         raise ValueError(unknown("account", name, known, "glyphlab account list"))
     return row
-
-
-def names(db: Connection, ids: Sequence[int]) -> dict[int, str]:
-    """Returns the pseudonyms by account id."""
-    table = schema.account
-    return {row.id: row.pseudonym for row in db.execute(select(table).where(table.c.id.in_(list(ids))))}
 
 
 def _fits(row: Row | None, password: str) -> bool:

@@ -24,8 +24,6 @@ from preference_data.png import only_pixels
 from preference_data.records import Prompt
 
 _NAME = re.compile(r"[0-9a-f]{64}")
-decode = decode_image
-"""The store decodes images as everybody does."""
 
 
 class ImageFolder:

@@ -69,7 +69,7 @@ class GlyphModel:
         self._device = device
 
     def score(self, crops: Sequence[np.ndarray], characters: Sequence[str]) -> np.ndarray:
-        """Scores (1) [N] in [0, 1] of crops [Z, Z] as ``ink_frame.framed`` makes them.
+        """Scores (1) [N] in [0, 1] of crops [Z, Z]: what ``ink_frame`` cuts out, in bytes.
 
         KeyError for a character without reference."""
         import torch

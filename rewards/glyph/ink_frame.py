@@ -85,13 +85,6 @@ def cut_out(level_HW: np.ndarray, frame: Frame, side: int = SIDE) -> np.ndarray:
     return result
 
 
-def framed(image_HW3: np.ndarray, ground_3: np.ndarray | None = None) -> np.ndarray | None:
-    """uint8 [Z, Z]: the crop that the network sees of a character's image; None where there is no ink."""
-    level_HW = levels(image_HW3, ground_3)
-    frame = None if level_HW is None else frame_of(level_HW)
-    return None if level_HW is None or frame is None else as_bytes(cut_out(level_HW, frame))
-
-
 def as_bytes(level_ZZ: np.ndarray) -> np.ndarray:
     """Levels from 0 to 1 in 8 bits."""
     return np.rint(np.clip(level_ZZ, 0, 1) * 255).astype(np.uint8)

@@ -18,7 +18,7 @@ import io
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -171,7 +171,8 @@ def decode_scores(body: bytes, count: int) -> Scores:
         value_B = _array(document["value"])
         parts = {str(name): _array(part) for name, part in document["parts"].items()}
         causes = {str(cause): int(number) for cause, number in document["unjudged"].items()}
-        scores = Scores(value_B, parts, causes, _amounts(document["spent"]))
+        spent = {str(name): float(amount) for name, amount in document["spent"].items()}
+        scores = Scores(value_B, parts, causes, spent)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"the server's answer holds no scores ({error!r}); is it a server of `glyphlab serve-rewards`?"
@@ -187,7 +188,3 @@ def _numbers(array_B: np.ndarray) -> list[float | None]:
 
 def _array(numbers: Sequence[float | None]) -> np.ndarray:
     return np.array([math.nan if number is None else float(number) for number in numbers], dtype=np.float64)
-
-
-def _amounts(document: Mapping[str, Any]) -> dict[str, float]:
-    return {str(name): float(amount) for name, amount in document.items()}

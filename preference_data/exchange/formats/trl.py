@@ -131,7 +131,7 @@ def decode_kto(row: Row) -> RowAnswer | None:
     return row_answer(
         _question_text(row["prompt"], GOOD, extras),
         either(row["images"][0], "images"),
-        file({"path": png_path_of(extras, "second")}, "path"),
+        file({"path": f"pictures/{extras['second']['sha256']}.png"}, "path"),
         extras["outcome"],
         extras,
     )
@@ -145,11 +145,6 @@ def _check_conversation(messages: Any, what: str) -> None:
     content = messages[0].get("content")
     if not isinstance(content, list) or not all(isinstance(part, dict) for part in content) or not content:
         raise ValueError(f"the content of {what} is {str(content)[:40]!r}; it must be a list of parts with a type each")
-
-
-def png_path_of(extras: dict[str, Any], side: str) -> str:
-    """Where the other image of a pair is in the exported folder."""
-    return f"pictures/{extras[side]['sha256']}.png"
 
 
 def _ask(text: str, images: int) -> list[dict[str, Any]]:

@@ -115,12 +115,6 @@ def _height(corners_42: np.ndarray) -> float:
     return float(np.linalg.norm(corners_42[3] - corners_42[0]))
 
 
-def straightened(image_HW3: np.ndarray, corners_42: np.ndarray) -> np.ndarray:
-    """What stands between the corners, upright. What is much taller than wide is turned by a quarter, to the left."""
-    flat = cut_out(image_HW3, corners_42)
-    return np.rot90(flat) if is_tall(flat) else flat
-
-
 def is_tall(crop_HW3: np.ndarray) -> bool:
     """Whether a crop is so much taller than wide that it holds a turned line, or a single letter."""
     return crop_HW3.shape[0] >= TALL * crop_HW3.shape[1]

@@ -17,7 +17,7 @@ from experiments.reward_models.glyph_examples import references
 from preference_data.records import Prompt
 from rewards.glyph.glyph import CONTENT, WEIGHTS, Glyph, GlyphScorer, as_files, read
 from rewards.glyph.glyph_network import GlyphNetwork, folded
-from rewards.glyph.ink_frame import INNER, SIDE, as_bytes, cut_out, frame_of, framed, levels
+from rewards.glyph.ink_frame import INNER, SIDE, as_bytes, cut_out, frame_of, levels
 from rewards.glyph.locate import Cell, Locator, _cuts, align, single_line
 from rewards.glyph.wholeness import Levels
 from rewards.parse import named_reward
@@ -34,6 +34,13 @@ def written(
         position = (at[0], at[1] + round(1.5 * size) * i)
         ImageDraw.Draw(image).text(position, line, fill=ink, font=font(FACES[face], weight, size))
     return np.asarray(image)
+
+
+def framed(image_HW3: np.ndarray) -> np.ndarray | None:
+    """uint8 [Z, Z]: the crop that the network sees of a character's image; None where there is no ink."""
+    level_HW = levels(image_HW3)
+    frame = None if level_HW is None else frame_of(level_HW)
+    return None if level_HW is None or frame is None else as_bytes(cut_out(level_HW, frame))
 
 
 def own(character: str, size: int = 40, face: str = "Inter", weight: int = 400) -> np.ndarray:

@@ -14,7 +14,7 @@ from preference_data.records import Prompt
 from preference_data.texts.normalised_text import Policy
 from rewards.text.ocr_page import OcrFlowGrpo, OcrPage, PageScorer
 from rewards.text.reading import tesseract
-from rewards.text.reading.detector import _clockwise, boxes, in_reading_order, straightened
+from rewards.text.reading.detector import _clockwise, boxes, cut_out, in_reading_order, is_tall
 from rewards.text.reading.matching import Line
 from tests.fixtures.page_images import drawn, page, pixels
 from tests.rewards.text.test_matching import FAULTS
@@ -140,10 +140,10 @@ def test_boxes_are_grown_ordered_and_cut_out() -> None:
     )
     picture = np.zeros((40, 40, 3), dtype=np.uint8)
     picture[5:15, 5:35] = 200
-    flat = straightened(picture, np.array([[5, 5], [35, 5], [35, 15], [5, 15]], dtype=float))
+    flat = cut_out(picture, np.array([[5, 5], [35, 5], [35, 15], [5, 15]], dtype=float))
     assert flat.shape == (10, 30, 3) and flat[2:-2, 2:-2].min() == 200
-    upright = straightened(picture.transpose(1, 0, 2), np.array([[5, 5], [15, 5], [15, 35], [5, 35]], dtype=float))
-    assert upright.shape == (10, 30, 3)  # a tall box is turned
+    upright = cut_out(picture.transpose(1, 0, 2), np.array([[5, 5], [15, 5], [15, 35], [5, 35]], dtype=float))
+    assert upright.shape == (30, 10, 3) and is_tall(upright) and not is_tall(flat)
 
 
 def test_engines_are_checked_by_name() -> None:
