@@ -54,19 +54,12 @@ def score_table(images: ScoredImages, rewards: Sequence[str]) -> pandas.DataFram
 
 
 def write_tables(folder: Path, table: pandas.DataFrame, means: pandas.DataFrame) -> list[Path]:
-    """Write scores and means as CSV and, where pyarrow is installed, the scores as Parquet; the files."""
-    import io
-
-    write_bytes(folder / "scores.csv", table.to_csv(index=False).encode())
-    write_bytes(folder / "means.csv", means.to_csv(index=False).encode())
-    files = [folder / "scores.csv", folder / "means.csv"]
-    try:
-        content = io.BytesIO()
-        table.to_parquet(content, index=False)
-    except ImportError:
-        return files
-    write_bytes(folder / "scores.parquet", content.getvalue())
-    return [*files, folder / "scores.parquet"]
+    """Write scores and means as CSV, and the scores as Parquet; the files."""
+    files = [folder / name for name in ("scores.csv", "means.csv", "scores.parquet")]
+    contents = table.to_csv(index=False).encode(), means.to_csv(index=False).encode(), table.to_parquet(index=False)
+    for file, content in zip(files, contents, strict=True):
+        write_bytes(file, content)
+    return files
 
 
 def sources_of(requested: RequestedPrompt) -> str:

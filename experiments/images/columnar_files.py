@@ -9,39 +9,29 @@ from pathlib import Path
 from typing import Any
 
 
-def pyarrow() -> Any:
-    """The library that reads Parquet and Arrow. Raises ValueError when it is not installed."""
-    try:
-        import pyarrow.ipc
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            "Parquet and Arrow files are read by pyarrow, which is missing: pip install pyarrow"
-        ) from error
-    return pyarrow
-
-
 @functools.lru_cache(maxsize=16)
 def parquet_file(path: Path) -> Any:
     """An open Parquet file. Raises ValueError when it is none."""
-    library = pyarrow()
+    import pyarrow.parquet
+
     try:
-        return library.parquet.ParquetFile(path)
-    except library.ArrowInvalid as error:
+        return pyarrow.parquet.ParquetFile(path)
+    except pyarrow.ArrowInvalid as error:
         raise ValueError(f"{path} is not a whole Parquet file: {error}; copy it again") from error
 
 
 @functools.lru_cache(maxsize=16)
 def arrow_file(path: Path) -> Any:
     """An open Arrow file, of either of its formats, with batches by number. Raises ValueError when it is none."""
-    library = pyarrow()
+    import pyarrow.ipc
+
     try:
-        return library.ipc.open_file(library.memory_map(str(path)))
-    except library.ArrowInvalid:
+        return pyarrow.ipc.open_file(pyarrow.memory_map(str(path)))
+    except pyarrow.ArrowInvalid:
         pass
     try:
-        return ArrowStream(library.ipc.open_stream(library.memory_map(str(path))).read_all().to_batches())
-    except library.ArrowInvalid as error:
+        return ArrowStream(pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))).read_all().to_batches())
+    except pyarrow.ArrowInvalid as error:
         raise ValueError(f"{path} is not a whole Arrow file: {error}; copy it again") from error
 
 
@@ -49,8 +39,10 @@ class ArrowStream:
     """Batches of an Arrow stream, which stay in the mapped file, with the reader of Arrow files' names."""
 
     def __init__(self, batches: Sequence[Any]) -> None:
+        import pyarrow
+
         self._batches = batches
-        self.schema = batches[0].schema if batches else pyarrow().schema([])
+        self.schema = batches[0].schema if batches else pyarrow.schema([])
         self.num_record_batches = len(batches)
 
     def get_batch(self, index: int) -> Any:

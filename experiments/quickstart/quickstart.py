@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -97,11 +96,7 @@ class TasteChain:
 
     def stage(self, name: str) -> Experiment:
         """The experiment of a stage, by the stage's name."""
-        stages = {
-            "decoder": self.decoder, "pretrain": self.pretrain, "nft": self.nft, "nft_ocr": self.nft_ocr,
-            "nft_taste": self.nft_taste, "dpo": self.dpo, "chosen": self.chosen,
-        }  # fmt: skip
-        return replace(stages[name], name=name)
+        return replace(getattr(self, name), name=name)
 
     def settings(self) -> dict[str, object]:
         """Everything, as a run records it."""
@@ -184,9 +179,7 @@ def adopt_decoder(folder: Path) -> None:
     """Put the refined autoencoder beside the pretrained network: their latents are the same."""
     refined, own = (folder / name / "model" / "vae.safetensors" for name in ("decoder", "pretrain"))
     if refined.read_bytes() != own.read_bytes():
-        fresh = own.with_name(f".{own.name}")
-        shutil.copyfile(refined, fresh)
-        os.replace(fresh, own)
+        write_bytes(own, refined.read_bytes())
 
 
 def reward_of(chain: TasteChain, name: str, folder: Path) -> Reward:

@@ -76,7 +76,7 @@ def repair(folder: Path, chain: Chain = CHAIN, plan: EvaluationPlan = nano.evalu
             run_chain(folder, chain, plan)
             write_json(folder / "summary.json", summary(folder, chain, plan, overall.seconds))
             write_notes(folder)
-    print_table(json.loads((folder / "summary.json").read_text()))
+    print(*table_rows(json.loads((folder / "summary.json").read_text())), sep="\n")
     return write_report(folder)
 
 
@@ -169,9 +169,3 @@ def table_rows(result: dict) -> Iterator[str]:
         low, high = row["ci"]
         yield f"{name.replace('_vs_', ' - '):20} 1-NED {row['delta']:+.3f} ({low:+.3f} to {high:+.3f})"
     yield f"{result['total_seconds']:.0f} s in all, {result['peak_memory_mb']:.0f} MB at most"
-
-
-def print_table(result: dict) -> None:
-    """Prints the table to standard output."""
-    for line in table_rows(result):
-        print(line)

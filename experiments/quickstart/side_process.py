@@ -7,7 +7,6 @@ import multiprocessing
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 from base_model.child_process import end_with_parent
 
@@ -37,9 +36,7 @@ class SideProcess:
         self._process.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._process.is_alive():
             self._process.terminate()
             self._process.join(SECONDS_TO_STOP)

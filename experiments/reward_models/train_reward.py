@@ -25,6 +25,7 @@ from safetensors.numpy import save
 
 from base_model.devices import best_device
 from experiments.record.whole_files import read_png, write_bytes
+from preference_data.atomic_files import replacing
 from preference_data.comparisons import Comparison, load, split, to_jsonl
 from preference_data.line_files import first_existing
 from preference_data.pixels import pixel_hash
@@ -126,10 +127,8 @@ def _hash(backbone: str, cfg: TrainReward, answers: bytes) -> str:
 
 
 def _keep(path: Path, features: dict[str, np.ndarray]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+    with replacing(path) as file:
         np.savez(file, keys=np.array(list(features)), features=np.array(list(features.values())))
-    Path(file.name).replace(path)
 
 
 def train_reward(pairs: Path, out: Path, backbone: str, cfg: TrainReward, say: Say = lambda line: None) -> list[str]:
