@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
@@ -121,14 +121,19 @@ class List(StoreLocation):
 
 
 @dataclass(frozen=True)
-class Status(StoreLocation):
+class OfCampaign(StoreLocation):
+    """Names a campaign too."""
+
+    name: Name
+    """a campaign of the store"""
+
+
+@dataclass(frozen=True)
+class Status(OfCampaign):
     """Say how far a campaign is, how far people agree, whom to look at, and who makes the better images.
 
     Example: glyphlab campaign status words
     """
-
-    name: Name
-    """a campaign of the store"""
 
     def run(self) -> int:
         from experiments.preferences.run_campaigns import status_lines
@@ -137,42 +142,39 @@ class Status(StoreLocation):
 
 
 @dataclass(frozen=True)
-class Open(StoreLocation):
+class Open(OfCampaign):
     """Open a campaign for annotators, for the first time or again.
 
     Example: glyphlab campaign open words
     """
 
-    name: Name
-    """a campaign of the store"""
+    state: ClassVar[str] = "open"
 
     def run(self) -> int:
-        return self.show(lambda store: change_state(store, self.name, "open"))
+        from preference_data.campaign.campaigns import set_state
+
+        return self.show(lambda store: [
+            f"campaign {self.name}: {set_state(store, store.operator, self.name, self.state).state}"
+        ])  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Close(StoreLocation):
+class Close(Open):
     """Close a campaign: no more answers are taken.
 
     Example: glyphlab campaign close words
     """
 
-    name: Name
-    """a campaign of the store"""
-
-    def run(self) -> int:
-        return self.show(lambda store: change_state(store, self.name, "closed"))
+    state: ClassVar[str] = "closed"
 
 
 @dataclass(frozen=True)
-class Export(StoreLocation):
+class Export(OfCampaign):
     """Write a campaign's answers, or its items' outcomes, to a file in one of the formats that others read.
 
     Example: glyphlab campaign export words -o words.jsonl
     """
 
-    name: Name
-    """a campaign of the store"""
     out: Annotated[Path, arg(aliases=["-o"])]
     """the file; its images go into the folder `pictures` beside it"""
     format: FormatName = "jsonl"
@@ -247,10 +249,3 @@ class Campaign:
 
     def run(self) -> int:
         return self.action.run()
-
-
-def change_state(store: Store, name: str, state: str) -> list[str]:
-    """Open or close a campaign."""
-    from preference_data.campaign.campaigns import set_state
-
-    return [f"campaign {name}: {set_state(store, store.operator, name, state).state}"]

@@ -24,7 +24,6 @@ from preference_data.store.store import Store, exists
 
 MAKERS = 8
 """Makers of images that a line names."""
-"""The folder of the store when none is named."""
 
 
 def open_store(location: str, images: Path | None, make: bool = False) -> Store:

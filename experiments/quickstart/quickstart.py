@@ -96,7 +96,11 @@ class TasteChain:
 
     def stage(self, name: str) -> Experiment:
         """The experiment of a stage, by the stage's name."""
-        return replace(getattr(self, name), name=name)
+        stages = {
+            "decoder": self.decoder, "pretrain": self.pretrain, "nft": self.nft, "nft_ocr": self.nft_ocr,
+            "nft_taste": self.nft_taste, "dpo": self.dpo, "chosen": self.chosen,
+        }  # fmt: skip
+        return replace(stages[name], name=name)
 
     def settings(self) -> dict[str, object]:
         """Everything, as a run records it."""

@@ -15,10 +15,11 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -55,10 +56,23 @@ class Onlooker(RunRecord):
     def running(self) -> Iterator[None]:
         yield
 
-    def _nothing(self, *_: object, **__: object) -> None:
-        """Rank 0 writes it."""
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        pass
 
-    log = check = success = rewind = samples = _nothing
+    def check(self, step: int, line: Mapping[str, Any]) -> None:
+        pass
+
+    def success(self, step: int, means: Mapping[str, float]) -> None:
+        pass
+
+    def rewind(self, step: int) -> None:
+        pass
+
+    def samples(
+        self, step: int, images_B3HW: np.ndarray, captions: Sequence[str], readings: Sequence[str] | None = None,
+        sources: Sequence[Sequence[str]] = (),
+    ) -> None:  # fmt: skip
+        pass
 
 
 def make_engine(experiment: Experiment, module: nn.Module, device: torch.device, keep_frozen: bool) -> Engine:

@@ -33,10 +33,11 @@ def home(tmp_path_factory) -> Path:
 
 def test_other_ranks_ignore_whatever_the_record_is_asked_to_write() -> None:
     """A run gives both the same calls: what the record takes, the others must take as well."""
-    own = {name for name, method in vars(Onlooker).items() if inspect.isfunction(method)} - {"_nothing"}
-    assert {"log", "check", "rewind", "samples", "running"} <= own <= vars(RunRecord).keys()
-    for name in own - {"running"}:
-        assert getattr(Onlooker, name)(None, 0, whatever="it is") is None
+    own = {name: method for name, method in vars(Onlooker).items() if inspect.isfunction(method)}
+    assert {"log", "check", "rewind", "samples", "running"} <= own.keys()
+    for name, method in own.items():
+        theirs = inspect.signature(getattr(RunRecord, name)).parameters
+        assert [*inspect.signature(method).parameters] == [*theirs], name
 
 
 def launch(name: str, folder: Path, stage: int, *more: str) -> subprocess.CompletedProcess[str]:
