@@ -157,8 +157,8 @@ def trace(cfg: MMDiTConfig, lora: Lora, micro: Pass, bf16: bool) -> Footprint:
 def numbers_of(network: nn.Module, lora: Lora) -> dict[str, float]:
     """Counts of the numbers in a network, by the fields of `Footprint`."""
     named = [(name, p.numel(), p.requires_grad, is_muon_weight(name, p)) for name, p in network.named_parameters()]
-    beside: Any = (network.get_submodule(name) for name in linear_layers(network)) if lora.rank else ()
-    layers = [layer.weight.numel() for layer in beside if not layer.weight.requires_grad] or [0]
+    adapted: Any = (network.get_submodule(name) for name in linear_layers(network)) if lora.rank else ()
+    layers = [layer.weight.numel() for layer in adapted if not layer.weight.requires_grad] or [0]
     return {
         "parameters": sum(n for _, n, _, _ in named) + sum(buffer.numel() for buffer in network.buffers()),
         "trained": sum(n for _, n, learns, _ in named if learns),

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy import ndimage
 
 from base_model.data.glyphs.shapes import SIDE, Shape
 
@@ -127,7 +128,7 @@ def shift(rng: np.random.Generator, shape: Shape, other: Shape) -> np.ndarray:
     side_HW = ((x - x0) * np.cos(angle) + (y - y0) * np.sin(angle) > 0).astype(np.float32)
     length, course = rng.uniform(0.08, 0.2) * SIDE, rng.uniform(0, 2 * np.pi)
     dy, dx = round(length * np.sin(course)), round(length * np.cos(course))
-    moved_HW = _shifted(mask_HW * side_HW, dy, dx)
+    moved_HW = ndimage.shift(mask_HW * side_HW, (dy, dx), order=0)
     return np.maximum(mask_HW * (1 - side_HW), moved_HW)
 
 
@@ -223,13 +224,4 @@ def _moved(mask_HW: np.ndarray, by_2HW: np.ndarray) -> np.ndarray:
 
     y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32)
     result: np.ndarray = cv2.remap(mask_HW, x + by_2HW[1], y + by_2HW[0], cv2.INTER_LINEAR)
-    return result
-
-
-def _shifted(mask_HW: np.ndarray, dy: int, dx: int) -> np.ndarray:
-    result = np.zeros_like(mask_HW)
-    height, width = mask_HW.shape
-    result[max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)] = mask_HW[
-        max(-dy, 0) : height - max(dy, 0), max(-dx, 0) : width - max(dx, 0)
-    ]
     return result

@@ -91,15 +91,11 @@ class Corpus:
 
     def own_paragraph(self, rng: np.random.Generator, low: int, high: int) -> str:
         """One of the own paragraphs of a range of lengths; the shortest where all are longer."""
-        lengths = self._lengths
+        lengths = _lengths_of(self.own)
         last = int(np.searchsorted(lengths, high, side="right"))
         first = int(np.searchsorted(lengths, low, side="left"))
         first = first if first < last else 0
         return self.own[int(rng.integers(first, last))] if last else self.own[0]
-
-    @property
-    def _lengths(self) -> np.ndarray:
-        return _lengths_of(self.own)
 
 
 @functools.lru_cache(maxsize=16)
