@@ -17,6 +17,7 @@ alignment learns the taste from (experiments/preferences.simulated_people.py say
     taste_ocr         DiffusionNFT on OCR alone, pulled towards the guided start; needs --parent
     taste_pull        what the pull does alone: taste_ocr on a reward that says nothing; needs --parent
     taste_best_of_n   fine-tuning on the best of each group by OCR and the trained reward; needs --parent
+    taste_grpo        GRPO on OCR and the trained reward; needs --parent
     taste_alone       DiffusionNFT on the trained reward alone, without a pull, watched; needs --parent
     taste_dpo         DPO on the answers; needs --parent and --pairs
     taste_chosen      fine-tuning on the images that were preferred; needs --parent and --data.folder
@@ -120,6 +121,18 @@ best_of_n = replace(
     ),
 )
 
+grpo = replace(
+    nft,
+    name="taste_grpo",
+    algorithm=replace(
+        nano.grpo.algorithm,
+        steps=NFT_STEPS,
+        sampler=SAMPLER,
+        exploration=replace(nano.grpo.algorithm.exploration, shared_noise=False),
+        parts=nft.algorithm.parts,
+    ),
+)
+
 alone = replace(
     nft,
     name="taste_alone",
@@ -163,4 +176,4 @@ left_open = replace(captions, prompts=replace(captions.prompts, seed=43, bare=1.
 
 mixed = replace(nano.grpo, name="nano_grpo_mixed", reward="1.0*ocr+0.05*learned:runs/reward")
 
-configs = (decoder, pretrain, nft, ocr, pull, best_of_n, alone, dpo, chosen, mixed)
+configs = (decoder, pretrain, nft, ocr, pull, best_of_n, grpo, alone, dpo, chosen, mixed)
