@@ -76,7 +76,7 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Demand:
-    """One line of what is asked: a mean over prompts, or of two such means the ratio, and the bounds that it is held to."""
+    """One line of what is asked: a mean over prompts, or the ratio of two, and the bounds that it is held to."""
 
     name: str
     values: Values
@@ -112,11 +112,12 @@ class Demand:
 
 
 def ratio(top_P: np.ndarray, of_P: np.ndarray) -> tuple[float, float, float]:
-    """The ratio of two means over the same prompts, with its interval by resampling them; NaN where a mean is not above 0."""
+    """The ratio of two means over the same prompts, and its interval by resampling them; NaN without a gain."""
     chosen = np.random.default_rng(0).integers(0, len(top_P), size=(RESAMPLES, len(top_P)))
     tops, bottoms = np.nanmean(top_P[chosen], 1), np.nanmean(of_P[chosen], 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        low, high = np.quantile(np.where(bottoms > 0, tops / bottoms, np.inf), (0.025, 0.975), method="closest_observation")
+        ratios = np.where(bottoms > 0, tops / bottoms, np.inf)
+        low, high = np.quantile(ratios, (0.025, 0.975), method="closest_observation")
         value = np.nanmean(top_P) / np.nanmean(of_P) if np.nanmean(of_P) > 0 else np.nan
     return float(value), float(low), float(high)
 
