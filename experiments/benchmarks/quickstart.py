@@ -12,12 +12,14 @@ that depends on the prompt alone. Evaluations are kept in --out, so that an inte
     stages   means over runs
 
 "Gold" is the engine that nothing is trained on. Its share of a gain is its own gain divided by that of the reward's
-engine, with the interval of the ratio by resampling prompts; a share says little where the gain is near 0. Prints the
-tables, then one JSON line.
+engine, with the interval of the ratio by resampling prompts; a share says little where the gain is near 0. `--third
+ocr_page:engine=tesseract` asks an engine of another family too, about English, and first about renderings of the
+captions, through no model. Prints the tables, then one JSON line.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,19 +29,27 @@ import numpy as np
 import torch
 import tyro
 
-from base_model.data.rendered_text import read_short
+from base_model.data.rendered_chinese import is_chinese
+from base_model.data.rendered_text import read_short, render
 from base_model.devices import best_device
 from base_model.files.weights import load_model
-from experiments.evaluation.evaluate import column, evaluate, is_judged
-from experiments.experiment import THREADS
+from base_model.generate import generate_chunks, prompted
+from base_model.interface import FlowModel
+from experiments.evaluation.evaluate import column, evaluate, fixed_noise, is_judged
+from experiments.evaluation.prompts_of_plan import make_prompts, make_scenes
+from experiments.experiment import THREADS, EvaluationPlan
 from experiments.preferences.simulated_people import appearance, people, wins
 from experiments.progress import Progress
 from experiments.quickstart.quickstart import TasteChain, scorers
 from experiments.quickstart.taste_summary import LANGUAGES, VOTERS_SEED, Rows, facts_of, of_language, read
 from experiments.record.intervals import bootstrap_ci, in_brackets
+from experiments.record.whole_files import write_json
+from preference_data.records import Prompt
+from rewards.parse import named_reward
 
 KINDS = {"evaluation": "open prompts", "captions": "full captions"}
 RESAMPLES = 2000
+THIRD, STAGES_OF_GAIN = "third", ("pretrain", "nft")
 
 Values = Callable[[Path], np.ndarray]
 """From the folder of a run's evaluations to one number a prompt."""
@@ -56,6 +66,8 @@ class Benchmark:
     """of each kind, half in each language"""
     beside: tuple[str, ...] = ("nft_ocr", "dpo", "chosen", "nft_taste")
     """stages to evaluate beside the start and the aligned model"""
+    third: str = ""
+    """a reward that reads as well, such as ocr_page:engine=tesseract: its share of the gain in English"""
 
     def __post_init__(self) -> None:
         if not self.runs or self.prompts < 2:
@@ -162,8 +174,8 @@ def kept(stage: str, row: str, named: str) -> Values:
     return values
 
 
-def demands(stages: Sequence[str]) -> Iterator[Demand]:
-    """All lines, of the stages that were evaluated."""
+def demands(stages: Sequence[str], third: bool = False) -> Iterator[Demand]:
+    """All lines, of the stages that were evaluated, and with those of a third engine where there is one."""
     each = [(inside, kind, language) for inside, kind in KINDS.items() for language in LANGUAGES]
     for inside, kind, language in each:
         least = 0.95 if language == "english" else 0.90
@@ -174,6 +186,12 @@ def demands(stages: Sequence[str]) -> Iterator[Demand]:
             for engine in ("judge_exact", "exact")
         )
         yield Demand(f"gold's share of the gain, {language.title()}, {kind}", gold, of=own, least=0.8)
+    for inside, kind in KINDS.items() if third else ():
+        other, own = (
+            less(spelt("nft", inside, "english", sampler=engine), spelt("pretrain", inside, "english", sampler=engine))
+            for engine in (THIRD, "unguided")
+        )
+        yield Demand(f"the third engine's share of the gain, English, {kind}", other, of=own, least=0.8)
     for inside, kind, language in each:
         start = spelt("pretrain", inside, language, sampler="guided")
         own = less(spelt("nft", inside, language), start)
@@ -212,10 +230,46 @@ def make_evaluations(benchmark: Benchmark) -> None:
                 bar.advance(1, {})
 
 
+def ask_third(benchmark: Benchmark) -> None:
+    """Have the third engine read the English images of the start and of the aligned model, and clean renderings."""
+    pool = named_reward(benchmark.third).load("cpu")
+    bar = Progress({"third engine": 1.0})
+    with bar.stage("third engine", 4 * len(benchmark.runs)):
+        for index, run in enumerate(benchmark.runs):
+            for (inside, plan), stage in itertools.product(TasteChain().plans("dpo").items(), STAGES_OF_GAIN):
+                target = benchmark.folder(index) / stage / inside / f"{THIRD}.json"
+                if not target.exists():
+                    plan = replace(plan, prompts=replace(plan.prompts, count=benchmark.prompts))
+                    prompts, images = english_images(load_model(run / stage / "model", best_device()), plan)
+                    exact = pool(prompts, images).parts["exact"]
+                    lines = [{"target": p.spans[0], "exact": float(own)} for p, own in zip(prompts, exact, strict=True)]
+                    write_json(target, {"rows": lines})
+                bar.advance(1, {})
+
+
+def rendered_exact(benchmark: Benchmark) -> float:
+    """The share of clean renderings of the English full captions that the third engine reads."""
+    scenes = [each for each in make_scenes(TasteChain().captions.prompts) if not is_chinese(each.word)]
+    prompts = [Prompt.from_text(scene.caption) for scene in scenes]
+    read_by = named_reward(benchmark.third).load("cpu")
+    return float(np.nanmean(read_by(prompts, np.stack([render(scene) for scene in scenes])).parts["exact"]))
+
+
+def english_images(model: FlowModel, plan: EvaluationPlan) -> tuple[list[Prompt], np.ndarray]:
+    """The plan's English prompts, and what `evaluate` shows the engines for them, unguided."""
+    prompts = make_prompts(plan.prompts)
+    rows = [i for i, prompt in enumerate(prompts) if not is_chinese(prompt.spans[0])]
+    noise = fixed_noise(model, len(prompts), plan.seed)[rows]
+    sampler = dict(plan.samplers)["unguided"]
+    requested = prompted(model, [prompts[i].text for i in rows], sampler.guidance)
+    images = np.concatenate([made for _, _, made in generate_chunks(model, requested, noise, sampler)])
+    return [prompts[i] for i in rows], images
+
+
 def asked_rows(benchmark: Benchmark) -> Iterator[dict[str, object]]:
     """Every demand: its value and interval in each run, pooled, and in how many runs it holds."""
     folders = [benchmark.folder(index) for index in range(len(benchmark.runs))]
-    for demand in demands(benchmark.stages):
+    for demand in demands(benchmark.stages, bool(benchmark.third)):
         runs = [demand.measured([folder]) for folder in folders]
         yield {
             "demand": demand.name, "bounds": demand.bounds, "runs": runs, "pooled": demand.measured(folders),
@@ -255,7 +309,11 @@ def written(measured: tuple[float, float, float]) -> str:
 def main(benchmark: Benchmark) -> None:
     """Evaluate, and print the tables."""
     torch.set_num_threads(THREADS)
+    if benchmark.third:
+        print(f"{benchmark.third} reads {rendered_exact(benchmark):.3f} of clean renderings of English captions")
     make_evaluations(benchmark)
+    if benchmark.third:
+        ask_third(benchmark)
     rows = list(asked_rows(benchmark))
     print(f"| what is asked | bounds | {' | '.join(str(run) for run in benchmark.runs)} | pooled | holds |")
     print("|---" * (4 + len(benchmark.runs)) + "|")
