@@ -1,6 +1,6 @@
 """What is asked of the quickstart, on more prompts than it has time for and for several seeds together.
 
-Run:     OMP_NUM_THREADS=1 python -m experiments.benchmarks.quickstart --runs runs/quickstart runs/1 runs/2
+Run:     OMP_NUM_THREADS=1 python -m experiments.benchmarks.quickstart_seeds --runs runs/quickstart runs/1 runs/2
          with the folders of `glyphlab quickstart` and `glyphlab quickstart --seed 1 -o runs/1`
 Takes:   about 7 minutes a run on a core, for 1,024 open prompts and 1,024 full captions
 
@@ -61,10 +61,10 @@ class Benchmark:
 
     runs: tuple[Path, ...]
     """folders of finished quickstarts, one for each seed"""
-    out: Path = Path("runs/asked")
+    out: Path = Path("runs/seeds")
     prompts: int = 1024
     """of each kind, half in each language"""
-    beside: tuple[str, ...] = ("nft_ocr", "dpo", "chosen", "nft_taste")
+    extras: tuple[str, ...] = ("nft_ocr", "dpo", "chosen", "nft_taste")
     """stages to evaluate beside the start and the aligned model"""
     third: str = ""
     """a reward that reads as well, such as ocr_page:engine=tesseract: its share of the gain in English"""
@@ -79,7 +79,7 @@ class Benchmark:
     @property
     def stages(self) -> tuple[str, ...]:
         """All that is evaluated, the start first."""
-        return "pretrain", "nft", *self.beside
+        return "pretrain", "nft", *self.extras
 
     def folder(self, index: int) -> Path:
         """Where a run's evaluations are kept."""
@@ -163,7 +163,7 @@ def won(stage: str) -> Values:
     return values
 
 
-def kept(stage: str, row: str, named: str) -> Values:
+def obeyed(stage: str, row: str, named: str) -> Values:
     """Whether what a full caption names is in the image."""
 
     def values(folder: Path) -> np.ndarray:
@@ -207,8 +207,8 @@ def demands(stages: Sequence[str], third: bool = False) -> Iterator[Demand]:
             yield Demand(f"DPO's spelling less the start's, {language.title()}, {kind}", own, least=-0.05)
     if "chosen" in stages:
         yield Demand("fine-tuning on preferred images wins", won("chosen"), high=0.60)
-    yield Demand("named ink kept", kept("nft", "ink", "ink"), least=0.95)
-    yield Demand("named ground kept", kept("nft", "ground", "background"), least=0.95)
+    yield Demand("named ink kept", obeyed("nft", "ink", "ink"), least=0.95)
+    yield Demand("named ground kept", obeyed("nft", "ground", "background"), least=0.95)
 
 
 def make_evaluations(benchmark: Benchmark) -> None:
@@ -266,7 +266,7 @@ def english_images(model: FlowModel, plan: EvaluationPlan) -> tuple[list[Prompt]
     return [prompts[i] for i in rows], images
 
 
-def asked_rows(benchmark: Benchmark) -> Iterator[dict[str, object]]:
+def demand_rows(benchmark: Benchmark) -> Iterator[dict[str, object]]:
     """Every demand: its value and interval in each run, pooled, and in how many runs it holds."""
     folders = [benchmark.folder(index) for index in range(len(benchmark.runs))]
     for demand in demands(benchmark.stages, bool(benchmark.third)):
@@ -314,7 +314,7 @@ def main(benchmark: Benchmark) -> None:
     make_evaluations(benchmark)
     if benchmark.third:
         ask_third(benchmark)
-    rows = list(asked_rows(benchmark))
+    rows = list(demand_rows(benchmark))
     print(f"| what is asked | bounds | {' | '.join(str(run) for run in benchmark.runs)} | pooled | holds |")
     print("|---" * (4 + len(benchmark.runs)) + "|")
     for row in rows:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.benchmarks import quickstart as asked
+from experiments.benchmarks import quickstart_seeds as asked
 from experiments.preferences.simulated_people import FACTS
 
 ENGLISH, CHINESE = ("AB", "CD"), ("人大", "天心")
@@ -20,7 +20,7 @@ def written(folder: Path, inside: str, sampler: str, exact: list[float], gold: l
         {
             "prompt": f'the word "{target}", middle centre, in red sans, large, on white',
             "target": target, "exact": own, "judge_exact": other, "facts": [taste] * len(FACTS), "ink": "red",
-            "ground": "white" if own else "pink",
+            "ground": "white" if other or own else "pink",
         }
         for target, own, other in zip((*ENGLISH, *CHINESE), exact, gold, strict=True)
     ]  # fmt: skip
@@ -35,7 +35,7 @@ def benchmark(tmp_path: Path) -> asked.Benchmark:
         for stage in ("pretrain", "nft"):
             (tmp_path / run / stage / "model").mkdir(parents=True)
     runs = (tmp_path / "a", tmp_path / "b")
-    made = asked.Benchmark(runs, tmp_path / "out", prompts=4, beside=())
+    made = asked.Benchmark(runs, tmp_path / "out", prompts=4, extras=())
     for index, start in enumerate(([0, 0, 0, 1], [1, 0, 1, 1])):
         folder = made.folder(index)
         for inside in asked.KINDS:
@@ -47,19 +47,19 @@ def benchmark(tmp_path: Path) -> asked.Benchmark:
 
 
 def test_pooled_is_the_mean_of_each_prompt_over_runs(benchmark):
-    rows = {row["demand"]: row for row in asked.asked_rows(benchmark)}
+    rows = {row["demand"]: row for row in asked.demand_rows(benchmark)}
     gain = rows["its spelling, open prompts, less the start's, English"]
     assert [run[0] for run in gain["runs"]] == [1.0, 0.5]
     assert gain["pooled"][0] == 0.75 and gain["holds"] == 2
     guided = rows["aligned less the start with guidance, English, full captions"]
     assert [run[0] for run in guided["runs"]] == [0.5, 0.5] and guided["holds"] == 2
     assert rows["aligned less the start with guidance, Chinese, full captions"]["pooled"][0] == 0.0
-    ground = rows["named ground kept"]
-    assert ground["pooled"][0] == 1.0 and ground["holds"] == 2
+    assert [rows[f"named {part} kept"]["pooled"][0] for part in ("ink", "ground")] == [1.0, 1.0]
+    assert rows["NFT on both wins"]["pooled"][0] == 1.0  # all its facts are above the start's
 
 
 def test_golds_share_is_a_ratio_of_gains_and_none_where_nothing_was_gained(benchmark):
-    rows = {row["demand"]: row for row in asked.asked_rows(benchmark)}
+    rows = {row["demand"]: row for row in asked.demand_rows(benchmark)}
     english = rows["gold's share of the gain, English, open prompts"]
     assert [run[0] for run in english["runs"]] == [0.5, 1.0]
     assert english["pooled"][0] == pytest.approx(0.5 / 0.75) and english["holds"] == 1
@@ -73,6 +73,7 @@ def test_golds_share_is_a_ratio_of_gains_and_none_where_nothing_was_gained(bench
         ({"least": 0.85, "low": 0.80}, (0.9, 0.79, 0.95), False),
         ({"least": 0.85, "low": 0.80}, (0.9, 0.81, 0.95), True),
         ({"least": 0.85}, (0.84, 0.81, 0.95), False),
+        ({"least": 0.85}, (0.85, 0.81, 0.95), True),
         ({"high": 0.60}, (0.55, 0.5, 0.61), False),
         ({"high": 0.60}, (0.55, 0.5, 0.59), True),
         ({"least": 0.0}, (float("nan"), 0.0, 0.0), False),
@@ -80,6 +81,10 @@ def test_golds_share_is_a_ratio_of_gains_and_none_where_nothing_was_gained(bench
 )
 def test_a_demand_is_held_to_all_of_its_bounds(bounds, measured, holds):
     assert asked.Demand("x", lambda folder: np.zeros(2), **bounds).holds(*measured) is holds
+
+
+def test_a_loss_has_no_share():
+    assert np.isnan(asked.ratio(np.array([-1.0, 0.0]), np.array([-1.0, -1.0]))[0])
 
 
 def test_the_interval_of_a_ratio_covers_it():
@@ -96,6 +101,8 @@ def test_the_tables_name_every_run_and_every_bound(benchmark, capsys, monkeypatc
     monkeypatch.setattr(asked, "make_evaluations", lambda benchmark: None)
     asked.main(benchmark)
     printed = capsys.readouterr().out
+    assert "| English exact, full captions | at least 0.95 |" in printed
+    assert "| Chinese exact, open prompts | at least 0.9 |" in printed
     assert "| NFT on both wins | at least 0.85, lower end above 0.8 |" in printed
     assert "| nft, guided |  | 1.000 (0.500) |" in printed
     assert json.loads(printed.splitlines()[-1])["prompts"] == 4
@@ -103,6 +110,6 @@ def test_the_tables_name_every_run_and_every_bound(benchmark, capsys, monkeypatc
 
 def test_a_run_that_is_not_finished_is_refused_before_anything_is_evaluated(benchmark):
     with pytest.raises(ValueError, match="has no model; finish it with"):
-        asked.Benchmark(benchmark.runs, beside=("dpo",))
+        asked.Benchmark(benchmark.runs, extras=("dpo",))
     with pytest.raises(ValueError, match="at least one run"):
         asked.Benchmark(())
