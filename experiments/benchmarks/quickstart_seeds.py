@@ -36,6 +36,7 @@ from base_model.files.weights import load_model
 from base_model.generate import generate_chunks, prompted
 from base_model.interface import FlowModel
 from experiments.evaluation.evaluate import column, evaluate, fixed_noise, is_judged
+from experiments.evaluation.found_model import fingerprint
 from experiments.evaluation.prompts_of_plan import make_prompts, make_scenes
 from experiments.experiment import THREADS, EvaluationPlan
 from experiments.preferences.simulated_people import appearance, people, wins
@@ -43,13 +44,15 @@ from experiments.progress import Progress
 from experiments.quickstart.quickstart import TasteChain, scorers
 from experiments.quickstart.taste_summary import LANGUAGES, VOTERS_SEED, Rows, facts_of, of_language, read
 from experiments.record.intervals import bootstrap_ci, in_brackets
-from experiments.record.whole_files import write_json
+from experiments.record.whole_files import write_bytes, write_json
 from preference_data.records import Prompt
 from rewards.parse import named_reward
 
 KINDS = {"evaluation": "open prompts", "captions": "full captions"}
 RESAMPLES = 2000
 THIRD, STAGES_OF_GAIN = "third", ("pretrain", "nft")
+NOTE = "model.txt"
+"""Beside a stage's evaluations: whose they are."""
 
 Values = Callable[[Path], np.ndarray]
 """From the folder of a run's evaluations to one number a prompt."""
@@ -211,8 +214,23 @@ def demands(stages: Sequence[str], third: bool = False) -> Iterator[Demand]:
     yield Demand("named ground kept", obeyed("nft", "ground", "background"), least=0.95)
 
 
+def note_models(benchmark: Benchmark) -> None:
+    """Note which models the evaluations are of.
+
+    Raises ValueError where there are evaluations of other ones, such as of a run that was trained again since.
+    """
+    for (index, run), stage in itertools.product(enumerate(benchmark.runs), benchmark.stages):
+        note, model = benchmark.folder(index) / stage / NOTE, fingerprint(run / stage / "model")
+        if note.exists() and note.read_text() != model:
+            raise ValueError(
+                f"{note.parent} has evaluations of another model than {run / stage}; delete it, or choose another --out"
+            )
+        write_bytes(note, model.encode())
+
+
 def make_evaluations(benchmark: Benchmark) -> None:
     """Evaluate what is not yet evaluated."""
+    note_models(benchmark)
     chain = TasteChain()
     bar = Progress({"stages": 1.0})
     with scorers() as pools, bar.stage("stages", len(benchmark.runs) * len(benchmark.stages)):

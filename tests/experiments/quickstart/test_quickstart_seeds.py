@@ -113,3 +113,13 @@ def test_a_run_that_is_not_finished_is_refused_before_anything_is_evaluated(benc
         asked.Benchmark(benchmark.runs, extras=("dpo",))
     with pytest.raises(ValueError, match="at least one run"):
         asked.Benchmark(())
+
+
+def test_evaluations_of_another_model_are_refused(benchmark):
+    weights = benchmark.runs[1] / "nft" / "model" / "transformer.safetensors"
+    weights.write_bytes(b"first")
+    asked.note_models(benchmark)
+    asked.note_models(benchmark)
+    weights.write_bytes(b"again")
+    with pytest.raises(ValueError, match="1-b-4/nft has evaluations of another model than .*b/nft; delete it"):
+        asked.note_models(benchmark)
