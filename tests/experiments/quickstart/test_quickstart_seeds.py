@@ -121,5 +121,5 @@ def test_evaluations_of_another_model_are_refused(benchmark):
     asked.note_models(benchmark)
     asked.note_models(benchmark)
     weights.write_bytes(b"again")
-    with pytest.raises(ValueError, match="1-b-4/nft has evaluations of another model than .*b/nft; delete it"):
+    with pytest.raises(ValueError, match=r"1-b-4/nft has evaluations of another model than .*b/nft; delete it"):
         asked.note_models(benchmark)
