@@ -28,6 +28,7 @@ from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from base_model.data.writing.corpora import Corpus, standard_set
 from base_model.data.writing.faces import FACES, LANGUAGES, Face
@@ -131,8 +132,6 @@ def read_back(cfg: Benchmark, kind: str, language: str, sources: Sources) -> lis
 
 def shares_read(face: Face, lines: int, seed: int, sizes: Sequence[int] = EMS) -> dict[int, float]:
     """The share of lines that are read exactly in a face, at each em size."""
-    from PIL import Image
-
     language = face.languages[0]
     shares = {}
     for em in sizes:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from safetensors.torch import load_file, save_file
+
 from experiments.experiment import Experiment
 from experiments.preferences.from_images import read_images, reads
 from experiments.preferences.from_scores import LATENTS, PAIRS, with_own_sources
@@ -96,15 +98,11 @@ def moved(one: Answer, path: Callable[[ImageRef], str]) -> Answer:
 
 def keep_latent(root: Path, sha256: str, x0: object) -> None:
     """Remember what an image was decoded from."""
-    from safetensors.torch import save_file
-
     (root / LATENTS_FOLDER).mkdir(parents=True, exist_ok=True)
     save_file({"x0": x0}, root / LATENTS_FOLDER / f"{sha256}.safetensors")  # type: ignore[dict-item]
 
 
 def _keep_latents(path: Path, hashes: list[str], folder: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     table = {sha: load_file(path / f"{sha}.safetensors")["x0"] for sha in hashes
              if (path / f"{sha}.safetensors").exists()}  # fmt: skip
     if table:

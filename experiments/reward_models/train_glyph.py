@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
 
 from base_model.data.glyphs.crops import Source
 from base_model.data.glyphs.shapes import LANGUAGES, TRAINING, UNSEEN, alphabet
@@ -119,8 +120,6 @@ def _labelled(plan: GlyphPlan, table: References, bar: Progress) -> Labelled:
 
 
 def _trained(plan: GlyphPlan, labelled: Labelled, bar: Progress) -> GlyphNetwork:
-    import torch
-
     path = plan.out / WORK / CHECKPOINT
     state = torch.load(path, weights_only=True) if path.exists() else None
     if state is not None:

@@ -34,7 +34,7 @@ import numpy as np
 from preference_data.records import Prompt, visible
 from rewards.glyph.ink_frame import SIDE, as_bytes, cut_out, frame_about, ink_box
 from rewards.glyph.line_fit import stand_in_line
-from rewards.glyph.locate import Cell, Locator
+from rewards.glyph.locate import ENGINES, Cell, Locator
 from rewards.glyph.wholeness import CAP, Levels, Template, are_whole, template
 from rewards.scores import Row, Scores, View, score_each
 
@@ -172,8 +172,6 @@ class Glyph:
     engine: str = "onnxruntime"
 
     def __post_init__(self) -> None:
-        from rewards.glyph.locate import ENGINES
-
         if self.engine not in ENGINES:
             raise ValueError(f"engine is {self.engine!r}; choose one of {', '.join(ENGINES)}")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from rewards.published.open_clip_import import declare_operators
+from rewards.published.open_clip_import import declare_operators, open_clip
 from rewards.published.published_weights import existing_or_hub
 
 if TYPE_CHECKING:
@@ -119,8 +119,6 @@ class OpenClip:
     """
 
     def __init__(self, architecture: str, weights: Path | None, device: str) -> None:
-        from rewards.published.open_clip_import import open_clip
-
         library = open_clip()
         location = None if weights is None else str(weights)
         self._model = library.create_model(architecture, pretrained=location, device=device).float().eval()

@@ -21,6 +21,7 @@ from preference_data.records import Prompt, visible
 from preference_data.texts.normalised_text import Policy
 from rewards.scores import Read, Row, Scores, View, score_each
 from rewards.text.reading.alphabet import MOST, SCRIPT, alphabet_of
+from rewards.text.reading.detector import Detector
 from rewards.text.reading.matching import PARTS, Line, score_reading
 from rewards.text.reading.read_page import OnnxPage, PaddlePage, PageReader
 from rewards.text.recognisers import V4, V4_DETECTION, V6, V6_DETECTION, OnnxRecogniser, find_weights
@@ -38,8 +39,6 @@ def page_reader(engine: str, models: Sequence[str], least_confidence: float) -> 
         from rewards.text.reading.tesseract import TesseractPage
 
         return TesseractPage(least_confidence)
-    from rewards.text.reading.detector import Detector
-
     if engine == "paddleocr":
         return PaddlePage((find_weights(V6_DETECTION), find_weights(V6)), models, least_confidence)
     detection, recognition = (V4_DETECTION, V4) if engine == "onnxruntime_v4" else (V6_DETECTION, V6)

@@ -17,7 +17,7 @@ from preference_data.exchange.formats.containers import Problems
 from preference_data.exchange.formats.values import known_image
 from preference_data.exchange.judgements import Judgement
 from preference_data.line_files import parse_json
-from preference_data.records import ImageRef, Prompt, Provenance, SourceImage, to_json
+from preference_data.records import ImageRef, Prompt, Provenance, SourceImage, prompt_from_json, to_json
 
 UNKNOWN = Provenance(model="unknown", revision="", seed=-1, steps=0, guidance=0.0, run="import", step=0)
 """Of images from files that do not say; the seed -1 and 0 steps are no values of a real one."""
@@ -144,8 +144,6 @@ def row_answer(text: str, first: Incoming, second: Incoming, outcome: str, extra
 
 def prompt_of(text: str, extras: Mapping[str, Any]) -> Prompt:
     """The prompt with its own id and category when they were carried, else made from its text."""
-    from preference_data.records import prompt_from_json
-
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"the prompt is {text!r}; it must be a text that is not empty")
     return (

@@ -52,7 +52,7 @@ def test_the_signs_of_hashes() -> None:
     flat = np.full((40, 40), 90, np.uint8)
     assert not hashes(coloured(flat), flat)["hashed"]
     corner = np.zeros((32, 32), np.uint8)
-    corner[0, 0] = 255  # the mean is below every other frequency
+    corner[0, 1] = 255  # the mean is below every other frequency
     assert int(hashes(coloured(corner), corner)["phash"]).bit_count() == 31, "the mean is in no median"
 
 
