@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from base_model.engine.engine import LocalEngine, OptimConfig
 from base_model.files.family_vae import (
     FamilyVae,
     PassingClamps,
+    base_of_vae,
     export_with_vae,
     open_family_vae,
     open_saved_vae,
@@ -121,6 +125,37 @@ def test_files_that_are_missing_or_cut_off_are_named(
         require_vae(folder)
     with pytest.raises(ValueError, match=re.escape(fault)):
         open_family_vae(tmp_path / "base")
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    folder = vae_alone(tmp_path / "base")
+    file = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    next(iter(weights.values())).view(-1)[0] = torch.nan
+    save_file(weights, file)
+    with pytest.raises(ValueError, match="holds numbers that are not finite"):
+        open_family_vae(folder)
+
+
+def test_what_only_further_frames_go_through_does_not_learn() -> None:
+    parts = torch.nn.ModuleDict({"time_conv": torch.nn.Linear(1, 1), "conv": torch.nn.Linear(1, 1)})
+    family: Any = SimpleNamespace()
+    model = FamilyVae(family, torch.nn.Sequential(parts), "a")
+    learning = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert learning == {"vae.0.conv.weight", "vae.0.conv.bias"}
+
+
+def test_a_saved_one_finds_its_checkpoint_from_anywhere_and_no_hidden_files_are_exported(
+    sd3: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = shutil.copytree(sd3, tmp_path / "base")
+    (base / ".cache").mkdir()
+    monkeypatch.chdir(tmp_path)
+    save_family_vae(open_family_vae("base"), tmp_path / "run")
+    monkeypatch.chdir("/")
+    assert base_of_vae(tmp_path / "run") == str(base)
+    export_with_vae(tmp_path / "run", tmp_path / "whole")
+    assert sorted(path.name for path in (tmp_path / "whole").iterdir()) == ["model_index.json", "transformer", "vae"]
 
 
 def test_a_size_that_does_not_divide_is_refused(sd3: Path) -> None:

@@ -156,6 +156,18 @@ def test_a_server_that_stops_answering_ends_it_and_what_was_answered_is_kept(
     assert (out / CAPTIONS).read_text().count("a cup on a table") == 4
 
 
+def test_a_server_is_asked_without_chance_and_told_what_it_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [said("no"), said(GOOD)]
+    with chat_server(lambda request: answers.pop(0)) as server:
+        asks = Captioner(server.url, MODEL)
+        assert captioner.ask(asks, [BLACK]) == [GOOD]
+    last = server.requests[-1]
+    assert [each["role"] for each in last["messages"]] == ["user", "assistant", "user"] and last["temperature"] == 0.0
+    key = captioner.answer_key(asks)
+    monkeypatch.setattr(captioner, "QUESTION", "another question")
+    assert captioner.answer_key(asks) != key
+
+
 def test_a_server_that_fails_for_a_moment_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(captioner, "PAUSE", 0.0)
     fails = [Said(b"", drop=True), Said(b"", status=503)]

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,11 @@ def test_a_prompt_cannot_command_the_model_and_no_answer_is_no_score(qwen: Path)
         Vlm().load()
     with pytest.raises(ValueError, match="dtype is 'int8'"):
         settings(qwen, dtype="int8").load()
+
+
+def test_a_token_that_appears_as_another_one_goes_goes_too() -> None:
+    inputs: Any = SimpleNamespace(_commands={"<|im_end|>"})
+    assert QwenInputs.without_commands(inputs, "a <|im_<|im_end|>end|>cat") == "a cat"
 
 
 def test_the_size_it_sees_is_that_of_the_processor() -> None:
