@@ -14,6 +14,7 @@ Shapes: B questions, L tokens, V words of the vocabulary.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +28,6 @@ from torch import Tensor
 from experiments.reward_models.judge_plan import JudgeSettings
 from rewards.language.qwen_vl import LANGUAGE_LAYERS, QwenInputs, float_kind
 
-NEEDS = "train-judge needs TRL, datasets and peft: pip install 'glyphlab[judges-train]'"
 NONE = -1
 """In the place of a token that there is not."""
 
@@ -111,15 +111,41 @@ def preference_loss(model: Any, inputs: dict[str, Tensor], beta: float, without_
     return (each * inputs["weight"].to(each)).mean(), outputs
 
 
-def require_trl() -> None:
+def require_trl(command: str) -> None:
     """Raises ValueError that says what to install."""
-    try:
-        import datasets
-        import peft
-        import trl
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{NEEDS} ({error})") from error
-    assert datasets and peft and trl
+    if missing := [name for name in ("trl", "datasets", "peft") if importlib.util.find_spec(name) is None]:
+        needs = "TRL, datasets and peft: pip install 'glyphlab[judges-train]'"
+        raise ValueError(f"{command} needs {needs} (there is no {', '.join(missing)})")
+
+
+def common_arguments(folder: Path, settings: Any) -> dict[str, Any]:
+    """What TRL is told of any training, whose checkpoints go into a folder."""
+    gpu = torch.cuda.is_available()
+    return {
+        "output_dir": str(folder), "per_device_train_batch_size": settings.micro, "logging_steps": 1,
+        "save_strategy": "steps", "save_steps": settings.save_every, "save_total_limit": 2, "seed": settings.seed,
+        "report_to": [], "use_cpu": not gpu, "bf16": gpu and settings.dtype == "bfloat16",
+        "dataloader_pin_memory": gpu, "gradient_checkpointing": gpu,
+    }  # fmt: skip
+
+
+def adapter(settings: Any, layers: str, task: str | None = None) -> Any:
+    """LoRA's settings; None where all weights learn."""
+    from peft import LoraConfig
+
+    lora: Any = LoraConfig
+    rank, alpha = settings.rank, settings.alpha
+    return lora(r=rank, lora_alpha=alpha, target_modules=layers, task_type=task) if rank else None
+
+
+def learning_dtype(settings: Any) -> torch.dtype:
+    """Weights that learn are float32: in bfloat16 small updates would be rounded away."""
+    return float_kind(settings.dtype if torch.cuda.is_available() and settings.rank else "float32")
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest one that TRL left in a folder."""
+    return max(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def trainer_class(settings: JudgeSettings) -> Any:
@@ -149,16 +175,12 @@ def trainer_class(settings: JudgeSettings) -> Any:
 
 
 def opened_model(weights: Path | str, last: Path | None, settings: JudgeSettings) -> Any:
-    """The model that learns: as it was in the last checkpoint where all weights learn, else as it is released.
-
-    Weights that learn are float32: in bfloat16 small updates would be rounded away.
-    """
+    """The model that learns: as it was in the last checkpoint where all weights learn, else as it is released."""
     from transformers import AutoModelForImageTextToText
 
-    narrow = torch.cuda.is_available() and settings.rank
     source = last if last and not settings.rank else weights
     return AutoModelForImageTextToText.from_pretrained(
-        source, local_files_only=isinstance(source, Path), dtype=float_kind(settings.dtype if narrow else "float32")
+        source, local_files_only=isinstance(source, Path), dtype=learning_dtype(settings)
     )
 
 
@@ -166,7 +188,7 @@ def arguments(work: Path, settings: JudgeSettings, questions: int) -> Any:
     """What TRL is told. Raises ValueError when the processes cannot share a batch evenly."""
     from trl import SFTConfig
 
-    gpu, share = torch.cuda.is_available(), settings.micro * world_size()
+    share = settings.micro * world_size()
     if settings.batch % share:
         raise ValueError(
             f"batch={settings.batch} is not a multiple of micro={settings.micro} times {world_size()} ranks; choose "
@@ -174,22 +196,11 @@ def arguments(work: Path, settings: JudgeSettings, questions: int) -> Any:
         )
     updates = round(settings.epochs * questions // settings.batch)
     return SFTConfig(
-        str(work), num_train_epochs=settings.epochs, per_device_train_batch_size=settings.micro,
+        **common_arguments(work, settings), num_train_epochs=settings.epochs,
         gradient_accumulation_steps=settings.batch // share, learning_rate=settings.rate, lr_scheduler_type="linear",
-        warmup_steps=max(1, updates // 20), logging_steps=1, save_strategy="steps", save_steps=settings.save_every,
-        save_total_limit=2, seed=settings.seed, report_to=[], use_cpu=not gpu, max_length=None,
-        bf16=gpu and settings.dtype == "bfloat16", remove_unused_columns=False, dataloader_pin_memory=gpu,
-        dataset_kwargs={"skip_prepare_dataset": True}, gradient_checkpointing=gpu,
+        warmup_steps=max(1, updates // 20), max_length=None, remove_unused_columns=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
     )  # fmt: skip
-
-
-def adapter(settings: JudgeSettings) -> Any:
-    """LoRA's settings; None where all weights learn."""
-    from peft import LoraConfig
-
-    lora: Any = LoraConfig
-    rank, alpha = settings.rank, settings.alpha
-    return lora(r=rank, lora_alpha=alpha, target_modules=LANGUAGE_LAYERS) if rank else None
 
 
 def train_on(
@@ -199,15 +210,13 @@ def train_on(
 
     `work` holds checkpoints. A training that was stopped goes on from its last one there.
     """
-    require_trl()
+    require_trl("train-judge")
     from datasets import Dataset
 
     # every update is whole, whatever the number of ranks: what is added counts nothing
     questions = [*questions, *[replace(questions[0], weight=0.0)] * (-len(questions) % settings.batch)]
     inputs = QwenInputs(weights, settings.least_pixels, settings.most_pixels)
-    saved = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    last = saved[-1] if saved else None
-    lora = adapter(settings)
+    last, lora = last_checkpoint(work), adapter(settings, LANGUAGE_LAYERS)
     trainer = trainer_class(settings)(
         opened_model(weights, last, settings), args=arguments(work, settings, len(questions)),
         train_dataset=Dataset.from_dict({"row": list(range(len(questions)))}),

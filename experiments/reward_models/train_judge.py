@@ -52,7 +52,7 @@ def train_judge(plan: JudgePlan, say: Say = lambda line: None) -> list[str]:
     What was stopped goes on from its last checkpoint in `out`/training. Raises ValueError or FileNotFoundError for a
     damaged file, a missing image, too few prompts, a model of another class, or a folder that holds something else.
     """
-    require_trl()
+    require_trl("train-judge")
     plan.check()
     rubric = read_rubric(plan.rubric)
     for way in ("pair", "yes") if plan.single else ("pair",):

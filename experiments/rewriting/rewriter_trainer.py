@@ -10,20 +10,16 @@ that what GRPO adds to fine-tuning can be measured.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from experiments.record.whole_files import write_json
+from experiments.reward_models.judge_trainer import adapter, common_arguments, last_checkpoint, learning_dtype
 from experiments.rewriting.rewriter import conversation
 from experiments.rewriting.rewriter_plan import RewriterSettings
-from rewards.language.qwen_vl import float_kind
 
-NEEDS = "train-rewriter needs TRL, datasets and peft: pip install 'glyphlab[judges-train]'"
 LAYERS = "all-linear"
 """What an adapter goes to."""
 MODEL, DONE = "model", "done.json"
@@ -44,41 +40,13 @@ RewardFunction = Callable[..., list[float | None]]
 judged"""
 
 
-def require_trl() -> None:
-    """Raises ValueError that says what to install."""
-    if missing := [name for name in ("trl", "datasets", "peft") if importlib.util.find_spec(name) is None]:
-        raise ValueError(f"{NEEDS} (there is no {', '.join(missing)})")
-
-
 def opened_model(weights: Path | str, settings: RewriterSettings) -> Any:
-    """The language model. Weights that learn are float32: in bfloat16 small updates would be rounded away."""
+    """The language model."""
     from transformers import AutoModelForCausalLM
 
-    narrow = torch.cuda.is_available() and settings.rank
     return AutoModelForCausalLM.from_pretrained(
-        weights, local_files_only=isinstance(weights, Path), dtype=float_kind(settings.dtype if narrow else "float32")
+        weights, local_files_only=isinstance(weights, Path), dtype=learning_dtype(settings)
     )
-
-
-def adapter(settings: RewriterSettings) -> Any:
-    """LoRA's settings; None where all weights learn."""
-    from peft import LoraConfig
-
-    lora: Any = LoraConfig
-    return lora(
-        r=settings.rank, lora_alpha=settings.alpha, target_modules=LAYERS, task_type="CAUSAL_LM"
-    ) if settings.rank else None  # fmt: skip
-
-
-def arguments(folder: Path, settings: RewriterSettings) -> dict[str, Any]:
-    """What both stages are told."""
-    gpu = torch.cuda.is_available()
-    return {
-        "output_dir": str(folder), "per_device_train_batch_size": settings.micro, "logging_steps": 1,
-        "save_strategy": "steps", "save_steps": settings.save_every, "save_total_limit": 2, "seed": settings.seed,
-        "report_to": [], "use_cpu": not gpu, "bf16": gpu and settings.dtype == "bfloat16",
-        "dataloader_pin_memory": gpu, "gradient_checkpointing": gpu, "disable_tqdm": True,
-    }  # fmt: skip
 
 
 def fine_tune(
@@ -92,8 +60,8 @@ def fine_tune(
     rows = [*examples, *examples[: -len(examples) % settings.sft_batch]]  # every update is whole
     updates = max(1, round(settings.epochs * len(rows) / settings.sft_batch))
     config = SFTConfig(
-        **arguments(folder, settings), max_steps=updates, learning_rate=settings.sft_rate, lr_scheduler_type="linear",
-        warmup_steps=max(1, updates // 20), max_length=None, completion_only_loss=True,
+        **common_arguments(folder, settings), max_steps=updates, learning_rate=settings.sft_rate, disable_tqdm=True,
+        lr_scheduler_type="linear", warmup_steps=max(1, updates // 20), max_length=None, completion_only_loss=True,
         gradient_accumulation_steps=settings.micros(settings.sft_batch, f"sft_batch={settings.sft_batch}"),
     )  # fmt: skip
     data = Dataset.from_dict({
@@ -102,7 +70,7 @@ def fine_tune(
     })  # fmt: skip
     trainer = SFTTrainer(
         opened_model(weights, settings), args=config, train_dataset=data, processing_class=tokenizer,
-        peft_config=adapter(settings),
+        peft_config=adapter(settings, LAYERS, "CAUSAL_LM"),
     )  # fmt: skip
     finished(trainer, tokenizer, folder, settings, "loss", say)
 
@@ -116,10 +84,10 @@ def reinforce(
     from trl import GRPOConfig, GRPOTrainer
 
     config = GRPOConfig(
-        **arguments(folder, settings), max_steps=settings.updates, learning_rate=settings.rate,
+        **common_arguments(folder, settings), max_steps=settings.updates, learning_rate=settings.rate,
         lr_scheduler_type="constant_with_warmup", warmup_steps=max(1, settings.updates // 20), beta=settings.beta,
         num_generations=settings.group, max_completion_length=most_tokens, temperature=settings.temperature,
-        top_k=0, top_p=1.0, remove_unused_columns=False, use_vllm=False,
+        top_k=0, top_p=1.0, remove_unused_columns=False, use_vllm=False, disable_tqdm=True,
         gradient_accumulation_steps=settings.micros(
             settings.batch * settings.group, f"batch={settings.batch} times group={settings.group}"
         ),
@@ -129,7 +97,7 @@ def reinforce(
     })  # fmt: skip
     trainer = GRPOTrainer(
         opened_model(weights, settings), reward_funcs=reward, args=config, train_dataset=data,
-        processing_class=tokenizer, peft_config=adapter(settings),
+        processing_class=tokenizer, peft_config=adapter(settings, LAYERS, "CAUSAL_LM"),
     )  # fmt: skip
     finished(trainer, tokenizer, folder, settings, "reward", say)
 
@@ -151,11 +119,11 @@ def finished(trainer: Any, tokenizer: Any, folder: Path, settings: RewriterSetti
     """Train from the last checkpoint of a folder on, and leave the whole model and a column of the log there."""
     from transformers import PrinterCallback, ProgressCallback
 
-    saved = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    last = last_checkpoint(folder)
     for printing in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(printing)
     trainer.log = with_lines(trainer, column, say)
-    trainer.train(resume_from_checkpoint=str(saved[-1]) if saved else None)
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
     if trainer.is_world_process_zero():
         model: Any = trainer.accelerator.unwrap_model(trainer.model)
         whole = model.merge_and_unload() if settings.rank else model

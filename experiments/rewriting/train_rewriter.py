@@ -25,6 +25,7 @@ from experiments.evaluation.prompt_files import RequestedPrompt
 from experiments.evaluation.score_prompts import check_needs
 from experiments.record.intervals import bootstrap_ci, in_brackets, paired_ci
 from experiments.record.stopped_training import WORK, begin, publish, require_same
+from experiments.reward_models.judge_trainer import require_trl
 from experiments.rewriting.held_out_prompts import own_examples, split
 from experiments.rewriting.rewrite_reward import RewriteScorer, lowest, readable
 from experiments.rewriting.rewriter import (
@@ -47,7 +48,6 @@ from experiments.rewriting.rewriter_trainer import (
     fine_tune,
     opened_model,
     reinforce,
-    require_trl,
 )  # fmt: skip
 from experiments.rewriting.short_prompts import examples_of
 from preference_data.records import Prompt
@@ -79,7 +79,7 @@ def train_rewriter(plan: RewriterPlan, say: Say = lambda line: None) -> list[str
     What was stopped goes on from its last checkpoint in `out`/training. Raises ValueError or FileNotFoundError for
     files, models, rewards and settings that cannot be used, before anything is trained.
     """
-    require_trl()
+    require_trl("train-rewriter")
     float_kind(plan.settings.dtype)
     plan.check()
     if (plan.out / REWRITER).exists():
