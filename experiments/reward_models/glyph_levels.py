@@ -54,8 +54,8 @@ def bounds(faces: Sequence[tuple[str, Face]], table: References) -> Levels:
 
 def levels(model: GlyphModel, faces: Sequence[tuple[str, Face]], table: References, seed: int) -> Levels:
     """The levels of a network that has none yet, from the faces that it learned from."""
-    result = bounds(faces, table)
-    gated = GlyphModel(model.network, table.characters, table.image_C2ZZ, result)
+    result = replace(bounds(faces, table), network_C=model.levels.network_C)
+    gated = GlyphModel(model.networks, table.characters, table.image_C2ZZ, result)
     shift_C = np.zeros(len(table.characters), np.float32)
     for language in dict.fromkeys(each for each, _ in faces):
         of_language = tuple((each, face) for each, face in faces if each == language)

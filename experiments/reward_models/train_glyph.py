@@ -1,14 +1,16 @@
-"""From rendered characters to the reward `glyph`: crops are made, a network is trained, its folder is written.
+"""From rendered characters to the reward `glyph`: crops are made, networks are trained, their folder is written.
 
-All is a function of the settings: what was stopped makes the same crops again and goes on from its last checkpoint, to
-the same weights bit for bit.
+A network learns from all languages. Each language's own begins as that one and goes on with crops of its language
+alone, since on letters of models one network for Latin and Chinese parts sound from broken worse, however long it
+learns. All is a function of the settings: what was stopped makes the same crops again and goes on from its last
+checkpoint, to the same weights bit for bit.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,14 +29,17 @@ from preference_data.statistics.score_intervals import auc
 from preference_data.statistics.shares import Counted
 from rewards.glyph.glyph import CONTENT, GlyphModel, as_files
 from rewards.glyph.glyph_network import GlyphNetwork
+from rewards.glyph.glyph_settings import TrainGlyph
 from rewards.glyph.glyph_training import train
 from rewards.glyph.wholeness import Levels
 
-CARD, CHECKPOINT = "model_card.md", "checkpoint.pt"
+CARD = "model_card.md"
 CARD_CROPS = 800
 """crops, of other seeds than training's, that each row of the card is measured on"""
 CLEAN_SHARE = 0.15
 """of the crops that it learns from, as a program renders them: what a true rendering looks like"""
+OWN_SHARE = 5
+"""one crop in so many of the first is made anew for each language's own network"""
 SECONDS_CROP, SECONDS_UPDATE = 0.0015, 0.06
 """on one idle core, for the first estimate of the time left"""
 
@@ -83,21 +88,26 @@ def train_glyph(plan: GlyphPlan, progress: Progress | None = None) -> list[str]:
     require_same(plan.out, facts_of(plan))
     begin(plan.out, facts_of(plan))
     began, used = time.perf_counter(), time.process_time()
-    expected = {"characters": plan.crops * SECONDS_CROP, "network": plan.settings.updates * SECONDS_UPDATE}
+    table, every = all_references(), phases(plan)
+    expected = {}
+    for each in every:
+        expected[f"{each.name} characters"] = each.crops * SECONDS_CROP
+        expected[f"{each.name} network"] = each.settings.updates * SECONDS_UPDATE
     bar = progress or Progress(expected)
-    table = all_references()
-    with bar.stage("characters", plan.crops):
-        labelled = _labelled(plan, table, bar)
-    with bar.stage("network", plan.settings.updates):
-        network = _trained(plan, labelled, bar)
-    faces = source_of(plan).faces
-    level = levels(GlyphModel(network, table.characters, table.image_C2ZZ), faces, table, plan.settings.seed)
-    model = GlyphModel(network, table.characters, table.image_C2ZZ, level)
+    common = _trained(plan, every[0], table, bar)
+    networks = [_trained(plan, each, table, bar, common) for each in every[1:]]
+    network_C, faces = np.zeros(len(table.characters), np.int64), source_of(plan).faces
+    for k, language in enumerate(plan.chosen_languages):
+        network_C[table.language_C == LANGUAGES.index(language)] = k
+    level = replace(Levels.none(len(table.characters)), network_C=network_C)
+    model = GlyphModel(networks, table.characters, table.image_C2ZZ, level)
+    level = levels(model, faces, table, plan.settings.seed)
+    model = GlyphModel(networks, table.characters, table.image_C2ZZ, level)
     measured = measure(model, plan, table)
     took = {"wall_seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - used}
     numbers = {name: [round(v, 4) for v in (c.value, c.low, c.high)] for name, c in measured.items()}
     facts = {**facts_of(plan), **{name: round(each, 1) for name, each in took.items()}, "measured": numbers}
-    files = as_files(network, plan.settings.width, table.characters, table.image_C2ZZ, level, facts)
+    files = as_files(networks, plan.settings.width, table.characters, table.image_C2ZZ, level, facts)
     files[CARD] = card(plan, table, measured, took, level).encode()
     for name in sorted(files, key=lambda each: each == CONTENT):  # what says that it is finished comes last
         write_bytes(plan.out / name, files[name])
@@ -109,9 +119,32 @@ def train_glyph(plan: GlyphPlan, progress: Progress | None = None) -> list[str]:
     ]  # fmt: skip
 
 
-def _labelled(plan: GlyphPlan, table: References, bar: Progress) -> Labelled:
+@dataclass(frozen=True)
+class Phase:
+    """A network, and what it learns from."""
+
+    name: str
+    """ "common", or the language whose own it is"""
+    source: Source
+    crops: int
+    settings: TrainGlyph
+
+
+def phases(plan: GlyphPlan) -> list[Phase]:
+    """The network that learns from all languages, and each language's own after it."""
+    source, cfg = source_of(plan), plan.settings
+    own = replace(cfg, updates=cfg.own, rate=cfg.own_rate)
+    results = [Phase("common", source, plan.crops, cfg)]
+    for language in plan.chosen_languages:
+        faces = tuple((each, face) for each, face in source.faces if each == language)
+        of_language = replace(source, faces=faces, characters=())
+        results.append(Phase(language, of_language, plan.crops // OWN_SHARE, own))
+    return results
+
+
+def _labelled(phase: Phase, table: References, bar: Progress) -> Labelled:
     before = 0
-    for each in make(source_of(plan), plan.crops, table):
+    for each in make(phase.source, phase.crops, table):
         if isinstance(each, Labelled):
             return each
         bar.advance(each - before, {})
@@ -119,23 +152,31 @@ def _labelled(plan: GlyphPlan, table: References, bar: Progress) -> Labelled:
     raise AssertionError("the examples come last")
 
 
-def _trained(plan: GlyphPlan, labelled: Labelled, bar: Progress) -> GlyphNetwork:
-    path = plan.out / WORK / CHECKPOINT
+def _trained(
+    plan: GlyphPlan, phase: Phase, table: References, bar: Progress, begin: GlyphNetwork | None = None
+) -> GlyphNetwork:
+    """The network of a phase, which goes on from its last checkpoint. Crops are made where updates are left."""
+    path, updates = plan.out / WORK / f"{phase.name}.pt", phase.settings.updates
     state = torch.load(path, weights_only=True) if path.exists() else None
-    if state is not None:
-        bar.advance(int(state["update"]))
-    network = None
-    for update in train(labelled.examples, plan.settings, state):
-        bar.advance(1, update.metrics)
-        network = update.network
-        if update.number % plan.save_every == 0 or update.number == plan.settings.updates:
-            fresh = path.with_suffix(".new")
-            torch.save(update.state(), fresh)
-            fresh.replace(path)
-    if network is None:  # it was stopped after its last update
-        assert state is not None
-        network = GlyphNetwork(plan.settings.width)
-        network.load_state_dict(state["network"])
+    first = None if begin is None else begin.state_dict()
+    if state is None or state["update"] < updates:
+        with bar.stage(f"{phase.name} characters", phase.crops):
+            labelled = _labelled(phase, table, bar)
+        with bar.stage(f"{phase.name} network", updates):
+            bar.advance(state["update"] if state else 0)
+            for update in train(labelled.examples, phase.settings, state, first):
+                bar.advance(1, update.metrics)
+                if update.number % plan.save_every == 0 or update.number == updates:
+                    state = update.state()
+                    fresh = path.with_suffix(".new")
+                    torch.save(state, fresh)
+                    fresh.replace(path)
+    else:
+        bar.skip(f"{phase.name} characters")
+        bar.skip(f"{phase.name} network")
+    assert state is not None
+    network = GlyphNetwork(plan.settings.width)
+    network.load_state_dict(state["network"])
     return network.eval()
 
 
@@ -189,8 +230,8 @@ def card(
         "- what: a convolutional network that sees a character, cut to its ink, beside two renderings of what it "
         "should be; it says how sound it is and where it is not",
         f"- made: {time.strftime('%Y-%m-%d', time.gmtime())}, seed {plan.settings.seed}, {plan.crops} rendered "
-        f"characters, {plan.settings.updates} updates of {plan.settings.batch}; "
-        f"{took['cpu_seconds']:.0f} s of the processor",
+        f"characters, {plan.settings.updates} updates of {plan.settings.batch}, then {plan.settings.own} on each "
+        f"language alone; {took['cpu_seconds']:.0f} s of the processor",
         f"- learned from: {'; '.join(faces)}",
         f"- kinds of damage: {', '.join(plan.chosen_kinds)}",
         f"- references: {len(table.characters)} characters; others are not judged", "",

@@ -1,7 +1,7 @@
 """A reward that sees broken characters: a folder that `glyphlab train-glyph` wrote.
 
     FOLDER/glyph.json            what it is: format, settings, what it learned from, the card's numbers
-    FOLDER/weights.safetensors   the network
+    FOLDER/weights.safetensors   the networks, one a language
     FOLDER/references.npz        what every character should look like, in two faces, and how its scores are read; no
                                  face is needed to score
     FOLDER/model_card.md
@@ -44,7 +44,10 @@ if TYPE_CHECKING:
     from rewards.glyph.glyph_network import GlyphNetwork
 
 CONTENT, WEIGHTS, REFERENCES = "glyph.json", "weights.safetensors", "references.npz"
-FORMAT = 3
+FORMAT, ONE_NETWORK = 4, 3
+"""what is written, and what is read too: format 3 has one network for all languages"""
+TABLES = ("halved", "like", "shift", "boxes", "network")
+"""what a folder has of ``Levels``, in their order"""
 PARTS = ("glyph", "glyph_mean", "worst", "letters", "missing")
 SCRIPT = "script"
 MOST = 0.5
@@ -52,16 +55,19 @@ MOST = 0.5
 
 
 class GlyphModel:
-    """A loaded network with its references."""
+    """Loaded networks, one a language, with their references."""
 
     def __init__(
-        self, network: GlyphNetwork, characters: str, image_C2ZZ: np.ndarray, levels: Levels | None = None,
+        self, networks: Sequence[GlyphNetwork], characters: str, image_C2ZZ: np.ndarray, levels: Levels | None = None,
         device: str = "cpu",
     ) -> None:  # fmt: skip
         import torch
 
         layout = torch.channels_last  # a tenth faster for a few crops
-        self.network: GlyphNetwork = network.eval().to(device).to(memory_format=layout)  # type: ignore[call-overload]
+        self.networks: list[GlyphNetwork] = [
+            each.eval().to(device).to(memory_format=layout)  # type: ignore[call-overload]
+            for each in networks
+        ]
         self.references = {character: image_C2ZZ[i] for i, character in enumerate(characters)}
         self.levels = levels or Levels.none(len(characters))
         self._row = {character: i for i, character in enumerate(characters)}
@@ -88,13 +94,18 @@ class GlyphModel:
     def _seen(self, crops: Sequence[np.ndarray], characters: Sequence[str]) -> tuple[Tensor, Tensor]:
         import torch
 
-        from rewards.glyph.glyph_network import as_input
+        from rewards.glyph.glyph_network import CELLS, as_input
 
         crop_NZZ = torch.from_numpy(np.stack(crops))
         references_N2ZZ = torch.from_numpy(np.stack([self.references[character] for character in characters]))
+        x_N3ZZ = as_input(crop_NZZ, references_N2ZZ).to(self._device)
+        network_N = self.levels.network_C[[self._row[character] for character in characters]]
+        logit_N, map_NMM = x_N3ZZ.new_empty(len(x_N3ZZ)), x_N3ZZ.new_empty(len(x_N3ZZ), CELLS, CELLS)
         with torch.inference_mode():
-            result: tuple[Tensor, Tensor] = self.network(as_input(crop_NZZ, references_N2ZZ).to(self._device))
-        return result
+            for k in set(network_N.tolist()):
+                rows = torch.from_numpy(np.flatnonzero(network_N == k))
+                logit_N[rows], map_NMM[rows] = self.networks[k](x_N3ZZ[rows])
+        return logit_N, map_NMM
 
     def whole(self, crops: Sequence[np.ndarray], characters: Sequence[str]) -> np.ndarray:
         """Whether each crop can be a whole character, bool [N]."""
@@ -194,21 +205,26 @@ def read(folder: Path, device: str = "cpu") -> tuple[str, GlyphModel]:
     content = content_of(folder)
     try:
         raw = (folder / WEIGHTS).read_bytes()
-        network = GlyphNetwork(content["width"])
-        network.load_state_dict(load(raw))
+        weights = load(raw)
+        if content["format"] == ONE_NETWORK:
+            weights = {f"0.{name}": each for name, each in weights.items()}
+        networks = torch.nn.ModuleList([GlyphNetwork(content["width"]) for _ in {n.partition(".")[0] for n in weights}])
+        networks.load_state_dict(weights)
         with np.load(folder / REFERENCES, allow_pickle=False) as table:
             characters, image_C2ZZ = str(table["characters"]), np.asarray(table["images"])
-            levels = Levels(table["halved"], table["like"], table["shift"], table["boxes"])
+            stored = [np.asarray(table[name]) for name in TABLES if name in table]
+        levels = Levels(*(stored if len(stored) == len(TABLES) else [*stored, np.zeros(len(characters), np.int64)]))
         if image_C2ZZ.shape != (len(characters), 2, SIDE, SIDE) or image_C2ZZ.dtype != np.uint8:
             raise ValueError(f"{len(characters)} references are {image_C2ZZ.dtype} {image_C2ZZ.shape}")
         if any(len(each) != len(characters) for each in vars(levels).values()):
             raise ValueError(f"{len(characters)} references have {len(levels.shift_C)} levels")
-        assert all(torch.isfinite(each).all() for each in network.state_dict().values()), "weights are not finite"
+        if not set(levels.network_C.tolist()) <= set(range(len(networks))):
+            raise ValueError(f"characters are seen by networks that are none of its {len(networks)}")
+        assert all(torch.isfinite(each).all() for each in weights.values()), "weights are not finite"
     except Exception as error:
         raise ValueError(f"the network of {folder} is damaged ({error}); train it again") from error
-    content_of_table = b"".join(each.tobytes() for each in (image_C2ZZ, *vars(levels).values()))
-    digest = hashlib.sha256(raw + content_of_table).hexdigest()[:12]
-    return f"glyph:{digest}", GlyphModel(folded(network.eval()), characters, image_C2ZZ, levels, device)
+    digest = hashlib.sha256(raw + b"".join(each.tobytes() for each in (image_C2ZZ, *stored))).hexdigest()[:12]
+    return f"glyph:{digest}", GlyphModel([folded(each) for each in networks], characters, image_C2ZZ, levels, device)
 
 
 def content_of(folder: Path) -> dict[str, Any]:
@@ -221,22 +237,28 @@ def content_of(folder: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); train it again") from error
-    if content.get("format") != FORMAT:
-        raise ValueError(f"{folder} has format {content.get('format')!r}, this version reads {FORMAT}; train it again")
+    if content.get("format") not in (FORMAT, ONE_NETWORK):
+        raise ValueError(
+            f"{folder} has format {content.get('format')!r}, this version reads {ONE_NETWORK} and {FORMAT}; "
+            "train it again"
+        )
     return content
 
 
 def as_files(
-    network: GlyphNetwork, width: int, characters: str, image_C2ZZ: np.ndarray, levels: Levels, facts: Mapping[str, Any]
-) -> dict[str, bytes]:
-    """The files of a trained network, by name; ``facts`` are further things to keep."""
+    networks: Sequence[GlyphNetwork], width: int, characters: str, image_C2ZZ: np.ndarray, levels: Levels,
+    facts: Mapping[str, Any],
+) -> dict[str, bytes]:  # fmt: skip
+    """The files of trained networks, by name; ``facts`` are further things to keep."""
     from safetensors.torch import save
 
     table = io.BytesIO()
-    np.savez_compressed(
-        table, characters=np.array(characters), images=image_C2ZZ, halved=levels.halved_C, like=levels.like_C,
-        shift=levels.shift_C, boxes=levels.box_C23,
-    )  # fmt: skip
-    weights = {name: each.contiguous() for name, each in network.state_dict().items()}
+    stored = dict(zip(TABLES, vars(levels).values(), strict=True))
+    np.savez_compressed(table, characters=np.array(characters), images=image_C2ZZ, **stored)
+    weights = {
+        f"{k}.{name}": each.contiguous()
+        for k, network in enumerate(networks)
+        for name, each in network.state_dict().items()
+    }
     text = json.dumps({"format": FORMAT, "width": width, **facts}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     return {WEIGHTS: save(weights), REFERENCES: table.getvalue(), CONTENT: text.encode()}

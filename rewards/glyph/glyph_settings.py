@@ -21,16 +21,22 @@ class TrainGlyph:
     """share of a batch that is shown with the references of another character"""
     width: int = 16
     """channels of the first layer"""
+    own: int = 400
+    """further steps of each language's own network, which begins as the one that learned from all of them"""
+    own_rate: float = 6e-4
+    """learning rate of those at its highest"""
     seed: int = 0
     """of characters, damage and network: train two, learn from one and evaluate with the other"""
 
     def __post_init__(self) -> None:
-        if min(self.updates, self.batch, self.width) < 1 or self.seed < 0:
+        if min(self.updates, self.own, self.batch, self.width) < 1 or self.seed < 0:
             raise ValueError(
-                f"updates={self.updates}, batch={self.batch}, width={self.width} must be at least 1 and seed="
-                f"{self.seed} at least 0"
+                f"updates={self.updates}, own={self.own}, batch={self.batch}, width={self.width} must be at least 1 "
+                f"and seed={self.seed} at least 0"
             )
-        if not (0 < self.rate < 1 and 0 <= self.decay < 1 and 0 <= self.wrong < 1):
+        rates = (self.rate, self.own_rate)
+        if not (all(0 < each < 1 for each in rates) and 0 <= self.decay < 1 and 0 <= self.wrong < 1):
             raise ValueError(
-                f"rate={self.rate} must be above 0, decay={self.decay} and wrong={self.wrong} from 0, all below 1"
+                f"rate={self.rate} and own_rate={self.own_rate} must be above 0, decay={self.decay} and "
+                f"wrong={self.wrong} from 0, all below 1"
             )

@@ -109,12 +109,17 @@ def loss(score_B: Tensor, where_BMM: Tensor, sound_B: Tensor, broken_BMM: Tensor
     return cross_entropy(score_B, smooth_B) + MAP * (map_B * known_B).sum() / known_B.sum().clamp(min=1)
 
 
-def train(examples: Examples, cfg: TrainGlyph, state: dict[str, Any] | None = None) -> Iterator[Update]:
-    """The updates after those of ``state`` (``Update.state``; None = from the start), each as it is done."""
+def train(
+    examples: Examples, cfg: TrainGlyph, state: dict[str, Any] | None = None, begin: dict[str, Tensor] | None = None
+) -> Iterator[Update]:
+    """The updates after those of ``state`` (``Update.state``; None = from the start, which is the weights ``begin``
+    or random), each as it is done."""
     torch.manual_seed(cfg.seed)
     network = GlyphNetwork(cfg.width).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), lr=cfg.rate, weight_decay=cfg.decay)
     start = 0
+    if begin is not None:
+        network.load_state_dict(begin)
     if state is not None:
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])

@@ -51,12 +51,14 @@ class Levels:
     box_C23: np.ndarray
     """float32: top and bottom of the two references, in em upwards from the baseline, and their width; NaN where
     characters are not compared with their neighbours (line_fit.py)"""
+    network_C: np.ndarray
+    """int64: which of the networks sees the character"""
 
     @classmethod
     def none(cls, count: int) -> Levels:
         """Levels that leave the network's own."""
-        nothing_C = np.zeros(count, np.float32)
-        return cls(nothing_C, np.ones(count, np.float32), nothing_C.copy(), np.full((count, 2, 3), np.nan, np.float32))
+        nothing_C, boxes_C23 = np.zeros(count, np.float32), np.full((count, 2, 3), np.nan, np.float32)
+        return cls(nothing_C, np.ones(count, np.float32), nothing_C.copy(), boxes_C23, np.zeros(count, np.int64))
 
 
 @dataclass(frozen=True)

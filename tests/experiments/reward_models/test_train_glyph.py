@@ -18,7 +18,7 @@ from experiments.reward_models import glyph_levels
 from experiments.reward_models import train_glyph as module
 from experiments.reward_models.glyph_examples import all_references, framed_example, made, references
 from experiments.reward_models.glyph_plan import GlyphPlan
-from experiments.reward_models.train_glyph import CARD, area, facts_of, scores, train_glyph
+from experiments.reward_models.train_glyph import CARD, area, facts_of, phases, scores, train_glyph
 from preference_data.records import Prompt
 from rewards.glyph import glyph_training
 from rewards.glyph.glyph import CONTENT, WEIGHTS, Glyph, read
@@ -54,6 +54,15 @@ def test_stopped_and_gone_on_is_the_same_to_the_last_bit(examples: Examples) -> 
     assert [update.number for update in rest] == [4, 5, 6]
     for name, weights in whole["network"].items():
         assert weights.equal(rest[-1].state()["network"][name]), name
+
+
+def test_a_network_goes_on_from_the_weights_of_another(examples: Examples) -> None:
+    cfg = TrainGlyph(updates=2, batch=8, width=2, rate=1e-9)
+    other = list(train(examples, replace(cfg, updates=3, seed=1, rate=0.01)))[-1].state()["network"]
+    mine = {name: each.clone() for name, each in next(train(examples, cfg, None, other)).state()["network"].items()}
+    for name, weights in other.items():
+        if "running" not in name and "tracked" not in name:
+            np.testing.assert_allclose(mine[name], weights, atol=1e-6, err_msg=name)
 
 
 def _copied(state: dict) -> dict:
@@ -98,6 +107,15 @@ def test_a_sound_character_asked_for_as_another_is_learned_as_not_sound(
     np.testing.assert_array_equal(seen[0][4].numpy() > 0.5, ~swapped_B)
 
 
+def test_each_language_has_its_own_network_and_crops() -> None:
+    common, latin, chinese = phases(GlyphPlan(crops=500, settings=TrainGlyph(updates=9, own=7, own_rate=0.01)))
+    assert (common.crops, common.settings.updates, common.settings.rate) == (500, 9, TrainGlyph().rate)
+    for phase, language in ((latin, "en"), (chinese, "zh-Hans")):
+        assert phase.name == language and {each for each, _ in phase.source.faces} == {language}
+        assert (phase.crops, phase.settings.updates, phase.settings.rate) == (100, 7, 0.01)
+        assert crop(phase.source, 0).language == language and phase.source.clean == common.source.clean > 0
+
+
 def test_the_map_says_where_a_stroke_is_missing() -> None:
     each = crop(replace(FEW, kinds=("cut",), sound=0.0, empty=0.0), 4)
     _, map_MM = framed_example(each)
@@ -112,19 +130,34 @@ def test_a_command_trains_resumes_and_writes_a_reward(tmp_path: Path, monkeypatc
     monkeypatch.setattr("base_model.data.glyphs.crops.alphabet", lambda language: "ABOPEN")
     monkeypatch.setattr(glyph_levels, "alphabet", lambda language: "ABOPEN")
     monkeypatch.setattr(glyph_levels, "EMPTY_CROPS", 20)
+    monkeypatch.setattr(module, "TRAINING", {"en": TRAINING["en"][2:4]})
+    monkeypatch.setattr(module, "UNSEEN", {"en": UNSEEN["en"][:1]})
     out = tmp_path / "glyph"
-    plan = GlyphPlan(out, "en", 100, save_every=2, settings=TrainGlyph(updates=5, batch=8, width=2))
+    plan = GlyphPlan(out, "en", 100, save_every=2, settings=TrainGlyph(updates=5, own=4, batch=8, width=2))
     whole = replace(plan, out=tmp_path / "whole")
     train_glyph(whole)
-    steps = module.train
-    monkeypatch.setattr(module, "train", lambda *a: _stopped(steps(*a), 3))
-    with pytest.raises(KeyboardInterrupt):
-        train_glyph(plan)
-    begun = []
-    monkeypatch.setattr(module, "train", lambda *a: [begun.append(a[2]["update"]), steps(*a)][1])
+    begun, steps, making = [], module.train, module.make
+    monkeypatch.setattr(
+        module, "make", lambda source, count, table: [begun.append(count), making(source, count, table)][1]
+    )
+
+    def stopping(updates: int):
+        def train(examples: Examples, cfg: TrainGlyph, state: dict | None, first: dict | None):
+            begun.append((cfg.updates, 0 if state is None else state["update"]))
+            every = steps(examples, cfg, state, first)
+            return _stopped(every, 3) if cfg.updates == updates else every
+
+        return train
+
+    for updates in (5, 4):  # in the network of all languages, then in the language's own
+        monkeypatch.setattr(module, "train", stopping(updates))
+        with pytest.raises(KeyboardInterrupt):
+            train_glyph(plan)
+    monkeypatch.setattr(module, "train", stopping(0))
     with pytest.raises(ValueError, match="updates was 5, is 6"):
         train_glyph(replace(plan, settings=replace(plan.settings, updates=6)))
-    assert f"glyph:weights={out}" in train_glyph(plan)[-1] and begun == [2]
+    assert f"glyph:weights={out}" in train_glyph(plan)[-1]
+    assert begun == [100, (5, 0), 100, (5, 2), 20, (4, 0), 20, (4, 2)], "(updates of a network, from which); crops"
     assert (out / WEIGHTS).read_bytes() == (whole.out / WEIGHTS).read_bytes()
     assert sorted(p.name for p in out.iterdir()) == sorted((CARD, CONTENT, "references.npz", WEIGHTS))
     content = json.loads((out / CONTENT).read_text())
@@ -163,6 +196,7 @@ def test_the_options_of_trained_rewards_are_their_settings(capsys: pytest.Captur
         (["--languages", "ja"], "languages are en, zh-Hans"),
         (["--kinds", "cut,scratch"], "kinds of damage are"),
         (["--updates", "0"], "updates=0"),
+        (["--own-rate", "1"], "own_rate=1"),
         (["--crops", "3"], "crops=3"),
         (["--faces", "a.ttf"], "names no language"),
     ],

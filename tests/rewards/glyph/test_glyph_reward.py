@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from safetensors.torch import load, save
 
 from base_model.data.rendered_text import Scene, render
 from base_model.data.writing.faces import FACES, font
 from experiments.reward_models.glyph_examples import references
 from preference_data.records import Prompt
-from rewards.glyph.glyph import CONTENT, WEIGHTS, Glyph, GlyphScorer, as_files, read
+from rewards.glyph.glyph import CONTENT, REFERENCES, WEIGHTS, Glyph, GlyphModel, GlyphScorer, as_files, read
 from rewards.glyph.glyph_network import GlyphNetwork, folded
 from rewards.glyph.ink_frame import INNER, SIDE, as_bytes, cut_out, frame_of, levels
 from rewards.glyph.locate import Cell, Locator, _cuts, align, single_line
@@ -228,11 +230,44 @@ def test_a_folder_that_is_none_or_damaged_says_what_to_do(tmp_path: Path) -> Non
 
 def test_a_folder_keeps_how_its_scores_are_read(tmp_path: Path) -> None:
     table = references({"en": "AB"})
-    levels = Levels(*np.float32([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]]), box_C23=table.box_C23)
-    for name, content in as_files(GlyphNetwork(2), 2, "AB", table.image_C2ZZ, levels, {}).items():
+    rows = np.float32([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]])
+    levels = Levels(*rows, box_C23=table.box_C23, network_C=np.array([1, 0]))
+    networks = [GlyphNetwork(2), GlyphNetwork(2)]
+    for name, content in as_files(networks, 2, "AB", table.image_C2ZZ, levels, {}).items():
         (tmp_path / name).write_bytes(content)
     for name, kept in vars(read(tmp_path)[1].levels).items():
         np.testing.assert_array_equal(kept, vars(levels)[name], err_msg=name)
+    for name, content in as_files(networks[:1], 2, "AB", table.image_C2ZZ, levels, {}).items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match="networks that are none of its 1"):
+        read(tmp_path)
+
+
+def test_a_character_is_seen_by_the_network_of_its_language() -> None:
+    torch.manual_seed(0)
+    table, networks = references({"en": "AB", "zh-Hans": "永"}), [GlyphNetwork(2), GlyphNetwork(2)]
+    crops, asked = [*table.image_C2ZZ[:, 0], table.image_C2ZZ[0, 1]], "AB永A"
+    alone = [GlyphModel([each], table.characters, table.image_C2ZZ) for each in networks]
+    levels = replace(Levels.none(3), network_C=np.array([1, 1, 0]))
+    both = GlyphModel(networks, table.characters, table.image_C2ZZ, levels)
+    for method in ("score", "maps"):
+        first, second = (getattr(each, method)(crops, asked) for each in alone)
+        assert np.abs(first - second).min() > 1e-5
+        np.testing.assert_allclose(getattr(both, method)(crops, asked), [*second[:2], first[2], second[3]], rtol=1e-5)
+
+
+def test_a_folder_with_one_network_for_all_languages_is_read_as_before(tmp_path: Path) -> None:
+    """Format 3: no language has a network of its own."""
+    reward = tiny_glyph.glyph(tmp_path, "AB")
+    crops = [own("A"), own("B")]
+    before = reward.load().model.score(crops, "AB")
+    weights = load((tmp_path / WEIGHTS).read_bytes())
+    (tmp_path / WEIGHTS).write_bytes(save({name.removeprefix("0."): each for name, each in weights.items()}))
+    with np.load(tmp_path / REFERENCES) as table:
+        kept = {name: table[name] for name in table if name != "network"}
+    np.savez(tmp_path / REFERENCES, **kept)
+    (tmp_path / CONTENT).write_text('{"format": 3, "width": 2}')
+    np.testing.assert_array_equal(reward.load().model.score(crops, "AB"), before)
 
 
 def test_folding_normalisation_into_convolution_changes_no_score() -> None:

@@ -81,9 +81,9 @@ def test_a_stroke_is_as_wide_as_its_face_makes_it() -> None:
 
 def test_a_half_scores_half_beside_its_neighbours_alone_and_on_another_line_in_full() -> None:
     table = references({"en": "HOK"})
-    model = GlyphModel(GlyphNetwork(2), table.characters, table.image_C2ZZ)
+    model = GlyphModel([GlyphNetwork(2)], table.characters, table.image_C2ZZ)
     beside = replace(Levels.none(3), box_C23=table.box_C23)
-    compared = GlyphModel(model.network, table.characters, table.image_C2ZZ, beside)
+    compared = GlyphModel(model.networks, table.characters, table.image_C2ZZ, beside)
     level_HW = np.zeros((60, 40), np.float32)
     level_HW[20:48, 4:12] = 1
     half_HW = level_HW.copy()

@@ -124,7 +124,7 @@ def test_a_half_scores_half_and_the_shift_is_by_character() -> None:
     k_HW = rendered(SANS, "K")
     crops = [fitted(k_HW), fitted(parts(k_HW)[0]), fitted(rendered(SANS, "R"))]
     levels = replace(Levels.none(2), shift_C=np.array([0.0, 1.5], np.float32))
-    value = GlyphModel(_Fixed(2), table.characters, table.image_C2ZZ, levels).score(crops, ["K", "K", "R"])
+    value = GlyphModel([_Fixed(2)], table.characters, table.image_C2ZZ, levels).score(crops, ["K", "K", "R"])
     sound = 1 / (1 + np.exp(-2.0))
     assert value == pytest.approx([sound, CAP * sound, 1 / (1 + np.exp(-3.5))])
 
@@ -138,7 +138,7 @@ def test_the_level_lies_where_empty_crops_end_and_only_raises(
     monkeypatch.setattr(glyph_levels, "EMPTY_CROPS", 20)
     monkeypatch.setattr(glyph_levels, "alphabet", lambda language: "KR")
     monkeypatch.setattr(GlyphModel, "whole", lambda self, crops, names: np.ones(len(crops), bool))
-    model = GlyphModel(_Fixed(2), table.characters, table.image_C2ZZ)
+    model = GlyphModel([_Fixed(2)], table.characters, table.image_C2ZZ)
     result = glyph_levels.levels(model, (("en", FACES["Inter"]),), table, 0)
     assert result.shift_C == pytest.approx([shift, shift, 0.0], abs=1e-5)
     monkeypatch.setattr(GlyphModel, "whole", lambda self, crops, names: np.zeros(len(crops), bool))
