@@ -23,7 +23,7 @@ SCENE = Scene("KRO", "", "sans", "large", "red", "grey", "middle", "centre")
 
 def measured(change: np.ndarray | None = None, erased: tuple[slice, slice] | None = None) -> list[Letter]:
     """The letters of the scene's rendering after an affine change of the image, with a part of it erased."""
-    image_HW3 = np.ascontiguousarray(render(SCENE).transpose(1, 2, 0))
+    image_HW3 = render(SCENE).transpose(1, 2, 0).copy()
     if erased:
         image_HW3[erased] = COLOURS[SCENE.background]
     if change is not None:

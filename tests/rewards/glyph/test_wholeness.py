@@ -17,7 +17,8 @@ from experiments.reward_models import glyph_levels
 from experiments.reward_models.glyph_examples import fitted, references
 from rewards.glyph.glyph import GlyphModel
 from rewards.glyph.glyph_network import GlyphNetwork
-from rewards.glyph.wholeness import CAP, LIKE, SLACK, Levels, Template, are_whole, compared, template
+from rewards.glyph.ink_frame import as_bytes
+from rewards.glyph.wholeness import CAP, LIKE, SLACK, VAGUE, Levels, Template, are_whole, compared, template
 
 SANS, SONG = Cut(FACES["Inter"], 400), Cut(FACES["Noto Sans SC"], 400)
 CASES = [(SANS, c) for c in "BHKNRaegkwx25"] + [(SONG, c) for c in "明树的国永"]
@@ -117,6 +118,21 @@ class _Fixed(GlyphNetwork):
 
     def forward(self, x_B3ZZ: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.full((len(x_B3ZZ),), self.logit), torch.zeros(len(x_B3ZZ), 8, 8)
+
+
+def test_noise_that_looks_a_little_like_the_character_is_not_whole_and_a_vague_character_is() -> None:
+    """Both are as near to the reference as the bound for likeness asks; blurring leaves little of noise alone."""
+    reference, ink_ZZ = of(SONG, "国"), fitted(rendered(SONG, "国")) / 255.0
+    seen = 0
+    for seed in range(40):
+        grain_ZZ = np.random.default_rng(seed).normal(0, 0.3, ink_ZZ.shape)
+        noise_ZZ = as_bytes(0.16 * ink_ZZ + grain_ZZ)
+        if LIKE <= likeness(noise_ZZ, reference)[0] < VAGUE:
+            seen += 1
+            assert not is_whole(noise_ZZ, reference, 1.0, 1.0)
+    assert seen > 3
+    vague_ZZ = as_bytes(cv2.GaussianBlur(np.roll(ink_ZZ, 7, 1).astype(np.float32), (0, 0), 1.2))
+    assert LIKE <= likeness(vague_ZZ, reference)[0] < VAGUE and is_whole(vague_ZZ, reference, 1.0, 1.0)
 
 
 def test_a_half_scores_half_and_the_shift_is_by_character() -> None:
