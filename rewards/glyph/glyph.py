@@ -100,9 +100,13 @@ class GlyphModel:
         references_N2ZZ = torch.from_numpy(np.stack([self.references[character] for character in characters]))
         x_N3ZZ = as_input(crop_NZZ, references_N2ZZ).to(self._device)
         network_N = self.levels.network_C[[self._row[character] for character in characters]]
-        logit_N, map_NMM = x_N3ZZ.new_empty(len(x_N3ZZ)), x_N3ZZ.new_empty(len(x_N3ZZ), CELLS, CELLS)
+        several = set(network_N.tolist())
         with torch.inference_mode():
-            for k in set(network_N.tolist()):
+            if len(several) == 1:
+                result: tuple[Tensor, Tensor] = self.networks[several.pop()](x_N3ZZ)
+                return result
+            logit_N, map_NMM = x_N3ZZ.new_empty(len(x_N3ZZ)), x_N3ZZ.new_empty(len(x_N3ZZ), CELLS, CELLS)
+            for k in several:
                 rows = torch.from_numpy(np.flatnonzero(network_N == k))
                 logit_N[rows], map_NMM[rows] = self.networks[k](x_N3ZZ[rows])
         return logit_N, map_NMM
@@ -208,8 +212,8 @@ def read(folder: Path, device: str = "cpu") -> tuple[str, GlyphModel]:
         weights = load(raw)
         if content["format"] == ONE_NETWORK:
             weights = {f"0.{name}": each for name, each in weights.items()}
-        networks = torch.nn.ModuleList([GlyphNetwork(content["width"]) for _ in {n.partition(".")[0] for n in weights}])
-        networks.load_state_dict(weights)
+        networks = [GlyphNetwork(content["width"]) for _ in {name.partition(".")[0] for name in weights}]
+        torch.nn.ModuleList(networks).load_state_dict(weights)
         with np.load(folder / REFERENCES, allow_pickle=False) as table:
             characters, image_C2ZZ = str(table["characters"]), np.asarray(table["images"])
             stored = [np.asarray(table[name]) for name in TABLES if name in table]

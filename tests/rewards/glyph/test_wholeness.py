@@ -126,11 +126,11 @@ def test_noise_that_looks_a_little_like_the_character_is_not_whole_and_a_vague_c
     seen = 0
     for seed in range(40):
         grain_ZZ = np.random.default_rng(seed).normal(0, 0.3, ink_ZZ.shape)
-        noise_ZZ = as_bytes(0.16 * ink_ZZ + grain_ZZ)
+        noise_ZZ = as_bytes((0.1 + 0.004 * seed) * ink_ZZ + grain_ZZ)
         if LIKE <= likeness(noise_ZZ, reference)[0] < VAGUE:
             seen += 1
             assert not is_whole(noise_ZZ, reference, 1.0, 1.0)
-    assert seen > 3
+    assert seen >= 2
     vague_ZZ = as_bytes(cv2.GaussianBlur(np.roll(ink_ZZ, 7, 1).astype(np.float32), (0, 0), 1.2))
     assert LIKE <= likeness(vague_ZZ, reference)[0] < VAGUE and is_whole(vague_ZZ, reference, 1.0, 1.0)
 
