@@ -5,11 +5,11 @@ The crop's ink and a reference's are stretched to one square, so that a condense
     (1)  like   = max_k <x, whole_k>                         cosine to the nearer reference, both without their means
     (2)  halved = max_h <x, half_h> - like                   h the halves of both references
     (3)  solid  = min_MIDDLE x - max_k min_MIDDLE whole_k    the least ink in the middle: a blot has no ground there
-    (4)  kept   = sd(x out of focus) / sd(x)                 of the crop as it is: noise has little left
+    (4)  left   = sd(x out of focus) / sd(x)                 of the crop as it is: noise has little left
 
 A crop is no whole character where (1) is further below, or (2) further above what faces of training come to with that
-character than ``SLACK``, or (3) is above ``SOLID``, or (4) below ``KEPT`` and (1) below ``VAGUE``, or there is no ink.
-A score is then half of what it was, so that it never passes 0.5 and broken characters keep their order.
+character than ``SLACK``, or (3) is above ``SOLID``, or (4) below ``CONTRAST_LEFT`` and (1) below ``VAGUE``, or there is
+no ink. A score is then half of what it was, so that it never passes 0.5 and broken characters keep their order.
 
 Legend: ZZ the crop, QQ the square, C characters.
 """
@@ -31,7 +31,7 @@ LIKE = 0.3
 """of a cosine: what is nearer to a reference than that can be the character, whatever the faces of training come to"""
 SOLID = 0.3
 """of full ink"""
-KEPT, VAGUE = 0.62, 0.4
+CONTRAST_LEFT, VAGUE = 0.62, 0.4
 """as measured on blank images with grain, of which one in three has what passes for ink"""
 DENSE = 0.3
 """of full ink: a reference whose middle has less everywhere counts as one that has this"""
@@ -121,11 +121,11 @@ def are_whole(
     alike_N = like_N >= np.minimum(LIKE, least_like_N - SLACK)
     result: np.ndarray = alike_N & (halved_N <= most_halved_N + SLACK) & (solid_N <= SOLID)
     for i in np.flatnonzero(result & (like_N < VAGUE)):
-        result[i] = _kept(crops[i]) >= KEPT
+        result[i] = _contrast_left(crops[i]) >= CONTRAST_LEFT
     return result
 
 
-def _kept(crop_ZZ: np.ndarray) -> float:
+def _contrast_left(crop_ZZ: np.ndarray) -> float:
     """(4)"""
     import cv2
 
