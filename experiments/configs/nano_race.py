@@ -6,9 +6,9 @@ Run:     glyphlab sweep race_shared,race_full,race_window,race_guard,race_nft,ra
          With a quickstart for each of three seeds (glyphlab quickstart --seed 1 -o runs/1): --seeds 0,1,2
          --parent 'runs/{seed}/pretrain'
 Takes:   45 rollouts of 48 images a run, about a minute and a half alone on a core
-Expect:  not measured from this start. From a weaker one, which wrote English alone, 1 - NED of the watched prompts went
-         from 0.819 to between 0.823 (best of n) and 0.864 (online DPO), 0.903 for fine-tuning
-         (experiments/reports/2026-11-26-race.md)
+Expect:  exact texts of both languages from 0.930 to between 0.942 (AWM) and 0.951 (online DPO), 0.955 for
+         fine-tuning; best of n ends at 0.916 (three seeds, experiments/reports/2026-11-30-race.md; race_full and
+         race_window were not run from this start)
 
 Prompts are full captions in both languages. Held-out ones are looked at every third of a run, so that the arms can be
 compared at equal time (looks left out) and at equal images scored; the first is what the others are measured against.
