@@ -14,6 +14,7 @@ from experiments.benchmarks.glyph_samples import (
     SOUND,
     Letter,
     Sampled,
+    fitted_error,
     letters,
     summary,
 )
@@ -54,6 +55,23 @@ def test_a_letter_that_lost_a_part_is_broken_by_both() -> None:
     for each in broken:
         assert each.error > BROKEN and each.fitted > FITTED_BROKEN
     assert all(each.fitted <= each.error for each in whole + broken)
+
+
+@pytest.mark.parametrize("scale", [0.65, 1.45])
+def test_a_letter_far_smaller_or_larger_is_fitted_by_no_bound(scale: float) -> None:
+    ground, true_HW3 = COLOURS["white"], np.full((60, 60, 3), 250, np.uint8)
+    true_HW3[20:40, 20:40] = 0
+    true_HW3[24:30, 24:36] = 250
+    other_HW3 = cv2.warpAffine(
+        true_HW3, np.array([[scale, 0, 30 * (1 - scale)], [0, scale, 30 * (1 - scale)]]), (60, 60),
+        borderMode=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    nearer = 1 + 0.4 * (scale - 1)
+    near_HW3 = cv2.warpAffine(
+        true_HW3, np.array([[nearer, 0, 30 * (1 - nearer)], [0, nearer, 30 * (1 - nearer)]]), (60, 60),
+        borderMode=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    assert fitted_error(other_HW3, true_HW3, ground) == 1.0 and fitted_error(near_HW3, true_HW3, ground) < FITTED_SOUND
 
 
 def test_nothing_there_is_broken_by_both() -> None:

@@ -21,7 +21,8 @@ from experiments.reward_models.glyph_plan import GlyphPlan
 from experiments.reward_models.train_glyph import CARD, area, facts_of, phases, scores, train_glyph
 from preference_data.records import Prompt
 from rewards.glyph import glyph_training
-from rewards.glyph.glyph import CONTENT, WEIGHTS, Glyph, read
+from rewards.glyph.glyph import CONTENT, WEIGHTS, Glyph, GlyphModel, read
+from rewards.glyph.glyph_network import GlyphNetwork
 from rewards.glyph.glyph_settings import TrainGlyph
 from rewards.glyph.glyph_training import Examples, confused, rate_at, rows_at, train
 from tests.fixtures.simulated_taste import simulate, write
@@ -114,6 +115,31 @@ def test_each_language_has_its_own_network_and_crops() -> None:
         assert phase.name == language and {each for each, _ in phase.source.faces} == {language}
         assert (phase.crops, phase.settings.updates, phase.settings.rate) == (100, 7, 0.01)
         assert crop(phase.source, 0).language == language and phase.source.clean == common.source.clean > 0
+
+
+def test_each_language_goes_on_from_the_common_network_and_is_seen_by_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks, begun = {name: GlyphNetwork(2) for name in ("common", "en", "zh-Hans")}, []
+
+    def trained(plan, phase, table, bar, begin=None) -> GlyphNetwork:
+        begun.append((phase.name, begin))
+        return networks[phase.name].eval()
+
+    monkeypatch.setattr(module, "_trained", trained)
+    monkeypatch.setattr(module, "all_references", lambda: references({"en": "AB", "zh-Hans": "永"}))
+    monkeypatch.setattr(module, "levels", lambda model, *rest: model.levels)
+    monkeypatch.setattr(module, "measure", lambda *rest: {})
+    train_glyph(GlyphPlan(tmp_path / "glyph", settings=TrainGlyph(width=2)))
+    assert begun == [("common", None), ("en", networks["common"]), ("zh-Hans", networks["common"])]
+    model = read(tmp_path / "glyph")[1]
+    crops = [model.references[each][0] for each in "A永"]
+    alone = [
+        GlyphModel([networks[name]], "A永", np.stack([model.references[c] for c in "A永"]))
+        for name in ("en", "zh-Hans")
+    ]
+    expected = [alone[k].score(crops, "A永")[k] for k in range(2)]
+    np.testing.assert_allclose(model.score(crops, "A永"), expected, rtol=1e-4)
 
 
 def test_the_map_says_where_a_stroke_is_missing() -> None:

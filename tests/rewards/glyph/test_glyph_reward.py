@@ -254,6 +254,7 @@ def test_a_character_is_seen_by_the_network_of_its_language() -> None:
         first, second = (getattr(each, method)(crops, asked) for each in alone)
         assert np.abs(first - second).min() > 1e-5
         np.testing.assert_allclose(getattr(both, method)(crops, asked), [*second[:2], first[2], second[3]], rtol=1e-5)
+        np.testing.assert_allclose(getattr(both, method)(crops[:2], "AB"), second[:2], rtol=1e-5)
 
 
 def test_a_folder_with_one_network_for_all_languages_is_read_as_before(tmp_path: Path) -> None:

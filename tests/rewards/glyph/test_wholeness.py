@@ -154,9 +154,10 @@ def test_the_level_lies_where_empty_crops_end_and_only_raises(
     monkeypatch.setattr(glyph_levels, "EMPTY_CROPS", 20)
     monkeypatch.setattr(glyph_levels, "alphabet", lambda language: "KR")
     monkeypatch.setattr(GlyphModel, "whole", lambda self, crops, names: np.ones(len(crops), bool))
-    model = GlyphModel([_Fixed(2)], table.characters, table.image_C2ZZ)
+    of_second = replace(Levels.none(3), network_C=np.array([1, 1, 0]))
+    model = GlyphModel([_Fixed(2), _Fixed(2)], table.characters, table.image_C2ZZ, of_second)
     result = glyph_levels.levels(model, (("en", FACES["Inter"]),), table, 0)
-    assert result.shift_C == pytest.approx([shift, shift, 0.0], abs=1e-5)
+    assert result.shift_C == pytest.approx([shift, shift, 0.0], abs=1e-5) and result.network_C.tolist() == [1, 1, 0]
     monkeypatch.setattr(GlyphModel, "whole", lambda self, crops, names: np.zeros(len(crops), bool))
     gated = glyph_levels.levels(model, (("en", FACES["Inter"]),), table, 0)
     assert gated.shift_C[0] == pytest.approx(np.log(999)), "what the gate takes out needs no level"
