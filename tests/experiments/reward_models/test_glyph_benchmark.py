@@ -81,7 +81,7 @@ def test_nothing_there_is_broken_by_both() -> None:
 def test_the_lowest_are_counted_by_either_truth_among_spelt_words_alone() -> None:
     """Ten letters broken by the plain truth alone, in words that are misread; ten broken by both; ten sound."""
     error_N = np.repeat([0.2, 0.3, 0.01], 10)
-    fitted_N = np.repeat([0.01, 0.2, 0.0], 10)
+    fitted_N = np.repeat([0.01, 0.08, 0.0], 10)
     word_N, value_N = np.arange(30), np.linspace(0, 1, 30)
     letter_N6 = np.stack([word_N, error_N, value_N, value_N, word_N % 5, fitted_N], 1)
     read = (word_N >= 10).astype(float)
