@@ -9,6 +9,8 @@
          the pairs of a prompt together (Obuchowski 1997). It is never above m (1 - m) / n, n the rarer kind's number
          (van Dantzig 1951). Its parts are means already, so the further prompt is wholly right or wrong by chance
     (5)  what has no bounds has Student's interval; Spearman's rho that of Bonett & Wright (2000) on Fisher's scale
+    (6)  the ratio of two mean differences a and b may be every s for which (3) of a - s b, over 1 + |s|, has 0 inside
+         (Fieller 1954); where b may be 0 it has no end
 
 Shapes: N values, P prompts, C clusters.
 """
@@ -23,6 +25,8 @@ from preference_data.statistics.shares import LEVEL, NAN, Counted, added, exact,
 
 ALIKE = 1e-12
 """Of the largest value: values no further apart are alike but for rounding."""
+FAR = 100.0
+"""A ratio beyond which an interval is said to have no end."""
 MIN_RANKS = 10
 """Pairs below which no interval of a rank correlation is given."""
 
@@ -41,6 +45,36 @@ def bounded_difference(value_P: np.ndarray, level: float = LEVEL) -> tuple[float
     low = won - lost - added(won - won_low, lost_high - lost, related)
     high = won - lost + added(won_high - won, lost - lost_low, related)
     return max(low, -1.0), min(high, 1.0)
+
+
+def bounded_ratio(top_P: np.ndarray, of_P: np.ndarray, level: float = LEVEL) -> tuple[float, float, float]:
+    """(value, low, high) of the ratio of two mean differences from -1 to 1 by (6), over the prompts that have both.
+
+    Infinite where the interval has no end, all three NaN where `of_P` does not rise.
+    """
+    both = ~np.isnan(top_P + of_P)
+    top_P, of_P = top_P[both], of_P[both]
+    if of_P.sum() <= ALIKE * len(of_P):
+        return NAN, NAN, NAN
+    value = float(top_P.sum() / of_P.sum())
+
+    def end(outer: float) -> float:
+        """The last ratio towards `outer` that the data does not exclude."""
+        inner = value
+        if not _excludes(top_P, of_P, outer, level):
+            return math.copysign(math.inf, outer)
+        for _ in range(30):
+            middle = (inner + outer) / 2.0
+            inner, outer = (inner, middle) if _excludes(top_P, of_P, middle, level) else (middle, outer)
+        return inner
+
+    return value, end(-FAR), end(FAR)
+
+
+def _excludes(top_P: np.ndarray, of_P: np.ndarray, ratio: float, level: float) -> bool:
+    """Whether (3) says that the mean of `top_P` is not `ratio` times that of `of_P`."""
+    low, high = bounded_difference((top_P - ratio * of_P) / (1.0 + abs(ratio)), level)
+    return low > 0.0 or high < 0.0
 
 
 def bounded(

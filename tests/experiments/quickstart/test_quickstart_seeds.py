@@ -10,6 +10,8 @@ import pytest
 
 from experiments.benchmarks import quickstart_seeds as asked
 from experiments.preferences.simulated_people import FACTS
+from experiments.record.intervals import paired_ci
+from experiments.record.record import RunRecord
 
 ENGLISH, CHINESE = ("AB", "CD"), ("人大", "天心")
 
@@ -28,16 +30,23 @@ def written(folder: Path, inside: str, sampler: str, exact: list[float], gold: l
     (folder / inside / f"{sampler}.json").write_text(json.dumps({"rows": rows, "diversity": 0.1}))
 
 
+def finished(folder: Path, model: bytes, stages: tuple[str, ...] = ("pretrain", "nft")) -> Path:
+    """The folder of a quickstart that has been run, with models that differ by that content."""
+    record = RunRecord.open(folder, {"quickstart": {}})
+    with record.running():
+        for stage in stages:
+            (folder / stage / "model").mkdir(parents=True)
+            (folder / stage / "model" / "transformer.safetensors").write_bytes(model + stage.encode())
+    return folder
+
+
 @pytest.fixture()
 def benchmark(tmp_path: Path) -> asked.Benchmark:
     """Two runs that were evaluated already: the aligned models write all, of the starts the first writes less."""
-    for run in ("a", "b"):
-        for stage in ("pretrain", "nft"):
-            (tmp_path / run / stage / "model").mkdir(parents=True)
-    runs = (tmp_path / "a", tmp_path / "b")
+    runs = (finished(tmp_path / "a", b"first"), finished(tmp_path / "b", b"second"))
     made = asked.Benchmark(runs, tmp_path / "out", prompts=4, extras=())
-    for index, start in enumerate(([0, 0, 0, 1], [1, 0, 1, 1])):
-        folder = made.folder(index)
+    asked.note_models(made)
+    for folder, start in zip((made.folder(run) for run in runs), ([0, 0, 0, 1], [1, 0, 1, 1]), strict=True):
         for inside in asked.KINDS:
             written(folder / "pretrain", inside, "unguided", start, [0, 0, 1, 1])
             written(folder / "pretrain", inside, "guided", [1, 0, 1, 1], [1, 0, 1, 1])
@@ -83,18 +92,35 @@ def test_a_demand_is_held_to_all_of_its_bounds(bounds, measured, holds):
     assert asked.Demand("x", lambda folder: np.zeros(2), **bounds).holds(*measured) is holds
 
 
-def test_a_loss_has_no_share():
-    assert np.isnan(asked.ratio(np.array([-1.0, 0.0]), np.array([-1.0, -1.0]))[0])
+def test_a_difference_has_the_interval_of_a_difference(benchmark):
+    rows = {row["demand"]: row for row in asked.demand_rows(benchmark)}
+    alike = rows["aligned less the start with guidance, Chinese, full captions"]["pooled"]
+    assert alike[0] == 0.0 and alike[1] == -alike[2] < 0.0
+    before, after = np.array([0.5, 0.0]), np.array([1.0, 1.0])
+    english = rows["its spelling, open prompts, less the start's, English"]["pooled"]
+    assert english == paired_ci(before, after, seed=0)
 
 
-def test_the_interval_of_a_ratio_covers_it():
-    random, hits, truth = np.random.default_rng(5), 0, 0.6
-    for _ in range(200):
-        own = random.random(400) < 0.3
-        gold = own & (random.random(400) < truth)
-        _, low, high = asked.ratio(gold.astype(float), own.astype(float))
-        hits += low <= truth <= high
-    assert 0.90 <= hits / 200 <= 0.99
+def test_the_first_prompts_can_be_left_out(benchmark):
+    later = asked.Benchmark(benchmark.runs, benchmark.out, prompts=4, extras=(), beyond=2)
+    counts = [len(run.rows("nft", "captions", each)["rows"]) for run in later.evaluations for each in asked.LANGUAGES]
+    assert counts == [0, 2, 0, 2]
+    third = {"rows": [{"index": 3, "target": "人大", "exact": 1.0}]}
+    (later.folder(benchmark.runs[0]) / "nft" / "captions" / "third.json").write_text(json.dumps(third))
+    assert later.evaluations[0].rows("nft", "captions", "chinese", "third")["rows"] == third["rows"]
+    with pytest.raises(ValueError, match="--beyond 3 leaves fewer than 2 of --prompts 4"):
+        asked.Benchmark(benchmark.runs, prompts=4, extras=(), beyond=3)
+
+
+def test_prompts_that_an_engine_did_not_judge_are_counted(benchmark, capsys, monkeypatch):
+    folder = benchmark.folder(benchmark.runs[0])
+    written(folder / "nft", "captions", "unguided", [float("nan"), 1, 1, 1], [1, 0, 1, 1], taste=1.0)
+    rows = {row["demand"]: row for row in asked.demand_rows(benchmark)}
+    assert rows["English exact, full captions"]["unjudged"] == 1
+    assert rows["English exact, full captions"]["pooled"][0] == 1.0
+    monkeypatch.setattr(asked, "make_evaluations", lambda benchmark: None)
+    asked.main(benchmark)
+    assert "2 of 2, 1 prompts left out |" in capsys.readouterr().out
 
 
 def test_the_tables_name_every_run_and_every_bound(benchmark, capsys, monkeypatch):
@@ -108,18 +134,43 @@ def test_the_tables_name_every_run_and_every_bound(benchmark, capsys, monkeypatc
     assert json.loads(printed.splitlines()[-1])["prompts"] == 4
 
 
-def test_a_run_that_is_not_finished_is_refused_before_anything_is_evaluated(benchmark):
-    with pytest.raises(ValueError, match="has no model; finish it with"):
-        asked.Benchmark(benchmark.runs, extras=("dpo",))
+def test_what_is_no_finished_quickstart_is_refused_before_anything_is_evaluated(benchmark, tmp_path):
+    runs = benchmark.runs
     with pytest.raises(ValueError, match="at least one run"):
         asked.Benchmark(())
+    with pytest.raises(ValueError, match="nowhere is no finished quickstart; make it with"):
+        asked.Benchmark((tmp_path / "nowhere",))
+    RunRecord.open(tmp_path / "begun", {"quickstart": {}})
+    with pytest.raises(ValueError, match="begun is no finished quickstart"):
+        asked.Benchmark((tmp_path / "begun",))
+    with pytest.raises(ValueError, match=r"--extras dpo: .*a has no such stage beside .*; it has none"):
+        asked.Benchmark(runs, extras=("dpo",))
+    with pytest.raises(ValueError, match="--extras nft"):
+        asked.Benchmark(runs, extras=("nft",))
+    again = finished(tmp_path / "again", b"first")
+    with pytest.raises(ValueError, match="a has the pretrained model of another of --runs"):
+        asked.Benchmark((runs[0], again), extras=())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="file is a file; name a folder"):
+        asked.Benchmark(runs, tmp_path / "file", extras=())
+    with pytest.raises(ValueError, match="nonsense"):
+        asked.Benchmark(runs, extras=(), third="nonsense")
 
 
-def test_evaluations_of_another_model_are_refused(benchmark):
+def test_evaluations_of_another_model_or_by_other_settings_are_refused(benchmark):
+    asked.note_models(benchmark)
     weights = benchmark.runs[1] / "nft" / "model" / "transformer.safetensors"
-    weights.write_bytes(b"first")
-    asked.note_models(benchmark)
-    asked.note_models(benchmark)
+    kept = weights.read_bytes()
     weights.write_bytes(b"again")
-    with pytest.raises(ValueError, match=r"1-b-4/nft has evaluations of another model than .*b/nft; delete it"):
+    with pytest.raises(ValueError, match=r"/nft has evaluations of another model than .*b/nft, .*delete it"):
         asked.note_models(benchmark)
+    weights.write_bytes(kept)
+    (benchmark.folder(benchmark.runs[1]) / "nft" / asked.NOTE).unlink()
+    with pytest.raises(ValueError, match=r"/nft has evaluations of another model"):
+        asked.note_models(benchmark)
+
+
+def test_a_broken_evaluation_is_named(benchmark):
+    (benchmark.folder(benchmark.runs[0]) / "nft" / "captions" / "unguided.json").write_text("{")
+    with pytest.raises(ValueError, match=r"captions/unguided.json is broken .*; delete it"):
+        list(asked.demand_rows(benchmark))

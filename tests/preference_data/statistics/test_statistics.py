@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from preference_data.statistics.ranking import Comparison, Ranking, bradley_terry, davidson, rao_kupper
-from preference_data.statistics.score_intervals import auc, clustered, rho_interval, student
+from preference_data.statistics.score_intervals import auc, bounded_ratio, clustered, rho_interval, student
 from preference_data.statistics.shares import (
     Counted,
     adjusted,
@@ -316,3 +316,34 @@ def test_an_auc_is_that_of_all_pairs_and_its_limits_those_of_delong() -> None:
     together = auc(value, positive, np.repeat(np.arange(6), 10))
     assert together.value == found.value and together.worth < found.worth
     assert math.isnan(auc(value, np.ones(60), np.arange(60)).value)
+
+
+@pytest.mark.parametrize(("prompts", "up", "down", "confirmed"), [(503, 0.045, 0.005, 0.8), (128, 0.2, 0.0, 0.6)])
+def test_the_interval_of_a_ratio_covers_it_where_little_was_gained(prompts, up, down, confirmed):
+    random, hits = np.random.default_rng(3), 0
+    for _ in range(60):
+        chance = random.random(prompts)
+        of = (chance < up) * 1.0 - (chance > 1.0 - down)
+        top = (of > 0) * (random.random(prompts) < confirmed)
+        _, low, high = bounded_ratio(top, of)
+        hits += low <= confirmed * up / (up - down) <= high
+    assert hits >= 57
+
+
+def test_the_interval_of_a_ratio_narrows_and_has_no_end_where_nothing_may_have_been_gained():
+    of = np.repeat([1.0, 0.0], [200, 800])
+    top = of * (np.arange(1000) % 2)
+    value, low, high = bounded_ratio(top, of)
+    assert value == 0.5 and 0.38 < low < 0.45 and 0.55 < high < 0.65
+    gained_five = np.repeat([1.0, 0.0], [5, 495])
+    value, low, high = bounded_ratio(gained_five, gained_five)
+    assert value == 1.0 and low < 0.5 and high == math.inf
+    assert bounded_ratio(np.repeat([1.0, 0.0], [4, 499]), np.repeat([1.0, 0.0], [5, 498]))[0] == 0.8
+
+
+def test_a_loss_has_no_share_and_a_ratio_is_of_what_both_judged():
+    assert np.isnan(bounded_ratio(np.array([-1.0, 0.0]), np.array([-1.0, -1.0]))).all()
+    assert np.isnan(bounded_ratio(np.ones(2), np.zeros(2))).all()
+    of = np.repeat([1.0, math.nan], [20, 80])
+    top = np.repeat([1.0, 0.0], [16, 84])
+    assert bounded_ratio(top, of)[0] == 0.8
