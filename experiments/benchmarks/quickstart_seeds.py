@@ -2,7 +2,7 @@
 
 Run:     OMP_NUM_THREADS=1 python -m experiments.benchmarks.quickstart_seeds --runs runs/quickstart runs/1 runs/2
          with the folders of `glyphlab quickstart` and `glyphlab quickstart --seed 1 -o runs/1`
-Takes:   about 7 minutes a run on a core, for 1,024 open prompts and 1,024 full captions
+Takes:   about 10 minutes a run on a core, for 1,024 open prompts and 1,024 full captions
 
 Every stage is evaluated as in the quickstart, on its held-out prompts and further ones, from noise that depends on the
 prompt alone. Evaluations are kept in --out, so that an interrupted benchmark goes on.

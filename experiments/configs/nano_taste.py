@@ -51,7 +51,7 @@ SAMPLER = Sampler(steps=6)
 ANSWERS, PEOPLE, VOTERS = 600, 4, 8
 DECODER_STEPS, PRETRAIN_STEPS, NFT_STEPS, ALONE_STEPS, TUNING_STEPS = 1100, 1000, 130, 30, 105
 BEST_STEPS = 50
-"""Nothing holds best of n to its start, and after 130 rollouts it writes fewer words than it."""
+"""Nothing holds best of n to its start: after 130 rollouts it writes fewer words than it."""
 IMAGES = 12288
 """Of pretraining, each shown five times: encoding a new one for every place would take a third of its time."""
 REWARD = "runs/quickstart/reward"
