@@ -8,8 +8,8 @@ Run:     glyphlab sweep repair_nft,repair_grpo,repair_more_brief,repair_6_brief,
 Takes:   229 CPU seconds a run, the brief ones 15
 Expect:  of 256 held-out full captions, three seeds: 0.898 exact at the start and 0.969 with guidance, 0.935 after 40
          updates on 24, 96 or 384 clean images, 0.892 after 40 on noisy captions; taste_ocr reaches 0.967.
-         At equal time, one seed: 0.918 at the start, 0.484, 0.859, 0.922 and 0.965 by 6, 24, 96 and 384
-         images, 0.941 by NFT (experiments/reports/2026-11-30-repair.md)
+         At equal time: 0.845 and 0.957 by 24 and 384 images, 0.943 by NFT; two seeds: 0.436 and 0.936 by 6 and
+         96 images (experiments/reports/2026-11-30-repair.md)
 
 Fine-tuning sees N rendered images, half of them English and half Chinese, with true full captions, by pretraining's own
 loss; of two sets the smaller is in the larger. It is judged after 40 updates, on a schedule of their own, and after as
