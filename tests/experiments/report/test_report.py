@@ -235,6 +235,7 @@ def test_stage_table_has_both_settings_with_intervals(chain: Path, page: Page) -
             assert row[2].startswith(f"{numbers['ned_score']:.3f}")
             assert row[4:6] == [f"{numbers['judge_exact']:.3f}", f"{numbers['judge_ned_score']:.3f}"]
     assert "could not be judged and count nowhere" in page.words
+    assert "intervals over prompts, as Clopper and Pearson" in page.words and "bootstrap" not in page.words
 
 
 def test_paired_table_says_in_words_what_an_interval_shows(chain: Path, page: Page) -> None:
