@@ -76,13 +76,16 @@ def spelling(rows: Rows) -> dict[str, object]:
     }  # fmt: skip
 
 
+def named_obeyed(rows: Rows, part: str) -> list[bool]:
+    """Of each full caption, whether the `ink` or the `ground` that it names is in the image."""
+    name = {"ink": "ink", "ground": "background"}[part]
+    requests = ((row, read_short(row["prompt"])) for row in rows["rows"])
+    return [row[part] == request.named.get(name) for row, request in requests if request]
+
+
 def obeyed(rows: Rows) -> dict[str, float]:
     """Shares of full captions whose named ink and named ground the image has."""
-    named = [(request.named, row) for row in rows["rows"] if (request := read_short(row["prompt"]))]
-    return {
-        "ink": float(np.mean([row["ink"] == want.get("ink") for want, row in named])),
-        "ground": float(np.mean([row["ground"] == want.get("background") for want, row in named])),
-    }
+    return {part: float(np.mean(named_obeyed(rows, part))) for part in ("ink", "ground")}
 
 
 def taste(rows: Rows, start: Rows, voters: int) -> dict[str, object]:

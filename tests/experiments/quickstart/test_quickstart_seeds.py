@@ -10,6 +10,8 @@ import pytest
 
 from experiments.benchmarks import quickstart_seeds as asked
 from experiments.preferences.simulated_people import FACTS
+from experiments.quickstart import demands
+from experiments.quickstart.taste_summary import LANGUAGES
 from experiments.record.intervals import paired_ci
 from experiments.record.record import RunRecord
 
@@ -47,7 +49,7 @@ def benchmark(tmp_path: Path) -> asked.Benchmark:
     made = asked.Benchmark(runs, tmp_path / "out", prompts=4, extras=())
     asked.note_models(made)
     for folder, start in zip((made.folder(run) for run in runs), ([0, 0, 0, 1], [1, 0, 1, 1]), strict=True):
-        for inside in asked.KINDS:
+        for inside in demands.KINDS:
             written(folder / "pretrain", inside, "unguided", start, [0, 0, 1, 1])
             written(folder / "pretrain", inside, "guided", [1, 0, 1, 1], [1, 0, 1, 1])
             written(folder / "nft", inside, "unguided", [1, 1, 1, 1], [1, 0, 1, 1], taste=1.0)
@@ -89,7 +91,7 @@ def test_golds_share_is_a_ratio_of_gains_and_none_where_nothing_was_gained(bench
     ],
 )
 def test_a_demand_is_held_to_all_of_its_bounds(bounds, measured, holds):
-    assert asked.Demand("x", lambda folder: np.zeros(2), **bounds).holds(*measured) is holds
+    assert demands.Demand("x", lambda folder: np.zeros(2), **bounds).holds(*measured) is holds
 
 
 def test_a_difference_has_the_interval_of_a_difference(benchmark):
@@ -103,7 +105,7 @@ def test_a_difference_has_the_interval_of_a_difference(benchmark):
 
 def test_the_first_prompts_can_be_left_out(benchmark):
     later = asked.Benchmark(benchmark.runs, benchmark.out, prompts=4, extras=(), beyond=2)
-    counts = [len(run.rows("nft", "captions", each)["rows"]) for run in later.evaluations for each in asked.LANGUAGES]
+    counts = [len(run.rows("nft", "captions", each)["rows"]) for run in later.evaluations for each in LANGUAGES]
     assert counts == [0, 2, 0, 2]
     third = {"rows": [{"index": 3, "target": "人大", "exact": 1.0}]}
     (later.folder(benchmark.runs[0]) / "nft" / "captions" / "third.json").write_text(json.dumps(third))
