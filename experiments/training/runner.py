@@ -180,6 +180,7 @@ def run(
         while now is not None and start < experiment.algorithm.steps:
             # where a monitor changes the settings, a loop with the new ones goes on from there
             current, learner, scorer = now, begun.by_step or engine, begun.spread or pool
+            bar.note("reading what it learns from")  # and encoding it, which may take half a minute
             with updates(current, model, learner, folder, start, scorer, record.success) as loop:
                 begun.speed.begin()
                 for step in loop:

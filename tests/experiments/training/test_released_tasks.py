@@ -34,11 +34,14 @@ def short(experiment: Experiment, base: Path, data: object) -> Experiment:
 
 
 def test_mixed_editing_on_a_released_checkpoint_goes_through(edit: Path, tmp_path: Path) -> None:
-    """Also past a checkpoint: of prompts alone such a model samples nothing."""
+    """Also past a checkpoint: of prompts alone such a model samples nothing. The bar says what it waits for."""
+    screen = io.StringIO()
+    screen.isatty = lambda: True  # type: ignore[method-assign]
     edits = Mix(t2i=0.0, i2i=1.0, word=1.0, ink=1.0, place=1.0)
     experiment = replace(short(nano_edit.config, edit, TaskStream(CLEAN, (edits,))), save_every=1)
-    run(experiment, tmp_path / "run", progress=Progress({experiment.name: 1.0}, io.StringIO()))
+    run(experiment, tmp_path / "run", progress=Progress({experiment.name: 1.0}, screen))
     assert read_run(tmp_path / "run").status == "finished"
+    assert "reading what it learns from" in screen.getvalue()
 
 
 @pytest.mark.parametrize("mixes", [(Mix(),), (Mix(t2i=0.0, word=1.0), Mix(start=3, t2i=0.5, word=1.0))])
