@@ -1,12 +1,20 @@
-"""The benchmark of `glyph` on nano's samples: what its two truths call broken."""
+"""The benchmarks of `glyph`: what the two truths call broken, and which halves are whole characters of another face."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
+from base_model.data.glyphs.crops import HALF, Source
+from base_model.data.glyphs.crops import SOUND as WHOLE
+from base_model.data.glyphs.shapes import Cut, rendered
+from base_model.data.glyphs.texture import CLEAN
 from base_model.data.rendered_text import COLOURS, Scene, render
+from base_model.data.writing.faces import FACES
+from experiments.benchmarks import glyph as benchmark
 from experiments.benchmarks.glyph_samples import (
     BROKEN,
     FITTED_BROKEN,
@@ -18,6 +26,7 @@ from experiments.benchmarks.glyph_samples import (
     letters,
     summary,
 )
+from experiments.reward_models.glyph_examples import fitted, made, references
 
 SCENE = Scene("KRO", "", "sans", "large", "red", "grey", "middle", "centre")
 
@@ -91,3 +100,22 @@ def test_the_lowest_are_counted_by_either_truth_among_spelt_words_alone() -> Non
     assert row["lowest_24_spelt"] == pytest.approx(10 / 20)
     assert row["auc"] == 1.0 and row["fitted_auc"] == pytest.approx(0.5) and row["fitted_auc_spelt"] == 1.0
     assert SOUND > FITTED_SOUND
+
+
+def test_a_half_is_whole_where_a_face_has_it_and_not_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half an E or K is neither in a face; the lower half of a thin V is a bold V."""
+    monkeypatch.setattr(benchmark, "SOUND_CROPS", 60)
+    table = references({"en": "EKV"})
+    source = Source((("en", FACES["Inter"]),), (("en", "EK"),), sound=0.5, empty=0.5, conditions=CLEAN, seed=4)
+    labelled = made(source, 120, table)
+    kinds = np.array(labelled.kinds)
+    whole = benchmark.whole_somewhere(source, labelled, table)
+    assert whole[kinds == WHOLE].mean() > 0.85 and not whole[kinds == HALF].any()
+    like = benchmark.likeness_to_faces(labelled, [FACES["Inter"]])
+    assert like[kinds == WHOLE].min() > 0.9 > like[kinds == HALF].max()
+    v_HW = rendered(Cut(FACES["Inter"], 400), "V").copy()
+    rows = np.flatnonzero(v_HW.any(1))
+    v_HW[: (rows[0] + rows[-1]) // 2] = 0
+    examples = replace(labelled.examples, crop_NZZ=np.repeat(fitted(v_HW)[None], 120, 0))
+    lower = replace(labelled, examples=examples, characters=["V"] * 120)
+    assert benchmark.whole_somewhere(source, lower, table).all()
