@@ -10,23 +10,24 @@ import json
 import os
 import tarfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from experiments.images.columnar_files import parquet_file
-from experiments.images.edit_pairs import INSTRUCTIONS, column_roles, files_below
-from experiments.images.image_readers import (
+from experiments.images.caption_tables import (
     NAMES,
     TABLE_SUFFIXES,
-    TABLES,
     TEXTS,
-    Entry,
     file_name,
     file_names,
-    hidden,
-    list_entries,
+    key_of,
+    posix,
+    rows_of,
 )
-from preference_data.line_files import decode_text, parse_json, read_csv, read_json_lines, same_name
+from experiments.images.columnar_files import parquet_file
+from experiments.images.edit_pairs import INSTRUCTIONS, column_roles, files_below
+from experiments.images.image_readers import Entry, hidden, is_table, list_entries
+from preference_data.line_files import decode_text, parse_json
 
 KNOWN = ("license", "licence", "url", "source", "origin", "author", "category", "kind", "language", "seed", "index")
 RENDERED = {"kind", "seed", "index"}
@@ -74,7 +75,7 @@ def facts_of_source(source: str, entries: Sequence[Entry]) -> list[dict[str, Any
     results = []
     for entry in entries:
         if entry.kind == "file":
-            results.append(by_file.get(same_name(str(entry.file)), {}))
+            results.append(by_file.get(key_of(entry.file), {}))
         elif entry.kind == "tar":
             if entry.file not in by_tar:
                 by_tar[entry.file] = tar_facts(entry.file)
@@ -85,16 +86,15 @@ def facts_of_source(source: str, entries: Sequence[Entry]) -> list[dict[str, Any
 
 
 def table_facts(source: Path) -> dict[str, dict[str, Any]]:
-    """Facts of the files that the tables of a folder name, by `same_name` of their paths."""
+    """Facts of the files that the tables of a folder name, by `key_of` their paths."""
     tables = [source] if source.suffix.lower() in TABLE_SUFFIXES else []
     if source.is_dir():
         tables = [
-            path for path in sorted(files_below(source)) if path.name in TABLES and not hidden(path.relative_to(source))
+            path for path in sorted(files_below(source)) if not hidden(path.relative_to(source)) and is_table(path)
         ]
     facts: dict[str, dict[str, Any]] = {}
     for table in tables:
-        rows = read_csv(table)[1] if table.suffix.lower() == ".csv" else read_json_lines(table)
-        for _, row in rows:
+        for _, row in rows_of(table):
             sources, targets, _ = column_roles(row)
             is_edit = any(file_names(row[key]) for key in sources)
             named = [key for key in (*targets, *sources) if is_edit and file_names(row[key])]
@@ -102,8 +102,7 @@ def table_facts(source: Path) -> dict[str, dict[str, Any]]:
             name = next((row[key] for key in targets if is_edit and row.get(key)), file_name(row) or "")
             own = {key: value for key, value in row.items() if key.lower() not in no_fact and value not in (None, "")}
             if own:
-                path = table.parent / str(PurePosixPath(str(name).replace("\\", "/")))
-                facts.setdefault(same_name(str(path)), {}).update(own)
+                facts.setdefault(key_of(table.parent / posix(str(name))), {}).update(own)
     return facts
 
 
@@ -114,14 +113,19 @@ def tar_key(name: str) -> str:
 
 
 def tar_facts(path: Path) -> dict[str, dict[str, Any]]:
-    """Facts of an archive's .json files, by key."""
+    """Facts of an archive's .json files that can be read, by key."""
     facts: dict[str, dict[str, Any]] = {}
+    seen: set[str] = set()
     with tarfile.open(path, "r:") as archive:
         for member in archive:
             if member.isfile() and member.name.lower().endswith(".json"):
                 file = archive.extractfile(member)
                 assert file is not None
-                row = parse_json(decode_text(file.read(), f"{path}:{member.name}"), f"{path}:{member.name}")
+                row = {}
+                if member.name not in seen:  # of a name that comes twice nobody can say whose facts they are
+                    with suppress(ValueError):
+                        row = parse_json(decode_text(file.read(), member.name), member.name)
+                seen.add(member.name)
                 if isinstance(row, Mapping):
                     facts[tar_key(member.name)] = {key: row[key] for key in KNOWN if row.get(key) not in (None, "")}
     return facts

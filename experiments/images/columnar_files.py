@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+COLUMNS = ("image", "images", "img", "jpg", "png", "webp", "bytes", "picture")
+"""Columns of bytes that hold images."""
+
 
 @functools.lru_cache(maxsize=16)
 def parquet_file(path: Path) -> Any:

@@ -357,7 +357,9 @@ def with_readable_captions(entry: Entry, refused: Callable[[str], str]) -> Entry
     if not entry.captions:
         return replace(
             entry,
-            problem="has no caption: put a .txt file of the same name beside it, or a line in a table, whose column of "
+            problem=f"has no caption that can be read: {entry.caption_problem}"
+            if entry.caption_problem
+            else "has no caption: put a .txt file of the same name beside it, or a line in a table, whose column of "
             "captions --data.column names where it is not text, caption, captions or prompt",
         )
     reasons = [refused(text) for text in entry.captions]

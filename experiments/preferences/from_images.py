@@ -15,8 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.images.caption_tables import captions_of, posix
 from experiments.images.edit_pairs import IMAGES, SourceFolders
-from experiments.images.image_readers import Entry, captions_of, embedded, list_entries, posix
+from experiments.images.image_readers import Entry, embedded, list_entries
 from experiments.record.record import write_png
 from preference_data.comparisons import TIES, Comparison
 from preference_data.exchange.formats import containers

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.images.image_readers import REPEATS
+from experiments.images.caption_tables import REPEATS
 from preference_data.texts.quotations import quoted_spans
 
 

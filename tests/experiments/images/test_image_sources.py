@@ -74,14 +74,50 @@ def table_file(folder: Path) -> Path:
     return captions_jsonl(folder) / "captions.jsonl"
 
 
+def metadata_parquet(folder: Path) -> Path:
+    """As newer imagefolders: the table is Parquet without images; a path is named in another way than the file's."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    (folder / "train").mkdir()
+    for name in NAMES:
+        (folder / "train" / f"{name}.png").write_bytes(CONTENT[name])
+    names = [f"train/../train/{name}.png" for name in NAMES[:3]] + [str(folder / "train" / f"{NAMES[3]}.png")]
+    table = pa.table({"file_name": names, "text": [CAPTIONS[name] for name in NAMES]})
+    pq.write_table(table, folder / "metadata.parquet")
+    return folder
+
+
+def windows(folder: Path) -> Path:
+    """Names in capitals, a caption named after the whole file, and a table in capitals."""
+    txt(folder)
+    (folder / "a.txt").rename(folder / "a.TXT")
+    (folder / "b.txt").rename(folder / "b.png.txt")
+    (folder / "c.txt").unlink()
+    (folder / "Metadata.CSV").write_text("file_name,text\nc.png,the image c\n")
+    return folder
+
+
+def archive_of(path: Path, members: list[tuple[str, bytes]]) -> None:
+    with tarfile.open(path, "w") as archive:
+        for member, content in members:
+            info = tarfile.TarInfo(member)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+
+
 def tar(folder: Path) -> Path:
-    with tarfile.open(folder / "00000.tar", "w") as archive:
-        for name in NAMES:
-            text = json.dumps({"caption": CAPTIONS[name]}).encode()
-            for member, content in ((f"x/{name}.json", text), (f"x/{name}.PNG", CONTENT[name])):
-                info = tarfile.TarInfo(member)
-                info.size = len(content)
-                archive.addfile(info, io.BytesIO(content))
+    texts = {name: json.dumps({"caption": CAPTIONS[name]}).encode() for name in NAMES}
+    pairs = [((f"x/{name}.json", texts[name]), (f"x/{name}.PNG", CONTENT[name])) for name in NAMES]
+    archive_of(folder / "00000.tar", [member for pair in pairs for member in pair])
+    return folder
+
+
+def img2dataset(folder: Path) -> Path:
+    """An archive with a table of what was fetched beside it, whose sidecars hold NaN."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    files = [(f"{n}.json", b'{"caption": "x", "similarity": NaN}') for n in NAMES]
+    files += [(f"{n}.png", CONTENT[n]) for n in NAMES] + [(f"{n}.txt", "\n".join(CAPTIONS[n]).encode()) for n in NAMES]
+    archive_of(folder / "00000.tar", files)
+    pq.write_table(pa.table({"url": ["http://x"], "caption": ["lost"], "key": ["e"]}), folder / "00000.parquet")
     return folder
 
 
@@ -105,7 +141,10 @@ def saved_to_disk(folder: Path) -> Path:
     return folder / "set"
 
 
-LAYOUTS = (txt, caption, metadata_csv, captions_jsonl, table_file, tar, parquet, saved_to_disk)
+LAYOUTS = (
+    txt, caption, metadata_csv, captions_jsonl, table_file, tar, parquet, saved_to_disk, metadata_parquet, windows,
+    img2dataset,
+)  # fmt: skip
 
 
 def opened(*folders: Path, size: tuple[int, int] = (32, 48), **settings: object) -> OwnImages:
@@ -116,7 +155,7 @@ def opened(*folders: Path, size: tuple[int, int] = (32, 48), **settings: object)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_gives_the_same_images_and_captions(layout, tmp_path: Path) -> None:
     source = layout(tmp_path)
-    entries = list_entries(str(source))
+    entries = [entry for entry in list_entries(str(source)) if not entry.by_design]
     assert [entry.content() for entry in entries] == list(CONTENT.values())
     assert [list(entry.captions) for entry in entries] == list(CAPTIONS.values())
     stream = opened(source)
@@ -325,6 +364,42 @@ def test_columns_of_tables_are_read_in_any_case(tmp_path: Path) -> None:
         lines.append(f'{name}.png,0.5,"the ""image"", {name}"')
     (tmp_path / "metadata.csv").write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8")
     assert sorted(opened(tmp_path).captions) == [f'the "image", {name}' for name in NAMES]
+
+
+def test_names_that_come_again_in_an_archive_are_other_samples_and_no_image_goes_unnamed(tmp_path: Path) -> None:
+    first = [("0.png", CONTENT["a"]), ("0.txt", b"first"), ("1.v2.png", CONTENT["b"]), ("1.v2.txt", b"dotted")]
+    second = [("0.png", CONTENT["c"]), ("0.txt", b"second"), ("0.jpg", CONTENT["d"]), ("0.txt", b"corrected")]
+    archive_of(tmp_path / "both.tar", first + second)
+    stream = opened(tmp_path)
+    assert [(entry.content(), entry.captions) for entry in stream.entries] == [
+        (CONTENT["a"], ("first",)), (CONTENT["c"], ("corrected",)),
+    ]  # fmt: skip
+    assert (stream.count, len(stream)) == (2, 2), "the samples have names of their own"
+    assert [Path(each.name).name.partition(", ")[0] for each in stream.by_design] == [
+        "both.tar:0.jpg (again",
+        "both.tar:1.v2.png",
+    ]
+    archive_of(tmp_path / "both.tar", first[2:])
+    with pytest.raises(ValueError, match=r"left out: .*1\.v2\.png has 'v2' between its key"):
+        opened(tmp_path)
+
+
+def test_a_caption_that_cannot_be_read_makes_its_own_image_bad_alone(tmp_path: Path) -> None:
+    folder = captions_jsonl(tmp_path)
+    (folder / "a.txt").write_bytes("café".encode("latin-1"))
+    archive_of(
+        folder / "more.tar", [("e.png", encoded(5)), ("e.txt", b"\xe9"), ("f.png", encoded(6)), ("f.txt", b"an f")]
+    )
+    rows = [{"file_name": "g.png", "text": 5}, {"file_name": "h.png", "text": [None, "an h"]}]
+    for row in rows:
+        (folder / row["file_name"]).write_bytes(encoded(ord(row["file_name"][0])))
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    stream = opened(folder, max_bad=0.3)
+    reasons = {each.name[-5:]: each.reason for each in stream.bad}
+    assert reasons.keys() == {"e.png", "g.png"} and "the image a" in stream.captions
+    assert "e.txt line 1 is not UTF-8" in reasons["e.png"] and "line 1: text is 5" in reasons["g.png"]
+    assert {"an f", "an h"} < set(stream.captions)
+    assert not open_images(ImageSources((str(folder),)), needs_captions=False).bad, "an autoencoder needs no captions"
 
 
 def test_captions_that_a_model_cannot_read_are_named(tmp_path: Path) -> None:
