@@ -2,7 +2,8 @@
 
 A prompt stands in captions.jsonl, {"picture": "a.png", "prompt": "..."} a line, or in a.txt beside a.png. Names are
 compared as files, not as text: ./a.png is a.png, and an accent counts the same whether it is one character or two.
-Of an edit the line also names the images that were edited, "sources": ["b.png"], relative to the folder.
+Of an edit the line also names the images that were edited, "sources": ["b.png"], relative to the folder. "spans" are
+the texts that the image must show, where they are not the prompt's quotations.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,15 @@ EXAMPLE = {"picture": "a.png", "prompt": "the word A in red"}
 
 def captioned_prompts(folder: Path) -> list[tuple[Path, Prompt]]:
     """`captioned`, with the source images of edits, read whole. Raises as it, and ValueError naming a source that is
-    missing or broken."""
+    missing or broken, or spans that are no texts."""
     index, sources = folder / CAPTIONS, dict[str, tuple[SourceImage, ...]]()
+    spans: dict[str, tuple[str, ...]] = {}
     for number, row in read_json_lines(index) if index.exists() else ():
+        if isinstance(row, Mapping) and row.get("spans") is not None:
+            texts = row["spans"]
+            if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
+                raise ValueError(f"{index} line {number}: spans is {texts!r}; it must be a list of texts, none empty")
+            spans[_key(str(row.get("picture")))] = tuple(texts)
         if isinstance(row, Mapping) and row.get("sources"):
             try:
                 images = tuple(source_image(existing(folder / str(name))) for name in row["sources"])
@@ -37,8 +45,9 @@ def captioned_prompts(folder: Path) -> list[tuple[Path, Prompt]]:
             sources[_key(str(row.get("picture")))] = images
     results = []
     for path, text in captioned(folder):
-        edited = sources.get(_key(os.path.relpath(path, folder)), ())
-        results.append((path, Prompt.from_text(text, sources=edited)))
+        name = _key(os.path.relpath(path, folder))
+        prompt = Prompt.from_text(text, sources=sources.get(name, ()))
+        results.append((path, replace(prompt, spans=spans.get(name, prompt.spans))))
     return results
 
 

@@ -106,13 +106,15 @@ def parse_json(text: str, where: str) -> Any:
 def read_csv(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
     """The header, and (line number from 1, cells by the header's names) of every row.
 
-    Cells are parted by commas, or by semicolons or tabs where the header has no comma, as spreadsheets write them.
-    Raises as `read_text`, and ValueError without a header, for a name twice in it, and for a row of another length.
+    Cells of a .tsv file are parted by tabs, others by commas, or by semicolons or tabs where the header has no comma,
+    as spreadsheets write them. Raises as `read_text`, and ValueError without a header, for a name twice in it, and for
+    a row of another length.
     """
     text, name = read_text(path), str(path)
     file = io.StringIO(text, newline="")
     first = next((line for _, line in text_lines(text)), "")
     delimiter = next((mark for mark in (",", ";", "\t") if mark in first), ",")
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else delimiter
     reader = csv.reader(file, delimiter=delimiter, strict=True)
     rows = _filled(reader, name)
     header = [cell.strip() for cell in next(rows, (0, []))[1]]
@@ -139,7 +141,10 @@ def _checked(
 ) -> Iterator[tuple[int, dict[str, str]]]:
     for number, cells in rows:
         if len(cells) != len(header):
-            raise ValueError(f"{name} line {number} has {len(cells)} cells, its header {len(header)}")
+            raise ValueError(
+                f"{name} line {number} has {len(cells)} cells, its header {len(header)}; quote cells that hold what "
+                "parts cells"
+            )
         yield number, dict(zip(header, cells, strict=True))
 
 

@@ -88,7 +88,8 @@ def find_model(
 def fingerprint(folder: Path) -> str:
     """A digest that other weights change: of names, sizes and both ends of the files of weights and settings."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in WEIGHTS and path.is_file()):
+    inside = [folder] if folder.is_file() else [path for path in folder.rglob("*") if path.suffix in WEIGHTS]
+    for path in sorted(path for path in inside if path.is_file()):
         size = path.stat().st_size
         digest.update(f"{path.relative_to(folder)} {size}\n".encode())
         with path.open("rb") as file:

@@ -2,8 +2,10 @@
 
     .txt                  a prompt a line
     .jsonl                an object a line: "prompt", "text" or "caption" is the prompt
-    .csv, .tsv            a row a prompt, the columns named as in .jsonl
+    .json                 a list of prompts or of such objects
+    .csv, .tsv            a row a prompt, the columns named as in .jsonl; a list is written as JSON or Python does
 
+Columns may be named in any case; "prompts" (DrawBench), "prompt_en" and "prompt_cn" (OneIG) hold prompts as well.
 "category" or "tag" (GenEval) is a prompt's category, "language" or "lang" its language, and a word under "length"
 (LongText-Bench) its length. "height" and "width" are its image's size in pixels. "spans", or "text" beside "prompt",
 are the texts that the image must show; where a file does not name them they are the prompt's quotations. An instruction
@@ -15,7 +17,10 @@ the face, script and em size of its lines. Imports no torch.
 
 from __future__ import annotations
 
+import ast
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -23,11 +28,14 @@ from typing import Any
 
 from experiments.images.label_check import SCRIPTS, size_group
 from preference_data.image_files import source_image
-from preference_data.line_files import existing, read_csv, read_json_lines, read_lines
+from preference_data.line_files import existing, read_csv, read_json, read_json_lines, read_lines
 from preference_data.records import Prompt, SourceImage, prompt_id, quoted_spans, source_from_json
 from preference_data.spelling import not_there
 
-PROMPT = ("prompt", "text", "caption", "instruction", "edit_prompt", "edit_instruction")
+PROMPT = (
+    "prompt", "text", "caption", "instruction", "edit_prompt", "edit_instruction", "prompts", "prompt_en", "prompt_cn",
+    "prompt_zh",
+)  # fmt: skip
 SOURCES = (
     "sources", "source_images", "source_image", "input_images", "input_image", "edit_images", "edit_image",
     "original_image", "control_images", "control_image", "images", "image",
@@ -35,7 +43,10 @@ SOURCES = (
 """Columns of the images to be edited: the first of these that a row has."""
 SIDES = ("height", "width")
 CATEGORY, LANGUAGE = ("category", "tag"), ("language", "lang")
-KINDS = {".txt": "a prompt a line", ".jsonl": "an object a line", ".csv": "a row a prompt", ".tsv": "a row a prompt"}
+KINDS = {
+    ".txt": "a prompt a line", ".jsonl": "an object a line", ".json": "a list of prompts or objects",
+    ".csv": "a row a prompt", ".tsv": "a row a prompt",
+}  # fmt: skip
 LENGTHS = ((10, "1-10"), (20, "11-20"), (50, "21-50"), (100, "51-100"))
 """Characters that an image must show, at most, and the name of that slice."""
 
@@ -86,7 +97,9 @@ def read_prompt_file(path: Path, count: int = 0) -> list[RequestedPrompt]:
     if path.is_dir():
         raise ValueError(f"{path} is a folder; name a file of prompts in it")
     try:
-        requested = [_located(path, number, row) for number, row in islice(_rows(path, kind), count or None)]
+        requested = _with_own_ids(
+            [_located(path, number, row) for number, row in islice(_rows(path, kind), count or None)]
+        )
     except FileNotFoundError:
         raise ValueError(not_there("file of prompts", path)) from None
     if not requested:
@@ -94,13 +107,32 @@ def read_prompt_file(path: Path, count: int = 0) -> list[RequestedPrompt]:
     return requested
 
 
+def _with_own_ids(requested: Sequence[RequestedPrompt]) -> list[RequestedPrompt]:
+    """The prompts; one whose id an earlier prompt of another text has gets that of its text. OneIG counts its ids anew
+    in every category."""
+    first: dict[str, Prompt] = {}
+    results = []
+    for each in requested:
+        prompt = each.prompt
+        known = first.setdefault(prompt.id, prompt)
+        if (known.text, known.sources) != (prompt.text, prompt.sources):
+            each = replace(each, prompt=replace(prompt, id=prompt_id(prompt.text, prompt.sources)))
+        results.append(each)
+    return results
+
+
 def _rows(path: Path, kind: str) -> Iterable[tuple[int, Any]]:
     if kind == ".txt":
         return ((number, {"prompt": line}) for number, line in read_lines(path))
     if kind == ".jsonl":
         return read_json_lines(path)
+    if kind == ".json":
+        rows = read_json(path)
+        if not isinstance(rows, list):
+            raise ValueError(f"{path} holds one {type(rows).__name__}; write {KINDS[kind]}")
+        return enumerate(rows, 1)
     header, rows = read_csv(path)
-    if not set(header) & set(PROMPT):
+    if not {name.lower() for name in header} & set(PROMPT):
         raise ValueError(
             f"{path} has the columns {', '.join(header)}; the one of the prompts must be called {' or '.join(PROMPT)}"
         )
@@ -118,7 +150,9 @@ def as_requested(row: Any, folder: Path = Path()) -> RequestedPrompt:
     """The prompt of a row of a file in `folder`. Raises ValueError saying what is wrong with it."""
     if isinstance(row, str):
         row = {"prompt": row}
-    if not isinstance(row, Mapping):
+    elif isinstance(row, Mapping):
+        row = {str(name).strip().lower(): value for name, value in row.items()} | dict(row)
+    else:
         raise ValueError(f'a {type(row).__name__} is not a prompt; write an object such as {{"prompt": "a red bus"}}')
     name = next((each for each in PROMPT if each in row), None)
     if name is None:
@@ -215,10 +249,21 @@ def _spans(row: Mapping[str, Any], prompt: str) -> tuple[str, ...] | None:
     value = row.get(name)
     if not name or value is None or value == "":
         return None
-    values = [value] if isinstance(value, str) else value
+    values = _as_list(value) if isinstance(value, str) else value
     if not isinstance(values, Sequence) or not all(isinstance(each, str) and each.strip() for each in values):
         raise ValueError(f"{name} is {value!r}; it must be a text or a list of texts, none empty")
     return tuple(values)
+
+
+def _as_list(text: str) -> list[Any]:
+    """The texts of a cell of a table, which holds a list as JSON or Python writes it, or one text."""
+    if text.startswith("["):
+        for read in (json.loads, ast.literal_eval):
+            with suppress(ValueError, SyntaxError):
+                values = read(text)
+                if isinstance(values, list) and values and all(isinstance(each, str) for each in values):
+                    return values
+    return [text]
 
 
 def _words(row: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:

@@ -12,10 +12,11 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,7 @@ from experiments.record.whole_files import read_png, require_folder, write_png
 from preference_data.image_files import source_readers
 from preference_data.records import Prompt
 from rewards.scores import Reward, Scores
+from rewards.serving.cache import identity
 from rewards.serving.workers import ScorerPool
 
 RESTARTS = 2
@@ -140,6 +142,24 @@ def check_needs(rewards: Mapping[str, Reward], requested: Sequence[RequestedProm
                     f"{name}: {len(lacking)} of {len(requested)} prompts have no {what}, so they are not judged"
                 )
     return notes
+
+
+def reward_state(name: str, reward: Reward) -> str:
+    """What a reward's scores depend on beside image and prompt: its settings and the weights that these name."""
+    settings = re.sub(r" at 0x[0-9a-f]+", "", identity(name, reward))  # of an object that does not say what it is
+    return settings + "".join(fingerprint(path) for path in _named_files(reward))
+
+
+def _named_files(value: Any) -> Iterator[Path]:
+    """The files and folders that the settings of a reward name, also of one inside another."""
+    if is_dataclass(value) and not isinstance(value, type):
+        for each in fields(value):
+            yield from _named_files(getattr(value, each.name))
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _named_files(one)
+    elif (isinstance(value, Path) or (isinstance(value, str) and os.sep in value)) and Path(value).exists():
+        yield Path(value)
 
 
 def readable(model: PolicyModel, requested: Sequence[RequestedPrompt]) -> tuple[set[int], list[str]]:
@@ -275,19 +295,20 @@ def evaluate_prompts(
     """
     notes = check_needs(rewards, requested.prompts)
     settings = requested.settings(model_folder)
+    depends_on = {name: reward_state(name, reward) for name, reward in rewards.items()}
     require_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         needs_model = False
         if not share.rank:
             stack.enter_context(exclusive(folder))
-            images = ScoredImages(folder, requested.prompts, requested.seeds, settings)
+            images = ScoredImages(folder, requested.prompts, requested.seeds, settings, 0, depends_on)
             images.take_in()
             images.begin(settings)
             needs_model = not all(images.path(point).exists() for point in images.points)
         needs_model = share.of_first(needs_model)
         if share.rank:
-            images = ScoredImages(folder, requested.prompts, requested.seeds, settings, share.rank)
+            images = ScoredImages(folder, requested.prompts, requested.seeds, settings, share.rank, depends_on)
         every = images.points
         notes += fill_share(stack, images, model_folder if needs_model else None, requested, rewards, pools, share)
         share.of_first(None)  # all are done

@@ -3,7 +3,8 @@
     settings.json          the model, the prompts and how they are sampled: another one needs another folder
     images/                one PNG for each prompt and seed; captions.jsonl says what each should show
     scores.jsonl           a line for each score: prompt, seed, image, reward, value, parts; null = not judged. Written
-                           as they come, and in order in the end
+                           as they come, and in order in the end. "by" is a hash of the reward and of the texts to be
+                           shown: the score of another reward of that name, or of other texts, is made again
     scores_RANK.jsonl      the same of another rank while it works; rank 0 puts them into scores.jsonl
 
 An image is written whole or not at all, and a line that a killed process left unfinished is removed, so nothing is
@@ -12,6 +13,7 @@ sampled or scored twice. Imports no torch.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,6 +26,7 @@ from experiments.evaluation.prompt_files import RequestedPrompt
 from experiments.record.record import drop_unfinished_line
 from experiments.record.whole_files import plain, require_folder, write_bytes, write_json
 from preference_data.captions import CAPTIONS
+from preference_data.records import quoted_spans
 from rewards.scores import Scores
 
 SETTINGS, IMAGES, SCORES = "settings.json", "images", "scores.jsonl"
@@ -48,9 +51,10 @@ class ScoredImages:
 
     def __init__(
         self, folder: Path, requested: Sequence[RequestedPrompt], seeds: Sequence[int], settings: Mapping[str, Any],
-        rank: int = 0,
+        rank: int = 0, rewards: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
-        self.folder, self.requests = folder, requested
+        """`rewards` says of each reward what its scores depend on beside image and prompt."""
+        self.folder, self.requests, self._rewards = folder, requested, rewards or {}
         self._file, self._adding = folder / (f"scores_{rank}.jsonl" if rank else SCORES), threading.Lock()
         self.points = [Point(index, seed) for index in range(len(requested)) for seed in seeds]
         require_folder(folder)
@@ -88,6 +92,8 @@ class ScoredImages:
             index, seed = (int(part) for part in name.removesuffix(".png").split("_"))
             prompt = self.requests[index].prompt
             rows.append({"picture": name, "prompt": prompt.text, "prompt_index": index, "seed": seed})
+            if prompt.spans != quoted_spans(prompt.text):
+                rows[-1]["spans"] = list(prompt.spans)
             if self.requests[index].rewrite:
                 rows[-1]["rewrite"] = self.requests[index].rewrite
             if prompt.sources:
@@ -100,7 +106,16 @@ class ScoredImages:
 
     def unscored(self, reward: str, points: Iterable[Point]) -> list[Point]:
         """Those of the images that the reward has not scored."""
-        return [point for point in points if (point, reward) not in self.scores]
+        return [point for point in points if not self._is_current((point, reward))]
+
+    def _is_current(self, key: tuple[Point, str]) -> bool:
+        """Whether a score is there and of this reward and these texts; older folders do not say of which it is."""
+        return key in self.scores and self.scores[key].get("by") in (None, self._by(*key))
+
+    def _by(self, point: Point, reward: str) -> str:
+        """What a score is of, beside its image."""
+        spans = self.requests[point.index].prompt.spans
+        return hashlib.sha256(json.dumps([self._rewards.get(reward, ""), spans]).encode()).hexdigest()[:12]
 
     def add(self, reward: str, points: Sequence[Point], scores: Scores) -> None:
         """Append a line for each score, which a killed process cannot lose. Several threads may do so at once."""
@@ -110,7 +125,7 @@ class ScoredImages:
                 "prompt_index": point.index, "seed": point.seed, "prompt": self.requests[point.index].prompt.text,
                 "image": f"{IMAGES}/{point.image}", "reward": reward, "value": scores.value_B[i],
                 "parts": {name: values[i] for name, values in scores.parts.items()},
-                **({"read": scores.read[i]} if scores.read else {}),
+                **({"read": scores.read[i]} if scores.read else {}), "by": self._by(point, reward),
             })  # fmt: skip
             rows[point, reward] = row
         with self._adding, self._file.open("a", encoding="utf-8") as file:
@@ -121,7 +136,7 @@ class ScoredImages:
         """Put what other ranks scored into scores.jsonl, also what they left when they were killed."""
         for path in sorted(self.folder.glob("scores_*.jsonl")):
             drop_unfinished_line(path)
-            new = {key: row for key, row in _read(path) if key not in self.scores}
+            new = {key: row for key, row in _read(path) if not self._is_current(key)}
             with self._file.open("a", encoding="utf-8") as file:
                 file.write("".join(map(_line, new.values())))
             self.scores |= new

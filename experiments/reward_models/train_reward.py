@@ -37,6 +37,7 @@ from rewards.learned.model_card import data_card, held_out_interval, model_card
 from rewards.learned.reward import HASHES, HELD_OUT, NETWORK, TRAINED_ON, as_files, digest_of
 from rewards.learned.reward_settings import TrainReward
 from rewards.learned.train import Answers, Trained, as_arrays, train
+from rewards.serving.cache import score_key
 
 CHUNK = 64
 """Images that are described at a time."""
@@ -100,7 +101,7 @@ def describe(
     parts = (type(backbone).__qualname__, backbone.version, backbone, *filter(None, [digest_of(extractor)]))
     text = hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
     stored_file = folder / "features" / f"{type(backbone).__name__.lower()}-{text}.npz"
-    keys = [hashlib.sha256(f"{p.id}:{p.text}:{i.sha256}".encode()).hexdigest() for p, i in items]
+    keys = [score_key(i.sha256, p) for p, i in items]
     features: dict[str, np.ndarray] = {}
     if stored_file.exists():
         with np.load(stored_file, allow_pickle=False) as file:

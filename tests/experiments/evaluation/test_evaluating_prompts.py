@@ -26,9 +26,10 @@ from experiments.evaluation.scored_images import Point
 from experiments.record.intervals import bootstrap_ci, paired_ci
 from experiments.record.record import RunRecord
 from experiments.record.whole_files import read_png, write_png
-from preference_data.captions import captioned
+from preference_data.captions import captioned, captioned_prompts
 from preference_data.pixels import to_float
 from preference_data.records import Prompt
+from rewards.parse import named_reward
 from rewards.scores import Scores
 from rewards.text.benchmark_metrics import one_ig
 from rewards.text.ocr_page import OcrPage
@@ -46,6 +47,9 @@ class Brightness:
     def __init__(self) -> None:
         self.requests: list[str] = []
         self.dies_after = -1
+
+    def __repr__(self) -> str:
+        return "Brightness()"
 
     def submit(self, prompts: Sequence[Prompt], images: np.ndarray) -> Future[Scores]:
         if self.dies_after == 0:
@@ -166,6 +170,27 @@ def test_killed_and_started_again_nothing_is_sampled_or_scored_twice(runs, monke
     count = len(reward.requests)
     assert score_table(evaluated(runs, "one", reward), ["r"]).equals(score_table(images, ["r"]))
     assert len(reward.requests) == count
+
+
+def test_scores_of_another_reward_or_of_other_texts_are_made_again(runs):
+    reward = Brightness()
+    evaluated(runs, "one", reward)
+    rows = (runs / "p.jsonl").read_text(encoding="utf-8").splitlines()
+    rows[1] = json.dumps(json.loads(rows[1]) | {"spans": ["ELSE"]})
+    (runs / "p.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    images, lines = evaluated(runs, "one", reward), (runs / "one_out" / "scores.jsonl").read_text().splitlines()
+    assert len(reward.requests) == 8 + 2 and len(lines) == 8
+    shown = [prompt.spans for _, prompt in captioned_prompts(images.folder / "images")]
+    assert shown == [each.prompt.spans for each in asked(runs).prompts for _ in (0, 1)] and shown[2] == ("ELSE",)
+    reward.version = 2
+    evaluated(runs, "one", reward)
+    assert len(reward.requests) == 10 + 8
+    (runs / "reward").mkdir()
+    states = []
+    for weights in (b"1", b"2"):
+        (runs / "reward" / "weights.safetensors").write_bytes(weights)
+        states.append(score_prompts.reward_state("r", named_reward(f"0.5*learned:{runs}/reward+0.5*ocr")))
+    assert states[0] != states[1]
 
 
 def test_a_score_is_kept_as_soon_as_it_is_there(runs, monkeypatch):
@@ -376,6 +401,14 @@ def test_files_of_others_are_read_as_they_are(tmp_path):
     ]
     own = read("own.jsonl", '{"id": "k", "text": "a “B”", "spans": ["B"], "language": "de", "category": ["x", "y"]}\n')
     assert own[0].prompt == Prompt("k", "a “B”", ("B",), "de", ("x", "y")) and own[0].of("category") == "x, y"
+    one_ig_rows = read("b.csv", 'category,id,prompt_en\nText,001,"a ""B"""\nStyle,001,a dog\nText,002,c\n')
+    assert [each.prompt.text for each in one_ig_rows] == ['a "B"', "a dog", "c"]
+    assert len({each.prompt.id for each in one_ig_rows}) == 3 and one_ig_rows[0].prompt.id == "001"
+    parti = read("p.tsv", "Prompt\tCategory\tNote\na red, b\tArts\tone, two\n")
+    assert (parti[0].prompt.text, parti[0].of("category")) == ("a red, b", "Arts")
+    assert [each.prompt.text for each in read("h.json", '["a cat", {"Prompt": "a dog"}]')] == ["a cat", "a dog"]
+    lists = read("s.csv", """prompt,spans\na,"[""A B"", ""C""]"\nb,"['A B', 'C']"\nc,[EXIT]\n""")
+    assert [each.prompt.spans for each in lists] == [("A B", "C"), ("A B", "C"), ("[EXIT]",)]
     for name, text, said in (
         ("a.jsonl", '{"prompt": "a"}\n{"prompt": 3}\n', "line 2: prompt is 3"), ("b.jsonl", "[1]\n", "line 1: a list"),
         ("c.csv", "words\na\n", "columns words"), ("d.jsonl", '{"prompt": "a", "spans": [""]}\n', "spans is"),
