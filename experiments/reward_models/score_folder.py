@@ -18,8 +18,9 @@ import pandas
 
 from experiments.record.whole_files import read_png, require_folder, write_bytes, write_json
 from preference_data import pairs as preferences
-from preference_data.captions import captioned_prompts
-from preference_data.image_files import image_size, read_image
+from preference_data.captions import CAPTIONS, captioned_prompts
+from preference_data.image_files import SUFFIXES, image_size, read_image
+from preference_data.line_files import is_hidden
 from preference_data.pixels import to_float
 from preference_data.records import Prompt
 from rewards.parse import named_reward
@@ -100,8 +101,19 @@ def score_folder(folder: Path, reward: str, out: Path) -> list[str]:
     }  # fmt: skip
     write_json(out / "scores.json", {**content, "rows": rows})
     write_bytes(out / "scores.csv", pandas.DataFrame(rows).to_csv(index=False).encode())  # NaN is an empty cell
-    total = total_lines(scorer.name, scores, mean, view)
+    total = [*total_lines(scorer.name, scores, mean, view), *unscored_lines(folder, items)]
     return [*score_lines(rows), *total, f"written: {out / 'scores.csv'}, scores.json"]
+
+
+def unscored_lines(folder: Path, items: Sequence[tuple[Path, Prompt]]) -> Iterator[str]:
+    """What to tell of images in folders inside the folder, which only captions.jsonl can name."""
+    scored = {path for path, _ in items}
+    inside = [path for path in sorted(folder.glob("*/**/*")) if path.suffix.lower() in SUFFIXES]
+    if missing := [path for path in inside if path not in scored and not is_hidden(path)]:
+        yield (
+            f"{len(missing)} images in folders inside {folder} are not scored, such as {missing[0]}: name them in "
+            f"{CAPTIONS}, or score their folder"
+        )
 
 
 def score_lines(rows: Sequence[dict[str, object]]) -> Iterator[str]:

@@ -41,6 +41,8 @@ class MadeImage:
     label: str
     sources: tuple[SourceImage, ...] = ()
     """what the prompt asks to edit"""
+    spans: tuple[str, ...] | None = None
+    """the texts that it must show, where the folder says them; None: the prompt's quotations"""
 
     @property
     def request(self) -> tuple[str, tuple[SourceImage, ...]]:
@@ -175,6 +177,7 @@ def _item(one: MadeImage, other: MadeImage, images: ImageFolder) -> Item | None:
     if refs[0].sha256 == refs[1].sha256:
         return None
     prompt = keep_sources(Prompt.from_text(one.prompt, sources=one.sources), images)
+    prompt = prompt if one.spans is None else replace(prompt, spans=one.spans)
     return Item(prompt, refs, labels=(one.label, other.label))
 
 
@@ -228,4 +231,4 @@ def _captioned(folder: Path, name: str) -> Iterator[MadeImage]:
     """The files of a folder, see `preference_data.captions`."""
     for index, (file, prompt) in enumerate(captioned_prompts(folder)):
         made = replace(UNKNOWN, model=name, run=str(folder), step=index)
-        yield MadeImage(prompt.text, file, made, name, prompt.sources)
+        yield MadeImage(prompt.text, file, made, name, prompt.sources, prompt.spans)

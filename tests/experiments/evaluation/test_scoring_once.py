@@ -79,7 +79,10 @@ def test_a_part_takes_no_other_column_s_name(folder: Path, name: str, monkeypatc
 
     part = name
     monkeypatch.setattr(Ocr, "load", lambda *_: Tens())
-    score_folder(folder, "ocr", folder / "out")
+    (folder / "more" / "deep").mkdir(parents=True)
+    (folder / "more" / "deep" / "x.png").write_bytes((folder / "0.png").read_bytes())
+    said = "\n".join(score_folder(folder, "ocr", folder / "out"))
+    assert f"1 images in folders inside {folder} are not scored, such as {folder / 'more' / 'deep' / 'x.png'}" in said
     found = rows(folder / "out")[2]
     column = part if part == "other" else f"part/{part}"
     assert (found["score"], found[column], found["read"], found["prompt"]) == (0.2, 2.0, "AB", 'a sign "TULIP"')

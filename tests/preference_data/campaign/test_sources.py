@@ -63,6 +63,15 @@ def test_disagreements_keep_their_number_and_their_makers(store: Store, folder: 
         sources.from_disagreements(file, store.images)
 
 
+def test_the_texts_that_images_must_show_come_along(store: Store, folder: Path) -> None:
+    images = [{"picture": f"{i}.png", "prompt": "a sign", "spans": ["EXIT"]} for i in range(0, 8, 2)]
+    lines(folder / "new" / "captions.jsonl", images)
+    assert {item.prompt.spans for item in sources.from_folders([folder / "new"], store.images)} == {("EXIT",)}
+    lines(folder / "new" / "captions.jsonl", [*images[1:], images[0] | {"spans": "EXIT"}])
+    with pytest.raises(ValueError, match=r"line 4: spans is 'EXIT'; it must be a list"):
+        sources.from_folders([folder / "new"], store.images)
+
+
 def test_gold_says_which_picture_must_win(store: Store, folder: Path) -> None:
     said = ["left", "right", "tie", "both_bad"]
     found = checks.gold(lines(folder / "g.jsonl", [row(i, expected=e) for i, e in enumerate(said)]), store.images)

@@ -14,7 +14,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from experiments.cli import main
-from experiments.reward_models.train_reward import train_reward
+from experiments.reward_models.train_reward import describe, train_reward
 from preference_data.comparisons import Comparison, load, split, to_jsonl
 from preference_data.pixels import to_float
 from preference_data.records import Prompt
@@ -36,6 +36,22 @@ def pixels(world: World, comparisons: list[Comparison]) -> np.ndarray:
     _, shown = as_arrays(comparisons)
     images = [world.images[(c.left if side == "left" else c.right).sha256] for c, side in shown]
     return PixelStatistics()([c.prompt for c, _ in shown], images)
+
+
+def test_features_are_made_again_where_the_texts_to_be_shown_are_others(tmp_path: Path) -> None:
+    world = simulate(8, seed=1, bad="")
+    write(world, tmp_path)
+    first = world.comparisons[0]
+    requests: list[tuple[str, ...]] = []
+
+    def extractor(prompts: list[Prompt], images: list[np.ndarray]) -> np.ndarray:
+        requests.extend(prompt.spans for prompt in prompts)
+        return np.zeros((len(prompts), 1))
+
+    for spans in (("A",), ("A",), ("B",)):
+        items = [(replace(first.prompt, spans=spans), first.left)]
+        describe(parse("pixels"), extractor, items, tmp_path, str)  # type: ignore[arg-type]
+    assert requests == [("A",), ("B",)]
 
 
 @pytest.mark.slow
