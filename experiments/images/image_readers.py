@@ -194,11 +194,11 @@ def of_folder(
                     sources[by_path[key]] = [by_path.get(name, path) for path, name in named]
             else:
                 missing.append(listed(table, row))
-    beside = {key[: -len(file.suffix)] + file.suffix.lower(): file for key, file in by_path.items()}
+    lower_ends = {key[: -len(file.suffix)] + file.suffix.lower(): file for key, file in by_path.items()}
     for key in captions:
         stems = [key[: -len(Path(key).suffix)], key, *map(key_of, together.stems.get(by_path[key], []))]
         for name in dict.fromkeys(f"{stem}{suffix}" for stem in stems for suffix in CAPTION_SUFFIXES):
-            if file := beside.get(name):
+            if file := lower_ends.get(name):
                 try:
                     captions[key] += [text.strip() for _, text in text_lines(decode_text(file.read_bytes(), str(file)))]
                 except ValueError as error:

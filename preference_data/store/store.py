@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import random
 import secrets
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,6 +43,16 @@ RETRY_STATES = ("40001", "40P01")
 
 OPERATOR = "operator"
 """The account of whoever runs commands on the machine that holds the store; nobody can log in as it."""
+REMEDIES = {
+    "SQLITE_FULL": "free space on its disk",
+    "SQLITE_IOERR": "look whether its disk is full, gone or failing",
+    "SQLITE_READONLY": "let its file and folder be written, or name another with --store",
+    "SQLITE_CANTOPEN": "let its folder be written, or name another with --store",
+    "SQLITE_BUSY": "another process has kept it locked; end that one, or try again",
+    "SQLITE_CORRUPT": "its file is damaged; put back a copy of it",
+    "SQLITE_NOTADB": "its file is no database; put back a copy of it, or name another with --store",
+}
+"""What to do, by how the name of SQLite's error begins."""
 
 
 class Store:
@@ -95,13 +106,21 @@ class Store:
         return store
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        """What `work` returns, done as one transaction: all of it or nothing."""
+        """What `work` returns, done as one transaction: all of it or nothing.
+
+        Raises OSError with the remedy where the database cannot be written, as on a full disk.
+        """
         for attempt in range(ATTEMPTS):
             try:
                 with self._writing, self.engine.connect().execution_options(write=True) as db, db.begin():
                     return work(db)
-            except (OperationalError, DBAPIError) as error:
+            except (OperationalError, DBAPIError, sqlite3.Error) as error:
                 if attempt + 1 == ATTEMPTS or not _again(error):
+                    if remedy := _remedy(error):
+                        raise OSError(
+                            f"the store {self.engine.url.render_as_string()} cannot be written, and nothing of this "
+                            f"was kept ({getattr(error, 'orig', error)}): {remedy}"
+                        ) from error
                     raise
                 time.sleep(0.01 * 2**attempt * random.random())
         raise AssertionError("unreachable")
@@ -204,6 +223,13 @@ def _operator(db: Connection, at: float) -> None:
     insert_new(db, schema.secret, [{"name": "names", "value": secrets.token_hex(32)}])
 
 
-def _again(error: DBAPIError) -> bool:
+def _again(error: DBAPIError | sqlite3.Error) -> bool:
     """Whether the transaction only met another one."""
-    return getattr(error.orig, "sqlstate", None) in RETRY_STATES or "database is locked" in str(error.orig)
+    cause = getattr(error, "orig", error)
+    return getattr(cause, "sqlstate", None) in RETRY_STATES or "database is locked" in str(cause)
+
+
+def _remedy(error: DBAPIError | sqlite3.Error) -> str:
+    """What to do about an error of SQLite that comes from its file; "" for one that comes from a statement."""
+    name = getattr(getattr(error, "orig", error), "sqlite_errorname", None) or ""
+    return next((remedy for kind, remedy in REMEDIES.items() if name.startswith(kind)), "")
