@@ -20,7 +20,7 @@ Member = tuple[str, int, int]
 """name, offset and length of a file of an archive"""
 
 
-@dataclass
+@dataclass(frozen=True)
 class TarSample:
     """The files of one key of a webdataset archive."""
 
@@ -64,7 +64,7 @@ def read_samples(path: Path, text_suffixes: Sequence[str]) -> Iterable[list[TarS
     for own in samples.values():
         for before, sample in pairwise(own):
             if not sample.images:
-                before.texts |= sample.texts
+                before.texts.update(sample.texts)
     return samples.values()
 
 
