@@ -143,10 +143,11 @@ def curate_alone(sources: Sequence[str], out: Path, settings: Sequence[str], col
         listed = [str(each) for each in sources or before["sources"]]
         require_outside(listed, out)
         column = column or before.get("column", "")
-        rows = list_sources(listed, column)  # before the settings: a folder that cannot be listed costs no set
+        rows, passed = list_sources(listed, column)  # before the settings: a folder that cannot be listed costs no set
         begun = {"sources": [os.path.abspath(each) for each in listed], "column": column, "filters": as_texts(filters)}
         write_json(out / SETTINGS, begun)  # without the number of shards: killed from here on, it lists them again
         about = {**begun, "shards": write_shards(rows, out)}
+        yield from passed
     else:
         about = {**before, "filters": as_texts(filters)}
     measure(out, about["shards"], filters, pool)

@@ -34,11 +34,15 @@ RENDERED = {"kind", "seed", "index"}
 """What `glyphlab write` notes of each image: with these it can be made again."""
 
 
-def list_sources(sources: Sequence[str], column: str) -> list[dict[str, Any]]:
-    """A row for each image that the sources have, and for each that it was made from."""
+def list_sources(sources: Sequence[str], column: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """A row for each image that the sources have, and for each that it was made from; and what was passed over."""
     rows: list[dict[str, Any]] = []
+    passed: list[str] = []
     for source in sources:
-        entries = [each for each in list_entries(source, column) if not each.by_design]
+        listed = list_entries(source, column)
+        entries = [each for each in listed if not each.by_design]
+        if first := next((each for each in listed if each.by_design), None):
+            passed.append(f"passed over in {source}: {len(listed) - len(entries)}, first {first.problem_of_name}")
         base = Path(source).absolute().parent
         known: dict[Entry, int] = {}
         for entry, facts in zip(entries, facts_of_source(source, entries), strict=True):
@@ -49,7 +53,7 @@ def list_sources(sources: Sequence[str], column: str) -> list[dict[str, Any]]:
                     known[each] = len(rows)
                     rows.append(row_of(each, {}, base, len(rows)))
                 row["sources"].append(known[each])
-    return rows
+    return rows, passed
 
 
 def row_of(entry: Entry, facts: Mapping[str, Any], base: Path, number: int) -> dict[str, Any]:

@@ -243,7 +243,7 @@ def test_a_batch_of_a_run_is_traced_to_its_sources(
     capsys.readouterr()
     for update in range(3):
         assert main(["lineage", str(tmp_path / "run"), str(update)]) == 0
-        shown = capsys.readouterr().out.splitlines()
+        shown = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("images of ")]
         assert [line.split(": ", 1)[1] for line in shown[::2]] == [repr(text) for text in seen[update]]
         by_id = {row["id"]: row for row in rows(made)}
         for caption, image in zip(shown[::2], shown[1::2], strict=True):

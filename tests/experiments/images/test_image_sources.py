@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from experiments.curation.image_facts import list_sources
 from experiments.images import columnar_files
 from experiments.images.canvases import BUCKETS, cover
 from experiments.images.image_readers import list_entries
@@ -382,6 +383,16 @@ def test_names_that_come_again_in_an_archive_are_other_samples_and_no_image_goes
     archive_of(tmp_path / "both.tar", first[2:])
     with pytest.raises(ValueError, match=r"left out: .*1\.v2\.png has 'v2' between its key"):
         opened(tmp_path)
+
+
+def test_curation_says_what_it_passes_over_and_takes_no_facts_of_another_sample(tmp_path: Path) -> None:
+    urls = [("0.json", b'{"url": "http://one"}'), ("1.json", b'{"url": "http://two"}'), ("2.json", b'{"url": NaN}')]
+    members = [(f"{i}.png", CONTENT[name]) for i, name in enumerate("abc")] + [("1.v2.png", CONTENT["d"])]
+    archive_of(tmp_path / "x.tar", [*urls, *members, ("0.png", CONTENT["d"]), ("0.json", b'{"url": "http://four"}')])
+    listed, passed = list_sources([str(tmp_path)], "")
+    facts = {row["name"].partition(".tar:")[2].partition(",")[0]: row["facts"] for row in listed}
+    assert facts == {"0.png": "", "0.png (again": "", "1.png": '{"url": "http://two"}', "2.png": ""}
+    assert len(passed) == 1 and f"passed over in {tmp_path}: 1, first {tmp_path}/x.tar:1.v2.png has 'v2'" in passed[0]
 
 
 def test_a_caption_that_cannot_be_read_makes_its_own_image_bad_alone(tmp_path: Path) -> None:
