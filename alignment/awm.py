@@ -21,6 +21,7 @@ from torch import Tensor
 
 from alignment.forward_process import FinishedImages, Forward, Point, error, noised, velocities, velocity_distance
 from alignment.groups import Passes, Prompts, over_updates, sample_groups
+from base_model.bounds import require_at_least
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.interface import FlowModel
@@ -37,6 +38,10 @@ class Awm(Forward):
     """e of (W3); plays no part when there is one update a rollout"""
     beta: float = 0.0
     """g of (W3), weight of the squared distance to the weight average's velocity"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, 0.0, "clip", "beta")
 
     def passes(self) -> Passes:
         """See `Groups.passes`."""

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from base_model.bounds import require_at_least
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.flow import add_noise, logit_normal
@@ -60,6 +61,8 @@ class Dpo:
         return True
 
     def __post_init__(self) -> None:
+        require_at_least(self, 1, "batch", "micro")
+        require_at_least(self, 0.0, "sigma_std")
         if self.batch % self.micro:
             raise ValueError(f"micro={self.micro} must divide batch={self.batch}: the engine averages equal micros")
         if self.beta <= 0.0:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from alignment.groups import Groups
+from base_model.bounds import require_at_least
 from base_model.flow import add_noise, logit_normal
 from base_model.interface import Conditioning, FlowModel
 from base_model.seeding import generator
@@ -36,6 +37,7 @@ class Forward(Groups):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_at_least(self, 0.0, "sigma_std")
         if self.levels < 1:
             raise ValueError(f"levels={self.levels} must be at least 1: an image is learned from at a noise level")
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from alignment.advantages import advantages, fullest, mixed, reward_table
 from alignment.monitoring.step_metrics import group_means, rollout_metrics
 from alignment.trajectory import Exploration, Trajectory, rollout
+from base_model.bounds import require_above, require_at_least
 from base_model.engine.engine import Engine
 from base_model.interface import FlowModel
 from base_model.micro_batches import alike
@@ -95,6 +96,8 @@ class Groups:
     def __post_init__(self) -> None:
         if self.group < 2:
             raise ValueError(f"group={self.group}: a group needs at least 2 images to be compared")
+        require_at_least(self, 1, "prompts", "micro", "tries", "updates")
+        require_above(self, 0.0, "advantage_clip")
         if self.micro % self.group or (self.prompts * self.group) % self.micro:
             raise ValueError(
                 f"micro={self.micro} must be a multiple of group={self.group} and divide the "
@@ -105,8 +108,6 @@ class Groups:
                 f"within={self.exploration.within} must be below sampler.steps={steps}, whose last step has no noise: "
                 f"take --algorithm.exploration.within {steps - 1}, or more steps"
             )
-        if self.tries < 1 or self.updates < 1:
-            raise ValueError(f"tries={self.tries} and updates={self.updates} must be at least 1")
         if self.raw_spread and (self.group_spread or self.parts):
             other = "group_spread" if self.group_spread else "parts, which are normalised in their group"
             raise ValueError(f"raw_spread divides by one spread of raw rewards: it does not go with {other}")

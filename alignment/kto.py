@@ -44,7 +44,7 @@ class Kto(Dpo):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.good_weight, self.bad_weight) < 0.0 or self.good_weight + self.bad_weight == 0.0:
+        if not min(self.good_weight, self.bad_weight) >= 0.0 or self.good_weight + self.bad_weight == 0.0:
             raise ValueError(
                 f"good_weight={self.good_weight} and bad_weight={self.bad_weight} must be at least 0, and not both 0"
             )

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from alignment.forward_process import FinishedImages, Forward, Point, noised, velocities, velocity_distance
 from alignment.groups import Passes, Prompts, over_updates, sample_groups
+from base_model.bounds import require_at_least
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.interface import FlowModel, without_prompt
@@ -56,6 +57,7 @@ class Nft(Forward):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_at_least(self, 0.0, "beta")
         if not 0.0 < self.mix <= 1.0:
             raise ValueError(f"mix={self.mix} must be in (0, 1]; at 0 the new velocity plays no part")
         if self.reference_guidance != 1.0 and self.beta == 0.0:

@@ -34,6 +34,7 @@ from typing import ClassVar, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from base_model.bounds import require_at_least
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.flow import add_noise, logit_normal
@@ -99,6 +100,8 @@ class Pretrain:
     """of noise levels, noise and dropout"""
 
     def __post_init__(self) -> None:
+        require_at_least(self, 1, "batch", "micro")
+        require_at_least(self, 0.0, "sigma_std", "glyph_block")
         if self.batch % self.micro:
             raise ValueError(f"micro={self.micro} must divide batch={self.batch}: the engine averages equal micros")
         if not 0.0 <= self.dropout < 1.0:

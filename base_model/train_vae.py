@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from base_model.bounds import require_at_least
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.files.family_vae import FamilyVae
@@ -84,6 +85,7 @@ class TrainVAE:
     """of the latent noise"""
 
     def __post_init__(self) -> None:
+        require_at_least(self, 1, "batch")
         for name in ("edge", "edge_end", "square", "contrast", "kl"):
             value = getattr(self, name)
             if value is not None and not 0.0 <= value < math.inf:

@@ -20,9 +20,10 @@ from alignment.rwr import Rwr
 from alignment.tied_dpo import TiedDpo
 from alignment.trajectory import Exploration
 from base_model import pretrain, sft, train_vae
+from base_model.bounds import require_at_least, require_finite
 from base_model.data.mixture import TaskStream
 from base_model.data.rendered_pages import PageStream
-from base_model.data.rendered_text import ENGLISH
+from base_model.data.rendered_text import ENGLISH, LEVELS
 from base_model.data.stream import TextStream
 from base_model.engine.engine import OptimConfig
 from base_model.engine.mixed_precision import Memory
@@ -77,6 +78,9 @@ class PromptPlan:
     def __post_init__(self) -> None:
         if not 0.0 <= self.bare <= 1.0:
             raise ValueError(f"bare={self.bare} is a share of prompts: it must be in [0, 1]")
+        require_at_least(self, 1, "count")
+        if not self.levels or not all(0 <= level < LEVELS for level in self.levels):
+            raise ValueError(f"levels={self.levels} must be kinds of scene, each in 0 to {LEVELS - 1}")
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,11 @@ class PairPlan:
     """pairs a prompt at most: best and worst, then second best and second worst, ..."""
     seed: int = 0
     """of the noise"""
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 2, "group")
+        require_at_least(self, 1, "per_prompt")
+        require_at_least(self, 0.0, "min_margin")
 
 
 @dataclass(frozen=True)
@@ -239,16 +248,15 @@ class Experiment:
             raise ValueError(f"{self.name}: no loop is known for {kind.__name__}; add it to LOOPS of experiment.py")
         if self.engine not in ("local", "deepspeed"):
             raise ValueError(f"engine={self.engine!r} must be local or deepspeed")
-        least = [("algorithm.steps", self.algorithm.steps, 1), ("save_every", self.save_every, 1)]
-        least += [
-            ("minutes", self.minutes, 0),
-            ("producers", self.producers, 0),
-            ("peak_tflops", self.peak_tflops, 0),
-            *((f"size[{i}]", side, 0) for i, side in enumerate(self.size)),
-        ]
-        for name, value, bound in least:
-            if not value >= bound:
-                raise ValueError(f"{name}={value} must be at least {bound}")
+        require_finite(self)
+        if self.algorithm.steps < 1:
+            raise ValueError(f"algorithm.steps={self.algorithm.steps} must be at least 1")
+        require_at_least(self, 1, "save_every")
+        require_at_least(self, 0, "minutes", "producers", "peak_tflops", "embedded_guidance")
+        if min(self.size) < 0:
+            raise ValueError(f"size={self.size} must be at least (0, 0), which stands for the model's own")
+        if self.zero_stage not in range(4):
+            raise ValueError(f"zero_stage={self.zero_stage} must be 0, 1, 2 or 3")
         if self.producers and self.algorithm.learns_from != "images":
             raise ValueError(
                 f"producers={self.producers} make images ahead, and {self.name} learns from "

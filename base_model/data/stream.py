@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from base_model.bounds import require_at_least
 from base_model.data import rendered_chinese as chinese
 from base_model.data.curriculum import Curriculum, require_rising
 from base_model.data.rendered_text import ANYWHERE, CELL, ENGLISH, HEIGHT, LEVELS, WIDE, WIDTH, Scene, render, scene
@@ -124,6 +125,7 @@ class TextStream:
     """height and width in pixels; level 8 needs a width of 160"""
 
     def __post_init__(self) -> None:
+        require_at_least(self, 0, "limit")
         if self.stages and self.curriculum.text:
             raise ValueError(
                 f"a stream needs shares of the kinds of scene once, as stages or as curriculum.text; got {self.stages} "
