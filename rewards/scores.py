@@ -61,22 +61,29 @@ class Scores:
 
 
 def checked(scores: Scores, count: int, name: str) -> Scores:
-    """The scores. Raises ValueError when they are not ``count``, or one is infinite: nobody could learn from them."""
+    """The scores. Raises ValueError when they are not ``count``, or one of them or of their parts is infinite: nobody
+    could learn from them."""
     if len(scores.value_B) != count:
         raise ValueError(
             f"the reward {name} gave {len(scores.value_B)} scores for {count} images; it must give each one"
         )
-    if np.isinf(scores.value_B).any():
-        raise ValueError(f"the reward {name} gave an infinite score; what cannot be judged is NaN")
+    for part, array in (("", scores.value_B), *scores.parts.items()):
+        if np.isinf(array).any():
+            what = f"an infinite {part!r}" if part else "an infinite score"
+            raise ValueError(f"the reward {name} gave {what}; what cannot be judged is NaN")
     return scores
 
 
 def concatenate(parts: Sequence[Scores]) -> Scores:
-    """Scores of consecutive images as one. All of one reward, so they have the same parts."""
+    """Scores of consecutive images as one. A part that some of them lack is NaN there: a reward may leave out what it
+    found in none of the images that it was given together."""
     if not parts:
         return Scores(np.zeros(0), {})
-    names = parts[0].parts
-    joined = {name: np.concatenate([scores.parts[name] for scores in parts]) for name in names}
+    names = dict.fromkeys(name for scores in parts for name in scores.parts)
+    joined = {
+        name: np.concatenate([scores.parts.get(name, np.full(len(scores.value_B), np.nan)) for scores in parts])
+        for name in names
+    }
     value_B = np.concatenate([scores.value_B for scores in parts])
     read = tuple(text for scores in parts for text in scores.read)
     texts = read if len(read) == len(value_B) else ()

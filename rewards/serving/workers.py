@@ -268,8 +268,11 @@ class ScorerPool:
                     self._tasks.put((job, index, prompts, images_uint8, deaths + 1))
                 continue
             if kind == "scores":
-                self.meter.add(result)
-                job.finish(index, result)
+                try:
+                    self.meter.add(result)
+                    job.finish(index, result)
+                except Exception as error:  # without this thread nobody would ever answer whoever waits
+                    job.fail(ScoringError(f"{self._worker_name(number)} gave scores that do not fit: {error!r}"))
             else:
                 job.fail(ScoringError(f"{self._worker_name(number)} could not judge a batch:\n{result}"))
 

@@ -15,7 +15,7 @@ from preference_data.pixels import to_float
 from preference_data.records import Prompt
 from rewards.parse import named_reward, named_rewards, single_rewards
 from rewards.reward_table import REWARDS
-from rewards.scores import Scores, View, obstacles, tabulate
+from rewards.scores import Scores, View, checked, concatenate, obstacles, tabulate
 from rewards.serving.cache import identity
 from rewards.serving.metering import Meter, measured
 from rewards.serving.workers import ScorerPool
@@ -123,6 +123,27 @@ def test_a_product_is_a_reward_or_a_term_of_a_mixture_in_words() -> None:
     with pytest.raises(ValueError, match="there is no reward 'orc'; did you mean ocr"):
         named_reward("ocr_judge*orc")
     assert identity("product", named_reward("ocr*ocr_judge")) != identity("product", named_reward("ocr_judge*ocr"))
+
+
+def test_parts_that_a_reward_leaves_out_of_some_images_are_not_judged_there() -> None:
+    one, other = Scores(np.zeros(1), {"letters": np.ones(1)}), Scores(np.ones(2), {"faces": np.zeros(2)})
+    parts = concatenate([one, other, one]).parts
+    np.testing.assert_array_equal(parts["letters"], [1, np.nan, np.nan, 1])
+    np.testing.assert_array_equal(parts["faces"], [np.nan, 0, 0, np.nan])
+
+
+@pytest.mark.parametrize(("value", "part"), [(np.inf, 0.0), (0.0, -np.inf)])
+def test_nothing_of_a_score_is_infinite(value: float, part: float) -> None:
+    with pytest.raises(ValueError, match="the reward own gave an infinite"):
+        checked(Scores(np.full(1, value), {"letters": np.full(1, part)}), 1, "own")
+
+
+def test_a_reward_is_not_asked_about_no_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    whole = ChannelScorer.__call__
+    monkeypatch.setattr(ChannelScorer, "__call__", lambda *own: asked.append(len(own[1])) or whole(*own))
+    mixture = Weighted((Part("red", Channel()), Part("green", Channel(1)))).load()
+    assert np.isnan(mixture([PROMPTS[2]], np.ones((1, 3, 2, 2), np.float32)).value_B).all() and asked == [1]
 
 
 def test_normalisation_by_range_and_by_given_numbers() -> None:

@@ -16,7 +16,7 @@ import pytest
 from preference_data.pixels import to_float, to_uint8
 from preference_data.records import Prompt
 from rewards.scores import Scores
-from rewards.serving.workers import ScorerPool
+from rewards.serving.workers import ScorerPool, ScoringError
 from rewards.text.ocr import Ocr
 from tests.fixtures.writing import words_and_pictures
 
@@ -91,6 +91,9 @@ def test_results_keep_their_order_over_many_chunks_and_batches(monkeypatch: pyte
         mixed = pool.submit([PROMPT, SILENT, PROMPT, SILENT, SILENT], pictures(5)).result(timeout=PATIENCE)
         np.testing.assert_array_equal(np.isnan(mixed.value_B), [False, True, False, True, True])
         assert mixed.unjudged == {"no_spans": 3}
+        monkeypatch.setattr(pool.meter, "add", lambda scores: {}["unknown"])
+        with pytest.raises(ScoringError, match=r"gave scores that do not fit: KeyError\('unknown'\)"):
+            pool.submit([PROMPT], pictures(1)).result(timeout=PATIENCE)  # who waits hears of it, whatever it is
 
 
 def test_scoring_overlaps_with_the_trainer_and_between_workers() -> None:
