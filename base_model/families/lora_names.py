@@ -41,12 +41,15 @@ def translated(family: Family, layers: Collection[str], tensors: Mapping[str, Te
     Names that no table knows are returned as they are, for `read_factors` to refuse. Raises ValueError when a table
     leaves something out.
     """
-    if all(layer_of(name) in layers for name in tensors):
+    if is_of(layers, tensors):
         return tensors
     if family.pipeline == "StableDiffusion3Pipeline":
         ours = by_sd3_names(tensors, int(family.network_config["num_layers"]) - 1)
     else:
         ours = by_diffusers(family, tensors)
+        if ours is None or not is_of(layers, ours):
+            again = by_diffusers(family, by_kohya_names(tensors))
+            ours = again if again is not None and is_of(layers, again) else ours
     if ours is None:
         return tensors
     before, after = rows(tensors), rows(ours)
@@ -56,6 +59,22 @@ def translated(family: Family, layers: Collection[str], tensors: Mapping[str, Te
             "rest would be left out: export it in diffusers' or peft's layout"
         )
     return ours
+
+
+def is_of(layers: Collection[str], tensors: Mapping[str, Tensor]) -> bool:
+    """Return whether there are tensors, and every one belongs to one of these layers."""
+    return bool(tensors) and all(layer_of(name) in layers for name in tensors)
+
+
+def by_kohya_names(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return a LoRA by the names of kohya, the layout that all tables of diffusers know; as it is where it has others.
+
+    ComfyUI and ai-toolkit write the same layers with dots, and lora_A and lora_B.
+    """
+    ends = {"A": "lora_down.weight", "B": "lora_up.weight", "alpha": "alpha"}
+    if not all(part_of(name) for name in tensors):
+        return tensors
+    return {f"lora_unet_{layer_of(n).replace('.', '_')}.{ends[part_of(n)]}": value for n, value in tensors.items()}
 
 
 def rows(tensors: Mapping[str, Tensor]) -> int:

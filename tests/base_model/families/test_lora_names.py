@@ -161,6 +161,34 @@ def test_other_families_answer_as_in_their_pipeline(pipeline: str, alpha: float,
     assert all(torch.allclose(ours[name], value, atol=1e-4) for name, value in moved.items())
 
 
+@pytest.mark.parametrize("ends", [("lora_A", "lora_B"), ("lora_down", "lora_up")])
+@pytest.mark.parametrize("prefix", ["diffusion_model.", ""])
+@pytest.mark.parametrize("alpha", [None, 8.0])
+@pytest.mark.parametrize(
+    ("pipeline", "layers"),
+    [
+        ("flux1_dev", ("double_blocks.0.img_attn.qkv", "double_blocks.0.img_attn.proj", "single_blocks.0.linear2")),
+        ("flux2_klein", ("double_blocks.0.img_attn.qkv", "single_blocks.0.linear1")),
+        ("z_image", ("layers.0.attention.qkv", "layers.0.attention.out")),
+    ],
+)
+def test_names_with_dots_change_what_kohyas_change(
+    pipeline: str, layers: tuple[str, ...], alpha: float | None, prefix: str, ends: tuple[str, str], home: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    shapes = {layer: OTHERS[pipeline][1][layer.replace(".", "_")] for layer in layers}
+    kohya = random_lora(shapes, "lora_unet_", alpha)
+    dotted = {
+        name.replace(f"lora_unet_{layer.replace('.', '_')}", f"{prefix}{layer}")
+        .replace("lora_down", ends[0]).replace("lora_up", ends[1]): value
+        for name, value in kohya.items() for layer in layers if layer.replace(".", "_") + "." in name
+    }  # fmt: skip
+    ours = changes(base(home, pipeline), written(tmp_path / "dots.safetensors", dotted))
+    theirs = changes(base(home, pipeline), written(tmp_path / "kohya.safetensors", kohya))
+    assert ours.keys() == theirs.keys() and len(dotted) == len(kohya)
+    assert all(torch.allclose(ours[name], value, atol=1e-5) for name, value in theirs.items())
+
+
 def test_what_a_table_leaves_out_is_refused(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import diffusers
 
