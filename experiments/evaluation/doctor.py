@@ -24,6 +24,7 @@ from base_model import flow
 from base_model.data import rendered_chinese as chinese
 from base_model.data.rendered_text import COLOURS, COLUMNS, FACES, ROWS, SIZES, render, scene
 from base_model.devices import best_device
+from base_model.files.checkpoint import verify
 from base_model.files.weights import load_model
 from base_model.interface import ConditionImages
 from base_model.qwen.model import QwenImage
@@ -32,8 +33,9 @@ from base_model.seeding import generator, numpy_generator
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.evaluation.sample_run import STAGES, model_folder
 from experiments.experiment import Experiment, laid_out
-from experiments.record.record import RUN, read_metrics, read_run
+from experiments.record.record import RUN, Run, read_metrics, read_run
 from experiments.record.recorded_settings import rebuild
+from experiments.record.whole_files import model_identity
 from preference_data.image_files import source_readers
 from preference_data.records import Prompt
 from rewards.learned.reward import learned_at
@@ -145,6 +147,37 @@ def is_finite(folder: Path) -> Check:
     return Check("the record is finite", not bad, detail)
 
 
+def record_is_whole(experiment: Experiment, run: Run) -> Check:
+    """Every update has one line in the record; of a finished run that nothing may end early, all of its updates."""
+    steps = [int(line["step"] or 0) for line in run.metrics]
+    is_full = run.status == "finished" and experiment.monitors is None
+    last = experiment.algorithm.steps if is_full else max(steps, default=-1) + 1
+    lost = sorted(set(range(last)).difference(steps))
+    odd = len(steps) - len(set(steps).intersection(range(last)))
+    first = f", first {lost[0]}" if lost else ""
+    fault = (
+        f"; {len(lost)} of {last} are missing{first}, and {odd} lines are there twice or behind the end: restore "
+        "metrics.jsonl from a copy"
+    )
+    detail = f"{len(steps)} lines{fault if lost or odd else ''}"
+    return Check("the record is whole", not lost and not odd, detail)
+
+
+def model_is_its_own(run: Run) -> Check | None:
+    """The model is the one that the run ended with, whole and unchanged; None for a run that is not finished."""
+    if run.status != "finished":
+        return None
+    folder, name = run.folder / "model", "the model is the run's own"
+    try:
+        verify(folder)
+    except (ValueError, OSError) as error:
+        return Check(name, False, f"{error}; restore the folder from a copy, or train again")
+    recorded = json.loads((run.folder / RUN).read_text(encoding="utf-8")).get("model")  # absent in older ones
+    same = recorded in (None, model_identity(run.folder))
+    other = f"{folder} is another one than the run ended with: numbers of the run are not of this model"
+    return Check(name, same, "as the run ended with it" if same else other)
+
+
 def sources_of(model: QwenImage, prompts: Sequence[Prompt]) -> ConditionImages:
     """What prompts ask to edit."""
     return model.read_images(source_readers(p.sources for p in prompts))[:]
@@ -222,7 +255,9 @@ def stage_of(run: Path) -> Path:
 
 def checks_of_settings(experiment: Experiment, folder: Path, small: bool) -> list[Check]:
     """What run.json and metrics.jsonl tell without a model."""
-    results: list[Check | None] = [rate_moves(experiment), is_finite(folder)]
+    run = read_run(folder)
+    results: list[Check | None] = [rate_moves(experiment), record_is_whole(experiment, run), is_finite(folder)]
+    results.append(model_is_its_own(run))
     prompts = prompts_of(experiment)
     if prompts and small:
         results.append(prompts_are_known(experiment, prompts))

@@ -32,7 +32,7 @@ def outcome_lines(folder: Path) -> list[str]:
     steps = len(stage.run.metrics)
     updates = f"{steps:,} update{'' if steps == 1 else 's'}"
     report = [f"{name_of(stage)} is finished: {updates} in {duration(stage.run.seconds)}"]
-    report += silent_updates(stage)
+    report += skipped_updates(stage) + silent_updates(stage)
     if stage.evaluations:
         report += ["", *numbers(stage, parent_of(stage)), ""]
     report += heldout_lines(folder)
@@ -90,6 +90,18 @@ def own_numbers(folder: Path) -> list[str]:
             empty = {name: [""] for name in (value, "low", "high")}  # a slice may be called NA
             answer += lines(pandas.read_csv(own / file, keep_default_na=False, na_values=empty), value, form)
     return [*answer, ""]
+
+
+def skipped_updates(stage: Stage) -> list[str]:
+    """A warning where updates were left out because something in them was not finite."""
+    skipped = [row["step"] for row in stage.run.metrics if row.get("skipped")]
+    if not skipped:
+        return []
+    return [
+        f"warning: {len(skipped):,} of {len(stage.run.metrics):,} updates were left out, the first of them update "
+        f"{skipped[0]:.0f}, because",
+        "         something in them was not finite; lower the learning rate, or look at their images and rewards",
+    ]
 
 
 def silent_updates(stage: Stage) -> list[str]:

@@ -33,7 +33,7 @@ from experiments.record.environment import command, environment, revision
 from experiments.record.leftovers import EMBEDDINGS, LOCK, METRICS, is_foreign, is_locked, not_a_run, nothing_recorded
 from experiments.record.leftovers import RUN as RUN
 from experiments.record.moved_names import with_current_names
-from experiments.record.whole_files import plain, write_bytes, write_json, write_png
+from experiments.record.whole_files import model_identity, plain, write_bytes, write_json, write_png
 from experiments.record.whole_files import read_png as read_png
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ class RunRecord:
             session["ended"] = _now()
             self._close()
         session["status"] = self._state["status"] = status
-        self._state["error"] = error
+        self._state["error"], self._state["model"] = error, model_identity(self.folder)
         self._state["finished"] = session["ended"] if status == "finished" else None
         write_json(self.folder / RUN, self._state)
 

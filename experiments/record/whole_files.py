@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import hashlib
 import json
 import math
 import os
@@ -87,3 +88,9 @@ def write_png(path: Path, image_3HW: np.ndarray) -> None:
 def read_png(path: Path) -> np.ndarray:
     """uint8 [3, H, W], as `read_image` shows it. Raises FileNotFoundError, or ValueError when it is no image."""
     return read_image(path).transpose(2, 0, 1).copy()
+
+
+def model_identity(run: Path) -> str:
+    """The SHA-256 of the manifest of a run's finished model, which has those of its files; "" where there is none."""
+    manifest = run / "model" / "manifest.json"
+    return hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.is_file() else ""

@@ -65,7 +65,7 @@ from experiments.training.run_prompts import (
     chosen_prompts,
     encode_ahead,
 )
-from experiments.training.start_from import open_either, require_model, starting_weights
+from experiments.training.start_from import model_begun_from, open_either, require_model, starting_weights
 from experiments.training.throughput import Throughput, open_throughput
 from experiments.training.watch import Watch, in_force
 from preference_data.image_files import source_readers
@@ -136,7 +136,7 @@ def open_record(
     `more` is recorded beside the settings and must stay like them. Rank 0 makes it; the others wait and only read.
     """
     settings = {"experiment": laid_out(experiment), "parent": os.path.relpath(parent, folder) if parent else ""}
-    settings |= more or {}
+    settings |= (more or {}) | model_begun_from(folder, parent)
     if rank_of(experiment):
         barrier(experiment)
         return Onlooker.read(folder)

@@ -37,7 +37,8 @@ from base_model.train_vae import Autoencoder
 from experiments.evaluation.sample_run import ALONE
 from experiments.experiment import Experiment, learning_guidance, require_one_guidance
 from experiments.images.image_sources import ImageSources, OwnImages
-from experiments.record.record import RUN
+from experiments.record.record import RUN, RunRecord
+from experiments.record.whole_files import model_identity
 
 
 def vae_file(parent: Path | None) -> Path:
@@ -250,6 +251,17 @@ def starting_weights(experiment: Experiment, parent: Path | None) -> Mapping[str
     if parent is not None and holds_model(parent / "model"):
         return read_network(parent / "model")
     return fresh_network(PRESETS[experiment.preset], experiment.seed).state_dict()
+
+
+def model_begun_from(folder: Path, parent: Path | None) -> dict[str, str]:
+    """What the settings of the run in `folder` say of its parent's model, so that it goes on from no other: reference
+    and autoencoder are read from there each time. {} where nothing tells it, as in runs of older versions."""
+    now = model_identity(parent) if parent else ""
+    if not (folder / RUN).exists():
+        return {"parent_model": now} if now else {}
+    record = RunRecord.read(folder)
+    before = record.config.get("parent_model")
+    return {"parent_model": before if record.finished else now or before} if before else {}
 
 
 def missing(parent: Path | None) -> str:

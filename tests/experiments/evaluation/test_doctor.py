@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +14,13 @@ import torch
 
 from alignment.trajectory import Exploration
 from base_model import flow
+from base_model.files.checkpoint import save_atomically
 from base_model.flow import Gaussian
 from experiments.configs import CONFIGS, nano, nano_taste
 from experiments.evaluation import doctor
 from experiments.evaluation.prompts_of_plan import make_prompts
 from experiments.experiment import PromptPlan
+from experiments.record.record import read_run
 from experiments.training.runner import open_record
 from experiments.training.start_from import open_model
 from preference_data.records import Prompt
@@ -155,3 +160,41 @@ def test_the_run_s_own_settings_are_read(tmp_path):
     open_record(late, tmp_path / "run", None)
     checks = doctor.doctor(tmp_path / "run")
     assert [check.name for check in checks if not check.passed] == ["the learning rate is high enough"]
+
+
+def finished(folder: Path, steps: int = 3) -> Path:
+    """A finished run of three updates with a model of one small file."""
+    short = replace(nano.grpo, algorithm=replace(nano.grpo.algorithm, steps=steps))
+    record = open_record(short, folder, None)
+    with record.running():
+        for step in range(steps):
+            record.log(step, {"loss": 1.0})
+        save_atomically(folder / "model", lambda new: (new / "weights").write_text(folder.name) and None)
+    return folder
+
+
+def checked(folder: Path) -> dict[str, doctor.Check]:
+    """What is said of record and model."""
+    run = read_run(folder)
+    experiment = replace(nano.grpo, algorithm=replace(nano.grpo.algorithm, steps=3))
+    return {"record": doctor.record_is_whole(experiment, run), "model": doctor.model_is_its_own(run)}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "failed", "says"),
+    [
+        (lambda run, _: None, "", ""),
+        (lambda run, _: (run / "metrics.jsonl").write_text(""), "record", "3 of 3 are missing, first 0"),
+        (lambda run, _: os.truncate(run / "metrics.jsonl", 60), "record", "missing, first 1"),
+        (lambda run, _: (run / "metrics.jsonl").open("a").write('{"step": 1, "seconds": 1}\n'), "record", "1 lines"),
+        (lambda run, _: shutil.rmtree(run / "model"), "model", "manifest.json is missing"),
+        (lambda run, _: (run / "model" / "weights").write_text("own!"), "model", "bytes instead of|has changed since"),
+        (lambda run, other: shutil.copytree(other, run / "model", dirs_exist_ok=True), "model", "another one than the"),
+    ],
+)  # fmt: skip
+def test_a_record_or_a_model_that_is_not_the_runs_is_noticed(spoil, failed, says, tmp_path):
+    run, other = finished(tmp_path / "own"), finished(tmp_path / "other")
+    spoil(run, other / "model")
+    for name, check in checked(run).items():
+        assert check.passed == (name != failed)
+        assert name != failed or re.search(says, check.detail)

@@ -41,6 +41,16 @@ def test_updates_that_taught_nothing_are_said(tmp_path, shares, said):
     assert not said or "0.25 on average" in text
 
 
+@pytest.mark.parametrize(("skipped", "said"), [([0.0, 1.0, 1.0], "2 of 3"), ([0.0, 0.0, 0.0], "")])
+def test_updates_that_were_left_out_are_said(tmp_path, skipped, said):
+    record = RunRecord.open(tmp_path / "run", {"experiment": {"name": "nano_sft"}, "parent": ""})
+    with record.running():
+        for step, each in enumerate(skipped):
+            record.log(step, {"loss": float("nan") if each else 1.0, "skipped": each})
+    text = "\n".join(outcome_lines(tmp_path / "run"))
+    assert ("left out, the first of them update 1," in text) == bool(said) and said in text
+
+
 @pytest.fixture
 def family(tmp_path: Path) -> Path:
     """A run with evaluations beside its parent, which has them too."""
