@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from alignment.groups import Groups
-from base_model.bounds import require_at_least
+from base_model.engine.bounds import require_at_least
 from base_model.flow import add_noise, logit_normal
 from base_model.interface import Conditioning, FlowModel
 from base_model.seeding import generator

@@ -21,7 +21,7 @@ from torch import Tensor
 from alignment.advantages import advantages, fullest, mixed, reward_table
 from alignment.monitoring.step_metrics import group_means, rollout_metrics
 from alignment.trajectory import Exploration, Trajectory, rollout
-from base_model.bounds import require_above, require_at_least
+from base_model.engine.bounds import require_above
 from base_model.engine.engine import Engine
 from base_model.interface import FlowModel
 from base_model.micro_batches import alike
@@ -96,8 +96,7 @@ class Groups:
     def __post_init__(self) -> None:
         if self.group < 2:
             raise ValueError(f"group={self.group}: a group needs at least 2 images to be compared")
-        require_at_least(self, 1, "prompts", "micro", "tries", "updates")
-        require_above(self, 0.0, "advantage_clip")
+        require_above(self, 0, "prompts", "micro", "tries", "updates", "advantage_clip")
         if self.micro % self.group or (self.prompts * self.group) % self.micro:
             raise ValueError(
                 f"micro={self.micro} must be a multiple of group={self.group} and divide the "

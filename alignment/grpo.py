@@ -39,7 +39,6 @@ from torch import Tensor
 from alignment.groups import Groups, Prompts, over_updates, sample_groups
 from alignment.trajectory import Trajectory, Transition, policy
 from base_model import flow
-from base_model.bounds import require_at_least
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.interface import Conditioning, FlowModel
@@ -69,7 +68,6 @@ class Grpo(Groups):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(self, 0.0, "clip", "beta")
         if not self.exploration.window:
             raise ValueError(
                 "exploration.window=0: without a stochastic step there is no likelihood to reinforce; choose 1 or more"

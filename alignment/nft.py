@@ -27,7 +27,7 @@ from torch import Tensor
 
 from alignment.forward_process import FinishedImages, Forward, Point, noised, velocities, velocity_distance
 from alignment.groups import Passes, Prompts, over_updates, sample_groups
-from base_model.bounds import require_at_least
+from base_model.engine.bounds import require_at_least
 from base_model.engine.engine import Engine
 from base_model.engine.step import Step
 from base_model.interface import FlowModel, without_prompt

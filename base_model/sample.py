@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from base_model import flow
-from base_model.bounds import require_at_least, require_finite
 from base_model.interface import Conditioning, FlowModel
 
 
@@ -28,10 +27,6 @@ class Sampler:
     """classifier-free guidance; 1 = none"""
     mu: float = 0.5
     """schedule shift (F4)"""
-
-    def __post_init__(self) -> None:
-        require_at_least(self, 1, "steps")
-        require_finite(self)
 
     def levels(self) -> list[float]:
         """The `steps` + 1 noise levels."""

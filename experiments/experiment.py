@@ -20,11 +20,11 @@ from alignment.rwr import Rwr
 from alignment.tied_dpo import TiedDpo
 from alignment.trajectory import Exploration
 from base_model import pretrain, sft, train_vae
-from base_model.bounds import require_at_least, require_finite
 from base_model.data.mixture import TaskStream
 from base_model.data.rendered_pages import PageStream
 from base_model.data.rendered_text import ENGLISH, LEVELS
 from base_model.data.stream import TextStream
+from base_model.engine.bounds import require_at_least, require_finite
 from base_model.engine.engine import OptimConfig
 from base_model.engine.mixed_precision import Memory
 from base_model.engine.step import Step
@@ -249,6 +249,8 @@ class Experiment:
         if self.engine not in ("local", "deepspeed"):
             raise ValueError(f"engine={self.engine!r} must be local or deepspeed")
         require_finite(self)
+        if isinstance(self.algorithm, Grpo):
+            require_at_least(self.algorithm, 0.0, "clip", "beta")
         if self.algorithm.steps < 1:
             raise ValueError(f"algorithm.steps={self.algorithm.steps} must be at least 1")
         require_at_least(self, 1, "save_every")

@@ -18,10 +18,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from base_model.bounds import require_at_least
 from base_model.data import rendered_chinese as chinese
 from base_model.data.curriculum import Curriculum, require_rising
 from base_model.data.rendered_text import ANYWHERE, CELL, ENGLISH, HEIGHT, LEVELS, WIDE, WIDTH, Scene, render, scene
+from base_model.engine.bounds import require_at_least
 from base_model.interface import ConditionImages
 from base_model.seeding import numpy_generator
 

@@ -25,7 +25,7 @@ from base_model.lora import check_adapter, linear_layers, put_adapter, read_adap
 from base_model.qwen.mmdit import MMDiT
 from base_model.sample import Sampler
 from experiments.evaluation.found_model import find_model
-from experiments.evaluation.sample_run import model_folder, require_png, sample_prompt, write_images
+from experiments.evaluation.sample_run import model_folder, requested_sampler, require_png, sample_prompt, write_images
 from experiments.record.leftovers import removed_on_error
 from experiments.record.record import RUN, RunRecord
 from preference_data.image_files import read_image
@@ -76,7 +76,7 @@ def sample_released(
         derived_folder(Path(name))
     checkpoint = find_model(name, "", size, prompt)  # complains before 20 billion weights are read
     usual = checkpoint.sampler
-    sampler = Sampler(usual.steps if steps is None else steps, usual.guidance if guidance is None else guidance)
+    sampler = requested_sampler(usual, steps, guidance)
     return write_images(sample_prompt(checkpoint.load(device, size), prompt, count, seed, sampler), out)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from base_model.data.rendered_text import complete
 from base_model.devices import best_device
+from base_model.engine.bounds import require_at_least, require_finite
 from base_model.files.family_vae import holds_family_vae
 from base_model.files.weights import holds_model, load_model
 from base_model.generate import generate_chunks
@@ -67,6 +68,14 @@ def sample_prompt(
     return np.concatenate([images for _, _, images in chunks])
 
 
+def requested_sampler(usual: Sampler, steps: int | None, guidance: float | None) -> Sampler:
+    """The usual sampler with what was asked for. Raises ValueError for what makes no image."""
+    sampler = Sampler(usual.steps if steps is None else steps, usual.guidance if guidance is None else guidance)
+    require_at_least(sampler, 1, "steps")
+    require_finite(sampler)
+    return sampler
+
+
 def sample_to_file(
     run: Path, prompt: str, seed: int, out: Path, guidance: float | None, steps: int | None, count: int, stage: str = ""
 ) -> Path:
@@ -82,7 +91,7 @@ def sample_to_file(
     require_png(out)
     model = load_model(model_folder(run, stage), best_device())
     usual = model.sampler
-    sampler = Sampler(usual.steps if steps is None else steps, usual.guidance if guidance is None else guidance)
+    sampler = requested_sampler(usual, steps, guidance)
     caption = prompt if model.keeps_base else complete(prompt)
     images = sample_prompt(model, caption, count, seed, sampler)  # which may refuse the prompt: nothing is told before
     if caption != prompt:

@@ -177,5 +177,5 @@ def test_an_update_is_made_by_all_ranks_or_by_none(own, others):
 
 
 def test_settings_that_cannot_work_are_refused():
-    with pytest.raises(ValueError, match="tries=0 must be at least 1"):
+    with pytest.raises(ValueError, match="tries=0 must be above 0"):
         replace(TINY, tries=0)
