@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -25,6 +26,7 @@ import torch
 
 from base_model.data.rendered_text import render
 from base_model.devices import best_device
+from base_model.files.checkpoint import MANIFEST, save_atomically
 from base_model.files.weights import load_model
 from experiments.configs import nano_taste
 from experiments.evaluation.evaluate import evaluate, is_judged, row
@@ -40,8 +42,8 @@ from experiments.quickstart.peak_memory import PeakMemory
 from experiments.quickstart.side_process import SideProcess
 from experiments.quickstart.stages import is_finished, train_stage, wait_for, wait_for_files
 from experiments.quickstart.taste_notes import headline, write_notes
-from experiments.record.record import RunRecord, write_json
-from experiments.record.whole_files import write_bytes
+from experiments.record.record import RUN, RunRecord, write_json
+from experiments.record.whole_files import model_identity, write_bytes
 from experiments.report.report import write_report
 from experiments.reward_models.train_reward import train_reward
 from experiments.training.runner import open_record, run
@@ -59,6 +61,7 @@ ANSWERED, REWARD = "answers", "reward"
 """The folders of the answers and of the reward."""
 FURTHER = 1000
 """From one seed of a whole run to the next: far enough apart that no two stages of two runs share one."""
+VAE = "vae.safetensors"
 REST_SECONDS = 40.0
 """Expected between the last stage's end and the last evaluation's; only for the remaining-time estimate."""
 
@@ -180,10 +183,19 @@ def answer(folder: Path, chain: TasteChain, bar: Progress) -> None:
 
 
 def adopt_decoder(folder: Path) -> None:
-    """Put the refined autoencoder beside the pretrained network: their latents are the same."""
-    refined, own = (folder / name / "model" / "vae.safetensors" for name in ("decoder", "pretrain"))
-    if refined.read_bytes() != own.read_bytes():
-        write_bytes(own, refined.read_bytes())
+    """Put the refined autoencoder beside the pretrained network, whose latents are the same: that is the run's model
+    from now on."""
+    refined, model = folder / "decoder" / "model" / VAE, folder / "pretrain" / "model"
+    record = model.parent / RUN
+
+    def write(unfinished: Path) -> None:
+        shutil.copytree(model, unfinished, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+        shutil.copyfile(refined, unfinished / VAE)
+
+    if refined.read_bytes() != (model / VAE).read_bytes():
+        save_atomically(model, write)
+    state = json.loads(record.read_text(encoding="utf-8"))
+    write_json(record, state | {"model": model_identity(model.parent)})
 
 
 def reward_of(chain: TasteChain, name: str, folder: Path) -> Reward:

@@ -226,6 +226,9 @@ def test_a_finished_run_is_left_alone_and_passes_the_doctor(alone):
     assert (weights.stat().st_mtime_ns, (alone / "summary.json").read_text()) == before
     by_name = {check.name: check for check in doctor(alone)}
     assert by_name["prompts are like the training captions"].passed
+    for stage in ("decoder", "pretrain", "nft", "nft_ocr", "dpo", "chosen"):  # pretrain has another decoder since
+        by_name = {check.name: check for check in doctor(alone / stage)}
+        assert by_name["the record is whole"].passed and by_name["the model is the run's own"].passed, stage
 
 
 def test_other_settings_in_the_same_folder_are_refused(alone):
