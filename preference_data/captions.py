@@ -1,6 +1,8 @@
 """The images of a folder and what each should show, for everybody who reads such folders.
 
-A prompt stands in captions.jsonl, {"picture": "a.png", "prompt": "..."} a line, or in a.txt beside a.png. Names are
+A prompt stands in captions.jsonl, {"picture": "a.png", "prompt": "..."} a line, or in a.txt beside a.png. Other tools,
+and sets of images to learn from, call them "file_name" or "image" and "text" or "caption", of which the first counts
+where there are several. Names are
 compared as files, not as text: ./a.png is a.png, and an accent counts the same whether it is one character or two.
 Of an edit the line also names the images that were edited, "sources": ["b.png"], relative to the folder. "spans" are
 the texts that the image must show, where they are not the prompt's quotations.
@@ -24,6 +26,8 @@ CAPTIONS = "captions.jsonl"
 NAMED = 10
 """Images without a prompt of which an error gives the names."""
 EXAMPLE = {"picture": "a.png", "prompt": "the word A in red"}
+COLUMNS = {"picture": ("picture", "file_name", "image"), "prompt": ("prompt", "text", "caption")}
+"""What a line may call them; the first that it has."""
 
 
 def captioned_prompts(folder: Path) -> list[tuple[Path, Prompt]]:
@@ -36,13 +40,13 @@ def captioned_prompts(folder: Path) -> list[tuple[Path, Prompt]]:
             texts = row["spans"]
             if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
                 raise ValueError(f"{index} line {number}: spans is {texts!r}; it must be a list of texts, none empty")
-            spans[_key(str(row.get("picture")))] = tuple(texts)
+            spans[_key(str(_column(row, "picture")))] = tuple(texts)
         if isinstance(row, Mapping) and row.get("sources"):
             try:
                 images = tuple(source_image(existing(folder / str(name))) for name in row["sources"])
             except (FileNotFoundError, ValueError, TypeError) as error:
                 raise ValueError(f"{index} line {number}: a source image is missing or broken: {error}") from error
-            sources[_key(str(row.get("picture")))] = images
+            sources[_key(str(_column(row, "picture")))] = images
     results = []
     for path, text in captioned(folder):
         name = _key(os.path.relpath(path, folder))
@@ -101,8 +105,15 @@ def _listed(folder: Path) -> dict[str, tuple[int, Path, str]]:
     return table
 
 
+def _column(row: Mapping[str, Any], what: str) -> Any:
+    """What a line gives as the picture or the prompt, of several captions the first; None where it gives none."""
+    name = next((name for name in COLUMNS[what] if row.get(name) is not None), what)
+    value = row.get(name)
+    return value[0] if name != what and isinstance(value, list) and value else value
+
+
 def _texts(row: Any, where: str) -> tuple[str, str]:
-    name, prompt = (row.get(key) if isinstance(row, Mapping) else None for key in EXAMPLE)
+    name, prompt = (_column(row, key) if isinstance(row, Mapping) else None for key in COLUMNS)
     if not (isinstance(name, str) and name.strip() and isinstance(prompt, str) and prompt.strip()):
         raise ValueError(
             f"{where} is not like {json.dumps(EXAMPLE)}: it is {json.dumps(row, ensure_ascii=False)[:200]}"

@@ -76,6 +76,20 @@ def test_a_line_that_is_no_caption_is_refused_with_its_number(read: Read, line: 
 
 
 @both
+def test_a_set_to_learn_from_can_be_scored(read: Read, tmp_path: Path) -> None:
+    """Its lines have file_name and text, and several captions an image; picture and prompt go first."""
+    for name in "abc":
+        image(tmp_path / f"{name}.png")
+    lines = ({"file_name": "a.png", "text": ["one", "two"]}, {"image": "b.png", "caption": "three"},
+             {"picture": "c.png", "image": 7, "prompt": "four", "text": "five"})  # fmt: skip
+    captions(tmp_path, *lines)
+    assert sorted(read(tmp_path)) == [("a.png", "one"), ("b.png", "three"), ("c.png", "four")]
+    captions(tmp_path, *lines, {"file_name": "a.png", "text": []})
+    with pytest.raises(ValueError, match=r"captions\.jsonl line 4"):
+        read(tmp_path)
+
+
+@both
 def test_names_are_compared_as_files(read: Read, tmp_path: Path) -> None:
     for name in ("a", "b", NFD):
         image(tmp_path / f"{name}.png")
