@@ -29,6 +29,9 @@ from base_model.frozen_linear import AS_IT_IS, BaseStorage, store_frozen
 from base_model.lora import linear_layers, merged_weights
 from base_model.qwen.embedding_cache import encoder_identity
 
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+"""of files that are not read: weights in other formats, and variants of two dots such as .fp16.safetensors"""
+
 
 def open_checkpoint(
     name: str | Path, image: tuple[int, int] | None = None, device: str = "cpu", dtype: torch.dtype | None = None,
@@ -129,7 +132,12 @@ def plain_weights(folder: Path) -> list[Path]:
     """The files of a part's weights, variants left out. Raises ValueError where there are none."""
     files = [path for path in sorted(folder.glob("*.safetensors")) if path.name.count(".") == 1]
     if not files:
-        raise ValueError(f"{folder} holds no *.safetensors; fetch the checkpoint again")
+        others = sorted(path.name for path in folder.glob("*.*") if path.suffix in WEIGHTS)
+        remedy = (
+            f"but {', '.join(others[:3])}: open the checkpoint with diffusers, variant= naming what stands between the "
+            "dots, and write it with save_pretrained(FOLDER)"
+        )
+        raise ValueError(f"{folder} holds no *.safetensors; {remedy if others else 'fetch the checkpoint again'}")
     return files
 
 

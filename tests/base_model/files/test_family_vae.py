@@ -113,7 +113,9 @@ def test_a_clamp_passes_the_gradient_on() -> None:
 
 @pytest.mark.parametrize(
     ("damage", "fault"),
-    [(lambda file: file.unlink(), "holds no *.safetensors"),
+    [(lambda file: file.unlink(), "holds no *.safetensors; fetch"),
+     (lambda file: file.rename(file.with_suffix(".fp16.safetensors")), "but diffusion_pytorch_model.fp16.safetensors"),
+     (lambda file: file.rename(file.with_suffix(".bin")), "but diffusion_pytorch_model.bin: open the checkpoint with"),
      (lambda file: file.write_bytes(file.read_bytes()[:-100]), "is cut off or damaged")],
 )  # fmt: skip
 def test_files_that_are_missing_or_cut_off_are_named(
