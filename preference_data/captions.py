@@ -106,7 +106,7 @@ def _listed(folder: Path) -> dict[str, tuple[int, Path, str]]:
 
 
 def _column(row: Mapping[str, Any], what: str) -> Any:
-    """The name of the image that a line gives, or its prompt, of several captions the first; None where it gives none."""
+    """The name of a line's image, or its prompt, of several captions the first; None where it gives none."""
     name = next((name for name in COLUMNS[what] if row.get(name) is not None), what)
     value = row.get(name)
     return value[0] if name != what and isinstance(value, list) and value else value
