@@ -58,7 +58,7 @@ class PromptPlan:
     """Prompts without images: captions of scenes that are never rendered."""
 
     count: int
-    """distinct prompts"""
+    """distinct prompts; 0 = all of the file"""
     seed: int
     """of the scenes, or of the order of the file"""
     heldout: bool = False
@@ -78,7 +78,7 @@ class PromptPlan:
     def __post_init__(self) -> None:
         if not 0.0 <= self.bare <= 1.0:
             raise ValueError(f"bare={self.bare} is a share of prompts: it must be in [0, 1]")
-        require_at_least(self, 1, "count")
+        require_at_least(self, 0 if self.file else 1, "count")
         if not self.levels or not all(0 <= level < LEVELS for level in self.levels):
             raise ValueError(f"levels={self.levels} must be kinds of scene, each in 0 to {LEVELS - 1}")
 
@@ -249,8 +249,7 @@ class Experiment:
         if self.engine not in ("local", "deepspeed"):
             raise ValueError(f"engine={self.engine!r} must be local or deepspeed")
         require_finite(self)
-        if isinstance(self.algorithm, Grpo):
-            require_at_least(self.algorithm, 0.0, "clip", "beta")
+        require_at_least(self.algorithm, 0.0, *(each for each in ("clip", "beta") if hasattr(self.algorithm, each)))
         if self.algorithm.steps < 1:
             raise ValueError(f"algorithm.steps={self.algorithm.steps} must be at least 1")
         require_at_least(self, 1, "save_every")
