@@ -198,3 +198,11 @@ def test_a_record_or_a_model_that_is_not_the_runs_is_noticed(spoil, failed, says
     for name, check in checked(run).items():
         assert check.passed == (name != failed)
         assert name != failed or re.search(says, check.detail)
+
+
+def test_of_a_large_model_sizes_alone_are_compared(tmp_path, monkeypatch):
+    run = finished(tmp_path / "own")
+    (run / "model" / "weights").write_text("OWN")
+    assert "has changed since" in checked(run)["model"].detail
+    monkeypatch.setattr(doctor, "READ_BYTES", 0)
+    assert checked(run)["model"].passed
