@@ -25,9 +25,9 @@ from experiments.reward_models.glyph_examples import References, fitted, made
 from rewards.glyph.glyph import GlyphModel
 from rewards.glyph.wholeness import Levels, compared, template
 
-EMPTY_CROPS = 3000
+EMPTY_CROPS = 10_000
 """blank, half and solid crops of each language"""
-PASSING = 1e-3
+PASSING = 5e-4
 """share of them that is left above 0.5 where the network's own 0.5 leaves fewer"""
 SEED = 30_000
 

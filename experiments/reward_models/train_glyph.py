@@ -244,7 +244,7 @@ def card(
         f"`glyph:weights={plan.out}` as a reward. Its level differs between faces: train on differences between "
         "images of one prompt, and mix it with a reward that reads, such as `ocr*glyph:weights=...`. Judge "
         "with a network of another seed.", "",
-        f"0.5 lies where blank, half and solid crops of the faces above end, {PASSING:.1%} of them left out; to that "
+        f"0.5 lies where blank, half and solid crops of the faces above end, {PASSING:.2%} of them left out; to that "
         f"end {_shifts(table, level)} is added to the network's logit. What looks more like a half of its references "
         "than any of those faces does, or has no ground in its middle, scores at most 0.5.", "",
         "## What it does not see", "",

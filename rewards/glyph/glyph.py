@@ -28,6 +28,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+from unicodedata import east_asian_width
 
 import numpy as np
 
@@ -114,7 +115,8 @@ class GlyphModel:
     def whole(self, crops: Sequence[np.ndarray], characters: Sequence[str]) -> np.ndarray:
         """Whether each crop can be a whole character, bool [N]."""
         for character in set(characters) - self._templates.keys():
-            self._templates[character] = template(self.references[character])
+            square = east_asian_width(character) == "W"
+            self._templates[character] = template(self.references[character], square)
         rows = [self._row[character] for character in characters]
         of = [self._templates[character] for character in characters]
         return are_whole(crops, of, self.levels.like_C[rows], self.levels.halved_C[rows])

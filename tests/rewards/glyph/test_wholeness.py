@@ -135,6 +135,28 @@ def test_noise_that_looks_a_little_like_the_character_is_not_whole_and_a_vague_c
     assert LIKE <= likeness(vague_ZZ, reference)[0] < VAGUE and is_whole(vague_ZZ, reference, 1.0, 1.0)
 
 
+def test_a_vague_half_of_a_square_character_is_told_by_its_proportions() -> None:
+    """What neither likeness nor the halves say, as where a bound lets everything pass; a faint whole one stays."""
+    images = np.stack([fitted(rendered(Cut(face, 400), "糊")) for face in REFERENCES["zh-Hans"]])
+    square, other = template(images, square=True), template(images)
+    left_HW, _, upper_HW, _ = parts(rendered(SONG, "糊"))
+    for half_HW in (left_HW, upper_HW):
+        blurred_ZZ = as_bytes(cv2.GaussianBlur(fitted(half_HW).astype(np.float32) / 255.0, (0, 0), 2.0))
+        hazy_ZZ = np.clip(blurred_ZZ.astype(int) + 70, 0, 255).astype(np.uint8)
+        for crop_ZZ in (blurred_ZZ, hazy_ZZ):
+            assert is_whole(crop_ZZ, other, 0.0, 9.0) and not is_whole(crop_ZZ, square, 0.0, 9.0)
+    whole_ZZ = as_bytes(cv2.GaussianBlur(images[0].astype(np.float32) / 255.0, (0, 0), 2.0))
+    assert is_whole(whole_ZZ, square, 0.0, 9.0)
+    assert not template(images * (np.arange(images.shape[2]) // 4 == 4).astype(np.uint8), square=True).proportions
+
+
+def test_proportions_count_for_characters_that_fill_a_square_alone() -> None:
+    table = references({"en": "K", "zh-Hans": "糊"})
+    model = GlyphModel([_Fixed(2)], table.characters, table.image_C2ZZ, Levels.none(2))
+    model.whole([fitted(rendered(SANS, "K")), fitted(rendered(SONG, "糊"))], ["K", "糊"])
+    assert [len(model._templates[each].proportions) for each in "K糊"] == [0, 2]
+
+
 def test_a_half_scores_half_and_the_shift_is_by_character() -> None:
     table = references({"en": "KR"})
     k_HW = rendered(SANS, "K")
