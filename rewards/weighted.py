@@ -179,7 +179,8 @@ class MixtureScorer:
         for i, (name, scorer) in enumerate(self._parts):
             left = np.flatnonzero(~np.isnan(value_B))
             if not len(left):
-                break  # a reward need not know what to make of no images
+                parts[name] = np.full(len(prompts), np.nan)  # a reward need not know what to make of no images
+                continue
             scores = checked(scorer([prompts[row] for row in left], images_B3HW[left]), len(left), name)
             for inner, array in ((name, scores.value_B), *((f"{name}/{n}", each) for n, each in scores.parts.items())):
                 parts[inner] = np.full(len(prompts), np.nan)

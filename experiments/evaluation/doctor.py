@@ -171,11 +171,12 @@ def model_is_its_own(run: Run) -> Check | None:
     if run.status != "finished":
         return None
     folder, name = run.folder / "model", "the model is the run's own"
-    try:
-        verify(folder, contents=sum(path.stat().st_size for path in folder.rglob("*")) <= READ_BYTES)
+    recorded = json.loads((run.folder / RUN).read_text(encoding="utf-8")).get("model")
+    size = sum(path.stat().st_size for path in folder.rglob("*"))
+    try:  # runs of older versions do not tell, and a quickstart's had its decoder put in without a new manifest
+        verify(folder, contents=recorded is not None and size <= READ_BYTES)
     except (ValueError, OSError) as error:
         return Check(name, False, f"{error}; restore the folder from a copy, or train again")
-    recorded = json.loads((run.folder / RUN).read_text(encoding="utf-8")).get("model")  # absent in older ones
     same = recorded in (None, model_identity(run.folder))
     other = f"{folder} is another one than the run ended with: numbers of the run are not of this model"
     return Check(name, same, "as the run ended with it" if same else other)

@@ -151,7 +151,9 @@ def as_requested(row: Any, folder: Path = Path()) -> RequestedPrompt:
     if isinstance(row, str):
         row = {"prompt": row}
     elif isinstance(row, Mapping):
-        row = {str(name).strip().lower(): value for name, value in row.items()} | dict(row)
+        names = {*PROMPT, *CATEGORY, *LANGUAGE} - {"text"}  # other columns are often something else by another case
+        lower = {str(name).strip().lower(): value for name, value in row.items()}
+        row = {name: lower[name] for name in names & lower.keys()} | dict(row)
     else:
         raise ValueError(f'a {type(row).__name__} is not a prompt; write an object such as {{"prompt": "a red bus"}}')
     name = next((each for each in PROMPT if each in row), None)

@@ -44,6 +44,10 @@ from rewards.scores import Reward, Scores
 from rewards.serving.cache import identity
 from rewards.serving.workers import ScorerPool
 
+ASKING = frozenset(
+    ("timeout", "workers", "batch", "connections", "tries", "attempts", "pause", "seconds", "key_file", "token_file")
+)
+"""settings of a reward that say how it is asked, and not what it answers"""
 RESTARTS = 2
 """Workers of a reward that are replaced when they die."""
 LONGEST_HOURS = 72
@@ -146,7 +150,7 @@ def check_needs(rewards: Mapping[str, Reward], requested: Sequence[RequestedProm
 
 def reward_state(name: str, reward: Reward) -> str:
     """What a reward's scores depend on beside image and prompt: its settings and the weights that these name."""
-    settings = re.sub(r" at 0x[0-9a-f]+", "", identity(name, reward))  # of an object that does not say what it is
+    settings = re.sub(r" at 0x[0-9a-f]+", "", identity(name, reward, ASKING))
     return settings + "".join(fingerprint(path) for path in _named_files(reward))
 
 
@@ -154,11 +158,11 @@ def _named_files(value: Any) -> Iterator[Path]:
     """The files and folders that the settings of a reward name, also of one inside another."""
     if is_dataclass(value) and not isinstance(value, type):
         for each in fields(value):
-            yield from _named_files(getattr(value, each.name))
+            yield from _named_files(None if each.name in ASKING else getattr(value, each.name))
     elif isinstance(value, list | tuple):
         for one in value:
             yield from _named_files(one)
-    elif (isinstance(value, Path) or (isinstance(value, str) and os.sep in value)) and Path(value).exists():
+    elif isinstance(value, Path | str) and str(value).strip("./") and os.path.exists(value):
         yield Path(value)
 
 

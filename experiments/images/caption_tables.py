@@ -119,10 +119,12 @@ def captions_of(row: Mapping[str, Any], column: str, where: str, is_edit: bool =
 def captions_or_problem(
     row: Mapping[str, Any], column: str, where: str, is_edit: bool = False
 ) -> tuple[list[str], str]:
-    """`captions_of`, and in place of an error why there are none."""
+    """`captions_of`, and in place of an error why there are none. Raises ValueError when `column` is not there."""
     try:
         return captions_of(row, column, where, is_edit), ""
     except ValueError as error:
+        if column and column not in row:
+            raise
         return [], str(error)
 
 

@@ -26,7 +26,7 @@ import torch
 
 from base_model.data.rendered_text import render
 from base_model.devices import best_device
-from base_model.files.checkpoint import MANIFEST, save_atomically
+from base_model.files.checkpoint import MANIFEST, save_atomically, verify
 from base_model.files.weights import load_model
 from experiments.configs import nano_taste
 from experiments.evaluation.evaluate import evaluate, is_judged, row
@@ -192,7 +192,12 @@ def adopt_decoder(folder: Path) -> None:
         shutil.copytree(model, unfinished, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
         shutil.copyfile(refined, unfinished / VAE)
 
-    if refined.read_bytes() != (model / VAE).read_bytes():
+    try:
+        verify(model)
+        is_done = refined.read_bytes() == (model / VAE).read_bytes()
+    except (ValueError, OSError):  # an older version put it there alone, or a process died here
+        is_done = False
+    if not is_done:
         save_atomically(model, write)
     state = json.loads(record.read_text(encoding="utf-8"))
     write_json(record, state | {"model": model_identity(model.parent)})

@@ -71,8 +71,9 @@ def own_prompts(experiment: Experiment, folder: Path) -> OwnPrompts:
             return OwnPrompts(answered)  # people's, and not those that were made here
     if plan is None or not plan.file:
         return OwnPrompts()
-    every = first_prompts(Path(plan.file), plan.count + MOST)
-    return OwnPrompts(tuple(every[: plan.count]), tuple(every[plan.count :]))
+    every = first_prompts(Path(plan.file), plan.count and plan.count + MOST)
+    learned = plan.count or len(every)
+    return OwnPrompts(tuple(every[:learned]), tuple(every[learned:]))
 
 
 def instructions(entries: Iterable[Entry], folder: Path) -> Iterator[Prompt]:

@@ -181,7 +181,7 @@ class Glyph:
     differs from face to face.
     """
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("spans",)
 

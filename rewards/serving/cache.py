@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,21 @@ _TABLES = (
 )
 
 
-def identity(name: str, reward: Reward) -> str:
-    """The reward's name, version and settings as one text: rewards share remembered scores only when it is equal."""
-    return f"{name} v{reward.version} {json.dumps(_described(reward), sort_keys=True, default=repr)}"
+def identity(name: str, reward: Reward, without: Collection[str] = ()) -> str:
+    """The reward's name, version and settings as one text: rewards share remembered scores only when it is equal.
+
+    `without` are names of settings that are left out, in the reward and in those inside it.
+    """
+    return f"{name} v{reward.version} {json.dumps(_described(reward, without), sort_keys=True, default=repr)}"
 
 
-def _described(value: Any) -> Any:
+def _described(value: Any, without: Collection[str]) -> Any:
     """Settings for JSON; a reward inside another keeps its kind and version, which its fields alone would lose."""
     if is_dataclass(value) and not isinstance(value, type):
-        settings = {field.name: _described(getattr(value, field.name)) for field in fields(value)}
+        named = [field.name for field in fields(value) if field.name not in without]
+        settings = {name: _described(getattr(value, name), without) for name in named}
         return {**settings, "": [type(value).__qualname__, getattr(value, "version", 0)]}
-    return [_described(each) for each in value] if isinstance(value, tuple | list) else value
+    return [_described(each, without) for each in value] if isinstance(value, tuple | list) else value
 
 
 def score_key(sha256: str, prompt: Prompt) -> str:

@@ -125,6 +125,13 @@ def test_a_product_is_a_reward_or_a_term_of_a_mixture_in_words() -> None:
     assert identity("product", named_reward("ocr*ocr_judge")) != identity("product", named_reward("ocr_judge*ocr"))
 
 
+def test_parts_after_one_that_judges_nothing_are_there_and_not_judged() -> None:
+    images = np.full((len(PROMPTS), 3, 4, 4), np.nan, np.float32)
+    scores = Weighted((Part("red", Channel(0), 1.0), Part("green", Channel(1), 1.0))).load()(PROMPTS, images)
+    assert np.isnan(scores.value_B).all() and {"red", "green"} <= scores.parts.keys()
+    assert np.isnan(scores.parts["green"]).all()
+
+
 def test_parts_that_a_reward_leaves_out_of_some_images_are_not_judged_there() -> None:
     one, other = Scores(np.zeros(1), {"letters": np.ones(1)}), Scores(np.ones(2), {"faces": np.zeros(2)})
     parts = concatenate([one, other, one]).parts

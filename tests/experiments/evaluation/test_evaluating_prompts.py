@@ -191,6 +191,11 @@ def test_scores_of_another_reward_or_of_other_texts_are_made_again(runs):
         (runs / "reward" / "weights.safetensors").write_bytes(weights)
         states.append(score_prompts.reward_state("r", named_reward(f"0.5*learned:{runs}/reward+0.5*ocr")))
     assert states[0] != states[1]
+    (runs / "key.txt").write_text("secret")
+    server = "server:url=http://127.0.0.1:1/v1,model=m"
+    servers = [server, f"{server},timeout=9,key_file={runs}/key.txt"]
+    assert len({score_prompts.reward_state("r", named_reward(each)) for each in servers}) == 1
+    assert not list(score_prompts._named_files(("x" * 300, "/", "./", ".")))  # no file has so long a name
 
 
 def test_a_score_is_kept_as_soon_as_it_is_there(runs, monkeypatch):

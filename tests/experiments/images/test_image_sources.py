@@ -351,6 +351,12 @@ def test_folders_behind_links_are_read_once_and_what_cannot_be_is_named(tmp_path
     for name, target in (("linked", tmp_path / "elsewhere"), ("again", tmp_path / "elsewhere"), ("loop", "..")):
         (folder / name).symlink_to(target)
     assert [len(entry.captions) for entry in list_entries(str(tmp_path / "Ünter"))] == [1, 1, 1, 2, 1]
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "a.png").write_bytes(encoded(1))
+    (tmp_path / "one" / "a.txt").write_text("hello")
+    (tmp_path / "one" / "metadata.jsonl").write_text('{"file_name": "a.png", "caption": "a"}')
+    with pytest.raises(ValueError, match="has no column 'txt'; it has file_name, caption"):
+        list_entries(str(tmp_path / "one"), "txt")
     (folder / "dead.jpg").symlink_to("nowhere.jpg")
     (folder / "part.tar.gz").write_bytes(b"packed")
     bad = {Path(each.name).name: each.reason for each in opened(tmp_path / "Ünter", max_bad=0.5).bad}

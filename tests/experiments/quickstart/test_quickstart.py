@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from base_model.files.checkpoint import latest
+from base_model.files.checkpoint import latest, save_atomically, verify
 from base_model.files.weights import load_model
 from experiments.configs import nano_taste
 from experiments.evaluation.doctor import doctor
 from experiments.evaluation.prompts_of_plan import OPEN, make_prompts
 from experiments.quickstart import taste_summary
-from experiments.quickstart.quickstart import MAIN_LINE, SIDE_LINE, TasteChain, quickstart, reward_of
+from experiments.quickstart.quickstart import MAIN_LINE, SIDE_LINE, TasteChain, adopt_decoder, quickstart, reward_of
 from experiments.record.record import RunRecord, read_run
-from experiments.record.whole_files import plain
+from experiments.record.whole_files import model_identity, plain
 from experiments.resume import resume
 from preference_data import comparisons, pairs
 from rewards.learned.reward import learned_in
@@ -229,6 +229,26 @@ def test_a_finished_run_is_left_alone_and_passes_the_doctor(alone):
     for stage in ("decoder", "pretrain", "nft", "nft_ocr", "dpo", "chosen"):  # pretrain has another decoder since
         by_name = {check.name: check for check in doctor(alone / stage)}
         assert by_name["the record is whole"].passed and by_name["the model is the run's own"].passed, stage
+
+
+@pytest.mark.parametrize("died", ["between its two renames", "in an older version, which wrote the file alone"])
+def test_the_decoder_is_put_in_place_whatever_was_left(died, tmp_path):
+    """Stand-ins of one line for the two models; the run's record names the model that is there in the end."""
+    for stage, vae in (("decoder", "refined"), ("pretrain", "own")):
+        for name in ("vae.safetensors", "transformer.safetensors"):
+            (tmp_path / name).write_text(vae if name[0] == "v" else "network")
+        files = list(tmp_path.glob("*.s*"))
+        save_atomically(tmp_path / stage / "model", lambda new, own=files: [shutil.copy(f, new) for f in own] and None)
+    model = tmp_path / "pretrain" / "model"
+    (model.parent / "run.json").write_text('{"model": "another"}')
+    if "older" in died:
+        (model / "vae.safetensors").write_text("refined")
+    else:
+        model.rename(model.with_name(".model.replaced"))
+    adopt_decoder(tmp_path)
+    verify(model)
+    assert [(model / f"{name}.safetensors").read_text() for name in ("vae", "transformer")] == ["refined", "network"]
+    assert json.loads((model.parent / "run.json").read_text())["model"] == model_identity(model.parent)
 
 
 def test_other_settings_in_the_same_folder_are_refused(alone):
