@@ -5,7 +5,8 @@
     .json                 a list of prompts or of such objects
     .csv, .tsv            a row a prompt, the columns named as in .jsonl; a list is written as JSON or Python does
 
-Columns may be named in any case; "prompts" (DrawBench), "prompt_en" and "prompt_cn" (OneIG) hold prompts as well.
+The columns of prompt, category and language may be named in any case; "prompts" (DrawBench), "prompt_en" and "prompt_cn"
+(OneIG) hold prompts as well.
 "category" or "tag" (GenEval) is a prompt's category, "language" or "lang" its language, and a word under "length"
 (LongText-Bench) its length. "height" and "width" are its image's size in pixels. "spans", or "text" beside "prompt",
 are the texts that the image must show; where a file does not name them they are the prompt's quotations. An instruction
@@ -151,9 +152,9 @@ def as_requested(row: Any, folder: Path = Path()) -> RequestedPrompt:
     if isinstance(row, str):
         row = {"prompt": row}
     elif isinstance(row, Mapping):
-        names = {*PROMPT, *CATEGORY, *LANGUAGE} - {"text"}  # other columns are often something else by another case
         lower = {str(name).strip().lower(): value for name, value in row.items()}
-        row = {name: lower[name] for name in names & lower.keys()} | dict(row)
+        prompt = next((name for name in PROMPT if name in lower), "")  # "Text" beside a prompt is often a remark
+        row = {name: lower[name] for name in (prompt, *CATEGORY, *LANGUAGE) if name in lower} | dict(row)
     else:
         raise ValueError(f'a {type(row).__name__} is not a prompt; write an object such as {{"prompt": "a red bus"}}')
     name = next((each for each in PROMPT if each in row), None)

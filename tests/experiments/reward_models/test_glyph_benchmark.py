@@ -113,6 +113,9 @@ def test_a_half_is_whole_where_a_face_has_it_and_not_elsewhere(monkeypatch: pyte
     assert whole[kinds == WHOLE].mean() > 0.85 and not whole[kinds == HALF].any()
     like = benchmark.likeness_to_faces(labelled, [FACES["Inter"]])
     assert like[kinds == WHOLE].min() > 0.9 > like[kinds == HALF].max()
+    faint_ZZ = labelled.examples.crop_NZZ[0] // 2
+    same = [benchmark.out_of_focus(each) for each in (faint_ZZ, faint_ZZ + 60)]  # a haze is no likeness
+    np.testing.assert_allclose(*same, atol=1e-5)
     v_HW = rendered(Cut(FACES["Inter"], 400), "V").copy()
     rows = np.flatnonzero(v_HW.any(1))
     v_HW[: (rows[0] + rows[-1]) // 2] = 0
