@@ -5,8 +5,8 @@
     .json                 a list of prompts or of such objects
     .csv, .tsv            a row a prompt, the columns named as in .jsonl; a list is written as JSON or Python does
 
-The columns of prompt, category and language may be named in any case; "prompts" (DrawBench), "prompt_en" and "prompt_cn"
-(OneIG) hold prompts as well.
+The columns of prompt, category and language may be named in any case; "prompts" (DrawBench), "prompt_en" and
+"prompt_cn" (OneIG) hold prompts as well.
 "category" or "tag" (GenEval) is a prompt's category, "language" or "lang" its language, and a word under "length"
 (LongText-Bench) its length. "height" and "width" are its image's size in pixels. "spans", or "text" beside "prompt",
 are the texts that the image must show; where a file does not name them they are the prompt's quotations. An instruction
