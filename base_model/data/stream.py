@@ -50,11 +50,20 @@ class CaptionNoise:
     bare: float = 0.0
     """true and short: a third names the word and its place alone; of the others each of face, size, place, ink and
     ground is left out in half of the cases"""
+    misspelt_chinese: float | None = None
+    """`misspelt` of Chinese words; None: the same share as of others"""
 
     def __post_init__(self) -> None:
-        shares = (self.misspelt, self.textless, self.incomplete, self.bare)
-        if min(shares) < 0 or sum(shares) > 1:
-            raise ValueError(f"caption noise needs shares >= 0 that sum to at most 1, got {self}")
+        for misspelt in (self.misspelt, self.misspelt if self.misspelt_chinese is None else self.misspelt_chinese):
+            shares = (misspelt, self.textless, self.incomplete, self.bare)
+            if not (min(shares) >= 0 and sum(shares) <= 1):
+                raise ValueError(f"caption noise needs shares >= 0 that sum to at most 1, got {self}")
+
+    def misspelt_of(self, word: str) -> float:
+        """The share of captions of that word that misspell it."""
+        if self.misspelt_chinese is not None and chinese.is_chinese(word):
+            return self.misspelt_chinese
+        return self.misspelt
 
 
 @dataclass(frozen=True)
@@ -92,12 +101,12 @@ def misspell(word: str, rng: np.random.Generator) -> str:
 
 def noisy_caption(scene: Scene, noise: CaptionNoise, rng: np.random.Generator) -> str:
     """The caption of a scene as a careless annotator would write it."""
-    u, caption = rng.random(), scene.caption
-    if scene.word and u < noise.misspelt:
+    u, caption, misspelt = rng.random(), scene.caption, noise.misspelt_of(scene.word)
+    if scene.word and u < misspelt:
         return caption.replace(f'"{scene.word}"', f'"{misspell(scene.word, rng)}"')
-    if scene.word and u < noise.misspelt + noise.textless:
+    if scene.word and u < misspelt + noise.textless:
         return caption.replace(f'the word "{scene.word}"', "a word")
-    if scene.word and u < noise.misspelt + noise.textless + noise.incomplete:
+    if scene.word and u < misspelt + noise.textless + noise.incomplete:
         parts = [f" {scene.face}", f", {scene.size}", f", {scene.row} {scene.column}", f" in {scene.ink}"]
         for part in rng.permutation(parts)[: int(rng.integers(1, len(parts) + 1))]:
             caption = caption.replace(str(part), "", 1)

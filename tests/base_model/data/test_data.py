@@ -464,7 +464,7 @@ def test_a_misspelling_is_one_letter_away():
     assert set(kinds) == {-1, 0, 1} and min(kinds.values()) > 100
 
 
-@pytest.mark.parametrize("shares", [(-0.1, 0.0, 0.0), (0.5, 0.4, 0.2)])
+@pytest.mark.parametrize("shares", [(-0.1, 0.0, 0.0), (0.5, 0.4, 0.2), (0.1, 0.4, 0.2, 0.1, 0.4), (0.1, 0, 0, 0, -0.1)])
 def test_shares_that_are_none_are_refused(shares):
     with pytest.raises(ValueError, match="shares >= 0 that sum to at most 1"):
         CaptionNoise(*shares)

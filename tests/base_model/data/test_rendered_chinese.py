@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,6 +109,21 @@ def test_a_wrong_caption_spells_another_string_of_chinese_characters():
     spelled = [Prompt.from_text(caption).spans[0] for caption in captions]
     assert all(chinese.is_chinese(text) and text != s.word for text, s in zip(spelled, scenes, strict=True))
     assert {c for text in spelled for c in text} <= set(chinese.CHARACTERS)
+
+
+def test_chinese_captions_may_be_wrong_more_often_than_english_ones():
+    stages = (Stage(0, (0, 0, 0, 0, 1, 0, 1)),)
+    noise = CaptionNoise(misspelt=0.0, misspelt_chinese=0.4)
+    scenes, captions = TextStream(seed=4, stages=stages, noise=noise).scenes(0, 600)
+    wrong = {True: [], False: []}
+    for each, caption in zip(scenes, captions, strict=True):
+        wrong[chinese.is_chinese(each.word)].append(caption != each.caption)
+    assert not any(wrong[False]) and len(wrong[False]) > 200
+    assert abs(np.mean(wrong[True]) - 0.4) < 0.12
+    alike = replace(noise, misspelt=0.4, misspelt_chinese=None)
+    assert TextStream(seed=4, stages=stages, noise=alike).scenes(0, 200)[1] == (
+        TextStream(seed=4, stages=stages, noise=replace(alike, misspelt_chinese=0.4)).scenes(0, 200)[1]
+    )
 
 
 def test_both_engines_read_what_is_rendered():
