@@ -46,8 +46,8 @@ from experiments.images.image_sources import ImageSources
 
 LANGUAGES = (ENGLISH, COMMON_CHINESE)
 OPENED = CaptionNoise(misspelt=0.05, textless=0.05, bare=0.25, misspelt_chinese=0.3)
-"""Chinese captions are wrong more often: with a share of 0.05 the start writes all but 0.04 of the strings, and alignment
-has nothing to repair (2026-11-30-caption-noise.md of experiments/reports)."""
+"""Chinese captions are wrong more often: with a share of 0.05 the start writes 0.96 of the strings, and alignment has
+little to repair (2026-11-30-caption-noise.md of experiments/reports)."""
 SAMPLER = Sampler(steps=6)
 """More steps draw small letters worse here: 2026-11-30-quickstart.md of experiments/reports."""
 ANSWERS, PEOPLE, VOTERS = 600, 4, 8
@@ -123,6 +123,7 @@ best_of_n = replace(
         sigma_mean=1.0,
         parts=nft.algorithm.parts,
     ),
+    minutes=3.0,
 )
 
 grpo = replace(

@@ -121,8 +121,9 @@ def test_chinese_captions_may_be_wrong_more_often_than_english_ones():
     assert not any(wrong[False]) and len(wrong[False]) > 200
     assert abs(np.mean(wrong[True]) - 0.4) < 0.12
     alike = replace(noise, misspelt=0.4, misspelt_chinese=None)
-    assert TextStream(seed=4, stages=stages, noise=alike).scenes(0, 200)[1] == (
-        TextStream(seed=4, stages=stages, noise=replace(alike, misspelt_chinese=0.4)).scenes(0, 200)[1]
+    assert (
+        TextStream(seed=4, stages=stages, noise=alike).scenes(0, 200)[1]
+        == (TextStream(seed=4, stages=stages, noise=replace(alike, misspelt_chinese=0.4)).scenes(0, 200)[1])
     )
 
 
