@@ -39,6 +39,8 @@ from experiments.configs import nano, nano_taste
 from experiments.experiment import Experiment, PromptPlan
 
 COUNTS = (6, 24, 96, 384)
+ROLLOUTS = 130
+"""Of `nft` and `grpo`."""
 BRIEF_STEPS, EQUAL_STEPS = 40, 880
 """Of fine-tuning: a look, and as many as take the time of `nft`."""
 PROMPTS = PromptPlan(count=2000, seed=31, levels=nano_taste.LANGUAGES)
@@ -46,7 +48,7 @@ PROMPTS = PromptPlan(count=2000, seed=31, levels=nano_taste.LANGUAGES)
 nft = replace(
     nano_taste.ocr,
     name="repair_nft",
-    algorithm=replace(nano_taste.ocr.algorithm, beta=0.0, reference_guidance=1.0),
+    algorithm=replace(nano_taste.ocr.algorithm, steps=ROLLOUTS, beta=0.0, reference_guidance=1.0),
     prompts=PROMPTS,
     minutes=4.0,
 )
@@ -54,7 +56,7 @@ nft = replace(
 grpo = replace(
     nano.grpo,
     name="repair_grpo",
-    algorithm=replace(nano.grpo.algorithm, steps=nano_taste.NFT_STEPS, sampler=nano_taste.SAMPLER),
+    algorithm=replace(nano.grpo.algorithm, steps=ROLLOUTS, sampler=nano_taste.SAMPLER),
     prompts=PROMPTS,
     minutes=4.0,
 )
