@@ -62,6 +62,8 @@ def test_pooled_is_the_mean_of_each_prompt_over_runs(benchmark):
     gain = rows["its spelling, open prompts, less the start's, English"]
     assert [run[0] for run in gain["runs"]] == [1.0, 0.5]
     assert gain["pooled"][0] == 0.75 and gain["holds"] == 2
+    both = rows["its spelling, open prompts, less the start's, both languages"]
+    assert [run[0] for run in both["runs"]] == [0.75, 0.25] and both["pooled"][0] == 0.5 and both["holds"] == 2
     guided = rows["aligned less the start with guidance, English, full captions"]
     assert [run[0] for run in guided["runs"]] == [0.5, 0.5] and guided["holds"] == 2
     assert rows["aligned less the start with guidance, Chinese, full captions"]["pooled"][0] == 0.0
