@@ -149,7 +149,8 @@ def demands(stages: Sequence[str], third: str = "") -> Iterator[Demand]:
         name = f"aligned less the start with guidance, {language.title()}, {kind}"
         yield Demand(name, spelt("nft", inside, language), guided, least=0.0)
     yield Demand("NFT on both wins", won("nft"), least=0.85, low=0.80)
-    for language, name in {"": "both languages"} | {each: each.title() for each in LANGUAGES}.items():
+    for language in ("", *LANGUAGES):
+        name = language.title() or "both languages"
         own = spelt("nft", "evaluation", language), spelt("pretrain", "evaluation", language)
         yield Demand(f"its spelling, open prompts, less the start's, {name}", *own, least=0.15)
     if "dpo" in stages:
