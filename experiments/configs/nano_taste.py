@@ -45,7 +45,7 @@ from experiments.experiment import AnswerPlan, EvaluationPlan, Experiment, Monit
 from experiments.images.image_sources import ImageSources
 
 LANGUAGES = (ENGLISH, COMMON_CHINESE)
-OPENED = CaptionNoise(misspelt=0.05, textless=0.05, bare=0.25, misspelt_chinese=0.4)
+OPENED = CaptionNoise(misspelt=0.05, textless=0.05, bare=0.25, misspelt_chinese=0.3)
 """Chinese captions are wrong more often: with a share of 0.05 the start writes 0.96 of the strings, and alignment has
 little to repair (2026-11-30-caption-noise.md of experiments/reports)."""
 SAMPLER = Sampler(steps=6)
@@ -100,7 +100,7 @@ nft = Experiment(
         parts=(("ocr_likelihood", 2.0), (TASTE, 1.0)),
     ),
     optim=nano.grpo.optim,
-    prompts=PromptPlan(count=2000, seed=31, levels=(ENGLISH, *LANGUAGES), bare=0.4),
+    prompts=PromptPlan(count=2000, seed=31, levels=(ENGLISH, *LANGUAGES), bare=0.5),
     save_every=25,
     minutes=5.6,
 )
