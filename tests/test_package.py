@@ -121,7 +121,7 @@ def test_the_wheel_holds_every_file_and_no_test(installed: Installed) -> None:
 
 @pytest.mark.slow
 def test_commands_run_among_packages_of_the_same_names(installed: Installed) -> None:
-    assert "About 13 minutes" in " ".join(installed.glyphlab("quickstart", "--help").split())
+    assert "About 14 minutes" in " ".join(installed.glyphlab("quickstart", "--help").split())
     assert installed.glyphlab("--version").split()[0] == "glyphlab"
     assert "nano_grpo " in installed.glyphlab("list", "experiments")
     few = ("--algorithm.steps", 1, "--algorithm.batch", 4, "--algorithm.micro", 4)  # latents come from a second process

@@ -18,7 +18,7 @@ from experiments.tracking.trackers import TrackerName
 class Quickstart:
     """Train an image model that writes English and Chinese, align it with a taste, and report every stage.
 
-    About 13 minutes on two idle cores without a GPU. Run again, it goes on where it was interrupted.
+    About 14 minutes on two idle cores without a GPU. Run again, it goes on where it was interrupted.
 
     Example: glyphlab quickstart
     """
