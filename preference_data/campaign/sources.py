@@ -72,10 +72,11 @@ def from_folders(
             grouped[image.request].append(image)
         by_prompt.append(grouped)
     items = []
-    for request in sorted(set().union(*by_prompt), key=lambda one: (one[0], [each.sha256 for each in one[1]])):
+    requests = sorted(set().union(*by_prompt), key=lambda one: (one[0], [each.sha256 for each in one[1]]))
+    for number, request in enumerate(requests):
         there = [grouped.get(request, []) for grouped in by_prompt]
-        couples = list(_couples(there))
-        items += [item for one, other in couples[:per_prompt] if (item := _item(one, other, images)) is not None]
+        couples = _couples(there, number * per_prompt)[:per_prompt]
+        items += [item for one, other in couples if (item := _item(one, other, images)) is not None]
     if not items:
         raise ValueError(f"{', '.join(map(str, folders))}: no prompt has two different images to compare")
     return items
@@ -162,13 +163,18 @@ def keep(image: MadeImage, images: ImageFolder) -> ImageRef:
     return ImageRef(sha, str(image.path), width, height, image.made)
 
 
-def _couples(there: Sequence[Sequence[MadeImage]]) -> Iterator[tuple[MadeImage, MadeImage]]:
-    """What to compare of one prompt: sources with each other, or one source's images among themselves."""
+def _couples(there: Sequence[Sequence[MadeImage]], first: int) -> list[tuple[MadeImage, MadeImage]]:
+    """What to compare of one prompt: sources with each other, or one source's images among themselves.
+
+    Every two sources take turns, and `first` says whose turn it is, so that the few couples that are asked about of
+    each prompt leave no source out.
+    """
     if len(there) == 1:
-        yield from itertools.combinations(there[0], 2)
-        return
-    for one, other in itertools.combinations(there, 2):
-        yield from zip(one, other, strict=False)
+        return list(itertools.combinations(there[0], 2))
+    pairs = [(one, other) for one, other in itertools.combinations(there, 2) if one and other]
+    turn = first % len(pairs) if pairs else 0
+    rounds = itertools.zip_longest(*(zip(one, other, strict=False) for one, other in pairs[turn:] + pairs[:turn]))
+    return [couple for each in rounds for couple in each if couple is not None]
 
 
 def _item(one: MadeImage, other: MadeImage, images: ImageFolder) -> Item | None:

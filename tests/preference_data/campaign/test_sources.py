@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections import Counter
 from pathlib import Path
@@ -70,6 +71,19 @@ def test_the_texts_that_images_must_show_come_along(store: Store, folder: Path) 
     lines(folder / "new" / "captions.jsonl", [*images[1:], images[0] | {"spans": "EXIT"}])
     with pytest.raises(ValueError, match=r"line 4: spans is 'EXIT'; it must be a list"):
         sources.from_folders([folder / "new"], store.images)
+
+
+@pytest.mark.parametrize("per_prompt", [1, 3])
+def test_of_several_folders_every_two_take_turns(store: Store, tmp_path: Path, per_prompt: int) -> None:
+    """Three images of each of four prompts by four makers: the first two of them are not asked about alone."""
+    for maker, prompt, copy in itertools.product("abcd", range(4), range(3)):
+        file = picture(tmp_path / "in" / maker / f"{prompt}{copy}.png", ord(maker) - 97 + 4 * (3 * prompt + copy))
+        file.with_suffix(".txt").write_text(f"prompt {prompt}")
+    found = sources.from_folders([tmp_path / "in" / maker for maker in "abcd"], store.images, per_prompt)
+    asked = Counter(item.labels for item in found)
+    assert len(found) == 4 * per_prompt and {maker for pair in asked for maker in pair} == set("abcd")
+    often = [asked[pair] for pair in itertools.combinations("abcd", 2)]
+    assert max(often) - min(often) <= 1
 
 
 def test_gold_says_which_picture_must_win(store: Store, folder: Path) -> None:
