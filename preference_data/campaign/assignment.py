@@ -243,8 +243,12 @@ def _is_left(db: Connection, campaign: int, account: int) -> bool:
 
 
 def _check_item(db: Connection, campaign: int, account: int, kind: str, chance: random.Random) -> Row | None:
-    """A gold item or attention check that this annotator has not had; None when they had all."""
-    had = exists().where(assignment.c.item_id == item.c.id, assignment.c.account_id == account)
+    """A gold item or attention check that this annotator has not had; None when they had all.
+
+    One that was given back unanswered, as at log-out, was not had: with few of them, breaks would use them up.
+    """
+    had = exists().where(assignment.c.item_id == item.c.id, assignment.c.account_id == account,
+                         assignment.c.state != "expired")  # fmt: skip
     query = select(item).where(item.c.campaign_id == campaign, item.c.kind == kind, ~had).order_by(item.c.shuffle)
     start = chance.random()
     return db.execute(query.where(item.c.shuffle >= start).limit(1)).first() or db.execute(query.limit(1)).first()
@@ -259,7 +263,8 @@ def _to_repeat(db: Connection, campaign: int, account: int, gap: int, chance: ra
                assignment.c.state == "answered")
         .order_by(assignment.c.answered_at.desc()).offset(gap).limit(50)
     ).subquery()  # fmt: skip
-    rows = db.execute(select(query).where(~exists().where(again.c.repeats == query.c.id))).all()
+    repeated = exists().where(again.c.repeats == query.c.id, again.c.state != "expired")
+    rows = db.execute(select(query).where(~repeated)).all()
     return chance.choice(rows) if rows else None
 
 

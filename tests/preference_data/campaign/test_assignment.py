@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from preference_data.campaign import answering, assignment, assignment_view
+from preference_data.campaign import answering, assignment, assignment_view, campaigns
 from preference_data.campaign.answering import Conflict, answer, history, reopen
 from preference_data.campaign.assignment import claim, heartbeat, release, save_draft
 from preference_data.campaign.campaign_settings import CampaignSettings
@@ -109,6 +109,26 @@ def test_whoever_comes_back_after_a_break_finds_the_same_pair_on_the_same_sides(
     after = claim(store, ada, c).views[0]
     assert (after.token, after.images, after.draft) == (before.token, before.images, {"tags": ["typo"]})
     assert items(store)[0].taken == 1 and after.seconds_left == 120
+
+
+@pytest.mark.parametrize("kind", ["gold", "attention", "repeat"])
+def test_breaks_use_up_no_check(store: Store, kind: str) -> None:
+    """A check that is given back unanswered, as at log-out, comes again, on the same sides."""
+    checks = [] if kind == "repeat" else [pair_item(9, kind)]
+    c = campaign(store, [pair_item(1), pair_item(2), *checks], settings(**{f"{kind}_share": 0.95, "repeat_gap": 1}))
+    ada = person(store, "ada")
+    held = claim(store, ada, c, hold=2).views
+    for i, view in enumerate(held if kind == "repeat" else ()):
+        answer(store, ada, view.token, LEFT, key(i))
+    assert kind != "repeat" or not claim(store, ada, c).views
+    if kind == "repeat":
+        campaigns.add_items(store, store.operator, c, [pair_item(3)], source="test")
+    shown = []
+    for _ in range(40):
+        token = claim(store, ada, c).views[0].token
+        shown += [a.token for a in assignments(store) if a.token == token and a.kind == kind]
+        release(store, ada, c)
+    assert len(shown) > 20 and len(set(shown)) == 1
 
 
 def test_a_sign_of_life_keeps_a_lease_and_its_length_follows_the_median(store: Store, clock: Clock) -> None:
