@@ -31,6 +31,8 @@ from preference_data.records import (
 
 MACHINE = "machine:"
 """What the names of annotators begin with that are rewards or other programs."""
+EVERYBODY = "human:everybody"
+"""Whom answers of nobody named belong to; several about one pair are of different people."""
 TIES = ("tie", "both_good", "both_bad")
 SHARES = ("left", "tie", "right")
 """The order of the three shares of a soft label."""
@@ -137,7 +139,7 @@ def from_judgement(data: Mapping[str, Any]) -> Comparison:
     person = named(data["annotator"], "annotator")
     if not person and total and not settled:
         shares = (cast[0] / total, cast[2] / total, cast[1] / total)
-    annotator = person if person and by_machine(person) else f"human:{person or 'everybody'}"
+    annotator = EVERYBODY if not person else person if by_machine(person) else f"human:{person}"
     return Comparison(
         prompt_from_json(data["prompt"]), first, second, outcome, annotator,
         None if strength is None else float(strength), shares, data.get("reading_shown"),

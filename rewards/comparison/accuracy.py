@@ -2,7 +2,7 @@
 
     (1)  accuracy = share of decided pairs whose preferred image has the greater score; an equal score is half right
     (2)  the human ceiling: each annotator against the plurality of the others, over pairs where the others decided; a
-         reward is held to the same targets
+         reward is held to the same targets. A second answer of one person, or the same line twice, is no other person
 
 An image without a score is in no pair of (1); how many pairs that leaves out stands beside it, with the accuracy that
 counts them as half right, so that a reward gains nothing by judging only what is easy.
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from preference_data.comparisons import by_machine
+from preference_data.comparisons import EVERYBODY, by_machine
 from preference_data.statistics.shares import adjusted
 from rewards.comparison.resample import Clusters
 from rewards.comparison.score_table import Table, slices
@@ -106,6 +106,21 @@ def by_slice(table: Table, clusters: Clusters) -> list[dict[str, Any]]:
     return results
 
 
+def _own_votes(table: Table) -> np.ndarray:
+    """[A, 3]: for every answer, all that its annotator said about the pair; of nobody named, that answer alone."""
+    names = np.array([name == EVERYBODY for name in table.annotators])
+    person_A = np.where(
+        names[table.answer_person_A],
+        len(table.annotators) + np.arange(len(table.answer_person_A)),
+        table.answer_person_A,
+    )
+    _, index = np.unique(np.stack([table.answer_pair_A, person_A], 1), axis=0, return_inverse=True)
+    own_K3 = np.zeros((int(index.max()) + 1, 3))
+    np.add.at(own_K3, index.reshape(-1), table.answer_A3)
+    own_A3: np.ndarray = own_K3[index.reshape(-1)]
+    return own_A3
+
+
 def ceiling(table: Table, clusters: Clusters) -> dict[str, Any]:
     """(2): how well one person agrees with the others, each person, and the rewards on the same targets.
 
@@ -113,7 +128,7 @@ def ceiling(table: Table, clusters: Clusters) -> dict[str, Any]:
     """
     if all(by_machine(name) for name in table.annotators):
         return {}
-    others_A3 = table.vote_N3[table.answer_pair_A] - table.answer_A3
+    others_A3 = table.vote_N3[table.answer_pair_A] - _own_votes(table)
     left, tie, right_votes = others_A3.T
     target_A = np.where(
         (left > right_votes) & (left > tie), 1, np.where((right_votes > left) & (right_votes > tie), -1, 0)

@@ -19,7 +19,7 @@ from experiments.report.comparison_page import page
 from experiments.reward_models.compare_rewards import compare_rewards
 from experiments.reward_models.comparison_plan import ComparisonPlan
 from experiments.reward_models.people_side import leaderboard, people
-from preference_data.comparisons import Comparison, comparison_from_json, to_jsonl
+from preference_data.comparisons import EVERYBODY, Comparison, comparison_from_json, to_jsonl
 from preference_data.pixels import pixel_hash, to_uint8
 from preference_data.records import ImageRef, Prompt, Provenance
 from preference_data.statistics.shares import adjusted, exact
@@ -433,6 +433,10 @@ def test_the_human_ceiling_leaves_the_person_out() -> None:
     assert {p["annotator"]: p["value"] for p in found["people"]}["human:1"] == 1.0
     assert found["person"]["value"] == pytest.approx(3 / 4) and found["rewards"][0]["value"] == 0.5
     assert accuracy.ceiling(build(base, {"good": np.zeros(80)}), Clusters(table.prompt_N[:40], 0)) == {}
+    twice = build([*decided, *decided], {"good": np.zeros(80)})  # as when one export is put behind itself
+    assert accuracy.ceiling(twice, Clusters(twice.prompt_N, 0)) == {}
+    unnamed = [replace(c, annotator=EVERYBODY) for c in (*decided, *decided)]
+    assert accuracy.ceiling(build(unnamed, {"good": np.zeros(80)}), Clusters(twice.prompt_N, 0))["person"]["n"] == 80
 
 
 def test_the_contextual_model_recovers_its_coefficients() -> None:
