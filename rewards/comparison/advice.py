@@ -2,7 +2,10 @@
 
 Certainty follows from the resamples and not from a feeling: "certain" when the winner beats every other candidate after
 correction for all comparisons and a coin besides, on answers that are not few, "likely" when it is the best in at least
-four of five resamples, else "open". That no reward is fit is certain when the intervals of all say so.
+four of five resamples, else "open". That no reward is fit is certain when the intervals of all say so. Probes and rank
+correlations have no resamples: there the interval of the lead says it, of 95 % for "certain" and 60 % for "likely",
+with the probed images as what is independent. Rewards are ordered by an accuracy that counts what they do not judge as
+half right, so that none comes first by judging only what is easy.
 """
 
 from __future__ import annotations
@@ -11,14 +14,19 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from preference_data.statistics.shares import exact
+from preference_data.statistics.score_intervals import rho_interval
+from preference_data.statistics.shares import LEVEL, added, exact
 from rewards.comparison.findings import CALIBRATION, LENGTH, TEXT_PROBES, between, findings, points, row, share
-from rewards.comparison.sufficiency import USELESS
+from rewards.comparison.sufficiency import MIN_PAIRS, MIN_PROMPTS, USELESS
 
 CERTAIN, LIKELY, OPEN = "certain", "likely", "open"
 BEST = 0.8
+EVEN = 2 * BEST - 1
+"""Level of an interval above whose lower end a value is with the probability `BEST`."""
 COIN = 0.02
 """Level at which the best must beat a coin, over all rewards together: one in a hundred random ones is above it."""
+FILTERS = 0.2
+"""Rank correlation with people from which on a reward is said to filter."""
 
 Report = Mapping[str, Any]
 
@@ -82,8 +90,8 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _ranked(report: Report, candidates: Sequence[str]) -> list[str]:
-    rows = [r for r in report["accuracy"]["rewards"] if r["reward"] in candidates]
-    return [r["reward"] for r in sorted(rows, key=lambda r: -r["accuracy"]["value"]) if r["accuracy"]["low"] > 0.5]
+    rows = [r for r in report["accuracy"]["rewards"] if r["reward"] in candidates and r["accuracy"]["low"] > 0.5]
+    return [r["reward"] for r in sorted(rows, key=lambda r: -r["accuracy_counting_unjudged"]["value"])]
 
 
 def twins(report: Report, name: str, others: Sequence[str]) -> list[str]:
@@ -102,7 +110,9 @@ def certainty(report: Report, best: str, others: Sequence[str]) -> str:
     alike = twins(report, best, others)
     rivals = [o for o in others if o != best and o not in alike]
     result = row(report["accuracy"], best)
-    follows = not report["answers"]["few"] and result["p_coin_holm"] < COIN and result["accuracy"]["low"] > 0.5
+    judged = result["accuracy"]
+    enough = not report["answers"]["few"] and judged["n"] >= MIN_PAIRS and judged["clusters"] >= MIN_PROMPTS
+    follows = enough and result["p_coin_holm"] < COIN and judged["low"] > 0.5
     if not rivals:
         return CERTAIN if follows else LIKELY if result["accuracy"]["low"] > 0.5 else OPEN
     beaten = {d["worse"] for d in report["accuracy"]["differences"] if d["better"] == best and d["p_holm"] < 0.05}
@@ -172,31 +182,42 @@ def _train(report: Report, sound: Sequence[str], against: Mapping[str, Sequence[
     )
 
 
+def _leads(value: float, limits: tuple[float, float], other: float, others: tuple[float, float]) -> bool:
+    """Whether a value is above another one for sure, by the intervals of both: Newcombe's of their difference."""
+    return value - other > added(value - limits[0], others[1] - other, 0.0)
+
+
 def _text(report: Report, sound: Sequence[str]) -> dict[str, str]:
-    """The reward that punishes the most text probes, if it punishes most of them."""
+    """The reward that punishes the most text probes, if it punishes most of them.
+
+    All probes of an image stand or fall together, so an image counts once.
+    """
     use = "Judge whether the text is right"
     rates = {}
     for name in sound:
         rows = [r for r in row(report["probes"], name).get("rows", []) if r["probe"] in TEXT_PROBES and r["n"]]
         if rows:
             passed, of = sum(r["pass"] * r["n"] for r in rows), sum(r["n"] for r in rows)
-            rates[name] = (passed / of, of, min(r["pass"] for r in rows))
+            rates[name] = (passed / of, of, min(r["pass"] for r in rows), max(r["n"] for r in rows))
     if not rates:
         return _use(use, "", OPEN, "No probe with text was run.")
     best = max(rates, key=lambda n: rates[n][0])
-    rate, of, worst = rates[best]
+    rate, of, worst, images = rates[best]
     if rate < 0.7:
-        return _use(
-            use, "", LIKELY, f"None: the best, {best}, punishes {share(rate)} of {of} typos, copies and blanks."
-        )
+        sure = LIKELY if exact(rate * images, images, EVEN)[1] < 0.7 else OPEN
+        return _use(use, "", sure, f"None: the best, {best}, punishes {share(rate)} of {of} typos, copies and blanks.")
     read = row(report["legibility"], best)
     smallest = read.get("smallest", math.nan)
     text = f"{best} punishes {share(rate)} of {of} typos, copies and blanks"
     text += f", and reads capitals from {smallest:.0f} px." if math.isfinite(smallest) else "."
-    second = max((v[0] for n, v in rates.items() if n != best), default=0.0)
-    firm = worst > 0.8 and rate - second > 0.2 and exact(rate * of, of)[0] > 0.5
-    sure = CERTAIN if firm else LIKELY if rate - second > 0.05 else OPEN
-    return _use(use, best, sure, text)
+
+    def first(level: float) -> bool:
+        limits = {n: exact(r * count, count, level) for n, (r, _, _, count) in rates.items()}
+        rivals = [n for n in rates if n != best]
+        return limits[best][0] > 0.5 and all(_leads(rate, limits[best], rates[n][0], limits[n]) for n in rivals)
+
+    firm = images >= MIN_PROMPTS and worst > 0.8 and first(1.0 - (1.0 - LEVEL) / len(rates))
+    return _use(use, best, CERTAIN if firm else LIKELY if first(EVEN) else OPEN, text)
 
 
 def _filter(report: Report, sound: Sequence[str]) -> dict[str, str]:
@@ -205,13 +226,17 @@ def _filter(report: Report, sound: Sequence[str]) -> dict[str, str]:
     names = report["correlation"]["names"]
     people = names.index("people")
     long = {r["reward"]: r["prompt_length"]["value"] for r in report["bias"].get("between_prompts", [])}
-    fit = {n: report["correlation"]["pooled"][names.index(n)][people] for n in sound if n in names}
-    fit = {n: v for n, v in fit.items() if math.isfinite(v) and v > 0 and abs(long.get(n, 0.0)) <= LENGTH}
+    pooled = {n: report["correlation"]["pooled"][names.index(n)][people] for n in sound if n in names}
+    even = {n: rho_interval(v, report["correlation"]["with_people"][n], EVEN) for n, v in pooled.items()}
+    short = [n for n in pooled if not abs(long.get(n, 0.0)) > LENGTH]
+    fit = {n: pooled[n] for n in short if pooled[n] > 0}
     if not fit:
-        return _use(use, "", LIKELY, "None: no sound reward is comparable over different prompts here.")
+        known = not report["answers"]["few"] and all(even[n][1] < FILTERS for n in short)
+        text = "None: no sound reward is comparable over different prompts here."
+        return _use(use, "", LIKELY if known else OPEN, text)
     best = max(fit, key=lambda n: fit[n])
-    second = max((v for n, v in fit.items() if n != best), default=-1.0)
-    sure = LIKELY if fit[best] > 0.2 and fit[best] - second > 0.05 else OPEN
+    leads = all(_leads(fit[best], even[best], fit[n], even[n]) for n in fit if n != best)
+    sure = LIKELY if fit[best] > FILTERS and even[best][0] > 0.0 and leads else OPEN
     text = f"Over all images {best} orders as people's shares of wins do with a rank correlation of {fit[best]:.2f}."
     return _use(use, best, sure, f"{text} Shares of wins compare images of one prompt only, so this is a weak witness.")
 
@@ -222,7 +247,8 @@ def _probability(report: Report, sound: Sequence[str]) -> dict[str, str]:
     good = [r for r in report["calibration"] if r["reward"] in sound and r["ece"] <= r["ece_by_chance"] + CALIBRATION]
     good = [r for r in good if r["brier"]["high"] < r["brier_of_a_half"]]
     if not good:
-        return _use(use, "", LIKELY, "None is calibrated and better than saying one half.")
+        known = report["calibration"] and not report["answers"]["few"]
+        return _use(use, "", LIKELY if known else OPEN, "None is calibrated and better than saying one half.")
     good.sort(key=lambda r: r["brier"]["value"])
     best = good[0]
     text = (

@@ -73,11 +73,12 @@ def correlation(table: Table) -> dict[str, Any]:
             if a != b:
                 low[a, b], high[a, b] = 2.0 * np.array(bounded_mean((tau_C[defined] + 1.0) / 2.0)) - 1.0
                 low[b, a], high[b, a] = low[a, b], high[a, b]
+    with_people = {n: int((~np.isnan(v) & ~np.isnan(value_KP[-1])).sum()) for n, v in zip(names, value_KP, strict=True)}
     order = neighbours(pooled)
     shuffle = np.ix_(order, order)
     return {
         "names": [names[i] for i in order], "within": within[shuffle].tolist(), "within_low": low[shuffle].tolist(),
-        "within_high": high[shuffle].tolist(), "pooled": pooled[shuffle].tolist(),
+        "within_high": high[shuffle].tolist(), "pooled": pooled[shuffle].tolist(), "with_people": with_people,
         "partial": partial(names, pooled), "prompts": len(ids), "pictures": len(table.images),
     }  # fmt: skip
 

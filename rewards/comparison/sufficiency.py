@@ -28,9 +28,9 @@ def sufficiency(report: Report) -> dict[str, Any]:
     {"pairs", "prompts", "few", "disagree", "coin": pairs still missing to tell the best from a coin, "rival": from the
     next, "sentences"}; a number of pairs is 0 when it is decided already and None when nobody will collect so many.
     """
-    rows = sorted(report["accuracy"]["rewards"], key=lambda r: -_number(r["accuracy"]["value"]))
+    rows = sorted(report["accuracy"]["rewards"], key=lambda r: -_number(r["accuracy_counting_unjudged"]["value"]))
     pairs = int(report["accuracy"]["decided_pairs"])
-    prompts = max((r["accuracy"]["clusters"] for r in rows), default=0)
+    prompts = max((r["accuracy_counting_unjudged"]["clusters"] for r in rows), default=0)
     batch = pairs < MIN_PAIRS or prompts < MIN_PROMPTS
     person = report["ceiling"].get("person", {})
     disagree = bool(person) and not _number(person["low"]) > 0.5

@@ -13,12 +13,13 @@ from preference_data.comparisons import Comparison, comparison_from_json
 from preference_data.records import ImageRef, Prompt, Provenance
 from preference_data.statistics.shares import exact
 from rewards.comparison import accuracy, ties
-from rewards.comparison.advice import certainty, training_sentence
+from rewards.comparison.advice import _text, certainty, training_sentence
 from rewards.comparison.best_of_n_choice import best_of_n
 from rewards.comparison.calibration import fit_temperature, log_loss
 from rewards.comparison.checks.probes import FALLS, verdict
 from rewards.comparison.compare import Measured, compare
 from rewards.comparison.correlation import correlation
+from rewards.comparison.findings import TEXT_PROBES
 from rewards.comparison.probability import calibration
 from rewards.comparison.resample import Clusters
 from rewards.comparison.score_table import Table, build, pairs_of
@@ -111,6 +112,57 @@ def test_a_good_reward_is_certain_once_the_answers_are_enough() -> None:
     for prompts, pairs in ((9, 4), (29, 1)):  # all right, which a coin is too rarely for luck
         few, truth = answered(prompts, pairs, 1, agree=1.0)
         assert verdict_on(build(few, {"good": truth})) == ("good", "likely")
+
+
+def test_a_reward_that_judges_only_what_is_easy_is_not_the_best() -> None:
+    """Right in all of the eight pairs that it judges, of a hundred, in which another one is right in 85."""
+    comparisons, truth = answered(100, 1, 1, agree=1.0)
+    shy = np.where(np.arange(200) < 16, truth, np.nan)
+    good = np.where(np.arange(200) < 170, truth, 1.0 - truth)
+    report = report_on(comparisons, {"shy": shy, "good": good})
+    rows = {r["reward"]: r["accuracy"] for r in report["accuracy"]["rewards"]}
+    assert rows["shy"]["low"] > 0.5 and rows["shy"]["value"] > rows["good"]["value"]
+    assert report["advice"]["uses"][0]["reward"] == "good"
+    report = report_on(comparisons, {"shy": shy})
+    assert report["advice"]["uses"][0]["certainty"] == "likely"  # a coin is as lucky once in 128 times
+    assert (report["answers"]["pairs"], report["answers"]["prompts"], report["answers"]["few"]) == (100, 100, False)
+
+
+def probed(images: int, **rates: float) -> dict[str, Any]:
+    """The sections that say which reward judges text, with the share of text probes that each punishes."""
+    rows = {name: [{"probe": p, "n": images, "pass": rate} for p in TEXT_PROBES] for name, rate in rates.items()}
+    return {"probes": [{"reward": name, "rows": r} for name, r in rows.items()], "legibility": []}
+
+
+@pytest.mark.parametrize(
+    ("images", "rates", "sure"),
+    [
+        (1, {"a": 1.0}, "open"), (2, {"a": 1.0, "b": 0.75}, "open"), (24, {"a": 1.0, "b": 0.9}, "likely"),
+        (12, {"a": 1.0, "b": 0.2}, "certain"), (12, {"a": 1.0}, "certain"), (9, {"a": 1.0}, "likely"),
+        (1, {"a": 0.5}, "open"), (24, {"a": 0.3}, "likely"),
+    ],
+)  # fmt: skip
+def test_few_probed_images_do_not_say_which_reward_judges_text(images: int, rates: dict[str, float], sure: str) -> None:
+    assert _text(probed(images, **rates), list(rates))["certainty"] == sure
+
+
+@pytest.mark.parametrize("images", [2, 12, 24])
+def test_of_equal_rewards_none_certainly_judges_text_best(images: int) -> None:
+    """All probes of an image pass or fail together, the worst case; each reward of three passes in 0.85."""
+    rng = np.random.default_rng(images)
+    said = [_text(probed(images, **dict(zip("abc", rng.binomial(images, 0.85, 3) / images, strict=True))), "abc")
+            for _ in range(300)]  # fmt: skip
+    assert sum(use["certainty"] == "certain" for use in said) <= 6
+
+
+def test_two_prompts_do_not_say_what_filters_or_how_likely_people_agree() -> None:
+    comparisons, truth = answered(2, 1, 1, agree=1.0)
+    for scores in (truth, 1.0 - truth):
+        uses = report_on(comparisons, {"r": scores, "s": np.array([0.1, 0.9, 0.3, 0.2])})["advice"]["uses"][3:]
+        assert [use["certainty"] for use in uses] == ["open", "open"]
+    comparisons, truth = answered(40, 1, 1, agree=0.9)
+    uses = report_on(comparisons, {"r": truth})["advice"]["uses"][3:]
+    assert [(use["reward"], use["certainty"]) for use in uses] == [("r", "likely"), ("r", "certain")]
 
 
 def test_answers_that_disagree_are_named_and_decide_nothing() -> None:
