@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import time
 import zipfile
@@ -203,6 +204,22 @@ def test_a_campaign_from_folders(store: Store, tmp_path: Path, kind: str) -> Non
     with pytest.raises(ValueError, match="nothing is left"):
         create_page.make(number(store, "lea"), "d", "from_folders", {**given, "prompts": (b"else", "p.txt")}, settings)
     assert [c.name for c in campaigns.listed(store, store.operator)] == ["c"]
+
+
+def test_all_at_once_shows_an_image_of_every_folder(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(create_page, "PER_PROMPT", 1)
+    for i, (maker, prompt) in enumerate(itertools.product(("one", "two", "three"), ("a", "b"))):
+        folder = tmp_path / "runs" / maker
+        folder.mkdir(parents=True, exist_ok=True)
+        ref = picture(store, 300 + i, maker)
+        (folder / f"{prompt}.png").write_bytes(store.images.path(ref.sha256).read_bytes())
+        (folder / f"{prompt}.txt").write_text(prompt)
+    given = {"place": "one\ntwo\nthree"}
+    items = create_page.all_at_once(create_page.gather("from_folders", given, tmp_path, "best_worst"))
+    assert [sorted(item.labels) for item in items] == [["one", "three", "two"]] * 2
+    assert len(create_page.gather("from_folders", given, tmp_path)) == 2
 
 
 def test_a_form_can_add_what_is_known(store: Store, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import tempfile
@@ -61,7 +62,7 @@ def make(actor: int, name: str, source: str, form: dict[str, Any], settings: Cam
     """
     store = served_store.store()
     with tempfile.TemporaryDirectory() as scratch:
-        items = gather(source, form, Path(scratch))
+        items = gather(source, form, Path(scratch), settings.kind)
     if form["prompts"]:
         wanted = prompt_texts(*form["prompts"])
         items = [item for item in items if item.prompt.text in wanted]
@@ -80,8 +81,11 @@ def make(actor: int, name: str, source: str, form: dict[str, Any], settings: Cam
     return len(items)
 
 
-def gather(source: str, form: dict[str, Any], scratch: Path) -> list[Item]:
-    """Pairs from folders and runs below the folder that this server was told to look in, or from uploads."""
+def gather(source: str, form: dict[str, Any], scratch: Path, kind: str = "pair") -> list[Item]:
+    """Pairs from folders and runs below the folder that this server was told to look in, or from uploads.
+
+    Pairs whose images are shown all at once, of kind best_worst, are every two folders' at least: none is left out.
+    """
     images = served_store.store().images
     if source == "from_uploads":
         return sources.from_folders(uploaded(form["uploads"], scratch), images, PER_PROMPT)
@@ -92,7 +96,8 @@ def gather(source: str, form: dict[str, Any], scratch: Path) -> list[Item]:
         return [item for file in indices for item in sources.from_disagreements(file, images)]
     if source == "from_run":
         indices = [stage for run in indices for stage in stages(run)]
-    return sources.from_folders(indices, images, PER_PROMPT)
+    every = math.comb(len(indices), 2) if kind == "best_worst" else 0
+    return sources.from_folders(indices, images, max(PER_PROMPT, every))
 
 
 def stages(run: Path) -> list[Path]:
