@@ -6,6 +6,7 @@ stay apart. People are pseudonyms. A judgement of an item (not of one person) ha
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -152,9 +153,14 @@ def _item_images(db: Connection, campaign: int, folder: str) -> dict[int, list[I
 
 
 def _implied(outcome: str | None, best: int | None, worst: int | None, count: int) -> list[tuple[int, int, str]]:
-    """(place, place, outcome) of every pair that an answer judges: one for a pair, up to 2 N - 3 for a ranked one."""
+    """(place, place, outcome) of every pair that an answer judges: one for a pair, up to 2 N - 3 for a ranked one.
+
+    Where none of N images is acceptable, both of any two are bad.
+    """
     if outcome in OUTCOMES and count == 2:
         return [(0, 1, outcome)]
+    if outcome == "none_acceptable":
+        return [(a, b, "both_bad") for a, b in itertools.combinations(range(count), 2)]
     if outcome != "ranked" or best is None:
         return []
     won = {(best, other) for other in range(count) if other != best}

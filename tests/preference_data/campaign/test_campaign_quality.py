@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from preference_data.campaign.answering import answer
+from preference_data.campaign.answering import answer, history
 from preference_data.campaign.assignment import claim
 from preference_data.campaign.outcomes import Answer, canonical
 from preference_data.campaign.quality import annotators, campaign_progress
 from preference_data.campaign.quality.overview import quality, standings
 from preference_data.campaign.quality.reliability import binomial_p, holm, wilson
+from preference_data.exchange.judgements import of_answers, of_items
 from preference_data.store import schema
 from preference_data.store.roles import Forbidden
 from preference_data.store.store import Store
@@ -135,6 +136,10 @@ def test_best_and_worst_imply_their_preferences_and_no_more(store: Store) -> Non
     answer(store, ada, view.token, Answer("ranked", best=0, worst=3), "key-00000001")
     wins = campaign_progress.wins(store, store.operator, c)
     assert sum(w.a_wins + w.b_wins for w in wins) == 2 * 4 - 3 and not any(w.tie for w in wins)
+    first = history(store, ada, c)[0].revises
+    answer(store, ada, view.token, Answer("none_acceptable"), "key-00000002", first)
+    for exported in (of_answers(store, store.operator, c), of_items(store, store.operator, c)):
+        assert [(j.outcome, j.votes) for j in exported] == [("both_bad", (0, 0, 1))] * 6, "an answer is in the export"
 
 
 def test_a_lead_and_nobody_else_sees_other_peoples_numbers(store: Store) -> None:
