@@ -1,11 +1,11 @@
 """Two languages from nothing, and a taste that nobody put into words: the chain of `glyphlab quickstart`.
 
 Run:     glyphlab quickstart        (or one stage: glyphlab train taste_nft --parent runs/quickstart/pretrain)
-Takes:   763 s on two idle cores, without a GPU: pretraining 350 s, NFT 269 s, beside them the decoder and the
+Takes:   840 s on two idle cores, without a GPU: pretraining 362 s, NFT 326 s, beside them the decoder and the
          controls
-Expect:  on 256 held-out prompts that leave the look open: preferred to the pretrained model's images in 0.931 of cases,
-         English exact from 0.803 to 1.000, Chinese from 0.953 to 1.000
-         (experiments/reports/2026-11-30-quickstart-again.md)
+Expect:  on 256 held-out prompts that leave the look open: preferred to the pretrained model's images in 0.948 of cases,
+         English exact from 0.661 to 0.953, Chinese from 0.806 to 0.953
+         (experiments/reports/2026-11-30-quickstart-languages.md)
 
 Pretraining's captions are short in a quarter of the cases and leave ink, ground, face, size or place open, so that a
 prompt that says nothing of them gets one of many images. 600 answers "left or right?" about such images are all that
