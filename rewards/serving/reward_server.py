@@ -12,12 +12,14 @@ A worker that dies is replaced and its images are judged again.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
+import re
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
@@ -28,6 +30,7 @@ from prometheus_client.metrics_core import Metric
 
 from preference_data.records import Prompt
 from rewards.scores import Reward, Scores
+from rewards.serving.cache import identity
 from rewards.serving.mixed_sizes import batches, in_order
 from rewards.serving.wire import Limits, Refused, decode_request, encode_scores
 from rewards.serving.workers import ScorerPool
@@ -97,6 +100,7 @@ def application(name: str, reward: Reward, service: Service) -> FastAPI:
         try:
             first = pool([Prompt.from_text('a sign "A"')], np.full((1, 3, 64, 64), 0.5, dtype=np.float32))
             app.state.pool, app.state.traffic, app.state.parts = pool, Traffic(pool), list(first.parts)
+            app.state.identity = identity_of(pool.name, reward)
             app.state.registry = CollectorRegistry()
             app.state.registry.register(app.state.traffic)
             yield
@@ -123,6 +127,12 @@ def application(name: str, reward: Reward, service: Service) -> FastAPI:
     return app
 
 
+def identity_of(name: str, reward: Reward) -> str:
+    """The loaded reward's name, and a hash of its settings, which it need not name."""
+    settings = re.sub(r" at 0x[0-9a-f]+", "", identity(name, reward))  # an address is another in every process
+    return f"{name} {hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+
+
 async def refusal(request: Request, error: Exception) -> JSONResponse:
     """The reason, as JSON, with the status that the error names."""
     status = error.status if isinstance(error, Refused) else 500
@@ -137,7 +147,8 @@ async def health(request: Request) -> JSONResponse:
     content = {
         "status": broken or "ok", "reward": state.pool.name, "version": state.reward.version, "parts": state.parts,
         "range": [low if np.isfinite(low) else None, high if np.isfinite(high) else None],
-        "workers": state.service.workers, "restarts": state.pool.restarted,
+        "workers": state.service.workers, "restarts": state.pool.restarted, "identity": state.identity,
+        "limits": asdict(state.service.limits),
     }  # fmt: skip
     return JSONResponse(content, 503 if broken else 200)
 
@@ -165,7 +176,7 @@ async def score(request: Request) -> Response:
     finally:
         traffic.waiting -= len(images)
     traffic.count(scores)
-    return Response(encode_scores(scores), media_type="application/json")
+    return Response(encode_scores(scores, state.identity), media_type="application/json")
 
 
 def authorise(request: Request) -> None:

@@ -2,10 +2,12 @@
 
     request   {"pictures": [{"prompt": "a sign \\"CAT\\"", "png": "iVBORw0..."}, ...]}
               an image that is an edit has "sources" beside them: the PNG images that its prompt asks to edit
-    answer    {"value": [0.9, null], "parts": {"exact": [0.0, null]}, "unjudged": {"engine": 1}, "spent": {}}
+    answer    {"value": [0.9, null], "parts": {"exact": [0.0, null]}, "unjudged": {"engine": 1}, "spent": {},
+               "identity": "ocr:... 5c1e..."}
     refusal   {"error": "image 3 is 20000x20000 pixels; ..."} with a 4xx or 5xx status
 
 A prompt is a text or an object with the fields of ``Prompt``. null is NaN: not judged. Numbers keep all their digits.
+"identity" says which reward answered, with which settings, so that a client notices when another one does.
 
 Shapes: 3HW pixels.
 """
@@ -56,6 +58,10 @@ class Refused(ValueError):
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
         self.status = status
+
+
+class OtherReward(RuntimeError):
+    """Another reward answered than the one that the client began with."""
 
 
 def encode_request(prompts: Sequence[Prompt], images_3HW: Sequence[np.ndarray]) -> bytes:
@@ -153,19 +159,21 @@ def _check_size(width: int, height: int, number: int, limits: Limits, pixels: in
         raise Refused(413, f"the images up to number {number} have more than {most} pixels; send them in several")
 
 
-def encode_scores(scores: Scores) -> bytes:
-    """Encodes scores as an answer of the server."""
+def encode_scores(scores: Scores, identity: str = "") -> bytes:
+    """Encodes scores as an answer of the server. ``identity`` says what gave them."""
     document = {
         "value": _numbers(scores.value_B),
         "parts": {name: _numbers(part) for name, part in scores.parts.items()},
         "unjudged": dict(scores.unjudged),
         "spent": dict(scores.spent),
+        "identity": identity,
     }
     return json.dumps(document, allow_nan=False).encode("utf-8")
 
 
-def decode_scores(body: bytes, count: int) -> Scores:
-    """The scores of an answer about ``count`` images. ValueError when it is something else."""
+def decode_scores(body: bytes, count: int, identity: str = "") -> Scores:
+    """The scores of an answer about ``count`` images. ValueError when it is something else, OtherReward when both
+    say which reward it is and another one than ``identity`` gave them."""
     try:
         document = json.loads(body)
         value_B = _array(document["value"])
@@ -173,12 +181,18 @@ def decode_scores(body: bytes, count: int) -> Scores:
         causes = {str(cause): int(number) for cause, number in document["unjudged"].items()}
         spent = {str(name): float(amount) for name, amount in document["spent"].items()}
         scores = Scores(value_B, parts, causes, spent)
+        answered = str(document.get("identity", ""))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"the server's answer holds no scores ({error!r}); is it a server of `glyphlab serve-rewards`?"
         ) from error
     if len(value_B) != count:
         raise ValueError(f"the server answered {len(value_B)} scores to {count} images")
+    if identity and answered and answered != identity:
+        raise OtherReward(
+            f"the server answers as {answered!r}, and was {identity!r} when this began: scores of the two cannot be "
+            "compared. Start the first one again, or begin anew with the other"
+        )
     return scores
 
 

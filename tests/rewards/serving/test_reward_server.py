@@ -13,6 +13,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,12 +23,12 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from preference_data.pixels import to_float
-from preference_data.records import Prompt
+from preference_data.records import Prompt, SourceImage
 from rewards.scores import Scores
 from rewards.serving.mixed_sizes import batches, in_order
 from rewards.serving.remote import Remote
-from rewards.serving.reward_server import Service, serve
-from rewards.serving.wire import Limits, decode_scores, encode_request, encode_scores, to_png
+from rewards.serving.reward_server import Service, identity_of, serve
+from rewards.serving.wire import Limits, OtherReward, decode_scores, encode_request, encode_scores, to_png
 from rewards.serving.workers import ScorerPool
 from tests.fixtures.served_rewards import serving
 from tests.rewards.serving.test_workers import PROMPT, SILENT, Mean, pictures
@@ -210,6 +211,8 @@ def test_a_picture_that_kills_its_workers_fails_alone() -> None:
         assert ask(url, "/score", encode_request([PROMPT], list(black)))[0] == 500
         status, content = ask(url, "/health", method="GET")
         assert status == 503 and "died (signal SIGKILL)" in content["status"]  # no replacement is left, and it says so
+        with pytest.raises(ConnectionError, match=r"cannot judge \(status 200, .* died"):
+            Remote(url).load()
 
 
 def test_the_token_is_needed_and_the_client_sends_it(tmp_path: Path) -> None:
@@ -260,6 +263,43 @@ def test_the_client_keeps_order_and_says_what_it_could_not_ask(server: tuple[str
     assert scorer.name == "remote:mean" and scores.value_B[kept].tobytes() == expected.value_B[kept].tobytes()
     assert np.isnan(scores.value_B[[3, 6]]).all() and scores.unjudged == {"no_spans": 1, "not_finite": 1}
     assert scores.spent == {"requests": 5.0}
+
+
+def test_a_request_that_is_too_large_is_asked_in_parts(server: tuple[str, ScorerPool]) -> None:
+    """By the server's limits on images, bytes and pixels; what is too large by itself is NaN, alone."""
+    scorer = Remote(server[0], batch=64, connections=1).load()
+    found = scorer([PROMPT] * 20, pictures(20))
+    np.testing.assert_array_equal(found.value_B, Mean().load()([PROMPT] * 20, to_float(pictures(20))).value_B)
+    noise = np.random.default_rng(0).integers(1, 255, (3, 3, 240, 240), dtype=np.uint8)  # 173 kB each, before base64
+    flat = np.full((2, 3, 500, 500), 100, dtype=np.uint8)
+    wide = np.full((1, 3, 4, 513), 100, dtype=np.uint8)
+    for images, judged in ((noise, 3), (flat, 2), (wide, 0)):
+        scores = scorer([PROMPT] * len(images), images)
+        assert np.isfinite(scores.value_B).sum() == judged == len(images) - scores.unjudged.get("remote", 0)
+
+
+def test_what_is_refused_costs_nothing_that_was_sent_with_it(
+    server: tuple[str, ScorerPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prompt that the server does not take, as one of another version may not, and a source image that is gone."""
+    gone = replace(PROMPT, sources=(SourceImage("0" * 64, 4, 4, "/nowhere.png"),))
+    odd = replace(PROMPT, id="odd")
+    monkeypatch.setattr(
+        "rewards.serving.remote.encode_request", lambda *batch: encode_request(*batch).replace(b'"odd"', b'""')
+    )
+    found = Remote(server[0]).load()([PROMPT, odd, PROMPT, gone, PROMPT], pictures(5))
+    assert np.isnan(found.value_B).tolist() == [False, True, False, True, False]
+    assert found.unjudged == {"remote": 1, "no_source": 1}
+
+
+def test_another_reward_at_the_same_address_is_an_error(server: tuple[str, ScorerPool]) -> None:
+    """Scores of two rewards in one run would be compared as if they were of one."""
+    scorer = Remote(server[0]).load()
+    assert np.isfinite(scorer([PROMPT], pictures(1)).value_B).all()
+    assert scorer._identity == identity_of("mean", Mean()) != identity_of("mean", Mean(seconds=0.1))
+    scorer._identity = "ocr 0123456789ab"
+    with pytest.raises(OtherReward, match=r"answers as 'mean .*', and was 'ocr 0123456789ab' when this began"):
+        scorer([PROMPT], pictures(1))
 
 
 def test_a_server_that_is_gone_is_nan_and_never_0(caplog: pytest.LogCaptureFixture) -> None:
