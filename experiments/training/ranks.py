@@ -21,11 +21,16 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed
 from torch import nn
 
 from base_model.engine.engine import Engine, LocalEngine
 from experiments.experiment import Experiment
+from experiments.record.changed_settings import differences
 from experiments.record.record import RunRecord
+
+OF_A_NODE = ("experiment.data.folder", "own_images.left_out")
+"""Beginnings of the settings that may differ between ranks: where a disk is mounted. Images have a fingerprint."""
 
 
 def rank_of(experiment: Experiment) -> int:
@@ -41,12 +46,33 @@ def ranks_of(experiment: Experiment) -> int:
 def barrier(experiment: Experiment) -> None:
     """Wait for all ranks; nothing in a run of one process."""
     if experiment.engine == "deepspeed":
-        from base_model.engine.engine_deepspeed import start_processes
-
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        start_processes(experiment.wait_minutes)
+        join(experiment)
         torch.distributed.barrier()
+
+
+def join(experiment: Experiment) -> None:
+    """Join the process group of the launcher, on this rank's own GPU where there are any."""
+    from base_model.engine.engine_deepspeed import start_processes
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    start_processes(experiment.wait_minutes)
+
+
+def require_same_settings(experiment: Experiment, settings: Mapping[str, Any]) -> None:
+    """Raises ValueError on every rank where one was started with other `settings` than rank 0: other rates would pull
+    their weights apart, and other data or seeds would be learned from as if they were those of the record."""
+    if experiment.engine != "deepspeed":
+        return
+    join(experiment)
+    each: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(each, settings)
+    for rank, theirs in enumerate(each):
+        if changed := [text for text in differences(each[0], theirs) if not text.startswith(OF_A_NODE)]:
+            raise ValueError(
+                f"rank {rank} was started with other settings than rank 0 ({'; '.join(changed[:5])}): start all nodes "
+                "with the same command, the same version of the code, and the same files"
+            )
 
 
 class Onlooker(RunRecord):
@@ -106,6 +132,16 @@ def of_rank_0(engine: Engine, value: Any) -> Any:
     if engine.rank == 0:
         mine = torch.frombuffer(bytearray(text), dtype=torch.uint8)
     return json.loads(bytes(engine.gather(mine.to(engine.device))[:size].cpu().tolist()))
+
+
+def of_all_ranks(engine: Engine, value: Any) -> list[Any]:
+    """What every rank brings, in their order, on every rank; as `of_rank_0`."""
+    text = json.dumps(value).encode()
+    sizes = engine.gather(torch.tensor([len(text)], device=engine.device)).tolist()
+    mine = torch.zeros(max(sizes), dtype=torch.uint8)
+    mine[: len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+    rows = engine.gather(mine.to(engine.device)).cpu().view(len(sizes), -1)
+    return [json.loads(bytes(row[:size].tolist())) for row, size in zip(rows, sizes, strict=True)]
 
 
 class Termination:

@@ -55,6 +55,7 @@ from experiments.training.ranks import (
     make_engine,
     rank_of,
     ranks_of,
+    require_same_settings,
     torch_as_it_was,
 )
 from experiments.training.run_prompts import (
@@ -134,9 +135,11 @@ def open_record(
     """The run of these settings in `folder`, made when it is new: before anything else is put there.
 
     `more` is recorded beside the settings and must stay like them. Rank 0 makes it; the others wait and only read.
+    Raises ValueError where ranks have other settings.
     """
     settings = {"experiment": laid_out(experiment), "parent": os.path.relpath(parent, folder) if parent else ""}
     settings |= (more or {}) | model_begun_from(folder, parent)
+    require_same_settings(experiment, plain(settings))
     if rank_of(experiment):
         barrier(experiment)
         return Onlooker.read(folder)

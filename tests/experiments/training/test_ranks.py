@@ -7,8 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -16,8 +20,8 @@ import torch
 from base_model.files.weights import load_model
 from experiments.configs import nano
 from experiments.record.record import RunRecord, read_run
-from experiments.training.ranks import Onlooker
-from experiments.training.runner import run
+from experiments.training.ranks import Onlooker, of_all_ranks
+from experiments.training.runner import open_record, run
 from tests.experiments.training.test_runner import tiny_pretrain
 
 SECONDS = 1800
@@ -123,6 +127,54 @@ def test_monitors_watch_a_run_of_two_ranks(home, stage):
     betas = [look["beta"] for look in looks[1:]]
     assert betas == sorted(set(betas)), "raised at every look, once"
     assert all(len(look["alarms"]) == 1 for look in looks[1:])
+
+
+class Met:
+    """One of several ranks, each a thread."""
+
+    device = torch.device("cpu")
+    brought: ClassVar[dict[int, torch.Tensor]] = {}
+
+    def __init__(self, rank: int, both: threading.Barrier) -> None:
+        self.rank, self._both = rank, both
+
+    def gather(self, x_B: torch.Tensor) -> torch.Tensor:
+        self.brought[self.rank] = x_B
+        self._both.wait(60.0)
+        rows = torch.cat([self.brought[rank] for rank in range(self._both.parties)])
+        self._both.wait(60.0)
+        return rows
+
+
+def test_what_every_rank_brings_reaches_all_in_their_order():
+    brought = [{"a": [1.5, 0.0]}, "ä" * 50, None]
+    both = threading.Barrier(len(brought))
+    with ThreadPoolExecutor(len(brought)) as threads:
+        waiting = [threads.submit(of_all_ranks, Met(rank, both), value) for rank, value in enumerate(brought)]
+        assert [future.result() for future in waiting] == [brought] * len(brought)
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "refused"),
+    [("seed", 7, "rank 1 was started with other settings than rank 0"), ("folder", ["/other/mount"], "")],
+)
+def test_ranks_with_other_settings_are_refused_before_a_run_is_made(name, other, refused, tmp_path, monkeypatch):
+    """A second node with another rate or seed would train something else, and the record would not say so."""
+
+    def gathered(each: list[object], settings: dict[str, dict[str, dict[str, object]]]) -> None:
+        data = settings["experiment"]["data"] | {name: other}
+        each[:] = [settings, settings | {"experiment": settings["experiment"] | {"data": data}}]
+
+    monkeypatch.setattr("experiments.training.ranks.join", lambda _: None)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gathered)
+    monkeypatch.setattr(torch.distributed, "barrier", lambda: None)
+    experiment = replace(nano.sft, engine="deepspeed", optim=replace(nano.sft.optim, muon_lr=0.0))
+    with (
+        pytest.raises(ValueError, match=rf"{refused} \(experiment.data.{name}: .* -> 7\)") if refused else nullcontext()
+    ):
+        open_record(experiment, tmp_path / "run", None)
+    assert (tmp_path / "run").exists() == (not refused)
 
 
 def test_an_engine_that_does_not_exist_is_named():
