@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from base_model.engine.engine import Engine, Loss, Micro
+from rewards.serving.metering import Sums, means
 
 NOTED = ("ratio", "clip_share")
 
@@ -55,8 +56,15 @@ class ByStep:
 
     def drain(self) -> dict[str, float]:
         """Means since the last time, as metrics such as "clip_share/step_2", and start again from nothing."""
+        return means([self.sums()])
+
+    def sums(self) -> Sums:
+        """What `drain` gives, before it is divided, so that the sums of several ranks can be added up."""
         seen, self._seen = self._seen, {}
-        return {name: float(torch.stack(values).double().mean()) for name, values in sorted(seen.items())}
+        return {
+            name: (float(torch.stack(values).double().sum()), float(len(values)))
+            for name, values in sorted(seen.items())
+        }
 
     def gather(self, x_B: Tensor) -> Tensor:
         """See `Engine.gather`."""

@@ -136,6 +136,8 @@ def of_rank_0(engine: Engine, value: Any) -> Any:
 
 def of_all_ranks(engine: Engine, value: Any) -> list[Any]:
     """What every rank brings, in their order, on every rank; as `of_rank_0`."""
+    if engine.world_size == 1:
+        return [value]
     text = json.dumps(value).encode()
     sizes = engine.gather(torch.tensor([len(text)], device=engine.device)).tolist()
     mine = torch.zeros(max(sizes), dtype=torch.uint8)

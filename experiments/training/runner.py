@@ -53,6 +53,7 @@ from experiments.training.ranks import (
     Termination,
     barrier,
     make_engine,
+    of_all_ranks,
     rank_of,
     ranks_of,
     require_same_settings,
@@ -73,6 +74,7 @@ from preference_data.image_files import source_readers
 from preference_data.prompts import PromptSet
 from preference_data.records import Prompt
 from rewards.serving.flat_groups import SpreadMeter
+from rewards.serving.metering import Sums, means
 from rewards.serving.workers import ScorerPool
 
 CHECKPOINTS = 2
@@ -279,8 +281,8 @@ class Begun(NamedTuple):
     watch: Watch | None
     by_step: ByStep | None
     spread: SpreadMeter | None
-    meters: Sequence[Callable[[], dict[str, float]]]
-    """what was measured since the last update"""
+    meters: Sequence[Callable[[], Sums]]
+    """what this rank measured since the last update"""
 
 
 def begin(
@@ -294,7 +296,7 @@ def begin(
     by_step = ByStep(engine, model.levels(sampler)) if watch and isinstance(sampler, Sampler) else None
     spread = SpreadMeter(pool) if watch and pool else None
     speed = open_throughput(experiment, model, engine, shown)
-    meters = [meter.drain for meter in (by_step, spread, pool and pool.meter) if meter]
+    meters = [meter.sums for meter in (by_step, spread, pool and pool.meter) if meter]
     return Begun(model, engine, record, bar, termination, speed, shown, watch, by_step, spread, meters)
 
 
@@ -317,13 +319,15 @@ def open_watch(
 
 
 def after_update(step: Step, experiment: Experiment, begun: Begun) -> Experiment | None:
-    """Log an update, with what was metered meanwhile; every now and then look, sample the prompts that are shown from
-    the same noise, and save. The settings to go on with: others, or None, where an alarm says so.
+    """Log an update, with what all ranks metered meanwhile; every now and then look, sample the prompts that are shown
+    from the same noise, and save. The settings to go on with: others, or None, where an alarm says so.
 
     Raises KeyboardInterrupt, with a checkpoint saved, where the run is to end early.
     """
     model, engine, record = begun.model, begun.engine, begun.record
-    record.log(step.index, dict(step.metrics) | {name: x for drain in begun.meters for name, x in drain().items()})
+    mine = {name: each for sums in begun.meters for name, each in sums().items()}
+    metrics = dict(step.metrics) | (means(of_all_ranks(engine, mine)) if begun.meters else {})
+    record.log(step.index, metrics)
     begun.bar.advance(1, step.metrics)
     done, steps = step.index + 1, experiment.algorithm.steps
     after: Experiment | None = experiment

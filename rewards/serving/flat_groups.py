@@ -15,6 +15,7 @@ import numpy as np
 
 from preference_data.records import Prompt
 from rewards.scores import Scores
+from rewards.serving.metering import Sums, means
 from rewards.serving.workers import ScorerPool
 
 LEAST = 1e-8
@@ -38,10 +39,14 @@ class SpreadMeter:
 
         Waits for what was submitted. Raises as its futures do.
         """
+        return means([self.sums()])
+
+    def sums(self) -> Sums:
+        """What ``drain`` gives, before it is divided: (groups without spread, groups)."""
         groups, self._groups = self._groups, []
         flat: dict[str, list[bool]] = {}
         for scores in (future.result() for future in groups):
             for name, value_B in {"reward": scores.value_B, **scores.parts}.items():
                 if not np.isnan(value_B).all():
                     flat.setdefault(name, []).append(bool(np.nanmax(value_B) - np.nanmin(value_B) < LEAST))
-        return {f"zero_spread/{name}": sum(each) / len(each) for name, each in sorted(flat.items())}
+        return {f"zero_spread/{name}": (float(sum(each)), float(len(each))) for name, each in sorted(flat.items())}

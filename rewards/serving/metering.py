@@ -13,13 +13,25 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from preference_data.records import Prompt
 from rewards.scores import Scorer, Scores, checked, total
+
+Sums = dict[str, tuple[float, float]]
+"""Metric -> (sum, what it is divided by); 0 of a count, which is divided by nothing."""
+
+
+def means(ranks: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, float]:
+    """The metrics of what several ranks summed up."""
+    metrics = {}
+    for name in dict.fromkeys(name for sums in ranks for name in sums):
+        total, by = (math.fsum(sums[name][i] for sums in ranks if name in sums) for i in (0, 1))
+        metrics[name] = total / by if by else total
+    return metrics
 
 
 def measured(scorer: Scorer, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Scores:
@@ -56,13 +68,16 @@ class Meter:
         ``part/NAME`` is eq. (2), ``cost/NAME`` is eq. (1), ``cost/seconds`` the mean clock seconds an image takes one
         worker, ``unjudged/CAUSE`` a count of images. Empty when nothing was judged.
         """
+        return means([self.sums()])
+
+    def sums(self) -> Sums:
+        """What ``drain`` gives, before it is divided, so that the sums of several ranks can be added up."""
         with self._lock:
             images = self._spent.get("pictures", 0.0)
             # fsum is exact, so the mean does not depend on which worker answered first
-            metrics = {
-                f"part/{name}": math.fsum(values) / len(values) for name, values in self._parts.items() if values
-            }
-            metrics |= {f"cost/{k}": v / images for k, v in self._spent.items() if k != "pictures" and images}
-            metrics |= {f"unjudged/{cause}": float(count) for cause, count in self._unjudged.items()}
+            parts = {name: values for name, values in self._parts.items() if values}
+            sums: Sums = {f"part/{name}": (math.fsum(values), float(len(values))) for name, values in parts.items()}
+            sums |= {f"cost/{k}": (v, images) for k, v in self._spent.items() if k != "pictures" and images}
+            sums |= {f"unjudged/{cause}": (float(count), 0.0) for cause, count in self._unjudged.items()}
             self._clear()
-        return metrics
+        return sums

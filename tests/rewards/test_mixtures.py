@@ -17,7 +17,7 @@ from rewards.parse import named_reward, named_rewards, single_rewards
 from rewards.reward_table import REWARDS
 from rewards.scores import Scores, View, checked, concatenate, obstacles, tabulate
 from rewards.serving.cache import identity
-from rewards.serving.metering import Meter, measured
+from rewards.serving.metering import Meter, means, measured
 from rewards.serving.workers import ScorerPool
 from rewards.text.ocr import Ocr, OcrGold
 from rewards.weighted import Part, Product, Weighted
@@ -241,6 +241,8 @@ def test_costs_and_failures_are_added_up_and_handed_out_once() -> None:
     assert 0 < seconds < 1
     assert found == {"part/value": 0.5, "part/double": 1.0, "cost/requests": 1.0, "unjudged/no_spans": 2.0}
     assert meter.drain() == {}
+    ranks = [{"part/a": (3.0, 3.0), "unjudged/x": (2.0, 0.0)}, {"part/a": [5.0, 1.0], "unjudged/x": [1.0, 0.0]}]
+    assert means(ranks) == {"part/a": 2.0, "unjudged/x": 3.0}, "an image weighs the same on every rank"
 
 
 def test_a_pool_knows_what_its_workers_spent() -> None:

@@ -136,12 +136,12 @@ class Met:
     brought: ClassVar[dict[int, torch.Tensor]] = {}
 
     def __init__(self, rank: int, both: threading.Barrier) -> None:
-        self.rank, self._both = rank, both
+        self.rank, self.world_size, self._both = rank, both.parties, both
 
     def gather(self, x_B: torch.Tensor) -> torch.Tensor:
         self.brought[self.rank] = x_B
         self._both.wait(60.0)
-        rows = torch.cat([self.brought[rank] for rank in range(self._both.parties)])
+        rows = torch.cat([self.brought[rank] for rank in range(self.world_size)])
         self._both.wait(60.0)
         return rows
 
