@@ -46,6 +46,7 @@ from experiments.record.whole_files import plain
 from experiments.training import own_images
 from experiments.training.finish import agreed_checkpoint, finished_model
 from experiments.training.image_data import image_data, remove_ring
+from experiments.training.judged import Judged
 from experiments.training.other_images import tell_changes
 from experiments.training.own_prompts import FIXED_PROMPTS, checkpoint_prompts, keep_judged, monitored_prompts, readable
 from experiments.training.ranks import (
@@ -283,6 +284,7 @@ class Begun(NamedTuple):
     spread: SpreadMeter | None
     meters: Sequence[Callable[[], Sums]]
     """what this rank measured since the last update"""
+    judged: Judged
 
 
 def begin(
@@ -297,7 +299,8 @@ def begin(
     spread = SpreadMeter(pool) if watch and pool else None
     speed = open_throughput(experiment, model, engine, shown)
     meters = [meter.sums for meter in (by_step, spread, pool and pool.meter) if meter]
-    return Begun(model, engine, record, bar, termination, speed, shown, watch, by_step, spread, meters)
+    judged = Judged(experiment.reward)
+    return Begun(model, engine, record, bar, termination, speed, shown, watch, by_step, spread, meters, judged)
 
 
 def open_watch(
@@ -322,12 +325,13 @@ def after_update(step: Step, experiment: Experiment, begun: Begun) -> Experiment
     """Log an update, with what all ranks metered meanwhile; every now and then look, sample the prompts that are shown
     from the same noise, and save. The settings to go on with: others, or None, where an alarm says so.
 
-    Raises KeyboardInterrupt, with a checkpoint saved, where the run is to end early.
+    Raises KeyboardInterrupt, with a checkpoint saved, where the run is to end early, and as `Judged`.
     """
     model, engine, record = begun.model, begun.engine, begun.record
     mine = {name: each for sums in begun.meters for name, each in sums().items()}
     metrics = dict(step.metrics) | (means(of_all_ranks(engine, mine)) if begun.meters else {})
     record.log(step.index, metrics)
+    begun.judged.check(step.index, metrics)
     begun.bar.advance(1, step.metrics)
     done, steps = step.index + 1, experiment.algorithm.steps
     after: Experiment | None = experiment

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,7 +41,9 @@ from preference_data.exchange import judgements
 from preference_data.exchange.judgements import Judgement
 from preference_data.pixels import pixel_hash
 from preference_data.records import ImageRef, Prompt, Provenance
+from rewards.scores import Scores
 from rewards.serving.metering import Meter
+from rewards.serving.workers import ScoringError
 from tests.fixtures.toy_alignment import Judged, redness
 
 PAGES = Path(__file__).parents[3] / "docs" / "explanation" / "algorithms"
@@ -122,6 +125,26 @@ def test_an_algorithm_runs_from_its_name(config, parent, tmp_path):
     assert not [name for name in done.metrics[0] if explained(name, METRICS) is None]
     before, after = (load_model(place / "model").network.state_dict() for place in (parent, tmp_path / "run"))
     assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+class Gone(Pool):
+    """A reward that judges nothing any more."""
+
+    def submit(self, prompts: Sequence[Prompt], images_B3HW: np.ndarray) -> Future[Scores]:
+        future: Future[Scores] = Future()
+        future.set_result(Scores(np.full(len(prompts), math.nan), {}, {"remote": len(prompts)}))
+        self.meter.add(future.result())
+        return future
+
+
+def test_a_run_whose_reward_is_gone_ends_and_does_not_call_itself_finished(parent, tmp_path, monkeypatch):
+    """What was counted on another rank, here a copy of the first, is in the record as well."""
+    monkeypatch.setattr("experiments.training.judged.MOST", 2)
+    monkeypatch.setattr("experiments.training.runner.of_all_ranks", lambda engine, value: [value, value])
+    with pytest.raises(ScoringError, match=r"judged none of its images \(remote\), nor any of the 1 updates before"):
+        run(small(CONFIGS["nano_grpo"]), tmp_path / "run", parent, Gone())
+    failed = read_run(tmp_path / "run")
+    assert failed.status == "failed" and [line["unjudged/remote"] for line in failed.metrics] == [6.0, 6.0]
 
 
 def test_every_online_algorithm_has_a_name():
