@@ -11,6 +11,7 @@ rank), so a run of N ranks is one run, whatever order they finish in.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -30,7 +31,7 @@ from experiments.record.changed_settings import differences
 from experiments.record.record import RunRecord
 
 OF_A_NODE = ("experiment.data.folder", "own_images.left_out")
-"""Beginnings of the settings that may differ between ranks: where a disk is mounted. Images have a fingerprint."""
+"""Settings that may differ between ranks: where a disk is mounted. Images have a fingerprint."""
 
 
 def rank_of(experiment: Experiment) -> int:
@@ -50,13 +51,16 @@ def barrier(experiment: Experiment) -> None:
         torch.distributed.barrier()
 
 
-def join(experiment: Experiment) -> None:
-    """Join the process group of the launcher, on this rank's own GPU where there are any."""
+def join(experiment: Experiment) -> str:
+    """Join the process group of the launcher, on this rank's own GPU where there are any; the device of its tensors."""
+    from deepspeed.accelerator import get_accelerator
+
     from base_model.engine.engine_deepspeed import start_processes
 
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     start_processes(experiment.wait_minutes)
+    return str(get_accelerator().current_device_name())
 
 
 def require_same_settings(experiment: Experiment, settings: Mapping[str, Any]) -> None:
@@ -64,15 +68,37 @@ def require_same_settings(experiment: Experiment, settings: Mapping[str, Any]) -
     their weights apart, and other data or seeds would be learned from as if they were those of the record."""
     if experiment.engine != "deepspeed":
         return
-    join(experiment)
+    device, mine = join(experiment), of_all_nodes(settings)
+    bounds = torch.tensor([digest(mine), -digest(mine)], device=device)
+    torch.distributed.all_reduce(bounds, op=torch.distributed.ReduceOp.MAX)
+    if bounds[0] == -bounds[1]:
+        return
     each: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(each, settings)
+    torch.distributed.all_gather_object(each, mine)
     for rank, theirs in enumerate(each):
-        if changed := [text for text in differences(each[0], theirs) if not text.startswith(OF_A_NODE)]:
+        if changed := differences(each[0], theirs):
             raise ValueError(
                 f"rank {rank} was started with other settings than rank 0 ({'; '.join(changed[:5])}): start all nodes "
                 "with the same command, the same version of the code, and the same files"
             )
+
+
+def digest(settings: Mapping[str, Any]) -> int:
+    """A hash of settings, of 60 bits."""
+    return int(hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:15], 16)
+
+
+def of_all_nodes(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy without the settings that may differ between nodes."""
+    copy: dict[str, Any] = json.loads(json.dumps(settings))
+    for path in OF_A_NODE:
+        *inside, last = path.split(".")
+        place: Any = copy
+        for name in inside:
+            place = place.get(name) if isinstance(place, dict) else None
+        if isinstance(place, dict):
+            place.pop(last, None)
+    return copy
 
 
 class Onlooker(RunRecord):

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ import torch
 from base_model.files.weights import load_model
 from experiments.configs import nano
 from experiments.record.record import RunRecord, read_run
-from experiments.training.ranks import Onlooker, of_all_ranks
+from experiments.training.ranks import Onlooker, digest, of_all_nodes, of_all_ranks
 from experiments.training.runner import open_record, run
 from tests.experiments.training.test_runner import tiny_pretrain
 
@@ -161,13 +161,26 @@ def test_what_every_rank_brings_reaches_all_in_their_order():
 def test_ranks_with_other_settings_are_refused_before_a_run_is_made(name, other, refused, tmp_path, monkeypatch):
     """A second node with another rate or seed would train something else, and the record would not say so."""
 
-    def gathered(each: list[object], settings: dict[str, dict[str, dict[str, object]]]) -> None:
-        data = settings["experiment"]["data"] | {name: other}
-        each[:] = [settings, settings | {"experiment": settings["experiment"] | {"data": data}}]
+    raw: list[dict[str, Any]] = []
 
-    monkeypatch.setattr("experiments.training.ranks.join", lambda _: None)
+    def seen(settings: dict[str, Any]) -> dict[str, Any]:
+        raw.append(settings)
+        return of_all_nodes(settings)
+
+    def theirs() -> dict[str, Any]:
+        experiment = raw[0]["experiment"]
+        return of_all_nodes(raw[0] | {"experiment": experiment | {"data": experiment["data"] | {name: other}}})
+
+    def reduced(bounds: torch.Tensor, op: object) -> None:
+        bounds.copy_(torch.maximum(bounds, torch.tensor([digest(theirs()), -digest(theirs())])))
+
+    monkeypatch.setattr("experiments.training.ranks.join", lambda _: "cpu")
+    monkeypatch.setattr("experiments.training.ranks.of_all_nodes", seen)
+    monkeypatch.setattr(torch.distributed, "all_reduce", reduced)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
-    monkeypatch.setattr(torch.distributed, "all_gather_object", gathered)
+    monkeypatch.setattr(
+        torch.distributed, "all_gather_object", lambda each, mine: each.__setitem__(slice(None), [mine, theirs()])
+    )
     monkeypatch.setattr(torch.distributed, "barrier", lambda: None)
     experiment = replace(nano.sft, engine="deepspeed", optim=replace(nano.sft.optim, muon_lr=0.0))
     with (
