@@ -93,11 +93,11 @@ def of_all_nodes(settings: Mapping[str, Any]) -> dict[str, Any]:
     copy: dict[str, Any] = json.loads(json.dumps(settings))
     for path in OF_A_NODE:
         *inside, last = path.split(".")
-        place: Any = copy
+        part: Any = copy
         for name in inside:
-            place = place.get(name) if isinstance(place, dict) else None
-        if isinstance(place, dict):
-            place.pop(last, None)
+            part = part.get(name) if isinstance(part, dict) else None
+        if isinstance(part, dict):
+            part.pop(last, None)
     return copy
 
 

@@ -26,10 +26,12 @@ Sums = dict[str, tuple[float, float]]
 
 
 def means(ranks: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, float]:
-    """The metrics of what several ranks summed up."""
+    """The metrics of what several ranks summed up. Images of a rank without a cost count in its mean all the same."""
     metrics = {}
     for name in dict.fromkeys(name for sums in ranks for name in sums):
         total, by = (math.fsum(sums[name][i] for sums in ranks if name in sums) for i in (0, 1))
+        if name.startswith("cost/"):
+            by += math.fsum(sums["cost/seconds"][1] for sums in ranks if name not in sums and "cost/seconds" in sums)
         metrics[name] = total / by if by else total
     return metrics
 

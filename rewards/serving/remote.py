@@ -95,7 +95,7 @@ class RemoteScorer:
             ) from error
         if status == 401:
             raise PermissionError(f"the reward server at {settings.url} wants another token; give token_file")
-        if status != 200 or about.get("status", "ok") != "ok":
+        if status not in (200, *_AGAIN) or about.get("status", "ok") != "ok":
             raise ConnectionError(
                 f"the reward server at {settings.url} cannot judge (status {status}, {about.get('status')}); look at "
                 "its log, and start it again"

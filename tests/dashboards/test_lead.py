@@ -9,6 +9,7 @@ import time
 import zipfile
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import select
@@ -220,6 +221,12 @@ def test_all_at_once_shows_an_image_of_every_folder(
     items = create_page.all_at_once(create_page.gather("from_folders", given, tmp_path, "best_worst"))
     assert [sorted(item.labels) for item in items] == [["one", "three", "two"]] * 2
     assert len(create_page.gather("from_folders", given, tmp_path)) == 2
+    sent = [
+        (maker.name, [SimpleNamespace(name=f.name, getvalue=f.read_bytes) for f in sorted(maker.iterdir())])
+        for maker in sorted((tmp_path / "runs").iterdir())
+    ]
+    (tmp_path / "scratch").mkdir()
+    assert len(create_page.gather("from_uploads", {"uploads": sent}, tmp_path / "scratch", "best_worst")) == 6
 
 
 def test_a_form_can_add_what_is_known(store: Store, tmp_path: Path) -> None:

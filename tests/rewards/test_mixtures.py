@@ -243,6 +243,8 @@ def test_costs_and_failures_are_added_up_and_handed_out_once() -> None:
     assert meter.drain() == {}
     ranks = [{"part/a": (3.0, 3.0), "unjudged/x": (2.0, 0.0)}, {"part/a": [5.0, 1.0], "unjudged/x": [1.0, 0.0]}]
     assert means(ranks) == {"part/a": 2.0, "unjudged/x": 3.0}, "an image weighs the same on every rank"
+    ranks = [{"cost/seconds": (5.0, 5.0), "cost/tokens": (10.0, 5.0)}, {"cost/seconds": (5.0, 5.0)}]
+    assert means(ranks) == {"cost/seconds": 1.0, "cost/tokens": 1.0}, "a rank without tokens has images all the same"
 
 
 def test_a_pool_knows_what_its_workers_spent() -> None:

@@ -87,8 +87,13 @@ def gather(source: str, form: dict[str, Any], scratch: Path, kind: str = "pair")
     Pairs whose images are shown all at once, of kind best_worst, are every two folders' at least: none is left out.
     """
     images = served_store.store().images
+
+    def compared(folders: list[Path]) -> list[Item]:
+        every = math.comb(len(folders), 2) if kind == "best_worst" else 0
+        return sources.from_folders(folders, images, max(PER_PROMPT, every))
+
     if source == "from_uploads":
-        return sources.from_folders(uploaded(form["uploads"], scratch), images, PER_PROMPT)
+        return compared(uploaded(form["uploads"], scratch))
     indices = [allowed(line.strip()) for _, line in text_lines(form["place"])]
     if not indices:
         raise ValueError(Sentence("name a folder or a file"))
@@ -96,8 +101,7 @@ def gather(source: str, form: dict[str, Any], scratch: Path, kind: str = "pair")
         return [item for file in indices for item in sources.from_disagreements(file, images)]
     if source == "from_run":
         indices = [stage for run in indices for stage in stages(run)]
-    every = math.comb(len(indices), 2) if kind == "best_worst" else 0
-    return sources.from_folders(indices, images, max(PER_PROMPT, every))
+    return compared(indices)
 
 
 def stages(run: Path) -> list[Path]:
