@@ -1,7 +1,7 @@
 """Two languages from nothing, and a taste that nobody put into words: the chain of `glyphlab quickstart`.
 
 Run:     glyphlab quickstart        (or one stage: glyphlab train taste_nft --parent runs/quickstart/pretrain)
-Takes:   840 s on two cores, without a GPU: pretraining 362 s, NFT 326 s, beside them the decoder and the
+Takes:   799 s on two idle cores, without a GPU: pretraining 348 s, NFT 309 s, beside them the decoder and the
          controls
 Expect:  on 256 held-out prompts that leave the look open: preferred to the pretrained model's images in 0.948 of cases,
          English exact from 0.661 to 0.953, Chinese from 0.806 to 0.953
